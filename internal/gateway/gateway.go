@@ -1,0 +1,38 @@
+// Package gateway is the sync protocol between a parent and its connected
+// registries: its wire types, the parent's handlers and the child's client.
+// docs/protocol.md describes it on the wire.
+//
+// It is written for round trips of 600 ms: an idle cycle is one request and
+// response, and the first byte of a changed layer flows after two.
+package gateway
+
+import (
+	"context"
+	"errors"
+)
+
+// The errors that both ends know; the client returns them, wrapped, with the
+// parent's words and hint.
+var (
+	// ErrAlreadyActivated: another instance holds the connected registry.
+	ErrAlreadyActivated = errors.New("another instance is activated as this connected registry")
+	// ErrNotActivated: this instance holds it no longer; it may try to activate.
+	ErrNotActivated = errors.New("this instance is not activated")
+	// ErrUnauthorized: the sync token or its password is wrong.
+	ErrUnauthorized = errors.New("the parent rejects the sync token")
+	// ErrUnknown: there is no such connected registry.
+	ErrUnknown = errors.New("the parent knows no such connected registry")
+)
+
+// A ControlPlane is what the parent's handlers need to know and to tell.
+type ControlPlane interface {
+	// Activate binds instance to name. It returns ErrAlreadyActivated when
+	// another holds it, ErrUnknown when there is no such connected registry.
+	// It does nothing when the instance holds it already.
+	Activate(ctx context.Context, name, instance, version string) error
+	// Desired returns the subtree of name; ErrUnknown as above.
+	Desired(ctx context.Context, name string) (*Desired, error)
+	// Report keeps what name says. It returns ErrNotActivated when instance
+	// does not hold name. A nil report only notes that name was heard of.
+	Report(ctx context.Context, name, instance string, r *Report) error
+}

@@ -1,0 +1,251 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Capability is the version of the protocol that this program speaks. Both
+// sides send theirs with every request; each then keeps to the lesser.
+//
+//   - 1: activate, poll, snapshot, plan; the way "whole".
+const Capability = 1
+
+// The paths of the protocol, below the gateway's address.
+const (
+	PathActivate = "/gateway/v1/activate"
+	PathPoll     = "/gateway/v1/poll"
+	PathSnapshot = "/gateway/v1/snapshot"
+	PathPlan     = "/gateway/v1/plan"
+)
+
+// ActivateRequest binds a running instance to a connected registry. The
+// child sends it once in its life, and again whenever its parent asks (409
+// answers with [Problem.Code] "ALREADY_ACTIVATED" or "NOT_ACTIVATED").
+type ActivateRequest struct {
+	Name       string `json:"name"`       // the connected registry's
+	InstanceID string `json:"instanceId"` // made at first start, kept in the data directory
+	Version    string `json:"version"`    // of the child's program
+	Capability int    `json:"capability"`
+}
+
+// ActivateResponse tells the child what it is to be.
+type ActivateResponse struct {
+	Capability int      `json:"capability"`
+	Desired    *Desired `json:"desired"`
+}
+
+// PollRequest asks for what changed and brings the child's report.
+type PollRequest struct {
+	Name           string  `json:"name"`
+	InstanceID     string  `json:"instanceId"`
+	Capability     int     `json:"capability"`
+	Cursor         int64   `json:"cursor"`                   // the last sequence number that the child has on disk; 0 is none
+	DesiredVersion string  `json:"desiredVersion,omitempty"` // of the desired state that the child has
+	Report         *Report `json:"report,omitempty"`         // nil when nothing changed since the last that was answered
+	WaitSeconds    int     `json:"waitSeconds,omitempty"`    // how long the parent may hold the request until something changes; at most 60
+}
+
+// PollResponse is what changed since the cursor.
+type PollResponse struct {
+	Capability   int      `json:"capability"`
+	Cursor       int64    `json:"cursor"`                 // the child's next one
+	More         bool     `json:"more,omitempty"`         // poll again at once
+	TakeSnapshot bool     `json:"takeSnapshot,omitempty"` // the cursor is of no use; Changes is empty
+	Changes      []Change `json:"changes,omitempty"`      // oldest first, one per tag, only what the child may see
+	Desired      *Desired `json:"desired,omitempty"`      // when it is not the version that the child has
+}
+
+// A Change is a tag that moved or went, or a manifest that came or went.
+type Change struct {
+	Kind       string        `json:"kind"` // as storage.ChangeKind; never control-changed
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag,omitempty"`
+	Digest     digest.Digest `json:"digest,omitempty"`
+}
+
+// SnapshotRequest asks for a page of everything that the child may see.
+type SnapshotRequest struct {
+	Name  string `json:"name"`
+	After string `json:"after,omitempty"` // the last page's Next; opaque
+}
+
+// SnapshotPage is a page of a snapshot, in order of repository.
+type SnapshotPage struct {
+	// Cursor is the feed's head from before this page was read. The child
+	// keeps the first page's: what changed meanwhile then comes again.
+	Cursor int64          `json:"cursor"`
+	Items  []SnapshotItem `json:"items"`
+	Next   string         `json:"next,omitempty"` // "" on the last page
+}
+
+// A SnapshotItem is a tag, or a manifest that no tag and no index leads to.
+type SnapshotItem struct {
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag,omitempty"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+// PlanRequest asks for what is needed to have the wanted manifests.
+type PlanRequest struct {
+	Name string `json:"name"`
+	Want []Want `json:"want"` // at most 1,000
+	// Have are the digests of manifests that the child has complete,
+	// referrers aside, and that the parent may leave out with all below them.
+	Have []digest.Digest `json:"have,omitempty"` // at most 10,000
+}
+
+// A Want is one manifest to have.
+type Want struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+// A PlanEntry is one line of the answer to a plan, which is a stream of JSON
+// lines in dependency order: a manifest follows everything below it, a
+// referrer follows its subject. Exactly one of the fields is set. The stream
+// ends with an End; one that ends without it was cut.
+type PlanEntry struct {
+	Blob     *PlanBlob     `json:"blob,omitempty"`
+	Manifest *PlanManifest `json:"manifest,omitempty"`
+	Missing  *PlanMissing  `json:"missing,omitempty"`
+	End      *PlanEnd      `json:"end,omitempty"`
+}
+
+// PlanBlob is a config or a layer that a later manifest of the stream needs.
+type PlanBlob struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+	Size       int64         `json:"size"`
+	Data       []byte        `json:"data,omitempty"` // the whole content, when it is at most 16 KiB
+	Ways       []Way         `json:"ways,omitempty"` // how else it can come
+}
+
+// A Way is one way in which a blob can come. A child ignores those it does not know.
+type Way struct {
+	Kind string `json:"kind"` // "whole": GET /v2/<repository>/blobs/<digest>, with ranges
+}
+
+// WayWhole is the way that every child knows.
+const WayWhole = "whole"
+
+// PlanManifest is a manifest, byte for byte.
+type PlanManifest struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+	MediaType  string        `json:"mediaType"`
+	Payload    []byte        `json:"payload"`
+}
+
+// PlanMissing is a wanted manifest that the parent does not have (any more)
+// or whose reading the child is not allowed.
+type PlanMissing struct {
+	Want
+	Reason string `json:"reason"`
+}
+
+// PlanEnd closes the stream.
+type PlanEnd struct {
+	Entries int `json:"entries"` // how many came before
+}
+
+// Desired is what the root decided for a connected registry and everything
+// below it: its subtree. Version changes whenever anything in it does.
+type Desired struct {
+	Version             string              `json:"version"`
+	Self                ConnectedRegistry   `json:"self"`
+	ConnectedRegistries []ConnectedRegistry `json:"connectedRegistries,omitempty"` // the descendants
+	Tokens              []Token             `json:"tokens,omitempty"`              // client tokens of the subtree, sync tokens of the descendants
+	ScopeMaps           []ScopeMap          `json:"scopeMaps,omitempty"`           // of those tokens, and of Self's sync token
+}
+
+// A ConnectedRegistry is a connected registry's row as the root has it.
+type ConnectedRegistry struct {
+	Name         string    `json:"name"`
+	Parent       string    `json:"parent,omitempty"`
+	Mode         string    `json:"mode"` // ReadOnly or ReadWrite
+	SyncToken    string    `json:"syncToken"`
+	Schedule     string    `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
+	SyncWindow   string    `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
+	MessageTTL   string    `json:"messageTtl"`           // ISO 8601
+	ClientTokens []string  `json:"clientTokens,omitempty"`
+	LogLevel     string    `json:"logLevel"`
+	GCEnabled    bool      `json:"gcEnabled"`
+	GCSchedule   string    `json:"gcSchedule"`
+	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
+	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
+	CreatedAt    time.Time `json:"createdAt"`
+}
+
+// A Token is a token without anything that could be used to log in: its
+// passwords are hashes.
+type Token struct {
+	Name      string     `json:"name"`
+	ScopeMap  string     `json:"scopeMap"`
+	Status    string     `json:"status"` // enabled or disabled
+	Passwords []Password `json:"passwords,omitempty"`
+	CreatedAt time.Time  `json:"createdAt"`
+}
+
+// A Password is one of a token's two password slots.
+type Password struct {
+	Name      string    `json:"name"` // password1 or password2
+	Hash      string    `json:"hash"` // SHA-256 of the password, in hex
+	CreatedAt time.Time `json:"createdAt"`
+	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero is never
+}
+
+// A ScopeMap is a named list of actions.
+type ScopeMap struct {
+	Name    string   `json:"name"`
+	Actions []string `json:"actions"`
+}
+
+// A Report is what a connected registry says of itself and, for those below
+// it, of what they last said.
+type Report struct {
+	Self        Status   `json:"self"`
+	Descendants []Status `json:"descendants,omitempty"`
+}
+
+// A Status is a connected registry as it last was.
+type Status struct {
+	Name            string         `json:"name"`
+	InstanceID      string         `json:"instanceId"`
+	Version         string         `json:"version"`
+	LoginServer     string         `json:"loginServer,omitempty"` // the address it serves at
+	TLS             bool           `json:"tls,omitempty"`
+	State           string         `json:"state"` // Online, Syncing or Unhealthy
+	At              time.Time      `json:"at"`    // when this was so, by its own clock
+	LastSyncStart   time.Time      `json:"lastSyncStart,omitzero"`
+	LastSyncEnd     time.Time      `json:"lastSyncEnd,omitzero"`
+	LastSyncSuccess time.Time      `json:"lastSyncSuccess,omitzero"`
+	SyncTrigger     string         `json:"syncTrigger,omitempty"` // InitialSync, ...
+	SyncState       string         `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
+	ItemsSynced     int            `json:"itemsSynced"`
+	ItemsPending    int            `json:"itemsPending"`
+	ItemsFailed     int            `json:"itemsFailed"`
+	Details         []StatusDetail `json:"details,omitempty"`
+}
+
+// A StatusDetail is one thing that is wrong.
+type StatusDetail struct {
+	Type        string    `json:"type"` // Disk, Sync, ...
+	Code        string    `json:"code"` // DiskError, ...
+	Description string    `json:"description"`
+	Timestamp   time.Time `json:"timestamp"`
+}
+
+// A Problem is the body of an answer of 400 and above (RFC 9457,
+// application/problem+json) with a code for programs.
+type Problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`           // ALREADY_ACTIVATED, NOT_ACTIVATED, UNAUTHORIZED, DENIED, UNKNOWN_CONNECTED_REGISTRY, INVALID
+	Hint   string `json:"hint,omitempty"` // what to do about it
+}
+
+// InlineLimit is the size in bytes up to which a blob comes within the plan.
+const InlineLimit = 16 << 10

@@ -1,0 +1,118 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// A dialect is where the two databases differ; all else is one text.
+type dialect struct {
+	postgres bool
+	dsn      string // the URL, or SQLite's path
+}
+
+func parse(rawURL string) (dialect, error) {
+	switch {
+	case strings.HasPrefix(rawURL, "sqlite:"):
+		return dialect{dsn: strings.TrimPrefix(rawURL, "sqlite:")}, nil
+	case strings.HasPrefix(rawURL, "postgres://"), strings.HasPrefix(rawURL, "postgresql://"):
+		if _, err := url.Parse(rawURL); err != nil {
+			return dialect{}, fmt.Errorf("database URL is malformed") // its text may hold a password
+		}
+		return dialect{postgres: true, dsn: rawURL}, nil
+	}
+	return dialect{}, fmt.Errorf("database URL must begin with sqlite: or postgres://")
+}
+
+// viewIsolation gives a reader one state of the database for its whole
+// transaction. SQLite always does.
+func (d dialect) viewIsolation() sql.IsolationLevel {
+	if d.postgres {
+		return sql.LevelRepeatableRead
+	}
+	return sql.LevelDefault
+}
+
+// lockWriters is the first statement of an update: SQLite admits one writer
+// by itself (its transactions begin IMMEDIATE), PostgreSQL by this lock.
+func (d dialect) lockWriters() string {
+	if d.postgres {
+		return `SELECT pg_advisory_xact_lock(7162353)`
+	}
+	return ""
+}
+
+func (db *DB) connect(ctx context.Context) (err error) {
+	if db.dialect.postgres {
+		db.read, err = sql.Open("pgx", db.dialect.dsn)
+		if err != nil {
+			return err
+		}
+		db.read.SetMaxOpenConns(16)
+		db.read.SetMaxIdleConns(16)
+		db.write = db.read
+		return db.read.PingContext(ctx)
+	}
+	if err := os.MkdirAll(filepath.Dir(db.dialect.dsn), 0o700); err != nil {
+		return err
+	}
+	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	path := "file:" + (&url.URL{Path: db.dialect.dsn}).EscapedPath()
+	if db.write, err = sql.Open("sqlite", path+common+"&_txlock=immediate"); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers then find
+		return err
+	}
+	if db.read, err = sql.Open("sqlite", path+common); err != nil {
+		return err
+	}
+	readers := max(4, runtime.GOMAXPROCS(0))
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(readers)
+	return nil
+}
+
+// migrate brings the schema up to this program's version, and refuses one
+// that is newer.
+func (db *DB) migrate(ctx context.Context) error {
+	var source fs.FS
+	source, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	name := goose.DialectPostgres
+	if !db.dialect.postgres {
+		name, source = goose.DialectSQLite3, withoutCollation{source}
+	}
+	provider, err := goose.NewProvider(name, db.write, source)
+	if err != nil {
+		return err
+	}
+	current, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	sources := provider.ListSources()
+	if known := sources[len(sources)-1].Version; current > known {
+		return fmt.Errorf("schema version %d, this program knows %d: %w", current, known, ErrNewer)
+	}
+	_, err = provider.Up(ctx)
+	return err
+}

@@ -1,0 +1,148 @@
+// Package metadb keeps everything but blobs in SQL: one text for SQLite, the
+// embedded default, and for PostgreSQL.
+//
+// Work is done inside [DB.View] and [DB.Update]; the methods of [Tx], a file
+// per noun, are the only SQL there is. Updates happen one at a time on both
+// databases, so a method may read, decide and write without more locking.
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotFound is what a [Tx] method returns, wrapped, when its row is not there.
+var ErrNotFound = errors.New("not found")
+
+// ErrNewer is what [Open] returns, wrapped, when the database was written by
+// a newer version of the program. Nothing was changed.
+var ErrNewer = errors.New("the database is of a newer version of ferry")
+
+// A DB is an open database. It is safe for concurrent use.
+type DB struct {
+	dialect dialect
+	read    *sql.DB
+	write   *sql.DB // the same pool as read, except on SQLite, where it has one connection
+}
+
+// A Tx is one transaction, read-only inside [DB.View]. It must not be used
+// after the function that it was given to has returned.
+type Tx struct {
+	ctx context.Context
+	tx  *sql.Tx
+}
+
+// Open opens, and brings up to date, the database at url: "sqlite:PATH", or
+// "postgres://..." as libpq writes it. The caller must call [DB.Close].
+func Open(ctx context.Context, url string) (*DB, error) {
+	d, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{dialect: d}
+	if err := db.connect(ctx); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := db.migrate(ctx); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
+}
+
+// Close waits for running transactions and closes the database.
+func (db *DB) Close() error {
+	if db.write == db.read {
+		return db.read.Close()
+	}
+	return errors.Join(db.write.Close(), db.read.Close())
+}
+
+// View runs fn in a transaction that sees one state of the database and
+// cannot write.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewIsolation()}, "", fn)
+}
+
+// Update runs fn in a transaction that no other Update overlaps, and commits
+// it durably when fn returns nil. When fn returns an error nothing is changed
+// and Update returns that error.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	return run(ctx, db.write, nil, db.dialect.lockWriters(), fn)
+}
+
+func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, fn func(*Tx) error) error {
+	tx, err := pool.BeginTx(ctx, opts)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer tx.Rollback() // after a commit this does nothing
+	if first != "" {
+		if _, err := tx.ExecContext(ctx, first); err != nil {
+			return fmt.Errorf("begin transaction: %w", err)
+		}
+	}
+	if err := fn(&Tx{ctx: ctx, tx: tx}); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// get scans the one row of query into dest; no row is [ErrNotFound].
+func (tx *Tx) get(dest []any, query string, args ...any) error {
+	err := tx.tx.QueryRowContext(tx.ctx, query, args...).Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// list calls scan for each row of query and collects what it returns.
+func list[T any](tx *Tx, scan func(row interface{ Scan(...any) error }) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+// Next counts the named counter up by one and returns it, beginning at 1.
+func (tx *Tx) Next(counter string) (int64, error) {
+	var n int64
+	err := tx.get([]any{&n}, `INSERT INTO counters (name, value) VALUES ($1, 1)
+		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter)
+	if err != nil {
+		return 0, fmt.Errorf("count %s: %w", counter, err)
+	}
+	return n, nil
+}
+
+// prefixEnd returns the least string after every string that begins with
+// prefix, for range scans: name >= prefix AND name < prefixEnd(prefix).
+func prefixEnd(prefix string) string {
+	return strings.TrimRight(prefix, "\xff") + "\xff"
+}

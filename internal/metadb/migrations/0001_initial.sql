@@ -1,0 +1,194 @@
+-- +goose Up
+
+-- Times are milliseconds since 1970 in UTC. Flags are 0 or 1. Text sorts by
+-- its bytes: SQLite does so by itself, and the words COLLATE "C", which
+-- PostgreSQL needs for it, are taken out before SQLite reads this file.
+
+-- Content ---------------------------------------------------------------
+
+CREATE TABLE repositories (
+  name       TEXT COLLATE "C" PRIMARY KEY,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL,
+  locks      INTEGER NOT NULL DEFAULT 0
+);
+
+-- A row exists for every blob that is verified, fsynced and in its place.
+CREATE TABLE blobs (
+  digest     TEXT COLLATE "C" PRIMARY KEY,
+  size       BIGINT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+
+-- Which repository may serve which blob.
+CREATE TABLE repository_blobs (
+  repository TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  linked_at  BIGINT NOT NULL,
+  PRIMARY KEY (repository, digest)
+);
+CREATE INDEX repository_blobs_digest ON repository_blobs (digest);
+
+CREATE TABLE manifests (
+  repository    TEXT COLLATE "C" NOT NULL,
+  digest        TEXT COLLATE "C" NOT NULL,
+  media_type    TEXT NOT NULL,
+  artifact_type TEXT NOT NULL,
+  subject       TEXT COLLATE "C" NOT NULL, -- '' where there is none
+  annotations   TEXT NOT NULL,             -- a JSON object; served with referrers
+  payload       BYTEA NOT NULL,
+  pushed_at     BIGINT NOT NULL,
+  locks         INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (repository, digest)
+);
+CREATE INDEX manifests_subject ON manifests (repository, subject);
+
+-- What a manifest refers to: its config and layers (manifest = 0), or an
+-- index's manifests (manifest = 1).
+CREATE TABLE manifest_children (
+  repository TEXT COLLATE "C" NOT NULL,
+  parent     TEXT COLLATE "C" NOT NULL,
+  child      TEXT COLLATE "C" NOT NULL,
+  manifest   INTEGER NOT NULL,
+  PRIMARY KEY (repository, parent, child)
+);
+CREATE INDEX manifest_children_child ON manifest_children (child, repository);
+
+CREATE TABLE tags (
+  repository TEXT COLLATE "C" NOT NULL,
+  name       TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL,
+  locks      INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (repository, name)
+);
+CREATE INDEX tags_digest ON tags (repository, digest);
+
+-- A client's upload on its way in. hash_state is the sha256 state of the
+-- first hashed bytes, so that a restart does not read them again.
+CREATE TABLE uploads (
+  id         TEXT COLLATE "C" PRIMARY KEY,
+  repository TEXT COLLATE "C" NOT NULL,
+  hashed     BIGINT NOT NULL,
+  hash_state BYTEA NOT NULL,
+  started_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL
+);
+
+-- A mark that keeps a blob from garbage collection while something is
+-- assembled around it. The holder is an upload, a sync or a delta.
+CREATE TABLE leases (
+  holder     TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  expires_at BIGINT NOT NULL,
+  PRIMARY KEY (holder, digest)
+);
+CREATE INDEX leases_digest ON leases (digest);
+
+-- The change feed. Sequence numbers come from counters, in the transaction
+-- of the change, so that a reader never sees n + 1 before n.
+CREATE TABLE changes (
+  seq        BIGINT PRIMARY KEY,
+  kind       TEXT NOT NULL,
+  repository TEXT COLLATE "C" NOT NULL,
+  tag        TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  origin     TEXT COLLATE "C" NOT NULL,
+  at         BIGINT NOT NULL
+);
+CREATE INDEX changes_at ON changes (at);
+
+CREATE TABLE counters (
+  name  TEXT COLLATE "C" PRIMARY KEY,
+  value BIGINT NOT NULL
+);
+
+-- Control ---------------------------------------------------------------
+
+CREATE TABLE scope_maps (
+  name        TEXT COLLATE "C" PRIMARY KEY,
+  description TEXT NOT NULL,
+  type        TEXT NOT NULL,  -- UserDefined or SystemDefined
+  actions     TEXT NOT NULL,  -- a JSON array of action strings
+  created_at  BIGINT NOT NULL,
+  version     BIGINT NOT NULL -- counts edits; the resource's ETag
+);
+
+CREATE TABLE tokens (
+  name       TEXT COLLATE "C" PRIMARY KEY,
+  scope_map  TEXT COLLATE "C" NOT NULL, -- '' where it has none
+  status     TEXT NOT NULL,             -- enabled or disabled
+  passwords  TEXT NOT NULL,             -- a JSON array: name, hash, creation, expiry
+  created_at BIGINT NOT NULL,
+  version    BIGINT NOT NULL
+);
+CREATE INDEX tokens_scope_map ON tokens (scope_map);
+
+-- A connected registry: spec is what the root decided, status what the
+-- running instance reported. Both are JSON.
+CREATE TABLE connected_registries (
+  name        TEXT COLLATE "C" PRIMARY KEY,
+  parent      TEXT COLLATE "C" NOT NULL, -- '' where it is the instance at the top
+  sync_token  TEXT COLLATE "C" NOT NULL,
+  spec        TEXT NOT NULL,
+  status      TEXT NOT NULL,
+  instance_id TEXT NOT NULL,             -- '' while it is not activated
+  created_at  BIGINT NOT NULL,
+  version     BIGINT NOT NULL
+);
+CREATE INDEX connected_registries_parent ON connected_registries (parent);
+
+CREATE TABLE operators (
+  name          TEXT COLLATE "C" PRIMARY KEY,
+  role          TEXT NOT NULL, -- admin or reader
+  password_hash TEXT NOT NULL, -- argon2id, in the PHC string format
+  created_at    BIGINT NOT NULL
+);
+
+CREATE TABLE audit (
+  id     BIGINT PRIMARY KEY,
+  at     BIGINT NOT NULL,
+  actor  TEXT NOT NULL,
+  source TEXT NOT NULL, -- the caller's address
+  action TEXT NOT NULL,
+  object TEXT NOT NULL,
+  detail TEXT NOT NULL
+);
+
+-- What an instance must remember of itself: its id, its signing key, its
+-- place in the parent's feed.
+CREATE TABLE settings (
+  name  TEXT COLLATE "C" PRIMARY KEY,
+  value TEXT NOT NULL
+);
+
+-- Sync ------------------------------------------------------------------
+
+-- A blob on its way in from a parent: which ranges are on disk, and the
+-- digest state of the contiguous prefix.
+CREATE TABLE transfers (
+  digest     TEXT COLLATE "C" PRIMARY KEY,
+  size       BIGINT NOT NULL,
+  ranges     TEXT NOT NULL,   -- a JSON array of [start, end) pairs
+  hashed     BIGINT NOT NULL,
+  hash_state BYTEA NOT NULL,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL
+);
+
+-- What the parent has that this instance is to have: one row for each tag,
+-- and for each manifest that is wanted by digest alone (tag = '').
+CREATE TABLE sync_items (
+  repository TEXT COLLATE "C" NOT NULL,
+  tag        TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL, -- the parent's digest; '' when it is to go
+  state      TEXT NOT NULL,             -- pending, synced or failed
+  error      TEXT NOT NULL,
+  changed_at BIGINT NOT NULL,           -- when the parent's side last moved
+  synced_at  BIGINT NOT NULL,           -- when the two sides last matched; 0 is never
+  -- A tag has one row. A manifest without a tag is its own row.
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest where there is no tag
+  PRIMARY KEY (repository, item)
+);
+CREATE INDEX sync_items_state ON sync_items (state);

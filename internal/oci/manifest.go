@@ -1,0 +1,143 @@
+package oci
+
+import (
+	"encoding/json"
+	"mime"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Limits on a manifest. The size is the least that the distribution
+// specification asks a registry to accept; the count keeps a small manifest
+// from causing a large amount of work.
+const (
+	MaxManifestSize     = 4 << 20 // bytes
+	MaxManifestChildren = 10_000  // config, layers, and an index's manifests
+)
+
+// A Descriptor is a descriptor of the image specification.
+type Descriptor = v1.Descriptor
+
+// A Manifest is what the registry needs to know of a stored manifest or
+// index: what it refers to. The bytes themselves are never rebuilt from it.
+type Manifest struct {
+	MediaType    string
+	ArtifactType string            // of the manifest; an image's config media type where it has none
+	Annotations  map[string]string // nil where there are none
+	Config       *Descriptor       // nil in an index
+	Layers       []Descriptor      // nil in an index
+	Manifests    []Descriptor      // an index's children
+	Subject      *Descriptor       // nil where the manifest is no referrer
+}
+
+// Blobs returns the config and the layers, each digest once, without those
+// layers whose content the registry is not asked to hold (foreign layers with
+// URLs, as Docker's non-distributable ones).
+func (m *Manifest) Blobs() []Descriptor {
+	var blobs []Descriptor
+	seen := map[digest.Digest]bool{}
+	add := func(d Descriptor) {
+		if !seen[d.Digest] && len(d.URLs) == 0 {
+			seen[d.Digest] = true
+			blobs = append(blobs, d)
+		}
+	}
+	if m.Config != nil {
+		add(*m.Config)
+	}
+	for _, l := range m.Layers {
+		add(l)
+	}
+	return blobs
+}
+
+// ParseManifest reads a manifest that was sent with contentType, which may be
+// empty when the manifest names its own media type. The payload must be one
+// JSON object of a media type that [IsManifest] knows, with valid digests and
+// sizes. Every error is [ErrManifestInvalid] or [ErrTooLarge].
+func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
+	if len(payload) > MaxManifestSize {
+		return nil, ErrTooLarge.With("manifest is larger than %d bytes", MaxManifestSize)
+	}
+	var raw struct {
+		SchemaVersion int               `json:"schemaVersion"`
+		MediaType     string            `json:"mediaType"`
+		ArtifactType  string            `json:"artifactType"`
+		Config        *Descriptor       `json:"config"`
+		Layers        []Descriptor      `json:"layers"`
+		Manifests     []Descriptor      `json:"manifests"`
+		Subject       *Descriptor       `json:"subject"`
+		Annotations   map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(payload, &raw); err != nil {
+		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %v", err)
+	}
+	mediaType, err := manifestMediaType(contentType, raw.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	if raw.SchemaVersion != 2 {
+		return nil, ErrManifestInvalid.With("schemaVersion is %d, want 2", raw.SchemaVersion)
+	}
+	m := &Manifest{MediaType: mediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations, Subject: raw.Subject}
+	if IsIndex(mediaType) {
+		if raw.Config != nil || raw.Layers != nil {
+			return nil, ErrManifestInvalid.With("an index has no config or layers")
+		}
+		m.Manifests = raw.Manifests
+	} else {
+		if raw.Manifests != nil {
+			return nil, ErrManifestInvalid.With("an image manifest has no manifests; is it an index?")
+		}
+		if raw.Config == nil {
+			return nil, ErrManifestInvalid.With("an image manifest needs a config")
+		}
+		m.Config, m.Layers = raw.Config, raw.Layers
+		if m.ArtifactType == "" {
+			m.ArtifactType = raw.Config.MediaType
+		}
+	}
+	return m, m.check()
+}
+
+// manifestMediaType settles the media type from the Content-Type header and
+// the manifest's own field, which must agree.
+func manifestMediaType(contentType, own string) (string, error) {
+	mediaType := own
+	if contentType != "" {
+		parsed, _, err := mime.ParseMediaType(contentType)
+		if err != nil {
+			return "", ErrManifestInvalid.With("Content-Type %q is malformed", clip(contentType))
+		}
+		if own != "" && own != parsed {
+			return "", ErrManifestInvalid.With("Content-Type %q does not match the manifest's mediaType %q", clip(parsed), clip(own))
+		}
+		mediaType = parsed
+	}
+	if !IsManifest(mediaType) {
+		return "", ErrManifestInvalid.With("media type %q is not of a manifest that this registry keeps", clip(mediaType))
+	}
+	return mediaType, nil
+}
+
+func (m *Manifest) check() error {
+	if n := len(m.Layers) + len(m.Manifests); n > MaxManifestChildren {
+		return ErrManifestInvalid.With("manifest has %d children, at most %d are allowed", n, MaxManifestChildren)
+	}
+	all := append(append([]Descriptor{}, m.Layers...), m.Manifests...)
+	for _, d := range []*Descriptor{m.Config, m.Subject} {
+		if d != nil {
+			all = append(all, *d)
+		}
+	}
+	for _, d := range all {
+		if _, err := ParseDigest(string(d.Digest)); err != nil {
+			return ErrManifestInvalid.With("%s", AsError(err).Message)
+		}
+		if d.Size < 0 {
+			return ErrManifestInvalid.With("descriptor %s has a negative size", d.Digest)
+		}
+	}
+	return nil
+}
