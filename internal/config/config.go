@@ -1,0 +1,34 @@
+// Package config holds the settings of `ferry serve`: one struct, whose
+// fields each have a flag, an environment variable and a key in a YAML file.
+// A flag wins over the environment, which wins over the file, which wins over
+// the default.
+package config
+
+import "log/slog"
+
+// A Config is the settings of one instance. [Default] is where to begin; the
+// zero value is not valid.
+type Config struct {
+	DataDir              string // where blobs, the database and the instance's secrets are
+	Listen               string // host:port; port 0 is any that is free
+	Database             string // "" is SQLite in DataDir; else postgres://... or sqlite:PATH
+	TLSCert              string // PEM files; both or neither
+	TLSKey               string
+	ConnectionString     string // at most one of these two; either makes a connected registry
+	ConnectionStringFile string
+	ChunkSize            int64  // bytes in one range request of a sync
+	ExternalURL          string // how others reach this instance; "" is the address that a caller used
+	LogLevel             slog.Level
+	LogFormat            string // text or json
+}
+
+// Default returns the settings of an instance that was told nothing.
+func Default() Config {
+	return Config{
+		DataDir:   "ferry-data",
+		Listen:    "127.0.0.1:5000",
+		ChunkSize: 1 << 20,
+		LogLevel:  slog.LevelInfo,
+		LogFormat: "text",
+	}
+}
