@@ -1,0 +1,178 @@
+package config
+
+import (
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func noEnv(string) string { return "" }
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ferry.yaml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFlagWinsOverEnvironmentWinsOverFileWinsOverDefault(t *testing.T) {
+	path := write(t, "listen: :1\ndata-dir: /file\nchunk-size: 2MiB\nlog-level: debug\n")
+	env := map[string]string{"FERRY_LISTEN": ":2", "FERRY_DATA_DIR": "/env"}
+	got, err := Load(path, func(k string) string { return env[k] }, map[string]string{"listen": ":3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Listen, want.DataDir, want.ChunkSize, want.LogLevel = ":3", "/env", 2<<20, slog.LevelDebug
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
+	values := map[string]string{
+		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
+		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB",
+		"external-url": "https://h", "log-level": "error", "log-format": "json",
+	}
+	for _, s := range Settings() {
+		value, ok := values[s.Name]
+		if !ok {
+			t.Errorf("%s has no value in this test", s.Name)
+		}
+		fromEnv, fromFile := Default(), Default()
+		if err := fromEnv.apply(layer{s.Name: {value, s.Env()}}); err != nil {
+			t.Error(err)
+		}
+		l, err := parseLayer("f", []byte(s.Name+": \""+value+"\"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fromFile.apply(l); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(fromEnv, fromFile); diff != "" || cmp.Equal(fromEnv, Default()) {
+			t.Errorf("%s: %s", s.Name, diff)
+		}
+	}
+}
+
+func TestAConnectionStringTakesBackTheFileOfALowerLevel(t *testing.T) {
+	path := write(t, "connection-string-file: /file\n")
+	got, err := Load(path, noEnv, map[string]string{"connection-string": "x"})
+	if err != nil || got.ConnectionString != "x" || got.ConnectionStringFile != "" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
+	for _, test := range []struct{ name, file, flag, value, want string }{
+		{"unknown key", "listen: :1\nlsten: :2\n", "", "", `ferry.yaml:2: unknown setting "lsten"`},
+		{"repeated key", "listen: :1\nlisten: :2\n", "", "", "ferry.yaml:2: listen is set already, on line 1"},
+		{"nested value", "listen:\n  host: x\n", "", "", "ferry.yaml:2: listen takes one plain value"},
+		{"list", "- a\n", "", "", "ferry.yaml:1: want a mapping"},
+		{"broken YAML", "listen: [\n", "", "", "read configuration"},
+		{"bad size in the file", "\nchunk-size: lots\n", "", "", `ferry.yaml:2: chunk-size: "lots" is not a size`},
+		{"bad size", "", "chunk-size", "1XB", `--chunk-size: "1XB" is not a size`},
+		{"small chunk", "", "chunk-size", "1KiB", "chunk-size 1KiB: want 64KiB to 1GiB"},
+		{"port", "", "listen", "127.0.0.1:70000", `port "70000" is not a number`},
+		{"no port", "", "listen", "127.0.0.1", "want host:port"},
+		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key go together"},
+		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
+		{"external URL", "", "external-url", "ferry.example", "external-url"},
+		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},
+		{"log level", "", "log-level", "loud", "want debug, info, warn or error"},
+		{"empty data directory", "", "data-dir", "", "data-dir is empty"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			flags := map[string]string{}
+			if test.flag != "" {
+				flags[test.flag] = test.value
+			}
+			_, err := Load(write(t, test.file), noEnv, flags)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("error has several lines: %q", err)
+			}
+		})
+	}
+}
+
+func TestAFileWithNothingInItIsFine(t *testing.T) {
+	for _, content := range []string{"", "# only a comment\n", "---\n", "~\n", "listen:\n"} {
+		got, err := Load(write(t, content), noEnv, nil)
+		if err != nil || !cmp.Equal(got, Default()) {
+			t.Errorf("%q: %+v, %v", content, got, err)
+		}
+	}
+}
+
+func TestTheConnectionStringIsReadFromItsFile(t *testing.T) {
+	c := Default()
+	c.ConnectionStringFile = write(t, "\ufeffa=b\r\n")
+	if got, err := c.Connection(); err != nil || got != "\ufeffa=b\r\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	c.ConnectionStringFile = write(t, " \n")
+	if _, err := c.Connection(); err == nil || !strings.Contains(err.Error(), "the file is empty") {
+		t.Errorf("empty file: %v", err)
+	}
+	c.ConnectionStringFile = filepath.Join(t.TempDir(), "none")
+	if _, err := c.Connection(); err == nil {
+		t.Error("no error for a file that is not there")
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "17": 17, "1KiB": 1024, "1kib": 1024, "2 MiB": 2 << 20, "1MB": 1e6, "3GB": 3e9, "5B": 5, "1TiB": 1 << 40,
+	} {
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "+1", "1.5MiB", "1 2", "0x10", "9223372036854775807KiB", "1MiBMiB"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}
+
+func FuzzParseSize(f *testing.F) {
+	f.Add("1MiB")
+	f.Add("9223372036854775807")
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := ParseSize(s)
+		if err != nil {
+			return
+		}
+		if n < 0 || n > math.MaxInt64 {
+			t.Errorf("ParseSize(%q) = %d", s, n)
+		}
+		if again, err := ParseSize(FormatSize(n)); err != nil || again != n {
+			t.Errorf("%d is written %q, which reads as %d, %v", n, FormatSize(n), again, err)
+		}
+	})
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add([]byte("listen: :1\nchunk-size: 1MiB\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := parseLayer("f", data)
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("error has several lines: %q", err)
+		}
+		c := Default()
+		_ = c.apply(l)
+	})
+}

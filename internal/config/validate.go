@@ -1,0 +1,90 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Limits on the size of one range request of a sync, in bytes. Below the
+// least, requests cost more than they carry.
+const (
+	MinChunkSize = 64 << 10
+	MaxChunkSize = 1 << 30
+)
+
+// Validate returns the first thing that is wrong with c, in terms of the
+// settings' names, or nil. It looks at no file and opens no connection.
+func (c Config) Validate() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("data-dir is empty: want the directory that holds everything this instance keeps")
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("tls-cert and tls-key go together: only one of them is given")
+	case c.ConnectionString != "" && c.ConnectionStringFile != "":
+		return errors.New("connection-string and connection-string-file are both given: want one of them")
+	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:
+		return fmt.Errorf("chunk-size %s: want %s to %s", FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
+	case c.LogFormat != "text" && c.LogFormat != "json":
+		return fmt.Errorf("log-format %q: want text or json", clip(c.LogFormat))
+	case c.Database != "" && !hasAnyPrefix(c.Database, "sqlite:", "postgres://", "postgresql://"):
+		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
+	}
+	if err := checkListen(c.Listen); err != nil {
+		return err
+	}
+	return checkExternalURL(c.ExternalURL)
+}
+
+func checkListen(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("listen %q: want host:port, as 127.0.0.1:5000 or :5000", clip(addr))
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("listen %q: port %q is not a number from 0 to 65535", clip(addr), clip(port))
+	}
+	return nil
+}
+
+// checkExternalURL wants scheme, host and nothing more: the registry API must
+// be at the root of its host.
+func checkExternalURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("external-url %q: want http://host[:port] or https://host[:port]", clip(s))
+	}
+	return nil
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Connection returns the connection string, read from its file where it is in
+// one, or "" for a root registry.
+func (c Config) Connection() (string, error) {
+	if c.ConnectionStringFile == "" {
+		return c.ConnectionString, nil
+	}
+	data, err := readFile(c.ConnectionStringFile)
+	if err != nil {
+		return "", fmt.Errorf("read connection string: %w", err)
+	}
+	if strings.TrimSpace(string(data)) == "" {
+		return "", fmt.Errorf("read connection string: %s: the file is empty", c.ConnectionStringFile)
+	}
+	return string(data), nil
+}
