@@ -11,7 +11,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // ErrNotFound is what a [Tx] method returns, wrapped, when its row is not there.
@@ -103,17 +102,44 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-// get scans the one row of query into dest; no row is [ErrNotFound].
-func (tx *Tx) get(dest []any, query string, args ...any) error {
-	err := tx.tx.QueryRowContext(tx.ctx, query, args...).Scan(dest...)
+// one runs a statement that must change a row; none is [ErrNotFound]. what
+// is what the error says was tried.
+func (tx *Tx) one(what, query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return wrap(err, "%s", what)
+}
+
+// A scanner is a row, alone or among others.
+type scanner interface{ Scan(dest ...any) error }
+
+// row runs a query for one row. Scanning it returns [ErrNotFound] where there is none.
+func (tx *Tx) row(query string, args ...any) scanner {
+	return single{tx.tx.QueryRowContext(tx.ctx, query, args...)}
+}
+
+type single struct{ *sql.Row }
+
+func (s single) Scan(dest ...any) error {
+	err := s.Row.Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
 	}
 	return err
 }
 
+// wrap says what was tried when err is not nil.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
 // list calls scan for each row of query and collects what it returns.
-func list[T any](tx *Tx, scan func(row interface{ Scan(...any) error }) (T, error), query string, args ...any) ([]T, error) {
+func list[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -133,16 +159,7 @@ func list[T any](tx *Tx, scan func(row interface{ Scan(...any) error }) (T, erro
 // Next counts the named counter up by one and returns it, beginning at 1.
 func (tx *Tx) Next(counter string) (int64, error) {
 	var n int64
-	err := tx.get([]any{&n}, `INSERT INTO counters (name, value) VALUES ($1, 1)
-		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter)
-	if err != nil {
-		return 0, fmt.Errorf("count %s: %w", counter, err)
-	}
-	return n, nil
-}
-
-// prefixEnd returns the least string after every string that begins with
-// prefix, for range scans: name >= prefix AND name < prefixEnd(prefix).
-func prefixEnd(prefix string) string {
-	return strings.TrimRight(prefix, "\xff") + "\xff"
+	err := tx.row(`INSERT INTO counters (name, value) VALUES ($1, 1)
+		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter).Scan(&n)
+	return n, wrap(err, "count %s", counter)
 }

@@ -1,0 +1,148 @@
+package metadb
+
+import "time"
+
+// A Manifest is a row of manifests. Annotations is a JSON object.
+type Manifest struct {
+	Repository   string
+	Digest       string
+	MediaType    string
+	ArtifactType string
+	Subject      string // "" where there is none
+	Annotations  string
+	Payload      []byte // empty in lists
+	Size         int64  // of the payload, in bytes
+	PushedAt     time.Time
+	Locks        uint8
+}
+
+// A Child is what a manifest refers to.
+type Child struct {
+	Digest   string
+	Manifest bool // a manifest of an index, not a blob
+}
+
+const (
+	manifestHead = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
+		LENGTH(payload), pushed_at, manifests.locks`
+	manifestColumns = manifestHead + `, payload`
+)
+
+func scanManifestHead(row scanner) (m Manifest, err error) {
+	var pushed int64
+	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Locks)
+	m.PushedAt = fromMillis(pushed)
+	return m, err
+}
+
+func scanManifest(row scanner) (m Manifest, err error) {
+	var pushed int64
+	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Locks, &m.Payload)
+	m.PushedAt = fromMillis(pushed)
+	return m, err
+}
+
+// Manifest returns the manifest digest of repository.
+func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
+	m, err := scanManifest(tx.row(`SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest))
+	return m, wrap(err, "read manifest %s@%s", repository, digest)
+}
+
+// ManifestByTag returns the manifest that the tag names.
+func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
+	m, err := scanManifest(tx.row(`SELECT `+manifestColumns+` FROM tags JOIN manifests
+		ON manifests.repository = tags.repository AND manifests.digest = tags.digest
+		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag))
+	return m, wrap(err, "read manifest %s:%s", repository, tag)
+}
+
+// HasManifest reports whether repository has the manifest digest.
+func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT COUNT(*) FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest).Scan(&n)
+	return n > 0, wrap(err, "read manifest %s@%s", repository, digest)
+}
+
+// Manifests returns up to limit manifests of repository after the digest
+// after, by digest, without their payloads.
+func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error) {
+	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+		WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3`, repository, after, limit)
+	return all, wrap(err, "list manifests of %s", repository)
+}
+
+// Loose returns up to limit manifests of repository after the digest after
+// that no tag names and no index holds, by digest, without their payloads.
+func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
+	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+		WHERE repository = $1 AND digest > $2
+		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
+		AND NOT EXISTS (SELECT 1 FROM manifest_children c
+			WHERE c.child = manifests.digest AND c.repository = manifests.repository AND c.manifest = 1)
+		ORDER BY digest LIMIT $3`, repository, after, limit)
+	return all, wrap(err, "list loose manifests of %s", repository)
+}
+
+// IsLoose reports whether no tag names the manifest and no index holds it.
+func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT (SELECT COUNT(*) FROM tags WHERE repository = $1 AND digest = $2)
+		+ (SELECT COUNT(*) FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest).Scan(&n)
+	return n == 0, wrap(err, "read references to %s@%s", repository, digest)
+}
+
+// Referrers returns the manifests of repository whose subject is digest,
+// oldest first, without their payloads.
+func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
+	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+		WHERE repository = $1 AND subject = $2 ORDER BY pushed_at, digest`, repository, digest)
+	return all, wrap(err, "list referrers of %s@%s", repository, digest)
+}
+
+// Children returns what the manifest refers to, by digest.
+func (tx *Tx) Children(repository, digest string) ([]Child, error) {
+	scan := func(row scanner) (c Child, err error) {
+		var manifest int
+		err = row.Scan(&c.Digest, &manifest)
+		c.Manifest = manifest == 1
+		return c, err
+	}
+	all, err := list(tx, scan, `SELECT child, manifest FROM manifest_children WHERE repository = $1 AND parent = $2 ORDER BY child`, repository, digest)
+	return all, wrap(err, "list children of %s@%s", repository, digest)
+}
+
+// PutManifest writes a new manifest and what it refers to. It reports whether
+// it was new; one that was there stays as it is.
+func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
+	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (repository, digest) DO NOTHING`,
+		m.Repository, m.Digest, m.MediaType, m.ArtifactType, m.Subject, m.Annotations, m.Payload, millis(m.PushedAt))
+	if err != nil || n == 0 {
+		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
+	}
+	for _, c := range children {
+		manifest := 0
+		if c.Manifest {
+			manifest = 1
+		}
+		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (repository, parent, child) DO NOTHING`, m.Repository, m.Digest, c.Digest, manifest); err != nil {
+			return false, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
+		}
+	}
+	return true, nil
+}
+
+// SetManifestLocks replaces the locks of a manifest.
+func (tx *Tx) SetManifestLocks(repository, digest string, locks uint8) error {
+	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3 WHERE repository = $1 AND digest = $2`, repository, digest, locks)
+}
+
+// DeleteManifest removes a manifest and what it says of its children. Its
+// tags are the caller's to remove, before.
+func (tx *Tx) DeleteManifest(repository, digest string) error {
+	if _, err := tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, digest); err != nil {
+		return wrap(err, "delete manifest %s@%s", repository, digest)
+	}
+	return tx.one("delete manifest "+repository+"@"+digest, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
+}

@@ -1,0 +1,67 @@
+package metadb
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Repository is a row of repositories.
+type Repository struct {
+	Name      string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Locks     uint8
+}
+
+const repositoryColumns = `name, created_at, updated_at, locks`
+
+func scanRepository(row scanner) (r Repository, err error) {
+	var created, updated int64
+	err = row.Scan(&r.Name, &created, &updated, &r.Locks)
+	r.CreatedAt, r.UpdatedAt = fromMillis(created), fromMillis(updated)
+	return r, err
+}
+
+// Repository returns the repository name.
+func (tx *Tx) Repository(name string) (Repository, error) {
+	r, err := scanRepository(tx.row(`SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name))
+	return r, wrap(err, "read repository %s", name)
+}
+
+// Repositories returns up to limit repositories after the name after, by name.
+func (tx *Tx) Repositories(after string, limit int) ([]Repository, error) {
+	all, err := list(tx, scanRepository, `SELECT `+repositoryColumns+` FROM repositories
+		WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+	return all, wrap(err, "list repositories")
+}
+
+// TouchRepository notes a write to the repository name, which it creates
+// where it is not there.
+func (tx *Tx) TouchRepository(name string, now time.Time) error {
+	_, err := tx.exec(`INSERT INTO repositories (name, created_at, updated_at) VALUES ($1, $2, $2)
+		ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at`, name, millis(now))
+	return wrap(err, "write repository %s", name)
+}
+
+// SetRepositoryLocks replaces the locks of a repository.
+func (tx *Tx) SetRepositoryLocks(name string, locks uint8) error {
+	return tx.one(fmt.Sprintf("lock repository %s", name), `UPDATE repositories SET locks = $2 WHERE name = $1`, name, locks)
+}
+
+// DeleteRepository removes a repository and every row that is in it. Blobs
+// lose their link, not their content.
+func (tx *Tx) DeleteRepository(name string) error {
+	for _, table := range []string{"tags", "manifest_children", "manifests", "repository_blobs", "uploads"} {
+		if _, err := tx.exec(`DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {
+			return wrap(err, "delete repository %s", name)
+		}
+	}
+	return tx.one(fmt.Sprintf("delete repository %s", name), `DELETE FROM repositories WHERE name = $1`, name)
+}
+
+// CountContent returns how many manifests and tags a repository has.
+func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
+	err = tx.row(`SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
+		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
+	return manifests, tags, wrap(err, "count content of %s", name)
+}

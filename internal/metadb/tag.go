@@ -1,0 +1,59 @@
+package metadb
+
+import "time"
+
+// A Tag is a row of tags.
+type Tag struct {
+	Repository string
+	Name       string
+	Digest     string
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Locks      uint8
+}
+
+const tagColumns = `repository, name, digest, created_at, updated_at, locks`
+
+func scanTag(row scanner) (t Tag, err error) {
+	var created, updated int64
+	err = row.Scan(&t.Repository, &t.Name, &t.Digest, &created, &updated, &t.Locks)
+	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
+	return t, err
+}
+
+// Tag returns the tag name of repository.
+func (tx *Tx) Tag(repository, name string) (Tag, error) {
+	t, err := scanTag(tx.row(`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name))
+	return t, wrap(err, "read tag %s:%s", repository, name)
+}
+
+// Tags returns up to limit tags of repository after the name after, by name.
+func (tx *Tx) Tags(repository, after string, limit int) ([]Tag, error) {
+	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags
+		WHERE repository = $1 AND name > $2 ORDER BY name LIMIT $3`, repository, after, limit)
+	return all, wrap(err, "list tags of %s", repository)
+}
+
+// TagsOf returns the tags of repository that name digest, by name.
+func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
+	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2 ORDER BY name`, repository, digest)
+	return all, wrap(err, "list tags of %s@%s", repository, digest)
+}
+
+// SetTag lets the tag name digest from now on.
+func (tx *Tx) SetTag(repository, name, digest string, now time.Time) error {
+	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
+		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at`,
+		repository, name, digest, millis(now))
+	return wrap(err, "set tag %s:%s", repository, name)
+}
+
+// SetTagLocks replaces the locks of a tag.
+func (tx *Tx) SetTagLocks(repository, name string, locks uint8) error {
+	return tx.one("lock tag "+repository+":"+name, `UPDATE tags SET locks = $3 WHERE repository = $1 AND name = $2`, repository, name, locks)
+}
+
+// DeleteTag removes a tag; the manifest stays.
+func (tx *Tx) DeleteTag(repository, name string) error {
+	return tx.one("delete tag "+repository+":"+name, `DELETE FROM tags WHERE repository = $1 AND name = $2`, repository, name)
+}

@@ -1,0 +1,55 @@
+package metadb
+
+import "time"
+
+// An Upload is a row of uploads: a client's blob on its way in. The first
+// Hashed bytes on disk have the sha256 state HashState.
+type Upload struct {
+	ID         string
+	Repository string
+	Hashed     int64 // bytes
+	HashState  []byte
+	StartedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+func scanUpload(row scanner) (u Upload, err error) {
+	var started, updated int64
+	err = row.Scan(&u.ID, &u.Repository, &u.Hashed, &u.HashState, &started, &updated)
+	u.StartedAt, u.UpdatedAt = fromMillis(started), fromMillis(updated)
+	return u, err
+}
+
+const uploadColumns = `id, repository, hashed, hash_state, started_at, updated_at`
+
+// Upload returns the upload id of repository.
+func (tx *Tx) Upload(repository, id string) (Upload, error) {
+	u, err := scanUpload(tx.row(`SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository))
+	return u, wrap(err, "read upload %s", id)
+}
+
+// HasUpload reports whether there is an upload id, in whatever repository.
+func (tx *Tx) HasUpload(id string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT COUNT(*) FROM uploads WHERE id = $1`, id).Scan(&n)
+	return n > 0, wrap(err, "read upload %s", id)
+}
+
+// PutUpload writes the upload, new or known.
+func (tx *Tx) PutUpload(u Upload) error {
+	_, err := tx.exec(`INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
+		u.ID, u.Repository, u.Hashed, u.HashState, millis(u.StartedAt), millis(u.UpdatedAt))
+	return wrap(err, "write upload %s", u.ID)
+}
+
+// DeleteUpload removes the upload's row.
+func (tx *Tx) DeleteUpload(id string) error {
+	return tx.one("delete upload "+id, `DELETE FROM uploads WHERE id = $1`, id)
+}
+
+// StaleUploads returns up to limit uploads that nobody wrote to since before.
+func (tx *Tx) StaleUploads(before time.Time, limit int) ([]Upload, error) {
+	all, err := list(tx, scanUpload, `SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
+	return all, wrap(err, "list stale uploads")
+}
