@@ -1,11 +1,19 @@
 // Package cli is the command line: the nouns and verbs of the reference, a
 // file each, over the management API and the registry API of a running
 // instance, and `ferry serve`, which is one.
+//
+// Output that a script reads goes to standard output, in the form that
+// --output and --query ask for; everything else goes to standard error. An
+// error is one line, "ferry: what happened", and where there is something to
+// do about it a second, "hint: what". The exit code is 0, 1 for an error, or
+// 2 for a command that could not be understood.
 package cli
 
 import (
 	"context"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -16,21 +24,46 @@ type Env struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Getenv func(string) string
+	Now    func() time.Time // nil is time.Now
+
+	output *choiceFlag // --output and --query, of every command
+	query  string
 }
 
 // Run runs the command line args, without the program's name, and returns
 // the exit code: 0 for success, 1 for an error, 2 for wrong usage.
 func Run(ctx context.Context, args []string, env *Env) int {
+	if env.Now == nil {
+		env.Now = time.Now
+	}
 	root := newRootCommand(env)
-	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
-		return 1
+	args, err := resolve(root, args)
+	if err == nil {
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	if err != nil {
+		return report(env.Stderr, err)
 	}
 	return 0
 }
 
-func newRootCommand(env *Env) *cobra.Command {
-	root := &cobra.Command{Use: "ferry"}
-	root.AddCommand(newDemoCommand(env))
-	return root
+// resolve finds the command that args name and rewrites its flags into the
+// form that pflag reads. Where there is no such command, args are left for
+// cobra to refuse.
+func resolve(root *cobra.Command, args []string) ([]string, error) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	cmd, rest, err := root.Find(args)
+	if err != nil || cmd.DisableFlagParsing {
+		return args, nil
+	}
+	cmd.InitDefaultHelpFlag()
+	cmd.InheritedFlags() // merges the parents' flags into the command's own
+	path := strings.Fields(cmd.CommandPath())[1:]
+	rest, err = normalize(cmd.Flags(), rest)
+	if err != nil {
+		return nil, withHint(err, "see %s --help", cmd.CommandPath())
+	}
+	return append(path, rest...), nil
 }

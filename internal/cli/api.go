@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"ferry/internal/telemetry"
+)
+
+// Limits on one call: an answer's size in bytes, and how long it may take.
+const (
+	maxAnswer   = 64 << 20
+	callTimeout = 2 * time.Minute
+)
+
+// A client calls one registry's APIs as one user.
+type client struct {
+	base  *url.URL
+	login login
+	http  *http.Client
+}
+
+func newClient(l login, _ *Env) (*client, error) {
+	base, err := parseAddress(l.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &client{base: base, login: l, http: &http.Client{Timeout: callTimeout}}, nil
+}
+
+// A call is one request.
+type call struct {
+	method string
+	path   string // unescaped; see escape
+	query  url.Values
+	header http.Header
+	body   any // encoded as JSON; nil is none
+}
+
+// An answer is what came back, when the status was below 400.
+type answer struct {
+	value  any // the body's JSON; nil where there was none
+	header http.Header
+}
+
+// do makes a call. Every error is fit to be shown: it names the registry, and
+// carries a hint where there is something to do about it.
+func (c *client) do(ctx context.Context, r call) (*answer, error) {
+	var body io.Reader
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
+	u := *c.base
+	u.Path, u.RawPath = unescape(r.path), r.path
+	u.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if r.header != nil {
+		req.Header = r.header.Clone()
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
+	req.SetBasicAuth(c.login.User, c.login.Password)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if len(text) > maxAnswer {
+		return nil, fmt.Errorf("%s answered with more than %d MiB", c.base, maxAnswer>>20)
+	}
+	if resp.StatusCode >= 400 {
+		return nil, c.refused(resp, text)
+	}
+	a := &answer{header: resp.Header}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return a, nil
+	}
+	if err := json.Unmarshal(text, &a.value); err != nil {
+		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base), "is a ferry registry at this address?")
+	}
+	return a, nil
+}
+
+// escape makes a name one segment of a path. The names "." and ".." would be
+// taken for directories, and no resource has them.
+func escape(name string) (string, error) {
+	if name == "." || name == ".." {
+		return "", usagef("%q is not a name", name)
+	}
+	return url.PathEscape(name), nil
+}
+
+func unescape(path string) string {
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
+	}
+	return path
+}
+
+// unreachable turns a failed exchange into words.
+func (c *client) unreachable(err error) error {
+	var inner *url.Error
+	if errors.As(err, &inner) {
+		err = inner.Err // the outer one repeats the method and the whole address
+	}
+	err = fmt.Errorf("reach %s: %w", c.base, err)
+	text := err.Error()
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case strings.Contains(text, "connection refused"):
+		return withHint(err, "nothing listens there; is ferry serve running, and is the port right?")
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return withHint(err, "the registry speaks plain HTTP: use http://%s", c.base.Host)
+	case strings.Contains(text, "malformed HTTP response"):
+		return withHint(err, "the registry may speak TLS: use https://%s", c.base.Host)
+	case strings.Contains(text, "certificate signed by unknown authority"):
+		return withHint(err, "trust its certificate authority: SSL_CERT_FILE=ca.pem ferry ...")
+	case strings.Contains(text, "no such host"):
+		return withHint(err, "check the address for a misspelling")
+	}
+	return err
+}
+
+// A refusal is an answer of 400 or above.
+type refusal struct {
+	status int
+	text   string
+	hint   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// Hint returns what the server, or this program, advises.
+func (r *refusal) Hint() string { return r.hint }
+
+// refused reads an error in either form that a registry answers with: a
+// problem document of the management API, or the registry API's errors.
+func (c *client) refused(resp *http.Response, text []byte) error {
+	var doc struct {
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+		Hint   string `json:"hint"`
+		Errors []struct {
+			Code     string `json:"code"`
+			Message  string `json:"message"`
+			Location string `json:"location"`
+		} `json:"errors"`
+	}
+	r := &refusal{status: resp.StatusCode}
+	if json.Unmarshal(text, &doc) == nil {
+		r.text, r.hint = doc.Detail, doc.Hint
+		var more []string
+		for _, e := range doc.Errors {
+			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
+				more = append(more, m)
+			}
+		}
+		if len(more) > 0 {
+			r.text = strings.TrimPrefix(r.text+": "+strings.Join(more, "; "), ": ")
+		}
+	}
+	if r.text == "" {
+		r.text = fmt.Sprintf("%s answered %s", c.base, resp.Status)
+	}
+	if r.hint != "" {
+		return r
+	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		r.text = fmt.Sprintf("%s does not accept the user %q with this password", c.base, c.login.User)
+		r.hint = fmt.Sprintf("log in again: ferry login NAME --url %s -u USER --password-stdin", c.base)
+	case http.StatusTooManyRequests:
+		r.hint = "wait a while, then try again"
+		if after := resp.Header.Get("Retry-After"); after != "" {
+			r.hint = "try again in " + after + " s"
+		}
+	}
+	return r
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// syncFlags are the settings of a connected registry that can be changed
+// after it was created.
+type syncFlags struct {
+	set       *pflag.FlagSet
+	logLevel  *choiceFlag
+	gcEnabled bool
+}
+
+func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
+	s := &syncFlags{set: set}
+	textVar(set, new(string), "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
+	textVar(set, new(string), "sync-window", "w", "DURATION", "for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
+	textVar(set, new(string), "sync-message-ttl", "", "DURATION", "how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
+	s.logLevel = choiceVar(set, "log-level", "", "", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
+	set.BoolVar(&s.gcEnabled, "gc-enabled", true, "whether the instance removes what nothing refers to any more")
+	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
+	return s
+}
+
+// changes returns the settings that were given, as the management API names them.
+func (s *syncFlags) changes() map[string]any {
+	body := map[string]any{}
+	for flag, key := range map[string]string{
+		"sync-schedule": "syncSchedule", "sync-window": "syncWindow", "sync-message-ttl": "syncMessageTtl",
+		"log-level": "logLevel", "gc-schedule": "gcSchedule",
+	} {
+		if s.set.Changed(flag) {
+			body[key] = s.set.Lookup(flag).Value.String()
+		}
+	}
+	if s.set.Changed("gc-enabled") {
+		body["gcEnabled"] = s.gcEnabled
+	}
+	return body
+}
+
+func newConnectedRegistryUpdateCommand(env *Env) *cobra.Command {
+	var name string
+	var sync *syncFlags
+	lists := map[string]*listFlag{}
+	cmd := resourceVerb(env, &name, "update", "Change a connected registry; the site learns of it at its next sync", `
+		ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
+		ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H`,
+		func(ctx context.Context, c *client) error {
+			body := sync.changes()
+			for key, list := range lists {
+				if len(list.groups) > 0 {
+					body[key] = list.values()
+				}
+			}
+			if len(body) == 0 {
+				return usagef("nothing to change: want a flag that says what")
+			}
+			v, err := c.resource(ctx, http.MethodPatch, connectedRegistries, name, body)
+			if err != nil {
+				return err
+			}
+			return env.print(v, connectedRegistryDetail())
+		})
+	flags := cmd.Flags()
+	lists["addClientTokens"] = listVar(flags, "add-client-tokens", "NAME...", "tokens that may be used at the site from now on")
+	lists["removeClientTokens"] = listVar(flags, "remove-client-tokens", "NAME...", "tokens that may be used there no more")
+	lists["addNotifications"] = listVar(flags, "add-notifications", "PATTERN...", "events to report from now on")
+	lists["removeNotifications"] = listVar(flags, "remove-notifications", "PATTERN...", "events to report no more")
+	sync = defineSyncFlags(flags)
+	managedIdentityFlags(flags)
+	return cmd
+}

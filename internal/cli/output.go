@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/jmespath-community/go-jmespath"
+	"go.yaml.in/yaml/v4"
+)
+
+// print shows a result in the form that the caller asked for. Columns are the
+// table's; nil, or a query, makes a table of the result's plain members.
+func (e *Env) print(result any, columns []column) error {
+	value, err := plain(result)
+	if err != nil {
+		return err
+	}
+	if e.query != "" {
+		value, err = jmespath.Search(e.query, value)
+		if err != nil {
+			return withHint(usagef("--query: %v", err), "see https://jmespath.org for the language")
+		}
+		if value, err = plain(value); err != nil { // the search may return its own types
+			return err
+		}
+		columns = nil
+	}
+	switch e.output.value {
+	case "table":
+		return writeTable(e.Stdout, value, columns)
+	case "tsv":
+		return writeTSV(e.Stdout, value)
+	case "yaml":
+		text, err := yaml.Dump(value)
+		if err != nil {
+			return fmt.Errorf("write yaml: %w", err)
+		}
+		_, err = e.Stdout.Write(text)
+		return err
+	}
+	return writeJSON(e.Stdout, value)
+}
+
+// plain turns a value into what JSON decodes to: maps, slices, strings,
+// numbers, booleans and nil.
+func plain(v any) (any, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var p any
+	return p, json.Unmarshal(text, &p)
+}
+
+// writeJSON writes v with its members in alphabetical order and an indent of
+// two spaces, as the reference does.
+func writeJSON(w io.Writer, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(text.Bytes())
+	return err
+}

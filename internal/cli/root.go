@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/telemetry"
+)
+
+func newRootCommand(env *Env) *cobra.Command {
+	root := group("ferry", "An OCI container registry that travels",
+		newServeCommand(env),
+		newLoginCommand(env),
+		newRepositoryCommand(env),
+		newScopeMapCommand(env),
+		newTokenCommand(env),
+		newConnectedRegistryCommand(env),
+		newDemoCommand(env),
+		newVersionCommand(env),
+	)
+	root.Long = `Ferry is an OCI container registry that travels.
+
+A root registry stands where the network is good. Connected registries stand
+on ships, in factories and in shops: each keeps a chosen part of its parent's
+repositories in step with it, over links that are slow, lossy and often down,
+and serves them to the machines beside it whether the link is up or not.`
+	root.Example = `  ferry demo                                  see it work, on this machine
+  ferry serve --data-dir /var/lib/ferry       run a root registry
+  ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin`
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = telemetry.Version()
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	env.output = choiceVar(flags, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
+	textVar(flags, &env.query, "query", "", "JMESPATH", "the part of the result to show")
+	ignored(flags, "subscription", "")
+	ignored(flags, "only-show-errors", "")
+	flags.Lookup("only-show-errors").NoOptDefVal = "true"
+	return root
+}
+
+// group makes a command that only holds others.
+func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2}
+	cmd.AddCommand(verbs...)
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+		if len(args) == 0 {
+			if !cmd.HasParent() {
+				return cmd.Help()
+			}
+			var names []string
+			for _, v := range verbs {
+				names = append(names, v.Name())
+			}
+			return withHint(usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names, ", ")), "%s", hint)
+		}
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), strings.Join(near, " or "))
+		}
+		return withHint(usagef("%s has no command %q", cmd.CommandPath(), clip(args[0])), "%s", hint)
+	}
+	return cmd
+}
+
+// verb makes a command that takes flags only.
+func verb(use, short, example string, run func(cmd *cobra.Command) error) *cobra.Command {
+	return &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Example: indent(example),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return withHint(usagef("unexpected argument %q", clip(args[0])), "see %s --help", cmd.CommandPath())
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd) },
+	}
+}
+
+// ignored defines a flag of the reference that means nothing here, so that
+// scripts which give it run.
+func ignored(set *pflag.FlagSet, name, short string) {
+	set.StringP(name, short, "", "accepted for the reference's scripts, and ignored")
+	set.Lookup(name).Hidden = true
+}
+
+// require returns a usage error that names those of the flags that were not
+// given or are empty.
+func require(cmd *cobra.Command, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f.Value.String() != "" {
+			continue
+		}
+		text := "--" + f.Name
+		if f.Shorthand != "" {
+			text += "/-" + f.Shorthand
+		}
+		missing = append(missing, text)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return withHint(usagef("the following arguments are required: %s", strings.Join(missing, ", ")), "see %s --help", cmd.CommandPath())
+}
+
+func indent(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, l := range lines {
+		lines[i] = "  " + strings.TrimSpace(l)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// A target is the registry that a command is for, as its flags name it.
+type target struct {
+	env      *Env
+	flag     string // the flag that names the registry
+	registry string
+	user     string
+	password string
+}
+
+// registryFlags defines --registry and the flags of the reference that go
+// with it and mean nothing here.
+func (e *Env) registryFlags(cmd *cobra.Command) *target {
+	t := &target{env: e, flag: "--registry/-r"}
+	textVar(cmd.Flags(), &t.registry, "registry", "r", "REGISTRY", "registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)")
+	ignored(cmd.Flags(), "resource-group", "g")
+	return t
+}
+
+// credentialFlags defines --username and --password, for commands that a
+// token may run as well as an operator.
+func (t *target) credentialFlags(set *pflag.FlagSet) {
+	textVar(set, &t.user, "username", "u", "USER", "user or token (default that of ferry login, or $FERRY_USERNAME)")
+	textVar(set, &t.password, "password", "p", "PASSWORD", "its password (default that of ferry login, or $FERRY_PASSWORD)")
+}
+
+// client returns a client of the target's API. Credentials come from the
+// flags, else from the environment, else from the login that was saved under
+// the registry's name or for its address.
+func (t *target) client() (*client, error) {
+	name := t.registry
+	if name == "" {
+		name = t.env.Getenv("FERRY_REGISTRY")
+	}
+	saved, err := t.env.loadLogins()
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, withHint(usagef("the following arguments are required: %s", t.flag), "%s", whichRegistry(saved))
+	}
+	l, ok := saved.find(name)
+	if !ok {
+		if l, err = atAddress(saved, name); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case t.user != "":
+		l.User, l.Password = t.user, t.password
+	case t.env.Getenv("FERRY_USERNAME") != "":
+		l.User, l.Password = t.env.Getenv("FERRY_USERNAME"), t.env.Getenv("FERRY_PASSWORD")
+	}
+	if l.User == "" {
+		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
+	}
+	return newClient(l, t.env)
+}
+
+// atAddress returns the login saved for an address, or one without a user.
+func atAddress(saved logins, name string) (login, error) {
+	if checkLoginName(name) == nil && name != "localhost" {
+		return login{}, withHint(fmt.Errorf("no registry is saved as %q", name), "%s", whichRegistry(saved))
+	}
+	base, err := parseAddress(name)
+	if err != nil {
+		return login{}, err
+	}
+	for _, n := range slices.Sorted(maps.Keys(saved)) {
+		if u, err := parseAddress(saved[n].URL); err == nil && u.Host == base.Host && (u.Scheme == base.Scheme || !strings.Contains(name, "://")) {
+			return saved[n], nil
+		}
+	}
+	return login{URL: base.String()}, nil
+}
+
+// parseAddress reads http://host[:port], https://host[:port] or host[:port].
+// Without a scheme, a loopback address is http and any other https.
+func parseAddress(address string) (*url.URL, error) {
+	text := address
+	if !strings.Contains(text, "://") {
+		host := text
+		if h, _, err := net.SplitHostPort(text); err == nil {
+			host = h
+		}
+		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if host == "localhost" || (err == nil && ip.IsLoopback()) {
+			text = "http://" + text
+		} else {
+			text = "https://" + text
+		}
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000", clip(address))
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// whichRegistry is a hint about the registries that could be named.
+func whichRegistry(saved logins) string {
+	if len(saved) == 0 {
+		return "save it with ferry login NAME --url URL -u USER --password-stdin, or give an address"
+	}
+	return "saved registries are " + strings.Join(slices.Sorted(maps.Keys(saved)), ", ") + "; or give an address"
+}

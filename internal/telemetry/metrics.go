@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are an instance's metrics, in a registry of their own, so that two
+// instances in one process stay apart.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	sent     *prometheus.CounterVec
+	running  prometheus.Gauge
+}
+
+// NewMetrics returns the metrics that every instance has: of its process, its
+// version and its requests.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ferry_http_requests_total", Help: "Requests answered, by API, method and status.",
+		}, []string{"api", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ferry_http_request_seconds", Help: "Time from a request's header to the end of its answer.",
+			Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10, 60, 300},
+		}, []string{"api"}),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ferry_http_sent_bytes_total", Help: "Bytes of answers' bodies.",
+		}, []string{"api"}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ferry_http_requests_running", Help: "Requests being answered now.",
+		}),
+	}
+	version := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ferry_build_info", Help: "Always 1; the version is a label.",
+		ConstLabels: prometheus.Labels{"version": Version()},
+	})
+	version.Set(1)
+	m.registry.MustRegister(m.requests, m.seconds, m.sent, m.running, version,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Gauge adds a gauge that is read when it is asked for.
+func (m *Metrics) Gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Started counts a request that is being answered; call the result at its end.
+func (m *Metrics) Started() (ended func()) {
+	m.running.Inc()
+	return m.running.Dec
+}
+
+// Answered counts a request. api is one of a few fixed words, never what a
+// caller sent, so that callers cannot make the metrics grow; an unusual
+// method is counted as "other" for the same reason.
+func (m *Metrics) Answered(api, method string, status int, sent int64, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+	default:
+		method = "other"
+	}
+	m.requests.WithLabelValues(api, method, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(api).Observe(took.Seconds())
+	m.sent.WithLabelValues(api).Add(float64(sent))
+}
+
+// Handler serves the metrics in Prometheus' form.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
