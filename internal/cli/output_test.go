@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func printed(t *testing.T, format, query string, v any, columns []column) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	env := &Env{Stdout: &out, output: &choiceFlag{value: format}, query: query}
+	err := env.print(v, columns)
+	return out.String(), err
+}
+
+func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
+	things := []any{
+		map[string]any{"name": "ship1", "mode": "ReadOnly", "parent": map[string]any{"id": nil}, "size": 12345678901, "tags": []any{"a", "b"}},
+		map[string]any{"name": "a-longer-name", "mode": "ReadWrite", "parent": map[string]any{"id": "/x/ship1"}, "size": nil, "tags": nil},
+	}
+	columns := []column{{title: "NAME", path: "name"}, {title: "PARENT", path: "parent.id", show: lastSegment}, {title: "MODE", path: "mode"}}
+	for _, test := range []struct {
+		name, format, query string
+		value               any
+		want                string
+	}{
+		{"json has sorted members and keeps <", "json", "", map[string]any{"b": "<x>", "a": 1}, "{\n  \"a\": 1,\n  \"b\": \"<x>\"\n}\n"},
+		{"json of nothing", "json", "", []any{}, "[]\n"},
+		{"yaml", "yaml", "", map[string]any{"b": []string{"x"}, "a": nil}, "a: null\nb:\n- x\n"},
+		{"table", "table", "", things, "" +
+			"NAME           PARENT    MODE\n" +
+			"-------------  --------  ---------\n" +
+			"ship1                    ReadOnly\n" +
+			"a-longer-name  ship1     ReadWrite\n"},
+		{"table of a query", "table", "[].{who:name, size:size}", things, "" +
+			"Size         Who\n" +
+			"-----------  -------------\n" +
+			"12345678901  ship1\n" +
+			"             a-longer-name\n"},
+		{"table of words", "table", "", []string{"one", "two"}, "Result\n--------\none\ntwo\n"},
+		{"table of nothing", "table", "", []any{}, ""},
+		{"tsv of a word", "tsv", "[0].name", things, "ship1\n"},
+		{"tsv of rows", "tsv", "", things, "ReadOnly\tship1\t1\t12345678901\t2\nReadWrite\ta-longer-name\t1\tNone\tNone\n"},
+		{"tsv of lists", "tsv", "[].[name, mode]", things, "ship1\tReadOnly\na-longer-name\tReadWrite\n"},
+		{"tsv of nothing", "tsv", "[]", []any{}, ""},
+		{"tsv of null", "tsv", "[9]", things, "None\n"},
+		{"query with a filter", "json", "[?mode=='ReadOnly'].name | [0]", things, "\"ship1\"\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var cols []column
+			if test.format == "table" && strings.HasPrefix(test.name, "table") && test.query == "" && strings.Contains(test.want, "NAME") {
+				cols = columns
+			}
+			got, err := printed(t, test.format, test.query, test.value, cols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestABrokenQueryIsAUsageError(t *testing.T) {
+	for _, query := range []string{"[", "foo(", "a..b", "length(@, @)"} {
+		_, err := printed(t, "json", query, []any{1}, nil)
+		var errs bytes.Buffer
+		if err == nil || report(&errs, err) != 2 || strings.Count(errs.String(), "\n") != 2 {
+			t.Errorf("%q: %v: %q", query, err, errs.String())
+		}
+	}
+}
+
+func TestAServersWordsCannotMoveTheCursor(t *testing.T) {
+	got, err := printed(t, "table", "", []any{map[string]any{"name": "a\x1b[2J\nb"}}, []column{{title: "NAME", path: "name"}})
+	if err != nil || strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 {
+		t.Errorf("%q, %v", got, err)
+	}
+	var errs bytes.Buffer
+	report(&errs, &refusal{text: "a\nferry: b\x1b[2J", hint: "c\r\nd"})
+	if got := errs.String(); strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 2 {
+		t.Errorf("%q", got)
+	}
+}

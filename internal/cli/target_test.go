@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+func testEnv(t *testing.T, vars map[string]string) *Env {
+	t.Helper()
+	dir := t.TempDir()
+	return &Env{Now: time.Now, Getenv: func(k string) string {
+		if k == "FERRY_CONFIG_DIR" {
+			return dir
+		}
+		return vars[k]
+	}}
+}
+
+func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
+	env := testEnv(t, map[string]string{"FERRY_REGISTRY": "home"})
+	err := env.saveLogins(logins{
+		"home": {URL: "http://127.0.0.1:5000", User: "admin", Password: "one"},
+		"ship": {URL: "https://ship.example", User: "token", Password: "two"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, registry, user, wantURL, wantUser string }{
+		{"by name", "ship", "", "https://ship.example", "token"},
+		{"in another case", "Ship", "", "https://ship.example", "token"},
+		{"from the environment", "", "", "http://127.0.0.1:5000", "admin"},
+		{"by address", "http://127.0.0.1:5000", "", "http://127.0.0.1:5000", "admin"},
+		{"by host and port", "127.0.0.1:5000", "", "http://127.0.0.1:5000", "admin"},
+		{"by host", "ship.example", "", "https://ship.example", "token"},
+		{"with another user", "ship", "line1", "https://ship.example", "line1"},
+		{"not saved, loopback", "localhost:5001", "u", "http://localhost:5001", "u"},
+		{"not saved, loopback in numbers", "[::1]:5001", "u", "http://[::1]:5001", "u"},
+		{"not saved, elsewhere", "r.example:5001", "u", "https://r.example:5001", "u"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := (&target{env: env, registry: test.registry, user: test.user}).client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.base.String() != test.wantURL || c.login.User != test.wantUser {
+				t.Errorf("%s as %s", c.base, c.login.User)
+			}
+		})
+	}
+	for _, registry := range []string{"unknown", "http://127.0.0.1:5001", "ftp://x", "http://u:p@h", "http://h/path", "http://", "https://127.0.0.1:5000", "a b"} {
+		c, err := (&target{env: env, registry: registry}).client()
+		if err == nil {
+			t.Errorf("%q: got %s as %s", registry, c.base, c.login.User)
+		}
+	}
+}
+
+func TestSavedPasswordsAreTheOwnersOnly(t *testing.T) {
+	env := testEnv(t, nil)
+	if err := env.saveLogins(logins{"a": {URL: "http://h", User: "u", Password: "p"}}); err != nil {
+		t.Fatal(err)
+	}
+	path, err := env.configFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"))
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	now := time.Date(2031, 5, 6, 7, 8, 9, 999, time.UTC)
+	for _, test := range []struct {
+		name string
+		args []string
+		want string
+		bad  bool
+	}{
+		{"never", nil, "", false},
+		{"in days", []string{"--expiration-in-days=30"}, "2031-06-05T07:08:09Z", false},
+		{"in days, by its old name", []string{"--days=1"}, "2031-05-07T07:08:09Z", false},
+		{"at a time", []string{"--expiration=2031-12-31T12:59:59Z"}, "2031-12-31T12:59:59Z", false},
+		{"both", []string{"--expiration-in-days=1", "--expiration=2031-12-31T12:59:59Z"}, "", true},
+		{"no days", []string{"--expiration-in-days=0"}, "", true},
+		{"too many days", []string{"--expiration-in-days=36501"}, "", true},
+		{"in the past", []string{"--expiration=2030-12-31T12:59:59Z"}, "", true},
+		{"with an offset", []string{"--expiration=2032-12-31T12:59:59+02:00"}, "", true},
+		{"a word", []string{"--expiration=tomorrow"}, "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set := pflag.NewFlagSet("test", pflag.ContinueOnError)
+			e := expiryFlags(set)
+			if err := set.Parse(test.args); err != nil {
+				t.Fatal(err)
+			}
+			got, err := e.time(now)
+			var usage usageError
+			if test.bad != errors.As(err, &usage) {
+				t.Fatalf("error %v", err)
+			}
+			text := ""
+			if got != nil {
+				text = got.Format(time.RFC3339)
+			}
+			if text != test.want {
+				t.Errorf("got %q, want %q", text, test.want)
+			}
+		})
+	}
+}

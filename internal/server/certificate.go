@@ -1,0 +1,83 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// A certificate is a TLS certificate in two files, which may be replaced
+// while the server runs: the next handshake has the new one.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	read    [2]stamp // of the files that current, or the last failure, came from
+}
+
+// A stamp tells two versions of a file apart.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// loadCertificate reads the files, whose content must belong together.
+func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	var err error
+	if c.read, err = c.stamps(); err == nil {
+		c.current, err = c.load()
+	}
+	if err != nil {
+		hint := "--tls-cert wants PEM with the certificate first and then its chain, --tls-key the unencrypted key of that certificate"
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			hint = "check the paths of --tls-cert and --tls-key, and who may read the files"
+		}
+		return nil, withHint(fmt.Errorf("read TLS certificate: %w", err), hint)
+	}
+	return c, nil
+}
+
+// get returns the certificate for a handshake, read again if a file changed.
+// Where the new files do not fit together (one of them may be about to be
+// replaced) the old certificate stays.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, err := c.stamps()
+	if err != nil || now == c.read {
+		return c.current, nil
+	}
+	c.read = now
+	fresh, err := c.load()
+	if err != nil {
+		c.log.Warn("the TLS certificate changed and cannot be used; serving the one before it", "err", err)
+		return c.current, nil
+	}
+	c.log.Info("read the TLS certificate again")
+	c.current = fresh
+	return fresh, nil
+}
+
+func (c *certificate) load() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	return &pair, err
+}
+
+func (c *certificate) stamps() (stamps [2]stamp, err error) {
+	for i, path := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return stamps, err
+		}
+		stamps[i] = stamp{info.ModTime(), info.Size()}
+	}
+	return stamps, nil
+}

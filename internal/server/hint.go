@@ -1,0 +1,73 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"ferry/internal/config"
+	"ferry/internal/metadb"
+	"ferry/internal/storage"
+)
+
+// hinted is an error with advice for the person who started the instance.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// Hint returns the advice.
+func (h hinted) Hint() string { return h.hint }
+
+func withHint(err error, hint string) error {
+	if err == nil || hint == "" {
+		return err
+	}
+	return hinted{err, hint}
+}
+
+// advise adds what there is to do about an error of starting an instance.
+func advise(cfg config.Config, err error) error {
+	var already hinted
+	if err == nil || errors.As(err, &already) {
+		return err
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, storage.ErrLocked):
+		hint = "stop the other ferry, or give this one its own --data-dir"
+	case errors.Is(err, metadb.ErrNewer):
+		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another program listens there; choose another port, as --listen " + anotherPort(cfg.Listen)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "this machine has no such address; :PORT listens on all that it has"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s", cfg.DataDir)
+	case errors.Is(err, syscall.ENOSPC):
+		hint = fmt.Sprintf("the disk of %s is full; make room, or give another --data-dir", cfg.DataDir)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST):
+		hint = "--data-dir wants a directory"
+	case strings.HasPrefix(cfg.Database, "postgres"):
+		hint = "check --database, and that PostgreSQL runs and lets this user in"
+	}
+	return withHint(err, hint)
+}
+
+// anotherPort returns addr with the next port.
+func anotherPort(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	var n int
+	if _, err := fmt.Sscan(port, &n); err != nil || n >= 65535 {
+		return net.JoinHostPort(host, "0")
+	}
+	return net.JoinHostPort(host, fmt.Sprint(n+1))
+}

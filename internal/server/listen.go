@@ -1,0 +1,76 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"ferry/internal/config"
+)
+
+// Limits of a connection. There is none on how long an answer may take to
+// write, or an upload to read: a layer over a slow link takes hours.
+const (
+	readHeaderTimeout = 20 * time.Second
+	idleTimeout       = 5 * time.Minute // longer than a site's polls are apart
+	maxHeaderBytes    = 64 << 10
+)
+
+// listen opens the listener that cfg asks for, with TLS where it has a
+// certificate, and returns the scheme with it.
+func listen(cfg config.Config, log *slog.Logger) (l net.Listener, scheme string, err error) {
+	var cert *certificate
+	if cfg.TLSCert != "" {
+		if cert, err = loadCertificate(cfg.TLSCert, cfg.TLSKey, log); err != nil {
+			return nil, "", err
+		}
+	}
+	l, err = net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		var sys *os.SyscallError
+		if errors.As(err, &sys) {
+			err = sys.Err // "bind: address already in use" says less than the address
+		}
+		err = fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+		if errors.Is(err, os.ErrPermission) {
+			return nil, "", withHint(err, "ports below 1024 need a privilege; choose a higher one, as --listen :5000")
+		}
+		return nil, "", advise(cfg, err)
+	}
+	if cert == nil {
+		return l, "http", nil
+	}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: cert.get,
+		NextProtos:     []string{"h2", "http/1.1"},
+	}), "https", nil
+}
+
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // a client's broken handshake is its own affair
+	}
+}
+
+// localURL returns how a client on this machine reaches a listener.
+func localURL(scheme string, addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return scheme + "://" + addr.String()
+	}
+	host := tcp.IP.String()
+	if tcp.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, fmt.Sprint(tcp.Port))
+}

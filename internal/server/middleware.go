@@ -1,0 +1,100 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"ferry/internal/telemetry"
+)
+
+// requestIDHeader carries a request's id, which is in the log and in the
+// answer. A caller may choose it.
+const requestIDHeader = "X-Request-Id"
+
+// middleware surrounds every handler: it gives a request its id, counts and
+// logs it, and turns a panic into a 500 that leaves the server up.
+type middleware struct {
+	next    http.Handler
+	api     func(path string) string // which API a path belongs to: one of a few words
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+	now     func() time.Time
+	prefix  string // of the ids made here, so that two runs' ids differ
+	count   atomic.Int64
+}
+
+func newMiddleware(next http.Handler, api func(string) string, log *slog.Logger, metrics *telemetry.Metrics) *middleware {
+	return &middleware{next: next, api: api, log: log, metrics: metrics, now: time.Now, prefix: rand.Text()[:8] + "-"}
+}
+
+func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := m.now()
+	id := r.Header.Get(requestIDHeader)
+	if !isRequestID(id) {
+		id = m.prefix + strconv.FormatInt(m.count.Add(1), 10)
+		r.Header.Set(requestIDHeader, id) // handlers log it, too
+	}
+	w.Header().Set(requestIDHeader, id)
+	rec := &recorder{ResponseWriter: w}
+	ended := m.metrics.Started()
+	api := m.api(r.URL.Path)
+	defer func() {
+		ended()
+		if v := recover(); v != nil {
+			m.recovered(rec, r, id, v)
+		}
+		took := m.now().Sub(start)
+		if rec.status == 0 {
+			rec.status = http.StatusOK // what net/http sends for a handler that wrote nothing
+		}
+		m.metrics.Answered(api, r.Method, rec.status, rec.sent, took)
+		if m.log.Enabled(r.Context(), slog.LevelDebug) {
+			m.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
+				slog.String("id", id), slog.String("source", r.RemoteAddr), slog.String("method", r.Method),
+				slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.sent), slog.Duration("took", took))
+		}
+	}()
+	m.next.ServeHTTP(rec, r)
+}
+
+// recovered ends a request whose handler panicked. An aborted one is the way
+// in which handlers drop a connection, and is passed on.
+func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any) {
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	m.log.Error("request panicked", "id", id, "method", r.Method, "path", r.URL.Path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+	if rec.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer is out; only a cut tells the client
+	}
+	writeError(rec, http.StatusInternalServerError, "UNKNOWN", "internal error; the log has more under request id "+id)
+}
+
+// isRequestID accepts ids that are safe in a log and in a header.
+func isRequestID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// writeError answers in the distribution specification's form, for requests
+// that belong to no API with a form of its own.
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "{\"errors\":[{\"code\":%q,\"message\":%q}]}\n", code, message)
+}

@@ -1,0 +1,135 @@
+package server
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ferry/internal/telemetry"
+)
+
+func apiOf(string) string { return "test" }
+
+func serveThrough(t *testing.T, h http.HandlerFunc) (*httptest.Server, *bytes.Buffer) {
+	t.Helper()
+	log := &bytes.Buffer{}
+	m := newMiddleware(h, apiOf, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), telemetry.NewMetrics())
+	srv := httptest.NewServer(m)
+	t.Cleanup(srv.Close)
+	return srv, log
+}
+
+// A readerFrom notices that it was given a file whole, which is what
+// net/http turns into sendfile.
+type readerFrom struct {
+	*httptest.ResponseRecorder
+	from io.Reader
+}
+
+func (r *readerFrom) ReadFrom(src io.Reader) (int64, error) {
+	r.from = src
+	return io.Copy(r.ResponseRecorder, src)
+}
+
+func TestAFileReachesTheConnectionAsAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	under := &readerFrom{ResponseRecorder: httptest.NewRecorder()}
+	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r, path)
+	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	m.ServeHTTP(under, httptest.NewRequest("GET", "/", nil))
+	limited, ok := under.from.(*io.LimitedReader)
+	if !ok {
+		t.Fatalf("the connection read from a %T", under.from)
+	}
+	if _, ok := limited.R.(*os.File); !ok {
+		t.Errorf("the connection read from a %T", limited.R)
+	}
+	if under.Body.String() != "content" {
+		t.Errorf("body %q", under.Body)
+	}
+}
+
+func TestAPanicIsA500AndTheServerStaysUp(t *testing.T) {
+	srv, log := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bad" {
+			panic("a secret-free reason")
+		}
+	})
+	resp, err := http.Get(srv.URL + "/bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	id := resp.Header.Get(requestIDHeader)
+	if resp.StatusCode != 500 || id == "" || !strings.Contains(string(body), id) || strings.Contains(string(body), "reason") {
+		t.Errorf("%d %s (id %q)", resp.StatusCode, body, id)
+	}
+	if !strings.Contains(log.String(), "a secret-free reason") || !strings.Contains(log.String(), id) {
+		t.Errorf("log: %s", log)
+	}
+	if resp, err = http.Get(srv.URL); err != nil || resp.StatusCode != 200 {
+		t.Errorf("after the panic: %v, %v", resp, err)
+	}
+}
+
+func TestAPanicAfterTheHeaderCutsTheConnection(t *testing.T) {
+	srv, _ := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+		panic("x")
+	})
+	resp, err := http.Get(srv.URL)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+	}
+	if err == nil {
+		t.Error("the client took half an answer for a whole one")
+	}
+}
+
+func TestARequestHasAnID(t *testing.T) {
+	srv, log := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get(requestIDHeader))
+	})
+	for _, test := range []struct {
+		name, given string
+		kept        bool
+	}{
+		{"none", "", false},
+		{"the caller's", "abc-1.2_3", true},
+		{"one that would forge a log line", "a b=c", false},
+		{"one that is too long", strings.Repeat("x", 65), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			req, _ := http.NewRequest("GET", srv.URL, nil)
+			if test.given != "" {
+				req.Header.Set(requestIDHeader, test.given)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			id := resp.Header.Get(requestIDHeader)
+			if id == "" || id != string(body) || (id == test.given) != test.kept {
+				t.Errorf("answered with %q, the handler saw %q", id, body)
+			}
+		})
+	}
+	srv.Close() // the handlers have returned
+	if !strings.Contains(log.String(), "id=abc-1.2_3") || !strings.Contains(log.String(), "status=200") {
+		t.Errorf("access log: %s", log)
+	}
+}
