@@ -79,7 +79,19 @@ func (tx *Tx) Garbage(before, now time.Time, limit int) ([]Blob, error) {
 	return all, wrap(err, "list garbage")
 }
 
-// DeleteBlob removes the blob's row; its file is the caller's to remove, after.
-func (tx *Tx) DeleteBlob(digest string) error {
-	return tx.one("delete blob "+digest, `DELETE FROM blobs WHERE digest = $1`, digest)
+// DeleteIfGarbage removes the blob's row if it is still what [Tx.Garbage]
+// returns, and reports whether it was. Its file is the caller's to remove, after.
+func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error) {
+	n, err := tx.exec(`DELETE FROM blobs WHERE digest = $3 AND created_at < $1
+		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
+		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)`,
+		millis(before), millis(now), digest)
+	return n > 0, wrap(err, "delete blob %s", digest)
+}
+
+// HasRepositoryBlob reports whether repository may serve the blob digest.
+func (tx *Tx) HasRepositoryBlob(repository, digest string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT COUNT(*) FROM repository_blobs WHERE repository = $1 AND digest = $2`, repository, digest).Scan(&n)
+	return n > 0, wrap(err, "read blob %s of %s", digest, repository)
 }

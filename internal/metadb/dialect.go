@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -12,9 +13,11 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 //go:embed migrations/*.sql
@@ -87,6 +90,15 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
 	return nil
+}
+
+// IsFull reports whether err says that the database's disk is full.
+func IsFull(err error) bool {
+	if s := (*sqlite.Error)(nil); errors.As(err, &s) {
+		return s.Code()&0xff == sqlite3.SQLITE_FULL
+	}
+	p := (*pgconn.PgError)(nil)
+	return errors.As(err, &p) && p.Code == "53100" // disk_full
 }
 
 // migrate brings the schema up to this program's version, and refuses one

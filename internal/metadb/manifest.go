@@ -146,3 +146,9 @@ func (tx *Tx) DeleteManifest(repository, digest string) error {
 	}
 	return tx.one("delete manifest "+repository+"@"+digest, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
+
+// ParentOf returns a manifest of repository that refers to digest, or "".
+func (tx *Tx) ParentOf(repository, digest string) (parent string, err error) {
+	err = tx.row(`SELECT COALESCE(MIN(parent), '') FROM manifest_children WHERE child = $1 AND repository = $2`, digest, repository).Scan(&parent)
+	return parent, wrap(err, "read references to %s", digest)
+}

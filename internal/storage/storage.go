@@ -8,7 +8,12 @@
 package storage
 
 import (
+	"context"
+	_ "crypto/sha512" // digests of this algorithm are as good as sha256's
+	"errors"
+	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +32,69 @@ type Options struct {
 	Grace time.Duration    // how long unreferenced content is safe from collection; 0 is an hour
 }
 
+// A Storage is an instance's content. It is safe for concurrent use. Only one
+// Storage may use a data directory (see [LockDir]).
+type Storage struct {
+	db    *metadb.DB
+	blobs blob.Store
+	log   *slog.Logger
+	now   func() time.Time
+	grace time.Duration
+
+	// digests guards a blob's file and its row together: a commit and a
+	// collection of the same digest never overlap.
+	digests keyLock
+	// partials gives each upload and each transfer one user at a time.
+	partials keyLock
+	cache    *cache
+	feed     broadcast
+}
+
+// New returns the storage over o's database and blob store. It reads nothing,
+// however much is stored.
+func New(o Options) (*Storage, error) {
+	if o.DB == nil || o.Blobs == nil {
+		return nil, errors.New("open storage: it needs a database and a blob store")
+	}
+	s := &Storage{db: o.DB, blobs: o.Blobs, log: o.Log, now: o.Now, grace: o.Grace, cache: newCache(cacheSize)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.grace == 0 {
+		s.grace = time.Hour
+	}
+	return s, nil
+}
+
+// update runs fn in a transaction and, once it is committed, lets the feed's
+// readers know.
+func (s *Storage) update(ctx context.Context, fn func(*metadb.Tx) error) error {
+	if err := s.db.Update(ctx, fn); err != nil {
+		return full(err)
+	}
+	s.feed.notify()
+	return nil
+}
+
+// known turns a row that is not there into the specification's error for it.
+func known(err error, unknown *oci.Error) error {
+	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, blob.ErrNotExist) {
+		return unknown
+	}
+	return err
+}
+
+// full turns the system's word for a full disk into the client's.
+func full(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
+		return fmt.Errorf("%w: %w", oci.ErrNoSpace, err)
+	}
+	return err
+}
+
 // A Manifest is a stored manifest, byte for byte.
 type Manifest struct {
 	Repository   string
@@ -34,7 +102,8 @@ type Manifest struct {
 	MediaType    string
 	ArtifactType string
 	Subject      digest.Digest // "" where there is none
-	Payload      []byte        // must not be changed
+	Payload      []byte        // must not be changed; nil in lists
+	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
 	Locks        Locks
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -61,10 +62,11 @@ func PostgresURL(t testing.TB) string {
 		}
 		t.Skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
 	}
-	dir, err := server()
+	srv, err := start()
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := srv.dir
 	name := "t" + strings.ToLower(rand.Text())
 	out, err := asPostgres(exec.Command(filepath.Join(bin, "createdb"), "-h", dir, "-U", "ferry", name)).CombinedOutput()
 	if err != nil {
@@ -82,31 +84,36 @@ func binaries() string {
 	return filepath.Dir(found[len(found)-1])
 }
 
-// server starts the process's own PostgreSQL, with its data in memory where
-// the machine has /dev/shm, and returns its socket's directory. The server
-// ends with the test binary, whose death it sees.
-var server = sync.OnceValues(func() (string, error) {
+// server is the process's own PostgreSQL.
+type server struct {
+	dir   string         // of its socket and its data
+	alive io.WriteCloser // while this is open, it runs
+}
+
+// start starts the server, once, with its data in memory where the machine
+// has /dev/shm. The server ends with the test binary, whose death it sees.
+var start = sync.OnceValues(func() (server, error) {
 	parent := "/dev/shm"
 	if _, err := os.Stat(parent); err != nil {
 		parent = ""
 	}
 	dir, err := os.MkdirTemp(parent, "ferry-pg-")
 	if err != nil {
-		return "", err
+		return server{}, err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
+		return server{}, err
 	}
 	if uid, gid, ok := postgresUser(); ok {
 		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			return "", err
+			return server{}, err
 		}
 	}
 	bin := binaries()
 	data := filepath.Join(dir, "data")
 	initdb := asPostgres(exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "ferry", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"))
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("initdb: %w: %s", err, out)
+		return server{}, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	// The shell waits for the test binary's end of the pipe to close, however
 	// that binary ends, then stops the server and removes its files.
@@ -114,21 +121,22 @@ var server = sync.OnceValues(func() (string, error) {
 		read -r _; kill -INT $!; wait; rm -rf %[2]s`, bin, dir)
 	cmd := asPostgres(exec.Command("/bin/sh", "-c", script))
 	cmd.SysProcAttr.Setpgid = true
-	if _, err := cmd.StdinPipe(); err != nil {
-		return "", err
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return server{}, err
 	}
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return server{}, err
 	}
 	ready := filepath.Join(bin, "pg_isready")
 	for range 300 {
 		if exec.Command(ready, "-q", "-h", dir).Run() == nil {
-			return dir, nil
+			return server{dir, stdin}, nil
 		}
 		time.Sleep(50 * time.Millisecond) // pg_isready has no way to wait
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
-	return "", fmt.Errorf("PostgreSQL did not start: %s", log)
+	return server{}, fmt.Errorf("PostgreSQL did not start: %s", log)
 })
 
 // asPostgres makes cmd run as the user postgres when this process is root,

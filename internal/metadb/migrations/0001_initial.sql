@@ -187,6 +187,7 @@ CREATE TABLE sync_items (
   error      TEXT NOT NULL,
   changed_at BIGINT NOT NULL,           -- when the parent's side last moved
   synced_at  BIGINT NOT NULL,           -- when the two sides last matched; 0 is never
+  seen       BIGINT NOT NULL,           -- the last snapshot that had it
   -- A tag has one row. A manifest without a tag is its own row.
   item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest where there is no tag
   PRIMARY KEY (repository, item)

@@ -1,0 +1,19 @@
+package metadb
+
+import "errors"
+
+// Setting returns what the instance remembers under name; "" is nothing.
+func (tx *Tx) Setting(name string) (value string, err error) {
+	err = tx.row(`SELECT value FROM settings WHERE name = $1`, name).Scan(&value)
+	if errors.Is(err, ErrNotFound) {
+		return "", nil
+	}
+	return value, wrap(err, "read setting %s", name)
+}
+
+// SetSetting lets the instance remember value under name.
+func (tx *Tx) SetSetting(name, value string) error {
+	_, err := tx.exec(`INSERT INTO settings (name, value) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	return wrap(err, "write setting %s", name)
+}

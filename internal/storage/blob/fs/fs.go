@@ -1,0 +1,227 @@
+// Package fs keeps blobs as files: finished ones as blobs/<algorithm>/<hex>,
+// as in an OCI image layout, and partial ones as partial/<id>.
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+var _ blob.Store = (*Store)(nil)
+
+// A Store keeps blobs below one directory. It needs a file system on which a
+// rename is atomic and an fsync of a directory makes it durable.
+type Store struct {
+	root string
+}
+
+// partialID is what a partial may be called: never a path.
+var partialID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
+
+// New returns the store below root, whose directories it creates.
+func New(root string) (*Store, error) {
+	s := &Store{root: root}
+	for _, dir := range []string{"blobs/sha256", "blobs/sha512", "partial"} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(dir)), 0o700); err != nil {
+			return nil, fmt.Errorf("create blob store: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Open implements [blob.Store]; the result is an *os.File.
+func (s *Store) Open(_ context.Context, d digest.Digest) (io.ReadSeekCloser, error) {
+	path, err := s.path(d)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, wrap("open", d, err)
+	}
+	return f, nil
+}
+
+// Stat implements [blob.Store].
+func (s *Store) Stat(_ context.Context, d digest.Digest) (blob.Info, error) {
+	path, err := s.path(d)
+	if err != nil {
+		return blob.Info{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return blob.Info{}, wrap("stat", d, err)
+	}
+	return blob.Info{Digest: d, Size: info.Size(), Modified: info.ModTime()}, nil
+}
+
+// Partial implements [blob.Store].
+func (s *Store) Partial(_ context.Context, id string) (blob.Partial, error) {
+	path, err := s.partialPath(id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open partial %s: %w", id, err)
+	}
+	return partial{f}, nil
+}
+
+// Commit implements [blob.Store].
+func (s *Store) Commit(_ context.Context, id string, d digest.Digest) error {
+	from, err := s.partialPath(id)
+	if err != nil {
+		return err
+	}
+	to, err := s.path(d)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return wrap("commit", d, err)
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// Discard implements [blob.Store].
+func (s *Store) Discard(_ context.Context, id string) error {
+	path, err := s.partialPath(id)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("discard partial %s: %w", id, err)
+	}
+	return nil
+}
+
+// Delete implements [blob.Store].
+func (s *Store) Delete(_ context.Context, d digest.Digest) error {
+	path, err := s.path(d)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wrap("delete", d, err)
+	}
+	return nil
+}
+
+// Walk implements [blob.Store].
+func (s *Store) Walk(ctx context.Context, fn func(blob.Info) error) error {
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		err := files(ctx, filepath.Join(s.root, "blobs", string(algorithm)), func(info fs.FileInfo) error {
+			d := digest.NewDigestFromEncoded(algorithm, info.Name())
+			if _, err := oci.ParseDigest(string(d)); err != nil {
+				return nil // a file of somebody else's
+			}
+			return fn(blob.Info{Digest: d, Size: info.Size(), Modified: info.ModTime()})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WalkPartials implements [blob.Store].
+func (s *Store) WalkPartials(ctx context.Context, fn func(id string, modified time.Time) error) error {
+	return files(ctx, filepath.Join(s.root, "partial"), func(info fs.FileInfo) error {
+		return fn(info.Name(), info.ModTime())
+	})
+}
+
+// files calls fn for each file in dir, a few at a time, so that a directory
+// of millions takes little memory.
+func files(ctx context.Context, dir string, fn func(fs.FileInfo) error) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("walk blobs: %w", err)
+	}
+	defer d.Close()
+	for {
+		entries, err := d.ReadDir(256)
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("walk blobs: %w", err)
+			}
+			if err := fn(info); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("walk blobs: %w", err)
+		}
+	}
+}
+
+// path returns where d is kept. It refuses what is no digest, so that no
+// input ever names another file.
+func (s *Store) path(d digest.Digest) (string, error) {
+	if _, err := oci.ParseDigest(string(d)); err != nil {
+		return "", err
+	}
+	return filepath.Join(s.root, "blobs", string(d.Algorithm()), d.Encoded()), nil
+}
+
+func (s *Store) partialPath(id string) (string, error) {
+	if !partialID.MatchString(id) {
+		return "", fmt.Errorf("open partial: malformed id %.40q", id)
+	}
+	return filepath.Join(s.root, "partial", id), nil
+}
+
+func wrap(verb string, d digest.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = blob.ErrNotExist
+	}
+	return fmt.Errorf("%s blob %s: %w", verb, d, err)
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+// partial is a file that is still being written.
+type partial struct{ *os.File }
+
+// Size implements [blob.Partial].
+func (p partial) Size() (int64, error) {
+	info, err := p.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("stat partial: %w", err)
+	}
+	return info.Size(), nil
+}

@@ -1,0 +1,166 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/storage/blob"
+)
+
+// uploadAge is how long an upload that nobody writes to is kept.
+const uploadAge = 7 * 24 * time.Hour
+
+// Collected is what a garbage collection removed.
+type Collected struct {
+	Blobs   int   // whole blobs, and files that no row knew
+	Bytes   int64 // their size
+	Uploads int   // uploads that nobody went on with
+}
+
+// Collect removes the blobs that no manifest refers to, no lease holds and
+// that are older than the grace period; uploads without a write for a week;
+// and files that a crash left behind. Service goes on meanwhile: a blob that
+// is pushed or mounted at the same moment is either kept, or was gone before
+// the client was told that it is there.
+func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
+	now := s.now()
+	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+		if err := tx.DeleteExpiredLeases(now); err != nil {
+			return err
+		}
+		_, err := tx.UnlinkStale(now.Add(-s.grace), now)
+		return err
+	})
+	if err != nil {
+		return c, fmt.Errorf("collect garbage: %w", err)
+	}
+	for _, step := range []func(context.Context, *Collected) error{s.collectUploads, s.collectBlobs, s.collectPartials, s.collectOrphans} {
+		if err := step(ctx, &c); err != nil {
+			return c, fmt.Errorf("collect garbage: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
+	var stale []metadb.Upload
+	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		stale, err = tx.StaleUploads(s.now().Add(-uploadAge), page)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range stale {
+		u, err := s.ResumeUpload(ctx, row.Repository, row.ID)
+		if err != nil {
+			s.log.Warn("stale upload is left alone", "repo", row.Repository, "err", err)
+			continue
+		}
+		if err := u.Cancel(ctx); err != nil {
+			return err
+		}
+		c.Uploads++
+	}
+	return nil
+}
+
+func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
+	for {
+		var garbage []metadb.Blob
+		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+			now := s.now()
+			garbage, err = tx.Garbage(now.Add(-s.grace), now, page)
+			return err
+		})
+		if err != nil || len(garbage) == 0 {
+			return err
+		}
+		removed := 0
+		for _, b := range garbage {
+			gone, err := s.collectBlob(ctx, digest.Digest(b.Digest))
+			if err != nil {
+				return err
+			}
+			if gone {
+				removed++
+				c.Bytes += b.Size
+			}
+		}
+		c.Blobs += removed
+		if removed == 0 {
+			return nil // all of them came back into use
+		}
+	}
+}
+
+// collectBlob removes the row and then the file of a blob, if in the row's
+// own transaction it is still garbage. The digest's lock keeps a commit of
+// the same blob out until the file is gone.
+func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
+	defer s.digests.lock(string(d))()
+	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+		now := s.now()
+		gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now)
+		return err
+	})
+	if err != nil || !gone {
+		return false, err
+	}
+	return true, s.blobs.Delete(ctx, d)
+}
+
+// collectOrphans removes files without a row: a crash came between the two.
+func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
+	return s.blobs.Walk(ctx, func(info blob.Info) error {
+		if info.Modified.After(s.now().Add(-s.grace)) {
+			return nil
+		}
+		defer s.digests.lock(string(info.Digest))()
+		has, err := s.HasBlob(ctx, info.Digest)
+		if err != nil || has {
+			return err
+		}
+		c.Blobs++
+		c.Bytes += info.Size
+		return s.blobs.Delete(ctx, info.Digest)
+	})
+}
+
+// collectPartials removes partial content that belongs to no upload and no transfer.
+func (s *Storage) collectPartials(ctx context.Context, _ *Collected) error {
+	return s.blobs.WalkPartials(ctx, func(id string, modified time.Time) error {
+		if modified.After(s.now().Add(-s.grace)) {
+			return nil
+		}
+		owned, err := s.ownsPartial(ctx, id)
+		if err != nil || owned {
+			return err
+		}
+		return s.blobs.Discard(ctx, id)
+	})
+}
+
+func (s *Storage) ownsPartial(ctx context.Context, id string) (owned bool, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		if upload, ok := strings.CutPrefix(id, "upload-"); ok {
+			owned, err = tx.HasUpload(upload)
+			return err
+		}
+		if d, ok := transferOf(id); ok {
+			_, err = tx.Transfer(string(d))
+			owned = err == nil
+			if errors.Is(err, metadb.ErrNotFound) {
+				return nil
+			}
+		}
+		return err
+	})
+	return owned, err
+}

@@ -1,0 +1,99 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+)
+
+// ErrExpired is returned for a place in the change feed that it no longer, or
+// not yet, has: its reader needs a snapshot instead.
+var ErrExpired = errors.New("the change feed does not reach back that far")
+
+// Changes returns up to limit changes after the sequence number after, oldest
+// first, and the feed's newest number.
+func (s *Storage) Changes(ctx context.Context, after int64, limit int) (changes []Change, head int64, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		oldest, newest, err := tx.FeedBounds()
+		if err != nil {
+			return err
+		}
+		if after > newest || after < oldest-1 {
+			return ErrExpired
+		}
+		head = newest
+		rows, err := tx.Changes(after, limit)
+		for _, c := range rows {
+			changes = append(changes, Change{
+				Seq: c.Seq, Kind: ChangeKind(c.Kind), Repository: c.Repository, Tag: c.Tag,
+				Digest: digest.Digest(c.Digest), Origin: c.Origin, At: c.At,
+			})
+		}
+		return err
+	})
+	return changes, head, err
+}
+
+// Head returns the sequence number of the newest change; 0 is none yet.
+func (s *Storage) Head(ctx context.Context) (head int64, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		_, head, err = tx.FeedBounds()
+		return err
+	})
+	return head, err
+}
+
+// Changed returns a channel that is closed with the next change that this
+// process makes. Take it before reading the feed, or the change between the
+// two is missed.
+func (s *Storage) Changed() <-chan struct{} { return s.feed.next() }
+
+// TrimChanges drops the changes from before the given time.
+func (s *Storage) TrimChanges(ctx context.Context, before time.Time) error {
+	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.TrimChanges(before) })
+}
+
+// NoteControlChange appends a [ControlChanged] within a transaction that
+// writes scope maps, tokens or connected registries. Call [Storage.Notify]
+// once it is committed.
+func (s *Storage) NoteControlChange(tx *metadb.Tx) error {
+	return s.note(tx, ControlChanged, "", "", "", "")
+}
+
+// Notify wakes those who wait on [Storage.Changed].
+func (s *Storage) Notify() { s.feed.notify() }
+
+func (s *Storage) note(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string) error {
+	return tx.AddChange(metadb.Change{
+		Kind: string(kind), Repository: repository, Tag: tag, Digest: string(d), Origin: origin, At: s.now(),
+	})
+}
+
+// broadcast wakes everyone who waits for the next event.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (b *broadcast) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) notify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}

@@ -1,0 +1,198 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// Manifest returns the manifest of repository that reference, a tag or a
+// digest, leads to, or [oci.ErrManifestUnknown]. It is answered from memory
+// where it was read or written lately; another process's writes to the same
+// database are not seen until then.
+func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+	m, generation := s.cache.get(repository, reference)
+	if m == nil {
+		var err error
+		if m, err = s.readManifest(ctx, repository, reference); err != nil {
+			return nil, err
+		}
+		s.cache.put(repository, reference, m, generation)
+	}
+	if m.Locks&NoRead != 0 {
+		return nil, oci.ErrDenied.With("reading %s of %s is locked", reference, repository)
+	}
+	return m, nil
+}
+
+func (s *Storage) readManifest(ctx context.Context, repository, reference string) (m *Manifest, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		row, locks, err := findManifest(tx, repository, reference)
+		if err == nil {
+			m = manifestOf(row)
+			m.Locks |= locks
+		}
+		return err
+	})
+	if err != nil {
+		return nil, known(err, oci.ErrManifestUnknown.WithDetail(map[string]string{"repository": repository, "reference": reference}))
+	}
+	return m, nil
+}
+
+// findManifest reads what reference leads to, and the locks on the way there.
+func findManifest(tx *metadb.Tx, repository, reference string) (row metadb.Manifest, locks Locks, err error) {
+	r, err := tx.Repository(repository)
+	if err != nil {
+		return row, 0, err
+	}
+	locks = Locks(r.Locks)
+	if oci.IsDigest(reference) {
+		row, err = tx.Manifest(repository, reference)
+		return row, locks, err
+	}
+	tag, err := tx.Tag(repository, reference)
+	if err != nil {
+		return row, 0, err
+	}
+	row, err = tx.Manifest(repository, tag.Digest)
+	return row, locks | Locks(tag.Locks), err
+}
+
+func manifestOf(row metadb.Manifest) *Manifest {
+	return &Manifest{
+		Repository: row.Repository, Digest: digest.Digest(row.Digest), MediaType: row.MediaType,
+		ArtifactType: row.ArtifactType, Subject: digest.Digest(row.Subject), Payload: row.Payload,
+		Size: row.Size, PushedAt: row.PushedAt, Locks: Locks(row.Locks),
+	}
+}
+
+// HasManifest reports whether repository has the manifest d.
+func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (has bool, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		has, err = tx.HasManifest(repository, string(d))
+		return err
+	})
+	return has, err
+}
+
+// Manifests returns up to limit manifests of repository after the digest
+// after, in order, without their payloads.
+func (s *Storage) Manifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+		return tx.Manifests(repository, after, limit)
+	})
+}
+
+// LooseManifests is [Storage.Manifests] for those that no tag names and no
+// index holds: whoever wants them must know their digest or their subject.
+func (s *Storage) LooseManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+		return tx.Loose(repository, after, limit)
+	})
+}
+
+func (s *Storage) listManifests(ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error)) (all []Manifest, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		if _, err := tx.Repository(repository); err != nil {
+			return known(err, oci.ErrNameUnknown)
+		}
+		rows, err := read(tx)
+		for _, row := range rows {
+			all = append(all, *manifestOf(row))
+		}
+		return err
+	})
+	return all, err
+}
+
+// IsLoose reports whether no tag names the manifest d and no index holds it.
+func (s *Storage) IsLoose(ctx context.Context, repository string, d digest.Digest) (loose bool, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		loose, err = tx.IsLoose(repository, string(d))
+		return err
+	})
+	return loose, err
+}
+
+// Referrers returns descriptors of the manifests of repository whose subject
+// is d, oldest first; only those of artifactType where that is not empty.
+// The subject itself need not be here.
+func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]oci.Descriptor, error) {
+	var rows []metadb.Manifest
+	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		rows, err = tx.Referrers(repository, string(d))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []oci.Descriptor
+	for _, row := range rows {
+		if artifactType != "" && row.ArtifactType != artifactType {
+			continue
+		}
+		desc := oci.Descriptor{
+			MediaType: row.MediaType, Digest: digest.Digest(row.Digest), Size: row.Size, ArtifactType: row.ArtifactType,
+		}
+		if err := json.Unmarshal([]byte(row.Annotations), &desc.Annotations); err != nil {
+			return nil, err
+		}
+		all = append(all, desc)
+	}
+	return all, nil
+}
+
+// DeleteManifest removes the manifest d of repository and the tags that name
+// it. One that an index holds stays: [oci.ErrDenied].
+func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
+	gone := map[string]bool{string(d): true}
+	err := s.update(ctx, func(tx *metadb.Tx) error {
+		row, locks, err := findManifest(tx, repository, string(d))
+		if err != nil {
+			return known(err, oci.ErrManifestUnknown)
+		}
+		if (locks|Locks(row.Locks))&(NoWrite|NoDelete) != 0 {
+			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
+		}
+		parent, err := tx.ParentOf(repository, string(d))
+		if err != nil {
+			return err
+		}
+		if parent != "" {
+			return oci.ErrDenied.With("manifest is part of index %s; delete that first", parent)
+		}
+		tags, err := tx.TagsOf(repository, string(d))
+		if err != nil {
+			return err
+		}
+		for _, tag := range tags {
+			if Locks(tag.Locks)&(NoWrite|NoDelete) != 0 {
+				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
+			}
+			if err := s.removeTag(tx, repository, tag.Name, origin); err != nil {
+				return err
+			}
+			gone[tag.Name] = true
+		}
+		return s.removeManifest(tx, repository, d, origin)
+	})
+	s.cache.forget(repository, slices.Collect(maps.Keys(gone))...)
+	return err
+}
+
+func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
+	if err := tx.DeleteManifest(repository, string(d)); err != nil {
+		return err
+	}
+	if err := tx.TouchRepository(repository, s.now()); err != nil {
+		return err
+	}
+	return s.note(tx, ManifestRemoved, repository, "", d, origin)
+}

@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// PutManifest stores a manifest and sets its tags, in one transaction.
+// Everything that it refers to must be in its repository, else the error is
+// [oci.ErrManifestBlobUnknown] with the digests that are not; a subject need
+// not be there. To put the same thing twice changes nothing.
+func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
+	parsed, d, err := p.check()
+	if err != nil {
+		return nil, err
+	}
+	annotations, err := json.Marshal(parsed.Annotations)
+	if err != nil {
+		return nil, err
+	}
+	row := metadb.Manifest{
+		Repository: p.Repository, Digest: string(d), MediaType: parsed.MediaType, ArtifactType: parsed.ArtifactType,
+		Annotations: string(annotations), Payload: p.Payload, Size: int64(len(p.Payload)), PushedAt: s.now(),
+	}
+	if parsed.Subject != nil {
+		row.Subject = string(parsed.Subject.Digest)
+	}
+	err = s.update(ctx, func(tx *metadb.Tx) error {
+		children, err := p.children(tx, parsed)
+		if err != nil {
+			return err
+		}
+		if err := tx.TouchRepository(p.Repository, s.now()); err != nil {
+			return err
+		}
+		added, err := tx.PutManifest(row, children)
+		if err != nil {
+			return err
+		}
+		if added {
+			if err := s.note(tx, ManifestAdded, p.Repository, "", d, p.Origin); err != nil {
+				return err
+			}
+		}
+		for _, tag := range p.Tags {
+			if err := s.moveTag(tx, p.Repository, tag, d, p.Origin); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.cache.forget(p.Repository, append(p.Tags, string(d))...)
+	if err != nil {
+		return nil, err
+	}
+	return manifestOf(row), nil
+}
+
+// check returns what the payload says and its digest, or what is wrong with it.
+func (p Put) check() (*oci.Manifest, digest.Digest, error) {
+	if err := oci.CheckRepository(p.Repository); err != nil {
+		return nil, "", err
+	}
+	for _, tag := range p.Tags {
+		if err := oci.CheckTag(tag); err != nil {
+			return nil, "", err
+		}
+	}
+	parsed, err := oci.ParseManifest(p.MediaType, p.Payload)
+	if err != nil {
+		return nil, "", err
+	}
+	algorithm := digest.SHA256
+	if p.Digest != "" {
+		if _, err := oci.ParseDigest(string(p.Digest)); err != nil {
+			return nil, "", err
+		}
+		algorithm = p.Digest.Algorithm()
+	}
+	d := algorithm.FromBytes(p.Payload)
+	if p.Digest != "" && d != p.Digest {
+		return nil, "", oci.ErrDigestInvalid.With("manifest has digest %s, not %s", d, p.Digest)
+	}
+	return parsed, d, nil
+}
+
+// children returns what the manifest refers to, once it is sure that the
+// repository has it all.
+func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, error) {
+	var children []metadb.Child
+	var missing []string
+	for _, blob := range parsed.Blobs() {
+		has, err := tx.HasRepositoryBlob(p.Repository, string(blob.Digest))
+		if err != nil {
+			return nil, err
+		}
+		if !has {
+			missing = append(missing, string(blob.Digest))
+		}
+		children = append(children, metadb.Child{Digest: string(blob.Digest)})
+	}
+	for _, m := range parsed.Manifests {
+		has, err := tx.HasManifest(p.Repository, string(m.Digest))
+		if err != nil {
+			return nil, err
+		}
+		if !has && (p.MayLack == nil || !p.MayLack(m)) {
+			missing = append(missing, string(m.Digest))
+		}
+		children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: true})
+	}
+	if len(missing) > 0 {
+		return nil, oci.ErrManifestBlobUnknown.WithDetail(map[string][]string{"missing": missing})
+	}
+	return children, nil
+}

@@ -1,0 +1,94 @@
+package storage
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// A Range is the bytes from Start up to, without, End.
+type Range struct{ Start, End int64 }
+
+// Len returns how many bytes the range has.
+func (r Range) Len() int64 { return r.End - r.Start }
+
+// MarshalJSON writes the range as a pair.
+func (r Range) MarshalJSON() ([]byte, error) { return json.Marshal([2]int64{r.Start, r.End}) }
+
+// UnmarshalJSON reads a pair.
+func (r *Range) UnmarshalJSON(b []byte) error {
+	var pair [2]int64
+	if err := json.Unmarshal(b, &pair); err != nil {
+		return err
+	}
+	*r = Range{pair[0], pair[1]}
+	return nil
+}
+
+// ranges is a set of bytes: sorted, not empty, and with a gap between any two.
+type ranges []Range
+
+// add returns the set with r in it. It may change the set that it is called on.
+func (rs ranges) add(r Range) ranges {
+	if r.Start >= r.End {
+		return rs
+	}
+	// first is the first range that ends at r's start or later; last is behind
+	// the last one that begins at r's end or earlier: those become one with r.
+	first, _ := slices.BinarySearchFunc(rs, r.Start, func(e Range, start int64) int { return cmp.Compare(e.End, start) })
+	last := first
+	for last < len(rs) && rs[last].Start <= r.End {
+		r.Start, r.End = min(r.Start, rs[last].Start), max(r.End, rs[last].End)
+		last++
+	}
+	return slices.Replace(rs, first, last, r)
+}
+
+// missing returns what of within is not in the set.
+func (rs ranges) missing(within Range) []Range {
+	var gaps []Range
+	at := within.Start
+	for _, r := range rs {
+		if r.Start >= within.End {
+			break
+		}
+		if r.Start > at {
+			gaps = append(gaps, Range{at, r.Start})
+		}
+		at = max(at, r.End)
+	}
+	if at < within.End {
+		gaps = append(gaps, Range{at, within.End})
+	}
+	return gaps
+}
+
+// prefix returns how many bytes from the first on are in the set.
+func (rs ranges) prefix() int64 {
+	if len(rs) == 0 || rs[0].Start != 0 {
+		return 0
+	}
+	return rs[0].End
+}
+
+// total returns how many bytes are in the set.
+func (rs ranges) total() (n int64) {
+	for _, r := range rs {
+		n += r.Len()
+	}
+	return n
+}
+
+// check returns an error when the set, which was read from disk, is none of
+// the first size bytes.
+func (rs ranges) check(size int64) error {
+	at := int64(-1)
+	for _, r := range rs {
+		if r.Start <= at || r.End <= r.Start || r.End > size {
+			return fmt.Errorf("ranges are malformed")
+		}
+		at = r.End
+	}
+	return nil
+}

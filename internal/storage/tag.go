@@ -1,0 +1,131 @@
+package storage
+
+import (
+	"context"
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// Tags returns up to limit tags of repository after the name after, in order,
+// without those whose listing is locked; [oci.ErrNameUnknown] where there is
+// no such repository.
+func (s *Storage) Tags(ctx context.Context, repository, after string, limit int) (all []Tag, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		if _, err := tx.Repository(repository); err != nil {
+			return known(err, oci.ErrNameUnknown)
+		}
+		for len(all) < limit {
+			rows, err := tx.Tags(repository, after, limit-len(all))
+			if err != nil || len(rows) == 0 {
+				return err
+			}
+			for _, row := range rows {
+				if Locks(row.Locks)&NoList == 0 {
+					all = append(all, tagOf(row))
+				}
+			}
+			after = rows[len(rows)-1].Name
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Tag returns the tag name of repository, or [oci.ErrManifestUnknown].
+func (s *Storage) Tag(ctx context.Context, repository, name string) (t Tag, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		row, err := tx.Tag(repository, name)
+		t = tagOf(row)
+		return known(err, oci.ErrManifestUnknown)
+	})
+	return t, err
+}
+
+// ManifestTags returns the names of the tags of repository that name d.
+func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.Digest) (names []string, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.TagsOf(repository, string(d))
+		for _, row := range rows {
+			names = append(names, row.Name)
+		}
+		return err
+	})
+	return names, err
+}
+
+func tagOf(row metadb.Tag) Tag {
+	return Tag{
+		Name: row.Name, Digest: digest.Digest(row.Digest),
+		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks),
+	}
+}
+
+// SetTag lets the tag name the manifest d, which must be in repository.
+func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest, origin string) error {
+	if err := oci.CheckTag(name); err != nil {
+		return err
+	}
+	err := s.update(ctx, func(tx *metadb.Tx) error {
+		has, err := tx.HasManifest(repository, string(d))
+		if err != nil {
+			return err
+		}
+		if !has {
+			return oci.ErrManifestUnknown
+		}
+		if err := tx.TouchRepository(repository, s.now()); err != nil {
+			return err
+		}
+		return s.moveTag(tx, repository, name, d, origin)
+	})
+	s.cache.forget(repository, name)
+	return err
+}
+
+// DeleteTag removes a tag; the manifest that it named stays.
+func (s *Storage) DeleteTag(ctx context.Context, repository, name, origin string) error {
+	err := s.update(ctx, func(tx *metadb.Tx) error {
+		tag, err := tx.Tag(repository, name)
+		if err != nil {
+			return known(err, oci.ErrManifestUnknown)
+		}
+		if Locks(tag.Locks)&(NoWrite|NoDelete) != 0 {
+			return oci.ErrDenied.With("deleting tag %s of %s is locked", name, repository)
+		}
+		if err := tx.TouchRepository(repository, s.now()); err != nil {
+			return err
+		}
+		return s.removeTag(tx, repository, name, origin)
+	})
+	s.cache.forget(repository, name)
+	return err
+}
+
+// moveTag sets a tag within a transaction, unless it is there already.
+func (s *Storage) moveTag(tx *metadb.Tx, repository, name string, d digest.Digest, origin string) error {
+	old, err := tx.Tag(repository, name)
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+	case err != nil:
+		return err
+	case old.Digest == string(d):
+		return nil
+	case Locks(old.Locks)&NoWrite != 0:
+		return oci.ErrDenied.With("writing tag %s of %s is locked", name, repository)
+	}
+	if err := tx.SetTag(repository, name, string(d), s.now()); err != nil {
+		return err
+	}
+	return s.note(tx, TagSet, repository, name, d, origin)
+}
+
+func (s *Storage) removeTag(tx *metadb.Tx, repository, name, origin string) error {
+	if err := tx.DeleteTag(repository, name); err != nil {
+		return err
+	}
+	return s.note(tx, TagRemoved, repository, name, "", origin)
+}

@@ -1,0 +1,271 @@
+package storage
+
+import (
+	"context"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+// MaxLoss is how many received bytes of a transfer a crash may lose at most.
+const MaxLoss = 1 << 20
+
+// ErrBusy is returned for a transfer that somebody else has open.
+var ErrBusy = errors.New("the transfer is open elsewhere")
+
+// A Transfer is a blob on its way in, in ranges, in any order. It survives a
+// crash with all but the last [MaxLoss] bytes of what was written, and a
+// close with everything. Its methods are safe for concurrent use, except
+// that nothing may follow Commit but Close, which must be called.
+type Transfer struct {
+	s       *Storage
+	digest  digest.Digest
+	size    int64
+	release func()
+
+	mu      sync.Mutex
+	partial blob.Partial
+	row     metadb.Transfer
+	have    ranges    // written
+	unsaved int64     // bytes written since
+	hash    hash.Hash // of the first hashed bytes
+	hashed  int64
+}
+
+// Transfer opens the transfer of the blob d, of size bytes, where it was
+// left, or begins it. It returns [ErrBusy] while it is open elsewhere.
+func (s *Storage) Transfer(ctx context.Context, d digest.Digest, size int64) (*Transfer, error) {
+	if _, err := oci.ParseDigest(string(d)); err != nil {
+		return nil, err
+	}
+	if size < 0 {
+		return nil, oci.ErrSizeInvalid.With("blob %s has a negative size", d)
+	}
+	release, ok := s.partials.tryLock(transferPartial(d))
+	if !ok {
+		return nil, ErrBusy
+	}
+	t := &Transfer{s: s, digest: d, size: size, release: release}
+	if err := t.open(ctx); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("open transfer %s: %w", d, full(err))
+	}
+	return t, nil
+}
+
+// transferPartial is what the blob store calls a transfer's content.
+func transferPartial(d digest.Digest) string {
+	return "transfer-" + string(d.Algorithm()) + "-" + d.Encoded()
+}
+
+// transferOf is the reverse of transferPartial.
+func transferOf(id string) (digest.Digest, bool) {
+	name, ok := strings.CutPrefix(id, "transfer-")
+	if !ok {
+		return "", false
+	}
+	d, err := oci.ParseDigest(strings.Replace(name, "-", ":", 1))
+	return d, err == nil
+}
+
+func (t *Transfer) open(ctx context.Context) (err error) {
+	if t.partial, err = t.s.blobs.Partial(ctx, transferPartial(t.digest)); err != nil {
+		return err
+	}
+	err = t.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		t.row, err = tx.Transfer(string(t.digest))
+		return err
+	})
+	if errors.Is(err, metadb.ErrNotFound) {
+		t.row = metadb.Transfer{Digest: string(t.digest), CreatedAt: t.s.now()}
+		return t.reset(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.restore(); err != nil {
+		t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
+		return t.reset(ctx)
+	}
+	return nil
+}
+
+// restore takes up what the row and the file hold, if they fit each other.
+func (t *Transfer) restore() error {
+	if err := json.Unmarshal([]byte(t.row.Ranges), &t.have); err != nil {
+		return err
+	}
+	if err := t.have.check(t.size); err != nil {
+		return err
+	}
+	onDisk, err := t.partial.Size()
+	if err != nil {
+		return err
+	}
+	if n := len(t.have); t.row.Size != t.size || n > 0 && t.have[n-1].End > onDisk || t.row.Hashed > t.have.prefix() {
+		return errors.New("its row and its file do not fit")
+	}
+	t.hash = t.digest.Algorithm().Hash()
+	if t.row.Hashed > 0 {
+		if err := t.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(t.row.HashState); err != nil {
+			return err
+		}
+	}
+	t.hashed = t.row.Hashed
+	return nil
+}
+
+// Size is the blob's size in bytes.
+func (t *Transfer) Size() int64 { return t.size }
+
+// Have is how many bytes of it are here.
+func (t *Transfer) Have() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.have.total()
+}
+
+// Missing returns the ranges that are not here, in order.
+func (t *Transfer) Missing() []Range {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.have.missing(Range{0, t.size})
+}
+
+// Write writes p at offset, and makes what came before durable when it must.
+// Bytes that are here already stay as they are: their digest may be taken.
+func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) error {
+	if offset < 0 || offset+int64(len(p)) > t.size {
+		return oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.unsaved+int64(len(p)) > MaxLoss {
+		if err := t.save(ctx); err != nil {
+			return err
+		}
+	}
+	for _, gap := range t.have.missing(Range{offset, offset + int64(len(p))}) {
+		if _, err := t.partial.WriteAt(p[gap.Start-offset:gap.End-offset], gap.Start); err != nil {
+			return full(fmt.Errorf("write transfer %s: %w", t.digest, err))
+		}
+		t.have = t.have.add(gap)
+		t.unsaved += gap.Len()
+	}
+	return nil
+}
+
+// Save makes everything written durable.
+func (t *Transfer) Save(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.save(ctx)
+}
+
+// save syncs the content before the row that vouches for it.
+func (t *Transfer) save(ctx context.Context) error {
+	if t.unsaved == 0 {
+		return nil
+	}
+	if err := t.partial.Sync(); err != nil {
+		return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+	}
+	if err := t.hashTo(t.have.prefix()); err != nil {
+		return err
+	}
+	return t.put(ctx)
+}
+
+// put writes the row. The context's end does not stop it: what is on disk
+// was paid for.
+func (t *Transfer) put(ctx context.Context) error {
+	pairs, err := json.Marshal(t.have)
+	if err != nil {
+		return fmt.Errorf("save transfer %s: %w", t.digest, err)
+	}
+	state, err := t.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("save transfer %s: %w", t.digest, err)
+	}
+	row := t.row
+	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, string(pairs), t.hashed, state, t.s.now()
+	err = t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
+	if err != nil {
+		return full(err)
+	}
+	t.row, t.unsaved = row, 0
+	return nil
+}
+
+// hashTo brings the digest state up to the first end bytes.
+func (t *Transfer) hashTo(end int64) error {
+	if _, err := io.Copy(t.hash, io.NewSectionReader(t.partial, t.hashed, end-t.hashed)); err != nil {
+		return fmt.Errorf("read transfer %s: %w", t.digest, err)
+	}
+	t.hashed = end
+	return nil
+}
+
+// Commit verifies the content and makes it a blob of the repositories. The
+// error is [oci.ErrDigestInvalid] when the content is not what its digest
+// says: call [Transfer.Reset] then, and fetch it again.
+func (t *Transfer) Commit(ctx context.Context, repositories ...string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.have.total() != t.size {
+		return fmt.Errorf("commit transfer %s: %d of %d bytes are here", t.digest, t.have.total(), t.size)
+	}
+	if err := t.hashTo(t.size); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(t.digest.Algorithm(), t.hash); got != t.digest {
+		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
+	}
+	if err := t.partial.Sync(); err != nil {
+		return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+	}
+	t.unsaved = 0
+	return t.s.commitPartial(ctx, transferPartial(t.digest), t.digest, t.size, repositories, func(tx *metadb.Tx) error {
+		return tx.DeleteTransfer(string(t.digest))
+	})
+}
+
+// Reset drops everything that was written.
+func (t *Transfer) Reset(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reset(ctx)
+}
+
+func (t *Transfer) reset(ctx context.Context) error {
+	if err := t.partial.Truncate(0); err != nil {
+		return fmt.Errorf("reset transfer %s: %w", t.digest, err)
+	}
+	t.have, t.hashed, t.hash = nil, 0, t.digest.Algorithm().Hash()
+	return t.put(ctx)
+}
+
+// Close makes what was written durable and releases the transfer.
+func (t *Transfer) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.release == nil {
+		return nil
+	}
+	defer func() { t.release(); t.release = nil }()
+	if t.partial == nil {
+		return nil
+	}
+	return errors.Join(t.save(context.Background()), t.partial.Close())
+}

@@ -1,0 +1,243 @@
+package storage
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+// checkpointEvery is how many bytes of an upload may come before they are
+// made durable, so that a crash in the middle of a large request leaves
+// something to go on from.
+const checkpointEvery = 32 << 20
+
+// copyBuffer is the size in bytes of one read from a client.
+const copyBuffer = 128 << 10
+
+// An Upload is a blob that a client is sending. It survives a restart with
+// everything that [Upload.Append] returned for. It has one user at a time,
+// who must call [Upload.Close].
+type Upload struct {
+	s       *Storage
+	row     metadb.Upload
+	partial blob.Partial
+	hash    hash.Hash // sha256 of the first size bytes
+	size    int64
+	saved   int64 // the size that the row on disk has
+	release func()
+}
+
+// StartUpload begins an empty upload into repository.
+func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, error) {
+	if err := oci.CheckRepository(repository); err != nil {
+		return nil, err
+	}
+	now := s.now()
+	u := &Upload{
+		s:    s,
+		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository, StartedAt: now},
+		hash: sha256.New(),
+	}
+	u.release = s.partials.lock(u.row.ID)
+	if err := u.open(ctx); err != nil {
+		u.release()
+		return nil, err
+	}
+	if err := u.save(ctx); err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// ResumeUpload opens the upload id of repository where it was left. It
+// returns [oci.ErrBlobUploadUnknown] when there is none, and
+// [oci.ErrTooManyRequests] while another request has it.
+func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upload, error) {
+	release, ok := s.partials.tryLock(id)
+	if !ok {
+		return nil, oci.ErrTooManyRequests.With("another request is writing to this upload")
+	}
+	u := &Upload{s: s, hash: sha256.New(), release: release}
+	if err := u.restore(ctx, repository, id); err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// restore reads the row, and drops from disk what the row does not vouch for.
+func (u *Upload) restore(ctx context.Context, repository, id string) error {
+	err := u.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		u.row, err = tx.Upload(repository, id)
+		return err
+	})
+	if err != nil {
+		return known(err, oci.ErrBlobUploadUnknown)
+	}
+	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
+		return fmt.Errorf("restore upload %s: %w", id, err)
+	}
+	if err := u.open(ctx); err != nil {
+		return err
+	}
+	have, err := u.partial.Size()
+	if err != nil {
+		return err
+	}
+	if have < u.row.Hashed {
+		return oci.ErrBlobUploadUnknown.With("upload %s lost its content", id)
+	}
+	u.size, u.saved = u.row.Hashed, u.row.Hashed
+	return u.partial.Truncate(u.size)
+}
+
+func (u *Upload) open(ctx context.Context) (err error) {
+	u.partial, err = u.s.blobs.Partial(ctx, uploadPartial(u.row.ID))
+	return full(err)
+}
+
+// uploadPartial is what the blob store calls an upload's content.
+func uploadPartial(id string) string { return "upload-" + id }
+
+// ID names the upload in its URL.
+func (u *Upload) ID() string { return u.row.ID }
+
+// Size is how many bytes the upload has.
+func (u *Upload) Size() int64 { return u.size }
+
+// Append adds all of r and returns how many bytes that was, with the first
+// error of r or of the disk. What was added is durable when Append returns,
+// also with an error of r: the client can go on from there.
+func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
+	start := u.size
+	buf := make([]byte, copyBuffer)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
+				// What is durable stays; the rest of this request is dropped.
+				return 0, full(u.rewind(err))
+			}
+			u.hash.Write(buf[:n])
+			u.size += int64(n)
+			if u.size-u.saved >= checkpointEvery {
+				if err := u.save(ctx); err != nil {
+					return u.size - start, err
+				}
+			}
+		}
+		if err == io.EOF {
+			return u.size - start, u.save(ctx)
+		}
+		if err != nil {
+			// The client is gone, and its context with it; what it sent is kept.
+			if saveErr := u.save(context.WithoutCancel(ctx)); saveErr != nil {
+				return u.size - start, saveErr
+			}
+			return u.size - start, fmt.Errorf("read upload %s: %w", u.row.ID, err)
+		}
+	}
+}
+
+// rewind goes back to what the row vouches for, after a failed write.
+func (u *Upload) rewind(cause error) error {
+	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
+		return err
+	}
+	u.size = u.saved
+	if err := u.partial.Truncate(u.size); err != nil {
+		return err
+	}
+	return fmt.Errorf("write upload %s: %w", u.row.ID, cause)
+}
+
+// save makes what was written durable, and then the row that says so.
+func (u *Upload) save(ctx context.Context) error {
+	if u.size > u.saved {
+		if err := u.partial.Sync(); err != nil {
+			return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+		}
+	}
+	row := u.row
+	state, err := u.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("save upload %s: %w", u.row.ID, err)
+	}
+	row.Hashed, row.HashState, row.UpdatedAt = u.size, state, u.s.now()
+	if err := u.s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
+		return full(err)
+	}
+	u.row, u.saved = row, u.size
+	return nil
+}
+
+// Commit makes the upload the blob d of its repository, if that is its
+// content's digest; else the upload is gone and the error is
+// [oci.ErrDigestInvalid]. The upload is closed in either case.
+func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
+	defer u.Close()
+	if _, err := oci.ParseDigest(string(d)); err != nil {
+		return err
+	}
+	got, err := u.digest(d.Algorithm())
+	if err != nil {
+		return err
+	}
+	if got != d {
+		if err := u.Cancel(ctx); err != nil {
+			return err
+		}
+		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, d)
+	}
+	if err := u.partial.Sync(); err != nil {
+		return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+	}
+	return u.s.commitPartial(ctx, uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}, func(tx *metadb.Tx) error {
+		return tx.DeleteUpload(u.row.ID)
+	})
+}
+
+// digest returns the content's digest; any algorithm but sha256 reads it all again.
+func (u *Upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
+	if algorithm == digest.SHA256 {
+		return digest.NewDigest(algorithm, u.hash), nil
+	}
+	d, err := algorithm.FromReader(io.NewSectionReader(u.partial, 0, u.size))
+	if err != nil {
+		return "", fmt.Errorf("read upload %s: %w", u.row.ID, err)
+	}
+	return d, nil
+}
+
+// Cancel removes the upload and closes it.
+func (u *Upload) Cancel(ctx context.Context) error {
+	defer u.Close()
+	if err := u.s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(u.row.ID) }); err != nil {
+		return known(err, oci.ErrBlobUploadUnknown)
+	}
+	return u.s.blobs.Discard(ctx, uploadPartial(u.row.ID))
+}
+
+// Close releases the upload, which keeps what it has. A second call does nothing.
+func (u *Upload) Close() error {
+	if u.release == nil {
+		return nil
+	}
+	defer func() { u.release(); u.release = nil }()
+	if u.partial == nil {
+		return nil
+	}
+	return u.partial.Close()
+}
