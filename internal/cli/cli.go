@@ -59,6 +59,7 @@ func resolve(root *cobra.Command, args []string) ([]string, error) {
 		return args, nil
 	}
 	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
 	cmd.InheritedFlags() // merges the parents' flags into the command's own
 	path := strings.Fields(cmd.CommandPath())[1:]
 	rest, err = normalize(cmd.Flags(), rest)

@@ -1,0 +1,218 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ferry/internal/cli"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files in testdata/script")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ferry": func() {
+			env := &cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
+			os.Exit(cli.Run(context.Background(), os.Args[1:], env))
+		},
+	})
+}
+
+// The scripts read like documentation: each shows a verb as a person would
+// use it. Beside ferry itself they have these commands:
+//
+//	serve NAME [flags]        start an instance in this process; sets $NAME_URL, $NAME_HOST and $NAME_PASSWORD
+//	stop NAME                 stop it
+//	push NAME REPOSITORY:TAG  push a small image, as admin
+//	pull URL USER PASSWORD REPOSITORY:TAG   pull an image with all its blobs
+//	eventually COMMAND...     repeat a command until it succeeds, for at most a minute
+//	exits CODE ferry ...      run ferry and check its exit code
+//	scrub FILE                write standard output to FILE with what differs from run to run replaced
+//	setenv NAME FILE          set a variable to a file's first line
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("FERRY_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
+			env.Values["instances"] = map[string]*instance{}
+			env.Defer(func() {
+				for _, i := range env.Values["instances"].(map[string]*instance) {
+					_ = i.stop() // the script has failed already where this matters
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"serve": func(ts *testscript.TestScript, neg bool, args []string) {
+				i, err := start(ts.MkAbs(args[0]), args[1:])
+				ts.Check(err)
+				ts.Value("instances").(map[string]*instance)[args[0]] = i
+				ts.Setenv(args[0]+"_URL", i.url)
+				ts.Setenv(args[0]+"_HOST", i.url[strings.LastIndex(i.url, "/")+1:])
+				ts.Setenv(args[0]+"_PASSWORD", i.password)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]+".password"), []byte(i.password+"\n"), 0o600))
+			},
+			"stop": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(ts.Value("instances").(map[string]*instance)[args[0]].stop())
+			},
+			"push": func(ts *testscript.TestScript, neg bool, args []string) {
+				i := ts.Value("instances").(map[string]*instance)[args[0]]
+				for _, image := range args[1:] {
+					ts.Check(push(i.url, "admin", i.password, image))
+				}
+			},
+			"pull": func(ts *testscript.TestScript, neg bool, args []string) {
+				err := pull(args[0], args[1], args[2], args[3])
+				if neg == (err == nil) {
+					ts.Fatalf("pull: %v", err)
+				}
+			},
+			"eventually": eventually,
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec(args[1], args[2:]...)
+				code := 0
+				var exit *exec.ExitError
+				if errors.As(err, &exit) {
+					code = exit.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if code != want {
+					ts.Fatalf("exit code %d, want %d", code, want)
+				}
+			},
+			"scrub": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(scrub(ts.ReadFile("stdout"))), 0o600))
+			},
+			"setenv": func(ts *testscript.TestScript, neg bool, args []string) {
+				line, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+				ts.Setenv(args[0], strings.TrimRight(line, "\r"))
+			},
+		},
+	})
+}
+
+// scrub replaces what differs from run to run.
+func scrub(s string) string {
+	for _, r := range []struct{ pattern, with string }{
+		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`, "TIME"},
+		{`ferry_[A-Za-z0-9_]{20,}`, "PASSWORD"},
+		{`127\.0\.0\.1:\d+`, "HOST"},
+		{`sha256:[0-9a-f]{64}`, "DIGEST"},
+	} {
+		s = regexp.MustCompile(r.pattern).ReplaceAllString(s, r.with)
+	}
+	return s
+}
+
+// eventually runs a command of the script again and again.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		var err error
+		if args[0] == "pull" {
+			err = pull(args[1], args[2], args[3], args[4])
+		} else {
+			err = ts.Exec(args[0], args[1:]...)
+		}
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
+		}
+		time.Sleep(50 * time.Millisecond) // what is waited for is another program's work
+	}
+}
+
+// An instance is `ferry serve`, in this process.
+type instance struct {
+	url      string
+	password string
+	cancel   context.CancelFunc
+	done     chan error
+}
+
+var servesAt = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
+
+// start runs `ferry serve` with its data in dir until it says where it serves.
+func start(dir string, flags []string) (*instance, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	i := &instance{cancel: cancel, done: make(chan error, 1)}
+	out, in := io.Pipe()
+	var stderr strings.Builder
+	go func() {
+		args := append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...)
+		env := &cli.Env{Stdin: strings.NewReader(""), Stdout: in, Stderr: &stderr, Getenv: func(string) string { return "" }}
+		var err error
+		if code := cli.Run(ctx, args, env); code != 0 {
+			err = fmt.Errorf("ferry serve: exit code %d: %s", code, &stderr)
+		}
+		in.CloseWithError(io.EOF)
+		i.done <- err
+	}()
+	var said strings.Builder
+	buf := make([]byte, 1024)
+	for i.url == "" {
+		n, err := out.Read(buf)
+		said.Write(buf[:n])
+		if err != nil {
+			return nil, errors.Join(<-i.done, fmt.Errorf("it said %q", &said))
+		}
+		i.url = servesAt.FindString(said.String())
+	}
+	go io.Copy(io.Discard, out)
+	password, err := os.ReadFile(filepath.Join(dir, "initial-admin-password"))
+	i.password = strings.TrimSpace(string(password))
+	return i, err
+}
+
+func (i *instance) stop() error {
+	i.cancel()
+	err := <-i.done
+	i.done <- nil // stopping twice is no error
+	return err
+}
+
+// request makes one request and returns its body, or an error that says what
+// the server said.
+func request(method, url, user, password, contentType string, body io.Reader, size int64) ([]byte, http.Header, error) {
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if body != nil {
+		req.ContentLength = size
+		req.Header.Set("Content-Type", contentType)
+	}
+	req.SetBasicAuth(user, password)
+	req.Header.Set("Accept", "*/*")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= 300 {
+		err = fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, text)
+	}
+	return text, resp.Header, err
+}
