@@ -28,7 +28,7 @@ type client struct {
 	http  *http.Client
 }
 
-func newClient(l login, _ *Env) (*client, error) {
+func newClient(l login) (*client, error) {
 	base, err := parseAddress(l.URL)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ your configuration directory, in a file that only you can read.`
 			return err
 		}
 		l := login{URL: base.String(), User: user, Password: password}
-		c, err := newClient(l, env)
+		c, err := newClient(l)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func (t *target) client() (*client, error) {
 	if l.User == "" {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
 	}
-	return newClient(l, t.env)
+	return newClient(l)
 }
 
 // atAddress returns the login saved for an address, or one without a user.

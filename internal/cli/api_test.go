@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func clientOf(t *testing.T, url string) *client {
+	t.Helper()
+	c, err := newClient(login{URL: url, User: "admin", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestAnErrorIsOneLineAndAHint(t *testing.T) {
+	answer := func(status int, contentType, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}
+	}
+	const problem = "application/problem+json"
+	for _, test := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+		hint    string
+	}{
+		{"a problem", answer(404, problem, `{"title":"Not Found","status":404,"detail":"token x does not exist","hint":"see ferry token list"}`), "token x does not exist", "see ferry token list"},
+		{"a problem with errors", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`), "validation failed: expected string", ""},
+		{"the registry's errors", answer(404, "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), "repository name not known to registry", ""},
+		{"a wrong password", answer(401, "application/json", `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`), `does not accept the user "admin" with this password`, "ferry login"},
+		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins", "wait a while"},
+		{"a page of a proxy", answer(502, "text/html", `<html>Bad Gateway`), "answered 502 Bad Gateway", ""},
+		{"something else that listens there", answer(200, "text/html", `<html>Hello`), "something other than JSON", "is a ferry registry at this address?"},
+		{"a cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "EOF", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			srv := httptest.NewServer(test.handler)
+			defer srv.Close()
+			_, err := clientOf(t, srv.URL).do(t.Context(), call{method: "GET", path: "/api/v1/tokens"})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			var out bytes.Buffer
+			if code := report(&out, err); code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+			first, second, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
+			if !strings.HasPrefix(first, "ferry: ") || !strings.Contains(first, test.want) || !strings.Contains(second, test.hint) || (test.hint == "") != (second == "") {
+				t.Errorf("got %q", out.String())
+			}
+			if strings.Contains(out.String(), "secret") {
+				t.Errorf("the password is in %q", out.String())
+			}
+		})
+	}
+}
+
+func TestASchemeThatIsWrongIsRecognised(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = nil
+	secure.StartTLS()
+	defer secure.Close()
+	for url, hint := range map[string]string{
+		strings.Replace(plain.URL, "http:", "https:", 1): "use http://",
+		secure.URL: "SSL_CERT_FILE",
+	} {
+		_, err := clientOf(t, url).do(t.Context(), call{method: "GET", path: "/"})
+		var out bytes.Buffer
+		report(&out, err)
+		if !strings.Contains(out.String(), hint) {
+			t.Errorf("%s: %q", url, out.String())
+		}
+	}
+}
+
+func TestAnInterruptIsNotAnError(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := clientOf(t, srv.URL).do(ctx, call{method: "GET", path: "/"})
+	if err == nil || err.Error() != "interrupted" {
+		t.Error(err)
+	}
+}
+
+func TestAListingIsReadToItsEnd(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/_catalog" || r.FormValue("n") != "100" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		switch r.FormValue("last") {
+		case "":
+			w.Header().Set("Link", `</v2/_catalog?n=100&last=b>; rel="next"`)
+			fmt.Fprint(w, `{"repositories":["a","b"]}`)
+		case "b":
+			// Another host in the link must not get the password.
+			w.Header().Set("Link", `<https://evil.example/v2/_catalog?n=100&last=c>; rel="next"`)
+			fmt.Fprint(w, `{"repositories":["c"]}`)
+		default:
+			fmt.Fprint(w, `{"repositories":[]}`)
+		}
+	}))
+	defer srv.Close()
+	for top, want := range map[int][]any{0: {"a", "b", "c"}, 1: {"a"}, 3: {"a", "b", "c"}} {
+		got, err := clientOf(t, srv.URL).pages(t.Context(), "/v2/_catalog", nil, "repositories", top)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("top %d: %s", top, diff)
+		}
+	}
+}
+
+func TestANameIsOneSegmentOfAPath(t *testing.T) {
+	var got string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() }))
+	defer srv.Close()
+	for name, want := range map[string]string{
+		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc", "%2e%2e": "/api/v1/tokens/%252e%252e",
+	} {
+		if _, err := clientOf(t, srv.URL).resource(t.Context(), "GET", "tokens", name, nil); err != nil || got != want {
+			t.Errorf("%q: %s, %v", name, got, err)
+		}
+	}
+	for _, name := range []string{".", ".."} {
+		if _, err := clientOf(t, srv.URL).resource(t.Context(), "GET", "tokens", name, nil); err == nil {
+			t.Errorf("%q was sent", name)
+		}
+	}
+}
+
+func TestImagesAreReadAsTheReferenceReadsThem(t *testing.T) {
+	const d = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	for image, want := range map[string][2]string{
+		"app:1.0": {"app", "1.0"}, "app": {"app", "latest"}, "a/b@" + d: {"a/b", d},
+	} {
+		repository, reference, err := splitImage(image)
+		if err != nil || repository != want[0] || reference != want[1] {
+			t.Errorf("%s: %s %s %v", image, repository, reference, err)
+		}
+	}
+	for _, image := range []string{"", ":1", "app:", "App:1", "app@sha256:00", "app@", "../x:1", "host:5000/app:1"} {
+		if repository, reference, err := splitImage(image); err == nil {
+			t.Errorf("%q: %s %s", image, repository, reference)
+		}
+	}
+}
