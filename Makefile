@@ -1,0 +1,60 @@
+# `make test` needs nothing but Go. The rest installs what it needs: tools into
+# .tools/, and, as root, Debian packages. `.ci/run` runs all that must hold.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+
+# The end-to-end tests build the link simulator from here.
+export FERRY_SHARED ?= $(abspath ../shared)
+
+.PHONY: test race fmt vet staticcheck imports build conformance e2e bench fuzz tools packages clean
+
+test: ## every test that needs nothing but Go
+	go test ./...
+
+race: ## the same under the race detector, which needs a C compiler
+	go test -race ./...
+
+fmt: ## fails where gofmt would change a file
+	@unformatted=$$(gofmt -l cmd internal test); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w" $$unformatted; exit 1; fi
+
+vet:
+	go vet ./...
+	go vet -tags e2e,bench,conformance ./test/...
+
+staticcheck:
+	@test/tools.sh staticcheck
+	.tools/staticcheck ./...
+	.tools/staticcheck -tags e2e,bench,conformance ./test/...
+
+imports: ## what may import what (design, section 4)
+	go test -count=1 -v ./test/imports
+
+build: ## the program for amd64, arm64 and armv7, held to its size
+	test/build.sh
+
+conformance: ## the OCI distribution specification's own suite
+	@test/tools.sh conformance
+	go test -count=1 -v -tags conformance -timeout 10m ./test/conformance
+
+e2e: packages ## real clients, the user story, and a crossing under trouble
+	@test/tools.sh crane regctl oras helm
+	go test -count=1 -v -tags e2e -timeout 15m ./test/e2e
+
+bench: ## the figures of docs/performance.md; UPDATE=1 writes them there
+	@test/tools.sh registry
+	go test -count=1 -v -tags bench -timeout 60m ./test/bench $(if $(UPDATE),-args -update)
+
+fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one
+	test/fuzz.sh
+
+tools: ## every tool of test/tools.txt
+	test/tools.sh
+
+packages:
+	@test/packages.sh
+
+clean:
+	rm -rf bin .tools

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the end-to-end tests need, where one is
+# missing. Needs root; says so where it would have to install and cannot.
+set -euo pipefail
+
+packages=(skopeo podman buildah containerd runc postgresql postgresql-client jq)
+
+missing=()
+for p in "${packages[@]}"; do
+	if [[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) != installed ]]; then
+		missing+=("$p")
+	fi
+done
+if ((${#missing[@]} == 0)); then
+	exit 0
+fi
+if ((EUID != 0)); then
+	echo "missing Debian packages: ${missing[*]}" >&2
+	echo "hint: sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+apt-get -q -y install --no-install-recommends "${missing[@]}"
