@@ -91,9 +91,9 @@ type SnapshotItem struct {
 type PlanRequest struct {
 	Name string `json:"name"`
 	Want []Want `json:"want"` // at most 1,000
-	// Have are the digests of manifests that the child has complete,
-	// referrers aside, and that the parent may leave out with all below them.
-	Have []digest.Digest `json:"have,omitempty"` // at most 10,000
+	// Have are manifests that the child has complete, referrers aside, and
+	// that the parent may leave out with all below them. At most 10,000.
+	Have []Want `json:"have,omitempty"`
 }
 
 // A Want is one manifest to have.

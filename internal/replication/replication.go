@@ -17,7 +17,7 @@ import (
 type Source interface {
 	// Plan streams what is needed for want, as gateway.PlanEntry says, to fn,
 	// and returns after the last entry, or with the first error.
-	Plan(ctx context.Context, want []gateway.Want, have []digest.Digest, fn func(gateway.PlanEntry) error) error
+	Plan(ctx context.Context, want []gateway.Want, have []gateway.Want, fn func(gateway.PlanEntry) error) error
 	// Blob opens a blob from offset, for length bytes or, at -1, to its end.
 	// The source may ignore the range; the second result is the offset at
 	// which the body really begins.

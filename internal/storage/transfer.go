@@ -143,27 +143,29 @@ func (t *Transfer) Missing() []Range {
 	return t.have.missing(Range{0, t.size})
 }
 
-// Write writes p at offset, and makes what came before durable when it must.
-// Bytes that are here already stay as they are: their digest may be taken.
-func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) error {
+// Write writes p at offset, makes what came before durable when it must, and
+// returns how many bytes of p were new. Bytes that are here already stay as
+// they are: their digest may be taken.
+func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int64, err error) {
 	if offset < 0 || offset+int64(len(p)) > t.size {
-		return oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
+		return 0, oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.unsaved+int64(len(p)) > MaxLoss {
 		if err := t.save(ctx); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, gap := range t.have.missing(Range{offset, offset + int64(len(p))}) {
 		if _, err := t.partial.WriteAt(p[gap.Start-offset:gap.End-offset], gap.Start); err != nil {
-			return full(fmt.Errorf("write transfer %s: %w", t.digest, err))
+			return fresh, full(fmt.Errorf("write transfer %s: %w", t.digest, err))
 		}
 		t.have = t.have.add(gap)
 		t.unsaved += gap.Len()
+		fresh += gap.Len()
 	}
-	return nil
+	return fresh, nil
 }
 
 // Save makes everything written durable.

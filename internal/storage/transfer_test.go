@@ -39,7 +39,7 @@ func TestTransferLosesAtMostOneMebibyteInACrash(t *testing.T) {
 			for range 30 { // then the next crash
 				r := missing[len(missing)-1]
 				end := min(r.Start+64<<10, r.End)
-				if err := tr.Write(t.Context(), content[r.Start:end], r.Start); err != nil {
+				if _, err := tr.Write(t.Context(), content[r.Start:end], r.Start); err != nil {
 					t.Fatal(err)
 				}
 				written += int(end - r.Start)
@@ -81,7 +81,7 @@ func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
 		if _, err := f.Storage.Transfer(t.Context(), d, 5); !errors.Is(err, storage.ErrBusy) {
 			t.Errorf("a second user got %v, want %v", err, storage.ErrBusy)
 		}
-		if err := tr.Write(t.Context(), []byte("wrong"), 0); err != nil {
+		if _, err := tr.Write(t.Context(), []byte("wrong"), 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := tr.Commit(t.Context(), "a"); !errors.Is(err, oci.ErrDigestInvalid) {
@@ -93,7 +93,7 @@ func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
 		if err := tr.Reset(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := tr.Write(t.Context(), []byte("right"), 0); err != nil {
+		if _, err := tr.Write(t.Context(), []byte("right"), 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := tr.Commit(t.Context(), "a"); err != nil {

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A ConnectionString is what a new connected registry needs to find its
+// parent and to authenticate to it. Format it with [ConnectionString.Secret];
+// its String keeps the password to itself.
+type ConnectionString struct {
+	Name     string // of the connected registry
+	Token    string // the sync token's name
+	Password string
+	Endpoint string // the parent's host, with a port where it is not the protocol's own
+	Protocol string // http or https
+}
+
+// maxConnectionString is the longest text, in bytes, that is looked at.
+const maxConnectionString = 4096
+
+// The keys of a connection string, in the order in which it is written.
+const (
+	keyName     = "ConnectedRegistryName"
+	keyToken    = "SyncTokenName"
+	keyPassword = "SyncTokenPassword"
+	keyEndpoint = "ParentGatewayEndpoint"
+	keyProtocol = "ParentEndpointProtocol"
+)
+
+var connectionKeys = []string{keyName, keyToken, keyPassword, keyEndpoint, keyProtocol}
+
+// ParseConnectionString reads a connection string. It forgives what editors,
+// shells and JSON files add to it: a byte-order mark, line ends, white space
+// and a pair of quotes around it, and an empty last field. No error holds any
+// of its values.
+func ParseConnectionString(text string) (ConnectionString, error) {
+	if len(text) > maxConnectionString {
+		return ConnectionString{}, fmt.Errorf("connection string is longer than %d bytes", maxConnectionString)
+	}
+	values := map[string]string{}
+	for _, field := range strings.Split(unwrap(text), ";") {
+		if field = strings.TrimSpace(field); field == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return ConnectionString{}, fmt.Errorf("connection string: a field has no '=': want %s", strings.Join(connectionKeys, "=...;")+"=...")
+		}
+		known := slices.IndexFunc(connectionKeys, func(k string) bool { return strings.EqualFold(k, strings.TrimSpace(key)) })
+		if known < 0 {
+			return ConnectionString{}, fmt.Errorf("connection string: unknown key: want %s", strings.Join(connectionKeys, ", "))
+		}
+		if _, twice := values[connectionKeys[known]]; twice {
+			return ConnectionString{}, fmt.Errorf("connection string: %s is there twice", connectionKeys[known])
+		}
+		values[connectionKeys[known]] = strings.TrimSpace(value)
+	}
+	for _, key := range connectionKeys {
+		if values[key] == "" {
+			return ConnectionString{}, fmt.Errorf("connection string: %s is missing", key)
+		}
+	}
+	c := ConnectionString{
+		Name: values[keyName], Token: values[keyToken], Password: values[keyPassword],
+		Endpoint: values[keyEndpoint], Protocol: strings.ToLower(values[keyProtocol]),
+	}
+	return c, c.check()
+}
+
+// unwrap takes off what is around a connection string.
+func unwrap(text string) string {
+	text = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), "\ufeff"))
+	for _, quote := range []string{`"`, "'"} {
+		if len(text) >= 2 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
+			text = strings.TrimSpace(text[1 : len(text)-1])
+		}
+	}
+	return strings.NewReplacer("\r", "", "\n", "").Replace(text)
+}
+
+var (
+	plainName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+	endpointHost = regexp.MustCompile(`^[A-Za-z0-9.:_\[\]-]+$`)
+)
+
+func (c ConnectionString) check() error {
+	if c.Protocol != "http" && c.Protocol != "https" {
+		return fmt.Errorf("connection string: %s is neither http nor https", keyProtocol)
+	}
+	if !plainName.MatchString(c.Name) {
+		return fmt.Errorf("connection string: %s is no name of a connected registry", keyName)
+	}
+	if strings.Contains(c.Token, ":") { // HTTP Basic ends the name with a colon
+		return fmt.Errorf("connection string: %s holds a colon, which no name has", keyToken)
+	}
+	u, err := url.Parse(c.URL())
+	if err != nil || u.Host != c.Endpoint || !endpointHost.MatchString(c.Endpoint) || u.Hostname() == "" {
+		return fmt.Errorf("connection string: %s is no host, or host:port", keyEndpoint)
+	}
+	if _, port, err := net.SplitHostPort(c.Endpoint); err == nil && port == "" {
+		return fmt.Errorf("connection string: %s has an empty port", keyEndpoint)
+	}
+	return nil
+}
+
+// URL is the parent's address, without a slash at its end.
+func (c ConnectionString) URL() string { return c.Protocol + "://" + c.Endpoint }
+
+// Secret is the connection string, password and all.
+func (c ConnectionString) Secret() string {
+	values := []string{c.Name, c.Token, c.Password, c.Endpoint, c.Protocol}
+	fields := make([]string, len(values))
+	for i, value := range values {
+		fields[i] = connectionKeys[i] + "=" + value
+	}
+	return strings.Join(fields, ";")
+}
+
+// String is the connection string without its password, for logs.
+func (c ConnectionString) String() string {
+	c.Password = "***"
+	return c.Secret()
+}
+
+// GoString is String: %#v shall not show the password either.
+func (c ConnectionString) GoString() string { return c.String() }

@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+)
+
+// Limits on a plan.
+const (
+	maxWants = 1000
+	maxHaves = 10_000
+	// maxReferrerDepth is how far referrers of referrers are followed.
+	maxReferrerDepth = 4
+	// maxIndexDepth is how far indexes within indexes are followed.
+	maxIndexDepth = 8
+)
+
+// servePlan streams the answer to a plan: each entry is a line, written as
+// soon as it is known.
+func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
+	var q PlanRequest
+	c, err := s.read(w, r, &q, func() string { return q.Name })
+	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
+		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeJSONLines)
+	out := io.Writer(w)
+	finish := func() error { return nil }
+	if acceptsZstd(r) {
+		w.Header().Set(headerEncoding, encodingZstd)
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		out, finish = z, z.Close
+	}
+	buffered := bufio.NewWriterSize(out, 64<<10)
+	p := &planner{server: s, caller: c, out: json.NewEncoder(buffered), sent: map[Want]bool{}}
+	for _, have := range q.Have {
+		p.sent[have] = true
+	}
+	err = p.run(r.Context(), q.Want)
+	if err == nil {
+		err = errors.Join(buffered.Flush(), finish())
+	}
+	if err != nil {
+		s.log.Warn("plan was cut off", "registry", c.name, "err", err)
+		panic(http.ErrAbortHandler) // the child must not take it for whole
+	}
+}
+
+// A planner writes the plan for one request.
+type planner struct {
+	*server
+	caller  caller
+	out     *json.Encoder
+	entries int
+	sent    map[Want]bool // manifests and blobs that need no (second) line
+}
+
+func (p *planner) run(ctx context.Context, wants []Want) error {
+	for _, want := range wants {
+		if err := p.want(ctx, want); err != nil {
+			return err
+		}
+	}
+	return p.out.Encode(PlanEntry{End: &PlanEnd{Entries: p.entries}})
+}
+
+// want writes what the child needs for one manifest, and its referrers.
+func (p *planner) want(ctx context.Context, want Want) error {
+	if oci.CheckRepository(want.Repository) != nil || !p.caller.mayRead(want.Repository) {
+		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: "the sync token may not read this repository"}})
+	}
+	return p.manifest(ctx, want, 0, 0)
+}
+
+// manifest writes a manifest behind all that is below it, then its referrers.
+func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth int) error {
+	if p.sent[want] {
+		return nil
+	}
+	p.sent[want] = true
+	if depth > maxIndexDepth {
+		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: "indexes are nested too deeply"}})
+	}
+	m, err := p.storage.Manifest(ctx, want.Repository, string(want.Digest))
+	if e := oci.AsError(err); e != nil && e.Status < 500 {
+		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: e.Message}})
+	}
+	if err != nil {
+		return err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return err
+	}
+	for _, child := range parsed.Manifests {
+		err := p.manifest(ctx, Want{Repository: want.Repository, Digest: child.Digest}, depth+1, referrerDepth)
+		if err != nil {
+			return err
+		}
+	}
+	for _, b := range parsed.Blobs() {
+		if err := p.blob(ctx, want.Repository, b.Digest); err != nil {
+			return err
+		}
+	}
+	err = p.emit(PlanEntry{Manifest: &PlanManifest{
+		Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload,
+	}})
+	if err != nil || referrerDepth >= maxReferrerDepth {
+		return err
+	}
+	return p.referrers(ctx, want, depth, referrerDepth)
+}
+
+func (p *planner) referrers(ctx context.Context, subject Want, depth, referrerDepth int) error {
+	all, err := p.storage.Referrers(ctx, subject.Repository, subject.Digest, "")
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		err := p.manifest(ctx, Want{Repository: subject.Repository, Digest: r.Digest}, depth, referrerDepth+1)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob writes a blob: with its content where that is small.
+func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) error {
+	key := Want{Repository: repository, Digest: d}
+	if p.sent[key] {
+		return nil
+	}
+	p.sent[key] = true
+	content, info, err := p.storage.OpenBlob(ctx, repository, d)
+	if errors.Is(err, oci.ErrBlobUnknown) {
+		return p.emit(PlanEntry{Missing: &PlanMissing{Want: key, Reason: "the parent lost this blob"}})
+	}
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	b := &PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []Way{{Kind: WayWhole}}}
+	if info.Size <= InlineLimit {
+		b.Ways = nil
+		b.Data = make([]byte, info.Size)
+		if _, err := io.ReadFull(content, b.Data); err != nil {
+			return fmt.Errorf("read blob %s: %w", d, err)
+		}
+	}
+	return p.emit(PlanEntry{Blob: b})
+}
+
+func (p *planner) emit(e PlanEntry) error {
+	p.entries++
+	return p.out.Encode(e)
+}

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/storage"
+)
+
+// ServerOptions are what the parent's end is made of. Storage, ControlPlane
+// and Authenticate are required.
+type ServerOptions struct {
+	Storage      *storage.Storage
+	ControlPlane ControlPlane
+	// Authenticate returns whose credentials a request has.
+	Authenticate func(*http.Request) (*auth.Principal, error)
+	Log          *slog.Logger // nil discards
+}
+
+// A server answers connected registries.
+type server struct {
+	storage      *storage.Storage
+	control      ControlPlane
+	authenticate func(*http.Request) (*auth.Principal, error)
+	log          *slog.Logger
+}
+
+// NewServer returns the handlers of the gateway, for the paths below
+// /gateway/v1/.
+func NewServer(o ServerOptions) http.Handler {
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, log: o.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST "+PathActivate, handle(s, s.activate))
+	mux.Handle("POST "+PathPoll, handle(s, s.poll))
+	mux.Handle("POST "+PathSnapshot, handle(s, s.snapshot))
+	mux.HandleFunc("POST "+PathPlan, s.servePlan)
+	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
+	})
+	return mux
+}
+
+// A caller is a connected registry that proved to be one.
+type caller struct {
+	name string
+	who  *auth.Principal
+}
+
+// mayRead reports whether the caller may see a repository's content.
+func (c caller) mayRead(repository string) bool {
+	return c.who.Permissions.AllowsRepository(repository, auth.ContentRead)
+}
+
+// named is a request that says for which connected registry it is.
+type named interface{ registry() string }
+
+func (r ActivateRequest) registry() string { return r.Name }
+func (r PollRequest) registry() string     { return r.Name }
+func (r SnapshotRequest) registry() string { return r.Name }
+func (r PlanRequest) registry() string     { return r.Name }
+
+// handle makes an http.Handler of a method that turns a request into an answer.
+func handle[Q named, A any](s *server, answer func(context.Context, caller, Q) (A, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		c, err := s.read(w, r, &q, func() string { return q.registry() })
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		a, err := answer(r.Context(), c, q)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		s.write(w, r, a)
+	})
+}
+
+// read authenticates the sender first, so that a stranger's body costs nothing.
+func (s *server) read(w http.ResponseWriter, r *http.Request, q any, name func() string) (caller, error) {
+	who, err := s.authenticate(r)
+	if err != nil {
+		return caller{}, err
+	}
+	body := http.MaxBytesReader(w, r.Body, maxRequest)
+	if err := decode(body, r.Header.Get(headerEncoding), maxRequest, q); err != nil {
+		if errors.Is(err, errBodyTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
+			return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
+		}
+		return caller{}, problem(http.StatusBadRequest, "INVALID", "the request is not valid: "+err.Error())
+	}
+	if !who.Permissions.AllowsGateway(name(), auth.MessageRead) {
+		return caller{}, problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
+	}
+	return caller{name(), who}, nil
+}
+
+func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
+	body, encoding, err := encode(a)
+	if err == nil && encoding != "" && !acceptsZstd(r) {
+		body, err = json.Marshal(a)
+		encoding = ""
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	if encoding != "" {
+		w.Header().Set(headerEncoding, encoding)
+	}
+	w.Write(body)
+}
+
+// fail answers with the problem that err is, or that it stands for.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p.Status >= 500 {
+		s.log.Error("gateway request failed", "path", r.URL.Path, "err", err)
+	}
+	body, _ := json.Marshal(p.Problem) // it holds strings and a number
+	w.Header().Set("Content-Type", typeProblem)
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="ferry gateway"`)
+	}
+	w.WriteHeader(p.Status)
+	w.Write(body)
+}
+
+func (s *server) activate(ctx context.Context, c caller, q ActivateRequest) (*ActivateResponse, error) {
+	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
+		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
+	}
+	if err := s.control.Activate(ctx, c.name, q.InstanceID, q.Version); err != nil {
+		return nil, err
+	}
+	s.log.Info("connected registry is activated", "registry", c.name, "instance", q.InstanceID)
+	d, err := s.control.Desired(ctx, c.name)
+	if err != nil {
+		return nil, err
+	}
+	return &ActivateResponse{Capability: min(Capability, max(1, q.Capability)), Desired: d}, nil
+}
+
+// maxWait is how long a poll is held at most.
+const maxWait = time.Minute

@@ -1,0 +1,60 @@
+package oci
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ParseContentRange reads the header of a 206 answer, "bytes 0-99/1234" or
+// "bytes 0-99/*" (RFC 9110, section 14.4), and returns the first byte's
+// offset and that of the byte behind the last.
+func ParseContentRange(header string) (start, end int64, err error) {
+	span, ok := strings.CutPrefix(header, "bytes ")
+	span, size, hasSize := strings.Cut(span, "/")
+	if !ok || !hasSize {
+		return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
+	}
+	start, end, err = parseSpan(span)
+	if err != nil {
+		return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
+	}
+	if size != "*" {
+		if n, err := parseOffset(size); err != nil || end > n {
+			return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
+		}
+	}
+	return start, end, nil
+}
+
+// ParseUploadRange reads the Content-Range of an upload's chunk, "0-99"
+// (distribution specification, "Pushing a blob in chunks"), and returns the
+// first byte's offset and that of the byte behind the last. The error is
+// [ErrBlobUploadInvalid].
+func ParseUploadRange(header string) (start, end int64, err error) {
+	start, end, err = parseSpan(strings.TrimPrefix(header, "bytes "))
+	if err != nil {
+		return 0, 0, ErrBlobUploadInvalid.With("Content-Range %q: want <first>-<last>", clip(header))
+	}
+	return start, end, nil
+}
+
+func parseSpan(s string) (start, end int64, err error) {
+	first, last, ok := strings.Cut(s, "-")
+	if !ok {
+		return 0, 0, strconv.ErrSyntax
+	}
+	if start, err = parseOffset(first); err != nil {
+		return 0, 0, err
+	}
+	if end, err = parseOffset(last); err != nil || end < start {
+		return 0, 0, strconv.ErrSyntax
+	}
+	return start, end + 1, nil
+}
+
+// parseOffset reads a decimal number without a sign, and leaves room for one more.
+func parseOffset(s string) (int64, error) {
+	n, err := strconv.ParseUint(s, 10, 62)
+	return int64(n), err
+}

@@ -1,0 +1,194 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/storage"
+)
+
+// The names under which the engine's place is kept among the settings.
+const (
+	cursorSetting   = "sync-cursor"
+	snapshotSetting = "sync-snapshot" // "<generation> <cursor>" of the one being read
+)
+
+// page is how many items are read, and planned, at once: enough to fill a link
+// for many round trips, few enough that their manifests fit into memory.
+const page = 200
+
+// Cursor returns the place in the source's feed up to which everything is
+// among the items; 0 is none.
+func (e *Engine) Cursor(ctx context.Context) (cursor int64, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		text, err := tx.Setting(cursorSetting)
+		if err == nil && text != "" {
+			cursor, err = strconv.ParseInt(text, 10, 64)
+		}
+		return err
+	})
+	return cursor, err
+}
+
+func setCursor(tx *metadb.Tx, cursor int64) error {
+	return tx.SetSetting(cursorSetting, strconv.FormatInt(cursor, 10))
+}
+
+// ApplyChanges notes what changed at the source, and the cursor that follows,
+// in one transaction. Nothing is fetched yet.
+func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cursor int64) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		for _, c := range changes {
+			if err := e.applyChange(tx, c); err != nil {
+				return err
+			}
+		}
+		return setCursor(tx, cursor)
+	})
+}
+
+func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
+	i := metadb.SyncItem{Repository: c.Repository, Item: c.Tag, Tag: c.Tag}
+	switch storage.ChangeKind(c.Kind) {
+	case storage.TagSet:
+		i.Digest = string(c.Digest)
+	case storage.TagRemoved:
+	case storage.ManifestAdded:
+		i.Item, i.Tag, i.Digest = string(c.Digest), "", string(c.Digest)
+	case storage.ManifestRemoved:
+		i.Item, i.Tag = string(c.Digest), ""
+	default:
+		return nil // a kind that a newer parent knows
+	}
+	return e.want(tx, i)
+}
+
+// want notes an item, unless it is already known to be so.
+func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
+	old, err := tx.SyncItem(i.Repository, i.Item)
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+	case err != nil:
+		return err
+	case old.Digest == i.Digest:
+		old.Seen = max(old.Seen, i.Seen)
+		return tx.PutSyncItem(old)
+	default:
+		i.SyncedAt, i.Seen = old.SyncedAt, max(old.Seen, i.Seen)
+	}
+	i.State, i.ChangedAt = string(Pending), e.now()
+	return tx.PutSyncItem(i)
+}
+
+// ApplySnapshot notes a page of everything that the source has. first is its
+// first page, and cursor that page's; with the last page, what no page had is
+// to go, and the cursor counts. A snapshot that is not read to its end is
+// begun again from its first page.
+func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem, cursor int64, first, last bool) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		generation, err := e.generation(tx, first)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			i := metadb.SyncItem{
+				Repository: item.Repository, Item: item.Tag, Tag: item.Tag, Digest: string(item.Digest), Seen: generation,
+			}
+			if i.Tag == "" {
+				i.Item = i.Digest
+			}
+			if err := e.want(tx, i); err != nil {
+				return err
+			}
+		}
+		if !last {
+			return nil
+		}
+		if err := tx.DropUnseen(generation, e.now()); err != nil {
+			return err
+		}
+		return setCursor(tx, cursor)
+	})
+}
+
+// generation numbers snapshots, so that what the current one had can be told
+// from what an older one had.
+func (e *Engine) generation(tx *metadb.Tx, first bool) (int64, error) {
+	if first {
+		n, err := tx.Next(snapshotSetting)
+		if err != nil {
+			return 0, err
+		}
+		return n, tx.SetSetting(snapshotSetting, strconv.FormatInt(n, 10))
+	}
+	text, err := tx.Setting(snapshotSetting)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
+// Items returns up to limit items after (repository, item), in order: item is
+// the tag, or the digest of an item without one.
+func (e *Engine) Items(ctx context.Context, repository, item string, limit int) (all []Item, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.SyncItems(repository, item, limit)
+		for _, row := range rows {
+			all = append(all, itemOf(row))
+		}
+		return err
+	})
+	return all, err
+}
+
+// Counts returns how many items are in each state.
+func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		counts, err := tx.CountSyncItems()
+		synced, pending, failed = counts[string(Synced)], counts[string(Pending)], counts[string(Failed)]
+		return err
+	})
+	return synced, pending, failed, err
+}
+
+func itemOf(row metadb.SyncItem) Item {
+	return Item{
+		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), State: State(row.State),
+		Err: row.Error, ChangedAt: row.ChangedAt, SyncedAt: row.SyncedAt,
+	}
+}
+
+// open returns up to page items after (repository, item) that are not synced.
+func (e *Engine) open(ctx context.Context, repository, item string) (rows []metadb.SyncItem, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err = tx.OpenSyncItems(repository, item, page)
+		return err
+	})
+	return rows, err
+}
+
+// settle notes how a try at an item ended, unless the item has moved on
+// meanwhile: then the next Sync has to look at it again anyway.
+func (e *Engine) settle(ctx context.Context, row metadb.SyncItem, failure error) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		now, err := tx.SyncItem(row.Repository, row.Item)
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && now.Digest != row.Digest {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		now.State, now.Error = string(Synced), ""
+		if failure != nil {
+			now.State, now.Error = string(Failed), failure.Error()
+		} else {
+			now.SyncedAt = e.now()
+		}
+		return tx.PutSyncItem(now)
+	})
+}
