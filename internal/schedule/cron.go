@@ -1,0 +1,78 @@
+// Package schedule decides when a sync may run: by a cron expression, when a
+// window opens; by an ISO 8601 duration, for how long. All times are UTC, so
+// that neither a ship's time zone nor daylight saving moves a window.
+package schedule
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/adhocore/gronx"
+)
+
+// Continuous is the expression of a schedule that is always open.
+const Continuous = "* * * * *"
+
+// maxExpression is the longest cron expression, in bytes, that is looked at.
+const maxExpression = 256
+
+// cronField is what a field may be made of. Names of months and days are left
+// to the parser.
+var cronField = regexp.MustCompile(`^[0-9A-Za-z*/,?#-]+$`)
+
+// A Cron is a valid cron expression of five fields: minute, hour, day of the
+// month, month, day of the week.
+type Cron struct{ expression string }
+
+// ParseCron reads a cron expression.
+func ParseCron(text string) (Cron, error) {
+	bad := func(why string) (Cron, error) {
+		return Cron{}, fmt.Errorf("cron expression %.40q: %s (example: 30 * * * *, which is half past every hour)", text, why)
+	}
+	if len(text) > maxExpression {
+		return bad("it is too long")
+	}
+	fields := strings.Fields(text)
+	if len(fields) != 5 {
+		return bad(fmt.Sprintf("it has %d fields, want five: minute, hour, day of month, month, day of week", len(fields)))
+	}
+	for _, f := range fields {
+		if !cronField.MatchString(f) {
+			return bad(fmt.Sprintf("%q is no field of one", f))
+		}
+	}
+	c := Cron{strings.Join(fields, " ")}
+	if !gronx.IsValid(c.expression) {
+		return bad("a field is out of its range")
+	}
+	if _, err := gronx.NextTickAfter(c.expression, time.Unix(0, 0).UTC(), true); err != nil {
+		return bad("it never comes")
+	}
+	return c, nil
+}
+
+// String returns the expression.
+func (c Cron) String() string { return c.expression }
+
+// Continuous reports whether the schedule is always open.
+func (c Cron) Continuous() bool { return c.expression == Continuous }
+
+// Next returns the first tick after t; zero is never.
+func (c Cron) Next(t time.Time) time.Time {
+	next, err := gronx.NextTickAfter(c.expression, t.UTC(), false)
+	if err != nil {
+		return time.Time{} // the year that it wants is over
+	}
+	return next
+}
+
+// Prev returns the last tick at or before t; zero is never.
+func (c Cron) Prev(t time.Time) time.Time {
+	prev, err := gronx.PrevTickBefore(c.expression, t.UTC(), true)
+	if err != nil {
+		return time.Time{}
+	}
+	return prev
+}

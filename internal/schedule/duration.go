@@ -1,0 +1,43 @@
+package schedule
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sosodev/duration"
+)
+
+// The limits of the reference.
+const (
+	MinWindow = time.Hour
+	MaxWindow = 7 * 24 * time.Hour
+
+	MinMessageTTL     = 24 * time.Hour
+	MaxMessageTTL     = 90 * 24 * time.Hour
+	DefaultMessageTTL = "P2D"
+)
+
+// ParseWindow reads how long a sync window is, PT1H to P7D.
+func ParseWindow(text string) (time.Duration, error) {
+	return parseDuration("sync window", text, MinWindow, MaxWindow, "PT1H to P7D; example: PT3H, which is three hours")
+}
+
+// ParseMessageTTL reads how long the change feed is kept, P1D to P90D.
+func ParseMessageTTL(text string) (time.Duration, error) {
+	return parseDuration("message TTL", text, MinMessageTTL, MaxMessageTTL, "P1D to P90D; example: P2D, which is two days")
+}
+
+func parseDuration(what, text string, least, most time.Duration, want string) (time.Duration, error) {
+	if len(text) > 32 {
+		return 0, fmt.Errorf("%s %.32q is no ISO 8601 duration (want %s)", what, text, want)
+	}
+	parsed, err := duration.Parse(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is no ISO 8601 duration (want %s)", what, text, want)
+	}
+	d := parsed.ToTimeDuration()
+	if d < least || d > most {
+		return 0, fmt.Errorf("%s %q is out of range (want %s)", what, text, want)
+	}
+	return d, nil
+}
