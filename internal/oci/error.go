@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -45,6 +46,8 @@ var (
 	ErrRangeInvalid = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "chunk is out of order", Status: http.StatusRequestedRangeNotSatisfiable}
 	// ErrTooLarge answers a manifest of more than [MaxManifestSize].
 	ErrTooLarge = &Error{Code: "SIZE_INVALID", Message: "content is too large", Status: http.StatusRequestEntityTooLarge}
+	// ErrInternal answers when the registry itself failed; its log says how.
+	ErrInternal = &Error{Code: "UNKNOWN", Message: "the registry failed to answer", Status: http.StatusInternalServerError}
 	// ErrNoSpace answers a write that the disk has no room for.
 	ErrNoSpace = &Error{Code: "UNKNOWN", Message: "no space left on the registry's disk", Status: http.StatusInsufficientStorage}
 )
@@ -79,4 +82,22 @@ func AsError(err error) *Error {
 		return e
 	}
 	return nil
+}
+
+// WriteError answers a request with e, in the form of the distribution
+// specification, section "Error Codes".
+func WriteError(w http.ResponseWriter, e *Error) {
+	type entry struct {
+		Code    Code   `json:"code"`
+		Message string `json:"message"`
+		Detail  any    `json:"detail,omitempty"`
+	}
+	body, err := json.Marshal(map[string][]entry{"errors": {{e.Code, e.Message, e.Detail}}})
+	if err != nil { // a detail that JSON can't carry
+		body, _ = json.Marshal(map[string][]entry{"errors": {{e.Code, e.Message, nil}}})
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(e.Status)
+	w.Write(body)
 }

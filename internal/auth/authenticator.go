@@ -1,0 +1,193 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"ferry/internal/oci"
+)
+
+// An Access is an action on a repository. With an empty repository it is
+// what any principal may do: to be greeted, and to see a catalog of what it
+// may read.
+type Access struct {
+	Repository string
+	Action     Action
+}
+
+// A Grant is what a request may do: what its principal may do here and now
+// and, for a request with a signed token, the token was made for.
+type Grant struct {
+	principal *Principal
+	scopes    []Scope // of a signed token
+	limited   bool    // whether the scopes count
+}
+
+// Principal is who sent the request.
+func (g Grant) Principal() *Principal { return g.principal }
+
+// AllowsRepository reports whether the request may do action on repository.
+func (g Grant) AllowsRepository(repository string, action Action) bool {
+	if g.principal == nil || !g.principal.Permissions.AllowsRepository(repository, action) {
+		return false
+	}
+	if !g.limited {
+		return true
+	}
+	for _, s := range g.scopes {
+		if s.allows(repository, action) {
+			return true
+		}
+	}
+	return false
+}
+
+// MayList reports whether the catalog shows the repository to the principal.
+func (g Grant) MayList(repository string) bool {
+	return g.principal != nil && (g.principal.Permissions.AllowsRepository(repository, MetadataRead) ||
+		g.principal.Permissions.AllowsRepository(repository, ContentRead))
+}
+
+// A ChallengeError is a refusal that says where to log in, or when to try again.
+type ChallengeError struct {
+	Err        *oci.Error
+	Challenge  string        // the value of WWW-Authenticate; "" is none
+	RetryAfter time.Duration // 0 is none
+}
+
+// Error implements error.
+func (e *ChallengeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the specification's error.
+func (e *ChallengeError) Unwrap() error { return e.Err }
+
+// AuthenticatorOptions are what an Authenticator is made of. Directory and
+// Signer are required.
+type AuthenticatorOptions struct {
+	Directory Directory
+	Signer    *Signer
+	Now       func() time.Time // nil is time.Now
+}
+
+// An Authenticator finds out who sent a request. It is safe for concurrent use.
+type Authenticator struct {
+	directory Directory
+	signer    *Signer
+	limiter   *Limiter
+}
+
+// NewAuthenticator returns an authenticator over o's directory.
+func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
+	now := o.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &Authenticator{directory: o.Directory, signer: o.Signer, limiter: NewLimiter(now)}
+}
+
+// Authorize returns the grant of a request that may have every access in
+// need. Otherwise the error is a [*ChallengeError], for a request without
+// good credentials, or is [oci.ErrDenied].
+func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error) {
+	g, err := a.grant(r)
+	if err != nil {
+		return Grant{}, a.challenge(r, err, need)
+	}
+	for _, n := range need {
+		if n.Repository == "" || g.AllowsRepository(n.Repository, n.Action) {
+			continue
+		}
+		if g.limited && g.principal.Permissions.AllowsRepository(n.Repository, n.Action) {
+			// The client may have more, and has to ask for it.
+			return Grant{}, a.challenge(r, errInsufficientScope, need)
+		}
+		return Grant{}, oci.ErrDenied.With("Insufficient scopes to perform the operation")
+	}
+	return g, nil
+}
+
+// Basic returns whose name and password a request has. A request without
+// them gets [ErrUnauthenticated] too.
+func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
+	name, password, ok := r.BasicAuth()
+	if !ok {
+		return nil, ErrUnauthenticated
+	}
+	return a.login(r.Context(), source(r), name, password)
+}
+
+// errInsufficientScope is a signed token that was made for something else.
+var errInsufficientScope = errors.New("insufficient_scope")
+
+func (a *Authenticator) grant(r *http.Request) (Grant, error) {
+	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		c, err := a.signer.read(strings.TrimSpace(value))
+		if err != nil {
+			return Grant{}, err
+		}
+		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject)
+		return Grant{principal: p, scopes: c.Access, limited: true}, err
+	}
+	p, err := a.Basic(r)
+	return Grant{principal: p}, err
+}
+
+// login checks a name and a password, unless its sender failed too often.
+func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
+	if wait := a.limiter.Wait(source, name); wait > 0 {
+		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
+	}
+	p, err := a.directory.Authenticate(ctx, name, password)
+	if errors.Is(err, ErrUnauthenticated) {
+		a.limiter.Failed(source, name)
+	}
+	return p, err
+}
+
+// challenge turns a failed authentication into what the client is told.
+func (a *Authenticator) challenge(r *http.Request, err error, need []Access) error {
+	if !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, errInsufficientScope) {
+		return err // its own refusal, or the registry's failure
+	}
+	text := fmt.Sprintf(`Bearer realm="%s/oauth2/token",service="%s"`, Address(r), r.Host)
+	if scope := scopeFor(need); scope != "" {
+		text += fmt.Sprintf(`,scope="%s"`, scope)
+	}
+	e := oci.ErrUnauthorized
+	switch {
+	case errors.Is(err, errInsufficientScope):
+		text += `,error="insufficient_scope"`
+	case strings.HasPrefix(r.Header.Get("Authorization"), "Bearer "):
+		text += `,error="invalid_token"`
+	case r.Header.Get("Authorization") != "":
+		e = e.With("invalid user name or password")
+	}
+	return &ChallengeError{Err: e, Challenge: text}
+}
+
+// Address is where the sender of r reached this registry: scheme and host.
+func Address(r *http.Request) string {
+	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// source is the address that a request came from, without its port.
+func source(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// seconds rounds a pause up to what Retry-After can say.
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

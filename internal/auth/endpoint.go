@@ -1,0 +1,112 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"ferry/internal/oci"
+)
+
+// maxTokenRequest is the largest form, in bytes, that the endpoint reads.
+const maxTokenRequest = 64 << 10
+
+// TokenHandler is the token endpoint: GET with Basic credentials as in
+// Docker's token authentication, and POST with a password grant as in its
+// OAuth2 form. It answers with a token for as much of the scope as the
+// principal is allowed.
+func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, service, scopes, err := a.tokenRequest(w, r)
+		if err != nil {
+			writeError(w, r, log, err)
+			return
+		}
+		granted := []Scope{}
+		for _, s := range scopes {
+			if g := s.granted(p.Permissions); len(g.Actions) > 0 {
+				granted = append(granted, g)
+			}
+		}
+		token, issued, err := a.signer.sign(p, service, granted)
+		if err != nil {
+			writeError(w, r, log, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(map[string]any{
+			"token": token, "access_token": token, "token_type": "Bearer",
+			"expires_in": int(tokenLife / time.Second), "issued_at": issued.UTC().Format(time.RFC3339),
+		})
+	})
+}
+
+// tokenRequest reads who asks for what.
+func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*Principal, string, []Scope, error) {
+	var p *Principal
+	var err error
+	query := r.URL.Query()
+	switch r.Method {
+	case http.MethodGet:
+		p, err = a.Basic(r)
+	case http.MethodPost:
+		r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
+		if err := r.ParseForm(); err != nil {
+			return nil, "", nil, oci.ErrUnsupported.With("the form is malformed or too large")
+		}
+		query = r.PostForm
+		p, err = a.passwordGrant(r)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		return nil, "", nil, oci.ErrUnsupported.With("want GET or POST")
+	}
+	if err != nil {
+		return nil, "", nil, err
+	}
+	scopes, err := ParseScopes(query["scope"])
+	return p, query.Get("service"), scopes, err
+}
+
+// passwordGrant is RFC 6749, section 4.3. Some clients send the credentials
+// as Basic with the form.
+func (a *Authenticator) passwordGrant(r *http.Request) (*Principal, error) {
+	switch grant := r.PostForm.Get("grant_type"); grant {
+	case "password":
+		return a.login(r.Context(), source(r), r.PostForm.Get("username"), r.PostForm.Get("password"))
+	case "", "client_credentials":
+		return a.Basic(r)
+	default:
+		return nil, oci.ErrUnauthorized.With("grant type %.20q is not supported, use password", grant)
+	}
+}
+
+// writeError answers in the form of the distribution specification.
+func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	if errors.Is(err, ErrUnauthenticated) {
+		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated), Challenge: `Basic realm="` + strings.ReplaceAll(Address(r), `"`, "") + `"`}
+	}
+	if c := (*ChallengeError)(nil); errors.As(err, &c) {
+		c.SetHeaders(w.Header())
+	}
+	e := oci.AsError(err)
+	if e == nil {
+		log.Error("token request failed", "err", err)
+		e = oci.ErrInternal
+	}
+	oci.WriteError(w, e)
+}
+
+// SetHeaders sets the headers that go with the refusal.
+func (e *ChallengeError) SetHeaders(h http.Header) {
+	if e.Challenge != "" {
+		h.Set("WWW-Authenticate", e.Challenge)
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(seconds(e.RetryAfter)))
+	}
+}

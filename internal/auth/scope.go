@@ -1,0 +1,137 @@
+package auth
+
+import (
+	"slices"
+	"strings"
+
+	"ferry/internal/oci"
+)
+
+// A Scope is what a token request asks for and a token holds, in the form of
+// Docker's token authentication: a resource and actions on it.
+type Scope struct {
+	Type    string   `json:"type"`
+	Name    string   `json:"name"`
+	Actions []string `json:"actions"`
+}
+
+// Limits on a token request.
+const (
+	maxScopes       = 64
+	maxScopeActions = 16
+	maxScopeLength  = 1024
+)
+
+// scopeActions are the actions of a scope and what they mean here. To pull
+// goes with listing tags, which clients do under the same scope.
+var scopeActions = map[string][]Action{
+	"pull":           {ContentRead, MetadataRead},
+	"push":           {ContentWrite, ContentRead, MetadataRead},
+	"delete":         {ContentDelete},
+	"metadata_read":  {MetadataRead},
+	"metadata_write": {MetadataWrite},
+	"*":              repositoryActions,
+}
+
+// ParseScopes reads the scope parameters of a token request, each of which
+// may hold several, divided by spaces: "repository:team/app:pull,push". What
+// it does not know it leaves out, as the specification of the original asks.
+func ParseScopes(params []string) ([]Scope, error) {
+	var all []Scope
+	for _, param := range params {
+		if len(param) > maxScopeLength*maxScopes {
+			return nil, oci.ErrDenied.With("the scope is too long")
+		}
+		for _, text := range strings.Fields(param) {
+			if len(all) >= maxScopes {
+				return nil, oci.ErrDenied.With("a token request is for at most %d scopes", maxScopes)
+			}
+			if s, ok := parseScope(text); ok {
+				all = append(all, s)
+			}
+		}
+	}
+	return all, nil
+}
+
+func parseScope(text string) (Scope, bool) {
+	if len(text) > maxScopeLength {
+		return Scope{}, false
+	}
+	kind, rest, ok := strings.Cut(text, ":")
+	end := strings.LastIndex(rest, ":")
+	if !ok || end < 0 {
+		return Scope{}, false
+	}
+	s := Scope{Type: kind, Name: rest[:end]}
+	for action := range strings.SplitSeq(rest[end+1:], ",") {
+		if action != "" && len(s.Actions) < maxScopeActions && !slices.Contains(s.Actions, action) {
+			s.Actions = append(s.Actions, action)
+		}
+	}
+	switch kind {
+	case "repository":
+		return s, oci.CheckRepository(s.Name) == nil
+	case "registry":
+		return s, s.Name == "catalog"
+	}
+	return Scope{}, false
+}
+
+// granted returns what of the scope the permissions allow, in the scope's own
+// words: an action counts when its main meaning is allowed.
+func (s Scope) granted(p Permissions) Scope {
+	g := Scope{Type: s.Type, Name: s.Name, Actions: []string{}}
+	for _, action := range s.Actions {
+		means := scopeActions[action]
+		switch {
+		case s.Type == "registry":
+			g.Actions = append(g.Actions, action) // the catalog shows each what it may read
+		case action == "*":
+			for _, name := range []string{"pull", "push", "delete", "metadata_read", "metadata_write"} {
+				if p.AllowsRepository(s.Name, scopeActions[name][0]) {
+					g.Actions = append(g.Actions, name)
+				}
+			}
+		case len(means) > 0 && p.AllowsRepository(s.Name, means[0]):
+			g.Actions = append(g.Actions, action)
+		}
+	}
+	return g
+}
+
+// allows reports whether the scope covers an action on a repository.
+func (s Scope) allows(repository string, action Action) bool {
+	if s.Type != "repository" || s.Name != repository {
+		return false
+	}
+	return slices.ContainsFunc(s.Actions, func(name string) bool { return slices.Contains(scopeActions[name], action) })
+}
+
+// scopeFor is the scope that a client needs for the accesses, as a challenge
+// names it.
+func scopeFor(need []Access) string {
+	names := map[Action]string{
+		ContentRead: "pull", ContentWrite: "push", ContentDelete: "delete",
+		MetadataRead: "metadata_read", MetadataWrite: "metadata_write",
+	}
+	var repositories []string
+	actions := map[string][]string{}
+	for _, a := range need {
+		if a.Repository == "" {
+			continue
+		}
+		if _, ok := actions[a.Repository]; !ok {
+			repositories = append(repositories, a.Repository)
+		}
+		name := names[a.Action]
+		if !slices.Contains(actions[a.Repository], name) {
+			actions[a.Repository] = append(actions[a.Repository], name)
+		}
+	}
+	var scopes []string
+	for _, r := range repositories {
+		scopes = append(scopes, "repository:"+r+":"+strings.Join(actions[r], ","))
+	}
+	return strings.Join(scopes, " ")
+}
