@@ -1,0 +1,116 @@
+// Package link runs linksim, a TCP proxy that behaves like a poor wide-area
+// link and counts the bytes that cross it.
+package link
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A Link is a running link to one server.
+type Link struct {
+	Host  string // host:port to dial instead of the server's
+	stats string
+}
+
+// Stats are what crossed a link so far.
+type Stats struct {
+	Down        int64 `json:"down_bytes"` // from the server to its clients
+	Up          int64 `json:"up_bytes"`
+	Connections int64 `json:"connections"`
+	Refused     int64 `json:"refused"`
+	Cuts        int64 `json:"cuts"`
+	ElapsedMS   int64 `json:"elapsed_ms"`
+}
+
+// Start opens a link to target (host:port) that behaves as the flags of
+// linksim say: "-down", "8mbit", "-rtt", "300ms". It closes with the test.
+// Where linksim's source is not found the test is skipped, except in CI.
+func Start(t testing.TB, target string, flags ...string) *Link {
+	t.Helper()
+	stats := freeAddress(t)
+	cmd := exec.Command(build(t), append([]string{"-target", target, "-stats", stats}, flags...)...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	// Its first line is "linksim: 127.0.0.1:7000 -> 127.0.0.1:5000".
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil {
+		t.Fatalf("linksim: %v", err)
+	}
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		t.Fatalf("linksim: %s", line)
+	}
+	return &Link{Host: fields[1], stats: "http://" + stats}
+}
+
+// Stats returns the link's counters.
+func (l *Link) Stats(t testing.TB) Stats {
+	t.Helper()
+	resp, err := http.Get(l.stats)
+	if err != nil {
+		t.Fatalf("linksim: %v", err)
+	}
+	defer resp.Body.Close()
+	var s Stats
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		t.Fatalf("linksim: %v", err)
+	}
+	return s
+}
+
+// freeAddress returns an address that nobody listened at a moment ago, for
+// linksim does not say which one it took for its counters.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// build builds linksim from $FERRY_SHARED, or from beside the checkout.
+func build(t testing.TB) string {
+	t.Helper()
+	shared := os.Getenv("FERRY_SHARED")
+	if shared == "" {
+		shared = "../../../shared"
+	}
+	source := filepath.Join(shared, "tools", "linksim")
+	if _, err := os.Stat(source); err != nil {
+		missing := fmt.Sprintf("linksim is not there (set FERRY_SHARED): %v", err)
+		if os.Getenv("CI") != "" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	out, err := filepath.Abs("../../bin/linksim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-o", out, ".")
+	cmd.Dir = source
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build linksim: %v\n%s", err, text)
+	}
+	return out
+}

@@ -1,0 +1,175 @@
+// Package site runs ferry as a person would: the built program, as a process
+// of its own, on loopback.
+package site
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Site is one running `ferry serve`.
+type Site struct {
+	DataDir string
+	URL     string // http://127.0.0.1:PORT
+	Host    string // 127.0.0.1:PORT
+
+	cmd    *exec.Cmd
+	log    log
+	exited chan struct{} // closed once err is set
+	err    error
+}
+
+// Options say how to run a site. The zero value is a root in a fresh
+// directory at a free port.
+type Options struct {
+	DataDir string
+	Listen  string               // default 127.0.0.1:0
+	Args    []string             // further ones for `ferry serve`
+	Attr    *syscall.SysProcAttr // as which user, for instance
+}
+
+// readyTimeout is how long a site may take to serve, which is short unless
+// the machine is busy.
+const readyTimeout = time.Minute
+
+// Start runs a site, and returns once it serves. It stops with the test.
+func Start(t testing.TB, o Options) *Site {
+	t.Helper()
+	s, err := Try(t, o)
+	if err != nil {
+		t.Fatalf("ferry serve: %v\n%s", err, s.Log())
+	}
+	return s
+}
+
+// Try is [Start] for a site that may not come up: it returns how the process
+// ended, with a Site that has its log.
+func Try(t testing.TB, o Options) (*Site, error) {
+	t.Helper()
+	if o.DataDir == "" {
+		o.DataDir = filepath.Join(t.TempDir(), "data")
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	s := &Site{DataDir: o.DataDir, exited: make(chan struct{})}
+	s.cmd = exec.Command(Binary(t), append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
+	s.cmd.SysProcAttr = o.Attr
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = write, write
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	ready := make(chan string, 1)
+	go s.watch(read, ready)
+	t.Cleanup(func() {
+		s.Kill(t)
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", s.URL, s.Log())
+		}
+	})
+	select {
+	case s.URL = <-ready:
+		_, s.Host, _ = strings.Cut(s.URL, "://")
+		return s, nil
+	case <-s.exited:
+		return s, s.err
+	case <-time.After(readyTimeout):
+		s.Kill(t)
+		return s, errors.New("did not serve in time")
+	}
+}
+
+// address is how a site's log says where it serves.
+var address = regexp.MustCompile(`msg=(?:serving|"serving[^"]*") .*\burl="?(https?://[^\s"]+)`)
+
+// watch keeps what the process says, and ends when it does.
+func (s *Site) watch(output io.ReadCloser, ready chan<- string) {
+	defer output.Close()
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		s.log.add(lines.Text())
+		if m := address.FindStringSubmatch(lines.Text()); m != nil {
+			select {
+			case ready <- m[1]:
+			default:
+			}
+		}
+	}
+	s.err = s.cmd.Wait()
+	close(s.exited)
+}
+
+// Stop ends the site as a person would, and fails the test where it does not
+// end well.
+func (s *Site) Stop(t testing.TB) {
+	t.Helper()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	<-s.exited
+	if s.err != nil {
+		t.Fatalf("ferry serve ended with %v\n%s", s.err, s.Log())
+	}
+}
+
+// Kill ends the site as a power cut does, or does nothing where it has ended.
+func (s *Site) Kill(t testing.TB) {
+	s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// Running reports whether the process is there.
+func (s *Site) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// PID is the process's id.
+func (s *Site) PID() int { return s.cmd.Process.Pid }
+
+// Log returns what the site has said so far.
+func (s *Site) Log() string { return s.log.text() }
+
+// AdminPassword returns the first administrator's password.
+func (s *Site) AdminPassword(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.DataDir, "initial-admin-password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// log is the lines that a process has written.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+}
+
+func (l *log) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
