@@ -1,0 +1,190 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+// A client is a program that pushes and pulls, as one user who is logged in.
+type client interface {
+	// login logs in; an error is the registry's refusal, or nil where the
+	// client only finds out later.
+	login() error
+	// push pushes the image to a reference (host/repository:tag) and returns
+	// the digest of the manifest that it pushed.
+	push(m *image.Image, ref string) (digest.Digest, error)
+	// pull pulls a reference into a place that has none of it.
+	pull(ref string) (digest.Digest, error)
+}
+
+// clients are all that the registry must work with, by name.
+var clients = map[string]func(t *testing.T, l site.Login) client{
+	"skopeo":     newSkopeo,
+	"podman":     newPodman,
+	"containerd": newContainerd,
+	"crane":      newCrane,
+	"regctl":     newRegctl,
+	"oras":       newOras,
+}
+
+func TestClientsPushAndPullEqualDigests(t *testing.T) {
+	l := pushToken(t, startRoot(t), "apps/*")
+	img := image.New(t, image.Options{Seed: 1, Layers: []int64{3 << 20, 1000, 0}})
+	for name, connect := range clients {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, l)
+			if err := c.login(); err != nil {
+				t.Fatalf("login: %v", err)
+			}
+			ref := l.Host + "/apps/" + name + ":v1"
+			pushed, err := c.push(img, ref)
+			if err != nil {
+				t.Fatalf("push: %v", err)
+			}
+			served, err := l.Digest(t.Context(), "apps/"+name, "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if served != pushed {
+				t.Errorf("the registry serves %s, and %s pushed %s", served, name, pushed)
+			}
+			pulled, err := c.pull(ref)
+			if err != nil {
+				t.Fatalf("pull: %v", err)
+			}
+			if pulled != pushed {
+				t.Errorf("pulled %s, pushed %s", pulled, pushed)
+			}
+		})
+	}
+}
+
+func TestClientsAreRefusedWithTheWrongPassword(t *testing.T) {
+	right := pushToken(t, startRoot(t), "apps/*")
+	img := image.New(t, image.Options{Seed: 2, Layers: []int64{1000}})
+	for name, connect := range clients {
+		t.Run(name, func(t *testing.T) {
+			wrong := right
+			wrong.Password = "x" + right.Password[1:]
+			c := connect(t, wrong)
+			err := c.login()
+			if err == nil {
+				_, err = c.push(img, right.Host+"/apps/"+name+":v1")
+			}
+			if err == nil {
+				t.Fatal("a push with the wrong password went through")
+			}
+			if !says(err, "401", "unauthorized", "invalid username/password", "authentication required") {
+				t.Errorf("the error does not say that the login was refused: %v", err)
+			}
+			if d, err := right.Digest(t.Context(), "apps/"+name, "v1"); err == nil {
+				t.Errorf("the registry has %s", d)
+			}
+		})
+	}
+}
+
+func TestClientsMayNotPushBeyondTheirScope(t *testing.T) {
+	l := pushToken(t, startRoot(t), "apps/*")
+	img := image.New(t, image.Options{Seed: 3, Layers: []int64{1000}})
+	for name, connect := range clients {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, l)
+			if err := c.login(); err != nil {
+				t.Fatalf("login: %v", err)
+			}
+			_, err := c.push(img, l.Host+"/others/"+name+":v1")
+			if err == nil {
+				t.Fatal("a push beyond the token's scope went through")
+			}
+			if !says(err, "denied", "401", "403", "unauthorized", "forbidden", "insufficient") {
+				t.Errorf("the error does not say that the push is not allowed: %v", err)
+			}
+		})
+	}
+}
+
+// says reports whether err has one of the words, in any case.
+func says(err error, words ...string) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+}
+
+// program finds a client's program: in .tools, then on the path. Where there
+// is none the test is skipped, except in CI.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := filepath.Abs(filepath.Join("../../.tools", name)); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed: make tools packages", name)
+		}
+		t.Skipf("%s is not installed: make tools packages", name)
+	}
+	return path
+}
+
+// shortDir is t.TempDir for programs that take no long path.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// command is a client's program with what all its commands share.
+type command struct {
+	path string
+	env  []string
+	args []string // before those of each command
+}
+
+func (c command) run(args ...string) (string, error) {
+	return c.feed("", args...)
+}
+
+// feed runs a command with text on its standard input.
+func (c command) feed(text string, args ...string) (string, error) {
+	cmd := exec.Command(c.path, append(c.args[:len(c.args):len(c.args)], args...)...)
+	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Stdin = strings.NewReader(text)
+	return site.Output(cmd)
+}
+
+// layoutDigest returns the digest of the one image in an OCI layout.
+func layoutDigest(dir string) (digest.Digest, error) {
+	text, err := os.ReadFile(filepath.Join(dir, v1.ImageIndexFile))
+	if err != nil {
+		return "", err
+	}
+	var index v1.Index
+	if err := json.Unmarshal(text, &index); err != nil {
+		return "", err
+	}
+	if len(index.Manifests) != 1 {
+		return "", fmt.Errorf("%s has %d manifests, want 1", dir, len(index.Manifests))
+	}
+	return index.Manifests[0].Digest, nil
+}

@@ -1,0 +1,109 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+// containerd is ctr with a containerd of its own.
+type containerd struct {
+	command
+	site.Login
+	dir string
+}
+
+// containerdConfig keeps containerd within a directory. Namespaces do not
+// share content, so that a pull into one fetches what is in another.
+const containerdConfig = `version = 2
+root = "%[1]s/root"
+state = "%[1]s/state"
+temp = "%[1]s/temp"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+	"io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
+[grpc]
+  address = "%[1]s/sock"
+[ttrpc]
+  address = "%[1]s/sock.ttrpc"
+[plugins."io.containerd.metadata.v1.bolt"]
+  content_sharing_policy = "isolated"
+`
+
+func newContainerd(t *testing.T, l site.Login) client {
+	ctr, daemon := program(t, "ctr"), program(t, "containerd")
+	if os.Geteuid() != 0 {
+		t.Skip("containerd needs root")
+	}
+	dir := shortDir(t) // for the socket in it
+	config := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, containerdConfig, dir), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(daemon, "--config", config)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	var said strings.Builder
+	lines := bufio.NewScanner(stderr)
+	for booted := false; !booted; booted = strings.Contains(lines.Text(), "containerd successfully booted") {
+		if !lines.Scan() {
+			t.Fatalf("containerd did not start:\n%s", said.String())
+		}
+		fmt.Fprintln(&said, lines.Text())
+	}
+	go io.Copy(io.Discard, stderr) // ends with the process
+	return &containerd{command{path: ctr, args: []string{"--address", filepath.Join(dir, "sock")}}, l, dir}
+}
+
+// login does nothing: ctr takes the password with each command.
+func (c *containerd) login() error { return nil }
+
+func (c *containerd) push(m *image.Image, ref string) (digest.Digest, error) {
+	archive := filepath.Join(c.dir, "image.tar")
+	if _, err := site.Output(exec.Command("tar", "-C", m.Dir, "-cf", archive, ".")); err != nil {
+		return "", err
+	}
+	if _, err := c.run("--namespace", "push", "images", "import", "--no-unpack", "--all-platforms",
+		"--base-name", strings.TrimSuffix(ref, ":"+m.Tag), archive); err != nil {
+		return "", err
+	}
+	_, err := c.run("--namespace", "push", "images", "push", "--plain-http", "--user", c.User+":"+c.Password, ref)
+	return m.Digest, err
+}
+
+func (c *containerd) pull(ref string) (digest.Digest, error) {
+	if _, err := c.run("--namespace", "pull", "images", "pull", "--plain-http", "--snapshotter", "native", "--user", c.User+":"+c.Password, ref); err != nil {
+		return "", err
+	}
+	out, err := c.run("--namespace", "pull", "images", "list", "name=="+ref)
+	if err != nil {
+		return "", err
+	}
+	// A heading, then: REF TYPE DIGEST ...
+	for _, field := range strings.Fields(out) {
+		if strings.HasPrefix(field, "sha256:") {
+			return digest.Digest(field), nil
+		}
+	}
+	return "", fmt.Errorf("ctr lists no digest:\n%s", out)
+}
