@@ -3,7 +3,7 @@
 # missing. Needs root; says so where it would have to install and cannot.
 set -euo pipefail
 
-packages=(skopeo podman buildah containerd runc postgresql postgresql-client jq)
+packages=(skopeo podman containerd postgresql jq)
 
 missing=()
 for p in "${packages[@]}"; do

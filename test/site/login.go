@@ -108,7 +108,7 @@ func (l Login) PushBlob(ctx context.Context, repo, path string, b v1.Descriptor)
 	}
 	defer f.Close()
 	header := http.Header{"Content-Type": {"application/octet-stream"}}
-	resp, err := l.Do(ctx, http.MethodPut, withDigest(location, b.Digest), header, f, b.Size)
+	resp, err := l.Do(ctx, http.MethodPut, WithDigest(location, b.Digest), header, f, b.Size)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,8 @@ func (l Login) StartUpload(ctx context.Context, repo string) (string, error) {
 	return resp.Header.Get("Location"), nil
 }
 
-func withDigest(location string, d digest.Digest) string {
+// WithDigest returns where an upload ends.
+func WithDigest(location string, d digest.Digest) string {
 	sep := "?"
 	if strings.Contains(location, "?") {
 		sep = "&"

@@ -35,6 +35,7 @@ type Options struct {
 	DataDir string
 	Listen  string               // default 127.0.0.1:0
 	Args    []string             // further ones for `ferry serve`
+	Program string               // default that of [Binary]
 	Attr    *syscall.SysProcAttr // as which user, for instance
 }
 
@@ -62,8 +63,11 @@ func Try(t testing.TB, o Options) (*Site, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
 	}
+	if o.Program == "" {
+		o.Program = Binary(t)
+	}
 	s := &Site{DataDir: o.DataDir, exited: make(chan struct{})}
-	s.cmd = exec.Command(Binary(t), append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
+	s.cmd = exec.Command(o.Program, append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
 	s.cmd.SysProcAttr = o.Attr
 	read, write, err := os.Pipe()
 	if err != nil {

@@ -1,0 +1,143 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"ferry/test/image"
+	"ferry/test/link"
+	"ferry/test/site"
+)
+
+// crossingTimeout bounds how long an image may take to arrive.
+const crossingTimeout = 2 * time.Minute
+
+// arrive waits until s serves the image.
+func arrive(t *testing.T, s *site.Site, repo string, m *image.Image) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	defer cancel()
+	if err := s.AsAdmin(t).Await(ctx, repo, m.Tag, m.Digest); err != nil {
+		t.Fatalf("%v\nthe connected registry's log:\n%s", err, s.Log())
+	}
+	if _, err := s.AsAdmin(t).Pull(ctx, repo, m.Tag); err != nil {
+		t.Fatalf("pull from the connected registry: %v", err)
+	}
+}
+
+// push pushes an image as the administrator.
+func push(t *testing.T, s *site.Site, repo string, m *image.Image) {
+	t.Helper()
+	if err := s.AsAdmin(t).Push(t.Context(), repo, m); err != nil {
+		t.Fatalf("push: %v", err)
+	}
+}
+
+func TestAnImageCrossesALinkThatIsCut(t *testing.T) {
+	root := startRoot(t)
+	img := image.New(t, image.Options{Seed: 20, Layers: []int64{6 << 20, 2 << 20, 1000}})
+	push(t, root, "apps/a", img)
+	wan := link.Start(t, root.Host, "-down", "20mbit", "-rtt", "40ms", "-cut-every", "1s", "-cut-for", "300ms")
+	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	ship := site.Start(t, crossing.Options(site.Options{}))
+	arrive(t, ship, "apps/a", img)
+
+	stats := wan.Stats(t)
+	t.Logf("image of %d bytes: %d bytes down, %d up, %d cuts, %d ms", img.Size, stats.Down, stats.Up, stats.Cuts, stats.ElapsedMS)
+	if stats.Cuts == 0 {
+		t.Error("the link was never cut")
+	}
+	if limit := img.Size + img.Size/10; stats.Down > limit {
+		t.Errorf("%d bytes came over the link, want at most %d", stats.Down, limit)
+	}
+}
+
+func TestKillingAConnectedRegistryLosesAtMostAMebibyteOfTheTransfer(t *testing.T) {
+	const (
+		kills     = 4
+		lost      = 1 << 20   // that a kill may lose
+		inFlight  = 512 << 10 // what the link and the sockets hold when it happens
+		protocol  = 128 << 10
+		layerSize = 12 << 20
+	)
+	root := startRoot(t)
+	img := image.New(t, image.Options{Seed: 21, Layers: []int64{layerSize}})
+	push(t, root, "apps/a", img)
+	wan := link.Start(t, root.Host, "-down", "30mbit", "-rtt", "20ms")
+	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
+
+	ship := site.Start(t, options)
+	for i := range kills {
+		awaitBytes(t, wan, int64(i+1)*layerSize/(kills+2))
+		ship.Kill(t)
+		ship = site.Start(t, options)
+	}
+	if _, err := ship.AsAdmin(t).Digest(t.Context(), "apps/a", img.Tag); err == nil {
+		t.Fatal("the image had arrived before the last kill: nothing was tested")
+	}
+	arrive(t, ship, "apps/a", img)
+	stats := wan.Stats(t)
+	t.Logf("image of %d bytes: %d bytes down, %d up, %d ms", img.Size, stats.Down, stats.Up, stats.ElapsedMS)
+	if limit := img.Size + kills*(lost+inFlight) + protocol; stats.Down > limit {
+		t.Errorf("%d bytes came over the link, want at most %d", stats.Down, limit)
+	}
+}
+
+// awaitBytes returns once the link has carried n bytes down.
+func awaitBytes(t *testing.T, l *link.Link, n int64) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(crossingTimeout)
+	for l.Stats(t).Down < n {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("the link carried %d bytes, want %d", l.Stats(t).Down, n)
+		}
+	}
+}
+
+func TestAConnectedRegistryFollowsItsParentAndServesWithoutIt(t *testing.T) {
+	root := startRoot(t)
+	sh := root.Admin(t, "root")
+	first := image.New(t, image.Options{Seed: 22, Layers: []int64{100_000}})
+	second := image.New(t, image.Options{Seed: 23, Layers: []int64{100_000}})
+	push(t, root, "apps/a", first)
+	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
+	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
+	ship := site.Start(t, options)
+	arrive(t, ship, "apps/a", first)
+
+	push(t, root, "apps/a", second) // the same tag moves
+	push(t, root, "apps/b", first)  // a repository comes
+	arrive(t, ship, "apps/a", second)
+	arrive(t, ship, "apps/b", first)
+
+	reader := token(t, sh, ship, "reader", "readers")
+	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
+	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	defer cancel()
+	if err := reader.Await(ctx, "apps/a", second.Tag, second.Digest); err != nil {
+		t.Fatal(err)
+	}
+
+	root.Stop(t)
+	ship.Stop(t)
+	ship = site.Start(t, options)
+	reader.Host = ship.Host
+	if d, err := reader.Pull(ctx, "apps/a", second.Tag); err != nil || d != second.Digest {
+		t.Errorf("pull with the parent gone: %s, %v; want %s", d, err, second.Digest)
+	}
+	if _, err := reader.Pull(ctx, "apps/b", first.Tag); err == nil {
+		t.Error("a client token pulled what its scope map does not allow")
+	}
+	if err := ship.AsAdmin(t).Push(ctx, "apps/a", first); !isStatus(err, 403, "DENIED") {
+		t.Errorf("push to a ReadOnly connected registry: %v; want DENIED", err)
+	}
+}

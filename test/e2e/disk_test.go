@@ -1,0 +1,251 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"ferry/internal/metadb/dbtest"
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+// isStatus reports whether err is an answer with a status, whose body has text.
+func isStatus(err error, status int, text string) bool {
+	var s *site.StatusError
+	return errors.As(err, &s) && s.Status == status && strings.Contains(s.Body, text)
+}
+
+// refuses starts a site that must not come up, and must say why in one line
+// that has all the words, and what to do in another.
+func refuses(t *testing.T, o site.Options, words ...string) {
+	t.Helper()
+	s, err := site.Try(t, o)
+	if err == nil {
+		t.Fatal("it serves")
+	}
+	var line, hint string
+	for l := range strings.Lines(s.Log()) {
+		switch {
+		case strings.HasPrefix(l, "ferry: "):
+			line = l
+		case strings.HasPrefix(l, "hint: "):
+			hint = l
+		case strings.Contains(l, "goroutine "):
+			t.Errorf("it panics:\n%s", s.Log())
+		}
+	}
+	for _, w := range words {
+		if !strings.Contains(line, w) {
+			t.Errorf("the error is %q, and does not say %q\n%s", line, w, s.Log())
+		}
+	}
+	if hint == "" {
+		t.Errorf("there is no hint:\n%s", s.Log())
+	}
+}
+
+func TestASecondServerOnADataDirectoryIsRefused(t *testing.T) {
+	root := startRoot(t)
+	img := image.New(t, image.Options{Seed: 30, Layers: []int64{1000}})
+	push(t, root, "apps/a", img)
+	refuses(t, site.Options{DataDir: root.DataDir}, root.DataDir)
+	if _, err := root.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil {
+		t.Errorf("the first server no longer serves: %v", err)
+	}
+}
+
+func TestADataDirectoryOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
+	root := startRoot(t)
+	img := image.New(t, image.Options{Seed: 31, Layers: []int64{1000}})
+	push(t, root, "apps/a", img)
+	root.Stop(t)
+	setSchema := func(query string) {
+		t.Helper()
+		db, err := sql.Open("sqlite", filepath.Join(root.DataDir, "ferry.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setSchema(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)`)
+	refuses(t, site.Options{DataDir: root.DataDir}, "newer")
+	setSchema(`DELETE FROM goose_db_version WHERE version_id = 9999`)
+	again := site.Start(t, site.Options{DataDir: root.DataDir})
+	if d, err := again.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil || d != img.Digest {
+		t.Errorf("after the refusal: %s, %v; want %s", d, err, img.Digest)
+	}
+}
+
+func TestAPortInUseIsAClearError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	refuses(t, site.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
+}
+
+func TestAReadOnlyDirectoryIsAClearError(t *testing.T) {
+	dir := shortDir(t)
+	o := site.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
+	program, err := os.ReadFile(site.Binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.Program, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 { // to whom no directory is read-only
+		const nobody = 65534
+		o.Attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	refuses(t, o, o.DataDir, "permission denied")
+}
+
+func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
+	admin := root.AsAdmin(t)
+	before := image.New(t, image.Options{Seed: 32, Layers: []int64{4 << 20}})
+	push(t, root, "apps/a", before)
+
+	large := image.New(t, image.Options{Seed: 33, Layers: []int64{40 << 20}})
+	location, err := admin.StartUpload(t.Context(), "apps/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(large.Blob(large.Manifest.Layers[0].Digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = admin.Do(t.Context(), http.MethodPatch, location, nil, f, large.Manifest.Layers[0].Size)
+	var status *site.StatusError
+	if !errors.As(err, &status) || status.Status < 500 || !strings.Contains(status.Body, `"errors"`) {
+		t.Fatalf("upload to a full disk: %v; want an answer of 500 or above in the specification's form", err)
+	}
+	t.Logf("the answer: %v", err)
+	if !root.Running() {
+		t.Fatalf("the server ended:\n%s", root.Log())
+	}
+	if d, err := admin.Pull(t.Context(), "apps/a", before.Tag); err != nil || d != before.Digest {
+		t.Errorf("pull with the disk full: %s, %v; want %s", d, err, before.Digest)
+	}
+
+	resp, err := admin.Do(t.Context(), http.MethodDelete, location, nil, nil, 0)
+	if err != nil {
+		t.Fatalf("cancel the upload: %v", err)
+	}
+	resp.Body.Close()
+	after := image.New(t, image.Options{Seed: 34, Tag: "v2", Layers: []int64{4 << 20}})
+	push(t, root, "apps/a", after)
+	if d, err := admin.Pull(t.Context(), "apps/a", after.Tag); err != nil || d != after.Digest {
+		t.Errorf("pull once there is room: %s, %v; want %s", d, err, after.Digest)
+	}
+}
+
+func TestAnUploadGoesOnAfterARestart(t *testing.T) {
+	for name, end := range map[string]func(*site.Site, testing.TB){
+		"stop": (*site.Site).Stop,
+		"kill": (*site.Site).Kill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := startRoot(t)
+			admin := root.AsAdmin(t)
+			img := image.New(t, image.Options{Seed: 35, Layers: []int64{5 << 20}})
+			layer := img.Manifest.Layers[0]
+			content, err := os.ReadFile(img.Blob(layer.Digest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			location, err := admin.StartUpload(t.Context(), "apps/a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			location = patch(t, admin, location, content, 0, 3<<20)
+			end(root, t)
+			root = site.Start(t, site.Options{DataDir: root.DataDir, Listen: root.Host})
+
+			have := uploaded(t, admin, location)
+			if have == 0 || have > 3<<20 {
+				t.Errorf("%d bytes of the upload are there, want some of the %d", have, 3<<20)
+			}
+			location = patch(t, admin, location, content, have, len(content))
+			resp, err := admin.Do(t.Context(), http.MethodPut, site.WithDigest(location, layer.Digest), nil, nil, 0)
+			if err != nil {
+				t.Fatalf("finish the upload: %v", err)
+			}
+			resp.Body.Close()
+			if err := admin.PullBlob(t.Context(), "apps/a", layer.Digest); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// patch uploads content[from:to] and returns where to go on.
+func patch(t *testing.T, l site.Login, location string, content []byte, from, to int) string {
+	t.Helper()
+	header := http.Header{
+		"Content-Type":  {"application/octet-stream"},
+		"Content-Range": {fmt.Sprintf("%d-%d", from, to-1)},
+	}
+	resp, err := l.Do(t.Context(), http.MethodPatch, location, header, bytes.NewReader(content[from:to]), int64(to-from))
+	if err != nil {
+		t.Fatalf("upload a chunk: %v", err)
+	}
+	resp.Body.Close()
+	return resp.Header.Get("Location")
+}
+
+// uploaded returns how many bytes of an upload the registry has.
+func uploaded(t *testing.T, l site.Login, location string) int {
+	t.Helper()
+	resp, err := l.Do(t.Context(), http.MethodGet, location, nil, nil, 0)
+	if err != nil {
+		t.Fatalf("ask for the upload: %v", err)
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	_, end, _ := strings.Cut(resp.Header.Get("Range"), "-")
+	last, err := strconv.Atoi(end)
+	if err != nil {
+		t.Fatalf("the upload's Range is %q", resp.Header.Get("Range"))
+	}
+	return last + 1
+}
+
+func TestPostgreSQLServesAParentAndItsConnectedRegistry(t *testing.T) {
+	root := site.Start(t, site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}})
+	img := image.New(t, image.Options{Seed: 36, Layers: []int64{100_000}})
+	push(t, root, "apps/a", img)
+	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	ship := site.Start(t, crossing.Options(site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
+	arrive(t, ship, "apps/a", img)
+	if _, err := os.Stat(filepath.Join(root.DataDir, "ferry.db")); err == nil {
+		t.Error("there is a SQLite database beside the PostgreSQL one")
+	}
+}

@@ -1,0 +1,44 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+func TestTheUserStoryRunsAsItIsWritten(t *testing.T) {
+	skopeo, jq := program(t, "skopeo"), program(t, "jq")
+	root := startRoot(t)
+	admin := root.AsAdmin(t)
+	var want []string
+	for i, repo := range []string{"somenamespace/app", "somenamespace/web", "othernamespace/app"} {
+		img := image.New(t, image.Options{Seed: uint64(10 + i), Layers: []int64{1 << 20, 1000}})
+		if err := admin.Push(t.Context(), repo, img); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(repo, "somenamespace/") {
+			want = append(want, fmt.Sprintf("pulled %s %s", repo, img.Digest), fmt.Sprintf("pulled offline %s %s", repo, img.Digest))
+		}
+	}
+	path := []string{filepath.Dir(site.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}
+	cmd := exec.Command("bash", "testdata/story.sh")
+	cmd.Env = append(root.Admin(t, "mycontainerregistry").Env(),
+		"PATH="+strings.Join(path, ":"), "SITE="+t.TempDir(), fmt.Sprintf("PARENT_PID=%d", root.PID()))
+	out, err := site.Output(cmd)
+	if err != nil {
+		t.Fatalf("%v\nthe parent's log:\n%s", err, root.Log())
+	}
+	for _, line := range want {
+		if !strings.Contains(out, line+"\n") {
+			t.Errorf("the story does not say %q:\n%s", line, out)
+		}
+	}
+}
