@@ -14,7 +14,6 @@ import (
 	"ferry/internal/telemetry"
 )
 
-func apiOf(string) string { return "test" }
 
 func serveThrough(t *testing.T, h http.HandlerFunc) (*httptest.Server, *bytes.Buffer) {
 	t.Helper()

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// drainTimeout is how long running requests may take after the instance was
+// told to stop. What is cut then goes on from the same byte at the next start.
+const drainTimeout = 15 * time.Second
+
+// serveUntil serves until ctx ends, then stops listening, lets running
+// requests finish for drainTimeout, and cuts what is left.
+func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func()) error {
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping; running requests may finish", "for", drainTimeout)
+	draining()
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := srv.Shutdown(deadline); err != nil {
+		log.Warn("cutting requests that are still running")
+		srv.Close()
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// untilDraining ends a request's context when stop ends, for requests that
+// are held until something happens.
+func untilDraining(stop context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(stop, func() { cancel(errDraining) })()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/telemetry"
+)
+
+// readyTimeout is how long the database may take to answer before the
+// instance counts as not ready.
+const readyTimeout = 2 * time.Second
+
+var errDraining = errors.New("the instance is stopping")
+
+// live answers that the process serves requests.
+func live(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "ok\n") // a client that went away needs no answer
+}
+
+// A readiness says whether an instance should be sent requests: not while its
+// database does not answer, and not any more once it drains.
+type readiness struct {
+	draining atomic.Bool
+	check    func(context.Context) error
+}
+
+func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	err := errDraining
+	if !rd.draining.Load() {
+		err = rd.check(ctx)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		// The cause may name the database's host; it is in the log of whoever asks there.
+		_, _ = io.WriteString(w, "not ready\n")
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// protectedMetrics serves metrics to this machine and to operators: names of
+// paths and counts of requests are nobody else's business.
+func protectedMetrics(m *telemetry.Metrics, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
+	next := m.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fromThisMachine(r) {
+			p, err := basic(r)
+			if err != nil || p.Kind != auth.KindOperator {
+				w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)
+				writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "metrics are for operators")
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// fromThisMachine reports whether a request came over loopback and was not
+// passed on by a proxy for somebody else.
+func fromThisMachine(r *http.Request) bool {
+	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if r.Header.Get(h) != "" {
+			return false
+		}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
