@@ -1,0 +1,111 @@
+//go:build bench
+
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the figures into docs/performance.md")
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(fileServerEnv); dir != "" {
+		serveFiles(dir) // this process is the other side of a measurement
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A figure is one row of the table.
+type figure struct {
+	name   string
+	ferry  string // what was measured
+	beside string // what it was measured against
+	ratio  string
+	target string
+	met    bool
+}
+
+func TestFigures(t *testing.T) {
+	var figures []figure
+	for _, c := range []struct {
+		name    string
+		measure func(t *testing.T) []figure
+	}{
+		{"blobs", blobs},
+		{"manifests", manifests},
+		{"memory", memory},
+		{"cuts", cuts},
+	} {
+		t.Run(c.name, func(t *testing.T) { figures = append(figures, c.measure(t)...) })
+	}
+	if t.Failed() {
+		return
+	}
+	text := markdown(t, figures)
+	fmt.Print("\n", text)
+	if *update {
+		insert(t, "../../docs/performance.md", text)
+	}
+}
+
+func markdown(t *testing.T, figures []figure) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Measured on %s with %s, on %d cores of %s.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), processor(t))
+	b.WriteString("| case | Ferry | beside | ratio | target | met |\n|---|---|---|---|---|---|\n")
+	for _, f := range figures {
+		met := "yes"
+		if !f.met {
+			met = "**no**"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.ferry, f.beside, f.ratio, f.target, met)
+	}
+	return b.String()
+}
+
+// processor returns the name of the machine's processor.
+func processor(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		if _, name, ok := strings.Cut(lines.Text(), "model name\t: "); ok {
+			return name
+		}
+	}
+	return runtime.GOARCH
+}
+
+// The figures stand between these lines of docs/performance.md.
+const (
+	begin = "<!-- figures: make bench UPDATE=1 -->\n"
+	end   = "<!-- end of figures -->\n"
+)
+
+// insert replaces what stands between the markers of a file.
+func insert(t *testing.T, path, text string) {
+	t.Helper()
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(old), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no lines %q and %q", path, begin, end)
+	}
+	if err := os.WriteFile(path, []byte(head+begin+text+end+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,202 @@
+//go:build bench
+
+package bench
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+const rounds = 7 // of each side, in turn; the figure is the medians' ratio
+
+// bearer exchanges a login for a token that may pull a repository.
+func bearer(t *testing.T, l site.Login, repo string) string {
+	t.Helper()
+	resp, err := l.Do(t.Context(), http.MethodGet, "/oauth2/token?service="+l.Host+"&scope=repository:"+repo+":pull", nil, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var token struct {
+		AccessToken string `json:"access_token"`
+		Token       string `json:"token"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&token); err != nil {
+		t.Fatal(err)
+	}
+	if token.AccessToken == "" {
+		token.AccessToken = token.Token
+	}
+	return "Bearer " + token.AccessToken
+}
+
+// blobs pulls a layer of 256 MB, 4 at a time, from Ferry and, as the same
+// file, from http.FileServer.
+func blobs(t *testing.T) []figure {
+	const clients, size = 4, 256_000_000
+	root := site.Start(t, site.Options{})
+	img := image.New(t, image.Options{Seed: 1, Layers: []int64{size}, Plain: true})
+	admin := root.AsAdmin(t)
+	if err := admin.Push(t.Context(), "bench/blob", img); err != nil {
+		t.Fatal(err)
+	}
+	d := img.Manifest.Layers[0].Digest
+	stored := filepath.Join(root.DataDir, "blobs", d.Algorithm().String())
+	ferry := side{root.Host, "/v2/bench/blob/blobs/" + d.String(), bearer(t, admin, "bench/blob")}
+	other := side{startFileServer(t, stored), "/" + d.Encoded(), ""}
+
+	ferry.load(t, clients, 1, 0) // the file is in the page cache from here on
+	other.load(t, clients, 1, 0)
+	var own, theirs []float64
+	for range rounds {
+		_, throughput := ferry.load(t, clients, 2, 0)
+		own = append(own, throughput)
+		_, throughput = other.load(t, clients, 2, 0)
+		theirs = append(theirs, throughput)
+	}
+	ratio := median(own) / median(theirs)
+	return []figure{{
+		name:   "pulls of a 256 MB layer, 4 at a time",
+		ferry:  fmt.Sprintf("%.2f GB/s", median(own)/1e9),
+		beside: fmt.Sprintf("`http.FileServer` on the same file: %.2f GB/s", median(theirs)/1e9),
+		ratio:  fmt.Sprintf("%.2f", ratio),
+		target: "as fast",
+		met:    ratio >= 0.95, // the noise of two runs of the same server
+	}}
+}
+
+// fileServerEnv makes this program a file server for the directory it names.
+const fileServerEnv = "FERRY_BENCH_FILES"
+
+// startFileServer runs http.FileServer as a process of its own, as Ferry is,
+// and returns its host:port.
+func startFileServer(t *testing.T, dir string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fileServerEnv+"="+dir)
+	return startServer(t, cmd, func(line string) string { return line })
+}
+
+func serveFiles(dir string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprintln(os.Stderr, l.Addr())
+	panic(http.Serve(l, http.FileServer(http.Dir(dir))))
+}
+
+// startServer starts a server that ends with the test, and returns what host
+// makes of the first line of its standard error in which it finds something.
+func startServer(t *testing.T, cmd *exec.Cmd, host func(line string) string) string {
+	t.Helper()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if found := host(lines.Text()); found != "" {
+			go func() {
+				for lines.Scan() { // until it ends, so that it never waits for us
+				}
+			}()
+			return found
+		}
+	}
+	t.Fatalf("%s ended: %v", cmd.Path, lines.Err())
+	return ""
+}
+
+// manifests gets a manifest by its tag: from Ferry with a bearer token, and
+// from CNCF distribution without any authentication.
+func manifests(t *testing.T) []figure {
+	const clients = 8
+	const each = 3 * time.Second
+	root := site.Start(t, site.Options{})
+	admin := root.AsAdmin(t)
+	img := image.New(t, image.Options{Seed: 2, Layers: []int64{1000, 1000, 1000}})
+	distribution := site.Login{Host: startDistribution(t)}
+	for _, l := range []site.Login{admin, distribution} {
+		if err := l.Push(t.Context(), "bench/app", img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := "/v2/bench/app/manifests/" + img.Tag
+	ferry := side{root.Host, path, bearer(t, admin, "bench/app")}
+	other := side{distribution.Host, path, ""}
+	var own, theirs []float64
+	for range rounds {
+		rate, _ := ferry.load(t, clients, 0, each)
+		own = append(own, rate)
+		rate, _ = other.load(t, clients, 0, each)
+		theirs = append(theirs, rate)
+	}
+	ratio := median(own) / median(theirs)
+	return []figure{{
+		name:   "manifests by tag, 8 clients, with a bearer token",
+		ferry:  fmt.Sprintf("%.0f/s", median(own)),
+		beside: fmt.Sprintf("CNCF distribution without authentication: %.0f/s", median(theirs)),
+		ratio:  fmt.Sprintf("%.2f", ratio),
+		target: "3.5",
+		met:    ratio >= 3.5,
+	}}
+}
+
+// startDistribution runs CNCF distribution with files for storage, its cache
+// in memory and its log all but silent, and returns its host:port.
+func startDistribution(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // it does not say which port it took
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf(`version: 0.1
+log: {level: info, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: %q}
+  cache: {blobdescriptor: inmemory}
+http: {addr: %q}
+`, filepath.Join(dir, "store"), addr)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program, err := filepath.Abs("../../.tools/registry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Fatal("CNCF distribution is not installed: make tools")
+	}
+	cmd := exec.Command(program, "serve", config)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	return startServer(t, cmd, func(line string) string {
+		if strings.Contains(line, "listening on") {
+			return addr
+		}
+		return ""
+	})
+}
