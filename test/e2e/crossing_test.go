@@ -110,7 +110,7 @@ func TestAConnectedRegistryFollowsItsParentAndServesWithoutIt(t *testing.T) {
 	push(t, root, "apps/a", first)
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
 	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
-	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
+	options := site.Options{DataDir: t.TempDir() + "/data", Args: []string{"--connection-string-file", crossing.File(t)}}
 	ship := site.Start(t, options)
 	arrive(t, ship, "apps/a", first)
 

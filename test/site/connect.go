@@ -1,6 +1,8 @@
 package site
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"testing"
@@ -29,6 +31,17 @@ func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ..
 		t.Fatalf("connection string %q names no parent", settings.ConnectionString)
 	}
 	return Crossing{name, endpoint.ReplaceAllLiteralString(settings.ConnectionString, "ParentGatewayEndpoint="+host)}
+}
+
+// File writes the connection string to a file in the form that editors and
+// shells leave behind (a byte-order mark, quotes, line ends), and returns its path.
+func (c Crossing) File(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "connection-string")
+	if err := os.WriteFile(path, []byte("\ufeff\""+c.ConnectionString+"\"\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Options returns o for a connected registry of this crossing.

@@ -75,8 +75,11 @@ if pull othernamespace/app "$SITE/other" 2>"$SITE/try"; then
 	echo "pulled what is not in the namespace" >&2
 	exit 1
 fi
-eventually jq -e '.connectionState == "Online" and .activation.status == "Active"' \
-	<(az acr connected-registry show --registry $azureContainerRegistry --name $connectedRegistryName)
+online() {
+	az acr connected-registry show --registry $azureContainerRegistry --name $connectedRegistryName |
+		jq -e '.connectionState == "Online" and .activation.status == "Active"'
+}
+eventually online
 
 # With the parent switched off.
 kill "$PARENT_PID"
