@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -33,7 +34,7 @@ func newGetter(host, path, authorization string) (*getter, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n", path, host)
+	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", path, host, v1.MediaTypeImageManifest)
 	if authorization != "" {
 		request += "Authorization: " + authorization + "\r\n"
 	}
