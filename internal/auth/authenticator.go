@@ -48,6 +48,13 @@ func (g Grant) AllowsRepository(repository string, action Action) bool {
 	return false
 }
 
+// AllowsGateway reports whether the request may do action on the gateway of
+// the connected registry name. Only a request with a password may: signed
+// tokens are for content.
+func (g Grant) AllowsGateway(name string, action Action) bool {
+	return g.principal != nil && !g.limited && g.principal.Permissions.AllowsGateway(name, action)
+}
+
 // MayList reports whether the catalog shows the repository to the principal.
 func (g Grant) MayList(repository string) bool {
 	return g.principal != nil && (g.principal.Permissions.AllowsRepository(repository, MetadataRead) ||
@@ -72,23 +79,30 @@ func (e *ChallengeError) Unwrap() error { return e.Err }
 type AuthenticatorOptions struct {
 	Directory Directory
 	Signer    *Signer
-	Now       func() time.Time // nil is time.Now
+	// Address is where the sender of a request reached this registry, scheme
+	// and host, for the challenge; nil is the function [Address].
+	Address func(*http.Request) string
+	Now     func() time.Time // nil is time.Now
 }
 
 // An Authenticator finds out who sent a request. It is safe for concurrent use.
 type Authenticator struct {
 	directory Directory
 	signer    *Signer
+	address   func(*http.Request) string
 	limiter   *Limiter
+	proven    *proven
 }
 
 // NewAuthenticator returns an authenticator over o's directory.
 func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
-	now := o.Now
-	if now == nil {
-		now = time.Now
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	return &Authenticator{directory: o.Directory, signer: o.Signer, limiter: NewLimiter(now)}
+	if o.Address == nil {
+		o.Address = Address
+	}
+	return &Authenticator{directory: o.Directory, signer: o.Signer, address: o.Address, limiter: NewLimiter(o.Now), proven: newProven()}
 }
 
 // Authorize returns the grant of a request that may have every access in
@@ -139,13 +153,28 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 	return Grant{principal: p}, err
 }
 
-// login checks a name and a password, unless its sender failed too often.
+// Limits on what is looked at as a name or a password, in bytes.
+const (
+	maxName     = 256
+	maxPassword = 1024
+)
+
+// login checks a name and a password, unless its sender failed too often. A
+// password that was right before is checked all the same: whoever shares its
+// sender's address and fails cannot lock it out.
 func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
-	if wait := a.limiter.Wait(source, name); wait > 0 {
+	if len(name) > maxName || len(password) > maxPassword {
+		return nil, ErrUnauthenticated
+	}
+	if wait := a.limiter.Wait(source, name); wait > 0 && !a.proven.has(name, password) {
 		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
 	}
 	p, err := a.directory.Authenticate(ctx, name, password)
-	if errors.Is(err, ErrUnauthenticated) {
+	switch {
+	case err == nil:
+		a.proven.set(name, password, true)
+	case errors.Is(err, ErrUnauthenticated):
+		a.proven.set(name, password, false)
 		a.limiter.Failed(source, name)
 	}
 	return p, err
@@ -156,7 +185,7 @@ func (a *Authenticator) challenge(r *http.Request, err error, need []Access) err
 	if !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, errInsufficientScope) {
 		return err // its own refusal, or the registry's failure
 	}
-	text := fmt.Sprintf(`Bearer realm="%s/oauth2/token",service="%s"`, Address(r), r.Host)
+	text := fmt.Sprintf(`Bearer realm="%s/oauth2/token",service="%s"`, a.address(r), r.Host)
 	if scope := scopeFor(need); scope != "" {
 		text += fmt.Sprintf(`,scope="%s"`, scope)
 	}

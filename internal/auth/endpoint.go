@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"ferry/internal/oci"
@@ -23,7 +22,7 @@ func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, service, scopes, err := a.tokenRequest(w, r)
 		if err != nil {
-			writeError(w, r, log, err)
+			a.writeError(w, r, log, err)
 			return
 		}
 		granted := []Scope{}
@@ -34,7 +33,7 @@ func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 		}
 		token, issued, err := a.signer.sign(p, service, granted)
 		if err != nil {
-			writeError(w, r, log, err)
+			a.writeError(w, r, log, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -86,9 +85,9 @@ func (a *Authenticator) passwordGrant(r *http.Request) (*Principal, error) {
 }
 
 // writeError answers in the form of the distribution specification.
-func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+func (a *Authenticator) writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	if errors.Is(err, ErrUnauthenticated) {
-		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated), Challenge: `Basic realm="` + strings.ReplaceAll(Address(r), `"`, "") + `"`}
+		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated), Challenge: `Basic realm="` + a.address(r) + `"`}
 	}
 	if c := (*ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())

@@ -1,13 +1,12 @@
 package auth
 
 import (
+	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"sync"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -45,15 +44,15 @@ func sameOperatorPassword(hash, password string) bool {
 	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &memory, &time, &threads); err != nil {
 		return false
 	}
-	if memory > 8*argonMemory || time == 0 || time > 8*argonTime || threads == 0 {
+	if memory == 0 || memory > 8*argonMemory || time == 0 || time > 8*argonTime || threads == 0 {
 		return false
 	}
 	salt, err := base64.RawStdEncoding.DecodeString(parts[4])
-	if err != nil {
+	if err != nil || len(salt) > 4*argonSalt {
 		return false
 	}
 	key, err := base64.RawStdEncoding.DecodeString(parts[5])
-	if err != nil || len(key) == 0 {
+	if err != nil || len(key) == 0 || len(key) > 2*argonKey {
 		return false
 	}
 	got := argon2.IDKey([]byte(password), salt, time, memory, threads, uint32(len(key)))
@@ -64,53 +63,33 @@ func sameOperatorPassword(hash, password string) bool {
 // memory on purpose; so one runs at a time, and a password that was right is
 // remembered, by a digest with a secret key, for as long as the process lives.
 type OperatorVerifier struct {
-	secret [32]byte
-	slow   sync.Mutex
-
-	mu    sync.Mutex
-	right map[[32]byte]bool
+	slow  chan struct{} // holds one value while a check runs
+	right *proven
 }
-
-// maxRemembered bounds how many right passwords are remembered.
-const maxRemembered = 1024
 
 // NewOperatorVerifier returns a verifier that remembers nothing yet.
 func NewOperatorVerifier() *OperatorVerifier {
-	v := &OperatorVerifier{right: map[[32]byte]bool{}}
-	rand.Read(v.secret[:])
-	return v
+	return &OperatorVerifier{slow: make(chan struct{}, 1), right: newProven()}
 }
 
-// Same reports whether password has the hash of [HashOperatorPassword].
-func (v *OperatorVerifier) Same(hash, password string) bool {
-	digest := sha256.New()
-	digest.Write(v.secret[:])
-	for _, text := range []string{hash, password} {
-		fmt.Fprintf(digest, "%d:%s", len(text), text)
+// Same reports whether password has the hash of [HashOperatorPassword]. It
+// waits for its turn, unless ctx ends first, which is the only error.
+func (v *OperatorVerifier) Same(ctx context.Context, hash, password string) (bool, error) {
+	if v.right.has(hash, password) {
+		return true, nil
 	}
-	key := [32]byte(digest.Sum(nil))
-	if v.remembers(key) {
-		return true
+	select {
+	case v.slow <- struct{}{}:
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
-	v.slow.Lock()
-	defer v.slow.Unlock()
-	if v.remembers(key) {
-		return true
+	defer func() { <-v.slow }()
+	if v.right.has(hash, password) {
+		return true, nil
 	}
-	if !sameOperatorPassword(hash, password) {
-		return false
+	same := sameOperatorPassword(hash, password)
+	if same {
+		v.right.set(hash, password, true)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.right) >= maxRemembered {
-		clear(v.right)
-	}
-	v.right[key] = true
-	return true
-}
-
-func (v *OperatorVerifier) remembers(key [32]byte) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.right[key]
+	return same, nil
 }

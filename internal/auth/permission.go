@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,36 +35,67 @@ var (
 	gatewayActions    = []Action{ConfigRead, ConfigWrite, MessageRead, MessageWrite}
 )
 
-// ParsePermissions reads actions as a scope map holds them:
+// The kinds of object that an action is on.
+const (
+	OnRepository = "repositories"
+	OnGateway    = "gateway"
+)
+
+// ParseAction reads an action as a scope map holds it:
 // "repositories/<name>/content/read", "gateway/<name>/message/write". A
-// repository may be "prefix/*" or "*"; a star anywhere else is an error.
+// repository may be "prefix/*" or "*"; a star anywhere else is an error. The
+// kind is [OnRepository] or [OnGateway].
+func ParseAction(text string) (kind, name string, action Action, err error) {
+	bad := func(err error) (string, string, Action, error) {
+		return "", "", "", fmt.Errorf("action %.300q: %w", text, err)
+	}
+	kind, rest, _ := strings.Cut(text, "/")
+	if kind != OnRepository && kind != OnGateway {
+		return bad(errors.New("want repositories/<name>/<action> or gateway/<name>/<action>"))
+	}
+	if name, action, err = splitAction(rest); err != nil {
+		return bad(err)
+	}
+	if kind == OnGateway {
+		if !gatewayName.MatchString(name) {
+			return bad(fmt.Errorf("%.100q is no name of a connected registry", name))
+		}
+		if !slices.Contains(gatewayActions, action) {
+			return bad(fmt.Errorf("%.100s is not an action on a gateway (want one of %s)", action, join(gatewayActions)))
+		}
+		return kind, name, action, nil
+	}
+	if err := checkPattern(name); err != nil {
+		return bad(err)
+	}
+	if !slices.Contains(repositoryActions, action) {
+		return bad(fmt.Errorf("%.100s is not an action on a repository (want one of %s)", action, join(repositoryActions)))
+	}
+	return kind, name, action, nil
+}
+
+var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ParsePermissions reads actions as [ParseAction] does.
 func ParsePermissions(actions []string) (Permissions, error) {
 	var p Permissions
 	for _, text := range actions {
-		kind, rest, _ := strings.Cut(text, "/")
-		name, action, err := splitAction(rest)
+		kind, name, action, err := ParseAction(text)
 		if err != nil {
-			return Permissions{}, fmt.Errorf("action %q: %w", text, err)
+			return Permissions{}, err
 		}
-		switch kind {
-		case "repositories":
-			if err := checkPattern(name); err != nil {
-				return Permissions{}, fmt.Errorf("action %q: %w", text, err)
-			}
-			if !slices.Contains(repositoryActions, action) {
-				return Permissions{}, fmt.Errorf("action %q: %s is not an action on a repository (want one of %s)", text, action, join(repositoryActions))
-			}
-			p.repositories = grant(p.repositories, name, action)
-		case "gateway":
-			if !slices.Contains(gatewayActions, action) {
-				return Permissions{}, fmt.Errorf("action %q: %s is not an action on a gateway (want one of %s)", text, action, join(gatewayActions))
-			}
+		if kind == OnGateway {
 			p.gateways = grant(p.gateways, strings.ToLower(name), action)
-		default:
-			return Permissions{}, fmt.Errorf("action %q: want repositories/<name>/<action> or gateway/<name>/<action>", text)
+		} else {
+			p.repositories = grant(p.repositories, name, action)
 		}
 	}
 	return p, nil
+}
+
+// WithoutGateways returns p as far as it is about repositories.
+func (p Permissions) WithoutGateways() Permissions {
+	return Permissions{repositories: p.repositories}
 }
 
 // AllowsRepository reports whether action is allowed on the repository name.
@@ -120,11 +153,11 @@ func checkPattern(pattern string) error {
 func splitAction(s string) (name string, action Action, err error) {
 	verb := strings.LastIndex(s, "/")
 	if verb < 0 {
-		return "", "", fmt.Errorf("it names no action")
+		return "", "", errors.New("it names no action")
 	}
 	noun := strings.LastIndex(s[:verb], "/")
 	if noun <= 0 {
-		return "", "", fmt.Errorf("it names no object")
+		return "", "", errors.New("it names no object")
 	}
 	return s[:noun], Action(strings.ToLower(s[noun+1:])), nil
 }

@@ -175,6 +175,7 @@ type ConnectedRegistry struct {
 	GCSchedule   string    `json:"gcSchedule"`
 	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
+	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
 	CreatedAt    time.Time `json:"createdAt"`
 }
 
@@ -213,6 +214,7 @@ type Report struct {
 type Status struct {
 	Name            string         `json:"name"`
 	InstanceID      string         `json:"instanceId"`
+	Epoch           int64          `json:"epoch,omitempty"` // of the activation; set by the parent that heard the report
 	Version         string         `json:"version"`
 	LoginServer     string         `json:"loginServer,omitempty"` // the address it serves at
 	TLS             bool           `json:"tls,omitempty"`

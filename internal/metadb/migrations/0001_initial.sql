@@ -137,7 +137,8 @@ CREATE TABLE connected_registries (
   created_at  BIGINT NOT NULL,
   version     BIGINT NOT NULL
 );
-CREATE INDEX connected_registries_parent ON connected_registries (parent);
+-- A name is found, and is unique, whatever its case.
+CREATE UNIQUE INDEX connected_registries_name ON connected_registries (LOWER(name));
 
 CREATE TABLE operators (
   name          TEXT COLLATE "C" PRIMARY KEY,

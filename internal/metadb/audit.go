@@ -1,0 +1,43 @@
+package metadb
+
+import "time"
+
+// An AuditEntry is a row of audit: a write of the management API that was done.
+type AuditEntry struct {
+	ID     int64
+	At     time.Time
+	Actor  string // an operator's name, or what else acted
+	Source string // the caller's address
+	Action string // "create", "delete", ...
+	Object string // "tokens/line1"
+	Detail string
+}
+
+// audit is the counter that numbers the audit log.
+const audit = "audit"
+
+// AddAudit appends e to the audit log under the next number, and drops all
+// but the last keep entries.
+func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
+	id, err := tx.Next(audit)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`INSERT INTO audit (id, at, actor, source, action, object, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		id, millis(e.At), e.Actor, e.Source, e.Action, e.Object, e.Detail)
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM audit WHERE id <= $1`, id-keep)
+	}
+	return wrap(err, "write audit entry %d", id)
+}
+
+// Audit returns up to limit entries before the number before, newest first.
+func (tx *Tx) Audit(before int64, limit int) ([]AuditEntry, error) {
+	all, err := list(tx, func(row scanner) (e AuditEntry, err error) {
+		var at int64
+		err = row.Scan(&e.ID, &at, &e.Actor, &e.Source, &e.Action, &e.Object, &e.Detail)
+		e.At = fromMillis(at)
+		return e, err
+	}, `SELECT id, at, actor, source, action, object, detail FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
+	return all, wrap(err, "read audit log")
+}

@@ -1,0 +1,67 @@
+package metadb
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// A ConnectedRegistry is a row of connected_registries. Its name is unique
+// whatever its case, and is found in any.
+type ConnectedRegistry struct {
+	Name       string
+	Parent     string // "" where it is the instance at the top
+	SyncToken  string
+	Spec       json.RawMessage // what the root decided
+	Status     json.RawMessage // what was heard of the running instance
+	InstanceID string          // who holds the activation; "" is nobody
+	CreatedAt  time.Time
+	Version    int64 // counts edits of the spec, beginning at 1
+}
+
+const connectedRegistryColumns = `name, parent, sync_token, spec, status, instance_id, created_at, version`
+
+func scanConnectedRegistry(row scanner) (r ConnectedRegistry, err error) {
+	var created int64
+	var spec, status string
+	err = row.Scan(&r.Name, &r.Parent, &r.SyncToken, &spec, &status, &r.InstanceID, &created, &r.Version)
+	r.Spec, r.Status, r.CreatedAt = json.RawMessage(spec), json.RawMessage(status), fromMillis(created)
+	return r, err
+}
+
+// ConnectedRegistry returns the connected registry name.
+func (tx *Tx) ConnectedRegistry(name string) (ConnectedRegistry, error) {
+	r, err := scanConnectedRegistry(tx.row(`SELECT `+connectedRegistryColumns+` FROM connected_registries
+		WHERE LOWER(name) = $1`, strings.ToLower(name)))
+	return r, wrap(err, "read connected registry %s", name)
+}
+
+// ConnectedRegistries returns every connected registry, by name.
+func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
+	all, err := list(tx, scanConnectedRegistry, `SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
+	return all, wrap(err, "list connected registries")
+}
+
+// PutConnectedRegistry writes what was decided for a connected registry: its
+// parent, sync token and spec. One of the same name keeps its creation time,
+// status and instance; its version counts up. Of a new one the status is {}.
+func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
+	_, err := tx.exec(`INSERT INTO connected_registries (name, parent, sync_token, spec, status, instance_id, created_at, version)
+		VALUES ($1, $2, $3, $4, '{}', $5, $6, 1)
+		ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, sync_token = excluded.sync_token,
+		spec = excluded.spec, version = connected_registries.version + 1`,
+		r.Name, r.Parent, r.SyncToken, string(r.Spec), r.InstanceID, millis(r.CreatedAt))
+	return wrap(err, "write connected registry %s", r.Name)
+}
+
+// SetConnectedRegistryStatus replaces what was heard of a connected registry,
+// and who holds its activation.
+func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage, instance string) error {
+	return tx.one("write status of "+name, `UPDATE connected_registries SET status = $2, instance_id = $3 WHERE name = $1`,
+		name, string(status), instance)
+}
+
+// DeleteConnectedRegistry removes a connected registry.
+func (tx *Tx) DeleteConnectedRegistry(name string) error {
+	return tx.one("delete connected registry "+name, `DELETE FROM connected_registries WHERE name = $1`, name)
+}

@@ -1,0 +1,38 @@
+package metadb
+
+import "time"
+
+// An Operator is a row of operators.
+type Operator struct {
+	Name         string
+	Role         string // admin or reader
+	PasswordHash string // argon2id, in the PHC string format
+	CreatedAt    time.Time
+}
+
+func scanOperator(row scanner) (o Operator, err error) {
+	var created int64
+	err = row.Scan(&o.Name, &o.Role, &o.PasswordHash, &created)
+	o.CreatedAt = fromMillis(created)
+	return o, err
+}
+
+// Operator returns the operator name.
+func (tx *Tx) Operator(name string) (Operator, error) {
+	o, err := scanOperator(tx.row(`SELECT name, role, password_hash, created_at FROM operators WHERE name = $1`, name))
+	return o, wrap(err, "read operator %s", name)
+}
+
+// Operators returns every operator, by name.
+func (tx *Tx) Operators() ([]Operator, error) {
+	all, err := list(tx, scanOperator, `SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
+	return all, wrap(err, "list operators")
+}
+
+// PutOperator writes an operator; one of the same name keeps its creation time.
+func (tx *Tx) PutOperator(o Operator) error {
+	_, err := tx.exec(`INSERT INTO operators (name, role, password_hash, created_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (name) DO UPDATE SET role = excluded.role, password_hash = excluded.password_hash`,
+		o.Name, o.Role, o.PasswordHash, millis(o.CreatedAt))
+	return wrap(err, "write operator %s", o.Name)
+}

@@ -1,0 +1,67 @@
+package metadb
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A ScopeMap is a row of scope_maps.
+type ScopeMap struct {
+	Name        string
+	Description string
+	Type        string // UserDefined or SystemDefined
+	Actions     []string
+	CreatedAt   time.Time
+	Version     int64 // counts edits, beginning at 1
+}
+
+const scopeMapColumns = `name, description, type, actions, created_at, version`
+
+func scanScopeMap(row scanner) (m ScopeMap, err error) {
+	var created int64
+	var actions string
+	if err := row.Scan(&m.Name, &m.Description, &m.Type, &actions, &created, &m.Version); err != nil {
+		return ScopeMap{}, err
+	}
+	m.CreatedAt = fromMillis(created)
+	return m, json.Unmarshal([]byte(actions), &m.Actions)
+}
+
+// ScopeMap returns the scope map name.
+func (tx *Tx) ScopeMap(name string) (ScopeMap, error) {
+	m, err := scanScopeMap(tx.row(`SELECT `+scopeMapColumns+` FROM scope_maps WHERE name = $1`, name))
+	return m, wrap(err, "read scope map %s", name)
+}
+
+// ScopeMaps returns every scope map, by name.
+func (tx *Tx) ScopeMaps() ([]ScopeMap, error) {
+	all, err := list(tx, scanScopeMap, `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
+	return all, wrap(err, "list scope maps")
+}
+
+// CountScopeMaps returns how many scope maps there are.
+func (tx *Tx) CountScopeMaps() (n int, err error) {
+	err = tx.row(`SELECT COUNT(*) FROM scope_maps`).Scan(&n)
+	return n, wrap(err, "count scope maps")
+}
+
+// PutScopeMap writes a scope map. One of the same name keeps its creation
+// time; its version counts up. The version of m is not looked at.
+func (tx *Tx) PutScopeMap(m ScopeMap) error {
+	if m.Actions == nil {
+		m.Actions = []string{}
+	}
+	actions, err := json.Marshal(m.Actions)
+	if err == nil {
+		_, err = tx.exec(`INSERT INTO scope_maps (name, description, type, actions, created_at, version) VALUES ($1, $2, $3, $4, $5, 1)
+			ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
+			actions = excluded.actions, version = scope_maps.version + 1`,
+			m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt))
+	}
+	return wrap(err, "write scope map %s", m.Name)
+}
+
+// DeleteScopeMap removes a scope map. Tokens that have it are the caller's affair.
+func (tx *Tx) DeleteScopeMap(name string) error {
+	return tx.one("delete scope map "+name, `DELETE FROM scope_maps WHERE name = $1`, name)
+}

@@ -1,0 +1,81 @@
+package metadb
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A Token is a row of tokens.
+type Token struct {
+	Name      string
+	ScopeMap  string // "" where it has none
+	Status    string // enabled or disabled
+	Passwords []Password
+	CreatedAt time.Time
+	Version   int64 // counts edits, beginning at 1
+}
+
+// A Password is one of a token's password slots. What is kept is a hash.
+type Password struct {
+	Name      string    `json:"name"` // password1 or password2
+	Hash      string    `json:"hash"`
+	CreatedAt time.Time `json:"createdAt"`
+	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero is never
+}
+
+const tokenColumns = `name, scope_map, status, passwords, created_at, version`
+
+func scanToken(row scanner) (t Token, err error) {
+	var created int64
+	var passwords string
+	if err := row.Scan(&t.Name, &t.ScopeMap, &t.Status, &passwords, &created, &t.Version); err != nil {
+		return Token{}, err
+	}
+	t.CreatedAt = fromMillis(created)
+	return t, json.Unmarshal([]byte(passwords), &t.Passwords)
+}
+
+// Token returns the token name.
+func (tx *Tx) Token(name string) (Token, error) {
+	t, err := scanToken(tx.row(`SELECT `+tokenColumns+` FROM tokens WHERE name = $1`, name))
+	return t, wrap(err, "read token %s", name)
+}
+
+// Tokens returns every token, by name.
+func (tx *Tx) Tokens() ([]Token, error) {
+	all, err := list(tx, scanToken, `SELECT `+tokenColumns+` FROM tokens ORDER BY name`)
+	return all, wrap(err, "list tokens")
+}
+
+// TokensOf returns the tokens that have the scope map, by name.
+func (tx *Tx) TokensOf(scopeMap string) ([]Token, error) {
+	all, err := list(tx, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
+	return all, wrap(err, "list tokens of scope map %s", scopeMap)
+}
+
+// CountTokens returns how many tokens there are.
+func (tx *Tx) CountTokens() (n int, err error) {
+	err = tx.row(`SELECT COUNT(*) FROM tokens`).Scan(&n)
+	return n, wrap(err, "count tokens")
+}
+
+// PutToken writes a token. One of the same name keeps its creation time; its
+// version counts up. The version of t is not looked at.
+func (tx *Tx) PutToken(t Token) error {
+	if t.Passwords == nil {
+		t.Passwords = []Password{}
+	}
+	passwords, err := json.Marshal(t.Passwords)
+	if err == nil {
+		_, err = tx.exec(`INSERT INTO tokens (name, scope_map, status, passwords, created_at, version) VALUES ($1, $2, $3, $4, $5, 1)
+			ON CONFLICT (name) DO UPDATE SET scope_map = excluded.scope_map, status = excluded.status,
+			passwords = excluded.passwords, version = tokens.version + 1`,
+			t.Name, t.ScopeMap, t.Status, string(passwords), millis(t.CreatedAt))
+	}
+	return wrap(err, "write token %s", t.Name)
+}
+
+// DeleteToken removes a token.
+func (tx *Tx) DeleteToken(name string) error {
+	return tx.one("delete token "+name, `DELETE FROM tokens WHERE name = $1`, name)
+}
