@@ -10,10 +10,11 @@ import (
 )
 
 // Admin logs in to the site as its administrator, saves that under name in a
-// configuration directory of its own, and returns a command line there.
-func (s *Site) Admin(t testing.TB, name string) *Shell {
+// configuration directory of its own, and returns a command line there, with
+// env (NAME=VALUE) beside the test's own environment.
+func (s *Site) Admin(t testing.TB, name string, env ...string) *Shell {
 	t.Helper()
-	sh := &Shell{dir: t.TempDir()}
+	sh := &Shell{dir: t.TempDir(), env: env}
 	sh.stdin = s.AdminPassword(t)
 	sh.Run(t, "login", name, "--url", s.URL, "-u", "admin", "--password-stdin")
 	sh.stdin = ""
@@ -26,11 +27,12 @@ type Shell struct {
 	dir      string // of the saved logins
 	registry string // FERRY_REGISTRY
 	stdin    string
+	env      []string
 }
 
 // Env returns the environment in which ferry's commands are logged in.
 func (sh *Shell) Env() []string {
-	return append(os.Environ(), "FERRY_CONFIG_DIR="+sh.dir, "FERRY_REGISTRY="+sh.registry)
+	return append(append(os.Environ(), sh.env...), "FERRY_CONFIG_DIR="+sh.dir, "FERRY_REGISTRY="+sh.registry)
 }
 
 // Run runs a command, fails the test where it fails, and returns its output.

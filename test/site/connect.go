@@ -16,16 +16,23 @@ type Crossing struct {
 
 // Connect makes a connected registry that syncs repos from the parent that sh
 // is logged in to, always in step unless args say otherwise. It reaches the
-// parent at host, which may be a link to it.
+// parent at host, which may be a link to it, by HTTP.
 func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ...string) Crossing {
 	t.Helper()
 	create := slices.Concat([]string{"connected-registry", "create", "--name", name, "--mode", "ReadOnly", "--repository"}, repos, args, []string{"--yes"})
 	sh.Run(t, create...)
+	return Settings(t, sh, name, host, "http")
+}
+
+// Settings is [Connect] for a connected registry that is there, over http or
+// https. The passwords of earlier connection strings are no longer valid.
+func Settings(t testing.TB, sh *Shell, name, host, protocol string) Crossing {
+	t.Helper()
 	var settings struct {
 		ConnectionString string `json:"ACR_REGISTRY_CONNECTION_STRING"`
 	}
 	sh.JSON(t, &settings, "connected-registry", "get-settings", "--name", name,
-		"--parent-protocol", "http", "--generate-password", "1", "--yes")
+		"--parent-protocol", protocol, "--generate-password", "1", "--yes")
 	endpoint := regexp.MustCompile(`ParentGatewayEndpoint=[^;]*`)
 	if !endpoint.MatchString(settings.ConnectionString) {
 		t.Fatalf("connection string %q names no parent", settings.ConnectionString)

@@ -20,7 +20,7 @@ import (
 // A Site is one running `ferry serve`.
 type Site struct {
 	DataDir string
-	URL     string // http://127.0.0.1:PORT
+	URL     string // http://127.0.0.1:PORT, or https://
 	Host    string // 127.0.0.1:PORT
 
 	cmd    *exec.Cmd
@@ -35,6 +35,7 @@ type Options struct {
 	DataDir string
 	Listen  string               // default 127.0.0.1:0
 	Args    []string             // further ones for `ferry serve`
+	Env     []string             // NAME=VALUE, beside the test's own
 	Program string               // default that of [Binary]
 	Attr    *syscall.SysProcAttr // as which user, for instance
 }
@@ -69,6 +70,7 @@ func Try(t testing.TB, o Options) (*Site, error) {
 	s := &Site{DataDir: o.DataDir, exited: make(chan struct{})}
 	s.cmd = exec.Command(o.Program, append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
 	s.cmd.SysProcAttr = o.Attr
+	s.cmd.Env = append(os.Environ(), o.Env...)
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
