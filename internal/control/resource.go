@@ -15,6 +15,8 @@ type ScopeMap struct {
 	Actions           []string  `json:"actions"`
 	CreationDate      time.Time `json:"creationDate"`
 	ProvisioningState string    `json:"provisioningState"`
+
+	version int64
 }
 
 // A Token is a credential with two passwords and one scope map.
@@ -26,6 +28,8 @@ type Token struct {
 	Credentials       TokenCredentials `json:"credentials"`
 	CreationDate      time.Time        `json:"creationDate"`
 	ProvisioningState string           `json:"provisioningState"`
+
+	version int64
 }
 
 // TokenCredentials are a token's passwords.
@@ -61,6 +65,8 @@ type ConnectedRegistry struct {
 	GarbageCollection  GarbageCollection   `json:"garbageCollection"`
 	RegistrySyncResult *RegistrySyncResult `json:"registrySyncResult"`
 	ProvisioningState  string              `json:"provisioningState"`
+
+	version int64
 }
 
 // Activation says whether an instance holds the connected registry.

@@ -1,0 +1,219 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ferry/internal/auth"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+)
+
+// Apply makes what the parent decided the state of this connected registry,
+// in one transaction: what the parent does not name is gone afterwards. Who
+// holds an activation below this instance, and what was heard of it, stays,
+// unless the activation was ended above.
+func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
+	if err := s.checkDesired(d); err != nil {
+		return fmt.Errorf("apply desired state: %w", err)
+	}
+	err := s.change(ctx, func(tx *metadb.Tx) error {
+		if err := s.applyRegistries(tx, append([]gateway.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
+			return err
+		}
+		if err := s.applyTokens(tx, d.Tokens); err != nil {
+			return err
+		}
+		if err := s.applyScopeMaps(tx, d.ScopeMaps); err != nil {
+			return err
+		}
+		return tx.SetSetting(settingDesired, d.Version)
+	})
+	if err != nil {
+		return fmt.Errorf("apply desired state: %w", err)
+	}
+	return nil
+}
+
+// checkDesired refuses what could not be worked with, before it replaces
+// what can.
+func (s *Service) checkDesired(d *gateway.Desired) error {
+	if s.self == "" {
+		return errors.New("this is a root registry")
+	}
+	if !s.isSelf(d.Self.Name) {
+		return fmt.Errorf("it is for %.50q, and this is %s", d.Self.Name, s.self)
+	}
+	for _, r := range append([]gateway.ConnectedRegistry{d.Self}, d.ConnectedRegistries...) {
+		v := specFrom(r)
+		if err := (Settings{}).apply(&v); err != nil {
+			return fmt.Errorf("connected registry %.50q: %w", r.Name, err)
+		}
+	}
+	for _, m := range d.ScopeMaps {
+		if _, err := auth.ParsePermissions(m.Actions); err != nil {
+			return fmt.Errorf("scope map %.100q: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func specFrom(r gateway.ConnectedRegistry) spec {
+	return spec{
+		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
+		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch,
+	}
+}
+
+func (s *Service) applyRegistries(tx *metadb.Tx, wanted []gateway.ConnectedRegistry) error {
+	rows, err := tx.ConnectedRegistries()
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, r := range wanted {
+		names[r.Name] = true
+	}
+	for _, row := range rows {
+		if !names[row.Name] { // first, for one of another case may follow
+			if err := tx.DeleteConnectedRegistry(row.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range wanted {
+		if err := s.applyRegistry(tx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) applyRegistry(tx *metadb.Tx, r gateway.ConnectedRegistry) error {
+	row, err := tx.ConnectedRegistry(r.Name)
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	ended := false
+	if err == nil {
+		old, err := specOf(row)
+		if err != nil {
+			return err
+		}
+		ended = r.Epoch > old.Epoch
+	} else {
+		row.InstanceID = r.InstanceID // this instance is new here; who is below it may not be
+	}
+	row.Name, row.Parent, row.SyncToken, row.CreatedAt = r.Name, r.Parent, r.SyncToken, r.CreatedAt
+	if err := putSpec(tx, row, specFrom(r)); err != nil || !ended {
+		return err
+	}
+	row.InstanceID = ""
+	return putHeard(tx, row, heard{})
+}
+
+func (s *Service) applyTokens(tx *metadb.Tx, wanted []gateway.Token) error {
+	rows, err := tx.Tokens()
+	if err != nil {
+		return err
+	}
+	had := map[string]metadb.Token{}
+	for _, row := range rows {
+		had[row.Name] = row
+	}
+	for _, t := range wanted {
+		row := metadb.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
+		for _, p := range t.Passwords {
+			row.Passwords = append(row.Passwords, metadb.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
+		}
+		old, ok := had[t.Name]
+		delete(had, t.Name)
+		if ok && sameToken(old, row) {
+			continue
+		}
+		if err := tx.PutToken(row); err != nil {
+			return err
+		}
+	}
+	for name := range had {
+		if err := tx.DeleteToken(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameToken reports whether two rows say the same. Creation times are not compared.
+func sameToken(a, b metadb.Token) bool {
+	return a.ScopeMap == b.ScopeMap && a.Status == b.Status && slices.EqualFunc(a.Passwords, b.Passwords, func(p, q metadb.Password) bool {
+		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) && p.ExpiresAt.Equal(q.ExpiresAt)
+	})
+}
+
+func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []gateway.ScopeMap) error {
+	rows, err := tx.ScopeMaps()
+	if err != nil {
+		return err
+	}
+	had := map[string]metadb.ScopeMap{}
+	for _, row := range rows {
+		had[row.Name] = row
+	}
+	for _, m := range wanted {
+		old, ok := had[m.Name]
+		delete(had, m.Name)
+		if ok && slices.Equal(old.Actions, m.Actions) {
+			continue
+		}
+		if err := tx.PutScopeMap(metadb.ScopeMap{Name: m.Name, Type: userDefined, Actions: m.Actions, CreatedAt: s.now()}); err != nil {
+			return err
+		}
+	}
+	for name := range had {
+		if err := tx.DeleteScopeMap(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DesiredVersion returns the version of the desired state that was applied
+// last; "" is none yet.
+func (s *Service) DesiredVersion(ctx context.Context) (version string, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		version, err = tx.Setting(settingDesired)
+		return err
+	})
+	return version, err
+}
+
+// Own returns what the parent last decided for this connected registry; nil
+// before it first did, and in a root.
+func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
+	if s.self == "" {
+		return nil, nil
+	}
+	var own *gateway.ConnectedRegistry
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(s.self)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v, err := specOf(row)
+		if err != nil {
+			return err
+		}
+		own = &gateway.ConnectedRegistry{
+			Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
+			MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
+			Permissions: v.Permissions, InstanceID: s.instance, Epoch: v.Epoch, CreatedAt: row.CreatedAt,
+		}
+		return nil
+	})
+	return own, err
+}

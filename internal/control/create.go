@@ -1,0 +1,291 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"ferry/internal/auth"
+	"ferry/internal/metadb"
+)
+
+// Limits on connected registries.
+const (
+	maxRegistries   = 10_000
+	maxClientTokens = 1_000
+)
+
+// A RegistryPut is a connected registry as it is to be. Exactly one of
+// Repositories and SyncToken is given.
+type RegistryPut struct {
+	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, which is the default, or ReadWrite."`
+	Parent        string   `json:"parent,omitempty" maxLength:"100" doc:"The connected registry to be below; without it, the root."`
+	Repositories  []string `json:"repositories,omitempty" maxItems:"500" doc:"What to sync: NAME, PREFIX/* or *."`
+	SyncToken     string   `json:"syncToken,omitempty" maxLength:"100" doc:"A token whose scope map says what to sync."`
+	ClientTokens  []string `json:"clientTokens,omitempty" maxItems:"1000"`
+	Notifications []string `json:"notifications,omitempty" maxItems:"100"`
+	Settings
+}
+
+// CreateConnectedRegistry creates a connected registry with all that belongs
+// to it, or nothing of it: its sync token, without passwords, and its scope
+// map, which replaces one of its name; and in the scope map of each ancestor
+// the right to pass on what this one may have. A connected registry that is
+// exactly like this is returned as it is, so that a request can be repeated.
+func (s *Service) CreateConnectedRegistry(ctx context.Context, by Caller, name string, put RegistryPut, when Precondition) (r ConnectedRegistry, err error) {
+	err = s.write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		c, err := s.newCreation(tx, name, put)
+		if err != nil {
+			return err
+		}
+		old, err := tx.ConnectedRegistry(name)
+		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+			return err
+		}
+		exists := err == nil
+		if err := when.check(exists, old.Version, "connected registry", name); err != nil {
+			return err
+		}
+		if exists {
+			err = c.compare(tx, old)
+		} else {
+			err = c.create(tx)
+		}
+		if err != nil {
+			return err
+		}
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
+// A creation is a connected registry on its way to be.
+type creation struct {
+	s         *Service
+	row       metadb.ConnectedRegistry
+	spec      spec
+	tree      tree
+	ancestors []metadb.ConnectedRegistry
+	actions   []string // on repositories, of its scope map
+	ownToken  bool     // its sync token is made with it
+}
+
+// newCreation checks all that can be checked before anything is written.
+func (s *Service) newCreation(tx *metadb.Tx, name string, put RegistryPut) (*creation, error) {
+	if err := checkRegistryName(name); err != nil {
+		return nil, err
+	}
+	if (put.SyncToken == "") == (len(put.Repositories) == 0) {
+		return nil, invalid("either --sync-token or --repository must be provided, but not both")
+	}
+	c := &creation{s: s, spec: defaults(), ownToken: put.SyncToken == ""}
+	switch {
+	case put.Mode == "" || strings.EqualFold(put.Mode, readOnly):
+	case strings.EqualFold(put.Mode, readWrite):
+		c.spec.Mode = readWrite
+	default:
+		return nil, invalid("'%.32s' is no mode: want ReadOnly or ReadWrite", put.Mode)
+	}
+	if err := put.apply(&c.spec); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.spec.Notifications, err = notifications(put.Notifications); err != nil {
+		return nil, err
+	}
+	rows, err := tx.ConnectedRegistries()
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) >= maxRegistries {
+		return nil, conflict("there are %d connected registries already, which is the most", len(rows))
+	}
+	c.tree = treeOf(rows)
+	c.row = metadb.ConnectedRegistry{Name: name, SyncToken: cmp.Or(put.SyncToken, name), CreatedAt: s.now()}
+	if err := c.setParent(put.Parent); err != nil {
+		return nil, err
+	}
+	if c.spec.ClientTokens, err = checkClientTokens(tx, put.ClientTokens); err != nil {
+		return nil, err
+	}
+	if other, ok := syncedBy(rows, c.row.SyncToken); ok && !strings.EqualFold(other.Name, name) {
+		return nil, conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken, other.Name)
+	}
+	if !c.ownToken {
+		return c, c.readToken(tx)
+	}
+	c.actions, err = normalize(repositoryActions(put.Repositories, c.spec.Mode))
+	return c, err
+}
+
+func (c *creation) setParent(name string) error {
+	if name == "" {
+		return nil
+	}
+	parent, ok := c.tree[strings.ToLower(name)]
+	if !ok {
+		return problem(404, codeNotFound, "the parent connected registry '%.100s' could not be found", name).
+			hint("see ferry connected-registry list")
+	}
+	v, err := specOf(parent)
+	if err != nil {
+		return err
+	}
+	if v.Mode != readWrite && v.Mode != c.spec.Mode {
+		return invalid("can't create the connected registry with %s mode when its parent '%s' is in %s mode", c.spec.Mode, parent.Name, v.Mode)
+	}
+	c.row.Parent = parent.Name
+	c.ancestors = c.tree.ancestors(parent.Name)
+	if len(c.ancestors) >= maxDepth {
+		return invalid("there can be at most %d levels of connected registries", maxDepth)
+	}
+	return nil
+}
+
+// checkClientTokens returns the tokens, each once, if all of them exist.
+func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		name = strings.TrimPrefix(name, tokenID(""))
+		if _, err := tx.Token(name); err != nil {
+			return nil, found(err, "token", name)
+		}
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	if len(all) > maxClientTokens {
+		return nil, invalid("%d client tokens are too many: at most %d are allowed", len(all), maxClientTokens)
+	}
+	return all, nil
+}
+
+// readToken takes what to sync from the scope map of a token that exists. It
+// must allow what the mode needs in every repository that it names.
+func (c *creation) readToken(tx *metadb.Tx) error {
+	token, err := tx.Token(c.row.SyncToken)
+	if err != nil {
+		return found(err, "token", c.row.SyncToken)
+	}
+	m, err := tx.ScopeMap(token.ScopeMap)
+	if err != nil {
+		return found(err, "scope map", token.ScopeMap)
+	}
+	c.actions = onRepositories(m.Actions)
+	var needed []string
+	for _, a := range c.actions {
+		_, repository, _, err := auth.ParseAction(a)
+		if err != nil {
+			return err
+		}
+		needed = unite(needed, repositoryActions([]string{repository}, c.spec.Mode))
+	}
+	if missing := without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
+		return invalid("the sync token '%s' must have at least the actions that its mode needs on every repository it names", token.Name).
+			hint("ReadOnly needs content/read and metadata/read; missing: %s", strings.Join(missing[:min(len(missing), 5)], ", "))
+	}
+	return nil
+}
+
+// create writes all of it.
+func (c *creation) create(tx *metadb.Tx) error {
+	scopeMap := c.row.Name
+	if c.ownToken {
+		if err := c.createToken(tx); err != nil {
+			return err
+		}
+	} else {
+		token, err := tx.Token(c.row.SyncToken)
+		if err != nil {
+			return err
+		}
+		scopeMap = token.ScopeMap
+	}
+	if err := c.s.allow(tx, scopeMap, gatewayActions(c.row.Name)); err != nil {
+		return err
+	}
+	for _, a := range c.ancestors {
+		token, err := tx.Token(a.SyncToken)
+		if err != nil {
+			return found(err, "sync token", a.SyncToken)
+		}
+		if err := c.s.allow(tx, token.ScopeMap, slices.Concat(c.actions, gatewayActions(c.row.Name))); err != nil {
+			return err
+		}
+	}
+	return putSpec(tx, c.row, c.spec)
+}
+
+// createToken makes the sync token and its scope map, in place of those that
+// an earlier connected registry of the name may have left.
+func (c *creation) createToken(tx *metadb.Tx) error {
+	name := c.row.Name
+	m := metadb.ScopeMap{
+		Name: name, Type: userDefined, Actions: c.actions, CreatedAt: c.row.CreatedAt,
+		Description: "What the connected registry " + name + " syncs",
+	}
+	if _, err := c.s.putScopeMap(tx, m); err != nil {
+		return err
+	}
+	if _, err := tx.Token(name); errors.Is(err, metadb.ErrNotFound) {
+		if err := c.s.checkNewToken(tx, name); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return tx.PutToken(metadb.Token{Name: name, ScopeMap: name, Status: enabled, CreatedAt: c.row.CreatedAt})
+}
+
+// allow adds actions to a scope map.
+func (s *Service) allow(tx *metadb.Tx, scopeMap string, actions []string) error {
+	row, err := tx.ScopeMap(scopeMap)
+	if err != nil {
+		return found(err, "scope map", scopeMap)
+	}
+	all := unite(row.Actions, actions)
+	if len(all) == len(row.Actions) {
+		return nil
+	}
+	row.Actions = all
+	_, err = s.putScopeMap(tx, row)
+	return err
+}
+
+// compare returns an error unless the row is what would be created.
+func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
+	v, err := specOf(old)
+	if err != nil {
+		return err
+	}
+	actions := c.actions
+	if token, err := tx.Token(old.SyncToken); err == nil {
+		if m, err := tx.ScopeMap(token.ScopeMap); err == nil {
+			actions = onRepositories(m.Actions)
+		}
+	}
+	v.Epoch = 0
+	same := old.Parent == c.row.Parent && old.SyncToken == c.row.SyncToken && reflect.DeepEqual(normal(v), normal(c.spec)) &&
+		len(without(actions, c.actions)) == 0 && len(without(c.actions, actions)) == 0
+	if !same {
+		return conflict("the connected registry '%s' exists already", old.Name).
+			hint("change it with ferry connected-registry update -n %s, or delete it first", old.Name)
+	}
+	return nil
+}
+
+// normal makes lists that are empty nil, as they are once they were stored.
+func normal(v spec) spec {
+	v.ClientTokens, v.Notifications, v.Permissions = slices.Clip(v.ClientTokens), slices.Clip(v.Notifications), nil
+	if len(v.ClientTokens) == 0 {
+		v.ClientTokens = nil
+	}
+	if len(v.Notifications) == 0 {
+		v.Notifications = nil
+	}
+	return v
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"ferry/internal/auth"
+	"ferry/internal/metadb"
+)
+
+// The roles of an operator.
+const roleAdmin = "admin" // may do everything; any other role reads
+
+// The first operator.
+const (
+	firstOperator = "admin"
+	// PasswordFile is the name of the file, in the data directory, that keeps
+	// the first operator's password.
+	PasswordFile = "initial-admin-password"
+)
+
+// EnsureAdmin makes the operator "admin" where there is no operator yet. It
+// returns the new password, which is also in the file [PasswordFile] of dir
+// that only its owner may read; "" is that nothing had to be made.
+func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string, err error) {
+	var operators []metadb.Operator
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		operators, err = tx.Operators()
+		return err
+	})
+	if err != nil || len(operators) > 0 {
+		return "", err
+	}
+	if password, err = auth.GeneratePassword(s.random); err != nil {
+		return "", fmt.Errorf("make first password: %w", err)
+	}
+	// The file comes first: a stop in between makes another password next
+	// time, and never an operator whose password nobody knows.
+	if err := writeSecret(filepath.Join(dir, PasswordFile), password+"\n"); err != nil {
+		return "", fmt.Errorf("keep first password: %w", err)
+	}
+	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password), CreatedAt: s.now()}
+	err = s.update(ctx, func(tx *metadb.Tx) error {
+		if err := tx.PutOperator(row); err != nil {
+			return err
+		}
+		return s.audit(tx, Caller{Name: "first start"}, "create", "operators/"+firstOperator)
+	})
+	if err != nil {
+		return "", err
+	}
+	return password, nil
+}
+
+// writeSecret replaces a file by one that only its owner may read, so that
+// it is there whole or not at all.
+func writeSecret(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // its mode is 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // once it is renamed there is nothing to remove
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,191 @@
+package control
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+)
+
+// Activate binds an instance to the connected registry name, which is right
+// below this one. Implements [gateway.ControlPlane].
+func (s *Service) Activate(ctx context.Context, name, instance, version string) error {
+	return s.update(ctx, func(tx *metadb.Tx) error {
+		row, err := s.child(tx, name)
+		if err != nil {
+			return err
+		}
+		if row.InstanceID == instance {
+			return nil
+		}
+		if row.InstanceID != "" {
+			return gateway.ErrAlreadyActivated
+		}
+		v, err := specOf(row)
+		if err != nil {
+			return err
+		}
+		row.InstanceID = instance
+		now := s.now().UTC()
+		h := heard{SeenAt: now, Status: gateway.Status{
+			Name: row.Name, InstanceID: instance, Epoch: v.Epoch, Version: clip(version, 64), State: stateOnline, At: now, SyncState: "Pending",
+		}}
+		if err := putHeard(tx, row, h); err != nil {
+			return err
+		}
+		return s.audit(tx, Caller{Name: row.SyncToken}, "activate", "connected-registries/"+row.Name)
+	})
+}
+
+// Report keeps what the connected registry name says of itself and of those
+// below it. Implements [gateway.ControlPlane].
+func (s *Service) Report(ctx context.Context, name, instance string, r *gateway.Report) error {
+	quiet := false
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		row, err := s.holder(tx, name, instance)
+		if err != nil {
+			return err
+		}
+		h, err := heardOf(row)
+		quiet = r == nil && s.now().Sub(h.SeenAt) < seenEvery
+		return err
+	})
+	if err != nil || quiet {
+		return err
+	}
+	return s.update(ctx, func(tx *metadb.Tx) error {
+		row, err := s.holder(tx, name, instance)
+		if err != nil {
+			return err
+		}
+		if err := s.note(tx, row, r); err != nil || r == nil {
+			return err
+		}
+		rows, err := tx.ConnectedRegistries()
+		if err != nil {
+			return err
+		}
+		below := treeOf(treeOf(rows).below(row.Name))
+		for _, st := range r.Descendants {
+			if err := s.noteBelow(tx, below, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// seenEvery is how often it is written down that a connected registry, which
+// has nothing to say, was heard of.
+const seenEvery = 20 * time.Second
+
+// holder returns the connected registry name when instance holds it.
+func (s *Service) holder(tx *metadb.Tx, name, instance string) (metadb.ConnectedRegistry, error) {
+	row, err := s.child(tx, name)
+	if err == nil && (row.InstanceID == "" || row.InstanceID != instance) {
+		err = gateway.ErrNotActivated
+	}
+	return row, err
+}
+
+// note keeps what a child says of itself.
+func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, r *gateway.Report) error {
+	h, err := heardOf(row)
+	if err != nil {
+		return err
+	}
+	v, err := specOf(row)
+	if err != nil {
+		return err
+	}
+	h.SeenAt = s.now().UTC()
+	if r != nil {
+		h.Status = bounded(r.Self)
+	} else {
+		h.Status.At = h.SeenAt // what it said is still so
+	}
+	h.Status.Name, h.Status.InstanceID, h.Status.Epoch = row.Name, row.InstanceID, v.Epoch
+	return putHeard(tx, row, h)
+}
+
+// noteBelow keeps what a child passes on of a descendant. It is not believed
+// when it is of an activation that was ended here since.
+func (s *Service) noteBelow(tx *metadb.Tx, below tree, st gateway.Status) error {
+	row, ok := below[strings.ToLower(st.Name)]
+	if !ok {
+		return nil // it was deleted, and the child does not know yet
+	}
+	v, err := specOf(row)
+	if err != nil {
+		return err
+	}
+	if st.InstanceID == "" || st.Epoch != v.Epoch {
+		return nil
+	}
+	h, err := heardOf(row)
+	if err != nil {
+		return err
+	}
+	if row.InstanceID == st.InstanceID && st.At.Equal(h.Status.At) {
+		return nil // it is known already
+	}
+	row.InstanceID = clip(st.InstanceID, 64)
+	st.Name = row.Name
+	return putHeard(tx, row, heard{SeenAt: s.now().UTC(), Status: bounded(st)})
+}
+
+// Limits on what is kept of a report.
+const (
+	maxDetails    = 50
+	maxReportText = 256  // bytes
+	maxDetail     = 2000 // bytes, of a detail
+)
+
+// bounded returns a status cut to what is kept.
+func bounded(st gateway.Status) gateway.Status {
+	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState} {
+		*text = clip(*text, maxReportText)
+	}
+	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
+	for i := range st.Details {
+		d := &st.Details[i]
+		d.Type, d.Code, d.Description = clip(d.Type, maxReportText), clip(d.Code, maxReportText), clip(d.Description, maxDetail)
+	}
+	return st
+}
+
+func clip(s string, limit int) string {
+	if len(s) > limit {
+		return strings.ToValidUTF8(s[:limit], "")
+	}
+	return s
+}
+
+// Descendants returns what was last heard of each activated connected
+// registry below this instance, for the report to its own parent.
+func (s *Service) Descendants(ctx context.Context) ([]gateway.Status, error) {
+	var all []gateway.Status
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.ConnectedRegistries()
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if s.isSelf(row.Name) || row.InstanceID == "" {
+				continue
+			}
+			h, err := heardOf(row)
+			if err != nil {
+				return err
+			}
+			if h.Status.InstanceID == row.InstanceID {
+				all = append(all, h.Status)
+			}
+		}
+		return nil
+	})
+	return all, err
+}

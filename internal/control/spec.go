@@ -1,0 +1,129 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/schedule"
+)
+
+// A spec is what the root decided for a connected registry, as its row keeps it.
+type spec struct {
+	Mode          string   `json:"mode"`
+	Schedule      string   `json:"schedule"`
+	SyncWindow    string   `json:"syncWindow,omitempty"`
+	MessageTTL    string   `json:"messageTtl"`
+	ClientTokens  []string `json:"clientTokens,omitempty"`
+	LogLevel      string   `json:"logLevel"`
+	GCEnabled     bool     `json:"gcEnabled"`
+	GCSchedule    string   `json:"gcSchedule"`
+	Notifications []string `json:"notifications,omitempty"`
+	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
+	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
+}
+
+// heard is what an instance last said of itself, as its row keeps it.
+type heard struct {
+	SeenAt time.Time      `json:"seenAt,omitzero"` // by the clock here
+	Status gateway.Status `json:"status"`
+}
+
+// defaultGC is once a day, as in the reference.
+const defaultGC = "0 0 * * *"
+
+func specOf(row metadb.ConnectedRegistry) (spec, error) {
+	var v spec
+	if err := json.Unmarshal(row.Spec, &v); err != nil {
+		return spec{}, fmt.Errorf("read connected registry %s: %w", row.Name, err)
+	}
+	return v, nil
+}
+
+func heardOf(row metadb.ConnectedRegistry) (heard, error) {
+	var v heard
+	if err := json.Unmarshal(row.Status, &v); err != nil {
+		return heard{}, fmt.Errorf("read status of %s: %w", row.Name, err)
+	}
+	return v, nil
+}
+
+func putSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	row.Spec = text
+	return tx.PutConnectedRegistry(row)
+}
+
+func putHeard(tx *metadb.Tx, row metadb.ConnectedRegistry, v heard) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.SetConnectedRegistryStatus(row.Name, text, row.InstanceID)
+}
+
+// Settings are what of a connected registry can be changed later.
+type Settings struct {
+	SyncSchedule   *string `json:"syncSchedule,omitempty" maxLength:"256" doc:"Cron with five fields, in UTC; * * * * * is continuous, and the default."`
+	SyncWindow     *string `json:"syncWindow,omitempty" maxLength:"64" doc:"ISO 8601, PT1H to P7D; required with a schedule that is not continuous."`
+	SyncMessageTTL *string `json:"syncMessageTtl,omitempty" maxLength:"64" doc:"ISO 8601, P1D to P90D; the default is P2D."`
+	LogLevel       *string `json:"logLevel,omitempty" maxLength:"32" doc:"Debug, Information, Warning, Error or None; the default is Information."`
+	GCEnabled      *bool   `json:"gcEnabled,omitempty" doc:"The default is true."`
+	GCSchedule     *string `json:"gcSchedule,omitempty" maxLength:"256" doc:"Cron with five fields, in UTC; the default is 0 0 * * *."`
+}
+
+// apply sets what is given, and returns an error unless v is valid then.
+func (c Settings) apply(v *spec) error {
+	set := func(to *string, from *string) {
+		if from != nil {
+			*to = strings.TrimSpace(*from)
+		}
+	}
+	set(&v.Schedule, c.SyncSchedule)
+	set(&v.SyncWindow, c.SyncWindow)
+	set(&v.MessageTTL, c.SyncMessageTTL)
+	set(&v.GCSchedule, c.GCSchedule)
+	if c.GCEnabled != nil {
+		v.GCEnabled = *c.GCEnabled
+	}
+	cron, err := schedule.ParseCron(v.Schedule)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	if cron.Continuous() {
+		v.SyncWindow = "" // it would mean nothing
+	}
+	if _, err := schedule.Parse(v.Schedule, v.SyncWindow); err != nil {
+		return invalid("%v", err)
+	}
+	if _, err := schedule.ParseMessageTTL(v.MessageTTL); err != nil {
+		return invalid("%v", err)
+	}
+	if _, err := schedule.ParseCron(v.GCSchedule); err != nil {
+		return invalid("garbage collection: %v", err)
+	}
+	if c.LogLevel != nil {
+		levels := []string{"Debug", "Information", "Warning", "Error", "None"}
+		i := slices.IndexFunc(levels, func(l string) bool { return strings.EqualFold(l, *c.LogLevel) })
+		if i < 0 {
+			return invalid("'%.32s' is no log level: want one of %s", *c.LogLevel, strings.Join(levels, ", "))
+		}
+		v.LogLevel = levels[i]
+	}
+	return nil
+}
+
+// defaults is the spec of a connected registry of which nothing was said.
+func defaults() spec {
+	return spec{
+		Mode: readOnly, Schedule: schedule.Continuous, MessageTTL: schedule.DefaultMessageTTL,
+		LogLevel: "Information", GCEnabled: true, GCSchedule: defaultGC,
+	}
+}
