@@ -14,10 +14,14 @@ import (
 // Apply makes what the parent decided the state of this connected registry,
 // in one transaction: what the parent does not name is gone afterwards. Who
 // holds an activation below this instance, and what was heard of it, stays,
-// unless the activation was ended above.
+// unless the activation was ended above. To apply the same version again
+// does nothing.
 func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
 	if err := s.checkDesired(d); err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
+	}
+	if had, err := s.DesiredVersion(ctx); err != nil || had == d.Version {
+		return err
 	}
 	err := s.change(ctx, func(tx *metadb.Tx) error {
 		if err := s.applyRegistries(tx, append([]gateway.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
@@ -42,6 +46,9 @@ func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
 func (s *Service) checkDesired(d *gateway.Desired) error {
 	if s.self == "" {
 		return errors.New("this is a root registry")
+	}
+	if d.Version == "" {
+		return errors.New("it has no version")
 	}
 	if !s.isSelf(d.Self.Name) {
 		return fmt.Errorf("it is for %.50q, and this is %s", d.Self.Name, s.self)

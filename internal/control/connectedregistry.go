@@ -36,7 +36,7 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 		}},
 		ClientTokenIDs:    []string{},
 		Logging:           Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
-		StatusDetails:     []StatusDetail{},
+		StatusDetails:     detailsOf(h.Status),
 		NotificationsList: unite(nil, v.Notifications),
 		GarbageCollection: GarbageCollection{Enabled: v.GCEnabled, Schedule: v.GCSchedule},
 		ProvisioningState: succeeded,
@@ -57,11 +57,6 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 			r.LoginServer.TLS.Status = "Enabled"
 		}
 	}
-	for _, d := range h.Status.Details {
-		r.StatusDetails = append(r.StatusDetails, StatusDetail{
-			Type: d.Type, Code: d.Code, Description: d.Description, Timestamp: d.Timestamp, CorrelationID: h.Status.InstanceID,
-		})
-	}
 	if h.Status.SyncState != "" {
 		r.RegistrySyncResult = resultOf(h.Status)
 	}
@@ -73,6 +68,16 @@ func resultOf(st gateway.Status) *RegistrySyncResult {
 		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, LastSyncStartTime: moment(st.LastSyncStart),
 		LastSyncEndTime: moment(st.LastSyncEnd), LastSuccessfulSyncEndTime: moment(st.LastSyncSuccess),
 	}
+}
+
+func detailsOf(st gateway.Status) []StatusDetail {
+	all := []StatusDetail{}
+	for _, d := range st.Details {
+		all = append(all, StatusDetail{
+			Type: d.Type, Code: d.Code, Description: d.Description, Timestamp: d.Timestamp.UTC(), CorrelationID: st.InstanceID,
+		})
+	}
+	return all
 }
 
 // text is s, or null where it is empty.

@@ -1,0 +1,69 @@
+package control
+
+import (
+	"context"
+	"net/http"
+)
+
+func (a *api) registries() {
+	const path = "/connected-registries/{name}"
+	register(a, operation{http.MethodGet, "/connected-registries", "list-connected-registries", "List the connected registries, each followed by those below it"},
+		func(ctx context.Context, in *struct {
+			Call
+			Parent   string `query:"parent" doc:"Only those below this one."`
+			Children string `query:"children" enum:"all,direct" default:"all" doc:"Whether only those right below."`
+		}) (*listing[ConnectedRegistry], error) {
+			return listed(a.Service.ConnectedRegistries(ctx, in.by, in.Parent, in.Children == "direct"))
+		})
+	register(a, operation{http.MethodGet, path, "get-connected-registry", "Get a connected registry"},
+		func(ctx context.Context, in *struct {
+			Call
+			Name string `path:"name"`
+		}) (*reply[ConnectedRegistry], error) {
+			return registryReply(a.Service.ConnectedRegistry(ctx, in.by, in.Name))
+		})
+	register(a, operation{http.MethodPut, path, "create-connected-registry", "Create a connected registry, with its sync token and permissions"},
+		func(ctx context.Context, in *struct {
+			Write
+			Name string `path:"name"`
+			Body RegistryPut
+		}) (*reply[ConnectedRegistry], error) {
+			return registryReply(a.Service.CreateConnectedRegistry(ctx, in.by, in.Name, in.Body, in.when()))
+		})
+	register(a, operation{http.MethodPatch, path, "update-connected-registry", "Change a connected registry"},
+		func(ctx context.Context, in *struct {
+			Write
+			Name string `path:"name"`
+			Body RegistryPatch
+		}) (*reply[ConnectedRegistry], error) {
+			return registryReply(a.Service.UpdateConnectedRegistry(ctx, in.by, in.Name, in.Body, in.when()))
+		})
+	register(a, operation{http.MethodDelete, path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is"},
+		func(ctx context.Context, in *struct {
+			Write
+			Name    string `path:"name"`
+			Cleanup bool   `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
+		}) (*nothing, error) {
+			return nil, a.Service.DeleteConnectedRegistry(ctx, in.by, in.Name, in.Cleanup, in.when())
+		})
+	register(a, operation{http.MethodPost, path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry"},
+		func(ctx context.Context, in *struct {
+			Call
+			Name string `path:"name"`
+		}) (*reply[ConnectedRegistry], error) {
+			return registryReply(a.Service.DeactivateConnectedRegistry(ctx, in.by, in.Name))
+		})
+	register(a, operation{http.MethodPost, path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
+		func(ctx context.Context, in *struct {
+			Call
+			Name string `path:"name"`
+			Body SettingsPost
+		}) (*struct{ Body InstanceSettings }, error) {
+			v, err := a.Service.Settings(ctx, in.by, in.Name, in.Body)
+			return &struct{ Body InstanceSettings }{v}, err
+		})
+}
+
+func registryReply(r ConnectedRegistry, err error) (*reply[ConnectedRegistry], error) {
+	return &reply[ConnectedRegistry]{ETag: etag(r.version), Body: r}, err
+}
