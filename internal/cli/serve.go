@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -48,8 +49,11 @@ password, which is also kept in initial-admin-password in the data directory.`
 		if err != nil {
 			return withHint(usageError{err}, "see ferry serve --help")
 		}
+		level := new(slog.LevelVar)
+		level.Set(cfg.LogLevel)
 		return server.Run(cmd.Context(), cfg, server.Options{
-			Log:     telemetry.NewLogger(env.Stderr, cfg.LogLevel, cfg.LogFormat),
+			Log:     telemetry.NewLogger(env.Stderr, level, cfg.LogFormat),
+			Level:   level,
 			Notices: env.Stdout,
 		})
 	}

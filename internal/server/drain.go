@@ -38,13 +38,16 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, log *slog
 	return nil
 }
 
-// untilDraining ends a request's context when stop ends, for requests that
-// are held until something happens.
-func untilDraining(stop context.Context, next http.Handler) http.Handler {
+// releasing ends the context of requests for path, which are held until
+// something happens, when stop ends. Others are left to finish.
+func releasing(stop context.Context, path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancelCause(r.Context())
-		defer cancel(nil)
-		defer context.AfterFunc(stop, func() { cancel(errDraining) })()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		if r.URL.Path == path {
+			ctx, cancel := context.WithCancelCause(r.Context())
+			defer cancel(nil)
+			defer context.AfterFunc(stop, func() { cancel(errDraining) })()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
 	})
 }

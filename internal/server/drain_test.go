@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -59,18 +60,26 @@ func TestARunningRequestFinishesWhenTheInstanceStops(t *testing.T) {
 
 func TestARequestThatIsHeldEndsWhenTheInstanceDrains(t *testing.T) {
 	stop, drain := context.WithCancel(context.Background())
-	held := make(chan struct{})
-	h := untilDraining(stop, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(held)
-		<-r.Context().Done()
+	held := make(chan struct{}, 2)
+	ended := make(chan string, 2)
+	other := make(chan struct{})
+	h := releasing(stop, "/held", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		held <- struct{}{}
+		select {
+		case <-r.Context().Done():
+		case <-other:
+		}
+		ended <- r.URL.Path
 	}))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r, _ := http.NewRequest("POST", "/", nil)
-		h.ServeHTTP(nil, r)
-	}()
+	for _, path := range []string{"/held", "/other"} {
+		go h.ServeHTTP(nil, httptest.NewRequest("POST", path, nil))
+	}
+	<-held
 	<-held
 	drain()
-	<-done
+	if got := <-ended; got != "/held" {
+		t.Errorf("%s ended", got)
+	}
+	close(other)
+	<-ended
 }

@@ -14,7 +14,6 @@ import (
 	"ferry/internal/telemetry"
 )
 
-
 func serveThrough(t *testing.T, h http.HandlerFunc) (*httptest.Server, *bytes.Buffer) {
 	t.Helper()
 	log := &bytes.Buffer{}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"ferry/internal/auth"
+	"ferry/internal/config"
+	"ferry/internal/connected"
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/registry"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+	"ferry/internal/telemetry"
+)
+
+// databaseFile is where the database is in the data directory, unless the
+// settings say otherwise.
+const databaseFile = "ferry.db"
+
+// An instance is a registry with everything that it is made of.
+type instance struct {
+	log     *slog.Logger
+	notices io.Writer
+	url     string // of a client on this machine
+
+	unlock  func() error
+	db      *metadb.DB
+	storage *storage.Storage
+	control *control.Service
+	auth    *auth.Authenticator
+	agent   *connected.Agent // nil in a root
+	upkeep  *upkeep
+	metrics *telemetry.Metrics
+}
+
+// parent reads the connection string that cfg has or names; nil is none.
+func parent(cfg config.Config) (*gateway.ConnectionString, error) {
+	const hint = "get one with: ferry connected-registry get-settings -n NAME --parent-protocol https --generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv"
+	text, err := cfg.Connection()
+	if err != nil {
+		return nil, withHint(err, hint)
+	}
+	if text == "" {
+		return nil, nil
+	}
+	c, err := gateway.ParseConnectionString(text)
+	if err != nil {
+		return nil, withHint(err, hint)
+	}
+	return &c, nil
+}
+
+// open makes the instance's parts, from the disk upwards. Its data directory
+// is locked until close.
+func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options) (in *instance, err error) {
+	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics()}
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+	}()
+	if in.unlock, err = storage.LockDir(cfg.DataDir); err != nil {
+		return in, err
+	}
+	database := cfg.Database
+	if database == "" {
+		database = "sqlite:" + filepath.Join(cfg.DataDir, databaseFile)
+	}
+	if in.db, err = metadb.Open(ctx, database); err != nil {
+		return in, err
+	}
+	blobs, err := fs.New(cfg.DataDir)
+	if err != nil {
+		return in, err
+	}
+	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
+		return in, err
+	}
+	plane := control.Options{DB: in.db, Feed: in.storage, Address: hostOf(cfg.ExternalURL), Log: in.log}
+	if parent != nil {
+		plane.Self = parent.Name
+		plane.Status = func() *gateway.Status { return in.agent.Status() } // asked once the agent is there
+	}
+	if in.control, err = control.New(ctx, plane); err != nil {
+		return in, err
+	}
+	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: in.control.Directory(), Signer: in.control.Signer()})
+	in.upkeep = newUpkeep(in.storage, in.control, in.log, levelOf(cfg, o))
+	if parent != nil {
+		if err := in.follow(ctx, cfg, *parent); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
+}
+
+// follow makes the agent that keeps the instance in step with its parent.
+func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
+	address := cfg.ExternalURL
+	if address == "" {
+		address = in.url
+	}
+	in.agent, err = connected.New(ctx, connected.Options{
+		Name:        parent.Name,
+		Parent:      gateway.NewClient(parent, nil),
+		DB:          in.db,
+		Engine:      replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize}),
+		Control:     in.control,
+		Version:     telemetry.Version(),
+		LoginServer: hostOf(address),
+		TLS:         strings.HasPrefix(address, "https:"),
+		Log:         in.log,
+	})
+	return err
+}
+
+// close releases what open got hold of; parts that it did not reach are nil.
+func (in *instance) close() {
+	if in.db != nil {
+		if err := in.db.Close(); err != nil {
+			in.log.Error("database is not closed", "err", err)
+		}
+	}
+	if in.unlock != nil {
+		if err := in.unlock(); err != nil {
+			in.log.Error("data directory is not unlocked", "err", err)
+		}
+	}
+}
+
+// role is what the instance is, in words.
+func (in *instance) role() string {
+	if in.agent == nil {
+		return "root registry"
+	}
+	return "connected registry"
+}
+
+// serve answers requests until ctx ends and those that run then have ended.
+func (in *instance) serve(ctx context.Context, l net.Listener) error {
+	ready := &readiness{check: func(ctx context.Context) error {
+		return in.db.View(ctx, func(tx *metadb.Tx) error {
+			_, err := tx.Setting("ready")
+			return err
+		})
+	}}
+	srv := newHTTPServer(newMiddleware(in.routes(ctx, ready), apiOf, in.log, in.metrics), in.log)
+	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
+}
+
+// routes returns the instance's APIs. Requests that a parent holds end with
+// stop.
+func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
+	parent := gateway.NewServer(gateway.ServerOptions{
+		Storage: in.storage, ControlPlane: in.control, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
+	})
+	return &routes{
+		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.writable, Log: in.log}),
+		token:    in.auth.TokenHandler(in.log),
+		gateway:  releasing(stop, gateway.PathPoll, parent),
+		api: control.NewHandler(control.HandlerOptions{
+			Service: in.control, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
+		}),
+		live:    http.HandlerFunc(live),
+		ready:   ready,
+		metrics: protectedMetrics(in.metrics, in.auth.Basic),
+	}
+}
+
+// writable reports whether clients may write. When that cannot be read they
+// may not.
+func (in *instance) writable() bool {
+	ok, err := in.control.Writable(context.Background())
+	if err != nil {
+		in.log.Error("mode cannot be read", "err", err)
+	}
+	return ok && err == nil
+}
+
+// hostOf returns an address' host, with its port; "" of "".
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "" // Validate has refused it
+	}
+	return u.Host
+}

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"ferry/internal/config"
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/schedule"
+	"ferry/internal/storage"
+)
+
+// upkeepEvery is how often it is looked whether something is due, and the
+// parent's decisions about it are read again.
+const upkeepEvery = time.Minute
+
+// rootCollection is when a root collects garbage; a connected registry does
+// when its parent says.
+const rootCollection = "0 * * * *"
+
+// trimEvery is how often the change feed is cut to the longest message TTL.
+const trimEvery = time.Hour
+
+// An upkeep does what has to be done now and then: collect garbage, trim the
+// change feed, and log as much as the parent wants.
+type upkeep struct {
+	storage interface {
+		Collect(ctx context.Context) (storage.Collected, error)
+		TrimChanges(ctx context.Context, before time.Time) error
+	}
+	control interface {
+		Own(ctx context.Context) (*gateway.ConnectedRegistry, error)
+		ConnectedRegistries(ctx context.Context, by control.Caller, parent string, direct bool) ([]control.ConnectedRegistry, error)
+	}
+	log   *slog.Logger
+	level *slog.LevelVar // nil is not to be set
+	now   func() time.Time
+
+	collected time.Time // until when collections were looked for
+	trimmed   time.Time
+}
+
+func newUpkeep(s *storage.Storage, c *control.Service, log *slog.Logger, level *slog.LevelVar) *upkeep {
+	return &upkeep{storage: s, control: c, log: log, level: level, now: time.Now}
+}
+
+// levelOf returns the level that the parent may set: none, where the
+// settings of this place ask for one of their own.
+func levelOf(cfg config.Config, o Options) *slog.LevelVar {
+	if cfg.LogLevel != config.Default().LogLevel {
+		return nil
+	}
+	return o.Level
+}
+
+// run returns nil when ctx ends. What fails is logged and tried again.
+func (u *upkeep) run(ctx context.Context) error {
+	u.collected = u.now()
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		if err := u.once(ctx); err != nil && ctx.Err() == nil {
+			u.log.Error("upkeep failed", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// once does what is due.
+func (u *upkeep) once(ctx context.Context) error {
+	own, err := u.control.Own(ctx)
+	if err != nil {
+		return err
+	}
+	u.setLevel(own)
+	now := u.now()
+	if now.Sub(u.trimmed) >= trimEvery {
+		ttl, err := u.longestTTL(ctx)
+		if err != nil {
+			return err
+		}
+		if err := u.storage.TrimChanges(ctx, now.Add(-ttl)); err != nil {
+			return err
+		}
+		u.trimmed = now
+	}
+	if !u.collectionDue(own, now) {
+		return nil
+	}
+	c, err := u.storage.Collect(ctx)
+	if err == nil && c != (storage.Collected{}) {
+		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
+	}
+	return err
+}
+
+// collectionDue reports whether a collection's time came since it was last
+// asked.
+func (u *upkeep) collectionDue(own *gateway.ConnectedRegistry, now time.Time) bool {
+	since := u.collected
+	u.collected = now
+	when := rootCollection
+	if own != nil {
+		if !own.GCEnabled {
+			return false
+		}
+		when = own.GCSchedule
+	}
+	cron, err := schedule.ParseCron(when)
+	if err != nil {
+		u.log.Error("garbage collection's schedule cannot be read", "err", err)
+		return false
+	}
+	next := cron.Next(since)
+	return !next.IsZero() && !next.After(now)
+}
+
+// longestTTL returns how long the feed is to be kept for those below.
+func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
+	all, err := u.control.ConnectedRegistries(ctx, control.Caller{}, "", false)
+	if err != nil {
+		return 0, err
+	}
+	longest, err := schedule.ParseMessageTTL(schedule.DefaultMessageTTL)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range all {
+		if ttl, err := schedule.ParseMessageTTL(r.Parent.SyncProperties.MessageTTL); err == nil {
+			longest = max(longest, ttl)
+		}
+	}
+	return longest, nil
+}
+
+// levelNone is above every level that is used.
+const levelNone = slog.LevelError + 100
+
+func (u *upkeep) setLevel(own *gateway.ConnectedRegistry) {
+	if u.level == nil || own == nil {
+		return
+	}
+	switch own.LogLevel {
+	case "Debug":
+		u.level.Set(slog.LevelDebug)
+	case "Warning":
+		u.level.Set(slog.LevelWarn)
+	case "Error":
+		u.level.Set(slog.LevelError)
+	case "None":
+		u.level.Set(levelNone)
+	default:
+		u.level.Set(slog.LevelInfo)
+	}
+}
