@@ -29,7 +29,7 @@ const (
 // soon as it is known.
 func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 	var q PlanRequest
-	c, err := s.read(w, r, &q, func() string { return q.Name })
+	c, err := s.read(w, r, &q)
 	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
 	}

@@ -26,9 +26,9 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
-	for {
+	for fresh := true; ; fresh = false {
 		changed := s.storage.Changed()
-		a, err := s.pollOnce(ctx, c, q)
+		a, err := s.pollOnce(ctx, c, q, fresh)
 		if err != nil || wait == 0 || a.TakeSnapshot || a.More || len(a.Changes) > 0 || a.Desired != nil {
 			return a, err
 		}
@@ -41,25 +41,34 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 		case <-ctx.Done():
 			return a, nil
 		}
+		if c, err = s.again(c); err != nil {
+			return nil, err
+		}
 	}
 }
 
-func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest) (*PollResponse, error) {
-	a := &PollResponse{Capability: min(Capability, max(1, q.Capability)), Cursor: q.Cursor}
-	d, err := s.control.Desired(ctx, c.name)
-	if err != nil {
-		return nil, err
-	}
-	if d.Version != q.DesiredVersion {
-		a.Desired = d
-	}
+// pollOnce answers a poll without waiting. The desired state is looked at
+// when fresh, and later only where the feed says that there may be another.
+func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bool) (*PollResponse, error) {
+	a := &PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Cursor: q.Cursor}
 	changes, head, err := s.storage.Changes(ctx, q.Cursor, maxChanges)
-	if errors.Is(err, storage.ErrExpired) || err == nil && q.Cursor == 0 && head > 0 {
-		a.TakeSnapshot = true
-		return a, nil
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, storage.ErrExpired), err == nil && q.Cursor == 0 && head > 0:
+		a.TakeSnapshot, fresh = true, true
+	case err != nil:
 		return nil, err
+	}
+	if fresh || slices.ContainsFunc(changes, func(ch storage.Change) bool { return ch.Kind == storage.ControlChanged }) {
+		d, err := s.control.Desired(ctx, c.name)
+		if err != nil {
+			return nil, err
+		}
+		if d.Version != q.DesiredVersion {
+			a.Desired = d
+		}
+	}
+	if a.TakeSnapshot {
+		return a, nil
 	}
 	if n := len(changes); n > 0 {
 		a.Cursor = changes[n-1].Seq
@@ -68,6 +77,9 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest) (*PollRe
 	a.Changes, err = s.visible(ctx, c, changes)
 	return a, err
 }
+
+// agreed is the version of the protocol that both sides speak.
+func agreed(theirs int) int { return min(Capability, max(1, theirs)) }
 
 // visible returns what the caller may see and needs to know: of a tag its
 // last change, of a manifest only whether it came or went by itself, without

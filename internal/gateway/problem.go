@@ -27,7 +27,6 @@ func problemOf(err error) problemError {
 	switch {
 	case errors.Is(err, ErrAlreadyActivated):
 		p = problem(http.StatusConflict, "ALREADY_ACTIVATED", "another instance is activated as this connected registry; only one is supported at any time")
-		p.Hint = "if that instance is gone, free its place: ferry connected-registry deactivate --registry <root> --name <name> --yes"
 	case errors.Is(err, ErrNotActivated):
 		p = problem(http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated")
 	case errors.Is(err, ErrUnknown):

@@ -19,7 +19,10 @@ type ServerOptions struct {
 	ControlPlane ControlPlane
 	// Authenticate returns whose credentials a request has.
 	Authenticate func(*http.Request) (*auth.Principal, error)
-	Log          *slog.Logger // nil discards
+	// Feed tells Storage's change feed from that of any other registry, its
+	// predecessor at this address for instance: the instance's id will do.
+	Feed string
+	Log  *slog.Logger // nil discards
 }
 
 // A server answers connected registries.
@@ -27,13 +30,14 @@ type server struct {
 	storage      *storage.Storage
 	control      ControlPlane
 	authenticate func(*http.Request) (*auth.Principal, error)
+	feed         string
 	log          *slog.Logger
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, log: o.Log}
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, log: o.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -50,8 +54,28 @@ func NewServer(o ServerOptions) http.Handler {
 
 // A caller is a connected registry that proved to be one.
 type caller struct {
-	name string
-	who  *auth.Principal
+	name    string
+	who     *auth.Principal
+	request *http.Request
+}
+
+// admit returns who sent r as the connected registry name, if that is who
+// sent it.
+func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
+	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
+		return caller{}, problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
+	}
+	return caller{name, who, r}, nil
+}
+
+// again returns the caller as it is now: a request that was held may have
+// outlived its sender's rights.
+func (s *server) again(c caller) (caller, error) {
+	who, err := s.authenticate(c.request)
+	if err != nil {
+		return caller{}, err
+	}
+	return admit(c.request, who, c.name)
 }
 
 // mayRead reports whether the caller may see a repository's content.
@@ -68,10 +92,13 @@ func (r SnapshotRequest) registry() string { return r.Name }
 func (r PlanRequest) registry() string     { return r.Name }
 
 // handle makes an http.Handler of a method that turns a request into an answer.
-func handle[Q named, A any](s *server, answer func(context.Context, caller, Q) (A, error)) http.Handler {
+func handle[Q any, A any, P interface {
+	*Q
+	named
+}](s *server, answer func(context.Context, caller, Q) (A, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
-		c, err := s.read(w, r, &q, func() string { return q.registry() })
+		c, err := s.read(w, r, P(&q))
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -86,7 +113,7 @@ func handle[Q named, A any](s *server, answer func(context.Context, caller, Q) (
 }
 
 // read authenticates the sender first, so that a stranger's body costs nothing.
-func (s *server) read(w http.ResponseWriter, r *http.Request, q any, name func() string) (caller, error) {
+func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, error) {
 	who, err := s.authenticate(r)
 	if err != nil {
 		return caller{}, err
@@ -98,10 +125,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q any, name func()
 		}
 		return caller{}, problem(http.StatusBadRequest, "INVALID", "the request is not valid: "+err.Error())
 	}
-	if !who.Permissions.AllowsGateway(name(), auth.MessageRead) {
-		return caller{}, problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
-	}
-	return caller{name(), who}, nil
+	return admit(r, who, q.registry())
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
@@ -140,7 +164,11 @@ func (s *server) activate(ctx context.Context, c caller, q ActivateRequest) (*Ac
 	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
 		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
 	}
-	if err := s.control.Activate(ctx, c.name, q.InstanceID, q.Version); err != nil {
+	err := s.control.Activate(ctx, c.name, q.InstanceID, q.Version)
+	if errors.Is(err, ErrAlreadyActivated) {
+		return nil, s.occupied(ctx, c)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.log.Info("connected registry is activated", "registry", c.name, "instance", q.InstanceID)
@@ -148,7 +176,18 @@ func (s *server) activate(ctx context.Context, c caller, q ActivateRequest) (*Ac
 	if err != nil {
 		return nil, err
 	}
-	return &ActivateResponse{Capability: min(Capability, max(1, q.Capability)), Desired: d}, nil
+	return &ActivateResponse{Capability: agreed(q.Capability), Desired: d}, nil
+}
+
+// occupied says how the place of another instance is freed: at the root.
+func (s *server) occupied(ctx context.Context, c caller) error {
+	root := "ROOT"
+	if d, err := s.control.Desired(ctx, c.name); err == nil && d.Self.Parent == "" {
+		root = c.request.Host
+	}
+	p := problemOf(ErrAlreadyActivated)
+	p.Hint = "if that instance is gone, free its place: ferry connected-registry deactivate -n " + c.name + " -r " + root
+	return p
 }
 
 // maxWait is how long a poll is held at most.

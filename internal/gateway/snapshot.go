@@ -34,7 +34,7 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	if err != nil {
 		return nil, err
 	}
-	page := &SnapshotPage{Cursor: head, Items: []SnapshotItem{}}
+	page := &SnapshotPage{Cursor: head, Feed: s.feed, Items: []SnapshotItem{}}
 	for {
 		if at.kind == placeDone {
 			next, err := s.nextRepository(ctx, c, at.repository)

@@ -50,6 +50,7 @@ type PollRequest struct {
 // PollResponse is what changed since the cursor.
 type PollResponse struct {
 	Capability   int      `json:"capability"`
+	Feed         string   `json:"feed"`                   // which feed Cursor counts in: with another one than the child knows, its cursor is of no use
 	Cursor       int64    `json:"cursor"`                 // the child's next one
 	More         bool     `json:"more,omitempty"`         // poll again at once
 	TakeSnapshot bool     `json:"takeSnapshot,omitempty"` // the cursor is of no use; Changes is empty
@@ -76,6 +77,7 @@ type SnapshotPage struct {
 	// Cursor is the feed's head from before this page was read. The child
 	// keeps the first page's: what changed meanwhile then comes again.
 	Cursor int64          `json:"cursor"`
+	Feed   string         `json:"feed"` // as in PollResponse
 	Items  []SnapshotItem `json:"items"`
 	Next   string         `json:"next,omitempty"` // "" on the last page
 }

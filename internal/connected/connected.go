@@ -1,0 +1,116 @@
+// Package connected is the life of a connected registry: it activates itself
+// at its parent, follows what the parent decides for it, keeps its content in
+// step while its sync window is open, and reports how it is doing.
+//
+// It only ever dials out, and only while a window is open, but for its
+// activation. Nothing that it does, and nothing that the link does to it,
+// keeps a client of the registry waiting.
+package connected
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/replication"
+)
+
+// A Parent is the other end of the gateway; [gateway.Client] is one.
+type Parent interface {
+	replication.Source
+	// Activate binds the instance to the connected registry.
+	Activate(ctx context.Context, q gateway.ActivateRequest) (*gateway.ActivateResponse, error)
+	// Poll asks for what changed.
+	Poll(ctx context.Context, q gateway.PollRequest) (*gateway.PollResponse, error)
+	// Snapshot asks for a page of everything; after is the last page's Next.
+	Snapshot(ctx context.Context, after string) (*gateway.SnapshotPage, error)
+}
+
+var _ Parent = (*gateway.Client)(nil)
+
+// A Control is the connected registry's own control plane.
+type Control interface {
+	// InstanceID tells this instance from every other, for good.
+	InstanceID() string
+	// Apply makes the parent's decisions this instance's own. To apply the
+	// same twice changes nothing.
+	Apply(ctx context.Context, d *gateway.Desired) error
+	// Descendants returns what was last heard of those below this instance.
+	Descendants(ctx context.Context) ([]gateway.Status, error)
+}
+
+// Options are what an Agent is made of. Name, Parent, DB, Engine and Control
+// are required.
+type Options struct {
+	Name        string // of the connected registry, as the connection string has it
+	Parent      Parent
+	DB          *metadb.DB
+	Engine      *replication.Engine
+	Control     Control
+	Version     string           // of the program, for the parent
+	LoginServer string           // the address that clients use, for the parent; "" is unknown
+	TLS         bool             // whether that address speaks TLS
+	Log         *slog.Logger     // nil discards
+	Now         func() time.Time // nil is time.Now
+}
+
+// An Agent lives a connected registry's life. [Agent.Run] is called once;
+// the other methods are safe for concurrent use.
+type Agent struct {
+	name        string
+	parent      Parent
+	db          *metadb.DB
+	engine      *replication.Engine
+	control     Control
+	version     string
+	loginServer string
+	tls         bool
+	log         *slog.Logger
+	now         func() time.Time
+
+	link link // of the goroutine that runs Run
+
+	mu      sync.Mutex
+	memory  memory
+	running bool // a sync is
+	details []gateway.StatusDetail
+}
+
+// New returns the agent, with what it remembers of earlier runs.
+func New(ctx context.Context, o Options) (*Agent, error) {
+	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.Control == nil {
+		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine and a control plane")
+	}
+	a := &Agent{
+		name: o.Name, parent: o.Parent, db: o.DB, engine: o.Engine, control: o.Control,
+		version: o.Version, loginServer: o.LoginServer, tls: o.TLS, log: o.Log, now: o.Now,
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	a.link = link{log: a.log, now: a.now}
+	return a, a.recall(ctx)
+}
+
+// Run lives until ctx ends, and then returns nil. Neither the link nor the
+// parent can end it: whatever they do, it tries again, at a pace that does
+// neither harm.
+func (a *Agent) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if !a.recalled().Activated {
+			a.activate(ctx)
+			continue
+		}
+		if a.awaitWindow(ctx) {
+			a.follow(ctx)
+		}
+	}
+	return nil
+}

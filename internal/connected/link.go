@@ -1,0 +1,128 @@
+package connected
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"ferry/internal/gateway"
+)
+
+// How long to pause between tries: of a link that is down, to which nobody
+// listens, so that it is used soon after it comes back; and of a parent that
+// refuses, until a person does something about it.
+const (
+	linkPause        = time.Second
+	linkMaxPause     = time.Minute
+	refusedPause     = 15 * time.Second
+	refusedMaxPause  = 5 * time.Minute
+	maxAskedForPause = time.Hour
+)
+
+// A link is what is known of the way to the parent. It says what it finds
+// out when it finds it out, and not with every try.
+type link struct {
+	log  *slog.Logger
+	now  func() time.Time
+	down time.Time // since when; zero is up
+	said string    // the refusal, or the failure here, that was logged last
+	wait *backoff.ExponentialBackOff
+	slow bool // wait is for something that a person must see to
+}
+
+// A localError is this instance's own failure, of its disk for instance.
+type localError struct{ error }
+
+// Unwrap returns the failure.
+func (e localError) Unwrap() error { return e.error }
+
+// local marks err, unless it is nil, as this instance's own.
+func local(err error) error {
+	if err == nil {
+		return nil
+	}
+	return localError{err}
+}
+
+// refused reports whether the parent was reached and does not want this
+// instance as it is.
+func refused(err error) bool {
+	for _, e := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// good notes an answer.
+func (l *link) good() {
+	if !l.down.IsZero() {
+		l.log.Info("parent answers again", "after", l.now().Sub(l.down).Round(time.Second))
+	} else if l.said != "" {
+		l.log.Info("parent and registry agree again")
+	}
+	l.down, l.said, l.wait = time.Time{}, "", nil
+}
+
+// bad notes a failure and returns how long to wait before the next try.
+func (l *link) bad(err error) time.Duration {
+	own := errors.As(err, &localError{})
+	slow := own || refused(err)
+	switch {
+	case slow && l.said == err.Error():
+	case own:
+		l.said = err.Error()
+		l.log.Error("sync failed here, and is tried again", "err", err)
+	case slow:
+		l.said = err.Error()
+		attrs := []any{"err", err}
+		if answer := (*gateway.AnswerError)(nil); errors.As(err, &answer) && answer.Hint != "" {
+			attrs = append(attrs, "hint", answer.Hint)
+		}
+		l.log.Error("parent refuses this registry, which goes on serving what it has", attrs...)
+	case l.down.IsZero():
+		l.down = l.now()
+		text := "link is down"
+		if errors.As(err, new(*gateway.AnswerError)) {
+			text = "parent is not well"
+		}
+		l.log.Warn(text, "err", err)
+	}
+	if l.wait == nil || l.slow != slow {
+		l.wait, l.slow = pauses(linkPause, linkMaxPause), slow
+		if slow {
+			l.wait = pauses(refusedPause, refusedMaxPause)
+		}
+	}
+	pause := l.wait.NextBackOff()
+	var asked interface{ RetryAfter() time.Duration }
+	if errors.As(err, &asked) {
+		pause = max(pause, min(asked.RetryAfter(), maxAskedForPause))
+	}
+	return pause
+}
+
+// pauses grow from first to most, and vary, so that a fleet that lost its
+// parent does not come back as one.
+func pauses(first, most time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, most, 1.7, 0.3
+	b.Reset()
+	return b
+}
+
+// sleep waits for d, or until ctx ends; it reports whether it slept enough.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

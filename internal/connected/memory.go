@@ -1,0 +1,82 @@
+package connected
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+)
+
+// memorySetting is the name under which the agent's memory is kept.
+const memorySetting = "connected-registry"
+
+// A memory is what an agent must know after a restart with the link down.
+type memory struct {
+	Activated      bool                      `json:"activated"`
+	ActivatedAt    time.Time                 `json:"activatedAt,omitzero"`
+	DesiredVersion string                    `json:"desiredVersion,omitempty"`
+	Self           gateway.ConnectedRegistry `json:"self"`
+
+	// Feed and Permissions are what the engine's cursor belongs to: the feed
+	// that it counts in, and what of it was visible. With others it is of no
+	// use, and a snapshot is needed, as while it is not Following any.
+	Following   bool     `json:"following"`
+	Feed        string   `json:"feed,omitempty"`
+	Permissions []string `json:"permissions,omitempty"`
+
+	SyncStart   time.Time `json:"syncStart,omitzero"`
+	SyncEnd     time.Time `json:"syncEnd,omitzero"`
+	SyncSuccess time.Time `json:"syncSuccess,omitzero"`
+	SyncTrigger string    `json:"syncTrigger,omitempty"`
+	SyncState   string    `json:"syncState,omitempty"`
+}
+
+// sees reports whether the cursor was made with these permissions.
+func (m memory) sees(permissions []string) bool {
+	had, has := slices.Sorted(slices.Values(m.Permissions)), slices.Sorted(slices.Values(permissions))
+	return slices.Equal(had, has)
+}
+
+// recall reads the memory.
+func (a *Agent) recall(ctx context.Context) error {
+	err := a.db.View(ctx, func(tx *metadb.Tx) error {
+		text, err := tx.Setting(memorySetting)
+		if err != nil || text == "" {
+			return err
+		}
+		return json.Unmarshal([]byte(text), &a.memory)
+	})
+	if err != nil {
+		return fmt.Errorf("start agent: read its memory: %w", err)
+	}
+	return nil
+}
+
+// recalled returns the memory as it is now.
+func (a *Agent) recalled() memory {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.memory
+}
+
+// remember changes the memory, and writes it down. Where the disk does not
+// take it, the agent goes on: what it forgets with a restart, it learns again.
+func (a *Agent) remember(ctx context.Context, change func(*memory)) {
+	a.mu.Lock()
+	change(&a.memory)
+	m := a.memory
+	a.mu.Unlock()
+	text, err := json.Marshal(m)
+	if err == nil {
+		err = a.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
+			return tx.SetSetting(memorySetting, string(text))
+		})
+	}
+	if err != nil {
+		a.log.Warn("agent's memory is not written", "err", err)
+	}
+}

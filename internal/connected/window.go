@@ -1,0 +1,98 @@
+package connected
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ferry/internal/schedule"
+)
+
+// glance is how often the clock is looked at while a window is awaited, or
+// open: a clock that was set meanwhile, as a machine's without a battery is
+// once it finds the time, then counts soon.
+const glance = time.Minute
+
+// errWindowClosed is the cause with which a sync ends whose time is over.
+var errWindowClosed = errors.New("the sync window closed")
+
+// A clockwork says when syncs may run: with the schedule's ticks, and once at
+// first, from the activation on, so that a new site does not wait for them.
+type clockwork struct {
+	window    schedule.Window
+	activated time.Time
+}
+
+// clockwork returns what the parent decided last. A schedule that this
+// program cannot read, which a newer parent may know, counts as continuous:
+// content that comes too early does less harm than content that never comes.
+func (a *Agent) clockwork() clockwork {
+	m := a.recalled()
+	w, err := schedule.Parse(m.Self.Schedule, m.Self.SyncWindow)
+	if err != nil {
+		w, _ = schedule.Parse(schedule.Continuous, "")
+	}
+	return clockwork{w, m.ActivatedAt}
+}
+
+// open reports whether a window is open at t.
+func (c clockwork) open(t time.Time) bool {
+	open, _ := c.window.Open(t)
+	first := !t.Before(c.activated) && t.Before(c.activated.Add(c.window.Length))
+	return open || first
+}
+
+// next returns when a window opens after t; zero is never.
+func (c clockwork) next(t time.Time) time.Time { return c.window.Next(t) }
+
+// awaitWindow returns true once a window is open, and false when ctx ends.
+func (a *Agent) awaitWindow(ctx context.Context) bool {
+	said := false
+	for {
+		c, now := a.clockwork(), a.now()
+		if c.open(now) {
+			return ctx.Err() == nil
+		}
+		next := c.next(now)
+		if !said {
+			said = true
+			a.log.Info("sync window is closed", "next", next)
+		}
+		pause := glance
+		if until := next.Sub(now); !next.IsZero() && until < pause {
+			pause = until
+		}
+		if !sleep(ctx, pause) {
+			return false
+		}
+	}
+}
+
+// closeWindow cancels with [errWindowClosed] when the window closes. It
+// returns then, or when ctx ends.
+func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		c, now := a.clockwork(), a.now()
+		if !c.open(now) {
+			cancel(errWindowClosed)
+			return
+		}
+		if !sleep(ctx, c.left(now)) {
+			return
+		}
+	}
+}
+
+// left is how long to sleep, with a window open at t, until it can be closed.
+func (c clockwork) left(t time.Time) time.Duration {
+	left := glance
+	open, until := c.window.Open(t)
+	switch first := c.activated.Add(c.window.Length); {
+	case c.window.Continuous():
+	case open:
+		left = min(left, until.Sub(t))
+	default:
+		left = min(left, first.Sub(t))
+	}
+	return max(left, time.Millisecond)
+}
