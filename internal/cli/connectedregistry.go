@@ -20,7 +20,7 @@ func connectedRegistryColumns() []column {
 		{title: "CONNECTION STATE", path: "connectionState"},
 		{title: "PARENT", path: "parent.id", show: lastSegment},
 		{title: "LOGIN SERVER", path: "loginServer.host"},
-		{title: "LAST SYNC (UTC)", path: "parent.syncProperties.lastSyncTime"},
+		{title: "LAST SYNC (UTC)", path: "parent.syncProperties.lastSyncTime", show: seconds},
 	}
 }
 

@@ -91,8 +91,8 @@ func newRepositoryShowTagsCommand(env *Env) *cobra.Command {
 			return env.print(tags, []column{
 				{title: "NAME", path: "name"},
 				{title: "DIGEST", path: "digest"},
-				{title: "CREATED", path: "createdTime"},
-				{title: "LAST UPDATE", path: "lastUpdateTime"},
+				{title: "CREATED", path: "createdTime", show: seconds},
+				{title: "LAST UPDATE", path: "lastUpdateTime", show: seconds},
 			})
 		})
 	t = repositoryFlags(env, cmd)

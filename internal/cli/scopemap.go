@@ -11,7 +11,7 @@ func scopeMapColumns() []column {
 	return []column{
 		{title: "NAME", path: "name"},
 		{title: "TYPE", path: "type"},
-		{title: "CREATION DATE", path: "creationDate"},
+		{title: "CREATION DATE", path: "creationDate", show: seconds},
 		{title: "DESCRIPTION", path: "description"},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -159,5 +160,14 @@ func orNever(v any) string {
 	if v == nil {
 		return "Never"
 	}
-	return cell(v)
+	return seconds(v)
+}
+
+// seconds is a column's value for a time, without its fractions.
+func seconds(v any) string {
+	t, err := time.Parse(time.RFC3339, cell(v))
+	if err != nil {
+		return cell(v)
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
 }

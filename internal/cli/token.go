@@ -15,7 +15,7 @@ func tokenColumns() []column {
 		{title: "PASSWORD2 EXPIRY", path: "", show: expiryOf("password2")},
 		{title: "STATUS", path: "status"},
 		{title: "PROVISIONING STATE", path: "provisioningState"},
-		{title: "CREATION DATE", path: "creationDate"},
+		{title: "CREATION DATE", path: "creationDate", show: seconds},
 	}
 }
 

@@ -51,9 +51,9 @@ func advise(cfg config.Config, err error) error {
 		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s", cfg.DataDir)
 	case errors.Is(err, syscall.ENOSPC):
 		hint = fmt.Sprintf("the disk of %s is full; make room, or give another --data-dir", cfg.DataDir)
-	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST):
-		hint = "--data-dir wants a directory"
-	case strings.HasPrefix(cfg.Database, "postgres"):
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, fs.ErrNotExist):
+		hint = "--data-dir wants a directory, or the path of one that can be made"
+	case strings.HasPrefix(cfg.Database, "postgres") && strings.HasPrefix(err.Error(), "open database"):
 		hint = "check --database, and that PostgreSQL runs and lets this user in"
 	}
 	return withHint(err, hint)
@@ -70,4 +70,14 @@ func anotherPort(addr string) string {
 		return net.JoinHostPort(host, "0")
 	}
 	return net.JoinHostPort(host, fmt.Sprint(n+1))
+}
+
+// firstCause makes one line of an error that lists what was tried, one
+// attempt a line.
+func firstCause(err error) error {
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) == 1 {
+		return err
+	}
+	return fmt.Errorf("%s %s", lines[0], strings.TrimSpace(lines[1]))
 }

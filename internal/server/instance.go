@@ -77,7 +77,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 		database = "sqlite:" + filepath.Join(cfg.DataDir, databaseFile)
 	}
 	if in.db, err = metadb.Open(ctx, database); err != nil {
-		return in, err
+		return in, firstCause(err)
 	}
 	blobs, err := fs.New(cfg.DataDir)
 	if err != nil {
