@@ -1,0 +1,73 @@
+package control_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		i := newInstance(t, db, "") // which has one already
+		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteOperator("admin") }); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		password, err := i.EnsureAdmin(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, control.PasswordFile)
+		text, err := os.ReadFile(path)
+		if err != nil || strings.TrimSpace(string(text)) != password {
+			t.Errorf("%q, %v", text, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		if again, err := i.EnsureAdmin(t.Context(), dir); again != "" || err != nil {
+			t.Errorf("the second start made %q, %v", again, err)
+		}
+		if files, _ := os.ReadDir(dir); len(files) != 1 {
+			t.Errorf("%v", files)
+		}
+		p, err := i.Directory().Authenticate(t.Context(), "admin", password)
+		if err != nil || p.Kind != auth.KindOperator || !p.Admin || !p.Permissions.AllowsRepository("any", auth.ContentDelete) || p.Permissions.AllowsGateway("Ship01", auth.MessageRead) {
+			t.Errorf("%+v, %v", p, err)
+		}
+		if i.mayLogIn(t, "admin", password+"x") || i.mayLogIn(t, "admin", "") || i.mayLogIn(t, "", "") {
+			t.Error("a wrong password works")
+		}
+	})
+}
+
+func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
+	db := dbtest.SQLite(t)
+	i := newInstance(t, db, "")
+	if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteOperator("admin") }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.EnsureAdmin(t.Context(), filepath.Join(t.TempDir(), "nosuch")); err == nil {
+		t.Fatal("no error")
+	}
+	if password, err := i.EnsureAdmin(t.Context(), t.TempDir()); password == "" || err != nil {
+		t.Errorf("the next start: %q, %v", password, err)
+	}
+}
+
+func TestADataDirectoryKeepsItsRole(t *testing.T) {
+	db := dbtest.SQLite(t)
+	i := newInstance(t, db, "Ship01")
+	for self, want := range map[string]string{"": "root", "Other1": "Other1", "SHIP01": ""} {
+		_, err := control.New(t.Context(), control.Options{DB: db, Feed: i.storage, Self: self})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", self, err)
+		}
+	}
+}
