@@ -31,8 +31,24 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	return &Client{connection: c, http: &http.Client{Transport: transport}}
+	return &Client{connection: c, http: &http.Client{Transport: transport, CheckRedirect: onlyBlobs}}
 }
+
+// onlyBlobs follows redirects of blobs, to where their bytes are. A request
+// of the gateway is answered where it was sent, or not at all: http would
+// make a GET of it, or carry its password on.
+func onlyBlobs(r *http.Request, via []*http.Request) error {
+	if via[0].Method != http.MethodGet {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= 5 {
+		return errors.New("too many redirects")
+	}
+	return nil
+}
+
+// stall is how long the parent may send nothing before it is given up.
+const stall = time.Minute
 
 // NewTransport returns a transport for a bad link: several connections of
 // their own, since one HTTP/2 connection is one TCP flow, that are kept open
@@ -46,12 +62,11 @@ func NewTransport() *http.Transport {
 			Timeout:         30 * time.Second,
 			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4},
 		}).DialContext,
-		TLSHandshakeTimeout:   30 * time.Second,
-		ResponseHeaderTimeout: 2 * maxWait, // a poll is held for maxWait
-		IdleConnTimeout:       10 * time.Minute,
-		MaxIdleConnsPerHost:   32,
-		Protocols:             protocols,
-		DisableCompression:    true, // the gateway has its own, and blobs do not shrink
+		TLSHandshakeTimeout: 30 * time.Second,
+		IdleConnTimeout:     10 * time.Minute,
+		MaxIdleConnsPerHost: 32,
+		Protocols:           protocols,
+		DisableCompression:  true, // the gateway has its own, and blobs do not shrink
 	}
 }
 
@@ -59,26 +74,26 @@ func NewTransport() *http.Transport {
 func (c *Client) Activate(ctx context.Context, q ActivateRequest) (*ActivateResponse, error) {
 	q.Name, q.Capability = c.connection.Name, Capability
 	a := &ActivateResponse{}
-	return a, c.call(ctx, PathActivate, q, a)
+	return a, c.call(ctx, PathActivate, q, a, stall)
 }
 
 // Poll asks for what changed.
 func (c *Client) Poll(ctx context.Context, q PollRequest) (*PollResponse, error) {
 	q.Name, q.Capability = c.connection.Name, Capability
 	a := &PollResponse{}
-	return a, c.call(ctx, PathPoll, q, a)
+	return a, c.call(ctx, PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
 }
 
 // Snapshot asks for a page of everything; after is the last page's Next.
 func (c *Client) Snapshot(ctx context.Context, after string) (*SnapshotPage, error) {
 	a := &SnapshotPage{}
-	return a, c.call(ctx, PathSnapshot, SnapshotRequest{Name: c.connection.Name, After: after}, a)
+	return a, c.call(ctx, PathSnapshot, SnapshotRequest{Name: c.connection.Name, After: after}, a, stall)
 }
 
 // Plan streams what is needed for want to fn, and returns after the last
 // entry, or with the first error.
 func (c *Client) Plan(ctx context.Context, want, have []Want, fn func(PlanEntry) error) error {
-	resp, err := c.post(ctx, PathPlan, PlanRequest{Name: c.connection.Name, Want: want, Have: have})
+	resp, err := c.post(ctx, PathPlan, PlanRequest{Name: c.connection.Name, Want: want, Have: have}, stall)
 	if err != nil {
 		return err
 	}
@@ -88,6 +103,11 @@ func (c *Client) Plan(ctx context.Context, want, have []Want, fn func(PlanEntry)
 		return fmt.Errorf("plan: %w", err)
 	}
 	defer closer()
+	return readPlan(body, fn)
+}
+
+// readPlan calls fn for every entry of a plan that came whole.
+func readPlan(body io.Reader, fn func(PlanEntry) error) error {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxPlanEntry)
 	for entries := 0; lines.Scan(); entries++ {
@@ -145,25 +165,9 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, o
 	return nil, 0, fmt.Errorf("open blob %s: %w", d, blobError(resp))
 }
 
-// blobError is the registry's own error, with the pause that it asks for.
-func blobError(resp *http.Response) error {
-	var body struct {
-		Errors []struct {
-			Code    oci.Code `json:"code"`
-			Message string   `json:"message"`
-		} `json:"errors"`
-	}
-	e := &oci.Error{Code: "UNKNOWN", Message: resp.Status, Status: resp.StatusCode}
-	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&body)
-	if err == nil && len(body.Errors) > 0 {
-		e.Code, e.Message = body.Errors[0].Code, body.Errors[0].Message
-	}
-	return later(resp, e)
-}
-
-// call sends a request and reads its answer.
-func (c *Client) call(ctx context.Context, path string, q, a any) error {
-	resp, err := c.post(ctx, path, q)
+// call sends a request and reads its answer, which begins within patience.
+func (c *Client) call(ctx context.Context, path string, q, a any, patience time.Duration) error {
+	resp, err := c.post(ctx, path, q, patience)
 	if err != nil {
 		return err
 	}
@@ -175,14 +179,17 @@ func (c *Client) call(ctx context.Context, path string, q, a any) error {
 	return nil
 }
 
-// post sends a request, and returns an answer of 200 or an error.
-func (c *Client) post(ctx context.Context, path string, q any) (*http.Response, error) {
+// post sends a request, and returns an answer of 200 or an error. The answer
+// begins within patience, and then never pauses for longer than [stall].
+func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
 	body, encoding, err := encode(q)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
+	ctx, w := watch(ctx, patience)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.connection.URL()+path, bytes.NewReader(body))
 	if err != nil {
+		w.stop()
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
 	r.SetBasicAuth(c.connection.Token, c.connection.Password)
@@ -193,8 +200,10 @@ func (c *Client) post(ctx context.Context, path string, q any) (*http.Response, 
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", path, scrub(err))
+		w.stop()
+		return nil, fmt.Errorf("ask %s: %w", path, w.cause(scrub(err)))
 	}
+	resp.Body = w.over(resp.Body)
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}
@@ -211,51 +220,3 @@ func scrub(err error) error {
 	}
 	return err
 }
-
-// AnswerError is a parent's refusal, in its words. It is one of this
-// package's errors to [errors.Is].
-type AnswerError struct {
-	Problem
-	kind error
-}
-
-// Error returns the parent's words.
-func (e *AnswerError) Error() string { return e.Detail }
-
-// Unwrap returns the error of this package that the refusal stands for.
-func (e *AnswerError) Unwrap() error { return e.kind }
-
-func answerError(resp *http.Response) error {
-	e := &AnswerError{}
-	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&e.Problem)
-	if err != nil || e.Detail == "" {
-		e.Problem = Problem{Title: http.StatusText(resp.StatusCode), Detail: "the parent answered " + resp.Status}
-	}
-	e.Status = resp.StatusCode
-	e.kind = known[e.Code]
-	if e.kind == nil && resp.StatusCode == http.StatusUnauthorized {
-		e.kind = ErrUnauthorized
-	}
-	return later(resp, e)
-}
-
-// later adds the pause that an answer asks for, in Retry-After's seconds.
-func later(resp *http.Response, err error) error {
-	seconds, convErr := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if convErr != nil || seconds <= 0 {
-		return err
-	}
-	return &pausedError{err, time.Duration(min(seconds, 3600)) * time.Second}
-}
-
-// pausedError is an error of a parent that says when to come back.
-type pausedError struct {
-	error
-	pause time.Duration
-}
-
-// Unwrap returns the error itself.
-func (e *pausedError) Unwrap() error { return e.error }
-
-// RetryAfter returns how long the parent wants not to be asked.
-func (e *pausedError) RetryAfter() time.Duration { return e.pause }

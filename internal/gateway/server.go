@@ -151,6 +151,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status >= 500 {
 		s.log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
+	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
+		c.SetHeaders(w.Header())
+	}
 	body, _ := json.Marshal(p.Problem) // it holds strings and a number
 	w.Header().Set("Content-Type", typeProblem)
 	if p.Status == http.StatusUnauthorized {

@@ -34,6 +34,9 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	if err != nil {
 		return nil, err
 	}
+	if at.kind != placeDone && !c.mayRead(at.repository) {
+		at.kind = placeDone // its scope was narrowed between two pages, or it made the place up
+	}
 	page := &SnapshotPage{Cursor: head, Feed: s.feed, Items: []SnapshotItem{}}
 	for {
 		if at.kind == placeDone {

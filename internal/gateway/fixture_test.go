@@ -1,0 +1,214 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/auth"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+)
+
+// feedName is what the fixture calls its feed.
+const feedName = "feed-1"
+
+// A fixture is a parent with the connected registry ship1 below it, and that
+// one's client. ship1 may read what is in app/.
+type fixture struct {
+	*storage.Storage
+	db     *metadb.DB
+	plane  *plane
+	server *httptest.Server
+	client *gateway.Client
+}
+
+// run runs test with a fresh parent on each database.
+func run(t *testing.T, test func(t *testing.T, f *fixture)) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) { test(t, newFixture(t, db)) })
+}
+
+func newFixture(t testing.TB, db *metadb.DB) *fixture {
+	t.Helper()
+	blobs, err := fs.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{db: db, plane: &plane{actions: shipActions("app/*"), desired: gateway.Desired{Version: "1"}}}
+	if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs}); err != nil {
+		t.Fatal(err)
+	}
+	f.server = httptest.NewServer(gateway.NewServer(gateway.ServerOptions{
+		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
+	}))
+	t.Cleanup(f.server.Close)
+	f.client = f.as(t, "secret")
+	return f
+}
+
+// as returns ship1's client with a password.
+func (f *fixture) as(t testing.TB, password string) *gateway.Client {
+	t.Helper()
+	transport := gateway.NewTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	return gateway.NewClient(f.connection(password), transport)
+}
+
+func (f *fixture) connection(password string) gateway.ConnectionString {
+	return gateway.ConnectionString{
+		Name: "ship1", Token: "ship1", Password: password, Protocol: "http", Endpoint: strings.TrimPrefix(f.server.URL, "http://"),
+	}
+}
+
+func shipActions(repository string) []string {
+	return []string{
+		"repositories/" + repository + "/content/read", "repositories/" + repository + "/metadata/read",
+		"gateway/ship1/config/read", "gateway/ship1/config/write", "gateway/ship1/message/read", "gateway/ship1/message/write",
+	}
+}
+
+// A plane is a control plane that the test holds, with one connected registry.
+type plane struct {
+	mu      sync.Mutex
+	actions []string // of the sync token
+	desired gateway.Desired
+	holder  string
+	reports []*gateway.Report
+}
+
+func (p *plane) set(change func(*plane)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+}
+
+func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if name, password, _ := r.BasicAuth(); name != "ship1" || password != "secret" {
+		return nil, auth.ErrUnauthenticated
+	}
+	permissions, err := auth.ParsePermissions(p.actions)
+	return &auth.Principal{Kind: auth.KindToken, Name: "ship1", Permissions: permissions}, err
+}
+
+func (p *plane) Activate(_ context.Context, name, instance, _ string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case name != "ship1":
+		return gateway.ErrUnknown
+	case p.holder != "" && p.holder != instance:
+		return gateway.ErrAlreadyActivated
+	}
+	p.holder = instance
+	return nil
+}
+
+func (p *plane) Desired(_ context.Context, name string) (*gateway.Desired, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := p.desired
+	d.Self.Name = name
+	return &d, nil
+}
+
+func (p *plane) Report(_ context.Context, _, instance string, r *gateway.Report) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if instance != p.holder {
+		return gateway.ErrNotActivated
+	}
+	if r != nil {
+		p.reports = append(p.reports, r)
+	}
+	return nil
+}
+
+// activate makes the client ship1's instance.
+func (f *fixture) activate(t testing.TB) {
+	t.Helper()
+	if _, err := f.client.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// poll asks without waiting, as the instance that activate made.
+func (f *fixture) poll(t testing.TB, q gateway.PollRequest) *gateway.PollResponse {
+	t.Helper()
+	q.InstanceID, q.DesiredVersion = "instance", "1"
+	a, err := f.client.Poll(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// head is the feed's newest number.
+func (f *fixture) head(t testing.TB) int64 {
+	t.Helper()
+	head, err := f.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// blob stores content in a repository.
+func (f *fixture) blob(t testing.TB, repository string, content []byte) oci.Descriptor {
+	t.Helper()
+	d := digest.FromBytes(content)
+	if err := f.PutBlob(t.Context(), repository, d, content); err != nil {
+		t.Fatal(err)
+	}
+	return oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: int64(len(content))}
+}
+
+// push stores a manifest, under its tags if there are any.
+func (f *fixture) push(t testing.TB, repository, payload string, tags ...string) digest.Digest {
+	t.Helper()
+	m, err := f.PutManifest(t.Context(), storage.Put{Repository: repository, Payload: []byte(payload), Tags: tags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Digest
+}
+
+// image stores an image with one layer; its content follows from seed.
+func (f *fixture) image(t testing.TB, repository, seed string, tags ...string) digest.Digest {
+	t.Helper()
+	return f.push(t, repository, f.manifest(t, repository, seed, ""), tags...)
+}
+
+// referrer stores an image whose subject is d.
+func (f *fixture) referrer(t testing.TB, repository, seed string, d digest.Digest) digest.Digest {
+	t.Helper()
+	return f.push(t, repository, f.manifest(t, repository, seed, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d)))
+}
+
+func (f *fixture) manifest(t testing.TB, repository, seed, rest string) string {
+	t.Helper()
+	config, layer := f.blob(t, repository, []byte("config "+seed)), f.blob(t, repository, []byte("layer "+seed))
+	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%[2]q,"digest":%[3]q,"size":%[4]d},"layers":[{"mediaType":%[2]q,"digest":%[5]q,"size":%[6]d}]%[7]s}`,
+		oci.MediaTypeImageManifest, "application/octet-stream", config.Digest, config.Size, layer.Digest, layer.Size, rest)
+}
+
+// index stores an index of manifests.
+func (f *fixture) index(t testing.TB, repository string, manifests []digest.Digest, tags ...string) digest.Digest {
+	t.Helper()
+	var children []string
+	for _, d := range manifests {
+		children = append(children, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
+	}
+	return f.push(t, repository, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(children, ",")), tags...)
+}

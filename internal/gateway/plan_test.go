@@ -1,0 +1,129 @@
+package gateway_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb/dbtest"
+)
+
+// plan returns the entries for the wanted manifests of app/a.
+func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []gateway.PlanEntry {
+	t.Helper()
+	of := func(all []digest.Digest) (wants []gateway.Want) {
+		for _, d := range all {
+			wants = append(wants, gateway.Want{Repository: "app/a", Digest: d})
+		}
+		return wants
+	}
+	var entries []gateway.PlanEntry
+	err := f.client.Plan(t.Context(), of(want), of(have), func(e gateway.PlanEntry) error {
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// manifestsOf returns the manifests of a plan, in its order.
+func manifestsOf(entries []gateway.PlanEntry) (all []digest.Digest) {
+	for _, e := range entries {
+		if e.Manifest != nil {
+			all = append(all, e.Manifest.Digest)
+		}
+	}
+	return all
+}
+
+func TestPlanHasWhatIsBelowAManifestBeforeItAndItsReferrersAfter(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		amd64, arm64 := f.image(t, "app/a", "amd64"), f.image(t, "app/a", "arm64")
+		index := f.index(t, "app/a", []digest.Digest{amd64, arm64}, "v1")
+		sbom := f.referrer(t, "app/a", "sbom", amd64)
+		signature := f.referrer(t, "app/a", "signature", sbom)
+		entries := f.plan(t, []digest.Digest{index}, nil)
+		if diff := cmp.Diff([]digest.Digest{amd64, sbom, signature, arm64, index}, manifestsOf(entries)); diff != "" {
+			t.Error(diff)
+		}
+		seen := map[digest.Digest]bool{}
+		for _, e := range entries {
+			switch {
+			case e.Blob != nil:
+				seen[e.Blob.Digest] = true
+			case e.Manifest != nil:
+				if d := digest.FromBytes(e.Manifest.Payload); d != e.Manifest.Digest {
+					t.Errorf("payload of %s has digest %s", e.Manifest.Digest, d)
+				}
+				for _, d := range blobsOf(t, e.Manifest) {
+					if !seen[d] {
+						t.Errorf("manifest %s came before its blob %s", e.Manifest.Digest, d)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	old, young := f.image(t, "app/a", "same"), f.image(t, "app/a", "new")
+	index := f.index(t, "app/a", []digest.Digest{old, young}, "v1")
+	entries := f.plan(t, []digest.Digest{index, index, young}, []digest.Digest{old})
+	if diff := cmp.Diff([]digest.Digest{young, index}, manifestsOf(entries)); diff != "" {
+		t.Error(diff)
+	}
+	if len(entries) != 4 { // with two blobs
+		t.Errorf("%d entries, want 4", len(entries))
+	}
+}
+
+func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	small, large := f.blob(t, "app/a", bytes.Repeat([]byte("s"), gateway.InlineLimit)), f.blob(t, "app/a", bytes.Repeat([]byte("l"), gateway.InlineLimit+1))
+	empty := f.blob(t, "app/a", nil)
+	d := f.push(t, "app/a", fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[{"mediaType":"a/b","digest":%q,"size":1},{"mediaType":"a/b","digest":%q,"size":0}]}`,
+		small.Digest, large.Digest, empty.Digest))
+	for _, e := range f.plan(t, []digest.Digest{d}, nil) {
+		if e.Blob == nil {
+			continue
+		}
+		inline := e.Blob.Digest != large.Digest
+		if inline && int64(len(e.Blob.Data)) != e.Blob.Size || inline == (len(e.Blob.Ways) > 0) {
+			t.Errorf("blob of %d bytes: %d bytes inline, ways %v", e.Blob.Size, len(e.Blob.Data), e.Blob.Ways)
+		}
+	}
+}
+
+func TestPlanNamesWhatItCannotGive(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	secret := f.image(t, "secret/a", "1", "v1")
+	absent := digest.FromString("absent")
+	var missing []string
+	err := f.client.Plan(t.Context(), []gateway.Want{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
+		func(e gateway.PlanEntry) error {
+			if e.Missing == nil {
+				t.Errorf("entry %v, want only what is missing", e)
+				return nil
+			}
+			missing = append(missing, e.Missing.Repository)
+			return nil
+		})
+	if diff := cmp.Diff([]string{"secret/a", "app/a", "../.."}, missing); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+func TestPlanForTooMuchIsRefused(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	err := f.client.Plan(t.Context(), make([]gateway.Want, 1001), nil, func(gateway.PlanEntry) error { return nil })
+	if code := codeOf(err); code != "INVALID" {
+		t.Errorf("plan = %v, want INVALID", err)
+	}
+}

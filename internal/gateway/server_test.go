@@ -1,0 +1,179 @@
+package gateway_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+)
+
+// codeOf is the code of the parent's refusal; "" when err is none.
+func codeOf(err error) string {
+	var answer *gateway.AnswerError
+	if errors.As(err, &answer) {
+		return answer.Code
+	}
+	return ""
+}
+
+// blobsOf returns what a manifest needs.
+func blobsOf(t *testing.T, m *gateway.PlanManifest) (all []digest.Digest) {
+	t.Helper()
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range parsed.Blobs() {
+		all = append(all, b.Digest)
+	}
+	return all
+}
+
+func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	activate := func(c *gateway.Client) error {
+		_, err := c.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "another"})
+		return err
+	}
+	other := f.connection("secret")
+	other.Name = "ship2"
+	for name, test := range map[string]struct {
+		err  error
+		want error
+		code string
+	}{
+		"wrong password":        {activate(f.as(t, "wrong")), gateway.ErrUnauthorized, "UNAUTHORIZED"},
+		"another registry":      {activate(gateway.NewClient(other, nil)), gateway.ErrUnauthorized, "DENIED"},
+		"second instance":       {activate(f.client), gateway.ErrAlreadyActivated, "ALREADY_ACTIVATED"},
+		"no instance":           {func() error { _, err := f.client.Activate(t.Context(), gateway.ActivateRequest{}); return err }(), nil, "INVALID"},
+		"not an instance of it": {func() error { _, err := f.client.Poll(t.Context(), gateway.PollRequest{}); return err }(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
+	} {
+		if code := codeOf(test.err); code != test.code || test.want != nil && !errors.Is(test.err, test.want) {
+			t.Errorf("%s: %v (%s), want %s", name, test.err, code, test.code)
+		}
+	}
+}
+
+func TestSecondInstanceIsToldHowToFreeThePlace(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	_, err := f.client.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "another"})
+	var answer *gateway.AnswerError
+	want := "ferry connected-registry deactivate -n ship1 -r " + f.connection("").Endpoint
+	if !errors.As(err, &answer) || !strings.HasSuffix(answer.Hint, want) {
+		t.Errorf("activate = %v, want a hint with %q", err, want)
+	}
+}
+
+// post sends a raw request as ship1.
+func (f *fixture) post(t *testing.T, path, encoding string, body []byte) (*http.Response, gateway.Problem) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, f.server.URL+path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("ship1", "secret")
+	r.Header.Set("Content-Encoding", encoding)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var p gateway.Problem
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode >= 400 {
+		if err := json.Unmarshal(text, &p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("answer of %d is no problem: %s", resp.StatusCode, text)
+		}
+	}
+	return resp, p
+}
+
+func TestBadRequestsGetProblems(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	var bomb bytes.Buffer
+	z, err := zstd.NewWriter(&bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Write([]byte(`{"name":"`))
+	for range 64 {
+		z.Write(bytes.Repeat([]byte("a"), 1<<20))
+	}
+	z.Close()
+	for name, test := range map[string]struct {
+		path, encoding string
+		body           []byte
+		status         int
+	}{
+		"empty":              {gateway.PathPoll, "", nil, 400},
+		"no JSON":            {gateway.PathPoll, "", []byte("<xml>"), 400},
+		"of another type":    {gateway.PathPoll, "", []byte(`{"cursor":"x"}`), 400},
+		"too large":          {gateway.PathPlan, "", []byte(`{"name":"` + strings.Repeat("a", 5<<20) + `"}`), 413},
+		"a bomb":             {gateway.PathSnapshot, "zstd", bomb.Bytes(), 413},
+		"not zstd":           {gateway.PathSnapshot, "zstd", []byte("{}"), 400},
+		"unknown encoding":   {gateway.PathSnapshot, "br", []byte("{}"), 400},
+		"no name":            {gateway.PathSnapshot, "", []byte("{}"), 403},
+		"name of a path":     {gateway.PathSnapshot, "", []byte(`{"name":"../ship1"}`), 403},
+		"no path of ours":    {"/gateway/v1/nothing", "", []byte("{}"), 404},
+		"of another version": {"/gateway/v2/poll", "", []byte("{}"), 404},
+	} {
+		resp, p := f.post(t, test.path, test.encoding, test.body)
+		if resp.StatusCode != test.status || p.Status != test.status || p.Detail == "" || p.Code == "" {
+			t.Errorf("%s: %d %+v, want %d", name, resp.StatusCode, p, test.status)
+		}
+	}
+}
+
+func TestStrangersBodyIsNotRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	resp, err := http.Post(f.server.URL+gateway.PathPoll, "application/json", strings.NewReader("<xml>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" {
+		t.Errorf("status %d, challenge %q; want 401 and one", resp.StatusCode, resp.Header.Get("WWW-Authenticate"))
+	}
+}
+
+func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	for i := range 50 {
+		f.image(t, "app/a", "1", "tag-"+strings.Repeat("x", i))
+	}
+	for _, accept := range []string{"", "gzip", "gzip, zstd"} {
+		r, err := http.NewRequest(http.MethodPost, f.server.URL+gateway.PathSnapshot, strings.NewReader(`{"name":"ship1"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("ship1", "secret")
+		r.Header.Set("Accept-Encoding", accept)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		got, want := resp.Header.Get("Content-Encoding"), ""
+		if strings.Contains(accept, "zstd") {
+			want = "zstd"
+		}
+		if got != want {
+			t.Errorf("Accept-Encoding %q: Content-Encoding %q, want %q", accept, got, want)
+		}
+	}
+}
