@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// maxTagParameters is how many tags one push may set beside its reference.
+const maxTagParameters = 10
+
+// getManifest serves a manifest, byte for byte. This is the path of every
+// pull: it is answered from memory where it can be.
+func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
+	m, err := g.storage.Manifest(q.Context(), q.repository, q.reference)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	etag := `"` + string(m.Digest) + `"`
+	h["Docker-Content-Digest"] = []string{string(m.Digest)}
+	h["Etag"] = []string{etag}
+	if notModified(q.Header, etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h["Content-Type"] = []string{m.MediaType}
+	h["Content-Length"] = []string{strconv.Itoa(len(m.Payload))}
+	h["X-Content-Type-Options"] = noSniff
+	if q.Method != http.MethodHead {
+		w.Write(m.Payload) // a client that went away needs no answer
+	}
+	return nil
+}
+
+// noSniff is only read.
+var noSniff = []string{"nosniff"}
+
+// notModified reports whether the client has the content with the ETag (RFC
+// 9110, section 13.1.2).
+func notModified(h http.Header, etag string) bool {
+	for _, header := range h["If-None-Match"] {
+		for tag := range strings.SplitSeq(header, ",") {
+			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
+			if tag == etag || tag == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// putManifest stores a manifest under its reference and the tags of the query.
+func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
+	payload, err := io.ReadAll(http.MaxBytesReader(w, q.Body, oci.MaxManifestSize))
+	if err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
+		}
+		return oci.ErrManifestInvalid.With("the body ended early")
+	}
+	put := storage.Put{Repository: q.repository, MediaType: q.Header.Get("Content-Type"), Payload: payload}
+	tags := q.URL.Query()["tag"]
+	if len(tags) > maxTagParameters {
+		return oci.ErrTagInvalid.With("a push sets at most %d tags", maxTagParameters)
+	}
+	put.Tags = tags
+	if oci.IsDigest(q.reference) {
+		put.Digest = digest.Digest(q.reference)
+	} else {
+		put.Tags = append([]string{q.reference}, tags...)
+	}
+	m, err := g.storage.PutManifest(q.Context(), put)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", "/v2/"+q.repository+"/manifests/"+string(m.Digest))
+	h.Set("Docker-Content-Digest", string(m.Digest))
+	if m.Subject != "" {
+		h.Set("OCI-Subject", string(m.Subject))
+	}
+	for _, tag := range tags {
+		h.Add("OCI-Tag", tag)
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// deleteManifest removes a manifest by its digest, or only a tag.
+func (g *Registry) deleteManifest(w http.ResponseWriter, q *request) error {
+	var err error
+	if oci.IsDigest(q.reference) {
+		err = g.storage.DeleteManifest(q.Context(), q.repository, digest.Digest(q.reference), "")
+	} else {
+		err = g.storage.DeleteTag(q.Context(), q.repository, q.reference, "")
+	}
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}

@@ -1,0 +1,134 @@
+// Package registry is the HTTP API of the OCI distribution specification,
+// version 1.1, and the listings with attributes below /acr/v1/. A request is
+// parsed into one kind, its access is decided in one place, and every error
+// is written in the specification's form in one place.
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"ferry/internal/auth"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// An Authorizer decides whether a request may have every access in need. Its
+// errors are [auth.ChallengeError]s or the specification's.
+type Authorizer interface {
+	Authorize(r *http.Request, need ...auth.Access) (auth.Grant, error)
+}
+
+// Options are what a Registry is made of. Storage and Authorizer are required.
+type Options struct {
+	Storage    *storage.Storage
+	Authorizer Authorizer
+	// Writable reports whether clients may write; nil is always.
+	Writable func() bool
+	Log      *slog.Logger // nil discards
+}
+
+// A Registry answers /v2/ and /acr/v1/.
+type Registry struct {
+	storage    *storage.Storage
+	authorizer Authorizer
+	writable   func() bool
+	log        *slog.Logger
+}
+
+// New returns the handler.
+func New(o Options) *Registry {
+	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log}
+	if r.writable == nil {
+		r.writable = func() bool { return true }
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r
+}
+
+// errReadOnly is the reference's word for a write to a ReadOnly connected registry.
+var errReadOnly = oci.ErrDenied.With("This operation is not allowed on this registry.")
+
+// ServeHTTP implements http.Handler.
+func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
+	if err := g.serve(w, r); err != nil {
+		g.fail(w, r, err)
+	}
+}
+
+// apiVersion is what Docker's clients look for. It is only read.
+var apiVersion = []string{"registry/2.0"}
+
+func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
+	q, parseErr := parse(r)
+	if parseErr != nil {
+		// A stranger learns nothing, not even that the path is wrong.
+		if _, err := g.authorizer.Authorize(r); err != nil {
+			return err
+		}
+		return parseErr
+	}
+	rule := rules[q.kind]
+	var room [2]auth.Access
+	need := room[:0]
+	for _, action := range rule.need {
+		need = append(need, auth.Access{Repository: q.repository, Action: action})
+	}
+	if rule.write && !g.writable() {
+		// Who it is matters, what it may do does not: nobody may do this here.
+		if _, err := g.authorizer.Authorize(r); err != nil {
+			return err
+		}
+		return errReadOnly
+	}
+	grant, err := g.authorizer.Authorize(r, need...)
+	if err != nil {
+		return err
+	}
+	q.grant = grant
+	return rule.handle(g, w, q)
+}
+
+// fail writes err in the specification's form. It is the only place that does.
+func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var challenge *auth.ChallengeError
+	if errors.As(err, &challenge) {
+		challenge.SetHeaders(w.Header())
+	}
+	e := oci.AsError(err)
+	if e == nil {
+		if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+			return // nobody is there to read it
+		}
+		g.log.Error("registry request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		e = oci.ErrInternal
+	}
+	if e.Status == http.StatusInsufficientStorage {
+		g.log.Error("disk is full", "path", r.URL.Path, "err", err)
+	}
+	oci.WriteError(w, e)
+}
+
+func (g *Registry) ping(w http.ResponseWriter, _ *request) error {
+	return writeJSON(w, struct{}{})
+}
+
+func writeJSON(w http.ResponseWriter, v any) error { return writeJSONAs(w, "application/json", v) }
+
+func writeJSONAs(w http.ResponseWriter, mediaType string, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body) // a client that went away needs no answer
+	return nil
+}
