@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/storage"
+)
+
+// chores counts what an upkeep does.
+type chores struct {
+	own      *gateway.ConnectedRegistry
+	below    []control.ConnectedRegistry
+	failure  error
+	collects []time.Time
+	trims    []time.Duration // how long the feed was kept
+}
+
+func (c *chores) Collect(context.Context) (storage.Collected, error) {
+	c.collects = append(c.collects, time.Now())
+	return storage.Collected{Blobs: 1}, c.failure
+}
+
+func (c *chores) TrimChanges(_ context.Context, before time.Time) error {
+	c.trims = append(c.trims, time.Since(before))
+	return nil
+}
+
+func (c *chores) Own(context.Context) (*gateway.ConnectedRegistry, error) { return c.own, nil }
+
+func (c *chores) ConnectedRegistries(context.Context, control.Caller, string, bool) ([]control.ConnectedRegistry, error) {
+	return c.below, nil
+}
+
+// after runs an upkeep over c for d of a clock that begins at midnight, UTC.
+func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
+	t.Helper()
+	u := &upkeep{storage: c, control: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := u.run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARootCollectsGarbageEveryHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{failure: errors.New("for once")}
+		after(t, 5*time.Hour+time.Minute, c, nil)
+		if len(c.collects) != 5 {
+			t.Errorf("collected at %v", c.collects)
+		}
+	})
+}
+
+func TestASiteCollectsGarbageWhenItsParentSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{own: &gateway.ConnectedRegistry{GCEnabled: true, GCSchedule: "30 5 * * *"}}
+		after(t, 36*time.Hour, c, nil)
+		if len(c.collects) != 2 || c.collects[0].UTC().Format("15:04") != "05:30" {
+			t.Errorf("collected at %v", c.collects)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{own: &gateway.ConnectedRegistry{GCSchedule: "* * * * *"}}
+		after(t, time.Hour, c, nil)
+		if len(c.collects) != 0 {
+			t.Errorf("collected at %v, though it is not enabled", c.collects)
+		}
+	})
+}
+
+func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
+	ttl := func(text string) control.ConnectedRegistry {
+		var r control.ConnectedRegistry
+		r.Parent.SyncProperties.MessageTTL = text
+		return r
+	}
+	for _, test := range []struct {
+		name  string
+		below []control.ConnectedRegistry
+		want  time.Duration
+	}{
+		{"nobody below", nil, 48 * time.Hour},
+		{"several below", []control.ConnectedRegistry{ttl("P3D"), ttl("P20D"), ttl("P1D")}, 20 * 24 * time.Hour},
+		{"one that cannot be read", []control.ConnectedRegistry{ttl("a week"), ttl("P5D")}, 5 * 24 * time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &chores{below: test.below}
+				after(t, 150*time.Minute, c, nil)
+				if len(c.trims) != 3 || c.trims[0] != test.want || c.trims[2] != test.want {
+					t.Errorf("kept for %v", c.trims)
+				}
+			})
+		})
+	}
+}
+
+func TestASiteLogsWhatItsParentSays(t *testing.T) {
+	for text, want := range map[string]slog.Level{
+		"Debug": slog.LevelDebug, "Information": slog.LevelInfo, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone, "Future": slog.LevelInfo,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			level := new(slog.LevelVar)
+			after(t, time.Second, &chores{own: &gateway.ConnectedRegistry{LogLevel: text}}, level)
+			if level.Level() != want {
+				t.Errorf("%s: %v", text, level.Level())
+			}
+		})
+	}
+}
