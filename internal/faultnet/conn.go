@@ -1,0 +1,164 @@
+package faultnet
+
+import (
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// piece is how many bytes are sent at a time, so that a limited rate is even.
+const piece = 16 << 10
+
+// conn is a server's end of a connection.
+type conn struct {
+	net.Conn
+	network *Network
+	asked   atomic.Bool // something came since the last write
+	once    sync.Once
+	closed  chan struct{}
+
+	// The bytes until each fault, drawn when epoch was the network's. Only
+	// Write uses them, and servers write from one goroutine at a time.
+	epoch                 int
+	cutIn, stallIn, badIn int64
+}
+
+// Read implements [net.Conn]. Where it finds the other end gone, a Write that
+// stalls ends, too.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.asked.Store(true)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.once.Do(func() { close(c.closed) })
+	}
+	return n, err
+}
+
+// Write implements [net.Conn]. It returns [net.ErrClosed] once the
+// connection is cut.
+func (c *conn) Write(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		n, wait, bad, stall := c.draw(p[sent:])
+		if !c.sleep(wait) {
+			return sent, net.ErrClosed
+		}
+		if n == 0 {
+			if stall {
+				<-c.closed
+			} else {
+				c.network.drop(c)
+			}
+			return sent, net.ErrClosed
+		}
+		out := p[sent : sent+n]
+		if bad >= 0 {
+			out = slices.Clone(out)
+			out[bad] ^= 1 << (bad % 8)
+		}
+		n, err := c.Conn.Write(out)
+		sent += n
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// draw says how many bytes of p go next, after what wait, and which of them
+// goes wrong. None go any more where the connection stalls or, else, is cut.
+func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
+	w := c.network
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.faults
+	if c.epoch != w.epoch {
+		c.epoch = w.epoch
+		c.cutIn, c.stallIn, c.badIn = w.in(f.CutEvery), w.in(f.StallEvery), w.in(f.CorruptEvery)
+	}
+	if c.asked.Swap(false) {
+		wait = f.Delay
+	}
+	n, bad = min(len(p), piece), -1
+	if f.CutEvery > 0 {
+		n = int(min(int64(n), c.cutIn))
+		c.cutIn -= int64(n)
+	}
+	if f.StallEvery > 0 && n > 0 {
+		n = int(min(int64(n), c.stallIn))
+		c.stallIn -= int64(n)
+		stall = n == 0
+	}
+	if f.CorruptEvery > 0 {
+		if c.badIn <= int64(n) && n > 0 {
+			bad = int(c.badIn) - 1
+			c.badIn = w.in(f.CorruptEvery)
+		} else {
+			c.badIn -= int64(n)
+		}
+	}
+	if f.Rate > 0 {
+		now := time.Now()
+		if w.free.Before(now) {
+			w.free = now
+		}
+		w.free = w.free.Add(time.Duration(int64(n) * int64(time.Second) / f.Rate))
+		wait += w.free.Sub(now)
+	}
+	w.sent += int64(n)
+	return n, wait, bad, stall
+}
+
+// in draws when a fault happens that does so every so many bytes.
+func (n *Network) in(every int64) int64 {
+	if every <= 0 {
+		return 0
+	}
+	return 1 + n.rng.Int64N(2*every)
+}
+
+// sleep waits for d and reports whether the connection is open still.
+func (c *conn) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.closed:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// drop cuts c.
+func (n *Network) drop(c *conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.cut()
+	n.cuts++
+}
+
+// cut closes the connection, as one that is reset where it can be. The
+// network's lock is held.
+func (c *conn) cut() {
+	delete(c.network.conns, c)
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.once.Do(func() { close(c.closed) })
+	c.Conn.Close()
+}
+
+// Close implements [net.Conn].
+func (c *conn) Close() error {
+	c.network.mu.Lock()
+	delete(c.network.conns, c)
+	c.network.mu.Unlock()
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,59 @@
+package faultnet
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// A Pipe is a listener in memory, for tests whose time is not the clock's
+// (testing/synctest). Wrap it with [Network.Listen], and dial it itself.
+type Pipe struct {
+	once   sync.Once
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+// NewPipe returns an open listener.
+func NewPipe() *Pipe { return &Pipe{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+// Dial connects to whoever accepts; it has the form that net/http wants, and
+// takes no notice of the address.
+func (p *Pipe) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.conns <- server:
+		return client, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Accept implements [net.Listener].
+func (p *Pipe) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements [net.Listener].
+func (p *Pipe) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+// Addr implements [net.Listener].
+func (p *Pipe) Addr() net.Addr { return pipeAddr{} }
+
+type pipeAddr struct{}
+
+// Network implements [net.Addr].
+func (pipeAddr) Network() string { return "pipe" }
+
+// String implements [net.Addr].
+func (pipeAddr) String() string { return "pipe" }
