@@ -1,0 +1,184 @@
+package metadb_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+// at is a time that a row can hold.
+var at = time.Date(2030, 1, 2, 3, 4, 5, 6_000_000, time.UTC)
+
+// update and view run fn in a transaction that has to succeed.
+func update(t *testing.T, db *metadb.DB, fn func(tx *metadb.Tx) error) {
+	t.Helper()
+	if err := db.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t *testing.T, db *metadb.DB, fn func(tx *metadb.Tx) error) {
+	t.Helper()
+	if err := db.View(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		m := metadb.ScopeMap{Name: "m", Description: "d", Type: "UserDefined", Actions: []string{"repositories/a/content/read"}, CreatedAt: at}
+		changed := m
+		changed.Actions, changed.CreatedAt = nil, at.Add(time.Hour)
+		update(t, db, func(tx *metadb.Tx) error { return errors.Join(tx.PutScopeMap(m), tx.PutScopeMap(changed)) })
+		view(t, db, func(tx *metadb.Tx) error {
+			got, err := tx.ScopeMap("m")
+			changed.Actions, changed.CreatedAt, changed.Version = []string{}, at, 2
+			if diff := cmp.Diff(changed, got); diff != "" {
+				t.Error(diff)
+			}
+			all, listErr := tx.ScopeMaps()
+			n, countErr := tx.CountScopeMaps()
+			if len(all) != 1 || n != 1 {
+				t.Errorf("%d rows, counted %d", len(all), n)
+			}
+			return errors.Join(err, listErr, countErr)
+		})
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.DeleteScopeMap("m"); err != nil {
+				return err
+			}
+			if _, err := tx.ScopeMap("m"); !errors.Is(err, metadb.ErrNotFound) {
+				t.Error(err)
+			}
+			if err := tx.DeleteScopeMap("m"); !errors.Is(err, metadb.ErrNotFound) {
+				t.Error(err)
+			}
+			return nil
+		})
+	})
+}
+
+func TestATokenIsReadAsItWasWritten(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Passwords: []metadb.Password{
+			{Name: "password1", Hash: "h1", CreatedAt: at}, {Name: "password2", Hash: "h2", CreatedAt: at, ExpiresAt: at.AddDate(7000, 0, 0)},
+		}}
+		update(t, db, func(tx *metadb.Tx) error {
+			return errors.Join(tx.PutToken(row), tx.PutToken(metadb.Token{Name: "Line2", Status: "disabled", CreatedAt: at}))
+		})
+		view(t, db, func(tx *metadb.Tx) error {
+			got, err := tx.Token("line1")
+			if diff := cmp.Diff(row, got); diff != "" {
+				t.Error(diff)
+			}
+			if _, err := tx.Token("LINE1"); !errors.Is(err, metadb.ErrNotFound) {
+				t.Errorf("a token is found in another case: %v", err)
+			}
+			all, listErr := tx.Tokens()
+			if len(all) != 2 || all[0].Name != "Line2" {
+				t.Errorf("%+v", all)
+			}
+			some, someErr := tx.TokensOf("m")
+			n, countErr := tx.CountTokens()
+			if len(some) != 1 || n != 2 {
+				t.Errorf("%d of the scope map, %d in all", len(some), n)
+			}
+			return errors.Join(err, listErr, someErr, countErr)
+		})
+	})
+}
+
+func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		row := metadb.ConnectedRegistry{Name: "Ship01", Parent: "p", SyncToken: "s", Spec: json.RawMessage(`{"mode":"ReadOnly"}`), CreatedAt: at}
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.PutConnectedRegistry(row); err != nil {
+				return err
+			}
+			return tx.SetConnectedRegistryStatus("Ship01", json.RawMessage(`{"x":1}`), "one")
+		})
+		changed := row
+		changed.Spec, changed.InstanceID = json.RawMessage(`{"mode":"ReadWrite"}`), "ignored"
+		update(t, db, func(tx *metadb.Tx) error { return tx.PutConnectedRegistry(changed) })
+		view(t, db, func(tx *metadb.Tx) error {
+			got, err := tx.ConnectedRegistry("sHIP01")
+			want := changed
+			want.Status, want.InstanceID, want.Version = json.RawMessage(`{"x":1}`), "one", 2
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			return err
+		})
+		twin := row
+		twin.Name = "SHIP01"
+		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.PutConnectedRegistry(twin) }); err == nil {
+			t.Error("two names differ only in their case")
+		}
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.SetConnectedRegistryStatus("nosuch", json.RawMessage(`{}`), ""); !errors.Is(err, metadb.ErrNotFound) {
+				t.Error(err)
+			}
+			return tx.DeleteConnectedRegistry("Ship01")
+		})
+	})
+}
+
+func TestAnOperatorIsReadAsItWasWritten(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		row := metadb.Operator{Name: "admin", Role: "admin", PasswordHash: "$argon2id$", CreatedAt: at}
+		update(t, db, func(tx *metadb.Tx) error { return tx.PutOperator(row) })
+		changed := row
+		changed.PasswordHash, changed.CreatedAt = "other", at.Add(time.Hour)
+		update(t, db, func(tx *metadb.Tx) error { return tx.PutOperator(changed) })
+		view(t, db, func(tx *metadb.Tx) error {
+			all, err := tx.Operators()
+			changed.CreatedAt = at
+			if diff := cmp.Diff([]metadb.Operator{changed}, all); diff != "" {
+				t.Error(diff)
+			}
+			return err
+		})
+	})
+}
+
+func TestTheAuditLogKeepsTheLastEntries(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		for _, object := range []string{"a", "b", "c", "d"} {
+			update(t, db, func(tx *metadb.Tx) error {
+				return tx.AddAudit(metadb.AuditEntry{At: at, Actor: "admin", Action: "create", Object: object}, 3)
+			})
+		}
+		view(t, db, func(tx *metadb.Tx) error {
+			all, err := tx.Audit(4, 10)
+			if len(all) != 2 || all[0].Object != "c" || all[0].ID != 3 || !all[0].At.Equal(at) || all[1].Object != "b" {
+				t.Errorf("%+v", all)
+			}
+			return err
+		})
+	})
+}
+
+func TestASettingThatIsNotThereIsEmpty(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		for _, want := range []string{"", "1", "2"} {
+			update(t, db, func(tx *metadb.Tx) error {
+				if want != "" {
+					if err := tx.SetSetting("x", want); err != nil {
+						return err
+					}
+				}
+				got, err := tx.Setting("x")
+				if got != want {
+					t.Errorf("%q, want %q", got, want)
+				}
+				return err
+			})
+		}
+	})
+}
