@@ -181,6 +181,9 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 			r.text = strings.TrimPrefix(r.text+": "+strings.Join(more, "; "), ": ")
 		}
 	}
+	if bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // as net/http says it
+		r.text, r.hint = fmt.Sprintf("%s speaks TLS, not plain HTTP", c.base), "use https://"+c.base.Host
+	}
 	if r.text == "" {
 		r.text = fmt.Sprintf("%s answered %s", c.base, resp.Status)
 	}

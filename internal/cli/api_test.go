@@ -77,6 +77,7 @@ func TestASchemeThatIsWrongIsRecognised(t *testing.T) {
 	for url, hint := range map[string]string{
 		strings.Replace(plain.URL, "http:", "https:", 1): "use http://",
 		secure.URL: "SSL_CERT_FILE",
+		strings.Replace(secure.URL, "https:", "http:", 1): "use https://",
 	} {
 		_, err := clientOf(t, url).do(t.Context(), call{method: "GET", path: "/"})
 		var out bytes.Buffer
