@@ -1,0 +1,195 @@
+package connected_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+)
+
+const large = 300_000 // bytes; too much for a plan to carry
+
+func TestImageCrossesAndIsServedWithTheParentGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", large, 10)
+		root.push("secret/b", "2", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		root.link.cut()
+		time.Sleep(time.Hour)
+		if !ship.serves("app/a", "v1", d) {
+			t.Error("the image is gone with the parent")
+		}
+		if !ship.serves("secret/b", "v1", "") {
+			t.Error("an image crossed that the sync token may not read")
+		}
+		if n := ship.log.count("link is down"); n != 1 {
+			t.Errorf("the log says %d times that the link is down, want once", n)
+		}
+	})
+}
+
+func TestChangesFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		first := root.push("app/a", "1", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", first)
+
+		second := root.push("app/a", "2", "v1", large)
+		ship.awaitTag("app/a", "v1", second)
+		other := root.push("app/b", "3", "v1", 10)
+		ship.awaitTag("app/b", "v1", other)
+		if err := root.storage.DeleteTag(t.Context(), "app/b", "v1", ""); err != nil {
+			t.Fatal(err)
+		}
+		ship.awaitTag("app/b", "v1", "")
+		if err := root.storage.DeleteManifest(t.Context(), "app/a", second, ""); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the manifest is gone", func() bool { return ship.serves("app/a", string(second), "") })
+	})
+}
+
+func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		first := root.push("app/a", "1", "v1", large)
+		gone := root.push("app/a", "2", "gone", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", first)
+		ship.awaitTag("app/a", "gone", gone)
+
+		root.link.cut()
+		time.Sleep(3 * time.Hour)
+		second := root.push("app/a", "3", "v1", large)
+		if err := root.storage.DeleteTag(t.Context(), "app/a", "gone", ""); err != nil {
+			t.Fatal(err)
+		}
+		root.link.restore()
+		ship.awaitTag("app/a", "v1", second)
+		ship.awaitTag("app/a", "gone", "")
+		if strings.Contains(ship.log.String(), "trigger=RecoveryService") {
+			t.Error("a snapshot was taken, though the feed reaches back")
+		}
+		if down, up := ship.log.count("link is down"), ship.log.count("parent answers again"); down != 1 || up != 1 {
+			t.Errorf("the log says down %d times and up %d times, want once each", down, up)
+		}
+	})
+}
+
+func TestFeedThatExpiredIsMadeUpForByASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		first := root.push("app/a", "1", "v1", large)
+		gone := root.push("app/b", "2", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", first)
+		ship.awaitTag("app/b", "v1", gone)
+
+		root.link.cut()
+		if err := root.storage.DeleteRepository(t.Context(), "app/b", ""); err != nil {
+			t.Fatal(err)
+		}
+		second := root.push("app/a", "3", "v1", large)
+		time.Sleep(time.Hour)
+		if err := root.storage.TrimChanges(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		root.link.restore()
+		ship.awaitTag("app/a", "v1", second)
+		ship.awaitTag("app/b", "v1", "")
+		if s := ship.agent.Status(); s.SyncTrigger != "RecoveryService" {
+			t.Errorf("trigger = %s, want RecoveryService", s.SyncTrigger)
+		}
+	})
+}
+
+func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		a, b := root.push("app/a", "1", "v1", large), root.push("app/b", "2", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/a"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", a)
+		time.Sleep(time.Minute)
+		if !ship.serves("app/b", "v1", "") {
+			t.Error("app/b is out of scope, and came")
+		}
+		_, err := root.control.UpdateScopeMap(t.Context(), by, "ship1", control.ScopeMapPatch{
+			RemoveActions: []string{"repositories/app/a/content/read", "repositories/app/a/metadata/read"},
+			AddActions:    []string{"repositories/app/b/content/read", "repositories/app/b/metadata/read"},
+		}, control.Precondition{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ship.awaitTag("app/b", "v1", b)
+		ship.awaitTag("app/a", "v1", "")
+	})
+}
+
+func TestAnotherParentAtTheSameAddressNeedsASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		d := root.push("app/a", "1", "v1", large)
+		stop := root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		time.Sleep(time.Minute)
+		stop()
+
+		// The other's feed is longer already: its numbers say nothing.
+		other := newRoot(t)
+		first := other.push("app/new", "9", "v1", large)
+		for i := range 20 {
+			other.push("app/a", strings.Repeat("x", i), "v2", 10)
+		}
+		c.Password = other.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}}).Password
+		if err := other.control.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test"); err != nil {
+			t.Fatal(err)
+		}
+		other.start(ship, c)
+		ship.awaitTag("app/new", "v1", first)
+		ship.awaitTag("app/a", "v1", "")
+	})
+}
+
+func TestContentGoesThroughAConnectedRegistryToOneBelowIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", large)
+		up := root.connectedRegistry("plant", control.RegistryPut{Repositories: []string{"app/*"}})
+		plant := root.child("plant")
+		root.start(plant, up)
+		plant.awaitTag("app/a", "v1", d)
+
+		down := root.connectedRegistry("floor", control.RegistryPut{Parent: "plant", Repositories: []string{"app/a"}})
+		floor := root.child("floor")
+		plant.start(floor, down)
+		floor.awaitTag("app/a", "v1", d)
+		second := root.push("app/a", "2", "v1", large)
+		floor.awaitTag("app/a", "v1", second)
+		await(t, "the root has heard of the one at the bottom", func() bool {
+			r, err := root.control.ConnectedRegistry(t.Context(), by, "floor")
+			return err == nil && r.ConnectionState == "Online" && r.RegistrySyncResult != nil && r.RegistrySyncResult.SyncState == "Succeeded"
+		})
+		root.link.cut()
+		time.Sleep(time.Hour)
+		if !floor.serves("app/a", "v1", second) {
+			t.Error("the image is gone with the root")
+		}
+	})
+}

@@ -1,0 +1,343 @@
+package connected_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/auth"
+	"ferry/internal/connected"
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+	"ferry/internal/registry"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+)
+
+// by is who changes things at the root.
+var by = control.Caller{Name: "test"}
+
+// A site is an instance with all that it serves, on a link that the test can
+// break. Agents are started apart.
+type site struct {
+	t       testing.TB
+	name    string // "" is the root
+	db      *metadb.DB
+	storage *storage.Storage
+	control *control.Service
+	engine  *replication.Engine
+	log     *safeBuffer
+	link    *listener
+
+	requests atomic.Int64 // that came
+	sent     atomic.Int64 // bytes of blobs
+	// stopAfter is how many bytes of blobs are sent before all stops moving;
+	// 0 is no limit.
+	stopAfter atomic.Int64
+	refuse    atomic.Bool // answer 503 to all
+	agent     *connected.Agent
+}
+
+// newSite returns an instance that serves in memory.
+func newSite(t testing.TB, name string, db *metadb.DB) *site {
+	t.Helper()
+	s := &site{t: t, name: name, db: db, log: &safeBuffer{}, link: newListener()}
+	blobs, err := fs.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if s.storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	s.control, err = control.New(t.Context(), control.Options{DB: db, Feed: s.storage, Self: name, Address: "site", Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.engine = replication.New(replication.Options{Storage: s.storage, DB: db, Log: log})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %q:\n%s", name, s.log)
+		}
+	})
+	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: s.control.Signer()})
+	parent := gateway.NewServer(gateway.ServerOptions{
+		Storage: s.storage, ControlPlane: s.control, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
+	})
+	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		switch {
+		case s.refuse.Load():
+			http.Error(w, "out of order", http.StatusServiceUnavailable)
+		case strings.HasPrefix(r.URL.Path, "/gateway/"):
+			parent.ServeHTTP(w, r)
+		default:
+			content.ServeHTTP(&throttled{w, r, s}, r)
+		}
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		srv.Serve(s.link)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-served
+	})
+	return s
+}
+
+// newRoot returns a root on SQLite.
+func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
+
+// throttled stops moving bytes of blobs when its site says so.
+type throttled struct {
+	http.ResponseWriter
+	r *http.Request
+	s *site
+}
+
+func (w *throttled) Write(p []byte) (int, error) {
+	if !strings.Contains(w.r.URL.Path, "/blobs/") {
+		return w.ResponseWriter.Write(p)
+	}
+	if most := w.s.stopAfter.Load(); most > 0 && w.s.sent.Load()+int64(len(p)) > most {
+		http.NewResponseController(w.ResponseWriter).Flush()
+		<-w.r.Context().Done()
+		return 0, w.r.Context().Err()
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.s.sent.Add(int64(n))
+	return n, err
+}
+
+// connectedRegistry makes a connected registry below s, which must be a
+// root, and returns its connection string.
+func (s *site) connectedRegistry(name string, put control.RegistryPut) gateway.ConnectionString {
+	s.t.Helper()
+	if put.Mode == "" {
+		put.Mode = "ReadOnly"
+	}
+	if _, err := s.control.CreateConnectedRegistry(s.t.Context(), by, name, put, control.Precondition{}); err != nil {
+		s.t.Fatal(err)
+	}
+	v, err := s.control.Settings(s.t.Context(), by, name, control.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c, err := gateway.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent", 1))
+	if err != nil {
+		s.t.Fatalf("%q: %v", v.ConnectionString, err)
+	}
+	return c
+}
+
+// child returns the site of a connected registry, without its agent.
+func (s *site) child(name string) *site { return newSite(s.t, name, dbtest.SQLite(s.t)) }
+
+// start runs the agent of child below s, until stop or the test's end.
+func (s *site) start(child *site, c gateway.ConnectionString) (stop func()) {
+	s.t.Helper()
+	transport := gateway.NewTransport()
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) }
+	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	agent, err := connected.New(s.t.Context(), connected.Options{
+		Name: c.Name, Parent: gateway.NewClient(c, transport), DB: child.db, Engine: child.engine,
+		Control: child.control, Version: "test", LoginServer: "child:5000", Log: log,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	child.agent = agent
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- agent.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			s.t.Errorf("Run = %v, want nil", err)
+		}
+		transport.CloseIdleConnections()
+	})
+	s.t.Cleanup(stop)
+	return stop
+}
+
+// push stores an image with layers of the given sizes under a tag. Its
+// content follows from seed.
+func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
+	s.t.Helper()
+	config := s.blob(repository, []byte("config "+seed))
+	var layers []string
+	for i, size := range sizes {
+		l := s.blob(repository, bytes.Repeat(fmt.Appendf(nil, "%s %d;", seed, i), size)[:size])
+		layers = append(layers, fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":%d}`, l, size))
+	}
+	put := storage.Put{Repository: repository, Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/octet-stream","digest":%q,"size":1},"layers":[%s]}`,
+		oci.MediaTypeImageManifest, config, strings.Join(layers, ","))}
+	if tag != "" {
+		put.Tags = []string{tag}
+	}
+	m, err := s.storage.PutManifest(s.t.Context(), put)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m.Digest
+}
+
+func (s *site) blob(repository string, content []byte) digest.Digest {
+	s.t.Helper()
+	d := digest.FromBytes(content)
+	if err := s.storage.PutBlob(s.t.Context(), repository, d, content); err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}
+
+// serves reports whether the tag, or the digest, leads to d at s; "" is to
+// nothing.
+func (s *site) serves(repository, reference string, d digest.Digest) bool {
+	m, err := s.storage.Manifest(s.t.Context(), repository, reference)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return d == ""
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m.Digest == d
+}
+
+// await returns once done says so.
+func await(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(5 * time.Minute)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// awaitTag returns once the child serves the tag as d.
+func (s *site) awaitTag(repository, tag string, d digest.Digest) {
+	s.t.Helper()
+	await(s.t, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag), func() bool { return s.serves(repository, tag, d) })
+}
+
+// safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// count returns how many lines have the text.
+func (b *safeBuffer) count(text string) int { return strings.Count(b.String(), text) }
+
+// A listener is a site's end of its links, which are in memory.
+type listener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	down  bool
+	alive map[net.Conn]bool
+	dials int
+}
+
+func newListener() *listener {
+	return &listener{conns: make(chan net.Conn), closed: make(chan struct{}), alive: map[net.Conn]bool{}}
+}
+
+var errDown = errors.New("network is unreachable")
+
+func (l *listener) dial(ctx context.Context) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dials++
+	if l.down {
+		return nil, errDown
+	}
+	near, far := net.Pipe()
+	select {
+	case l.conns <- far:
+	case <-l.closed:
+		return nil, errDown
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	l.alive[near] = true
+	return near, nil
+}
+
+// cut ends every connection and lets no new one be, until restore.
+func (l *listener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = true
+	for c := range l.alive {
+		c.Close()
+	}
+	clear(l.alive)
+}
+
+func (l *listener) restore() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = false
+}
+
+// dialled returns how often somebody tried.
+func (l *listener) dialled() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dials
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
