@@ -140,8 +140,8 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 var errInsufficientScope = errors.New("insufficient_scope")
 
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {
-	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
+	if isBearer(r) {
+		_, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		c, err := a.signer.read(strings.TrimSpace(value))
 		if err != nil {
 			return Grant{}, err
@@ -151,6 +151,11 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 	}
 	p, err := a.Basic(r)
 	return Grant{principal: p}, err
+}
+
+func isBearer(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer")
 }
 
 // Limits on what is looked at as a name or a password, in bytes.
@@ -163,8 +168,8 @@ const (
 // password that was right before is checked all the same: whoever shares its
 // sender's address and fails cannot lock it out.
 func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
-	if len(name) > maxName || len(password) > maxPassword {
-		return nil, ErrUnauthenticated
+	if name == "" || password == "" || len(name) > maxName || len(password) > maxPassword {
+		return nil, ErrUnauthenticated // nobody's; clients that have no password send an empty one
 	}
 	if wait := a.limiter.Wait(source, name); wait > 0 && !a.proven.has(name, password) {
 		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
@@ -193,7 +198,7 @@ func (a *Authenticator) challenge(r *http.Request, err error, need []Access) err
 	switch {
 	case errors.Is(err, errInsufficientScope):
 		text += `,error="insufficient_scope"`
-	case strings.HasPrefix(r.Header.Get("Authorization"), "Bearer "):
+	case isBearer(r):
 		text += `,error="invalid_token"`
 	case r.Header.Get("Authorization") != "":
 		e = e.With("invalid user name or password")

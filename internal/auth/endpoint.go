@@ -11,8 +11,12 @@ import (
 	"ferry/internal/oci"
 )
 
-// maxTokenRequest is the largest form, in bytes, that the endpoint reads.
-const maxTokenRequest = 64 << 10
+// Limits on a token request, in bytes: the largest form that is read, and how
+// much of the service's name is kept.
+const (
+	maxTokenRequest = 64 << 10
+	maxService      = 256
+)
 
 // TokenHandler is the token endpoint: GET with Basic credentials as in
 // Docker's token authentication, and POST with a password grant as in its
@@ -59,7 +63,7 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 			return nil, "", nil, oci.ErrUnsupported.With("the form is malformed or too large")
 		}
 		query = r.PostForm
-		p, err = a.passwordGrant(r)
+		p, err = a.formGrant(r)
 	default:
 		w.Header().Set("Allow", "GET, POST")
 		return nil, "", nil, oci.ErrUnsupported.With("want GET or POST")
@@ -68,12 +72,13 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 		return nil, "", nil, err
 	}
 	scopes, err := ParseScopes(query["scope"])
-	return p, query.Get("service"), scopes, err
+	service := query.Get("service")
+	return p, service[:min(len(service), maxService)], scopes, err
 }
 
-// passwordGrant is RFC 6749, section 4.3. Some clients send the credentials
-// as Basic with the form.
-func (a *Authenticator) passwordGrant(r *http.Request) (*Principal, error) {
+// formGrant is RFC 6749, section 4.3. Some clients send the credentials as
+// Basic with the form.
+func (a *Authenticator) formGrant(r *http.Request) (*Principal, error) {
 	switch grant := r.PostForm.Get("grant_type"); grant {
 	case "password":
 		return a.login(r.Context(), source(r), r.PostForm.Get("username"), r.PostForm.Get("password"))

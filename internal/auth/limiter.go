@@ -76,7 +76,8 @@ func (l *Limiter) Failed(source, name string) {
 
 func (l *Limiter) drain(f *failures) {
 	now := l.now()
-	f.count = max(0, f.count-float64(now.Sub(f.at))/float64(failureRefill))
+	passed := max(0, now.Sub(f.at)) // a clock that was set back forgives nothing, and accuses nobody
+	f.count = max(0, f.count-float64(passed)/float64(failureRefill))
 	f.at = now
 }
 

@@ -1,0 +1,220 @@
+package auth_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/internal/auth"
+)
+
+func TestTheChallengeIsExactEnoughForEveryClient(t *testing.T) {
+	d := newDesk(t)
+	start := `Bearer realm="` + d.url + `/oauth2/token",service="` + d.host + `"`
+	for _, test := range []struct{ name, query, authorization, want string }{
+		{"a greeting", "", "", start},
+		{"a pull", "?need=team/app|content/read", "", start + `,scope="repository:team/app:pull"`},
+		{"a push", "?need=a|content/read&need=a|content/write", "", start + `,scope="repository:a:pull,push"`},
+		{"a mount", "?need=a|content/read&need=a|content/write&need=b|content/read", "", start + `,scope="repository:a:pull,push repository:b:pull"`},
+		{"a delete", "?need=a|content/delete", "", start + `,scope="repository:a:delete"`},
+		{"a listing", "?need=a|metadata/read", "", start + `,scope="repository:a:metadata_read"`},
+		{"a wrong password", "", basic("puller", "wrong"), start},
+		{"a token that is none", "?need=a|content/read", "Bearer x.y.z", start + `,scope="repository:a:pull",error="invalid_token"`},
+		{"another scheme", "", "Digest x", start},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			resp, body := d.get(t, "/v2/"+test.query, test.authorization)
+			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != test.want || !strings.Contains(body, `"UNAUTHORIZED"`) {
+				t.Errorf("%d %s %s, want %s", resp.StatusCode, got, body, test.want)
+			}
+		})
+	}
+}
+
+func TestARequestMayDoWhatItsPrincipalAndItsTokenAllow(t *testing.T) {
+	d := newDesk(t)
+	pull := d.token(t, "puller", "repository:team/app:pull,push")
+	all := d.token(t, "pusher", "repository:a:*")
+	none := d.token(t, "pusher")
+	for _, test := range []struct {
+		name, authorization, need string
+		status                    int
+		words                     string
+	}{
+		{"Basic", basic("puller", "secret"), "team/app|content/read", 200, "puller"},
+		{"Basic, and no right", basic("puller", "secret"), "team/app|content/write", 403, "Insufficient scopes to perform the operation"},
+		{"Basic, and another repository", basic("puller", "secret"), "teams/app|content/read", 403, "DENIED"},
+		{"a token", "Bearer " + pull, "team/app|content/read", 200, "puller"},
+		{"a scheme in another case", "bearer " + pull, "team/app|content/read", 200, "puller"},
+		{"a token, and what it asked for in vain", "Bearer " + pull, "team/app|content/write", 403, "DENIED"},
+		{"a token for another repository", "Bearer " + pull, "team/web|content/read", 401, "UNAUTHORIZED"},
+		{"a token for all that is allowed", "Bearer " + all, "a|content/write", 200, "pusher"},
+		{"a token for all, and what is not", "Bearer " + all, "a|content/delete", 403, "DENIED"},
+		{"to list tags with a token to pull", "Bearer " + d.token(t, "pusher", "repository:a:pull"), "a|metadata/read", 200, "pusher"},
+		{"a greeting with a token for nothing", "Bearer " + none, "", 200, "pusher"},
+		{"a pull with a token for nothing", "Bearer " + none, "a|content/read", 401, "UNAUTHORIZED"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			query := ""
+			if test.need != "" {
+				query = "?need=" + url.QueryEscape(test.need)
+			}
+			resp, body := d.get(t, "/v2/"+query, test.authorization)
+			if resp.StatusCode != test.status || !strings.Contains(body, test.words) {
+				t.Errorf("%d %s, want %d %s", resp.StatusCode, body, test.status, test.words)
+			}
+		})
+	}
+}
+
+func TestASignedTokenIsWorthWhatItsHolderMayDoNow(t *testing.T) {
+	d := newDesk(t)
+	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
+	status := func() int {
+		resp, _ := d.get(t, "/v2/?need=team/app|content/read", token)
+		return resp.StatusCode
+	}
+	if status() != 200 {
+		t.Fatal("it does not work at all")
+	}
+	d.people.who["puller"] = principal(t, "puller", "repositories/other/content/read")
+	if got := status(); got != 403 {
+		t.Errorf("without the right: %d", got)
+	}
+	delete(d.people.who, "puller")
+	if got := status(); got != 401 {
+		t.Errorf("disabled: %d", got)
+	}
+}
+
+func TestASignedTokenEnds(t *testing.T) {
+	d := newDesk(t)
+	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
+	for _, test := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 200}, {4 * time.Minute, 200}, {6 * time.Minute, 401}} {
+		d.now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC).Add(test.after)
+		if resp, _ := d.get(t, "/v2/", token); resp.StatusCode != test.want {
+			t.Errorf("after %v: %d, want %d", test.after, resp.StatusCode, test.want)
+		}
+	}
+}
+
+func TestAGrantForTheGatewayNeedsAPassword(t *testing.T) {
+	d := newDesk(t)
+	for authorization, want := range map[string]bool{
+		basic("pusher", "secret"):                          true,
+		"Bearer " + d.token(t, "pusher", "repository:a:*"): false,
+		basic("puller", "secret"):                          false,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", authorization)
+		g, err := d.Authorize(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.AllowsGateway("SHIP01", auth.MessageRead); got != want {
+			t.Errorf("%.8s: %t, want %t", authorization, got, want)
+		}
+	}
+	if (auth.Grant{}).AllowsGateway("ship01", auth.MessageRead) || (auth.Grant{}).AllowsRepository("a", auth.ContentRead) || (auth.Grant{}).MayList("a") {
+		t.Error("nobody may do something")
+	}
+}
+
+// from makes a login attempt from an address.
+func (d *desk) from(address, name, password string) error {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = address
+	r.SetBasicAuth(name, password)
+	_, err := d.Basic(r)
+	return err
+}
+
+func TestGuessingIsSlowedDown(t *testing.T) {
+	d := newDesk(t)
+	tries := 0
+	for ; tries < 100; tries++ {
+		if err := d.from("10.0.0.1:1", "puller", "guess"); !isUnauthenticated(err) {
+			break
+		}
+	}
+	if tries != 10 {
+		t.Errorf("%d guesses at a name were let pass", tries)
+	}
+	if d.people.asked != tries {
+		t.Errorf("%d passwords were checked", d.people.asked)
+	}
+	// As from one address at many names.
+	for tries = 0; tries < 1000; tries++ {
+		if err := d.from("10.0.0.2:1", "name"+time.Duration(tries).String(), "guess"); !isUnauthenticated(err) {
+			break
+		}
+	}
+	if tries != 100 {
+		t.Errorf("%d guesses from an address were let pass", tries)
+	}
+	d.now = d.now.Add(time.Minute)
+	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
+		t.Errorf("after a minute: %v", err)
+	}
+}
+
+func TestStrangersCannotLockAnybodyOut(t *testing.T) {
+	d := newDesk(t)
+	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		_ = d.from("10.0.0.66:1", "puller", "guess")
+		_ = d.from("10.0.0.1:2", "puller", "guess") // a neighbour behind the same address
+	}
+	if err := d.from("10.0.0.2:1", "puller", "secret"); err != nil {
+		t.Errorf("from another address: %v", err)
+	}
+	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
+		t.Errorf("from the same address, with a password that was right before: %v", err)
+	}
+	// Which is no help with one that is no longer right.
+	d.people.passwords["puller"] = "new"
+	if err := d.from("10.0.0.1:1", "puller", "secret"); !isUnauthenticated(err) {
+		t.Error(err)
+	}
+	if err := d.from("10.0.0.1:1", "puller", "secret"); err == nil || isUnauthenticated(err) {
+		t.Errorf("%v, want to be slowed down", err)
+	}
+}
+
+func isUnauthenticated(err error) bool { return err == auth.ErrUnauthenticated }
+
+func TestWhoIsSlowedDownIsToldForHowLong(t *testing.T) {
+	d := newDesk(t)
+	for range 11 {
+		d.get(t, "/v2/", basic("puller", "guess"))
+	}
+	for _, path := range []string{"/v2/", "/oauth2/token"} {
+		resp, body := d.get(t, path, basic("puller", "guess"))
+		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "6" || !strings.Contains(body, `"TOOMANYREQUESTS"`) {
+			t.Errorf("%s: %d %q %s", path, resp.StatusCode, resp.Header.Get("Retry-After"), body)
+		}
+	}
+}
+
+func TestTheAddressIsTheOneThatTheCallerUsed(t *testing.T) {
+	r := httptest.NewRequest("GET", "http://registry.example:5000/v2/", nil)
+	if got := auth.Address(r); got != "http://registry.example:5000" {
+		t.Error(got)
+	}
+	r.Header.Set("X-Forwarded-Proto", "HTTPS")
+	if got := auth.Address(r); got != "https://registry.example:5000" {
+		t.Error(got)
+	}
+	r = httptest.NewRequest("GET", "https://registry.example/v2/", nil)
+	if got := auth.Address(r); got != "https://registry.example" {
+		t.Error(got)
+	}
+}

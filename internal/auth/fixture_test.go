@@ -1,0 +1,146 @@
+package auth_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/oci"
+)
+
+// people is a directory in memory.
+type people struct {
+	passwords map[string]string
+	who       map[string]*auth.Principal
+	asked     int // how often for a password
+}
+
+func (p *people) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {
+	p.asked++
+	if want, ok := p.passwords[name]; !ok || want != password {
+		return nil, auth.ErrUnauthenticated
+	}
+	return p.Lookup(context.Background(), auth.KindToken, name)
+}
+
+func (p *people) Lookup(_ context.Context, _ auth.Kind, name string) (*auth.Principal, error) {
+	if who, ok := p.who[name]; ok {
+		return who, nil
+	}
+	return nil, auth.ErrUnauthenticated
+}
+
+// A desk is an authenticator behind HTTP: the token endpoint, and /v2/, where
+// the query says which accesses a request needs.
+type desk struct {
+	*auth.Authenticator
+	people *people
+	url    string
+	host   string
+	now    time.Time
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), people: &people{
+		passwords: map[string]string{"puller": "secret", "pusher": "secret"},
+		who: map[string]*auth.Principal{
+			"puller": principal(t, "puller", "repositories/team/*/content/read"),
+			"pusher": principal(t, "pusher", "repositories/a/content/read", "repositories/a/content/write", "repositories/a/metadata/read", "gateway/ship01/message/read"),
+		},
+	}}
+	clock := func() time.Time { return d.now }
+	signer, err := auth.NewSigner(auth.NewSigningKey(), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: d.people, Signer: signer, Now: clock})
+	mux := http.NewServeMux()
+	mux.Handle("/oauth2/token", d.TokenHandler(slog.New(slog.DiscardHandler)))
+	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
+		var need []auth.Access
+		for _, text := range r.URL.Query()["need"] {
+			repository, action, _ := strings.Cut(text, "|")
+			need = append(need, auth.Access{Repository: repository, Action: auth.Action(action)})
+		}
+		grant, err := d.Authorize(r, need...)
+		if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
+			c.SetHeaders(w.Header())
+		}
+		if err != nil {
+			oci.WriteError(w, oci.AsError(err))
+			return
+		}
+		io.WriteString(w, grant.Principal().Name)
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	d.url, d.host = srv.URL, srv.URL[len("http://"):]
+	return d
+}
+
+func principal(t *testing.T, name string, actions ...string) *auth.Principal {
+	t.Helper()
+	p, err := auth.ParsePermissions(actions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: p}
+}
+
+// get asks for a path with an Authorization header.
+func (d *desk) get(t *testing.T, path, authorization string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest("GET", d.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// basic is the header of a name and a password.
+func basic(name, password string) string {
+	r := &http.Request{Header: http.Header{}}
+	r.SetBasicAuth(name, password)
+	return r.Header.Get("Authorization")
+}
+
+// A tokenAnswer is what the token endpoint answers with.
+type tokenAnswer struct {
+	Token       string `json:"token"`
+	AccessToken string `json:"access_token"`
+	ExpiresIn   int    `json:"expires_in"`
+	IssuedAt    string `json:"issued_at"`
+}
+
+// token gets a token for the scopes.
+func (d *desk) token(t *testing.T, name string, scopes ...string) string {
+	t.Helper()
+	resp, body := d.get(t, "/oauth2/token?"+url.Values{"service": {d.host}, "scope": scopes}.Encode(), basic(name, "secret"))
+	var a tokenAnswer
+	if err := json.Unmarshal([]byte(body), &a); err != nil || resp.StatusCode != 200 || a.Token == "" || a.Token != a.AccessToken {
+		t.Fatalf("%d %s: %v", resp.StatusCode, body, err)
+	}
+	return a.Token
+}

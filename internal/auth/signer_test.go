@@ -1,0 +1,87 @@
+package auth
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+func newTestSigner(t testing.TB) *Signer {
+	t.Helper()
+	s, err := NewSigner(NewSigningKey(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
+	s, other := newTestSigner(t), newTestSigner(t)
+	who := &Principal{Kind: KindToken, Name: "line1"}
+	token, _, err := s.sign(who, "service", []Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time from memory
+		if c, err := s.read(token); err != nil || c.Subject != "line1" || c.Kind != KindToken || len(c.Access) != 1 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	if _, err := other.read(token); err != ErrUnauthenticated {
+		t.Errorf("another registry's token: %v", err)
+	}
+	parts := strings.Split(token, ".")
+	if _, err := s.read(parts[0] + "." + parts[1] + "."); err != ErrUnauthenticated {
+		t.Errorf("a token without signature: %v", err)
+	}
+	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: s.id, Subject: "admin", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}, Kind: KindOperator}
+	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, c).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The public key is public: it must not do as a secret.
+	hmac, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString([]byte(s.key.Public().(ed25519.PublicKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.read(hmac); err != ErrUnauthenticated {
+		t.Errorf("a token signed with the public key: %v", err)
+	}
+	if _, err := s.read(none); err != ErrUnauthenticated {
+		t.Errorf("an unsigned token: %v", err)
+	}
+	c.ExpiresAt = nil
+	forever, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c).SignedString(s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.read(forever); err != ErrUnauthenticated {
+		t.Errorf("a token without end: %v", err)
+	}
+}
+
+func TestASignerRemembersABoundedNumberOfTokens(t *testing.T) {
+	s := newTestSigner(t)
+	for n := range maxKnown + 10 {
+		s.known[fmt.Sprint(n)] = &claims{}
+	}
+	token, _, err := s.sign(&Principal{Kind: KindToken, Name: "x"}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.read(token); err != nil || len(s.known) != 1 {
+		t.Errorf("%v, %d", err, len(s.known))
+	}
+}
+
+func TestASigningKeyThatIsMalformedIsRefused(t *testing.T) {
+	for _, key := range []string{"", "x", "AAAA", NewSigningKey() + "A"} {
+		if _, err := NewSigner(key, time.Now); err == nil || len(key) > 8 && strings.Contains(err.Error(), key) {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+}
