@@ -17,6 +17,12 @@ func (tx *Tx) Release(holder string) error {
 	return wrap(err, "release leases of %s", holder)
 }
 
+// ReleaseBefore ends those leases of holder that expire before the given time.
+func (tx *Tx) ReleaseBefore(holder string, expires time.Time) error {
+	_, err := tx.exec(`DELETE FROM leases WHERE holder = $1 AND expires_at < $2`, holder, millis(expires))
+	return wrap(err, "release leases of %s", holder)
+}
+
 // DeleteExpiredLeases removes the leases that ended before now.
 func (tx *Tx) DeleteExpiredLeases(now time.Time) error {
 	_, err := tx.exec(`DELETE FROM leases WHERE expires_at < $1`, millis(now))

@@ -91,3 +91,48 @@ func (tx *Tx) DropUnseen(snapshot int64, now time.Time) error {
 		WHERE seen < $1 AND digest <> ''`, snapshot, millis(now))
 	return wrap(err, "drop sync items")
 }
+
+// DropSyncItems marks every item of repository as one to go.
+func (tx *Tx) DropSyncItems(repository string, now time.Time) error {
+	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $2
+		WHERE repository = $1 AND digest <> ''`, repository, millis(now))
+	return wrap(err, "drop sync items of %s", repository)
+}
+
+// GoneSyncItems returns up to limit items after (repository, item), in that
+// order, that are to go and still have to.
+func (tx *Tx) GoneSyncItems(repository, item string, limit int) ([]SyncItem, error) {
+	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
+		WHERE digest = '' AND state <> 'synced' AND (repository > $1 OR (repository = $1 AND item > $2))
+		ORDER BY repository, item LIMIT $3`, repository, item, limit)
+	return all, wrap(err, "list sync items that are to go")
+}
+
+// DeleteGoneSyncItems removes the items of repository that went.
+func (tx *Tx) DeleteGoneSyncItems(repository string) error {
+	_, err := tx.exec(`DELETE FROM sync_items WHERE repository = $1 AND digest = '' AND state = 'synced'`, repository)
+	return wrap(err, "delete sync items of %s", repository)
+}
+
+// CountWanted returns how many items are to come and are not synced.
+func (tx *Tx) CountWanted() (n int, err error) {
+	err = tx.row(`SELECT COUNT(*) FROM sync_items WHERE state <> 'synced' AND digest <> ''`).Scan(&n)
+	return n, wrap(err, "count sync items")
+}
+
+// A SyncItemKind is a condition on items.
+type SyncItemKind string
+
+// The kinds of item that [Tx.SyncRepositories] looks for.
+const (
+	AnySyncItem    SyncItemKind = `1 = 1`
+	WantedSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''` // that is still to come
+	GoneSyncItem   SyncItemKind = `state = 'synced' AND digest = ''`   // that went
+)
+
+// SyncRepositories returns the repositories with an item of kind, by name.
+func (tx *Tx) SyncRepositories(kind SyncItemKind) ([]string, error) {
+	scan := func(row scanner) (name string, err error) { return name, row.Scan(&name) }
+	all, err := list(tx, scan, `SELECT DISTINCT repository FROM sync_items WHERE `+string(kind)+` ORDER BY repository`)
+	return all, wrap(err, "list repositories of sync items")
+}

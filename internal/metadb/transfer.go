@@ -45,8 +45,22 @@ func (tx *Tx) DeleteTransfer(digest string) error {
 	return wrap(err, "delete transfer %s", digest)
 }
 
-// StaleTransfers returns up to limit transfers that nothing was written to since before.
-func (tx *Tx) StaleTransfers(before time.Time, limit int) ([]Transfer, error) {
-	all, err := list(tx, scanTransfer, `SELECT `+transferColumns+` FROM transfers WHERE updated_at < $1 ORDER BY digest LIMIT $2`, millis(before), limit)
+// stale says of a transfer that nothing was written to it since $1, and that
+// no lease holds its blob at $2.
+const stale = `updated_at < $1 AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = transfers.digest AND l.expires_at >= $2)`
+
+// StaleTransfers returns up to limit transfers after the digest after, in
+// order, that nothing was written to since before and whose blobs no lease
+// holds at now.
+func (tx *Tx) StaleTransfers(before, now time.Time, after string, limit int) ([]Transfer, error) {
+	all, err := list(tx, scanTransfer, `SELECT `+transferColumns+` FROM transfers
+		WHERE `+stale+` AND digest > $3 ORDER BY digest LIMIT $4`, millis(before), millis(now), after, limit)
 	return all, wrap(err, "list stale transfers")
+}
+
+// DeleteTransferIfStale removes the transfer's row if it is still what
+// [Tx.StaleTransfers] returns, and reports whether it was.
+func (tx *Tx) DeleteTransferIfStale(digest string, before, now time.Time) (bool, error) {
+	n, err := tx.exec(`DELETE FROM transfers WHERE `+stale+` AND digest = $3`, millis(before), millis(now), digest)
+	return n > 0, wrap(err, "delete transfer %s", digest)
 }

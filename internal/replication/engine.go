@@ -3,8 +3,6 @@ package replication
 import (
 	"context"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"ferry/internal/metadb"
@@ -19,14 +17,17 @@ type Options struct {
 	Storage      *storage.Storage
 	DB           *metadb.DB
 	Log          *slog.Logger     // nil discards
-	Now          func() time.Time // nil is time.Now
-	ChunkSize    int64            // the least that one request asks for, in bytes; 0 is 1 MiB
+	Now          func() time.Time // of what is stored; nil is time.Now
+	ChunkSize    int64            // the least that one request asks for, in bytes, a layer's end aside; 0 is 1 MiB
 	Connections  int              // how many fetch at a time; 0 is 4
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
+	// OnProgress is told of a running Sync's progress, a few times a second
+	// at most, and once at its end. It must not block, nor call the engine.
+	OnProgress func(Progress)
 }
 
 // An Engine keeps the list of what is to be here and works it off. Its
-// methods are safe for concurrent use, but only one Sync runs at a time.
+// methods are safe for concurrent use; of two Syncs, the second waits.
 type Engine struct {
 	storage *storage.Storage
 	db      *metadb.DB
@@ -35,14 +36,18 @@ type Engine struct {
 	chunk   int64
 	workers int
 	stall   time.Duration
+	meter   *meter
 
-	running sync.Mutex
-	meter   meter
+	running chan struct{} // holds the one Sync that runs
+	swept   bool          // a Sync of this process has looked into every repository
 }
 
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
-	e := &Engine{storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections, stall: o.StallTimeout}
+	e := &Engine{
+		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
+		stall: o.StallTimeout, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1),
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -69,37 +74,25 @@ type Result struct {
 	Received int64 // bytes of content that came over the link
 }
 
-// leaseTime is how long a sync's blobs are safe from collection without a
-// manifest; a sync that takes longer renews it with each batch.
-const leaseTime = 14 * 24 * time.Hour
-
-// leaseHolder is the name that a sync's leases are held in.
-const leaseHolder = "sync"
-
 // Sync works off every item that is not synced: it fetches what is missing,
 // makes it visible, the tag last, and then removes what is to go. An item
-// that fails does not stop the others; it is tried again by the next Sync.
+// that fails does not stop the others; it is tried again by the next Sync. A
+// link that is down is waited for, as long as ctx lives.
 //
 // The error is ctx's cause when ctx ends, and otherwise says that the
 // database, the disk or the source is of no use for anything. Every byte that
 // was received is kept in any case.
 func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
-	e.running.Lock()
-	defer e.running.Unlock()
-	e.meter.reset()
-	var result Result
-	err := e.fetchAll(ctx, src, &result)
-	result.Received = e.meter.received.Load()
-	if err != nil {
-		return result, cause(ctx, err)
+	select {
+	case e.running <- struct{}{}:
+		defer func() { <-e.running }()
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
 	}
-	if err := e.remove(ctx, &result); err != nil {
-		return result, cause(ctx, err)
-	}
-	if result.Failed == 0 {
-		return result, cause(ctx, e.storage.Release(ctx, leaseHolder))
-	}
-	return result, nil
+	r := newRun(e, src)
+	err := r.all(ctx)
+	r.result.Received = e.meter.end().Received
+	return r.result, cause(ctx, err)
 }
 
 // cause prefers the reason for which ctx ended to the error that followed.
@@ -112,22 +105,3 @@ func cause(ctx context.Context, err error) error {
 
 // Progress returns how far the running, or the last, Sync is.
 func (e *Engine) Progress() Progress { return e.meter.progress() }
-
-// meter counts what [Progress] shows.
-type meter struct {
-	itemsTotal, itemsDone, itemsFailed atomic.Int64
-	bytesTotal, bytesDone, received    atomic.Int64
-}
-
-func (m *meter) reset() {
-	for _, n := range []*atomic.Int64{&m.itemsTotal, &m.itemsDone, &m.itemsFailed, &m.bytesTotal, &m.bytesDone, &m.received} {
-		n.Store(0)
-	}
-}
-
-func (m *meter) progress() Progress {
-	return Progress{
-		ItemsTotal: int(m.itemsTotal.Load()), ItemsDone: int(m.itemsDone.Load()), ItemsFailed: int(m.itemsFailed.Load()),
-		BytesTotal: m.bytesTotal.Load(), BytesDone: m.bytesDone.Load(), Received: m.received.Load(),
-	}
-}

@@ -10,7 +10,6 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
-	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
 
@@ -21,16 +20,27 @@ type image struct {
 	root       digest.Digest
 	items      []metadb.SyncItem      // that are synced once it is whole, referrers and all
 	manifests  []gateway.PlanManifest // root last; without those that were here already
+	has        map[digest.Digest]bool // which those are
 	blobs      []digest.Digest        // that are here under another repository
 	layers     map[*layer]bool        // that are still on their way
 	order      []*layer               // all of them
 	referrers  []*image
 	after      *image // the subject's image, of a referrer
 	size       int64  // bytes that were missing when it was planned
+	planned    bool   // all of the above is known
 	err        error
 	committed  bool
 	settled    bool
 }
+
+func newImage(repository string, root digest.Digest) *image {
+	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}}
+}
+
+func (im *image) want() gateway.Want { return gateway.Want{Repository: im.repository, Digest: im.root} }
+
+// parts are the image and its referrers.
+func (im *image) parts() []*image { return append([]*image{im}, im.referrers...) }
 
 // fail notes the first reason for which the image can't be whole.
 func (im *image) fail(err error) {
@@ -41,18 +51,34 @@ func (im *image) fail(err error) {
 
 // missing is how many bytes are to be fetched for the image and its referrers.
 func (im *image) missing() (n int64) {
-	for _, l := range im.order {
-		n += l.size
-	}
-	for _, r := range im.referrers {
-		n += r.missing()
+	for _, part := range im.parts() {
+		for _, l := range part.order {
+			n += l.size
+		}
 	}
 	return n
 }
 
 // ready reports whether the image can become visible now.
 func (im *image) ready() bool {
-	return im.err == nil && !im.committed && len(im.layers) == 0 && (im.after == nil || im.after.committed)
+	return im.planned && im.err == nil && !im.committed && len(im.layers) == 0 && (im.after == nil || im.after.committed)
+}
+
+// outcome reports whether it is known what became of the image and its
+// referrers, and the first reason for which one of them is not here.
+func (im *image) outcome() (known bool, failure error) {
+	if im.err != nil || !im.committed {
+		return im.err != nil, im.err
+	}
+	for _, part := range im.referrers {
+		if part.err == nil && !part.committed {
+			return false, nil
+		}
+		if failure == nil {
+			failure = part.err
+		}
+	}
+	return true, failure
 }
 
 // commit makes the image visible: blobs, then manifests from the bottom up,
@@ -80,63 +106,33 @@ func (im *image) commit(ctx context.Context, s *storage.Storage) error {
 		}
 	}
 	im.committed = true
+	im.manifests, im.blobs = nil, nil // a long queue must not hold them
 	return nil
 }
 
-// settleImage notes the outcome for the image's items, once it and its
-// referrers have one.
-func (e *Engine) settleImage(ctx context.Context, im *image, result *Result) error {
-	if im.after != nil {
-		im = im.after
-	}
-	if im.settled || !im.committed && im.err == nil {
-		return nil
-	}
-	failure := im.err
-	for _, r := range im.referrers {
-		if failure == nil && !r.committed && r.err == nil {
-			return nil // still on its way
-		}
-		if failure == nil {
-			failure = r.err
-		}
-	}
-	im.settled = true
-	for _, item := range im.items {
-		if err := e.settle(ctx, item, failure); err != nil {
-			return err
-		}
-		if failure != nil {
-			result.Failed++
-			e.meter.itemsFailed.Add(1)
-			e.log.Warn("item is not synced", "repo", item.Repository, "tag", item.Tag, "digest", item.Digest, "err", failure)
-			continue
-		}
-		result.Synced++
-		e.meter.itemsDone.Add(1)
-		e.log.Info("item is synced", "repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
-	}
-	return nil
-}
-
-// here settles the items whose manifest is in the repository already, and
-// returns the others as images, those of one manifest together.
-func (e *Engine) here(ctx context.Context, rows []metadb.SyncItem, result *Result) ([]*image, error) {
+// group puts the items of one manifest together.
+func group(rows []metadb.SyncItem) []*image {
 	var images []*image
 	byRoot := map[gateway.Want]*image{}
 	for _, row := range rows {
-		want := gateway.Want{Repository: row.Repository, Digest: digest.Digest(row.Digest)}
-		im := byRoot[want]
-		if im == nil {
-			im = &image{repository: row.Repository, root: want.Digest, layers: map[*layer]bool{}}
-			byRoot[want] = im
+		im := newImage(row.Repository, digest.Digest(row.Digest))
+		if known := byRoot[im.want()]; known != nil {
+			im = known
+		} else {
+			byRoot[im.want()] = im
 			images = append(images, im)
 		}
 		im.items = append(im.items, row)
 	}
+	return images
+}
+
+// here settles the items whose manifest is in the repository already, and
+// returns the others' images.
+func (r *run) here(ctx context.Context, rows []metadb.SyncItem) ([]*image, error) {
 	var absent []*image
-	for _, im := range images {
-		has, err := e.storage.HasManifest(ctx, im.repository, im.root)
+	for _, im := range group(rows) {
+		has, err := r.storage.HasManifest(ctx, im.repository, im.root)
 		if err != nil {
 			return nil, err
 		}
@@ -144,54 +140,84 @@ func (e *Engine) here(ctx context.Context, rows []metadb.SyncItem, result *Resul
 			absent = append(absent, im)
 			continue
 		}
-		if err := im.commit(ctx, e.storage); err != nil {
+		if err := im.commit(ctx, r.storage); err != nil {
 			im.fail(err)
 		}
-		if err := e.settleImage(ctx, im, result); err != nil {
+		r.mu.Lock()
+		_, err = r.settleImage(ctx, im)
+		r.mu.Unlock()
+		if err != nil {
 			return nil, err
 		}
 	}
 	return absent, nil
 }
 
-// have returns the manifests that are worth telling the source of: those that
-// the wanted tags' present images are made of.
-func (e *Engine) have(ctx context.Context, images []*image) ([]gateway.Want, error) {
-	const most = 10_000
-	seen := map[gateway.Want]bool{}
-	var all []gateway.Want
-	for _, im := range images {
-		for _, item := range im.items {
-			if item.Tag == "" || len(all) >= most {
-				continue
-			}
-			m, err := e.storage.Manifest(ctx, item.Repository, item.Tag)
-			if errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-			if err != nil {
-				return nil, err
-			}
-			for _, child := range parsed.Manifests {
-				has := gateway.Want{Repository: item.Repository, Digest: child.Digest}
-				if !seen[has] {
-					seen[has] = true
-					all = append(all, has)
-				}
-			}
-		}
-	}
-	return all[:min(len(all), most)], nil
-}
-
 // bySize puts the image that needs the fewest bytes first, so that something
 // useful lands early.
 func bySize(images []*image) {
-	slices.SortStableFunc(images, func(a, b *image) int {
-		return cmp.Compare(a.size, b.size)
-	})
+	slices.SortStableFunc(images, func(a, b *image) int { return cmp.Compare(a.size, b.size) })
+}
+
+// settleImage notes the outcome for the image's items, once there is one, and
+// reports whether it did. The run's lock is held.
+func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
+	if im.after != nil {
+		im = im.after
+	}
+	known, failure := im.outcome()
+	if !known || im.settled {
+		return false, nil
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx) // which is no fault of the image
+	}
+	im.settled = true
+	if errors.As(failure, &laterError{}) {
+		r.again = true
+		return true, nil
+	}
+	if im.committed {
+		r.touched[im.repository] = true
+	}
+	for _, item := range im.items {
+		if err := r.settle(ctx, item, failure); err != nil {
+			return true, err
+		}
+		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
+		if failure != nil {
+			r.result.Failed++
+			r.failed[keyOf(item)] = true
+			r.meter.add(func(p *Progress) { p.ItemsFailed++ })
+			log.Warn("item is not synced", "err", failure)
+			continue
+		}
+		r.result.Synced++
+		r.meter.add(func(p *Progress) { p.ItemsDone++ })
+		log.Info("item is synced")
+	}
+	return true, nil
+}
+
+// advance makes im visible if it is whole, then the referrers that waited for
+// it, and notes the outcome.
+func (r *run) advance(ctx context.Context, q *queue, im *image) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, part := range im.parts() {
+		if !part.ready() {
+			continue
+		}
+		if err := part.commit(ctx, r.storage); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			part.fail(err)
+		}
+	}
+	settled, err := r.settleImage(ctx, im)
+	if settled {
+		q.settled()
+	}
+	return err
 }

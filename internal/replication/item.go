@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -85,13 +86,13 @@ func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
 	return tx.PutSyncItem(i)
 }
 
-// ApplySnapshot notes a page of everything that the source has. first is its
-// first page, and cursor that page's; with the last page, what no page had is
-// to go, and the cursor counts. A snapshot that is not read to its end is
-// begun again from its first page.
+// ApplySnapshot notes a page of everything that the source has. first says
+// that it is the first page, whose cursor counts once the last page is noted;
+// then, too, what no page had is to go. A snapshot that is not read to its
+// end is begun again from its first page.
 func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem, cursor int64, first, last bool) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		generation, err := e.generation(tx, first)
+		generation, cursor, err := snapshot(tx, cursor, first)
 		if err != nil {
 			return err
 		}
@@ -116,21 +117,44 @@ func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem
 	})
 }
 
-// generation numbers snapshots, so that what the current one had can be told
-// from what an older one had.
-func (e *Engine) generation(tx *metadb.Tx, first bool) (int64, error) {
+// snapshot returns the number of the snapshot that is being read, so that
+// what it had can be told from what an older one had, and the cursor of its
+// first page.
+func snapshot(tx *metadb.Tx, cursor int64, first bool) (generation, firstCursor int64, err error) {
 	if first {
-		n, err := tx.Next(snapshotSetting)
-		if err != nil {
-			return 0, err
+		if generation, err = tx.Next(snapshotSetting); err != nil {
+			return 0, 0, err
 		}
-		return n, tx.SetSetting(snapshotSetting, strconv.FormatInt(n, 10))
+		return generation, cursor, tx.SetSetting(snapshotSetting, fmt.Sprintf("%d %d", generation, cursor))
 	}
 	text, err := tx.Setting(snapshotSetting)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return strconv.ParseInt(text, 10, 64)
+	if _, err := fmt.Sscanf(text, "%d %d", &generation, &firstCursor); err != nil {
+		return 0, 0, errors.New("note snapshot: no first page was noted")
+	}
+	return generation, firstCursor, nil
+}
+
+// Prune lets go of every item in a repository that is not allowed (any more):
+// the next Sync removes them.
+func (e *Engine) Prune(ctx context.Context, allowed func(repository string) bool) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		repositories, err := tx.SyncRepositories(metadb.AnySyncItem)
+		if err != nil {
+			return err
+		}
+		for _, repository := range repositories {
+			if allowed(repository) {
+				continue
+			}
+			if err := tx.DropSyncItems(repository, e.now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Items returns up to limit items after (repository, item), in order: item is

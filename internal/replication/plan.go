@@ -3,8 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -12,14 +11,42 @@ import (
 	"ferry/internal/oci"
 )
 
-// A plan is what a source said is needed for a batch of images.
+// Limits on what a plan holds in memory, in bytes.
+const (
+	// planEnough is how much of several images is held; the others' plan is
+	// asked for later.
+	planEnough = 4 << 20
+	// planMost is how much one image's plan may have.
+	planMost = 32 << 20
+	// entryCost is what an entry takes beside its payload, roughly.
+	entryCost = 512
+)
+
+// planTries is how often in a row a source may garble a plan in the same
+// place before what it was about to send is given up.
+const planTries = 5
+
+// planPatience is how many times the stall timeout may pass between two
+// entries of a plan: an entry can be large, and its bytes are not seen here.
+const planPatience = 5
+
+// errEnough ends a plan of which as much came as fits.
+var errEnough = errors.New("the plan is long enough")
+
+// A plan is what a source said is needed for some images. It grows from one
+// try to the next: what came once is not asked for again.
 type plan struct {
-	manifests map[gateway.Want]*planned
-	sizes     map[digest.Digest]int64     // of the layers
-	missing   map[gateway.Want]string     // what the source does not have, and why
-	referrers map[gateway.Want][]*planned // by subject, in the order of the stream
-	layers    map[digest.Digest]*layer    // what is to be fetched
-	order     []*layer
+	repositories map[string]bool // of the images
+	wanted       map[gateway.Want]bool
+	manifests    map[gateway.Want]*planned
+	arrived      []gateway.Want              // their keys, in the order of the stream
+	sizes        map[digest.Digest]int64     // of the layers
+	missing      map[gateway.Want]string     // what the source does not have, and why
+	referrers    map[gateway.Want][]*planned // by subject, in the order of the stream
+	inline       map[gateway.Want]bool       // blobs whose content came
+	entries      int                         // that were new
+	held         int                         // bytes
+	cut          bool                        // there is more at the source than fits
 }
 
 // planned is a manifest of the plan.
@@ -32,197 +59,76 @@ func (m *planned) want() gateway.Want {
 	return gateway.Want{Repository: m.Repository, Digest: m.Digest}
 }
 
-// askPlan asks the source what is needed for the images, again and again
-// while the link is bad, until ctx ends or the source refuses.
-func (e *Engine) askPlan(ctx context.Context, src Source, images []*image) (*plan, error) {
-	have, err := e.have(ctx, images)
+func newPlan(images []*image) *plan {
+	p := &plan{
+		repositories: map[string]bool{}, wanted: map[gateway.Want]bool{}, manifests: map[gateway.Want]*planned{},
+		sizes: map[digest.Digest]int64{}, missing: map[gateway.Want]string{}, referrers: map[gateway.Want][]*planned{},
+		inline: map[gateway.Want]bool{},
+	}
+	for _, im := range images {
+		p.repositories[im.repository] = true
+		p.wanted[im.want()] = true
+	}
+	return p
+}
+
+// ask asks the source what is needed for the images, again and again while
+// the link is bad, until ctx ends or the source refuses.
+func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
+	have, err := r.have(ctx, images)
 	if err != nil {
 		return nil, err
 	}
-	var want []gateway.Want
-	for _, im := range images {
-		want = append(want, gateway.Want{Repository: im.repository, Digest: im.root})
-	}
-	patience := newPatience()
-	for {
-		p := &plan{
-			manifests: map[gateway.Want]*planned{}, sizes: map[digest.Digest]int64{}, missing: map[gateway.Want]string{},
-			referrers: map[gateway.Want][]*planned{}, layers: map[digest.Digest]*layer{},
+	p := newPlan(images)
+	for vain := 0; ; {
+		want := p.open(images)
+		if len(want) == 0 {
+			return p, nil
 		}
-		err := src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
-			patience.reset()
-			return e.note(ctx, p, entry)
-		})
-		if err == nil || permanent(err) {
-			return p, err
-		}
-		if err := patience.wait(ctx, err); err != nil {
+		if err := r.link.wait(ctx); err != nil {
 			return nil, err
 		}
-	}
-}
-
-// note keeps an entry of the stream; what came whole is stored at once.
-func (e *Engine) note(ctx context.Context, p *plan, entry gateway.PlanEntry) error {
-	switch {
-	case entry.Missing != nil:
-		p.missing[entry.Missing.Want] = entry.Missing.Reason
-	case entry.Blob != nil && (entry.Blob.Data != nil || entry.Blob.Size == 0):
-		b := entry.Blob
-		e.meter.received.Add(int64(len(b.Data)))
-		if err := e.storage.Lease(ctx, leaseHolder, leaseTime, b.Digest); err != nil {
-			return err
-		}
-		return e.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
-	case entry.Blob != nil:
-		p.sizes[entry.Blob.Digest] = entry.Blob.Size
-	case entry.Manifest != nil:
-		m := &planned{PlanManifest: *entry.Manifest}
-		var err error
-		if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
-			p.missing[m.want()] = err.Error()
-			return nil
-		}
-		p.manifests[m.want()] = m
-		if m.parsed.Subject != nil {
-			subject := gateway.Want{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
-			p.referrers[subject] = append(p.referrers[subject], m)
-		}
-	}
-	return nil
-}
-
-// assemble turns the plan into what each image needs, and its layers into
-// what is to be fetched, the smallest image's first. It returns the images
-// and their referrers.
-func (e *Engine) assemble(ctx context.Context, p *plan, images []*image) ([]*image, error) {
-	roots := map[gateway.Want]bool{}
-	for _, im := range images {
-		roots[gateway.Want{Repository: im.repository, Digest: im.root}] = true
-	}
-	for _, im := range images {
-		if err := e.collect(ctx, p, im, im.root); err != nil {
+		before := p.entries
+		err := r.askOnce(ctx, p, want, p.known(have))
+		switch own := (ownError{}); {
+		case err == nil:
+			return p, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.As(err, &own):
+			return nil, own.error
+		case errors.Is(err, errEnough):
+			p.cut = true
+			return p, nil
+		case r.final(err):
 			return nil, err
 		}
-		if err := e.collectReferrers(ctx, p, im, roots); err != nil {
-			return nil, err
+		if p.entries > before {
+			vain = 0
+			continue
 		}
-		im.size = im.missing()
-	}
-	bySize(images)
-	var all []*image
-	var leased []digest.Digest
-	for _, im := range images {
-		for _, part := range append([]*image{im}, im.referrers...) {
-			all = append(all, part)
-			leased = append(leased, part.blobs...)
-			for _, l := range part.order {
-				leased = append(leased, l.digest)
-				l.images = append(l.images, part)
-				if !slices.Contains(l.repositories, part.repository) {
-					l.repositories = append(l.repositories, part.repository)
-				}
-				if !l.queued {
-					l.queued = true
-					p.order = append(p.order, l)
-					e.meter.bytesTotal.Add(l.size)
-				}
-			}
+		r.log.Debug("plan is asked for again", "err", err)
+		r.link.failed(pause(err))
+		if status(err) != 0 || linkDown(err) {
+			continue // it is not this plan's fault
+		}
+		if vain++; vain == planTries {
+			vain = 0
+			p.missing[want[0]] = err.Error()
 		}
 	}
-	return all, e.storage.Lease(ctx, leaseHolder, leaseTime, leased...)
 }
 
-// collect adds the manifest d, with what is below it, to im. What is wrong
-// with it is im's failure; the error is this registry's.
-func (e *Engine) collect(ctx context.Context, p *plan, im *image, d digest.Digest) error {
-	want := gateway.Want{Repository: im.repository, Digest: d}
-	m := p.manifests[want]
-	if m == nil {
-		has, err := e.storage.HasManifest(ctx, im.repository, d)
-		if err == nil && !has {
-			im.fail(absent(p, want))
-		}
-		return err
-	}
-	if slices.ContainsFunc(im.manifests, func(o gateway.PlanManifest) bool { return o.Digest == d }) {
-		return nil
-	}
-	for _, child := range m.parsed.Manifests {
-		if child.Digest == d {
-			continue // no digest can be its own child; a hostile source may say so
-		}
-		if err := e.collect(ctx, p, im, child.Digest); err != nil {
-			return err
-		}
-	}
-	for _, b := range m.parsed.Blobs() {
-		if err := e.collectBlob(ctx, p, im, b); err != nil {
-			return err
-		}
-	}
-	im.manifests = append(im.manifests, m.PlanManifest)
-	return nil
-}
-
-func (e *Engine) collectBlob(ctx context.Context, p *plan, im *image, b oci.Descriptor) error {
-	_, err := e.storage.StatBlob(ctx, im.repository, b.Digest)
-	if !errors.Is(err, oci.ErrBlobUnknown) {
-		return err
-	}
-	has, err := e.storage.HasBlob(ctx, b.Digest)
-	if err != nil {
-		return err
-	}
-	if has {
-		im.blobs = append(im.blobs, b.Digest)
-		return nil
-	}
-	l := p.layers[b.Digest]
-	if l == nil {
-		size, ok := p.sizes[b.Digest]
-		if !ok {
-			size = b.Size // the source thinks that it is here; the manifest knows its size
-		}
-		l = &layer{digest: b.Digest, size: size}
-		p.layers[b.Digest] = l
-	}
-	if !im.layers[l] {
-		im.layers[l] = true
-		im.order = append(im.order, l)
-	}
-	return nil
-}
-
-// collectReferrers adds the referrers of im's manifests, and theirs, as
-// images that follow im, but for those that are wanted for themselves.
-func (e *Engine) collectReferrers(ctx context.Context, p *plan, im *image, roots map[gateway.Want]bool) error {
-	queue := slices.Clone(im.manifests)
-	taken := map[digest.Digest]bool{}
-	for len(queue) > 0 {
-		subject := gateway.Want{Repository: im.repository, Digest: queue[0].Digest}
-		queue = queue[1:]
-		for _, m := range p.referrers[subject] {
-			if taken[m.Digest] || roots[m.want()] {
-				continue
-			}
-			taken[m.Digest] = true
-			r := &image{repository: im.repository, root: m.Digest, after: im, layers: map[*layer]bool{}}
-			if err := e.collect(ctx, p, r, m.Digest); err != nil {
-				return err
-			}
-			im.referrers = append(im.referrers, r)
-			queue = append(queue, r.manifests...)
-		}
-	}
-	return nil
-}
-
-// absent says why a manifest that is needed did not come.
-func absent(p *plan, want gateway.Want) error {
-	reason := p.missing[want]
-	if reason == "" {
-		reason = "the source did not send it"
-	}
-	return fmt.Errorf("manifest %s: %s", want.Digest, reason)
+// askOnce adds what the source streams to p.
+func (r *run) askOnce(ctx context.Context, p *plan, want, have []gateway.Want) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(planPatience*r.stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+	err := r.src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
+		watchdog.Reset(planPatience * r.stall)
+		r.link.good()
+		return r.note(ctx, p, entry)
+	})
+	return cause(ctx, err)
 }

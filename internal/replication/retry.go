@@ -1,73 +1,82 @@
 package replication
 
 import (
-	"context"
 	"errors"
-	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
 )
 
-// maxBackoff is the longest pause between two tries, so that a link that
-// comes back is used soon.
-const maxBackoff = 5 * time.Second
+// errStalled is the cause with which a connection that moves nothing is dropped.
+var errStalled = errors.New("the connection moved no byte for too long")
+
+// errGarbled says that what a source sent makes no sense, or is not what its
+// digest says: the link spoilt it, or the source has it so.
+var errGarbled = errors.New("the source sent something else")
+
+// An ownError is this registry's own, of its disk or its database: no source
+// can help.
+type ownError struct{ error }
+
+// Unwrap returns the error itself.
+func (e ownError) Unwrap() error { return e.error }
 
 // retryAfter is implemented by errors of sources that say when to come back.
 type retryAfter interface{ RetryAfter() time.Duration }
+
+// pause returns how long the source asked not to be asked again; 0 where it
+// did not say.
+func pause(err error) time.Duration {
+	if asked := retryAfter(nil); errors.As(err, &asked) {
+		return min(asked.RetryAfter(), time.Hour)
+	}
+	return 0
+}
+
+// status returns the HTTP status with which the source answered; 0 where the
+// error is of the link.
+func status(err error) int {
+	if answer := (*gateway.AnswerError)(nil); errors.As(err, &answer) {
+		return answer.Status
+	}
+	if e := oci.AsError(err); e != nil {
+		return e.Status
+	}
+	return 0
+}
+
+// answered reports whether err shows that the link is up.
+func answered(err error) bool {
+	return status(err) != 0 || errors.Is(err, errGarbled)
+}
+
+// linkDown reports whether err is plainly the link's.
+func linkDown(err error) bool {
+	return errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, errStalled)
+}
 
 // permanent reports whether trying again without a change at the source is
 // of no use. Everything that is not known to be so, a broken link above all,
 // is worth another try.
 func permanent(err error) bool {
-	for _, final := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown, oci.ErrNoSpace, oci.ErrSizeInvalid} {
+	for _, final := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
 		if errors.Is(err, final) {
 			return true
 		}
 	}
-	if e := oci.AsError(err); e != nil {
-		switch e.Status {
-		case http.StatusRequestTimeout, http.StatusTooManyRequests:
-			return false
-		}
-		return e.Status >= 400 && e.Status < 500
+	switch s := status(err); s {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	default:
+		return s >= 400 && s < 500
 	}
-	return false
 }
 
-// patience is the pause between tries: short at first, and short again after
-// any progress.
-type patience struct{ backoff *backoff.ExponentialBackOff }
-
-func newPatience() *patience {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = 100 * time.Millisecond
-	b.Multiplier = 1.7
-	b.RandomizationFactor = 0.3
-	b.MaxInterval = maxBackoff
-	b.Reset()
-	return &patience{b}
-}
-
-func (p *patience) reset() { p.backoff.Reset() }
-
-// wait pauses after err, for as long as the source asked for if it did, or
-// until ctx ends, whose cause it then returns.
-func (p *patience) wait(ctx context.Context, err error) error {
-	pause := p.backoff.NextBackOff()
-	if asked := retryAfter(nil); errors.As(err, &asked) {
-		pause = max(pause, min(asked.RetryAfter(), time.Hour))
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w (the last try: %w)", context.Cause(ctx), err)
-	}
+// unauthorized reports whether the source did not accept the credentials.
+func unauthorized(err error) bool {
+	return errors.Is(err, gateway.ErrUnauthorized) || status(err) == http.StatusUnauthorized
 }

@@ -13,112 +13,134 @@ import (
 
 // remove takes away what left the source, in every repository in which
 // nothing new is still missing, and then the manifests that nothing leads to
-// any more.
-func (e *Engine) remove(ctx context.Context, result *Result) error {
-	waiting := map[string]bool{} // repositories whose new content is not all here
-	var gone []metadb.SyncItem
-	repository, item := "", ""
-	for {
-		rows, err := e.open(ctx, repository, item)
-		if err != nil {
-			return err
-		}
-		if len(rows) == 0 {
-			break
-		}
-		for _, row := range rows {
-			if row.Digest == "" {
-				gone = append(gone, row)
-			} else {
-				waiting[row.Repository] = true
-			}
-			repository, item = row.Repository, row.Item
-		}
+// any more. A repository whose new content fails keeps its old content.
+func (r *run) remove(ctx context.Context) error {
+	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
+	if err != nil {
+		return err
 	}
-	for _, row := range gone {
-		if waiting[row.Repository] {
+	if err := r.removeItems(ctx, waiting); err != nil {
+		return err
+	}
+	sweep, err := r.repositories(ctx, r.sweepKind())
+	if err != nil {
+		return err
+	}
+	for repository := range r.touched {
+		sweep[repository] = true
+	}
+	for repository := range sweep {
+		if waiting[repository] {
 			continue
 		}
-		if err := e.removeItem(ctx, row); err != nil {
+		if err := r.sweep(ctx, repository); err != nil {
+			return fmt.Errorf("sweep %s: %w", repository, err)
+		}
+		delete(r.touched, repository)
+	}
+	r.swept = true
+	return nil
+}
+
+// sweepKind says which repositories are swept even if nothing happened in
+// them: all that are synced, the first time, since a crash may have come
+// between a tag's move and the sweep.
+func (r *run) sweepKind() metadb.SyncItemKind {
+	if r.swept {
+		return metadb.GoneSyncItem
+	}
+	return metadb.AnySyncItem
+}
+
+func (r *run) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]bool, error) {
+	set := map[string]bool{}
+	err := r.db.View(ctx, func(tx *metadb.Tx) error {
+		names, err := tx.SyncRepositories(kind)
+		for _, name := range names {
+			set[name] = true
+		}
+		return err
+	})
+	return set, err
+}
+
+func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
+	repository, item := "", ""
+	for {
+		var rows []metadb.SyncItem
+		err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
+			rows, err = tx.GoneSyncItems(repository, item, page)
+			return err
+		})
+		if err != nil || len(rows) == 0 {
 			return err
 		}
-		result.Removed++
+		for _, row := range rows {
+			repository, item = row.Repository, row.Item
+			if waiting[row.Repository] {
+				continue
+			}
+			if err := r.removeItem(ctx, row); err != nil {
+				return err
+			}
+			r.result.Removed++
+		}
 	}
-	return e.sweep(ctx, waiting)
 }
 
 // removeItem removes a tag, or a manifest that was wanted by its digest if
-// nothing else leads to it, and then the item.
-func (e *Engine) removeItem(ctx context.Context, row metadb.SyncItem) error {
+// nothing else leads to it. The item itself goes once its repository is swept.
+func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
-		err = e.storage.DeleteTag(ctx, row.Repository, row.Tag, Origin)
+		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag, Origin)
 	} else {
-		err = e.removeLoose(ctx, row.Repository, digest.Digest(row.Item))
+		err = r.removeLoose(ctx, row.Repository, digest.Digest(row.Item))
 	}
-	if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrDenied) {
+	if err != nil && !stays(err) {
 		return fmt.Errorf("remove %s %s: %w", row.Repository, row.Item, err)
 	}
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		now, err := tx.SyncItem(row.Repository, row.Item)
-		if errors.Is(err, metadb.ErrNotFound) || err == nil && now.Digest != "" {
-			return nil // it came back meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		return tx.DeleteSyncItem(row.Repository, row.Item)
-	})
+	return r.settle(ctx, row, nil)
 }
 
-func (e *Engine) removeLoose(ctx context.Context, repository string, d digest.Digest) error {
-	loose, err := e.storage.IsLoose(ctx, repository, d)
+// stays reports whether what was to be removed is gone already, or locked.
+func stays(err error) bool {
+	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied)
+}
+
+func (r *run) removeLoose(ctx context.Context, repository string, d digest.Digest) error {
+	loose, err := r.storage.IsLoose(ctx, repository, d)
 	if err != nil || !loose {
 		return err
 	}
-	return e.storage.DeleteManifest(ctx, repository, d, Origin)
+	return r.storage.DeleteManifest(ctx, repository, d, Origin)
 }
 
-// sweep removes the manifests to which no tag, no index, no item and no
-// subject leads: the old image of a tag that moved, the children of an index
-// that went. A repository with nothing left in it goes as a whole.
-func (e *Engine) sweep(ctx context.Context, waiting map[string]bool) error {
-	for after := ""; ; {
-		repositories, err := e.storage.Repositories(ctx, after, page)
-		if err != nil || len(repositories) == 0 {
-			return err
-		}
-		for _, r := range repositories {
-			after = r.Name
-			if waiting[r.Name] {
-				continue
-			}
-			if err := e.sweepRepository(ctx, r.Name); err != nil {
-				return fmt.Errorf("sweep %s: %w", r.Name, err)
-			}
-		}
-	}
-}
-
-func (e *Engine) sweepRepository(ctx context.Context, repository string) error {
+// sweep removes the manifests of a repository to which no tag, no index, no
+// item and no subject leads: the old image of a tag that moved, the children
+// of an index that went. A repository with nothing left in it goes as a whole.
+func (r *run) sweep(ctx context.Context, repository string) error {
 	for again := true; again; { // what a removed index held is loose only now
 		again = false
 		for after := ""; ; {
-			loose, err := e.storage.LooseManifests(ctx, repository, after, page)
+			loose, err := r.storage.LooseManifests(ctx, repository, after, page)
+			if errors.Is(err, oci.ErrNameUnknown) {
+				break
+			}
 			if err != nil {
 				return err
 			}
 			for _, m := range loose {
 				after = string(m.Digest)
-				needed, err := e.needed(ctx, repository, m.Digest, m.Subject)
+				needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
 				if err != nil {
 					return err
 				}
 				if needed {
 					continue
 				}
-				err = e.storage.DeleteManifest(ctx, repository, m.Digest, Origin)
-				if err != nil && !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrDenied) {
+				err = r.storage.DeleteManifest(ctx, repository, m.Digest, Origin)
+				if err != nil && !stays(err) {
 					return err
 				}
 				again = again || err == nil
@@ -128,12 +150,12 @@ func (e *Engine) sweepRepository(ctx context.Context, repository string) error {
 			}
 		}
 	}
-	return e.dropEmpty(ctx, repository)
+	return r.dropEmpty(ctx, repository)
 }
 
 // needed reports whether an item asks for the manifest, or its subject is here.
-func (e *Engine) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
-	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
+	err = r.db.View(ctx, func(tx *metadb.Tx) error {
 		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || subject == "" {
 			return err
 		}
@@ -143,22 +165,30 @@ func (e *Engine) needed(ctx context.Context, repository string, d, subject diges
 	return needed, err
 }
 
-// dropEmpty removes a repository that has no content and no item.
-func (e *Engine) dropEmpty(ctx context.Context, repository string) error {
-	r, err := e.storage.Repository(ctx, repository)
-	if errors.Is(err, oci.ErrNameUnknown) || err == nil && r.Manifests+r.Tags > 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+// dropEmpty forgets the items that went, and removes a repository that has no
+// content and no item then.
+func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	var items []metadb.SyncItem
-	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+	err := r.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+		if err := tx.DeleteGoneSyncItems(repository); err != nil {
+			return err
+		}
 		items, err = tx.SyncItems(repository, "", 1)
 		return err
 	})
 	if err != nil || len(items) > 0 && items[0].Repository == repository {
 		return err
 	}
-	return e.storage.DeleteRepository(ctx, repository, Origin)
+	known, err := r.storage.Repository(ctx, repository)
+	if errors.Is(err, oci.ErrNameUnknown) || err == nil && known.Manifests+known.Tags > 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = r.storage.DeleteRepository(ctx, repository, Origin)
+	if stays(err) || errors.Is(err, oci.ErrNameUnknown) {
+		return nil
+	}
+	return err
 }

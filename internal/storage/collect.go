@@ -40,7 +40,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	if err != nil {
 		return c, fmt.Errorf("collect garbage: %w", err)
 	}
-	for _, step := range []func(context.Context, *Collected) error{s.collectUploads, s.collectBlobs, s.collectPartials, s.collectOrphans} {
+	for _, step := range []func(context.Context, *Collected) error{s.collectUploads, s.collectTransfers, s.collectBlobs, s.collectPartials, s.collectOrphans} {
 		if err := step(ctx, &c); err != nil {
 			return c, fmt.Errorf("collect garbage: %w", err)
 		}

@@ -45,9 +45,10 @@ type Storage struct {
 	// collection of the same digest never overlap.
 	digests keyLock
 	// partials gives each upload and each transfer one user at a time.
-	partials keyLock
-	cache    *cache
-	feed     broadcast
+	partials  keyLock
+	transfers transfers
+	cache     *cache
+	feed      broadcast
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,

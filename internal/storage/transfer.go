@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,28 +17,25 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// MaxLoss is how many received bytes of a transfer a crash may lose at most.
-const MaxLoss = 1 << 20
-
 // ErrBusy is returned for a transfer that somebody else has open.
 var ErrBusy = errors.New("the transfer is open elsewhere")
 
 // A Transfer is a blob on its way in, in ranges, in any order. It survives a
-// crash with all but the last [MaxLoss] bytes of what was written, and a
-// close with everything. Its methods are safe for concurrent use, except
-// that nothing may follow Commit but Close, which must be called.
+// close with everything that was written, and a crash with all but the last
+// [MaxLoss] bytes. Its methods are safe for concurrent use, except that
+// nothing may follow Commit but Reset and Close, which must be called.
 type Transfer struct {
 	s       *Storage
 	digest  digest.Digest
 	size    int64
 	release func()
-
-	mu      sync.Mutex
 	partial blob.Partial
-	row     metadb.Transfer
-	have    ranges    // written
-	unsaved int64     // bytes written since
-	hash    hash.Hash // of the first hashed bytes
+
+	// The storage's transfers.mu guards what follows.
+	row     metadb.Transfer // as it is in the database
+	have    ranges          // written
+	unsaved int64           // bytes written since the row was
+	hash    hash.Hash       // of the first hashed bytes
 	hashed  int64
 }
 
@@ -87,17 +83,25 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 		t.row, err = tx.Transfer(string(t.digest))
 		return err
 	})
-	if errors.Is(err, metadb.ErrNotFound) {
-		t.row = metadb.Transfer{Digest: string(t.digest), CreatedAt: t.s.now()}
-		return t.reset(ctx)
-	}
-	if err != nil {
+	known := err == nil
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
-	if err := t.restore(); err != nil {
-		t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
-		return t.reset(ctx)
+	t.s.transfers.mu.Lock()
+	defer t.s.transfers.mu.Unlock()
+	if known {
+		if err = t.restore(); err != nil {
+			t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
+		}
+	} else {
+		t.row = metadb.Transfer{Digest: string(t.digest), CreatedAt: t.s.now()}
 	}
+	if !known || err != nil {
+		if err := t.reset(ctx); err != nil {
+			return err
+		}
+	}
+	t.s.transfers.add(t)
 	return nil
 }
 
@@ -131,29 +135,31 @@ func (t *Transfer) Size() int64 { return t.size }
 
 // Have is how many bytes of it are here.
 func (t *Transfer) Have() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.s.transfers.mu.Lock()
+	defer t.s.transfers.mu.Unlock()
 	return t.have.total()
 }
 
 // Missing returns the ranges that are not here, in order.
 func (t *Transfer) Missing() []Range {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.s.transfers.mu.Lock()
+	defer t.s.transfers.mu.Unlock()
 	return t.have.missing(Range{0, t.size})
 }
 
 // Write writes p at offset, makes what came before durable when it must, and
 // returns how many bytes of p were new. Bytes that are here already stay as
-// they are: their digest may be taken.
+// they are: their digest may be taken. The context's end does not stop it:
+// what came over a link was paid for.
 func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int64, err error) {
 	if offset < 0 || offset+int64(len(p)) > t.size {
 		return 0, oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.unsaved+int64(len(p)) > MaxLoss {
-		if err := t.save(ctx); err != nil {
+	all := &t.s.transfers
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.unsaved+int64(len(p)) > MaxLoss {
+		if err := all.save(ctx, t.s); err != nil {
 			return 0, err
 		}
 	}
@@ -163,51 +169,45 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 		}
 		t.have = t.have.add(gap)
 		t.unsaved += gap.Len()
+		all.unsaved += gap.Len()
 		fresh += gap.Len()
 	}
 	return fresh, nil
 }
 
-// Save makes everything written durable.
+// Save makes everything written durable, to this transfer and to the others.
 func (t *Transfer) Save(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.save(ctx)
+	t.s.transfers.mu.Lock()
+	defer t.s.transfers.mu.Unlock()
+	return t.s.transfers.save(ctx, t.s)
 }
 
-// save syncs the content before the row that vouches for it.
-func (t *Transfer) save(ctx context.Context) error {
-	if t.unsaved == 0 {
-		return nil
+// Commit verifies the content and makes it a blob of the repositories. The
+// error is [oci.ErrDigestInvalid] when the content is not what its digest
+// says: call [Transfer.Reset] then, and fetch it again.
+func (t *Transfer) Commit(ctx context.Context, repositories ...string) error {
+	if have := t.Have(); have != t.size {
+		return fmt.Errorf("commit transfer %s: %d of %d bytes are here", t.digest, have, t.size)
 	}
-	if err := t.partial.Sync(); err != nil {
-		return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
-	}
-	if err := t.hashTo(t.have.prefix()); err != nil {
+	// From here on it is durable, and so of no interest to other transfers'
+	// saves: the rest is hashed without holding them up.
+	if err := t.Save(ctx); err != nil {
 		return err
 	}
-	return t.put(ctx)
-}
-
-// put writes the row. The context's end does not stop it: what is on disk
-// was paid for.
-func (t *Transfer) put(ctx context.Context) error {
-	pairs, err := json.Marshal(t.have)
-	if err != nil {
-		return fmt.Errorf("save transfer %s: %w", t.digest, err)
+	for t.hashed < t.size {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("commit transfer %s: %w", t.digest, context.Cause(ctx))
+		}
+		if err := t.hashTo(min(t.size, t.hashed+hashStep)); err != nil {
+			return err
+		}
 	}
-	state, err := t.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		return fmt.Errorf("save transfer %s: %w", t.digest, err)
+	if got := digest.NewDigest(t.digest.Algorithm(), t.hash); got != t.digest {
+		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
 	}
-	row := t.row
-	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, string(pairs), t.hashed, state, t.s.now()
-	err = t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
-	if err != nil {
-		return full(err)
-	}
-	t.row, t.unsaved = row, 0
-	return nil
+	return t.s.commitPartial(ctx, transferPartial(t.digest), t.digest, t.size, repositories, func(tx *metadb.Tx) error {
+		return tx.DeleteTransfer(string(t.digest))
+	})
 }
 
 // hashTo brings the digest state up to the first end bytes.
@@ -219,49 +219,54 @@ func (t *Transfer) hashTo(end int64) error {
 	return nil
 }
 
-// Commit verifies the content and makes it a blob of the repositories. The
-// error is [oci.ErrDigestInvalid] when the content is not what its digest
-// says: call [Transfer.Reset] then, and fetch it again.
-func (t *Transfer) Commit(ctx context.Context, repositories ...string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.have.total() != t.size {
-		return fmt.Errorf("commit transfer %s: %d of %d bytes are here", t.digest, t.have.total(), t.size)
-	}
-	if err := t.hashTo(t.size); err != nil {
-		return err
-	}
-	if got := digest.NewDigest(t.digest.Algorithm(), t.hash); got != t.digest {
-		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
-	}
-	if err := t.partial.Sync(); err != nil {
-		return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
-	}
-	t.unsaved = 0
-	return t.s.commitPartial(ctx, transferPartial(t.digest), t.digest, t.size, repositories, func(tx *metadb.Tx) error {
-		return tx.DeleteTransfer(string(t.digest))
-	})
-}
-
 // Reset drops everything that was written.
 func (t *Transfer) Reset(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.s.transfers.mu.Lock()
+	defer t.s.transfers.mu.Unlock()
 	return t.reset(ctx)
 }
 
+// reset lets go of the row before the content, so that after a crash between
+// the two no row vouches for bytes that are gone.
 func (t *Transfer) reset(ctx context.Context) error {
+	t.s.transfers.unsaved -= t.unsaved
+	t.have, t.unsaved, t.hashed, t.hash = nil, 0, 0, t.digest.Algorithm().Hash()
+	row, err := t.next()
+	if err != nil {
+		return err
+	}
+	err = t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
+	if err != nil {
+		return full(err)
+	}
+	t.row = row
 	if err := t.partial.Truncate(0); err != nil {
 		return fmt.Errorf("reset transfer %s: %w", t.digest, err)
 	}
-	t.have, t.hashed, t.hash = nil, 0, t.digest.Algorithm().Hash()
-	return t.put(ctx)
+	return nil
 }
 
-// Close makes what was written durable and releases the transfer.
+// next is the row that says what is on disk now.
+func (t *Transfer) next() (metadb.Transfer, error) {
+	row := t.row
+	pairs, err := json.Marshal(t.have)
+	if err != nil {
+		return row, fmt.Errorf("save transfer %s: %w", t.digest, err)
+	}
+	state, err := t.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		return row, fmt.Errorf("save transfer %s: %w", t.digest, err)
+	}
+	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, string(pairs), t.hashed, state, t.s.now()
+	return row, nil
+}
+
+// Close makes what was written durable and releases the transfer. A second
+// call does nothing.
 func (t *Transfer) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	all := &t.s.transfers
+	all.mu.Lock()
+	defer all.mu.Unlock()
 	if t.release == nil {
 		return nil
 	}
@@ -269,5 +274,7 @@ func (t *Transfer) Close() error {
 	if t.partial == nil {
 		return nil
 	}
-	return errors.Join(t.save(context.Background()), t.partial.Close())
+	err := all.save(context.Background(), t.s)
+	all.remove(t)
+	return errors.Join(err, t.partial.Close())
 }

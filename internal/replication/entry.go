@@ -1,0 +1,216 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/oci"
+)
+
+// note keeps an entry of the stream; a blob that came whole is stored at once.
+// The error is an ownError, errGarbled or errEnough.
+func (r *run) note(ctx context.Context, p *plan, entry gateway.PlanEntry) error {
+	switch {
+	case entry.Missing != nil:
+		m := entry.Missing
+		if _, known := p.missing[m.Want]; !known {
+			p.missing[m.Want] = m.Reason
+			p.entries++
+			p.held += entryCost + len(m.Reason)
+		}
+	case entry.Blob != nil:
+		if err := r.noteBlob(ctx, p, entry.Blob); err != nil {
+			return err
+		}
+	case entry.Manifest != nil:
+		if err := p.noteManifest(entry.Manifest); err != nil {
+			return err
+		}
+	}
+	return p.room()
+}
+
+func (r *run) noteBlob(ctx context.Context, p *plan, b *gateway.PlanBlob) error {
+	if _, err := oci.ParseDigest(string(b.Digest)); err != nil || b.Size < 0 || !p.repositories[b.Repository] {
+		return fmt.Errorf("plan: %w: blob %s of %d bytes in %s", errGarbled, b.Digest, b.Size, b.Repository)
+	}
+	if b.Data == nil && b.Size > 0 {
+		if _, known := p.sizes[b.Digest]; !known {
+			p.sizes[b.Digest] = b.Size
+			p.entries++
+			p.held += entryCost
+		}
+		return nil
+	}
+	key := gateway.Want{Repository: b.Repository, Digest: b.Digest}
+	if p.inline[key] {
+		return nil
+	}
+	n := int64(len(b.Data))
+	r.meter.add(func(m *Progress) { m.Received += n })
+	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
+		return fmt.Errorf("plan: %w: the content of blob %s", errGarbled, b.Digest)
+	}
+	if err := r.keep(ctx, b); err != nil {
+		return ownError{err}
+	}
+	p.inline[key] = true
+	p.entries++
+	p.held += entryCost
+	return nil
+}
+
+// keep stores a small blob, unless it is here.
+func (r *run) keep(ctx context.Context, b *gateway.PlanBlob) error {
+	err := r.storage.LinkBlob(ctx, b.Repository, b.Digest)
+	if errors.Is(err, oci.ErrBlobUnknown) {
+		return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
+	}
+	return err
+}
+
+func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
+	m := &planned{PlanManifest: *entry}
+	if _, err := oci.ParseDigest(string(m.Digest)); err != nil || !p.repositories[m.Repository] {
+		return fmt.Errorf("plan: %w: manifest %s in %s", errGarbled, m.Digest, m.Repository)
+	}
+	if m.Digest.Algorithm().FromBytes(m.Payload) != m.Digest {
+		return fmt.Errorf("plan: %w: the content of manifest %s", errGarbled, m.Digest)
+	}
+	if p.manifests[m.want()] != nil {
+		return nil
+	}
+	var err error
+	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
+		p.missing[m.want()] = err.Error()
+		p.entries++
+		return nil
+	}
+	p.manifests[m.want()] = m
+	p.arrived = append(p.arrived, m.want())
+	p.entries++
+	// What it refers to is held twice: as bytes, and parsed.
+	p.held += entryCost + 2*len(m.Payload)
+	if m.parsed.Subject != nil {
+		subject := gateway.Want{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
+		p.referrers[subject] = append(p.referrers[subject], m)
+	}
+	return nil
+}
+
+// room returns errEnough when nothing more may be held.
+func (p *plan) room() error {
+	if p.held < planEnough {
+		return nil
+	}
+	if p.held >= planMost || slices.ContainsFunc(p.whole(), func(w gateway.Want) bool { return p.wanted[w] }) {
+		return errEnough
+	}
+	return nil
+}
+
+// whole returns the manifests that came with all that belongs to them; what
+// belongs to the last one may still be on its way.
+func (p *plan) whole() []gateway.Want {
+	return p.arrived[:max(0, len(p.arrived)-1)]
+}
+
+// open returns the wanted manifests that did not come yet.
+func (p *plan) open(images []*image) []gateway.Want {
+	whole := p.whole()
+	came := make(map[gateway.Want]bool, len(whole))
+	for _, w := range whole {
+		came[w] = true
+	}
+	var open []gateway.Want
+	for _, im := range images {
+		if _, missing := p.missing[im.want()]; !missing && !came[im.want()] {
+			open = append(open, im.want())
+		}
+	}
+	return open
+}
+
+// maxHave is how many manifests a source is told of at most.
+const maxHave = 10_000
+
+// known returns the manifests that the source needs not send: have, and those
+// that came.
+func (p *plan) known(have []gateway.Want) []gateway.Want {
+	all := slices.Concat(have, p.whole())
+	return all[:min(len(all), maxHave)]
+}
+
+// split returns the images that the plan is complete for, or says that they
+// can't be had, and the others. It leaves no plan without one of the former.
+func (p *plan) split(images []*image) (whole, rest []*image) {
+	if !p.cut {
+		return images, nil
+	}
+	open := map[gateway.Want]bool{}
+	for _, want := range p.open(images) {
+		open[want] = true
+	}
+	for _, im := range images {
+		if open[im.want()] {
+			rest = append(rest, im)
+		} else {
+			whole = append(whole, im)
+		}
+	}
+	if len(whole) > 0 {
+		return whole, rest
+	}
+	// One image alone is too much. If it came, it is only its referrers that
+	// did not all come.
+	first := rest[0]
+	if i := slices.IndexFunc(rest, func(im *image) bool { return p.manifests[im.want()] != nil }); i >= 0 {
+		first = rest[i]
+	} else {
+		p.missing[first.want()] = fmt.Sprintf("its manifests take more than %d bytes", planMost)
+	}
+	return []*image{first}, slices.DeleteFunc(rest, func(im *image) bool { return im == first })
+}
+
+// have returns the manifests that are worth telling the source of: those that
+// the wanted tags' present images are made of.
+func (r *run) have(ctx context.Context, images []*image) ([]gateway.Want, error) {
+	all := map[gateway.Want]bool{}
+	for _, im := range images {
+		for _, item := range im.items {
+			if item.Tag == "" || len(all) >= maxHave {
+				continue
+			}
+			m, err := r.storage.Manifest(ctx, item.Repository, item.Tag)
+			if e := oci.AsError(err); e != nil && e.Status < 500 {
+				continue // the tag is new, or locked
+			}
+			if err != nil {
+				return nil, err
+			}
+			parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+			if err != nil {
+				return nil, err
+			}
+			for _, child := range parsed.Manifests {
+				all[gateway.Want{Repository: item.Repository, Digest: child.Digest}] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(all)), nil
+}
+
+// absent says why a manifest or a blob that is needed did not come.
+func absent(p *plan, what string, repository string, d digest.Digest) error {
+	reason := p.missing[gateway.Want{Repository: repository, Digest: d}]
+	if reason == "" {
+		reason = "the source did not send it"
+	}
+	return fmt.Errorf("%s %s: %s", what, d, reason)
+}

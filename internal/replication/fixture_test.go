@@ -1,0 +1,413 @@
+package replication_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"ferry/internal/auth"
+	"ferry/internal/faultnet"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		os.Exit(child(dir, os.Getenv(childParent)))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// open opens the storage in dir.
+func open(ctx context.Context, dir string, o storage.Options) (*storage.Storage, *metadb.DB, error) {
+	db, err := metadb.Open(ctx, "sqlite:"+filepath.Join(dir, "ferry.db"))
+	if err != nil {
+		return nil, nil, err
+	}
+	blobs, err := fs.New(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.DB, o.Blobs = db, blobs
+	s, err := storage.New(o)
+	return s, db, err
+}
+
+// A parent is a registry with a gateway, behind a network that can be bad.
+type parent struct {
+	*storage.Storage
+	t       testing.TB
+	network *faultnet.Network
+	server  *httptest.Server
+	blobs   atomic.Int64 // bytes of blobs that were sent
+	plans   atomic.Int64 // plans that were asked for
+	ranges  func() bool  // whether ranges are sent; nil is yes
+	refuse  func(http.ResponseWriter, *http.Request) bool
+}
+
+func newParent(t testing.TB) *parent {
+	t.Helper()
+	s, db, err := open(t.Context(), t.TempDir(), storage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	p := &parent{Storage: s, t: t, network: faultnet.New(1)}
+	g := gateway.NewServer(gateway.ServerOptions{Storage: s, ControlPlane: plane{}, Authenticate: everyone})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == gateway.PathPlan {
+			p.plans.Add(1)
+		}
+		if p.refuse == nil || !p.refuse(w, r) {
+			g.ServeHTTP(w, r)
+		}
+	})
+	mux.HandleFunc("/v2/", p.serveBlob)
+	p.server = httptest.NewUnstartedServer(mux)
+	p.server.Listener = p.network.Listen(p.server.Listener)
+	p.server.Start()
+	t.Cleanup(p.server.Close)
+	t.Cleanup(p.network.Cut)
+	return p
+}
+
+func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
+	if p.refuse != nil && p.refuse(w, r) {
+		return
+	}
+	repository, d, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")
+	content, info, err := p.OpenBlob(r.Context(), repository, digest.Digest(d))
+	if err != nil {
+		oci.WriteError(w, oci.AsError(err))
+		return
+	}
+	defer content.Close()
+	counted := countingWriter{w, &p.blobs}
+	if p.ranges != nil && !p.ranges() {
+		w.Header().Set("Content-Length", fmt.Sprint(info.Size))
+		io.Copy(counted, content)
+		return
+	}
+	http.ServeContent(counted, r, "", info.Modified, content)
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (w countingWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+// plane is a control plane of one connected registry that may read everything.
+type plane struct{ gateway.ControlPlane }
+
+func (plane) Desired(context.Context, string) (*gateway.Desired, error) {
+	return &gateway.Desired{Version: "1"}, nil
+}
+
+func (plane) Report(context.Context, string, string, *gateway.Report) error { return nil }
+
+func everyone(*http.Request) (*auth.Principal, error) {
+	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})
+	return &auth.Principal{Name: "ship", Permissions: permissions}, err
+}
+
+// client returns the child's end of the gateway.
+func client(t testing.TB, address string) *gateway.Client {
+	transport := gateway.NewTransport()
+	transport.Proxy = nil
+	t.Cleanup(transport.CloseIdleConnections)
+	return newClient(address, transport)
+}
+
+func newClient(address string, transport http.RoundTripper) *gateway.Client {
+	return gateway.NewClient(gateway.ConnectionString{
+		Name: "ship", Token: "ship", Password: "x", Endpoint: address, Protocol: "http",
+	}, transport)
+}
+
+func (p *parent) address() string { return p.server.Listener.Addr().(*net.TCPAddr).String() }
+
+// blob stores content and returns its descriptor.
+func (p *parent) blob(repository string, content []byte) oci.Descriptor {
+	p.t.Helper()
+	d := oci.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(content), Size: int64(len(content))}
+	if err := p.PutBlob(p.t.Context(), repository, d.Digest, content); err != nil {
+		p.t.Fatal(err)
+	}
+	return d
+}
+
+// manifest is what the tests push; the zero fields are left out.
+type manifest struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Config        *oci.Descriptor  `json:"config,omitempty"`
+	Layers        []oci.Descriptor `json:"layers,omitempty"`
+	Manifests     []oci.Descriptor `json:"manifests,omitempty"`
+	Subject       *oci.Descriptor  `json:"subject,omitempty"`
+}
+
+func (p *parent) put(repository string, m manifest, tags ...string) oci.Descriptor {
+	p.t.Helper()
+	m.SchemaVersion = 2
+	payload, err := json.Marshal(m)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	stored, err := p.PutManifest(p.t.Context(), storage.Put{Repository: repository, Payload: payload, Tags: tags})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return oci.Descriptor{MediaType: m.MediaType, Digest: stored.Digest, Size: int64(len(payload))}
+}
+
+// image stores an image of layers, with a config of its own.
+func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.Descriptor {
+	p.t.Helper()
+	m := manifest{MediaType: oci.MediaTypeImageManifest}
+	var name string
+	for _, layer := range layers {
+		d := p.blob(repository, layer)
+		m.Layers = append(m.Layers, d)
+		name += string(d.Digest)
+	}
+	config := p.blob(repository, fmt.Appendf(nil, `{"rootfs":%q}`, name))
+	m.Config = &config
+	return p.put(repository, m, tags...)
+}
+
+// index stores an index of manifests.
+func (p *parent) index(repository string, manifests []oci.Descriptor, tags ...string) oci.Descriptor {
+	p.t.Helper()
+	return p.put(repository, manifest{MediaType: oci.MediaTypeImageIndex, Manifests: manifests}, tags...)
+}
+
+// referrer stores a manifest with one layer and a subject.
+func (p *parent) referrer(repository string, subject oci.Descriptor, layer []byte) oci.Descriptor {
+	p.t.Helper()
+	config, l := p.blob(repository, []byte("{}")), p.blob(repository, layer)
+	return p.put(repository, manifest{
+		MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: []oci.Descriptor{l}, Subject: &subject,
+	})
+}
+
+// A replica is what follows a parent.
+type replica struct {
+	*storage.Storage
+	*replication.Engine
+	db     *metadb.DB
+	source *gateway.Client
+	t      testing.TB
+}
+
+func newReplica(t testing.TB, p *parent, o replication.Options) *replica {
+	t.Helper()
+	s, db, err := open(t.Context(), t.TempDir(), storage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	o.Storage, o.DB = s, db
+	return &replica{Storage: s, Engine: replication.New(o), db: db, source: client(t, p.address()), t: t}
+}
+
+// takeStock notes everything that the parent has.
+func takeStock(ctx context.Context, e *replication.Engine, src *gateway.Client) error {
+	after := ""
+	for first := true; ; first = false {
+		page, err := src.Snapshot(ctx, after)
+		if err != nil {
+			return err
+		}
+		if err := e.ApplySnapshot(ctx, page.Items, page.Cursor, first, page.Next == ""); err != nil || page.Next == "" {
+			return err
+		}
+		after = page.Next
+	}
+}
+
+// follow notes what changed at the parent.
+func (r *replica) follow() {
+	r.t.Helper()
+	ctx := r.t.Context()
+	for more := true; more; {
+		cursor, err := r.Cursor(ctx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		a, err := r.source.Poll(ctx, gateway.PollRequest{InstanceID: "1", Cursor: cursor, DesiredVersion: "1"})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if a.TakeSnapshot {
+			err = takeStock(ctx, r.Engine, r.source)
+		} else {
+			err = r.ApplyChanges(ctx, a.Changes, a.Cursor)
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		more = a.More
+	}
+}
+
+// sync runs a Sync that must leave nothing open.
+func (r *replica) sync() replication.Result {
+	r.t.Helper()
+	result, err := r.Sync(r.t.Context(), r.source)
+	if err != nil || result.Failed > 0 {
+		r.t.Fatalf("Sync = %+v, %v; items: %v", result, err, r.items())
+	}
+	return result
+}
+
+// items returns the items as text, in order.
+func (r *replica) items() []string {
+	r.t.Helper()
+	all, err := r.Items(r.t.Context(), "", "", 10_000)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var texts []string
+	for _, i := range all {
+		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Err)))
+	}
+	return texts
+}
+
+// content is everything that a registry serves: manifests by repository and
+// digest, and tags.
+type content struct {
+	tags      map[string]digest.Digest
+	manifests map[string]string // payloads
+}
+
+// read returns a storage's content. Every tag's must be whole, down to the
+// digests of the blobs that are not in checked yet.
+func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
+	c := content{map[string]digest.Digest{}, map[string]string{}}
+	repositories, err := s.Repositories(ctx, "", 1000)
+	if err != nil {
+		return c, err
+	}
+	for _, r := range repositories {
+		tags, err := s.Tags(ctx, r.Name, "", 1000)
+		if err != nil && oci.AsError(err) == nil {
+			return c, err
+		}
+		for _, tag := range tags {
+			c.tags[r.Name+":"+tag.Name] = tag.Digest
+			if err := whole(ctx, s, r.Name, tag.Digest, checked); err != nil {
+				if now, again := s.Tag(ctx, r.Name, tag.Name); again == nil && now.Digest == tag.Digest {
+					return c, fmt.Errorf("%s:%s: %w", r.Name, tag.Name, err)
+				} // it moved on meanwhile
+			}
+		}
+		manifests, err := s.Manifests(ctx, r.Name, "", 1000)
+		if err != nil && oci.AsError(err) == nil {
+			return c, err
+		}
+		for _, m := range manifests {
+			full, err := s.Manifest(ctx, r.Name, string(m.Digest))
+			if err == nil {
+				c.manifests[r.Name+"@"+string(m.Digest)] = full.MediaType + " " + string(full.Payload)
+			}
+		}
+	}
+	return c, nil
+}
+
+// whole returns an error when something of a manifest is not there, or wrong.
+func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool) error {
+	m, err := s.Manifest(ctx, repository, string(d))
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", d, err)
+	}
+	if got := d.Algorithm().FromBytes(m.Payload); got != d {
+		return fmt.Errorf("manifest %s has digest %s", d, got)
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return err
+	}
+	for _, child := range parsed.Manifests {
+		if err := whole(ctx, s, repository, child.Digest, checked); err != nil {
+			return err
+		}
+	}
+	for _, b := range parsed.Blobs() {
+		r, info, err := s.OpenBlob(ctx, repository, b.Digest)
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", b.Digest, err)
+		}
+		if !checked[b.Digest] {
+			checked[b.Digest] = true
+			var got digest.Digest
+			if got, err = b.Digest.Algorithm().FromReader(r); err == nil && (got != b.Digest || info.Size != b.Size) {
+				err = fmt.Errorf("blob %s of %d bytes has digest %s and %d bytes", b.Digest, b.Size, got, info.Size)
+			}
+		}
+		r.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// same fails unless the replica serves what the parent does, and nothing else.
+func same(t testing.TB, p *parent, s *storage.Storage) {
+	t.Helper()
+	want, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := read(t.Context(), s, map[digest.Digest]bool{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.tags, got.tags); diff != "" {
+		t.Errorf("tags differ (-parent +replica):\n%s", diff)
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(want.manifests)), slices.Sorted(maps.Keys(got.manifests))); diff != "" {
+		t.Errorf("manifests differ (-parent +replica):\n%s", diff)
+	}
+	for name, payload := range got.manifests {
+		if want.manifests[name] != payload {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+// random returns n bytes that no other seed gives.
+func random(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	newRand(seed).Read(b)
+	return b
+}
+

@@ -1,0 +1,102 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// The pauses between tries grow with how long there was no success, to about
+// a fifth of it, so that a link which comes back is used soon.
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 15 * time.Second
+)
+
+func newBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.Multiplier, b.RandomizationFactor, b.MaxInterval = firstPause, 1.2, 0.3, maxPause
+	b.Reset()
+	return b
+}
+
+// A link is what is known of the way to the source. All who use it pause
+// while it is down, and go on with the first of them that gets through.
+type link struct {
+	mu      sync.Mutex
+	backoff *backoff.ExponentialBackOff
+	until   time.Time     // nobody tries before; zero while all is well
+	peace   time.Time     // the source asked for it until then, whatever comes through
+	up      chan struct{} // closed when somebody got through
+	proofs  int64         // how often somebody did
+}
+
+func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{})} }
+
+// failed notes that a try failed, and that the source wants to be left alone
+// for asked, if that is not 0. Those that fail together count once.
+func (l *link) failed(asked time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if peace := now.Add(asked); asked > 0 && peace.After(l.peace) {
+		l.peace = peace
+	}
+	if !now.Before(l.until) {
+		l.until = now.Add(l.backoff.NextBackOff())
+	}
+}
+
+// good notes that something came through.
+func (l *link) good() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proofs++
+	if l.until.IsZero() {
+		return
+	}
+	l.until = time.Time{}
+	l.backoff.Reset()
+	close(l.up)
+	l.up = make(chan struct{})
+}
+
+// proof counts what came through so far.
+func (l *link) proof() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proofs
+}
+
+// wait returns when it is time for a try, or with ctx's cause.
+func (l *link) wait(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		pause, up := max(time.Until(l.until), time.Until(l.peace)), l.up
+		l.mu.Unlock()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if pause <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, pause, up); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep returns after pause, when wake is closed, or with ctx's cause.
+func sleep(ctx context.Context, pause time.Duration, wake <-chan struct{}) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}

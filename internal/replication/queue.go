@@ -1,0 +1,260 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"ferry/internal/storage"
+)
+
+// enoughImages is how many images on their way in are enough to keep the link
+// busy for the round trips of the next plan.
+const enoughImages = 100
+
+// A queue hands out ranges of layers to whoever fetches, in the order in
+// which the layers were added.
+type queue struct {
+	storage *storage.Storage
+	meter   *meter
+	link    *link
+	chunk   int64
+	workers int
+
+	mu      sync.Mutex
+	layers  []*layer
+	images  int           // that are not settled
+	ranges  bool          // whether the source sends ranges, as far as is known
+	sealed  bool          // nothing will be added
+	changed chan struct{} // closed when there may be something to do
+}
+
+func newQueue(e *Engine, l *link) *queue {
+	return &queue{
+		storage: e.storage, meter: e.meter, link: l, chunk: e.chunk, workers: e.workers,
+		ranges: true, changed: make(chan struct{}),
+	}
+}
+
+// add appends layers, and counts the images that need them or need none.
+func (q *queue) add(images []*image, layers []*layer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.layers = append(slices.DeleteFunc(q.layers, func(l *layer) bool { return l.finished }), layers...)
+	q.images += len(images)
+	q.wake()
+}
+
+// settled counts an image less.
+func (q *queue) settled() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.images--
+	q.wake()
+}
+
+// seal says that nothing will be added.
+func (q *queue) seal() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sealed = true
+	q.wake()
+}
+
+// low waits until there is room for more images.
+func (q *queue) low(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		room, wait := q.images < enoughImages, q.changed
+		q.mu.Unlock()
+		if room {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// next returns what to fetch next, and waits while others fetch all there is.
+// It returns nil when nothing is left to do. An error with a claim is that
+// layer's.
+func (q *queue) next(ctx context.Context) (*claim, error) {
+	for {
+		q.mu.Lock()
+		c, until, err := q.pick(ctx)
+		done := c == nil && q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished })
+		wait := q.changed
+		q.mu.Unlock()
+		if c != nil || err != nil || done {
+			return c, err
+		}
+		pause := time.Hour
+		if !until.IsZero() {
+			pause = time.Until(until)
+		}
+		if err := sleep(ctx, pause, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pick is next without waiting; it returns until when all that is left has
+// to wait.
+func (q *queue) pick(ctx context.Context) (_ *claim, until time.Time, _ error) {
+	if ctx.Err() != nil {
+		return nil, until, context.Cause(ctx)
+	}
+	now := time.Now()
+	for _, l := range q.layers {
+		if l.unwanted && len(l.claims) == 0 {
+			if err := q.drop(l); err != nil {
+				return nil, until, err
+			}
+		}
+		if l.finished || l.closing || l.unwanted || l.alone && len(l.claims) > 0 {
+			continue
+		}
+		if now.Before(l.trouble.until) {
+			if until.IsZero() || l.trouble.until.Before(until) {
+				until = l.trouble.until
+			}
+			continue
+		}
+		c, err := q.claim(ctx, l)
+		if c != nil || err != nil {
+			return c, until, err
+		}
+	}
+	return nil, until, nil
+}
+
+// claim returns a range of l, or nil where others have claimed all of it.
+func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
+	if l.transfer == nil {
+		has, err := q.storage.HasBlob(ctx, l.digest)
+		if err != nil {
+			return nil, err
+		}
+		if has { // it came another way meanwhile
+			l.closing = true
+			return &claim{layer: l}, nil
+		}
+		t, err := q.storage.Transfer(ctx, l.digest, l.size)
+		if err != nil {
+			c := &claim{layer: l}
+			l.claims = append(l.claims, c)
+			return c, ownError{err}
+		}
+		l.transfer = t
+		have := t.Have()
+		q.meter.add(func(p *Progress) { p.BytesDone += have })
+	}
+	gaps := l.gaps()
+	switch {
+	case len(gaps) > 0:
+		l.alone = l.alone || !q.ranges
+		last := q.sealed && !slices.ContainsFunc(q.layers, func(o *layer) bool { return o.transfer == nil && !o.finished })
+		c := &claim{l, l.segment(gaps, q.chunk, q.workers, last)}
+		l.claims = append(l.claims, c)
+		return c, nil
+	case len(l.claims) == 0:
+		l.closing = true
+		return &claim{layer: l}, nil
+	}
+	return nil, nil
+}
+
+// wholly makes the caller, who has c, the only one who fetches its layer from
+// now on, because its source sends no ranges. It reports whether that is so.
+func (q *queue) wholly(c *claim) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ranges = false
+	if c.alone && len(c.claims) > 1 {
+		return false // somebody else found out first
+	}
+	c.alone = true
+	return true
+}
+
+// release gives a claim back, and notes whether its connection brought something.
+func (q *queue) release(c *claim, progress bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.claims = slices.DeleteFunc(c.claims, func(o *claim) bool { return o == c })
+	if len(c.claims) == 0 {
+		c.alone = false
+	}
+	if progress {
+		c.trouble = trouble{}
+	}
+	q.wake()
+}
+
+// elsewhere lets the layer be fetched from the next repository that needs it,
+// and reports whether there is one.
+func (q *queue) elsewhere(l *layer, failed int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.from == failed { // nobody has moved on yet
+		l.from++
+	}
+	return l.from < len(l.repositories)
+}
+
+// abandon lets nobody fetch the layer any more; the last who does closes it.
+// It reports whether that is so: not where the layer is here already, or is
+// just being committed.
+func (q *queue) abandon(l *layer) (bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.closing || l.finished {
+		return false, nil
+	}
+	l.unwanted = true
+	if len(l.claims) > 0 {
+		return true, nil
+	}
+	defer q.wake()
+	return true, q.drop(l)
+}
+
+// finish closes the layer, for whoever committed it.
+func (q *queue) finish(l *layer) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.wake()
+	return q.drop(l)
+}
+
+// drop closes the layer's transfer, which keeps what it has.
+func (q *queue) drop(l *layer) error {
+	l.finished = true
+	if l.transfer == nil {
+		return nil
+	}
+	return l.transfer.Close()
+}
+
+// close makes durable what was fetched of the layers that are not finished.
+func (q *queue) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var errs []error
+	for _, l := range q.layers {
+		if !l.finished {
+			errs = append(errs, q.drop(l))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (q *queue) wake() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}

@@ -1,0 +1,172 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/metadb"
+)
+
+// leaseTime is how long a sync's blobs and transfers are safe from collection
+// without a manifest: a site may be without its link for a season. What a
+// Sync did not ask for again is released at its end.
+const leaseTime = 90 * 24 * time.Hour
+
+// leaseHolder is the name that a sync's leases are held in.
+const leaseHolder = "sync"
+
+// A run is one Sync.
+type run struct {
+	*Engine
+	src      Source
+	link     *link
+	forgiven atomic.Bool // a 401 was; the next is final
+
+	mu      sync.Mutex // guards what follows, and every image
+	result  Result
+	again   bool                     // an item is worth another pass
+	failed  map[itemKey]bool         // items that are not, in this run
+	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
+	touched map[string]bool          // repositories in which something came or went
+	live    map[digest.Digest]*layer // that are on their way, in whatever queue
+}
+
+func newRun(e *Engine, src Source) *run {
+	return &run{Engine: e, src: src, link: newLink(), failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, touched: map[string]bool{}, live: map[digest.Digest]*layer{}}
+}
+
+// all passes over the items until none is left that is worth another try.
+func (r *run) all(ctx context.Context) error {
+	start := r.now()
+	var wanted int
+	err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		wanted, err = tx.CountWanted()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.meter.begin(wanted)
+	for again := true; again; again = r.again {
+		r.again = false
+		clear(r.live)
+		if err := r.pass(ctx); err != nil {
+			return err
+		}
+		if err := r.remove(ctx); err != nil {
+			return err
+		}
+	}
+	if r.result.Failed == 0 {
+		return r.storage.Release(ctx, leaseHolder)
+	}
+	return r.storage.ReleaseStale(ctx, leaseHolder, start, leaseTime)
+}
+
+// An itemKey tells items apart; one that moved on is another.
+type itemKey struct{ repository, item, digest string }
+
+func keyOf(row metadb.SyncItem) itemKey { return itemKey{row.Repository, row.Item, row.Digest} }
+
+// openItems returns what returns the items that are to come and did not fail
+// yet in this run, a page at a time.
+func (r *run) openItems() func(context.Context) ([]metadb.SyncItem, error) {
+	repository, item := "", ""
+	return func(ctx context.Context) ([]metadb.SyncItem, error) {
+		for {
+			rows, err := r.open(ctx, repository, item)
+			if err != nil || len(rows) == 0 {
+				return nil, err
+			}
+			last := rows[len(rows)-1]
+			repository, item = last.Repository, last.Item
+			r.mu.Lock()
+			rows = slices.DeleteFunc(rows, func(row metadb.SyncItem) bool { return row.Digest == "" || r.failed[keyOf(row)] })
+			r.mu.Unlock()
+			if len(rows) > 0 {
+				return rows, nil
+			}
+		}
+	}
+}
+
+// pass tries every item once: it plans the next ones while it fetches what
+// was planned before.
+func (r *run) pass(ctx context.Context) error {
+	q := newQueue(r.Engine, r.link)
+	var refused error // by the source; what is planned already is fetched nevertheless
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer q.seal()
+		err := r.plan(gctx, q)
+		if permanent(err) {
+			refused, err = err, nil
+		}
+		return err
+	})
+	for range r.workers {
+		g.Go(func() error { return r.work(gctx, q) })
+	}
+	return errors.Join(g.Wait(), q.close(), refused)
+}
+
+// plan asks the source for what is needed, not much earlier than it is.
+func (r *run) plan(ctx context.Context, q *queue) error {
+	next := r.openItems()
+	for {
+		if err := q.low(ctx); err != nil {
+			return err
+		}
+		rows, err := next(ctx)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		images, err := r.here(ctx, rows)
+		if err != nil {
+			return err
+		}
+		for len(images) > 0 {
+			if err := q.low(ctx); err != nil {
+				return err
+			}
+			if images, err = r.planSome(ctx, q, images); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// planSome plans as many of the images as fit into memory, and returns the others.
+func (r *run) planSome(ctx context.Context, q *queue, images []*image) ([]*image, error) {
+	p, err := r.ask(ctx, images)
+	if err != nil {
+		return nil, err
+	}
+	images, rest := p.split(images)
+	parts, layers, err := r.assemble(ctx, p, images)
+	if err != nil {
+		return nil, err
+	}
+	q.add(images, layers)
+	for _, im := range parts { // what needs no layer is whole already
+		if err := r.advance(ctx, q, im); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
+}
+
+// final reports whether err lets a layer fail for good.
+func (r *run) final(err error) bool {
+	if unauthorized(err) {
+		return r.forgiven.Swap(true)
+	}
+	return permanent(err)
+}

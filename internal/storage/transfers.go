@@ -1,0 +1,132 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+)
+
+// MaxLoss is how many received bytes a crash may lose at most, of all
+// transfers together.
+const MaxLoss = 1 << 20
+
+// hashStep is how many bytes are hashed at a time, so that a gap which closes
+// in a large transfer does not hold up the others.
+const hashStep = 4 << 20
+
+// transfers are the open ones of a [Storage]. One lock guards them all, for
+// what a crash may lose is bounded over all of them.
+type transfers struct {
+	mu      sync.Mutex
+	open    map[*Transfer]bool
+	unsaved int64 // bytes, the sum of theirs
+}
+
+func (ts *transfers) add(t *Transfer) {
+	if ts.open == nil {
+		ts.open = map[*Transfer]bool{}
+	}
+	ts.open[t] = true
+}
+
+func (ts *transfers) remove(t *Transfer) {
+	if ts.open[t] {
+		delete(ts.open, t)
+		ts.unsaved -= t.unsaved
+		t.unsaved = 0
+	}
+}
+
+// save makes everything written durable: the contents first, then, in one
+// transaction, the rows that vouch for them. The context's end does not stop
+// it: what is on disk was paid for.
+func (ts *transfers) save(ctx context.Context, s *Storage) error {
+	if ts.unsaved == 0 {
+		return nil
+	}
+	var rows []metadb.Transfer
+	dirty := slices.DeleteFunc(slices.Collect(maps.Keys(ts.open)), func(t *Transfer) bool { return t.unsaved == 0 })
+	for _, t := range dirty {
+		if err := t.partial.Sync(); err != nil {
+			return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+		}
+		if err := t.hashTo(min(t.have.prefix(), t.hashed+hashStep)); err != nil {
+			return err
+		}
+		row, err := t.next()
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+	}
+	err := s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
+		for _, row := range rows {
+			if err := tx.PutTransfer(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return full(err)
+	}
+	for i, t := range dirty {
+		t.row, t.unsaved = rows[i], 0
+	}
+	ts.unsaved = 0
+	return nil
+}
+
+// collectTransfers drops the transfers that nothing was written to for the
+// grace period and that no lease holds: nobody wants what they are of.
+func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
+	after := ""
+	for {
+		var stale []metadb.Transfer
+		now := s.now()
+		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+			stale, err = tx.StaleTransfers(now.Add(-s.grace), now, after, page)
+			return err
+		})
+		if err != nil || len(stale) == 0 {
+			return err
+		}
+		for _, row := range stale {
+			after = row.Digest
+			if err := s.collectTransfer(ctx, digest.Digest(row.Digest)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
+	release, ok := s.partials.tryLock(transferPartial(d))
+	if !ok {
+		return nil // somebody went on with it
+	}
+	defer release()
+	var gone bool
+	err := s.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+		now := s.now()
+		gone, err = tx.DeleteTransferIfStale(string(d), now.Add(-s.grace), now)
+		return err
+	})
+	if err != nil || !gone {
+		return err
+	}
+	return s.blobs.Discard(ctx, transferPartial(d))
+}
+
+// ReleaseStale ends those leases of holder that it did not renew since, with
+// each lease made for ttl.
+func (s *Storage) ReleaseStale(ctx context.Context, holder string, since time.Time, ttl time.Duration) error {
+	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
+}
