@@ -58,14 +58,15 @@ func refused(err error) bool {
 	return false
 }
 
-// good notes an answer.
-func (l *link) good() {
-	if !l.down.IsZero() {
+// good notes an answer, and reports whether the link was down until then.
+func (l *link) good() (back bool) {
+	if back = !l.down.IsZero(); back {
 		l.log.Info("parent answers again", "after", l.now().Sub(l.down).Round(time.Second))
 	} else if l.said != "" {
 		l.log.Info("parent and registry agree again")
 	}
 	l.down, l.said, l.wait = time.Time{}, "", nil
+	return back
 }
 
 // bad notes a failure and returns how long to wait before the next try.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,11 +47,9 @@ type site struct {
 
 	requests atomic.Int64 // that came
 	sent     atomic.Int64 // bytes of blobs
-	// stopAfter is how many bytes of blobs are sent before all stops moving;
-	// 0 is no limit.
-	stopAfter atomic.Int64
-	refuse    atomic.Bool // answer 503 to all
-	agent     *connected.Agent
+	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
+	refuse   atomic.Bool  // answer 503 to all
+	agent    *connected.Agent
 }
 
 // newSite returns an instance that serves in memory.
@@ -106,25 +105,32 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 // newRoot returns a root on SQLite.
 func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 
-// throttled stops moving bytes of blobs when its site says so.
+// throttled sends blobs at its site's rate.
 type throttled struct {
 	http.ResponseWriter
 	r *http.Request
 	s *site
 }
 
-func (w *throttled) Write(p []byte) (int, error) {
+func (w *throttled) Write(p []byte) (written int, err error) {
 	if !strings.Contains(w.r.URL.Path, "/blobs/") {
 		return w.ResponseWriter.Write(p)
 	}
-	if most := w.s.stopAfter.Load(); most > 0 && w.s.sent.Load()+int64(len(p)) > most {
-		http.NewResponseController(w.ResponseWriter).Flush()
-		<-w.r.Context().Done()
-		return 0, w.r.Context().Err()
+	for part := range slices.Chunk(p, 4<<10) {
+		if rate := w.s.rate.Load(); rate > 0 {
+			select {
+			case <-time.After(time.Duration(len(part)) * time.Second / time.Duration(rate)):
+			case <-w.r.Context().Done():
+				return written, w.r.Context().Err()
+			}
+		}
+		n, err := w.ResponseWriter.Write(part)
+		w.s.sent.Add(int64(n))
+		if written += n; err != nil {
+			return written, err
+		}
 	}
-	n, err := w.ResponseWriter.Write(p)
-	w.s.sent.Add(int64(n))
-	return n, err
+	return written, nil
 }
 
 // connectedRegistry makes a connected registry below s, which must be a
@@ -341,3 +347,8 @@ func (l *listener) Close() error {
 }
 
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
+
+// loseBlob takes a blob from a repository behind its manifests' backs.
+func (s *site) loseBlob(repository string, d digest.Digest) error {
+	return s.db.Update(s.t.Context(), func(tx *metadb.Tx) error { return tx.UnlinkBlob(repository, string(d)) })
+}

@@ -76,12 +76,12 @@ func (v *visit) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var pause time.Duration
 		switch busy, err := v.poll(ctx); {
-		case err == nil && busy:
-			v.link.good()
-			v.begin(ctx)
 		case err == nil:
-			v.link.good()
-			pause = v.begin(ctx)
+			// What failed for want of a link has one now.
+			v.news = v.link.good() || v.news
+			if pause = v.begin(ctx); busy {
+				pause = 0
+			}
 		case ctx.Err() != nil:
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err

@@ -1,0 +1,73 @@
+package connected_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+)
+
+func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		broken := root.push("app/a", "1", "v1", large)
+		lost := root.blob("app/a", []byte("config 1"))
+		if err := root.loseBlob("app/a", lost); err != nil {
+			t.Fatal(err)
+		}
+		d := root.push("app/b", "2", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/b", "v1", d)
+		await(t, "the root sees what is wrong", func() bool {
+			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			return err == nil && r.ConnectionState == "Unhealthy" && len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "ItemsFailed"
+		})
+		requests := root.requests.Load()
+		time.Sleep(24 * time.Hour)
+		if n := root.requests.Load() - requests; n > 2500 {
+			t.Errorf("%d requests in a day with an item that fails, want about one a minute", n)
+		}
+		root.blob("app/a", []byte("config 1"))
+		time.Sleep(20 * time.Minute)
+		if !ship.serves("app/a", "v1", broken) {
+			t.Error("the item did not come after its content came back")
+		}
+		await(t, "all is well", func() bool { s := ship.agent.Status(); return s.State == "Online" && s.ItemsFailed == 0 })
+	})
+}
+
+func TestParentHearsOfALongSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", 4<<20)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.rate.Store(300)
+		root.start(ship, c)
+		time.Sleep(10 * time.Second)
+		state := func() string {
+			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.ConnectionState
+		}
+		if s := state(); s != "Syncing" {
+			t.Errorf("state = %s, want Syncing", s)
+		}
+		// What is decided meanwhile counts meanwhile.
+		always, window := "0 2 * * *", "PT2H"
+		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: control.Settings{SyncSchedule: &always, SyncWindow: &window}}, control.Precondition{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n := ship.log.count("sync schedule changed"); n != 1 {
+			t.Errorf("the log says %d times that the schedule changed, want once", n)
+		}
+		root.rate.Store(0)
+		await(t, "the sync is over", func() bool { return state() == "Online" })
+	})
+}
