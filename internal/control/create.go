@@ -171,6 +171,9 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 	if err != nil {
 		return found(err, "token", c.row.SyncToken)
 	}
+	if token.ScopeMap == "" {
+		return invalid("the token '%s' has no scope map that could say what to sync", token.Name)
+	}
 	m, err := tx.ScopeMap(token.ScopeMap)
 	if err != nil {
 		return found(err, "scope map", token.ScopeMap)

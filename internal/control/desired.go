@@ -16,7 +16,8 @@ import (
 // Desired returns what the connected registry name, which is right below
 // this instance, is to know: itself, its descendants, and the tokens and
 // scope maps of them all. The version is the same as long as all of it is,
-// who is activated aside. Implements [gateway.ControlPlane].
+// who is activated aside. The result is shared and must not be changed.
+// Implements [gateway.ControlPlane].
 func (s *Service) Desired(ctx context.Context, name string) (*gateway.Desired, error) {
 	generation := s.generation.Load()
 	s.mu.Lock()
