@@ -44,7 +44,9 @@ type site struct {
 	engine  *replication.Engine
 	log     *safeBuffer
 	link    *listener
+	handler http.Handler
 
+	password string       // of the client token that was made last
 	requests atomic.Int64 // that came
 	sent     atomic.Int64 // bytes of blobs
 	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
@@ -79,7 +81,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 		Storage: s.storage, ControlPlane: s.control, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
 	})
 	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		switch {
 		case s.refuse.Load():
@@ -89,7 +91,8 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 		default:
 			content.ServeHTTP(&throttled{w, r, s}, r)
 		}
-	})}
+	})
+	srv := &http.Server{Handler: s.handler}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -154,14 +157,37 @@ func (s *site) connectedRegistry(name string, put control.RegistryPut) gateway.C
 	return c
 }
 
+// clientToken makes a token that may read a repository, and returns its name.
+func (s *site) clientToken(name, repository string) string {
+	s.t.Helper()
+	m := control.ScopeMapPut{Actions: []string{"repositories/" + repository + "/content/read"}}
+	if _, err := s.control.PutScopeMap(s.t.Context(), by, name, m, control.Precondition{}); err != nil {
+		s.t.Fatal(err)
+	}
+	token, err := s.control.PutToken(s.t.Context(), by, name, control.TokenPut{ScopeMap: name, Passwords: []control.PasswordPut{{Name: "password1"}}}, control.Precondition{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.password = *token.Credentials.Passwords[0].Value
+	return name
+}
+
 // child returns the site of a connected registry, without its agent.
 func (s *site) child(name string) *site { return newSite(s.t, name, dbtest.SQLite(s.t)) }
 
 // start runs the agent of child below s, until stop or the test's end.
 func (s *site) start(child *site, c gateway.ConnectionString) (stop func()) {
 	s.t.Helper()
+	return s.startAt(child, c, func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) })
+}
+
+// startAt is start with a network; nil is the real one.
+func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
+	s.t.Helper()
 	transport := gateway.NewTransport()
-	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) }
+	if dial != nil {
+		transport.DialContext = dial
+	}
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	agent, err := connected.New(s.t.Context(), connected.Options{
 		Name: c.Name, Parent: gateway.NewClient(c, transport), DB: child.db, Engine: child.engine,
