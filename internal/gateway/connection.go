@@ -74,10 +74,11 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 
 // unwrap takes off what is around a connection string.
 func unwrap(text string) string {
-	text = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), "\ufeff"))
+	bare := func(s string) string { return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s), "\ufeff")) }
+	text = bare(text)
 	for _, quote := range []string{`"`, "'"} {
 		if len(text) >= 2 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
-			text = strings.TrimSpace(text[1 : len(text)-1])
+			text = bare(text[1 : len(text)-1])
 		}
 	}
 	return strings.NewReplacer("\r", "", "\n", "").Replace(text)

@@ -1,0 +1,176 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/oci"
+)
+
+// clientOf returns a client of whatever answers.
+func clientOf(t *testing.T, answer http.HandlerFunc) *gateway.Client {
+	t.Helper()
+	srv := httptest.NewServer(answer)
+	t.Cleanup(srv.Close)
+	transport := gateway.NewTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	return gateway.NewClient(gateway.ConnectionString{
+		Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http", Endpoint: strings.TrimPrefix(srv.URL, "http://"),
+	}, transport)
+}
+
+var someDigest = digest.FromString("some")
+
+func TestBlobSaysWhereItBegins(t *testing.T) {
+	const content = "0123456789"
+	for name, test := range map[string]struct {
+		answer         http.HandlerFunc
+		offset, length int64
+		start          int64
+		body           string
+	}{
+		"a range": {func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+		}, 3, 4, 3, "3456"},
+		"to the end": {func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+		}, 3, -1, 3, "3456789"},
+		"a source without ranges": {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, content) }, 3, 4, 0, content},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/elsewhere" {
+				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+				return
+			}
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+		}, 3, 4, 3, "3456"},
+	} {
+		c := clientOf(t, test.answer)
+		body, start, err := c.Blob(t.Context(), "app/a", someDigest, test.offset, test.length)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		text, err := io.ReadAll(body)
+		body.Close()
+		if err != nil || start != test.start || string(text) != test.body {
+			t.Errorf("%s: %q from %d, %v; want %q from %d", name, text, start, err, test.body, test.start)
+		}
+	}
+}
+
+func TestBlobFailsInTheRegistrysWords(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { oci.WriteError(w, oci.ErrBlobUnknown) })
+	if _, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1); !errors.Is(err, oci.ErrBlobUnknown) {
+		t.Errorf("blob = %v, want BLOB_UNKNOWN", err)
+	}
+	c = clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 9-1/x")
+		w.WriteHeader(http.StatusPartialContent)
+	})
+	if body, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1); err == nil {
+		body.Close()
+		t.Error("a Content-Range that makes no sense is taken")
+	}
+}
+
+func TestPauseThatTheParentAsksForIsKnown(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		http.Error(w, "later", http.StatusServiceUnavailable)
+	})
+	_, pollErr := c.Poll(t.Context(), gateway.PollRequest{})
+	_, _, blobErr := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
+	for _, err := range []error{pollErr, blobErr} {
+		var asked interface{ RetryAfter() time.Duration }
+		if !errors.As(err, &asked) || asked.RetryAfter() != 7*time.Second {
+			t.Errorf("%v does not say 7 s", err)
+		}
+	}
+}
+
+func TestPlanThatWasCutIsAnError(t *testing.T) {
+	entry := fmt.Sprintf(`{"missing":{"repository":"app/a","digest":%q,"reason":"gone"}}`, someDigest)
+	for name, body := range map[string]string{
+		"nothing":          "",
+		"no end":           entry + "\n",
+		"half a line":      entry[:20],
+		"one entry less":   entry + "\n" + `{"end":{"entries":2}}`,
+		"one entry more":   entry + "\n" + entry + "\n" + `{"end":{"entries":1}}`,
+		"a line too large": `{"blob":{"data":"` + strings.Repeat("A", 17<<20),
+		"no JSON":          "<xml>\n",
+	} {
+		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
+		if err := c.Plan(t.Context(), nil, nil, func(gateway.PlanEntry) error { return nil }); err == nil {
+			t.Errorf("%s: a plan that is not whole is taken", name)
+		}
+	}
+}
+
+func TestPasswordIsNotSentOn(t *testing.T) {
+	reached := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reached = true }))
+	defer elsewhere.Close()
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL, http.StatusPermanentRedirect)
+	})
+	_, err := c.Poll(t.Context(), gateway.PollRequest{})
+	if err == nil || reached || !strings.Contains(err.Error(), "protocol") {
+		t.Errorf("poll = %v, reached = %v; want an error and no second request", err, reached)
+	}
+}
+
+func TestErrorsHaveNoPasswordAndNoLongWords(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+		fmt.Fprintf(w, `{"detail":%q}`, strings.Repeat("long ", 10_000))
+	})
+	_, err := c.Poll(t.Context(), gateway.PollRequest{})
+	if err == nil || len(err.Error()) > 2000 || strings.Contains(err.Error(), "s3cr3t") {
+		t.Errorf("poll fails with %d bytes", len(err.Error()))
+	}
+}
+
+func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
+	for name, first := range map[string]string{
+		"from the start": "",
+		"in the middle":  "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				go func() {
+					buf := make([]byte, 4096)
+					far.Read(buf)
+					io.WriteString(far, first)
+					io.Copy(io.Discard, far)
+				}()
+				transport := gateway.NewTransport()
+				transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+				c := gateway.NewClient(plainHTTP, transport)
+				start := time.Now()
+				_, err := c.Poll(t.Context(), gateway.PollRequest{WaitSeconds: 60})
+				took := time.Since(start)
+				if err == nil || took < time.Minute || took > 2*time.Minute {
+					t.Errorf("poll = %v after %v, want an error after one or two minutes", err, took)
+				}
+				near.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http", Endpoint: "parent"}

@@ -1,0 +1,107 @@
+package gateway_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/gateway"
+)
+
+const plainString = "ConnectedRegistryName=ship1;SyncTokenName=ship1-sync;SyncTokenPassword=s3cr3t=/+==;ParentGatewayEndpoint=root.example:5000;ParentEndpointProtocol=https"
+
+var plainConnection = gateway.ConnectionString{
+	Name: "ship1", Token: "ship1-sync", Password: "s3cr3t=/+==", Endpoint: "root.example:5000", Protocol: "https",
+}
+
+func TestConnectionStringSurvivesWhatIsAroundIt(t *testing.T) {
+	for name, text := range map[string]string{
+		"plain":                   plainString,
+		"byte-order mark":         "\ufeff" + plainString,
+		"line end":                plainString + "\n",
+		"line end of Windows":     "\ufeff" + plainString + "\r\n",
+		"double quotes":           `"` + plainString + `"`,
+		"single quotes":           "'" + plainString + "'\n",
+		"mark within quotes":      "\"\ufeff" + plainString + "\"",
+		"quotes within a mark":    "\ufeff \"" + plainString + "\" \r\n",
+		"white space":             "\t " + plainString + "  ",
+		"semicolon at the end":    plainString + ";",
+		"broken lines":            strings.ReplaceAll(plainString, ";", ";\r\n"),
+		"spaces between fields":   strings.ReplaceAll(plainString, ";", " ; "),
+		"other case of keys":      strings.Replace(plainString, "SyncTokenName", "synctokenname", 1),
+		"other case of protocol":  strings.Replace(plainString, "https", "HTTPS", 1),
+		"other order":             "ParentEndpointProtocol=https;" + strings.TrimSuffix(plainString, ";ParentEndpointProtocol=https"),
+		"wrapped in its password": strings.Replace(plainString, "s3cr", "s3\ncr", 1),
+	} {
+		c, err := gateway.ParseConnectionString(text)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(plainConnection, c); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if s := plainConnection.Secret(); s != plainString {
+		t.Errorf("Secret = %s, want %s", s, plainString)
+	}
+}
+
+func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
+	replace := func(old, new string) string { return strings.Replace(plainString, old, new, 1) }
+	for _, test := range []struct{ text, want string }{
+		{"", "ConnectedRegistryName is missing"},
+		{"s3cr3t", "no '='"},
+		{replace("SyncTokenPassword=s3cr3t=/+==", "SyncTokenPassword="), "SyncTokenPassword is missing"},
+		{replace("ParentGatewayEndpoint=root.example:5000;", ""), "ParentGatewayEndpoint is missing"},
+		{replace("SyncTokenName", "TokenName"), "unknown key"},
+		{replace("SyncTokenPassword=", "s3cr3t="), "unknown key"},
+		{plainString + ";SyncTokenPassword=s3cr3t", "there twice"},
+		{replace("https", "ftp"), "neither http nor https"},
+		{replace("root.example:5000", "https://root.example"), "no host"},
+		{replace("root.example:5000", "root.example/path"), "no host"},
+		{replace("root.example:5000", "user:s3cr3t@root.example"), "no host"},
+		{replace("root.example:5000", "root.example:"), "empty port"},
+		{replace("root.example:5000", ":5000"), "no host"},
+		{replace("root.example:5000", "<parent gateway endpoint>"), "no host"},
+		{replace("=ship1;", "=../s3cr3t;"), "no name"},
+		{replace("ship1-sync", "a:b"), "colon"},
+		{plainString + strings.Repeat("s3cr3t", 1000), "longer than"},
+	} {
+		_, err := gateway.ParseConnectionString(test.text)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%.60s: %v, want %q", test.text, err, test.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%.60s: the error has the password: %v", test.text, err)
+		}
+	}
+}
+
+func TestPrintedConnectionStringHasNoPassword(t *testing.T) {
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		for _, v := range []any{plainConnection, &plainConnection} {
+			if s := fmt.Sprintf(format, v); strings.Contains(s, "s3cr3t") {
+				t.Errorf("%s shows the password: %s", format, s)
+			}
+		}
+	}
+}
+
+func FuzzParseConnectionString(f *testing.F) {
+	f.Add(plainString)
+	f.Add("\ufeff\"" + plainString + "\"\r\n")
+	f.Add("SyncTokenPassword=;=;")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := gateway.ParseConnectionString(text)
+		if err != nil {
+			return
+		}
+		again, err := gateway.ParseConnectionString(c.Secret())
+		if err != nil || again != c {
+			t.Errorf("%q came back as %q, %v", c.Secret(), again.Secret(), err)
+		}
+	})
+}

@@ -1,0 +1,55 @@
+package gateway
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"ferry/internal/oci"
+)
+
+func FuzzReadPlan(f *testing.F) {
+	f.Add([]byte(`{"missing":{"repository":"a","digest":"sha256:0","reason":"gone"}}` + "\n" + `{"end":{"entries":1}}`))
+	f.Add([]byte(`{"blob":{"repository":"a","digest":"","size":-1,"data":"AA==","ways":[{"kind":"whole"}]}}`))
+	f.Add([]byte("{}\n{}\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		entries := 0
+		err := readPlan(bytes.NewReader(body), func(PlanEntry) error { entries++; return nil })
+		if lines := bytes.Count(body, []byte("\n")) + 1; entries > lines {
+			t.Errorf("%d entries from %d lines, %v", entries, lines, err)
+		}
+	})
+}
+
+func FuzzParsePlace(f *testing.F) {
+	f.Add(place{"app/a", placeTags, "v1"}.String())
+	f.Add("AAAA")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePlace(text)
+		if err != nil || text == "" {
+			return
+		}
+		if oci.CheckRepository(p.repository) != nil || strings.Contains(p.after, "\x00") {
+			t.Errorf("%q is taken for %+v", text, p)
+		}
+		if again, err := parsePlace(p.String()); err != nil || again != p {
+			t.Errorf("%+v came back as %+v, %v", p, again, err)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	body, encoding, err := encode(PollRequest{Name: strings.Repeat("ship", 1000)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body, encoding)
+	f.Add([]byte(`{"name":"ship1"}`), "")
+	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
+		var q PollRequest
+		if err := decode(bytes.NewReader(body), encoding, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
+			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), 1<<16)
+		}
+	})
+}
