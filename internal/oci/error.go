@@ -75,6 +75,13 @@ func (e *Error) WithDetail(detail any) *Error {
 	return &c
 }
 
+// WithStatus returns a copy of e that goes with another HTTP status.
+func (e *Error) WithStatus(status int) *Error {
+	c := *e
+	c.Status = status
+	return &c
+}
+
 // AsError returns the [Error] in err's chain, or nil.
 func AsError(err error) *Error {
 	var e *Error

@@ -1,10 +1,16 @@
 package registry
 
 import (
+	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
 )
+
+// errNoRange answers a Range header that is malformed or beyond the content.
+var errNoRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content", Status: http.StatusRequestedRangeNotSatisfiable}
 
 // getBlob serves a blob, whole or in ranges, by sendfile where it is a file.
 func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
@@ -25,10 +31,49 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	h.Set("Docker-Content-Digest", q.reference)
 	h.Set("Etag", `"`+q.reference+`"`)
 	h.Set("Cache-Control", "max-age=31536000, immutable")
-	h.Set("X-Content-Type-Options", "nosniff")
-	http.ServeContent(w, q.Request, "", info.Modified, content)
+	h["X-Content-Type-Options"] = noSniff
+	out := &ranged{ResponseWriter: w}
+	http.ServeContent(out, q.Request, "", info.Modified, content)
+	if out.refused {
+		return errNoRange
+	}
 	return nil
 }
+
+// A ranged is a ResponseWriter that holds back [http.ServeContent]'s own
+// answer to a bad range, which is not in the specification's form. It keeps
+// ReadFrom, or sendfile would be lost.
+type ranged struct {
+	http.ResponseWriter
+	refused bool
+}
+
+var _ io.ReaderFrom = (*ranged)(nil)
+
+func (r *ranged) WriteHeader(status int) {
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		r.refused = true
+		return
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *ranged) Write(p []byte) (int, error) {
+	if r.refused {
+		return len(p), nil
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+func (r *ranged) ReadFrom(src io.Reader) (int64, error) {
+	if r.refused {
+		return io.Copy(io.Discard, src)
+	}
+	return io.Copy(r.ResponseWriter, src) // finds the writer's own ReadFrom
+}
+
+// Unwrap is for [http.ResponseController].
+func (r *ranged) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (g *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
 	if err := g.storage.DeleteBlob(q.Context(), q.repository, digest.Digest(q.reference)); err != nil {

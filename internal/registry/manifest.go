@@ -59,17 +59,14 @@ func notModified(h http.Header, etag string) bool {
 
 // putManifest stores a manifest under its reference and the tags of the query.
 func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
-	payload, err := io.ReadAll(http.MaxBytesReader(w, q.Body, oci.MaxManifestSize))
+	payload, err := readManifest(w, q)
 	if err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
-		}
-		return oci.ErrManifestInvalid.With("the body ended early")
+		return err
 	}
 	put := storage.Put{Repository: q.repository, MediaType: q.Header.Get("Content-Type"), Payload: payload}
 	tags := q.URL.Query()["tag"]
 	if len(tags) > maxTagParameters {
-		return oci.ErrTagInvalid.With("a push sets at most %d tags", maxTagParameters)
+		return oci.ErrTagInvalid.With("a push sets at most %d tags", maxTagParameters).WithStatus(http.StatusRequestURITooLong)
 	}
 	put.Tags = tags
 	if oci.IsDigest(q.reference) {
@@ -92,6 +89,24 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// readManifest reads the body. One that says beforehand that it is too large
+// is refused before it is sent.
+func readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
+	errTooLarge := oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
+	if q.ContentLength > oci.MaxManifestSize {
+		return nil, errTooLarge
+	}
+	b := newBody(w, q, oci.MaxManifestSize)
+	payload, err := io.ReadAll(b)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if e := b.broke(err); e != nil {
+		return nil, e
+	}
+	return payload, err
 }
 
 // deleteManifest removes a manifest by its digest, or only a tag.

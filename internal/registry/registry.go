@@ -5,7 +5,6 @@
 package registry
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -67,20 +66,15 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var apiVersion = []string{"registry/2.0"}
 
 func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
-	q, parseErr := parse(r)
-	if parseErr != nil {
+	q, err := parse(r)
+	if err != nil {
 		// A stranger learns nothing, not even that the path is wrong.
 		if _, err := g.authorizer.Authorize(r); err != nil {
 			return err
 		}
-		return parseErr
+		return err
 	}
 	rule := rules[q.kind]
-	var room [2]auth.Access
-	need := room[:0]
-	for _, action := range rule.need {
-		need = append(need, auth.Access{Repository: q.repository, Action: action})
-	}
 	if rule.write && !g.writable() {
 		// Who it is matters, what it may do does not: nobody may do this here.
 		if _, err := g.authorizer.Authorize(r); err != nil {
@@ -88,11 +82,9 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		return errReadOnly
 	}
-	grant, err := g.authorizer.Authorize(r, need...)
-	if err != nil {
+	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
 		return err
 	}
-	q.grant = grant
 	return rule.handle(g, w, q)
 }
 
@@ -102,13 +94,16 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.As(err, &challenge) {
 		challenge.SetHeaders(w.Header())
 	}
+	var method *methodError
+	if errors.As(err, &method) {
+		w.Header().Set("Allow", method.allow)
+	}
 	e := oci.AsError(err)
 	if e == nil {
-		if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
-			return // nobody is there to read it
-		}
-		g.log.Error("registry request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		e = oci.ErrInternal
+		if r.Context().Err() == nil { // else nobody is there, and that is why
+			g.log.Error("registry request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		}
 	}
 	if e.Status == http.StatusInsufficientStorage {
 		g.log.Error("disk is full", "path", r.URL.Path, "err", err)

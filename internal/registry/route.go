@@ -1,90 +1,14 @@
 package registry
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"ferry/internal/auth"
 	"ferry/internal/oci"
 )
-
-// A kind is what a request asks for. The comments name the end-point of the
-// distribution specification, section "API".
-type kind int
-
-const (
-	kindPing             kind = iota // end-1
-	kindBlobGet                      // end-2
-	kindManifestGet                  // end-3
-	kindUploadStart                  // end-4a, end-4b and end-11
-	kindUploadPatch                  // end-5
-	kindUploadPut                    // end-6
-	kindManifestPut                  // end-7
-	kindTags                         // end-8a, end-8b
-	kindManifestDelete               // end-9
-	kindBlobDelete                   // end-10
-	kindReferrers                    // end-12a, end-12b
-	kindUploadGet                    // end-13
-	kindUploadDelete                 // end-14, of Docker's registry
-	kindCatalog                      // of Docker's registry
-	kindRepositoryList               // /acr/v1/_catalog
-	kindRepositoryGet                // /acr/v1/<name>
-	kindRepositoryPatch              // /acr/v1/<name>
-	kindRepositoryDelete             // /acr/v1/<name>
-	kindTagList                      // /acr/v1/<name>/_tags
-	kindTagGet                       // /acr/v1/<name>/_tags/<tag>
-	kindTagPatch                     // /acr/v1/<name>/_tags/<tag>
-	kindTagDelete                    // /acr/v1/<name>/_tags/<tag>
-	kindManifestList                 // /acr/v1/<name>/_manifests
-	kindAttributesGet                // /acr/v1/<name>/_manifests/<digest>
-	kindAttributesPatch              // /acr/v1/<name>/_manifests/<digest>
-	kindAttributesDelete             // /acr/v1/<name>/_manifests/<digest>
-)
-
-// A rule is what a kind of request needs, and who answers it.
-type rule struct {
-	need   []auth.Action
-	write  bool // refused by a registry that may not be written to
-	handle func(*Registry, http.ResponseWriter, *request) error
-}
-
-var (
-	pull   = []auth.Action{auth.ContentRead}
-	push   = []auth.Action{auth.ContentRead, auth.ContentWrite}
-	remove = []auth.Action{auth.ContentDelete}
-	read   = []auth.Action{auth.MetadataRead}
-	change = []auth.Action{auth.MetadataWrite}
-)
-
-// rules holds for each kind what it needs. It is only read.
-var rules = [...]rule{
-	kindPing:             {nil, false, (*Registry).ping},
-	kindBlobGet:          {pull, false, (*Registry).getBlob},
-	kindManifestGet:      {pull, false, (*Registry).getManifest},
-	kindUploadStart:      {push, true, (*Registry).startUpload},
-	kindUploadPatch:      {push, true, (*Registry).patchUpload},
-	kindUploadPut:        {push, true, (*Registry).putUpload},
-	kindManifestPut:      {push, true, (*Registry).putManifest},
-	kindTags:             {read, false, (*Registry).listTags},
-	kindManifestDelete:   {remove, true, (*Registry).deleteManifest},
-	kindBlobDelete:       {remove, true, (*Registry).deleteBlob},
-	kindReferrers:        {pull, false, (*Registry).listReferrers},
-	kindUploadGet:        {push, true, (*Registry).getUpload},
-	kindUploadDelete:     {push, true, (*Registry).deleteUpload},
-	kindCatalog:          {nil, false, (*Registry).catalog},
-	kindRepositoryList:   {nil, false, (*Registry).catalog},
-	kindRepositoryGet:    {read, false, (*Registry).repositoryAttributes},
-	kindRepositoryPatch:  {change, true, (*Registry).lockRepository},
-	kindRepositoryDelete: {remove, true, (*Registry).deleteRepository},
-	kindTagList:          {read, false, (*Registry).tagAttributesList},
-	kindTagGet:           {read, false, (*Registry).tagAttributes},
-	kindTagPatch:         {change, true, (*Registry).lockTag},
-	kindTagDelete:        {change, true, (*Registry).untag},
-	kindManifestList:     {read, false, (*Registry).manifestAttributesList},
-	kindAttributesGet:    {read, false, (*Registry).manifestAttributes},
-	kindAttributesPatch:  {change, true, (*Registry).lockManifest},
-	kindAttributesDelete: {remove, true, (*Registry).deleteManifest},
-}
 
 // A request is a parsed path with the HTTP request that it came from.
 type request struct {
@@ -93,33 +17,47 @@ type request struct {
 	repository string
 	reference  string // a tag or a digest
 	upload     string // an upload's id
+	need       []auth.Access
 	grant      auth.Grant
 }
 
 // methods says which kind each method of a resource is.
 type methods map[string]kind
 
+// allow lists them for the Allow header.
+func (m methods) allow() string { return strings.Join(slices.Sorted(maps.Keys(m)), ", ") }
+
 // The resources below /v2/<name>/ and /acr/v1/<name>/, by the word that
 // stands before their last path element, or last.
 var (
 	blobMethods       = methods{"GET": kindBlobGet, "HEAD": kindBlobGet, "DELETE": kindBlobDelete}
 	manifestMethods   = methods{"GET": kindManifestGet, "HEAD": kindManifestGet, "PUT": kindManifestPut, "DELETE": kindManifestDelete}
-	uploadMethods     = methods{"GET": kindUploadGet, "PATCH": kindUploadPatch, "PUT": kindUploadPut, "DELETE": kindUploadDelete}
+	uploadMethods     = methods{"GET": kindUploadGet, "HEAD": kindUploadGet, "PATCH": kindUploadPatch, "PUT": kindUploadPut, "DELETE": kindUploadDelete}
 	startMethods      = methods{"POST": kindUploadStart}
 	tagsMethods       = methods{"GET": kindTags, "HEAD": kindTags}
 	referrersMethods  = methods{"GET": kindReferrers, "HEAD": kindReferrers}
 	pingMethods       = methods{"GET": kindPing, "HEAD": kindPing}
 	catalogMethods    = methods{"GET": kindCatalog, "HEAD": kindCatalog}
-	acrCatalogMethods = methods{"GET": kindRepositoryList}
-	acrNameMethods    = methods{"GET": kindRepositoryGet, "PATCH": kindRepositoryPatch, "DELETE": kindRepositoryDelete}
-	acrTagsMethods    = methods{"GET": kindTagList}
-	acrTagMethods     = methods{"GET": kindTagGet, "PATCH": kindTagPatch, "DELETE": kindTagDelete}
-	acrManifests      = methods{"GET": kindManifestList}
-	acrManifest       = methods{"GET": kindAttributesGet, "PATCH": kindAttributesPatch, "DELETE": kindAttributesDelete}
+	acrCatalogMethods = methods{"GET": kindRepositoryList, "HEAD": kindRepositoryList}
+	acrNameMethods    = methods{"GET": kindRepositoryGet, "HEAD": kindRepositoryGet, "PATCH": kindRepositoryPatch, "DELETE": kindRepositoryDelete}
+	acrTagsMethods    = methods{"GET": kindTagList, "HEAD": kindTagList}
+	acrTagMethods     = methods{"GET": kindTagGet, "HEAD": kindTagGet, "PATCH": kindTagPatch, "DELETE": kindTagDelete}
+	acrManifests      = methods{"GET": kindManifestList, "HEAD": kindManifestList}
+	acrManifest       = methods{"GET": kindAttributesGet, "HEAD": kindAttributesGet, "PATCH": kindAttributesPatch, "DELETE": kindAttributesDelete}
 )
 
 // errNoPath answers a path that the specification does not have.
 var errNoPath = &oci.Error{Code: "NOT_FOUND", Message: "there is no such path in this API", Status: http.StatusNotFound}
+
+// A methodError answers a method that a resource does not have.
+type methodError struct {
+	err   *oci.Error
+	allow string // the methods that it has
+}
+
+func (e *methodError) Error() string { return e.err.Error() }
+
+func (e *methodError) Unwrap() error { return e.err }
 
 // parse reads a request's path from the right: a repository's name may hold
 // anything that stands to the left of the known words.
@@ -131,12 +69,16 @@ func parse(r *http.Request) (*request, error) {
 	}
 	k, ok := m[r.Method]
 	if !ok {
-		return nil, oci.ErrUnsupported.With("method %.16s is not supported here", r.Method)
+		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method), m.allow()}
 	}
 	q.kind = k
-	if q.repository != "" {
+	if actions := rules[k].need; len(actions) > 0 { // what needs access to a repository must have one
 		if err := oci.CheckRepository(q.repository); err != nil {
 			return nil, err
+		}
+		q.need = make([]auth.Access, len(actions))
+		for i, action := range actions {
+			q.need[i] = auth.Access{Repository: q.repository, Action: action}
 		}
 	}
 	return q, q.checkReference()

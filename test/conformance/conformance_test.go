@@ -1,0 +1,138 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"encoding/xml"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/test/site"
+)
+
+// Each run is of a version of the specification, with the settings that the
+// suite itself chooses for it. "dev" has what 1.1 does not ask for: cancelled
+// uploads, digest headers, and tags as parameters of a push.
+var versions = []string{"1.1", "dev"}
+
+// least is fewer tests than either version has: a run of none passes, too.
+const least = 600
+
+// maySkip are the tests that the suite skips by itself, and why that is right.
+var maySkip = map[string]string{
+	"mount anonymous/blob-mount-anonymous": "the specification lets a registry want the source's name, and whoever mounts must be allowed to read it",
+}
+
+// mayDisable are the tests that the suite disables by default.
+var mayDisable = map[string][]string{
+	"1.1": {"post cancel/blob-post-cancel"},
+}
+
+func TestTheSpecificationsSuitePasses(t *testing.T) {
+	suite := program(t)
+	root := site.Start(t, site.Options{})
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			check(t, version, run(t, suite, root, version))
+		})
+	}
+}
+
+// program finds the suite where `make tools` puts it, or wherever FERRY_TOOLS
+// or the PATH say.
+func program(t *testing.T) string {
+	t.Helper()
+	for _, dir := range []string{os.Getenv("FERRY_TOOLS"), "../../.tools"} {
+		if path, err := filepath.Abs(filepath.Join(dir, "conformance")); err == nil && dir != "" {
+			if _, err := os.Stat(path); err == nil {
+				return path
+			}
+		}
+	}
+	path, err := exec.LookPath("conformance")
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatal("the suite is not installed (test/tools.sh conformance)")
+	}
+	if err != nil {
+		t.Skip("the suite is not installed (test/tools.sh conformance)")
+	}
+	return path
+}
+
+// report is the part of the suite's JUnit report that counts.
+type report struct {
+	Tests    int `xml:"tests,attr"`
+	Failures int `xml:"failures,attr"`
+	Errors   int `xml:"errors,attr"`
+	Suites   []struct {
+		Cases []struct {
+			Name   string `xml:"name,attr"`
+			Status string `xml:"status,attr"`
+			Says   string `xml:"system-out"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+// run runs the suite as a user who has to log in, with no setting but where
+// the registry is and who it is, and returns what it reports.
+func run(t *testing.T, suite string, root *site.Site, version string) report {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(suite)
+	cmd.Dir = dir // the suite reads a configuration from where it runs
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OCI_") }),
+		"OCI_VERSION="+version, "OCI_REGISTRY="+root.Host, "OCI_TLS=disabled", "OCI_RESULTS_DIR="+dir,
+		"OCI_USERNAME=admin", "OCI_PASSWORD="+root.AdminPassword(t),
+		"OCI_REPO1=conformance/"+version+"/one", "OCI_REPO2=conformance/"+version+"/two")
+	out, err := cmd.CombinedOutput()
+	_, summary, _ := strings.Cut(string(out), "OCI Conformance Result:")
+	t.Logf("result:%s", summary)
+	if err != nil {
+		t.Errorf("the suite ended with %v", err)
+	}
+	// Some of its own failures end with status 0 and without a report.
+	text, err := os.ReadFile(filepath.Join(dir, "junit.xml"))
+	if err != nil {
+		t.Fatalf("the suite made no report: %v\n%s", err, out)
+	}
+	var r report
+	if err := xml.Unmarshal(text, &r); err != nil {
+		t.Fatalf("the suite's report: %v", err)
+	}
+	return r
+}
+
+// check holds the report against what may be left out.
+func check(t *testing.T, version string, r report) {
+	t.Helper()
+	if r.Failures != 0 || r.Errors != 0 {
+		t.Errorf("%d failures and %d errors", r.Failures, r.Errors)
+	}
+	passed := 0
+	for _, suite := range r.Suites {
+		for _, c := range suite.Cases {
+			switch {
+			case c.Status == "passed":
+				passed++
+			case c.Status != "skipped" || !mayBeLeftOut(version, c.Name):
+				t.Errorf("%s: %s: %s", c.Name, c.Status, c.Says)
+			}
+		}
+	}
+	if passed < least {
+		t.Errorf("%d tests passed of %d, want at least %d", passed, r.Tests, least)
+	}
+}
+
+func mayBeLeftOut(version, name string) bool {
+	for test := range maySkip {
+		if strings.HasSuffix(name, "/"+test) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(mayDisable[version], func(test string) bool { return strings.HasSuffix(name, "/"+test) })
+}
