@@ -6,11 +6,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
@@ -60,7 +61,7 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 	p := newParent(t)
 	const size = 12 << 20
 	p.image("app", [][]byte{random(1, size/2), random(2, size/3), random(3, size/6)}, "v1")
-	p.network.Set(faultnetRate(8 << 20))
+	p.network.Set(faultnet.Faults{Rate: 16 << 20}) // or the sockets' buffers take it all
 	dir := t.TempDir()
 	kills := 0
 	for ; ; kills++ {
@@ -73,9 +74,15 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := time.AfterFunc(400*time.Millisecond, func() { cmd.Process.Kill() })
+		var killed atomic.Bool
+		limit := p.blobs.Load() + 2*storage.MaxLoss + int64(kills)*100_000
+		p.onSent.Store(func(sent int64) {
+			if sent > limit && !killed.Swap(true) {
+				cmd.Process.Kill()
+			}
+		})
 		err := cmd.Wait()
-		if kill.Stop() {
+		if !killed.Load() {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -121,7 +121,14 @@ func (p *plan) whole() []gateway.Want {
 	return p.arrived[:max(0, len(p.arrived)-1)]
 }
 
-// open returns the wanted manifests that did not come yet.
+// settle notes that the source said all that it has to say of want.
+func (p *plan) settle(want []gateway.Want) {
+	for _, w := range want {
+		p.told[w] = true
+	}
+}
+
+// open returns the wanted manifests that the source may have more to say of.
 func (p *plan) open(images []*image) []gateway.Want {
 	whole := p.whole()
 	came := make(map[gateway.Want]bool, len(whole))
@@ -130,7 +137,7 @@ func (p *plan) open(images []*image) []gateway.Want {
 	}
 	var open []gateway.Want
 	for _, im := range images {
-		if _, missing := p.missing[im.want()]; !missing && !came[im.want()] {
+		if _, missing := p.missing[im.want()]; !missing && !came[im.want()] && !p.told[im.want()] {
 			open = append(open, im.want())
 		}
 	}

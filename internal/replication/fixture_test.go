@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -58,15 +59,36 @@ type parent struct {
 	t       testing.TB
 	network *faultnet.Network
 	server  *httptest.Server
-	blobs   atomic.Int64 // bytes of blobs that were sent
-	plans   atomic.Int64 // plans that were asked for
-	ranges  func() bool  // whether ranges are sent; nil is yes
+	blobs   atomic.Int64                                            // bytes of blobs that were sent
+	onSent  atomic.Value                                            // a func(int64) that is told of them
+	dial    func(context.Context, string, string) (net.Conn, error) // nil is net's
+	plans   atomic.Int64                                            // plans that were asked for
+	ranges  func() bool                                             // whether ranges are sent; nil is yes
 	refuse  func(http.ResponseWriter, *http.Request) bool
 }
 
 func newParent(t testing.TB) *parent {
 	t.Helper()
-	s, db, err := open(t.Context(), t.TempDir(), storage.Options{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startParent(t, l)
+}
+
+// newPipeParent returns a parent that is reached in memory, for tests in a
+// bubble of testing/synctest.
+func newPipeParent(t testing.TB) *parent {
+	t.Helper()
+	pipe := faultnet.NewPipe()
+	p := startParent(t, pipe)
+	p.dial = pipe.Dial
+	return p
+}
+
+func startParent(t testing.TB, l net.Listener) *parent {
+	t.Helper()
+	s, db, err := open(t.Context(), t.TempDir(), storage.Options{Grace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +106,8 @@ func newParent(t testing.TB) *parent {
 	})
 	mux.HandleFunc("/v2/", p.serveBlob)
 	p.server = httptest.NewUnstartedServer(mux)
-	p.server.Listener = p.network.Listen(p.server.Listener)
+	p.server.Listener.Close()
+	p.server.Listener = p.network.Listen(l)
 	p.server.Start()
 	t.Cleanup(p.server.Close)
 	t.Cleanup(p.network.Cut)
@@ -102,7 +125,7 @@ func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer content.Close()
-	counted := countingWriter{w, &p.blobs}
+	counted := countingWriter{w, p}
 	if p.ranges != nil && !p.ranges() {
 		w.Header().Set("Content-Length", fmt.Sprint(info.Size))
 		io.Copy(counted, content)
@@ -113,12 +136,15 @@ func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
 
 type countingWriter struct {
 	http.ResponseWriter
-	n *atomic.Int64
+	parent *parent
 }
 
 func (w countingWriter) Write(b []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(b)
-	w.n.Add(int64(n))
+	sent := w.parent.blobs.Add(int64(n))
+	if told, ok := w.parent.onSent.Load().(func(int64)); ok {
+		told(sent)
+	}
 	return n, err
 }
 
@@ -137,11 +163,14 @@ func everyone(*http.Request) (*auth.Principal, error) {
 }
 
 // client returns the child's end of the gateway.
-func client(t testing.TB, address string) *gateway.Client {
+func (p *parent) client() *gateway.Client {
 	transport := gateway.NewTransport()
 	transport.Proxy = nil
-	t.Cleanup(transport.CloseIdleConnections)
-	return newClient(address, transport)
+	if p.dial != nil {
+		transport.DialContext = p.dial
+	}
+	p.t.Cleanup(transport.CloseIdleConnections)
+	return newClient(p.address(), transport)
 }
 
 func newClient(address string, transport http.RoundTripper) *gateway.Client {
@@ -150,7 +179,7 @@ func newClient(address string, transport http.RoundTripper) *gateway.Client {
 	}, transport)
 }
 
-func (p *parent) address() string { return p.server.Listener.Addr().(*net.TCPAddr).String() }
+func (p *parent) address() string { return p.server.Listener.Addr().String() }
 
 // blob stores content and returns its descriptor.
 func (p *parent) blob(repository string, content []byte) oci.Descriptor {
@@ -227,14 +256,17 @@ type replica struct {
 
 func newReplica(t testing.TB, p *parent, o replication.Options) *replica {
 	t.Helper()
-	s, db, err := open(t.Context(), t.TempDir(), storage.Options{})
+	s, db, err := open(t.Context(), t.TempDir(), storage.Options{Grace: grace})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
 	o.Storage, o.DB = s, db
-	return &replica{Storage: s, Engine: replication.New(o), db: db, source: client(t, p.address()), t: t}
+	return &replica{Storage: s, Engine: replication.New(o), db: db, source: p.client(), t: t}
 }
+
+// grace is a replica's grace period: short, so that leases matter.
+const grace = 500 * time.Millisecond
 
 // takeStock notes everything that the parent has.
 func takeStock(ctx context.Context, e *replication.Engine, src *gateway.Client) error {
@@ -410,4 +442,3 @@ func random(seed uint64, n int) []byte {
 	newRand(seed).Read(b)
 	return b
 }
-

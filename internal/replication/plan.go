@@ -3,6 +3,8 @@ package replication
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,8 +24,8 @@ const (
 	entryCost = 512
 )
 
-// planTries is how often in a row a source may garble a plan in the same
-// place before what it was about to send is given up.
+// planTries is how often in a row a source may break off the plan of one
+// image before that is given up.
 const planTries = 5
 
 // planPatience is how many times the stall timeout may pass between two
@@ -44,6 +46,7 @@ type plan struct {
 	missing      map[gateway.Want]string     // what the source does not have, and why
 	referrers    map[gateway.Want][]*planned // by subject, in the order of the stream
 	inline       map[gateway.Want]bool       // blobs whose content came
+	told         map[gateway.Want]bool       // wanted ones of which the source said all it has to say
 	entries      int                         // that were new
 	held         int                         // bytes
 	cut          bool                        // there is more at the source than fits
@@ -63,7 +66,7 @@ func newPlan(images []*image) *plan {
 	p := &plan{
 		repositories: map[string]bool{}, wanted: map[gateway.Want]bool{}, manifests: map[gateway.Want]*planned{},
 		sizes: map[digest.Digest]int64{}, missing: map[gateway.Want]string{}, referrers: map[gateway.Want][]*planned{},
-		inline: map[gateway.Want]bool{},
+		inline: map[gateway.Want]bool{}, told: map[gateway.Want]bool{},
 	}
 	for _, im := range images {
 		p.repositories[im.repository] = true
@@ -80,19 +83,23 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 		return nil, err
 	}
 	p := newPlan(images)
-	for vain := 0; ; {
+	vain, limit := 0, len(images)
+	for {
 		want := p.open(images)
 		if len(want) == 0 {
 			return p, nil
 		}
+		some := want[:min(limit, len(want))]
 		if err := r.link.wait(ctx); err != nil {
 			return nil, err
 		}
 		before := p.entries
-		err := r.askOnce(ctx, p, want, p.known(have))
+		began, err := r.askOnce(ctx, p, some, p.known(have))
 		switch own := (ownError{}); {
-		case err == nil:
+		case err == nil && len(some) == len(want):
 			return p, nil
+		case err == nil:
+			p.settle(some)
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case errors.As(err, &own):
@@ -103,32 +110,39 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 		case r.final(err):
 			return nil, err
 		}
-		if p.entries > before {
-			vain = 0
+		if err == nil || p.entries > before {
+			vain, limit = 0, min(2*limit, len(images))
 			continue
 		}
 		r.log.Debug("plan is asked for again", "err", err)
 		r.link.failed(pause(err))
-		if status(err) != 0 || linkDown(err) {
-			continue // it is not this plan's fault
+		if !began || status(err) != 0 {
+			continue // it is the link, or all of the source, and no fault of the plan's
 		}
-		if vain++; vain == planTries {
+		// The source breaks off while it tells of one of these: find out which.
+		if vain++; limit > 1 && vain >= planTries/2 {
+			vain, limit = 0, limit/2
+		} else if vain == planTries {
 			vain = 0
-			p.missing[want[0]] = err.Error()
+			p.missing[some[0]] = err.Error()
 		}
 	}
 }
 
-// askOnce adds what the source streams to p.
-func (r *run) askOnce(ctx context.Context, p *plan, want, have []gateway.Want) error {
+// askOnce adds what the source streams to p. It reports whether the source
+// began to answer.
+func (r *run) askOnce(ctx context.Context, p *plan, want, have []gateway.Want) (began bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	var answer atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
 	watchdog := time.AfterFunc(planPatience*r.stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
-	err := r.src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
+	err = r.src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
 		watchdog.Reset(planPatience * r.stall)
 		r.link.good()
+		answer.Store(true)
 		return r.note(ctx, p, entry)
 	})
-	return cause(ctx, err)
+	return answer.Load(), cause(ctx, err)
 }

@@ -2,8 +2,6 @@ package replication
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -52,11 +50,6 @@ func status(err error) int {
 // answered reports whether err shows that the link is up.
 func answered(err error) bool {
 	return status(err) != 0 || errors.Is(err, errGarbled)
-}
-
-// linkDown reports whether err is plainly the link's.
-func linkDown(err error) bool {
-	return errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, errStalled)
 }
 
 // permanent reports whether trying again without a change at the source is

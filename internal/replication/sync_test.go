@@ -3,12 +3,9 @@ package replication_test
 import (
 	"testing"
 
-	"ferry/internal/faultnet"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 )
-
-func faultnetRate(bytesPerSecond int64) faultnet.Faults { return faultnet.Faults{Rate: bytesPerSecond} }
 
 func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
 	p := newParent(t)

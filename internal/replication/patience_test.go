@@ -1,0 +1,147 @@
+package replication_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/replication"
+)
+
+func TestStalledConnectionIsDroppedAndWhatItBroughtIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		const size = 4 << 20
+		p.image("app", [][]byte{random(1, size)}, "v1")
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		p.network.Set(faultnet.Faults{StallEvery: 1 << 20})
+		start := time.Now()
+		r.sync()
+		if took := time.Since(start); took < time.Minute || took > 10*time.Minute {
+			t.Errorf("it took %v; a connection should be dropped after a minute", took)
+		}
+		if sent := p.blobs.Load(); sent > size+size/4 {
+			t.Errorf("%d bytes were sent for %d", sent, size)
+		}
+		same(t, p, r.Storage)
+	})
+}
+
+func TestLinkThatComesBackIsUsedSoon(t *testing.T) {
+	for _, down := range []time.Duration{3 * time.Second, time.Minute, time.Hour} {
+		t.Run(down.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPipeParent(t)
+				p.image("app", [][]byte{random(1, 3<<20)}, "v1")
+				r := newReplica(t, p, replication.Options{})
+				r.follow()
+				p.network.Set(faultnet.Faults{Rate: 1 << 20})
+				start := time.Now()
+				go func() {
+					time.Sleep(time.Second)
+					p.network.SetDown(true)
+					time.Sleep(down)
+					p.network.SetDown(false)
+				}()
+				r.sync()
+				late := time.Since(start) - down - 3*time.Second
+				if most := min(down/5, 20*time.Second) + 500*time.Millisecond; late > most {
+					t.Errorf("the link was used %v after it came back, want at most %v", late, most)
+				}
+				same(t, p, r.Storage)
+			})
+		})
+	}
+}
+
+func TestSourceIsLeftInPeaceForAsLongAsItAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		p.image("app", [][]byte{random(1, 100<<10), random(2, 100<<10)}, "v1")
+		r := newReplica(t, p, replication.Options{Connections: 1})
+		r.follow()
+		var until time.Time
+		early := 0
+		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				return false
+			}
+			if until.IsZero() {
+				until = time.Now().Add(100 * time.Second)
+				w.Header().Set("Retry-After", "100")
+				w.WriteHeader(http.StatusTooManyRequests)
+				return true
+			}
+			if time.Now().Before(until) {
+				early++
+			}
+			return false
+		}
+		start := time.Now()
+		r.sync()
+		if took := time.Since(start); early > 0 || took < 100*time.Second || took > 110*time.Second {
+			t.Errorf("%d requests came early, and it took %v", early, took)
+		}
+	})
+}
+
+func TestBadLayerHoldsUpNothingElse(t *testing.T) {
+	answer := func(status int) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+	}
+	for _, test := range []struct {
+		name   string
+		answer func(http.ResponseWriter, *http.Request)
+		within time.Duration // the bad item is known to have failed
+	}{
+		{"not found", answer(http.StatusNotFound), 10 * time.Second},
+		{"denied", answer(http.StatusForbidden), 10 * time.Second},
+		{"unauthorized", answer(http.StatusUnauthorized), 10 * time.Second},
+		{"broken", answer(http.StatusInternalServerError), 5 * time.Minute},
+		{"always cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 5 * time.Minute},
+		{"wrong content", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 100<<10)) }, 10 * time.Second},
+		{"too short", func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }, 5 * time.Minute},
+		{"another range", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", "bytes 5-9/102400")
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(make([]byte, 5))
+		}, 5 * time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPipeParent(t)
+				bad := random(1, 100<<10)
+				badDigest := string(p.blob("a", bad).Digest)
+				p.image("a", [][]byte{bad, random(2, 50<<10)}, "bad")
+				p.image("a", [][]byte{random(3, 200<<10)}, "good")
+				p.image("z", [][]byte{random(4, 200<<10)}, "good")
+				r := newReplica(t, p, replication.Options{})
+				r.follow()
+				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+					if strings.HasSuffix(r.URL.Path, badDigest) {
+						test.answer(w, r)
+						return true
+					}
+					return false
+				}
+				start := time.Now()
+				result, err := r.Sync(t.Context(), r.source)
+				if err != nil || result.Failed != 1 || result.Synced != 2 {
+					t.Fatalf("Sync = %+v, %v; items %v", result, err, r.items())
+				}
+				if took := time.Since(start); took > test.within {
+					t.Errorf("it took %v", took)
+				}
+				p.refuse = nil
+				if result := r.sync(); result.Synced != 1 {
+					t.Errorf("the next Sync = %+v", result)
+				}
+				same(t, p, r.Storage)
+			})
+		})
+	}
+}

@@ -1,0 +1,202 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// altered is a source whose plan passes a test's hands.
+type altered struct {
+	replication.Source
+	entry func(gateway.PlanEntry) (gateway.PlanEntry, error)
+	want  func([]gateway.Want)
+}
+
+func (a *altered) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
+	if a.want != nil {
+		a.want(want)
+	}
+	return a.Source.Plan(ctx, want, have, func(e gateway.PlanEntry) error {
+		if a.entry != nil {
+			var err error
+			if e, err = a.entry(e); err != nil {
+				return err
+			}
+		}
+		return fn(e)
+	})
+}
+
+// unflushed is a source that, where it fails, loses what it had not sent yet.
+type unflushed struct {
+	replication.Source
+	spoil func(gateway.PlanEntry) (gateway.PlanEntry, error)
+}
+
+func (u *unflushed) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
+	var buffered []gateway.PlanEntry
+	err := u.Source.Plan(ctx, want, have, func(e gateway.PlanEntry) (err error) {
+		if e, err = u.spoil(e); err == nil {
+			buffered = append(buffered, e)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range buffered {
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestPlanThatIsCutGoesOnWhereItStopped(t *testing.T) {
+	p := newParent(t)
+	const images = 60
+	for i := range images {
+		p.image("app", [][]byte{random(uint64(i), 2000)}, fmt.Sprint("v", i))
+	}
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	cut := errors.New("cut")
+	came := 0
+	src := &altered{Source: r.source, entry: func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+		if came++; came%25 == 0 {
+			return e, cut
+		}
+		return e, nil
+	}}
+	result, err := r.Sync(t.Context(), src)
+	if err != nil || result.Synced != images {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	if least := 3 * images; came > least+least/4 {
+		t.Errorf("%d entries were sent for %d", came, least)
+	}
+	same(t, p, r.Storage)
+}
+
+func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		var bad oci.Descriptor
+		for i := range 20 {
+			if m := p.image("app", [][]byte{random(uint64(i), 100)}, fmt.Sprint("v", i)); i == 11 {
+				bad = m
+			}
+		}
+		for name, spoil := range map[string]func(gateway.PlanEntry) (gateway.PlanEntry, error){
+			"wrong manifest": func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
+					m := *e.Manifest
+					m.Payload = append([]byte(" "), m.Payload...)
+					e.Manifest = &m
+				}
+				return e, nil
+			},
+			"cut": func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
+					return e, errors.New("unexpected end")
+				}
+				return e, nil
+			},
+		} {
+			r := newReplica(t, p, replication.Options{})
+			r.follow()
+			src := &unflushed{Source: r.source, spoil: spoil}
+			result, err := r.Sync(t.Context(), src)
+			if err != nil || result.Synced != 19 || result.Failed != 1 {
+				t.Errorf("%s: Sync = %+v, %v: %v", name, result, err, r.items())
+			}
+			if r.sync(); !t.Failed() {
+				same(t, p, r.Storage)
+			}
+		}
+	})
+}
+
+func TestHugePlansAreTakenInParts(t *testing.T) {
+	p := newParent(t)
+	const images = 12
+	config := p.blob("app", []byte("{}"))
+	for i := range images {
+		config.Annotations = map[string]string{"n": fmt.Sprintf("%01000000d", i)}
+		p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: []oci.Descriptor{p.blob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
+	}
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	r.sync()
+	if plans := p.plans.Load(); plans < 3 || plans > images {
+		t.Errorf("%d plans were asked for", plans)
+	}
+	same(t, p, r.Storage)
+}
+
+func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
+	p := newParent(t)
+	const images = 150
+	for i := range images {
+		p.image("app", [][]byte{random(uint64(i), 17<<10)}, fmt.Sprint("v", i))
+	}
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	var plans atomic.Int64
+	p.onSent.Store(func(int64) { plans.CompareAndSwap(0, p.plans.Load()) })
+	r.sync()
+	if plans.Load() != 1 {
+		t.Errorf("the first layer's byte flowed after %d plans, want 1", plans.Load())
+	}
+	same(t, p, r.Storage)
+}
+
+func TestHostilePlanHarmsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		p.image("app", [][]byte{random(1, 100)}, "v1")
+		other := oci.Descriptor{Digest: digest.FromString("other")}
+		for name, extra := range map[string]gateway.PlanEntry{
+			"nothing":            {},
+			"negative size":      {Blob: &gateway.PlanBlob{Repository: "app", Digest: other.Digest, Size: -1}},
+			"malformed digest":   {Blob: &gateway.PlanBlob{Repository: "app", Digest: "sha256:../../x", Size: 1}},
+			"wrong content":      {Blob: &gateway.PlanBlob{Repository: "app", Digest: other.Digest, Size: 1, Data: []byte("x")}},
+			"another repository": {Blob: &gateway.PlanBlob{Repository: "else", Digest: other.Digest, Size: 5, Data: []byte("other")}},
+			"no manifest":        {Manifest: &gateway.PlanManifest{Repository: "app", Digest: other.Digest, Payload: []byte("other")}},
+		} {
+			r := newReplica(t, p, replication.Options{})
+			r.follow()
+			first := true
+			src := &altered{Source: r.source}
+			src.want = func([]gateway.Want) { first = true }
+			src.entry = func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+				if first {
+					first = false
+					return extra, nil
+				}
+				return e, nil
+			}
+			if _, err := r.Sync(t.Context(), src); err != nil {
+				t.Errorf("%s: Sync: %v", name, err)
+			}
+			if has, _ := r.HasBlob(t.Context(), other.Digest); has {
+				t.Errorf("%s: the blob was stored", name)
+			}
+			if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
+				t.Fatal(err)
+			}
+			r.sync()
+			same(t, p, r.Storage)
+		}
+	})
+}

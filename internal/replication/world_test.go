@@ -1,0 +1,159 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// A world is a parent whose content changes at random.
+type world struct {
+	*parent
+	rng    *rand.Rand
+	layers [][]byte
+	made   uint64
+	pushed []pushed
+}
+
+type pushed struct {
+	repository string
+	manifest   oci.Descriptor
+}
+
+func (w *world) layer() []byte {
+	if len(w.layers) > 0 && w.rng.IntN(3) == 0 {
+		return w.layers[w.rng.IntN(len(w.layers))] // shared
+	}
+	sizes := []int{0, 1, 100, 16 << 10, 16<<10 + 1, 200 << 10, 1 << 20, 1<<20 + 7, 3 << 20}
+	w.made++
+	layer := random(w.rng.Uint64(), sizes[w.rng.IntN(len(sizes))])
+	w.layers = append(w.layers, layer)
+	return layer
+}
+
+func (w *world) push(repository string, tags ...string) oci.Descriptor {
+	var layers [][]byte
+	for range 1 + w.rng.IntN(3) {
+		layers = append(layers, w.layer())
+	}
+	m := w.image(repository, append(layers, fmt.Appendf(nil, "%d", w.made)), tags...)
+	w.made++
+	w.pushed = append(w.pushed, pushed{repository, m})
+	return m
+}
+
+// step changes something.
+func (w *world) step() {
+	ctx := w.t.Context()
+	repository := fmt.Sprintf("app/%d", w.rng.IntN(3))
+	tag := fmt.Sprintf("v%d", w.rng.IntN(3))
+	switch w.rng.IntN(10) {
+	case 0, 1, 2, 3:
+		w.push(repository, tag)
+	case 4:
+		w.index(repository, []oci.Descriptor{w.push(repository), w.push(repository)}, tag)
+	case 5:
+		w.push(repository) // without a tag
+	case 6:
+		if len(w.pushed) > 0 {
+			p := w.pushed[w.rng.IntN(len(w.pushed))]
+			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has {
+				w.referrer(p.repository, p.manifest, w.layer())
+			}
+		}
+	case 7:
+		w.ignore(w.DeleteTag(ctx, repository, tag, ""))
+	case 8:
+		if len(w.pushed) > 0 {
+			p := w.pushed[w.rng.IntN(len(w.pushed))]
+			w.ignore(w.DeleteManifest(ctx, p.repository, p.manifest.Digest, ""))
+		}
+	case 9:
+		if w.rng.IntN(3) == 0 {
+			w.ignore(w.DeleteRepository(ctx, repository, ""))
+		}
+	}
+}
+
+// ignore fails the test unless err is a registry's refusal.
+func (w *world) ignore(err error) {
+	w.t.Helper()
+	if err != nil && oci.AsError(err) == nil {
+		w.t.Fatal(err)
+	}
+}
+
+// errClosed ends a window of the test's.
+var errClosed = errors.New("the window closed")
+
+func TestReplicaBecomesWhatTheParentIsWhateverTheLinkDoes(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
+			r := newReplica(t, w.parent, replication.Options{ChunkSize: 256 << 10, StallTimeout: 300 * time.Millisecond})
+			for range 8 {
+				w.step()
+			}
+			r.follow()
+			watched, stop := context.WithCancel(t.Context())
+			var g errgroup.Group
+			g.Go(func() error { // no tag is ever seen whose content is not whole
+				checked := map[digest.Digest]bool{}
+				for watched.Err() == nil {
+					if _, err := read(context.WithoutCancel(watched), r.Storage, checked); err != nil {
+						return fmt.Errorf("a puller saw: %w", err)
+					}
+				}
+				return nil
+			})
+			g.Go(func() error {
+				for watched.Err() == nil {
+					if _, err := r.Collect(context.WithoutCancel(watched)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			faults := []faultnet.Faults{
+				{CutEvery: 400 << 10, Rate: 8 << 20},
+				{StallEvery: 1 << 20, CutEvery: 1 << 20},
+				{CorruptEvery: 8 << 20, CutEvery: 2 << 20},
+			}
+			for round := range 6 {
+				w.network.Set(faults[round%len(faults)])
+				window, close := context.WithTimeoutCause(t.Context(), time.Duration(w.rng.IntN(1500))*time.Millisecond, errClosed)
+				if _, err := r.Sync(window, r.source); err != nil && !errors.Is(err, errClosed) {
+					t.Errorf("Sync: %v", err)
+				}
+				close()
+				w.network.Set(faultnet.Faults{})
+				for range 3 {
+					w.step()
+				}
+				r.follow()
+			}
+			r.sync()
+			// A tag that moved leaves no word of its old image, which the
+			// parent may still have: only a snapshot tells.
+			if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
+				t.Fatal(err)
+			}
+			r.sync()
+			stop()
+			if err := g.Wait(); err != nil {
+				t.Error(err)
+			}
+			same(t, w.parent, r.Storage)
+		})
+	}
+}
