@@ -119,3 +119,23 @@ func TestExpiry(t *testing.T) {
 		})
 	}
 }
+
+// What is taken for an address leads to no other host, and has no password.
+func FuzzParseAddress(f *testing.F) {
+	f.Add("127.0.0.1:5000")
+	f.Add("https://registry.example/")
+	f.Add("http://user:secret@host")
+	f.Fuzz(func(t *testing.T, s string) {
+		u, err := parseAddress(s)
+		if err != nil {
+			return
+		}
+		if u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || (u.Scheme != "http" && u.Scheme != "https") {
+			t.Errorf("%q is %q", s, u)
+		}
+		again, err := parseAddress(u.String())
+		if err != nil || again.Host != u.Host || again.Scheme != u.Scheme {
+			t.Errorf("%q is %q, and that %q, %v", s, u, again, err)
+		}
+	})
+}

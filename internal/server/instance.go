@@ -121,7 +121,28 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		TLS:         strings.HasPrefix(address, "https:"),
 		Log:         in.log,
 	})
+	if err == nil {
+		in.metrics.Gauges(syncGauges(), func() []float64 { return syncValues(in.agent.Status()) })
+	}
 	return err
+}
+
+// syncGauges are how in step a connected registry is, for its metrics.
+func syncGauges() []telemetry.Gauge {
+	return []telemetry.Gauge{
+		{Name: "ferry_sync_items_synced", Help: "Tags and manifests that match the parent."},
+		{Name: "ferry_sync_items_pending", Help: "Tags and manifests that are still to come, or to go."},
+		{Name: "ferry_sync_items_failed", Help: "Tags and manifests whose last sync failed."},
+		{Name: "ferry_sync_last_success_timestamp_seconds", Help: "When a sync last ended with everything in step; 0 is never."},
+	}
+}
+
+func syncValues(s *gateway.Status) []float64 {
+	var success float64
+	if !s.LastSyncSuccess.IsZero() {
+		success = float64(s.LastSyncSuccess.Unix())
+	}
+	return []float64{float64(s.ItemsSynced), float64(s.ItemsPending), float64(s.ItemsFailed), success}
 }
 
 // close releases what open got hold of; parts that it did not reach are nil.

@@ -235,6 +235,9 @@ func TestASiteStartsWithItsParentAway(t *testing.T) {
 	if got, _ := get(t, r.URL+"/v2/_catalog", "admin", password); got != 200 {
 		t.Errorf("catalog: %d", got)
 	}
+	if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body, "ferry_sync_items_pending 0") || !strings.Contains(body, "ferry_sync_last_success_timestamp_seconds 0") {
+		t.Errorf("metrics: %s", body)
+	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

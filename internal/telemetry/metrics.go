@@ -49,9 +49,33 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Gauge adds a gauge that is read when it is asked for.
-func (m *Metrics) Gauge(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+// A Gauge is a value that goes up and down.
+type Gauge struct{ Name, Help string }
+
+// Gauges adds gauges whose values are read together, in their order, when
+// the metrics are asked for.
+func (m *Metrics) Gauges(gauges []Gauge, read func() []float64) {
+	m.registry.MustRegister(gaugesCollector{gauges, read})
+}
+
+type gaugesCollector struct {
+	gauges []Gauge
+	read   func() []float64
+}
+
+var _ prometheus.Collector = gaugesCollector{}
+
+func (c gaugesCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, g := range c.gauges {
+		out <- prometheus.NewDesc(g.Name, g.Help, nil, nil)
+	}
+}
+
+func (c gaugesCollector) Collect(out chan<- prometheus.Metric) {
+	for i, v := range c.read() {
+		g := c.gauges[i]
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.Name, g.Help, nil, nil), prometheus.GaugeValue, v)
+	}
 }
 
 // Started counts a request that is being answered; call the result at its end.

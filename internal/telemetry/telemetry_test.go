@@ -32,7 +32,7 @@ func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
 
 func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 	m := NewMetrics()
-	m.Gauge("ferry_test", "A test.", func() float64 { return 42 })
+	m.Gauges([]Gauge{{"ferry_test", "A test."}, {"ferry_other", "Another."}}, func() []float64 { return []float64{42, 7} })
 	ended := m.Started()
 	m.Answered("registry", "GET", 200, 17, time.Second)
 	m.Answered("registry", "BREW", 405, 0, time.Second)
@@ -44,7 +44,7 @@ func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 		`ferry_http_requests_total{api="registry",method="GET",status="200"} 1`,
 		`ferry_http_requests_total{api="registry",method="other",status="405"} 2`,
 		`ferry_http_sent_bytes_total{api="registry"} 17`,
-		"ferry_http_requests_running 1", "ferry_test 42", "ferry_build_info{version=", "process_resident_memory_bytes",
+		"ferry_http_requests_running 1", "ferry_test 42", "ferry_other 7", "ferry_build_info{version=", "process_resident_memory_bytes",
 	} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s is missing", want)
