@@ -146,7 +146,7 @@ func TestHugePlansAreTakenInParts(t *testing.T) {
 
 func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 	p := newParent(t)
-	const images = 150
+	const images = 60
 	for i := range images {
 		p.image("app", [][]byte{random(uint64(i), 17<<10)}, fmt.Sprint("v", i))
 	}
