@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,6 +31,9 @@ func attributesOf(l storage.Locks) attributes {
 	}
 }
 
+// errAttributes answers what the listings with attributes cannot read.
+var errAttributes = &oci.Error{Code: "INVALID", Message: "the request is malformed", Status: http.StatusBadRequest}
+
 type repositoryView struct {
 	Registry             string     `json:"registry"`
 	ImageName            string     `json:"imageName"`
@@ -40,26 +42,6 @@ type repositoryView struct {
 	ManifestCount        int        `json:"manifestCount"`
 	TagCount             int        `json:"tagCount"`
 	ChangeableAttributes attributes `json:"changeableAttributes"`
-}
-
-type tagView struct {
-	Name                 string        `json:"name"`
-	Digest               digest.Digest `json:"digest"`
-	CreatedTime          time.Time     `json:"createdTime"`
-	LastUpdateTime       time.Time     `json:"lastUpdateTime"`
-	Signed               bool          `json:"signed"`
-	ChangeableAttributes attributes    `json:"changeableAttributes"`
-}
-
-type manifestView struct {
-	Digest               digest.Digest `json:"digest"`
-	ImageSize            int64         `json:"imageSize"` // of the manifest itself
-	CreatedTime          time.Time     `json:"createdTime"`
-	LastUpdateTime       time.Time     `json:"lastUpdateTime"`
-	MediaType            string        `json:"mediaType"`
-	ArtifactType         string        `json:"artifactType,omitempty"`
-	Tags                 []string      `json:"tags"`
-	ChangeableAttributes attributes    `json:"changeableAttributes"`
 }
 
 func (g *Registry) repositoryAttributes(w http.ResponseWriter, q *request) error {
@@ -84,131 +66,8 @@ func (g *Registry) deleteRepository(w http.ResponseWriter, q *request) error {
 func writeAccepted(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	io.WriteString(w, "{}")
+	io.WriteString(w, "{}") // a client that went away needs no answer
 	return nil
-}
-
-// tagAttributesList lists tags by name, or by time when orderby says so.
-func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPage)
-	if err != nil {
-		return err
-	}
-	var tags []storage.Tag
-	switch order := q.URL.Query().Get("orderby"); order {
-	case "timeasc", "timedesc":
-		tags, err = g.tagsByTime(w, q, p, order == "timedesc")
-	case "", "none":
-		tags, err = g.tags(w, q, p)
-	default:
-		err = &oci.Error{Code: "INVALID", Message: "orderby is none of timeasc, timedesc, none", Status: http.StatusBadRequest}
-	}
-	if err != nil {
-		return err
-	}
-	views := []tagView{}
-	for _, t := range tags {
-		views = append(views, viewTag(t))
-	}
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tags": views})
-}
-
-// tagsByTime reads every tag, since the order is not that of the database,
-// and returns the page behind the tag p.last.
-func (g *Registry) tagsByTime(w http.ResponseWriter, q *request, p page, newestFirst bool) ([]storage.Tag, error) {
-	var all []storage.Tag
-	for after := ""; ; {
-		tags, err := g.storage.Tags(q.Context(), q.repository, after, maxPage)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, tags...)
-		if len(tags) < maxPage {
-			break
-		}
-		after = tags[len(tags)-1].Name
-	}
-	slices.SortStableFunc(all, func(a, b storage.Tag) int {
-		if newestFirst {
-			a, b = b, a
-		}
-		return a.UpdatedAt.Compare(b.UpdatedAt)
-	})
-	if p.last != "" {
-		if i := slices.IndexFunc(all, func(t storage.Tag) bool { return t.Name == p.last }); i >= 0 {
-			all = all[i+1:]
-		}
-	}
-	if len(all) > p.n && p.n > 0 {
-		p.next(w, q, all[p.n-1].Name)
-	}
-	return all[:min(len(all), p.n)], nil
-}
-
-func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {
-	t, err := g.storage.Tag(q.Context(), q.repository, q.reference)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tag": viewTag(t)})
-}
-
-// untag removes a tag and leaves the manifest.
-func (g *Registry) untag(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, ""); err != nil {
-		return err
-	}
-	return writeAccepted(w)
-}
-
-func viewTag(t storage.Tag) tagView {
-	return tagView{t.Name, t.Digest, t.CreatedAt, t.UpdatedAt, false, attributesOf(t.Locks)}
-}
-
-func (g *Registry) manifestAttributesList(w http.ResponseWriter, q *request) error {
-	p, err := q.page(defaultPage)
-	if err != nil {
-		return err
-	}
-	all, err := g.storage.Manifests(q.Context(), q.repository, p.last, p.n+1)
-	if err != nil {
-		return err
-	}
-	if len(all) > p.n {
-		all = all[:p.n]
-		if p.n > 0 {
-			p.next(w, q, string(all[p.n-1].Digest))
-		}
-	}
-	views := []manifestView{}
-	for _, m := range all {
-		v, err := g.viewManifest(q, m)
-		if err != nil {
-			return err
-		}
-		views = append(views, v)
-	}
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "manifests": views})
-}
-
-func (g *Registry) manifestAttributes(w http.ResponseWriter, q *request) error {
-	m, err := g.storage.Manifest(q.Context(), q.repository, q.reference)
-	if err != nil {
-		return err
-	}
-	v, err := g.viewManifest(q, *m)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "manifest": v})
-}
-
-func (g *Registry) viewManifest(q *request, m storage.Manifest) (manifestView, error) {
-	tags, err := g.storage.ManifestTags(q.Context(), q.repository, m.Digest)
-	if tags == nil {
-		tags = []string{}
-	}
-	return manifestView{m.Digest, m.Size, m.PushedAt, m.PushedAt, m.MediaType, m.ArtifactType, tags, attributesOf(m.Locks)}, err
 }
 
 func (g *Registry) lockRepository(w http.ResponseWriter, q *request) error {
@@ -228,32 +87,48 @@ func (g *Registry) lockTag(w http.ResponseWriter, q *request) error {
 }
 
 func (g *Registry) lockManifest(w http.ResponseWriter, q *request) error {
-	locks, err := g.storage.ManifestLocks(q.Context(), q.repository, digest.Digest(q.reference))
+	m, err := g.storage.DescribeManifest(q.Context(), q.repository, digest.Digest(q.reference))
 	if err != nil {
 		return err
 	}
-	return g.lock(w, q, locks, func(w http.ResponseWriter, q *request) error {
-		return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "digest": q.reference})
-	})
+	return g.lock(w, q, m.Locks, g.manifestAttributes)
 }
 
 // lock changes those attributes that the body names, and answers with view.
 func (g *Registry) lock(w http.ResponseWriter, q *request, locks storage.Locks, view func(http.ResponseWriter, *request) error) error {
-	var body struct {
+	locks, err := readLocks(w, q, locks)
+	if err != nil {
+		return err
+	}
+	if err := g.storage.SetLocks(q.Context(), q.repository, q.reference, locks); err != nil {
+		return err
+	}
+	return view(w, q)
+}
+
+// readLocks returns locks with the changes that the body asks for.
+func readLocks(w http.ResponseWriter, q *request, locks storage.Locks) (storage.Locks, error) {
+	var change struct {
 		DeleteEnabled, WriteEnabled, ReadEnabled, ListEnabled *bool
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxAttributes))
+	b := newBody(w, q, maxAttributes)
+	d := json.NewDecoder(b)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&body); err != nil {
-		message := "the body is no JSON object of deleteEnabled, writeEnabled, readEnabled and listEnabled"
-		if errors.Is(err, io.EOF) {
-			message = "the body is empty"
+	err := d.Decode(&change)
+	if err == nil {
+		if _, end := d.Token(); !errors.Is(end, io.EOF) {
+			err = errAttributes // something follows
 		}
-		return &oci.Error{Code: "INVALID", Message: message, Status: http.StatusBadRequest}
+	}
+	if e := b.broke(err); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, errAttributes.With("the body is not one JSON object of deleteEnabled, writeEnabled, readEnabled and listEnabled, each true or false")
 	}
 	for lock, enabled := range map[storage.Locks]*bool{
-		storage.NoDelete: body.DeleteEnabled, storage.NoWrite: body.WriteEnabled,
-		storage.NoRead: body.ReadEnabled, storage.NoList: body.ListEnabled,
+		storage.NoDelete: change.DeleteEnabled, storage.NoWrite: change.WriteEnabled,
+		storage.NoRead: change.ReadEnabled, storage.NoList: change.ListEnabled,
 	} {
 		switch {
 		case enabled == nil:
@@ -263,8 +138,5 @@ func (g *Registry) lock(w http.ResponseWriter, q *request, locks storage.Locks, 
 			locks |= lock
 		}
 	}
-	if err := g.storage.SetLocks(q.Context(), q.repository, q.reference, locks); err != nil {
-		return err
-	}
-	return view(w, q)
+	return locks, nil
 }

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +18,14 @@ const (
 	defaultPage = 100
 	maxPage     = 1000
 )
+
+// maxScan is how many repositories one request for the catalog looks at. A
+// client that may read few of many gets short pages with a link to the next.
+const maxScan = 50_000
+
+// maxReferrers bounds a page of referrers, in bytes of their descriptors. It
+// is what clients read of one answer.
+const maxReferrers = oci.MaxManifestSize - 1024
 
 // A page is the part of a list that a client asks for.
 type page struct {
@@ -51,13 +61,13 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	names := []string{}
 	tags, err := g.tags(w, q, p)
-	for _, t := range tags {
-		names = append(names, t.Name)
-	}
 	if err != nil {
 		return err
+	}
+	names := make([]string, len(tags))
+	for i, t := range tags {
+		names[i] = t.Name
 	}
 	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
 }
@@ -83,24 +93,26 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	names := []string{}
-	for after := p.last; len(names) < p.n; {
-		all, err := g.storage.Repositories(q.Context(), after, maxPage)
+	after, more := p.last, p.n > 0
+	for scanned := 0; more && len(names) < p.n && scanned < maxScan; scanned += maxPage {
+		all, err := g.storage.Repositories(q.Context(), after, maxPage+1)
 		if err != nil {
 			return err
 		}
-		for _, r := range all {
-			if after = r.Name; !q.grant.MayList(r.Name) {
-				continue
+		more = len(all) > maxPage
+		for i, r := range all[:min(len(all), maxPage)] {
+			after = r.Name
+			if q.grant.MayList(r.Name) {
+				names = append(names, r.Name)
 			}
-			names = append(names, r.Name)
 			if len(names) == p.n {
-				p.next(w, q, after)
+				more = i+1 < len(all)
 				break
 			}
 		}
-		if len(all) < maxPage {
-			break
-		}
+	}
+	if more {
+		p.next(w, q, after)
 	}
 	return writeJSON(w, map[string]any{"repositories": names})
 }
@@ -108,18 +120,36 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 // listReferrers answers with an index of the manifests whose subject is the
 // digest; an empty one where there is none.
 func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
+	p, err := q.page(maxPage)
+	if err != nil {
+		return err
+	}
 	artifactType := q.URL.Query().Get("artifactType")
 	all, err := g.storage.Referrers(q.Context(), q.repository, digest.Digest(q.reference), artifactType)
 	if err != nil {
 		return err
 	}
+	if p.last != "" { // after one that is gone since, it begins anew
+		all = all[1+slices.IndexFunc(all, func(d oci.Descriptor) bool { return string(d.Digest) == p.last }):]
+	}
+	manifests := []json.RawMessage{}
+	for size := 0; len(manifests) < min(p.n, len(all)); {
+		text, err := json.Marshal(all[len(manifests)])
+		if err != nil {
+			return err
+		}
+		if size += len(text) + 1; size > maxReferrers && len(manifests) > 0 {
+			break
+		}
+		manifests = append(manifests, text)
+	}
+	if n := len(manifests); n < len(all) && n > 0 {
+		p.next(w, q, string(all[n-1].Digest))
+	}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	if all == nil {
-		all = []oci.Descriptor{}
-	}
 	return writeJSONAs(w, oci.MediaTypeImageIndex, map[string]any{
-		"schemaVersion": 2, "mediaType": oci.MediaTypeImageIndex, "manifests": all,
+		"schemaVersion": 2, "mediaType": oci.MediaTypeImageIndex, "manifests": manifests,
 	})
 }
