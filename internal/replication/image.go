@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
 
@@ -25,16 +26,17 @@ type image struct {
 	layers     map[*layer]bool        // that are still on their way
 	order      []*layer               // all of them
 	referrers  []*image
-	after      *image // the subject's image, of a referrer
-	size       int64  // bytes that were missing when it was planned
-	planned    bool   // all of the above is known
+	refused    map[string]error // by tag: why it can't be set
+	after      *image           // the subject's image, of a referrer
+	size       int64            // bytes that were missing when it was planned
+	planned    bool             // all of the above is known
 	err        error
 	committed  bool
 	settled    bool
 }
 
 func newImage(repository string, root digest.Digest) *image {
-	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}}
+	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}, refused: map[string]error{}}
 }
 
 func (im *image) want() gateway.Want { return gateway.Want{Repository: im.repository, Digest: im.root} }
@@ -82,7 +84,7 @@ func (im *image) outcome() (known bool, failure error) {
 }
 
 // commit makes the image visible: blobs, then manifests from the bottom up,
-// then the tags.
+// then the tags. A tag that can't be set fails its own item only.
 func (im *image) commit(ctx context.Context, s *storage.Storage) error {
 	for _, d := range im.blobs {
 		if err := s.LinkBlob(ctx, im.repository, d); err != nil {
@@ -102,7 +104,10 @@ func (im *image) commit(ctx context.Context, s *storage.Storage) error {
 			continue
 		}
 		if err := s.SetTag(ctx, im.repository, item.Tag, im.root, Origin); err != nil {
-			return err
+			if oci.AsError(err) == nil {
+				return err
+			}
+			im.refused[item.Tag] = err
 		}
 	}
 	im.committed = true
@@ -181,6 +186,7 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 		r.touched[im.repository] = true
 	}
 	for _, item := range im.items {
+		failure := cmp.Or(failure, im.refused[item.Tag])
 		if err := r.settle(ctx, item, failure); err != nil {
 			return true, err
 		}

@@ -139,6 +139,12 @@ func (s *Storage) collectPartials(ctx context.Context, _ *Collected) error {
 		if modified.After(s.now().Add(-s.grace)) {
 			return nil
 		}
+		// An open transfer need not have a row yet.
+		release, free := s.partials.tryLock(id)
+		if !free {
+			return nil
+		}
+		defer release()
 		owned, err := s.ownsPartial(ctx, id)
 		if err != nil || owned {
 			return err

@@ -89,14 +89,11 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	}
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
-	if known {
-		if err = t.restore(); err != nil {
-			t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
-		}
-	} else {
+	if !known { // a row is written once there is something to vouch for
 		t.row = metadb.Transfer{Digest: string(t.digest), CreatedAt: t.s.now()}
-	}
-	if !known || err != nil {
+		t.hash = t.digest.Algorithm().Hash()
+	} else if err := t.restore(); err != nil {
+		t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
 		if err := t.reset(ctx); err != nil {
 			return err
 		}
@@ -185,15 +182,18 @@ func (t *Transfer) Save(ctx context.Context) error {
 // Commit verifies the content and makes it a blob of the repositories. The
 // error is [oci.ErrDigestInvalid] when the content is not what its digest
 // says: call [Transfer.Reset] then, and fetch it again.
-func (t *Transfer) Commit(ctx context.Context, repositories ...string) error {
+func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err error) {
 	if have := t.Have(); have != t.size {
 		return fmt.Errorf("commit transfer %s: %d of %d bytes are here", t.digest, have, t.size)
 	}
-	// From here on it is durable, and so of no interest to other transfers'
-	// saves: the rest is hashed without holding them up.
-	if err := t.Save(ctx); err != nil {
+	if err := t.seal(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			t.unseal()
+		}
+	}()
 	for t.hashed < t.size {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("commit transfer %s: %w", t.digest, context.Cause(ctx))
@@ -208,6 +208,35 @@ func (t *Transfer) Commit(ctx context.Context, repositories ...string) error {
 	return t.s.commitPartial(ctx, transferPartial(t.digest), t.digest, t.size, repositories, func(tx *metadb.Tx) error {
 		return tx.DeleteTransfer(string(t.digest))
 	})
+}
+
+// seal makes the content durable, so that it is of no interest to other
+// transfers' saves, and is hashed without holding them up. A small blob that
+// has no row gets none for the moment that this takes.
+func (t *Transfer) seal(ctx context.Context) error {
+	all := &t.s.transfers
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if t.row.Size > 0 || t.size > MaxLoss {
+		return all.save(ctx, t.s)
+	}
+	if err := t.partial.Sync(); err != nil {
+		return full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+	}
+	all.unsaved -= t.unsaved
+	t.unsaved = 0
+	return nil
+}
+
+// unseal lets a Close write the row, where a commit came to nothing.
+func (t *Transfer) unseal() {
+	all := &t.s.transfers
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if t.row.Size == 0 {
+		t.unsaved = t.have.total()
+		all.unsaved += t.unsaved
+	}
 }
 
 // hashTo brings the digest state up to the first end bytes.

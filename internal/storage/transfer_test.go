@@ -2,8 +2,11 @@ package storage_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,6 +16,8 @@ import (
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/blob"
+	"ferry/internal/storage/blob/fs"
 )
 
 func TestTransferLosesAtMostOneMebibyteInACrash(t *testing.T) {
@@ -100,4 +105,177 @@ func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestCrashLosesAtMostOneMebibyteOfAllTransfersTogether(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		blobs, err := fs.New(f.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk := &volatile{Store: blobs}
+		if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: disk, Now: func() time.Time { return f.now }}); err != nil {
+			t.Fatal(err)
+		}
+		const each = 3 << 20
+		contents := make([][]byte, 5)
+		transfers := make([]*storage.Transfer, len(contents))
+		for i := range contents {
+			contents[i] = make([]byte, each)
+			rand.NewChaCha8([32]byte{byte(i)}).Read(contents[i])
+			tr, err := f.Transfer(t.Context(), digest.FromBytes(contents[i]), each)
+			if err != nil {
+				t.Fatal(err)
+			}
+			transfers[i] = tr
+		}
+		rng := rand.New(rand.NewPCG(1, 2))
+		written := int64(0)
+		for range 200 { // here and there, in all of them
+			i := rng.IntN(len(contents))
+			start := rng.Int64N(each)
+			end := min(start+rng.Int64N(100<<10), each)
+			fresh, err := transfers[i].Write(t.Context(), contents[i][start:end], start)
+			if err != nil {
+				t.Fatal(err)
+			}
+			written += fresh
+		}
+		disk.powerLoss()
+		f.open(t, db)
+		have := int64(0)
+		for i, content := range contents {
+			tr, err := f.Transfer(t.Context(), digest.FromBytes(content), each)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tr.Close()
+			have += tr.Have()
+			for _, gap := range tr.Missing() {
+				if _, err := tr.Write(t.Context(), content[gap.Start:gap.End], gap.Start); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// What the row vouched for must be what was written.
+			if err := tr.Commit(t.Context(), "a"); err != nil {
+				t.Errorf("transfer %d: %v", i, err)
+			}
+		}
+		if lost := written - have; lost < 0 || lost > storage.MaxLoss {
+			t.Errorf("a power loss took %d bytes of %d", lost, written)
+		}
+	})
+}
+
+// volatile is a disk that, when the power goes, forgets every write to a
+// partial that was not synced.
+type volatile struct {
+	blob.Store
+	partials []*volatilePartial
+}
+
+func (v *volatile) Partial(ctx context.Context, id string) (blob.Partial, error) {
+	p, err := v.Store.Partial(ctx, id)
+	vp := &volatilePartial{Partial: p}
+	v.partials = append(v.partials, vp)
+	return vp, err
+}
+
+func (v *volatile) powerLoss() {
+	for _, p := range v.partials {
+		for _, w := range p.unsynced {
+			p.Partial.WriteAt(make([]byte, w.Len()), w.Start)
+		}
+	}
+}
+
+type volatilePartial struct {
+	blob.Partial
+	unsynced []storage.Range
+}
+
+func (p *volatilePartial) WriteAt(b []byte, offset int64) (int, error) {
+	p.unsynced = append(p.unsynced, storage.Range{Start: offset, End: offset + int64(len(b))})
+	return p.Partial.WriteAt(b, offset)
+}
+
+func (p *volatilePartial) Sync() error {
+	p.unsynced = nil
+	return p.Partial.Sync()
+}
+
+func TestTransferIsCollectedOnceNobodyWantsIt(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		begin := func(d digest.Digest) *storage.Transfer {
+			t.Helper()
+			tr, err := f.Transfer(ctx, d, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tr.Write(ctx, []byte("12345"), 0); err != nil {
+				t.Fatal(err)
+			}
+			return tr
+		}
+		leased, open, unwanted := digest.FromString("leased"), digest.FromString("open"), digest.FromString("unwanted")
+		if err := f.Lease(ctx, "sync", 24*time.Hour, leased); err != nil {
+			t.Fatal(err)
+		}
+		begin(leased).Close()
+		begin(unwanted).Close()
+		kept := begin(open)
+		f.now = f.now.Add(2 * time.Hour)
+		age(t, f.dir, f.now.Add(-2*time.Hour))
+		if _, err := f.Collect(ctx); err != nil {
+			t.Fatal(err)
+		}
+		kept.Close()
+		for d, want := range map[digest.Digest]int64{leased: 5, open: 5, unwanted: 0} {
+			tr, err := f.Transfer(ctx, d, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tr.Have() != want {
+				t.Errorf("%s has %d bytes, want %d", d, tr.Have(), want)
+			}
+			tr.Close()
+		}
+		since := f.now
+		if err := f.Lease(ctx, "sync", 24*time.Hour, open); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.ReleaseStale(ctx, "sync", since, 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		f.now = f.now.Add(2 * time.Hour)
+		if _, err := f.Collect(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for d, want := range map[digest.Digest]int64{leased: 0, open: 5} {
+			tr, err := f.Transfer(ctx, d, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tr.Close()
+			if tr.Have() != want {
+				t.Errorf("after a release, %s has %d bytes, want %d", d, tr.Have(), want)
+			}
+		}
+	})
+}
+
+// age makes every partial as old as at.
+func age(t *testing.T, dir string, at time.Time) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "partial", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
