@@ -48,13 +48,6 @@ func (g Grant) AllowsRepository(repository string, action Action) bool {
 	return false
 }
 
-// AllowsGateway reports whether the request may do action on the gateway of
-// the connected registry name. Only a request with a password may: signed
-// tokens are for content.
-func (g Grant) AllowsGateway(name string, action Action) bool {
-	return g.principal != nil && !g.limited && g.principal.Permissions.AllowsGateway(name, action)
-}
-
 // MayList reports whether the catalog shows the repository to the principal.
 func (g Grant) MayList(repository string) bool {
 	return g.principal != nil && (g.principal.Permissions.AllowsRepository(repository, MetadataRead) ||

@@ -104,24 +104,8 @@ func TestASignedTokenEnds(t *testing.T) {
 	}
 }
 
-func TestAGrantForTheGatewayNeedsAPassword(t *testing.T) {
-	d := newDesk(t)
-	for authorization, want := range map[string]bool{
-		basic("pusher", "secret"):                          true,
-		"Bearer " + d.token(t, "pusher", "repository:a:*"): false,
-		basic("puller", "secret"):                          false,
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Authorization", authorization)
-		g, err := d.Authorize(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := g.AllowsGateway("SHIP01", auth.MessageRead); got != want {
-			t.Errorf("%.8s: %t, want %t", authorization, got, want)
-		}
-	}
-	if (auth.Grant{}).AllowsGateway("ship01", auth.MessageRead) || (auth.Grant{}).AllowsRepository("a", auth.ContentRead) || (auth.Grant{}).MayList("a") {
+func TestAGrantOfNobodyAllowsNothing(t *testing.T) {
+	if (auth.Grant{}).AllowsRepository("a", auth.ContentRead) || (auth.Grant{}).MayList("a") {
 		t.Error("nobody may do something")
 	}
 }

@@ -109,16 +109,6 @@ func (p Permissions) AllowsGateway(name string, action Action) bool {
 	return allows(p.gateways, strings.ToLower(name), action)
 }
 
-// AllowsEveryRepository reports whether action is allowed on "*".
-func (p Permissions) AllowsEveryRepository(action Action) bool {
-	for _, r := range p.repositories {
-		if r.name == "*" && slices.Contains(r.actions, action) {
-			return true
-		}
-	}
-	return false
-}
-
 func allows(all []permission, name string, action Action) bool {
 	for _, p := range all {
 		if matches(p.name, name) && slices.Contains(p.actions, action) {

@@ -112,9 +112,6 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
-// Self is the connected registry that this instance is; "" is a root.
-func (s *Service) Self() string { return s.self }
-
 // InstanceID tells this instance from every other. It is made at the first
 // start.
 func (s *Service) InstanceID() string { return s.instance }

@@ -212,7 +212,12 @@ func (i *instance) actions(t *testing.T, name string) []string {
 // mayLogIn reports whether the instance accepts a name and password.
 func (i *instance) mayLogIn(t *testing.T, name, password string) bool {
 	t.Helper()
-	_, err := i.Directory().Authenticate(t.Context(), name, password)
+	return mayLogIn(t, i.Service, name, password)
+}
+
+func mayLogIn(t *testing.T, s *control.Service, name, password string) bool {
+	t.Helper()
+	_, err := s.Directory().Authenticate(t.Context(), name, password)
 	if err != nil && !errors.Is(err, auth.ErrUnauthenticated) {
 		t.Fatal(err)
 	}

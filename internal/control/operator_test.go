@@ -12,12 +12,25 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
+// noFeed is a change feed that nobody reads.
+type noFeed struct{}
+
+func (noFeed) NoteControlChange(*metadb.Tx) error { return nil }
+func (noFeed) Notify()                            {}
+
+// bare returns a root that has no operator yet.
+func bare(t *testing.T, db *metadb.DB) *control.Service {
+	t.Helper()
+	s, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		i := newInstance(t, db, "") // which has one already
-		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteOperator("admin") }); err != nil {
-			t.Fatal(err)
-		}
+		i := bare(t, db)
 		dir := t.TempDir()
 		password, err := i.EnsureAdmin(t.Context(), dir)
 		if err != nil {
@@ -41,18 +54,14 @@ func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
 		if err != nil || p.Kind != auth.KindOperator || !p.Admin || !p.Permissions.AllowsRepository("any", auth.ContentDelete) || p.Permissions.AllowsGateway("Ship01", auth.MessageRead) {
 			t.Errorf("%+v, %v", p, err)
 		}
-		if i.mayLogIn(t, "admin", password+"x") || i.mayLogIn(t, "admin", "") || i.mayLogIn(t, "", "") {
+		if mayLogIn(t, i, "admin", password+"x") || mayLogIn(t, i, "admin", "") || mayLogIn(t, i, "", "") {
 			t.Error("a wrong password works")
 		}
 	})
 }
 
 func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
-	db := dbtest.SQLite(t)
-	i := newInstance(t, db, "")
-	if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteOperator("admin") }); err != nil {
-		t.Fatal(err)
-	}
+	i := bare(t, dbtest.SQLite(t))
 	if _, err := i.EnsureAdmin(t.Context(), filepath.Join(t.TempDir(), "nosuch")); err == nil {
 		t.Fatal("no error")
 	}

@@ -36,8 +36,3 @@ func (tx *Tx) PutOperator(o Operator) error {
 		o.Name, o.Role, o.PasswordHash, millis(o.CreatedAt))
 	return wrap(err, "write operator %s", o.Name)
 }
-
-// DeleteOperator removes an operator.
-func (tx *Tx) DeleteOperator(name string) error {
-	return tx.one("delete operator "+name, `DELETE FROM operators WHERE name = $1`, name)
-}
