@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,7 +93,10 @@ func newStorage(t testing.TB, db *metadb.DB) *storage.Storage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := storage.New(storage.Options{DB: db, Blobs: blobs})
+	// No two writes are at the same time.
+	start, writes := time.Now(), atomic.Int64{}
+	now := func() time.Time { return start.Add(time.Duration(writes.Add(1)) * time.Second) }
+	st, err := storage.New(storage.Options{DB: db, Blobs: blobs, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

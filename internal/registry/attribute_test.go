@@ -1,0 +1,179 @@
+package registry_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+)
+
+func TestAttributesHaveTheReferencesShape(t *testing.T) {
+	s := newSite(t)
+	_, d := s.push("a/b", "v1", "hello")
+	unlocked := map[string]any{"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true}
+	host := strings.TrimPrefix(s.url, "http://")
+	tag := map[string]any{"name": "v1", "digest": d.String(), "signed": false, "changeableAttributes": unlocked}
+	manifest := map[string]any{"digest": d.String(), "mediaType": oci.MediaTypeImageManifest, "artifactType": "application/vnd.oci.image.config.v1+json",
+		"tags": []any{"v1"}, "changeableAttributes": unlocked}
+	whole := map[string]any{"imageSize": 7.0}
+	for k, v := range manifest {
+		whole[k] = v
+	}
+	for path, want := range map[string]map[string]any{
+		"/acr/v1/a/b":                          {"registry": host, "imageName": "a/b", "manifestCount": 1.0, "tagCount": 1.0, "changeableAttributes": unlocked},
+		"/acr/v1/a/b/_tags":                    {"registry": host, "imageName": "a/b", "tags": []any{tag}},
+		"/acr/v1/a/b/_tags/v1":                 {"registry": host, "imageName": "a/b", "tag": tag},
+		"/acr/v1/a/b/_manifests":               {"registry": host, "imageName": "a/b", "manifests": []any{manifest}},
+		"/acr/v1/a/b/_manifests/" + d.String(): {"registry": host, "imageName": "a/b", "manifest": whole},
+	} {
+		var got map[string]any
+		s.do("GET", path, "").want(t, 200).json(t, &got)
+		if times := takeTimes(got); times == 0 || times%2 != 0 {
+			t.Errorf("%s has %d times", path, times)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+}
+
+// takeTimes removes the times from an answer, and says how many there were.
+func takeTimes(v any) (n int) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, key := range []string{"createdTime", "lastUpdateTime"} {
+			if text, ok := v[key].(string); ok && strings.HasSuffix(text, "Z") {
+				delete(v, key)
+				n++
+			}
+		}
+		for _, inner := range v {
+			n += takeTimes(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			n += takeTimes(inner)
+		}
+	}
+	return n
+}
+
+func TestTagsAreListedByTime(t *testing.T) {
+	s := newSite(t)
+	for _, tag := range []string{"b", "c", "a"} {
+		s.push("a", tag, tag)
+	}
+	_, d := s.push("a", "d", "c") // the same as c
+	for query, want := range map[string][][]string{
+		"":                                       {{"a", "b", "c", "d"}},
+		"?orderby=none&n=3":                      {{"a", "b", "c"}, {"d"}},
+		"?orderby=timeasc":                       {{"b", "c", "a", "d"}},
+		"?orderby=timedesc&n=2":                  {{"d", "a"}, {"c", "b"}},
+		"?orderby=timedesc&n=0":                  {{}},
+		"?digest=" + d.String():                  {{"c", "d"}},
+		"?orderby=timedesc&digest=" + d.String(): {{"d", "c"}},
+		"?n=1&digest=" + d.String():              {{"c"}, {"d"}},
+	} {
+		if diff := cmp.Diff(want, s.pages("/acr/v1/a/_tags"+query, "tags")); diff != "" {
+			t.Errorf("%s: %s", query, diff)
+		}
+	}
+	s.do("GET", "/acr/v1/a/_tags?orderby=size", "").want(t, 400, "INVALID")
+	s.do("GET", "/acr/v1/a/_tags?digest=x", "").want(t, 400, "DIGEST_INVALID")
+	s.do("GET", "/acr/v1/a/_tags?orderby=timeasc&last=gone", "").want(t, 400, "INVALID")
+	if got := s.pages("/acr/v1/a/_manifests?n=2", "manifests"); len(got) != 2 || len(got[0]) != 2 || len(got[1]) != 1 {
+		t.Errorf("manifests %v", got)
+	}
+}
+
+func TestLocksKeepContentAsItIs(t *testing.T) {
+	s := newSite(t)
+	manifest, d := s.push("a", "v1", "hello")
+	other := image(digest.FromString("{}"), s.pushBlob("a", "other"))
+	put := func(tag, text string) answer {
+		return s.do("PUT", "/v2/a/manifests/"+tag, text, "Content-Type: "+oci.MediaTypeImageManifest)
+	}
+	get := func(ref string) answer { return s.do("GET", "/v2/a/manifests/"+ref, "") }
+	lock := func(path, name string, enabled bool) {
+		t.Helper()
+		var got map[string]any
+		s.do("PATCH", path, fmt.Sprintf("{%q:%v}", name, enabled)).want(t, 200).json(t, &got)
+		if view, ok := got["tag"].(map[string]any); ok {
+			got = view
+		} else if view, ok := got["manifest"].(map[string]any); ok {
+			got = view
+		}
+		if got["changeableAttributes"].(map[string]any)[name] != enabled {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	get("v1").want(t, 200) // it is in memory from here on
+
+	tag := "/acr/v1/a/_tags/v1"
+	lock(tag, "writeEnabled", false)
+	put("v1", other).want(t, 403, "DENIED")
+	put("v1", manifest).want(t, 201) // the same again changes nothing
+	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 403, "DENIED")
+	s.do("DELETE", tag, "").want(t, 403, "DENIED")
+	lock(tag, "writeEnabled", true)
+	lock(tag, "readEnabled", false)
+	get("v1").want(t, 403, "DENIED")
+	get(d.String()).want(t, 200)
+	lock(tag, "readEnabled", true)
+	lock(tag, "listEnabled", false)
+	if got := s.pages("/v2/a/tags/list", "tags"); len(got[0]) != 0 {
+		t.Errorf("tags %v", got)
+	}
+	lock(tag, "listEnabled", true)
+
+	byDigest := "/acr/v1/a/_manifests/" + d.String()
+	lock(byDigest, "readEnabled", false)
+	get("v1").want(t, 403, "DENIED")
+	get(d.String()).want(t, 403, "DENIED")
+	s.do("GET", byDigest, "").want(t, 200) // or nobody could find out why
+	lock(byDigest, "readEnabled", true)
+	lock(byDigest, "deleteEnabled", false)
+	s.do("DELETE", "/v2/a/manifests/"+d.String(), "").want(t, 403, "DENIED")
+	s.do("DELETE", byDigest, "").want(t, 403, "DENIED")
+	s.do("DELETE", "/acr/v1/a", "").want(t, 403, "DENIED")
+	lock(byDigest, "deleteEnabled", true)
+
+	lock("/acr/v1/a", "deleteEnabled", false)
+	s.do("DELETE", "/acr/v1/a", "").want(t, 403, "DENIED")
+	// A repository's locks are not a manifest's own.
+	if a := s.do("GET", byDigest, "").want(t, 200); strings.Contains(a.body, `Enabled":false`) {
+		t.Errorf("manifest %s", a.body)
+	}
+	lock("/acr/v1/a", "deleteEnabled", true)
+
+	s.do("DELETE", tag, "").want(t, 202)
+	get("v1").want(t, 404, "MANIFEST_UNKNOWN")
+	get(d.String()).want(t, 200)
+	s.do("DELETE", byDigest, "").want(t, 202)
+	s.do("DELETE", "/acr/v1/a", "").want(t, 202)
+	s.do("GET", "/v2/a/tags/list", "").want(t, 404, "NAME_UNKNOWN")
+}
+
+func TestABadChangeOfLocksChangesNothing(t *testing.T) {
+	s := newSiteOn(t, dbtest.SQLite(t), directory{})
+	s.push("a", "v1", "hello")
+	for name, body := range map[string]string{
+		"nothing": "", "null and more": "null 1", "no object": "[]", "no JSON": "{", "a text": `{"readEnabled":"false"}`,
+		"an unknown attribute": `{"readEnabled":false,"quarantined":true}`, "two objects": `{"readEnabled":false}{}`,
+		"too large": `{"readEnabled":false` + strings.Repeat(" ", 5000) + `}`, "deep": strings.Repeat("[", 4000),
+	} {
+		for _, path := range []string{"/acr/v1/a", "/acr/v1/a/_tags/v1"} {
+			if a := s.do("PATCH", path, body); a.status != 400 {
+				t.Errorf("%s: %d %s", name, a.status, a.body)
+			}
+			if a := s.do("GET", path, ""); strings.Contains(a.body, `Enabled":false`) {
+				t.Errorf("%s: %s", name, a.body)
+			}
+		}
+	}
+}
