@@ -1,0 +1,104 @@
+package connected
+
+import (
+	"context"
+	"time"
+
+	"ferry/internal/replication"
+)
+
+// How often the parent hears of a running sync: soon after its start, then
+// now and then.
+const (
+	firstReport = 2 * time.Second
+	reportEvery = 30 * time.Second
+)
+
+// How long items that failed wait for another try, unless something changes.
+const (
+	itemPause    = time.Minute
+	itemMaxPause = 15 * time.Minute
+)
+
+// An outcome is how a sync ended.
+type outcome struct {
+	replication.Result
+	err error
+}
+
+// begin starts a sync where there is something to do. It returns how long
+// the parent need not be asked.
+func (v *visit) begin(ctx context.Context) time.Duration {
+	if v.sync != nil {
+		v.progress()
+		return reportEvery
+	}
+	_, pending, failed, err := v.engine.Counts(ctx)
+	if err != nil {
+		return v.link.bad(local(err))
+	}
+	if pending+failed == 0 || !v.news && v.now().Before(v.retryAt) {
+		return leastPause
+	}
+	v.news = false
+	v.start(ctx, pending+failed)
+	return firstReport
+}
+
+// start lets a sync run until ctx ends.
+func (v *visit) start(ctx context.Context, items int) {
+	v.log.Info("sync started", "items", items)
+	v.setRunning(true)
+	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncState = v.now(), stateSyncing })
+	done := make(chan outcome, 1)
+	v.sync = done
+	go func() {
+		result, err := v.engine.Sync(ctx, v.parent)
+		done <- outcome{result, err}
+	}()
+}
+
+// progress lets people see that a long sync moves.
+func (v *visit) progress() {
+	p := v.engine.Progress()
+	v.log.Info("sync goes on", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
+}
+
+// finish notes how the sync ended.
+func (v *visit) finish(ctx context.Context, o outcome) {
+	v.sync = nil
+	v.setRunning(false)
+	now := v.now()
+	state := stateSucceeded
+	switch {
+	case ctx.Err() != nil && o.err != nil:
+		state = statePending
+	case o.err != nil || o.Failed > 0:
+		state = stateFailed
+	default:
+		v.retry.Reset()
+	}
+	v.retryAt = now.Add(v.retry.NextBackOff())
+	v.remember(ctx, func(m *memory) {
+		m.SyncEnd, m.SyncState = now, state
+		if state == stateSucceeded {
+			m.SyncSuccess = now
+		}
+	})
+	if state != statePending {
+		v.blame(ctx, o)
+	}
+	attrs := []any{"items", o.Synced, "removed", o.Removed, "failed", o.Failed, "bytes", o.Received,
+		"took", now.Sub(v.recalled().SyncStart).Round(time.Millisecond)}
+	switch state {
+	case stateSucceeded:
+		v.log.Info("sync finished", attrs...)
+	case statePending:
+		v.log.Info("sync stopped, and goes on from the same byte", append(attrs, "err", context.Cause(ctx))...)
+	default:
+		if o.err != nil {
+			attrs = append(attrs, "err", o.err)
+		}
+		v.log.Warn("sync finished with failures", append(attrs, "retry", v.retryAt)...)
+	}
+}
