@@ -29,16 +29,18 @@ func newBody(w http.ResponseWriter, q *request, limit int64) *body {
 	return &body{r: http.MaxBytesReader(w, q.Body, limit), conn: http.NewResponseController(w)}
 }
 
-// Read implements io.Reader. The deadline goes with the last byte: the
-// connection may be used again.
+// Read implements io.Reader. The deadline goes with the last byte, since the
+// connection may be used again; after an error it stays, or the server would
+// wait for the rest of the body before it answers.
 func (b *body) Read(p []byte) (int, error) {
 	b.conn.SetReadDeadline(time.Now().Add(stallTimeout)) // a writer without deadlines is a test's
 	n, err := b.r.Read(p)
-	if err != nil {
+	switch err {
+	case nil:
+	case io.EOF:
 		b.conn.SetReadDeadline(time.Time{})
-		if err != io.EOF {
-			b.err = err
-		}
+	default:
+		b.err = err
 	}
 	return n, err
 }

@@ -24,24 +24,37 @@ import (
 	"ferry/internal/storage/blob/fs"
 )
 
-// directory is who exists in a test: actions of a scope map by name. Every
-// password is "secret".
+// directory is who exists in a test: actions of a scope map by name.
 type directory map[string][]string
 
-func (d directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
+// principals are those of a directory, as parsed. Every password is "secret".
+type principals map[string]*auth.Principal
+
+func (d directory) principals(t testing.TB) principals {
+	t.Helper()
+	all := principals{}
+	for name, actions := range d {
+		p, err := auth.ParsePermissions(actions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: p}
+	}
+	return all
+}
+
+func (d principals) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	if password != "secret" {
 		return nil, auth.ErrUnauthenticated
 	}
 	return d.Lookup(ctx, auth.KindToken, name)
 }
 
-func (d directory) Lookup(_ context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
-	actions, ok := d[name]
-	if !ok {
-		return nil, auth.ErrUnauthenticated
+func (d principals) Lookup(_ context.Context, _ auth.Kind, name string) (*auth.Principal, error) {
+	if p := d[name]; p != nil {
+		return p, nil
 	}
-	p, err := auth.ParsePermissions(actions)
-	return &auth.Principal{Kind: kind, Name: name, Permissions: p}, err
+	return nil, auth.ErrUnauthenticated
 }
 
 // everyAction is what the user "all" may do.
@@ -72,7 +85,7 @@ func newSiteOn(t testing.TB, db *metadb.DB, users directory) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: users, Signer: signer})
+	a := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer})
 	s.handler = registry.New(registry.Options{Storage: s.storage, Authorizer: a, Writable: func() bool { return !s.readOnly }})
 	tokens := a.TokenHandler(slog.New(slog.DiscardHandler))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,100 @@
+package registry_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/metadb"
+	"ferry/internal/registry"
+)
+
+// anyone lets everybody do everything.
+type anyone struct{}
+
+func (anyone) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
+
+// pipes is a listener of connections in memory, whose deadlines follow the
+// test's clock.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	p <- server
+	return client
+}
+
+func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		st := newStorage(t, db)
+		u, err := st.StartUpload(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Close()
+		l := make(pipes)
+		srv := &http.Server{
+			Handler:  registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
+			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		}
+		defer srv.Close()
+		defer close(l)
+		go srv.Serve(l)
+
+		first := l.dial()
+		defer first.Close()
+		path := uploads + u.ID()
+		fmt.Fprintf(first, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhel", path)
+		synctest.Wait()
+		ask := func() *http.Response {
+			conn := l.dial()
+			defer conn.Close()
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp
+		}
+		if resp := ask(); resp.StatusCode != 429 {
+			t.Errorf("while the first is at it: %d", resp.StatusCode)
+		}
+		start := time.Now()
+		resp, err := http.ReadResponse(bufio.NewReader(first), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != 408 || resp.Header.Get("Range") != "0-2" || time.Since(start) != time.Minute {
+			t.Errorf("the first is told %d, %v, after %s", resp.StatusCode, resp.Header, time.Since(start))
+		}
+		if resp := ask(); resp.StatusCode != 204 || resp.Header.Get("Range") != "0-2" {
+			t.Errorf("the next try: %d, %v", resp.StatusCode, resp.Header)
+		}
+	})
+}
