@@ -71,3 +71,21 @@ func TestParentHearsOfALongSync(t *testing.T) {
 		await(t, "the sync is over", func() bool { return state() == "Online" })
 	})
 }
+
+func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		z := root.push("app/z", "1", "v1", 1<<20)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.rate.Store(5000)
+		root.start(ship, c)
+		time.Sleep(time.Second)
+		a := root.push("app/a", "2", "v1", 10) // the sync is past it in the alphabet
+		ship.awaitTag("app/z", "v1", z)
+		time.Sleep(3 * time.Second)
+		if !ship.serves("app/a", "v1", a) {
+			t.Error("what changed during the sync is not here right after it")
+		}
+	})
+}

@@ -117,10 +117,11 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	return a.More, v.note(ctx, a, cursor)
 }
 
-// hold is how long the parent may hold the next poll.
+// hold is how long the parent may hold the next poll: not at all while there
+// is, or may be, something to do here.
 func (v *visit) hold(m memory) time.Duration {
 	switch {
-	case v.sync != nil, !m.Following:
+	case v.reported == nil, v.sync != nil, v.news, !m.Following:
 		return 0
 	case v.retryAt.After(v.now()):
 		return min(holdFor, v.retryAt.Sub(v.now()).Truncate(time.Second)+time.Second)

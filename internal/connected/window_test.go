@@ -117,3 +117,27 @@ func TestRestartKeepsTheFirstWindow(t *testing.T) {
 		}
 	})
 }
+
+func TestSyncThatARestartCutsShortGoesOnAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", size)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.rate.Store(10_000)
+		stop := root.start(ship, c)
+		time.Sleep(30 * time.Second)
+		stop()
+		before := root.sent.Load()
+		root.rate.Store(0)
+		root.start(ship, c)
+		time.Sleep(time.Second)
+		if !ship.serves("app/a", "v1", d) {
+			t.Error("the image is not here a second after the restart")
+		}
+		if sent := root.sent.Load(); before == 0 || sent > size+64<<10 {
+			t.Errorf("%d of %d bytes crossed before the restart, %d in all", before, size, sent)
+		}
+	})
+}
