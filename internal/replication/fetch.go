@@ -22,7 +22,7 @@ func (r *run) work(ctx context.Context, q *queue) error {
 			}
 			continue
 		}
-		n, from := int64(0), c.from
+		n := int64(0)
 		if err == nil {
 			n, err = r.fetch(ctx, q, c, buf)
 		}
@@ -37,7 +37,7 @@ func (r *run) work(ctx context.Context, q *queue) error {
 			continue
 		}
 		r.log.Debug("range is fetched again", "digest", c.digest, "bytes", n, "err", err)
-		if err := r.judge(ctx, q, c.layer, from, n > 0, err); err != nil {
+		if err := r.judge(ctx, q, c, n > 0, err); err != nil {
 			return err
 		}
 	}
@@ -46,7 +46,7 @@ func (r *run) work(ctx context.Context, q *queue) error {
 // fetch brings the claimed range from the source and returns how many bytes
 // came, which are kept also with an error.
 func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte) (int64, error) {
-	if err := r.link.wait(ctx); err != nil {
+	if err := r.link.wait(ctx); err != nil || q.stale(c) {
 		return 0, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -54,7 +54,7 @@ func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte) (int64,
 	s := &stream{run: r, claim: c, buf: buf, watchdog: time.AfterFunc(r.stall, func() { cancel(errStalled) })}
 	defer s.watchdog.Stop()
 
-	body, start, err := r.src.Blob(ctx, c.repositories[c.from], c.digest, c.Start, c.Len())
+	body, start, err := r.src.Blob(ctx, c.repositories[c.repository], c.digest, c.Start, c.Len())
 	if err != nil {
 		return 0, cause(ctx, err)
 	}

@@ -32,12 +32,14 @@ type layer struct {
 type claim struct {
 	*layer
 	storage.Range
+	repository int // in which the source is asked for it
 }
 
 // trouble is a row of tries at a layer that brought nothing.
 type trouble struct {
 	since   time.Time // zero is none
 	tries   int
+	proof   int64     // of the link, at the last of them
 	until   time.Time // nobody tries before
 	backoff *backoff.ExponentialBackOff
 }
@@ -49,16 +51,19 @@ const (
 	enoughTries = 3
 )
 
-// add notes another try in vain and reports whether it was enough.
-func (t *trouble) add() (enough bool) {
+// add notes another try in vain and reports whether it was enough. A pause of
+// its own is for a layer that has trouble while the link is good: the source
+// answered, or others got through since the last try.
+func (t *trouble) add(answered bool, proof int64) (enough bool) {
 	now := time.Now()
 	if t.since.IsZero() {
-		*t = trouble{since: now, backoff: newBackOff()}
+		*t = trouble{since: now, proof: proof, backoff: newBackOff()}
 	}
 	t.tries++
-	if !now.Before(t.until) {
+	if (answered || proof > t.proof) && !now.Before(t.until) {
 		t.until = now.Add(t.backoff.NextBackOff())
 	}
+	t.proof = proof
 	return now.Sub(t.since) >= enoughTime && t.tries >= enoughTries
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // The pauses between tries grow with how long there was no success, to about
-// a fifth of it, so that a link which comes back is used soon.
+// a tenth of it, so that a link which comes back is used soon.
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 15 * time.Second
@@ -17,7 +17,7 @@ const (
 
 func newBackOff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.Multiplier, b.RandomizationFactor, b.MaxInterval = firstPause, 1.2, 0.3, maxPause
+	b.InitialInterval, b.Multiplier, b.RandomizationFactor, b.MaxInterval = firstPause, 1.1, 0.3, maxPause
 	b.Reset()
 	return b
 }

@@ -49,7 +49,7 @@ func TestLinkThatComesBackIsUsedSoon(t *testing.T) {
 				}()
 				r.sync()
 				late := time.Since(start) - down - 3*time.Second
-				if most := min(down/5, 20*time.Second) + 500*time.Millisecond; late > most {
+				if most := min(down/7, 20*time.Second) + 500*time.Millisecond; late > most {
 					t.Errorf("the link was used %v after it came back, want at most %v", late, most)
 				}
 				same(t, p, r.Storage)
@@ -144,4 +144,22 @@ func TestBadLayerHoldsUpNothingElse(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLayerThatOneRepositoryLacksComesFromAnother(t *testing.T) {
+	p := newParent(t)
+	shared := random(1, 300<<10)
+	p.image("a", [][]byte{shared}, "v1")
+	p.image("b", [][]byte{shared}, "v1")
+	r := newReplica(t, p, replication.Options{ChunkSize: 64 << 10})
+	r.follow()
+	p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/v2/a/") {
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		}
+		return false
+	}
+	r.sync()
+	same(t, p, r.Storage)
 }

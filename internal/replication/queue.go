@@ -146,7 +146,7 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 		}
 		t, err := q.storage.Transfer(ctx, l.digest, l.size)
 		if err != nil {
-			c := &claim{layer: l}
+			c := &claim{layer: l, repository: l.from}
 			l.claims = append(l.claims, c)
 			return c, ownError{err}
 		}
@@ -159,7 +159,7 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 	case len(gaps) > 0:
 		l.alone = l.alone || !q.ranges
 		last := q.sealed && !slices.ContainsFunc(q.layers, func(o *layer) bool { return o.transfer == nil && !o.finished })
-		c := &claim{l, l.segment(gaps, q.chunk, q.workers, last)}
+		c := &claim{l, l.segment(gaps, q.chunk, q.workers, last), l.from}
 		l.claims = append(l.claims, c)
 		return c, nil
 	case len(l.claims) == 0:
@@ -167,6 +167,13 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 		return &claim{layer: l}, nil
 	}
 	return nil, nil
+}
+
+// stale reports whether nobody needs what is claimed any more.
+func (q *queue) stale(c *claim) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return c.unwanted
 }
 
 // wholly makes the caller, who has c, the only one who fetches its layer from

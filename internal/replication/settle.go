@@ -15,9 +15,10 @@ type laterError struct{ error }
 // Unwrap returns the error itself.
 func (e laterError) Unwrap() error { return e.error }
 
-// judge settles what becomes of a layer after a try, at the from'th of its
-// repositories, that ended with err. Its error ends the Sync.
-func (r *run) judge(ctx context.Context, q *queue, l *layer, from int, progress bool, err error) error {
+// judge settles what becomes of a claim's layer after a try that ended with
+// err. Its error ends the Sync.
+func (r *run) judge(ctx context.Context, q *queue, c *claim, progress bool, err error) error {
+	l := c.layer
 	own := ownError{}
 	switch {
 	case errors.Is(err, oci.ErrNoSpace) || errors.Is(err, oci.ErrSizeInvalid):
@@ -25,7 +26,7 @@ func (r *run) judge(ctx context.Context, q *queue, l *layer, from int, progress 
 	case errors.As(err, &own) && !errors.Is(err, storage.ErrBusy):
 		return own.error
 	case r.final(err):
-		if q.elsewhere(l, from) {
+		if q.elsewhere(l, c.repository) {
 			return nil
 		}
 		return r.giveUp(ctx, q, l, err)
@@ -37,7 +38,7 @@ func (r *run) judge(ctx context.Context, q *queue, l *layer, from int, progress 
 	if asked > 0 || progress {
 		return nil
 	}
-	if !q.inVain(l) {
+	if !q.inVain(l, answered(err) || own.error != nil) {
 		return nil
 	}
 	return r.putOff(ctx, q, l, err)
@@ -45,10 +46,11 @@ func (r *run) judge(ctx context.Context, q *queue, l *layer, from int, progress 
 
 // inVain notes a try at l that brought nothing, and reports whether l must
 // not hold up other things any longer.
-func (q *queue) inVain(l *layer) bool {
+func (q *queue) inVain(l *layer, answered bool) bool {
+	proof := q.link.proof()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return l.trouble.add()
+	return l.trouble.add(answered, proof)
 }
 
 // have returns how many bytes of l are here.
