@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"ferry/internal/gateway"
@@ -101,43 +102,47 @@ func (a *Agent) blame(ctx context.Context, o outcome) {
 	var details []gateway.StatusDetail
 	note := func(kind, code, description string) {
 		details = append(details, gateway.StatusDetail{
-			Type: kind, Code: code, Description: description[:min(len(description), maxDetail)], Timestamp: a.now().UTC(),
+			Type: kind, Code: code, Description: strings.ToValidUTF8(description[:min(len(description), maxDetail)], ""), Timestamp: a.now().UTC(),
 		})
 	}
-	switch {
-	case errors.Is(o.err, oci.ErrNoSpace):
-		note("Disk", "DiskError", o.err.Error())
-	case o.err != nil:
+	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
+	if o.Failed > 0 {
+		var itemFull bool
+		example, itemFull = a.failure(ctx)
+		full = full || itemFull
+	}
+	if full {
+		note("Disk", "DiskError", oci.ErrNoSpace.Message)
+	}
+	if o.err != nil {
 		note("Sync", "SyncError", o.err.Error())
-	case o.Failed > 0:
-		note("Sync", "ItemsFailed", fmt.Sprintf("%d items are not synced%s", o.Failed, a.example(ctx)))
+	}
+	if o.Failed > 0 {
+		note("Sync", "ItemsFailed", fmt.Sprintf("%d items are not synced%s", o.Failed, example))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.details = details
 }
 
-// example describes one of the items that failed.
-func (a *Agent) example(ctx context.Context) string {
+// failure describes one of the items that failed, and reports whether a full
+// disk is why any did.
+func (a *Agent) failure(ctx context.Context) (example string, full bool) {
 	repository, item := "", ""
 	for {
 		all, err := a.engine.Items(ctx, repository, item, 1000)
 		if err != nil || len(all) == 0 {
-			return ""
+			return example, full
 		}
 		for _, i := range all {
-			if i.State == replication.Failed {
-				return fmt.Sprintf("; %s %s: %s", i.Repository, name(i), i.Err)
+			repository, item = i.Repository, i.Name
+			if i.State != replication.Failed {
+				continue
 			}
-			repository, item = i.Repository, name(i)
+			full = full || strings.Contains(i.Err, oci.ErrNoSpace.Message)
+			if example == "" {
+				example = fmt.Sprintf("; %s %s: %s", i.Repository, i.Name, i.Err)
+			}
 		}
 	}
-}
-
-// name is the item's tag, or its digest where it has none.
-func name(i replication.Item) string {
-	if i.Tag != "" {
-		return i.Tag
-	}
-	return string(i.Digest)
 }

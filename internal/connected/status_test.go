@@ -1,6 +1,7 @@
 package connected_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,13 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
 			return err == nil && r.ConnectionState == "Unhealthy" && len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "ItemsFailed"
 		})
+		r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := r.StatusDetails[0].Description; !strings.Contains(text, "app/a v1") {
+			t.Errorf("detail = %q, want the item's name", text)
+		}
 		requests := root.requests.Load()
 		time.Sleep(4 * time.Hour)
 		if n := root.requests.Load() - requests; n > 400 {

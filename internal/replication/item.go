@@ -182,7 +182,7 @@ func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err e
 
 func itemOf(row metadb.SyncItem) Item {
 	return Item{
-		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), State: State(row.State),
+		Repository: row.Repository, Name: row.Item, Tag: row.Tag, Digest: digest.Digest(row.Digest), State: State(row.State),
 		Err: row.Error, ChangedAt: row.ChangedAt, SyncedAt: row.SyncedAt,
 	}
 }

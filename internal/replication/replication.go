@@ -28,6 +28,7 @@ type Source interface {
 // to lose: a tag, or a manifest by digest where Tag is empty.
 type Item struct {
 	Repository string
+	Name       string // the tag, or the digest of one without: the place in [Engine.Items]
 	Tag        string
 	Digest     digest.Digest // "" when it is to go
 	State      State
