@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
 	"mime"
 
@@ -13,7 +14,7 @@ import (
 // from causing a large amount of work.
 const (
 	MaxManifestSize     = 4 << 20 // bytes
-	MaxManifestChildren = 10_000  // config, layers, and an index's manifests
+	MaxManifestChildren = 10_000  // layers, or an index's manifests
 )
 
 // A Descriptor is a descriptor of the image specification.
@@ -65,13 +66,16 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 		MediaType     string            `json:"mediaType"`
 		ArtifactType  string            `json:"artifactType"`
 		Config        *Descriptor       `json:"config"`
-		Layers        []Descriptor      `json:"layers"`
-		Manifests     []Descriptor      `json:"manifests"`
+		Layers        children          `json:"layers"`
+		Manifests     children          `json:"manifests"`
 		Subject       *Descriptor       `json:"subject"`
 		Annotations   map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(payload, &raw); err != nil {
-		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %v", err)
+		if e := AsError(err); e != nil {
+			return nil, e
+		}
+		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %s", clip(err.Error()))
 	}
 	mediaType, err := manifestMediaType(contentType, raw.MediaType)
 	if err != nil {
@@ -121,10 +125,37 @@ func manifestMediaType(contentType, own string) (string, error) {
 	return mediaType, nil
 }
 
-func (m *Manifest) check() error {
-	if n := len(m.Layers) + len(m.Manifests); n > MaxManifestChildren {
-		return ErrManifestInvalid.With("manifest has %d children, at most %d are allowed", n, MaxManifestChildren)
+// children are descriptors that are counted while they are read: three bytes
+// of JSON are enough for one, which takes a hundred times as much in memory.
+type children []Descriptor
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (c *children) UnmarshalJSON(text []byte) error {
+	if *c != nil {
+		return ErrManifestInvalid.With("manifest has layers or manifests twice") // and readers differ in which they take
 	}
+	if string(text) == "null" {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if first, err := dec.Token(); err != nil || first != json.Delim('[') {
+		return ErrManifestInvalid.With("layers and manifests are lists")
+	}
+	*c = children{} // an empty list is not no list
+	for dec.More() {
+		if len(*c) == MaxManifestChildren {
+			return ErrManifestInvalid.With("manifest has more than %d children", MaxManifestChildren)
+		}
+		var d Descriptor
+		if err := dec.Decode(&d); err != nil {
+			return err
+		}
+		*c = append(*c, d)
+	}
+	return nil
+}
+
+func (m *Manifest) check() error {
 	all := append(append([]Descriptor{}, m.Layers...), m.Manifests...)
 	for _, d := range []*Descriptor{m.Config, m.Subject} {
 		if d != nil {

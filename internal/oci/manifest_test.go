@@ -1,0 +1,162 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+)
+
+const plain = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2},"layers":[]}`
+
+func TestAManifestSaysWhatItRefersTo(t *testing.T) {
+	foreign := digest.FromString("foreign")
+	text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/config","digest":%q,"size":2},"layers":[
+		{"mediaType":"x/layer","digest":%[2]q,"size":3},{"mediaType":"x/layer","digest":%[2]q,"size":3},{"digest":%[1]q,"size":2},
+		{"mediaType":"x/foreign","digest":%[3]q,"size":4,"urls":["https://example.com/x"]}],
+		"subject":{"mediaType":"x/subject","digest":%[2]q,"size":9},"annotations":{"k":"v"},"unknown":{"a":[1]}}`, sha256, sha512, foreign)
+	m, err := ParseManifest(MediaTypeDockerManifest+"; charset=utf-8", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blobs []digest.Digest
+	for _, b := range m.Blobs() {
+		blobs = append(blobs, b.Digest)
+	}
+	if diff := cmp.Diff([]digest.Digest{sha256, sha512}, blobs); diff != "" {
+		t.Error(diff)
+	}
+	if m.MediaType != MediaTypeDockerManifest || m.ArtifactType != "x/config" || m.Subject.Digest != sha512 || m.Annotations["k"] != "v" || len(m.Layers) != 4 {
+		t.Errorf("manifest %+v", m)
+	}
+
+	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/list","manifests":[{"mediaType":"x/y","digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`, MediaTypeImageIndex, sha256)
+	m, err = ParseManifest("", []byte(index))
+	if err != nil || len(m.Blobs()) != 0 || len(m.Manifests) != 1 || m.Manifests[0].Platform.OS != "linux" || m.ArtifactType != "x/list" {
+		t.Errorf("index %+v, %v", m, err)
+	}
+}
+
+func TestAMalformedManifestIsInvalid(t *testing.T) {
+	for name, c := range map[string]struct{ contentType, text string }{
+		"nothing":                {"", ""},
+		"null":                   {MediaTypeImageManifest, "null"},
+		"a number":               {MediaTypeImageManifest, "1"},
+		"more behind":            {MediaTypeImageManifest, plain + "{}"},
+		"no media type":          {"", strings.Replace(plain, MediaTypeImageManifest, "", 1)},
+		"a foreign media type":   {"application/json", plain},
+		"a disagreement":         {MediaTypeDockerManifest, plain},
+		"a malformed type":       {"application/", plain},
+		"schema 1":               {"", strings.Replace(plain, `:2,"mediaType`, `:1,"mediaType`, 1)},
+		"a text as a version":    {"", strings.Replace(plain, `:2,"mediaType`, `:"2","mediaType`, 1)},
+		"no config":              {MediaTypeImageManifest, `{"schemaVersion":2,"layers":[]}`},
+		"a null config":          {MediaTypeImageManifest, `{"schemaVersion":2,"config":null,"layers":[]}`},
+		"layers as an object":    {"", strings.Replace(plain, "[]", "{}", 1)},
+		"layers as a text":       {"", strings.Replace(plain, "[]", `"x"`, 1)},
+		"layers twice":           {"", strings.Replace(plain, "[]", `[],"Layers":[]`, 1)},
+		"a null layer":           {"", strings.Replace(plain, "[]", "[null]", 1)},
+		"a layer as a text":      {"", strings.Replace(plain, "[]", `["`+sha256+`"]`, 1)},
+		"a fraction of a size":   {"", strings.Replace(plain, `"size":2`, `"size":2.5`, 1)},
+		"a negative size":        {"", strings.Replace(plain, `"size":2`, `"size":-2`, 1)},
+		"a size beyond 64 bits":  {"", strings.Replace(plain, `"size":2`, `"size":18446744073709551616`, 1)},
+		"a malformed subject":    {"", strings.Replace(plain, `"layers"`, `"subject":{"digest":"x"},"layers"`, 1)},
+		"an image with children": {"", strings.Replace(plain, `"layers"`, `"manifests":[],"layers"`, 1)},
+		"an index with a config": {MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[],"config":{}}`},
+		"an index with layers":   {MediaTypeDockerList, `{"schemaVersion":2,"manifests":[],"layers":[]}`},
+		"data that is no base64": {"", strings.Replace(plain, `"size":2`, `"size":2,"data":"%%"`, 1)},
+	} {
+		if m, err := ParseManifest(c.contentType, []byte(c.text)); !errors.Is(err, ErrManifestInvalid) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+	if _, err := ParseManifest("", make([]byte, MaxManifestSize+1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+// bombs are small to send and large to unpack.
+func bombs() map[string]string {
+	fill := func(head, unit, tail string) string {
+		return head + strings.Repeat(unit, (MaxManifestSize-len(head)-len(tail))/len(unit)) + tail
+	}
+	return map[string]string{
+		"nested lists":                 fill("", "[", ""),
+		"nested objects":               fill("", `{"a":`, ""),
+		"nested below a known name":    fill(`{"schemaVersion":2,"config":`, `{"annotations":`, ""),
+		"nested where a list is":       fill(`{"schemaVersion":2,"layers":`, "[", ""),
+		"empty layers":                 fill(`{"schemaVersion":2,"layers":[{}`, ",{}", "]}"),
+		"empty children":               fill(`{"schemaVersion":2,"manifests":[{}`, ",{}", "]}"),
+		"null layers":                  fill(`{"schemaVersion":2,"layers":[null`, ",null", "]}"),
+		"layers again and again":       fill(`{"schemaVersion":2`, `,"layers":[{},{},{},{},{},{},{},{}]`, "}"),
+		"urls":                         fill(`{"schemaVersion":2,"layers":[{"urls":[""`, `,""`, "]}]}"),
+		"features of a platform":       fill(`{"schemaVersion":2,"manifests":[{"platform":{"os.features":[""`, `,""`, "]}}]}"),
+		"an endless number":            fill(`{"schemaVersion":`, "9", "}"),
+		"an endless text":              fill(`{"mediaType":"`, `\u0000`, `"}`),
+		"an endless name":              fill(`{"`, "x", `":1}`),
+		"annotations of the same name": fill(`{"schemaVersion":2,"annotations":{"":""`, `,"":""`, "}}"),
+	}
+}
+
+// maxBombCost is what reading a bomb may allocate in all, in MiB. Most of it
+// is garbage at once.
+const maxBombCost = 200
+
+func TestABombCostsABoundedAmountOfMemory(t *testing.T) {
+	for name, text := range bombs() {
+		t.Run(name, func(t *testing.T) {
+			payload := []byte(text)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := ParseManifest(MediaTypeImageManifest, payload); AsError(err) == nil {
+				t.Errorf("error %v", err)
+			} else if len(AsError(err).Message) > 500 {
+				t.Errorf("a message of %d bytes", len(AsError(err).Message))
+			}
+			runtime.ReadMemStats(&after)
+			if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > maxBombCost {
+				t.Errorf("%d MiB were allocated", used)
+			}
+		})
+	}
+}
+
+func TestAsManyChildrenAsAllowedAreRead(t *testing.T) {
+	layer := `{"digest":"` + sha256 + `","size":1}`
+	text := func(n int) []byte {
+		return []byte(strings.Replace(plain, "[]", "["+strings.Repeat(layer+",", n-1)+layer+"]", 1))
+	}
+	m, err := ParseManifest("", text(MaxManifestChildren))
+	if err != nil || len(m.Layers) != MaxManifestChildren || len(m.Blobs()) != 1 {
+		t.Errorf("%v", err)
+	}
+	if _, err := ParseManifest("", text(MaxManifestChildren+1)); !errors.Is(err, ErrManifestInvalid) {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add("", []byte(plain))
+	f.Add(MediaTypeDockerList, []byte(`{"schemaVersion":2,"manifests":[{"digest":"`+sha256+`","size":1}]}`))
+	f.Add("a/b; c=d", []byte(`{"schemaVersion":2,"layers":[null]}`))
+	f.Fuzz(func(t *testing.T, contentType string, payload []byte) {
+		m, err := ParseManifest(contentType, payload)
+		if err != nil {
+			if e := AsError(err); e == nil || e.Status < 400 || e.Status > 499 {
+				t.Fatalf("error %v", err)
+			}
+			return
+		}
+		if !IsManifest(m.MediaType) || IsIndex(m.MediaType) != (m.Config == nil) {
+			t.Fatalf("manifest %+v", m)
+		}
+		for _, d := range append(m.Blobs(), m.Manifests...) {
+			if _, err := ParseDigest(string(d.Digest)); err != nil || d.Size < 0 {
+				t.Fatalf("descriptor %+v", d)
+			}
+		}
+	})
+}
