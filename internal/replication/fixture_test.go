@@ -5,19 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
@@ -330,115 +327,4 @@ func (r *replica) items() []string {
 		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Err)))
 	}
 	return texts
-}
-
-// content is everything that a registry serves: manifests by repository and
-// digest, and tags.
-type content struct {
-	tags      map[string]digest.Digest
-	manifests map[string]string // payloads
-}
-
-// read returns a storage's content. Every tag's must be whole, down to the
-// digests of the blobs that are not in checked yet.
-func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
-	c := content{map[string]digest.Digest{}, map[string]string{}}
-	repositories, err := s.Repositories(ctx, "", 1000)
-	if err != nil {
-		return c, err
-	}
-	for _, r := range repositories {
-		tags, err := s.Tags(ctx, r.Name, "", 1000)
-		if err != nil && oci.AsError(err) == nil {
-			return c, err
-		}
-		for _, tag := range tags {
-			c.tags[r.Name+":"+tag.Name] = tag.Digest
-			if err := whole(ctx, s, r.Name, tag.Digest, checked); err != nil {
-				if now, again := s.Tag(ctx, r.Name, tag.Name); again == nil && now.Digest == tag.Digest {
-					return c, fmt.Errorf("%s:%s: %w", r.Name, tag.Name, err)
-				} // it moved on meanwhile
-			}
-		}
-		manifests, err := s.Manifests(ctx, r.Name, "", 1000)
-		if err != nil && oci.AsError(err) == nil {
-			return c, err
-		}
-		for _, m := range manifests {
-			full, err := s.Manifest(ctx, r.Name, string(m.Digest))
-			if err == nil {
-				c.manifests[r.Name+"@"+string(m.Digest)] = full.MediaType + " " + string(full.Payload)
-			}
-		}
-	}
-	return c, nil
-}
-
-// whole returns an error when something of a manifest is not there, or wrong.
-func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool) error {
-	m, err := s.Manifest(ctx, repository, string(d))
-	if err != nil {
-		return fmt.Errorf("manifest %s: %w", d, err)
-	}
-	if got := d.Algorithm().FromBytes(m.Payload); got != d {
-		return fmt.Errorf("manifest %s has digest %s", d, got)
-	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-	if err != nil {
-		return err
-	}
-	for _, child := range parsed.Manifests {
-		if err := whole(ctx, s, repository, child.Digest, checked); err != nil {
-			return err
-		}
-	}
-	for _, b := range parsed.Blobs() {
-		r, info, err := s.OpenBlob(ctx, repository, b.Digest)
-		if err != nil {
-			return fmt.Errorf("blob %s: %w", b.Digest, err)
-		}
-		if !checked[b.Digest] {
-			checked[b.Digest] = true
-			var got digest.Digest
-			if got, err = b.Digest.Algorithm().FromReader(r); err == nil && (got != b.Digest || info.Size != b.Size) {
-				err = fmt.Errorf("blob %s of %d bytes has digest %s and %d bytes", b.Digest, b.Size, got, info.Size)
-			}
-		}
-		r.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// same fails unless the replica serves what the parent does, and nothing else.
-func same(t testing.TB, p *parent, s *storage.Storage) {
-	t.Helper()
-	want, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := read(t.Context(), s, map[digest.Digest]bool{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want.tags, got.tags); diff != "" {
-		t.Errorf("tags differ (-parent +replica):\n%s", diff)
-	}
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(want.manifests)), slices.Sorted(maps.Keys(got.manifests))); diff != "" {
-		t.Errorf("manifests differ (-parent +replica):\n%s", diff)
-	}
-	for name, payload := range got.manifests {
-		if want.manifests[name] != payload {
-			t.Errorf("%s differs", name)
-		}
-	}
-}
-
-// random returns n bytes that no other seed gives.
-func random(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	newRand(seed).Read(b)
-	return b
 }
