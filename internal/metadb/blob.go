@@ -9,6 +9,13 @@ type Blob struct {
 	CreatedAt time.Time
 }
 
+// A RepositoryBlob is a blob and what one repository says of it.
+type RepositoryBlob struct {
+	Blob
+	LinkedAt time.Time // when its link was made or renewed
+	Locks    uint8     // the repository's
+}
+
 const blobColumns = `blobs.digest, blobs.size, blobs.created_at`
 
 func scanBlob(row scanner) (b Blob, err error) {
@@ -25,16 +32,20 @@ func (tx *Tx) Blob(digest string) (Blob, error) {
 }
 
 // RepositoryBlob returns the blob digest if repository may serve it.
-func (tx *Tx) RepositoryBlob(repository, digest string) (Blob, error) {
-	b, err := scanBlob(tx.row(`SELECT `+blobColumns+` FROM repository_blobs r JOIN blobs ON blobs.digest = r.digest
-		WHERE r.repository = $1 AND r.digest = $2`, repository, digest))
+func (tx *Tx) RepositoryBlob(repository, digest string) (b RepositoryBlob, err error) {
+	var created, linked int64
+	err = tx.row(`SELECT `+blobColumns+`, l.linked_at, r.locks FROM repository_blobs l
+		JOIN blobs ON blobs.digest = l.digest JOIN repositories r ON r.name = l.repository
+		WHERE l.repository = $1 AND l.digest = $2`, repository, digest).Scan(&b.Digest, &b.Size, &created, &linked, &b.Locks)
+	b.CreatedAt, b.LinkedAt = fromMillis(created), fromMillis(linked)
 	return b, wrap(err, "read blob %s of %s", digest, repository)
 }
 
-// BlobReferenced reports whether any manifest refers to the blob digest.
-func (tx *Tx) BlobReferenced(digest string) (bool, error) {
+// BlobReferenced reports whether a manifest of repository refers to the blob digest.
+func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
 	var n int
-	err := tx.row(`SELECT COUNT(*) FROM (SELECT 1 FROM manifest_children WHERE child = $1 AND manifest = 0 LIMIT 1) t`, digest).Scan(&n)
+	err := tx.row(`SELECT COUNT(*) FROM (SELECT 1 FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND manifest = 0 LIMIT 1) t`, digest, repository).Scan(&n)
 	return n > 0, wrap(err, "read references to %s", digest)
 }
 
@@ -89,9 +100,9 @@ func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error
 	return n > 0, wrap(err, "delete blob %s", digest)
 }
 
-// HasRepositoryBlob reports whether repository may serve the blob digest.
-func (tx *Tx) HasRepositoryBlob(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM repository_blobs WHERE repository = $1 AND digest = $2`, repository, digest).Scan(&n)
-	return n > 0, wrap(err, "read blob %s of %s", digest, repository)
+// AbsentBlobs returns those of digests that repository may not serve, in
+// their order. The digests must differ from each other.
+func (tx *Tx) AbsentBlobs(repository string, digests []string) ([]string, error) {
+	absent, err := tx.absent(`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN `, repository, digests)
+	return absent, wrap(err, "read blobs of %s", repository)
 }

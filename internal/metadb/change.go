@@ -51,8 +51,10 @@ func (tx *Tx) FeedBounds() (oldest, head int64, err error) {
 	return oldest, head, wrap(err, "read change feed")
 }
 
-// TrimChanges drops the changes from before the given time.
+// TrimChanges drops every change up to the newest one from before the given
+// time. Where a clock went backwards, later ones than that go, too: what is
+// kept never has a gap, which a reader would pass without noticing.
 func (tx *Tx) TrimChanges(before time.Time) error {
-	_, err := tx.exec(`DELETE FROM changes WHERE at < $1`, millis(before))
+	_, err := tx.exec(`DELETE FROM changes WHERE seq <= (SELECT COALESCE(MAX(seq), 0) FROM changes WHERE at < $1)`, millis(before))
 	return wrap(err, "trim change feed")
 }

@@ -83,7 +83,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers then find
 		return err
 	}
-	if db.read, err = sql.Open("sqlite", path+common); err != nil {
+	if db.read, err = sql.Open("sqlite", path+common+"&_pragma=query_only(1)"); err != nil {
 		return err
 	}
 	readers := max(4, runtime.GOMAXPROCS(0))
@@ -109,11 +109,11 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	name := goose.DialectPostgres
+	name, options := goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(migrationLock{})}
 	if !db.dialect.postgres {
-		name, source = goose.DialectSQLite3, withoutCollation{source}
+		name, source, options = goose.DialectSQLite3, withoutCollation{source}, nil
 	}
-	provider, err := goose.NewProvider(name, db.write, source)
+	provider, err := goose.NewProvider(name, db.write, source, options...)
 	if err != nil {
 		return err
 	}
@@ -126,5 +126,21 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fmt.Errorf("schema version %d, this program knows %d: %w", current, known, ErrNewer)
 	}
 	_, err = provider.Up(ctx)
+	return err
+}
+
+// migrationLock lets one of the servers that start on a PostgreSQL database
+// bring it up to date, and the others wait for it.
+type migrationLock struct{}
+
+// SessionLock implements goose's lock.SessionLocker.
+func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(7162354)`)
+	return err
+}
+
+// SessionUnlock implements goose's lock.SessionLocker.
+func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, `SELECT pg_advisory_unlock(7162354)`)
 	return err
 }

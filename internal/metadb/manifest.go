@@ -1,6 +1,11 @@
 package metadb
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // A Manifest is a row of manifests. Annotations is a JSON object.
 type Manifest struct {
@@ -54,6 +59,13 @@ func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
 		ON manifests.repository = tags.repository AND manifests.digest = tags.digest
 		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag))
 	return m, wrap(err, "read manifest %s:%s", repository, tag)
+}
+
+// AbsentManifests returns those of digests that repository does not have as
+// manifests, in their order. The digests must differ from each other.
+func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, error) {
+	absent, err := tx.absent(`SELECT digest FROM manifests WHERE repository = $1 AND digest IN `, repository, digests)
+	return absent, wrap(err, "read manifests of %s", repository)
 }
 
 // HasManifest reports whether repository has the manifest digest.
@@ -120,17 +132,29 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
 	}
-	for _, c := range children {
-		manifest := 0
-		if c.Manifest {
-			manifest = 1
+	for some := range slices.Chunk(children, batch) {
+		var rows strings.Builder
+		args := []any{m.Repository, m.Digest}
+		for i, c := range some {
+			if i > 0 {
+				rows.WriteString(", ")
+			}
+			fmt.Fprintf(&rows, "($1, $2, $%d, %d)", i+3, flag(c.Manifest))
+			args = append(args, c.Digest)
 		}
-		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (repository, parent, child) DO NOTHING`, m.Repository, m.Digest, c.Digest, manifest); err != nil {
+		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES `+rows.String()+`
+			ON CONFLICT (repository, parent, child) DO NOTHING`, args...); err != nil {
 			return false, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
 		}
 	}
 	return true, nil
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // SetManifestLocks replaces the locks of a manifest.
@@ -138,9 +162,16 @@ func (tx *Tx) SetManifestLocks(repository, digest string, locks uint8) error {
 	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3 WHERE repository = $1 AND digest = $2`, repository, digest, locks)
 }
 
-// DeleteManifest removes a manifest and what it says of its children. Its
-// tags are the caller's to remove, before.
-func (tx *Tx) DeleteManifest(repository, digest string) error {
+// DeleteManifest removes a manifest and what it says of its children. The
+// links of its blobs are as young as now afterwards: a client that was told
+// of one while the manifest kept it has the grace period to push another.
+// The manifest's tags are the caller's to remove, before.
+func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
+	if _, err := tx.exec(`UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
+		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND manifest = 0)`,
+		repository, digest, millis(now)); err != nil {
+		return wrap(err, "delete manifest %s@%s", repository, digest)
+	}
 	if _, err := tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, digest); err != nil {
 		return wrap(err, "delete manifest %s@%s", repository, digest)
 	}

@@ -11,6 +11,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // ErrNotFound is what a [Tx] method returns, wrapped, when its row is not there.
@@ -154,6 +156,36 @@ func list[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...an
 		all = append(all, v)
 	}
 	return all, rows.Err()
+}
+
+// batch is how many values one statement is given, well below what either
+// database takes.
+const batch = 500
+
+// absent returns those of digests that query, which ends in "digest IN", does
+// not find in repository.
+func (tx *Tx) absent(query, repository string, digests []string) ([]string, error) {
+	scan := func(row scanner) (d string, err error) { return d, row.Scan(&d) }
+	present := map[string]bool{}
+	for some := range slices.Chunk(digests, batch) {
+		args := []any{repository}
+		var marks strings.Builder
+		for i, d := range some {
+			if i > 0 {
+				marks.WriteString(", ")
+			}
+			fmt.Fprintf(&marks, "$%d", i+2)
+			args = append(args, d)
+		}
+		found, err := list(tx, scan, query+"("+marks.String()+")", args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			present[d] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(digests), func(d string) bool { return present[d] }), nil
 }
 
 // Next counts the named counter up by one and returns it, beginning at 1.

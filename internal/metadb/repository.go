@@ -28,10 +28,11 @@ func (tx *Tx) Repository(name string) (Repository, error) {
 	return r, wrap(err, "read repository %s", name)
 }
 
-// Repositories returns up to limit repositories after the name after, by name.
-func (tx *Tx) Repositories(after string, limit int) ([]Repository, error) {
+// Repositories returns up to limit repositories after the name after, by
+// name, without those that have one of the locks hidden.
+func (tx *Tx) Repositories(after string, limit int, hidden uint8) ([]Repository, error) {
 	all, err := list(tx, scanRepository, `SELECT `+repositoryColumns+` FROM repositories
-		WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, hidden)
 	return all, wrap(err, "list repositories")
 }
 

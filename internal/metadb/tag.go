@@ -27,10 +27,11 @@ func (tx *Tx) Tag(repository, name string) (Tag, error) {
 	return t, wrap(err, "read tag %s:%s", repository, name)
 }
 
-// Tags returns up to limit tags of repository after the name after, by name.
-func (tx *Tx) Tags(repository, after string, limit int) ([]Tag, error) {
+// Tags returns up to limit tags of repository after the name after, by name,
+// without those that have one of the locks hidden.
+func (tx *Tx) Tags(repository, after string, limit int, hidden uint8) ([]Tag, error) {
 	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags
-		WHERE repository = $1 AND name > $2 ORDER BY name LIMIT $3`, repository, after, limit)
+		WHERE repository = $1 AND name > $2 AND locks & $4 = 0 ORDER BY name LIMIT $3`, repository, after, limit, hidden)
 	return all, wrap(err, "list tags of %s", repository)
 }
 

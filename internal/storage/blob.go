@@ -41,7 +41,7 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 	}
 	var referenced bool
 	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		referenced, err = tx.BlobReferenced(string(d))
+		referenced, err = tx.BlobReferenced(repository, string(d))
 		return err
 	})
 	if err != nil || referenced {
@@ -51,7 +51,7 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 }
 
 func (s *Storage) repositoryBlob(ctx context.Context, repository string, d digest.Digest) (blob.Info, error) {
-	var row metadb.Blob
+	var row metadb.RepositoryBlob
 	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
 		row, err = tx.RepositoryBlob(repository, string(d))
 		return err

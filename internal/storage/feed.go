@@ -53,7 +53,8 @@ func (s *Storage) Head(ctx context.Context) (head int64, err error) {
 // two is missed.
 func (s *Storage) Changed() <-chan struct{} { return s.feed.next() }
 
-// TrimChanges drops the changes from before the given time.
+// TrimChanges drops the changes from before the given time. What is kept has
+// no gap, whatever the clock did.
 func (s *Storage) TrimChanges(ctx context.Context, before time.Time) error {
 	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.TrimChanges(before) })
 }

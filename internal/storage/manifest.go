@@ -188,7 +188,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 }
 
 func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
-	if err := tx.DeleteManifest(repository, string(d)); err != nil {
+	if err := tx.DeleteManifest(repository, string(d), s.now()); err != nil {
 		return err
 	}
 	if err := tx.TouchRepository(repository, s.now()); err != nil {

@@ -93,26 +93,32 @@ func (p Put) check() (*oci.Manifest, digest.Digest, error) {
 // repository has it all.
 func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, error) {
 	var children []metadb.Child
-	var missing []string
-	for _, blob := range parsed.Blobs() {
-		has, err := tx.HasRepositoryBlob(p.Repository, string(blob.Digest))
-		if err != nil {
-			return nil, err
-		}
-		if !has {
-			missing = append(missing, string(blob.Digest))
-		}
-		children = append(children, metadb.Child{Digest: string(blob.Digest)})
+	var blobs, manifests []string
+	for _, b := range parsed.Blobs() {
+		blobs = append(blobs, string(b.Digest))
+		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
+	required := map[digest.Digest]bool{}
 	for _, m := range parsed.Manifests {
-		has, err := tx.HasManifest(p.Repository, string(m.Digest))
-		if err != nil {
-			return nil, err
+		seen, known := required[m.Digest]
+		required[m.Digest] = seen || p.MayLack == nil || !p.MayLack(m)
+		if !known {
+			manifests = append(manifests, string(m.Digest))
+			children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: true})
 		}
-		if !has && (p.MayLack == nil || !p.MayLack(m)) {
-			missing = append(missing, string(m.Digest))
+	}
+	missing, err := tx.AbsentBlobs(p.Repository, blobs)
+	if err != nil {
+		return nil, err
+	}
+	absent, err := tx.AbsentManifests(p.Repository, manifests)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range absent {
+		if required[digest.Digest(d)] {
+			missing = append(missing, d)
 		}
-		children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: true})
 	}
 	if len(missing) > 0 {
 		return nil, oci.ErrManifestBlobUnknown.WithDetail(map[string][]string{"missing": missing})

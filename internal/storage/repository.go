@@ -27,19 +27,11 @@ const page = 500
 // order, without those whose listing is locked.
 func (s *Storage) Repositories(ctx context.Context, after string, limit int) (all []Repository, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		for len(all) < limit {
-			rows, err := tx.Repositories(after, limit-len(all))
-			if err != nil || len(rows) == 0 {
-				return err
-			}
-			for _, row := range rows {
-				if Locks(row.Locks)&NoList == 0 {
-					all = append(all, repositoryOf(row))
-				}
-			}
-			after = rows[len(rows)-1].Name
+		rows, err := tx.Repositories(after, limit, uint8(NoList))
+		for _, row := range rows {
+			all = append(all, repositoryOf(row))
 		}
-		return nil
+		return err
 	})
 	return all, err
 }
@@ -85,7 +77,7 @@ func (s *Storage) DeleteRepository(ctx context.Context, name, origin string) err
 // repository is going, unless a lock keeps one of them.
 func (s *Storage) noteEmptied(tx *metadb.Tx, name, origin string) error {
 	for after := ""; ; {
-		tags, err := tx.Tags(name, after, page)
+		tags, err := tx.Tags(name, after, page, 0)
 		if err != nil {
 			return err
 		}

@@ -18,19 +18,11 @@ func (s *Storage) Tags(ctx context.Context, repository, after string, limit int)
 		if _, err := tx.Repository(repository); err != nil {
 			return known(err, oci.ErrNameUnknown)
 		}
-		for len(all) < limit {
-			rows, err := tx.Tags(repository, after, limit-len(all))
-			if err != nil || len(rows) == 0 {
-				return err
-			}
-			for _, row := range rows {
-				if Locks(row.Locks)&NoList == 0 {
-					all = append(all, tagOf(row))
-				}
-			}
-			after = rows[len(rows)-1].Name
+		rows, err := tx.Tags(repository, after, limit, uint8(NoList))
+		for _, row := range rows {
+			all = append(all, tagOf(row))
 		}
-		return nil
+		return err
 	})
 	return all, err
 }

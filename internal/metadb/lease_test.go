@@ -1,0 +1,42 @@
+package metadb_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+func TestALeaseIsOnlyEverMadeLonger(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		held := func(at time.Time) bool {
+			var garbage []metadb.Blob
+			view(t, db, func(tx *metadb.Tx) (err error) {
+				garbage, err = tx.Garbage(at, at, 1)
+				return err
+			})
+			return len(garbage) == 0
+		}
+		hour := epoch.Add(time.Hour)
+		update(t, db, func(tx *metadb.Tx) error {
+			return errors.Join(tx.PutBlob(metadb.Blob{Digest: "x"}), tx.Lease("one", "x", hour), tx.Lease("one", "x", epoch))
+		})
+		if !held(hour) || held(hour.Add(time.Millisecond)) {
+			t.Error("the lease does not end after the longer of its two times")
+		}
+		update(t, db, func(tx *metadb.Tx) error { return errors.Join(tx.Lease("two", "x", hour), tx.Release("one")) })
+		if !held(hour) {
+			t.Error("a holder's release ended another's lease")
+		}
+		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteExpiredLeases(hour) })
+		if !held(hour) {
+			t.Error("a lease was deleted before its end")
+		}
+		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteExpiredLeases(hour.Add(time.Millisecond)) })
+		if held(hour) {
+			t.Error("an ended lease was not deleted")
+		}
+	})
+}

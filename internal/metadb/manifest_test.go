@@ -1,0 +1,140 @@
+package metadb_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		want := metadb.Manifest{
+			Repository: "a", Digest: "m", MediaType: "type", ArtifactType: "artifact", Subject: "s",
+			Annotations: `{"k":"v"}`, Payload: []byte("{\x00\xff \n}"), Size: 6, PushedAt: epoch,
+		}
+		children := []metadb.Child{{Digest: "blob"}, {Digest: "child", Manifest: true}}
+		for i := range 1100 {
+			children = append(children, metadb.Child{Digest: fmt.Sprintf("layer%04d", i)})
+		}
+		update(t, db, func(tx *metadb.Tx) error {
+			added, err := tx.PutManifest(want, append(children, children[0])) // a layer may come twice
+			if !added || err != nil {
+				t.Errorf("PutManifest = %v, %v; want true", added, err)
+			}
+			again := want
+			again.MediaType, again.PushedAt = "other", epoch.Add(time.Hour)
+			added, err = tx.PutManifest(again, nil)
+			if added {
+				t.Error("the same manifest is new a second time")
+			}
+			return errors.Join(err, tx.SetTag("a", "t", "m", epoch))
+		})
+		view(t, db, func(tx *metadb.Tx) error {
+			byDigest, err := tx.Manifest("a", "m")
+			byTag, tagErr := tx.ManifestByTag("a", "t")
+			for _, got := range []metadb.Manifest{byDigest, byTag} {
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+			}
+			head := want
+			head.Payload = nil
+			listed, listErr := tx.Manifests("a", "", 10)
+			referrers, refErr := tx.Referrers("a", "s")
+			for _, got := range [][]metadb.Manifest{listed, referrers} {
+				if diff := cmp.Diff([]metadb.Manifest{head}, got); diff != "" {
+					t.Error(diff)
+				}
+			}
+			got, childErr := tx.Children("a", "m")
+			if diff := cmp.Diff(children, got); diff != "" {
+				t.Error(diff)
+			}
+			absent, absentErr := tx.AbsentManifests("a", []string{"n", "m"})
+			if diff := cmp.Diff([]string{"n"}, absent); diff != "" {
+				t.Error(diff)
+			}
+			return errors.Join(err, tagErr, listErr, refErr, childErr, absentErr)
+		})
+	})
+}
+
+func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		update(t, db, func(tx *metadb.Tx) error {
+			for _, d := range []string{"child", "index", "loose", "tagged"} {
+				var children []metadb.Child
+				if d == "index" {
+					children = []metadb.Child{{Digest: "child", Manifest: true}, {Digest: "loose"}} // the second is a blob of that digest
+				}
+				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: d, Payload: []byte("{}")}, children); err != nil {
+					return err
+				}
+			}
+			return errors.Join(tx.SetTag("a", "t", "tagged", epoch), tx.SetTag("b", "t", "loose", epoch))
+		})
+		view(t, db, func(tx *metadb.Tx) error {
+			all, err := tx.Loose("a", "", 10)
+			var got []string
+			for _, m := range all {
+				got = append(got, m.Digest)
+			}
+			want := []string{"index", "loose"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			for _, d := range []string{"child", "index", "loose", "tagged"} {
+				loose, err := tx.IsLoose("a", d)
+				if err != nil {
+					return err
+				}
+				if loose != slices.Contains(want, d) {
+					t.Errorf("IsLoose(%s) = %v", d, loose)
+				}
+			}
+			parent, parentErr := tx.ParentOf("a", "child")
+			if parent != "index" {
+				t.Errorf("parent of the child is %q", parent)
+			}
+			return errors.Join(err, parentErr)
+		})
+	})
+}
+
+func TestADeletedManifestsBlobsAreYoungAgain(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		now := epoch.Add(time.Hour)
+		update(t, db, func(tx *metadb.Tx) error {
+			for _, d := range []string{"its", "other"} {
+				if err := errors.Join(tx.PutBlob(metadb.Blob{Digest: d}), tx.LinkBlob("a", d, epoch)); err != nil {
+					return err
+				}
+			}
+			_, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: "m", Payload: []byte("{}")}, []metadb.Child{{Digest: "its"}})
+			return errors.Join(err, tx.TouchRepository("a", epoch), tx.DeleteManifest("a", "m", now))
+		})
+		view(t, db, func(tx *metadb.Tx) error {
+			for d, want := range map[string]time.Time{"its": now, "other": epoch} {
+				b, err := tx.RepositoryBlob("a", d)
+				if err != nil {
+					return err
+				}
+				if !b.LinkedAt.Equal(want) {
+					t.Errorf("link of %s is from %v, want %v", d, b.LinkedAt, want)
+				}
+			}
+			referenced, err := tx.BlobReferenced("a", "its")
+			if referenced {
+				t.Error("the manifest is gone and refers to its blob")
+			}
+			return err
+		})
+	})
+}

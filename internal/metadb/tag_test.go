@@ -1,0 +1,52 @@
+package metadb_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		later := epoch.Add(time.Minute)
+		update(t, db, func(tx *metadb.Tx) error {
+			return errors.Join(tx.SetTag("a", "b", "m1", epoch), tx.SetTagLocks("a", "b", 4), tx.SetTag("a", "b", "m2", later),
+				tx.SetTag("a", "B", "m2", later), tx.SetTag("a", "hidden", "m3", later), tx.SetTagLocks("a", "hidden", 8))
+		})
+		b := metadb.Tag{Repository: "a", Name: "b", Digest: "m2", CreatedAt: epoch, UpdatedAt: later, Locks: 4}
+		upper := metadb.Tag{Repository: "a", Name: "B", Digest: "m2", CreatedAt: later, UpdatedAt: later}
+		view(t, db, func(tx *metadb.Tx) error {
+			got, err := tx.Tag("a", "b")
+			if diff := cmp.Diff(b, got); diff != "" {
+				t.Error(diff)
+			}
+			all, listErr := tx.Tags("a", "", 10, 8)
+			if diff := cmp.Diff([]metadb.Tag{upper, b}, all); diff != "" {
+				t.Error(diff)
+			}
+			of, ofErr := tx.TagsOf("a", "m2")
+			if diff := cmp.Diff([]metadb.Tag{upper, b}, of); diff != "" {
+				t.Error(diff)
+			}
+			rest, restErr := tx.Tags("a", "B", 1, 0)
+			if diff := cmp.Diff([]metadb.Tag{b}, rest); diff != "" {
+				t.Error(diff)
+			}
+			return errors.Join(err, listErr, ofErr, restErr)
+		})
+		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") })
+		for what, write := range map[string]func(tx *metadb.Tx) error{
+			"delete": func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") },
+			"lock":   func(tx *metadb.Tx) error { return tx.SetTagLocks("a", "b", 1) },
+		} {
+			if err := db.Update(t.Context(), write); !errors.Is(err, metadb.ErrNotFound) {
+				t.Errorf("%s a tag that is gone: %v, want %v", what, err, metadb.ErrNotFound)
+			}
+		}
+	})
+}
