@@ -32,7 +32,7 @@ var layers = []layer{
 		"each is one thing that content needs, and none needs another: bytes, rows, rights, other registries",
 	},
 	{
-		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/metadb/dbtest"},
+		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest", "internal/metadb/dbtest"},
 		"they are one way each to do what the package above them says",
 	},
 	{
@@ -86,6 +86,7 @@ var bans = []ban{
 	{target: "ferry/internal/connected", not: []string{"internal/registry", "internal/storage", "internal/control"}, reason: "a registry serves the same way with a parent and without"},
 	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"}, reason: "who writes blobs past storage writes past the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
+	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
 	{target: "testing", reason: "the program is not a test; its flags would come along"},
 	{target: "net/http/pprof", reason: "it adds handlers to a global mux that nobody authenticates"},
@@ -108,7 +109,7 @@ var bans = []ban{
 }
 
 // testsOnly are packages that tests alone import; the bans are not for them.
-var testsOnly = []string{"internal/metadb/dbtest", "internal/faultnet"}
+var testsOnly = []string{"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/faultnet"}
 
 // A pkg is what `go list` says of a package.
 type pkg struct {

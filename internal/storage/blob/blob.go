@@ -31,6 +31,9 @@ type Store interface {
 	// been synced by the caller, and after a power loss there is the whole blob
 	// or none. A blob that is there already is replaced by the same content.
 	Commit(ctx context.Context, id string, d digest.Digest) error
+	// Reopen is the reverse of Commit, for a blob that nobody was told of: the
+	// blob d is the partial id again, and one of that id which was there is gone.
+	Reopen(ctx context.Context, d digest.Digest, id string) error
 	// Discard removes a partial. One that is not there is no error.
 	Discard(ctx context.Context, id string) error
 	// Delete removes a finished blob. One that is not there is no error.

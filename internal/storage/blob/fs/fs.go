@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,14 +26,16 @@ type Store struct {
 	root string
 }
 
-// partialID is what a partial may be called: never a path.
-var partialID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
-
 // New returns the store below root, whose directories it creates.
 func New(root string) (*Store, error) {
 	s := &Store{root: root}
 	for _, dir := range []string{"blobs/sha256", "blobs/sha512", "partial"} {
 		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(dir)), 0o700); err != nil {
+			return nil, fmt.Errorf("create blob store: %w", err)
+		}
+	}
+	for _, dir := range []string{"blobs", "."} {
+		if err := syncDir(filepath.Join(root, dir)); err != nil {
 			return nil, fmt.Errorf("create blob store: %w", err)
 		}
 	}
@@ -67,19 +68,6 @@ func (s *Store) Stat(_ context.Context, d digest.Digest) (blob.Info, error) {
 	return blob.Info{Digest: d, Size: info.Size(), Modified: info.ModTime()}, nil
 }
 
-// Partial implements [blob.Store].
-func (s *Store) Partial(_ context.Context, id string) (blob.Partial, error) {
-	path, err := s.partialPath(id)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open partial %s: %w", id, err)
-	}
-	return partial{f}, nil
-}
-
 // Commit implements [blob.Store].
 func (s *Store) Commit(_ context.Context, id string, d digest.Digest) error {
 	from, err := s.partialPath(id)
@@ -92,6 +80,22 @@ func (s *Store) Commit(_ context.Context, id string, d digest.Digest) error {
 	}
 	if err := os.Rename(from, to); err != nil {
 		return wrap("commit", d, err)
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// Reopen implements [blob.Store].
+func (s *Store) Reopen(_ context.Context, d digest.Digest, id string) error {
+	from, err := s.path(d)
+	if err != nil {
+		return err
+	}
+	to, err := s.partialPath(id)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return wrap("reopen", d, err)
 	}
 	return syncDir(filepath.Dir(to))
 }
@@ -187,13 +191,6 @@ func (s *Store) path(d digest.Digest) (string, error) {
 	return filepath.Join(s.root, "blobs", string(d.Algorithm()), d.Encoded()), nil
 }
 
-func (s *Store) partialPath(id string) (string, error) {
-	if !partialID.MatchString(id) {
-		return "", fmt.Errorf("open partial: malformed id %.40q", id)
-	}
-	return filepath.Join(s.root, "partial", id), nil
-}
-
 func wrap(verb string, d digest.Digest, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = blob.ErrNotExist
@@ -212,16 +209,4 @@ func syncDir(dir string) error {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil
-}
-
-// partial is a file that is still being written.
-type partial struct{ *os.File }
-
-// Size implements [blob.Partial].
-func (p partial) Size() (int64, error) {
-	info, err := p.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("stat partial: %w", err)
-	}
-	return info.Size(), nil
 }
