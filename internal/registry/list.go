@@ -94,7 +94,7 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 	}
 	names := []string{}
 	after, more := p.last, p.n > 0
-	for scanned := 0; more && len(names) < p.n && scanned < maxScan; scanned += maxPage {
+	for scanned := 0; more && len(names) < p.n && scanned < g.scan; scanned += maxPage {
 		all, err := g.storage.Repositories(q.Context(), after, maxPage+1)
 		if err != nil {
 			return err

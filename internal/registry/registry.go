@@ -37,11 +37,12 @@ type Registry struct {
 	authorizer Authorizer
 	writable   func() bool
 	log        *slog.Logger
+	scan       int // how many repositories one request for the catalog looks at
 }
 
 // New returns the handler.
 func New(o Options) *Registry {
-	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log}
+	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log, scan: maxScan}
 	if r.writable == nil {
 		r.writable = func() bool { return true }
 	}

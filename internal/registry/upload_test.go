@@ -154,12 +154,9 @@ func TestABodyThatIsCutShortIsKeptAsFarAsItCame(t *testing.T) {
 		if method == "PUT" {
 			target += "?digest=" + digest.FromString("hello").String()
 		}
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YWxsOnNlY3JldA==\r\nContent-Length: 5\r\n\r\nhel", method, target)
-		conn.(*net.TCPConn).CloseWrite()
+		conn := s.dial(method, target)
+		io.WriteString(conn, "hel")
+		conn.CloseWrite()
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -223,14 +220,40 @@ func TestACancelledUploadIsGone(t *testing.T) {
 func TestOneRequestAtATimeWritesToAnUpload(t *testing.T) {
 	s := newSite(t)
 	location := s.start()
-	r, w := io.Pipe()
-	done := make(chan answer)
-	go func() { done <- s.send("PATCH", location, r) }()
-	io.WriteString(w, "hello") // returns once it is on its way
-	for s.do("GET", location, "").status != 429 {
+	conn := s.dial("PATCH", location, "Expect: 100-continue")
+	defer conn.Close()
+	// The server asks for the body once the upload is this request's.
+	answers := bufio.NewReader(conn)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatalf("%q, %v", line, err)
 	}
-	s.do("PATCH", location, "other").want(t, 429, "TOOMANYREQUESTS")
-	w.Close()
-	(<-done).want(t, 202)
+	answers.ReadString('\n')
+	for _, method := range []string{"GET", "PATCH", "DELETE"} {
+		s.do(method, location, "").want(t, 429, "TOOMANYREQUESTS")
+	}
+	io.WriteString(conn, "hello")
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 202 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
 	s.has(location, "0-4")
+}
+
+// dial sends the head of a request whose body of 5 bytes is the test's affair.
+func (s *site) dial(method, target string, headers ...string) *net.TCPConn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YWxsOnNlY3JldA==\r\nContent-Length: 5\r\n", method, target)
+	for _, h := range headers {
+		io.WriteString(conn, h+"\r\n")
+	}
+	io.WriteString(conn, "\r\n")
+	return conn.(*net.TCPConn)
 }

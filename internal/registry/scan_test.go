@@ -1,0 +1,56 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+)
+
+// blind lets in who may see no repository.
+type blind struct{}
+
+func (blind) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
+
+func TestOneRequestForTheCatalogLooksAtSoManyRepositories(t *testing.T) {
+	db := dbtest.SQLite(t)
+	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+		for i := range 2*maxPage + 10 {
+			if err := tx.TouchRepository(fmt.Sprintf("r%04d", i), time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := fs.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := storage.New(storage.Options{DB: db, Blobs: blobs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(Options{Storage: st, Authorizer: blind{}})
+	g.scan = 2 * maxPage
+	path := "/v2/_catalog?n=7"
+	for _, next := range []string{fmt.Sprintf("last=r%04d", 2*maxPage-1), ""} {
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		link := w.Header().Get("Link")
+		if w.Code != 200 || w.Body.String() != `{"repositories":[]}` || !strings.Contains(link, next) || next == "" && link != "" {
+			t.Fatalf("%d %s, Link %q, want %q", w.Code, w.Body, link, next)
+		}
+		path, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	}
+}
