@@ -31,6 +31,13 @@ func (tx *Tx) Blob(digest string) (Blob, error) {
 	return b, wrap(err, "read blob %s", digest)
 }
 
+// KnowsBlob reports whether the blob digest is here or on its way in.
+func (tx *Tx) KnowsBlob(digest string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT (SELECT COUNT(*) FROM blobs WHERE digest = $1) + (SELECT COUNT(*) FROM transfers WHERE digest = $1)`, digest).Scan(&n)
+	return n > 0, wrap(err, "read blob %s", digest)
+}
+
 // RepositoryBlob returns the blob digest if repository may serve it.
 func (tx *Tx) RepositoryBlob(repository, digest string) (b RepositoryBlob, err error) {
 	var created, linked int64

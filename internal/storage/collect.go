@@ -30,7 +30,7 @@ type Collected struct {
 // the client was told that it is there.
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	now := s.now()
-	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+	err = s.write(ctx, func(tx *metadb.Tx) error {
 		if err := tx.DeleteExpiredLeases(now); err != nil {
 			return err
 		}
@@ -58,17 +58,31 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 		return err
 	}
 	for _, row := range stale {
-		u, err := s.ResumeUpload(ctx, row.Repository, row.ID)
+		gone, err := s.collectUpload(ctx, row.ID)
 		if err != nil {
-			s.log.Warn("stale upload is left alone", "repo", row.Repository, "err", err)
-			continue
-		}
-		if err := u.Cancel(ctx); err != nil {
 			return err
 		}
-		c.Uploads++
+		if gone {
+			c.Uploads++
+		}
 	}
 	return nil
+}
+
+func (s *Storage) collectUpload(ctx context.Context, id string) (gone bool, err error) {
+	release, free := s.partials.tryLock(uploadPartial(id))
+	if !free {
+		return false, nil // somebody went on with it
+	}
+	defer release()
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		gone, err = tx.DeleteUploadIfStale(id, s.now().Add(-uploadAge))
+		return err
+	})
+	if err != nil || !gone {
+		return false, err
+	}
+	return true, s.blobs.Discard(ctx, uploadPartial(id))
 }
 
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
@@ -105,7 +119,7 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 // the same blob out until the file is gone.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()
-	err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+	err = s.write(ctx, func(tx *metadb.Tx) error {
 		now := s.now()
 		gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now)
 		return err
@@ -117,14 +131,19 @@ func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, 
 }
 
 // collectOrphans removes files without a row: a crash came between the two.
+// One that a transfer knows is not without an owner: that takes it back.
 func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 	return s.blobs.Walk(ctx, func(info blob.Info) error {
 		if info.Modified.After(s.now().Add(-s.grace)) {
 			return nil
 		}
 		defer s.digests.lock(string(info.Digest))()
-		has, err := s.HasBlob(ctx, info.Digest)
-		if err != nil || has {
+		var owned bool
+		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+			owned, err = tx.KnowsBlob(string(info.Digest))
+			return err
+		})
+		if err != nil || owned {
 			return err
 		}
 		c.Blobs++

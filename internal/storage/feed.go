@@ -56,7 +56,7 @@ func (s *Storage) Changed() <-chan struct{} { return s.feed.next() }
 // TrimChanges drops the changes from before the given time. What is kept has
 // no gap, whatever the clock did.
 func (s *Storage) TrimChanges(ctx context.Context, before time.Time) error {
-	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.TrimChanges(before) })
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimChanges(before) })
 }
 
 // NoteControlChange appends a [ControlChanged] within a transaction that

@@ -15,39 +15,37 @@ type keyLockEntry struct {
 
 // lock waits for key and returns its unlock.
 func (k *keyLock) lock(key string) (unlock func()) {
-	e, _ := k.enter(key, true)
+	k.mu.Lock()
+	e := k.locks[key]
+	if e == nil {
+		defer k.mu.Unlock()
+		return k.begin(key)
+	}
+	e.users++
+	k.mu.Unlock()
 	e.Lock()
 	return func() { k.leave(key, e) }
 }
 
-// tryLock is lock, but does not wait: ok is false while key is held.
+// tryLock is lock, but does not wait: ok is false while key is held or awaited.
 func (k *keyLock) tryLock(key string) (unlock func(), ok bool) {
-	e, ok := k.enter(key, false)
-	if !ok {
-		return nil, false
-	}
-	e.Lock() // nobody else has the entry but those who will wait for it
-	return func() { k.leave(key, e) }, true
-}
-
-// enter counts its caller among key's users; a caller that does not share is
-// turned away when there are others.
-func (k *keyLock) enter(key string, share bool) (*keyLockEntry, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	e := k.locks[key]
-	if e != nil && !share {
+	if k.locks[key] != nil {
 		return nil, false
 	}
-	if e == nil {
-		if k.locks == nil {
-			k.locks = map[string]*keyLockEntry{}
-		}
-		e = &keyLockEntry{}
-		k.locks[key] = e
+	return k.begin(key), true
+}
+
+// begin locks a key that nobody has. Its caller holds mu.
+func (k *keyLock) begin(key string) (unlock func()) {
+	if k.locks == nil {
+		k.locks = map[string]*keyLockEntry{}
 	}
-	e.users++
-	return e, true
+	e := &keyLockEntry{users: 1}
+	e.Lock()
+	k.locks[key] = e
+	return func() { k.leave(key, e) }
 }
 
 func (k *keyLock) leave(key string, e *keyLockEntry) {

@@ -13,9 +13,10 @@ import (
 )
 
 // Manifest returns the manifest of repository that reference, a tag or a
-// digest, leads to, or [oci.ErrManifestUnknown]. It is answered from memory
-// where it was read or written lately; another process's writes to the same
-// database are not seen until then.
+// digest, leads to, or [oci.ErrManifestUnknown]. One that was read lately is
+// answered from memory, without a query, and is as this process wrote it last;
+// what another process writes to the same database is not seen for as long as
+// the answer is remembered.
 func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	m, generation := s.cache.get(repository, reference)
 	if m == nil {
@@ -158,7 +159,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
-		if (locks|Locks(row.Locks))&(NoWrite|NoDelete) != 0 {
+		if (locks|Locks(row.Locks))&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
 		}
 		parent, err := tx.ParentOf(repository, string(d))
@@ -173,7 +174,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 			return err
 		}
 		for _, tag := range tags {
-			if Locks(tag.Locks)&(NoWrite|NoDelete) != 0 {
+			if Locks(tag.Locks)&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
 			}
 			if err := s.removeTag(tx, repository, tag.Name, origin); err != nil {

@@ -31,6 +31,9 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		row.Subject = string(parsed.Subject.Digest)
 	}
 	err = s.update(ctx, func(tx *metadb.Tx) error {
+		if err := checkWritable(tx, p.Repository); err != nil {
+			return err
+		}
 		children, err := p.children(tx, parsed)
 		if err != nil {
 			return err
@@ -46,6 +49,8 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 			if err := s.note(tx, ManifestAdded, p.Repository, "", d, p.Origin); err != nil {
 				return err
 			}
+		} else if row, err = tx.Manifest(p.Repository, string(d)); err != nil {
+			return err
 		}
 		for _, tag := range p.Tags {
 			if err := s.moveTag(tx, p.Repository, tag, d, p.Origin); err != nil {

@@ -57,12 +57,8 @@ func repositoryOf(row metadb.Repository) Repository {
 // DeleteRepository removes a repository with everything in it.
 func (s *Storage) DeleteRepository(ctx context.Context, name, origin string) error {
 	err := s.update(ctx, func(tx *metadb.Tx) error {
-		row, err := tx.Repository(name)
-		if err != nil {
-			return known(err, oci.ErrNameUnknown)
-		}
-		if Locks(row.Locks)&(NoWrite|NoDelete) != 0 {
-			return oci.ErrDenied.With("deleting repository %s is locked", name)
+		if err := checkRemovable(tx, name); err != nil {
+			return err
 		}
 		if err := s.noteEmptied(tx, name, origin); err != nil {
 			return err
@@ -82,7 +78,7 @@ func (s *Storage) noteEmptied(tx *metadb.Tx, name, origin string) error {
 			return err
 		}
 		for _, tag := range tags {
-			if Locks(tag.Locks)&(NoWrite|NoDelete) != 0 {
+			if Locks(tag.Locks)&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, name)
 			}
 			if err := s.note(tx, TagRemoved, name, tag.Name, "", origin); err != nil {
@@ -100,7 +96,7 @@ func (s *Storage) noteEmptied(tx *metadb.Tx, name, origin string) error {
 			return err
 		}
 		for _, m := range manifests {
-			if Locks(m.Locks)&(NoWrite|NoDelete) != 0 {
+			if Locks(m.Locks)&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting %s of %s is locked", m.Digest, name)
 			}
 			if err := s.note(tx, ManifestRemoved, name, "", digest.Digest(m.Digest), origin); err != nil {
@@ -112,20 +108,4 @@ func (s *Storage) noteEmptied(tx *metadb.Tx, name, origin string) error {
 			return nil
 		}
 	}
-}
-
-// SetLocks replaces the locks of a repository, where reference is empty, of a
-// tag, or of a manifest by its digest.
-func (s *Storage) SetLocks(ctx context.Context, repository, reference string, locks Locks) error {
-	err := s.db.Update(ctx, func(tx *metadb.Tx) error {
-		switch {
-		case reference == "":
-			return known(tx.SetRepositoryLocks(repository, uint8(locks)), oci.ErrNameUnknown)
-		case oci.IsDigest(reference):
-			return known(tx.SetManifestLocks(repository, reference, uint8(locks)), oci.ErrManifestUnknown)
-		}
-		return known(tx.SetTagLocks(repository, reference, uint8(locks)), oci.ErrManifestUnknown)
-	})
-	s.cache.forgetRepository(repository)
-	return err
 }

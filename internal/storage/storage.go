@@ -70,11 +70,16 @@ func New(o Options) (*Storage, error) {
 	return s, nil
 }
 
-// update runs fn in a transaction and, once it is committed, lets the feed's
+// write runs fn in a transaction.
+func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
+	return full(s.db.Update(ctx, fn))
+}
+
+// update is write for what the feed tells: once it is committed, the feed's
 // readers know.
 func (s *Storage) update(ctx context.Context, fn func(*metadb.Tx) error) error {
-	if err := s.db.Update(ctx, fn); err != nil {
-		return full(err)
+	if err := s.write(ctx, fn); err != nil {
+		return err
 	}
 	s.feed.notify()
 	return nil
@@ -117,17 +122,6 @@ type Tag struct {
 	UpdatedAt time.Time
 	Locks     Locks
 }
-
-// Locks are the attributes that keep content as it is; the zero value locks nothing.
-type Locks uint8
-
-// What a lock forbids.
-const (
-	NoRead Locks = 1 << iota
-	NoWrite
-	NoDelete
-	NoList
-)
 
 // A Put is a manifest on its way in.
 type Put struct {

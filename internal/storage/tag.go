@@ -62,6 +62,9 @@ func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.
 		return err
 	}
 	err := s.update(ctx, func(tx *metadb.Tx) error {
+		if err := checkWritable(tx, repository); err != nil {
+			return err
+		}
 		has, err := tx.HasManifest(repository, string(d))
 		if err != nil {
 			return err
@@ -85,7 +88,10 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name, origin string
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
-		if Locks(tag.Locks)&(NoWrite|NoDelete) != 0 {
+		if err := checkRemovable(tx, repository); err != nil {
+			return err
+		}
+		if Locks(tag.Locks)&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting tag %s of %s is locked", name, repository)
 		}
 		if err := tx.TouchRepository(repository, s.now()); err != nil {

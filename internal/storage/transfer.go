@@ -76,15 +76,15 @@ func transferOf(id string) (digest.Digest, bool) {
 }
 
 func (t *Transfer) open(ctx context.Context) (err error) {
-	if t.partial, err = t.s.blobs.Partial(ctx, transferPartial(t.digest)); err != nil {
-		return err
-	}
 	err = t.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
 		t.row, err = tx.Transfer(string(t.digest))
 		return err
 	})
 	known := err == nil
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	if t.partial, err = t.s.recoverPartial(ctx, transferPartial(t.digest), t.digest, t.row.Size); err != nil {
 		return err
 	}
 	t.s.transfers.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -49,12 +50,8 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository, StartedAt: now},
 		hash: sha256.New(),
 	}
-	u.release = s.partials.lock(u.row.ID)
-	if err := u.open(ctx); err != nil {
-		u.release()
-		return nil, err
-	}
-	if err := u.save(ctx); err != nil {
+	u.release = s.partials.lock(uploadPartial(u.row.ID))
+	if err := u.begin(ctx); err != nil {
 		u.Close()
 		return nil, err
 	}
@@ -65,7 +62,7 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 // returns [oci.ErrBlobUploadUnknown] when there is none, and
 // [oci.ErrTooManyRequests] while another request has it.
 func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upload, error) {
-	release, ok := s.partials.tryLock(id)
+	release, ok := s.partials.tryLock(uploadPartial(id))
 	if !ok {
 		return nil, oci.ErrTooManyRequests.With("another request is writing to this upload")
 	}
@@ -77,6 +74,13 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 	return u, nil
 }
 
+func (u *Upload) begin(ctx context.Context) (err error) {
+	if u.partial, err = u.s.blobs.Partial(ctx, uploadPartial(u.row.ID)); err != nil {
+		return full(err)
+	}
+	return u.save(ctx)
+}
+
 // restore reads the row, and drops from disk what the row does not vouch for.
 func (u *Upload) restore(ctx context.Context, repository, id string) error {
 	err := u.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
@@ -86,11 +90,10 @@ func (u *Upload) restore(ctx context.Context, repository, id string) error {
 	if err != nil {
 		return known(err, oci.ErrBlobUploadUnknown)
 	}
-	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
-		return fmt.Errorf("restore upload %s: %w", id, err)
-	}
-	if err := u.open(ctx); err != nil {
-		return err
+	readable := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState) == nil
+	u.partial, err = u.s.recoverPartial(ctx, uploadPartial(id), digest.NewDigest(digest.SHA256, u.hash), u.row.Hashed)
+	if err != nil {
+		return full(err)
 	}
 	have, err := u.partial.Size()
 	if err != nil {
@@ -100,12 +103,13 @@ func (u *Upload) restore(ctx context.Context, repository, id string) error {
 		return oci.ErrBlobUploadUnknown.With("upload %s lost its content", id)
 	}
 	u.size, u.saved = u.row.Hashed, u.row.Hashed
+	if !readable { // another version of the program wrote the state
+		u.hash.Reset()
+		if _, err := io.Copy(u.hash, io.NewSectionReader(u.partial, 0, u.size)); err != nil {
+			return fmt.Errorf("restore upload %s: %w", id, err)
+		}
+	}
 	return u.partial.Truncate(u.size)
-}
-
-func (u *Upload) open(ctx context.Context) (err error) {
-	u.partial, err = u.s.blobs.Partial(ctx, uploadPartial(u.row.ID))
-	return full(err)
 }
 
 // uploadPartial is what the blob store calls an upload's content.
@@ -118,49 +122,51 @@ func (u *Upload) ID() string { return u.row.ID }
 func (u *Upload) Size() int64 { return u.size }
 
 // Append adds all of r and returns how many bytes that was, with the first
-// error of r or of the disk. What was added is durable when Append returns,
-// also with an error of r: the client can go on from there.
+// error of r or of the disk. What was added, and nothing else, is durable when
+// Append returns, also with an error: the client can go on from there.
 func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 	start := u.size
+	ctx = context.WithoutCancel(ctx) // the client may be gone; what it sent is kept
+	err := u.copy(ctx, r)
+	if saveErr := u.save(ctx); saveErr != nil {
+		err = errors.Join(err, saveErr, u.rewind())
+	}
+	return u.size - start, err
+}
+
+// copy writes r behind what the upload has, and makes it durable now and then.
+func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	buf := make([]byte, copyBuffer)
 	for {
-		n, err := r.Read(buf)
+		n, readErr := r.Read(buf)
 		if n > 0 {
 			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
-				// What is durable stays; the rest of this request is dropped.
-				return 0, full(u.rewind(err))
+				return full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err), u.partial.Truncate(u.size)))
 			}
 			u.hash.Write(buf[:n])
-			u.size += int64(n)
-			if u.size-u.saved >= checkpointEvery {
+			if u.size += int64(n); u.size-u.saved >= checkpointEvery {
 				if err := u.save(ctx); err != nil {
-					return u.size - start, err
+					return err
 				}
 			}
 		}
-		if err == io.EOF {
-			return u.size - start, u.save(ctx)
+		if readErr == io.EOF {
+			return nil
 		}
-		if err != nil {
-			// The client is gone, and its context with it; what it sent is kept.
-			if saveErr := u.save(context.WithoutCancel(ctx)); saveErr != nil {
-				return u.size - start, saveErr
-			}
-			return u.size - start, fmt.Errorf("read upload %s: %w", u.row.ID, err)
+		if readErr != nil {
+			return fmt.Errorf("read upload %s: %w", u.row.ID, readErr)
 		}
 	}
 }
 
-// rewind goes back to what the row vouches for, after a failed write.
-func (u *Upload) rewind(cause error) error {
-	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
-		return err
-	}
+// rewind goes back to what the row vouches for. After a sync that came to
+// nothing, what is in the file behind that is anybody's guess.
+func (u *Upload) rewind() error {
 	u.size = u.saved
-	if err := u.partial.Truncate(u.size); err != nil {
-		return err
+	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
+		return fmt.Errorf("rewind upload %s: %w", u.row.ID, err)
 	}
-	return fmt.Errorf("write upload %s: %w", u.row.ID, cause)
+	return u.partial.Truncate(u.size)
 }
 
 // save makes what was written durable, and then the row that says so.
@@ -170,14 +176,17 @@ func (u *Upload) save(ctx context.Context) error {
 			return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 		}
 	}
+	if u.size == u.saved && u.row.HashState != nil {
+		return nil
+	}
 	row := u.row
 	state, err := u.hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
 		return fmt.Errorf("save upload %s: %w", u.row.ID, err)
 	}
 	row.Hashed, row.HashState, row.UpdatedAt = u.size, state, u.s.now()
-	if err := u.s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
-		return full(err)
+	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
+		return err
 	}
 	u.row, u.saved = row, u.size
 	return nil
@@ -185,7 +194,8 @@ func (u *Upload) save(ctx context.Context) error {
 
 // Commit makes the upload the blob d of its repository, if that is its
 // content's digest; else the upload is gone and the error is
-// [oci.ErrDigestInvalid]. The upload is closed in either case.
+// [oci.ErrDigestInvalid]. After any other error the upload is as it was. It is
+// closed in every case.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 	defer u.Close()
 	if _, err := oci.ParseDigest(string(d)); err != nil {
@@ -205,7 +215,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 		return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
 	return u.s.commitPartial(ctx, uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}, func(tx *metadb.Tx) error {
-		return tx.DeleteUpload(u.row.ID)
+		return known(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
 	})
 }
 
@@ -224,7 +234,7 @@ func (u *Upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
 // Cancel removes the upload and closes it.
 func (u *Upload) Cancel(ctx context.Context) error {
 	defer u.Close()
-	if err := u.s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(u.row.ID) }); err != nil {
+	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(u.row.ID) }); err != nil {
 		return known(err, oci.ErrBlobUploadUnknown)
 	}
 	return u.s.blobs.Discard(ctx, uploadPartial(u.row.ID))
