@@ -59,7 +59,7 @@ func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest,
 		return err
 	}
 	if !here {
-		if err := s.blobs.Commit(ctx, id, d); err != nil {
+		if err := s.place(ctx, id, d, size); err != nil {
 			return full(err)
 		}
 	}
@@ -86,6 +86,18 @@ func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest,
 		}
 	}
 	return nil
+}
+
+// place commits the partial id, unless an earlier try moved it already and
+// could not take it back.
+func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size int64) error {
+	err := s.blobs.Commit(ctx, id, d)
+	if errors.Is(err, blob.ErrNotExist) {
+		if info, statErr := s.blobs.Stat(ctx, d); statErr == nil && info.Size == size {
+			return nil
+		}
+	}
+	return err
 }
 
 // intact reports whether the blob d has its row, and its file has size bytes.

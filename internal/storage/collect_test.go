@@ -1,0 +1,226 @@
+package storage_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// later advances the clock, and collects.
+func (f *fixture) later(t *testing.T, by time.Duration) storage.Collected {
+	t.Helper()
+	f.now = f.now.Add(by)
+	got, err := f.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestLookKeepsABlobThatAnotherRepositoryRefersTo is about a pusher that asks
+// for a blob, is told that it is there, and skips the upload: that another
+// repository's manifest needs the blob does not keep it for this one.
+func TestLookKeepsABlobThatAnotherRepositoryRefersTo(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		config, layer := f.push(t, "a", []byte("config v1")), f.push(t, "a", []byte("layer v1"))
+		f.pushImage(t, "b", "v1")
+		f.now = f.now.Add(2 * time.Hour)
+		for _, d := range []digest.Digest{config, layer} {
+			if _, err := f.StatBlob(t.Context(), "a", d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.later(t, 20*time.Minute)
+		if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLookWhileAManifestKeptTheBlobIsGoodAfterItsDeletion(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		m := f.pushImage(t, "a", "v1")
+		f.now = f.now.Add(24 * time.Hour)
+		config, layer := digest.FromString("config v1"), digest.FromString("layer v1")
+		for _, d := range []digest.Digest{config, layer} {
+			if _, err := f.StatBlob(t.Context(), "a", d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.DeleteManifest(t.Context(), "a", m.Digest, ""); err != nil {
+			t.Fatal(err)
+		}
+		f.later(t, 50*time.Minute)
+		if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLookAtWhatOnlyAnotherRepositoryHasGivesNothing(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		d := f.push(t, "a", []byte("x"))
+		f.now = f.now.Add(2 * time.Hour)
+		if _, err := f.StatBlob(t.Context(), "b", d); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("StatBlob = %v, want %v", err, oci.ErrBlobUnknown)
+		}
+		if err := f.DeleteBlob(t.Context(), "a", d); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.StatBlob(t.Context(), "a", d); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("StatBlob after DeleteBlob = %v, want %v", err, oci.ErrBlobUnknown)
+		}
+		if ok, err := f.Mount(t.Context(), "b", "a", d); ok || err != nil {
+			t.Errorf("Mount from where it is no more = %v, %v", ok, err)
+		}
+	})
+}
+
+func TestFilesThatACrashLeftGoOnceTheyAreOld(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		stored := f.push(t, "a", []byte("stored"))
+		upload := f.begin(t, "a", "upload")
+		old, young := f.now.Add(-2*time.Hour), f.now.Add(-time.Minute)
+		write := func(name string, at time.Time) {
+			t.Helper()
+			path := filepath.Join(f.dir, name)
+			if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		orphan := digest.SHA512.FromString("orphan")
+		write("blobs/sha512/"+orphan.Encoded(), old)
+		write("blobs/sha256/"+digest.FromString("young").Encoded(), young)
+		write("partial/upload-gone", old)
+		write("partial/upload-young", young)
+		write("partial/transfer-sha512-"+orphan.Encoded(), old)
+		write("partial/small-gone", old)
+		for _, path := range []string{"partial/upload-" + upload, "blobs/sha256/" + stored.Encoded()} {
+			if err := os.Chtimes(filepath.Join(f.dir, path), old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := f.later(t, 0)
+		if diff := cmp.Diff(storage.Collected{Blobs: 1, Bytes: 5}, got); diff != "" {
+			t.Error(diff)
+		}
+		for name, want := range map[string]bool{
+			"blobs/sha512/" + orphan.Encoded():                     false,
+			"blobs/sha256/" + digest.FromString("young").Encoded(): true,
+			"blobs/sha256/" + stored.Encoded():                     true,
+			"partial/upload-gone":                                  false,
+			"partial/upload-young":                                 true,
+			"partial/upload-" + upload:                             true,
+			"partial/small-gone":                                   false,
+			"partial/transfer-sha512-" + orphan.Encoded():          false,
+		} {
+			if _, err := os.Stat(filepath.Join(f.dir, name)); (err == nil) != want {
+				t.Errorf("%s: %v, want it there: %v", name, err, want)
+			}
+		}
+	})
+}
+
+func TestCollectionLetsARunningPullFinish(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		d := f.push(t, "a", []byte("content"))
+		r, _, err := f.OpenBlob(t.Context(), "a", d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if got := f.later(t, 2*time.Hour); got.Blobs != 1 {
+			t.Fatalf("Collect = %+v, want one blob", got)
+		}
+		if got, err := io.ReadAll(r); string(got) != "content" || err != nil {
+			t.Errorf("the pull got %q, %v", got, err)
+		}
+	})
+}
+
+// TestPushThatRacesACollectionKeepsItsBlobs pushes, mounts and looks at blobs
+// at the moment that a collection is about to remove them.
+func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		for round := range 25 {
+			text := func(what string) []byte { return fmt.Appendf(nil, "%s %d", what, round) }
+			for _, what := range []string{"pushed", "mounted", "seen"} {
+				f.push(t, "old", text(what))
+			}
+			f.now = f.now.Add(2 * time.Hour)
+			var all sync.WaitGroup
+			start := make(chan struct{})
+			race := func(fn func() error) {
+				all.Go(func() {
+					<-start
+					if err := fn(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			have := func(what string) error { // it was said to be there
+				d := digest.FromBytes(text(what))
+				_, err := f.PutManifest(ctx, storage.Put{Repository: "new", Payload: image(d, d), Tags: []string{what}})
+				if err != nil {
+					return fmt.Errorf("%s: %w", what, err)
+				}
+				r, _, err := f.OpenBlob(ctx, "new", d)
+				if err != nil {
+					return fmt.Errorf("%s: %w", what, err)
+				}
+				return r.Close()
+			}
+			race(func() error { _, err := f.Collect(ctx); return err })
+			race(func() error {
+				if err := f.PutBlob(ctx, "new", digest.FromBytes(text("pushed")), text("pushed")); err != nil {
+					return err
+				}
+				return have("pushed")
+			})
+			race(func() error {
+				ok, err := f.Mount(ctx, "new", "old", digest.FromBytes(text("mounted")))
+				if err != nil || !ok {
+					return err
+				}
+				return have("mounted")
+			})
+			race(func() error {
+				_, err := f.StatBlob(ctx, "old", digest.FromBytes(text("seen")))
+				if errors.Is(err, oci.ErrBlobUnknown) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				d := digest.FromBytes(text("seen"))
+				_, err = f.PutManifest(ctx, storage.Put{Repository: "old", Payload: image(d, d), Tags: []string{"seen"}})
+				return err
+			})
+			close(start)
+			all.Wait()
+		}
+		// What every manifest needs is still there once all is quiet.
+		f.later(t, 2*time.Hour)
+		for round := range 25 {
+			want := fmt.Sprintf("pushed %d", round)
+			if got := f.content(t, "new", digest.FromString(want)); got != want {
+				t.Errorf("the blob is %q, want %q", got, want)
+			}
+		}
+	})
+}

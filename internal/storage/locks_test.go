@@ -1,0 +1,118 @@
+package storage_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// TestALockForbidsWhatItSaysAndNothingElse tries everything under each lock
+// on a repository, on a tag, and on a manifest.
+func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
+	const tag = "v1"
+	layer := digest.FromString("layer v1")
+	m := digest.FromBytes(image(digest.FromString("config v1"), layer))
+	actions := map[string]func(t *testing.T, f *fixture) error{
+		"pull tag":    func(t *testing.T, f *fixture) error { _, err := f.Manifest(t.Context(), "a", tag); return err },
+		"pull digest": func(t *testing.T, f *fixture) error { _, err := f.Manifest(t.Context(), "a", string(m)); return err },
+		"pull blob": func(t *testing.T, f *fixture) error {
+			r, _, err := f.OpenBlob(t.Context(), "a", layer)
+			if err == nil {
+				r.Close()
+			}
+			return err
+		},
+		"push": func(t *testing.T, f *fixture) error {
+			d := f.push(t, "a", []byte("more"))
+			_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(d, d), Tags: []string{"new"}})
+			return err
+		},
+		"push tag": func(t *testing.T, f *fixture) error {
+			d := f.push(t, "a", []byte("more"))
+			_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(d, d), Tags: []string{tag}})
+			return err
+		},
+		"set tag":           func(t *testing.T, f *fixture) error { return f.SetTag(t.Context(), "a", "other", m, "") },
+		"delete tag":        func(t *testing.T, f *fixture) error { return f.DeleteTag(t.Context(), "a", tag, "") },
+		"delete manifest":   func(t *testing.T, f *fixture) error { return f.DeleteManifest(t.Context(), "a", m, "") },
+		"delete repository": func(t *testing.T, f *fixture) error { return f.DeleteRepository(t.Context(), "a", "") },
+	}
+	pulls := []string{"pull tag", "pull digest", "pull blob"}
+	pushes := []string{"push", "push tag", "set tag"}
+	deletions := []string{"delete tag", "delete manifest", "delete repository"}
+	for _, tc := range []struct {
+		name, reference string
+		locks           storage.Locks
+		denied          []string
+	}{
+		{"nothing", "", 0, nil},
+		{"repository read", "", storage.NoRead, pulls},
+		{"repository write", "", storage.NoWrite, append(pushes, deletions...)},
+		{"repository delete", "", storage.NoDelete, deletions},
+		{"repository list", "", storage.NoList, nil},
+		{"tag read", tag, storage.NoRead, []string{"pull tag"}},
+		{"tag write", tag, storage.NoWrite, append([]string{"push tag"}, deletions...)},
+		{"tag delete", tag, storage.NoDelete, deletions},
+		{"manifest read", string(m), storage.NoRead, []string{"pull tag", "pull digest"}},
+		{"manifest write", string(m), storage.NoWrite, []string{"delete manifest", "delete repository"}},
+		{"manifest delete", string(m), storage.NoDelete, []string{"delete manifest", "delete repository"}},
+	} {
+		denied := map[string]bool{}
+		for _, action := range tc.denied {
+			denied[action] = true
+		}
+		for action, do := range actions {
+			t.Run(tc.name+"/"+action, func(t *testing.T) {
+				f, _, _ := onDisk(t)
+				f.pushImage(t, "a", tag)
+				if err := f.SetLocks(t.Context(), "a", tc.reference, tc.locks); err != nil {
+					t.Fatal(err)
+				}
+				var want error
+				if denied[action] {
+					want = oci.ErrDenied
+				}
+				if err := do(t, f); !errors.Is(err, want) {
+					t.Errorf("%s = %v, want %v", action, err, want)
+				}
+			})
+		}
+	}
+}
+
+func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		for _, repository := range []string{"a", "b", "c"} {
+			f.pushImage(t, repository, "v1")
+		}
+		for _, tag := range []string{"v2", "v3"} {
+			f.pushImage(t, "a", tag)
+		}
+		for _, lock := range [][2]string{{"b", ""}, {"a", "v2"}} {
+			if err := f.SetLocks(ctx, lock[0], lock[1], storage.NoList); err != nil {
+				t.Fatal(err)
+			}
+		}
+		repositories, err := f.Repositories(ctx, "", 2)
+		if err != nil || len(repositories) != 2 || repositories[0].Name != "a" || repositories[1].Name != "c" {
+			t.Errorf("Repositories = %v, %v; want a and c", repositories, err)
+		}
+		tags, err := f.Tags(ctx, "a", "", 2)
+		if err != nil || len(tags) != 2 || tags[0].Name != "v1" || tags[1].Name != "v3" {
+			t.Errorf("Tags = %v, %v; want v1 and v3", tags, err)
+		}
+		if _, err := f.Manifest(ctx, "b", "v1"); err != nil {
+			t.Errorf("a hidden repository can't be pulled: %v", err)
+		}
+		for _, lock := range [][2]string{{"none", ""}, {"a", "none"}, {"a", string(digest.FromString("none"))}} {
+			if err := f.SetLocks(ctx, lock[0], lock[1], storage.NoRead); oci.AsError(err) == nil || oci.AsError(err).Status != 404 {
+				t.Errorf("SetLocks%q = %v, want a 404", lock, err)
+			}
+		}
+	})
+}

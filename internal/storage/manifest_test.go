@@ -1,0 +1,260 @@
+package storage_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+func index(children ...digest.Digest) []byte {
+	var all []string
+	for _, d := range children {
+		all = append(all, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
+	}
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(all, ","))
+}
+
+func referrer(config, subject digest.Digest, artifactType string) []byte {
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%[1]q,"digest":%[4]q,"size":1},"annotations":{"of":%[2]q}}`,
+		oci.MediaTypeImageManifest, artifactType, config, subject)
+}
+
+// kinds lists the feed as "kind tag".
+func (f *fixture) kinds(t *testing.T) (kinds []string) {
+	t.Helper()
+	changes, _, err := f.Changes(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		kinds = append(kinds, strings.TrimSpace(string(c.Kind)+" "+c.Tag))
+	}
+	return kinds
+}
+
+func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		d := f.push(t, "a", []byte("content"))
+		payload := append([]byte(" \n\t"), image(d, d)...)
+		payload = append(payload, "\r\n "...)
+		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			of := algorithm.FromBytes(payload)
+			tag := "as-" + string(algorithm)
+			put, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, Digest: of, Tags: []string{tag}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if put.Digest != of {
+				t.Errorf("PutManifest returned %s, want %s", put.Digest, of)
+			}
+			for _, reference := range []string{string(of), tag} {
+				for range 2 { // from the database, and from memory
+					m, err := f.Manifest(ctx, "a", reference)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if m.Digest != of || m.MediaType != oci.MediaTypeImageManifest || string(m.Payload) != string(payload) || m.Size != int64(len(payload)) {
+						t.Errorf("%s is %s, %s, %q", reference, m.Digest, m.MediaType, m.Payload)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestABadManifestIsRefusedAndLeavesNoTrace(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		here, missing, other := f.push(t, "a", []byte("here")), digest.FromString("missing"), f.push(t, "b", []byte("of another repository"))
+		good := image(here, here)
+		feed := f.kinds(t)
+		for name, tc := range map[string]struct {
+			put  storage.Put
+			want *oci.Error
+		}{
+			"wrong digest":               {storage.Put{Payload: good, Digest: missing}, oci.ErrDigestInvalid},
+			"wrong sha512":               {storage.Put{Payload: good, Digest: digest.SHA512.FromString("missing")}, oci.ErrDigestInvalid},
+			"malformed digest":           {storage.Put{Payload: good, Digest: "sha256:12"}, oci.ErrDigestInvalid},
+			"malformed tag":              {storage.Put{Payload: good, Tags: []string{"good", "-bad"}}, oci.ErrTagInvalid},
+			"malformed repository":       {storage.Put{Payload: good, Repository: "A"}, oci.ErrNameInvalid},
+			"other media type":           {storage.Put{Payload: good, MediaType: oci.MediaTypeImageIndex}, oci.ErrManifestInvalid},
+			"no JSON":                    {storage.Put{Payload: []byte("{")}, oci.ErrManifestInvalid},
+			"too large":                  {storage.Put{Payload: make([]byte, oci.MaxManifestSize+1)}, oci.ErrTooLarge},
+			"missing blob":               {storage.Put{Payload: image(here, missing)}, oci.ErrManifestBlobUnknown},
+			"blob of another repository": {storage.Put{Payload: image(here, other)}, oci.ErrManifestBlobUnknown},
+			"missing manifest":           {storage.Put{Payload: index(missing)}, oci.ErrManifestBlobUnknown},
+			"a blob as a manifest":       {storage.Put{Payload: index(here)}, oci.ErrManifestBlobUnknown},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if tc.put.Repository == "" {
+					tc.put.Repository = "a"
+				}
+				if tc.put.Tags == nil {
+					tc.put.Tags = []string{"good"}
+				}
+				if _, err := f.PutManifest(ctx, tc.put); !errors.Is(err, tc.want) {
+					t.Errorf("PutManifest = %v, want %v", err, tc.want)
+				}
+				if _, err := f.Manifest(ctx, "a", "good"); !errors.Is(err, oci.ErrManifestUnknown) {
+					t.Errorf("Manifest = %v, want %v", err, oci.ErrManifestUnknown)
+				}
+			})
+		}
+		if diff := cmp.Diff(feed, f.kinds(t)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestARefusalNamesEveryChildThatIsMissing(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		config, layer := digest.FromString("config"), digest.SHA512.FromString("layer")
+		_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)})
+		e := oci.AsError(err)
+		if e == nil {
+			t.Fatalf("PutManifest = %v", err)
+		}
+		want := map[string][]string{"missing": {string(config), string(layer)}}
+		if diff := cmp.Diff(want, e.Detail); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		here, filtered, missing := f.pushImage(t, "a", "v1").Digest, digest.FromString("filtered"), digest.FromString("missing")
+		mayLack := func(child oci.Descriptor) bool { return child.Digest == filtered }
+		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, filtered, missing), MayLack: mayLack})
+		if !errors.Is(err, oci.ErrManifestBlobUnknown) {
+			t.Errorf("PutManifest = %v, want %v", err, oci.ErrManifestBlobUnknown)
+		}
+		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, here, filtered), MayLack: mayLack}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTagsMoveTogetherOrNotAtAll has the last of three tags refuse.
+func TestTagsMoveTogetherOrNotAtAll(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		v1 := f.pushImage(t, "a", "v1")
+		for _, tag := range []string{"latest", "locked"} {
+			if err := f.SetTag(ctx, "a", tag, v1.Digest, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.SetLocks(ctx, "a", "locked", storage.NoWrite); err != nil {
+			t.Fatal(err)
+		}
+		feed := f.kinds(t)
+		d := f.push(t, "a", []byte("v2"))
+		payload := image(d, d)
+		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, Tags: []string{"new", "latest", "locked"}})
+		if !errors.Is(err, oci.ErrDenied) {
+			t.Fatalf("PutManifest = %v, want %v", err, oci.ErrDenied)
+		}
+		for reference, want := range map[string]error{"new": oci.ErrManifestUnknown, string(digest.FromBytes(payload)): oci.ErrManifestUnknown, "latest": nil} {
+			m, err := f.Manifest(ctx, "a", reference)
+			if !errors.Is(err, want) || err == nil && m.Digest != v1.Digest {
+				t.Errorf("%s = %v, %v; want %v", reference, m, err, want)
+			}
+		}
+		if diff := cmp.Diff(feed, f.kinds(t)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestADeletedManifestTakesItsTagsAlong(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		m := f.pushImage(t, "a", "v1")
+		if err := f.SetTag(ctx, "a", "latest", m.Digest, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.DeleteManifest(ctx, "a", m.Digest, ""); err != nil {
+			t.Fatal(err)
+		}
+		for _, reference := range []string{"v1", "latest", string(m.Digest)} {
+			if _, err := f.Manifest(ctx, "a", reference); !errors.Is(err, oci.ErrManifestUnknown) {
+				t.Errorf("%s = %v, want %v", reference, err, oci.ErrManifestUnknown)
+			}
+		}
+		want := []string{"manifest-added", "tag-set v1", "tag-set latest", "tag-removed latest", "tag-removed v1", "manifest-removed"}
+		if diff := cmp.Diff(want, f.kinds(t)); diff != "" {
+			t.Error(diff)
+		}
+		if err := f.DeleteManifest(ctx, "a", m.Digest, ""); !errors.Is(err, oci.ErrManifestUnknown) {
+			t.Errorf("a second DeleteManifest = %v, want %v", err, oci.ErrManifestUnknown)
+		}
+	})
+}
+
+func TestWhatIsNeededCannotBeDeleted(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		m := f.pushImage(t, "a", "v1")
+		list, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(m.Digest), Tags: []string{"list"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.DeleteManifest(ctx, "a", m.Digest, ""); !errors.Is(err, oci.ErrDenied) {
+			t.Errorf("DeleteManifest of an index's child = %v, want %v", err, oci.ErrDenied)
+		}
+		if err := f.DeleteBlob(ctx, "a", digest.FromString("layer v1")); !errors.Is(err, oci.ErrDenied) {
+			t.Errorf("DeleteBlob of a manifest's layer = %v, want %v", err, oci.ErrDenied)
+		}
+		for _, d := range []digest.Digest{list.Digest, m.Digest} {
+			if err := f.DeleteManifest(ctx, "a", d, ""); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.DeleteBlob(ctx, "a", digest.FromString("layer v1")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestReferrersAreListedWithAndWithoutTheirSubject(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		empty := f.push(t, "a", []byte("{}"))
+		subject := digest.SHA512.FromString("not here")
+		var all []oci.Descriptor
+		for _, artifactType := range []string{"text/signature", "text/sbom"} {
+			f.now = f.now.Add(1e9)
+			payload := referrer(empty, subject, artifactType)
+			m, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Subject != subject {
+				t.Errorf("subject is %q, want %q", m.Subject, subject)
+			}
+			all = append(all, oci.Descriptor{
+				MediaType: oci.MediaTypeImageManifest, Digest: digest.FromBytes(payload), Size: int64(len(payload)),
+				ArtifactType: artifactType, Annotations: map[string]string{"of": artifactType},
+			})
+		}
+		for filter, want := range map[string][]oci.Descriptor{"": all, "text/sbom": all[1:], "text/other": nil} {
+			got, err := f.Referrers(ctx, "a", subject, filter)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("Referrers of type %q: %v %s", filter, err, diff)
+			}
+		}
+		if got, err := f.Referrers(ctx, "b", subject, ""); len(got) > 0 || err != nil {
+			t.Errorf("Referrers in another repository = %v, %v", got, err)
+		}
+	})
+}
