@@ -28,8 +28,9 @@ type Child struct {
 }
 
 const (
-	manifestHead = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
-		LENGTH(payload), pushed_at, manifests.locks`
+	manifestBody = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
+		LENGTH(payload), pushed_at`
+	manifestHead    = manifestBody + `, manifests.locks`
 	manifestColumns = manifestHead + `, payload`
 )
 
@@ -53,10 +54,21 @@ func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
 	return m, wrap(err, "read manifest %s@%s", repository, digest)
 }
 
-// ManifestByTag returns the manifest that the tag names.
-func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
-	m, err := scanManifest(tx.row(`SELECT `+manifestColumns+` FROM tags JOIN manifests
-		ON manifests.repository = tags.repository AND manifests.digest = tags.digest
+// PullDigest returns the manifest digest of repository, with the locks of the
+// manifest and of the repository together.
+func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
+	m, err := scanManifest(tx.row(`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
+		FROM manifests JOIN repositories ON repositories.name = manifests.repository
+		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest))
+	return m, wrap(err, "read manifest %s@%s", repository, digest)
+}
+
+// PullTag returns the manifest that the tag names, with the locks of the
+// manifest, of the tag and of the repository together.
+func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
+	m, err := scanManifest(tx.row(`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
+		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
+		JOIN repositories ON repositories.name = tags.repository
 		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag))
 	return m, wrap(err, "read manifest %s:%s", repository, tag)
 }

@@ -34,15 +34,24 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			if added {
 				t.Error("the same manifest is new a second time")
 			}
-			return errors.Join(err, tx.SetTag("a", "t", "m", epoch))
+			return errors.Join(err, tx.SetTag("a", "t", "m", epoch), tx.SetTagLocks("a", "t", 2),
+				tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 1))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			byDigest, err := tx.Manifest("a", "m")
-			byTag, tagErr := tx.ManifestByTag("a", "t")
-			for _, got := range []metadb.Manifest{byDigest, byTag} {
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Error(diff)
-				}
+			if diff := cmp.Diff(want, byDigest); diff != "" {
+				t.Error(diff)
+			}
+			pulled := want
+			pulled.Locks = 1 | 2
+			byTag, tagErr := tx.PullTag("a", "t")
+			if diff := cmp.Diff(pulled, byTag); diff != "" {
+				t.Error(diff)
+			}
+			pulled.Locks = 1
+			again, pullErr := tx.PullDigest("a", "m")
+			if diff := cmp.Diff(pulled, again); diff != "" {
+				t.Error(diff)
 			}
 			head := want
 			head.Payload = nil
@@ -61,7 +70,7 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			if diff := cmp.Diff([]string{"n"}, absent); diff != "" {
 				t.Error(diff)
 			}
-			return errors.Join(err, tagErr, listErr, refErr, childErr, absentErr)
+			return errors.Join(err, tagErr, pullErr, listErr, refErr, childErr, absentErr)
 		})
 	})
 }

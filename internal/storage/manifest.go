@@ -32,38 +32,20 @@ func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*
 	return m, nil
 }
 
-func (s *Storage) readManifest(ctx context.Context, repository, reference string) (m *Manifest, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		row, locks, err := findManifest(tx, repository, reference)
-		if err == nil {
-			m = manifestOf(row)
-			m.Locks |= locks
+func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+	var row metadb.Manifest
+	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		if oci.IsDigest(reference) {
+			row, err = tx.PullDigest(repository, reference)
+		} else {
+			row, err = tx.PullTag(repository, reference)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, known(err, oci.ErrManifestUnknown.WithDetail(map[string]string{"repository": repository, "reference": reference}))
 	}
-	return m, nil
-}
-
-// findManifest reads what reference leads to, and the locks on the way there.
-func findManifest(tx *metadb.Tx, repository, reference string) (row metadb.Manifest, locks Locks, err error) {
-	r, err := tx.Repository(repository)
-	if err != nil {
-		return row, 0, err
-	}
-	locks = Locks(r.Locks)
-	if oci.IsDigest(reference) {
-		row, err = tx.Manifest(repository, reference)
-		return row, locks, err
-	}
-	tag, err := tx.Tag(repository, reference)
-	if err != nil {
-		return row, 0, err
-	}
-	row, err = tx.Manifest(repository, tag.Digest)
-	return row, locks | Locks(tag.Locks), err
+	return manifestOf(row), nil
 }
 
 func manifestOf(row metadb.Manifest) *Manifest {
@@ -155,11 +137,11 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
 	gone := map[string]bool{string(d): true}
 	err := s.update(ctx, func(tx *metadb.Tx) error {
-		row, locks, err := findManifest(tx, repository, string(d))
+		row, err := tx.PullDigest(repository, string(d))
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
-		if (locks|Locks(row.Locks))&noRemoval != 0 {
+		if Locks(row.Locks)&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
 		}
 		parent, err := tx.ParentOf(repository, string(d))
