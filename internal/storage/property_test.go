@@ -1,0 +1,265 @@
+package storage_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"pgregory.net/rapid"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob"
+	"ferry/internal/storage/blob/fs"
+)
+
+// ref is something in a repository.
+type ref struct{ repository, name string }
+
+// machine drives a storage and says what must be there. It keeps three
+// things: the manifests, with the blobs that they need; the tags; and for
+// every blob that a client was told of, until when that must hold.
+type machine struct {
+	t         *testing.T
+	f         *fixture
+	files     blob.Store
+	manifests map[ref][]string         // by digest; the contents of its blobs
+	tags      map[ref]string           // the digest
+	promised  map[ref]time.Time        // by content
+	leases    map[string]time.Time     // by content
+	known     map[digest.Digest]string // content of every blob there ever was
+}
+
+var (
+	repositories = rapid.SampledFrom([]string{"a", "b"})
+	contents     = rapid.SampledFrom([]string{"w", "x", "y", "z"})
+	tagNames     = rapid.SampledFrom([]string{"t1", "t2"})
+)
+
+// TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases and
+// collections in any order.
+func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		files, err := fs.New(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := dbtest.SQLite(t)
+		defer db.Close()
+		m := &machine{
+			t: t, f: &fixture{now: time.Unix(1_700_000_000, 0)}, files: files,
+			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{}, leases: map[string]time.Time{},
+			known: map[digest.Digest]string{},
+		}
+		m.f.Storage, err = storage.New(storage.Options{DB: db, Blobs: files, Now: func() time.Time { return m.f.now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Repeat(rapid.StateMachineActions(m))
+		m.quiet(r, db)
+	})
+}
+
+// told notes that a client knows of a blob, and may rely on it for a while.
+func (m *machine) told(repository, content string, for_ time.Duration) {
+	until := m.f.now.Add(for_)
+	if at := (ref{repository, content}); m.promised[at].Before(until) {
+		m.promised[at] = until
+	}
+}
+
+func (m *machine) need(r *rapid.T, err error, allowed ...error) bool {
+	r.Helper()
+	for _, a := range allowed {
+		if errors.Is(err, a) {
+			return false
+		}
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	return true
+}
+
+func (m *machine) PushBlob(r *rapid.T) {
+	repository, content := repositories.Draw(r, "repository"), contents.Draw(r, "content")
+	d := digest.FromString(content)
+	m.need(r, m.f.PutBlob(m.t.Context(), repository, d, []byte(content)))
+	m.known[d] = content
+	m.told(repository, content, time.Hour)
+}
+
+func (m *machine) LookAtBlob(r *rapid.T) {
+	repository, content := repositories.Draw(r, "repository"), contents.Draw(r, "content")
+	_, err := m.f.StatBlob(m.t.Context(), repository, digest.FromString(content))
+	if m.need(r, err, oci.ErrBlobUnknown) {
+		m.told(repository, content, time.Hour/2)
+	}
+}
+
+func (m *machine) MountBlob(r *rapid.T) {
+	repository, content := repositories.Draw(r, "repository"), contents.Draw(r, "content")
+	ok, err := m.f.Mount(m.t.Context(), repository, repositories.Draw(r, "from"), digest.FromString(content))
+	if m.need(r, err); ok {
+		m.told(repository, content, time.Hour)
+	}
+}
+
+func (m *machine) PushManifest(r *rapid.T) {
+	repository, config, layer := repositories.Draw(r, "repository"), contents.Draw(r, "config"), contents.Draw(r, "layer")
+	put := storage.Put{Repository: repository, Payload: image(digest.FromString(config), digest.FromString(layer))}
+	if rapid.Bool().Draw(r, "tagged") {
+		put.Tags = []string{tagNames.Draw(r, "tag")}
+	}
+	stored, err := m.f.PutManifest(m.t.Context(), put)
+	if !m.need(r, err, oci.ErrManifestBlobUnknown) {
+		return // whether it may refuse, the check of what was promised tells
+	}
+	m.manifests[ref{repository, string(stored.Digest)}] = []string{config, layer}
+	for _, tag := range put.Tags {
+		m.tags[ref{repository, tag}] = string(stored.Digest)
+	}
+}
+
+func (m *machine) DeleteTag(r *rapid.T) {
+	at := ref{repositories.Draw(r, "repository"), tagNames.Draw(r, "tag")}
+	m.need(r, m.f.DeleteTag(m.t.Context(), at.repository, at.name, ""), oci.ErrManifestUnknown)
+	delete(m.tags, at)
+}
+
+func (m *machine) DeleteManifest(r *rapid.T) {
+	if len(m.manifests) == 0 {
+		r.Skip()
+	}
+	all := slices.SortedFunc(maps.Keys(m.manifests), func(a, b ref) int {
+		return slices.Compare([]string{a.repository, a.name}, []string{b.repository, b.name})
+	})
+	at := rapid.SampledFrom(all).Draw(r, "manifest")
+	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name), ""))
+	for _, content := range m.manifests[at] {
+		m.told(at.repository, content, time.Hour) // who looked at it while it was needed relies on it
+	}
+	delete(m.manifests, at)
+	maps.DeleteFunc(m.tags, func(tag ref, d string) bool { return tag.repository == at.repository && d == at.name })
+}
+
+func (m *machine) DeleteBlob(r *rapid.T) {
+	at := ref{repositories.Draw(r, "repository"), contents.Draw(r, "content")}
+	if m.need(r, m.f.DeleteBlob(m.t.Context(), at.repository, digest.FromString(at.name)), oci.ErrBlobUnknown, oci.ErrDenied) {
+		delete(m.promised, at)
+	}
+}
+
+func (m *machine) DeleteRepository(r *rapid.T) {
+	repository := repositories.Draw(r, "repository")
+	if !m.need(r, m.f.DeleteRepository(m.t.Context(), repository, ""), oci.ErrNameUnknown) {
+		return
+	}
+	in := func(at ref) bool { return at.repository == repository }
+	maps.DeleteFunc(m.manifests, func(at ref, _ []string) bool { return in(at) })
+	maps.DeleteFunc(m.tags, func(at ref, _ string) bool { return in(at) })
+	maps.DeleteFunc(m.promised, func(at ref, _ time.Time) bool { return in(at) })
+}
+
+func (m *machine) Lease(r *rapid.T) {
+	content := contents.Draw(r, "content")
+	ttl := time.Duration(rapid.IntRange(1, 180).Draw(r, "minutes")) * time.Minute
+	m.need(r, m.f.Storage.Lease(m.t.Context(), "sync", ttl, digest.FromString(content)))
+	has, err := m.f.HasBlob(m.t.Context(), digest.FromString(content))
+	if m.need(r, err); has && m.leases[content].Before(m.f.now.Add(ttl)) {
+		m.leases[content] = m.f.now.Add(ttl)
+	}
+}
+
+func (m *machine) Release(r *rapid.T) {
+	m.need(r, m.f.Storage.Release(m.t.Context(), "sync"))
+	clear(m.leases)
+}
+
+func (m *machine) Collect(r *rapid.T) {
+	m.f.now = m.f.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(r, "minutes")) * time.Minute)
+	_, err := m.f.Collect(m.t.Context())
+	m.need(r, err)
+}
+
+// Check looks at all that must be there.
+func (m *machine) Check(r *rapid.T) {
+	ctx := m.t.Context()
+	readable := func(repository, content, why string) {
+		reader, _, err := m.f.OpenBlob(ctx, repository, digest.FromString(content))
+		if err != nil {
+			r.Fatalf("blob %q of %s, %s: %v", content, repository, why, err)
+		}
+		defer reader.Close()
+		got := make([]byte, len(content)+1)
+		if n, _ := reader.Read(got); string(got[:n]) != content {
+			r.Fatalf("blob %q of %s reads %q", content, repository, got[:n])
+		}
+	}
+	for at, blobs := range m.manifests {
+		if _, err := m.f.Manifest(ctx, at.repository, at.name); err != nil {
+			r.Fatalf("manifest %v: %v", at, err)
+		}
+		for _, content := range blobs {
+			readable(at.repository, content, "which a manifest needs")
+		}
+	}
+	for _, repository := range []string{"a", "b"} {
+		for _, tag := range []string{"t1", "t2"} {
+			got, err := m.f.Manifest(ctx, repository, tag)
+			want, ok := m.tags[ref{repository, tag}]
+			if (err == nil) != ok || ok && string(got.Digest) != want {
+				r.Fatalf("%s:%s = %v, %v; want %q", repository, tag, got, err, want)
+			}
+		}
+	}
+	for at, until := range m.promised {
+		if !m.f.now.After(until) {
+			readable(at.repository, at.name, "which a client was told of")
+		}
+	}
+	for content, until := range m.leases {
+		if m.f.now.After(until) {
+			continue
+		}
+		if has, err := m.f.HasBlob(ctx, digest.FromString(content)); !has || err != nil {
+			r.Fatalf("blob %q, which is leased: %v, %v", content, has, err)
+		}
+	}
+}
+
+// quiet lets every promise lapse, and looks whether what is left, in rows and
+// in files, is what the manifests need and nothing else.
+func (m *machine) quiet(r *rapid.T, db *metadb.DB) {
+	m.f.now = m.f.now.Add(24 * time.Hour)
+	_, err := m.f.Collect(m.t.Context())
+	m.need(r, err)
+	m.Check(r)
+	want := map[string]bool{}
+	for _, blobs := range m.manifests {
+		for _, content := range blobs {
+			want[content] = true
+		}
+	}
+	got := map[string]bool{}
+	err = m.files.Walk(m.t.Context(), func(info blob.Info) error {
+		got[m.known[info.Digest]] = true
+		has, err := m.f.HasBlob(m.t.Context(), info.Digest)
+		if err == nil && !has {
+			err = fmt.Errorf("file %s has no row", info.Digest)
+		}
+		return err
+	})
+	m.need(r, err)
+	if !maps.Equal(want, got) {
+		r.Fatalf("the files are of %v, want %v", got, want)
+	}
+	err = m.files.WalkPartials(m.t.Context(), func(id string, _ time.Time) error { return fmt.Errorf("partial %s is left", id) })
+	m.need(r, err)
+}
