@@ -119,7 +119,8 @@ func TestAConnectedRegistryFollowsItsParentAndServesWithoutIt(t *testing.T) {
 	arrive(t, ship, "apps/a", second)
 	arrive(t, ship, "apps/b", first)
 
-	reader := token(t, sh, ship, "reader", "readers")
+	reader := site.Token(t, sh, "reader", "readers")
+	reader.Host = ship.Host
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
 	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
 	defer cancel()

@@ -21,22 +21,7 @@ func pushToken(t *testing.T, root *site.Site, repository string) site.Login {
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "pushers", "--repository", repository,
 		"content/read", "content/write", "content/delete", "metadata/read", "metadata/write")
-	return token(t, sh, root, "pusher", "pushers")
-}
-
-// token makes a token with a scope map and returns it as a login at s, which
-// need not be the registry that sh makes it in.
-func token(t *testing.T, sh *site.Shell, s *site.Site, name, scopeMap string) site.Login {
-	t.Helper()
-	var made struct {
-		Credentials struct {
-			Username  string
-			Passwords []struct{ Name, Value string }
-		}
-	}
-	sh.JSON(t, &made, "token", "create", "--name", name, "--scope-map", scopeMap)
-	if len(made.Credentials.Passwords) == 0 {
-		t.Fatalf("token %s came without a password", name)
-	}
-	return site.Login{Host: s.Host, User: made.Credentials.Username, Password: made.Credentials.Passwords[0].Value}
+	l := site.Token(t, sh, "pusher", "pushers")
+	l.Host = root.Host
+	return l
 }

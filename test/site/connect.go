@@ -51,6 +51,23 @@ func (c Crossing) File(t testing.TB) string {
 	return path
 }
 
+// Token makes a token with a scope map and returns it as a login that has no
+// Host yet.
+func Token(t testing.TB, sh *Shell, name, scopeMap string) Login {
+	t.Helper()
+	var made struct {
+		Credentials struct {
+			Username  string
+			Passwords []struct{ Name, Value string }
+		}
+	}
+	sh.JSON(t, &made, "token", "create", "--name", name, "--scope-map", scopeMap)
+	if len(made.Credentials.Passwords) == 0 {
+		t.Fatalf("token %s came without a password", name)
+	}
+	return Login{User: made.Credentials.Username, Password: made.Credentials.Passwords[0].Value}
+}
+
 // Options returns o for a connected registry of this crossing.
 func (c Crossing) Options(o Options) Options {
 	o.Args = append(slices.Clone(o.Args), "--connection-string", c.ConnectionString)
