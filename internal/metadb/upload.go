@@ -43,13 +43,6 @@ func (tx *Tx) PutUpload(u Upload) error {
 	return wrap(err, "write upload %s", u.ID)
 }
 
-// DeleteUploadIfStale removes the upload's row if nobody wrote to it since
-// before, and reports whether that was so.
-func (tx *Tx) DeleteUploadIfStale(id string, before time.Time) (bool, error) {
-	n, err := tx.exec(`DELETE FROM uploads WHERE id = $1 AND updated_at < $2`, id, millis(before))
-	return n > 0, wrap(err, "delete upload %s", id)
-}
-
 // DeleteUpload removes the upload's row.
 func (tx *Tx) DeleteUpload(id string) error {
 	return tx.one("delete upload "+id, `DELETE FROM uploads WHERE id = $1`, id)

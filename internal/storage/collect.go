@@ -29,18 +29,11 @@ type Collected struct {
 // is pushed or mounted at the same moment is either kept, or was gone before
 // the client was told that it is there.
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
-	now := s.now()
-	err = s.write(ctx, func(tx *metadb.Tx) error {
-		if err := tx.DeleteExpiredLeases(now); err != nil {
-			return err
-		}
-		_, err := tx.UnlinkStale(now.Add(-s.grace), now)
-		return err
-	})
-	if err != nil {
-		return c, fmt.Errorf("collect garbage: %w", err)
-	}
-	for _, step := range []func(context.Context, *Collected) error{s.collectUploads, s.collectTransfers, s.collectBlobs, s.collectPartials, s.collectOrphans} {
+	// The steps that remove files without a write to the database come first:
+	// on a full disk they make the room that the others need.
+	for _, step := range []func(context.Context, *Collected) error{
+		s.collectPartials, s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
+	} {
 		if err := step(ctx, &c); err != nil {
 			return c, fmt.Errorf("collect garbage: %w", err)
 		}
@@ -48,17 +41,29 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	return c, nil
 }
 
+func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
+	return s.write(ctx, func(tx *metadb.Tx) error {
+		now := s.now()
+		if err := tx.DeleteExpiredLeases(now); err != nil {
+			return err
+		}
+		_, err := tx.UnlinkStale(now.Add(-s.grace), now)
+		return err
+	})
+}
+
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	var stale []metadb.Upload
+	before := s.now().Add(-uploadAge)
 	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		stale, err = tx.StaleUploads(s.now().Add(-uploadAge), page)
+		stale, err = tx.StaleUploads(before, page)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	for _, row := range stale {
-		gone, err := s.collectUpload(ctx, row.ID)
+		gone, err := s.collectUpload(ctx, row.Repository, row.ID, before)
 		if err != nil {
 			return err
 		}
@@ -69,20 +74,24 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	return nil
 }
 
-func (s *Storage) collectUpload(ctx context.Context, id string) (gone bool, err error) {
+func (s *Storage) collectUpload(ctx context.Context, repository, id string, before time.Time) (gone bool, err error) {
 	release, free := s.partials.tryLock(uploadPartial(id))
 	if !free {
 		return false, nil // somebody went on with it
 	}
 	defer release()
-	err = s.write(ctx, func(tx *metadb.Tx) error {
-		gone, err = tx.DeleteUploadIfStale(id, s.now().Add(-uploadAge))
+	var row metadb.Upload
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		row, err = tx.Upload(repository, id)
 		return err
 	})
-	if err != nil || !gone {
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && !row.UpdatedAt.Before(before) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
-	return true, s.blobs.Discard(ctx, uploadPartial(id))
+	return true, s.removeUpload(ctx, id)
 }
 
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {

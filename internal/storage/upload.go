@@ -234,10 +234,19 @@ func (u *Upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
 // Cancel removes the upload and closes it.
 func (u *Upload) Cancel(ctx context.Context) error {
 	defer u.Close()
-	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(u.row.ID) }); err != nil {
-		return known(err, oci.ErrBlobUploadUnknown)
+	if err := u.partial.Truncate(0); err != nil { // a file that is open keeps its room
+		return fmt.Errorf("cancel upload %s: %w", u.row.ID, err)
 	}
-	return u.s.blobs.Discard(ctx, uploadPartial(u.row.ID))
+	return known(u.s.removeUpload(ctx, u.row.ID), oci.ErrBlobUploadUnknown)
+}
+
+// removeUpload removes an upload's content and then its row, for which a full
+// disk may have no room before. A row that is left over leads nowhere.
+func (s *Storage) removeUpload(ctx context.Context, id string) error {
+	if err := s.blobs.Discard(ctx, uploadPartial(id)); err != nil {
+		return err
+	}
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(id) })
 }
 
 // Close releases the upload, which keeps what it has. A second call does nothing.
