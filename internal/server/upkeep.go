@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -80,24 +81,32 @@ func (u *upkeep) once(ctx context.Context) error {
 	}
 	u.setLevel(own)
 	now := u.now()
-	if now.Sub(u.trimmed) >= trimEvery {
-		ttl, err := u.longestTTL(ctx)
-		if err != nil {
-			return err
-		}
-		if err := u.storage.TrimChanges(ctx, now.Add(-ttl)); err != nil {
-			return err
-		}
-		u.trimmed = now
-	}
+	// A feed that a full disk keeps from being cut does not keep the disk full.
+	trimErr := u.trim(ctx, now)
 	if !u.collectionDue(own, now) {
-		return nil
+		return trimErr
 	}
 	c, err := u.storage.Collect(ctx)
 	if err == nil && c != (storage.Collected{}) {
 		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
 	}
-	return err
+	return errors.Join(trimErr, err)
+}
+
+// trim cuts the change feed, if that is due.
+func (u *upkeep) trim(ctx context.Context, now time.Time) error {
+	if now.Sub(u.trimmed) < trimEvery {
+		return nil
+	}
+	ttl, err := u.longestTTL(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.storage.TrimChanges(ctx, now.Add(-ttl)); err != nil {
+		return err
+	}
+	u.trimmed = now
+	return nil
 }
 
 // collectionDue reports whether a collection's time came since it was last

@@ -18,6 +18,7 @@ type chores struct {
 	own      *gateway.ConnectedRegistry
 	below    []control.ConnectedRegistry
 	failure  error
+	full     error // that of the feed
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
 }
@@ -29,7 +30,7 @@ func (c *chores) Collect(context.Context) (storage.Collected, error) {
 
 func (c *chores) TrimChanges(_ context.Context, before time.Time) error {
 	c.trims = append(c.trims, time.Since(before))
-	return nil
+	return c.full
 }
 
 func (c *chores) Own(context.Context) (*gateway.ConnectedRegistry, error) { return c.own, nil }
@@ -54,6 +55,16 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 		c := &chores{failure: errors.New("for once")}
 		after(t, 5*time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 5 {
+			t.Errorf("collected at %v", c.collects)
+		}
+	})
+}
+
+func TestGarbageIsCollectedThoughTheFeedCannotBeCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{full: errors.New("the disk is full")}
+		after(t, time.Hour+time.Minute, c, nil)
+		if len(c.collects) != 1 {
 			t.Errorf("collected at %v", c.collects)
 		}
 	})

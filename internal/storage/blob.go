@@ -44,6 +44,9 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 		referenced, err = tx.BlobReferenced(repository, string(d))
 		return err
 	})
+	if err == nil {
+		err = s.checkFile(ctx, row.Blob)
+	}
 	// Not every look costs a write: a young link is left as it is.
 	if err == nil && !referenced && s.now().Sub(row.LinkedAt) > s.grace/2 {
 		err = s.write(ctx, func(tx *metadb.Tx) error {
@@ -67,20 +70,44 @@ func (s *Storage) repositoryBlob(ctx context.Context, repository string, d diges
 	return row, known(err, oci.ErrBlobUnknown)
 }
 
+// checkFile returns [blob.ErrNotExist] where the row's file was lost.
+func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
+	has, err := s.hasFile(ctx, digest.Digest(row.Digest), row.Size)
+	if err == nil && !has {
+		err = blob.ErrNotExist
+	}
+	return err
+}
+
 func infoOf(row metadb.RepositoryBlob) blob.Info {
 	return blob.Info{Digest: digest.Digest(row.Digest), Size: row.Size, Modified: row.CreatedAt}
 }
 
 // HasBlob reports whether the blob d is here, in whatever repository.
 func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.Blob(string(d))
+	var row metadb.Blob
+	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		row, err = tx.Blob(string(d))
 		return err
 	})
 	if errors.Is(err, metadb.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	return s.hasFile(ctx, d, row.Size)
+}
+
+// hasFile reports whether the file of the blob d is in its place with size
+// bytes. One that was lost, to a repair of the disk or an incomplete backup,
+// comes back with the next push or sync, which must not be told that it is here.
+func (s *Storage) hasFile(ctx context.Context, d digest.Digest, size int64) (bool, error) {
+	info, err := s.blobs.Stat(ctx, d)
+	if errors.Is(err, blob.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size == size, err
 }
 
 // LinkBlob lets repository serve the blob d, which is here already under
@@ -100,13 +127,17 @@ func (s *Storage) LinkBlob(ctx context.Context, repository string, d digest.Dige
 // Mount lets repository serve the blob d of the repository from, and reports
 // whether from has it.
 func (s *Storage) Mount(ctx context.Context, repository, from string, d digest.Digest) (bool, error) {
-	if _, err := s.repositoryBlob(ctx, from, d); err != nil {
-		if errors.Is(err, oci.ErrBlobUnknown) {
-			return false, nil
-		}
+	row, err := s.repositoryBlob(ctx, from, d)
+	if err == nil {
+		err = known(s.checkFile(ctx, row.Blob), oci.ErrBlobUnknown)
+	}
+	if errors.Is(err, oci.ErrBlobUnknown) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
-	err := s.LinkBlob(ctx, repository, d)
+	err = s.LinkBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		return false, nil // it was collected in between
 	}

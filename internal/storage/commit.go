@@ -54,7 +54,7 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest, size int64, repositories []string, also func(*metadb.Tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	defer s.digests.lock(string(d))()
-	here, err := s.intact(ctx, d, size)
+	here, err := s.HasBlob(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -93,33 +93,21 @@ func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest,
 func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size int64) error {
 	err := s.blobs.Commit(ctx, id, d)
 	if errors.Is(err, blob.ErrNotExist) {
-		if info, statErr := s.blobs.Stat(ctx, d); statErr == nil && info.Size == size {
+		if has, statErr := s.hasFile(ctx, d, size); statErr == nil && has {
 			return nil
 		}
 	}
 	return err
 }
 
-// intact reports whether the blob d has its row, and its file has size bytes.
-// One whose file was lost comes back with the next commit. The caller holds
-// the digest's lock.
-func (s *Storage) intact(ctx context.Context, d digest.Digest, size int64) (bool, error) {
-	has, err := s.HasBlob(ctx, d)
-	if err != nil || !has {
-		return false, err
-	}
-	info, err := s.blobs.Stat(ctx, d)
-	if errors.Is(err, blob.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && info.Size == size, err
-}
-
 // takeBack makes the file of the blob d the partial id again, unless the blob
 // has its row. The caller holds the digest's lock.
 func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest) error {
-	has, err := s.HasBlob(ctx, d)
-	if err != nil || has {
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		_, err := tx.Blob(string(d))
+		return err
+	})
+	if !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
 	return s.blobs.Reopen(ctx, d, id)
@@ -138,8 +126,8 @@ func (s *Storage) recoverPartial(ctx context.Context, id string, d digest.Digest
 		return p, err
 	}
 	defer s.digests.lock(string(d))()
-	info, err := s.blobs.Stat(ctx, d)
-	if errors.Is(err, blob.ErrNotExist) || err == nil && info.Size != size {
+	moved, err := s.hasFile(ctx, d, size)
+	if err == nil && !moved {
 		return p, nil
 	}
 	if err == nil {

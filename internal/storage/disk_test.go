@@ -297,6 +297,15 @@ func TestBlobWhoseFileWasLostComesBackWithAPush(t *testing.T) {
 		if _, _, err := f.OpenBlob(t.Context(), "a", d); !errors.Is(err, oci.ErrBlobUnknown) {
 			t.Errorf("OpenBlob = %v, want %v", err, oci.ErrBlobUnknown)
 		}
+		if _, err := f.StatBlob(t.Context(), "a", d); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("StatBlob = %v, want %v", err, oci.ErrBlobUnknown)
+		}
+		if has, err := f.HasBlob(t.Context(), d); has || err != nil {
+			t.Errorf("HasBlob = %v, %v; want false", has, err)
+		}
+		if mounted, err := f.Mount(t.Context(), "b", "a", d); mounted || err != nil {
+			t.Errorf("Mount = %v, %v; want false", mounted, err)
+		}
 		f.push(t, "a", []byte("content"))
 		if got := f.content(t, "a", d); got != "content" {
 			t.Errorf("the blob is %q", got)
