@@ -117,13 +117,13 @@ func (t *Transfer) restore() error {
 	if n := len(t.have); t.row.Size != t.size || n > 0 && t.have[n-1].End > onDisk || t.row.Hashed > t.have.prefix() {
 		return errors.New("its row and its file do not fit")
 	}
-	t.hash = t.digest.Algorithm().Hash()
-	if t.row.Hashed > 0 {
-		if err := t.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(t.row.HashState); err != nil {
-			return err
-		}
+	t.hash, t.hashed = t.digest.Algorithm().Hash(), t.row.Hashed
+	if t.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(t.row.HashState) != nil {
+		// Another version of the program wrote the state. To read the content
+		// again is cheaper than to fetch it.
+		t.hash.Reset()
+		t.hashed = 0
 	}
-	t.hashed = t.row.Hashed
 	return nil
 }
 

@@ -133,6 +133,41 @@ func TestUploadWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 	})
 }
 
+func TestTransferWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f.open(t, db)
+		content := bytes.Repeat([]byte("content!"), 1<<18)
+		d := digest.SHA512.FromBytes(content)
+		tr, err := f.Transfer(t.Context(), d, int64(len(content)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.Write(t.Context(), content, 0); err != nil {
+			t.Fatal(err)
+		}
+		tr.Close()
+		err = db.Update(t.Context(), func(tx *metadb.Tx) error {
+			row, err := tx.Transfer(string(d))
+			row.HashState = []byte("of another version")
+			return errors.Join(err, tx.PutTransfer(row))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tr, err = f.Transfer(t.Context(), d, int64(len(content))); err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		if tr.Have() != int64(len(content)) {
+			t.Errorf("%d bytes are left, want %d", tr.Have(), len(content))
+		}
+		if err := tr.Commit(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestUploadKeepsWhatCameBeforeItsClientWasGone(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		u, err := f.StartUpload(t.Context(), "a")
