@@ -2,6 +2,8 @@ package storage_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -16,35 +18,39 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 	const tag = "v1"
 	layer := digest.FromString("layer v1")
 	m := digest.FromBytes(image(digest.FromString("config v1"), layer))
-	actions := map[string]func(t *testing.T, f *fixture) error{
-		"pull tag":    func(t *testing.T, f *fixture) error { _, err := f.Manifest(t.Context(), "a", tag); return err },
-		"pull digest": func(t *testing.T, f *fixture) error { _, err := f.Manifest(t.Context(), "a", string(m)); return err },
-		"pull blob": func(t *testing.T, f *fixture) error {
-			r, _, err := f.OpenBlob(t.Context(), "a", layer)
+	actions := map[string]func(t *testing.T, f *fixture, a string) error{
+		"pull tag": func(t *testing.T, f *fixture, a string) error { _, err := f.Manifest(t.Context(), a, tag); return err },
+		"pull digest": func(t *testing.T, f *fixture, a string) error {
+			_, err := f.Manifest(t.Context(), a, string(m))
+			return err
+		},
+		"pull blob": func(t *testing.T, f *fixture, a string) error {
+			r, _, err := f.OpenBlob(t.Context(), a, layer)
 			if err == nil {
 				r.Close()
 			}
 			return err
 		},
-		"push": func(t *testing.T, f *fixture) error {
-			d := f.push(t, "a", []byte("more"))
-			_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(d, d), Tags: []string{"new"}})
+		"push": func(t *testing.T, f *fixture, a string) error {
+			d := f.push(t, a, []byte("more"))
+			_, err := f.PutManifest(t.Context(), storage.Put{Repository: a, Payload: image(d, d), Tags: []string{"new"}})
 			return err
 		},
-		"push tag": func(t *testing.T, f *fixture) error {
-			d := f.push(t, "a", []byte("more"))
-			_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(d, d), Tags: []string{tag}})
+		"push tag": func(t *testing.T, f *fixture, a string) error {
+			d := f.push(t, a, []byte("more"))
+			_, err := f.PutManifest(t.Context(), storage.Put{Repository: a, Payload: image(d, d), Tags: []string{tag}})
 			return err
 		},
-		"set tag":           func(t *testing.T, f *fixture) error { return f.SetTag(t.Context(), "a", "other", m, "") },
-		"delete tag":        func(t *testing.T, f *fixture) error { return f.DeleteTag(t.Context(), "a", tag, "") },
-		"delete manifest":   func(t *testing.T, f *fixture) error { return f.DeleteManifest(t.Context(), "a", m, "") },
-		"delete repository": func(t *testing.T, f *fixture) error { return f.DeleteRepository(t.Context(), "a", "") },
+		"set tag":           func(t *testing.T, f *fixture, a string) error { return f.SetTag(t.Context(), a, "other", m, "") },
+		"delete tag":        func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag, "") },
+		"delete manifest":   func(t *testing.T, f *fixture, a string) error { return f.DeleteManifest(t.Context(), a, m, "") },
+		"delete repository": func(t *testing.T, f *fixture, a string) error { return f.DeleteRepository(t.Context(), a, "") },
 	}
 	pulls := []string{"pull tag", "pull digest", "pull blob"}
 	pushes := []string{"push", "push tag", "set tag"}
 	deletions := []string{"delete tag", "delete manifest", "delete repository"}
-	for _, tc := range []struct {
+	f, _, _ := onDisk(t)
+	for i, tc := range []struct {
 		name, reference string
 		locks           storage.Locks
 		denied          []string
@@ -67,16 +73,16 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 		}
 		for action, do := range actions {
 			t.Run(tc.name+"/"+action, func(t *testing.T) {
-				f, _, _ := onDisk(t)
-				f.pushImage(t, "a", tag)
-				if err := f.SetLocks(t.Context(), "a", tc.reference, tc.locks); err != nil {
+				repository := fmt.Sprintf("%d/%s", i, strings.ReplaceAll(action, " ", "-"))
+				f.pushImage(t, repository, tag)
+				if err := f.SetLocks(t.Context(), repository, tc.reference, tc.locks); err != nil {
 					t.Fatal(err)
 				}
 				var want error
 				if denied[action] {
 					want = oci.ErrDenied
 				}
-				if err := do(t, f); !errors.Is(err, want) {
+				if err := do(t, f, repository); !errors.Is(err, want) {
 					t.Errorf("%s = %v, want %v", action, err, want)
 				}
 			})

@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"pgregory.net/rapid"
 
-	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
@@ -45,24 +44,24 @@ var (
 // TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases and
 // collections in any order.
 func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
+	files, err := fs.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{now: time.Unix(1_700_000_000, 0)}
+	f.Storage, err = storage.New(storage.Options{DB: dbtest.SQLite(t), Blobs: files, Now: func() time.Time { return f.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(r *rapid.T) {
-		files, err := fs.New(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		db := dbtest.SQLite(t)
-		defer db.Close()
 		m := &machine{
-			t: t, f: &fixture{now: time.Unix(1_700_000_000, 0)}, files: files,
+			t: t, f: f, files: files,
 			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{}, leases: map[string]time.Time{},
 			known: map[digest.Digest]string{},
 		}
-		m.f.Storage, err = storage.New(storage.Options{DB: db, Blobs: files, Now: func() time.Time { return m.f.now }})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m.quiet(r, "a", "b") // what a run before this one left
 		r.Repeat(rapid.StateMachineActions(m))
-		m.quiet(r, db)
+		m.quiet(r)
 	})
 }
 
@@ -234,11 +233,15 @@ func (m *machine) Check(r *rapid.T) {
 	}
 }
 
-// quiet lets every promise lapse, and looks whether what is left, in rows and
-// in files, is what the manifests need and nothing else.
-func (m *machine) quiet(r *rapid.T, db *metadb.DB) {
+// quiet deletes the repositories, lets every promise lapse, and looks whether
+// what is left, in rows and in files, is what the manifests need and nothing else.
+func (m *machine) quiet(r *rapid.T, repositories ...string) {
+	ctx := m.t.Context()
+	for _, repository := range repositories {
+		m.need(r, m.f.Storage.DeleteRepository(ctx, repository, ""), oci.ErrNameUnknown)
+	}
 	m.f.now = m.f.now.Add(24 * time.Hour)
-	_, err := m.f.Collect(m.t.Context())
+	_, err := m.f.Storage.Collect(ctx)
 	m.need(r, err)
 	m.Check(r)
 	want := map[string]bool{}
@@ -248,9 +251,9 @@ func (m *machine) quiet(r *rapid.T, db *metadb.DB) {
 		}
 	}
 	got := map[string]bool{}
-	err = m.files.Walk(m.t.Context(), func(info blob.Info) error {
+	err = m.files.Walk(ctx, func(info blob.Info) error {
 		got[m.known[info.Digest]] = true
-		has, err := m.f.HasBlob(m.t.Context(), info.Digest)
+		has, err := m.f.HasBlob(ctx, info.Digest)
 		if err == nil && !has {
 			err = fmt.Errorf("file %s has no row", info.Digest)
 		}
@@ -260,6 +263,6 @@ func (m *machine) quiet(r *rapid.T, db *metadb.DB) {
 	if !maps.Equal(want, got) {
 		r.Fatalf("the files are of %v, want %v", got, want)
 	}
-	err = m.files.WalkPartials(m.t.Context(), func(id string, _ time.Time) error { return fmt.Errorf("partial %s is left", id) })
+	err = m.files.WalkPartials(ctx, func(id string, _ time.Time) error { return fmt.Errorf("partial %s is left", id) })
 	m.need(r, err)
 }
