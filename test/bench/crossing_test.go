@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -115,34 +116,48 @@ func peak(t *testing.T, pid int) int64 {
 	return n << 10
 }
 
-// cuts is an image that crosses a link which is cut every 15 seconds.
-func cuts(t *testing.T) []figure {
-	const (
-		rate   = 1e6 // bytes per second, 8 Mbit/s
-		every  = 15 * time.Second
-		cutFor = 3 * time.Second
-	)
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
+// A passage is an image of 32 MB, with a layer of 24 MB, on its way to a
+// connected registry over a link of 8 Mbit/s and 300 ms.
+type passage struct {
+	image  *image.Image
+	link   *link.Link
+	reader site.Login // of the connected registry, without its Host
+	site   site.Options
+}
+
+const rate = 1e6 // of a passage's link, in bytes per second
+
+func embark(ctx context.Context, t *testing.T, flags ...string) passage {
+	t.Helper()
 	root := site.Start(t, site.Options{})
-	img := image.New(t, image.Options{Seed: 5, Layers: []int64{24_000_000, 6_000_000, 2_000_000}})
-	if err := root.AsAdmin(t).Push(ctx, "bench/app", img); err != nil {
+	p := passage{image: image.New(t, image.Options{Seed: 5, Layers: []int64{24_000_000, 6_000_000, 2_000_000}})}
+	if err := root.AsAdmin(t).Push(ctx, "bench/app", p.image); err != nil {
 		t.Fatal(err)
 	}
 	sh := root.Admin(t, "root")
-	wan := link.Start(t, root.Host, "-down", "8mbit", "-up", "8mbit", "-rtt", "300ms",
-		"-cut-every", every.String(), "-cut-for", cutFor.String())
-	reader := puller(t, sh)
-	crossing := site.Connect(t, sh, "ship1", wan.Host, []string{"bench/app"}, "--client-tokens", reader.User)
+	p.reader = puller(t, sh)
+	p.link = link.Start(t, root.Host, append([]string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"}, flags...)...)
+	p.site = site.Connect(t, sh, "ship1", p.link.Host, []string{"bench/app"}, "--client-tokens", p.reader.User).
+		Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: link.FreeAddress(t)})
+	p.reader.Host = p.site.Listen
+	return p
+}
+
+// cuts is a passage whose link is cut every 15 seconds.
+func cuts(t *testing.T) []figure {
+	const every, cutFor = 15 * time.Second, 3 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	p := embark(ctx, t, "-cut-every", every.String(), "-cut-for", cutFor.String())
+	img := p.image
 	start := time.Now()
-	before := wan.Stats(t)
-	ship := site.Start(t, crossing.Options(site.Options{}))
-	reader.Host = ship.Host
-	if err := reader.Await(ctx, "bench/app", img.Tag, img.Digest); err != nil {
+	before := p.link.Stats(t)
+	ship := site.Start(t, p.site)
+	if err := p.reader.Await(ctx, "bench/app", img.Tag, img.Digest); err != nil {
 		t.Fatalf("%v\n%s", err, ship.Log())
 	}
 	elapsed := time.Since(start)
-	after := wan.Stats(t)
+	after := p.link.Stats(t)
 	bytes := after.Down - before.Down
 	down := time.Duration(after.Cuts-before.Cuts) * cutFor
 	least := time.Duration(float64(img.Size)/rate*float64(time.Second)) + down
@@ -166,4 +181,43 @@ func cuts(t *testing.T) []figure {
 			met:    more <= 1.02,
 		},
 	}
+}
+
+// kills is a passage whose connected registry is killed every 10 seconds.
+func kills(t *testing.T) []figure {
+	const every = 10 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	p := embark(ctx, t)
+	img := p.image
+	before := p.link.Stats(t)
+	arrived := make(chan error, 1)
+	go func() { arrived <- p.reader.Await(ctx, "bench/app", img.Tag, img.Digest) }()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	ship := site.Start(t, p.site)
+	count := 0
+	for waiting := true; waiting; {
+		select {
+		case err := <-arrived:
+			if err != nil {
+				t.Fatalf("%v\n%s", err, ship.Log())
+			}
+			waiting = false
+		case <-tick.C:
+			ship.Kill(t)
+			ship = site.Start(t, p.site)
+			count++
+		}
+	}
+	bytes := p.link.Stats(t).Down - before.Down
+	more := float64(bytes) / float64(img.Size)
+	return []figure{{
+		name:   fmt.Sprintf("bytes of the same on a link without cuts, with `kill -9` every 10 s (%d times)", count),
+		ferry:  fmt.Sprintf("%d", bytes),
+		beside: fmt.Sprintf("the image: %d", img.Size),
+		ratio:  fmt.Sprintf("%.3f", more),
+		target: "1.05",
+		met:    more <= 1.05,
+	}}
 }

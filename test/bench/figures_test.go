@@ -44,6 +44,7 @@ func TestFigures(t *testing.T) {
 		{"manifests", manifests},
 		{"memory", memory},
 		{"cuts", cuts},
+		{"kills", kills},
 	} {
 		t.Run(c.name, func(t *testing.T) { figures = append(figures, c.measure(t)...) })
 	}

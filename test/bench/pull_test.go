@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ferry/test/image"
+	"ferry/test/link"
 	"ferry/test/site"
 )
 
@@ -167,12 +168,7 @@ func manifests(t *testing.T) []figure {
 func startDistribution(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0") // it does not say which port it took
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := link.FreeAddress(t) // it does not say which port it took
 	config := filepath.Join(dir, "config.yml")
 	text := fmt.Sprintf(`version: 0.1
 log: {level: info, accesslog: {disabled: true}}

@@ -36,7 +36,7 @@ type Stats struct {
 // Where linksim's source is not found the test is skipped, except in CI.
 func Start(t testing.TB, target string, flags ...string) *Link {
 	t.Helper()
-	stats := freeAddress(t)
+	stats := FreeAddress(t)
 	cmd := exec.Command(build(t), append([]string{"-target", target, "-stats", stats}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -76,9 +76,9 @@ func (l *Link) Stats(t testing.TB) Stats {
 	return s
 }
 
-// freeAddress returns an address that nobody listened at a moment ago, for
-// linksim does not say which one it took for its counters.
-func freeAddress(t testing.TB) string {
+// FreeAddress returns an address that nobody listened at a moment ago, for
+// programs that do not say which one they took.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
