@@ -78,6 +78,7 @@ func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
 		"young link":                {old, young, time.Time{}, "", false},
 		"leased":                    {old, old, epoch, "", false},
 		"lease has ended":           {old, old, epoch.Add(-time.Millisecond), "", true},
+		"leased without a link":     {old, time.Time{}, epoch, "", false},
 		"referenced":                {old, old, time.Time{}, "a", false},
 		"referenced elsewhere only": {old, old, time.Time{}, "b", true},
 	} {
