@@ -1,0 +1,99 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+)
+
+// Blob opens length bytes of a blob from offset on, or all to its end where
+// length is negative. The second result is where the body begins: at offset,
+// or at 0 where the registry knows no ranges. The bytes are not verified:
+// that takes all of them.
+func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	q := request{method: http.MethodGet, path: "/blobs/" + string(d), repository: repository, scopes: reading(repository)}
+	if offset > 0 || length >= 0 {
+		span := fmt.Sprintf("bytes=%d-", offset)
+		if length >= 0 {
+			span += strconv.FormatInt(offset+length-1, 10)
+		}
+		q.header = http.Header{"Range": {span}}
+	}
+	resp, err := r.do(ctx, q)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, unknown(err, oci.ErrBlobUnknown))
+	}
+	if resp.StatusCode != http.StatusPartialContent {
+		return resp.Body, 0, nil
+	}
+	start, _, err := oci.ParseContentRange(resp.Header.Get("Content-Range"))
+	if err != nil {
+		resp.Body.Close()
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, err)
+	}
+	return resp.Body, start, nil
+}
+
+// HasBlob reports whether the registry has a blob in repository.
+func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	resp, err := r.do(ctx, request{method: http.MethodHead, path: "/blobs/" + string(d), repository: repository, scopes: reading(repository)})
+	if err := unknown(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) || errors.Is(err, oci.ErrNameUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for blob %s: %w", d, err)
+	}
+	drain(resp.Body)
+	return true, nil
+}
+
+// PutBlob uploads a blob of size bytes into repository, in one request after
+// the one that opens the upload (end-4a and end-6 of the specification).
+func (r *Registry) PutBlob(ctx context.Context, repository string, d digest.Digest, size int64, content io.Reader) error {
+	q := request{method: http.MethodPost, path: "/blobs/uploads/", repository: repository, scopes: writing(repository)}
+	resp, err := r.do(ctx, q)
+	if err != nil {
+		return fmt.Errorf("open upload of %s: %w", d, err)
+	}
+	drain(resp.Body)
+	location, err := resp.Location() // credentials go to the registry's own host alone
+	if err != nil {
+		return fmt.Errorf("open upload of %s: %w", d, err)
+	}
+	query := location.Query()
+	query.Set("digest", string(d))
+	location.RawQuery = query.Encode()
+	q = request{
+		method: http.MethodPut, repository: repository, scopes: writing(repository), size: size, body: content,
+		header: http.Header{"Content-Type": {"application/octet-stream"}},
+	}
+	if resp, err = r.send(ctx, q, location); err != nil {
+		return fmt.Errorf("upload %s: %w", d, err)
+	}
+	drain(resp.Body)
+	return nil
+}
+
+// Mount links a blob of another repository of the registry into repository
+// (end-11), and reports whether the registry did so; if not, the blob has to
+// be uploaded.
+func (r *Registry) Mount(ctx context.Context, repository string, d digest.Digest, from string) (bool, error) {
+	q := request{
+		method: http.MethodPost, path: "/blobs/uploads/", repository: repository, scopes: append(writing(repository), reading(from)...),
+		query: url.Values{"mount": {string(d)}, "from": {from}},
+	}
+	resp, err := r.do(ctx, q)
+	if err != nil {
+		return false, fmt.Errorf("mount %s from %s: %w", d, from, err)
+	}
+	drain(resp.Body)
+	return resp.StatusCode == http.StatusCreated, nil
+}

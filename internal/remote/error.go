@@ -1,0 +1,101 @@
+package remote
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"ferry/internal/oci"
+)
+
+// maxRetryAfter bounds how long a registry can keep its clients away.
+const maxRetryAfter = time.Hour
+
+// A pausedError is a refusal that says when to come back.
+type pausedError struct {
+	error // an oci.Error
+	pause time.Duration
+}
+
+// Unwrap returns the refusal.
+func (e *pausedError) Unwrap() error { return e.error }
+
+// RetryAfter returns how long the registry wants not to be asked, at most an
+// hour.
+func (e *pausedError) RetryAfter() time.Duration { return e.pause }
+
+// byStatus are the errors of answers that have no body to say what is wrong,
+// such as a HEAD's.
+var byStatus = map[int]*oci.Error{
+	http.StatusUnauthorized:    oci.ErrUnauthorized,
+	http.StatusForbidden:       oci.ErrDenied,
+	http.StatusTooManyRequests: oci.ErrTooManyRequests,
+}
+
+// refusal makes an error of an answer of 400 or above.
+func refusal(resp *http.Response, now time.Time) error {
+	e := &oci.Error{Code: "UNKNOWN", Message: "the registry answered " + resp.Status, Status: resp.StatusCode}
+	if known := byStatus[resp.StatusCode]; known != nil {
+		e = known
+	}
+	var body struct {
+		Errors []struct {
+			Code    oci.Code `json:"code"`
+			Message string   `json:"message"`
+		} `json:"errors"`
+	}
+	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&body)
+	if err == nil && len(body.Errors) > 0 {
+		e = &oci.Error{Code: body.Errors[0].Code, Message: printable(body.Errors[0].Message), Status: resp.StatusCode}
+	}
+	if pause := retryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
+		return &pausedError{e, pause}
+	}
+	return e
+}
+
+// unknown makes a 404 without a body say what is not there.
+func unknown(err error, what *oci.Error) error {
+	if e := oci.AsError(err); e != nil && e.Status == http.StatusNotFound && e.Code == "UNKNOWN" {
+		return what
+	}
+	return err
+}
+
+// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3); 0 is none.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}
+
+// printable keeps what a registry says from moving a terminal's cursor, and short.
+func printable(s string) string {
+	const limit = 300
+	s = strings.ToValidUTF8(s[:min(len(s), limit)], "")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// unwrapURL drops the URL from an error of net/http: callers name what they
+// asked for, and a URL may hold a signature.
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,131 @@
+// Package remote is a client of any OCI registry, over the distribution
+// specification's own end-points. It logs in as the registry's challenge
+// asks, reads blobs by range so that a transfer can go on where it was cut,
+// and checks what it reads and writes against digests.
+package remote
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// Options say how to reach a registry.
+type Options struct {
+	Username, Password string            // "" is anonymous
+	Transport          http.RoundTripper // nil is http.DefaultTransport
+	UserAgent          string            // "" is "ferry"
+}
+
+// A Registry is one registry elsewhere. It is safe for concurrent use.
+//
+// Its methods' errors are an [oci.Error] where the registry answered, with
+// the registry's own code and message, so that errors.Is compares them across
+// HTTP; where the registry said when to come back they have a method
+// RetryAfter. Other errors are of the link.
+type Registry struct {
+	base   *url.URL
+	client *auth.Client
+}
+
+// New returns a client of the registry at address: http or https, a host,
+// and no path.
+func New(address string, o Options) (*Registry, error) {
+	base, err := url.Parse(address)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil || base.Path != "" && base.Path != "/" {
+		return nil, fmt.Errorf("%q is no registry's address: want http:// or https:// and a host", address)
+	}
+	base.Path = ""
+	client := &auth.Client{Client: &http.Client{Transport: o.Transport}, Cache: auth.NewCache()}
+	if o.Username != "" || o.Password != "" {
+		client.Credential = auth.StaticCredential(base.Host, auth.Credential{Username: o.Username, Password: o.Password})
+	}
+	if onThisMachine(base.Hostname()) {
+		// A registry here has its token endpoint here. From elsewhere, a
+		// challenge that points at this machine would be an attack.
+		client.BlockedRealmPrefixes = []netip.Prefix{}
+	}
+	agent := o.UserAgent
+	if agent == "" {
+		agent = "ferry"
+	}
+	client.SetUserAgent(agent)
+	return &Registry{base: base, client: client}, nil
+}
+
+// Host returns the registry's host, with its port where the address has one.
+func (r *Registry) Host() string { return r.base.Host }
+
+func onThisMachine(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// A request is one request to the registry's API.
+type request struct {
+	method     string
+	path       string // below the repository: "/blobs/sha256:..."; or a whole URL, for a location
+	query      url.Values
+	header     http.Header
+	body       io.Reader
+	size       int64 // of body
+	repository string
+	scopes     []string // what a token must allow
+}
+
+// reading and writing are the scopes of most requests.
+func reading(repository string) []string {
+	return []string{auth.ScopeRepository(repository, auth.ActionPull)}
+}
+
+func writing(repository string) []string {
+	return []string{auth.ScopeRepository(repository, auth.ActionPull, auth.ActionPush)}
+}
+
+// do sends q, logged in as the registry asks. The answer is below 400; its
+// body is the caller's to close.
+func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
+	target, err := r.base.Parse("/v2/" + (&url.URL{Path: q.repository}).EscapedPath() + q.path)
+	if err != nil {
+		return nil, err
+	}
+	target.RawQuery = q.query.Encode()
+	return r.send(ctx, q, target)
+}
+
+func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.Response, error) {
+	ctx = auth.AppendScopesForHost(ctx, target.Host, q.scopes...)
+	req, err := http.NewRequestWithContext(ctx, q.method, target.String(), q.body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range q.header {
+		req.Header[name] = values
+	}
+	if q.body != nil {
+		req.ContentLength = q.size
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, unwrapURL(err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, refusal(resp, time.Now())
+}
+
+// drain reads the little that is left of an answer, so that its connection
+// is used again, and closes it.
+func drain(body io.ReadCloser) {
+	io.Copy(io.Discard, io.LimitReader(body, 64<<10))
+	body.Close()
+}
