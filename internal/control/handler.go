@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -118,6 +119,11 @@ func (a *api) problemOf(ctx context.Context, op operation, err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
+	}
+	if errors.Is(err, oci.ErrNoSpace) || metadb.IsFull(err) {
+		a.Log.Error("disk is full", "operation", op.id, "err", err)
+		return problem(http.StatusInsufficientStorage, codeNoSpace, "%s", oci.ErrNoSpace.Message).
+			hint("make room there; what is stored is served meanwhile")
 	}
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		code := codeInvalid

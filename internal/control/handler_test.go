@@ -1,10 +1,14 @@
 package control_test
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"ferry/internal/auth"
@@ -12,6 +16,8 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
 )
 
 func TestOnlyOperatorsManage(t *testing.T) {
@@ -75,6 +81,42 @@ func TestARequestThatIsNotUnderstoodIsAProblem(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			root.call(t, test.method, test.path, test.body).fails(t, test.status, test.code)
 		})
+	}
+}
+
+// broken is storage that cannot say what a repository is.
+type broken struct {
+	*storage.Storage
+	err error
+}
+
+func (b broken) Repository(context.Context, string) (storage.Repository, error) {
+	return storage.Repository{}, b.err
+}
+
+func TestAFullDiskIsAProblemWithAHint(t *testing.T) {
+	root := newRoot(t)
+	raw, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetMaxOpenConns(1)
+	_, fullDatabase := raw.Exec(`PRAGMA max_page_count = 1; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(1000000))`)
+	for name, err := range map[string]error{
+		"the database's": fmt.Errorf("commit transaction: %w", fullDatabase),
+		"the content's":  fmt.Errorf("%w: %w", oci.ErrNoSpace, syscall.ENOSPC),
+	} {
+		srv := httptest.NewServer(control.NewHandler(control.HandlerOptions{
+			Service: root.Service, Authenticator: root.auth, Repositories: broken{root.storage, err},
+		}))
+		full := &instance{url: srv.URL, password: root.password}
+		r := full.call(t, "GET", "/repositories/a", nil)
+		srv.Close()
+		r.fails(t, 507, "NO_SPACE", "no space left", `"hint"`)
+		if strings.Contains(r.text, "commit") {
+			t.Errorf("%s: it tells of its inside: %s", name, r.text)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"ferry/internal/metadb"
 )
@@ -14,7 +15,7 @@ type Problem struct {
 	Title  string  `json:"title" doc:"The status in words."`
 	Status int     `json:"status" doc:"The HTTP status."`
 	Detail string  `json:"detail" doc:"What went wrong."`
-	Code   string  `json:"code" doc:"What went wrong, for programs." enum:"INVALID,UNAUTHORIZED,DENIED,MANAGED_BY_PARENT,NOT_FOUND,CONFLICT,PRECONDITION_FAILED,TOO_LARGE,TOO_MANY_REQUESTS,INTERNAL"`
+	Code   string  `json:"code" doc:"What went wrong, for programs." enum:"INVALID,UNAUTHORIZED,DENIED,MANAGED_BY_PARENT,NOT_FOUND,CONFLICT,PRECONDITION_FAILED,TOO_LARGE,TOO_MANY_REQUESTS,INTERNAL,NO_SPACE"`
 	Hint   string  `json:"hint,omitempty" doc:"What to do about it."`
 	Errors []Fault `json:"errors,omitempty" doc:"What is wrong with the request, one by one."`
 
@@ -39,6 +40,7 @@ const (
 	codeTooLarge      = "TOO_LARGE"
 	codeTooMany       = "TOO_MANY_REQUESTS"
 	codeInternal      = "INTERNAL"
+	codeNoSpace       = "NO_SPACE"
 	typeProblem       = "application/problem+json"
 	plainJSON         = "application/json"
 	internalErrorText = "the registry failed to answer; its log says why"
@@ -82,7 +84,9 @@ func (p *Problem) hint(format string, args ...any) *Problem {
 // found turns a row that is not there into the problem that the caller sees.
 func found(err error, what, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
-		return problem(http.StatusNotFound, codeNotFound, "the %s '%.100s' could not be found", what, name)
+		kind := strings.ReplaceAll(strings.TrimPrefix(what, "sync "), " ", "-")
+		return problem(http.StatusNotFound, codeNotFound, "the %s '%.100s' could not be found", what, name).
+			hint("see ferry %s list", kind)
 	}
 	return err
 }

@@ -49,10 +49,16 @@ func advise(cfg config.Config, err error) error {
 		hint = "this machine has no such address; :PORT listens on all that it has"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s", cfg.DataDir)
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC), metadb.IsFull(err):
 		hint = fmt.Sprintf("the disk of %s is full; make room, or give another --data-dir", cfg.DataDir)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, fs.ErrNotExist):
 		hint = "--data-dir wants a directory, or the path of one that can be made"
+	case errors.As(err, new(*net.DNSError)):
+		hint = "--listen wants an address of this machine; :PORT listens on all that it has"
+	case strings.HasPrefix(err.Error(), "database URL is malformed"):
+		hint = "as postgres://user:password@host/name; in a password, write what is not a letter or digit as %XX"
+	case strings.HasPrefix(cfg.Database, "sqlite:") && strings.HasPrefix(err.Error(), "open database"):
+		hint = fmt.Sprintf("check --database: %s must be a file, or one that can be made", strings.TrimPrefix(cfg.Database, "sqlite:"))
 	case strings.HasPrefix(cfg.Database, "postgres") && strings.HasPrefix(err.Error(), "open database"):
 		hint = "check --database, and that PostgreSQL runs and lets this user in"
 	}

@@ -163,6 +163,9 @@ func TestWhatKeepsAnInstanceFromStartingHasAHint(t *testing.T) {
 		{"a newer database", func(c *config.Config) { c.DataDir = newer }, "newer version of ferry"},
 		{"no such PostgreSQL", func(c *config.Config) { c.Database = "postgres://u:secret@127.0.0.1:1/d" }, "open database"},
 		{"no such host", func(c *config.Config) { c.Listen = "192.0.2.1:0" }, "cannot assign requested address"},
+		{"no such name", func(c *config.Config) { c.Listen = "ferry.invalid:0" }, "ferry.invalid"},
+		{"no database's URL", func(c *config.Config) { c.Database = "postgres://%zz:secret@h/d" }, "malformed"},
+		{"no database's file", func(c *config.Config) { c.Database = "sqlite:" + dir }, "open database"},
 		{"no certificate", func(c *config.Config) { c.TLSCert, c.TLSKey = file, file }, "read TLS certificate"},
 		{"no connection string", func(c *config.Config) { c.ConnectionString = "hello" }, "connection string"},
 	} {
