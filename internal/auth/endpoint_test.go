@@ -45,13 +45,23 @@ func TestATokenIsForAsMuchOfTheScopeAsIsAllowed(t *testing.T) {
 		{"several", "pusher", []string{"repository:b:pull", "repository:a:push"}, []auth.Scope{{Type: "repository", Name: "a", Actions: []string{"push"}}}},
 		{"all", "pusher", []string{"repository:a:*"}, []auth.Scope{{Type: "repository", Name: "a", Actions: []string{"pull", "push", "metadata_read"}}}},
 		{"the catalog", "puller", []string{"registry:catalog:*"}, []auth.Scope{{Type: "registry", Name: "catalog", Actions: []string{"*"}}}},
-		{"what nobody knows", "puller", []string{"repository:team/app:fly", "moon:a:b", "repository", "repository:A:pull", ":::", ""}, []auth.Scope{}},
+		{"what nobody knows", "puller", []string{"repository:team/app:fly", "moon:a:b", "repository:A:pull", ":::", ""}, []auth.Scope{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, access(t, d.token(t, test.who, test.scopes...))); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestAScopeThatIsMalformedIsRefusedWithAnExample(t *testing.T) {
+	d := newDesk(t)
+	for _, scope := range []string{"repository", "repository/a:pull", "repository:a:pull pull"} {
+		resp, body := d.get(t, "/oauth2/token?scope="+url.QueryEscape(scope), basic("puller", "secret"))
+		if resp.StatusCode != 400 || !strings.Contains(body, `"UNSUPPORTED"`) || !strings.Contains(body, "as repository:team/app:pull") {
+			t.Errorf("%q: %d %s", scope, resp.StatusCode, body)
+		}
 	}
 }
 

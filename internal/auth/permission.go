@@ -136,7 +136,10 @@ func checkPattern(pattern string) error {
 	if strings.Contains(name, "*") {
 		return fmt.Errorf("repository %q: a star is allowed only alone or at the end, as in team/*", pattern)
 	}
-	return oci.CheckRepository(name)
+	if err := oci.CheckRepository(name); err != nil {
+		return errors.New(oci.AsError(err).Message) // its code is another API's
+	}
+	return nil
 }
 
 // splitAction splits "<name>/<noun>/<verb>", whose name may hold slashes.

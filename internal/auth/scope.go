@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -35,7 +36,8 @@ var scopeActions = map[string][]Action{
 
 // ParseScopes reads the scope parameters of a token request, each of which
 // may hold several, divided by spaces: "repository:team/app:pull,push". What
-// it does not know it leaves out, as the specification of the original asks.
+// it does not know it leaves out, as the specification of the original asks;
+// what is no scope at all is an error.
 func ParseScopes(params []string) ([]Scope, error) {
 	var all []Scope
 	for _, param := range params {
@@ -46,7 +48,11 @@ func ParseScopes(params []string) ([]Scope, error) {
 			if len(all) >= maxScopes {
 				return nil, oci.ErrDenied.With("a token request is for at most %d scopes", maxScopes)
 			}
-			if s, ok := parseScope(text); ok {
+			s, known, err := parseScope(text)
+			if err != nil {
+				return nil, err
+			}
+			if known {
 				all = append(all, s)
 			}
 		}
@@ -54,16 +60,16 @@ func ParseScopes(params []string) ([]Scope, error) {
 	return all, nil
 }
 
-func parseScope(text string) (Scope, bool) {
+func parseScope(text string) (s Scope, known bool, err error) {
 	if len(text) > maxScopeLength {
-		return Scope{}, false
+		return Scope{}, false, nil
 	}
-	kind, rest, ok := strings.Cut(text, ":")
+	kind, rest, _ := strings.Cut(text, ":")
 	end := strings.LastIndex(rest, ":")
-	if !ok || end < 0 {
-		return Scope{}, false
+	if end < 0 {
+		return Scope{}, false, oci.ErrUnsupported.With("scope %.100q is malformed: want type:name:actions, as repository:team/app:pull", text).WithStatus(http.StatusBadRequest)
 	}
-	s := Scope{Type: kind, Name: rest[:end]}
+	s = Scope{Type: kind, Name: rest[:end]}
 	for action := range strings.SplitSeq(rest[end+1:], ",") {
 		if action != "" && len(s.Actions) < maxScopeActions && !slices.Contains(s.Actions, action) {
 			s.Actions = append(s.Actions, action)
@@ -71,11 +77,11 @@ func parseScope(text string) (Scope, bool) {
 	}
 	switch kind {
 	case "repository":
-		return s, oci.CheckRepository(s.Name) == nil
+		return s, oci.CheckRepository(s.Name) == nil, nil
 	case "registry":
-		return s, s.Name == "catalog"
+		return s, s.Name == "catalog", nil
 	}
-	return Scope{}, false
+	return Scope{}, false, nil
 }
 
 // granted returns what of the scope the permissions allow, in the scope's own

@@ -88,7 +88,10 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},
 		{"log level", "", "log-level", "loud", "want debug, info, warn or error"},
-		{"empty data directory", "", "data-dir", "", "data-dir is empty"},
+		{"empty data directory", "", "data-dir", "", "--data-dir is empty"},
+		{"a connection string from a variable that is not set", "", "connection-string", "", "--connection-string is empty"},
+		{"TLS from a variable that is not set", "", "tls-cert", " ", "--tls-cert is empty"},
+		{"empty in the file", "\ndatabase: ''\n", "", "", "ferry.yaml:2: database is empty"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			flags := map[string]string{}

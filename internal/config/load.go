@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // A given is a setting's text and the place that it came from.
 type given struct{ text, where string }
@@ -35,7 +38,9 @@ func Load(path string, getenv func(string) string, flags map[string]string) (Con
 	return c, c.Validate()
 }
 
-// apply sets what a layer gives. The connection string and the file that
+// apply sets what a layer gives, which must not be empty: a script whose
+// variable is not set would else start a root where it meant a connected
+// registry, or without TLS. The connection string and the file that
 // holds it are one setting in two forms, so giving one takes the other back.
 func (c *Config) apply(l layer) error {
 	_, direct := l["connection-string"]
@@ -47,6 +52,9 @@ func (c *Config) apply(l layer) error {
 		g, ok := l[s.Name]
 		if !ok {
 			continue
+		}
+		if strings.TrimSpace(g.text) == "" {
+			return fmt.Errorf("%s is empty: give it a value, or leave it out", g.where)
 		}
 		if err := s.set(c, g.text); err != nil {
 			return fmt.Errorf("%s: %w", g.where, err)
