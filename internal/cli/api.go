@@ -155,6 +155,13 @@ func (r *refusal) Error() string { return r.text }
 // Hint returns what the server, or this program, advises.
 func (r *refusal) Hint() string { return r.hint }
 
+// registryHints are what to do about errors of the registry API, which brings
+// no hints of its own.
+var registryHints = map[string]string{
+	"NAME_UNKNOWN":     "see ferry repository list",
+	"MANIFEST_UNKNOWN": "see ferry repository show-tags",
+}
+
 // refused reads an error in either form that a registry answers with: a
 // problem document of the management API, or the registry API's errors.
 func (c *client) refused(resp *http.Response, text []byte) error {
@@ -173,6 +180,9 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 		r.text, r.hint = doc.Detail, doc.Hint
 		var more []string
 		for _, e := range doc.Errors {
+			if r.hint == "" {
+				r.hint = registryHints[e.Code]
+			}
 			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
 				more = append(more, m)
 			}

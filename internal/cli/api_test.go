@@ -38,7 +38,7 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 	}{
 		{"a problem", answer(404, problem, `{"title":"Not Found","status":404,"detail":"token x does not exist","hint":"see ferry token list"}`), "token x does not exist", "see ferry token list"},
 		{"a problem with errors", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`), "validation failed: expected string", ""},
-		{"the registry's errors", answer(404, "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), "repository name not known to registry", ""},
+		{"the registry's errors", answer(404, "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), "repository name not known to registry", "ferry repository list"},
 		{"a wrong password", answer(401, "application/json", `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`), `does not accept the user "admin" with this password`, "ferry login"},
 		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins", "wait a while"},
 		{"a page of a proxy", answer(502, "text/html", `<html>Bad Gateway`), "answered 502 Bad Gateway", ""},

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +38,10 @@ and serves them to the machines beside it whether the link is up or not.`
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var invalid *pflag.InvalidValueError
+		if errors.As(err, &invalid) && errors.As(err, new(*strconv.NumError)) {
+			err = fmt.Errorf("invalid argument %q for \"--%s\" flag: want a whole number", clip(invalid.GetValue()), invalid.GetFlag().Name)
+		}
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
@@ -47,9 +53,15 @@ and serves them to the machines beside it whether the link is up or not.`
 	return root
 }
 
-// group makes a command that only holds others.
+// group makes a command that only holds others. Its examples are the first of
+// each.
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2}
+	var examples []string
+	for _, v := range verbs {
+		first, _, _ := strings.Cut(v.Example, "\n")
+		examples = append(examples, first)
+	}
+	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n"), SuggestionsMinimumDistance: 2}
 	cmd.AddCommand(verbs...)
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
