@@ -8,8 +8,32 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/layout"
 	"ferry/internal/oci"
 )
+
+// pack makes an image layout with one image, whose content is its tag.
+func pack(dir, tag string) error {
+	l, err := layout.Create(dir)
+	if err != nil {
+		return err
+	}
+	config, err := l.PutJSON("application/vnd.oci.image.config.v1+json", map[string]any{"architecture": "amd64", "os": "linux"})
+	if err != nil {
+		return err
+	}
+	layer, err := l.PutJSON("application/vnd.oci.image.layer.v1.tar", strings.Repeat(tag, 100_000))
+	if err != nil {
+		return err
+	}
+	d, err := l.PutJSON(oci.MediaTypeImageManifest, map[string]any{
+		"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest, "config": config, "layers": []oci.Descriptor{layer},
+	})
+	if err != nil {
+		return err
+	}
+	return l.Tag(d, tag)
+}
 
 // push pushes an image whose content is its name: a config and one layer.
 func push(url, user, password, image string) error {

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 //
 //	serve NAME [flags]        start an instance in this process; sets $NAME_URL, $NAME_HOST and $NAME_PASSWORD
 //	stop NAME                 stop it
+//	image DIR TAG             make a small image as an image layout
 //	push NAME REPOSITORY:TAG  push a small image, as admin
 //	pull URL USER PASSWORD REPOSITORY:TAG   pull an image with all its blobs
 //	eventually COMMAND...     repeat a command until it succeeds, for at most a minute
@@ -82,6 +83,9 @@ func TestScript(t *testing.T) {
 				if neg == (err == nil) {
 					ts.Fatalf("pull: %v", err)
 				}
+			},
+			"image": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(pack(ts.MkAbs(args[0]), args[1]))
 			},
 			"eventually": eventually,
 			"exits": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -28,8 +28,8 @@ var layers = []layer{
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},
 	{
-		[]string{"internal/storage/blob", "internal/metadb", "internal/auth", "internal/remote"},
-		"each is one thing that content needs, and none needs another: bytes, rows, rights, other registries",
+		[]string{"internal/storage/blob", "internal/metadb", "internal/auth", "internal/remote", "internal/layout"},
+		"each is one thing that content needs, and none needs another: bytes, rows, rights, other registries, image layouts",
 	},
 	{
 		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest", "internal/metadb/dbtest"},
