@@ -29,8 +29,8 @@ A root registry stands where the network is good. Connected registries stand
 on ships, in factories and in shops: each keeps a chosen part of its parent's
 repositories in step with it, over links that are slow, lossy and often down,
 and serves them to the machines beside it whether the link is up or not.`
-	root.Example = `  ferry demo                                  see it work, on this machine
-  ferry serve --data-dir /var/lib/ferry       run a root registry
+	root.Example = `  ferry demo                               # see it work, on this machine
+  ferry serve --data-dir /var/lib/ferry    # run a root registry
   ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = telemetry.Version()

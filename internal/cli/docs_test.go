@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// shellWord is a word of a shell's command: with quotes, a comment, or plain.
+var shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
+
+// examples returns the commands of the page that begin with ferry, as words.
+func examples(page string) (all [][]string) {
+	code := false
+	for line := range strings.Lines(strings.ReplaceAll(page, "\\\n", " ")) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+			continue
+		}
+		_, command, ok := strings.Cut(" "+line, " ferry ")
+		if !code || !ok {
+			continue
+		}
+		var words []string
+		for _, w := range shellWord.FindAllString(command, -1) {
+			if strings.HasPrefix(w, "#") || strings.ContainsAny(w[:1], "|<>&;)") {
+				break
+			}
+			words = append(words, strings.NewReplacer(`"`, "", "'", "").Replace(w))
+		}
+		all = append(all, words)
+	}
+	return all
+}
+
+func TestEveryCommandOfThePagesCanBeRead(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range examples(string(text)) {
+			count++
+			check(t, filepath.Base(page), args)
+		}
+	}
+	if count < 10 {
+		t.Errorf("only %d commands were found", count)
+	}
+}
+
+func TestEveryExampleOfHelpCanBeRead(t *testing.T) {
+	commands(t, func(cmd *cobra.Command) {
+		for _, args := range examples("```\n" + cmd.Example + "\n```") {
+			check(t, cmd.CommandPath(), args)
+		}
+	})
+}
+
+// check fails the test unless args are a command whose flags can be read.
+func check(t *testing.T, where string, args []string) {
+	t.Helper()
+	root := newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: func(string) string { return "" }})
+	resolved, err := resolve(root, args)
+	if err != nil {
+		t.Errorf("%s: ferry %s: %v", where, strings.Join(args, " "), err)
+		return
+	}
+	cmd, rest, err := root.Find(resolved)
+	if err == nil && (cmd == root && len(args) > 0 || cmd.HasSubCommands() && len(rest) > 0) {
+		t.Errorf("%s: there is no command ferry %s", where, strings.Join(args, " "))
+		return
+	}
+	if err == nil {
+		err = cmd.ParseFlags(rest)
+	}
+	if err == nil {
+		err = cmd.ValidateArgs(cmd.Flags().Args())
+	}
+	if err != nil {
+		t.Errorf("%s: ferry %s: %v", where, strings.Join(args, " "), err)
+	}
+}
