@@ -2,8 +2,10 @@ package connected
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -80,18 +82,14 @@ func (l *link) bad(err error) time.Duration {
 		l.log.Error("sync failed here, and is tried again", "err", err)
 	case slow:
 		l.said = err.Error()
-		attrs := []any{"err", err}
-		if answer := (*gateway.AnswerError)(nil); errors.As(err, &answer) && answer.Hint != "" {
-			attrs = append(attrs, "hint", answer.Hint)
-		}
-		l.log.Error("parent refuses this registry, which goes on serving what it has", attrs...)
+		l.log.Error("parent refuses this registry, which goes on serving what it has", advised(err)...)
 	case l.down.IsZero():
 		l.down = l.now()
 		text := "link is down"
 		if errors.As(err, new(*gateway.AnswerError)) {
 			text = "parent is not well"
 		}
-		l.log.Warn(text, "err", err)
+		l.log.Warn(text, advised(err)...)
 	}
 	if l.wait == nil || l.slow != slow {
 		l.wait, l.slow = pauses(linkPause, linkMaxPause), slow
@@ -105,6 +103,26 @@ func (l *link) bad(err error) time.Duration {
 		pause = max(pause, min(asked.RetryAfter(), maxAskedForPause))
 	}
 	return pause
+}
+
+// advised is err as attributes of a log, with what its reader can do about it.
+func advised(err error) []any {
+	hint := ""
+	answer := (*gateway.AnswerError)(nil)
+	switch {
+	case errors.As(err, &answer):
+		hint = answer.Hint
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		hint = "let this registry trust the authority of the parent's certificate: start it with SSL_CERT_FILE=ca.pem"
+	case errors.As(err, new(x509.HostnameError)):
+		hint = "name the parent, in ParentGatewayEndpoint of the connection string, as its certificate does"
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		hint = "the parent speaks plain HTTP: make a connection string with --parent-protocol http"
+	}
+	if hint == "" {
+		return []any{"err", err}
+	}
+	return []any{"err", err, "hint", hint}
 }
 
 // pauses grow from first to most, and vary, so that a fleet that lost its

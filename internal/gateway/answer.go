@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -26,8 +27,16 @@ func (e *AnswerError) Unwrap() error { return e.kind }
 
 func answerError(resp *http.Response) error {
 	e := &AnswerError{}
-	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&e.Problem)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err == nil {
+		err = json.Unmarshal(body, &e.Problem)
+	}
 	switch {
+	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
+		e.Problem = Problem{
+			Detail: "the parent speaks TLS, and was asked without",
+			Hint:   "make a connection string with --parent-protocol https",
+		}
 	case resp.StatusCode/100 == 3:
 		e.Problem = Problem{Detail: "the parent sends this registry elsewhere: are its endpoint and its protocol right?"}
 	case err != nil || e.Detail == "":
