@@ -95,7 +95,8 @@ func (db *DB) connect(ctx context.Context) (err error) {
 // IsFull reports whether err says that the database's disk is full.
 func IsFull(err error) bool {
 	if s := (*sqlite.Error)(nil); errors.As(err, &s) {
-		return s.Code()&0xff == sqlite3.SQLITE_FULL
+		// A disk without room for the index of the log is an I/O error to SQLite.
+		return s.Code()&0xff == sqlite3.SQLITE_FULL || s.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
 	}
 	p := (*pgconn.PgError)(nil)
 	return errors.As(err, &p) && p.Code == "53100" // disk_full

@@ -121,12 +121,27 @@ func TestAReadOnlyDirectoryIsAClearError(t *testing.T) {
 	refuses(t, o, o.DataDir, "permission denied")
 }
 
-func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
+// smallDisk returns a directory on a disk of its own with room for size.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("mount a small disk: %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+func TestADiskThatIsFullAtTheFirstStartIsAClearError(t *testing.T) {
+	dir := smallDisk(t, "64k")
+	if err := os.WriteFile(filepath.Join(dir, "others"), make([]byte, 32<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, site.Options{DataDir: filepath.Join(dir, "data")}, "open database")
+}
+
+func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
+	dir := smallDisk(t, "24m")
 	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
 	admin := root.AsAdmin(t)
 	before := image.New(t, image.Options{Seed: 32, Layers: []int64{4 << 20}})
