@@ -74,6 +74,25 @@ func TestLinkThatIsDownDoesNotEndTheAgent(t *testing.T) {
 	})
 }
 
+func TestLinkThatComesBackIsNoticedWithTheNextTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		time.Sleep(time.Minute)
+		root.link.cut()
+		time.Sleep(time.Hour)
+		root.link.restore()
+		time.Sleep(79 * time.Second) // the longest pause; a poll that is held would take another minute
+		if n := ship.log.count("parent answers again"); n != 1 {
+			t.Errorf("it was noticed %d times that the parent answers again, want once", n)
+		}
+	})
+}
+
 func TestParentThatIsIllIsAskedLikeALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)

@@ -118,10 +118,10 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 }
 
 // hold is how long the parent may hold the next poll: not at all while there
-// is, or may be, something to do here.
+// is, or may be, something to do here, or to find out whether the link is back.
 func (v *visit) hold(m memory) time.Duration {
 	switch {
-	case v.reported == nil, v.sync != nil, v.news, !m.Following:
+	case v.reported == nil, v.sync != nil, v.news, !m.Following, !v.link.down.IsZero():
 		return 0
 	case v.retryAt.After(v.now()):
 		return min(holdFor, v.retryAt.Sub(v.now()).Truncate(time.Second)+time.Second)
