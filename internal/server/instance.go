@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -106,10 +107,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 
 // follow makes the agent that keeps the instance in step with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
-	address := cfg.ExternalURL
-	if address == "" {
-		address = in.url
-	}
+	address := loginServer(cfg, in.url)
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
 		Parent:      gateway.NewClient(parent, nil),
@@ -118,7 +116,7 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		Control:     in.control,
 		Version:     telemetry.Version(),
 		LoginServer: hostOf(address),
-		TLS:         strings.HasPrefix(address, "https:"),
+		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
 		Log:         in.log,
 	})
 	if err == nil {
@@ -206,6 +204,19 @@ func (in *instance) writable() bool {
 		in.log.Error("mode cannot be read", "err", err)
 	}
 	return ok && err == nil
+}
+
+// loginServer is the address that clients use, for the parent: "" where it
+// is not known, since the instance listens on all that its machine has.
+func loginServer(cfg config.Config, local string) string {
+	if cfg.ExternalURL != "" {
+		return cfg.ExternalURL
+	}
+	host, _, _ := net.SplitHostPort(cfg.Listen) // Validate has split it
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return ""
+	}
+	return local
 }
 
 // hostOf returns an address' host, with its port; "" of "".
