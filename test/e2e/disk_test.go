@@ -202,7 +202,7 @@ func TestAnUploadGoesOnAfterARestart(t *testing.T) {
 			}
 			location = patch(t, admin, location, content, 0, 3<<20)
 			end(root, t)
-			root = site.Start(t, site.Options{DataDir: root.DataDir, Listen: root.Host})
+			site.Start(t, site.Options{DataDir: root.DataDir, Listen: root.Host})
 
 			have := uploaded(t, admin, location)
 			if have == 0 || have > 3<<20 {
