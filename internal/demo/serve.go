@@ -31,8 +31,9 @@ func (d *demo) serve(ctx context.Context) error {
 	d.try(fmt.Sprintf("skopeo copy --src-tls-verify=false --src-creds %s:$(cat %s.password) \\", clientName, clientName),
 		fmt.Sprintf("    docker://%s/%s dir:pulled", ship, c.name()))
 	if d.runs() {
-		d.try(fmt.Sprintf("podman run --rm --tls-verify=false --creds %s:$(cat %s.password) \\", clientName, clientName),
-			fmt.Sprintf("    %s/%s", ship, c.name()))
+		d.try(fmt.Sprintf("podman pull --tls-verify=false --creds %s:$(cat %s.password) \\", clientName, clientName),
+			fmt.Sprintf("    %s/%s", ship, c.name()),
+			fmt.Sprintf("podman run --rm %s/%s", ship, c.name()))
 	}
 	d.screen.say("What you push ashore, to demo/..., comes on board:\n")
 	d.try(fmt.Sprintf("skopeo copy --dest-tls-verify=false --dest-creds admin:$(cat %s/*password) \\", shoreName),
