@@ -13,8 +13,14 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// uploadAge is how long an upload that nobody writes to is kept.
-const uploadAge = 7 * 24 * time.Hour
+// How long an upload that nobody writes to is kept: a week, and the grace
+// period in the day after the disk was found full. An upload that filled it
+// would else keep every other one out for a week, since the clients that
+// people use begin anew.
+const (
+	uploadAge = 7 * 24 * time.Hour
+	fullFor   = 24 * time.Hour
+)
 
 // Collected is what a garbage collection removed.
 type Collected struct {
@@ -24,7 +30,8 @@ type Collected struct {
 }
 
 // Collect removes the blobs that no manifest refers to, no lease holds and
-// that are older than the grace period; uploads without a write for a week;
+// that are older than the grace period; uploads without a write for a week, or
+// for the grace period where the disk was full;
 // and files that a crash left behind. Service goes on meanwhile: a blob that
 // is pushed or mounted at the same moment is either kept, or was gone before
 // the client was told that it is there.
@@ -54,7 +61,11 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	var stale []metadb.Upload
-	before := s.now().Add(-uploadAge)
+	age := uploadAge
+	if at := s.fullAt.Load(); at != 0 && s.now().Sub(time.UnixMilli(at)) < fullFor {
+		age = s.grace
+	}
+	before := s.now().Add(-age)
 	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
 		stale, err = tx.StaleUploads(before, page)
 		return err

@@ -29,7 +29,7 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 	id := "small-" + strings.ToLower(rand.Text())
 	p, err := s.blobs.Partial(ctx, id)
 	if err != nil {
-		return full(err)
+		return s.full(err)
 	}
 	defer p.Close()
 	_, err = p.WriteAt(data, 0)
@@ -37,7 +37,7 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 		err = p.Sync()
 	}
 	if err != nil {
-		err = full(fmt.Errorf("write blob %s: %w", d, err))
+		err = s.full(fmt.Errorf("write blob %s: %w", d, err))
 	} else {
 		err = s.commitPartial(ctx, id, d, int64(len(data)), []string{repository}, func(*metadb.Tx) error { return nil })
 	}
@@ -60,7 +60,7 @@ func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest,
 	}
 	if !here {
 		if err := s.place(ctx, id, d, size); err != nil {
-			return full(err)
+			return s.full(err)
 		}
 	}
 	err = s.write(ctx, func(tx *metadb.Tx) error {

@@ -143,6 +143,32 @@ func TestFullDiskRefusesWhatDoesNotFitAndHarmsNothing(t *testing.T) {
 	}
 }
 
+func TestFullDiskKeepsAnUploadNoLongerThanTheGracePeriod(t *testing.T) {
+	f, disk, _ := onDisk(t)
+	id := f.begin(t, "a", "first ")
+	u := f.resume(t, "a", id)
+	disk.full.Store(true)
+	if _, err := u.Append(t.Context(), strings.NewReader("second")); !errors.Is(err, oci.ErrNoSpace) {
+		t.Fatalf("Append = %v, want %v", err, oci.ErrNoSpace)
+	}
+	u.Close()
+	for _, step := range []struct {
+		after time.Duration
+		gone  int
+	}{{59 * time.Minute, 0}, {2 * time.Minute, 1}} {
+		f.now = f.now.Add(step.after)
+		if got, err := f.Collect(t.Context()); got.Uploads != step.gone || err != nil {
+			t.Errorf("Collect = %+v, %v; want %d uploads", got, err, step.gone)
+		}
+	}
+	disk.full.Store(false)
+	f.begin(t, "a", "another")
+	f.now = f.now.Add(25 * time.Hour)
+	if got, err := f.Collect(t.Context()); got.Uploads != 0 || err != nil {
+		t.Errorf("Collect a day later = %+v, %v; want no uploads", got, err)
+	}
+}
+
 func TestUploadWhoseSyncFailedVouchesForNothingMore(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	ctx := t.Context()

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ type Storage struct {
 	transfers transfers
 	cache     *cache
 	feed      broadcast
+	fullAt    atomic.Int64 // when the disk was last found full, in milliseconds since 1970
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,
@@ -72,7 +74,7 @@ func New(o Options) (*Storage, error) {
 
 // write runs fn in a transaction.
 func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
-	return full(s.db.Update(ctx, fn))
+	return s.full(s.db.Update(ctx, fn))
 }
 
 // update is write for what the feed tells: once it is committed, the feed's
@@ -93,9 +95,11 @@ func known(err error, unknown *oci.Error) error {
 	return err
 }
 
-// full turns the system's word for a full disk into the client's.
-func full(err error) error {
+// full turns the system's word for a full disk into the client's, and
+// remembers when that was.
+func (s *Storage) full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
+		s.fullAt.Store(s.now().UnixMilli())
 		return fmt.Errorf("%w: %w", oci.ErrNoSpace, err)
 	}
 	return err

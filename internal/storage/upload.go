@@ -76,7 +76,7 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 
 func (u *Upload) begin(ctx context.Context) (err error) {
 	if u.partial, err = u.s.blobs.Partial(ctx, uploadPartial(u.row.ID)); err != nil {
-		return full(err)
+		return u.s.full(err)
 	}
 	return u.save(ctx)
 }
@@ -93,7 +93,7 @@ func (u *Upload) restore(ctx context.Context, repository, id string) error {
 	readable := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState) == nil
 	u.partial, err = u.s.recoverPartial(ctx, uploadPartial(id), digest.NewDigest(digest.SHA256, u.hash), u.row.Hashed)
 	if err != nil {
-		return full(err)
+		return u.s.full(err)
 	}
 	have, err := u.partial.Size()
 	if err != nil {
@@ -141,7 +141,7 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 		n, readErr := r.Read(buf)
 		if n > 0 {
 			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
-				return full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err), u.partial.Truncate(u.size)))
+				return u.s.full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err), u.partial.Truncate(u.size)))
 			}
 			u.hash.Write(buf[:n])
 			if u.size += int64(n); u.size-u.saved >= checkpointEvery {
@@ -173,7 +173,7 @@ func (u *Upload) rewind() error {
 func (u *Upload) save(ctx context.Context) error {
 	if u.size > u.saved {
 		if err := u.partial.Sync(); err != nil {
-			return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+			return u.s.full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 		}
 	}
 	if u.size == u.saved && u.row.HashState != nil {
@@ -212,7 +212,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, d)
 	}
 	if err := u.partial.Sync(); err != nil {
-		return full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+		return u.s.full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
 	return u.s.commitPartial(ctx, uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}, func(tx *metadb.Tx) error {
 		return known(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
