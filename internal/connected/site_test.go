@@ -260,7 +260,7 @@ func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(5 * time.Minute)
+	deadline := time.After(10 * time.Minute) // longer than any pause between tries
 	for !done() {
 		select {
 		case <-tick.C:

@@ -97,3 +97,20 @@ func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
 		}
 	})
 }
+
+func TestASiteWhoseParentHasNothingForItIsInStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "the parent hears that the empty sync succeeded", func() bool {
+			r, err := root.control.ConnectedRegistry(t.Context(), control.Caller{}, "ship1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := r.RegistrySyncResult
+			return s != nil && s.SyncState == "Succeeded" && s.SyncTrigger == "InitialSync" && r.Parent.SyncProperties.LastSyncTime != nil
+		})
+	})
+}

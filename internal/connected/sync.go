@@ -37,12 +37,25 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 	if err != nil {
 		return v.link.bad(local(err))
 	}
-	if pending+failed == 0 || !v.news && v.now().Before(v.retryAt) {
+	switch {
+	case pending+failed == 0 && v.news:
+		v.news = false
+		v.inStep(ctx)
+		return 0 // the parent is waiting to hear it
+	case pending+failed == 0 || !v.news && v.now().Before(v.retryAt):
 		return leastPause
 	}
 	v.news = false
 	v.start(ctx, pending+failed)
 	return firstReport
+}
+
+// inStep notes that there was news, and nothing to do about it: a parent that
+// has nothing for this registry, or only what is here.
+func (v *visit) inStep(ctx context.Context) {
+	now := v.now()
+	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncEnd, m.SyncSuccess, m.SyncState = now, now, now, stateSucceeded })
+	v.log.Info("in step; there is nothing to sync")
 }
 
 // start lets a sync run until ctx ends.
