@@ -44,7 +44,7 @@ func newConnectedRegistryCreateCommand(env *Env) *cobra.Command {
 	flags := cmd.Flags()
 	repositories = listVar(flags, "repository", "NAME...", "the repositories to sync")
 	textVar(flags, &syncToken, "sync-token", "", "NAME", "instead of --repository: a token whose scope map says what to sync")
-	mode = choiceVar(flags, "mode", "m", "ReadOnly", "whether the site may push as well as pull; it cannot be changed later", "ReadOnly", "ReadWrite")
+	mode = choiceVar(flags, "mode", "m", "ReadOnly", "ReadOnly: clients of the site may pull. ReadWrite is not there yet", "ReadOnly", "ReadWrite")
 	textVar(flags, &parent, "parent", "p", "NAME", "the connected registry to be below (default this registry itself)")
 	clientTokens = listVar(flags, "client-tokens", "NAME...", "tokens that may be used at the site")
 	notifications = listVar(flags, "notifications", "PATTERN...", "events to report, as app/*:push or app:1.0:*")

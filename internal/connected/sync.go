@@ -55,6 +55,7 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 func (v *visit) inStep(ctx context.Context) {
 	now := v.now()
 	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncEnd, m.SyncSuccess, m.SyncState = now, now, now, stateSucceeded })
+	v.blame(ctx, outcome{}) // what an earlier sync left open is gone from the parent
 	v.log.Info("in step; there is nothing to sync")
 }
 

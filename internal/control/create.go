@@ -21,7 +21,7 @@ const (
 // A RegistryPut is a connected registry as it is to be. Exactly one of
 // Repositories and SyncToken is given.
 type RegistryPut struct {
-	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, which is the default, or ReadWrite."`
+	Mode          string   `json:"mode,omitempty" maxLength:"32" doc:"ReadOnly, which is the default. ReadWrite is not there yet."`
 	Parent        string   `json:"parent,omitempty" maxLength:"100" doc:"The connected registry to be below; without it, the root."`
 	Repositories  []string `json:"repositories,omitempty" maxItems:"500" doc:"What to sync: NAME, PREFIX/* or *."`
 	SyncToken     string   `json:"syncToken,omitempty" maxLength:"100" doc:"A token whose scope map says what to sync."`
@@ -86,7 +86,8 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put RegistryPut) (*cre
 	switch {
 	case put.Mode == "" || strings.EqualFold(put.Mode, readOnly):
 	case strings.EqualFold(put.Mode, readWrite):
-		c.spec.Mode = readWrite
+		// What is pushed there would stay there: nothing sends it up.
+		return nil, invalid("the mode ReadWrite is not there yet").hint("create it with --mode ReadOnly, and push to the root")
 	default:
 		return nil, invalid("'%.32s' is no mode: want ReadOnly or ReadWrite", put.Mode)
 	}
