@@ -1,8 +1,8 @@
 package registry
 
 import (
+	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -57,41 +57,21 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tags": views})
 }
 
-// sortedTags reads every tag, since the order or the filter is not that of
-// the database, and returns the page behind the tag p.last.
+// maxSorted is how many tags a repository may have for them to be sorted.
+const maxSorted = 100_000
+
+// sortedTags returns the page behind the tag p.last of a list that is not all
+// tags by name.
 func (g *Registry) sortedTags(w http.ResponseWriter, q *request, p page, of digest.Digest, order string) ([]storage.Tag, error) {
-	var all []storage.Tag
-	for after := ""; ; {
-		tags, err := g.storage.Tags(q.Context(), q.repository, after, maxPage)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range tags {
-			if after = t.Name; of == "" || t.Digest == of {
-				all = append(all, t)
-			}
-		}
-		if len(tags) < maxPage {
-			break
-		}
-	}
-	switch order {
-	case "timeasc":
-		slices.SortStableFunc(all, func(a, b storage.Tag) int { return a.UpdatedAt.Compare(b.UpdatedAt) })
-	case "timedesc":
-		slices.SortStableFunc(all, func(a, b storage.Tag) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
-	}
-	if p.last != "" {
-		i := slices.IndexFunc(all, func(t storage.Tag) bool { return t.Name == p.last })
-		if i < 0 {
-			return nil, errAttributes.With("last names no tag of this list; it may be gone, begin anew")
-		}
-		all = all[i+1:]
+	o := storage.TagOrder{Digest: of, ByTime: order == "timeasc" || order == "timedesc", Newest: order == "timedesc"}
+	all, err := g.storage.SortedTags(q.Context(), q.repository, o, p.last, p.n+1)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return nil, errAttributes.With("last names no tag of this list; it may be gone, begin anew")
 	}
 	if len(all) > p.n && p.n > 0 {
 		p.next(w, q, all[p.n-1].Name)
 	}
-	return all[:min(len(all), p.n)], nil
+	return all[:min(len(all), p.n)], err
 }
 
 func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {

@@ -95,7 +95,9 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	if in.control, err = control.New(ctx, plane); err != nil {
 		return in, err
 	}
-	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: in.control.Directory(), Signer: in.control.Signer()})
+	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
+		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
+	})
 	in.upkeep = newUpkeep(in.storage, in.control, in.log, levelOf(cfg, o))
 	if parent != nil {
 		if err := in.follow(ctx, cfg, *parent); err != nil {
@@ -217,6 +219,19 @@ func loginServer(cfg config.Config, local string) string {
 		return ""
 	}
 	return local
+}
+
+// addressFor returns what tells where the sender of a request reached this
+// instance. Whoever asked for the external URL's host came that way, through
+// something that may have taken TLS away and not said so.
+func addressFor(external string) func(*http.Request) string {
+	host := hostOf(external)
+	return func(r *http.Request) string {
+		if host != "" && strings.EqualFold(r.Host, host) {
+			return strings.TrimSuffix(external, "/")
+		}
+		return auth.Address(r)
+	}
 }
 
 // hostOf returns an address' host, with its port; "" of "".

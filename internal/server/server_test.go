@@ -281,3 +281,28 @@ func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
 		t.Errorf("it took %s", best)
 	}
 }
+
+func TestTheChallengeNamesTheAddressThatItsReaderUsed(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.ExternalURL = "https://registry.example:8443"
+	ready, _ := run(t, cfg)
+	for _, test := range []struct{ host, want string }{
+		{"registry.example:8443", `realm="https://registry.example:8443/oauth2/token"`}, // a proxy took TLS away
+		{"REGISTRY.example:8443", `realm="https://registry.example:8443/oauth2/token"`},
+		{"127.0.0.1:5000", `realm="http://127.0.0.1:5000/oauth2/token"`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", ready.URL+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = test.host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("WWW-Authenticate"); !strings.Contains(got, test.want) {
+			t.Errorf("asked as %s: %s, want %s in it", test.host, got, test.want)
+		}
+	}
+}
