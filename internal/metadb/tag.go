@@ -35,6 +35,40 @@ func (tx *Tx) Tags(repository, after string, limit int, hidden uint8) ([]Tag, er
 	return all, wrap(err, "list tags of %s", repository)
 }
 
+// A TagOrder says which tags of a repository to list, and in what order.
+type TagOrder struct {
+	Digest string // only those that name it; "" is any
+	ByTime bool   // by when they last moved, then by name; else by name
+	Newest bool   // with ByTime, the newest first
+	After  Tag    // the last one of the page before; zero begins
+}
+
+// SortedTags returns up to limit tags of repository behind o.After in o's
+// order, without those that have one of the locks hidden.
+func (tx *Tx) SortedTags(repository string, o TagOrder, limit int, hidden uint8) ([]Tag, error) {
+	query := `SELECT ` + tagColumns + ` FROM tags WHERE repository = $1 AND locks & $2 = 0 AND ($3 = '' OR digest = $3)`
+	args := []any{repository, hidden, o.Digest, limit}
+	after, sign, order := o.After.Name != "", ">", ""
+	if o.ByTime && o.Newest {
+		sign, order = "<", " DESC"
+	}
+	switch {
+	case after && o.ByTime:
+		query += ` AND (updated_at, name) ` + sign + ` ($5, $6)`
+		args = append(args, millis(o.After.UpdatedAt), o.After.Name)
+	case after:
+		query += ` AND name > $5`
+		args = append(args, o.After.Name)
+	}
+	if o.ByTime {
+		query += ` ORDER BY updated_at` + order + `, name` + order
+	} else {
+		query += ` ORDER BY name`
+	}
+	all, err := list(tx, scanTag, query+` LIMIT $4`, args...)
+	return all, wrap(err, "list tags of %s", repository)
+}
+
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2 ORDER BY name`, repository, digest)

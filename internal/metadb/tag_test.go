@@ -37,7 +37,11 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 			if diff := cmp.Diff([]metadb.Tag{b}, rest); diff != "" {
 				t.Error(diff)
 			}
-			return errors.Join(err, listErr, ofErr, restErr)
+			sorted, sortedErr := tx.SortedTags("a", metadb.TagOrder{Digest: "m2"}, 10, 8)
+			if diff := cmp.Diff([]metadb.Tag{upper, b}, sorted); diff != "" {
+				t.Error(diff)
+			}
+			return errors.Join(err, listErr, ofErr, restErr, sortedErr)
 		})
 		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") })
 		for what, write := range map[string]func(tx *metadb.Tx) error{
@@ -46,6 +50,43 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 		} {
 			if err := db.Update(t.Context(), write); !errors.Is(err, metadb.ErrNotFound) {
 				t.Errorf("%s a tag that is gone: %v, want %v", what, err, metadb.ErrNotFound)
+			}
+		}
+	})
+}
+
+func TestTagsAreSortedByTimeAPageAtATime(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		update(t, db, func(tx *metadb.Tx) error {
+			var err error
+			for i, name := range []string{"d", "b", "c", "a", "e", "hidden"} { // b, c and a moved at once
+				digest := "m" + string(rune('1'+i%2))
+				err = errors.Join(err, tx.SetTag("a", name, digest, epoch.Add(time.Duration((i+2)/3)*time.Minute)))
+			}
+			return errors.Join(err, tx.SetTagLocks("a", "hidden", 8), tx.SetTag("other", "x", "m1", epoch))
+		})
+		for want, o := range map[string]metadb.TagOrder{
+			"d a b c e": {ByTime: true},
+			"e c b a d": {ByTime: true, Newest: true},
+			"a b c d e": {},
+			"d c e":     {ByTime: true, Digest: "m1"},
+			"a b":       {Digest: "m2"},
+		} {
+			got := ""
+			view(t, db, func(tx *metadb.Tx) error {
+				for {
+					page, err := tx.SortedTags("a", o, 2, 8)
+					for _, tag := range page {
+						got += " " + tag.Name
+						o.After = tag
+					}
+					if err != nil || len(page) < 2 {
+						return err
+					}
+				}
+			})
+			if got != " "+want {
+				t.Errorf("got%s, want %s", got, want)
 			}
 		}
 	})

@@ -38,12 +38,11 @@ type Registry struct {
 	writable   func() bool
 	log        *slog.Logger
 	scan       int // how many repositories one request for the catalog looks at
-	sorted     int // how many tags one request sorts
 }
 
 // New returns the handler.
 func New(o Options) *Registry {
-	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log, scan: maxScan, sorted: maxSorted}
+	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log, scan: maxScan}
 	if r.writable == nil {
 		r.writable = func() bool { return true }
 	}

@@ -54,38 +54,3 @@ func TestOneRequestForTheCatalogLooksAtSoManyRepositories(t *testing.T) {
 		path, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">")
 	}
 }
-
-func TestMoreTagsThanCanBeSortedAreRefused(t *testing.T) {
-	db := dbtest.SQLite(t)
-	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
-		if err := tx.TouchRepository("a", time.Now()); err != nil {
-			return err
-		}
-		for i := range maxPage {
-			if err := tx.SetTag("a", fmt.Sprintf("t%04d", i), "sha256:x", time.Now()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := storage.New(storage.Options{DB: db, Blobs: blobs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := New(Options{Storage: st, Authorizer: blind{}})
-	for most, want := range map[int]int{maxPage: http.StatusOK, maxPage - 1: http.StatusBadRequest} {
-		g.sorted = most
-		w := httptest.NewRecorder()
-		g.ServeHTTP(w, httptest.NewRequest("GET", "/acr/v1/a/_tags?orderby=timedesc", nil))
-		if w.Code != want {
-			t.Errorf("%d tags, of which %d may be sorted: %d, want %d", maxPage, most, w.Code, want)
-		}
-	}
-}

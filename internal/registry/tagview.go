@@ -57,9 +57,6 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tags": views})
 }
 
-// maxSorted is how many tags a repository may have for them to be sorted.
-const maxSorted = 100_000
-
 // sortedTags returns the page behind the tag p.last of a list that is not all
 // tags by name.
 func (g *Registry) sortedTags(w http.ResponseWriter, q *request, p page, of digest.Digest, order string) ([]storage.Tag, error) {

@@ -27,6 +27,37 @@ func (s *Storage) Tags(ctx context.Context, repository, after string, limit int)
 	return all, err
 }
 
+// A TagOrder says which tags of a repository to list, and in what order.
+type TagOrder struct {
+	Digest digest.Digest // only those that name it; "" is any
+	ByTime bool          // by when they last moved, then by name; else by name
+	Newest bool          // with ByTime, the newest first
+}
+
+// SortedTags returns up to limit tags of repository behind the tag after in
+// order o, without those whose listing is locked; "" begins. It reads no more
+// than these. The errors are those of [Storage.Tags], and
+// [oci.ErrManifestUnknown] where the place of after is not known any more.
+func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder, after string, limit int) (all []Tag, err error) {
+	order := metadb.TagOrder{Digest: string(o.Digest), ByTime: o.ByTime, Newest: o.Newest, After: metadb.Tag{Name: after}}
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		if _, err := tx.Repository(repository); err != nil {
+			return known(err, oci.ErrNameUnknown)
+		}
+		if after != "" && o.ByTime {
+			if order.After, err = tx.Tag(repository, after); err != nil {
+				return known(err, oci.ErrManifestUnknown)
+			}
+		}
+		rows, err := tx.SortedTags(repository, order, limit, uint8(NoList))
+		for _, row := range rows {
+			all = append(all, tagOf(row))
+		}
+		return err
+	})
+	return all, err
+}
+
 // Tag returns the tag name of repository, or [oci.ErrManifestUnknown].
 func (s *Storage) Tag(ctx context.Context, repository, name string) (t Tag, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
