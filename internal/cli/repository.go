@@ -144,7 +144,7 @@ func (c *client) pages(ctx context.Context, path string, query url.Values, list 
 			return all[:top], nil
 		}
 		next := nextPage(a.header.Get("Link"))
-		if next == nil || len(page) == 0 {
+		if next == nil {
 			break
 		}
 		query = next
