@@ -98,7 +98,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
 	})
-	in.upkeep = newUpkeep(in.storage, in.control, in.log, levelOf(cfg, o))
+	in.upkeep = newUpkeep(in.storage, in.control, ledger{in.db}, in.log, levelOf(cfg, o))
 	if parent != nil {
 		if err := in.follow(ctx, cfg, *parent); err != nil {
 			return in, err

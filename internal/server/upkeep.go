@@ -35,16 +35,21 @@ type upkeep struct {
 		Own(ctx context.Context) (*gateway.ConnectedRegistry, error)
 		ConnectedRegistries(ctx context.Context, by control.Caller, parent string, direct bool) ([]control.ConnectedRegistry, error)
 	}
+	ledger interface {
+		Collected(ctx context.Context) (time.Time, error)
+		SetCollected(ctx context.Context, at time.Time) error
+	}
 	log   *slog.Logger
 	level *slog.LevelVar // nil is not to be set
 	now   func() time.Time
 
-	collected time.Time // until when collections were looked for
+	started   time.Time
+	collected time.Time // when garbage was last collected; zero until that was read
 	trimmed   time.Time
 }
 
-func newUpkeep(s *storage.Storage, c *control.Service, log *slog.Logger, level *slog.LevelVar) *upkeep {
-	return &upkeep{storage: s, control: c, log: log, level: level, now: time.Now}
+func newUpkeep(s *storage.Storage, c *control.Service, l ledger, log *slog.Logger, level *slog.LevelVar) *upkeep {
+	return &upkeep{storage: s, control: c, ledger: l, log: log, level: level, now: time.Now}
 }
 
 // levelOf returns the level that the parent may set: none, where the
@@ -58,7 +63,7 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 
 // run returns nil when ctx ends. What fails is logged and tried again.
 func (u *upkeep) run(ctx context.Context) error {
-	u.collected = u.now()
+	u.started = u.now()
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
@@ -83,14 +88,44 @@ func (u *upkeep) once(ctx context.Context) error {
 	now := u.now()
 	// A feed that a full disk keeps from being cut does not keep the disk full.
 	trimErr := u.trim(ctx, now)
-	if !u.collectionDue(own, now) {
-		return trimErr
+	return errors.Join(trimErr, u.collect(ctx, own, now))
+}
+
+// collect collects garbage, if that is due.
+func (u *upkeep) collect(ctx context.Context, own *gateway.ConnectedRegistry, now time.Time) error {
+	if err := u.recall(ctx, now); err != nil {
+		return err
 	}
+	if !u.collectionDue(own, now) {
+		return nil
+	}
+	u.collected = now // what fails has its next try at the next time of the schedule
 	c, err := u.storage.Collect(ctx)
+	if ctx.Err() != nil {
+		return err // it was stopped, and is due again after the next start
+	}
 	if err == nil && c != (storage.Collected{}) {
 		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
 	}
-	return errors.Join(trimErr, err)
+	return errors.Join(err, u.ledger.SetCollected(ctx, now))
+}
+
+// recall reads when garbage was collected last. Where nobody knows, or the
+// clock was set back since, it counts from now.
+func (u *upkeep) recall(ctx context.Context, now time.Time) error {
+	if !u.collected.IsZero() && !u.collected.After(now) {
+		return nil
+	}
+	at, err := u.ledger.Collected(ctx)
+	if err != nil {
+		return err
+	}
+	if at.IsZero() || at.After(now) {
+		u.collected = now // even where a full disk does not take it
+		return u.ledger.SetCollected(ctx, now)
+	}
+	u.collected = at
+	return nil
 }
 
 // trim cuts the change feed, if that is due.
@@ -109,11 +144,12 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// collectionDue reports whether a collection's time came since it was last
-// asked.
+// collectionDue reports whether a collection's time came since the last one,
+// be it while the machine was off. A start is not burdened with one.
 func (u *upkeep) collectionDue(own *gateway.ConnectedRegistry, now time.Time) bool {
-	since := u.collected
-	u.collected = now
+	if now.Sub(u.started) < upkeepEvery {
+		return false
+	}
 	when := rootCollection
 	if own != nil {
 		if !own.GCEnabled {
@@ -126,7 +162,7 @@ func (u *upkeep) collectionDue(own *gateway.ConnectedRegistry, now time.Time) bo
 		u.log.Error("garbage collection's schedule cannot be read", "err", err)
 		return false
 	}
-	next := cron.Next(since)
+	next := cron.Next(u.collected)
 	return !next.IsZero() && !next.After(now)
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
 )
 
@@ -21,6 +23,7 @@ type chores struct {
 	full     error // that of the feed
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
+	noted    time.Time       // as of the last collection
 }
 
 func (c *chores) Collect(context.Context) (storage.Collected, error) {
@@ -33,6 +36,13 @@ func (c *chores) TrimChanges(_ context.Context, before time.Time) error {
 	return c.full
 }
 
+func (c *chores) Collected(context.Context) (time.Time, error) { return c.noted, nil }
+
+func (c *chores) SetCollected(_ context.Context, at time.Time) error {
+	c.noted = at
+	return nil
+}
+
 func (c *chores) Own(context.Context) (*gateway.ConnectedRegistry, error) { return c.own, nil }
 
 func (c *chores) ConnectedRegistries(context.Context, control.Caller, string, bool) ([]control.ConnectedRegistry, error) {
@@ -42,7 +52,7 @@ func (c *chores) ConnectedRegistries(context.Context, control.Caller, string, bo
 // after runs an upkeep over c for d of a clock that begins at midnight, UTC.
 func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
 	t.Helper()
-	u := &upkeep{storage: c, control: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
+	u := &upkeep{storage: c, control: c, ledger: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if err := u.run(ctx); err != nil {
@@ -56,6 +66,50 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 		after(t, 5*time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 5 {
 			t.Errorf("collected at %v", c.collects)
+		}
+	})
+}
+
+func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{own: &gateway.ConnectedRegistry{GCEnabled: true, GCSchedule: "0 0 * * *"}}
+		time.Sleep(8 * time.Hour)
+		after(t, 10*time.Hour, c, nil) // it is new; nothing is overdue
+		if len(c.collects) != 0 {
+			t.Fatalf("collected at %v", c.collects)
+		}
+		time.Sleep(14 * time.Hour)
+		started := time.Now()
+		after(t, 10*time.Hour, c, nil)
+		after(t, time.Hour, c, nil)
+		if len(c.collects) != 1 || c.collects[0].Sub(started) != upkeepEvery {
+			t.Errorf("started at %v, collected at %v", started, c.collects)
+		}
+	})
+}
+
+func TestAClockThatWasSetBackDoesNotStopCollections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{noted: time.Now().Add(1000 * time.Hour)}
+		after(t, 2*time.Hour+time.Minute, c, nil)
+		if len(c.collects) != 2 {
+			t.Errorf("collected at %v", c.collects)
+		}
+	})
+}
+
+func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		l := ledger{db}
+		if at, err := l.Collected(t.Context()); err != nil || !at.IsZero() {
+			t.Errorf("at first: %v, %v", at, err)
+		}
+		want := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+		if err := l.SetCollected(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		if at, err := l.Collected(t.Context()); err != nil || !at.Equal(want) {
+			t.Errorf("%v, %v, want %v", at, err, want)
 		}
 	})
 }
