@@ -23,6 +23,7 @@ const (
 
 // A client calls one registry's APIs as one user.
 type client struct {
+	name  string // of the registry, as the user gave it
 	base  *url.URL
 	login login
 	http  *http.Client

@@ -109,6 +109,10 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 			w.Header().Set("Link", `</v2/_catalog?n=100&last=b>; rel="next"`)
 			fmt.Fprint(w, `{"repositories":["a","b"]}`)
 		case "b":
+			// All that it looked at may be hidden from the user.
+			w.Header().Set("Link", `</v2/_catalog?n=100&last=bb>; rel="next"`)
+			fmt.Fprint(w, `{"repositories":[]}`)
+		case "bb":
 			// Another host in the link must not get the password.
 			w.Header().Set("Link", `<https://evil.example/v2/_catalog?n=100&last=c>; rel="next"`)
 			fmt.Fprint(w, `{"repositories":["c"]}`)

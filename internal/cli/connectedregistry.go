@@ -114,7 +114,7 @@ func newConnectedRegistryDeleteCommand(env *Env) *cobra.Command {
 			if err := confirm.ask("Are you sure you want to delete the connected registry '%s'?", name); err != nil {
 				return err
 			}
-			token, scopeMap, err := c.syncToken(ctx, name)
+			left, err := c.leftovers(ctx, name)
 			if err != nil {
 				return err
 			}
@@ -130,9 +130,9 @@ func newConnectedRegistryDeleteCommand(env *Env) *cobra.Command {
 				return nil
 			}
 			fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
-			fmt.Fprintf(env.Stderr, "  ferry token delete -n %s --yes\n", token)
-			fmt.Fprintf(env.Stderr, "  ferry scope-map delete -n %s --yes\n", scopeMap)
-			fmt.Fprintf(env.Stderr, "  ferry scope-map update -n ANCESTOR --remove-gateway %s config/read config/write message/read message/write\n", name)
+			for _, command := range left {
+				fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", command, c.name)
+			}
 			return nil
 		})
 	cmd.Flags().BoolVar(&cleanup, "cleanup", false, "delete its sync token and scope map, too, and its permissions in its ancestors'")
@@ -140,20 +140,51 @@ func newConnectedRegistryDeleteCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-// syncToken returns the names of a connected registry's sync token and of
-// that token's scope map, which is "" where there is none.
-func (c *client) syncToken(ctx context.Context, name string) (token, scopeMap string, err error) {
-	v, err := c.resource(ctx, http.MethodGet, connectedRegistries, name, nil)
+// maxAncestors bounds the way up from a connected registry to the root.
+const maxAncestors = 100
+
+// leftovers returns the commands that remove what outlives a connected
+// registry: its sync token, that token's scope map, and what the scope maps
+// of its ancestors have for its gateway.
+func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
+	own, token, scopeMap, err := c.syncToken(ctx, name)
 	if err != nil {
-		return "", "", err
+		return nil, err
+	}
+	var commands []string
+	if token != "" {
+		commands = append(commands, "token delete --yes -n "+token)
+	}
+	if scopeMap != "" {
+		commands = append(commands, "scope-map delete --yes -n "+scopeMap)
+	}
+	for range maxAncestors {
+		parent := lastSegment(member(own, "parent.id"))
+		if parent == "" {
+			break
+		}
+		if own, _, scopeMap, err = c.syncToken(ctx, parent); err != nil {
+			return nil, err
+		}
+		if scopeMap != "" {
+			commands = append(commands, fmt.Sprintf("scope-map update -n %s --remove-gateway %s config/read config/write message/read message/write", scopeMap, name))
+		}
+	}
+	return commands, nil
+}
+
+// syncToken returns a connected registry, and the names of its sync token and
+// of that token's scope map; "" where there is none.
+func (c *client) syncToken(ctx context.Context, name string) (v any, token, scopeMap string, err error) {
+	if v, err = c.resource(ctx, http.MethodGet, connectedRegistries, name, nil); err != nil {
+		return nil, "", "", err
 	}
 	token = lastSegment(member(v, "parent.syncProperties.tokenId"))
-	v, err = c.resource(ctx, http.MethodGet, "tokens", token, nil)
-	var r *refusal
-	if err != nil && !(errors.As(err, &r) && r.status == http.StatusNotFound) {
-		return "", "", err
+	t, err := c.resource(ctx, http.MethodGet, "tokens", token, nil)
+	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusNotFound {
+		return v, "", "", nil
 	}
-	return token, lastSegment(member(v, "scopeMapId")), nil
+	return v, token, lastSegment(member(t, "scopeMapId")), err
 }
 
 // managedIdentityFlags accepts the reference's choice of how to authenticate,

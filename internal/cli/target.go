@@ -68,7 +68,12 @@ func (t *target) client() (*client, error) {
 	if l.User == "" {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
 	}
-	return newClient(l)
+	c, err := newClient(l)
+	if err != nil {
+		return nil, err
+	}
+	c.name = name
+	return c, nil
 }
 
 // atAddress returns the login saved for an address, or one without a user.
