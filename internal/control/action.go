@@ -21,20 +21,12 @@ const (
 	readWrite = "ReadWrite"
 )
 
-// modeActions are the actions on a repository that a mode's sync needs.
-func modeActions(mode string) []auth.Action {
-	if mode == readWrite {
-		return []auth.Action{auth.ContentDelete, auth.ContentRead, auth.ContentWrite, auth.MetadataRead, auth.MetadataWrite}
-	}
-	return []auth.Action{auth.ContentRead, auth.MetadataRead}
-}
-
 // repositoryActions returns the scope map's actions for repositories that a
-// connected registry of the mode syncs.
-func repositoryActions(repositories []string, mode string) []string {
+// connected registry syncs.
+func repositoryActions(repositories []string) []string {
 	var all []string
 	for _, r := range repositories {
-		for _, a := range modeActions(mode) {
+		for _, a := range []auth.Action{auth.ContentRead, auth.MetadataRead} {
 			all = append(all, auth.OnRepository+"/"+r+"/"+string(a))
 		}
 	}

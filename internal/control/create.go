@@ -89,7 +89,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put RegistryPut) (*cre
 		// What is pushed there would stay there: nothing sends it up.
 		return nil, invalid("the mode ReadWrite is not there yet").hint("create it with --mode ReadOnly, and push to the root")
 	default:
-		return nil, invalid("'%.32s' is no mode: want ReadOnly or ReadWrite", put.Mode)
+		return nil, invalid("'%.32s' is no mode: want ReadOnly", put.Mode)
 	}
 	if err := put.apply(&c.spec); err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put RegistryPut) (*cre
 	if !c.ownToken {
 		return c, c.readToken(tx)
 	}
-	c.actions, err = normalize(repositoryActions(put.Repositories, c.spec.Mode))
+	c.actions, err = normalize(repositoryActions(put.Repositories))
 	return c, err
 }
 
@@ -131,13 +131,6 @@ func (c *creation) setParent(name string) error {
 	if !ok {
 		return problem(404, codeNotFound, "the parent connected registry '%.100s' could not be found", name).
 			hint("see ferry connected-registry list")
-	}
-	v, err := specOf(parent)
-	if err != nil {
-		return err
-	}
-	if v.Mode != readWrite && v.Mode != c.spec.Mode {
-		return invalid("can't create the connected registry with %s mode when its parent '%s' is in %s mode", c.spec.Mode, parent.Name, v.Mode)
 	}
 	c.row.Parent = parent.Name
 	c.ancestors = c.tree.ancestors(parent.Name)
@@ -186,11 +179,11 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 		if err != nil {
 			return err
 		}
-		needed = unite(needed, repositoryActions([]string{repository}, c.spec.Mode))
+		needed = unite(needed, repositoryActions([]string{repository}))
 	}
 	if missing := without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
-		return invalid("the sync token '%s' must have at least the actions that its mode needs on every repository it names", token.Name).
-			hint("ReadOnly needs content/read and metadata/read; missing: %s", strings.Join(missing[:min(len(missing), 5)], ", "))
+		return invalid("the sync token '%s' must have at least the actions that a sync needs on every repository it names", token.Name).
+			hint("it needs content/read and metadata/read; missing: %s", strings.Join(missing[:min(len(missing), 5)], ", "))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -198,15 +197,6 @@ func (s *Service) admit(tx *metadb.Tx, p *auth.Principal) error {
 	return nil
 }
 
-// Writable reports whether clients may write here: in a root, and in a
-// connected registry whose mode is ReadWrite.
-func (s *Service) Writable(ctx context.Context) (bool, error) {
-	if s.self == "" {
-		return true, nil
-	}
-	own, err := s.Own(ctx)
-	if own == nil || err != nil {
-		return false, err
-	}
-	return strings.EqualFold(own.Mode, readWrite), nil
-}
+// Writable reports whether clients may write here: in a root alone, since
+// nothing sends up what is pushed to a connected registry, whatever its mode.
+func (s *Service) Writable() bool { return s.self == "" }

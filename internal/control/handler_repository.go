@@ -64,18 +64,14 @@ func (a *api) repositories() {
 // deleteRepository notes who did it before it is done: the content has its
 // own transaction, and nothing may go without a trace.
 func (a *api) deleteRepository(ctx context.Context, by Caller, name string) error {
-	writable, err := a.Service.Writable(ctx)
-	if err != nil {
-		return err
-	}
-	if !writable {
+	if !a.Service.Writable() {
 		return problem(http.StatusForbidden, codeManaged, "This operation is not allowed on this registry.").
 			hint("delete it in the parent registry; that arrives with the next sync")
 	}
 	if _, err := a.Repositories.Repository(ctx, name); err != nil {
 		return err
 	}
-	err = a.Service.update(ctx, func(tx *metadb.Tx) error {
+	err := a.Service.update(ctx, func(tx *metadb.Tx) error {
 		return a.Service.audit(tx, by, "delete", "repositories/"+name)
 	})
 	if err != nil {

@@ -388,3 +388,18 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestNobodyPushesToASiteWhoseModeIsOfALaterParent(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	d, err := p.root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Version, d.Self.Mode = "other", "ReadWrite"
+	if err := p.ship.Apply(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if p.ship.Writable() || !p.root.Writable() {
+		t.Errorf("the site takes pushes: %t, the root: %t", p.ship.Writable(), p.root.Writable())
+	}
+}

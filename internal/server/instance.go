@@ -186,7 +186,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		Storage: in.storage, ControlPlane: in.control, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
 	})
 	return &routes{
-		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.writable, Log: in.log}),
+		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, gateway.PathPoll, parent),
 		api: control.NewHandler(control.HandlerOptions{
@@ -196,16 +196,6 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		ready:   ready,
 		metrics: protectedMetrics(in.metrics, in.auth.Basic),
 	}
-}
-
-// writable reports whether clients may write. When that cannot be read they
-// may not.
-func (in *instance) writable() bool {
-	ok, err := in.control.Writable(context.Background())
-	if err != nil {
-		in.log.Error("mode cannot be read", "err", err)
-	}
-	return ok && err == nil
 }
 
 // loginServer is the address that clients use, for the parent: "" where it
