@@ -97,7 +97,11 @@ func (w *world) ignore(err error) {
 var errClosed = errors.New("the window closed")
 
 func TestReplicaBecomesWhatTheParentIsWhateverTheLinkDoes(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
 			r := newReplica(t, w.parent, replication.Options{ChunkSize: 256 << 10, StallTimeout: 300 * time.Millisecond})

@@ -13,6 +13,9 @@ import (
 // TestStartDoesNotDependOnHowMuchIsStored opens 100,000 manifests. Opening
 // them takes milliseconds; to read them all takes many times the limit.
 func TestStartDoesNotDependOnHowMuchIsStored(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it writes 100,000 rows")
+	}
 	f, disk, raw := onDisk(t)
 	m := f.pushImage(t, "a", "v1")
 	const fill = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)

@@ -23,10 +23,15 @@ import (
 // Run runs test once on a fresh SQLite database and once on a fresh
 // PostgreSQL database. Where PostgreSQL is not installed that part is
 // skipped, except in CI (the environment variable CI is set), where its
-// absence fails the test.
+// absence fails the test. It is skipped with -short, too.
 func Run(t *testing.T, test func(t *testing.T, db *metadb.DB)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
+	t.Run("postgres", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("its SQL and its Go are those of SQLite")
+		}
+		test(t, Postgres(t))
+	})
 }
 
 // SQLite returns a fresh database that is closed when the test ends.
