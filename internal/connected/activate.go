@@ -16,6 +16,7 @@ const deactivatedPause = 10 * time.Minute
 // takes; only ctx's end stops it.
 func (a *Agent) activate(ctx context.Context) {
 	for ctx.Err() == nil {
+		woken := a.wakes()
 		answer, err := a.parent.Activate(ctx, gateway.ActivateRequest{InstanceID: a.control.InstanceID(), Version: a.version})
 		if err == nil && answer.Desired == nil {
 			err = errors.New("the parent's answer has no desired state")
@@ -24,14 +25,14 @@ func (a *Agent) activate(ctx context.Context) {
 			err = a.obey(ctx, answer.Desired)
 		}
 		if err == nil {
-			a.link.good()
+			a.good()
 			a.remember(ctx, func(m *memory) { m.Activated, m.ActivatedAt = true, a.now() })
 			a.log.Info("connected registry is activated", "registry", a.name,
 				"schedule", answer.Desired.Self.Schedule, "window", answer.Desired.Self.SyncWindow)
 			return
 		}
 		if ctx.Err() == nil {
-			sleep(ctx, a.link.bad(err))
+			sleepUnless(ctx, a.link.bad(err), woken)
 		}
 	}
 }
@@ -40,10 +41,11 @@ func (a *Agent) activate(ctx context.Context) {
 // goes on serving, and leaves its place to another for a while: whoever
 // deactivates a running instance has a new one in mind.
 func (a *Agent) deactivated(ctx context.Context) {
+	woken := a.wakes()
 	a.log.Error("connected registry was deactivated: this instance goes on serving what it has, and will try to activate again",
-		"registry", a.name, "after", deactivatedPause, "hint", "restart it to activate it now")
+		"registry", a.name, "after", deactivatedPause, "hint", "ferry sync now activates it at once")
 	a.remember(ctx, func(m *memory) { m.Activated = false })
-	sleep(ctx, deactivatedPause)
+	sleepUnless(ctx, deactivatedPause, woken)
 }
 
 // obey makes the parent's decisions this instance's own.

@@ -76,7 +76,10 @@ type Agent struct {
 
 	mu      sync.Mutex
 	memory  memory
-	running bool // a sync is
+	running context.CancelCauseFunc // of the running sync; nil while none is
+	pace    pace                    // of it
+	woken   chan struct{}           // closed when somebody wants something of the agent now
+	heard   time.Time               // when the parent last answered; zero is not since the start
 	details []gateway.StatusDetail
 }
 
@@ -88,6 +91,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	a := &Agent{
 		name: o.Name, parent: o.Parent, db: o.DB, engine: o.Engine, control: o.Control,
 		version: o.Version, loginServer: o.LoginServer, tls: o.TLS, log: o.Log, now: o.Now,
+		woken: make(chan struct{}),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -135,13 +135,17 @@ func pauses(first, most time.Duration) *backoff.ExponentialBackOff {
 }
 
 // sleep waits for d, or until ctx ends; it reports whether it slept enough.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that ends early, too, when woken is closed.
+func sleepUnless(ctx context.Context, d time.Duration, woken <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
+	case <-woken:
 	case <-ctx.Done():
-		return false
 	}
+	return false
 }

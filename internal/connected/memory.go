@@ -21,6 +21,9 @@ type memory struct {
 	DesiredVersion string                    `json:"desiredVersion,omitempty"`
 	Self           gateway.ConnectedRegistry `json:"self"`
 
+	Paused  bool      `json:"paused,omitempty"` // no sync runs until somebody resumes them
+	AskedAt time.Time `json:"askedAt,omitzero"` // when somebody last asked for a sync: a window opened then
+
 	// Feed and Permissions are what the engine's cursor belongs to: the feed
 	// that it counts in, and what of it was visible. With others it is of no
 	// use, and a snapshot is needed, as while it is not Following any.

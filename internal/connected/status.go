@@ -48,14 +48,18 @@ func (a *Agent) Status() *gateway.Status {
 
 // status returns a status in any case; the error is why it has no counts.
 func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
+	c, now := a.clockwork(), a.now()
 	a.mu.Lock()
-	m, running, details := a.memory, a.running, a.details
+	m, running, details, rate := a.memory, a.running != nil, a.details, a.pace.rate(now)
 	a.mu.Unlock()
 	s := &gateway.Status{
 		Name: a.name, InstanceID: a.control.InstanceID(), Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
-		State: stateOnline, At: a.now().UTC(),
+		State: stateOnline, At: now.UTC(),
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
-		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: details,
+		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: details, Paused: m.Paused,
+	}
+	if !c.open(now) {
+		s.NextSync = c.next(now).UTC()
 	}
 	switch {
 	case len(details) > 0:
@@ -71,6 +75,13 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 	}
 	var err error
 	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, err = a.engine.Counts(ctx)
+	if running || s.ItemsPending+s.ItemsFailed > 0 {
+		p := a.engine.Progress()
+		s.BytesTotal, s.BytesDone = p.BytesTotal, p.BytesDone
+	}
+	if running {
+		s.BytesPerSecond = rate
+	}
 	return s, err
 }
 
@@ -89,12 +100,6 @@ func same(a, b *gateway.Report) bool {
 	x, y := *a, *b
 	x.Self.At, y.Self.At = time.Time{}, time.Time{}
 	return reflect.DeepEqual(x, y)
-}
-
-func (a *Agent) setRunning(running bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.running = running
 }
 
 // blame keeps what is wrong after a sync that came to its end: after a good one, nothing.

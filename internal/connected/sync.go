@@ -45,8 +45,10 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 	case pending+failed == 0 || !v.news && v.now().Before(v.retryAt):
 		return leastPause
 	}
+	if !v.start(ctx, pending+failed) {
+		return leastPause
+	}
 	v.news = false
-	v.start(ctx, pending+failed)
 	return firstReport
 }
 
@@ -59,17 +61,23 @@ func (v *visit) inStep(ctx context.Context) {
 	v.log.Info("in step; there is nothing to sync")
 }
 
-// start lets a sync run until ctx ends.
-func (v *visit) start(ctx context.Context, items int) {
+// start lets a sync run until ctx ends or somebody pauses it. It reports
+// false where syncs are paused.
+func (v *visit) start(ctx context.Context, items int) bool {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if !v.begun(cancel) {
+		cancel(errPaused)
+		return false
+	}
 	v.log.Info("sync started", "items", items)
-	v.setRunning(true)
 	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncState = v.now(), stateSyncing })
 	done := make(chan outcome, 1)
-	v.sync = done
+	v.sync, v.syncing = done, ctx
 	go func() {
 		result, err := v.engine.Sync(ctx, v.parent)
 		done <- outcome{result, err}
 	}()
+	return true
 }
 
 // progress lets people see that a long sync moves.
@@ -79,13 +87,15 @@ func (v *visit) progress() {
 }
 
 // finish notes how the sync ended.
-func (v *visit) finish(ctx context.Context, o outcome) {
-	v.sync = nil
-	v.setRunning(false)
+func (v *visit) finish(o outcome) {
+	stopped, cause := v.syncing.Err() != nil, context.Cause(v.syncing)
+	ctx := context.WithoutCancel(v.syncing)
+	v.sync, v.syncing = nil, nil
+	v.ended()
 	now := v.now()
 	state := stateSucceeded
 	switch {
-	case ctx.Err() != nil && o.err != nil:
+	case stopped && o.err != nil:
 		state = statePending
 	case o.err != nil || o.Failed > 0:
 		state = stateFailed
@@ -108,7 +118,7 @@ func (v *visit) finish(ctx context.Context, o outcome) {
 	case stateSucceeded:
 		v.log.Info("sync finished", attrs...)
 	case statePending:
-		v.log.Info("sync stopped, and goes on from the same byte", append(attrs, "err", context.Cause(ctx))...)
+		v.log.Info("sync stopped, and goes on from the same byte", append(attrs, "err", cause)...)
 	default:
 		if o.err != nil {
 			attrs = append(attrs, "err", o.err)

@@ -23,7 +23,8 @@ const leastPause = time.Second
 // most one sync.
 type visit struct {
 	*Agent
-	sync     chan outcome // of the running sync; nil while none runs
+	sync     chan outcome    // of the running sync; nil while none runs
+	syncing  context.Context // of it
 	reported *gateway.Report
 	news     bool      // something was noted that no sync has looked at
 	retryAt  time.Time // when what the last sync left open is due again
@@ -44,7 +45,7 @@ func (a *Agent) follow(ctx context.Context) {
 	cancel(err)
 	<-closed
 	if v.sync != nil {
-		v.finish(window, <-v.sync)
+		v.finish(<-v.sync)
 	}
 	if errors.Is(err, gateway.ErrNotActivated) && ctx.Err() == nil {
 		a.deactivated(ctx)
@@ -58,7 +59,7 @@ func (v *visit) run(ctx context.Context) error {
 		switch busy, err := v.poll(ctx); {
 		case err == nil:
 			// What failed for want of a link has one now.
-			v.news = v.link.good() || v.news
+			v.news = v.good() || v.news
 			if pause = v.begin(ctx); busy {
 				pause = 0
 			}
@@ -79,7 +80,7 @@ func (v *visit) await(ctx context.Context, d time.Duration) {
 	defer timer.Stop()
 	select {
 	case o := <-v.sync:
-		v.finish(ctx, o)
+		v.finish(o)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -121,8 +122,10 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 // is, or may be, something to do here, or to find out whether the link is back.
 func (v *visit) hold(m memory) time.Duration {
 	switch {
-	case v.reported == nil, v.sync != nil, v.news, !m.Following, !v.link.down.IsZero():
+	case v.reported == nil, v.sync != nil, !m.Following, !v.link.down.IsZero(), v.news && !m.Paused:
 		return 0
+	case m.Paused:
+		return holdFor
 	case v.retryAt.After(v.now()):
 		return min(holdFor, v.retryAt.Sub(v.now()).Truncate(time.Second)+time.Second)
 	}

@@ -16,11 +16,16 @@ const glance = time.Minute
 // errWindowClosed is the cause with which a sync ends whose time is over.
 var errWindowClosed = errors.New("the sync window closed")
 
-// A clockwork says when syncs may run: with the schedule's ticks, and once at
-// first, from the activation on, so that a new site does not wait for them.
+// errAsked is the cause with which a visit ends that somebody at the site
+// wants to begin anew. No sync runs then.
+var errAsked = errors.New("somebody asked for a visit")
+
+// A clockwork says when syncs may run: with the schedule's ticks and, beside
+// them, from the activation on, so that a new site does not wait for its
+// first tick, and from when somebody asked.
 type clockwork struct {
-	window    schedule.Window
-	activated time.Time
+	window schedule.Window
+	beside []time.Time // when windows opened that no tick opened
 }
 
 // clockwork returns what the parent decided last. A schedule that this
@@ -32,14 +37,25 @@ func (a *Agent) clockwork() clockwork {
 	if err != nil {
 		w, _ = schedule.Parse(schedule.Continuous, "")
 	}
-	return clockwork{w, m.ActivatedAt}
+	return clockwork{w, []time.Time{m.ActivatedAt, m.AskedAt}}
 }
 
 // open reports whether a window is open at t.
 func (c clockwork) open(t time.Time) bool {
 	open, _ := c.window.Open(t)
-	first := !t.Before(c.activated) && t.Before(c.activated.Add(c.window.Length))
-	return open || first
+	return open || !c.until(t).IsZero()
+}
+
+// until is when the last of the windows beside the schedule closes that are
+// open at t; zero is that none is.
+func (c clockwork) until(t time.Time) (end time.Time) {
+	for _, opened := range c.beside {
+		closes := opened.Add(c.window.Length)
+		if !t.Before(opened) && t.Before(closes) && closes.After(end) {
+			end = closes
+		}
+	}
+	return end
 }
 
 // next returns when a window opens after t; zero is never.
@@ -49,6 +65,7 @@ func (c clockwork) next(t time.Time) time.Time { return c.window.Next(t) }
 func (a *Agent) awaitWindow(ctx context.Context) bool {
 	said := false
 	for {
+		woken := a.wakes()
 		c, now := a.clockwork(), a.now()
 		if c.open(now) {
 			return ctx.Err() == nil
@@ -62,22 +79,31 @@ func (a *Agent) awaitWindow(ctx context.Context) bool {
 		if until := next.Sub(now); !next.IsZero() && until < pause {
 			pause = until
 		}
-		if !sleep(ctx, pause) {
+		if !sleepUnless(ctx, pause, woken) && ctx.Err() != nil {
 			return false
 		}
 	}
 }
 
-// closeWindow cancels with [errWindowClosed] when the window closes. It
-// returns then, or when ctx ends.
+// closeWindow cancels with [errWindowClosed] when the window closes, and with
+// [errAsked] when somebody wants another visit and no sync runs. It returns
+// then, or when ctx ends.
 func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc) {
 	for {
+		woken := a.wakes()
 		c, now := a.clockwork(), a.now()
 		if !c.open(now) {
 			cancel(errWindowClosed)
 			return
 		}
-		if !sleep(ctx, c.left(now)) {
+		if sleepUnless(ctx, c.left(now), woken) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !a.syncs() {
+			cancel(errAsked)
 			return
 		}
 	}
@@ -87,12 +113,12 @@ func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc)
 func (c clockwork) left(t time.Time) time.Duration {
 	left := glance
 	open, until := c.window.Open(t)
-	switch first := c.activated.Add(c.window.Length); {
+	switch {
 	case c.window.Continuous():
 	case open:
 		left = min(left, until.Sub(t))
 	default:
-		left = min(left, first.Sub(t))
+		left = min(left, c.until(t).Sub(t))
 	}
 	return max(left, time.Millisecond)
 }

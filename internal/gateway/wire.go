@@ -230,6 +230,11 @@ type Status struct {
 	ItemsSynced     int            `json:"itemsSynced"`
 	ItemsPending    int            `json:"itemsPending"`
 	ItemsFailed     int            `json:"itemsFailed"`
+	BytesTotal      int64          `json:"bytesTotal,omitempty"`     // of the layers that the running sync, or the one that was stopped, has to have
+	BytesDone       int64          `json:"bytesDone,omitempty"`      // of these
+	BytesPerSecond  int64          `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
+	Paused          bool           `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
+	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens; zero while one is open
 	Details         []StatusDetail `json:"details,omitempty"`
 }
 

@@ -1,0 +1,98 @@
+package connected
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// errPaused is the cause with which a sync ends that somebody paused.
+var errPaused = errors.New("syncs are paused")
+
+// SyncNow makes the agent visit its parent at once, whatever its schedule
+// says: a window opens now. It does nothing to a sync that runs, and nothing
+// moves while syncs are paused.
+func (a *Agent) SyncNow(ctx context.Context) {
+	a.log.Info("a sync was asked for")
+	a.remember(ctx, func(m *memory) { m.AskedAt = a.now() })
+	a.wake()
+}
+
+// Pause stops the running sync, which keeps every byte that it has, and lets
+// none begin until [Agent.Resume], also after a restart. The parent goes on
+// being asked what changed, and told that syncs are paused.
+func (a *Agent) Pause(ctx context.Context) {
+	a.log.Info("syncs are paused")
+	a.remember(ctx, func(m *memory) { m.Paused = true })
+	a.mu.Lock()
+	stop := a.running
+	a.mu.Unlock()
+	if stop != nil {
+		stop(errPaused)
+	}
+	a.wake()
+}
+
+// Resume lets syncs run again, from the same byte, as their schedule says.
+func (a *Agent) Resume(ctx context.Context) {
+	a.log.Info("syncs are resumed")
+	a.remember(ctx, func(m *memory) { m.Paused = false })
+	a.wake()
+}
+
+// wakes returns what is closed when somebody next wants something.
+func (a *Agent) wakes() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.woken
+}
+
+func (a *Agent) wake() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.woken)
+	a.woken = make(chan struct{})
+}
+
+// begun notes a sync that stop ends, unless syncs are paused: then it
+// reports false.
+func (a *Agent) begun(stop context.CancelCauseFunc) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.memory.Paused {
+		return false
+	}
+	a.running, a.pace = stop, pace{}
+	return true
+}
+
+// ended notes that the sync is over.
+func (a *Agent) ended() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running(nil)
+	a.running = nil
+}
+
+// syncs reports whether a sync runs.
+func (a *Agent) syncs() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.running != nil
+}
+
+// good notes that the parent answered, and reports whether the link was down
+// until then.
+func (a *Agent) good() (back bool) {
+	a.mu.Lock()
+	a.heard = a.now()
+	a.mu.Unlock()
+	return a.link.good()
+}
+
+// Heard returns when the parent last answered; zero is not since the start.
+func (a *Agent) Heard() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard
+}
