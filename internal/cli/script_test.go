@@ -51,6 +51,8 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("FERRY_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
+			// Else the race detector lets each ferry sleep for a second at its end.
+			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 			env.Values["instances"] = map[string]*instance{}
 			env.Defer(func() {
 				for _, i := range env.Values["instances"].(map[string]*instance) {

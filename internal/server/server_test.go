@@ -247,8 +247,8 @@ func TestASiteStartsWithItsParentAway(t *testing.T) {
 }
 
 func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it writes 100,000 rows")
+	if testing.Short() || raceDetector {
+		t.Skip("it writes 100,000 rows, and measures time")
 	}
 	dir := t.TempDir()
 	_, stop := run(t, configIn(dir)) // it makes the first password, which is slow on purpose
