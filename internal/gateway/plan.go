@@ -40,6 +40,7 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", typeJSONLines)
 	out := io.Writer(w)
 	finish := func() error { return nil }
+	flush := finish
 	if acceptsZstd(r) {
 		w.Header().Set(headerEncoding, encodingZstd)
 		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
@@ -47,7 +48,7 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		out, finish = z, z.Close
+		out, finish, flush = z, z.Close, z.Flush
 	}
 	buffered := bufio.NewWriterSize(out, 64<<10)
 	p := &planner{server: s, caller: c, out: json.NewEncoder(buffered), sent: map[Want]bool{}}
@@ -59,6 +60,8 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 		err = errors.Join(buffered.Flush(), finish())
 	}
 	if err != nil {
+		// What is known already is the child's: it need not come again.
+		_ = errors.Join(buffered.Flush(), flush(), http.NewResponseController(w).Flush())
 		s.log.Warn("plan was cut off", "registry", c.name, "err", err)
 		panic(http.ErrAbortHandler) // the child must not take it for whole
 	}

@@ -9,7 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/gateway"
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
 )
 
 // plan returns the entries for the wanted manifests of app/a.
@@ -125,5 +127,29 @@ func TestPlanForTooMuchIsRefused(t *testing.T) {
 	err := f.client.Plan(t.Context(), make([]gateway.Want, 1001), nil, func(gateway.PlanEntry) error { return nil })
 	if code := codeOf(err); code != "INVALID" {
 		t.Errorf("plan = %v, want INVALID", err)
+	}
+}
+
+func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	good, bad := f.image(t, "app/a", "1"), digest.FromString("bad")
+	err := f.db.Update(t.Context(), func(tx *metadb.Tx) error {
+		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: string(bad), MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []gateway.PlanEntry
+	err = f.client.Plan(t.Context(), []gateway.Want{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
+		func(e gateway.PlanEntry) error {
+			entries = append(entries, e)
+			return nil
+		})
+	if err == nil {
+		t.Error("a plan that broke off was taken for whole")
+	}
+	if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
+		t.Error(diff)
 	}
 }
