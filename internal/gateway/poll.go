@@ -101,15 +101,11 @@ func (s *server) visible(ctx context.Context, c caller, changes []storage.Change
 		}
 		seen[item] = true
 		if ch.Kind == storage.ManifestAdded {
-			loose, err := s.storage.IsLoose(ctx, ch.Repository, ch.Digest)
+			only, err := s.storage.IsOnlyByDigest(ctx, ch.Repository, ch.Digest)
 			if err != nil {
 				return nil, err
 			}
-			has, err := s.storage.HasManifest(ctx, ch.Repository, ch.Digest)
-			if err != nil {
-				return nil, err
-			}
-			if !loose || !has {
+			if !only {
 				continue
 			}
 		}

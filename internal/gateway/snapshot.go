@@ -14,7 +14,7 @@ import (
 const snapshotPage = 1000
 
 // A place is where a page of a snapshot goes on: behind a tag, or a manifest
-// without a tag, of a repository; or at the next repository.
+// that never had one, of a repository; or at the next repository.
 type place struct{ repository, kind, after string }
 
 // The kinds of place, in the order in which a repository is read.
@@ -78,7 +78,7 @@ func (s *server) content(ctx context.Context, at place, limit int) (items []Snap
 		}
 		return items, after, err
 	}
-	manifests, err := s.storage.LooseManifests(ctx, at.repository, at.after, limit)
+	manifests, err := s.storage.ManifestsOnlyByDigest(ctx, at.repository, at.after, limit)
 	for _, m := range manifests {
 		items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})
 		after = string(m.Digest)

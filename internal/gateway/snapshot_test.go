@@ -57,6 +57,32 @@ func TestSnapshotHasTagsAndLooseManifestsOfWhatTheChildMaySee(t *testing.T) {
 	})
 }
 
+func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		old := f.image(t, "app/a", "1", "v1")
+		f.referrer(t, "app/a", "sig", old)
+		f.index(t, "app/a", []digest.Digest{f.image(t, "app/a", "child")}, "v1") // the tag moves on
+		young := f.image(t, "app/a", "2", "v1")
+		byDigest := f.image(t, "app/a", "3")
+		items, _, _ := f.everything(t)
+		want := []gateway.SnapshotItem{
+			{Repository: "app/a", Tag: "v1", Digest: young},
+			{Repository: "app/a", Digest: byDigest},
+		}
+		if diff := cmp.Diff(want, items); diff != "" {
+			t.Error(diff)
+		}
+		f.activate(t)
+		var changed []digest.Digest
+		for _, c := range f.poll(t, gateway.PollRequest{Cursor: 1}).Changes {
+			changed = append(changed, c.Digest)
+		}
+		if diff := cmp.Diff([]digest.Digest{young, byDigest}, changed); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestSnapshotOfManyItemsComesInPagesWithoutGapsOrRepeats(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	want := map[gateway.SnapshotItem]bool{}

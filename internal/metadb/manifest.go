@@ -107,6 +107,46 @@ func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
 	return all, wrap(err, "list loose manifests of %s", repository)
 }
 
+// onlyByDigest is the condition on a manifest that no tag and no index ever
+// led to, and whose subject is not one that they once did and do no more.
+const onlyByDigest = `manifests.led = 0
+	AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = manifests.repository AND s.digest = manifests.subject AND s.led = 1
+		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = s.repository AND t.digest = s.digest)
+		AND NOT EXISTS (SELECT 1 FROM manifest_children c WHERE c.child = s.digest AND c.repository = s.repository AND c.manifest = 1))`
+
+// OnlyByDigest returns up to limit manifests of repository after the digest
+// after that were only ever pushed by their digest, by digest, without their
+// payloads. A referrer of what tags and indexes have left is none of them.
+func (tx *Tx) OnlyByDigest(repository, after string, limit int) ([]Manifest, error) {
+	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+		WHERE repository = $1 AND digest > $2 AND `+onlyByDigest+` ORDER BY digest LIMIT $3`, repository, after, limit)
+	return all, wrap(err, "list manifests of %s without a tag", repository)
+}
+
+// IsOnlyByDigest reports whether [Tx.OnlyByDigest] has the manifest.
+func (tx *Tx) IsOnlyByDigest(repository, digest string) (bool, error) {
+	var n int
+	err := tx.row(`SELECT COUNT(*) FROM manifests WHERE repository = $1 AND digest = $2 AND `+onlyByDigest, repository, digest).Scan(&n)
+	return n > 0, wrap(err, "read references to %s@%s", repository, digest)
+}
+
+// lead notes that a tag or an index leads to the manifests digests, which is
+// never forgotten.
+func (tx *Tx) lead(repository string, digests []string) error {
+	for some := range slices.Chunk(digests, batch) {
+		args := []any{repository}
+		places := make([]string, len(some))
+		for i, d := range some {
+			args = append(args, d)
+			places[i] = fmt.Sprintf("$%d", i+2)
+		}
+		if _, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND led = 0 AND digest IN (`+strings.Join(places, ", ")+`)`, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // IsLoose reports whether no tag names the manifest and no index holds it.
 func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
 	var n int
@@ -138,8 +178,9 @@ func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 // PutManifest writes a new manifest and what it refers to. It reports whether
 // it was new; one that was there stays as it is.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
-	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (repository, digest) DO NOTHING`,
+	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, led)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+			CASE WHEN EXISTS (SELECT 1 FROM manifest_children WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
 		m.Repository, m.Digest, m.MediaType, m.ArtifactType, m.Subject, m.Annotations, m.Payload, millis(m.PushedAt))
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
@@ -159,7 +200,14 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 			return false, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
 		}
 	}
-	return true, nil
+	var held []string
+	for _, c := range children {
+		if c.Manifest {
+			held = append(held, c.Digest)
+		}
+	}
+	err = tx.lead(m.Repository, held)
+	return err == nil, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
 }
 
 func flag(b bool) int {

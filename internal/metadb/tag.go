@@ -80,6 +80,9 @@ func (tx *Tx) SetTag(repository, name, digest string, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
 		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at`,
 		repository, name, digest, millis(now))
+	if err == nil {
+		err = tx.lead(repository, []string{digest})
+	}
 	return wrap(err, "set tag %s:%s", repository, name)
 }
 

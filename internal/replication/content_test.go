@@ -101,6 +101,8 @@ func same(t testing.TB, p *parent, s *storage.Storage) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	follow := followed(t, p.Storage)
+	maps.DeleteFunc(want.manifests, func(name, _ string) bool { return !follow[name] })
 	got, err := read(t.Context(), s, map[digest.Digest]bool{})
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +118,58 @@ func same(t testing.TB, p *parent, s *storage.Storage) {
 			t.Errorf("%s differs", name)
 		}
 	}
+}
+
+// followed returns the manifests, as repository@digest, that a replica of s
+// has: what a tag leads to and what was only ever pushed by its digest, with
+// what is below them and refers to them.
+func followed(t testing.TB, s *storage.Storage) map[string]bool {
+	t.Helper()
+	seen := map[string]bool{}
+	var follow func(repository string, d digest.Digest)
+	follow = func(repository string, d digest.Digest) {
+		name := repository + "@" + string(d)
+		m, err := s.Manifest(t.Context(), repository, string(d))
+		if seen[name] || err != nil {
+			return
+		}
+		seen[name] = true
+		parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, child := range parsed.Manifests {
+			follow(repository, child.Digest)
+		}
+		referrers, err := s.Referrers(t.Context(), repository, d, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range referrers {
+			follow(repository, r.Digest)
+		}
+	}
+	repositories, err := s.Repositories(t.Context(), "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range repositories {
+		tags, err := s.Tags(t.Context(), r.Name, "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range tags {
+			follow(r.Name, tag.Digest)
+		}
+		only, err := s.ManifestsOnlyByDigest(t.Context(), r.Name, "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range only {
+			follow(r.Name, m.Digest)
+		}
+	}
+	return seen
 }
 
 // random returns n bytes that no other seed gives.

@@ -81,6 +81,24 @@ func (s *Storage) LooseManifests(ctx context.Context, repository, after string, 
 	})
 }
 
+// ManifestsOnlyByDigest is [Storage.Manifests] for those that no tag and no
+// index ever led to, but for referrers of what those have left: what a reader
+// must be told of who follows the tags.
+func (s *Storage) ManifestsOnlyByDigest(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+		return tx.OnlyByDigest(repository, after, limit)
+	})
+}
+
+// IsOnlyByDigest reports whether [Storage.ManifestsOnlyByDigest] has d.
+func (s *Storage) IsOnlyByDigest(ctx context.Context, repository string, d digest.Digest) (only bool, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		only, err = tx.IsOnlyByDigest(repository, string(d))
+		return err
+	})
+	return only, err
+}
+
 func (s *Storage) listManifests(ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error)) (all []Manifest, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
 		if _, err := tx.Repository(repository); err != nil {

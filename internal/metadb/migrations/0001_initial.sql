@@ -39,6 +39,7 @@ CREATE TABLE manifests (
   payload       BYTEA NOT NULL,
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
+  led           INTEGER NOT NULL DEFAULT 0, -- 1 once a tag or an index led to it
   PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject);
