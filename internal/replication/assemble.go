@@ -54,7 +54,7 @@ func (r *run) assemble(ctx context.Context, p *plan, images []*image) (parts []*
 	}
 	r.meter.add(func(p *Progress) {
 		for _, l := range layers {
-			p.BytesTotal += l.size
+			l.expect(p)
 		}
 	})
 	return parts, layers, nil

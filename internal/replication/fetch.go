@@ -121,7 +121,7 @@ func (s *stream) write(ctx context.Context) error {
 	fresh, err := s.transfer.Write(ctx, s.buf[:n], s.at)
 	s.meter.add(func(p *Progress) {
 		p.Received += n
-		p.BytesDone += fresh
+		s.layer.got(p, fresh)
 	})
 	if err != nil {
 		return ownError{err}

@@ -25,6 +25,29 @@ type layer struct {
 	unwanted bool // nobody needs it any more
 	finished bool // it is here, or given up
 	trouble  trouble
+
+	counted, done int64 // bytes, as [Progress] has them; the meter's lock guards them
+}
+
+// expect counts the layer among what is to come.
+func (l *layer) expect(p *Progress) {
+	l.counted = l.size
+	p.BytesTotal += l.size
+}
+
+// got counts n bytes of the layer as here, or as lost where n is negative,
+// unless it is not expected any more.
+func (l *layer) got(p *Progress, n int64) {
+	n = min(max(n, -l.done), l.counted-l.done)
+	l.done += n
+	p.BytesDone += n
+}
+
+// forget takes back what was counted of the layer, once.
+func (l *layer) forget(p *Progress) {
+	p.BytesTotal -= l.counted
+	p.BytesDone -= l.done
+	l.counted, l.done = 0, 0
 }
 
 // A claim is a range of a layer that somebody is fetching. It is empty where

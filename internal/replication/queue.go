@@ -142,6 +142,7 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 		}
 		if has { // it came another way meanwhile
 			l.closing = true
+			q.meter.add(func(p *Progress) { l.got(p, l.size) })
 			return &claim{layer: l}, nil
 		}
 		t, err := q.storage.Transfer(ctx, l.digest, l.size)
@@ -152,7 +153,7 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 		}
 		l.transfer = t
 		have := t.Have()
-		q.meter.add(func(p *Progress) { p.BytesDone += have })
+		q.meter.add(func(p *Progress) { l.got(p, have) })
 	}
 	gaps := l.gaps()
 	switch {

@@ -53,16 +53,6 @@ func (q *queue) inVain(l *layer, answered bool) bool {
 	return l.trouble.add(answered, proof)
 }
 
-// have returns how many bytes of l are here.
-func (q *queue) have(l *layer) int64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if l.transfer == nil {
-		return 0
-	}
-	return l.transfer.Have()
-}
-
 // putOff lets a layer that fails again and again wait until everything else
 // was tried, and gives it up when it fails in the same way after that,
 // although other things came through in between: then it is not the link.
@@ -75,11 +65,6 @@ func (r *run) putOff(ctx context.Context, q *queue, l *layer, err error) error {
 	if struck && proof > before {
 		return r.giveUp(ctx, q, l, err)
 	}
-	have := q.have(l)
-	r.meter.add(func(p *Progress) { // the next pass counts it again
-		p.BytesTotal -= l.size
-		p.BytesDone -= have
-	})
 	return r.giveUp(ctx, q, l, laterError{err})
 }
 
@@ -98,7 +83,7 @@ func (r *run) commitLayer(ctx context.Context, q *queue, l *layer) error {
 		if err := l.transfer.Reset(ctx); err != nil {
 			return err
 		}
-		r.meter.add(func(p *Progress) { p.BytesDone -= l.size })
+		r.meter.add(func(p *Progress) { l.got(p, -l.size) })
 		if q.again(l) {
 			r.log.Warn("content was wrong and is fetched again", "digest", l.digest)
 			return nil
@@ -168,6 +153,9 @@ func (r *run) giveUp(ctx context.Context, q *queue, l *layer, err error) error {
 	}
 	if !ok {
 		return nil // somebody else got it
+	}
+	if errors.As(err, &laterError{}) {
+		r.meter.add(l.forget) // the next pass counts it again
 	}
 	return r.failImages(ctx, q, l, err)
 }
