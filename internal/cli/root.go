@@ -20,6 +20,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newScopeMapCommand(env),
 		newTokenCommand(env),
 		newConnectedRegistryCommand(env),
+		newSyncCommand(env),
 		newDemoCommand(env),
 		newVersionCommand(env),
 	)

@@ -38,6 +38,7 @@ type HandlerOptions struct {
 	Service       *Service
 	Authenticator Authenticator
 	Repositories  Repositories
+	Syncer        Syncer       // nil in a root
 	Version       string       // of the program
 	Log           *slog.Logger // nil discards
 }
@@ -64,6 +65,7 @@ func NewHandler(o HandlerOptions) http.Handler {
 	a.registries()
 	a.repositories()
 	a.status()
+	a.sync()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem(http.StatusNotFound, codeNotFound, "there is no %.10s %.200s in the management API", r.Method, r.URL.Path).
 			hint("see %s/openapi.json", root))

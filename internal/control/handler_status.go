@@ -3,19 +3,7 @@ package control
 import (
 	"context"
 	"net/http"
-	"time"
 )
-
-// A SyncStatus is how a connected registry's sync goes, in its own eyes.
-type SyncStatus struct {
-	State        string              `json:"state" enum:"Online,Syncing,Unhealthy"`
-	Time         time.Time           `json:"time" doc:"When this was so."`
-	ItemsSynced  int                 `json:"itemsSynced"`
-	ItemsPending int                 `json:"itemsPending"`
-	ItemsFailed  int                 `json:"itemsFailed"`
-	Result       *RegistrySyncResult `json:"result"`
-	Details      []StatusDetail      `json:"details" nullable:"false"`
-}
 
 // An InstanceStatus is what an instance says of itself.
 type InstanceStatus struct {
@@ -36,15 +24,4 @@ func (a *api) status() {
 			}
 			return &struct{ Body InstanceStatus }{v}, nil
 		})
-}
-
-func (s *Service) syncStatus() *SyncStatus {
-	st := s.status()
-	if st == nil {
-		return nil
-	}
-	return &SyncStatus{
-		State: st.State, Time: st.At.UTC(), ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
-		Result: resultOf(*st), Details: detailsOf(*st),
-	}
 }

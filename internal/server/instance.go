@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"ferry/internal/auth"
 	"ferry/internal/config"
@@ -111,10 +112,13 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
 	in.agent, err = connected.New(ctx, connected.Options{
-		Name:        parent.Name,
-		Parent:      gateway.NewClient(parent, nil),
-		DB:          in.db,
-		Engine:      replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize}),
+		Name:   parent.Name,
+		Parent: gateway.NewClient(parent, nil),
+		DB:     in.db,
+		Engine: replication.New(replication.Options{
+			Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize,
+			OnProgress: func(p replication.Progress) { in.agent.Progressed(p) }, // once the agent runs a sync
+		}),
 		Control:     in.control,
 		Version:     telemetry.Version(),
 		LoginServer: hostOf(address),
@@ -185,16 +189,22 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.NewServer(gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.control, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
 	})
+	api := control.HandlerOptions{
+		Service: in.control, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
+	}
+	health := &syncHealth{own: in.control.Own, now: time.Now, started: time.Now()}
+	if in.agent != nil {
+		api.Syncer, health.site = in.agent, in.agent
+	}
 	return &routes{
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, gateway.PathPoll, parent),
-		api: control.NewHandler(control.HandlerOptions{
-			Service: in.control, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
-		}),
-		live:    http.HandlerFunc(live),
-		ready:   ready,
-		metrics: protectedMetrics(in.metrics, in.auth.Basic),
+		api:      control.NewHandler(api),
+		live:     http.HandlerFunc(live),
+		ready:    ready,
+		sync:     health,
+		metrics:  protectedMetrics(in.metrics, in.auth.Basic),
 	}
 }
 

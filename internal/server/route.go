@@ -14,6 +14,7 @@ type routes struct {
 	api      http.Handler // /api/v1/
 	live     http.Handler // /health
 	ready    http.Handler // /health/ready
+	sync     http.Handler // /health/sync
 	metrics  http.Handler // /metrics
 }
 
@@ -42,7 +43,7 @@ func apiOf(path string) string {
 		return apiGateway
 	case strings.HasPrefix(path, "/api/"):
 		return apiManagement
-	case path == "/health" || path == "/health/ready":
+	case path == "/health" || path == "/health/ready" || path == "/health/sync":
 		return apiHealth
 	case path == "/metrics":
 		return apiMetrics
@@ -61,9 +62,12 @@ func (rs *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case apiManagement:
 		rs.api.ServeHTTP(w, r)
 	case apiHealth:
-		if r.URL.Path == "/health" {
+		switch r.URL.Path {
+		case "/health":
 			rs.live.ServeHTTP(w, r)
-		} else {
+		case "/health/sync":
+			rs.sync.ServeHTTP(w, r)
+		default:
 			rs.ready.ServeHTTP(w, r)
 		}
 	case apiMetrics:

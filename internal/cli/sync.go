@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newSyncCommand(env *Env) *cobra.Command {
+	return group("sync", "Syncs of a connected registry, at the site itself",
+		newSyncStatusCommand(env),
+		newSyncOrderCommand(env, "now", "Sync now, whatever the schedule says"),
+		newSyncOrderCommand(env, "pause", "Stop syncing until it is resumed; what came stays"),
+		newSyncOrderCommand(env, "resume", "Let syncs run again, from the same byte"),
+	)
+}
+
+// newSyncOrderCommand makes a command that tells a site's syncs what to do.
+func newSyncOrderCommand(env *Env, order, short string) *cobra.Command {
+	var t *target
+	cmd := verb(order, short, "ferry sync "+order+" -r ship1", func(cmd *cobra.Command) error {
+		c, err := t.client()
+		if err != nil {
+			return err
+		}
+		a, err := c.do(cmd.Context(), call{method: http.MethodPost, path: apiRoot + "sync/" + order})
+		if err != nil {
+			return err
+		}
+		return env.print(a.value, syncColumns())
+	})
+	t = env.registryFlags(cmd)
+	return cmd
+}
+
+func syncColumns() []column {
+	return []column{
+		{title: "IN SYNC", path: "inSync"},
+		{title: "STATE", path: "state"},
+		{title: "PAUSED", path: "paused"},
+		{title: "SYNCED", path: "itemsSynced"},
+		{title: "PENDING", path: "itemsPending"},
+		{title: "FAILED", path: "itemsFailed"},
+		{title: "LAST SUCCESS (UTC)", path: "result.lastSuccessfulSyncEndTime", show: seconds},
+	}
+}
+
+func syncItemColumns() []column {
+	return []column{
+		{title: "REPOSITORY", path: "repository"},
+		{title: "TAG", path: "tag"},
+		{title: "STATE", path: "state"},
+		{title: "HERE", path: "digest", show: shortDigest},
+		{title: "PARENT", path: "parentDigest", show: shortDigest},
+		{title: "LAST MATCH (UTC)", path: "lastMatchTime", show: seconds},
+		{title: "ERROR", path: "error"},
+	}
+}
+
+// shortDigest is a column's value for a digest: enough to tell two apart.
+func shortDigest(v any) string {
+	algorithm, hex, ok := strings.Cut(cell(v), ":")
+	if !ok {
+		return cell(v)
+	}
+	return algorithm + ":" + hex[:min(len(hex), 12)]
+}
+
+func newSyncStatusCommand(env *Env) *cobra.Command {
+	var t *target
+	var open bool
+	cmd := verb("status", "Show whether a connected registry is in sync, tag by tag, and how fast it gets there", `
+		ferry sync status -r ship1
+		ferry sync status -r ship1 --open -o json`,
+		func(cmd *cobra.Command) error {
+			c, err := t.client()
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			status, err := c.syncStatus(ctx)
+			if err != nil {
+				return err
+			}
+			plain := cmd.Flags().Changed("output") || env.query != ""
+			if !plain && isTerminal(env.Stdout) {
+				if status, err = watchSync(ctx, env.Stdout, status, c.syncStatus); err != nil {
+					return err
+				}
+			}
+			items, err := c.syncItems(ctx, open)
+			if err != nil {
+				return err
+			}
+			if plain {
+				status["items"] = items
+				columns := syncColumns()
+				if env.output.value == "table" && env.query == "" {
+					return env.print(items, syncItemColumns())
+				}
+				return env.print(status, columns)
+			}
+			fmt.Fprintln(env.Stdout, sayStatus(status))
+			if len(items) == 0 {
+				return nil
+			}
+			fmt.Fprintln(env.Stdout)
+			return writeTable(env.Stdout, items, syncItemColumns())
+		})
+	t = env.registryFlags(cmd)
+	cmd.Flags().BoolVar(&open, "open", false, "only what is not in sync")
+	return cmd
+}
+
+// syncStatus returns how a site's sync goes.
+func (c *client) syncStatus(ctx context.Context) (map[string]any, error) {
+	a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync"})
+	if err != nil {
+		return nil, err
+	}
+	status, ok := a.value.(map[string]any)
+	if !ok {
+		return nil, errors.New("the registry's answer is not a sync status")
+	}
+	return status, nil
+}
+
+// syncItems returns what a site is to have, or what of it is not in sync.
+func (c *client) syncItems(ctx context.Context, open bool) ([]any, error) {
+	all := []any{}
+	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
+	for range maxPages {
+		a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync/items", query: query})
+		if err != nil {
+			return nil, err
+		}
+		page, _ := member(a.value, "value").([]any)
+		all = append(all, page...)
+		next, err := url.Parse(cell(member(a.value, "nextLink")))
+		if err != nil || next.RawQuery == "" {
+			break
+		}
+		query = next.Query()
+	}
+	return all, nil
+}
+
+// sayStatus puts a status into a sentence or two.
+func sayStatus(s map[string]any) string {
+	synced, pending, failed := number(s["itemsSynced"]), number(s["itemsPending"]), number(s["itemsFailed"])
+	var text string
+	switch {
+	case s["inSync"] == true:
+		text = fmt.Sprintf("In sync: %d items.", synced)
+	case pending+failed == 0:
+		text = "Not in sync: no sync came to its end yet."
+	default:
+		text = fmt.Sprintf("Not in sync: %d items are in sync, %d are pending, %d failed.", synced, pending, failed)
+	}
+	if at := cell(member(s, "result.lastSuccessfulSyncEndTime")); at != "" {
+		text += " Last in sync at " + seconds(at) + "."
+	}
+	if total := number(s["bytesTotal"]); total > 0 && pending+failed > 0 {
+		text += fmt.Sprintf(" %s of %s are here", size(number(s["bytesDone"])), size(total))
+		if rate := number(s["bytesPerSecond"]); rate > 0 {
+			text += fmt.Sprintf(", %s/s", size(rate))
+		}
+		if eta, ok := s["etaSeconds"].(float64); ok {
+			text += fmt.Sprintf(", %s left", time.Duration(eta)*time.Second)
+		}
+		text += "."
+	}
+	switch next := cell(s["nextSyncTime"]); {
+	case s["paused"] == true:
+		text += "\nSyncs are paused; ferry sync resume lets them run again."
+	case next != "":
+		text += "\nThe next sync window opens at " + seconds(next) + "; ferry sync now opens one at once."
+	}
+	return text
+}
+
+func number(v any) int64 {
+	n, _ := v.(float64)
+	return int64(n)
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for v >= 1000 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}

@@ -1,0 +1,95 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"ferry/internal/metadb"
+)
+
+// A Syncer is what runs a connected registry's syncs.
+type Syncer interface {
+	// SyncNow opens a sync window at once.
+	SyncNow(ctx context.Context)
+	// Pause stops the running sync, and lets none begin until Resume.
+	Pause(ctx context.Context)
+	// Resume lets syncs run again.
+	Resume(ctx context.Context)
+}
+
+// A syncItemPage is a part of the items, by repository and tag.
+type syncItemPage struct {
+	Body struct {
+		Value    []SyncItem `json:"value" nullable:"false"`
+		NextLink string     `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
+	}
+}
+
+func (a *api) sync() {
+	type answer struct{ Body SyncStatus }
+	read := func() (*answer, error) {
+		v := a.Service.syncStatus()
+		if a.Syncer == nil || v == nil {
+			return nil, problem(http.StatusNotFound, codeNotFound, "this is a root registry, which syncs from nowhere").
+				hint("ask a connected registry; what the root knows of one is in ferry connected-registry show")
+		}
+		return &answer{*v}, nil
+	}
+	register(a, operation{http.MethodGet, "/sync", "get-sync", "Get how this connected registry's sync goes"},
+		func(context.Context, *struct{}) (*answer, error) { return read() })
+	register(a, operation{http.MethodGet, "/sync/items", "list-sync-items", "List what this connected registry is to have, and how far that is"},
+		func(ctx context.Context, in *struct {
+			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+			Repository string `query:"repository" doc:"Begin after this repository's item."`
+			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
+			Open       bool   `query:"open" doc:"Only what is not in sync."`
+		}) (*syncItemPage, error) {
+			if _, err := read(); err != nil {
+				return nil, err
+			}
+			return a.syncItems(ctx, syncPlace{in.Repository, in.Item, in.Open}, in.N)
+		})
+	for _, order := range []struct {
+		name, summary string
+		give          func(Syncer, context.Context)
+	}{
+		{"now", "Sync now, whatever the schedule says", Syncer.SyncNow},
+		{"pause", "Stop syncing until further notice; what came stays", Syncer.Pause},
+		{"resume", "Let syncs run again", Syncer.Resume},
+	} {
+		register(a, operation{http.MethodPost, "/sync/" + order.name, "sync-" + order.name, order.summary},
+			func(ctx context.Context, in *struct{ Call }) (*answer, error) {
+				if v, err := read(); err != nil {
+					return nil, err
+				} else if order.name == "now" && v.Body.Paused {
+					return nil, conflict("syncs are paused at this site").hint("resume them first: ferry sync resume")
+				}
+				err := a.Service.update(ctx, func(tx *metadb.Tx) error { return a.Service.audit(tx, in.by, order.name, "sync") })
+				if err != nil {
+					return nil, err
+				}
+				order.give(a.Syncer, ctx)
+				return read()
+			})
+	}
+}
+
+func (a *api) syncItems(ctx context.Context, at syncPlace, n int) (*syncItemPage, error) {
+	all, err := a.Service.syncItems(ctx, at, n+1)
+	if err != nil {
+		return nil, err
+	}
+	page := &syncItemPage{}
+	page.Body.Value = []SyncItem{}
+	if len(all) > n {
+		all = all[:n]
+		last := all[n-1]
+		page.Body.NextLink = root + "/sync/items?" + url.Values{
+			"n": {strconv.Itoa(n)}, "repository": {last.Repository}, "item": {last.item}, "open": {strconv.FormatBool(at.Open)},
+		}.Encode()
+	}
+	page.Body.Value = append(page.Body.Value, all...)
+	return page, nil
+}

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/schedule"
+)
+
+// syncPatience is how late a site may be with hearing from its parent before
+// it counts as out of step: a link is often down for a while.
+const syncPatience = 15 * time.Minute
+
+// syncHealthAge is for how long an answer is given again: anybody may ask,
+// and each new answer counts rows.
+const syncHealthAge = time.Second
+
+// A syncHealth answers whether this instance is in step with its parent: 200,
+// or 503 with the reason. A root, which has none, always is. What it says is
+// for everybody: counts and times, no names.
+type syncHealth struct {
+	site interface { // nil in a root
+		Status() *gateway.Status
+		Heard() time.Time
+	}
+	own     func(context.Context) (*gateway.ConnectedRegistry, error)
+	now     func() time.Time
+	started time.Time
+
+	mu   sync.Mutex
+	at   time.Time
+	last syncAnswer
+}
+
+// A syncAnswer is the body of an answer.
+type syncAnswer struct {
+	InSync       bool       `json:"inSync"`
+	Reason       string     `json:"reason,omitempty"` // why not
+	ItemsPending int        `json:"itemsPending"`
+	ItemsFailed  int        `json:"itemsFailed"`
+	LastSuccess  *time.Time `json:"lastSuccess"` // null is never
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *syncHealth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := h.answer(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !a.InSync {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(a) // a client that went away needs no answer
+}
+
+func (h *syncHealth) answer(ctx context.Context) syncAnswer {
+	if h.site == nil {
+		return syncAnswer{InSync: true}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if age := now.Sub(h.at); !h.at.IsZero() && age >= 0 && age < syncHealthAge {
+		return h.last
+	}
+	st := h.site.Status()
+	a := syncAnswer{ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed}
+	if !st.LastSyncSuccess.IsZero() {
+		at := st.LastSyncSuccess.UTC()
+		a.LastSuccess = &at
+	}
+	switch {
+	case st.SyncState == "NotActivated":
+		a.Reason = "it is not activated at its parent"
+	case st.ItemsFailed > 0:
+		a.Reason = "items failed"
+	case st.ItemsPending > 0:
+		a.Reason = "items are still to come, or to go"
+	case a.LastSuccess == nil:
+		a.Reason = "no sync came to its end yet"
+	case st.Paused:
+		a.Reason = "syncs are paused"
+	case h.overdue(ctx, now):
+		a.Reason = "the parent was not heard when it should have been"
+	default:
+		a.InSync = true
+	}
+	h.at, h.last = now, a
+	return a
+}
+
+// overdue reports whether the parent should have been heard since it was: by
+// the end of the first window that opened after that, and some patience.
+func (h *syncHealth) overdue(ctx context.Context, now time.Time) bool {
+	own, err := h.own(ctx)
+	if err != nil || own == nil {
+		return err != nil // the database is of no use then
+	}
+	w, err := schedule.Parse(own.Schedule, own.SyncWindow)
+	if err != nil {
+		return false // a newer parent's; there is no telling
+	}
+	since := h.started
+	if heard := h.site.Heard(); heard.After(since) {
+		since = heard
+	}
+	next := w.Next(since)
+	return !next.IsZero() && now.After(next.Add(w.Length+syncPatience))
+}

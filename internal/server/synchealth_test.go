@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/internal/gateway"
+)
+
+// A quietSite is a site that says what the test wants it to.
+type quietSite struct {
+	status gateway.Status
+	heard  time.Time
+	asked  int
+}
+
+func (s *quietSite) Status() *gateway.Status { s.asked++; return &s.status }
+func (s *quietSite) Heard() time.Time        { return s.heard }
+
+func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
+	start := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	good := gateway.Status{SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3}
+	for _, test := range []struct {
+		name     string
+		change   func(*gateway.Status)
+		schedule string
+		later    time.Duration
+		reason   string
+	}{
+		{"in step", nil, "* * * * *", time.Minute, ""},
+		{"in step, and the link was just lost", nil, "* * * * *", 10 * time.Minute, ""},
+		{"the link is long lost", nil, "* * * * *", time.Hour, "was not heard"},
+		{"between two windows", nil, "0 2 * * *", 13 * time.Hour, ""},
+		{"a window went by in silence", nil, "0 2 * * *", 17 * time.Hour, "was not heard"},
+		{"not activated", func(s *gateway.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "not activated"},
+		{"paused", func(s *gateway.Status) { s.Paused = true }, "* * * * *", 0, "paused"},
+		{"items to come", func(s *gateway.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "still to come"},
+		{"items that failed", func(s *gateway.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "failed"},
+		{"new", func(s *gateway.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "no sync"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			site := &quietSite{status: good, heard: start}
+			if test.change != nil {
+				test.change(&site.status)
+			}
+			own := &gateway.ConnectedRegistry{Schedule: test.schedule}
+			if test.schedule != "* * * * *" {
+				own.SyncWindow = "PT2H"
+			}
+			h := &syncHealth{
+				site: site, started: start.Add(-time.Hour), now: func() time.Time { return start.Add(test.later) },
+				own: func(context.Context) (*gateway.ConnectedRegistry, error) { return own, nil },
+			}
+			for range 3 {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
+				var a syncAnswer
+				if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+					t.Fatal(err)
+				}
+				status := 200
+				if test.reason != "" {
+					status = 503
+				}
+				if w.Code != status || a.InSync != (status == 200) || !strings.Contains(a.Reason, test.reason) || test.reason == "" && a.Reason != "" {
+					t.Errorf("%d %s, want %d and %q", w.Code, w.Body, status, test.reason)
+				}
+			}
+			if site.asked != 1 {
+				t.Errorf("rows were counted %d times for three that asked at once", site.asked)
+			}
+		})
+	}
+}
+
+func TestARootIsAlwaysInStep(t *testing.T) {
+	w := httptest.NewRecorder()
+	(&syncHealth{}).ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
+	if w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
