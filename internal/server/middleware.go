@@ -25,12 +25,13 @@ type middleware struct {
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 	now     func() time.Time
-	prefix  string // of the ids made here, so that two runs' ids differ
+	stall   time.Duration // how long a reader may take nothing
+	prefix  string        // of the ids made here, so that two runs' ids differ
 	count   atomic.Int64
 }
 
 func newMiddleware(next http.Handler, api func(string) string, log *slog.Logger, metrics *telemetry.Metrics) *middleware {
-	return &middleware{next: next, api: api, log: log, metrics: metrics, now: time.Now, prefix: rand.Text()[:8] + "-"}
+	return &middleware{next: next, api: api, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-"}
 }
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -41,10 +42,11 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(requestIDHeader, id) // handlers log it, too
 	}
 	w.Header().Set(requestIDHeader, id)
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, stall: m.stall}
 	ended := m.metrics.Started()
 	api := m.api(r.URL.Path)
 	defer func() {
+		rec.done()
 		ended()
 		if v := recover(); v != nil {
 			m.recovered(rec, r, id, v)

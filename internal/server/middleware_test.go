@@ -2,14 +2,17 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ferry/internal/telemetry"
 )
@@ -131,3 +134,91 @@ func TestARequestHasAnID(t *testing.T) {
 		t.Errorf("access log: %s", log)
 	}
 }
+
+// An answer of several chunks comes whole, from a file, from a part of one,
+// and from what is no file.
+func TestALongAnswerComesWhole(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 3*writeChunk/16+1)
+	path := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv, _ := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/file":
+			http.ServeFile(w, r, path)
+		case "/reader":
+			io.Copy(w, struct{ io.Reader }{bytes.NewReader(content)})
+		case "/bytes":
+			w.Write(content)
+		}
+	})
+	for _, test := range []struct{ path, span string }{{"/file", ""}, {"/file", "bytes=5-2097160"}, {"/reader", ""}, {"/bytes", ""}} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+test.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := content
+		if test.span != "" {
+			req.Header.Set("Range", test.span)
+			want = content[5:2097161]
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s %s: %d bytes, %v; want %d", test.path, test.span, len(got), err, len(want))
+		}
+	}
+}
+
+func TestAReaderWhoTakesNothingIsDropped(t *testing.T) {
+	dropped := make(chan error, 1)
+	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(w, io.LimitReader(endless{}, 1<<40))
+		dropped <- err
+	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	m.stall = 50 * time.Millisecond
+	srv := httptest.NewServer(m)
+	t.Cleanup(srv.Close)
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dropped; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the answer ended with %v", err)
+	}
+}
+
+// deadlines notes the deadlines that its connection gets.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+func TestADeadlineEndsWithItsAnswer(t *testing.T) {
+	under := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "answer")
+	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	m.ServeHTTP(under, httptest.NewRequest("GET", "/", nil))
+	if len(under.set) != 2 || under.set[0].IsZero() || !under.set[1].IsZero() {
+		t.Errorf("deadlines %v, want one and then none", under.set)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
