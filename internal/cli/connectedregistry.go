@@ -39,6 +39,8 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 		newConnectedRegistryListCommand(env),
 		newConnectedRegistryUpdateCommand(env),
 		newConnectedRegistrySettingsCommand(env),
+		newConnectedRegistrySyncStatusCommand(env),
+		newConnectedRegistryResyncCommand(env),
 		newConnectedRegistryDeactivateCommand(env),
 		newConnectedRegistryDeleteCommand(env),
 	)

@@ -94,7 +94,7 @@ func newSyncStatusCommand(env *Env) *cobra.Command {
 					return err
 				}
 			}
-			items, err := c.syncItems(ctx, open)
+			items, err := c.syncItems(ctx, "sync/items", open)
 			if err != nil {
 				return err
 			}
@@ -107,11 +107,7 @@ func newSyncStatusCommand(env *Env) *cobra.Command {
 				return env.print(status, columns)
 			}
 			fmt.Fprintln(env.Stdout, sayStatus(status))
-			if len(items) == 0 {
-				return nil
-			}
-			fmt.Fprintln(env.Stdout)
-			return writeTable(env.Stdout, items, syncItemColumns())
+			return printItems(env, items)
 		})
 	t = env.registryFlags(cmd)
 	cmd.Flags().BoolVar(&open, "open", false, "only what is not in sync")
@@ -131,12 +127,22 @@ func (c *client) syncStatus(ctx context.Context) (map[string]any, error) {
 	return status, nil
 }
 
-// syncItems returns what a site is to have, or what of it is not in sync.
-func (c *client) syncItems(ctx context.Context, open bool) ([]any, error) {
+// printItems shows items below what was said of them all.
+func printItems(env *Env, items []any) error {
+	if len(items) == 0 {
+		return nil
+	}
+	fmt.Fprintln(env.Stdout)
+	return writeTable(env.Stdout, items, syncItemColumns())
+}
+
+// syncItems returns what a site is to have, or what of it is not in sync, as
+// the listing at path of the management API has it.
+func (c *client) syncItems(ctx context.Context, path string, open bool) ([]any, error) {
 	all := []any{}
 	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
 	for range maxPages {
-		a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync/items", query: query})
+		a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + path, query: query})
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ type memory struct {
 	Following   bool     `json:"following"`
 	Feed        string   `json:"feed,omitempty"`
 	Permissions []string `json:"permissions,omitempty"`
+	Resync      int64    `json:"resync,omitempty"` // the last that a snapshot was taken for
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`

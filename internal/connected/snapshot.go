@@ -12,7 +12,7 @@ import (
 // everything new is in place: so a narrowed scope is cleaned up, too.
 func (v *visit) snapshot(ctx context.Context, trigger string) error {
 	v.log.Info("taking stock of all that the parent has", "trigger", trigger)
-	permissions := v.recalled().Self.Permissions
+	self := v.recalled().Self
 	var cursor int64
 	var feed, after string
 	items := 0
@@ -32,7 +32,7 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 		if last {
 			v.news = true
 			v.remember(ctx, func(m *memory) {
-				m.Following, m.Feed, m.Permissions, m.SyncTrigger = true, feed, permissions, trigger
+				m.Following, m.Feed, m.Permissions, m.Resync, m.SyncTrigger = true, feed, self.Permissions, self.Resync, trigger
 			})
 			v.log.Info("took stock", "items", items)
 			return nil

@@ -26,6 +26,7 @@ const (
 	triggerInitial     = "InitialSync"
 	triggerRecovery    = "RecoveryService"
 	triggerPermissions = "SyncTokenUpdate"
+	triggerResync      = "Resync"
 )
 
 // countTimeout bounds how long [Agent.Status] waits for the database.
@@ -90,6 +91,11 @@ func (a *Agent) report(ctx context.Context) (*gateway.Report, error) {
 	self, err := a.status(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if self.ItemsPending+self.ItemsFailed > 0 {
+		if self.Open, err = a.open(ctx, self.ItemsFailed > 0); err != nil {
+			return nil, err
+		}
 	}
 	below, err := a.control.Descendants(ctx)
 	return &gateway.Report{Self: *self, Descendants: below}, err

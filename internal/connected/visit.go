@@ -143,6 +143,8 @@ func (v *visit) note(ctx context.Context, a *gateway.PollResponse, cursor int64)
 		return v.snapshot(ctx, triggerRecovery)
 	case !m.sees(m.Self.Permissions):
 		return v.snapshot(ctx, triggerPermissions)
+	case m.Resync != m.Self.Resync:
+		return v.snapshot(ctx, triggerResync)
 	case a.Cursor == cursor && len(a.Changes) == 0:
 		return nil
 	}

@@ -70,7 +70,7 @@ func (s *Service) checkDesired(d *gateway.Desired) error {
 func specFrom(r gateway.ConnectedRegistry) spec {
 	return spec{
 		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
-		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch,
+		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
 	}
 }
 
@@ -218,7 +218,7 @@ func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
 		own = &gateway.ConnectedRegistry{
 			Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
 			MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
-			Permissions: v.Permissions, InstanceID: s.instance, Epoch: v.Epoch, CreatedAt: row.CreatedAt,
+			Permissions: v.Permissions, InstanceID: s.instance, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
 		}
 		return nil
 	})

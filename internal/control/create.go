@@ -265,7 +265,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			actions = onRepositories(m.Actions)
 		}
 	}
-	v.Epoch = 0
+	v.Epoch, v.Resync = 0, 0
 	same := old.Parent == c.row.Parent && old.SyncToken == c.row.SyncToken && reflect.DeepEqual(normal(v), normal(c.spec)) &&
 		len(without(actions, c.actions)) == 0 && len(without(c.actions, actions)) == 0
 	if !same {

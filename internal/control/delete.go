@@ -34,6 +34,28 @@ func (s *Service) DeactivateConnectedRegistry(ctx context.Context, by Caller, na
 	return r, err
 }
 
+// ResyncConnectedRegistry lets the instance that holds a connected registry
+// take a fresh snapshot at its next visit, and compare with it all that it has.
+func (s *Service) ResyncConnectedRegistry(ctx context.Context, by Caller, name string) (r ConnectedRegistry, err error) {
+	err = s.write(ctx, by, "resync", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(name)
+		if err != nil {
+			return found(err, "connected registry", name)
+		}
+		v, err := specOf(row)
+		if err != nil {
+			return err
+		}
+		v.Resync++
+		if err := putSpec(tx, row, v); err != nil {
+			return err
+		}
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
 // DeleteConnectedRegistry removes a connected registry that has none below
 // it. With cleanup its sync token and scope map go, too, and what its
 // ancestors were allowed because of its gateway. What runs at the site stays

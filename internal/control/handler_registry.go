@@ -53,6 +53,30 @@ func (a *api) registries() {
 		}) (*reply[ConnectedRegistry], error) {
 			return registryReply(a.Service.DeactivateConnectedRegistry(ctx, in.by, in.Name))
 		})
+	register(a, operation{http.MethodPost, path + "/resync", "resync-connected-registry", "Let a connected registry take a fresh snapshot at its next visit"},
+		func(ctx context.Context, in *struct {
+			Call
+			Name string `path:"name"`
+		}) (*reply[ConnectedRegistry], error) {
+			return registryReply(a.Service.ResyncConnectedRegistry(ctx, in.by, in.Name))
+		})
+	register(a, operation{http.MethodGet, path + "/sync-status", "get-sync-status", "Get what a connected registry last said of its sync, and how long ago"},
+		func(ctx context.Context, in *struct {
+			Name string `path:"name"`
+		}) (*struct{ Body SiteSync }, error) {
+			v, err := a.Service.SiteSync(ctx, in.Name)
+			return &struct{ Body SiteSync }{v}, err
+		})
+	register(a, operation{http.MethodGet, path + "/sync-items", "list-connected-registry-sync-items", "List what a connected registry is to have, and how far that was when it last said so"},
+		func(ctx context.Context, in *struct {
+			Name       string `path:"name"`
+			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+			Repository string `query:"repository" doc:"Begin after this repository's item."`
+			Item       string `query:"item" doc:"The tag to begin after in the repository."`
+			Open       bool   `query:"open" doc:"Only what is not in sync, as far as it said; all on one page."`
+		}) (*syncItemPage, error) {
+			return a.siteItems(ctx, in.Name, syncPlace{in.Repository, in.Item, in.Open}, in.N)
+		})
 	register(a, operation{http.MethodPost, path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
 		func(ctx context.Context, in *struct {
 			Call

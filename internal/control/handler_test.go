@@ -144,7 +144,7 @@ func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
 			}
 		}
 	}
-	if operations != 28 || doc.Components.Schemas["ConnectedRegistry"] == nil {
+	if operations != 31 || doc.Components.Schemas["ConnectedRegistry"] == nil {
 		t.Errorf("%d operations, schemas %v", operations, doc.Components.Schemas)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 )
@@ -140,6 +142,8 @@ func (s *Service) noteBelow(tx *metadb.Tx, below tree, st gateway.Status) error 
 // Limits on what is kept of a report.
 const (
 	maxDetails    = 50
+	maxOpen       = 50   // items that are not in sync
+	maxOpenBelow  = 1000 // of these, in what is passed on of all descendants
 	maxReportText = 256  // bytes
 	maxDetail     = 2000 // bytes, of a detail
 )
@@ -154,6 +158,12 @@ func bounded(st gateway.Status) gateway.Status {
 		d := &st.Details[i]
 		d.Type, d.Code, d.Description = clip(d.Type, maxReportText), clip(d.Code, maxReportText), clip(d.Description, maxDetail)
 	}
+	st.Open = slices.Clone(st.Open[:min(len(st.Open), maxOpen)])
+	for i := range st.Open {
+		o := &st.Open[i]
+		o.Repository, o.Tag, o.Error = clip(o.Repository, maxReportText), clip(o.Tag, maxReportText), clip(o.Error, maxReportText)
+		o.Digest, o.Here = digest.Digest(clip(string(o.Digest), maxReportText)), digest.Digest(clip(string(o.Here), maxReportText))
+	}
 	return st
 }
 
@@ -165,9 +175,11 @@ func clip(s string, limit int) string {
 }
 
 // Descendants returns what was last heard of each activated connected
-// registry below this instance, for the report to its own parent.
+// registry below this instance, for the report to its own parent. Of what is
+// open there it has as much as a report can carry.
 func (s *Service) Descendants(ctx context.Context) ([]gateway.Status, error) {
 	var all []gateway.Status
+	room := maxOpenBelow
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.ConnectedRegistries()
 		if err != nil {
@@ -182,6 +194,8 @@ func (s *Service) Descendants(ctx context.Context) ([]gateway.Status, error) {
 				return err
 			}
 			if h.Status.InstanceID == row.InstanceID {
+				h.Status.Open = h.Status.Open[:min(len(h.Status.Open), room)]
+				room -= len(h.Status.Open)
 				all = append(all, h.Status)
 			}
 		}

@@ -25,6 +25,7 @@ type spec struct {
 	Notifications []string `json:"notifications,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
+	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
 }
 
 // heard is what an instance last said of itself, as its row keeps it.

@@ -178,6 +178,7 @@ type ConnectedRegistry struct {
 	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
+	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for
 	CreatedAt    time.Time `json:"createdAt"`
 }
 
@@ -235,7 +236,19 @@ type Status struct {
 	BytesPerSecond  int64          `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	Paused          bool           `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
 	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens; zero while one is open
+	Open            []OpenItem     `json:"open,omitempty"`           // what is not in sync, those that failed first; at most 50
 	Details         []StatusDetail `json:"details,omitempty"`
+}
+
+// An OpenItem is a tag, or a manifest that no tag leads to, that is not in
+// sync.
+type OpenItem struct {
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag,omitempty"`
+	Digest     digest.Digest `json:"digest,omitempty"`   // what is to be there; "" where it is to go
+	Here       digest.Digest `json:"here,omitempty"`     // what is served until then
+	Error      string        `json:"error,omitempty"`    // of the last try, where that failed
+	MatchedAt  time.Time     `json:"matchedAt,omitzero"` // when both were last the same
 }
 
 // A StatusDetail is one thing that is wrong.

@@ -1,0 +1,56 @@
+package connected_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+)
+
+func TestResyncFromTheRootTakesOneFreshSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		if _, err := root.control.ResyncConnectedRegistry(t.Context(), by, "ship1"); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "a snapshot is taken", func() bool { return ship.log.count("trigger=Resync") == 1 })
+		stop()
+		root.start(ship, c)
+		time.Sleep(10 * time.Minute)
+		if n := ship.log.count("trigger=Resync"); n != 1 {
+			t.Errorf("%d snapshots for one wish", n)
+		}
+		if s := ship.agent.Status(); s.SyncTrigger != "Resync" || s.SyncState != "Succeeded" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestTheRootHearsWhatIsNotInSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", large)
+		lost := root.blob("app/a", []byte("config 1"))
+		if err := root.loseBlob("app/a", lost); err != nil {
+			t.Fatal(err)
+		}
+		root.push("app/b", "2", "v1", large)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "the root hears of the item that failed", func() bool {
+			all, err := root.control.Descendants(t.Context())
+			if err != nil || len(all) != 1 || len(all[0].Open) != 1 || all[0].ItemsSynced != 1 {
+				return false
+			}
+			o := all[0].Open[0]
+			return o.Repository == "app/a" && o.Tag == "v1" && o.Error != "" && o.Digest != "" && o.Here == ""
+		})
+	})
+}
