@@ -19,7 +19,7 @@ type Options struct {
 	Log          *slog.Logger     // nil discards
 	Now          func() time.Time // of what is stored; nil is time.Now
 	ChunkSize    int64            // the least that one request asks for, in bytes, a layer's end aside; 0 is 1 MiB
-	Connections  int              // how many fetch at a time; 0 is 4
+	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
 	// OnProgress is told of a running Sync's progress, a few times a second
 	// at most, and once at its end. It must not block, nor call the engine.
@@ -58,7 +58,7 @@ func New(o Options) *Engine {
 		e.chunk = 1 << 20
 	}
 	if e.workers <= 0 {
-		e.workers = 4
+		e.workers = 16
 	}
 	if e.stall <= 0 {
 		e.stall = time.Minute

@@ -7,13 +7,22 @@ import (
 	"time"
 )
 
-// work fetches and commits until nothing is left. Its error ends the Sync:
-// it is ctx's, or this registry's own.
-func (r *run) work(ctx context.Context, q *queue) error {
-	buf := make([]byte, 64<<10)
+// bufferSize is how many bytes a connection is read at a time.
+const bufferSize = 32 << 10
+
+// work fetches and commits, as one of the hands, until nothing is left or it
+// is one too many. Its error ends the Sync: it is ctx's, or this registry's
+// own.
+func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
+	buf := make([]byte, bufferSize)
+	pace := 0.0
 	for {
-		c, err := q.next(ctx)
+		if hands.leave() {
+			return nil
+		}
+		c, err := q.next(ctx, pace)
 		if c == nil {
+			hands.finish()
 			return err
 		}
 		if err == nil && c.Len() == 0 {
@@ -24,7 +33,11 @@ func (r *run) work(ctx context.Context, q *queue) error {
 		}
 		n := int64(0)
 		if err == nil {
+			start := time.Now()
 			n, err = r.fetch(ctx, q, c, buf)
+			if took := time.Since(start).Seconds(); took > 0 && n > 0 {
+				pace = float64(n) / took
+			}
 		}
 		q.release(c, n > 0)
 		if n > 0 {

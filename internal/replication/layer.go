@@ -112,17 +112,30 @@ func (l *layer) gaps() []storage.Range {
 	return gaps
 }
 
-// segmentChunks is how many chunks one request asks for at most: enough to
-// make little of its round trip, few enough to share a blob's end fairly.
-const segmentChunks = 8
+// Limits on what one request asks for.
+const (
+	// segmentChunks is how many chunks it is at most: enough to make little
+	// of its round trip, few enough to share a blob's end fairly.
+	segmentChunks = 8
+	// segmentTime is for how long it keeps its connection busy at most: many
+	// round trips of any link, and not much to wait for at the end.
+	segmentTime = 12 * time.Second
+	// leastSegment is how many bytes it is at least, where that is too long,
+	// or where nothing is left to fetch but the rest of one layer.
+	leastSegment = 128 << 10
+)
 
-// leastSegment is what one request asks for at least, in bytes, where nothing
-// is left to fetch but the rest of one layer.
-const leastSegment = 128 << 10
+// segmenting is what the length of a request depends on.
+type segmenting struct {
+	chunk int64
+	hands int     // that fetch
+	pace  float64 // of the one who asks, in bytes a second; 0 where that is not known yet
+	last  bool    // no layer comes after
+}
 
 // segment cuts a range from the gaps: shorter towards the end of the last
 // layer, so that all who fetch are done at about the same time.
-func (l *layer) segment(gaps []storage.Range, chunk int64, workers int, last bool) storage.Range {
+func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	r := gaps[0]
 	if l.alone {
 		return storage.Range{Start: r.Start, End: l.size}
@@ -131,12 +144,16 @@ func (l *layer) segment(gaps []storage.Range, chunk int64, workers int, last boo
 	for _, g := range gaps {
 		left += g.Len()
 	}
-	least := chunk
-	if last {
-		least = min(chunk, leastSegment)
+	least := s.chunk
+	if s.last {
+		least = min(s.chunk, leastSegment)
 	}
-	length := min(max(left/int64(2*workers), least), segmentChunks*chunk)
-	if r.Len() < length+least {
+	most := segmentChunks * s.chunk
+	if s.pace > 0 {
+		most = min(most, max(int64(s.pace*segmentTime.Seconds()), leastSegment))
+	}
+	length := min(max(left/int64(2*s.hands), least), most)
+	if r.Len() < length+min(least, most) {
 		return r // no crumbs
 	}
 	return storage.Range{Start: r.Start, End: r.Start + length}

@@ -31,6 +31,7 @@ type link struct {
 	peace   time.Time     // the source asked for it until then, whatever comes through
 	up      chan struct{} // closed when somebody got through
 	proofs  int64         // how often somebody did
+	fails   int64         // how often somebody did not
 }
 
 func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{})} }
@@ -40,6 +41,7 @@ func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{
 func (l *link) failed(asked time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.fails++
 	now := time.Now()
 	if peace := now.Add(asked); asked > 0 && peace.After(l.peace) {
 		l.peace = peace
@@ -61,6 +63,13 @@ func (l *link) good() {
 	l.backoff.Reset()
 	close(l.up)
 	l.up = make(chan struct{})
+}
+
+// failures counts the tries that failed so far.
+func (l *link) failures() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fails
 }
 
 // proof counts what came through so far.

@@ -21,19 +21,20 @@ type queue struct {
 	meter   *meter
 	link    *link
 	chunk   int64
-	workers int
+	hands   func() int // how many fetch
 
 	mu      sync.Mutex
 	layers  []*layer
 	images  int           // that are not settled
 	ranges  bool          // whether the source sends ranges, as far as is known
 	sealed  bool          // nothing will be added
+	idle    bool          // somebody had to wait for something to fetch
 	changed chan struct{} // closed when there may be something to do
 }
 
 func newQueue(e *Engine, l *link) *queue {
 	return &queue{
-		storage: e.storage, meter: e.meter, link: l, chunk: e.chunk, workers: e.workers,
+		storage: e.storage, meter: e.meter, link: l, chunk: e.chunk, hands: func() int { return 1 },
 		ranges: true, changed: make(chan struct{}),
 	}
 }
@@ -80,15 +81,27 @@ func (q *queue) low(ctx context.Context) error {
 	}
 }
 
-// next returns what to fetch next, and waits while others fetch all there is.
+// waited reports whether somebody had to wait for something to fetch since it
+// was last asked.
+func (q *queue) waited() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	idle := q.idle
+	q.idle = false
+	return idle
+}
+
+// next returns what to fetch next for one who fetches so many bytes a second,
+// 0 where that is not known yet, and waits while others fetch all there is.
 // It returns nil when nothing is left to do. An error with a claim is that
 // layer's.
-func (q *queue) next(ctx context.Context) (*claim, error) {
+func (q *queue) next(ctx context.Context, pace float64) (*claim, error) {
 	for {
 		q.mu.Lock()
-		c, until, err := q.pick(ctx)
+		c, until, err := q.pick(ctx, pace)
 		done := c == nil && q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished })
 		wait := q.changed
+		q.idle = q.idle || c == nil
 		q.mu.Unlock()
 		if c != nil || err != nil || done {
 			return c, err
@@ -105,7 +118,7 @@ func (q *queue) next(ctx context.Context) (*claim, error) {
 
 // pick is next without waiting; it returns until when all that is left has
 // to wait.
-func (q *queue) pick(ctx context.Context) (_ *claim, until time.Time, _ error) {
+func (q *queue) pick(ctx context.Context, pace float64) (_ *claim, until time.Time, _ error) {
 	if ctx.Err() != nil {
 		return nil, until, context.Cause(ctx)
 	}
@@ -125,7 +138,7 @@ func (q *queue) pick(ctx context.Context) (_ *claim, until time.Time, _ error) {
 			}
 			continue
 		}
-		c, err := q.claim(ctx, l)
+		c, err := q.claim(ctx, l, pace)
 		if c != nil || err != nil {
 			return c, until, err
 		}
@@ -134,7 +147,7 @@ func (q *queue) pick(ctx context.Context) (_ *claim, until time.Time, _ error) {
 }
 
 // claim returns a range of l, or nil where others have claimed all of it.
-func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
+func (q *queue) claim(ctx context.Context, l *layer, pace float64) (*claim, error) {
 	if l.transfer == nil {
 		has, err := q.storage.HasBlob(ctx, l.digest)
 		if err != nil {
@@ -160,7 +173,7 @@ func (q *queue) claim(ctx context.Context, l *layer) (*claim, error) {
 	case len(gaps) > 0:
 		l.alone = l.alone || !q.ranges
 		last := q.sealed && !slices.ContainsFunc(q.layers, func(o *layer) bool { return o.transfer == nil && !o.finished })
-		c := &claim{l, l.segment(gaps, q.chunk, q.workers, last), l.from}
+		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), pace, last}), l.from}
 		l.claims = append(l.claims, c)
 		return c, nil
 	case len(l.claims) == 0:

@@ -111,9 +111,18 @@ func (r *run) pass(ctx context.Context) error {
 		}
 		return err
 	})
-	for range r.workers {
-		g.Go(func() error { return r.work(gctx, q) })
-	}
+	c := newCrew(r.workers)
+	q.hands = c.size
+	c.received = func() int64 { return r.meter.progress().Received }
+	c.failures, c.starved = r.link.failures, q.waited
+	g.Go(func() error {
+		c.adapt(gctx)
+		return nil
+	})
+	g.Go(func() error {
+		c.hire(gctx, func() { g.Go(func() error { return r.work(gctx, q, c) }) })
+		return nil
+	})
 	return errors.Join(g.Wait(), q.close(), refused)
 }
 

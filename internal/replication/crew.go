@@ -1,0 +1,196 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// How a crew finds out how many connections a link wants. One TCP connection
+// over a satellite with a little loss gets a fraction of the link's rate,
+// whatever that is, and many together get all of it; where one is enough,
+// more of them only share it (Mathis et al., The macroscopic behavior of the
+// TCP congestion avoidance algorithm, 1997).
+const (
+	// firstHands is how many connections a Sync begins with.
+	firstHands = 4
+	// leastHands is how many there are at least.
+	leastHands = 2
+	// settling is how long a change in their number takes to show: new
+	// connections are opened, and find their own rate.
+	settling = 2 * time.Second
+	// watching is how long the rate is measured after that.
+	watching = 2 * time.Second
+	// resting is how long a number that was found good is kept before others
+	// are tried: the link may have changed.
+	resting = 30 * time.Second
+	// worth is how much of the added connections' share the rate must gain
+	// for them to stay, of 1.
+	worth = 0.3
+	// spare is how much of the rate may be lost for fewer connections to do.
+	spare = 0.02
+)
+
+// A crew is the connections of a run: as many as make the link faster.
+type crew struct {
+	limit    int
+	received func() int64 // bytes of content so far
+	failures func() int64 // of the link so far
+	starved  func() bool  // whether there was less to fetch than hands, since it was last asked
+
+	mu     sync.Mutex
+	want   int // how many there should be
+	hands  int // how many there are
+	done   bool
+	change chan struct{} // closed when want or done changes
+}
+
+func newCrew(limit int) *crew {
+	return &crew{limit: limit, want: min(firstHands, limit), change: make(chan struct{})}
+}
+
+// hire starts as many hands as there should be, until the work is done. It
+// returns once it starts no more.
+func (c *crew) hire(ctx context.Context, start func()) {
+	for {
+		c.mu.Lock()
+		for !c.done && c.hands < c.want {
+			c.hands++
+			start()
+		}
+		done, change := c.done, c.change
+		c.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// leave reports whether a hand that has nothing in it is one too many; it
+// then has to go.
+func (c *crew) leave() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hands <= c.want {
+		return false
+	}
+	c.hands--
+	return true
+}
+
+// size is how many hands there should be.
+func (c *crew) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.want
+}
+
+func (c *crew) set(want int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.want = want; !c.done {
+		close(c.change)
+		c.change = make(chan struct{})
+	}
+}
+
+// finish ends the crew: all the work is handed out.
+func (c *crew) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.done {
+		c.done = true
+		close(c.change)
+	}
+}
+
+// adapt changes the number of hands to what the link wants, until the work is
+// done or ctx ends: more while more comes of it, fewer where that costs
+// nothing. What is measured while the link is down, or while there is not
+// enough to do, says nothing.
+func (c *crew) adapt(ctx context.Context) {
+	for up := true; c.working(ctx); {
+		base, ok := c.measure(ctx)
+		if !ok {
+			continue
+		}
+		better := true
+		for better {
+			base, better = c.try(ctx, up, base)
+			better = better && up // one step down at a time
+		}
+		c.rest(ctx, resting)
+		up = !up
+	}
+}
+
+// try tries more hands, or fewer, and keeps them where the rate says so. It
+// returns the rate of the number that is kept.
+func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, better bool) {
+	n := c.size()
+	tried, enough := n*3/4, base*(1-spare)
+	if up {
+		tried = min(2*n, c.limit)
+		enough = base * (1 + worth*float64(tried-n)/float64(n))
+	}
+	if tried = max(tried, min(leastHands, c.limit)); tried == n {
+		return base, false
+	}
+	c.set(tried)
+	if rate, ok := c.measure(ctx); ok && rate >= enough {
+		return rate, true
+	}
+	c.set(n)
+	return base, false
+}
+
+// working reports whether there may be more to do.
+func (c *crew) working(ctx context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.done && ctx.Err() == nil
+}
+
+// measure returns the rate, in bytes a second, that the crew has once it has
+// settled, and whether that says anything.
+func (c *crew) measure(ctx context.Context) (rate float64, ok bool) {
+	if !c.rest(ctx, settling) {
+		return 0, false
+	}
+	c.starved()
+	start, before, failures := time.Now(), c.received(), c.failures()
+	if !c.rest(ctx, watching) {
+		return 0, false
+	}
+	if c.starved() || c.failures() != failures {
+		return 0, false
+	}
+	rate = float64(c.received()-before) / time.Since(start).Seconds()
+	return rate, rate > 0
+}
+
+// rest waits, and reports whether the work goes on.
+func (c *crew) rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		done, change := c.done, c.change
+		c.mu.Unlock()
+		if done {
+			return false
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-change:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
