@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -14,6 +15,8 @@ type syncFlags struct {
 	set       *pflag.FlagSet
 	logLevel  *choiceFlag
 	gcEnabled bool
+	filters   *listFlag
+	keepLast  int
 }
 
 func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
@@ -24,6 +27,8 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	s.logLevel = choiceVar(set, "log-level", "", "", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
 	set.BoolVar(&s.gcEnabled, "gc-enabled", true, "whether the instance removes what nothing refers to any more")
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
+	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
+	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
 	return s
 }
 
@@ -40,6 +45,12 @@ func (s *syncFlags) changes() map[string]any {
 	}
 	if s.set.Changed("gc-enabled") {
 		body["gcEnabled"] = s.gcEnabled
+	}
+	if s.set.Changed("tag-filter") {
+		body["tagFilters"] = slices.DeleteFunc(append([]string{}, s.filters.values()...), func(f string) bool { return f == "" })
+	}
+	if s.set.Changed("keep-last") {
+		body["keepLast"] = s.keepLast
 	}
 	return body
 }

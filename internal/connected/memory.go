@@ -24,12 +24,14 @@ type memory struct {
 	Paused  bool      `json:"paused,omitempty"` // no sync runs until somebody resumes them
 	AskedAt time.Time `json:"askedAt,omitzero"` // when somebody last asked for a sync: a window opened then
 
-	// Feed and Permissions are what the engine's cursor belongs to: the feed
+	// Feed, Permissions, TagFilters and KeepLast are what the engine's cursor belongs to: the feed
 	// that it counts in, and what of it was visible. With others it is of no
 	// use, and a snapshot is needed, as while it is not Following any.
 	Following   bool     `json:"following"`
 	Feed        string   `json:"feed,omitempty"`
 	Permissions []string `json:"permissions,omitempty"`
+	TagFilters  []string `json:"tagFilters,omitempty"`
+	KeepLast    int      `json:"keepLast,omitempty"`
 	Resync      int64    `json:"resync,omitempty"` // the last that a snapshot was taken for
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
@@ -39,10 +41,12 @@ type memory struct {
 	SyncState   string    `json:"syncState,omitempty"`
 }
 
-// sees reports whether the cursor was made with these permissions.
-func (m memory) sees(permissions []string) bool {
-	had, has := slices.Sorted(slices.Values(m.Permissions)), slices.Sorted(slices.Values(permissions))
-	return slices.Equal(had, has)
+// sees reports whether the cursor was made with what is visible to self.
+func (m memory) sees(self gateway.ConnectedRegistry) bool {
+	same := func(a, b []string) bool {
+		return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+	}
+	return same(m.Permissions, self.Permissions) && same(m.TagFilters, self.TagFilters) && m.KeepLast == self.KeepLast
 }
 
 // recall reads the memory.

@@ -32,7 +32,8 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 		if last {
 			v.news = true
 			v.remember(ctx, func(m *memory) {
-				m.Following, m.Feed, m.Permissions, m.Resync, m.SyncTrigger = true, feed, self.Permissions, self.Resync, trigger
+				m.Following, m.Feed, m.SyncTrigger = true, feed, trigger
+				m.Permissions, m.TagFilters, m.KeepLast, m.Resync = self.Permissions, self.TagFilters, self.KeepLast, self.Resync
 			})
 			v.log.Info("took stock", "items", items)
 			return nil

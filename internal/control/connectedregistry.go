@@ -35,12 +35,16 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 			LastSyncTime: moment(h.Status.LastSyncEnd), GatewayEndpoint: s.endpointFor(by, row),
 		}},
 		ClientTokenIDs:    []string{},
+		TagFilters:        unite(nil, v.TagFilters),
 		Logging:           Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
 		StatusDetails:     detailsOf(h.Status),
 		NotificationsList: unite(nil, v.Notifications),
 		GarbageCollection: GarbageCollection{Enabled: v.GCEnabled, Schedule: v.GCSchedule},
 		ProvisioningState: succeeded,
 		version:           row.Version,
+	}
+	if v.KeepLast > 0 {
+		r.KeepLast = &v.KeepLast
 	}
 	if row.InstanceID != "" {
 		r.Activation.Status = "Active"

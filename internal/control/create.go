@@ -284,5 +284,8 @@ func normal(v spec) spec {
 	if len(v.Notifications) == 0 {
 		v.Notifications = nil
 	}
+	if len(v.TagFilters) == 0 {
+		v.TagFilters = nil
+	}
 	return v
 }

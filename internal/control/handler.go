@@ -30,6 +30,7 @@ type Repositories interface {
 	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
 	Repository(ctx context.Context, name string) (storage.Repository, error)
 	Tags(ctx context.Context, repository, after string, limit int) ([]storage.Tag, error)
+	SortedTags(ctx context.Context, repository string, o storage.TagOrder, after string, limit int) ([]storage.Tag, error)
 	DeleteRepository(ctx context.Context, name, origin string) error
 }
 

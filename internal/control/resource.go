@@ -58,6 +58,8 @@ type ConnectedRegistry struct {
 	Activation         Activation          `json:"activation"`
 	Parent             Parent              `json:"parent"`
 	ClientTokenIDs     []string            `json:"clientTokenIds"`
+	TagFilters         []string            `json:"tagFilters"` // empty is every tag
+	KeepLast           *int                `json:"keepLast"`   // null is all
 	LoginServer        *LoginServer        `json:"loginServer"`
 	Logging            Logging             `json:"logging"`
 	StatusDetails      []StatusDetail      `json:"statusDetails"`

@@ -11,6 +11,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 	"ferry/internal/storage"
 )
 
@@ -47,6 +48,7 @@ type site struct {
 	spec        spec
 	heard       heard
 	permissions auth.Permissions
+	scope       scope.Scope
 }
 
 func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
@@ -57,6 +59,9 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 		return v, err
 	}
 	if v.heard, err = heardOf(v.row); err != nil {
+		return v, err
+	}
+	if v.scope, err = scope.Parse(v.spec.TagFilters, v.spec.KeepLast); err != nil {
 		return v, err
 	}
 	token, err := tx.Token(v.row.SyncToken)
@@ -159,14 +164,26 @@ type repositoryTag struct {
 // repository and name.
 func (a *api) siteTags(ctx context.Context, v site, at syncPlace, limit int) (all []repositoryTag, err error) {
 	read := func(repository, after string) error {
-		tags, err := a.Repositories.Tags(ctx, repository, after, limit-len(all))
-		for _, t := range tags {
-			all = append(all, repositoryTag{repository, t})
+		kept, err := a.keptTags(ctx, v, repository)
+		if err != nil {
+			return err
 		}
-		if errors.Is(err, oci.ErrNameUnknown) { // it went meanwhile
-			return nil
+		for len(all) < limit {
+			tags, err := a.Repositories.Tags(ctx, repository, after, limit)
+			if err != nil && !errors.Is(err, oci.ErrNameUnknown) { // it went meanwhile
+				return err
+			}
+			for _, t := range tags {
+				after = t.Name
+				if v.scope.Matches(t.Name) && (kept == nil || kept[t.Name]) && len(all) < limit {
+					all = append(all, repositoryTag{repository, t})
+				}
+			}
+			if len(tags) < limit {
+				return nil
+			}
 		}
-		return err
+		return nil
 	}
 	if at.Repository != "" && v.mayRead(at.Repository) {
 		if err := read(at.Repository, at.Item); err != nil {
@@ -192,4 +209,19 @@ func (a *api) siteTags(ctx context.Context, v site, at syncPlace, limit int) (al
 		}
 	}
 	return all, nil
+}
+
+// keptTags returns the newest tags of a repository, where a site is to have
+// no others; nil is that it is to have all.
+func (a *api) keptTags(ctx context.Context, v site, repository string) (map[string]bool, error) {
+	n := v.scope.KeepLast()
+	if n == 0 {
+		return nil, nil
+	}
+	tags, err := gateway.Newest(ctx, a.Repositories, repository, v.scope, n)
+	kept := map[string]bool{}
+	for _, t := range tags {
+		kept[t.Name] = true
+	}
+	return kept, err
 }

@@ -10,6 +10,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/schedule"
+	"ferry/internal/scope"
 )
 
 // A spec is what the root decided for a connected registry, as its row keeps it.
@@ -23,6 +24,8 @@ type spec struct {
 	GCEnabled     bool     `json:"gcEnabled"`
 	GCSchedule    string   `json:"gcSchedule"`
 	Notifications []string `json:"notifications,omitempty"`
+	TagFilters    []string `json:"tagFilters,omitempty"`
+	KeepLast      int      `json:"keepLast,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
 	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
@@ -78,6 +81,9 @@ type Settings struct {
 	LogLevel       *string `json:"logLevel,omitempty" maxLength:"32" doc:"Debug, Information, Warning, Error or None; the default is Information."`
 	GCEnabled      *bool   `json:"gcEnabled,omitempty" doc:"The default is true."`
 	GCSchedule     *string `json:"gcSchedule,omitempty" maxLength:"256" doc:"Cron with five fields, in UTC; the default is 0 0 * * *."`
+
+	TagFilters *[]string `json:"tagFilters,omitempty" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2. Empty is every tag, which is the default."`
+	KeepLast   *int      `json:"keepLast,omitempty" minimum:"0" maximum:"1000" doc:"Only this many tags of each repository, those that were set last; 0 is all, which is the default."`
 }
 
 // apply sets what is given, and returns an error unless v is valid then.
@@ -93,6 +99,15 @@ func (c Settings) apply(v *spec) error {
 	set(&v.GCSchedule, c.GCSchedule)
 	if c.GCEnabled != nil {
 		v.GCEnabled = *c.GCEnabled
+	}
+	if c.TagFilters != nil {
+		v.TagFilters = unite(nil, *c.TagFilters)
+	}
+	if c.KeepLast != nil {
+		v.KeepLast = *c.KeepLast
+	}
+	if _, err := scope.Parse(v.TagFilters, v.KeepLast); err != nil {
+		return invalid("%v", err)
 	}
 	cron, err := schedule.ParseCron(v.Schedule)
 	if err != nil {

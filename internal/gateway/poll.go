@@ -74,7 +74,10 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bo
 		a.Cursor = changes[n-1].Seq
 		a.More = a.Cursor < head
 	}
-	a.Changes, err = s.visible(ctx, c, changes)
+	if a.Changes, err = s.visible(ctx, c, changes); err != nil || len(a.Changes) == 0 {
+		return a, err
+	}
+	a.Changes, err = s.narrowed(ctx, c, a.Changes, int(head-q.Cursor))
 	return a, err
 }
 

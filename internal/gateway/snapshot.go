@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 )
 
 // snapshotPage is how many items a page has at most.
@@ -30,6 +31,10 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	if err != nil {
 		return nil, problem(http.StatusBadRequest, "INVALID", "after is malformed")
 	}
+	sc, err := s.scopeOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	head, err := s.storage.Head(ctx)
 	if err != nil {
 		return nil, err
@@ -51,14 +56,14 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 			page.Next = at.String()
 			return page, nil
 		}
-		items, after, err := s.content(ctx, at, room)
+		items, after, more, err := s.content(ctx, sc, at, room)
 		if err != nil && !errors.Is(err, oci.ErrNameUnknown) { // it went meanwhile
 			return nil, err
 		}
 		page.Items = append(page.Items, items...)
 		at.after = after
 		switch {
-		case len(items) == room:
+		case more:
 		case at.kind == placeTags:
 			at = place{at.repository, placeManifests, ""}
 		default:
@@ -67,23 +72,37 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	}
 }
 
-// content returns up to limit items from a place on, and the last one's name.
-func (s *server) content(ctx context.Context, at place, limit int) (items []SnapshotItem, after string, err error) {
+// content returns up to limit items from a place on, those of them that are in
+// scope, the name of the last that was looked at, and whether there may be
+// more.
+func (s *server) content(ctx context.Context, sc scope.Scope, at place, limit int) (items []SnapshotItem, after string, more bool, err error) {
 	after = at.after
 	if at.kind == placeTags {
+		x, err := s.selects(ctx, sc, at.repository, 0)
+		if err != nil {
+			return nil, after, false, err
+		}
 		tags, err := s.storage.Tags(ctx, at.repository, at.after, limit)
 		for _, t := range tags {
-			items = append(items, SnapshotItem{Repository: at.repository, Tag: t.Name, Digest: t.Digest})
-			after = t.Name
+			in, err := x.has(ctx, t.Name)
+			if err != nil {
+				return nil, after, false, err
+			}
+			if after = t.Name; in {
+				items = append(items, SnapshotItem{Repository: at.repository, Tag: t.Name, Digest: t.Digest})
+			}
 		}
-		return items, after, err
+		return items, after, len(tags) == limit, err
+	}
+	if !sc.All() {
+		return nil, after, false, nil // it says which tags, and these have none
 	}
 	manifests, err := s.storage.ManifestsOnlyByDigest(ctx, at.repository, at.after, limit)
 	for _, m := range manifests {
 		items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})
 		after = string(m.Digest)
 	}
-	return items, after, err
+	return items, after, len(manifests) == limit, err
 }
 
 // nextRepository returns the first repository after a name that the caller

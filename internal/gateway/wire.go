@@ -176,6 +176,8 @@ type ConnectedRegistry struct {
 	GCEnabled    bool      `json:"gcEnabled"`
 	GCSchedule   string    `json:"gcSchedule"`
 	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
+	TagFilters   []string  `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
+	KeepLast     int       `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
 	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for

@@ -24,7 +24,7 @@ type layer struct {
 
 var layers = []layer{
 	{
-		[]string{"internal/oci", "internal/schedule", "internal/telemetry", "internal/config", "internal/faultnet"},
+		[]string{"internal/oci", "internal/schedule", "internal/scope", "internal/telemetry", "internal/config", "internal/faultnet"},
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},
 	{

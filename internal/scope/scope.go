@@ -1,0 +1,123 @@
+// Package scope says which tags of a repository go to a connected registry:
+// by their names, and by how new they are. It is pure, and knows of no
+// registry.
+package scope
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Limits on a scope.
+const (
+	MaxFilters  = 50   // how many there are
+	MaxFilter   = 512  // how long one is, in bytes
+	MaxKeepLast = 1000 // how many tags keep-last keeps at most
+)
+
+// A Scope is what goes to a connected registry. The zero value is everything.
+type Scope struct {
+	filters  []func(tag string) bool
+	keepLast int
+}
+
+// Parse returns the scope of tags that one of the filters matches, any where
+// there are none, and of these the keepLast newest in each repository; 0 is
+// all of them. A filter is
+//
+//   - /REGEXP/, which matches anywhere in the tag, unless it has ^ and $;
+//   - a range of versions, where it begins with one of < > = ~ ^, as
+//     ">=1.4 <3 || ^5";
+//   - else a pattern in which * is any text, ? any character and [a-z] one of
+//     a few.
+func Parse(filters []string, keepLast int) (Scope, error) {
+	if len(filters) > MaxFilters {
+		return Scope{}, fmt.Errorf("%d tag filters are too many: at most %d are allowed", len(filters), MaxFilters)
+	}
+	if keepLast < 0 || keepLast > MaxKeepLast {
+		return Scope{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
+	}
+	s := Scope{keepLast: keepLast}
+	for _, text := range filters {
+		f, err := parseFilter(text)
+		if err != nil {
+			return Scope{}, fmt.Errorf("tag filter %.100q: %w", text, err)
+		}
+		s.filters = append(s.filters, f)
+	}
+	return s, nil
+}
+
+func parseFilter(text string) (func(string) bool, error) {
+	switch {
+	case text == "":
+		return nil, errors.New("it is empty")
+	case len(text) > MaxFilter:
+		return nil, errors.New("it is too long")
+	case text[0] == '/':
+		if len(text) < 3 || !strings.HasSuffix(text, "/") {
+			return nil, errors.New("a regular expression is between two slashes, as /^v[0-9]+$/")
+		}
+		re, err := regexp.Compile(text[1 : len(text)-1])
+		if err != nil {
+			return nil, err
+		}
+		return re.MatchString, nil
+	case strings.ContainsRune("<>=~^", rune(text[0])):
+		r, err := parseRange(text)
+		if err != nil {
+			return nil, err
+		}
+		return r.matches, nil
+	}
+	if _, err := path.Match(text, ""); err != nil {
+		return nil, errors.New("its brackets or backslashes do not close")
+	}
+	return func(tag string) bool {
+		ok, err := path.Match(text, tag)
+		return ok && err == nil
+	}, nil
+}
+
+// All reports whether the scope is everything.
+func (s Scope) All() bool { return len(s.filters) == 0 && s.keepLast == 0 }
+
+// KeepLast is how many of the tags that match are kept in each repository;
+// 0 is all.
+func (s Scope) KeepLast() int { return s.keepLast }
+
+// Matches reports whether a tag's name is in scope. How new it is, is not
+// looked at.
+func (s Scope) Matches(tag string) bool {
+	for _, f := range s.filters {
+		if f(tag) {
+			return true
+		}
+	}
+	return len(s.filters) == 0
+}
+
+var subject = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.[a-z]+)?$`)
+
+// Subject returns the digest of the manifest that a tag like
+// sha256-<hex>.sig, as signers make it, belongs to. Such a tag goes along
+// with what it belongs to, and is not one of those that keep-last counts.
+func Subject(tag string) (digest.Digest, bool) {
+	m := subject.FindStringSubmatch(tag)
+	if m == nil {
+		return "", false
+	}
+	d := digest.Digest(m[1] + ":" + m[2])
+	return d, d.Validate() == nil
+}
+
+// Companions returns the tags that a signer may have made for a manifest.
+func Companions(d digest.Digest) []string {
+	stem := strings.Replace(string(d), ":", "-", 1)
+	return []string{stem, stem + ".sig", stem + ".att", stem + ".sbom"}
+}

@@ -1,0 +1,128 @@
+package scope
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestFiltersMatch(t *testing.T) {
+	for _, test := range []struct {
+		filter  string
+		in, out string // tags
+	}{
+		{"v1.*", "v1.0 v1.2.3 v1.", "v2.0 xv1.0 v1"},
+		{"*", "a v1 latest", ""},
+		{"stable", "stable", "stable1 unstable"},
+		{"v?.[0-3]", "v1.0 v9.3", "v10.0 v1.4"},
+		{"/^v[0-9]+$/", "v1 v22", "v1.0 xv1"},
+		{"/rc/", "1.0-rc1 rc", "1.0"},
+		{">=1.4 <3", "1.4 1.4.0 v1.4 2.9.9 1.10", "1.3.9 3.0.0 latest 1.5-rc1 1.2.3.4"},
+		{">=1.4, <3", "1.4", "3"},
+		{">= 1.4 < 3", "1.4", "3"},
+		{"^1.2", "1.2 1.9.9 v1.2.0", "1.1 2.0.0"},
+		{"^0.2.3", "0.2.3 0.2.9", "0.3.0 0.2.2 1.0"},
+		{"^0.0.3", "0.0.3", "0.0.4 0.1.0"},
+		{"^0", "0.1 0.9.9", "1.0"},
+		{"~1.2.3", "1.2.3 1.2.9", "1.3.0 1.2.2"},
+		{"~1", "1.0 1.9", "2.0"},
+		{"=1.2", "1.2.0 1.2.7", "1.3 1.1"},
+		{"=1.2.3", "1.2.3 v1.2.3 1.2.3+build", "1.2.4"},
+		{">1.2", "1.3 2.0", "1.2 1.2.9"},
+		{"<=1.2", "1.2.9 0.1", "1.3"},
+		{"^1 || ^3", "1.1 3.2", "2.0 4.0"},
+		{">=1.0.0-rc.2", "1.0.0-rc.2 1.0.0-rc.10 1.0.0 1.1", "1.0.0-rc.1 1.1.0-rc.1 1.0.0-beta"},
+	} {
+		t.Run(test.filter, func(t *testing.T) {
+			s, err := Parse([]string{"no-such-tag", test.filter}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tag := range strings.Fields(test.in) {
+				if !s.Matches(tag) {
+					t.Errorf("%s is not in scope", tag)
+				}
+			}
+			for _, tag := range strings.Fields(test.out) {
+				if s.Matches(tag) {
+					t.Errorf("%s is in scope", tag)
+				}
+			}
+		})
+	}
+}
+
+func TestMalformedFiltersAreRefused(t *testing.T) {
+	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1", "^1 ||", "^1 || x", "^1.2.3-", strings.Repeat("a", MaxFilter+1)} {
+		if _, err := Parse([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
+			t.Errorf("Parse(%.20q) = %v, want an error that names it", filter, err)
+		}
+	}
+	for _, keep := range []int{-1, MaxKeepLast + 1} {
+		if _, err := Parse(nil, keep); err == nil {
+			t.Errorf("Parse of keep-last %d succeeded", keep)
+		}
+	}
+	if _, err := Parse(make([]string, MaxFilters+1), 0); err == nil {
+		t.Error("too many filters are not refused")
+	}
+}
+
+func TestNoFilterIsEverything(t *testing.T) {
+	s, err := Parse(nil, 0)
+	if err != nil || !s.All() || !s.Matches("x") || !(Scope{}).Matches("x") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, _ = Parse(nil, 3); s.All() || s.KeepLast() != 3 || !s.Matches("x") {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTagsOfSignersBelongToTheirSubjects(t *testing.T) {
+	d := digest.FromString("x")
+	for _, tag := range Companions(d) {
+		if got, ok := Subject(tag); !ok || got != d {
+			t.Errorf("Subject(%s) = %s, %t", tag, got, ok)
+		}
+	}
+	for _, tag := range []string{"v1", "sha256-abc.sig", "sha512-" + d.Encoded(), "sha256-" + d.Encoded() + ".SIG"} {
+		if got, ok := Subject(tag); ok {
+			t.Errorf("Subject(%s) = %s", tag, got)
+		}
+	}
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, filter := range []string{"v*", "/^v1/", ">=1.2 <2 || ^3", "~0", "=1.2.3-rc.1", "[a-"} {
+		f.Add(filter, "v1.2.3-rc.1+b")
+	}
+	f.Fuzz(func(t *testing.T, filter, tag string) {
+		s, err := Parse([]string{filter}, 0)
+		if err != nil || len(tag) > 128 { // which is as long as a tag can be
+			return
+		}
+		if s.Matches(tag) != s.Matches(tag) {
+			t.Error("it is undecided")
+		}
+	})
+}
+
+func FuzzVersionOrder(f *testing.F) {
+	f.Add("1.2.3", "v1.2", "1.2.3-rc.1")
+	f.Add("1.0.0-a.1", "1.0.0-a.b", "1.0.0-1")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		x, okX := parseVersion(a)
+		y, okY := parseVersion(b)
+		z, okZ := parseVersion(c)
+		if !okX || !okY || !okZ {
+			return
+		}
+		if x.compare(x) != 0 || x.compare(y) != -y.compare(x) {
+			t.Errorf("%q and %q: %d, %d", a, b, x.compare(y), y.compare(x))
+		}
+		if x.compare(y) <= 0 && y.compare(z) <= 0 && x.compare(z) > 0 {
+			t.Errorf("%q <= %q <= %q, but not the first and the last", a, b, c)
+		}
+	})
+}
