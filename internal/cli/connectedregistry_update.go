@@ -17,6 +17,7 @@ type syncFlags struct {
 	gcEnabled bool
 	filters   *listFlag
 	keepLast  int
+	bandwidth *listFlag
 }
 
 func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
@@ -29,6 +30,7 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
 	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
+	s.bandwidth = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
 	return s
 }
 
@@ -47,12 +49,20 @@ func (s *syncFlags) changes() map[string]any {
 		body["gcEnabled"] = s.gcEnabled
 	}
 	if s.set.Changed("tag-filter") {
-		body["tagFilters"] = slices.DeleteFunc(append([]string{}, s.filters.values()...), func(f string) bool { return f == "" })
+		body["tagFilters"] = given(s.filters)
 	}
 	if s.set.Changed("keep-last") {
 		body["keepLast"] = s.keepLast
 	}
+	if s.set.Changed("bandwidth") {
+		body["bandwidth"] = given(s.bandwidth)
+	}
 	return body
+}
+
+// given returns a list's values. An empty one stands for an empty list.
+func given(f *listFlag) []string {
+	return slices.DeleteFunc(append([]string{}, f.values()...), func(v string) bool { return v == "" })
 }
 
 func newConnectedRegistryUpdateCommand(env *Env) *cobra.Command {

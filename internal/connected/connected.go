@@ -73,6 +73,7 @@ type Agent struct {
 	now         func() time.Time
 
 	link link // of the goroutine that runs Run
+	cap  *bandwidthCap
 
 	mu      sync.Mutex
 	memory  memory
@@ -100,6 +101,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 		a.now = time.Now
 	}
 	a.link = link{log: a.log, now: a.now}
+	a.cap = newBandwidthCap(func() []string { return a.recalled().Self.Bandwidth }, a.now)
 	return a, a.recall(ctx)
 }
 

@@ -50,12 +50,12 @@ func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
 
 func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const size = 6 << 20
+		const size = 24 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
-		root.rate.Store(300) // on each of four connections
+		root.rate.Store(75) // on each of at most 16 connections
 		root.start(ship, c)
 		time.Sleep(59 * time.Minute)
 		if s := ship.agent.Status(); s.State != "Syncing" || s.SyncState != "Syncing" {

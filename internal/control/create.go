@@ -287,5 +287,8 @@ func normal(v spec) spec {
 	if len(v.TagFilters) == 0 {
 		v.TagFilters = nil
 	}
+	if len(v.Bandwidth) == 0 {
+		v.Bandwidth = nil
+	}
 	return v
 }

@@ -26,6 +26,7 @@ type spec struct {
 	Notifications []string `json:"notifications,omitempty"`
 	TagFilters    []string `json:"tagFilters,omitempty"`
 	KeepLast      int      `json:"keepLast,omitempty"`
+	Bandwidth     []string `json:"bandwidth,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
 	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
@@ -84,6 +85,7 @@ type Settings struct {
 
 	TagFilters *[]string `json:"tagFilters,omitempty" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2. Empty is every tag, which is the default."`
 	KeepLast   *int      `json:"keepLast,omitempty" minimum:"0" maximum:"1000" doc:"Only this many tags of each repository, those that were set last; 0 is all, which is the default."`
+	Bandwidth  *[]string `json:"bandwidth,omitempty" maxItems:"24" doc:"What the site's syncs may take of its link: a rate as 2MiB or 4Mbit, or HH:MM-HH:MM=RATE in UTC; the first that fits counts. Empty is no limit, which is the default."`
 }
 
 // apply sets what is given, and returns an error unless v is valid then.
@@ -107,6 +109,12 @@ func (c Settings) apply(v *spec) error {
 		v.KeepLast = *c.KeepLast
 	}
 	if _, err := scope.Parse(v.TagFilters, v.KeepLast); err != nil {
+		return invalid("%v", err)
+	}
+	if c.Bandwidth != nil {
+		v.Bandwidth = slices.Clone(*c.Bandwidth)
+	}
+	if _, err := schedule.ParseBandwidth(v.Bandwidth); err != nil {
 		return invalid("%v", err)
 	}
 	cron, err := schedule.ParseCron(v.Schedule)

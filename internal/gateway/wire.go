@@ -178,6 +178,7 @@ type ConnectedRegistry struct {
 	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
 	TagFilters   []string  `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
 	KeepLast     int       `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
+	Bandwidth    []string  `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
 	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for

@@ -1,0 +1,111 @@
+package connected
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
+
+	"ferry/internal/replication"
+	"ferry/internal/schedule"
+)
+
+// burst is how much of a second may come at once under a cap: little, so that
+// the cap holds over short spans, too, and no connection waits long.
+const burst = 20 // the part of a second
+
+// A bandwidthCap is what all connections of a site's syncs together may take.
+// It follows the site's settings and the time of day, without a restart.
+type bandwidthCap struct {
+	settings func() []string
+	now      func() time.Time
+	limiter  *rate.Limiter
+
+	mu      sync.Mutex
+	checked time.Time
+}
+
+// capCheck is how often the settings and the time of day are looked at.
+const capCheck = time.Second
+
+func newBandwidthCap(settings func() []string, now func() time.Time) *bandwidthCap {
+	return &bandwidthCap{settings: settings, now: now, limiter: rate.NewLimiter(rate.Inf, 0)}
+}
+
+// refresh makes the limiter's rate what it is to be now.
+func (c *bandwidthCap) refresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if age := now.Sub(c.checked); age >= 0 && age < capCheck {
+		return
+	}
+	c.checked = now
+	b, err := schedule.ParseBandwidth(c.settings())
+	if err != nil {
+		return // a newer parent's, or one that was refused there; what was goes on
+	}
+	limit := rate.Limit(b.At(now))
+	if limit == 0 {
+		limit = rate.Inf
+	}
+	if limit == c.limiter.Limit() {
+		return
+	}
+	c.limiter.SetBurst(max(int(min(limit, 1<<40))/burst, 512))
+	c.limiter.SetLimit(limit)
+}
+
+// most returns how many bytes may be read at once; 0 is any number.
+func (c *bandwidthCap) most() int {
+	c.refresh()
+	if c.limiter.Limit() == rate.Inf {
+		return 0
+	}
+	return c.limiter.Burst()
+}
+
+// pay waits until n bytes that were read have their time.
+func (c *bandwidthCap) pay(ctx context.Context, n int) {
+	for n > 0 && ctx.Err() == nil && c.limiter.Limit() != rate.Inf {
+		part := min(n, max(c.limiter.Burst(), 1))
+		if c.limiter.WaitN(ctx, part) == nil { // else the burst shrank just now
+			n -= part
+		}
+	}
+}
+
+// A cappedSource is a source whose blobs come within a cap. What is small
+// comes with plans, and is not slowed.
+type cappedSource struct {
+	replication.Source
+	cap *bandwidthCap
+}
+
+// Blob implements [replication.Source].
+func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	body, start, err := s.Source.Blob(ctx, repository, d, offset, length)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &cappedBody{ReadCloser: body, ctx: ctx, cap: s.cap}, start, nil
+}
+
+type cappedBody struct {
+	io.ReadCloser
+	ctx context.Context // of the request
+	cap *bandwidthCap
+}
+
+// Read implements [io.Reader].
+func (b *cappedBody) Read(p []byte) (int, error) {
+	if most := b.cap.most(); most > 0 && len(p) > most {
+		p = p[:most]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.cap.pay(b.ctx, n)
+	return n, err
+}

@@ -1,0 +1,45 @@
+package connected_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+)
+
+func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		for _, seed := range []string{"1", "2", "3", "4"} {
+			root.push("app/"+seed, seed, "v1", 24<<20)
+		}
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Bandwidth: &[]string{"00:00-01:00=800kbit", "4Mbit"}}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
+		check := func(rate int64) {
+			t.Helper()
+			before := root.sent.Load()
+			time.Sleep(10 * time.Second)
+			if got, want := root.sent.Load()-before, 10*rate; got < want*97/100 || got > want*103/100 {
+				t.Errorf("%d bytes in 10 s, want %d within 3 %%", got, want)
+			}
+		}
+		check(100_000)
+		settings := control.Settings{Bandwidth: &[]string{"1600kbit"}}
+		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: settings}, control.Precondition{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		check(200_000)
+		settings.Bandwidth = &[]string{}
+		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: settings}, control.Precondition{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if s := ship.agent.Status(); s.SyncState != "Succeeded" {
+			t.Errorf("a minute after the cap ended: %s, %d of %d bytes", s.SyncState, s.BytesDone, s.BytesTotal)
+		}
+	})
+}

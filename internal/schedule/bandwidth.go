@@ -1,0 +1,120 @@
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits on a bandwidth.
+const (
+	maxSpans     = 24
+	minBandwidth = 1 << 10 // bytes a second; with less, connections look dead
+)
+
+// A Bandwidth is how many bytes a second may come over a link, by the time of
+// day in UTC. The zero value is as many as there are.
+type Bandwidth struct{ spans []span }
+
+// A span is a part of each day and its rate.
+type span struct {
+	from, to int   // minutes of the day; a span whose end is not after its begin passes midnight
+	rate     int64 // bytes a second; 0 is unlimited
+}
+
+// ParseBandwidth reads a list of RATE and HH:MM-HH:MM=RATE, of which the
+// first that fits the time counts; where none does, there is no limit. A RATE
+// is a number of bytes a second with KiB, MiB or GiB behind it, a number of
+// bits with kbit, Mbit or Gbit, which are powers of ten, or "unlimited". The
+// least is 1 KiB.
+func ParseBandwidth(texts []string) (Bandwidth, error) {
+	var b Bandwidth
+	if len(texts) > maxSpans {
+		return b, fmt.Errorf("%d bandwidths are too many: at most %d are allowed", len(texts), maxSpans)
+	}
+	for _, text := range texts {
+		s, err := parseSpan(text)
+		if err != nil {
+			return Bandwidth{}, fmt.Errorf("bandwidth %.50q: %w", text, err)
+		}
+		b.spans = append(b.spans, s)
+	}
+	return b, nil
+}
+
+func parseSpan(text string) (s span, err error) {
+	when, rate, timed := strings.Cut(text, "=")
+	if !timed {
+		s.to, rate = 24*60, text
+	} else {
+		from, to, ok := strings.Cut(when, "-")
+		if !ok {
+			return s, errors.New("want HH:MM-HH:MM=RATE")
+		}
+		if s.from, err = parseMinute(from); err != nil {
+			return s, err
+		}
+		if s.to, err = parseMinute(to); err != nil {
+			return s, err
+		}
+		if s.from == s.to {
+			return s, errors.New("it begins when it ends")
+		}
+	}
+	s.rate, err = parseRate(strings.TrimSuffix(strings.TrimSpace(rate), "/s"))
+	return s, err
+}
+
+// parseMinute reads HH:MM, up to 24:00.
+func parseMinute(text string) (int, error) {
+	text = strings.TrimSpace(text)
+	if text == "24:00" {
+		return 24 * 60, nil
+	}
+	t, err := time.Parse("15:04", text)
+	if err != nil || len(text) != len("15:04") {
+		return 0, fmt.Errorf("%.20q is no time of day: want HH:MM", text)
+	}
+	return t.Hour()*60 + t.Minute(), nil
+}
+
+// parseRate reads a RATE without its /s.
+func parseRate(text string) (int64, error) {
+	if strings.EqualFold(text, "unlimited") {
+		return 0, nil
+	}
+	const want = "want a rate as 512KiB, 2MiB, 4Mbit or unlimited"
+	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+	factor, ok := map[string]float64{
+		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8,
+	}[strings.ToLower(strings.TrimSpace(text[len(number):]))]
+	if !ok || strings.Trim(number, "0123456789.") != "" {
+		return 0, errors.New(want)
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || n*factor > 1<<50 {
+		return 0, errors.New(want)
+	}
+	if n*factor < minBandwidth {
+		return 0, errors.New("it is less than 1 KiB a second")
+	}
+	return int64(n * factor), nil
+}
+
+// At returns how many bytes a second may come at t; 0 is unlimited.
+func (b Bandwidth) At(t time.Time) int64 {
+	t = t.UTC()
+	minute := t.Hour()*60 + t.Minute()
+	for _, s := range b.spans {
+		in := s.from <= minute && minute < s.to
+		if s.to < s.from {
+			in = minute >= s.from || minute < s.to
+		}
+		if in {
+			return s.rate
+		}
+	}
+	return 0
+}
