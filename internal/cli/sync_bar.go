@@ -33,7 +33,7 @@ func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask fu
 	}
 	show(nil)
 	bars := mpb.NewWithContext(ctx, mpb.WithOutput(out), mpb.WithWidth(60), mpb.WithRefreshRate(barEvery/2), mpb.WithAutoRefresh())
-	bar := bars.AddBar(1, mpb.BarRemoveOnComplete(),
+	bar := bars.AddBar(0, // with another total here it would be done when that is reached
 		mpb.PrependDecorators(decor.Name("syncing ")), mpb.AppendDecorators(decor.Any(say)))
 	tick := time.NewTicker(barEvery)
 	defer tick.Stop()
@@ -55,7 +55,8 @@ func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask fu
 	return status, err
 }
 
-// besideBar is what stands beside the bar of a running sync.
+// besideBar is what stands beside the bar of a running sync: short, so that
+// 80 columns have room for both.
 func besideBar(s map[string]any) string {
 	text := fmt.Sprintf(" %s of %s", size(number(s["bytesDone"])), size(number(s["bytesTotal"])))
 	if rate := number(s["bytesPerSecond"]); rate > 0 {
@@ -64,5 +65,5 @@ func besideBar(s map[string]any) string {
 	if eta, ok := s["etaSeconds"].(float64); ok {
 		text += fmt.Sprintf(", %s left", time.Duration(eta)*time.Second)
 	}
-	return text + fmt.Sprintf(", %d items to go", number(s["itemsPending"])+number(s["itemsFailed"]))
+	return text
 }
