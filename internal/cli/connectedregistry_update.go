@@ -30,6 +30,7 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
 	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
+	textVar(set, new(string), "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
 	s.bandwidth = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
 	return s
 }
@@ -39,7 +40,7 @@ func (s *syncFlags) changes() map[string]any {
 	body := map[string]any{}
 	for flag, key := range map[string]string{
 		"sync-schedule": "syncSchedule", "sync-window": "syncWindow", "sync-message-ttl": "syncMessageTtl",
-		"log-level": "logLevel", "gc-schedule": "gcSchedule",
+		"log-level": "logLevel", "gc-schedule": "gcSchedule", "byte-budget": "byteBudget",
 	} {
 		if s.set.Changed(flag) {
 			body[key] = s.set.Lookup(flag).Value.String()

@@ -78,11 +78,12 @@ func (c *bandwidthCap) pay(ctx context.Context, n int) {
 	}
 }
 
-// A cappedSource is a source whose blobs come within a cap. What is small
-// comes with plans, and is not slowed.
+// A cappedSource is a source whose blobs come within the site's bandwidth, and
+// are counted in its byte budget. What is small comes with plans, and is
+// neither slowed nor counted.
 type cappedSource struct {
 	replication.Source
-	cap *bandwidthCap
+	agent *Agent
 }
 
 // Blob implements [replication.Source].
@@ -91,21 +92,24 @@ func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Dige
 	if err != nil {
 		return nil, 0, err
 	}
-	return &cappedBody{ReadCloser: body, ctx: ctx, cap: s.cap}, start, nil
+	return &cappedBody{ReadCloser: body, ctx: ctx, agent: s.agent}, start, nil
 }
 
 type cappedBody struct {
 	io.ReadCloser
-	ctx context.Context // of the request
-	cap *bandwidthCap
+	ctx   context.Context // of the request
+	agent *Agent
 }
 
 // Read implements [io.Reader].
 func (b *cappedBody) Read(p []byte) (int, error) {
-	if most := b.cap.most(); most > 0 && len(p) > most {
+	if most := b.agent.cap.most(); most > 0 && len(p) > most {
 		p = p[:most]
 	}
 	n, err := b.ReadCloser.Read(p)
-	b.cap.pay(b.ctx, n)
+	if n > 0 {
+		b.agent.spend(b.ctx, n)
+		b.agent.cap.pay(b.ctx, n)
+	}
 	return n, err
 }

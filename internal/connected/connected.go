@@ -82,6 +82,8 @@ type Agent struct {
 	woken   chan struct{}           // closed when somebody wants something of the agent now
 	heard   time.Time               // when the parent last answered; zero is not since the start
 	details []gateway.StatusDetail
+
+	unwritten int64 // bytes that were spent since that was last written down
 }
 
 // New returns the agent, with what it remembers of earlier runs.

@@ -24,6 +24,8 @@ type memory struct {
 	Paused  bool      `json:"paused,omitempty"` // no sync runs until somebody resumes them
 	AskedAt time.Time `json:"askedAt,omitzero"` // when somebody last asked for a sync: a window opened then
 
+	Spent spending `json:"spent,omitzero"`
+
 	// Feed, Permissions, TagFilters and KeepLast are what the engine's cursor belongs to: the feed
 	// that it counts in, and what of it was visible. With others it is of no
 	// use, and a snapshot is needed, as while it is not Following any.

@@ -54,12 +54,12 @@ func (a *Agent) wake() {
 	a.woken = make(chan struct{})
 }
 
-// begun notes a sync that stop ends, unless syncs are paused: then it
-// reports false.
+// begun notes a sync that stop ends, unless syncs are paused or the byte
+// budget is spent: then it reports false.
 func (a *Agent) begun(stop context.CancelCauseFunc) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.memory.Paused {
+	if broke, _ := a.memory.broke(a.now()); broke || a.memory.Paused {
 		return false
 	}
 	a.running, a.pace = stop, pace{}

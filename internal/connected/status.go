@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,16 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		s.State = stateUnhealthy
 	case running:
 		s.State = stateSyncing
+	}
+	if broke, next := m.broke(now); broke {
+		s.NextSync = next
+		if at := c.next(next.Add(-time.Second)); !c.open(next) && !at.IsZero() {
+			s.NextSync = at.UTC()
+		}
+		s.Details = append(slices.Clip(details), gateway.StatusDetail{
+			Type: "Sync", Code: "BudgetSpent", Timestamp: m.SyncEnd.UTC(),
+			Description: "the byte budget of " + m.Self.ByteBudget + " is spent; syncs go on in the next period",
+		})
 	}
 	switch {
 	case !m.Activated:

@@ -74,7 +74,7 @@ func (v *visit) start(ctx context.Context, items int) bool {
 	done := make(chan outcome, 1)
 	v.sync, v.syncing = done, ctx
 	go func() {
-		result, err := v.engine.Sync(ctx, cappedSource{v.parent, v.cap})
+		result, err := v.engine.Sync(ctx, cappedSource{v.parent, v.Agent})
 		done <- outcome{result, err}
 	}()
 	return true

@@ -121,10 +121,12 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 // hold is how long the parent may hold the next poll: not at all while there
 // is, or may be, something to do here, or to find out whether the link is back.
 func (v *visit) hold(m memory) time.Duration {
+	broke, _ := m.broke(v.now())
+	idle := broke || m.Paused
 	switch {
-	case v.reported == nil, v.sync != nil, !m.Following, !v.link.down.IsZero(), v.news && !m.Paused:
+	case v.reported == nil, v.sync != nil, !m.Following, !v.link.down.IsZero(), v.news && !idle:
 		return 0
-	case m.Paused:
+	case idle:
 		return holdFor
 	case v.retryAt.After(v.now()):
 		return min(holdFor, v.retryAt.Sub(v.now()).Truncate(time.Second)+time.Second)

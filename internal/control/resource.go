@@ -89,7 +89,8 @@ type SyncProperties struct {
 	SyncWindow      *string    `json:"syncWindow"` // ISO 8601; null when continuous
 	MessageTTL      string     `json:"messageTtl"` // ISO 8601
 	LastSyncTime    *time.Time `json:"lastSyncTime"`
-	Bandwidth       []string   `json:"bandwidth"` // empty is no limit
+	Bandwidth       []string   `json:"bandwidth"`  // empty is no limit
+	ByteBudget      *string    `json:"byteBudget"` // null is no limit
 	GatewayEndpoint string     `json:"gatewayEndpoint"`
 }
 

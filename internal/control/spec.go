@@ -27,6 +27,7 @@ type spec struct {
 	TagFilters    []string `json:"tagFilters,omitempty"`
 	KeepLast      int      `json:"keepLast,omitempty"`
 	Bandwidth     []string `json:"bandwidth,omitempty"`
+	ByteBudget    string   `json:"byteBudget,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
 	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
@@ -85,6 +86,7 @@ type Settings struct {
 
 	TagFilters *[]string `json:"tagFilters,omitempty" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2. Empty is every tag, which is the default."`
 	KeepLast   *int      `json:"keepLast,omitempty" minimum:"0" maximum:"1000" doc:"Only this many tags of each repository, those that were set last; 0 is all, which is the default."`
+	ByteBudget *string   `json:"byteBudget,omitempty" maxLength:"64" doc:"How much the site's syncs may fetch of layers, as 2GiB/day or 20GiB/month, in UTC; once that is spent they wait for the next. Empty is no limit, which is the default."`
 	Bandwidth  *[]string `json:"bandwidth,omitempty" maxItems:"24" doc:"What the site's syncs may take of its link: a rate as 2MiB or 4Mbit, or HH:MM-HH:MM=RATE in UTC; the first that fits counts. Empty is no limit, which is the default."`
 }
 
@@ -99,6 +101,7 @@ func (c Settings) apply(v *spec) error {
 	set(&v.SyncWindow, c.SyncWindow)
 	set(&v.MessageTTL, c.SyncMessageTTL)
 	set(&v.GCSchedule, c.GCSchedule)
+	set(&v.ByteBudget, c.ByteBudget)
 	if c.GCEnabled != nil {
 		v.GCEnabled = *c.GCEnabled
 	}
@@ -113,6 +116,9 @@ func (c Settings) apply(v *spec) error {
 	}
 	if c.Bandwidth != nil {
 		v.Bandwidth = slices.Clone(*c.Bandwidth)
+	}
+	if _, err := schedule.ParseBudget(v.ByteBudget); err != nil {
+		return invalid("%v", err)
 	}
 	if _, err := schedule.ParseBandwidth(v.Bandwidth); err != nil {
 		return invalid("%v", err)

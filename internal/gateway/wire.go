@@ -179,6 +179,7 @@ type ConnectedRegistry struct {
 	TagFilters   []string  `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
 	KeepLast     int       `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
 	Bandwidth    []string  `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
+	ByteBudget   string    `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
 	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for
@@ -238,7 +239,7 @@ type Status struct {
 	BytesDone       int64          `json:"bytesDone,omitempty"`      // of these
 	BytesPerSecond  int64          `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	Paused          bool           `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
-	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens; zero while one is open
+	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
 	Open            []OpenItem     `json:"open,omitempty"`           // what is not in sync, those that failed first; at most 50
 	Details         []StatusDetail `json:"details,omitempty"`
 }

@@ -1,0 +1,68 @@
+package connected
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ferry/internal/schedule"
+)
+
+// errBudgetSpent is the cause with which a sync ends that has used up the
+// site's byte budget.
+var errBudgetSpent = errors.New("the byte budget is spent")
+
+// spentEvery is how many bytes are spent, at most, before that is written
+// down: what a loss of power forgets, the budget has twice.
+const spentEvery = 8 << 20
+
+// A spending is what came of layers in a period of the byte budget.
+type spending struct {
+	Since time.Time `json:"since"` // the period's begin
+	Bytes int64     `json:"bytes"`
+}
+
+// budget returns the site's byte budget. One that this program cannot read,
+// which a newer parent may know, is none.
+func (m memory) budget() schedule.Budget {
+	b, err := schedule.ParseBudget(m.Self.ByteBudget)
+	if err != nil {
+		return schedule.Budget{}
+	}
+	return b
+}
+
+// broke reports whether the byte budget of the period that now is in is
+// spent, and when the next begins.
+func (m memory) broke(now time.Time) (spent bool, next time.Time) {
+	b := m.budget()
+	start, next := b.Period(now)
+	return b.Bytes > 0 && m.Spent.Since.Equal(start) && m.Spent.Bytes >= b.Bytes, next
+}
+
+// spend counts n bytes of a layer that came, and stops the running sync once
+// they were the last of the budget.
+func (a *Agent) spend(ctx context.Context, n int) {
+	now := a.now()
+	a.mu.Lock()
+	start, _ := a.memory.budget().Period(now)
+	if !a.memory.Spent.Since.Equal(start) {
+		a.memory.Spent = spending{Since: start}
+		a.unwritten = 0
+	}
+	a.memory.Spent.Bytes += int64(n)
+	a.unwritten += int64(n)
+	broke, _ := a.memory.broke(now)
+	write := a.unwritten >= spentEvery
+	if write {
+		a.unwritten = 0
+	}
+	stop := a.running
+	a.mu.Unlock()
+	if broke && stop != nil {
+		stop(errBudgetSpent)
+	}
+	if write {
+		a.remember(ctx, func(*memory) {})
+	}
+}
