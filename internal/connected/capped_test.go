@@ -12,7 +12,7 @@ func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		for _, seed := range []string{"1", "2", "3", "4"} {
-			root.push("app/"+seed, seed, "v1", 24<<20)
+			root.push("app/"+seed, seed, "v1", 6<<20)
 		}
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Bandwidth: &[]string{"00:00-01:00=800kbit", "4Mbit"}}})
 		ship := root.child("ship1")

@@ -50,7 +50,7 @@ func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
 
 func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const size = 24 << 20
+		const size = 10 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
