@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -12,8 +13,9 @@ import (
 // more of them only share it (Mathis et al., The macroscopic behavior of the
 // TCP congestion avoidance algorithm, 1997).
 const (
-	// firstHands is how many connections a Sync begins with.
-	firstHands = 4
+	// firstHands is how many connections a Sync begins with: too many cost
+	// little until that is found out, too few cost most of a lossy link.
+	firstHands = 16
 	// leastHands is how many there are at least.
 	leastHands = 2
 	// settling is how long a change in their number takes to show: new
@@ -22,31 +24,35 @@ const (
 	// watching is how long the rate is measured after that.
 	watching = 2 * time.Second
 	// resting is how long a number that was found good is kept before others
-	// are tried: the link may have changed.
-	resting = 30 * time.Second
+	// are tried, for the link may have changed. It doubles, up to so many
+	// times that, while nothing else does better.
+	resting   = 30 * time.Second
+	mostRests = 16
 	// worth is how much of the added connections' share the rate must gain
 	// for them to stay, of 1.
 	worth = 0.3
 	// spare is how much of the rate may be lost for fewer connections to do.
-	spare = 0.02
+	spare = 0.05
 )
 
 // A crew is the connections of a run: as many as make the link faster.
 type crew struct {
 	limit    int
+	log      *slog.Logger
 	received func() int64 // bytes of content so far
 	failures func() int64 // of the link so far
 	starved  func() bool  // whether there was less to fetch than hands, since it was last asked
 
 	mu     sync.Mutex
-	want   int // how many there should be
-	hands  int // how many there are
+	pace   float64 // of the hand that brought something last, in bytes a second
+	want   int     // how many there should be
+	hands  int     // how many there are
 	done   bool
 	change chan struct{} // closed when want or done changes
 }
 
-func newCrew(limit int) *crew {
-	return &crew{limit: limit, want: min(firstHands, limit), change: make(chan struct{})}
+func newCrew(limit int, log *slog.Logger) *crew {
+	return &crew{limit: limit, log: log, want: min(firstHands, limit), change: make(chan struct{})}
 }
 
 // hire starts as many hands as there should be, until the work is done. It
@@ -83,6 +89,23 @@ func (c *crew) leave() bool {
 	return true
 }
 
+// brought notes how fast a hand was.
+func (c *crew) brought(bytes int64, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if bytes > 0 && took > 0 {
+		c.pace = float64(bytes) / took.Seconds()
+	}
+}
+
+// paces is how many bytes a second a hand can be expected to bring; 0 where
+// that is not known yet.
+func (c *crew) paces() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pace
+}
+
 // size is how many hands there should be.
 func (c *crew) size() int {
 	c.mu.Lock()
@@ -114,18 +137,21 @@ func (c *crew) finish() {
 // nothing. What is measured while the link is down, or while there is not
 // enough to do, says nothing.
 func (c *crew) adapt(ctx context.Context) {
-	for up := true; c.working(ctx); {
+	rests := time.Duration(1)
+	for up := false; c.working(ctx); up = !up {
 		base, ok := c.measure(ctx)
 		if !ok {
+			up = !up // the same again
 			continue
 		}
-		better := true
-		for better {
+		n := c.size()
+		for better := true; better; {
 			base, better = c.try(ctx, up, base)
-			better = better && up // one step down at a time
 		}
-		c.rest(ctx, resting)
-		up = !up
+		if rests = min(2*rests, mostRests); c.size() != n {
+			rests = 1
+		}
+		c.rest(ctx, rests*resting)
 	}
 }
 
@@ -133,7 +159,7 @@ func (c *crew) adapt(ctx context.Context) {
 // returns the rate of the number that is kept.
 func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, better bool) {
 	n := c.size()
-	tried, enough := n*3/4, base*(1-spare)
+	tried, enough := n/2, base*(1-spare)
 	if up {
 		tried = min(2*n, c.limit)
 		enough = base * (1 + worth*float64(tried-n)/float64(n))
@@ -142,7 +168,10 @@ func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, be
 		return base, false
 	}
 	c.set(tried)
-	if rate, ok := c.measure(ctx); ok && rate >= enough {
+	rate, ok := c.measure(ctx)
+	better = ok && rate >= enough
+	c.log.Debug("other number of connections tried", "connections", n, "rate", int64(base), "tried", tried, "got", int64(rate), "better", better)
+	if better {
 		return rate, true
 	}
 	c.set(n)

@@ -18,7 +18,7 @@ type Options struct {
 	DB           *metadb.DB
 	Log          *slog.Logger     // nil discards
 	Now          func() time.Time // of what is stored; nil is time.Now
-	ChunkSize    int64            // the least that one request asks for, in bytes, a layer's end aside; 0 is 1 MiB
+	ChunkSize    int64            // the least that one request asks for, in bytes, slow connections and a layer's end aside; 0 is 1 MiB
 	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
 	// OnProgress is told of a running Sync's progress, a few times a second

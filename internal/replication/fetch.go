@@ -15,12 +15,11 @@ const bufferSize = 32 << 10
 // own.
 func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
 	buf := make([]byte, bufferSize)
-	pace := 0.0
 	for {
 		if hands.leave() {
 			return nil
 		}
-		c, err := q.next(ctx, pace)
+		c, err := q.next(ctx, hands.paces())
 		if c == nil {
 			hands.finish()
 			return err
@@ -35,9 +34,7 @@ func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
 		if err == nil {
 			start := time.Now()
 			n, err = r.fetch(ctx, q, c, buf)
-			if took := time.Since(start).Seconds(); took > 0 && n > 0 {
-				pace = float64(n) / took
-			}
+			hands.brought(n, time.Since(start))
 		}
 		q.release(c, n > 0)
 		if n > 0 {

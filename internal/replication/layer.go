@@ -119,10 +119,13 @@ const (
 	segmentChunks = 8
 	// segmentTime is for how long it keeps its connection busy at most: many
 	// round trips of any link, and not much to wait for at the end.
-	segmentTime = 12 * time.Second
+	segmentTime = 20 * time.Second
 	// leastSegment is how many bytes it is at least, where that is too long,
 	// or where nothing is left to fetch but the rest of one layer.
 	leastSegment = 128 << 10
+	// firstSegment is how many bytes it is at most while nobody knows how
+	// much comes through a connection.
+	firstSegment = 256 << 10
 )
 
 // segmenting is what the length of a request depends on.
@@ -148,12 +151,12 @@ func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	if s.last {
 		least = min(s.chunk, leastSegment)
 	}
-	most := segmentChunks * s.chunk
+	most := int64(firstSegment)
 	if s.pace > 0 {
-		most = min(most, max(int64(s.pace*segmentTime.Seconds()), leastSegment))
+		most = min(segmentChunks*s.chunk, max(int64(s.pace*segmentTime.Seconds()), leastSegment))
 	}
 	length := min(max(left/int64(2*s.hands), least), most)
-	if r.Len() < length+min(least, most) {
+	if r.Len() < length+min(least, leastSegment) {
 		return r // no crumbs
 	}
 	return storage.Range{Start: r.Start, End: r.Start + length}

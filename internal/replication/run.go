@@ -111,7 +111,7 @@ func (r *run) pass(ctx context.Context) error {
 		}
 		return err
 	})
-	c := newCrew(r.workers)
+	c := newCrew(r.workers, r.log)
 	q.hands = c.size
 	c.received = func() int64 { return r.meter.progress().Received }
 	c.failures, c.starved = r.link.failures, q.waited

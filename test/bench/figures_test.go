@@ -54,23 +54,32 @@ func TestFigures(t *testing.T) {
 	text := markdown(t, figures)
 	fmt.Print("\n", text)
 	if *update {
-		insert(t, "../../docs/performance.md", text)
+		insert(t, "../../docs/performance.md", "figures: make bench UPDATE=1", "end of figures", text)
 	}
 }
 
 func markdown(t *testing.T, figures []figure) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s with %s, on %d cores of %s.\n\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), processor(t))
+	b.WriteString(measuredOn(t))
 	b.WriteString("| case | Ferry | beside | ratio | target | met |\n|---|---|---|---|---|---|\n")
+	writeRows(&b, figures)
+	return b.String()
+}
+
+// measuredOn says when, with what and where.
+func measuredOn(t *testing.T) string {
+	return fmt.Sprintf("Measured on %s with %s, on %d cores of %s.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), processor(t))
+}
+
+func writeRows(b *strings.Builder, figures []figure) {
 	for _, f := range figures {
 		met := "yes"
 		if !f.met {
 			met = "**no**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.ferry, f.beside, f.ratio, f.target, met)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.ferry, f.beside, f.ratio, f.target, met)
 	}
-	return b.String()
 }
 
 // processor returns the name of the machine's processor.
@@ -88,19 +97,14 @@ func processor(t *testing.T) string {
 	return runtime.GOARCH
 }
 
-// The figures stand between these lines of docs/performance.md.
-const (
-	begin = "<!-- figures: make bench UPDATE=1 -->\n"
-	end   = "<!-- end of figures -->\n"
-)
-
-// insert replaces what stands between the markers of a file.
-func insert(t *testing.T, path, text string) {
+// insert replaces what stands between two comments of a file.
+func insert(t *testing.T, path, begin, end, text string) {
 	t.Helper()
 	old, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	begin, end = "<!-- "+begin+" -->\n", "<!-- "+end+" -->\n"
 	head, rest, ok := strings.Cut(string(old), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {

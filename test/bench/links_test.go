@@ -1,0 +1,217 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/test/image"
+	"ferry/test/link"
+	"ferry/test/site"
+)
+
+// patience is how long a program may take for a case.
+const patience = 3 * time.Minute
+
+// A journey is images on their way from a root to somewhere else over a link.
+type journey struct {
+	id     string
+	name   string
+	flags  []string // of linksim
+	layers []int64  // of each image
+	images int
+	rate   float64 // of the link, bytes per second; what the ideal is made of
+	cutFor time.Duration
+	target string
+	met    func(a arrival, least time.Duration, peers []arrival) bool
+}
+
+// An arrival is how a program fared.
+type arrival struct {
+	done  bool
+	took  time.Duration
+	bytes int64 // that crossed the link
+	cuts  int64
+}
+
+func (a arrival) String() string {
+	if !a.done {
+		return fmt.Sprintf("not done after %.0f s and %.1f MB", a.took.Seconds(), float64(a.bytes)/1e6)
+	}
+	return fmt.Sprintf("%.1f s, %.1f MB", a.took.Seconds(), float64(a.bytes)/1e6)
+}
+
+const mbit = 1e6 / 8
+
+var journeys = []journey{
+	{
+		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MB image", flags: []string{"-down", "100mbit", "-up", "100mbit", "-rtt", "20ms"},
+		layers: []int64{40_000_000, 20_000_000, 4_000_000}, images: 1, rate: 100 * mbit,
+		target: "no slower than regsync",
+		met: func(a arrival, _ time.Duration, peers []arrival) bool {
+			return a.done && float64(a.took) <= 1.05*float64(peers[0].took)
+		},
+	},
+	{
+		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MB image",
+		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"}, cutFor: 3 * time.Second,
+		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
+		target: "1.15 × the ideal time",
+		met: func(a arrival, least time.Duration, _ []arrival) bool {
+			return a.done && float64(a.took) <= 1.15*float64(least)
+		},
+	},
+	{
+		id: "satellite", name: "satellite: 4 Mbit/s, 600 ms, 1 % loss; a 64 MB image",
+		flags:  []string{"-down", "4mbit", "-up", "4mbit", "-rtt", "600ms", "-loss", "0.01"},
+		layers: []int64{40_000_000, 20_000_000, 4_000_000}, images: 1, rate: 4 * mbit,
+		target: "80 % of the rate",
+		met: func(a arrival, least time.Duration, _ []arrival) bool {
+			return a.done && float64(least) >= 0.8*float64(a.took)
+		},
+	},
+	{
+		id: "many", name: "many: 8 Mbit/s, 600 ms; 500 images of 20 kB",
+		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "600ms"},
+		layers: []int64{20_000}, images: 500, rate: 8 * mbit,
+		target: "none; the ideal is bytes / rate",
+		met:    func(a arrival, _ time.Duration, _ []arrival) bool { return a.done },
+	},
+}
+
+// TestLinks lets Ferry, regsync and skopeo fetch the same images over the same
+// links, one after the other.
+func TestLinks(t *testing.T) {
+	var figures []figure
+	for _, j := range journeys {
+		t.Run(j.id, func(t *testing.T) { figures = append(figures, j.run(t)) })
+	}
+	if t.Failed() {
+		return
+	}
+	var b strings.Builder
+	b.WriteString(measuredOn(t))
+	b.WriteString("| link | Ferry | regsync; skopeo | ideal ÷ Ferry | target | met |\n|---|---|---|---|---|---|\n")
+	writeRows(&b, figures)
+	fmt.Print("\n", b.String())
+	if *update {
+		insert(t, "../../docs/performance.md", "links: make bench-links UPDATE=1", "end of links", b.String())
+	}
+}
+
+// run is the journey, by each program.
+func (j journey) run(t *testing.T) figure {
+	root := site.Start(t, site.Options{})
+	admin := root.AsAdmin(t)
+	var size int64
+	var last *image.Image
+	for i := range j.images {
+		last = image.New(t, image.Options{Seed: uint64(100 + i), Tag: fmt.Sprintf("t%04d", i), Layers: j.layers})
+		if err := admin.Push(t.Context(), "bench/app", last); err != nil {
+			t.Fatal(err)
+		}
+		size += last.Size
+	}
+	sh := root.Admin(t, "root")
+	sh.Run(t, "scope-map", "create", "--name", "listers", "--repository", "bench/*", "content/read", "metadata/read")
+	reader := site.Token(t, sh, "lister", "listers")
+	over := func(t *testing.T, name string, fetch func(ctx context.Context, t *testing.T, host string) bool) (a arrival) {
+		t.Run(name, func(t *testing.T) {
+			l := link.Start(t, root.Host, j.flags...)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			start := time.Now()
+			a.done = fetch(ctx, t, l.Host)
+			a.took = time.Since(start)
+			s := l.Stats(t)
+			a.bytes, a.cuts = s.Down, s.Cuts
+			t.Logf("%s: %s, %d cuts, %d connections", name, a, s.Cuts, s.Connections)
+		})
+		return a
+	}
+	ours := over(t, "ferry", func(ctx context.Context, t *testing.T, host string) bool {
+		ship := site.Start(t, site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).Options(site.Options{}))
+		here := reader
+		here.Host = ship.Host
+		for i := range j.images {
+			tag := fmt.Sprintf("t%04d", i)
+			want, err := admin.Digest(ctx, "bench/app", tag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if here.Await(ctx, "bench/app", tag, want) != nil {
+				return false
+			}
+		}
+		return true
+	})
+	source := reader
+	source.Host = root.Host
+	peers := []arrival{
+		over(t, "regsync", func(ctx context.Context, t *testing.T, host string) bool { return regsync(ctx, t, source, host) }),
+		over(t, "skopeo", func(ctx context.Context, t *testing.T, host string) bool { return skopeo(ctx, t, source, host) }),
+	}
+	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
+	return figure{
+		name: j.name, ferry: ours.String(), beside: fmt.Sprintf("%s; %s", peers[0], peers[1]),
+		ratio:  fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
+		target: j.target, met: j.met(ours, least, peers),
+	}
+}
+
+// regsync copies bench/app from host into an image layout, with its own
+// defaults but for the tries, of which it may have as many as there is time for.
+func regsync(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+	dir := t.TempDir()
+	config := fmt.Sprintf(`version: 1
+creds:
+  - {registry: %[1]s, user: %[2]s, pass: %[3]s, tls: disabled}
+sync:
+  - {source: %[1]s/bench/app, target: ocidir://%[4]s/app, type: repository}
+`, host, from.User, from.Password, dir)
+	path := filepath.Join(dir, "regsync.yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return untilDone(ctx, t, dir, tool(t, "regsync"), "once", "-c", path)
+}
+
+// skopeo copies bench/app from host into a directory.
+func skopeo(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+	dir := t.TempDir()
+	return untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
+		"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", dir)
+}
+
+// untilDone runs a program again until it succeeds or ctx ends.
+func untilDone(ctx context.Context, t *testing.T, dir, program string, args ...string) bool {
+	for ctx.Err() == nil {
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Env = append(os.Environ(), "HOME="+dir)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			t.Logf("%s: %v: %.300s", filepath.Base(program), err, strings.TrimSpace(string(out)))
+		}
+	}
+	return false
+}
+
+// tool returns the path of a program of .tools.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../.tools", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
