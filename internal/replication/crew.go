@@ -40,7 +40,7 @@ type crew struct {
 	limit    int
 	log      *slog.Logger
 	received func() int64 // bytes of content so far
-	failures func() int64 // of the link so far
+	unrest   func() int64 // counts the link's failures and recoveries
 	starved  func() bool  // whether there was less to fetch than hands, since it was last asked
 
 	mu     sync.Mutex
@@ -192,11 +192,11 @@ func (c *crew) measure(ctx context.Context) (rate float64, ok bool) {
 		return 0, false
 	}
 	c.starved()
-	start, before, failures := time.Now(), c.received(), c.failures()
+	start, before, unrest := time.Now(), c.received(), c.unrest()
 	if !c.rest(ctx, watching) {
 		return 0, false
 	}
-	if c.starved() || c.failures() != failures {
+	if c.starved() || c.unrest() != unrest {
 		return 0, false
 	}
 	rate = float64(c.received()-before) / time.Since(start).Seconds()

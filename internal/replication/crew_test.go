@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,8 +18,10 @@ type modelLink struct {
 	each     float64
 	hands    int
 	received float64
+	ticks    int // of flow
+	few      int // of them with less than all hands
 	starved  bool
-	fails    int64
+	upsets   int64
 }
 
 // flow lets bytes come, every tenth of a second, until ctx ends.
@@ -30,6 +33,10 @@ func (l *modelLink) flow(ctx context.Context) {
 		case <-tick.C:
 			l.mu.Lock()
 			l.received += min(l.total, float64(l.hands)*l.each) / 10
+			l.ticks++
+			if l.hands < 16 {
+				l.few++
+			}
 			l.mu.Unlock()
 		case <-ctx.Done():
 			return
@@ -43,7 +50,7 @@ func settle(t *testing.T, limit int, l *modelLink, d time.Duration, meanwhile fu
 	c := newCrew(limit, slog.New(slog.DiscardHandler))
 	locked := func(f func()) { l.mu.Lock(); defer l.mu.Unlock(); f() }
 	c.received = func() (n int64) { locked(func() { n = int64(l.received) }); return n }
-	c.failures = func() (n int64) { locked(func() { n = l.fails }); return n }
+	c.unrest = func() (n int64) { locked(func() { n = l.upsets }); return n }
 	c.starved = func() (b bool) { locked(func() { b = l.starved }); return b }
 	var all sync.WaitGroup
 	all.Go(func() { l.flow(ctx) })
@@ -108,24 +115,26 @@ func TestACrewIsNotMisledByALinkThatIsCut(t *testing.T) {
 		l := &modelLink{total: 500e3, each: 27e3}
 		ctx, cancel := context.WithCancel(t.Context())
 		var cuts sync.WaitGroup
+		random := rand.New(rand.NewPCG(2, 2))
 		cuts.Go(func() {
 			for ctx.Err() == nil {
-				sleep(ctx, 15*time.Second, nil)
+				sleep(ctx, time.Duration(3+random.IntN(6))*time.Second, nil)
 				l.mu.Lock()
-				l.fails++
+				l.upsets++
 				l.total = 0
 				l.mu.Unlock()
-				sleep(ctx, 3*time.Second, nil)
+				sleep(ctx, 2*time.Second, nil)
 				l.mu.Lock()
+				l.upsets++
 				l.total = 500e3
 				l.mu.Unlock()
 			}
 		})
-		n := settle(t, 16, l, 10*time.Minute, nil)
+		n := settle(t, 16, l, 3*time.Hour, nil)
 		cancel()
 		cuts.Wait()
-		if n != 16 {
-			t.Errorf("%d hands, want 16", n)
+		if n != 16 || l.few > l.ticks/50 {
+			t.Errorf("%d hands, and fewer than 16 in %d of %d tenths of seconds", n, l.few, l.ticks)
 		}
 	})
 }

@@ -31,7 +31,7 @@ type link struct {
 	peace   time.Time     // the source asked for it until then, whatever comes through
 	up      chan struct{} // closed when somebody got through
 	proofs  int64         // how often somebody did
-	fails   int64         // how often somebody did not
+	upsets  int64         // how often somebody did not, or it came back
 }
 
 func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{})} }
@@ -41,7 +41,7 @@ func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{
 func (l *link) failed(asked time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fails++
+	l.upsets++
 	now := time.Now()
 	if peace := now.Add(asked); asked > 0 && peace.After(l.peace) {
 		l.peace = peace
@@ -59,17 +59,19 @@ func (l *link) good() {
 	if l.until.IsZero() {
 		return
 	}
+	l.upsets++
 	l.until = time.Time{}
 	l.backoff.Reset()
 	close(l.up)
 	l.up = make(chan struct{})
 }
 
-// failures counts the tries that failed so far.
-func (l *link) failures() int64 {
+// unrest counts the tries that failed so far, and how often the link came
+// back: while it stays the same, the link was up all the time.
+func (l *link) unrest() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.fails
+	return l.upsets
 }
 
 // proof counts what came through so far.

@@ -114,7 +114,7 @@ func (r *run) pass(ctx context.Context) error {
 	c := newCrew(r.workers, r.log)
 	q.hands = c.size
 	c.received = func() int64 { return r.meter.progress().Received }
-	c.failures, c.starved = r.link.failures, q.waited
+	c.unrest, c.starved = r.link.unrest, q.waited
 	g.Go(func() error {
 		c.adapt(gctx)
 		return nil
