@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # The end-to-end tests build the link simulator from here.
 export FERRY_SHARED ?= $(abspath ../shared)
 
-.PHONY: test race fmt vet staticcheck imports build conformance e2e bench bench-links fuzz tools packages clean
+.PHONY: test race fmt vet staticcheck imports build conformance e2e bench bench-links chaos fuzz tools packages clean
 
 test: ## every test that needs nothing but Go
 	go test ./...
@@ -50,6 +50,9 @@ bench: ## the figures of docs/performance.md; UPDATE=1 writes them there
 bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table into docs/performance.md
 	@test/tools.sh regsync
 	go test -count=1 -v -tags bench -timeout 60m -run Links ./test/bench $(if $(UPDATE),-args -update)
+
+chaos: ## SEEDS histories of a site over links and parents that fail in every way
+	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run TestChaos ./internal/replication
 
 fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one
 	test/fuzz.sh

@@ -40,13 +40,17 @@ type Engine struct {
 
 	running chan struct{} // holds the one Sync that runs
 	swept   bool          // a Sync of this process has looked into every repository
+
+	// Repositories in which something came or went and that were not swept
+	// yet: the Sync that did it may have ended before. It is the running Sync's.
+	touched map[string]bool
 }
 
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
 		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
-		stall: o.StallTimeout, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1),
+		stall: o.StallTimeout, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

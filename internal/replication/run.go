@@ -34,12 +34,11 @@ type run struct {
 	again   bool                     // an item is worth another pass
 	failed  map[itemKey]bool         // items that are not, in this run
 	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
-	touched map[string]bool          // repositories in which something came or went
 	live    map[digest.Digest]*layer // that are on their way, in whatever queue
 }
 
 func newRun(e *Engine, src Source) *run {
-	return &run{Engine: e, src: src, link: newLink(), failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, touched: map[string]bool{}, live: map[digest.Digest]*layer{}}
+	return &run{Engine: e, src: src, link: newLink(), failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, live: map[digest.Digest]*layer{}}
 }
 
 // all passes over the items until none is left that is worth another try.

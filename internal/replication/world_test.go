@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type world struct {
 	*parent
 	rng    *rand.Rand
 	layers [][]byte
+	most   int // bytes of a layer; 0 is no limit
 	made   uint64
 	pushed []pushed
 }
@@ -35,6 +37,9 @@ func (w *world) layer() []byte {
 		return w.layers[w.rng.IntN(len(w.layers))] // shared
 	}
 	sizes := []int{0, 1, 100, 16 << 10, 16<<10 + 1, 200 << 10, 1 << 20, 1<<20 + 7, 3 << 20}
+	if w.most > 0 {
+		sizes = slices.DeleteFunc(sizes, func(n int) bool { return n > w.most })
+	}
 	w.made++
 	layer := random(w.rng.Uint64(), sizes[w.rng.IntN(len(sizes))])
 	w.layers = append(w.layers, layer)
