@@ -188,3 +188,26 @@ func layoutDigest(dir string) (digest.Digest, error) {
 	}
 	return index.Manifests[0].Digest, nil
 }
+
+// The first administrator may push and pull as well, with the password that
+// the first start printed.
+func TestAnOperatorLogsInWithAnyClient(t *testing.T) {
+	admin := startRoot(t).AsAdmin(t)
+	img := image.New(t, image.Options{Seed: 9, Layers: []int64{1000}})
+	for name, connect := range clients {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, admin)
+			if err := c.login(); err != nil {
+				t.Fatalf("login: %v", err)
+			}
+			ref := admin.Host + "/operators/" + name + ":v1"
+			pushed, err := c.push(img, ref)
+			if err != nil {
+				t.Fatalf("push: %v", err)
+			}
+			if pulled, err := c.pull(ref); err != nil || pulled != pushed {
+				t.Errorf("pulled %s, %v; pushed %s", pulled, err, pushed)
+			}
+		})
+	}
+}
