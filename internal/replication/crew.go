@@ -31,8 +31,12 @@ const (
 	// worth is how much of the added connections' share the rate must gain
 	// for them to stay, of 1.
 	worth = 0.3
-	// spare is how much of the rate may be lost for fewer connections to do.
-	spare = 0.05
+	// spare is how much of the rate may be lost for fewer connections to do:
+	// less than the share of those that left, more than rates waver.
+	spare = 0.1
+	// leaving is how long those who are too many may take to end what they
+	// fetch; to break it off would waste what is under way.
+	leaving = segmentTime + 10*time.Second
 )
 
 // A crew is the connections of a run: as many as make the link faster.
@@ -138,6 +142,7 @@ func (c *crew) finish() {
 // enough to do, says nothing.
 func (c *crew) adapt(ctx context.Context) {
 	rests := time.Duration(1)
+	c.rest(ctx, resting)
 	for up := false; c.working(ctx); up = !up {
 		base, ok := c.measure(ctx)
 		if !ok {
@@ -159,7 +164,7 @@ func (c *crew) adapt(ctx context.Context) {
 // returns the rate of the number that is kept.
 func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, better bool) {
 	n := c.size()
-	tried, enough := n/2, base*(1-spare)
+	tried, enough := n-max(1, n/4), base*(1-spare)
 	if up {
 		tried = min(2*n, c.limit)
 		enough = base * (1 + worth*float64(tried-n)/float64(n))
@@ -168,6 +173,10 @@ func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, be
 		return base, false
 	}
 	c.set(tried)
+	if !c.settled(ctx) {
+		c.set(n)
+		return base, false
+	}
 	rate, ok := c.measure(ctx)
 	better = ok && rate >= enough
 	c.log.Debug("other number of connections tried", "connections", n, "rate", int64(base), "tried", tried, "got", int64(rate), "better", better)
@@ -176,6 +185,23 @@ func (c *crew) try(ctx context.Context, up bool, base float64) (rate float64, be
 	}
 	c.set(n)
 	return base, false
+}
+
+// settled waits until there are no more hands than there should be, and
+// reports whether that came about in time.
+func (c *crew) settled(ctx context.Context) bool {
+	for waited := time.Duration(0); waited < leaving; waited += settling / 4 {
+		c.mu.Lock()
+		many := c.hands > c.want
+		c.mu.Unlock()
+		if !many {
+			return true
+		}
+		if !c.rest(ctx, settling/4) {
+			break
+		}
+	}
+	return false
 }
 
 // working reports whether there may be more to do.
