@@ -205,13 +205,3 @@ func untilDone(ctx context.Context, t *testing.T, dir, program string, args ...s
 	}
 	return false
 }
-
-// tool returns the path of a program of .tools.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../../.tools", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}

@@ -185,14 +185,7 @@ http: {addr: %q}
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	program, err := filepath.Abs("../../.tools/registry")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(program); err != nil {
-		t.Fatal("CNCF distribution is not installed: make tools")
-	}
-	cmd := exec.Command(program, "serve", config)
+	cmd := exec.Command(tool(t, "registry"), "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	return startServer(t, cmd, func(line string) string {
 		if strings.Contains(line, "listening on") {
