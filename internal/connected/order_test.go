@@ -15,7 +15,7 @@ func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
-		root.rate.Store(10_000)
+		root.rate.Store(4_000) // on each of at most 16 connections
 		stop := root.start(ship, c)
 		time.Sleep(30 * time.Second)
 		ship.agent.Pause(t.Context())
