@@ -15,7 +15,7 @@ func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
-		root.rate.Store(4_000) // on each of at most 16 connections
+		root.rate.Store(4_000) // on each connection
 		stop := root.start(ship, c)
 		time.Sleep(30 * time.Second)
 		ship.agent.Pause(t.Context())
@@ -95,11 +95,13 @@ func TestSyncNowTriesAgainAtOnceWhatFailedAndALinkThatIsBack(t *testing.T) {
 			t.Error("a site that is not activated does not try at once")
 		}
 
+		ship.agent.Pause(t.Context()) // until the blob is lost
 		lost := root.blob("app/b", []byte("config 2"))
 		second := root.push("app/b", "2", "v1", 10)
 		if err := root.loseBlob("app/b", lost); err != nil {
 			t.Fatal(err)
 		}
+		ship.agent.Resume(t.Context())
 		await(t, "the item fails", func() bool { return ship.agent.Status().ItemsFailed == 1 })
 		time.Sleep(2 * time.Hour)
 		root.blob("app/b", []byte("config 2"))

@@ -70,7 +70,9 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.engine = replication.New(replication.Options{Storage: s.storage, DB: db, Log: log})
+	// Few connections, whose number hardly changes: how much flows is then what
+	// the tests say, and how many there should be is the tests' of replication.
+	s.engine = replication.New(replication.Options{Storage: s.storage, DB: db, Log: log, Connections: 4})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of %q:\n%s", name, s.log)

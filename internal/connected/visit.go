@@ -35,10 +35,11 @@ type visit struct {
 // takes the activation away, or ctx ends.
 func (a *Agent) follow(ctx context.Context) {
 	window, cancel := context.WithCancelCause(ctx)
+	woken := a.wakes() // before the visit looks at what somebody may change
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		a.closeWindow(window, cancel)
+		a.closeWindow(window, cancel, woken)
 	}()
 	v := &visit{Agent: a, retry: pauses(itemPause, itemMaxPause)}
 	err := v.run(window)

@@ -86,11 +86,10 @@ func (a *Agent) awaitWindow(ctx context.Context) bool {
 }
 
 // closeWindow cancels with [errWindowClosed] when the window closes, and with
-// [errAsked] when somebody wants another visit and no sync runs. It returns
-// then, or when ctx ends.
-func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc) {
+// [errAsked] when somebody wants another visit, which closes woken, and no
+// sync runs. It returns then, or when ctx ends.
+func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc, woken <-chan struct{}) {
 	for {
-		woken := a.wakes()
 		c, now := a.clockwork(), a.now()
 		if !c.open(now) {
 			cancel(errWindowClosed)
@@ -106,6 +105,7 @@ func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc)
 			cancel(errAsked)
 			return
 		}
+		woken = a.wakes()
 	}
 }
 

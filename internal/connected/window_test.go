@@ -55,7 +55,7 @@ func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
-		root.rate.Store(75) // on each of at most 16 connections
+		root.rate.Store(75) // on each connection
 		root.start(ship, c)
 		time.Sleep(59 * time.Minute)
 		if s := ship.agent.Status(); s.State != "Syncing" || s.SyncState != "Syncing" {
