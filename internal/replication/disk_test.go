@@ -71,7 +71,7 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	}
 	room.Store(1 << 30)
 	again := r.sync()
-	if most := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > most {
+	if most := int64(size + 200<<10 + 32<<10*16); result.Received+again.Received > most {
 		t.Errorf("%d and %d bytes were received", result.Received, again.Received)
 	}
 	same(t, p, r.Storage)
