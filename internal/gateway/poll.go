@@ -24,8 +24,7 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 		return nil, err
 	}
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
-	deadline := time.NewTimer(wait)
-	defer deadline.Stop()
+	deadline := time.After(wait)
 	for fresh := true; ; fresh = false {
 		changed := s.storage.Changed()
 		a, err := s.pollOnce(ctx, c, q, fresh)
@@ -36,7 +35,7 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 		q.Cursor = a.Cursor
 		select {
 		case <-changed:
-		case <-deadline.C:
+		case <-deadline:
 			return a, nil
 		case <-ctx.Done():
 			return a, nil

@@ -101,6 +101,9 @@ func (l *link) wait(ctx context.Context) error {
 
 // sleep returns after pause, when wake is closed, or with ctx's cause.
 func sleep(ctx context.Context, pause time.Duration, wake <-chan struct{}) error {
+	if pause <= 0 {
+		return context.Cause(ctx)
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
