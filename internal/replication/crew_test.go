@@ -3,7 +3,6 @@ package replication
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,8 +17,6 @@ type modelLink struct {
 	each     float64
 	hands    int
 	received float64
-	ticks    int // of flow
-	few      int // of them with less than all hands
 	starved  bool
 	upsets   int64
 }
@@ -33,10 +30,6 @@ func (l *modelLink) flow(ctx context.Context) {
 		case <-tick.C:
 			l.mu.Lock()
 			l.received += min(l.total, float64(l.hands)*l.each) / 10
-			l.ticks++
-			if l.hands < 16 {
-				l.few++
-			}
 			l.mu.Unlock()
 		case <-ctx.Done():
 			return
@@ -109,32 +102,39 @@ func TestACrewIsAsLargeAsTheLinkWantsIt(t *testing.T) {
 	}
 }
 
-// What is measured while the link is down is no reason to change anything.
+// What is measured while the link goes down or comes back, or while there is
+// not enough to fetch, is no reason to change anything.
 func TestACrewIsNotMisledByALinkThatIsCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &modelLink{total: 500e3, each: 27e3}
-		ctx, cancel := context.WithCancel(t.Context())
-		var cuts sync.WaitGroup
-		random := rand.New(rand.NewPCG(2, 2))
-		cuts.Go(func() {
-			for ctx.Err() == nil {
-				sleep(ctx, time.Duration(3+random.IntN(6))*time.Second, nil)
-				l.mu.Lock()
-				l.upsets++
-				l.total = 0
-				l.mu.Unlock()
-				sleep(ctx, 2*time.Second, nil)
-				l.mu.Lock()
-				l.upsets++
-				l.total = 500e3
-				l.mu.Unlock()
-			}
+	for _, test := range []struct {
+		name    string
+		happens func(l *modelLink)
+		ok      bool
+	}{
+		{"nothing", func(*modelLink) {}, true},
+		{"the link goes down, or comes back", func(l *modelLink) { l.upsets++ }, false},
+		{"somebody has nothing to fetch", func(l *modelLink) { l.starved = true }, false},
+		{"nothing comes any more", func(l *modelLink) { l.received = 0 }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &modelLink{}
+				c := newCrew(16, slog.New(slog.DiscardHandler))
+				c.received = func() int64 { l.mu.Lock(); defer l.mu.Unlock(); return int64(l.received) }
+				c.unrest = func() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.upsets }
+				c.starved = func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.starved }
+				var meanwhile sync.WaitGroup
+				meanwhile.Go(func() {
+					time.Sleep(settling + watching/2)
+					l.mu.Lock()
+					defer l.mu.Unlock()
+					l.received = 1e6
+					test.happens(l)
+				})
+				rate, ok := c.measure(t.Context())
+				if meanwhile.Wait(); ok != test.ok {
+					t.Errorf("measured %v, %v; want %v", rate, ok, test.ok)
+				}
+			})
 		})
-		n := settle(t, 16, l, 3*time.Hour, nil)
-		cancel()
-		cuts.Wait()
-		if n != 16 || l.few > l.ticks/50 {
-			t.Errorf("%d hands, and fewer than 16 in %d of %d tenths of seconds", n, l.few, l.ticks)
-		}
-	})
+	}
 }
