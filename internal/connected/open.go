@@ -25,7 +25,7 @@ func (a *Agent) open(ctx context.Context, failed bool) (all []gateway.OpenItem, 
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
 		var waiting []gateway.OpenItem
 		for repository, item := "", ""; len(all) < maxOpen; {
-			rows, err := tx.OpenSyncItems(repository, item, openPage)
+			rows, err := tx.OpenSyncItems(metadb.Parent, repository, item, openPage)
 			if err != nil {
 				return err
 			}

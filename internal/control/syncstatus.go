@@ -84,7 +84,7 @@ func (s *Service) syncItems(ctx context.Context, at syncPlace, limit int) (all [
 		if at.Open {
 			read = tx.OpenSyncItems
 		}
-		rows, err := read(at.Repository, at.Item, limit)
+		rows, err := read(metadb.Parent, at.Repository, at.Item, limit)
 		if err != nil {
 			return err
 		}

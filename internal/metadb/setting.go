@@ -17,3 +17,13 @@ func (tx *Tx) SetSetting(name, value string) error {
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 	return wrap(err, "write setting %s", name)
 }
+
+// DeleteSettings removes settings, those of them that are there.
+func (tx *Tx) DeleteSettings(names ...string) error {
+	for _, name := range names {
+		if _, err := tx.exec(`DELETE FROM settings WHERE name = $1`, name); err != nil {
+			return wrap(err, "delete setting %s", name)
+		}
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package metadb_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,8 +20,12 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced", ChangedAt: now, SyncedAt: now, Seen: 2}
 		gone := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
 		went := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
+		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
+			{Source: "mirror/x", Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:9", State: "pending", ChangedAt: now},
+			{Source: "mirror/x", Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now},
+		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, i := range []metadb.SyncItem{went, gone, synced, failed, wanted} {
+			for _, i := range append(slices.Clone(others), went, gone, synced, failed, wanted) {
 				if err := tx.PutSyncItem(i); err != nil {
 					return err
 				}
@@ -37,24 +42,24 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				return err
 			})
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("", "", 10) })
-		items("items of a page", []metadb.SyncItem{wanted, synced}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("a", "sha256:2", 2) })
-		items("open items", []metadb.SyncItem{failed, wanted, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.OpenSyncItems("", "", 10) })
-		items("items to go", []metadb.SyncItem{gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems("", "", 10) })
+		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems(metadb.Parent, "", "", 10) })
+		items("items of a page", []metadb.SyncItem{wanted, synced}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems(metadb.Parent, "a", "sha256:2", 2) })
+		items("open items", []metadb.SyncItem{failed, wanted, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.OpenSyncItems(metadb.Parent, "", "", 10) })
+		items("items to go", []metadb.SyncItem{gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems(metadb.Parent, "", "", 10) })
 		update(t, db, func(tx *metadb.Tx) error {
 			for kind, want := range map[metadb.SyncItemKind][]string{
 				metadb.AnySyncItem: {"a", "b", "c"}, metadb.WantedSyncItem: {"a"}, metadb.GoneSyncItem: {"c"},
 			} {
-				got, err := tx.SyncRepositories(kind)
+				got, err := tx.SyncRepositories(metadb.Parent, kind)
 				if diff := cmp.Diff(want, got); diff != "" || err != nil {
 					t.Errorf("repositories where %s: %v, %s", kind, err, diff)
 				}
 			}
-			counts, err := tx.CountSyncItems()
+			counts, err := tx.CountSyncItems(metadb.Parent)
 			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 1, "synced": 2}, counts); diff != "" || err != nil {
 				t.Errorf("counts: %v, %s", err, diff)
 			}
-			if n, err := tx.CountWanted(); n != 2 || err != nil {
+			if n, err := tx.CountWanted(metadb.Parent); n != 2 || err != nil {
 				t.Errorf("CountWanted = %d, %v", n, err)
 			}
 			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": true, "sha256:3": false} {
@@ -62,27 +67,34 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 					t.Errorf("WantsManifest(%s) = %v, %v", digest, got, err)
 				}
 			}
-			if err := tx.DeleteGoneSyncItems("c"); err != nil {
+			if err := tx.DeleteGoneSyncItems(metadb.Parent, "c"); err != nil {
 				return err
 			}
-			if err := tx.DeleteGoneSyncItems("b"); err != nil {
+			if err := tx.DeleteGoneSyncItems(metadb.Parent, "b"); err != nil {
 				return err
 			}
-			return tx.DropUnseen(2, now)
+			return tx.DropUnseen(metadb.Parent, 2, now)
 		})
 		dropped := metadb.SyncItem{Repository: "a", Item: "sha256:2", State: "pending", ChangedAt: now, SyncedAt: now, Seen: 1}
-		items("items to go after a snapshot", []metadb.SyncItem{dropped, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems("", "", 10) })
+		items("items to go after a snapshot", []metadb.SyncItem{dropped, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems(metadb.Parent, "", "", 10) })
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.DropSyncItems("a", now); err != nil {
+			if err := tx.DropSyncItems(metadb.Parent, "a", now); err != nil {
 				return err
 			}
-			if _, err := tx.SyncItem("c", "v1"); !errors.Is(err, metadb.ErrNotFound) {
+			if _, err := tx.SyncItem(metadb.Parent, "c", "v1"); !errors.Is(err, metadb.ErrNotFound) {
 				t.Errorf("what went is still noted: %v", err)
 			}
-			i, err := tx.SyncItem("a", "v1")
+			i, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			if i.Digest != "" || i.State != "pending" {
 				t.Errorf("a dropped item is %+v", i)
 			}
+			return err
+		})
+		items("items of another source", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSource("mirror/x") })
+		items("items of a source that was forgotten", nil, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		update(t, db, func(tx *metadb.Tx) error {
+			_, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			return err
 		})
 	})

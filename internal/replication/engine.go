@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -9,8 +10,25 @@ import (
 	"ferry/internal/storage"
 )
 
-// Origin is the origin, in this registry's change feed, of what a sync brought.
+// Origin is the origin, in this registry's change feed, of what a sync with
+// the parent brought. That of another source is its name.
 const Origin = "parent"
+
+// A Removal says what a Sync may remove from the repositories that it keeps.
+type Removal int
+
+// The kinds of removal.
+const (
+	// RemoveAll removes what the source does not have: the repositories are
+	// the source's alone.
+	RemoveAll Removal = iota
+	// RemoveLed leaves manifests that were pushed without a tag, since others
+	// write there, too: it removes the tags that the source had and lost, and
+	// manifests to which a tag, an index or a subject led until then.
+	RemoveLed
+	// RemoveNothing only adds.
+	RemoveNothing
+)
 
 // Options are what an Engine is made of. Storage and DB are required.
 type Options struct {
@@ -18,6 +36,8 @@ type Options struct {
 	DB           *metadb.DB
 	Log          *slog.Logger     // nil discards
 	Now          func() time.Time // of what is stored; nil is time.Now
+	Source       string           // the source's name, which tells its items from those of others; "" is the parent
+	Removal      Removal          // what goes that the source does not have
 	ChunkSize    int64            // the least that one request asks for, in bytes, slow connections and a layer's end aside; 0 is 1 MiB
 	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
@@ -29,6 +49,9 @@ type Options struct {
 // An Engine keeps the list of what is to be here and works it off. Its
 // methods are safe for concurrent use; of two Syncs, the second waits.
 type Engine struct {
+	name    string // the source's
+	origin  string // of changes, in the feed
+	removal Removal
 	storage *storage.Storage
 	db      *metadb.DB
 	log     *slog.Logger
@@ -49,7 +72,7 @@ type Engine struct {
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
+		name: o.Source, origin: cmp.Or(o.Source, Origin), removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
 		stall: o.StallTimeout, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.log == nil {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,20 @@ import (
 	"ferry/internal/storage"
 )
 
-// The names under which the engine's place is kept among the settings.
+// The names under which the engine's place is kept among the settings; see
+// [Engine.own].
 const (
 	cursorSetting   = "sync-cursor"
 	snapshotSetting = "sync-snapshot" // "<generation> <cursor>" of the one being read
 )
+
+// own makes a name the source's own.
+func (e *Engine) own(name string) string {
+	if e.name == metadb.Parent {
+		return name
+	}
+	return name + "/" + e.name
+}
 
 // page is how many items are read, and planned, at once: enough to fill a link
 // for many round trips, few enough that their manifests fit into memory.
@@ -27,7 +37,7 @@ const page = 200
 // among the items; 0 is none.
 func (e *Engine) Cursor(ctx context.Context) (cursor int64, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		text, err := tx.Setting(cursorSetting)
+		text, err := tx.Setting(e.own(cursorSetting))
 		if err == nil && text != "" {
 			cursor, err = strconv.ParseInt(text, 10, 64)
 		}
@@ -36,8 +46,8 @@ func (e *Engine) Cursor(ctx context.Context) (cursor int64, err error) {
 	return cursor, err
 }
 
-func setCursor(tx *metadb.Tx, cursor int64) error {
-	return tx.SetSetting(cursorSetting, strconv.FormatInt(cursor, 10))
+func (e *Engine) setCursor(tx *metadb.Tx, cursor int64) error {
+	return tx.SetSetting(e.own(cursorSetting), strconv.FormatInt(cursor, 10))
 }
 
 // ApplyChanges notes what changed at the source, and the cursor that follows,
@@ -49,7 +59,7 @@ func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cur
 				return err
 			}
 		}
-		return setCursor(tx, cursor)
+		return e.setCursor(tx, cursor)
 	})
 }
 
@@ -71,7 +81,8 @@ func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
 
 // want notes an item, unless it is already known to be so.
 func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
-	old, err := tx.SyncItem(i.Repository, i.Item)
+	i.Source = e.name
+	old, err := tx.SyncItem(e.name, i.Repository, i.Item)
 	switch {
 	case errors.Is(err, metadb.ErrNotFound):
 	case err != nil:
@@ -92,42 +103,43 @@ func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
 // end is begun again from its first page.
 func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem, cursor int64, first, last bool) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		generation, cursor, err := snapshot(tx, cursor, first)
+		generation, cursor, err := e.snapshot(tx, cursor, first)
 		if err != nil {
 			return err
 		}
 		for _, item := range items {
-			i := metadb.SyncItem{
-				Repository: item.Repository, Item: item.Tag, Tag: item.Tag, Digest: string(item.Digest), Seen: generation,
-			}
-			if i.Tag == "" {
-				i.Item = i.Digest
-			}
-			if err := e.want(tx, i); err != nil {
+			if err := e.want(tx, wanted(item, generation)); err != nil {
 				return err
 			}
 		}
 		if !last {
 			return nil
 		}
-		if err := tx.DropUnseen(generation, e.now()); err != nil {
+		if err := tx.DropUnseen(e.name, generation, e.now()); err != nil {
 			return err
 		}
-		return setCursor(tx, cursor)
+		return e.setCursor(tx, cursor)
 	})
+}
+
+// wanted is an item that the snapshot of generation has.
+func wanted(item gateway.SnapshotItem, generation int64) metadb.SyncItem {
+	return metadb.SyncItem{
+		Repository: item.Repository, Item: cmp.Or(item.Tag, string(item.Digest)), Tag: item.Tag, Digest: string(item.Digest), Seen: generation,
+	}
 }
 
 // snapshot returns the number of the snapshot that is being read, so that
 // what it had can be told from what an older one had, and the cursor of its
 // first page.
-func snapshot(tx *metadb.Tx, cursor int64, first bool) (generation, firstCursor int64, err error) {
+func (e *Engine) snapshot(tx *metadb.Tx, cursor int64, first bool) (generation, firstCursor int64, err error) {
 	if first {
-		if generation, err = tx.Next(snapshotSetting); err != nil {
+		if generation, err = tx.Next(e.own(snapshotSetting)); err != nil {
 			return 0, 0, err
 		}
-		return generation, cursor, tx.SetSetting(snapshotSetting, fmt.Sprintf("%d %d", generation, cursor))
+		return generation, cursor, tx.SetSetting(e.own(snapshotSetting), fmt.Sprintf("%d %d", generation, cursor))
 	}
-	text, err := tx.Setting(snapshotSetting)
+	text, err := tx.Setting(e.own(snapshotSetting))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -137,11 +149,38 @@ func snapshot(tx *metadb.Tx, cursor int64, first bool) (generation, firstCursor 
 	return generation, firstCursor, nil
 }
 
+// Want notes items that are to be here beside those that are noted already.
+// Nothing is fetched yet.
+func (e *Engine) Want(ctx context.Context, items []gateway.SnapshotItem) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		for _, item := range items {
+			if err := e.want(tx, wanted(item, 0)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Forget forgets every item, and the place in the source's feed. What is here
+// stays. No Sync may run.
+func (e *Engine) Forget(ctx context.Context) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		if err := tx.ForgetSource(e.name); err != nil {
+			return err
+		}
+		if err := tx.Release(e.leaseHolder()); err != nil {
+			return err
+		}
+		return tx.DeleteSettings(e.own(cursorSetting), e.own(snapshotSetting))
+	})
+}
+
 // Prune lets go of every item in a repository that is not allowed (any more):
 // the next Sync removes them.
 func (e *Engine) Prune(ctx context.Context, allowed func(repository string) bool) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		repositories, err := tx.SyncRepositories(metadb.AnySyncItem)
+		repositories, err := tx.SyncRepositories(e.name, metadb.AnySyncItem)
 		if err != nil {
 			return err
 		}
@@ -149,7 +188,7 @@ func (e *Engine) Prune(ctx context.Context, allowed func(repository string) bool
 			if allowed(repository) {
 				continue
 			}
-			if err := tx.DropSyncItems(repository, e.now()); err != nil {
+			if err := tx.DropSyncItems(e.name, repository, e.now()); err != nil {
 				return err
 			}
 		}
@@ -161,7 +200,7 @@ func (e *Engine) Prune(ctx context.Context, allowed func(repository string) bool
 // the tag, or the digest of an item without one.
 func (e *Engine) Items(ctx context.Context, repository, item string, limit int) (all []Item, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.SyncItems(repository, item, limit)
+		rows, err := tx.SyncItems(e.name, repository, item, limit)
 		for _, row := range rows {
 			all = append(all, itemOf(row))
 		}
@@ -173,7 +212,7 @@ func (e *Engine) Items(ctx context.Context, repository, item string, limit int) 
 // Counts returns how many items are in each state.
 func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		counts, err := tx.CountSyncItems()
+		counts, err := tx.CountSyncItems(e.name)
 		synced, pending, failed = counts[string(Synced)], counts[string(Pending)], counts[string(Failed)]
 		return err
 	})
@@ -190,7 +229,7 @@ func itemOf(row metadb.SyncItem) Item {
 // open returns up to page items after (repository, item) that are not synced.
 func (e *Engine) open(ctx context.Context, repository, item string) (rows []metadb.SyncItem, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err = tx.OpenSyncItems(repository, item, page)
+		rows, err = tx.OpenSyncItems(e.name, repository, item, page)
 		return err
 	})
 	return rows, err
@@ -200,7 +239,7 @@ func (e *Engine) open(ctx context.Context, repository, item string) (rows []meta
 // meanwhile: then the next Sync has to look at it again anyway.
 func (e *Engine) settle(ctx context.Context, row metadb.SyncItem, failure error) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		now, err := tx.SyncItem(row.Repository, row.Item)
+		now, err := tx.SyncItem(e.name, row.Repository, row.Item)
 		if errors.Is(err, metadb.ErrNotFound) || err == nil && now.Digest != row.Digest {
 			return nil
 		}

@@ -19,8 +19,8 @@ import (
 // Sync did not ask for again is released at its end.
 const leaseTime = 90 * 24 * time.Hour
 
-// leaseHolder is the name that a sync's leases are held in.
-const leaseHolder = "sync"
+// leaseHolder is the name that the leases of what a source brings are held in.
+func (e *Engine) leaseHolder() string { return e.own("sync") }
 
 // A run is one Sync.
 type run struct {
@@ -46,7 +46,7 @@ func (r *run) all(ctx context.Context) error {
 	start := r.now()
 	var wanted int
 	err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		wanted, err = tx.CountWanted()
+		wanted, err = tx.CountWanted(r.name)
 		return err
 	})
 	if err != nil {
@@ -59,14 +59,17 @@ func (r *run) all(ctx context.Context) error {
 		if err := r.pass(ctx); err != nil {
 			return err
 		}
+		if r.removal == RemoveNothing {
+			continue
+		}
 		if err := r.remove(ctx); err != nil {
 			return err
 		}
 	}
 	if r.result.Failed == 0 {
-		return r.storage.Release(ctx, leaseHolder)
+		return r.storage.Release(ctx, r.leaseHolder())
 	}
-	return r.storage.ReleaseStale(ctx, leaseHolder, start, leaseTime)
+	return r.storage.ReleaseStale(ctx, r.leaseHolder(), start, leaseTime)
 }
 
 // An itemKey tells items apart; one that moved on is another.

@@ -55,7 +55,7 @@ func (r *run) sweepKind() metadb.SyncItemKind {
 func (r *run) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]bool, error) {
 	set := map[string]bool{}
 	err := r.db.View(ctx, func(tx *metadb.Tx) error {
-		names, err := tx.SyncRepositories(kind)
+		names, err := tx.SyncRepositories(r.name, kind)
 		for _, name := range names {
 			set[name] = true
 		}
@@ -69,7 +69,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
 	for {
 		var rows []metadb.SyncItem
 		err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			rows, err = tx.GoneSyncItems(repository, item, page)
+			rows, err = tx.GoneSyncItems(r.name, repository, item, page)
 			return err
 		})
 		if err != nil || len(rows) == 0 {
@@ -93,7 +93,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
 func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
-		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag, Origin)
+		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag, r.origin)
 	} else {
 		err = r.removeLoose(ctx, row.Repository, digest.Digest(row.Item))
 	}
@@ -113,7 +113,7 @@ func (r *run) removeLoose(ctx context.Context, repository string, d digest.Diges
 	if err != nil || !loose {
 		return err
 	}
-	return r.storage.DeleteManifest(ctx, repository, d, Origin)
+	return r.storage.DeleteManifest(ctx, repository, d, r.origin)
 }
 
 // sweep removes the manifests of a repository to which no tag, no index, no
@@ -133,13 +133,16 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 			for _, m := range loose {
 				after = string(m.Digest)
 				needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
+				if err == nil && !needed && r.removal == RemoveLed && m.Subject == "" {
+					needed, err = r.storage.IsOnlyByDigest(ctx, repository, m.Digest)
+				}
 				if err != nil {
 					return err
 				}
 				if needed {
 					continue
 				}
-				err = r.storage.DeleteManifest(ctx, repository, m.Digest, Origin)
+				err = r.storage.DeleteManifest(ctx, repository, m.Digest, r.origin)
 				if err != nil && !stays(err) {
 					return err
 				}
@@ -170,10 +173,10 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	var items []metadb.SyncItem
 	err := r.db.Update(ctx, func(tx *metadb.Tx) (err error) {
-		if err := tx.DeleteGoneSyncItems(repository); err != nil {
+		if err := tx.DeleteGoneSyncItems(r.name, repository); err != nil {
 			return err
 		}
-		items, err = tx.SyncItems(repository, "", 1)
+		items, err = tx.SyncItems(r.name, repository, "", 1)
 		return err
 	})
 	if err != nil || len(items) > 0 && items[0].Repository == repository {
@@ -186,7 +189,7 @@ func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	err = r.storage.DeleteRepository(ctx, repository, Origin)
+	err = r.storage.DeleteRepository(ctx, repository, r.origin)
 	if stays(err) || errors.Is(err, oci.ErrNameUnknown) {
 		return nil
 	}
