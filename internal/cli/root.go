@@ -21,6 +21,8 @@ func newRootCommand(env *Env) *cobra.Command {
 		newTokenCommand(env),
 		newConnectedRegistryCommand(env),
 		newSyncCommand(env),
+		newMirrorCommand(env),
+		newImportCommand(env),
 		newDemoCommand(env),
 		newVersionCommand(env),
 	)

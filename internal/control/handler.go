@@ -41,6 +41,7 @@ type HandlerOptions struct {
 	Authenticator Authenticator
 	Repositories  Repositories
 	Syncer        Syncer       // nil in a root
+	Mirrors       Mirrors      // nil in a connected registry
 	Version       string       // of the program
 	Log           *slog.Logger // nil discards
 }
@@ -68,11 +69,25 @@ func NewHandler(o HandlerOptions) http.Handler {
 	a.repositories()
 	a.status()
 	a.sync()
+	if o.Mirrors != nil {
+		a.mirrorRules()
+		a.imports()
+	} else {
+		for _, path := range []string{"/mirror-rules", "/mirror-rules/", "/imports", "/imports/"} {
+			mux.HandleFunc(root+path, followsParent)
+		}
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem(http.StatusNotFound, codeNotFound, "there is no %.10s %.200s in the management API", r.Method, r.URL.Path).
 			hint("see %s/openapi.json", root))
 	})
 	return a.guard(segments(mux))
+}
+
+// followsParent answers what asks a connected registry to follow another.
+func followsParent(w http.ResponseWriter, _ *http.Request) {
+	writeProblem(w, problem(http.StatusNotFound, codeNotFound, "a connected registry follows its parent alone").
+		hint("make mirror rules, and imports, at the root registry"))
 }
 
 // An api is the management API's operations.

@@ -62,6 +62,13 @@ func (tx *Tx) OpenSyncItems(source, repository, item string, limit int) ([]SyncI
 	return all, wrap(err, "list open sync items")
 }
 
+// FailedSyncItems returns the first items of source whose last try failed.
+func (tx *Tx) FailedSyncItems(source string, limit int) ([]SyncItem, error) {
+	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
+		WHERE source = $1 AND state = 'failed' ORDER BY repository, item LIMIT $2`, source, limit)
+	return all, wrap(err, "list failed sync items")
+}
+
 // CountSyncItems returns how many items of source there are in each state.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	type count struct {

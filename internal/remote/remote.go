@@ -12,14 +12,17 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
 // Options say how to reach a registry.
 type Options struct {
-	Username, Password string            // "" is anonymous
+	Username, Password string            // "" is anonymous, unless DockerLogins knows better
+	DockerLogins       bool              // use what docker login kept, in Docker's configuration or a credential helper
 	Transport          http.RoundTripper // nil is http.DefaultTransport
 	UserAgent          string            // "" is "ferry"
 }
@@ -44,8 +47,15 @@ func New(address string, o Options) (*Registry, error) {
 	}
 	base.Path = ""
 	client := &auth.Client{Client: &http.Client{Transport: o.Transport}, Cache: auth.NewCache()}
-	if o.Username != "" || o.Password != "" {
+	switch {
+	case o.Username != "" || o.Password != "":
 		client.Credential = auth.StaticCredential(base.Host, auth.Credential{Username: o.Username, Password: o.Password})
+	case o.DockerLogins && (os.Getenv("DOCKER_CONFIG") != "" || os.Getenv("HOME") != ""):
+		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("read Docker's configuration: %w", err)
+		}
+		client.Credential = credentials.Credential(store)
 	}
 	if onThisMachine(base.Hostname()) {
 		// A registry here has its token endpoint here. From elsewhere, a

@@ -73,7 +73,7 @@ func (r *run) lease(ctx context.Context, p *plan) error {
 			}
 		}
 	}
-	return r.storage.Lease(ctx, r.leaseHolder(), leaseTime, all...)
+	return r.storage.Lease(ctx, r.own(leaseHolder), leaseTime, all...)
 }
 
 // collect adds the manifest d, with what is below it, to im. What is wrong

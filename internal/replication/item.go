@@ -22,12 +22,14 @@ const (
 )
 
 // own makes a name the source's own.
-func (e *Engine) own(name string) string {
-	if e.name == metadb.Parent {
+func own(source, name string) string {
+	if source == metadb.Parent {
 		return name
 	}
-	return name + "/" + e.name
+	return name + "/" + source
 }
+
+func (e *Engine) own(name string) string { return own(e.name, name) }
 
 // page is how many items are read, and planned, at once: enough to fill a link
 // for many round trips, few enough that their manifests fit into memory.
@@ -162,18 +164,16 @@ func (e *Engine) Want(ctx context.Context, items []gateway.SnapshotItem) error {
 	})
 }
 
-// Forget forgets every item, and the place in the source's feed. What is here
-// stays. No Sync may run.
-func (e *Engine) Forget(ctx context.Context) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		if err := tx.ForgetSource(e.name); err != nil {
-			return err
-		}
-		if err := tx.Release(e.leaseHolder()); err != nil {
-			return err
-		}
-		return tx.DeleteSettings(e.own(cursorSetting), e.own(snapshotSetting))
-	})
+// ForgetSource forgets every item of a source, and the place in its feed.
+// What is here stays. A Sync with the source that runs may note some again.
+func ForgetSource(tx *metadb.Tx, source string) error {
+	if err := tx.ForgetSource(source); err != nil {
+		return err
+	}
+	if err := tx.Release(own(source, leaseHolder)); err != nil {
+		return err
+	}
+	return tx.DeleteSettings(own(source, cursorSetting), own(source, snapshotSetting))
 }
 
 // Prune lets go of every item in a repository that is not allowed (any more):

@@ -19,8 +19,8 @@ import (
 // Sync did not ask for again is released at its end.
 const leaseTime = 90 * 24 * time.Hour
 
-// leaseHolder is the name that the leases of what a source brings are held in.
-func (e *Engine) leaseHolder() string { return e.own("sync") }
+// leaseHolder is the name that a sync's leases are held in; see [Engine.own].
+const leaseHolder = "sync"
 
 // A run is one Sync.
 type run struct {
@@ -67,9 +67,9 @@ func (r *run) all(ctx context.Context) error {
 		}
 	}
 	if r.result.Failed == 0 {
-		return r.storage.Release(ctx, r.leaseHolder())
+		return r.storage.Release(ctx, r.own(leaseHolder))
 	}
-	return r.storage.ReleaseStale(ctx, r.leaseHolder(), start, leaseTime)
+	return r.storage.ReleaseStale(ctx, r.own(leaseHolder), start, leaseTime)
 }
 
 // An itemKey tells items apart; one that moved on is another.

@@ -18,6 +18,7 @@ import (
 	"ferry/internal/control"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/mirror"
 	"ferry/internal/registry"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
@@ -41,6 +42,7 @@ type instance struct {
 	control *control.Service
 	auth    *auth.Authenticator
 	agent   *connected.Agent // nil in a root
+	mirrors *mirror.Service  // nil in a connected registry
 	upkeep  *upkeep
 	metrics *telemetry.Metrics
 }
@@ -101,11 +103,19 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	})
 	in.upkeep = newUpkeep(in.storage, in.control, ledger{in.db}, in.log, levelOf(cfg, o))
 	if parent != nil {
-		if err := in.follow(ctx, cfg, *parent); err != nil {
-			return in, err
-		}
+		return in, in.follow(ctx, cfg, *parent)
 	}
-	return in, nil
+	return in, in.mirror(cfg)
+}
+
+// mirror makes what follows other registries.
+func (in *instance) mirror(cfg config.Config) error {
+	sealer, err := mirror.OpenSealer(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	in.mirrors = mirror.New(mirror.Options{DB: in.db, Storage: in.storage, Sealer: sealer, ChunkSize: cfg.ChunkSize, Log: in.log})
+	return nil
 }
 
 // follow makes the agent that keeps the instance in step with its parent.
@@ -195,6 +205,9 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	health := &syncHealth{own: in.control.Own, now: time.Now, started: time.Now()}
 	if in.agent != nil {
 		api.Syncer, health.site = in.agent, in.agent
+	}
+	if in.mirrors != nil {
+		api.Mirrors = in.mirrors
 	}
 	return &routes{
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),

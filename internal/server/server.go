@@ -86,6 +86,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}
+	if in.mirrors != nil {
+		all.Go(func() error { return in.mirrors.Run(ctx) })
+	}
 	return all.Wait()
 }
 

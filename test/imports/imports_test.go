@@ -48,6 +48,10 @@ var layers = []layer{
 		"it carries content from the gateway's protocol into storage",
 	},
 	{
+		[]string{"internal/mirror"},
+		"it follows any registry with the engine, whoever decides which",
+	},
+	{
 		[]string{"internal/control"},
 		"the management API rules over what the registry and the gateway serve, and they must not know of it",
 	},

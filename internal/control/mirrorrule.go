@@ -1,0 +1,121 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/mirror"
+	"ferry/internal/replication"
+	"ferry/internal/schedule"
+)
+
+// A MirrorRule is a standing order to keep a repository in step with one of
+// another registry. Its password is never shown.
+type MirrorRule struct {
+	ID                   string       `json:"id"`
+	Name                 string       `json:"name"`
+	Source               string       `json:"source"`
+	Repository           string       `json:"repository"`
+	Schedule             string       `json:"schedule"`
+	Window               *string      `json:"window" doc:"Null is as long as it takes."`
+	TagFilters           []string     `json:"tagFilters"`
+	Username             *string      `json:"username" doc:"Null is as Docker's configuration at the registry says."`
+	CertificateAuthority *string      `json:"certificateAuthority" doc:"PEM, beside what the registry's machine trusts."`
+	CreationDate         time.Time    `json:"creationDate"`
+	ProvisioningState    string       `json:"provisioningState"`
+	Status               MirrorStatus `json:"status"`
+
+	version int64
+}
+
+// A MirrorStatus is how the runs of a mirror rule go.
+type MirrorStatus struct {
+	State            string          `json:"state" enum:"Waiting,Running,InSync,Failed" doc:"Waiting is for a first run."`
+	LastRunStartTime *time.Time      `json:"lastRunStartTime"`
+	LastRunEndTime   *time.Time      `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
+	LastSuccessTime  *time.Time      `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
+	NextRunTime      *time.Time      `json:"nextRunTime" doc:"By the schedule."`
+	ItemsSynced      int             `json:"itemsSynced"`
+	ItemsPending     int             `json:"itemsPending"`
+	ItemsFailed      int             `json:"itemsFailed"`
+	BytesTotal       int64           `json:"bytesTotal" doc:"Of the layers that were missing, as far as the run has planned; 0 while none runs."`
+	BytesDone        int64           `json:"bytesDone" doc:"Of these, what is here."`
+	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on."`
+	Failures         []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
+}
+
+// A MirrorFailure is a tag that a mirror rule could not bring.
+type MirrorFailure struct {
+	Tag   string `json:"tag"`
+	Error string `json:"error"`
+}
+
+// shownFailures is how many of a rule's failures are shown.
+const shownFailures = 10
+
+// The states of a mirror rule.
+const (
+	mirrorWaiting = "Waiting"
+	mirrorRunning = "Running"
+	mirrorInSync  = "InSync"
+	mirrorFailed  = "Failed"
+)
+
+// mirrorRuleOf makes a resource of a row and of how its run goes.
+func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.State) (MirrorRule, error) {
+	v, err := mirrorSpecOf(row)
+	if err != nil {
+		return MirrorRule{}, err
+	}
+	r := MirrorRule{
+		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
+		Window: text(v.Window), TagFilters: v.TagFilters, Username: text(v.Username), CertificateAuthority: text(v.CA),
+		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
+	}
+	if r.TagFilters == nil {
+		r.TagFilters = []string{}
+	}
+	r.Status = MirrorStatus{
+		State: mirrorInSync, LastRunStartTime: moment(row.StartedAt), LastRunEndTime: moment(row.EndedAt),
+		LastSuccessTime: moment(row.SucceededAt), Error: text(row.Error), Failures: []MirrorFailure{},
+	}
+	if cron, err := schedule.ParseCron(v.Schedule); err == nil {
+		r.Status.NextRunTime = moment(cron.Next(s.now()))
+	}
+	switch {
+	case run.Running:
+		r.Status.State, r.Status.Error = mirrorRunning, text(run.Trouble)
+		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
+	case row.StartedAt.IsZero():
+		r.Status.State = mirrorWaiting
+	case row.Error != "":
+		r.Status.State = mirrorFailed
+	}
+	return r, r.Status.count(tx, mirror.SourceName(row.Name))
+}
+
+// count adds what is known of the source's items.
+func (m *MirrorStatus) count(tx *metadb.Tx, source string) error {
+	counts, err := tx.CountSyncItems(source)
+	if err != nil {
+		return err
+	}
+	m.ItemsSynced, m.ItemsPending = counts[string(replication.Synced)], counts[string(replication.Pending)]
+	if m.ItemsFailed = counts[string(replication.Failed)]; m.ItemsFailed == 0 {
+		return nil
+	}
+	failed, err := tx.FailedSyncItems(source, shownFailures)
+	for _, i := range failed {
+		m.Failures = append(m.Failures, MirrorFailure{i.Tag, i.Error})
+	}
+	return err
+}
+
+func mirrorSpecOf(row metadb.MirrorRule) (v mirror.Spec, err error) {
+	if err := json.Unmarshal(row.Spec, &v); err != nil {
+		return mirror.Spec{}, fmt.Errorf("read mirror rule %s: %w", row.Name, err)
+	}
+	return v, nil
+}

@@ -1,0 +1,73 @@
+package metadb
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A MirrorRule is a row of mirror_rules.
+type MirrorRule struct {
+	Name       string
+	Spec       json.RawMessage // what an operator decided
+	Secret     string          // the source's password, sealed; "" is none
+	Repository string          // that it keeps; no two rules keep one
+	CreatedAt  time.Time
+	Version    int64 // counts edits, beginning at 1
+
+	AskedAt     time.Time // when somebody last asked for a run
+	StartedAt   time.Time // of the last run
+	EndedAt     time.Time // of the last run, or of the one before while one runs
+	SucceededAt time.Time // when the two sides last matched
+	Error       string    // why the last run did not end in step
+}
+
+const mirrorRuleColumns = `name, spec, secret, repository, created_at, version, asked_at, started_at, ended_at, succeeded_at, error`
+
+func scanMirrorRule(row scanner) (r MirrorRule, err error) {
+	var spec string
+	var created, asked, started, ended, succeeded int64
+	err = row.Scan(&r.Name, &spec, &r.Secret, &r.Repository, &created, &r.Version, &asked, &started, &ended, &succeeded, &r.Error)
+	r.Spec, r.CreatedAt, r.AskedAt = json.RawMessage(spec), fromMillis(created), fromMillis(asked)
+	r.StartedAt, r.EndedAt, r.SucceededAt = fromMillis(started), fromMillis(ended), fromMillis(succeeded)
+	return r, err
+}
+
+// MirrorRule returns the mirror rule name.
+func (tx *Tx) MirrorRule(name string) (MirrorRule, error) {
+	r, err := scanMirrorRule(tx.row(`SELECT `+mirrorRuleColumns+` FROM mirror_rules WHERE name = $1`, name))
+	return r, wrap(err, "read mirror rule %s", name)
+}
+
+// MirrorRules returns every mirror rule, by name.
+func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
+	all, err := list(tx, scanMirrorRule, `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
+	return all, wrap(err, "list mirror rules")
+}
+
+// PutMirrorRule writes what was decided for a mirror rule. One of the same
+// name keeps its creation time and what is known of its runs; its version
+// counts up. The version of r is not looked at.
+func (tx *Tx) PutMirrorRule(r MirrorRule) error {
+	_, err := tx.exec(`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, '')
+		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secret = excluded.secret,
+		repository = excluded.repository, version = mirror_rules.version + 1`,
+		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
+	return wrap(err, "write mirror rule %s", r.Name)
+}
+
+// AskMirrorRule notes that somebody wants a run.
+func (tx *Tx) AskMirrorRule(name string, at time.Time) error {
+	return tx.one("write mirror rule "+name, `UPDATE mirror_rules SET asked_at = $2 WHERE name = $1`, name, millis(at))
+}
+
+// SetMirrorRun notes the times and the error of the last run.
+func (tx *Tx) SetMirrorRun(r MirrorRule) error {
+	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
+		SET started_at = $2, ended_at = $3, succeeded_at = $4, error = $5 WHERE name = $1`,
+		r.Name, millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error)
+}
+
+// DeleteMirrorRule removes a mirror rule. Its items are the caller's affair.
+func (tx *Tx) DeleteMirrorRule(name string) error {
+	return tx.one("delete mirror rule "+name, `DELETE FROM mirror_rules WHERE name = $1`, name)
+}

@@ -1,0 +1,138 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/replication"
+)
+
+// A job is an import on its way.
+type job struct {
+	*Service
+	source    *source
+	reference string // at the source
+	items     []gateway.SnapshotItem
+	engine    *replication.Engine
+
+	mu    sync.Mutex
+	state Import
+}
+
+func newJob(s *Service, text string, from *source, reference string, items []gateway.SnapshotItem) *job {
+	j := &job{Service: s, source: from, reference: reference, items: items}
+	j.state = Import{ID: importID(text, items), Source: text, State: ImportPending, StartedAt: s.Now()}
+	for _, i := range items {
+		target := i.Repository
+		if i.Tag != "" {
+			target += ":" + i.Tag
+		}
+		j.state.Targets = append(j.state.Targets, target)
+	}
+	j.engine = s.engine(importSource+j.state.ID, replication.RemoveNothing)
+	return j
+}
+
+// now returns how the import is.
+func (j *job) now() Import {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := j.state
+	i.Progress = j.engine.Progress()
+	return i
+}
+
+// over reports whether the import has ended.
+func (j *job) over() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.state.EndedAt.IsZero()
+}
+
+func (j *job) set(change func(*Import)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	change(&j.state)
+}
+
+// run makes the import once it is its turn.
+func (j *job) run() {
+	ctx := j.life
+	err := ctx.Err()
+	select {
+	case j.turns <- struct{}{}:
+		defer func() { <-j.turns }()
+		j.set(func(i *Import) { i.State = ImportRunning })
+		j.Log.Info("import started", "source", j.state.Source, "images", j.state.Targets)
+		err = j.bring(ctx)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if discardErr := j.discard(context.WithoutCancel(ctx), importSource+j.state.ID, err == nil); err == nil {
+		err = discardErr
+	}
+	j.set(func(i *Import) {
+		i.EndedAt, i.State, i.Trouble = j.Now(), ImportSucceeded, ""
+		if err != nil {
+			i.State, i.Trouble = ImportFailed, err.Error()
+		}
+	})
+	if err != nil {
+		j.Log.Warn("import failed", "source", j.state.Source, "err", err)
+		return
+	}
+	j.Log.Info("import finished", "source", j.state.Source, "images", j.state.Targets, "bytes", j.engine.Progress().Received)
+}
+
+// bring brings the image here.
+func (j *job) bring(ctx context.Context) error {
+	d, err := j.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	j.set(func(i *Import) { i.Digest, i.Trouble = d, "" })
+	for i := range j.items {
+		j.items[i].Digest = d
+	}
+	if err := j.engine.Want(ctx, j.items); err != nil {
+		return err
+	}
+	result, err := j.engine.Sync(ctx, j.source)
+	if err != nil || result.Failed == 0 {
+		return err
+	}
+	return j.failure(ctx)
+}
+
+// resolve asks the source what the image is.
+func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
+	tries := 0
+	err = persist(ctx, func(err error) bool {
+		tries++
+		j.set(func(i *Import) { i.Trouble = err.Error() })
+		return tries < importTries
+	}, func() error {
+		d, err = j.source.digest(ctx, j.reference)
+		return err
+	})
+	if err == nil && d == "" {
+		err = fmt.Errorf("the source has no %s", j.reference)
+	}
+	return d, err
+}
+
+// failure says why an item did not come.
+func (j *job) failure(ctx context.Context) error {
+	items, err := j.engine.Items(ctx, "", "", len(j.items))
+	for _, i := range items {
+		if i.State == replication.Failed {
+			err = errors.Join(err, fmt.Errorf("%s: %s", i.Repository, i.Err))
+		}
+	}
+	return err
+}

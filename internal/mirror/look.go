@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/gateway"
+	"ferry/internal/remote"
+	"ferry/internal/scope"
+)
+
+// errEmptied says that a source which is to be followed has nothing at all,
+// which more often is a fault of its than its operator's wish.
+var errEmptied = errors.New("the source has no tag at all; nothing is removed for that")
+
+// A listing is the tags of a source as they are at one time. Looking at them
+// can be broken off and goes on where it was.
+type listing struct {
+	*source
+	to    string // the repository here
+	tags  []string
+	scope scope.Scope
+
+	mu     sync.Mutex
+	looked map[string]bool
+	found  []gateway.SnapshotItem
+}
+
+// list reads the names of the source's tags, for the repository to.
+func (s *source) list(ctx context.Context, to string, in scope.Scope) (*listing, error) {
+	tags, err := s.registry.Tags(ctx, s.repository)
+	if err != nil {
+		return nil, err
+	}
+	if len(tags) == 0 {
+		return nil, errEmptied
+	}
+	return &listing{source: s, to: to, tags: tags, scope: in, looked: map[string]bool{}}, nil
+}
+
+// look finds the tags in scope, with their digests. No manifest moves for it.
+func (l *listing) look(ctx context.Context) error {
+	return l.resolve(ctx, func(tag string) bool {
+		_, companion := scope.Subject(tag)
+		return l.scope.All() || !companion && l.scope.Matches(tag)
+	})
+}
+
+// companions finds the tags, such as sha256-<hex>.sig, that belong to
+// manifests for which has is true.
+func (l *listing) companions(ctx context.Context, has func(digest.Digest) bool) error {
+	found := map[digest.Digest]bool{}
+	for _, item := range l.found {
+		found[item.Digest] = true
+	}
+	return l.resolve(ctx, func(tag string) bool {
+		subject, ok := scope.Subject(tag)
+		return ok && (found[subject] || has(subject))
+	})
+}
+
+// resolve adds those tags to what was found that are wanted and that nobody
+// looked at yet.
+func (l *listing) resolve(ctx context.Context, wanted func(tag string) bool) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(planners)
+	for _, tag := range l.tags {
+		if ctx.Err() != nil {
+			break
+		}
+		l.mu.Lock()
+		looked := l.looked[tag]
+		l.mu.Unlock()
+		if looked || !wanted(tag) {
+			continue
+		}
+		g.Go(func() error {
+			d, err := l.digest(ctx, tag)
+			if err != nil {
+				return err
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.looked[tag] = true
+			if d != "" {
+				l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// digest returns what reference leads to at the source; "" is nothing.
+func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
+	d, err := s.registry.Resolve(ctx, s.repository, reference)
+	if err == nil && d == "" { // a registry that does not say: read it
+		var m *remote.Manifest
+		if m, err = s.registry.Manifest(ctx, s.repository, reference); err == nil {
+			d = m.Digest
+		}
+	}
+	if absent(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at %s: %w", reference, err)
+	}
+	return d, nil
+}

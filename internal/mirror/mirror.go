@@ -1,0 +1,118 @@
+// Package mirror keeps repositories here in step with repositories of other
+// registries, whatever software these are: by rules, on a schedule, or once,
+// as an import. It moves content with the same engine as a sync with a parent,
+// and goes on from the same byte in the same way.
+package mirror
+
+import (
+	"fmt"
+	"strings"
+
+	"ferry/internal/oci"
+	"ferry/internal/schedule"
+	"ferry/internal/scope"
+)
+
+// A Spec is what an operator decided for a rule.
+type Spec struct {
+	Source     string   `json:"source"`           // as [ParseLocation] reads it
+	Repository string   `json:"repository"`       // here
+	Schedule   string   `json:"schedule"`         // cron
+	Window     string   `json:"window,omitempty"` // ISO 8601; "" is as long as it takes
+	TagFilters []string `json:"tagFilters,omitempty"`
+	Username   string   `json:"username,omitempty"` // "" is as Docker's configuration says
+	CA         string   `json:"ca,omitempty"`       // certificates, PEM, that the source may use beside the machine's
+}
+
+// Check returns an error unless everything in s can be read.
+func (s Spec) Check() error {
+	if _, err := ParseLocation(s.Source); err != nil {
+		return err
+	}
+	if err := oci.CheckRepository(s.Repository); err != nil {
+		return fmt.Errorf("repository %.100q: %w", s.Repository, err)
+	}
+	if _, err := newClockwork(s); err != nil {
+		return err
+	}
+	if _, err := scope.Parse(s.TagFilters, 0); err != nil {
+		return err
+	}
+	_, err := newTransport(s.CA)
+	return err
+}
+
+// window reads the schedule's window; its Length is 0 where it closes never.
+func (s Spec) window() (schedule.Window, error) {
+	cron, err := schedule.ParseCron(s.Schedule)
+	if err != nil {
+		return schedule.Window{}, err
+	}
+	w := schedule.Window{Cron: cron}
+	if s.Window != "" {
+		w.Length, err = schedule.ParseWindow(s.Window)
+	}
+	return w, err
+}
+
+// A Location is a repository of another registry.
+type Location struct {
+	Address    string // of the registry: its scheme and host
+	Repository string
+}
+
+// dockerHub is where the registry is that everybody calls docker.io.
+const dockerHub = "registry-1.docker.io"
+
+// ParseLocation reads HOST/REPOSITORY, which is reached over TLS, or
+// http://HOST/REPOSITORY, which is not. docker.io is known by that name, and
+// its official images by their short names.
+func ParseLocation(text string) (Location, error) {
+	l, reference, err := parse(text)
+	if err == nil && reference != "" {
+		err = fmt.Errorf("source %.200q: want a repository, without a tag or a digest", text)
+	}
+	return l, err
+}
+
+// ParseImage reads HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, as
+// [ParseLocation] reads what is before the tag, which is latest where neither
+// is given. Of both, the digest counts.
+func ParseImage(text string) (Location, string, error) {
+	l, reference, err := parse(text)
+	if reference == "" {
+		reference = "latest"
+	}
+	return l, reference, err
+}
+
+func parse(text string) (l Location, reference string, _ error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "https", text
+	}
+	if scheme != "https" && scheme != "http" {
+		return Location{}, "", fmt.Errorf("source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
+	}
+	r, err := oci.ParseReference(rest)
+	if err != nil {
+		return Location{}, "", fmt.Errorf("source %.200q: %w", text, err)
+	}
+	if r.Host == "" {
+		return Location{}, "", fmt.Errorf("source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
+	}
+	if r.Host == "docker.io" || r.Host == "index.docker.io" {
+		r.Host = dockerHub
+		if !strings.Contains(r.Repository, "/") {
+			r.Repository = "library/" + r.Repository
+		}
+	}
+	reference = string(r.Digest)
+	if reference == "" {
+		reference = r.Tag
+	}
+	return Location{Address: scheme + "://" + r.Host, Repository: r.Repository}, reference, nil
+}
+
+// SourceName is the name of a rule's items among those of other sources.
+func SourceName(rule string) string { return "mirror/" + rule }

@@ -1,0 +1,161 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/replication"
+	"ferry/internal/scope"
+)
+
+// A run is one run of a rule.
+type run struct {
+	*Service
+	rule    metadb.MirrorRule
+	spec    Spec
+	engine  *replication.Engine
+	cancel  context.CancelCauseFunc
+	trouble atomic.Value // a string
+}
+
+func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCauseFunc) *run {
+	r := &run{Service: s, rule: rule, spec: v, cancel: cancel}
+	r.trouble.Store("")
+	r.engine = s.engine(SourceName(rule.Name), replication.RemoveLed)
+	return r
+}
+
+// engine returns an engine for a source of the given name.
+func (s *Service) engine(source string, removal replication.Removal) *replication.Engine {
+	return replication.New(replication.Options{
+		Storage: s.Storage, DB: s.DB, Log: s.Log, Now: s.Now, Source: source, Removal: removal,
+		ChunkSize: s.ChunkSize, Connections: s.Connections,
+	})
+}
+
+func (r *run) state() State {
+	return State{Running: true, Progress: r.engine.Progress(), Trouble: r.trouble.Load().(string)}
+}
+
+// all makes the run and notes how it went.
+func (r *run) all(ctx context.Context) {
+	log := r.Log.With("rule", r.rule.Name, "source", r.spec.Source, "repo", r.spec.Repository)
+	before := r.rule
+	r.rule.StartedAt = r.Now()
+	log.Info("mirror run started")
+	r.note(ctx, r.rule)
+	result, err := r.sync(ctx)
+	now := r.Now()
+	attrs := []any{"items", result.Synced, "removed", result.Removed, "failed", result.Failed, "bytes", result.Received,
+		"took", now.Sub(r.rule.StartedAt).Round(time.Millisecond)}
+	r.rule.EndedAt, r.rule.Error = now, ""
+	switch {
+	case err == nil && result.Failed == 0:
+		r.rule.SucceededAt = now
+		log.Info("mirror run finished", attrs...)
+	case err == nil:
+		r.rule.Error = "some tags failed; see failures"
+		log.Warn("mirror run finished with failures", attrs...)
+	case errors.Is(err, errWindowClosed):
+		r.rule.Error = "the window closed before everything was here; the next goes on from the same byte"
+		log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
+	case ctx.Err() != nil: // the rule was changed, or the program stops: it is due again
+		r.rule.StartedAt, r.rule.EndedAt, r.rule.Error = before.StartedAt, before.EndedAt, before.Error
+		log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
+	default:
+		r.rule.Error = err.Error()
+		log.Warn("mirror run failed", append(attrs, "err", err)...)
+	}
+	r.note(context.WithoutCancel(ctx), r.rule)
+}
+
+// note writes how the run goes, unless the rule was deleted meanwhile.
+func (r *run) note(ctx context.Context, rule metadb.MirrorRule) {
+	err := r.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetMirrorRun(rule) })
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) && ctx.Err() == nil {
+		r.Log.Error("mirror run is not noted", "rule", rule.Name, "err", err)
+	}
+}
+
+// sync brings the repository in step with the source as it is now.
+func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
+	src, err := r.source()
+	if err != nil {
+		return total, err
+	}
+	in, err := scope.Parse(r.spec.TagFilters, 0)
+	if err != nil {
+		return total, err
+	}
+	var l *listing
+	if err := r.persist(ctx, func() error { l, err = src.list(ctx, r.spec.Repository, in); return err }); err != nil {
+		return total, err
+	}
+	if err := r.persist(ctx, func() error { return l.look(ctx) }); err != nil {
+		return total, err
+	}
+	if err := r.companions(ctx, l); err != nil {
+		return total, err
+	}
+	if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
+		return total, err
+	}
+	total, err = r.engine.Sync(ctx, src)
+	if err != nil {
+		return total, err
+	}
+	// What is signed is known only now, where it is below an index.
+	known := len(l.found)
+	if err := r.companions(ctx, l); err != nil || len(l.found) == known {
+		return total, err
+	}
+	if err := r.engine.Want(ctx, l.found[known:]); err != nil {
+		return total, err
+	}
+	more, err := r.engine.Sync(ctx, src)
+	more.Synced, more.Removed, more.Received = more.Synced+total.Synced, more.Removed+total.Removed, more.Received+total.Received
+	return more, err
+}
+
+// source returns the rule's source.
+func (r *run) source() (*source, error) {
+	location, err := ParseLocation(r.spec.Source)
+	if err != nil {
+		return nil, err
+	}
+	password, err := r.Sealer.Open(location, r.rule.Secret)
+	if err != nil {
+		return nil, err
+	}
+	registry, err := newRegistry(location, access{r.spec.Username, password, r.spec.CA})
+	return &source{registry, location.Repository}, err
+}
+
+// companions finds what signers made for what is here.
+func (r *run) companions(ctx context.Context, l *listing) error {
+	var failure error
+	err := r.persist(ctx, func() error {
+		return l.companions(ctx, func(subject digest.Digest) bool {
+			has, err := r.Storage.HasManifest(ctx, r.spec.Repository, subject)
+			failure = errors.Join(failure, err)
+			return has
+		})
+	})
+	return errors.Join(err, failure)
+}
+
+// persist tries until the source answers, for as long as the run may last.
+func (r *run) persist(ctx context.Context, try func() error) error {
+	defer r.trouble.Store("")
+	return persist(ctx, func(err error) bool {
+		if r.trouble.Swap(err.Error()) == "" {
+			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
+		}
+		return true
+	}, try)
+}

@@ -1,0 +1,216 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+)
+
+// maxRuns is how many rules, and how many imports, run at a time. Others wait
+// for their turn.
+const maxRuns = 2
+
+// glance is how often the rules and the clock are looked at: a clock that was
+// set meanwhile then counts soon.
+const glance = time.Minute
+
+// Causes with which a run ends before it is done.
+var (
+	errWindowClosed = errors.New("the window closed")
+	errChanged      = errors.New("the rule was changed")
+)
+
+// Options are what a Service is made of. All but Log, Now and Connections are
+// required.
+type Options struct {
+	DB          *metadb.DB
+	Storage     *storage.Storage
+	Sealer      *Sealer
+	ChunkSize   int64
+	Connections int              // of one run, at most; 0 is 16
+	Log         *slog.Logger     // nil discards
+	Now         func() time.Time // nil is time.Now
+}
+
+// A Service runs the rules of one instance, and its imports. It is safe for
+// concurrent use.
+type Service struct {
+	Options
+
+	mu      sync.Mutex
+	running map[string]*run // by rule
+	imports []*job          // oldest first
+	open    bool            // Run runs, and imports may begin
+	woken   chan struct{}   // holds a wish to look at the rules again
+	jobs    sync.WaitGroup
+	turns   chan struct{}   // of imports
+	life    context.Context // of imports; it ends with Run
+	end     context.CancelFunc
+}
+
+// New returns a service whose rules run while its Run does.
+func New(o Options) *Service {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Service{Options: o, running: map[string]*run{}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// A State is how a rule's run goes.
+type State struct {
+	Running  bool
+	Progress replication.Progress
+	Trouble  string // why it does not get on just now; "" is that it does
+}
+
+// State returns how the rule's run goes, if one does.
+func (s *Service) State(rule string) State {
+	s.mu.Lock()
+	r := s.running[rule]
+	s.mu.Unlock()
+	if r == nil {
+		return State{}
+	}
+	return r.state()
+}
+
+// Changed says that a rule was written, deleted, or asked to run. A run of it
+// that goes on begins again with what is decided now.
+func (s *Service) Changed(rule string) {
+	s.mu.Lock()
+	r := s.running[rule]
+	s.mu.Unlock()
+	if r != nil {
+		r.cancel(errChanged)
+	}
+	s.Wake()
+}
+
+// Wake makes the service look at the rules at once.
+func (s *Service) Wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Run runs rules when they are due, and imports, until ctx ends, and returns
+// once all of them have stopped. What they have then is kept, to the byte. It
+// may be called once.
+func (s *Service) Run(ctx context.Context) error {
+	s.admit(true)
+	for ctx.Err() == nil {
+		pause, err := s.begin(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("mirror rules cannot be read", "err", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.woken:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	s.admit(false)
+	s.end()
+	s.jobs.Wait()
+	return nil
+}
+
+// admit lets imports begin, or not.
+func (s *Service) admit(open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = open
+}
+
+// begin starts the rules that are due and returns how long none will be.
+func (s *Service) begin(ctx context.Context) (time.Duration, error) {
+	rules, err := s.rules(ctx)
+	if err != nil {
+		return glance, err
+	}
+	now, pause := s.Now(), glance
+	for _, rule := range rules {
+		v, err := specOf(rule)
+		if err != nil {
+			s.Log.Error("mirror rule cannot be read", "rule", rule.Name, "err", err)
+			continue
+		}
+		c, err := newClockwork(v)
+		if err != nil {
+			s.Log.Error("mirror rule's schedule cannot be read", "rule", rule.Name, "err", err)
+			continue
+		}
+		if due, until := c.due(rule, now); due {
+			s.start(ctx, rule, v, until)
+		}
+		if next := c.next(now); !next.IsZero() {
+			pause = min(pause, max(next.Sub(now), time.Millisecond))
+		}
+	}
+	return pause, nil
+}
+
+func (s *Service) rules(ctx context.Context) (all []metadb.MirrorRule, err error) {
+	err = s.DB.View(ctx, func(tx *metadb.Tx) error {
+		all, err = tx.MirrorRules()
+		return err
+	})
+	return all, err
+}
+
+// specOf reads what was decided for a rule.
+func specOf(rule metadb.MirrorRule) (v Spec, err error) {
+	if err := json.Unmarshal(rule.Spec, &v); err != nil {
+		return Spec{}, fmt.Errorf("read mirror rule %s: %w", rule.Name, err)
+	}
+	return v, nil
+}
+
+// start lets a rule run, unless it does or too many others do.
+func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[rule.Name] != nil || len(s.running) >= maxRuns {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := newRun(s, rule, v, cancel)
+	s.running[rule.Name] = r
+	s.jobs.Go(func() {
+		defer cancel(nil)
+		if !until.IsZero() {
+			closing := time.AfterFunc(until.Sub(s.Now()), func() { cancel(errWindowClosed) })
+			defer closing.Stop()
+		}
+		r.all(ctx)
+		s.mu.Lock()
+		delete(s.running, rule.Name)
+		s.mu.Unlock()
+		s.Wake()
+	})
+}
+
+// Seal returns a password for the registry at l as it may be stored.
+func (s *Service) Seal(l Location, password string) string { return s.Sealer.Seal(l, password) }
+
+// Forget removes what is known of a rule's items, within the transaction that
+// deletes the rule. The images that it brought stay.
+func Forget(tx *metadb.Tx, rule string) error {
+	return replication.ForgetSource(tx, SourceName(rule))
+}

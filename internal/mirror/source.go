@@ -1,0 +1,166 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/gateway"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// Limits on what is followed at a source that nobody here runs.
+const (
+	maxDepth     = 8      // indexes within indexes
+	maxReferrers = 4      // referrers of referrers
+	maxManifests = 10_000 // that belong to one wanted manifest
+	planners     = 8      // manifests that are asked for at a time
+)
+
+// A source is one repository of another registry. It plans by walking
+// manifests with the registry's own API: the registry need know nothing of
+// Ferry. Whatever repository here wants something, it is looked for there.
+type source struct {
+	registry   remoteRegistry
+	repository string
+}
+
+var _ replication.Source = (*source)(nil)
+
+// Plan implements [replication.Source]. Wanted manifests are read side by
+// side, and each comes whole: what is below it, itself, its referrers.
+func (s *source) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
+	p := &planner{source: s, done: map[gateway.Want]bool{}, fn: fn}
+	for _, w := range have {
+		p.done[w] = true
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(planners)
+	for _, w := range want {
+		g.Go(func() error { return p.plan(ctx, w) })
+	}
+	return g.Wait()
+}
+
+// Blob implements [replication.Source].
+func (s *source) Blob(ctx context.Context, _ string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	return s.registry.Blob(ctx, s.repository, d, offset, length)
+}
+
+// A planner answers one request for a plan.
+type planner struct {
+	*source
+
+	mu   sync.Mutex
+	done map[gateway.Want]bool // manifests that need no (second) entry
+	fn   func(gateway.PlanEntry) error
+}
+
+// plan tells of one wanted manifest.
+func (p *planner) plan(ctx context.Context, want gateway.Want) error {
+	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
+	if err := w.manifest(ctx, want.Digest, 0, 0); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range w.entries {
+		if m := e.Manifest; m != nil {
+			key := gateway.Want{Repository: m.Repository, Digest: m.Digest}
+			if p.done[key] {
+				continue
+			}
+			p.done[key] = true
+		}
+		if err := p.fn(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// known reports whether the manifest has an entry.
+func (p *planner) known(key gateway.Want) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done[key]
+}
+
+// A walk collects the entries for one wanted manifest, in dependency order.
+type walk struct {
+	*planner
+	to      string // the repository here
+	entries []gateway.PlanEntry
+	seen    map[digest.Digest]bool
+}
+
+func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers int) error {
+	if w.seen[d] || w.known(gateway.Want{Repository: w.to, Digest: d}) {
+		return nil
+	}
+	w.seen[d] = true
+	if depth > maxDepth || len(w.seen) > maxManifests {
+		w.missing(d, "too many manifests belong to one")
+		return nil
+	}
+	m, err := w.registry.Manifest(ctx, w.repository, string(d))
+	if absent(err) || errors.Is(err, oci.ErrTooLarge) {
+		w.missing(d, err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		w.missing(d, err.Error())
+		return nil
+	}
+	for _, child := range parsed.Manifests {
+		if err := w.manifest(ctx, child.Digest, depth+1, referrers); err != nil {
+			return err
+		}
+	}
+	for _, b := range parsed.Blobs() {
+		w.entries = append(w.entries, gateway.PlanEntry{Blob: &gateway.PlanBlob{
+			Repository: w.to, Digest: b.Digest, Size: b.Size, Ways: []gateway.Way{{Kind: gateway.WayWhole}},
+		}})
+	}
+	w.entries = append(w.entries, gateway.PlanEntry{Manifest: &gateway.PlanManifest{
+		Repository: w.to, Digest: d, MediaType: m.MediaType, Payload: m.Payload,
+	}})
+	return w.referrers(ctx, d, depth, referrers)
+}
+
+// referrers adds what has d for its subject.
+func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers int) error {
+	if referrers == maxReferrers {
+		return nil
+	}
+	all, err := w.registry.Referrers(ctx, w.repository, d)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if err := w.manifest(ctx, r.Digest, depth, referrers+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walk) missing(d digest.Digest, reason string) {
+	w.entries = append(w.entries, gateway.PlanEntry{Missing: &gateway.PlanMissing{
+		Want: gateway.Want{Repository: w.to, Digest: d}, Reason: reason,
+	}})
+}
+
+// absent reports whether the source does not have what was asked for.
+func absent(err error) bool {
+	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrNameUnknown)
+}
