@@ -43,13 +43,15 @@ func importOf(i mirror.Import) *Import {
 	}
 }
 
+// A MirrorWrite is a call about one mirror rule.
+type MirrorWrite struct {
+	Write
+	Name string `path:"name"`
+}
+
 func (a *api) mirrorRules() {
 	desk := mirrorDesk{a.Service, a.Mirrors}
 	const path = "/mirror-rules/{name}"
-	type named struct {
-		Write
-		Name string `path:"name"`
-	}
 	answer := func(r MirrorRule, err error) (*reply[MirrorRule], error) {
 		return &reply[MirrorRule]{ETag: etag(r.version), Body: r}, err
 	}
@@ -63,24 +65,24 @@ func (a *api) mirrorRules() {
 		})
 	register(a, operation{http.MethodPut, path, "put-mirror-rule", "Create a mirror rule, or replace it"},
 		func(ctx context.Context, in *struct {
-			named
+			MirrorWrite
 			Body MirrorRulePut
 		}) (*reply[MirrorRule], error) {
 			return answer(desk.put(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(a, operation{http.MethodPatch, path, "update-mirror-rule", "Change a mirror rule"},
 		func(ctx context.Context, in *struct {
-			named
+			MirrorWrite
 			Body MirrorRulePatch
 		}) (*reply[MirrorRule], error) {
 			return answer(desk.update(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(a, operation{http.MethodDelete, path, "delete-mirror-rule", "Delete a mirror rule; the images that it brought stay"},
-		func(ctx context.Context, in *named) (*nothing, error) {
+		func(ctx context.Context, in *MirrorWrite) (*nothing, error) {
 			return nil, desk.delete(ctx, in.by, in.Name, in.when())
 		})
 	register(a, operation{http.MethodPost, path + "/run", "run-mirror-rule", "Run a mirror rule now, whatever its schedule says"},
-		func(ctx context.Context, in *named) (*reply[MirrorRule], error) {
+		func(ctx context.Context, in *MirrorWrite) (*reply[MirrorRule], error) {
 			return answer(desk.run(ctx, in.by, in.Name))
 		})
 }

@@ -35,17 +35,21 @@ type access struct {
 	CA                 string // PEM
 }
 
-// newRegistry returns a client of the registry at l. Where there is no user
-// name, Docker's configuration and its credential helpers are asked.
-func newRegistry(l Location, a access) (*remote.Registry, error) {
+// source returns the repository at l. Where there is no user name, Docker's
+// configuration and its credential helpers are asked. The caller must close it.
+func (s *Service) source(l Location, a access) (*source, error) {
 	transport, err := newTransport(a.CA)
 	if err != nil {
 		return nil, err
 	}
-	return remote.New(l.Address, remote.Options{
+	if s.Dial != nil {
+		transport.DialContext = s.Dial
+	}
+	registry, err := remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
 		Transport: transport, UserAgent: "ferry/" + telemetry.Version(),
 	})
+	return &source{registry: registry, repository: l.Repository, close: transport.CloseIdleConnections}, err
 }
 
 func newTransport(ca string) (*http.Transport, error) {

@@ -120,7 +120,7 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
-	registry, err := newRegistry(from, access{q.Username, q.Password, q.CA})
+	src, err := s.source(from, access{q.Username, q.Password, q.CA})
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
@@ -129,7 +129,7 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 			return Import{}, err
 		}
 	}
-	j := newJob(s, q.Source, &source{registry, from.Repository}, reference, items)
+	j := newJob(s, q.Source, src, reference, items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {

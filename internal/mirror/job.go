@@ -70,6 +70,7 @@ func (j *job) run() {
 		j.set(func(i *Import) { i.State = ImportRunning })
 		j.Log.Info("import started", "source", j.state.Source, "images", j.state.Targets)
 		err = j.bring(ctx)
+		j.source.close()
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -54,14 +55,31 @@ func (l *listing) look(ctx context.Context) error {
 // companions finds the tags, such as sha256-<hex>.sig, that belong to
 // manifests for which has is true.
 func (l *listing) companions(ctx context.Context, has func(digest.Digest) bool) error {
-	found := map[digest.Digest]bool{}
-	for _, item := range l.found {
-		found[item.Digest] = true
-	}
+	found := l.digests()
 	return l.resolve(ctx, func(tag string) bool {
 		subject, ok := scope.Subject(tag)
 		return ok && (found[subject] || has(subject))
 	})
+}
+
+// forget drops the companions of manifests for which has is false.
+func (l *listing) forget(has func(digest.Digest) bool) {
+	if l.scope.All() {
+		return
+	}
+	found := l.digests()
+	l.found = slices.DeleteFunc(l.found, func(item gateway.SnapshotItem) bool {
+		subject, ok := scope.Subject(item.Tag)
+		return ok && !found[subject] && !has(subject)
+	})
+}
+
+func (l *listing) digests() map[digest.Digest]bool {
+	found := map[digest.Digest]bool{}
+	for _, item := range l.found {
+		found[item.Digest] = true
+	}
+	return found
 }
 
 // resolve adds those tags to what was found that are wanted and that nobody

@@ -88,6 +88,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err != nil {
 		return total, err
 	}
+	defer src.close()
 	in, err := scope.Parse(r.spec.TagFilters, 0)
 	if err != nil {
 		return total, err
@@ -99,27 +100,31 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err := r.persist(ctx, func() error { return l.look(ctx) }); err != nil {
 		return total, err
 	}
-	if err := r.companions(ctx, l); err != nil {
-		return total, err
+	// What is signed is known once it is here, where it is below an index, and
+	// may be gone by then: so there are two rounds where the second differs.
+	for changed := true; changed; {
+		if _, err := r.companions(ctx, l); err != nil {
+			return total, err
+		}
+		if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
+			return total, err
+		}
+		result, err := r.engine.Sync(ctx, src)
+		total = added(total, result)
+		if err != nil {
+			return total, err
+		}
+		if changed, err = r.companions(ctx, l); err != nil {
+			return total, err
+		}
 	}
-	if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
-		return total, err
-	}
-	total, err = r.engine.Sync(ctx, src)
-	if err != nil {
-		return total, err
-	}
-	// What is signed is known only now, where it is below an index.
-	known := len(l.found)
-	if err := r.companions(ctx, l); err != nil || len(l.found) == known {
-		return total, err
-	}
-	if err := r.engine.Want(ctx, l.found[known:]); err != nil {
-		return total, err
-	}
-	more, err := r.engine.Sync(ctx, src)
-	more.Synced, more.Removed, more.Received = more.Synced+total.Synced, more.Removed+total.Removed, more.Received+total.Received
-	return more, err
+	return total, nil
+}
+
+// added is what two Syncs in a row did. What failed in the last one counts.
+func added(a, b replication.Result) replication.Result {
+	b.Synced, b.Removed, b.Received = a.Synced+b.Synced, a.Removed+b.Removed, a.Received+b.Received
+	return b
 }
 
 // source returns the rule's source.
@@ -132,21 +137,23 @@ func (r *run) source() (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, err := newRegistry(location, access{r.spec.Username, password, r.spec.CA})
-	return &source{registry, location.Repository}, err
+	return r.Service.source(location, access{r.spec.Username, password, r.spec.CA})
 }
 
-// companions finds what signers made for what is here.
-func (r *run) companions(ctx context.Context, l *listing) error {
+// companions finds what signers made for what is here, and forgets what they
+// made for what is here no more. It reports whether there was any of either.
+func (r *run) companions(ctx context.Context, l *listing) (changed bool, _ error) {
 	var failure error
-	err := r.persist(ctx, func() error {
-		return l.companions(ctx, func(subject digest.Digest) bool {
-			has, err := r.Storage.HasManifest(ctx, r.spec.Repository, subject)
-			failure = errors.Join(failure, err)
-			return has
-		})
-	})
-	return errors.Join(err, failure)
+	has := func(subject digest.Digest) bool {
+		has, err := r.Storage.HasManifest(ctx, r.spec.Repository, subject)
+		failure = errors.Join(failure, err)
+		return has
+	}
+	before := len(l.found)
+	l.forget(has)
+	kept := len(l.found)
+	err := r.persist(ctx, func() error { return l.companions(ctx, has) })
+	return kept != before || len(l.found) != kept, errors.Join(err, failure)
 }
 
 // persist tries until the source answers, for as long as the run may last.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -28,14 +29,17 @@ var (
 	errChanged      = errors.New("the rule was changed")
 )
 
-// Options are what a Service is made of. All but Log, Now and Connections are
-// required.
+// A Dial opens a connection, as [net.Dialer.DialContext] does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Options are what a Service is made of. DB, Storage and Sealer are required.
 type Options struct {
 	DB          *metadb.DB
 	Storage     *storage.Storage
 	Sealer      *Sealer
 	ChunkSize   int64
 	Connections int              // of one run, at most; 0 is 16
+	Dial        Dial             // how to reach other registries; nil is the network
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
 }

@@ -28,6 +28,7 @@ const (
 type source struct {
 	registry   remoteRegistry
 	repository string
+	close      func() // of its connections, once nothing is asked any more
 }
 
 var _ replication.Source = (*source)(nil)

@@ -1,0 +1,310 @@
+package mirror_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/auth"
+	"ferry/internal/faultnet"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/mirror"
+	"ferry/internal/oci"
+	"ferry/internal/registry"
+	"ferry/internal/storage"
+	"ferry/internal/storage/blob/fs"
+)
+
+// A content is a registry's content, there or here.
+type content struct {
+	*storage.Storage
+	t  *testing.T
+	db *metadb.DB
+}
+
+func newContent(t *testing.T) content {
+	t.Helper()
+	blobs, err := fs.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := dbtest.SQLite(t)
+	s, err := storage.New(storage.Options{DB: db, Blobs: blobs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content{s, t, db}
+}
+
+func (c content) blob(repository string, text []byte) string {
+	c.t.Helper()
+	d := digest.FromBytes(text)
+	if err := c.PutBlob(c.t.Context(), repository, d, text); err != nil {
+		c.t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":%d}`, d, len(text))
+}
+
+func (c content) put(repository, mediaType, body string, tags ...string) digest.Digest {
+	c.t.Helper()
+	m, err := c.PutManifest(c.t.Context(), storage.Put{
+		Repository: repository, MediaType: mediaType, Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,%s}`, mediaType, body), Tags: tags,
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return m.Digest
+}
+
+// image pushes an image with a layer of size bytes; extra is more of its manifest.
+func (c content) image(repository, seed string, size int, extra string, tags ...string) digest.Digest {
+	c.t.Helper()
+	layer := bytes.Repeat([]byte(seed+";"), size/(len(seed)+1)+1)[:size]
+	return c.put(repository, oci.MediaTypeImageManifest,
+		fmt.Sprintf(`"config":%s,"layers":[%s]%s`, c.blob(repository, []byte("config "+seed)), c.blob(repository, layer), extra), tags...)
+}
+
+// index pushes an index of manifests that are there.
+func (c content) index(repository string, children []digest.Digest, tags ...string) digest.Digest {
+	c.t.Helper()
+	var all []string
+	for _, d := range children {
+		m, err := c.Manifest(c.t.Context(), repository, string(d))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, d, len(m.Payload)))
+	}
+	return c.put(repository, oci.MediaTypeImageIndex, fmt.Sprintf(`"manifests":[%s]`, strings.Join(all, ",")), tags...)
+}
+
+// tags are the repository's, as "TAG DIGEST".
+func (c content) tags(repository string) map[string]digest.Digest {
+	c.t.Helper()
+	all, err := c.Tags(c.t.Context(), repository, "", 1000)
+	if e := oci.AsError(err); err != nil && (e == nil || e.Status != http.StatusNotFound) {
+		c.t.Fatal(err)
+	}
+	tags := map[string]digest.Digest{}
+	for _, tag := range all {
+		tags[tag.Name] = tag.Digest
+	}
+	return tags
+}
+
+func (c content) has(repository string, d digest.Digest) bool {
+	c.t.Helper()
+	has, err := c.HasManifest(c.t.Context(), repository, d)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return has
+}
+
+// An upstream is a registry that nobody here runs.
+type upstream struct {
+	content
+	pipe *faultnet.Pipe
+
+	mu     sync.Mutex
+	counts map[string]int // requests: "HEAD manifests"
+	sent   int            // bytes of blobs
+	rate   int            // bytes of a blob a second; 0 is no limit
+	before func(w http.ResponseWriter, r *http.Request) (done bool)
+}
+
+type anyone struct{}
+
+func (anyone) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
+
+func newUpstream(t *testing.T) *upstream {
+	t.Helper()
+	u := &upstream{content: newContent(t), pipe: faultnet.NewPipe(), counts: map[string]int{}}
+	r := registry.New(registry.Options{Storage: u.Storage, Authorizer: anyone{}, Log: slog.New(slog.DiscardHandler)})
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		parts := strings.Split(req.URL.Path, "/")
+		u.mu.Lock()
+		u.counts[req.Method+" "+parts[len(parts)-2]]++
+		before := u.before
+		u.mu.Unlock()
+		if before != nil && before(w, req) {
+			return
+		}
+		r.ServeHTTP(&slowWriter{w, req, u}, req)
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		srv.Serve(u.pipe)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		u.pipe.Close()
+		<-served
+	})
+	return u
+}
+
+// asked returns how often something was asked for, and forgets it.
+func (u *upstream) asked(what string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := u.counts[what]
+	u.counts[what] = 0
+	return n
+}
+
+func (u *upstream) set(change func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change()
+}
+
+// A slowWriter sends blobs at the upstream's rate, and counts them.
+type slowWriter struct {
+	http.ResponseWriter
+	r *http.Request
+	u *upstream
+}
+
+func (w *slowWriter) Write(p []byte) (written int, err error) {
+	if !strings.Contains(w.r.URL.Path, "/blobs/") {
+		return w.ResponseWriter.Write(p)
+	}
+	for len(p) > 0 {
+		n := min(len(p), 4<<10)
+		w.u.mu.Lock()
+		rate := w.u.rate
+		w.u.mu.Unlock()
+		if rate > 0 {
+			select {
+			case <-time.After(time.Duration(n) * time.Second / time.Duration(rate)):
+			case <-w.r.Context().Done():
+				return written, io.ErrClosedPipe
+			}
+		}
+		n, err = w.ResponseWriter.Write(p[:n])
+		w.u.set(func() { w.u.sent += n })
+		if written += n; err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
+}
+
+// A here is an instance that follows an upstream.
+type here struct {
+	content
+	*mirror.Service
+	upstream *upstream
+}
+
+// newHere returns an instance whose service runs until the test ends.
+func newHere(t *testing.T) *here {
+	t.Helper()
+	h := stoppedHere(t)
+	h.start(t)
+	return h
+}
+
+func stoppedHere(t *testing.T) *here {
+	t.Helper()
+	h := &here{content: newContent(t), upstream: newUpstream(t)}
+	h.service(t)
+	return h
+}
+
+// service makes the service anew, as a restart does.
+func (h *here) service(t *testing.T) {
+	t.Helper()
+	sealer, err := mirror.OpenSealer(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Sealer: sealer, Connections: 4, Dial: h.upstream.pipe.Dial})
+}
+
+// start lets the service run, and returns what stops it.
+func (h *here) start(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func(s *mirror.Service) {
+		defer close(done)
+		s.Run(ctx)
+	}(h.Service)
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// rule makes a rule, or changes it.
+func (h *here) rule(v mirror.Spec) {
+	h.content.t.Helper()
+	if v.Source == "" {
+		v.Source = "http://upstream.example/app"
+	}
+	if v.Repository == "" {
+		v.Repository = "local/app"
+	}
+	if v.Schedule == "" {
+		v.Schedule = "0 0 * * *"
+	}
+	if err := v.Check(); err != nil {
+		h.content.t.Fatal(err)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		h.content.t.Fatal(err)
+	}
+	h.update(func(tx *metadb.Tx) error {
+		return tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository, CreatedAt: time.Now()})
+	})
+	h.Changed("r")
+}
+
+// ask asks for a run and waits until one is over.
+func (h *here) ask() metadb.MirrorRule {
+	h.content.t.Helper()
+	time.Sleep(time.Millisecond) // the clock's grain in the database
+	asked := time.Now()
+	h.update(func(tx *metadb.Tx) error { return tx.AskMirrorRule("r", asked) })
+	h.Wake()
+	return h.await(asked)
+}
+
+// await waits until a run that began at or after the given time is over.
+func (h *here) await(since time.Time) (row metadb.MirrorRule) {
+	h.content.t.Helper()
+	for range 10_000 {
+		h.update(func(tx *metadb.Tx) (err error) {
+			row, err = tx.MirrorRule("r")
+			return err
+		})
+		if !row.StartedAt.IsZero() && !row.StartedAt.Before(since.Truncate(time.Millisecond)) && !row.EndedAt.Before(row.StartedAt) && !h.State("r").Running {
+			return row
+		}
+		time.Sleep(time.Second)
+	}
+	h.content.t.Fatalf("no run since %s is over: %+v, %+v", since, row, h.State("r"))
+	return row
+}
+
+func (h *here) update(fn func(*metadb.Tx) error) {
+	h.content.t.Helper()
+	if err := h.db.Update(h.content.t.Context(), fn); err != nil {
+		h.content.t.Fatal(err)
+	}
+}

@@ -1,0 +1,41 @@
+package mirror_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"ferry/internal/metadb"
+	"ferry/internal/mirror"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// runError hands the rule's error to look.
+func runError(t *testing.T, look func(why string)) func(*metadb.Tx) error {
+	t.Helper()
+	return func(tx *metadb.Tx) error {
+		row, err := tx.MirrorRule("r")
+		look(row.Error)
+		return err
+	}
+}
+
+func deleteRule(tx *metadb.Tx) error {
+	if err := mirror.Forget(tx, "r"); err != nil {
+		return err
+	}
+	return tx.DeleteMirrorRule("r")
+}
+
+// nothingKnown fails the test where items of the rule are left.
+func nothingKnown(t *testing.T) func(*metadb.Tx) error {
+	t.Helper()
+	return func(tx *metadb.Tx) error {
+		items, err := tx.SyncItems(mirror.SourceName("r"), "", "", 10)
+		if len(items) > 0 {
+			t.Errorf("items of a rule that is gone: %v", items)
+		}
+		return err
+	}
+}

@@ -1,0 +1,137 @@
+package mirror_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+)
+
+// bring makes an import and waits until it is over.
+func (h *here) bring(t *testing.T, q mirror.ImportRequest) mirror.Import {
+	t.Helper()
+	synctest.Wait() // until the service runs
+	i, err := h.Import(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i.EndedAt.IsZero() {
+		time.Sleep(time.Second)
+		ok := false
+		if i, ok = h.ImportOf(i.ID); !ok {
+			t.Fatal("the import is forgotten")
+		}
+	}
+	return i
+}
+
+func TestAnImportBringsAnImageUnderEveryNameThatItIsToHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 300<<10, "", "1.0")
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0", Images: []string{"a:x", "b/c"}, Repository: "plain"})
+		if i.State != mirror.ImportSucceeded || i.Digest != d {
+			t.Fatalf("%+v", i)
+		}
+		for repository, tag := range map[string]string{"a": "x", "b/c": "1.0"} {
+			if diff := cmp.Diff(map[string]digest.Digest{tag: d}, h.tags(repository)); diff != "" {
+				t.Error(diff)
+			}
+		}
+		if !h.has("plain", d) || len(h.tags("plain")) != 0 {
+			t.Error("the copy without a tag is not there, or has one")
+		}
+		i = h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d)})
+		if i.State != mirror.ImportSucceeded || h.tags("app")["latest"] != d {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestAnImportMovesATagOnlyByForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		was := h.image("app", "own", 10, "", "1")
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
+		synctest.Wait()
+		if _, err := h.Import(t.Context(), q); !errors.Is(err, mirror.ErrExists) {
+			t.Errorf("Import = %v", err)
+		}
+		if h.tags("app")["1"] != was {
+			t.Error("the tag was moved")
+		}
+		q.Force = true
+		if i := h.bring(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 2 << 20
+		h := newHere(t)
+		h.upstream.image("app", "large", size, "", "1")
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
+		gone := false
+		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+			h.upstream.mu.Lock()
+			defer h.upstream.mu.Unlock()
+			if gone = gone || h.upstream.sent > size/2; gone && strings.Contains(r.URL.Path, "/blobs/") {
+				w.WriteHeader(http.StatusNotFound)
+				return true
+			}
+			return false
+		}
+		if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Trouble, "BLOB_UNKNOWN") {
+			t.Errorf("%+v", i)
+		}
+		h.upstream.set(func() { h.upstream.before = nil })
+		if i := h.bring(t, q); i.State != mirror.ImportSucceeded {
+			t.Errorf("%+v", i)
+		}
+		if h.upstream.sent > size+size/4 {
+			t.Errorf("%d bytes were sent of a layer of %d", h.upstream.sent, size)
+		}
+		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Trouble, "the source has no 2") {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestAnImportFromNowhereFailsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.pipe.Close()
+		began := time.Now()
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		if i.State != mirror.ImportFailed || i.Trouble == "" || time.Since(began) > time.Minute {
+			t.Errorf("after %s: %+v", time.Since(began), i)
+		}
+	})
+}
+
+func TestAnImportThatMakesNoSenseIsRefused(t *testing.T) {
+	h := newHere(t)
+	for _, q := range []mirror.ImportRequest{
+		{Source: "alpine"},
+		{Source: "ftp://upstream.example/app"},
+		{Source: "upstream.example/app:1", Images: []string{"A:1"}},
+		{Source: "upstream.example/app:1", Images: []string{"a:-"}},
+		{Source: "upstream.example/app:1", Repository: "../a"},
+		{Source: "upstream.example/app:1", CA: "no certificate"},
+		{Source: "upstream.example/app:1", Images: make([]string, 51)},
+	} {
+		if _, err := h.Import(t.Context(), q); !errors.As(err, new(mirror.RequestError)) {
+			t.Errorf("Import(%+v) = %v", q, err)
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package mirror_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+	"ferry/internal/oci"
+)
+
+func TestARepositoryFollowsItsSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		first := h.upstream.image("app", "one", 300<<10, "", "1.0", "latest")
+		old := h.upstream.image("app", "old", 10, "", "0.9")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": first, "0.9": old}, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+		// Somebody else pushes there, too, with a tag and without.
+		own := h.image("local/app", "own", 10, "", "own")
+		untagged := h.image("local/app", "untagged", 10, "")
+
+		second := h.upstream.image("app", "two", 10, "", "latest")
+		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9", ""); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); row.Error != "" {
+			t.Error(row.Error)
+		}
+		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": second, "own": own}, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+		if h.has("local/app", old) || !h.has("local/app", untagged) {
+			t.Error("what the source lost is here, or what others pushed is not")
+		}
+	})
+}
+
+func TestAnUnchangedTagCostsNoManifest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		for _, tag := range []string{"1", "2", "3"} {
+			h.upstream.image("app", tag, 10, "", tag)
+		}
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		h.upstream.asked("GET manifests")
+		h.upstream.asked("HEAD manifests")
+		h.ask()
+		if gets, heads := h.upstream.asked("GET manifests"), h.upstream.asked("HEAD manifests"); gets != 0 || heads != 3 {
+			t.Errorf("%d manifests were read and %d asked about, want 0 and 3", gets, heads)
+		}
+	})
+}
+
+func TestFiltersChooseTagsAndSignaturesComeAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		child := u.image("app", "amd64", 10, "")
+		index := u.index("app", []digest.Digest{child}, "2.1")
+		other := u.image("app", "other", 10, "", "3.0")
+		signature := func(of digest.Digest) string { return strings.Replace(string(of), ":", "-", 1) + ".sig" }
+		signed := u.image("app", "signature of the child", 10, "", signature(child))
+		u.image("app", "signature of another", 10, "", signature(other))
+		sbom := u.image("app", "sbom", 10, `,"subject":{"mediaType":"`+oci.MediaTypeImageIndex+`","digest":"`+string(index)+`","size":1}`)
+		h.rule(mirror.Spec{TagFilters: []string{">=2 <3"}})
+		if row := h.await(time.Time{}); row.Error != "" {
+			t.Error(row.Error)
+		}
+		want := map[string]digest.Digest{"2.1": index, signature(child): signed}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+		if !h.has("local/app", child) || !h.has("local/app", sbom) {
+			t.Error("a child, or a referrer, did not come")
+		}
+		h.ask()
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Errorf("after another run: %s", diff)
+		}
+		h.rule(mirror.Spec{TagFilters: []string{"3.*"}})
+		h.ask()
+		if tags := h.tags("local/app"); len(tags) != 2 || tags["3.0"] != other {
+			t.Errorf("with another filter there is %v", tags)
+		}
+	})
+}
+
+func TestARunGoesOnInTheNextWindowFromTheSameByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 12 << 20
+		h := newHere(t)
+		d := h.upstream.image("app", "large", size, "", "1")
+		h.upstream.set(func() { h.upstream.rate = 500 }) // bytes a second and connection: 2 hours in all
+		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT1H"})
+		midnight := time.Now().UTC().Truncate(24 * time.Hour)
+		time.Sleep(time.Until(midnight.Add(6*time.Hour + 30*time.Minute)))
+		if s := h.State("r"); !s.Running {
+			t.Fatal("nothing runs in the window")
+		}
+		time.Sleep(time.Hour)
+		if h.State("r").Running || len(h.tags("local/app")) != 0 {
+			t.Fatal("something runs, or is done, after the window")
+		}
+		h.update(runError(t, func(why string) {
+			if !strings.Contains(why, "window closed") {
+				t.Errorf("the rule's error is %q", why)
+			}
+		}))
+		time.Sleep(22 * time.Hour) // to 5:30
+		if h.State("r").Running {
+			t.Error("something runs outside of the window")
+		}
+		time.Sleep(90 * time.Minute)
+		h.upstream.set(func() { h.upstream.rate = 0 })
+		time.Sleep(24 * time.Hour)
+		if got := h.tags("local/app"); got["1"] != d {
+			t.Fatalf("there is %v", got)
+		}
+		var sent int
+		h.upstream.set(func() { sent = h.upstream.sent })
+		if sent > size+3<<20 {
+			t.Errorf("%d bytes were sent of a layer of %d", sent, size)
+		}
+	})
+}
+
+func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.image("app", "one", 10, "", "1")
+		var last time.Time
+		early, refused := 0, 0
+		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+			h.upstream.mu.Lock()
+			defer h.upstream.mu.Unlock()
+			if since := time.Since(last); !last.IsZero() && since < 10*time.Minute {
+				early++
+			}
+			if last = (time.Time{}); refused == 6 {
+				return false
+			}
+			refused++
+			last = time.Now()
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+		h.rule(mirror.Spec{})
+		if row := h.await(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 1 {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if early > 0 {
+			t.Errorf("%d requests came before their time", early)
+		}
+	})
+}
+
+func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		if err := h.upstream.DeleteTag(t.Context(), "app", "1", ""); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); !strings.Contains(row.Error, "no tag at all") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if err := h.upstream.DeleteRepository(t.Context(), "app", ""); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); !strings.Contains(row.Error, "NAME_UNKNOWN") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if h.tags("local/app")["1"] != d {
+			t.Error("the image is gone")
+		}
+	})
+}
+
+func TestAnImageThatTheSourceLacksAPartOfFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		good := h.upstream.image("app", "good", 10, "", "good")
+		h.upstream.image("app", "bad", 10, "", "bad")
+		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, string(digest.FromString("config bad"))) {
+				w.WriteHeader(http.StatusNotFound)
+				return true
+			}
+			return false
+		}
+		h.rule(mirror.Spec{})
+		if row := h.await(time.Time{}); row.Error == "" || !row.SucceededAt.IsZero() {
+			t.Errorf("the run ended as %+v", row)
+		}
+		if diff := cmp.Diff(map[string]digest.Digest{"good": good}, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestARunThatWasBrokenOffGoesOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		h := stoppedHere(t)
+		stop := h.start(t)
+		d := h.upstream.image("app", "large", size, "", "1")
+		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
+		h.rule(mirror.Spec{})
+		time.Sleep(time.Minute)
+		if !h.State("r").Running {
+			t.Fatal("nothing runs")
+		}
+		stop()
+		h.service(t)
+		h.start(t)
+		time.Sleep(10 * time.Minute)
+		if h.tags("local/app")["1"] != d {
+			t.Error("the image is not here")
+		}
+		var sent int
+		h.upstream.set(func() { sent = h.upstream.sent })
+		if sent > size+1<<20 {
+			t.Errorf("%d bytes were sent of a layer of %d", sent, size)
+		}
+	})
+}
+
+func TestARuleThatIsDeletedStopsAndItsImagesStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "small", 10, "", "1")
+		h.upstream.image("app", "large", 4<<20, "", "2")
+		h.upstream.set(func() { h.upstream.rate = 1 << 10 })
+		h.rule(mirror.Spec{})
+		time.Sleep(time.Minute)
+		if h.tags("local/app")["1"] != d || !h.State("r").Running {
+			t.Fatal("the smallest image does not come first")
+		}
+		h.update(deleteRule)
+		h.Changed("r")
+		time.Sleep(time.Minute)
+		if h.State("r").Running || h.tags("local/app")["1"] != d {
+			t.Error("the run goes on, or the image is gone")
+		}
+		h.update(nothingKnown(t))
+	})
+}
