@@ -1,6 +1,6 @@
-// Package scope says which tags of a repository go to a connected registry:
-// by their names, and by how new they are. It is pure, and knows of no
-// registry.
+// Package scope says which tags of a repository go to a connected registry,
+// by their names and by how new they are, and what of an index does, by
+// platforms. It is pure, and knows of no registry.
 package scope
 
 import (

@@ -1,0 +1,150 @@
+package scope
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"pgregory.net/rapid"
+)
+
+// child returns a descriptor from text as linux/arm/v7; "-" is without a
+// platform, ">x" an attestation of the child x. Its digest follows from the
+// text.
+func child(text string) v1.Descriptor {
+	d := v1.Descriptor{Digest: digest.FromString(text)}
+	if of, ok := strings.CutPrefix(text, ">"); ok {
+		d.Annotations = map[string]string{
+			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": string(digest.FromString(of)),
+		}
+		text = "unknown/unknown"
+	}
+	if parts := append(strings.Split(text, "/"), ""); len(parts) > 2 {
+		d.Platform = &v1.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
+	}
+	return d
+}
+
+func TestAnIndexKeepsWhatAMachineOfTheWantedPlatformsWouldChoose(t *testing.T) {
+	for _, test := range []struct{ wanted, kept, left string }{
+		{"linux/amd64", "linux/amd64", "linux/arm64 windows/amd64 linux/arm/v7"},
+		{"linux/amd64 linux/arm64/v8", "linux/amd64 linux/arm64", "linux/s390x"},
+		{"linux/arm64", "linux/arm64 linux/arm64/v8 linux/arm64/v9", "linux/arm/v7"},
+		{"linux/aarch64", "linux/arm64/v8", "linux/amd64"},
+		{"linux/amd64", "linux/x86_64 linux/amd64/v3 linux/amd64", "linux/386"},
+		{"linux/amd64/v2", "linux/amd64/v2", "linux/amd64 linux/amd64/v3"},
+		{"linux/amd64/v3", "linux/amd64", "linux/amd64/v4"},
+		{"linux/arm", "linux/arm/v5 linux/arm/v6 linux/arm/v7 linux/arm", "linux/arm64"},
+		{"linux/arm/v7", "linux/arm/v7", "linux/arm/v5 linux/arm/v6"},
+		{"linux/arm/v7", "linux/arm", "linux/arm/v6"},
+		{"linux/arm/v7", "linux/arm/v6", "linux/arm/v5 linux/arm/v8"},
+		{"linux/arm/v6", "", "linux/arm/v7 linux/arm"},
+		{"linux/ppc64le/power9", "linux/ppc64le/power9", "linux/ppc64le linux/ppc64le/power10"},
+		{"linux/amd64", "- unknown/unknown linux/amd64", "linux/arm64"},
+		{"linux/amd64", "linux/amd64 >linux/amd64 >elsewhere", "linux/arm64 >linux/arm64"},
+		{"windows/amd64", "", "linux/amd64 >linux/amd64"},
+	} {
+		t.Run(test.wanted+" of "+test.kept+" "+test.left, func(t *testing.T) {
+			p, err := ParsePlatforms(strings.Fields(test.wanted))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var children []v1.Descriptor
+			for _, text := range strings.Fields(test.left + " " + test.kept) {
+				children = append(children, child(text))
+			}
+			left := p.LeftOut(children)
+			for _, text := range strings.Fields(test.kept) {
+				if left[child(text).Digest] {
+					t.Errorf("%s is left out", text)
+				}
+			}
+			for _, text := range strings.Fields(test.left) {
+				if !left[child(text).Digest] {
+					t.Errorf("%s is kept", text)
+				}
+			}
+		})
+	}
+}
+
+func TestAChildThatIsForTwoPlatformsIsKeptForEither(t *testing.T) {
+	p, err := ParsePlatforms([]string{"linux/amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := []v1.Descriptor{child("linux/amd64"), child("linux/386")}
+	both[1].Digest = both[0].Digest
+	if left := p.LeftOut(both); len(left) != 0 {
+		t.Errorf("left out: %v", left)
+	}
+}
+
+func TestNoPlatformIsEveryPlatform(t *testing.T) {
+	p, err := ParsePlatforms(nil)
+	if err != nil || !p.All() || len(p.LeftOut([]v1.Descriptor{child("linux/s390x")})) != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func TestMalformedPlatformsAreRefused(t *testing.T) {
+	for _, text := range []string{"", "linux", "/amd64", "linux/", "linux/arm/", "linux/arm/v7/x", "linux/adm64", "linus/amd64", "linux/ amd64", "linux/386 amd64", "linux/arm/v 7", "linux/arm/" + strings.Repeat("v", MaxPlatform)} {
+		if _, err := ParsePlatforms([]string{text}); err == nil || !strings.Contains(err.Error(), "platform ") {
+			t.Errorf("ParsePlatforms(%.30q) = %v, want an error that names it", text, err)
+		}
+	}
+	if _, err := ParsePlatforms(make([]string, MaxPlatforms+1)); err == nil {
+		t.Error("too many platforms are not refused")
+	}
+}
+
+func TestMorePlatformsNeverLeaveOutMore(t *testing.T) {
+	platform := rapid.Custom(func(r *rapid.T) string {
+		text := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r, "os") + "/" + rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")
+		return text + rapid.SampledFrom([]string{"", "/v5", "/v7", "/v8", "/8.1", "/odd"}).Draw(r, "variant")
+	})
+	rapid.Check(t, func(r *rapid.T) {
+		wanted := rapid.SliceOfN(platform, 1, 4).Draw(r, "wanted")
+		var children []v1.Descriptor
+		for _, text := range rapid.SliceOfN(platform, 0, 8).Draw(r, "children") {
+			children = append(children, child(text), child(">"+text))
+		}
+		var before map[digest.Digest]bool
+		for n := 1; n <= len(wanted); n++ {
+			p, err := ParsePlatforms(wanted[:n])
+			if err != nil {
+				r.Fatal(err)
+			}
+			left := p.LeftOut(children)
+			for d := range left {
+				if before != nil && !before[d] {
+					r.Fatalf("with %s something more is left out", wanted[n-1])
+				}
+			}
+			for i := 0; i < len(children); i += 2 {
+				if left[children[i].Digest] != left[children[i+1].Digest] {
+					r.Fatalf("an attestation does not go with what it is of")
+				}
+			}
+			before = left
+		}
+	})
+}
+
+func FuzzPlatform(f *testing.F) {
+	f.Add("linux/arm/v7", "linux", "arm", "v6")
+	f.Add("Linux/x86_64", "linux", "amd64", "")
+	f.Add("linux/arm64/8.2", "linux", "aarch64", "v8")
+	f.Fuzz(func(t *testing.T, wanted, os, arch, variant string) {
+		p, err := ParsePlatforms([]string{wanted})
+		if err != nil {
+			return
+		}
+		d := child(wanted)
+		other := v1.Descriptor{Digest: digest.FromString("other"), Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}
+		if p.LeftOut([]v1.Descriptor{other, d})[d.Digest] {
+			t.Errorf("%q leaves out itself beside %s/%s/%s", wanted, os, arch, variant)
+		}
+	})
+}
