@@ -163,7 +163,8 @@ func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
 	return all, wrap(err, "list referrers of %s@%s", repository, digest)
 }
 
-// Children returns what the manifest refers to, by digest.
+// Children returns what the manifest refers to, by digest; of an index, what
+// it holds here.
 func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 	scan := func(row scanner) (c Child, err error) {
 		var manifest int
@@ -185,9 +186,23 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
 	}
+	err = tx.addChildren(m.Repository, m.Digest, children)
+	return err == nil, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
+}
+
+// SetChildren replaces what an index holds.
+func (tx *Tx) SetChildren(repository, index string, children []Child) error {
+	_, err := tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, index)
+	if err == nil {
+		err = tx.addChildren(repository, index, children)
+	}
+	return wrap(err, "write children of %s@%s", repository, index)
+}
+
+func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 	for some := range slices.Chunk(children, batch) {
 		var rows strings.Builder
-		args := []any{m.Repository, m.Digest}
+		args := []any{repository, parent}
 		for i, c := range some {
 			if i > 0 {
 				rows.WriteString(", ")
@@ -197,7 +212,7 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 		}
 		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES `+rows.String()+`
 			ON CONFLICT (repository, parent, child) DO NOTHING`, args...); err != nil {
-			return false, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
+			return err
 		}
 	}
 	var held []string
@@ -206,8 +221,7 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 			held = append(held, c.Digest)
 		}
 	}
-	err = tx.lead(m.Repository, held)
-	return err == nil, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
+	return tx.lead(repository, held)
 }
 
 func flag(b bool) int {
@@ -236,6 +250,13 @@ func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
 		return wrap(err, "delete manifest %s@%s", repository, digest)
 	}
 	return tx.one("delete manifest "+repository+"@"+digest, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
+}
+
+// IndexesOf returns the indexes of repository that hold the manifest digest.
+func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
+	scan := func(row scanner) (parent string, err error) { return parent, row.Scan(&parent) }
+	all, err := list(tx, scan, `SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 1 ORDER BY parent`, digest, repository)
+	return all, wrap(err, "read references to %s", digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".

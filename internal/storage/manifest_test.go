@@ -133,12 +133,12 @@ func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		here, filtered, missing := f.pushImage(t, "a", "v1").Digest, digest.FromString("filtered"), digest.FromString("missing")
-		mayLack := func(child oci.Descriptor) bool { return child.Digest == filtered }
-		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, filtered, missing), MayLack: mayLack})
+		left := []digest.Digest{filtered}
+		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, filtered, missing), LeftOut: left})
 		if !errors.Is(err, oci.ErrManifestBlobUnknown) {
 			t.Errorf("PutManifest = %v, want %v", err, oci.ErrManifestBlobUnknown)
 		}
-		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, here, filtered), MayLack: mayLack}); err != nil {
+		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, here, filtered), LeftOut: left}); err != nil {
 			t.Error(err)
 		}
 	})

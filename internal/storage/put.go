@@ -13,7 +13,8 @@ import (
 // PutManifest stores a manifest and sets its tags, in one transaction.
 // Everything that it refers to must be in its repository, else the error is
 // [oci.ErrManifestBlobUnknown] with the digests that are not; a subject need
-// not be there. To put the same thing twice changes nothing.
+// not be there. To put the same thing twice changes nothing; an index that is
+// here holds afterwards what the last put did not leave out.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	parsed, d, err := p.check()
 	if err != nil {
@@ -50,6 +51,8 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 				return err
 			}
 		} else if row, err = tx.Manifest(p.Repository, string(d)); err != nil {
+			return err
+		} else if err := s.hold(tx, row, children, p.Origin); err != nil {
 			return err
 		}
 		for _, tag := range p.Tags {
@@ -103,11 +106,13 @@ func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, erro
 		blobs = append(blobs, string(b.Digest))
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
-	required := map[digest.Digest]bool{}
+	seen := map[digest.Digest]bool{}
+	for _, d := range p.LeftOut {
+		seen[d] = true
+	}
 	for _, m := range parsed.Manifests {
-		seen, known := required[m.Digest]
-		required[m.Digest] = seen || p.MayLack == nil || !p.MayLack(m)
-		if !known {
+		if !seen[m.Digest] {
+			seen[m.Digest] = true
 			manifests = append(manifests, string(m.Digest))
 			children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: true})
 		}
@@ -120,12 +125,7 @@ func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range absent {
-		if required[digest.Digest(d)] {
-			missing = append(missing, d)
-		}
-	}
-	if len(missing) > 0 {
+	if missing = append(missing, absent...); len(missing) > 0 {
 		return nil, oci.ErrManifestBlobUnknown.WithDetail(map[string][]string{"missing": missing})
 	}
 	return children, nil

@@ -135,9 +135,10 @@ type Put struct {
 	Digest     digest.Digest // what the payload must hash to; "" is sha256 of it
 	Tags       []string      // set in the same transaction, last
 	Origin     string        // who wrote it, for the change feed; "" is a client here
-	// MayLack reports whether an index may be stored without this child
-	// (a platform filter left it out). Nil: every child must be present.
-	MayLack func(child oci.Descriptor) bool
+	// LeftOut are children that an index is stored without, since a platform
+	// filter left them out. It does not hold them, even where they are here.
+	// All others must be.
+	LeftOut []digest.Digest
 }
 
 // A Change is an entry of the change feed.
@@ -154,12 +155,14 @@ type Change struct {
 // A ChangeKind says what a [Change] was.
 type ChangeKind string
 
-// The kinds of change. ControlChanged has no repository: something among the
+// The kinds of change. IndexChanged is that an index holds other children
+// than before, as a platform filter says. ControlChanged has no repository: something among the
 // scope maps, tokens and connected registries was written.
 const (
 	TagSet          ChangeKind = "tag-set"
 	TagRemoved      ChangeKind = "tag-removed"
 	ManifestAdded   ChangeKind = "manifest-added"
 	ManifestRemoved ChangeKind = "manifest-removed"
+	IndexChanged    ChangeKind = "index-changed"
 	ControlChanged  ChangeKind = "control-changed"
 )

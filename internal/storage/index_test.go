@@ -1,0 +1,77 @@
+package storage_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+func TestAnIndexHoldsWhatItsLastPutDidNotLeaveOut(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		here, other := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest
+		for _, tag := range []string{"v1", "v2"} {
+			if err := f.DeleteTag(ctx, "a", tag, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		payload := index(here, other)
+		inner := digest.FromBytes(payload)
+		put := func(payload []byte, left ...digest.Digest) {
+			t.Helper()
+			if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, LeftOut: left}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		loose := func(want bool) {
+			t.Helper()
+			if got, err := f.IsLoose(ctx, "a", other); got != want || err != nil {
+				t.Errorf("IsLoose = %t, %v; want %t", got, err, want)
+			}
+		}
+		held := func(want ...digest.Digest) {
+			t.Helper()
+			got, err := f.Held(ctx, "a", inner)
+			if diff := cmp.Diff(slices.Sorted(slices.Values(want)), got); diff != "" || err != nil {
+				t.Errorf("held: %v, %s", err, diff)
+			}
+		}
+		put(payload, other)
+		outer := index(inner)
+		put(outer)
+		held(here)
+		loose(true)
+		before := len(f.kinds(t))
+		put(payload, other)
+		if kinds := f.kinds(t); len(kinds) != before {
+			t.Errorf("what changed nothing is among the changes: %v", kinds[before:])
+		}
+		put(payload)
+		held(here, other)
+		loose(false)
+		// Whoever knows only of the outer one must look at it again, too.
+		if diff := cmp.Diff([]string{"index-changed", "index-changed"}, f.kinds(t)[before:]); diff != "" {
+			t.Error(diff)
+		}
+		if err := f.DeleteManifest(ctx, "a", other, ""); !errors.Is(err, oci.ErrDenied) {
+			t.Errorf("DeleteManifest of what an index holds = %v, want %v", err, oci.ErrDenied)
+		}
+		put(payload, other)
+		if err := f.DeleteManifest(ctx, "a", other, ""); err != nil {
+			t.Errorf("DeleteManifest of what was left out = %v", err)
+		}
+		if m, err := f.Manifest(ctx, "a", string(inner)); err != nil || string(m.Payload) != string(payload) {
+			t.Errorf("the index is %v, %v", m, err)
+		}
+		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload}); !errors.Is(err, oci.ErrManifestBlobUnknown) {
+			t.Errorf("PutManifest without a child that is not left out = %v, want %v", err, oci.ErrManifestBlobUnknown)
+		}
+		held(here)
+	})
+}
