@@ -15,11 +15,11 @@ import (
 // what they brought into it or pushed out of it elsewhere. behind is how many
 // changes there are, at most, that the caller does not know.
 func (s *server) narrowed(ctx context.Context, c caller, changes []Change, behind int) ([]Change, error) {
-	sc, err := s.scopeOf(ctx, c)
-	if err != nil || sc.All() {
+	sc, platforms, err := s.scopeOf(ctx, c)
+	if err != nil || sc.All() && platforms.All() {
 		return changes, err
 	}
-	n := narrowing{server: s, scope: sc, behind: min(behind, maxChanges), seen: map[[2]string]bool{}, repositories: map[string]*selection{}}
+	n := narrowing{server: s, scope: sc, platforms: platforms, behind: min(behind, maxChanges), seen: map[[2]string]bool{}, repositories: map[string]*selection{}}
 	for _, ch := range changes {
 		n.seen[[2]string{ch.Repository, ch.Tag}] = true
 	}
@@ -35,6 +35,7 @@ func (s *server) narrowed(ctx context.Context, c caller, changes []Change, behin
 type narrowing struct {
 	*server
 	scope        scope.Scope
+	platforms    scope.Platforms
 	behind       int
 	seen         map[[2]string]bool // repository and tag that have a change
 	repositories map[string]*selection
@@ -45,7 +46,7 @@ func (n *narrowing) add(ctx context.Context, ch Change) error {
 	x := n.repositories[ch.Repository]
 	if x == nil {
 		var err error
-		if x, err = n.selects(ctx, n.scope, ch.Repository, n.behind); err != nil {
+		if x, err = n.selects(ctx, n.scope, n.platforms, ch.Repository, n.behind); err != nil {
 			return err
 		}
 		n.repositories[ch.Repository] = x
@@ -58,7 +59,9 @@ func (n *narrowing) add(ctx context.Context, ch Change) error {
 			return err
 		}
 		if in {
-			n.all = append(n.all, ch)
+			if n.all = append(n.all, ch); n.scope.All() {
+				return nil // its signatures come by themselves
+			}
 			return n.companions(ctx, x, ch.Digest)
 		}
 		if x.kept != nil && n.scope.Matches(ch.Tag) { // newer ones came since
@@ -68,6 +71,16 @@ func (n *narrowing) add(ctx context.Context, ch Change) error {
 		if _, companion := scope.Subject(ch.Tag); companion || n.scope.Matches(ch.Tag) {
 			n.all = append(n.all, ch)
 		}
+	case storage.ManifestAdded: // without a tag, unless for what it refers to
+		in, err := x.refers(ctx, ch.Digest)
+		if err != nil {
+			return err
+		}
+		if in {
+			n.all = append(n.all, ch)
+		}
+	case storage.IndexChanged: // which is for who has it
+		n.all = append(n.all, ch)
 	case storage.ManifestRemoved: // it may have been there when the scope was wider
 		n.all = append(n.all, ch)
 	}

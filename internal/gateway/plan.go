@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 )
 
 // Limits on a plan.
@@ -30,6 +31,10 @@ const (
 func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 	var q PlanRequest
 	c, err := s.read(w, r, &q)
+	var platforms scope.Platforms
+	if err == nil {
+		_, platforms, err = s.scopeOf(r.Context(), c)
+	}
 	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
 	}
@@ -51,7 +56,7 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 		out, finish, flush = z, z.Close, z.Flush
 	}
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	p := &planner{server: s, caller: c, out: json.NewEncoder(buffered), sent: map[Want]bool{}}
+	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), sent: map[Want]bool{}}
 	for _, have := range q.Have {
 		p.sent[have] = true
 	}
@@ -70,10 +75,11 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 // A planner writes the plan for one request.
 type planner struct {
 	*server
-	caller  caller
-	out     *json.Encoder
-	entries int
-	sent    map[Want]bool // manifests and blobs that need no (second) line
+	caller    caller
+	platforms scope.Platforms
+	out       *json.Encoder
+	entries   int
+	sent      map[Want]bool // manifests and blobs that need no (second) line
 }
 
 func (p *planner) run(ctx context.Context, wants []Want) error {
@@ -113,8 +119,12 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 	if err != nil {
 		return err
 	}
-	for _, child := range parsed.Manifests {
-		err := p.manifest(ctx, Want{Repository: want.Repository, Digest: child.Digest}, depth+1, referrerDepth)
+	children, left, err := p.children(ctx, want, parsed)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		err := p.manifest(ctx, Want{Repository: want.Repository, Digest: child}, depth+1, referrerDepth)
 		if err != nil {
 			return err
 		}
@@ -125,12 +135,37 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 		}
 	}
 	err = p.emit(PlanEntry{Manifest: &PlanManifest{
-		Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload,
+		Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
 	}})
 	if err != nil || referrerDepth >= maxReferrerDepth {
 		return err
 	}
 	return p.referrers(ctx, want, depth, referrerDepth)
+}
+
+// children returns the children of an index that go to the caller, and those
+// that its platforms leave out, or that the index does not hold here.
+func (p *planner) children(ctx context.Context, index Want, parsed *oci.Manifest) (kept, left []digest.Digest, _ error) {
+	if len(parsed.Manifests) == 0 {
+		return nil, nil, nil
+	}
+	all, err := p.storage.Held(ctx, index.Repository, index.Digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	held := map[digest.Digest]bool{}
+	for _, d := range all {
+		held[d] = true
+	}
+	leftOut := p.platforms.LeftOut(parsed.Manifests)
+	for _, child := range parsed.Manifests {
+		if d := child.Digest; held[d] && !leftOut[d] {
+			kept = append(kept, d)
+		} else {
+			left = append(left, d)
+		}
+	}
+	return kept, left, nil
 }
 
 func (p *planner) referrers(ctx context.Context, subject Want, depth, referrerDepth int) error {

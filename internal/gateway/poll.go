@@ -98,6 +98,9 @@ func (s *server) visible(ctx context.Context, c caller, changes []storage.Change
 		if ch.Tag == "" {
 			item.item = string(ch.Digest)
 		}
+		if ch.Kind == storage.IndexChanged { // beside that it came or went
+			item.item = string(ch.Kind) + item.item
+		}
 		if seen[item] {
 			continue
 		}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
 	"ferry/internal/scope"
@@ -11,17 +14,19 @@ import (
 )
 
 // scopeOf returns what of the repositories that it may read goes to the
-// caller.
-func (s *server) scopeOf(ctx context.Context, c caller) (scope.Scope, error) {
+// caller: which tags, and what of indexes.
+func (s *server) scopeOf(ctx context.Context, c caller) (sc scope.Scope, p scope.Platforms, err error) {
 	d, err := s.control.Desired(ctx, c.name)
 	if err != nil {
-		return scope.Scope{}, err
+		return sc, p, err
 	}
-	sc, err := scope.Parse(d.Self.TagFilters, d.Self.KeepLast)
+	if sc, err = scope.Parse(d.Self.TagFilters, d.Self.KeepLast); err == nil {
+		p, err = scope.ParsePlatforms(d.Self.Platforms)
+	}
 	if err != nil {
-		return sc, fmt.Errorf("read scope of %s: %w", c.name, err)
+		return sc, p, fmt.Errorf("read scope of %s: %w", c.name, err)
 	}
-	return sc, nil
+	return sc, p, nil
 }
 
 // A TagLister lists tags in an order; [storage.Storage] is one.
@@ -68,14 +73,15 @@ type selection struct {
 	*server
 	repository string
 	scope      scope.Scope
+	platforms  scope.Platforms
 	newest     []storage.Tag   // those in scope, and as many behind them as were asked for; nil where all are
 	kept       map[string]bool // of these, those in scope
 }
 
 // selects returns what of a repository is in scope; where that depends on how
 // new tags are, with up to behind tags that are the next to be.
-func (s *server) selects(ctx context.Context, sc scope.Scope, repository string, behind int) (x *selection, err error) {
-	x = &selection{server: s, repository: repository, scope: sc}
+func (s *server) selects(ctx context.Context, sc scope.Scope, p scope.Platforms, repository string, behind int) (x *selection, err error) {
+	x = &selection{server: s, repository: repository, scope: sc, platforms: p}
 	n := sc.KeepLast()
 	if n == 0 {
 		return x, nil
@@ -94,7 +100,7 @@ func (s *server) selects(ctx context.Context, sc scope.Scope, repository string,
 // signs does, under whatever tag.
 func (x *selection) has(ctx context.Context, tag string) (bool, error) {
 	d, companion := scope.Subject(tag)
-	if !companion {
+	if !companion || x.scope.All() {
 		return x.plain(tag), nil
 	}
 	names, err := x.storage.ManifestTags(ctx, x.repository, d)
@@ -111,4 +117,66 @@ func (x *selection) plain(tag string) bool {
 		return x.kept[tag]
 	}
 	return x.scope.Matches(tag)
+}
+
+// refers reports whether a manifest that no tag leads to goes to the caller
+// nevertheless, for it refers to one that does.
+func (x *selection) refers(ctx context.Context, d digest.Digest) (bool, error) {
+	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
+	if errors.Is(err, oci.ErrManifestUnknown) || err == nil && m.Subject == "" {
+		return false, nil // the former went meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	return x.leads(ctx, m.Subject, maxIndexDepth)
+}
+
+// leads reports whether a tag that goes to the caller leads to a manifest, over
+// indexes that keep it and over subjects, up to depth of them.
+func (x *selection) leads(ctx context.Context, d digest.Digest, depth int) (bool, error) {
+	names, err := x.storage.ManifestTags(ctx, x.repository, d)
+	if err != nil || slices.ContainsFunc(names, x.plain) {
+		return err == nil, err
+	}
+	if depth == 0 {
+		return false, nil
+	}
+	indexes, err := x.storage.Indexes(ctx, x.repository, d)
+	if err != nil {
+		return false, err
+	}
+	for _, index := range indexes {
+		keeps, err := x.keeps(ctx, index, d)
+		if err == nil && keeps {
+			keeps, err = x.leads(ctx, index, depth-1)
+		}
+		if err != nil || keeps {
+			return keeps, err
+		}
+	}
+	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
+	if errors.Is(err, oci.ErrManifestUnknown) || err == nil && m.Subject == "" {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return x.leads(ctx, m.Subject, depth-1)
+}
+
+// keeps reports whether the caller's platforms leave a child in its index.
+func (x *selection) keeps(ctx context.Context, index, child digest.Digest) (bool, error) {
+	m, err := x.storage.DescribeManifest(ctx, x.repository, index)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return false, err
+	}
+	return !x.platforms.LeftOut(parsed.Manifests)[child], nil
 }

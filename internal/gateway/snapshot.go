@@ -31,7 +31,7 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	if err != nil {
 		return nil, problem(http.StatusBadRequest, "INVALID", "after is malformed")
 	}
-	sc, err := s.scopeOf(ctx, c)
+	sc, platforms, err := s.scopeOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 			page.Next = at.String()
 			return page, nil
 		}
-		items, after, more, err := s.content(ctx, sc, at, room)
+		items, after, more, err := s.content(ctx, sc, platforms, at, room)
 		if err != nil && !errors.Is(err, oci.ErrNameUnknown) { // it went meanwhile
 			return nil, err
 		}
@@ -75,13 +75,13 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 // content returns up to limit items from a place on, those of them that are in
 // scope, the name of the last that was looked at, and whether there may be
 // more.
-func (s *server) content(ctx context.Context, sc scope.Scope, at place, limit int) (items []SnapshotItem, after string, more bool, err error) {
+func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms, at place, limit int) (items []SnapshotItem, after string, more bool, err error) {
 	after = at.after
+	x, err := s.selects(ctx, sc, p, at.repository, 0)
+	if err != nil {
+		return nil, after, false, err
+	}
 	if at.kind == placeTags {
-		x, err := s.selects(ctx, sc, at.repository, 0)
-		if err != nil {
-			return nil, after, false, err
-		}
 		tags, err := s.storage.Tags(ctx, at.repository, at.after, limit)
 		for _, t := range tags {
 			in, err := x.has(ctx, t.Name)
@@ -94,13 +94,17 @@ func (s *server) content(ctx context.Context, sc scope.Scope, at place, limit in
 		}
 		return items, after, len(tags) == limit, err
 	}
-	if !sc.All() {
-		return nil, after, false, nil // it says which tags, and these have none
-	}
 	manifests, err := s.storage.ManifestsOnlyByDigest(ctx, at.repository, at.after, limit)
 	for _, m := range manifests {
-		items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})
-		after = string(m.Digest)
+		in := sc.All() && p.All() // else it says which tags, and these have none
+		if !in && m.Subject != "" {
+			if in, err = x.leads(ctx, m.Subject, maxIndexDepth); err != nil {
+				return nil, after, false, err
+			}
+		}
+		if after = string(m.Digest); in {
+			items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})
+		}
 	}
 	return items, after, len(manifests) == limit, err
 }

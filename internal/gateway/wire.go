@@ -138,6 +138,10 @@ type PlanManifest struct {
 	Digest     digest.Digest `json:"digest"`
 	MediaType  string        `json:"mediaType"`
 	Payload    []byte        `json:"payload"`
+	// LeftOut are children of an index that do not come, and that the child
+	// is not to hold for it: its platforms leave them out, or the parent does
+	// not hold them, for its own do.
+	LeftOut []digest.Digest `json:"leftOut,omitempty"`
 }
 
 // PlanMissing is a wanted manifest that the parent does not have (any more)
@@ -178,6 +182,7 @@ type ConnectedRegistry struct {
 	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
 	TagFilters   []string  `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
 	KeepLast     int       `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
+	Platforms    []string  `json:"platforms,omitempty"`  // of indexes only what is for these, as linux/arm64/v8; none is all
 	Bandwidth    []string  `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
 	ByteBudget   string    `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody

@@ -1,6 +1,10 @@
 package metadb
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Parent is the source of what a connected registry's parent has. Other
 // sources have names of their own.
@@ -107,6 +111,33 @@ func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 	return wrap(err, "drop sync items of %s", repository)
+}
+
+// reopened lets an item be looked at again, also if that is under way. It
+// moved at another time then than whoever looks at it knows.
+const reopened = `state = 'pending', error = '', changed_at = CASE WHEN changed_at < $2 THEN $2 ELSE changed_at + 1 END`
+
+// ReopenIndexes lets every item of source be looked at again that is to come
+// and is an index, or is not synced.
+func (tx *Tx) ReopenIndexes(source string, mediaTypes []string, now time.Time) error {
+	args := []any{source, millis(now)}
+	places := make([]string, len(mediaTypes))
+	for i, t := range mediaTypes {
+		args = append(args, t)
+		places[i] = fmt.Sprintf("$%d", i+3)
+	}
+	_, err := tx.exec(`UPDATE sync_items SET `+reopened+` WHERE source = $1 AND digest <> '' AND (state <> 'synced'
+		OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = sync_items.repository AND m.digest = sync_items.digest
+			AND m.media_type IN (`+strings.Join(places, ", ")+`)))`, args...)
+	return wrap(err, "reopen sync items")
+}
+
+// ReopenSyncItems lets the items of source that lead to digest be looked at
+// again.
+func (tx *Tx) ReopenSyncItems(source, repository, digest string, now time.Time) error {
+	_, err := tx.exec(`UPDATE sync_items SET `+reopened+` WHERE source = $1 AND repository = $3 AND digest = $4`,
+		source, millis(now), repository, digest)
+	return wrap(err, "reopen sync items of %s", repository)
 }
 
 // GoneSyncItems is [Tx.SyncItems] for those that are to go and still have to.

@@ -91,7 +91,14 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 		return nil
 	}
 	im.has[d] = true
+	comes := func(child oci.Descriptor) bool { return !m.left[child.Digest] }
+	if len(m.left) > 0 && !slices.ContainsFunc(m.parsed.Manifests, comes) {
+		a.log.Warn("index has nothing for this registry's platforms", "repo", im.repository, "digest", d)
+	}
 	for _, child := range m.parsed.Manifests {
+		if !comes(child) {
+			continue
+		}
 		if err := a.collect(ctx, im, child.Digest); err != nil {
 			return err
 		}

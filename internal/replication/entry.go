@@ -76,7 +76,10 @@ func (r *run) keep(ctx context.Context, b *gateway.PlanBlob) error {
 }
 
 func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
-	m := &planned{PlanManifest: *entry}
+	m := &planned{PlanManifest: *entry, left: map[digest.Digest]bool{}}
+	for _, d := range entry.LeftOut {
+		m.left[d] = true
+	}
 	if _, err := oci.ParseDigest(string(m.Digest)); err != nil || !p.repositories[m.Repository] {
 		return fmt.Errorf("plan: %w: manifest %s in %s", errGarbled, m.Digest, m.Repository)
 	}
@@ -96,7 +99,7 @@ func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
 	p.arrived = append(p.arrived, m.want())
 	p.entries++
 	// What it refers to is held twice: as bytes, and parsed.
-	p.held += entryCost + 2*len(m.Payload)
+	p.held += entryCost + 2*len(m.Payload) + entryCost*len(m.left)
 	if m.parsed.Subject != nil {
 		subject := gateway.Want{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
 		p.referrers[subject] = append(p.referrers[subject], m)
@@ -186,28 +189,28 @@ func (p *plan) split(images []*image) (whole, rest []*image) {
 }
 
 // have returns the manifests that are worth telling the source of: those that
-// the wanted tags' present images are made of.
+// the wanted tags' present images are made of, and what is here of the wanted
+// ones.
 func (r *run) have(ctx context.Context, images []*image) ([]gateway.Want, error) {
 	all := map[gateway.Want]bool{}
 	for _, im := range images {
 		for _, item := range im.items {
-			if item.Tag == "" || len(all) >= maxHave {
+			if item.Tag == "" {
 				continue
 			}
 			m, err := r.storage.Manifest(ctx, item.Repository, item.Tag)
 			if e := oci.AsError(err); e != nil && e.Status < 500 {
 				continue // the tag is new, or locked
 			}
+			if err == nil {
+				err = r.haveChildren(ctx, item.Repository, m.Digest, all)
+			}
 			if err != nil {
 				return nil, err
 			}
-			parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-			if err != nil {
-				return nil, err
-			}
-			for _, child := range parsed.Manifests {
-				all[gateway.Want{Repository: item.Repository, Digest: child.Digest}] = true
-			}
+		}
+		if err := r.haveChildren(ctx, im.repository, im.root, all); err != nil {
+			return nil, err
 		}
 	}
 	return slices.Collect(maps.Keys(all)), nil

@@ -93,7 +93,7 @@ func (im *image) commit(ctx context.Context, s *storage.Storage, origin string) 
 	}
 	for _, m := range im.manifests {
 		_, err := s.PutManifest(ctx, storage.Put{
-			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, Origin: origin,
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, Origin: origin, LeftOut: m.LeftOut,
 		})
 		if err != nil {
 			return err
@@ -132,16 +132,16 @@ func group(rows []metadb.SyncItem) []*image {
 	return images
 }
 
-// here settles the items whose manifest is in the repository already, and
+// here settles the items whose manifest is in the repository already, whole, and
 // returns the others' images.
 func (r *run) here(ctx context.Context, rows []metadb.SyncItem) ([]*image, error) {
 	var absent []*image
 	for _, im := range group(rows) {
-		has, err := r.storage.HasManifest(ctx, im.repository, im.root)
+		whole, err := r.whole(ctx, im.repository, im.root)
 		if err != nil {
 			return nil, err
 		}
-		if !has {
+		if !whole {
 			absent = append(absent, im)
 			continue
 		}

@@ -75,6 +75,8 @@ func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
 		i.Item, i.Tag, i.Digest = string(c.Digest), "", string(c.Digest)
 	case storage.ManifestRemoved:
 		i.Item, i.Tag = string(c.Digest), ""
+	case storage.IndexChanged:
+		return e.recheckIndex(tx, c.Repository, c.Digest)
 	default:
 		return nil // a kind that a newer parent knows
 	}
@@ -240,7 +242,7 @@ func (e *Engine) open(ctx context.Context, repository, item string) (rows []meta
 func (e *Engine) settle(ctx context.Context, row metadb.SyncItem, failure error) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
 		now, err := tx.SyncItem(e.name, row.Repository, row.Item)
-		if errors.Is(err, metadb.ErrNotFound) || err == nil && now.Digest != row.Digest {
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && (now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt)) {
 			return nil
 		}
 		if err != nil {

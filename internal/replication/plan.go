@@ -56,6 +56,7 @@ type plan struct {
 type planned struct {
 	gateway.PlanManifest
 	parsed *oci.Manifest
+	left   map[digest.Digest]bool // children of an index that do not come
 }
 
 func (m *planned) want() gateway.Want {

@@ -1,0 +1,80 @@
+package replication
+
+import (
+	"context"
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// sparseSetting is set once indexes may lack some of their children: that
+// such an index is here then says nothing of what it should hold.
+const sparseSetting = "sync-sparse"
+
+// Recheck lets the next Sync ask again for every index that is to be here,
+// since the source leaves out other parts of them than before.
+func (e *Engine) Recheck(ctx context.Context) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		if err := tx.SetSetting(e.own(sparseSetting), "1"); err != nil {
+			return err
+		}
+		return tx.ReopenIndexes(e.name, []string{oci.MediaTypeImageIndex, oci.MediaTypeDockerList}, e.now())
+	})
+}
+
+// recheckIndex is [Engine.Recheck] for one index.
+func (e *Engine) recheckIndex(tx *metadb.Tx, repository string, d digest.Digest) error {
+	if err := tx.SetSetting(e.own(sparseSetting), "1"); err != nil {
+		return err
+	}
+	return tx.ReopenSyncItems(e.name, repository, string(d), e.now())
+}
+
+// whole reports whether the manifest d is here, with all that is to be below
+// it as far as can be told without the source.
+func (r *run) whole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	has, err := r.storage.HasManifest(ctx, repository, d)
+	if err != nil || !has {
+		return false, err
+	}
+	var sparse string
+	err = r.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		sparse, err = tx.Setting(r.own(sparseSetting))
+		return err
+	})
+	if err != nil || sparse == "" {
+		return err == nil, err
+	}
+	m, err := r.storage.DescribeManifest(ctx, repository, d)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil // it went meanwhile
+	}
+	return err == nil && !oci.IsIndex(m.MediaType), err
+}
+
+// haveChildren adds the manifests to all that an index holds, for which the
+// source need not be asked. What it holds of indexes within it may be more or
+// less than it should be.
+func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[gateway.Want]bool) error {
+	if len(all) >= maxHave {
+		return nil
+	}
+	held, err := r.storage.Held(ctx, repository, d)
+	for _, child := range held {
+		m, err := r.storage.DescribeManifest(ctx, repository, child)
+		if errors.Is(err, oci.ErrManifestUnknown) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if !oci.IsIndex(m.MediaType) {
+			all[gateway.Want{Repository: repository, Digest: child}] = true
+		}
+	}
+	return err
+}
