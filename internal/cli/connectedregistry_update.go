@@ -17,6 +17,7 @@ type syncFlags struct {
 	gcEnabled bool
 	filters   *listFlag
 	keepLast  int
+	platforms *listFlag
 	bandwidth *listFlag
 }
 
@@ -30,6 +31,7 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
 	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
+	s.platforms = listVar(set, "platform", "PLATFORM...", "of images for several platforms sync only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform")
 	textVar(set, new(string), "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
 	s.bandwidth = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
 	return s
@@ -54,6 +56,9 @@ func (s *syncFlags) changes() map[string]any {
 	}
 	if s.set.Changed("keep-last") {
 		body["keepLast"] = s.keepLast
+	}
+	if s.set.Changed("platform") {
+		body["platforms"] = given(s.platforms)
 	}
 	if s.set.Changed("bandwidth") {
 		body["bandwidth"] = given(s.bandwidth)

@@ -26,7 +26,7 @@ type memory struct {
 
 	Spent spending `json:"spent,omitzero"`
 
-	// Feed, Permissions, TagFilters and KeepLast are what the engine's cursor belongs to: the feed
+	// Feed, Permissions, TagFilters, KeepLast and Platforms are what the engine's cursor belongs to: the feed
 	// that it counts in, and what of it was visible. With others it is of no
 	// use, and a snapshot is needed, as while it is not Following any.
 	Following   bool     `json:"following"`
@@ -34,6 +34,7 @@ type memory struct {
 	Permissions []string `json:"permissions,omitempty"`
 	TagFilters  []string `json:"tagFilters,omitempty"`
 	KeepLast    int      `json:"keepLast,omitempty"`
+	Platforms   []string `json:"platforms,omitempty"`
 	Resync      int64    `json:"resync,omitempty"` // the last that a snapshot was taken for
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
@@ -45,10 +46,13 @@ type memory struct {
 
 // sees reports whether the cursor was made with what is visible to self.
 func (m memory) sees(self gateway.ConnectedRegistry) bool {
-	same := func(a, b []string) bool {
-		return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
-	}
-	return same(m.Permissions, self.Permissions) && same(m.TagFilters, self.TagFilters) && m.KeepLast == self.KeepLast
+	return alike(m.Permissions, self.Permissions) && alike(m.TagFilters, self.TagFilters) && m.KeepLast == self.KeepLast &&
+		alike(m.Platforms, self.Platforms)
+}
+
+// alike reports whether two lists have the same in whatever order.
+func alike(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // recall reads the memory.

@@ -12,7 +12,8 @@ import (
 // everything new is in place: so a narrowed scope is cleaned up, too.
 func (v *visit) snapshot(ctx context.Context, trigger string) error {
 	v.log.Info("taking stock of all that the parent has", "trigger", trigger)
-	self := v.recalled().Self
+	m := v.recalled()
+	self := m.Self
 	var cursor int64
 	var feed, after string
 	items := 0
@@ -30,10 +31,16 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 		}
 		items += len(page.Items)
 		if last {
+			if !alike(m.Platforms, self.Platforms) { // also of what the snapshot has as it was
+				if err := v.engine.Recheck(ctx); err != nil {
+					return local(err)
+				}
+			}
 			v.news = true
 			v.remember(ctx, func(m *memory) {
 				m.Following, m.Feed, m.SyncTrigger = true, feed, trigger
 				m.Permissions, m.TagFilters, m.KeepLast, m.Resync = self.Permissions, self.TagFilters, self.KeepLast, self.Resync
+				m.Platforms = self.Platforms
 			})
 			v.log.Info("took stock", "items", items)
 			return nil

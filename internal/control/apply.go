@@ -71,7 +71,7 @@ func specFrom(r gateway.ConnectedRegistry) spec {
 	return spec{
 		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
 		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
-		TagFilters: r.TagFilters, KeepLast: r.KeepLast, Bandwidth: r.Bandwidth, ByteBudget: r.ByteBudget,
+		TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms, Bandwidth: r.Bandwidth, ByteBudget: r.ByteBudget,
 	}
 }
 
@@ -220,7 +220,7 @@ func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
 			Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
 			MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
 			Permissions: v.Permissions, InstanceID: s.instance, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
-			TagFilters: v.TagFilters, KeepLast: v.KeepLast, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
+			TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
 		}
 		return nil
 	})

@@ -36,6 +36,7 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 		}},
 		ClientTokenIDs:    []string{},
 		TagFilters:        unite(nil, v.TagFilters),
+		Platforms:         unite(nil, v.Platforms),
 		Logging:           Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
 		StatusDetails:     detailsOf(h.Status),
 		NotificationsList: unite(nil, v.Notifications),

@@ -25,7 +25,7 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
 				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "gatewayEndpoint": "` + root.url[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
-			"tagFilters": [], "keepLast": null,
+			"tagFilters": [], "keepLast": null, "platforms": [],
 			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [], "notificationsList": ["a:*:push"],
 			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null, "provisioningState": "Succeeded"
 		}`

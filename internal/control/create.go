@@ -287,6 +287,9 @@ func normal(v spec) spec {
 	if len(v.TagFilters) == 0 {
 		v.TagFilters = nil
 	}
+	if len(v.Platforms) == 0 {
+		v.Platforms = nil
+	}
 	if len(v.Bandwidth) == 0 {
 		v.Bandwidth = nil
 	}

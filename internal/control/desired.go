@@ -98,7 +98,7 @@ func (b *builder) registry(row metadb.ConnectedRegistry, self bool) (gateway.Con
 		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
 		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
 		Permissions: []string{}, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
-		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
+		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
 	}
 	for _, name := range v.ClientTokens {
 		if _, err := b.token(name, true); err != nil {

@@ -60,6 +60,7 @@ type ConnectedRegistry struct {
 	ClientTokenIDs     []string            `json:"clientTokenIds"`
 	TagFilters         []string            `json:"tagFilters"` // empty is every tag
 	KeepLast           *int                `json:"keepLast"`   // null is all
+	Platforms          []string            `json:"platforms"`  // empty is every platform
 	LoginServer        *LoginServer        `json:"loginServer"`
 	Logging            Logging             `json:"logging"`
 	StatusDetails      []StatusDetail      `json:"statusDetails"`

@@ -1,0 +1,105 @@
+package connected_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/control"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// index stores an index of images for platforms, with an attestation of each.
+func (s *site) index(repository, tag string, platforms map[string]digest.Digest) digest.Digest {
+	s.t.Helper()
+	var children []string
+	for platform, d := range platforms {
+		of := strings.Split(platform, "/")
+		attestation := s.push(repository, "attestation of "+platform, "", 10)
+		children = append(children,
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":%q,"architecture":%q}}`, oci.MediaTypeImageManifest, d, of[0], of[1]),
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":%q}}`, oci.MediaTypeImageManifest, attestation, d))
+	}
+	m, err := s.storage.PutManifest(s.t.Context(), storage.Put{
+		Repository: repository, Tags: []string{tag},
+		Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(children, ",")),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return m.Digest
+}
+
+// has reports whether s has manifests, and no others, in a repository.
+func (s *site) has(repository string, want ...digest.Digest) bool {
+	all, err := s.storage.Manifests(s.t.Context(), repository, "", 100)
+	if err != nil && !errors.Is(err, oci.ErrNameUnknown) {
+		s.t.Fatal(err)
+	}
+	for _, d := range want {
+		if !s.serves(repository, string(d), d) {
+			return false
+		}
+	}
+	return len(all) == len(want)
+}
+
+func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		images := map[string]digest.Digest{}
+		for _, platform := range []string{"linux/amd64", "linux/arm64", "windows/amd64"} {
+			images[platform] = root.push("app/a", platform, "", 3000)
+		}
+		index := root.index("app/a", "v1", images)
+		single := root.push("app/b", "single", "v1", 10)
+		attestation := func(platform string) digest.Digest { return root.push("app/a", "attestation of "+platform, "", 10) }
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Platforms: &[]string{"linux/amd64"}}})
+		cabin := root.connectedRegistry("cabin1", control.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
+		ship, below := root.child("ship1"), root.child("cabin1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", index)
+		ship.start(below, cabin)
+		both := func(platforms ...string) {
+			t.Helper()
+			want := []digest.Digest{index}
+			for _, p := range platforms {
+				want = append(want, images[p], attestation(p))
+			}
+			for _, s := range []*site{ship, below} {
+				await(t, fmt.Sprintf("%s has only %v", s.name, platforms), func() bool { return s.has("app/a", want...) })
+				s.awaitTag("app/a", "v1", index)
+				s.awaitTag("app/b", "v1", single)
+			}
+		}
+		update := func(platforms ...string) {
+			t.Helper()
+			patch := control.RegistryPatch{Settings: control.Settings{Platforms: &platforms}}
+			if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", patch, control.Precondition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		both("linux/amd64")
+		update("linux/amd64", "linux/arm64/v8")
+		both("linux/amd64", "linux/arm64")
+		update("windows/amd64")
+		both("windows/amd64")
+		update("linux/s390x") // of which there is nothing
+		both()
+		if ship.log.count("nothing for this registry's platforms") == 0 {
+			t.Error("nobody says that there is nothing")
+		}
+		update()
+		both("linux/amd64", "linux/arm64", "windows/amd64")
+		text, err := json.Marshal(ship.agent.Status().Details)
+		if err != nil || ship.agent.Status().ItemsFailed > 0 {
+			t.Errorf("the site is not well: %s, %v", text, err)
+		}
+	})
+}
