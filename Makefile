@@ -40,7 +40,7 @@ conformance: ## the OCI distribution specification's own suite
 	go test -count=1 -v -tags conformance -timeout 10m ./test/conformance
 
 e2e: packages ## real clients, the user story, and a crossing under trouble
-	@test/tools.sh crane regctl oras helm
+	@test/tools.sh crane regctl oras helm registry
 	go test -count=1 -v -tags e2e -timeout 15m ./test/e2e
 
 bench: ## the figures of docs/performance.md; UPDATE=1 writes them there

@@ -89,7 +89,10 @@ func TestTheStoragePageNamesEveryTable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		named(t, page, read(t, page), found(`CREATE TABLE (\w+)`, string(sql)))
+		// A table that takes another's place is known by that one's name.
+		renamed := found(`ALTER TABLE (\w+) RENAME TO`, string(sql))
+		tables := slices.DeleteFunc(found(`CREATE TABLE (\w+)`, string(sql)), func(name string) bool { return slices.Contains(renamed, name) })
+		named(t, page, read(t, page), tables)
 	}
 }
 

@@ -1,0 +1,199 @@
+package control_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/mirror"
+)
+
+// A runner is what runs rules, and notes what it is told.
+type runner struct {
+	changed []string
+	state   mirror.State
+	imports []mirror.ImportRequest
+	refuse  error
+}
+
+func (r *runner) State(string) mirror.State { return r.state }
+func (r *runner) Changed(rule string)       { r.changed = append(r.changed, rule) }
+func (r *runner) Seal(l mirror.Location, password string) string {
+	if password == "" {
+		return ""
+	}
+	return fmt.Sprintf("sealed for %s: %d", l.Address, len(password))
+}
+
+func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
+	r.imports = append(r.imports, q)
+	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
+}
+
+func (r *runner) ImportOf(id string) (mirror.Import, bool) {
+	return mirror.Import{ID: id, State: mirror.ImportRunning, StartedAt: start}, id == "abc"
+}
+
+// newMirroring returns a root whose rules are r's to run.
+func newMirroring(t *testing.T, db *metadb.DB) (*instance, *runner) {
+	t.Helper()
+	root, r := newInstance(t, db, ""), &runner{}
+	srv := httptest.NewServer(control.NewHandler(control.HandlerOptions{
+		Service: root.Service, Authenticator: root.auth, Repositories: root.storage, Mirrors: r,
+	}))
+	t.Cleanup(srv.Close)
+	root.url = srv.URL
+	return root, r
+}
+
+func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		root, r := newMirroring(t, db)
+		var v control.MirrorRule
+		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
+		text := root.call(t, "PUT", "/mirror-rules/app", put)
+		text.ok(t, &v)
+		if v.Schedule != "0 * * * *" || v.Window != nil || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
+			t.Errorf("%+v", v)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).ok(t, &v)
+		if v.Schedule != "0 3 * * *" || *v.Window != "PT2H" || *v.Username != "bot" || len(v.TagFilters) != 1 {
+			t.Errorf("%+v", v)
+		}
+		row := func() (row metadb.MirrorRule) {
+			t.Helper()
+			err := db.View(t.Context(), func(tx *metadb.Tx) (err error) {
+				row, err = tx.MirrorRule("app")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return row
+		}
+		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() || strings.Contains(string(m.Spec), "hush") {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+		if m := row(); !m.AskedAt.Equal(start) {
+			t.Errorf("a run was asked for at %s", m.AskedAt)
+		}
+		// A password is not sent to another registry, nor kept without its user.
+		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).fails(t, 400, "INVALID", "is not sent to another registry")
+		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).ok(t, &v)
+		if m := row(); m.Secret != "sealed for https://quay.io: 5" {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"username": ""}).ok(t, &v)
+		if m := row(); m.Secret != "" || v.Username != nil {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).fails(t, 400, "INVALID", "needs a user name")
+		root.call(t, "DELETE", "/mirror-rules/app", nil).ok(t, nil)
+		root.call(t, "GET", "/mirror-rules/app", nil).fails(t, 404, "NOT_FOUND", "ferry mirror list")
+		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app", "app"}, r.changed); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	good := func(change object) object {
+		o := object{"source": "ghcr.io/acme/app", "repository": "acme/app"}
+		for k, v := range change {
+			o[k] = v
+		}
+		return o
+	}
+	root.call(t, "PUT", "/mirror-rules/app", good(nil)).ok(t, nil)
+	for text, change := range map[string]object{
+		"names no registry": {"source": "alpine"},
+		"cron expression":   {"schedule": "hourly"},
+		"tag filter":        {"tagFilters": []string{"/(/"}},
+		"needs a user name": {"password": "x"},
+		"certificate":       {"certificateAuthority": "x"},
+		"repository":        {"repository": "../x"},
+	} {
+		root.call(t, "PUT", "/mirror-rules/other", good(change)).fails(t, 400, "INVALID", text)
+	}
+	root.call(t, "PUT", "/mirror-rules/other", good(nil)).fails(t, 409, "CONFLICT", "the mirror rule 'app' keeps the repository acme/app")
+	root.call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).fails(t, 409, "CONFLICT", "keeps the repository")
+	root.call(t, "PUT", "/mirror-rules/.app", good(nil)).fails(t, 400, "INVALID", "no name for a mirror rule")
+	if len(r.changed) != 1 {
+		t.Errorf("the runner was told of %q", r.changed)
+	}
+}
+
+func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
+	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+		for tag, state := range map[string]string{"1": "synced", "2": "failed", "3": "pending"} {
+			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag, Digest: "sha256:1", State: state}
+			if state == "failed" {
+				item.Error = "no such blob"
+			}
+			if err := tx.PutSyncItem(item); err != nil {
+				return err
+			}
+		}
+		return tx.SetMirrorRun(metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, Error: "some tags failed"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v control.MirrorRule
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	s := v.Status
+	if s.State != "Failed" || s.ItemsSynced != 1 || s.ItemsFailed != 1 || s.ItemsPending != 1 || *s.Error != "some tags failed" {
+		t.Errorf("%+v", s)
+	}
+	if diff := cmp.Diff([]control.MirrorFailure{{Tag: "2", Error: "no such blob"}}, s.Failures); diff != "" {
+		t.Error(diff)
+	}
+	r.state = mirror.State{Running: true, Trouble: "no route to host"}
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	if v.Status.State != "Running" || *v.Status.Error != "no route to host" {
+		t.Errorf("%+v", v.Status)
+	}
+}
+
+func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	var v control.Import
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).ok(t, &v)
+	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
+	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
+		t.Errorf("%+v %s", v, diff)
+	}
+	root.call(t, "GET", "/imports/abc", nil).ok(t, &v)
+	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
+	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
+	r.refuse = mirror.ErrBusy
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
+	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {
+		entries, err := tx.Audit(1<<62, 1)
+		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
+			t.Errorf("%+v", entries)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
+	site := newInstance(t, dbtest.SQLite(t), "ship1")
+	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
+	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
+}

@@ -1,0 +1,172 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"ferry/test/image"
+)
+
+// The user of registries that want one.
+const (
+	botUser     = "bot"
+	botPassword = "hush-hush"
+)
+
+// distribution starts CNCF distribution with more of its configuration, and
+// returns its host.
+func distribution(t *testing.T, auth, tls string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := l.Addr().String()
+	l.Close()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nstorage:\n  filesystem: {rootdirectory: %q}\n%shttp:\n  addr: %q\n%s", filepath.Join(dir, "store"), auth, host, tls)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program(t, "registry"), "serve", config)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	listening := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "listening on") {
+				listening <- true
+			}
+		}
+		close(listening)
+	}()
+	if !<-listening {
+		t.Fatalf("distribution does not start with\n%s", text)
+	}
+	return host
+}
+
+// tokenServer gives tokens to the user, as distribution's token
+// authentication wants them, and returns that part of its configuration.
+func tokenServer(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		t.Fatal(err)
+	}
+	coordinate := base64.RawURLEncoding.EncodeToString
+	keys, err := json.Marshal(map[string]any{"keys": []map[string]any{{
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "test", "x": coordinate(public[1:33]), "y": coordinate(public[33:]),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, keys, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != botUser || password != botPassword {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		var access []map[string]any
+		for _, scope := range r.URL.Query()["scope"] {
+			if part := strings.Split(scope, ":"); len(part) == 3 {
+				access = append(access, map[string]any{"type": part[0], "name": part[1], "actions": strings.Split(part[2], ",")})
+			}
+		}
+		now := time.Now()
+		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
+			"iss": "test", "sub": botUser, "aud": "test", "iat": now.Unix(), "nbf": now.Add(-time.Minute).Unix(), "exp": now.Add(time.Minute).Unix(), "jti": rand.Text(), "access": access,
+		})
+		token.Header["kid"] = "test"
+		text, err := token.SignedString(key)
+		if err != nil {
+			t.Error(err)
+		}
+		json.NewEncoder(w).Encode(map[string]any{"token": text, "expires_in": 60})
+	}))
+	t.Cleanup(srv.Close)
+	return fmt.Sprintf("auth:\n  token:\n    realm: %q\n    service: test\n    issuer: test\n    jwks: %q\n", srv.URL+"/token", file)
+}
+
+func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
+	cert, key := certificate(t)
+	tls := fmt.Sprintf("  tls: {certificate: %q, key: %q}\n", cert, key)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(botPassword+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := startRoot(t)
+	sh := root.Admin(t, "root")
+	for name, from := range map[string]struct {
+		auth, tls, scheme string
+		flags             []string
+	}{
+		"open":              {scheme: "http://"},
+		"with-tokens":       {auth: tokenServer(t), scheme: "http://", flags: []string{"--username", botUser, "--password", botPassword}},
+		"private-authority": {tls: tls, flags: []string{"--ca-file", cert}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := distribution(t, from.auth, from.tls)
+			img := image.New(t, image.Options{Seed: 50, Layers: []int64{100_000, 2_000_000}})
+			skopeo := command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}
+			if _, err := skopeo.run("copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", botUser+":"+botPassword,
+				"oci:"+img.Dir+":"+img.Tag, "docker://"+host+"/team/app:v1"); err != nil {
+				t.Fatal(err)
+			}
+			source, repository := from.scheme+host+"/team/app", "mirrored/"+name
+			sh.Run(t, append([]string{"mirror", "create", "-n", name, "--source", source, "--repository", repository}, from.flags...)...)
+			sh.Run(t, "mirror", "run", "-n", name, "--wait")
+			sh.Run(t, append([]string{"import", "--source", source + ":v1", "--image", "imported/" + name + ":x"}, from.flags...)...)
+			for repo, tag := range map[string]string{repository: "v1", "imported/" + name: "x"} {
+				got, err := root.AsAdmin(t).Pull(t.Context(), repo, tag)
+				if err != nil || got != img.Digest {
+					t.Errorf("%s:%s is %s, %v, want %s", repo, tag, got, err, img.Digest)
+				}
+			}
+			if len(from.flags) == 0 {
+				return
+			}
+			// Without what it takes to be let in, the source says so.
+			if out, err := sh.Try(t, "import", "--source", source+":v1", "--image", "none:x"); err == nil {
+				t.Errorf("the source let anybody in: %s", out)
+			}
+		})
+	}
+}
