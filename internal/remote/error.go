@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+
 	"ferry/internal/oci"
 )
 
@@ -55,6 +58,26 @@ func refusal(resp *http.Response, now time.Time) error {
 	}
 	if pause := retryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
 		return &pausedError{e, pause}
+	}
+	return e
+}
+
+// loginRefusal makes an [oci.Error] of a login that a registry, or its token
+// endpoint, refused. Other errors stay as they are.
+func loginRefusal(err error) error {
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return oci.ErrUnauthorized.With("the registry wants a user name and a password")
+	}
+	var answer *errcode.ErrorResponse
+	if !errors.As(err, &answer) || answer.StatusCode >= http.StatusInternalServerError {
+		return err
+	}
+	e := byStatus[answer.StatusCode]
+	if e == nil {
+		e = &oci.Error{Code: oci.ErrUnauthorized.Code, Message: "the login was refused with status " + strconv.Itoa(answer.StatusCode), Status: answer.StatusCode}
+	}
+	if len(answer.Errors) > 0 {
+		return &oci.Error{Code: e.Code, Message: printable(answer.Errors[0].Message), Status: e.Status}
 	}
 	return e
 }

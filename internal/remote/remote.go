@@ -124,7 +124,7 @@ func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, unwrapURL(err)
+		return nil, loginRefusal(unwrapURL(err))
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,34 @@ func TestAWrongPasswordIsUnauthorizedAndAMissingThingUnknown(t *testing.T) {
 	}
 	if _, _, err := r.Blob(ctx, "a", absent, 0, -1); oci.AsError(err) == nil {
 		t.Errorf("blob: %v", err)
+	}
+}
+
+func TestALoginThatTheTokenEndpointRefusesIsUnauthorized(t *testing.T) {
+	for body, want := range map[string]string{
+		"": "", `{"errors":[{"code":"DENIED","message":"bot is locked"}]}`: "bot is locked",
+	} {
+		mux := http.NewServeMux()
+		s := httptest.NewServer(mux)
+		t.Cleanup(s.Close)
+		mux.HandleFunc("/token", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusUnauthorized)
+			io.WriteString(w, body)
+		})
+		mux.HandleFunc("/v2/", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Www-Authenticate", `Bearer realm="`+s.URL+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		for _, o := range []remote.Options{{}, {Username: "bot", Password: "wrong"}} {
+			_, err := client(t, s.URL, o).Tags(t.Context(), "app")
+			if !errors.Is(err, oci.ErrUnauthorized) || !strings.Contains(err.Error(), want) {
+				t.Errorf("with %+v the error is %v", o, err)
+			}
+		}
+	}
+	basic := answering(t, http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="x"`}}, "")
+	if _, err := basic.Tags(t.Context(), "app"); !errors.Is(err, oci.ErrUnauthorized) {
+		t.Errorf("without a login the error is %v", err)
 	}
 }
 
