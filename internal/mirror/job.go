@@ -63,7 +63,7 @@ func (j *job) set(change func(*Import)) {
 // run makes the import once it is its turn.
 func (j *job) run() {
 	ctx := j.life
-	err := ctx.Err()
+	var err error
 	select {
 	case j.turns <- struct{}{}:
 		defer func() { <-j.turns }()
