@@ -7,9 +7,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -80,6 +84,51 @@ func TestAnOpenedDatabaseKeepsWhatItHad(t *testing.T) {
 		}
 		view(t, open(t, address), func(tx *metadb.Tx) error {
 			_, err := tx.Repository("a")
+			return err
+		})
+	})
+}
+
+// TestWhatAnOlderVersionNotedIsStillTheParents turns the schema back by hand
+// to the first version's.
+func TestWhatAnOlderVersionNotedIsStillTheParents(t *testing.T) {
+	urls(t, func(t *testing.T, address, driver, source string) {
+		if err := open(t, address).Close(); err != nil {
+			t.Fatal(err)
+		}
+		first, err := os.ReadFile("migrations/0001_initial.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := regexp.MustCompile(`(?s)CREATE TABLE sync_items \(.*?\n\);`).FindString(string(first))
+		if driver == "sqlite" {
+			table = strings.ReplaceAll(table, `COLLATE "C"`, "")
+		}
+		raw, err := sql.Open(driver, source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{
+			`DROP TABLE sync_items`, `DROP TABLE mirror_rules`, `DELETE FROM goose_db_version WHERE version_id > 1`, table,
+			`CREATE INDEX sync_items_state ON sync_items (state)`,
+			`INSERT INTO sync_items (repository, tag, digest, state, error, changed_at, synced_at, seen, item) VALUES ('a', 'v1', 'sha256:1', 'failed', 'no', 1, 2, 3, 'v1')`,
+		} {
+			if _, err := raw.ExecContext(t.Context(), statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+		if err := raw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		view(t, open(t, address), func(tx *metadb.Tx) error {
+			got, err := tx.SyncItem(metadb.Parent, "a", "v1")
+			want := metadb.SyncItem{
+				Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "failed", Error: "no",
+				ChangedAt: time.UnixMilli(1).UTC(), SyncedAt: time.UnixMilli(2).UTC(), Seen: 3,
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
 			return err
 		})
 	})
