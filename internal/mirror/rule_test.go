@@ -143,7 +143,7 @@ func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 			h.upstream.mu.Lock()
 			defer h.upstream.mu.Unlock()
-			if since := time.Since(last); !last.IsZero() && since < 10*time.Minute {
+			if since := time.Since(last); !last.IsZero() && since < time.Minute {
 				early++
 			}
 			if last = (time.Time{}); refused == 6 {
@@ -151,7 +151,7 @@ func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
 			}
 			refused++
 			last = time.Now()
-			w.Header().Set("Retry-After", "600")
+			w.Header().Set("Retry-After", "60")
 			w.WriteHeader(http.StatusTooManyRequests)
 			return true
 		}
@@ -256,5 +256,46 @@ func TestARuleThatIsDeletedStopsAndItsImagesStay(t *testing.T) {
 			t.Error("the run goes on, or the image is gone")
 		}
 		h.update(nothingKnown(t))
+	})
+}
+
+func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "large", 4<<20, "", "1")
+		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
+		h.rule(mirror.Spec{Schedule: "0 * * * *"})
+		time.Sleep(30 * time.Second) // in the middle of the layer
+		gone := true
+		h.upstream.set(func() {
+			h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
+				h.upstream.mu.Lock()
+				defer h.upstream.mu.Unlock()
+				if gone {
+					w.WriteHeader(http.StatusBadGateway)
+				}
+				return gone
+			}
+		})
+		time.Sleep(20 * time.Minute)
+		h.update(runError(t, func(why string) {
+			if !strings.Contains(why, "nothing came from the source") {
+				t.Errorf("the rule's error is %q", why)
+			}
+		}))
+		if h.State("r").Running {
+			t.Error("the run goes on")
+		}
+		time.Sleep(time.Hour) // the next run does not even get an answer
+		h.update(runError(t, func(why string) {
+			if !strings.Contains(why, "502") {
+				t.Errorf("the rule's error is %q", why)
+			}
+		}))
+		h.upstream.set(func() { gone = false })
+		time.Sleep(time.Hour)
+		if h.tags("local/app")["1"] != d {
+			t.Error("the image is not here")
+		}
 	})
 }

@@ -42,8 +42,8 @@ func (r *run) state() State {
 	return State{Running: true, Progress: r.engine.Progress(), Trouble: r.trouble.Load().(string)}
 }
 
-// all makes the run and notes how it went.
-func (r *run) all(ctx context.Context) {
+// all makes the run, and reports whether it could note how it went.
+func (r *run) all(ctx context.Context) (noted bool) {
 	log := r.Log.With("rule", r.rule.Name, "source", r.spec.Source, "repo", r.spec.Repository)
 	before := r.rule
 	r.rule.StartedAt = r.Now()
@@ -71,15 +71,20 @@ func (r *run) all(ctx context.Context) {
 		r.rule.Error = err.Error()
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
-	r.note(context.WithoutCancel(ctx), r.rule)
+	return r.note(context.WithoutCancel(ctx), r.rule)
 }
 
-// note writes how the run goes, unless the rule was deleted meanwhile.
-func (r *run) note(ctx context.Context, rule metadb.MirrorRule) {
+// note writes how the run goes, unless the rule was deleted meanwhile, and
+// reports whether that is so.
+func (r *run) note(ctx context.Context, rule metadb.MirrorRule) bool {
 	err := r.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetMirrorRun(rule) })
-	if err != nil && !errors.Is(err, metadb.ErrNotFound) && ctx.Err() == nil {
+	if err == nil || errors.Is(err, metadb.ErrNotFound) {
+		return true
+	}
+	if ctx.Err() == nil {
 		r.Log.Error("mirror run is not noted", "rule", rule.Name, "err", err)
 	}
+	return false
 }
 
 // sync brings the repository in step with the source as it is now.
@@ -109,7 +114,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
 			return total, err
 		}
-		result, err := r.engine.Sync(ctx, src)
+		result, err := r.fetch(ctx, src)
 		total = added(total, result)
 		if err != nil {
 			return total, err
@@ -119,6 +124,29 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		}
 	}
 	return total, nil
+}
+
+// fetch lets the engine work until nothing comes any more.
+func (r *run) fetch(ctx context.Context, src *source) (replication.Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		last, since := r.engine.Progress(), r.Now()
+		for ctx.Err() == nil {
+			sleep(ctx, glance)
+			if now := r.engine.Progress(); now != last {
+				last, since = now, r.Now()
+			} else if r.Now().Sub(since) >= patience {
+				cancel(errNothingComes)
+			}
+		}
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+	return r.engine.Sync(ctx, src)
 }
 
 // added is what two Syncs in a row did. What failed in the last one counts.
@@ -156,13 +184,14 @@ func (r *run) companions(ctx context.Context, l *listing) (changed bool, _ error
 	return kept != before || len(l.found) != kept, errors.Join(err, failure)
 }
 
-// persist tries until the source answers, for as long as the run may last.
+// persist tries until the source answers, for as long as it deserves.
 func (r *run) persist(ctx context.Context, try func() error) error {
 	defer r.trouble.Store("")
+	since := r.Now()
 	return persist(ctx, func(err error) bool {
 		if r.trouble.Swap(err.Error()) == "" {
 			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
 		}
-		return true
+		return r.Now().Sub(since) < patience
 	}, try)
 }

@@ -17,7 +17,11 @@ import (
 
 // maxRuns is how many rules, and how many imports, run at a time. Others wait
 // for their turn.
-const maxRuns = 2
+const maxRuns = 4
+
+// patience is how long a run may get nothing from its source before it makes
+// room for others. It goes on from the same byte with the next tick.
+const patience = 10 * time.Minute
 
 // glance is how often the rules and the clock are looked at: a clock that was
 // set meanwhile then counts soon.
@@ -27,6 +31,7 @@ const glance = time.Minute
 var (
 	errWindowClosed = errors.New("the window closed")
 	errChanged      = errors.New("the rule was changed")
+	errNothingComes = errors.New("nothing came from the source for 10 minutes; the next run goes on from the same byte")
 )
 
 // A Dial opens a connection, as [net.Dialer.DialContext] does.
@@ -202,12 +207,23 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, unt
 			closing := time.AfterFunc(until.Sub(s.Now()), func() { cancel(errWindowClosed) })
 			defer closing.Stop()
 		}
-		r.all(ctx)
+		if !r.all(ctx) { // it would be due again at once, and again
+			sleep(ctx, glance)
+		}
 		s.mu.Lock()
 		delete(s.running, rule.Name)
 		s.mu.Unlock()
 		s.Wake()
 	})
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // Seal returns a password for the registry at l as it may be stored.
