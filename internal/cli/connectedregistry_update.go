@@ -21,6 +21,9 @@ type syncFlags struct {
 	bandwidth *listFlag
 }
 
+// filterForms is what a tag filter may be, for help.
+const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag"
+
 func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	s := &syncFlags{set: set}
 	textVar(set, new(string), "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
@@ -29,7 +32,7 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	s.logLevel = choiceVar(set, "log-level", "", "", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
 	set.BoolVar(&s.gcEnabled, "gc-enabled", true, "whether the instance removes what nothing refers to any more")
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
-	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
+	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
 	s.platforms = listVar(set, "platform", "PLATFORM...", "of images for several platforms sync only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform")
 	textVar(set, new(string), "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")

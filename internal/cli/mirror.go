@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -158,4 +159,28 @@ func newMirrorRunCommand(env *Env) *cobra.Command {
 		})
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the run is over; the exit code is 1 unless both sides match then")
 	return cmd
+}
+
+// awaitMirror waits until the rule's run is over, and returns the rule as it
+// is then; the error is why it is not in step.
+func (e *Env) awaitMirror(ctx context.Context, c *client, name string, v any) (any, error) {
+	before := cell(member(v, "status.lastRunEndTime"))
+	read := func(ctx context.Context) (any, error) {
+		return c.resource(ctx, http.MethodGet, mirrorRules, name, nil)
+	}
+	// A run that was asked for begins a moment later.
+	for cell(member(v, "status.state")) != "Running" && cell(member(v, "status.lastRunEndTime")) == before {
+		if err := pauseFor(ctx, barEvery/2); err != nil {
+			return nil, err
+		}
+		var err error
+		if v, err = read(ctx); err != nil {
+			return nil, err
+		}
+	}
+	v, err := e.await(ctx, v, []string{"Running"}, "status.", read)
+	if why := cell(member(v, "status.error")); err == nil && why != "" {
+		err = withHint(errors.New(why), "see ferry mirror show -n %s", name)
+	}
+	return v, err
 }

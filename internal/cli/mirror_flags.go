@@ -21,7 +21,7 @@ func defineMirrorFlags(env *Env, set *pflag.FlagSet) *mirrorFlags {
 	textVar(set, new(string), "source", "", "HOST/REPOSITORY", "the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
 	textVar(set, new(string), "schedule", "s", "CRON", "when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
 	textVar(set, new(string), "window", "w", "DURATION", "for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
-	f.filters = listVar(set, "tag-filter", "FILTER...", "only tags that one of these matches: a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag")
+	f.filters = listVar(set, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
 	f.source = defineSourceFlags(env, set)
 	return f
 }

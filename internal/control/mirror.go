@@ -147,20 +147,22 @@ func (d mirrorDesk) update(ctx context.Context, by Caller, name string, patch Mi
 		if err := when.check(true, row.Version, "mirror rule", name); err != nil {
 			return err
 		}
-		v, err := mirrorSpecOf(row)
+		old, err := mirror.SpecOf(row)
 		if err != nil {
 			return err
 		}
-		before := v
-		if err := d.patch(&row, v, patch); err != nil {
+		v, secret, password := patch.of(old), row.Secret, ""
+		if patch.Password != nil {
+			password = *patch.Password
+		}
+		if err := d.fill(&row, v, password); err != nil {
 			return err
 		}
-		if v, err = mirrorSpecOf(row); err != nil {
-			return err
-		}
-		if row.Secret != "" && patch.Password == nil && sealedFor(before) != sealedFor(v) {
-			return invalid("the password was given for %s, and is not sent to another registry", sealedFor(before)).
-				hint("give the password for %s", sealedFor(v))
+		if patch.Password == nil && v.Username != "" && secret != "" { // it stays
+			if was, is := sealedFor(old), sealedFor(v); was != is {
+				return invalid("the password was given for %s, and is not sent to another registry", was).hint("give the password for %s", is)
+			}
+			row.Secret = secret
 		}
 		if r, err = d.store(tx, row); err != nil || v.Window != "" {
 			return err
@@ -171,34 +173,20 @@ func (d mirrorDesk) update(ctx context.Context, by Caller, name string, patch Mi
 	return r, err
 }
 
-// patch makes the changes in row.
-func (d mirrorDesk) patch(row *metadb.MirrorRule, v mirror.Spec, patch MirrorRulePatch) error {
+// of returns v with the changes, but for the password.
+func (p MirrorRulePatch) of(v mirror.Spec) mirror.Spec {
 	for _, f := range []struct {
 		to   *string
 		from *string
-	}{{&v.Source, patch.Source}, {&v.Schedule, patch.Schedule}, {&v.Window, patch.Window}, {&v.Username, patch.Username}, {&v.CA, patch.CertificateAuthority}} {
+	}{{&v.Source, p.Source}, {&v.Schedule, p.Schedule}, {&v.Window, p.Window}, {&v.Username, p.Username}, {&v.CA, p.CertificateAuthority}} {
 		if f.from != nil {
 			*f.to = *f.from
 		}
 	}
-	if patch.TagFilters != nil {
-		v.TagFilters = *patch.TagFilters
+	if p.TagFilters != nil {
+		v.TagFilters = *p.TagFilters
 	}
-	secret := row.Secret
-	if v.Username == "" {
-		secret = ""
-	}
-	password := ""
-	if patch.Password != nil {
-		password = *patch.Password
-	}
-	if err := d.fill(row, v, password); err != nil {
-		return err
-	}
-	if patch.Password == nil {
-		row.Secret = secret
-	}
-	return nil
+	return v
 }
 
 // fill puts what was decided into row.

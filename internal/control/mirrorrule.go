@@ -1,8 +1,6 @@
 package control
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"ferry/internal/metadb"
@@ -65,7 +63,7 @@ const (
 
 // mirrorRuleOf makes a resource of a row and of how its run goes.
 func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.State) (MirrorRule, error) {
-	v, err := mirrorSpecOf(row)
+	v, err := mirror.SpecOf(row)
 	if err != nil {
 		return MirrorRule{}, err
 	}
@@ -111,11 +109,4 @@ func (m *MirrorStatus) count(tx *metadb.Tx, source string) error {
 		m.Failures = append(m.Failures, MirrorFailure{i.Tag, i.Error})
 	}
 	return err
-}
-
-func mirrorSpecOf(row metadb.MirrorRule) (v mirror.Spec, err error) {
-	if err := json.Unmarshal(row.Spec, &v); err != nil {
-		return mirror.Spec{}, fmt.Errorf("read mirror rule %s: %w", row.Name, err)
-	}
-	return v, nil
 }

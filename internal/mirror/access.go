@@ -1,33 +1,16 @@
 package mirror
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/gateway"
-	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/telemetry"
 )
-
-// remoteRegistry is what is asked of another registry; [remote.Registry] is
-// one.
-type remoteRegistry interface {
-	Tags(ctx context.Context, repository string) ([]string, error)
-	Resolve(ctx context.Context, repository, reference string) (digest.Digest, error)
-	Manifest(ctx context.Context, repository, reference string) (*remote.Manifest, error)
-	Referrers(ctx context.Context, repository string, d digest.Digest) ([]oci.Descriptor, error)
-	Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error)
-}
-
-var _ remoteRegistry = (*remote.Registry)(nil)
 
 // access is what it takes to read from a registry.
 type access struct {

@@ -15,9 +15,13 @@ import (
 // window is over.
 type clockwork struct{ schedule.Window }
 
-func newClockwork(s Spec) (clockwork, error) {
-	w, err := s.window()
-	return clockwork{w}, err
+// newClockwork returns the clockwork of a rule; its Length is 0 where no
+// window closes.
+func newClockwork(s Spec) (c clockwork, err error) {
+	if c.Cron, err = schedule.ParseCron(s.Schedule); err == nil && s.Window != "" {
+		c.Length, err = schedule.ParseWindow(s.Window)
+	}
+	return c, err
 }
 
 // due reports whether the rule is to run at now, and until when; zero is as
@@ -52,6 +56,3 @@ func (c clockwork) opened(r metadb.MirrorRule, now time.Time) (at time.Time) {
 	}
 	return at
 }
-
-// next returns when the rule runs by its schedule after now; zero is never.
-func (c clockwork) next(now time.Time) time.Time { return c.Window.Next(now) }

@@ -5,11 +5,12 @@
 package mirror
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
-	"ferry/internal/schedule"
 	"ferry/internal/scope"
 )
 
@@ -22,6 +23,14 @@ type Spec struct {
 	TagFilters []string `json:"tagFilters,omitempty"`
 	Username   string   `json:"username,omitempty"` // "" is as Docker's configuration says
 	CA         string   `json:"ca,omitempty"`       // certificates, PEM, that the source may use beside the machine's
+}
+
+// SpecOf reads what was decided for a rule.
+func SpecOf(rule metadb.MirrorRule) (v Spec, err error) {
+	if err := json.Unmarshal(rule.Spec, &v); err != nil {
+		return Spec{}, fmt.Errorf("read mirror rule %s: %w", rule.Name, err)
+	}
+	return v, nil
 }
 
 // Check returns an error unless everything in s can be read.
@@ -40,19 +49,6 @@ func (s Spec) Check() error {
 	}
 	_, err := newTransport(s.CA)
 	return err
-}
-
-// window reads the schedule's window; its Length is 0 where it closes never.
-func (s Spec) window() (schedule.Window, error) {
-	cron, err := schedule.ParseCron(s.Schedule)
-	if err != nil {
-		return schedule.Window{}, err
-	}
-	w := schedule.Window{Cron: cron}
-	if s.Window != "" {
-		w.Length, err = schedule.ParseWindow(s.Window)
-	}
-	return w, err
 }
 
 // A Location is a repository of another registry.

@@ -3,12 +3,11 @@ package mirror
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
-	"ferry/internal/oci"
+	"ferry/internal/replication"
 )
 
 // The pauses between questions to a source that cannot be reached.
@@ -32,33 +31,21 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case final(err) || !said(err):
+		case errors.Is(err, errEmptied) || replication.Permanent(err) || !said(err):
 			return err
 		}
-		timer := time.NewTimer(max(pauses.NextBackOff(), asked(err)))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if sleep(ctx, max(pauses.NextBackOff(), replication.Pause(err))); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// asked returns how long the source wants to be left alone.
-func asked(err error) time.Duration {
-	var after interface{ RetryAfter() time.Duration }
-	if errors.As(err, &after) {
-		return after.RetryAfter()
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	return 0
-}
-
-// final reports whether the source refuses, and will go on to.
-func final(err error) bool {
-	if errors.Is(err, errEmptied) {
-		return true
-	}
-	e := oci.AsError(err)
-	return e != nil && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusTooManyRequests && e.Status != http.StatusRequestTimeout
 }

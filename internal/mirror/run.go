@@ -105,12 +105,12 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err := r.persist(ctx, func() error { return l.look(ctx) }); err != nil {
 		return total, err
 	}
+	if _, err := r.companions(ctx, l); err != nil {
+		return total, err
+	}
 	// What is signed is known once it is here, where it is below an index, and
 	// may be gone by then: so there are two rounds where the second differs.
 	for changed := true; changed; {
-		if _, err := r.companions(ctx, l); err != nil {
-			return total, err
-		}
 		if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
 			return total, err
 		}

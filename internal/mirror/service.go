@@ -2,9 +2,7 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -155,7 +153,7 @@ func (s *Service) begin(ctx context.Context) (time.Duration, error) {
 	}
 	now, pause := s.Now(), glance
 	for _, rule := range rules {
-		v, err := specOf(rule)
+		v, err := SpecOf(rule)
 		if err != nil {
 			s.Log.Error("mirror rule cannot be read", "rule", rule.Name, "err", err)
 			continue
@@ -168,7 +166,7 @@ func (s *Service) begin(ctx context.Context) (time.Duration, error) {
 		if due, until := c.due(rule, now); due {
 			s.start(ctx, rule, v, until)
 		}
-		if next := c.next(now); !next.IsZero() {
+		if next := c.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))
 		}
 	}
@@ -181,14 +179,6 @@ func (s *Service) rules(ctx context.Context) (all []metadb.MirrorRule, err error
 		return err
 	})
 	return all, err
-}
-
-// specOf reads what was decided for a rule.
-func specOf(rule metadb.MirrorRule) (v Spec, err error) {
-	if err := json.Unmarshal(rule.Spec, &v); err != nil {
-		return Spec{}, fmt.Errorf("read mirror rule %s: %w", rule.Name, err)
-	}
-	return v, nil
 }
 
 // start lets a rule run, unless it does or too many others do.
@@ -215,15 +205,6 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, unt
 		s.mu.Unlock()
 		s.Wake()
 	})
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // Seal returns a password for the registry at l as it may be stored.

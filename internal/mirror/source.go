@@ -11,6 +11,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/remote"
 	"ferry/internal/replication"
 )
 
@@ -26,7 +27,7 @@ const (
 // manifests with the registry's own API: the registry need know nothing of
 // Ferry. Whatever repository here wants something, it is looked for there.
 type source struct {
-	registry   remoteRegistry
+	registry   *remote.Registry
 	repository string
 	close      func() // of its connections, once nothing is asked any more
 }

@@ -26,9 +26,9 @@ func (e ownError) Unwrap() error { return e.error }
 // retryAfter is implemented by errors of sources that say when to come back.
 type retryAfter interface{ RetryAfter() time.Duration }
 
-// pause returns how long the source asked not to be asked again; 0 where it
-// did not say.
-func pause(err error) time.Duration {
+// Pause returns how long the source asked not to be asked again, at most an
+// hour; 0 where it did not say.
+func Pause(err error) time.Duration {
 	if asked := retryAfter(nil); errors.As(err, &asked) {
 		return min(asked.RetryAfter(), time.Hour)
 	}
@@ -52,10 +52,10 @@ func answered(err error) bool {
 	return status(err) != 0 || errors.Is(err, errGarbled)
 }
 
-// permanent reports whether trying again without a change at the source is
+// Permanent reports whether trying again without a change at the source is
 // of no use. Everything that is not known to be so, a broken link above all,
 // is worth another try.
-func permanent(err error) bool {
+func Permanent(err error) bool {
 	for _, final := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
 		if errors.Is(err, final) {
 			return true

@@ -108,7 +108,7 @@ func (r *run) pass(ctx context.Context) error {
 	g.Go(func() error {
 		defer q.seal()
 		err := r.plan(gctx, q)
-		if permanent(err) {
+		if Permanent(err) {
 			refused, err = err, nil
 		}
 		return err
@@ -179,5 +179,5 @@ func (r *run) final(err error) bool {
 	if unauthorized(err) {
 		return r.forgiven.Swap(true)
 	}
-	return permanent(err)
+	return Permanent(err)
 }

@@ -31,7 +31,7 @@ func (r *run) judge(ctx context.Context, q *queue, c *claim, progress bool, err 
 		}
 		return r.giveUp(ctx, q, l, err)
 	}
-	asked := pause(err)
+	asked := Pause(err)
 	if asked > 0 || !answered(err) && own.error == nil {
 		r.link.failed(asked)
 	}
