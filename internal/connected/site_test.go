@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/connected"
 	"ferry/internal/control"
+	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -90,8 +90,11 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 			http.Error(w, "out of order", http.StatusServiceUnavailable)
 		case strings.HasPrefix(r.URL.Path, "/gateway/"):
 			parent.ServeHTTP(w, r)
+		case strings.Contains(r.URL.Path, "/blobs/"):
+			sent := func(n int) { s.sent.Add(int64(n)) }
+			content.ServeHTTP(&faultnet.SlowWriter{ResponseWriter: w, Context: r.Context(), Rate: s.rate.Load, Sent: sent}, r)
 		default:
-			content.ServeHTTP(&throttled{w, r, s}, r)
+			content.ServeHTTP(w, r)
 		}
 	})
 	srv := &http.Server{Handler: s.handler}
@@ -109,34 +112,6 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 
 // newRoot returns a root on SQLite.
 func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
-
-// throttled sends blobs at its site's rate.
-type throttled struct {
-	http.ResponseWriter
-	r *http.Request
-	s *site
-}
-
-func (w *throttled) Write(p []byte) (written int, err error) {
-	if !strings.Contains(w.r.URL.Path, "/blobs/") {
-		return w.ResponseWriter.Write(p)
-	}
-	for part := range slices.Chunk(p, 4<<10) {
-		if rate := w.s.rate.Load(); rate > 0 {
-			select {
-			case <-time.After(time.Duration(len(part)) * time.Second / time.Duration(rate)):
-			case <-w.r.Context().Done():
-				return written, w.r.Context().Err()
-			}
-		}
-		n, err := w.ResponseWriter.Write(part)
-		w.s.sent.Add(int64(n))
-		if written += n; err != nil {
-			return written, err
-		}
-	}
-	return written, nil
-}
 
 // connectedRegistry makes a connected registry below s, which must be a
 // root, and returns its connection string.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -120,7 +119,7 @@ type upstream struct {
 	mu     sync.Mutex
 	counts map[string]int // requests: "HEAD manifests"
 	sent   int            // bytes of blobs
-	rate   int            // bytes of a blob a second; 0 is no limit
+	rate   int64          // bytes of a blob a second; 0 is no limit
 	before func(w http.ResponseWriter, r *http.Request) (done bool)
 }
 
@@ -141,7 +140,10 @@ func newUpstream(t *testing.T) *upstream {
 		if before != nil && before(w, req) {
 			return
 		}
-		r.ServeHTTP(&slowWriter{w, req, u}, req)
+		if strings.Contains(req.URL.Path, "/blobs/") {
+			w = &faultnet.SlowWriter{ResponseWriter: w, Context: req.Context(), Rate: u.blobRate, Sent: func(n int) { u.set(func() { u.sent += n }) }}
+		}
+		r.ServeHTTP(w, req)
 	})}
 	served := make(chan struct{})
 	go func() {
@@ -165,43 +167,16 @@ func (u *upstream) asked(what string) int {
 	return n
 }
 
+func (u *upstream) blobRate() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.rate
+}
+
 func (u *upstream) set(change func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	change()
-}
-
-// A slowWriter sends blobs at the upstream's rate, and counts them.
-type slowWriter struct {
-	http.ResponseWriter
-	r *http.Request
-	u *upstream
-}
-
-func (w *slowWriter) Write(p []byte) (written int, err error) {
-	if !strings.Contains(w.r.URL.Path, "/blobs/") {
-		return w.ResponseWriter.Write(p)
-	}
-	for len(p) > 0 {
-		n := min(len(p), 4<<10)
-		w.u.mu.Lock()
-		rate := w.u.rate
-		w.u.mu.Unlock()
-		if rate > 0 {
-			select {
-			case <-time.After(time.Duration(n) * time.Second / time.Duration(rate)):
-			case <-w.r.Context().Done():
-				return written, io.ErrClosedPipe
-			}
-		}
-		n, err = w.ResponseWriter.Write(p[:n])
-		w.u.set(func() { w.u.sent += n })
-		if written += n; err != nil {
-			return written, err
-		}
-		p = p[n:]
-	}
-	return written, nil
 }
 
 // A here is an instance that follows an upstream.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
 	"ferry/test/link"
 	"ferry/test/site"
@@ -138,7 +139,7 @@ func embark(ctx context.Context, t *testing.T, flags ...string) passage {
 	p.reader = puller(t, sh)
 	p.link = link.Start(t, root.Host, append([]string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"}, flags...)...)
 	p.site = site.Connect(t, sh, "ship1", p.link.Host, []string{"bench/app"}, "--client-tokens", p.reader.User).
-		Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: link.FreeAddress(t)})
+		Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
 	p.reader.Host = p.site.Listen
 	return p
 }

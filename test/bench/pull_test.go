@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,12 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/link"
 	"ferry/test/site"
 )
 
@@ -98,7 +96,7 @@ func startFileServer(t *testing.T, dir string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fileServerEnv+"="+dir)
-	return startServer(t, cmd, func(line string) string { return line })
+	return daemon.Start(t, cmd, func(line string) string { return line })
 }
 
 func serveFiles(dir string) {
@@ -110,35 +108,6 @@ func serveFiles(dir string) {
 	panic(http.Serve(l, http.FileServer(http.Dir(dir))))
 }
 
-// startServer starts a server that ends with the test, and returns what host
-// makes of the first line of its standard error in which it finds something.
-func startServer(t *testing.T, cmd *exec.Cmd, host func(line string) string) string {
-	t.Helper()
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		if found := host(lines.Text()); found != "" {
-			go func() {
-				for lines.Scan() { // until it ends, so that it never waits for us
-				}
-			}()
-			return found
-		}
-	}
-	t.Fatalf("%s ended: %v", cmd.Path, lines.Err())
-	return ""
-}
-
 // manifests gets a manifest by its tag: from Ferry with a bearer token, and
 // from CNCF distribution without any authentication.
 func manifests(t *testing.T) []figure {
@@ -147,7 +116,7 @@ func manifests(t *testing.T) []figure {
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
 	img := image.New(t, image.Options{Seed: 2, Layers: []int64{1000, 1000, 1000}})
-	distribution := site.Login{Host: startDistribution(t)}
+	distribution := site.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")}
 	for _, l := range []site.Login{admin, distribution} {
 		if err := l.Push(t.Context(), "bench/app", img); err != nil {
 			t.Fatal(err)
@@ -166,31 +135,4 @@ func manifests(t *testing.T) []figure {
 		target: "3.5",
 		met:    ratio >= 3.5,
 	}}
-}
-
-// startDistribution runs CNCF distribution with files for storage, its cache
-// in memory and its log all but silent, and returns its host:port.
-func startDistribution(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	addr := link.FreeAddress(t) // it does not say which port it took
-	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf(`version: 0.1
-log: {level: info, accesslog: {disabled: true}}
-storage:
-  filesystem: {rootdirectory: %q}
-  cache: {blobdescriptor: inmemory}
-http: {addr: %q}
-`, filepath.Join(dir, "store"), addr)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(tool(t, "registry"), "serve", config)
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	return startServer(t, cmd, func(line string) string {
-		if strings.Contains(line, "listening on") {
-			return addr
-		}
-		return ""
-	})
 }

@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
 	"ferry/test/site"
 )
@@ -42,7 +41,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
 `
 
 func newContainerd(t *testing.T, l site.Login) client {
-	ctr, daemon := program(t, "ctr"), program(t, "containerd")
+	ctr, server := program(t, "ctr"), program(t, "containerd")
 	if os.Geteuid() != 0 {
 		t.Skip("containerd needs root")
 	}
@@ -51,27 +50,13 @@ func newContainerd(t *testing.T, l site.Login) client {
 	if err := os.WriteFile(config, fmt.Appendf(nil, containerdConfig, dir), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(daemon, "--config", config)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	var said strings.Builder
-	lines := bufio.NewScanner(stderr)
-	for booted := false; !booted; booted = strings.Contains(lines.Text(), "containerd successfully booted") {
-		if !lines.Scan() {
-			t.Fatalf("containerd did not start:\n%s", said.String())
+	cmd := exec.Command(server, "--config", config)
+	daemon.Start(t, cmd, func(line string) string {
+		if strings.Contains(line, "containerd successfully booted") {
+			return line
 		}
-		fmt.Fprintln(&said, lines.Text())
-	}
-	go io.Copy(io.Discard, stderr) // ends with the process
+		return ""
+	})
 	return &containerd{command{path: ctr, args: []string{"--address", filepath.Join(dir, "sock")}}, l, dir}
 }
 

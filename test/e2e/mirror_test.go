@@ -3,18 +3,15 @@
 package e2e
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"ferry/test/daemon"
 	"ferry/test/image"
 )
 
@@ -30,51 +28,6 @@ const (
 	botUser     = "bot"
 	botPassword = "hush-hush"
 )
-
-// distribution starts CNCF distribution with more of its configuration, and
-// returns its host.
-func distribution(t *testing.T, auth, tls string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := l.Addr().String()
-	l.Close()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nstorage:\n  filesystem: {rootdirectory: %q}\n%shttp:\n  addr: %q\n%s", filepath.Join(dir, "store"), auth, host, tls)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program(t, "registry"), "serve", config)
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	out, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	listening := make(chan bool, 1)
-	go func() {
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), "listening on") {
-				listening <- true
-			}
-		}
-		close(listening)
-	}()
-	if !<-listening {
-		t.Fatalf("distribution does not start with\n%s", text)
-	}
-	return host
-}
 
 // tokenServer gives tokens to the user, as distribution's token
 // authentication wants them, and returns that part of its configuration.
@@ -143,7 +96,7 @@ func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
 		"private-authority": {tls: tls, flags: []string{"--ca-file", cert}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			host := distribution(t, from.auth, from.tls)
+			host := daemon.Distribution(t, program(t, "registry"), from.auth, from.tls)
 			img := image.New(t, image.Options{Seed: 50, Layers: []int64{100_000, 2_000_000}})
 			skopeo := command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}
 			if _, err := skopeo.run("copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", botUser+":"+botPassword,

@@ -3,16 +3,16 @@
 package link
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ferry/test/daemon"
 )
 
 // A Link is a running link to one server.
@@ -36,29 +36,17 @@ type Stats struct {
 // Where linksim's source is not found the test is skipped, except in CI.
 func Start(t testing.TB, target string, flags ...string) *Link {
 	t.Helper()
-	stats := FreeAddress(t)
+	stats := daemon.FreeAddress(t)
 	cmd := exec.Command(build(t), append([]string{"-target", target, "-stats", stats}, flags...)...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
 	// Its first line is "linksim: 127.0.0.1:7000 -> 127.0.0.1:5000".
-	line, err := bufio.NewReader(stderr).ReadString('\n')
-	if err != nil {
-		t.Fatalf("linksim: %v", err)
-	}
-	fields := strings.Fields(line)
-	if len(fields) < 2 {
-		t.Fatalf("linksim: %s", line)
-	}
-	return &Link{Host: fields[1], stats: "http://" + stats}
+	host := daemon.Start(t, cmd, func(line string) string {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			t.Fatalf("linksim: %s", line)
+		}
+		return fields[1]
+	})
+	return &Link{Host: host, stats: "http://" + stats}
 }
 
 // Stats returns the link's counters.
@@ -74,18 +62,6 @@ func (l *Link) Stats(t testing.TB) Stats {
 		t.Fatalf("linksim: %v", err)
 	}
 	return s
-}
-
-// FreeAddress returns an address that nobody listened at a moment ago, for
-// programs that do not say which one they took.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // build builds linksim from $FERRY_SHARED, or from beside the checkout.

@@ -1,0 +1,38 @@
+package faultnet
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// slowPart is how many bytes a [SlowWriter] sends at a time.
+const slowPart = 4 << 10
+
+// A SlowWriter is an answer that goes out at a rate of its own, and is counted.
+type SlowWriter struct {
+	http.ResponseWriter
+	Context context.Context // of the request
+	Rate    func() int64    // bytes a second, asked before each few of them; 0 is no limit
+	Sent    func(n int)     // hears of bytes that went out
+}
+
+// Write implements [io.Writer].
+func (w *SlowWriter) Write(p []byte) (written int, err error) {
+	for part := range slices.Chunk(p, slowPart) {
+		if rate := w.Rate(); rate > 0 {
+			select {
+			case <-time.After(time.Duration(len(part)) * time.Second / time.Duration(rate)):
+			case <-w.Context.Done():
+				return written, w.Context.Err()
+			}
+		}
+		n, err := w.ResponseWriter.Write(part)
+		w.Sent(n)
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
