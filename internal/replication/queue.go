@@ -191,13 +191,14 @@ func (q *queue) stale(c *claim) bool {
 }
 
 // wholly makes the caller, who has c, the only one who fetches its layer from
-// now on, because its source sends no ranges. It reports whether that is so.
+// now on, because its source sends no ranges. It reports whether that is so:
+// not where somebody else found out first, and may have fetched all of it.
 func (q *queue) wholly(c *claim) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ranges = false
-	if c.alone && len(c.claims) > 1 {
-		return false // somebody else found out first
+	if c.alone && len(c.claims) > 1 || len(c.transfer.Missing()) == 0 {
+		return false
 	}
 	c.alone = true
 	return true

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -111,6 +114,43 @@ func TestSourceThatSendsNoRangesWillDo(t *testing.T) {
 	// The first connections may find out at the same time.
 	if result.Received > 2*2*size {
 		t.Errorf("%d bytes were received for %d", result.Received, 2*size)
+	}
+}
+
+// laggard is a source whose first answer to a request for a blob comes only
+// once the rest of the layer is here.
+type laggard struct {
+	replication.Source
+	first atomic.Bool
+	until func(ctx context.Context)
+}
+
+func (l *laggard) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	if offset > 0 && !l.first.Swap(true) {
+		l.until(ctx)
+	}
+	return l.Source.Blob(ctx, repository, d, offset, length)
+}
+
+func TestWhatOneConnectionFetchedWhollyAnotherThatComesLateLeavesAlone(t *testing.T) {
+	p := newParent(t)
+	p.ranges = func() bool { return false }
+	const size = 3 << 20
+	p.image("app", [][]byte{random(1, size)}, "v1")
+	r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
+	r.follow()
+	whole := func(ctx context.Context) {
+		for r.Progress().BytesDone < size && ctx.Err() == nil {
+			runtime.Gosched()
+		}
+	}
+	result, err := r.Sync(t.Context(), &laggard{Source: r.source, until: whole})
+	if err != nil || result.Failed > 0 {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	same(t, p, r.Storage)
+	if result.Received > size+size/2 {
+		t.Errorf("%d bytes were received for %d", result.Received, size)
 	}
 }
 
