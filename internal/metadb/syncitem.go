@@ -160,10 +160,17 @@ func (tx *Tx) ForgetSource(source string) error {
 	return wrap(err, "delete sync items of %s", source)
 }
 
-// CountWanted returns how many items of source are to come and are not synced.
-func (tx *Tx) CountWanted(source string) (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM sync_items WHERE source = $1 AND state <> 'synced' AND digest <> ''`, source).Scan(&n)
-	return n, wrap(err, "count sync items")
+// WaitingSyncItems returns how many items of source are to come and are not
+// synced, by repository.
+func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {
+	waiting := map[string]int{}
+	_, err := list(tx, func(row scanner) (name string, err error) {
+		var n int
+		err = row.Scan(&name, &n)
+		waiting[name] = n
+		return name, err
+	}, `SELECT repository, COUNT(*) FROM sync_items WHERE source = $1 AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
+	return waiting, wrap(err, "count sync items")
 }
 
 // A SyncItemKind is a condition on items.

@@ -59,8 +59,9 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 1, "synced": 2}, counts); diff != "" || err != nil {
 				t.Errorf("counts: %v, %s", err, diff)
 			}
-			if n, err := tx.CountWanted(metadb.Parent); n != 2 || err != nil {
-				t.Errorf("CountWanted = %d, %v", n, err)
+			waiting, err := tx.WaitingSyncItems(metadb.Parent)
+			if diff := cmp.Diff(map[string]int{"a": 2}, waiting); diff != "" || err != nil {
+				t.Errorf("waiting: %v, %s", err, diff)
 			}
 			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": true, "sha256:3": false} {
 				if got, err := tx.WantsManifest("a", digest); got != want || err != nil {

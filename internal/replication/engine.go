@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"ferry/internal/metadb"
@@ -61,6 +62,10 @@ type Engine struct {
 	stall   time.Duration
 	meter   *meter
 
+	mu      sync.Mutex
+	order   Order
+	current *run // nil while no Sync runs
+
 	running chan struct{} // holds the one Sync that runs
 	swept   bool          // a Sync of this process has looked into every repository
 
@@ -73,7 +78,7 @@ type Engine struct {
 func New(o Options) *Engine {
 	e := &Engine{
 		name: o.Source, origin: cmp.Or(o.Source, Origin), removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
-		stall: o.StallTimeout, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1), touched: map[string]bool{},
+		stall: o.StallTimeout, order: anyOrder, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -117,9 +122,18 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 		return Result{}, context.Cause(ctx)
 	}
 	r := newRun(e, src)
+	e.lead(r)
+	defer e.lead(nil)
 	err := r.all(ctx)
 	r.result.Received = e.meter.end().Received
 	return r.result, cause(ctx, err)
+}
+
+// lead notes which run is the one of the Sync that runs.
+func (e *Engine) lead(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.current = r
 }
 
 // cause prefers the reason for which ctx ended to the error that followed.

@@ -53,9 +53,10 @@ func (e *Engine) setCursor(tx *metadb.Tx, cursor int64) error {
 }
 
 // ApplyChanges notes what changed at the source, and the cursor that follows,
-// in one transaction. Nothing is fetched yet.
+// in one transaction. Nothing is fetched yet, unless a Sync runs that has
+// nothing better to do.
 func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cursor int64) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+	err := e.db.Update(ctx, func(tx *metadb.Tx) error {
 		for _, c := range changes {
 			if err := e.applyChange(tx, c); err != nil {
 				return err
@@ -63,6 +64,12 @@ func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cur
 		}
 		return e.setCursor(tx, cursor)
 	})
+	if r := e.heeding(); err == nil && r != nil {
+		for _, c := range changes {
+			r.heed(c.Repository)
+		}
+	}
+	return err
 }
 
 func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
@@ -106,7 +113,7 @@ func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
 // then, too, what no page had is to go. A snapshot that is not read to its
 // end is begun again from its first page.
 func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem, cursor int64, first, last bool) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+	err := e.db.Update(ctx, func(tx *metadb.Tx) error {
 		generation, cursor, err := e.snapshot(tx, cursor, first)
 		if err != nil {
 			return err
@@ -124,6 +131,10 @@ func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem
 		}
 		return e.setCursor(tx, cursor)
 	})
+	if r := e.heeding(); err == nil && last && r != nil {
+		r.restart()
+	}
+	return err
 }
 
 // wanted is an item that the snapshot of generation has.

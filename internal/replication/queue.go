@@ -28,6 +28,7 @@ type queue struct {
 	images  int           // that are not settled
 	ranges  bool          // whether the source sends ranges, as far as is known
 	sealed  bool          // nothing will be added
+	retired bool          // nothing more is handed out
 	idle    bool          // somebody had to wait for something to fetch
 	changed chan struct{} // closed when there may be something to do
 }
@@ -64,19 +65,29 @@ func (q *queue) seal() {
 	q.wake()
 }
 
-// low waits until there is room for more images.
-func (q *queue) low(ctx context.Context) error {
+// retire lets nothing more be handed out: who fetches ends the request that
+// is under way.
+func (q *queue) retire() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.retired = true
+	q.wake()
+}
+
+// low waits until there is room for more images, and reports whether they are
+// worth planning.
+func (q *queue) low(ctx context.Context) (more bool, _ error) {
 	for {
 		q.mu.Lock()
-		room, wait := q.images < enoughImages, q.changed
+		room, retired, wait := q.images < enoughImages, q.retired, q.changed
 		q.mu.Unlock()
-		if room {
-			return nil
+		if room || retired {
+			return !retired, nil
 		}
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 	}
 }
@@ -99,7 +110,7 @@ func (q *queue) next(ctx context.Context, pace float64) (*claim, error) {
 	for {
 		q.mu.Lock()
 		c, until, err := q.pick(ctx, pace)
-		done := c == nil && q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished })
+		done := c == nil && (q.retired || q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished }))
 		wait := q.changed
 		q.idle = q.idle || c == nil
 		q.mu.Unlock()
@@ -121,6 +132,9 @@ func (q *queue) next(ctx context.Context, pace float64) (*claim, error) {
 func (q *queue) pick(ctx context.Context, pace float64) (_ *claim, until time.Time, _ error) {
 	if ctx.Err() != nil {
 		return nil, until, context.Cause(ctx)
+	}
+	if q.retired {
+		return nil, until, nil
 	}
 	now := time.Now()
 	for _, l := range q.layers {
@@ -261,6 +275,17 @@ func (q *queue) drop(l *layer) error {
 		return nil
 	}
 	return l.transfer.Close()
+}
+
+// forget takes back what was counted of the layers that are not finished.
+func (q *queue) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.layers {
+		if !l.finished {
+			q.meter.add(l.forget)
+		}
+	}
 }
 
 // close makes durable what was fetched of the layers that are not finished.

@@ -3,7 +3,6 @@ package replication
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,31 +30,32 @@ type run struct {
 
 	mu      sync.Mutex // guards what follows, and every image
 	result  Result
-	again   bool                     // an item is worth another pass
+	rule    Order                    // of the pass
+	rank    int                      // of what the pass is planning, or planned last
+	behind  bool                     // something of that rank was noted since the pass began
+	queue   *queue                   // of the pass; nil between two
+	again   bool                     // another pass is worth it
 	failed  map[itemKey]bool         // items that are not, in this run
 	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
 	live    map[digest.Digest]*layer // that are on their way, in whatever queue
 }
 
 func newRun(e *Engine, src Source) *run {
-	return &run{Engine: e, src: src, link: newLink(), failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, live: map[digest.Digest]*layer{}}
+	return &run{
+		Engine: e, src: src, link: newLink(), rule: anyOrder,
+		failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, live: map[digest.Digest]*layer{},
+	}
 }
 
 // all passes over the items until none is left that is worth another try.
 func (r *run) all(ctx context.Context) error {
 	start := r.now()
-	var wanted int
-	err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		wanted, err = tx.CountWanted(r.name)
-		return err
-	})
+	wanted, err := r.Wanted(ctx)
 	if err != nil {
 		return err
 	}
 	r.meter.begin(wanted)
 	for again := true; again; again = r.again {
-		r.again = false
-		clear(r.live)
 		if err := r.pass(ctx); err != nil {
 			return err
 		}
@@ -77,32 +77,32 @@ type itemKey struct{ repository, item, digest string }
 
 func keyOf(row metadb.SyncItem) itemKey { return itemKey{row.Repository, row.Item, row.Digest} }
 
-// openItems returns what returns the items that are to come and did not fail
-// yet in this run, a page at a time.
-func (r *run) openItems() func(context.Context) ([]metadb.SyncItem, error) {
-	repository, item := "", ""
-	return func(ctx context.Context) ([]metadb.SyncItem, error) {
-		for {
-			rows, err := r.open(ctx, repository, item)
-			if err != nil || len(rows) == 0 {
-				return nil, err
-			}
-			last := rows[len(rows)-1]
-			repository, item = last.Repository, last.Item
-			r.mu.Lock()
-			rows = slices.DeleteFunc(rows, func(row metadb.SyncItem) bool { return row.Digest == "" || r.failed[keyOf(row)] })
-			r.mu.Unlock()
-			if len(rows) > 0 {
-				return rows, nil
-			}
-		}
+// begin returns the queue of a new pass, which follows the order that there is now.
+func (r *run) begin() *queue {
+	q := newQueue(r.Engine, r.link)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.live)
+	r.rule, r.rank, r.behind, r.queue, r.again = r.ordered(), noRank, false, q, false
+	return q
+}
+
+// end keeps what the pass did not finish for the next one.
+func (r *run) end(q *queue) error {
+	r.mu.Lock()
+	r.queue = nil
+	again := r.again
+	r.mu.Unlock()
+	if again {
+		q.forget()
 	}
+	return q.close()
 }
 
 // pass tries every item once: it plans the next ones while it fetches what
 // was planned before.
 func (r *run) pass(ctx context.Context) error {
-	q := newQueue(r.Engine, r.link)
+	q := r.begin()
 	var refused error // by the source; what is planned already is fetched nevertheless
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -125,17 +125,20 @@ func (r *run) pass(ctx context.Context) error {
 		c.hire(gctx, func() { g.Go(func() error { return r.work(gctx, q, c) }) })
 		return nil
 	})
-	return errors.Join(g.Wait(), q.close(), refused)
+	return errors.Join(g.Wait(), r.end(q), refused)
 }
 
 // plan asks the source for what is needed, not much earlier than it is.
 func (r *run) plan(ctx context.Context, q *queue) error {
-	next := r.openItems()
+	agenda, err := r.newAgenda(ctx)
+	if err != nil {
+		return err
+	}
 	for {
-		if err := q.low(ctx); err != nil {
+		if more, err := q.low(ctx); !more {
 			return err
 		}
-		rows, err := next(ctx)
+		rows, err := agenda.next(ctx)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -144,7 +147,7 @@ func (r *run) plan(ctx context.Context, q *queue) error {
 			return err
 		}
 		for len(images) > 0 {
-			if err := q.low(ctx); err != nil {
+			if more, err := q.low(ctx); !more {
 				return err
 			}
 			if images, err = r.planSome(ctx, q, images); err != nil {

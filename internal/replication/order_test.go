@@ -1,0 +1,165 @@
+package replication_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/gateway"
+	"ferry/internal/replication"
+)
+
+// byName ranks repositories by their first letter, a first; z is not wanted.
+func byName(repository string) (rank int, wanted bool) {
+	return int(repository[0]), repository[0] != 'z'
+}
+
+func TestItemsArePlannedInTheirOrderAndWhatIsNotWantedStaysOut(t *testing.T) {
+	p := newParent(t)
+	for i, repository := range []string{"a/1", "b", "a/2", "c", "z"} {
+		p.image(repository, [][]byte{random(uint64(i), 1000)}, "v1", "v2")
+	}
+	r := newReplica(t, p, replication.Options{})
+	r.SetOrder(byName)
+	r.follow()
+	if n, err := r.Wanted(t.Context()); n != 8 || err != nil {
+		t.Errorf("Wanted = %d, %v, want 8", n, err)
+	}
+	var mu sync.Mutex
+	var asked []string
+	src := &altered{Source: r.source, want: func(all []gateway.Want) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, w := range all {
+			asked = append(asked, w.Repository)
+		}
+	}}
+	if result, err := r.Sync(t.Context(), src); err != nil || result.Synced != 8 {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"a/1", "a/2", "b", "c"}, slices.Compact(asked)); diff != "" {
+		t.Error(diff)
+	}
+	if n, err := r.Wanted(t.Context()); n != 0 || err != nil {
+		t.Errorf("Wanted = %d, %v, want 0", n, err)
+	}
+	r.SetOrder(nil)
+	r.sync()
+	same(t, p, r.Storage)
+}
+
+// A slowSync is a Sync in a bubble over a link of 100 kB/s, of a layer that
+// takes half a minute.
+type slowSync struct {
+	*replica
+	parent *parent
+	t      *testing.T
+	start  time.Time
+	done   chan replication.Result
+}
+
+func startSlowSync(t *testing.T, repository string) *slowSync {
+	p := newPipeParent(t)
+	p.image(repository, [][]byte{random(1, 3<<20)}, "v1")
+	p.network.Set(faultnet.Faults{Rate: 100 << 10})
+	s := &slowSync{replica: newReplica(t, p, replication.Options{Connections: 4}), parent: p, t: t, start: time.Now(), done: make(chan replication.Result, 1)}
+	s.SetOrder(byName)
+	s.follow()
+	go func() { s.done <- s.sync() }()
+	time.Sleep(2 * time.Second)
+	return s
+}
+
+// here is how long it took until an image was here.
+func (s *slowSync) here(repository string) time.Duration {
+	s.t.Helper()
+	for time.Since(s.start) < time.Hour {
+		if _, err := s.Manifest(s.t.Context(), repository, "v1"); err == nil {
+			return time.Since(s.start)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.t.Fatalf("%s never came: %v", repository, s.items())
+	return 0
+}
+
+// finish ends the Sync, and reports unless everything came, and only once.
+func (s *slowSync) finish(bytes int64) {
+	s.t.Helper()
+	if result := <-s.done; result.Received < bytes || result.Received > bytes+bytes/100 {
+		s.t.Errorf("%d bytes were received for %d", result.Received, bytes)
+	}
+	if p := s.Progress(); p.BytesDone != p.BytesTotal || p.ItemsDone < 2 {
+		s.t.Errorf("progress at the end: %+v", p)
+	}
+	same(s.t, s.parent, s.Storage)
+}
+
+func TestWhatIsMoreUrgentGoesFirstAlsoWhereASyncRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSlowSync(t, "b")
+		s.parent.image("a", [][]byte{random(2, 100<<10)}, "v1")
+		s.follow()
+		first, second := s.here("a"), s.here("b")
+		if first > 15*time.Second || second < 25*time.Second {
+			t.Errorf("the urgent one came after %v, the other after %v", first, second)
+		}
+		s.finish(3<<20 + 100<<10)
+	})
+}
+
+func TestAnOrderThatChangesHoldsForTheSyncThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSlowSync(t, "b")
+		s.parent.image("c", [][]byte{random(2, 100<<10)}, "v1")
+		s.follow()
+		s.SetOrder(func(repository string) (int, bool) { return -int(repository[0]), true })
+		first, second := s.here("c"), s.here("b")
+		if first > 15*time.Second || second < 25*time.Second {
+			t.Errorf("the first one came after %v, the other after %v", first, second)
+		}
+		s.finish(3<<20 + 100<<10)
+	})
+}
+
+func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
+	p := newParent(t)
+	for i := range 150 { // more than are on their way at once
+		p.image(fmt.Sprintf("c/%03d", i), [][]byte{random(uint64(i), 20<<10)}, "v1")
+	}
+	p.image("b/2", [][]byte{random(1000, 20<<10)}, "v1")
+	r := newReplica(t, p, replication.Options{})
+	r.SetOrder(byName)
+	r.follow()
+	var once sync.Once
+	var mu sync.Mutex
+	var asked []string
+	src := &altered{Source: r.source, want: func(all []gateway.Want) {
+		once.Do(func() { // while b is planned
+			p.image("b/1", [][]byte{random(2000, 20<<10)}, "v1")
+			r.follow()
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		for _, w := range all {
+			asked = append(asked, strings.Split(w.Repository, "/")[0])
+		}
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if result, err := r.Sync(ctx, src); err != nil || result.Synced != 152 {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"b", "c"}, slices.Compact(asked)); diff != "" {
+		t.Error(diff)
+	}
+	same(t, p, r.Storage)
+}
