@@ -1,0 +1,51 @@
+package scope
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTheFirstPriorityThatFitsCounts(t *testing.T) {
+	p, err := ParsePriorities([]string{"ops/nav=normal", "ops/*=urgent", "media/*=low", "web=high"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for repository, want := range map[string]Priority{
+		"ops/nav": Normal, "ops/nav2": Urgent, "ops/a/b": Urgent, "ops": Normal, "media/film": Low, "web": High, "web/shop": Normal, "else": Normal,
+	} {
+		if got := p.Of(repository); got != want {
+			t.Errorf("%s is %s, want %s", repository, got, want)
+		}
+	}
+	if !p.AnyUrgent() || (Priorities{}).AnyUrgent() || (Priorities{}).Of("a") != Normal {
+		t.Error("what is urgent, and what is without any priorities")
+	}
+	if all, err := ParsePriorities([]string{"*=low"}); err != nil || all.Of("any/thing") != Low {
+		t.Errorf("*=low: %v, %v", all, err)
+	}
+}
+
+func TestAPriorityThatCannotBeReadIsRefusedWithWhatIsWanted(t *testing.T) {
+	for text, want := range map[string]string{
+		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository", "a*b=low": "the begin of one and a *",
+		"a b=low": "the begin of one", "": "REPOSITORY=PRIORITY", strings.Repeat("a", MaxPriority) + "=low": "too long",
+	} {
+		if _, err := ParsePriorities([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20q: %v, want %q in it", text, err, want)
+		}
+	}
+	if _, err := ParsePriorities(make([]string, MaxPriorities+1)); err == nil {
+		t.Error("there is no limit on how many there are")
+	}
+}
+
+func FuzzParsePriorities(f *testing.F) {
+	f.Add("ops/*=urgent", "ops/nav")
+	f.Add("*=low", "")
+	f.Fuzz(func(t *testing.T, text, repository string) {
+		p, err := ParsePriorities([]string{text})
+		if err == nil && p.Of(repository).String() == "" {
+			t.Errorf("%q gives %q no priority", text, repository)
+		}
+	})
+}
