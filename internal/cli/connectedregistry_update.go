@@ -15,28 +15,27 @@ type syncFlags struct {
 	set       *pflag.FlagSet
 	logLevel  *choiceFlag
 	gcEnabled bool
-	filters   *listFlag
 	keepLast  int
-	platforms *listFlag
-	bandwidth *listFlag
+	lists     map[string]*listFlag // by flag
 }
 
 // filterForms is what a tag filter may be, for help.
 const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag"
 
 func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
-	s := &syncFlags{set: set}
+	s := &syncFlags{set: set, lists: map[string]*listFlag{}}
 	textVar(set, new(string), "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
 	textVar(set, new(string), "sync-window", "w", "DURATION", "for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
 	textVar(set, new(string), "sync-message-ttl", "", "DURATION", "how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
 	s.logLevel = choiceVar(set, "log-level", "", "", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
 	set.BoolVar(&s.gcEnabled, "gc-enabled", true, "whether the instance removes what nothing refers to any more")
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
-	s.filters = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
+	s.lists["tag-filter"] = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
-	s.platforms = listVar(set, "platform", "PLATFORM...", "of images for several platforms sync only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform")
+	s.lists["platform"] = listVar(set, "platform", "PLATFORM...", "of images for several platforms sync only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform")
 	textVar(set, new(string), "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
-	s.bandwidth = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
+	s.lists["bandwidth"] = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
+	s.lists["priority"] = listVar(set, "priority", "REPOSITORY=PRIORITY...", "which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")
 	return s
 }
 
@@ -54,17 +53,15 @@ func (s *syncFlags) changes() map[string]any {
 	if s.set.Changed("gc-enabled") {
 		body["gcEnabled"] = s.gcEnabled
 	}
-	if s.set.Changed("tag-filter") {
-		body["tagFilters"] = given(s.filters)
-	}
 	if s.set.Changed("keep-last") {
 		body["keepLast"] = s.keepLast
 	}
-	if s.set.Changed("platform") {
-		body["platforms"] = given(s.platforms)
-	}
-	if s.set.Changed("bandwidth") {
-		body["bandwidth"] = given(s.bandwidth)
+	for flag, key := range map[string]string{
+		"tag-filter": "tagFilters", "platform": "platforms", "bandwidth": "bandwidth", "priority": "priorities",
+	} {
+		if s.set.Changed(flag) {
+			body[key] = given(s.lists[flag])
+		}
 	}
 	return body
 }
@@ -80,7 +77,8 @@ func newConnectedRegistryUpdateCommand(env *Env) *cobra.Command {
 	lists := map[string]*listFlag{}
 	cmd := resourceVerb(env, &name, "update", "Change a connected registry; the site learns of it at its next sync", `
 		ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
-		ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H`,
+		ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H
+		ferry connected-registry update -r home -n ship1 --byte-budget 2GiB/day --priority 'ops/*=urgent' 'media/*=low'`,
 		func(ctx context.Context, c *client) error {
 			body := sync.changes()
 			for key, list := range lists {

@@ -3,6 +3,7 @@ package connected
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"ferry/internal/gateway"
@@ -57,6 +58,9 @@ func (a *Agent) obey(ctx context.Context, d *gateway.Desired) error {
 	a.remember(ctx, func(m *memory) { m.Self, m.DesiredVersion = d.Self, d.Version })
 	if had.Name != "" && (had.Schedule != d.Self.Schedule || had.SyncWindow != d.Self.SyncWindow) {
 		a.log.Info("sync schedule changed", "schedule", d.Self.Schedule, "window", d.Self.SyncWindow)
+	}
+	if !slices.Equal(had.Priorities, d.Self.Priorities) {
+		a.reorder()
 	}
 	return nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"ferry/internal/replication"
 	"ferry/internal/schedule"
+	"ferry/internal/scope"
 )
 
 // errBudgetSpent is the cause with which a sync ends that has used up the
@@ -32,6 +34,29 @@ func (m memory) budget() schedule.Budget {
 	return b
 }
 
+// urgency returns which repositories come first. Priorities that this program
+// cannot read, which a newer parent may know, are none.
+func (m memory) urgency() scope.Priorities {
+	p, err := scope.ParsePriorities(m.Self.Priorities)
+	if err != nil {
+		return scope.Priorities{}
+	}
+	return p
+}
+
+// order is the one in which a sync fetches; a frugal one fetches only what is
+// urgent.
+func (m memory) order(frugal bool) replication.Order {
+	if len(m.Self.Priorities) == 0 && !frugal {
+		return nil
+	}
+	p := m.urgency()
+	return func(repository string) (rank int, wanted bool) {
+		priority := p.Of(repository)
+		return int(priority), !frugal || priority == scope.Urgent
+	}
+}
+
 // broke reports whether the byte budget of the period that now is in is
 // spent, and when the next begins.
 func (m memory) broke(now time.Time) (spent bool, next time.Time) {
@@ -41,7 +66,7 @@ func (m memory) broke(now time.Time) (spent bool, next time.Time) {
 }
 
 // spend counts n bytes of a layer that came, and stops the running sync once
-// they were the last of the budget.
+// they were the last of the budget, unless it fetches only what is urgent.
 func (a *Agent) spend(ctx context.Context, n int) {
 	now := a.now()
 	a.mu.Lock()
@@ -57,9 +82,9 @@ func (a *Agent) spend(ctx context.Context, n int) {
 	if write {
 		a.unwritten = 0
 	}
-	stop := a.running
+	stop, frugal := a.running, a.frugal
 	a.mu.Unlock()
-	if broke && stop != nil {
+	if broke && !frugal && stop != nil {
 		stop(errBudgetSpent)
 	}
 	if write {

@@ -54,24 +54,45 @@ func (a *Agent) wake() {
 	a.woken = make(chan struct{})
 }
 
-// begun notes a sync that stop ends, unless syncs are paused or the byte
-// budget is spent: then it reports false.
+// begun notes a sync that stop ends, and gives it its order, unless syncs are
+// paused, or the byte budget is spent and nothing is urgent: then it reports
+// false.
 func (a *Agent) begun(stop context.CancelCauseFunc) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if broke, _ := a.memory.broke(a.now()); broke || a.memory.Paused {
+	broke, _ := a.memory.broke(a.now())
+	if a.memory.Paused || broke && !a.memory.urgency().AnyUrgent() {
 		return false
 	}
-	a.running, a.pace = stop, pace{}
+	a.running, a.frugal, a.pace = stop, broke, pace{}
+	a.engine.SetOrder(a.memory.order(broke))
 	return true
 }
 
-// ended notes that the sync is over.
-func (a *Agent) ended() {
+// reorder gives the running sync, if there is one, the order that counts now.
+func (a *Agent) reorder() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running != nil {
+		a.engine.SetOrder(a.memory.order(a.frugal))
+	}
+}
+
+// ended notes that the sync is over, and reports whether it was a frugal one.
+func (a *Agent) ended() (frugal bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running(nil)
-	a.running = nil
+	frugal = a.frugal
+	a.running, a.frugal = nil, false
+	return frugal
+}
+
+// spares reports whether the sync that runs is a frugal one.
+func (a *Agent) spares() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.frugal
 }
 
 // syncs reports whether a sync runs.

@@ -74,9 +74,12 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		if at := c.next(next.Add(-time.Second)); !c.open(next) && !at.IsZero() {
 			s.NextSync = at.UTC()
 		}
+		description := "the byte budget of " + m.Self.ByteBudget + " is spent; syncs go on in the next period"
+		if m.urgency().AnyUrgent() {
+			description += ", and of urgent repositories already now"
+		}
 		s.Details = append(slices.Clip(details), gateway.StatusDetail{
-			Type: "Sync", Code: "BudgetSpent", Timestamp: m.SyncEnd.UTC(),
-			Description: "the byte budget of " + m.Self.ByteBudget + " is spent; syncs go on in the next period",
+			Type: "Sync", Code: "BudgetSpent", Timestamp: m.SyncEnd.UTC(), Description: description,
 		})
 	}
 	switch {

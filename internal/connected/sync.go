@@ -62,12 +62,20 @@ func (v *visit) inStep(ctx context.Context) {
 }
 
 // start lets a sync run until ctx ends or somebody pauses it. It reports
-// false where syncs are paused.
+// false where syncs are paused, or nothing that waits may be fetched.
 func (v *visit) start(ctx context.Context, items int) bool {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if !v.begun(cancel) {
 		cancel(errPaused)
 		return false
+	}
+	if v.spares() {
+		var err error
+		if items, err = v.engine.Wanted(ctx); err != nil || items == 0 {
+			v.ended()
+			return false
+		}
+		v.log.Info("the byte budget is spent; only what is urgent is synced")
 	}
 	v.log.Info("sync started", "items", items)
 	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncState = v.now(), stateSyncing })
@@ -86,13 +94,17 @@ func (v *visit) progress() {
 	v.log.Info("sync goes on", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
 }
 
+// complete reports whether nothing is left to sync.
+func (v *visit) complete(ctx context.Context) bool {
+	_, pending, failed, err := v.engine.Counts(ctx)
+	return err == nil && pending+failed == 0
+}
+
 // finish notes how the sync ended.
 func (v *visit) finish(o outcome) {
 	stopped, cause := v.syncing.Err() != nil, context.Cause(v.syncing)
 	ctx := context.WithoutCancel(v.syncing)
 	v.sync, v.syncing = nil, nil
-	v.ended()
-	now := v.now()
 	state := stateSucceeded
 	switch {
 	case stopped && o.err != nil:
@@ -102,6 +114,10 @@ func (v *visit) finish(o outcome) {
 	default:
 		v.retry.Reset()
 	}
+	if v.ended() && state == stateSucceeded && !v.complete(ctx) {
+		state, cause = statePending, errBudgetSpent
+	}
+	now := v.now()
 	v.retryAt = now.Add(v.retry.NextBackOff())
 	v.remember(ctx, func(m *memory) {
 		m.SyncEnd, m.SyncState = now, state

@@ -72,6 +72,18 @@ func specFrom(r gateway.ConnectedRegistry) spec {
 		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
 		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
 		TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms, Bandwidth: r.Bandwidth, ByteBudget: r.ByteBudget,
+		Priorities: r.Priorities,
+	}
+}
+
+// wireOf is the reverse of specFrom.
+func wireOf(row metadb.ConnectedRegistry, v spec) gateway.ConnectedRegistry {
+	return gateway.ConnectedRegistry{
+		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
+		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
+		Permissions: v.Permissions, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
+		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
+		Priorities: v.Priorities,
 	}
 }
 
@@ -216,12 +228,9 @@ func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
 		if err != nil {
 			return err
 		}
-		own = &gateway.ConnectedRegistry{
-			Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
-			MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
-			Permissions: v.Permissions, InstanceID: s.instance, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
-			TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
-		}
+		row.InstanceID = s.instance
+		wire := wireOf(row, v)
+		own = &wire
 		return nil
 	})
 	return own, err

@@ -32,7 +32,7 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 		Activation: Activation{Status: "Inactive"},
 		Parent: Parent{SyncProperties: SyncProperties{
 			TokenID: tokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: text(v.SyncWindow), MessageTTL: v.MessageTTL,
-			LastSyncTime: moment(h.Status.LastSyncEnd), Bandwidth: unite(nil, v.Bandwidth), ByteBudget: text(v.ByteBudget), GatewayEndpoint: s.endpointFor(by, row),
+			LastSyncTime: moment(h.Status.LastSyncEnd), Bandwidth: unite(nil, v.Bandwidth), ByteBudget: text(v.ByteBudget), Priorities: unite(nil, v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
 		}},
 		ClientTokenIDs:    []string{},
 		TagFilters:        unite(nil, v.TagFilters),

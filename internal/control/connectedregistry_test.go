@@ -23,7 +23,7 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
 			"lastActivityTime": null, "activation": {"status": "Inactive"},
 			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
-				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "gatewayEndpoint": "` + root.url[len("http://"):] + `"}},
+				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.url[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
 			"tagFilters": [], "keepLast": null, "platforms": [],
 			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [], "notificationsList": ["a:*:push"],

@@ -94,12 +94,8 @@ func (b *builder) registry(row metadb.ConnectedRegistry, self bool) (gateway.Con
 	if err != nil {
 		return gateway.ConnectedRegistry{}, err
 	}
-	r := gateway.ConnectedRegistry{
-		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
-		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
-		Permissions: []string{}, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
-		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
-	}
+	r := wireOf(row, v)
+	r.Permissions = []string{}
 	for _, name := range v.ClientTokens {
 		if _, err := b.token(name, true); err != nil {
 			return r, err

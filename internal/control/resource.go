@@ -92,6 +92,7 @@ type SyncProperties struct {
 	LastSyncTime    *time.Time `json:"lastSyncTime"`
 	Bandwidth       []string   `json:"bandwidth"`  // empty is no limit
 	ByteBudget      *string    `json:"byteBudget"` // null is no limit
+	Priorities      []string   `json:"priorities"` // empty is none
 	GatewayEndpoint string     `json:"gatewayEndpoint"`
 }
 

@@ -29,6 +29,7 @@ type spec struct {
 	Platforms     []string `json:"platforms,omitempty"`
 	Bandwidth     []string `json:"bandwidth,omitempty"`
 	ByteBudget    string   `json:"byteBudget,omitempty"`
+	Priorities    []string `json:"priorities,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
 	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
@@ -88,8 +89,9 @@ type Settings struct {
 	TagFilters *[]string `json:"tagFilters,omitempty" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2. Empty is every tag, which is the default."`
 	KeepLast   *int      `json:"keepLast,omitempty" minimum:"0" maximum:"1000" doc:"Only this many tags of each repository, those that were set last; 0 is all, which is the default."`
 	Platforms  *[]string `json:"platforms,omitempty" maxItems:"20" doc:"Of indexes only what is for one of these platforms, as linux/amd64 or linux/arm64/v8, and what is for none. Empty is every platform, which is the default."`
-	ByteBudget *string   `json:"byteBudget,omitempty" maxLength:"64" doc:"How much the site's syncs may fetch of layers, as 2GiB/day or 20GiB/month, in UTC; once that is spent they wait for the next. Empty is no limit, which is the default."`
+	ByteBudget *string   `json:"byteBudget,omitempty" maxLength:"64" doc:"How much the site's syncs may fetch of layers, as 2GiB/day or 20GiB/month, in UTC; once that is spent they wait for the next, but for urgent repositories. Empty is no limit, which is the default."`
 	Bandwidth  *[]string `json:"bandwidth,omitempty" maxItems:"24" doc:"What the site's syncs may take of its link: a rate as 2MiB or 4Mbit, or HH:MM-HH:MM=RATE in UTC; the first that fits counts. Empty is no limit, which is the default."`
+	Priorities *[]string `json:"priorities,omitempty" maxItems:"50" doc:"Which repositories come first, as ops/*=urgent or media/*=low: urgent, high, normal or low; the first that fits counts, and what none fits is normal. Urgent ones also come when the byte budget is spent."`
 }
 
 // apply sets what is given, and returns an error unless v is valid then.
@@ -124,6 +126,12 @@ func (c Settings) apply(v *spec) error {
 	}
 	if c.Bandwidth != nil {
 		v.Bandwidth = slices.Clone(*c.Bandwidth)
+	}
+	if c.Priorities != nil {
+		v.Priorities = slices.Clone(*c.Priorities)
+	}
+	if _, err := scope.ParsePriorities(v.Priorities); err != nil {
+		return invalid("%v", err)
 	}
 	if _, err := schedule.ParseBudget(v.ByteBudget); err != nil {
 		return invalid("%v", err)

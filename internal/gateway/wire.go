@@ -185,6 +185,7 @@ type ConnectedRegistry struct {
 	Platforms    []string  `json:"platforms,omitempty"`  // of indexes only what is for these, as linux/arm64/v8; none is all
 	Bandwidth    []string  `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
 	ByteBudget   string    `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
+	Priorities   []string  `json:"priorities,omitempty"` // which repositories come first, as ops/*=urgent; the first that fits counts
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
 	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for
