@@ -155,7 +155,7 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	all := &t.s.transfers
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.unsaved+int64(len(p)) > MaxLoss {
+	if all.due(int64(len(p))) {
 		if err := all.save(ctx, t.s); err != nil {
 			return 0, err
 		}

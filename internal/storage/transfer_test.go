@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -71,6 +72,38 @@ func TestTransferLosesAtMostOneMebibyteInACrash(t *testing.T) {
 		var got bytes.Buffer
 		if got.ReadFrom(r); !bytes.Equal(got.Bytes(), content) {
 			t.Error("the blob differs from what was sent")
+		}
+	})
+}
+
+func TestOverALinkThatIsSlowerThanTheDiskACrashLosesLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // in which a save takes no time
+		db, err := metadb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "ferry.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		const size, piece = 2 << 20, 16 << 10
+		d := digest.FromBytes(make([]byte, size))
+		for written := int64(0); written < size; {
+			f.open(t, db) // as after a crash: nothing was closed
+			tr, err := f.Transfer(t.Context(), d, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lost := written - tr.Have(); lost < 0 || lost > 80<<10 {
+				t.Fatalf("a crash lost %d bytes of %d", lost, written)
+			}
+			for range 13 {
+				written = tr.Have()
+				if _, err := tr.Write(t.Context(), make([]byte, piece), written); err != nil {
+					t.Fatal(err)
+				}
+				if written += piece; written == size {
+					break
+				}
+			}
 		}
 	})
 }

@@ -17,6 +17,14 @@ import (
 // transfers together.
 const MaxLoss = 1 << 20
 
+// When what was received is made durable earlier than it must be: a machine
+// whose power goes often loses less then, and a disk that is slow is not kept
+// busy with it.
+const (
+	enoughToSave = 64 << 10 // bytes
+	restAfter    = 9         // times what the last save took
+)
+
 // hashStep is how many bytes are hashed at a time, so that a gap which closes
 // in a large transfer does not hold up the others.
 const hashStep = 4 << 20
@@ -26,7 +34,13 @@ const hashStep = 4 << 20
 type transfers struct {
 	mu      sync.Mutex
 	open    map[*Transfer]bool
-	unsaved int64 // bytes, the sum of theirs
+	unsaved int64     // bytes, the sum of theirs
+	rested  time.Time // when the last save has rested enough
+}
+
+// due reports whether what was written is to be saved before n bytes more are.
+func (ts *transfers) due(n int64) bool {
+	return ts.unsaved+n > MaxLoss || ts.unsaved >= enoughToSave && !time.Now().Before(ts.rested)
 }
 
 func (ts *transfers) add(t *Transfer) {
@@ -51,6 +65,8 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	if ts.unsaved == 0 {
 		return nil
 	}
+	start := time.Now()
+	defer func() { ts.rested = time.Now().Add(restAfter * time.Since(start)) }()
 	var rows []metadb.Transfer
 	dirty := slices.DeleteFunc(slices.Collect(maps.Keys(ts.open)), func(t *Transfer) bool { return t.unsaved == 0 })
 	for _, t := range dirty {
