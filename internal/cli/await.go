@@ -20,9 +20,9 @@ func (e *Env) await(ctx context.Context, v any, running []string, prefix string,
 		return s
 	}
 	said := ""
-	ask := func(ctx context.Context) (_ map[string]any, err error) {
+	ask := func(ctx context.Context) (_ moment, err error) {
 		if v, err = read(ctx); err != nil {
-			return nil, err
+			return moment{}, err
 		}
 		s := status()
 		if why := cell(member(v, prefix+"error")); why != said && s["state"] != nil {
@@ -30,7 +30,7 @@ func (e *Env) await(ctx context.Context, v any, running []string, prefix string,
 				fmt.Fprintf(e.Stderr, "waiting for the source: %s\n", why)
 			}
 		}
-		return s, nil
+		return moment{status: s}, nil
 	}
 	if isTerminal(e.Stderr) {
 		_, err := watchSync(ctx, e.Stderr, status(), ask)
@@ -40,10 +40,11 @@ func (e *Env) await(ctx context.Context, v any, running []string, prefix string,
 		if err := pauseFor(ctx, barEvery); err != nil {
 			return nil, err
 		}
-		var err error
-		if s, err = ask(ctx); err != nil {
+		now, err := ask(ctx)
+		if err != nil {
 			return nil, err
 		}
+		s = now.status
 	}
 	return v, nil
 }

@@ -43,7 +43,7 @@ func newConnectedRegistrySyncStatusCommand(env *Env) *cobra.Command {
 			}
 			if cmd.Flags().Changed("output") || env.query != "" {
 				if env.output.value == "table" && env.query == "" {
-					return env.print(items, syncItemColumns())
+					return env.print(items, syncItemColumns(items))
 				}
 				status, _ := v.(map[string]any)
 				status["items"] = items

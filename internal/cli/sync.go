@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,16 +52,50 @@ func syncColumns() []column {
 	}
 }
 
-func syncItemColumns() []column {
-	return []column{
+// syncItemColumns are the columns for items; how far one is has columns where
+// one of them is on its way.
+func syncItemColumns(items []any) []column {
+	columns := []column{
 		{title: "REPOSITORY", path: "repository"},
 		{title: "TAG", path: "tag"},
 		{title: "STATE", path: "state"},
-		{title: "HERE", path: "digest", show: shortDigest},
-		{title: "PARENT", path: "parentDigest", show: shortDigest},
-		{title: "LAST MATCH (UTC)", path: "lastMatchTime", show: seconds},
-		{title: "ERROR", path: "error"},
 	}
+	if slices.ContainsFunc(items, func(v any) bool { return number(member(v, "bytesTotal")) > 0 }) {
+		columns = append(columns,
+			column{title: "DONE", show: doneOf},
+			column{title: "RATE", path: "bytesPerSecond", show: rateOf},
+			column{title: "LEFT", path: "etaSeconds", show: leftOf})
+	}
+	return append(columns,
+		column{title: "HERE", path: "digest", show: shortDigest},
+		column{title: "PARENT", path: "parentDigest", show: shortDigest},
+		column{title: "LAST MATCH (UTC)", path: "lastMatchTime", show: seconds},
+		column{title: "ERROR", path: "error"})
+}
+
+// doneOf is how much of an item is here.
+func doneOf(item any) string {
+	total := number(member(item, "bytesTotal"))
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s", size(number(member(item, "bytesDone"))), size(total))
+}
+
+// rateOf is a number of bytes a second, where there are any.
+func rateOf(v any) string {
+	if number(v) == 0 {
+		return ""
+	}
+	return size(number(v)) + "/s"
+}
+
+// leftOf is a number of seconds, where it is known.
+func leftOf(v any) string {
+	if v == nil {
+		return ""
+	}
+	return (time.Duration(number(v)) * time.Second).String()
 }
 
 // shortDigest is a column's value for a digest: enough to tell two apart.
@@ -90,7 +125,7 @@ func newSyncStatusCommand(env *Env) *cobra.Command {
 			}
 			plain := cmd.Flags().Changed("output") || env.query != ""
 			if !plain && isTerminal(env.Stdout) {
-				if status, err = watchSync(ctx, env.Stdout, status, c.syncStatus); err != nil {
+				if status, err = watchSync(ctx, env.Stdout, status, c.syncMoment); err != nil {
 					return err
 				}
 			}
@@ -102,7 +137,7 @@ func newSyncStatusCommand(env *Env) *cobra.Command {
 				status["items"] = items
 				columns := syncColumns()
 				if env.output.value == "table" && env.query == "" {
-					return env.print(items, syncItemColumns())
+					return env.print(items, syncItemColumns(items))
 				}
 				return env.print(status, columns)
 			}
@@ -127,13 +162,23 @@ func (c *client) syncStatus(ctx context.Context) (map[string]any, error) {
 	return status, nil
 }
 
+// syncMoment returns how a site's sync goes, with the images that come next.
+func (c *client) syncMoment(ctx context.Context) (now moment, err error) {
+	if now.status, err = c.syncStatus(ctx); err != nil {
+		return now, err
+	}
+	a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync/items", query: url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}})
+	now.underway, _ = member(a.value, "value").([]any)
+	return now, err
+}
+
 // printItems shows items below what was said of them all.
 func printItems(env *Env, items []any) error {
 	if len(items) == 0 {
 		return nil
 	}
 	fmt.Fprintln(env.Stdout)
-	return writeTable(env.Stdout, items, syncItemColumns())
+	return writeTable(env.Stdout, items, syncItemColumns(items))
 }
 
 // syncItems returns what a site is to have, or what of it is not in sync, as

@@ -11,59 +11,143 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// barEvery is how often a running sync is asked how far it is.
-const barEvery = 500 * time.Millisecond
+const (
+	// barEvery is how often a running sync is asked how far it is.
+	barEvery = 500 * time.Millisecond
+	// mostBars is how many images have a bar at most, below that of the sync.
+	mostBars = 5
+	// barName is how many characters of an image's name stand before its bar.
+	barName = 20
+)
 
-// watchSync draws a running sync's bytes on a terminal until it is over, and
-// returns the last status. The rate and the time that is left are the site's
-// own: what is measured here would begin at nothing.
-func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask func(context.Context) (map[string]any, error)) (map[string]any, error) {
+// A moment is how a site's sync goes, and the images that come next.
+type moment struct {
+	status   map[string]any
+	underway []any
+}
+
+// watchSync draws a running sync on a terminal until it is over, and returns
+// the last status. The rates and the times that are left are the site's own:
+// what is measured here would begin at nothing.
+func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask func(context.Context) (moment, error)) (map[string]any, error) {
 	if cell(status["state"]) != "Syncing" {
 		return status, nil
 	}
-	var said atomic.Pointer[string]
-	say := func(decor.Statistics) string { return *said.Load() }
-	show := func(bar *mpb.Bar) {
-		text := besideBar(status)
-		said.Store(&text)
-		if bar != nil {
-			bar.SetTotal(max(number(status["bytesTotal"]), 1), false)
-			bar.SetCurrent(min(number(status["bytesDone"]), max(number(status["bytesTotal"])-1, 0)))
-		}
-	}
-	show(nil)
-	bars := mpb.NewWithContext(ctx, mpb.WithOutput(out), mpb.WithWidth(60), mpb.WithRefreshRate(barEvery/2), mpb.WithAutoRefresh())
-	bar := bars.AddBar(0, // with another total here it would be done when that is reached
-		mpb.PrependDecorators(decor.Name("syncing ")), mpb.AppendDecorators(decor.Any(say)))
+	b := newSyncBoard(ctx, out)
+	defer b.close()
 	tick := time.NewTicker(barEvery)
 	defer tick.Stop()
-	var err error
-	for err == nil && cell(status["state"]) == "Syncing" {
-		show(bar)
+	for now := (moment{status: status}); ; {
+		b.show(now)
 		select {
 		case <-tick.C:
-			var now map[string]any
-			if now, err = ask(ctx); err == nil {
-				status = now
-			}
 		case <-ctx.Done():
-			err = ctx.Err()
+			return now.status, ctx.Err()
 		}
+		next, err := ask(ctx)
+		if err != nil || cell(next.status["state"]) != "Syncing" {
+			return next.status, err
+		}
+		now = next
 	}
-	bar.Abort(true)
-	bars.Wait()
-	return status, err
 }
 
-// besideBar is what stands beside the bar of a running sync: short, so that
-// 80 columns have room for both.
-func besideBar(s map[string]any) string {
-	text := fmt.Sprintf(" %s of %s", size(number(s["bytesDone"])), size(number(s["bytesTotal"])))
-	if rate := number(s["bytesPerSecond"]); rate > 0 {
+// A syncBoard is the bars of a running sync: one for all of it, and one for
+// each of the images that come next.
+type syncBoard struct {
+	bars   *mpb.Progress
+	all    *syncBar
+	images map[string]*syncBar
+}
+
+func newSyncBoard(ctx context.Context, out io.Writer) *syncBoard {
+	b := &syncBoard{images: map[string]*syncBar{}}
+	b.bars = mpb.NewWithContext(ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(barEvery/2), mpb.WithAutoRefresh())
+	b.all = b.add("syncing")
+	return b
+}
+
+// show draws a moment.
+func (b *syncBoard) show(now moment) {
+	b.all.show(now.status)
+	shown := map[string]bool{}
+	for i, v := range now.underway[:min(len(now.underway), mostBars)] {
+		item, _ := v.(map[string]any)
+		name := itemName(item)
+		shown[name] = true
+		if b.images[name] == nil {
+			b.images[name] = b.add(" " + name)
+		}
+		b.images[name].show(item)
+		b.bars.UpdateBarPriority(b.images[name].bar, i+1, false)
+	}
+	for name, bar := range b.images {
+		if !shown[name] {
+			bar.bar.Abort(true)
+			delete(b.images, name)
+		}
+	}
+}
+
+// close takes the bars off the terminal.
+func (b *syncBoard) close() {
+	for _, bar := range b.images {
+		bar.bar.Abort(true)
+	}
+	b.all.bar.Abort(true)
+	b.bars.Wait()
+}
+
+// A syncBar is a bar with what stands beside it.
+type syncBar struct {
+	bar    *mpb.Bar
+	beside atomic.Pointer[string]
+}
+
+func (b *syncBoard) add(name string) *syncBar {
+	s := &syncBar{}
+	s.beside.Store(new(string))
+	s.bar = b.bars.AddBar(0, // with another total here it would be done when that is reached
+		mpb.PrependDecorators(decor.Name(shorten(name, barName), decor.WC{W: barName, C: decor.DindentRight})),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *s.beside.Load() }, decor.WC{C: decor.DindentRight | decor.DSyncWidth})))
+	return s
+}
+
+// show draws how far v is, which has the members of a status or an item.
+func (s *syncBar) show(v map[string]any) {
+	text := besideBar(v)
+	s.beside.Store(&text)
+	total := max(number(v["bytesTotal"]), 1)
+	s.bar.SetTotal(total, false)
+	s.bar.SetCurrent(min(number(v["bytesDone"]), total-1))
+}
+
+// besideBar is what stands beside a bar: short, so that 80 columns have room
+// for both.
+func besideBar(v map[string]any) string {
+	text := fmt.Sprintf(" %s of %s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])))
+	if rate := number(v["bytesPerSecond"]); rate > 0 {
 		text += fmt.Sprintf(", %s/s", size(rate))
 	}
-	if eta, ok := s["etaSeconds"].(float64); ok {
+	if eta, ok := v["etaSeconds"].(float64); ok {
 		text += fmt.Sprintf(", %s left", time.Duration(eta)*time.Second)
 	}
 	return text
+}
+
+// itemName is an item as images are named.
+func itemName(item map[string]any) string {
+	if tag := cell(item["tag"]); tag != "" {
+		return cell(item["repository"]) + ":" + tag
+	}
+	return cell(item["repository"]) + "@" + shortDigest(item["parentDigest"])
+}
+
+// shorten leaves the end of a text that is longer than n characters.
+func shorten(text string, n int) string {
+	runes := []rune(text)
+	if len(runes) <= n {
+		return text
+	}
+	return " …" + string(runes[len(runes)-n+2:])
 }

@@ -79,7 +79,6 @@ type Agent struct {
 	memory  memory
 	running context.CancelCauseFunc // of the running sync; nil while none is
 	frugal  bool                    // it fetches only what is urgent, since the byte budget is spent
-	pace    pace                    // of it
 	woken   chan struct{}           // closed when somebody wants something of the agent now
 	heard   time.Time               // when the parent last answered; zero is not since the start
 	details []gateway.StatusDetail

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/replication"
 )
 
 // Limits on what a report has of items that are not in sync: it is sent over
@@ -19,9 +21,53 @@ const (
 	openPage     = 500
 )
 
-// open returns what is not in sync, those that failed first where there are
-// any.
+// Underway returns the items that the running sync fetches, in the order in
+// which they come; or those that the last one left where it was stopped.
+func (a *Agent) Underway(ctx context.Context) ([]gateway.OpenItem, error) {
+	return a.underway(ctx, -1)
+}
+
+// underway is [Agent.Underway], for up to limit of them; -1 is all.
+func (a *Agent) underway(ctx context.Context, limit int) (all []gateway.OpenItem, err error) {
+	images := a.engine.Underway()
+	err = a.db.View(ctx, func(tx *metadb.Tx) error {
+		for _, u := range images {
+			for _, name := range u.Items {
+				if len(all) == limit {
+					return nil
+				}
+				row, err := tx.SyncItem(metadb.Parent, u.Repository, name)
+				if errors.Is(err, metadb.ErrNotFound) || err == nil && (row.Digest != string(u.Digest) || row.State == string(replication.Synced)) {
+					continue // it moved on meanwhile
+				}
+				if err != nil {
+					return err
+				}
+				i, err := openItem(tx, row)
+				if err != nil {
+					return err
+				}
+				i.BytesTotal, i.BytesDone, i.BytesPerSecond = u.BytesTotal, u.BytesDone, u.BytesPerSecond
+				i.SecondsLeft = int64((max(u.Left, 0) + time.Second - 1) / time.Second)
+				all = append(all, i)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// open returns what is not in sync: those that failed first where there are
+// any, then those that are being fetched.
 func (a *Agent) open(ctx context.Context, failed bool) (all []gateway.OpenItem, err error) {
+	moving, err := a.underway(ctx, maxOpen)
+	if err != nil {
+		return nil, err
+	}
+	moves := map[itemKey]bool{}
+	for _, i := range moving {
+		moves[keyOf(i)] = true
+	}
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
 		var waiting []gateway.OpenItem
 		for repository, item := "", ""; len(all) < maxOpen; {
@@ -42,17 +88,28 @@ func (a *Agent) open(ctx context.Context, failed bool) (all []gateway.OpenItem, 
 				if err != nil {
 					return err
 				}
-				*to = append(*to, i)
+				if !moves[keyOf(i)] {
+					*to = append(*to, i)
+				}
 			}
-			if len(rows) < openPage || !failed && len(waiting) == maxOpen {
+			if len(rows) < openPage || !failed && len(moving)+len(waiting) >= maxOpen {
 				break
 			}
 		}
-		all = append(all, waiting[:min(len(waiting), maxOpen-len(all))]...)
+		all = append(append(all, moving...), waiting...)
+		all = all[:min(len(all), maxOpen)]
 		return nil
 	})
 	return all, err
 }
+
+// An itemKey tells items apart.
+type itemKey struct {
+	repository, tag string
+	digest          digest.Digest
+}
+
+func keyOf(i gateway.OpenItem) itemKey { return itemKey{i.Repository, i.Tag, i.Digest} }
 
 func openItem(tx *metadb.Tx, row metadb.SyncItem) (gateway.OpenItem, error) {
 	i := gateway.OpenItem{

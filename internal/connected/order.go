@@ -64,7 +64,7 @@ func (a *Agent) begun(stop context.CancelCauseFunc) bool {
 	if a.memory.Paused || broke && !a.memory.urgency().AnyUrgent() {
 		return false
 	}
-	a.running, a.frugal, a.pace = stop, broke, pace{}
+	a.running, a.frugal = stop, broke
 	a.engine.SetOrder(a.memory.order(broke))
 	return true
 }

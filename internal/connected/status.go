@@ -52,7 +52,7 @@ func (a *Agent) Status() *gateway.Status {
 func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 	c, now := a.clockwork(), a.now()
 	a.mu.Lock()
-	m, running, details, rate := a.memory, a.running != nil, a.details, a.pace.rate(now)
+	m, running, details := a.memory, a.running != nil, a.details
 	a.mu.Unlock()
 	s := &gateway.Status{
 		Name: a.name, InstanceID: a.control.InstanceID(), Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
@@ -95,7 +95,7 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		s.BytesTotal, s.BytesDone = p.BytesTotal, p.BytesDone
 	}
 	if running {
-		s.BytesPerSecond = rate
+		s.BytesPerSecond = a.engine.Rate()
 	}
 	return s, err
 }

@@ -1,11 +1,13 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
 	"strconv"
 
+	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 )
 
@@ -17,6 +19,9 @@ type Syncer interface {
 	Pause(ctx context.Context)
 	// Resume lets syncs run again.
 	Resume(ctx context.Context)
+	// Underway returns what the running sync fetches, in the order in which
+	// that comes, or what the last one left.
+	Underway(ctx context.Context) ([]gateway.OpenItem, error)
 }
 
 // A syncItemPage is a part of the items, by repository and tag.
@@ -45,9 +50,13 @@ func (a *api) sync() {
 			Repository string `query:"repository" doc:"Begin after this repository's item."`
 			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
 			Open       bool   `query:"open" doc:"Only what is not in sync."`
+			Underway   bool   `query:"underway" doc:"Only what is being fetched, what comes first at first, on one page."`
 		}) (*syncItemPage, error) {
 			if _, err := read(); err != nil {
 				return nil, err
+			}
+			if in.Underway {
+				return a.underway(ctx, in.N)
 			}
 			return a.syncItems(ctx, syncPlace{in.Repository, in.Item, in.Open}, in.N)
 		})
@@ -76,10 +85,37 @@ func (a *api) sync() {
 	}
 }
 
+// underway returns the first n of the items that are being fetched.
+func (a *api) underway(ctx context.Context, n int) (*syncItemPage, error) {
+	all, err := a.Syncer.Underway(ctx)
+	if err != nil {
+		return nil, err
+	}
+	page := &syncItemPage{}
+	page.Body.Value = []SyncItem{}
+	for _, o := range all[:min(len(all), n)] {
+		page.Body.Value = append(page.Body.Value, openItemOf(o))
+	}
+	return page, nil
+}
+
 func (a *api) syncItems(ctx context.Context, at syncPlace, n int) (*syncItemPage, error) {
+	moving, err := a.Syncer.Underway(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all, err := a.Service.syncItems(ctx, at, n+1)
 	if err != nil {
 		return nil, err
+	}
+	far := map[[2]string]gateway.OpenItem{}
+	for _, o := range moving {
+		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
+	}
+	for i, v := range all {
+		if o := far[[2]string{v.Repository, v.item}]; o.BytesTotal > 0 {
+			all[i].moves(o)
+		}
 	}
 	page := &syncItemPage{}
 	page.Body.Value = []SyncItem{}

@@ -2,11 +2,13 @@ package control_test
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
@@ -19,11 +21,14 @@ import (
 type orders struct {
 	given  []string
 	status *gateway.Status
+
+	underway []gateway.OpenItem
 }
 
-func (o *orders) SyncNow(context.Context) { o.given = append(o.given, "now") }
-func (o *orders) Pause(context.Context)   { o.given, o.status.Paused = append(o.given, "pause"), true }
-func (o *orders) Resume(context.Context)  { o.given, o.status.Paused = append(o.given, "resume"), false }
+func (o *orders) Underway(context.Context) ([]gateway.OpenItem, error) { return o.underway, nil }
+func (o *orders) SyncNow(context.Context)                              { o.given = append(o.given, "now") }
+func (o *orders) Pause(context.Context)                                { o.given, o.status.Paused = append(o.given, "pause"), true }
+func (o *orders) Resume(context.Context)                               { o.given, o.status.Paused = append(o.given, "resume"), false }
 
 // newSyncing returns a connected registry whose syncs are o's.
 func newSyncing(t *testing.T, db *metadb.DB) (*instance, *orders) {
@@ -95,7 +100,7 @@ func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
 
 func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		site, _ := newSyncing(t, db)
+		site, o := newSyncing(t, db)
 		m, err := site.storage.PutManifest(t.Context(), storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"}, Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
 		if err != nil {
 			t.Fatal(err)
@@ -129,14 +134,30 @@ func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 				}
 				return *p
 			}
-			return strings.Join([]string{i.Repository, s(i.Tag), i.State, s(i.Digest), s(i.ParentDigest), s(i.Error)}, " ")
+			text := strings.Join([]string{i.Repository, s(i.Tag), i.State, s(i.Digest), s(i.ParentDigest), s(i.Error)}, " ")
+			if i.BytesTotal != nil {
+				text += fmt.Sprintf(" %d of %d, %d/s, %d s", *i.BytesDone, *i.BytesTotal, *i.BytesPerSecond, *i.EtaSeconds)
+			}
+			return text
+		}
+		o.underway = []gateway.OpenItem{
+			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2, SecondsLeft: 3},
+			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
 		}
 		for _, test := range []struct {
 			name, path string
 			want       []string
 		}{
-			{"all", "/sync/items?n=1", []string{"app/a v1 InSync HERE HERE -", "app/a v2 Failed HERE OTHER no such blob", "app/a v3 ToRemove - - -", "app/b - Pending - OTHER -"}},
-			{"what is open", "/sync/items?n=2&open=true", []string{"app/a v2 Failed HERE OTHER no such blob", "app/a v3 ToRemove - - -", "app/b - Pending - OTHER -"}},
+			{"all", "/sync/items?n=1", []string{
+				"app/a v1 InSync HERE HERE -", "app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
+				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
+			}},
+			{"what is open", "/sync/items?n=2&open=true", []string{
+				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -", "app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
+			}},
+			{"what is on its way", "/sync/items?underway=true", []string{
+				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s", "app/a v2 Pending - OTHER - 50 of 100, 5/s, 13 s",
+			}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				var got []string

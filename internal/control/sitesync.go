@@ -136,6 +136,9 @@ func openItemOf(o gateway.OpenItem) SyncItem {
 	case o.Digest == "":
 		i.State = "ToRemove"
 	}
+	if o.BytesTotal > 0 {
+		i.moves(o)
+	}
 	return i
 }
 

@@ -68,7 +68,20 @@ type SyncItem struct {
 	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both were last known to be the same."`
 	Error         *string    `json:"error" doc:"Of the last try, where that failed."`
 
+	BytesTotal     *int64 `json:"bytesTotal" doc:"Of the layers that were missing when it was planned; null where a sync has not come to it yet, or it is in sync."`
+	BytesDone      *int64 `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond *int64 `json:"bytesPerSecond" doc:"Over the last seconds."`
+	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long it takes until it is here, after what comes before it; null where nobody knows."`
+
 	item string // its place in a listing
+}
+
+// moves notes how far an item is that a sync fetches.
+func (i *SyncItem) moves(o gateway.OpenItem) {
+	i.BytesTotal, i.BytesDone, i.BytesPerSecond = &o.BytesTotal, &o.BytesDone, &o.BytesPerSecond
+	if o.SecondsLeft > 0 {
+		i.EtaSeconds = &o.SecondsLeft
+	}
 }
 
 // A syncPlace is where a page of items begins, and which it has.

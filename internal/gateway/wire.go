@@ -246,7 +246,7 @@ type Status struct {
 	BytesPerSecond  int64          `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	Paused          bool           `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
 	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
-	Open            []OpenItem     `json:"open,omitempty"`           // what is not in sync, those that failed first; at most 50
+	Open            []OpenItem     `json:"open,omitempty"`           // what is not in sync, those that failed first, then those that are being fetched; at most 50
 	Details         []StatusDetail `json:"details,omitempty"`
 }
 
@@ -259,6 +259,12 @@ type OpenItem struct {
 	Here       digest.Digest `json:"here,omitempty"`     // what is served until then
 	Error      string        `json:"error,omitempty"`    // of the last try, where that failed
 	MatchedAt  time.Time     `json:"matchedAt,omitzero"` // when both were last the same
+
+	// Of an image that a sync fetches, or that it left when it was stopped.
+	BytesTotal     int64 `json:"bytesTotal,omitempty"`     // of the layers that were missing
+	BytesDone      int64 `json:"bytesDone,omitempty"`      // of these
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // over the last seconds
+	SecondsLeft    int64 `json:"secondsLeft,omitempty"`    // until it is here, after what comes before it; 0 where nobody knows
 }
 
 // A StatusDetail is one thing that is wrong.

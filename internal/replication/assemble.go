@@ -49,6 +49,7 @@ func (r *run) assemble(ctx context.Context, p *plan, images []*image) (parts []*
 			}
 		}
 	}
+	r.images = append(r.images, images...)
 	for l := range a.fresh { // only images that can't be whole need it
 		delete(r.live, l.digest)
 	}

@@ -42,9 +42,6 @@ type Options struct {
 	ChunkSize    int64            // the least that one request asks for, in bytes, slow connections and a layer's end aside; 0 is 1 MiB
 	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
-	// OnProgress is told of a running Sync's progress, a few times a second
-	// at most, and once at its end. It must not block, nor call the engine.
-	OnProgress func(Progress)
 }
 
 // An Engine keeps the list of what is to be here and works it off. Its
@@ -64,7 +61,8 @@ type Engine struct {
 
 	mu      sync.Mutex
 	order   Order
-	current *run // nil while no Sync runs
+	current *run       // nil while no Sync runs
+	left    []Underway // by the last one
 
 	running chan struct{} // holds the one Sync that runs
 	swept   bool          // a Sync of this process has looked into every repository
@@ -78,7 +76,7 @@ type Engine struct {
 func New(o Options) *Engine {
 	e := &Engine{
 		name: o.Source, origin: cmp.Or(o.Source, Origin), removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
-		stall: o.StallTimeout, order: anyOrder, meter: &meter{notify: o.OnProgress}, running: make(chan struct{}, 1), touched: map[string]bool{},
+		stall: o.StallTimeout, order: anyOrder, meter: &meter{}, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -123,9 +121,9 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	}
 	r := newRun(e, src)
 	e.lead(r)
-	defer e.lead(nil)
+	defer e.leave(r)
 	err := r.all(ctx)
-	r.result.Received = e.meter.end().Received
+	r.result.Received = e.meter.progress().Received
 	return r.result, cause(ctx, err)
 }
 
@@ -134,6 +132,13 @@ func (e *Engine) lead(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current = r
+}
+
+// leave notes that no Sync runs, and what the last one left.
+func (e *Engine) leave(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.current, e.left = nil, stopped(r.underway())
 }
 
 // cause prefers the reason for which ctx ended to the error that followed.
@@ -146,3 +151,6 @@ func cause(ctx context.Context, err error) error {
 
 // Progress returns how far the running, or the last, Sync is.
 func (e *Engine) Progress() Progress { return e.meter.progress() }
+
+// Rate returns how many bytes of content came a second, over the last seconds.
+func (e *Engine) Rate() int64 { return e.meter.rate() }

@@ -178,6 +178,7 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 		return false, context.Cause(ctx) // which is no fault of the image
 	}
 	im.settled = true
+	r.images = slices.DeleteFunc(r.images, func(o *image) bool { return o == im })
 	if errors.As(failure, &laterError{}) {
 		r.again = true
 		return true, nil

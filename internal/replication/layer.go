@@ -26,7 +26,9 @@ type layer struct {
 	finished bool // it is here, or given up
 	trouble  trouble
 
-	counted, done int64 // bytes, as [Progress] has them; the meter's lock guards them
+	// The meter's lock guards what follows.
+	counted, done int64 // bytes, as [Progress] has them
+	pace          pace  // of those that are done
 }
 
 // expect counts the layer among what is to come.
@@ -41,6 +43,7 @@ func (l *layer) got(p *Progress, n int64) {
 	n = min(max(n, -l.done), l.counted-l.done)
 	l.done += n
 	p.BytesDone += n
+	l.pace.note(time.Now(), l.done)
 }
 
 // forget takes back what was counted of the layer, once.

@@ -5,56 +5,36 @@ import (
 	"time"
 )
 
-// meterInterval is how often [Options.OnProgress] is called at most.
-const meterInterval = 250 * time.Millisecond
-
 // meter counts what [Progress] shows.
 type meter struct {
-	notify func(Progress) // nil, or [Options.OnProgress]
-
 	mu      sync.Mutex
 	current Progress
-
-	telling sync.Mutex // held during notify
-	told    time.Time
+	pace    pace // of what is received
 }
 
 // begin starts over, for a Sync of items items.
 func (m *meter) begin(items int) {
 	m.mu.Lock()
-	m.current = Progress{ItemsTotal: items}
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	m.current, m.pace = Progress{ItemsTotal: items}, pace{}
 }
 
-// add changes what is counted, and tells it, unless that was done just now.
+// add changes what is counted.
 func (m *meter) add(change func(*Progress)) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	change(&m.current)
-	now := m.current
-	m.mu.Unlock()
-	if m.notify == nil || !m.telling.TryLock() {
-		return
-	}
-	defer m.telling.Unlock()
-	if time.Since(m.told) >= meterInterval {
-		m.told = time.Now()
-		m.notify(now)
-	}
-}
-
-// end tells the final count.
-func (m *meter) end() Progress {
-	now := m.progress()
-	if m.notify != nil {
-		m.telling.Lock()
-		defer m.telling.Unlock()
-		m.notify(now)
-	}
-	return now
+	m.pace.note(time.Now(), m.current.Received)
 }
 
 func (m *meter) progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.current
+}
+
+func (m *meter) rate() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pace.rate(time.Now())
 }

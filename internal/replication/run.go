@@ -34,6 +34,7 @@ type run struct {
 	rank    int                      // of what the pass is planning, or planned last
 	behind  bool                     // something of that rank was noted since the pass began
 	queue   *queue                   // of the pass; nil between two
+	images  []*image                 // that the pass has planned and not settled, in the order in which they come
 	again   bool                     // another pass is worth it
 	failed  map[itemKey]bool         // items that are not, in this run
 	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
@@ -83,7 +84,7 @@ func (r *run) begin() *queue {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.live)
-	r.rule, r.rank, r.behind, r.queue, r.again = r.ordered(), noRank, false, q, false
+	r.rule, r.rank, r.behind, r.queue, r.images, r.again = r.ordered(), noRank, false, q, nil, false
 	return q
 }
 

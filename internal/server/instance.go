@@ -122,13 +122,10 @@ func (in *instance) mirror(cfg config.Config) error {
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
 	in.agent, err = connected.New(ctx, connected.Options{
-		Name:   parent.Name,
-		Parent: gateway.NewClient(parent, nil),
-		DB:     in.db,
-		Engine: replication.New(replication.Options{
-			Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize,
-			OnProgress: func(p replication.Progress) { in.agent.Progressed(p) }, // once the agent runs a sync
-		}),
+		Name:        parent.Name,
+		Parent:      gateway.NewClient(parent, nil),
+		DB:          in.db,
+		Engine:      replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize}),
 		Control:     in.control,
 		Version:     telemetry.Version(),
 		LoginServer: hostOf(address),

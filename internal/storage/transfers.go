@@ -22,7 +22,7 @@ const MaxLoss = 1 << 20
 // busy with it.
 const (
 	enoughToSave = 64 << 10 // bytes
-	restAfter    = 9         // times what the last save took
+	restAfter    = 9        // times what the last save took
 )
 
 // hashStep is how many bytes are hashed at a time, so that a gap which closes

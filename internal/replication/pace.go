@@ -1,10 +1,6 @@
-package connected
+package replication
 
-import (
-	"time"
-
-	"ferry/internal/replication"
-)
+import "time"
 
 // paceSpan is the time over which a rate is taken: long enough to look
 // steady on a link that comes in bursts, short enough to show that it stopped.
@@ -47,13 +43,4 @@ func (p *pace) rate(now time.Time) int64 {
 		return 0
 	}
 	return int64(float64(last.bytes-first.bytes) / took.Seconds())
-}
-
-// Progressed notes how far the running sync is, for its rate. It is what the
-// engine's OnProgress calls.
-func (a *Agent) Progressed(p replication.Progress) {
-	now := a.now()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.pace.note(now, p.Received)
 }

@@ -1,4 +1,4 @@
-package connected
+package replication
 
 import (
 	"testing"

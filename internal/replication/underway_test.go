@@ -1,0 +1,63 @@
+package replication_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/replication"
+)
+
+func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 100 << 10 // of the link
+		p := newPipeParent(t)
+		shared := random(1, 1<<20)
+		small := p.image("a", [][]byte{shared}, "v1", "latest")
+		large := p.image("b", [][]byte{shared, random(2, 2<<20)}, "v1")
+		p.network.Set(faultnet.Faults{Rate: rate})
+		r := newReplica(t, p, replication.Options{Connections: 4})
+		r.follow()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Sync(ctx, r.source)
+		}()
+		time.Sleep(6 * time.Second)
+		all := r.Underway()
+		if len(all) != 2 || all[0].Digest != small.Digest || all[1].Digest != large.Digest || len(all[0].Items) != 2 {
+			t.Fatalf("underway: %+v", all)
+		}
+		first, second := all[0], all[1]
+		if first.BytesTotal != 1<<20 || first.BytesDone < 4*rate || first.BytesDone > 7*rate || first.BytesPerSecond < rate/2 {
+			t.Errorf("the first is at %+v", first)
+		}
+		if second.BytesTotal != 3<<20 || second.BytesDone < first.BytesDone {
+			t.Errorf("the second is at %+v", second)
+		}
+		near := func(u replication.Underway, want time.Duration) {
+			t.Helper()
+			if u.Left < want-5*time.Second || u.Left > want+5*time.Second {
+				t.Errorf("%v are left until %s is here, want about %v", u.Left, u.Repository, want)
+			}
+		}
+		near(first, 5*time.Second)
+		near(second, 25*time.Second)
+
+		// What was stopped stands where it was.
+		stop()
+		<-done
+		all = r.Underway()
+		if len(all) != 2 || all[0].BytesDone < first.BytesDone || all[0].BytesPerSecond != 0 || all[0].Left >= 0 {
+			t.Errorf("after a stop: %+v", all)
+		}
+		p.network.Set(faultnet.Faults{})
+		r.sync()
+		if all = r.Underway(); len(all) > 0 {
+			t.Errorf("in the end: %+v", all)
+		}
+	})
+}
