@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
 
-	"ferry/internal/replication"
+	"ferry/internal/gateway"
 	"ferry/internal/schedule"
 )
 
@@ -82,31 +82,48 @@ func (c *bandwidthCap) pay(ctx context.Context, n int) {
 // are counted in its byte budget. What is small comes with plans, and is
 // neither slowed nor counted.
 type cappedSource struct {
-	replication.Source
+	Parent
 	agent *Agent
 }
 
 // Blob implements [replication.Source].
 func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
-	body, start, err := s.Source.Blob(ctx, repository, d, offset, length)
+	body, start, err := s.Parent.Blob(ctx, repository, d, offset, length)
 	if err != nil {
 		return nil, 0, err
 	}
-	return &cappedBody{ReadCloser: body, ctx: ctx, agent: s.agent}, start, nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{s.capped(ctx, body), body}, start, nil
 }
 
-type cappedBody struct {
-	io.ReadCloser
+// Batch implements [replication.Batcher].
+func (s cappedSource) Batch(ctx context.Context, want []gateway.Want, fn func(i int, size int64, content io.Reader) error) error {
+	return s.Parent.Batch(ctx, want, func(i int, size int64, content io.Reader) error {
+		if content != nil {
+			content = s.capped(ctx, content)
+		}
+		return fn(i, size, content)
+	})
+}
+
+func (s cappedSource) capped(ctx context.Context, content io.Reader) io.Reader {
+	return &cappedReader{content, ctx, s.agent}
+}
+
+type cappedReader struct {
+	io.Reader
 	ctx   context.Context // of the request
 	agent *Agent
 }
 
 // Read implements [io.Reader].
-func (b *cappedBody) Read(p []byte) (int, error) {
+func (b *cappedReader) Read(p []byte) (int, error) {
 	if most := b.agent.cap.most(); most > 0 && len(p) > most {
 		p = p[:most]
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.Reader.Read(p)
 	if n > 0 {
 		b.agent.spend(b.ctx, n)
 		b.agent.cap.pay(b.ctx, n)

@@ -22,6 +22,7 @@ import (
 // A Parent is the other end of the gateway; [gateway.Client] is one.
 type Parent interface {
 	replication.Source
+	replication.Batcher
 	// Activate binds the instance to the connected registry.
 	Activate(ctx context.Context, q gateway.ActivateRequest) (*gateway.ActivateResponse, error)
 	// Poll asks for what changed.

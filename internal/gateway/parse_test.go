@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -17,6 +18,32 @@ func FuzzReadPlan(f *testing.F) {
 		err := readPlan(bytes.NewReader(body), func(PlanEntry) error { entries++; return nil })
 		if lines := bytes.Count(body, []byte("\n")) + 1; entries > lines {
 			t.Errorf("%d entries from %d lines, %v", entries, lines, err)
+		}
+	})
+}
+
+func FuzzReadBatch(f *testing.F) {
+	want := []Want{{"a", "sha256:0"}, {"a", "sha256:1"}, {"b", "sha256:2"}}
+	f.Add([]byte(`{"digest":"sha256:0","size":2}` + "\nab" + `{"digest":"sha256:1","missing":"gone"}` + "\n" + `{"digest":"sha256:2"}` + "\n"))
+	f.Add([]byte(`{"digest":"sha256:0","size":99999999999}` + "\n"))
+	f.Add(bytes.Repeat([]byte(" "), 2*maxBatchEntry))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		next, total := 0, int64(0)
+		err := readBatch(bytes.NewReader(body), want, func(i int, size int64, content io.Reader) error {
+			if i != next || size > BatchLimit {
+				t.Errorf("blob %d of %d bytes, want blob %d", i, size, next)
+			}
+			if next++; content == nil {
+				return nil
+			}
+			n, err := io.Copy(io.Discard, content)
+			if total += n; n < size && err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		})
+		if total > int64(len(body)) || err == nil && next != len(want) {
+			t.Errorf("%d blobs with %d bytes from %d, %v", next, total, len(body), err)
 		}
 	})
 }

@@ -198,6 +198,9 @@ func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) 
 	}
 	defer content.Close()
 	b := &PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []Way{{Kind: WayWhole}}}
+	if info.Size <= BatchLimit {
+		b.Ways = append(b.Ways, Way{Kind: WayBatch})
+	}
 	if info.Size <= InlineLimit {
 		b.Ways = nil
 		b.Data = make([]byte, info.Size)

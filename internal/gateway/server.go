@@ -46,6 +46,7 @@ func NewServer(o ServerOptions) http.Handler {
 	mux.Handle("POST "+PathPoll, handle(s, s.poll))
 	mux.Handle("POST "+PathSnapshot, handle(s, s.snapshot))
 	mux.HandleFunc("POST "+PathPlan, s.servePlan)
+	mux.HandleFunc("POST "+PathBlobs, s.serveBatch)
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
 	})
@@ -90,6 +91,7 @@ func (r ActivateRequest) registry() string { return r.Name }
 func (r PollRequest) registry() string     { return r.Name }
 func (r SnapshotRequest) registry() string { return r.Name }
 func (r PlanRequest) registry() string     { return r.Name }
+func (r BatchRequest) registry() string    { return r.Name }
 
 // handle makes an http.Handler of a method that turns a request into an answer.
 func handle[Q any, A any, P interface {

@@ -9,7 +9,7 @@ import (
 // Capability is the version of the protocol that this program speaks. Both
 // sides send theirs with every request; each then keeps to the lesser.
 //
-//   - 1: activate, poll, snapshot, plan; the way "whole".
+//   - 1: activate, poll, snapshot, plan, blobs; the ways "whole" and "batch".
 const Capability = 1
 
 // The paths of the protocol, below the gateway's address.
@@ -18,6 +18,7 @@ const (
 	PathPoll     = "/gateway/v1/poll"
 	PathSnapshot = "/gateway/v1/snapshot"
 	PathPlan     = "/gateway/v1/plan"
+	PathBlobs    = "/gateway/v1/blobs"
 )
 
 // ActivateRequest binds a running instance to a connected registry. The
@@ -126,11 +127,28 @@ type PlanBlob struct {
 
 // A Way is one way in which a blob can come. A child ignores those it does not know.
 type Way struct {
-	Kind string `json:"kind"` // "whole": GET /v2/<repository>/blobs/<digest>, with ranges
+	Kind string `json:"kind"`
 }
 
-// WayWhole is the way that every child knows.
-const WayWhole = "whole"
+// The ways. Every child knows the first.
+const (
+	WayWhole = "whole" // GET /v2/<repository>/blobs/<digest>, with ranges
+	WayBatch = "batch" // POST /gateway/v1/blobs, with others that are small
+)
+
+// BatchRequest asks for several small blobs in one answer: for each of them,
+// in this order, a line with its [BatchEntry], and then its content. At most 64.
+type BatchRequest struct {
+	Name string `json:"name"`
+	Want []Want `json:"want"`
+}
+
+// A BatchEntry is the line before a blob of a batch.
+type BatchEntry struct {
+	Digest  digest.Digest `json:"digest"`
+	Size    int64         `json:"size,omitempty"`    // how many bytes follow the line
+	Missing string        `json:"missing,omitempty"` // why none do
+}
 
 // PlanManifest is a manifest, byte for byte.
 type PlanManifest struct {

@@ -14,8 +14,9 @@ import (
 // An assembly turns a plan into what each image needs.
 type assembly struct {
 	*run
-	plan  *plan
-	fresh map[*layer]bool // that nobody fetches yet
+	plan    *plan
+	batcher bool            // the source is one
+	fresh   map[*layer]bool // that nobody fetches yet
 }
 
 // assemble returns the images with their referrers, and the layers that are
@@ -25,6 +26,7 @@ func (r *run) assemble(ctx context.Context, p *plan, images []*image) (parts []*
 		return nil, nil, err
 	}
 	a := &assembly{run: r, plan: p, fresh: map[*layer]bool{}}
+	_, a.batcher = r.src.(Batcher)
 	for _, im := range images {
 		if err := a.collect(ctx, im, im.root); err != nil {
 			return nil, nil, err
@@ -137,7 +139,7 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	if !ok {
 		size = b.Size // the source thinks that it is here; the manifest knows its size
 	}
-	l := &layer{digest: b.Digest, size: size}
+	l := &layer{digest: b.Digest, size: size, batch: a.batcher && a.plan.batched[b.Digest]}
 	a.fresh[l] = true
 	a.mu.Lock()
 	a.live[b.Digest] = l

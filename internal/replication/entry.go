@@ -43,6 +43,7 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *gateway.PlanBlob) error 
 	if b.Data == nil && b.Size > 0 {
 		if _, known := p.sizes[b.Digest]; !known {
 			p.sizes[b.Digest] = b.Size
+			p.batched[b.Digest] = slices.Contains(b.Ways, gateway.Way{Kind: gateway.WayBatch})
 			p.entries++
 			p.held += entryCost
 		}

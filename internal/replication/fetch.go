@@ -19,38 +19,45 @@ func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
 		if hands.leave() {
 			return nil
 		}
-		c, err := q.next(ctx, hands.paces())
-		if c == nil {
+		claims, err := q.next(ctx, hands.paces())
+		switch {
+		case len(claims) == 0:
 			hands.finish()
 			return err
+		case len(claims) > 1:
+			err = r.tryBatch(ctx, q, claims, buf, hands)
+		default:
+			err = r.try(ctx, q, claims[0], err, buf, hands)
 		}
-		if err == nil && c.Len() == 0 {
-			if err := r.commitLayer(ctx, q, c.layer); err != nil {
-				return err
-			}
-			continue
-		}
-		n := int64(0)
-		if err == nil {
-			start := time.Now()
-			n, err = r.fetch(ctx, q, c, buf)
-			hands.brought(n, time.Since(start))
-		}
-		q.release(c, n > 0)
-		if n > 0 {
-			r.moved(c.layer)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err == nil {
-			continue
-		}
-		r.log.Debug("range is fetched again", "digest", c.digest, "bytes", n, "err", err)
-		if err := r.judge(ctx, q, c, n > 0, err); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// try does what a claim is for; err is why that cannot be, if it is not nil.
+func (r *run) try(ctx context.Context, q *queue, c *claim, err error, buf []byte, hands *crew) error {
+	if err == nil && c.Len() == 0 {
+		return r.commitLayer(ctx, q, c.layer)
+	}
+	n := int64(0)
+	if err == nil {
+		start := time.Now()
+		n, err = r.fetch(ctx, q, c, buf)
+		hands.brought(n, time.Since(start))
+	}
+	q.release(c, n > 0)
+	if n > 0 {
+		r.moved(c.layer)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	r.log.Debug("range is fetched again", "digest", c.digest, "bytes", n, "err", err)
+	return r.judge(ctx, q, c, n > 0, err)
 }
 
 // fetch brings the claimed range from the source and returns how many bytes

@@ -97,9 +97,13 @@ func startParent(t testing.TB, l net.Listener) *parent {
 		if r.URL.Path == gateway.PathPlan {
 			p.plans.Add(1)
 		}
-		if p.refuse == nil || !p.refuse(w, r) {
-			g.ServeHTTP(w, r)
+		if p.refuse != nil && p.refuse(w, r) {
+			return
 		}
+		if r.URL.Path == gateway.PathBlobs {
+			w = countingWriter{w, p}
+		}
+		g.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/v2/", p.serveBlob)
 	p.server = httptest.NewUnstartedServer(mux)

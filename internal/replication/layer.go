@@ -17,6 +17,7 @@ type layer struct {
 	from         int      // the one of them from which it is fetched
 	images       []*image // the run's lock guards it
 
+	batch    bool              // it may come in one answer with others
 	transfer *storage.Transfer // nil while nobody fetched any of it
 	claims   []*claim
 	alone    bool // one connection fetches it, from its first byte
@@ -131,6 +132,15 @@ const (
 	firstSegment = 256 << 10
 )
 
+// mostAtPace is how many bytes one who fetches so many a second asks for at
+// most; at 0 that is not known yet.
+func mostAtPace(pace float64) int64 {
+	if pace <= 0 {
+		return firstSegment
+	}
+	return max(int64(pace*segmentTime.Seconds()), leastSegment)
+}
+
 // segmenting is what the length of a request depends on.
 type segmenting struct {
 	chunk int64
@@ -154,11 +164,7 @@ func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	if s.last {
 		least = min(s.chunk, leastSegment)
 	}
-	most := int64(firstSegment)
-	if s.pace > 0 {
-		most = min(segmentChunks*s.chunk, max(int64(s.pace*segmentTime.Seconds()), leastSegment))
-	}
-	length := min(max(left/int64(2*s.hands), least), most)
+	length := min(max(left/int64(2*s.hands), least), segmentChunks*s.chunk, mostAtPace(s.pace))
 	if r.Len() < length+min(least, leastSegment) {
 		return r // no crumbs
 	}

@@ -43,6 +43,7 @@ type plan struct {
 	manifests    map[gateway.Want]*planned
 	arrived      []gateway.Want              // their keys, in the order of the stream
 	sizes        map[digest.Digest]int64     // of the layers
+	batched      map[digest.Digest]bool      // layers that can come in a batch
 	missing      map[gateway.Want]string     // what the source does not have, and why
 	referrers    map[gateway.Want][]*planned // by subject, in the order of the stream
 	inline       map[gateway.Want]bool       // blobs whose content came
@@ -66,7 +67,7 @@ func (m *planned) want() gateway.Want {
 func newPlan(images []*image) *plan {
 	p := &plan{
 		repositories: map[string]bool{}, wanted: map[gateway.Want]bool{}, manifests: map[gateway.Want]*planned{},
-		sizes: map[digest.Digest]int64{}, missing: map[gateway.Want]string{}, referrers: map[gateway.Want][]*planned{},
+		sizes: map[digest.Digest]int64{}, batched: map[digest.Digest]bool{}, missing: map[gateway.Want]string{}, referrers: map[gateway.Want][]*planned{},
 		inline: map[gateway.Want]bool{}, told: map[gateway.Want]bool{},
 	}
 	for _, im := range images {

@@ -10,9 +10,14 @@ import (
 	"ferry/internal/storage"
 )
 
-// enoughImages is how many images on their way in are enough to keep the link
-// busy for the round trips of the next plan.
-const enoughImages = 100
+// How much on its way in is enough to keep the link busy for the round trips
+// of the next plan: so many images or, where they are small, so many bytes, of
+// no more images than fit into memory.
+const (
+	enoughImages = 100
+	enoughBytes  = 16 << 20
+	mostImages   = 400
+)
 
 // A queue hands out ranges of layers to whoever fetches, in the order in
 // which the layers were added.
@@ -79,7 +84,8 @@ func (q *queue) retire() {
 func (q *queue) low(ctx context.Context) (more bool, _ error) {
 	for {
 		q.mu.Lock()
-		room, retired, wait := q.images < enoughImages, q.retired, q.changed
+		room := q.images < enoughImages || q.images < mostImages && q.waiting() < enoughBytes
+		retired, wait := q.retired, q.changed
 		q.mu.Unlock()
 		if room || retired {
 			return !retired, nil
@@ -90,6 +96,16 @@ func (q *queue) low(ctx context.Context) (more bool, _ error) {
 			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// waiting is how many bytes are to come of the layers that nobody has begun.
+func (q *queue) waiting() (n int64) {
+	for _, l := range q.layers {
+		if l.transfer == nil && !l.finished {
+			n += l.size
+		}
+	}
+	return n
 }
 
 // waited reports whether somebody had to wait for something to fetch since it
@@ -103,19 +119,20 @@ func (q *queue) waited() bool {
 }
 
 // next returns what to fetch next for one who fetches so many bytes a second,
-// 0 where that is not known yet, and waits while others fetch all there is.
-// It returns nil when nothing is left to do. An error with a claim is that
-// layer's.
-func (q *queue) next(ctx context.Context, pace float64) (*claim, error) {
+// 0 where that is not known yet, and waits while others fetch all there is:
+// one claim, or several that can come in one answer. It returns none when
+// nothing is left to do. An error with a claim is that layer's.
+func (q *queue) next(ctx context.Context, pace float64) ([]*claim, error) {
 	for {
 		q.mu.Lock()
 		c, until, err := q.pick(ctx, pace)
 		done := c == nil && (q.retired || q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished }))
 		wait := q.changed
 		q.idle = q.idle || c == nil
+		claims := q.join(ctx, c, pace, err)
 		q.mu.Unlock()
 		if c != nil || err != nil || done {
-			return c, err
+			return claims, err
 		}
 		pause := time.Hour
 		if !until.IsZero() {

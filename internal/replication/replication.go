@@ -24,6 +24,15 @@ type Source interface {
 	Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error)
 }
 
+// A Batcher is a source that can send several small blobs in one answer, which
+// saves a round trip for each.
+type Batcher interface {
+	// Batch streams blobs, in the order of want, to fn, and returns after the
+	// last, or with the first error. content is nil where that blob does not
+	// come in this way.
+	Batch(ctx context.Context, want []gateway.Want, fn func(i int, size int64, content io.Reader) error) error
+}
+
 // An Item is one thing that the source has and this registry is to have, or
 // to lose: a tag, or a manifest by digest where Tag is empty.
 type Item struct {

@@ -1,0 +1,114 @@
+package gateway_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/metadb/dbtest"
+)
+
+// wantBlob stores content in a repository, and asks for it.
+func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) gateway.Want {
+	t.Helper()
+	return gateway.Want{Repository: repository, Digest: f.blob(t, repository, content).Digest}
+}
+
+// batch returns the blobs that came, "-" for one that did not.
+func (f *fixture) batch(t *testing.T, want ...gateway.Want) (all []string) {
+	t.Helper()
+	err := f.client.Batch(t.Context(), want, func(i int, size int64, content io.Reader) error {
+		if content == nil {
+			all = append(all, "-")
+			return nil
+		}
+		text, err := io.ReadAll(content)
+		if int64(len(text)) != size {
+			t.Errorf("blob %d has %d bytes, not %d", i, len(text), size)
+		}
+		all = append(all, string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b", []byte("second")), f.wantBlob(t, "app/a", nil)
+	secret := f.wantBlob(t, "other/a", []byte("secret"))
+	large := f.wantBlob(t, "app/a", make([]byte, gateway.BatchLimit+1))
+	unknown := gateway.Want{Repository: "app/a", Digest: digest.FromString("unknown")}
+	odd := gateway.Want{Repository: "app/../a", Digest: "no digest"}
+	got := f.batch(t, second, secret, first, large, empty, unknown, odd, first)
+	if diff := cmp.Diff([]string{"second", "-", "first\n", "-", "", "-", "-", "first\n"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	want := []gateway.Want{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
+	seen := 0
+	err := f.client.Batch(t.Context(), want, func(i int, size int64, _ io.Reader) error {
+		seen++
+		return nil
+	})
+	if err != nil || seen != 2 {
+		t.Errorf("%d blobs, %v", seen, err)
+	}
+	stop := errors.New("enough")
+	if err := f.client.Batch(t.Context(), want, func(int, int64, io.Reader) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("the caller's error became %v", err)
+	}
+}
+
+func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	want := f.wantBlob(t, "app/a", []byte("x"))
+	nothing := func(int, int64, io.Reader) error { return nil }
+	many := make([]gateway.Want, gateway.MaxBatch+1)
+	for i := range many {
+		many[i] = want
+	}
+	answer := (*gateway.AnswerError)(nil)
+	if err := f.client.Batch(t.Context(), many, nothing); !errors.As(err, &answer) || answer.Status != 400 {
+		t.Errorf("%d blobs: %v", len(many), err)
+	}
+	if err := f.as(t, "wrong").Batch(t.Context(), many[:1], nothing); !errors.Is(err, gateway.ErrUnauthorized) {
+		t.Errorf("a stranger: %v", err)
+	}
+}
+
+func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	for size, want := range map[int]string{gateway.InlineLimit: "", gateway.InlineLimit + 1: "whole batch", gateway.BatchLimit: "whole batch", gateway.BatchLimit + 1: "whole"} {
+		image := f.image(t, "app/a", strings.Repeat("x", size-len("layer ")))
+		found := false
+		for _, e := range f.plan(t, []digest.Digest{image}, nil) {
+			if e.Blob == nil || e.Blob.Size != int64(size) {
+				continue
+			}
+			found = true
+			var ways []string
+			for _, w := range e.Blob.Ways {
+				ways = append(ways, w.Kind)
+			}
+			if got := strings.Join(ways, " "); got != want {
+				t.Errorf("a blob of %d bytes can come as %q, want %q", size, got, want)
+			}
+		}
+		if !found {
+			t.Errorf("the plan has no blob of %d bytes", size)
+		}
+	}
+}
+

@@ -1,0 +1,153 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/gateway"
+	"ferry/internal/replication"
+)
+
+// batching is a parent's gateway whose batches pass a test's hands.
+type batching struct {
+	*gateway.Client
+	calls, single atomic.Int64
+	blob          func(i int, content io.Reader) (io.Reader, error)
+}
+
+func (b *batching) Batch(ctx context.Context, want []gateway.Want, fn func(i int, size int64, content io.Reader) error) error {
+	b.calls.Add(1)
+	return b.Client.Batch(ctx, want, func(i int, size int64, content io.Reader) (err error) {
+		if b.blob != nil {
+			if content, err = b.blob(i, content); err != nil {
+				return err
+			}
+		}
+		return fn(i, size, content)
+	})
+}
+
+func (b *batching) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	b.single.Add(1)
+	return b.Client.Blob(ctx, repository, d, offset, length)
+}
+
+// smallImages stores images with a layer each that no plan has.
+func (p *parent) smallImages(n int) {
+	for i := range n {
+		p.image("app", [][]byte{random(uint64(i), 20_000)}, fmt.Sprintf("v%d", i))
+	}
+}
+
+func TestSmallLayersComeManyAtATime(t *testing.T) {
+	p := newParent(t)
+	const images = 150
+	p.smallImages(images)
+	r := newReplica(t, p, replication.Options{Connections: 4})
+	r.follow()
+	src := &batching{Client: r.source}
+	result, err := r.Sync(t.Context(), src)
+	if err != nil || result.Synced != images {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	same(t, p, r.Storage)
+	if n := src.calls.Load() + src.single.Load(); n > images/3 {
+		t.Errorf("%d requests for %d layers", n, images)
+	}
+}
+
+func TestWhatABatchDoesNotBringComesForItself(t *testing.T) {
+	p := newParent(t)
+	const images = 60
+	p.smallImages(images)
+	r := newReplica(t, p, replication.Options{Connections: 4})
+	r.follow()
+	var mu sync.Mutex
+	count := 0
+	src := &batching{Client: r.source, blob: func(i int, content io.Reader) (io.Reader, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch count++; count % 4 {
+		case 1:
+			return nil, nil // the parent does not send it in this way
+		case 2:
+			return io.MultiReader(io.LimitReader(content, 1000), broken{}), nil
+		}
+		return content, nil
+	}}
+	result, err := r.Sync(t.Context(), src)
+	if err != nil || result.Synced != images {
+		t.Fatalf("Sync = %+v, %v", result, err)
+	}
+	same(t, p, r.Storage)
+	if most := int64(images*20_000 + images*500); result.Received > most {
+		t.Errorf("%d bytes were received, at most %d should be", result.Received, most)
+	}
+	if src.single.Load() == 0 {
+		t.Error("nothing came for itself: the test shows nothing")
+	}
+}
+
+// broken is what a connection that is cut reads like.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
+
+func TestFiveHundredSmallImagesBeginToFlowWithinThreeRoundTrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const roundTrip = 600 * time.Millisecond
+		images := 500
+		if testing.Short() {
+			images = 100
+		}
+		p := newPipeParent(t)
+		var far atomic.Bool
+		dial := p.dial
+		p.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if far.Load() {
+				time.Sleep(roundTrip) // of the handshake
+			}
+			return dial(ctx, network, address)
+		}
+		p.image("app", [][]byte{random(9999, 20_000)}, "first")
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		r.sync() // connections are open now, as at a site that is in step
+		p.smallImages(images)
+		r.follow()
+		p.network.Set(faultnet.Faults{Delay: roundTrip})
+		far.Store(true)
+		var first time.Duration
+		start := time.Now()
+		src := &batching{Client: r.source, blob: func(_ int, content io.Reader) (io.Reader, error) {
+			if first == 0 {
+				first = time.Since(start)
+			}
+			return content, nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Sync(ctx, src)
+			done <- err
+		}()
+		time.Sleep(10 * roundTrip)
+		cancel()
+		<-done
+		if first == 0 || first > 3*roundTrip {
+			t.Errorf("the first layer began to flow after %v, want it within three round trips of %v", first, roundTrip)
+		}
+	})
+}
