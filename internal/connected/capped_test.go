@@ -1,12 +1,30 @@
 package connected_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ferry/internal/control"
 )
+
+func TestBandwidthCapHoldsForSmallLayersThatComeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		for i := range 60 {
+			root.push("app/a", fmt.Sprint(i), fmt.Sprint("v", i), 30_000)
+		}
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Bandwidth: &[]string{"30KiB"}}})
+		root.start(root.child("ship1"), c)
+		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
+		before := root.sent.Load()
+		time.Sleep(20 * time.Second)
+		if got, want := root.sent.Load()-before, int64(20*30<<10); got < want*9/10 || got > want*11/10 {
+			t.Errorf("%d bytes in 20 s, want %d", got, want)
+		}
+	})
+}
 
 func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

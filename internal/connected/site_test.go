@@ -85,14 +85,15 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
+		if strings.Contains(r.URL.Path, "/blobs") {
+			sent := func(n int) { s.sent.Add(int64(n)) }
+			w = &faultnet.SlowWriter{ResponseWriter: w, Context: r.Context(), Rate: s.rate.Load, Sent: sent}
+		}
 		switch {
 		case s.refuse.Load():
 			http.Error(w, "out of order", http.StatusServiceUnavailable)
 		case strings.HasPrefix(r.URL.Path, "/gateway/"):
 			parent.ServeHTTP(w, r)
-		case strings.Contains(r.URL.Path, "/blobs/"):
-			sent := func(n int) { s.sent.Add(int64(n)) }
-			content.ServeHTTP(&faultnet.SlowWriter{ResponseWriter: w, Context: r.Context(), Rate: s.rate.Load, Sent: sent}, r)
 		default:
 			content.ServeHTTP(w, r)
 		}

@@ -111,4 +111,3 @@ func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 		}
 	}
 }
-

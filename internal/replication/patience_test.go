@@ -67,7 +67,7 @@ func TestSourceIsLeftInPeaceForAsLongAsItAsks(t *testing.T) {
 		var until time.Time
 		early := 0
 		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
-			if !strings.Contains(r.URL.Path, "/blobs/") {
+			if !strings.Contains(r.URL.Path, "/blobs") {
 				return false
 			}
 			if until.IsZero() {
