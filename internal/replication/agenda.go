@@ -7,12 +7,17 @@ import (
 	"ferry/internal/metadb"
 )
 
+// firstPage is how many items are planned at first, so that the link has
+// something to carry soon, while the next ones are planned.
+const firstPage = 32
+
 // An agenda is the items that are to come and did not fail yet in this run,
 // rank by rank, by repository and name.
 type agenda struct {
 	*run
 	ranks            []int  // that are left
 	repository, item string // the last one that was looked at of the first rank
+	size             int    // of the next page
 }
 
 // newAgenda reads which ranks there are.
@@ -21,7 +26,7 @@ func (r *run) newAgenda(ctx context.Context) (*agenda, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &agenda{run: r}
+	a := &agenda{run: r, size: firstPage}
 	for repository := range waiting {
 		if rank, wanted := r.rule(repository); wanted {
 			a.ranks = append(a.ranks, rank)
@@ -35,6 +40,8 @@ func (r *run) newAgenda(ctx context.Context) (*agenda, error) {
 // next returns a page of items of one rank; none where nothing is left. It
 // ends before a worse rank where something of this one was noted meanwhile.
 func (a *agenda) next(ctx context.Context) (items []metadb.SyncItem, _ error) {
+	size := a.size
+	a.size = page
 	for a.enter() {
 		rows, err := a.open(ctx, a.repository, a.item)
 		if err != nil {
@@ -45,7 +52,7 @@ func (a *agenda) next(ctx context.Context) (items []metadb.SyncItem, _ error) {
 			if a.due(row) {
 				items = append(items, row)
 			}
-			if len(items) == page {
+			if len(items) == size {
 				return items, nil
 			}
 		}

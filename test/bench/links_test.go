@@ -93,6 +93,8 @@ func TestLinks(t *testing.T) {
 	for _, j := range journeys {
 		t.Run(j.id, func(t *testing.T) { figures = append(figures, j.run(t)) })
 	}
+	t.Run("flow", func(t *testing.T) { figures = append(figures, flow(t)) })
+	t.Run("idle", func(t *testing.T) { figures = append(figures, idle(t)) })
 	if t.Failed() {
 		return
 	}
