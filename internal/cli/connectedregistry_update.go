@@ -22,6 +22,9 @@ type syncFlags struct {
 // filterForms is what a tag filter may be, for help.
 const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag"
 
+// platformsUsage says what a list of platforms does.
+const platformsUsage = "of images for several platforms only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform"
+
 func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	s := &syncFlags{set: set, lists: map[string]*listFlag{}}
 	textVar(set, new(string), "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
@@ -32,7 +35,7 @@ func defineSyncFlags(set *pflag.FlagSet) *syncFlags {
 	textVar(set, new(string), "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
 	s.lists["tag-filter"] = listVar(set, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
 	set.IntVar(&s.keepLast, "keep-last", 0, "sync only this many tags of each repository, those that were set last; 0 is all")
-	s.lists["platform"] = listVar(set, "platform", "PLATFORM...", "of images for several platforms sync only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform")
+	s.lists["platform"] = listVar(set, "platform", "PLATFORM...", platformsUsage)
 	textVar(set, new(string), "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
 	s.lists["bandwidth"] = listVar(set, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
 	s.lists["priority"] = listVar(set, "priority", "REPOSITORY=PRIORITY...", "which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")

@@ -43,6 +43,7 @@ func newMirrorCreateCommand(env *Env) *cobra.Command {
 	cmd := resourceVerb(env, &name, "create", "Keep a repository in step with one of another registry, or replace the rule that does", `
 		ferry mirror create -r home -n alpine --source docker.io/library/alpine --repository local/alpine
 		ferry mirror create -r home -n app --source ghcr.io/acme/app --repository acme/app --tag-filter '>=1.4 <3' --schedule '0 2 * * *' --window PT3H
+		ferry mirror create -r home -n nginx --source docker.io/library/nginx --repository local/nginx --tag-filter '1.*' --platform linux/amd64 linux/arm64
 		ferry mirror create -r home -n base --source registry.corp.example/base --repository base --username bot --password-stdin --ca-file corp-ca.pem < password`,
 		func(ctx context.Context, c *client) error {
 			body, err := f.changes()
@@ -114,7 +115,7 @@ func newMirrorUpdateCommand(env *Env) *cobra.Command {
 				return err
 			}
 			if len(changes) == 0 {
-				return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --username, --password-stdin, --ca-file")
+				return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, --username, --password-stdin, --ca-file")
 			}
 			v, err := c.resource(ctx, http.MethodPatch, mirrorRules, name, changes)
 			if err != nil {

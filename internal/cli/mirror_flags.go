@@ -11,9 +11,10 @@ import (
 
 // mirrorFlags are the settings of a mirror rule that can be changed.
 type mirrorFlags struct {
-	set     *pflag.FlagSet
-	filters *listFlag
-	source  *sourceFlags
+	set       *pflag.FlagSet
+	filters   *listFlag
+	platforms *listFlag
+	source    *sourceFlags
 }
 
 func defineMirrorFlags(env *Env, set *pflag.FlagSet) *mirrorFlags {
@@ -22,6 +23,7 @@ func defineMirrorFlags(env *Env, set *pflag.FlagSet) *mirrorFlags {
 	textVar(set, new(string), "schedule", "s", "CRON", "when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
 	textVar(set, new(string), "window", "w", "DURATION", "for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
 	f.filters = listVar(set, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
+	f.platforms = listVar(set, "platform", "PLATFORM...", platformsUsage)
 	f.source = defineSourceFlags(env, set)
 	return f
 }
@@ -39,6 +41,9 @@ func (f *mirrorFlags) changes() (map[string]any, error) {
 	}
 	if f.set.Changed("tag-filter") {
 		body["tagFilters"] = given(f.filters)
+	}
+	if f.set.Changed("platform") {
+		body["platforms"] = given(f.platforms)
 	}
 	return body, nil
 }

@@ -39,6 +39,7 @@ type MirrorRulePut struct {
 	Schedule             string   `json:"schedule,omitempty" doc:"A cron expression in UTC; once an hour by default."`
 	Window               string   `json:"window,omitempty" doc:"How long a run may take, as an ISO 8601 duration; none is as long as it takes."`
 	TagFilters           []string `json:"tagFilters,omitempty" maxItems:"50"`
+	Platforms            []string `json:"platforms,omitempty" maxItems:"20" doc:"Of indexes only what is for one of these, as linux/amd64; empty is every platform."`
 	Username             string   `json:"username,omitempty" maxLength:"1024"`
 	Password             string   `json:"password,omitempty" maxLength:"65536" doc:"It is kept sealed, and never shown."`
 	CertificateAuthority string   `json:"certificateAuthority,omitempty" maxLength:"262144" doc:"PEM."`
@@ -50,6 +51,7 @@ type MirrorRulePatch struct {
 	Schedule             *string   `json:"schedule,omitempty"`
 	Window               *string   `json:"window,omitempty" doc:"Empty is as long as it takes."`
 	TagFilters           *[]string `json:"tagFilters,omitempty" maxItems:"50"`
+	Platforms            *[]string `json:"platforms,omitempty" maxItems:"20"`
 	Username             *string   `json:"username,omitempty" maxLength:"1024" doc:"Empty forgets the password, too."`
 	Password             *string   `json:"password,omitempty" maxLength:"65536"`
 	CertificateAuthority *string   `json:"certificateAuthority,omitempty" maxLength:"262144"`
@@ -108,7 +110,7 @@ func (d mirrorDesk) put(ctx context.Context, by Caller, name string, put MirrorR
 	}
 	v := mirror.Spec{
 		Source: put.Source, Repository: put.Repository, Schedule: cmp.Or(put.Schedule, defaultMirrorSchedule), Window: put.Window,
-		TagFilters: put.TagFilters, Username: put.Username, CA: put.CertificateAuthority,
+		TagFilters: put.TagFilters, Platforms: put.Platforms, Username: put.Username, CA: put.CertificateAuthority,
 	}
 	err = d.writeHere(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		old, err := tx.MirrorRule(name)
@@ -185,6 +187,9 @@ func (p MirrorRulePatch) of(v mirror.Spec) mirror.Spec {
 	}
 	if p.TagFilters != nil {
 		v.TagFilters = *p.TagFilters
+	}
+	if p.Platforms != nil {
+		v.Platforms = *p.Platforms
 	}
 	return v
 }

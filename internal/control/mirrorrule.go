@@ -19,6 +19,7 @@ type MirrorRule struct {
 	Schedule             string       `json:"schedule"`
 	Window               *string      `json:"window" doc:"Null is as long as it takes."`
 	TagFilters           []string     `json:"tagFilters"`
+	Platforms            []string     `json:"platforms"`
 	Username             *string      `json:"username" doc:"Null is as Docker's configuration at the registry says."`
 	CertificateAuthority *string      `json:"certificateAuthority" doc:"PEM, beside what the registry's machine trusts."`
 	CreationDate         time.Time    `json:"creationDate"`
@@ -69,11 +70,8 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 	}
 	r := MirrorRule{
 		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
-		Window: text(v.Window), TagFilters: v.TagFilters, Username: text(v.Username), CertificateAuthority: text(v.CA),
+		Window: text(v.Window), TagFilters: unite(nil, v.TagFilters), Platforms: unite(nil, v.Platforms), Username: text(v.Username), CertificateAuthority: text(v.CA),
 		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
-	}
-	if r.TagFilters == nil {
-		r.TagFilters = []string{}
 	}
 	r.Status = MirrorStatus{
 		State: mirrorInSync, LastRunStartTime: moment(row.StartedAt), LastRunEndTime: moment(row.EndedAt),

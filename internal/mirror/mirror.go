@@ -21,8 +21,9 @@ type Spec struct {
 	Schedule   string   `json:"schedule"`         // cron
 	Window     string   `json:"window,omitempty"` // ISO 8601; "" is as long as it takes
 	TagFilters []string `json:"tagFilters,omitempty"`
-	Username   string   `json:"username,omitempty"` // "" is as Docker's configuration says
-	CA         string   `json:"ca,omitempty"`       // certificates, PEM, that the source may use beside the machine's
+	Platforms  []string `json:"platforms,omitempty"` // of indexes only what is for these; none is all
+	Username   string   `json:"username,omitempty"`  // "" is as Docker's configuration says
+	CA         string   `json:"ca,omitempty"`        // certificates, PEM, that the source may use beside the machine's
 }
 
 // SpecOf reads what was decided for a rule.
@@ -45,6 +46,9 @@ func (s Spec) Check() error {
 		return err
 	}
 	if _, err := scope.Parse(s.TagFilters, 0); err != nil {
+		return err
+	}
+	if _, err := scope.ParsePlatforms(s.Platforms); err != nil {
 		return err
 	}
 	_, err := newTransport(s.CA)

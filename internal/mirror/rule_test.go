@@ -1,7 +1,9 @@
 package mirror_test
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/mirror"
 	"ferry/internal/oci"
 )
@@ -41,6 +44,73 @@ func TestARepositoryFollowsItsSource(t *testing.T) {
 		if h.has("local/app", old) || !h.has("local/app", untagged) {
 			t.Error("what the source lost is here, or what others pushed is not")
 		}
+	})
+}
+
+func TestOfAnIndexComesWhatTheRulesPlatformsSayAlsoAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := stoppedHere(t)
+		u := h.upstream
+		images := map[string]digest.Digest{}
+		var children []string
+		for _, platform := range []string{"linux/amd64", "linux/arm64", "windows/amd64"} {
+			d := u.image("app", platform, 10, "")
+			images[platform] = d
+			of := strings.Split(platform, "/")
+			children = append(children, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":%q,"architecture":%q}}`, oci.MediaTypeImageManifest, d, of[0], of[1]))
+		}
+		index := u.put("app", oci.MediaTypeImageIndex, fmt.Sprintf(`"manifests":[%s]`, strings.Join(children, ",")), "v1")
+		signature := strings.Replace(string(images["windows/amd64"]), ":", "-", 1) + ".sig"
+		u.image("app", "signature", 10, "", signature)
+		stop := h.start(t)
+		check := func(platforms ...string) {
+			t.Helper()
+			for platform, d := range images {
+				if has, want := h.has("local/app", d), len(platforms) == 0 || slices.Contains(platforms, platform); has != want {
+					t.Errorf("with %v, what is for %s is here: %v", platforms, platform, has)
+				}
+			}
+			if h.tags("local/app")["v1"] != index {
+				t.Errorf("tags: %v", h.tags("local/app"))
+			}
+		}
+		run := func(platforms ...string) {
+			t.Helper()
+			h.rule(mirror.Spec{TagFilters: []string{"v*"}, Platforms: platforms})
+			if row := h.ask(); row.Error != "" {
+				t.Error(row.Error)
+			}
+			check(platforms...)
+		}
+		run("linux/amd64")
+		if tags := h.tags("local/app"); len(tags) != 1 {
+			t.Errorf("what is signed is not here, and its signature is: %v", tags)
+		}
+		u.asked("GET manifests")
+		h.ask()
+		if n := u.asked("GET manifests"); n > 0 {
+			t.Errorf("%d manifests were read where nothing changed", n)
+		}
+		run("linux/amd64", "linux/arm64")
+		stop()
+		h.service(t)
+		stop = h.start(t)
+		run("windows/amd64")
+		if tags := h.tags("local/app"); tags[signature] == "" {
+			t.Errorf("what is signed is here, and its signature is not: %v", tags)
+		}
+		run()
+
+		// A rule of another name, which knows of no platform, makes it whole.
+		run("linux/arm64")
+		h.update(func(tx *metadb.Tx) error {
+			if err := tx.DeleteMirrorRule("r"); err != nil {
+				return err
+			}
+			return mirror.Forget(tx, "r")
+		})
+		run()
+		stop()
 	})
 }
 

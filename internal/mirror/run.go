@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,12 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err != nil {
 		return total, err
 	}
+	if src.platforms, err = scope.ParsePlatforms(r.spec.Platforms); err != nil {
+		return total, err
+	}
+	if err := r.recheck(ctx); err != nil {
+		return total, err
+	}
 	var l *listing
 	if err := r.persist(ctx, func() error { l, err = src.list(ctx, r.spec.Repository, in); return err }); err != nil {
 		return total, err
@@ -124,6 +131,28 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		}
 	}
 	return total, nil
+}
+
+// platformsSetting is the name, behind a rule's, of the platforms that its
+// indexes were last looked through for.
+const platformsSetting = "/platforms"
+
+// recheck lets the engine look through every index again where the rule's
+// platforms are not those of the run before.
+func (r *run) recheck(ctx context.Context) error {
+	name, now := SourceName(r.rule.Name)+platformsSetting, strings.Join(r.spec.Platforms, " ")
+	var was string
+	err := r.DB.View(ctx, func(tx *metadb.Tx) (err error) {
+		was, err = tx.Setting(name)
+		return err
+	})
+	if err != nil || was == now {
+		return err
+	}
+	if err := r.engine.Recheck(ctx); err != nil {
+		return err
+	}
+	return r.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(name, now) })
 }
 
 // fetch lets the engine work until nothing comes any more.

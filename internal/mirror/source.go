@@ -13,6 +13,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
+	"ferry/internal/scope"
 )
 
 // Limits on what is followed at a source that nobody here runs.
@@ -29,6 +30,7 @@ const (
 type source struct {
 	registry   *remote.Registry
 	repository string
+	platforms  scope.Platforms
 	close      func() // of its connections, once nothing is asked any more
 }
 
@@ -123,7 +125,13 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		w.missing(d, err.Error())
 		return nil
 	}
+	var left []digest.Digest
+	leftOut := w.platforms.LeftOut(parsed.Manifests)
 	for _, child := range parsed.Manifests {
+		if leftOut[child.Digest] {
+			left = append(left, child.Digest)
+			continue
+		}
 		if err := w.manifest(ctx, child.Digest, depth+1, referrers); err != nil {
 			return err
 		}
@@ -134,7 +142,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		}})
 	}
 	w.entries = append(w.entries, gateway.PlanEntry{Manifest: &gateway.PlanManifest{
-		Repository: w.to, Digest: d, MediaType: m.MediaType, Payload: m.Payload,
+		Repository: w.to, Digest: d, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
 }

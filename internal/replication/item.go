@@ -186,7 +186,7 @@ func ForgetSource(tx *metadb.Tx, source string) error {
 	if err := tx.Release(own(source, leaseHolder)); err != nil {
 		return err
 	}
-	return tx.DeleteSettings(own(source, cursorSetting), own(source, snapshotSetting))
+	return tx.DeleteSettings(own(source, cursorSetting), own(source, snapshotSetting), own(source, sparseSetting))
 }
 
 // Prune lets go of every item in a repository that is not allowed (any more):

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -46,14 +47,55 @@ func (r *run) whole(ctx context.Context, repository string, d digest.Digest) (bo
 		sparse, err = tx.Setting(r.own(sparseSetting))
 		return err
 	})
-	if err != nil || sparse == "" {
-		return err == nil, err
+	if err != nil {
+		return false, err
 	}
 	m, err := r.storage.DescribeManifest(ctx, repository, d)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return false, nil // it went meanwhile
 	}
-	return err == nil && !oci.IsIndex(m.MediaType), err
+	if err != nil || !oci.IsIndex(m.MediaType) {
+		return err == nil, err
+	}
+	if sparse != "" {
+		return false, nil
+	}
+	return r.holdsAll(ctx, repository, d, 0)
+}
+
+// maxDepth is how far indexes within indexes are looked into.
+const maxDepth = 8
+
+// holdsAll reports whether an index that is here holds all of its children: a
+// source with a platform filter, which may be gone, may have brought it.
+func (r *run) holdsAll(ctx context.Context, repository string, d digest.Digest, depth int) (bool, error) {
+	m, err := r.storage.Manifest(ctx, repository, string(d))
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil // it went meanwhile
+	}
+	if err != nil || !oci.IsIndex(m.MediaType) || depth > maxDepth {
+		return err == nil, err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return false, err
+	}
+	held, err := r.storage.Held(ctx, repository, d)
+	if err != nil {
+		return false, err
+	}
+	for _, child := range parsed.Manifests {
+		if !slices.Contains(held, child.Digest) {
+			return false, nil
+		}
+		if !oci.IsIndex(child.MediaType) {
+			continue
+		}
+		if all, err := r.holdsAll(ctx, repository, child.Digest, depth+1); err != nil || !all {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // haveChildren adds the manifests to all that an index holds, for which the
