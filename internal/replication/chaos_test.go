@@ -62,12 +62,17 @@ func chaos(t *testing.T, seed uint64) {
 	for range 4 {
 		moods.set(w.rng.IntN(3))
 		w.network.Set(badWeather(w.rng))
-		site.syncFor(time.Duration(w.rng.IntN(30_000)) * time.Millisecond)
-		switch w.rng.IntN(4) {
-		case 0:
+		how := w.rng.IntN(6)
+		if how < 2 {
+			site.killIn(moment(w.rng))
+		} else {
+			site.syncFor(time.Duration(w.rng.IntN(30_000)) * time.Millisecond)
+		}
+		switch how {
+		case 2:
 			site.stop()
 			site.start()
-		case 1:
+		case 3:
 			w.network.Cut() // as a parent that starts anew
 		}
 		moods.set(0)
@@ -86,6 +91,12 @@ func chaos(t *testing.T, seed uint64) {
 	}
 	site.sync()
 	same(t, w.parent, site.Storage)
+}
+
+// moment is a time after which a site is killed: as often within a few round
+// trips as within many.
+func moment(rng *rand.Rand) time.Duration {
+	return time.Duration(1+rng.IntN(1<<rng.IntN(16))) * time.Millisecond
 }
 
 // badWeather is what a link may do.
@@ -138,8 +149,8 @@ func (m *moods) refuse(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// A restartable is a replica that stops and starts again in its directory, and
-// from which somebody pulls, and collects garbage, all the while.
+// A restartable is a replica that stops, or is killed, and starts again on what
+// is in its directory, and from which somebody pulls, and collects garbage, all the while.
 type restartable struct {
 	*replica
 	t      *testing.T
@@ -202,8 +213,15 @@ func (s *restartable) syncFor(d time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(s.t.Context(), d, errStopped)
 	defer cancel()
 	_, err := s.Sync(ctx, s.source)
+	s.tolerate(err, errStopped)
+}
+
+// tolerate fails the test where a Sync ended for another reason than that the
+// site did, or the parent's mood.
+func (s *restartable) tolerate(err, ended error) {
+	s.t.Helper()
 	var answer *gateway.AnswerError
-	if err != nil && !errors.Is(err, errStopped) && !errors.As(err, &answer) && !errors.Is(err, gateway.ErrUnauthorized) {
+	if err != nil && !errors.Is(err, ended) && !errors.As(err, &answer) && !errors.Is(err, gateway.ErrUnauthorized) {
 		s.t.Errorf("Sync: %v", err)
 	}
 }

@@ -1,0 +1,92 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// errKilled ends the sync of a site that was killed, once its disk is saved.
+var errKilled = errors.New("the site was killed")
+
+// killIn lets a window be open, and after d kills the site without a word of
+// warning: it goes on with what was on its disk at that moment, and has lost
+// what it only held in memory. What it served until then it serves still.
+//
+// The moment is one at which every goroutine of the site waits for the link,
+// the clock or each other, so that no file is being written.
+func (s *restartable) killIn(d time.Duration) {
+	s.t.Helper()
+	ctx, kill := context.WithCancelCause(s.t.Context())
+	var g errgroup.Group
+	g.Go(func() error {
+		_, err := s.Sync(ctx, s.source)
+		return err
+	})
+	time.Sleep(d)
+	before := s.served()
+	synctest.Wait()
+	dead, dir := s.dir, s.t.TempDir()
+	copyDirectory(s.t, dead, dir)
+	still := s.served() // what moved on since is not held against the copy
+
+	kill(errKilled)
+	s.tolerate(g.Wait(), errKilled)
+	s.stop()
+	if err := os.RemoveAll(dead); err != nil {
+		s.t.Fatal(err)
+	}
+	s.dir = dir
+	s.start()
+	s.kept(before, still, s.served())
+}
+
+// served is what the site has; every tag's content is whole.
+func (s *restartable) served() content {
+	s.t.Helper()
+	c, err := read(s.t.Context(), s.Storage, map[digest.Digest]bool{})
+	if err != nil {
+		s.t.Errorf("a user of the site: %v", err)
+	}
+	return c
+}
+
+// kept fails the test unless after has what both earlier contents had.
+func (s *restartable) kept(before, still, after content) {
+	s.t.Helper()
+	tags := maps.Clone(before.tags)
+	maps.DeleteFunc(tags, func(name string, d digest.Digest) bool { return still.tags[name] != d })
+	for name, d := range tags {
+		if after.tags[name] != d {
+			s.t.Errorf("the kill moved %s from %s to %q", name, d, after.tags[name])
+		}
+	}
+	manifests := maps.Clone(before.manifests)
+	maps.DeleteFunc(manifests, func(name, _ string) bool { _, has := still.manifests[name]; return !has })
+	maps.DeleteFunc(after.manifests, func(name, _ string) bool { _, had := manifests[name]; return !had })
+	if diff := cmp.Diff(manifests, after.manifests); diff != "" {
+		s.t.Errorf("the kill took manifests (-before +after):\n%s", diff)
+	}
+}
+
+// copyDirectory copies what a process leaves in a directory when it is killed.
+func copyDirectory(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ferry.db", "ferry.db-wal", "ferry.db-shm"} {
+		if _, err := os.Stat(filepath.Join(to, name)); err != nil {
+			t.Fatalf("the database of a running site was not as a kill leaves it: %v", err)
+		}
+	}
+}
