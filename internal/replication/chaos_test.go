@@ -52,14 +52,26 @@ func chaos(t *testing.T, seed uint64) {
 	w := &world{parent: newPipeParent(t), rng: rand.New(rand.NewPCG(seed, 7)), most: 200 << 10}
 	moods := &moods{rng: rand.New(rand.NewPCG(seed, 8))}
 	w.refuse = moods.refuse
-	site := &restartable{t: t, dir: t.TempDir(), source: w.client()}
+	w.placed = seed%4 == 3
+	site := &restartable{t: t, dir: t.TempDir(), source: w.client(), below: everyChild}
+	if w.placed {
+		site.below = heldChildren
+	}
 	site.start()
 	defer site.stop()
 	for range 6 {
 		w.step()
 	}
 	site.follow()
+	if w.placed {
+		w.setPlatforms()
+		site.learn()
+	}
 	for range 4 {
+		changed := w.placed && w.rng.IntN(2) == 0
+		if changed {
+			w.setPlatforms() // of which the site hears later
+		}
 		moods.set(w.rng.IntN(3))
 		w.network.Set(badWeather(w.rng))
 		how := w.rng.IntN(6)
@@ -80,6 +92,9 @@ func chaos(t *testing.T, seed uint64) {
 		for range 2 {
 			w.step()
 		}
+		if changed {
+			site.learn()
+		}
 		site.follow()
 	}
 	// What is left of the bad weather, which may have let items fail for now.
@@ -97,6 +112,12 @@ func chaos(t *testing.T, seed uint64) {
 // trips as within many.
 func moment(rng *rand.Rand) time.Duration {
 	return time.Duration(1+rng.IntN(1<<rng.IntN(16))) * time.Millisecond
+}
+
+// setPlatforms sends the site images for other platforms.
+func (w *world) setPlatforms() {
+	all := [][]string{nil, {"linux/amd64"}, {"linux/amd64", "linux/arm64"}, {"windows/amd64"}, {"linux/s390x"}}
+	w.platforms.Store(&all[w.rng.IntN(len(all))])
 }
 
 // badWeather is what a link may do.
@@ -156,6 +177,7 @@ type restartable struct {
 	t      *testing.T
 	dir    string
 	source *gateway.Client
+	below  children // of an index: what has to be here
 	ended  context.CancelFunc
 	busy   sync.WaitGroup
 }
@@ -171,7 +193,7 @@ func (s *restartable) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ended = cancel
 	s.every(ctx, 300*time.Millisecond, func() error {
-		_, err := read(context.Background(), st, map[digest.Digest]bool{})
+		_, err := readIndexes(context.Background(), st, map[digest.Digest]bool{}, s.below)
 		return err
 	})
 	s.every(ctx, time.Second, func() error {
@@ -205,6 +227,17 @@ func (s *restartable) stop() {
 	s.busy.Wait()
 	if err := s.db.Close(); err != nil {
 		s.t.Error(err)
+	}
+}
+
+// learn lets the site know that the parent's platforms for it changed.
+func (s *restartable) learn() {
+	s.t.Helper()
+	if err := takeStock(s.t.Context(), s.Engine, s.source); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.Recheck(s.t.Context()); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 	"ferry/internal/storage"
 )
 
@@ -24,6 +25,12 @@ type content struct {
 // read returns a storage's content. Every tag's must be whole, down to the
 // digests of the blobs that are not in checked yet.
 func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
+	return readIndexes(ctx, s, checked, everyChild)
+}
+
+// readIndexes is [read] where an index is whole with the children that below
+// returns.
+func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool, below children) (content, error) {
 	c := content{map[string]digest.Digest{}, map[string]string{}}
 	repositories, err := s.Repositories(ctx, "", 1000)
 	if err != nil {
@@ -36,7 +43,7 @@ func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]boo
 		}
 		for _, tag := range tags {
 			c.tags[r.Name+":"+tag.Name] = tag.Digest
-			if err := whole(ctx, s, r.Name, tag.Digest, checked); err != nil {
+			if err := whole(ctx, s, r.Name, tag.Digest, checked, below); err != nil {
 				if now, again := s.Tag(ctx, r.Name, tag.Name); again == nil && now.Digest == tag.Digest {
 					return c, fmt.Errorf("%s:%s: %w", r.Name, tag.Name, err)
 				} // it moved on meanwhile
@@ -56,8 +63,26 @@ func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]boo
 	return c, nil
 }
 
+// children returns which children of an index have to be there.
+type children func(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error)
+
+func everyChild(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest, parsed *oci.Manifest) (all []digest.Digest, err error) {
+	for _, child := range parsed.Manifests {
+		all = append(all, child.Digest)
+	}
+	return all, nil
+}
+
+// heldChildren are those that a platform filter did not leave out.
+func heldChildren(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error) {
+	if len(parsed.Manifests) == 0 {
+		return nil, nil
+	}
+	return s.Held(ctx, repository, index)
+}
+
 // whole returns an error when something of a manifest is not there, or wrong.
-func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool) error {
+func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool, below children) error {
 	m, err := s.Manifest(ctx, repository, string(d))
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
@@ -69,9 +94,15 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 	if err != nil {
 		return err
 	}
-	for _, child := range parsed.Manifests {
-		if err := whole(ctx, s, repository, child.Digest, checked); err != nil {
-			return err
+	listed, err := below(ctx, s, repository, d, parsed)
+	if err != nil {
+		return err
+	}
+	for _, child := range listed {
+		if err := whole(ctx, s, repository, child, checked, below); err != nil {
+			if now, again := below(ctx, s, repository, d, parsed); again == nil && slices.Contains(now, child) {
+				return err
+			} // it is none of the index's any more
 		}
 	}
 	for _, b := range parsed.Blobs() {
@@ -94,16 +125,25 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 	return nil
 }
 
-// same fails unless the replica serves what the parent does, and nothing else.
+// same fails unless the replica serves what the parent does, of indexes what
+// is for its platforms, and nothing else.
 func same(t testing.TB, p *parent, s *storage.Storage) {
 	t.Helper()
 	want, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	follow := followed(t, p.Storage)
+	platforms, err := scope.ParsePlatforms(p.only())
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := everyChild
+	if !platforms.All() {
+		below = heldChildren
+	}
+	follow := followed(t, p.Storage, platforms)
 	maps.DeleteFunc(want.manifests, func(name, _ string) bool { return !follow[name] })
-	got, err := read(t.Context(), s, map[digest.Digest]bool{})
+	got, err := readIndexes(t.Context(), s, map[digest.Digest]bool{}, below)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,9 +161,10 @@ func same(t testing.TB, p *parent, s *storage.Storage) {
 }
 
 // followed returns the manifests, as repository@digest, that a replica of s
-// has: what a tag leads to and what was only ever pushed by its digest, with
-// what is below them and refers to them.
-func followed(t testing.TB, s *storage.Storage) map[string]bool {
+// has: what a tag leads to and, unless a filter of platforms goes by the tags,
+// what was only ever pushed by its digest, with what is below them and refers
+// to them.
+func followed(t testing.TB, s *storage.Storage, platforms scope.Platforms) map[string]bool {
 	t.Helper()
 	seen := map[string]bool{}
 	var follow func(repository string, d digest.Digest)
@@ -138,8 +179,11 @@ func followed(t testing.TB, s *storage.Storage) map[string]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
+		left := platforms.LeftOut(parsed.Manifests)
 		for _, child := range parsed.Manifests {
-			follow(repository, child.Digest)
+			if !left[child.Digest] {
+				follow(repository, child.Digest)
+			}
 		}
 		referrers, err := s.Referrers(t.Context(), repository, d, "")
 		if err != nil {
@@ -160,6 +204,9 @@ func followed(t testing.TB, s *storage.Storage) map[string]bool {
 		}
 		for _, tag := range tags {
 			follow(r.Name, tag.Digest)
+		}
+		if !platforms.All() {
+			continue
 		}
 		only, err := s.ManifestsOnlyByDigest(t.Context(), r.Name, "", 1000)
 		if err != nil {

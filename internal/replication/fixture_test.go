@@ -62,6 +62,8 @@ type parent struct {
 	plans   atomic.Int64                                            // plans that were asked for
 	ranges  func() bool                                             // whether ranges are sent; nil is yes
 	refuse  func(http.ResponseWriter, *http.Request) bool
+
+	platforms atomic.Pointer[[]string] // for which images go to the child; nil is all
 }
 
 func newParent(t testing.TB) *parent {
@@ -91,7 +93,7 @@ func startParent(t testing.TB, l net.Listener) *parent {
 	}
 	t.Cleanup(func() { db.Close() })
 	p := &parent{Storage: s, t: t, network: faultnet.New(1)}
-	g := gateway.NewServer(gateway.ServerOptions{Storage: s, ControlPlane: plane{}, Authenticate: everyone})
+	g := gateway.NewServer(gateway.ServerOptions{Storage: s, ControlPlane: plane{parent: p}, Authenticate: everyone})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == gateway.PathPlan {
@@ -150,10 +152,15 @@ func (w countingWriter) Write(b []byte) (int, error) {
 }
 
 // plane is a control plane of one connected registry that may read everything.
-type plane struct{ gateway.ControlPlane }
+type plane struct {
+	gateway.ControlPlane
+	parent *parent
+}
 
-func (plane) Desired(context.Context, string) (*gateway.Desired, error) {
-	return &gateway.Desired{Version: "1"}, nil
+func (p plane) Desired(context.Context, string) (*gateway.Desired, error) {
+	d := &gateway.Desired{Version: "1"}
+	d.Self.Platforms = p.parent.only()
+	return d, nil
 }
 
 func (plane) Report(context.Context, string, string, *gateway.Report) error { return nil }
@@ -178,6 +185,14 @@ func newClient(address string, transport http.RoundTripper) *gateway.Client {
 	return gateway.NewClient(gateway.ConnectionString{
 		Name: "ship", Token: "ship", Password: "x", Endpoint: address, Protocol: "http",
 	}, transport)
+}
+
+// only returns the platforms for which images go to the child; none is all.
+func (p *parent) only() []string {
+	if all := p.platforms.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 func (p *parent) address() string { return p.server.Listener.Addr().String() }

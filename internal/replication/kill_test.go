@@ -53,7 +53,7 @@ func (s *restartable) killIn(d time.Duration) {
 // served is what the site has; every tag's content is whole.
 func (s *restartable) served() content {
 	s.t.Helper()
-	c, err := read(s.t.Context(), s.Storage, map[digest.Digest]bool{})
+	c, err := readIndexes(s.t.Context(), s.Storage, map[digest.Digest]bool{}, s.below)
 	if err != nil {
 		s.t.Errorf("a user of the site: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/faultnet"
@@ -22,7 +23,8 @@ type world struct {
 	*parent
 	rng    *rand.Rand
 	layers [][]byte
-	most   int // bytes of a layer; 0 is no limit
+	most   int  // bytes of a layer; 0 is no limit
+	placed bool // indexes say for which platforms their children are
 	made   uint64
 	pushed []pushed
 }
@@ -57,6 +59,22 @@ func (w *world) push(repository string, tags ...string) oci.Descriptor {
 	return m
 }
 
+// children pushes what an index is of.
+func (w *world) children(repository string) []oci.Descriptor {
+	all := []oci.Descriptor{w.push(repository), w.push(repository)}
+	if !w.placed {
+		return all
+	}
+	all = append(all, w.push(repository), w.push(repository)) // the last is for no platform
+	for i, of := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "windows", Architecture: "amd64"}} {
+		all[i].Platform = &of
+	}
+	if w.rng.IntN(3) == 0 { // and an index within
+		all = append(all[:2], w.index(repository, all[1:]))
+	}
+	return all
+}
+
 // step changes something.
 func (w *world) step() {
 	ctx := w.t.Context()
@@ -66,7 +84,7 @@ func (w *world) step() {
 	case 0, 1, 2, 3:
 		w.push(repository, tag)
 	case 4:
-		w.index(repository, []oci.Descriptor{w.push(repository), w.push(repository)}, tag)
+		w.index(repository, w.children(repository), tag)
 	case 5:
 		w.push(repository) // without a tag
 	case 6:
