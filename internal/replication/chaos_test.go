@@ -72,9 +72,15 @@ func chaos(t *testing.T, seed uint64) {
 		if changed {
 			w.setPlatforms() // of which the site hears later
 		}
-		moods.set(w.rng.IntN(3))
-		w.network.Set(badWeather(w.rng))
-		how := w.rng.IntN(6)
+		weather := badWeather(w.rng)
+		mood, how := w.rng.IntN(3), w.rng.IntN(6)
+		if how < 2 {
+			w.push("app/0", "v0") // for there to be something to be killed in the midst of
+			site.follow()
+			weather.Rate = 5<<10 + w.rng.Int64N(50<<10)
+		}
+		moods.set(mood)
+		w.network.Set(weather)
 		if how < 2 {
 			site.killIn(moment(w.rng))
 		} else {
@@ -111,7 +117,7 @@ func chaos(t *testing.T, seed uint64) {
 // moment is a time after which a site is killed: as often within a few round
 // trips as within many.
 func moment(rng *rand.Rand) time.Duration {
-	return time.Duration(1+rng.IntN(1<<rng.IntN(16))) * time.Millisecond
+	return time.Duration(100+rng.IntN(100<<rng.IntN(8))) * time.Millisecond
 }
 
 // setPlatforms sends the site images for other platforms.
