@@ -18,12 +18,7 @@ import (
 // errKilled ends the sync of a site that was killed, once its disk is saved.
 var errKilled = errors.New("the site was killed")
 
-// killIn lets a window be open, and after d kills the site without a word of
-// warning: it goes on with what was on its disk at that moment, and has lost
-// what it only held in memory. What it served until then it serves still.
-//
-// The moment is one at which every goroutine of the site waits for the link,
-// the clock or each other, so that no file is being written.
+// killIn lets a window be open, and kills the site after d.
 func (s *restartable) killIn(d time.Duration) {
 	s.t.Helper()
 	ctx, kill := context.WithCancelCause(s.t.Context())
@@ -33,14 +28,26 @@ func (s *restartable) killIn(d time.Duration) {
 		return err
 	})
 	time.Sleep(d)
+	s.kill(func() {
+		kill(errKilled)
+		s.tolerate(g.Wait(), errKilled)
+	})
+}
+
+// kill kills the site without a word of warning: it goes on with what is on
+// its disk at this moment, and has lost what it only held in memory. What it
+// served until then it serves still. bury ends what the dead site does.
+//
+// The moment is one at which every goroutine of the site waits for the link,
+// the clock or each other, so that no file is being written.
+func (s *restartable) kill(bury func()) {
+	s.t.Helper()
 	before := s.served()
 	synctest.Wait()
 	dead, dir := s.dir, s.t.TempDir()
 	copyDirectory(s.t, dead, dir)
 	still := s.served() // what moved on since is not held against the copy
-
-	kill(errKilled)
-	s.tolerate(g.Wait(), errKilled)
+	bury()
 	s.stop()
 	if err := os.RemoveAll(dead); err != nil {
 		s.t.Fatal(err)
