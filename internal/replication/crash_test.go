@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -33,12 +34,8 @@ func child(dir, parent string) int {
 		}
 		defer db.Close()
 		e, src := replication.New(replication.Options{Storage: s, DB: db}), newClient(parent, gateway.NewTransport())
-		if cursor, err := e.Cursor(ctx); err != nil {
+		if err := takeStock(ctx, e, src); err != nil {
 			return err
-		} else if cursor == 0 {
-			if err := takeStock(ctx, e, src); err != nil {
-				return err
-			}
 		}
 		result, err := e.Sync(ctx, src)
 		if err == nil && result.Failed > 0 {
@@ -51,6 +48,14 @@ func child(dir, parent string) int {
 		return 1
 	}
 	return 0
+}
+
+// childOf returns a replica of p in a process, which is killed when ctx ends.
+func childOf(ctx context.Context, p *parent, dir string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir, childParent+"="+p.address())
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 func newRand(seed uint64) *rand.ChaCha8 {
@@ -68,9 +73,7 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 		if kills > 50 {
 			t.Fatal("it never gets done")
 		}
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir, childParent+"="+p.address())
-		cmd.Stderr = os.Stderr
+		cmd := childOf(t.Context(), p, dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -109,4 +112,54 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 	if _, err := read(t.Context(), s, map[digest.Digest]bool{}); err != nil {
 		t.Error(err)
 	}
+}
+
+// A kill may come between any two writes, and in the midst of one.
+func TestKillAtAnyMomentLeavesWholeImagesAndASyncThatGoesOn(t *testing.T) {
+	rounds := 15
+	if testing.Short() {
+		rounds = 3
+	}
+	w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(1, 2)), most: 1 << 20}
+	dir := t.TempDir()
+	live := func(ctx context.Context) error { return childOf(ctx, w.parent, dir).Run() }
+	if err := live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	for range rounds {
+		for range 4 {
+			w.push(fmt.Sprintf("app/%d", w.rng.IntN(3)), fmt.Sprintf("v%d", w.rng.IntN(3)))
+			w.step()
+		}
+		life, end := context.WithTimeout(t.Context(), time.Duration(20+w.rng.IntN(300))*time.Millisecond)
+		if err := live(life); err != nil {
+			if life.Err() == nil {
+				t.Fatal(err)
+			}
+			killed++
+		}
+		end()
+		s, db, err := open(t.Context(), dir, storage.Options{Grace: grace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t.Context(), s, map[digest.Digest]bool{}); err != nil {
+			t.Errorf("after a kill: %v", err)
+		}
+		if _, err := s.Collect(t.Context()); err != nil {
+			t.Errorf("after a kill: %v", err)
+		}
+		db.Close()
+	}
+	t.Logf("%d of %d lives ended with a kill", killed, rounds)
+	if err := live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, db, err := open(t.Context(), dir, storage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	same(t, w.parent, s)
 }
