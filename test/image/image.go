@@ -5,6 +5,7 @@ package image
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
@@ -35,6 +36,7 @@ type Options struct {
 	Seed   uint64
 	Tag    string  // default "v1"
 	Layers []int64 // sizes of the files in the layers, in bytes; a layer is a little larger
+	Arch   string  // default "amd64"
 	// Plain leaves layers uncompressed, which is quicker for large ones.
 	Plain bool
 }
@@ -67,7 +69,7 @@ func (m *Image) write(o Options) error {
 		return err
 	}
 	config := v1.Image{
-		Platform: v1.Platform{Architecture: "amd64", OS: "linux"},
+		Platform: v1.Platform{Architecture: cmp.Or(o.Arch, "amd64"), OS: "linux"},
 		Config:   v1.ImageConfig{Labels: map[string]string{"seed": fmt.Sprint(o.Seed)}},
 		RootFS:   v1.RootFS{Type: "layers"},
 	}
