@@ -13,6 +13,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
 )
 
 // follow asks for changes until there are none, and applies them to tags.
@@ -97,6 +98,32 @@ func TestSignaturesGoAlongWithWhatTheySign(t *testing.T) {
 	}
 	if got := names(f.taken(t)); got != want {
 		t.Errorf("snapshot has %q, want %q", got, want)
+	}
+}
+
+func TestReferrersGoAlongWithWhatThePlatformsKeep(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	f.plane.set(func(p *plane) { p.desired.Self.Platforms = []string{"linux/amd64"} })
+	amd64, arm64 := f.image(t, "app/a", "amd64"), f.image(t, "app/a", "arm64")
+	child := func(d digest.Digest, arch string) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":%q}}`, oci.MediaTypeImageManifest, d, arch)
+	}
+	index := f.push(t, "app/a", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s,%s]}`, oci.MediaTypeImageIndex, child(amd64, "amd64"), child(arm64, "arm64")), "v1")
+	cursor := f.head(t)
+	sbom := f.referrer(t, "app/a", "sbom", amd64)
+	want := []digest.Digest{sbom, f.referrer(t, "app/a", "signature", sbom), f.referrer(t, "app/a", "of all", index)}
+	f.referrer(t, "app/a", "sbom of another platform", arm64)
+	f.referrer(t, "app/a", "of what is not there", digest.FromString("nothing"))
+	f.image(t, "app/a", "untagged")
+	var got []digest.Digest
+	for _, c := range f.poll(t, gateway.PollRequest{Cursor: cursor}).Changes {
+		got = append(got, c.Digest)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

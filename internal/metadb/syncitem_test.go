@@ -3,6 +3,7 @@ package metadb_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,5 +99,64 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 			_, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			return err
 		})
+	})
+}
+
+func TestReopenedItemsAreThoseOfIndexesAndMoveOn(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		then := time.UnixMilli(1_700_000_000_000).UTC()
+		item := func(source, name, digest, state string) metadb.SyncItem {
+			return metadb.SyncItem{Source: source, Repository: "a", Item: name, Tag: name, Digest: digest, State: state, ChangedAt: then}
+		}
+		const list = "application/vnd.oci.image.index.v1+json"
+		var all []metadb.SyncItem
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.TouchRepository("a", then); err != nil {
+				return err
+			}
+			for digest, mediaType := range map[string]string{"sha256:index": list, "sha256:image": "application/vnd.oci.image.manifest.v1+json"} {
+				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest, MediaType: mediaType, Payload: []byte("{}"), PushedAt: then}, nil); err != nil {
+					return err
+				}
+			}
+			for _, i := range []metadb.SyncItem{
+				item("", "index", "sha256:index", "synced"), item("", "image", "sha256:image", "synced"), item("", "new", "sha256:new", "failed"),
+				item("", "gone", "", "pending"), item("mirror/x", "index", "sha256:index", "synced"),
+			} {
+				if err := tx.PutSyncItem(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		check := func(want string) {
+			t.Helper()
+			update(t, db, func(tx *metadb.Tx) (err error) {
+				all, err = tx.SyncItems(metadb.Parent, "", "", 10)
+				var got []string
+				for _, i := range all {
+					text := i.Item + " " + i.State
+					if !i.ChangedAt.Equal(then) {
+						text += " moved"
+					}
+					got = append(got, text)
+				}
+				if text := strings.Join(got, ", "); text != want {
+					t.Errorf("items are %q, want %q", text, want)
+				}
+				other, err := tx.SyncItem("mirror/x", "a", "index")
+				if err != nil || other.State != "synced" {
+					t.Errorf("the other source's item is %+v, %v", other, err)
+				}
+				return err
+			})
+		}
+		// The clock may stand still, and the items move on nevertheless.
+		update(t, db, func(tx *metadb.Tx) error { return tx.ReopenIndexes(metadb.Parent, []string{list}, then) })
+		check("gone pending, image synced, index pending moved, new pending moved")
+		update(t, db, func(tx *metadb.Tx) error {
+			return tx.ReopenSyncItems(metadb.Parent, "a", "sha256:image", then.Add(time.Hour))
+		})
+		check("gone pending, image pending moved, index pending moved, new pending moved")
 	})
 }

@@ -1,0 +1,80 @@
+package mirror_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+)
+
+// An expiring registry wants a token, which is good for a few requests, and
+// sends who asks for a blob to an address that is good for one.
+type expiring struct {
+	mu      sync.Mutex
+	token   int // the one that is good
+	left    int // requests for which it is
+	issued  int
+	address int // the last that was given
+	used    map[string]bool
+}
+
+func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r.URL.Path == "/token/x" {
+		e.token++
+		e.issued++
+		e.left = 5
+		fmt.Fprintf(w, `{"token":"t%d","expires_in":3600}`, e.token)
+		return true
+	}
+	if at, ok := strings.CutPrefix(r.URL.Path, "/signed/"); ok {
+		address, d, _ := strings.Cut(at, "/")
+		if e.used[address] {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+		e.used[address] = true
+		r.URL.Path = "/v2/app/blobs/" + d
+		return false
+	}
+	if r.Header.Get("Authorization") != fmt.Sprintf("Bearer t%d", e.token) || e.left == 0 {
+		w.Header().Set("Www-Authenticate", `Bearer realm="http://upstream.example/token/x",service="upstream",scope="repository:app:pull"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	e.left--
+	if _, d, ok := strings.Cut(r.URL.Path, "/blobs/"); ok {
+		e.address++
+		http.Redirect(w, r, fmt.Sprintf("/signed/%d/%s", e.address, d), http.StatusTemporaryRedirect)
+		return true
+	}
+	return false
+}
+
+func TestTokensAndAddressesThatExpireInMidTransferAreRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 12<<20, "", "v1")
+		e := &expiring{used: map[string]bool{}}
+		h.upstream.set(func() { h.upstream.before, h.upstream.rate = e.before, 1<<20 })
+		h.rule(mirror.Spec{})
+		if row := h.await(time.Time{}); row.Error != "" {
+			t.Error(row.Error)
+		}
+		if diff := cmp.Diff(map[string]digest.Digest{"v1": d}, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+		if e.issued < 3 || e.address < 8 {
+			t.Errorf("%d tokens and %d addresses were given: the test shows nothing", e.issued, e.address)
+		}
+	})
+}
