@@ -109,7 +109,6 @@ func TestReopenedItemsAreThoseOfIndexesAndMoveOn(t *testing.T) {
 			return metadb.SyncItem{Source: source, Repository: "a", Item: name, Tag: name, Digest: digest, State: state, ChangedAt: then}
 		}
 		const list = "application/vnd.oci.image.index.v1+json"
-		var all []metadb.SyncItem
 		update(t, db, func(tx *metadb.Tx) error {
 			if err := tx.TouchRepository("a", then); err != nil {
 				return err
@@ -132,7 +131,10 @@ func TestReopenedItemsAreThoseOfIndexesAndMoveOn(t *testing.T) {
 		check := func(want string) {
 			t.Helper()
 			update(t, db, func(tx *metadb.Tx) (err error) {
-				all, err = tx.SyncItems(metadb.Parent, "", "", 10)
+				all, err := tx.SyncItems(metadb.Parent, "", "", 10)
+				if err != nil {
+					return err
+				}
 				var got []string
 				for _, i := range all {
 					text := i.Item + " " + i.State

@@ -43,8 +43,6 @@ func TestFigures(t *testing.T) {
 		{"blobs", blobs},
 		{"manifests", manifests},
 		{"memory", memory},
-		{"cuts", cuts},
-		{"kills", kills},
 	} {
 		t.Run(c.name, func(t *testing.T) { figures = append(figures, c.measure(t)...) })
 	}

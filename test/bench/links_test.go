@@ -12,13 +12,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"ferry/test/daemon"
 	"ferry/test/image"
 	"ferry/test/link"
 	"ferry/test/site"
 )
 
-// patience is how long a program may take for a case.
-const patience = 3 * time.Minute
+// How long a case may take: Ferry, and each of the programs beside it.
+const (
+	patience      = 5 * time.Minute
+	peersPatience = 2 * time.Minute
+)
 
 // A journey is images on their way from a root to somewhere else over a link.
 type journey struct {
@@ -29,7 +35,9 @@ type journey struct {
 	images int
 	rate   float64 // of the link, bytes per second; what the ideal is made of
 	cutFor time.Duration
-	target string
+	kill   time.Duration // how often a program is killed; 0 is never
+	most   float64       // times the images' bytes that may cross the link; 0 is not asked
+	target string        // of the time; "" is not asked
 	met    func(a arrival, least time.Duration, peers []arrival) bool
 }
 
@@ -60,13 +68,18 @@ var journeys = []journey{
 		},
 	},
 	{
-		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MB image",
+		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MB image", most: 1.02,
 		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"}, cutFor: 3 * time.Second,
 		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
 		target: "1.15 × the ideal time",
 		met: func(a arrival, least time.Duration, _ []arrival) bool {
 			return a.done && float64(a.took) <= 1.15*float64(least)
 		},
+	},
+	{
+		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MB image", flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
+		kill: 10 * time.Second, most: 1.05,
+		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
 	},
 	{
 		id: "satellite", name: "satellite: 4 Mbit/s, 600 ms, 1 % loss; a 64 MB image",
@@ -91,7 +104,7 @@ var journeys = []journey{
 func TestLinks(t *testing.T) {
 	var figures []figure
 	for _, j := range journeys {
-		t.Run(j.id, func(t *testing.T) { figures = append(figures, j.run(t)) })
+		t.Run(j.id, func(t *testing.T) { figures = append(figures, j.run(t)...) })
 	}
 	t.Run("flow", func(t *testing.T) { figures = append(figures, flow(t)) })
 	t.Run("idle", func(t *testing.T) { figures = append(figures, idle(t)) })
@@ -109,7 +122,7 @@ func TestLinks(t *testing.T) {
 }
 
 // run is the journey, by each program.
-func (j journey) run(t *testing.T) figure {
+func (j journey) run(t *testing.T) []figure {
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
 	var size int64
@@ -124,7 +137,7 @@ func (j journey) run(t *testing.T) figure {
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "listers", "--repository", "bench/*", "content/read", "metadata/read")
 	reader := site.Token(t, sh, "lister", "listers")
-	over := func(t *testing.T, name string, fetch func(ctx context.Context, t *testing.T, host string) bool) (a arrival) {
+	over := func(t *testing.T, name string, patience time.Duration, fetch func(ctx context.Context, t *testing.T, host string) bool) (a arrival) {
 		t.Run(name, func(t *testing.T) {
 			l := link.Start(t, root.Host, j.flags...)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -138,39 +151,82 @@ func (j journey) run(t *testing.T) figure {
 		})
 		return a
 	}
-	ours := over(t, "ferry", func(ctx context.Context, t *testing.T, host string) bool {
-		ship := site.Start(t, site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).Options(site.Options{}))
-		here := reader
-		here.Host = ship.Host
+	ours := over(t, "ferry", patience, func(ctx context.Context, t *testing.T, host string) bool {
+		want := map[string]digest.Digest{}
 		for i := range j.images {
 			tag := fmt.Sprintf("t%04d", i)
-			want, err := admin.Digest(ctx, "bench/app", tag)
+			d, err := admin.Digest(ctx, "bench/app", tag)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if here.Await(ctx, "bench/app", tag, want) != nil {
-				return false
-			}
+			want[tag] = d
 		}
-		return true
+		o := site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).
+			Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
+		here := reader
+		here.Host = o.Listen
+		arrived := make(chan error, 1)
+		go func() {
+			for tag, d := range want {
+				if err := here.Await(ctx, "bench/app", tag, d); err != nil {
+					arrived <- err
+					return
+				}
+			}
+			arrived <- nil
+		}()
+		return j.live(t, o, arrived) == nil
 	})
 	source := reader
 	source.Host = root.Host
 	peers := []arrival{
-		over(t, "regsync", func(ctx context.Context, t *testing.T, host string) bool { return regsync(ctx, t, source, host) }),
-		over(t, "skopeo", func(ctx context.Context, t *testing.T, host string) bool { return skopeo(ctx, t, source, host) }),
+		over(t, "regsync", peersPatience, func(ctx context.Context, t *testing.T, host string) bool { return j.regsync(ctx, t, source, host) }),
+		over(t, "skopeo", peersPatience, func(ctx context.Context, t *testing.T, host string) bool { return j.skopeo(ctx, t, source, host) }),
 	}
 	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
-	return figure{
-		name: j.name, ferry: ours.String(), beside: fmt.Sprintf("%s; %s", peers[0], peers[1]),
-		ratio:  fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
-		target: j.target, met: j.met(ours, least, peers),
+	var figures []figure
+	beside := fmt.Sprintf("%s; %s", peers[0], peers[1])
+	if j.target != "" {
+		figures = append(figures, figure{
+			name: j.name, ferry: ours.String(), beside: beside, ratio: fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
+			target: j.target, met: j.met(ours, least, peers),
+		})
+		beside = ""
+	}
+	if j.most > 0 {
+		figures = append(figures, figure{
+			name: j.name + "; its bytes", ferry: fmt.Sprintf("%s; %.3f × the bytes", ours, float64(ours.bytes)/float64(size)), beside: beside,
+			ratio:  fmt.Sprintf("%.2f", float64(size)/float64(ours.bytes)),
+			target: fmt.Sprintf("%.2f × the bytes", j.most), met: ours.done && float64(ours.bytes) <= j.most*float64(size),
+		})
+	}
+	return figures
+}
+
+// live lets a connected registry run, and be killed now and then, until
+// everything has arrived.
+func (j journey) live(t *testing.T, o site.Options, arrived <-chan error) error {
+	ship := site.Start(t, o)
+	var ticks <-chan time.Time // never
+	if j.kill > 0 {
+		tick := time.NewTicker(j.kill)
+		defer tick.Stop()
+		ticks = tick.C
+	}
+	for {
+		select {
+		case err := <-arrived:
+			return err
+		case <-ticks:
+			ship.Kill(t)
+			ship = site.Start(t, o)
+		}
 	}
 }
 
 // regsync copies bench/app from host into an image layout, with its own
 // defaults but for the tries, of which it may have as many as there is time for.
-func regsync(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+func (j journey) regsync(ctx context.Context, t *testing.T, from site.Login, host string) bool {
 	dir := t.TempDir()
 	config := fmt.Sprintf(`version: 1
 creds:
@@ -182,22 +238,27 @@ sync:
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return untilDone(ctx, t, dir, tool(t, "regsync"), "once", "-c", path)
+	return j.untilDone(ctx, t, dir, tool(t, "regsync"), "once", "-c", path)
 }
 
 // skopeo copies bench/app from host into a directory.
-func skopeo(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+func (j journey) skopeo(ctx context.Context, t *testing.T, from site.Login, host string) bool {
 	dir := t.TempDir()
-	return untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
+	return j.untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
 		"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", dir)
 }
 
 // untilDone runs a program again until it succeeds or ctx ends.
-func untilDone(ctx context.Context, t *testing.T, dir, program string, args ...string) bool {
+func (j journey) untilDone(ctx context.Context, t *testing.T, dir, program string, args ...string) bool {
 	for ctx.Err() == nil {
-		cmd := exec.CommandContext(ctx, program, args...)
+		life, end := ctx, context.CancelFunc(func() {})
+		if j.kill > 0 {
+			life, end = context.WithTimeout(ctx, j.kill)
+		}
+		cmd := exec.CommandContext(life, program, args...)
 		cmd.Env = append(os.Environ(), "HOME="+dir)
 		out, err := cmd.CombinedOutput()
+		end()
 		if err == nil {
 			return true
 		}
