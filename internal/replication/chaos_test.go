@@ -81,17 +81,24 @@ func chaos(t *testing.T, seed uint64) {
 		}
 		moods.set(mood)
 		w.network.Set(weather)
-		if how < 2 {
-			site.killIn(moment(w.rng))
-		} else {
-			site.syncFor(time.Duration(w.rng.IntN(30_000)) * time.Millisecond)
-		}
+		window := time.Duration(w.rng.IntN(30_000)) * time.Millisecond
 		switch how {
+		case 0, 1:
+			site.killIn(moment(w.rng))
 		case 2:
+			site.syncFor(window)
 			site.stop()
 			site.start()
 		case 3:
-			w.network.Cut() // as a parent that starts anew
+			var g sync.WaitGroup
+			g.Go(func() {
+				time.Sleep(window / 2)
+				w.restart(window / 8)
+			})
+			site.syncFor(window)
+			g.Wait()
+		default:
+			site.syncFor(window)
 		}
 		moods.set(0)
 		w.network.Set(faultnet.Faults{})

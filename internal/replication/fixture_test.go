@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,6 +55,9 @@ func open(ctx context.Context, dir string, o storage.Options) (*storage.Storage,
 type parent struct {
 	*storage.Storage
 	t       testing.TB
+	dir     string
+	db      *metadb.DB
+	gateway http.Handler
 	network *faultnet.Network
 	server  *httptest.Server
 	blobs   atomic.Int64                                            // bytes of blobs that were sent
@@ -64,6 +68,10 @@ type parent struct {
 	refuse  func(http.ResponseWriter, *http.Request) bool
 
 	platforms atomic.Pointer[[]string] // for which images go to the child; nil is all
+
+	mu      sync.Mutex
+	stopped bool           // no request is taken
+	busy    sync.WaitGroup // with requests
 }
 
 func newParent(t testing.TB) *parent {
@@ -87,13 +95,9 @@ func newPipeParent(t testing.TB) *parent {
 
 func startParent(t testing.TB, l net.Listener) *parent {
 	t.Helper()
-	s, db, err := open(t.Context(), t.TempDir(), storage.Options{Grace: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	p := &parent{Storage: s, t: t, network: faultnet.New(1)}
-	g := gateway.NewServer(gateway.ServerOptions{Storage: s, ControlPlane: plane{parent: p}, Authenticate: everyone})
+	p := &parent{t: t, dir: t.TempDir(), network: faultnet.New(1)}
+	p.open()
+	t.Cleanup(func() { p.db.Close() })
 	mux := http.NewServeMux()
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == gateway.PathPlan {
@@ -105,16 +109,62 @@ func startParent(t testing.TB, l net.Listener) *parent {
 		if r.URL.Path == gateway.PathBlobs {
 			w = countingWriter{w, p}
 		}
-		g.ServeHTTP(w, r)
+		p.gateway.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/v2/", p.serveBlob)
-	p.server = httptest.NewUnstartedServer(mux)
+	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !p.take() {
+			panic(http.ErrAbortHandler) // as from a port at which nobody listens
+		}
+		defer p.busy.Done()
+		mux.ServeHTTP(w, r)
+	}))
 	p.server.Listener.Close()
 	p.server.Listener = p.network.Listen(l)
 	p.server.Start()
 	t.Cleanup(p.server.Close)
 	t.Cleanup(p.network.Cut)
 	return p
+}
+
+// open opens what is on the parent's disk.
+func (p *parent) open() {
+	p.t.Helper()
+	var err error
+	if p.Storage, p.db, err = open(p.t.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
+		p.t.Fatal(err)
+	}
+	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: everyone})
+}
+
+// take reports whether a request may be answered, and counts it.
+func (p *parent) take() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopped {
+		p.busy.Add(1)
+	}
+	return !p.stopped
+}
+
+func (p *parent) stop(stopped bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = stopped
+}
+
+// restart stops the parent, and starts it again after d.
+func (p *parent) restart(d time.Duration) {
+	p.t.Helper()
+	p.stop(true)
+	p.network.Cut()
+	p.busy.Wait()
+	if err := p.db.Close(); err != nil {
+		p.t.Error(err)
+	}
+	time.Sleep(d)
+	p.open()
+	p.stop(false)
 }
 
 func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
