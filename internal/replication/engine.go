@@ -136,9 +136,10 @@ func (e *Engine) lead(r *run) {
 
 // leave notes that no Sync runs, and what the last one left.
 func (e *Engine) leave(r *run) {
+	left := stopped(r.underway())
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current, e.left = nil, stopped(r.underway())
+	e.current, e.left = nil, left
 }
 
 // cause prefers the reason for which ctx ended to the error that followed.

@@ -23,14 +23,16 @@ type Underway struct {
 // left, until the next one begins.
 func (e *Engine) Underway() []Underway {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.current == nil {
-		return slices.Clone(e.left)
+	r, left := e.current, e.left
+	e.mu.Unlock()
+	if r == nil {
+		return slices.Clone(left)
 	}
-	return e.current.underway()
+	return r.underway()
 }
 
-// underway is [Engine.Underway] for one run.
+// underway is [Engine.Underway] for one run. Its lock is taken before the
+// engine's elsewhere, which must not be held here.
 func (r *run) underway() []Underway {
 	r.mu.Lock()
 	defer r.mu.Unlock()
