@@ -19,10 +19,8 @@ import (
 // sends who asks for a blob to an address that is good for one.
 type expiring struct {
 	mu      sync.Mutex
-	token   int // the one that is good
-	left    int // requests for which it is
-	issued  int
-	address int // the last that was given
+	left    map[string]int // requests for which each token is still good
+	address int            // the last that was given
 	used    map[string]bool
 }
 
@@ -30,10 +28,9 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.URL.Path == "/token/x" {
-		e.token++
-		e.issued++
-		e.left = 5
-		fmt.Fprintf(w, `{"token":"t%d","expires_in":3600}`, e.token)
+		token := fmt.Sprint("t", len(e.left))
+		e.left[token] = 5
+		fmt.Fprintf(w, `{"token":%q,"expires_in":3600}`, token)
 		return true
 	}
 	if at, ok := strings.CutPrefix(r.URL.Path, "/signed/"); ok {
@@ -46,12 +43,13 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 		r.URL.Path = "/v2/app/blobs/" + d
 		return false
 	}
-	if r.Header.Get("Authorization") != fmt.Sprintf("Bearer t%d", e.token) || e.left == 0 {
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if e.left[token] == 0 {
 		w.Header().Set("Www-Authenticate", `Bearer realm="http://upstream.example/token/x",service="upstream",scope="repository:app:pull"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	}
-	e.left--
+	e.left[token]--
 	if _, d, ok := strings.Cut(r.URL.Path, "/blobs/"); ok {
 		e.address++
 		http.Redirect(w, r, fmt.Sprintf("/signed/%d/%s", e.address, d), http.StatusTemporaryRedirect)
@@ -64,7 +62,7 @@ func TestTokensAndAddressesThatExpireInMidTransferAreRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 12<<20, "", "v1")
-		e := &expiring{used: map[string]bool{}}
+		e := &expiring{left: map[string]int{}, used: map[string]bool{}}
 		h.upstream.set(func() { h.upstream.before, h.upstream.rate = e.before, 1<<20 })
 		h.rule(mirror.Spec{})
 		if row := h.await(time.Time{}); row.Error != "" {
@@ -73,8 +71,8 @@ func TestTokensAndAddressesThatExpireInMidTransferAreRenewed(t *testing.T) {
 		if diff := cmp.Diff(map[string]digest.Digest{"v1": d}, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
-		if e.issued < 3 || e.address < 8 {
-			t.Errorf("%d tokens and %d addresses were given: the test shows nothing", e.issued, e.address)
+		if len(e.left) < 3 || e.address < 8 {
+			t.Errorf("%d tokens and %d addresses were given: the test shows nothing", len(e.left), e.address)
 		}
 	})
 }

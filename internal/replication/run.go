@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -24,9 +23,8 @@ const leaseHolder = "sync"
 // A run is one Sync.
 type run struct {
 	*Engine
-	src      Source
-	link     *link
-	forgiven atomic.Bool // a 401 was; the next is final
+	src  Source
+	link *link
 
 	mu      sync.Mutex // guards what follows, and every image
 	result  Result
@@ -36,6 +34,7 @@ type run struct {
 	queue   *queue                   // of the pass; nil between two
 	images  []*image                 // that the pass has planned and not settled, in the order in which they come
 	again   bool                     // another pass is worth it
+	barred  refusals                 // of the credentials
 	failed  map[itemKey]bool         // items that are not, in this run
 	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
 	live    map[digest.Digest]*layer // that are on their way, in whatever queue
@@ -180,8 +179,30 @@ func (r *run) planSome(ctx context.Context, q *queue, images []*image) ([]*image
 
 // final reports whether err lets a layer fail for good.
 func (r *run) final(err error) bool {
-	if unauthorized(err) {
-		return r.forgiven.Swap(true)
+	if !unauthorized(err) {
+		return Permanent(err)
 	}
-	return Permanent(err)
+	proof := r.link.proof()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.barred.again(time.Now(), proof)
+}
+
+// pardon is for how long a source may refuse credentials that it knew before:
+// those that expire are renewed meanwhile.
+const pardon = 5 * time.Second
+
+// refusals are answers of 401 in a row.
+type refusals struct {
+	since time.Time // zero is none
+	proof int64     // of the link, at the first
+}
+
+// again notes a refusal, with what came through so far, and reports whether
+// there were enough of them and nothing else.
+func (b *refusals) again(now time.Time, proof int64) bool {
+	if b.since.IsZero() || proof > b.proof {
+		*b = refusals{now, proof}
+	}
+	return now.Sub(b.since) >= pardon
 }
