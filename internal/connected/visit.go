@@ -55,6 +55,9 @@ func (a *Agent) follow(ctx context.Context) {
 
 // run returns [gateway.ErrNotActivated], or nil when ctx ends.
 func (v *visit) run(ctx context.Context) error {
+	if !v.recalled().Following && v.snapshot(ctx, triggerInitial) == nil {
+		v.begin(ctx) // a new site need not ask what changed; an error shows again at once
+	}
 	for ctx.Err() == nil {
 		var pause time.Duration
 		switch busy, err := v.poll(ctx); {
