@@ -26,7 +26,7 @@ const (
 	// resting is how long a number that was found good is kept before others
 	// are tried, for the link may have changed. It doubles, up to so many
 	// times that, while nothing else does better.
-	resting   = 30 * time.Second
+	resting   = time.Minute
 	mostRests = 16
 	// worth is how much of the added connections' share the rate must gain
 	// for them to stay, of 1.
