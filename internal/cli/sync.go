@@ -227,13 +227,28 @@ func sayStatus(s map[string]any) string {
 		}
 		text += "."
 	}
+	details, spent := sayDetails(s)
+	text += details
 	switch next := cell(s["nextSyncTime"]); {
 	case s["paused"] == true:
 		text += "\nSyncs are paused; ferry sync resume lets them run again."
+	case next != "" && spent:
+		text += "\nThe next period in which a sync may run begins at " + seconds(next) + "."
 	case next != "":
 		text += "\nThe next sync window opens at " + seconds(next) + "; ferry sync now opens one at once."
 	}
 	return text
+}
+
+// sayDetails says what is wrong, a line each, and whether the byte budget is
+// spent.
+func sayDetails(s map[string]any) (text string, spent bool) {
+	all, _ := s["details"].([]any)
+	for _, d := range all {
+		spent = spent || cell(member(d, "code")) == "BudgetSpent"
+		text += "\n" + strings.TrimSuffix(title(printable(cell(member(d, "description")))), ".") + "."
+	}
+	return text, spent
 }
 
 func number(v any) int64 {
