@@ -66,12 +66,12 @@ func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
 func TestPrioritiesThatChangeHoldForTheSyncThatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		large := root.push("media/film", "1", "v1", 8<<20)
+		large := root.push("media/film", "1", "v1", 4<<20)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}})
 		ship := root.child("ship1")
-		root.rate.Store(4_000) // on each connection
+		root.rate.Store(8_000) // on each connection
 		root.start(ship, c)
-		time.Sleep(20 * time.Second)
+		time.Sleep(10 * time.Second)
 		small := root.push("ops/charts", "2", "v1", 100_000)
 		root.prefer("ship1", "ops/*=high")
 		start := time.Now()

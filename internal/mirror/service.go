@@ -54,6 +54,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	running map[string]*run // by rule
+	over    int64           // runs that are
 	imports []*job          // oldest first
 	open    bool            // Run runs, and imports may begin
 	woken   chan struct{}   // holds a wish to look at the rules again
@@ -147,6 +148,7 @@ func (s *Service) admit(open bool) {
 
 // begin starts the rules that are due and returns how long none will be.
 func (s *Service) begin(ctx context.Context) (time.Duration, error) {
+	seen := s.runsOver()
 	rules, err := s.rules(ctx)
 	if err != nil {
 		return glance, err
@@ -164,7 +166,7 @@ func (s *Service) begin(ctx context.Context) (time.Duration, error) {
 			continue
 		}
 		if due, until := c.due(rule, now); due {
-			s.start(ctx, rule, v, until)
+			s.start(ctx, rule, v, until, seen)
 		}
 		if next := c.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))
@@ -181,11 +183,20 @@ func (s *Service) rules(ctx context.Context) (all []metadb.MirrorRule, err error
 	return all, err
 }
 
-// start lets a rule run, unless it does or too many others do.
-func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, until time.Time) {
+// runsOver counts the runs that are over.
+func (s *Service) runsOver() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running[rule.Name] != nil || len(s.running) >= maxRuns {
+	return s.over
+}
+
+// start lets a rule run, unless it does or too many others do, or a run ended
+// since seen were over: it may have been this rule's, which then was read too
+// early. The rules are looked at again after every run.
+func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, until time.Time, seen int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[rule.Name] != nil || len(s.running) >= maxRuns || s.over != seen {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -202,6 +213,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, unt
 		}
 		s.mu.Lock()
 		delete(s.running, rule.Name)
+		s.over++
 		s.mu.Unlock()
 		s.Wake()
 	})

@@ -60,7 +60,7 @@ func (p *parent) smallImages(n int) {
 
 func TestSmallLayersComeManyAtATime(t *testing.T) {
 	p := newParent(t)
-	const images = 150
+	const images = 60
 	p.smallImages(images)
 	r := newReplica(t, p, replication.Options{Connections: 4})
 	r.follow()
