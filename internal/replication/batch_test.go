@@ -60,7 +60,7 @@ func (p *parent) smallImages(n int) {
 
 func TestSmallLayersComeManyAtATime(t *testing.T) {
 	p := newParent(t)
-	const images = 60
+	const images = 100
 	p.smallImages(images)
 	r := newReplica(t, p, replication.Options{Connections: 4})
 	r.follow()
@@ -70,7 +70,7 @@ func TestSmallLayersComeManyAtATime(t *testing.T) {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
 	same(t, p, r.Storage)
-	if n := src.calls.Load() + src.single.Load(); n > images/3 {
+	if n := src.calls.Load() + src.single.Load(); n > images/2 {
 		t.Errorf("%d requests for %d layers", n, images)
 	}
 }
