@@ -174,7 +174,11 @@ func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
 	repository, d, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")
 	content, info, err := p.OpenBlob(r.Context(), repository, digest.Digest(d))
 	if err != nil {
-		oci.WriteError(w, oci.AsError(err))
+		e := oci.AsError(err)
+		if e == nil {
+			panic(http.ErrAbortHandler) // the child went meanwhile
+		}
+		oci.WriteError(w, e)
 		return
 	}
 	defer content.Close()
