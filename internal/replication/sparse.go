@@ -10,6 +10,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/storage"
 )
 
 // sparseSetting is set once indexes may lack some of their children: that
@@ -38,29 +39,22 @@ func (e *Engine) recheckIndex(tx *metadb.Tx, repository string, d digest.Digest)
 // whole reports whether the manifest d is here, with all that is to be below
 // it as far as can be told without the source.
 func (r *run) whole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	has, err := r.storage.HasManifest(ctx, repository, d)
-	if err != nil || !has {
-		return false, err
+	m, err := r.storage.DescribeManifest(ctx, repository, d)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil
+	}
+	if err != nil || !oci.IsIndex(m.MediaType) {
+		return err == nil, err
 	}
 	var sparse string
 	err = r.db.View(ctx, func(tx *metadb.Tx) (err error) {
 		sparse, err = tx.Setting(r.own(sparseSetting))
 		return err
 	})
-	if err != nil {
+	if err != nil || sparse != "" {
 		return false, err
 	}
-	m, err := r.storage.DescribeManifest(ctx, repository, d)
-	if errors.Is(err, oci.ErrManifestUnknown) {
-		return false, nil // it went meanwhile
-	}
-	if err != nil || !oci.IsIndex(m.MediaType) {
-		return err == nil, err
-	}
-	if sparse != "" {
-		return false, nil
-	}
-	return r.holdsAll(ctx, repository, d, 0)
+	return r.holdsAll(ctx, m, 0)
 }
 
 // maxDepth is how far indexes within indexes are looked into.
@@ -68,19 +62,12 @@ const maxDepth = 8
 
 // holdsAll reports whether an index that is here holds all of its children: a
 // source with a platform filter, which may be gone, may have brought it.
-func (r *run) holdsAll(ctx context.Context, repository string, d digest.Digest, depth int) (bool, error) {
-	m, err := r.storage.Manifest(ctx, repository, string(d))
-	if errors.Is(err, oci.ErrManifestUnknown) {
-		return false, nil // it went meanwhile
-	}
-	if err != nil || !oci.IsIndex(m.MediaType) || depth > maxDepth {
-		return err == nil, err
-	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
+	parsed, err := oci.ParseManifest(index.MediaType, index.Payload)
 	if err != nil {
 		return false, err
 	}
-	held, err := r.storage.Held(ctx, repository, d)
+	held, err := r.storage.Held(ctx, index.Repository, index.Digest)
 	if err != nil {
 		return false, err
 	}
@@ -88,10 +75,17 @@ func (r *run) holdsAll(ctx context.Context, repository string, d digest.Digest, 
 		if !slices.Contains(held, child.Digest) {
 			return false, nil
 		}
-		if !oci.IsIndex(child.MediaType) {
+		if !oci.IsIndex(child.MediaType) || depth == maxDepth {
 			continue
 		}
-		if all, err := r.holdsAll(ctx, repository, child.Digest, depth+1); err != nil || !all {
+		m, err := r.storage.DescribeManifest(ctx, index.Repository, child.Digest)
+		if errors.Is(err, oci.ErrManifestUnknown) {
+			return false, nil // it went meanwhile
+		}
+		if err != nil {
+			return false, err
+		}
+		if all, err := r.holdsAll(ctx, m, depth+1); err != nil || !all {
 			return false, err
 		}
 	}

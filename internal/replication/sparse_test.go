@@ -7,6 +7,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/oci"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
 )
 
 func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
@@ -34,4 +36,25 @@ func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
 			same(t, p, site.Storage)
 		}
 	})
+}
+
+func TestAnIndexThatNobodyMayReadHereIsWholeNevertheless(t *testing.T) {
+	p := newParent(t)
+	nested := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(1, 1000)})})
+	index := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), nested}, "v1")
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	r.sync()
+	for _, d := range []oci.Descriptor{index, nested} {
+		if err := r.SetLocks(t.Context(), "app", string(d.Digest), storage.NoRead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.SetTag(t.Context(), "app", "v2", index.Digest, ""); err != nil {
+		t.Fatal(err)
+	}
+	r.follow()
+	if result := r.sync(); result.Synced != 1 || result.Received != 0 {
+		t.Errorf("Sync = %+v, want one item and no byte", result)
+	}
 }
