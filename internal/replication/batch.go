@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"ferry/internal/gateway"
@@ -19,7 +18,7 @@ func (q *queue) join(ctx context.Context, c *claim, pace float64, err error) []*
 		return nil
 	}
 	claims := []*claim{c}
-	if err != nil || !c.small(q.chunk) {
+	if err != nil || !c.small(q.chunk) || !c.all() {
 		return claims
 	}
 	now := time.Now()
@@ -40,9 +39,9 @@ func (q *queue) join(ctx context.Context, c *claim, pace float64, err error) []*
 		if other == nil {
 			break
 		}
-		if err != nil || !other.small(q.chunk) { // for whoever looks at it next
+		if err != nil || !other.all() { // for whoever looks at it next
 			l.closing = false
-			l.claims = slices.DeleteFunc(l.claims, func(o *claim) bool { return o == other })
+			other.drop()
 			break
 		}
 		claims = append(claims, other)
@@ -50,15 +49,14 @@ func (q *queue) join(ctx context.Context, c *claim, pace float64, err error) []*
 	return claims
 }
 
-// small reports whether the claim is all of a layer that can come in a batch.
-func (c *claim) small(chunk int64) bool {
-	return c.batch && c.Start == 0 && c.End == c.size && c.size > 0 && c.size <= min(chunk, leastSegment)
+// small reports whether a layer can come in a batch.
+func (l *layer) small(chunk int64) bool {
+	return l.batch && l.size > 0 && l.size <= min(chunk, leastSegment)
 }
 
 // joins reports whether a layer that nobody looked at yet can come in a batch.
 func (l *layer) joins(chunk int64, now time.Time) bool {
-	return l.batch && l.transfer == nil && l.size > 0 && l.size <= min(chunk, leastSegment) && !l.finished && !l.closing && !l.unwanted &&
-		len(l.claims) == 0 && !now.Before(l.trouble.until)
+	return l.small(chunk) && l.transfer == nil && !l.finished && !l.closing && !l.unwanted && len(l.claims) == 0 && !now.Before(l.trouble.until)
 }
 
 // tryBatch fetches layers in one answer. A layer that does not come so, or at
@@ -69,10 +67,7 @@ func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byt
 	var sum int64
 	for i, c := range claims {
 		sum += received[i]
-		q.release(c, received[i] > 0)
-		if received[i] > 0 {
-			r.moved(c.layer)
-		}
+		r.release(q, c, received[i])
 	}
 	hands.brought(sum, time.Since(start))
 	if ctx.Err() != nil {
@@ -97,10 +92,8 @@ func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []b
 	if err := r.link.wait(ctx); err != nil {
 		return received, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watchdog := time.AfterFunc(r.stall, func() { cancel(errStalled) })
-	defer watchdog.Stop()
+	ctx, watchdog, stop := watched(ctx, r.stall)
+	defer stop()
 	want := make([]gateway.Want, len(claims))
 	for i, c := range claims {
 		want[i] = gateway.Want{Repository: c.repositories[c.repository], Digest: c.digest}

@@ -46,10 +46,7 @@ func (r *run) try(ctx context.Context, q *queue, c *claim, err error, buf []byte
 		n, err = r.fetch(ctx, q, c, buf)
 		hands.brought(n, time.Since(start))
 	}
-	q.release(c, n > 0)
-	if n > 0 {
-		r.moved(c.layer)
-	}
+	r.release(q, c, n)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -60,16 +57,34 @@ func (r *run) try(ctx context.Context, q *queue, c *claim, err error, buf []byte
 	return r.judge(ctx, q, c, n > 0, err)
 }
 
+// release gives a claim back after n bytes came for it.
+func (r *run) release(q *queue, c *claim, n int64) {
+	q.release(c, n > 0)
+	if n > 0 {
+		r.moved(c.layer)
+	}
+}
+
+// watched returns a context that ends with [errStalled] once its watchdog was
+// not reset for as long as patience. stop ends both.
+func watched(ctx context.Context, patience time.Duration) (_ context.Context, watchdog *time.Timer, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watchdog = time.AfterFunc(patience, func() { cancel(errStalled) })
+	return ctx, watchdog, func() {
+		watchdog.Stop()
+		cancel(nil)
+	}
+}
+
 // fetch brings the claimed range from the source and returns how many bytes
 // came, which are kept also with an error.
 func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte) (int64, error) {
 	if err := r.link.wait(ctx); err != nil || q.stale(c) {
 		return 0, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s := &stream{run: r, claim: c, buf: buf, watchdog: time.AfterFunc(r.stall, func() { cancel(errStalled) })}
-	defer s.watchdog.Stop()
+	ctx, watchdog, stop := watched(ctx, r.stall)
+	defer stop()
+	s := &stream{run: r, claim: c, buf: buf, watchdog: watchdog}
 
 	body, start, err := r.src.Blob(ctx, c.repositories[c.repository], c.digest, c.Start, c.Len())
 	if err != nil {

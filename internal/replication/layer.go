@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -60,6 +61,14 @@ type claim struct {
 	*layer
 	storage.Range
 	repository int // in which the source is asked for it
+}
+
+// all reports whether the claim is the whole layer.
+func (c *claim) all() bool { return c.Start == 0 && c.End == c.size }
+
+// drop takes the claim off its layer.
+func (c *claim) drop() {
+	c.claims = slices.DeleteFunc(c.claims, func(o *claim) bool { return o == c })
 }
 
 // trouble is a row of tries at a layer that brought nothing.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http/httptrace"
 	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -134,12 +133,10 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 // askOnce adds what the source streams to p. It reports whether the source
 // began to answer.
 func (r *run) askOnce(ctx context.Context, p *plan, want, have []gateway.Want) (began bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, watchdog, stop := watched(ctx, planPatience*r.stall)
+	defer stop()
 	var answer atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
-	watchdog := time.AfterFunc(planPatience*r.stall, func() { cancel(errStalled) })
-	defer watchdog.Stop()
 	err = r.src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
 		watchdog.Reset(planPatience * r.stall)
 		r.link.good()

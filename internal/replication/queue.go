@@ -239,7 +239,7 @@ func (q *queue) wholly(c *claim) bool {
 func (q *queue) release(c *claim, progress bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c.claims = slices.DeleteFunc(c.claims, func(o *claim) bool { return o == c })
+	c.drop()
 	if len(c.claims) == 0 {
 		c.alone = false
 	}

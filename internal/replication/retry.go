@@ -73,3 +73,22 @@ func Permanent(err error) bool {
 func unauthorized(err error) bool {
 	return errors.Is(err, gateway.ErrUnauthorized) || status(err) == http.StatusUnauthorized
 }
+
+// pardon is for how long a source may refuse credentials that it knew before:
+// those that expire are renewed meanwhile.
+const pardon = 5 * time.Second
+
+// refusals are answers of 401 in a row.
+type refusals struct {
+	since time.Time // zero is none
+	proof int64     // of the link, at the first
+}
+
+// again notes a refusal, with what came through so far, and reports whether
+// there were enough of them and nothing else.
+func (b *refusals) again(now time.Time, proof int64) bool {
+	if b.since.IsZero() || proof > b.proof {
+		*b = refusals{now, proof}
+	}
+	return now.Sub(b.since) >= pardon
+}
