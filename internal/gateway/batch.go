@@ -49,8 +49,8 @@ func (s *server) serveBatch(w http.ResponseWriter, r *http.Request) {
 // sendBatched writes one blob behind its entry.
 func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want Want) error {
 	lines := json.NewEncoder(w)
-	if oci.CheckRepository(want.Repository) != nil || !c.mayRead(want.Repository) {
-		return lines.Encode(BatchEntry{Digest: want.Digest, Missing: "the sync token may not read this repository"})
+	if reason := c.barred(want.Repository); reason != "" {
+		return lines.Encode(BatchEntry{Digest: want.Digest, Missing: reason})
 	}
 	content, info, err := s.storage.OpenBlob(ctx, want.Repository, want.Digest)
 	if e := oci.AsError(err); e != nil && e.Status < 500 {

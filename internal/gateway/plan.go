@@ -93,8 +93,8 @@ func (p *planner) run(ctx context.Context, wants []Want) error {
 
 // want writes what the child needs for one manifest, and its referrers.
 func (p *planner) want(ctx context.Context, want Want) error {
-	if oci.CheckRepository(want.Repository) != nil || !p.caller.mayRead(want.Repository) {
-		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: "the sync token may not read this repository"}})
+	if reason := p.caller.barred(want.Repository); reason != "" {
+		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: reason}})
 	}
 	return p.manifest(ctx, want, 0, 0)
 }

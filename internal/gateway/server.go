@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ferry/internal/auth"
+	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
 
@@ -82,6 +83,15 @@ func (s *server) again(c caller) (caller, error) {
 // mayRead reports whether the caller may see a repository's content.
 func (c caller) mayRead(repository string) bool {
 	return c.who.Permissions.AllowsRepository(repository, auth.ContentRead)
+}
+
+// barred returns why the caller does not get what it asks for of a
+// repository; "" is that it does.
+func (c caller) barred(repository string) string {
+	if oci.CheckRepository(repository) != nil || !c.mayRead(repository) {
+		return "the sync token may not read this repository"
+	}
+	return ""
 }
 
 // named is a request that says for which connected registry it is.
