@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 )
 
 // Permissions are the parsed actions of a scope map. They are additive: what
@@ -111,20 +112,11 @@ func (p Permissions) AllowsGateway(name string, action Action) bool {
 
 func allows(all []permission, name string, action Action) bool {
 	for _, p := range all {
-		if matches(p.name, name) && slices.Contains(p.actions, action) {
+		if scope.Covers(p.name, name) && slices.Contains(p.actions, action) {
 			return true
 		}
 	}
 	return false
-}
-
-// matches reports whether a scope map's name covers a repository.
-func matches(pattern, name string) bool {
-	if pattern == "*" || pattern == name {
-		return true
-	}
-	prefix, ok := strings.CutSuffix(pattern, "*")
-	return ok && strings.HasPrefix(name, prefix)
 }
 
 // checkPattern accepts a repository's name, "prefix/*" and "*".

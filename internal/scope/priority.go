@@ -77,8 +77,7 @@ func parsePriority(text string) (priorityRule, error) {
 // Of returns the priority of a repository.
 func (p Priorities) Of(repository string) Priority {
 	for _, r := range p.rules {
-		prefix, open := strings.CutSuffix(r.pattern, "*")
-		if repository == r.pattern || open && strings.HasPrefix(repository, prefix) {
+		if Covers(r.pattern, repository) {
 			return r.priority
 		}
 	}

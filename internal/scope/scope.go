@@ -1,6 +1,7 @@
 // Package scope says which tags of a repository go to a connected registry,
-// by their names and by how new they are, and what of an index does, by
-// platforms. It is pure, and knows of no registry.
+// by their names and by how new they are, what of an index does, by
+// platforms, and which repositories go first. It is pure, and knows of no
+// registry.
 package scope
 
 import (

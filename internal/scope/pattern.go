@@ -1,0 +1,10 @@
+package scope
+
+import "strings"
+
+// Covers reports whether a pattern covers a name: it is the name, or the
+// begin of it and a *.
+func Covers(pattern, name string) bool {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return pattern == name || open && strings.HasPrefix(name, prefix)
+}
