@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -11,19 +12,18 @@ import (
 
 // mirrorFlags are the settings of a mirror rule that can be changed.
 type mirrorFlags struct {
-	set       *pflag.FlagSet
-	filters   *listFlag
-	platforms *listFlag
-	source    *sourceFlags
+	set    *pflag.FlagSet
+	lists  listFlags
+	source *sourceFlags
 }
 
 func defineMirrorFlags(env *Env, set *pflag.FlagSet) *mirrorFlags {
-	f := &mirrorFlags{set: set}
+	f := &mirrorFlags{set: set, lists: listFlags{}}
 	textVar(set, new(string), "source", "", "HOST/REPOSITORY", "the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
 	textVar(set, new(string), "schedule", "s", "CRON", "when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
 	textVar(set, new(string), "window", "w", "DURATION", "for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
-	f.filters = listVar(set, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
-	f.platforms = listVar(set, "platform", "PLATFORM...", platformsUsage)
+	f.lists["tagFilters"] = listVar(set, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
+	f.lists["platforms"] = listVar(set, "platform", "PLATFORM...", platformsUsage)
 	f.source = defineSourceFlags(env, set)
 	return f
 }
@@ -39,12 +39,7 @@ func (f *mirrorFlags) changes() (map[string]any, error) {
 			body[name] = f.set.Lookup(name).Value.String()
 		}
 	}
-	if f.set.Changed("tag-filter") {
-		body["tagFilters"] = given(f.filters)
-	}
-	if f.set.Changed("platform") {
-		body["platforms"] = given(f.platforms)
-	}
+	maps.Copy(body, f.lists.changes())
 	return body, nil
 }
 

@@ -98,6 +98,18 @@ func leftOf(v any) string {
 	return (time.Duration(number(v)) * time.Second).String()
 }
 
+// paceOf is how fast something comes and how long it still takes, behind what
+// is said of it, as far as that is known.
+func paceOf(v map[string]any) (text string) {
+	if rate := rateOf(v["bytesPerSecond"]); rate != "" {
+		text += ", " + rate
+	}
+	if left := leftOf(v["etaSeconds"]); left != "" {
+		text += ", " + left + " left"
+	}
+	return text
+}
+
 // shortDigest is a column's value for a digest: enough to tell two apart.
 func shortDigest(v any) string {
 	algorithm, hex, ok := strings.Cut(cell(v), ":")
@@ -218,14 +230,7 @@ func sayStatus(s map[string]any) string {
 		text += " Last in sync at " + seconds(at) + "."
 	}
 	if total := number(s["bytesTotal"]); total > 0 && pending+failed > 0 {
-		text += fmt.Sprintf(" %s of %s are here", size(number(s["bytesDone"])), size(total))
-		if rate := number(s["bytesPerSecond"]); rate > 0 {
-			text += fmt.Sprintf(", %s/s", size(rate))
-		}
-		if eta, ok := s["etaSeconds"].(float64); ok {
-			text += fmt.Sprintf(", %s left", time.Duration(eta)*time.Second)
-		}
-		text += "."
+		text += fmt.Sprintf(" %s of %s are here%s.", size(number(s["bytesDone"])), size(total), paceOf(s))
 	}
 	details, spent := sayDetails(s)
 	text += details

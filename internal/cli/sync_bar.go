@@ -125,14 +125,7 @@ func (s *syncBar) show(v map[string]any) {
 // besideBar is what stands beside a bar: short, so that 80 columns have room
 // for both.
 func besideBar(v map[string]any) string {
-	text := fmt.Sprintf(" %s of %s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])))
-	if rate := number(v["bytesPerSecond"]); rate > 0 {
-		text += fmt.Sprintf(", %s/s", size(rate))
-	}
-	if eta, ok := v["etaSeconds"].(float64); ok {
-		text += fmt.Sprintf(", %s left", time.Duration(eta)*time.Second)
-	}
-	return text
+	return fmt.Sprintf(" %s of %s%s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])), paceOf(v))
 }
 
 // itemName is an item as images are named.
