@@ -41,9 +41,7 @@ func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
 			t.Errorf("%d requests in two hours, want about one a minute", requests)
 		}
 		none := ""
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: control.Settings{ByteBudget: &none}}, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", control.Settings{ByteBudget: &none})
 		ship.awaitTag("app/a", "v1", d)
 	})
 }

@@ -46,15 +46,11 @@ func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *
 		}
 		check(100_000)
 		settings := control.Settings{Bandwidth: &[]string{"1600kbit"}}
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: settings}, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", settings)
 		time.Sleep(time.Minute)
 		check(200_000)
 		settings.Bandwidth = &[]string{}
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: settings}, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", settings)
 		time.Sleep(time.Minute)
 		if s := ship.agent.Status(); s.SyncState != "Succeeded" {
 			t.Errorf("a minute after the cap ended: %s, %d of %d bytes", s.SyncState, s.BytesDone, s.BytesTotal)

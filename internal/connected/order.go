@@ -55,18 +55,18 @@ func (a *Agent) wake() {
 }
 
 // begun notes a sync that stop ends, and gives it its order, unless syncs are
-// paused, or the byte budget is spent and nothing is urgent: then it reports
-// false.
-func (a *Agent) begun(stop context.CancelCauseFunc) bool {
+// paused, or the byte budget is spent and nothing is urgent: then it is not
+// ok. A frugal sync fetches only what is urgent.
+func (a *Agent) begun(stop context.CancelCauseFunc) (frugal, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	broke, _ := a.memory.broke(a.now())
-	if a.memory.Paused || broke && !a.memory.urgency().AnyUrgent() {
-		return false
+	frugal, _ = a.memory.broke(a.now())
+	if a.memory.Paused || frugal && !a.memory.urgency().AnyUrgent() {
+		return false, false
 	}
-	a.running, a.frugal = stop, broke
-	a.engine.SetOrder(a.memory.order(broke))
-	return true
+	a.running, a.frugal = stop, frugal
+	a.engine.SetOrder(a.memory.order(frugal))
+	return frugal, true
 }
 
 // reorder gives the running sync, if there is one, the order that counts now.
@@ -86,13 +86,6 @@ func (a *Agent) ended() (frugal bool) {
 	frugal = a.frugal
 	a.running, a.frugal = nil, false
 	return frugal
-}
-
-// spares reports whether the sync that runs is a frugal one.
-func (a *Agent) spares() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.frugal
 }
 
 // syncs reports whether a sync runs.

@@ -80,10 +80,7 @@ func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) 
 		}
 		update := func(platforms ...string) {
 			t.Helper()
-			patch := control.RegistryPatch{Settings: control.Settings{Platforms: &platforms}}
-			if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", patch, control.Precondition{}); err != nil {
-				t.Fatal(err)
-			}
+			root.update("ship1", control.Settings{Platforms: &platforms})
 		}
 		both("linux/amd64")
 		update("linux/amd64", "linux/arm64/v8")

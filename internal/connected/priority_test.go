@@ -11,10 +11,7 @@ import (
 // prefer gives a connected registry other priorities.
 func (s *site) prefer(name string, priorities ...string) {
 	s.t.Helper()
-	patch := control.RegistryPatch{Settings: control.Settings{Priorities: &priorities}}
-	if _, err := s.control.UpdateConnectedRegistry(s.t.Context(), by, name, patch, control.Precondition{}); err != nil {
-		s.t.Fatal(err)
-	}
+	s.update(name, control.Settings{Priorities: &priorities})
 }
 
 func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
@@ -54,10 +51,7 @@ func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
 			t.Error("what is not urgent came, too")
 		}
 		none := ""
-		patch := control.RegistryPatch{Settings: control.Settings{ByteBudget: &none}}
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", patch, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", control.Settings{ByteBudget: &none})
 		ship.awaitTag("media/film", "v1", large)
 		await(t, "the site is in sync", func() bool { return ship.agent.Status().SyncState == "Succeeded" })
 	})

@@ -20,9 +20,7 @@ func TestAScopeThatNarrowsTakesAwayAndOneThatWidensBrings(t *testing.T) {
 		}
 		update := func(s control.Settings) {
 			t.Helper()
-			if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: s}, control.Precondition{}); err != nil {
-				t.Fatal(err)
-			}
+			root.update("ship1", s)
 		}
 		update(control.Settings{TagFilters: &[]string{">=2"}})
 		ship.awaitTag("app/a", "v2.0", two)

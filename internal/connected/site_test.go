@@ -114,6 +114,15 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 // newRoot returns a root on SQLite.
 func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 
+// update changes the settings of a connected registry below s, which must be
+// a root.
+func (s *site) update(name string, c control.Settings) {
+	s.t.Helper()
+	if _, err := s.control.UpdateConnectedRegistry(s.t.Context(), by, name, control.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // connectedRegistry makes a connected registry below s, which must be a
 // root, and returns its connection string.
 func (s *site) connectedRegistry(name string, put control.RegistryPut) gateway.ConnectionString {

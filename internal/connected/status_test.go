@@ -68,9 +68,7 @@ func TestParentHearsOfALongSync(t *testing.T) {
 		}
 		// What is decided meanwhile counts meanwhile.
 		always, window := "0 2 * * *", "PT2H"
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: control.Settings{SyncSchedule: &always, SyncWindow: &window}}, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", control.Settings{SyncSchedule: &always, SyncWindow: &window})
 		time.Sleep(time.Minute)
 		if n := ship.log.count("sync schedule changed"); n != 1 {
 			t.Errorf("the log says %d times that the schedule changed, want once", n)

@@ -65,11 +65,12 @@ func (v *visit) inStep(ctx context.Context) {
 // false where syncs are paused, or nothing that waits may be fetched.
 func (v *visit) start(ctx context.Context, items int) bool {
 	ctx, cancel := context.WithCancelCause(ctx)
-	if !v.begun(cancel) {
+	frugal, ok := v.begun(cancel)
+	if !ok {
 		cancel(errPaused)
 		return false
 	}
-	if v.spares() {
+	if frugal {
 		var err error
 		if items, err = v.engine.Wanted(ctx); err != nil || items == 0 {
 			v.ended()

@@ -84,9 +84,7 @@ func TestScheduleThatChangesCounts(t *testing.T) {
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
 		always := "* * * * *"
-		if _, err := root.control.UpdateConnectedRegistry(t.Context(), by, "ship1", control.RegistryPatch{Settings: control.Settings{SyncSchedule: &always}}, control.Precondition{}); err != nil {
-			t.Fatal(err)
-		}
+		root.update("ship1", control.Settings{SyncSchedule: &always})
 		time.Sleep(90 * time.Minute) // the first window would have closed
 		second := root.push("app/a", "2", "v1", 10)
 		ship.awaitTag("app/a", "v1", second)

@@ -70,6 +70,9 @@ func unite(a, b []string) []string {
 	return all
 }
 
+// asList returns all as a list, also where there are none.
+func asList(all []string) []string { return append([]string{}, all...) }
+
 // without returns a as far as it is not in b. Case does not matter.
 func without(a, b []string) []string {
 	gone := map[string]bool{}

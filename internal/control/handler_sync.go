@@ -113,9 +113,7 @@ func (a *api) syncItems(ctx context.Context, at syncPlace, n int) (*syncItemPage
 		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
 	}
 	for i, v := range all {
-		if o := far[[2]string{v.Repository, v.item}]; o.BytesTotal > 0 {
-			all[i].moves(o)
-		}
+		all[i].moves(far[[2]string{v.Repository, v.item}])
 	}
 	page := &syncItemPage{}
 	page.Body.Value = []SyncItem{}

@@ -197,3 +197,18 @@ func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
 	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
 	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
 }
+
+func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	want := []string{"V1.*", "v1.*"}
+	var rule control.MirrorRule
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).ok(t, &rule)
+	if diff := cmp.Diff(want, rule.TagFilters); diff != "" {
+		t.Errorf("mirror rule: %s", diff)
+	}
+	var ship control.ConnectedRegistry
+	root.call(t, "PUT", "/connected-registries/ship1", object{"repositories": []string{"app/a"}, "tagFilters": want}).ok(t, &ship)
+	if diff := cmp.Diff(want, ship.TagFilters); diff != "" {
+		t.Errorf("connected registry: %s", diff)
+	}
+}

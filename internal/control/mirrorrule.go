@@ -70,7 +70,7 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 	}
 	r := MirrorRule{
 		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
-		Window: text(v.Window), TagFilters: unite(nil, v.TagFilters), Platforms: unite(nil, v.Platforms), Username: text(v.Username), CertificateAuthority: text(v.CA),
+		Window: text(v.Window), TagFilters: asList(v.TagFilters), Platforms: asList(v.Platforms), Username: text(v.Username), CertificateAuthority: text(v.CA),
 		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
 	}
 	r.Status = MirrorStatus{

@@ -136,9 +136,7 @@ func openItemOf(o gateway.OpenItem) SyncItem {
 	case o.Digest == "":
 		i.State = "ToRemove"
 	}
-	if o.BytesTotal > 0 {
-		i.moves(o)
-	}
+	i.moves(o)
 	return i
 }
 

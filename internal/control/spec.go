@@ -110,7 +110,7 @@ func (c Settings) apply(v *spec) error {
 		v.GCEnabled = *c.GCEnabled
 	}
 	if c.TagFilters != nil {
-		v.TagFilters = unite(nil, *c.TagFilters)
+		v.TagFilters = slices.Clone(*c.TagFilters)
 	}
 	if c.KeepLast != nil {
 		v.KeepLast = *c.KeepLast

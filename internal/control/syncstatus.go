@@ -76,8 +76,11 @@ type SyncItem struct {
 	item string // its place in a listing
 }
 
-// moves notes how far an item is that a sync fetches.
+// moves notes how far an item is, where a sync fetches it.
 func (i *SyncItem) moves(o gateway.OpenItem) {
+	if o.BytesTotal == 0 {
+		return
+	}
 	i.BytesTotal, i.BytesDone, i.BytesPerSecond = &o.BytesTotal, &o.BytesDone, &o.BytesPerSecond
 	if o.SecondsLeft > 0 {
 		i.EtaSeconds = &o.SecondsLeft
