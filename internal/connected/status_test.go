@@ -50,7 +50,7 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 func TestParentHearsOfALongSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		root.push("app/a", "1", "v1", 4<<20)
+		d := root.push("app/a", "1", "v1", 4<<20)
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(300)
@@ -66,15 +66,26 @@ func TestParentHearsOfALongSync(t *testing.T) {
 		if s := state(); s != "Syncing" {
 			t.Errorf("state = %s, want Syncing", s)
 		}
-		// What is decided meanwhile counts meanwhile.
+		// What is decided meanwhile counts at once.
+		time.Sleep(7 * time.Second)
 		always, window := "0 2 * * *", "PT2H"
 		root.update("ship1", control.Settings{SyncSchedule: &always, SyncWindow: &window})
-		time.Sleep(time.Minute)
+		time.Sleep(3 * time.Second)
 		if n := ship.log.count("sync schedule changed"); n != 1 {
 			t.Errorf("the log says %d times that the schedule changed, want once", n)
 		}
+		requests := root.requests.Load()
+		time.Sleep(5 * time.Minute)
+		if n := root.requests.Load() - requests; n > 40 {
+			t.Errorf("%d requests in five minutes of a sync, want about two a minute, and those of the layer", n)
+		}
 		root.rate.Store(0)
+		ship.awaitTag("app/a", "v1", d)
+		start := time.Now()
 		await(t, "the sync is over", func() bool { return state() == "Online" })
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("the parent heard after %v that the sync was over", took)
+		}
 	})
 }
 

@@ -31,7 +31,7 @@ type outcome struct {
 func (v *visit) begin(ctx context.Context) time.Duration {
 	if v.sync != nil {
 		v.progress()
-		return reportEvery
+		return leastPause
 	}
 	_, pending, failed, err := v.engine.Counts(ctx)
 	if err != nil {
@@ -80,17 +80,23 @@ func (v *visit) start(ctx context.Context, items int) bool {
 	}
 	v.log.Info("sync started", "items", items)
 	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncState = v.now(), stateSyncing })
-	done := make(chan outcome, 1)
-	v.sync, v.syncing = done, ctx
+	done, over := make(chan outcome, 1), make(chan struct{})
+	v.sync, v.syncing, v.over, v.told = done, ctx, over, v.now()
 	go func() {
+		defer close(over)
 		result, err := v.engine.Sync(ctx, cappedSource{v.parent, v.Agent})
 		done <- outcome{result, err}
 	}()
 	return true
 }
 
-// progress lets people see that a long sync moves.
+// progress lets people see that a long sync moves, once in a while.
 func (v *visit) progress() {
+	now := v.now()
+	if now.Sub(v.told) < reportEvery {
+		return
+	}
+	v.told = now
 	p := v.engine.Progress()
 	v.log.Info("sync goes on", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
 }
@@ -105,7 +111,7 @@ func (v *visit) complete(ctx context.Context) bool {
 func (v *visit) finish(o outcome) {
 	stopped, cause := v.syncing.Err() != nil, context.Cause(v.syncing)
 	ctx := context.WithoutCancel(v.syncing)
-	v.sync, v.syncing = nil, nil
+	v.sync, v.syncing, v.over = nil, nil, nil
 	state := stateSucceeded
 	switch {
 	case stopped && o.err != nil:

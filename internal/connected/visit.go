@@ -18,6 +18,9 @@ const holdFor = time.Minute
 // thinks of holding them.
 const leastPause = time.Second
 
+// errSyncOver is why a held poll is given up.
+var errSyncOver = errors.New("the sync is over")
+
 // A visit is one open window. One goroutine asks the parent what there is to
 // do and tells it how things are, one request at a time; beside it runs at
 // most one sync.
@@ -25,6 +28,8 @@ type visit struct {
 	*Agent
 	sync     chan outcome    // of the running sync; nil while none runs
 	syncing  context.Context // of it
+	over     chan struct{}   // closed when it has ended
+	told     time.Time       // when the log last said how far it is
 	reported *gateway.Report
 	news     bool      // something was noted that no sync has looked at
 	retryAt  time.Time // when what the last sync left open is due again
@@ -68,6 +73,9 @@ func (v *visit) run(ctx context.Context) error {
 				pause = 0
 			}
 		case ctx.Err() != nil:
+		case errors.Is(err, errSyncOver): // the parent hears of it with the next poll
+			v.finish(<-v.sync)
+			continue
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err
 		default:
@@ -109,7 +117,7 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	if v.reported == nil || !same(report, v.reported) {
 		q.Report = report
 	}
-	a, err := v.parent.Poll(ctx, q)
+	a, err := v.ask(ctx, q)
 	if err != nil {
 		return false, err
 	}
@@ -122,13 +130,45 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	return a.More, v.note(ctx, a, cursor)
 }
 
+// ask polls. A poll that is held is given up with [errSyncOver] when the sync
+// that runs beside it ends, for then there is something to tell.
+func (v *visit) ask(ctx context.Context, q gateway.PollRequest) (*gateway.PollResponse, error) {
+	if v.sync == nil || q.WaitSeconds == 0 {
+		return v.parent.Poll(ctx, q)
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	answered := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-v.over:
+			cancel(errSyncOver)
+		case <-answered:
+		}
+	}()
+	a, err := v.parent.Poll(held, q)
+	close(answered)
+	<-watched
+	cancel(nil)
+	if err != nil && errors.Is(context.Cause(held), errSyncOver) {
+		return nil, errSyncOver
+	}
+	return a, err
+}
+
 // hold is how long the parent may hold the next poll: not at all while there
-// is, or may be, something to do here, or to find out whether the link is back.
+// is, or may be, something to do here, or to find out whether the link is
+// back; while a sync runs, until it is to hear how far that is.
 func (v *visit) hold(m memory) time.Duration {
 	broke, _ := m.broke(v.now())
 	idle := broke || m.Paused
 	switch {
-	case v.reported == nil, v.sync != nil, !m.Following, !v.link.down.IsZero(), v.news && !idle:
+	case v.reported == nil, !m.Following, !v.link.down.IsZero():
+		return 0
+	case v.sync != nil:
+		return reportEvery
+	case v.news && !idle:
 		return 0
 	case idle:
 		return holdFor
