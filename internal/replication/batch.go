@@ -13,7 +13,7 @@ import (
 // join returns c with other layers that can come in the same answer: each is
 // small, and would cost a round trip of its own. They are the share of one who
 // fetches of all that wait, so that the others have some, too.
-func (q *queue) join(ctx context.Context, c *claim, pace float64, err error) []*claim {
+func (q *queue) join(ctx context.Context, c *claim, most int64, err error) []*claim {
 	if c == nil {
 		return nil
 	}
@@ -30,12 +30,12 @@ func (q *queue) join(ctx context.Context, c *claim, pace float64, err error) []*
 			waiting += l.size
 		}
 	}
-	room := min(waiting/int64(q.hands()), mostAtPace(pace)) - c.size
+	room := min(waiting/int64(q.hands()), most) - c.size
 	for _, l := range others {
 		if room -= l.size; room < 0 || len(claims) == gateway.MaxBatch {
 			break
 		}
-		other, err := q.claim(ctx, l, pace)
+		other, err := q.claim(ctx, l, most)
 		if other == nil {
 			break
 		}
@@ -69,7 +69,7 @@ func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byt
 		sum += received[i]
 		r.release(q, c, received[i])
 	}
-	hands.brought(sum, time.Since(start))
+	hands.stride.brought(sum, 0, time.Since(start))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -36,7 +36,7 @@ const (
 	spare = 0.1
 	// leaving is how long those who are too many may take to end what they
 	// fetch; to break it off would waste what is under way.
-	leaving = segmentTime + 10*time.Second
+	leaving = mostBusy + 10*time.Second
 )
 
 // A crew is the connections of a run: as many as make the link faster.
@@ -47,10 +47,11 @@ type crew struct {
 	unrest   func() int64 // counts the link's failures and recoveries
 	starved  func() bool  // whether there was less to fetch than hands, since it was last asked
 
+	stride stride
+
 	mu     sync.Mutex
-	pace   float64 // of the hand that brought something last, in bytes a second
-	want   int     // how many there should be
-	hands  int     // how many there are
+	want   int // how many there should be
+	hands  int // how many there are
 	done   bool
 	change chan struct{} // closed when want or done changes
 }
@@ -91,23 +92,6 @@ func (c *crew) leave() bool {
 	}
 	c.hands--
 	return true
-}
-
-// brought notes how fast a hand was.
-func (c *crew) brought(bytes int64, took time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if bytes > 0 && took > 0 {
-		c.pace = float64(bytes) / took.Seconds()
-	}
-}
-
-// paces is how many bytes a second a hand can be expected to bring; 0 where
-// that is not known yet.
-func (c *crew) paces() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pace
 }
 
 // size is how many hands there should be.

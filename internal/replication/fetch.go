@@ -19,7 +19,7 @@ func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
 		if hands.leave() {
 			return nil
 		}
-		claims, err := q.next(ctx, hands.paces())
+		claims, err := q.next(ctx, hands.stride.most())
 		switch {
 		case len(claims) == 0:
 			hands.finish()
@@ -42,9 +42,7 @@ func (r *run) try(ctx context.Context, q *queue, c *claim, err error, buf []byte
 	}
 	n := int64(0)
 	if err == nil {
-		start := time.Now()
-		n, err = r.fetch(ctx, q, c, buf)
-		hands.brought(n, time.Since(start))
+		n, err = r.fetch(ctx, q, c, buf, &hands.stride)
 	}
 	r.release(q, c, n)
 	if ctx.Err() != nil {
@@ -78,7 +76,7 @@ func watched(ctx context.Context, patience time.Duration) (_ context.Context, wa
 
 // fetch brings the claimed range from the source and returns how many bytes
 // came, which are kept also with an error.
-func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte) (int64, error) {
+func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte, stride *stride) (int64, error) {
 	if err := r.link.wait(ctx); err != nil || q.stale(c) {
 		return 0, err
 	}
@@ -86,11 +84,14 @@ func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte) (int64,
 	defer stop()
 	s := &stream{run: r, claim: c, buf: buf, watchdog: watchdog}
 
+	asked := time.Now()
 	body, start, err := r.src.Blob(ctx, c.repositories[c.repository], c.digest, c.Start, c.Len())
 	if err != nil {
 		return 0, cause(ctx, err)
 	}
 	defer body.Close()
+	wait := time.Since(asked)
+	defer func() { stride.brought(s.received, wait, time.Since(asked)) }()
 	s.body, s.at = body, start
 	end := c.End
 	if start != c.Start {

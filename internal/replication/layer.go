@@ -125,37 +125,16 @@ func (l *layer) gaps() []storage.Range {
 	return gaps
 }
 
-// Limits on what one request asks for.
-const (
-	// segmentChunks is how many chunks it is at most: enough to make little
-	// of its round trip, few enough to share a blob's end fairly.
-	segmentChunks = 8
-	// segmentTime is for how long it keeps its connection busy at most: many
-	// round trips of any link, and not much to wait for at the end.
-	segmentTime = 20 * time.Second
-	// leastSegment is how many bytes it is at least, where that is too long,
-	// or where nothing is left to fetch but the rest of one layer.
-	leastSegment = 128 << 10
-	// firstSegment is how many bytes it is at most while nobody knows how
-	// much comes through a connection.
-	firstSegment = 256 << 10
-)
-
-// mostAtPace is how many bytes one who fetches so many a second asks for at
-// most; at 0 that is not known yet.
-func mostAtPace(pace float64) int64 {
-	if pace <= 0 {
-		return firstSegment
-	}
-	return max(int64(pace*segmentTime.Seconds()), leastSegment)
-}
+// segmentChunks is how many chunks one request asks for at most: enough to
+// make little of its round trip, few enough to share a blob's end fairly.
+const segmentChunks = 8
 
 // segmenting is what the length of a request depends on.
 type segmenting struct {
 	chunk int64
-	hands int     // that fetch
-	pace  float64 // of the one who asks, in bytes a second; 0 where that is not known yet
-	last  bool    // no layer comes after
+	hands int   // that fetch
+	most  int64 // of bytes that the connection should be asked for
+	last  bool  // no layer comes after
 }
 
 // segment cuts a range from the gaps: shorter towards the end of the last
@@ -173,7 +152,7 @@ func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	if s.last {
 		least = min(s.chunk, leastSegment)
 	}
-	length := min(max(left/int64(2*s.hands), least), segmentChunks*s.chunk, mostAtPace(s.pace))
+	length := min(max(left/int64(2*s.hands), least), segmentChunks*s.chunk, s.most)
 	if r.Len() < length+min(least, leastSegment) {
 		return r // no crumbs
 	}

@@ -118,18 +118,18 @@ func (q *queue) waited() bool {
 	return idle
 }
 
-// next returns what to fetch next for one who fetches so many bytes a second,
-// 0 where that is not known yet, and waits while others fetch all there is:
-// one claim, or several that can come in one answer. It returns none when
-// nothing is left to do. An error with a claim is that layer's.
-func (q *queue) next(ctx context.Context, pace float64) ([]*claim, error) {
+// next returns what to fetch next, of so many bytes at most, and waits while
+// others fetch all there is: one claim, or several that can come in one
+// answer. It returns none when nothing is left to do. An error with a claim is
+// that layer's.
+func (q *queue) next(ctx context.Context, most int64) ([]*claim, error) {
 	for {
 		q.mu.Lock()
-		c, until, err := q.pick(ctx, pace)
+		c, until, err := q.pick(ctx, most)
 		done := c == nil && (q.retired || q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished }))
 		wait := q.changed
 		q.idle = q.idle || c == nil
-		claims := q.join(ctx, c, pace, err)
+		claims := q.join(ctx, c, most, err)
 		q.mu.Unlock()
 		if c != nil || err != nil || done {
 			return claims, err
@@ -146,7 +146,7 @@ func (q *queue) next(ctx context.Context, pace float64) ([]*claim, error) {
 
 // pick is next without waiting; it returns until when all that is left has
 // to wait.
-func (q *queue) pick(ctx context.Context, pace float64) (_ *claim, until time.Time, _ error) {
+func (q *queue) pick(ctx context.Context, most int64) (_ *claim, until time.Time, _ error) {
 	if ctx.Err() != nil {
 		return nil, until, context.Cause(ctx)
 	}
@@ -169,7 +169,7 @@ func (q *queue) pick(ctx context.Context, pace float64) (_ *claim, until time.Ti
 			}
 			continue
 		}
-		c, err := q.claim(ctx, l, pace)
+		c, err := q.claim(ctx, l, most)
 		if c != nil || err != nil {
 			return c, until, err
 		}
@@ -178,7 +178,7 @@ func (q *queue) pick(ctx context.Context, pace float64) (_ *claim, until time.Ti
 }
 
 // claim returns a range of l, or nil where others have claimed all of it.
-func (q *queue) claim(ctx context.Context, l *layer, pace float64) (*claim, error) {
+func (q *queue) claim(ctx context.Context, l *layer, most int64) (*claim, error) {
 	if l.transfer == nil {
 		has, err := q.storage.HasBlob(ctx, l.digest)
 		if err != nil {
@@ -204,7 +204,7 @@ func (q *queue) claim(ctx context.Context, l *layer, pace float64) (*claim, erro
 	case len(gaps) > 0:
 		l.alone = l.alone || !q.ranges
 		last := q.sealed && !slices.ContainsFunc(q.layers, func(o *layer) bool { return o.transfer == nil && !o.finished })
-		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), pace, last}), l.from}
+		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), most, last}), l.from}
 		l.claims = append(l.claims, c)
 		return c, nil
 	case len(l.claims) == 0:

@@ -137,13 +137,14 @@ func (j journey) run(t *testing.T) []figure {
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "listers", "--repository", "bench/*", "content/read", "metadata/read")
 	reader := site.Token(t, sh, "lister", "listers")
-	over := func(t *testing.T, name string, patience time.Duration, fetch func(ctx context.Context, t *testing.T, host string) bool) (a arrival) {
+	over := func(t *testing.T, name string, patience time.Duration, prepare func(t *testing.T, host string) fetcher) (a arrival) {
 		t.Run(name, func(t *testing.T) {
 			l := link.Start(t, root.Host, j.flags...)
+			fetch := prepare(t, l.Host)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			start := time.Now()
-			a.done = fetch(ctx, t, l.Host)
+			a.done = fetch(ctx)
 			a.took = time.Since(start)
 			s := l.Stats(t)
 			a.bytes, a.cuts = s.Down, s.Cuts
@@ -151,37 +152,39 @@ func (j journey) run(t *testing.T) []figure {
 		})
 		return a
 	}
-	ours := over(t, "ferry", patience, func(ctx context.Context, t *testing.T, host string) bool {
-		want := map[string]digest.Digest{}
-		for i := range j.images {
-			tag := fmt.Sprintf("t%04d", i)
-			d, err := admin.Digest(ctx, "bench/app", tag)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want[tag] = d
+	want := map[string]digest.Digest{}
+	for i := range j.images {
+		tag := fmt.Sprintf("t%04d", i)
+		d, err := admin.Digest(t.Context(), "bench/app", tag)
+		if err != nil {
+			t.Fatal(err)
 		}
+		want[tag] = d
+	}
+	ours := over(t, "ferry", patience, func(t *testing.T, host string) fetcher {
 		o := site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).
 			Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
 		here := reader
 		here.Host = o.Listen
-		arrived := make(chan error, 1)
-		go func() {
-			for tag, d := range want {
-				if err := here.Await(ctx, "bench/app", tag, d); err != nil {
-					arrived <- err
-					return
+		return func(ctx context.Context) bool {
+			arrived := make(chan error, 1)
+			go func() {
+				for tag, d := range want {
+					if err := here.Await(ctx, "bench/app", tag, d); err != nil {
+						arrived <- err
+						return
+					}
 				}
-			}
-			arrived <- nil
-		}()
-		return j.live(t, o, arrived) == nil
+				arrived <- nil
+			}()
+			return j.live(t, o, arrived) == nil
+		}
 	})
 	source := reader
 	source.Host = root.Host
 	peers := []arrival{
-		over(t, "regsync", peersPatience, func(ctx context.Context, t *testing.T, host string) bool { return j.regsync(ctx, t, source, host) }),
-		over(t, "skopeo", peersPatience, func(ctx context.Context, t *testing.T, host string) bool { return j.skopeo(ctx, t, source, host) }),
+		over(t, "regsync", peersPatience, func(t *testing.T, host string) fetcher { return j.regsync(t, source, host) }),
+		over(t, "skopeo", peersPatience, func(t *testing.T, host string) fetcher { return j.skopeo(t, source, host) }),
 	}
 	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
 	var figures []figure
@@ -224,9 +227,12 @@ func (j journey) live(t *testing.T, o site.Options, arrived <-chan error) error 
 	}
 }
 
+// A fetcher fetches all images, and reports whether it did before ctx ended.
+type fetcher func(ctx context.Context) bool
+
 // regsync copies bench/app from host into an image layout, with its own
 // defaults but for the tries, of which it may have as many as there is time for.
-func (j journey) regsync(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+func (j journey) regsync(t *testing.T, from site.Login, host string) fetcher {
 	dir := t.TempDir()
 	config := fmt.Sprintf(`version: 1
 creds:
@@ -238,14 +244,17 @@ sync:
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return j.untilDone(ctx, t, dir, tool(t, "regsync"), "once", "-c", path)
+	program := tool(t, "regsync")
+	return func(ctx context.Context) bool { return j.untilDone(ctx, t, dir, program, "once", "-c", path) }
 }
 
 // skopeo copies bench/app from host into a directory.
-func (j journey) skopeo(ctx context.Context, t *testing.T, from site.Login, host string) bool {
+func (j journey) skopeo(t *testing.T, from site.Login, host string) fetcher {
 	dir := t.TempDir()
-	return j.untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
-		"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", dir)
+	return func(ctx context.Context) bool {
+		return j.untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
+			"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", dir)
+	}
 }
 
 // untilDone runs a program again until it succeeds or ctx ends.
