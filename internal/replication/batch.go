@@ -13,7 +13,7 @@ import (
 // join returns c with other layers that can come in the same answer: each is
 // small, and would cost a round trip of its own. They are the share of one who
 // fetches of all that wait, so that the others have some, too.
-func (q *queue) join(ctx context.Context, c *claim, most int64, err error) []*claim {
+func (q *queue) join(ctx context.Context, c *claim, reach extent, err error) []*claim {
 	if c == nil {
 		return nil
 	}
@@ -30,12 +30,12 @@ func (q *queue) join(ctx context.Context, c *claim, most int64, err error) []*cl
 			waiting += l.size
 		}
 	}
-	room := min(waiting/int64(q.hands()), most) - c.size
+	room := min(waiting/int64(q.hands()), reach.most) - c.size
 	for _, l := range others {
 		if room -= l.size; room < 0 || len(claims) == gateway.MaxBatch {
 			break
 		}
-		other, err := q.claim(ctx, l, most)
+		other, err := q.claim(ctx, l, reach)
 		if other == nil {
 			break
 		}

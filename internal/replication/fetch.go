@@ -19,7 +19,7 @@ func (r *run) work(ctx context.Context, q *queue, hands *crew) error {
 		if hands.leave() {
 			return nil
 		}
-		claims, err := q.next(ctx, hands.stride.most())
+		claims, err := q.next(ctx, hands.stride.extent())
 		switch {
 		case len(claims) == 0:
 			hands.finish()

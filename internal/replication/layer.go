@@ -132,13 +132,14 @@ const segmentChunks = 8
 // segmenting is what the length of a request depends on.
 type segmenting struct {
 	chunk int64
-	hands int   // that fetch
-	most  int64 // of bytes that the connection should be asked for
-	last  bool  // no layer comes after
+	hands int    // that fetch
+	reach extent // of the connection
+	rest  int64  // of all layers, what is being fetched included, where none comes after this one; 0 otherwise
 }
 
-// segment cuts a range from the gaps: shorter towards the end of the last
-// layer, so that all who fetch are done at about the same time.
+// segment cuts a range from the gaps. While layers come after this one, who
+// is done with it goes on with those. In the end everybody takes most of a
+// fair share of what is left, so that all are done at about the same time.
 func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	r := gaps[0]
 	if l.alone {
@@ -148,13 +149,14 @@ func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	for _, g := range gaps {
 		left += g.Len()
 	}
-	least := s.chunk
-	if s.last {
-		least = min(s.chunk, leastSegment)
+	least, crumbs, share := s.chunk, min(s.chunk, leastSegment), left/int64(2*s.hands)
+	if s.rest > 0 {
+		least = min(s.chunk, s.reach.least)
+		crumbs, share = least/2, s.rest*4/int64(5*s.hands)
 	}
-	length := min(max(left/int64(2*s.hands), least), segmentChunks*s.chunk, s.most)
-	if r.Len() < length+min(least, leastSegment) {
-		return r // no crumbs
+	length := min(max(share, least), segmentChunks*s.chunk, s.reach.most)
+	if r.Len() < length+crumbs {
+		return r
 	}
 	return storage.Range{Start: r.Start, End: r.Start + length}
 }

@@ -118,18 +118,18 @@ func (q *queue) waited() bool {
 	return idle
 }
 
-// next returns what to fetch next, of so many bytes at most, and waits while
+// next returns what to fetch next, of so many bytes, and waits while
 // others fetch all there is: one claim, or several that can come in one
 // answer. It returns none when nothing is left to do. An error with a claim is
 // that layer's.
-func (q *queue) next(ctx context.Context, most int64) ([]*claim, error) {
+func (q *queue) next(ctx context.Context, reach extent) ([]*claim, error) {
 	for {
 		q.mu.Lock()
-		c, until, err := q.pick(ctx, most)
+		c, until, err := q.pick(ctx, reach)
 		done := c == nil && (q.retired || q.sealed && !slices.ContainsFunc(q.layers, func(l *layer) bool { return !l.finished }))
 		wait := q.changed
 		q.idle = q.idle || c == nil
-		claims := q.join(ctx, c, most, err)
+		claims := q.join(ctx, c, reach, err)
 		q.mu.Unlock()
 		if c != nil || err != nil || done {
 			return claims, err
@@ -146,7 +146,7 @@ func (q *queue) next(ctx context.Context, most int64) ([]*claim, error) {
 
 // pick is next without waiting; it returns until when all that is left has
 // to wait.
-func (q *queue) pick(ctx context.Context, most int64) (_ *claim, until time.Time, _ error) {
+func (q *queue) pick(ctx context.Context, reach extent) (_ *claim, until time.Time, _ error) {
 	if ctx.Err() != nil {
 		return nil, until, context.Cause(ctx)
 	}
@@ -169,7 +169,7 @@ func (q *queue) pick(ctx context.Context, most int64) (_ *claim, until time.Time
 			}
 			continue
 		}
-		c, err := q.claim(ctx, l, most)
+		c, err := q.claim(ctx, l, reach)
 		if c != nil || err != nil {
 			return c, until, err
 		}
@@ -178,7 +178,7 @@ func (q *queue) pick(ctx context.Context, most int64) (_ *claim, until time.Time
 }
 
 // claim returns a range of l, or nil where others have claimed all of it.
-func (q *queue) claim(ctx context.Context, l *layer, most int64) (*claim, error) {
+func (q *queue) claim(ctx context.Context, l *layer, reach extent) (*claim, error) {
 	if l.transfer == nil {
 		has, err := q.storage.HasBlob(ctx, l.digest)
 		if err != nil {
@@ -203,8 +203,7 @@ func (q *queue) claim(ctx context.Context, l *layer, most int64) (*claim, error)
 	switch {
 	case len(gaps) > 0:
 		l.alone = l.alone || !q.ranges
-		last := q.sealed && !slices.ContainsFunc(q.layers, func(o *layer) bool { return o.transfer == nil && !o.finished })
-		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), most, last}), l.from}
+		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), reach, q.rest()}), l.from}
 		l.claims = append(l.claims, c)
 		return c, nil
 	case len(l.claims) == 0:
@@ -212,6 +211,24 @@ func (q *queue) claim(ctx context.Context, l *layer, most int64) (*claim, error)
 		return &claim{layer: l}, nil
 	}
 	return nil, nil
+}
+
+// rest is how many bytes are not here of the layers that somebody has begun;
+// 0 where there are others, or may be.
+func (q *queue) rest() (n int64) {
+	if !q.sealed {
+		return 0
+	}
+	for _, l := range q.layers {
+		switch {
+		case l.finished:
+		case l.transfer == nil:
+			return 0
+		default:
+			n += l.size - l.transfer.Have()
+		}
+	}
+	return n
 }
 
 // stale reports whether nobody needs what is claimed any more.

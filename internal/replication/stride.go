@@ -15,13 +15,21 @@ const (
 	// waits is how many times as long as the wait for its answer, between
 	// these, so that little of a connection's time is spent on waiting.
 	waits = 50
-	// leastSegment is how many bytes it is at least, where that is too long,
-	// or where nothing is left to fetch but the rest of one layer.
+	// leastSegment is how many bytes it may be, however long they take.
 	leastSegment = 128 << 10
 	// firstSegment is how many bytes it is at most while nobody knows how
 	// much comes through a connection.
 	firstSegment = 256 << 10
+	// lastSegment is how many bytes it is at least where nothing is left to
+	// fetch but the rest of what others fetch, and leastWaits how many times
+	// as long as the wait for its answer it takes then.
+	lastSegment = 64 << 10
+	leastWaits  = 2
 )
+
+// An extent is how many bytes the next request should ask for: at most, and
+// where little is left, at least.
+type extent struct{ least, most int64 }
 
 // A stride is how much a connection is asked for at a time, found from what
 // the last ones brought. The zero value is ready.
@@ -45,13 +53,16 @@ func (s *stride) brought(bytes int64, wait, took time.Duration) {
 	}
 }
 
-// most is how many bytes the next request should ask for at most.
-func (s *stride) most() int64 {
+// extent is how many bytes the next request should ask for.
+func (s *stride) extent() extent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pace == 0 {
-		return firstSegment
+		return extent{leastSegment, firstSegment}
 	}
-	busy := min(max(waits*s.wait, leastBusy), mostBusy)
-	return max(int64(s.pace*busy.Seconds()), leastSegment)
+	within := func(d time.Duration) int64 { return int64(s.pace * d.Seconds()) }
+	return extent{
+		least: max(within(leastWaits*s.wait), lastSegment),
+		most:  max(within(min(max(waits*s.wait, leastBusy), mostBusy)), leastSegment),
+	}
 }
