@@ -134,12 +134,12 @@ type segmenting struct {
 	chunk int64
 	hands int    // that fetch
 	reach extent // of the connection
-	rest  int64  // of all layers, what is being fetched included, where none comes after this one; 0 otherwise
+	rest  int64  // of all layers, what is being fetched included; 0 where there may be more to come
 }
 
-// segment cuts a range from the gaps. While layers come after this one, who
-// is done with it goes on with those. In the end everybody takes most of a
-// fair share of what is left, so that all are done at about the same time.
+// segment cuts a range from the gaps. While more layers may come, who is done
+// with this one goes on with those. Otherwise everybody takes most of a fair
+// share of what is left, so that all are done at about the same time.
 func (l *layer) segment(gaps []storage.Range, s segmenting) storage.Range {
 	r := gaps[0]
 	if l.alone {

@@ -213,8 +213,8 @@ func (q *queue) claim(ctx context.Context, l *layer, reach extent) (*claim, erro
 	return nil, nil
 }
 
-// rest is how many bytes are not here of the layers that somebody has begun;
-// 0 where there are others, or may be.
+// rest is how many bytes are not here of all layers; 0 where there may be more
+// layers to come.
 func (q *queue) rest() (n int64) {
 	if !q.sealed {
 		return 0
@@ -223,7 +223,7 @@ func (q *queue) rest() (n int64) {
 		switch {
 		case l.finished:
 		case l.transfer == nil:
-			return 0
+			n += l.size
 		default:
 			n += l.size - l.transfer.Have()
 		}

@@ -31,8 +31,8 @@ func TestARequestIsAsLongAsTheWaitForItsAnswerIsWorth(t *testing.T) {
 }
 
 // Of what is left in the end, those who are done early ask for most of a fair
-// share, so that nobody is waited for; as long as other layers come after this
-// one, a share need not be fair.
+// share, so that nobody is waited for; as long as more layers may come, a share
+// need not be fair.
 func TestTheEndIsSharedOut(t *testing.T) {
 	const mib = 1 << 20
 	whole := []storage.Range{{Start: 0, End: 40 * mib}}
@@ -47,7 +47,7 @@ func TestTheEndIsSharedOut(t *testing.T) {
 		{"over a slow one", whole, segmenting{mib, 16, extent{64 << 10, mib}, 16 * mib}, mib * 4 / 5},
 		{"with next to nothing left", whole, segmenting{mib, 16, extent{64 << 10, mib}, 100}, 64 << 10},
 		{"with crumbs left", []storage.Range{{Start: 7, End: 7 + 90<<10}}, segmenting{mib, 16, extent{64 << 10, mib}, 100}, 90 << 10},
-		{"before other layers", whole, segmenting{mib, 16, extent{64 << 10, 8 * mib}, 0}, mib * 40 / 32},
+		{"before layers that are not planned yet", whole, segmenting{mib, 16, extent{64 << 10, 8 * mib}, 0}, mib * 40 / 32},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := &layer{size: 40 * mib}
