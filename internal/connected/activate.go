@@ -26,14 +26,14 @@ func (a *Agent) activate(ctx context.Context) {
 			err = a.obey(ctx, answer.Desired)
 		}
 		if err == nil {
-			a.good()
+			a.good(ctx)
 			a.remember(ctx, func(m *memory) { m.Activated, m.ActivatedAt = true, a.now() })
 			a.log.Info("connected registry is activated", "registry", a.name,
 				"schedule", answer.Desired.Self.Schedule, "window", answer.Desired.Self.SyncWindow)
 			return
 		}
 		if ctx.Err() == nil {
-			sleepUnless(ctx, a.link.bad(err), woken)
+			sleepUnless(ctx, a.bad(err), woken)
 		}
 	}
 }

@@ -24,6 +24,12 @@ type spending struct {
 	Bytes int64     `json:"bytes"`
 }
 
+// within reports whether it belongs to a period: also where the budget was of
+// days before and is of months now.
+func (s spending) within(start, next time.Time) bool {
+	return !s.Since.Before(start) && s.Since.Before(next)
+}
+
 // budget returns the site's byte budget. One that this program cannot read,
 // which a newer parent may know, is none.
 func (m memory) budget() schedule.Budget {
@@ -62,7 +68,7 @@ func (m memory) order(frugal bool) replication.Order {
 func (m memory) broke(now time.Time) (spent bool, next time.Time) {
 	b := m.budget()
 	start, next := b.Period(now)
-	return b.Bytes > 0 && m.Spent.Since.Equal(start) && m.Spent.Bytes >= b.Bytes, next
+	return b.Bytes > 0 && m.Spent.within(start, next) && m.Spent.Bytes >= b.Bytes, next
 }
 
 // spend counts n bytes of a layer that came, and stops the running sync once
@@ -70,8 +76,7 @@ func (m memory) broke(now time.Time) (spent bool, next time.Time) {
 func (a *Agent) spend(ctx context.Context, n int) {
 	now := a.now()
 	a.mu.Lock()
-	start, _ := a.memory.budget().Period(now)
-	if !a.memory.Spent.Since.Equal(start) {
+	if start, next := a.memory.budget().Period(now); !a.memory.Spent.within(start, next) {
 		a.memory.Spent = spending{Since: start}
 		a.unwritten = 0
 	}

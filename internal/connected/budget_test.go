@@ -45,3 +45,80 @@ func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
 		ship.awaitTag("app/a", "v1", d)
 	})
 }
+
+func TestALiftedBudgetCountsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := "1MiB/day"
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 5<<20)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &budget}})
+		root.prefer("ship1", "ops/*=urgent")
+		ship := root.child("ship1")
+		root.start(ship, c)
+		time.Sleep(10 * time.Minute)
+		for _, seed := range []string{"2", "3", "4"} { // each a sync of its own
+			ship.awaitTag("ops/charts", "v1", root.push("ops/charts", seed, "v1", large))
+			time.Sleep(10 * time.Second)
+		}
+		none := ""
+		root.update("ship1", control.Settings{ByteBudget: &none})
+		time.Sleep(5 * time.Second)
+		if !ship.serves("app/a", "v1", d) {
+			t.Errorf("five seconds after the budget was lifted: %+v", ship.agent.Status())
+		}
+	})
+}
+
+func TestABudgetOfTheMonthCountsWhatTheDayHad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		daily, monthly := "2MiB/day", "2MiB/month"
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", 5<<20)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &daily}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		time.Sleep(time.Hour)
+		before := root.sent.Load()
+		root.update("ship1", control.Settings{ByteBudget: &monthly})
+		time.Sleep(48 * time.Hour)
+		if n := root.sent.Load() - before; n > 0 {
+			t.Errorf("%d bytes came after the budget of the month was spent by the day", n)
+		}
+	})
+}
+
+// What a site has of an image that waits is known while something else comes,
+// and after a restart.
+func TestBytesOfWhatWaitsAreNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 5 << 20
+		budget := "2MiB/day"
+		root := newRoot(t)
+		root.push("media/film", "1", "v1", size)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &budget}})
+		root.prefer("ship1", "ops/*=urgent")
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		check := func(when string, total int64) {
+			t.Helper()
+			s := ship.agent.Status()
+			if s.BytesTotal != total || s.BytesDone < total-size+1<<20 || s.BytesDone >= total {
+				t.Errorf("%s: %d of %d bytes are here, want some MiB of %d", when, s.BytesDone, s.BytesTotal, total)
+			}
+			all, err := ship.agent.Underway(t.Context())
+			if err != nil || len(all) != 1 || all[0].Repository != "media/film" || all[0].BytesTotal != size || all[0].BytesDone < 1<<20 {
+				t.Errorf("%s: %+v, %v; want the film with what is here of it", when, all, err)
+			}
+		}
+		time.Sleep(time.Hour)
+		check("with the budget spent", size)
+		ship.awaitTag("ops/charts", "v1", root.push("ops/charts", "2", "v1", large))
+		time.Sleep(time.Minute)
+		check("after an urgent sync", size+large)
+		ship.agent.Pause(t.Context())
+		stop()
+		ship.engine = ship.newEngine()
+		root.start(ship, c)
+		check("after a restart", size)
+	})
+}

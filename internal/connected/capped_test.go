@@ -30,7 +30,7 @@ func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		for _, seed := range []string{"1", "2", "3", "4"} {
-			root.push("app/"+seed, seed, "v1", 6<<20)
+			root.push("app/"+seed, seed, "v1", 8<<20)
 		}
 		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Bandwidth: &[]string{"00:00-01:00=800kbit", "4Mbit"}}})
 		ship := root.child("ship1")
@@ -45,6 +45,9 @@ func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *
 			}
 		}
 		check(100_000)
+		ship.ahead.Store(int64(time.Hour - time.Minute)) // some seconds before the hour
+		time.Sleep(35 * time.Second)
+		check(500_000)
 		settings := control.Settings{Bandwidth: &[]string{"1600kbit"}}
 		root.update("ship1", settings)
 		time.Sleep(time.Minute)

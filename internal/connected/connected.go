@@ -81,8 +81,8 @@ type Agent struct {
 	running context.CancelCauseFunc // of the running sync; nil while none is
 	frugal  bool                    // it fetches only what is urgent, since the byte budget is spent
 	woken   chan struct{}           // closed when somebody wants something of the agent now
-	heard   time.Time               // when the parent last answered; zero is not since the start
-	details []gateway.StatusDetail
+	trouble *gateway.StatusDetail   // why the parent was not heard when it was last asked; nil where it was
+	noted   time.Time               // when it was last written down that the parent was heard
 
 	unwritten int64 // bytes that were spent since that was last written down
 }
@@ -105,7 +105,11 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	}
 	a.link = link{log: a.log, now: a.now}
 	a.cap = newBandwidthCap(func() []string { return a.recalled().Self.Bandwidth }, a.now)
-	return a, a.recall(ctx)
+	if err := a.recall(ctx); err != nil {
+		return nil, err
+	}
+	a.engine.Recall(a.memory.Left)
+	return a, nil
 }
 
 // Run lives until ctx ends, and then returns nil. Neither the link nor the

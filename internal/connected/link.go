@@ -107,7 +107,14 @@ func (l *link) bad(err error) time.Duration {
 
 // advised is err as attributes of a log, with what its reader can do about it.
 func advised(err error) []any {
-	hint := ""
+	if hint := hintFor(err); hint != "" {
+		return []any{"err", err, "hint", hint}
+	}
+	return []any{"err", err}
+}
+
+// hintFor is what a person can do about err; "" is nothing that is known.
+func hintFor(err error) (hint string) {
 	answer := (*gateway.AnswerError)(nil)
 	switch {
 	case errors.As(err, &answer):
@@ -119,10 +126,7 @@ func advised(err error) []any {
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		hint = "the parent speaks plain HTTP: make a connection string with --parent-protocol http"
 	}
-	if hint == "" {
-		return []any{"err", err}
-	}
-	return []any{"err", err, "hint", hint}
+	return hint
 }
 
 // pauses grow from first to most, and vary, so that a fleet that lost its

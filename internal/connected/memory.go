@@ -9,6 +9,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/replication"
 )
 
 // memorySetting is the name under which the agent's memory is kept.
@@ -42,6 +43,10 @@ type memory struct {
 	SyncSuccess time.Time `json:"syncSuccess,omitzero"`
 	SyncTrigger string    `json:"syncTrigger,omitempty"`
 	SyncState   string    `json:"syncState,omitempty"`
+
+	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
+	Details []gateway.StatusDetail `json:"details,omitempty"` // what was wrong when a sync last came to its end
+	Left    []replication.Underway `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
 }
 
 // sees reports whether the cursor was made with what is visible to self.

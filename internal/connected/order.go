@@ -3,7 +3,6 @@ package connected
 import (
 	"context"
 	"errors"
-	"time"
 )
 
 // errPaused is the cause with which a sync ends that somebody paused.
@@ -93,20 +92,4 @@ func (a *Agent) syncs() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.running != nil
-}
-
-// good notes that the parent answered, and reports whether the link was down
-// until then.
-func (a *Agent) good() (back bool) {
-	a.mu.Lock()
-	a.heard = a.now()
-	a.mu.Unlock()
-	return a.link.good()
-}
-
-// Heard returns when the parent last answered; zero is not since the start.
-func (a *Agent) Heard() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.heard
 }

@@ -51,6 +51,7 @@ type site struct {
 	sent     atomic.Int64 // bytes of blobs
 	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
 	refuse   atomic.Bool  // answer 503 to all
+	ahead    atomic.Int64 // by how much its agent's clock is wrong, a [time.Duration]
 	agent    *connected.Agent
 }
 
@@ -70,9 +71,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Few connections, whose number hardly changes: how much flows is then what
-	// the tests say, and how many there should be is the tests' of replication.
-	s.engine = replication.New(replication.Options{Storage: s.storage, DB: db, Log: log, Connections: 4})
+	s.engine = s.newEngine()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of %q:\n%s", name, s.log)
@@ -109,6 +108,14 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 		<-served
 	})
 	return s
+}
+
+// newEngine returns an engine as a process that starts has it. Its connections
+// are few, and their number hardly changes: how much flows is then what the
+// tests say, and how many there should be is the tests' of replication.
+func (s *site) newEngine() *replication.Engine {
+	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return replication.New(replication.Options{Storage: s.storage, DB: s.db, Log: log, Connections: 4})
 }
 
 // newRoot returns a root on SQLite.
@@ -179,6 +186,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	agent, err := connected.New(s.t.Context(), connected.Options{
 		Name: c.Name, Parent: gateway.NewClient(c, transport), DB: child.db, Engine: child.engine,
 		Control: child.control, Version: "test", LoginServer: "child:5000", Log: log,
+		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -60,7 +60,7 @@ func (v *visit) page(ctx context.Context, after string) (*gateway.SnapshotPage, 
 		if answer := (*gateway.AnswerError)(nil); errors.As(err, &answer) && answer.Status < 500 {
 			return nil, err
 		}
-		if !sleep(ctx, v.link.bad(err)) {
+		if !sleep(ctx, v.bad(err)) {
 			return nil, context.Cause(ctx)
 		}
 	}

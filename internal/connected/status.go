@@ -17,6 +17,7 @@ import (
 // The values of a status, which are the reference's.
 const (
 	stateOnline    = "Online"
+	stateOffline   = "Offline"
 	stateUnhealthy = "Unhealthy"
 	stateSyncing   = "Syncing" // of the connection, and of the sync
 	stateSucceeded = "Succeeded"
@@ -37,7 +38,8 @@ const countTimeout = 5 * time.Second
 const maxDetail = 500
 
 // Status returns how this connected registry is now, for its own management
-// API; the link need not be up.
+// API; the link need not be up. Where it is not, the state is Offline, and the
+// details say so.
 func (a *Agent) Status() *gateway.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
@@ -45,29 +47,39 @@ func (a *Agent) Status() *gateway.Status {
 	if err != nil {
 		a.log.Warn("sync items are not counted", "err", err)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.trouble; t != nil {
+		s.Details = append([]gateway.StatusDetail{*t}, s.Details...)
+		s.State = stateUnhealthy
+		if t.Code == "LinkDown" {
+			s.State = stateOffline
+		}
+	}
 	return s
 }
 
-// status returns a status in any case; the error is why it has no counts.
+// status is [Agent.Status] as a parent is told, which hears it over the very
+// link. It returns one in any case; the error is why it has no counts.
 func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 	c, now := a.clockwork(), a.now()
 	a.mu.Lock()
-	m, running, details := a.memory, a.running != nil, a.details
+	m, running := a.memory, a.running != nil
 	a.mu.Unlock()
 	s := &gateway.Status{
 		Name: a.name, InstanceID: a.control.InstanceID(), Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
 		State: stateOnline, At: now.UTC(),
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
-		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: details, Paused: m.Paused,
+		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: m.Details, Paused: m.Paused,
 	}
 	if !c.open(now) {
 		s.NextSync = c.next(now).UTC()
 	}
 	switch {
-	case len(details) > 0:
-		s.State = stateUnhealthy
-	case running:
+	case running: // which may mend what was wrong
 		s.State = stateSyncing
+	case len(m.Details) > 0:
+		s.State = stateUnhealthy
 	}
 	if broke, next := m.broke(now); broke {
 		s.NextSync = next
@@ -78,8 +90,8 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		if m.urgency().AnyUrgent() {
 			description += ", and of urgent repositories already now"
 		}
-		s.Details = append(slices.Clip(details), gateway.StatusDetail{
-			Type: "Sync", Code: "BudgetSpent", Timestamp: m.SyncEnd.UTC(), Description: description,
+		s.Details = append(slices.Clip(m.Details), gateway.StatusDetail{
+			Type: "Sync", Code: "BudgetSpent", Timestamp: later(m.SyncEnd, m.Spent.Since).UTC(), Description: description,
 		})
 	}
 	switch {
@@ -127,7 +139,7 @@ func (a *Agent) blame(ctx context.Context, o outcome) {
 	var details []gateway.StatusDetail
 	note := func(kind, code, description string) {
 		details = append(details, gateway.StatusDetail{
-			Type: kind, Code: code, Description: strings.ToValidUTF8(description[:min(len(description), maxDetail)], ""), Timestamp: a.now().UTC(),
+			Type: kind, Code: code, Description: shortened(description), Timestamp: a.now().UTC(),
 		})
 	}
 	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
@@ -145,9 +157,20 @@ func (a *Agent) blame(ctx context.Context, o outcome) {
 	if o.Failed > 0 {
 		note("Sync", "ItemsFailed", fmt.Sprintf("%d items are not synced%s", o.Failed, example))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.details = details
+	a.remember(ctx, func(m *memory) { m.Details = details })
+}
+
+// shortened is a detail's description, no longer than a report can have.
+func shortened(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxDetail)], "")
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // failure describes one of the items that failed, and reports whether a full

@@ -30,12 +30,12 @@ type outcome struct {
 // the parent need not be asked.
 func (v *visit) begin(ctx context.Context) time.Duration {
 	if v.sync != nil {
-		v.progress()
+		v.progress(ctx)
 		return leastPause
 	}
 	_, pending, failed, err := v.engine.Counts(ctx)
 	if err != nil {
-		return v.link.bad(local(err))
+		return v.bad(local(err))
 	}
 	switch {
 	case pending+failed == 0 && v.news:
@@ -90,15 +90,23 @@ func (v *visit) start(ctx context.Context, items int) bool {
 	return true
 }
 
-// progress lets people see that a long sync moves, once in a while.
-func (v *visit) progress() {
+// progress lets people see that a long sync moves, once in a while, also after
+// a loss of power.
+func (v *visit) progress(ctx context.Context) {
 	now := v.now()
 	if now.Sub(v.told) < reportEvery {
 		return
 	}
 	v.told = now
+	v.remember(ctx, func(m *memory) { m.Left = v.left() })
 	p := v.engine.Progress()
 	v.log.Info("sync goes on", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
+}
+
+// left is what the sync has begun, as far as a report can have it.
+func (v *visit) left() []replication.Underway {
+	all := v.engine.Underway()
+	return all[:min(len(all), maxOpen)]
 }
 
 // complete reports whether nothing is left to sync.
@@ -116,6 +124,7 @@ func (v *visit) finish(o outcome) {
 	switch {
 	case stopped && o.err != nil:
 		state = statePending
+		v.retry.Reset() // nothing failed
 	case o.err != nil || o.Failed > 0:
 		state = stateFailed
 	default:
@@ -127,7 +136,7 @@ func (v *visit) finish(o outcome) {
 	now := v.now()
 	v.retryAt = now.Add(v.retry.NextBackOff())
 	v.remember(ctx, func(m *memory) {
-		m.SyncEnd, m.SyncState = now, state
+		m.SyncEnd, m.SyncState, m.Left = now, state, v.left()
 		if state == stateSucceeded {
 			m.SyncSuccess = now
 		}

@@ -3,6 +3,7 @@ package connected
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -26,6 +27,7 @@ var errSyncOver = errors.New("the sync is over")
 // most one sync.
 type visit struct {
 	*Agent
+	end      context.CancelCauseFunc
 	sync     chan outcome    // of the running sync; nil while none runs
 	syncing  context.Context // of it
 	over     chan struct{}   // closed when it has ended
@@ -46,7 +48,7 @@ func (a *Agent) follow(ctx context.Context) {
 		defer close(closed)
 		a.closeWindow(window, cancel, woken)
 	}()
-	v := &visit{Agent: a, retry: pauses(itemPause, itemMaxPause)}
+	v := &visit{Agent: a, end: cancel, retry: pauses(itemPause, itemMaxPause)}
 	err := v.run(window)
 	cancel(err)
 	<-closed
@@ -68,7 +70,7 @@ func (v *visit) run(ctx context.Context) error {
 		switch busy, err := v.poll(ctx); {
 		case err == nil:
 			// What failed for want of a link has one now.
-			v.news = v.good() || v.news
+			v.news = v.good(ctx) || v.news
 			if pause = v.begin(ctx); busy {
 				pause = 0
 			}
@@ -79,7 +81,7 @@ func (v *visit) run(ctx context.Context) error {
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err
 		default:
-			pause = v.link.bad(err)
+			pause = v.bad(err)
 		}
 		v.await(ctx, pause)
 	}
@@ -125,6 +127,12 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	if a.Desired != nil {
 		if err := v.obey(ctx, a.Desired); err != nil {
 			return false, err
+		}
+		if self := v.recalled().Self; self.ByteBudget != m.Self.ByteBudget || !slices.Equal(self.Priorities, m.Self.Priorities) {
+			v.retryAt = time.Time{} // what waited may be fetched now
+		}
+		if !v.clockwork().open(v.now()) {
+			v.end(errWindowClosed)
 		}
 	}
 	return a.More, v.note(ctx, a, cursor)

@@ -139,3 +139,132 @@ func TestSyncThatARestartCutsShortGoesOnAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A clock that is set while a window is awaited, as one without a battery is
+// once it finds the time, counts within a minute; a window that it misses by
+// that is missed.
+func TestAClockThatIsSetCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		first := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", first)
+		time.Sleep(70 * time.Minute) // it is past 1, and the first window closed
+		second := root.push("app/a", "2", "v1", 10)
+		ship.ahead.Store(int64(70 * time.Minute)) // past 2
+		time.Sleep(2 * time.Minute)
+		if !ship.serves("app/a", "v1", second) {
+			t.Error("two minutes after the clock was set into a window, nothing came")
+		}
+		ship.ahead.Store(int64(5 * time.Hour)) // past its end
+		time.Sleep(2 * time.Minute)
+		fourth := root.push("app/a", "4", "v1", 10)
+		time.Sleep(time.Hour)
+		if ship.serves("app/a", "v1", fourth) {
+			t.Error("two minutes after the clock was set out of the window, it was still open")
+		}
+		ship.ahead.Store(int64(-time.Hour)) // and back: the window comes again
+		time.Sleep(2 * time.Hour)
+		if !ship.serves("app/a", "v1", fourth) {
+			t.Error("the window did not come again after the clock was set back")
+		}
+	})
+}
+
+// A window whose begin was missed, by a machine that was off, is still open
+// until its end; one that was missed whole is not made up for.
+func TestAMissedTickOpensWhatIsLeftOfItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		first := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		ship.awaitTag("app/a", "v1", first)
+		stop()
+		second := root.push("app/a", "2", "v1", 10)
+		time.Sleep(150 * time.Minute) // it is 2:30
+		stop = root.start(ship, c)
+		time.Sleep(time.Minute)
+		if !ship.serves("app/a", "v1", second) {
+			t.Error("nothing came in what was left of the window")
+		}
+		stop()
+		third := root.push("app/a", "3", "v1", 10)
+		time.Sleep(25 * time.Hour) // it is 3:31 of the next day
+		root.start(ship, c)
+		time.Sleep(time.Hour)
+		if ship.serves("app/a", "v1", third) {
+			t.Error("a window that was missed whole was made up for")
+		}
+		time.Sleep(22 * time.Hour)
+		if !ship.serves("app/a", "v1", third) {
+			t.Error("nothing came in the next window")
+		}
+	})
+}
+
+// A schedule that is narrowed inside of a window, while a sync runs, closes it
+// there and then; the sync goes on from the same byte in the next one.
+func TestAScheduleThatNarrowsDuringASyncStopsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", size)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.rate.Store(100)
+		root.start(ship, c)
+		time.Sleep(70 * time.Minute) // the window of its activation would be over
+		root.update("ship1", nightly())
+		time.Sleep(10 * time.Second)
+		if s := ship.agent.Status(); s.SyncState != "Pending" || s.NextSync.IsZero() {
+			t.Errorf("after the schedule narrowed: %s, next %v", s.SyncState, s.NextSync)
+		}
+		before := root.sent.Load()
+		root.rate.Store(0)
+		time.Sleep(40 * time.Minute)
+		if root.sent.Load() != before {
+			t.Error("bytes came outside of the window")
+		}
+		time.Sleep(15 * time.Minute) // it is past 2
+		ship.awaitTag("app/a", "v1", d)
+		if again := root.sent.Load() - size; again > 1<<20 {
+			t.Errorf("%d bytes came twice", again)
+		}
+	})
+}
+
+// A window that somebody asks for lasts as long as the schedule's, also where
+// another is open by then; a window that is longer than the schedule's interval
+// never closes.
+func TestWindowsOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		time.Sleep(50 * time.Minute)
+		ship.agent.SyncNow(t.Context()) // until 1:50
+		time.Sleep(30 * time.Minute)
+		d := root.push("app/a", "1", "v1", 10)
+		ship.awaitTag("app/a", "v1", d)
+		time.Sleep(31 * time.Minute) // it is 1:51
+		if s := ship.agent.Status(); s.NextSync.IsZero() {
+			t.Error("the window that somebody asked for is still open after an hour")
+		}
+		hourly, long := "0 * * * *", "PT90M"
+		ship.agent.SyncNow(t.Context())
+		time.Sleep(time.Minute)
+		root.update("ship1", control.Settings{SyncSchedule: &hourly, SyncWindow: &long})
+		time.Sleep(8 * time.Hour)
+		for range 12 {
+			time.Sleep(10 * time.Minute)
+			if s := ship.agent.Status(); !s.NextSync.IsZero() {
+				t.Fatalf("at %v no window is open", time.Now())
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ type Engine struct {
 	order   Order
 	current *run       // nil while no Sync runs
 	left    []Underway // by the last one
+	aside   []Underway // that earlier ones left, and the last one was not to fetch
 
 	running chan struct{} // holds the one Sync that runs
 	swept   bool          // a Sync of this process has looked into every repository
@@ -127,11 +129,18 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	return r.result, cause(ctx, err)
 }
 
-// lead notes which run is the one of the Sync that runs.
+// lead notes which run is the one of the Sync that runs, and what it leaves
+// alone of what earlier ones began.
 func (e *Engine) lead(r *run) {
+	order := e.ordered()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current = r
+	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u Underway) bool {
+		_, wanted := order(u.Repository)
+		return wanted
+	})
+	e.left = nil
 }
 
 // leave notes that no Sync runs, and what the last one left.
@@ -150,8 +159,18 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// Progress returns how far the running, or the last, Sync is.
-func (e *Engine) Progress() Progress { return e.meter.progress() }
+// Progress returns how far the running, or the last, Sync is, with the bytes of
+// what it leaves alone.
+func (e *Engine) Progress() Progress {
+	p := e.meter.progress()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, u := range e.aside {
+		p.BytesTotal += u.BytesTotal
+		p.BytesDone += u.BytesDone
+	}
+	return p
+}
 
 // Rate returns how many bytes of content came a second, over the last seconds.
 func (e *Engine) Rate() int64 { return e.meter.rate() }

@@ -38,7 +38,7 @@ func (p *pace) rate(now time.Time) int64 {
 			first = m
 		}
 	}
-	took := now.Sub(first.at)
+	took := min(now.Sub(first.at), paceSpan) // the first may be from before an outage
 	if took <= 0 {
 		return 0
 	}

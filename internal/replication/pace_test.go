@@ -35,4 +35,14 @@ func TestPaceIsThatOfTheLastSeconds(t *testing.T) {
 	if n := len(p.marks); n > 50 {
 		t.Errorf("%d marks are kept", n)
 	}
+	// After an hour without a link it is what came since.
+	now = now.Add(time.Hour)
+	for range 5 {
+		now = now.Add(time.Second)
+		bytes += 10_000
+		p.note(now, bytes)
+	}
+	if r := p.rate(now); r < 4_000 || r > 6_000 {
+		t.Errorf("rate = %d after an outage and five seconds of 10000, want half of that", r)
+	}
 }

@@ -20,15 +20,23 @@ type Underway struct {
 
 // Underway returns the images that the running Sync has planned, in the order
 // in which they come. After a Sync that was stopped they are those that it
-// left, until the next one begins.
+// left, until the next one begins. What a Sync was not to fetch comes last.
 func (e *Engine) Underway() []Underway {
 	e.mu.Lock()
-	r, left := e.current, e.left
+	r, left, aside := e.current, e.left, e.aside
 	e.mu.Unlock()
-	if r == nil {
-		return slices.Clone(left)
+	if r != nil {
+		left = r.underway()
 	}
-	return r.underway()
+	return slices.Concat(left, aside)
+}
+
+// Recall lets [Engine.Underway] and [Engine.Progress] tell what a Sync left
+// before a restart, until the next one begins.
+func (e *Engine) Recall(left []Underway) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.aside = stopped(slices.Clone(left))
 }
 
 // underway is [Engine.Underway] for one run. Its lock is taken before the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +84,8 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 		a.Reason = "no sync came to its end yet"
 	case st.Paused:
 		a.Reason = "syncs are paused"
+	case slices.ContainsFunc(st.Details, func(d gateway.StatusDetail) bool { return d.Code == "ParentRefuses" }):
+		a.Reason = "the parent refuses this registry"
 	case h.overdue(ctx, now):
 		a.Reason = "the parent was not heard when it should have been"
 	default:
@@ -103,9 +106,9 @@ func (h *syncHealth) overdue(ctx context.Context, now time.Time) bool {
 	if err != nil {
 		return false // a newer parent's; there is no telling
 	}
-	since := h.started
-	if heard := h.site.Heard(); heard.After(since) {
-		since = heard
+	since := h.site.Heard()
+	if since.IsZero() {
+		since = h.started
 	}
 	next := w.Next(since)
 	return !next.IsZero() && now.After(next.Add(w.Length+syncPatience))

@@ -40,6 +40,7 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 		{"paused", func(s *gateway.Status) { s.Paused = true }, "* * * * *", 0, "paused"},
 		{"items to come", func(s *gateway.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "still to come"},
 		{"items that failed", func(s *gateway.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "failed"},
+		{"refused", func(s *gateway.Status) { s.Details = []gateway.StatusDetail{{Code: "ParentRefuses"}} }, "* * * * *", 0, "refuses"},
 		{"new", func(s *gateway.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "no sync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,6 +75,25 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 				t.Errorf("rows were counted %d times for three that asked at once", site.asked)
 			}
 		})
+	}
+}
+
+// A ship that is started every morning does not forget with each start how long
+// its parent has been silent.
+func TestSyncHealthRemembersSilenceOverARestart(t *testing.T) {
+	start := time.Date(2030, 1, 10, 12, 0, 0, 0, time.UTC)
+	own := &gateway.ConnectedRegistry{Schedule: "0 2 * * *", SyncWindow: "PT2H"}
+	for heard, status := range map[time.Time]int{start.AddDate(0, 0, -3): 503, start.Add(-9 * time.Hour): 200, {}: 200} {
+		h := &syncHealth{
+			site:    &quietSite{status: gateway.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},
+			started: start.Add(-time.Minute), now: func() time.Time { return start },
+			own: func(context.Context) (*gateway.ConnectedRegistry, error) { return own, nil },
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
+		if w.Code != status {
+			t.Errorf("heard at %v: %d %s, want %d", heard, w.Code, w.Body, status)
+		}
 	}
 }
 

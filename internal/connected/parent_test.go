@@ -1,0 +1,108 @@
+package connected_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/control"
+)
+
+// wrong returns the one thing that is wrong at s, by its code; "" is nothing.
+func (s *site) wrong() (code, description string) {
+	s.t.Helper()
+	switch all := s.agent.Status().Details; len(all) {
+	case 0:
+		return "", ""
+	case 1:
+		return all[0].Code, all[0].Description
+	default:
+		s.t.Fatalf("more than one thing is wrong: %+v", all)
+		return "", ""
+	}
+}
+
+func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		await(t, "all is well", func() bool { code, _ := ship.wrong(); return code == "" })
+
+		root.link.cut()
+		lost := time.Now()
+		time.Sleep(time.Hour)
+		s := ship.agent.Status()
+		if code, text := ship.wrong(); s.State != "Offline" || code != "LinkDown" || !strings.Contains(text, "network is unreachable") {
+			t.Errorf("%s, %s: %q; want it to be Offline with a reason", s.State, code, text)
+		}
+		if since := s.Details[0].Timestamp.Sub(lost); since < 0 || since > 2*time.Minute {
+			t.Errorf("the link is said to be down since %v after it went", since)
+		}
+		heard := ship.agent.Heard()
+		stop()
+		stop = root.start(ship, c)
+		if again := ship.agent.Heard(); heard.After(lost) || again.IsZero() || heard.Sub(again) > 11*time.Minute {
+			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
+		}
+		root.link.restore()
+		await(t, "the link is back", func() bool { code, _ := ship.wrong(); return code == "" && ship.agent.Status().State == "Online" })
+		await(t, "its parent never hears that it was not heard", func() bool {
+			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			return err == nil && r.ConnectionState == "Online" && len(r.StatusDetails) == 0
+		})
+
+		// Another password, of which the site does not know.
+		if _, err := root.control.Settings(t.Context(), by, "ship1", control.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the refusal is seen", func() bool {
+			code, _ := ship.wrong()
+			return code == "ParentRefuses" && ship.agent.Status().State == "Unhealthy"
+		})
+	})
+}
+
+func TestWhatIsWrongIsKnownAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", large)
+		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
+			t.Fatal(err)
+		}
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })
+		time.Sleep(90 * time.Minute) // the window is closed
+		stop()
+		root.start(ship, c)
+		if code, text := ship.wrong(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") || ship.agent.Status().State != "Unhealthy" {
+			t.Errorf("after a restart: %s %q", code, text)
+		}
+	})
+}
+
+func TestASyncThatRunsIsSeenBesideAnItemThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", large)
+		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
+			t.Fatal(err)
+		}
+		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })
+		root.rate.Store(1000)
+		root.push("app/b", "2", "v1", large)
+		await(t, "the next sync is seen, and what was wrong", func() bool {
+			code, _ := ship.wrong()
+			return code == "ItemsFailed" && ship.agent.Status().State == "Syncing"
+		})
+	})
+}
