@@ -56,9 +56,9 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 		out, finish, flush = z, z.Close, z.Flush
 	}
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), sent: map[Want]bool{}}
+	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), have: map[Want]bool{}, sent: map[Want]bool{}}
 	for _, have := range q.Have {
-		p.sent[have] = true
+		p.have[have] = true
 	}
 	err = p.run(r.Context(), q.Want)
 	if err == nil {
@@ -79,12 +79,16 @@ type planner struct {
 	platforms scope.Platforms
 	out       *json.Encoder
 	entries   int
-	sent      map[Want]bool // manifests and blobs that need no (second) line
+	have      map[Want]bool // manifests that are at the child, with their blobs
+	sent      map[Want]bool // manifests and blobs that need no second line
 }
 
 func (p *planner) run(ctx context.Context, wants []Want) error {
 	for _, want := range wants {
 		if err := p.want(ctx, want); err != nil {
+			return err
+		}
+		if err := p.emit(PlanEntry{Told: &want}); err != nil {
 			return err
 		}
 	}
@@ -100,6 +104,7 @@ func (p *planner) want(ctx context.Context, want Want) error {
 }
 
 // manifest writes a manifest behind all that is below it, then its referrers.
+// Of one that the child has it is only what belongs to it that may be new.
 func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth int) error {
 	if p.sent[want] {
 		return nil
@@ -110,6 +115,9 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 	}
 	m, err := p.storage.Manifest(ctx, want.Repository, string(want.Digest))
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
+		if p.have[want] {
+			return nil
+		}
 		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: e.Message}})
 	}
 	if err != nil {
@@ -129,16 +137,21 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 			return err
 		}
 	}
-	for _, b := range parsed.Blobs() {
-		if err := p.blob(ctx, want.Repository, b.Digest); err != nil {
+	if !p.have[want] {
+		for _, b := range parsed.Blobs() {
+			if err := p.blob(ctx, want.Repository, b.Digest); err != nil {
+				return err
+			}
+		}
+		err = p.emit(PlanEntry{Manifest: &PlanManifest{
+			Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
+		}})
+		if err != nil {
 			return err
 		}
 	}
-	err = p.emit(PlanEntry{Manifest: &PlanManifest{
-		Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
-	}})
-	if err != nil || referrerDepth >= maxReferrerDepth {
-		return err
+	if referrerDepth >= maxReferrerDepth {
+		return nil
 	}
 	return p.referrers(ctx, want, depth, referrerDepth)
 }

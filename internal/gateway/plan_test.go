@@ -81,8 +81,24 @@ func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
 	if diff := cmp.Diff([]digest.Digest{young, index}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)
 	}
-	if len(entries) != 4 { // with two blobs
-		t.Errorf("%d entries, want 4", len(entries))
+	if len(entries) != 7 { // with two blobs, and a word on each that is wanted
+		t.Errorf("%d entries, want 7", len(entries))
+	}
+}
+
+// A child that was cut off between two referrers has their subject, and hears
+// of the others nevertheless.
+func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	d := f.image(t, "app/a", "1", "v1")
+	first, second := f.referrer(t, "app/a", "2", d), f.referrer(t, "app/a", "3", d)
+	entries := f.plan(t, []digest.Digest{d}, []digest.Digest{d, first})
+	if diff := cmp.Diff([]digest.Digest{second}, manifestsOf(entries)); diff != "" {
+		t.Error(diff)
+	}
+	last := entries[len(entries)-1]
+	if last.Told == nil || *last.Told != (gateway.Want{Repository: "app/a", Digest: d}) {
+		t.Errorf("the last entry is %+v, want that all was said of what was wanted", last)
 	}
 }
 
@@ -110,6 +126,9 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	var missing []string
 	err := f.client.Plan(t.Context(), []gateway.Want{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
 		func(e gateway.PlanEntry) error {
+			if e.Told != nil {
+				return nil
+			}
 			if e.Missing == nil {
 				t.Errorf("entry %v, want only what is missing", e)
 				return nil

@@ -113,6 +113,7 @@ type PlanEntry struct {
 	Blob     *PlanBlob     `json:"blob,omitempty"`
 	Manifest *PlanManifest `json:"manifest,omitempty"`
 	Missing  *PlanMissing  `json:"missing,omitempty"`
+	Told     *Want         `json:"told,omitempty"` // a wanted manifest of which everything was said, its referrers included
 	End      *PlanEnd      `json:"end,omitempty"`
 }
 

@@ -39,9 +39,9 @@ var _ replication.Source = (*source)(nil)
 // Plan implements [replication.Source]. Wanted manifests are read side by
 // side, and each comes whole: what is below it, itself, its referrers.
 func (s *source) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
-	p := &planner{source: s, done: map[gateway.Want]bool{}, fn: fn}
+	p := &planner{source: s, have: map[gateway.Want]bool{}, done: map[gateway.Want]bool{}, fn: fn}
 	for _, w := range have {
-		p.done[w] = true
+		p.have[w] = true
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(planners)
@@ -59,9 +59,10 @@ func (s *source) Blob(ctx context.Context, _ string, d digest.Digest, offset, le
 // A planner answers one request for a plan.
 type planner struct {
 	*source
+	have map[gateway.Want]bool // manifests that are here, with all that is below them
 
 	mu   sync.Mutex
-	done map[gateway.Want]bool // manifests that need no (second) entry
+	done map[gateway.Want]bool // manifests that need no second entry
 	fn   func(gateway.PlanEntry) error
 }
 
@@ -85,7 +86,7 @@ func (p *planner) plan(ctx context.Context, want gateway.Want) error {
 			return err
 		}
 	}
-	return nil
+	return p.fn(gateway.PlanEntry{Told: &want})
 }
 
 // known reports whether the manifest has an entry.
@@ -104,10 +105,14 @@ type walk struct {
 }
 
 func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers int) error {
-	if w.seen[d] || w.known(gateway.Want{Repository: w.to, Digest: d}) {
+	key := gateway.Want{Repository: w.to, Digest: d}
+	if w.seen[d] || w.known(key) {
 		return nil
 	}
 	w.seen[d] = true
+	if w.have[key] {
+		return w.referrers(ctx, d, depth, referrers)
+	}
 	if depth > maxDepth || len(w.seen) > maxManifests {
 		w.missing(d, "too many manifests belong to one")
 		return nil

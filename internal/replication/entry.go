@@ -17,6 +17,11 @@ import (
 // The error is an ownError, errGarbled or errEnough.
 func (r *run) note(ctx context.Context, p *plan, entry gateway.PlanEntry) error {
 	switch {
+	case entry.Told != nil:
+		if !p.told[*entry.Told] {
+			p.entries++
+		}
+		p.settle([]gateway.Want{*entry.Told})
 	case entry.Missing != nil:
 		m := entry.Missing
 		if _, known := p.missing[m.Want]; !known {
@@ -94,6 +99,7 @@ func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
 	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
 		p.missing[m.want()] = err.Error()
 		p.entries++
+		p.held += entryCost
 		return nil
 	}
 	p.manifests[m.want()] = m
@@ -113,35 +119,26 @@ func (p *plan) room() error {
 	if p.held < planEnough {
 		return nil
 	}
-	if p.held >= planMost || slices.ContainsFunc(p.whole(), func(w gateway.Want) bool { return p.wanted[w] }) {
+	if p.held >= planMost || len(p.told) > 0 {
 		return errEnough
 	}
 	return nil
 }
 
-// whole returns the manifests that came with all that belongs to them; what
-// belongs to the last one may still be on its way.
-func (p *plan) whole() []gateway.Want {
-	return p.arrived[:max(0, len(p.arrived)-1)]
-}
-
 // settle notes that the source said all that it has to say of want.
 func (p *plan) settle(want []gateway.Want) {
 	for _, w := range want {
-		p.told[w] = true
+		if p.wanted[w] {
+			p.told[w] = true
+		}
 	}
 }
 
 // open returns the wanted manifests that the source may have more to say of.
 func (p *plan) open(images []*image) []gateway.Want {
-	whole := p.whole()
-	came := make(map[gateway.Want]bool, len(whole))
-	for _, w := range whole {
-		came[w] = true
-	}
 	var open []gateway.Want
 	for _, im := range images {
-		if _, missing := p.missing[im.want()]; !missing && !came[im.want()] && !p.told[im.want()] {
+		if _, missing := p.missing[im.want()]; !missing && !p.told[im.want()] {
 			open = append(open, im.want())
 		}
 	}
@@ -152,9 +149,9 @@ func (p *plan) open(images []*image) []gateway.Want {
 const maxHave = 10_000
 
 // known returns the manifests that the source needs not send: have, and those
-// that came.
+// that came. What belongs to them is told all the same.
 func (p *plan) known(have []gateway.Want) []gateway.Want {
-	all := slices.Concat(have, p.whole())
+	all := slices.Concat(have, p.arrived)
 	return all[:min(len(all), maxHave)]
 }
 
