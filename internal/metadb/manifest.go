@@ -130,6 +130,13 @@ func (tx *Tx) IsOnlyByDigest(repository, digest string) (bool, error) {
 	return n > 0, wrap(err, "read references to %s@%s", repository, digest)
 }
 
+// LeadReferrers notes that a subject leads to the manifests that refer to it:
+// once it went, they are none of [Tx.OnlyByDigest].
+func (tx *Tx) LeadReferrers(repository, subject string) error {
+	_, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND subject = $2 AND led = 0`, repository, subject)
+	return wrap(err, "note what refers to %s@%s", repository, subject)
+}
+
 // lead notes that a tag or an index leads to the manifests digests, which is
 // never forgotten.
 func (tx *Tx) lead(repository string, digests []string) error {

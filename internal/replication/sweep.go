@@ -142,11 +142,13 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 				if needed {
 					continue
 				}
-				err = r.storage.DeleteManifest(ctx, repository, m.Digest, r.origin)
+				err = r.storage.SweepManifest(ctx, repository, m.Digest, r.origin)
+				if err == nil {
+					again, err = true, r.forget(ctx, repository, m.Digest)
+				}
 				if err != nil && !stays(err) {
 					return err
 				}
-				again = again || err == nil
 			}
 			if len(loose) < page {
 				break
@@ -157,15 +159,27 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 }
 
 // needed reports whether an item asks for the manifest, or its subject is here.
+// An item for a referrer whose subject was here and went counts no more: the
+// source does not count it among what it has any more, and no change says so.
 func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
 	err = r.db.View(ctx, func(tx *metadb.Tx) error {
-		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || subject == "" {
+		if subject != "" {
+			if needed, err = tx.HasManifest(repository, string(subject)); err != nil || needed {
+				return err
+			}
+		}
+		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || !needed || subject == "" {
 			return err
 		}
-		needed, err = tx.HasManifest(repository, string(subject))
+		needed, err = tx.IsOnlyByDigest(repository, string(d))
 		return err
 	})
 	return needed, err
+}
+
+// forget drops the item of a manifest that was swept, if it had one.
+func (r *run) forget(ctx context.Context, repository string, d digest.Digest) error {
+	return r.db.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteSyncItem(r.name, repository, string(d)) })
 }
 
 // dropEmpty forgets the items that went, and removes a repository that has no

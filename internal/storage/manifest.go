@@ -188,6 +188,16 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 	return err
 }
 
+// SweepManifest is [Storage.DeleteManifest] for a manifest that nothing leads to
+// any more: what refers to it was not pushed for itself then.
+func (s *Storage) SweepManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
+	err := s.update(ctx, func(tx *metadb.Tx) error { return tx.LeadReferrers(repository, string(d)) })
+	if err != nil {
+		return err
+	}
+	return s.DeleteManifest(ctx, repository, d, origin)
+}
+
 func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
 	if err := tx.DeleteManifest(repository, string(d), s.now()); err != nil {
 		return err
