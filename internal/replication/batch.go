@@ -63,11 +63,11 @@ func (l *layer) joins(chunk int64, now time.Time) bool {
 // which the answer breaks off, comes for itself next.
 func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byte, hands *crew) error {
 	start := time.Now()
-	received, err := r.fetchBatch(ctx, q, claims, buf)
+	fresh, err := r.fetchBatch(ctx, q, claims, buf)
 	var sum int64
 	for i, c := range claims {
-		sum += received[i]
-		r.release(q, c, received[i])
+		sum += fresh[i]
+		r.release(q, c, fresh[i])
 	}
 	hands.stride.brought(sum, 0, time.Since(start))
 	if ctx.Err() != nil {
@@ -86,11 +86,11 @@ func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byt
 }
 
 // fetchBatch brings what it can of the claims, and returns how many bytes came
-// of each.
-func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []byte) (received []int64, _ error) {
-	received = make([]int64, len(claims))
+// of each that were not here.
+func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []byte) (fresh []int64, _ error) {
+	fresh = make([]int64, len(claims))
 	if err := r.link.wait(ctx); err != nil {
-		return received, err
+		return fresh, err
 	}
 	ctx, watchdog, stop := watched(ctx, r.stall)
 	defer stop()
@@ -109,17 +109,17 @@ func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []b
 		}
 		s := &stream{run: r, claim: claims[i], buf: buf, watchdog: watchdog, body: content}
 		err := s.until(ctx, size)
-		received[i] = s.received
+		fresh[i] = s.fresh
 		return err
 	})
 	if err == nil {
-		return received, nil
+		return fresh, nil
 	}
 	if answered(err) {
 		q.alone(claims...)
 	}
 	q.alone(claims[at])
-	return received, cause(ctx, err)
+	return fresh, cause(ctx, err)
 }
 
 // alone lets layers come for themselves.

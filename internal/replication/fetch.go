@@ -75,7 +75,7 @@ func watched(ctx context.Context, patience time.Duration) (_ context.Context, wa
 }
 
 // fetch brings the claimed range from the source and returns how many bytes
-// came, which are kept also with an error.
+// came that were not here, which are kept also with an error.
 func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte, stride *stride) (int64, error) {
 	if err := r.link.wait(ctx); err != nil || q.stale(c) {
 		return 0, err
@@ -94,6 +94,9 @@ func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte, stride 
 	defer func() { stride.brought(s.received, wait, time.Since(asked)) }()
 	s.body, s.at = body, start
 	end := c.End
+	if start > 0 {
+		q.partly()
+	}
 	if start != c.Start {
 		if start != 0 {
 			return 0, fmt.Errorf("fetch %s: %w: it begins at byte %d, not %d", c.digest, errGarbled, start, c.Start)
@@ -107,7 +110,7 @@ func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte, stride 
 	if err == nil && end < c.size && s.more(ctx) && q.wholly(c) {
 		err = s.until(ctx, c.size)
 	}
-	return s.received, cause(ctx, err)
+	return s.fresh, cause(ctx, err)
 }
 
 // A stream is the answer to one request for a range.
@@ -119,6 +122,7 @@ type stream struct {
 	held     int   // bytes in buf that are not written
 	at       int64 // where they belong
 	received int64
+	fresh    int64 // of these, that were not here: a source without ranges begins anew
 	watchdog *time.Timer
 }
 
@@ -152,6 +156,7 @@ func (s *stream) write(ctx context.Context) error {
 	}
 	s.received += n
 	fresh, err := s.transfer.Write(ctx, s.buf[:n], s.at)
+	s.fresh += max(fresh, 0)
 	s.meter.add(func(p *Progress) {
 		p.Received += n
 		s.layer.got(p, fresh)

@@ -89,15 +89,16 @@ const (
 
 // add notes another try in vain and reports whether it was enough. A pause of
 // its own is for a layer that has trouble while the link is good: the source
-// answered, or others got through since the last try.
-func (t *trouble) add(answered bool, proof int64) (enough bool) {
+// answered, or others got through since the last try. It is no shorter than
+// what the source asked for.
+func (t *trouble) add(answered bool, proof int64, asked time.Duration) (enough bool) {
 	now := time.Now()
 	if t.since.IsZero() {
 		*t = trouble{since: now, proof: proof, backoff: newBackOff()}
 	}
 	t.tries++
 	if (answered || proof > t.proof) && !now.Before(t.until) {
-		t.until = now.Add(t.backoff.NextBackOff())
+		t.until = now.Add(max(t.backoff.NextBackOff(), asked))
 	}
 	t.proof = proof
 	return now.Sub(t.since) >= enoughTime && t.tries >= enoughTries

@@ -15,6 +15,7 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
+	"ferry/internal/storage"
 )
 
 // byName ranks repositories by their first letter, a first; z is not wanted.
@@ -162,4 +163,40 @@ func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
 		t.Error(diff)
 	}
 	same(t, p, r.Storage)
+}
+
+// A Sync that may fetch only some repositories leaves what others have begun as
+// it is, for however long.
+func TestWhatAnOrderDoesNotWantKeepsItsBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		const size = 8 << 20
+		p.image("slow", [][]byte{random(1, size)}, "v1")
+		r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
+		r.follow()
+		p.network.Set(faultnet.Faults{Rate: 16 << 20})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		p.onSent.Store(func(sent int64) {
+			if sent > 6<<20 {
+				cancel(errClosed)
+			}
+		})
+		first, err := r.Sync(ctx, r.source)
+		if err == nil {
+			t.Fatal("the first sync was not stopped")
+		}
+		p.onSent.Store(func(int64) {})
+		p.image("urgent", [][]byte{random(2, 1000)}, "v1")
+		r.follow()
+		r.SetOrder(func(repository string) (int, bool) { return 0, repository == "urgent" })
+		r.sync()
+		r.SetOrder(nil)
+		time.Sleep(2 * grace)
+		if _, err := r.Collect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if last := r.sync(); last.Received > size-first.Received+storage.MaxLoss {
+			t.Errorf("%d bytes came again", last.Received+first.Received-size)
+		}
+	})
 }

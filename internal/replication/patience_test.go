@@ -1,8 +1,11 @@
 package replication_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,4 +165,94 @@ func TestLayerThatOneRepositoryLacksComesFromAnother(t *testing.T) {
 	}
 	r.sync()
 	same(t, p, r.Storage)
+}
+
+// A layer for which its source asks for patience, again and again, fails like
+// any other that cannot be had, and holds up nothing else.
+func TestALayerThatIsAlwaysPutOffHoldsUpNothingElse(t *testing.T) {
+	for _, size := range []int{100 << 10, 8 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPipeParent(t)
+				bad := random(1, size)
+				digest := string(p.blob("a", bad).Digest)
+				p.image("a", [][]byte{bad}, "bad")
+				p.image("z", [][]byte{random(4, 10<<20)}, "good")
+				r := newReplica(t, p, replication.Options{})
+				r.follow()
+				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+					if !strings.HasSuffix(r.URL.Path, digest) {
+						return false
+					}
+					w.Header().Set("Retry-After", "30")
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return true
+				}
+				ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errClosed)
+				defer cancel()
+				if result, err := r.Sync(ctx, r.source); err != nil || result.Synced != 1 || result.Failed != 1 {
+					t.Errorf("Sync = %+v, %v; want one item that is synced and one that failed", result, err)
+				}
+			})
+		})
+	}
+}
+
+// A source without ranges that always breaks off at the same byte brings
+// nothing new, however many bytes that takes.
+func TestBytesThatAreHereAreNoProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		bad := random(1, 100<<10)
+		digest := string(p.blob("a", bad).Digest)
+		p.image("a", [][]byte{bad}, "bad")
+		p.image("z", [][]byte{random(4, 300<<10)}, "good")
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, digest) {
+				return false
+			}
+			time.Sleep(300 * time.Millisecond)
+			w.Write(bad[:50<<10])
+			return true
+		}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errClosed)
+		defer cancel()
+		if result, err := r.Sync(ctx, r.source); err != nil || result.Synced != 1 || result.Failed != 1 {
+			t.Errorf("Sync = %+v, %v; want one item that is synced and one that failed", result, err)
+		}
+	})
+}
+
+// One layer that comes whole where a range was asked for, from a cache on the
+// way, does not take its connections from the others.
+func TestOneLayerWithoutRangesCostsOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		odd, last := random(1, 1<<20), random(3, 32<<20)
+		oddDigest, lastDigest := string(p.blob("a", odd).Digest), string(p.blob("a", last).Digest)
+		p.image("a", [][]byte{odd}, "odd")
+		p.image("a", [][]byte{last}, "last")
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		var now, most atomic.Int64
+		p.refuse = func(w http.ResponseWriter, rq *http.Request) bool {
+			switch {
+			case strings.HasSuffix(rq.URL.Path, oddDigest):
+				w.Write(odd)
+				return true
+			case strings.HasSuffix(rq.URL.Path, lastDigest):
+				n := now.Add(1)
+				most.Store(max(most.Load(), n))
+				time.Sleep(time.Second)
+				now.Add(-1)
+			}
+			return false
+		}
+		r.sync()
+		if n := most.Load(); n < 8 {
+			t.Errorf("at most %d requests at a time for the layer that comes in ranges", n)
+		}
+	})
 }

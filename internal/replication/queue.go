@@ -19,6 +19,10 @@ const (
 	mostImages   = 400
 )
 
+// knowsNoRanges is how many layers in a row a source has to send as a whole for
+// the others to be asked for as a whole: one may be a cache's, on the way.
+const knowsNoRanges = 2
+
 // A queue hands out ranges of layers to whoever fetches, in the order in
 // which the layers were added.
 type queue struct {
@@ -31,7 +35,7 @@ type queue struct {
 	mu      sync.Mutex
 	layers  []*layer
 	images  int           // that are not settled
-	ranges  bool          // whether the source sends ranges, as far as is known
+	whole   int           // layers in a row of which the source sent all where it was asked for a range
 	sealed  bool          // nothing will be added
 	retired bool          // nothing more is handed out
 	idle    bool          // somebody had to wait for something to fetch
@@ -41,7 +45,7 @@ type queue struct {
 func newQueue(e *Engine, l *link) *queue {
 	return &queue{
 		storage: e.storage, meter: e.meter, link: l, chunk: e.chunk, hands: func() int { return 1 },
-		ranges: true, changed: make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 }
 
@@ -202,7 +206,7 @@ func (q *queue) claim(ctx context.Context, l *layer, reach extent) (*claim, erro
 	gaps := l.gaps()
 	switch {
 	case len(gaps) > 0:
-		l.alone = l.alone || !q.ranges
+		l.alone = l.alone || q.whole >= knowsNoRanges
 		c := &claim{l, l.segment(gaps, segmenting{q.chunk, q.hands(), reach, q.rest()}), l.from}
 		l.claims = append(l.claims, c)
 		return c, nil
@@ -244,12 +248,21 @@ func (q *queue) stale(c *claim) bool {
 func (q *queue) wholly(c *claim) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ranges = false
+	if !c.alone {
+		q.whole++
+	}
 	if c.alone && len(c.claims) > 1 || len(c.transfer.Missing()) == 0 {
 		return false
 	}
 	c.alone = true
 	return true
+}
+
+// partly notes that the source sends ranges.
+func (q *queue) partly() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.whole = 0
 }
 
 // release gives a claim back, and notes whether its connection brought something.

@@ -66,6 +66,22 @@ func (r *run) all(ctx context.Context) error {
 			return err
 		}
 	}
+	return r.unlease(ctx, start)
+}
+
+// unlease lets go of what was leased and is not needed any more. What the order
+// did not want keeps its leases: other Syncs began it.
+func (r *run) unlease(ctx context.Context, start time.Time) error {
+	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
+	if err != nil {
+		return err
+	}
+	order := r.ordered()
+	for repository := range waiting {
+		if _, wanted := order(repository); !wanted {
+			return nil
+		}
+	}
 	if r.result.Failed == 0 {
 		return r.storage.Release(ctx, r.own(leaseHolder))
 	}

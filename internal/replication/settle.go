@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"ferry/internal/oci"
 	"ferry/internal/storage"
@@ -35,22 +36,20 @@ func (r *run) judge(ctx context.Context, q *queue, c *claim, progress bool, err 
 	if asked > 0 || !answered(err) && own.error == nil {
 		r.link.failed(asked)
 	}
-	if asked > 0 || progress {
-		return nil
-	}
-	if !q.inVain(l, answered(err) || own.error != nil) {
+	if progress || !q.inVain(l, answered(err) || own.error != nil, asked) {
 		return nil
 	}
 	return r.putOff(ctx, q, l, err)
 }
 
-// inVain notes a try at l that brought nothing, and reports whether l must
-// not hold up other things any longer.
-func (q *queue) inVain(l *layer, answered bool) bool {
+// inVain notes a try at l that brought nothing, and after which the source
+// wants to be left alone for asked. It reports whether l must not hold up other
+// things any longer.
+func (q *queue) inVain(l *layer, answered bool, asked time.Duration) bool {
 	proof := q.link.proof()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return l.trouble.add(answered, proof)
+	return l.trouble.add(answered, proof, asked)
 }
 
 // putOff lets a layer that fails again and again wait until everything else
