@@ -9,10 +9,11 @@ import (
 var errPaused = errors.New("syncs are paused")
 
 // SyncNow makes the agent visit its parent at once, whatever its schedule
-// says: a window opens now. It does nothing to a sync that runs, and nothing
-// moves while syncs are paused.
+// says: a window opens now, and what had wrong content is fetched again. It
+// does nothing to a sync that runs, and nothing moves while syncs are paused.
 func (a *Agent) SyncNow(ctx context.Context) {
 	a.log.Info("a sync was asked for")
+	a.engine.Forgive()
 	a.remember(ctx, func(m *memory) { m.AskedAt = a.now() })
 	a.wake()
 }

@@ -135,6 +135,10 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 		a.fail(im, absent(a.plan, "blob", im.repository, b.Digest))
 		return nil
 	}
+	if err := a.larder.open(b.Digest); err != nil {
+		a.fail(im, err)
+		return nil
+	}
 	size, ok := a.plan.sizes[b.Digest]
 	if !ok {
 		size = b.Size // the source thinks that it is here; the manifest knows its size

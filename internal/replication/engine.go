@@ -59,6 +59,7 @@ type Engine struct {
 	workers int
 	stall   time.Duration
 	meter   *meter
+	larder  larder
 
 	mu      sync.Mutex
 	order   Order

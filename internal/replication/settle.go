@@ -87,6 +87,7 @@ func (r *run) commitLayer(ctx context.Context, q *queue, l *layer) error {
 			r.log.Warn("content was wrong and is fetched again", "digest", l.digest)
 			return nil
 		}
+		r.larder.spoil(l.digest)
 	} else if err != nil && !errors.Is(err, oci.ErrNoSpace) {
 		return err
 	}
@@ -96,6 +97,7 @@ func (r *run) commitLayer(ctx context.Context, q *queue, l *layer) error {
 	if err != nil {
 		return r.failImages(ctx, q, l, err)
 	}
+	r.larder.fresh(l.digest)
 	for _, im := range r.take(l) {
 		if err := r.advance(ctx, q, im); err != nil {
 			return err

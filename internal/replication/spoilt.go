@@ -1,0 +1,65 @@
+package replication
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// How long a layer whose content was wrong twice is left alone: to find that
+// out takes twice its bytes, which somebody pays for.
+const (
+	spoiltPause    = time.Hour
+	spoiltMaxPause = 24 * time.Hour
+	mostSpoilt     = 10_000 // that are remembered
+)
+
+// A larder knows the layers whose content was wrong at the source. The zero
+// value is ready. What it knows goes with the process.
+type larder struct {
+	mu     sync.Mutex
+	spoilt map[digest.Digest]spoiling
+}
+
+type spoiling struct {
+	pause time.Duration
+	until time.Time
+}
+
+// spoil notes that the content of d was wrong, once more.
+func (l *larder) spoil(d digest.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.spoilt == nil || len(l.spoilt) >= mostSpoilt {
+		l.spoilt = map[digest.Digest]spoiling{}
+	}
+	pause := min(max(2*l.spoilt[d].pause, spoiltPause), spoiltMaxPause)
+	l.spoilt[d] = spoiling{pause, time.Now().Add(pause)}
+}
+
+// fresh forgets that the content of d was wrong.
+func (l *larder) fresh(d digest.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.spoilt, d)
+}
+
+// open returns an error while d is to be left alone.
+func (l *larder) open(d digest.Digest) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.spoilt[d]; time.Now().Before(s.until) {
+		return fmt.Errorf("blob %s: its content was wrong, and is fetched again after %s", d, s.until.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Forgive lets the next Sync fetch what had wrong content at once, as somebody
+// wants who mended it at the source.
+func (e *Engine) Forgive() {
+	e.larder.mu.Lock()
+	defer e.larder.mu.Unlock()
+	clear(e.larder.spoilt)
+}
