@@ -23,15 +23,15 @@ func scanChange(row scanner) (c Change, err error) {
 	return c, err
 }
 
-// AddChange appends c to the change feed under the next sequence number.
-func (tx *Tx) AddChange(c Change) error {
-	seq, err := tx.Next(feed)
-	if err != nil {
-		return err
+// AddChange appends c to the change feed under the next sequence number,
+// which it returns.
+func (tx *Tx) AddChange(c Change) (seq int64, err error) {
+	if seq, err = tx.Next(feed); err != nil {
+		return 0, err
 	}
 	_, err = tx.exec(`INSERT INTO changes (seq, kind, repository, tag, digest, origin, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		seq, c.Kind, c.Repository, c.Tag, c.Digest, c.Origin, millis(c.At))
-	return wrap(err, "write change %d", seq)
+	return seq, wrap(err, "write change %d", seq)
 }
 
 // Changes returns up to limit changes after the sequence number after, in order.

@@ -28,7 +28,8 @@ func seqs(t *testing.T, db *metadb.DB) (numbers []int64) {
 func TestAChangeThatIsRolledBackLeavesNoGap(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		add := func(tx *metadb.Tx) error {
-			return tx.AddChange(metadb.Change{Kind: "k", Repository: "a", Tag: "t", Digest: "d", Origin: "o", At: epoch})
+			_, err := tx.AddChange(metadb.Change{Kind: "k", Repository: "a", Tag: "t", Digest: "d", Origin: "o", At: epoch})
+			return err
 		}
 		update(t, db, add)
 		stop := errors.New("stop")
@@ -63,7 +64,7 @@ func TestTrimmingLeavesNoGapWhateverTheClockDid(t *testing.T) {
 				second := func(n int) time.Time { return epoch.Add(time.Duration(n) * time.Second) }
 				update(t, db, func(tx *metadb.Tx) error {
 					for _, at := range tc.at {
-						if err := tx.AddChange(metadb.Change{At: second(at)}); err != nil {
+						if _, err := tx.AddChange(metadb.Change{At: second(at)}); err != nil {
 							return err
 						}
 					}

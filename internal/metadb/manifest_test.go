@@ -34,7 +34,7 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			if added {
 				t.Error("the same manifest is new a second time")
 			}
-			return errors.Join(err, tx.SetTag("a", "t", "m", epoch), tx.SetTagLocks("a", "t", 2),
+			return errors.Join(err, tx.SetTag("a", "t", "m", 0, epoch), tx.SetTagLocks("a", "t", 2),
 				tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 1))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
@@ -87,7 +87,7 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 					return err
 				}
 			}
-			return errors.Join(tx.SetTag("a", "t", "tagged", epoch), tx.SetTag("b", "t", "loose", epoch))
+			return errors.Join(tx.SetTag("a", "t", "tagged", 0, epoch), tx.SetTag("b", "t", "loose", 0, epoch))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			all, err := tx.Loose("a", "", 10)

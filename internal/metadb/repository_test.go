@@ -69,7 +69,7 @@ func TestADeletedRepositoryLeavesNothingOfItself(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, name := range []string{"a", "b"} {
 				_, err := tx.PutManifest(metadb.Manifest{Repository: name, Digest: "m", Annotations: "{}", Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
-				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", epoch), tx.LinkBlob(name, "x", epoch),
+				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", 0, epoch), tx.LinkBlob(name, "x", epoch),
 					tx.PutUpload(metadb.Upload{ID: "u" + name, Repository: name, HashState: []byte{}})); err != nil {
 					return err
 				}

@@ -10,13 +10,14 @@ type Tag struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Locks      uint8
+	Seq        int64 // of the change that set it; 0 is from before what the feed ever had
 }
 
-const tagColumns = `repository, name, digest, created_at, updated_at, locks`
+const tagColumns = `repository, name, digest, created_at, updated_at, locks, seq`
 
 func scanTag(row scanner) (t Tag, err error) {
 	var created, updated int64
-	err = row.Scan(&t.Repository, &t.Name, &t.Digest, &created, &updated, &t.Locks)
+	err = row.Scan(&t.Repository, &t.Name, &t.Digest, &created, &updated, &t.Locks, &t.Seq)
 	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
 	return t, err
 }
@@ -75,11 +76,11 @@ func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	return all, wrap(err, "list tags of %s@%s", repository, digest)
 }
 
-// SetTag lets the tag name digest from now on.
-func (tx *Tx) SetTag(repository, name, digest string, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
-		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at`,
-		repository, name, digest, millis(now))
+// SetTag lets the tag name digest from now on, which is the change seq of the feed.
+func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
+	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
+		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at, seq = excluded.seq`,
+		repository, name, digest, millis(now), seq)
 	if err == nil {
 		err = tx.lead(repository, []string{digest})
 	}

@@ -15,10 +15,10 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.SetTag("a", "b", "m1", epoch), tx.SetTagLocks("a", "b", 4), tx.SetTag("a", "b", "m2", later),
-				tx.SetTag("a", "B", "m2", later), tx.SetTag("a", "hidden", "m3", later), tx.SetTagLocks("a", "hidden", 8))
+			return errors.Join(tx.SetTag("a", "b", "m1", 1, epoch), tx.SetTagLocks("a", "b", 4), tx.SetTag("a", "b", "m2", 2, later),
+				tx.SetTag("a", "B", "m2", 0, later), tx.SetTag("a", "hidden", "m3", 0, later), tx.SetTagLocks("a", "hidden", 8))
 		})
-		b := metadb.Tag{Repository: "a", Name: "b", Digest: "m2", CreatedAt: epoch, UpdatedAt: later, Locks: 4}
+		b := metadb.Tag{Repository: "a", Name: "b", Digest: "m2", CreatedAt: epoch, UpdatedAt: later, Locks: 4, Seq: 2}
 		upper := metadb.Tag{Repository: "a", Name: "B", Digest: "m2", CreatedAt: later, UpdatedAt: later}
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.Tag("a", "b")
@@ -61,9 +61,9 @@ func TestTagsAreSortedByTimeAPageAtATime(t *testing.T) {
 			var err error
 			for i, name := range []string{"d", "b", "c", "a", "e", "hidden"} { // b, c and a moved at once
 				digest := "m" + string(rune('1'+i%2))
-				err = errors.Join(err, tx.SetTag("a", name, digest, epoch.Add(time.Duration((i+2)/3)*time.Minute)))
+				err = errors.Join(err, tx.SetTag("a", name, digest, 0, epoch.Add(time.Duration((i+2)/3)*time.Minute)))
 			}
-			return errors.Join(err, tx.SetTagLocks("a", "hidden", 8), tx.SetTag("other", "x", "m1", epoch))
+			return errors.Join(err, tx.SetTagLocks("a", "hidden", 8), tx.SetTag("other", "x", "m1", 0, epoch))
 		})
 		for want, o := range map[string]metadb.TagOrder{
 			"d a b c e": {ByTime: true},

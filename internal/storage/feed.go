@@ -70,6 +70,12 @@ func (s *Storage) NoteControlChange(tx *metadb.Tx) error {
 func (s *Storage) Notify() { s.feed.notify() }
 
 func (s *Storage) note(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string) error {
+	_, err := s.noted(tx, kind, repository, tag, d, origin)
+	return err
+}
+
+// noted appends a change, and returns its number.
+func (s *Storage) noted(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string) (seq int64, err error) {
 	return tx.AddChange(metadb.Change{
 		Kind: string(kind), Repository: repository, Tag: tag, Digest: string(d), Origin: origin, At: s.now(),
 	})

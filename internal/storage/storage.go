@@ -125,6 +125,7 @@ type Tag struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Locks     Locks
+	Seq       int64 // of the change that set it, in the feed; 0 is from before what the feed ever had
 }
 
 // A Put is a manifest on its way in.

@@ -231,6 +231,9 @@ func TestFeedTellsEachChangeOnceAndInOrder(t *testing.T) {
 		default:
 			t.Error("Changed did not fire")
 		}
+		if tag, err := f.Tag(ctx, "a", "v1"); err != nil || tag.Seq != 2 {
+			t.Errorf("the tag was set by change %d, %v; want 2", tag.Seq, err)
+		}
 		f.DeleteTag(ctx, "a", "v1", "")
 		changes, head, err := f.Changes(ctx, 0, 100)
 		if err != nil {

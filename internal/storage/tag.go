@@ -83,7 +83,7 @@ func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.
 func tagOf(row metadb.Tag) Tag {
 	return Tag{
 		Name: row.Name, Digest: digest.Digest(row.Digest),
-		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks),
+		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks), Seq: row.Seq,
 	}
 }
 
@@ -146,10 +146,11 @@ func (s *Storage) moveTag(tx *metadb.Tx, repository, name string, d digest.Diges
 	case Locks(old.Locks)&NoWrite != 0:
 		return oci.ErrDenied.With("writing tag %s of %s is locked", name, repository)
 	}
-	if err := tx.SetTag(repository, name, string(d), s.now()); err != nil {
+	seq, err := s.noted(tx, TagSet, repository, name, d, origin)
+	if err != nil {
 		return err
 	}
-	return s.note(tx, TagSet, repository, name, d, origin)
+	return tx.SetTag(repository, name, string(d), seq, s.now())
 }
 
 func (s *Storage) removeTag(tx *metadb.Tx, repository, name, origin string) error {
