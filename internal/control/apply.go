@@ -130,8 +130,7 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r gateway.ConnectedRegistry) erro
 	if err := putSpec(tx, row, specFrom(r)); err != nil || !ended {
 		return err
 	}
-	row.InstanceID = ""
-	return putHeard(tx, row, heard{})
+	return release(tx, row)
 }
 
 func (s *Service) applyTokens(tx *metadb.Tx, wanted []gateway.Token) error {

@@ -29,7 +29,7 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 	r := ConnectedRegistry{
 		ID: registryID(row.Name), Name: row.Name, Mode: v.Mode, Version: text(h.Status.Version),
 		ConnectionState: connectionState(row, v, h, s.now()), LastActivityTime: moment(h.SeenAt),
-		Activation: Activation{Status: "Inactive"},
+		Activation: activationOf(row),
 		Parent: Parent{SyncProperties: SyncProperties{
 			TokenID: tokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: text(v.SyncWindow), MessageTTL: v.MessageTTL,
 			LastSyncTime: moment(h.Status.LastSyncEnd), Bandwidth: asList(v.Bandwidth), ByteBudget: text(v.ByteBudget), Priorities: asList(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
@@ -47,9 +47,6 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 	if v.KeepLast > 0 {
 		r.KeepLast = &v.KeepLast
 	}
-	if row.InstanceID != "" {
-		r.Activation.Status = "Active"
-	}
 	if row.Parent != "" {
 		r.Parent.ID = text(registryID(row.Parent))
 	}
@@ -66,6 +63,13 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 		r.RegistrySyncResult = resultOf(h.Status)
 	}
 	return r, nil
+}
+
+func activationOf(row metadb.ConnectedRegistry) Activation {
+	if row.InstanceID == "" {
+		return Activation{Status: "Inactive"}
+	}
+	return Activation{Status: "Active"}
 }
 
 func resultOf(st gateway.Status) *RegistrySyncResult {

@@ -24,8 +24,7 @@ func (s *Service) DeactivateConnectedRegistry(ctx context.Context, by Caller, na
 		if err := putSpec(tx, row, v); err != nil {
 			return err
 		}
-		row.InstanceID = ""
-		if err := putHeard(tx, row, heard{}); err != nil {
+		if err := release(tx, row); err != nil {
 			return err
 		}
 		r, err = s.readRegistry(tx, by, name)

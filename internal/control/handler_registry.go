@@ -72,8 +72,8 @@ func (a *api) registries() {
 			Name       string `path:"name"`
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin after this repository's item."`
-			Item       string `query:"item" doc:"The tag to begin after in the repository."`
-			Open       bool   `query:"open" doc:"Only what is not in sync, as far as it said; all on one page."`
+			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
+			Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
 		}) (*syncItemPage, error) {
 			return a.siteItems(ctx, in.Name, syncPlace{in.Repository, in.Item, in.Open}, in.N)
 		})

@@ -42,9 +42,10 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 	})
 }
 
-// Report keeps what the connected registry name says of itself and of those
-// below it. Implements [gateway.ControlPlane].
-func (s *Service) Report(ctx context.Context, name, instance string, r *gateway.Report) error {
+// Report keeps what the connected registry name, which knew of everything in
+// the feed up to cursor, says of itself and of those below it. Implements
+// [gateway.ControlPlane].
+func (s *Service) Report(ctx context.Context, name, instance string, cursor int64, r *gateway.Report) error {
 	quiet := false
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		row, err := s.holder(tx, name, instance)
@@ -63,16 +64,17 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *gateway.
 		if err != nil {
 			return err
 		}
-		if err := s.note(tx, row, r); err != nil || r == nil {
-			return err
-		}
-		rows, err := tx.ConnectedRegistries()
+		rows, err := tx.ConnectedRegistries() // before anything of the report is noted
 		if err != nil {
 			return err
 		}
-		below := treeOf(treeOf(rows).below(row.Name))
+		if err := s.note(tx, row, cursor, r); err != nil || r == nil {
+			return err
+		}
+		known := treeOf(rows)
+		below := treeOf(known.below(row.Name))
 		for _, st := range r.Descendants {
-			if err := s.noteBelow(tx, below, st); err != nil {
+			if err := s.noteBelow(tx, known, below, st); err != nil {
 				return err
 			}
 		}
@@ -93,8 +95,16 @@ func (s *Service) holder(tx *metadb.Tx, name, instance string) (metadb.Connected
 	return row, err
 }
 
-// note keeps what a child says of itself.
-func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, r *gateway.Report) error {
+// note keeps what a child says of itself. A cursor that the feed has not come
+// to is one of another feed, and says nothing.
+func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64, r *gateway.Report) error {
+	_, head, err := tx.FeedBounds()
+	if err != nil {
+		return err
+	}
+	if cursor > head {
+		cursor = 0
+	}
 	h, err := heardOf(row)
 	if err != nil {
 		return err
@@ -103,7 +113,7 @@ func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, r *gateway.R
 	if err != nil {
 		return err
 	}
-	h.SeenAt = s.now().UTC()
+	h.SeenAt, h.Cursor = s.now().UTC(), cursor
 	if r != nil {
 		h.Status = bounded(r.Self)
 	} else {
@@ -114,8 +124,15 @@ func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, r *gateway.R
 }
 
 // noteBelow keeps what a child passes on of a descendant. It is not believed
-// when it is of an activation that was ended here since.
-func (s *Service) noteBelow(tx *metadb.Tx, below tree, st gateway.Status) error {
+// when it is of an activation that was ended here since. known is what was
+// heard of all before this report.
+//
+// A descendant reads the feed of its own parent, so how much it knows of what
+// is in the feed here follows from the order of reports. What it says now it
+// said after the report before this one was made. If its parent had everything
+// up to a place then, it was told of that with the answer, and knows of it in
+// what it says next.
+func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, st gateway.Status) error {
 	row, ok := below[strings.ToLower(st.Name)]
 	if !ok {
 		return nil // it was deleted, and the child does not know yet
@@ -134,9 +151,23 @@ func (s *Service) noteBelow(tx *metadb.Tx, below tree, st gateway.Status) error 
 	if row.InstanceID == st.InstanceID && st.At.Equal(h.Status.At) {
 		return nil // it is known already
 	}
+	parent, err := heardOf(known[strings.ToLower(row.Parent)])
+	if err != nil {
+		return err
+	}
+	if row.InstanceID != st.InstanceID {
+		h = heard{}
+	}
 	row.InstanceID = clip(st.InstanceID, 64)
 	st.Name = row.Name
-	return putHeard(tx, row, heard{SeenAt: s.now().UTC(), Status: bounded(st)})
+	now := s.now().UTC()
+	seen := now
+	if !st.At.IsZero() && st.At.Before(now) {
+		seen = st.At.UTC()
+	}
+	return putHeard(tx, row, heard{
+		SeenAt: seen, Status: bounded(st), Cursor: h.Next, Next: max(h.Next, parent.whole()), Via: len(below.ancestors(row.Parent)) + 1,
+	})
 }
 
 // Limits on what is kept of a report.

@@ -23,13 +23,13 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 			do   func() error
 			want error
 		}{
-			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, gateway.ErrNotActivated},
-			{func() error { return root.Report(t.Context(), "Ship01", "", nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "", 0, nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Activate(t.Context(), "ship01", "one", "v1") }, nil},
 			{func() error { return root.Activate(t.Context(), "Ship01", "one", "v1") }, nil},
 			{func() error { return root.Activate(t.Context(), "Ship01", "two", "v1") }, gateway.ErrAlreadyActivated},
-			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, nil},
-			{func() error { return root.Report(t.Context(), "Ship01", "two", nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, nil},
+			{func() error { return root.Report(t.Context(), "Ship01", "two", 0, nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1") }, gateway.ErrUnknown},
 			// It is its own parent's to activate.
 			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1") }, gateway.ErrUnknown},
@@ -47,7 +47,7 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 		if r := root.show(t, "Ship01"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" {
 			t.Errorf("%+v", r)
 		}
-		if err := root.Report(t.Context(), "Ship01", "one", nil); !errors.Is(err, gateway.ErrNotActivated) {
+		if err := root.Report(t.Context(), "Ship01", "one", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
 			t.Error(err)
 		}
 		if err := root.Activate(t.Context(), "Ship01", "two", "v2"); err != nil {
@@ -193,7 +193,7 @@ func (p pair) report(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &gateway.Report{Self: gateway.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
-	if err := p.root.Report(t.Context(), "Ship01", p.ship.InstanceID(), r); err != nil {
+	if err := p.root.Report(t.Context(), "Ship01", p.ship.InstanceID(), 0, r); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -278,7 +278,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := &gateway.Report{Self: gateway.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
-	if err := ship.Report(t.Context(), "Cabin1", "first", report); err != nil {
+	if err := ship.Report(t.Context(), "Cabin1", "first", 0, report); err != nil {
 		t.Fatal(err)
 	}
 	p.report(t)
@@ -297,7 +297,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Errorf("before the level between knows: %v", err)
 	}
 	p.apply(t)
-	if err := ship.Report(t.Context(), "Cabin1", "first", nil); !errors.Is(err, gateway.ErrNotActivated) {
+	if err := ship.Report(t.Context(), "Cabin1", "first", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
 		t.Error(err)
 	}
 	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); err != nil {
@@ -310,7 +310,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	// Another decision of the root keeps the activation.
 	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
 	p.apply(t)
-	if err := ship.Report(t.Context(), "Cabin1", "second", nil); err != nil {
+	if err := ship.Report(t.Context(), "Cabin1", "second", 0, nil); err != nil {
 		t.Error(err)
 	}
 	// A level between that lost its data learns who holds what is below it.
@@ -359,7 +359,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &gateway.Report{Self: gateway.Status{Name: name, State: "Unhealthy", At: root.now, Details: []gateway.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
-		if err := root.Report(t.Context(), name, name, r); err != nil {
+		if err := root.Report(t.Context(), name, name, 0, r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -381,7 +381,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		t.Errorf("%+v", r.StatusDetails)
 	}
 	// A poll without news is a sign of life, too.
-	if err := root.Report(t.Context(), "always", "always", nil); err != nil {
+	if err := root.Report(t.Context(), "always", "always", 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	if r := root.show(t, "always"); r.ConnectionState != "Unhealthy" || !r.LastActivityTime.Equal(root.now) {

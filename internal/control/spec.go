@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/schedule"
 	"ferry/internal/scope"
@@ -35,12 +33,6 @@ type spec struct {
 	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
 }
 
-// heard is what an instance last said of itself, as its row keeps it.
-type heard struct {
-	SeenAt time.Time      `json:"seenAt,omitzero"` // by the clock here
-	Status gateway.Status `json:"status"`
-}
-
 // defaultGC is once a day, as in the reference.
 const defaultGC = "0 0 * * *"
 
@@ -52,14 +44,6 @@ func specOf(row metadb.ConnectedRegistry) (spec, error) {
 	return v, nil
 }
 
-func heardOf(row metadb.ConnectedRegistry) (heard, error) {
-	var v heard
-	if err := json.Unmarshal(row.Status, &v); err != nil {
-		return heard{}, fmt.Errorf("read status of %s: %w", row.Name, err)
-	}
-	return v, nil
-}
-
 func putSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -67,14 +51,6 @@ func putSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) error {
 	}
 	row.Spec = text
 	return tx.PutConnectedRegistry(row)
-}
-
-func putHeard(tx *metadb.Tx, row metadb.ConnectedRegistry, v heard) error {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.SetConnectedRegistryStatus(row.Name, text, row.InstanceID)
 }
 
 // Settings are what of a connected registry can be changed later.

@@ -16,7 +16,8 @@ const (
 )
 
 // patience is how late a connected registry may be before it counts as away:
-// three polls of a minute, as a slow link needs.
+// three polls of a minute, as a slow link needs. What others pass on waits for
+// the polls of each of them.
 const patience = 3 * time.Minute
 
 // connectionState returns what is to be thought of a connected registry at
@@ -30,7 +31,7 @@ func connectionState(row metadb.ConnectedRegistry, v spec, h heard, now time.Tim
 	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
 		due = cron.Next(h.SeenAt)
 	}
-	if !due.IsZero() && now.After(due.Add(patience)) {
+	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Via)*patience)) {
 		return stateOffline
 	}
 	switch h.Status.State {

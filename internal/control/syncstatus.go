@@ -62,7 +62,7 @@ func (s *Service) syncStatus() *SyncStatus {
 type SyncItem struct {
 	Repository    string     `json:"repository"`
 	Tag           *string    `json:"tag" doc:"Null for a manifest without one."`
-	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says."`
+	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says, or whose parent is a site that had the tag when nobody knows whether this one did."`
 	Digest        *string    `json:"digest" doc:"What the site serves; null is nothing."`
 	ParentDigest  *string    `json:"parentDigest" doc:"What the parent has; null is nothing any more."`
 	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both were last known to be the same."`

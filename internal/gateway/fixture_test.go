@@ -84,6 +84,7 @@ type plane struct {
 	desired gateway.Desired
 	holder  string
 	reports []*gateway.Report
+	cursor  int64 // that came with the last
 }
 
 func (p *plane) set(change func(*plane)) {
@@ -123,12 +124,13 @@ func (p *plane) Desired(_ context.Context, name string) (*gateway.Desired, error
 	return &d, nil
 }
 
-func (p *plane) Report(_ context.Context, _, instance string, r *gateway.Report) error {
+func (p *plane) Report(_ context.Context, _, instance string, cursor int64, r *gateway.Report) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if instance != p.holder {
 		return gateway.ErrNotActivated
 	}
+	p.cursor = cursor
 	if r != nil {
 		p.reports = append(p.reports, r)
 	}

@@ -32,7 +32,8 @@ type ControlPlane interface {
 	Activate(ctx context.Context, name, instance, version string) error
 	// Desired returns the subtree of name; ErrUnknown as above.
 	Desired(ctx context.Context, name string) (*Desired, error)
-	// Report keeps what name says. It returns ErrNotActivated when instance
-	// does not hold name. A nil report only notes that name was heard of.
-	Report(ctx context.Context, name, instance string, r *Report) error
+	// Report keeps what name says, which knew of everything in the feed up to
+	// cursor. It returns ErrNotActivated when instance does not hold name. A
+	// nil report says that nothing is other than in the last.
+	Report(ctx context.Context, name, instance string, cursor int64, r *Report) error
 }

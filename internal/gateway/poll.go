@@ -20,7 +20,7 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, problem(http.StatusBadRequest, "INVALID", "the report is of another connected registry")
 	}
-	if err := s.control.Report(ctx, c.name, q.InstanceID, q.Report); err != nil {
+	if err := s.control.Report(ctx, c.name, q.InstanceID, q.Cursor, q.Report); err != nil {
 		return nil, err
 	}
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)

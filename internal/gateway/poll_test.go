@@ -234,6 +234,15 @@ func TestPollFromAnInstanceThatDoesNotHoldTheRegistryIsRefused(t *testing.T) {
 	}
 }
 
+func TestTheControlPlaneHearsHowFarASiteHadRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	f.poll(t, gateway.PollRequest{Cursor: 7})
+	if f.plane.cursor != 7 {
+		t.Errorf("it heard %d, want 7", f.plane.cursor)
+	}
+}
+
 func TestReportOfAnotherRegistryIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)

@@ -217,7 +217,7 @@ func (p plane) Desired(context.Context, string) (*gateway.Desired, error) {
 	return d, nil
 }
 
-func (plane) Report(context.Context, string, string, *gateway.Report) error { return nil }
+func (plane) Report(context.Context, string, string, int64, *gateway.Report) error { return nil }
 
 func everyone(*http.Request) (*auth.Principal, error) {
 	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})
