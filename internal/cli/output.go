@@ -33,7 +33,7 @@ func (e *Env) print(result any, columns []column) error {
 	case "tsv":
 		return writeTSV(e.Stdout, value)
 	case "yaml":
-		text, err := yaml.Dump(value)
+		text, err := yaml.Dump(whole(value))
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
 		}
@@ -52,6 +52,26 @@ func plain(v any) (any, error) {
 	}
 	var p any
 	return p, json.Unmarshal(text, &p)
+}
+
+// whole returns a plain value with its whole numbers as integers, which YAML
+// would write with an exponent else.
+func whole(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if n := int64(v); float64(n) == v && max(n, -n) < 1<<53 { // beyond, neighbours are the same
+			return n
+		}
+	case []any:
+		for i := range v {
+			v[i] = whole(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = whole(v[name])
+		}
+	}
+	return v
 }
 
 // writeJSON writes v with its members in alphabetical order and an indent of

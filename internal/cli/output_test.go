@@ -65,6 +65,30 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 	}
 }
 
+func TestNumbersOfBytesStayWhole(t *testing.T) {
+	status := map[string]any{"bytesTotal": 30002660.0, "all": []any{12345678901234.0, -30000000.0, 0.5}}
+	columns := []column{{title: "TOTAL", path: "bytesTotal"}}
+	for _, test := range []struct{ format, query, want string }{
+		{"json", "", "{\n  \"all\": [\n    12345678901234,\n    -30000000,\n    0.5\n  ],\n  \"bytesTotal\": 30002660\n}\n"},
+		{"yaml", "", "all:\n- 12345678901234\n- -30000000\n- 0.5\nbytesTotal: 30002660\n"},
+		{"table", "", "TOTAL\n--------\n30002660\n"},
+		{"tsv", "", "3\t30002660\n"},
+		{"json", "bytesTotal", "30002660\n"},
+		{"yaml", "bytesTotal", "30002660\n"},
+		{"yaml", "{sum: sum(all[:2]), count: length(all)}", "count: 3\nsum: 12345648901234\n"},
+		{"table", "{bytes: bytesTotal}", "Bytes\n--------\n30002660\n"},
+		{"tsv", "all", "12345678901234\n-30000000\n0.5\n"},
+	} {
+		got, err := printed(t, test.format, test.query, status, columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("-o %s --query %q: %s", test.format, test.query, diff)
+		}
+	}
+}
+
 func TestABrokenQueryIsAUsageError(t *testing.T) {
 	for _, query := range []string{"[", "foo(", "a..b", "length(@, @)"} {
 		_, err := printed(t, "json", query, []any{1}, nil)
