@@ -163,6 +163,14 @@ var registryHints = map[string]string{
 	"MANIFEST_UNKNOWN": "see ferry repository show-tags",
 }
 
+// field names the part of a request that is wrong, where it is one.
+func field(location string) string {
+	if name := strings.TrimPrefix(location, "body."); name != "" && name != "body" {
+		return name + ": "
+	}
+	return ""
+}
+
 // refused reads an error in either form that a registry answers with: a
 // problem document of the management API, or the registry API's errors.
 func (c *client) refused(resp *http.Response, text []byte) error {
@@ -185,7 +193,7 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 				r.hint = registryHints[e.Code]
 			}
 			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
-				more = append(more, m)
+				more = append(more, field(e.Location)+m)
 			}
 		}
 		if len(more) > 0 {

@@ -37,7 +37,8 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 		hint    string
 	}{
 		{"a problem", answer(404, problem, `{"title":"Not Found","status":404,"detail":"token x does not exist","hint":"see ferry token list"}`), "token x does not exist", "see ferry token list"},
-		{"a problem with errors", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`), "validation failed: expected string", ""},
+		{"a problem with errors", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`), "validation failed: mode: expected string", ""},
+		{"a problem with all of it", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},{"message":"expected number","location":"query.n"}]}`), "validation failed: expected object; query.n: expected number", ""},
 		{"the registry's errors", answer(404, "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), "repository name not known to registry", "ferry repository list"},
 		{"a wrong password", answer(401, "application/json", `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`), `does not accept the user "admin" with this password`, "ferry login"},
 		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins", "wait a while"},
