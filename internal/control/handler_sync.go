@@ -38,7 +38,7 @@ func (a *api) sync() {
 		v := a.Service.syncStatus()
 		if a.Syncer == nil || v == nil {
 			return nil, problem(http.StatusNotFound, codeNotFound, "this is a root registry, which syncs from nowhere").
-				hint("ask a connected registry; what the root knows of one is in ferry connected-registry show")
+				hint("ask a connected registry; what the root knows of one is in ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
 		}
 		return &answer{*v}, nil
 	}

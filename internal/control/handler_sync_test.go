@@ -76,7 +76,7 @@ func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 
 func TestARootHasNoSync(t *testing.T) {
 	root := newRoot(t)
-	root.call(t, "GET", "/sync", nil).fails(t, 404, "NOT_FOUND", "root registry")
+	root.call(t, "GET", "/sync", nil).fails(t, 404, "NOT_FOUND", "root registry", "ferry connected-registry sync-status")
 	root.call(t, "GET", "/sync/items", nil).fails(t, 404, "NOT_FOUND")
 	root.call(t, "POST", "/sync/pause", nil).fails(t, 404, "NOT_FOUND")
 }
