@@ -59,6 +59,12 @@ func (s *Service) registryOf(by Caller, row metadb.ConnectedRegistry) (Connected
 			r.LoginServer.TLS.Status = "Enabled"
 		}
 	}
+	if h.Status.Paused {
+		r.StatusDetails = append(r.StatusDetails, StatusDetail{
+			Type: "Sync", Code: "Paused", Description: "somebody at the site paused syncs, until they are resumed there",
+			Timestamp: h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
+		})
+	}
 	if h.Status.SyncState != "" {
 		r.RegistrySyncResult = resultOf(h.Status)
 	}

@@ -315,3 +315,15 @@ func TestASiteIsAskedForItsOwnSyncElsewhere(t *testing.T) {
 		p.ship.call(t, "GET", "/connected-registries/ship01/"+path, nil).fails(t, 400, "INVALID", "this registry itself", "ferry sync status")
 	}
 }
+
+func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	for _, paused := range []bool{true, false} {
+		root.hear(t, 0, gateway.Status{Name: "ship1", State: "Online", Paused: paused})
+		r := root.show(t, "ship1")
+		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused || r.ConnectionState != "Online" {
+			t.Errorf("paused: %t; %s, %+v", paused, r.ConnectionState, r.StatusDetails)
+		}
+	}
+}
