@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,20 +17,33 @@ const connectedRegistries = "connected-registries"
 func connectedRegistryColumns() []column {
 	return []column{
 		{title: "NAME", path: "name"},
-		{title: "MODE", path: "mode"},
+		{title: "MODE", path: "mode", spare: 1},
 		{title: "CONNECTION STATE", path: "connectionState"},
-		{title: "PARENT", path: "parent.id", show: lastSegment},
-		{title: "LOGIN SERVER", path: "loginServer.host"},
-		{title: "LAST SYNC (UTC)", path: "parent.syncProperties.lastSyncTime", show: seconds},
+		{title: "PARENT", path: "parent.id", show: lastSegment, spare: 6},
+		{title: "LOGIN SERVER", path: "loginServer.host", spare: 2},
+		{title: "LAST SYNC (UTC)", path: "parent.syncProperties.lastSyncTime", show: seconds, spare: 5},
 	}
 }
 
 // connectedRegistryDetail adds what the table of one connected registry has.
 func connectedRegistryDetail() []column {
 	return append(connectedRegistryColumns(),
-		column{title: "SYNC SCHEDULE", path: "parent.syncProperties.schedule"},
-		column{title: "SYNC WINDOW", path: "parent.syncProperties.syncWindow"},
+		column{title: "SYNC STATE", show: syncStateOf},
+		column{title: "LAST SUCCESS (UTC)", path: "registrySyncResult.lastSuccessfulSyncEndTime", show: seconds},
+		column{title: "SYNC SCHEDULE", path: "parent.syncProperties.schedule", spare: 4},
+		column{title: "SYNC WINDOW", path: "parent.syncProperties.syncWindow", spare: 3},
 	)
+}
+
+// syncStateOf is how a connected registry's last sync went, and what its
+// status details have: whether it is paused, what failed.
+func syncStateOf(registry any) string {
+	text := cell(member(registry, "registrySyncResult.syncState"))
+	details, _ := member(registry, "statusDetails").([]any)
+	for _, d := range details {
+		text += ", " + cell(member(d, "code"))
+	}
+	return strings.TrimPrefix(text, ", ")
 }
 
 func newConnectedRegistryCommand(env *Env) *cobra.Command {

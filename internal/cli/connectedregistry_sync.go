@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -23,9 +24,8 @@ func newConnectedRegistryResyncCommand(env *Env) *cobra.Command {
 
 func newConnectedRegistrySyncStatusCommand(env *Env) *cobra.Command {
 	var name string
-	var open bool
-	var cmd *cobra.Command
-	cmd = resourceVerb(env, &name, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
+	var l *syncListing
+	cmd := resourceVerb(env, &name, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
 		ferry connected-registry sync-status -r home -n ship1
 		ferry connected-registry sync-status -r home -n ship1 --open -o json`,
 		func(ctx context.Context, c *client) error {
@@ -37,32 +37,35 @@ func newConnectedRegistrySyncStatusCommand(env *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			items, err := c.syncItems(ctx, connectedRegistries+"/"+segment+"/sync-items", open)
+			items, err := c.syncItems(ctx, connectedRegistries+"/"+segment+"/sync-items", l.onlyOpen())
 			if err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("output") || env.query != "" {
-				if env.output.value == "table" && env.query == "" {
-					return env.print(items, syncItemColumns(items))
-				}
-				status, _ := v.(map[string]any)
-				status["items"] = items
-				return env.print(status, nil)
+			site, ok := v.(map[string]any)
+			if !ok {
+				return errors.New("the registry's answer is not a site's sync")
 			}
-			fmt.Fprintln(env.Stdout, saySite(v))
-			return printItems(env, items)
+			return l.show(saySite(site), site, items, member(site, "sync.itemsSynced"))
 		})
-	cmd.Flags().BoolVar(&open, "open", false, "only what is not in sync")
+	l = env.syncListing(cmd)
 	return cmd
 }
 
 // saySite puts what is known of a site into a few sentences.
-func saySite(v any) string {
-	name, state := cell(member(v, "name")), cell(member(v, "connectionState"))
-	sync, ok := member(v, "sync").(map[string]any)
-	if !ok {
-		return fmt.Sprintf("%s is %s, and was never heard.", name, state)
+func saySite(site map[string]any) string {
+	text := fmt.Sprintf("%s is %s", cell(site["name"]), cell(site["connectionState"]))
+	inactive := cell(member(site, "activation.status")) == "Inactive"
+	if inactive {
+		text += ": it is not activated"
 	}
-	age := time.Duration(number(member(v, "ageSeconds"))) * time.Second
-	return fmt.Sprintf("%s is %s. %s ago, at %s, it said:\n%s", name, state, age, seconds(member(v, "heardTime")), sayStatus(sync))
+	sync, ok := site["sync"].(map[string]any)
+	if !ok {
+		return text + ", and was never heard."
+	}
+	who := "it"
+	if inactive {
+		who = "the instance that was"
+	}
+	age := time.Duration(number(site["ageSeconds"])) * time.Second
+	return fmt.Sprintf("%s. %s ago, at %s, %s said:\n%s", text, age, seconds(site["heardTime"]), who, sayStatus(sync))
 }

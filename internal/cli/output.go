@@ -7,8 +7,19 @@ import (
 	"io"
 
 	"github.com/jmespath-community/go-jmespath"
+	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 )
+
+// saysText defines --output for a command that tells people in sentences, and
+// others in the form that they ask for. See [Env.asText].
+func (e *Env) saysText(cmd *cobra.Command) {
+	own := choiceVar(cmd.Flags(), "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
+	cmd.PreRun = func(*cobra.Command, []string) { e.output = own }
+}
+
+// asText reports whether sentences are wanted.
+func (e *Env) asText() bool { return e.output.value == "text" && e.query == "" }
 
 // print shows a result in the form that the caller asked for. Columns are the
 // table's; nil, or a query, makes a table of the result's plain members.

@@ -1,6 +1,11 @@
 package cli
 
 import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,13 +21,15 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		want   string
 	}{
 		{"in sync", map[string]any{"inSync": true, "itemsSynced": 3.}, "In sync: 3 items."},
+		{"one item", map[string]any{"inSync": true, "itemsSynced": 1.}, "In sync: 1 item."},
+		{"one is pending", map[string]any{"itemsSynced": 2., "itemsPending": 1.}, "Not in sync: 2 items are in sync, 1 is pending, 0 failed."},
 		{
 			"the budget is spent",
 			map[string]any{
 				"itemsSynced": 1., "itemsPending": 2., "nextSyncTime": "2030-01-02T00:00:00Z",
 				"details": []any{detail("BudgetSpent", "the byte budget of 2GiB/day is spent; syncs go on in the next period")},
 			},
-			"Not in sync: 1 items are in sync, 2 are pending, 0 failed.\n" +
+			"Not in sync: 1 item is in sync, 2 are pending, 0 failed.\n" +
 				"The byte budget of 2GiB/day is spent; syncs go on in the next period.\n" +
 				"The next period in which a sync may run begins at 2030-01-02T00:00:00Z.",
 		},
@@ -40,5 +47,98 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// runAt runs a command against a registry that answers everything with body.
+func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+	defer srv.Close()
+	var out, errs bytes.Buffer
+	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x", "FERRY_CONFIG_DIR": t.TempDir()}
+	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(name string) string { return vars[name] }}
+	if code := Run(t.Context(), args, env); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &errs)
+	}
+	return out.String(), errs.String()
+}
+
+func TestASyncThatTheBudgetHoldsBackIsNotOrderedWithoutAWord(t *testing.T) {
+	const spent = `{"inSync":false,"details":[{"code":"BudgetSpent","description":"the byte budget of 2GiB/day is spent; syncs go on in the next period"}]}`
+	_, stderr := runAt(t, spent, "sync", "now")
+	if !strings.HasPrefix(stderr, "warning: the byte budget of 2GiB/day is spent;") || !strings.Contains(stderr, "\nhint: ") {
+		t.Errorf("%q", stderr)
+	}
+	for _, quiet := range []struct{ body, order string }{{`{"inSync":true,"details":[]}`, "now"}, {spent, "resume"}} {
+		if _, stderr := runAt(t, quiet.body, "sync", quiet.order); stderr != "" {
+			t.Errorf("%s: %q", quiet.order, stderr)
+		}
+	}
+}
+
+func TestHelpSaysThatASyncIsShownInText(t *testing.T) {
+	for _, args := range [][]string{{"sync", "status"}, {"connected-registry", "sync-status"}} {
+		help, _ := runAt(t, "", append(args, "--help")...)
+		if !strings.Contains(help, "(default text)") || strings.Contains(help, "(default json)") {
+			t.Errorf("%s", help)
+		}
+	}
+}
+
+func TestAWordForASite(t *testing.T) {
+	sync := map[string]any{"inSync": true, "itemsSynced": 1.}
+	at := "2030-01-02T00:00:00Z"
+	for _, test := range []struct {
+		name string
+		site map[string]any
+		want string
+	}{
+		{"new", map[string]any{"connectionState": "Offline", "activation": map[string]any{"status": "Inactive"}}, "ship1 is Offline: it is not activated, and was never heard."},
+		{"heard", map[string]any{"connectionState": "Online", "activation": map[string]any{"status": "Active"}, "ageSeconds": 61., "heardTime": at, "sync": sync},
+			"ship1 is Online. 1m1s ago, at 2030-01-02T00:00:00Z, it said:\nIn sync: 1 item."},
+		{"deactivated", map[string]any{"connectionState": "Offline", "activation": map[string]any{"status": "Inactive"}, "ageSeconds": 61., "heardTime": at, "sync": sync},
+			"ship1 is Offline: it is not activated. 1m1s ago, at 2030-01-02T00:00:00Z, the instance that was said:\nIn sync: 1 item."},
+	} {
+		test.site["name"] = "ship1"
+		if diff := cmp.Diff(test.want, saySite(test.site)); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+}
+
+func TestATableOfItemsFitsItsTerminal(t *testing.T) {
+	items := []any{
+		map[string]any{
+			"repository": "factory/app", "tag": "1.0", "state": "Failed", "digest": "sha256:" + strings.Repeat("0", 64), "parentDigest": "sha256:" + strings.Repeat("1", 64),
+			"lastMatchTime": "2030-01-02T00:00:00Z", "error": "fetch layer: " + strings.Repeat("it is not there; ", 9),
+		},
+		map[string]any{"repository": "factory/tool", "tag": "2.0", "state": "Pending", "bytesTotal": 2e6, "bytesDone": 1e6, "bytesPerSecond": 5e5, "etaSeconds": 2.},
+	}
+	columns := syncItemColumns(items)
+	for _, test := range []struct {
+		limit int
+		want  string
+	}{
+		{0, "REPOSITORY TAG STATE DONE RATE LEFT HERE PARENT LAST MATCH (UTC) ERROR"},
+		{200, "REPOSITORY TAG STATE DONE RATE LEFT HERE PARENT LAST MATCH (UTC) ERROR"},
+		{150, "REPOSITORY TAG STATE DONE RATE LEFT PARENT LAST MATCH (UTC) ERROR"},
+		{130, "REPOSITORY TAG STATE DONE RATE LEFT LAST MATCH (UTC) ERROR"},
+		{100, "REPOSITORY TAG STATE DONE RATE LEFT ERROR"},
+		{80, "REPOSITORY TAG STATE LEFT ERROR"},
+		{10, "REPOSITORY TAG STATE ERROR"},
+	} {
+		lines := strings.Split(layOut(items, columns, test.limit), "\n")
+		if got := strings.Join(strings.Fields(lines[0]), " "); got != test.want {
+			t.Errorf("%d: %s, want %s", test.limit, got, test.want)
+		}
+		for _, line := range lines {
+			if n := len([]rune(line)); test.limit >= 80 && n > test.limit {
+				t.Errorf("%d: %d characters: %s", test.limit, n, line)
+			}
+		}
+		if test.limit == 80 && !strings.HasSuffix(lines[2], "…") || test.limit == 0 && strings.Contains(lines[2], "…") {
+			t.Errorf("%d: the error is cut or not: %s", test.limit, lines[2])
+		}
 	}
 }

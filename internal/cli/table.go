@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sort"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // A column is a table's column: its title, and the path of members that
@@ -18,7 +21,15 @@ type column struct {
 	title string
 	path  string // "parent.syncProperties.schedule"
 	show  func(any) string
+
+	// What becomes of it on a terminal that is too narrow: those with the
+	// least spare that is not 0 go first, and what may be cut is.
+	spare int
+	cut   bool
 }
+
+// leastCut is how many characters of a value that is cut are left.
+const leastCut = 24
 
 func (c column) text(row any) string {
 	v := row
@@ -44,11 +55,19 @@ func member(v any, path string) any {
 }
 
 // writeTable writes one row for each element of value, or for value itself.
+// On a terminal it has no more columns than fit.
 func writeTable(w io.Writer, value any, columns []column) error {
+	_, err := io.WriteString(w, layOut(value, columns, columnsOf(w)))
+	return err
+}
+
+// layOut returns the table of value, as wide as it is, or at most limit
+// characters where that is not 0 and its columns let it.
+func layOut(value any, columns []column, limit int) string {
 	rows, ok := value.([]any)
 	if !ok {
 		if value == nil {
-			return nil
+			return ""
 		}
 		rows = []any{value}
 	}
@@ -56,7 +75,7 @@ func writeTable(w io.Writer, value any, columns []column) error {
 		columns = plainColumns(rows)
 	}
 	if len(rows) == 0 || len(columns) == 0 {
-		return nil
+		return ""
 	}
 	lines := make([][]string, 2, len(rows)+2)
 	for _, c := range columns {
@@ -75,18 +94,80 @@ func writeTable(w io.Writer, value any, columns []column) error {
 		for _, line := range lines[2:] {
 			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
 		}
-		lines[1] = append(lines[1], strings.Repeat("-", widths[i]))
+	}
+	shown := fit(columns, widths, limit)
+	for _, width := range widths {
+		lines[1] = append(lines[1], strings.Repeat("-", width))
 	}
 	var text strings.Builder
 	for _, line := range lines {
 		var row strings.Builder
-		for i, s := range line {
-			fmt.Fprintf(&row, "%-*s  ", widths[i], s)
+		for _, i := range shown {
+			fmt.Fprintf(&row, "%-*s  ", widths[i], cutTo(line[i], widths[i]))
 		}
 		text.WriteString(strings.TrimRight(row.String(), " ") + "\n")
 	}
-	_, err := io.WriteString(w, text.String())
-	return err
+	return text.String()
+}
+
+// fit returns which of the columns are shown within limit characters, and
+// narrows the width of one that may be cut; all are where limit is 0.
+func fit(columns []column, widths []int, limit int) []int {
+	shown := make([]int, len(columns))
+	for i := range shown {
+		shown[i] = i
+	}
+	over := func(width func(i int) int) int {
+		sum := -2
+		for _, i := range shown {
+			sum += width(i) + 2
+		}
+		return sum - limit
+	}
+	least := func(i int) int {
+		if columns[i].cut {
+			return min(widths[i], leastCut)
+		}
+		return widths[i]
+	}
+	for limit > 0 && over(least) > 0 {
+		spare := -1
+		for _, i := range shown {
+			if s := columns[i].spare; s > 0 && (spare < 0 || s < columns[spare].spare) {
+				spare = i
+			}
+		}
+		if spare < 0 {
+			break
+		}
+		shown = slices.DeleteFunc(shown, func(i int) bool { return i == spare })
+	}
+	for _, i := range shown {
+		if n := over(func(i int) int { return widths[i] }); limit > 0 && columns[i].cut && n > 0 {
+			widths[i] = max(least(i), widths[i]-n)
+		}
+	}
+	return shown
+}
+
+// cutTo leaves the beginning of a text that is longer than n characters.
+func cutTo(text string, n int) string {
+	if utf8.RuneCountInString(text) <= n {
+		return text
+	}
+	return string([]rune(text)[:n-1]) + "…"
+}
+
+// columnsOf is how many characters a line of a terminal has; 0 is any number.
+func columnsOf(w io.Writer) int {
+	if !isTerminal(w) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // plainColumns returns a column for every member that is a plain value in
