@@ -155,7 +155,7 @@ func (a *Agent) blame(ctx context.Context, o outcome) {
 		note("Sync", "SyncError", o.err.Error())
 	}
 	if o.Failed > 0 {
-		note("Sync", "ItemsFailed", fmt.Sprintf("%d items are not synced%s", o.Failed, example))
+		note("Sync", "ItemsFailed", fmt.Sprintf("items that are not synced: %d%s", o.Failed, example))
 	}
 	a.remember(ctx, func(m *memory) { m.Details = details })
 }
