@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,9 +14,19 @@ import (
 	"ferry/internal/scope"
 )
 
-// errEmptied says that a source which is to be followed has nothing at all,
-// which more often is a fault of its than its operator's wish.
-var errEmptied = errors.New("the source has no tag at all; nothing is removed for that")
+// A hollow error says that a source which is to be followed has nothing where
+// something was, or has not what it lists. That more often is a fault of its,
+// or of a filter, than its operator's wish, so nothing is removed for it.
+type hollow string
+
+// Error implements error.
+func (e hollow) Error() string { return string(e) }
+
+const (
+	errEmptied    = hollow("the source has no tag at all; nothing was removed")
+	errUnmatched  = hollow("no tag of the source matches; nothing was removed")
+	errUnresolved = hollow("the source lists tags, and has the manifest of none; nothing was removed")
+)
 
 // A listing is the tags of a source as they are at one time. Looking at them
 // can be broken off and goes on where it was.
@@ -26,10 +35,12 @@ type listing struct {
 	to    string // the repository here
 	tags  []string
 	scope scope.Scope
+	lost  []string // tags that are listed without a manifest
 
-	mu     sync.Mutex
-	looked map[string]bool
-	found  []gateway.SnapshotItem
+	mu      sync.Mutex
+	looked  map[string]bool
+	found   []gateway.SnapshotItem
+	doubted []string // tags that were listed and led to nothing; see confirm
 }
 
 // list reads the names of the source's tags, for the repository to.
@@ -38,18 +49,68 @@ func (s *source) list(ctx context.Context, to string, in scope.Scope) (*listing,
 	if err != nil {
 		return nil, err
 	}
-	if len(tags) == 0 {
+	l := &listing{source: s, to: to, tags: tags, scope: in, looked: map[string]bool{}}
+	switch {
+	case len(tags) == 0:
 		return nil, errEmptied
+	case !slices.ContainsFunc(tags, l.matches):
+		return nil, errUnmatched
 	}
-	return &listing{source: s, to: to, tags: tags, scope: in, looked: map[string]bool{}}, nil
+	return l, nil
+}
+
+// matches reports whether the tag is in scope for itself.
+func (l *listing) matches(tag string) bool {
+	_, companion := scope.Subject(tag)
+	return l.scope.All() || !companion && l.scope.Matches(tag)
 }
 
 // look finds the tags in scope, with their digests. No manifest moves for it.
 func (l *listing) look(ctx context.Context) error {
-	return l.resolve(ctx, func(tag string) bool {
-		_, companion := scope.Subject(tag)
-		return l.scope.All() || !companion && l.scope.Matches(tag)
-	})
+	if err := l.resolve(ctx, l.matches); err != nil {
+		return err
+	}
+	if len(l.found) == 0 {
+		return errUnresolved
+	}
+	return nil
+}
+
+// confirm asks for the names of the tags once more, where some led to nothing.
+// One that is not listed any more went meanwhile. One that is has lost its
+// manifest: what known says that it was here stays.
+func (l *listing) confirm(ctx context.Context, known func(tag string) (digest.Digest, error)) error {
+	if len(l.doubted) == 0 {
+		return nil
+	}
+	tags, err := l.registry.Tags(ctx, l.repository)
+	if err != nil {
+		return err
+	}
+	slices.Sort(tags)
+	for len(l.doubted) > 0 {
+		tag := l.doubted[0]
+		if _, listed := slices.BinarySearch(tags, tag); listed {
+			d, err := known(tag)
+			if err != nil {
+				return err
+			}
+			l.lost = append(l.lost, tag)
+			if d != "" {
+				l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+			}
+		}
+		l.doubted = l.doubted[1:]
+	}
+	return nil
+}
+
+// whole returns an error where the source has not all that it lists.
+func (l *listing) whole() error {
+	if len(l.lost) == 0 {
+		return nil
+	}
+	return hollow(fmt.Sprintf("the source has no manifest for %d of the tags that it lists, as %s; what is here of them stays", len(l.lost), slices.Min(l.lost)))
 }
 
 // companions finds the tags, such as sha256-<hex>.sig, that belong to
@@ -105,9 +166,11 @@ func (l *listing) resolve(ctx context.Context, wanted func(tag string) bool) err
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.looked[tag] = true
-			if d != "" {
-				l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+			if d == "" {
+				l.doubted = append(l.doubted, tag)
+				return nil
 			}
+			l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
 			return nil
 		})
 	}

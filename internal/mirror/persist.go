@@ -31,7 +31,7 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errEmptied) || replication.Permanent(err) || !said(err):
+		case errors.As(err, new(hollow)) || replication.Permanent(err) || !said(err):
 			return err
 		}
 		if sleep(ctx, max(pauses.NextBackOff(), replication.Pause(err))); ctx.Err() != nil {

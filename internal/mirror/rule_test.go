@@ -235,30 +235,6 @@ func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
-		h.rule(mirror.Spec{})
-		h.await(time.Time{})
-		if err := h.upstream.DeleteTag(t.Context(), "app", "1", ""); err != nil {
-			t.Fatal(err)
-		}
-		if row := h.ask(); !strings.Contains(row.Error, "no tag at all") {
-			t.Errorf("the run ended with %q", row.Error)
-		}
-		if err := h.upstream.DeleteRepository(t.Context(), "app", ""); err != nil {
-			t.Fatal(err)
-		}
-		if row := h.ask(); !strings.Contains(row.Error, "NAME_UNKNOWN") {
-			t.Errorf("the run ended with %q", row.Error)
-		}
-		if h.tags("local/app")["1"] != d {
-			t.Error("the image is gone")
-		}
-	})
-}
-
 func TestAnImageThatTheSourceLacksAPartOfFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

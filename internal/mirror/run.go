@@ -130,7 +130,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 			return total, err
 		}
 	}
-	return total, nil
+	return total, l.whole()
 }
 
 // platformsSetting is the name, behind a rule's, of the platforms that its
@@ -209,8 +209,27 @@ func (r *run) companions(ctx context.Context, l *listing) (changed bool, _ error
 	before := len(l.found)
 	l.forget(has)
 	kept := len(l.found)
-	err := r.persist(ctx, func() error { return l.companions(ctx, has) })
+	err := r.persist(ctx, func() error {
+		if err := l.companions(ctx, has); err != nil {
+			return err
+		}
+		return l.confirm(ctx, func(tag string) (digest.Digest, error) { return r.known(ctx, tag) })
+	})
 	return kept != before || len(l.found) != kept, errors.Join(err, failure)
+}
+
+// known is what the rule last heard that a tag is; "" is that it has not, or
+// that the tag is to go.
+func (r *run) known(ctx context.Context, tag string) (d digest.Digest, _ error) {
+	err := r.DB.View(ctx, func(tx *metadb.Tx) error {
+		item, err := tx.SyncItem(SourceName(r.rule.Name), r.spec.Repository, tag)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil
+		}
+		d = digest.Digest(item.Digest)
+		return err
+	})
+	return d, err
 }
 
 // persist tries until the source answers, for as long as it deserves.

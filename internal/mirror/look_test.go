@@ -1,0 +1,123 @@
+package mirror_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+)
+
+func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		if err := h.upstream.DeleteTag(t.Context(), "app", "1", ""); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); !strings.Contains(row.Error, "no tag at all") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if err := h.upstream.DeleteRepository(t.Context(), "app", ""); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); !strings.Contains(row.Error, "NAME_UNKNOWN") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if h.tags("local/app")["1"] != d {
+			t.Error("the image is gone")
+		}
+	})
+}
+
+// unresolved lets the upstream answer 404 for these tags, or for every
+// manifest, and list them as before.
+func (u *upstream) unresolved(tags ...string) {
+	u.set(func() {
+		u.before = func(w http.ResponseWriter, r *http.Request) bool {
+			_, reference, ok := strings.Cut(r.URL.Path, "/manifests/")
+			if !ok || len(tags) > 0 && !strings.HasPrefix(reference, tags[0]) {
+				return false
+			}
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		}
+	})
+}
+
+func TestASourceThatListsTagsAndHasNoManifestRemovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "", "1"), "2": h.upstream.image("app", "two", 10, "", "2")}
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		h.upstream.unresolved()
+		if row := h.ask(); !strings.Contains(row.Error, "has the manifest of none; nothing was removed") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestATagIsGoneOnlyWhereItIsNotListedAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		lost := h.upstream.image("app", "lost", 10, "", "lost")
+		h.upstream.image("app", "gone", 10, "", "gone")
+		signature := strings.Replace(string(lost), ":", "-", 1) + ".sig"
+		signed := h.upstream.image("app", "signature", 10, "", signature)
+		h.upstream.image("app", "good", 10, "", "good")
+		h.rule(mirror.Spec{TagFilters: []string{"*"}})
+		h.await(time.Time{})
+
+		h.upstream.unresolved("lost")
+		later := h.upstream.image("app", "later", 10, "", "good")
+		if row := h.ask(); !strings.Contains(row.Error, "no manifest for 1 of the tags that it lists, as lost") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if tags := h.tags("local/app"); tags["lost"] != lost || tags[signature] != signed || tags["good"] != later {
+			t.Errorf("where one tag leads to nothing, there is %v", tags)
+		}
+		// Between the listing and the question a tag can go for good.
+		h.upstream.set(func() {
+			h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, "/manifests/gone") {
+					h.upstream.DeleteTag(r.Context(), "app", "gone", "")
+				}
+				return false
+			}
+		})
+		if row := h.ask(); row.Error != "" {
+			t.Error(row.Error)
+		}
+		if tags := h.tags("local/app"); len(tags) != 3 || tags["gone"] != "" {
+			t.Errorf("where one tag went, there is %v", tags)
+		}
+	})
+}
+
+func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1.0")
+		h.upstream.image("app", "signature", 10, "", strings.Replace(string(d), ":", "-", 1)+".sig")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		h.rule(mirror.Spec{TagFilters: []string{"v1.*"}})
+		if row := h.ask(); row.Error != "no tag of the source matches; nothing was removed" {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if tags := h.tags("local/app"); len(tags) != 2 {
+			t.Errorf("there is %v", tags)
+		}
+	})
+}
