@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/gateway"
 	"ferry/internal/remote"
 	"ferry/internal/telemetry"
@@ -28,11 +30,12 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	if s.Dial != nil {
 		transport.DialContext = s.Dial
 	}
-	registry, err := remote.New(l.Address, remote.Options{
+	src := &source{repository: l.Repository, close: transport.CloseIdleConnections, answers: map[digest.Digest][]digest.Digest{}}
+	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
-		Transport: transport, UserAgent: "ferry/" + telemetry.Version(),
+		Transport: heard{transport, src.hear}, UserAgent: "ferry/" + telemetry.Version(),
 	})
-	return &source{registry: registry, repository: l.Repository, close: transport.CloseIdleConnections}, err
+	return src, err
 }
 
 func newTransport(ca string) (*http.Transport, error) {

@@ -37,6 +37,8 @@ type listing struct {
 	scope scope.Scope
 	lost  []string // tags that are listed without a manifest
 
+	referrers map[digest.Digest]bool // manifests that have something of this for their subject
+
 	mu      sync.Mutex
 	looked  map[string]bool
 	found   []gateway.SnapshotItem

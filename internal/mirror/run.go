@@ -112,13 +112,13 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err := r.persist(ctx, func() error { return l.look(ctx) }); err != nil {
 		return total, err
 	}
-	if _, err := r.companions(ctx, l); err != nil {
+	if _, err := r.belongings(ctx, l); err != nil {
 		return total, err
 	}
 	// What is signed is known once it is here, where it is below an index, and
 	// may be gone by then: so there are two rounds where the second differs.
 	for changed := true; changed; {
-		if err := r.engine.ApplySnapshot(ctx, l.found, 0, true, true); err != nil {
+		if err := r.engine.ApplySnapshot(ctx, l.snapshot(), 0, true, true); err != nil {
 			return total, err
 		}
 		result, err := r.fetch(ctx, src)
@@ -126,7 +126,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		if err != nil {
 			return total, err
 		}
-		if changed, err = r.companions(ctx, l); err != nil {
+		if changed, err = r.belongings(ctx, l); err != nil {
 			return total, err
 		}
 	}
@@ -195,6 +195,21 @@ func (r *run) source() (*source, error) {
 		return nil, err
 	}
 	return r.Service.source(location, access{r.spec.Username, password, r.spec.CA})
+}
+
+// belongings finds what goes along with what is here, and reports whether that
+// changed.
+func (r *run) belongings(ctx context.Context, l *listing) (changed bool, _ error) {
+	changed, err := r.companions(ctx, l)
+	if err != nil {
+		return false, err
+	}
+	err = r.persist(ctx, func() error {
+		others, err := r.referrers(ctx, l)
+		changed = changed || others
+		return err
+	})
+	return changed, err
 }
 
 // companions finds what signers made for what is here, and forgets what they

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,11 @@ type source struct {
 	registry   *remote.Registry
 	repository string
 	platforms  scope.Platforms
-	close      func() // of its connections, once nothing is asked any more
+	close      func()      // of its connections, once nothing is asked any more
+	unlisted   atomic.Bool // it does not list referrers, as was seen
+
+	mu      sync.Mutex
+	answers map[digest.Digest][]digest.Digest // referrers, by subject
 }
 
 var _ replication.Source = (*source)(nil)
@@ -157,12 +162,12 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 	if referrers == maxReferrers {
 		return nil
 	}
-	all, err := w.registry.Referrers(ctx, w.repository, d)
+	all, err := w.source.referrers(ctx, d)
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		if err := w.manifest(ctx, r.Digest, depth, referrers+1); err != nil {
+		if err := w.manifest(ctx, r, depth, referrers+1); err != nil {
 			return err
 		}
 	}

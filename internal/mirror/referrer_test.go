@@ -1,0 +1,107 @@
+package mirror_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+	"ferry/internal/oci"
+)
+
+// referrer pushes a manifest whose subject is d, without a tag.
+func (c content) referrer(repository, seed string, d digest.Digest) digest.Digest {
+	return c.image(repository, seed, 10, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
+}
+
+func TestASignatureOfAnUnchangedImageComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		child := u.image("app", "amd64", 10, "")
+		index := u.index("app", []digest.Digest{child}, "1")
+		early := u.referrer("app", "signature that came with the image", index)
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+
+		late := u.referrer("app", "signature of the index", index)
+		below := u.referrer("app", "sbom of the child", child)
+		above := u.referrer("app", "signature of the sbom", below)
+		u.asked("GET manifests")
+		if row := h.ask(); row.Error != "" {
+			t.Error(row.Error)
+		}
+		for _, d := range []digest.Digest{early, late, below, above} {
+			if !h.has("local/app", d) {
+				t.Errorf("%s is not here", d)
+			}
+		}
+		if n := u.asked("GET manifests"); n != 3 {
+			t.Errorf("%d manifests were read for three that were new", n)
+		}
+		u.asked("GET referrers")
+		h.ask()
+		if gets, questions := u.asked("GET manifests"), u.asked("GET referrers"); gets != 0 || questions != 6 {
+			t.Errorf("%d manifests were read, and %d asked for what refers to them, want none and each of 6 once", gets, questions)
+		}
+		own := h.referrer("local/app", "signature that was pushed here", index)
+
+		for _, d := range []digest.Digest{early, late, above} {
+			if err := u.DeleteManifest(t.Context(), "app", d, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if row := h.ask(); row.Error != "" {
+			t.Error(row.Error)
+		}
+		for d, want := range map[digest.Digest]bool{early: false, late: false, above: false, below: true, own: true, index: true} {
+			if h.has("local/app", d) != want {
+				t.Errorf("%s is here: %v", d, !want)
+			}
+		}
+		u.image("app", "another", 10, "", "1")
+		h.ask()
+		if h.has("local/app", index) || h.has("local/app", below) {
+			t.Error("an image went, and its sbom did not")
+		}
+	})
+}
+
+func TestASourceThatDoesNotListReferrersIsNotAskedForEachAndNothingGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		signed := u.image("app", "1", 10, "", "1")
+		signature := u.referrer("app", "signature", signed)
+		u.image("app", "2", 10, "", "2")
+		u.image("app", "3", 10, "", "3")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		u.set(func() {
+			u.before = func(w http.ResponseWriter, r *http.Request) bool {
+				unknown := strings.Contains(r.URL.Path, "/referrers/")
+				if unknown {
+					w.WriteHeader(http.StatusNotFound)
+				}
+				return unknown
+			}
+		})
+		u.asked("GET referrers")
+		for range 2 {
+			if row := h.ask(); row.Error != "" {
+				t.Error(row.Error)
+			}
+			if n := u.asked("GET referrers"); n != 1 {
+				t.Errorf("it was asked %d times", n)
+			}
+		}
+		if !h.has("local/app", signature) {
+			t.Error("the signature went")
+		}
+	})
+}
