@@ -15,20 +15,21 @@ type MirrorRule struct {
 	Version    int64 // counts edits, beginning at 1
 
 	AskedAt     time.Time // when somebody last asked for a run
+	OwedAt      time.Time // from when a run is owed that did not come to its end; zero is none
 	StartedAt   time.Time // of the last run
 	EndedAt     time.Time // of the last run, or of the one before while one runs
 	SucceededAt time.Time // when the two sides last matched
 	Error       string    // why the last run did not end in step
 }
 
-const mirrorRuleColumns = `name, spec, secret, repository, created_at, version, asked_at, started_at, ended_at, succeeded_at, error`
+const mirrorRuleColumns = `name, spec, secret, repository, created_at, version, asked_at, owed_at, started_at, ended_at, succeeded_at, error`
 
 func scanMirrorRule(row scanner) (r MirrorRule, err error) {
 	var spec string
-	var created, asked, started, ended, succeeded int64
-	err = row.Scan(&r.Name, &spec, &r.Secret, &r.Repository, &created, &r.Version, &asked, &started, &ended, &succeeded, &r.Error)
+	var created, asked, owed, started, ended, succeeded int64
+	err = row.Scan(&r.Name, &spec, &r.Secret, &r.Repository, &created, &r.Version, &asked, &owed, &started, &ended, &succeeded, &r.Error)
 	r.Spec, r.CreatedAt, r.AskedAt = json.RawMessage(spec), fromMillis(created), fromMillis(asked)
-	r.StartedAt, r.EndedAt, r.SucceededAt = fromMillis(started), fromMillis(ended), fromMillis(succeeded)
+	r.OwedAt, r.StartedAt, r.EndedAt, r.SucceededAt = fromMillis(owed), fromMillis(started), fromMillis(ended), fromMillis(succeeded)
 	return r, err
 }
 
@@ -48,23 +49,26 @@ func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
 // name keeps its creation time and what is known of its runs; its version
 // counts up. The version of r is not looked at.
 func (tx *Tx) PutMirrorRule(r MirrorRule) error {
-	_, err := tx.exec(`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, '')
+	_, err := tx.exec(`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '')
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secret = excluded.secret,
 		repository = excluded.repository, version = mirror_rules.version + 1`,
 		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
 	return wrap(err, "write mirror rule %s", r.Name)
 }
 
-// AskMirrorRule notes that somebody wants a run.
+// AskMirrorRule notes that somebody wants a run that begins from now on: one
+// that began within the same millisecond is not it.
 func (tx *Tx) AskMirrorRule(name string, at time.Time) error {
-	return tx.one("write mirror rule "+name, `UPDATE mirror_rules SET asked_at = $2 WHERE name = $1`, name, millis(at))
+	return tx.one("write mirror rule "+name, `UPDATE mirror_rules
+		SET asked_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
 }
 
-// SetMirrorRun notes the times and the error of the last run.
+// SetMirrorRun notes the times and the error of the last run, and what is
+// owed after it.
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
-		SET started_at = $2, ended_at = $3, succeeded_at = $4, error = $5 WHERE name = $1`,
-		r.Name, millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error)
+		SET owed_at = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6 WHERE name = $1`,
+		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error)
 }
 
 // DeleteMirrorRule removes a mirror rule. Its items are the caller's affair.

@@ -7,12 +7,12 @@ import (
 	"ferry/internal/schedule"
 )
 
-// A clockwork says when a rule runs: with each tick of its schedule; when
-// somebody asks; and, where it has no window, as soon as it is made. With a
-// window a run ends when that closes, and the next goes on from the same
-// byte. Ticks during a run make one more run after it. A tick that passed, or
-// a run that was broken off, while the machine was off counts, unless its
-// window is over.
+// A clockwork says when a rule runs: with each tick of its schedule, and when
+// somebody asks, as whoever writes a rule without a window does. With a window
+// a run ends when that closes, and the next goes on from the same byte. Ticks
+// and wishes during a run make one more run after it. A run that failed for a
+// while, or was broken off, is owed until its window closes or another tick
+// comes; so is one whose tick passed while the machine was off.
 type clockwork struct{ schedule.Window }
 
 // newClockwork returns the clockwork of a rule; its Length is 0 where no
@@ -24,35 +24,55 @@ func newClockwork(s Spec) (c clockwork, err error) {
 	return c, err
 }
 
-// due reports whether the rule is to run at now, and until when; zero is as
-// long as it takes.
-func (c clockwork) due(r metadb.MirrorRule, now time.Time) (due bool, until time.Time) {
-	switch opened := c.opened(r, now); {
-	case opened.IsZero():
-		return false, time.Time{}
-	case c.Length == 0:
-		return true, time.Time{}
-	default:
-		until = opened.Add(c.Length)
-		return now.Before(until), until
-	}
+// A turn is a run that a rule is to have.
+type turn struct {
+	opened time.Time // from when
+	until  time.Time // zero is as long as it takes
+	again  bool      // it began before, and is owed still
 }
 
-// opened is the last moment before now from which the rule was to run and has
-// not; zero is none.
-func (c clockwork) opened(r metadb.MirrorRule, now time.Time) (at time.Time) {
-	if r.EndedAt.Before(r.StartedAt) {
-		at = r.StartedAt // which is broken off, unless it goes on
+// turn returns the run that the rule is to have at now, if there is one.
+func (c clockwork) turn(r metadb.MirrorRule, now time.Time) (t turn, due bool) {
+	t = turn{opened: r.OwedAt, again: !r.OwedAt.IsZero()}
+	for _, at := range []time.Time{r.AskedAt, c.tick(r, now)} {
+		if at.After(r.StartedAt) && !at.After(now) && at.After(t.opened) {
+			t = turn{opened: at}
+		}
 	}
-	fresh := func(t time.Time) bool { return t.After(r.StartedAt) && !t.After(now) && t.After(at) }
-	if fresh(r.AskedAt) {
-		at = r.AskedAt
+	if t.opened.IsZero() {
+		return turn{}, false
 	}
-	if r.StartedAt.IsZero() && c.Length == 0 && fresh(r.CreatedAt) {
-		at = r.CreatedAt
+	if c.Length > 0 {
+		t.until = t.opened.Add(c.Length)
 	}
-	if tick := c.Cron.Prev(now); fresh(tick) && tick.After(r.CreatedAt) {
-		at = tick
+	return t, t.open(now)
+}
+
+// open reports whether the turn's window is open at now.
+func (t turn) open(now time.Time) bool { return t.until.IsZero() || now.Before(t.until) }
+
+// tick is the last tick that the rule heard; zero is none.
+func (c clockwork) tick(r metadb.MirrorRule, now time.Time) time.Time {
+	if tick := c.Cron.Prev(now); tick.After(r.CreatedAt) {
+		return tick
+	}
+	return time.Time{}
+}
+
+// next is when the rule runs next, where one that is owed does not before
+// notBefore. It is now where the rule only waits for others.
+func (c clockwork) next(r metadb.MirrorRule, notBefore, now time.Time) time.Time {
+	tick := c.Next(now)
+	t, due := c.turn(r, now)
+	if !due {
+		return tick
+	}
+	at := now
+	if t.again && notBefore.After(now) {
+		at = notBefore
+	}
+	if !t.open(at) || !tick.IsZero() && tick.Before(at) {
+		return tick
 	}
 	return at
 }

@@ -24,7 +24,7 @@ func TestARuleIsDueByItsScheduleAndWhenSomebodyAsks(t *testing.T) {
 		due              bool
 		until            time.Time
 	}{
-		"a new one without a window":      {"0 6 * * *", "", metadb.MirrorRule{CreatedAt: at("3h")}, at("3h1m"), true, time.Time{}},
+		"a new one without a window":      {"0 6 * * *", "", asking(metadb.MirrorRule{CreatedAt: at("3h")}, at("3h")), at("3h1m"), true, time.Time{}},
 		"a new one with a window":         {"0 6 * * *", "PT2H", metadb.MirrorRule{CreatedAt: at("3h")}, at("3h1m"), false, time.Time{}},
 		"a new one inside of a window":    {"0 6 * * *", "PT2H", metadb.MirrorRule{CreatedAt: at("7h")}, at("7h1m"), false, time.Time{}},
 		"before the tick":                 {"0 6 * * *", "", ran(made, at("-18h")), at("5h59m"), false, time.Time{}},
@@ -37,8 +37,10 @@ func TestARuleIsDueByItsScheduleAndWhenSomebodyAsks(t *testing.T) {
 		"asked":                           {"0 6 * * *", "PT2H", asking(ran(made, at("6h")), at("12h")), at("12h1m"), true, at("14h")},
 		"asked too long ago":              {"0 6 * * *", "PT2H", asking(ran(made, at("6h")), at("12h")), at("14h"), false, time.Time{}},
 		"asked before the last run":       {"0 6 * * *", "", asking(ran(made, at("12h")), at("11h")), at("13h"), false, time.Time{}},
-		"broken off":                      {"0 6 * * *", "", metadb.MirrorRule{CreatedAt: made, StartedAt: at("6h"), EndedAt: at("-10h")}, at("9h"), true, time.Time{}},
-		"broken off, with a window":       {"0 6 * * *", "PT4H", metadb.MirrorRule{CreatedAt: made, StartedAt: at("6h"), EndedAt: at("-10h")}, at("9h"), true, at("10h")},
+		"owed":                            {"0 6 * * *", "", owed(ran(made, at("7h")), at("6h")), at("9h"), true, time.Time{}},
+		"owed, with a window":             {"0 6 * * *", "PT4H", owed(ran(made, at("7h")), at("6h")), at("9h"), true, at("10h")},
+		"owed, and the window is over":    {"0 6 * * *", "PT4H", owed(ran(made, at("7h")), at("6h")), at("10h"), false, time.Time{}},
+		"owed, and the next tick came":    {"0 6,8 * * *", "PT4H", owed(ran(made, at("7h")), at("6h")), at("9h"), true, at("12h")},
 		"a clock that went back":          {"0 6 * * *", "", ran(made, at("48h")), at("7h"), false, time.Time{}},
 		"a window longer than the period": {"0 * * * *", "PT3H", ran(made, at("5h")), at("6h30m"), true, at("9h")},
 	} {
@@ -47,9 +49,9 @@ func TestARuleIsDueByItsScheduleAndWhenSomebodyAsks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			due, until := k.due(c.row, c.now)
-			if due != c.due || due && !until.Equal(c.until) {
-				t.Errorf("due = %v until %s", due, until)
+			turn, due := k.turn(c.row, c.now)
+			if due != c.due || due && !turn.until.Equal(c.until) {
+				t.Errorf("due = %v until %s", due, turn.until)
 			}
 		})
 	}
@@ -58,6 +60,12 @@ func TestARuleIsDueByItsScheduleAndWhenSomebodyAsks(t *testing.T) {
 // ran is a rule that ran at a time, and was done a minute later.
 func ran(made, at time.Time) metadb.MirrorRule {
 	return metadb.MirrorRule{CreatedAt: made, StartedAt: at, EndedAt: at.Add(time.Minute)}
+}
+
+// owed is a rule that is owed a run since a time.
+func owed(r metadb.MirrorRule, since time.Time) metadb.MirrorRule {
+	r.OwedAt = since
+	return r
 }
 
 func asking(r metadb.MirrorRule, at time.Time) metadb.MirrorRule {

@@ -225,7 +225,7 @@ func (h *here) start(t *testing.T) (stop func()) {
 	return stop
 }
 
-// rule makes a rule, or changes it.
+// rule makes a rule, or changes it, as the management API does.
 func (h *here) rule(v mirror.Spec) {
 	h.content.t.Helper()
 	if v.Source == "" {
@@ -245,7 +245,11 @@ func (h *here) rule(v mirror.Spec) {
 		h.content.t.Fatal(err)
 	}
 	h.update(func(tx *metadb.Tx) error {
-		return tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository, CreatedAt: time.Now()})
+		err := tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository, CreatedAt: time.Now()})
+		if err != nil || v.Window != "" {
+			return err
+		}
+		return tx.AskMirrorRule("r", time.Now())
 	})
 	h.Changed("r")
 }

@@ -31,7 +31,7 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.As(err, new(hollow)) || replication.Permanent(err) || !said(err):
+		case lasting(err) || !said(err):
 			return err
 		}
 		if sleep(ctx, max(pauses.NextBackOff(), replication.Pause(err))); ctx.Err() != nil {
@@ -39,6 +39,9 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 		}
 	}
 }
+
+// lasting reports whether err stays until something changes at the source.
+func lasting(err error) bool { return errors.As(err, new(hollow)) || replication.Permanent(err) }
 
 // sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

@@ -46,7 +46,6 @@ func (r *run) state() State {
 // all makes the run, and reports whether it could note how it went.
 func (r *run) all(ctx context.Context) (noted bool) {
 	log := r.Log.With("rule", r.rule.Name, "source", r.spec.Source, "repo", r.spec.Repository)
-	before := r.rule
 	r.rule.StartedAt = r.Now()
 	log.Info("mirror run started")
 	r.note(ctx, r.rule)
@@ -55,22 +54,29 @@ func (r *run) all(ctx context.Context) (noted bool) {
 	attrs := []any{"items", result.Synced, "removed", result.Removed, "failed", result.Failed, "bytes", result.Received,
 		"took", now.Sub(r.rule.StartedAt).Round(time.Millisecond)}
 	r.rule.EndedAt, r.rule.Error = now, ""
+	owed := false // by what may pass
 	switch {
 	case err == nil && result.Failed == 0:
 		r.rule.SucceededAt = now
 		log.Info("mirror run finished", attrs...)
 	case err == nil:
-		r.rule.Error = "some tags failed; see failures"
+		r.rule.Error, owed = "some tags failed; see failures", result.Failed > result.Refused
 		log.Warn("mirror run finished with failures", attrs...)
 	case errors.Is(err, errWindowClosed):
 		r.rule.Error = "the window closed before everything was here; the next goes on from the same byte"
 		log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
 	case ctx.Err() != nil: // the rule was changed, or the program stops: it is due again
-		r.rule.StartedAt, r.rule.EndedAt, r.rule.Error = before.StartedAt, before.EndedAt, before.Error
 		log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
+		return r.note(context.WithoutCancel(ctx), r.rule)
 	default:
-		r.rule.Error = err.Error()
+		r.rule.Error, owed = err.Error(), !lasting(err)
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
+	}
+	if owed {
+		r.owe(r.rule.Name, err)
+	} else {
+		r.settle(r.rule.Name)
+		r.rule.OwedAt = time.Time{}
 	}
 	return r.note(context.WithoutCancel(ctx), r.rule)
 }
@@ -255,6 +261,6 @@ func (r *run) persist(ctx context.Context, try func() error) error {
 		if r.trouble.Swap(err.Error()) == "" {
 			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
 		}
-		return r.Now().Sub(since) < patience
+		return r.Now().Sub(since)+replication.Pause(err) < patience
 	}, try)
 }

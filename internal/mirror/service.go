@@ -18,7 +18,7 @@ import (
 const maxRuns = 4
 
 // patience is how long a run may get nothing from its source before it makes
-// room for others. It goes on from the same byte with the next tick.
+// room for others. It is owed then, and goes on from the same byte; see debt.
 const patience = 10 * time.Minute
 
 // glance is how often the rules and the clock are looked at: a clock that was
@@ -29,7 +29,7 @@ const glance = time.Minute
 var (
 	errWindowClosed = errors.New("the window closed")
 	errChanged      = errors.New("the rule was changed")
-	errNothingComes = errors.New("nothing came from the source for 10 minutes; the next run goes on from the same byte")
+	errNothingComes = errors.New("nothing came from the source for 10 minutes; the next try goes on from the same byte")
 )
 
 // A Dial opens a connection, as [net.Dialer.DialContext] does.
@@ -53,11 +53,12 @@ type Service struct {
 	Options
 
 	mu      sync.Mutex
-	running map[string]*run // by rule
-	over    int64           // runs that are
-	imports []*job          // oldest first
-	open    bool            // Run runs, and imports may begin
-	woken   chan struct{}   // holds a wish to look at the rules again
+	running map[string]*run  // by rule
+	debts   map[string]*debt // by rule
+	over    int64            // runs that are
+	imports []*job           // oldest first
+	open    bool             // Run runs, and imports may begin
+	woken   chan struct{}    // holds a wish to look at the rules again
 	jobs    sync.WaitGroup
 	turns   chan struct{}   // of imports
 	life    context.Context // of imports; it ends with Run
@@ -72,34 +73,51 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Options: o, running: map[string]*run{}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
+	s := &Service{Options: o, running: map[string]*run{}, debts: map[string]*debt{}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
 
 // A State is how a rule's run goes.
 type State struct {
-	Running  bool
-	Progress replication.Progress
-	Trouble  string // why it does not get on just now; "" is that it does
+	Running   bool
+	Progress  replication.Progress
+	Trouble   string    // why it does not get on just now; "" is that it does
+	NotBefore time.Time // a run that is owed is not tried again; zero while nothing is known of that
+}
+
+// NextRun is when the rule runs next; zero is never.
+func (st State) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Time {
+	c, err := newClockwork(v)
+	if err != nil {
+		return time.Time{}
+	}
+	if st.Running {
+		r.OwedAt = time.Time{} // to the run that goes on
+	}
+	return c.next(r, st.NotBefore, now)
 }
 
 // State returns how the rule's run goes, if one does.
 func (s *Service) State(rule string) State {
 	s.mu.Lock()
-	r := s.running[rule]
+	r, d := s.running[rule], s.debts[rule]
 	s.mu.Unlock()
-	if r == nil {
-		return State{}
+	switch {
+	case r != nil:
+		return r.state()
+	case d != nil:
+		return State{NotBefore: d.notBefore}
 	}
-	return r.state()
+	return State{}
 }
 
-// Changed says that a rule was written, deleted, or asked to run. A run of it
-// that goes on begins again with what is decided now.
+// Changed says that a rule was written or deleted. A run of it that goes on
+// begins again with what is decided now.
 func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
+	delete(s.debts, rule)
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel(errChanged)
@@ -165,8 +183,12 @@ func (s *Service) begin(ctx context.Context) (time.Duration, error) {
 			s.Log.Error("mirror rule's schedule cannot be read", "rule", rule.Name, "err", err)
 			continue
 		}
-		if due, until := c.due(rule, now); due {
-			s.start(ctx, rule, v, until, seen)
+		if t, due := c.turn(rule, now); due {
+			if wait := s.wait(rule.Name, t, now); wait > 0 {
+				pause = min(pause, wait)
+			} else {
+				s.start(ctx, rule, v, t, seen)
+			}
 		}
 		if next := c.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))
@@ -193,19 +215,23 @@ func (s *Service) runsOver() int64 {
 // start lets a rule run, unless it does or too many others do, or a run ended
 // since seen were over: it may have been this rule's, which then was read too
 // early. The rules are looked at again after every run.
-func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, until time.Time, seen int64) {
+func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, t turn, seen int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running[rule.Name] != nil || len(s.running) >= maxRuns || s.over != seen {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	if !t.again {
+		delete(s.debts, rule.Name)
+	}
+	rule.OwedAt = t.opened
 	r := newRun(s, rule, v, cancel)
 	s.running[rule.Name] = r
 	s.jobs.Go(func() {
 		defer cancel(nil)
-		if !until.IsZero() {
-			closing := time.AfterFunc(until.Sub(s.Now()), func() { cancel(errWindowClosed) })
+		if !t.until.IsZero() {
+			closing := time.AfterFunc(t.until.Sub(s.Now()), func() { cancel(errWindowClosed) })
 			defer closing.Stop()
 		}
 		if !r.all(ctx) { // it would be due again at once, and again

@@ -104,6 +104,7 @@ type Result struct {
 	Synced   int   // items that match the source now
 	Removed  int   // items that are gone now
 	Failed   int   // items that are left for the next Sync
+	Refused  int   // of these, what that Sync gets no more of than this one, unless the source changes
 	Received int64 // bytes of content that came over the link
 }
 

@@ -216,9 +216,14 @@ func (r *run) have(ctx context.Context, images []*image) ([]gateway.Want, error)
 
 // absent says why a manifest or a blob that is needed did not come.
 func absent(p *plan, what string, repository string, d digest.Digest) error {
-	reason := p.missing[gateway.Want{Repository: repository, Digest: d}]
+	want := gateway.Want{Repository: repository, Digest: d}
+	reason := p.missing[want]
 	if reason == "" {
 		reason = "the source did not send it"
 	}
-	return fmt.Errorf("%s %s: %s", what, d, reason)
+	err := fmt.Errorf("%s %s: %s", what, d, reason)
+	if p.unheard[want] {
+		return err
+	}
+	return absentError{err}
 }

@@ -194,6 +194,9 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
 		if failure != nil {
 			r.result.Failed++
+			if Permanent(failure) {
+				r.result.Refused++
+			}
 			r.failed[keyOf(item)] = true
 			r.meter.add(func(p *Progress) { p.ItemsFailed++ })
 			log.Warn("item is not synced", "err", failure)

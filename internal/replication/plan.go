@@ -44,6 +44,7 @@ type plan struct {
 	sizes        map[digest.Digest]int64     // of the layers
 	batched      map[digest.Digest]bool      // layers that can come in a batch
 	missing      map[gateway.Want]string     // what the source does not have, and why
+	unheard      map[gateway.Want]bool       // of these, what it never told of to the end
 	referrers    map[gateway.Want][]*planned // by subject, in the order of the stream
 	inline       map[gateway.Want]bool       // blobs whose content came
 	told         map[gateway.Want]bool       // wanted ones of which the source said all it has to say
@@ -66,7 +67,7 @@ func (m *planned) want() gateway.Want {
 func newPlan(images []*image) *plan {
 	p := &plan{
 		repositories: map[string]bool{}, wanted: map[gateway.Want]bool{}, manifests: map[gateway.Want]*planned{},
-		sizes: map[digest.Digest]int64{}, batched: map[digest.Digest]bool{}, missing: map[gateway.Want]string{}, referrers: map[gateway.Want][]*planned{},
+		sizes: map[digest.Digest]int64{}, batched: map[digest.Digest]bool{}, missing: map[gateway.Want]string{}, unheard: map[gateway.Want]bool{}, referrers: map[gateway.Want][]*planned{},
 		inline: map[gateway.Want]bool{}, told: map[gateway.Want]bool{},
 	}
 	for _, im := range images {
@@ -125,7 +126,7 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 			vain, limit = 0, limit/2
 		} else if vain == planTries {
 			vain = 0
-			p.missing[some[0]] = err.Error()
+			p.missing[some[0]], p.unheard[some[0]] = err.Error(), true
 		}
 	}
 }

@@ -23,6 +23,12 @@ type ownError struct{ error }
 // Unwrap returns the error itself.
 func (e ownError) Unwrap() error { return e.error }
 
+// An absentError says that the source does not have what is needed.
+type absentError struct{ error }
+
+// Unwrap returns the error itself.
+func (e absentError) Unwrap() error { return e.error }
+
 // retryAfter is implemented by errors of sources that say when to come back.
 type retryAfter interface{ RetryAfter() time.Duration }
 
@@ -56,6 +62,9 @@ func answered(err error) bool {
 // of no use. Everything that is not known to be so, a broken link above all,
 // is worth another try.
 func Permanent(err error) bool {
+	if errors.As(err, &absentError{}) {
+		return true
+	}
 	for _, final := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
 		if errors.Is(err, final) {
 			return true

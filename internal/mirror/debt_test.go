@@ -1,0 +1,144 @@
+package mirror_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/mirror"
+)
+
+// answering lets the upstream answer every request whose path has part in it
+// with a status, until the time given.
+func (u *upstream) answering(status int, part string, until time.Time) {
+	u.set(func() {
+		u.before = func(w http.ResponseWriter, r *http.Request) bool {
+			answers := strings.Contains(r.URL.Path, part) && time.Now().Before(until)
+			if answers {
+				w.WriteHeader(status)
+			}
+			return answers
+		}
+	})
+}
+
+// clock sleeps until a time of the (next) day.
+func clock(after time.Duration) {
+	midnight := time.Now().UTC().Truncate(24 * time.Hour)
+	time.Sleep(time.Until(midnight.Add(after)))
+}
+
+func TestAnOutageAtTheBeginOfAWindowDoesNotCostTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
+		h.upstream.answering(http.StatusBadGateway, "", time.Now().UTC().Truncate(24*time.Hour).Add(6*time.Hour+15*time.Minute))
+		clock(6*time.Hour + 40*time.Minute)
+		if h.tags("local/app")["1"] != d {
+			t.Error("25 minutes after the source came back the image is not here")
+		}
+	})
+}
+
+func TestARunIsTriedAgainLessAndLessUntilItsWindowCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
+		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(48*time.Hour))
+		clock(6 * time.Hour)
+		var pauses []int // minutes between two tries
+		for minute, idle := 0, 0; minute < 180; minute++ {
+			time.Sleep(time.Minute)
+			if !h.State("r").Running {
+				idle++
+			} else if idle > 0 {
+				pauses, idle = append(pauses, idle), 0
+			}
+		}
+		if n := len(pauses); n < 4 || n > 12 || pauses[n-1] < 2*pauses[0] {
+			t.Errorf("between two tries there were %d minutes", pauses)
+		}
+		h.upstream.asked("GET tags")
+		clock(24 * time.Hour)
+		if n := h.upstream.asked("GET tags"); n > 0 {
+			t.Errorf("the source was asked %d times after the window", n)
+		}
+		h.upstream.set(func() { h.upstream.before = nil })
+		clock(6*time.Hour + 10*time.Minute)
+		if h.tags("local/app")["1"] != d {
+			t.Error("the next window's run did not begin with its tick")
+		}
+	})
+}
+
+func TestOnlyWhatMayPassIsTriedAgainBeforeTheNextTick(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		part   string
+		again  bool
+	}{
+		"a source that refuses":         {http.StatusUnauthorized, "", false},
+		"a source without a repository": {http.StatusNotFound, "", false},
+		"a source that is gone":         {http.StatusServiceUnavailable, "", true},
+		"a layer that is gone":          {http.StatusNotFound, "/blobs/" + string(digest.FromString("config bad")), false},
+		"a layer that does not come":    {http.StatusInternalServerError, "/blobs/" + string(digest.FromString("config bad")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHere(t)
+				good, bad := h.upstream.image("app", "good", 10, "", "good"), h.upstream.image("app", "bad", 10, "", "bad")
+				h.upstream.answering(c.status, c.part, time.Now().Add(2*time.Hour))
+				h.rule(mirror.Spec{})
+				time.Sleep(time.Hour)
+				if row := h.await(time.Time{}); row.Error == "" || row.OwedAt.IsZero() == c.again {
+					t.Errorf("the run ended as %+v", row)
+				}
+				time.Sleep(3 * time.Hour)
+				if tags := h.tags("local/app"); (tags["bad"] == bad && tags["good"] == good) != c.again {
+					t.Errorf("two hours after the source is well again there is %v", tags)
+				}
+			})
+		})
+	}
+}
+
+func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "large", 4<<20, "", "1")
+		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
+		h.rule(mirror.Spec{})
+		time.Sleep(30 * time.Second) // in the middle of the layer
+		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(90*time.Minute))
+		for range 12 {
+			time.Sleep(time.Minute)
+			if !h.State("r").Running {
+				break
+			}
+		}
+		if h.State("r").Running {
+			t.Error("the run goes on")
+		}
+		h.update(runError(t, func(why string) {
+			if !strings.Contains(why, "nothing came from the source") {
+				t.Errorf("the rule's error is %q", why)
+			}
+		}))
+		time.Sleep(time.Hour) // the next tries do not even get an answer
+		h.update(runError(t, func(why string) {
+			if !strings.Contains(why, "502") && !h.State("r").Running {
+				t.Errorf("the rule's error is %q", why)
+			}
+		}))
+		time.Sleep(time.Hour)
+		if h.tags("local/app")["1"] != d {
+			t.Error("the image is not here")
+		}
+	})
+}
