@@ -162,24 +162,13 @@ func newMirrorRunCommand(env *Env) *cobra.Command {
 	return cmd
 }
 
-// awaitMirror waits until the rule's run is over, and returns the rule as it
-// is then; the error is why it is not in step.
+// awaitMirror waits until the run that was asked for is over, which begins after
+// one that goes on, and returns the rule as it is then; the error is why it is
+// not in step.
 func (e *Env) awaitMirror(ctx context.Context, c *client, name string, v any) (any, error) {
-	before := cell(member(v, "status.lastRunEndTime"))
-	read := func(ctx context.Context) (any, error) {
+	v, err := e.await(ctx, v, []string{"Waiting", "Running", "BrokenOff"}, "status.", func(ctx context.Context) (any, error) {
 		return c.resource(ctx, http.MethodGet, mirrorRules, name, nil)
-	}
-	// A run that was asked for begins a moment later.
-	for cell(member(v, "status.state")) != "Running" && cell(member(v, "status.lastRunEndTime")) == before {
-		if err := pauseFor(ctx, barEvery/2); err != nil {
-			return nil, err
-		}
-		var err error
-		if v, err = read(ctx); err != nil {
-			return nil, err
-		}
-	}
-	v, err := e.await(ctx, v, []string{"Running"}, "status.", read)
+	})
 	if why := cell(member(v, "status.error")); err == nil && why != "" {
 		err = withHint(errors.New(why), "see ferry mirror show -n %s", name)
 	}

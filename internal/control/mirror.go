@@ -22,8 +22,10 @@ const defaultMirrorSchedule = "0 * * * *"
 type Mirrors interface {
 	// State returns how the rule's run goes.
 	State(rule string) mirror.State
-	// Changed says that a rule was written, deleted, or asked to run.
+	// Changed says that a rule was written or deleted.
 	Changed(rule string)
+	// Wake says that a rule was asked to run.
+	Wake()
 	// Seal returns a password for the registry at l as it may be stored.
 	Seal(l mirror.Location, password string) string
 	// Import begins to bring an image here.
@@ -103,7 +105,8 @@ func foundMirror(err error, name string) error {
 	return err
 }
 
-// put creates a rule, or replaces one.
+// put creates a rule, or replaces one. Where no run is bound to a window, one
+// begins now.
 func (d mirrorDesk) put(ctx context.Context, by Caller, name string, put MirrorRulePut, when Precondition) (r MirrorRule, err error) {
 	if err := checkMirrorName(name); err != nil {
 		return MirrorRule{}, err
@@ -131,7 +134,7 @@ func (d mirrorDesk) put(ctx context.Context, by Caller, name string, put MirrorR
 		if err := free(tx, row); err != nil {
 			return err
 		}
-		r, err = d.store(tx, row)
+		r, err = d.store(tx, row, v)
 		return err
 	})
 	d.told(err, name)
@@ -166,10 +169,8 @@ func (d mirrorDesk) update(ctx context.Context, by Caller, name string, patch Mi
 			}
 			row.Secret = secret
 		}
-		if r, err = d.store(tx, row); err != nil || v.Window != "" {
-			return err
-		}
-		return tx.AskMirrorRule(name, d.now())
+		r, err = d.store(tx, row, v)
+		return err
 	})
 	d.told(err, name)
 	return r, err
@@ -242,28 +243,32 @@ func keepsRepository(row metadb.MirrorRule) error {
 		hint("delete it first: ferry mirror delete -n %s", row.Name)
 }
 
-func (d mirrorDesk) store(tx *metadb.Tx, row metadb.MirrorRule) (MirrorRule, error) {
+// store writes a rule, and asks for a run of it unless that is bound to a
+// window.
+func (d mirrorDesk) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec) (MirrorRule, error) {
 	if err := tx.PutMirrorRule(row); err != nil {
 		return MirrorRule{}, err
+	}
+	if v.Window == "" {
+		if err := tx.AskMirrorRule(row.Name, d.now()); err != nil {
+			return MirrorRule{}, err
+		}
 	}
 	return d.read(tx, row.Name)
 }
 
-// run asks for a run now, whatever the schedule says.
+// run asks for a run that begins from now on, whatever the schedule says: one
+// that goes on has listed what the source has, and another follows it.
 func (d mirrorDesk) run(ctx context.Context, by Caller, name string) (r MirrorRule, err error) {
 	err = d.writeHere(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
-		if d.mirrors.State(name).Running {
-			r, err = d.read(tx, name)
-			return err
-		}
 		if err := tx.AskMirrorRule(name, d.now()); err != nil {
 			return foundMirror(err, name)
 		}
 		r, err = d.read(tx, name)
 		return err
 	})
-	if err == nil && r.Status.State != mirrorRunning {
-		d.mirrors.Changed(name)
+	if err == nil {
+		d.mirrors.Wake()
 	}
 	return r, err
 }

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,6 +19,7 @@ import (
 // A runner is what runs rules, and notes what it is told.
 type runner struct {
 	changed []string
+	woken   int
 	state   mirror.State
 	imports []mirror.ImportRequest
 	refuse  error
@@ -25,6 +27,7 @@ type runner struct {
 
 func (r *runner) State(string) mirror.State { return r.state }
 func (r *runner) Changed(rule string)       { r.changed = append(r.changed, rule) }
+func (r *runner) Wake()                     { r.woken++ }
 func (r *runner) Seal(l mirror.Location, password string) string {
 	if password == "" {
 		return ""
@@ -57,10 +60,10 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		root, r := newMirroring(t, db)
 		var v control.MirrorRule
-		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
+		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT3H", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
 		text := root.call(t, "PUT", "/mirror-rules/app", put)
 		text.ok(t, &v)
-		if v.Schedule != "0 * * * *" || v.Window != nil || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
+		if v.Schedule != "0 * * * *" || *v.Window != "PT3H" || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
 			t.Errorf("%+v", v)
 		}
 		root.call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).ok(t, &v)
@@ -82,8 +85,8 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 		root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
-		if m := row(); !m.AskedAt.Equal(start) {
-			t.Errorf("a run was asked for at %s", m.AskedAt)
+		if m := row(); !m.AskedAt.Equal(start) || r.woken != 1 {
+			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.AskedAt, r.woken)
 		}
 		// A password is not sent to another registry, nor kept without its user.
 		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).fails(t, 400, "INVALID", "is not sent to another registry")
@@ -98,10 +101,107 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 		root.call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).fails(t, 400, "INVALID", "needs a user name")
 		root.call(t, "DELETE", "/mirror-rules/app", nil).ok(t, nil)
 		root.call(t, "GET", "/mirror-rules/app", nil).fails(t, 404, "NOT_FOUND", "ferry mirror list")
-		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app", "app"}, r.changed); diff != "" {
+		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app"}, r.changed); diff != "" {
 			t.Error(diff)
 		}
 	})
+}
+
+func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	put := func(change object) { t.Helper(); root.call(t, "PUT", "/mirror-rules/app", change).ok(t, nil) }
+	patch := func(change object) { t.Helper(); root.call(t, "PATCH", "/mirror-rules/app", change).ok(t, nil) }
+	for _, step := range []struct {
+		name  string
+		write func(object)
+		what  object
+		asked bool
+	}{
+		{"created", put, object{"source": "ghcr.io/a", "repository": "a"}, true},
+		{"replaced", put, object{"source": "ghcr.io/b", "repository": "a"}, true},
+		{"changed", patch, object{"tagFilters": []string{"v*"}}, true},
+		{"bound to a window", patch, object{"window": "PT1H"}, false},
+		{"replaced, with a window", put, object{"source": "ghcr.io/c", "repository": "a", "window": "PT1H"}, false},
+	} {
+		step.write(step.what)
+		var v control.MirrorRule
+		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		if (v.Status.State == "Waiting") != step.asked {
+			t.Errorf("%s: the rule is %s", step.name, v.Status.State)
+		}
+		// The run is over, and began a moment ago.
+		ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start.Add(-time.Minute), EndedAt: start, SucceededAt: start})
+		asked(t, root, start.Add(-time.Hour))
+	}
+}
+
+// ran notes how the last run of a rule went.
+func ran(t *testing.T, root *instance, row metadb.MirrorRule) {
+	t.Helper()
+	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetMirrorRun(row) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asked notes when somebody asked for a run of the rule app.
+func asked(t *testing.T, root *instance, at time.Time) {
+	t.Helper()
+	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
+	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
+	r.state = mirror.State{Running: true}
+	var v control.MirrorRule
+	root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+	if v.Status.State != "Running" {
+		t.Errorf("%+v", v.Status)
+	}
+	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, SucceededAt: start})
+	r.state = mirror.State{}
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	if v.Status.State != "Waiting" {
+		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
+	}
+	if len(r.changed) != 1 || r.woken != 1 {
+		t.Errorf("the runner was told of %q and woken %d times: the run was broken off, or nobody looks", r.changed, r.woken)
+	}
+}
+
+func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).ok(t, nil)
+	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock stands at 3:04:05
+	before := start.Add(-time.Hour)
+	for name, c := range map[string]struct {
+		row  metadb.MirrorRule
+		run  mirror.State
+		want string
+		next time.Time
+	}{
+		"new":                         {metadb.MirrorRule{}, mirror.State{}, "Waiting", tick},
+		"in step":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start}, mirror.State{}, "InSync", tick},
+		"killed in its first run":     {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"killed in a later run":       {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour), SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"killed, the window is over":  {metadb.MirrorRule{StartedAt: before.Add(-time.Hour), OwedAt: before.Add(-time.Hour)}, mirror.State{}, "BrokenOff", tick},
+		"stopped":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"failed for good":             {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.State{}, "Failed", tick},
+		"failed for a while":          {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(10 * time.Minute)}, "Failed", start.Add(10 * time.Minute)},
+		"failed, too late to go on":   {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(time.Hour)}, "Failed", tick},
+		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{Running: true}, "Running", tick},
+	} {
+		c.row.Name, r.state = "app", c.run
+		ran(t, root, c.row)
+		var v control.MirrorRule
+		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		if next := v.Status.NextRunTime; v.Status.State != c.want || next == nil || !next.Equal(c.next) {
+			t.Errorf("%s: the rule is %s and runs at %s, want %s and %s", name, v.Status.State, next, c.want, c.next)
+		}
+	}
 }
 
 func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
@@ -134,7 +234,7 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 
 func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).ok(t, nil)
 	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
 		for tag, state := range map[string]string{"1": "synced", "2": "failed", "3": "pending"} {
 			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag, Digest: "sha256:1", State: state}

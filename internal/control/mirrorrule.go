@@ -6,7 +6,6 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
 	"ferry/internal/replication"
-	"ferry/internal/schedule"
 )
 
 // A MirrorRule is a standing order to keep a repository in step with one of
@@ -31,17 +30,17 @@ type MirrorRule struct {
 
 // A MirrorStatus is how the runs of a mirror rule go.
 type MirrorStatus struct {
-	State            string          `json:"state" enum:"Waiting,Running,InSync,Failed" doc:"Waiting is for a first run."`
+	State            string          `json:"state" enum:"Waiting,Running,InSync,Failed,BrokenOff" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; BrokenOff goes on with the next run."`
 	LastRunStartTime *time.Time      `json:"lastRunStartTime"`
 	LastRunEndTime   *time.Time      `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
 	LastSuccessTime  *time.Time      `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
-	NextRunTime      *time.Time      `json:"nextRunTime" doc:"By the schedule."`
+	NextRunTime      *time.Time      `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, broken off, or failed for a reason that may pass."`
 	ItemsSynced      int             `json:"itemsSynced"`
 	ItemsPending     int             `json:"itemsPending"`
 	ItemsFailed      int             `json:"itemsFailed"`
 	BytesTotal       int64           `json:"bytesTotal" doc:"Of the layers that were missing, as far as the run has planned; 0 while none runs."`
 	BytesDone        int64           `json:"bytesDone" doc:"Of these, what is here."`
-	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on."`
+	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
 	Failures         []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
 }
 
@@ -53,14 +52,6 @@ type MirrorFailure struct {
 
 // shownFailures is how many of a rule's failures are shown.
 const shownFailures = 10
-
-// The states of a mirror rule.
-const (
-	mirrorWaiting = "Waiting"
-	mirrorRunning = "Running"
-	mirrorInSync  = "InSync"
-	mirrorFailed  = "Failed"
-)
 
 // mirrorRuleOf makes a resource of a row and of how its run goes.
 func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.State) (MirrorRule, error) {
@@ -74,20 +65,16 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
 	}
 	r.Status = MirrorStatus{
-		State: mirrorInSync, LastRunStartTime: moment(row.StartedAt), LastRunEndTime: moment(row.EndedAt),
+		State: string(mirror.StandingOf(row, run.Running)), LastRunStartTime: moment(row.StartedAt), LastRunEndTime: moment(row.EndedAt),
 		LastSuccessTime: moment(row.SucceededAt), Error: text(row.Error), Failures: []MirrorFailure{},
+		NextRunTime: moment(run.NextRun(row, v, s.now())),
 	}
-	if cron, err := schedule.ParseCron(v.Schedule); err == nil {
-		r.Status.NextRunTime = moment(cron.Next(s.now()))
-	}
-	switch {
-	case run.Running:
-		r.Status.State, r.Status.Error = mirrorRunning, text(run.Trouble)
+	switch mirror.Standing(r.Status.State) {
+	case mirror.Running:
+		r.Status.Error = text(run.Trouble)
 		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
-	case row.StartedAt.IsZero():
-		r.Status.State = mirrorWaiting
-	case row.Error != "":
-		r.Status.State = mirrorFailed
+	case mirror.Waiting, mirror.BrokenOff:
+		r.Status.Error = nil
 	}
 	return r, r.Status.count(tx, mirror.SourceName(row.Name))
 }
