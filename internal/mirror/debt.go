@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-
-	"ferry/internal/replication"
 )
 
 // The pauses between runs of a rule whose source fails for a while.
@@ -21,9 +19,9 @@ type debt struct {
 	notBefore time.Time
 }
 
-// owe puts off the next try of a rule's run after err, longer each time, and
-// at least for as long as the source asked.
-func (s *Service) owe(rule string, err error) {
+// owe puts off the next try of a rule's run, longer each time, and at least for
+// as long as the source asked.
+func (s *Service) owe(rule string, asked time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.debts[rule]
@@ -33,7 +31,7 @@ func (s *Service) owe(rule string, err error) {
 		d.pauses.Reset()
 		s.debts[rule] = d
 	}
-	d.notBefore = s.Now().Add(max(d.pauses.NextBackOff(), replication.Pause(err)))
+	d.notBefore = s.Now().Add(max(d.pauses.NextBackOff(), asked))
 }
 
 // settle forgets what a rule is owed.

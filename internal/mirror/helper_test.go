@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,6 +21,8 @@ func runError(t *testing.T, look func(why string)) func(*metadb.Tx) error {
 		return err
 	}
 }
+
+func askRule(tx *metadb.Tx) error { return tx.AskMirrorRule("r", time.Now()) }
 
 func deleteRule(tx *metadb.Tx) error {
 	if err := mirror.Forget(tx, "r"); err != nil {

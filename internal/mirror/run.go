@@ -20,6 +20,7 @@ type run struct {
 	rule    metadb.MirrorRule
 	spec    Spec
 	engine  *replication.Engine
+	host    string // of the source
 	cancel  context.CancelCauseFunc
 	trouble atomic.Value // a string
 }
@@ -73,7 +74,7 @@ func (r *run) all(ctx context.Context) (noted bool) {
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
 	if owed {
-		r.owe(r.rule.Name, err)
+		r.owe(r.rule.Name, max(replication.Pause(err), r.peace.left(r.host)))
 	} else {
 		r.settle(r.rule.Name)
 		r.rule.OwedAt = time.Time{}
@@ -200,7 +201,11 @@ func (r *run) source() (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.Service.source(location, access{r.spec.Username, password, r.spec.CA})
+	src, err := r.Service.source(location, access{r.spec.Username, password, r.spec.CA})
+	if err == nil {
+		r.host = src.registry.Host()
+	}
+	return src, err
 }
 
 // belongings finds what goes along with what is here, and reports whether that

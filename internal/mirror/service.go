@@ -56,9 +56,10 @@ type Service struct {
 	running map[string]*run  // by rule
 	debts   map[string]*debt // by rule
 	over    int64            // runs that are
-	imports []*job           // oldest first
-	open    bool             // Run runs, and imports may begin
-	woken   chan struct{}    // holds a wish to look at the rules again
+	peace   *peace
+	imports []*job        // oldest first
+	open    bool          // Run runs, and imports may begin
+	woken   chan struct{} // holds a wish to look at the rules again
 	jobs    sync.WaitGroup
 	turns   chan struct{}   // of imports
 	life    context.Context // of imports; it ends with Run
@@ -73,7 +74,7 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Options: o, running: map[string]*run{}, debts: map[string]*debt{}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
+	s := &Service{Options: o, running: map[string]*run{}, debts: map[string]*debt{}, peace: &peace{now: o.Now, until: map[string]time.Time{}}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }

@@ -56,7 +56,7 @@ func refusal(resp *http.Response, now time.Time) error {
 	if err == nil && len(body.Errors) > 0 {
 		e = &oci.Error{Code: body.Errors[0].Code, Message: printable(body.Errors[0].Message), Status: resp.StatusCode}
 	}
-	if pause := retryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
+	if pause := RetryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
 		return &pausedError{e, pause}
 	}
 	return e
@@ -90,8 +90,9 @@ func unknown(err error, what *oci.Error) error {
 	return err
 }
 
-// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3); 0 is none.
-func retryAfter(header string, now time.Time) time.Duration {
+// RetryAfter reads a Retry-After header (RFC 9110, section 10.2.3), at most an
+// hour; 0 is none.
+func RetryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
