@@ -166,6 +166,13 @@ func (tx *Tx) ForgetSource(source string) error {
 	return wrap(err, "delete sync items of %s", source)
 }
 
+// ForgetSources is [Tx.ForgetSource] for every source whose name begins with
+// prefix.
+func (tx *Tx) ForgetSources(prefix string) error {
+	_, err := tx.exec(`DELETE FROM sync_items WHERE substr(source, 1, $2) = $1`, prefix, len(prefix))
+	return wrap(err, "delete sync items of %s", prefix)
+}
+
 // WaitingSyncItems returns how many items of source are to come and are not
 // synced, by repository.
 func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {

@@ -93,7 +93,16 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 			return err
 		})
 		items("items of another source", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
-		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSource("mirror/x") })
+		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("import/") })
+		items("items of a source of another kind", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.PutSyncItem(metadb.SyncItem{Source: "mirror/y", Repository: "a", Item: "v1", Tag: "v1", State: "synced"}); err != nil {
+				return err
+			}
+			return tx.ForgetSource("mirror/y")
+		})
+		items("items beside those of a source that was forgotten", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("mirror/") })
 		items("items of a source that was forgotten", nil, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
 		update(t, db, func(tx *metadb.Tx) error {
 			_, err := tx.SyncItem(metadb.Parent, "a", "v1")

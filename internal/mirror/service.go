@@ -138,6 +138,9 @@ func (s *Service) Wake() {
 // once all of them have stopped. What they have then is kept, to the byte. It
 // may be called once.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.forgetImports(ctx); err != nil && ctx.Err() == nil {
+		s.Log.Error("imports of an earlier process are not forgotten", "err", err)
+	}
 	s.admit(true)
 	for ctx.Err() == nil {
 		pause, err := s.begin(ctx)
@@ -156,6 +159,14 @@ func (s *Service) Run(ctx context.Context) error {
 	s.end()
 	s.jobs.Wait()
 	return nil
+}
+
+// forgetImports forgets what imports wanted that ended with their process: it
+// would keep images from going that rules brought. Their leases stay until they
+// end, as those of an import that failed do, so that the same one goes on from
+// the same byte.
+func (s *Service) forgetImports(ctx context.Context) error {
+	return s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.ForgetSources(importSource) })
 }
 
 // admit lets imports begin, or not.
