@@ -204,7 +204,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		api.Syncer, health.site = in.agent, in.agent
 	}
 	if in.mirrors != nil {
-		api.Mirrors = in.mirrors
+		api.Mirrors, health.rules = in.mirrors, in.mirrors
 	}
 	return &routes{
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),

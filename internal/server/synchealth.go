@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/mirror"
 	"ferry/internal/schedule"
 )
 
@@ -20,13 +22,16 @@ const syncPatience = 15 * time.Minute
 // and each new answer counts rows.
 const syncHealthAge = time.Second
 
-// A syncHealth answers whether this instance is in step with its parent: 200,
-// or 503 with the reason. A root, which has none, always is. What it says is
-// for everybody: counts and times, no names.
+// A syncHealth answers whether this instance is in step with its parent or, a
+// root, with what its mirror rules follow: 200, or 503 with the reason. What it
+// says is for everybody: counts and times, no names.
 type syncHealth struct {
 	site interface { // nil in a root
 		Status() *gateway.Status
 		Heard() time.Time
+	}
+	rules interface { // nil in a connected registry
+		Summary(context.Context) (mirror.Summary, error)
 	}
 	own     func(context.Context) (*gateway.ConnectedRegistry, error)
 	now     func() time.Time
@@ -58,15 +63,40 @@ func (h *syncHealth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *syncHealth) answer(ctx context.Context) syncAnswer {
-	if h.site == nil {
-		return syncAnswer{InSync: true}
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
 	if age := now.Sub(h.at); !h.at.IsZero() && age >= 0 && age < syncHealthAge {
 		return h.last
 	}
+	h.at = now
+	if h.site == nil {
+		h.last = h.mirroring(ctx)
+	} else {
+		h.last = h.following(ctx, now)
+	}
+	return h.last
+}
+
+// mirroring is the answer of a root.
+func (h *syncHealth) mirroring(ctx context.Context) syncAnswer {
+	sum, err := h.rules.Summary(ctx)
+	a := syncAnswer{InSync: err == nil && sum.OutOfStep == 0, ItemsPending: sum.ItemsPending, ItemsFailed: sum.ItemsFailed}
+	if !sum.LastSuccess.IsZero() {
+		at := sum.LastSuccess.UTC()
+		a.LastSuccess = &at
+	}
+	switch {
+	case err != nil:
+		a.Reason = "the mirror rules cannot be read"
+	case !a.InSync:
+		a.Reason = fmt.Sprintf("%d of %d mirror rules are not in sync", sum.OutOfStep, sum.Rules)
+	}
+	return a
+}
+
+// following is the answer of a connected registry.
+func (h *syncHealth) following(ctx context.Context, now time.Time) syncAnswer {
 	st := h.site.Status()
 	a := syncAnswer{ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed}
 	if !st.LastSyncSuccess.IsZero() {
@@ -91,7 +121,6 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 	default:
 		a.InSync = true
 	}
-	h.at, h.last = now, a
 	return a
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/mirror"
 )
 
 // A quietSite is a site that says what the test wants it to.
@@ -97,10 +98,25 @@ func TestSyncHealthRemembersSilenceOverARestart(t *testing.T) {
 	}
 }
 
-func TestARootIsAlwaysInStep(t *testing.T) {
-	w := httptest.NewRecorder()
-	(&syncHealth{}).ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
-	if w.Code != 200 {
-		t.Errorf("%d %s", w.Code, w.Body)
+// rules are mirror rules that stand as the test wants them to.
+type rules mirror.Summary
+
+func (r rules) Summary(context.Context) (mirror.Summary, error) { return mirror.Summary(r), nil }
+
+func TestARootIsInStepWhereItsMirrorRulesAre(t *testing.T) {
+	for _, c := range []struct {
+		rules  rules
+		status int
+		reason string
+	}{
+		{rules{}, 200, ""},
+		{rules{Rules: 3, LastSuccess: time.Now()}, 200, ""},
+		{rules{Rules: 3, OutOfStep: 1, ItemsFailed: 2}, 503, "1 of 3 mirror rules are not in sync"},
+	} {
+		w := httptest.NewRecorder()
+		(&syncHealth{rules: c.rules, now: time.Now}).ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.reason) {
+			t.Errorf("%+v: %d %s", c.rules, w.Code, w.Body)
+		}
 	}
 }

@@ -1,0 +1,51 @@
+package mirror_test
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/mirror"
+)
+
+func TestRulesAreInStepWhereTheirLastRunsEndedSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		expect := func(when string, rules, outOfStep int) {
+			t.Helper()
+			sum, err := h.Summary(t.Context())
+			if err != nil || sum.Rules != rules || sum.OutOfStep != outOfStep {
+				t.Errorf("%s: %+v, %v", when, sum, err)
+			}
+		}
+		expect("without a rule", 0, 0)
+		h.upstream.image("app", "one", 200<<10, "", "1")
+		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
+		h.rule(mirror.Spec{})
+		time.Sleep(time.Second)
+		expect("in the first run", 1, 1)
+		h.await(time.Time{})
+		expect("after it", 1, 0)
+
+		// A later run looks around, and finds something.
+		h.upstream.set(func() {
+			h.upstream.before = func(http.ResponseWriter, *http.Request) bool {
+				time.Sleep(time.Minute)
+				return false
+			}
+		})
+		h.rule(mirror.Spec{})
+		time.Sleep(time.Second)
+		if !h.State("r").Running {
+			t.Error("nothing runs: the test shows nothing")
+		}
+		expect("while a run looks around", 1, 0)
+		h.upstream.set(func() { h.upstream.before = nil })
+		h.await(time.Now().Add(-time.Second))
+		h.upstream.image("app", "two", 200<<10, "", "2")
+		h.rule(mirror.Spec{})
+		time.Sleep(time.Second)
+		expect("while something comes", 1, 1)
+	})
+}
