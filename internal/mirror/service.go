@@ -56,10 +56,10 @@ type Service struct {
 	running map[string]*run  // by rule
 	debts   map[string]*debt // by rule
 	over    int64            // runs that are
-	peace   *peace
-	imports []*job        // oldest first
-	open    bool          // Run runs, and imports may begin
-	woken   chan struct{} // holds a wish to look at the rules again
+	peace   *peace           // of the hosts that both ask
+	imports []*job           // oldest first
+	open    bool             // Run runs, and imports may begin
+	woken   chan struct{}    // holds a wish to look at the rules again
 	jobs    sync.WaitGroup
 	turns   chan struct{}   // of imports
 	life    context.Context // of imports; it ends with Run
