@@ -121,6 +121,8 @@ func importProblem(err error) error {
 	switch {
 	case errors.Is(err, mirror.ErrExists):
 		return conflict("%s", err).hint("--force moves it")
+	case errors.Is(err, mirror.ErrDiffers):
+		return conflict("%s", err).hint("make it again once that is over; see ferry import list")
 	case errors.Is(err, mirror.ErrBusy):
 		return problem(http.StatusTooManyRequests, codeTooMany, "%s", err).hint("try again once some are done")
 	case errors.Is(err, mirror.ErrStopped):

@@ -278,6 +278,8 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
 	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
 	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
+	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "ferry import list")
 	r.refuse = mirror.ErrBusy
 	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
 	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {

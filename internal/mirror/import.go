@@ -31,6 +31,7 @@ var (
 	ErrBusy    = errors.New("too many imports are waiting")
 	ErrStopped = errors.New("the registry is stopping")
 	ErrExists  = errors.New("the tag exists already")
+	ErrDiffers = errors.New("it is on its way already, with another user, password, certificate authority or force")
 )
 
 // A RequestError says what is wrong with a request.
@@ -49,10 +50,19 @@ type ImportRequest struct {
 	CA                 string   // PEM; see [Spec]
 }
 
+// like reports whether both requests, of the same image for the same names,
+// go about it in the same way.
+func (q ImportRequest) like(o ImportRequest) bool {
+	return q.Username == o.Username && q.Password == o.Password && q.CA == o.CA && q.Force == o.Force
+}
+
 // targets are what is to be here, without a digest yet.
 func (q ImportRequest) targets(from Location, reference string) ([]gateway.SnapshotItem, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
+		if oci.IsDigest(reference) {
+			return nil, errors.New("a digest says no tag: want --image REPOSITORY:TAG, or --repository NAME for a copy without a tag")
+		}
 		images = []string{from.Repository}
 	}
 	if len(images) > maxTargets {
@@ -107,10 +117,12 @@ const (
 // Import begins to bring an image here and returns at once. The same request
 // again, while it is on its way, is answered with that; after it failed, it
 // goes on from the same byte. An import ends with the program: only what came
-// stays.
+// stays. A tag that comes to be here meanwhile is not moved either, without
+// force: that import fails.
 //
 // The error is a [RequestError]; or [ErrExists], wrapped, where a tag is here
-// already and may not be moved; or [ErrBusy], [ErrStopped], or the database's.
+// already and may not be moved; or [ErrDiffers], wrapped, where the same is on
+// its way in another way; or [ErrBusy], [ErrStopped], or the database's.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	from, reference, err := ParseImage(q.Source)
 	if err != nil {
@@ -129,11 +141,14 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 			return Import{}, err
 		}
 	}
-	j := newJob(s, q.Source, src, reference, items)
+	j := newJob(s, q, src, reference, items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {
 		if same := s.imports[i]; !same.over() {
+			if !same.request.like(q) {
+				return Import{}, fmt.Errorf("import %s: %w", same.state.ID, ErrDiffers)
+			}
 			return same.now(), nil
 		}
 		s.imports = slices.Delete(s.imports, i, i+1)
@@ -169,7 +184,7 @@ func (s *Service) absent(ctx context.Context, items []gateway.SnapshotItem) erro
 		}
 		_, err := s.Storage.Manifest(ctx, item.Repository, item.Tag)
 		if err == nil || errors.Is(err, oci.ErrDenied) {
-			return fmt.Errorf("%s:%s: %w", item.Repository, item.Tag, ErrExists)
+			return fmt.Errorf("%s: %w", target(item.Repository, item.Tag), ErrExists)
 		}
 		if e := oci.AsError(err); e == nil || e.Status >= 500 {
 			return err

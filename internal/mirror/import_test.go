@@ -22,6 +22,12 @@ func (h *here) bring(t *testing.T, q mirror.ImportRequest) mirror.Import {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h.over(t, i)
+}
+
+// over waits until the import is.
+func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
+	t.Helper()
 	for i.EndedAt.IsZero() {
 		time.Sleep(time.Second)
 		ok := false
@@ -48,8 +54,8 @@ func TestAnImportBringsAnImageUnderEveryNameThatItIsToHave(t *testing.T) {
 		if !h.has("plain", d) || len(h.tags("plain")) != 0 {
 			t.Error("the copy without a tag is not there, or has one")
 		}
-		i = h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d)})
-		if i.State != mirror.ImportSucceeded || h.tags("app")["latest"] != d {
+		i = h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d), Images: []string{"app:x"}})
+		if i.State != mirror.ImportSucceeded || h.tags("app")["x"] != d {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -70,6 +76,65 @@ func TestAnImportMovesATagOnlyByForce(t *testing.T) {
 		}
 		q.Force = true
 		if i := h.bring(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		var own digest.Digest
+		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if own == "" && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
+				own = h.image("app", "own", 10, "", "1")
+			}
+			return false
+		}
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Images: []string{"app:1", "app:2"}}
+		i := h.bring(t, q)
+		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want {
+			t.Errorf("%+v, want %q", i, want)
+		}
+		if diff := cmp.Diff(map[string]digest.Digest{"1": own, "2": d}, h.tags("app")); diff != "" {
+			t.Error(diff)
+		}
+		q.Force = true
+		if i := h.bring(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestOneImportRunsInOneWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.image("app", "one", 10, "", "1")
+		held := make(chan struct{})
+		h.upstream.before = func(http.ResponseWriter, *http.Request) bool { <-held; return false }
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Username: "bot", Password: "one"}
+		synctest.Wait()
+		first, err := h.Import(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := h.Import(t.Context(), q); err != nil || again.ID != first.ID {
+			t.Errorf("the same again is %+v, %v", again, err)
+		}
+		for what, change := range map[string]func(*mirror.ImportRequest){
+			"user":     func(q *mirror.ImportRequest) { q.Username = "other" },
+			"password": func(q *mirror.ImportRequest) { q.Password = "two" },
+			"force":    func(q *mirror.ImportRequest) { q.Force = true },
+		} {
+			other := q
+			change(&other)
+			if _, err := h.Import(t.Context(), other); !errors.Is(err, mirror.ErrDiffers) || !strings.Contains(err.Error(), first.ID) {
+				t.Errorf("with another %s: %v", what, err)
+			}
+		}
+		close(held)
+		if i := h.over(t, first); i.State != mirror.ImportSucceeded {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -124,6 +189,7 @@ func TestAnImportThatMakesNoSenseIsRefused(t *testing.T) {
 	for _, q := range []mirror.ImportRequest{
 		{Source: "alpine"},
 		{Source: "ftp://upstream.example/app"},
+		{Source: "upstream.example/app@" + digest.FromString("no tag").String()},
 		{Source: "upstream.example/app:1", Images: []string{"A:1"}},
 		{Source: "upstream.example/app:1", Images: []string{"a:-"}},
 		{Source: "upstream.example/app:1", Repository: "../a"},

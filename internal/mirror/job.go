@@ -15,6 +15,7 @@ import (
 // A job is an import on its way.
 type job struct {
 	*Service
+	request   ImportRequest
 	source    *source
 	reference string // at the source
 	items     []gateway.SnapshotItem
@@ -24,17 +25,13 @@ type job struct {
 	state Import
 }
 
-func newJob(s *Service, text string, from *source, reference string, items []gateway.SnapshotItem) *job {
-	j := &job{Service: s, source: from, reference: reference, items: items}
-	j.state = Import{ID: importID(text, items), Source: text, State: ImportPending, StartedAt: s.Now()}
+func newJob(s *Service, q ImportRequest, from *source, reference string, items []gateway.SnapshotItem) *job {
+	j := &job{Service: s, request: q, source: from, reference: reference, items: items}
+	j.state = Import{ID: importID(q.Source, items), Source: q.Source, State: ImportPending, StartedAt: s.Now()}
 	for _, i := range items {
-		target := i.Repository
-		if i.Tag != "" {
-			target += ":" + i.Tag
-		}
-		j.state.Targets = append(j.state.Targets, target)
+		j.state.Targets = append(j.state.Targets, target(i.Repository, i.Tag))
 	}
-	j.engine = s.engine(importSource+j.state.ID, replication.RemoveNothing)
+	j.engine = s.engine(importSource+j.state.ID, replication.RemoveNothing, !q.Force)
 	return j
 }
 
@@ -127,13 +124,27 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	return d, err
 }
 
-// failure says why an item did not come.
+// failure says why an item did not come: where its tag appeared here
+// meanwhile, in the words for one that was here before.
 func (j *job) failure(ctx context.Context) error {
 	items, err := j.engine.Items(ctx, "", "", len(j.items))
 	for _, i := range items {
-		if i.State == replication.Failed {
-			err = errors.Join(err, fmt.Errorf("%s: %s", i.Repository, i.Err))
+		if i.State != replication.Failed {
+			continue
 		}
+		why := errors.New(i.Err)
+		if tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag); err == nil && tag.Digest != i.Digest && !j.request.Force {
+			why = ErrExists
+		}
+		err = errors.Join(err, fmt.Errorf("%s: %w", target(i.Repository, i.Tag), why))
 	}
 	return err
+}
+
+// target names what an item is here.
+func target(repository, tag string) string {
+	if tag == "" {
+		return repository
+	}
+	return repository + ":" + tag
 }

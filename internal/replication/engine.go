@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
 )
@@ -40,6 +42,7 @@ type Options struct {
 	Now          func() time.Time // of what is stored; nil is time.Now
 	Source       string           // the source's name, which tells its items from those of others; "" is the parent
 	Removal      Removal          // what goes that the source does not have
+	KeepTags     bool             // a tag that is here and names something else stays, and its item fails
 	ChunkSize    int64            // the least that one request asks for, in bytes, slow connections and a layer's end aside; 0 is 1 MiB
 	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
@@ -51,6 +54,7 @@ type Engine struct {
 	name    string // the source's
 	origin  string // of changes, in the feed
 	removal Removal
+	setTag  func(ctx context.Context, repository, name string, d digest.Digest, origin string) error
 	storage *storage.Storage
 	db      *metadb.DB
 	log     *slog.Logger
@@ -80,6 +84,9 @@ func New(o Options) *Engine {
 	e := &Engine{
 		name: o.Source, origin: cmp.Or(o.Source, Origin), removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
 		stall: o.StallTimeout, order: anyOrder, meter: &meter{}, running: make(chan struct{}, 1), touched: map[string]bool{},
+	}
+	if e.setTag = o.Storage.SetTag; o.KeepTags {
+		e.setTag = o.Storage.AddTag
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

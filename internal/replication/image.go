@@ -85,15 +85,15 @@ func (im *image) outcome() (known bool, failure error) {
 
 // commit makes the image visible: blobs, then manifests from the bottom up,
 // then the tags. A tag that can't be set fails its own item only.
-func (im *image) commit(ctx context.Context, s *storage.Storage, origin string) error {
+func (im *image) commit(ctx context.Context, e *Engine) error {
 	for _, d := range im.blobs {
-		if err := s.LinkBlob(ctx, im.repository, d); err != nil {
+		if err := e.storage.LinkBlob(ctx, im.repository, d); err != nil {
 			return err
 		}
 	}
 	for _, m := range im.manifests {
-		_, err := s.PutManifest(ctx, storage.Put{
-			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, Origin: origin, LeftOut: m.LeftOut,
+		_, err := e.storage.PutManifest(ctx, storage.Put{
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, Origin: e.origin, LeftOut: m.LeftOut,
 		})
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (im *image) commit(ctx context.Context, s *storage.Storage, origin string) 
 		if item.Tag == "" {
 			continue
 		}
-		if err := s.SetTag(ctx, im.repository, item.Tag, im.root, origin); err != nil {
+		if err := e.setTag(ctx, im.repository, item.Tag, im.root, e.origin); err != nil {
 			if oci.AsError(err) == nil {
 				return err
 			}
@@ -145,7 +145,7 @@ func (r *run) here(ctx context.Context, rows []metadb.SyncItem) ([]*image, error
 			absent = append(absent, im)
 			continue
 		}
-		if err := im.commit(ctx, r.storage, r.origin); err != nil {
+		if err := im.commit(ctx, r.Engine); err != nil {
 			im.fail(err)
 		}
 		r.mu.Lock()
@@ -218,7 +218,7 @@ func (r *run) advance(ctx context.Context, q *queue, im *image) error {
 		if !part.ready() {
 			continue
 		}
-		if err := part.commit(ctx, r.storage, r.origin); err != nil {
+		if err := part.commit(ctx, r.Engine); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}

@@ -176,6 +176,24 @@ func TestTagsMoveTogetherOrNotAtAll(t *testing.T) {
 	})
 }
 
+func TestATagThatIsAddedMovesNone(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		v1, v2 := f.pushImage(t, "a", "v1"), f.pushImage(t, "a", "v2")
+		for _, step := range []struct {
+			add  digest.Digest
+			want error
+		}{{v1.Digest, nil}, {v1.Digest, nil}, {v2.Digest, oci.ErrDenied}} {
+			if err := f.AddTag(ctx, "a", "latest", step.add, ""); !errors.Is(err, step.want) {
+				t.Errorf("AddTag(%s) = %v, want %v", step.add, err, step.want)
+			}
+			if m, err := f.Manifest(ctx, "a", "latest"); err != nil || m.Digest != v1.Digest {
+				t.Errorf("latest = %v, %v; want %s", m, err, v1.Digest)
+			}
+		}
+	})
+}
+
 func TestADeletedManifestTakesItsTagsAlong(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()

@@ -89,10 +89,33 @@ func tagOf(row metadb.Tag) Tag {
 
 // SetTag lets the tag name the manifest d, which must be in repository.
 func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest, origin string) error {
+	return s.setTag(ctx, repository, name, d, origin, func(*metadb.Tx) error { return nil })
+}
+
+// AddTag is [Storage.SetTag] for a tag that may not move: where it names
+// another manifest, the error is [oci.ErrDenied].
+func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.Digest, origin string) error {
+	return s.setTag(ctx, repository, name, d, origin, func(tx *metadb.Tx) error {
+		old, err := tx.Tag(repository, name)
+		if err == nil && old.Digest != string(d) {
+			return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
+		}
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
+// setTag sets a tag, where allowed has nothing against it in the same transaction.
+func (s *Storage) setTag(ctx context.Context, repository, name string, d digest.Digest, origin string, allowed func(*metadb.Tx) error) error {
 	if err := oci.CheckTag(name); err != nil {
 		return err
 	}
 	err := s.update(ctx, func(tx *metadb.Tx) error {
+		if err := allowed(tx); err != nil {
+			return err
+		}
 		if err := checkWritable(tx, repository); err != nil {
 			return err
 		}
