@@ -1,0 +1,97 @@
+package mirror_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"ferry/internal/mirror"
+)
+
+// helperProgram is a credential helper: it knows one registry, and says
+// nothing where it is not asked as Docker asks.
+const helperProgram = `#!/bin/sh
+[ "$1" = get ] && [ "$(cat)" = upstream.example ] || { echo "credentials not found in native keychain"; exit 1; }
+echo '{"ServerURL":"upstream.example","Username":"bot","Secret":"hush"}'
+`
+
+// wanting lets nobody in but the user, over Basic.
+func (u *upstream) wanting(user, password string) {
+	u.set(func() {
+		u.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if name, secret, _ := r.BasicAuth(); name == user && secret == password {
+				return false
+			}
+			w.Header().Set("Www-Authenticate", `Basic realm="upstream"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+	})
+}
+
+// dockerConfig makes text Docker's configuration, and a credential helper x
+// one that is installed.
+func dockerConfig(t *testing.T, text string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"config.json": text, "docker-credential-x": helperProgram} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// auths is Docker's configuration after docker login as bot.
+func auths(server string) string {
+	return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, server, base64.StdEncoding.EncodeToString([]byte("bot:hush")))
+}
+
+func TestWhatDockerLoginKeptLetsAnImportIn(t *testing.T) {
+	for name, v := range map[string]struct{ config, source string }{
+		"in the configuration": {auths("upstream.example"), "upstream.example/library/app:1"},
+		"by a helper":          {`{"credHelpers":{"upstream.example":"x"}}`, "upstream.example/library/app:1"},
+		"for Docker Hub":       {auths("https://index.docker.io/v1/"), "docker.io/app:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dockerConfig(t, v.config)
+			synctest.Test(t, func(t *testing.T) {
+				h := newHere(t)
+				d := h.upstream.image("library/app", "one", 10, "", "1")
+				h.upstream.wanting("bot", "hush")
+				i := h.bring(t, mirror.ImportRequest{Source: "http://" + v.source, Images: []string{"app:1"}})
+				if i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+					t.Errorf("%+v", i)
+				}
+				// It is for nobody else's registry, and no other login is mixed with it.
+				for _, q := range []mirror.ImportRequest{
+					{Source: "http://elsewhere.example/library/app:1", Images: []string{"elsewhere:1"}},
+					{Source: "http://" + v.source, Images: []string{"other:1"}, Username: "other", Password: "x"},
+				} {
+					if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Trouble, "UNAUTHORIZED") {
+						t.Errorf("%+v", i)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestWhatDockerLoginKeptLetsARuleIn(t *testing.T) {
+	dockerConfig(t, auths("upstream.example"))
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "", "1")
+		h.upstream.wanting("bot", "hush")
+		h.rule(mirror.Spec{})
+		if row := h.ask(); row.Error != "" || h.tags("local/app")["1"] != d {
+			t.Errorf("%+v", row)
+		}
+	})
+}
