@@ -204,11 +204,17 @@ func stoppedHere(t *testing.T) *here {
 // service makes the service anew, as a restart does.
 func (h *here) service(t *testing.T) {
 	t.Helper()
+	h.dialing(t, h.upstream.pipe.Dial)
+}
+
+// dialing makes the service anew, with another way to reach registries.
+func (h *here) dialing(t *testing.T, dial mirror.Dial) {
+	t.Helper()
 	sealer, err := mirror.OpenSealer(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Sealer: sealer, Connections: 4, Dial: h.upstream.pipe.Dial})
+	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Sealer: sealer, Connections: 4, Dial: dial})
 }
 
 // start lets the service run, and returns what stops it.

@@ -98,6 +98,7 @@ type Import struct {
 	Digest    digest.Digest // "" until the source said it
 	State     ImportState
 	Trouble   string // why it failed, or does not get on just now
+	Advice    string // what to do about that, where it failed; "" is nothing
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it is on its way
 	Progress  replication.Progress

@@ -94,7 +94,7 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 		}
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Images: []string{"app:1", "app:2"}}
 		i := h.bring(t, q)
-		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want {
+		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want || i.Advice != "--force moves it" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"1": own, "2": d}, h.tags("app")); diff != "" {
@@ -108,6 +108,7 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 }
 
 func TestOneImportRunsInOneWay(t *testing.T) {
+	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 10, "", "1")
@@ -123,9 +124,10 @@ func TestOneImportRunsInOneWay(t *testing.T) {
 			t.Errorf("the same again is %+v, %v", again, err)
 		}
 		for what, change := range map[string]func(*mirror.ImportRequest){
-			"user":     func(q *mirror.ImportRequest) { q.Username = "other" },
-			"password": func(q *mirror.ImportRequest) { q.Password = "two" },
-			"force":    func(q *mirror.ImportRequest) { q.Force = true },
+			"user":      func(q *mirror.ImportRequest) { q.Username = "other" },
+			"password":  func(q *mirror.ImportRequest) { q.Password = "two" },
+			"force":     func(q *mirror.ImportRequest) { q.Force = true },
+			"authority": func(q *mirror.ImportRequest) { q.CA = authority },
 		} {
 			other := q
 			change(&other)
@@ -166,7 +168,7 @@ func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
 		if h.upstream.sent > size+size/4 {
 			t.Errorf("%d bytes were sent of a layer of %d", h.upstream.sent, size)
 		}
-		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Trouble, "the source has no 2") {
+		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Trouble, "upstream.example/app has no 2") {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -178,7 +180,7 @@ func TestAnImportFromNowhereFailsSoon(t *testing.T) {
 		h.upstream.pipe.Close()
 		began := time.Now()
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-		if i.State != mirror.ImportFailed || i.Trouble == "" || time.Since(began) > time.Minute {
+		if i.State != mirror.ImportFailed || i.Trouble == "" || !strings.Contains(i.Advice, "goes on from the same byte") || time.Since(began) > time.Minute {
 			t.Errorf("after %s: %+v", time.Since(began), i)
 		}
 	})

@@ -71,13 +71,16 @@ func (j *job) run() {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = ErrStopped
+	}
 	if discardErr := j.discard(context.WithoutCancel(ctx), importSource+j.state.ID, err == nil); err == nil {
 		err = discardErr
 	}
 	j.set(func(i *Import) {
 		i.EndedAt, i.State, i.Trouble = j.Now(), ImportSucceeded, ""
 		if err != nil {
-			i.State, i.Trouble = ImportFailed, err.Error()
+			i.State, i.Trouble, i.Advice = ImportFailed, err.Error(), advice(err)
 		}
 	})
 	if err != nil {
@@ -112,14 +115,17 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	tries := 0
 	err = persist(ctx, func(err error) bool {
 		tries++
-		j.set(func(i *Import) { i.Trouble = err.Error() })
+		j.set(func(i *Import) { i.Trouble = waiting(err, j.Now()) })
 		return tries < importTries
 	}, func() error {
 		d, err = j.source.digest(ctx, j.reference)
 		return err
 	})
-	if err == nil && d == "" {
-		err = fmt.Errorf("the source has no %s", j.reference)
+	switch {
+	case err == nil && d == "":
+		err = j.source.no(ctx, j.reference)
+	case err != nil && !lasting(err) && ctx.Err() == nil:
+		err = unreachableError{err}
 	}
 	return d, err
 }

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/gateway"
+	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/scope"
 )
@@ -48,6 +50,9 @@ type listing struct {
 // list reads the names of the source's tags, for the repository to.
 func (s *source) list(ctx context.Context, to string, in scope.Scope) (*listing, error) {
 	tags, err := s.registry.Tags(ctx, s.repository)
+	if errors.Is(err, oci.ErrNameUnknown) {
+		return nil, s.noRepository()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
 		if err := h.upstream.DeleteRepository(t.Context(), "app", ""); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); !strings.Contains(row.Error, "NAME_UNKNOWN") {
+		if row := h.ask(); !strings.Contains(row.Error, "upstream.example has no repository app") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if h.tags("local/app")["1"] != d {

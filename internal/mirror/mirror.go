@@ -6,8 +6,11 @@ package mirror
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -86,7 +89,15 @@ func ParseImage(text string) (Location, string, error) {
 	return l, reference, err
 }
 
+// errCredentials says no word of what it refuses.
+var errCredentials = errors.New("credentials do not belong in the source: use --username and --password-stdin; a digest is @sha256:...")
+
 func parse(text string) (l Location, reference string, _ error) {
+	if _, behind, ok := strings.Cut(text, "@"); ok {
+		if algorithm, _, _ := strings.Cut(behind, ":"); !digest.Algorithm(algorithm).Available() {
+			return Location{}, "", errCredentials
+		}
+	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		scheme, rest = "https", text

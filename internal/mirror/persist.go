@@ -40,8 +40,10 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 	}
 }
 
-// lasting reports whether err stays until something changes at the source.
-func lasting(err error) bool { return errors.As(err, new(hollow)) || replication.Permanent(err) }
+// lasting reports whether err stays until something changes, at the source or here.
+func lasting(err error) bool {
+	return errors.As(err, new(hollow)) || replication.Permanent(err) || unusable(err)
+}
 
 // sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

@@ -70,7 +70,7 @@ func (r *run) all(ctx context.Context) (noted bool) {
 		log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
 		return r.note(context.WithoutCancel(ctx), r.rule)
 	default:
-		r.rule.Error, owed = err.Error(), !lasting(err)
+		r.rule.Error, owed = advised(err), !lasting(err)
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
 	if owed {
@@ -263,7 +263,7 @@ func (r *run) persist(ctx context.Context, try func() error) error {
 	defer r.trouble.Store("")
 	since := r.Now()
 	return persist(ctx, func(err error) bool {
-		if r.trouble.Swap(err.Error()) == "" {
+		if r.trouble.Swap(waiting(err, r.Now())) == "" {
 			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
 		}
 		return r.Now().Sub(since)+replication.Pause(err) < patience

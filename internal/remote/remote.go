@@ -6,6 +6,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,7 +33,7 @@ type Options struct {
 // Its methods' errors are an [oci.Error] where the registry answered, with
 // the registry's own code and message, so that errors.Is compares them across
 // HTTP; where the registry said when to come back they have a method
-// RetryAfter. Other errors are of the link.
+// RetryAfter. A [LoginError] is this machine's. Other errors are of the link.
 type Registry struct {
 	base   *url.URL
 	client *auth.Client
@@ -55,7 +56,7 @@ func New(address string, o Options) (*Registry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read Docker's configuration: %w", err)
 		}
-		client.Credential = credentials.Credential(store)
+		client.Credential = kept(store)
 	}
 	if onThisMachine(base.Hostname()) {
 		// A registry here has its token endpoint here. From elsewhere, a
@@ -124,6 +125,9 @@ func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
+		if own := (*LoginError)(nil); errors.As(err, &own) {
+			return nil, own
+		}
 		return nil, loginRefusal(unwrapURL(err))
 	}
 	if resp.StatusCode < http.StatusBadRequest {

@@ -141,6 +141,9 @@ func TestAWrongPasswordIsUnauthorizedAndAMissingThingUnknown(t *testing.T) {
 	if _, err := r.Resolve(ctx, "a", "v1"); !errors.Is(err, oci.ErrManifestUnknown) {
 		t.Errorf("resolve: %v", err)
 	}
+	if ok, err := r.HasRepository(ctx, "a"); ok || err != nil {
+		t.Errorf("has repository = %v, %v", ok, err)
+	}
 	if ok, err := r.HasBlob(ctx, "a", absent); ok || err != nil {
 		t.Errorf("has blob = %v, %v", ok, err)
 	}

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,6 +40,19 @@ func (r *Registry) Tags(ctx context.Context, repository string) ([]string, error
 		next = following
 	}
 	return all, nil
+}
+
+// HasRepository reports whether the registry has repository, by whether it
+// lists its tags.
+func (r *Registry) HasRepository(ctx context.Context, repository string) (bool, error) {
+	_, _, err := r.tagPage(ctx, repository, url.Values{"n": {"1"}})
+	if errors.Is(err, oci.ErrNameUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for repository %s: %w", repository, err)
+	}
+	return true, nil
 }
 
 func (r *Registry) tagPage(ctx context.Context, repository string, query url.Values) (page []string, next url.Values, err error) {

@@ -1,0 +1,173 @@
+package mirror_test
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/faultnet"
+	"ferry/internal/mirror"
+)
+
+// reaching returns an instance that, whatever it dials, reaches serve.
+func reaching(t *testing.T, serve func(net.Conn)) *here {
+	t.Helper()
+	h, pipe := stoppedHere(t), faultnet.NewPipe()
+	h.dialing(t, pipe.Dial)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := pipe.Accept()
+			if err != nil {
+				return
+			}
+			serve(conn)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { pipe.Close(); <-done })
+	h.start(t)
+	return h
+}
+
+// selfSigned is a server's certificate, for example.com, that no authority vouches for.
+func selfSigned(t *testing.T) tls.Certificate {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates[0]
+}
+
+// asPEM is a certificate as a file has it.
+func asPEM(c tls.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
+}
+
+// failsAtOnce makes an import that must fail, with these words and this
+// advice, without a second try.
+func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice string) {
+	t.Helper()
+	began := time.Now()
+	i := h.bring(t, q)
+	if i.State != mirror.ImportFailed || !strings.Contains(i.Trouble, trouble) || !strings.Contains(i.Advice, advice) || advice == "" && i.Advice != "" {
+		t.Errorf("%+v, want %q, %q", i, trouble, advice)
+	}
+	if took := i.EndedAt.Sub(began); took >= time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestASourceThatIsReachedInTheWrongWayIsNotAskedAgain(t *testing.T) {
+	certificate := selfSigned(t)
+	says := func(text string) func(net.Conn) {
+		return func(conn net.Conn) {
+			conn.Read(make([]byte, 16<<10)) // what the client begins with
+			io.WriteString(conn, text)
+		}
+	}
+	for name, v := range map[string]struct {
+		serve           func(net.Conn)
+		trouble, advice string
+	}{
+		"plain HTTP":       {says("HTTP/1.1 400 Bad Request\r\n\r\n"), "server gave HTTP response to HTTPS client", "put http:// before it"},
+		"another protocol": {says("SSH-2.0-OpenSSH_9.9\r\n"), "first record does not look like a TLS handshake", "put http:// before it"},
+		"an unknown authority": {func(conn net.Conn) {
+			tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}}).Handshake()
+		}, "x509: certificate signed by unknown authority", "--ca-file FILE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failsAtOnce(t, reaching(t, v.serve), mirror.ImportRequest{Source: "example.com/app:1"}, v.trouble, v.advice)
+			})
+		})
+	}
+}
+
+func TestASourceThatLetsNobodyInIsNotAskedAgain(t *testing.T) {
+	dockerConfig(t, `{"credHelpers":{"elsewhere.example":"missing"}}`)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.wanting("bot", "hush")
+		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
+		failsAtOnce(t, h, q, "UNAUTHORIZED", "--username and --password-stdin, or docker login")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://elsewhere.example/app:1"}, "read the login for elsewhere.example", "install that helper")
+		h.upstream.set(func() {
+			h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusForbidden); return true }
+		})
+		failsAtOnce(t, h, q, "DENIED", "--username and --password-stdin, or docker login")
+	})
+}
+
+func TestWhatTheSourceDoesNotHaveIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.image("acme/app", "one", 10, "", "1")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"}, "upstream.example/acme/app has no 2", "")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"}, "upstream.example has no repository acme/ap", "")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"}, "docker.io has no repository library/alpinx", "")
+		h.rule(mirror.Spec{Source: "http://upstream.example/acme/ap"})
+		if row := h.ask(); row.Error != "upstream.example has no repository acme/ap" {
+			t.Errorf("%+v", row)
+		}
+	})
+}
+
+func TestARuleSaysWhatToDoAboutItsSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.rule(mirror.Spec{Source: "upstream.example/app"})
+		if row := h.ask(); !strings.Contains(row.Error, "server gave HTTP response to HTTPS client; the source speaks no TLS: put http:// before it") {
+			t.Errorf("%+v", row)
+		}
+	})
+}
+
+func TestAnImportThatIsHeldOffSaysUntilWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.image("app", "one", 10, "", "1")
+		began, turned := time.Now(), false
+		h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
+			if turned {
+				return false
+			}
+			turned = true
+			w.Header().Set("Retry-After", "90")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+		synctest.Wait()
+		i, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		i, _ = h.ImportOf(i.ID)
+		if want := "it is asked again at " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC"); !strings.Contains(i.Trouble, want) || i.Advice != "" {
+			t.Errorf("%+v, want %q", i, want)
+		}
+		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Trouble != "" {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestCredentialsInASourceAreRefusedWithoutAWordOfThem(t *testing.T) {
+	for _, source := range []string{
+		"https://user:secret@ghcr.io/acme/app:1", "http://user:secret@127.0.0.1:5000/app", "user:secret@ghcr.io/app",
+		"https://user:se/cr@et@ghcr.io/app:1", "ftp://user:secret@ghcr.io/app", "https://user:secret@ghcr.io",
+	} {
+		_, _, err := mirror.ParseImage(source)
+		if err == nil || !strings.Contains(err.Error(), "credentials do not belong in the source: use --username") || strings.Contains(err.Error(), "user:") {
+			t.Errorf("ParseImage(%q) = %v", source, err)
+		}
+	}
+}
