@@ -30,6 +30,8 @@ type Mirrors interface {
 	Seal(l mirror.Location, password string) string
 	// Import begins to bring an image here.
 	Import(ctx context.Context, q mirror.ImportRequest) (mirror.Import, error)
+	// Imports returns the imports that are remembered, the latest first.
+	Imports() []mirror.Import
 	// ImportOf returns an import as it is now.
 	ImportOf(id string) (mirror.Import, bool)
 }

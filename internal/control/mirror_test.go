@@ -14,6 +14,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/mirror"
+	"ferry/internal/replication"
 )
 
 // A runner is what runs rules, and notes what it is told.
@@ -38,6 +39,13 @@ func (r *runner) Seal(l mirror.Location, password string) string {
 func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
 	r.imports = append(r.imports, q)
 	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
+}
+
+func (r *runner) Imports() []mirror.Import {
+	return []mirror.Import{
+		{ID: "abd", State: mirror.ImportFailed, Trouble: "x509", Advice: "--ca-file FILE", StartedAt: start, EndedAt: start},
+		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
+	}
 }
 
 func (r *runner) ImportOf(id string) (mirror.Import, bool) {
@@ -259,9 +267,9 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	if diff := cmp.Diff([]control.MirrorFailure{{Tag: "2", Error: "no such blob"}}, s.Failures); diff != "" {
 		t.Error(diff)
 	}
-	r.state = mirror.State{Running: true, Trouble: "no route to host"}
+	r.state = mirror.State{Running: true, Trouble: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
 	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
-	if v.Status.State != "Running" || *v.Status.Error != "no route to host" {
+	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
 		t.Errorf("%+v", v.Status)
 	}
 }
@@ -291,6 +299,21 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	var all struct{ Value []control.Import }
+	root.call(t, "GET", "/imports", nil).ok(t, &all)
+	if len(all.Value) != 2 {
+		t.Fatalf("%+v", all)
+	}
+	if v := all.Value[0]; v.Name != "abd" || *v.Error != "x509" || *v.Hint != "--ca-file FILE" || v.EtaSeconds != nil {
+		t.Errorf("%+v", v)
+	}
+	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 || v.Hint != nil {
+		t.Errorf("%+v", v)
 	}
 }
 

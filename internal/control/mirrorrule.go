@@ -40,6 +40,8 @@ type MirrorStatus struct {
 	ItemsFailed      int             `json:"itemsFailed"`
 	BytesTotal       int64           `json:"bytesTotal" doc:"Of the layers that were missing, as far as the run has planned; 0 while none runs."`
 	BytesDone        int64           `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond   int64           `json:"bytesPerSecond" doc:"Over the last seconds; 0 while none runs."`
+	EtaSeconds       *int64          `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
 	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
 	Failures         []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
 }
@@ -73,6 +75,7 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 	case mirror.Running:
 		r.Status.Error = text(run.Trouble)
 		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
+		r.Status.BytesPerSecond, r.Status.EtaSeconds = run.BytesPerSecond, secondsLeft(run.Progress.BytesTotal-run.Progress.BytesDone, run.BytesPerSecond)
 	case mirror.Waiting, mirror.BrokenOff:
 		r.Status.Error = nil
 	}

@@ -28,17 +28,21 @@ type SyncStatus struct {
 }
 
 func syncStatusOf(st gateway.Status) *SyncStatus {
-	v := &SyncStatus{
+	return &SyncStatus{
 		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: moment(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
 		BytesTotal: st.BytesTotal, BytesDone: st.BytesDone, BytesPerSecond: st.BytesPerSecond,
-		Result: resultOf(st), Details: detailsOf(st),
+		EtaSeconds: secondsLeft(st.BytesTotal-st.BytesDone, st.BytesPerSecond), Result: resultOf(st), Details: detailsOf(st),
 	}
-	if left := st.BytesTotal - st.BytesDone; left > 0 && st.BytesPerSecond > 0 {
-		seconds := (left + st.BytesPerSecond - 1) / st.BytesPerSecond
-		v.EtaSeconds = &seconds
+}
+
+// secondsLeft returns how long bytes take at a rate; nil where nobody knows.
+func secondsLeft(bytes, perSecond int64) *int64 {
+	if bytes <= 0 || perSecond <= 0 {
+		return nil
 	}
-	return v
+	seconds := (bytes + perSecond - 1) / perSecond
+	return &seconds
 }
 
 // inSync reports whether a site has everything that it knows of.

@@ -102,6 +102,8 @@ type Import struct {
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it is on its way
 	Progress  replication.Progress
+
+	BytesPerSecond int64 // over the last seconds; 0 once it is over
 }
 
 // An ImportState is how far an [Import] is.
@@ -192,6 +194,17 @@ func (s *Service) absent(ctx context.Context, items []gateway.SnapshotItem) erro
 		}
 	}
 	return nil
+}
+
+// Imports returns the imports that are remembered, the latest first.
+func (s *Service) Imports() []Import {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Import
+	for _, j := range slices.Backward(s.imports) {
+		all = append(all, j.now())
+	}
+	return all
 }
 
 // ImportOf returns the import id as it is now; ok is false where nobody

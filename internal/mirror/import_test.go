@@ -107,6 +107,38 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 	})
 }
 
+func TestImportsAreRememberedTheLatestFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.image("app", "one", 1<<20, "", "1", "2")
+		h.upstream.rate = 128 << 10
+		var want []string
+		for _, tag := range []string{"1", "2"} {
+			i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:" + tag})
+			want = append([]string{i.ID}, want...)
+			if i.BytesPerSecond != 0 {
+				t.Errorf("it is over and gets on: %+v", i)
+			}
+		}
+		var got []string
+		for _, i := range h.Imports() {
+			got = append(got, i.ID)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		h.upstream.image("app", "two", 1<<20, "", "3")
+		if _, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:3"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if i := h.Imports()[0]; i.BytesPerSecond < 128<<10 || i.BytesPerSecond > 1<<20 || i.Progress.BytesDone == 0 {
+			t.Errorf("on its way: %+v", i)
+		}
+		h.over(t, h.Imports()[0])
+	})
+}
+
 func TestOneImportRunsInOneWay(t *testing.T) {
 	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {

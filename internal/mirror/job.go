@@ -40,7 +40,9 @@ func (j *job) now() Import {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := j.state
-	i.Progress = j.engine.Progress()
+	if i.Progress = j.engine.Progress(); i.EndedAt.IsZero() {
+		i.BytesPerSecond = j.engine.Rate()
+	}
 	return i
 }
 

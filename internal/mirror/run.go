@@ -41,7 +41,7 @@ func (s *Service) engine(source string, removal replication.Removal, keepTags bo
 }
 
 func (r *run) state() State {
-	return State{Running: true, Progress: r.engine.Progress(), Trouble: r.trouble.Load().(string)}
+	return State{Running: true, Progress: r.engine.Progress(), Trouble: r.trouble.Load().(string), BytesPerSecond: r.engine.Rate()}
 }
 
 // all makes the run, and reports whether it could note how it went.

@@ -85,6 +85,8 @@ type State struct {
 	Progress  replication.Progress
 	Trouble   string    // why it does not get on just now; "" is that it does
 	NotBefore time.Time // a run that is owed is not tried again; zero while nothing is known of that
+
+	BytesPerSecond int64 // over the last seconds
 }
 
 // NextRun is when the rule runs next; zero is never.

@@ -1,0 +1,64 @@
+package control
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"ferry/internal/mirror"
+)
+
+// An Import is an image of another registry on its way here.
+type Import struct {
+	ID             string     `json:"id"`
+	Name           string     `json:"name"`
+	Source         string     `json:"source"`
+	Images         []string   `json:"images" nullable:"false" doc:"What it becomes here."`
+	Digest         *string    `json:"digest" doc:"Null until the source said it."`
+	State          string     `json:"state" enum:"Pending,Running,Succeeded,Failed"`
+	Error          *string    `json:"error" doc:"Why it failed, or does not get on just now."`
+	Hint           *string    `json:"hint" doc:"What to do about it, where it failed."`
+	StartTime      time.Time  `json:"startTime"`
+	EndTime        *time.Time `json:"endTime"`
+	BytesTotal     int64      `json:"bytesTotal" doc:"Of the layers that were missing, as far as it has planned."`
+	BytesDone      int64      `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond int64      `json:"bytesPerSecond" doc:"Over the last seconds; 0 once it is over."`
+	EtaSeconds     *int64     `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+}
+
+// An ImportPost asks for an image.
+type ImportPost struct {
+	Source               string   `json:"source" doc:"HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS."`
+	Images               []string `json:"images,omitempty" maxItems:"50" doc:"REPOSITORY:TAG here; none is the source's own name, unless that has a digest."`
+	Repository           string   `json:"repository,omitempty" doc:"Copy it here without a tag."`
+	Force                bool     `json:"force,omitempty" doc:"Move tags that exist."`
+	Username             string   `json:"username,omitempty" maxLength:"1024"`
+	Password             string   `json:"password,omitempty" maxLength:"65536"`
+	CertificateAuthority string   `json:"certificateAuthority,omitempty" maxLength:"262144" doc:"PEM."`
+}
+
+func importOf(i mirror.Import) Import {
+	return Import{
+		ID: "/imports/" + i.ID, Name: i.ID, Source: i.Source, Images: i.Targets, Digest: text(string(i.Digest)), State: string(i.State),
+		Error: text(i.Trouble), Hint: text(i.Advice), StartTime: i.StartedAt.UTC(), EndTime: moment(i.EndedAt),
+		BytesTotal: i.Progress.BytesTotal, BytesDone: i.Progress.BytesDone, BytesPerSecond: i.BytesPerSecond,
+		EtaSeconds: secondsLeft(i.Progress.BytesTotal-i.Progress.BytesDone, i.BytesPerSecond),
+	}
+}
+
+// importProblem is what the caller is told of an import that did not begin.
+func importProblem(err error) error {
+	switch {
+	case errors.Is(err, mirror.ErrExists):
+		return conflict("%s", err).hint("--force moves it")
+	case errors.Is(err, mirror.ErrDiffers):
+		return conflict("%s", err).hint("make it again once that is over; see ferry import list")
+	case errors.Is(err, mirror.ErrBusy):
+		return problem(http.StatusTooManyRequests, codeTooMany, "%s", err).hint("try again once some are done")
+	case errors.Is(err, mirror.ErrStopped):
+		return problem(http.StatusServiceUnavailable, codeInternal, "%s", err).hint("try again once it is back")
+	case errors.As(err, new(mirror.RequestError)):
+		return invalid("%s", err)
+	}
+	return err
+}
