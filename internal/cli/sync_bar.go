@@ -42,7 +42,7 @@ func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask fu
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return now.status, ctx.Err()
+			return now.status, errInterrupted
 		}
 		next, err := ask(ctx)
 		if err != nil || cell(next.status["state"]) != "Syncing" {
@@ -115,17 +115,20 @@ func (b *syncBoard) add(name string) *syncBar {
 
 // show draws how far v is, which has the members of a status or an item.
 func (s *syncBar) show(v map[string]any) {
-	text := besideBar(v)
+	text := " " + besideBar(v)
 	s.beside.Store(&text)
 	total := max(number(v["bytesTotal"]), 1)
 	s.bar.SetTotal(total, false)
 	s.bar.SetCurrent(min(number(v["bytesDone"]), total-1))
 }
 
-// besideBar is what stands beside a bar: short, so that 80 columns have room
-// for both.
+// besideBar is what stands beside a bar, or alone where there is none: short,
+// so that 80 columns have room for both, unless it is why there is no more.
 func besideBar(v map[string]any) string {
-	return fmt.Sprintf(" %s of %s%s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])), paceOf(v))
+	if waiting := cell(v["waiting"]); waiting != "" {
+		return waiting
+	}
+	return fmt.Sprintf("%s of %s%s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])), paceOf(v))
 }
 
 // itemName is an item as images are named.
