@@ -77,7 +77,7 @@ func check(t *testing.T, where string, args []string) {
 		return
 	}
 	cmd, rest, err := root.Find(resolved)
-	if err == nil && (cmd == root && len(args) > 0 || cmd.HasSubCommands() && len(rest) > 0) {
+	if err == nil && (cmd == root && len(args) > 0 || cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-")) {
 		t.Errorf("%s: there is no command ferry %s", where, strings.Join(args, " "))
 		return
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -29,6 +30,18 @@ func (e *Env) registryFlags(cmd *cobra.Command) *target {
 	textVar(cmd.Flags(), &t.registry, "registry", "r", "REGISTRY", "registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)")
 	ignored(cmd.Flags(), "resource-group", "g")
 	return t
+}
+
+// alsoNamed takes the registry from another flag for it. Both at once are two
+// registries to whoever wrote them, as --name and --registry of az acr import,
+// where the second is the source's.
+func (t *target) alsoNamed(registry string) error {
+	if registry != "" && t.registry != "" && registry != t.registry {
+		return withHint(usagef("--name/-n and --registry/-r are both the registry that the image comes to"),
+			"name the registry that it comes from in --source: HOST/REPOSITORY:TAG")
+	}
+	t.registry = cmp.Or(t.registry, registry)
+	return nil
 }
 
 // credentialFlags defines --username and --password, for commands that a

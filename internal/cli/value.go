@@ -23,8 +23,13 @@ var _ pflag.Value = (*listFlag)(nil)
 
 // listVar defines a listFlag on set.
 func listVar(set *pflag.FlagSet, name, values, usage string) *listFlag {
+	return listVarP(set, name, "", values, usage)
+}
+
+// listVarP is listVar for a flag that has a letter, too.
+func listVarP(set *pflag.FlagSet, name, short, values, usage string) *listFlag {
 	f := &listFlag{hint: values}
-	set.Var(f, name, usage)
+	set.VarP(f, name, short, usage)
 	return f
 }
 

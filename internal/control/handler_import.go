@@ -38,7 +38,7 @@ func (a *api) imports() {
 			i, ok := a.Mirrors.ImportOf(in.Name)
 			if !ok {
 				return nil, problem(http.StatusNotFound, codeNotFound, "the import '%.100s' could not be found", in.Name).
-					hint("the registry may have been restarted since; run the import again: it goes on from the same byte")
+					hint("see ferry import list; the registry may have been restarted since: run the import again, and it goes on from the same byte")
 			}
 			return &answer{importOf(i)}, nil
 		})
