@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (j *job) now() Import {
 	defer j.mu.Unlock()
 	i := j.state
 	if i.Progress = j.engine.Progress(); i.EndedAt.IsZero() {
-		i.BytesPerSecond = j.engine.Rate()
+		i.BytesPerSecond, i.Trouble = j.engine.Rate(), cmp.Or(i.Trouble, waiting(j.engine.Trouble()))
 	}
 	return i
 }
@@ -117,7 +118,7 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	tries := 0
 	err = persist(ctx, func(err error) bool {
 		tries++
-		j.set(func(i *Import) { i.Trouble = waiting(err, j.Now()) })
+		j.set(func(i *Import) { i.Trouble = waiting(heldUntil(err, j.Now()), err) })
 		return tries < importTries
 	}, func() error {
 		d, err = j.source.digest(ctx, j.reference)

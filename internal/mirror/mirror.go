@@ -90,7 +90,7 @@ func ParseImage(text string) (Location, string, error) {
 }
 
 // errCredentials says no word of what it refuses.
-var errCredentials = errors.New("credentials do not belong in the source: use --username and --password-stdin; a digest is @sha256:...")
+var errCredentials = errors.New("credentials do not belong in the source: use --username and --password-stdin; a digest is @sha256:HEX")
 
 func parse(text string) (l Location, reference string, _ error) {
 	if _, behind, ok := strings.Cut(text, "@"); ok {

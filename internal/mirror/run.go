@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -41,7 +42,8 @@ func (s *Service) engine(source string, removal replication.Removal, keepTags bo
 }
 
 func (r *run) state() State {
-	return State{Running: true, Progress: r.engine.Progress(), Trouble: r.trouble.Load().(string), BytesPerSecond: r.engine.Rate()}
+	trouble := cmp.Or(r.trouble.Load().(string), waiting(r.engine.Trouble()))
+	return State{Running: true, Progress: r.engine.Progress(), Trouble: trouble, BytesPerSecond: r.engine.Rate()}
 }
 
 // all makes the run, and reports whether it could note how it went.
@@ -263,7 +265,7 @@ func (r *run) persist(ctx context.Context, try func() error) error {
 	defer r.trouble.Store("")
 	since := r.Now()
 	return persist(ctx, func(err error) bool {
-		if r.trouble.Swap(waiting(err, r.Now())) == "" {
+		if r.trouble.Swap(waiting(heldUntil(err, r.Now()), err)) == "" {
 			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
 		}
 		return r.Now().Sub(since)+replication.Pause(err) < patience

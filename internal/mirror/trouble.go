@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -60,14 +61,32 @@ func advised(err error) string {
 	return text
 }
 
-// waiting puts into words why a source is asked again, with the time where it
-// wants to be left alone until then.
-func waiting(err error, now time.Time) string {
+// waiting puts into words why a source is asked again, and when, where that is
+// known; "" where nothing is wrong. There is a line's room beside a bar, so
+// what was asked for stays out.
+func waiting(until time.Time, err error) string {
+	if err == nil {
+		return ""
+	}
 	text := err.Error()
-	if pause := replication.Pause(err); pause > 0 {
-		text += "; it is asked again at " + now.Add(pause).UTC().Format("15:04:05 UTC")
+	if answer := oci.AsError(err); answer != nil {
+		text = answer.Error()
+	} else if link := (*net.OpError)(nil); errors.As(err, &link) {
+		text = link.Error()
+	}
+	if !until.IsZero() {
+		text = "held off until " + until.UTC().Format("15:04:05 UTC") + ": " + text
 	}
 	return text
+}
+
+// heldUntil is the end of the time for which the source wants to be left alone
+// after err; zero where it did not say.
+func heldUntil(err error, now time.Time) (until time.Time) {
+	if pause := replication.Pause(err); pause > 0 {
+		until = now.Add(pause)
+	}
+	return until
 }
 
 // An absence says in words, with the registry's name, what a source does not have.

@@ -151,13 +151,53 @@ func TestAnImportThatIsHeldOffSaysUntilWhen(t *testing.T) {
 		}
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
-		if want := "it is asked again at " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC"); !strings.Contains(i.Trouble, want) || i.Advice != "" {
+		if want := "held off until " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC") + ": TOOMANYREQUESTS: too many requests"; i.Trouble != want || i.Advice != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Trouble != "" {
 			t.Errorf("%+v", i)
 		}
 	})
+}
+
+func TestWhatHoldsUpTheLayersOfAnImportIsSaid(t *testing.T) {
+	for name, v := range map[string]struct {
+		refuse func(w http.ResponseWriter)
+		want   string
+	}{
+		"too many requests": {func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}, "held off until 00:01:0"},
+		"a link that is cut": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHere(t)
+				h.upstream.image("app", "one", 1<<20, "", "1")
+				began := time.Now()
+				h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+					if time.Since(began) > 40*time.Second || !strings.Contains(r.URL.Path, "/blobs/") {
+						return false
+					}
+					v.refuse(w)
+					return true
+				}
+				synctest.Wait()
+				i, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20 * time.Second)
+				if i, _ = h.ImportOf(i.ID); !strings.Contains(i.Trouble, v.want) {
+					t.Errorf("%+v, want %q", i, v.want)
+				}
+				if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Trouble != "" {
+					t.Errorf("%+v", i)
+				}
+			})
+		})
+	}
 }
 
 func TestCredentialsInASourceAreRefusedWithoutAWordOfThem(t *testing.T) {

@@ -79,7 +79,7 @@ func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byt
 	if err != nil {
 		r.log.Debug("what is left of a batch is fetched again", "layers", len(claims), "bytes", sum, "err", err)
 		if asked := Pause(err); asked > 0 || !answered(err) {
-			r.link.failed(asked)
+			r.link.failed(asked, err)
 		}
 	}
 	return nil

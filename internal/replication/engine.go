@@ -183,3 +183,14 @@ func (e *Engine) Progress() Progress {
 
 // Rate returns how many bytes of content came a second, over the last seconds.
 func (e *Engine) Rate() int64 { return e.meter.rate() }
+
+// Trouble returns why nothing comes to the Sync that runs, nil where all is
+// well, and until when its source wants to be left alone, where it said so.
+func (e *Engine) Trouble() (until time.Time, why error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.current == nil {
+		return time.Time{}, nil
+	}
+	return e.current.link.trouble()
+}

@@ -32,17 +32,27 @@ type link struct {
 	up      chan struct{} // closed when somebody got through
 	proofs  int64         // how often somebody did
 	upsets  int64         // how often somebody did not, or it came back
+	why     error         // the last try failed; nil since something came through
+	since   time.Time     // tries have failed
 }
+
+// troubleAfter is for how long nothing comes through before that is worth a
+// word: a cut that heals at once is none.
+const troubleAfter = 5 * time.Second
 
 func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{})} }
 
 // failed notes that a try failed, and that the source wants to be left alone
 // for asked, if that is not 0. Those that fail together count once.
-func (l *link) failed(asked time.Duration) {
+func (l *link) failed(asked time.Duration, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.upsets++
 	now := time.Now()
+	if l.why == nil {
+		l.since = now
+	}
+	l.why = why
 	if peace := now.Add(asked); asked > 0 && peace.After(l.peace) {
 		l.peace = peace
 	}
@@ -56,6 +66,9 @@ func (l *link) good() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.proofs++
+	if !time.Now().Before(l.peace) {
+		l.why = nil
+	}
 	if l.until.IsZero() {
 		return
 	}
@@ -64,6 +77,21 @@ func (l *link) good() {
 	l.backoff.Reset()
 	close(l.up)
 	l.up = make(chan struct{})
+}
+
+// trouble returns why nothing comes through, nil where all is well, and until
+// when the source wants to be left alone, if it said so.
+func (l *link) trouble() (until time.Time, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	switch {
+	case l.why != nil && now.Before(l.peace):
+		return l.peace, l.why
+	case now.Sub(l.since) < troubleAfter:
+		return time.Time{}, nil
+	}
+	return time.Time{}, l.why
 }
 
 // unrest counts the tries that failed so far, and how often the link came

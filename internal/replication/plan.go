@@ -117,7 +117,7 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 			continue
 		}
 		r.log.Debug("plan is asked for again", "err", err)
-		r.link.failed(Pause(err))
+		r.link.failed(Pause(err), err)
 		if !began || status(err) != 0 {
 			continue // it is the link, or all of the source, and no fault of the plan's
 		}

@@ -34,7 +34,7 @@ func (r *run) judge(ctx context.Context, q *queue, c *claim, progress bool, err 
 	}
 	asked := Pause(err)
 	if asked > 0 || !answered(err) && own.error == nil {
-		r.link.failed(asked)
+		r.link.failed(asked, err)
 	}
 	if progress || !q.inVain(l, answered(err) || own.error != nil, asked) {
 		return nil
