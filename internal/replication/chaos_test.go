@@ -1,7 +1,6 @@
 package replication_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,12 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/faultnet"
-	"ferry/internal/gateway"
-	"ferry/internal/replication"
-	"ferry/internal/storage"
 )
 
 // chaosSeeds is how many seeds run; $CHAOS_SEEDS is another number.
@@ -49,37 +43,40 @@ func TestChaosEndsInStep(t *testing.T) {
 }
 
 func chaos(t *testing.T, seed uint64) {
-	w := &world{parent: newPipeParent(t), rng: rand.New(rand.NewPCG(seed, 7)), most: 200 << 10}
-	moods := &moods{rng: rand.New(rand.NewPCG(seed, 8))}
-	w.refuse = moods.refuse
-	w.placed = seed%4 == 3
+	w := &world{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), most: 200 << 10}
+	moods, liar := &moods{rng: rand.New(rand.NewPCG(seed, 8))}, newLiar(seed, everyLie()...)
+	w.refuse, w.answer = moods.refuse, liar.answer
+	w.placed, w.chosen = seed%4 == 3, seed%3 == 2
+	if seed%5 == 4 {
+		w.redirect()
+	}
 	site := &restartable{t: t, dir: t.TempDir(), source: w.client(), below: everyChild}
 	if w.placed {
 		site.below = heldChildren
 	}
 	site.start()
 	defer site.stop()
-	for range 6 {
-		w.step()
-	}
+	w.steps(6)
 	site.follow()
-	if w.placed {
-		w.setPlatforms()
-		site.learn()
+	if w.placed || w.chosen {
+		w.setReach()
+		site.learn(w.placed)
 	}
 	for range 4 {
-		changed := w.placed && w.rng.IntN(2) == 0
+		changed := (w.placed || w.chosen) && w.rng.IntN(2) == 0
 		if changed {
-			w.setPlatforms() // of which the site hears later
+			w.setReach() // of which the site hears later
 		}
 		weather := badWeather(w.rng)
 		mood, how := w.rng.IntN(3), w.rng.IntN(6)
 		if how < 2 {
+			w.tick()
 			w.push("app/0", "v0") // for there to be something to be killed in the midst of
 			site.follow()
 			weather.Rate = 5<<10 + w.rng.Int64N(50<<10)
 		}
 		moods.set(mood)
+		liar.set(4 * w.rng.IntN(3))
 		w.network.Set(weather)
 		window := time.Duration(w.rng.IntN(30_000)) * time.Millisecond
 		switch how {
@@ -101,19 +98,21 @@ func chaos(t *testing.T, seed uint64) {
 			site.syncFor(window)
 		}
 		moods.set(0)
+		liar.set(0)
 		w.network.Set(faultnet.Faults{})
-		for range 2 {
-			w.step()
-		}
+		w.steps(2)
 		if changed {
-			site.learn()
+			site.learn(w.placed)
 		}
 		site.follow()
 	}
 	// What is left of the bad weather, which may have let items fail for now.
+	site.Forgive()
 	site.syncFor(time.Hour)
-	// A tag that moved leaves no word of its old image, which the parent may
-	// still have: only a snapshot tells.
+	site.sync()
+	keepsUp(t, w.parent, site.Storage)
+	// Of what is left at the parent when tags and subjects go, only a snapshot
+	// tells in full.
 	if err := takeStock(t.Context(), site.Engine, site.source); err != nil {
 		t.Fatal(err)
 	}
@@ -121,16 +120,35 @@ func chaos(t *testing.T, seed uint64) {
 	same(t, w.parent, site.Storage)
 }
 
+// steps changes so many things, one after the other.
+func (w *world) steps(n int) {
+	for range n {
+		w.tick()
+		w.step()
+	}
+}
+
+// tick lets a moment pass, so that it is known which of two tags is newer.
+func (w *world) tick() { time.Sleep(10 * time.Millisecond) }
+
 // moment is a time after which a site is killed: as often within a few round
 // trips as within many.
 func moment(rng *rand.Rand) time.Duration {
 	return time.Duration(100+rng.IntN(100<<rng.IntN(8))) * time.Millisecond
 }
 
-// setPlatforms sends the site images for other platforms.
-func (w *world) setPlatforms() {
-	all := [][]string{nil, {"linux/amd64"}, {"linux/amd64", "linux/arm64"}, {"windows/amd64"}, {"linux/s390x"}}
-	w.platforms.Store(&all[w.rng.IntN(len(all))])
+// setReach lets other content be for the site.
+func (w *world) setReach() {
+	var r reach
+	if w.placed {
+		all := [][]string{nil, {"linux/amd64"}, {"linux/amd64", "linux/arm64"}, {"windows/amd64"}, {"linux/s390x"}}
+		r.platforms = all[w.rng.IntN(len(all))]
+	}
+	if w.chosen {
+		all := [][]string{nil, {"v1"}, {"v[01]"}, {"/^v[12]$/"}, {"v2", "v0"}}
+		r.filters, r.keepLast = all[w.rng.IntN(len(all))], w.rng.IntN(3)
+	}
+	w.reach.Store(&r)
 }
 
 // badWeather is what a link may do.
@@ -181,93 +199,4 @@ func (m *moods) refuse(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(status)
 	}
 	return true
-}
-
-// A restartable is a replica that stops, or is killed, and starts again on what
-// is in its directory, and from which somebody pulls, and collects garbage, all the while.
-type restartable struct {
-	*replica
-	t      *testing.T
-	dir    string
-	source *gateway.Client
-	below  children // of an index: what has to be here
-	ended  context.CancelFunc
-	busy   sync.WaitGroup
-}
-
-func (s *restartable) start() {
-	st, db, err := open(s.t.Context(), s.dir, storage.Options{Grace: grace})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.replica = &replica{
-		Storage: st, Engine: replication.New(replication.Options{Storage: st, DB: db, ChunkSize: 32 << 10}), db: db, source: s.source, t: s.t,
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.ended = cancel
-	s.every(ctx, 300*time.Millisecond, func() error {
-		_, err := readIndexes(context.Background(), st, map[digest.Digest]bool{}, s.below)
-		return err
-	})
-	s.every(ctx, time.Second, func() error {
-		_, err := st.Collect(context.Background())
-		return err
-	})
-}
-
-// every does something now and then, until ctx ends.
-func (s *restartable) every(ctx context.Context, d time.Duration, do func() error) {
-	s.busy.Go(func() {
-		tick := time.NewTicker(d)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if err := do(); err != nil {
-					s.t.Errorf("a user of the site: %v", err)
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-}
-
-// stop ends the site as a machine's shutdown does.
-func (s *restartable) stop() {
-	s.ended()
-	s.busy.Wait()
-	if err := s.db.Close(); err != nil {
-		s.t.Error(err)
-	}
-}
-
-// learn lets the site know that the parent's platforms for it changed.
-func (s *restartable) learn() {
-	s.t.Helper()
-	if err := takeStock(s.t.Context(), s.Engine, s.source); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.Recheck(s.t.Context()); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// syncFor lets a window be open for d. What fails in it is for the next.
-func (s *restartable) syncFor(d time.Duration) {
-	ctx, cancel := context.WithTimeoutCause(s.t.Context(), d, errStopped)
-	defer cancel()
-	_, err := s.Sync(ctx, s.source)
-	s.tolerate(err, errStopped)
-}
-
-// tolerate fails the test where a Sync ended for another reason than that the
-// site did, or the parent's mood.
-func (s *restartable) tolerate(err, ended error) {
-	s.t.Helper()
-	var answer *gateway.AnswerError
-	if err != nil && !errors.Is(err, ended) && !errors.As(err, &answer) && !errors.Is(err, gateway.ErrUnauthorized) {
-		s.t.Errorf("Sync: %v", err)
-	}
 }

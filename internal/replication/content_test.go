@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,28 +126,26 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 	return nil
 }
 
-// same fails unless the replica serves what the parent does, of indexes what
-// is for its platforms, and nothing else.
+// same fails unless the replica serves what of the parent's content is for it,
+// and nothing else.
 func same(t testing.TB, p *parent, s *storage.Storage) {
 	t.Helper()
-	want, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	platforms, err := scope.ParsePlatforms(p.only())
-	if err != nil {
-		t.Fatal(err)
-	}
-	below := everyChild
-	if !platforms.All() {
-		below = heldChildren
-	}
-	follow := followed(t, p.Storage, platforms)
-	maps.DeleteFunc(want.manifests, func(name, _ string) bool { return !follow[name] })
-	got, err := readIndexes(t.Context(), s, map[digest.Digest]bool{}, below)
-	if err != nil {
-		t.Fatal(err)
-	}
+	compare(t, p.meant(t), p.arrived(t, s))
+}
+
+// keepsUp is [same] for a replica that heard of all changes since its snapshot,
+// but for referrers of what is not meant for it any more: no change says that
+// they became, by that, something that is wanted for itself, or ceased to be.
+func keepsUp(t testing.TB, p *parent, s *storage.Storage) {
+	t.Helper()
+	want, got := p.meant(t), p.arrived(t, s)
+	maps.DeleteFunc(want.manifests, func(name, _ string) bool { return got.manifests[name] == "" && want.orphan(t, p.Storage, name) })
+	maps.DeleteFunc(got.manifests, func(name, _ string) bool { return want.manifests[name] == "" && got.orphan(t, s, name) })
+	compare(t, want, got)
+}
+
+func compare(t testing.TB, want, got content) {
+	t.Helper()
 	if diff := cmp.Diff(want.tags, got.tags); diff != "" {
 		t.Errorf("tags differ (-parent +replica):\n%s", diff)
 	}
@@ -160,17 +159,63 @@ func same(t testing.TB, p *parent, s *storage.Storage) {
 	}
 }
 
-// followed returns the manifests, as repository@digest, that a replica of s
-// has: what a tag leads to and, unless a filter of platforms goes by the tags,
-// what was only ever pushed by its digest, with what is below them and refers
-// to them.
-func followed(t testing.TB, s *storage.Storage, platforms scope.Platforms) map[string]bool {
+// orphan reports whether a manifest, as repository@digest, refers to one that
+// is not in the content of s, or to another orphan.
+func (c content) orphan(t testing.TB, s *storage.Storage, name string) bool {
 	t.Helper()
+	if c.manifests[name] == "" {
+		return true
+	}
+	repository, d, _ := strings.Cut(name, "@")
+	m, err := s.DescribeManifest(t.Context(), repository, digest.Digest(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Subject != "" && c.orphan(t, s, repository+"@"+string(m.Subject))
+}
+
+// meant is what of the parent's content is for a replica.
+func (p *parent) meant(t testing.TB) content {
+	t.Helper()
+	all, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := content{map[string]digest.Digest{}, all.manifests}
+	follow := p.followed(t, c.tags)
+	maps.DeleteFunc(c.manifests, func(name, _ string) bool { return !follow[name] })
+	return c
+}
+
+// arrived is what a replica has, of indexes what is for its platforms.
+func (p *parent) arrived(t testing.TB, s *storage.Storage) content {
+	t.Helper()
+	below := everyChild
+	if len(p.within().platforms) > 0 {
+		below = heldChildren
+	}
+	c, err := readIndexes(t.Context(), s, map[digest.Digest]bool{}, below)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// followed returns the manifests, as repository@digest, that are for a replica:
+// what a tag that is leads to and, unless a filter goes by the tags, what was
+// only ever pushed by its digest, with what is below them and refers to them.
+// It notes those tags.
+func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[string]bool {
+	t.Helper()
+	platforms, err := scope.ParsePlatforms(p.within().platforms)
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	var follow func(repository string, d digest.Digest)
 	follow = func(repository string, d digest.Digest) {
 		name := repository + "@" + string(d)
-		m, err := s.Manifest(t.Context(), repository, string(d))
+		m, err := p.Manifest(t.Context(), repository, string(d))
 		if seen[name] || err != nil {
 			return
 		}
@@ -185,7 +230,7 @@ func followed(t testing.TB, s *storage.Storage, platforms scope.Platforms) map[s
 				follow(repository, child.Digest)
 			}
 		}
-		referrers, err := s.Referrers(t.Context(), repository, d, "")
+		referrers, err := p.Referrers(t.Context(), repository, d, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,22 +238,19 @@ func followed(t testing.TB, s *storage.Storage, platforms scope.Platforms) map[s
 			follow(repository, r.Digest)
 		}
 	}
-	repositories, err := s.Repositories(t.Context(), "", 1000)
+	repositories, err := p.Repositories(t.Context(), "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range repositories {
-		tags, err := s.Tags(t.Context(), r.Name, "", 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, tag := range tags {
+		for _, tag := range p.tags(t, r.Name) {
+			noted[r.Name+":"+tag.Name] = tag.Digest
 			follow(r.Name, tag.Digest)
 		}
-		if !platforms.All() {
+		if !p.within().all() {
 			continue
 		}
-		only, err := s.ManifestsOnlyByDigest(t.Context(), r.Name, "", 1000)
+		only, err := p.ManifestsOnlyByDigest(t.Context(), r.Name, "", 1000)
 		if err != nil {
 			t.Fatal(err)
 		}

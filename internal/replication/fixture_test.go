@@ -19,7 +19,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
-	"ferry/internal/auth"
 	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
@@ -66,8 +65,10 @@ type parent struct {
 	plans   atomic.Int64                                            // plans that were asked for
 	ranges  func() bool                                             // whether ranges are sent; nil is yes
 	refuse  func(http.ResponseWriter, *http.Request) bool
+	answer  func(http.ResponseWriter, *http.Request, http.Handler) // a request that a handler is for; nil lets that do so
+	blobsAt string                                                 // the address to which requests for blobs are sent; "" is none
 
-	platforms atomic.Pointer[[]string] // for which images go to the child; nil is all
+	reach atomic.Pointer[reach] // nil is all
 
 	mu      sync.Mutex
 	stopped bool           // no request is taken
@@ -80,22 +81,28 @@ func newParent(t testing.TB) *parent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startParent(t, l)
+	return startParent(t, l, 1)
 }
 
 // newPipeParent returns a parent that is reached in memory, for tests in a
 // bubble of testing/synctest.
 func newPipeParent(t testing.TB) *parent {
 	t.Helper()
+	return newSeededParent(t, 1)
+}
+
+// newSeededParent is [newPipeParent] with a network whose chances come from seed.
+func newSeededParent(t testing.TB, seed uint64) *parent {
+	t.Helper()
 	pipe := faultnet.NewPipe()
-	p := startParent(t, pipe)
+	p := startParent(t, pipe, seed)
 	p.dial = pipe.Dial
 	return p
 }
 
-func startParent(t testing.TB, l net.Listener) *parent {
+func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 	t.Helper()
-	p := &parent{t: t, dir: t.TempDir(), network: faultnet.New(1)}
+	p := &parent{t: t, dir: t.TempDir(), network: faultnet.New(seed)}
 	p.open()
 	t.Cleanup(func() { p.db.Close() })
 	mux := http.NewServeMux()
@@ -111,20 +118,36 @@ func startParent(t testing.TB, l net.Listener) *parent {
 		}
 		p.gateway.ServeHTTP(w, r)
 	})
-	mux.HandleFunc("/v2/", p.serveBlob)
-	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
+		if p.blobsAt != "" {
+			http.Redirect(w, r, p.blobsAt+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+			return
+		}
+		p.serveBlob(w, r)
+	})
+	p.server = p.listen(l, mux.ServeHTTP)
+	return p
+}
+
+// listen serves what comes over the network to l while the parent is not stopped.
+func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.take() {
 			panic(http.ErrAbortHandler) // as from a port at which nobody listens
 		}
 		defer p.busy.Done()
-		mux.ServeHTTP(w, r)
+		if p.answer != nil {
+			p.answer(w, r, handler)
+			return
+		}
+		handler(w, r)
 	}))
-	p.server.Listener.Close()
-	p.server.Listener = p.network.Listen(l)
-	p.server.Start()
-	t.Cleanup(p.server.Close)
-	t.Cleanup(p.network.Cut)
-	return p
+	server.Listener.Close()
+	server.Listener = p.network.Listen(l)
+	server.Start()
+	p.t.Cleanup(server.Close)
+	p.t.Cleanup(p.network.Cut)
+	return server
 }
 
 // open opens what is on the parent's disk.
@@ -205,25 +228,6 @@ func (w countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// plane is a control plane of one connected registry that may read everything.
-type plane struct {
-	gateway.ControlPlane
-	parent *parent
-}
-
-func (p plane) Desired(context.Context, string) (*gateway.Desired, error) {
-	d := &gateway.Desired{Version: "1"}
-	d.Self.Platforms = p.parent.only()
-	return d, nil
-}
-
-func (plane) Report(context.Context, string, string, int64, *gateway.Report) error { return nil }
-
-func everyone(*http.Request) (*auth.Principal, error) {
-	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})
-	return &auth.Principal{Name: "ship", Permissions: permissions}, err
-}
-
 // client returns the child's end of the gateway.
 func (p *parent) client() *gateway.Client {
 	transport := gateway.NewTransport()
@@ -239,14 +243,6 @@ func newClient(address string, transport http.RoundTripper) *gateway.Client {
 	return gateway.NewClient(gateway.ConnectionString{
 		Name: "ship", Token: "ship", Password: "x", Endpoint: address, Protocol: "http",
 	}, transport)
-}
-
-// only returns the platforms for which images go to the child; none is all.
-func (p *parent) only() []string {
-	if all := p.platforms.Load(); all != nil {
-		return *all
-	}
-	return nil
 }
 
 func (p *parent) address() string { return p.server.Listener.Addr().String() }

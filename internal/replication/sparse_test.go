@@ -14,7 +14,7 @@ import (
 func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		only := func(platforms ...string) { p.platforms.Store(&platforms) }
+		only := func(platforms ...string) { p.reach.Store(&reach{platforms: platforms}) }
 		var children []oci.Descriptor
 		for i, arch := range []string{"amd64", "arm64"} {
 			child := p.image("app", [][]byte{random(uint64(i), 20<<10)})
@@ -30,7 +30,7 @@ func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
 		same(t, p, site.Storage)
 		for _, platforms := range [][]string{{"linux/arm64"}, {"linux/amd64", "linux/arm64"}, {"linux/amd64"}, nil} {
 			only(platforms...)
-			site.learn()
+			site.learn(true)
 			site.kill(func() {})
 			site.sync()
 			same(t, p, site.Storage)

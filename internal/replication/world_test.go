@@ -25,8 +25,9 @@ type world struct {
 	layers [][]byte
 	most   int  // bytes of a layer; 0 is no limit
 	placed bool // indexes say for which platforms their children are
+	chosen bool // not every tag is for the child
 	made   uint64
-	pushed []pushed
+	pushed []pushed // what may be referred to and deleted: images, indexes, referrers
 }
 
 type pushed struct {
@@ -55,8 +56,21 @@ func (w *world) push(repository string, tags ...string) oci.Descriptor {
 	}
 	m := w.image(repository, append(layers, fmt.Appendf(nil, "%d", w.made)), tags...)
 	w.made++
+	return w.note(repository, m)
+}
+
+func (w *world) note(repository string, m oci.Descriptor) oci.Descriptor {
 	w.pushed = append(w.pushed, pushed{repository, m})
 	return m
+}
+
+// some returns something that was pushed, as often the last as any, so that
+// referrers have referrers.
+func (w *world) some() pushed {
+	if w.rng.IntN(2) == 0 {
+		return w.pushed[len(w.pushed)-1]
+	}
+	return w.pushed[w.rng.IntN(len(w.pushed))]
 }
 
 // children pushes what an index is of.
@@ -70,7 +84,7 @@ func (w *world) children(repository string) []oci.Descriptor {
 		all[i].Platform = &of
 	}
 	if w.rng.IntN(3) == 0 { // and an index within
-		all = append(all[:2], w.index(repository, all[1:]))
+		all = append(all[:2], w.note(repository, w.index(repository, all[1:])))
 	}
 	return all
 }
@@ -80,25 +94,25 @@ func (w *world) step() {
 	ctx := w.t.Context()
 	repository := fmt.Sprintf("app/%d", w.rng.IntN(3))
 	tag := fmt.Sprintf("v%d", w.rng.IntN(3))
-	switch w.rng.IntN(10) {
+	switch w.rng.IntN(11) {
 	case 0, 1, 2, 3:
 		w.push(repository, tag)
 	case 4:
-		w.index(repository, w.children(repository), tag)
+		w.note(repository, w.index(repository, w.children(repository), tag))
 	case 5:
 		w.push(repository) // without a tag
-	case 6:
+	case 6, 10:
 		if len(w.pushed) > 0 {
-			p := w.pushed[w.rng.IntN(len(w.pushed))]
+			p := w.some()
 			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has {
-				w.referrer(p.repository, p.manifest, w.layer())
+				w.note(p.repository, w.referrer(p.repository, p.manifest, w.layer()))
 			}
 		}
 	case 7:
 		w.ignore(w.DeleteTag(ctx, repository, tag, ""))
 	case 8:
 		if len(w.pushed) > 0 {
-			p := w.pushed[w.rng.IntN(len(w.pushed))]
+			p := w.some()
 			w.ignore(w.DeleteManifest(ctx, p.repository, p.manifest.Digest, ""))
 		}
 	case 9:

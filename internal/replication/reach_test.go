@@ -1,0 +1,70 @@
+package replication_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+
+	"ferry/internal/auth"
+	"ferry/internal/gateway"
+	"ferry/internal/scope"
+	"ferry/internal/storage"
+)
+
+// A reach is what of a parent's content is for its child. The zero value is all.
+type reach struct {
+	platforms []string // for which images go; none is all
+	filters   []string // of tags
+	keepLast  int      // of the tags of a repository; 0 is all
+}
+
+// all reports whether what no tag leads to is for the child, too.
+func (r reach) all() bool { return len(r.platforms) == 0 && len(r.filters) == 0 && r.keepLast == 0 }
+
+// within returns what of the child is to get now.
+func (p *parent) within() reach {
+	if r := p.reach.Load(); r != nil {
+		return *r
+	}
+	return reach{}
+}
+
+// tags returns the tags of a repository that are for the child.
+func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
+	t.Helper()
+	r := p.within()
+	all, err := p.Tags(t.Context(), repository, "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc, err := scope.Parse(r.filters, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(tag storage.Tag) bool { return !sc.Matches(tag.Name) })
+	if r.keepLast > 0 && len(all) > r.keepLast {
+		slices.SortFunc(all, func(a, b storage.Tag) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
+		all = all[:r.keepLast]
+	}
+	return all
+}
+
+// plane is a control plane of one connected registry that may read everything.
+type plane struct {
+	gateway.ControlPlane
+	parent *parent
+}
+
+func (p plane) Desired(context.Context, string) (*gateway.Desired, error) {
+	d, r := &gateway.Desired{Version: "1"}, p.parent.within()
+	d.Self.Platforms, d.Self.TagFilters, d.Self.KeepLast = r.platforms, r.filters, r.keepLast
+	return d, nil
+}
+
+func (plane) Report(context.Context, string, string, int64, *gateway.Report) error { return nil }
+
+func everyone(*http.Request) (*auth.Principal, error) {
+	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})
+	return &auth.Principal{Name: "ship", Permissions: permissions}, err
+}

@@ -1,0 +1,116 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/gateway"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+)
+
+// A restartable is a replica that stops, or is killed, and starts again on what
+// is in its directory, and from which somebody pulls, and collects garbage, all the while.
+type restartable struct {
+	*replica
+	t      *testing.T
+	dir    string
+	source *gateway.Client
+	below  children // of an index: what has to be here
+	ended  context.CancelFunc
+	busy   sync.WaitGroup
+}
+
+func (s *restartable) start() {
+	st, db, err := open(s.t.Context(), s.dir, storage.Options{Grace: grace})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.replica = &replica{
+		Storage: st, Engine: replication.New(replication.Options{Storage: st, DB: db, ChunkSize: 32 << 10}), db: db, source: s.source, t: s.t,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ended = cancel
+	look := func(checked map[digest.Digest]bool) error {
+		_, err := readIndexes(context.Background(), st, checked, s.below)
+		return err
+	}
+	s.every(ctx, 300*time.Millisecond, never, func() error { return look(map[digest.Digest]bool{}) })
+	seen := map[digest.Digest]bool{} // by whom nothing escapes, and who need not read a blob twice
+	s.every(ctx, time.Hour, st.Changed, func() error { return look(seen) })
+	s.every(ctx, time.Second, never, func() error {
+		_, err := st.Collect(context.Background())
+		return err
+	})
+}
+
+func never() <-chan struct{} { return nil }
+
+// every does something now, then now and then and whenever changed says so,
+// until ctx ends.
+func (s *restartable) every(ctx context.Context, d time.Duration, changed func() <-chan struct{}, do func() error) {
+	s.busy.Go(func() {
+		tick := time.NewTicker(d)
+		defer tick.Stop()
+		for {
+			change := changed()
+			if err := do(); err != nil {
+				s.t.Errorf("a user of the site: %v", err)
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-change:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// stop ends the site as a machine's shutdown does.
+func (s *restartable) stop() {
+	s.ended()
+	s.busy.Wait()
+	if err := s.db.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// learn lets the site know that other content is for it than before, or of
+// indexes other children.
+func (s *restartable) learn(children bool) {
+	s.t.Helper()
+	if err := takeStock(s.t.Context(), s.Engine, s.source); err != nil {
+		s.t.Fatal(err)
+	}
+	if !children {
+		return
+	}
+	if err := s.Recheck(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// syncFor lets a window be open for d. What fails in it is for the next.
+func (s *restartable) syncFor(d time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(s.t.Context(), d, errStopped)
+	defer cancel()
+	_, err := s.Sync(ctx, s.source)
+	s.tolerate(err, errStopped)
+}
+
+// tolerate fails the test where a Sync ended for another reason than that the
+// site did, or the parent's mood.
+func (s *restartable) tolerate(err, ended error) {
+	s.t.Helper()
+	var answer *gateway.AnswerError
+	if err != nil && !errors.Is(err, ended) && !errors.As(err, &answer) && !errors.Is(err, gateway.ErrUnauthorized) {
+		s.t.Errorf("Sync: %v", err)
+	}
+}
