@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,7 @@ func TestLinksThatFailTogetherDoNotTryAgainInStep(t *testing.T) {
 			l := newLink()
 			for try := range tries {
 				failed := time.Now()
-				l.failed(0)
+				l.failed(0, errors.New("cut"))
 				if err := l.wait(t.Context()); err != nil {
 					t.Fatal(err)
 				}
