@@ -140,7 +140,6 @@ func TestBadLayerHoldsUpNothingElse(t *testing.T) {
 					t.Errorf("it took %v", took)
 				}
 				p.refuse = nil
-				r.Forgive() // wrong content would be left alone for an hour
 				if result := r.sync(); result.Synced != 1 {
 					t.Errorf("the next Sync = %+v", result)
 				}

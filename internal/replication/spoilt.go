@@ -8,10 +8,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// How long a layer whose content was wrong twice is left alone: to find that
-// out takes twice its bytes, which somebody pays for.
+// How long a layer is left alone whose content was wrong in several Syncs, for
+// then it is not the link: each time takes twice its bytes, which somebody
+// pays for.
 const (
-	spoiltPause    = time.Hour
+	spoiltSyncs    = 3
+	spoiltPause    = time.Hour // doubles with each further Sync
 	spoiltMaxPause = 24 * time.Hour
 	mostSpoilt     = 10_000 // that are remembered
 )
@@ -24,19 +26,24 @@ type larder struct {
 }
 
 type spoiling struct {
+	syncs int // in which it was wrong
 	pause time.Duration
 	until time.Time
 }
 
-// spoil notes that the content of d was wrong, once more.
+// spoil notes that a Sync gave up d, for its content was wrong.
 func (l *larder) spoil(d digest.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.spoilt == nil || len(l.spoilt) >= mostSpoilt {
 		l.spoilt = map[digest.Digest]spoiling{}
 	}
-	pause := min(max(2*l.spoilt[d].pause, spoiltPause), spoiltMaxPause)
-	l.spoilt[d] = spoiling{pause, time.Now().Add(pause)}
+	s := l.spoilt[d]
+	if s.syncs++; s.syncs >= spoiltSyncs {
+		s.pause = min(max(2*s.pause, spoiltPause), spoiltMaxPause)
+		s.until = time.Now().Add(s.pause)
+	}
+	l.spoilt[d] = s
 }
 
 // fresh forgets that the content of d was wrong.
