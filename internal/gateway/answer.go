@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,13 +60,12 @@ func clip(s string) string {
 	return s
 }
 
-// later adds the pause that an answer asks for, in Retry-After's seconds.
+// later adds the pause that an answer asks for.
 func later(resp *http.Response, err error) error {
-	seconds, convErr := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if convErr != nil || seconds <= 0 {
-		return err
+	if pause := oci.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); pause > 0 {
+		return &pausedError{err, pause}
 	}
-	return &pausedError{err, time.Duration(min(seconds, 3600)) * time.Second}
+	return err
 }
 
 // pausedError is an error of a parent that says when to come back.

@@ -86,16 +86,20 @@ func TestBlobFailsInTheRegistrysWords(t *testing.T) {
 }
 
 func TestPauseThatTheParentAsksForIsKnown(t *testing.T) {
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Retry-After", "7")
-		http.Error(w, "later", http.StatusServiceUnavailable)
-	})
-	_, pollErr := c.Poll(t.Context(), gateway.PollRequest{})
-	_, _, blobErr := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
-	for _, err := range []error{pollErr, blobErr} {
-		var asked interface{ RetryAfter() time.Duration }
-		if !errors.As(err, &asked) || asked.RetryAfter() != 7*time.Second {
-			t.Errorf("%v does not say 7 s", err)
+	for header, want := range map[string]time.Duration{
+		"7": 7 * time.Second, "99999999999999999999": time.Hour, "Thu, 31 Dec 2099 23:59:59 GMT": time.Hour,
+	} {
+		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", header)
+			http.Error(w, "later", http.StatusServiceUnavailable)
+		})
+		_, pollErr := c.Poll(t.Context(), gateway.PollRequest{})
+		_, _, blobErr := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
+		for _, err := range []error{pollErr, blobErr} {
+			var asked interface{ RetryAfter() time.Duration }
+			if !errors.As(err, &asked) || asked.RetryAfter() != want {
+				t.Errorf("%s: %v does not say %v", header, err, want)
+			}
 		}
 	}
 }

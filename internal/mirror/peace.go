@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"ferry/internal/remote"
+	"ferry/internal/oci"
 )
 
 // A peace is which hosts asked to be left alone, and until when. It holds for
@@ -24,7 +24,7 @@ func (p *peace) hear(resp *http.Response) {
 		return
 	}
 	now := p.now()
-	until := now.Add(remote.RetryAfter(resp.Header.Get("Retry-After"), now))
+	until := now.Add(oci.ParseRetryAfter(resp.Header.Get("Retry-After"), now))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if host := resp.Request.URL.Host; until.After(now) && until.After(p.until[host]) {

@@ -16,9 +16,6 @@ import (
 	"ferry/internal/oci"
 )
 
-// maxRetryAfter bounds how long a registry can keep its clients away.
-const maxRetryAfter = time.Hour
-
 // A pausedError is a refusal that says when to come back.
 type pausedError struct {
 	error // an oci.Error
@@ -56,7 +53,7 @@ func refusal(resp *http.Response, now time.Time) error {
 	if err == nil && len(body.Errors) > 0 {
 		e = &oci.Error{Code: body.Errors[0].Code, Message: printable(body.Errors[0].Message), Status: resp.StatusCode}
 	}
-	if pause := RetryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
+	if pause := oci.ParseRetryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
 		return &pausedError{e, pause}
 	}
 	return e
@@ -88,18 +85,6 @@ func unknown(err error, what *oci.Error) error {
 		return what
 	}
 	return err
-}
-
-// RetryAfter reads a Retry-After header (RFC 9110, section 10.2.3), at most an
-// hour; 0 is none.
-func RetryAfter(header string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(header); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
 }
 
 // printable keeps what a registry says from moving a terminal's cursor, and short.
