@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,9 +35,11 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	return &Client{connection: c, http: &http.Client{Transport: transport, CheckRedirect: onlyBlobs}}
 }
 
-// onlyBlobs follows redirects of blobs, to where their bytes are. A request
-// of the gateway is answered where it was sent, or not at all: http would
-// make a GET of it, or carry its password on.
+// onlyBlobs follows redirects of blobs, to where their bytes are, and there
+// without the password: net/http looks at the host's name alone, and would send
+// it on to another port, to a name below the parent's and out of TLS. A request
+// of the gateway is answered where it was sent, or not at all: http would make
+// a GET of it.
 func onlyBlobs(r *http.Request, via []*http.Request) error {
 	if via[0].Method != http.MethodGet {
 		return http.ErrUseLastResponse
@@ -44,7 +47,24 @@ func onlyBlobs(r *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errors.New("too many redirects")
 	}
+	if via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https" {
+		return fmt.Errorf("the parent sends this registry on from https to %s, which is not followed: are its blobs to be had over TLS?", r.URL.Scheme)
+	}
+	for _, hop := range slices.Concat(via[1:], []*http.Request{r}) { // one that was elsewhere does not come back with it
+		if origin(hop.URL) != origin(via[0].URL) {
+			r.Header.Del("Authorization")
+		}
+	}
 	return nil
+}
+
+// origin is what a password is for: a scheme, a host and a port (RFC 6454).
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + u.Hostname() + ":" + port
 }
 
 // stall is how long the parent may send nothing before it is given up.

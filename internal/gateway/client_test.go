@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -132,6 +134,60 @@ func TestPasswordIsNotSentOn(t *testing.T) {
 	_, err := c.Poll(t.Context(), gateway.PollRequest{})
 	if err == nil || reached || !strings.Contains(err.Error(), "protocol") {
 		t.Errorf("poll = %v, reached = %v; want an error and no second request", err, reached)
+	}
+}
+
+func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
+	for name, test := range map[string]struct {
+		protocol string
+		hops     []string // of the redirects
+		sent     bool     // with the last
+		reached  int
+	}{
+		"the parent itself":            {"http", []string{"http://parent/x"}, true, 2},
+		"the parent, with its port":    {"https", []string{"https://parent:443/x"}, true, 2},
+		"another port":                 {"http", []string{"http://parent:8080/x"}, false, 2},
+		"a name below the parent's":    {"http", []string{"http://blobs.parent/x"}, false, 2},
+		"TLS":                          {"http", []string{"https://parent/x"}, false, 2},
+		"there and back":               {"http", []string{"http://parent:8080/x", "http://parent/x"}, false, 3},
+		"out of TLS":                   {"https", []string{"http://parent/x"}, false, 1},
+		"out of TLS, over TLS at last": {"http", []string{"https://blobs/x", "http://blobs/x", "https://blobs/x"}, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent []bool // of each request, whether the password came
+			answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, password, _ := r.BasicAuth()
+				if sent = append(sent, password == "s3cr3t"); len(sent) <= len(test.hops) {
+					http.Redirect(w, r, test.hops[len(sent)-1], http.StatusTemporaryRedirect)
+				}
+			})
+			plain, overTLS := httptest.NewServer(answer), httptest.NewTLSServer(answer)
+			defer plain.Close()
+			defer overTLS.Close()
+			transport := gateway.NewTransport()
+			defer transport.CloseIdleConnections()
+			transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "example.com"} // as httptest's is called
+			transport.TLSClientConfig.RootCAs.AddCert(overTLS.Certificate())
+			transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				server := plain
+				if strings.HasSuffix(address, ":443") {
+					server = overTLS
+				}
+				return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+			}
+			connection := plainHTTP
+			connection.Protocol = test.protocol
+			body, _, err := gateway.NewClient(connection, transport).Blob(t.Context(), "app/a", someDigest, 0, -1)
+			if err == nil {
+				body.Close()
+			}
+			if whole := len(sent) == len(test.hops)+1; len(sent) != test.reached || whole != (err == nil) {
+				t.Fatalf("%d requests, %v; want %d", len(sent), err, test.reached)
+			}
+			if !sent[0] || len(sent) > 1 && sent[len(sent)-1] != test.sent {
+				t.Errorf("the password went to %v, want it to be %v with the last", sent, test.sent)
+			}
+		})
 	}
 }
 
