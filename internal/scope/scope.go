@@ -33,7 +33,7 @@ type Scope struct {
 //
 //   - /REGEXP/, which matches anywhere in the tag, unless it has ^ and $;
 //   - a range of versions, where it begins with one of < > = ~ ^, as
-//     ">=1.4 <3 || ^5";
+//     ">=1.4 <3 || ^5"; a tag 1.4.0_b is version 1.4.0+b, as Helm has it;
 //   - else a pattern in which * is any text, ? any character and [a-z] one of
 //     a few.
 func Parse(filters []string, keepLast int) (Scope, error) {

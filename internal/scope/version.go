@@ -9,7 +9,8 @@ import (
 
 // A version is a tag that reads as a semantic version. A leading v, and parts
 // after the first that are missing, are as in v1.2, which is 1.2.0. What
-// follows a plus sign is not looked at.
+// follows a plus sign is not looked at, nor what follows the underscore that
+// Helm writes in its place, for a tag cannot hold a plus sign.
 type version struct {
 	numbers    [3]uint64
 	parts      int    // how many numbers were written
@@ -21,7 +22,9 @@ const maxDigits = 18
 
 func parseVersion(text string) (v version, ok bool) {
 	text = strings.TrimPrefix(text, "v")
-	text, _, _ = strings.Cut(text, "+")
+	if build := strings.IndexAny(text, "+_"); build >= 0 {
+		text = text[:build]
+	}
 	core, prerelease, has := strings.Cut(text, "-")
 	if has && prerelease == "" {
 		return v, false
