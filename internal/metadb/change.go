@@ -9,6 +9,7 @@ type Change struct {
 	Repository string
 	Tag        string
 	Digest     string
+	Former     string // what was in the place of Digest, or below it; spaces between
 	Origin     string
 	At         time.Time
 }
@@ -18,7 +19,7 @@ const feed = "feed"
 
 func scanChange(row scanner) (c Change, err error) {
 	var at int64
-	err = row.Scan(&c.Seq, &c.Kind, &c.Repository, &c.Tag, &c.Digest, &c.Origin, &at)
+	err = row.Scan(&c.Seq, &c.Kind, &c.Repository, &c.Tag, &c.Digest, &c.Former, &c.Origin, &at)
 	c.At = fromMillis(at)
 	return c, err
 }
@@ -29,14 +30,14 @@ func (tx *Tx) AddChange(c Change) (seq int64, err error) {
 	if seq, err = tx.Next(feed); err != nil {
 		return 0, err
 	}
-	_, err = tx.exec(`INSERT INTO changes (seq, kind, repository, tag, digest, origin, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		seq, c.Kind, c.Repository, c.Tag, c.Digest, c.Origin, millis(c.At))
+	_, err = tx.exec(`INSERT INTO changes (seq, kind, repository, tag, digest, former, origin, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		seq, c.Kind, c.Repository, c.Tag, c.Digest, c.Former, c.Origin, millis(c.At))
 	return seq, wrap(err, "write change %d", seq)
 }
 
 // Changes returns up to limit changes after the sequence number after, in order.
 func (tx *Tx) Changes(after int64, limit int) ([]Change, error) {
-	all, err := list(tx, scanChange, `SELECT seq, kind, repository, tag, digest, origin, at FROM changes
+	all, err := list(tx, scanChange, `SELECT seq, kind, repository, tag, digest, former, origin, at FROM changes
 		WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 	return all, wrap(err, "read change feed")
 }

@@ -28,7 +28,7 @@ func seqs(t *testing.T, db *metadb.DB) (numbers []int64) {
 func TestAChangeThatIsRolledBackLeavesNoGap(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		add := func(tx *metadb.Tx) error {
-			_, err := tx.AddChange(metadb.Change{Kind: "k", Repository: "a", Tag: "t", Digest: "d", Origin: "o", At: epoch})
+			_, err := tx.AddChange(metadb.Change{Kind: "k", Repository: "a", Tag: "t", Digest: "d", Former: "f g", Origin: "o", At: epoch})
 			return err
 		}
 		update(t, db, add)
@@ -39,7 +39,7 @@ func TestAChangeThatIsRolledBackLeavesNoGap(t *testing.T) {
 		update(t, db, add)
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.Changes(1, 10)
-			want := []metadb.Change{{Seq: 2, Kind: "k", Repository: "a", Tag: "t", Digest: "d", Origin: "o", At: epoch}}
+			want := []metadb.Change{{Seq: 2, Kind: "k", Repository: "a", Tag: "t", Digest: "d", Former: "f g", Origin: "o", At: epoch}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}

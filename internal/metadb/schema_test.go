@@ -109,7 +109,7 @@ func TestWhatAnOlderVersionNotedStillCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, statement := range []string{
-			`DROP TABLE sync_items`, `DROP TABLE mirror_rules`, `ALTER TABLE tags DROP COLUMN seq`, `DELETE FROM goose_db_version WHERE version_id > 1`, table,
+			`DROP TABLE sync_items`, `DROP TABLE mirror_rules`, `ALTER TABLE tags DROP COLUMN seq`, `ALTER TABLE changes DROP COLUMN former`, `DELETE FROM goose_db_version WHERE version_id > 1`, table,
 			`CREATE INDEX sync_items_state ON sync_items (state)`,
 			`INSERT INTO sync_items (repository, tag, digest, state, error, changed_at, synced_at, seen, item) VALUES ('a', 'v1', 'sha256:1', 'failed', 'no', 1, 2, 3, 'v1')`,
 			`INSERT INTO tags (repository, name, digest, created_at, updated_at) VALUES ('a', 'moved', 'd', 0, 0), ('a', 'old', 'd', 0, 0)`,

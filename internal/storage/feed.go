@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,10 +30,14 @@ func (s *Storage) Changes(ctx context.Context, after int64, limit int) (changes 
 		head = newest
 		rows, err := tx.Changes(after, limit)
 		for _, c := range rows {
-			changes = append(changes, Change{
+			ch := Change{
 				Seq: c.Seq, Kind: ChangeKind(c.Kind), Repository: c.Repository, Tag: c.Tag,
 				Digest: digest.Digest(c.Digest), Origin: c.Origin, At: c.At,
-			})
+			}
+			for d := range strings.FieldsSeq(c.Former) {
+				ch.Former = append(ch.Former, digest.Digest(d))
+			}
+			changes = append(changes, ch)
 		}
 		return err
 	})
@@ -69,15 +74,15 @@ func (s *Storage) NoteControlChange(tx *metadb.Tx) error {
 // Notify wakes those who wait on [Storage.Changed].
 func (s *Storage) Notify() { s.feed.notify() }
 
-func (s *Storage) note(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string) error {
-	_, err := s.noted(tx, kind, repository, tag, d, origin)
+func (s *Storage) note(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string, former ...string) error {
+	_, err := s.noted(tx, kind, repository, tag, d, origin, former...)
 	return err
 }
 
 // noted appends a change, and returns its number.
-func (s *Storage) noted(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string) (seq int64, err error) {
+func (s *Storage) noted(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string, former ...string) (seq int64, err error) {
 	return tx.AddChange(metadb.Change{
-		Kind: string(kind), Repository: repository, Tag: tag, Digest: string(d), Origin: origin, At: s.now(),
+		Kind: string(kind), Repository: repository, Tag: tag, Digest: string(d), Former: strings.Join(former, " "), Origin: origin, At: s.now(),
 	})
 }
 

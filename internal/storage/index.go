@@ -17,14 +17,22 @@ import (
 func (s *Storage) Held(ctx context.Context, repository string, d digest.Digest) (held []digest.Digest, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
 		children, err := tx.Children(repository, string(d))
-		for _, c := range children {
-			if c.Manifest {
-				held = append(held, digest.Digest(c.Digest))
-			}
+		for _, d := range manifests(children) {
+			held = append(held, digest.Digest(d))
 		}
 		return err
 	})
 	return held, err
+}
+
+// manifests returns the digests of children that are manifests.
+func manifests(children []metadb.Child) (all []string) {
+	for _, c := range children {
+		if c.Manifest {
+			all = append(all, c.Digest)
+		}
+	}
+	return all
 }
 
 // Indexes returns the indexes of repository that hold the manifest d.
@@ -55,17 +63,19 @@ func (s *Storage) hold(tx *metadb.Tx, index metadb.Manifest, children []metadb.C
 	if err := tx.SetChildren(index.Repository, index.Digest, children); err != nil {
 		return err
 	}
-	return s.noteIndex(tx, index.Repository, index.Digest, origin)
+	return s.noteIndex(tx, index.Repository, index.Digest, manifests(old), origin)
 }
 
-// noteIndex notes that what is below an index is other than before, and so is
-// what is below those that it is in: readers may know of them alone.
-func (s *Storage) noteIndex(tx *metadb.Tx, repository, index, origin string) error {
+// noteIndex notes that what is below an index is other than before, where it
+// held former, and so is what is below those that it is in: readers may know of
+// them alone.
+func (s *Storage) noteIndex(tx *metadb.Tx, repository, index string, former []string, origin string) error {
 	seen := map[string]bool{index: true}
 	for next := []string{index}; len(next) > 0; next = next[1:] {
-		if err := s.note(tx, IndexChanged, repository, "", digest.Digest(next[0]), origin); err != nil {
+		if err := s.note(tx, IndexChanged, repository, "", digest.Digest(next[0]), origin, former...); err != nil {
 			return err
 		}
+		former = nil // the others hold what they held
 		outer, err := tx.IndexesOf(repository, next[0])
 		if err != nil {
 			return err

@@ -177,7 +177,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 			if Locks(tag.Locks)&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
 			}
-			if err := s.removeTag(tx, repository, tag.Name, origin); err != nil {
+			if err := s.removeTag(tx, tag, origin); err != nil {
 				return err
 			}
 			gone[tag.Name] = true
@@ -199,11 +199,15 @@ func (s *Storage) SweepManifest(ctx context.Context, repository string, d digest
 }
 
 func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
+	children, err := tx.Children(repository, string(d))
+	if err != nil {
+		return err
+	}
 	if err := tx.DeleteManifest(repository, string(d), s.now()); err != nil {
 		return err
 	}
 	if err := tx.TouchRepository(repository, s.now()); err != nil {
 		return err
 	}
-	return s.note(tx, ManifestRemoved, repository, "", d, origin)
+	return s.note(tx, ManifestRemoved, repository, "", d, origin, manifests(children)...)
 }

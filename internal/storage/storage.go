@@ -147,8 +147,9 @@ type Change struct {
 	Seq        int64
 	Kind       ChangeKind
 	Repository string
-	Tag        string        // of a tag's changes
-	Digest     digest.Digest // what the tag now names, or the manifest
+	Tag        string          // of a tag's changes
+	Digest     digest.Digest   // what the tag now names, or the manifest
+	Former     []digest.Digest // what the tag named until then, or what the index held
 	Origin     string
 	At         time.Time
 }

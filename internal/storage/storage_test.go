@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
@@ -216,6 +218,45 @@ func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
 			if has, _ := f.HasBlob(ctx, d); has {
 				t.Errorf("blob %s is still here", d)
 			}
+		}
+	})
+}
+
+func TestFeedTellsWhatATagNamedAndAnIndexHeld(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		first, second := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest
+		put := func(left ...digest.Digest) (d digest.Digest) {
+			t.Helper()
+			m, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(first, second), LeftOut: left, Tags: []string{"v1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m.Digest
+		}
+		d := put()
+		put(first)
+		if err := f.DeleteManifest(ctx, "a", d, ""); err != nil {
+			t.Fatal(err)
+		}
+		changes, _, err := f.Changes(ctx, 4, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := []digest.Digest{first, second}
+		slices.Sort(both)
+		want := []storage.Change{
+			{Kind: storage.ManifestAdded, Digest: d},
+			{Kind: storage.TagSet, Tag: "v1", Digest: d, Former: []digest.Digest{first}},
+			{Kind: storage.IndexChanged, Digest: d, Former: both},
+			{Kind: storage.TagRemoved, Tag: "v1", Former: []digest.Digest{d}},
+			{Kind: storage.ManifestRemoved, Digest: d, Former: []digest.Digest{second}},
+		}
+		for i := range changes {
+			changes[i] = storage.Change{Kind: changes[i].Kind, Tag: changes[i].Tag, Digest: changes[i].Digest, Former: changes[i].Former}
+		}
+		if diff := cmp.Diff(want, changes); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

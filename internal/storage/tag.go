@@ -151,7 +151,7 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name, origin string
 		if err := tx.TouchRepository(repository, s.now()); err != nil {
 			return err
 		}
-		return s.removeTag(tx, repository, name, origin)
+		return s.removeTag(tx, tag, origin)
 	})
 	s.cache.forget(repository, name)
 	return err
@@ -169,16 +169,16 @@ func (s *Storage) moveTag(tx *metadb.Tx, repository, name string, d digest.Diges
 	case Locks(old.Locks)&NoWrite != 0:
 		return oci.ErrDenied.With("writing tag %s of %s is locked", name, repository)
 	}
-	seq, err := s.noted(tx, TagSet, repository, name, d, origin)
+	seq, err := s.noted(tx, TagSet, repository, name, d, origin, old.Digest)
 	if err != nil {
 		return err
 	}
 	return tx.SetTag(repository, name, string(d), seq, s.now())
 }
 
-func (s *Storage) removeTag(tx *metadb.Tx, repository, name, origin string) error {
-	if err := tx.DeleteTag(repository, name); err != nil {
+func (s *Storage) removeTag(tx *metadb.Tx, tag metadb.Tag, origin string) error {
+	if err := tx.DeleteTag(tag.Repository, tag.Name); err != nil {
 		return err
 	}
-	return s.note(tx, TagRemoved, repository, name, "", origin)
+	return s.note(tx, TagRemoved, tag.Repository, tag.Name, "", origin, tag.Digest)
 }
