@@ -19,7 +19,7 @@ func (s *server) narrowed(ctx context.Context, c caller, changes []Change, behin
 	if err != nil || sc.All() && platforms.All() {
 		return changes, err
 	}
-	n := narrowing{server: s, scope: sc, platforms: platforms, behind: min(behind, maxChanges), seen: map[[2]string]bool{}, repositories: map[string]*selection{}}
+	n := narrowing{server: s, scope: sc, platforms: platforms, behind: behind, seen: map[[2]string]bool{}, repositories: map[string]*selection{}}
 	for _, ch := range changes {
 		n.seen[[2]string{ch.Repository, ch.Tag}] = true
 	}

@@ -127,6 +127,32 @@ func TestReferrersGoAlongWithWhatThePlatformsKeep(t *testing.T) {
 	}
 }
 
+func TestWhoKeepsTheNewestFewAndIsFarBehindTakesASnapshot(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	f.image(t, "app/a", "0", "v0")
+	cursor := f.head(t)
+	tags := make([]string, 1000)
+	for i := range tags {
+		tags[i] = fmt.Sprint("v", i+1)
+	}
+	f.image(t, "app/a", "1", tags...) // with the manifest, one more than are read at a time
+	for name, test := range map[string]struct {
+		keepLast int
+		cursor   int64
+		want     bool
+	}{
+		"one too many":        {2, cursor, true},
+		"no more than enough": {2, cursor + 1, false},
+		"keeps all":           {0, cursor, false},
+	} {
+		f.narrow(test.keepLast, "v*")
+		if a := f.poll(t, gateway.PollRequest{Cursor: test.cursor}); a.TakeSnapshot != test.want || a.TakeSnapshot == (len(a.Changes) > 0) {
+			t.Errorf("%s: snapshot = %v, %d changes; want %v", name, a.TakeSnapshot, len(a.Changes), test.want)
+		}
+	}
+}
+
 func TestWhoFollowsTheNewestFewHasWhatASnapshotHas(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)

@@ -53,10 +53,18 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bo
 	changes, head, err := s.storage.Changes(ctx, q.Cursor, maxChanges)
 	switch {
 	case errors.Is(err, storage.ErrExpired), err == nil && q.Cursor == 0 && head > 0:
-		a.TakeSnapshot, fresh = true, true
+		a.TakeSnapshot = true
 	case err != nil:
 		return nil, err
+	case head-q.Cursor > maxChanges:
+		// What was pushed out of the newest few shows only once all that came is known.
+		sc, _, err := s.scopeOf(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		a.TakeSnapshot = sc.KeepLast() > 0
 	}
+	fresh = fresh || a.TakeSnapshot
 	if fresh || slices.ContainsFunc(changes, func(ch storage.Change) bool { return ch.Kind == storage.ControlChanged }) {
 		d, err := s.control.Desired(ctx, c.name)
 		if err != nil {
