@@ -16,6 +16,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/scope"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
 )
@@ -197,6 +198,9 @@ func (f *fixture) referrer(t testing.TB, repository, seed string, d digest.Diges
 	t.Helper()
 	return f.push(t, repository, f.manifest(t, repository, seed, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d)))
 }
+
+// signature is the tag of a signature of d, as cosign makes it.
+func signature(d digest.Digest) string { return scope.CompanionStem(d) + ".sig" }
 
 func (f *fixture) manifest(t testing.TB, repository, seed, rest string) string {
 	t.Helper()

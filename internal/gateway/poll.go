@@ -84,7 +84,7 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bo
 	if a.Changes, err = s.visible(ctx, c, changes); err != nil || len(a.Changes) == 0 {
 		return a, err
 	}
-	a.Changes, err = s.narrowed(ctx, c, a.Changes, int(head-q.Cursor))
+	a.Changes, err = s.narrowed(ctx, c, changes, a.Changes, int(head-q.Cursor))
 	return a, err
 }
 

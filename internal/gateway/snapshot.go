@@ -98,7 +98,7 @@ func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms,
 	for _, m := range manifests {
 		in := sc.All() && p.All() // else it says which tags, and these have none
 		if !in && m.Subject != "" {
-			if in, err = x.leads(ctx, m.Subject, maxIndexDepth); err != nil {
+			if in, err = x.leads(ctx, m.Subject); err != nil {
 				return nil, after, false, err
 			}
 		}

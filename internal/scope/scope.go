@@ -5,6 +5,7 @@
 package scope
 
 import (
+	_ "crypto/sha512" // no digest of this algorithm is valid without
 	"errors"
 	"fmt"
 	"path"
@@ -117,8 +118,10 @@ func Subject(tag string) (digest.Digest, bool) {
 	return d, d.Validate() == nil
 }
 
-// Companions returns the tags that a signer may have made for a manifest.
-func Companions(d digest.Digest) []string {
-	stem := strings.Replace(string(d), ":", "-", 1)
-	return []string{stem, stem + ".sig", stem + ".att", stem + ".sbom"}
-}
+// CompanionStem returns what the names of all tags begin with that belong to a
+// manifest.
+func CompanionStem(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) }
+
+// CompanionPrefixes returns what the names of all tags begin with that belong
+// to others.
+func CompanionPrefixes() []string { return []string{"sha256-", "sha512-"} }

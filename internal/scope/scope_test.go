@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,9 +83,15 @@ func TestNoFilterIsEverything(t *testing.T) {
 
 func TestTagsOfSignersBelongToTheirSubjects(t *testing.T) {
 	d := digest.FromString("x")
-	for _, tag := range Companions(d) {
-		if got, ok := Subject(tag); !ok || got != d {
-			t.Errorf("Subject(%s) = %s, %t", tag, got, ok)
+	for _, d := range []digest.Digest{d, digest.SHA512.FromString("x")} {
+		stem := CompanionStem(d)
+		if !slices.ContainsFunc(CompanionPrefixes(), func(prefix string) bool { return strings.HasPrefix(stem, prefix) }) {
+			t.Errorf("no prefix is that of %s", stem)
+		}
+		for _, suffix := range []string{"", ".sig", ".att", ".sbom"} {
+			if got, ok := Subject(stem + suffix); !ok || got != d {
+				t.Errorf("Subject(%s) = %s, %t", stem+suffix, got, ok)
+			}
 		}
 	}
 	for _, tag := range []string{"v1", "sha256-abc.sig", "sha512-" + d.Encoded(), "sha256-" + d.Encoded() + ".SIG"} {

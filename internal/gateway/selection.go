@@ -1,0 +1,245 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/scope"
+	"ferry/internal/storage"
+)
+
+// A selection is what of one repository goes to a caller.
+type selection struct {
+	*server
+	repository string
+	scope      scope.Scope
+	platforms  scope.Platforms
+	newest     []storage.Tag   // those in scope, and as many behind them as were asked for; nil where all are
+	kept       map[string]bool // of these, those in scope
+}
+
+// selects returns what of a repository is in scope; where that depends on how
+// new tags are, with up to behind tags that are the next to be.
+func (s *server) selects(ctx context.Context, sc scope.Scope, p scope.Platforms, repository string, behind int) (x *selection, err error) {
+	x = &selection{server: s, repository: repository, scope: sc, platforms: p}
+	n := sc.KeepLast()
+	if n == 0 {
+		return x, nil
+	}
+	if x.newest, err = Newest(ctx, s.storage, repository, sc, n+behind); err != nil {
+		return nil, err
+	}
+	x.kept = map[string]bool{}
+	for _, t := range x.newest[:min(len(x.newest), n)] {
+		x.kept[t.Name] = true
+	}
+	return x, nil
+}
+
+// has reports whether a tag goes to the caller: a signature where what it
+// signs does, under whatever tag.
+func (x *selection) has(ctx context.Context, tag string) (bool, error) {
+	if d, companion := x.subject(tag); companion {
+		return x.leads(ctx, d)
+	}
+	return x.plain(tag), nil
+}
+
+// subject returns what a tag belongs to that goes along with something else,
+// as signatures do where not all tags go to the caller.
+func (x *selection) subject(tag string) (digest.Digest, bool) {
+	if x.scope.All() {
+		return "", false
+	}
+	return scope.Subject(tag)
+}
+
+func (x *selection) plain(tag string) bool {
+	if x.kept != nil {
+		return x.kept[tag]
+	}
+	return x.scope.Matches(tag)
+}
+
+// refers reports whether a manifest that no tag leads to goes to the caller
+// nevertheless, for it refers to one that does.
+func (x *selection) refers(ctx context.Context, d digest.Digest) (bool, error) {
+	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
+	if errors.Is(err, oci.ErrManifestUnknown) || err == nil && m.Subject == "" {
+		return false, nil // the former went meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	return x.leads(ctx, m.Subject)
+}
+
+// leads reports whether a tag that goes to the caller leads to a manifest, over
+// indexes that keep it, over subjects, and over what signatures sign.
+func (x *selection) leads(ctx context.Context, d digest.Digest) (in bool, err error) {
+	err = x.walk([]digest.Digest{d}, func(d digest.Digest) (above []digest.Digest, err error) {
+		if in {
+			return nil, nil
+		}
+		in, above, err = x.above(ctx, d)
+		return above, err
+	})
+	return in, err
+}
+
+// walk calls step with manifests, and then with those that it returned, with
+// each once, as deep as anything leads to anything.
+func (x *selection) walk(level []digest.Digest, step func(digest.Digest) ([]digest.Digest, error)) error {
+	seen := map[digest.Digest]bool{}
+	for range maxIndexDepth + 1 {
+		var next []digest.Digest
+		for _, d := range level {
+			if seen[d] {
+				continue
+			}
+			seen[d] = true
+			more, err := step(d)
+			if err != nil {
+				return err
+			}
+			next = append(next, more...)
+		}
+		level = next
+	}
+	return nil
+}
+
+// above reports whether a tag that is in scope by itself names a manifest, and
+// else returns what leads to it.
+func (x *selection) above(ctx context.Context, d digest.Digest) (in bool, all []digest.Digest, err error) {
+	names, err := x.storage.ManifestTags(ctx, x.repository, d)
+	if err != nil {
+		return false, nil, err
+	}
+	for _, name := range names {
+		if signed, companion := x.subject(name); companion {
+			all = append(all, signed)
+		} else if x.plain(name) {
+			return true, nil, nil
+		}
+	}
+	indexes, err := x.storage.Indexes(ctx, x.repository, d)
+	if err != nil {
+		return false, nil, err
+	}
+	for _, index := range indexes {
+		keeps, err := x.keeps(ctx, index, d)
+		if err != nil {
+			return false, nil, err
+		}
+		if keeps {
+			all = append(all, index)
+		}
+	}
+	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
+	switch {
+	case errors.Is(err, oci.ErrManifestUnknown):
+		err = nil
+	case err == nil && m.Subject != "":
+		all = append(all, m.Subject)
+	}
+	return false, all, err
+}
+
+// A companion is a tag that belongs to a manifest, such as its signature.
+type companion struct {
+	storage.Tag
+	subject digest.Digest
+}
+
+// companions returns the tags that belong to manifests, or to anything that
+// these lead to, whether that goes to the caller or not.
+func (x *selection) companions(ctx context.Context, of []digest.Digest) (all []companion, err error) {
+	if signed, err := x.signed(ctx); err != nil || !signed {
+		return nil, err
+	}
+	err = x.walk(of, func(d digest.Digest) ([]digest.Digest, error) {
+		below, err := x.storage.Held(ctx, x.repository, d)
+		if err != nil {
+			return nil, err
+		}
+		referrers, err := x.storage.Referrers(ctx, x.repository, d, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range referrers {
+			below = append(below, r.Digest)
+		}
+		tags, err := x.tagsFor(ctx, d)
+		for _, t := range tags {
+			all = append(all, companion{t, d})
+			below = append(below, t.Digest)
+		}
+		return below, err
+	})
+	return all, err
+}
+
+// signed reports whether the repository may have tags that belong to others:
+// most have none, and need no search for them.
+func (x *selection) signed(ctx context.Context) (bool, error) {
+	for _, prefix := range scope.CompanionPrefixes() {
+		tags, err := x.tagsBehind(ctx, prefix, 1)
+		if err != nil || len(tags) > 0 && strings.HasPrefix(tags[0].Name, prefix) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// tagsFor returns the tags that belong to a manifest.
+func (x *selection) tagsFor(ctx context.Context, d digest.Digest) (all []storage.Tag, err error) {
+	const few = 8 // no signer makes more
+	stem := scope.CompanionStem(d)
+	for after := stem[:len(stem)-1]; ; { // the stem may be one itself
+		tags, err := x.tagsBehind(ctx, after, few)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tags {
+			if after = t.Name; after > stem && !strings.HasPrefix(after, stem) {
+				return all, nil
+			}
+			if subject, ok := scope.Subject(t.Name); ok && subject == d {
+				all = append(all, t)
+			}
+		}
+		if len(tags) < few {
+			return all, nil
+		}
+	}
+}
+
+// tagsBehind lists tags; a repository that is not there has none.
+func (x *selection) tagsBehind(ctx context.Context, after string, limit int) ([]storage.Tag, error) {
+	tags, err := x.storage.Tags(ctx, x.repository, after, limit)
+	if errors.Is(err, oci.ErrNameUnknown) {
+		return nil, nil
+	}
+	return tags, err
+}
+
+// keeps reports whether the caller's platforms leave a child in its index.
+func (x *selection) keeps(ctx context.Context, index, child digest.Digest) (bool, error) {
+	m, err := x.storage.DescribeManifest(ctx, x.repository, index)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return false, err
+	}
+	return !x.platforms.LeftOut(parsed.Manifests)[child], nil
+}
