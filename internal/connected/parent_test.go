@@ -45,7 +45,7 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 		}
 		heard := ship.agent.Heard()
 		stop()
-		stop = root.start(ship, c)
+		root.start(ship, c)
 		if again := ship.agent.Heard(); heard.After(lost) || again.IsZero() || heard.Sub(again) > 11*time.Minute {
 			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
 		}
