@@ -259,7 +259,7 @@ func TestWindowsOverlap(t *testing.T) {
 		ship.agent.SyncNow(t.Context())
 		time.Sleep(time.Minute)
 		root.update("ship1", control.Settings{SyncSchedule: &hourly, SyncWindow: &long})
-		time.Sleep(8 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		for range 12 {
 			time.Sleep(10 * time.Minute)
 			if s := ship.agent.Status(); !s.NextSync.IsZero() {
