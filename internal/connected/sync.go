@@ -80,10 +80,11 @@ func (v *visit) start(ctx context.Context, items int) bool {
 	}
 	v.log.Info("sync started", "items", items)
 	v.remember(ctx, func(m *memory) { m.SyncStart, m.SyncState = v.now(), stateSyncing })
-	done, over := make(chan outcome, 1), make(chan struct{})
+	done := make(chan outcome, 1)
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	v.sync, v.syncing, v.over, v.told = done, ctx, over, v.now()
 	go func() {
-		defer close(over)
+		defer end()
 		result, err := v.engine.Sync(ctx, cappedSource{v.parent, v.Agent})
 		done <- outcome{result, err}
 	}()

@@ -30,7 +30,7 @@ type visit struct {
 	end      context.CancelCauseFunc
 	sync     chan outcome    // of the running sync; nil while none runs
 	syncing  context.Context // of it
-	over     chan struct{}   // closed when it has ended
+	over     context.Context // ended when it has
 	told     time.Time       // when the log last said how far it is
 	reported *gateway.Report
 	news     bool      // something was noted that no sync has looked at
@@ -145,20 +145,10 @@ func (v *visit) ask(ctx context.Context, q gateway.PollRequest) (*gateway.PollRe
 		return v.parent.Poll(ctx, q)
 	}
 	held, cancel := context.WithCancelCause(ctx)
-	answered := make(chan struct{})
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-v.over:
-			cancel(errSyncOver)
-		case <-answered:
-		}
-	}()
+	defer cancel(nil)
+	stop := context.AfterFunc(v.over, func() { cancel(errSyncOver) })
+	defer stop()
 	a, err := v.parent.Poll(held, q)
-	close(answered)
-	<-watched
-	cancel(nil)
 	if err != nil && errors.Is(context.Cause(held), errSyncOver) {
 		return nil, errSyncOver
 	}
