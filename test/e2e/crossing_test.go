@@ -56,33 +56,40 @@ func TestAnImageCrossesALinkThatIsCut(t *testing.T) {
 }
 
 func TestKillingAConnectedRegistryLosesAtMostAMebibyteOfTheTransfer(t *testing.T) {
-	const (
-		kills     = 4
-		lost      = 1 << 20   // that a kill may lose
-		inFlight  = 512 << 10 // what the link and the sockets hold when it happens
-		protocol  = 128 << 10
-		layerSize = 12 << 20
-	)
 	root := startRoot(t)
-	img := image.New(t, image.Options{Seed: 21, Layers: []int64{layerSize}})
+	img := image.New(t, image.Options{Seed: 21, Layers: []int64{killedLayer}})
 	push(t, root, "apps/a", img)
 	wan := link.Start(t, root.Host, "-down", "30mbit", "-rtt", "20ms")
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
 	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
+	arriveUnderKills(t, 4, site.Start(t, options), options, wan, "apps/a", img)
+}
 
-	ship := site.Start(t, options)
+// killedLayer is how large the layer is that comes under kills.
+const killedLayer = 12 << 20
+
+// arriveUnderKills kills a site, which was started with options, so many times
+// while img comes over the link, and returns once it is there. It fails where
+// kills cost more than they may.
+func arriveUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link, repository string, img *image.Image) {
+	t.Helper()
+	const (
+		lost     = 1 << 20   // that a kill may lose
+		inFlight = 512 << 10 // what the link and the sockets hold when it happens
+		protocol = 128 << 10
+	)
 	for i := range kills {
-		awaitBytes(t, wan, int64(i+1)*layerSize/(kills+2))
-		ship.Kill(t)
-		ship = site.Start(t, options)
+		awaitBytes(t, wan, int64(i+1)*killedLayer/int64(kills+2))
+		s.Kill(t)
+		s = site.Start(t, options)
 	}
-	if _, err := ship.AsAdmin(t).Digest(t.Context(), "apps/a", img.Tag); err == nil {
+	if _, err := s.AsAdmin(t).Digest(t.Context(), repository, img.Tag); err == nil {
 		t.Fatal("the image had arrived before the last kill: nothing was tested")
 	}
-	arrive(t, ship, "apps/a", img)
+	arrive(t, s, repository, img)
 	stats := wan.Stats(t)
 	t.Logf("image of %d bytes: %d bytes down, %d up, %d ms", img.Size, stats.Down, stats.Up, stats.ElapsedMS)
-	if limit := img.Size + kills*(lost+inFlight) + protocol; stats.Down > limit {
+	if limit := img.Size + int64(kills)*(lost+inFlight) + protocol; stats.Down > limit {
 		t.Errorf("%d bytes came over the link, want at most %d", stats.Down, limit)
 	}
 }

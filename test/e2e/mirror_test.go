@@ -127,15 +127,8 @@ func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
 }
 
 func TestAMirrorRuleThatIsKilledGoesOnUnaskedFromWhatIsOnDisk(t *testing.T) {
-	const (
-		kills     = 3
-		lost      = 1 << 20   // that a kill may lose
-		inFlight  = 512 << 10 // what the link and the sockets hold when it happens
-		protocol  = 128 << 10
-		layerSize = 12 << 20
-	)
 	source := startRoot(t)
-	img := image.New(t, image.Options{Seed: 51, Layers: []int64{layerSize}})
+	img := image.New(t, image.Options{Seed: 51, Layers: []int64{killedLayer}})
 	push(t, source, "team/app", img)
 	login := source.AsAdmin(t)
 	wan := link.Start(t, source.Host, "-down", "30mbit", "-rtt", "20ms")
@@ -146,18 +139,5 @@ func TestAMirrorRuleThatIsKilledGoesOnUnaskedFromWhatIsOnDisk(t *testing.T) {
 	far := time.Now().UTC().AddDate(0, 6, 0)
 	edge.Admin(t, "edge").Run(t, "mirror", "create", "-n", "app", "--source", "http://"+wan.Host+"/team/app", "--repository", "mirrored/app",
 		"--schedule", far.Format("4 15 2 1 *"), "--username", login.User, "--password", login.Password)
-	for i := range kills {
-		awaitBytes(t, wan, int64(i+1)*layerSize/(kills+2))
-		edge.Kill(t)
-		edge = site.Start(t, options)
-	}
-	if _, err := edge.AsAdmin(t).Digest(t.Context(), "mirrored/app", img.Tag); err == nil {
-		t.Fatal("the image had arrived before the last kill: nothing was tested")
-	}
-	arrive(t, edge, "mirrored/app", img)
-	stats := wan.Stats(t)
-	t.Logf("image of %d bytes: %d bytes down, %d up, %d ms", img.Size, stats.Down, stats.Up, stats.ElapsedMS)
-	if limit := img.Size + kills*(lost+inFlight) + protocol; stats.Down > limit {
-		t.Errorf("%d bytes came over the link, want at most %d", stats.Down, limit)
-	}
+	arriveUnderKills(t, 3, edge, options, wan, "mirrored/app", img)
 }
