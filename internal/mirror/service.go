@@ -104,15 +104,16 @@ func (st State) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Time {
 // State returns how the rule's run goes, if one does.
 func (s *Service) State(rule string) State {
 	s.mu.Lock()
-	r, d := s.running[rule], s.debts[rule]
-	s.mu.Unlock()
-	switch {
-	case r != nil:
-		return r.state()
-	case d != nil:
-		return State{NotBefore: d.notBefore}
+	r := s.running[rule]
+	var notBefore time.Time
+	if d := s.debts[rule]; d != nil {
+		notBefore = d.notBefore
 	}
-	return State{}
+	s.mu.Unlock()
+	if r != nil {
+		return r.state()
+	}
+	return State{NotBefore: notBefore}
 }
 
 // Changed says that a rule was written or deleted. A run of it that goes on
