@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
 	"github.com/opencontainers/go-digest"
 
@@ -9,19 +10,32 @@ import (
 	"ferry/internal/storage"
 )
 
-// narrowed returns the visible ones of changes as far as they are in the
-// caller's scope, with what they brought into it or pushed out of it elsewhere.
+// maxTold is how much an answer tells that is not in the feed, at most.
+const maxTold = 10 * maxChanges
+
+// errTooMuch is that changes took along more than an answer may tell.
+var errTooMuch = errors.New("the changes took too much along")
+
+// narrowed returns those of changes that the caller may see and that are in its
+// scope, with what they brought into it or pushed out of it elsewhere.
 // behind is how many changes there are, at most, that the caller does not know.
-func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Change, visible []Change, behind int) ([]Change, error) {
+// The error is [errTooMuch] where a snapshot tells it better.
+func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Change, behind int) ([]Change, error) {
+	sights := visible(c, changes)
+	if len(sights) == 0 {
+		return nil, nil
+	}
 	sc, platforms, err := s.scopeOf(ctx, c)
-	if err != nil || sc.All() && platforms.All() {
-		return visible, err
+	if err != nil {
+		return nil, err
 	}
 	n := narrowing{server: s, scope: sc, platforms: platforms, behind: behind, seen: map[[2]string]bool{}, repositories: map[string]*touched{}}
-	for _, ch := range visible {
-		n.seen[[2]string{ch.Repository, ch.Tag}] = true
+	for _, ch := range sights {
+		if ch.Kind != storage.IndexChanged {
+			n.seen[itemOf(ch.Repository, ch.Tag, ch.Digest)] = true
+		}
 	}
-	for _, ch := range visible {
+	for _, ch := range sights {
 		if err := n.add(ctx, ch); err != nil {
 			return nil, err
 		}
@@ -30,8 +44,11 @@ func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Chang
 		n.leave(ch)
 	}
 	for _, x := range n.order {
-		if err := n.companions(ctx, x); err != nil {
+		if err := n.belongings(ctx, x); err != nil {
 			return nil, err
+		}
+		if len(n.all) > len(sights)+maxTold {
+			return nil, errTooMuch
 		}
 	}
 	return n.all, nil
@@ -43,7 +60,7 @@ type narrowing struct {
 	scope        scope.Scope
 	platforms    scope.Platforms
 	behind       int
-	seen         map[[2]string]bool // repository and tag of which all is said
+	seen         map[[2]string]bool // tags and manifests of which all is said
 	repositories map[string]*touched
 	order        []*touched
 	all          []Change
@@ -69,12 +86,13 @@ func (n *narrowing) touch(ctx context.Context, repository string) (*touched, err
 	return x, nil
 }
 
-func (n *narrowing) add(ctx context.Context, ch Change) error {
-	x, err := n.touch(ctx, ch.Repository)
+func (n *narrowing) add(ctx context.Context, seen sight) error {
+	x, err := n.touch(ctx, seen.Repository)
 	if err != nil {
 		return err
 	}
-	switch storage.ChangeKind(ch.Kind) {
+	ch := Change{Kind: string(seen.Kind), Repository: seen.Repository, Tag: seen.Tag, Digest: seen.Digest}
+	switch seen.Kind {
 	case storage.TagSet:
 		in, err := x.has(ctx, ch.Tag)
 		if err != nil {
@@ -83,7 +101,7 @@ func (n *narrowing) add(ctx context.Context, ch Change) error {
 		if in {
 			n.say(x, ch)
 		} else if _, companion := x.subject(ch.Tag); companion { // what it signs may have left just now
-			delete(n.seen, [2]string{ch.Repository, ch.Tag})
+			delete(n.seen, itemOf(ch.Repository, ch.Tag, ""))
 		} else if x.kept != nil && n.scope.Matches(ch.Tag) { // newer ones came since
 			n.say(x, removal(ch.Repository, ch.Tag))
 		}
@@ -91,13 +109,15 @@ func (n *narrowing) add(ctx context.Context, ch Change) error {
 		if _, companion := scope.Subject(ch.Tag); companion || n.scope.Matches(ch.Tag) {
 			n.say(x, ch)
 		}
-	case storage.ManifestAdded: // without a tag, unless for what it refers to
-		in, err := x.refers(ctx, ch.Digest)
+	case storage.ManifestAdded, storage.ManifestLed:
+		in, err := x.itself(ctx, ch.Digest)
 		if err != nil {
 			return err
 		}
-		if in {
-			n.say(x, ch)
+		if in || seen.known {
+			n.say(x, manifest(ch.Repository, ch.Digest, in))
+		} else { // what it refers to may have left just now
+			delete(n.seen, itemOf(ch.Repository, "", ch.Digest))
 		}
 	case storage.IndexChanged: // which is for who has it
 		n.say(x, ch)
@@ -135,11 +155,9 @@ func (n *narrowing) displace(x *touched) {
 		return
 	}
 	for i, t := range x.newest {
-		key := [2]string{x.repository, t.Name}
-		if n.seen[key] || i < n.scope.KeepLast()-n.behind {
+		if i < n.scope.KeepLast()-n.behind || n.said(x, t.Name, "") {
 			continue
 		}
-		n.seen[key] = true
 		if x.kept[t.Name] {
 			n.say(x, Change{Kind: string(storage.TagSet), Repository: x.repository, Tag: t.Name, Digest: t.Digest})
 		} else {
@@ -149,22 +167,17 @@ func (n *narrowing) displace(x *touched) {
 	}
 }
 
-// companions adds the signatures of what came into scope, and the removal of
-// those of what left it: neither has a change of its own.
-func (n *narrowing) companions(ctx context.Context, x *touched) error {
-	if n.scope.All() {
-		return nil // they come by themselves
-	}
-	all, err := x.companions(ctx, x.moved)
+// belongings adds the signatures of what came into scope, what refers to it,
+// and the removal of both where that left: none has a change of its own.
+func (n *narrowing) belongings(ctx context.Context, x *touched) error {
+	tags, referrers, err := x.belongings(ctx, x.moved)
 	if err != nil {
 		return err
 	}
-	for _, t := range all {
-		key := [2]string{x.repository, t.Name}
-		if n.seen[key] {
+	for _, t := range tags {
+		if n.said(x, t.Name, "") {
 			continue
 		}
-		n.seen[key] = true
 		in, err := x.leads(ctx, t.subject)
 		if err != nil {
 			return err
@@ -175,7 +188,35 @@ func (n *narrowing) companions(ctx context.Context, x *touched) error {
 			n.all = append(n.all, removal(x.repository, t.Name))
 		}
 	}
+	for _, d := range referrers {
+		if n.said(x, "", d) {
+			continue
+		}
+		in, err := x.itself(ctx, d)
+		if err != nil {
+			return err
+		}
+		n.all = append(n.all, manifest(x.repository, d, in))
+	}
 	return nil
+}
+
+// said reports whether all is said of a tag, or of a manifest without one; it
+// is from now on.
+func (n *narrowing) said(x *touched, tag string, d digest.Digest) bool {
+	item := itemOf(x.repository, tag, d)
+	said := n.seen[item]
+	n.seen[item] = true
+	return said
+}
+
+// manifest says whether a manifest goes to the caller for itself.
+func manifest(repository string, d digest.Digest, in bool) Change {
+	kind := storage.ManifestRemoved
+	if in {
+		kind = storage.ManifestAdded
+	}
+	return Change{Kind: string(kind), Repository: repository, Digest: d}
 }
 
 func removal(repository, tag string) Change {

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/storage"
 )
@@ -81,49 +84,46 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bo
 		a.Cursor = changes[n-1].Seq
 		a.More = a.Cursor < head
 	}
-	if a.Changes, err = s.visible(ctx, c, changes); err != nil || len(a.Changes) == 0 {
-		return a, err
+	a.Changes, err = s.narrowed(ctx, c, changes, int(head-q.Cursor))
+	if errors.Is(err, errTooMuch) {
+		return &PollResponse{Capability: a.Capability, Feed: a.Feed, Cursor: q.Cursor, Desired: a.Desired, TakeSnapshot: true}, nil
 	}
-	a.Changes, err = s.narrowed(ctx, c, changes, a.Changes, int(head-q.Cursor))
 	return a, err
 }
 
 // agreed is the version of the protocol that both sides speak.
 func agreed(theirs int) int { return min(Capability, max(1, theirs)) }
 
-// visible returns what the caller may see and needs to know: of a tag its
-// last change, of a manifest only whether it came or went by itself, without
-// a tag or an index that says so.
-func (s *server) visible(ctx context.Context, c caller, changes []storage.Change) ([]Change, error) {
-	type subject struct{ repository, item string }
-	seen := map[subject]bool{}
-	var all []Change
+// A sight is the last change of a tag, or of a manifest, that a caller may see.
+type sight struct {
+	storage.Change
+	known bool // the caller may have been told of the manifest before
+}
+
+// visible returns what the caller may see of changes, each tag and each
+// manifest once.
+func visible(c caller, changes []storage.Change) (all []sight) {
+	seen := map[[2]string]int{}
 	for _, ch := range slices.Backward(changes) {
 		if ch.Kind == storage.ControlChanged || !c.mayRead(ch.Repository) {
 			continue
 		}
-		item := subject{ch.Repository, ch.Tag}
-		if ch.Tag == "" {
-			item.item = string(ch.Digest)
-		}
+		item := itemOf(ch.Repository, ch.Tag, ch.Digest)
 		if ch.Kind == storage.IndexChanged { // beside that it came or went
-			item.item = string(ch.Kind) + item.item
+			item[1] = string(ch.Kind) + item[1]
 		}
-		if seen[item] {
-			continue
+		i, again := seen[item]
+		if !again {
+			i, seen[item] = len(all), len(all)
+			all = append(all, sight{Change: ch})
 		}
-		seen[item] = true
-		if ch.Kind == storage.ManifestAdded {
-			only, err := s.storage.IsOnlyByDigest(ctx, ch.Repository, ch.Digest)
-			if err != nil {
-				return nil, err
-			}
-			if !only {
-				continue
-			}
-		}
-		all = append(all, Change{Kind: string(ch.Kind), Repository: ch.Repository, Tag: ch.Tag, Digest: ch.Digest})
+		all[i].known = all[i].known || ch.Kind == storage.ManifestLed || ch.Kind == storage.ManifestRemoved
 	}
 	slices.Reverse(all)
-	return all, nil
+	return all
+}
+
+// itemOf is what a tag, or a manifest without one, is told apart by.
+func itemOf(repository, tag string, d digest.Digest) [2]string {
+	return [2]string{repository, cmp.Or(tag, string(d))}
 }

@@ -71,6 +71,7 @@ func TestManifestThatATagOrAnIndexLeadsToIsNoChangeOfItsOwn(t *testing.T) {
 		a := f.poll(t, gateway.PollRequest{Cursor: start})
 		want := []gateway.Change{
 			{Kind: string(storage.TagSet), Repository: "app/a", Tag: "v1", Digest: index},
+			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: child}, // for who heard of it alone
 			{Kind: string(storage.ManifestAdded), Repository: "app/a", Digest: signature},
 		}
 		if diff := cmp.Diff(want, a.Changes); diff != "" {

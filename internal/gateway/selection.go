@@ -20,12 +20,14 @@ type selection struct {
 	platforms  scope.Platforms
 	newest     []storage.Tag   // those in scope, and as many behind them as were asked for; nil where all are
 	kept       map[string]bool // of these, those in scope
+
+	led map[digest.Digest]bool // answers of leads
 }
 
 // selects returns what of a repository is in scope; where that depends on how
 // new tags are, with up to behind tags that are the next to be.
 func (s *server) selects(ctx context.Context, sc scope.Scope, p scope.Platforms, repository string, behind int) (x *selection, err error) {
-	x = &selection{server: s, repository: repository, scope: sc, platforms: p}
+	x = &selection{server: s, repository: repository, scope: sc, platforms: p, led: map[digest.Digest]bool{}}
 	n := sc.KeepLast()
 	if n == 0 {
 		return x, nil
@@ -65,9 +67,13 @@ func (x *selection) plain(tag string) bool {
 	return x.scope.Matches(tag)
 }
 
-// refers reports whether a manifest that no tag leads to goes to the caller
-// nevertheless, for it refers to one that does.
-func (x *selection) refers(ctx context.Context, d digest.Digest) (bool, error) {
+// itself reports whether a manifest goes to the caller for itself, whatever
+// tags and indexes lead to: nothing else ever did, or it refers to something
+// that goes to the caller.
+func (x *selection) itself(ctx context.Context, d digest.Digest) (bool, error) {
+	if alone, err := x.alone(ctx, d); alone || err != nil {
+		return alone, err
+	}
 	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
 	if errors.Is(err, oci.ErrManifestUnknown) || err == nil && m.Subject == "" {
 		return false, nil // the former went meanwhile
@@ -78,9 +84,27 @@ func (x *selection) refers(ctx context.Context, d digest.Digest) (bool, error) {
 	return x.leads(ctx, m.Subject)
 }
 
-// leads reports whether a tag that goes to the caller leads to a manifest, over
-// indexes that keep it, over subjects, and over what signatures sign.
+// alone reports whether a manifest goes to the caller that was only ever pushed
+// by its digest. Where not everything does, what goes is said by tags.
+func (x *selection) alone(ctx context.Context, d digest.Digest) (bool, error) {
+	if !x.scope.All() || !x.platforms.All() {
+		return false, nil
+	}
+	return x.storage.IsOnlyByDigest(ctx, x.repository, d)
+}
+
+// leads reports whether anything that goes to the caller leads to a manifest:
+// tags and what was pushed by its digest, over indexes that keep it, over
+// subjects, and over what signatures sign. Its answers stay what they were.
 func (x *selection) leads(ctx context.Context, d digest.Digest) (in bool, err error) {
+	if in, known := x.led[d]; known {
+		return in, nil
+	}
+	defer func() {
+		if err == nil {
+			x.led[d] = in
+		}
+	}()
 	err = x.walk([]digest.Digest{d}, func(d digest.Digest) (above []digest.Digest, err error) {
 		if in {
 			return nil, nil
@@ -113,8 +137,8 @@ func (x *selection) walk(level []digest.Digest, step func(digest.Digest) ([]dige
 	return nil
 }
 
-// above reports whether a tag that is in scope by itself names a manifest, and
-// else returns what leads to it.
+// above reports whether a manifest goes to the caller whatever leads to it, as
+// where a tag that is in scope by itself names it, and else returns what does.
 func (x *selection) above(ctx context.Context, d digest.Digest) (in bool, all []digest.Digest, err error) {
 	names, err := x.storage.ManifestTags(ctx, x.repository, d)
 	if err != nil {
@@ -126,6 +150,9 @@ func (x *selection) above(ctx context.Context, d digest.Digest) (in bool, all []
 		} else if x.plain(name) {
 			return true, nil, nil
 		}
+	}
+	if in, err = x.alone(ctx, d); in || err != nil {
+		return in, nil, err
 	}
 	indexes, err := x.storage.Indexes(ctx, x.repository, d)
 	if err != nil {
@@ -156,37 +183,55 @@ type companion struct {
 	subject digest.Digest
 }
 
-// companions returns the tags that belong to manifests, or to anything that
-// these lead to, whether that goes to the caller or not.
-func (x *selection) companions(ctx context.Context, of []digest.Digest) (all []companion, err error) {
-	if signed, err := x.signed(ctx); err != nil || !signed {
-		return nil, err
+// belongings returns the tags that belong to manifests, or to anything that
+// these lead to, and the manifests that refer to any of that; whether they go
+// to the caller or not.
+func (x *selection) belongings(ctx context.Context, of []digest.Digest) (tags []companion, referrers []digest.Digest, err error) {
+	signed, err := x.signed(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	referred, err := x.storage.HasReferrers(ctx, x.repository)
+	if err != nil || !signed && !referred {
+		return nil, nil, err
 	}
 	err = x.walk(of, func(d digest.Digest) ([]digest.Digest, error) {
 		below, err := x.storage.Held(ctx, x.repository, d)
 		if err != nil {
 			return nil, err
 		}
-		referrers, err := x.storage.Referrers(ctx, x.repository, d, "")
-		if err != nil {
-			return nil, err
+		if referred {
+			found, err := x.storage.Referrers(ctx, x.repository, d, "")
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range found {
+				referrers = append(referrers, r.Digest)
+				below = append(below, r.Digest)
+			}
 		}
-		for _, r := range referrers {
-			below = append(below, r.Digest)
+		if signed {
+			found, err := x.tagsFor(ctx, d)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range found {
+				tags = append(tags, companion{t, d})
+				below = append(below, t.Digest)
+			}
 		}
-		tags, err := x.tagsFor(ctx, d)
-		for _, t := range tags {
-			all = append(all, companion{t, d})
-			below = append(below, t.Digest)
-		}
-		return below, err
+		return below, nil
 	})
-	return all, err
+	return tags, referrers, err
 }
 
 // signed reports whether the repository may have tags that belong to others:
-// most have none, and need no search for them.
+// most have none, and need no search for them. Where all tags go to the caller,
+// none does.
 func (x *selection) signed(ctx context.Context) (bool, error) {
+	if x.scope.All() {
+		return false, nil
+	}
 	for _, prefix := range scope.CompanionPrefixes() {
 		tags, err := x.tagsBehind(ctx, prefix, 1)
 		if err != nil || len(tags) > 0 && strings.HasPrefix(tags[0].Name, prefix) {

@@ -94,13 +94,11 @@ func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms,
 		}
 		return items, after, len(tags) == limit, err
 	}
-	manifests, err := s.storage.ManifestsOnlyByDigest(ctx, at.repository, at.after, limit)
+	manifests, err := s.storage.UnnamedManifests(ctx, at.repository, at.after, limit)
 	for _, m := range manifests {
-		in := sc.All() && p.All() // else it says which tags, and these have none
-		if !in && m.Subject != "" {
-			if in, err = x.leads(ctx, m.Subject); err != nil {
-				return nil, after, false, err
-			}
+		in, err := x.itself(ctx, m.Digest)
+		if err != nil {
+			return nil, after, false, err
 		}
 		if after = string(m.Digest); in {
 			items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})

@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/storage"
 )
 
 // everything reads a snapshot to its end.
@@ -60,8 +61,9 @@ func TestSnapshotHasTagsAndLooseManifestsOfWhatTheChildMaySee(t *testing.T) {
 func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		old := f.image(t, "app/a", "1", "v1")
-		f.referrer(t, "app/a", "sig", old)
-		f.index(t, "app/a", []digest.Digest{f.image(t, "app/a", "child")}, "v1") // the tag moves on
+		signature := f.referrer(t, "app/a", "sig", old)
+		child := f.image(t, "app/a", "child")
+		f.index(t, "app/a", []digest.Digest{child}, "v1") // the tag moves on
 		young := f.image(t, "app/a", "2", "v1")
 		byDigest := f.image(t, "app/a", "3")
 		items, _, _ := f.everything(t)
@@ -73,11 +75,13 @@ func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
 			t.Error(diff)
 		}
 		f.activate(t)
-		var changed []digest.Digest
-		for _, c := range f.poll(t, gateway.PollRequest{Cursor: 1}).Changes {
-			changed = append(changed, c.Digest)
+		changes := []gateway.Change{
+			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: child},
+			{Kind: string(storage.TagSet), Repository: "app/a", Tag: "v1", Digest: young},
+			{Kind: string(storage.ManifestAdded), Repository: "app/a", Digest: byDigest},
+			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: signature},
 		}
-		if diff := cmp.Diff([]digest.Digest{young, byDigest}, changed); diff != "" {
+		if diff := cmp.Diff(changes, f.poll(t, gateway.PollRequest{Cursor: 1}).Changes); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -55,13 +55,14 @@ type PollResponse struct {
 	Cursor       int64    `json:"cursor"`                 // the child's next one
 	More         bool     `json:"more,omitempty"`         // poll again at once
 	TakeSnapshot bool     `json:"takeSnapshot,omitempty"` // the cursor is of no use; Changes is empty
-	Changes      []Change `json:"changes,omitempty"`      // oldest first, one per tag, only what the child may see
+	Changes      []Change `json:"changes,omitempty"`      // oldest first, one per tag or manifest, only what the child may see
 	Desired      *Desired `json:"desired,omitempty"`      // when it is not the version that the child has
 }
 
-// A Change is a tag that moved or went, or a manifest that came or went.
+// A Change is a tag that moved or went, or a manifest that is, or is no more,
+// for the child without a tag: one goes, too, when it gets a tag.
 type Change struct {
-	Kind       string        `json:"kind"` // as storage.ChangeKind; never control-changed
+	Kind       string        `json:"kind"` // as storage.ChangeKind; never control-changed or manifest-led
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`

@@ -107,39 +107,34 @@ func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
 	return all, wrap(err, "list loose manifests of %s", repository)
 }
 
-// onlyByDigest is the condition on a manifest that no tag and no index ever
-// led to, and whose subject is not one that they once did and do no more.
-const onlyByDigest = `manifests.led = 0
-	AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = manifests.repository AND s.digest = manifests.subject AND s.led = 1
-		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = s.repository AND t.digest = s.digest)
-		AND NOT EXISTS (SELECT 1 FROM manifest_children c WHERE c.child = s.digest AND c.repository = s.repository AND c.manifest = 1))`
-
-// OnlyByDigest returns up to limit manifests of repository after the digest
-// after that were only ever pushed by their digest, by digest, without their
-// payloads. A referrer of what tags and indexes have left is none of them.
-func (tx *Tx) OnlyByDigest(repository, after string, limit int) ([]Manifest, error) {
+// Unnamed returns up to limit manifests of repository after the digest after
+// that tags and indexes may not lead to, by digest, without their payloads:
+// those that none ever led to, and those that refer to a subject.
+func (tx *Tx) Unnamed(repository, after string, limit int) ([]Manifest, error) {
 	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
-		WHERE repository = $1 AND digest > $2 AND `+onlyByDigest+` ORDER BY digest LIMIT $3`, repository, after, limit)
+		WHERE repository = $1 AND digest > $2 AND (led = 0 OR subject <> '') ORDER BY digest LIMIT $3`, repository, after, limit)
 	return all, wrap(err, "list manifests of %s without a tag", repository)
 }
 
-// IsOnlyByDigest reports whether [Tx.OnlyByDigest] has the manifest.
+// IsOnlyByDigest reports whether the manifest is one that no tag, no index and
+// no subject ever led to.
 func (tx *Tx) IsOnlyByDigest(repository, digest string) (bool, error) {
 	var n int
-	err := tx.row(`SELECT COUNT(*) FROM manifests WHERE repository = $1 AND digest = $2 AND `+onlyByDigest, repository, digest).Scan(&n)
+	err := tx.row(`SELECT COUNT(*) FROM manifests m WHERE repository = $1 AND digest = $2 AND led = 0
+		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject)`, repository, digest).Scan(&n)
 	return n > 0, wrap(err, "read references to %s@%s", repository, digest)
 }
 
-// LeadReferrers notes that a subject leads to the manifests that refer to it:
-// once it went, they are none of [Tx.OnlyByDigest].
-func (tx *Tx) LeadReferrers(repository, subject string) error {
-	_, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND subject = $2 AND led = 0`, repository, subject)
-	return wrap(err, "note what refers to %s@%s", repository, subject)
+// HasReferrers reports whether any manifest of repository has a subject.
+func (tx *Tx) HasReferrers(repository string) (has bool, err error) {
+	err = tx.row(`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository).Scan(&has)
+	return has, wrap(err, "look for referrers in %s", repository)
 }
 
-// lead notes that a tag or an index leads to the manifests digests, which is
-// never forgotten.
-func (tx *Tx) lead(repository string, digests []string) error {
+// Lead notes that a tag or an index leads to the manifests digests, which is
+// never forgotten, and returns those for which it is new.
+func (tx *Tx) Lead(repository string, digests ...string) (fresh []string, err error) {
+	scan := func(row scanner) (d string, err error) { return d, row.Scan(&d) }
 	for some := range slices.Chunk(digests, batch) {
 		args := []any{repository}
 		places := make([]string, len(some))
@@ -147,11 +142,22 @@ func (tx *Tx) lead(repository string, digests []string) error {
 			args = append(args, d)
 			places[i] = fmt.Sprintf("$%d", i+2)
 		}
-		if _, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND led = 0 AND digest IN (`+strings.Join(places, ", ")+`)`, args...); err != nil {
-			return err
+		more, err := list(tx, scan, `UPDATE manifests SET led = 1 WHERE repository = $1 AND led = 0
+			AND digest IN (`+strings.Join(places, ", ")+`) RETURNING digest`, args...)
+		if err != nil {
+			return nil, wrap(err, "note what leads to manifests of %s", repository)
 		}
+		fresh = append(fresh, more...)
 	}
-	return nil
+	slices.Sort(fresh)
+	return fresh, nil
+}
+
+// LeadReferrers notes that a subject leads to the manifests that refer to it,
+// also once it went.
+func (tx *Tx) LeadReferrers(repository, subject string) error {
+	_, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND subject = $2 AND led = 0`, repository, subject)
+	return wrap(err, "note what refers to %s@%s", repository, subject)
 }
 
 // IsLoose reports whether no tag names the manifest and no index holds it.
@@ -184,7 +190,8 @@ func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 }
 
 // PutManifest writes a new manifest and what it refers to. It reports whether
-// it was new; one that was there stays as it is.
+// it was new; one that was there stays as it is. That it leads to its children
+// is the caller's to note.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, led)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
@@ -222,13 +229,7 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 			return err
 		}
 	}
-	var held []string
-	for _, c := range children {
-		if c.Manifest {
-			held = append(held, c.Digest)
-		}
-	}
-	return tx.lead(repository, held)
+	return nil
 }
 
 func flag(b bool) int {

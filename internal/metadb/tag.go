@@ -76,14 +76,12 @@ func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	return all, wrap(err, "list tags of %s@%s", repository, digest)
 }
 
-// SetTag lets the tag name digest from now on, which is the change seq of the feed.
+// SetTag lets the tag name digest from now on, which is the change seq of the
+// feed. That it leads there is the caller's to note.
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
 		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at, seq = excluded.seq`,
 		repository, name, digest, millis(now), seq)
-	if err == nil {
-		err = tx.lead(repository, []string{digest})
-	}
 	return wrap(err, "set tag %s:%s", repository, name)
 }
 

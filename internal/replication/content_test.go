@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,22 +129,7 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 // and nothing else.
 func same(t testing.TB, p *parent, s *storage.Storage) {
 	t.Helper()
-	compare(t, p.meant(t), p.arrived(t, s))
-}
-
-// keepsUp is [same] for a replica that heard of all changes since its snapshot,
-// but for referrers of what is not meant for it any more: no change says that
-// they became, by that, something that is wanted for itself, or ceased to be.
-func keepsUp(t testing.TB, p *parent, s *storage.Storage) {
-	t.Helper()
 	want, got := p.meant(t), p.arrived(t, s)
-	maps.DeleteFunc(want.manifests, func(name, _ string) bool { return got.manifests[name] == "" && want.orphan(t, p.Storage, name) })
-	maps.DeleteFunc(got.manifests, func(name, _ string) bool { return want.manifests[name] == "" && got.orphan(t, s, name) })
-	compare(t, want, got)
-}
-
-func compare(t testing.TB, want, got content) {
-	t.Helper()
 	if diff := cmp.Diff(want.tags, got.tags); diff != "" {
 		t.Errorf("tags differ (-parent +replica):\n%s", diff)
 	}
@@ -157,21 +141,6 @@ func compare(t testing.TB, want, got content) {
 			t.Errorf("%s differs", name)
 		}
 	}
-}
-
-// orphan reports whether a manifest, as repository@digest, refers to one that
-// is not in the content of s, or to another orphan.
-func (c content) orphan(t testing.TB, s *storage.Storage, name string) bool {
-	t.Helper()
-	if c.manifests[name] == "" {
-		return true
-	}
-	repository, d, _ := strings.Cut(name, "@")
-	m, err := s.DescribeManifest(t.Context(), repository, digest.Digest(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.Subject != "" && c.orphan(t, s, repository+"@"+string(m.Subject))
 }
 
 // meant is what of the parent's content is for a replica.
@@ -250,12 +219,18 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 		if !p.within().all() {
 			continue
 		}
-		only, err := p.ManifestsOnlyByDigest(t.Context(), r.Name, "", 1000)
+		unnamed, err := p.UnnamedManifests(t.Context(), r.Name, "", 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range only {
-			follow(r.Name, m.Digest)
+		for _, m := range unnamed {
+			alone, err := p.IsOnlyByDigest(t.Context(), r.Name, m.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if alone {
+				follow(r.Name, m.Digest)
+			}
 		}
 	}
 	return seen

@@ -186,6 +186,14 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 	if im.committed {
 		r.touched[im.repository] = true
 	}
+	for _, part := range im.referrers {
+		if !part.committed {
+			continue
+		}
+		if err := r.retain(ctx, part.want()); err != nil {
+			return true, err
+		}
+	}
 	for _, item := range im.items {
 		failure := cmp.Or(failure, im.refused[item.Tag])
 		if err := r.settle(ctx, item, failure); err != nil {

@@ -248,6 +248,22 @@ func (e *Engine) open(ctx context.Context, repository, item string) (rows []meta
 	return rows, err
 }
 
+// retain notes something that came along with an item as one of its own, unless
+// it is one: it stays until the source says that it went.
+func (e *Engine) retain(ctx context.Context, w gateway.Want) error {
+	return e.db.Update(ctx, func(tx *metadb.Tx) error {
+		_, err := tx.SyncItem(e.name, w.Repository, string(w.Digest))
+		if !errors.Is(err, metadb.ErrNotFound) {
+			return err
+		}
+		now := e.now()
+		return tx.PutSyncItem(metadb.SyncItem{
+			Source: e.name, Repository: w.Repository, Item: string(w.Digest), Digest: string(w.Digest),
+			State: string(Synced), ChangedAt: now, SyncedAt: now,
+		})
+	})
+}
+
 // settle notes how a try at an item ended, unless the item has moved on
 // meanwhile: then the next Sync has to look at it again anyway.
 func (e *Engine) settle(ctx context.Context, row metadb.SyncItem, failure error) error {

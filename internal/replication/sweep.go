@@ -116,8 +116,8 @@ func (r *run) removeLoose(ctx context.Context, repository string, d digest.Diges
 	return r.storage.DeleteManifest(ctx, repository, d, r.origin)
 }
 
-// sweep removes the manifests of a repository to which no tag, no index, no
-// item and no subject leads: the old image of a tag that moved, the children
+// sweep removes the manifests of a repository to which no tag, no index and no
+// item leads: the old image of a tag that moved, the children
 // of an index that went. A repository with nothing left in it goes as a whole.
 func (r *run) sweep(ctx context.Context, repository string) error {
 	for again := true; again; { // what a removed index held is loose only now
@@ -133,22 +133,17 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 			for _, m := range loose {
 				after = string(m.Digest)
 				needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
-				if err == nil && !needed && r.removal == RemoveLed && m.Subject == "" {
-					needed, err = r.storage.IsOnlyByDigest(ctx, repository, m.Digest)
-				}
 				if err != nil {
 					return err
 				}
 				if needed {
 					continue
 				}
-				err = r.storage.SweepManifest(ctx, repository, m.Digest, r.origin)
-				if err == nil {
-					again, err = true, r.forget(ctx, repository, m.Digest)
-				}
+				err = r.storage.DeleteManifest(ctx, repository, m.Digest, r.origin)
 				if err != nil && !stays(err) {
 					return err
 				}
+				again = again || err == nil
 			}
 			if len(loose) < page {
 				break
@@ -158,28 +153,21 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 	return r.dropEmpty(ctx, repository)
 }
 
-// needed reports whether an item asks for the manifest, or its subject is here.
-// An item for a referrer whose subject was here and went counts no more: the
-// source does not count it among what it has any more, and no change says so.
+// needed reports whether an item asks for the manifest, or, where others write
+// here, too, whether it was pushed for itself or for something that is here.
 func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
 	err = r.db.View(ctx, func(tx *metadb.Tx) error {
-		if subject != "" {
-			if needed, err = tx.HasManifest(repository, string(subject)); err != nil || needed {
-				return err
-			}
+		needed, err = tx.WantsManifest(repository, string(d))
+		switch {
+		case err != nil || needed || r.removal == RemoveAll:
+		case subject == "":
+			needed, err = tx.IsOnlyByDigest(repository, string(d))
+		default:
+			needed, err = tx.HasManifest(repository, string(subject))
 		}
-		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || !needed || subject == "" {
-			return err
-		}
-		needed, err = tx.IsOnlyByDigest(repository, string(d))
 		return err
 	})
 	return needed, err
-}
-
-// forget drops the item of a manifest that was swept, if it had one.
-func (r *run) forget(ctx context.Context, repository string, d digest.Digest) error {
-	return r.db.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteSyncItem(r.name, repository, string(d)) })
 }
 
 // dropEmpty forgets the items that went, and removes a repository that has no

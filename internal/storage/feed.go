@@ -86,6 +86,21 @@ func (s *Storage) noted(tx *metadb.Tx, kind ChangeKind, repository, tag string, 
 	})
 }
 
+// lead notes that a tag or an index leads to manifests. Readers may have been
+// told of some while only their digest did.
+func (s *Storage) lead(tx *metadb.Tx, repository, origin string, digests ...string) error {
+	fresh, err := tx.Lead(repository, digests...)
+	if err != nil {
+		return err
+	}
+	for _, d := range fresh {
+		if err := s.note(tx, ManifestLed, repository, "", digest.Digest(d), origin); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // broadcast wakes everyone who waits for the next event.
 type broadcast struct {
 	mu sync.Mutex

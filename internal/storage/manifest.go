@@ -81,16 +81,17 @@ func (s *Storage) LooseManifests(ctx context.Context, repository, after string, 
 	})
 }
 
-// ManifestsOnlyByDigest is [Storage.Manifests] for those that no tag and no
-// index ever led to, but for referrers of what those have left: what a reader
-// must be told of who follows the tags.
-func (s *Storage) ManifestsOnlyByDigest(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
+// UnnamedManifests is [Storage.Manifests] for those that tags and indexes may
+// not lead to: those that [Storage.IsOnlyByDigest] reports, and those that refer
+// to a subject. Who follows the tags may have to be told of them.
+func (s *Storage) UnnamedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
-		return tx.OnlyByDigest(repository, after, limit)
+		return tx.Unnamed(repository, after, limit)
 	})
 }
 
-// IsOnlyByDigest reports whether [Storage.ManifestsOnlyByDigest] has d.
+// IsOnlyByDigest reports whether d is a manifest that no tag and no index ever
+// led to, and no subject that is here, or was: it was pushed for itself.
 func (s *Storage) IsOnlyByDigest(ctx context.Context, repository string, d digest.Digest) (only bool, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
 		only, err = tx.IsOnlyByDigest(repository, string(d))
@@ -122,6 +123,15 @@ func (s *Storage) IsLoose(ctx context.Context, repository string, d digest.Diges
 	return loose, err
 }
 
+// HasReferrers reports whether anything in repository refers to a subject.
+func (s *Storage) HasReferrers(ctx context.Context, repository string) (has bool, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		has, err = tx.HasReferrers(repository)
+		return err
+	})
+	return has, err
+}
+
 // Referrers returns descriptors of the manifests of repository whose subject
 // is d, oldest first; only those of artifactType where that is not empty.
 // The subject itself need not be here.
@@ -151,7 +161,8 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 }
 
 // DeleteManifest removes the manifest d of repository and the tags that name
-// it. One that an index holds stays: [oci.ErrDenied].
+// it. One that an index holds stays: [oci.ErrDenied]. What refers to it stays,
+// and is of use to nobody who does not know its digest.
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
 	gone := map[string]bool{string(d): true}
 	err := s.update(ctx, func(tx *metadb.Tx) error {
@@ -188,22 +199,15 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 	return err
 }
 
-// SweepManifest is [Storage.DeleteManifest] for a manifest that nothing leads to
-// any more: what refers to it was not pushed for itself then.
-func (s *Storage) SweepManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
-	err := s.update(ctx, func(tx *metadb.Tx) error { return tx.LeadReferrers(repository, string(d)) })
-	if err != nil {
-		return err
-	}
-	return s.DeleteManifest(ctx, repository, d, origin)
-}
-
 func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
 	children, err := tx.Children(repository, string(d))
 	if err != nil {
 		return err
 	}
 	if err := tx.DeleteManifest(repository, string(d), s.now()); err != nil {
+		return err
+	}
+	if err := tx.LeadReferrers(repository, string(d)); err != nil {
 		return err
 	}
 	if err := tx.TouchRepository(repository, s.now()); err != nil {

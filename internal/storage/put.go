@@ -47,12 +47,11 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 			return err
 		}
 		if added {
-			if err := s.note(tx, ManifestAdded, p.Repository, "", d, p.Origin); err != nil {
-				return err
-			}
-		} else if row, err = tx.Manifest(p.Repository, string(d)); err != nil {
-			return err
-		} else if err := s.hold(tx, row, children, p.Origin); err != nil {
+			err = s.add(tx, p, d)
+		} else if row, err = tx.Manifest(p.Repository, string(d)); err == nil {
+			err = s.hold(tx, row, children, p.Origin)
+		}
+		if err != nil {
 			return err
 		}
 		for _, tag := range p.Tags {
@@ -60,13 +59,23 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 				return err
 			}
 		}
-		return nil
+		return s.lead(tx, p.Repository, p.Origin, manifests(children)...)
 	})
 	s.cache.forget(p.Repository, append(p.Tags, string(d))...)
 	if err != nil {
 		return nil, err
 	}
 	return manifestOf(row), nil
+}
+
+// add notes that a manifest came. Nobody hears of it without the tags that it
+// comes with.
+func (s *Storage) add(tx *metadb.Tx, p Put, d digest.Digest) error {
+	err := s.note(tx, ManifestAdded, p.Repository, "", d, p.Origin)
+	if err == nil && len(p.Tags) > 0 {
+		_, err = tx.Lead(p.Repository, string(d))
+	}
+	return err
 }
 
 // check returns what the payload says and its digest, or what is wrong with it.

@@ -157,13 +157,16 @@ type Change struct {
 // A ChangeKind says what a [Change] was.
 type ChangeKind string
 
-// The kinds of change. IndexChanged is that an index holds other children
-// than before, as a platform filter says. ControlChanged has no repository: something among the
-// scope maps, tokens and connected registries was written.
+// The kinds of change. ManifestLed is that a tag or an index leads to a
+// manifest for the first time, which was pushed without. IndexChanged is that
+// an index holds other children than before, as a platform filter says.
+// ControlChanged has no repository: something among the scope maps, tokens and
+// connected registries was written.
 const (
 	TagSet          ChangeKind = "tag-set"
 	TagRemoved      ChangeKind = "tag-removed"
 	ManifestAdded   ChangeKind = "manifest-added"
+	ManifestLed     ChangeKind = "manifest-led"
 	ManifestRemoved ChangeKind = "manifest-removed"
 	IndexChanged    ChangeKind = "index-changed"
 	ControlChanged  ChangeKind = "control-changed"

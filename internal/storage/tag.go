@@ -173,7 +173,10 @@ func (s *Storage) moveTag(tx *metadb.Tx, repository, name string, d digest.Diges
 	if err != nil {
 		return err
 	}
-	return tx.SetTag(repository, name, string(d), seq, s.now())
+	if err := tx.SetTag(repository, name, string(d), seq, s.now()); err != nil {
+		return err
+	}
+	return s.lead(tx, repository, origin, string(d))
 }
 
 func (s *Storage) removeTag(tx *metadb.Tx, tag metadb.Tag, origin string) error {

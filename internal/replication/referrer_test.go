@@ -1,0 +1,138 @@
+package replication_test
+
+import (
+	"testing"
+
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// What a replica has of things without a tag must not depend on whether it was
+// told by changes or by a snapshot: each of these is followed in both ways.
+func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
+	for name, history := range map[string]func(t *testing.T, p *parent, pause func()){
+		"a referrer of an untagged index's child": func(t *testing.T, p *parent, pause func()) {
+			child := p.image("app", [][]byte{random(1, 1000)})
+			p.index("app", []oci.Descriptor{child}, "v1")
+			pause()
+			p.referrer("app", child, []byte("signature"))
+			pause()
+			p.image("app", [][]byte{random(2, 1000)}, "v1")
+		},
+		"a referrer whose untagged subject is deleted": func(t *testing.T, p *parent, pause func()) {
+			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.referrer("app", old, []byte("signature"))
+			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			pause()
+			p.delete(t, "app", old)
+		},
+		"a referrer of what comes back under another tag": func(t *testing.T, p *parent, pause func()) {
+			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			pause()
+			p.referrer("app", p.referrer("app", old, []byte("SBOM")), []byte("signature of the SBOM"))
+			pause()
+			p.tag(t, "app", old, "v2")
+			pause()
+			p.untag(t, "app", "v2")
+			pause()
+			p.tag(t, "app", old, "v3")
+		},
+		"a referrer with a tag of its own for a while": func(t *testing.T, p *parent, pause func()) {
+			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			pause()
+			p.tag(t, "app", p.referrer("app", subject, []byte("signature")), "signature")
+			p.untag(t, "app", "signature")
+		},
+		"a referrer of what was deleted and pushed again": func(t *testing.T, p *parent, pause func()) {
+			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.referrer("app", subject, []byte("signature"))
+			pause()
+			p.delete(t, "app", subject)
+			pause()
+			p.image("app", [][]byte{random(1, 1000)}, "v1")
+		},
+		"a referrer that was there before its subject": func(t *testing.T, p *parent, pause func()) {
+			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.delete(t, "app", subject)
+			pause()
+			p.referrer("app", subject, []byte("signature"))
+			pause()
+			p.image("app", [][]byte{random(1, 1000)}, "v1")
+			pause()
+			p.untag(t, "app", "v1")
+		},
+		"a referrer that is deleted": func(t *testing.T, p *parent, pause func()) {
+			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			signature := p.referrer("app", subject, []byte("signature"))
+			pause()
+			p.delete(t, "app", signature)
+		},
+		"an image that has a tag for a while": func(t *testing.T, p *parent, pause func()) {
+			m := p.image("app", [][]byte{random(1, 1000)})
+			pause()
+			p.tag(t, "app", m, "v1")
+			p.untag(t, "app", "v1")
+		},
+		"an image that an index holds for a while": func(t *testing.T, p *parent, pause func()) {
+			m := p.image("app", [][]byte{random(1, 1000)})
+			pause()
+			index := p.index("app", []oci.Descriptor{m}, "v1")
+			pause()
+			p.delete(t, "app", index)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newParent(t)
+			p.image("app", [][]byte{random(3, 1000)}, "other")
+			ways := map[string]*replica{}
+			for _, way := range []string{"changes", "changes that are not fetched", "snapshots", "one snapshot"} {
+				ways[way] = newReplica(t, p, replication.Options{})
+				ways[way].follow()
+				ways[way].sync()
+			}
+			stock := func(r *replica) {
+				if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
+					t.Fatal(err)
+				}
+			}
+			history(t, p, func() {
+				ways["changes"].follow()
+				ways["changes"].sync()
+				ways["changes that are not fetched"].follow()
+				stock(ways["snapshots"])
+				ways["snapshots"].sync()
+			})
+			ways["changes"].follow()
+			ways["changes that are not fetched"].follow()
+			stock(ways["snapshots"])
+			stock(ways["one snapshot"])
+			for way, r := range ways {
+				r.sync()
+				t.Run(way, func(t *testing.T) { same(t, p, r.Storage) })
+			}
+		})
+	}
+}
+
+func (p *parent) tag(t *testing.T, repository string, m oci.Descriptor, tag string) {
+	t.Helper()
+	if err := p.SetTag(t.Context(), repository, tag, m.Digest, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *parent) untag(t *testing.T, repository, tag string) {
+	t.Helper()
+	if err := p.DeleteTag(t.Context(), repository, tag, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *parent) delete(t *testing.T, repository string, m oci.Descriptor) {
+	t.Helper()
+	if err := p.DeleteManifest(t.Context(), repository, m.Digest, ""); err != nil {
+		t.Fatal(err)
+	}
+}
