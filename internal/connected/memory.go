@@ -27,16 +27,13 @@ type memory struct {
 
 	Spent spending `json:"spent,omitzero"`
 
-	// Feed, Permissions, TagFilters, KeepLast and Platforms are what the engine's cursor belongs to: the feed
-	// that it counts in, and what of it was visible. With others it is of no
-	// use, and a snapshot is needed, as while it is not Following any.
-	Following   bool     `json:"following"`
-	Feed        string   `json:"feed,omitempty"`
-	Permissions []string `json:"permissions,omitempty"`
-	TagFilters  []string `json:"tagFilters,omitempty"`
-	KeepLast    int      `json:"keepLast,omitempty"`
-	Platforms   []string `json:"platforms,omitempty"`
-	Resync      int64    `json:"resync,omitempty"` // the last that a snapshot was taken for
+	// Feed and Reach are what the engine's cursor belongs to: the feed that it
+	// counts in, and what of it was visible. With others it is of no use, and
+	// a snapshot is needed, as while it is not Following any.
+	Following bool          `json:"following"`
+	Feed      string        `json:"feed,omitempty"`
+	Reach     gateway.Reach `json:"reach,omitzero"`
+	Resync    int64         `json:"resync,omitempty"` // the last that a snapshot was taken for
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`
@@ -47,12 +44,6 @@ type memory struct {
 	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
 	Details []gateway.StatusDetail `json:"details,omitempty"` // what was wrong when a sync last came to its end
 	Left    []replication.Underway `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
-}
-
-// sees reports whether the cursor was made with what is visible to self.
-func (m memory) sees(self gateway.ConnectedRegistry) bool {
-	return alike(m.Permissions, self.Permissions) && alike(m.TagFilters, self.TagFilters) && m.KeepLast == self.KeepLast &&
-		alike(m.Platforms, self.Platforms)
 }
 
 // alike reports whether two lists have the same in whatever order.

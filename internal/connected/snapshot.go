@@ -31,7 +31,7 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 		}
 		items += len(page.Items)
 		if last {
-			if !alike(m.Platforms, self.Platforms) { // also of what the snapshot has as it was
+			if !alike(m.Reach.Platforms, self.Platforms) { // also of what the snapshot has as it was
 				if err := v.engine.Recheck(ctx); err != nil {
 					return local(err)
 				}
@@ -39,8 +39,7 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 			v.news = true
 			v.remember(ctx, func(m *memory) {
 				m.Following, m.Feed, m.SyncTrigger = true, feed, trigger
-				m.Permissions, m.TagFilters, m.KeepLast, m.Resync = self.Permissions, self.TagFilters, self.KeepLast, self.Resync
-				m.Platforms = self.Platforms
+				m.Reach, m.Resync = self.Reach(), self.Resync
 			})
 			v.log.Info("took stock", "items", items)
 			return nil

@@ -72,6 +72,9 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
 		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: m.Details, Paused: m.Paused,
 	}
+	if m.Following {
+		s.Reach = m.Reach.ID()
+	}
 	if !c.open(now) {
 		s.NextSync = c.next(now).UTC()
 	}

@@ -185,7 +185,7 @@ func (v *visit) note(ctx context.Context, a *gateway.PollResponse, cursor int64)
 		return v.snapshot(ctx, triggerInitial)
 	case a.TakeSnapshot, m.Feed != a.Feed:
 		return v.snapshot(ctx, triggerRecovery)
-	case !m.sees(m.Self):
+	case m.Reach.ID() != m.Self.Reach().ID():
 		return v.snapshot(ctx, triggerPermissions)
 	case m.Resync != m.Self.Resync:
 		return v.snapshot(ctx, triggerResync)

@@ -17,6 +17,9 @@ type heard struct {
 	// Up to where in the feed of this instance it knew of everything then.
 	Cursor int64 `json:"cursor,omitempty"`
 
+	// What of the content here it knew to be for it; nil where that is not known.
+	Reach *gateway.Reach `json:"reach,omitempty"`
+
 	// Of one that others passed on: how many did, and what will be Cursor of
 	// what it says next.
 	Via  int   `json:"via,omitempty"`
@@ -31,6 +34,19 @@ func (h heard) whole() int64 {
 		return 0
 	}
 	return h.Cursor
+}
+
+// follows notes what the instance said it follows: what is for it now, or what
+// was when that was last so.
+func (h *heard) follows(now gateway.Reach) {
+	switch h.Status.Reach {
+	case now.ID():
+		h.Reach = &now
+	default:
+		if h.Reach != nil && h.Reach.ID() != h.Status.Reach {
+			h.Reach = nil
+		}
+	}
 }
 
 func heardOf(row metadb.ConnectedRegistry) (heard, error) {

@@ -120,6 +120,11 @@ func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64
 		h.Status.At = h.SeenAt // what it said is still so
 	}
 	h.Status.Name, h.Status.InstanceID, h.Status.Epoch = row.Name, row.InstanceID, v.Epoch
+	reach, err := reachOf(tx, row, v)
+	if err != nil {
+		return err
+	}
+	h.follows(reach)
 	return putHeard(tx, row, h)
 }
 
@@ -165,9 +170,15 @@ func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, st gateway.Status)
 	if !st.At.IsZero() && st.At.Before(now) {
 		seen = st.At.UTC()
 	}
-	return putHeard(tx, row, heard{
-		SeenAt: seen, Status: bounded(st), Cursor: h.Next, Next: max(h.Next, parent.whole()), Via: len(below.ancestors(row.Parent)) + 1,
-	})
+	reach, err := reachOf(tx, row, v)
+	if err != nil {
+		return err
+	}
+	h = heard{
+		SeenAt: seen, Status: bounded(st), Cursor: h.Next, Next: max(h.Next, parent.whole()), Via: len(below.ancestors(row.Parent)) + 1, Reach: h.Reach,
+	}
+	h.follows(reach)
+	return putHeard(tx, row, h)
 }
 
 // Limits on what is kept of a report.
@@ -181,7 +192,7 @@ const (
 
 // bounded returns a status cut to what is kept.
 func bounded(st gateway.Status) gateway.Status {
-	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState} {
+	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState, &st.Reach} {
 		*text = clip(*text, maxReportText)
 	}
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])

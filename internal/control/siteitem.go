@@ -118,14 +118,14 @@ func (i SyncItem) moved(now *string) SyncItem {
 }
 
 // guess returns a tag of which the site said nothing: it has it, unless it
-// did not know of it, has counted nothing yet, or has more open than it said.
-// Of a site that is below another, more may be here than there.
+// did not know of it, or that it is for it, has counted nothing yet, or has more
+// open than it said. Of a site that is below another, more may be here than there.
 func (v site) guess(t repositoryTag) SyncItem {
 	i := SyncItem{Repository: t.repository, Tag: text(t.Name), State: "Pending", ParentDigest: text(string(t.Digest)), item: t.Name}
 	st := v.heard.Status
 	switch open := st.ItemsPending + st.ItemsFailed; {
-	case st.ItemsSynced+open == 0, t.Seq > v.above:
-	case t.Seq > v.heard.Cursor, open > len(st.Open):
+	case st.ItemsSynced+open == 0, t.Seq > v.above, t.fresh:
+	case t.Seq > v.heard.Cursor, open > len(st.Open), v.vague:
 		i.State = "Unknown"
 	default:
 		i.State, i.Digest, i.LastMatchTime = "InSync", i.ParentDigest, moment(st.At)
@@ -137,6 +137,7 @@ func (v site) guess(t repositoryTag) SyncItem {
 type repositoryTag struct {
 	repository string
 	storage.Tag
+	fresh bool // the site was not known to be told that it is for it
 }
 
 // pageOf is how many rows are read at a time.
@@ -170,13 +171,17 @@ func (a *api) siteTags(ctx context.Context, v site, at syncPlace) iter.Seq2[repo
 // tagsOf hands on the tags of one repository that a site is to have, and
 // reports whether more are wanted.
 func (a *api) tagsOf(ctx context.Context, v site, at syncPlace, yield func(repositoryTag, error) bool) bool {
-	kept, err := a.keptTags(ctx, v, at.Repository)
+	in, err := a.selects(ctx, v.reach, at.Repository)
+	told := in
+	if err == nil && v.followed != nil {
+		told, err = a.selects(ctx, *v.followed, at.Repository)
+	}
 	for err == nil {
 		var tags []storage.Tag
 		tags, err = a.Repositories.Tags(ctx, at.Repository, at.Item, pageOf)
 		for _, t := range tags {
 			at.Item = t.Name
-			if v.scope.Matches(t.Name) && (kept == nil || kept[t.Name]) && !yield(repositoryTag{at.Repository, t}, nil) {
+			if in(t.Name) && !yield(repositoryTag{at.Repository, t, !told(t.Name)}, nil) {
 				return false
 			}
 		}
@@ -191,17 +196,19 @@ func (a *api) tagsOf(ctx context.Context, v site, at syncPlace, yield func(repos
 	return true
 }
 
-// keptTags returns the newest tags of a repository, where a site is to have
-// no others; nil is that it is to have all.
-func (a *api) keptTags(ctx context.Context, v site, repository string) (map[string]bool, error) {
-	n := v.scope.KeepLast()
-	if n == 0 {
-		return nil, nil
+// selects returns what reports whether a tag of a repository is in reach.
+func (a *api) selects(ctx context.Context, r reach, repository string) (in func(tag string) bool, err error) {
+	n := r.scope.KeepLast()
+	switch {
+	case !r.mayRead(repository):
+		return func(string) bool { return false }, nil
+	case n == 0:
+		return r.scope.Matches, nil
 	}
-	tags, err := gateway.Newest(ctx, a.Repositories, repository, v.scope, n)
+	tags, err := gateway.Newest(ctx, a.Repositories, repository, r.scope, n)
 	kept := map[string]bool{}
 	for _, t := range tags {
 		kept[t.Name] = true
 	}
-	return kept, err
+	return func(tag string) bool { return kept[tag] }, err
 }

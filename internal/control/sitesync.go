@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"ferry/internal/auth"
+	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/scope"
 )
@@ -46,7 +48,15 @@ type site struct {
 	row         metadb.ConnectedRegistry
 	spec        spec
 	heard       heard
-	above       int64 // up to where in the feed here its parent knew of everything
+	above int64 // up to where in the feed here its parent knew of everything
+
+	reach           // what is for it
+	followed *reach // what it knew to be, where that is something else
+	vague    bool   // nobody knows, or what of an index it was has changed
+}
+
+// A reach is what of the content here is for a site.
+type reach struct {
 	permissions auth.Permissions
 	scope       scope.Scope
 }
@@ -72,23 +82,48 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 		}
 		v.above = max(v.above, h.Cursor)
 	}
-	if v.scope, err = scope.Parse(v.spec.TagFilters, v.spec.KeepLast); err != nil {
+	now, err := reachOf(tx, v.row, v.spec)
+	if err != nil {
 		return v, err
 	}
-	token, err := tx.Token(v.row.SyncToken)
-	if err == nil {
-		var m metadb.ScopeMap
-		if m, err = tx.ScopeMap(token.ScopeMap); err == nil {
-			v.permissions, err = auth.ParsePermissions(m.Actions)
-		}
+	if v.reach, err = parseReach(now); err != nil {
+		return v, err
 	}
-	if errors.Is(err, metadb.ErrNotFound) {
-		err = nil // its token is gone, and with it all that it may have
+	switch was := v.heard.Reach; {
+	case was == nil:
+		v.vague = true
+	case was.ID() != now.ID():
+		v.vague = !slices.Equal(was.Platforms, now.Platforms)
+		var r reach
+		r, err = parseReach(*was)
+		v.followed = &r
 	}
 	return v, err
 }
 
-// mayRead reports whether the site is to have what is in a repository.
-func (v site) mayRead(repository string) bool {
-	return v.permissions.AllowsRepository(repository, auth.ContentRead)
+// reachOf returns what of the content here is for a connected registry.
+func reachOf(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) (gateway.Reach, error) {
+	r := wireOf(row, v).Reach()
+	token, err := tx.Token(row.SyncToken)
+	if err == nil {
+		var m metadb.ScopeMap
+		m, err = tx.ScopeMap(token.ScopeMap)
+		r.Permissions = onRepositories(m.Actions)
+	}
+	if errors.Is(err, metadb.ErrNotFound) { // and with it all that it may have
+		r.Permissions, err = nil, nil
+	}
+	return r, err
+}
+
+func parseReach(r gateway.Reach) (parsed reach, err error) {
+	if parsed.permissions, err = auth.ParsePermissions(r.Permissions); err == nil {
+		parsed.scope, err = scope.Parse(r.TagFilters, r.KeepLast)
+	}
+	return parsed, err
+}
+
+// mayRead reports whether content of a repository is in reach.
+func (r reach) mayRead(repository string) bool {
+	return r.permissions.AllowsRepository(repository, auth.ContentRead)
 }

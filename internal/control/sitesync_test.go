@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,10 +36,25 @@ func (i *instance) push(t *testing.T, repository, tag string) int64 {
 	return head
 }
 
-// hear lets a site that is right below say something in a poll from cursor.
+// hear lets a site that is right below say something in a poll from cursor, as
+// those do that follow what is for them, unless they say what they follow.
 func (i *instance) hear(t *testing.T, cursor int64, st gateway.Status, below ...gateway.Status) {
 	t.Helper()
-	st.At = i.now
+	d, err := i.Desired(t.Context(), st.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.At = i.now; st.Reach == "" {
+		st.Reach = d.Self.Reach().ID()
+	}
+	below = slices.Clone(below)
+	for n := range below {
+		for _, r := range d.ConnectedRegistries {
+			if r.Name == below[n].Name {
+				below[n].Reach = r.Reach().ID()
+			}
+		}
+	}
 	if err := i.Report(t.Context(), st.Name, st.Name, cursor, &gateway.Report{Self: st, Descendants: below}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +134,46 @@ func TestATagThatTheSiteDidNotKnowOfIsPending(t *testing.T) {
 		root.wantItems(t, "the other moved", "ship1", "", "a v1 Pending", "a v2 InSync")
 		root.hear(t, 1<<40, st)
 		root.wantItems(t, "its place is in another feed", "ship1", "", "a v1 Pending", "a v2 Pending")
+	})
+}
+
+func TestATagThatTheSiteDidNotKnowToBeForItIsPending(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.site(t, "ship1", "a")
+		root.push(t, "a", "v1")
+		root.push(t, "a", "v2")
+		cursor := root.push(t, "b", "v1")
+		set := func(settings object) {
+			root.call(t, "PATCH", "/connected-registries/ship1", settings).ok(t, nil)
+		}
+		st := gateway.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
+		set(object{"tagFilters": []string{"v2"}})
+		root.hear(t, cursor, st)
+		root.wantItems(t, "it follows what is for it", "ship1", "", "a v2 InSync")
+
+		set(object{"tagFilters": []string{"v*"}})
+		was, err := root.Desired(t.Context(), "ship1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		root.wantItems(t, "more tags are for it", "ship1", "", "a v1 Pending", "a v2 InSync")
+		set(object{"keepLast": 1})
+		root.wantItems(t, "only one of them is", "ship1", "", "a v2 InSync")
+		set(object{"keepLast": 0})
+		root.call(t, "PATCH", "/scope-maps/ship1", object{"addActions": []string{"repositories/b/content/read", "repositories/b/metadata/read"}}).ok(t, nil)
+		root.wantItems(t, "another repository is for it", "ship1", "", "a v1 Pending", "a v2 InSync", "b v1 Pending")
+
+		stale := st
+		stale.Reach = was.Self.Reach().ID()
+		root.hear(t, root.push(t, "c", "v1"), stale)
+		root.wantItems(t, "it follows what nobody remembers", "ship1", "", "a v1 Unknown", "a v2 Unknown", "b v1 Unknown")
+		root.hear(t, cursor, st)
+		root.wantItems(t, "it heard of all", "ship1", "", "a v1 InSync", "a v2 InSync", "b v1 InSync")
+		set(object{"platforms": []string{"linux/amd64"}})
+		root.hear(t, cursor, st)
+		root.wantItems(t, "it has one platform", "ship1", "", "a v1 InSync", "a v2 InSync", "b v1 InSync")
+		set(object{"platforms": []string{"linux/arm64"}})
+		root.wantItems(t, "another platform is for it", "ship1", "", "a v1 Unknown", "a v2 Unknown", "b v1 Unknown")
 	})
 }
 

@@ -258,6 +258,7 @@ type Status struct {
 	LastSyncSuccess time.Time      `json:"lastSyncSuccess,omitzero"`
 	SyncTrigger     string         `json:"syncTrigger,omitempty"` // InitialSync, ...
 	SyncState       string         `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
+	Reach           string         `json:"reach,omitempty"`       // the ID of the [Reach] that its items are of; "" is that it has taken no stock yet
 	ItemsSynced     int            `json:"itemsSynced"`
 	ItemsPending    int            `json:"itemsPending"`
 	ItemsFailed     int            `json:"itemsFailed"`
