@@ -120,7 +120,7 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	if !errors.Is(err, oci.ErrBlobUnknown) {
 		return err
 	}
-	if l := a.join(im, b.Digest); l != nil {
+	if l := a.join(im, b); l != nil {
 		return nil
 	}
 	has, err := a.storage.HasBlob(ctx, b.Digest)
@@ -148,20 +148,20 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	a.mu.Lock()
 	a.live[b.Digest] = l
 	a.mu.Unlock()
-	a.join(im, b.Digest)
+	a.join(im, b)
 	return nil
 }
 
 // join lets im wait for a layer that is on its way, and returns it; nil where
 // none is.
-func (a *assembly) join(im *image, d digest.Digest) *layer {
+func (a *assembly) join(im *image, b oci.Descriptor) *layer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := a.live[d]
+	l := a.live[b.Digest]
 	if l == nil || im.layers[l] {
 		return l
 	}
-	im.layers[l] = true
+	im.layers[l], im.doubts[l] = true, l.size != b.Size
 	im.order = append(im.order, l)
 	l.images = append(l.images, im)
 	if a.fresh[l] {
@@ -169,7 +169,7 @@ func (a *assembly) join(im *image, d digest.Digest) *layer {
 			l.repositories = append(l.repositories, im.repository)
 		}
 	} else {
-		im.blobs = append(im.blobs, d) // its commit may not know of this repository
+		im.blobs = append(im.blobs, b.Digest) // its commit may not know of this repository
 	}
 	return l
 }

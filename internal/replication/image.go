@@ -25,6 +25,7 @@ type image struct {
 	blobs      []digest.Digest        // that are here under another repository
 	layers     map[*layer]bool        // that are still on their way
 	order      []*layer               // all of them
+	doubts     map[*layer]bool        // of these, those that are fetched with another size than its manifest says
 	referrers  []*image
 	refused    map[string]error // by tag: why it can't be set
 	after      *image           // the subject's image, of a referrer
@@ -36,7 +37,7 @@ type image struct {
 }
 
 func newImage(repository string, root digest.Digest) *image {
-	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}, refused: map[string]error{}}
+	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}, doubts: map[*layer]bool{}, refused: map[string]error{}}
 }
 
 func (im *image) want() gateway.Want { return gateway.Want{Repository: im.repository, Digest: im.root} }

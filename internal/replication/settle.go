@@ -155,14 +155,12 @@ func (r *run) giveUp(ctx context.Context, q *queue, l *layer, err error) error {
 	if !ok {
 		return nil // somebody else got it
 	}
-	if errors.As(err, &laterError{}) {
-		r.meter.add(l.forget) // the next pass counts it again
-	}
 	return r.failImages(ctx, q, l, err)
 }
 
 // failImages lets the images that need l fail, and abandons the layers that
-// nobody needs then.
+// nobody needs then. Where some of them say that l has another size than it was
+// fetched with, only the others fail: the next pass goes by what those say.
 func (r *run) failImages(ctx context.Context, q *queue, l *layer, err error) error {
 	var unneeded []*layer
 	r.mu.Lock()
@@ -170,8 +168,18 @@ func (r *run) failImages(ctx context.Context, q *queue, l *layer, err error) err
 		delete(r.live, l.digest)
 	}
 	images := slices.Clone(l.images)
+	later := errors.As(err, &laterError{})
+	mistaken := !later && slices.ContainsFunc(images, func(im *image) bool { return !im.doubts[l] })
 	for _, im := range images {
-		im.fail(err)
+		if mistaken && im.doubts[l] {
+			im.fail(laterError{err})
+			later = true
+		} else {
+			im.fail(err)
+		}
+	}
+	if later {
+		r.meter.add(l.forget) // the next pass counts it again
 	}
 	for _, im := range images {
 		for other := range im.layers {
