@@ -45,9 +45,9 @@ func (s *Service) SiteSync(ctx context.Context, name string) (v SiteSync, err er
 
 // A site is what is known of a connected registry.
 type site struct {
-	row         metadb.ConnectedRegistry
-	spec        spec
-	heard       heard
+	row   metadb.ConnectedRegistry
+	spec  spec
+	heard heard
 	above int64 // up to where in the feed here its parent knew of everything
 
 	reach           // what is for it

@@ -76,16 +76,12 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	path := "file:" + (&url.URL{Path: db.dialect.dsn}).EscapedPath()
-	if db.write, err = sql.Open("sqlite", path+common+"&_txlock=immediate"); err != nil {
-		return err
-	}
+	db.write = openRemembering(&sqlite.Driver{}, path+common+"&_txlock=immediate")
 	db.write.SetMaxOpenConns(1)
 	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers then find
 		return err
 	}
-	if db.read, err = sql.Open("sqlite", path+common+"&_pragma=query_only(1)"); err != nil {
-		return err
-	}
+	db.read = openRemembering(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)")
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
