@@ -24,7 +24,25 @@ type Manifest struct {
 // A Child is what a manifest refers to.
 type Child struct {
 	Digest   string
-	Manifest bool // a manifest of an index, not a blob
+	Manifest bool // a manifest that an index holds, not a blob
+	LeftOut  bool // a manifest that an index lists and does not hold
+}
+
+// The kinds of child, as rows have them.
+const (
+	childBlob = iota
+	childHeld
+	childLeftOut
+)
+
+func (c Child) kind() int {
+	switch {
+	case c.LeftOut:
+		return childLeftOut
+	case c.Manifest:
+		return childHeld
+	}
+	return childBlob
 }
 
 const (
@@ -180,13 +198,21 @@ func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
 // it holds here.
 func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 	scan := func(row scanner) (c Child, err error) {
-		var manifest int
-		err = row.Scan(&c.Digest, &manifest)
-		c.Manifest = manifest == 1
+		var kind int
+		err = row.Scan(&c.Digest, &kind)
+		c.Manifest = kind == childHeld
 		return c, err
 	}
-	all, err := list(tx, scan, `SELECT child, manifest FROM manifest_children WHERE repository = $1 AND parent = $2 ORDER BY child`, repository, digest)
+	all, err := list(tx, scan, `SELECT child, manifest FROM manifest_children
+		WHERE repository = $1 AND parent = $2 AND manifest < 2 ORDER BY child`, repository, digest)
 	return all, wrap(err, "list children of %s@%s", repository, digest)
+}
+
+// IsLeftOut reports whether an index of repository lists the manifest digest
+// and does not hold it.
+func (tx *Tx) IsLeftOut(repository, digest string) (left bool, err error) {
+	err = tx.row(`SELECT EXISTS (SELECT 1 FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository).Scan(&left)
+	return left, wrap(err, "read references to %s", digest)
 }
 
 // PutManifest writes a new manifest and what it refers to. It reports whether
@@ -221,7 +247,7 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 			if i > 0 {
 				rows.WriteString(", ")
 			}
-			fmt.Fprintf(&rows, "($1, $2, $%d, %d)", i+3, flag(c.Manifest))
+			fmt.Fprintf(&rows, "($1, $2, $%d, %d)", i+3, c.kind())
 			args = append(args, c.Digest)
 		}
 		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES `+rows.String()+`
@@ -230,13 +256,6 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 		}
 	}
 	return nil
-}
-
-func flag(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // SetManifestLocks replaces the locks of a manifest.
@@ -269,6 +288,6 @@ func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
 
 // ParentOf returns a manifest of repository that refers to digest, or "".
 func (tx *Tx) ParentOf(repository, digest string) (parent string, err error) {
-	err = tx.row(`SELECT COALESCE(MIN(parent), '') FROM manifest_children WHERE child = $1 AND repository = $2`, digest, repository).Scan(&parent)
+	err = tx.row(`SELECT COALESCE(MIN(parent), '') FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest < 2`, digest, repository).Scan(&parent)
 	return parent, wrap(err, "read references to %s", digest)
 }

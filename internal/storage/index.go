@@ -57,7 +57,8 @@ func (s *Storage) hold(tx *metadb.Tx, index metadb.Manifest, children []metadb.C
 		return err
 	}
 	byDigest := func(a, b metadb.Child) int { return strings.Compare(a.Digest, b.Digest) }
-	if slices.SortFunc(children, byDigest); slices.Equal(old, children) {
+	held := slices.DeleteFunc(slices.SortedFunc(slices.Values(children), byDigest), func(c metadb.Child) bool { return c.LeftOut })
+	if slices.Equal(old, held) {
 		return nil
 	}
 	if err := tx.SetChildren(index.Repository, index.Digest, children); err != nil {

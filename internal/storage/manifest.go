@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 
@@ -40,12 +41,30 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		} else {
 			row, err = tx.PullTag(repository, reference)
 		}
+		if errors.Is(err, metadb.ErrNotFound) {
+			err = unknown(tx, repository, reference)
+		}
 		return err
 	})
 	if err != nil {
-		return nil, known(err, oci.ErrManifestUnknown.WithDetail(map[string]string{"repository": repository, "reference": reference}))
+		return nil, err
 	}
 	return manifestOf(row), nil
+}
+
+// unknown says that a manifest is not here, and why where that is known.
+func unknown(tx *metadb.Tx, repository, reference string) error {
+	e := oci.ErrManifestUnknown
+	if oci.IsDigest(reference) {
+		left, err := tx.IsLeftOut(repository, reference)
+		if err != nil {
+			return err
+		}
+		if left {
+			e = e.With("this registry keeps the image, but not for this platform")
+		}
+	}
+	return e.WithDetail(map[string]string{"repository": repository, "reference": reference})
 }
 
 func manifestOf(row metadb.Manifest) *Manifest {

@@ -3,6 +3,7 @@ package storage_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,6 +141,15 @@ func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
 		}
 		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, here, filtered), LeftOut: left}); err != nil {
 			t.Error(err)
+		}
+		for d, why := range map[digest.Digest]string{filtered: "not for this platform", missing: ""} {
+			_, err := f.Manifest(ctx, "a", string(d))
+			if !errors.Is(err, oci.ErrManifestUnknown) || (why == "") != (oci.AsError(err).Message == oci.ErrManifestUnknown.Message) || !strings.Contains(err.Error(), why) {
+				t.Errorf("Manifest = %v, want %v that says %q", err, oci.ErrManifestUnknown, why)
+			}
+		}
+		if held, err := f.Held(ctx, "a", digest.FromBytes(index(here, here, filtered))); err != nil || !slices.Equal(held, []digest.Digest{here}) {
+			t.Errorf("Held = %v, %v", held, err)
 		}
 	})
 }

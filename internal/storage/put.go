@@ -107,7 +107,7 @@ func (p Put) check() (*oci.Manifest, digest.Digest, error) {
 }
 
 // children returns what the manifest refers to, once it is sure that the
-// repository has it all.
+// repository has all that is not left out.
 func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, error) {
 	var children []metadb.Child
 	var blobs, manifests []string
@@ -115,15 +115,18 @@ func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, erro
 		blobs = append(blobs, string(b.Digest))
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
-	seen := map[digest.Digest]bool{}
+	left, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	for _, d := range p.LeftOut {
-		seen[d] = true
+		left[d] = true
 	}
 	for _, m := range parsed.Manifests {
-		if !seen[m.Digest] {
-			seen[m.Digest] = true
+		if seen[m.Digest] {
+			continue
+		}
+		seen[m.Digest] = true
+		children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], LeftOut: left[m.Digest]})
+		if !left[m.Digest] {
 			manifests = append(manifests, string(m.Digest))
-			children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: true})
 		}
 	}
 	missing, err := tx.AbsentBlobs(p.Repository, blobs)

@@ -45,7 +45,8 @@ CREATE TABLE manifests (
 CREATE INDEX manifests_subject ON manifests (repository, subject);
 
 -- What a manifest refers to: its config and layers (manifest = 0), or an
--- index's manifests (manifest = 1).
+-- index's manifests: those that it holds here (manifest = 1), and those that it
+-- was stored without (manifest = 2).
 CREATE TABLE manifest_children (
   repository TEXT COLLATE "C" NOT NULL,
   parent     TEXT COLLATE "C" NOT NULL,
