@@ -116,8 +116,11 @@ func (n *narrowing) add(ctx context.Context, seen sight) error {
 		}
 		if in || seen.known {
 			n.say(x, manifest(ch.Repository, ch.Digest, in))
-		} else { // what it refers to may have left just now
+		} else {
+			// What it refers to may have left just now, and what refers to it
+			// went alone until it came.
 			delete(n.seen, itemOf(ch.Repository, "", ch.Digest))
+			x.moved = append(x.moved, ch.Digest)
 		}
 	case storage.IndexChanged: // which is for who has it
 		n.say(x, ch)

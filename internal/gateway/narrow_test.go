@@ -15,19 +15,20 @@ import (
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/scope"
+	"ferry/internal/storage"
 )
 
-// follow asks for changes until there are none, and applies them to tags.
-func (f *fixture) follow(t *testing.T, cursor int64, tags map[string]digest.Digest) int64 {
+// follow asks for changes until there are none, and applies them to items.
+func (f *fixture) follow(t *testing.T, cursor int64, items map[string]digest.Digest) int64 {
 	t.Helper()
 	for {
 		a := f.poll(t, gateway.PollRequest{Cursor: cursor})
 		for _, c := range a.Changes {
-			switch c.Kind {
-			case "tag-set":
-				tags[c.Repository+":"+c.Tag] = c.Digest
-			case "tag-removed":
-				delete(tags, c.Repository+":"+c.Tag)
+			switch name := itemName(c.Repository, c.Tag, c.Digest); storage.ChangeKind(c.Kind) {
+			case storage.TagSet, storage.ManifestAdded:
+				items[name] = c.Digest
+			case storage.TagRemoved, storage.ManifestRemoved:
+				delete(items, name)
 			}
 		}
 		if cursor = a.Cursor; !a.More {
@@ -36,23 +37,31 @@ func (f *fixture) follow(t *testing.T, cursor int64, tags map[string]digest.Dige
 	}
 }
 
-// taken returns a snapshot's tags.
+// taken returns a snapshot's items.
 func (f *fixture) taken(t *testing.T) map[string]digest.Digest {
 	t.Helper()
-	tags := map[string]digest.Digest{}
+	all := map[string]digest.Digest{}
 	items, _, _ := f.everything(t)
 	for _, i := range items {
-		tags[i.Repository+":"+i.Tag] = i.Digest
+		all[itemName(i.Repository, i.Tag, i.Digest)] = i.Digest
 	}
-	return tags
+	return all
+}
+
+// itemName is what items are told apart by.
+func itemName(repository, tag string, d digest.Digest) string {
+	if tag == "" {
+		return repository + "@" + string(d)
+	}
+	return repository + ":" + tag
 }
 
 func (f *fixture) narrow(keepLast int, filters ...string) {
 	f.plane.set(func(p *plane) { p.desired.Self.TagFilters, p.desired.Self.KeepLast = filters, keepLast })
 }
 
-func names(tags map[string]digest.Digest) string {
-	return strings.Join(slices.Sorted(maps.Keys(tags)), " ")
+func names(items map[string]digest.Digest) string {
+	return strings.Join(slices.Sorted(maps.Keys(items)), " ")
 }
 
 func TestSnapshotAndChangesHaveOnlyTagsInScope(t *testing.T) {
@@ -112,7 +121,7 @@ func TestSignaturesGoAlongWithAllThatATagLeadsTo(t *testing.T) {
 			child := f.image(t, "app/a", "child")
 			index := f.index(t, "app/a", []digest.Digest{child})
 			sbom := f.referrer(t, "app/a", "sbom", child)
-			want := []string{"app/a:v0", "app/a:v1"}
+			want := []string{"app/a:v0", "app/a:v1", itemName("app/a", "", sbom)}
 			sign := func() {
 				ofChild := f.image(t, "app/a", "signature of the child", signature(child))
 				f.image(t, "app/a", "signature of the index", signature(index))
@@ -138,7 +147,6 @@ func TestSignaturesGoAlongWithAllThatATagLeadsTo(t *testing.T) {
 			f.follow(t, cursor, got)
 			slices.Sort(want)
 			snapshot := f.taken(t)
-			delete(snapshot, "app/a:") // the SBOM, which has no tag
 			if got := names(snapshot); got != strings.Join(want, " ") {
 				t.Errorf("snapshot has %q, want %q", got, want)
 			}
@@ -285,60 +293,113 @@ func TestWhoKeepsTheNewestFewAndIsFarBehindTakesASnapshot(t *testing.T) {
 	}
 }
 
+// What is for a child is the same whether it was told of every change, or took
+// a snapshot, also one while whose pages were read things changed.
 func TestWhoFollowsAScopeHasWhatASnapshotHas(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
+	f.image(t, "app/first", "0") // a cursor of 0 is none
 	history := 0
 	rapid.Check(t, func(r *rapid.T) {
-		history++ // each has its own repositories
-		repositories := []string{fmt.Sprintf("app/a%d", history), fmt.Sprintf("app/b%d", history)}
-		seed := f.image(t, repositories[0], "0", "x0")
-		f.narrow(rapid.IntRange(0, 4).Draw(r, "keep"), "x*")
-		tags, cursor := map[string]digest.Digest{repositories[0] + ":x0": seed}, f.head(t)
-		pushed := map[string][]digest.Digest{repositories[0]: {seed}}
-		for i := range rapid.IntRange(1, 30).Draw(r, "steps") {
-			repository := rapid.SampledFrom(repositories).Draw(r, "repository")
-			tag := rapid.SampledFrom([]string{"x0", "x1", "x2", "x3", "x4", "x5", "y0"}).Draw(r, "tag")
-			some := digest.FromString("none")
-			if all := pushed[repository]; len(all) > 0 {
-				some = rapid.SampledFrom(all).Draw(r, "manifest")
-			}
-			var d digest.Digest
-			// What they are to remove, or to lead to, may not be there.
-			switch rapid.IntRange(0, 10).Draw(r, "step") {
-			case 0, 1:
-				cursor = f.follow(t, cursor, tags)
-			case 2:
-				_ = f.DeleteTag(t.Context(), repository, tag, "")
+		history++ // each has its own repository
+		h := &changes{fixture: f, repository: fmt.Sprint("app/", history)}
+		f.plane.set(func(p *plane) {
+			p.actions = shipActions(h.repository)
+			p.desired.Self = rapid.SampledFrom([]gateway.ConnectedRegistry{
+				{}, {TagFilters: []string{"x*"}}, {KeepLast: 1}, {TagFilters: []string{"x*"}, KeepLast: 3}, {Platforms: []string{"linux/amd64"}},
+			}).Draw(r, "scope")
+		})
+		items, cursor := map[string]digest.Digest{}, f.head(t)
+		for range rapid.IntRange(1, 30).Draw(r, "steps") {
+			switch rapid.IntRange(0, 15).Draw(r, "the child") {
+			case 0, 1, 2:
+				cursor = f.follow(t, cursor, items)
 			case 3:
-				_ = f.DeleteTag(t.Context(), repository, signature(some), "")
-			case 4:
-				_ = f.DeleteManifest(t.Context(), repository, some, "")
-			case 5, 6:
-				d = f.image(t, repository, fmt.Sprint(i), signature(some))
-			case 7:
-				_ = f.SetTag(t.Context(), repository, tag, some, "")
-			case 8:
-				if has, _ := f.HasManifest(t.Context(), repository, some); has {
-					d = f.index(t, repository, []digest.Digest{some}, tag)
+				cursor = f.head(t)
+				items = f.taken(t)
+				h.step(t, r)
+				early := rapid.Bool().Draw(r, "early")
+				maps.DeleteFunc(items, func(name string, _ digest.Digest) bool { return strings.Contains(name, "@") || !early })
+				for name, d := range f.taken(t) {
+					if !early || strings.Contains(name, "@") { // tags are on the first pages
+						items[name] = d
+					}
 				}
-			case 9:
-				d = f.referrer(t, repository, fmt.Sprint(i), some)
 			default:
-				d = f.image(t, repository, fmt.Sprint(i), tag)
-			}
-			if d != "" {
-				pushed[repository] = append(pushed[repository], d)
+				h.step(t, r)
 			}
 		}
-		f.follow(t, cursor, tags)
-		want := f.taken(t)
-		maps.DeleteFunc(want, func(name string, _ digest.Digest) bool {
-			repository, tag, _ := strings.Cut(name, ":")
-			return tag == "" || !slices.Contains(repositories, repository)
-		})
-		if diff := cmp.Diff(want, tags); diff != "" {
+		f.follow(t, cursor, items)
+		if diff := cmp.Diff(f.taken(t), items); diff != "" {
 			r.Fatalf("-snapshot +followed:\n%s", diff)
 		}
 	})
+}
+
+// changes are what happens to a repository at random.
+type changes struct {
+	*fixture
+	repository string
+	pushed     []digest.Digest
+	coming     []string // payloads of manifests that others refer to already
+}
+
+// step changes something. What it is to remove, or to lead to, may not be there.
+func (h *changes) step(t *testing.T, r *rapid.T) {
+	ctx, tag := t.Context(), rapid.SampledFrom([]string{"x0", "x1", "x2", "x3", "y0"}).Draw(r, "tag")
+	some := digest.FromString("none")
+	if len(h.pushed) > 0 {
+		some = rapid.SampledFrom(h.pushed).Draw(r, "manifest")
+	}
+	var tags []string
+	if rapid.Bool().Draw(r, "tagged") {
+		tags = []string{tag}
+	}
+	seed := fmt.Sprint(len(h.pushed))
+	switch rapid.IntRange(0, 14).Draw(r, "step") {
+	case 0:
+		_ = h.DeleteTag(ctx, h.repository, tag, "")
+	case 1:
+		_ = h.DeleteTag(ctx, h.repository, signature(some), "")
+	case 2, 3:
+		_ = h.DeleteManifest(ctx, h.repository, some, "")
+	case 4:
+		h.put(t, h.payload(seed, ""), signature(some))
+	case 5, 6:
+		_ = h.SetTag(ctx, h.repository, tag, some, "")
+	case 7, 8:
+		if has, _ := h.HasManifest(ctx, h.repository, some); has {
+			h.put(t, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":%q}}]}`,
+				oci.MediaTypeImageIndex, oci.MediaTypeImageManifest, some, rapid.SampledFrom([]string{"amd64", "arm64"}).Draw(r, "architecture")), tags...)
+		}
+	case 9, 10:
+		h.put(t, h.payload(seed, some), tags...)
+	case 11: // a referrer before its subject, which may be one, too
+		subject := h.payload(seed, rapid.SampledFrom([]digest.Digest{"", some}).Draw(r, "subject"))
+		h.coming = append(h.coming, subject)
+		h.put(t, h.payload("first "+seed, digest.FromString(subject)))
+	case 12:
+		if len(h.coming) > 0 {
+			h.put(t, h.coming[0], tags...)
+			h.coming = h.coming[1:]
+		}
+	default:
+		h.put(t, h.payload(seed, ""), tags...)
+	}
+}
+
+func (h *changes) put(t *testing.T, payload string, tags ...string) {
+	t.Helper()
+	h.blob(t, h.repository, []byte("{}"))
+	h.pushed = append(h.pushed, h.push(t, h.repository, payload, tags...))
+}
+
+// payload is that of an image without layers; its subject may be "".
+func (h *changes) payload(seed string, subject digest.Digest) string {
+	refers := ""
+	if subject != "" {
+		refers = fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, subject)
+	}
+	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"annotations":{"seed":%q}%s}`,
+		oci.MediaTypeImageManifest, digest.FromString("{}"), seed, refers)
 }

@@ -62,6 +62,16 @@ func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
 			pause()
 			p.untag(t, "app", "v1")
 		},
+		"a referrer that was there before its subject, which goes nowhere": func(t *testing.T, p *parent, pause func()) {
+			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			subject := p.referrer("app", old, []byte("SBOM"))
+			p.delete(t, "app", subject)
+			pause()
+			p.referrer("app", subject, []byte("signature of another SBOM, for now"))
+			pause()
+			p.referrer("app", old, []byte("SBOM"))
+		},
 		"a referrer that is deleted": func(t *testing.T, p *parent, pause func()) {
 			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
 			signature := p.referrer("app", subject, []byte("signature"))
