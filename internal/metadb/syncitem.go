@@ -154,12 +154,6 @@ func (tx *Tx) DeleteGoneSyncItems(source, repository string) error {
 	return wrap(err, "delete sync items of %s", repository)
 }
 
-// DeleteSyncItem removes an item of source, if there is one.
-func (tx *Tx) DeleteSyncItem(source, repository, item string) error {
-	_, err := tx.exec(`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
-	return wrap(err, "delete sync item %s of %s", item, repository)
-}
-
 // ForgetSource removes every item of source. What they led to stays.
 func (tx *Tx) ForgetSource(source string) error {
 	_, err := tx.exec(`DELETE FROM sync_items WHERE source = $1`, source)

@@ -107,6 +107,25 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 	})
 }
 
+func TestAnImportOfWhatHasReferrersFailsWithItsTag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "", "v1"))
+		taken := false
+		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if !taken && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
+				taken = true
+				h.image("app", "own", 10, "", "v1")
+			}
+			return false
+		}
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"})
+		if want := "app:v1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want {
+			t.Errorf("%+v, want %q", i, want)
+		}
+	})
+}
+
 func TestImportsAreRememberedTheLatestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

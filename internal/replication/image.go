@@ -187,13 +187,8 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 	if im.committed {
 		r.touched[im.repository] = true
 	}
-	for _, part := range im.referrers {
-		if !part.committed {
-			continue
-		}
-		if err := r.retain(ctx, part.want()); err != nil {
-			return true, err
-		}
+	if err := r.retain(ctx, im.referrers); err != nil {
+		return true, err
 	}
 	for _, item := range im.items {
 		failure := cmp.Or(failure, im.refused[item.Tag])

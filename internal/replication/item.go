@@ -248,19 +248,28 @@ func (e *Engine) open(ctx context.Context, repository, item string) (rows []meta
 	return rows, err
 }
 
-// retain notes something that came along with an item as one of its own, unless
-// it is one: it stays until the source says that it went.
-func (e *Engine) retain(ctx context.Context, w gateway.Want) error {
+// retain notes those of the referrers that came along with an item as items of
+// their own, unless they are: they stay until the source says that they went.
+// Where the repositories are not the source's alone, they stay for their subject.
+func (e *Engine) retain(ctx context.Context, referrers []*image) error {
+	if e.removal != RemoveAll || len(referrers) == 0 {
+		return nil
+	}
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.SyncItem(e.name, w.Repository, string(w.Digest))
-		if !errors.Is(err, metadb.ErrNotFound) {
-			return err
-		}
 		now := e.now()
-		return tx.PutSyncItem(metadb.SyncItem{
-			Source: e.name, Repository: w.Repository, Item: string(w.Digest), Digest: string(w.Digest),
-			State: string(Synced), ChangedAt: now, SyncedAt: now,
-		})
+		for _, im := range referrers {
+			_, err := tx.SyncItem(e.name, im.repository, string(im.root))
+			if im.committed && errors.Is(err, metadb.ErrNotFound) {
+				err = tx.PutSyncItem(metadb.SyncItem{
+					Source: e.name, Repository: im.repository, Item: string(im.root), Digest: string(im.root),
+					State: string(Synced), ChangedAt: now, SyncedAt: now,
+				})
+			}
+			if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
