@@ -30,6 +30,7 @@ func TestARepositoryFollowsItsSource(t *testing.T) {
 		// Somebody else pushes there, too, with a tag and without.
 		own := h.image("local/app", "own", 10, "", "own")
 		untagged := h.image("local/app", "untagged", 10, "")
+		early := h.referrer("local/app", "signature", digest.FromString("what it signs comes later"))
 
 		second := h.upstream.image("app", "two", 10, "", "latest")
 		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9", ""); err != nil {
@@ -41,7 +42,7 @@ func TestARepositoryFollowsItsSource(t *testing.T) {
 		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": second, "own": own}, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
-		if h.has("local/app", old) || !h.has("local/app", untagged) {
+		if h.has("local/app", old) || !h.has("local/app", untagged) || !h.has("local/app", early) {
 			t.Error("what the source lost is here, or what others pushed is not")
 		}
 	})

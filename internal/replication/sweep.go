@@ -158,12 +158,11 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
 	err = r.db.View(ctx, func(tx *metadb.Tx) error {
 		needed, err = tx.WantsManifest(repository, string(d))
-		switch {
-		case err != nil || needed || r.removal == RemoveAll:
-		case subject == "":
+		if err == nil && !needed && r.removal != RemoveAll {
 			needed, err = tx.IsOnlyByDigest(repository, string(d))
-		default:
-			needed, err = tx.HasManifest(repository, string(subject))
+			if err == nil && !needed && subject != "" {
+				needed, err = tx.HasManifest(repository, string(subject))
+			}
 		}
 		return err
 	})
