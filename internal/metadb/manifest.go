@@ -282,12 +282,17 @@ func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
 // IndexesOf returns the indexes of repository that hold the manifest digest.
 func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
 	scan := func(row scanner) (parent string, err error) { return parent, row.Scan(&parent) }
-	all, err := list(tx, scan, `SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 1 ORDER BY parent`, digest, repository)
+	// Sorted here: SQLite would read all children in the repository to have them in order.
+	all, err := list(tx, scan, `SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 1`, digest, repository)
+	slices.Sort(all)
 	return all, wrap(err, "read references to %s", digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".
 func (tx *Tx) ParentOf(repository, digest string) (parent string, err error) {
-	err = tx.row(`SELECT COALESCE(MIN(parent), '') FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest < 2`, digest, repository).Scan(&parent)
+	// With manifest, of whatever kind: else SQLite reads all children in the
+	// repository from an index that has none, as it does to find the least.
+	err = tx.row(`SELECT COALESCE((SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`,
+		digest, repository).Scan(&parent)
 	return parent, wrap(err, "read references to %s", digest)
 }

@@ -1,6 +1,10 @@
 package metadb
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // A Tag is a row of tags.
 type Tag struct {
@@ -72,7 +76,9 @@ func (tx *Tx) SortedTags(repository string, o TagOrder, limit int, hidden uint8)
 
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
-	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2 ORDER BY name`, repository, digest)
+	// Sorted here: SQLite would read all tags of the repository to have them in order.
+	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
+	slices.SortFunc(all, func(a, b Tag) int { return strings.Compare(a.Name, b.Name) })
 	return all, wrap(err, "list tags of %s@%s", repository, digest)
 }
 

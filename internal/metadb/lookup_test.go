@@ -1,0 +1,64 @@
+package metadb_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+// What asks for one manifest must not read what its repository has of others:
+// a snapshot and a sweep ask for each.
+func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
+	const many = 10_000
+	db, now := dbtest.SQLite(t), time.Now()
+	name := func(i int) string { return fmt.Sprintf("sha256:%064d", i) }
+	update(t, db, func(tx *metadb.Tx) error {
+		for i := range many {
+			m := metadb.Manifest{Repository: "app", Digest: name(i), Subject: name(i + 1), Annotations: "{}", Payload: []byte("{}"), PushedAt: now}
+			if _, err := tx.PutManifest(m, []metadb.Child{{Digest: name(i + 2), Manifest: true}}); err != nil {
+				return err
+			}
+			if err := tx.SetTag("app", fmt.Sprint("v", i), name(i), 1, now); err != nil {
+				return err
+			}
+			item := metadb.SyncItem{Repository: "app", Item: name(i), Digest: name(i), State: "synced", ChangedAt: now}
+			if err := tx.PutSyncItem(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	last := name(many - 1)
+	view(t, db, func(tx *metadb.Tx) error {
+		fastest := func(ask func() error) time.Duration {
+			best := time.Hour
+			for range 20 {
+				start := time.Now()
+				if err := ask(); err != nil {
+					t.Fatal(err)
+				}
+				best = min(best, time.Since(start))
+			}
+			return best
+		}
+		usual := fastest(func() error { _, err := tx.HasManifest("app", last); return err })
+		for what, ask := range map[string]func() error{
+			"TagsOf":         func() error { _, err := tx.TagsOf("app", last); return err },
+			"IndexesOf":      func() error { _, err := tx.IndexesOf("app", name(many)); return err },
+			"ParentOf":       func() error { _, err := tx.ParentOf("app", last); return err },
+			"Referrers":      func() error { _, err := tx.Referrers("app", last); return err },
+			"HasReferrers":   func() error { _, err := tx.HasReferrers("app"); return err },
+			"IsOnlyByDigest": func() error { _, err := tx.IsOnlyByDigest("app", last); return err },
+			"IsLoose":        func() error { _, err := tx.IsLoose("app", last); return err },
+			"WantsManifest":  func() error { _, err := tx.WantsManifest("app", last); return err },
+		} {
+			if took := fastest(ask); took > 10*usual {
+				t.Errorf("%s takes %v, where HasManifest takes %v", what, took, usual)
+			}
+		}
+		return nil
+	})
+}
