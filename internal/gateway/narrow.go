@@ -10,8 +10,11 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxTold is how much an answer tells that is not in the feed, at most.
-const maxTold = 10 * maxChanges
+// Limits on what changes take along.
+const (
+	maxTold   = 10 * maxChanges // that has none of its own in the feed
+	maxWalked = 5 * maxTold     // manifests that are looked at in search of it
+)
 
 // errTooMuch is that changes took along more than an answer may tell.
 var errTooMuch = errors.New("the changes took too much along")
@@ -47,9 +50,6 @@ func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Chang
 		if err := n.belongings(ctx, x); err != nil {
 			return nil, err
 		}
-		if len(n.all) > len(sights)+maxTold {
-			return nil, errTooMuch
-		}
 	}
 	return n.all, nil
 }
@@ -64,6 +64,7 @@ type narrowing struct {
 	repositories map[string]*touched
 	order        []*touched
 	all          []Change
+	told, walked int // see maxTold and maxWalked
 }
 
 // A touched repository has changes.
@@ -173,7 +174,7 @@ func (n *narrowing) displace(x *touched) {
 // belongings adds the signatures of what came into scope, what refers to it,
 // and the removal of both where that left: none has a change of its own.
 func (n *narrowing) belongings(ctx context.Context, x *touched) error {
-	tags, referrers, err := x.belongings(ctx, x.moved)
+	tags, referrers, err := x.belongings(ctx, x.moved, n.walk)
 	if err != nil {
 		return err
 	}
@@ -200,6 +201,17 @@ func (n *narrowing) belongings(ctx context.Context, x *touched) error {
 			return err
 		}
 		n.all = append(n.all, manifest(x.repository, d, in))
+	}
+	return nil
+}
+
+// walk counts a manifest that was looked at, and what was found there. Whoever
+// pushes could let a poll take longer than its child waits for it.
+func (n *narrowing) walk(found int) error {
+	n.walked++
+	n.told += found
+	if n.walked > maxWalked || n.told > maxTold {
+		return errTooMuch
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ferry/internal/gateway"
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/scope"
@@ -289,6 +290,33 @@ func TestWhoKeepsTheNewestFewAndIsFarBehindTakesASnapshot(t *testing.T) {
 		f.narrow(test.keepLast, "v*")
 		if a := f.poll(t, gateway.PollRequest{Cursor: test.cursor}); a.TakeSnapshot != test.want || a.TakeSnapshot == (len(a.Changes) > 0) {
 			t.Errorf("%s: snapshot = %v, %d changes; want %v", name, a.TakeSnapshot, len(a.Changes), test.want)
+		}
+	}
+}
+
+func TestWhoseChangesTakeTooMuchAlongTakesASnapshot(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	few, many := f.image(t, "app/a", "1", "few"), f.image(t, "app/a", "2", "many")
+	for subject, n := range map[digest.Digest]int{few: 10_000, many: 10_001} {
+		err := f.db.Update(t.Context(), func(tx *metadb.Tx) error {
+			for i := range n {
+				m := metadb.Manifest{Repository: "app/a", Digest: string(digest.FromString(fmt.Sprint(subject, i))), Subject: string(subject), Annotations: "{}", Payload: []byte("{}")}
+				if _, err := tx.PutManifest(m, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tag := range []string{"few", "many"} {
+		cursor := f.head(t)
+		f.image(t, "app/a", "3", tag)
+		if a := f.poll(t, gateway.PollRequest{Cursor: cursor}); a.TakeSnapshot != (tag == "many") || a.TakeSnapshot == (len(a.Changes) > 10_000) {
+			t.Errorf("%s: snapshot = %v, %d changes", tag, a.TakeSnapshot, len(a.Changes))
 		}
 	}
 }

@@ -185,8 +185,9 @@ type companion struct {
 
 // belongings returns the tags that belong to manifests, or to anything that
 // these lead to, and the manifests that refer to any of that; whether they go
-// to the caller or not.
-func (x *selection) belongings(ctx context.Context, of []digest.Digest) (tags []companion, referrers []digest.Digest, err error) {
+// to the caller or not. For each manifest that it looks at it tells walked how
+// many it found, whose error ends it.
+func (x *selection) belongings(ctx context.Context, of []digest.Digest, walked func(found int) error) (tags []companion, referrers []digest.Digest, err error) {
 	signed, err := x.signed(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -200,6 +201,7 @@ func (x *selection) belongings(ctx context.Context, of []digest.Digest) (tags []
 		if err != nil {
 			return nil, err
 		}
+		held := len(below)
 		if referred {
 			found, err := x.storage.Referrers(ctx, x.repository, d, "")
 			if err != nil {
@@ -220,7 +222,7 @@ func (x *selection) belongings(ctx context.Context, of []digest.Digest) (tags []
 				below = append(below, t.Digest)
 			}
 		}
-		return below, nil
+		return below, walked(len(below) - held)
 	})
 	return tags, referrers, err
 }
