@@ -73,7 +73,8 @@ func (tx *Tx) FailedSyncItems(source string, limit int) ([]SyncItem, error) {
 	return all, wrap(err, "list failed sync items")
 }
 
-// CountSyncItems returns how many items of source there are in each state.
+// CountSyncItems returns how many items of source there are in each state, but
+// for those that went.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	type count struct {
 		state string
@@ -82,7 +83,7 @@ func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	rows, err := list(tx, func(row scanner) (c count, err error) {
 		err = row.Scan(&c.state, &c.n)
 		return c, err
-	}, `SELECT state, COUNT(*) FROM sync_items WHERE source = $1 GROUP BY state`, source)
+	}, `SELECT state, COUNT(*) FROM sync_items WHERE source = $1 AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
 	counts := map[string]int{}
 	for _, c := range rows {
 		counts[c.state] = c.n

@@ -92,9 +92,19 @@ func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
 
 // want notes an item, unless it is already known to be so.
 func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
-	i.Source = e.name
+	i.Source, i.State = e.name, string(Pending)
 	old, err := tx.SyncItem(e.name, i.Repository, i.Item)
 	switch {
+	case errors.Is(err, metadb.ErrNotFound) && i.Digest == "" && i.Tag == "":
+		// Nothing is to be done about what is not here. It is noted for an image
+		// on its way, which may bring it along: see retain.
+		has, err := tx.HasManifest(i.Repository, i.Item)
+		if err != nil {
+			return err
+		}
+		if !has {
+			i.State = string(Synced)
+		}
 	case errors.Is(err, metadb.ErrNotFound):
 	case err != nil:
 		return err
@@ -104,7 +114,7 @@ func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
 	default:
 		i.SyncedAt, i.Seen = old.SyncedAt, max(old.Seen, i.Seen)
 	}
-	i.State, i.ChangedAt = string(Pending), e.now()
+	i.ChangedAt = e.now()
 	return tx.PutSyncItem(i)
 }
 

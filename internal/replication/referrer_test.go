@@ -126,6 +126,27 @@ func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
 	}
 }
 
+func TestAManifestThatGoesAndIsNotHereIsNothingToDo(t *testing.T) {
+	p := newParent(t)
+	p.image("app", [][]byte{random(1, 1000)}, "v0")
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	r.sync()
+	p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), p.image("app", [][]byte{random(3, 1000)})}, "v1")
+	r.follow() // the children came by themselves, and are the index's now
+	counts := func(when string, wantSynced, wantPending int) {
+		t.Helper()
+		synced, pending, failed, err := r.Counts(t.Context())
+		if synced != wantSynced || pending != wantPending || failed != 0 || err != nil {
+			t.Errorf("%s: %d synced, %d pending, %d failed, %v; want %d synced, %d pending", when, synced, pending, failed, err, wantSynced, wantPending)
+		}
+	}
+	counts("told", 1, 1)
+	r.sync()
+	counts("fetched", 2, 0)
+	same(t, p, r.Storage)
+}
+
 func (p *parent) tag(t *testing.T, repository string, m oci.Descriptor, tag string) {
 	t.Helper()
 	if err := p.SetTag(t.Context(), repository, tag, m.Digest, ""); err != nil {
