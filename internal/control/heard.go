@@ -20,10 +20,11 @@ type heard struct {
 	// What of the content here it knew to be for it; nil where that is not known.
 	Reach *gateway.Reach `json:"reach,omitempty"`
 
-	// Of one that others passed on: how many did, and what will be Cursor of
-	// what it says next.
-	Via  int   `json:"via,omitempty"`
-	Next int64 `json:"next,omitempty"`
+	// Of one that others passed on: how many did, what will be Cursor of what it
+	// says next, and what those above it followed as far as that goes.
+	Via   int    `json:"via,omitempty"`
+	Next  int64  `json:"next,omitempty"`
+	Above string `json:"above,omitempty"`
 }
 
 // whole returns up to where in the feed of this instance it had everything,

@@ -73,8 +73,12 @@ func (s *Service) Report(ctx context.Context, name, instance string, cursor int6
 		}
 		known := treeOf(rows)
 		below := treeOf(known.below(row.Name))
+		said := map[string]string{strings.ToLower(row.Name): clip(r.Self.Reach, maxReportText)}
 		for _, st := range r.Descendants {
-			if err := s.noteBelow(tx, known, below, st); err != nil {
+			said[strings.ToLower(st.Name)] = clip(st.Reach, maxReportText)
+		}
+		for _, st := range r.Descendants {
+			if err := s.noteBelow(tx, known, below, said, st); err != nil {
 				return err
 			}
 		}
@@ -136,8 +140,9 @@ func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64
 // is in the feed here follows from the order of reports. What it says now it
 // said after the report before this one was made. If its parent had everything
 // up to a place then, it was told of that with the answer, and knows of it in
-// what it says next.
-func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, st gateway.Status) error {
+// what it says next. That is of what those above it followed: where they follow
+// something else by this report, which said has, nothing is known any more.
+func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, said map[string]string, st gateway.Status) error {
 	row, ok := below[strings.ToLower(st.Name)]
 	if !ok {
 		return nil // it was deleted, and the child does not know yet
@@ -174,11 +179,35 @@ func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, st gateway.Status)
 	if err != nil {
 		return err
 	}
-	h = heard{
-		SeenAt: seen, Status: bounded(st), Cursor: h.Next, Next: max(h.Next, parent.whole()), Via: len(below.ancestors(row.Parent)) + 1, Reach: h.Reach,
+	via := known.ancestors(row.Parent)
+	via = via[:len(below.ancestors(row.Parent))+1]
+	was, is, err := followedBy(via, said)
+	if err != nil {
+		return err
 	}
+	if h.Above != is {
+		h.Next = 0
+	}
+	h.Cursor = h.Next
+	if was == is {
+		h.Next = max(h.Next, parent.whole())
+	}
+	h.SeenAt, h.Status, h.Via, h.Above = seen, bounded(st), len(via), is
 	h.follows(reach)
 	return putHeard(tx, row, h)
+}
+
+// followedBy returns what rows followed, by what was last heard of them, and
+// what they follow by what was said since.
+func followedBy(rows []metadb.ConnectedRegistry, said map[string]string) (was, is string, err error) {
+	for _, row := range rows {
+		h, err := heardOf(row)
+		if err != nil {
+			return "", "", err
+		}
+		was, is = was+" "+h.Status.Reach, is+" "+said[strings.ToLower(row.Name)]
+	}
+	return was, is, nil
 }
 
 // Limits on what is kept of a report.

@@ -137,7 +137,7 @@ func (v site) guess(t repositoryTag) SyncItem {
 type repositoryTag struct {
 	repository string
 	storage.Tag
-	fresh bool // the site was not known to be told that it is for it
+	fresh bool // the site, or one above it, was not known to be told that it is for it
 }
 
 // pageOf is how many rows are read at a time.
@@ -172,16 +172,17 @@ func (a *api) siteTags(ctx context.Context, v site, at syncPlace) iter.Seq2[repo
 // reports whether more are wanted.
 func (a *api) tagsOf(ctx context.Context, v site, at syncPlace, yield func(repositoryTag, error) bool) bool {
 	in, err := a.selects(ctx, v.reach, at.Repository)
-	told := in
-	if err == nil && v.followed != nil {
-		told, err = a.selects(ctx, *v.followed, at.Repository)
+	told := make([]func(tag string) bool, len(v.followed))
+	for i := 0; i < len(told) && err == nil; i++ {
+		told[i], err = a.selects(ctx, v.followed[i], at.Repository)
 	}
 	for err == nil {
 		var tags []storage.Tag
 		tags, err = a.Repositories.Tags(ctx, at.Repository, at.Item, pageOf)
 		for _, t := range tags {
 			at.Item = t.Name
-			if in(t.Name) && !yield(repositoryTag{at.Repository, t, !told(t.Name)}, nil) {
+			fresh := slices.ContainsFunc(told, func(in func(string) bool) bool { return !in(t.Name) })
+			if in(t.Name) && !yield(repositoryTag{at.Repository, t, fresh}, nil) {
 				return false
 			}
 		}

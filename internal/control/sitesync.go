@@ -50,9 +50,9 @@ type site struct {
 	heard heard
 	above int64 // up to where in the feed here its parent knew of everything
 
-	reach           // what is for it
-	followed *reach // what it knew to be, where that is something else
-	vague    bool   // nobody knows, or what of an index it was has changed
+	reach            // what is for it
+	followed []reach // what it, and those above it, knew to be for them
+	vague    bool    // nobody knows, or what of an index it was has changed
 }
 
 // A reach is what of the content here is for a site.
@@ -75,12 +75,23 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 		return v, err
 	}
 	v.above = v.heard.Cursor
-	if parent, err := tx.ConnectedRegistry(v.row.Parent); err == nil && !s.isSelf(parent.Name) {
-		h, err := heardOf(parent)
+	for row, n := v.row, 0; row.Parent != "" && !s.isSelf(row.Parent) && n < maxDepth; n++ {
+		if row, err = tx.ConnectedRegistry(row.Parent); errors.Is(err, metadb.ErrNotFound) {
+			break
+		}
 		if err != nil {
 			return v, err
 		}
-		v.above = max(v.above, h.Cursor)
+		h, err := heardOf(row)
+		if err != nil {
+			return v, err
+		}
+		if n == 0 {
+			v.above = max(v.above, h.Cursor)
+		}
+		if err := v.follows(h.Reach); err != nil {
+			return v, err
+		}
 	}
 	now, err := reachOf(tx, v.row, v.spec)
 	if err != nil {
@@ -89,16 +100,23 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 	if v.reach, err = parseReach(now); err != nil {
 		return v, err
 	}
-	switch was := v.heard.Reach; {
-	case was == nil:
-		v.vague = true
-	case was.ID() != now.ID():
-		v.vague = !slices.Equal(was.Platforms, now.Platforms)
-		var r reach
-		r, err = parseReach(*was)
-		v.followed = &r
+	if was := v.heard.Reach; was != nil {
+		platforms := func(r gateway.Reach) []string { return slices.Sorted(slices.Values(r.Platforms)) }
+		v.vague = v.vague || !slices.Equal(platforms(*was), platforms(now))
 	}
+	err = v.follows(v.heard.Reach)
 	return v, err
+}
+
+// follows notes what the site, or one above it, knew to be for it.
+func (v *site) follows(r *gateway.Reach) error {
+	if r == nil {
+		v.vague = true
+		return nil
+	}
+	parsed, err := parseReach(*r)
+	v.followed = append(v.followed, parsed)
+	return err
 }
 
 // reachOf returns what of the content here is for a connected registry.

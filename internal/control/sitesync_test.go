@@ -235,6 +235,39 @@ func TestWhatASiteBelowASiteHasFollowsFromTheOrderOfReports(t *testing.T) {
 	root.wantItems(t, "another became it", "cabin1", "", "a v1 Unknown", "a v2 Unknown")
 }
 
+func TestASiteBelowASiteHasNothingOfWhatTheOtherFollowsOnlyNow(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	root.connect(t, "cabin1", "ship1", "*")
+	root.call(t, "PATCH", "/scope-maps/ship1", object{"removeActions": []string{"repositories/*/content/read", "repositories/*/metadata/read"}}).ok(t, nil)
+	root.push(t, "a", "v1")
+	cursor := root.push(t, "b", "v1")
+	ship := gateway.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
+	cabin := gateway.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
+	hear := func() {
+		cabin.At = cabin.At.Add(time.Second)
+		root.now = root.now.Add(time.Minute)
+		root.hear(t, cursor, ship, cabin)
+	}
+	for range 3 {
+		hear()
+	}
+	root.wantItems(t, "ship1 does not follow b", "cabin1", "", "a v1 InSync", "b v1 Pending")
+	root.call(t, "PATCH", "/scope-maps/ship1", object{"addActions": []string{"repositories/b/content/read", "repositories/b/metadata/read"}}).ok(t, nil)
+	root.wantItems(t, "nobody heard of another repository", "cabin1", "", "a v1 InSync", "b v1 Pending")
+	ship.ItemsPending = 1
+	for range 2 {
+		hear()
+		root.wantItems(t, "ship1 lacks it", "cabin1", "", "a v1 Unknown", "b v1 Unknown")
+	}
+	ship.ItemsPending = 0
+	hear()
+	hear()
+	root.wantItems(t, "ship1 has it, cabin1 may not", "cabin1", "", "a v1 Unknown", "b v1 Unknown")
+	hear()
+	root.wantItems(t, "all have it", "cabin1", "", "a v1 InSync", "b v1 InSync")
+}
+
 func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 	for _, test := range []struct {
 		name  string
