@@ -95,7 +95,8 @@ func (x *selection) alone(ctx context.Context, d digest.Digest) (bool, error) {
 
 // leads reports whether anything that goes to the caller leads to a manifest:
 // tags and what was pushed by its digest, over indexes that keep it, over
-// subjects, and over what signatures sign. Its answers stay what they were.
+// subjects, and over what signatures sign. What it answered once it answers
+// again, whatever changes meanwhile.
 func (x *selection) leads(ctx context.Context, d digest.Digest) (in bool, err error) {
 	if in, known := x.led[d]; known {
 		return in, nil

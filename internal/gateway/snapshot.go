@@ -14,8 +14,8 @@ import (
 // snapshotPage is how many items a page has at most.
 const snapshotPage = 1000
 
-// A place is where a page of a snapshot goes on: behind a tag, or a manifest
-// that never had one, of a repository; or at the next repository.
+// A place is where a page of a snapshot goes on: behind a tag of a repository, or
+// a manifest that may go for itself; or at the next repository.
 type place struct{ repository, kind, after string }
 
 // The kinds of place, in the order in which a repository is read.

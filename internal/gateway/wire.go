@@ -59,8 +59,8 @@ type PollResponse struct {
 	Desired      *Desired `json:"desired,omitempty"`      // when it is not the version that the child has
 }
 
-// A Change is a tag that moved or went, or a manifest that is, or is no more,
-// for the child without a tag: one goes, too, when it gets a tag.
+// A Change is a tag that moved or went, or a manifest that the child is to have
+// for itself, or is not (any more): one is not that has got a tag.
 type Change struct {
 	Kind       string        `json:"kind"` // as storage.ChangeKind; never control-changed or manifest-led
 	Repository string        `json:"repository"`
@@ -84,7 +84,7 @@ type SnapshotPage struct {
 	Next   string         `json:"next,omitempty"` // "" on the last page
 }
 
-// A SnapshotItem is a tag, or a manifest that no tag and no index leads to.
+// A SnapshotItem is a tag, or a manifest that the child is to have for itself.
 type SnapshotItem struct {
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag,omitempty"`
