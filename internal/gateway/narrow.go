@@ -192,15 +192,15 @@ func (n *narrowing) belongings(ctx context.Context, x *touched) error {
 			n.all = append(n.all, removal(x.repository, t.Name))
 		}
 	}
-	for _, d := range referrers {
-		if n.said(x, "", d) {
+	for _, r := range referrers {
+		if n.said(x, "", r.digest) {
 			continue
 		}
-		in, err := x.itself(ctx, d)
+		in, err := x.unnamed(ctx, r.digest, r.subject)
 		if err != nil {
 			return err
 		}
-		n.all = append(n.all, manifest(x.repository, d, in))
+		n.all = append(n.all, manifest(x.repository, r.digest, in))
 	}
 	return nil
 }

@@ -67,21 +67,30 @@ func (x *selection) plain(tag string) bool {
 	return x.scope.Matches(tag)
 }
 
-// itself reports whether a manifest goes to the caller for itself, whatever
-// tags and indexes lead to: nothing else ever did, or it refers to something
-// that goes to the caller.
+// itself reports whether a manifest goes to the caller for itself; one that is
+// not there does not.
 func (x *selection) itself(ctx context.Context, d digest.Digest) (bool, error) {
-	if alone, err := x.alone(ctx, d); alone || err != nil {
-		return alone, err
-	}
 	m, err := x.storage.DescribeManifest(ctx, x.repository, d)
-	if errors.Is(err, oci.ErrManifestUnknown) || err == nil && m.Subject == "" {
-		return false, nil // the former went meanwhile
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return x.leads(ctx, m.Subject)
+	return x.unnamed(ctx, d, m.Subject)
+}
+
+// unnamed is [selection.itself] for a manifest with a subject, which may be "":
+// it goes, whatever tags and indexes lead to, where that does, or nothing else
+// ever led to it. The former is mostly known already.
+func (x *selection) unnamed(ctx context.Context, d, subject digest.Digest) (in bool, err error) {
+	if subject != "" {
+		in, err = x.leads(ctx, subject)
+	}
+	if err != nil || in {
+		return in, err
+	}
+	return x.alone(ctx, d)
 }
 
 // alone reports whether a manifest goes to the caller that was only ever pushed
@@ -184,11 +193,14 @@ type companion struct {
 	subject digest.Digest
 }
 
+// A referrer is a manifest that belongs to another.
+type referrer struct{ digest, subject digest.Digest }
+
 // belongings returns the tags that belong to manifests, or to anything that
 // these lead to, and the manifests that refer to any of that; whether they go
 // to the caller or not. For each manifest that it looks at it tells walked how
 // many it found, whose error ends it.
-func (x *selection) belongings(ctx context.Context, of []digest.Digest, walked func(found int) error) (tags []companion, referrers []digest.Digest, err error) {
+func (x *selection) belongings(ctx context.Context, of []digest.Digest, walked func(found int) error) (tags []companion, referrers []referrer, err error) {
 	signed, err := x.signed(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -209,7 +221,7 @@ func (x *selection) belongings(ctx context.Context, of []digest.Digest, walked f
 				return nil, err
 			}
 			for _, r := range found {
-				referrers = append(referrers, r.Digest)
+				referrers = append(referrers, referrer{r.Digest, d})
 				below = append(below, r.Digest)
 			}
 		}

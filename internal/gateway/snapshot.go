@@ -96,7 +96,7 @@ func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms,
 	}
 	manifests, err := s.storage.UnnamedManifests(ctx, at.repository, at.after, limit)
 	for _, m := range manifests {
-		in, err := x.itself(ctx, m.Digest)
+		in, err := x.unnamed(ctx, m.Digest, m.Subject)
 		if err != nil {
 			return nil, after, false, err
 		}
