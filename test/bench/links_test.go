@@ -245,21 +245,32 @@ sync:
 		t.Fatal(err)
 	}
 	program := tool(t, "regsync")
-	return func(ctx context.Context) bool { return j.untilDone(ctx, t, dir, program, "once", "-c", path) }
+	return func(ctx context.Context) bool { return j.untilDone(ctx, t, dir, nothing, program, "once", "-c", path) }
 }
 
-// skopeo copies bench/app from host into a directory.
+// skopeo copies bench/app from host into a directory. It refuses to write to
+// one that is there, so each try begins without what the last one left.
 func (j journey) skopeo(t *testing.T, from site.Login, host string) fetcher {
 	dir := t.TempDir()
+	images := filepath.Join(dir, "images")
 	return func(ctx context.Context) bool {
-		return j.untilDone(ctx, t, dir, "skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
-			"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", dir)
+		return j.untilDone(ctx, t, dir, func() error { return os.RemoveAll(images) },
+			"skopeo", "--insecure-policy", "sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false",
+			"--src-creds", from.User+":"+from.Password, "--retry-times", "3", host+"/bench/app", images)
 	}
 }
 
-// untilDone runs a program again until it succeeds or ctx ends.
-func (j journey) untilDone(ctx context.Context, t *testing.T, dir, program string, args ...string) bool {
+// nothing is what a program needs that goes on with what it left.
+func nothing() error { return nil }
+
+// untilDone runs a program again until it succeeds or ctx ends, each time after
+// prepare.
+func (j journey) untilDone(ctx context.Context, t *testing.T, dir string, prepare func() error, program string, args ...string) bool {
 	for ctx.Err() == nil {
+		if err := prepare(); err != nil {
+			t.Error(err)
+			return false
+		}
 		life, end := ctx, context.CancelFunc(func() {})
 		if j.kill > 0 {
 			life, end = context.WithTimeout(ctx, j.kill)
