@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"ferry/internal/gateway"
@@ -44,11 +43,6 @@ type memory struct {
 	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
 	Details []gateway.StatusDetail `json:"details,omitempty"` // what was wrong when a sync last came to its end
 	Left    []replication.Underway `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
-}
-
-// alike reports whether two lists have the same in whatever order.
-func alike(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // recall reads the memory.

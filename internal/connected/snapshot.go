@@ -31,7 +31,7 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 		}
 		items += len(page.Items)
 		if last {
-			if !alike(m.Reach.Platforms, self.Platforms) { // also of what the snapshot has as it was
+			if !m.Reach.SamePlatforms(self.Reach()) { // also of what the snapshot has as it was
 				if err := v.engine.Recheck(ctx); err != nil {
 					return local(err)
 				}

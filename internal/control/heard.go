@@ -40,13 +40,10 @@ func (h heard) whole() int64 {
 // follows notes what the instance said it follows: what is for it now, or what
 // was when that was last so.
 func (h *heard) follows(now gateway.Reach) {
-	switch h.Status.Reach {
-	case now.ID():
+	if h.Status.Reach == now.ID() {
 		h.Reach = &now
-	default:
-		if h.Reach != nil && h.Reach.ID() != h.Status.Reach {
-			h.Reach = nil
-		}
+	} else if h.Reach != nil && h.Status.Reach != h.Reach.ID() {
+		h.Reach = nil
 	}
 }
 

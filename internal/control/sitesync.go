@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"ferry/internal/auth"
@@ -100,9 +99,8 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 	if v.reach, err = parseReach(now); err != nil {
 		return v, err
 	}
-	if was := v.heard.Reach; was != nil {
-		platforms := func(r gateway.Reach) []string { return slices.Sorted(slices.Values(r.Platforms)) }
-		v.vague = v.vague || !slices.Equal(platforms(*was), platforms(now))
+	if was := v.heard.Reach; was != nil && !was.SamePlatforms(now) {
+		v.vague = true
 	}
 	err = v.follows(v.heard.Reach)
 	return v, err

@@ -31,4 +31,9 @@ func (r Reach) ID() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// SamePlatforms reports whether r and other have the same of each index.
+func (r Reach) SamePlatforms(other Reach) bool {
+	return slices.Equal(sorted(r.Platforms), sorted(other.Platforms))
+}
+
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }

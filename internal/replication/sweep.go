@@ -157,13 +157,13 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 // here, too, whether it was pushed for itself or for something that is here.
 func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
 	err = r.db.View(ctx, func(tx *metadb.Tx) error {
-		needed, err = tx.WantsManifest(repository, string(d))
-		if err == nil && !needed && r.removal != RemoveAll {
-			needed, err = tx.IsOnlyByDigest(repository, string(d))
-			if err == nil && !needed && subject != "" {
-				needed, err = tx.HasManifest(repository, string(subject))
-			}
+		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || r.removal == RemoveAll {
+			return err
 		}
+		if needed, err = tx.IsOnlyByDigest(repository, string(d)); err != nil || needed || subject == "" {
+			return err
+		}
+		needed, err = tx.HasManifest(repository, string(subject))
 		return err
 	})
 	return needed, err
