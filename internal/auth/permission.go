@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 )
 
 // Permissions are the parsed actions of a scope map. They are additive: what
@@ -112,7 +112,7 @@ func (p Permissions) AllowsGateway(name string, action Action) bool {
 
 func allows(all []permission, name string, action Action) bool {
 	for _, p := range all {
-		if scope.Covers(p.name, name) && slices.Contains(p.actions, action) {
+		if subscription.Covers(p.name, name) && slices.Contains(p.actions, action) {
 			return true
 		}
 	}

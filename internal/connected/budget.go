@@ -7,7 +7,7 @@ import (
 
 	"ferry/internal/replication"
 	"ferry/internal/schedule"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 )
 
 // errBudgetSpent is the cause with which a sync ends that has used up the
@@ -42,10 +42,10 @@ func (m memory) budget() schedule.Budget {
 
 // urgency returns which repositories come first. Priorities that this program
 // cannot read, which a newer parent may know, are none.
-func (m memory) urgency() scope.Priorities {
-	p, err := scope.ParsePriorities(m.Self.Priorities)
+func (m memory) urgency() subscription.Priorities {
+	p, err := subscription.ParsePriorities(m.Self.Priorities)
 	if err != nil {
-		return scope.Priorities{}
+		return subscription.Priorities{}
 	}
 	return p
 }
@@ -59,7 +59,7 @@ func (m memory) order(frugal bool) replication.Order {
 	p := m.urgency()
 	return func(repository string) (rank int, wanted bool) {
 		priority := p.Of(repository)
-		return int(priority), !frugal || priority == scope.Urgent
+		return int(priority), !frugal || priority == subscription.Urgent
 	}
 }
 

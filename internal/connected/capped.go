@@ -9,8 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
 
-	"ferry/internal/gateway"
 	"ferry/internal/schedule"
+	"ferry/internal/wire"
 )
 
 // burst is how much of a second may come at once under a cap: little, so that
@@ -99,7 +99,7 @@ func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Dige
 }
 
 // Batch implements [replication.Batcher].
-func (s cappedSource) Batch(ctx context.Context, want []gateway.Want, fn func(i int, size int64, content io.Reader) error) error {
+func (s cappedSource) Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
 	return s.Parent.Batch(ctx, want, func(i int, size int64, content io.Reader) error {
 		if content != nil {
 			content = s.capped(ctx, content)

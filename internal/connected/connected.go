@@ -17,6 +17,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // A Parent is the other end of the gateway; [gateway.Client] is one.
@@ -24,11 +25,11 @@ type Parent interface {
 	replication.Source
 	replication.Batcher
 	// Activate binds the instance to the connected registry.
-	Activate(ctx context.Context, q gateway.ActivateRequest) (*gateway.ActivateResponse, error)
+	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll asks for what changed.
-	Poll(ctx context.Context, q gateway.PollRequest) (*gateway.PollResponse, error)
+	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
 	// Snapshot asks for a page of everything; after is the last page's Next.
-	Snapshot(ctx context.Context, after string) (*gateway.SnapshotPage, error)
+	Snapshot(ctx context.Context, after string) (*wire.SnapshotPage, error)
 }
 
 var _ Parent = (*gateway.Client)(nil)
@@ -39,9 +40,9 @@ type Control interface {
 	InstanceID() string
 	// Apply makes the parent's decisions this instance's own. To apply the
 	// same twice changes nothing.
-	Apply(ctx context.Context, d *gateway.Desired) error
+	Apply(ctx context.Context, d *wire.Desired) error
 	// Descendants returns what was last heard of those below this instance.
-	Descendants(ctx context.Context) ([]gateway.Status, error)
+	Descendants(ctx context.Context) ([]wire.Status, error)
 }
 
 // Options are what an Agent is made of. Name, Parent, DB, Engine and Control
@@ -81,7 +82,7 @@ type Agent struct {
 	running context.CancelCauseFunc // of the running sync; nil while none is
 	frugal  bool                    // it fetches only what is urgent, since the byte budget is spent
 	woken   chan struct{}           // closed when somebody wants something of the agent now
-	trouble *gateway.StatusDetail   // why the parent was not heard when it was last asked; nil where it was
+	trouble *wire.StatusDetail      // why the parent was not heard when it was last asked; nil where it was
 	noted   time.Time               // when it was last written down that the parent was heard
 
 	unwritten int64 // bytes that were spent since that was last written down

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 func TestALinkThatCannotWorkIsLoggedWithWhatToDo(t *testing.T) {
@@ -35,7 +36,7 @@ func TestALinkThatCannotWorkIsLoggedWithWhatToDo(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			protocol, endpoint, _ := strings.Cut(test.url, "://")
 			c := gateway.NewClient(gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "secret", Endpoint: endpoint, Protocol: protocol}, test.transport)
-			_, err := c.Activate(t.Context(), gateway.ActivateRequest{})
+			_, err := c.Activate(t.Context(), wire.ActivateRequest{})
 			if err == nil {
 				t.Fatal("it works")
 			}

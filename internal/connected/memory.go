@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // memorySetting is the name under which the agent's memory is kept.
@@ -16,10 +16,10 @@ const memorySetting = "connected-registry"
 
 // A memory is what an agent must know after a restart with the link down.
 type memory struct {
-	Activated      bool                      `json:"activated"`
-	ActivatedAt    time.Time                 `json:"activatedAt,omitzero"`
-	DesiredVersion string                    `json:"desiredVersion,omitempty"`
-	Self           gateway.ConnectedRegistry `json:"self"`
+	Activated      bool                   `json:"activated"`
+	ActivatedAt    time.Time              `json:"activatedAt,omitzero"`
+	DesiredVersion string                 `json:"desiredVersion,omitempty"`
+	Self           wire.ConnectedRegistry `json:"self"`
 
 	Paused  bool      `json:"paused,omitempty"` // no sync runs until somebody resumes them
 	AskedAt time.Time `json:"askedAt,omitzero"` // when somebody last asked for a sync: a window opened then
@@ -29,10 +29,10 @@ type memory struct {
 	// Feed and Reach are what the engine's cursor belongs to: the feed that it
 	// counts in, and what of it was visible. With others it is of no use, and
 	// a snapshot is needed, as while it is not Following any.
-	Following bool          `json:"following"`
-	Feed      string        `json:"feed,omitempty"`
-	Reach     gateway.Reach `json:"reach,omitzero"`
-	Resync    int64         `json:"resync,omitempty"` // the last that a snapshot was taken for
+	Following bool       `json:"following"`
+	Feed      string     `json:"feed,omitempty"`
+	Reach     wire.Reach `json:"reach,omitzero"`
+	Resync    int64      `json:"resync,omitempty"` // the last that a snapshot was taken for
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`
@@ -41,7 +41,7 @@ type memory struct {
 	SyncState   string    `json:"syncState,omitempty"`
 
 	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
-	Details []gateway.StatusDetail `json:"details,omitempty"` // what was wrong when a sync last came to its end
+	Details []wire.StatusDetail    `json:"details,omitempty"` // what was wrong when a sync last came to its end
 	Left    []replication.Underway `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
 }
 

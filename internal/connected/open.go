@@ -8,9 +8,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // Limits on what a report has of items that are not in sync: it is sent over
@@ -23,12 +23,12 @@ const (
 
 // Underway returns the items that the running sync fetches, in the order in
 // which they come; or those that the last one left where it was stopped.
-func (a *Agent) Underway(ctx context.Context) ([]gateway.OpenItem, error) {
+func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
 	return a.underway(ctx, -1)
 }
 
 // underway is [Agent.Underway], for up to limit of them; -1 is all.
-func (a *Agent) underway(ctx context.Context, limit int) (all []gateway.OpenItem, err error) {
+func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, err error) {
 	images := a.engine.Underway()
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
@@ -59,7 +59,7 @@ func (a *Agent) underway(ctx context.Context, limit int) (all []gateway.OpenItem
 
 // open returns what is not in sync: those that failed first where there are
 // any, then those that are being fetched.
-func (a *Agent) open(ctx context.Context, failed bool) (all []gateway.OpenItem, err error) {
+func (a *Agent) open(ctx context.Context, failed bool) (all []wire.OpenItem, err error) {
 	moving, err := a.underway(ctx, maxOpen)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (a *Agent) open(ctx context.Context, failed bool) (all []gateway.OpenItem, 
 		moves[keyOf(i)] = true
 	}
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
-		var waiting []gateway.OpenItem
+		var waiting []wire.OpenItem
 		for repository, item := "", ""; len(all) < maxOpen; {
 			rows, err := tx.OpenSyncItems(metadb.Parent, repository, item, openPage)
 			if err != nil {
@@ -109,10 +109,10 @@ type itemKey struct {
 	digest          digest.Digest
 }
 
-func keyOf(i gateway.OpenItem) itemKey { return itemKey{i.Repository, i.Tag, i.Digest} }
+func keyOf(i wire.OpenItem) itemKey { return itemKey{i.Repository, i.Tag, i.Digest} }
 
-func openItem(tx *metadb.Tx, row metadb.SyncItem) (gateway.OpenItem, error) {
-	i := gateway.OpenItem{
+func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OpenItem, error) {
+	i := wire.OpenItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), MatchedAt: row.SyncedAt,
 		Error: strings.ToValidUTF8(row.Error[:min(len(row.Error), maxOpenError)], ""),
 	}

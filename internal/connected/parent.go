@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 // heardEvery is how often it is written down when the parent was heard last:
@@ -34,7 +35,7 @@ func (a *Agent) good(ctx context.Context) (back bool) {
 // the site to see, and returns how long to wait before the next try.
 func (a *Agent) bad(err error) time.Duration {
 	pause := a.link.bad(err)
-	d := gateway.StatusDetail{Type: "Connection", Code: "LinkDown", Timestamp: a.now().UTC()}
+	d := wire.StatusDetail{Type: "Connection", Code: "LinkDown", Timestamp: a.now().UTC()}
 	text := "the parent cannot be reached: "
 	switch {
 	case errors.As(err, &localError{}):

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 // snapshot hands everything that the parent has for this registry to the
@@ -50,7 +51,7 @@ func (v *visit) snapshot(ctx context.Context, trigger string) error {
 
 // page asks for a page of the snapshot until it comes: a cut must not let
 // the pages before it be asked for again.
-func (v *visit) page(ctx context.Context, after string) (*gateway.SnapshotPage, error) {
+func (v *visit) page(ctx context.Context, after string) (*wire.SnapshotPage, error) {
 	for {
 		page, err := v.parent.Snapshot(ctx, after)
 		if err == nil || refused(err) || ctx.Err() != nil {

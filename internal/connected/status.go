@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // The values of a status, which are the reference's.
@@ -40,7 +40,7 @@ const maxDetail = 500
 // Status returns how this connected registry is now, for its own management
 // API; the link need not be up. Where it is not, the state is Offline, and the
 // details say so.
-func (a *Agent) Status() *gateway.Status {
+func (a *Agent) Status() *wire.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
 	s, err := a.status(ctx)
@@ -50,7 +50,7 @@ func (a *Agent) Status() *gateway.Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.trouble; t != nil {
-		s.Details = append([]gateway.StatusDetail{*t}, s.Details...)
+		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
 		s.State = stateUnhealthy
 		if t.Code == "LinkDown" {
 			s.State = stateOffline
@@ -61,12 +61,12 @@ func (a *Agent) Status() *gateway.Status {
 
 // status is [Agent.Status] as a parent is told, which hears it over the very
 // link. It returns one in any case; the error is why it has no counts.
-func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
+func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	c, now := a.clockwork(), a.now()
 	a.mu.Lock()
 	m, running := a.memory, a.running != nil
 	a.mu.Unlock()
-	s := &gateway.Status{
+	s := &wire.Status{
 		Name: a.name, InstanceID: a.control.InstanceID(), Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
 		State: stateOnline, At: now.UTC(),
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
@@ -93,7 +93,7 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 		if m.urgency().AnyUrgent() {
 			description += ", and of urgent repositories already now"
 		}
-		s.Details = append(slices.Clip(m.Details), gateway.StatusDetail{
+		s.Details = append(slices.Clip(m.Details), wire.StatusDetail{
 			Type: "Sync", Code: "BudgetSpent", Timestamp: later(m.SyncEnd, m.Spent.Since).UTC(), Description: description,
 		})
 	}
@@ -116,7 +116,7 @@ func (a *Agent) status(ctx context.Context) (*gateway.Status, error) {
 }
 
 // report is what the parent is told.
-func (a *Agent) report(ctx context.Context) (*gateway.Report, error) {
+func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	self, err := a.status(ctx)
 	if err != nil {
 		return nil, err
@@ -127,11 +127,11 @@ func (a *Agent) report(ctx context.Context) (*gateway.Report, error) {
 		}
 	}
 	below, err := a.control.Descendants(ctx)
-	return &gateway.Report{Self: *self, Descendants: below}, err
+	return &wire.Report{Self: *self, Descendants: below}, err
 }
 
 // same reports whether two reports differ in nothing but their time.
-func same(a, b *gateway.Report) bool {
+func same(a, b *wire.Report) bool {
 	x, y := *a, *b
 	x.Self.At, y.Self.At = time.Time{}, time.Time{}
 	return reflect.DeepEqual(x, y)
@@ -139,9 +139,9 @@ func same(a, b *gateway.Report) bool {
 
 // blame keeps what is wrong after a sync that came to its end: after a good one, nothing.
 func (a *Agent) blame(ctx context.Context, o outcome) {
-	var details []gateway.StatusDetail
+	var details []wire.StatusDetail
 	note := func(kind, code, description string) {
-		details = append(details, gateway.StatusDetail{
+		details = append(details, wire.StatusDetail{
 			Type: kind, Code: code, Description: shortened(description), Timestamp: a.now().UTC(),
 		})
 	}

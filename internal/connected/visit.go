@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 // holdFor is how long the parent is asked to hold a poll until something
@@ -32,7 +33,7 @@ type visit struct {
 	syncing  context.Context // of it
 	over     context.Context // ended when it has
 	told     time.Time       // when the log last said how far it is
-	reported *gateway.Report
+	reported *wire.Report
 	news     bool      // something was noted that no sync has looked at
 	retryAt  time.Time // when what the last sync left open is due again
 	retry    *backoff.ExponentialBackOff
@@ -112,7 +113,7 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, local(err)
 	}
-	q := gateway.PollRequest{
+	q := wire.PollRequest{
 		InstanceID: v.control.InstanceID(), Cursor: cursor, DesiredVersion: m.DesiredVersion,
 		WaitSeconds: int(v.hold(m) / time.Second),
 	}
@@ -140,7 +141,7 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 
 // ask polls. A poll that is held is given up with [errSyncOver] when the sync
 // that runs beside it ends, for then there is something to tell.
-func (v *visit) ask(ctx context.Context, q gateway.PollRequest) (*gateway.PollResponse, error) {
+func (v *visit) ask(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
 	if v.sync == nil || q.WaitSeconds == 0 {
 		return v.parent.Poll(ctx, q)
 	}
@@ -178,7 +179,7 @@ func (v *visit) hold(m memory) time.Duration {
 
 // note hands what changed to the engine, or everything there is, where the
 // cursor does not lead from here to there.
-func (v *visit) note(ctx context.Context, a *gateway.PollResponse, cursor int64) error {
+func (v *visit) note(ctx context.Context, a *wire.PollResponse, cursor int64) error {
 	m := v.recalled()
 	switch {
 	case !m.Following:

@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"ferry/internal/auth"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // Apply makes what the parent decided the state of this connected registry,
@@ -16,7 +16,7 @@ import (
 // holds an activation below this instance, and what was heard of it, stays,
 // unless the activation was ended above. To apply the same version again
 // does nothing.
-func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
+func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if err := s.checkDesired(d); err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
 	}
@@ -24,7 +24,7 @@ func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
 		return err
 	}
 	err := s.change(ctx, func(tx *metadb.Tx) error {
-		if err := s.applyRegistries(tx, append([]gateway.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
+		if err := s.applyRegistries(tx, append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
 			return err
 		}
 		if err := s.applyTokens(tx, d.Tokens); err != nil {
@@ -43,7 +43,7 @@ func (s *Service) Apply(ctx context.Context, d *gateway.Desired) error {
 
 // checkDesired refuses what could not be worked with, before it replaces
 // what can.
-func (s *Service) checkDesired(d *gateway.Desired) error {
+func (s *Service) checkDesired(d *wire.Desired) error {
 	if s.self == "" {
 		return errors.New("this is a root registry")
 	}
@@ -53,7 +53,7 @@ func (s *Service) checkDesired(d *gateway.Desired) error {
 	if !s.isSelf(d.Self.Name) {
 		return fmt.Errorf("it is for %.50q, and this is %s", d.Self.Name, s.self)
 	}
-	for _, r := range append([]gateway.ConnectedRegistry{d.Self}, d.ConnectedRegistries...) {
+	for _, r := range append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...) {
 		v := specFrom(r)
 		if err := (Settings{}).apply(&v); err != nil {
 			return fmt.Errorf("connected registry %.50q: %w", r.Name, err)
@@ -67,7 +67,7 @@ func (s *Service) checkDesired(d *gateway.Desired) error {
 	return nil
 }
 
-func specFrom(r gateway.ConnectedRegistry) spec {
+func specFrom(r wire.ConnectedRegistry) spec {
 	return spec{
 		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
 		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
@@ -77,8 +77,8 @@ func specFrom(r gateway.ConnectedRegistry) spec {
 }
 
 // wireOf is the reverse of specFrom.
-func wireOf(row metadb.ConnectedRegistry, v spec) gateway.ConnectedRegistry {
-	return gateway.ConnectedRegistry{
+func wireOf(row metadb.ConnectedRegistry, v spec) wire.ConnectedRegistry {
+	return wire.ConnectedRegistry{
 		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
 		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
 		Permissions: v.Permissions, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
@@ -87,7 +87,7 @@ func wireOf(row metadb.ConnectedRegistry, v spec) gateway.ConnectedRegistry {
 	}
 }
 
-func (s *Service) applyRegistries(tx *metadb.Tx, wanted []gateway.ConnectedRegistry) error {
+func (s *Service) applyRegistries(tx *metadb.Tx, wanted []wire.ConnectedRegistry) error {
 	rows, err := tx.ConnectedRegistries()
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Service) applyRegistries(tx *metadb.Tx, wanted []gateway.ConnectedRegis
 	return nil
 }
 
-func (s *Service) applyRegistry(tx *metadb.Tx, r gateway.ConnectedRegistry) error {
+func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
 	row, err := tx.ConnectedRegistry(r.Name)
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err
@@ -133,7 +133,7 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r gateway.ConnectedRegistry) erro
 	return release(tx, row)
 }
 
-func (s *Service) applyTokens(tx *metadb.Tx, wanted []gateway.Token) error {
+func (s *Service) applyTokens(tx *metadb.Tx, wanted []wire.Token) error {
 	rows, err := tx.Tokens()
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func sameToken(a, b metadb.Token) bool {
 	})
 }
 
-func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []gateway.ScopeMap) error {
+func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []wire.ScopeMap) error {
 	rows, err := tx.ScopeMaps()
 	if err != nil {
 		return err
@@ -210,11 +210,11 @@ func (s *Service) DesiredVersion(ctx context.Context) (version string, err error
 
 // Own returns what the parent last decided for this connected registry; nil
 // before it first did, and in a root.
-func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
+func (s *Service) Own(ctx context.Context) (*wire.ConnectedRegistry, error) {
 	if s.self == "" {
 		return nil, nil
 	}
-	var own *gateway.ConnectedRegistry
+	var own *wire.ConnectedRegistry
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(s.self)
 		if errors.Is(err, metadb.ErrNotFound) {
@@ -228,8 +228,8 @@ func (s *Service) Own(ctx context.Context) (*gateway.ConnectedRegistry, error) {
 			return err
 		}
 		row.InstanceID = s.instance
-		wire := wireOf(row, v)
-		own = &wire
+		r := wireOf(row, v)
+		own = &r
 		return nil
 	})
 	return own, err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 func registryID(name string) string { return "/connected-registries/" + name }
@@ -78,14 +78,14 @@ func activationOf(row metadb.ConnectedRegistry) Activation {
 	return Activation{Status: "Active"}
 }
 
-func resultOf(st gateway.Status) *RegistrySyncResult {
+func resultOf(st wire.Status) *RegistrySyncResult {
 	return &RegistrySyncResult{
 		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, LastSyncStartTime: moment(st.LastSyncStart),
 		LastSyncEndTime: moment(st.LastSyncEnd), LastSuccessfulSyncEndTime: moment(st.LastSyncSuccess),
 	}
 }
 
-func detailsOf(st gateway.Status) []StatusDetail {
+func detailsOf(st wire.Status) []StatusDetail {
 	all := []StatusDetail{}
 	for _, d := range st.Details {
 		all = append(all, StatusDetail{

@@ -21,6 +21,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // A Feed tells connected registries that something was changed. It is kept
@@ -44,7 +45,7 @@ type Options struct {
 	Address string
 	// Status returns what a connected registry would report of itself; nil,
 	// or a nil result, is nothing yet.
-	Status func() *gateway.Status
+	Status func() *wire.Status
 	Log    *slog.Logger     // nil discards
 	Now    func() time.Time // nil is time.Now
 	Random io.Reader        // of passwords; nil is crypto/rand
@@ -58,7 +59,7 @@ type Service struct {
 	feed    Feed
 	self    string
 	address string
-	status  func() *gateway.Status
+	status  func() *wire.Status
 	log     *slog.Logger
 	now     func() time.Time
 	random  io.Reader
@@ -70,7 +71,7 @@ type Service struct {
 	// generation counts the writes; what was remembered before is of no use.
 	generation atomic.Int64
 	mu         sync.Mutex
-	desired    map[string]remembered[*gateway.Desired]
+	desired    map[string]remembered[*wire.Desired]
 }
 
 // A remembered value is as it was read at a generation.
@@ -91,10 +92,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{
 		db: o.DB, feed: o.Feed, self: o.Self, address: o.Address, status: o.Status, log: o.Log, now: o.Now, random: o.Random,
-		desired: map[string]remembered[*gateway.Desired]{},
+		desired: map[string]remembered[*wire.Desired]{},
 	}
 	if s.status == nil {
-		s.status = func() *gateway.Status { return nil }
+		s.status = func() *wire.Status { return nil }
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

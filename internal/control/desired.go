@@ -11,6 +11,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // Desired returns what the connected registry name, which is right below
@@ -18,7 +19,7 @@ import (
 // scope maps of them all. The version is the same as long as all of it is,
 // who is activated aside. The result is shared and must not be changed.
 // Implements [gateway.ControlPlane].
-func (s *Service) Desired(ctx context.Context, name string) (*gateway.Desired, error) {
+func (s *Service) Desired(ctx context.Context, name string) (*wire.Desired, error) {
 	generation := s.generation.Load()
 	s.mu.Lock()
 	r, ok := s.desired[name]
@@ -26,7 +27,7 @@ func (s *Service) Desired(ctx context.Context, name string) (*gateway.Desired, e
 	if ok && r.generation == generation {
 		return r.value, nil
 	}
-	var d *gateway.Desired
+	var d *wire.Desired
 	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
 		d, err = s.readDesired(tx, name)
 		return err
@@ -39,11 +40,11 @@ func (s *Service) Desired(ctx context.Context, name string) (*gateway.Desired, e
 	if len(s.desired) >= maxRegistries {
 		clear(s.desired)
 	}
-	s.desired[name] = remembered[*gateway.Desired]{d, generation}
+	s.desired[name] = remembered[*wire.Desired]{d, generation}
 	return d, nil
 }
 
-func (s *Service) readDesired(tx *metadb.Tx, name string) (*gateway.Desired, error) {
+func (s *Service) readDesired(tx *metadb.Tx, name string) (*wire.Desired, error) {
 	row, err := s.child(tx, name)
 	if err != nil {
 		return nil, err
@@ -63,8 +64,8 @@ func (s *Service) readDesired(tx *metadb.Tx, name string) (*gateway.Desired, err
 		}
 		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, r)
 	}
-	slices.SortFunc(b.d.Tokens, func(x, y gateway.Token) int { return cmp.Compare(x.Name, y.Name) })
-	slices.SortFunc(b.d.ScopeMaps, func(x, y gateway.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.d.Tokens, func(x, y wire.Token) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.d.ScopeMaps, func(x, y wire.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
 	b.d.Version, err = version(b.d)
 	return &b.d, err
 }
@@ -83,16 +84,16 @@ func (s *Service) child(tx *metadb.Tx, name string) (metadb.ConnectedRegistry, e
 type builder struct {
 	s                 *Service
 	tx                *metadb.Tx
-	d                 gateway.Desired
+	d                 wire.Desired
 	tokens, scopeMaps map[string]bool // that it has
 }
 
 // registry returns a row as it goes over the wire, and adds its tokens. The
 // sync token of the one that it goes to stays here: it has its password.
-func (b *builder) registry(row metadb.ConnectedRegistry, self bool) (gateway.ConnectedRegistry, error) {
+func (b *builder) registry(row metadb.ConnectedRegistry, self bool) (wire.ConnectedRegistry, error) {
 	v, err := specOf(row)
 	if err != nil {
-		return gateway.ConnectedRegistry{}, err
+		return wire.ConnectedRegistry{}, err
 	}
 	r := wireOf(row, v)
 	r.Permissions = []string{}
@@ -119,9 +120,9 @@ func (b *builder) token(name string, along bool) ([]string, error) {
 	}
 	if along && !b.tokens[name] {
 		b.tokens[name] = true
-		w := gateway.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
+		w := wire.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
 		for _, p := range t.Passwords {
-			w.Passwords = append(w.Passwords, gateway.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
+			w.Passwords = append(w.Passwords, wire.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
 		}
 		b.d.Tokens = append(b.d.Tokens, w)
 	}
@@ -137,14 +138,14 @@ func (b *builder) token(name string, along bool) ([]string, error) {
 	}
 	if !b.scopeMaps[m.Name] {
 		b.scopeMaps[m.Name] = true
-		b.d.ScopeMaps = append(b.d.ScopeMaps, gateway.ScopeMap{Name: m.Name, Actions: m.Actions})
+		b.d.ScopeMaps = append(b.d.ScopeMaps, wire.ScopeMap{Name: m.Name, Actions: m.Actions})
 	}
 	return m.Actions, nil
 }
 
 // version is a digest of all that a desired state says. Who is activated is
 // left out: it moves by itself, and nobody below has to act on it.
-func version(d gateway.Desired) (string, error) {
+func version(d wire.Desired) (string, error) {
 	d.Version, d.Self.InstanceID = "", ""
 	d.ConnectedRegistries = slices.Clone(d.ConnectedRegistries)
 	for i := range d.ConnectedRegistries {

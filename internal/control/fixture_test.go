@@ -14,11 +14,11 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
+	"ferry/internal/wire"
 )
 
 // start is when the tests' clock begins.
@@ -35,7 +35,7 @@ type instance struct {
 	password string
 	log      *bytes.Buffer
 	now      time.Time
-	status   *gateway.Status
+	status   *wire.Status
 }
 
 // onEvery runs test with a root on each database.
@@ -60,7 +60,7 @@ func newInstance(t *testing.T, db *metadb.DB, self string) *instance {
 	}
 	log := slog.New(slog.NewTextHandler(i.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	i.Service, err = control.New(t.Context(), control.Options{
-		DB: db, Feed: i.storage, Self: self, Status: func() *gateway.Status { return i.status }, Log: log, Now: clock,
+		DB: db, Feed: i.storage, Self: self, Status: func() *wire.Status { return i.status }, Log: log, Now: clock,
 	})
 	if err != nil {
 		t.Fatal(err)

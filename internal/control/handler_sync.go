@@ -7,8 +7,8 @@ import (
 	"net/url"
 	"strconv"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // A Syncer is what runs a connected registry's syncs.
@@ -21,7 +21,7 @@ type Syncer interface {
 	Resume(ctx context.Context)
 	// Underway returns what the running sync fetches, in the order in which
 	// that comes, or what the last one left.
-	Underway(ctx context.Context) ([]gateway.OpenItem, error)
+	Underway(ctx context.Context) ([]wire.OpenItem, error)
 }
 
 // A syncItemPage is a part of the items, by repository and tag.
@@ -108,7 +108,7 @@ func (a *api) syncItems(ctx context.Context, at syncPlace, n int) (*syncItemPage
 	if err != nil {
 		return nil, err
 	}
-	far := map[[2]string]gateway.OpenItem{}
+	far := map[[2]string]wire.OpenItem{}
 	for _, o := range moving {
 		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
 	}

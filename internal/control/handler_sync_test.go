@@ -11,30 +11,30 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // orders are a site's syncs that note what they are told.
 type orders struct {
 	given  []string
-	status *gateway.Status
+	status *wire.Status
 
-	underway []gateway.OpenItem
+	underway []wire.OpenItem
 }
 
-func (o *orders) Underway(context.Context) ([]gateway.OpenItem, error) { return o.underway, nil }
-func (o *orders) SyncNow(context.Context)                              { o.given = append(o.given, "now") }
-func (o *orders) Pause(context.Context)                                { o.given, o.status.Paused = append(o.given, "pause"), true }
-func (o *orders) Resume(context.Context)                               { o.given, o.status.Paused = append(o.given, "resume"), false }
+func (o *orders) Underway(context.Context) ([]wire.OpenItem, error) { return o.underway, nil }
+func (o *orders) SyncNow(context.Context)                           { o.given = append(o.given, "now") }
+func (o *orders) Pause(context.Context)                             { o.given, o.status.Paused = append(o.given, "pause"), true }
+func (o *orders) Resume(context.Context)                            { o.given, o.status.Paused = append(o.given, "resume"), false }
 
 // newSyncing returns a connected registry whose syncs are o's.
 func newSyncing(t *testing.T, db *metadb.DB) (*instance, *orders) {
 	t.Helper()
 	site := newInstance(t, db, "ship1")
-	site.status = &gateway.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
+	site.status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
 	o := &orders{status: site.status}
 	srv := httptest.NewServer(control.NewHandler(control.HandlerOptions{
 		Service: site.Service, Authenticator: site.auth, Repositories: site.storage, Syncer: o,
@@ -140,7 +140,7 @@ func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 			}
 			return text
 		}
-		o.underway = []gateway.OpenItem{
+		o.underway = []wire.OpenItem{
 			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2, SecondsLeft: 3},
 			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
 		}

@@ -13,11 +13,11 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 func TestOnlyOperatorsManage(t *testing.T) {
@@ -265,7 +265,7 @@ func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	p := newPair(t, root, dbtest.SQLite(t))
-	p.ship.status = &gateway.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
+	p.ship.status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
 	p.ship.call(t, "GET", "/status", nil).ok(t, &v)
 	if v.Role != "connected" || v.Name != "Ship01" || v.Sync.ItemsPending != 3 || v.Sync.State != "Syncing" {
 		t.Errorf("%+v", v)

@@ -5,20 +5,20 @@ import (
 	"fmt"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // heard is what an instance last said of itself, as its row keeps it.
 type heard struct {
-	SeenAt time.Time      `json:"seenAt,omitzero"` // when that was so, by the clock here
-	Status gateway.Status `json:"status"`
+	SeenAt time.Time   `json:"seenAt,omitzero"` // when that was so, by the clock here
+	Status wire.Status `json:"status"`
 
 	// Up to where in the feed of this instance it knew of everything then.
 	Cursor int64 `json:"cursor,omitempty"`
 
 	// What of the content here it knew to be for it; nil where that is not known.
-	Reach *gateway.Reach `json:"reach,omitempty"`
+	Reach *wire.Reach `json:"reach,omitempty"`
 
 	// Of one that others passed on: how many did, what will be Cursor of what it
 	// says next, and what those above it followed as far as that goes.
@@ -39,7 +39,7 @@ func (h heard) whole() int64 {
 
 // follows notes what the instance said it follows: what is for it now, or what
 // was when that was last so.
-func (h *heard) follows(now gateway.Reach) {
+func (h *heard) follows(now wire.Reach) {
 	if h.Status.Reach == now.ID() {
 		h.Reach = &now
 	} else if h.Reach != nil && h.Status.Reach != h.Reach.ID() {

@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // Activate binds an instance to the connected registry name, which is right
@@ -32,7 +33,7 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 		}
 		row.InstanceID = instance
 		now := s.now().UTC()
-		h := heard{SeenAt: now, Status: gateway.Status{
+		h := heard{SeenAt: now, Status: wire.Status{
 			Name: row.Name, InstanceID: instance, Epoch: v.Epoch, Version: clip(version, 64), State: stateOnline, At: now, SyncState: "Pending",
 		}}
 		if err := putHeard(tx, row, h); err != nil {
@@ -45,7 +46,7 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 // Report keeps what the connected registry name, which knew of everything in
 // the feed up to cursor, says of itself and of those below it. Implements
 // [gateway.ControlPlane].
-func (s *Service) Report(ctx context.Context, name, instance string, cursor int64, r *gateway.Report) error {
+func (s *Service) Report(ctx context.Context, name, instance string, cursor int64, r *wire.Report) error {
 	quiet := false
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		row, err := s.holder(tx, name, instance)
@@ -101,7 +102,7 @@ func (s *Service) holder(tx *metadb.Tx, name, instance string) (metadb.Connected
 
 // note keeps what a child says of itself. A cursor that the feed has not come
 // to is one of another feed, and says nothing.
-func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64, r *gateway.Report) error {
+func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64, r *wire.Report) error {
 	_, head, err := tx.FeedBounds()
 	if err != nil {
 		return err
@@ -142,7 +143,7 @@ func (s *Service) note(tx *metadb.Tx, row metadb.ConnectedRegistry, cursor int64
 // up to a place then, it was told of that with the answer, and knows of it in
 // what it says next. That is of what those above it followed: where they follow
 // something else by this report, which said has, nothing is known any more.
-func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, said map[string]string, st gateway.Status) error {
+func (s *Service) noteBelow(tx *metadb.Tx, known, below tree, said map[string]string, st wire.Status) error {
 	row, ok := below[strings.ToLower(st.Name)]
 	if !ok {
 		return nil // it was deleted, and the child does not know yet
@@ -220,7 +221,7 @@ const (
 )
 
 // bounded returns a status cut to what is kept.
-func bounded(st gateway.Status) gateway.Status {
+func bounded(st wire.Status) wire.Status {
 	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState, &st.Reach} {
 		*text = clip(*text, maxReportText)
 	}
@@ -248,8 +249,8 @@ func clip(s string, limit int) string {
 // Descendants returns what was last heard of each activated connected
 // registry below this instance, for the report to its own parent. Of what is
 // open there it has as much as a report can carry.
-func (s *Service) Descendants(ctx context.Context) ([]gateway.Status, error) {
-	var all []gateway.Status
+func (s *Service) Descendants(ctx context.Context) ([]wire.Status, error) {
+	var all []wire.Status
 	room := maxOpenBelow
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.ConnectedRegistries()

@@ -13,6 +13,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/wire"
 )
 
 func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
@@ -176,7 +177,7 @@ func (p pair) apply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wire gateway.Desired
+	var wire wire.Desired
 	if err := json.Unmarshal(text, &wire); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +193,7 @@ func (p pair) report(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &gateway.Report{Self: gateway.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
+	r := &wire.Report{Self: wire.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
 	if err := p.root.Report(t.Context(), "Ship01", p.ship.InstanceID(), 0, r); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +278,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7"); err != nil {
 		t.Fatal(err)
 	}
-	report := &gateway.Report{Self: gateway.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
+	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
 	if err := ship.Report(t.Context(), "Cabin1", "first", 0, report); err != nil {
 		t.Fatal(err)
 	}
@@ -327,11 +328,11 @@ func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(d *gateway.Desired){
-		"another's":        func(d *gateway.Desired) { d.Self.Name = "Other1" },
-		"no version":       func(d *gateway.Desired) { d.Version = "" },
-		"a bad schedule":   func(d *gateway.Desired) { d.Self.Schedule = "sometimes" },
-		"a bad permission": func(d *gateway.Desired) { d.ScopeMaps = []gateway.ScopeMap{{Name: "m", Actions: []string{"x"}}} },
+	for name, spoil := range map[string]func(d *wire.Desired){
+		"another's":        func(d *wire.Desired) { d.Self.Name = "Other1" },
+		"no version":       func(d *wire.Desired) { d.Version = "" },
+		"a bad schedule":   func(d *wire.Desired) { d.Self.Schedule = "sometimes" },
+		"a bad permission": func(d *wire.Desired) { d.ScopeMaps = []wire.ScopeMap{{Name: "m", Actions: []string{"x"}}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := *d
@@ -358,7 +359,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		if err := root.Activate(t.Context(), name, name, "v1"); err != nil {
 			t.Fatal(err)
 		}
-		r := &gateway.Report{Self: gateway.Status{Name: name, State: "Unhealthy", At: root.now, Details: []gateway.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
+		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
 		if err := root.Report(t.Context(), name, name, 0, r); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // siteItems returns a page of what a site is to have, or of what of it is not
@@ -93,7 +94,7 @@ func (v site) said(at syncPlace) (all []SyncItem) {
 	return all
 }
 
-func openItemOf(o gateway.OpenItem) SyncItem {
+func openItemOf(o wire.OpenItem) SyncItem {
 	i := SyncItem{
 		Repository: o.Repository, Tag: text(o.Tag), State: "Pending", Digest: text(string(o.Here)), ParentDigest: text(string(o.Digest)),
 		LastMatchTime: moment(o.MatchedAt), Error: text(o.Error), item: cmp.Or(o.Tag, string(o.Digest)),

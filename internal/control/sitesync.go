@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"ferry/internal/auth"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // A SiteSync is what a connected registry last said of its sync, as its
@@ -57,7 +57,7 @@ type site struct {
 // A reach is what of the content here is for a site.
 type reach struct {
 	permissions auth.Permissions
-	scope       scope.Scope
+	scope       subscription.Scope
 }
 
 func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
@@ -107,7 +107,7 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 }
 
 // follows notes what the site, or one above it, knew to be for it.
-func (v *site) follows(r *gateway.Reach) error {
+func (v *site) follows(r *wire.Reach) error {
 	if r == nil {
 		v.vague = true
 		return nil
@@ -118,7 +118,7 @@ func (v *site) follows(r *gateway.Reach) error {
 }
 
 // reachOf returns what of the content here is for a connected registry.
-func reachOf(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) (gateway.Reach, error) {
+func reachOf(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) (wire.Reach, error) {
 	r := wireOf(row, v).Reach()
 	token, err := tx.Token(row.SyncToken)
 	if err == nil {
@@ -132,9 +132,9 @@ func reachOf(tx *metadb.Tx, row metadb.ConnectedRegistry, v spec) (gateway.Reach
 	return r, err
 }
 
-func parseReach(r gateway.Reach) (parsed reach, err error) {
+func parseReach(r wire.Reach) (parsed reach, err error) {
 	if parsed.permissions, err = auth.ParsePermissions(r.Permissions); err == nil {
-		parsed.scope, err = scope.Parse(r.TagFilters, r.KeepLast)
+		parsed.scope, err = subscription.Parse(r.TagFilters, r.KeepLast)
 	}
 	return parsed, err
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // push sets a tag to an image of its own, and returns the feed's newest number.
@@ -38,7 +38,7 @@ func (i *instance) push(t *testing.T, repository, tag string) int64 {
 
 // hear lets a site that is right below say something in a poll from cursor, as
 // those do that follow what is for them, unless they say what they follow.
-func (i *instance) hear(t *testing.T, cursor int64, st gateway.Status, below ...gateway.Status) {
+func (i *instance) hear(t *testing.T, cursor int64, st wire.Status, below ...wire.Status) {
 	t.Helper()
 	d, err := i.Desired(t.Context(), st.Name)
 	if err != nil {
@@ -55,7 +55,7 @@ func (i *instance) hear(t *testing.T, cursor int64, st gateway.Status, below ...
 			}
 		}
 	}
-	if err := i.Report(t.Context(), st.Name, st.Name, cursor, &gateway.Report{Self: st, Descendants: below}); err != nil {
+	if err := i.Report(t.Context(), st.Name, st.Name, cursor, &wire.Report{Self: st, Descendants: below}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -109,7 +109,7 @@ func TestATagThatTheSiteDidNotKnowOfIsPending(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a")
 		cursor := root.push(t, "a", "v1")
-		st := gateway.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
+		st := wire.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
 		root.hear(t, cursor, st)
 		root.wantItems(t, "it knew of it", "ship1", "", "a v1 InSync")
 
@@ -124,7 +124,7 @@ func TestATagThatTheSiteDidNotKnowOfIsPending(t *testing.T) {
 		}
 		root.wantItems(t, "it went away there, for longer than the feed is kept", "ship1", "", "a v1 InSync", "a v2 Pending")
 
-		st.ItemsPending, st.Open = 1, []gateway.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
+		st.ItemsPending, st.Open = 1, []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
 		root.hear(t, next, st)
 		root.wantItems(t, "it lacks it", "ship1", "", "a v1 InSync", "a v2 Pending")
 		st.ItemsSynced, st.ItemsPending, st.Open = 2, 0, nil
@@ -146,7 +146,7 @@ func TestATagThatTheSiteDidNotKnowToBeForItIsPending(t *testing.T) {
 		set := func(settings object) {
 			root.call(t, "PATCH", "/connected-registries/ship1", settings).ok(t, nil)
 		}
-		st := gateway.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
+		st := wire.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
 		set(object{"tagFilters": []string{"v2"}})
 		root.hear(t, cursor, st)
 		root.wantItems(t, "it follows what is for it", "ship1", "", "a v2 InSync")
@@ -181,8 +181,8 @@ func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	cursor := root.push(t, "a", "v1")
-	root.hear(t, cursor, gateway.Status{
-		Name: "ship1", ItemsFailed: 1, Open: []gateway.OpenItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
+	root.hear(t, cursor, wire.Status{
+		Name: "ship1", ItemsFailed: 1, Open: []wire.OpenItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
 	})
 	root.wantItems(t, "it failed, and moved", "ship1", "", "a v1 Pending")
 }
@@ -191,8 +191,8 @@ func TestWhatASiteBelowASiteHasFollowsFromTheOrderOfReports(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.connect(t, "cabin1", "ship1", "a")
-	ship := gateway.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
-	cabin := gateway.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
+	ship := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
+	cabin := wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
 	said := func() { // cabin1, to ship1
 		cabin.At = cabin.At.Add(time.Second)
 		root.now = root.now.Add(time.Minute)
@@ -242,8 +242,8 @@ func TestASiteBelowASiteHasNothingOfWhatTheOtherFollowsOnlyNow(t *testing.T) {
 	root.call(t, "PATCH", "/scope-maps/ship1", object{"removeActions": []string{"repositories/*/content/read", "repositories/*/metadata/read"}}).ok(t, nil)
 	root.push(t, "a", "v1")
 	cursor := root.push(t, "b", "v1")
-	ship := gateway.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
-	cabin := gateway.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
+	ship := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
+	cabin := wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
 	hear := func() {
 		cabin.At = cabin.At.Add(time.Second)
 		root.now = root.now.Add(time.Minute)
@@ -285,7 +285,7 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 			root := newRoot(t)
 			root.site(t, "ship1", "a")
 			root.connect(t, "cabin1", "ship1", "a")
-			root.hear(t, 0, gateway.Status{Name: "ship1", State: "Online"}, gateway.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
+			root.hear(t, 0, wire.Status{Name: "ship1", State: "Online"}, wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
 			v := root.siteStatus(t, "cabin1")
 			if v.AgeSeconds == nil || *v.AgeSeconds != test.age || v.ConnectionState != test.state {
 				t.Errorf("%s, %v s ago; want %s, %d s", v.ConnectionState, v.AgeSeconds, test.state, test.age)
@@ -304,11 +304,11 @@ func TestItemsOfASiteAgreeWithItsCounts(t *testing.T) {
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
 		cursor = root.push(t, "a", tag)
 	}
-	open := []gateway.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
+	open := []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
 	for _, test := range []struct {
 		name                    string
 		synced, pending, failed int
-		open                    []gateway.OpenItem
+		open                    []wire.OpenItem
 		want                    string
 	}{
 		{"it has counted nothing", 0, 0, 0, nil, "Pending Pending Pending Pending"},
@@ -318,7 +318,7 @@ func TestItemsOfASiteAgreeWithItsCounts(t *testing.T) {
 		{"all is here", 4, 0, 0, nil, "InSync InSync InSync InSync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.hear(t, cursor, gateway.Status{Name: "ship1", State: "Syncing", ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, Open: test.open})
+			root.hear(t, cursor, wire.Status{Name: "ship1", State: "Syncing", ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, Open: test.open})
 			var states []string
 			for _, line := range root.siteItems(t, "ship1", "") {
 				states = append(states, line[strings.LastIndex(line, " ")+1:])
@@ -337,7 +337,7 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 	cursor := root.push(t, "b", "v1")
 	root.wantItems(t, "it was never heard", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
 	loose := digest.FromString("loose")
-	root.hear(t, cursor, gateway.Status{Name: "ship1", ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1, Open: []gateway.OpenItem{
+	root.hear(t, cursor, wire.Status{Name: "ship1", ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1, Open: []wire.OpenItem{
 		{Repository: "b", Digest: loose, Error: "no such blob"}, {Repository: "b", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "gone"},
 	}})
 	root.push(t, "c", "v1")
@@ -359,7 +359,7 @@ func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	root.site(t, "ship1", "a")
-	root.hear(t, 0, gateway.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
+	root.hear(t, 0, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
 	if v := root.siteStatus(t, "ship1"); v.Activation.Status != "Active" {
 		t.Errorf("%+v", v)
 	}
@@ -382,7 +382,7 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root.hear(t, cursor, gateway.Status{Name: "ship1", State: "Syncing", ItemsPending: 1, Open: []gateway.OpenItem{
+	root.hear(t, cursor, wire.Status{Name: "ship1", State: "Syncing", ItemsPending: 1, Open: []wire.OpenItem{
 		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
 	}})
 	for _, query := range []string{"", "?open=true"} {
@@ -409,7 +409,7 @@ func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	for _, paused := range []bool{true, false} {
-		root.hear(t, 0, gateway.Status{Name: "ship1", State: "Online", Paused: paused})
+		root.hear(t, 0, wire.Status{Name: "ship1", State: "Online", Paused: paused})
 		r := root.show(t, "ship1")
 		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused || r.ConnectionState != "Online" {
 			t.Errorf("paused: %t; %s, %+v", paused, r.ConnectionState, r.StatusDetails)

@@ -8,7 +8,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/schedule"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 )
 
 // A spec is what the root decided for a connected registry, as its row keeps it.
@@ -91,13 +91,13 @@ func (c Settings) apply(v *spec) error {
 	if c.KeepLast != nil {
 		v.KeepLast = *c.KeepLast
 	}
-	if _, err := scope.Parse(v.TagFilters, v.KeepLast); err != nil {
+	if _, err := subscription.Parse(v.TagFilters, v.KeepLast); err != nil {
 		return invalid("%v", err)
 	}
 	if c.Platforms != nil {
 		v.Platforms = unite(nil, *c.Platforms)
 	}
-	if _, err := scope.ParsePlatforms(v.Platforms); err != nil {
+	if _, err := subscription.ParsePlatforms(v.Platforms); err != nil {
 		return invalid("%v", err)
 	}
 	if c.Bandwidth != nil {
@@ -106,7 +106,7 @@ func (c Settings) apply(v *spec) error {
 	if c.Priorities != nil {
 		v.Priorities = slices.Clone(*c.Priorities)
 	}
-	if _, err := scope.ParsePriorities(v.Priorities); err != nil {
+	if _, err := subscription.ParsePriorities(v.Priorities); err != nil {
 		return invalid("%v", err)
 	}
 	if _, err := schedule.ParseBudget(v.ByteBudget); err != nil {

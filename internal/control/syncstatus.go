@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // A SyncStatus is how a connected registry's sync goes, in its own eyes.
@@ -27,7 +27,7 @@ type SyncStatus struct {
 	Details        []StatusDetail      `json:"details" nullable:"false"`
 }
 
-func syncStatusOf(st gateway.Status) *SyncStatus {
+func syncStatusOf(st wire.Status) *SyncStatus {
 	return &SyncStatus{
 		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: moment(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
@@ -46,7 +46,7 @@ func secondsLeft(bytes, perSecond int64) *int64 {
 }
 
 // inSync reports whether a site has everything that it knows of.
-func inSync(st gateway.Status) bool {
+func inSync(st wire.Status) bool {
 	return !st.LastSyncSuccess.IsZero() && st.ItemsPending == 0 && st.ItemsFailed == 0 && st.SyncState != notActivated
 }
 
@@ -81,7 +81,7 @@ type SyncItem struct {
 }
 
 // moves notes how far an item is, where a sync fetches it.
-func (i *SyncItem) moves(o gateway.OpenItem) {
+func (i *SyncItem) moves(o wire.OpenItem) {
 	if o.BytesTotal == 0 {
 		return
 	}

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // AnswerError is a parent's refusal, in its words. It is one of this
 // package's errors to [errors.Is].
 type AnswerError struct {
-	Problem
+	wire.Problem
 	kind error
 }
 
@@ -32,14 +33,14 @@ func answerError(resp *http.Response) error {
 	}
 	switch {
 	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
-		e.Problem = Problem{
+		e.Problem = wire.Problem{
 			Detail: "the parent speaks TLS, and was asked without",
 			Hint:   "make a connection string with --parent-protocol https",
 		}
 	case resp.StatusCode/100 == 3:
-		e.Problem = Problem{Detail: "the parent sends this registry elsewhere: are its endpoint and its protocol right?"}
+		e.Problem = wire.Problem{Detail: "the parent sends this registry elsewhere: are its endpoint and its protocol right?"}
 	case err != nil || e.Detail == "":
-		e.Problem = Problem{Detail: "the parent answered " + resp.Status}
+		e.Problem = wire.Problem{Detail: "the parent answered " + resp.Status}
 	}
 	e.Detail, e.Hint = clip(e.Detail), clip(e.Hint)
 	e.Status = resp.StatusCode

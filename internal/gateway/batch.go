@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // Limits on a batch.
@@ -28,7 +29,7 @@ const typeBatch = "application/vnd.ferry.batch"
 
 // serveBatch streams the blobs of a batch, each behind its entry.
 func (s *server) serveBatch(w http.ResponseWriter, r *http.Request) {
-	var q BatchRequest
+	var q wire.BatchRequest
 	c, err := s.read(w, r, &q)
 	if err == nil && len(q.Want) > MaxBatch {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a batch is of at most %d blobs", MaxBatch))
@@ -47,23 +48,23 @@ func (s *server) serveBatch(w http.ResponseWriter, r *http.Request) {
 }
 
 // sendBatched writes one blob behind its entry.
-func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want Want) error {
+func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wire.Want) error {
 	lines := json.NewEncoder(w)
 	if reason := c.barred(want.Repository); reason != "" {
-		return lines.Encode(BatchEntry{Digest: want.Digest, Missing: reason})
+		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: reason})
 	}
 	content, info, err := s.storage.OpenBlob(ctx, want.Repository, want.Digest)
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
-		return lines.Encode(BatchEntry{Digest: want.Digest, Missing: e.Message})
+		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: e.Message})
 	}
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	if info.Size > BatchLimit {
-		return lines.Encode(BatchEntry{Digest: want.Digest, Missing: "the blob is too large for a batch"})
+		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: "the blob is too large for a batch"})
 	}
-	if err := lines.Encode(BatchEntry{Digest: want.Digest, Size: info.Size}); err != nil {
+	if err := lines.Encode(wire.BatchEntry{Digest: want.Digest, Size: info.Size}); err != nil {
 		return err
 	}
 	_, err = io.CopyN(w, content, info.Size)
@@ -73,8 +74,8 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want Wa
 // Batch streams blobs, in the order of want, to fn, and returns after the
 // last, or with the first error. fn need not read all of the content, which
 // is nil where the parent does not send that blob.
-func (c *Client) Batch(ctx context.Context, want []Want, fn func(i int, size int64, content io.Reader) error) error {
-	resp, err := c.post(ctx, PathBlobs, BatchRequest{Name: c.connection.Name, Want: want}, stall)
+func (c *Client) Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
+	resp, err := c.post(ctx, wire.PathBlobs, wire.BatchRequest{Name: c.connection.Name, Want: want}, stall)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (c *Client) Batch(ctx context.Context, want []Want, fn func(i int, size int
 	return nil
 }
 
-func readBatch(body io.Reader, want []Want, fn func(i int, size int64, content io.Reader) error) error {
+func readBatch(body io.Reader, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
 	in := bufio.NewReaderSize(body, maxBatchEntry)
 	for i, w := range want {
 		line, err := in.ReadSlice('\n')
@@ -96,7 +97,7 @@ func readBatch(body io.Reader, want []Want, fn func(i int, size int64, content i
 			}
 			return err
 		}
-		var e BatchEntry
+		var e wire.BatchEntry
 		if err := json.Unmarshal(bytes.TrimSpace(line), &e); err != nil {
 			return err
 		}

@@ -12,16 +12,17 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/wire"
 )
 
 // wantBlob stores content in a repository, and asks for it.
-func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) gateway.Want {
+func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) wire.Want {
 	t.Helper()
-	return gateway.Want{Repository: repository, Digest: f.blob(t, repository, content).Digest}
+	return wire.Want{Repository: repository, Digest: f.blob(t, repository, content).Digest}
 }
 
 // batch returns the blobs that came, "-" for one that did not.
-func (f *fixture) batch(t *testing.T, want ...gateway.Want) (all []string) {
+func (f *fixture) batch(t *testing.T, want ...wire.Want) (all []string) {
 	t.Helper()
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, content io.Reader) error {
 		if content == nil {
@@ -46,8 +47,8 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b", []byte("second")), f.wantBlob(t, "app/a", nil)
 	secret := f.wantBlob(t, "other/a", []byte("secret"))
 	large := f.wantBlob(t, "app/a", make([]byte, gateway.BatchLimit+1))
-	unknown := gateway.Want{Repository: "app/a", Digest: digest.FromString("unknown")}
-	odd := gateway.Want{Repository: "app/../a", Digest: "no digest"}
+	unknown := wire.Want{Repository: "app/a", Digest: digest.FromString("unknown")}
+	odd := wire.Want{Repository: "app/../a", Digest: "no digest"}
 	got := f.batch(t, second, secret, first, large, empty, unknown, odd, first)
 	if diff := cmp.Diff([]string{"second", "-", "first\n", "-", "", "-", "-", "first\n"}, got); diff != "" {
 		t.Error(diff)
@@ -56,7 +57,7 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 
 func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	want := []gateway.Want{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
+	want := []wire.Want{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
 	seen := 0
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, _ io.Reader) error {
 		seen++
@@ -75,7 +76,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	want := f.wantBlob(t, "app/a", []byte("x"))
 	nothing := func(int, int64, io.Reader) error { return nil }
-	many := make([]gateway.Want, gateway.MaxBatch+1)
+	many := make([]wire.Want, gateway.MaxBatch+1)
 	for i := range many {
 		many[i] = want
 	}
@@ -90,7 +91,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 
 func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	for size, want := range map[int]string{gateway.InlineLimit: "", gateway.InlineLimit + 1: "whole batch", gateway.BatchLimit: "whole batch", gateway.BatchLimit + 1: "whole"} {
+	for size, want := range map[int]string{wire.InlineLimit: "", wire.InlineLimit + 1: "whole batch", gateway.BatchLimit: "whole batch", gateway.BatchLimit + 1: "whole"} {
 		image := f.image(t, "app/a", strings.Repeat("x", size-len("layer ")))
 		found := false
 		for _, e := range f.plan(t, []digest.Digest{image}, nil) {

@@ -8,7 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
 )
 
@@ -72,7 +72,7 @@ func (x *selection) signed(ctx context.Context) (bool, error) {
 	if x.scope.All() {
 		return false, nil
 	}
-	for _, prefix := range scope.CompanionPrefixes() {
+	for _, prefix := range subscription.CompanionPrefixes() {
 		tags, err := x.tagsBehind(ctx, prefix, 1)
 		if err != nil || len(tags) > 0 && strings.HasPrefix(tags[0].Name, prefix) {
 			return err == nil, err
@@ -84,7 +84,7 @@ func (x *selection) signed(ctx context.Context) (bool, error) {
 // tagsFor returns the tags that belong to a manifest.
 func (x *selection) tagsFor(ctx context.Context, d digest.Digest) (all []storage.Tag, err error) {
 	const few = 8 // no signer makes more
-	stem := scope.CompanionStem(d)
+	stem := subscription.CompanionStem(d)
 	for after := stem[:len(stem)-1]; ; { // the stem may be one itself
 		tags, err := x.tagsBehind(ctx, after, few)
 		if err != nil {
@@ -94,7 +94,7 @@ func (x *selection) tagsFor(ctx context.Context, d digest.Digest) (all []storage
 			if after = t.Name; after > stem && !strings.HasPrefix(after, stem) {
 				return all, nil
 			}
-			if subject, ok := scope.Subject(t.Name); ok && subject == d {
+			if subject, ok := subscription.Subject(t.Name); ok && subject == d {
 				all = append(all, t)
 			}
 		}

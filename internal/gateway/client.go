@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // A Client is the child's end of the gateway. It is safe for concurrent use.
@@ -91,29 +92,29 @@ func NewTransport() *http.Transport {
 }
 
 // Activate binds the instance to the connected registry.
-func (c *Client) Activate(ctx context.Context, q ActivateRequest) (*ActivateResponse, error) {
-	q.Name, q.Capability = c.connection.Name, Capability
-	a := &ActivateResponse{}
-	return a, c.call(ctx, PathActivate, q, a, stall)
+func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
+	q.Name, q.Capability = c.connection.Name, wire.Capability
+	a := &wire.ActivateResponse{}
+	return a, c.call(ctx, wire.PathActivate, q, a, stall)
 }
 
 // Poll asks for what changed.
-func (c *Client) Poll(ctx context.Context, q PollRequest) (*PollResponse, error) {
-	q.Name, q.Capability = c.connection.Name, Capability
-	a := &PollResponse{}
-	return a, c.call(ctx, PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
+func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
+	q.Name, q.Capability = c.connection.Name, wire.Capability
+	a := &wire.PollResponse{}
+	return a, c.call(ctx, wire.PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
 }
 
 // Snapshot asks for a page of everything; after is the last page's Next.
-func (c *Client) Snapshot(ctx context.Context, after string) (*SnapshotPage, error) {
-	a := &SnapshotPage{}
-	return a, c.call(ctx, PathSnapshot, SnapshotRequest{Name: c.connection.Name, After: after}, a, stall)
+func (c *Client) Snapshot(ctx context.Context, after string) (*wire.SnapshotPage, error) {
+	a := &wire.SnapshotPage{}
+	return a, c.call(ctx, wire.PathSnapshot, wire.SnapshotRequest{Name: c.connection.Name, After: after}, a, stall)
 }
 
 // Plan streams what is needed for want to fn, and returns after the last
 // entry, or with the first error.
-func (c *Client) Plan(ctx context.Context, want, have []Want, fn func(PlanEntry) error) error {
-	resp, err := c.post(ctx, PathPlan, PlanRequest{Name: c.connection.Name, Want: want, Have: have}, stall)
+func (c *Client) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
+	resp, err := c.post(ctx, wire.PathPlan, wire.PlanRequest{Name: c.connection.Name, Want: want, Have: have}, stall)
 	if err != nil {
 		return err
 	}
@@ -127,11 +128,11 @@ func (c *Client) Plan(ctx context.Context, want, have []Want, fn func(PlanEntry)
 }
 
 // readPlan calls fn for every entry of a plan that came whole.
-func readPlan(body io.Reader, fn func(PlanEntry) error) error {
+func readPlan(body io.Reader, fn func(wire.PlanEntry) error) error {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxPlanEntry)
 	for entries := 0; lines.Scan(); entries++ {
-		var e PlanEntry
+		var e wire.PlanEntry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return fmt.Errorf("plan: entry %d: %w", entries, err)
 		}

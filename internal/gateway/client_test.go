@@ -19,6 +19,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // clientOf returns a client of whatever answers.
@@ -95,7 +96,7 @@ func TestPauseThatTheParentAsksForIsKnown(t *testing.T) {
 			w.Header().Set("Retry-After", header)
 			http.Error(w, "later", http.StatusServiceUnavailable)
 		})
-		_, pollErr := c.Poll(t.Context(), gateway.PollRequest{})
+		_, pollErr := c.Poll(t.Context(), wire.PollRequest{})
 		_, _, blobErr := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
 		for _, err := range []error{pollErr, blobErr} {
 			var asked interface{ RetryAfter() time.Duration }
@@ -118,7 +119,7 @@ func TestPlanThatWasCutIsAnError(t *testing.T) {
 		"no JSON":          "<xml>\n",
 	} {
 		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
-		if err := c.Plan(t.Context(), nil, nil, func(gateway.PlanEntry) error { return nil }); err == nil {
+		if err := c.Plan(t.Context(), nil, nil, func(wire.PlanEntry) error { return nil }); err == nil {
 			t.Errorf("%s: a plan that is not whole is taken", name)
 		}
 	}
@@ -131,7 +132,7 @@ func TestPasswordIsNotSentOn(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL, http.StatusPermanentRedirect)
 	})
-	_, err := c.Poll(t.Context(), gateway.PollRequest{})
+	_, err := c.Poll(t.Context(), wire.PollRequest{})
 	if err == nil || reached || !strings.Contains(err.Error(), "protocol") {
 		t.Errorf("poll = %v, reached = %v; want an error and no second request", err, reached)
 	}
@@ -196,7 +197,7 @@ func TestErrorsHaveNoPasswordAndNoLongWords(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 		fmt.Fprintf(w, `{"detail":%q}`, strings.Repeat("long ", 10_000))
 	})
-	_, err := c.Poll(t.Context(), gateway.PollRequest{})
+	_, err := c.Poll(t.Context(), wire.PollRequest{})
 	if err == nil || len(err.Error()) > 2000 || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("poll fails with %d bytes", len(err.Error()))
 	}
@@ -221,7 +222,7 @@ func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
 				transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 				c := gateway.NewClient(plainHTTP, transport)
 				start := time.Now()
-				_, err := c.Poll(t.Context(), gateway.PollRequest{WaitSeconds: 60})
+				_, err := c.Poll(t.Context(), wire.PollRequest{WaitSeconds: 60})
 				took := time.Since(start)
 				if err == nil || took < time.Minute || took > 2*time.Minute {
 					t.Errorf("poll = %v after %v, want an error after one or two minutes", err, took)

@@ -16,9 +16,10 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
+	"ferry/internal/wire"
 )
 
 // feedName is what the fixture calls its feed.
@@ -45,7 +46,7 @@ func newFixture(t testing.TB, db *metadb.DB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{db: db, plane: &plane{actions: shipActions("app/*"), desired: gateway.Desired{Version: "1"}}}
+	f := &fixture{db: db, plane: &plane{actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}}}
 	if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,9 +83,9 @@ func shipActions(repository string) []string {
 type plane struct {
 	mu      sync.Mutex
 	actions []string // of the sync token
-	desired gateway.Desired
+	desired wire.Desired
 	holder  string
-	reports []*gateway.Report
+	reports []*wire.Report
 	cursor  int64 // that came with the last
 }
 
@@ -117,7 +118,7 @@ func (p *plane) Activate(_ context.Context, name, instance, _ string) error {
 	return nil
 }
 
-func (p *plane) Desired(_ context.Context, name string) (*gateway.Desired, error) {
+func (p *plane) Desired(_ context.Context, name string) (*wire.Desired, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := p.desired
@@ -125,7 +126,7 @@ func (p *plane) Desired(_ context.Context, name string) (*gateway.Desired, error
 	return &d, nil
 }
 
-func (p *plane) Report(_ context.Context, _, instance string, cursor int64, r *gateway.Report) error {
+func (p *plane) Report(_ context.Context, _, instance string, cursor int64, r *wire.Report) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if instance != p.holder {
@@ -141,13 +142,13 @@ func (p *plane) Report(_ context.Context, _, instance string, cursor int64, r *g
 // activate makes the client ship1's instance.
 func (f *fixture) activate(t testing.TB) {
 	t.Helper()
-	if _, err := f.client.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
+	if _, err := f.client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // poll asks without waiting, as the instance that activate made.
-func (f *fixture) poll(t testing.TB, q gateway.PollRequest) *gateway.PollResponse {
+func (f *fixture) poll(t testing.TB, q wire.PollRequest) *wire.PollResponse {
 	t.Helper()
 	q.InstanceID, q.DesiredVersion = "instance", "1"
 	a, err := f.client.Poll(t.Context(), q)
@@ -200,7 +201,7 @@ func (f *fixture) referrer(t testing.TB, repository, seed string, d digest.Diges
 }
 
 // signature is the tag of a signature of d, as cosign makes it.
-func signature(d digest.Digest) string { return scope.CompanionStem(d) + ".sig" }
+func signature(d digest.Digest) string { return subscription.CompanionStem(d) + ".sig" }
 
 func (f *fixture) manifest(t testing.TB, repository, seed, rest string) string {
 	t.Helper()

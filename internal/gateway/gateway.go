@@ -1,6 +1,6 @@
 // Package gateway is the sync protocol between a parent and its connected
-// registries: its wire types, the parent's handlers and the child's client.
-// docs/protocol.md describes it on the wire.
+// registries: the parent's handlers and the child's client. Package wire has
+// its types, and docs/protocol.md describes it.
 //
 // It is written for round trips of 600 ms: an idle cycle is one request and
 // response, and the first byte of a changed layer flows after two.
@@ -9,6 +9,8 @@ package gateway
 import (
 	"context"
 	"errors"
+
+	"ferry/internal/wire"
 )
 
 // The errors that both ends know; the client returns them, wrapped, with the
@@ -31,9 +33,9 @@ type ControlPlane interface {
 	// It does nothing when the instance holds it already.
 	Activate(ctx context.Context, name, instance, version string) error
 	// Desired returns the subtree of name; ErrUnknown as above.
-	Desired(ctx context.Context, name string) (*Desired, error)
+	Desired(ctx context.Context, name string) (*wire.Desired, error)
 	// Report keeps what name says, which knew of everything in the feed up to
 	// cursor. It returns ErrNotActivated when instance does not hold name. A
 	// nil report says that nothing is other than in the last.
-	Report(ctx context.Context, name, instance string, cursor int64, r *Report) error
+	Report(ctx context.Context, name, instance string, cursor int64, r *wire.Report) error
 }

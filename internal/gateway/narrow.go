@@ -6,8 +6,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // Limits on what changes take along.
@@ -23,7 +24,7 @@ var errTooMuch = errors.New("the changes took too much along")
 // scope, with what they brought into it or pushed out of it elsewhere.
 // behind is how many changes there are, at most, that the caller does not know.
 // The error is [errTooMuch] where a snapshot tells it better.
-func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Change, behind int) ([]Change, error) {
+func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Change, behind int) ([]wire.Change, error) {
 	sights := visible(c, changes)
 	if len(sights) == 0 {
 		return nil, nil
@@ -57,13 +58,13 @@ func (s *server) narrowed(ctx context.Context, c caller, changes []storage.Chang
 // A narrowing is what becomes of a list of changes.
 type narrowing struct {
 	*server
-	scope        scope.Scope
-	platforms    scope.Platforms
+	scope        subscription.Scope
+	platforms    subscription.Platforms
 	behind       int
 	seen         map[[2]string]bool // tags and manifests of which all is said
 	repositories map[string]*touched
 	order        []*touched
-	all          []Change
+	all          []wire.Change
 	told, walked int // see maxTold and maxWalked
 }
 
@@ -92,7 +93,7 @@ func (n *narrowing) add(ctx context.Context, seen sight) error {
 	if err != nil {
 		return err
 	}
-	ch := Change{Kind: string(seen.Kind), Repository: seen.Repository, Tag: seen.Tag, Digest: seen.Digest}
+	ch := wire.Change{Kind: string(seen.Kind), Repository: seen.Repository, Tag: seen.Tag, Digest: seen.Digest}
 	switch seen.Kind {
 	case storage.TagSet:
 		in, err := x.has(ctx, ch.Tag)
@@ -107,7 +108,7 @@ func (n *narrowing) add(ctx context.Context, seen sight) error {
 			n.say(x, removal(ch.Repository, ch.Tag))
 		}
 	case storage.TagRemoved:
-		if _, companion := scope.Subject(ch.Tag); companion || n.scope.Matches(ch.Tag) {
+		if _, companion := subscription.Subject(ch.Tag); companion || n.scope.Matches(ch.Tag) {
 			n.say(x, ch)
 		}
 	case storage.ManifestAdded, storage.ManifestLed:
@@ -133,7 +134,7 @@ func (n *narrowing) add(ctx context.Context, seen sight) error {
 
 // say adds a change that the caller is told, and remembers whose companions
 // it may take along.
-func (n *narrowing) say(x *touched, ch Change) {
+func (n *narrowing) say(x *touched, ch wire.Change) {
 	n.all = append(n.all, ch)
 	if ch.Digest != "" {
 		x.moved = append(x.moved, ch.Digest)
@@ -147,7 +148,7 @@ func (n *narrowing) leave(ch storage.Change) {
 	if x == nil { // of which the caller sees nothing
 		return
 	}
-	if _, companion := scope.Subject(ch.Tag); ch.Tag == "" || companion || n.scope.Matches(ch.Tag) {
+	if _, companion := subscription.Subject(ch.Tag); ch.Tag == "" || companion || n.scope.Matches(ch.Tag) {
 		x.moved = append(x.moved, ch.Former...)
 	}
 }
@@ -163,7 +164,7 @@ func (n *narrowing) displace(x *touched) {
 			continue
 		}
 		if x.kept[t.Name] {
-			n.say(x, Change{Kind: string(storage.TagSet), Repository: x.repository, Tag: t.Name, Digest: t.Digest})
+			n.say(x, wire.Change{Kind: string(storage.TagSet), Repository: x.repository, Tag: t.Name, Digest: t.Digest})
 		} else {
 			n.say(x, removal(x.repository, t.Name))
 			x.moved = append(x.moved, t.Digest)
@@ -187,7 +188,7 @@ func (n *narrowing) belongings(ctx context.Context, x *touched) error {
 			return err
 		}
 		if in {
-			n.all = append(n.all, Change{Kind: string(storage.TagSet), Repository: x.repository, Tag: t.Name, Digest: t.Digest})
+			n.all = append(n.all, wire.Change{Kind: string(storage.TagSet), Repository: x.repository, Tag: t.Name, Digest: t.Digest})
 		} else {
 			n.all = append(n.all, removal(x.repository, t.Name))
 		}
@@ -226,14 +227,14 @@ func (n *narrowing) said(x *touched, tag string, d digest.Digest) bool {
 }
 
 // manifest says whether a manifest goes to the caller for itself.
-func manifest(repository string, d digest.Digest, in bool) Change {
+func manifest(repository string, d digest.Digest, in bool) wire.Change {
 	kind := storage.ManifestRemoved
 	if in {
 		kind = storage.ManifestAdded
 	}
-	return Change{Kind: string(kind), Repository: repository, Digest: d}
+	return wire.Change{Kind: string(kind), Repository: repository, Digest: d}
 }
 
-func removal(repository, tag string) Change {
-	return Change{Kind: string(storage.TagRemoved), Repository: repository, Tag: tag}
+func removal(repository, tag string) wire.Change {
+	return wire.Change{Kind: string(storage.TagRemoved), Repository: repository, Tag: tag}
 }

@@ -11,19 +11,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	"pgregory.net/rapid"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // follow asks for changes until there are none, and applies them to items.
 func (f *fixture) follow(t *testing.T, cursor int64, items map[string]digest.Digest) int64 {
 	t.Helper()
 	for {
-		a := f.poll(t, gateway.PollRequest{Cursor: cursor})
+		a := f.poll(t, wire.PollRequest{Cursor: cursor})
 		for _, c := range a.Changes {
 			switch name := itemName(c.Repository, c.Tag, c.Digest); storage.ChangeKind(c.Kind) {
 			case storage.TagSet, storage.ManifestAdded:
@@ -128,11 +128,11 @@ func TestSignaturesGoAlongWithAllThatATagLeadsTo(t *testing.T) {
 				f.image(t, "app/a", "signature of the index", signature(index))
 				f.image(t, "app/a", "signature of the SBOM", signature(sbom))
 				f.image(t, "app/a", "signature of a signature", signature(ofChild))
-				f.image(t, "app/a", "attestation", scope.CompanionStem(child)+".attestation") // of a signer that nobody knows
+				f.image(t, "app/a", "attestation", subscription.CompanionStem(child)+".attestation") // of a signer that nobody knows
 				for _, d := range []digest.Digest{child, index, sbom, ofChild} {
 					want = append(want, "app/a:"+signature(d))
 				}
-				want = append(want, "app/a:"+scope.CompanionStem(child)+".attestation")
+				want = append(want, "app/a:"+subscription.CompanionStem(child)+".attestation")
 			}
 			if order == "before the tag" {
 				sign()
@@ -175,7 +175,7 @@ func TestReferrersGoAlongWithWhatThePlatformsKeep(t *testing.T) {
 	f.referrer(t, "app/a", "of what is not there", digest.FromString("nothing"))
 	f.image(t, "app/a", "untagged")
 	var got []digest.Digest
-	for _, c := range f.poll(t, gateway.PollRequest{Cursor: cursor}).Changes {
+	for _, c := range f.poll(t, wire.PollRequest{Cursor: cursor}).Changes {
 		got = append(got, c.Digest)
 	}
 	slices.Sort(want)
@@ -233,7 +233,7 @@ func TestSignaturesInACircleAreThere(t *testing.T) {
 	got, cursor := map[string]digest.Digest{}, f.head(t)
 	d := f.image(t, "app/a", "1")
 	for i := range 20 { // of which any order of steps is a way
-		if err := f.SetTag(t.Context(), "app/a", scope.CompanionStem(d)+"."+strings.Repeat("s", i+1), d, ""); err != nil {
+		if err := f.SetTag(t.Context(), "app/a", subscription.CompanionStem(d)+"."+strings.Repeat("s", i+1), d, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -288,7 +288,7 @@ func TestWhoKeepsTheNewestFewAndIsFarBehindTakesASnapshot(t *testing.T) {
 		"keeps all":           {0, cursor, false},
 	} {
 		f.narrow(test.keepLast, "v*")
-		if a := f.poll(t, gateway.PollRequest{Cursor: test.cursor}); a.TakeSnapshot != test.want || a.TakeSnapshot == (len(a.Changes) > 0) {
+		if a := f.poll(t, wire.PollRequest{Cursor: test.cursor}); a.TakeSnapshot != test.want || a.TakeSnapshot == (len(a.Changes) > 0) {
 			t.Errorf("%s: snapshot = %v, %d changes; want %v", name, a.TakeSnapshot, len(a.Changes), test.want)
 		}
 	}
@@ -315,7 +315,7 @@ func TestWhoseChangesTakeTooMuchAlongTakesASnapshot(t *testing.T) {
 	for _, tag := range []string{"few", "many"} {
 		cursor := f.head(t)
 		f.image(t, "app/a", "3", tag)
-		if a := f.poll(t, gateway.PollRequest{Cursor: cursor}); a.TakeSnapshot != (tag == "many") || a.TakeSnapshot == (len(a.Changes) > 10_000) {
+		if a := f.poll(t, wire.PollRequest{Cursor: cursor}); a.TakeSnapshot != (tag == "many") || a.TakeSnapshot == (len(a.Changes) > 10_000) {
 			t.Errorf("%s: snapshot = %v, %d changes", tag, a.TakeSnapshot, len(a.Changes))
 		}
 	}
@@ -333,7 +333,7 @@ func TestWhoFollowsAScopeHasWhatASnapshotHas(t *testing.T) {
 		h := &changes{fixture: f, repository: fmt.Sprint("app/", history)}
 		f.plane.set(func(p *plane) {
 			p.actions = shipActions(h.repository)
-			p.desired.Self = rapid.SampledFrom([]gateway.ConnectedRegistry{
+			p.desired.Self = rapid.SampledFrom([]wire.ConnectedRegistry{
 				{}, {TagFilters: []string{"x*"}}, {KeepLast: 1}, {TagFilters: []string{"x*"}, KeepLast: 3}, {Platforms: []string{"linux/amd64"}},
 			}).Draw(r, "scope")
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 func FuzzReadPlan(f *testing.F) {
@@ -15,7 +16,7 @@ func FuzzReadPlan(f *testing.F) {
 	f.Add([]byte("{}\n{}\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		entries := 0
-		err := readPlan(bytes.NewReader(body), func(PlanEntry) error { entries++; return nil })
+		err := readPlan(bytes.NewReader(body), func(wire.PlanEntry) error { entries++; return nil })
 		if lines := bytes.Count(body, []byte("\n")) + 1; entries > lines {
 			t.Errorf("%d entries from %d lines, %v", entries, lines, err)
 		}
@@ -23,7 +24,7 @@ func FuzzReadPlan(f *testing.F) {
 }
 
 func FuzzReadBatch(f *testing.F) {
-	want := []Want{{"a", "sha256:0"}, {"a", "sha256:1"}, {"b", "sha256:2"}}
+	want := []wire.Want{{Repository: "a", Digest: "sha256:0"}, {Repository: "a", Digest: "sha256:1"}, {Repository: "b", Digest: "sha256:2"}}
 	f.Add([]byte(`{"digest":"sha256:0","size":2}` + "\nab" + `{"digest":"sha256:1","missing":"gone"}` + "\n" + `{"digest":"sha256:2"}` + "\n"))
 	f.Add([]byte(`{"digest":"sha256:0","size":99999999999}` + "\n"))
 	f.Add(bytes.Repeat([]byte(" "), 2*maxBatchEntry))
@@ -67,14 +68,14 @@ func FuzzParsePlace(f *testing.F) {
 }
 
 func FuzzDecode(f *testing.F) {
-	body, encoding, err := encode(PollRequest{Name: strings.Repeat("ship", 1000)})
+	body, encoding, err := encode(wire.PollRequest{Name: strings.Repeat("ship", 1000)})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(body, encoding)
 	f.Add([]byte(`{"name":"ship1"}`), "")
 	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
-		var q PollRequest
+		var q wire.PollRequest
 		if err := decode(bytes.NewReader(body), encoding, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
 			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), 1<<16)
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // Limits on a plan.
@@ -29,9 +30,9 @@ const (
 // servePlan streams the answer to a plan: each entry is a line, written as
 // soon as it is known.
 func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
-	var q PlanRequest
+	var q wire.PlanRequest
 	c, err := s.read(w, r, &q)
-	var platforms scope.Platforms
+	var platforms subscription.Platforms
 	if err == nil {
 		_, platforms, err = s.scopeOf(r.Context(), c)
 	}
@@ -56,7 +57,7 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 		out, finish, flush = z, z.Close, z.Flush
 	}
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), have: map[Want]bool{}, sent: map[Want]bool{}}
+	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), have: map[wire.Want]bool{}, sent: map[wire.Want]bool{}}
 	for _, have := range q.Have {
 		p.have[have] = true
 	}
@@ -76,49 +77,49 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 type planner struct {
 	*server
 	caller    caller
-	platforms scope.Platforms
+	platforms subscription.Platforms
 	out       *json.Encoder
 	entries   int
-	have      map[Want]bool // manifests that are at the child, with their blobs
-	sent      map[Want]bool // manifests and blobs that need no second line
+	have      map[wire.Want]bool // manifests that are at the child, with their blobs
+	sent      map[wire.Want]bool // manifests and blobs that need no second line
 }
 
-func (p *planner) run(ctx context.Context, wants []Want) error {
+func (p *planner) run(ctx context.Context, wants []wire.Want) error {
 	for _, want := range wants {
 		if err := p.want(ctx, want); err != nil {
 			return err
 		}
-		if err := p.emit(PlanEntry{Told: &want}); err != nil {
+		if err := p.emit(wire.PlanEntry{Told: &want}); err != nil {
 			return err
 		}
 	}
-	return p.out.Encode(PlanEntry{End: &PlanEnd{Entries: p.entries}})
+	return p.out.Encode(wire.PlanEntry{End: &wire.PlanEnd{Entries: p.entries}})
 }
 
 // want writes what the child needs for one manifest, and its referrers.
-func (p *planner) want(ctx context.Context, want Want) error {
+func (p *planner) want(ctx context.Context, want wire.Want) error {
 	if reason := p.caller.barred(want.Repository); reason != "" {
-		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: reason}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: reason}})
 	}
 	return p.manifest(ctx, want, 0, 0)
 }
 
 // manifest writes a manifest behind all that is below it, then its referrers.
 // Of one that the child has it is only what belongs to it that may be new.
-func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth int) error {
+func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerDepth int) error {
 	if p.sent[want] {
 		return nil
 	}
 	p.sent[want] = true
 	if depth > maxIndexDepth {
-		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: "indexes are nested too deeply"}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: "indexes are nested too deeply"}})
 	}
 	m, err := p.storage.Manifest(ctx, want.Repository, string(want.Digest))
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		if p.have[want] {
 			return nil
 		}
-		return p.emit(PlanEntry{Missing: &PlanMissing{Want: want, Reason: e.Message}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: e.Message}})
 	}
 	if err != nil {
 		return err
@@ -132,7 +133,7 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 		return err
 	}
 	for _, child := range children {
-		err := p.manifest(ctx, Want{Repository: want.Repository, Digest: child}, depth+1, referrerDepth)
+		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: child}, depth+1, referrerDepth)
 		if err != nil {
 			return err
 		}
@@ -143,7 +144,7 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 				return err
 			}
 		}
-		err = p.emit(PlanEntry{Manifest: &PlanManifest{
+		err = p.emit(wire.PlanEntry{Manifest: &wire.PlanManifest{
 			Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
 		}})
 		if err != nil {
@@ -158,7 +159,7 @@ func (p *planner) manifest(ctx context.Context, want Want, depth, referrerDepth 
 
 // children returns the children of an index that go to the caller, and those
 // that its platforms leave out, or that the index does not hold here.
-func (p *planner) children(ctx context.Context, index Want, parsed *oci.Manifest) (kept, left []digest.Digest, _ error) {
+func (p *planner) children(ctx context.Context, index wire.Want, parsed *oci.Manifest) (kept, left []digest.Digest, _ error) {
 	if len(parsed.Manifests) == 0 {
 		return nil, nil, nil
 	}
@@ -181,13 +182,13 @@ func (p *planner) children(ctx context.Context, index Want, parsed *oci.Manifest
 	return kept, left, nil
 }
 
-func (p *planner) referrers(ctx context.Context, subject Want, depth, referrerDepth int) error {
+func (p *planner) referrers(ctx context.Context, subject wire.Want, depth, referrerDepth int) error {
 	all, err := p.storage.Referrers(ctx, subject.Repository, subject.Digest, "")
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		err := p.manifest(ctx, Want{Repository: subject.Repository, Digest: r.Digest}, depth, referrerDepth+1)
+		err := p.manifest(ctx, wire.Want{Repository: subject.Repository, Digest: r.Digest}, depth, referrerDepth+1)
 		if err != nil {
 			return err
 		}
@@ -197,34 +198,34 @@ func (p *planner) referrers(ctx context.Context, subject Want, depth, referrerDe
 
 // blob writes a blob: with its content where that is small.
 func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) error {
-	key := Want{Repository: repository, Digest: d}
+	key := wire.Want{Repository: repository, Digest: d}
 	if p.sent[key] {
 		return nil
 	}
 	p.sent[key] = true
 	content, info, err := p.storage.OpenBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) {
-		return p.emit(PlanEntry{Missing: &PlanMissing{Want: key, Reason: "the parent lost this blob"}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: "the parent lost this blob"}})
 	}
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	b := &PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []Way{{Kind: WayWhole}}}
+	b := &wire.PlanBlob{Repository: repository, Digest: d, Size: info.Size, Ways: []wire.Way{{Kind: wire.WayWhole}}}
 	if info.Size <= BatchLimit {
-		b.Ways = append(b.Ways, Way{Kind: WayBatch})
+		b.Ways = append(b.Ways, wire.Way{Kind: wire.WayBatch})
 	}
-	if info.Size <= InlineLimit {
+	if info.Size <= wire.InlineLimit {
 		b.Ways = nil
 		b.Data = make([]byte, info.Size)
 		if _, err := io.ReadFull(content, b.Data); err != nil {
 			return fmt.Errorf("read blob %s: %w", d, err)
 		}
 	}
-	return p.emit(PlanEntry{Blob: b})
+	return p.emit(wire.PlanEntry{Blob: b})
 }
 
-func (p *planner) emit(e PlanEntry) error {
+func (p *planner) emit(e wire.PlanEntry) error {
 	p.entries++
 	return p.out.Encode(e)
 }

@@ -8,23 +8,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // plan returns the entries for the wanted manifests of app/a.
-func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []gateway.PlanEntry {
+func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []wire.PlanEntry {
 	t.Helper()
-	of := func(all []digest.Digest) (wants []gateway.Want) {
+	of := func(all []digest.Digest) (wants []wire.Want) {
 		for _, d := range all {
-			wants = append(wants, gateway.Want{Repository: "app/a", Digest: d})
+			wants = append(wants, wire.Want{Repository: "app/a", Digest: d})
 		}
 		return wants
 	}
-	var entries []gateway.PlanEntry
-	err := f.client.Plan(t.Context(), of(want), of(have), func(e gateway.PlanEntry) error {
+	var entries []wire.PlanEntry
+	err := f.client.Plan(t.Context(), of(want), of(have), func(e wire.PlanEntry) error {
 		entries = append(entries, e)
 		return nil
 	})
@@ -35,7 +35,7 @@ func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []gateway.PlanE
 }
 
 // manifestsOf returns the manifests of a plan, in its order.
-func manifestsOf(entries []gateway.PlanEntry) (all []digest.Digest) {
+func manifestsOf(entries []wire.PlanEntry) (all []digest.Digest) {
 	for _, e := range entries {
 		if e.Manifest != nil {
 			all = append(all, e.Manifest.Digest)
@@ -97,14 +97,14 @@ func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
 		t.Error(diff)
 	}
 	last := entries[len(entries)-1]
-	if last.Told == nil || *last.Told != (gateway.Want{Repository: "app/a", Digest: d}) {
+	if last.Told == nil || *last.Told != (wire.Want{Repository: "app/a", Digest: d}) {
 		t.Errorf("the last entry is %+v, want that all was said of what was wanted", last)
 	}
 }
 
 func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	small, large := f.blob(t, "app/a", bytes.Repeat([]byte("s"), gateway.InlineLimit)), f.blob(t, "app/a", bytes.Repeat([]byte("l"), gateway.InlineLimit+1))
+	small, large := f.blob(t, "app/a", bytes.Repeat([]byte("s"), wire.InlineLimit)), f.blob(t, "app/a", bytes.Repeat([]byte("l"), wire.InlineLimit+1))
 	empty := f.blob(t, "app/a", nil)
 	d := f.push(t, "app/a", fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[{"mediaType":"a/b","digest":%q,"size":1},{"mediaType":"a/b","digest":%q,"size":0}]}`,
 		small.Digest, large.Digest, empty.Digest))
@@ -124,8 +124,8 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	secret := f.image(t, "secret/a", "1", "v1")
 	absent := digest.FromString("absent")
 	var missing []string
-	err := f.client.Plan(t.Context(), []gateway.Want{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
-		func(e gateway.PlanEntry) error {
+	err := f.client.Plan(t.Context(), []wire.Want{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
+		func(e wire.PlanEntry) error {
 			if e.Told != nil {
 				return nil
 			}
@@ -143,7 +143,7 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 
 func TestPlanForTooMuchIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	err := f.client.Plan(t.Context(), make([]gateway.Want, 1001), nil, func(gateway.PlanEntry) error { return nil })
+	err := f.client.Plan(t.Context(), make([]wire.Want, 1001), nil, func(wire.PlanEntry) error { return nil })
 	if code := codeOf(err); code != "INVALID" {
 		t.Errorf("plan = %v, want INVALID", err)
 	}
@@ -159,9 +159,9 @@ func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries []gateway.PlanEntry
-	err = f.client.Plan(t.Context(), []gateway.Want{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
-		func(e gateway.PlanEntry) error {
+	var entries []wire.PlanEntry
+	err = f.client.Plan(t.Context(), []wire.Want{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
+		func(e wire.PlanEntry) error {
 			entries = append(entries, e)
 			return nil
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // maxChanges is how many changes one answer to a poll has at most, and how
@@ -19,7 +20,7 @@ const maxChanges = 1000
 
 // poll notes the report, and answers with what the caller may see of what
 // changed since its cursor, at once or when there is something.
-func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollResponse, error) {
+func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*wire.PollResponse, error) {
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, problem(http.StatusBadRequest, "INVALID", "the report is of another connected registry")
 	}
@@ -51,8 +52,8 @@ func (s *server) poll(ctx context.Context, c caller, q PollRequest) (*PollRespon
 
 // pollOnce answers a poll without waiting. The desired state is looked at
 // when fresh, and later only where the feed says that there may be another.
-func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bool) (*PollResponse, error) {
-	a := &PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Cursor: q.Cursor}
+func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, fresh bool) (*wire.PollResponse, error) {
+	a := &wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Cursor: q.Cursor}
 	changes, head, err := s.storage.Changes(ctx, q.Cursor, maxChanges)
 	switch {
 	case errors.Is(err, storage.ErrExpired), err == nil && q.Cursor == 0 && head > 0:
@@ -86,13 +87,13 @@ func (s *server) pollOnce(ctx context.Context, c caller, q PollRequest, fresh bo
 	}
 	a.Changes, err = s.narrowed(ctx, c, changes, int(head-q.Cursor))
 	if errors.Is(err, errTooMuch) {
-		return &PollResponse{Capability: a.Capability, Feed: a.Feed, Cursor: q.Cursor, Desired: a.Desired, TakeSnapshot: true}, nil
+		return &wire.PollResponse{Capability: a.Capability, Feed: a.Feed, Cursor: q.Cursor, Desired: a.Desired, TakeSnapshot: true}, nil
 	}
 	return a, err
 }
 
 // agreed is the version of the protocol that both sides speak.
-func agreed(theirs int) int { return min(Capability, max(1, theirs)) }
+func agreed(theirs int) int { return min(wire.Capability, max(1, theirs)) }
 
 // A sight is the last change of a tag, or of a manifest, that a caller may see.
 type sight struct {

@@ -17,6 +17,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 func TestPollBringsWhatTheChildMaySeeOncePerTag(t *testing.T) {
@@ -31,9 +32,9 @@ func TestPollBringsWhatTheChildMaySeeOncePerTag(t *testing.T) {
 		if err := f.DeleteTag(t.Context(), "app/a", "gone", ""); err != nil {
 			t.Fatal(err)
 		}
-		a := f.poll(t, gateway.PollRequest{Cursor: start, WaitSeconds: 60})
-		want := &gateway.PollResponse{Capability: gateway.Capability, Feed: feedName, Cursor: f.head(t)}
-		var tags []gateway.Change
+		a := f.poll(t, wire.PollRequest{Cursor: start, WaitSeconds: 60})
+		want := &wire.PollResponse{Capability: wire.Capability, Feed: feedName, Cursor: f.head(t)}
+		var tags []wire.Change
 		came := false
 		for _, c := range a.Changes {
 			if c.Tag != "" {
@@ -47,7 +48,7 @@ func TestPollBringsWhatTheChildMaySeeOncePerTag(t *testing.T) {
 		if !came {
 			t.Error("the manifest without a tag did not come")
 		}
-		if diff := cmp.Diff([]gateway.Change{
+		if diff := cmp.Diff([]wire.Change{
 			{Kind: string(storage.TagSet), Repository: "app/a", Tag: "v1", Digest: second},
 			{Kind: string(storage.TagRemoved), Repository: "app/a", Tag: "gone"},
 		}, tags); diff != "" {
@@ -68,8 +69,8 @@ func TestManifestThatATagOrAnIndexLeadsToIsNoChangeOfItsOwn(t *testing.T) {
 		child := f.image(t, "app/a", "1")
 		index := f.index(t, "app/a", []digest.Digest{child}, "v1")
 		signature := f.referrer(t, "app/a", "sig", index)
-		a := f.poll(t, gateway.PollRequest{Cursor: start})
-		want := []gateway.Change{
+		a := f.poll(t, wire.PollRequest{Cursor: start})
+		want := []wire.Change{
 			{Kind: string(storage.TagSet), Repository: "app/a", Tag: "v1", Digest: index},
 			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: child}, // for who heard of it alone
 			{Kind: string(storage.ManifestAdded), Repository: "app/a", Digest: signature},
@@ -90,11 +91,11 @@ func TestManyChangesComeInParts(t *testing.T) {
 		tags[i] = fmt.Sprintf("t%d", i)
 	}
 	f.image(t, "app/a", "1", tags...)
-	first := f.poll(t, gateway.PollRequest{Cursor: start, WaitSeconds: 60})
+	first := f.poll(t, wire.PollRequest{Cursor: start, WaitSeconds: 60})
 	if !first.More || len(first.Changes) == 0 {
 		t.Fatalf("first part: more = %v, %d changes", first.More, len(first.Changes))
 	}
-	second := f.poll(t, gateway.PollRequest{Cursor: first.Cursor})
+	second := f.poll(t, wire.PollRequest{Cursor: first.Cursor})
 	if second.More || second.Cursor != f.head(t) {
 		t.Errorf("second part: more = %v, cursor %d, want %d", second.More, second.Cursor, f.head(t))
 	}
@@ -106,12 +107,12 @@ func TestHeldPollReturnsWithTheFirstVisibleChange(t *testing.T) {
 		f.image(t, "app/a", "0", "v0")
 		start := f.head(t)
 		type answer struct {
-			*gateway.PollResponse
+			*wire.PollResponse
 			err error
 		}
 		answers := make(chan answer, 1)
 		go func() {
-			a, err := f.client.Poll(t.Context(), gateway.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
+			a, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
 			answers <- answer{a, err}
 		}()
 		f.image(t, "secret/b", "1", "v1")
@@ -121,7 +122,7 @@ func TestHeldPollReturnsWithTheFirstVisibleChange(t *testing.T) {
 			t.Fatal(a.err)
 		}
 		if len(a.Changes) == 0 { // it was asked between the manifest and the tag
-			a.PollResponse = f.poll(t, gateway.PollRequest{Cursor: a.Cursor})
+			a.PollResponse = f.poll(t, wire.PollRequest{Cursor: a.Cursor})
 		}
 		last := a.Changes[len(a.Changes)-1]
 		if last.Repository != "app/a" || last.Digest != d {
@@ -135,9 +136,9 @@ func TestHeldPollReturnsWithANewDesiredState(t *testing.T) {
 	f.activate(t)
 	f.image(t, "app/a", "0", "v0")
 	start := f.head(t)
-	done := make(chan *gateway.PollResponse, 1)
+	done := make(chan *wire.PollResponse, 1)
 	go func() {
-		a, err := f.client.Poll(t.Context(), gateway.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
+		a, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
 		if err != nil {
 			t.Error(err)
 		}
@@ -157,7 +158,7 @@ func TestHeldPollEndsWithItsSendersRights(t *testing.T) {
 	start := f.head(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := f.client.Poll(t.Context(), gateway.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
+		_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", DesiredVersion: "1", Cursor: start, WaitSeconds: 60})
 		done <- err
 	}()
 	f.plane.set(func(p *plane) { p.actions = nil })
@@ -180,17 +181,17 @@ func TestCursorThatLeadsNowhereNeedsASnapshot(t *testing.T) {
 		f.image(t, "app/a", "1", "v1")
 		f.image(t, "app/a", "2", "v2")
 		for name, cursor := range map[string]int64{"none": 0, "of the future": f.head(t) + 1} {
-			if a := f.poll(t, gateway.PollRequest{Cursor: cursor, WaitSeconds: 60}); !a.TakeSnapshot || len(a.Changes) > 0 {
+			if a := f.poll(t, wire.PollRequest{Cursor: cursor, WaitSeconds: 60}); !a.TakeSnapshot || len(a.Changes) > 0 {
 				t.Errorf("cursor %s: snapshot = %v, %d changes", name, a.TakeSnapshot, len(a.Changes))
 			}
 		}
 		if err := f.TrimChanges(t.Context(), time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		if a := f.poll(t, gateway.PollRequest{Cursor: 1}); !a.TakeSnapshot {
+		if a := f.poll(t, wire.PollRequest{Cursor: 1}); !a.TakeSnapshot {
 			t.Error("cursor of a trimmed part: want a snapshot")
 		}
-		if a := f.poll(t, gateway.PollRequest{Cursor: f.head(t)}); a.TakeSnapshot {
+		if a := f.poll(t, wire.PollRequest{Cursor: f.head(t)}); a.TakeSnapshot {
 			t.Error("cursor at the head of a trimmed feed: want none")
 		}
 	})
@@ -210,7 +211,7 @@ func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 		return &counted{c, &up, &down}, err
 	}
 	f.client = gateway.NewClient(f.connection("secret"), transport)
-	q := gateway.PollRequest{Cursor: f.head(t), Report: &gateway.Report{Self: gateway.Status{Name: "ship1", InstanceID: "instance", State: "Online", SyncState: "Succeeded", ItemsSynced: 50_000}}}
+	q := wire.PollRequest{Cursor: f.head(t), Report: &wire.Report{Self: wire.Status{Name: "ship1", InstanceID: "instance", State: "Online", SyncState: "Succeeded", ItemsSynced: 50_000}}}
 	for i := range 3 {
 		up.Store(0)
 		down.Store(0)
@@ -229,7 +230,7 @@ func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 func TestPollFromAnInstanceThatDoesNotHoldTheRegistryIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	_, err := f.client.Poll(t.Context(), gateway.PollRequest{InstanceID: "other"})
+	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "other"})
 	if !errors.Is(err, gateway.ErrNotActivated) {
 		t.Errorf("poll = %v, want ErrNotActivated", err)
 	}
@@ -238,7 +239,7 @@ func TestPollFromAnInstanceThatDoesNotHoldTheRegistryIsRefused(t *testing.T) {
 func TestTheControlPlaneHearsHowFarASiteHadRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	f.poll(t, gateway.PollRequest{Cursor: 7})
+	f.poll(t, wire.PollRequest{Cursor: 7})
 	if f.plane.cursor != 7 {
 		t.Errorf("it heard %d, want 7", f.plane.cursor)
 	}
@@ -247,7 +248,7 @@ func TestTheControlPlaneHearsHowFarASiteHadRead(t *testing.T) {
 func TestReportOfAnotherRegistryIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	_, err := f.client.Poll(t.Context(), gateway.PollRequest{InstanceID: "instance", Report: &gateway.Report{Self: gateway.Status{Name: "ship2"}}})
+	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", Report: &wire.Report{Self: wire.Status{Name: "ship2"}}})
 	var answer *gateway.AnswerError
 	if !errors.As(err, &answer) || answer.Status != http.StatusBadRequest || len(f.plane.reports) != 0 {
 		t.Errorf("poll = %v with %d reports kept, want 400 and none", err, len(f.plane.reports))

@@ -6,16 +6,17 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
-// problemError is a [Problem] on its way to a child.
-type problemError struct{ Problem }
+// problemError is a [wire.Problem] on its way to a child.
+type problemError struct{ wire.Problem }
 
 // Error implements error.
 func (p problemError) Error() string { return p.Detail }
 
 func problem(status int, code, detail string) problemError {
-	return problemError{Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
+	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
 }
 
 // problemOf turns whatever went wrong into what the child is told.

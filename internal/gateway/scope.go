@@ -6,19 +6,19 @@ import (
 	"fmt"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
 )
 
 // scopeOf returns what of the repositories that it may read goes to the
 // caller: which tags, and what of indexes.
-func (s *server) scopeOf(ctx context.Context, c caller) (sc scope.Scope, p scope.Platforms, err error) {
+func (s *server) scopeOf(ctx context.Context, c caller) (sc subscription.Scope, p subscription.Platforms, err error) {
 	d, err := s.control.Desired(ctx, c.name)
 	if err != nil {
 		return sc, p, err
 	}
-	if sc, err = scope.Parse(d.Self.TagFilters, d.Self.KeepLast); err == nil {
-		p, err = scope.ParsePlatforms(d.Self.Platforms)
+	if sc, err = subscription.Parse(d.Self.TagFilters, d.Self.KeepLast); err == nil {
+		p, err = subscription.ParsePlatforms(d.Self.Platforms)
 	}
 	if err != nil {
 		return sc, p, fmt.Errorf("read scope of %s: %w", c.name, err)
@@ -37,7 +37,7 @@ const newestPage = 500
 // Newest returns the tags of a repository that sc matches, up to limit, the
 // newest first, without those that belong to others as signatures do. A
 // repository that is not there has none.
-func Newest(ctx context.Context, from TagLister, repository string, sc scope.Scope, limit int) (all []storage.Tag, err error) {
+func Newest(ctx context.Context, from TagLister, repository string, sc subscription.Scope, limit int) (all []storage.Tag, err error) {
 	after := ""
 	for {
 		tags, err := from.SortedTags(ctx, repository, storage.TagOrder{ByTime: true, Newest: true}, after, newestPage)
@@ -52,7 +52,7 @@ func Newest(ctx context.Context, from TagLister, repository string, sc scope.Sco
 		}
 		for _, t := range tags {
 			after = t.Name
-			if _, companion := scope.Subject(t.Name); companion || !sc.Matches(t.Name) {
+			if _, companion := subscription.Subject(t.Name); companion || !sc.Matches(t.Name) {
 				continue
 			}
 			if all = append(all, t); len(all) == limit {

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
 )
 
@@ -15,8 +15,8 @@ import (
 type selection struct {
 	*server
 	repository string
-	scope      scope.Scope
-	platforms  scope.Platforms
+	scope      subscription.Scope
+	platforms  subscription.Platforms
 	newest     []storage.Tag   // those in scope, and as many behind them as were asked for; nil where all are
 	kept       map[string]bool // of these, those in scope
 
@@ -25,7 +25,7 @@ type selection struct {
 
 // selects returns what of a repository is in scope; where that depends on how
 // new tags are, with up to behind tags that are the next to be.
-func (s *server) selects(ctx context.Context, sc scope.Scope, p scope.Platforms, repository string, behind int) (x *selection, err error) {
+func (s *server) selects(ctx context.Context, sc subscription.Scope, p subscription.Platforms, repository string, behind int) (x *selection, err error) {
 	x = &selection{server: s, repository: repository, scope: sc, platforms: p, led: map[digest.Digest]bool{}}
 	n := sc.KeepLast()
 	if n == 0 {
@@ -56,7 +56,7 @@ func (x *selection) subject(tag string) (digest.Digest, bool) {
 	if x.scope.All() {
 		return "", false
 	}
-	return scope.Subject(tag)
+	return subscription.Subject(tag)
 }
 
 func (x *selection) plain(tag string) bool {

@@ -11,6 +11,7 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // ServerOptions are what the parent's end is made of. Storage, ControlPlane
@@ -43,11 +44,11 @@ func NewServer(o ServerOptions) http.Handler {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("POST "+PathActivate, handle(s, s.activate))
-	mux.Handle("POST "+PathPoll, handle(s, s.poll))
-	mux.Handle("POST "+PathSnapshot, handle(s, s.snapshot))
-	mux.HandleFunc("POST "+PathPlan, s.servePlan)
-	mux.HandleFunc("POST "+PathBlobs, s.serveBatch)
+	mux.Handle("POST "+wire.PathActivate, handle(s, s.activate))
+	mux.Handle("POST "+wire.PathPoll, handle(s, s.poll))
+	mux.Handle("POST "+wire.PathSnapshot, handle(s, s.snapshot))
+	mux.HandleFunc("POST "+wire.PathPlan, s.servePlan)
+	mux.HandleFunc("POST "+wire.PathBlobs, s.serveBatch)
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
 	})
@@ -95,13 +96,7 @@ func (c caller) barred(repository string) string {
 }
 
 // named is a request that says for which connected registry it is.
-type named interface{ registry() string }
-
-func (r ActivateRequest) registry() string { return r.Name }
-func (r PollRequest) registry() string     { return r.Name }
-func (r SnapshotRequest) registry() string { return r.Name }
-func (r PlanRequest) registry() string     { return r.Name }
-func (r BatchRequest) registry() string    { return r.Name }
+type named interface{ Registry() string }
 
 // handle makes an http.Handler of a method that turns a request into an answer.
 func handle[Q any, A any, P interface {
@@ -137,7 +132,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 		}
 		return caller{}, problem(http.StatusBadRequest, "INVALID", "the request is not valid: "+err.Error())
 	}
-	return admit(r, who, q.registry())
+	return admit(r, who, q.Registry())
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
@@ -175,7 +170,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Write(body)
 }
 
-func (s *server) activate(ctx context.Context, c caller, q ActivateRequest) (*ActivateResponse, error) {
+func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
 	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
 		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
 	}
@@ -191,7 +186,7 @@ func (s *server) activate(ctx context.Context, c caller, q ActivateRequest) (*Ac
 	if err != nil {
 		return nil, err
 	}
-	return &ActivateResponse{Capability: agreed(q.Capability), Desired: d}, nil
+	return &wire.ActivateResponse{Capability: agreed(q.Capability), Desired: d}, nil
 }
 
 // occupied says how the place of another instance is freed: at the root.

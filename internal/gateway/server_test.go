@@ -15,6 +15,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // codeOf is the code of the parent's refusal; "" when err is none.
@@ -27,7 +28,7 @@ func codeOf(err error) string {
 }
 
 // blobsOf returns what a manifest needs.
-func blobsOf(t *testing.T, m *gateway.PlanManifest) (all []digest.Digest) {
+func blobsOf(t *testing.T, m *wire.PlanManifest) (all []digest.Digest) {
 	t.Helper()
 	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
 	if err != nil {
@@ -43,7 +44,7 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	activate := func(c *gateway.Client) error {
-		_, err := c.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "another"})
+		_, err := c.Activate(t.Context(), wire.ActivateRequest{InstanceID: "another"})
 		return err
 	}
 	other := f.connection("secret")
@@ -56,8 +57,8 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 		"wrong password":        {activate(f.as(t, "wrong")), gateway.ErrUnauthorized, "UNAUTHORIZED"},
 		"another registry":      {activate(gateway.NewClient(other, nil)), gateway.ErrUnauthorized, "DENIED"},
 		"second instance":       {activate(f.client), gateway.ErrAlreadyActivated, "ALREADY_ACTIVATED"},
-		"no instance":           {func() error { _, err := f.client.Activate(t.Context(), gateway.ActivateRequest{}); return err }(), nil, "INVALID"},
-		"not an instance of it": {func() error { _, err := f.client.Poll(t.Context(), gateway.PollRequest{}); return err }(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
+		"no instance":           {func() error { _, err := f.client.Activate(t.Context(), wire.ActivateRequest{}); return err }(), nil, "INVALID"},
+		"not an instance of it": {func() error { _, err := f.client.Poll(t.Context(), wire.PollRequest{}); return err }(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
 	} {
 		if code := codeOf(test.err); code != test.code || test.want != nil && !errors.Is(test.err, test.want) {
 			t.Errorf("%s: %v (%s), want %s", name, test.err, code, test.code)
@@ -68,7 +69,7 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 func TestSecondInstanceIsToldHowToFreeThePlace(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	_, err := f.client.Activate(t.Context(), gateway.ActivateRequest{InstanceID: "another"})
+	_, err := f.client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "another"})
 	var answer *gateway.AnswerError
 	want := "ferry connected-registry deactivate -n ship1 -r " + f.connection("").Endpoint
 	if !errors.As(err, &answer) || !strings.HasSuffix(answer.Hint, want) {
@@ -77,7 +78,7 @@ func TestSecondInstanceIsToldHowToFreeThePlace(t *testing.T) {
 }
 
 // post sends a raw request as ship1.
-func (f *fixture) post(t *testing.T, path, encoding string, body []byte) (*http.Response, gateway.Problem) {
+func (f *fixture) post(t *testing.T, path, encoding string, body []byte) (*http.Response, wire.Problem) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, f.server.URL+path, bytes.NewReader(body))
 	if err != nil {
@@ -90,7 +91,7 @@ func (f *fixture) post(t *testing.T, path, encoding string, body []byte) (*http.
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var p gateway.Problem
+	var p wire.Problem
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -120,15 +121,15 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		body           []byte
 		status         int
 	}{
-		"empty":              {gateway.PathPoll, "", nil, 400},
-		"no JSON":            {gateway.PathPoll, "", []byte("<xml>"), 400},
-		"of another type":    {gateway.PathPoll, "", []byte(`{"cursor":"x"}`), 400},
-		"too large":          {gateway.PathPlan, "", []byte(`{"name":"` + strings.Repeat("a", 5<<20) + `"}`), 413},
-		"a bomb":             {gateway.PathSnapshot, "zstd", bomb.Bytes(), 413},
-		"not zstd":           {gateway.PathSnapshot, "zstd", []byte("{}"), 400},
-		"unknown encoding":   {gateway.PathSnapshot, "br", []byte("{}"), 400},
-		"no name":            {gateway.PathSnapshot, "", []byte("{}"), 403},
-		"name of a path":     {gateway.PathSnapshot, "", []byte(`{"name":"../ship1"}`), 403},
+		"empty":              {wire.PathPoll, "", nil, 400},
+		"no JSON":            {wire.PathPoll, "", []byte("<xml>"), 400},
+		"of another type":    {wire.PathPoll, "", []byte(`{"cursor":"x"}`), 400},
+		"too large":          {wire.PathPlan, "", []byte(`{"name":"` + strings.Repeat("a", 5<<20) + `"}`), 413},
+		"a bomb":             {wire.PathSnapshot, "zstd", bomb.Bytes(), 413},
+		"not zstd":           {wire.PathSnapshot, "zstd", []byte("{}"), 400},
+		"unknown encoding":   {wire.PathSnapshot, "br", []byte("{}"), 400},
+		"no name":            {wire.PathSnapshot, "", []byte("{}"), 403},
+		"name of a path":     {wire.PathSnapshot, "", []byte(`{"name":"../ship1"}`), 403},
 		"no path of ours":    {"/gateway/v1/nothing", "", []byte("{}"), 404},
 		"of another version": {"/gateway/v2/poll", "", []byte("{}"), 404},
 	} {
@@ -141,7 +142,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 
 func TestStrangersBodyIsNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	resp, err := http.Post(f.server.URL+gateway.PathPoll, "application/json", strings.NewReader("<xml>"))
+	resp, err := http.Post(f.server.URL+wire.PathPoll, "application/json", strings.NewReader("<xml>"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 		f.image(t, "app/a", "1", "tag-"+strings.Repeat("x", i))
 	}
 	for _, accept := range []string{"", "gzip", "gzip, zstd"} {
-		r, err := http.NewRequest(http.MethodPost, f.server.URL+gateway.PathSnapshot, strings.NewReader(`{"name":"ship1"}`))
+		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathSnapshot, strings.NewReader(`{"name":"ship1"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // snapshotPage is how many items a page has at most.
@@ -26,7 +27,7 @@ const (
 )
 
 // snapshot answers with a page of all that the caller may see.
-func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*SnapshotPage, error) {
+func (s *server) snapshot(ctx context.Context, c caller, q wire.SnapshotRequest) (*wire.SnapshotPage, error) {
 	at, err := parsePlace(q.After)
 	if err != nil {
 		return nil, problem(http.StatusBadRequest, "INVALID", "after is malformed")
@@ -42,7 +43,7 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 	if at.kind != placeDone && !c.mayRead(at.repository) {
 		at.kind = placeDone // its scope was narrowed between two pages, or it made the place up
 	}
-	page := &SnapshotPage{Cursor: head, Feed: s.feed, Items: []SnapshotItem{}}
+	page := &wire.SnapshotPage{Cursor: head, Feed: s.feed, Items: []wire.SnapshotItem{}}
 	for {
 		if at.kind == placeDone {
 			next, err := s.nextRepository(ctx, c, at.repository)
@@ -75,7 +76,7 @@ func (s *server) snapshot(ctx context.Context, c caller, q SnapshotRequest) (*Sn
 // content returns up to limit items from a place on, those of them that are in
 // scope, the name of the last that was looked at, and whether there may be
 // more.
-func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms, at place, limit int) (items []SnapshotItem, after string, more bool, err error) {
+func (s *server) content(ctx context.Context, sc subscription.Scope, p subscription.Platforms, at place, limit int) (items []wire.SnapshotItem, after string, more bool, err error) {
 	after = at.after
 	x, err := s.selects(ctx, sc, p, at.repository, 0)
 	if err != nil {
@@ -89,7 +90,7 @@ func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms,
 				return nil, after, false, err
 			}
 			if after = t.Name; in {
-				items = append(items, SnapshotItem{Repository: at.repository, Tag: t.Name, Digest: t.Digest})
+				items = append(items, wire.SnapshotItem{Repository: at.repository, Tag: t.Name, Digest: t.Digest})
 			}
 		}
 		return items, after, len(tags) == limit, err
@@ -101,7 +102,7 @@ func (s *server) content(ctx context.Context, sc scope.Scope, p scope.Platforms,
 			return nil, after, false, err
 		}
 		if after = string(m.Digest); in {
-			items = append(items, SnapshotItem{Repository: at.repository, Digest: m.Digest})
+			items = append(items, wire.SnapshotItem{Repository: at.repository, Digest: m.Digest})
 		}
 	}
 	return items, after, len(manifests) == limit, err

@@ -11,10 +11,11 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // everything reads a snapshot to its end.
-func (f *fixture) everything(t *testing.T) (items []gateway.SnapshotItem, cursor int64, pages int) {
+func (f *fixture) everything(t *testing.T) (items []wire.SnapshotItem, cursor int64, pages int) {
 	t.Helper()
 	for after := ""; ; {
 		page, err := f.client.Snapshot(t.Context(), after)
@@ -43,7 +44,7 @@ func TestSnapshotHasTagsAndLooseManifestsOfWhatTheChildMaySee(t *testing.T) {
 		signature := f.referrer(t, "app/b", "sig", index)
 		f.image(t, "secret/c", "3", "v1")
 		items, cursor, _ := f.everything(t)
-		want := []gateway.SnapshotItem{
+		want := []wire.SnapshotItem{
 			{Repository: "app/a", Tag: "v1", Digest: a},
 			{Repository: "app/a", Tag: "v2", Digest: a},
 			{Repository: "app/b", Tag: "v1", Digest: index},
@@ -67,7 +68,7 @@ func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
 		young := f.image(t, "app/a", "2", "v1")
 		byDigest := f.image(t, "app/a", "3")
 		items, _, _ := f.everything(t)
-		want := []gateway.SnapshotItem{
+		want := []wire.SnapshotItem{
 			{Repository: "app/a", Tag: "v1", Digest: young},
 			{Repository: "app/a", Digest: byDigest},
 		}
@@ -75,13 +76,13 @@ func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
 			t.Error(diff)
 		}
 		f.activate(t)
-		changes := []gateway.Change{
+		changes := []wire.Change{
 			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: child},
 			{Kind: string(storage.TagSet), Repository: "app/a", Tag: "v1", Digest: young},
 			{Kind: string(storage.ManifestAdded), Repository: "app/a", Digest: byDigest},
 			{Kind: string(storage.ManifestRemoved), Repository: "app/a", Digest: signature},
 		}
-		if diff := cmp.Diff(changes, f.poll(t, gateway.PollRequest{Cursor: 1}).Changes); diff != "" {
+		if diff := cmp.Diff(changes, f.poll(t, wire.PollRequest{Cursor: 1}).Changes); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -89,7 +90,7 @@ func TestSnapshotLeavesOutWhatTagsAndIndexesHaveLeft(t *testing.T) {
 
 func TestSnapshotOfManyItemsComesInPagesWithoutGapsOrRepeats(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	want := map[gateway.SnapshotItem]bool{}
+	want := map[wire.SnapshotItem]bool{}
 	for r := range 3 {
 		repository := fmt.Sprintf("app/r%d", r)
 		tags := make([]string, 800)
@@ -98,7 +99,7 @@ func TestSnapshotOfManyItemsComesInPagesWithoutGapsOrRepeats(t *testing.T) {
 		}
 		d := f.image(t, repository, "1", tags...)
 		for _, tag := range tags {
-			want[gateway.SnapshotItem{Repository: repository, Tag: tag, Digest: d}] = true
+			want[wire.SnapshotItem{Repository: repository, Tag: tag, Digest: d}] = true
 		}
 	}
 	items, _, pages := f.everything(t)

@@ -12,10 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // Limits on imports.
@@ -57,7 +57,7 @@ func (q ImportRequest) like(o ImportRequest) bool {
 }
 
 // targets are what is to be here, without a digest yet.
-func (q ImportRequest) targets(from Location, reference string) ([]gateway.SnapshotItem, error) {
+func (q ImportRequest) targets(from Location, reference string) ([]wire.SnapshotItem, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
 		if oci.IsDigest(reference) {
@@ -68,7 +68,7 @@ func (q ImportRequest) targets(from Location, reference string) ([]gateway.Snaps
 	if len(images) > maxTargets {
 		return nil, fmt.Errorf("%d images are too many: at most %d are allowed", len(images), maxTargets)
 	}
-	var items []gateway.SnapshotItem
+	var items []wire.SnapshotItem
 	for _, text := range images {
 		name, tag, ok := strings.Cut(text, ":")
 		if !ok {
@@ -79,13 +79,13 @@ func (q ImportRequest) targets(from Location, reference string) ([]gateway.Snaps
 		if err := errors.Join(oci.CheckRepository(name), oci.CheckTag(tag)); err != nil {
 			return nil, fmt.Errorf("image %.200q: %w", text, err)
 		}
-		items = append(items, gateway.SnapshotItem{Repository: name, Tag: tag})
+		items = append(items, wire.SnapshotItem{Repository: name, Tag: tag})
 	}
 	if q.Repository != "" {
 		if err := oci.CheckRepository(q.Repository); err != nil {
 			return nil, fmt.Errorf("repository %.200q: %w", q.Repository, err)
 		}
-		items = append(items, gateway.SnapshotItem{Repository: q.Repository})
+		items = append(items, wire.SnapshotItem{Repository: q.Repository})
 	}
 	return items, nil
 }
@@ -180,7 +180,7 @@ func (s *Service) makeRoom() error {
 }
 
 // absent returns [ErrExists] when one of the tags is here.
-func (s *Service) absent(ctx context.Context, items []gateway.SnapshotItem) error {
+func (s *Service) absent(ctx context.Context, items []wire.SnapshotItem) error {
 	for _, item := range items {
 		if item.Tag == "" {
 			continue
@@ -221,7 +221,7 @@ func (s *Service) ImportOf(id string) (i Import, ok bool) {
 }
 
 // importID is the same for the same request, so that it can be made again.
-func importID(source string, items []gateway.SnapshotItem) string {
+func importID(source string, items []wire.SnapshotItem) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", source)
 	for _, i := range items {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // A job is an import on its way.
@@ -19,14 +19,14 @@ type job struct {
 	request   ImportRequest
 	source    *source
 	reference string // at the source
-	items     []gateway.SnapshotItem
+	items     []wire.SnapshotItem
 	engine    *replication.Engine
 
 	mu    sync.Mutex
 	state Import
 }
 
-func newJob(s *Service, q ImportRequest, from *source, reference string, items []gateway.SnapshotItem) *job {
+func newJob(s *Service, q ImportRequest, from *source, reference string, items []wire.SnapshotItem) *job {
 	j := &job{Service: s, request: q, source: from, reference: reference, items: items}
 	j.state = Import{ID: importID(q.Source, items), Source: q.Source, State: ImportPending, StartedAt: s.Now()}
 	for _, i := range items {

@@ -10,10 +10,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/remote"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // A hollow error says that a source which is to be followed has nothing where
@@ -36,19 +36,19 @@ type listing struct {
 	*source
 	to    string // the repository here
 	tags  []string
-	scope scope.Scope
+	scope subscription.Scope
 	lost  []string // tags that are listed without a manifest
 
 	referrers map[digest.Digest]bool // manifests that have something of this for their subject
 
 	mu      sync.Mutex
 	looked  map[string]bool
-	found   []gateway.SnapshotItem
+	found   []wire.SnapshotItem
 	doubted []string // tags that were listed and led to nothing; see confirm
 }
 
 // list reads the names of the source's tags, for the repository to.
-func (s *source) list(ctx context.Context, to string, in scope.Scope) (*listing, error) {
+func (s *source) list(ctx context.Context, to string, in subscription.Scope) (*listing, error) {
 	tags, err := s.registry.Tags(ctx, s.repository)
 	if errors.Is(err, oci.ErrNameUnknown) {
 		return nil, s.noRepository()
@@ -68,7 +68,7 @@ func (s *source) list(ctx context.Context, to string, in scope.Scope) (*listing,
 
 // matches reports whether the tag is in scope for itself.
 func (l *listing) matches(tag string) bool {
-	_, companion := scope.Subject(tag)
+	_, companion := subscription.Subject(tag)
 	return l.scope.All() || !companion && l.scope.Matches(tag)
 }
 
@@ -104,7 +104,7 @@ func (l *listing) confirm(ctx context.Context, known func(tag string) (digest.Di
 			}
 			l.lost = append(l.lost, tag)
 			if d != "" {
-				l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+				l.found = append(l.found, wire.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
 			}
 		}
 		l.doubted = l.doubted[1:]
@@ -125,7 +125,7 @@ func (l *listing) whole() error {
 func (l *listing) companions(ctx context.Context, has func(digest.Digest) bool) error {
 	found := l.digests()
 	return l.resolve(ctx, func(tag string) bool {
-		subject, ok := scope.Subject(tag)
+		subject, ok := subscription.Subject(tag)
 		return ok && (found[subject] || has(subject))
 	})
 }
@@ -136,8 +136,8 @@ func (l *listing) forget(has func(digest.Digest) bool) {
 		return
 	}
 	found := l.digests()
-	l.found = slices.DeleteFunc(l.found, func(item gateway.SnapshotItem) bool {
-		subject, ok := scope.Subject(item.Tag)
+	l.found = slices.DeleteFunc(l.found, func(item wire.SnapshotItem) bool {
+		subject, ok := subscription.Subject(item.Tag)
 		return ok && !found[subject] && !has(subject)
 	})
 }
@@ -177,7 +177,7 @@ func (l *listing) resolve(ctx context.Context, wanted func(tag string) bool) err
 				l.doubted = append(l.doubted, tag)
 				return nil
 			}
-			l.found = append(l.found, gateway.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+			l.found = append(l.found, wire.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
 			return nil
 		})
 	}

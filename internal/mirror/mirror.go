@@ -14,7 +14,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 )
 
 // A Spec is what an operator decided for a rule.
@@ -48,10 +48,10 @@ func (s Spec) Check() error {
 	if _, err := newClockwork(s); err != nil {
 		return err
 	}
-	if _, err := scope.Parse(s.TagFilters, 0); err != nil {
+	if _, err := subscription.Parse(s.TagFilters, 0); err != nil {
 		return err
 	}
-	if _, err := scope.ParsePlatforms(s.Platforms); err != nil {
+	if _, err := subscription.ParsePlatforms(s.Platforms); err != nil {
 		return err
 	}
 	_, err := newTransport(s.CA)

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // referrers finds the manifests that have one which is kept here for their
@@ -129,10 +129,10 @@ func (r *run) knownReferrers(ctx context.Context, d digest.Digest) (known []dige
 }
 
 // snapshot is everything that was found, as the engine wants to be told.
-func (l *listing) snapshot() []gateway.SnapshotItem {
+func (l *listing) snapshot() []wire.SnapshotItem {
 	all := slices.Clone(l.found)
 	for d := range l.referrers {
-		all = append(all, gateway.SnapshotItem{Repository: l.to, Digest: d})
+		all = append(all, wire.SnapshotItem{Repository: l.to, Digest: d})
 	}
 	return all
 }

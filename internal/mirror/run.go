@@ -12,7 +12,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 )
 
 // A run is one run of a rule.
@@ -104,11 +104,11 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		return total, err
 	}
 	defer src.close()
-	in, err := scope.Parse(r.spec.TagFilters, 0)
+	in, err := subscription.Parse(r.spec.TagFilters, 0)
 	if err != nil {
 		return total, err
 	}
-	if src.platforms, err = scope.ParsePlatforms(r.spec.Platforms); err != nil {
+	if src.platforms, err = subscription.ParsePlatforms(r.spec.Platforms); err != nil {
 		return total, err
 	}
 	if err := r.recheck(ctx); err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
 )
 
 // Limits on what is followed at a source that nobody here runs.
@@ -31,7 +31,7 @@ const (
 type source struct {
 	registry   *remote.Registry
 	repository string
-	platforms  scope.Platforms
+	platforms  subscription.Platforms
 	close      func()      // of its connections, once nothing is asked any more
 	unlisted   atomic.Bool // it does not list referrers, as was seen
 
@@ -43,8 +43,8 @@ var _ replication.Source = (*source)(nil)
 
 // Plan implements [replication.Source]. Wanted manifests are read side by
 // side, and each comes whole: what is below it, itself, its referrers.
-func (s *source) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
-	p := &planner{source: s, have: map[gateway.Want]bool{}, done: map[gateway.Want]bool{}, fn: fn}
+func (s *source) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
+	p := &planner{source: s, have: map[wire.Want]bool{}, done: map[wire.Want]bool{}, fn: fn}
 	for _, w := range have {
 		p.have[w] = true
 	}
@@ -64,15 +64,15 @@ func (s *source) Blob(ctx context.Context, _ string, d digest.Digest, offset, le
 // A planner answers one request for a plan.
 type planner struct {
 	*source
-	have map[gateway.Want]bool // manifests that are here, with all that is below them
+	have map[wire.Want]bool // manifests that are here, with all that is below them
 
 	mu   sync.Mutex
-	done map[gateway.Want]bool // manifests that need no second entry
-	fn   func(gateway.PlanEntry) error
+	done map[wire.Want]bool // manifests that need no second entry
+	fn   func(wire.PlanEntry) error
 }
 
 // plan tells of one wanted manifest.
-func (p *planner) plan(ctx context.Context, want gateway.Want) error {
+func (p *planner) plan(ctx context.Context, want wire.Want) error {
 	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
 	if err := w.manifest(ctx, want.Digest, 0, 0); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (p *planner) plan(ctx context.Context, want gateway.Want) error {
 	defer p.mu.Unlock()
 	for _, e := range w.entries {
 		if m := e.Manifest; m != nil {
-			key := gateway.Want{Repository: m.Repository, Digest: m.Digest}
+			key := wire.Want{Repository: m.Repository, Digest: m.Digest}
 			if p.done[key] {
 				continue
 			}
@@ -91,11 +91,11 @@ func (p *planner) plan(ctx context.Context, want gateway.Want) error {
 			return err
 		}
 	}
-	return p.fn(gateway.PlanEntry{Told: &want})
+	return p.fn(wire.PlanEntry{Told: &want})
 }
 
 // known reports whether the manifest has an entry.
-func (p *planner) known(key gateway.Want) bool {
+func (p *planner) known(key wire.Want) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done[key]
@@ -105,12 +105,12 @@ func (p *planner) known(key gateway.Want) bool {
 type walk struct {
 	*planner
 	to      string // the repository here
-	entries []gateway.PlanEntry
+	entries []wire.PlanEntry
 	seen    map[digest.Digest]bool
 }
 
 func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers int) error {
-	key := gateway.Want{Repository: w.to, Digest: d}
+	key := wire.Want{Repository: w.to, Digest: d}
 	if w.seen[d] || w.known(key) {
 		return nil
 	}
@@ -147,11 +147,11 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		}
 	}
 	for _, b := range parsed.Blobs() {
-		w.entries = append(w.entries, gateway.PlanEntry{Blob: &gateway.PlanBlob{
-			Repository: w.to, Digest: b.Digest, Size: b.Size, Ways: []gateway.Way{{Kind: gateway.WayWhole}},
+		w.entries = append(w.entries, wire.PlanEntry{Blob: &wire.PlanBlob{
+			Repository: w.to, Digest: b.Digest, Size: b.Size, Ways: []wire.Way{{Kind: wire.WayWhole}},
 		}})
 	}
-	w.entries = append(w.entries, gateway.PlanEntry{Manifest: &gateway.PlanManifest{
+	w.entries = append(w.entries, wire.PlanEntry{Manifest: &wire.PlanManifest{
 		Repository: w.to, Digest: d, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
@@ -175,8 +175,8 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 }
 
 func (w *walk) missing(d digest.Digest, reason string) {
-	w.entries = append(w.entries, gateway.PlanEntry{Missing: &gateway.PlanMissing{
-		Want: gateway.Want{Repository: w.to, Digest: d}, Reason: reason,
+	w.entries = append(w.entries, wire.PlanEntry{Missing: &wire.PlanMissing{
+		Want: wire.Want{Repository: w.to, Digest: d}, Reason: reason,
 	}})
 }
 

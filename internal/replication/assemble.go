@@ -7,8 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // An assembly turns a plan into what each image needs.
@@ -82,7 +82,7 @@ func (r *run) lease(ctx context.Context, p *plan) error {
 // collect adds the manifest d, with what is below it, to im. What is wrong
 // with it is im's failure; the error is this registry's.
 func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) error {
-	m := a.plan.manifests[gateway.Want{Repository: im.repository, Digest: d}]
+	m := a.plan.manifests[wire.Want{Repository: im.repository, Digest: d}]
 	if m == nil {
 		has, err := a.storage.HasManifest(ctx, im.repository, d)
 		if err == nil && !has {
@@ -131,7 +131,7 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 		im.blobs = append(im.blobs, b.Digest)
 		return nil
 	}
-	if a.plan.missing[gateway.Want{Repository: im.repository, Digest: b.Digest}] != "" {
+	if a.plan.missing[wire.Want{Repository: im.repository, Digest: b.Digest}] != "" {
 		a.fail(im, absent(a.plan, "blob", im.repository, b.Digest))
 		return nil
 	}
@@ -186,7 +186,7 @@ func (a *assembly) collectReferrers(ctx context.Context, im *image) error {
 	queue := slices.Clone(im.manifests)
 	taken := map[digest.Digest]bool{}
 	for len(queue) > 0 {
-		subject := gateway.Want{Repository: im.repository, Digest: queue[0].Digest}
+		subject := wire.Want{Repository: im.repository, Digest: queue[0].Digest}
 		queue = queue[1:]
 		for _, m := range a.plan.referrers[subject] {
 			if taken[m.Digest] || a.plan.wanted[m.want()] {

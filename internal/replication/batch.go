@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/wire"
 )
 
 // join returns c with other layers that can come in the same answer: each is
@@ -94,9 +95,9 @@ func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []b
 	}
 	ctx, watchdog, stop := watched(ctx, r.stall)
 	defer stop()
-	want := make([]gateway.Want, len(claims))
+	want := make([]wire.Want, len(claims))
 	for i, c := range claims {
-		want[i] = gateway.Want{Repository: c.repositories[c.repository], Digest: c.digest}
+		want[i] = wire.Want{Repository: c.repositories[c.repository], Digest: c.digest}
 	}
 	at := 0 // the one that comes
 	err := r.src.(Batcher).Batch(ctx, want, func(i int, size int64, content io.Reader) error {

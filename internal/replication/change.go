@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // The names under which the engine's place is kept among the settings; see
@@ -49,7 +49,7 @@ func (e *Engine) setCursor(tx *metadb.Tx, cursor int64) error {
 // ApplyChanges notes what changed at the source, and the cursor that follows,
 // in one transaction. Nothing is fetched yet, unless a Sync runs that has
 // nothing better to do.
-func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cursor int64) error {
+func (e *Engine) ApplyChanges(ctx context.Context, changes []wire.Change, cursor int64) error {
 	err := e.db.Update(ctx, func(tx *metadb.Tx) error {
 		for _, c := range changes {
 			if err := e.applyChange(tx, c); err != nil {
@@ -66,7 +66,7 @@ func (e *Engine) ApplyChanges(ctx context.Context, changes []gateway.Change, cur
 	return err
 }
 
-func (e *Engine) applyChange(tx *metadb.Tx, c gateway.Change) error {
+func (e *Engine) applyChange(tx *metadb.Tx, c wire.Change) error {
 	i := metadb.SyncItem{Repository: c.Repository, Item: c.Tag, Tag: c.Tag}
 	switch storage.ChangeKind(c.Kind) {
 	case storage.TagSet:
@@ -116,7 +116,7 @@ func (e *Engine) want(tx *metadb.Tx, i metadb.SyncItem) error {
 // that it is the first page, whose cursor counts once the last page is noted;
 // then, too, what no page had is to go. A snapshot that is not read to its
 // end is begun again from its first page.
-func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem, cursor int64, first, last bool) error {
+func (e *Engine) ApplySnapshot(ctx context.Context, items []wire.SnapshotItem, cursor int64, first, last bool) error {
 	err := e.db.Update(ctx, func(tx *metadb.Tx) error {
 		generation, cursor, err := e.snapshot(tx, cursor, first)
 		if err != nil {
@@ -142,7 +142,7 @@ func (e *Engine) ApplySnapshot(ctx context.Context, items []gateway.SnapshotItem
 }
 
 // wanted is an item that the snapshot of generation has.
-func wanted(item gateway.SnapshotItem, generation int64) metadb.SyncItem {
+func wanted(item wire.SnapshotItem, generation int64) metadb.SyncItem {
 	return metadb.SyncItem{
 		Repository: item.Repository, Item: cmp.Or(item.Tag, string(item.Digest)), Tag: item.Tag, Digest: string(item.Digest), Seen: generation,
 	}
@@ -170,7 +170,7 @@ func (e *Engine) snapshot(tx *metadb.Tx, cursor int64, first bool) (generation, 
 
 // Want notes items that are to be here beside those that are noted already.
 // Nothing is fetched yet.
-func (e *Engine) Want(ctx context.Context, items []gateway.SnapshotItem) error {
+func (e *Engine) Want(ctx context.Context, items []wire.SnapshotItem) error {
 	return e.db.Update(ctx, func(tx *metadb.Tx) error {
 		for _, item := range items {
 			if err := e.want(tx, wanted(item, 0)); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
 )
 
@@ -176,7 +176,7 @@ func (p *parent) arrived(t testing.TB, s *storage.Storage) content {
 // It notes those tags.
 func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[string]bool {
 	t.Helper()
-	platforms, err := scope.ParsePlatforms(p.within().platforms)
+	platforms, err := subscription.ParsePlatforms(p.within().platforms)
 	if err != nil {
 		t.Fatal(err)
 	}

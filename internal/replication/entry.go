@@ -9,19 +9,19 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // note keeps an entry of the stream; a blob that came whole is stored at once.
 // The error is an ownError, errGarbled or errEnough.
-func (r *run) note(ctx context.Context, p *plan, entry gateway.PlanEntry) error {
+func (r *run) note(ctx context.Context, p *plan, entry wire.PlanEntry) error {
 	switch {
 	case entry.Told != nil:
 		if !p.told[*entry.Told] {
 			p.entries++
 		}
-		p.settle([]gateway.Want{*entry.Told})
+		p.settle([]wire.Want{*entry.Told})
 	case entry.Missing != nil:
 		m := entry.Missing
 		if _, known := p.missing[m.Want]; !known {
@@ -41,20 +41,20 @@ func (r *run) note(ctx context.Context, p *plan, entry gateway.PlanEntry) error 
 	return p.room()
 }
 
-func (r *run) noteBlob(ctx context.Context, p *plan, b *gateway.PlanBlob) error {
+func (r *run) noteBlob(ctx context.Context, p *plan, b *wire.PlanBlob) error {
 	if _, err := oci.ParseDigest(string(b.Digest)); err != nil || b.Size < 0 || !p.repositories[b.Repository] {
 		return fmt.Errorf("plan: %w: blob %s of %d bytes in %s", errGarbled, b.Digest, b.Size, b.Repository)
 	}
 	if b.Data == nil && b.Size > 0 {
 		if _, known := p.sizes[b.Digest]; !known {
 			p.sizes[b.Digest] = b.Size
-			p.batched[b.Digest] = slices.Contains(b.Ways, gateway.Way{Kind: gateway.WayBatch})
+			p.batched[b.Digest] = slices.Contains(b.Ways, wire.Way{Kind: wire.WayBatch})
 			p.entries++
 			p.held += entryCost
 		}
 		return nil
 	}
-	key := gateway.Want{Repository: b.Repository, Digest: b.Digest}
+	key := wire.Want{Repository: b.Repository, Digest: b.Digest}
 	if p.inline[key] {
 		return nil
 	}
@@ -73,7 +73,7 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *gateway.PlanBlob) error 
 }
 
 // keep stores a small blob, unless it is here.
-func (r *run) keep(ctx context.Context, b *gateway.PlanBlob) error {
+func (r *run) keep(ctx context.Context, b *wire.PlanBlob) error {
 	err := r.storage.LinkBlob(ctx, b.Repository, b.Digest)
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
@@ -81,7 +81,7 @@ func (r *run) keep(ctx context.Context, b *gateway.PlanBlob) error {
 	return err
 }
 
-func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
+func (p *plan) noteManifest(entry *wire.PlanManifest) error {
 	m := &planned{PlanManifest: *entry, left: map[digest.Digest]bool{}}
 	for _, d := range entry.LeftOut {
 		m.left[d] = true
@@ -108,7 +108,7 @@ func (p *plan) noteManifest(entry *gateway.PlanManifest) error {
 	// What it refers to is held twice: as bytes, and parsed.
 	p.held += entryCost + 2*len(m.Payload) + entryCost*len(m.left)
 	if m.parsed.Subject != nil {
-		subject := gateway.Want{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
+		subject := wire.Want{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
 		p.referrers[subject] = append(p.referrers[subject], m)
 	}
 	return nil
@@ -126,7 +126,7 @@ func (p *plan) room() error {
 }
 
 // settle notes that the source said all that it has to say of want.
-func (p *plan) settle(want []gateway.Want) {
+func (p *plan) settle(want []wire.Want) {
 	for _, w := range want {
 		if p.wanted[w] {
 			p.told[w] = true
@@ -135,8 +135,8 @@ func (p *plan) settle(want []gateway.Want) {
 }
 
 // open returns the wanted manifests that the source may have more to say of.
-func (p *plan) open(images []*image) []gateway.Want {
-	var open []gateway.Want
+func (p *plan) open(images []*image) []wire.Want {
+	var open []wire.Want
 	for _, im := range images {
 		if _, missing := p.missing[im.want()]; !missing && !p.told[im.want()] {
 			open = append(open, im.want())
@@ -150,7 +150,7 @@ const maxHave = 10_000
 
 // known returns the manifests that the source needs not send: have, and those
 // that came. What belongs to them is told all the same.
-func (p *plan) known(have []gateway.Want) []gateway.Want {
+func (p *plan) known(have []wire.Want) []wire.Want {
 	all := slices.Concat(have, p.arrived)
 	return all[:min(len(all), maxHave)]
 }
@@ -161,7 +161,7 @@ func (p *plan) split(images []*image) (whole, rest []*image) {
 	if !p.cut {
 		return images, nil
 	}
-	open := map[gateway.Want]bool{}
+	open := map[wire.Want]bool{}
 	for _, want := range p.open(images) {
 		open[want] = true
 	}
@@ -189,8 +189,8 @@ func (p *plan) split(images []*image) (whole, rest []*image) {
 // have returns the manifests that are worth telling the source of: those that
 // the wanted tags' present images are made of, and what is here of the wanted
 // ones.
-func (r *run) have(ctx context.Context, images []*image) ([]gateway.Want, error) {
-	all := map[gateway.Want]bool{}
+func (r *run) have(ctx context.Context, images []*image) ([]wire.Want, error) {
+	all := map[wire.Want]bool{}
 	for _, im := range images {
 		for _, item := range im.items {
 			if item.Tag == "" {
@@ -216,7 +216,7 @@ func (r *run) have(ctx context.Context, images []*image) ([]gateway.Want, error)
 
 // absent says why a manifest or a blob that is needed did not come.
 func absent(p *plan, what string, repository string, d digest.Digest) error {
-	want := gateway.Want{Repository: repository, Digest: d}
+	want := wire.Want{Repository: repository, Digest: d}
 	reason := p.missing[want]
 	if reason == "" {
 		reason = "the source did not send it"

@@ -26,6 +26,7 @@ import (
 	"ferry/internal/replication"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
+	"ferry/internal/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -107,13 +108,13 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 	t.Cleanup(func() { p.db.Close() })
 	mux := http.NewServeMux()
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == gateway.PathPlan {
+		if r.URL.Path == wire.PathPlan {
 			p.plans.Add(1)
 		}
 		if p.refuse != nil && p.refuse(w, r) {
 			return
 		}
-		if r.URL.Path == gateway.PathBlobs {
+		if r.URL.Path == wire.PathBlobs {
 			w = countingWriter{w, p}
 		}
 		p.gateway.ServeHTTP(w, r)
@@ -358,7 +359,7 @@ func (r *replica) follow() {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		a, err := r.source.Poll(ctx, gateway.PollRequest{InstanceID: "1", Cursor: cursor, DesiredVersion: "1"})
+		a, err := r.source.Poll(ctx, wire.PollRequest{InstanceID: "1", Cursor: cursor, DesiredVersion: "1"})
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -8,10 +8,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // An image is a wanted manifest with all that is below it, in the order in
@@ -20,7 +20,7 @@ type image struct {
 	repository string
 	root       digest.Digest
 	items      []metadb.SyncItem      // that are synced once it is whole, referrers and all
-	manifests  []gateway.PlanManifest // root last; without those that were here already
+	manifests  []wire.PlanManifest    // root last; without those that were here already
 	has        map[digest.Digest]bool // which those are
 	blobs      []digest.Digest        // that are here under another repository
 	layers     map[*layer]bool        // that are still on their way
@@ -40,7 +40,7 @@ func newImage(repository string, root digest.Digest) *image {
 	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, layers: map[*layer]bool{}, doubts: map[*layer]bool{}, refused: map[string]error{}}
 }
 
-func (im *image) want() gateway.Want { return gateway.Want{Repository: im.repository, Digest: im.root} }
+func (im *image) want() wire.Want { return wire.Want{Repository: im.repository, Digest: im.root} }
 
 // parts are the image and its referrers.
 func (im *image) parts() []*image { return append([]*image{im}, im.referrers...) }
@@ -119,7 +119,7 @@ func (im *image) commit(ctx context.Context, e *Engine) error {
 // group puts the items of one manifest together.
 func group(rows []metadb.SyncItem) []*image {
 	var images []*image
-	byRoot := map[gateway.Want]*image{}
+	byRoot := map[wire.Want]*image{}
 	for _, row := range rows {
 		im := newImage(row.Repository, digest.Digest(row.Digest))
 		if known := byRoot[im.want()]; known != nil {

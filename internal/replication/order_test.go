@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/faultnet"
-	"ferry/internal/gateway"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // byName ranks repositories by their first letter, a first; z is not wanted.
@@ -36,7 +36,7 @@ func TestItemsArePlannedInTheirOrderAndWhatIsNotWantedStaysOut(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []gateway.Want) {
+	src := &altered{Source: r.source, want: func(all []wire.Want) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range all {
@@ -143,7 +143,7 @@ func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
 	var once sync.Once
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []gateway.Want) {
+	src := &altered{Source: r.source, want: func(all []wire.Want) {
 		once.Do(func() { // while b is planned
 			p.image("b/1", [][]byte{random(2000, 20<<10)}, "v1")
 			r.follow()

@@ -8,8 +8,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/wire"
 )
 
 // Limits on what a plan holds in memory, in bytes.
@@ -38,37 +38,37 @@ var errEnough = errors.New("the plan is long enough")
 // try to the next: what came once is not asked for again.
 type plan struct {
 	repositories map[string]bool // of the images
-	wanted       map[gateway.Want]bool
-	manifests    map[gateway.Want]*planned
-	arrived      []gateway.Want              // their keys, in the order of the stream
-	sizes        map[digest.Digest]int64     // of the layers
-	batched      map[digest.Digest]bool      // layers that can come in a batch
-	missing      map[gateway.Want]string     // what the source does not have, and why
-	unheard      map[gateway.Want]bool       // of these, what it never told of to the end
-	referrers    map[gateway.Want][]*planned // by subject, in the order of the stream
-	inline       map[gateway.Want]bool       // blobs whose content came
-	told         map[gateway.Want]bool       // wanted ones of which the source said all it has to say
-	entries      int                         // that were new
-	held         int                         // bytes
-	cut          bool                        // there is more at the source than fits
+	wanted       map[wire.Want]bool
+	manifests    map[wire.Want]*planned
+	arrived      []wire.Want              // their keys, in the order of the stream
+	sizes        map[digest.Digest]int64  // of the layers
+	batched      map[digest.Digest]bool   // layers that can come in a batch
+	missing      map[wire.Want]string     // what the source does not have, and why
+	unheard      map[wire.Want]bool       // of these, what it never told of to the end
+	referrers    map[wire.Want][]*planned // by subject, in the order of the stream
+	inline       map[wire.Want]bool       // blobs whose content came
+	told         map[wire.Want]bool       // wanted ones of which the source said all it has to say
+	entries      int                      // that were new
+	held         int                      // bytes
+	cut          bool                     // there is more at the source than fits
 }
 
 // planned is a manifest of the plan.
 type planned struct {
-	gateway.PlanManifest
+	wire.PlanManifest
 	parsed *oci.Manifest
 	left   map[digest.Digest]bool // children of an index that do not come
 }
 
-func (m *planned) want() gateway.Want {
-	return gateway.Want{Repository: m.Repository, Digest: m.Digest}
+func (m *planned) want() wire.Want {
+	return wire.Want{Repository: m.Repository, Digest: m.Digest}
 }
 
 func newPlan(images []*image) *plan {
 	p := &plan{
-		repositories: map[string]bool{}, wanted: map[gateway.Want]bool{}, manifests: map[gateway.Want]*planned{},
-		sizes: map[digest.Digest]int64{}, batched: map[digest.Digest]bool{}, missing: map[gateway.Want]string{}, unheard: map[gateway.Want]bool{}, referrers: map[gateway.Want][]*planned{},
-		inline: map[gateway.Want]bool{}, told: map[gateway.Want]bool{},
+		repositories: map[string]bool{}, wanted: map[wire.Want]bool{}, manifests: map[wire.Want]*planned{},
+		sizes: map[digest.Digest]int64{}, batched: map[digest.Digest]bool{}, missing: map[wire.Want]string{}, unheard: map[wire.Want]bool{}, referrers: map[wire.Want][]*planned{},
+		inline: map[wire.Want]bool{}, told: map[wire.Want]bool{},
 	}
 	for _, im := range images {
 		p.repositories[im.repository] = true
@@ -133,12 +133,12 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 
 // askOnce adds what the source streams to p. It reports whether the source
 // began to answer.
-func (r *run) askOnce(ctx context.Context, p *plan, want, have []gateway.Want) (began bool, err error) {
+func (r *run) askOnce(ctx context.Context, p *plan, want, have []wire.Want) (began bool, err error) {
 	ctx, watchdog, stop := watched(ctx, planPatience*r.stall)
 	defer stop()
 	var answer atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
-	err = r.src.Plan(ctx, want, have, func(entry gateway.PlanEntry) error {
+	err = r.src.Plan(ctx, want, have, func(entry wire.PlanEntry) error {
 		watchdog.Reset(planPatience * r.stall)
 		r.link.good()
 		answer.Store(true)

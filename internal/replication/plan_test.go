@@ -10,23 +10,23 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // altered is a source whose plan passes a test's hands.
 type altered struct {
 	replication.Source
-	entry func(gateway.PlanEntry) (gateway.PlanEntry, error)
-	want  func([]gateway.Want)
+	entry func(wire.PlanEntry) (wire.PlanEntry, error)
+	want  func([]wire.Want)
 }
 
-func (a *altered) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
+func (a *altered) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
 	if a.want != nil {
 		a.want(want)
 	}
-	return a.Source.Plan(ctx, want, have, func(e gateway.PlanEntry) error {
+	return a.Source.Plan(ctx, want, have, func(e wire.PlanEntry) error {
 		if a.entry != nil {
 			var err error
 			if e, err = a.entry(e); err != nil {
@@ -40,12 +40,12 @@ func (a *altered) Plan(ctx context.Context, want, have []gateway.Want, fn func(g
 // unflushed is a source that, where it fails, loses what it had not sent yet.
 type unflushed struct {
 	replication.Source
-	spoil func(gateway.PlanEntry) (gateway.PlanEntry, error)
+	spoil func(wire.PlanEntry) (wire.PlanEntry, error)
 }
 
-func (u *unflushed) Plan(ctx context.Context, want, have []gateway.Want, fn func(gateway.PlanEntry) error) error {
-	var buffered []gateway.PlanEntry
-	err := u.Source.Plan(ctx, want, have, func(e gateway.PlanEntry) (err error) {
+func (u *unflushed) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
+	var buffered []wire.PlanEntry
+	err := u.Source.Plan(ctx, want, have, func(e wire.PlanEntry) (err error) {
 		if e, err = u.spoil(e); err == nil {
 			buffered = append(buffered, e)
 		}
@@ -72,7 +72,7 @@ func TestPlanThatIsCutGoesOnWhereItStopped(t *testing.T) {
 	r.follow()
 	cut := errors.New("cut")
 	came := 0
-	src := &altered{Source: r.source, entry: func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+	src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
 		if came++; came%25 == 0 {
 			return e, cut
 		}
@@ -97,8 +97,8 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 				bad = m
 			}
 		}
-		for name, spoil := range map[string]func(gateway.PlanEntry) (gateway.PlanEntry, error){
-			"wrong manifest": func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+		for name, spoil := range map[string]func(wire.PlanEntry) (wire.PlanEntry, error){
+			"wrong manifest": func(e wire.PlanEntry) (wire.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
 					m := *e.Manifest
 					m.Payload = append([]byte(" "), m.Payload...)
@@ -106,7 +106,7 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 				}
 				return e, nil
 			},
-			"cut": func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+			"cut": func(e wire.PlanEntry) (wire.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
 					return e, errors.New("unexpected end")
 				}
@@ -166,20 +166,20 @@ func TestHostilePlanHarmsNothing(t *testing.T) {
 		p := newPipeParent(t)
 		p.image("app", [][]byte{random(1, 100)}, "v1")
 		other := oci.Descriptor{Digest: digest.FromString("other")}
-		for name, extra := range map[string]gateway.PlanEntry{
+		for name, extra := range map[string]wire.PlanEntry{
 			"nothing":            {},
-			"negative size":      {Blob: &gateway.PlanBlob{Repository: "app", Digest: other.Digest, Size: -1}},
-			"malformed digest":   {Blob: &gateway.PlanBlob{Repository: "app", Digest: "sha256:../../x", Size: 1}},
-			"wrong content":      {Blob: &gateway.PlanBlob{Repository: "app", Digest: other.Digest, Size: 1, Data: []byte("x")}},
-			"another repository": {Blob: &gateway.PlanBlob{Repository: "else", Digest: other.Digest, Size: 5, Data: []byte("other")}},
-			"no manifest":        {Manifest: &gateway.PlanManifest{Repository: "app", Digest: other.Digest, Payload: []byte("other")}},
+			"negative size":      {Blob: &wire.PlanBlob{Repository: "app", Digest: other.Digest, Size: -1}},
+			"malformed digest":   {Blob: &wire.PlanBlob{Repository: "app", Digest: "sha256:../../x", Size: 1}},
+			"wrong content":      {Blob: &wire.PlanBlob{Repository: "app", Digest: other.Digest, Size: 1, Data: []byte("x")}},
+			"another repository": {Blob: &wire.PlanBlob{Repository: "else", Digest: other.Digest, Size: 5, Data: []byte("other")}},
+			"no manifest":        {Manifest: &wire.PlanManifest{Repository: "app", Digest: other.Digest, Payload: []byte("other")}},
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			first := true
 			src := &altered{Source: r.source}
-			src.want = func([]gateway.Want) { first = true }
-			src.entry = func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+			src.want = func([]wire.Want) { first = true }
+			src.entry = func(e wire.PlanEntry) (wire.PlanEntry, error) {
 				if first {
 					first = false
 					return extra, nil
@@ -212,11 +212,11 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 				p.referrer("app", v1, random(uint64(100+i), 3000))
 			}
 			r := newReplica(t, p, replication.Options{})
-			if err := r.Want(t.Context(), []gateway.SnapshotItem{{Repository: "app", Tag: "v1", Digest: v1.Digest}}); err != nil {
+			if err := r.Want(t.Context(), []wire.SnapshotItem{{Repository: "app", Tag: "v1", Digest: v1.Digest}}); err != nil {
 				t.Fatal(err)
 			}
 			manifests := 0
-			src := &altered{Source: r.source, entry: func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+			src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
 				if e.Manifest != nil {
 					if manifests++; manifests == cutAt {
 						return e, errors.New("cut")
@@ -237,7 +237,7 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 	p := newParent(t)
 	config := p.blob("app", []byte("{}"))
-	var items []gateway.SnapshotItem
+	var items []wire.SnapshotItem
 	const images, each = 12, 5
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprint("image", i)}
@@ -246,7 +246,7 @@ func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 			config.Annotations = map[string]string{"n": fmt.Sprintf("%0200000d", each*i+j)}
 			p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Subject: &m})
 		}
-		items = append(items, gateway.SnapshotItem{Repository: "app", Tag: fmt.Sprint("v", i), Digest: m.Digest})
+		items = append(items, wire.SnapshotItem{Repository: "app", Tag: fmt.Sprint("v", i), Digest: m.Digest})
 	}
 	r := newReplica(t, p, replication.Options{})
 	if err := r.Want(t.Context(), items); err != nil {

@@ -8,8 +8,9 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/gateway"
-	"ferry/internal/scope"
+	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // A reach is what of a parent's content is for its child. The zero value is all.
@@ -38,7 +39,7 @@ func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc, err := scope.Parse(r.filters, 0)
+	sc, err := subscription.Parse(r.filters, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +57,13 @@ type plane struct {
 	parent *parent
 }
 
-func (p plane) Desired(context.Context, string) (*gateway.Desired, error) {
-	d, r := &gateway.Desired{Version: "1"}, p.parent.within()
+func (p plane) Desired(context.Context, string) (*wire.Desired, error) {
+	d, r := &wire.Desired{Version: "1"}, p.parent.within()
 	d.Self.Platforms, d.Self.TagFilters, d.Self.KeepLast = r.platforms, r.filters, r.keepLast
 	return d, nil
 }
 
-func (plane) Report(context.Context, string, string, int64, *gateway.Report) error { return nil }
+func (plane) Report(context.Context, string, string, int64, *wire.Report) error { return nil }
 
 func everyone(*http.Request) (*auth.Principal, error) {
 	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})

@@ -8,16 +8,16 @@ import (
 	"io"
 	"time"
 
-	"github.com/opencontainers/go-digest"
+	"ferry/internal/wire"
 
-	"ferry/internal/gateway"
+	"github.com/opencontainers/go-digest"
 )
 
 // A Source is where content comes from.
 type Source interface {
-	// Plan streams what is needed for want, as gateway.PlanEntry says, to fn,
+	// Plan streams what is needed for want, as wire.PlanEntry says, to fn,
 	// and returns after the last entry, or with the first error.
-	Plan(ctx context.Context, want []gateway.Want, have []gateway.Want, fn func(gateway.PlanEntry) error) error
+	Plan(ctx context.Context, want []wire.Want, have []wire.Want, fn func(wire.PlanEntry) error) error
 	// Blob opens a blob from offset, for length bytes or, at -1, to its end.
 	// The source may ignore the range; the second result is the offset at
 	// which the body really begins.
@@ -30,7 +30,7 @@ type Batcher interface {
 	// Batch streams blobs, in the order of want, to fn, and returns after the
 	// last, or with the first error. content is nil where that blob does not
 	// come in this way.
-	Batch(ctx context.Context, want []gateway.Want, fn func(i int, size int64, content io.Reader) error) error
+	Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error
 }
 
 // An Item is one thing that the source has and this registry is to have, or

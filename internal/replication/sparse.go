@@ -7,10 +7,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // sparseSetting is set once indexes may lack some of their children: that
@@ -95,7 +95,7 @@ func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (
 // haveChildren adds the manifests to all that an index holds, for which the
 // source need not be asked. What it holds of indexes within it may be more or
 // less than it should be.
-func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[gateway.Want]bool) error {
+func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[wire.Want]bool) error {
 	if len(all) >= maxHave {
 		return nil
 	}
@@ -109,7 +109,7 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 			return err
 		}
 		if !oci.IsIndex(m.MediaType) {
-			all[gateway.Want{Repository: repository, Digest: child}] = true
+			all[wire.Want{Repository: repository, Digest: child}] = true
 		}
 	}
 	return err

@@ -15,10 +15,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/faultnet"
-	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
@@ -165,9 +165,9 @@ func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 		}
 	}
 	r.follow()
-	src := &altered{Source: r.source, entry: func(e gateway.PlanEntry) (gateway.PlanEntry, error) {
+	src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
 		if e.Manifest != nil && e.Manifest.Digest == moved.Digest {
-			e = gateway.PlanEntry{Missing: &gateway.PlanMissing{Want: gateway.Want{Repository: "a", Digest: moved.Digest}, Reason: "not today"}}
+			e = wire.PlanEntry{Missing: &wire.PlanMissing{Want: wire.Want{Repository: "a", Digest: moved.Digest}, Reason: "not today"}}
 		}
 		return e, nil
 	}}
@@ -236,17 +236,17 @@ func TestWhatIsOutOfScopeGoes(t *testing.T) {
 func TestSnapshotThatWasNotReadToItsEndBeginsAgain(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
-	var items []gateway.SnapshotItem
+	var items []wire.SnapshotItem
 	for i := range 4 {
 		tag := fmt.Sprint("v", i)
-		items = append(items, gateway.SnapshotItem{Repository: "app", Tag: tag, Digest: p.image("app", [][]byte{random(uint64(i), 100)}, tag).Digest})
+		items = append(items, wire.SnapshotItem{Repository: "app", Tag: tag, Digest: p.image("app", [][]byte{random(uint64(i), 100)}, tag).Digest})
 	}
 	r := newReplica(t, p, replication.Options{})
 	if err := r.ApplySnapshot(ctx, items[2:], 1, false, true); err == nil {
 		t.Error("a snapshot without a first page was taken")
 	}
 	steps := []struct {
-		items       []gateway.SnapshotItem
+		items       []wire.SnapshotItem
 		cursor      int64
 		first, last bool
 	}{

@@ -24,6 +24,7 @@ import (
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
 	"ferry/internal/telemetry"
+	"ferry/internal/wire"
 )
 
 // databaseFile is where the database is in the data directory, unless the
@@ -93,7 +94,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	plane := control.Options{DB: in.db, Feed: in.storage, Address: hostOf(cfg.ExternalURL), Log: in.log}
 	if parent != nil {
 		plane.Self = parent.Name
-		plane.Status = func() *gateway.Status { return in.agent.Status() } // asked once the agent is there
+		plane.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
 	}
 	if in.control, err = control.New(ctx, plane); err != nil {
 		return in, err
@@ -148,7 +149,7 @@ func syncGauges() []telemetry.Gauge {
 	}
 }
 
-func syncValues(s *gateway.Status) []float64 {
+func syncValues(s *wire.Status) []float64 {
 	var success float64
 	if !s.LastSyncSuccess.IsZero() {
 		success = float64(s.LastSyncSuccess.Unix())
@@ -209,7 +210,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	return &routes{
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
 		token:    in.auth.TokenHandler(in.log),
-		gateway:  releasing(stop, gateway.PathPoll, parent),
+		gateway:  releasing(stop, wire.PathPoll, parent),
 		api:      control.NewHandler(api),
 		live:     http.HandlerFunc(live),
 		ready:    ready,

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/mirror"
 	"ferry/internal/schedule"
+	"ferry/internal/wire"
 )
 
 // syncPatience is how late a site may be with hearing from its parent before
@@ -27,13 +27,13 @@ const syncHealthAge = time.Second
 // says is for everybody: counts and times, no names.
 type syncHealth struct {
 	site interface { // nil in a root
-		Status() *gateway.Status
+		Status() *wire.Status
 		Heard() time.Time
 	}
 	rules interface { // nil in a connected registry
 		Summary(context.Context) (mirror.Summary, error)
 	}
-	own     func(context.Context) (*gateway.ConnectedRegistry, error)
+	own     func(context.Context) (*wire.ConnectedRegistry, error)
 	now     func() time.Time
 	started time.Time
 
@@ -114,7 +114,7 @@ func (h *syncHealth) following(ctx context.Context, now time.Time) syncAnswer {
 		a.Reason = "no sync came to its end yet"
 	case st.Paused:
 		a.Reason = "syncs are paused"
-	case slices.ContainsFunc(st.Details, func(d gateway.StatusDetail) bool { return d.Code == "ParentRefuses" }):
+	case slices.ContainsFunc(st.Details, func(d wire.StatusDetail) bool { return d.Code == "ParentRefuses" }):
 		a.Reason = "the parent refuses this registry"
 	case h.overdue(ctx, now):
 		a.Reason = "the parent was not heard when it should have been"

@@ -8,26 +8,26 @@ import (
 	"testing"
 	"time"
 
-	"ferry/internal/gateway"
 	"ferry/internal/mirror"
+	"ferry/internal/wire"
 )
 
 // A quietSite is a site that says what the test wants it to.
 type quietSite struct {
-	status gateway.Status
+	status wire.Status
 	heard  time.Time
 	asked  int
 }
 
-func (s *quietSite) Status() *gateway.Status { s.asked++; return &s.status }
-func (s *quietSite) Heard() time.Time        { return s.heard }
+func (s *quietSite) Status() *wire.Status { s.asked++; return &s.status }
+func (s *quietSite) Heard() time.Time     { return s.heard }
 
 func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 	start := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
-	good := gateway.Status{SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3}
+	good := wire.Status{SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3}
 	for _, test := range []struct {
 		name     string
-		change   func(*gateway.Status)
+		change   func(*wire.Status)
 		schedule string
 		later    time.Duration
 		reason   string
@@ -37,25 +37,25 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 		{"the link is long lost", nil, "* * * * *", time.Hour, "was not heard"},
 		{"between two windows", nil, "0 2 * * *", 13 * time.Hour, ""},
 		{"a window went by in silence", nil, "0 2 * * *", 17 * time.Hour, "was not heard"},
-		{"not activated", func(s *gateway.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "not activated"},
-		{"paused", func(s *gateway.Status) { s.Paused = true }, "* * * * *", 0, "paused"},
-		{"items to come", func(s *gateway.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "still to come"},
-		{"items that failed", func(s *gateway.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "failed"},
-		{"refused", func(s *gateway.Status) { s.Details = []gateway.StatusDetail{{Code: "ParentRefuses"}} }, "* * * * *", 0, "refuses"},
-		{"new", func(s *gateway.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "no sync"},
+		{"not activated", func(s *wire.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "not activated"},
+		{"paused", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "paused"},
+		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "still to come"},
+		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "failed"},
+		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "* * * * *", 0, "refuses"},
+		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "no sync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			site := &quietSite{status: good, heard: start}
 			if test.change != nil {
 				test.change(&site.status)
 			}
-			own := &gateway.ConnectedRegistry{Schedule: test.schedule}
+			own := &wire.ConnectedRegistry{Schedule: test.schedule}
 			if test.schedule != "* * * * *" {
 				own.SyncWindow = "PT2H"
 			}
 			h := &syncHealth{
 				site: site, started: start.Add(-time.Hour), now: func() time.Time { return start.Add(test.later) },
-				own: func(context.Context) (*gateway.ConnectedRegistry, error) { return own, nil },
+				own: func(context.Context) (*wire.ConnectedRegistry, error) { return own, nil },
 			}
 			for range 3 {
 				w := httptest.NewRecorder()
@@ -83,12 +83,12 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 // its parent has been silent.
 func TestSyncHealthRemembersSilenceOverARestart(t *testing.T) {
 	start := time.Date(2030, 1, 10, 12, 0, 0, 0, time.UTC)
-	own := &gateway.ConnectedRegistry{Schedule: "0 2 * * *", SyncWindow: "PT2H"}
+	own := &wire.ConnectedRegistry{Schedule: "0 2 * * *", SyncWindow: "PT2H"}
 	for heard, status := range map[time.Time]int{start.AddDate(0, 0, -3): 503, start.Add(-9 * time.Hour): 200, {}: 200} {
 		h := &syncHealth{
-			site:    &quietSite{status: gateway.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},
+			site:    &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},
 			started: start.Add(-time.Minute), now: func() time.Time { return start },
-			own: func(context.Context) (*gateway.ConnectedRegistry, error) { return own, nil },
+			own: func(context.Context) (*wire.ConnectedRegistry, error) { return own, nil },
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))

@@ -8,9 +8,9 @@ import (
 
 	"ferry/internal/config"
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/schedule"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // upkeepEvery is how often it is looked whether something is due, and the
@@ -32,7 +32,7 @@ type upkeep struct {
 		TrimChanges(ctx context.Context, before time.Time) error
 	}
 	control interface {
-		Own(ctx context.Context) (*gateway.ConnectedRegistry, error)
+		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
 		ConnectedRegistries(ctx context.Context, by control.Caller, parent string, direct bool) ([]control.ConnectedRegistry, error)
 	}
 	ledger interface {
@@ -92,7 +92,7 @@ func (u *upkeep) once(ctx context.Context) error {
 }
 
 // collect collects garbage, if that is due.
-func (u *upkeep) collect(ctx context.Context, own *gateway.ConnectedRegistry, now time.Time) error {
+func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now time.Time) error {
 	if err := u.recall(ctx, now); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 
 // collectionDue reports whether a collection's time came since the last one,
 // be it while the machine was off. A start is not burdened with one.
-func (u *upkeep) collectionDue(own *gateway.ConnectedRegistry, now time.Time) bool {
+func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool {
 	if now.Sub(u.started) < upkeepEvery {
 		return false
 	}
@@ -187,7 +187,7 @@ func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 // levelNone is above every level that is used.
 const levelNone = slog.LevelError + 100
 
-func (u *upkeep) setLevel(own *gateway.ConnectedRegistry) {
+func (u *upkeep) setLevel(own *wire.ConnectedRegistry) {
 	if u.level == nil || own == nil {
 		return
 	}

@@ -9,15 +9,15 @@ import (
 	"time"
 
 	"ferry/internal/control"
-	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // chores counts what an upkeep does.
 type chores struct {
-	own      *gateway.ConnectedRegistry
+	own      *wire.ConnectedRegistry
 	below    []control.ConnectedRegistry
 	failure  error
 	full     error // that of the feed
@@ -43,7 +43,7 @@ func (c *chores) SetCollected(_ context.Context, at time.Time) error {
 	return nil
 }
 
-func (c *chores) Own(context.Context) (*gateway.ConnectedRegistry, error) { return c.own, nil }
+func (c *chores) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
 
 func (c *chores) ConnectedRegistries(context.Context, control.Caller, string, bool) ([]control.ConnectedRegistry, error) {
 	return c.below, nil
@@ -72,7 +72,7 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 
 func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &gateway.ConnectedRegistry{GCEnabled: true, GCSchedule: "0 0 * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{GCEnabled: true, GCSchedule: "0 0 * * *"}}
 		time.Sleep(8 * time.Hour)
 		after(t, 10*time.Hour, c, nil) // it is new; nothing is overdue
 		if len(c.collects) != 0 {
@@ -126,14 +126,14 @@ func TestGarbageIsCollectedThoughTheFeedCannotBeCut(t *testing.T) {
 
 func TestASiteCollectsGarbageWhenItsParentSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &gateway.ConnectedRegistry{GCEnabled: true, GCSchedule: "30 5 * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{GCEnabled: true, GCSchedule: "30 5 * * *"}}
 		after(t, 36*time.Hour, c, nil)
 		if len(c.collects) != 2 || c.collects[0].UTC().Format("15:04") != "05:30" {
 			t.Errorf("collected at %v", c.collects)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &gateway.ConnectedRegistry{GCSchedule: "* * * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{GCSchedule: "* * * * *"}}
 		after(t, time.Hour, c, nil)
 		if len(c.collects) != 0 {
 			t.Errorf("collected at %v, though it is not enabled", c.collects)
@@ -174,7 +174,7 @@ func TestASiteLogsWhatItsParentSays(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			level := new(slog.LevelVar)
-			after(t, time.Second, &chores{own: &gateway.ConnectedRegistry{LogLevel: text}}, level)
+			after(t, time.Second, &chores{own: &wire.ConnectedRegistry{LogLevel: text}}, level)
 			if level.Level() != want {
 				t.Errorf("%s: %v", text, level.Level())
 			}

@@ -68,7 +68,7 @@ func named(t *testing.T, page, text string, words []string) {
 
 func TestTheProtocolsPageNamesEveryFieldAndCode(t *testing.T) {
 	const page = "docs/protocol.md"
-	text, wire := read(t, page), read(t, "internal/gateway/wire.go")
+	text, wire := read(t, page), read(t, "internal/wire/wire.go")
 	named(t, page, text, found(`json:"(\w+)`, wire))
 	for _, path := range found(`"(/gateway/v1/\w+)"`, wire) {
 		if !strings.Contains(text, "POST "+path) {

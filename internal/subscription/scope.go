@@ -1,8 +1,8 @@
-// Package scope says which tags of a repository go to a connected registry,
+// Package subscription says which tags of a repository go to a connected registry,
 // by their names and by how new they are, what of an index does, by
 // platforms, and which repositories go first. It is pure, and knows of no
 // registry.
-package scope
+package subscription
 
 import (
 	_ "crypto/sha512" // no digest of this algorithm is valid without

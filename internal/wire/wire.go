@@ -1,4 +1,7 @@
-package gateway
+// Package wire is the types of the gateway protocol, and nothing else: what a
+// connected registry and its parent say to each other. docs/protocol.md
+// describes it.
+package wire
 
 import (
 	"time"
@@ -308,3 +311,10 @@ type Problem struct {
 
 // InlineLimit is the size in bytes up to which a blob comes within the plan.
 const InlineLimit = 16 << 10
+
+// Registry returns the connected registry that a request is for.
+func (r ActivateRequest) Registry() string { return r.Name }
+func (r PollRequest) Registry() string     { return r.Name }
+func (r SnapshotRequest) Registry() string { return r.Name }
+func (r PlanRequest) Registry() string     { return r.Name }
+func (r BatchRequest) Registry() string    { return r.Name }
