@@ -18,7 +18,7 @@ const deactivatedPause = 10 * time.Minute
 func (a *Agent) activate(ctx context.Context) {
 	for ctx.Err() == nil {
 		woken := a.wakes()
-		answer, err := a.parent.Activate(ctx, wire.ActivateRequest{InstanceID: a.control.InstanceID(), Version: a.version})
+		answer, err := a.parent.Activate(ctx, wire.ActivateRequest{InstanceID: a.instanceID, Version: a.version})
 		if err == nil && answer.Desired == nil {
 			err = errors.New("the parent's answer has no desired state")
 		}
@@ -51,7 +51,7 @@ func (a *Agent) deactivated(ctx context.Context) {
 
 // obey makes the parent's decisions this instance's own.
 func (a *Agent) obey(ctx context.Context, d *wire.Desired) error {
-	if err := a.control.Apply(ctx, d); err != nil {
+	if err := a.fleet.Apply(ctx, d); err != nil {
 		return local(err)
 	}
 	had := a.recalled().Self

@@ -6,14 +6,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 func TestSecondInstanceWaitsForItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		first, second := root.child("ship1"), root.child("ship1")
 		stop := root.start(first, c)
 		first.awaitTag("app/a", "v1", d)
@@ -33,7 +33,7 @@ func TestSecondInstanceWaitsForItsPlace(t *testing.T) {
 		if s := second.agent.Status(); s.SyncState != "NotActivated" {
 			t.Errorf("sync state = %s, want NotActivated", s.SyncState)
 		}
-		if _, err := root.control.DeactivateConnectedRegistry(t.Context(), by, "ship1"); err != nil {
+		if _, err := root.fleet.Deactivate(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
 		second.awaitTag("app/a", "v1", d)
@@ -43,7 +43,7 @@ func TestSecondInstanceWaitsForItsPlace(t *testing.T) {
 func TestRefusedInstanceDoesNotPester(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		c.Password = "wrong"
 		ship := root.child("ship1")
 		root.start(ship, c)
@@ -61,7 +61,7 @@ func TestLinkThatIsDownDoesNotEndTheAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.link.cut()
 		root.start(ship, c)
@@ -78,7 +78,7 @@ func TestLinkThatComesBackIsNoticedWithTheNextTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)
@@ -96,7 +96,7 @@ func TestLinkThatComesBackIsNoticedWithTheNextTry(t *testing.T) {
 func TestParentThatIsIllIsAskedLikeALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		time.Sleep(time.Minute)
@@ -112,11 +112,11 @@ func TestDeactivatedInstanceLeavesItsPlaceToAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		first, second := root.child("ship1"), root.child("ship1")
 		root.start(first, c)
 		first.awaitTag("app/a", "v1", d)
-		if _, err := root.control.DeactivateConnectedRegistry(t.Context(), by, "ship1"); err != nil {
+		if _, err := root.fleet.Deactivate(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute) // the first has found out, and holds back
@@ -135,7 +135,7 @@ func TestRestartWithoutALinkServesAndThenGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)

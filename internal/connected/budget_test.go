@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
@@ -14,7 +14,7 @@ func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{ByteBudget: &budget}})
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		stop := root.start(ship, c)
@@ -41,7 +41,7 @@ func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
 			t.Errorf("%d requests in two hours, want about one a minute", requests)
 		}
 		none := ""
-		root.update("ship1", control.Settings{ByteBudget: &none})
+		root.update("ship1", api.Settings{ByteBudget: &none})
 		ship.awaitTag("app/a", "v1", d)
 	})
 }
@@ -51,7 +51,7 @@ func TestALiftedBudgetCountsAtOnce(t *testing.T) {
 		budget := "1MiB/day"
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 5<<20)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		root.start(ship, c)
@@ -61,7 +61,7 @@ func TestALiftedBudgetCountsAtOnce(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		none := ""
-		root.update("ship1", control.Settings{ByteBudget: &none})
+		root.update("ship1", api.Settings{ByteBudget: &none})
 		time.Sleep(5 * time.Second)
 		if !ship.serves("app/a", "v1", d) {
 			t.Errorf("five seconds after the budget was lifted: %+v", ship.agent.Status())
@@ -74,13 +74,13 @@ func TestABudgetOfTheMonthCountsWhatTheDayHad(t *testing.T) {
 		daily, monthly := "2MiB/day", "2MiB/month"
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", 5<<20)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &daily}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &daily}})
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		root.start(ship, c)
 		time.Sleep(30 * time.Minute)
 		before := root.sent.Load()
-		root.update("ship1", control.Settings{ByteBudget: &monthly})
+		root.update("ship1", api.Settings{ByteBudget: &monthly})
 		time.Sleep(90 * time.Minute) // it is another day
 		if n := root.sent.Load() - before; n > 0 {
 			t.Errorf("%d bytes came after the budget of the month was spent by the day", n)
@@ -96,7 +96,7 @@ func TestBytesOfWhatWaitsAreNotForgotten(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		root.push("media/film", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		stop := root.start(ship, c)

@@ -34,10 +34,9 @@ type Parent interface {
 
 var _ Parent = (*gateway.Client)(nil)
 
-// A Control is the connected registry's own control plane.
-type Control interface {
-	// InstanceID tells this instance from every other, for good.
-	InstanceID() string
+// A Fleet is what the instance knows of connected registries: of itself and
+// those below it.
+type Fleet interface {
 	// Apply makes the parent's decisions this instance's own. To apply the
 	// same twice changes nothing.
 	Apply(ctx context.Context, d *wire.Desired) error
@@ -45,14 +44,15 @@ type Control interface {
 	Descendants(ctx context.Context) ([]wire.Status, error)
 }
 
-// Options are what an Agent is made of. Name, Parent, DB, Engine and Control
-// are required.
+// Options are what an Agent is made of. Name, Parent, DB, Engine, InstanceID
+// and Fleet are required.
 type Options struct {
 	Name        string // of the connected registry, as the connection string has it
 	Parent      Parent
 	DB          *metadb.DB
 	Engine      *replication.Engine
-	Control     Control
+	InstanceID  string // tells this instance from every other, for good
+	Fleet       Fleet
 	Version     string           // of the program, for the parent
 	LoginServer string           // the address that clients use, for the parent; "" is unknown
 	TLS         bool             // whether that address speaks TLS
@@ -67,7 +67,8 @@ type Agent struct {
 	parent      Parent
 	db          *metadb.DB
 	engine      *replication.Engine
-	control     Control
+	instanceID  string
+	fleet       Fleet
 	version     string
 	loginServer string
 	tls         bool
@@ -90,11 +91,11 @@ type Agent struct {
 
 // New returns the agent, with what it remembers of earlier runs.
 func New(ctx context.Context, o Options) (*Agent, error) {
-	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.Control == nil {
+	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.InstanceID == "" || o.Fleet == nil {
 		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine and a control plane")
 	}
 	a := &Agent{
-		name: o.Name, parent: o.Parent, db: o.DB, engine: o.Engine, control: o.Control,
+		name: o.Name, parent: o.Parent, db: o.DB, engine: o.Engine, instanceID: o.InstanceID, fleet: o.Fleet,
 		version: o.Version, loginServer: o.LoginServer, tls: o.TLS, log: o.Log, now: o.Now,
 		woken: make(chan struct{}),
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 )
@@ -27,7 +27,7 @@ func TestImageCrossesARealNetwork(t *testing.T) {
 		parent := &http.Server{Handler: root.handler}
 		go parent.Serve(l)
 		defer parent.Close()
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, ClientTokens: []string{root.clientToken("reader", "app/*")}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, ClientTokens: []string{root.clientToken("reader", "app/*")}})
 		c.Endpoint = l.Addr().String()
 		d := root.push("app/a", "1", "v1", 3<<20, 100)
 		root.startAt(ship, c, nil)

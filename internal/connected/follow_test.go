@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/control"
 )
 
@@ -16,7 +17,7 @@ func TestImageCrossesAndIsServedWithTheParentGone(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large, 10)
 		root.push("secret/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)
@@ -38,7 +39,7 @@ func TestChangesFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -63,7 +64,7 @@ func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
 		gone := root.push("app/a", "2", "gone", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -92,7 +93,7 @@ func TestFeedThatExpiredIsMadeUpForByASnapshot(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
 		gone := root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -120,7 +121,7 @@ func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		a, b := root.push("app/a", "1", "v1", large), root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/a"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/a"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", a)
@@ -128,7 +129,7 @@ func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
 		if !ship.serves("app/b", "v1", "") {
 			t.Error("app/b is out of scope, and came")
 		}
-		_, err := root.control.UpdateScopeMap(t.Context(), by, "ship1", control.ScopeMapPatch{
+		_, err := root.control.UpdateScopeMap(t.Context(), by, "ship1", api.ScopeMapPatch{
 			RemoveActions: []string{"repositories/app/a/content/read", "repositories/app/a/metadata/read"},
 			AddActions:    []string{"repositories/app/b/content/read", "repositories/app/b/metadata/read"},
 		}, control.Precondition{})
@@ -143,7 +144,7 @@ func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
 func TestAnotherParentAtTheSameAddressNeedsASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		d := root.push("app/a", "1", "v1", large)
 		stop := root.start(ship, c)
@@ -157,8 +158,8 @@ func TestAnotherParentAtTheSameAddressNeedsASnapshot(t *testing.T) {
 		for i := range 20 {
 			other.push("app/a", strings.Repeat("x", i), "v2", 10)
 		}
-		c.Password = other.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}}).Password
-		if err := other.control.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test"); err != nil {
+		c.Password = other.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}}).Password
+		if err := other.fleet.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test"); err != nil {
 			t.Fatal(err)
 		}
 		other.start(ship, c)
@@ -171,19 +172,19 @@ func TestContentGoesThroughAConnectedRegistryToOneBelowIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)
-		up := root.connectedRegistry("plant", control.RegistryPut{Repositories: []string{"app/*"}})
+		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*"}})
 		plant := root.child("plant")
 		root.start(plant, up)
 		plant.awaitTag("app/a", "v1", d)
 
-		down := root.connectedRegistry("floor", control.RegistryPut{Parent: "plant", Repositories: []string{"app/a"}})
+		down := root.connectedRegistry("floor", api.RegistryPut{Parent: "plant", Repositories: []string{"app/a"}})
 		floor := root.child("floor")
 		plant.start(floor, down)
 		floor.awaitTag("app/a", "v1", d)
 		second := root.push("app/a", "2", "v1", large)
 		floor.awaitTag("app/a", "v1", second)
 		await(t, "the root has heard of the one at the bottom", func() bool {
-			r, err := root.control.ConnectedRegistry(t.Context(), by, "floor")
+			r, err := root.fleet.Get(t.Context(), by, "floor")
 			return err == nil && r.ConnectionState == "Online" && r.RegistrySyncResult != nil && r.RegistrySyncResult.SyncState == "Succeeded"
 		})
 		root.link.cut()

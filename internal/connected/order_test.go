@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
@@ -13,7 +13,7 @@ func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(4_000) // on each connection
 		stop := root.start(ship, c)
@@ -26,7 +26,7 @@ func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
 		}
 		before := root.sent.Load()
 		await(t, "the root hears that syncs are paused", func() bool {
-			all, err := root.control.Descendants(t.Context())
+			all, err := root.fleet.Descendants(t.Context())
 			return err == nil && len(all) == 1 && all[0].Paused
 		})
 
@@ -59,7 +59,7 @@ func TestSyncNowOpensAWindowWhateverTheScheduleSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -83,7 +83,7 @@ func TestSyncNowTriesAgainAtOnceWhatFailedAndALinkThatIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.link.cut()
 		root.start(ship, c)

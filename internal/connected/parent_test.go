@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 // wrong returns the one thing that is wrong at s, by its code; "" is nothing.
@@ -27,7 +27,7 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)
@@ -52,12 +52,12 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 		root.link.restore()
 		await(t, "the link is back", func() bool { code, _ := ship.wrong(); return code == "" && ship.agent.Status().State == "Online" })
 		await(t, "its parent never hears that it was not heard", func() bool {
-			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			r, err := root.fleet.Get(t.Context(), by, "ship1")
 			return err == nil && r.ConnectionState == "Online" && len(r.StatusDetails) == 0
 		})
 
 		// Another password, of which the site does not know.
-		if _, err := root.control.Settings(t.Context(), by, "ship1", control.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
+		if _, err := root.fleet.InstanceSettings(t.Context(), by, "ship1", api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "the refusal is seen", func() bool {
@@ -74,7 +74,7 @@ func TestWhatIsWrongIsKnownAfterARestart(t *testing.T) {
 		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
 			t.Fatal(err)
 		}
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })
@@ -94,7 +94,7 @@ func TestASyncThatRunsIsSeenBesideAnItemThatFailed(t *testing.T) {
 		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
 			t.Fatal(err)
 		}
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })

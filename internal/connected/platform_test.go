@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -60,8 +60,8 @@ func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) 
 		index := root.index("app/a", "v1", images)
 		single := root.push("app/b", "single", "v1", 10)
 		attestation := func(platform string) digest.Digest { return root.push("app/a", "attestation of "+platform, "", 10) }
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{Platforms: &[]string{"linux/amd64"}}})
-		cabin := root.connectedRegistry("cabin1", control.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Platforms: &[]string{"linux/amd64"}}})
+		cabin := root.connectedRegistry("cabin1", api.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
 		ship, below := root.child("ship1"), root.child("cabin1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", index)
@@ -80,7 +80,7 @@ func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) 
 		}
 		update := func(platforms ...string) {
 			t.Helper()
-			root.update("ship1", control.Settings{Platforms: &platforms})
+			root.update("ship1", api.Settings{Platforms: &platforms})
 		}
 		both("linux/amd64")
 		update("linux/amd64", "linux/arm64/v8")

@@ -5,13 +5,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 // prefer gives a connected registry other priorities.
 func (s *site) prefer(name string, priorities ...string) {
 	s.t.Helper()
-	s.update(name, control.Settings{Priorities: &priorities})
+	s.update(name, api.Settings{Priorities: &priorities})
 }
 
 func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
@@ -20,7 +20,7 @@ func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		large := root.push("media/film", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}, Settings: control.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		root.start(ship, c)
@@ -51,7 +51,7 @@ func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
 			t.Error("what is not urgent came, too")
 		}
 		none := ""
-		root.update("ship1", control.Settings{ByteBudget: &none})
+		root.update("ship1", api.Settings{ByteBudget: &none})
 		ship.awaitTag("media/film", "v1", large)
 		await(t, "the site is in sync", func() bool { return ship.agent.Status().SyncState == "Succeeded" })
 	})
@@ -61,7 +61,7 @@ func TestPrioritiesThatChangeHoldForTheSyncThatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		large := root.push("media/film", "1", "v1", 4<<20)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}})
 		ship := root.child("ship1")
 		root.rate.Store(8_000) // on each connection
 		root.start(ship, c)

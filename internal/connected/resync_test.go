@@ -5,18 +5,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 func TestResyncFromTheRootTakesOneFreshSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)
-		if _, err := root.control.ResyncConnectedRegistry(t.Context(), by, "ship1"); err != nil {
+		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "a snapshot is taken", func() bool { return ship.log.count("trigger=Resync") == 1 })
@@ -41,11 +41,11 @@ func TestTheRootHearsWhatIsNotInSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		await(t, "the root hears of the item that failed", func() bool {
-			all, err := root.control.Descendants(t.Context())
+			all, err := root.fleet.Descendants(t.Context())
 			if err != nil || len(all) != 1 || len(all[0].Open) != 1 || all[0].ItemsSynced != 1 {
 				return false
 			}

@@ -4,31 +4,31 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 func TestAScopeThatNarrowsTakesAwayAndOneThatWidensBrings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		one, two := root.push("app/a", "1", "v1.0", 10), root.push("app/a", "2", "v2.0", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: control.Settings{TagFilters: &[]string{"v1.*"}}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{TagFilters: &[]string{"v1.*"}}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1.0", one)
 		if !ship.serves("app/a", "v2.0", "") {
 			t.Error("a tag came that no filter matches")
 		}
-		update := func(s control.Settings) {
+		update := func(s api.Settings) {
 			t.Helper()
 			root.update("ship1", s)
 		}
-		update(control.Settings{TagFilters: &[]string{">=2"}})
+		update(api.Settings{TagFilters: &[]string{">=2"}})
 		ship.awaitTag("app/a", "v2.0", two)
 		ship.awaitTag("app/a", "v1.0", "")
-		update(control.Settings{TagFilters: &[]string{}})
+		update(api.Settings{TagFilters: &[]string{}})
 		ship.awaitTag("app/a", "v1.0", one)
 		last := 1
-		update(control.Settings{KeepLast: &last})
+		update(api.Settings{KeepLast: &last})
 		ship.awaitTag("app/a", "v1.0", "")
 		three := root.push("app/a", "3", "v0.3", 10)
 		ship.awaitTag("app/a", "v0.3", three)

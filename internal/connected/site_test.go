@@ -16,10 +16,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/connected"
 	"ferry/internal/control"
 	"ferry/internal/faultnet"
+	"ferry/internal/fleet"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -41,6 +43,7 @@ type site struct {
 	db      *metadb.DB
 	storage *storage.Storage
 	control *control.Service
+	fleet   *fleet.Service
 	engine  *replication.Engine
 	log     *safeBuffer
 	link    *listener
@@ -67,10 +70,11 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if s.storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	s.control, err = control.New(t.Context(), control.Options{DB: db, Feed: s.storage, Self: name, Address: "site", Log: log})
+	s.control, err = control.New(t.Context(), control.Options{DB: db, Feed: s.storage, Self: name, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.fleet = fleet.New(fleet.Options{DB: db, Control: s.control, Content: s.storage, Address: "site"})
 	s.engine = s.newEngine()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -79,7 +83,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	})
 	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: s.control.Signer()})
 	parent := gateway.NewServer(gateway.ServerOptions{
-		Storage: s.storage, ControlPlane: s.control, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
+		Storage: s.storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
 	})
 	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -123,24 +127,24 @@ func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 
 // update changes the settings of a connected registry below s, which must be
 // a root.
-func (s *site) update(name string, c control.Settings) {
+func (s *site) update(name string, c api.Settings) {
 	s.t.Helper()
-	if _, err := s.control.UpdateConnectedRegistry(s.t.Context(), by, name, control.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
+	if _, err := s.fleet.Update(s.t.Context(), by, name, api.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 // connectedRegistry makes a connected registry below s, which must be a
 // root, and returns its connection string.
-func (s *site) connectedRegistry(name string, put control.RegistryPut) gateway.ConnectionString {
+func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
 	s.t.Helper()
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
 	}
-	if _, err := s.control.CreateConnectedRegistry(s.t.Context(), by, name, put, control.Precondition{}); err != nil {
+	if _, err := s.fleet.Create(s.t.Context(), by, name, put, control.Precondition{}); err != nil {
 		s.t.Fatal(err)
 	}
-	v, err := s.control.Settings(s.t.Context(), by, name, control.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
+	v, err := s.fleet.InstanceSettings(s.t.Context(), by, name, api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -154,11 +158,11 @@ func (s *site) connectedRegistry(name string, put control.RegistryPut) gateway.C
 // clientToken makes a token that may read a repository, and returns its name.
 func (s *site) clientToken(name, repository string) string {
 	s.t.Helper()
-	m := control.ScopeMapPut{Actions: []string{"repositories/" + repository + "/content/read"}}
+	m := api.ScopeMapPut{Actions: []string{"repositories/" + repository + "/content/read"}}
 	if _, err := s.control.PutScopeMap(s.t.Context(), by, name, m, control.Precondition{}); err != nil {
 		s.t.Fatal(err)
 	}
-	token, err := s.control.PutToken(s.t.Context(), by, name, control.TokenPut{ScopeMap: name, Passwords: []control.PasswordPut{{Name: "password1"}}}, control.Precondition{})
+	token, err := s.control.PutToken(s.t.Context(), by, name, api.TokenPut{ScopeMap: name, Passwords: []api.PasswordPut{{Name: "password1"}}}, control.Precondition{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -185,7 +189,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	agent, err := connected.New(s.t.Context(), connected.Options{
 		Name: c.Name, Parent: gateway.NewClient(c, transport), DB: child.db, Engine: child.engine,
-		Control: child.control, Version: "test", LoginServer: "child:5000", Log: log,
+		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000", Log: log,
 		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {

@@ -67,7 +67,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	m, running := a.memory, a.running != nil
 	a.mu.Unlock()
 	s := &wire.Status{
-		Name: a.name, InstanceID: a.control.InstanceID(), Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
+		Name: a.name, InstanceID: a.instanceID, Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
 		State: stateOnline, At: now.UTC(),
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
 		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: m.Details, Paused: m.Paused,
@@ -126,7 +126,7 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 			return nil, err
 		}
 	}
-	below, err := a.control.Descendants(ctx)
+	below, err := a.fleet.Descendants(ctx)
 	return &wire.Report{Self: *self, Descendants: below}, err
 }
 

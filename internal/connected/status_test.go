@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/control"
 )
 
@@ -18,15 +19,15 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/b", "v1", d)
 		await(t, "the root sees what is wrong", func() bool {
-			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			r, err := root.fleet.Get(t.Context(), by, "ship1")
 			return err == nil && r.ConnectionState == "Unhealthy" && len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "ItemsFailed"
 		})
-		r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+		r, err := root.fleet.Get(t.Context(), by, "ship1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,13 +52,13 @@ func TestParentHearsOfALongSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 4<<20)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(300)
 		root.start(ship, c)
 		time.Sleep(10 * time.Second)
 		state := func() string {
-			r, err := root.control.ConnectedRegistry(t.Context(), by, "ship1")
+			r, err := root.fleet.Get(t.Context(), by, "ship1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +70,7 @@ func TestParentHearsOfALongSync(t *testing.T) {
 		// What is decided meanwhile counts at once.
 		time.Sleep(7 * time.Second)
 		always, window := "0 2 * * *", "PT2H"
-		root.update("ship1", control.Settings{SyncSchedule: &always, SyncWindow: &window})
+		root.update("ship1", api.Settings{SyncSchedule: &always, SyncWindow: &window})
 		time.Sleep(3 * time.Second)
 		if n := ship.log.count("sync schedule changed"); n != 1 {
 			t.Errorf("the log says %d times that the schedule changed, want once", n)
@@ -93,7 +94,7 @@ func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		z := root.push("app/z", "1", "v1", 1<<20)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(5000)
 		root.start(ship, c)
@@ -110,11 +111,11 @@ func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
 func TestASiteWhoseParentHasNothingForItIsInStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		await(t, "the parent hears that the empty sync succeeded", func() bool {
-			r, err := root.control.ConnectedRegistry(t.Context(), control.Caller{}, "ship1")
+			r, err := root.fleet.Get(t.Context(), control.Caller{}, "ship1")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -114,7 +114,7 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 		return false, local(err)
 	}
 	q := wire.PollRequest{
-		InstanceID: v.control.InstanceID(), Cursor: cursor, DesiredVersion: m.DesiredVersion,
+		InstanceID: v.instanceID, Cursor: cursor, DesiredVersion: m.DesiredVersion,
 		WaitSeconds: int(v.hold(m) / time.Second),
 	}
 	if v.reported == nil || !same(report, v.reported) {

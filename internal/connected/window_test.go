@@ -5,21 +5,21 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ferry/internal/control"
+	"ferry/internal/api"
 )
 
 // nightly is a schedule with a window of an hour, at 2 in the morning. The
 // tests' clocks begin at midnight.
-func nightly() control.Settings {
+func nightly() api.Settings {
 	cron, window := "0 2 * * *", "PT1H"
-	return control.Settings{SyncSchedule: &cron, SyncWindow: &window}
+	return api.Settings{SyncSchedule: &cron, SyncWindow: &window}
 }
 
 func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first) // in the window that activation opens at once
@@ -53,7 +53,7 @@ func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
 		const size = 10 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.rate.Store(75) // on each connection
 		root.start(ship, c)
@@ -79,12 +79,12 @@ func TestScheduleThatChangesCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
 		always := "* * * * *"
-		root.update("ship1", control.Settings{SyncSchedule: &always})
+		root.update("ship1", api.Settings{SyncSchedule: &always})
 		time.Sleep(90 * time.Minute) // the first window would have closed
 		second := root.push("app/a", "2", "v1", 10)
 		ship.awaitTag("app/a", "v1", second)
@@ -95,7 +95,7 @@ func TestRestartKeepsTheFirstWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -121,7 +121,7 @@ func TestSyncThatARestartCutsShortGoesOnAtOnce(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(10_000)
 		stop := root.start(ship, c)
@@ -147,7 +147,7 @@ func TestAClockThatIsSetCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -179,7 +179,7 @@ func TestAMissedTickOpensWhatIsLeftOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
@@ -213,7 +213,7 @@ func TestAScheduleThatNarrowsDuringASyncStopsIt(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.rate.Store(100)
 		root.start(ship, c)
@@ -243,7 +243,7 @@ func TestAScheduleThatNarrowsDuringASyncStopsIt(t *testing.T) {
 func TestWindowsOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", control.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		time.Sleep(50 * time.Minute)
@@ -258,7 +258,7 @@ func TestWindowsOverlap(t *testing.T) {
 		hourly, long := "0 * * * *", "PT90M"
 		ship.agent.SyncNow(t.Context())
 		time.Sleep(time.Minute)
-		root.update("ship1", control.Settings{SyncSchedule: &hourly, SyncWindow: &long})
+		root.update("ship1", api.Settings{SyncSchedule: &hourly, SyncWindow: &long})
 		time.Sleep(3 * time.Hour)
 		for range 12 {
 			time.Sleep(10 * time.Minute)

@@ -3,8 +3,8 @@ package control
 import (
 	"context"
 
+	"ferry/internal/api"
 	"ferry/internal/metadb"
-	"ferry/internal/mirror"
 )
 
 // keptAudit is how many entries the audit log has at most.
@@ -17,28 +17,28 @@ type Caller struct {
 	Host   string // the address, as host:port, at which it reached this instance
 }
 
-// write runs fn in a transaction that changes object, and notes in the audit
+// Write runs fn in a transaction that changes object, and notes in the audit
 // log who did. It is how the management API writes; a connected registry
 // refuses, for all of this is its parent's.
-func (s *Service) write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
-	return s.writeBy(ctx, s.change, by, action, object, fn)
+func (s *Service) Write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
+	return s.writeBy(ctx, s.Change, by, action, object, fn)
 }
 
-// writeHere is write for what connected registries are not told of.
+// writeHere is [Service.Write] for what connected registries are not told of.
 func (s *Service) writeHere(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	return s.writeBy(ctx, s.db.Update, by, action, object, fn)
 }
 
 func (s *Service) writeBy(ctx context.Context, run func(context.Context, func(*metadb.Tx) error) error, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	if s.self != "" {
-		return problem(403, codeManaged, "%s is managed by the parent registry", object).
-			hint("make the change in the root registry; it arrives with the next sync")
+		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
+			WithHint("make the change in the root registry; it arrives with the next sync")
 	}
 	err := run(ctx, func(tx *metadb.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
-		return s.audit(tx, by, action, object)
+		return s.Audit(tx, by, action, object)
 	})
 	if err == nil {
 		s.log.Info("changed", "actor", by.Name, "source", by.Source, "action", action, "object", object)
@@ -46,13 +46,14 @@ func (s *Service) writeBy(ctx context.Context, run func(context.Context, func(*m
 	return err
 }
 
-// audit notes what was done. No detail of it holds a secret, since there is
+// Audit notes what was done. No detail of it holds a secret, since there is
 // none but the object's name.
-func (s *Service) audit(tx *metadb.Tx, by Caller, action, object string) error {
+func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
 	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action, Object: object}, keptAudit)
 }
 
-// noteImport notes in the audit log who began an import.
-func (s *Service) noteImport(ctx context.Context, by Caller, i mirror.Import) error {
-	return s.writeHere(ctx, by, "import", "imports/"+i.ID, func(*metadb.Tx) error { return nil })
+// Record notes what is done in a transaction of its own, in a root and in a
+// connected registry: for what has no other transaction here.
+func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {
+	return s.db.Update(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
@@ -147,7 +148,7 @@ func (d *directory) readToken(tx *metadb.Tx, name string) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	if row.Status != enabled {
+	if row.Status != api.Enabled {
 		return account{}, auth.ErrUnauthenticated
 	}
 	p := &auth.Principal{Kind: auth.KindToken, Name: row.Name}
@@ -178,13 +179,13 @@ func (s *Service) admit(tx *metadb.Tx, p *auth.Principal) error {
 	}
 	client := false
 	for _, row := range rows {
-		if s.isChild(row) && row.SyncToken == p.Name {
+		if s.IsChild(row) && row.SyncToken == p.Name {
 			return nil
 		}
-		if !s.isSelf(row.Name) {
+		if !s.IsSelf(row.Name) {
 			continue
 		}
-		v, err := specOf(row)
+		v, err := SpecOf(row)
 		if err != nil {
 			return err
 		}

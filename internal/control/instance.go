@@ -15,8 +15,7 @@ import (
 const (
 	settingInstance = "instance-id"
 	settingKey      = "signing-key"
-	settingRole     = "role"            // "root", or "connected-registry NAME"
-	settingDesired  = "desired-version" // of the desired state that was applied last
+	settingRole     = "role" // "root", or "connected-registry NAME"
 )
 
 const roleRoot = "root"
@@ -28,7 +27,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if s.self != "" {
 		role = "connected-registry " + s.self
 	}
-	return s.update(ctx, func(tx *metadb.Tx) error {
+	return s.Update(ctx, func(tx *metadb.Tx) error {
 		had, err := tx.Setting(settingRole)
 		if err != nil {
 			return err

@@ -1,100 +1,278 @@
 package control
 
 import (
-	"time"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
 
+	"ferry/internal/api"
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
-	"ferry/internal/replication"
 )
 
-// A MirrorRule is a standing order to keep a repository in step with one of
-// another registry. Its password is never shown.
-type MirrorRule struct {
-	ID                   string       `json:"id"`
-	Name                 string       `json:"name"`
-	Source               string       `json:"source"`
-	Repository           string       `json:"repository"`
-	Schedule             string       `json:"schedule"`
-	Window               *string      `json:"window" doc:"Null is as long as it takes."`
-	TagFilters           []string     `json:"tagFilters"`
-	Platforms            []string     `json:"platforms"`
-	Username             *string      `json:"username" doc:"Null is as Docker's configuration at the registry says."`
-	CertificateAuthority *string      `json:"certificateAuthority" doc:"PEM, beside what the registry's machine trusts."`
-	CreationDate         time.Time    `json:"creationDate"`
-	ProvisioningState    string       `json:"provisioningState"`
-	Status               MirrorStatus `json:"status"`
+// maxMirrorRules is how many there may be: each looks at a whole repository
+// now and then.
+const maxMirrorRules = 1000
 
-	version int64
+// defaultMirrorSchedule is once an hour.
+const defaultMirrorSchedule = "0 * * * *"
+
+// A MirrorRunner runs mirror rules; [mirror.Service] is one.
+type MirrorRunner interface {
+	// State returns how the rule's run goes.
+	State(rule string) mirror.State
+	// Changed says that a rule was written or deleted.
+	Changed(rule string)
+	// Wake says that a rule was asked to run.
+	Wake()
+	// Seal returns a password for the registry at l as it may be stored.
+	Seal(l mirror.Location, password string) string
 }
 
-// A MirrorStatus is how the runs of a mirror rule go.
-type MirrorStatus struct {
-	State            string          `json:"state" enum:"Waiting,Running,InSync,Failed,BrokenOff" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; BrokenOff goes on with the next run."`
-	LastRunStartTime *time.Time      `json:"lastRunStartTime"`
-	LastRunEndTime   *time.Time      `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
-	LastSuccessTime  *time.Time      `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
-	NextRunTime      *time.Time      `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, broken off, or failed for a reason that may pass."`
-	ItemsSynced      int             `json:"itemsSynced"`
-	ItemsPending     int             `json:"itemsPending"`
-	ItemsFailed      int             `json:"itemsFailed"`
-	BytesTotal       int64           `json:"bytesTotal" doc:"Of the layers that were missing, as far as the run has planned; 0 while none runs."`
-	BytesDone        int64           `json:"bytesDone" doc:"Of these, what is here."`
-	BytesPerSecond   int64           `json:"bytesPerSecond" doc:"Over the last seconds; 0 while none runs."`
-	EtaSeconds       *int64          `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
-	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
-	Failures         []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
+// MirrorRules are the mirror rules of a root, with what runs them.
+type MirrorRules struct {
+	service *Service
+	runner  MirrorRunner
 }
 
-// A MirrorFailure is a tag that a mirror rule could not bring.
-type MirrorFailure struct {
-	Tag   string `json:"tag"`
-	Error string `json:"error"`
+// NewMirrorRules returns the mirror rules of an instance.
+func NewMirrorRules(s *Service, runner MirrorRunner) *MirrorRules { return &MirrorRules{s, runner} }
+
+// List returns every rule, by name.
+func (m *MirrorRules) List(ctx context.Context) ([]api.MirrorRule, error) {
+	all := []api.MirrorRule{}
+	err := m.service.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.MirrorRules()
+		for _, row := range rows {
+			r, err := m.service.mirrorRuleOf(tx, row, m.runner.State(row.Name))
+			if err != nil {
+				return err
+			}
+			all = append(all, r)
+		}
+		return err
+	})
+	return all, err
 }
 
-// shownFailures is how many of a rule's failures are shown.
-const shownFailures = 10
+// Get returns a rule, and how its runs go.
+func (m *MirrorRules) Get(ctx context.Context, name string) (r api.MirrorRule, err error) {
+	err = m.service.db.View(ctx, func(tx *metadb.Tx) error {
+		r, err = m.read(tx, name)
+		return err
+	})
+	return r, err
+}
 
-// mirrorRuleOf makes a resource of a row and of how its run goes.
-func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.State) (MirrorRule, error) {
-	v, err := mirror.SpecOf(row)
+func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
+	row, err := tx.MirrorRule(name)
 	if err != nil {
-		return MirrorRule{}, err
+		return api.MirrorRule{}, mapRuleNotFound(err, name)
 	}
-	r := MirrorRule{
-		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
-		Window: text(v.Window), TagFilters: asList(v.TagFilters), Platforms: asList(v.Platforms), Username: text(v.Username), CertificateAuthority: text(v.CA),
-		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
-	}
-	r.Status = MirrorStatus{
-		State: string(mirror.StandingOf(row, run.Running)), LastRunStartTime: moment(row.StartedAt), LastRunEndTime: moment(row.EndedAt),
-		LastSuccessTime: moment(row.SucceededAt), Error: text(row.Error), Failures: []MirrorFailure{},
-		NextRunTime: moment(run.NextRun(row, v, s.now())),
-	}
-	switch mirror.Standing(r.Status.State) {
-	case mirror.Running:
-		r.Status.Error = text(run.Trouble)
-		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
-		r.Status.BytesPerSecond, r.Status.EtaSeconds = run.BytesPerSecond, secondsLeft(run.Progress.BytesTotal-run.Progress.BytesDone, run.BytesPerSecond)
-	case mirror.Waiting, mirror.BrokenOff:
-		r.Status.Error = nil
-	}
-	return r, r.Status.count(tx, mirror.SourceName(row.Name))
+	return m.service.mirrorRuleOf(tx, row, m.runner.State(name))
 }
 
-// count adds what is known of the source's items.
-func (m *MirrorStatus) count(tx *metadb.Tx, source string) error {
-	counts, err := tx.CountSyncItems(source)
+// mapRuleNotFound is [MapNotFound] with the advice for mirror rules.
+func mapRuleNotFound(err error, name string) error {
+	err = MapNotFound(err, "mirror rule", name)
+	if p := (*Error)(nil); errors.As(err, &p) {
+		p.Hint = "see ferry mirror list"
+	}
+	return err
+}
+
+// Put creates a rule, or replaces one. Where no run is bound to a window, one
+// begins now.
+func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut, when Precondition) (r api.MirrorRule, err error) {
+	if err := checkMirrorName(name); err != nil {
+		return api.MirrorRule{}, err
+	}
+	v := mirror.Spec{
+		Source: put.Source, Repository: put.Repository, Schedule: cmp.Or(put.Schedule, defaultMirrorSchedule), Window: put.Window,
+		TagFilters: put.TagFilters, Platforms: put.Platforms, Username: put.Username, CA: put.CertificateAuthority,
+	}
+	err = m.service.writeHere(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+		old, err := tx.MirrorRule(name)
+		exists := err == nil
+		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+			return err
+		}
+		if err := when.Check(exists, old.Version, "mirror rule", name); err != nil {
+			return err
+		}
+		if exists && old.Repository != v.Repository {
+			return keepsRepository(old)
+		}
+		row := metadb.MirrorRule{Name: name, CreatedAt: m.service.now()}
+		if err := m.fill(&row, v, put.Password); err != nil {
+			return err
+		}
+		if err := free(tx, row); err != nil {
+			return err
+		}
+		r, err = m.store(tx, row, v)
+		return err
+	})
+	m.notify(err, name)
+	return r, err
+}
+
+// Update changes a rule. It counts from the next run; where none is bound to
+// a window, that is now.
+func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch, when Precondition) (r api.MirrorRule, err error) {
+	err = m.service.writeHere(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.MirrorRule(name)
+		if err != nil {
+			return mapRuleNotFound(err, name)
+		}
+		if err := when.Check(true, row.Version, "mirror rule", name); err != nil {
+			return err
+		}
+		old, err := mirror.SpecOf(row)
+		if err != nil {
+			return err
+		}
+		v, secret, password := patched(old, patch), row.Secret, ""
+		if patch.Password != nil {
+			password = *patch.Password
+		}
+		if err := m.fill(&row, v, password); err != nil {
+			return err
+		}
+		if patch.Password == nil && v.Username != "" && secret != "" { // it stays
+			if was, is := sealedFor(old), sealedFor(v); was != is {
+				return Invalid("the password was given for %s, and is not sent to another registry", was).WithHint("give the password for %s", is)
+			}
+			row.Secret = secret
+		}
+		r, err = m.store(tx, row, v)
+		return err
+	})
+	m.notify(err, name)
+	return r, err
+}
+
+// patched returns v with the changes, but for the password.
+func patched(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
+	for _, f := range []struct {
+		to   *string
+		from *string
+	}{{&v.Source, p.Source}, {&v.Schedule, p.Schedule}, {&v.Window, p.Window}, {&v.Username, p.Username}, {&v.CA, p.CertificateAuthority}} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	if p.TagFilters != nil {
+		v.TagFilters = *p.TagFilters
+	}
+	if p.Platforms != nil {
+		v.Platforms = *p.Platforms
+	}
+	return v
+}
+
+// fill puts what was decided into row.
+func (m *MirrorRules) fill(row *metadb.MirrorRule, v mirror.Spec, password string) error {
+	if err := v.Check(); err != nil {
+		return Invalid("%s", err)
+	}
+	if password != "" && v.Username == "" {
+		return Invalid("a password needs a user name")
+	}
+	location, err := mirror.ParseLocation(v.Source)
+	if err != nil {
+		return Invalid("%s", err)
+	}
+	row.Repository, row.Secret = v.Repository, m.runner.Seal(location, password)
+	row.Spec, err = json.Marshal(v)
+	return err
+}
+
+// sealedFor is the registry that a rule's password is for.
+func sealedFor(v mirror.Spec) string {
+	l, err := mirror.ParseLocation(v.Source)
+	if err != nil {
+		return ""
+	}
+	return l.Address
+}
+
+// free returns an error unless row may have its repository.
+func free(tx *metadb.Tx, row metadb.MirrorRule) error {
+	rows, err := tx.MirrorRules()
 	if err != nil {
 		return err
 	}
-	m.ItemsSynced, m.ItemsPending = counts[string(replication.Synced)], counts[string(replication.Pending)]
-	if m.ItemsFailed = counts[string(replication.Failed)]; m.ItemsFailed == 0 {
-		return nil
+	for _, other := range rows {
+		if other.Name != row.Name && strings.EqualFold(other.Repository, row.Repository) {
+			return keepsRepository(other)
+		}
 	}
-	failed, err := tx.FailedSyncItems(source, shownFailures)
-	for _, i := range failed {
-		m.Failures = append(m.Failures, MirrorFailure{i.Tag, i.Error})
+	if len(rows) >= maxMirrorRules {
+		return Conflict("there are %d mirror rules already, which is the most", len(rows))
 	}
+	return nil
+}
+
+func keepsRepository(row metadb.MirrorRule) error {
+	return Conflict("the mirror rule '%s' keeps the repository %s", row.Name, row.Repository).
+		WithHint("delete it first: ferry mirror delete -n %s", row.Name)
+}
+
+// store writes a rule, and asks for a run of it unless that is bound to a
+// window.
+func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec) (api.MirrorRule, error) {
+	if err := tx.PutMirrorRule(row); err != nil {
+		return api.MirrorRule{}, err
+	}
+	if v.Window == "" {
+		if err := tx.AskMirrorRule(row.Name, m.service.now()); err != nil {
+			return api.MirrorRule{}, err
+		}
+	}
+	return m.read(tx, row.Name)
+}
+
+// Run asks for a run that begins from now on, whatever the schedule says: one
+// that goes on has listed what the source has, and another follows it.
+func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.MirrorRule, err error) {
+	err = m.service.writeHere(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+		if err := tx.AskMirrorRule(name, m.service.now()); err != nil {
+			return mapRuleNotFound(err, name)
+		}
+		r, err = m.read(tx, name)
+		return err
+	})
+	if err == nil {
+		m.runner.Wake()
+	}
+	return r, err
+}
+
+// Delete removes a rule. The images that it brought stay.
+func (m *MirrorRules) Delete(ctx context.Context, by Caller, name string, when Precondition) error {
+	err := m.service.writeHere(ctx, by, "delete", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.MirrorRule(name)
+		if err != nil {
+			return mapRuleNotFound(err, name)
+		}
+		if err := when.Check(true, row.Version, "mirror rule", name); err != nil {
+			return err
+		}
+		if err := mirror.Forget(tx, name); err != nil {
+			return err
+		}
+		return tx.DeleteMirrorRule(name)
+	})
+	m.notify(err, name)
 	return err
+}
+
+// notify lets what runs rules know of a change.
+func (m *MirrorRules) notify(err error, name string) {
+	if err == nil {
+		m.runner.Changed(name)
+	}
 }

@@ -42,11 +42,11 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 		return "", fmt.Errorf("keep first password: %w", err)
 	}
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password), CreatedAt: s.now()}
-	err = s.update(ctx, func(tx *metadb.Tx) error {
+	err = s.Update(ctx, func(tx *metadb.Tx) error {
 		if err := tx.PutOperator(row); err != nil {
 			return err
 		}
-		return s.audit(tx, Caller{Name: "first start"}, "create", "operators/"+firstOperator)
+		return s.Audit(tx, Caller{Name: "first start"}, "create", "operators/"+firstOperator)
 	})
 	if err != nil {
 		return "", err

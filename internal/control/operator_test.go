@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,15 @@ func bare(t *testing.T, db *metadb.DB) *control.Service {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func mayLogIn(t *testing.T, s *control.Service, name, password string) bool {
+	t.Helper()
+	_, err := s.Directory().Authenticate(t.Context(), name, password)
+	if err != nil && !errors.Is(err, auth.ErrUnauthenticated) {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
@@ -72,9 +82,11 @@ func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
 
 func TestADataDirectoryKeepsItsRole(t *testing.T) {
 	db := dbtest.SQLite(t)
-	i := newInstance(t, db, "Ship01")
+	if _, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}, Self: "Ship01"}); err != nil {
+		t.Fatal(err)
+	}
 	for self, want := range map[string]string{"": "root", "Other1": "Other1", "SHIP01": ""} {
-		_, err := control.New(t.Context(), control.Options{DB: db, Feed: i.storage, Self: self})
+		_, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}, Self: self})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", self, err)
 		}

@@ -1,9 +1,10 @@
 package control
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
+
+	"ferry/internal/api"
 )
 
 // A Precondition is what a caller says of the resource that it means to
@@ -13,15 +14,15 @@ type Precondition struct {
 	NoneMatch string // If-None-Match
 }
 
-// check returns an error unless the resource, at its version where it exists,
+// Check returns an error unless the resource, at its version where it exists,
 // is what the caller said.
-func (p Precondition) check(exists bool, version int64, what, name string) error {
+func (p Precondition) Check(exists bool, version int64, what, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
-		return problem(http.StatusPreconditionFailed, codePrecondition, "the %s '%s' exists already", what, name)
+		return Refuse(api.CodePrecondition, "the %s '%s' exists already", what, name)
 	}
 	if p.Match != "" && (!exists || !matches(p.Match, version)) {
-		return problem(http.StatusPreconditionFailed, codePrecondition, "the %s '%s' is not what it was when you read it", what, name).
-			hint("read it again, and make your change to what it is now")
+		return Refuse(api.CodePrecondition, "the %s '%s' is not what it was when you read it", what, name).
+			WithHint("read it again, and make your change to what it is now")
 	}
 	return nil
 }
@@ -29,12 +30,12 @@ func (p Precondition) check(exists bool, version int64, what, name string) error
 // matches reports whether one of the tags of a header is the version's.
 func matches(header string, version int64) bool {
 	for tag := range strings.SplitSeq(header, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(version) {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == ETag(version) {
 			return true
 		}
 	}
 	return false
 }
 
-// etag is the entity tag of a resource's version.
-func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+// ETag is the entity tag of a resource's version.
+func ETag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }

@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"ferry/internal/api"
 	"ferry/internal/metadb"
 )
 
@@ -15,41 +17,16 @@ const (
 	maxScopeMaps   = 20_000
 )
 
-// The types of a scope map.
-const (
-	userDefined   = "UserDefined"
-	systemDefined = "SystemDefined"
-)
-
-// succeeded is the provisioning state of every resource: a write is done when
-// it is answered.
-const succeeded = "Succeeded"
-
-func scopeMapID(name string) string { return "/scope-maps/" + name }
-
-func scopeMapOf(row metadb.ScopeMap) ScopeMap {
-	return ScopeMap{
-		ID: scopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description, Actions: row.Actions,
-		CreationDate: row.CreatedAt, ProvisioningState: succeeded, version: row.Version,
+func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
+	return api.ScopeMap{
+		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description, Actions: row.Actions,
+		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, ETag: ETag(row.Version),
 	}
 }
 
-// A ScopeMapPut is a scope map as it is to be.
-type ScopeMapPut struct {
-	Description string   `json:"description,omitempty" doc:"At most 256 characters."`
-	Actions     []string `json:"actions" nullable:"false" minItems:"1" maxItems:"5000" doc:"repositories/NAME/ACTION or gateway/NAME/ACTION."`
-}
-
-// A ScopeMapPatch is what is to change. What is to go goes first.
-type ScopeMapPatch struct {
-	Description   *string  `json:"description,omitempty" doc:"At most 256 characters."`
-	AddActions    []string `json:"addActions,omitempty" maxItems:"5000"`
-	RemoveActions []string `json:"removeActions,omitempty" maxItems:"5000"`
-}
-
 // ScopeMaps returns every scope map, by name.
-func (s *Service) ScopeMaps(ctx context.Context) ([]ScopeMap, error) {
-	all := []ScopeMap{}
+func (s *Service) ScopeMaps(ctx context.Context) ([]api.ScopeMap, error) {
+	all := []api.ScopeMap{}
 	err := s.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.ScopeMaps()
 		for _, row := range rows {
@@ -61,34 +38,34 @@ func (s *Service) ScopeMaps(ctx context.Context) ([]ScopeMap, error) {
 }
 
 // ScopeMap returns the scope map name.
-func (s *Service) ScopeMap(ctx context.Context, name string) (m ScopeMap, err error) {
+func (s *Service) ScopeMap(ctx context.Context, name string) (m api.ScopeMap, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		m = scopeMapOf(row)
-		return found(err, "scope map", name)
+		return MapNotFound(err, "scope map", name)
 	})
 	return m, err
 }
 
 // PutScopeMap creates a scope map, or replaces one that a user defined.
-func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put ScopeMapPut, when Precondition) (m ScopeMap, err error) {
-	err = s.write(ctx, by, "write", "scope-maps/"+name, func(tx *metadb.Tx) error {
+func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition) (m api.ScopeMap, err error) {
+	err = s.Write(ctx, by, "write", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		if err := checkScopeMapName(name); err != nil {
 			return err
 		}
-		actions, err := normalize(put.Actions)
+		actions, err := Normalize(put.Actions)
 		if err != nil {
 			return err
 		}
 		if len(actions) == 0 {
-			return invalid("the scope map '%s' has no actions", name).hint("as in: repositories/team/app/content/read")
+			return Invalid("the scope map '%s' has no actions", name).WithHint("as in: repositories/team/app/content/read")
 		}
 		old, err := tx.ScopeMap(name)
 		exists := err == nil
 		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 			return err
 		}
-		if err := when.check(exists, old.Version, "scope map", name); err != nil {
+		if err := when.Check(exists, old.Version, "scope map", name); err != nil {
 			return err
 		}
 		if !exists {
@@ -97,57 +74,57 @@ func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put S
 				return err
 			}
 			if n >= maxScopeMaps {
-				return conflict("there are %d scope maps already, which is the most", n)
+				return Conflict("there are %d scope maps already, which is the most", n)
 			}
 		}
-		row := metadb.ScopeMap{Name: name, Type: userDefined, Description: put.Description, Actions: actions, CreatedAt: s.now()}
-		m, err = s.putScopeMap(tx, row)
+		row := metadb.ScopeMap{Name: name, Type: api.UserDefined, Description: put.Description, Actions: actions, CreatedAt: s.now()}
+		m, err = s.WriteScopeMap(tx, row)
 		return err
 	})
 	return m, err
 }
 
 // UpdateScopeMap changes a scope map that a user defined, for all its tokens.
-func (s *Service) UpdateScopeMap(ctx context.Context, by Caller, name string, patch ScopeMapPatch, when Precondition) (m ScopeMap, err error) {
-	err = s.write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
+func (s *Service) UpdateScopeMap(ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition) (m api.ScopeMap, err error) {
+	err = s.Write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		if err != nil {
-			return found(err, "scope map", name)
+			return MapNotFound(err, "scope map", name)
 		}
-		if err := when.check(true, row.Version, "scope map", name); err != nil {
+		if err := when.Check(true, row.Version, "scope map", name); err != nil {
 			return err
 		}
-		add, err := normalize(patch.AddActions)
+		add, err := Normalize(patch.AddActions)
 		if err != nil {
 			return err
 		}
-		remove, err := normalize(patch.RemoveActions)
+		remove, err := Normalize(patch.RemoveActions)
 		if err != nil {
 			return err
 		}
-		row.Actions = unite(without(row.Actions, remove), add)
+		row.Actions = Union(Without(row.Actions, remove), add)
 		if patch.Description != nil {
 			row.Description = *patch.Description
 		}
-		m, err = s.putScopeMap(tx, row)
+		m, err = s.WriteScopeMap(tx, row)
 		return err
 	})
 	return m, err
 }
 
-// putScopeMap writes a user's scope map and returns it as it is then.
-func (s *Service) putScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (ScopeMap, error) {
-	if isSystem(row) {
-		return ScopeMap{}, conflict("the scope map '%s' is defined by the system and cannot be changed", row.Name)
+// WriteScopeMap writes a user's scope map and returns it as it is then.
+func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMap, error) {
+	if IsSystem(row) {
+		return api.ScopeMap{}, Conflict("the scope map '%s' is defined by the system and cannot be changed", row.Name)
 	}
 	if n := utf8.RuneCountInString(row.Description); n > maxDescription {
-		return ScopeMap{}, invalid("the description has %d characters: at most %d are allowed", n, maxDescription)
+		return api.ScopeMap{}, Invalid("the description has %d characters: at most %d are allowed", n, maxDescription)
 	}
 	if err := checkCount(row.Name, row.Actions); err != nil {
-		return ScopeMap{}, err
+		return api.ScopeMap{}, err
 	}
 	if err := tx.PutScopeMap(row); err != nil {
-		return ScopeMap{}, err
+		return api.ScopeMap{}, err
 	}
 	row, err := tx.ScopeMap(row.Name)
 	return scopeMapOf(row), err
@@ -156,15 +133,15 @@ func (s *Service) putScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (ScopeMap, err
 // DeleteScopeMap removes a scope map that a user defined. Its tokens stay,
 // and may do nothing. That of a connected registry's sync token stays, too.
 func (s *Service) DeleteScopeMap(ctx context.Context, by Caller, name string, when Precondition) error {
-	return s.write(ctx, by, "delete", "scope-maps/"+name, func(tx *metadb.Tx) error {
+	return s.Write(ctx, by, "delete", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		if err != nil {
-			return found(err, "scope map", name)
+			return MapNotFound(err, "scope map", name)
 		}
-		if isSystem(row) {
-			return conflict("the scope map '%s' is defined by the system and cannot be deleted", name)
+		if IsSystem(row) {
+			return Conflict("the scope map '%s' is defined by the system and cannot be deleted", name)
 		}
-		if err := when.check(true, row.Version, "scope map", name); err != nil {
+		if err := when.Check(true, row.Version, "scope map", name); err != nil {
 			return err
 		}
 		return s.dropScopeMap(tx, name)
@@ -181,9 +158,9 @@ func (s *Service) dropScopeMap(tx *metadb.Tx, name string) error {
 		return err
 	}
 	for _, t := range tokens {
-		if r, ok := syncedBy(registries, t.Name); ok {
-			return conflict("the scope map '%s' is what the connected registry '%s' syncs by", name, r.Name).
-				hint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
+		if r, ok := SyncedBy(registries, t.Name); ok {
+			return Conflict("the scope map '%s' is what the connected registry '%s' syncs by", name, r.Name).
+				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
 		}
 		t.ScopeMap = ""
 		if err := tx.PutToken(t); err != nil {
@@ -193,8 +170,9 @@ func (s *Service) dropScopeMap(tx *metadb.Tx, name string) error {
 	return tx.DeleteScopeMap(name)
 }
 
-func isSystem(row metadb.ScopeMap) bool {
-	return row.Type == systemDefined || strings.HasPrefix(row.Name, "_")
+// IsSystem reports whether a scope map is defined by the system.
+func IsSystem(row metadb.ScopeMap) bool {
+	return row.Type == api.SystemDefined || strings.HasPrefix(row.Name, "_")
 }
 
 // putSystemScopeMaps makes the scope maps of the reference that every
@@ -213,10 +191,19 @@ func (s *Service) putSystemScopeMaps(tx *metadb.Tx) error {
 		} else if !errors.Is(err, metadb.ErrNotFound) {
 			return err
 		}
-		m.Type, m.CreatedAt = systemDefined, s.now()
+		m.Type, m.CreatedAt = api.SystemDefined, s.now()
 		if err := tx.PutScopeMap(m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// SyncedBy returns the connected registry whose sync token name is.
+func SyncedBy(rows []metadb.ConnectedRegistry, name string) (metadb.ConnectedRegistry, bool) {
+	i := slices.IndexFunc(rows, func(r metadb.ConnectedRegistry) bool { return r.SyncToken == name })
+	if i < 0 {
+		return metadb.ConnectedRegistry{}, false
+	}
+	return rows[i], true
 }

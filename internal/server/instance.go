@@ -16,7 +16,9 @@ import (
 	"ferry/internal/config"
 	"ferry/internal/connected"
 	"ferry/internal/control"
+	"ferry/internal/fleet"
 	"ferry/internal/gateway"
+	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
 	"ferry/internal/registry"
@@ -41,6 +43,7 @@ type instance struct {
 	db      *metadb.DB
 	storage *storage.Storage
 	control *control.Service
+	fleet   *fleet.Service
 	auth    *auth.Authenticator
 	agent   *connected.Agent // nil in a root
 	mirrors *mirror.Service  // nil in a connected registry
@@ -91,18 +94,21 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
 		return in, err
 	}
-	plane := control.Options{DB: in.db, Feed: in.storage, Address: hostOf(cfg.ExternalURL), Log: in.log}
+	plane := control.Options{DB: in.db, Feed: in.storage, Log: in.log}
+	sites := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
 		plane.Self = parent.Name
-		plane.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
+		sites.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
 	}
 	if in.control, err = control.New(ctx, plane); err != nil {
 		return in, err
 	}
+	sites.Control = in.control
+	in.fleet = fleet.New(sites)
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
 	})
-	in.upkeep = newUpkeep(in.storage, in.control, ledger{in.db}, in.log, levelOf(cfg, o))
+	in.upkeep = newUpkeep(in.storage, in.fleet, ledger{in.db}, in.log, levelOf(cfg, o))
 	if parent != nil {
 		return in, in.follow(ctx, cfg, *parent)
 	}
@@ -127,7 +133,8 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		Parent:      gateway.NewClient(parent, nil),
 		DB:          in.db,
 		Engine:      replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize}),
-		Control:     in.control,
+		InstanceID:  in.control.InstanceID(),
+		Fleet:       in.fleet,
 		Version:     telemetry.Version(),
 		LoginServer: hostOf(address),
 		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
@@ -195,12 +202,12 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 // stop.
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.NewServer(gateway.ServerOptions{
-		Storage: in.storage, ControlPlane: in.control, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
+		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
 	})
-	api := control.HandlerOptions{
-		Service: in.control, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
+	api := management.Options{
+		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
 	}
-	health := &syncHealth{own: in.control.Own, now: time.Now, started: time.Now()}
+	health := &syncHealth{own: in.fleet.Own, now: time.Now, started: time.Now()}
 	if in.agent != nil {
 		api.Syncer, health.site = in.agent, in.agent
 	}
@@ -211,7 +218,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, wire.PathPoll, parent),
-		api:      control.NewHandler(api),
+		api:      management.NewHandler(api),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/config"
 	"ferry/internal/control"
+	"ferry/internal/fleet"
 	"ferry/internal/schedule"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
@@ -31,9 +33,9 @@ type upkeep struct {
 		Collect(ctx context.Context) (storage.Collected, error)
 		TrimChanges(ctx context.Context, before time.Time) error
 	}
-	control interface {
+	fleet interface {
 		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
-		ConnectedRegistries(ctx context.Context, by control.Caller, parent string, direct bool) ([]control.ConnectedRegistry, error)
+		List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error)
 	}
 	ledger interface {
 		Collected(ctx context.Context) (time.Time, error)
@@ -48,8 +50,8 @@ type upkeep struct {
 	trimmed   time.Time
 }
 
-func newUpkeep(s *storage.Storage, c *control.Service, l ledger, log *slog.Logger, level *slog.LevelVar) *upkeep {
-	return &upkeep{storage: s, control: c, ledger: l, log: log, level: level, now: time.Now}
+func newUpkeep(s *storage.Storage, f *fleet.Service, l ledger, log *slog.Logger, level *slog.LevelVar) *upkeep {
+	return &upkeep{storage: s, fleet: f, ledger: l, log: log, level: level, now: time.Now}
 }
 
 // levelOf returns the level that the parent may set: none, where the
@@ -80,7 +82,7 @@ func (u *upkeep) run(ctx context.Context) error {
 
 // once does what is due.
 func (u *upkeep) once(ctx context.Context) error {
-	own, err := u.control.Own(ctx)
+	own, err := u.fleet.Own(ctx)
 	if err != nil {
 		return err
 	}
@@ -168,7 +170,7 @@ func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool 
 
 // longestTTL returns how long the feed is to be kept for those below.
 func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
-	all, err := u.control.ConnectedRegistries(ctx, control.Caller{}, "", false)
+	all, err := u.fleet.List(ctx, control.Caller{}, "", false)
 	if err != nil {
 		return 0, err
 	}

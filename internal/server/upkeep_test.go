@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -18,7 +19,7 @@ import (
 // chores counts what an upkeep does.
 type chores struct {
 	own      *wire.ConnectedRegistry
-	below    []control.ConnectedRegistry
+	below    []api.ConnectedRegistry
 	failure  error
 	full     error // that of the feed
 	collects []time.Time
@@ -45,14 +46,14 @@ func (c *chores) SetCollected(_ context.Context, at time.Time) error {
 
 func (c *chores) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
 
-func (c *chores) ConnectedRegistries(context.Context, control.Caller, string, bool) ([]control.ConnectedRegistry, error) {
+func (c *chores) List(context.Context, control.Caller, string, bool) ([]api.ConnectedRegistry, error) {
 	return c.below, nil
 }
 
 // after runs an upkeep over c for d of a clock that begins at midnight, UTC.
 func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
 	t.Helper()
-	u := &upkeep{storage: c, control: c, ledger: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
+	u := &upkeep{storage: c, fleet: c, ledger: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if err := u.run(ctx); err != nil {
@@ -142,19 +143,19 @@ func TestASiteCollectsGarbageWhenItsParentSays(t *testing.T) {
 }
 
 func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
-	ttl := func(text string) control.ConnectedRegistry {
-		var r control.ConnectedRegistry
+	ttl := func(text string) api.ConnectedRegistry {
+		var r api.ConnectedRegistry
 		r.Parent.SyncProperties.MessageTTL = text
 		return r
 	}
 	for _, test := range []struct {
 		name  string
-		below []control.ConnectedRegistry
+		below []api.ConnectedRegistry
 		want  time.Duration
 	}{
 		{"nobody below", nil, 48 * time.Hour},
-		{"several below", []control.ConnectedRegistry{ttl("P3D"), ttl("P20D"), ttl("P1D")}, 20 * 24 * time.Hour},
-		{"one that cannot be read", []control.ConnectedRegistry{ttl("a week"), ttl("P5D")}, 5 * 24 * time.Hour},
+		{"several below", []api.ConnectedRegistry{ttl("P3D"), ttl("P20D"), ttl("P1D")}, 20 * 24 * time.Hour},
+		{"one that cannot be read", []api.ConnectedRegistry{ttl("a week"), ttl("P5D")}, 5 * 24 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

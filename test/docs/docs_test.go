@@ -100,7 +100,7 @@ func TestTheStoragePageNamesEveryTable(t *testing.T) {
 
 func TestTheManagementPageNamesEveryCode(t *testing.T) {
 	const page = "docs/management-api.md"
-	named(t, page, read(t, page), found(`= "([A-Z_]{5,})"`, read(t, "internal/control/problem.go")))
+	named(t, page, read(t, page), found(`= "([A-Z_]{5,})"`, read(t, "internal/api/problem.go")))
 }
 
 func TestTheArchitecturePageNamesEveryPackage(t *testing.T) {

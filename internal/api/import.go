@@ -1,0 +1,32 @@
+package api
+
+import "time"
+
+// An Import is an image of another registry on its way here.
+type Import struct {
+	ID             string     `json:"id"`
+	Name           string     `json:"name"`
+	Source         string     `json:"source"`
+	Images         []string   `json:"images" nullable:"false" doc:"What it becomes here."`
+	Digest         *string    `json:"digest" doc:"Null until the source said it."`
+	State          string     `json:"state" enum:"Pending,Running,Succeeded,Failed"`
+	Error          *string    `json:"error" doc:"Why it failed, or does not get on just now."`
+	Hint           *string    `json:"hint" doc:"What to do about it, where it failed."`
+	StartTime      time.Time  `json:"startTime"`
+	EndTime        *time.Time `json:"endTime"`
+	BytesTotal     int64      `json:"bytesTotal" doc:"Of the layers that were missing, as far as it has planned."`
+	BytesDone      int64      `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond int64      `json:"bytesPerSecond" doc:"Over the last seconds; 0 once it is over."`
+	EtaSeconds     *int64     `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+}
+
+// An ImportPost asks for an image.
+type ImportPost struct {
+	Source               string   `json:"source" doc:"HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS."`
+	Images               []string `json:"images,omitempty" maxItems:"50" doc:"REPOSITORY:TAG here; none is the source's own name, unless that has a digest."`
+	Repository           string   `json:"repository,omitempty" doc:"Copy it here without a tag."`
+	Force                bool     `json:"force,omitempty" doc:"Move tags that exist."`
+	Username             string   `json:"username,omitempty" maxLength:"1024"`
+	Password             string   `json:"password,omitempty" maxLength:"65536"`
+	CertificateAuthority string   `json:"certificateAuthority,omitempty" maxLength:"262144" doc:"PEM."`
+}

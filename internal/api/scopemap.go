@@ -1,0 +1,35 @@
+package api
+
+import "time"
+
+// The types of a scope map.
+const (
+	UserDefined   = "UserDefined"
+	SystemDefined = "SystemDefined"
+)
+
+// A ScopeMap is a named list of actions.
+type ScopeMap struct {
+	ID                string    `json:"id"`
+	Name              string    `json:"name"`
+	Type              string    `json:"type" enum:"UserDefined,SystemDefined"`
+	Description       string    `json:"description"`
+	Actions           []string  `json:"actions"`
+	CreationDate      time.Time `json:"creationDate"`
+	ProvisioningState string    `json:"provisioningState"`
+
+	ETag string `json:"-"` // of what it says; it is a header
+}
+
+// A ScopeMapPut is a scope map as it is to be.
+type ScopeMapPut struct {
+	Description string   `json:"description,omitempty" doc:"At most 256 characters."`
+	Actions     []string `json:"actions" nullable:"false" minItems:"1" maxItems:"5000" doc:"repositories/NAME/ACTION or gateway/NAME/ACTION."`
+}
+
+// A ScopeMapPatch is what is to change. What is to go goes first.
+type ScopeMapPatch struct {
+	Description   *string  `json:"description,omitempty" doc:"At most 256 characters."`
+	AddActions    []string `json:"addActions,omitempty" maxItems:"5000"`
+	RemoveActions []string `json:"removeActions,omitempty" maxItems:"5000"`
+}

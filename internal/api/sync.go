@@ -1,0 +1,60 @@
+package api
+
+import "time"
+
+// The states of a [SyncItem].
+const (
+	InSync   = "InSync"
+	Pending  = "Pending"
+	Failed   = "Failed"
+	ToRemove = "ToRemove"
+	Unknown  = "Unknown"
+)
+
+// A SyncStatus is how a connected registry's sync goes, in its own eyes.
+type SyncStatus struct {
+	InSync         bool                `json:"inSync" doc:"Whether everything that it knows of at its parent is here."`
+	State          string              `json:"state" enum:"Online,Syncing,Unhealthy"`
+	Time           time.Time           `json:"time" doc:"When this was so."`
+	Paused         bool                `json:"paused" doc:"Whether somebody at the site stopped syncs until further notice."`
+	NextSyncTime   *time.Time          `json:"nextSyncTime" doc:"When the next sync window opens; null while one is open."`
+	ItemsSynced    int                 `json:"itemsSynced"`
+	ItemsPending   int                 `json:"itemsPending"`
+	ItemsFailed    int                 `json:"itemsFailed"`
+	BytesTotal     int64               `json:"bytesTotal" doc:"Of the layers that were missing when the sync began, as far as it has planned."`
+	BytesDone      int64               `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond int64               `json:"bytesPerSecond" doc:"Over the last seconds; 0 while no sync runs."`
+	EtaSeconds     *int64              `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+	Result         *RegistrySyncResult `json:"result"`
+	Details        []StatusDetail      `json:"details" nullable:"false"`
+}
+
+// A SyncItem is a tag of the parent, or a manifest that no tag leads to, and
+// how far it is at the site.
+type SyncItem struct {
+	Repository    string     `json:"repository"`
+	Tag           *string    `json:"tag" doc:"Null for a manifest without one."`
+	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says, or whose parent is a site that had the tag when nobody knows whether this one did."`
+	Digest        *string    `json:"digest" doc:"What the site serves; null is nothing."`
+	ParentDigest  *string    `json:"parentDigest" doc:"What the parent has; null is nothing any more."`
+	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both were last known to be the same."`
+	Error         *string    `json:"error" doc:"Of the last try, where that failed."`
+
+	BytesTotal     *int64 `json:"bytesTotal" doc:"Of the layers that were missing when it was planned; null where a sync has not come to it yet, or it is in sync."`
+	BytesDone      *int64 `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond *int64 `json:"bytesPerSecond" doc:"Over the last seconds."`
+	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long it takes until it is here, after what comes before it; null where nobody knows."`
+
+	Key string `json:"-"` // its place in the repository's listing: the tag, or the digest
+}
+
+// A SiteSync is what a connected registry last said of its sync, as its
+// ancestor has it: also of one that is offline.
+type SiteSync struct {
+	Name            string      `json:"name"`
+	ConnectionState string      `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`
+	Activation      Activation  `json:"activation" doc:"Inactive is of a site that no instance holds: what is here was said by the last that did."`
+	HeardTime       *time.Time  `json:"heardTime" doc:"When this was heard; null is never."`
+	AgeSeconds      *int64      `json:"ageSeconds" doc:"How long ago that is."`
+	Sync            *SyncStatus `json:"sync"`
+}

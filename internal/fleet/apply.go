@@ -1,0 +1,241 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ferry/internal/api"
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+	"ferry/internal/wire"
+)
+
+// settingDesired is the version of the desired state that was applied last.
+const settingDesired = "desired-version"
+
+// Apply makes what the parent decided the state of this connected registry,
+// in one transaction: what the parent does not name is gone afterwards. Who
+// holds an activation below this instance, and what was heard of it, stays,
+// unless the activation was ended above. To apply the same version again
+// does nothing.
+func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
+	if err := s.checkDesired(d); err != nil {
+		return fmt.Errorf("apply desired state: %w", err)
+	}
+	if had, err := s.DesiredVersion(ctx); err != nil || had == d.Version {
+		return err
+	}
+	err := s.control.Change(ctx, func(tx *metadb.Tx) error {
+		if err := s.applyRegistries(tx, append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
+			return err
+		}
+		if err := s.applyTokens(tx, d.Tokens); err != nil {
+			return err
+		}
+		if err := s.applyScopeMaps(tx, d.ScopeMaps); err != nil {
+			return err
+		}
+		return tx.SetSetting(settingDesired, d.Version)
+	})
+	if err != nil {
+		return fmt.Errorf("apply desired state: %w", err)
+	}
+	return nil
+}
+
+// checkDesired refuses what could not be worked with, before it replaces
+// what can.
+func (s *Service) checkDesired(d *wire.Desired) error {
+	if s.control.Self() == "" {
+		return errors.New("this is a root registry")
+	}
+	if d.Version == "" {
+		return errors.New("it has no version")
+	}
+	if !s.control.IsSelf(d.Self.Name) {
+		return fmt.Errorf("it is for %.50q, and this is %s", d.Self.Name, s.control.Self())
+	}
+	for _, r := range append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...) {
+		v := specFrom(r)
+		if err := applySettings(api.Settings{}, &v); err != nil {
+			return fmt.Errorf("connected registry %.50q: %w", r.Name, err)
+		}
+	}
+	for _, m := range d.ScopeMaps {
+		if _, err := auth.ParsePermissions(m.Actions); err != nil {
+			return fmt.Errorf("scope map %.100q: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func specFrom(r wire.ConnectedRegistry) control.Spec {
+	return control.Spec{
+		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
+		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
+		TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms, Bandwidth: r.Bandwidth, ByteBudget: r.ByteBudget,
+		Priorities: r.Priorities,
+	}
+}
+
+// wireOf is the reverse of specFrom.
+func wireOf(row metadb.ConnectedRegistry, v control.Spec) wire.ConnectedRegistry {
+	return wire.ConnectedRegistry{
+		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
+		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
+		Permissions: v.Permissions, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
+		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
+		Priorities: v.Priorities,
+	}
+}
+
+func (s *Service) applyRegistries(tx *metadb.Tx, wanted []wire.ConnectedRegistry) error {
+	rows, err := tx.ConnectedRegistries()
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, r := range wanted {
+		names[r.Name] = true
+	}
+	for _, row := range rows {
+		if !names[row.Name] { // first, for one of another case may follow
+			if err := tx.DeleteConnectedRegistry(row.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range wanted {
+		if err := s.applyRegistry(tx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
+	row, err := tx.ConnectedRegistry(r.Name)
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	ended := false
+	if err == nil {
+		old, err := control.SpecOf(row)
+		if err != nil {
+			return err
+		}
+		ended = r.Epoch > old.Epoch
+	} else {
+		row.InstanceID = r.InstanceID // this instance is new here; who is below it may not be
+	}
+	row.Name, row.Parent, row.SyncToken, row.CreatedAt = r.Name, r.Parent, r.SyncToken, r.CreatedAt
+	if err := control.PutSpec(tx, row, specFrom(r)); err != nil || !ended {
+		return err
+	}
+	return release(tx, row)
+}
+
+func (s *Service) applyTokens(tx *metadb.Tx, wanted []wire.Token) error {
+	rows, err := tx.Tokens()
+	if err != nil {
+		return err
+	}
+	had := map[string]metadb.Token{}
+	for _, row := range rows {
+		had[row.Name] = row
+	}
+	for _, t := range wanted {
+		row := metadb.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
+		for _, p := range t.Passwords {
+			row.Passwords = append(row.Passwords, metadb.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
+		}
+		old, ok := had[t.Name]
+		delete(had, t.Name)
+		if ok && sameToken(old, row) {
+			continue
+		}
+		if err := tx.PutToken(row); err != nil {
+			return err
+		}
+	}
+	for name := range had {
+		if err := tx.DeleteToken(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameToken reports whether two rows say the same. Creation times are not compared.
+func sameToken(a, b metadb.Token) bool {
+	return a.ScopeMap == b.ScopeMap && a.Status == b.Status && slices.EqualFunc(a.Passwords, b.Passwords, func(p, q metadb.Password) bool {
+		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) && p.ExpiresAt.Equal(q.ExpiresAt)
+	})
+}
+
+func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []wire.ScopeMap) error {
+	rows, err := tx.ScopeMaps()
+	if err != nil {
+		return err
+	}
+	had := map[string]metadb.ScopeMap{}
+	for _, row := range rows {
+		had[row.Name] = row
+	}
+	for _, m := range wanted {
+		old, ok := had[m.Name]
+		delete(had, m.Name)
+		if ok && slices.Equal(old.Actions, m.Actions) {
+			continue
+		}
+		if err := tx.PutScopeMap(metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()}); err != nil {
+			return err
+		}
+	}
+	for name := range had {
+		if err := tx.DeleteScopeMap(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DesiredVersion returns the version of the desired state that was applied
+// last; "" is none yet.
+func (s *Service) DesiredVersion(ctx context.Context) (version string, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		version, err = tx.Setting(settingDesired)
+		return err
+	})
+	return version, err
+}
+
+// Own returns what the parent last decided for this connected registry; nil
+// before it first did, and in a root.
+func (s *Service) Own(ctx context.Context) (*wire.ConnectedRegistry, error) {
+	if s.control.Self() == "" {
+		return nil, nil
+	}
+	var own *wire.ConnectedRegistry
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(s.control.Self())
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v, err := control.SpecOf(row)
+		if err != nil {
+			return err
+		}
+		row.InstanceID = s.control.InstanceID()
+		r := wireOf(row, v)
+		own = &r
+		return nil
+	})
+	return own, err
+}

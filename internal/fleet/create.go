@@ -1,0 +1,299 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"ferry/internal/api"
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+)
+
+// Limits on connected registries.
+const (
+	maxRegistries   = 10_000
+	maxClientTokens = 1_000
+)
+
+// registryName is what a connected registry may be called. The reference has 5
+// to 40 characters in one place and 5 to 50 in another.
+var registryName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{4,49}$`)
+
+func checkRegistryName(name string) error {
+	if !registryName.MatchString(name) {
+		return control.Invalid("'%.100s' is no name for a connected registry: want 5 to 50 letters, digits, '_' or '-', beginning with a letter", name)
+	}
+	return nil
+}
+
+// Create creates a connected registry with all that belongs
+// to it, or nothing of it: its sync token, without passwords, and its scope
+// map, which replaces one of its name; and in the scope map of each ancestor
+// the right to pass on what this one may have. A connected registry that is
+// exactly like this is returned as it is, so that a request can be repeated.
+func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut, when control.Precondition) (r api.ConnectedRegistry, err error) {
+	err = s.control.Write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		c, err := s.newCreation(tx, name, put)
+		if err != nil {
+			return err
+		}
+		old, err := tx.ConnectedRegistry(name)
+		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+			return err
+		}
+		exists := err == nil
+		if err := when.Check(exists, old.Version, "connected registry", name); err != nil {
+			return err
+		}
+		if exists {
+			err = c.compare(tx, old)
+		} else {
+			err = c.create(tx)
+		}
+		if err != nil {
+			return err
+		}
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
+// A creation is a connected registry on its way to be.
+type creation struct {
+	s         *Service
+	row       metadb.ConnectedRegistry
+	spec      control.Spec
+	tree      tree
+	ancestors []metadb.ConnectedRegistry
+	actions   []string // on repositories, of its scope map
+	ownToken  bool     // its sync token is made with it
+}
+
+// newCreation checks all that can be checked before anything is written.
+func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (*creation, error) {
+	if err := checkRegistryName(name); err != nil {
+		return nil, err
+	}
+	if (put.SyncToken == "") == (len(put.Repositories) == 0) {
+		return nil, control.Invalid("either --sync-token or --repository must be provided, but not both")
+	}
+	c := &creation{s: s, spec: defaults(), ownToken: put.SyncToken == ""}
+	switch {
+	case put.Mode == "" || strings.EqualFold(put.Mode, api.ReadOnly):
+	case strings.EqualFold(put.Mode, api.ReadWrite):
+		// What is pushed there would stay there: nothing sends it up.
+		return nil, control.Invalid("the mode ReadWrite is not there yet").WithHint("create it with --mode ReadOnly, and push to the root")
+	default:
+		return nil, control.Invalid("'%.32s' is no mode: want ReadOnly", put.Mode)
+	}
+	if err := applySettings(put.Settings, &c.spec); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.spec.Notifications, err = notifications(put.Notifications); err != nil {
+		return nil, err
+	}
+	rows, err := tx.ConnectedRegistries()
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) >= maxRegistries {
+		return nil, control.Conflict("there are %d connected registries already, which is the most", len(rows))
+	}
+	c.tree = treeOf(rows)
+	c.row = metadb.ConnectedRegistry{Name: name, SyncToken: cmp.Or(put.SyncToken, name), CreatedAt: s.now()}
+	if err := c.setParent(put.Parent); err != nil {
+		return nil, err
+	}
+	if c.spec.ClientTokens, err = checkClientTokens(tx, put.ClientTokens); err != nil {
+		return nil, err
+	}
+	if other, ok := control.SyncedBy(rows, c.row.SyncToken); ok && !strings.EqualFold(other.Name, name) {
+		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken, other.Name)
+	}
+	if !c.ownToken {
+		return c, c.readToken(tx)
+	}
+	c.actions, err = control.Normalize(repositoryActions(put.Repositories))
+	return c, err
+}
+
+func (c *creation) setParent(name string) error {
+	if name == "" {
+		return nil
+	}
+	parent, ok := c.tree[strings.ToLower(name)]
+	if !ok {
+		return control.Refuse(api.CodeNotFound, "the parent connected registry '%.100s' could not be found", name).
+			WithHint("see ferry connected-registry list")
+	}
+	c.row.Parent = parent.Name
+	c.ancestors = c.tree.ancestors(parent.Name)
+	if len(c.ancestors) >= maxDepth {
+		return control.Invalid("there can be at most %d levels of connected registries", maxDepth)
+	}
+	return nil
+}
+
+// checkClientTokens returns the tokens, each once, if all of them exist.
+func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		name = strings.TrimPrefix(name, api.TokenID(""))
+		if _, err := tx.Token(name); err != nil {
+			return nil, control.MapNotFound(err, "token", name)
+		}
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	if len(all) > maxClientTokens {
+		return nil, control.Invalid("%d client tokens are too many: at most %d are allowed", len(all), maxClientTokens)
+	}
+	return all, nil
+}
+
+// readToken takes what to sync from the scope map of a token that exists. It
+// must allow what the mode needs in every repository that it names.
+func (c *creation) readToken(tx *metadb.Tx) error {
+	token, err := tx.Token(c.row.SyncToken)
+	if err != nil {
+		return control.MapNotFound(err, "token", c.row.SyncToken)
+	}
+	if token.ScopeMap == "" {
+		return control.Invalid("the token '%s' has no scope map that could say what to sync", token.Name)
+	}
+	m, err := tx.ScopeMap(token.ScopeMap)
+	if err != nil {
+		return control.MapNotFound(err, "scope map", token.ScopeMap)
+	}
+	c.actions = control.OnRepositories(m.Actions)
+	var needed []string
+	for _, a := range c.actions {
+		_, repository, _, err := auth.ParseAction(a)
+		if err != nil {
+			return err
+		}
+		needed = control.Union(needed, repositoryActions([]string{repository}))
+	}
+	if missing := control.Without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
+		return control.Invalid("the sync token '%s' must have at least the actions that a sync needs on every repository it names", token.Name).
+			WithHint("it needs content/read and metadata/read; missing: %s", strings.Join(missing[:min(len(missing), 5)], ", "))
+	}
+	return nil
+}
+
+// create writes all of it.
+func (c *creation) create(tx *metadb.Tx) error {
+	scopeMap := c.row.Name
+	if c.ownToken {
+		if err := c.createToken(tx); err != nil {
+			return err
+		}
+	} else {
+		token, err := tx.Token(c.row.SyncToken)
+		if err != nil {
+			return err
+		}
+		scopeMap = token.ScopeMap
+	}
+	if err := c.s.allow(tx, scopeMap, gatewayActions(c.row.Name)); err != nil {
+		return err
+	}
+	for _, a := range c.ancestors {
+		token, err := tx.Token(a.SyncToken)
+		if err != nil {
+			return control.MapNotFound(err, "sync token", a.SyncToken)
+		}
+		if err := c.s.allow(tx, token.ScopeMap, slices.Concat(c.actions, gatewayActions(c.row.Name))); err != nil {
+			return err
+		}
+	}
+	return control.PutSpec(tx, c.row, c.spec)
+}
+
+// createToken makes the sync token and its scope map, in place of those that
+// an earlier connected registry of the name may have left.
+func (c *creation) createToken(tx *metadb.Tx) error {
+	name := c.row.Name
+	m := metadb.ScopeMap{
+		Name: name, Type: api.UserDefined, Actions: c.actions, CreatedAt: c.row.CreatedAt,
+		Description: "What the connected registry " + name + " syncs",
+	}
+	if _, err := c.s.control.WriteScopeMap(tx, m); err != nil {
+		return err
+	}
+	if _, err := tx.Token(name); errors.Is(err, metadb.ErrNotFound) {
+		if err := c.s.control.CheckNewToken(tx, name); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return tx.PutToken(metadb.Token{Name: name, ScopeMap: name, Status: api.Enabled, CreatedAt: c.row.CreatedAt})
+}
+
+// allow adds actions to a scope map.
+func (s *Service) allow(tx *metadb.Tx, scopeMap string, actions []string) error {
+	row, err := tx.ScopeMap(scopeMap)
+	if err != nil {
+		return control.MapNotFound(err, "scope map", scopeMap)
+	}
+	all := control.Union(row.Actions, actions)
+	if len(all) == len(row.Actions) {
+		return nil
+	}
+	row.Actions = all
+	_, err = s.control.WriteScopeMap(tx, row)
+	return err
+}
+
+// compare returns an error unless the row is what would be created.
+func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
+	v, err := control.SpecOf(old)
+	if err != nil {
+		return err
+	}
+	actions := c.actions
+	if token, err := tx.Token(old.SyncToken); err == nil {
+		if m, err := tx.ScopeMap(token.ScopeMap); err == nil {
+			actions = control.OnRepositories(m.Actions)
+		}
+	}
+	v.Epoch, v.Resync = 0, 0
+	same := old.Parent == c.row.Parent && old.SyncToken == c.row.SyncToken && reflect.DeepEqual(normal(v), normal(c.spec)) &&
+		len(control.Without(actions, c.actions)) == 0 && len(control.Without(c.actions, actions)) == 0
+	if !same {
+		return control.Conflict("the connected registry '%s' exists already", old.Name).
+			WithHint("change it with ferry connected-registry update -n %s, or delete it first", old.Name)
+	}
+	return nil
+}
+
+// normal makes lists that are empty nil, as they are once they were stored.
+func normal(v control.Spec) control.Spec {
+	v.ClientTokens, v.Notifications, v.Permissions = slices.Clip(v.ClientTokens), slices.Clip(v.Notifications), nil
+	if len(v.ClientTokens) == 0 {
+		v.ClientTokens = nil
+	}
+	if len(v.Notifications) == 0 {
+		v.Notifications = nil
+	}
+	if len(v.TagFilters) == 0 {
+		v.TagFilters = nil
+	}
+	if len(v.Platforms) == 0 {
+		v.Platforms = nil
+	}
+	if len(v.Bandwidth) == 0 {
+		v.Bandwidth = nil
+	}
+	return v
+}

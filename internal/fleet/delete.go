@@ -1,0 +1,146 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+)
+
+// Deactivate ends the activation of the instance that holds
+// a connected registry, so that another can become it.
+func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
+	err = s.control.Write(ctx, by, "deactivate", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(name)
+		if err != nil {
+			return control.MapNotFound(err, "connected registry", name)
+		}
+		v, err := control.SpecOf(row)
+		if err != nil {
+			return err
+		}
+		v.Epoch++
+		if err := control.PutSpec(tx, row, v); err != nil {
+			return err
+		}
+		if err := release(tx, row); err != nil {
+			return err
+		}
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
+// Resync lets the instance that holds a connected registry
+// take a fresh snapshot at its next visit, and compare with it all that it has.
+func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
+	err = s.control.Write(ctx, by, "resync", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(name)
+		if err != nil {
+			return control.MapNotFound(err, "connected registry", name)
+		}
+		v, err := control.SpecOf(row)
+		if err != nil {
+			return err
+		}
+		v.Resync++
+		if err := control.PutSpec(tx, row, v); err != nil {
+			return err
+		}
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
+// Delete removes a connected registry that has none below
+// it. With cleanup its sync token and scope map go, too, and what its
+// ancestors were allowed because of its gateway. What runs at the site stays
+// as it is, and finds that its parent knows it no longer.
+func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool, when control.Precondition) error {
+	return s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(name)
+		if err != nil {
+			return control.MapNotFound(err, "connected registry", name)
+		}
+		if err := when.Check(true, row.Version, "connected registry", name); err != nil {
+			return err
+		}
+		rows, err := tx.ConnectedRegistries()
+		if err != nil {
+			return err
+		}
+		t := treeOf(rows)
+		if children := t.children(row.Name); len(children) > 0 {
+			var names []string
+			for _, c := range children[:min(len(children), 5)] {
+				names = append(names, c.Name)
+			}
+			return control.Conflict("the connected registry '%s' has others below it: %s", row.Name, strings.Join(names, ", ")).
+				WithHint("delete those first")
+		}
+		if err := tx.DeleteConnectedRegistry(row.Name); err != nil {
+			return err
+		}
+		if !cleanup {
+			return nil
+		}
+		return s.cleanup(tx, row, t.ancestors(row.Parent))
+	})
+}
+
+// cleanup removes what was made for a connected registry that is gone. What
+// was removed by hand before is no error.
+func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors []metadb.ConnectedRegistry) error {
+	for _, a := range ancestors {
+		if err := forgetGateway(tx, a.SyncToken, row.Name); err != nil {
+			return err
+		}
+	}
+	token, err := tx.Token(row.SyncToken)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.control.DropToken(tx, token.Name); err != nil {
+		return err
+	}
+	others, err := tx.TokensOf(token.ScopeMap)
+	if err != nil || len(others) > 0 {
+		return err
+	}
+	m, err := tx.ScopeMap(token.ScopeMap)
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && control.IsSystem(m) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.DeleteScopeMap(m.Name)
+}
+
+// forgetGateway takes the gateway of a connected registry from a token's scope map.
+func forgetGateway(tx *metadb.Tx, token, name string) error {
+	t, err := tx.Token(token)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m, err := tx.ScopeMap(t.ScopeMap)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m.Actions = control.Without(m.Actions, gatewayActions(name))
+	return tx.PutScopeMap(m)
+}

@@ -1,0 +1,82 @@
+package fleet
+
+import (
+	"context"
+	"strings"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+)
+
+// What stands where there is nothing to say, in the reference's words.
+const (
+	noPassword    = "<use --generate-password to generate a new password>"
+	noLoginServer = "<Optional: connected registry login server>"
+	noEndpoint    = "<parent gateway endpoint>"
+)
+
+// InstanceSettings returns what an instance needs to become the connected registry
+// name, and makes a password where that is asked for.
+func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name string, post api.SettingsPost) (v api.InstanceSettings, err error) {
+	if post.ParentProtocol != "http" && post.ParentProtocol != "https" {
+		return api.InstanceSettings{}, control.Invalid("'%.20s' is no protocol of a parent: want http or https", post.ParentProtocol)
+	}
+	var row metadb.ConnectedRegistry
+	read := func(tx *metadb.Tx) (err error) {
+		row, err = tx.ConnectedRegistry(name)
+		return control.MapNotFound(err, "connected registry", name)
+	}
+	password := noPassword
+	switch post.GeneratePassword {
+	case 0:
+		err = s.db.View(ctx, read)
+	case 1, 2:
+		slot := []string{api.Password1, api.Password2}[post.GeneratePassword-1]
+		err = s.control.Write(ctx, by, "generate-credentials", "connected-registries/"+name, func(tx *metadb.Tx) error {
+			if err := read(tx); err != nil {
+				return err
+			}
+			token, err := tx.Token(row.SyncToken)
+			if err != nil {
+				return control.MapNotFound(err, "sync token", row.SyncToken)
+			}
+			values, err := s.control.SetPasswords(&token, []api.PasswordPut{{Name: slot}})
+			if err != nil {
+				return err
+			}
+			password = values[slot]
+			return tx.PutToken(token)
+		})
+	default:
+		err = control.Invalid("%d is no password of a token: want 1 or 2", post.GeneratePassword)
+	}
+	if err != nil {
+		return api.InstanceSettings{}, err
+	}
+	endpoint := s.endpointFor(by, row)
+	if endpoint == "" {
+		endpoint = noEndpoint
+	}
+	connection := gateway.ConnectionString{
+		Name: row.Name, Token: row.SyncToken, Password: password, Endpoint: endpoint, Protocol: post.ParentProtocol,
+	}
+	return api.InstanceSettings{
+		CertificateVolume: "/var/acr/certs", ConnectionString: connection.Secret(), DataVolume: "/var/acr/data",
+		LoginServer: noLoginServer, SyncTokenPassword: password, SyncTokenUser: row.SyncToken,
+	}, nil
+}
+
+// endpointFor is where the connected registry finds its parent, as
+// "host:port". Of a parent that is a connected registry itself it is "": its
+// address at the site is not known here.
+func (s *Service) endpointFor(by control.Caller, row metadb.ConnectedRegistry) string {
+	if !strings.EqualFold(row.Parent, s.control.Self()) || s.control.IsSelf(row.Name) {
+		return ""
+	}
+	if s.address != "" {
+		return s.address
+	}
+	return by.Host
+}

@@ -1,0 +1,118 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"ferry/internal/api"
+	"ferry/internal/metadb"
+	"ferry/internal/wire"
+)
+
+func syncStatusOf(st wire.Status) *api.SyncStatus {
+	return &api.SyncStatus{
+		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
+		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
+		BytesTotal: st.BytesTotal, BytesDone: st.BytesDone, BytesPerSecond: st.BytesPerSecond,
+		EtaSeconds: api.SecondsLeft(st.BytesTotal-st.BytesDone, st.BytesPerSecond), Result: resultOf(st), Details: detailsOf(st),
+	}
+}
+
+// inSync reports whether a site has everything that it knows of.
+func inSync(st wire.Status) bool {
+	return !st.LastSyncSuccess.IsZero() && st.ItemsPending == 0 && st.ItemsFailed == 0 && st.SyncState != notActivated
+}
+
+// notActivated is the state of a sync at a site that its parent does not know.
+const notActivated = "NotActivated"
+
+// SyncStatus returns how the sync of this connected registry goes; nil in a
+// root, and before its agent runs.
+func (s *Service) SyncStatus() *api.SyncStatus {
+	st := s.status()
+	if st == nil {
+		return nil
+	}
+	return syncStatusOf(*st)
+}
+
+// addProgress notes how far an item is, where a sync fetches it.
+func addProgress(i *api.SyncItem, o wire.OpenItem) {
+	if o.BytesTotal == 0 {
+		return
+	}
+	i.BytesTotal, i.BytesDone, i.BytesPerSecond = &o.BytesTotal, &o.BytesDone, &o.BytesPerSecond
+	if o.SecondsLeft > 0 {
+		i.EtaSeconds = &o.SecondsLeft
+	}
+}
+
+// A Place is where a page of items begins, and which items it has.
+type Place struct {
+	Repository, Key string // begin after this one
+	Open            bool   // only those that are not in sync
+}
+
+// SyncItems returns up to limit items of this connected registry behind a
+// place, in order. Of those that are moving it has how far they are.
+func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) (all []api.SyncItem, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		read := tx.SyncItems
+		if at.Open {
+			read = tx.OpenSyncItems
+		}
+		rows, err := read(metadb.Parent, at.Repository, at.Key, limit)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			here, err := digestHere(tx, row)
+			if err != nil {
+				return err
+			}
+			all = append(all, syncItemOf(row, here))
+		}
+		return nil
+	})
+	far := map[[2]string]wire.OpenItem{}
+	for _, o := range moving {
+		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
+	}
+	for i, v := range all {
+		addProgress(&all[i], far[[2]string{v.Repository, v.Key}])
+	}
+	return all, err
+}
+
+// digestHere returns the digest of what is served of an item; "" is nothing.
+func digestHere(tx *metadb.Tx, row metadb.SyncItem) (string, error) {
+	if row.Tag == "" {
+		has, err := tx.HasManifest(row.Repository, row.Item)
+		if err != nil || !has {
+			return "", err
+		}
+		return row.Item, nil
+	}
+	tag, err := tx.Tag(row.Repository, row.Tag)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return "", nil
+	}
+	return tag.Digest, err
+}
+
+func syncItemOf(row metadb.SyncItem, here string) api.SyncItem {
+	i := api.SyncItem{
+		Repository: row.Repository, Tag: api.Text(row.Tag), State: api.Pending, Digest: api.Text(here), ParentDigest: api.Text(row.Digest),
+		LastMatchTime: api.Time(row.SyncedAt), Key: row.Item,
+	}
+	switch {
+	case row.State == "synced":
+		i.State = api.InSync
+	case row.State == "failed":
+		i.State, i.Error = api.Failed, api.Text(row.Error)
+	case row.Digest == "":
+		i.State = api.ToRemove
+	}
+	return i
+}

@@ -1,0 +1,143 @@
+package fleet
+
+import (
+	"context"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+	"ferry/internal/wire"
+)
+
+// registryOf returns a row as the API shows it.
+func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (api.ConnectedRegistry, error) {
+	v, err := control.SpecOf(row)
+	if err != nil {
+		return api.ConnectedRegistry{}, err
+	}
+	h, err := heardOf(row)
+	if err != nil {
+		return api.ConnectedRegistry{}, err
+	}
+	if s.control.IsSelf(row.Name) {
+		row.InstanceID = s.control.InstanceID()
+		if own := s.status(); own != nil {
+			h = heard{SeenAt: own.At, Status: *own}
+		}
+	}
+	r := api.ConnectedRegistry{
+		ID: api.ConnectedRegistryID(row.Name), Name: row.Name, Mode: v.Mode, Version: api.Text(h.Status.Version),
+		ConnectionState: connectionState(row, v, h, s.now()), LastActivityTime: api.Time(h.SeenAt),
+		Activation: activationOf(row),
+		Parent: api.Parent{SyncProperties: api.SyncProperties{
+			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow), MessageTTL: v.MessageTTL,
+			LastSyncTime: api.Time(h.Status.LastSyncEnd), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget), Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
+		}},
+		ClientTokenIDs:    []string{},
+		TagFilters:        api.List(v.TagFilters),
+		Platforms:         api.List(v.Platforms),
+		Logging:           api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
+		StatusDetails:     detailsOf(h.Status),
+		NotificationsList: api.List(v.Notifications),
+		GarbageCollection: api.GarbageCollection{Enabled: v.GCEnabled, Schedule: v.GCSchedule},
+		ProvisioningState: api.Succeeded,
+		ETag:              control.ETag(row.Version),
+	}
+	if v.KeepLast > 0 {
+		r.KeepLast = &v.KeepLast
+	}
+	if row.Parent != "" {
+		r.Parent.ID = api.Text(api.ConnectedRegistryID(row.Parent))
+	}
+	for _, t := range v.ClientTokens {
+		r.ClientTokenIDs = append(r.ClientTokenIDs, api.TokenID(t))
+	}
+	if h.Status.LoginServer != "" {
+		r.LoginServer = &api.LoginServer{Host: h.Status.LoginServer, TLS: api.TLS{Status: "Disabled"}}
+		if h.Status.TLS {
+			r.LoginServer.TLS.Status = "Enabled"
+		}
+	}
+	if h.Status.Paused {
+		r.StatusDetails = append(r.StatusDetails, api.StatusDetail{
+			Type: "Sync", Code: "Paused", Description: "somebody at the site paused syncs, until they are resumed there",
+			Timestamp: h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
+		})
+	}
+	if h.Status.SyncState != "" {
+		r.RegistrySyncResult = resultOf(h.Status)
+	}
+	return r, nil
+}
+
+func activationOf(row metadb.ConnectedRegistry) api.Activation {
+	if row.InstanceID == "" {
+		return api.Activation{Status: "Inactive"}
+	}
+	return api.Activation{Status: "Active"}
+}
+
+func resultOf(st wire.Status) *api.RegistrySyncResult {
+	return &api.RegistrySyncResult{
+		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, LastSyncStartTime: api.Time(st.LastSyncStart),
+		LastSyncEndTime: api.Time(st.LastSyncEnd), LastSuccessfulSyncEndTime: api.Time(st.LastSyncSuccess),
+	}
+}
+
+func detailsOf(st wire.Status) []api.StatusDetail {
+	all := []api.StatusDetail{}
+	for _, d := range st.Details {
+		all = append(all, api.StatusDetail{
+			Type: d.Type, Code: d.Code, Description: d.Description, Timestamp: d.Timestamp.UTC(), CorrelationID: st.InstanceID,
+		})
+	}
+	return all
+}
+
+// Get returns the connected registry name, in whatever case.
+func (s *Service) Get(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
+	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+		r, err = s.readRegistry(tx, by, name)
+		return err
+	})
+	return r, err
+}
+
+func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {
+	row, err := tx.ConnectedRegistry(name)
+	if err != nil {
+		return api.ConnectedRegistry{}, control.MapNotFound(err, "connected registry", name)
+	}
+	return s.registryOf(by, row)
+}
+
+// List returns the connected registries below parent, each
+// followed by those below it, or only those right below; "" is the top.
+func (s *Service) List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
+	all := []api.ConnectedRegistry{}
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.ConnectedRegistries()
+		if err != nil {
+			return err
+		}
+		if parent != "" {
+			if _, err := tx.ConnectedRegistry(parent); err != nil {
+				return control.MapNotFound(err, "connected registry", parent)
+			}
+		}
+		t := treeOf(rows)
+		some := t.below(parent)
+		if direct {
+			some = t.children(parent)
+		}
+		for _, row := range some {
+			r, err := s.registryOf(by, row)
+			if err != nil {
+				return err
+			}
+			all = append(all, r)
+		}
+		return nil
+	})
+	return all, err
+}

@@ -1,0 +1,88 @@
+package management_test
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"ferry/internal/control"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb/dbtest"
+)
+
+// Whatever the order of activations, deactivations, syncs and reports across
+// two levels: at most one instance holds a connected registry, it loses it
+// only by a deactivation, and once both levels have talked they agree.
+func TestActivationsAgreeAcrossLevels(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	p.root.connect(t, "Cabin1", "Ship01", "a")
+	p.apply(t)
+	instances := []string{"one", "two", "three"}
+	rapid.Check(t, func(rt *rapid.T) {
+		// holder is who the level between says holds it; "" is nobody.
+		holder := func() string {
+			all, err := p.ship.Descendants(t.Context())
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if len(all) == 0 {
+				return ""
+			}
+			return all[0].InstanceID
+		}
+		p.apply(t)       // what the last run left
+		pending := false // a deactivation that the level between does not know of
+		steps := map[string]func(*rapid.T){
+			"activate": func(rt *rapid.T) {
+				before, who := holder(), rapid.SampledFrom(instances).Draw(rt, "who")
+				err := p.ship.Activate(t.Context(), "Cabin1", who, "v1")
+				if free := before == "" || before == who; free != (err == nil) {
+					rt.Fatalf("%s activates, %q holds it: %v", who, before, err)
+				}
+				for _, i := range instances {
+					err := p.ship.Report(t.Context(), "Cabin1", i, 0, nil)
+					if holds := i == holder(); holds != (err == nil) || err != nil && !errors.Is(err, gateway.ErrNotActivated) {
+						rt.Fatalf("%s reports, %q holds it: %v", i, holder(), err)
+					}
+				}
+			},
+			"deactivate": func(rt *rapid.T) {
+				if _, err := p.root.Deactivate(t.Context(), control.Caller{}, "Cabin1"); err != nil {
+					rt.Fatal(err)
+				}
+				pending = true
+			},
+			"apply": func(rt *rapid.T) {
+				before := holder()
+				p.apply(t)
+				if after := holder(); pending && after != "" || !pending && after != before {
+					rt.Fatalf("%q held it, now %q; deactivated: %t", before, after, pending)
+				}
+				pending = false
+			},
+			"report": func(*rapid.T) { p.report(t) },
+			"settle": func(rt *rapid.T) {
+				p.apply(t)
+				p.report(t)
+				pending = false
+				want := "Inactive"
+				if holder() != "" {
+					want = "Active"
+				}
+				r, err := p.root.Get(t.Context(), control.Caller{}, "Cabin1")
+				if err != nil || r.Activation.Status != want {
+					rt.Fatalf("the root says %s, want %s: %v", r.Activation.Status, want, err)
+				}
+			},
+		}
+		// Shorter than rapid's own histories, which take it a minute under the
+		// race detector.
+		names := slices.Sorted(maps.Keys(steps))
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom(names), 1, 12).Draw(rt, "history") {
+			steps[name](rt)
+		}
+	})
+}

@@ -1,0 +1,270 @@
+package management_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+	"ferry/internal/gateway"
+)
+
+func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.scopeMap(t, "m", "repositories/a/content/read")
+		root.token(t, "line1", "m")
+		got := root.call(t, "PUT", "/connected-registries/Ship01", object{
+			"mode": "readonly", "repositories": []string{"a", "team/*"}, "clientTokens": []string{"line1", "line1"},
+			"syncSchedule": "30 * * * *", "syncWindow": "PT1H", "notifications": []string{"a:*:push", "a:*:push"}, "logLevel": "debug",
+		}).ok(t, nil)
+		want := `{
+			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
+			"lastActivityTime": null, "activation": {"status": "Inactive"},
+			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
+				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.url[len("http://"):] + `"}},
+			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
+			"tagFilters": [], "keepLast": null, "platforms": [],
+			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [], "notificationsList": ["a:*:push"],
+			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null, "provisioningState": "Succeeded"
+		}`
+		if diff := cmp.Diff(parse(t, want), parse(t, got.text)); diff != "" {
+			t.Error(diff)
+		}
+		actions := []string{
+			"repositories/a/content/read", "repositories/a/metadata/read", "repositories/team/*/content/read", "repositories/team/*/metadata/read",
+			"gateway/ship01/config/read", "gateway/ship01/config/write", "gateway/ship01/message/read", "gateway/ship01/message/write",
+		}
+		if diff := cmp.Diff(actions, root.actions(t, "Ship01")); diff != "" {
+			t.Error(diff)
+		}
+		var token api.Token
+		root.call(t, "GET", "/tokens/Ship01", nil).ok(t, &token)
+		if token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" || len(token.Credentials.Passwords) != 0 {
+			t.Errorf("%+v", token)
+		}
+	})
+}
+
+func parse(t *testing.T, text string) (v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
+	root := newRoot(t)
+	root.call(t, "PUT", "/connected-registries/level1", object{"repositories": []string{"a"}}).ok(t, nil)
+	root.call(t, "PUT", "/connected-registries/level2", object{"mode": "ReadOnly", "parent": "LEVEL1", "repositories": []string{"b"}}).ok(t, nil)
+	root.connect(t, "Level3", "level2", "c")
+	gateway := func(name string) []string {
+		return []string{"gateway/" + name + "/config/read", "gateway/" + name + "/config/write", "gateway/" + name + "/message/read", "gateway/" + name + "/message/write"}
+	}
+	read := func(name string) []string {
+		return []string{"repositories/" + name + "/content/read", "repositories/" + name + "/metadata/read"}
+	}
+	for name, want := range map[string][]string{
+		"level1": slices.Concat(read("a"), gateway("level1"), read("b"), gateway("level2"), read("c"), gateway("level3")),
+		"level2": slices.Concat(read("b"), gateway("level2"), read("c"), gateway("level3")),
+		"Level3": slices.Concat(read("c"), gateway("level3")),
+	} {
+		if diff := cmp.Diff(want, root.actions(t, name)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if r := root.show(t, "LEVEL3"); *r.Parent.ID != "/connected-registries/level2" || r.Parent.SyncProperties.GatewayEndpoint != "" {
+		t.Errorf("%+v", r.Parent)
+	}
+
+	names := func(query string) (all []string) {
+		var list struct{ Value []api.ConnectedRegistry }
+		root.call(t, "GET", "/connected-registries"+query, nil).ok(t, &list)
+		for _, r := range list.Value {
+			all = append(all, r.Name)
+		}
+		return all
+	}
+	root.connect(t, "el1_x", "", "x") // whose name ends like another's
+	root.connect(t, "other", "level1", "x")
+	for query, want := range map[string][]string{
+		"":                               {"el1_x", "level1", "level2", "Level3", "other"},
+		"?children=direct":               {"el1_x", "level1"},
+		"?parent=level1":                 {"level2", "Level3", "other"},
+		"?parent=level1&children=direct": {"level2", "other"},
+		"?parent=Level3":                 nil,
+		"?parent=el1_x&children=direct":  nil,
+		"?parent=level2&children=all":    {"Level3"},
+	} {
+		if diff := cmp.Diff(want, names(query)); diff != "" {
+			t.Errorf("%q: %s", query, diff)
+		}
+	}
+	root.call(t, "GET", "/connected-registries?parent=nosuch", nil).fails(t, 404, "NOT_FOUND", "nosuch")
+	root.call(t, "GET", "/connected-registries?children=some", nil).fails(t, 422, "INVALID", "children")
+	root.call(t, "GET", "/connected-registries?sort=name", nil).fails(t, 422, "INVALID", "sort")
+
+	// Those below go first; with --cleanup all that was made goes.
+	root.call(t, "DELETE", "/connected-registries/level2?cleanup=true", nil).fails(t, 409, "CONFLICT", "Level3")
+	root.call(t, "DELETE", "/connected-registries/level3?cleanup=true", nil).ok(t, nil)
+	root.call(t, "GET", "/tokens/Level3", nil).fails(t, 404, "NOT_FOUND")
+	root.call(t, "GET", "/scope-maps/Level3", nil).fails(t, 404, "NOT_FOUND")
+	for _, name := range []string{"level1", "level2"} {
+		if slices.ContainsFunc(root.actions(t, name), func(a string) bool { return slices.Contains(gateway("level3"), a) }) {
+			t.Errorf("%s still has the gateway of level3", name)
+		}
+	}
+	root.call(t, "DELETE", "/connected-registries/level2?cleanup=false", nil).ok(t, nil)
+	root.call(t, "GET", "/tokens/level2", nil).ok(t, nil)
+}
+
+func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
+	root := newRoot(t)
+	root.scopeMap(t, "m", "repositories/a/content/read")
+	root.token(t, "line1", "m")
+	root.connect(t, "Ship01", "", "a")
+	a := []string{"a"}
+	for _, test := range []struct {
+		name, path string
+		body       object
+		status     int
+		code, word string
+	}{
+		{"a short name", "abcd", object{"repositories": a}, 400, "INVALID", "5 to 50"},
+		{"a name with a digit first", "1abcd", object{"repositories": a}, 400, "INVALID", "letter"},
+		{"neither repositories nor token", "Other1", object{}, 400, "INVALID", "either --sync-token or --repository must be provided, but not both"},
+		{"both", "Other1", object{"repositories": a, "syncToken": "line1"}, 400, "INVALID", "not both"},
+		{"another case of a name", "SHIP01", object{"repositories": []string{"b"}}, 409, "CONFLICT", "Ship01"},
+		{"an unknown mode", "Other1", object{"repositories": a, "mode": "Mirror"}, 400, "INVALID", "Mirror"},
+		{"a mode that is not there yet", "Other1", object{"repositories": a, "mode": "ReadWrite"}, 400, "INVALID", "ReadWrite is not there yet"},
+		{"no such parent", "Other1", object{"repositories": a, "parent": "nosuch"}, 404, "NOT_FOUND", "parent connected registry 'nosuch' could not be found"},
+		{"no such client token", "Other1", object{"repositories": a, "clientTokens": []string{"line1", "nosuch"}}, 404, "NOT_FOUND", "nosuch"},
+		{"no such sync token", "Other1", object{"syncToken": "nosuch"}, 404, "NOT_FOUND", "nosuch"},
+		{"another's sync token", "Other1", object{"syncToken": "Ship01"}, 409, "CONFLICT", "Ship01"},
+		{"a sync token that may too little", "Other1", object{"syncToken": "line1"}, 400, "INVALID", "repositories/a/metadata/read"},
+		{"a repository's name", "Other1", object{"repositories": []string{"a*"}}, 400, "INVALID", "star"},
+		{"a cron expression", "Other1", object{"repositories": a, "syncSchedule": "every day", "syncWindow": "PT1H"}, 400, "INVALID", "every day"},
+		{"no window", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *"}, 400, "INVALID", "window"},
+		{"a window that is no duration", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "3h"}, 400, "INVALID", "3h"},
+		{"a window that is too long", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "P8D"}, 400, "INVALID", "P8D"},
+		{"a TTL that is too short", "Other1", object{"repositories": a, "syncMessageTtl": "PT1H"}, 400, "INVALID", "PT1H"},
+		{"a log level", "Other1", object{"repositories": a, "logLevel": "loud"}, 400, "INVALID", "loud"},
+		{"a gc schedule", "Other1", object{"repositories": a, "gcSchedule": "never"}, 400, "INVALID", "never"},
+		{"a notification", "Other1", object{"repositories": a, "notifications": []string{"a:b"}}, 400, "INVALID", "a:b"},
+		{"a name that an operator has", "admin", object{"repositories": a}, 409, "CONFLICT", "operator"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root.call(t, "PUT", "/connected-registries/"+test.path, test.body).fails(t, test.status, test.code, test.word)
+			if test.path == "Other1" || test.path == "admin" {
+				root.call(t, "GET", "/scope-maps/"+test.path, nil).fails(t, 404, "NOT_FOUND")
+				root.call(t, "GET", "/tokens/"+test.path, nil).fails(t, 404, "NOT_FOUND")
+			}
+		})
+	}
+}
+
+func TestCreatingTheSameConnectedRegistryAgainChangesNothing(t *testing.T) {
+	root := newRoot(t)
+	body := object{"repositories": []string{"a"}, "mode": "ReadOnly"}
+	first := root.call(t, "PUT", "/connected-registries/Ship01", body).ok(t, nil)
+	password := root.syncPassword(t, "Ship01")
+	second := root.call(t, "PUT", "/connected-registries/Ship01", body).ok(t, nil)
+	if first.text != second.text {
+		t.Errorf("%s\n%s", first.text, second.text)
+	}
+	if !root.mayLogIn(t, "Ship01", password) {
+		t.Error("the sync token's password is gone")
+	}
+	body["syncMessageTtl"] = "P3D"
+	root.call(t, "PUT", "/connected-registries/Ship01", body).fails(t, 409, "CONFLICT", "exists already", "connected-registry update")
+	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"b"}}).fails(t, 409, "CONFLICT")
+}
+
+func TestCreatingAConnectedRegistryOverwritesTheScopeMapOfItsName(t *testing.T) {
+	root := newRoot(t)
+	root.connect(t, "Ship01", "", "old")
+	password := root.syncPassword(t, "Ship01")
+	root.call(t, "DELETE", "/connected-registries/Ship01", nil).ok(t, nil)
+	root.connect(t, "Ship01", "", "new")
+	if got := root.actions(t, "Ship01"); got[0] != "repositories/new/content/read" || len(got) != 6 {
+		t.Errorf("%v", got)
+	}
+	if root.mayLogIn(t, "Ship01", password) {
+		t.Error("a password from before works")
+	}
+}
+
+func TestATokenThatExistsCanBeTheSyncToken(t *testing.T) {
+	root := newRoot(t)
+	root.scopeMap(t, "m", "repositories/a/content/read", "repositories/a/metadata/read")
+	password := root.token(t, "mine", "m")
+	root.call(t, "PUT", "/connected-registries/Ship01", object{"syncToken": "mine"}).ok(t, nil)
+	p, err := root.control.Directory().Authenticate(t.Context(), "mine", password)
+	if err != nil || !p.Permissions.AllowsGateway("SHIP01", "message/read") {
+		t.Errorf("%v, %+v", err, p)
+	}
+	root.call(t, "GET", "/scope-maps/Ship01", nil).fails(t, 404, "NOT_FOUND")
+}
+
+func TestAConnectedRegistrysSettingsChange(t *testing.T) {
+	root := newRoot(t)
+	root.scopeMap(t, "m", "repositories/a/content/read")
+	root.token(t, "line1", "m")
+	root.token(t, "line2", "m")
+	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT3H", "clientTokens": []string{"line1"}}).ok(t, nil)
+	var r api.ConnectedRegistry
+	root.call(t, "PATCH", "/connected-registries/ship01", object{
+		"addClientTokens": []string{"line2"}, "removeClientTokens": []string{"line1"}, "addNotifications": []string{"a:*:*"},
+		"syncMessageTtl": "P10D", "gcEnabled": false, "gcSchedule": "0 5 * * *", "logLevel": "None",
+	}).ok(t, &r)
+	p := r.Parent.SyncProperties
+	if p.MessageTTL != "P10D" || r.GarbageCollection.Enabled || r.GarbageCollection.Schedule != "0 5 * * *" || r.Logging.LogLevel != "None" ||
+		!slices.Equal(r.ClientTokenIDs, []string{"/tokens/line2"}) || !slices.Equal(r.NotificationsList, []string{"a:*:*"}) || *p.SyncWindow != "PT3H" {
+		t.Errorf("%+v", r)
+	}
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "* * * * *"}).ok(t, &r)
+	if r.Parent.SyncProperties.SyncWindow != nil {
+		t.Errorf("a continuous sync has the window %s", *r.Parent.SyncProperties.SyncWindow)
+	}
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "0 2 * * *"}).fails(t, 400, "INVALID", "window")
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}, "removeClientTokens": []string{"line1"}}).fails(t, 400, "INVALID", "ambiguity")
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"mode": "ReadWrite"}).fails(t, 422, "INVALID", "mode")
+	root.call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": true}).fails(t, 404, "NOT_FOUND", "nosuch")
+}
+
+func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
+	root := newRoot(t)
+	root.connect(t, "Ship01", "", "a")
+	root.connect(t, "Cabin1", "Ship01", "a")
+	host := root.url[len("http://"):]
+	const none = "<use --generate-password to generate a new password>"
+	want := object{
+		"ACR_REGISTRY_CERTIFICATE_VOLUME": "/var/acr/certs", "ACR_REGISTRY_DATA_VOLUME": "/var/acr/data",
+		"ACR_REGISTRY_CONNECTION_STRING": "ConnectedRegistryName=Ship01;SyncTokenName=Ship01;SyncTokenPassword=" + none + ";ParentGatewayEndpoint=" + host + ";ParentEndpointProtocol=https",
+		"ACR_REGISTRY_LOGIN_SERVER":      "<Optional: connected registry login server>",
+		"SYNC_TOKEN_PASSWORD":            none, "SYNC_TOKEN_USER": "Ship01",
+	}
+	var got object
+	root.call(t, "POST", "/connected-registries/ship01/settings", object{"parentProtocol": "https"}).ok(t, &got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	var v api.InstanceSettings
+	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 2}).ok(t, &v)
+	c, err := gateway.ParseConnectionString(v.ConnectionString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Name != "Ship01" || c.Password != v.SyncTokenPassword || c.Endpoint != host || c.Protocol != "http" || !root.mayLogIn(t, c.Token, c.Password) {
+		t.Errorf("%v", c)
+	}
+	root.call(t, "POST", "/connected-registries/Cabin1/settings", object{"parentProtocol": "http"}).ok(t, &got)
+	if want := "ParentGatewayEndpoint=<parent gateway endpoint>;"; !contains(got["ACR_REGISTRY_CONNECTION_STRING"], want) {
+		t.Errorf("%v", got)
+	}
+	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "ftp"}).fails(t, 422, "INVALID", "parentProtocol")
+	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 3}).fails(t, 422, "INVALID", "generatePassword")
+	root.call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).fails(t, 404, "NOT_FOUND", "nosuch")
+}

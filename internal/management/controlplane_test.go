@@ -1,0 +1,406 @@
+package management_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/auth"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/wire"
+)
+
+func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.connect(t, "Ship01", "", "a")
+		root.connect(t, "Cabin1", "Ship01", "a")
+		for _, step := range []struct {
+			do   func() error
+			want error
+		}{
+			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Activate(t.Context(), "ship01", "one", "v1") }, nil},
+			{func() error { return root.Activate(t.Context(), "Ship01", "one", "v1") }, nil},
+			{func() error { return root.Activate(t.Context(), "Ship01", "two", "v1") }, gateway.ErrAlreadyActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, nil},
+			{func() error { return root.Report(t.Context(), "Ship01", "two", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1") }, gateway.ErrUnknown},
+			// It is its own parent's to activate.
+			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1") }, gateway.ErrUnknown},
+			{func() error { _, err := root.Desired(t.Context(), "Cabin1"); return err }, gateway.ErrUnknown},
+			{func() error { _, err := root.Desired(t.Context(), "nosuch"); return err }, gateway.ErrUnknown},
+		} {
+			if err := step.do(); !errors.Is(err, step.want) {
+				t.Fatalf("%v, want %v", err, step.want)
+			}
+		}
+		if r := root.show(t, "Ship01"); r.Activation.Status != "Active" || r.ConnectionState != "Online" || *r.Version != "v1" {
+			t.Errorf("%+v", r)
+		}
+		root.call(t, "POST", "/connected-registries/Ship01/deactivate", nil).ok(t, nil)
+		if r := root.show(t, "Ship01"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" {
+			t.Errorf("%+v", r)
+		}
+		if err := root.Report(t.Context(), "Ship01", "one", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
+			t.Error(err)
+		}
+		if err := root.Activate(t.Context(), "Ship01", "two", "v2"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheDesiredStateIsTheSubtree(t *testing.T) {
+	root := newRoot(t)
+	root.scopeMap(t, "m", "repositories/a/content/read")
+	root.scopeMap(t, "unused", "repositories/a/content/read")
+	root.token(t, "line1", "m")
+	root.token(t, "line2", "m")
+	root.token(t, "stranger", "m")
+	root.connect(t, "Ship01", "", "a")
+	root.connect(t, "Cabin1", "Ship01", "b")
+	root.connect(t, "Other1", "", "c")
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).ok(t, nil)
+	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": []string{"line2", "line1"}}).ok(t, nil)
+	root.syncPassword(t, "Ship01")
+	secret := root.syncPassword(t, "Cabin1")
+	d, err := root.Desired(t.Context(), "ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens, maps, below []string
+	for _, x := range d.Tokens {
+		tokens = append(tokens, x.Name)
+	}
+	for _, x := range d.ScopeMaps {
+		maps = append(maps, x.Name)
+	}
+	for _, x := range d.ConnectedRegistries {
+		below = append(below, x.Name)
+	}
+	if diff := cmp.Diff([][]string{{"Cabin1", "line1", "line2"}, {"Cabin1", "Ship01", "m"}, {"Cabin1"}}, [][]string{tokens, maps, below}); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"repositories/a/content/read", "repositories/a/metadata/read", "repositories/b/content/read", "repositories/b/metadata/read"}
+	if diff := cmp.Diff(want, d.Self.Permissions); diff != "" || d.Self.Name != "Ship01" {
+		t.Errorf("%s: %s", d.Self.Name, diff)
+	}
+	text, err := json.Marshal(d)
+	if err != nil || contains(string(text), secret) {
+		t.Errorf("%v, a password goes over the wire", err)
+	}
+
+	// The version moves with the subtree, and with nothing else.
+	same := func(want bool, what string) {
+		t.Helper()
+		next, err := root.Desired(t.Context(), "Ship01")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (next.Version == d.Version) != want {
+			t.Errorf("%s: the version is the same: %t", what, !want)
+		}
+		d = next
+	}
+	root.call(t, "PATCH", "/connected-registries/Other1", object{"gcEnabled": false}).ok(t, nil)
+	root.call(t, "PATCH", "/tokens/stranger", object{"status": "disabled"}).ok(t, nil)
+	same(true, "what is not below it")
+	if err := root.Activate(t.Context(), "Ship01", "one", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	same(true, "an activation")
+	root.call(t, "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/z/content/read"}}).ok(t, nil)
+	same(false, "a client token's scope map")
+	root.call(t, "PATCH", "/tokens/line2", object{"status": "disabled"}).ok(t, nil)
+	same(false, "a token of a descendant")
+	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
+	same(false, "a descendant")
+	root.call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).ok(t, nil)
+	same(false, "a deactivation")
+}
+
+func TestAControlChangeWakesThoseWhoWait(t *testing.T) {
+	root := newRoot(t)
+	root.connect(t, "Ship01", "", "a")
+	_, before, err := root.storage.Changes(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := root.storage.Changed()
+	root.call(t, "PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}).ok(t, nil)
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was woken")
+	}
+	changes, _, err := root.storage.Changes(t.Context(), before, 100)
+	if err != nil || len(changes) != 1 || changes[0].Kind != "control-changed" {
+		t.Errorf("%v, %+v", err, changes)
+	}
+	root.call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": false}).fails(t, 404, "NOT_FOUND")
+	if _, head, _ := root.storage.Changes(t.Context(), before, 100); head != before+1 {
+		t.Error("a refused write is in the feed")
+	}
+}
+
+// A pair is a root and a connected registry of it that is told what to be.
+type pair struct {
+	root, ship *instance
+}
+
+func newPair(t *testing.T, root *instance, ship *metadb.DB) pair {
+	t.Helper()
+	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}}).ok(t, nil)
+	p := pair{root, newInstance(t, ship, "Ship01")}
+	if err := root.Activate(t.Context(), "Ship01", p.ship.control.InstanceID(), "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.apply(t)
+	return p
+}
+
+// apply tells the connected registry what its parent decided.
+func (p pair) apply(t *testing.T) {
+	t.Helper()
+	d, err := p.root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(d) // as it goes over the wire
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wire wire.Desired
+	if err := json.Unmarshal(text, &wire); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ship.Apply(t.Context(), &wire); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// report tells the root what the connected registry says of itself.
+func (p pair) report(t *testing.T) {
+	t.Helper()
+	below, err := p.ship.Descendants(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &wire.Report{Self: wire.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
+	if err := p.root.Report(t.Context(), "Ship01", p.ship.control.InstanceID(), 0, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		p := newPair(t, newRoot(t), db)
+		root, ship := p.root, p.ship
+		root.scopeMap(t, "m", "repositories/a/content/read", "gateway/cabin1/message/read")
+		client, stranger := root.token(t, "line1", "m"), root.token(t, "line2", "m")
+		root.connect(t, "Cabin1", "Ship01", "a")
+		sync, own := root.syncPassword(t, "Cabin1"), root.syncPassword(t, "Ship01")
+		root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).ok(t, nil)
+		if ship.mayLogIn(t, "line1", client) {
+			t.Error("it knows a token before it was told")
+		}
+		p.apply(t)
+		if !ship.mayLogIn(t, "line1", client) || !ship.mayLogIn(t, "Cabin1", sync) || !ship.mayLogIn(t, "admin", ship.password) {
+			t.Error("a client token, a child's sync token or its operator may not log in")
+		}
+		if ship.mayLogIn(t, "line2", stranger) || ship.mayLogIn(t, "Ship01", own) || ship.mayLogIn(t, "admin", root.password) {
+			t.Error("another token, its own sync token or the root's operator may log in")
+		}
+		who, err := ship.control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
+		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) || who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
+			t.Errorf("%v, %+v", err, who)
+		}
+		who, err = ship.control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1")
+		if err != nil || !who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
+			t.Errorf("%v, %+v", err, who)
+		}
+
+		// A restart with the link down changes nothing.
+		again := newInstance(t, db, "ship01")
+		if !again.mayLogIn(t, "line1", client) || again.control.InstanceID() != ship.control.InstanceID() {
+			t.Error("it forgot who it serves, or who it is")
+		}
+		root.call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).ok(t, nil)
+		root.call(t, "DELETE", "/connected-registries/Cabin1?cleanup=true", nil).ok(t, nil)
+		p.apply(t)
+		if ship.mayLogIn(t, "line1", client) || ship.mayLogIn(t, "Cabin1", sync) {
+			t.Error("a token that was disabled or deleted works")
+		}
+		own2, err := ship.Own(t.Context())
+		if err != nil || own2.Name != "Ship01" || !slices.Contains(own2.Permissions, "repositories/a/content/read") || own2.Mode != "ReadOnly" {
+			t.Errorf("%v, %+v", err, own2)
+		}
+	})
+}
+
+func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	before := p.ship.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text
+	for _, call := range []struct {
+		method, path string
+		body         any
+	}{
+		{"PUT", "/scope-maps/m", object{"actions": []string{"repositories/a/content/read"}}},
+		{"DELETE", "/scope-maps/Ship01", nil},
+		{"PUT", "/tokens/line1", object{"scopeMap": "m"}},
+		{"POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}}},
+		{"PUT", "/connected-registries/Other1", object{"repositories": []string{"a"}}},
+		{"PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}},
+		{"POST", "/connected-registries/Ship01/deactivate", nil},
+		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
+		{"DELETE", "/connected-registries/Ship01", nil},
+	} {
+		p.ship.call(t, call.method, call.path, call.body).fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
+	}
+	p.ship.call(t, "DELETE", "/repositories/a", nil).fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
+	if after := p.ship.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text; after != before {
+		t.Errorf("%s\n%s", before, after)
+	}
+}
+
+func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	root, ship := p.root, p.ship
+	root.connect(t, "Cabin1", "Ship01", "a")
+	p.apply(t)
+	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7"); err != nil {
+		t.Fatal(err)
+	}
+	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
+	if err := ship.Report(t.Context(), "Cabin1", "first", 0, report); err != nil {
+		t.Fatal(err)
+	}
+	p.report(t)
+	if r := root.show(t, "Cabin1"); r.Activation.Status != "Active" || r.ConnectionState != "Syncing" || r.LoginServer.Host != "10.0.0.1:5000" || r.RegistrySyncResult.SyncState != "Syncing" {
+		t.Errorf("%+v", r)
+	}
+
+	// A deactivation at the root ends what the level between holds, and an
+	// old report does not bring it back.
+	root.call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).ok(t, nil)
+	p.report(t)
+	if r := root.show(t, "Cabin1"); r.Activation.Status != "Inactive" {
+		t.Error("an old report activated it again")
+	}
+	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); !errors.Is(err, gateway.ErrAlreadyActivated) {
+		t.Errorf("before the level between knows: %v", err)
+	}
+	p.apply(t)
+	if err := ship.Report(t.Context(), "Cabin1", "first", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
+		t.Error(err)
+	}
+	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); err != nil {
+		t.Fatal(err)
+	}
+	p.report(t)
+	if r := root.show(t, "Cabin1"); r.Activation.Status != "Active" || *r.Version != "v8" {
+		t.Errorf("%+v", r)
+	}
+	// Another decision of the root keeps the activation.
+	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
+	p.apply(t)
+	if err := ship.Report(t.Context(), "Cabin1", "second", 0, nil); err != nil {
+		t.Error(err)
+	}
+	// A level between that lost its data learns who holds what is below it.
+	fresh := pair{root, newInstance(t, dbtest.SQLite(t), "Ship01")}
+	fresh.apply(t)
+	if err := fresh.ship.Activate(t.Context(), "Cabin1", "third", "v9"); !errors.Is(err, gateway.ErrAlreadyActivated) {
+		t.Error(err)
+	}
+}
+
+func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	d, err := p.root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(d *wire.Desired){
+		"another's":        func(d *wire.Desired) { d.Self.Name = "Other1" },
+		"no version":       func(d *wire.Desired) { d.Version = "" },
+		"a bad schedule":   func(d *wire.Desired) { d.Self.Schedule = "sometimes" },
+		"a bad permission": func(d *wire.Desired) { d.ScopeMaps = []wire.ScopeMap{{Name: "m", Actions: []string{"x"}}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := *d
+			bad.Version = "other"
+			spoil(&bad)
+			if err := p.ship.Apply(t.Context(), &bad); err == nil {
+				t.Error("it was applied")
+			}
+			if own, err := p.ship.Own(t.Context()); err != nil || own.Schedule != "* * * * *" {
+				t.Errorf("%v, %+v", err, own)
+			}
+		})
+	}
+	if err := p.root.Apply(t.Context(), d); err == nil {
+		t.Error("a root obeyed")
+	}
+}
+
+func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
+	root := newRoot(t)
+	root.connect(t, "always", "", "a")
+	root.call(t, "PUT", "/connected-registries/daily", object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).ok(t, nil)
+	for _, name := range []string{"always", "daily"} {
+		if err := root.Activate(t.Context(), name, name, "v1"); err != nil {
+			t.Fatal(err)
+		}
+		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
+		if err := root.Report(t.Context(), name, name, 0, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		after         time.Duration
+		always, daily string
+	}{
+		{time.Minute, "Unhealthy", "Unhealthy"},
+		{4 * time.Minute, "Offline", "Unhealthy"},
+		{8 * time.Hour, "Offline", "Unhealthy"}, // before noon
+		{10 * time.Hour, "Offline", "Offline"},  // its window opened
+	} {
+		root.now = start.Add(test.after)
+		if a, d := root.show(t, "always").ConnectionState, root.show(t, "daily").ConnectionState; a != test.always || d != test.daily {
+			t.Errorf("after %v: %s, %s", test.after, a, d)
+		}
+	}
+	if r := root.show(t, "daily"); len(r.StatusDetails) != 1 || r.StatusDetails[0].Code != "DiskError" {
+		t.Errorf("%+v", r.StatusDetails)
+	}
+	// A poll without news is a sign of life, too.
+	if err := root.Report(t.Context(), "always", "always", 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := root.show(t, "always"); r.ConnectionState != "Unhealthy" || !r.LastActivityTime.Equal(root.now) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestNobodyPushesToASiteWhoseModeIsOfALaterParent(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	d, err := p.root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Version, d.Self.Mode = "other", "ReadWrite"
+	if err := p.ship.Apply(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if p.ship.control.Writable() || !p.root.control.Writable() {
+		t.Errorf("the site takes pushes: %t, the root: %t", p.ship.control.Writable(), p.root.control.Writable())
+	}
+}

@@ -1,0 +1,99 @@
+package management
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"ferry/internal/api"
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/oci"
+)
+
+// An Authenticator finds out whose name and password a request has;
+// [auth.Authenticator] is one.
+type Authenticator interface {
+	Basic(r *http.Request) (*auth.Principal, error)
+}
+
+var problemType = reflect.TypeFor[api.Problem]()
+
+// guard lets in operators: to read, and those with the role admin to write.
+func (h *handler) guard(next http.Handler) http.Handler {
+	foreign := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := foreign.Check(r); err != nil {
+			refuse(w, control.Refuse(api.CodeDenied, "a page of another site may not write here"))
+			return
+		}
+		who, err := h.Authenticator.Basic(r)
+		if err != nil {
+			writeProblem(w, h.refusal(err))
+			return
+		}
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch {
+		case who.Kind != auth.KindOperator:
+			refuse(w, control.Refuse(api.CodeDenied, "a token may not manage the registry").
+				WithHint("log in as an operator, such as admin"))
+		case !who.Admin && !reads:
+			refuse(w, control.Refuse(api.CodeDenied, "the operator %s may only read", who.Name))
+		default:
+			w.Header().Set("Cache-Control", "no-store")
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// refusal is what a caller that did not prove who it is gets.
+func (h *handler) refusal(err error) *problem {
+	var c *auth.ChallengeError
+	switch {
+	case errors.Is(err, auth.ErrUnauthenticated):
+		p := refused(control.Refuse(api.CodeUnauthorized, "%s", auth.ErrUnauthenticated))
+		p.header = http.Header{"Www-Authenticate": {`Basic realm="ferry", charset="UTF-8"`}}
+		return p
+	case errors.As(err, &c) && errors.Is(err, oci.ErrTooManyRequests):
+		p := refused(control.Refuse(api.CodeTooMany, "%s", c.Err.Message))
+		p.header = http.Header{}
+		c.SetHeaders(p.header)
+		return p
+	}
+	h.Log.Error("authentication failed", "err", err)
+	return refused(control.Refuse(api.CodeInternal, internalErrorText))
+}
+
+// A Call is the part of each request that says whose it is. The guard has
+// checked the name's password before.
+type Call struct {
+	by control.Caller
+}
+
+var _ huma.Resolver = (*Call)(nil)
+
+// Resolve implements [huma.Resolver].
+func (c *Call) Resolve(ctx huma.Context) []error {
+	header := http.Header{"Authorization": {ctx.Header("Authorization")}}
+	name, _, _ := (&http.Request{Header: header}).BasicAuth()
+	source, _, err := net.SplitHostPort(ctx.RemoteAddr())
+	if err != nil {
+		source = ctx.RemoteAddr()
+	}
+	c.by = control.Caller{Name: name, Source: source, Host: ctx.Host()}
+	return nil
+}
+
+// A Write is a call with what it expects to find.
+type Write struct {
+	Call
+	IfMatch     string `header:"If-Match" doc:"Write only what still has this entity tag."`
+	IfNoneMatch string `header:"If-None-Match" doc:"With *: write only what is not there yet."`
+}
+
+func (w Write) when() control.Precondition {
+	return control.Precondition{Match: w.IfMatch, NoneMatch: w.IfNoneMatch}
+}

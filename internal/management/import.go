@@ -1,0 +1,74 @@
+package management
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/mirror"
+)
+
+func (h *handler) imports() {
+	type answer struct{ Body api.Import }
+	register(h, operation{http.MethodPost, "/imports", "import", "Bring an image of another registry here, once"},
+		func(ctx context.Context, in *struct {
+			Call
+			Body api.ImportPost
+		}) (*answer, error) {
+			i, err := h.Mirrors.Import(ctx, mirror.ImportRequest{
+				Source: in.Body.Source, Images: in.Body.Images, Repository: in.Body.Repository, Force: in.Body.Force,
+				Username: in.Body.Username, Password: in.Body.Password, CA: in.Body.CertificateAuthority,
+			})
+			if err != nil {
+				return nil, importProblem(err)
+			}
+			return &answer{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
+		})
+	register(h, operation{http.MethodGet, "/imports", "list-imports", "List the imports, the latest first"},
+		func(context.Context, *struct{}) (*listing[api.Import], error) {
+			all := []api.Import{}
+			for _, i := range h.Mirrors.Imports() {
+				all = append(all, importOf(i))
+			}
+			return listed(all, nil)
+		})
+	register(h, operation{http.MethodGet, "/imports/{name}", "get-import", "Get how an import goes"},
+		func(_ context.Context, in *struct {
+			Name string `path:"name"`
+		}) (*answer, error) {
+			i, ok := h.Mirrors.ImportOf(in.Name)
+			if !ok {
+				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
+					WithHint("see ferry import list; the registry may have been restarted since: run the import again, and it goes on from the same byte")
+			}
+			return &answer{importOf(i)}, nil
+		})
+}
+
+func importOf(i mirror.Import) api.Import {
+	return api.Import{
+		ID: "/imports/" + i.ID, Name: i.ID, Source: i.Source, Images: i.Targets, Digest: api.Text(string(i.Digest)), State: string(i.State),
+		Error: api.Text(i.Trouble), Hint: api.Text(i.Advice), StartTime: i.StartedAt.UTC(), EndTime: api.Time(i.EndedAt),
+		BytesTotal: i.Progress.BytesTotal, BytesDone: i.Progress.BytesDone, BytesPerSecond: i.BytesPerSecond,
+		EtaSeconds: api.SecondsLeft(i.Progress.BytesTotal-i.Progress.BytesDone, i.BytesPerSecond),
+	}
+}
+
+// importProblem is what the caller is told of an import that did not begin.
+func importProblem(err error) error {
+	switch {
+	case errors.Is(err, mirror.ErrExists):
+		return control.Conflict("%s", err).WithHint("--force moves it")
+	case errors.Is(err, mirror.ErrDiffers):
+		return control.Conflict("%s", err).WithHint("make it again once that is over; see ferry import list")
+	case errors.Is(err, mirror.ErrBusy):
+		return control.Refuse(api.CodeTooMany, "%s", err).WithHint("try again once some are done")
+	case errors.Is(err, mirror.ErrStopped):
+		return control.Refuse(api.CodeInternal, "%s", err).WithHint("try again once it is back")
+	case errors.As(err, new(mirror.RequestError)):
+		return control.Invalid("%s", err)
+	}
+	return err
+}

@@ -1,0 +1,167 @@
+// Package management is the management API over HTTP: what control and fleet
+// offer, under /api/v1/, to operators. It begins at [NewHandler].
+package management
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/fleet"
+	"ferry/internal/mirror"
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+)
+
+// bodyTimeout is how long the body of a request may take: longer than huma's
+// own, for links that are slow.
+const bodyTimeout = time.Minute
+
+// Repositories is what the API says of content, and may do with it;
+// [storage.Storage] is one.
+type Repositories interface {
+	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
+	Repository(ctx context.Context, name string) (storage.Repository, error)
+	DeleteRepository(ctx context.Context, name, origin string) error
+}
+
+// Mirrors is what runs mirror rules and imports; [mirror.Service] is one.
+type Mirrors interface {
+	control.MirrorRunner
+	// Import begins to bring an image here.
+	Import(ctx context.Context, q mirror.ImportRequest) (mirror.Import, error)
+	// Imports returns the imports that are remembered, the latest first.
+	Imports() []mirror.Import
+	// ImportOf returns an import as it is now.
+	ImportOf(id string) (mirror.Import, bool)
+}
+
+// Options are what the management API is made of. Control, Fleet, Authenticator
+// and Repositories are required.
+type Options struct {
+	Control       *control.Service
+	Fleet         *fleet.Service
+	Authenticator Authenticator
+	Repositories  Repositories
+	Syncer        Syncer       // nil in a root
+	Mirrors       Mirrors      // nil in a connected registry
+	Version       string       // of the program
+	Log           *slog.Logger // nil discards
+}
+
+// NewHandler returns the management API, for the paths below /api/v1/. Its
+// OpenAPI document, which is made from the types here, is at
+// /api/v1/openapi.json.
+func NewHandler(o Options) http.Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	config := huma.DefaultConfig("Ferry management API", o.Version)
+	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
+	config.RejectUnknownQueryParameters = true
+	config.Transformers = []huma.Transformer{asProblem}
+	config.Security = []map[string][]string{{"basic": {}}}
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"basic": {Type: "http", Scheme: "basic", Description: "An operator. Any may read, those with the role admin may write."},
+	}
+	mux := http.NewServeMux()
+	h := &handler{Options: o, huma: humago.NewWithPrefix(mux, api.Root, config)}
+	h.scopeMaps()
+	h.tokens()
+	h.registries()
+	h.repositories()
+	h.status()
+	h.sync()
+	if o.Mirrors != nil {
+		h.mirrorRules()
+		h.imports()
+	} else {
+		for _, path := range []string{"/mirror-rules", "/mirror-rules/", "/imports", "/imports/"} {
+			mux.HandleFunc(api.Root+path, followsParent)
+		}
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method, r.URL.Path).
+			WithHint("see %s/openapi.json", api.Root))
+	})
+	return h.guard(segments(mux))
+}
+
+// followsParent answers what asks a connected registry to follow another.
+func followsParent(w http.ResponseWriter, _ *http.Request) {
+	refuse(w, control.Refuse(api.CodeNotFound, "a connected registry follows its parent alone").
+		WithHint("make mirror rules, and imports, at the root registry"))
+}
+
+// A handler is the management API's operations.
+type handler struct {
+	Options
+	huma huma.API
+}
+
+// segments makes one segment of a repository's name in a path, whose slashes
+// a caller need not escape.
+func segments(next http.Handler) http.Handler {
+	const prefix = api.Root + "/repositories/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, ok := strings.CutPrefix(r.URL.Path, prefix); ok && strings.Contains(name, "/") && oci.CheckRepository(name) == nil {
+			u := *r.URL
+			u.RawPath = prefix + url.PathEscape(name)
+			escaped := *r
+			escaped.URL = &u
+			r = &escaped
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// An operation is what register needs to know of one.
+type operation struct {
+	method, path, id, summary string
+}
+
+// register adds an operation whose errors, all of them, are problems.
+func register[I, O any](h *handler, op operation, answer func(context.Context, *I) (*O, error)) {
+	o := huma.Operation{Method: op.method, Path: op.path, OperationID: op.id, Summary: op.summary, BodyReadTimeout: bodyTimeout}
+	schema := h.huma.OpenAPI().Components.Schemas.Schema(problemType, true, "")
+	o.Responses = map[string]*huma.Response{"default": {
+		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},
+	}}
+	huma.Register(h.huma, o, func(ctx context.Context, in *I) (*O, error) {
+		out, err := answer(ctx, in)
+		if err != nil {
+			return nil, h.problemOf(ctx, op, err)
+		}
+		return out, nil
+	})
+}
+
+// A reply is a resource with its entity tag.
+type reply[T any] struct {
+	ETag string `header:"ETag"`
+	Body T
+}
+
+// A listing is resources of one kind.
+type listing[T any] struct {
+	Body struct {
+		Value []T `json:"value" nullable:"false"`
+	}
+}
+
+func listed[T any](all []T, err error) (*listing[T], error) {
+	l := &listing[T]{}
+	l.Body.Value = all
+	return l, err
+}
+
+// nothing is the answer to what needs none.
+type nothing struct{}

@@ -1,0 +1,340 @@
+package management_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+	"ferry/internal/management"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/mirror"
+	"ferry/internal/replication"
+)
+
+// A runner is what runs rules, and notes what it is told.
+type runner struct {
+	changed []string
+	woken   int
+	state   mirror.State
+	imports []mirror.ImportRequest
+	refuse  error
+}
+
+func (r *runner) State(string) mirror.State { return r.state }
+func (r *runner) Changed(rule string)       { r.changed = append(r.changed, rule) }
+func (r *runner) Wake()                     { r.woken++ }
+func (r *runner) Seal(l mirror.Location, password string) string {
+	if password == "" {
+		return ""
+	}
+	return fmt.Sprintf("sealed for %s: %d", l.Address, len(password))
+}
+
+func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
+	r.imports = append(r.imports, q)
+	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
+}
+
+func (r *runner) Imports() []mirror.Import {
+	return []mirror.Import{
+		{ID: "abd", State: mirror.ImportFailed, Trouble: "x509", Advice: "--ca-file FILE", StartedAt: start, EndedAt: start},
+		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
+	}
+}
+
+func (r *runner) ImportOf(id string) (mirror.Import, bool) {
+	return mirror.Import{ID: id, State: mirror.ImportRunning, StartedAt: start}, id == "abc"
+}
+
+// newMirroring returns a root whose rules are r's to run.
+func newMirroring(t *testing.T, db *metadb.DB) (*instance, *runner) {
+	t.Helper()
+	root, r := newInstance(t, db, ""), &runner{}
+	srv := httptest.NewServer(management.NewHandler(management.Options{
+		Control: root.control, Fleet: root.Service, Authenticator: root.auth, Repositories: root.storage, Mirrors: r,
+	}))
+	t.Cleanup(srv.Close)
+	root.url = srv.URL
+	return root, r
+}
+
+func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		root, r := newMirroring(t, db)
+		var v api.MirrorRule
+		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT3H", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
+		text := root.call(t, "PUT", "/mirror-rules/app", put)
+		text.ok(t, &v)
+		if v.Schedule != "0 * * * *" || *v.Window != "PT3H" || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
+			t.Errorf("%+v", v)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).ok(t, &v)
+		if v.Schedule != "0 3 * * *" || *v.Window != "PT2H" || *v.Username != "bot" || len(v.TagFilters) != 1 {
+			t.Errorf("%+v", v)
+		}
+		row := func() (row metadb.MirrorRule) {
+			t.Helper()
+			err := db.View(t.Context(), func(tx *metadb.Tx) (err error) {
+				row, err = tx.MirrorRule("app")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return row
+		}
+		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() || strings.Contains(string(m.Spec), "hush") {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+		if m := row(); !m.AskedAt.Equal(start) || r.woken != 1 {
+			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.AskedAt, r.woken)
+		}
+		// A password is not sent to another registry, nor kept without its user.
+		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).fails(t, 400, "INVALID", "is not sent to another registry")
+		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).ok(t, &v)
+		if m := row(); m.Secret != "sealed for https://quay.io: 5" {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"username": ""}).ok(t, &v)
+		if m := row(); m.Secret != "" || v.Username != nil {
+			t.Errorf("%+v", m)
+		}
+		root.call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).fails(t, 400, "INVALID", "needs a user name")
+		root.call(t, "DELETE", "/mirror-rules/app", nil).ok(t, nil)
+		root.call(t, "GET", "/mirror-rules/app", nil).fails(t, 404, "NOT_FOUND", "ferry mirror list")
+		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app"}, r.changed); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	put := func(change object) { t.Helper(); root.call(t, "PUT", "/mirror-rules/app", change).ok(t, nil) }
+	patch := func(change object) { t.Helper(); root.call(t, "PATCH", "/mirror-rules/app", change).ok(t, nil) }
+	for _, step := range []struct {
+		name  string
+		write func(object)
+		what  object
+		asked bool
+	}{
+		{"created", put, object{"source": "ghcr.io/a", "repository": "a"}, true},
+		{"replaced", put, object{"source": "ghcr.io/b", "repository": "a"}, true},
+		{"changed", patch, object{"tagFilters": []string{"v*"}}, true},
+		{"bound to a window", patch, object{"window": "PT1H"}, false},
+		{"replaced, with a window", put, object{"source": "ghcr.io/c", "repository": "a", "window": "PT1H"}, false},
+	} {
+		step.write(step.what)
+		var v api.MirrorRule
+		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		if (v.Status.State == "Waiting") != step.asked {
+			t.Errorf("%s: the rule is %s", step.name, v.Status.State)
+		}
+		// The run is over, and began a moment ago.
+		ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start.Add(-time.Minute), EndedAt: start, SucceededAt: start})
+		asked(t, root, start.Add(-time.Hour))
+	}
+}
+
+// ran notes how the last run of a rule went.
+func ran(t *testing.T, root *instance, row metadb.MirrorRule) {
+	t.Helper()
+	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetMirrorRun(row) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asked notes when somebody asked for a run of the rule app.
+func asked(t *testing.T, root *instance, at time.Time) {
+	t.Helper()
+	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
+	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
+	r.state = mirror.State{Running: true}
+	var v api.MirrorRule
+	root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+	if v.Status.State != "Running" {
+		t.Errorf("%+v", v.Status)
+	}
+	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, SucceededAt: start})
+	r.state = mirror.State{}
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	if v.Status.State != "Waiting" {
+		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
+	}
+	if len(r.changed) != 1 || r.woken != 1 {
+		t.Errorf("the runner was told of %q and woken %d times: the run was broken off, or nobody looks", r.changed, r.woken)
+	}
+}
+
+func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).ok(t, nil)
+	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock stands at 3:04:05
+	before := start.Add(-time.Hour)
+	for name, c := range map[string]struct {
+		row  metadb.MirrorRule
+		run  mirror.State
+		want string
+		next time.Time
+	}{
+		"new":                         {metadb.MirrorRule{}, mirror.State{}, "Waiting", tick},
+		"in step":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start}, mirror.State{}, "InSync", tick},
+		"killed in its first run":     {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"killed in a later run":       {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour), SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"killed, the window is over":  {metadb.MirrorRule{StartedAt: before.Add(-time.Hour), OwedAt: before.Add(-time.Hour)}, mirror.State{}, "BrokenOff", tick},
+		"stopped":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before}, mirror.State{}, "BrokenOff", start},
+		"failed for good":             {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.State{}, "Failed", tick},
+		"failed for a while":          {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(10 * time.Minute)}, "Failed", start.Add(10 * time.Minute)},
+		"failed, too late to go on":   {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(time.Hour)}, "Failed", tick},
+		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{Running: true}, "Running", tick},
+	} {
+		c.row.Name, r.state = "app", c.run
+		ran(t, root, c.row)
+		var v api.MirrorRule
+		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		if next := v.Status.NextRunTime; v.Status.State != c.want || next == nil || !next.Equal(c.next) {
+			t.Errorf("%s: the rule is %s and runs at %s, want %s and %s", name, v.Status.State, next, c.want, c.next)
+		}
+	}
+}
+
+func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	good := func(change object) object {
+		o := object{"source": "ghcr.io/acme/app", "repository": "acme/app"}
+		for k, v := range change {
+			o[k] = v
+		}
+		return o
+	}
+	root.call(t, "PUT", "/mirror-rules/app", good(nil)).ok(t, nil)
+	for text, change := range map[string]object{
+		"names no registry": {"source": "alpine"},
+		"cron expression":   {"schedule": "hourly"},
+		"tag filter":        {"tagFilters": []string{"/(/"}},
+		"needs a user name": {"password": "x"},
+		"certificate":       {"certificateAuthority": "x"},
+		"repository":        {"repository": "../x"},
+	} {
+		root.call(t, "PUT", "/mirror-rules/other", good(change)).fails(t, 400, "INVALID", text)
+	}
+	root.call(t, "PUT", "/mirror-rules/other", good(nil)).fails(t, 409, "CONFLICT", "the mirror rule 'app' keeps the repository acme/app")
+	root.call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).fails(t, 409, "CONFLICT", "keeps the repository")
+	root.call(t, "PUT", "/mirror-rules/.app", good(nil)).fails(t, 400, "INVALID", "no name for a mirror rule")
+	if len(r.changed) != 1 {
+		t.Errorf("the runner was told of %q", r.changed)
+	}
+}
+
+func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).ok(t, nil)
+	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+		for tag, state := range map[string]string{"1": "synced", "2": "failed", "3": "pending"} {
+			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag, Digest: "sha256:1", State: state}
+			if state == "failed" {
+				item.Error = "no such blob"
+			}
+			if err := tx.PutSyncItem(item); err != nil {
+				return err
+			}
+		}
+		return tx.SetMirrorRun(metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, Error: "some tags failed"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v api.MirrorRule
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	s := v.Status
+	if s.State != "Failed" || s.ItemsSynced != 1 || s.ItemsFailed != 1 || s.ItemsPending != 1 || *s.Error != "some tags failed" {
+		t.Errorf("%+v", s)
+	}
+	if diff := cmp.Diff([]api.MirrorFailure{{Tag: "2", Error: "no such blob"}}, s.Failures); diff != "" {
+		t.Error(diff)
+	}
+	r.state = mirror.State{Running: true, Trouble: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
+	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
+		t.Errorf("%+v", v.Status)
+	}
+}
+
+func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	var v api.Import
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).ok(t, &v)
+	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
+	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
+		t.Errorf("%+v %s", v, diff)
+	}
+	root.call(t, "GET", "/imports/abc", nil).ok(t, &v)
+	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
+	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
+	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "ferry import list")
+	r.refuse = mirror.ErrBusy
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
+	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {
+		entries, err := tx.Audit(1<<62, 1)
+		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
+			t.Errorf("%+v", entries)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	var all struct{ Value []api.Import }
+	root.call(t, "GET", "/imports", nil).ok(t, &all)
+	if len(all.Value) != 2 {
+		t.Fatalf("%+v", all)
+	}
+	if v := all.Value[0]; v.Name != "abd" || *v.Error != "x509" || *v.Hint != "--ca-file FILE" || v.EtaSeconds != nil {
+		t.Errorf("%+v", v)
+	}
+	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 || v.Hint != nil {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
+	site := newInstance(t, dbtest.SQLite(t), "ship1")
+	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
+	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
+}
+
+func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	want := []string{"V1.*", "v1.*"}
+	var rule api.MirrorRule
+	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).ok(t, &rule)
+	if diff := cmp.Diff(want, rule.TagFilters); diff != "" {
+		t.Errorf("mirror rule: %s", diff)
+	}
+	var ship api.ConnectedRegistry
+	root.call(t, "PUT", "/connected-registries/ship1", object{"repositories": []string{"app/a"}, "tagFilters": want}).ok(t, &ship)
+	if diff := cmp.Diff(want, ship.TagFilters); diff != "" {
+		t.Errorf("connected registry: %s", diff)
+	}
+}

@@ -1,0 +1,119 @@
+package management
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/fleet"
+	"ferry/internal/wire"
+)
+
+// A Syncer is what runs a connected registry's syncs.
+type Syncer interface {
+	// SyncNow opens a sync window at once.
+	SyncNow(ctx context.Context)
+	// Pause stops the running sync, and lets none begin until Resume.
+	Pause(ctx context.Context)
+	// Resume lets syncs run again.
+	Resume(ctx context.Context)
+	// Underway returns what the running sync fetches, in the order in which
+	// that comes, or what the last one left.
+	Underway(ctx context.Context) ([]wire.OpenItem, error)
+}
+
+// A syncItemPage is a part of the items, by repository and tag.
+type syncItemPage struct {
+	Body struct {
+		Value    []api.SyncItem `json:"value" nullable:"false"`
+		NextLink string         `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
+	}
+}
+
+func (h *handler) sync() {
+	type answer struct{ Body api.SyncStatus }
+	read := func() (*answer, error) {
+		v := h.Fleet.SyncStatus()
+		if h.Syncer == nil || v == nil {
+			return nil, control.Refuse(api.CodeNotFound, "this is a root registry, which syncs from nowhere").
+				WithHint("ask a connected registry; what the root knows of one is in ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
+		}
+		return &answer{*v}, nil
+	}
+	register(h, operation{http.MethodGet, "/sync", "get-sync", "Get how this connected registry's sync goes"},
+		func(context.Context, *struct{}) (*answer, error) { return read() })
+	register(h, operation{http.MethodGet, "/sync/items", "list-sync-items", "List what this connected registry is to have, and how far that is"},
+		func(ctx context.Context, in *struct {
+			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+			Repository string `query:"repository" doc:"Begin after this repository's item."`
+			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
+			Open       bool   `query:"open" doc:"Only what is not in sync."`
+			Underway   bool   `query:"underway" doc:"Only what is being fetched, what comes first at first, on one page."`
+		}) (*syncItemPage, error) {
+			if _, err := read(); err != nil {
+				return nil, err
+			}
+			if in.Underway {
+				return h.underway(ctx, in.N)
+			}
+			return h.syncItems(ctx, fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
+		})
+	for _, order := range []struct {
+		name, summary string
+		give          func(Syncer, context.Context)
+	}{
+		{"now", "Sync now, whatever the schedule says", Syncer.SyncNow},
+		{"pause", "Stop syncing until further notice; what came stays", Syncer.Pause},
+		{"resume", "Let syncs run again", Syncer.Resume},
+	} {
+		register(h, operation{http.MethodPost, "/sync/" + order.name, "sync-" + order.name, order.summary},
+			func(ctx context.Context, in *struct{ Call }) (*answer, error) {
+				if v, err := read(); err != nil {
+					return nil, err
+				} else if order.name == "now" && v.Body.Paused {
+					return nil, control.Conflict("syncs are paused at this site").WithHint("resume them first: ferry sync resume")
+				}
+				if err := h.Control.Record(ctx, in.by, order.name, "sync"); err != nil {
+					return nil, err
+				}
+				order.give(h.Syncer, ctx)
+				return read()
+			})
+	}
+}
+
+// underway returns the first n of the items that are being fetched.
+func (h *handler) underway(ctx context.Context, n int) (*syncItemPage, error) {
+	moving, err := h.Syncer.Underway(ctx)
+	var all []api.SyncItem
+	for _, o := range moving[:min(len(moving), n)] {
+		all = append(all, fleet.OpenItemOf(o))
+	}
+	return itemPage(all, false, ""), err
+}
+
+func (h *handler) syncItems(ctx context.Context, at fleet.Place, n int) (*syncItemPage, error) {
+	moving, err := h.Syncer.Underway(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.Fleet.SyncItems(ctx, at, moving, n+1)
+	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items?open="+strconv.FormatBool(at.Open)), err
+}
+
+// itemPage returns a page of items. If there are more, it links to the next
+// one, which is at path.
+func itemPage(all []api.SyncItem, more bool, path string) *syncItemPage {
+	page := &syncItemPage{}
+	page.Body.Value = append([]api.SyncItem{}, all...)
+	if more {
+		last := all[len(all)-1]
+		page.Body.NextLink = api.Root + path + "&" + url.Values{
+			"n": {strconv.Itoa(len(all))}, "repository": {last.Repository}, "item": {last.Key},
+		}.Encode()
+	}
+	return page
+}

@@ -1,0 +1,182 @@
+package management_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/api"
+	"ferry/internal/management"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/storage"
+	"ferry/internal/wire"
+)
+
+// orders are a site's syncs that note what they are told.
+type orders struct {
+	given  []string
+	status *wire.Status
+
+	underway []wire.OpenItem
+}
+
+func (o *orders) Underway(context.Context) ([]wire.OpenItem, error) { return o.underway, nil }
+func (o *orders) SyncNow(context.Context)                           { o.given = append(o.given, "now") }
+func (o *orders) Pause(context.Context)                             { o.given, o.status.Paused = append(o.given, "pause"), true }
+func (o *orders) Resume(context.Context)                            { o.given, o.status.Paused = append(o.given, "resume"), false }
+
+// newSyncing returns a connected registry whose syncs are o's.
+func newSyncing(t *testing.T, db *metadb.DB) (*instance, *orders) {
+	t.Helper()
+	site := newInstance(t, db, "ship1")
+	site.status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
+	o := &orders{status: site.status}
+	srv := httptest.NewServer(management.NewHandler(management.Options{
+		Control: site.control, Fleet: site.Service, Authenticator: site.auth, Repositories: site.storage, Syncer: o,
+	}))
+	t.Cleanup(srv.Close)
+	site.url = srv.URL
+	return site, o
+}
+
+func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
+	site, o := newSyncing(t, dbtest.SQLite(t))
+	var v api.SyncStatus
+	site.call(t, "POST", "/sync/now", nil).ok(t, &v)
+	if !v.InSync || v.Paused {
+		t.Errorf("%+v", v)
+	}
+	site.call(t, "POST", "/sync/pause", nil).ok(t, &v)
+	if !v.Paused {
+		t.Errorf("%+v", v)
+	}
+	site.call(t, "POST", "/sync/now", nil).fails(t, 409, "CONFLICT", "paused", "ferry sync resume")
+	site.call(t, "POST", "/sync/resume", nil).ok(t, &v)
+	if diff := cmp.Diff([]string{"now", "pause", "resume"}, o.given); diff != "" {
+		t.Error(diff)
+	}
+	site.callAs(t, "", "", "POST", "/sync/now", nil).fails(t, 401, "UNAUTHORIZED")
+	var log []string
+	err := site.db.View(t.Context(), func(tx *metadb.Tx) error {
+		entries, err := tx.Audit(1<<62, 10)
+		for _, e := range entries {
+			log = append(log, e.Actor+" "+e.Action+" "+e.Object)
+		}
+		return err
+	})
+	if err != nil || len(log) != 4 || !strings.Contains(strings.Join(log, ","), "admin pause sync") {
+		t.Errorf("audit log %q, %v", log, err)
+	}
+}
+
+func TestARootHasNoSync(t *testing.T) {
+	root := newRoot(t)
+	root.call(t, "GET", "/sync", nil).fails(t, 404, "NOT_FOUND", "root registry", "ferry connected-registry sync-status")
+	root.call(t, "GET", "/sync/items", nil).fails(t, 404, "NOT_FOUND")
+	root.call(t, "POST", "/sync/pause", nil).fails(t, 404, "NOT_FOUND")
+}
+
+func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
+	site, _ := newSyncing(t, dbtest.SQLite(t))
+	site.status.State, site.status.SyncState, site.status.ItemsPending = "Syncing", "Syncing", 1
+	site.status.BytesTotal, site.status.BytesDone, site.status.BytesPerSecond = 1000, 400, 100
+	var v api.SyncStatus
+	site.call(t, "GET", "/sync", nil).ok(t, &v)
+	if v.InSync || v.EtaSeconds == nil || *v.EtaSeconds != 6 {
+		t.Errorf("%+v", v)
+	}
+	site.status.BytesPerSecond = 0
+	v = api.SyncStatus{}
+	site.call(t, "GET", "/sync", nil).ok(t, &v)
+	if v.EtaSeconds != nil {
+		t.Errorf("%d s at no rate", *v.EtaSeconds)
+	}
+}
+
+func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		site, o := newSyncing(t, db)
+		m, err := site.storage.PutManifest(t.Context(), storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"}, Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, other := string(m.Digest), "sha256:"+strings.Repeat("0", 64)
+		err = db.Update(t.Context(), func(tx *metadb.Tx) error {
+			for _, i := range []metadb.SyncItem{
+				{Repository: "app/a", Item: "v1", Tag: "v1", Digest: here, State: "synced", SyncedAt: start, ChangedAt: start},
+				{Repository: "app/a", Item: "v2", Tag: "v2", Digest: other, State: "failed", Error: "no such blob", SyncedAt: start, ChangedAt: start},
+				{Repository: "app/a", Item: "v3", Tag: "v3", State: "pending", ChangedAt: start},
+				{Repository: "app/b", Item: other, Digest: other, State: "pending", ChangedAt: start},
+			} {
+				if err := tx.PutSyncItem(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := func(i api.SyncItem) string {
+			s := func(p *string) string {
+				switch {
+				case p == nil:
+					return "-"
+				case *p == here:
+					return "HERE"
+				case *p == other:
+					return "OTHER"
+				}
+				return *p
+			}
+			text := strings.Join([]string{i.Repository, s(i.Tag), i.State, s(i.Digest), s(i.ParentDigest), s(i.Error)}, " ")
+			if i.BytesTotal != nil {
+				text += fmt.Sprintf(" %d of %d, %d/s, %d s", *i.BytesDone, *i.BytesTotal, *i.BytesPerSecond, *i.EtaSeconds)
+			}
+			return text
+		}
+		o.underway = []wire.OpenItem{
+			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2, SecondsLeft: 3},
+			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
+		}
+		for _, test := range []struct {
+			name, path string
+			want       []string
+		}{
+			{"all", "/sync/items?n=1", []string{
+				"app/a v1 InSync HERE HERE -", "app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
+				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
+			}},
+			{"what is open", "/sync/items?n=2&open=true", []string{
+				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -", "app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
+			}},
+			{"what is on its way", "/sync/items?underway=true", []string{
+				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s", "app/a v2 Pending - OTHER - 50 of 100, 5/s, 13 s",
+			}},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				var got []string
+				for path := test.path; path != ""; {
+					var page struct {
+						Value    []api.SyncItem
+						NextLink string
+					}
+					site.call(t, "GET", path, nil).ok(t, &page)
+					for _, i := range page.Value {
+						got = append(got, line(i))
+					}
+					path = strings.TrimPrefix(page.NextLink, "/api/v1")
+				}
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	})
+}
