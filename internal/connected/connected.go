@@ -28,8 +28,6 @@ type Parent interface {
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll asks for what changed.
 	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
-	// Snapshot asks for a page of everything; after is the last page's Next.
-	Snapshot(ctx context.Context, after string) (*wire.SnapshotPage, error)
 }
 
 var _ Parent = (*gateway.Client)(nil)

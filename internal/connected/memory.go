@@ -26,13 +26,11 @@ type memory struct {
 
 	Spent spending `json:"spent,omitzero"`
 
-	// Feed and Reach are what the engine's cursor belongs to: the feed that it
-	// counts in, and what of it was visible. With others it is of no use, and
-	// a snapshot is needed, as while it is not Following any.
-	Following bool       `json:"following"`
-	Feed      string     `json:"feed,omitempty"`
-	Reach     wire.Reach `json:"reach,omitzero"`
-	Resync    int64      `json:"resync,omitempty"` // the last that a snapshot was taken for
+	Resync int64 `json:"resync,omitempty"` // the last wish for a listing of every repository that was heeded
+
+	// Whole is, for each ancestor's feed, the sequence number up to which
+	// everything is here: what those below this registry can rely on.
+	Whole map[string]int64 `json:"whole,omitempty"`
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`

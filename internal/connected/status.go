@@ -72,9 +72,6 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
 		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: m.Details, Paused: m.Paused,
 	}
-	if m.Following {
-		s.Reach = m.Reach.ID()
-	}
 	if !c.open(now) {
 		s.NextSync = c.next(now).UTC()
 	}
@@ -115,12 +112,21 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	return s, err
 }
 
+// Watermarks returns, for each ancestor's feed, the sequence number up to which
+// everything is here. It must not be changed.
+func (a *Agent) Watermarks() map[string]int64 { return a.recalled().Whole }
+
 // report is what the parent is told.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
+	place, err := a.engine.Place(ctx) // before the items: what it covers is among them
+	if err != nil {
+		return nil, err
+	}
 	self, err := a.status(ctx)
 	if err != nil {
 		return nil, err
 	}
+	self.Watermarks = place.Known()
 	if self.ItemsPending+self.ItemsFailed > 0 {
 		if self.Open, err = a.open(ctx, self.ItemsFailed > 0); err != nil {
 			return nil, err

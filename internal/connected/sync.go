@@ -2,6 +2,7 @@ package connected
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"ferry/internal/replication"
@@ -37,6 +38,11 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 	if err != nil {
 		return v.bad(local(err))
 	}
+	if pending+failed == 0 {
+		if err := v.advance(ctx); err != nil {
+			return v.bad(local(err))
+		}
+	}
 	switch {
 	case pending+failed == 0 && v.news:
 		v.news = false
@@ -50,6 +56,18 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 	}
 	v.news = false
 	return firstReport
+}
+
+// advance notes up to where everything is here, with nothing to sync.
+func (v *visit) advance(ctx context.Context) error {
+	place, err := v.engine.Place(ctx)
+	if err != nil {
+		return err
+	}
+	if known := place.Known(); known != nil && !maps.Equal(known, v.recalled().Whole) {
+		v.remember(ctx, func(m *memory) { m.Whole = known })
+	}
+	return nil
 }
 
 // inStep notes that there was news, and nothing to do about it: a parent that

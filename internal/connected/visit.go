@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"ferry/internal/gateway"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -63,9 +64,6 @@ func (a *Agent) follow(ctx context.Context) {
 
 // run returns [gateway.ErrNotActivated], or nil when ctx ends.
 func (v *visit) run(ctx context.Context) error {
-	if !v.recalled().Following && v.snapshot(ctx, triggerInitial) == nil {
-		v.begin(ctx) // a new site need not ask what changed; an error shows again at once
-	}
 	for ctx.Err() == nil {
 		var pause time.Duration
 		switch busy, err := v.poll(ctx); {
@@ -101,11 +99,11 @@ func (v *visit) await(ctx context.Context, d time.Duration) {
 	}
 }
 
-// poll tells the parent how things are, asks what changed, and notes it. It
-// reports whether the parent has more to tell at once.
+// poll tells the parent how things are, asks what changed, and records it. It
+// reports whether there is more to ask for at once.
 func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	m := v.recalled()
-	cursor, err := v.engine.Cursor(ctx)
+	place, err := v.engine.Place(ctx)
 	if err != nil {
 		return false, local(err)
 	}
@@ -113,10 +111,9 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, local(err)
 	}
-	q := wire.PollRequest{
-		InstanceID: v.instanceID, Cursor: cursor, DesiredVersion: m.DesiredVersion,
-		WaitSeconds: int(v.hold(m) / time.Second),
-	}
+	q := m.question(place)
+	q.InstanceID, q.DesiredVersion = v.instanceID, m.DesiredVersion
+	q.WaitSeconds = int(v.hold(m, place) / time.Second)
 	if v.reported == nil || !same(report, v.reported) {
 		q.Report = report
 	}
@@ -136,7 +133,7 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 			v.end(errWindowClosed)
 		}
 	}
-	return a.More, v.note(ctx, a, cursor)
+	return v.record(ctx, m, q, a)
 }
 
 // ask polls. A poll that is held is given up with [errSyncOver] when the sync
@@ -159,11 +156,11 @@ func (v *visit) ask(ctx context.Context, q wire.PollRequest) (*wire.PollResponse
 // hold is how long the parent may hold the next poll: not at all while there
 // is, or may be, something to do here, or to find out whether the link is
 // back; while a sync runs, until it is to hear how far that is.
-func (v *visit) hold(m memory) time.Duration {
+func (v *visit) hold(m memory, p replication.Place) time.Duration {
 	broke, _ := m.broke(v.now())
 	idle := broke || m.Paused
 	switch {
-	case v.reported == nil, !m.Following, !v.link.down.IsZero():
+	case v.reported == nil, !p.Current(), m.Resync != m.Self.Resync, !v.link.down.IsZero():
 		return 0
 	case v.sync != nil:
 		return reportEvery
@@ -177,22 +174,23 @@ func (v *visit) hold(m memory) time.Duration {
 	return holdFor
 }
 
-// note hands what changed to the engine, or everything there is, where the
-// cursor does not lead from here to there.
-func (v *visit) note(ctx context.Context, a *wire.PollResponse, cursor int64) error {
-	m := v.recalled()
-	switch {
-	case !m.Following:
-		return v.snapshot(ctx, triggerInitial)
-	case a.TakeSnapshot, m.Feed != a.Feed:
-		return v.snapshot(ctx, triggerRecovery)
-	case m.Reach.ID() != m.Self.Reach().ID():
-		return v.snapshot(ctx, triggerPermissions)
-	case m.Resync != m.Self.Resync:
-		return v.snapshot(ctx, triggerResync)
-	case a.Cursor == cursor && len(a.Changes) == 0:
-		return nil
+// record hands the parent's answer to q, which was asked as m says, to the
+// engine. It reports whether there is more to ask for at once.
+func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wire.PollResponse) (more bool, err error) {
+	if a.Restart {
+		trigger := m.trigger(q, a)
+		v.log.Info("the parent lists every repository", "trigger", trigger)
+		v.remember(ctx, func(now *memory) { now.SyncTrigger, now.Resync = trigger, m.Self.Resync })
 	}
-	v.news = v.news || len(a.Changes) > 0
-	return local(v.engine.ApplyChanges(ctx, a.Changes, a.Cursor))
+	changed, err := v.engine.ApplyAnswer(ctx, answerOf(a))
+	if err != nil {
+		return false, local(err)
+	}
+	place, err := v.engine.Place(ctx)
+	if err != nil {
+		return false, local(err)
+	}
+	ended := (q.Pass || a.Restart) && !place.Pass // there is something to say, also where nothing changed
+	v.news = v.news || changed || ended
+	return a.More || !place.Current(), nil
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,19 +22,9 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A Feed tells connected registries that something was changed. It is kept
-// in step with the change itself by being written in its transaction.
-type Feed interface {
-	// NoteControlChange appends to the change feed within a transaction.
-	NoteControlChange(tx *metadb.Tx) error
-	// Notify wakes the feed's readers, once the transaction is committed.
-	Notify()
-}
-
-// Options are what a Service is made of. DB and Feed are required.
+// Options are what a Service is made of. DB is required.
 type Options struct {
-	DB   *metadb.DB
-	Feed Feed
+	DB *metadb.DB
 	// Self is the connected registry that this instance is, as its connection
 	// string names it; "" is a root.
 	Self   string
@@ -47,7 +38,6 @@ type Options struct {
 // [Service.Change] or [Service.Update]: what was read before is then forgotten.
 type Service struct {
 	db     *metadb.DB
-	feed   Feed
 	self   string
 	log    *slog.Logger
 	now    func() time.Time
@@ -59,6 +49,9 @@ type Service struct {
 
 	// generation counts the writes; what was remembered before is of no use.
 	generation atomic.Int64
+
+	mu      sync.Mutex
+	changed chan struct{} // closed with the next [Service.Change]
 }
 
 // New returns the service of an instance. At the instance's first
@@ -66,10 +59,10 @@ type Service struct {
 // root, the scope maps that are defined by the system. A data directory that
 // belongs to another role, or to another connected registry, is an error.
 func New(ctx context.Context, o Options) (*Service, error) {
-	if o.DB == nil || o.Feed == nil {
-		return nil, errors.New("open control plane: it needs a database and a change feed")
+	if o.DB == nil {
+		return nil, errors.New("open control plane: it needs a database")
 	}
-	s := &Service{db: o.DB, feed: o.Feed, self: o.Self, log: o.Log, now: o.Now, random: o.Random}
+	s := &Service{db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, changed: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -113,16 +106,21 @@ func (s *Service) IsChild(row metadb.ConnectedRegistry) bool {
 // Change runs fn in a transaction that changes what connected registries are
 // told or tokens may do, and lets everybody know.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
-	err := s.Update(ctx, func(tx *metadb.Tx) error {
-		if err := fn(tx); err != nil {
-			return err
-		}
-		return s.feed.NoteControlChange(tx)
-	})
-	if err == nil {
-		s.feed.Notify()
+	if err := s.Update(ctx, fn); err != nil {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return nil
+}
+
+// Changed returns a channel that is closed with the next [Service.Change].
+func (s *Service) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
 }
 
 // Update runs fn in a transaction, and forgets what was read before.

@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"ferry/internal/metadb"
 )
@@ -26,7 +27,11 @@ type Spec struct {
 	Priorities    []string `json:"priorities,omitempty"`
 	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
 	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
-	Resync        int64    `json:"resync,omitempty"`      // counts how often a fresh snapshot was asked for
+	Resync        int64    `json:"resync,omitempty"`      // counts how often an operator asked for every repository to be listed anew
+
+	// SubscriptionSeq is the number, in the feed, of the last change of what
+	// content the connected registry gets, its scope map aside.
+	SubscriptionSeq int64 `json:"subscriptionSeq,omitempty"`
 }
 
 // SpecOf returns what the root decided for a row.
@@ -38,12 +43,28 @@ func SpecOf(row metadb.ConnectedRegistry) (Spec, error) {
 	return v, nil
 }
 
-// PutSpec writes a row with what the root decided for it.
-func PutSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v Spec) error {
-	text, err := json.Marshal(v)
-	if err != nil {
+// PutSpec writes a row with what the root decided for it, which takes the next
+// number of the feed where it changes what content the connected registry gets.
+func PutSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v Spec) (err error) {
+	var old Spec
+	if len(row.Spec) > 0 {
+		if old, err = SpecOf(row); err != nil {
+			return err
+		}
+	}
+	if v.SubscriptionSeq = old.SubscriptionSeq; v.SubscriptionSeq == 0 || !v.selectsAs(old) {
+		if v.SubscriptionSeq, err = tx.SkipFeed(); err != nil {
+			return err
+		}
+	}
+	if row.Spec, err = json.Marshal(v); err != nil {
 		return err
 	}
-	row.Spec = text
 	return tx.PutConnectedRegistry(row)
+}
+
+// selectsAs reports whether v selects the same content as other.
+func (v Spec) selectsAs(other Spec) bool {
+	return v.KeepLast == other.KeepLast && slices.Equal(v.TagFilters, other.TagFilters) &&
+		slices.Equal(v.Platforms, other.Platforms) && slices.Equal(v.Permissions, other.Permissions)
 }

@@ -20,9 +20,7 @@ import (
 // Content is what connected registries are compared with;
 // [storage.Storage] is one.
 type Content interface {
-	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
-	Tags(ctx context.Context, repository, after string, limit int) ([]storage.Tag, error)
-	SortedTags(ctx context.Context, repository string, o storage.TagOrder, after string, limit int) ([]storage.Tag, error)
+	View(ctx context.Context, fn func(*storage.View) error) error
 }
 
 // Options are what a Service is made of. DB, Control and Content are required.
@@ -76,3 +74,7 @@ func New(o Options) *Service {
 	}
 	return s
 }
+
+// Changed returns a channel that is closed when anything is written that
+// connected registries are told of. Implements [gateway.ControlPlane].
+func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed() }

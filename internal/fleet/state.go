@@ -17,7 +17,7 @@ const patience = 3 * time.Minute
 // connectionState returns what is to be thought of a connected registry at
 // now: what it last said of itself, unless it should have been heard of
 // since. Away from its schedule it is not expected to say anything.
-func connectionState(row metadb.ConnectedRegistry, v control.Spec, h heard, now time.Time) string {
+func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport, now time.Time) string {
 	if row.InstanceID == "" || h.SeenAt.IsZero() {
 		return api.Offline
 	}
@@ -25,7 +25,7 @@ func connectionState(row metadb.ConnectedRegistry, v control.Spec, h heard, now 
 	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
 		due = cron.Next(h.SeenAt)
 	}
-	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Via)*patience)) {
+	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*patience)) {
 		return api.Offline
 	}
 	switch h.Status.State {

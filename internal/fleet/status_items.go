@@ -3,14 +3,14 @@ package fleet
 import (
 	"cmp"
 	"context"
-	"errors"
 	"iter"
 	"slices"
+
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
-	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
@@ -51,7 +51,7 @@ func (s *Service) itemsOf(ctx context.Context, v site, at Place) iter.Seq2[api.S
 				yield(api.SyncItem{}, err)
 				return
 			}
-			i := v.guess(t)
+			i := v.stateOf(t)
 			for len(said) > 0 && inOrder(said[0], i) <= 0 {
 				var next api.SyncItem
 				if next, said = said[0], said[1:]; inOrder(next, i) == 0 {
@@ -79,7 +79,7 @@ func inOrder(a, b api.SyncItem) int {
 
 // said returns what a site said is open, behind a place and in order.
 func (v site) said(at Place) (all []api.SyncItem) {
-	for _, o := range v.heard.Status.Open {
+	for _, o := range v.report.Status.Open {
 		if i := OpenItemOf(o); inOrder(i, api.SyncItem{Repository: at.Repository, Key: at.Key}) > 0 {
 			all = append(all, i)
 		}
@@ -113,15 +113,14 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 	return api.SyncItem{Repository: i.Repository, Tag: i.Tag, State: api.Pending, Digest: i.Digest, ParentDigest: now, LastMatchTime: i.LastMatchTime, Key: i.Key}
 }
 
-// guess returns a tag of which the site said nothing: it has it, unless it
-// did not know of it, or that it is for it, has counted nothing yet, or has more
-// open than it said. Of a site that is below another, more may be here than there.
-func (v site) guess(t repositoryTag) api.SyncItem {
-	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.Name), State: api.Pending, ParentDigest: api.Text(string(t.Digest)), Key: t.Name}
-	st := v.heard.Status
+// stateOf derives the state of a tag that the site did not list as out of sync:
+// it is in sync up to the site's watermark, and unknown where the list was cut.
+func (v site) stateOf(t siteTag) api.SyncItem {
+	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)), Key: t.name}
+	st := v.report.Status
 	switch open := st.ItemsPending + st.ItemsFailed; {
-	case st.ItemsSynced+open == 0, t.Seq > v.above, t.fresh:
-	case t.Seq > v.heard.Cursor, open > len(st.Open), v.vague:
+	case max(t.seq, v.changed) > v.watermark:
+	case open > len(st.Open):
 		i.State = api.Unknown
 	default:
 		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(st.At)
@@ -129,34 +128,38 @@ func (v site) guess(t repositoryTag) api.SyncItem {
 	return i
 }
 
-// A repositoryTag is a tag with its repository.
-type repositoryTag struct {
-	repository string
-	storage.Tag
-	fresh bool // the site, or one above it, was not known to be told that it is for it
+// A siteTag is a tag that a site gets.
+type siteTag struct {
+	repository, name string
+	digest           digest.Digest
+	seq              int64 // of the last change that the site must know of to have it
 }
 
-// pageOf is how many rows are read at a time.
-const pageOf = 500
+// repositoriesPage is how many repositories are read at a time.
+const repositoriesPage = 500
 
-// siteTags returns the tags behind a place that a site is to have, by
-// repository and name.
-func (s *Service) siteTags(ctx context.Context, v site, at Place) iter.Seq2[repositoryTag, error] {
-	return func(yield func(repositoryTag, error) bool) {
-		if at.Repository != "" && v.mayRead(at.Repository) && !s.tagsOf(ctx, v, at, yield) {
+// siteTags returns the tags behind a place that a site gets, by repository and
+// name.
+func (s *Service) siteTags(ctx context.Context, v site, at Place) iter.Seq2[siteTag, error] {
+	return func(yield func(siteTag, error) bool) {
+		if at.Repository != "" && !s.tagsOf(ctx, v, at, yield) {
 			return
 		}
 		for {
-			repositories, err := s.content.Repositories(ctx, at.Repository, pageOf)
+			var names []string
+			err := s.content.View(ctx, func(c *storage.View) (err error) {
+				names, err = c.Repositories(at.Repository, repositoriesPage)
+				return err
+			})
 			if err != nil {
-				yield(repositoryTag{}, err)
+				yield(siteTag{}, err)
 			}
-			if err != nil || len(repositories) == 0 {
+			if err != nil || len(names) == 0 {
 				return
 			}
-			for _, r := range repositories {
-				at.Repository = r.Name
-				if v.mayRead(r.Name) && !s.tagsOf(ctx, v, Place{Repository: r.Name}, yield) {
+			for _, name := range names {
+				at.Repository = name
+				if !s.tagsOf(ctx, v, Place{Repository: name}, yield) {
 					return
 				}
 			}
@@ -164,48 +167,57 @@ func (s *Service) siteTags(ctx context.Context, v site, at Place) iter.Seq2[repo
 	}
 }
 
-// tagsOf hands on the tags of one repository that a site is to have, and
-// reports whether more are wanted.
-func (s *Service) tagsOf(ctx context.Context, v site, at Place, yield func(repositoryTag, error) bool) bool {
-	in, err := s.selects(ctx, v.reach, at.Repository)
-	told := make([]func(tag string) bool, len(v.followed))
-	for i := 0; i < len(told) && err == nil; i++ {
-		told[i], err = s.selects(ctx, v.followed[i], at.Repository)
+// tagsOf hands on the tags of one repository that a site gets, and reports
+// whether more are wanted.
+func (s *Service) tagsOf(ctx context.Context, v site, at Place, yield func(siteTag, error) bool) bool {
+	if slices.ContainsFunc(v.way, func(r subscribed) bool { return !r.mayRead(at.Repository) }) {
+		return true
 	}
-	for err == nil {
-		var tags []storage.Tag
-		tags, err = s.content.Tags(ctx, at.Repository, at.Key, pageOf)
-		for _, t := range tags {
-			at.Key = t.Name
-			fresh := slices.ContainsFunc(told, func(in func(string) bool) bool { return !in(t.Name) })
-			if in(t.Name) && !yield(repositoryTag{at.Repository, t, fresh}, nil) {
-				return false
-			}
-		}
-		if len(tags) < pageOf {
-			break
-		}
-	}
-	if err != nil && !errors.Is(err, oci.ErrNameUnknown) { // it went meanwhile
-		yield(repositoryTag{}, err)
+	var tags []siteTag
+	err := s.content.View(ctx, func(c *storage.View) (err error) {
+		tags, err = v.tagsIn(c, at.Repository)
+		return err
+	})
+	if err != nil {
+		yield(siteTag{}, err)
 		return false
+	}
+	for _, t := range tags {
+		if t.name > at.Key && !yield(t, nil) {
+			return false
+		}
 	}
 	return true
 }
 
-// selects returns what reports whether a tag of a repository is in reach.
-func (s *Service) selects(ctx context.Context, r reach, repository string) (in func(tag string) bool, err error) {
-	n := r.scope.KeepLast()
-	switch {
-	case !r.mayRead(repository):
-		return func(string) bool { return false }, nil
-	case n == 0:
-		return r.scope.Matches, nil
+// tagsIn returns the tags of a repository that everybody on the way to the site
+// gets, by name.
+func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ error) {
+	entry, err := c.FeedEntry(repository)
+	if err != nil {
+		return nil, err
 	}
-	tags, err := gateway.Newest(ctx, s.content, repository, r.scope, n)
-	kept := map[string]bool{}
-	for _, t := range tags {
-		kept[t.Name] = true
+	seq := entry.RelistSeq
+	got := map[string]int{} // by how many of those on the way
+	for i, r := range v.way {
+		items, err := gateway.List(c, repository, r.filter)
+		if err != nil {
+			return nil, err
+		}
+		if r.filter.Tags.KeepLast() > 0 { // a tag that is removed may bring an old one back
+			seq = entry.Seq
+		}
+		for _, item := range items {
+			if item.Tag != "" && got[item.Tag] == i {
+				got[item.Tag]++
+			}
+			if item.Tag != "" && got[item.Tag] == len(v.way) {
+				tags = append(tags, siteTag{repository, item.Tag, item.Digest, item.Seq})
+			}
+		}
 	}
-	return func(tag string) bool { return kept[tag] }, err
+	for i := range tags {
+		tags[i].seq = max(tags[i].seq, seq)
+	}
+	return tags, nil
 }

@@ -8,9 +8,9 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/control"
+	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/subscription"
-	"ferry/internal/wire"
 )
 
 // SiteSync returns what the connected registry name last said of its sync.
@@ -21,12 +21,12 @@ func (s *Service) SiteSync(ctx context.Context, name string) (v api.SiteSync, er
 			return err
 		}
 		v = api.SiteSync{
-			Name: site.row.Name, ConnectionState: connectionState(site.row, site.spec, site.heard, s.now()), Activation: activationOf(site.row),
-			HeardTime: api.Time(site.heard.SeenAt),
+			Name: site.row.Name, ConnectionState: connectionState(site.row, site.spec, site.report, s.now()), Activation: activationOf(site.row),
+			HeardTime: api.Time(site.report.SeenAt),
 		}
 		if v.HeardTime != nil {
-			age := int64(max(s.now().Sub(site.heard.SeenAt), 0) / time.Second)
-			v.AgeSeconds, v.Sync = &age, syncStatusOf(site.heard.Status)
+			age := int64(max(s.now().Sub(site.report.SeenAt), 0) / time.Second)
+			v.AgeSeconds, v.Sync = &age, syncStatusOf(site.report.Status)
 		}
 		return nil
 	})
@@ -35,20 +35,23 @@ func (s *Service) SiteSync(ctx context.Context, name string) (v api.SiteSync, er
 
 // A site is what is known of a connected registry.
 type site struct {
-	row   metadb.ConnectedRegistry
-	spec  control.Spec
-	heard heard
-	above int64 // up to where in the feed here its parent knew of everything
-
-	reach            // what is for it
-	followed []reach // what it, and those above it, knew to be for them
-	vague    bool    // nobody knows, or what of an index it was has changed
+	row       metadb.ConnectedRegistry
+	spec      control.Spec
+	report    lastReport
+	watermark int64        // up to where in the feed here it said that it knows of everything
+	changed   int64        // the number of the last change of what it, or one above it, gets
+	way       []subscribed // itself, and those between it and this instance
 }
 
-// A reach is what of the content here is for a site.
-type reach struct {
+// subscribed is what of the content here a connected registry gets.
+type subscribed struct {
 	permissions auth.Permissions
-	scope       subscription.Scope
+	filter      subscription.Filter
+}
+
+// mayRead reports whether it gets anything of a repository.
+func (r subscribed) mayRead(repository string) bool {
+	return r.permissions.AllowsRepository(repository, auth.ContentRead)
 }
 
 func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
@@ -61,76 +64,57 @@ func (s *Service) site(tx *metadb.Tx, name string) (v site, err error) {
 	if v.spec, err = control.SpecOf(v.row); err != nil {
 		return v, err
 	}
-	if v.heard, err = heardOf(v.row); err != nil {
+	if v.report, err = lastReportOf(v.row); err != nil {
 		return v, err
 	}
-	v.above = v.heard.Cursor
-	for row, n := v.row, 0; row.Parent != "" && !s.control.IsSelf(row.Parent) && n < maxDepth; n++ {
-		if row, err = tx.ConnectedRegistry(row.Parent); errors.Is(err, metadb.ErrNotFound) {
-			break
-		}
-		if err != nil {
-			return v, err
-		}
-		h, err := heardOf(row)
-		if err != nil {
-			return v, err
-		}
-		if n == 0 {
-			v.above = max(v.above, h.Cursor)
-		}
-		if err := v.follows(h.Reach); err != nil {
-			return v, err
-		}
-	}
-	now, err := reachOf(tx, v.row, v.spec)
+	head, _, err := tx.FeedHead()
 	if err != nil {
 		return v, err
 	}
-	if v.reach, err = parseReach(now); err != nil {
-		return v, err
+	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= head { // else it is of a database that was lost
+		v.watermark = w
 	}
-	if was := v.heard.Reach; was != nil && !was.SamePlatforms(now) {
-		v.vague = true
+	for row := v.row; ; {
+		if err := v.follow(tx, row); err != nil {
+			return v, err
+		}
+		if row.Parent == "" || s.control.IsSelf(row.Parent) || len(v.way) > maxDepth {
+			return v, nil
+		}
+		row, err = tx.ConnectedRegistry(row.Parent)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return v, nil
+		}
+		if err != nil {
+			return v, err
+		}
 	}
-	err = v.follows(v.heard.Reach)
-	return v, err
 }
 
-// follows notes what the site, or one above it, knew to be for it.
-func (v *site) follows(r *wire.Reach) error {
-	if r == nil {
-		v.vague = true
-		return nil
+// follow adds what a connected registry on the way to the site gets.
+func (v *site) follow(tx *metadb.Tx, row metadb.ConnectedRegistry) error {
+	spec, err := control.SpecOf(row)
+	if err != nil {
+		return err
 	}
-	parsed, err := parseReach(*r)
-	v.followed = append(v.followed, parsed)
-	return err
-}
-
-// reachOf returns what of the content here is for a connected registry.
-func reachOf(tx *metadb.Tx, row metadb.ConnectedRegistry, v control.Spec) (wire.Reach, error) {
-	r := wireOf(row, v).Reach()
+	sub := gateway.SubscriptionOf(wireOf(row, spec))
+	v.changed = max(v.changed, spec.SubscriptionSeq)
 	token, err := tx.Token(row.SyncToken)
+	var m metadb.ScopeMap
 	if err == nil {
-		var m metadb.ScopeMap
 		m, err = tx.ScopeMap(token.ScopeMap)
-		r.Permissions = control.OnRepositories(m.Actions)
 	}
-	if errors.Is(err, metadb.ErrNotFound) { // and with it all that it may have
-		r.Permissions, err = nil, nil
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // without them, it may have nothing
+		return err
 	}
-	return r, err
-}
-
-func parseReach(r wire.Reach) (parsed reach, err error) {
-	if parsed.permissions, err = auth.ParsePermissions(r.Permissions); err == nil {
-		parsed.scope, err = subscription.Parse(r.TagFilters, r.KeepLast)
+	v.changed = max(v.changed, token.Seq, m.Seq)
+	var r subscribed
+	if r.permissions, err = auth.ParsePermissions(control.OnRepositories(m.Actions)); err != nil {
+		return err
 	}
-	return parsed, err
-}
-
-// mayRead reports whether content of a repository is in reach.
-func (r reach) mayRead(repository string) bool {
-	return r.permissions.AllowsRepository(repository, auth.ContentRead)
+	if r.filter, err = sub.Filter(); err != nil {
+		return err
+	}
+	v.way = append(v.way, r)
+	return nil
 }

@@ -15,14 +15,14 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (a
 	if err != nil {
 		return api.ConnectedRegistry{}, err
 	}
-	h, err := heardOf(row)
+	h, err := lastReportOf(row)
 	if err != nil {
 		return api.ConnectedRegistry{}, err
 	}
 	if s.control.IsSelf(row.Name) {
 		row.InstanceID = s.control.InstanceID()
 		if own := s.status(); own != nil {
-			h = heard{SeenAt: own.At, Status: *own}
+			h = lastReport{SeenAt: own.At, Status: *own}
 		}
 	}
 	r := api.ConnectedRegistry{

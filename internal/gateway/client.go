@@ -105,12 +105,6 @@ func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 	return a, c.call(ctx, wire.PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
 }
 
-// Snapshot asks for a page of everything; after is the last page's Next.
-func (c *Client) Snapshot(ctx context.Context, after string) (*wire.SnapshotPage, error) {
-	a := &wire.SnapshotPage{}
-	return a, c.call(ctx, wire.PathSnapshot, wire.SnapshotRequest{Name: c.connection.Name, After: after}, a, stall)
-}
-
 // Plan streams what is needed for want to fn, and returns after the last
 // entry, or with the first error.
 func (c *Client) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {

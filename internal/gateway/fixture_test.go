@@ -16,9 +16,9 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
-	"ferry/internal/subscription"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 

@@ -34,8 +34,11 @@ type ControlPlane interface {
 	Activate(ctx context.Context, name, instance, version string) error
 	// Desired returns the subtree of name; ErrUnknown as above.
 	Desired(ctx context.Context, name string) (*wire.Desired, error)
-	// Report keeps what name says, which knew of everything in the feed up to
-	// cursor. It returns ErrNotActivated when instance does not hold name. A
-	// nil report says that nothing is other than in the last.
-	Report(ctx context.Context, name, instance string, cursor int64, r *wire.Report) error
+	// Report keeps what name says of itself and of those below it. It returns
+	// ErrNotActivated when instance does not hold name. A nil report says that
+	// nothing is other than in the last.
+	Report(ctx context.Context, name, instance string, r *wire.Report) error
+	// Changed returns a channel that is closed when the result of Desired may
+	// be another than before the call.
+	Changed(name string) <-chan struct{}
 }

@@ -14,8 +14,8 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
-	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
@@ -195,12 +195,12 @@ func TestSignaturesLeaveWithWhatTheySign(t *testing.T) {
 			f.image(t, "app/a", "2", "v1")
 			f.image(t, "app/a", "3", "v1")
 		}},
-		"the tag went":      {0, func(t *testing.T, f *fixture, _ digest.Digest) { f.DeleteTag(t.Context(), "app/a", "v1", "") }},
-		"the manifest went": {0, func(t *testing.T, f *fixture, d digest.Digest) { f.DeleteManifest(t.Context(), "app/a", d, "") }},
+		"the tag went":      {0, func(t *testing.T, f *fixture, _ digest.Digest) { f.DeleteTag(t.Context(), "app/a", "v1") }},
+		"the manifest went": {0, func(t *testing.T, f *fixture, d digest.Digest) { f.DeleteManifest(t.Context(), "app/a", d) }},
 		"a newer tag came":  {1, func(t *testing.T, f *fixture, _ digest.Digest) { f.image(t, "app/a", "2", "v2") }},
 		"a newer tag came first": {1, func(t *testing.T, f *fixture, d digest.Digest) {
 			f.image(t, "app/a", "2", "v2")
-			f.DeleteTag(t.Context(), "app/a", "v1", "")
+			f.DeleteTag(t.Context(), "app/a", "v1")
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +233,7 @@ func TestSignaturesInACircleAreThere(t *testing.T) {
 	got, cursor := map[string]digest.Digest{}, f.head(t)
 	d := f.image(t, "app/a", "1")
 	for i := range 20 { // of which any order of steps is a way
-		if err := f.SetTag(t.Context(), "app/a", subscription.CompanionStem(d)+"."+strings.Repeat("s", i+1), d, ""); err != nil {
+		if err := f.SetTag(t.Context(), "app/a", subscription.CompanionStem(d)+"."+strings.Repeat("s", i+1), d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -386,15 +386,15 @@ func (h *changes) step(t *testing.T, r *rapid.T) {
 	seed := fmt.Sprint(len(h.pushed))
 	switch rapid.IntRange(0, 14).Draw(r, "step") {
 	case 0:
-		_ = h.DeleteTag(ctx, h.repository, tag, "")
+		_ = h.DeleteTag(ctx, h.repository, tag)
 	case 1:
-		_ = h.DeleteTag(ctx, h.repository, signature(some), "")
+		_ = h.DeleteTag(ctx, h.repository, signature(some))
 	case 2, 3:
-		_ = h.DeleteManifest(ctx, h.repository, some, "")
+		_ = h.DeleteManifest(ctx, h.repository, some)
 	case 4:
 		h.put(t, h.payload(seed, ""), signature(some))
 	case 5, 6:
-		_ = h.SetTag(ctx, h.repository, tag, some, "")
+		_ = h.SetTag(ctx, h.repository, tag, some)
 	case 7, 8:
 		if has, _ := h.HasManifest(ctx, h.repository, some); has {
 			h.put(t, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":%q}}]}`,

@@ -32,9 +32,9 @@ const (
 func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 	var q wire.PlanRequest
 	c, err := s.read(w, r, &q)
-	var platforms subscription.Platforms
+	var in input
 	if err == nil {
-		_, platforms, err = s.scopeOf(r.Context(), c)
+		_, in, err = s.inputOf(r.Context(), c)
 	}
 	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
@@ -57,7 +57,7 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 		out, finish, flush = z, z.Close, z.Flush
 	}
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	p := &planner{server: s, caller: c, platforms: platforms, out: json.NewEncoder(buffered), have: map[wire.Want]bool{}, sent: map[wire.Want]bool{}}
+	p := &planner{server: s, caller: c, platforms: in.filter.Platforms, out: json.NewEncoder(buffered), have: map[wire.Want]bool{}, sent: map[wire.Want]bool{}}
 	for _, have := range q.Have {
 		p.have[have] = true
 	}

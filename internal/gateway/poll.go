@@ -1,48 +1,42 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
 	"net/http"
-	"slices"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/storage"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
-// maxChanges is how many changes one answer to a poll has at most, and how
-// many of the feed are read at a time.
-const maxChanges = 1000
+// feedPage is how many repositories of the feed are read at a time.
+const feedPage = 500
 
-// poll notes the report, and answers with what the caller may see of what
-// changed since its cursor, at once or when there is something.
-func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*wire.PollResponse, error) {
+// A pollAnswer is a [wire.PollResponse] whose listings are encoded already.
+type pollAnswer struct {
+	wire.PollResponse
+	Listings []json.RawMessage `json:"listings,omitempty"`
+}
+
+// poll notes the report, and answers with the listings that changed since the
+// caller's cursor, at once or when there are any.
+func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollAnswer, error) {
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, problem(http.StatusBadRequest, "INVALID", "the report is of another connected registry")
 	}
-	if err := s.control.Report(ctx, c.name, q.InstanceID, q.Cursor, q.Report); err != nil {
+	if err := s.control.Report(ctx, c.name, q.InstanceID, q.Report); err != nil {
 		return nil, err
 	}
+	q.Report = nil // it is not held with the request
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
-	deadline := time.After(wait)
-	for fresh := true; ; fresh = false {
-		changed := s.storage.Changed()
-		a, err := s.pollOnce(ctx, c, q, fresh)
-		if err != nil || wait == 0 || a.TakeSnapshot || a.More || len(a.Changes) > 0 || a.Desired != nil {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	for {
+		a, err := s.pollHeld(ctx, c, &q, wait > 0, deadline.C)
+		if a != nil || err != nil {
 			return a, err
-		}
-		// What the caller may not see has moved its cursor, too: go on from there.
-		q.Cursor = a.Cursor
-		select {
-		case <-changed:
-		case <-deadline:
-			return a, nil
-		case <-ctx.Done():
-			return a, nil
 		}
 		if c, err = s.again(c); err != nil {
 			return nil, err
@@ -50,81 +44,178 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*wire.
 	}
 }
 
-// pollOnce answers a poll without waiting. The desired state is looked at
-// when fresh, and later only where the feed says that there may be another.
-func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, fresh bool) (*wire.PollResponse, error) {
-	a := &wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Cursor: q.Cursor}
-	changes, head, err := s.storage.Changes(ctx, q.Cursor, maxChanges)
-	switch {
-	case errors.Is(err, storage.ErrExpired), err == nil && q.Cursor == 0 && head > 0:
-		a.TakeSnapshot = true
-	case err != nil:
+// pollHeld answers a poll. Where there is nothing to tell yet it waits, and
+// returns no answer once that may have changed.
+func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, hold bool, deadline <-chan time.Time) (*pollAnswer, error) {
+	decided := s.control.Changed(c.name)
+	d, in, err := s.inputOf(ctx, c)
+	if err != nil {
 		return nil, err
-	case head-q.Cursor > maxChanges:
-		// What was pushed out of the newest few shows only once all that came is known.
-		sc, _, err := s.scopeOf(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		a.TakeSnapshot = sc.KeepLast() > 0
 	}
-	fresh = fresh || a.TakeSnapshot
-	if fresh || slices.ContainsFunc(changes, func(ch storage.Change) bool { return ch.Kind == storage.ControlChanged }) {
-		d, err := s.control.Desired(ctx, c.name)
-		if err != nil {
-			return nil, err
-		}
-		if d.Version != q.DesiredVersion {
-			a.Desired = d
-		}
+	changed, stop := s.storage.Watch(in.id, c.mayRead)
+	defer stop()
+	a, err := s.pollOnce(ctx, c, *q, in)
+	if err != nil {
+		return nil, err
 	}
-	if a.TakeSnapshot {
+	if d.Version != q.DesiredVersion {
+		a.Desired = d
+	}
+	if !hold || q.Pass || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
 		return a, nil
 	}
-	if n := len(changes); n > 0 {
-		a.Cursor = changes[n-1].Seq
-		a.More = a.Cursor < head
+	q.Cursor = a.Cursor // what the caller may not see has moved it, too
+	select {
+	case <-changed:
+	case <-decided:
+	case <-deadline:
+		return a, nil
+	case <-ctx.Done():
+		return a, nil
 	}
-	a.Changes, err = s.narrowed(ctx, c, changes, int(head-q.Cursor))
-	if errors.Is(err, errTooMuch) {
-		return &wire.PollResponse{Capability: a.Capability, Feed: a.Feed, Cursor: q.Cursor, Desired: a.Desired, TakeSnapshot: true}, nil
+	return nil, nil
+}
+
+// An input is the subscription of a caller, ready for use.
+type input struct {
+	id     string
+	filter subscription.Filter
+}
+
+// inputOf returns the desired state of the caller, and its subscription.
+func (s *server) inputOf(ctx context.Context, c caller) (*wire.Desired, input, error) {
+	d, err := s.control.Desired(ctx, c.name)
+	if err != nil {
+		return nil, input{}, err
 	}
+	sub := SubscriptionOf(d.Self)
+	f, err := sub.Filter()
+	return d, input{sub.ID(), f}, err
+}
+
+// SubscriptionOf returns which content a connected registry gets.
+func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
+	return subscription.Subscription{Permissions: r.Permissions, TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms}
+}
+
+// pollOnce answers a poll from the state of the content as it is.
+func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in input) (*pollAnswer, error) {
+	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Subscription: in.id, Cursor: q.Cursor}}
+	a.Watermarks = s.watermarks() // before the state is read that they are of
+	p := &poller{server: s, caller: c, input: in, pass: q.Pass, answer: a, room: maxListed}
+	err := s.storage.View(ctx, func(v *storage.View) error {
+		p.view = v
+		head, trimmed, err := v.FeedHead()
+		if err != nil {
+			return err
+		}
+		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || q.Cursor < trimmed {
+			a.Restart, a.Cursor, p.pass = true, 0, true
+			q.Page = nil
+		}
+		if q.Page != nil {
+			if err := p.page(*q.Page); err != nil || a.More {
+				return err
+			}
+		}
+		return p.feed(head)
+	})
 	return a, err
+}
+
+// A poller fills one answer to a poll.
+type poller struct {
+	*server
+	caller
+	input
+	view   *storage.View
+	pass   bool // every listing must be complete
+	answer *pollAnswer
+	room   int // for items that are left
+}
+
+// page adds the rest of a complete listing, or all of it where it is other than
+// the caller knows.
+func (p *poller) page(at wire.Page) error {
+	e, err := p.view.FeedEntry(at.Repository)
+	if err != nil {
+		return err
+	}
+	l := &listing{repository: at.Repository, seq: e.Seq}
+	if p.mayRead(at.Repository) {
+		if l, err = p.listings.of(p.view, e, p.id, p.filter); err != nil {
+			return err
+		}
+	}
+	if l.seq != at.Seq {
+		at.After = ""
+	}
+	w := l.page(at.After)
+	p.answer.More = w.More
+	text, err := json.Marshal(w)
+	p.add(text, len(w.Items))
+	return err
+}
+
+// feed adds the listings of the repositories behind the answer's cursor, as many
+// as there is room for, and moves the cursor.
+func (p *poller) feed(head int64) error {
+	a := p.answer
+	for {
+		entries, err := p.view.Feed(a.Cursor, feedPage)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if p.room <= 0 {
+				a.More = true
+				return nil
+			}
+			more, err := p.repository(e)
+			if err != nil || more {
+				a.More = more
+				return err
+			}
+			a.Cursor = e.Seq
+		}
+		if len(entries) < feedPage {
+			a.Cursor = max(a.Cursor, head) // behind what is to no repository
+			return nil
+		}
+	}
+}
+
+// repository adds the listing of a repository, unless it is as the caller knows
+// it. more is that the answer has a first page of it.
+func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
+	if !p.mayRead(e.Repository) {
+		return false, nil
+	}
+	l, err := p.listings.of(p.view, e, p.id, p.filter)
+	if err != nil {
+		return false, err
+	}
+	cursor := p.answer.Cursor
+	switch {
+	case p.pass && len(l.items) == 0: // what is not listed is removed
+		return false, nil
+	case p.pass:
+		cursor = complete
+	case l.changed <= cursor:
+		return false, nil
+	}
+	text, items, more, err := l.since(p.view, cursor, p.filter)
+	if err != nil {
+		return false, err
+	}
+	p.add(text, items)
+	return more, nil
+}
+
+func (p *poller) add(text json.RawMessage, items int) {
+	p.answer.Listings = append(p.answer.Listings, text)
+	p.room -= itemCost + items
 }
 
 // agreed is the version of the protocol that both sides speak.
 func agreed(theirs int) int { return min(wire.Capability, max(1, theirs)) }
-
-// A sight is the last change of a tag, or of a manifest, that a caller may see.
-type sight struct {
-	storage.Change
-	known bool // the caller may have been told of the manifest before
-}
-
-// visible returns what the caller may see of changes, each tag and each
-// manifest once.
-func visible(c caller, changes []storage.Change) (all []sight) {
-	seen := map[[2]string]int{}
-	for _, ch := range slices.Backward(changes) {
-		if ch.Kind == storage.ControlChanged || !c.mayRead(ch.Repository) {
-			continue
-		}
-		item := itemOf(ch.Repository, ch.Tag, ch.Digest)
-		if ch.Kind == storage.IndexChanged { // beside that it came or went
-			item[1] = string(ch.Kind) + item[1]
-		}
-		i, again := seen[item]
-		if !again {
-			i, seen[item] = len(all), len(all)
-			all = append(all, sight{Change: ch})
-		}
-		all[i].known = all[i].known || ch.Kind == storage.ManifestLed || ch.Kind == storage.ManifestRemoved
-	}
-	slices.Reverse(all)
-	return all
-}
-
-// itemOf is what a tag, or a manifest without one, is told apart by.
-func itemOf(repository, tag string, d digest.Digest) [2]string {
-	return [2]string{repository, cmp.Or(tag, string(d))}
-}

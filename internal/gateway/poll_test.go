@@ -29,7 +29,7 @@ func TestPollBringsWhatTheChildMaySeeOncePerTag(t *testing.T) {
 		f.image(t, "secret/b", "2", "v1")
 		second := f.image(t, "app/a", "3", "v1")
 		loose := f.image(t, "app/c", "4")
-		if err := f.DeleteTag(t.Context(), "app/a", "gone", ""); err != nil {
+		if err := f.DeleteTag(t.Context(), "app/a", "gone"); err != nil {
 			t.Fatal(err)
 		}
 		a := f.poll(t, wire.PollRequest{Cursor: start, WaitSeconds: 60})
@@ -185,7 +185,7 @@ func TestCursorThatLeadsNowhereNeedsASnapshot(t *testing.T) {
 				t.Errorf("cursor %s: snapshot = %v, %d changes", name, a.TakeSnapshot, len(a.Changes))
 			}
 		}
-		if err := f.TrimChanges(t.Context(), time.Now().Add(time.Hour)); err != nil {
+		if err := f.TrimFeed(t.Context(), time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		if a := f.poll(t, wire.PollRequest{Cursor: 1}); !a.TakeSnapshot {

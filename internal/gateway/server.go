@@ -21,10 +21,13 @@ type ServerOptions struct {
 	ControlPlane ControlPlane
 	// Authenticate returns whose credentials a request has.
 	Authenticate func(*http.Request) (*auth.Principal, error)
-	// Feed tells Storage's change feed from that of any other registry, its
+	// Feed tells Storage's feed from that of any other registry, its
 	// predecessor at this address for instance: the instance's id will do.
 	Feed string
-	Log  *slog.Logger // nil discards
+	// Watermarks returns up to which sequence number of each of its ancestors'
+	// feeds this registry has everything; nil is a root, which has no ancestors.
+	Watermarks func() map[string]int64
+	Log        *slog.Logger // nil discards
 }
 
 // A server answers connected registries.
@@ -33,20 +36,24 @@ type server struct {
 	control      ControlPlane
 	authenticate func(*http.Request) (*auth.Principal, error)
 	feed         string
+	watermarks   func() map[string]int64
+	listings     listings
 	log          *slog.Logger
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, log: o.Log}
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.watermarks == nil {
+		s.watermarks = func() map[string]int64 { return nil }
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+wire.PathActivate, handle(s, s.activate))
 	mux.Handle("POST "+wire.PathPoll, handle(s, s.poll))
-	mux.Handle("POST "+wire.PathSnapshot, handle(s, s.snapshot))
 	mux.HandleFunc("POST "+wire.PathPlan, s.servePlan)
 	mux.HandleFunc("POST "+wire.PathBlobs, s.serveBatch)
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {

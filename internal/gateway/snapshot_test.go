@@ -36,7 +36,7 @@ func (f *fixture) everything(t *testing.T) (items []wire.SnapshotItem, cursor in
 	}
 }
 
-func TestSnapshotHasTagsAndLooseManifestsOfWhatTheChildMaySee(t *testing.T) {
+func TestSnapshotHasTagsAndUnreferencedManifestsOfWhatTheChildMaySee(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		a := f.image(t, "app/a", "1", "v1", "v2")
 		child := f.image(t, "app/b", "2")

@@ -30,7 +30,7 @@ const bodyTimeout = time.Minute
 type Repositories interface {
 	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
 	Repository(ctx context.Context, name string) (storage.Repository, error)
-	DeleteRepository(ctx context.Context, name, origin string) error
+	DeleteRepository(ctx context.Context, name string) error
 }
 
 // Mirrors is what runs mirror rules and imports; [mirror.Service] is one.

@@ -75,5 +75,5 @@ func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name 
 	if err := h.Control.Record(ctx, by, "delete", "repositories/"+name); err != nil {
 		return err
 	}
-	return h.Repositories.DeleteRepository(ctx, name, "")
+	return h.Repositories.DeleteRepository(ctx, name)
 }

@@ -119,7 +119,7 @@ func TestATagThatTheSiteDidNotKnowOfIsPending(t *testing.T) {
 		root.hear(t, cursor, st) // the poll whose answer tells of it
 		root.wantItems(t, "its poll was made without knowing", "ship1", "", "a v1 InSync", "a v2 Pending")
 		root.now = root.now.Add(100 * time.Hour)
-		if err := root.storage.TrimChanges(t.Context(), root.now); err != nil {
+		if err := root.storage.TrimFeed(t.Context(), root.now); err != nil {
 			t.Fatal(err)
 		}
 		root.wantItems(t, "it went away there, for longer than the feed is kept", "ship1", "", "a v1 InSync", "a v2 Pending")

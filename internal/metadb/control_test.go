@@ -38,7 +38,7 @@ func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error { return errors.Join(tx.PutScopeMap(m), tx.PutScopeMap(changed)) })
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.ScopeMap("m")
-			changed.Actions, changed.CreatedAt, changed.Version = []string{}, at, 2
+			changed.Actions, changed.CreatedAt, changed.Version, changed.Seq = []string{}, at, 2, 2
 			if diff := cmp.Diff(changed, got); diff != "" {
 				t.Error(diff)
 			}
@@ -66,7 +66,7 @@ func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
 
 func TestATokenIsReadAsItWasWritten(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Passwords: []metadb.Password{
+		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Seq: 1, Passwords: []metadb.Password{
 			{Name: "password1", Hash: "h1", CreatedAt: at}, {Name: "password2", Hash: "h2", CreatedAt: at, ExpiresAt: at.AddDate(7000, 0, 0)},
 		}}
 		update(t, db, func(tx *metadb.Tx) error {

@@ -46,14 +46,14 @@ func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
 		}
 		usual := fastest(func() error { _, err := tx.HasManifest("app", last); return err })
 		for what, ask := range map[string]func() error{
-			"TagsOf":         func() error { _, err := tx.TagsOf("app", last); return err },
-			"IndexesOf":      func() error { _, err := tx.IndexesOf("app", name(many)); return err },
-			"ParentOf":       func() error { _, err := tx.ParentOf("app", last); return err },
-			"Referrers":      func() error { _, err := tx.Referrers("app", last); return err },
-			"HasReferrers":   func() error { _, err := tx.HasReferrers("app"); return err },
-			"IsOnlyByDigest": func() error { _, err := tx.IsOnlyByDigest("app", last); return err },
-			"IsLoose":        func() error { _, err := tx.IsLoose("app", last); return err },
-			"WantsManifest":  func() error { _, err := tx.WantsManifest("app", last); return err },
+			"TagsOf":          func() error { _, err := tx.TagsOf("app", last); return err },
+			"IndexesOf":       func() error { _, err := tx.IndexesOf("app", name(many)); return err },
+			"ParentOf":        func() error { _, err := tx.ParentOf("app", last); return err },
+			"Referrers":       func() error { _, err := tx.Referrers("app", last); return err },
+			"HasReferrers":    func() error { _, err := tx.HasReferrers("app"); return err },
+			"NeverReferenced": func() error { _, err := tx.NeverReferenced("app", last); return err },
+			"IsLoose":         func() error { _, err := tx.IsLoose("app", last); return err },
+			"WantsManifest":   func() error { _, err := tx.WantsManifest("app", last); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {
 				t.Errorf("%s takes %v, where HasManifest takes %v", what, took, usual)

@@ -19,6 +19,9 @@ type Manifest struct {
 	Size         int64  // of the payload, in bytes
 	PushedAt     time.Time
 	Locks        uint8
+
+	Seq           int64 // of the change that added it
+	WasReferenced bool  // a tag, an index or a subject referenced it at some time
 }
 
 // A Child is what a manifest refers to.
@@ -47,21 +50,21 @@ func (c Child) kind() int {
 
 const (
 	manifestBody = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
-		LENGTH(payload), pushed_at`
+		LENGTH(payload), pushed_at, manifests.seq, was_referenced`
 	manifestHead    = manifestBody + `, manifests.locks`
 	manifestColumns = manifestHead + `, payload`
 )
 
 func scanManifestHead(row scanner) (m Manifest, err error) {
 	var pushed int64
-	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Locks)
+	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Seq, &m.WasReferenced, &m.Locks)
 	m.PushedAt = fromMillis(pushed)
 	return m, err
 }
 
 func scanManifest(row scanner) (m Manifest, err error) {
 	var pushed int64
-	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Locks, &m.Payload)
+	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Seq, &m.WasReferenced, &m.Locks, &m.Payload)
 	m.PushedAt = fromMillis(pushed)
 	return m, err
 }
@@ -113,6 +116,32 @@ func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error)
 	return all, wrap(err, "list manifests of %s", repository)
 }
 
+// RepositoryManifests returns every manifest of repository, by digest, without
+// their payloads.
+func (tx *Tx) RepositoryManifests(repository string) ([]Manifest, error) {
+	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests WHERE repository = $1 ORDER BY digest`, repository)
+	return all, wrap(err, "list manifests of %s", repository)
+}
+
+// An Edge is a child of an index.
+type Edge struct {
+	Index, Child string
+	LeftOut      bool // the index lists the child and does not hold it
+}
+
+// IndexEdges returns the children of every index of repository.
+func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
+	scan := func(row scanner) (e Edge, err error) {
+		var kind int
+		err = row.Scan(&e.Index, &e.Child, &kind)
+		e.LeftOut = kind == childLeftOut
+		return e, err
+	}
+	all, err := list(tx, scan, `SELECT parent, child, manifest FROM manifest_children
+		WHERE repository = $1 AND manifest > 0 ORDER BY parent, child`, repository)
+	return all, wrap(err, "list children of indexes of %s", repository)
+}
+
 // Loose returns up to limit manifests of repository after the digest after
 // that no tag names and no index holds, by digest, without their payloads.
 func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
@@ -125,20 +154,11 @@ func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
 	return all, wrap(err, "list loose manifests of %s", repository)
 }
 
-// Unnamed returns up to limit manifests of repository after the digest after
-// that tags and indexes may not lead to, by digest, without their payloads:
-// those that none ever led to, and those that refer to a subject.
-func (tx *Tx) Unnamed(repository, after string, limit int) ([]Manifest, error) {
-	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
-		WHERE repository = $1 AND digest > $2 AND (led = 0 OR subject <> '') ORDER BY digest LIMIT $3`, repository, after, limit)
-	return all, wrap(err, "list manifests of %s without a tag", repository)
-}
-
-// IsOnlyByDigest reports whether the manifest is one that no tag, no index and
-// no subject ever led to.
-func (tx *Tx) IsOnlyByDigest(repository, digest string) (bool, error) {
+// NeverReferenced reports whether no tag, no index and no subject ever referenced
+// the manifest.
+func (tx *Tx) NeverReferenced(repository, digest string) (bool, error) {
 	var n int
-	err := tx.row(`SELECT COUNT(*) FROM manifests m WHERE repository = $1 AND digest = $2 AND led = 0
+	err := tx.row(`SELECT COUNT(*) FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
 		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject)`, repository, digest).Scan(&n)
 	return n > 0, wrap(err, "read references to %s@%s", repository, digest)
 }
@@ -149,9 +169,9 @@ func (tx *Tx) HasReferrers(repository string) (has bool, err error) {
 	return has, wrap(err, "look for referrers in %s", repository)
 }
 
-// Lead notes that a tag or an index leads to the manifests digests, which is
-// never forgotten, and returns those for which it is new.
-func (tx *Tx) Lead(repository string, digests ...string) (fresh []string, err error) {
+// MarkReferenced notes that a tag or an index references the manifests digests,
+// which is never forgotten, and returns those for which it is new.
+func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []string, err error) {
 	scan := func(row scanner) (d string, err error) { return d, row.Scan(&d) }
 	for some := range slices.Chunk(digests, batch) {
 		args := []any{repository}
@@ -160,22 +180,21 @@ func (tx *Tx) Lead(repository string, digests ...string) (fresh []string, err er
 			args = append(args, d)
 			places[i] = fmt.Sprintf("$%d", i+2)
 		}
-		more, err := list(tx, scan, `UPDATE manifests SET led = 1 WHERE repository = $1 AND led = 0
+		more, err := list(tx, scan, `UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND was_referenced = 0
 			AND digest IN (`+strings.Join(places, ", ")+`) RETURNING digest`, args...)
 		if err != nil {
-			return nil, wrap(err, "note what leads to manifests of %s", repository)
+			return nil, wrap(err, "mark manifests of %s as referenced", repository)
 		}
-		fresh = append(fresh, more...)
+		first = append(first, more...)
 	}
-	slices.Sort(fresh)
-	return fresh, nil
+	return first, nil
 }
 
-// LeadReferrers notes that a subject leads to the manifests that refer to it,
-// also once it went.
-func (tx *Tx) LeadReferrers(repository, subject string) error {
-	_, err := tx.exec(`UPDATE manifests SET led = 1 WHERE repository = $1 AND subject = $2 AND led = 0`, repository, subject)
-	return wrap(err, "note what refers to %s@%s", repository, subject)
+// MarkReferrers notes that a subject references the manifests that refer to it,
+// also once it is deleted.
+func (tx *Tx) MarkReferrers(repository, subject string) error {
+	_, err := tx.exec(`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`, repository, subject)
+	return wrap(err, "mark referrers of %s@%s", repository, subject)
 }
 
 // IsLoose reports whether no tag names the manifest and no index holds it.
@@ -216,13 +235,14 @@ func (tx *Tx) IsLeftOut(repository, digest string) (left bool, err error) {
 }
 
 // PutManifest writes a new manifest and what it refers to. It reports whether
-// it was new; one that was there stays as it is. That it leads to its children
-// is the caller's to note.
+// it was new; one that was there stays as it is. It counts as
+// referenced if m says so, or if an index holds it. The caller marks its children
+// as referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
-	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, led)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-			CASE WHEN EXISTS (SELECT 1 FROM manifest_children WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
-		m.Repository, m.Digest, m.MediaType, m.ArtifactType, m.Subject, m.Annotations, m.Payload, millis(m.PushedAt))
+	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 > 0 OR EXISTS (SELECT 1 FROM manifest_children
+			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
+		m.Repository, m.Digest, m.MediaType, m.ArtifactType, m.Subject, m.Annotations, m.Payload, millis(m.PushedAt), m.Seq, flag(m.WasReferenced))
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
 	}

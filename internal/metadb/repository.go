@@ -52,7 +52,7 @@ func (tx *Tx) SetRepositoryLocks(name string, locks uint8) error {
 // DeleteRepository removes a repository and every row that is in it. Blobs
 // lose their link, not their content.
 func (tx *Tx) DeleteRepository(name string) error {
-	for _, table := range []string{"tags", "manifest_children", "manifests", "repository_blobs", "uploads"} {
+	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs", "uploads"} {
 		if _, err := tx.exec(`DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {
 			return wrap(err, "delete repository %s", name)
 		}
@@ -65,4 +65,12 @@ func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 	err = tx.row(`SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
 	return manifests, tags, wrap(err, "count content of %s", name)
+}
+
+// LockedContent returns a tag or a manifest of the repository name that has one
+// of the locks; "" is none.
+func (tx *Tx) LockedContent(name string, locks uint8) (locked string, err error) {
+	err = tx.row(`SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
+		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, locks).Scan(&locked)
+	return locked, wrap(err, "read locks of %s", name)
 }

@@ -7,13 +7,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -84,58 +80,6 @@ func TestAnOpenedDatabaseKeepsWhatItHad(t *testing.T) {
 		}
 		view(t, open(t, address), func(tx *metadb.Tx) error {
 			_, err := tx.Repository("a")
-			return err
-		})
-	})
-}
-
-// TestWhatAnOlderVersionNotedStillCounts turns the schema back by hand to the
-// first version's.
-func TestWhatAnOlderVersionNotedStillCounts(t *testing.T) {
-	urls(t, func(t *testing.T, address, driver, source string) {
-		if err := open(t, address).Close(); err != nil {
-			t.Fatal(err)
-		}
-		first, err := os.ReadFile("migrations/0001_initial.sql")
-		if err != nil {
-			t.Fatal(err)
-		}
-		table := regexp.MustCompile(`(?s)CREATE TABLE sync_items \(.*?\n\);`).FindString(string(first))
-		if driver == "sqlite" {
-			table = strings.ReplaceAll(table, `COLLATE "C"`, "")
-		}
-		raw, err := sql.Open(driver, source)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, statement := range []string{
-			`DROP TABLE sync_items`, `DROP TABLE mirror_rules`, `ALTER TABLE tags DROP COLUMN seq`, `ALTER TABLE changes DROP COLUMN former`, `DELETE FROM goose_db_version WHERE version_id > 1`, table,
-			`CREATE INDEX sync_items_state ON sync_items (state)`,
-			`INSERT INTO sync_items (repository, tag, digest, state, error, changed_at, synced_at, seen, item) VALUES ('a', 'v1', 'sha256:1', 'failed', 'no', 1, 2, 3, 'v1')`,
-			`INSERT INTO tags (repository, name, digest, created_at, updated_at) VALUES ('a', 'moved', 'd', 0, 0), ('a', 'old', 'd', 0, 0)`,
-			`INSERT INTO changes (seq, kind, repository, tag, digest, origin, at) VALUES (7, 'k', 'a', 'moved', '', '', 0), (8, 'k', 'a', 'moved', '', '', 0), (9, 'k', 'b', 'moved', '', '', 0)`,
-		} {
-			if _, err := raw.ExecContext(t.Context(), statement); err != nil {
-				t.Fatalf("%s: %v", statement, err)
-			}
-		}
-		if err := raw.Close(); err != nil {
-			t.Fatal(err)
-		}
-		view(t, open(t, address), func(tx *metadb.Tx) error {
-			got, err := tx.SyncItem(metadb.Parent, "a", "v1")
-			want := metadb.SyncItem{
-				Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "failed", Error: "no",
-				ChangedAt: time.UnixMilli(1).UTC(), SyncedAt: time.UnixMilli(2).UTC(), Seen: 3,
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Error(diff)
-			}
-			for name, seq := range map[string]int64{"moved": 8, "old": 0} {
-				if tag, err := tx.Tag("a", name); err != nil || tag.Seq != seq {
-					t.Errorf("the tag %s was set by change %d, %v; want %d", name, tag.Seq, err, seq)
-				}
-			}
 			return err
 		})
 	})

@@ -2,6 +2,8 @@ package metadb
 
 import (
 	"encoding/json"
+	"errors"
+	"slices"
 	"time"
 )
 
@@ -13,14 +15,15 @@ type ScopeMap struct {
 	Actions     []string
 	CreatedAt   time.Time
 	Version     int64 // counts edits, beginning at 1
+	Seq         int64 // in the feed, of the last change of Actions
 }
 
-const scopeMapColumns = `name, description, type, actions, created_at, version`
+const scopeMapColumns = `name, description, type, actions, created_at, version, seq`
 
 func scanScopeMap(row scanner) (m ScopeMap, err error) {
 	var created int64
 	var actions string
-	if err := row.Scan(&m.Name, &m.Description, &m.Type, &actions, &created, &m.Version); err != nil {
+	if err := row.Scan(&m.Name, &m.Description, &m.Type, &actions, &created, &m.Version, &m.Seq); err != nil {
 		return ScopeMap{}, err
 	}
 	m.CreatedAt = fromMillis(created)
@@ -46,17 +49,27 @@ func (tx *Tx) CountScopeMaps() (n int, err error) {
 }
 
 // PutScopeMap writes a scope map. One of the same name keeps its creation
-// time; its version counts up. The version of m is not looked at.
+// time; its version counts up, and where its actions are others than before it
+// takes the next number of the feed. The version and number of m are ignored.
 func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	if m.Actions == nil {
 		m.Actions = []string{}
 	}
+	old, err := tx.ScopeMap(m.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if m.Seq = old.Seq; err != nil || !slices.Equal(old.Actions, m.Actions) {
+		if m.Seq, err = tx.SkipFeed(); err != nil {
+			return err
+		}
+	}
 	actions, err := json.Marshal(m.Actions)
 	if err == nil {
-		_, err = tx.exec(`INSERT INTO scope_maps (name, description, type, actions, created_at, version) VALUES ($1, $2, $3, $4, $5, 1)
+		_, err = tx.exec(`INSERT INTO scope_maps (name, description, type, actions, created_at, version, seq) VALUES ($1, $2, $3, $4, $5, 1, $6)
 			ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
-			actions = excluded.actions, version = scope_maps.version + 1`,
-			m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt))
+			actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq`,
+			m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
 	}
 	return wrap(err, "write scope map %s", m.Name)
 }

@@ -1,8 +1,6 @@
 package metadb
 
 import (
-	"fmt"
-	"strings"
 	"time"
 )
 
@@ -18,18 +16,18 @@ type SyncItem struct {
 	Item       string // the tag, or the digest where there is no tag
 	Tag        string
 	Digest     string // the source's; "" when it is to go
+	Part       string // which part of an index the source has; "" is the whole
 	State      string
 	Error      string
 	ChangedAt  time.Time
 	SyncedAt   time.Time // zero is never
-	Seen       int64     // the last snapshot that had it
 }
 
-const syncItemColumns = `source, repository, item, tag, digest, state, error, changed_at, synced_at, seen`
+const syncItemColumns = `source, repository, item, tag, digest, part, state, error, changed_at, synced_at`
 
 func scanSyncItem(row scanner) (i SyncItem, err error) {
 	var changed, synced int64
-	err = row.Scan(&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.State, &i.Error, &changed, &synced, &i.Seen)
+	err = row.Scan(&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, &changed, &synced)
 	i.ChangedAt, i.SyncedAt = fromMillis(changed), fromMillis(synced)
 	return i, err
 }
@@ -43,9 +41,9 @@ func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
 // PutSyncItem writes an item, new or known.
 func (tx *Tx) PutSyncItem(i SyncItem) error {
 	_, err := tx.exec(`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, state = excluded.state,
-		error = excluded.error, changed_at = excluded.changed_at, synced_at = excluded.synced_at, seen = excluded.seen`,
-		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.State, i.Error, millis(i.ChangedAt), millis(i.SyncedAt), i.Seen)
+		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part, state = excluded.state,
+		error = excluded.error, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
+		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, millis(i.ChangedAt), millis(i.SyncedAt))
 	return wrap(err, "write sync item %s %s", i.Repository, i.Item)
 }
 
@@ -99,46 +97,40 @@ func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
 	return n > 0, wrap(err, "read sync items of %s", repository)
 }
 
-// DropUnseen marks every item of source that the snapshot did not have as one
-// to go.
-func (tx *Tx) DropUnseen(source string, snapshot int64, now time.Time) error {
-	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
-		WHERE source = $1 AND seen < $2 AND digest <> ''`, source, snapshot, millis(now))
-	return wrap(err, "drop sync items")
+// ListedSyncItems returns the items of source in repository whose names are
+// above after and not above last, by name; "" as last is no bound.
+func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
+	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
+		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
+	return all, wrap(err, "list sync items of %s", repository)
 }
 
-// DropSyncItems marks every item of source in repository as one to go.
+// NotePassed notes that the running pass over source has listed repository.
+func (tx *Tx) NotePassed(source, repository string) error {
+	_, err := tx.exec(`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`, source, repository)
+	return wrap(err, "note pass over %s", repository)
+}
+
+// ClearPass forgets which repositories a pass over source has listed.
+func (tx *Tx) ClearPass(source string) error {
+	_, err := tx.exec(`DELETE FROM sync_pass WHERE source = $1`, source)
+	return wrap(err, "clear pass")
+}
+
+// NotPassed returns the repositories with an item of source that its running
+// pass has not listed, by name.
+func (tx *Tx) NotPassed(source string) ([]string, error) {
+	scan := func(row scanner) (name string, err error) { return name, row.Scan(&name) }
+	all, err := list(tx, scan, `SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
+		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository) ORDER BY repository`, source)
+	return all, wrap(err, "list repositories that were not listed")
+}
+
+// DropSyncItems marks every item of source in repository for removal.
 func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 	return wrap(err, "drop sync items of %s", repository)
-}
-
-// reopened lets an item be looked at again, also if that is under way. It
-// moved at another time then than whoever looks at it knows.
-const reopened = `state = 'pending', error = '', changed_at = CASE WHEN changed_at < $2 THEN $2 ELSE changed_at + 1 END`
-
-// ReopenIndexes lets every item of source be looked at again that is to come
-// and is an index, or is not synced.
-func (tx *Tx) ReopenIndexes(source string, mediaTypes []string, now time.Time) error {
-	args := []any{source, millis(now)}
-	places := make([]string, len(mediaTypes))
-	for i, t := range mediaTypes {
-		args = append(args, t)
-		places[i] = fmt.Sprintf("$%d", i+3)
-	}
-	_, err := tx.exec(`UPDATE sync_items SET `+reopened+` WHERE source = $1 AND digest <> '' AND (state <> 'synced'
-		OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = sync_items.repository AND m.digest = sync_items.digest
-			AND m.media_type IN (`+strings.Join(places, ", ")+`)))`, args...)
-	return wrap(err, "reopen sync items")
-}
-
-// ReopenSyncItems lets the items of source that lead to digest be looked at
-// again.
-func (tx *Tx) ReopenSyncItems(source, repository, digest string, now time.Time) error {
-	_, err := tx.exec(`UPDATE sync_items SET `+reopened+` WHERE source = $1 AND repository = $3 AND digest = $4`,
-		source, millis(now), repository, digest)
-	return wrap(err, "reopen sync items of %s", repository)
 }
 
 // GoneSyncItems is [Tx.SyncItems] for those that are to go and still have to.
@@ -157,6 +149,9 @@ func (tx *Tx) DeleteGoneSyncItems(source, repository string) error {
 
 // ForgetSource removes every item of source. What they led to stays.
 func (tx *Tx) ForgetSource(source string) error {
+	if err := tx.ClearPass(source); err != nil {
+		return err
+	}
 	_, err := tx.exec(`DELETE FROM sync_items WHERE source = $1`, source)
 	return wrap(err, "delete sync items of %s", source)
 }

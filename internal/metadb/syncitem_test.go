@@ -3,7 +3,6 @@ package metadb_test
 import (
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,9 +15,9 @@ import (
 func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		now := time.UnixMilli(1_700_000_000_123).UTC()
-		wanted := metadb.SyncItem{Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "pending", ChangedAt: now, Seen: 2}
-		failed := metadb.SyncItem{Repository: "a", Item: "sha256:2", Digest: "sha256:2", State: "failed", Error: "not found", ChangedAt: now, SyncedAt: now, Seen: 1}
-		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced", ChangedAt: now, SyncedAt: now, Seen: 2}
+		wanted := metadb.SyncItem{Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "pending", ChangedAt: now}
+		failed := metadb.SyncItem{Repository: "a", Item: "sha256:2", Digest: "sha256:2", State: "failed", Error: "not found", ChangedAt: now, SyncedAt: now}
+		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced", ChangedAt: now, SyncedAt: now}
 		gone := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
 		went := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
 		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
@@ -75,10 +74,8 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 			if err := tx.DeleteGoneSyncItems(metadb.Parent, "b"); err != nil {
 				return err
 			}
-			return tx.DropUnseen(metadb.Parent, 2, now)
+			return nil
 		})
-		dropped := metadb.SyncItem{Repository: "a", Item: "sha256:2", State: "pending", ChangedAt: now, SyncedAt: now, Seen: 1}
-		items("items to go after a snapshot", []metadb.SyncItem{dropped, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems(metadb.Parent, "", "", 10) })
 		update(t, db, func(tx *metadb.Tx) error {
 			if err := tx.DropSyncItems(metadb.Parent, "a", now); err != nil {
 				return err
@@ -111,63 +108,59 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 	})
 }
 
-func TestReopenedItemsAreThoseOfIndexesAndMoveOn(t *testing.T) {
+func TestAPassKnowsWhatItDidNotList(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		then := time.UnixMilli(1_700_000_000_000).UTC()
-		item := func(source, name, digest, state string) metadb.SyncItem {
-			return metadb.SyncItem{Source: source, Repository: "a", Item: name, Tag: name, Digest: digest, State: state, ChangedAt: then}
+		put := func(tx *metadb.Tx, source, repository, digest string) error {
+			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: repository, Item: "v1", Tag: "v1", Digest: digest, State: "synced"})
 		}
-		const list = "application/vnd.oci.image.index.v1+json"
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.TouchRepository("a", then); err != nil {
-				return err
-			}
-			for digest, mediaType := range map[string]string{"sha256:index": list, "sha256:image": "application/vnd.oci.image.manifest.v1+json"} {
-				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest, MediaType: mediaType, Payload: []byte("{}"), PushedAt: then}, nil); err != nil {
-					return err
+			return errors.Join(
+				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "gone", ""), put(tx, "mirror/x", "other", "d"),
+				tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed("mirror/x", "not listed"),
+			)
+		})
+		check := func(want ...string) {
+			t.Helper()
+			view(t, db, func(tx *metadb.Tx) error {
+				got, err := tx.NotPassed(metadb.Parent)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
 				}
-			}
-			for _, i := range []metadb.SyncItem{
-				item("", "index", "sha256:index", "synced"), item("", "image", "sha256:image", "synced"), item("", "new", "sha256:new", "failed"),
-				item("", "gone", "", "pending"), item("mirror/x", "index", "sha256:index", "synced"),
-			} {
+				return err
+			})
+		}
+		check("not listed")
+		update(t, db, func(tx *metadb.Tx) error { return tx.ClearPass(metadb.Parent) })
+		check("listed", "not listed")
+	})
+}
+
+func TestListedSyncItemsAreThoseOfTheRange(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		update(t, db, func(tx *metadb.Tx) error {
+			for _, name := range []string{"a", "b", "c", "d"} {
+				i := metadb.SyncItem{Repository: "r", Item: name, Tag: name, Digest: "d", Part: "p", State: "synced"}
 				if err := tx.PutSyncItem(i); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
-		check := func(want string) {
-			t.Helper()
-			update(t, db, func(tx *metadb.Tx) (err error) {
-				all, err := tx.SyncItems(metadb.Parent, "", "", 10)
-				if err != nil {
-					return err
-				}
-				var got []string
-				for _, i := range all {
-					text := i.Item + " " + i.State
-					if !i.ChangedAt.Equal(then) {
-						text += " moved"
+		for _, tc := range []struct{ after, last, want string }{{"", "", "abcd"}, {"a", "c", "bc"}, {"b", "", "cd"}, {"", "b", "ab"}} {
+			view(t, db, func(tx *metadb.Tx) error {
+				rows, err := tx.ListedSyncItems(metadb.Parent, "r", tc.after, tc.last)
+				got := ""
+				for _, row := range rows {
+					got += row.Item
+					if row.Part != "p" {
+						t.Errorf("the part is %q", row.Part)
 					}
-					got = append(got, text)
 				}
-				if text := strings.Join(got, ", "); text != want {
-					t.Errorf("items are %q, want %q", text, want)
-				}
-				other, err := tx.SyncItem("mirror/x", "a", "index")
-				if err != nil || other.State != "synced" {
-					t.Errorf("the other source's item is %+v, %v", other, err)
+				if got != tc.want {
+					t.Errorf("after %q to %q: %q, want %q", tc.after, tc.last, got, tc.want)
 				}
 				return err
 			})
 		}
-		// The clock may stand still, and the items move on nevertheless.
-		update(t, db, func(tx *metadb.Tx) error { return tx.ReopenIndexes(metadb.Parent, []string{list}, then) })
-		check("gone pending, image synced, index pending moved, new pending moved")
-		update(t, db, func(tx *metadb.Tx) error {
-			return tx.ReopenSyncItems(metadb.Parent, "a", "sha256:image", then.Add(time.Hour))
-		})
-		check("gone pending, image pending moved, index pending moved, new pending moved")
 	})
 }

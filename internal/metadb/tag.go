@@ -14,7 +14,7 @@ type Tag struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Locks      uint8
-	Seq        int64 // of the change that set it; 0 is from before what the feed ever had
+	Seq        int64 // of the change that set it
 }
 
 const tagColumns = `repository, name, digest, created_at, updated_at, locks, seq`
@@ -37,6 +37,12 @@ func (tx *Tx) Tag(repository, name string) (Tag, error) {
 func (tx *Tx) Tags(repository, after string, limit int, hidden uint8) ([]Tag, error) {
 	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags
 		WHERE repository = $1 AND name > $2 AND locks & $4 = 0 ORDER BY name LIMIT $3`, repository, after, limit, hidden)
+	return all, wrap(err, "list tags of %s", repository)
+}
+
+// RepositoryTags returns every tag of repository, by name.
+func (tx *Tx) RepositoryTags(repository string) ([]Tag, error) {
+	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 ORDER BY name`, repository)
 	return all, wrap(err, "list tags of %s", repository)
 }
 
@@ -83,7 +89,7 @@ func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 }
 
 // SetTag lets the tag name digest from now on, which is the change seq of the
-// feed. That it leads there is the caller's to note.
+// feed. The caller marks the manifest as referenced.
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
 		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at, seq = excluded.seq`,

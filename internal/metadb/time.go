@@ -17,3 +17,11 @@ func fromMillis(ms int64) time.Time {
 	}
 	return time.UnixMilli(ms).UTC()
 }
+
+// flag is how a boolean is stored.
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type Token struct {
 	Passwords []Password
 	CreatedAt time.Time
 	Version   int64 // counts edits, beginning at 1
+	Seq       int64 // in the feed, of the last change of ScopeMap
 }
 
 // A Password is one of a token's password slots. What is kept is a hash.
@@ -23,12 +25,12 @@ type Password struct {
 	ExpiresAt time.Time `json:"expiresAt,omitzero"` // zero is never
 }
 
-const tokenColumns = `name, scope_map, status, passwords, created_at, version`
+const tokenColumns = `name, scope_map, status, passwords, created_at, version, seq`
 
 func scanToken(row scanner) (t Token, err error) {
 	var created int64
 	var passwords string
-	if err := row.Scan(&t.Name, &t.ScopeMap, &t.Status, &passwords, &created, &t.Version); err != nil {
+	if err := row.Scan(&t.Name, &t.ScopeMap, &t.Status, &passwords, &created, &t.Version, &t.Seq); err != nil {
 		return Token{}, err
 	}
 	t.CreatedAt = fromMillis(created)
@@ -60,17 +62,27 @@ func (tx *Tx) CountTokens() (n int, err error) {
 }
 
 // PutToken writes a token. One of the same name keeps its creation time; its
-// version counts up. The version of t is not looked at.
+// version counts up, and where its scope map is another than before it takes the
+// next number of the feed. The version and number of t are ignored.
 func (tx *Tx) PutToken(t Token) error {
 	if t.Passwords == nil {
 		t.Passwords = []Password{}
 	}
+	old, err := tx.Token(t.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if t.Seq = old.Seq; err != nil || old.ScopeMap != t.ScopeMap {
+		if t.Seq, err = tx.SkipFeed(); err != nil {
+			return err
+		}
+	}
 	passwords, err := json.Marshal(t.Passwords)
 	if err == nil {
-		_, err = tx.exec(`INSERT INTO tokens (name, scope_map, status, passwords, created_at, version) VALUES ($1, $2, $3, $4, $5, 1)
+		_, err = tx.exec(`INSERT INTO tokens (name, scope_map, status, passwords, created_at, version, seq) VALUES ($1, $2, $3, $4, $5, 1, $6)
 			ON CONFLICT (name) DO UPDATE SET scope_map = excluded.scope_map, status = excluded.status,
-			passwords = excluded.passwords, version = tokens.version + 1`,
-			t.Name, t.ScopeMap, t.Status, string(passwords), millis(t.CreatedAt))
+			passwords = excluded.passwords, version = tokens.version + 1, seq = excluded.seq`,
+			t.Name, t.ScopeMap, t.Status, string(passwords), millis(t.CreatedAt), t.Seq)
 	}
 	return wrap(err, "write token %s", t.Name)
 }

@@ -15,7 +15,6 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
-	"ferry/internal/wire"
 )
 
 // Limits on imports.
@@ -57,7 +56,7 @@ func (q ImportRequest) like(o ImportRequest) bool {
 }
 
 // targets are what is to be here, without a digest yet.
-func (q ImportRequest) targets(from Location, reference string) ([]wire.SnapshotItem, error) {
+func (q ImportRequest) targets(from Location, reference string) ([]destination, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
 		if oci.IsDigest(reference) {
@@ -68,7 +67,7 @@ func (q ImportRequest) targets(from Location, reference string) ([]wire.Snapshot
 	if len(images) > maxTargets {
 		return nil, fmt.Errorf("%d images are too many: at most %d are allowed", len(images), maxTargets)
 	}
-	var items []wire.SnapshotItem
+	var items []destination
 	for _, text := range images {
 		name, tag, ok := strings.Cut(text, ":")
 		if !ok {
@@ -79,15 +78,21 @@ func (q ImportRequest) targets(from Location, reference string) ([]wire.Snapshot
 		if err := errors.Join(oci.CheckRepository(name), oci.CheckTag(tag)); err != nil {
 			return nil, fmt.Errorf("image %.200q: %w", text, err)
 		}
-		items = append(items, wire.SnapshotItem{Repository: name, Tag: tag})
+		items = append(items, destination{Repository: name, Tag: tag})
 	}
 	if q.Repository != "" {
 		if err := oci.CheckRepository(q.Repository); err != nil {
 			return nil, fmt.Errorf("repository %.200q: %w", q.Repository, err)
 		}
-		items = append(items, wire.SnapshotItem{Repository: q.Repository})
+		items = append(items, destination{Repository: q.Repository})
 	}
 	return items, nil
+}
+
+// A destination is where an import puts its image.
+type destination struct {
+	Repository string
+	Tag        string // "" is none
 }
 
 // An Import is one as it goes.
@@ -180,7 +185,7 @@ func (s *Service) makeRoom() error {
 }
 
 // absent returns [ErrExists] when one of the tags is here.
-func (s *Service) absent(ctx context.Context, items []wire.SnapshotItem) error {
+func (s *Service) absent(ctx context.Context, items []destination) error {
 	for _, item := range items {
 		if item.Tag == "" {
 			continue
@@ -221,7 +226,7 @@ func (s *Service) ImportOf(id string) (i Import, ok bool) {
 }
 
 // importID is the same for the same request, so that it can be made again.
-func importID(source string, items []wire.SnapshotItem) string {
+func importID(source string, items []destination) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", source)
 	for _, i := range items {

@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/replication"
-	"ferry/internal/wire"
 )
 
 // A job is an import on its way.
@@ -19,14 +18,14 @@ type job struct {
 	request   ImportRequest
 	source    *source
 	reference string // at the source
-	items     []wire.SnapshotItem
+	items     []destination
 	engine    *replication.Engine
 
 	mu    sync.Mutex
 	state Import
 }
 
-func newJob(s *Service, q ImportRequest, from *source, reference string, items []wire.SnapshotItem) *job {
+func newJob(s *Service, q ImportRequest, from *source, reference string, items []destination) *job {
 	j := &job{Service: s, request: q, source: from, reference: reference, items: items}
 	j.state = Import{ID: importID(q.Source, items), Source: q.Source, State: ImportPending, StartedAt: s.Now()}
 	for _, i := range items {
@@ -100,11 +99,13 @@ func (j *job) bring(ctx context.Context) error {
 		return err
 	}
 	j.set(func(i *Import) { i.Digest, i.Trouble = d, "" })
-	for i := range j.items {
-		j.items[i].Digest = d
-	}
-	if err := j.engine.Want(ctx, j.items); err != nil {
-		return err
+	for _, to := range j.items {
+		err := j.engine.ApplyListing(ctx, replication.Listing{
+			Repository: to.Repository, Short: true, Items: []replication.ListedItem{{Tag: to.Tag, Digest: d}},
+		})
+		if err != nil {
+			return err
+		}
 	}
 	result, err := j.engine.Sync(ctx, j.source)
 	if err != nil || result.Failed == 0 {

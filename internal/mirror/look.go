@@ -12,8 +12,8 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/remote"
+	"ferry/internal/replication"
 	"ferry/internal/subscription"
-	"ferry/internal/wire"
 )
 
 // A hollow error says that a source which is to be followed has nothing where
@@ -43,7 +43,7 @@ type listing struct {
 
 	mu      sync.Mutex
 	looked  map[string]bool
-	found   []wire.SnapshotItem
+	found   []replication.ListedItem
 	doubted []string // tags that were listed and led to nothing; see confirm
 }
 
@@ -104,7 +104,7 @@ func (l *listing) confirm(ctx context.Context, known func(tag string) (digest.Di
 			}
 			l.lost = append(l.lost, tag)
 			if d != "" {
-				l.found = append(l.found, wire.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+				l.found = append(l.found, replication.ListedItem{Tag: tag, Digest: d})
 			}
 		}
 		l.doubted = l.doubted[1:]
@@ -136,7 +136,7 @@ func (l *listing) forget(has func(digest.Digest) bool) {
 		return
 	}
 	found := l.digests()
-	l.found = slices.DeleteFunc(l.found, func(item wire.SnapshotItem) bool {
+	l.found = slices.DeleteFunc(l.found, func(item replication.ListedItem) bool {
 		subject, ok := subscription.Subject(item.Tag)
 		return ok && !found[subject] && !has(subject)
 	})
@@ -177,7 +177,7 @@ func (l *listing) resolve(ctx context.Context, wanted func(tag string) bool) err
 				l.doubted = append(l.doubted, tag)
 				return nil
 			}
-			l.found = append(l.found, wire.SnapshotItem{Repository: l.to, Tag: tag, Digest: d})
+			l.found = append(l.found, replication.ListedItem{Tag: tag, Digest: d})
 			return nil
 		})
 	}

@@ -19,13 +19,13 @@ func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
 		d := h.upstream.image("app", "one", 10, "", "1")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
-		if err := h.upstream.DeleteTag(t.Context(), "app", "1", ""); err != nil {
+		if err := h.upstream.DeleteTag(t.Context(), "app", "1"); err != nil {
 			t.Fatal(err)
 		}
 		if row := h.ask(); !strings.Contains(row.Error, "no tag at all") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
-		if err := h.upstream.DeleteRepository(t.Context(), "app", ""); err != nil {
+		if err := h.upstream.DeleteRepository(t.Context(), "app"); err != nil {
 			t.Fatal(err)
 		}
 		if row := h.ask(); !strings.Contains(row.Error, "upstream.example has no repository app") {
@@ -91,7 +91,7 @@ func TestATagIsGoneOnlyWhereItIsNotListedAnyMore(t *testing.T) {
 		h.upstream.set(func() {
 			h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, "/manifests/gone") {
-					h.upstream.DeleteTag(r.Context(), "app", "gone", "")
+					h.upstream.DeleteTag(r.Context(), "app", "gone")
 				}
 				return false
 			}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/metadb"
-	"ferry/internal/wire"
+	"ferry/internal/replication"
 )
 
 // referrers finds the manifests that have one which is kept here for their
@@ -128,11 +128,15 @@ func (r *run) knownReferrers(ctx context.Context, d digest.Digest) (known []dige
 	return known, err
 }
 
-// snapshot is everything that was found, as the engine wants to be told.
-func (l *listing) snapshot() []wire.SnapshotItem {
-	all := slices.Clone(l.found)
+// listing is everything that was found, as the engine records it.
+func (l *listing) listing(part string) replication.Listing {
+	all := replication.Listing{Repository: l.to}
+	for _, item := range l.found {
+		item.Part = part
+		all.Items = append(all.Items, item)
+	}
 	for d := range l.referrers {
-		all = append(all, wire.SnapshotItem{Repository: l.to, Digest: d})
+		all.Items = append(all.Items, replication.ListedItem{Digest: d, Part: part})
 	}
 	return all
 }

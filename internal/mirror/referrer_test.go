@@ -52,7 +52,7 @@ func TestASignatureOfAnUnchangedImageComesAndGoes(t *testing.T) {
 		own := h.referrer("local/app", "signature that was pushed here", index)
 
 		for _, d := range []digest.Digest{early, late, above} {
-			if err := u.DeleteManifest(t.Context(), "app", d, ""); err != nil {
+			if err := u.DeleteManifest(t.Context(), "app", d); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -33,7 +33,7 @@ func TestARepositoryFollowsItsSource(t *testing.T) {
 		early := h.referrer("local/app", "signature", digest.FromString("what it signs comes later"))
 
 		second := h.upstream.image("app", "two", 10, "", "latest")
-		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9", ""); err != nil {
+		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9"); err != nil {
 			t.Fatal(err)
 		}
 		if row := h.ask(); row.Error != "" {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -111,9 +110,6 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if src.platforms, err = subscription.ParsePlatforms(r.spec.Platforms); err != nil {
 		return total, err
 	}
-	if err := r.recheck(ctx); err != nil {
-		return total, err
-	}
 	var l *listing
 	if err := r.persist(ctx, func() error { l, err = src.list(ctx, r.spec.Repository, in); return err }); err != nil {
 		return total, err
@@ -127,7 +123,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	// What is signed is known once it is here, where it is below an index, and
 	// may be gone by then: so there are two rounds where the second differs.
 	for changed := true; changed; {
-		if err := r.engine.ApplySnapshot(ctx, l.snapshot(), 0, true, true); err != nil {
+		if err := r.engine.ApplyListing(ctx, l.listing(partOf(r.spec))); err != nil {
 			return total, err
 		}
 		result, err := r.fetch(ctx, src)
@@ -142,26 +138,12 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	return total, l.whole()
 }
 
-// platformsSetting is the name, behind a rule's, of the platforms that its
-// indexes were last looked through for.
-const platformsSetting = "/platforms"
-
-// recheck lets the engine look through every index again where the rule's
-// platforms are not those of the run before.
-func (r *run) recheck(ctx context.Context) error {
-	name, now := SourceName(r.rule.Name)+platformsSetting, strings.Join(r.spec.Platforms, " ")
-	var was string
-	err := r.DB.View(ctx, func(tx *metadb.Tx) (err error) {
-		was, err = tx.Setting(name)
-		return err
-	})
-	if err != nil || was == now {
-		return err
+// partOf tells which part of an index the rule keeps; "" is all of it.
+func partOf(v Spec) string {
+	if len(v.Platforms) == 0 {
+		return ""
 	}
-	if err := r.engine.Recheck(ctx); err != nil {
-		return err
-	}
-	return r.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(name, now) })
+	return subscription.Subscription{Platforms: v.Platforms}.ID()
 }
 
 // fetch lets the engine work until nothing comes any more.

@@ -266,8 +266,5 @@ func (s *Service) Seal(l Location, password string) string { return s.Sealer.Sea
 // Forget removes what is known of a rule's items, within the transaction that
 // deletes the rule. The images that it brought stay.
 func Forget(tx *metadb.Tx, rule string) error {
-	if err := tx.DeleteSettings(SourceName(rule) + platformsSetting); err != nil {
-		return err
-	}
 	return replication.ForgetSource(tx, SourceName(rule))
 }

@@ -56,7 +56,7 @@ func (g *Registry) repositoryAttributes(w http.ResponseWriter, q *request) error
 
 // deleteRepository removes a repository with everything in it.
 func (g *Registry) deleteRepository(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteRepository(q.Context(), q.repository, ""); err != nil {
+	if err := g.storage.DeleteRepository(q.Context(), q.repository); err != nil {
 		return err
 	}
 	return writeAccepted(w)

@@ -81,7 +81,7 @@ func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {
 
 // untag removes a tag and leaves the manifest.
 func (g *Registry) untag(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, ""); err != nil {
+	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference); err != nil {
 		return err
 	}
 	return writeAccepted(w)

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/subscription"
 )
 
 // content is everything that a registry serves: manifests by repository and
@@ -219,18 +219,17 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 		if !p.within().all() {
 			continue
 		}
-		unnamed, err := p.UnnamedManifests(t.Context(), r.Name, "", 1000)
+		err := p.View(t.Context(), func(v *storage.View) error {
+			all, err := v.Manifests(r.Name)
+			for _, m := range all {
+				if has, _ := p.HasManifest(t.Context(), r.Name, m.Subject); !m.WasReferenced && !has {
+					follow(r.Name, m.Digest)
+				}
+			}
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, m := range unnamed {
-			alone, err := p.IsOnlyByDigest(t.Context(), r.Name, m.Digest)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if alone {
-				follow(r.Name, m.Digest)
-			}
 		}
 	}
 	return seen

@@ -34,7 +34,7 @@ func child(dir, parent string) int {
 		}
 		defer db.Close()
 		e, src := replication.New(replication.Options{Storage: s, DB: db}), newClient(parent, gateway.NewTransport())
-		if err := takeStock(ctx, e, src); err != nil {
+		if err := relist(ctx, e, src); err != nil {
 			return err
 		}
 		result, err := e.Sync(ctx, src)

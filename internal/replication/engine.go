@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -13,10 +12,6 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
 )
-
-// Origin is the origin, in this registry's change feed, of what a sync with
-// the parent brought. That of another source is its name.
-const Origin = "parent"
 
 // A Removal says what a Sync may remove from the repositories that it keeps.
 type Removal int
@@ -52,9 +47,8 @@ type Options struct {
 // methods are safe for concurrent use; of two Syncs, the second waits.
 type Engine struct {
 	name    string // the source's
-	origin  string // of changes, in the feed
 	removal Removal
-	setTag  func(ctx context.Context, repository, name string, d digest.Digest, origin string) error
+	setTag  func(ctx context.Context, repository, name string, d digest.Digest) error
 	storage *storage.Storage
 	db      *metadb.DB
 	log     *slog.Logger
@@ -82,7 +76,7 @@ type Engine struct {
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		name: o.Source, origin: cmp.Or(o.Source, Origin), removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
+		name: o.Source, removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
 		stall: o.StallTimeout, order: anyOrder, meter: &meter{}, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.setTag = o.Storage.SetTag; o.KeepTags {

@@ -158,7 +158,7 @@ func (p *parent) open() {
 	if p.Storage, p.db, err = open(p.t.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
 		p.t.Fatal(err)
 	}
-	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: everyone})
+	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: p.authenticate, Feed: "parent"})
 }
 
 // take reports whether a request may be answered, and counts it.
@@ -335,43 +335,80 @@ func newReplica(t testing.TB, p *parent, o replication.Options) *replica {
 // grace is a replica's grace period: short, so that leases matter.
 const grace = 500 * time.Millisecond
 
-// takeStock notes everything that the parent has.
-func takeStock(ctx context.Context, e *replication.Engine, src *gateway.Client) error {
-	after := ""
-	for first := true; ; first = false {
-		page, err := src.Snapshot(ctx, after)
+// relist records everything that the parent has, in a pass over all its
+// repositories.
+func relist(ctx context.Context, e *replication.Engine, src *gateway.Client) error {
+	return poll(ctx, e, src, wire.PollRequest{})
+}
+
+// poll asks the parent what changed, and then whatever is left to ask.
+func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wire.PollRequest) error {
+	for {
+		q.InstanceID, q.DesiredVersion = "1", "1"
+		a, err := src.Poll(ctx, q)
 		if err != nil {
 			return err
 		}
-		if err := e.ApplySnapshot(ctx, page.Items, page.Cursor, first, page.Next == ""); err != nil || page.Next == "" {
+		if _, err := e.ApplyAnswer(ctx, answerOf(a)); err != nil {
 			return err
 		}
-		after = page.Next
+		p, err := e.Place(ctx)
+		if err != nil || p.Current() && !a.More {
+			return err
+		}
+		q = question(p)
 	}
 }
 
-// follow notes what changed at the parent.
+func question(p replication.Place) wire.PollRequest {
+	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+	if page := p.NextPage(); page != nil {
+		q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
+	}
+	return q
+}
+
+func answerOf(a *wire.PollResponse) replication.Answer {
+	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, More: a.More}
+	for _, l := range a.Listings {
+		items := make([]replication.ListedItem, len(l.Items))
+		for i := range l.Items {
+			items[i] = replication.ListedItem(l.Items[i])
+		}
+		answer.Listings = append(answer.Listings, replication.Listing{
+			Repository: l.Repository, Seq: l.Seq, Items: items, After: l.After, More: l.More,
+			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum,
+		})
+	}
+	return answer
+}
+
+// follow records what changed at the parent.
 func (r *replica) follow() {
 	r.t.Helper()
-	ctx := r.t.Context()
-	for more := true; more; {
-		cursor, err := r.Cursor(ctx)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		a, err := r.source.Poll(ctx, wire.PollRequest{InstanceID: "1", Cursor: cursor, DesiredVersion: "1"})
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if a.TakeSnapshot {
-			err = takeStock(ctx, r.Engine, r.source)
-		} else {
-			err = r.ApplyChanges(ctx, a.Changes, a.Cursor)
-		}
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		more = a.More
+	p, err := r.Place(r.t.Context())
+	if err == nil {
+		err = poll(r.t.Context(), r.Engine, r.source, question(p))
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// relist records everything that the parent has.
+func (r *replica) relist() {
+	r.t.Helper()
+	if err := relist(r.t.Context(), r.Engine, r.source); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// want records items beside those that are known.
+func (r *replica) want(repository string, items ...replication.ListedItem) {
+	r.t.Helper()
+	err := r.ApplyListing(r.t.Context(), replication.Listing{Repository: repository, Short: true, Items: items})
+	if err != nil {
+		r.t.Fatal(err)
 	}
 }
 

@@ -94,7 +94,7 @@ func (im *image) commit(ctx context.Context, e *Engine) error {
 	}
 	for _, m := range im.manifests {
 		_, err := e.storage.PutManifest(ctx, storage.Put{
-			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, Origin: e.origin, LeftOut: m.LeftOut,
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, LeftOut: m.LeftOut,
 		})
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func (im *image) commit(ctx context.Context, e *Engine) error {
 		if item.Tag == "" {
 			continue
 		}
-		if err := e.setTag(ctx, im.repository, item.Tag, im.root, e.origin); err != nil {
+		if err := e.setTag(ctx, im.repository, item.Tag, im.root); err != nil {
 			if oci.AsError(err) == nil {
 				return err
 			}
@@ -138,7 +138,7 @@ func group(rows []metadb.SyncItem) []*image {
 func (r *run) here(ctx context.Context, rows []metadb.SyncItem) ([]*image, error) {
 	var absent []*image
 	for _, im := range group(rows) {
-		whole, err := r.whole(ctx, im.repository, im.root)
+		whole, err := r.whole(ctx, im)
 		if err != nil {
 			return nil, err
 		}
@@ -186,9 +186,6 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 	}
 	if im.committed {
 		r.touched[im.repository] = true
-	}
-	if err := r.retain(ctx, im.referrers); err != nil {
-		return true, err
 	}
 	for _, item := range im.items {
 		failure := cmp.Or(failure, im.refused[item.Tag])

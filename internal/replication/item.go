@@ -22,27 +22,7 @@ func ForgetSource(tx *metadb.Tx, source string) error {
 	if err := tx.Release(own(source, leaseHolder)); err != nil {
 		return err
 	}
-	return tx.DeleteSettings(own(source, cursorSetting), own(source, snapshotSetting), own(source, sparseSetting))
-}
-
-// Prune lets go of every item in a repository that is not allowed (any more):
-// the next Sync removes them.
-func (e *Engine) Prune(ctx context.Context, allowed func(repository string) bool) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		repositories, err := tx.SyncRepositories(e.name, metadb.AnySyncItem)
-		if err != nil {
-			return err
-		}
-		for _, repository := range repositories {
-			if allowed(repository) {
-				continue
-			}
-			if err := tx.DropSyncItems(e.name, repository, e.now()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return tx.DeleteSettings(own(source, placeSetting))
 }
 
 // Items returns up to limit items after (repository, item), in order: item is
@@ -82,31 +62,6 @@ func (e *Engine) open(ctx context.Context, repository, item string) (rows []meta
 		return err
 	})
 	return rows, err
-}
-
-// retain notes those of the referrers that came along with an item as items of
-// their own, unless they are: they stay until the source says that they went.
-// Where the repositories are not the source's alone, they stay for their subject.
-func (e *Engine) retain(ctx context.Context, referrers []*image) error {
-	if e.removal != RemoveAll || len(referrers) == 0 {
-		return nil
-	}
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		now := e.now()
-		for _, im := range referrers {
-			_, err := tx.SyncItem(e.name, im.repository, string(im.root))
-			if im.committed && errors.Is(err, metadb.ErrNotFound) {
-				err = tx.PutSyncItem(metadb.SyncItem{
-					Source: e.name, Repository: im.repository, Item: string(im.root), Digest: string(im.root),
-					State: string(Synced), ChangedAt: now, SyncedAt: now,
-				})
-			}
-			if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // settle notes how a try at an item ended, unless the item has moved on

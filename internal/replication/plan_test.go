@@ -192,9 +192,7 @@ func TestHostilePlanHarmsNothing(t *testing.T) {
 			if has, _ := r.HasBlob(t.Context(), other.Digest); has {
 				t.Errorf("%s: the blob was stored", name)
 			}
-			if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
-				t.Fatal(err)
-			}
+			r.relist()
 			r.sync()
 			same(t, p, r.Storage)
 		}
@@ -211,10 +209,8 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 			for i := range 4 {
 				p.referrer("app", v1, random(uint64(100+i), 3000))
 			}
-			r := newReplica(t, p, replication.Options{})
-			if err := r.Want(t.Context(), []wire.SnapshotItem{{Repository: "app", Tag: "v1", Digest: v1.Digest}}); err != nil {
-				t.Fatal(err)
-			}
+			r := newReplica(t, p, replication.Options{Removal: replication.RemoveNothing}) // or what is not listed is removed
+			r.want("app", replication.ListedItem{Tag: "v1", Digest: v1.Digest})
 			manifests := 0
 			src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
 				if e.Manifest != nil {
@@ -237,7 +233,7 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 	p := newParent(t)
 	config := p.blob("app", []byte("{}"))
-	var items []wire.SnapshotItem
+	var items []replication.ListedItem
 	const images, each = 12, 5
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprint("image", i)}
@@ -246,12 +242,10 @@ func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 			config.Annotations = map[string]string{"n": fmt.Sprintf("%0200000d", each*i+j)}
 			p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Subject: &m})
 		}
-		items = append(items, wire.SnapshotItem{Repository: "app", Tag: fmt.Sprint("v", i), Digest: m.Digest})
+		items = append(items, replication.ListedItem{Tag: fmt.Sprint("v", i), Digest: m.Digest})
 	}
-	r := newReplica(t, p, replication.Options{})
-	if err := r.Want(t.Context(), items); err != nil {
-		t.Fatal(err)
-	}
+	r := newReplica(t, p, replication.Options{Removal: replication.RemoveNothing}) // or what is not listed is removed
+	r.want("app", items...)
 	r.sync()
 	for _, i := range items {
 		if all, err := r.Referrers(t.Context(), "app", i.Digest, ""); err != nil || len(all) != each {

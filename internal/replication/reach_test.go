@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -8,16 +9,17 @@ import (
 
 	"ferry/internal/auth"
 	"ferry/internal/gateway"
-	"ferry/internal/subscription"
 	"ferry/internal/storage"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
 // A reach is what of a parent's content is for its child. The zero value is all.
 type reach struct {
-	platforms []string // for which images go; none is all
-	filters   []string // of tags
-	keepLast  int      // of the tags of a repository; 0 is all
+	repository string   // the only one; "" is all
+	platforms  []string // for which images go; none is all
+	filters    []string // of tags
+	keepLast   int      // of the tags of a repository; 0 is all
 }
 
 // all reports whether what no tag leads to is for the child, too.
@@ -59,13 +61,20 @@ type plane struct {
 
 func (p plane) Desired(context.Context, string) (*wire.Desired, error) {
 	d, r := &wire.Desired{Version: "1"}, p.parent.within()
+	if r.repository != "" {
+		d.Self.Permissions = []string{"repositories/" + r.repository + "/content/read"}
+	}
 	d.Self.Platforms, d.Self.TagFilters, d.Self.KeepLast = r.platforms, r.filters, r.keepLast
 	return d, nil
 }
 
-func (plane) Report(context.Context, string, string, int64, *wire.Report) error { return nil }
+func (plane) Report(context.Context, string, string, *wire.Report) error { return nil }
 
-func everyone(*http.Request) (*auth.Principal, error) {
-	permissions, err := auth.ParsePermissions([]string{"repositories/*/content/read", "gateway/ship/message/read"})
+func (plane) Changed(string) <-chan struct{} { return nil }
+
+// authenticate says who everybody is: the child.
+func (p *parent) authenticate(*http.Request) (*auth.Principal, error) {
+	repository := cmp.Or(p.within().repository, "*")
+	permissions, err := auth.ParsePermissions([]string{"repositories/" + repository + "/content/read", "gateway/ship/message/read"})
 	return &auth.Principal{Name: "ship", Permissions: permissions}, err
 }

@@ -102,22 +102,17 @@ func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
 				ways[way].follow()
 				ways[way].sync()
 			}
-			stock := func(r *replica) {
-				if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
-					t.Fatal(err)
-				}
-			}
 			history(t, p, func() {
 				ways["changes"].follow()
 				ways["changes"].sync()
 				ways["changes that are not fetched"].follow()
-				stock(ways["snapshots"])
+				ways["snapshots"].relist()
 				ways["snapshots"].sync()
 			})
 			ways["changes"].follow()
 			ways["changes that are not fetched"].follow()
-			stock(ways["snapshots"])
-			stock(ways["one snapshot"])
+			ways["snapshots"].relist()
+			ways["one snapshot"].relist()
 			for way, r := range ways {
 				r.sync()
 				t.Run(way, func(t *testing.T) { same(t, p, r.Storage) })
@@ -149,21 +144,21 @@ func TestAManifestThatGoesAndIsNotHereIsNothingToDo(t *testing.T) {
 
 func (p *parent) tag(t *testing.T, repository string, m oci.Descriptor, tag string) {
 	t.Helper()
-	if err := p.SetTag(t.Context(), repository, tag, m.Digest, ""); err != nil {
+	if err := p.SetTag(t.Context(), repository, tag, m.Digest); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (p *parent) untag(t *testing.T, repository, tag string) {
 	t.Helper()
-	if err := p.DeleteTag(t.Context(), repository, tag, ""); err != nil {
+	if err := p.DeleteTag(t.Context(), repository, tag); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (p *parent) delete(t *testing.T, repository string, m oci.Descriptor) {
 	t.Helper()
-	if err := p.DeleteManifest(t.Context(), repository, m.Digest, ""); err != nil {
+	if err := p.DeleteManifest(t.Context(), repository, m.Digest); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -40,9 +40,13 @@ func (s *restartable) start() {
 		_, err := readIndexes(context.Background(), st, checked, s.below)
 		return err
 	}
+	changed := func() <-chan struct{} {
+		changed, _ := st.Watch("all", func(string) bool { return true })
+		return changed
+	}
 	s.every(ctx, 300*time.Millisecond, never, func() error { return look(map[digest.Digest]bool{}) })
 	seen := map[digest.Digest]bool{} // by whom nothing escapes, and who need not read a blob twice
-	s.every(ctx, time.Hour, st.Changed, func() error { return look(seen) })
+	s.every(ctx, time.Hour, changed, func() error { return look(seen) })
 	s.every(ctx, time.Second, never, func() error {
 		_, err := st.Collect(context.Background())
 		return err
@@ -79,21 +83,6 @@ func (s *restartable) stop() {
 	s.busy.Wait()
 	if err := s.db.Close(); err != nil {
 		s.t.Error(err)
-	}
-}
-
-// learn lets the site know that other content is for it than before, or of
-// indexes other children.
-func (s *restartable) learn(children bool) {
-	s.t.Helper()
-	if err := takeStock(s.t.Context(), s.Engine, s.source); err != nil {
-		s.t.Fatal(err)
-	}
-	if !children {
-		return
-	}
-	if err := s.Recheck(s.t.Context()); err != nil {
-		s.t.Fatal(err)
 	}
 }
 

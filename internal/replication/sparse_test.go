@@ -11,7 +11,7 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
+func TestChangedPlatformsAreReplannedAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		only := func(platforms ...string) { p.reach.Store(&reach{platforms: platforms}) }
@@ -30,7 +30,7 @@ func TestARecheckOutlivesAKillBeforeTheNextSync(t *testing.T) {
 		same(t, p, site.Storage)
 		for _, platforms := range [][]string{{"linux/arm64"}, {"linux/amd64", "linux/arm64"}, {"linux/amd64"}, nil} {
 			only(platforms...)
-			site.learn(true)
+			site.follow()
 			site.kill(func() {})
 			site.sync()
 			same(t, p, site.Storage)
@@ -50,7 +50,7 @@ func TestAnIndexThatNobodyMayReadHereIsWholeNevertheless(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.SetTag(t.Context(), "app", "v2", index.Digest, ""); err != nil {
+	if err := p.SetTag(t.Context(), "app", "v2", index.Digest); err != nil {
 		t.Fatal(err)
 	}
 	r.follow()

@@ -93,7 +93,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
 func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
-		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag, r.origin)
+		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag)
 	} else {
 		err = r.removeLoose(ctx, row.Repository, digest.Digest(row.Item))
 	}
@@ -109,11 +109,11 @@ func stays(err error) bool {
 }
 
 func (r *run) removeLoose(ctx context.Context, repository string, d digest.Digest) error {
-	loose, err := r.storage.IsLoose(ctx, repository, d)
+	loose, err := r.storage.IsUnreferenced(ctx, repository, d)
 	if err != nil || !loose {
 		return err
 	}
-	return r.storage.DeleteManifest(ctx, repository, d, r.origin)
+	return r.storage.DeleteManifest(ctx, repository, d)
 }
 
 // sweep removes the manifests of a repository to which no tag, no index and no
@@ -123,7 +123,7 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 	for again := true; again; { // what a removed index held is loose only now
 		again = false
 		for after := ""; ; {
-			loose, err := r.storage.LooseManifests(ctx, repository, after, page)
+			loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
 			if errors.Is(err, oci.ErrNameUnknown) {
 				break
 			}
@@ -139,7 +139,7 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 				if needed {
 					continue
 				}
-				err = r.storage.DeleteManifest(ctx, repository, m.Digest, r.origin)
+				err = r.storage.DeleteManifest(ctx, repository, m.Digest)
 				if err != nil && !stays(err) {
 					return err
 				}
@@ -160,7 +160,7 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || r.removal == RemoveAll {
 			return err
 		}
-		if needed, err = tx.IsOnlyByDigest(repository, string(d)); err != nil || needed || subject == "" {
+		if needed, err = tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
 			return err
 		}
 		needed, err = tx.HasManifest(repository, string(subject))
@@ -190,7 +190,7 @@ func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	err = r.storage.DeleteRepository(ctx, repository, r.origin)
+	err = r.storage.DeleteRepository(ctx, repository)
 	if stays(err) || errors.Is(err, oci.ErrNameUnknown) {
 		return nil
 	}

@@ -24,9 +24,7 @@ func TestReferrersOfWhatLeftGoWithIt(t *testing.T) {
 		t.Errorf("the referrer is here: %v, %v", has, err)
 	}
 	followed := r.items()
-	if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
-		t.Fatal(err)
-	}
+	r.relist()
 	r.sync()
 	if stock := r.items(); len(stock) != len(followed) {
 		t.Errorf("by changes there are %v, by a snapshot %v", followed, stock)

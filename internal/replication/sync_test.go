@@ -3,7 +3,6 @@ package replication_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
-	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
@@ -44,14 +42,9 @@ func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
 	if again := r.sync(); again != (replication.Result{}) {
 		t.Errorf("a second Sync did something: %+v", again)
 	}
-	if err := takeStock(t.Context(), r.Engine, r.source); err != nil {
-		t.Fatal(err)
-	}
+	r.relist()
 	if again := r.sync(); again != (replication.Result{}) || p.blobs.Load() != sent {
 		t.Errorf("planning twice changed something: %+v", again)
-	}
-	if changes, _, err := r.Changes(t.Context(), 0, 100); err != nil || slices.ContainsFunc(changes, func(c storage.Change) bool { return c.Origin != replication.Origin }) {
-		t.Errorf("the feed has %v, %v; all should be from the parent", changes, err)
 	}
 }
 
@@ -160,7 +153,7 @@ func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 	r.sync()
 	moved := p.image("a", [][]byte{random(3, 20<<10)}, "v1")
 	for _, repository := range []string{"a", "b"} {
-		if err := p.DeleteTag(ctx, repository, "old", ""); err != nil {
+		if err := p.DeleteTag(ctx, repository, "old"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,9 +211,8 @@ func TestWhatIsOutOfScopeGoes(t *testing.T) {
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	if err := r.Prune(t.Context(), func(repository string) bool { return repository == "a" }); err != nil {
-		t.Fatal(err)
-	}
+	p.reach.Store(&reach{repository: "a"})
+	r.follow()
 	r.sync()
 	if got, want := r.tags(), []string{"a:v1"}; !slices.Equal(got, want) {
 		t.Errorf("the tags are %v, want %v", got, want)
@@ -233,40 +225,34 @@ func TestWhatIsOutOfScopeGoes(t *testing.T) {
 	}
 }
 
-func TestSnapshotThatWasNotReadToItsEndBeginsAgain(t *testing.T) {
+func TestPassThatIsCutRemovesNothing(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
-	var items []wire.SnapshotItem
-	for i := range 4 {
-		tag := fmt.Sprint("v", i)
-		items = append(items, wire.SnapshotItem{Repository: "app", Tag: tag, Digest: p.image("app", [][]byte{random(uint64(i), 100)}, tag).Digest})
+	listing := func(repository string) replication.Listing {
+		m := p.image(repository, [][]byte{random(1, 100)}, "v1")
+		return replication.Listing{Repository: repository, Items: []replication.ListedItem{{Tag: "v1", Digest: m.Digest}}}
 	}
+	a, b, c := listing("a"), listing("b"), listing("c")
 	r := newReplica(t, p, replication.Options{})
-	if err := r.ApplySnapshot(ctx, items[2:], 1, false, true); err == nil {
-		t.Error("a snapshot without a first page was taken")
-	}
-	steps := []struct {
-		items       []wire.SnapshotItem
-		cursor      int64
-		first, last bool
+	for i, step := range []struct {
+		answer replication.Answer
+		want   []string
 	}{
-		{items[:2], 7, true, false},  // then the process ends
-		{items[:1], 9, true, false},  // and begins again
-		{items[2:], 11, false, true}, // whose second page has another cursor
-	}
-	for _, s := range steps {
-		if err := r.ApplySnapshot(ctx, s.items, s.cursor, s.first, s.last); err != nil {
+		{replication.Answer{Restart: true, Cursor: 3, Listings: []replication.Listing{a, b}}, []string{"a:v1", "b:v1"}},
+		{replication.Answer{Restart: true, More: true, Cursor: 1, Listings: []replication.Listing{a}}, []string{"a:v1", "b:v1"}}, // then the process ends
+		{replication.Answer{Restart: true, More: true, Cursor: 3, Listings: []replication.Listing{c}}, []string{"a:v1", "b:v1", "c:v1"}},
+		{replication.Answer{Cursor: 4, Listings: []replication.Listing{b}}, []string{"b:v1", "c:v1"}},
+	} {
+		step.answer.Feed, step.answer.Subscription = "parent", "all"
+		if _, err := r.ApplyAnswer(ctx, step.answer); err != nil {
 			t.Fatal(err)
 		}
-		if cursor, _ := r.Cursor(ctx); cursor != 0 && !s.last {
-			t.Errorf("cursor is %d before the last page", cursor)
+		if place, err := r.Place(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More || err != nil {
+			t.Errorf("step %d: the place is %+v, %v", i, place, err)
 		}
-	}
-	if cursor, err := r.Cursor(ctx); cursor != 9 || err != nil {
-		t.Errorf("Cursor = %d, %v; want the first page's", cursor, err)
-	}
-	r.sync()
-	if got, want := r.tags(), []string{"app:v0", "app:v2", "app:v3"}; !slices.Equal(got, want) {
-		t.Errorf("the tags are %v, want %v", got, want)
+		r.sync()
+		if got := r.tags(); !slices.Equal(got, step.want) {
+			t.Errorf("step %d: the tags are %v, want %v", i, got, step.want)
+		}
 	}
 }

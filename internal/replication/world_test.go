@@ -112,21 +112,21 @@ func (w *world) step() {
 		if len(w.pushed) > 0 {
 			p := w.some()
 			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has && w.rng.IntN(3) > 0 {
-				w.ignore(w.SetTag(ctx, p.repository, tag, p.manifest.Digest, ""))
+				w.ignore(w.SetTag(ctx, p.repository, tag, p.manifest.Digest))
 			} else if has {
 				w.note(p.repository, w.index(p.repository, []oci.Descriptor{p.manifest}))
 			}
 		}
 	case 7:
-		w.ignore(w.DeleteTag(ctx, repository, tag, ""))
+		w.ignore(w.DeleteTag(ctx, repository, tag))
 	case 8:
 		if len(w.pushed) > 0 {
 			p := w.some()
-			w.ignore(w.DeleteManifest(ctx, p.repository, p.manifest.Digest, ""))
+			w.ignore(w.DeleteManifest(ctx, p.repository, p.manifest.Digest))
 		}
 	case 9:
 		if w.rng.IntN(3) == 0 {
-			w.ignore(w.DeleteRepository(ctx, repository, ""))
+			w.ignore(w.DeleteRepository(ctx, repository))
 		}
 	}
 }

@@ -94,7 +94,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
 		return in, err
 	}
-	plane := control.Options{DB: in.db, Feed: in.storage, Log: in.log}
+	plane := control.Options{DB: in.db, Log: in.log}
 	sites := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
 		plane.Self = parent.Name
@@ -201,15 +201,16 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 // routes returns the instance's APIs. Requests that a parent holds end with
 // stop.
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
-	parent := gateway.NewServer(gateway.ServerOptions{
+	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
-	})
+	}
 	api := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
 	}
 	health := &syncHealth{own: in.fleet.Own, now: time.Now, started: time.Now()}
 	if in.agent != nil {
 		api.Syncer, health.site = in.agent, in.agent
+		parent.Watermarks = in.agent.Watermarks
 	}
 	if in.mirrors != nil {
 		api.Mirrors, health.rules = in.mirrors, in.mirrors
@@ -217,7 +218,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	return &routes{
 		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
 		token:    in.auth.TokenHandler(in.log),
-		gateway:  releasing(stop, wire.PathPoll, parent),
+		gateway:  releasing(stop, wire.PathPoll, gateway.NewServer(parent)),
 		api:      management.NewHandler(api),
 		live:     http.HandlerFunc(live),
 		ready:    ready,

@@ -23,15 +23,15 @@ const upkeepEvery = time.Minute
 // when its parent says.
 const rootCollection = "0 * * * *"
 
-// trimEvery is how often the change feed is cut to the longest message TTL.
+// trimEvery is how often removals are forgotten that are older than the longest message TTL.
 const trimEvery = time.Hour
 
 // An upkeep does what has to be done now and then: collect garbage, trim the
-// change feed, and log as much as the parent wants.
+// feed, and log as much as the parent wants.
 type upkeep struct {
 	storage interface {
 		Collect(ctx context.Context) (storage.Collected, error)
-		TrimChanges(ctx context.Context, before time.Time) error
+		TrimFeed(ctx context.Context, before time.Time) error
 	}
 	fleet interface {
 		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
@@ -130,7 +130,7 @@ func (u *upkeep) recall(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// trim cuts the change feed, if that is due.
+// trim forgets old removals, if that is due.
 func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	if now.Sub(u.trimmed) < trimEvery {
 		return nil
@@ -139,7 +139,7 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := u.storage.TrimChanges(ctx, now.Add(-ttl)); err != nil {
+	if err := u.storage.TrimFeed(ctx, now.Add(-ttl)); err != nil {
 		return err
 	}
 	u.trimmed = now
@@ -168,7 +168,7 @@ func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool 
 	return !next.IsZero() && !next.After(now)
 }
 
-// longestTTL returns how long the feed is to be kept for those below.
+// longestTTL returns how long removals must be remembered for those below.
 func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 	all, err := u.fleet.List(ctx, control.Caller{}, "", false)
 	if err != nil {

@@ -32,7 +32,7 @@ func (c *chores) Collect(context.Context) (storage.Collected, error) {
 	return storage.Collected{Blobs: 1}, c.failure
 }
 
-func (c *chores) TrimChanges(_ context.Context, before time.Time) error {
+func (c *chores) TrimFeed(_ context.Context, before time.Time) error {
 	c.trims = append(c.trims, time.Since(before))
 	return c.full
 }

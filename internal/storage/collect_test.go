@@ -58,7 +58,7 @@ func TestLookWhileAManifestKeptTheBlobIsGoodAfterItsDeletion(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := f.DeleteManifest(t.Context(), "a", m.Digest, ""); err != nil {
+		if err := f.DeleteManifest(t.Context(), "a", m.Digest); err != nil {
 			t.Fatal(err)
 		}
 		f.later(t, 50*time.Minute)

@@ -2,125 +2,141 @@ package storage
 
 import (
 	"context"
-	"errors"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 )
 
-// ErrExpired is returned for a place in the change feed that it no longer, or
-// not yet, has: its reader needs a snapshot instead.
-var ErrExpired = errors.New("the change feed does not reach back that far")
+// A change is what one transaction changes in one repository. It takes one
+// sequence number of the feed, when the first thing changes.
+type change struct {
+	*Storage
+	tx         *metadb.Tx
+	repository string
+	seq        int64  // 0 while nothing has changed
+	added      string // the digest of the manifest that was added, if one was
+}
 
-// Changes returns up to limit changes after the sequence number after, oldest
-// first, and the feed's newest number.
-func (s *Storage) Changes(ctx context.Context, after int64, limit int) (changes []Change, head int64, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		oldest, newest, err := tx.FeedBounds()
-		if err != nil {
-			return err
-		}
-		if after > newest || after < oldest-1 {
-			return ErrExpired
-		}
-		head = newest
-		rows, err := tx.Changes(after, limit)
-		for _, c := range rows {
-			ch := Change{
-				Seq: c.Seq, Kind: ChangeKind(c.Kind), Repository: c.Repository, Tag: c.Tag,
-				Digest: digest.Digest(c.Digest), Origin: c.Origin, At: c.At,
-			}
-			for d := range strings.FieldsSeq(c.Former) {
-				ch.Former = append(ch.Former, digest.Digest(d))
-			}
-			changes = append(changes, ch)
-		}
-		return err
+// update runs fn in a transaction on one repository. Once that is committed, and
+// has changed anything, those who watch the repository know.
+func (s *Storage) update(ctx context.Context, repository string, fn func(*change) error) error {
+	c := &change{Storage: s, repository: repository}
+	err := s.write(ctx, func(tx *metadb.Tx) error {
+		c.tx, c.seq, c.added = tx, 0, ""
+		return fn(c)
 	})
-	return changes, head, err
-}
-
-// Head returns the sequence number of the newest change; 0 is none yet.
-func (s *Storage) Head(ctx context.Context) (head int64, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		_, head, err = tx.FeedBounds()
-		return err
-	})
-	return head, err
-}
-
-// Changed returns a channel that is closed with the next change that this
-// process makes. Take it before reading the feed, or the change between the
-// two is missed.
-func (s *Storage) Changed() <-chan struct{} { return s.feed.next() }
-
-// TrimChanges drops the changes from before the given time. What is kept has
-// no gap, whatever the clock did.
-func (s *Storage) TrimChanges(ctx context.Context, before time.Time) error {
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimChanges(before) })
-}
-
-// NoteControlChange appends a [ControlChanged] within a transaction that
-// writes scope maps, tokens or connected registries. Call [Storage.Notify]
-// once it is committed.
-func (s *Storage) NoteControlChange(tx *metadb.Tx) error {
-	return s.note(tx, ControlChanged, "", "", "", "")
-}
-
-// Notify wakes those who wait on [Storage.Changed].
-func (s *Storage) Notify() { s.feed.notify() }
-
-func (s *Storage) note(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string, former ...string) error {
-	_, err := s.noted(tx, kind, repository, tag, d, origin, former...)
+	if err == nil && c.seq > 0 {
+		s.watchers.notify(repository)
+	}
 	return err
 }
 
-// noted appends a change, and returns its number.
-func (s *Storage) noted(tx *metadb.Tx, kind ChangeKind, repository, tag string, d digest.Digest, origin string, former ...string) (seq int64, err error) {
-	return tx.AddChange(metadb.Change{
-		Kind: string(kind), Repository: repository, Tag: tag, Digest: string(d), Former: strings.Join(former, " "), Origin: origin, At: s.now(),
-	})
+// number returns the change's sequence number.
+func (c *change) number() (seq int64, err error) {
+	if c.seq == 0 {
+		c.seq, err = c.tx.AdvanceFeed(c.repository, c.now())
+	}
+	return c.seq, err
 }
 
-// lead notes that a tag or an index leads to manifests. Readers may have been
-// told of some while only their digest did.
-func (s *Storage) lead(tx *metadb.Tx, repository, origin string, digests ...string) error {
-	fresh, err := tx.Lead(repository, digests...)
+// removed notes that a tag, or a manifest without a tag, is no item of the
+// repository any longer.
+func (c *change) removed(item string) error {
+	seq, err := c.number()
 	if err != nil {
 		return err
 	}
-	for _, d := range fresh {
-		if err := s.note(tx, ManifestLed, repository, "", digest.Digest(d), origin); err != nil {
-			return err
+	return c.tx.PutTombstone(c.repository, item, seq, c.now())
+}
+
+// relist notes that the change can add or remove items that have no number and
+// no tombstone of it: a short listing cannot tell it.
+func (c *change) relist() error {
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	return c.tx.Relist(c.repository, seq)
+}
+
+// moved notes that other manifests may be reachable now than before: where any
+// has a subject, it comes and goes with that.
+func (c *change) moved() error {
+	has, err := c.tx.HasReferrers(c.repository)
+	if err != nil || !has {
+		return err
+	}
+	return c.relist()
+}
+
+// referenced notes that a tag or an index references manifests. Those that
+// nothing referenced before were items of their own until now.
+func (c *change) referenced(digests ...string) error {
+	first, err := c.tx.MarkReferenced(c.repository, digests...)
+	for i := 0; i < len(first) && err == nil; i++ {
+		err = c.removed(first[i])
+	}
+	return err
+}
+
+// Watch returns a channel that is closed with the next change, made by this
+// process, to a repository for which concerns returns true. Call it before
+// reading the feed, or a change between the two is missed. Callers with the same
+// key must have the same concerns, which is asked once for all of them. stop
+// ends the watch.
+func (s *Storage) Watch(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func()) {
+	return s.watchers.add(key, concerns)
+}
+
+// TrimFeed forgets which items and repositories were removed before the given
+// time: who reads the feed after that gets complete listings for them.
+func (s *Storage) TrimFeed(ctx context.Context, before time.Time) error {
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(before) })
+}
+
+// watchers are those who wait for a change, by their key. The zero value is ready.
+type watchers struct {
+	mu     sync.Mutex
+	groups map[string]*watchGroup
+}
+
+type watchGroup struct {
+	concerns func(repository string) bool
+	waiting  int
+	changed  chan struct{}
+}
+
+func (w *watchers) add(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.groups[key]
+	if g == nil {
+		g = &watchGroup{concerns: concerns, changed: make(chan struct{})}
+		if w.groups == nil {
+			w.groups = map[string]*watchGroup{}
 		}
+		w.groups[key] = g
 	}
-	return nil
+	g.waiting++
+	return g.changed, sync.OnceFunc(func() { w.leave(key, g) })
 }
 
-// broadcast wakes everyone who waits for the next event.
-type broadcast struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func (b *broadcast) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
+func (w *watchers) leave(key string, g *watchGroup) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.waiting--; g.waiting == 0 && w.groups[key] == g {
+		delete(w.groups, key)
 	}
-	return b.ch
 }
 
-func (b *broadcast) notify() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
+func (w *watchers) notify(repository string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, g := range w.groups {
+		if g.concerns(repository) {
+			close(g.changed)
+			delete(w.groups, key)
+		}
 	}
 }

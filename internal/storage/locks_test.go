@@ -41,10 +41,10 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 			_, err := f.PutManifest(t.Context(), storage.Put{Repository: a, Payload: image(d, d), Tags: []string{tag}})
 			return err
 		},
-		"set tag":           func(t *testing.T, f *fixture, a string) error { return f.SetTag(t.Context(), a, "other", m, "") },
-		"delete tag":        func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag, "") },
-		"delete manifest":   func(t *testing.T, f *fixture, a string) error { return f.DeleteManifest(t.Context(), a, m, "") },
-		"delete repository": func(t *testing.T, f *fixture, a string) error { return f.DeleteRepository(t.Context(), a, "") },
+		"set tag":           func(t *testing.T, f *fixture, a string) error { return f.SetTag(t.Context(), a, "other", m) },
+		"delete tag":        func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag) },
+		"delete manifest":   func(t *testing.T, f *fixture, a string) error { return f.DeleteManifest(t.Context(), a, m) },
+		"delete repository": func(t *testing.T, f *fixture, a string) error { return f.DeleteRepository(t.Context(), a) },
 	}
 	pulls := []string{"pull tag", "pull digest", "pull blob"}
 	pushes := []string{"push", "push tag", "set tag"}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -71,7 +69,7 @@ func manifestOf(row metadb.Manifest) *Manifest {
 	return &Manifest{
 		Repository: row.Repository, Digest: digest.Digest(row.Digest), MediaType: row.MediaType,
 		ArtifactType: row.ArtifactType, Subject: digest.Digest(row.Subject), Payload: row.Payload,
-		Size: row.Size, PushedAt: row.PushedAt, Locks: Locks(row.Locks),
+		Size: row.Size, PushedAt: row.PushedAt, Locks: Locks(row.Locks), Seq: row.Seq, WasReferenced: row.WasReferenced,
 	}
 }
 
@@ -92,31 +90,12 @@ func (s *Storage) Manifests(ctx context.Context, repository, after string, limit
 	})
 }
 
-// LooseManifests is [Storage.Manifests] for those that no tag names and no
-// index holds: whoever wants them must know their digest or their subject.
-func (s *Storage) LooseManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
+// UnreferencedManifests is [Storage.Manifests] for those that no tag names and no
+// index holds: only their digest or their subject leads to them.
+func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
 		return tx.Loose(repository, after, limit)
 	})
-}
-
-// UnnamedManifests is [Storage.Manifests] for those that tags and indexes may
-// not lead to: those that [Storage.IsOnlyByDigest] reports, and those that refer
-// to a subject. Who follows the tags may have to be told of them.
-func (s *Storage) UnnamedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
-	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
-		return tx.Unnamed(repository, after, limit)
-	})
-}
-
-// IsOnlyByDigest reports whether d is a manifest that no tag and no index ever
-// led to, and no subject that is here, or was: it was pushed for itself.
-func (s *Storage) IsOnlyByDigest(ctx context.Context, repository string, d digest.Digest) (only bool, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		only, err = tx.IsOnlyByDigest(repository, string(d))
-		return err
-	})
-	return only, err
 }
 
 func (s *Storage) listManifests(ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error)) (all []Manifest, err error) {
@@ -133,22 +112,13 @@ func (s *Storage) listManifests(ctx context.Context, repository string, read fun
 	return all, err
 }
 
-// IsLoose reports whether no tag names the manifest d and no index holds it.
-func (s *Storage) IsLoose(ctx context.Context, repository string, d digest.Digest) (loose bool, err error) {
+// IsUnreferenced reports whether no tag names the manifest d and no index holds it.
+func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d digest.Digest) (loose bool, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
 		loose, err = tx.IsLoose(repository, string(d))
 		return err
 	})
 	return loose, err
-}
-
-// HasReferrers reports whether anything in repository refers to a subject.
-func (s *Storage) HasReferrers(ctx context.Context, repository string) (has bool, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		has, err = tx.HasReferrers(repository)
-		return err
-	})
-	return has, err
 }
 
 // Referrers returns descriptors of the manifests of repository whose subject
@@ -182,24 +152,24 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 // DeleteManifest removes the manifest d of repository and the tags that name
 // it. One that an index holds stays: [oci.ErrDenied]. What refers to it stays,
 // and is of use to nobody who does not know its digest.
-func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, origin string) error {
-	gone := map[string]bool{string(d): true}
-	err := s.update(ctx, func(tx *metadb.Tx) error {
-		row, err := tx.PullDigest(repository, string(d))
+func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest) error {
+	gone := []string{string(d)}
+	err := s.update(ctx, repository, func(c *change) error {
+		row, err := c.tx.PullDigest(repository, string(d))
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
 		if Locks(row.Locks)&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
 		}
-		parent, err := tx.ParentOf(repository, string(d))
+		parent, err := c.tx.ParentOf(repository, string(d))
 		if err != nil {
 			return err
 		}
 		if parent != "" {
 			return oci.ErrDenied.With("manifest is part of index %s; delete that first", parent)
 		}
-		tags, err := tx.TagsOf(repository, string(d))
+		tags, err := c.tx.TagsOf(repository, string(d))
 		if err != nil {
 			return err
 		}
@@ -207,30 +177,29 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 			if Locks(tag.Locks)&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
 			}
-			if err := s.removeTag(tx, tag, origin); err != nil {
+			if err := c.removeTag(tag.Name); err != nil {
 				return err
 			}
-			gone[tag.Name] = true
+			gone = append(gone, tag.Name)
 		}
-		return s.removeManifest(tx, repository, d, origin)
+		return c.removeManifest(d)
 	})
-	s.cache.forget(repository, slices.Collect(maps.Keys(gone))...)
+	s.cache.forget(repository, gone...)
 	return err
 }
 
-func (s *Storage) removeManifest(tx *metadb.Tx, repository string, d digest.Digest, origin string) error {
-	children, err := tx.Children(repository, string(d))
-	if err != nil {
+func (c *change) removeManifest(d digest.Digest) error {
+	if err := c.moved(); err != nil { // while what refers to it still says so
 		return err
 	}
-	if err := tx.DeleteManifest(repository, string(d), s.now()); err != nil {
+	if err := c.tx.DeleteManifest(c.repository, string(d), c.now()); err != nil {
 		return err
 	}
-	if err := tx.LeadReferrers(repository, string(d)); err != nil {
+	if err := c.tx.MarkReferrers(c.repository, string(d)); err != nil {
 		return err
 	}
-	if err := tx.TouchRepository(repository, s.now()); err != nil {
+	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
 		return err
 	}
-	return s.note(tx, ManifestRemoved, repository, "", d, origin, manifests(children)...)
+	return c.removed(string(d))
 }

@@ -128,7 +128,7 @@ func (m *machine) PushManifest(r *rapid.T) {
 
 func (m *machine) DeleteTag(r *rapid.T) {
 	at := ref{repositories.Draw(r, "repository"), tagNames.Draw(r, "tag")}
-	m.need(r, m.f.DeleteTag(m.t.Context(), at.repository, at.name, ""), oci.ErrManifestUnknown)
+	m.need(r, m.f.DeleteTag(m.t.Context(), at.repository, at.name), oci.ErrManifestUnknown)
 	delete(m.tags, at)
 }
 
@@ -140,7 +140,7 @@ func (m *machine) DeleteManifest(r *rapid.T) {
 		return slices.Compare([]string{a.repository, a.name}, []string{b.repository, b.name})
 	})
 	at := rapid.SampledFrom(all).Draw(r, "manifest")
-	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name), ""))
+	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name)))
 	for _, content := range m.manifests[at] {
 		m.told(at.repository, content, time.Hour) // who looked at it while it was needed relies on it
 	}
@@ -157,7 +157,7 @@ func (m *machine) DeleteBlob(r *rapid.T) {
 
 func (m *machine) DeleteRepository(r *rapid.T) {
 	repository := repositories.Draw(r, "repository")
-	if !m.need(r, m.f.DeleteRepository(m.t.Context(), repository, ""), oci.ErrNameUnknown) {
+	if !m.need(r, m.f.DeleteRepository(m.t.Context(), repository), oci.ErrNameUnknown) {
 		return
 	}
 	in := func(at ref) bool { return at.repository == repository }
@@ -238,7 +238,7 @@ func (m *machine) Check(r *rapid.T) {
 func (m *machine) quiet(r *rapid.T, repositories ...string) {
 	ctx := m.t.Context()
 	for _, repository := range repositories {
-		m.need(r, m.f.Storage.DeleteRepository(ctx, repository, ""), oci.ErrNameUnknown)
+		m.need(r, m.f.Storage.DeleteRepository(ctx, repository), oci.ErrNameUnknown)
 	}
 	m.f.now = m.f.now.Add(24 * time.Hour)
 	_, err := m.f.Storage.Collect(ctx)

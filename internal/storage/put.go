@@ -31,35 +31,9 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	if parsed.Subject != nil {
 		row.Subject = string(parsed.Subject.Digest)
 	}
-	err = s.update(ctx, func(tx *metadb.Tx) error {
-		if err := checkWritable(tx, p.Repository); err != nil {
-			return err
-		}
-		children, err := p.children(tx, parsed)
-		if err != nil {
-			return err
-		}
-		if err := tx.TouchRepository(p.Repository, s.now()); err != nil {
-			return err
-		}
-		added, err := tx.PutManifest(row, children)
-		if err != nil {
-			return err
-		}
-		if added {
-			err = s.add(tx, p, d)
-		} else if row, err = tx.Manifest(p.Repository, string(d)); err == nil {
-			err = s.hold(tx, row, children, p.Origin)
-		}
-		if err != nil {
-			return err
-		}
-		for _, tag := range p.Tags {
-			if err := s.moveTag(tx, p.Repository, tag, d, p.Origin); err != nil {
-				return err
-			}
-		}
-		return s.lead(tx, p.Repository, p.Origin, manifests(children)...)
+	err = s.update(ctx, p.Repository, func(c *change) (err error) {
+		row, err = c.put(p, parsed, row)
+		return err
 	})
 	s.cache.forget(p.Repository, append(p.Tags, string(d))...)
 	if err != nil {
@@ -68,14 +42,54 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	return manifestOf(row), nil
 }
 
-// add notes that a manifest came. Nobody hears of it without the tags that it
-// comes with.
-func (s *Storage) add(tx *metadb.Tx, p Put, d digest.Digest) error {
-	err := s.note(tx, ManifestAdded, p.Repository, "", d, p.Origin)
-	if err == nil && len(p.Tags) > 0 {
-		_, err = tx.Lead(p.Repository, string(d))
+// put stores a manifest and sets its tags. It returns the manifest's row.
+func (c *change) put(p Put, parsed *oci.Manifest, row metadb.Manifest) (metadb.Manifest, error) {
+	if err := checkWritable(c.tx, p.Repository); err != nil {
+		return row, err
 	}
-	return err
+	children, err := p.children(c.tx, parsed)
+	if err != nil {
+		return row, err
+	}
+	if err := c.tx.TouchRepository(p.Repository, c.now()); err != nil {
+		return row, err
+	}
+	known, err := c.tx.HasManifest(p.Repository, row.Digest)
+	switch {
+	case err != nil:
+	case known:
+		if row, err = c.tx.Manifest(p.Repository, row.Digest); err == nil {
+			err = c.setChildren(row, children)
+		}
+	default:
+		row.WasReferenced = len(p.Tags) > 0
+		row, err = c.addManifest(row, children)
+	}
+	if err != nil {
+		return row, err
+	}
+	for _, tag := range p.Tags {
+		if err := c.setTag(tag, row.Digest); err != nil {
+			return row, err
+		}
+	}
+	return row, c.referenced(manifests(children)...)
+}
+
+// addManifest stores a new manifest.
+func (c *change) addManifest(row metadb.Manifest, children []metadb.Child) (_ metadb.Manifest, err error) {
+	if row.Seq, err = c.number(); err != nil {
+		return row, err
+	}
+	c.added = row.Digest
+	if _, err := c.tx.PutManifest(row, children); err != nil {
+		return row, err
+	}
+	referrers, err := c.tx.Referrers(row.Repository, row.Digest)
+	if err == nil && len(referrers) > 0 { // they were pushed before their subject
+		err = c.relist()
+	}
+	return row, err
 }
 
 // check returns what the payload says and its digest, or what is wrong with it.

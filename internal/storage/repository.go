@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 )
@@ -54,58 +52,25 @@ func repositoryOf(row metadb.Repository) Repository {
 	return Repository{Name: row.Name, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks)}
 }
 
-// DeleteRepository removes a repository with everything in it.
-func (s *Storage) DeleteRepository(ctx context.Context, name, origin string) error {
-	err := s.update(ctx, func(tx *metadb.Tx) error {
-		if err := checkRemovable(tx, name); err != nil {
+// DeleteRepository removes a repository with everything in it, unless a lock
+// keeps it, or anything in it: then the error is [oci.ErrDenied].
+func (s *Storage) DeleteRepository(ctx context.Context, name string) error {
+	err := s.update(ctx, name, func(c *change) error {
+		if err := checkRemovable(c.tx, name); err != nil {
 			return err
 		}
-		if err := s.noteEmptied(tx, name, origin); err != nil {
+		locked, err := c.tx.LockedContent(name, uint8(noRemoval))
+		if err != nil {
 			return err
 		}
-		return tx.DeleteRepository(name)
+		if locked != "" {
+			return oci.ErrDenied.With("deleting %s of %s is locked", locked, name)
+		}
+		if err := c.relist(); err != nil {
+			return err
+		}
+		return c.tx.DeleteRepository(name)
 	})
 	s.cache.forgetRepository(name)
 	return err
-}
-
-// noteEmptied tells the change feed that every tag and manifest of a
-// repository is going, unless a lock keeps one of them.
-func (s *Storage) noteEmptied(tx *metadb.Tx, name, origin string) error {
-	for after := ""; ; {
-		tags, err := tx.Tags(name, after, page, 0)
-		if err != nil {
-			return err
-		}
-		for _, tag := range tags {
-			if Locks(tag.Locks)&noRemoval != 0 {
-				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, name)
-			}
-			if err := s.note(tx, TagRemoved, name, tag.Name, "", origin); err != nil {
-				return err
-			}
-			after = tag.Name
-		}
-		if len(tags) < page {
-			break
-		}
-	}
-	for after := ""; ; {
-		manifests, err := tx.Manifests(name, after, page)
-		if err != nil {
-			return err
-		}
-		for _, m := range manifests {
-			if Locks(m.Locks)&noRemoval != 0 {
-				return oci.ErrDenied.With("deleting %s of %s is locked", m.Digest, name)
-			}
-			if err := s.note(tx, ManifestRemoved, name, "", digest.Digest(m.Digest), origin); err != nil {
-				return err
-			}
-			after = m.Digest
-		}
-		if len(manifests) < page {
-			return nil
-		}
-	}
 }

@@ -49,7 +49,7 @@ type Storage struct {
 	partials  keyLock
 	transfers transfers
 	cache     *cache
-	feed      broadcast
+	watchers  watchers
 	fullAt    atomic.Int64 // when the disk was last found full, in milliseconds since 1970
 }
 
@@ -75,16 +75,6 @@ func New(o Options) (*Storage, error) {
 // write runs fn in a transaction.
 func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.full(s.db.Update(ctx, fn))
-}
-
-// update is write for what the feed tells: once it is committed, the feed's
-// readers know.
-func (s *Storage) update(ctx context.Context, fn func(*metadb.Tx) error) error {
-	if err := s.write(ctx, fn); err != nil {
-		return err
-	}
-	s.feed.notify()
-	return nil
 }
 
 // known turns a row that is not there into the specification's error for it.
@@ -116,6 +106,9 @@ type Manifest struct {
 	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
 	Locks        Locks
+
+	Seq           int64 // of the change that added it, in the feed
+	WasReferenced bool  // a tag, an index or a subject referenced it at some time
 }
 
 // A Tag is a name for a manifest in a repository.
@@ -125,7 +118,7 @@ type Tag struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Locks     Locks
-	Seq       int64 // of the change that set it, in the feed; 0 is from before what the feed ever had
+	Seq       int64 // of the change that set it, in the feed
 }
 
 // A Put is a manifest on its way in.
@@ -135,39 +128,8 @@ type Put struct {
 	Payload    []byte
 	Digest     digest.Digest // what the payload must hash to; "" is sha256 of it
 	Tags       []string      // set in the same transaction, last
-	Origin     string        // who wrote it, for the change feed; "" is a client here
 	// LeftOut are children that an index is stored without, since a platform
 	// filter left them out. It does not hold them, even where they are here.
 	// All others must be.
 	LeftOut []digest.Digest
 }
-
-// A Change is an entry of the change feed.
-type Change struct {
-	Seq        int64
-	Kind       ChangeKind
-	Repository string
-	Tag        string          // of a tag's changes
-	Digest     digest.Digest   // what the tag now names, or the manifest
-	Former     []digest.Digest // what the tag named until then, or what the index held
-	Origin     string
-	At         time.Time
-}
-
-// A ChangeKind says what a [Change] was.
-type ChangeKind string
-
-// The kinds of change. ManifestLed is that a tag or an index leads to a
-// manifest for the first time, which was pushed without. IndexChanged is that
-// an index holds other children than before, as a platform filter says.
-// ControlChanged has no repository: something among the scope maps, tokens and
-// connected registries was written.
-const (
-	TagSet          ChangeKind = "tag-set"
-	TagRemoved      ChangeKind = "tag-removed"
-	ManifestAdded   ChangeKind = "manifest-added"
-	ManifestLed     ChangeKind = "manifest-led"
-	ManifestRemoved ChangeKind = "manifest-removed"
-	IndexChanged    ChangeKind = "index-changed"
-	ControlChanged  ChangeKind = "control-changed"
-)

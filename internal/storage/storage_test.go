@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
@@ -71,7 +69,11 @@ func image(config, layer digest.Digest) []byte {
 func (f *fixture) pushImage(t *testing.T, repository, tag string) *storage.Manifest {
 	t.Helper()
 	config, layer := f.push(t, repository, []byte("config "+tag)), f.push(t, repository, []byte("layer "+tag))
-	m, err := f.PutManifest(t.Context(), storage.Put{Repository: repository, Payload: image(config, layer), Tags: []string{tag}})
+	put := storage.Put{Repository: repository, Payload: image(config, layer)}
+	if tag != "" {
+		put.Tags = []string{tag}
+	}
+	m, err := f.PutManifest(t.Context(), put)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +209,7 @@ func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
 				t.Errorf("StatBlob(%s) = %v, want %v", d, err, want)
 			}
 		}
-		if err := f.DeleteManifest(ctx, "a", m.Digest, ""); err != nil {
+		if err := f.DeleteManifest(ctx, "a", m.Digest); err != nil {
 			t.Fatal(err)
 		}
 		f.now = f.now.Add(4 * time.Hour)
@@ -218,91 +220,6 @@ func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
 			if has, _ := f.HasBlob(ctx, d); has {
 				t.Errorf("blob %s is still here", d)
 			}
-		}
-	})
-}
-
-func TestFeedTellsWhatATagNamedAndAnIndexHeld(t *testing.T) {
-	run(t, func(t *testing.T, f *fixture) {
-		ctx := t.Context()
-		first, second := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest
-		put := func(left ...digest.Digest) (d digest.Digest) {
-			t.Helper()
-			m, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(first, second), LeftOut: left, Tags: []string{"v1"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return m.Digest
-		}
-		d := put()
-		put(first)
-		if err := f.DeleteManifest(ctx, "a", d, ""); err != nil {
-			t.Fatal(err)
-		}
-		changes, _, err := f.Changes(ctx, 4, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		both := []digest.Digest{first, second}
-		slices.Sort(both)
-		want := []storage.Change{
-			{Kind: storage.ManifestAdded, Digest: d},
-			{Kind: storage.TagSet, Tag: "v1", Digest: d, Former: []digest.Digest{first}},
-			{Kind: storage.IndexChanged, Digest: d, Former: both},
-			{Kind: storage.TagRemoved, Tag: "v1", Former: []digest.Digest{d}},
-			{Kind: storage.ManifestRemoved, Digest: d, Former: []digest.Digest{second}},
-		}
-		for i := range changes {
-			changes[i] = storage.Change{Kind: changes[i].Kind, Tag: changes[i].Tag, Digest: changes[i].Digest, Former: changes[i].Former}
-		}
-		if diff := cmp.Diff(want, changes); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-func TestFeedTellsEachChangeOnceAndInOrder(t *testing.T) {
-	run(t, func(t *testing.T, f *fixture) {
-		ctx := t.Context()
-		changed := f.Changed()
-		v1 := f.pushImage(t, "a", "v1")
-		f.pushImage(t, "a", "v1") // the same again
-		select {
-		case <-changed:
-		default:
-			t.Error("Changed did not fire")
-		}
-		if tag, err := f.Tag(ctx, "a", "v1"); err != nil || tag.Seq != 2 {
-			t.Errorf("the tag was set by change %d, %v; want 2", tag.Seq, err)
-		}
-		f.DeleteTag(ctx, "a", "v1", "")
-		changes, head, err := f.Changes(ctx, 0, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, c := range changes {
-			got = append(got, fmt.Sprintf("%d %s %s %s", c.Seq, c.Kind, c.Tag, c.Digest))
-		}
-		want := []string{
-			fmt.Sprintf("1 manifest-added  %s", v1.Digest), fmt.Sprintf("2 tag-set v1 %s", v1.Digest), "3 tag-removed v1 ",
-		}
-		if strings.Join(got, "\n") != strings.Join(want, "\n") || head != 3 {
-			t.Errorf("feed is\n%s\nhead %d; want\n%s", strings.Join(got, "\n"), head, strings.Join(want, "\n"))
-		}
-		f.now = f.now.Add(time.Hour)
-		f.pushImage(t, "a", "v2")
-		if err := f.TrimChanges(ctx, f.now); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := f.Changes(ctx, 1, 100); !errors.Is(err, storage.ErrExpired) {
-			t.Errorf("Changes from before the oldest = %v, want %v", err, storage.ErrExpired)
-		}
-		if _, _, err := f.Changes(ctx, 3, 100); err != nil {
-			t.Errorf("Changes from just before the oldest = %v", err)
-		}
-		if _, _, err := f.Changes(ctx, 99, 100); !errors.Is(err, storage.ErrExpired) {
-			t.Errorf("Changes from beyond the head = %v, want %v", err, storage.ErrExpired)
 		}
 	})
 }
@@ -322,13 +239,13 @@ func TestCachedManifestFollowsEveryWrite(t *testing.T) {
 			do   func() error
 			want string
 		}{
-			{func() error { return f.SetTag(ctx, "a", "latest", v1.Digest, "") }, string(v1.Digest)},
-			{func() error { return f.SetTag(ctx, "a", "latest", v2.Digest, "") }, string(v2.Digest)},
-			{func() error { return f.DeleteTag(ctx, "a", "latest", "") }, oci.ErrManifestUnknown.Error()},
-			{func() error { return f.SetTag(ctx, "a", "latest", v1.Digest, "") }, string(v1.Digest)},
+			{func() error { return f.SetTag(ctx, "a", "latest", v1.Digest) }, string(v1.Digest)},
+			{func() error { return f.SetTag(ctx, "a", "latest", v2.Digest) }, string(v2.Digest)},
+			{func() error { return f.DeleteTag(ctx, "a", "latest") }, oci.ErrManifestUnknown.Error()},
+			{func() error { return f.SetTag(ctx, "a", "latest", v1.Digest) }, string(v1.Digest)},
 			{func() error { return f.SetLocks(ctx, "a", "latest", storage.NoRead) }, "DENIED: reading latest of a is locked"},
 			{func() error { return f.SetLocks(ctx, "a", "latest", 0) }, string(v1.Digest)},
-			{func() error { return f.DeleteRepository(ctx, "a", "") }, oci.ErrManifestUnknown.Error()},
+			{func() error { return f.DeleteRepository(ctx, "a") }, oci.ErrManifestUnknown.Error()},
 		} {
 			if err := step.do(); err != nil {
 				t.Fatal(err)

@@ -87,15 +87,15 @@ func tagOf(row metadb.Tag) Tag {
 	}
 }
 
-// SetTag lets the tag name the manifest d, which must be in repository.
-func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest, origin string) error {
-	return s.setTag(ctx, repository, name, d, origin, func(*metadb.Tx) error { return nil })
+// SetTag makes the tag name the manifest d, which must be in repository.
+func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest) error {
+	return s.setTag(ctx, repository, name, d, func(*metadb.Tx) error { return nil })
 }
 
 // AddTag is [Storage.SetTag] for a tag that may not move: where it names
 // another manifest, the error is [oci.ErrDenied].
-func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.Digest, origin string) error {
-	return s.setTag(ctx, repository, name, d, origin, func(tx *metadb.Tx) error {
+func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.Digest) error {
+	return s.setTag(ctx, repository, name, d, func(tx *metadb.Tx) error {
 		old, err := tx.Tag(repository, name)
 		if err == nil && old.Digest != string(d) {
 			return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
@@ -107,81 +107,90 @@ func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.
 	})
 }
 
-// setTag sets a tag, where allowed has nothing against it in the same transaction.
-func (s *Storage) setTag(ctx context.Context, repository, name string, d digest.Digest, origin string, allowed func(*metadb.Tx) error) error {
+// setTag sets a tag, if allowed returns nil in the same transaction.
+func (s *Storage) setTag(ctx context.Context, repository, name string, d digest.Digest, allowed func(*metadb.Tx) error) error {
 	if err := oci.CheckTag(name); err != nil {
 		return err
 	}
-	err := s.update(ctx, func(tx *metadb.Tx) error {
-		if err := allowed(tx); err != nil {
+	err := s.update(ctx, repository, func(c *change) error {
+		if err := allowed(c.tx); err != nil {
 			return err
 		}
-		if err := checkWritable(tx, repository); err != nil {
+		if err := checkWritable(c.tx, repository); err != nil {
 			return err
 		}
-		has, err := tx.HasManifest(repository, string(d))
+		has, err := c.tx.HasManifest(repository, string(d))
 		if err != nil {
 			return err
 		}
 		if !has {
 			return oci.ErrManifestUnknown
 		}
-		if err := tx.TouchRepository(repository, s.now()); err != nil {
+		if err := c.tx.TouchRepository(repository, s.now()); err != nil {
 			return err
 		}
-		return s.moveTag(tx, repository, name, d, origin)
+		return c.setTag(name, string(d))
 	})
 	s.cache.forget(repository, name)
 	return err
 }
 
+// setTag sets a tag, unless it is there already.
+func (c *change) setTag(name, digest string) error {
+	old, err := c.tx.Tag(c.repository, name)
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+	case err != nil:
+		return err
+	case old.Digest == digest:
+		return nil
+	case Locks(old.Locks)&NoWrite != 0:
+		return oci.ErrDenied.With("writing tag %s of %s is locked", name, c.repository)
+	}
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	if err := c.tx.SetTag(c.repository, name, digest, seq, c.now()); err != nil {
+		return err
+	}
+	if err := c.referenced(digest); err != nil {
+		return err
+	}
+	if old.Name == "" && digest == c.added { // a new tag of a new manifest moves nothing else
+		return nil
+	}
+	return c.moved()
+}
+
 // DeleteTag removes a tag; the manifest that it named stays.
-func (s *Storage) DeleteTag(ctx context.Context, repository, name, origin string) error {
-	err := s.update(ctx, func(tx *metadb.Tx) error {
-		tag, err := tx.Tag(repository, name)
+func (s *Storage) DeleteTag(ctx context.Context, repository, name string) error {
+	err := s.update(ctx, repository, func(c *change) error {
+		tag, err := c.tx.Tag(repository, name)
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
-		if err := checkRemovable(tx, repository); err != nil {
+		if err := checkRemovable(c.tx, repository); err != nil {
 			return err
 		}
 		if Locks(tag.Locks)&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting tag %s of %s is locked", name, repository)
 		}
-		if err := tx.TouchRepository(repository, s.now()); err != nil {
+		if err := c.tx.TouchRepository(repository, s.now()); err != nil {
 			return err
 		}
-		return s.removeTag(tx, tag, origin)
+		return c.removeTag(name)
 	})
 	s.cache.forget(repository, name)
 	return err
 }
 
-// moveTag sets a tag within a transaction, unless it is there already.
-func (s *Storage) moveTag(tx *metadb.Tx, repository, name string, d digest.Digest, origin string) error {
-	old, err := tx.Tag(repository, name)
-	switch {
-	case errors.Is(err, metadb.ErrNotFound):
-	case err != nil:
-		return err
-	case old.Digest == string(d):
-		return nil
-	case Locks(old.Locks)&NoWrite != 0:
-		return oci.ErrDenied.With("writing tag %s of %s is locked", name, repository)
-	}
-	seq, err := s.noted(tx, TagSet, repository, name, d, origin, old.Digest)
-	if err != nil {
+func (c *change) removeTag(name string) error {
+	if err := c.tx.DeleteTag(c.repository, name); err != nil {
 		return err
 	}
-	if err := tx.SetTag(repository, name, string(d), seq, s.now()); err != nil {
+	if err := c.removed(name); err != nil {
 		return err
 	}
-	return s.lead(tx, repository, origin, string(d))
-}
-
-func (s *Storage) removeTag(tx *metadb.Tx, tag metadb.Tag, origin string) error {
-	if err := tx.DeleteTag(tag.Repository, tag.Name); err != nil {
-		return err
-	}
-	return s.note(tx, TagRemoved, tag.Repository, tag.Name, "", origin, tag.Digest)
+	return c.moved()
 }

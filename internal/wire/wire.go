@@ -12,14 +12,13 @@ import (
 // Capability is the version of the protocol that this program speaks. Both
 // sides send theirs with every request; each then keeps to the lesser.
 //
-//   - 1: activate, poll, snapshot, plan, blobs; the ways "whole" and "batch".
+//   - 1: activate, poll, plan, blobs; the ways "whole" and "batch".
 const Capability = 1
 
 // The paths of the protocol, below the gateway's address.
 const (
 	PathActivate = "/gateway/v1/activate"
 	PathPoll     = "/gateway/v1/poll"
-	PathSnapshot = "/gateway/v1/snapshot"
 	PathPlan     = "/gateway/v1/plan"
 	PathBlobs    = "/gateway/v1/blobs"
 )
@@ -40,58 +39,78 @@ type ActivateResponse struct {
 	Desired    *Desired `json:"desired"`
 }
 
-// PollRequest asks for what changed and brings the child's report.
+// PollRequest brings the child's report and asks for the listings of the
+// repositories that changed.
 type PollRequest struct {
-	Name           string  `json:"name"`
-	InstanceID     string  `json:"instanceId"`
-	Capability     int     `json:"capability"`
-	Cursor         int64   `json:"cursor"`                   // the last sequence number that the child has on disk; 0 is none
+	Name       string `json:"name"`
+	InstanceID string `json:"instanceId"`
+	Capability int    `json:"capability"`
+
+	// Feed, Subscription and Cursor are the child's place: it has recorded the
+	// listings, for Subscription, of everything up to Cursor in Feed. All are
+	// absent where it has none, or wants every repository listed anew. Pass says
+	// that it has not come to the end of such a listing yet: listings then are
+	// complete.
+	Feed         string `json:"feed,omitempty"`
+	Subscription string `json:"subscription,omitempty"`
+	Cursor       int64  `json:"cursor,omitempty"`
+	Pass         bool   `json:"pass,omitempty"`
+
+	Page           *Page   `json:"page,omitempty"`           // a complete listing, or the rest of one, to be sent first
 	DesiredVersion string  `json:"desiredVersion,omitempty"` // of the desired state that the child has
 	Report         *Report `json:"report,omitempty"`         // nil when nothing changed since the last that was answered
 	WaitSeconds    int     `json:"waitSeconds,omitempty"`    // how long the parent may hold the request until something changes; at most 60
 }
 
-// PollResponse is what changed since the cursor.
+// A Page is a place in a complete listing.
+type Page struct {
+	Repository string `json:"repository"`
+	Seq        int64  `json:"seq,omitempty"`   // of the listing that the child has a part of; 0 is none
+	After      string `json:"after,omitempty"` // the name of the last item of that part
+}
+
+// PollResponse has the listings of the repositories that changed since the
+// request's cursor.
 type PollResponse struct {
-	Capability   int      `json:"capability"`
-	Feed         string   `json:"feed"`                   // which feed Cursor counts in: with another one than the child knows, its cursor is of no use
-	Cursor       int64    `json:"cursor"`                 // the child's next one
-	More         bool     `json:"more,omitempty"`         // poll again at once
-	TakeSnapshot bool     `json:"takeSnapshot,omitempty"` // the cursor is of no use; Changes is empty
-	Changes      []Change `json:"changes,omitempty"`      // oldest first, one per tag or manifest, only what the child may see
-	Desired      *Desired `json:"desired,omitempty"`      // when it is not the version that the child has
+	Capability   int    `json:"capability"`
+	Feed         string `json:"feed"`
+	Subscription string `json:"subscription"`
+	Cursor       int64  `json:"cursor"`            // the child's next one
+	Restart      bool   `json:"restart,omitempty"` // the request's cursor was of no use: all repositories are listed, from this answer on
+	More         bool   `json:"more,omitempty"`    // there are other listings: poll again at once
+
+	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories
+	Desired  *Desired  `json:"desired,omitempty"`  // when it is not the version that the child has
+
+	// Watermarks say, by feed, up to which sequence number of each of its own
+	// ancestors the parent has everything: the child knows of as much once it
+	// has recorded everything up to Cursor.
+	Watermarks map[string]int64 `json:"watermarks,omitempty"`
 }
 
-// A Change is a tag that moved or went, or a manifest that the child is to have
-// for itself, or is not (any more): one is not that has got a tag.
-type Change struct {
-	Kind       string        `json:"kind"` // as storage.ChangeKind; never control-changed or manifest-led
-	Repository string        `json:"repository"`
-	Tag        string        `json:"tag,omitempty"`
-	Digest     digest.Digest `json:"digest,omitempty"`
+// A Listing is the items of one repository that the child's subscription
+// selects, at one sequence number. It is complete; or a page of a complete
+// one; or short: what changed in it since the request's cursor.
+type Listing struct {
+	Repository string `json:"repository"`
+	Seq        int64  `json:"seq"`             // of the repository's last change
+	Items      []Item `json:"items,omitempty"` // by name; in a short listing those that were set
+
+	After string `json:"after,omitempty"` // of a page: the name of the last item of the page before
+	More  bool   `json:"more,omitempty"`  // of a page: others follow, when they are asked for
+
+	Short bool     `json:"short,omitempty"`
+	Gone  []string `json:"gone,omitempty"`  // of a short listing: the names of items that are no longer in it
+	Count int      `json:"count,omitempty"` // of a short listing: how many items the complete one has
+	Sum   string   `json:"sum,omitempty"`   // of a short listing: the checksum of all items of the complete one
 }
 
-// SnapshotRequest asks for a page of everything that the child may see.
-type SnapshotRequest struct {
-	Name  string `json:"name"`
-	After string `json:"after,omitempty"` // the last page's Next; opaque
-}
-
-// SnapshotPage is a page of a snapshot, in order of repository.
-type SnapshotPage struct {
-	// Cursor is the feed's head from before this page was read. The child
-	// keeps the first page's: what changed meanwhile then comes again.
-	Cursor int64          `json:"cursor"`
-	Feed   string         `json:"feed"` // as in PollResponse
-	Items  []SnapshotItem `json:"items"`
-	Next   string         `json:"next,omitempty"` // "" on the last page
-}
-
-// A SnapshotItem is a tag, or a manifest that the child is to have for itself.
-type SnapshotItem struct {
-	Repository string        `json:"repository"`
-	Tag        string        `json:"tag,omitempty"`
-	Digest     digest.Digest `json:"digest"`
+// An Item is a tag, or a manifest that the child must have although no tag
+// leads to it. Its name is the tag or, without one, the digest.
+type Item struct {
+	Tag    string        `json:"tag,omitempty"`
+	Digest digest.Digest `json:"digest"`
+	Part   string        `json:"part,omitempty"` // of an index of which the child gets only a part: what tells that part from others
 }
 
 // PlanRequest asks for what is needed to have the wanted manifests.
@@ -211,7 +230,7 @@ type ConnectedRegistry struct {
 	Priorities   []string  `json:"priorities,omitempty"` // which repositories come first, as ops/*=urgent; the first that fits counts
 	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
 	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
-	Resync       int64     `json:"resync,omitempty"`     // counts how often a fresh snapshot was asked for
+	Resync       int64     `json:"resync,omitempty"`     // counts how often an operator asked for every repository to be listed anew
 	CreatedAt    time.Time `json:"createdAt"`
 }
 
@@ -248,30 +267,33 @@ type Report struct {
 
 // A Status is a connected registry as it last was.
 type Status struct {
-	Name            string         `json:"name"`
-	InstanceID      string         `json:"instanceId"`
-	Epoch           int64          `json:"epoch,omitempty"` // of the activation; set by the parent that heard the report
-	Version         string         `json:"version"`
-	LoginServer     string         `json:"loginServer,omitempty"` // the address it serves at
-	TLS             bool           `json:"tls,omitempty"`
-	State           string         `json:"state"` // Online, Syncing or Unhealthy
-	At              time.Time      `json:"at"`    // when this was so, by its own clock
-	LastSyncStart   time.Time      `json:"lastSyncStart,omitzero"`
-	LastSyncEnd     time.Time      `json:"lastSyncEnd,omitzero"`
-	LastSyncSuccess time.Time      `json:"lastSyncSuccess,omitzero"`
-	SyncTrigger     string         `json:"syncTrigger,omitempty"` // InitialSync, ...
-	SyncState       string         `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
-	Reach           string         `json:"reach,omitempty"`       // the ID of the [Reach] that its items are of; "" is that it has taken no stock yet
-	ItemsSynced     int            `json:"itemsSynced"`
-	ItemsPending    int            `json:"itemsPending"`
-	ItemsFailed     int            `json:"itemsFailed"`
-	BytesTotal      int64          `json:"bytesTotal,omitempty"`     // of the layers that the running sync, or the one that was stopped, has to have
-	BytesDone       int64          `json:"bytesDone,omitempty"`      // of these
-	BytesPerSecond  int64          `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
-	Paused          bool           `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
-	NextSync        time.Time      `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
-	Open            []OpenItem     `json:"open,omitempty"`           // what is not in sync, those that failed first, then those that are being fetched; at most 50
-	Details         []StatusDetail `json:"details,omitempty"`
+	Name            string    `json:"name"`
+	InstanceID      string    `json:"instanceId"`
+	Epoch           int64     `json:"epoch,omitempty"` // of the activation; set by the parent that heard the report
+	Version         string    `json:"version"`
+	LoginServer     string    `json:"loginServer,omitempty"` // the address it serves at
+	TLS             bool      `json:"tls,omitempty"`
+	State           string    `json:"state"` // Online, Syncing or Unhealthy
+	At              time.Time `json:"at"`    // when this was so, by its own clock
+	LastSyncStart   time.Time `json:"lastSyncStart,omitzero"`
+	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
+	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
+	SyncTrigger     string    `json:"syncTrigger,omitempty"` // InitialSync, ...
+	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
+	// Watermarks say, by feed, up to which sequence number of each ancestor the
+	// registry knows of everything that is for it: what of that it does not have
+	// it lists in Open, or counts. Absent while it does not know.
+	Watermarks     map[string]int64 `json:"watermarks,omitempty"`
+	ItemsSynced    int              `json:"itemsSynced"`
+	ItemsPending   int              `json:"itemsPending"`
+	ItemsFailed    int              `json:"itemsFailed"`
+	BytesTotal     int64            `json:"bytesTotal,omitempty"`     // of the layers that the running sync, or the one that was stopped, has to have
+	BytesDone      int64            `json:"bytesDone,omitempty"`      // of these
+	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
+	Paused         bool             `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
+	NextSync       time.Time        `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
+	Open           []OpenItem       `json:"open,omitempty"`           // what is not in sync, those that failed first, then those that are being fetched; at most 50
+	Details        []StatusDetail   `json:"details,omitempty"`
 }
 
 // An OpenItem is a tag, or a manifest that no tag leads to, that is not in
@@ -315,6 +337,5 @@ const InlineLimit = 16 << 10
 // Registry returns the connected registry that a request is for.
 func (r ActivateRequest) Registry() string { return r.Name }
 func (r PollRequest) Registry() string     { return r.Name }
-func (r SnapshotRequest) Registry() string { return r.Name }
 func (r PlanRequest) Registry() string     { return r.Name }
 func (r BatchRequest) Registry() string    { return r.Name }

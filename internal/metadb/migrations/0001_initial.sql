@@ -39,7 +39,8 @@ CREATE TABLE manifests (
   payload       BYTEA NOT NULL,
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
-  led           INTEGER NOT NULL DEFAULT 0, -- 1 once a tag or an index led to it
+  was_referenced INTEGER NOT NULL DEFAULT 0, -- 1 once a tag, an index or a subject referenced it
+  seq           BIGINT NOT NULL DEFAULT 0,  -- the sequence number of the change that added it
   PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject);
@@ -63,6 +64,7 @@ CREATE TABLE tags (
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL,
   locks      INTEGER NOT NULL DEFAULT 0,
+  seq        BIGINT NOT NULL, -- the sequence number of the change that set it
   PRIMARY KEY (repository, name)
 );
 CREATE INDEX tags_digest ON tags (repository, digest);
@@ -88,18 +90,27 @@ CREATE TABLE leases (
 );
 CREATE INDEX leases_digest ON leases (digest);
 
--- The change feed. Sequence numbers come from counters, in the transaction
--- of the change, so that a reader never sees n + 1 before n.
-CREATE TABLE changes (
-  seq        BIGINT PRIMARY KEY,
-  kind       TEXT NOT NULL,
-  repository TEXT COLLATE "C" NOT NULL,
-  tag        TEXT COLLATE "C" NOT NULL,
-  digest     TEXT COLLATE "C" NOT NULL,
-  origin     TEXT COLLATE "C" NOT NULL,
-  at         BIGINT NOT NULL
+-- The feed: the sequence number of each repository's last change. Numbers come
+-- from the counter 'feed', in the transaction of the change, so that a reader
+-- never sees n + 1 before n. A deleted repository keeps its row until the
+-- longest message TTL has passed.
+CREATE TABLE feed (
+  repository TEXT COLLATE "C" PRIMARY KEY,
+  seq        BIGINT NOT NULL,
+  relist_seq BIGINT NOT NULL, -- of its last change that only a complete listing can tell
+  changed_at BIGINT NOT NULL
 );
-CREATE INDEX changes_at ON changes (at);
+CREATE UNIQUE INDEX feed_seq ON feed (seq);
+
+-- Items of a repository that were removed: tags, and manifests without a tag.
+CREATE TABLE tombstones (
+  repository TEXT COLLATE "C" NOT NULL,
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest of a manifest without a tag
+  seq        BIGINT NOT NULL,           -- of the removal
+  removed_at BIGINT NOT NULL,
+  PRIMARY KEY (repository, item)
+);
+CREATE INDEX tombstones_removed_at ON tombstones (removed_at);
 
 CREATE TABLE counters (
   name  TEXT COLLATE "C" PRIMARY KEY,
@@ -114,7 +125,8 @@ CREATE TABLE scope_maps (
   type        TEXT NOT NULL,  -- UserDefined or SystemDefined
   actions     TEXT NOT NULL,  -- a JSON array of action strings
   created_at  BIGINT NOT NULL,
-  version     BIGINT NOT NULL -- counts edits; the resource's ETag
+  version     BIGINT NOT NULL, -- counts edits; the resource's ETag
+  seq         BIGINT NOT NULL  -- in the feed, of the last change of actions
 );
 
 CREATE TABLE tokens (
@@ -123,7 +135,8 @@ CREATE TABLE tokens (
   status     TEXT NOT NULL,             -- enabled or disabled
   passwords  TEXT NOT NULL,             -- a JSON array: name, hash, creation, expiry
   created_at BIGINT NOT NULL,
-  version    BIGINT NOT NULL
+  version    BIGINT NOT NULL,
+  seq        BIGINT NOT NULL            -- in the feed, of the last change of scope_map
 );
 CREATE INDEX tokens_scope_map ON tokens (scope_map);
 
@@ -180,19 +193,46 @@ CREATE TABLE transfers (
   updated_at BIGINT NOT NULL
 );
 
--- What the parent has that this instance is to have: one row for each tag,
--- and for each manifest that is wanted by digest alone (tag = '').
+-- What a source has in a repository that this instance keeps in step with it:
+-- one row for each tag, and for each manifest that is wanted by its digest alone.
 CREATE TABLE sync_items (
+  source     TEXT COLLATE "C" NOT NULL, -- '' is the parent; else a mirror rule or an import
   repository TEXT COLLATE "C" NOT NULL,
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest where there is no tag
   tag        TEXT COLLATE "C" NOT NULL,
-  digest     TEXT COLLATE "C" NOT NULL, -- the parent's digest; '' when it is to go
+  digest     TEXT COLLATE "C" NOT NULL, -- the source's digest; '' when the item must be removed
+  part       TEXT COLLATE "C" NOT NULL, -- which part of an index the source has; '' is the whole
   state      TEXT NOT NULL,             -- pending, synced or failed
   error      TEXT NOT NULL,
-  changed_at BIGINT NOT NULL,           -- when the parent's side last moved
+  changed_at BIGINT NOT NULL,           -- when the source's side last moved
   synced_at  BIGINT NOT NULL,           -- when the two sides last matched; 0 is never
-  seen       BIGINT NOT NULL,           -- the last snapshot that had it
-  -- A tag has one row. A manifest without a tag is its own row.
-  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest where there is no tag
-  PRIMARY KEY (repository, item)
+  PRIMARY KEY (source, repository, item)
 );
-CREATE INDEX sync_items_state ON sync_items (state);
+CREATE INDEX sync_items_state ON sync_items (source, state);
+-- A sweep asks of every untagged manifest whether an item needs it.
+CREATE INDEX sync_items_digest ON sync_items (repository, digest);
+
+-- The repositories that the running pass over all of a source's repositories
+-- has listed. What it did not list is removed at its end.
+CREATE TABLE sync_pass (
+  source     TEXT COLLATE "C" NOT NULL,
+  repository TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (source, repository)
+);
+
+-- Standing orders to keep a repository in step with one of another registry.
+CREATE TABLE mirror_rules (
+  name        TEXT COLLATE "C" PRIMARY KEY,
+  spec        TEXT NOT NULL,                    -- what an operator decided; JSON
+  secret      TEXT NOT NULL,                    -- the source's password, sealed; '' is none
+  repository  TEXT COLLATE "C" NOT NULL UNIQUE, -- that it keeps
+  created_at  BIGINT NOT NULL,
+  version     BIGINT NOT NULL,                  -- counts edits; the resource's ETag
+  -- Its last run. Times are 0 for never.
+  asked_at     BIGINT NOT NULL, -- when somebody asked for a run
+  owed_at      BIGINT NOT NULL DEFAULT 0, -- when a run was due that did not end well; 0 where none is
+  started_at   BIGINT NOT NULL,
+  ended_at     BIGINT NOT NULL,
+  succeeded_at BIGINT NOT NULL, -- when the two sides last matched
+  error        TEXT NOT NULL    -- why the last run did not end in step
+);

@@ -13,46 +13,19 @@ import (
 	"ferry/internal/wire"
 )
 
-// sparseSetting is set once indexes may lack some of their children: that
-// such an index is here then says nothing of what it should hold.
-const sparseSetting = "sync-sparse"
-
-// Recheck lets the next Sync ask again for every index that is to be here,
-// since the source leaves out other parts of them than before.
-func (e *Engine) Recheck(ctx context.Context) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		if err := tx.SetSetting(e.own(sparseSetting), "1"); err != nil {
-			return err
-		}
-		return tx.ReopenIndexes(e.name, []string{oci.MediaTypeImageIndex, oci.MediaTypeDockerList}, e.now())
-	})
-}
-
-// recheckIndex is [Engine.Recheck] for one index.
-func (e *Engine) recheckIndex(tx *metadb.Tx, repository string, d digest.Digest) error {
-	if err := tx.SetSetting(e.own(sparseSetting), "1"); err != nil {
-		return err
-	}
-	return tx.ReopenSyncItems(e.name, repository, string(d), e.now())
-}
-
-// whole reports whether the manifest d is here, with all that is to be below
-// it as far as can be told without the source.
-func (r *run) whole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	m, err := r.storage.DescribeManifest(ctx, repository, d)
+// whole reports whether the manifest of an image is here, with all that must be
+// below it, as far as that can be told without the source: of an index of which
+// the source has a part it cannot.
+func (r *run) whole(ctx context.Context, im *image) (bool, error) {
+	m, err := r.storage.DescribeManifest(ctx, im.repository, im.root)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return false, nil
 	}
 	if err != nil || !oci.IsIndex(m.MediaType) {
 		return err == nil, err
 	}
-	var sparse string
-	err = r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		sparse, err = tx.Setting(r.own(sparseSetting))
-		return err
-	})
-	if err != nil || sparse != "" {
-		return false, err
+	if slices.ContainsFunc(im.items, func(item metadb.SyncItem) bool { return item.Part != "" }) {
+		return false, nil
 	}
 	return r.holdsAll(ctx, m, 0)
 }
@@ -60,8 +33,8 @@ func (r *run) whole(ctx context.Context, repository string, d digest.Digest) (bo
 // maxDepth is how far indexes within indexes are looked into.
 const maxDepth = 8
 
-// holdsAll reports whether an index that is here holds all of its children: a
-// source with a platform filter, which may be gone, may have brought it.
+// holdsAll reports whether an index that is here holds all of its children. It
+// may not: a platform filter, which may be gone, may have applied when it came.
 func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
 	parsed, err := oci.ParseManifest(index.MediaType, index.Payload)
 	if err != nil {

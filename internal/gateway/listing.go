@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/storage"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
+)
+
+// An Item is a tag, or a manifest without a tag that a connected registry gets
+// all the same.
+type Item struct {
+	wire.Item
+	Seq int64 // of the change that set the tag, or added the manifest
+}
+
+// Name is the tag or, without one, the digest.
+func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
+
+// List returns the items of one repository that f selects, by name. It depends
+// on the state of the repository and on f, and on nothing else:
+//
+//   - A tag is selected by its name and, with keep-last, by how new it is.
+//   - Where f does not select every tag, a tag that belongs to a manifest, as
+//     signatures made by cosign do, is selected if that manifest is reachable.
+//   - A manifest without a tag is selected if its subject is reachable, or if
+//     nothing ever referenced it and f selects everything.
+//
+// A manifest is reachable if a selected item leads to it: over a tag, over an
+// index that keeps it, or over its subject.
+func List(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
+	l, err := read(v, repository, f)
+	if err != nil {
+		return nil, err
+	}
+	l.selectTags()
+	l.selectUnreferenced()
+	l.follow()
+	return l.items(), nil
+}
+
+// A lister computes one listing.
+type lister struct {
+	filter    subscription.Filter
+	tags      []storage.Tag
+	manifests []storage.Manifest
+	here      map[digest.Digest]bool
+	kept      map[digest.Digest][]digest.Digest // children of each index that go along with it
+	omitted   map[digest.Digest][]digest.Digest // the others
+	referrers map[digest.Digest][]digest.Digest // by subject
+	attached  map[digest.Digest][]string        // tags that belong to a manifest, where those go along with it
+
+	selected  map[string]bool // tags
+	reachable map[digest.Digest]bool
+	pending   []digest.Digest // reachable ones that were not followed yet
+}
+
+// read reads what the listing depends on.
+func read(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
+	l = &lister{
+		filter: f, here: map[digest.Digest]bool{}, kept: map[digest.Digest][]digest.Digest{},
+		omitted: map[digest.Digest][]digest.Digest{}, referrers: map[digest.Digest][]digest.Digest{},
+		attached: map[digest.Digest][]string{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
+	}
+	if l.tags, err = v.Tags(repository); err != nil {
+		return nil, err
+	}
+	if l.manifests, err = v.Manifests(repository); err != nil {
+		return nil, err
+	}
+	for _, m := range l.manifests {
+		l.here[m.Digest] = true
+		if m.Subject != "" {
+			l.referrers[m.Subject] = append(l.referrers[m.Subject], m.Digest)
+		}
+	}
+	indexes, err := v.Indexes(repository)
+	if err != nil {
+		return nil, err
+	}
+	for index, children := range indexes {
+		if err := l.readIndex(v, repository, index, children); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// readIndex notes which children of an index go along with it: those that it
+// holds here and that the platforms do not leave out.
+func (l *lister) readIndex(v *storage.View, repository string, index digest.Digest, children storage.IndexChildren) error {
+	l.kept[index], l.omitted[index] = children.Held, children.Omitted
+	if l.filter.Platforms.All() {
+		return nil
+	}
+	m, err := v.Manifest(repository, index)
+	if err != nil {
+		return err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return err
+	}
+	leftOut := l.filter.Platforms.LeftOut(parsed.Manifests)
+	l.kept[index] = nil
+	l.omitted[index] = slices.Clone(children.Omitted)
+	for _, d := range children.Held {
+		if leftOut[d] {
+			l.omitted[index] = append(l.omitted[index], d)
+		} else {
+			l.kept[index] = append(l.kept[index], d)
+		}
+	}
+	return nil
+}
+
+// selectTags selects the tags that do not depend on anything else.
+func (l *lister) selectTags() {
+	var candidates []storage.Tag
+	for _, t := range l.tags {
+		subject, belongs := subscription.Subject(t.Name)
+		switch {
+		case l.filter.Tags.All():
+			l.selectTag(t)
+		case belongs:
+			l.attached[subject] = append(l.attached[subject], t.Name)
+		case l.filter.Tags.Matches(t.Name):
+			candidates = append(candidates, t)
+		}
+	}
+	if n := l.filter.Tags.KeepLast(); n > 0 && len(candidates) > n {
+		slices.SortFunc(candidates, func(a, b storage.Tag) int {
+			return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), cmp.Compare(b.Name, a.Name))
+		})
+		candidates = candidates[:n]
+	}
+	for _, t := range candidates {
+		l.selectTag(t)
+	}
+}
+
+func (l *lister) selectTag(t storage.Tag) {
+	l.selected[t.Name] = true
+	l.reach(t.Digest)
+}
+
+// selectUnreferenced makes manifests reachable that were only ever pushed by
+// their digest.
+func (l *lister) selectUnreferenced() {
+	for _, m := range l.manifests {
+		if l.unreferenced(m) {
+			l.reach(m.Digest)
+		}
+	}
+}
+
+// unreferenced reports whether a manifest is selected because nothing ever
+// referenced it. Where not everything is selected, tags say what is.
+func (l *lister) unreferenced(m storage.Manifest) bool {
+	return l.filter.Tags.All() && l.filter.Platforms.All() && !m.WasReferenced && !l.here[m.Subject]
+}
+
+func (l *lister) reach(d digest.Digest) {
+	if !l.reachable[d] {
+		l.reachable[d] = true
+		l.pending = append(l.pending, d)
+	}
+}
+
+// follow makes everything reachable to which reachable manifests lead.
+func (l *lister) follow() {
+	digests := map[string]digest.Digest{}
+	if len(l.attached) > 0 {
+		for _, t := range l.tags {
+			digests[t.Name] = t.Digest
+		}
+	}
+	for len(l.pending) > 0 {
+		d := l.pending[len(l.pending)-1]
+		l.pending = l.pending[:len(l.pending)-1]
+		for _, child := range l.kept[d] {
+			l.reach(child)
+		}
+		for _, referrer := range l.referrers[d] {
+			l.reach(referrer)
+		}
+		for _, tag := range l.attached[d] {
+			l.selected[tag] = true
+			l.reach(digests[tag])
+		}
+	}
+}
+
+// items returns what was selected.
+func (l *lister) items() (all []Item) {
+	for _, t := range l.tags {
+		if l.selected[t.Name] {
+			all = append(all, l.item(t.Name, t.Digest, t.Seq))
+		}
+	}
+	for _, m := range l.manifests {
+		if m.Subject != "" && l.reachable[m.Subject] || l.unreferenced(m) {
+			all = append(all, l.item("", m.Digest, m.Seq))
+		}
+	}
+	slices.SortFunc(all, func(a, b Item) int { return cmp.Compare(a.Name(), b.Name()) })
+	return all
+}
+
+func (l *lister) item(tag string, d digest.Digest, seq int64) Item {
+	return Item{wire.Item{Tag: tag, Digest: d, Part: l.part(d)}, seq}
+}
+
+// part tells which part of an index, and of the indexes within it, goes along;
+// "" is all of it.
+func (l *lister) part(d digest.Digest) string {
+	var omitted []string
+	seen := map[digest.Digest]bool{}
+	var collect func(digest.Digest)
+	collect = func(index digest.Digest) {
+		if seen[index] {
+			return
+		}
+		seen[index] = true
+		for _, child := range l.omitted[index] {
+			omitted = append(omitted, string(index)+" "+string(child))
+		}
+		for _, child := range l.kept[index] {
+			collect(child)
+		}
+	}
+	if collect(d); len(omitted) == 0 {
+		return ""
+	}
+	slices.Sort(omitted)
+	h := sha256.New()
+	for _, line := range omitted {
+		h.Write([]byte(line + "\n"))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}

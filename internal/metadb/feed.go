@@ -1,0 +1,117 @@
+package metadb
+
+import (
+	"errors"
+	"time"
+)
+
+// A FeedEntry is a row of feed: the place of one repository's last change.
+type FeedEntry struct {
+	Repository string
+	Seq        int64 // of the last change
+	RelistSeq  int64 // of the last change that only a complete listing can tell
+}
+
+// A Tombstone is a row of tombstones: an item that was removed from a repository.
+type Tombstone struct {
+	Item string // the tag, or the digest of a manifest without a tag
+	Seq  int64  // of the removal
+}
+
+// The counters of the feed: the number of the last change, and the highest
+// number among the deleted repositories that the feed has forgotten.
+const (
+	feedHead    = "feed"
+	feedTrimmed = "feed-trimmed"
+)
+
+func scanFeedEntry(row scanner) (e FeedEntry, err error) {
+	return e, row.Scan(&e.Repository, &e.Seq, &e.RelistSeq)
+}
+
+// AdvanceFeed takes the next sequence number for a change to repository.
+func (tx *Tx) AdvanceFeed(repository string, now time.Time) (seq int64, err error) {
+	if seq, err = tx.Next(feedHead); err != nil {
+		return 0, err
+	}
+	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, changed_at) VALUES ($1, $2, 0, $3)
+		ON CONFLICT (repository) DO UPDATE SET seq = excluded.seq, changed_at = excluded.changed_at`, repository, seq, millis(now))
+	return seq, wrap(err, "write feed of %s", repository)
+}
+
+// SkipFeed takes the next sequence number for a change that is to no
+// repository, such as one of who gets what.
+func (tx *Tx) SkipFeed() (seq int64, err error) { return tx.Next(feedHead) }
+
+// Relist notes that only a complete listing can tell what changed in
+// repository with the sequence number seq.
+func (tx *Tx) Relist(repository string, seq int64) error {
+	_, err := tx.exec(`UPDATE feed SET relist_seq = $2 WHERE repository = $1`, repository, seq)
+	return wrap(err, "write feed of %s", repository)
+}
+
+// FeedHead returns the number of the last change, 0 before the first, and the
+// place behind which the feed has every repository: a reader who has not come
+// so far has to begin anew.
+func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
+	err = tx.row(`SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
+		COALESCE((SELECT value FROM counters WHERE name = $2), 0)`, feedHead, feedTrimmed).Scan(&head, &trimmed)
+	return head, trimmed, wrap(err, "read feed")
+}
+
+// Feed returns up to limit repositories that changed after the sequence number
+// after, by the number of their last change.
+func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
+	all, err := list(tx, scanFeedEntry, `SELECT repository, seq, relist_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	return all, wrap(err, "read feed")
+}
+
+// FeedEntry returns the place of a repository in the feed; zero is that it
+// never was, or was deleted long ago.
+func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
+	e, err := scanFeedEntry(tx.row(`SELECT repository, seq, relist_seq FROM feed WHERE repository = $1`, repository))
+	if errors.Is(err, ErrNotFound) {
+		return FeedEntry{Repository: repository}, nil
+	}
+	return e, wrap(err, "read feed of %s", repository)
+}
+
+// PutTombstone notes that an item was removed from repository.
+func (tx *Tx) PutTombstone(repository, item string, seq int64, now time.Time) error {
+	_, err := tx.exec(`INSERT INTO tombstones (repository, item, seq, removed_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (repository, item) DO UPDATE SET seq = excluded.seq, removed_at = excluded.removed_at`,
+		repository, item, seq, millis(now))
+	return wrap(err, "write tombstone of %s in %s", item, repository)
+}
+
+// Tombstones returns what was removed from repository after the sequence
+// number after. An item that came back since may be among it.
+func (tx *Tx) Tombstones(repository string, after int64) ([]Tombstone, error) {
+	scan := func(row scanner) (t Tombstone, err error) { return t, row.Scan(&t.Item, &t.Seq) }
+	all, err := list(tx, scan, `SELECT item, seq FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
+	return all, wrap(err, "read tombstones of %s", repository)
+}
+
+// TrimFeed forgets removals from before the given time, of items and of
+// repositories. A reader who has not come to the last of them gets a complete
+// listing of the repository, or of every repository.
+func (tx *Tx) TrimFeed(before time.Time) error {
+	at := millis(before)
+	for _, statement := range []string{
+		`UPDATE feed SET relist_seq = CASE WHEN relist_seq < old.seq THEN old.seq ELSE relist_seq END
+			FROM (SELECT repository, MAX(seq) AS seq FROM tombstones WHERE removed_at < $1 GROUP BY repository) AS old
+			WHERE feed.repository = old.repository`,
+		`DELETE FROM tombstones WHERE removed_at < $1`,
+		`INSERT INTO counters (name, value) SELECT '` + feedTrimmed + `', MAX(seq) FROM feed WHERE changed_at < $1 AND ` + deleted + ` HAVING COUNT(*) > 0
+			ON CONFLICT (name) DO UPDATE SET value = CASE WHEN counters.value < excluded.value THEN excluded.value ELSE counters.value END`,
+		`DELETE FROM feed WHERE changed_at < $1 AND ` + deleted,
+	} {
+		if _, err := tx.exec(statement, at); err != nil {
+			return wrap(err, "trim feed")
+		}
+	}
+	return nil
+}
+
+// deleted is the condition that a repository in the feed was deleted.
+const deleted = `NOT EXISTS (SELECT 1 FROM repositories WHERE repositories.name = feed.repository)`

@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// A View answers questions about one state of the content, however long it
+// takes. It must not be used after the function that it was given to.
+type View struct{ tx *metadb.Tx }
+
+// View runs fn with a view of the content as it is now.
+func (s *Storage) View(ctx context.Context, fn func(*View) error) error {
+	return s.db.View(ctx, func(tx *metadb.Tx) error { return fn(&View{tx}) })
+}
+
+// FeedHead returns the sequence number of the last change, 0 before the first,
+// and the number behind which the feed still has every change.
+func (v *View) FeedHead() (head, trimmed int64, err error) { return v.tx.FeedHead() }
+
+// A FeedEntry is the place of a repository's last change in the feed.
+type FeedEntry struct {
+	Repository string
+	Seq        int64 // of the last change
+	RelistSeq  int64 // of the last change that only a complete listing can tell
+}
+
+// Feed returns up to limit repositories that changed after the sequence number
+// after, by the number of their last change. A repository that was deleted is
+// among them until [Storage.TrimFeed] forgets it.
+func (v *View) Feed(after int64, limit int) (all []FeedEntry, err error) {
+	rows, err := v.tx.Feed(after, limit)
+	for _, row := range rows {
+		all = append(all, FeedEntry(row))
+	}
+	return all, err
+}
+
+// FeedEntry returns the place of one repository; zero numbers where the feed
+// does not have it.
+func (v *View) FeedEntry(repository string) (FeedEntry, error) {
+	row, err := v.tx.FeedEntry(repository)
+	return FeedEntry(row), err
+}
+
+// Repositories returns the names of up to limit repositories behind the name
+// after, in order, also those whose listing is locked.
+func (v *View) Repositories(after string, limit int) (names []string, err error) {
+	rows, err := v.tx.Repositories(after, limit, 0)
+	for _, row := range rows {
+		names = append(names, row.Name)
+	}
+	return names, err
+}
+
+// Removed returns the items that were removed from repository after the
+// sequence number after: tags, and digests of manifests without a tag. One that
+// came back since may be among them.
+func (v *View) Removed(repository string, after int64) (items []string, err error) {
+	rows, err := v.tx.Tombstones(repository, after)
+	for _, row := range rows {
+		items = append(items, row.Item)
+	}
+	return items, err
+}
+
+// Tags returns every tag of repository, by name, also those whose listing is
+// locked. A repository that does not exist has none.
+func (v *View) Tags(repository string) (all []Tag, err error) {
+	rows, err := v.tx.RepositoryTags(repository)
+	for _, row := range rows {
+		all = append(all, tagOf(row))
+	}
+	return all, err
+}
+
+// Manifests returns every manifest of repository, by digest, without payloads.
+func (v *View) Manifests(repository string) (all []Manifest, err error) {
+	rows, err := v.tx.RepositoryManifests(repository)
+	for _, row := range rows {
+		all = append(all, *manifestOf(row))
+	}
+	return all, err
+}
+
+// Indexes returns the children of every index of repository.
+func (v *View) Indexes(repository string) (map[digest.Digest]IndexChildren, error) {
+	edges, err := v.tx.IndexEdges(repository)
+	all := map[digest.Digest]IndexChildren{}
+	for _, e := range edges {
+		c := all[digest.Digest(e.Index)]
+		if e.LeftOut {
+			c.Omitted = append(c.Omitted, digest.Digest(e.Child))
+		} else {
+			c.Held = append(c.Held, digest.Digest(e.Child))
+		}
+		all[digest.Digest(e.Index)] = c
+	}
+	return all, err
+}
+
+// IndexChildren are the manifests that an index lists, by digest.
+type IndexChildren struct {
+	Held    []digest.Digest // the index holds these here
+	Omitted []digest.Digest // a platform filter left these out
+}
+
+// Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown].
+func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
+	row, err := v.tx.Manifest(repository, string(d))
+	if err != nil {
+		return nil, known(err, oci.ErrManifestUnknown)
+	}
+	return manifestOf(row), nil
+}
