@@ -34,8 +34,8 @@ type Options struct {
 }
 
 // A Service is who may do what at one instance. It is safe for concurrent
-// use. Whoever writes the tables that it reads does so in a transaction of
-// [Service.Change] or [Service.Update]: what was read before is then forgotten.
+// use. Whoever writes the tables that its [State] is of does so in a
+// transaction of [Service.Change].
 type Service struct {
 	db     *metadb.DB
 	self   string
@@ -47,11 +47,13 @@ type Service struct {
 	signer    *auth.Signer
 	directory *directory
 
-	// generation counts the writes; what was remembered before is of no use.
-	generation atomic.Int64
+	state   atomic.Pointer[State]
+	writing sync.Mutex // held by the one write at a time, until its state is published
 
-	mu      sync.Mutex
-	changed chan struct{} // closed with the next [Service.Change]
+	mu       sync.Mutex
+	waiting  map[string]chan struct{} // by connected registry, in lower case; see [Service.Changed]
+	changed  map[string]int64         // by connected registry: the version that last concerned it
+	reloaded int64                    // the version at which everything was read anew, which concerns all
 }
 
 // New returns the service of an instance. At the instance's first
@@ -62,7 +64,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.DB == nil {
 		return nil, errors.New("open control plane: it needs a database")
 	}
-	s := &Service{db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, changed: make(chan struct{})}
+	s := &Service{db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, waiting: map[string]chan struct{}{}, changed: map[string]int64{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -74,6 +76,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s.directory = newDirectory(s)
 	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("open control plane: %w", err)
+	}
+	if err := s.reload(ctx); err != nil {
 		return nil, fmt.Errorf("open control plane: %w", err)
 	}
 	return s, nil
@@ -103,32 +108,110 @@ func (s *Service) IsChild(row metadb.ConnectedRegistry) bool {
 	return strings.EqualFold(row.Parent, s.self) && !s.IsSelf(row.Name)
 }
 
-// Change runs fn in a transaction that changes what connected registries are
-// told or tokens may do, and lets everybody know.
+// State returns the control plane as it is now.
+func (s *Service) State() *State { return s.state.Load() }
+
+// Change runs fn in a transaction that may write the control plane, and
+// publishes the state that follows before it returns.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
-	if err := s.Update(ctx, fn); err != nil {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	old := s.state.Load()
+	var next *State
+	var rows []metadb.ControlRow
+	uncertain := false // whether it was committed
+	err := s.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+		next, uncertain = nil, false
+		if err := fn(tx); err != nil {
+			return err
+		}
+		uncertain = true
+		if rows = tx.ControlRows(); len(rows) == 0 {
+			return nil
+		}
+		version, err := tx.AdvanceControl()
+		if err != nil {
+			return err
+		}
+		if version != old.version+1 { // another process wrote, too
+			next, err = readState(tx)
+			return err
+		}
+		next, err = old.with(tx, rows, version)
+		return err
+	})
+	if err != nil && uncertain {
+		return errors.Join(err, s.reload(context.WithoutCancel(ctx)))
+	}
+	if err != nil || next == nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if next.version != old.version+1 {
+		s.publishAll(next)
+	} else {
+		s.publish(next, concerned(old, next, rows, s.self))
+	}
 	return nil
 }
 
-// Changed returns a channel that is closed with the next [Service.Change].
-func (s *Service) Changed() <-chan struct{} {
+// reload reads the whole state anew.
+func (s *Service) reload(ctx context.Context) error {
+	return s.db.View(ctx, func(tx *metadb.Tx) error {
+		next, err := readState(tx)
+		if err == nil {
+			s.publishAll(next)
+		}
+		return err
+	})
+}
+
+// publish makes next the state, and wakes those who wait for a change that
+// concerns one of the connected registries.
+func (s *Service) publish(next *State, concerned []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.changed
+	s.state.Store(next)
+	for _, name := range concerned {
+		s.changed[name] = next.version
+		if c := s.waiting[name]; c != nil {
+			close(c)
+			delete(s.waiting, name)
+		}
+	}
 }
 
-// Update runs fn in a transaction, and forgets what was read before.
-func (s *Service) Update(ctx context.Context, fn func(*metadb.Tx) error) error {
-	err := s.db.Update(ctx, fn)
-	s.generation.Add(1) // with an error, too: whether it was committed may be unknown
-	return err
+// publishAll is publish for a state of which nobody knows what changed.
+func (s *Service) publishAll(next *State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Store(next)
+	s.reloaded = next.version
+	clear(s.changed)
+	for name, c := range s.waiting {
+		close(c)
+		delete(s.waiting, name)
+	}
 }
 
-// Generation counts the writes: what was read at an earlier one may be wrong.
-func (s *Service) Generation() int64 { return s.generation.Load() }
+// Changed returns a channel that is closed with the next change that concerns
+// the connected registry name, which is right below this instance: of itself, of
+// its descendants, and of their tokens and scope maps.
+func (s *Service) Changed(name string) <-chan struct{} {
+	name = strings.ToLower(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.waiting[name]
+	if c == nil {
+		c = make(chan struct{})
+		s.waiting[name] = c
+	}
+	return c
+}
+
+// ChangedAt returns the version of the state that last concerned the connected
+// registry name, as [Service.Changed] has it.
+func (s *Service) ChangedAt(name string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.reloaded, s.changed[strings.ToLower(name)])
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"ferry/internal/api"
@@ -12,184 +11,100 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Limits on what the directory remembers: for how long, should it be another
-// process that writes, and how many.
-const (
-	directoryLife = 5 * time.Second
-	maxDirectory  = 10_000
-)
-
-// A directory answers who may use this instance from memory, which every
-// write of the service clears.
+// A directory answers who may use this instance, from the state.
 type directory struct {
 	service  *Service
 	verifier *auth.OperatorVerifier
-
-	mu         sync.Mutex
-	generation int64
-	known      map[identity]account
-}
-
-type identity struct {
-	kind auth.Kind
-	name string
-}
-
-// An account is a principal with what proves it.
-type account struct {
-	principal *auth.Principal
-	passwords []metadb.Password // of a token
-	hash      string            // of an operator
-	until     time.Time
 }
 
 var _ auth.Directory = (*directory)(nil)
 
 func newDirectory(s *Service) *directory {
-	return &directory{service: s, verifier: auth.NewOperatorVerifier(), known: map[identity]account{}}
+	return &directory{service: s, verifier: auth.NewOperatorVerifier()}
 }
 
 // Authenticate implements [auth.Directory].
 func (d *directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
-	a, err := d.account(ctx, auth.KindToken, name)
+	state := d.service.State()
+	p, err := d.token(state, name)
 	if err == nil {
-		return a.proven(password, d.service.now())
+		if !proves(state.Token(name).Passwords, password, d.service.now()) {
+			return nil, auth.ErrUnauthenticated
+		}
+		return p, nil
 	}
 	if !errors.Is(err, auth.ErrUnauthenticated) {
 		return nil, err
 	}
-	a, err = d.account(ctx, auth.KindOperator, name)
-	if err != nil {
+	if p, err = d.operator(state, name); err != nil {
 		return nil, err
 	}
-	same, err := d.verifier.Same(ctx, a.hash, password)
+	same, err := d.verifier.Same(ctx, state.Operator(name).PasswordHash, password)
 	if err == nil && !same {
 		err = auth.ErrUnauthenticated
 	}
 	if err != nil {
 		return nil, err
 	}
-	return a.principal, nil
+	return p, nil
 }
 
-// proven returns a token's principal when password is in one of its slots.
-func (a account) proven(password string, now time.Time) (*auth.Principal, error) {
-	right := false
-	for _, p := range a.passwords {
+// proves reports whether password is in one of a token's slots, and good now.
+func proves(slots []metadb.Password, password string, now time.Time) (right bool) {
+	for _, p := range slots {
 		if auth.SamePassword(p.Hash, password) && (p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)) {
 			right = true
 		}
 	}
-	if !right {
-		return nil, auth.ErrUnauthenticated
-	}
-	return a.principal, nil
+	return right
 }
 
 // Lookup implements [auth.Directory].
-func (d *directory) Lookup(ctx context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
-	a, err := d.account(ctx, kind, name)
-	return a.principal, err
-}
-
-// account returns who has the name, from memory where it is there.
-func (d *directory) account(ctx context.Context, kind auth.Kind, name string) (account, error) {
-	generation, now := d.service.generation.Load(), d.service.now()
-	id := identity{kind, name}
-	d.mu.Lock()
-	if d.generation != generation {
-		clear(d.known)
-		d.generation = generation
-	}
-	a, ok := d.known[id]
-	d.mu.Unlock()
-	if ok && now.Before(a.until) {
-		return a, nil
-	}
-	err := d.service.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		a, err = d.read(tx, kind, name)
-		return err
-	})
-	if errors.Is(err, metadb.ErrNotFound) {
-		err = auth.ErrUnauthenticated
-	}
-	if err != nil {
-		return account{}, err
-	}
-	a.until = now.Add(directoryLife)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.generation == generation { // else it was read before a write
-		if len(d.known) >= maxDirectory {
-			clear(d.known)
-		}
-		d.known[id] = a
-	}
-	return a, nil
-}
-
-func (d *directory) read(tx *metadb.Tx, kind auth.Kind, name string) (account, error) {
+func (d *directory) Lookup(_ context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
 	if kind == auth.KindToken {
-		return d.readToken(tx, name)
+		return d.token(d.service.State(), name)
 	}
-	row, err := tx.Operator(name)
-	if err != nil {
-		return account{}, err
+	return d.operator(d.service.State(), name)
+}
+
+func (d *directory) operator(s *State, name string) (*auth.Principal, error) {
+	o := s.Operator(name)
+	if o == nil {
+		return nil, auth.ErrUnauthenticated
 	}
-	p := &auth.Principal{Kind: auth.KindOperator, Name: row.Name, Permissions: auth.ReadEverything}
-	if row.Role == roleAdmin {
+	p := &auth.Principal{Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything}
+	if o.Role == roleAdmin {
 		p.Permissions, p.Admin = auth.Everything, true
 	}
-	return account{principal: p, hash: row.PasswordHash}, nil
+	return p, nil
 }
 
-func (d *directory) readToken(tx *metadb.Tx, name string) (account, error) {
-	row, err := tx.Token(name)
-	if err != nil {
-		return account{}, err
+func (d *directory) token(s *State, name string) (*auth.Principal, error) {
+	t := s.Token(name)
+	if t == nil || t.Status != api.Enabled || t.ScopeMap != "" && s.ScopeMap(t.ScopeMap) == nil {
+		return nil, auth.ErrUnauthenticated
 	}
-	if row.Status != api.Enabled {
-		return account{}, auth.ErrUnauthenticated
+	if t.invalid != nil {
+		return nil, t.invalid
 	}
-	p := &auth.Principal{Kind: auth.KindToken, Name: row.Name}
-	if row.ScopeMap != "" {
-		m, err := tx.ScopeMap(row.ScopeMap)
-		if err != nil {
-			return account{}, err
-		}
-		if p.Permissions, err = auth.ParsePermissions(m.Actions); err != nil {
-			return account{}, err
-		}
-	}
+	p := &auth.Principal{Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions}
 	if d.service.self != "" {
-		if err := d.service.admit(tx, p); err != nil {
-			return account{}, err
-		}
+		return p, d.service.admit(s, p)
 	}
-	return account{principal: p, passwords: row.Passwords}, nil
+	return p, nil
 }
 
 // admit returns an error unless a token may be used at this connected
 // registry: as the sync token of a child, or as a client token, which then
 // has no say in a gateway.
-func (s *Service) admit(tx *metadb.Tx, p *auth.Principal) error {
-	rows, err := tx.ConnectedRegistries()
-	if err != nil {
-		return err
-	}
+func (s *Service) admit(state *State, p *auth.Principal) error {
 	client := false
-	for _, row := range rows {
-		if s.IsChild(row) && row.SyncToken == p.Name {
+	for _, name := range state.under(state.users, p.Name) {
+		r := state.Registry(name)
+		if s.IsChild(r.ConnectedRegistry) && r.SyncToken == p.Name {
 			return nil
 		}
-		if !s.IsSelf(row.Name) {
-			continue
-		}
-		v, err := SpecOf(row)
-		if err != nil {
-			return err
-		}
-		client = slices.Contains(v.ClientTokens, p.Name)
+		client = client || s.IsSelf(r.Name) && slices.Contains(r.Settings.ClientTokens, p.Name)
 	}
 	if !client {
 		return auth.ErrUnauthenticated

@@ -27,7 +27,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	if s.self != "" {
 		role = "connected-registry " + s.self
 	}
-	return s.Update(ctx, func(tx *metadb.Tx) error {
+	return s.db.Update(ctx, func(tx *metadb.Tx) error {
 		had, err := tx.Setting(settingRole)
 		if err != nil {
 			return err

@@ -42,7 +42,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 		return "", fmt.Errorf("keep first password: %w", err)
 	}
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password), CreatedAt: s.now()}
-	err = s.Update(ctx, func(tx *metadb.Tx) error {
+	err = s.Change(ctx, func(tx *metadb.Tx) error {
 		if err := tx.PutOperator(row); err != nil {
 			return err
 		}

@@ -3,9 +3,12 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,64 +26,91 @@ type lastReport struct {
 	Hops   int         `json:"hops,omitempty"` // how many connected registries passed it on
 }
 
-func lastReportOf(row metadb.ConnectedRegistry) (lastReport, error) {
-	var v lastReport
-	if err := json.Unmarshal(row.Status, &v); err != nil {
-		return lastReport{}, fmt.Errorf("read status of %s: %w", row.Name, err)
-	}
-	return v, nil
+// reports are the last reports, by connected registry in lower case. They are
+// read from memory, and written to the database as they come; when a registry
+// that has nothing to say was last seen is written by [Service.SaveSeen].
+type reports struct {
+	mu      sync.Mutex
+	last    map[string]lastReport
+	unsaved map[string]bool // of which SeenAt is newer than in the database
 }
 
-func putLastReport(tx *metadb.Tx, row metadb.ConnectedRegistry, v lastReport) error {
+// readReports reads the last reports from the database.
+func readReports(tx *metadb.Tx) (map[string]lastReport, error) {
+	rows, err := tx.ConnectedRegistries()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]lastReport{}
+	for _, row := range rows {
+		var v lastReport
+		if err := json.Unmarshal(row.Status, &v); err != nil {
+			return nil, fmt.Errorf("read status of %s: %w", row.Name, err)
+		}
+		all[strings.ToLower(row.Name)] = v
+	}
+	return all, nil
+}
+
+func (r *reports) of(name string) lastReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last[strings.ToLower(name)]
+}
+
+func (r *reports) set(name string, v lastReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last[strings.ToLower(name)] = v
+	delete(r.unsaved, strings.ToLower(name))
+}
+
+// seen notes that a connected registry was heard, and had nothing to say.
+func (r *reports) seen(name string, now time.Time) {
+	name = strings.ToLower(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.last[name]
+	v.SeenAt, v.Status.At = now, now // what it said is still so
+	r.last[name], r.unsaved[name] = v, true
+}
+
+// keep forgets the reports of connected registries that are no more.
+func (r *reports) keep(exists func(name string) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.last, func(name string, _ lastReport) bool { return !exists(name) })
+}
+
+// write writes a report to the database.
+func (v lastReport) write(tx *metadb.Tx, name string) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return tx.SetConnectedRegistryStatus(row.Name, text, row.InstanceID)
+	return tx.SetConnectedRegistryStatus(name, text)
 }
 
-// release ends the activation of the instance that holds a row. What it last
-// said stays known until another says something.
-func release(tx *metadb.Tx, row metadb.ConnectedRegistry) error {
-	h, err := lastReportOf(row)
-	if err != nil {
-		return err
+// SaveSeen writes down when connected registries were last seen that have had
+// nothing to say since.
+func (s *Service) SaveSeen(ctx context.Context) error {
+	s.reports.mu.Lock()
+	unsaved := map[string]lastReport{}
+	for name := range s.reports.unsaved {
+		unsaved[name] = s.reports.last[name]
 	}
-	row.InstanceID = ""
-	return putLastReport(tx, row, h)
-}
-
-// Report keeps what the connected registry name says of itself and of those
-// below it. Implements [gateway.ControlPlane].
-func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Report) error {
-	quiet := false
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		row, err := s.holder(tx, name, instance)
-		if err != nil {
-			return err
-		}
-		h, err := lastReportOf(row)
-		quiet = r == nil && s.now().Sub(h.SeenAt) < seenEvery
-		return err
-	})
-	if err != nil || quiet {
-		return err
+	clear(s.reports.unsaved)
+	s.reports.mu.Unlock()
+	if len(unsaved) == 0 {
+		return nil
 	}
 	return s.db.Update(ctx, func(tx *metadb.Tx) error {
-		row, err := s.holder(tx, name, instance)
-		if err != nil {
-			return err
-		}
-		if err := s.putReport(tx, row, r); err != nil || r == nil || len(r.Descendants) == 0 {
-			return err
-		}
-		rows, err := tx.ConnectedRegistries()
-		if err != nil {
-			return err
-		}
-		below := treeOf(treeOf(rows).below(row.Name))
-		for _, st := range r.Descendants {
-			if err := s.putPassedOn(tx, below, st); err != nil {
+		for name, v := range unsaved {
+			r := s.control.State().Registry(name)
+			if r == nil {
+				continue
+			}
+			if err := v.write(tx, r.Name); err != nil && !errors.Is(err, metadb.ErrNotFound) {
 				return err
 			}
 		}
@@ -88,69 +118,91 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Rep
 	})
 }
 
-// seenEvery is how often it is written down that a connected registry, which
-// has nothing to say, was heard of.
-const seenEvery = 20 * time.Second
-
-// holder returns the connected registry name when instance holds it.
-func (s *Service) holder(tx *metadb.Tx, name, instance string) (metadb.ConnectedRegistry, error) {
-	row, err := s.child(tx, name)
-	if err == nil && (row.InstanceID == "" || row.InstanceID != instance) {
-		err = gateway.ErrNotActivated
-	}
-	return row, err
-}
-
-// putReport keeps what a child says of itself.
-func (s *Service) putReport(tx *metadb.Tx, row metadb.ConnectedRegistry, r *wire.Report) error {
-	h, err := lastReportOf(row)
+// Report keeps what the connected registry name says of itself and of those
+// below it. Implements [gateway.ControlPlane].
+func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Report) error {
+	state := s.control.State()
+	child, err := s.child(state, name)
 	if err != nil {
 		return err
 	}
-	v, err := control.SpecOf(row)
-	if err != nil {
-		return err
+	if child.InstanceID == "" || child.InstanceID != instance {
+		return gateway.ErrNotActivated
 	}
-	h.SeenAt = s.now().UTC()
-	if r != nil {
-		h.Status = bounded(r.Self)
-	} else {
-		h.Status.At = h.SeenAt // what it said is still so
-	}
-	h.Status.Name, h.Status.InstanceID, h.Status.Epoch = row.Name, row.InstanceID, v.Epoch
-	return putLastReport(tx, row, h)
-}
-
-// putPassedOn keeps what a child passes on of a descendant, which is one of
-// below. It is not believed when it is of an activation that was ended here
-// since, and not kept when it is known already.
-func (s *Service) putPassedOn(tx *metadb.Tx, below tree, st wire.Status) error {
-	row, ok := below[strings.ToLower(st.Name)]
-	if !ok {
-		return nil // it was deleted, and the child does not know yet
-	}
-	v, err := control.SpecOf(row)
-	if err != nil {
-		return err
-	}
-	if st.InstanceID == "" || st.Epoch != v.Epoch {
-		return nil
-	}
-	h, err := lastReportOf(row)
-	if err != nil {
-		return err
-	}
-	if row.InstanceID == st.InstanceID && st.At.Equal(h.Status.At) {
-		return nil
-	}
-	row.InstanceID = clip(st.InstanceID, 64)
-	st.Name = row.Name
 	now := s.now().UTC()
-	h = lastReport{SeenAt: now, Status: bounded(st), Hops: 1 + len(below.ancestors(row.Parent))}
-	if !st.At.IsZero() && st.At.Before(now) {
-		h.SeenAt = st.At.UTC()
+	if r == nil {
+		s.reports.seen(child.Name, now)
+		return nil
 	}
-	return putLastReport(tx, row, h)
+	v := lastReport{SeenAt: now, Status: bounded(r.Self)}
+	v.Status.Name, v.Status.InstanceID, v.Status.Epoch = child.Name, instance, child.Settings.Epoch
+	said := map[string]lastReport{child.Name: v}
+	var moved []string // descendants that another instance holds now
+	for _, st := range r.Descendants {
+		below, v := s.passedOn(state, child, st, now)
+		if below == nil {
+			continue
+		}
+		said[below.Name] = v
+		if below.InstanceID != v.Status.InstanceID {
+			moved = append(moved, below.Name)
+		}
+	}
+	return s.putReports(ctx, said, moved)
+}
+
+// passedOn returns a descendant of child and what child passes on of it; nil
+// where that is of an activation that was ended here since, or known already.
+func (s *Service) passedOn(state *control.State, child *control.Registry, st wire.Status, now time.Time) (*control.Registry, lastReport) {
+	below := state.Registry(st.Name)
+	if below == nil || st.InstanceID == "" || st.Epoch != below.Settings.Epoch {
+		return nil, lastReport{}
+	}
+	hops := slices.IndexFunc(state.Ancestors(below.Parent), func(r *control.Registry) bool { return r == child })
+	if hops < 0 {
+		return nil, lastReport{} // it was moved or deleted, and child does not know yet
+	}
+	st.InstanceID, st.Name = clip(st.InstanceID, 64), below.Name
+	if below.InstanceID == st.InstanceID && st.At.Equal(s.reports.of(below.Name).Status.At) {
+		return nil, lastReport{}
+	}
+	v := lastReport{SeenAt: now, Status: bounded(st), Hops: 1 + hops}
+	if !st.At.IsZero() && st.At.Before(now) {
+		v.SeenAt = st.At.UTC()
+	}
+	return below, v
+}
+
+// putReports keeps reports, by name, and who holds those that moved.
+func (s *Service) putReports(ctx context.Context, said map[string]lastReport, moved []string) error {
+	write := func(tx *metadb.Tx) error {
+		for name, v := range said {
+			if err := v.write(tx, name); err != nil {
+				return err
+			}
+		}
+		for _, name := range moved {
+			if err := tx.SetActivation(name, said[name].Status.InstanceID); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	update := s.db.UpdateTogether
+	if len(moved) > 0 {
+		update = s.control.Change
+	}
+	err := update(ctx, write)
+	if errors.Is(err, metadb.ErrNotFound) { // deleted meanwhile
+		err = gateway.ErrUnknown
+	}
+	if err != nil {
+		return err
+	}
+	for name, v := range said {
+		s.reports.set(name, v)
+	}
+	return nil
 }
 
 // Limits on what is kept of a report.
@@ -194,29 +246,17 @@ func clip(s string, limit int) string {
 // Descendants returns what was last heard of each activated connected
 // registry below this instance, for the report to its own parent. Of what is
 // open there it has as much as a report can carry.
-func (s *Service) Descendants(ctx context.Context) ([]wire.Status, error) {
+func (s *Service) Descendants(context.Context) ([]wire.Status, error) {
 	var all []wire.Status
 	room := maxOpenBelow
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.ConnectedRegistries()
-		if err != nil {
-			return err
+	for _, r := range s.control.State().Below(s.control.Self()) {
+		st := s.reports.of(r.Name).Status
+		if r.InstanceID == "" || st.InstanceID != r.InstanceID {
+			continue
 		}
-		for _, row := range rows {
-			if s.control.IsSelf(row.Name) || row.InstanceID == "" {
-				continue
-			}
-			h, err := lastReportOf(row)
-			if err != nil {
-				return err
-			}
-			if h.Status.InstanceID == row.InstanceID {
-				h.Status.Open = h.Status.Open[:min(len(h.Status.Open), room)]
-				room -= len(h.Status.Open)
-				all = append(all, h.Status)
-			}
-		}
-		return nil
-	})
-	return all, err
+		st.Open = st.Open[:min(len(st.Open), room)]
+		room -= len(st.Open)
+		all = append(all, st)
+	}
+	return all, nil
 }

@@ -46,6 +46,7 @@ func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
 // parent, sync token and spec. One of the same name keeps its creation time,
 // status and instance; its version counts up. Of a new one the status is {}.
 func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
+	tx.wrote(ConnectedRegistryRow, r.Name)
 	_, err := tx.exec(`INSERT INTO connected_registries (name, parent, sync_token, spec, status, instance_id, created_at, version)
 		VALUES ($1, $2, $3, $4, '{}', $5, $6, 1)
 		ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, sync_token = excluded.sync_token,
@@ -54,14 +55,19 @@ func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
 	return wrap(err, "write connected registry %s", r.Name)
 }
 
-// SetConnectedRegistryStatus replaces what was heard of a connected registry,
-// and who holds its activation.
-func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage, instance string) error {
-	return tx.one("write status of "+name, `UPDATE connected_registries SET status = $2, instance_id = $3 WHERE name = $1`,
-		name, string(status), instance)
+// SetConnectedRegistryStatus replaces what was heard of a connected registry.
+func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage) error {
+	return tx.one("write status of "+name, `UPDATE connected_registries SET status = $2 WHERE name = $1`, name, string(status))
+}
+
+// SetActivation replaces which instance holds a connected registry; "" is none.
+func (tx *Tx) SetActivation(name, instance string) error {
+	tx.wrote(ConnectedRegistryRow, name)
+	return tx.one("write activation of "+name, `UPDATE connected_registries SET instance_id = $2 WHERE name = $1`, name, instance)
 }
 
 // DeleteConnectedRegistry removes a connected registry.
 func (tx *Tx) DeleteConnectedRegistry(name string) error {
+	tx.wrote(ConnectedRegistryRow, name)
 	return tx.one("delete connected registry "+name, `DELETE FROM connected_registries WHERE name = $1`, name)
 }

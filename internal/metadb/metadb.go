@@ -27,6 +27,7 @@ type DB struct {
 	dialect dialect
 	read    *sql.DB
 	write   *sql.DB // the same pool as read, except on SQLite, where it has one connection
+	batch   batcher
 }
 
 // A Tx is one transaction, read-only inside [DB.View]. It must not be used
@@ -34,6 +35,8 @@ type DB struct {
 type Tx struct {
 	ctx context.Context
 	tx  *sql.Tx
+
+	controlRows []ControlRow // that it wrote
 }
 
 // Open opens, and brings up to date, the database at url: "sqlite:PATH", or

@@ -31,6 +31,7 @@ func (tx *Tx) Operators() ([]Operator, error) {
 
 // PutOperator writes an operator; one of the same name keeps its creation time.
 func (tx *Tx) PutOperator(o Operator) error {
+	tx.wrote(OperatorRow, o.Name)
 	_, err := tx.exec(`INSERT INTO operators (name, role, password_hash, created_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (name) DO UPDATE SET role = excluded.role, password_hash = excluded.password_hash`,
 		o.Name, o.Role, o.PasswordHash, millis(o.CreatedAt))

@@ -52,6 +52,7 @@ func (tx *Tx) CountScopeMaps() (n int, err error) {
 // time; its version counts up, and where its actions are others than before it
 // takes the next number of the feed. The version and number of m are ignored.
 func (tx *Tx) PutScopeMap(m ScopeMap) error {
+	tx.wrote(ScopeMapRow, m.Name)
 	if m.Actions == nil {
 		m.Actions = []string{}
 	}
@@ -76,5 +77,6 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 
 // DeleteScopeMap removes a scope map. Tokens that have it are the caller's affair.
 func (tx *Tx) DeleteScopeMap(name string) error {
+	tx.wrote(ScopeMapRow, name)
 	return tx.one("delete scope map "+name, `DELETE FROM scope_maps WHERE name = $1`, name)
 }

@@ -65,6 +65,7 @@ func (tx *Tx) CountTokens() (n int, err error) {
 // version counts up, and where its scope map is another than before it takes the
 // next number of the feed. The version and number of t are ignored.
 func (tx *Tx) PutToken(t Token) error {
+	tx.wrote(TokenRow, t.Name)
 	if t.Passwords == nil {
 		t.Passwords = []Password{}
 	}
@@ -89,5 +90,6 @@ func (tx *Tx) PutToken(t Token) error {
 
 // DeleteToken removes a token.
 func (tx *Tx) DeleteToken(name string) error {
+	tx.wrote(TokenRow, name)
 	return tx.one("delete token "+name, `DELETE FROM tokens WHERE name = $1`, name)
 }

@@ -1,0 +1,316 @@
+package control
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"ferry/internal/auth"
+	"ferry/internal/metadb"
+)
+
+// maxDepth is how many levels of connected registries there can be.
+const maxDepth = 16
+
+// A State is the control plane at one version: every connected registry, token,
+// scope map and operator. It is immutable, so that whoever has one reads without
+// a lock and without SQL. The next version shares with it what did not change.
+type State struct {
+	version    int64
+	registries *iradix.Tree[*Registry] // by lower-case name
+	children   *iradix.Tree[*Registry] // by lower-case parent and name
+	tokens     *iradix.Tree[*Token]
+	scopeMaps  *iradix.Tree[*metadb.ScopeMap]
+	operators  *iradix.Tree[*metadb.Operator]
+	users      *iradix.Tree[string] // by token and lower-case name: connected registries whose sync or client token it is
+	holders    *iradix.Tree[string] // by scope map and token: tokens that have it
+}
+
+// A Registry is a connected registry with what was decided for it. What was
+// heard of it is not part of its row here.
+type Registry struct {
+	metadb.ConnectedRegistry
+	Settings Spec
+}
+
+// A Token is a token with what it may do.
+type Token struct {
+	metadb.Token
+	Actions     []string // of its scope map
+	Permissions auth.Permissions
+	invalid     error // why Actions cannot be read
+}
+
+func newState() *State {
+	return &State{
+		registries: iradix.New[*Registry](), children: iradix.New[*Registry](), tokens: iradix.New[*Token](),
+		scopeMaps: iradix.New[*metadb.ScopeMap](), operators: iradix.New[*metadb.Operator](),
+		users: iradix.New[string](), holders: iradix.New[string](),
+	}
+}
+
+// key is a key of several parts; one that ends with "" is the prefix of all
+// that go on.
+func key(parts ...string) []byte { return []byte(strings.Join(parts, "\x00")) }
+
+// readState reads the whole control plane.
+func readState(tx *metadb.Tx) (*State, error) {
+	s := newState()
+	var err error
+	if s.version, err = tx.ControlVersion(); err != nil {
+		return nil, err
+	}
+	maps, err := tx.ScopeMaps()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range maps {
+		s.setScopeMap(m.Name, &m)
+	}
+	tokens, err := tx.Tokens()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tokens {
+		s.setToken(t.Name, &t)
+	}
+	registries, err := tx.ConnectedRegistries()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range registries {
+		if err := s.setRegistry(strings.ToLower(r.Name), &r); err != nil {
+			return nil, err
+		}
+	}
+	operators, err := tx.Operators()
+	for _, o := range operators {
+		s.operators, _, _ = s.operators.Insert(key(o.Name), &o)
+	}
+	return s, err
+}
+
+// with returns the state after rows were written, at the next version.
+func (s *State) with(tx *metadb.Tx, rows []metadb.ControlRow, version int64) (*State, error) {
+	next := *s
+	next.version = version
+	for _, row := range rows {
+		if err := next.read(tx, row); err != nil {
+			return nil, err
+		}
+	}
+	return &next, nil
+}
+
+// read takes over one row as it is now.
+func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
+	switch row.Table {
+	case metadb.ScopeMapRow:
+		m, err := orNil(tx.ScopeMap(row.Name))
+		if err == nil {
+			s.setScopeMap(row.Name, m)
+		}
+		return err
+	case metadb.TokenRow:
+		t, err := orNil(tx.Token(row.Name))
+		if err == nil {
+			s.setToken(row.Name, t)
+		}
+		return err
+	case metadb.ConnectedRegistryRow:
+		r, err := orNil(tx.ConnectedRegistry(row.Name))
+		if err != nil {
+			return err
+		}
+		return s.setRegistry(row.Name, r)
+	case metadb.OperatorRow:
+		o, err := orNil(tx.Operator(row.Name))
+		if o != nil {
+			s.operators, _, _ = s.operators.Insert(key(row.Name), o)
+		}
+		return err
+	}
+	return nil
+}
+
+// orNil returns a row, or nil where there is none.
+func orNil[T any](row T, err error) (*T, error) {
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil, nil
+	}
+	return &row, err
+}
+
+// setScopeMap replaces a scope map, or removes it, and what its tokens may do.
+func (s *State) setScopeMap(name string, m *metadb.ScopeMap) {
+	if m == nil {
+		s.scopeMaps, _, _ = s.scopeMaps.Delete(key(name))
+	} else {
+		s.scopeMaps, _, _ = s.scopeMaps.Insert(key(name), m)
+	}
+	for _, token := range s.under(s.holders, name) {
+		if t, ok := s.tokens.Get(key(token)); ok {
+			row := t.Token
+			s.setToken(token, &row)
+		}
+	}
+}
+
+// setToken replaces a token, or removes it.
+func (s *State) setToken(name string, row *metadb.Token) {
+	if old, ok := s.tokens.Get(key(name)); ok {
+		s.holders, _, _ = s.holders.Delete(key(old.ScopeMap, name))
+	}
+	if row == nil {
+		s.tokens, _, _ = s.tokens.Delete(key(name))
+		return
+	}
+	t := &Token{Token: *row}
+	if m, ok := s.scopeMaps.Get(key(row.ScopeMap)); ok {
+		t.Actions = m.Actions
+		t.Permissions, t.invalid = auth.ParsePermissions(m.Actions)
+	}
+	s.tokens, _, _ = s.tokens.Insert(key(name), t)
+	if row.ScopeMap != "" {
+		s.holders, _, _ = s.holders.Insert(key(row.ScopeMap, name), name)
+	}
+}
+
+// setRegistry replaces a connected registry, or removes it. Its name is in lower case.
+func (s *State) setRegistry(name string, row *metadb.ConnectedRegistry) error {
+	if old, ok := s.registries.Get(key(name)); ok {
+		s.children, _, _ = s.children.Delete(key(strings.ToLower(old.Parent), name))
+		for _, token := range old.tokens() {
+			s.users, _, _ = s.users.Delete(key(token, name))
+		}
+	}
+	if row == nil {
+		s.registries, _, _ = s.registries.Delete(key(name))
+		return nil
+	}
+	spec, err := SpecOf(*row)
+	if err != nil {
+		return err
+	}
+	r := &Registry{ConnectedRegistry: *row, Settings: spec}
+	r.Status = nil
+	s.registries, _, _ = s.registries.Insert(key(name), r)
+	s.children, _, _ = s.children.Insert(key(strings.ToLower(r.Parent), name), r)
+	for _, token := range r.tokens() {
+		s.users, _, _ = s.users.Insert(key(token, name), name)
+	}
+	return nil
+}
+
+// tokens are the registry's sync token and client tokens.
+func (r *Registry) tokens() []string {
+	return append([]string{r.SyncToken}, r.Settings.ClientTokens...)
+}
+
+// under returns what an index has for the first part of its keys.
+func (s *State) under(index *iradix.Tree[string], first string) (all []string) {
+	index.Root().WalkPrefix(key(first, ""), func(_ []byte, v string) bool {
+		all = append(all, v)
+		return false
+	})
+	return all
+}
+
+// Version counts the writes to the control plane.
+func (s *State) Version() int64 { return s.version }
+
+// Registry returns the connected registry name, in whatever case; nil is none.
+func (s *State) Registry(name string) *Registry {
+	r, _ := s.registries.Get(key(strings.ToLower(name)))
+	return r
+}
+
+// Children returns the connected registries right below name, by name.
+func (s *State) Children(name string) (all []*Registry) {
+	s.children.Root().WalkPrefix(key(strings.ToLower(name), ""), func(_ []byte, r *Registry) bool {
+		all = append(all, r)
+		return false
+	})
+	return all
+}
+
+// Below returns the descendants of name, each followed by its own.
+func (s *State) Below(name string) []*Registry { return s.below(name, 0) }
+
+func (s *State) below(name string, depth int) (all []*Registry) {
+	if depth > maxDepth {
+		return nil // rows that are each other's parents
+	}
+	for _, r := range s.Children(name) {
+		all = append(append(all, r), s.below(r.Name, depth+1)...)
+	}
+	return all
+}
+
+// Token returns the token name; nil is none.
+func (s *State) Token(name string) *Token {
+	t, _ := s.tokens.Get(key(name))
+	return t
+}
+
+// ScopeMap returns the scope map name; nil is none.
+func (s *State) ScopeMap(name string) *metadb.ScopeMap {
+	m, _ := s.scopeMaps.Get(key(name))
+	return m
+}
+
+// Operator returns the operator name; nil is none.
+func (s *State) Operator(name string) *metadb.Operator {
+	o, _ := s.operators.Get(key(name))
+	return o
+}
+
+// usersOf returns the connected registries, in lower case, that a row concerns.
+func (s *State) usersOf(row metadb.ControlRow) (names []string) {
+	switch row.Table {
+	case metadb.ConnectedRegistryRow:
+		return []string{row.Name}
+	case metadb.TokenRow:
+		return s.under(s.users, row.Name)
+	case metadb.ScopeMapRow:
+		for _, token := range s.under(s.holders, row.Name) {
+			names = append(names, s.under(s.users, token)...)
+		}
+	}
+	return names
+}
+
+// topOf returns the ancestor of a connected registry, or itself, that is right
+// below self, in lower case; "" is none.
+func (s *State) topOf(name, self string) string {
+	for range maxDepth + 1 {
+		r := s.Registry(name)
+		if r == nil {
+			return ""
+		}
+		if strings.EqualFold(r.Parent, self) {
+			return strings.ToLower(r.Name)
+		}
+		name = r.Parent
+	}
+	return ""
+}
+
+// concerned returns the connected registries right below self, in lower case,
+// whose desired state may differ between two states because rows were written.
+func concerned(old, next *State, rows []metadb.ControlRow, self string) []string {
+	var names []string
+	for _, s := range []*State{old, next} {
+		for _, row := range rows {
+			for _, name := range s.usersOf(row) {
+				if top := s.topOf(name, self); top != "" {
+					names = append(names, top)
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,78 @@
+package metadb
+
+import (
+	"context"
+	"sync"
+)
+
+// mostBatched is how many updates share a transaction at most.
+const mostBatched = 500
+
+// batcher lets updates that come while another runs share the next transaction.
+type batcher struct {
+	mu      sync.Mutex
+	running bool
+	waiting []*batched
+}
+
+type batched struct {
+	fn   func(*Tx) error
+	done chan struct{}
+	err  error
+}
+
+// UpdateTogether is [DB.Update] for small updates of which many come at once:
+// those that come while others are being written share one transaction, whose
+// cost is mostly that of its commit. An update that fails is run again alone,
+// and so are those beside it, so fn may be called several times. It must not read
+// what another such update writes.
+func (db *DB) UpdateTogether(ctx context.Context, fn func(*Tx) error) error {
+	b := &batched{fn: fn, done: make(chan struct{})}
+	db.batch.mu.Lock()
+	db.batch.waiting = append(db.batch.waiting, b)
+	if !db.batch.running {
+		db.batch.running = true
+		go db.runBatches()
+	}
+	db.batch.mu.Unlock()
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done(): // it may be written all the same
+		return context.Cause(ctx)
+	}
+}
+
+// runBatches writes what waits, until nothing does.
+func (db *DB) runBatches() {
+	for {
+		db.batch.mu.Lock()
+		some := db.batch.waiting[:min(len(db.batch.waiting), mostBatched)]
+		db.batch.waiting = db.batch.waiting[len(some):]
+		if len(some) == 0 {
+			db.batch.running, db.batch.waiting = false, nil
+			db.batch.mu.Unlock()
+			return
+		}
+		db.batch.mu.Unlock()
+		db.runBatch(some)
+	}
+}
+
+func (db *DB) runBatch(some []*batched) {
+	ctx := context.Background() // no caller ends what others wait for
+	err := db.Update(ctx, func(tx *Tx) error {
+		for _, b := range some {
+			if err := b.fn(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, b := range some {
+		if b.err = err; err != nil && len(some) > 1 {
+			b.err = db.Update(ctx, b.fn)
+		}
+		close(b.done)
+	}
+}
