@@ -60,7 +60,7 @@ func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) 
 		index := root.index("app/a", "v1", images)
 		single := root.push("app/b", "single", "v1", 10)
 		attestation := func(platform string) digest.Digest { return root.push("app/a", "attestation of "+platform, "", 10) }
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Platforms: &[]string{"linux/amd64"}}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Platforms: []string{"linux/amd64"}}})
 		cabin := root.connectedRegistry("cabin1", api.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
 		ship, below := root.child("ship1"), root.child("cabin1")
 		root.start(ship, c)
@@ -80,7 +80,7 @@ func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) 
 		}
 		update := func(platforms ...string) {
 			t.Helper()
-			root.update("ship1", api.Settings{Platforms: &platforms})
+			root.update("ship1", api.Settings{Platforms: append([]string{}, platforms...)})
 		}
 		both("linux/amd64")
 		update("linux/amd64", "linux/arm64/v8")

@@ -11,7 +11,7 @@ import (
 // prefer gives a connected registry other priorities.
 func (s *site) prefer(name string, priorities ...string) {
 	s.t.Helper()
-	s.update(name, api.Settings{Priorities: &priorities})
+	s.update(name, api.Settings{Priorities: priorities})
 }
 
 func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {

@@ -70,7 +70,7 @@ func TestParentHearsOfALongSync(t *testing.T) {
 		// What is decided meanwhile counts at once.
 		time.Sleep(7 * time.Second)
 		always, window := "0 2 * * *", "PT2H"
-		root.update("ship1", api.Settings{SyncSchedule: &always, SyncWindow: &window})
+		root.update("ship1", api.Settings{Schedule: &always, SyncWindow: &window})
 		time.Sleep(3 * time.Second)
 		if n := ship.log.count("sync schedule changed"); n != 1 {
 			t.Errorf("the log says %d times that the schedule changed, want once", n)

@@ -12,7 +12,7 @@ import (
 // tests' clocks begin at midnight.
 func nightly() api.Settings {
 	cron, window := "0 2 * * *", "PT1H"
-	return api.Settings{SyncSchedule: &cron, SyncWindow: &window}
+	return api.Settings{Schedule: &cron, SyncWindow: &window}
 }
 
 func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
@@ -84,7 +84,7 @@ func TestScheduleThatChangesCounts(t *testing.T) {
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", first)
 		always := "* * * * *"
-		root.update("ship1", api.Settings{SyncSchedule: &always})
+		root.update("ship1", api.Settings{Schedule: &always})
 		time.Sleep(90 * time.Minute) // the first window would have closed
 		second := root.push("app/a", "2", "v1", 10)
 		ship.awaitTag("app/a", "v1", second)
@@ -258,7 +258,7 @@ func TestWindowsOverlap(t *testing.T) {
 		hourly, long := "0 * * * *", "PT90M"
 		ship.agent.SyncNow(t.Context())
 		time.Sleep(time.Minute)
-		root.update("ship1", api.Settings{SyncSchedule: &hourly, SyncWindow: &long})
+		root.update("ship1", api.Settings{Schedule: &hourly, SyncWindow: &long})
 		time.Sleep(3 * time.Hour)
 		for range 12 {
 			time.Sleep(10 * time.Minute)

@@ -6,35 +6,20 @@ import (
 	"slices"
 
 	"ferry/internal/metadb"
+	"ferry/internal/wire"
 )
 
 // A Spec is what the root decided for a connected registry, as its row keeps it.
 type Spec struct {
-	Mode          string   `json:"mode"`
-	Schedule      string   `json:"schedule"`
-	SyncWindow    string   `json:"syncWindow,omitempty"`
-	MessageTTL    string   `json:"messageTtl"`
-	ClientTokens  []string `json:"clientTokens,omitempty"`
-	LogLevel      string   `json:"logLevel"`
-	GCEnabled     bool     `json:"gcEnabled"`
-	GCSchedule    string   `json:"gcSchedule"`
-	Notifications []string `json:"notifications,omitempty"`
-	TagFilters    []string `json:"tagFilters,omitempty"`
-	KeepLast      int      `json:"keepLast,omitempty"`
-	Platforms     []string `json:"platforms,omitempty"`
-	Bandwidth     []string `json:"bandwidth,omitempty"`
-	ByteBudget    string   `json:"byteBudget,omitempty"`
-	Priorities    []string `json:"priorities,omitempty"`
-	Permissions   []string `json:"permissions,omitempty"` // as the parent said; a root reads the scope map
-	Epoch         int64    `json:"epoch,omitempty"`       // counts deactivations
-	Resync        int64    `json:"resync,omitempty"`      // counts how often an operator asked for every repository to be listed anew
+	wire.Spec
+	Notifications []string `json:"notifications,omitempty"` // patterns of events; they stay at the root
 
 	// SubscriptionSeq is the number, in the feed, of the last change of what
 	// content the connected registry gets, its scope map aside.
 	SubscriptionSeq int64 `json:"subscriptionSeq,omitempty"`
 }
 
-// SpecOf returns what the root decided for a row.
+// SpecOf returns what the root decided for a connected registry.
 func SpecOf(row metadb.ConnectedRegistry) (Spec, error) {
 	var v Spec
 	if err := json.Unmarshal(row.Spec, &v); err != nil {

@@ -59,8 +59,7 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 		return fmt.Errorf("it is for %.50q, and this is %s", d.Self.Name, s.control.Self())
 	}
 	for _, r := range append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...) {
-		v := specFrom(r)
-		if err := applySettings(api.Settings{}, &v); err != nil {
+		if err := checkSettings(&r.Spec); err != nil {
 			return fmt.Errorf("connected registry %.50q: %w", r.Name, err)
 		}
 	}
@@ -72,23 +71,10 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 	return nil
 }
 
-func specFrom(r wire.ConnectedRegistry) control.Spec {
-	return control.Spec{
-		Mode: r.Mode, Schedule: r.Schedule, SyncWindow: r.SyncWindow, MessageTTL: r.MessageTTL, ClientTokens: r.ClientTokens,
-		LogLevel: r.LogLevel, GCEnabled: r.GCEnabled, GCSchedule: r.GCSchedule, Permissions: r.Permissions, Epoch: r.Epoch, Resync: r.Resync,
-		TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms, Bandwidth: r.Bandwidth, ByteBudget: r.ByteBudget,
-		Priorities: r.Priorities,
-	}
-}
-
-// wireOf is the reverse of specFrom.
+// wireOf returns a row as it goes over the wire.
 func wireOf(row metadb.ConnectedRegistry, v control.Spec) wire.ConnectedRegistry {
 	return wire.ConnectedRegistry{
-		Name: row.Name, Parent: row.Parent, Mode: v.Mode, SyncToken: row.SyncToken, Schedule: v.Schedule, SyncWindow: v.SyncWindow,
-		MessageTTL: v.MessageTTL, ClientTokens: v.ClientTokens, LogLevel: v.LogLevel, GCEnabled: v.GCEnabled, GCSchedule: v.GCSchedule,
-		Permissions: v.Permissions, InstanceID: row.InstanceID, Epoch: v.Epoch, Resync: v.Resync, CreatedAt: row.CreatedAt,
-		TagFilters: v.TagFilters, KeepLast: v.KeepLast, Platforms: v.Platforms, Bandwidth: v.Bandwidth, ByteBudget: v.ByteBudget,
-		Priorities: v.Priorities,
+		Name: row.Name, Parent: row.Parent, SyncToken: row.SyncToken, InstanceID: row.InstanceID, CreatedAt: row.CreatedAt, Spec: v.Spec,
 	}
 }
 
@@ -132,7 +118,7 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
 		row.InstanceID = r.InstanceID // this instance is new here; who is below it may not be
 	}
 	row.Name, row.Parent, row.SyncToken, row.CreatedAt = r.Name, r.Parent, r.SyncToken, r.CreatedAt
-	if err := control.PutSpec(tx, row, specFrom(r)); err != nil || !ended {
+	if err := control.PutSpec(tx, row, control.Spec{Spec: r.Spec}); err != nil || !ended {
 		return err
 	}
 	return release(tx, row)

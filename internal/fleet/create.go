@@ -1,10 +1,11 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	default:
 		return nil, control.Invalid("'%.32s' is no mode: want ReadOnly", put.Mode)
 	}
-	if err := applySettings(put.Settings, &c.spec); err != nil {
+	if err := changeSettings(&c.spec.Spec, put.Settings); err != nil {
 		return nil, err
 	}
 	var err error
@@ -267,33 +268,20 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			actions = control.OnRepositories(m.Actions)
 		}
 	}
-	v.Epoch, v.Resync = 0, 0
-	same := old.Parent == c.row.Parent && old.SyncToken == c.row.SyncToken && reflect.DeepEqual(normal(v), normal(c.spec)) &&
+	v.Epoch, v.Resync, v.Permissions = 0, 0, nil
+	had, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	wanted, err := json.Marshal(c.spec)
+	if err != nil {
+		return err
+	}
+	same := old.Parent == c.row.Parent && old.SyncToken == c.row.SyncToken && bytes.Equal(had, wanted) &&
 		len(control.Without(actions, c.actions)) == 0 && len(control.Without(c.actions, actions)) == 0
 	if !same {
 		return control.Conflict("the connected registry '%s' exists already", old.Name).
 			WithHint("change it with ferry connected-registry update -n %s, or delete it first", old.Name)
 	}
 	return nil
-}
-
-// normal makes lists that are empty nil, as they are once they were stored.
-func normal(v control.Spec) control.Spec {
-	v.ClientTokens, v.Notifications, v.Permissions = slices.Clip(v.ClientTokens), slices.Clip(v.Notifications), nil
-	if len(v.ClientTokens) == 0 {
-		v.ClientTokens = nil
-	}
-	if len(v.Notifications) == 0 {
-		v.Notifications = nil
-	}
-	if len(v.TagFilters) == 0 {
-		v.TagFilters = nil
-	}
-	if len(v.Platforms) == 0 {
-		v.Platforms = nil
-	}
-	if len(v.Bandwidth) == 0 {
-		v.Bandwidth = nil
-	}
-	return v
 }

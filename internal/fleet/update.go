@@ -25,7 +25,7 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 		if err != nil {
 			return err
 		}
-		if err := applySettings(patch.Settings, &v); err != nil {
+		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
 			return err
 		}
 		if err := applyLists(tx, patch, &v); err != nil {

@@ -333,7 +333,7 @@ func TestWhoFollowsAScopeHasWhatASnapshotHas(t *testing.T) {
 		h := &changes{fixture: f, repository: fmt.Sprint("app/", history)}
 		f.plane.set(func(p *plane) {
 			p.actions = shipActions(h.repository)
-			p.desired.Self = rapid.SampledFrom([]wire.ConnectedRegistry{
+			p.desired.Self.Spec = rapid.SampledFrom([]wire.Spec{
 				{}, {TagFilters: []string{"x*"}}, {KeepLast: 1}, {TagFilters: []string{"x*"}, KeepLast: 3}, {Platforms: []string{"linux/amd64"}},
 			}).Draw(r, "scope")
 		})

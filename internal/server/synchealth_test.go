@@ -49,7 +49,7 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 			if test.change != nil {
 				test.change(&site.status)
 			}
-			own := &wire.ConnectedRegistry{Schedule: test.schedule}
+			own := &wire.ConnectedRegistry{Spec: wire.Spec{Schedule: test.schedule}}
 			if test.schedule != "* * * * *" {
 				own.SyncWindow = "PT2H"
 			}
@@ -83,7 +83,7 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 // its parent has been silent.
 func TestSyncHealthRemembersSilenceOverARestart(t *testing.T) {
 	start := time.Date(2030, 1, 10, 12, 0, 0, 0, time.UTC)
-	own := &wire.ConnectedRegistry{Schedule: "0 2 * * *", SyncWindow: "PT2H"}
+	own := &wire.ConnectedRegistry{Spec: wire.Spec{Schedule: "0 2 * * *", SyncWindow: "PT2H"}}
 	for heard, status := range map[time.Time]int{start.AddDate(0, 0, -3): 503, start.Add(-9 * time.Hour): 200, {}: 200} {
 		h := &syncHealth{
 			site:    &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},

@@ -73,7 +73,7 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 
 func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{GCEnabled: true, GCSchedule: "0 0 * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "0 0 * * *"}}}
 		time.Sleep(8 * time.Hour)
 		after(t, 10*time.Hour, c, nil) // it is new; nothing is overdue
 		if len(c.collects) != 0 {
@@ -127,14 +127,14 @@ func TestGarbageIsCollectedThoughTheFeedCannotBeCut(t *testing.T) {
 
 func TestASiteCollectsGarbageWhenItsParentSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{GCEnabled: true, GCSchedule: "30 5 * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "30 5 * * *"}}}
 		after(t, 36*time.Hour, c, nil)
 		if len(c.collects) != 2 || c.collects[0].UTC().Format("15:04") != "05:30" {
 			t.Errorf("collected at %v", c.collects)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{GCSchedule: "* * * * *"}}
+		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCSchedule: "* * * * *"}}}
 		after(t, time.Hour, c, nil)
 		if len(c.collects) != 0 {
 			t.Errorf("collected at %v, though it is not enabled", c.collects)
@@ -175,7 +175,7 @@ func TestASiteLogsWhatItsParentSays(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			level := new(slog.LevelVar)
-			after(t, time.Second, &chores{own: &wire.ConnectedRegistry{LogLevel: text}}, level)
+			after(t, time.Second, &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{LogLevel: text}}}, level)
 			if level.Level() != want {
 				t.Errorf("%s: %v", text, level.Level())
 			}

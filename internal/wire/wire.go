@@ -210,28 +210,36 @@ type Desired struct {
 
 // A ConnectedRegistry is a connected registry's row as the root has it.
 type ConnectedRegistry struct {
-	Name         string    `json:"name"`
-	Parent       string    `json:"parent,omitempty"`
-	Mode         string    `json:"mode"` // ReadOnly or ReadWrite
-	SyncToken    string    `json:"syncToken"`
-	Schedule     string    `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
-	SyncWindow   string    `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
-	MessageTTL   string    `json:"messageTtl"`           // ISO 8601
-	ClientTokens []string  `json:"clientTokens,omitempty"`
-	LogLevel     string    `json:"logLevel"`
-	GCEnabled    bool      `json:"gcEnabled"`
-	GCSchedule   string    `json:"gcSchedule"`
-	Permissions  []string  `json:"permissions"`          // the actions of the sync scope map, repositories' only
-	TagFilters   []string  `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
-	KeepLast     int       `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
-	Platforms    []string  `json:"platforms,omitempty"`  // of indexes only what is for these, as linux/arm64/v8; none is all
-	Bandwidth    []string  `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
-	ByteBudget   string    `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
-	Priorities   []string  `json:"priorities,omitempty"` // which repositories come first, as ops/*=urgent; the first that fits counts
-	InstanceID   string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
-	Epoch        int64     `json:"epoch,omitempty"`      // counts deactivations: an activation of an earlier one is over, at every level
-	Resync       int64     `json:"resync,omitempty"`     // counts how often an operator asked for every repository to be listed anew
-	CreatedAt    time.Time `json:"createdAt"`
+	Name       string    `json:"name"`
+	Parent     string    `json:"parent,omitempty"`
+	SyncToken  string    `json:"syncToken"`
+	InstanceID string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
+	CreatedAt  time.Time `json:"createdAt"`
+	Spec
+}
+
+// A Spec is what the root decided for a connected registry. Rows keep it as it
+// goes over the wire.
+type Spec struct {
+	Mode         string   `json:"mode"` // ReadOnly or ReadWrite
+	ClientTokens []string `json:"clientTokens,omitempty"`
+	Permissions  []string `json:"permissions"`      // the actions of the sync scope map, repositories' only; a root reads the scope map itself
+	Epoch        int64    `json:"epoch,omitempty"`  // counts deactivations: an activation of an earlier one is over, at every level
+	Resync       int64    `json:"resync,omitempty"` // counts how often an operator asked for every repository to be listed anew
+
+	// What an operator may change; api.Settings has a field of each name.
+	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
+	SyncWindow string   `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
+	MessageTTL string   `json:"messageTtl"`           // ISO 8601
+	LogLevel   string   `json:"logLevel"`
+	GCEnabled  bool     `json:"gcEnabled"`
+	GCSchedule string   `json:"gcSchedule"`
+	TagFilters []string `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
+	KeepLast   int      `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
+	Platforms  []string `json:"platforms,omitempty"`  // of indexes only what is for these, as linux/arm64/v8; none is all
+	Bandwidth  []string `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
+	ByteBudget string   `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
+	Priorities []string `json:"priorities,omitempty"` // which repositories come first, as ops/*=urgent; the first that fits counts
 }
 
 // A Token is a token without anything that could be used to log in: its
