@@ -70,7 +70,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if s.storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	s.control, err = control.New(t.Context(), control.Options{DB: db, Feed: s.storage, Self: name, Log: log})
+	s.control, err = control.New(t.Context(), control.Options{DB: db, Self: name, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

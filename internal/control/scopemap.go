@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -153,12 +152,8 @@ func (s *Service) dropScopeMap(tx *metadb.Tx, name string) error {
 	if err != nil {
 		return err
 	}
-	registries, err := tx.ConnectedRegistries()
-	if err != nil {
-		return err
-	}
 	for _, t := range tokens {
-		if r, ok := SyncedBy(registries, t.Name); ok {
+		if r := s.State().SyncedBy(t.Name); r != nil {
 			return Conflict("the scope map '%s' is what the connected registry '%s' syncs by", name, r.Name).
 				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
 		}
@@ -197,13 +192,4 @@ func (s *Service) putSystemScopeMaps(tx *metadb.Tx) error {
 		}
 	}
 	return nil
-}
-
-// SyncedBy returns the connected registry whose sync token name is.
-func SyncedBy(rows []metadb.ConnectedRegistry, name string) (metadb.ConnectedRegistry, bool) {
-	i := slices.IndexFunc(rows, func(r metadb.ConnectedRegistry) bool { return r.SyncToken == name })
-	if i < 0 {
-		return metadb.ConnectedRegistry{}, false
-	}
-	return rows[i], true
 }

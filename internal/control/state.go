@@ -11,8 +11,8 @@ import (
 	"ferry/internal/metadb"
 )
 
-// maxDepth is how many levels of connected registries there can be.
-const maxDepth = 16
+// MaxDepth is how many levels of connected registries there can be.
+const MaxDepth = 16
 
 // A State is the control plane at one version: every connected registry, token,
 // scope map and operator. It is immutable, so that whoever has one reads without
@@ -240,13 +240,47 @@ func (s *State) Children(name string) (all []*Registry) {
 func (s *State) Below(name string) []*Registry { return s.below(name, 0) }
 
 func (s *State) below(name string, depth int) (all []*Registry) {
-	if depth > maxDepth {
+	if depth > MaxDepth {
 		return nil // rows that are each other's parents
 	}
 	for _, r := range s.Children(name) {
 		all = append(append(all, r), s.below(r.Name, depth+1)...)
 	}
 	return all
+}
+
+// Ancestors returns the connected registries above one whose parent is given,
+// the parent first.
+func (s *State) Ancestors(parent string) (all []*Registry) {
+	for r := s.Registry(parent); r != nil && len(all) <= MaxDepth; r = s.Registry(r.Parent) {
+		all = append(all, r)
+	}
+	return all
+}
+
+// Tops returns the connected registries whose parent is none of them, by name:
+// a connected registry does not know those above it.
+func (s *State) Tops() (all []*Registry) {
+	s.registries.Root().Walk(func(_ []byte, r *Registry) bool {
+		if s.Registry(r.Parent) == nil {
+			all = append(all, r)
+		}
+		return false
+	})
+	return all
+}
+
+// Count returns how many connected registries there are.
+func (s *State) Count() int { return s.registries.Len() }
+
+// SyncedBy returns the connected registry whose sync token name is; nil is none.
+func (s *State) SyncedBy(token string) *Registry {
+	for _, name := range s.under(s.users, token) {
+		if r := s.Registry(name); r != nil && r.SyncToken == token {
+			return r
+		}
+	}
+	return nil
 }
 
 // Token returns the token name; nil is none.
@@ -285,7 +319,7 @@ func (s *State) usersOf(row metadb.ControlRow) (names []string) {
 // topOf returns the ancestor of a connected registry, or itself, that is right
 // below self, in lower case; "" is none.
 func (s *State) topOf(name, self string) string {
-	for range maxDepth + 1 {
+	for range MaxDepth + 1 {
 		r := s.Registry(name)
 		if r == nil {
 			return ""

@@ -186,21 +186,22 @@ func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when 
 }
 
 func (s *Service) DropToken(tx *metadb.Tx, name string) error {
-	rows, err := tx.ConnectedRegistries()
-	if err != nil {
-		return err
-	}
-	if r, ok := SyncedBy(rows, name); ok {
-		return Conflict("the token '%s' is the sync token of the connected registry '%s'", name, r.Name).
-			WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
-	}
-	for _, row := range rows {
-		spec, err := SpecOf(row)
+	state := s.State()
+	for _, user := range state.under(state.users, name) {
+		row, err := tx.ConnectedRegistry(user)
+		if errors.Is(err, metadb.ErrNotFound) {
+			continue // it is deleted in the same transaction
+		}
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(spec.ClientTokens, name) {
-			continue
+		if row.SyncToken == name {
+			return Conflict("the token '%s' is the sync token of the connected registry '%s'", name, row.Name).
+				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", row.Name)
+		}
+		spec, err := SpecOf(row)
+		if err != nil {
+			return err
 		}
 		spec.ClientTokens = slices.DeleteFunc(spec.ClientTokens, func(t string) bool { return t == name })
 		if err := PutSpec(tx, row, spec); err != nil {

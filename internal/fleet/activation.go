@@ -13,29 +13,33 @@ import (
 // Activate binds an instance to the connected registry name, which is right
 // below this one. Implements [gateway.ControlPlane].
 func (s *Service) Activate(ctx context.Context, name, instance, version string) error {
-	return s.control.Update(ctx, func(tx *metadb.Tx) error {
-		row, err := s.child(tx, name)
+	if r, err := s.child(s.control.State(), name); err != nil || r.InstanceID == instance {
+		return err
+	}
+	var v lastReport
+	err := s.control.Change(ctx, func(tx *metadb.Tx) error {
+		r, err := s.child(s.control.State(), name) // as it is in this transaction
 		if err != nil {
 			return err
 		}
-		if row.InstanceID == instance {
-			return nil
-		}
-		if row.InstanceID != "" {
+		if r.InstanceID != "" && r.InstanceID != instance {
 			return gateway.ErrAlreadyActivated
 		}
-		v, err := control.SpecOf(row)
-		if err != nil {
-			return err
-		}
-		row.InstanceID = instance
 		now := s.now().UTC()
-		h := lastReport{SeenAt: now, Status: wire.Status{
-			Name: row.Name, InstanceID: instance, Epoch: v.Epoch, Version: clip(version, 64), State: api.Online, At: now, SyncState: "Pending",
+		v = lastReport{SeenAt: now, Status: wire.Status{
+			Name: r.Name, InstanceID: instance, Epoch: r.Settings.Epoch, Version: clip(version, 64),
+			State: api.Online, At: now, SyncState: "Pending",
 		}}
-		if err := putLastReport(tx, row, h); err != nil {
+		if err := v.write(tx, r.Name); err != nil {
 			return err
 		}
-		return s.control.Audit(tx, control.Caller{Name: row.SyncToken}, "activate", "connected-registries/"+row.Name)
+		if err := tx.SetActivation(r.Name, instance); err != nil {
+			return err
+		}
+		return s.control.Audit(tx, control.Caller{Name: r.SyncToken}, "activate", "connected-registries/"+r.Name)
 	})
+	if err == nil {
+		s.reports.set(name, v)
+	}
+	return err
 }

@@ -43,6 +43,7 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
 	}
+	s.reports.keep(func(name string) bool { return s.control.State().Registry(name) != nil })
 	return nil
 }
 
@@ -121,7 +122,7 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
 	if err := control.PutSpec(tx, row, control.Spec{Spec: r.Spec}); err != nil || !ended {
 		return err
 	}
-	return release(tx, row)
+	return tx.SetActivation(row.Name, "") // what it last said stays known
 }
 
 func (s *Service) applyTokens(tx *metadb.Tx, wanted []wire.Token) error {

@@ -71,8 +71,8 @@ type creation struct {
 	s         *Service
 	row       metadb.ConnectedRegistry
 	spec      control.Spec
-	tree      tree
-	ancestors []metadb.ConnectedRegistry
+	state     *control.State
+	ancestors []*control.Registry
 	actions   []string // on repositories, of its scope map
 	ownToken  bool     // its sync token is made with it
 }
@@ -101,14 +101,10 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if c.spec.Notifications, err = notifications(put.Notifications); err != nil {
 		return nil, err
 	}
-	rows, err := tx.ConnectedRegistries()
-	if err != nil {
-		return nil, err
+	c.state = s.control.State() // as it is in this transaction
+	if n := c.state.Count(); n >= maxRegistries {
+		return nil, control.Conflict("there are %d connected registries already, which is the most", n)
 	}
-	if len(rows) >= maxRegistries {
-		return nil, control.Conflict("there are %d connected registries already, which is the most", len(rows))
-	}
-	c.tree = treeOf(rows)
 	c.row = metadb.ConnectedRegistry{Name: name, SyncToken: cmp.Or(put.SyncToken, name), CreatedAt: s.now()}
 	if err := c.setParent(put.Parent); err != nil {
 		return nil, err
@@ -116,7 +112,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if c.spec.ClientTokens, err = checkClientTokens(tx, put.ClientTokens); err != nil {
 		return nil, err
 	}
-	if other, ok := control.SyncedBy(rows, c.row.SyncToken); ok && !strings.EqualFold(other.Name, name) {
+	if other := c.state.SyncedBy(c.row.SyncToken); other != nil && !strings.EqualFold(other.Name, name) {
 		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken, other.Name)
 	}
 	if !c.ownToken {
@@ -130,15 +126,15 @@ func (c *creation) setParent(name string) error {
 	if name == "" {
 		return nil
 	}
-	parent, ok := c.tree[strings.ToLower(name)]
-	if !ok {
+	parent := c.state.Registry(name)
+	if parent == nil {
 		return control.Refuse(api.CodeNotFound, "the parent connected registry '%.100s' could not be found", name).
 			WithHint("see ferry connected-registry list")
 	}
 	c.row.Parent = parent.Name
-	c.ancestors = c.tree.ancestors(parent.Name)
-	if len(c.ancestors) >= maxDepth {
-		return control.Invalid("there can be at most %d levels of connected registries", maxDepth)
+	c.ancestors = c.state.Ancestors(parent.Name)
+	if len(c.ancestors) >= control.MaxDepth {
+		return control.Invalid("there can be at most %d levels of connected registries", control.MaxDepth)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string
 		if err := control.PutSpec(tx, row, v); err != nil {
 			return err
 		}
-		if err := release(tx, row); err != nil {
+		if err := tx.SetActivation(row.Name, ""); err != nil { // what it last said stays known
 			return err
 		}
 		r, err = s.readRegistry(tx, by, name)
@@ -36,7 +36,7 @@ func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string
 }
 
 // Resync lets the instance that holds a connected registry
-// take a fresh snapshot at its next visit, and compare with it all that it has.
+// ask for a listing of every repository, and compare with it all that it has.
 func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, "resync", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
@@ -62,7 +62,7 @@ func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (r
 // ancestors were allowed because of its gateway. What runs at the site stays
 // as it is, and finds that its parent knows it no longer.
 func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool, when control.Precondition) error {
-	return s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
+	err := s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
 		if err != nil {
 			return control.MapNotFound(err, "connected registry", name)
@@ -70,12 +70,8 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 		if err := when.Check(true, row.Version, "connected registry", name); err != nil {
 			return err
 		}
-		rows, err := tx.ConnectedRegistries()
-		if err != nil {
-			return err
-		}
-		t := treeOf(rows)
-		if children := t.children(row.Name); len(children) > 0 {
+		state := s.control.State()
+		if children := state.Children(row.Name); len(children) > 0 {
 			var names []string
 			for _, c := range children[:min(len(children), 5)] {
 				names = append(names, c.Name)
@@ -89,13 +85,17 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 		if !cleanup {
 			return nil
 		}
-		return s.cleanup(tx, row, t.ancestors(row.Parent))
+		return s.cleanup(tx, row, state.Ancestors(row.Parent))
 	})
+	if err == nil {
+		s.reports.drop(name)
+	}
+	return err
 }
 
 // cleanup removes what was made for a connected registry that is gone. What
 // was removed by hand before is no error.
-func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors []metadb.ConnectedRegistry) error {
+func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors []*control.Registry) error {
 	for _, a := range ancestors {
 		if err := forgetGateway(tx, a.SyncToken, row.Name); err != nil {
 			return err

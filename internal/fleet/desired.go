@@ -6,33 +6,32 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"slices"
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
-	"ferry/internal/metadb"
 	"ferry/internal/wire"
 )
 
 // Desired returns what the connected registry name, which is right below
-// this instance, is to know: itself, its descendants, and the tokens and
+// this instance, must know: itself, its descendants, and the tokens and
 // scope maps of them all. The version is the same as long as all of it is,
 // who is activated aside. The result is shared and must not be changed.
 // Implements [gateway.ControlPlane].
-func (s *Service) Desired(ctx context.Context, name string) (*wire.Desired, error) {
-	generation := s.control.Generation()
+func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error) {
+	at := s.control.ChangedAt(name) // before the state is read
 	s.mu.Lock()
-	r, ok := s.desired[name]
+	known, ok := s.desired[name]
 	s.mu.Unlock()
-	if ok && r.generation == generation {
-		return r.value, nil
+	if ok && known.version >= at {
+		return known.value, nil
 	}
-	var d *wire.Desired
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		d, err = s.readDesired(tx, name)
-		return err
-	})
+	state := s.control.State()
+	child, err := s.child(state, name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := desiredFrom(state, child)
 	if err != nil {
 		return nil, err
 	}
@@ -41,107 +40,87 @@ func (s *Service) Desired(ctx context.Context, name string) (*wire.Desired, erro
 	if len(s.desired) >= maxRegistries {
 		clear(s.desired)
 	}
-	s.desired[name] = remembered{d, generation}
+	s.desired[name] = remembered{d, state.Version()}
 	return d, nil
-}
-
-func (s *Service) readDesired(tx *metadb.Tx, name string) (*wire.Desired, error) {
-	row, err := s.child(tx, name)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := tx.ConnectedRegistries()
-	if err != nil {
-		return nil, err
-	}
-	b := builder{s: s, tx: tx, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
-	if b.d.Self, err = b.registry(row, true); err != nil {
-		return nil, err
-	}
-	for _, below := range treeOf(rows).below(row.Name) {
-		r, err := b.registry(below, false)
-		if err != nil {
-			return nil, err
-		}
-		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, r)
-	}
-	slices.SortFunc(b.d.Tokens, func(x, y wire.Token) int { return cmp.Compare(x.Name, y.Name) })
-	slices.SortFunc(b.d.ScopeMaps, func(x, y wire.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
-	b.d.Version, err = version(b.d)
-	return &b.d, err
 }
 
 // child returns the connected registry name when it is right below this
 // instance, else [gateway.ErrUnknown].
-func (s *Service) child(tx *metadb.Tx, name string) (metadb.ConnectedRegistry, error) {
-	row, err := tx.ConnectedRegistry(name)
-	if errors.Is(err, metadb.ErrNotFound) || err == nil && !s.control.IsChild(row) {
-		return row, gateway.ErrUnknown
+func (s *Service) child(state *control.State, name string) (*control.Registry, error) {
+	r := state.Registry(name)
+	if r == nil || !s.control.IsChild(r.ConnectedRegistry) {
+		return nil, gateway.ErrUnknown
 	}
-	return row, err
+	return r, nil
+}
+
+func desiredFrom(state *control.State, child *control.Registry) (*wire.Desired, error) {
+	b := builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
+	b.d.Self = b.registry(child, nil)
+	for _, below := range state.Below(child.Name) {
+		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, b.registry(below, &below.SyncToken))
+	}
+	slices.SortFunc(b.d.Tokens, func(x, y wire.Token) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(b.d.ScopeMaps, func(x, y wire.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
+	var err error
+	b.d.Version, err = version(b.d)
+	return &b.d, err
 }
 
 // A builder collects a desired state.
 type builder struct {
-	s                 *Service
-	tx                *metadb.Tx
+	state             *control.State
 	d                 wire.Desired
 	tokens, scopeMaps map[string]bool // that it has
 }
 
-// registry returns a row as it goes over the wire, and adds its tokens. The
-// sync token of the one that it goes to stays here: it has its password.
-func (b *builder) registry(row metadb.ConnectedRegistry, self bool) (wire.ConnectedRegistry, error) {
-	v, err := control.SpecOf(row)
-	if err != nil {
-		return wire.ConnectedRegistry{}, err
+// registry returns a connected registry as it is sent, and adds its tokens and
+// scope maps. syncToken is nil for the one that it is sent to, which has the
+// token's password already.
+func (b *builder) registry(r *control.Registry, syncToken *string) wire.ConnectedRegistry {
+	w := wireOf(r.ConnectedRegistry, r.Settings)
+	w.Permissions = []string{}
+	for _, name := range r.Settings.ClientTokens {
+		b.token(name)
+		b.scopeMapOf(name)
 	}
-	r := wireOf(row, v)
-	r.Permissions = []string{}
-	for _, name := range v.ClientTokens {
-		if _, err := b.token(name, true); err != nil {
-			return r, err
-		}
+	if syncToken != nil {
+		b.token(*syncToken)
 	}
-	actions, err := b.token(row.SyncToken, !self)
-	r.Permissions = control.OnRepositories(actions)
-	return r, err
+	w.Permissions = control.OnRepositories(b.scopeMapOf(r.SyncToken))
+	return w
 }
 
-// token adds the scope map of a token, and the token itself where it is to
-// go along, and returns the scope map's actions. A token that is gone is no
-// error: its connected registry then may do nothing.
-func (b *builder) token(name string, along bool) ([]string, error) {
-	t, err := b.tx.Token(name)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil, nil
+// token adds a token. One that is gone is no error: its connected registry then
+// may do nothing.
+func (b *builder) token(name string) {
+	t := b.state.Token(name)
+	if t == nil || b.tokens[name] {
+		return
 	}
-	if err != nil {
-		return nil, err
+	b.tokens[name] = true
+	w := wire.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
+	for _, p := range t.Passwords {
+		w.Passwords = append(w.Passwords, wire.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
 	}
-	if along && !b.tokens[name] {
-		b.tokens[name] = true
-		w := wire.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
-		for _, p := range t.Passwords {
-			w.Passwords = append(w.Passwords, wire.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
-		}
-		b.d.Tokens = append(b.d.Tokens, w)
+	b.d.Tokens = append(b.d.Tokens, w)
+}
+
+// scopeMapOf adds the scope map of a token, and returns its actions.
+func (b *builder) scopeMapOf(token string) []string {
+	t := b.state.Token(token)
+	if t == nil {
+		return nil
 	}
-	if t.ScopeMap == "" {
-		return nil, nil
-	}
-	m, err := b.tx.ScopeMap(t.ScopeMap)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+	m := b.state.ScopeMap(t.ScopeMap)
+	if m == nil {
+		return nil
 	}
 	if !b.scopeMaps[m.Name] {
 		b.scopeMaps[m.Name] = true
 		b.d.ScopeMaps = append(b.d.ScopeMaps, wire.ScopeMap{Name: m.Name, Actions: m.Actions})
 	}
-	return m.Actions, nil
+	return m.Actions
 }
 
 // version is a digest of all that a desired state says. Who is activated is

@@ -7,6 +7,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -48,23 +49,25 @@ type Service struct {
 	status  func() *wire.Status
 	now     func() time.Time
 
+	reports reports
+
 	mu      sync.Mutex
 	desired map[string]remembered
 }
 
-// A remembered desired state is as it was read at a generation.
+// A remembered desired state is as it was at a version of the control plane.
 type remembered struct {
-	value      *wire.Desired
-	generation int64
+	value   *wire.Desired
+	version int64
 }
 
 var _ gateway.ControlPlane = (*Service)(nil)
 
-// New returns the connected registries of an instance.
-func New(o Options) *Service {
+// New returns the connected registries of an instance, with what they said last.
+func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, status: o.Status, now: o.Now,
-		desired: map[string]remembered{},
+		reports: reports{unsaved: map[string]bool{}}, desired: map[string]remembered{},
 	}
 	if s.status == nil {
 		s.status = func() *wire.Status { return nil }
@@ -72,9 +75,16 @@ func New(o Options) *Service {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	return s
+	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		s.reports.last, err = readReports(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open connected registries: %w", err)
+	}
+	return s, nil
 }
 
-// Changed returns a channel that is closed when anything is written that
-// connected registries are told of. Implements [gateway.ControlPlane].
-func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed() }
+// Changed returns a channel that is closed when the result of [Service.Desired]
+// may be another than before. Implements [gateway.ControlPlane].
+func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed(name) }

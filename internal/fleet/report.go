@@ -75,6 +75,14 @@ func (r *reports) seen(name string, now time.Time) {
 	r.last[name], r.unsaved[name] = v, true
 }
 
+// drop forgets the report of a connected registry that was deleted.
+func (r *reports) drop(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.last, strings.ToLower(name))
+	delete(r.unsaved, strings.ToLower(name))
+}
+
 // keep forgets the reports of connected registries that are no more.
 func (r *reports) keep(exists func(name string) bool) {
 	r.mu.Lock()
@@ -230,7 +238,7 @@ func bounded(st wire.Status) wire.Status {
 		o.Repository, o.Tag, o.Error = clip(o.Repository, maxReportText), clip(o.Tag, maxReportText), clip(o.Error, maxReportText)
 		o.Digest, o.Here = digest.Digest(clip(string(o.Digest), maxReportText)), digest.Digest(clip(string(o.Here), maxReportText))
 	}
-	if len(st.Watermarks) > maxDepth+1 {
+	if len(st.Watermarks) > control.MaxDepth+1 {
 		st.Watermarks = nil
 	}
 	return st

@@ -10,7 +10,6 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/gateway"
-	"ferry/internal/metadb"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
@@ -19,11 +18,7 @@ import (
 // registry name is to have, or what of it is not known to be in sync. more says
 // that there are others behind them.
 func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit int) (all []api.SyncItem, more bool, err error) {
-	var v site
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		v, err = s.site(tx, name)
-		return err
-	})
+	v, err := s.site(ctx, name)
 	if err != nil {
 		return nil, false, err
 	}

@@ -15,10 +15,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (a
 	if err != nil {
 		return api.ConnectedRegistry{}, err
 	}
-	h, err := lastReportOf(row)
-	if err != nil {
-		return api.ConnectedRegistry{}, err
-	}
+	h := s.reports.of(row.Name)
 	if s.control.IsSelf(row.Name) {
 		row.InstanceID = s.control.InstanceID()
 		if own := s.status(); own != nil {
@@ -113,31 +110,30 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 
 // List returns the connected registries below parent, each
 // followed by those below it, or only those right below; "" is the top.
-func (s *Service) List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
+func (s *Service) List(_ context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
+	state := s.control.State()
+	var some []*control.Registry
+	switch {
+	case parent == "":
+		for _, r := range state.Tops() {
+			if some = append(some, r); !direct {
+				some = append(some, state.Below(r.Name)...)
+			}
+		}
+	case state.Registry(parent) == nil:
+		return nil, control.MapNotFound(metadb.ErrNotFound, "connected registry", parent)
+	case direct:
+		some = state.Children(parent)
+	default:
+		some = state.Below(parent)
+	}
 	all := []api.ConnectedRegistry{}
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.ConnectedRegistries()
+	for _, r := range some {
+		v, err := s.registryOf(by, r.ConnectedRegistry)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if parent != "" {
-			if _, err := tx.ConnectedRegistry(parent); err != nil {
-				return control.MapNotFound(err, "connected registry", parent)
-			}
-		}
-		t := treeOf(rows)
-		some := t.below(parent)
-		if direct {
-			some = t.children(parent)
-		}
-		for _, row := range some {
-			r, err := s.registryOf(by, row)
-			if err != nil {
-				return err
-			}
-			all = append(all, r)
-		}
-		return nil
-	})
-	return all, err
+		all = append(all, v)
+	}
+	return all, nil
 }

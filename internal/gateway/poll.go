@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"ferry/internal/storage"
@@ -88,10 +89,36 @@ func (s *server) inputOf(ctx context.Context, c caller) (*wire.Desired, input, e
 	if err != nil {
 		return nil, input{}, err
 	}
+	s.inputs.mu.Lock()
+	known, ok := s.inputs.of[d]
+	s.inputs.mu.Unlock()
+	if ok {
+		return d, known, nil
+	}
 	sub := SubscriptionOf(d.Self)
 	f, err := sub.Filter()
-	return d, input{sub.ID(), f}, err
+	if err != nil {
+		return nil, input{}, err
+	}
+	in := input{sub.ID(), f}
+	s.inputs.mu.Lock()
+	defer s.inputs.mu.Unlock()
+	if s.inputs.of == nil || len(s.inputs.of) >= maxInputs {
+		s.inputs.of = map[*wire.Desired]input{}
+	}
+	s.inputs.of[d] = in
+	return d, in, nil
 }
+
+// inputs are the subscriptions of desired states, which are shared as long as
+// they are the same. The zero value is ready.
+type inputs struct {
+	mu sync.Mutex
+	of map[*wire.Desired]input
+}
+
+// maxInputs is how many subscriptions are remembered.
+const maxInputs = 20_000
 
 // SubscriptionOf returns which content a connected registry gets.
 func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {

@@ -38,6 +38,7 @@ type server struct {
 	feed         string
 	watermarks   func() map[string]int64
 	listings     listings
+	inputs       inputs
 	log          *slog.Logger
 }
 

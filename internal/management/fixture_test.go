@@ -63,7 +63,7 @@ func newInstance(t *testing.T, db *metadb.DB, self string) *instance {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(i.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if i.control, err = control.New(t.Context(), control.Options{DB: db, Feed: i.storage, Self: self, Log: log, Now: clock}); err != nil {
+	if i.control, err = control.New(t.Context(), control.Options{DB: db, Self: self, Log: log, Now: clock}); err != nil {
 		t.Fatal(err)
 	}
 	i.Service = fleet.New(fleet.Options{

@@ -104,7 +104,9 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 		return in, err
 	}
 	sites.Control = in.control
-	in.fleet = fleet.New(sites)
+	if in.fleet, err = fleet.New(ctx, sites); err != nil {
+		return in, err
+	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
 	})

@@ -35,6 +35,7 @@ type upkeep struct {
 	}
 	fleet interface {
 		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
+		SaveSeen(ctx context.Context) error
 		List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error)
 	}
 	ledger interface {
@@ -63,7 +64,7 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	return o.Level
 }
 
-// run returns nil when ctx ends. What fails is logged and tried again.
+// run ends with ctx. What fails before is logged and tried again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
 	tick := time.NewTicker(upkeepEvery)
@@ -75,7 +76,7 @@ func (u *upkeep) run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
+			return u.fleet.SaveSeen(context.WithoutCancel(ctx))
 		}
 	}
 }
@@ -90,7 +91,7 @@ func (u *upkeep) once(ctx context.Context) error {
 	now := u.now()
 	// A feed that a full disk keeps from being cut does not keep the disk full.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(trimErr, u.collect(ctx, own, now))
+	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.collect(ctx, own, now))
 }
 
 // collect collects garbage, if that is due.
