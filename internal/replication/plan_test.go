@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -144,21 +146,35 @@ func TestHugePlansAreTakenInParts(t *testing.T) {
 	same(t, p, r.Storage)
 }
 
+// The second plan is asked for while the first one's layers come. Here its
+// answer waits until a byte of them was sent.
 func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
-	p := newParent(t)
-	const images = 60
-	for i := range images {
-		p.image("app", [][]byte{random(uint64(i), 17<<10)}, fmt.Sprint("v", i))
-	}
-	r := newReplica(t, p, replication.Options{})
-	r.follow()
-	var plans atomic.Int64
-	p.onSent.Store(func(int64) { plans.CompareAndSwap(0, p.plans.Load()) })
-	r.sync()
-	if plans.Load() != 1 {
-		t.Errorf("the first layer's byte flowed after %d plans, want 1", plans.Load())
-	}
-	same(t, p, r.Storage)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		const images = 60
+		for i := range images {
+			p.image("app", [][]byte{random(uint64(i), 17<<10)}, fmt.Sprint("v", i))
+		}
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		flowed := make(chan struct{})
+		flow := sync.OnceFunc(func() { close(flowed) })
+		p.onSent.Store(func(int64) { flow() })
+		p.refuse = func(_ http.ResponseWriter, rq *http.Request) bool {
+			if rq.URL.Path != wire.PathPlan || p.plans.Load() == 1 {
+				return false
+			}
+			select {
+			case <-flowed:
+			case <-time.After(time.Minute): // of the bubble's time: nothing else goes on
+				t.Error("no byte of a layer was sent before the second plan was answered")
+				flow()
+			}
+			return false
+		}
+		r.sync()
+		same(t, p, r.Storage)
+	})
 }
 
 func TestHostilePlanHarmsNothing(t *testing.T) {
