@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # The end-to-end tests build the link simulator from here.
 export FERRY_SHARED ?= $(abspath ../shared)
 
-.PHONY: test race fmt vet staticcheck imports build conformance e2e bench bench-links chaos fuzz tools packages clean
+.PHONY: test race fmt vet staticcheck imports build conformance e2e bench bench-links bench-fleet chaos fuzz tools packages clean
 
 test: ## every test that needs nothing but Go
 	go test ./...
@@ -50,6 +50,10 @@ bench: ## the figures of docs/performance.md; UPDATE=1 writes them there
 bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table into docs/performance.md
 	@test/tools.sh regsync
 	go test -count=1 -v -tags bench -timeout 60m -run Links ./test/bench $(if $(UPDATE),-args -update)
+
+bench-fleet: ## what many connected registries cost a root; SITES=1000 and IDLE=30s for less; UPDATE=1 writes the table
+	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench \
+		-args $(if $(SITES),-sites $(SITES)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
 chaos: ## SEEDS histories of a site over links and parents that fail in every way
 	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run TestChaos ./internal/replication

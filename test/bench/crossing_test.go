@@ -5,9 +5,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"os"
-	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
@@ -72,7 +69,7 @@ func memory(t *testing.T) []figure {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	resident := peak(t, ship.PID())
+	resident := memoryOf(t, ship.PID(), "VmHWM")
 	total := 0
 	for _, n := range pulls {
 		total += n
@@ -92,24 +89,4 @@ func puller(t *testing.T, sh *site.Shell) site.Login {
 	t.Helper()
 	sh.Run(t, "scope-map", "create", "--name", "pullers", "--repository", "bench/*", "content/read")
 	return site.Token(t, sh, "puller", "pullers")
-}
-
-var highWater = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
-
-// peak returns the most memory that a process has had resident, in bytes.
-func peak(t *testing.T, pid int) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := highWater.FindSubmatch(text)
-	if m == nil {
-		t.Fatalf("no VmHWM in\n%s", text)
-	}
-	n, err := strconv.ParseInt(string(m[1]), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
 }

@@ -1,0 +1,57 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// memoryOf returns a process's memory, in bytes, by a field of
+// /proc/PID/status: VmRSS is what it has resident, VmHWM the most it has had.
+func memoryOf(t *testing.T, pid int, field string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + field + `:\s+(\d+) kB$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatalf("no %s in\n%s", field, text)
+	}
+	n, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
+}
+
+// cpuOf returns the processor time, user and system, that a process has had.
+// Its clock counts nanoseconds, and /proc/PID/stat hundredths of a second.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	var now unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &now); err != nil { // clock_getcpuclockid(3)
+		t.Fatalf("read processor time of %d: %v", pid, err)
+	}
+	return time.Duration(now.Nano())
+}
+
+// allowFiles lets this process, and those that it starts, have n open files each.
+func allowFiles(t *testing.T, n uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur, limit.Max = max(limit.Cur, n), max(limit.Max, n)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatalf("allow %d open files: %v; try ulimit -n %d", n, err, n)
+	}
+}
