@@ -34,6 +34,7 @@ type fleet struct {
 	paused   atomic.Int64 // sites that the root told to come back later, and that wait
 	refused  atomic.Int64 // how often it told one so
 	retried  atomic.Int64 // requests, after a connection broke or the root failed
+	trouble  atomic.Value // why the last one of these was, as a string
 	awaited  atomic.Pointer[awaited]
 
 	following *errgroup.Group
@@ -229,6 +230,7 @@ func (s *simulated) ask(ctx context.Context, q question) ([]byte, error) {
 				return nil, err
 			}
 			s.fleet.retried.Add(1)
+			s.fleet.trouble.Store(err.Error())
 			pause(ctx, rand.N(time.Second))
 		}
 	}
