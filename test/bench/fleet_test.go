@@ -267,7 +267,7 @@ func (r *fleetRun) settle(ctx context.Context) {
 		now := cpuOf(r.t, r.root.PID())
 		used := (now - last).Seconds() / tick.Seconds()
 		last = now
-		if used < max(0.05, 1.5*r.share) && r.fleet.holding.Load() >= n-n/100 && r.fleet.paused.Load() == 0 {
+		if used < min(max(0.05, 1.5*r.share), 0.3) && r.fleet.holding.Load() >= n-n/100 && r.fleet.paused.Load() == 0 {
 			quiet++
 		} else {
 			quiet = 0
@@ -344,8 +344,8 @@ func (r *fleetRun) push(ctx context.Context, pusher site.Login, repository strin
 // noteHeard adds how long it took until the last site heard.
 func (r *fleetRun) noteHeard(name string, a *awaited) {
 	name += "until the last has heard"
-	r.t.Logf("%s: %d requests tried again so far, the last because of: %v", name, r.fleet.retried.Load(), r.fleet.trouble.Load())
 	if left := a.left.Load(); left > 0 {
+		r.t.Logf("%s: %d requests tried again so far", name, r.fleet.retried.Load())
 		r.note(name, fmt.Sprintf("%d have not after %.0f s", left, heardPatience.Seconds()), "5 s", false)
 		return
 	}
