@@ -3,9 +3,10 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -23,15 +24,18 @@ const pollHold = time.Minute
 type follower struct {
 	name, instance string
 
-	desired      string // the version of its desired state
-	subscription string
-	feed         string
-	cursor       int64
-	listed       bool   // it knows all of its items, and polls for changes
-	page         string // of the snapshot: the last page's Next
-	items        int
-	syncedAt     time.Time
-	reports      bool // its next poll brings a report
+	desired string // the version of its desired state
+
+	// Its place, as in a request to poll.
+	feed, subscription string
+	cursor             int64
+	pass               bool
+	page               *wire.Page
+
+	watermarks map[string]int64 // of its parent
+	items      int
+	syncedAt   time.Time
+	reports    bool // its next poll brings a report
 }
 
 // A question is one request of the protocol.
@@ -58,71 +62,79 @@ func (f *follower) activated(body []byte) error {
 	return nil
 }
 
-// next returns the request that an activated follower sends now.
+// next returns the request that an activated follower sends now. The parent
+// may hold it once the follower knows all of its items.
 func (f *follower) next() question {
-	if !f.listed {
-		return question{path: wire.PathSnapshot, body: wire.SnapshotRequest{Name: f.name, After: f.page}}
-	}
 	q := wire.PollRequest{
 		Name: f.name, InstanceID: f.instance, Capability: wire.Capability,
-		Cursor: f.cursor, DesiredVersion: f.desired, WaitSeconds: int(pollHold / time.Second),
+		Feed: f.feed, Subscription: f.subscription, Cursor: f.cursor, Pass: f.pass, Page: f.page,
+		DesiredVersion: f.desired,
+	}
+	if f.listed() {
+		q.WaitSeconds = int(pollHold / time.Second)
 	}
 	if f.reports {
 		q.Report = f.report()
 	}
-	return question{path: wire.PathPoll, body: q, hold: pollHold}
+	return question{path: wire.PathPoll, body: q, hold: time.Duration(q.WaitSeconds) * time.Second}
 }
+
+// listed reports whether the follower knows all of its items.
+func (f *follower) listed() bool { return f.feed != "" && !f.pass && f.page == nil }
 
 // read reads the answer to [follower.next], and returns the repositories in
 // which it says that something changed.
 func (f *follower) read(body []byte) (changed []string, err error) {
-	if !f.listed {
-		return nil, f.readPage(body)
-	}
 	var a wire.PollResponse
 	if err := json.Unmarshal(body, &a); err != nil {
 		return nil, err
 	}
-	f.reports = false
+	f.reports = false // the last one has arrived
 	f.obey(a.Desired)
-	if a.TakeSnapshot || a.Feed != f.feed {
-		f.listed, f.page = false, ""
-		return nil, nil
+	whole, moved := f.listed() && !a.Restart, f.cursor != a.Cursor
+	if a.Restart {
+		f.pass, f.items = true, 0
 	}
-	f.cursor = a.Cursor
-	for _, c := range a.Changes {
-		if !slices.Contains(changed, c.Repository) {
-			changed = append(changed, c.Repository)
+	f.feed, f.subscription, f.cursor, f.watermarks = a.Feed, a.Subscription, a.Cursor, a.Watermarks
+	f.page = nil
+	for _, l := range a.Listings {
+		if !whole || l.After != "" {
+			f.items += len(l.Items) // of later listings there is no need to count
+		}
+		if whole {
+			changed = append(changed, l.Repository)
+		}
+		if n := len(l.Items); l.More && n > 0 {
+			last := l.Items[n-1]
+			f.page = &wire.Page{Repository: l.Repository, Seq: l.Seq, After: cmp.Or(last.Tag, string(last.Digest))}
 		}
 	}
-	if len(changed) > 0 {
-		f.reports, f.syncedAt = true, time.Now().UTC()
+	if !a.More && f.page == nil {
+		f.pass = false
 	}
+	if f.listed() && (!whole || len(changed) > 0) {
+		f.syncedAt = time.Now().UTC()
+		f.reports = true
+	}
+	f.reports = f.reports || moved // its watermark has
 	return changed, nil
-}
-
-// readPage reads a page of a snapshot.
-func (f *follower) readPage(body []byte) error {
-	var p wire.SnapshotPage
-	if err := json.Unmarshal(body, &p); err != nil {
-		return err
-	}
-	if f.page == "" {
-		f.feed, f.cursor, f.items = p.Feed, p.Cursor, 0
-	}
-	f.items += len(p.Items)
-	f.page = p.Next
-	if f.page == "" {
-		f.listed, f.reports, f.syncedAt = true, true, time.Now().UTC()
-	}
-	return nil
 }
 
 // obey takes over a desired state; nil is that there is no newer one.
 func (f *follower) obey(d *wire.Desired) {
 	if d != nil {
-		f.desired, f.subscription, f.reports = d.Version, d.Self.Reach().ID(), true
+		f.desired, f.reports = d.Version, true
 	}
+}
+
+// known returns up to which place in each feed the follower knows everything.
+func (f *follower) known() map[string]int64 {
+	if !f.listed() {
+		return nil
+	}
+	known := map[string]int64{f.feed: f.cursor}
+	maps.Copy(known, f.watermarks)
+	return known
 }
 
 func (f *follower) report() *wire.Report {
@@ -130,7 +142,7 @@ func (f *follower) report() *wire.Report {
 		Name: f.name, InstanceID: f.instance, Version: "bench", LoginServer: "127.0.0.1:5000",
 		State: "Online", At: time.Now().UTC(),
 		LastSyncStart: f.syncedAt, LastSyncEnd: f.syncedAt, LastSyncSuccess: f.syncedAt,
-		SyncTrigger: "InitialSync", SyncState: "Succeeded", Reach: f.subscription, ItemsSynced: f.items,
+		SyncTrigger: "InitialSync", SyncState: "Succeeded", ItemsSynced: f.items, Watermarks: f.known(),
 	}}
 }
 
