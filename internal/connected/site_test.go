@@ -74,7 +74,9 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.fleet = fleet.New(fleet.Options{DB: db, Control: s.control, Content: s.storage, Address: "site"})
+	if s.fleet, err = fleet.New(t.Context(), fleet.Options{DB: db, Control: s.control, Content: s.storage, Address: "site"}); err != nil {
+		t.Fatal(err)
+	}
 	s.engine = s.newEngine()
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -66,9 +66,12 @@ func newInstance(t *testing.T, db *metadb.DB, self string) *instance {
 	if i.control, err = control.New(t.Context(), control.Options{DB: db, Self: self, Log: log, Now: clock}); err != nil {
 		t.Fatal(err)
 	}
-	i.Service = fleet.New(fleet.Options{
+	i.Service, err = fleet.New(t.Context(), fleet.Options{
 		DB: db, Control: i.control, Content: i.storage, Status: func() *wire.Status { return i.status }, Now: clock,
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if i.password, err = i.control.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
