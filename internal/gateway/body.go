@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -34,14 +35,30 @@ const (
 
 var errBodyTooLarge = errors.New("body is too large")
 
+// A codec reads and writes bodies. Its compressors are shared by all requests:
+// each holds about a megabyte, which a fleet that polls cannot have each for
+// itself. It is safe for concurrent use.
+type codec struct {
+	compressor *zstd.Encoder
+	readers    sync.Pool // of *zstd.Decoder
+}
+
+func newCodec() *codec {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are right
+	}
+	return &codec{compressor: z}
+}
+
 // decode reads one JSON value from a body of the given encoding, at most
 // limit bytes of it.
-func decode(body io.Reader, encoding string, limit int64, v any) error {
-	r, closer, err := decompress(body, encoding)
+func (c *codec) decode(body io.Reader, encoding string, limit int64, v any) error {
+	r, done, err := c.decompress(body, encoding)
 	if err != nil {
 		return err
 	}
-	defer closer()
+	defer done()
 	limited := &io.LimitedReader{R: r, N: limit + 1}
 	d := json.NewDecoder(limited)
 	err = d.Decode(v)
@@ -51,33 +68,39 @@ func decode(body io.Reader, encoding string, limit int64, v any) error {
 	return err
 }
 
-// decompress returns the plain body; the second result frees the decoder.
-func decompress(body io.Reader, encoding string) (io.Reader, func(), error) {
+// decompress returns the plain body; the second result ends its use.
+func (c *codec) decompress(body io.Reader, encoding string) (io.Reader, func(), error) {
 	switch strings.ToLower(encoding) {
 	case "", "identity":
 		return body, func() {}, nil
 	case encodingZstd:
-		z, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(windowLimit))
-		if err != nil {
+		z, ok := c.readers.Get().(*zstd.Decoder)
+		if !ok {
+			var err error
+			z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(windowLimit))
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		if err := z.Reset(body); err != nil {
 			return nil, nil, err
 		}
-		return z, z.Close, nil
+		return z, func() {
+			if z.Reset(nil) == nil {
+				c.readers.Put(z)
+			}
+		}, nil
 	}
 	return nil, nil, fmt.Errorf("Content-Encoding %q is not known", encoding)
 }
 
 // encode returns v as JSON, compressed where that is smaller, and its encoding.
-func encode(v any) (body []byte, encoding string, err error) {
+func (c *codec) encode(v any) (body []byte, encoding string, err error) {
 	body, err = json.Marshal(v)
 	if err != nil || len(body) < compressFrom {
 		return body, "", err
 	}
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		return nil, "", err
-	}
-	defer z.Close()
-	if small := z.EncodeAll(body, nil); len(small) < len(body) {
+	if small := c.compressor.EncodeAll(body, make([]byte, 0, len(body))); len(small) < len(body) {
 		return small, encodingZstd, nil
 	}
 	return body, "", nil

@@ -25,6 +25,7 @@ import (
 type Client struct {
 	connection ConnectionString
 	http       *http.Client
+	codec      *codec
 }
 
 // NewClient returns the client for a connection string. transport is nil for
@@ -33,7 +34,7 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	return &Client{connection: c, http: &http.Client{Transport: transport, CheckRedirect: onlyBlobs}}
+	return &Client{connection: c, http: &http.Client{Transport: transport, CheckRedirect: onlyBlobs}, codec: newCodec()}
 }
 
 // onlyBlobs follows redirects of blobs, to where their bytes are, and there
@@ -113,7 +114,7 @@ func (c *Client) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.
 		return err
 	}
 	defer resp.Body.Close()
-	body, closer, err := decompress(resp.Body, resp.Header.Get(headerEncoding))
+	body, closer, err := c.codec.decompress(resp.Body, resp.Header.Get(headerEncoding))
 	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
@@ -187,7 +188,7 @@ func (c *Client) call(ctx context.Context, path string, q, a any, patience time.
 		return err
 	}
 	defer resp.Body.Close()
-	if err := decode(resp.Body, resp.Header.Get(headerEncoding), maxResponse, a); err != nil {
+	if err := c.codec.decode(resp.Body, resp.Header.Get(headerEncoding), maxResponse, a); err != nil {
 		return fmt.Errorf("read answer of %s: %w", path, err)
 	}
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10)) // so that the connection is kept
@@ -197,7 +198,7 @@ func (c *Client) call(ctx context.Context, path string, q, a any, patience time.
 // post sends a request, and returns an answer of 200 or an error. The answer
 // begins within patience, and then never pauses for longer than [stall].
 func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
-	body, encoding, err := encode(q)
+	body, encoding, err := c.codec.encode(q)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}

@@ -68,7 +68,7 @@ func FuzzParsePlace(f *testing.F) {
 }
 
 func FuzzDecode(f *testing.F) {
-	body, encoding, err := encode(wire.PollRequest{Name: strings.Repeat("ship", 1000)})
+	body, encoding, err := newCodec().encode(wire.PollRequest{Name: strings.Repeat("ship", 1000)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"name":"ship1"}`), "")
 	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
 		var q wire.PollRequest
-		if err := decode(bytes.NewReader(body), encoding, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
+		if err := newCodec().decode(bytes.NewReader(body), encoding, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
 			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), 1<<16)
 		}
 	})

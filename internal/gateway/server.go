@@ -39,13 +39,14 @@ type server struct {
 	watermarks   func() map[string]int64
 	listings     listings
 	inputs       inputs
+	codec        *codec
 	log          *slog.Logger
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log}
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log, codec: newCodec()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +135,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 		return caller{}, err
 	}
 	body := http.MaxBytesReader(w, r.Body, maxRequest)
-	if err := decode(body, r.Header.Get(headerEncoding), maxRequest, q); err != nil {
+	if err := s.codec.decode(body, r.Header.Get(headerEncoding), maxRequest, q); err != nil {
 		if errors.Is(err, errBodyTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
 			return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
 		}
@@ -144,7 +145,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
-	body, encoding, err := encode(a)
+	body, encoding, err := s.codec.encode(a)
 	if err == nil && encoding != "" && !acceptsZstd(r) {
 		body, err = json.Marshal(a)
 		encoding = ""
