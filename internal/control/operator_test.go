@@ -13,16 +13,10 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// noFeed is a change feed that nobody reads.
-type noFeed struct{}
-
-func (noFeed) NoteControlChange(*metadb.Tx) error { return nil }
-func (noFeed) Notify()                            {}
-
 // bare returns a root that has no operator yet.
 func bare(t *testing.T, db *metadb.DB) *control.Service {
 	t.Helper()
-	s, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}})
+	s, err := control.New(t.Context(), control.Options{DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,11 +76,11 @@ func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
 
 func TestADataDirectoryKeepsItsRole(t *testing.T) {
 	db := dbtest.SQLite(t)
-	if _, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}, Self: "Ship01"}); err != nil {
+	if _, err := control.New(t.Context(), control.Options{DB: db, Self: "Ship01"}); err != nil {
 		t.Fatal(err)
 	}
 	for self, want := range map[string]string{"": "root", "Other1": "Other1", "SHIP01": ""} {
-		_, err := control.New(t.Context(), control.Options{DB: db, Feed: noFeed{}, Self: self})
+		_, err := control.New(t.Context(), control.Options{DB: db, Self: self})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", self, err)
 		}

@@ -34,10 +34,15 @@ func (s *server) serveBatch(w http.ResponseWriter, r *http.Request) {
 	if err == nil && len(q.Want) > MaxBatch {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a batch is of at most %d blobs", MaxBatch))
 	}
+	var end func()
+	if err == nil {
+		end, err = s.admission.stream()
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	defer end()
 	w.Header().Set("Content-Type", typeBatch)
 	for _, want := range q.Want {
 		if err := s.sendBatched(r.Context(), w, c, want); err != nil {

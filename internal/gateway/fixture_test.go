@@ -7,7 +7,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -25,14 +28,17 @@ import (
 // feedName is what the fixture calls its feed.
 const feedName = "feed-1"
 
-// A fixture is a parent with the connected registry ship1 below it, and that
-// one's client. ship1 may read what is in app/.
+// A fixture is a parent with the connected registries ship1 and ship2 below it,
+// and the client of ship1. Both may read what is in app/.
 type fixture struct {
 	*storage.Storage
-	db     *metadb.DB
-	plane  *plane
-	server *httptest.Server
-	client *gateway.Client
+	db         *metadb.DB
+	plane      *plane
+	handler    http.Handler
+	server     *httptest.Server // nil in a bubble of testing/synctest
+	client     *gateway.Client
+	later      atomic.Int64                     // how much later than now it is for the parent, in seconds
+	watermarks atomic.Pointer[map[string]int64] // what it has of its own ancestors
 }
 
 // run runs test with a fresh parent on each database.
@@ -42,20 +48,65 @@ func run(t *testing.T, test func(t *testing.T, f *fixture)) {
 
 func newFixture(t testing.TB, db *metadb.DB) *fixture {
 	t.Helper()
+	return newListingFixture(t, db, 0)
+}
+
+// newListingFixture is [newFixture] with a parent that lists about n items in an
+// answer; 0 is as many as it usually does.
+func newListingFixture(t testing.TB, db *metadb.DB, n int) *fixture {
+	t.Helper()
+	f := newParent(t, db, n)
+	f.server = httptest.NewServer(f.handler)
+	t.Cleanup(f.server.Close)
+	f.client = f.as(t, "secret")
+	return f
+}
+
+// held runs test in a bubble of testing/synctest, with a parent that is asked
+// without a network.
+func held(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := newParent(t, dbtest.SQLite(t), 0)
+		f.client = gateway.NewClient(plainHTTP, direct{f.handler})
+		f.activate(t)
+		test(t, f)
+	})
+}
+
+// direct is a transport to a handler in this process.
+type direct struct{ http.Handler }
+
+// RoundTrip implements [http.RoundTripper].
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
+	t.Helper()
 	blobs, err := fs.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{db: db, plane: &plane{actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}}}
-	if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs}); err != nil {
+	f := &fixture{db: db, plane: &plane{
+		actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}, holders: map[string]string{}, changed: make(chan struct{}),
+	}}
+	if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Now: f.now}); err != nil {
 		t.Fatal(err)
 	}
-	f.server = httptest.NewServer(gateway.NewServer(gateway.ServerOptions{
+	f.watermarks.Store(new(map[string]int64))
+	f.handler = gateway.NewServer(gateway.ServerOptions{
 		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
-	}))
-	t.Cleanup(f.server.Close)
-	f.client = f.as(t, "secret")
+		Watermarks: func() map[string]int64 { return *f.watermarks.Load() },
+	}.Listing(n))
 	return f
+}
+
+// now is the parent's clock.
+func (f *fixture) now() time.Time {
+	return time.Now().Add(time.Duration(f.later.Load()) * time.Second)
 }
 
 // as returns ship1's client with a password.
@@ -64,6 +115,20 @@ func (f *fixture) as(t testing.TB, password string) *gateway.Client {
 	transport := gateway.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	return gateway.NewClient(f.connection(password), transport)
+}
+
+// second returns ship2's client, activated.
+func (f *fixture) second(t testing.TB) *gateway.Client {
+	t.Helper()
+	c := f.connection("secret")
+	c.Name, c.Token = "ship2", "ship2"
+	transport := gateway.NewTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	client := gateway.NewClient(c, transport)
+	if _, err := client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 func (f *fixture) connection(password string) gateway.ConnectionString {
@@ -79,42 +144,57 @@ func shipActions(repository string) []string {
 	}
 }
 
-// A plane is a control plane that the test holds, with one connected registry.
+// A plane is a control plane that the test holds, with two connected registries
+// of which the same is desired.
 type plane struct {
 	mu      sync.Mutex
-	actions []string // of the sync token
+	actions []string // of the sync token, as ship1 has it
 	desired wire.Desired
-	holder  string
+	holders map[string]string // instances, by connected registry
 	reports []*wire.Report
-	cursor  int64 // that came with the last
+	changed chan struct{} // closed with the next change
 }
 
 func (p *plane) set(change func(*plane)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Changed implements [gateway.ControlPlane].
+func (p *plane) Changed(string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
 }
 
 func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if name, password, _ := r.BasicAuth(); name != "ship1" || password != "secret" {
+	name, password, _ := r.BasicAuth()
+	if name != "ship1" && name != "ship2" || password != "secret" {
 		return nil, auth.ErrUnauthenticated
 	}
-	permissions, err := auth.ParsePermissions(p.actions)
-	return &auth.Principal{Kind: auth.KindToken, Name: "ship1", Permissions: permissions}, err
+	var actions []string
+	for _, action := range p.actions {
+		actions = append(actions, strings.Replace(action, "gateway/ship1/", "gateway/"+name+"/", 1))
+	}
+	permissions, err := auth.ParsePermissions(actions)
+	return &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: permissions}, err
 }
 
 func (p *plane) Activate(_ context.Context, name, instance, _ string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case name != "ship1":
+	case name != "ship1" && name != "ship2":
 		return gateway.ErrUnknown
-	case p.holder != "" && p.holder != instance:
+	case p.holders[name] != "" && p.holders[name] != instance:
 		return gateway.ErrAlreadyActivated
 	}
-	p.holder = instance
+	p.holders[name] = instance
 	return nil
 }
 
@@ -126,17 +206,23 @@ func (p *plane) Desired(_ context.Context, name string) (*wire.Desired, error) {
 	return &d, nil
 }
 
-func (p *plane) Report(_ context.Context, _, instance string, cursor int64, r *wire.Report) error {
+func (p *plane) Report(_ context.Context, name, instance string, r *wire.Report) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if instance != p.holder {
+	if instance != p.holders[name] {
 		return gateway.ErrNotActivated
 	}
-	p.cursor = cursor
 	if r != nil {
 		p.reports = append(p.reports, r)
 	}
 	return nil
+}
+
+// at is the question of a child that recorded everything up to cursor.
+func (f *fixture) at(cursor int64) wire.PollRequest {
+	f.plane.mu.Lock()
+	defer f.plane.mu.Unlock()
+	return wire.PollRequest{Feed: feedName, Subscription: gateway.SubscriptionOf(f.plane.desired.Self).ID(), Cursor: cursor}
 }
 
 // activate makes the client ship1's instance.
@@ -161,7 +247,11 @@ func (f *fixture) poll(t testing.TB, q wire.PollRequest) *wire.PollResponse {
 // head is the feed's newest number.
 func (f *fixture) head(t testing.TB) int64 {
 	t.Helper()
-	head, err := f.Head(t.Context())
+	var head int64
+	err := f.View(t.Context(), func(v *storage.View) (err error) {
+		head, _, err = v.FeedHead()
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // Limits on listings.
 const (
-	// maxListed is how many items an answer lists, about.
+	// maxListed is how many items an answer lists, about, unless the options say otherwise.
 	maxListed = 5000
 	// maxRemembered is how many items are kept of listings that were computed.
 	maxRemembered = 30_000
@@ -35,7 +35,6 @@ type listingKey struct{ subscription, repository string }
 type listing struct {
 	repository string
 	seq        int64 // of the repository
-	relist     int64 // a reader who has not come so far needs the complete listing
 	items      []Item
 	sum        subscription.Sum
 	changed    int64 // the sequence number since which it has been the same, as far as is known
@@ -60,7 +59,7 @@ func (c *listings) of(v *storage.View, e storage.FeedEntry, id string, f subscri
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{repository: e.Repository, seq: e.Seq, relist: e.RelistSeq, items: items, changed: e.Seq, encoded: map[int64]json.RawMessage{}}
+	l := &listing{repository: e.Repository, seq: e.Seq, items: items, changed: e.Seq, encoded: map[int64]json.RawMessage{}}
 	for _, i := range items {
 		l.sum.Add(i.Tag, string(i.Digest), i.Part)
 	}
@@ -89,18 +88,15 @@ func (c *listings) keep(key listingKey, l *listing) {
 }
 
 // since returns the listing as it is sent to a reader who has recorded it up to
-// cursor, and how many items that has: short where that is much shorter and can
-// tell what changed. more is that it is the first page of a complete one.
-func (l *listing) since(v *storage.View, cursor int64, f subscription.Filter) (text json.RawMessage, items int, more bool, err error) {
-	if !f.Tags.All() || cursor < l.relist {
-		cursor = complete
-	}
+// cursor, and how many items that has: short where that is much shorter. more is
+// that it is the first page, of limit items, of a complete one.
+func (l *listing) since(v *storage.View, cursor int64, limit int) (text json.RawMessage, items int, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if text := l.encoded[cursor]; text != nil {
 		return text, len(l.items), false, nil
 	}
-	w := l.page("")
+	w := l.page("", limit)
 	if cursor != complete {
 		short, err := l.short(v, cursor)
 		if err != nil {
@@ -137,17 +133,16 @@ func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 	return w, err
 }
 
-// page is the complete listing, or the part of it behind the item after that
-// fits an answer.
-func (l *listing) page(after string) wire.Listing {
+// page is the complete listing, or limit items of it behind the item after.
+func (l *listing) page(after string, limit int) wire.Listing {
 	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: after}
 	at, found := l.find(after)
 	if found {
 		at++
 	}
 	rest := l.items[at:]
-	if w.More = len(rest) > maxListed; w.More {
-		rest = rest[:maxListed]
+	if w.More = len(rest) > limit; w.More {
+		rest = rest[:limit]
 	}
 	for _, i := range rest {
 		w.Items = append(w.Items, i.Item)

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"ferry/internal/oci"
 	"ferry/internal/wire"
 )
 
@@ -45,24 +44,6 @@ func FuzzReadBatch(f *testing.F) {
 		})
 		if total > int64(len(body)) || err == nil && next != len(want) {
 			t.Errorf("%d blobs with %d bytes from %d, %v", next, total, len(body), err)
-		}
-	})
-}
-
-func FuzzParsePlace(f *testing.F) {
-	f.Add(place{"app/a", placeTags, "v1"}.String())
-	f.Add("AAAA")
-	f.Add("")
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePlace(text)
-		if err != nil || text == "" {
-			return
-		}
-		if oci.CheckRepository(p.repository) != nil || strings.Contains(p.after, "\x00") {
-			t.Errorf("%q is taken for %+v", text, p)
-		}
-		if again, err := parsePlace(p.String()); err != nil || again != p {
-			t.Errorf("%+v came back as %+v, %v", p, again, err)
 		}
 	})
 }

@@ -39,10 +39,15 @@ func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
 	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
 		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
 	}
+	var end func()
+	if err == nil {
+		end, err = s.admission.stream()
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	defer end()
 	w.Header().Set("Content-Type", typeJSONLines)
 	out := io.Writer(w)
 	finish := func() error { return nil }

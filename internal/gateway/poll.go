@@ -27,10 +27,15 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, problem(http.StatusBadRequest, "INVALID", "the report is of another connected registry")
 	}
-	if err := s.control.Report(ctx, c.name, q.InstanceID, q.Report); err != nil {
+	report := q.Report
+	q.Report = nil // it is not held with the request
+	if err := s.admission.check(); err != nil {
 		return nil, err
 	}
-	q.Report = nil // it is not held with the request
+	if err := s.control.Report(ctx, c.name, q.InstanceID, report); err != nil {
+		return nil, err
+	}
+	report = nil
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -55,7 +60,11 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, ho
 	}
 	changed, stop := s.storage.Watch(in.id, c.mayRead)
 	defer stop()
-	a, err := s.pollOnce(ctx, c, *q, in)
+	var a *pollAnswer
+	err = s.admission.do(ctx, func() (err error) {
+		a, err = s.pollOnce(ctx, c, *q, in)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +138,7 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in input) (*pollAnswer, error) {
 	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Subscription: in.id, Cursor: q.Cursor}}
 	a.Watermarks = s.watermarks() // before the state is read that they are of
-	p := &poller{server: s, caller: c, input: in, pass: q.Pass, answer: a, room: maxListed}
+	p := &poller{server: s, caller: c, input: in, pass: q.Pass, answer: a, room: s.maxListed}
 	err := s.storage.View(ctx, func(v *storage.View) error {
 		p.view = v
 		head, trimmed, err := v.FeedHead()
@@ -140,6 +149,7 @@ func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in 
 			a.Restart, a.Cursor, p.pass = true, 0, true
 			q.Page = nil
 		}
+		p.first = a.Restart
 		if q.Page != nil {
 			if err := p.page(*q.Page); err != nil || a.More {
 				return err
@@ -156,7 +166,9 @@ type poller struct {
 	caller
 	input
 	view   *storage.View
-	pass   bool // every listing must be complete
+	pass   bool   // every listing must be complete
+	first  bool   // the answer is the first of its pass
+	paged  string // the repository whose listing a page has ended
 	answer *pollAnswer
 	room   int // for items that are left
 }
@@ -164,12 +176,12 @@ type poller struct {
 // page adds the rest of a complete listing, or all of it where it is other than
 // the caller knows.
 func (p *poller) page(at wire.Page) error {
-	e, err := p.view.FeedEntry(at.Repository)
-	if err != nil {
-		return err
-	}
-	l := &listing{repository: at.Repository, seq: e.Seq}
+	l := &listing{repository: at.Repository}
 	if p.mayRead(at.Repository) {
+		e, err := p.view.FeedEntry(at.Repository)
+		if err != nil {
+			return err
+		}
 		if l, err = p.listings.of(p.view, e, p.id, p.filter); err != nil {
 			return err
 		}
@@ -177,8 +189,10 @@ func (p *poller) page(at wire.Page) error {
 	if l.seq != at.Seq {
 		at.After = ""
 	}
-	w := l.page(at.After)
-	p.answer.More = w.More
+	w := l.page(at.After, p.maxListed)
+	if p.answer.More = w.More; !w.More {
+		p.paged = at.Repository
+	}
 	text, err := json.Marshal(w)
 	p.add(text, len(w.Items))
 	return err
@@ -215,7 +229,7 @@ func (p *poller) feed(head int64) error {
 // repository adds the listing of a repository, unless it is as the caller knows
 // it. more is that the answer has a first page of it.
 func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
-	if !p.mayRead(e.Repository) {
+	if !p.mayRead(e.Repository) || e.Repository == p.paged {
 		return false, nil
 	}
 	l, err := p.listings.of(p.view, e, p.id, p.filter)
@@ -224,14 +238,14 @@ func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 	}
 	cursor := p.answer.Cursor
 	switch {
-	case p.pass && len(l.items) == 0: // what is not listed is removed
+	case p.first && len(l.items) == 0: // what a pass does not list is removed; an earlier answer may have listed it
 		return false, nil
-	case p.pass:
+	case !p.pass && l.changed <= cursor:
+		return false, nil
+	case p.pass || !p.filter.Tags.All() || cursor < e.RelistSeq:
 		cursor = complete
-	case l.changed <= cursor:
-		return false, nil
 	}
-	text, items, more, err := l.since(p.view, cursor, p.filter)
+	text, items, more, err := l.since(p.view, cursor, p.maxListed)
 	if err != nil {
 		return false, err
 	}

@@ -22,7 +22,11 @@ func problem(status int, code, detail string) problemError {
 // problemOf turns whatever went wrong into what the child is told.
 func problemOf(err error) problemError {
 	var p problemError
-	if errors.As(err, &p) {
+	var b busyError
+	switch {
+	case errors.As(err, &b):
+		return b.problemError
+	case errors.As(err, &p):
 		return p
 	}
 	switch {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ type ServerOptions struct {
 	// feeds this registry has everything; nil is a root, which has no ancestors.
 	Watermarks func() map[string]int64
 	Log        *slog.Logger // nil discards
+
+	maxListed int // how many items an answer lists, about; 0 is [maxListed]
 }
 
 // A server answers connected registries.
@@ -38,15 +41,17 @@ type server struct {
 	feed         string
 	watermarks   func() map[string]int64
 	listings     listings
+	maxListed    int
 	inputs       inputs
 	codec        *codec
+	admission    *admission
 	log          *slog.Logger
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log, codec: newCodec()}
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log, codec: newCodec(), admission: newAdmission(), maxListed: cmp.Or(o.maxListed, maxListed)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -164,11 +169,14 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
 // fail answers with the problem that err is, or that it stands for.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if p.Status >= 500 {
+	if p.Status >= 500 && p.Code != codeBusy {
 		s.log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())
+	}
+	if b := (busyError{}); errors.As(err, &b) {
+		b.setHeaders(w.Header())
 	}
 	body, _ := json.Marshal(p.Problem) // it holds strings and a number
 	w.Header().Set("Content-Type", typeProblem)
@@ -183,7 +191,7 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
 		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
 	}
-	err := s.control.Activate(ctx, c.name, q.InstanceID, q.Version)
+	err := s.admission.enter(ctx, func() error { return s.control.Activate(ctx, c.name, q.InstanceID, q.Version) })
 	if errors.Is(err, ErrAlreadyActivated) {
 		return nil, s.occupied(ctx, c)
 	}

@@ -125,11 +125,11 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		"no JSON":            {wire.PathPoll, "", []byte("<xml>"), 400},
 		"of another type":    {wire.PathPoll, "", []byte(`{"cursor":"x"}`), 400},
 		"too large":          {wire.PathPlan, "", []byte(`{"name":"` + strings.Repeat("a", 5<<20) + `"}`), 413},
-		"a bomb":             {wire.PathSnapshot, "zstd", bomb.Bytes(), 413},
-		"not zstd":           {wire.PathSnapshot, "zstd", []byte("{}"), 400},
-		"unknown encoding":   {wire.PathSnapshot, "br", []byte("{}"), 400},
-		"no name":            {wire.PathSnapshot, "", []byte("{}"), 403},
-		"name of a path":     {wire.PathSnapshot, "", []byte(`{"name":"../ship1"}`), 403},
+		"a bomb":             {wire.PathPoll, "zstd", bomb.Bytes(), 413},
+		"not zstd":           {wire.PathPoll, "zstd", []byte("{}"), 400},
+		"unknown encoding":   {wire.PathPoll, "br", []byte("{}"), 400},
+		"no name":            {wire.PathPoll, "", []byte("{}"), 403},
+		"name of a path":     {wire.PathPoll, "", []byte(`{"name":"../ship1"}`), 403},
 		"no path of ours":    {"/gateway/v1/nothing", "", []byte("{}"), 404},
 		"of another version": {"/gateway/v2/poll", "", []byte("{}"), 404},
 	} {
@@ -154,11 +154,12 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 
 func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
 	for i := range 50 {
 		f.image(t, "app/a", "1", "tag-"+strings.Repeat("x", i))
 	}
 	for _, accept := range []string{"", "gzip", "gzip, zstd"} {
-		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathSnapshot, strings.NewReader(`{"name":"ship1"}`))
+		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathPoll, strings.NewReader(`{"name":"ship1","instanceId":"instance"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 					rt.Fatalf("%s activates, %q holds it: %v", who, before, err)
 				}
 				for _, i := range instances {
-					err := p.ship.Report(t.Context(), "Cabin1", i, 0, nil)
+					err := p.ship.Report(t.Context(), "Cabin1", i, nil)
 					if holds := i == holder(); holds != (err == nil) || err != nil && !errors.Is(err, gateway.ErrNotActivated) {
 						rt.Fatalf("%s reports, %q holds it: %v", i, holder(), err)
 					}

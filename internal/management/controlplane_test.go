@@ -24,13 +24,13 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 			do   func() error
 			want error
 		}{
-			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, gateway.ErrNotActivated},
-			{func() error { return root.Report(t.Context(), "Ship01", "", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "", nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Activate(t.Context(), "ship01", "one", "v1") }, nil},
 			{func() error { return root.Activate(t.Context(), "Ship01", "one", "v1") }, nil},
 			{func() error { return root.Activate(t.Context(), "Ship01", "two", "v1") }, gateway.ErrAlreadyActivated},
-			{func() error { return root.Report(t.Context(), "Ship01", "one", 0, nil) }, nil},
-			{func() error { return root.Report(t.Context(), "Ship01", "two", 0, nil) }, gateway.ErrNotActivated},
+			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, nil},
+			{func() error { return root.Report(t.Context(), "Ship01", "two", nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1") }, gateway.ErrUnknown},
 			// It is its own parent's to activate.
 			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1") }, gateway.ErrUnknown},
@@ -48,7 +48,7 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 		if r := root.show(t, "Ship01"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" {
 			t.Errorf("%+v", r)
 		}
-		if err := root.Report(t.Context(), "Ship01", "one", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
+		if err := root.Report(t.Context(), "Ship01", "one", nil); !errors.Is(err, gateway.ErrNotActivated) {
 			t.Error(err)
 		}
 		if err := root.Activate(t.Context(), "Ship01", "two", "v2"); err != nil {
@@ -126,27 +126,36 @@ func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	same(false, "a deactivation")
 }
 
-func TestAControlChangeWakesThoseWhoWait(t *testing.T) {
+func TestAControlChangeWakesOnlyThoseItConcerns(t *testing.T) {
 	root := newRoot(t)
 	root.connect(t, "Ship01", "", "a")
-	_, before, err := root.storage.Changes(t.Context(), 0, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := root.storage.Changed()
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}).ok(t, nil)
-	select {
-	case <-changed:
-	default:
-		t.Error("nobody was woken")
-	}
-	changes, _, err := root.storage.Changes(t.Context(), before, 100)
-	if err != nil || len(changes) != 1 || changes[0].Kind != "control-changed" {
-		t.Errorf("%v, %+v", err, changes)
-	}
-	root.call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": false}).fails(t, 404, "NOT_FOUND")
-	if _, head, _ := root.storage.Changes(t.Context(), before, 100); head != before+1 {
-		t.Error("a refused write is in the feed")
+	root.connect(t, "Cabin1", "Ship01", "a")
+	root.connect(t, "Other1", "", "a")
+	for _, change := range []struct {
+		method, path string
+		body         object
+		want         bool
+	}{
+		{"PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}, true},
+		{"PATCH", "/scope-maps/Ship01", object{"addActions": []string{"repositories/b/content/read"}}, true},
+		{"PATCH", "/connected-registries/Cabin1", object{"gcEnabled": false}, true},
+		{"POST", "/connected-registries/Cabin1/deactivate", nil, true},
+		{"PATCH", "/connected-registries/Other1", object{"gcEnabled": false}, false},
+		{"PATCH", "/connected-registries/Ship01", object{"syncSchedule": "sometimes"}, false}, // it is refused
+	} {
+		changed := root.Changed("ship01")
+		if r := root.call(t, change.method, change.path, change.body); change.want && r.status >= 300 {
+			t.Fatal(r.text)
+		}
+		woken := false
+		select {
+		case <-changed:
+			woken = true
+		default:
+		}
+		if woken != change.want {
+			t.Errorf("%s %s %v: Ship01 is woken: %t, want %t", change.method, change.path, change.body, woken, change.want)
+		}
 	}
 }
 
@@ -194,7 +203,7 @@ func (p pair) report(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &wire.Report{Self: wire.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
-	if err := p.root.Report(t.Context(), "Ship01", p.ship.control.InstanceID(), 0, r); err != nil {
+	if err := p.root.Report(t.Context(), "Ship01", p.ship.control.InstanceID(), r); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -279,7 +288,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
-	if err := ship.Report(t.Context(), "Cabin1", "first", 0, report); err != nil {
+	if err := ship.Report(t.Context(), "Cabin1", "first", report); err != nil {
 		t.Fatal(err)
 	}
 	p.report(t)
@@ -298,7 +307,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Errorf("before the level between knows: %v", err)
 	}
 	p.apply(t)
-	if err := ship.Report(t.Context(), "Cabin1", "first", 0, nil); !errors.Is(err, gateway.ErrNotActivated) {
+	if err := ship.Report(t.Context(), "Cabin1", "first", nil); !errors.Is(err, gateway.ErrNotActivated) {
 		t.Error(err)
 	}
 	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); err != nil {
@@ -311,7 +320,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	// Another decision of the root keeps the activation.
 	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
 	p.apply(t)
-	if err := ship.Report(t.Context(), "Cabin1", "second", 0, nil); err != nil {
+	if err := ship.Report(t.Context(), "Cabin1", "second", nil); err != nil {
 		t.Error(err)
 	}
 	// A level between that lost its data learns who holds what is below it.
@@ -360,7 +369,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
-		if err := root.Report(t.Context(), name, name, 0, r); err != nil {
+		if err := root.Report(t.Context(), name, name, r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -382,7 +391,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		t.Errorf("%+v", r.StatusDetails)
 	}
 	// A poll without news is a sign of life, too.
-	if err := root.Report(t.Context(), "always", "always", 0, nil); err != nil {
+	if err := root.Report(t.Context(), "always", "always", nil); err != nil {
 		t.Fatal(err)
 	}
 	if r := root.show(t, "always"); r.ConnectionState != "Unhealthy" || !r.LastActivityTime.Equal(root.now) {

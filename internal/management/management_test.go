@@ -25,7 +25,7 @@ func TestOnlyOperatorsManage(t *testing.T) {
 	root := newRoot(t)
 	root.scopeMap(t, "m", "repositories/*/content/write")
 	password := root.token(t, "line1", "m")
-	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+	err := root.control.Change(t.Context(), func(tx *metadb.Tx) error {
 		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader", PasswordHash: auth.HashOperatorPassword("look"), CreatedAt: start})
 	})
 	if err != nil {

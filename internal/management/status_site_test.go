@@ -2,7 +2,6 @@ package management_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,46 +15,43 @@ import (
 	"ferry/internal/wire"
 )
 
-// push sets a tag to an image of its own, and returns the feed's newest number.
+// push sets a tag to an image of its own, and returns the number of that change.
 func (i *instance) push(t *testing.T, repository, tag string) int64 {
 	t.Helper()
-	head, err := i.storage.Head(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = i.storage.PutManifest(t.Context(), storage.Put{
+	_, err := i.storage.PutManifest(t.Context(), storage.Put{
 		Repository: repository, Tags: []string{tag},
-		Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"push":"%d"}}`, head),
+		Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"push":"%d"}}`, i.head(t)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if head, err = i.storage.Head(t.Context()); err != nil {
+	return i.head(t)
+}
+
+// head returns the number of the last change.
+func (i *instance) head(t *testing.T) (head int64) {
+	t.Helper()
+	err := i.storage.View(t.Context(), func(v *storage.View) (err error) {
+		head, _, err = v.FeedHead()
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return head
 }
 
-// hear lets a site that is right below say something in a poll from cursor, as
-// those do that follow what is for them, unless they say what they follow.
-func (i *instance) hear(t *testing.T, cursor int64, st wire.Status, below ...wire.Status) {
+// upTo returns the watermarks of a site that knows of everything up to the
+// number seq.
+func (i *instance) upTo(seq int64) map[string]int64 {
+	return map[string]int64{i.control.InstanceID(): seq, "a registry between": 1 << 40}
+}
+
+// hear lets a site that is right below report itself, and those below it.
+func (i *instance) hear(t *testing.T, st wire.Status, below ...wire.Status) {
 	t.Helper()
-	d, err := i.Desired(t.Context(), st.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st.At = i.now; st.Reach == "" {
-		st.Reach = d.Self.Reach().ID()
-	}
-	below = slices.Clone(below)
-	for n := range below {
-		for _, r := range d.ConnectedRegistries {
-			if r.Name == below[n].Name {
-				below[n].Reach = r.Reach().ID()
-			}
-		}
-	}
-	if err := i.Report(t.Context(), st.Name, st.Name, cursor, &wire.Report{Self: st, Descendants: below}); err != nil {
+	st.At = i.now
+	if err := i.Report(t.Context(), st.Name, st.Name, &wire.Report{Self: st, Descendants: below}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -105,167 +101,247 @@ func (i *instance) wantItems(t *testing.T, when, name, query string, want ...str
 	}
 }
 
-func TestATagThatTheSiteDidNotKnowOfIsPending(t *testing.T) {
+func TestATagAboveTheWatermarkIsPending(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a")
-		cursor := root.push(t, "a", "v1")
-		st := wire.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
-		root.hear(t, cursor, st)
+		first := root.push(t, "a", "v1")
+		root.wantItems(t, "it was never heard", "ship1", "", "a v1 Pending")
+		st := wire.Status{Name: "ship1", State: "Online", Watermarks: root.upTo(first - 1)}
+		root.hear(t, st)
+		root.wantItems(t, "it knew of what came before", "ship1", "", "a v1 Pending")
+		st.Watermarks, st.ItemsSynced = root.upTo(first), 1
+		root.hear(t, st)
 		root.wantItems(t, "it knew of it", "ship1", "", "a v1 InSync")
 
 		next := root.push(t, "a", "v2")
 		root.wantItems(t, "another came since", "ship1", "", "a v1 InSync", "a v2 Pending")
 		root.now = root.now.Add(time.Minute)
-		root.hear(t, cursor, st) // the poll whose answer tells of it
-		root.wantItems(t, "its poll was made without knowing", "ship1", "", "a v1 InSync", "a v2 Pending")
+		root.hear(t, st)
+		root.wantItems(t, "it said so again", "ship1", "", "a v1 InSync", "a v2 Pending")
 		root.now = root.now.Add(100 * time.Hour)
 		if err := root.storage.TrimFeed(t.Context(), root.now); err != nil {
 			t.Fatal(err)
 		}
-		root.wantItems(t, "it went away there, for longer than the feed is kept", "ship1", "", "a v1 InSync", "a v2 Pending")
+		root.wantItems(t, "it was away for longer than removals are kept", "ship1", "", "a v1 InSync", "a v2 Pending")
 
-		st.ItemsPending, st.Open = 1, []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
-		root.hear(t, next, st)
+		st.Watermarks, st.ItemsPending, st.Open = root.upTo(next), 1, []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
+		root.hear(t, st)
 		root.wantItems(t, "it lacks it", "ship1", "", "a v1 InSync", "a v2 Pending")
 		st.ItemsSynced, st.ItemsPending, st.Open = 2, 0, nil
-		root.hear(t, next, st)
+		root.hear(t, st)
 		root.wantItems(t, "it has it", "ship1", "", "a v1 InSync", "a v2 InSync")
+		root.push(t, "b", "v1")
+		root.wantItems(t, "another repository changed", "ship1", "", "a v1 InSync", "a v2 InSync")
 		root.push(t, "a", "v1")
-		root.wantItems(t, "the other moved", "ship1", "", "a v1 Pending", "a v2 InSync")
-		root.hear(t, 1<<40, st)
-		root.wantItems(t, "its place is in another feed", "ship1", "", "a v1 Pending", "a v2 Pending")
+		root.wantItems(t, "the first moved", "ship1", "", "a v1 Pending", "a v2 InSync")
 	})
 }
 
-func TestATagThatTheSiteDidNotKnowToBeForItIsPending(t *testing.T) {
-	onEvery(t, func(t *testing.T, root *instance) {
-		root.site(t, "ship1", "a")
-		root.push(t, "a", "v1")
-		root.push(t, "a", "v2")
-		cursor := root.push(t, "b", "v1")
-		set := func(settings object) {
-			root.call(t, "PATCH", "/connected-registries/ship1", settings).ok(t, nil)
-		}
-		st := wire.Status{Name: "ship1", State: "Online", LastSyncEnd: start, LastSyncSuccess: start, ItemsSynced: 1}
-		set(object{"tagFilters": []string{"v2"}})
-		root.hear(t, cursor, st)
-		root.wantItems(t, "it follows what is for it", "ship1", "", "a v2 InSync")
+func TestAWatermarkThatIsNotOfThisDatabaseIsNone(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	head := root.push(t, "a", "v1")
+	for _, test := range []struct {
+		name       string
+		watermarks map[string]int64
+		want       string
+	}{
+		{"of this one", root.upTo(head), "a v1 InSync"},
+		{"beyond the head of a restored database", root.upTo(head + 1), "a v1 Pending"},
+		{"of another feed", map[string]int64{"another": head}, "a v1 Pending"},
+		{"none while it does not know", nil, "a v1 Pending"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: test.watermarks})
+			root.wantItems(t, "it was heard", "ship1", "", test.want)
+		})
+	}
+}
 
-		set(object{"tagFilters": []string{"v*"}})
-		was, err := root.Desired(t.Context(), "ship1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		root.wantItems(t, "more tags are for it", "ship1", "", "a v1 Pending", "a v2 InSync")
-		set(object{"keepLast": 1})
-		root.wantItems(t, "only one of them is", "ship1", "", "a v2 InSync")
-		set(object{"keepLast": 0})
-		root.call(t, "PATCH", "/scope-maps/ship1", object{"addActions": []string{"repositories/b/content/read", "repositories/b/metadata/read"}}).ok(t, nil)
-		root.wantItems(t, "another repository is for it", "ship1", "", "a v1 Pending", "a v2 InSync", "b v1 Pending")
+// tree returns a root with ship1, and cabin1 below it, that may read repository
+// a, and all of whose tags are in sync; and what both reported.
+func tree(t *testing.T, root *instance) (ship, cabin wire.Status) {
+	t.Helper()
+	root.site(t, "ship1", "a")
+	root.connect(t, "cabin1", "ship1", "a")
+	root.push(t, "b", "v1")
+	root.push(t, "a", "v1")
+	known := root.upTo(root.push(t, "a", "v2"))
+	ship = wire.Status{Name: "ship1", State: "Online", ItemsSynced: 2, Watermarks: known}
+	cabin = wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 2, Watermarks: known}
+	root.hearBoth(t, ship, cabin)
+	for _, name := range []string{"ship1", "cabin1"} {
+		root.wantItems(t, "at first", name, "", "a v1 InSync", "a v2 InSync")
+	}
+	return ship, cabin
+}
 
-		stale := st
-		stale.Reach = was.Self.Reach().ID()
-		root.hear(t, root.push(t, "c", "v1"), stale)
-		root.wantItems(t, "it follows what nobody remembers", "ship1", "", "a v1 Unknown", "a v2 Unknown", "b v1 Unknown")
-		root.hear(t, cursor, st)
-		root.wantItems(t, "it heard of all", "ship1", "", "a v1 InSync", "a v2 InSync", "b v1 InSync")
-		set(object{"platforms": []string{"linux/amd64"}})
-		root.hear(t, cursor, st)
-		root.wantItems(t, "it has one platform", "ship1", "", "a v1 InSync", "a v2 InSync", "b v1 InSync")
-		set(object{"platforms": []string{"linux/arm64"}})
-		root.wantItems(t, "another platform is for it", "ship1", "", "a v1 Unknown", "a v2 Unknown", "b v1 Unknown")
-	})
+// hearBoth is hear, a second later, of a site that passes on what another just said.
+func (i *instance) hearBoth(t *testing.T, ship, cabin wire.Status) {
+	t.Helper()
+	i.now = i.now.Add(time.Second)
+	cabin.At = i.now
+	i.hear(t, ship, cabin)
+}
+
+func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
+	reading := func(repository string) []string {
+		return []string{"repositories/" + repository + "/content/read", "repositories/" + repository + "/metadata/read"}
+	}
+	var (
+		same    = []string{"a v1 InSync", "a v2 InSync"}
+		pending = []string{"a v1 Pending", "a v2 Pending"}
+	)
+	for _, test := range []struct {
+		name        string
+		path        string
+		body        object
+		ship, cabin []string
+	}{
+		{"a tag filter of the site's", "/connected-registries/cabin1", object{"tagFilters": []string{"v2"}}, same, []string{"a v2 Pending"}},
+		{"a tag filter of an ancestor's", "/connected-registries/ship1", object{"tagFilters": []string{"v2"}}, []string{"a v2 Pending"}, []string{"a v2 Pending"}},
+		{"keep-last", "/connected-registries/ship1", object{"keepLast": 1}, []string{"a v2 Pending"}, []string{"a v2 Pending"}},
+		{"platforms", "/connected-registries/ship1", object{"platforms": []string{"linux/amd64"}}, pending, pending},
+		{"the site's scope map", "/scope-maps/cabin1", object{"addActions": reading("b")}, same, pending}, // ship1 does not get b
+		{"an ancestor's scope map", "/scope-maps/ship1", object{"addActions": reading("b")}, append(pending, "b v1 Pending"), pending},
+		{"a smaller scope map", "/scope-maps/ship1", object{"removeActions": reading("a"), "addActions": reading("b")}, []string{"b v1 Pending"}, nil},
+		{"a scope map's description", "/scope-maps/ship1", object{"description": "other"}, same, same},
+		{"a setting that selects nothing", "/connected-registries/ship1", object{"gcEnabled": false, "bandwidth": []string{"1Mbit"}}, same, same},
+		{"the status of a sync token", "/tokens/ship1", object{"status": "disabled"}, same, same},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root := newRoot(t)
+			ship, cabin := tree(t, root)
+			root.call(t, "PATCH", test.path, test.body).ok(t, nil)
+			root.wantItems(t, "nobody knows of the change", "ship1", "", test.ship...)
+			root.wantItems(t, "nobody knows of the change", "cabin1", "", test.cabin...)
+
+			ship.Watermarks = root.upTo(root.head(t))
+			root.hearBoth(t, ship, cabin)
+			root.wantItems(t, "ship1 knows of it", "ship1", "", inSync(test.ship)...)
+			root.wantItems(t, "ship1 knows of it", "cabin1", "", test.cabin...)
+			cabin.Watermarks = ship.Watermarks
+			root.hearBoth(t, ship, cabin)
+			root.wantItems(t, "both know of it", "cabin1", "", inSync(test.cabin)...)
+		})
+	}
+}
+
+// inSync returns lines of [instance.siteItems] with what is Pending in sync.
+func inSync(lines []string) (all []string) {
+	for _, line := range lines {
+		all = append(all, strings.Replace(line, "Pending", "InSync", 1))
+	}
+	return all
+}
+
+func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	root.call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).ok(t, nil)
+	root.push(t, "a", "v1")
+	root.now = root.now.Add(time.Minute)
+	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v2"))}
+	root.hear(t, st)
+	root.wantItems(t, "it has the newest", "ship1", "", "a v2 InSync")
+	if err := root.storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
+		t.Fatal(err)
+	}
+	root.wantItems(t, "the newest was deleted", "ship1", "", "a v1 Pending")
+	st.Watermarks = root.upTo(root.head(t))
+	root.hear(t, st)
+	root.wantItems(t, "it knows of that", "ship1", "", "a v1 InSync")
 }
 
 func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	cursor := root.push(t, "a", "v1")
-	root.hear(t, cursor, wire.Status{
-		Name: "ship1", ItemsFailed: 1, Open: []wire.OpenItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
+	root.hear(t, wire.Status{
+		Name: "ship1", ItemsFailed: 1, Watermarks: root.upTo(root.push(t, "a", "v1")),
+		Open: []wire.OpenItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
 	})
 	root.wantItems(t, "it failed, and moved", "ship1", "", "a v1 Pending")
 }
 
-func TestWhatASiteBelowASiteHasFollowsFromTheOrderOfReports(t *testing.T) {
+func TestASiteBelowASiteIsKnownByItsOwnWatermark(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
-	root.connect(t, "cabin1", "ship1", "a")
-	ship := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
-	cabin := wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
-	said := func() { // cabin1, to ship1
-		cabin.At = cabin.At.Add(time.Second)
-		root.now = root.now.Add(time.Minute)
+	ship, cabin := tree(t, root)
+	next := root.push(t, "a", "v3")
+	open := []wire.OpenItem{{Repository: "a", Tag: "v3", Digest: "sha256:x"}}
+	for _, step := range []struct {
+		name        string
+		report      func()
+		ship, cabin string // of v3
+	}{
+		{"nobody knows of it", func() {}, "Pending", "Pending"},
+		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.Open = root.upTo(next), 1, open }, "Pending", "Pending"},
+		{"ship1 has it", func() { ship.ItemsSynced, ship.ItemsPending, ship.Open = 3, 0, nil }, "InSync", "Pending"},
+		{"ship1 says so again", func() {}, "InSync", "Pending"},
+		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.Open = root.upTo(next), 1, open }, "InSync", "Pending"},
+		{"cabin1 has it", func() { cabin.ItemsSynced, cabin.ItemsPending, cabin.Open = 3, 0, nil }, "InSync", "InSync"},
+	} {
+		step.report()
+		root.hearBoth(t, ship, cabin)
+		for name, want := range map[string]string{"ship1": step.ship, "cabin1": step.cabin} {
+			root.wantItems(t, step.name, name, "", "a v1 InSync", "a v2 InSync", "a v3 "+want)
+		}
 	}
-	cursor := root.push(t, "a", "v1")
-	root.hear(t, cursor, ship, cabin)
-	root.wantItems(t, "ship1 has it, cabin1 was not told", "cabin1", "", "a v1 Unknown")
-	root.hear(t, cursor, ship, cabin)
-	root.wantItems(t, "cabin1 said nothing new", "cabin1", "", "a v1 Unknown")
-	said()
-	root.hear(t, cursor, ship, cabin)
-	root.wantItems(t, "cabin1 was told with the answer to this", "cabin1", "", "a v1 Unknown")
-	said()
-	root.hear(t, cursor, ship, cabin)
-	root.wantItems(t, "cabin1 said this with what it was told", "cabin1", "", "a v1 InSync")
 
-	next := root.push(t, "a", "v2")
-	root.wantItems(t, "ship1 does not know of another", "cabin1", "", "a v1 InSync", "a v2 Pending")
-	ship.ItemsPending = 1
-	for range 3 {
-		said()
-		root.hear(t, next, ship, cabin)
-		root.wantItems(t, "ship1 lacks it", "cabin1", "", "a v1 InSync", "a v2 Unknown")
-	}
-	ship.ItemsPending, ship.ItemsSynced = 0, 2
-	for range 2 {
-		said()
-		root.hear(t, next, ship, cabin)
-		root.wantItems(t, "ship1 has it", "cabin1", "", "a v1 InSync", "a v2 Unknown")
-	}
-	said()
-	cabin.ItemsSynced = 2
-	root.hear(t, next, ship, cabin)
-	root.wantItems(t, "all have it", "cabin1", "", "a v1 InSync", "a v2 InSync")
-
-	root.call(t, "POST", "/connected-registries/cabin1/deactivate", nil).ok(t, nil)
-	cabin.InstanceID, cabin.Epoch = "cabin2", 1
-	said()
-	root.hear(t, next, ship, cabin)
-	root.wantItems(t, "another became it", "cabin1", "", "a v1 Unknown", "a v2 Unknown")
+	cabin.ItemsPending = 2
+	root.hearBoth(t, ship, cabin)
+	root.wantItems(t, "it does not say what it lacks", "cabin1", "", "a v1 Unknown", "a v2 Unknown", "a v3 Unknown")
+	root.push(t, "a", "v2")
+	root.wantItems(t, "it cannot have what moved since", "cabin1", "", "a v1 Unknown", "a v2 Pending", "a v3 Unknown")
 }
 
-func TestASiteBelowASiteHasNothingOfWhatTheOtherFollowsOnlyNow(t *testing.T) {
+func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
-	root.connect(t, "cabin1", "ship1", "*")
-	root.call(t, "PATCH", "/scope-maps/ship1", object{"removeActions": []string{"repositories/*/content/read", "repositories/*/metadata/read"}}).ok(t, nil)
-	root.push(t, "a", "v1")
-	cursor := root.push(t, "b", "v1")
-	ship := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1}
-	cabin := wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 1, At: root.now}
-	hear := func() {
-		cabin.At = cabin.At.Add(time.Second)
-		root.now = root.now.Add(time.Minute)
-		root.hear(t, cursor, ship, cabin)
+	ship, cabin := tree(t, root)
+	was := cabin
+	root.call(t, "POST", "/connected-registries/cabin1/deactivate", nil).ok(t, nil)
+	cabin.InstanceID, cabin.Epoch, cabin.Watermarks = "cabin2", 1, nil
+	root.hearBoth(t, ship, cabin)
+	root.wantItems(t, "another became it", "cabin1", "", "a v1 Pending", "a v2 Pending")
+	root.hearBoth(t, ship, was)
+	root.wantItems(t, "ship1 passes on what the first said", "cabin1", "", "a v1 Pending", "a v2 Pending")
+	cabin.Watermarks = was.Watermarks
+	root.hearBoth(t, ship, cabin)
+	root.wantItems(t, "the second has all", "cabin1", "", "a v1 InSync", "a v2 InSync")
+
+	root.call(t, "POST", "/connected-registries/ship1/deactivate", nil).ok(t, nil)
+	if err := root.Activate(t.Context(), "ship1", "ship2", "v1"); err != nil {
+		t.Fatal(err)
 	}
-	for range 3 {
-		hear()
+	root.wantItems(t, "another became ship1", "ship1", "", "a v1 Pending", "a v2 Pending")
+}
+
+func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	p.root.connect(t, "Cabin1", "Ship01", "a")
+	p.apply(t)
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+		t.Fatal(err)
 	}
-	root.wantItems(t, "ship1 does not follow b", "cabin1", "", "a v1 InSync", "b v1 Pending")
-	root.call(t, "PATCH", "/scope-maps/ship1", object{"addActions": []string{"repositories/b/content/read", "repositories/b/metadata/read"}}).ok(t, nil)
-	root.wantItems(t, "nobody heard of another repository", "cabin1", "", "a v1 InSync", "b v1 Pending")
-	ship.ItemsPending = 1
-	for range 2 {
-		hear()
-		root.wantItems(t, "ship1 lacks it", "cabin1", "", "a v1 Unknown", "b v1 Unknown")
+	p.root.push(t, "a", "v1")
+	p.ship.push(t, "a", "v1")
+	for _, step := range []struct {
+		name       string
+		watermarks map[string]int64
+		root, ship string
+	}{
+		{"it knows of nothing", nil, "a v1 Pending", "a v1 Pending"},
+		{"it knows of all that Ship01 had before", p.ship.upTo(p.ship.head(t)), "a v1 Pending", "a v1 InSync"},
+		{"it knows of all", map[string]int64{p.root.control.InstanceID(): p.root.head(t), p.ship.control.InstanceID(): p.ship.head(t)}, "a v1 InSync", "a v1 InSync"},
+	} {
+		p.ship.now = p.ship.now.Add(time.Second)
+		st := wire.Status{Name: "Cabin1", State: "Online", ItemsSynced: 1, At: p.ship.now, Watermarks: step.watermarks}
+		if err := p.ship.Report(t.Context(), "Cabin1", "cabin", &wire.Report{Self: st}); err != nil {
+			t.Fatal(err)
+		}
+		p.report(t)
+		p.root.wantItems(t, step.name, "Cabin1", "", step.root)
+		p.ship.wantItems(t, step.name, "Cabin1", "", step.ship)
 	}
-	ship.ItemsPending = 0
-	hear()
-	hear()
-	root.wantItems(t, "ship1 has it, cabin1 may not", "cabin1", "", "a v1 Unknown", "b v1 Unknown")
-	hear()
-	root.wantItems(t, "all have it", "cabin1", "", "a v1 InSync", "b v1 InSync")
 }
 
 func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
@@ -285,7 +361,7 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 			root := newRoot(t)
 			root.site(t, "ship1", "a")
 			root.connect(t, "cabin1", "ship1", "a")
-			root.hear(t, 0, wire.Status{Name: "ship1", State: "Online"}, wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
+			root.hear(t, wire.Status{Name: "ship1", State: "Online"}, wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
 			v := root.siteStatus(t, "cabin1")
 			if v.AgeSeconds == nil || *v.AgeSeconds != test.age || v.ConnectionState != test.state {
 				t.Errorf("%s, %v s ago; want %s, %d s", v.ConnectionState, v.AgeSeconds, test.state, test.age)
@@ -300,25 +376,30 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 func TestItemsOfASiteAgreeWithItsCounts(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	var cursor int64
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
-		cursor = root.push(t, "a", tag)
+		root.push(t, "a", tag)
 	}
+	known := root.upTo(root.head(t))
 	open := []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
 	for _, test := range []struct {
 		name                    string
+		watermarks              map[string]int64
 		synced, pending, failed int
 		open                    []wire.OpenItem
 		want                    string
 	}{
-		{"it has counted nothing", 0, 0, 0, nil, "Pending Pending Pending Pending"},
-		{"its first sync runs", 3, 1, 0, open, "InSync Pending InSync InSync"},
-		{"more is pending than it says", 2, 2, 0, open, "Unknown Pending Unknown Unknown"},
-		{"more failed than it says", 2, 1, 1, open, "Unknown Pending Unknown Unknown"},
-		{"all is here", 4, 0, 0, nil, "InSync InSync InSync InSync"},
+		{"it has counted nothing", nil, 0, 0, 0, nil, "Pending Pending Pending Pending"},
+		{"it has not heard of all", nil, 3, 1, 0, open, "Pending Pending Pending Pending"},
+		{"its first sync runs", known, 3, 1, 0, open, "InSync Pending InSync InSync"},
+		{"more is pending than it says", known, 2, 2, 0, open, "Unknown Pending Unknown Unknown"},
+		{"more failed than it says", known, 2, 1, 1, open, "Unknown Pending Unknown Unknown"},
+		{"all is here", known, 4, 0, 0, nil, "InSync InSync InSync InSync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.hear(t, cursor, wire.Status{Name: "ship1", State: "Syncing", ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, Open: test.open})
+			root.hear(t, wire.Status{
+				Name: "ship1", State: "Syncing", Watermarks: test.watermarks,
+				ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, Open: test.open,
+			})
 			var states []string
 			for _, line := range root.siteItems(t, "ship1", "") {
 				states = append(states, line[strings.LastIndex(line, " ")+1:])
@@ -334,10 +415,10 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "*")
 	root.push(t, "a", "v1")
-	cursor := root.push(t, "b", "v1")
+	known := root.upTo(root.push(t, "b", "v1"))
 	root.wantItems(t, "it was never heard", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
 	loose := digest.FromString("loose")
-	root.hear(t, cursor, wire.Status{Name: "ship1", ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1, Open: []wire.OpenItem{
+	root.hear(t, wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1, Open: []wire.OpenItem{
 		{Repository: "b", Digest: loose, Error: "no such blob"}, {Repository: "b", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "gone"},
 	}})
 	root.push(t, "c", "v1")
@@ -359,7 +440,7 @@ func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	root.site(t, "ship1", "a")
-	root.hear(t, 0, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
+	root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
 	if v := root.siteStatus(t, "ship1"); v.Activation.Status != "Active" {
 		t.Errorf("%+v", v)
 	}
@@ -377,12 +458,12 @@ func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	cursor := root.push(t, "a", "v1")
+	known := root.upTo(root.push(t, "a", "v1"))
 	tag, err := root.storage.Tag(t.Context(), "a", "v1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	root.hear(t, cursor, wire.Status{Name: "ship1", State: "Syncing", ItemsPending: 1, Open: []wire.OpenItem{
+	root.hear(t, wire.Status{Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, Open: []wire.OpenItem{
 		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
 	}})
 	for _, query := range []string{"", "?open=true"} {
@@ -409,7 +490,7 @@ func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	for _, paused := range []bool{true, false} {
-		root.hear(t, 0, wire.Status{Name: "ship1", State: "Online", Paused: paused})
+		root.hear(t, wire.Status{Name: "ship1", State: "Online", Paused: paused})
 		r := root.show(t, "ship1")
 		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused || r.ConnectionState != "Online" {
 			t.Errorf("paused: %t; %s, %+v", paused, r.ConnectionState, r.StatusDetails)

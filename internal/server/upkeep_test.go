@@ -25,6 +25,7 @@ type chores struct {
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
 	noted    time.Time       // as of the last collection
+	saved    int             // how often it was written down when connected registries were seen
 }
 
 func (c *chores) Collect(context.Context) (storage.Collected, error) {
@@ -50,6 +51,11 @@ func (c *chores) List(context.Context, control.Caller, string, bool) ([]api.Conn
 	return c.below, nil
 }
 
+func (c *chores) SaveSeen(context.Context) error {
+	c.saved++
+	return nil
+}
+
 // after runs an upkeep over c for d of a clock that begins at midnight, UTC.
 func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
 	t.Helper()
@@ -67,6 +73,15 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 		after(t, 5*time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 5 {
 			t.Errorf("collected at %v", c.collects)
+		}
+	})
+}
+
+func TestWhenRegistriesWereSeenIsWrittenEveryMinuteAndAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{full: errors.New("the disk is full")}
+		if after(t, 90*time.Second, c, nil); c.saved != 3 {
+			t.Errorf("written %d times in 90 seconds, want 3", c.saved)
 		}
 	})
 }

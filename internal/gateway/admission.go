@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Limits on what a parent does at a time.
+const (
+	// maxWorking is how many requests read or write the database at a time.
+	maxWorking = 16
+	// maxDelay is how long a new request may have to wait for its turn. One that
+	// would wait longer is put off, so that the others are not slow, too.
+	maxDelay = 2 * time.Second
+	// maxStreams is how many plans and batches are sent at a time.
+	maxStreams = 256
+	// putOffLeast and putOffMost are between how many seconds a request is put off.
+	putOffLeast, putOffMost = 3, 15
+)
+
+// busyError is that the parent is asked for more than it can give.
+type busyError struct{ problemError }
+
+// codeBusy is the code of [busyError] for programs.
+const codeBusy = "BUSY"
+
+func errBusy() error {
+	return busyError{problem(http.StatusServiceUnavailable, codeBusy, "the parent has too much to do just now")}
+}
+
+// setHeaders says when to come back, to each another time.
+func (busyError) setHeaders(h http.Header) {
+	h.Set("Retry-After", strconv.Itoa(putOffLeast+rand.IntN(putOffMost-putOffLeast+1)))
+}
+
+// admission gives work its turn. Work is done in a goroutine of its own: the
+// stack that SQL needs is not kept by a request that is held afterwards.
+type admission struct {
+	turns   chan struct{}
+	streams chan struct{}
+
+	mu      sync.Mutex
+	waiting int
+	took    time.Duration // by a piece of work, on average of late
+}
+
+func newAdmission() *admission {
+	return &admission{turns: make(chan struct{}, maxWorking), streams: make(chan struct{}, maxStreams)}
+}
+
+// check returns an error where a new request would have to wait for too long.
+func (a *admission) check() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Duration(a.waiting)*a.took/maxWorking > maxDelay {
+		return errBusy()
+	}
+	return nil
+}
+
+// enter does work for a new request, unless it would have to wait for too long.
+func (a *admission) enter(ctx context.Context, work func() error) error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	return a.do(ctx, work)
+}
+
+// do does work for a request that was admitted, when it is its turn.
+func (a *admission) do(ctx context.Context, work func() error) error {
+	a.wait(1)
+	select {
+	case a.turns <- struct{}{}:
+		a.wait(-1)
+	case <-ctx.Done():
+		a.wait(-1)
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	go func() {
+		start := time.Now()
+		err := work()
+		a.mu.Lock()
+		a.took += (time.Since(start) - a.took) / 16
+		a.mu.Unlock()
+		<-a.turns
+		done <- err
+	}()
+	return <-done
+}
+
+func (a *admission) wait(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting += n
+}
+
+// stream admits a plan or a batch, until end is called.
+func (a *admission) stream() (end func(), err error) {
+	select {
+	case a.streams <- struct{}{}:
+		return func() { <-a.streams }, nil
+	default:
+		return nil, errBusy()
+	}
+}
