@@ -22,6 +22,7 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
@@ -38,7 +39,11 @@ func TestMain(m *testing.M) {
 
 // open opens the storage in dir.
 func open(ctx context.Context, dir string, o storage.Options) (*storage.Storage, *metadb.DB, error) {
-	db, err := metadb.Open(ctx, "sqlite:"+filepath.Join(dir, "ferry.db"))
+	path := filepath.Join(dir, "ferry.db")
+	if err := dbtest.Prepare(path); err != nil {
+		return nil, nil, err
+	}
+	db, err := metadb.Open(ctx, "sqlite:"+path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
@@ -66,6 +67,9 @@ func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	t.Helper()
 	f = &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
 	path := filepath.Join(f.dir, "ferry.db")
+	if err := dbtest.Prepare(path); err != nil {
+		t.Fatal(err)
+	}
 	db, err := metadb.Open(t.Context(), "sqlite:"+path)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"ferry/internal/metadb"
 )
 
@@ -37,14 +39,55 @@ func Run(t *testing.T, test func(t *testing.T, db *metadb.DB)) {
 // SQLite returns a fresh database that is closed when the test ends.
 func SQLite(t testing.TB) *metadb.DB {
 	t.Helper()
-	return open(t, "sqlite:"+filepath.Join(t.TempDir(), "ferry.db"))
+	path := filepath.Join(t.TempDir(), "ferry.db")
+	if err := Prepare(path); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, "sqlite:"+path)
+}
+
+// Prepare writes an empty SQLite database that needs no migration to path,
+// unless something is there. To copy it takes a fraction of the time that the
+// migrations take, each of which waits for the disk.
+func Prepare(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	content, err := empty()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, content, 0o600)
+}
+
+// empty is the content of an empty SQLite database, made once.
+var empty = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "ferry-db-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "ferry.db")
+	if err := migrate("sqlite:" + path); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// migrate makes the tables of the empty database at url.
+func migrate(url string) error {
+	db, err := metadb.Open(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 // Postgres returns a fresh database on a server that this process starts
 // once, on a Unix socket. See [Run] for where there is none.
 func Postgres(t testing.TB) *metadb.DB {
 	t.Helper()
-	return open(t, PostgresURL(t))
+	return open(t, create(t, func(srv server) (string, error) { return srv.template() }))
 }
 
 func open(t testing.TB, url string) *metadb.DB {
@@ -57,8 +100,14 @@ func open(t testing.TB, url string) *metadb.DB {
 	return db
 }
 
-// PostgresURL creates an empty database and returns its URL.
+// PostgresURL creates a database without tables and returns its URL.
 func PostgresURL(t testing.TB) string {
+	t.Helper()
+	return create(t, func(server) (string, error) { return "template1", nil })
+}
+
+// create copies the server's database that from names, and returns the copy's URL.
+func create(t testing.TB, from func(server) (string, error)) string {
 	t.Helper()
 	bin := binaries()
 	if bin == "" {
@@ -71,13 +120,15 @@ func PostgresURL(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := srv.dir
-	name := "t" + strings.ToLower(rand.Text())
-	out, err := asPostgres(exec.Command(filepath.Join(bin, "createdb"), "-h", dir, "-U", "ferry", name)).CombinedOutput()
+	template, err := from(srv)
 	if err != nil {
-		t.Fatalf("createdb: %v: %s", err, out)
+		t.Fatal(err)
 	}
-	return fmt.Sprintf("postgres:///%s?host=%s&user=ferry", name, dir)
+	name := "t" + strings.ToLower(rand.Text())
+	if err := srv.create(name, template); err != nil {
+		t.Fatal(err)
+	}
+	return srv.url(name)
 }
 
 // binaries returns the directory of the newest installed server, or "".
@@ -91,8 +142,26 @@ func binaries() string {
 
 // server is the process's own PostgreSQL.
 type server struct {
-	dir   string         // of its socket and its data
-	alive io.WriteCloser // while this is open, it runs
+	dir      string                 // of its socket and its data
+	alive    io.WriteCloser         // while this is open, it runs
+	admin    *pgx.Conn              // makes databases; guarded by making
+	making   *sync.Mutex            // one is made at a time
+	template func() (string, error) // a database that has its tables, made once
+}
+
+func (s server) url(name string) string {
+	return fmt.Sprintf("postgres:///%s?host=%s&user=ferry", name, s.dir)
+}
+
+// create creates the database name as a copy of template, to which nobody is connected.
+func (s server) create(name, template string) error {
+	s.making.Lock()
+	defer s.making.Unlock()
+	_, err := s.admin.Exec(context.Background(), "CREATE DATABASE "+name+" TEMPLATE "+template)
+	if err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return nil
 }
 
 // start starts the server, once, with its data in memory where the machine
@@ -136,13 +205,30 @@ var start = sync.OnceValues(func() (server, error) {
 	ready := filepath.Join(bin, "pg_isready")
 	for range 300 {
 		if exec.Command(ready, "-q", "-h", dir).Run() == nil {
-			return server{dir, stdin}, nil
+			return connect(dir, stdin)
 		}
 		time.Sleep(50 * time.Millisecond) // pg_isready has no way to wait
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
 	return server{}, fmt.Errorf("PostgreSQL did not start: %s", log)
 })
+
+// connect returns the server that runs in dir.
+func connect(dir string, alive io.WriteCloser) (server, error) {
+	s := server{dir: dir, alive: alive, making: &sync.Mutex{}}
+	var err error
+	if s.admin, err = pgx.Connect(context.Background(), s.url("postgres")); err != nil {
+		return server{}, err
+	}
+	s.template = sync.OnceValues(func() (string, error) {
+		const name = "migrated"
+		if err := s.create(name, "template1"); err != nil {
+			return "", err
+		}
+		return name, migrate(s.url(name))
+	})
+	return s, nil
+}
 
 // asPostgres makes cmd run as the user postgres when this process is root,
 // as which the server refuses to run.
