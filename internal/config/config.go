@@ -17,6 +17,7 @@ type Config struct {
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
 	ChunkSize            int64  // bytes in one range request of a sync
+	Spread               string // over how long connected registries spread what they fetch; see [ParseSpread]
 	ExternalURL          string // how others reach this instance; "" is the address that a caller used
 	LogLevel             slog.Level
 	LogFormat            string // text or json
@@ -28,6 +29,7 @@ func Default() Config {
 		DataDir:   "ferry-data",
 		Listen:    "127.0.0.1:5000",
 		ChunkSize: 1 << 20,
+		Spread:    SpreadAuto,
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
 	}

@@ -38,7 +38,7 @@ func TestFlagWinsOverEnvironmentWinsOverFileWinsOverDefault(t *testing.T) {
 func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
-		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB",
+		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
 		"external-url": "https://h", "log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {

@@ -35,6 +35,7 @@ func Settings() []Setting {
 			c.ChunkSize, err = ParseSize(s)
 			return err
 		}},
+		{"spread", "DURATION", d.Spread, "over how long the connected registries of this instance spread what they fetch after a change, such as 90s; auto or off", text(func(c *Config) *string { return &c.Spread })},
 		{"external-url", "URL", d.ExternalURL, "the address at which connected registries reach this instance", text(func(c *Config) *string { return &c.ExternalURL })},
 		{"log-level", "LEVEL", "info", "debug, info, warn or error", func(c *Config, s string) error {
 			if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {

@@ -33,6 +33,9 @@ func (c Config) Validate() error {
 	case c.Database != "" && !hasAnyPrefix(c.Database, "sqlite:", "postgres://", "postgresql://"):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}
+	if _, err := ParseSpread(c.Spread); err != nil {
+		return fmt.Errorf("spread %q: %w", clip(c.Spread), err)
+	}
 	if err := checkListen(c.Listen); err != nil {
 		return err
 	}

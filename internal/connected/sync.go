@@ -48,7 +48,7 @@ func (v *visit) begin(ctx context.Context) time.Duration {
 		v.news = false
 		v.inStep(ctx)
 		return 0 // the parent is waiting to hear it
-	case pending+failed == 0 || !v.news && v.now().Before(v.retryAt):
+	case pending+failed == 0, !v.news && v.now().Before(v.retryAt), v.now().Before(v.notBefore):
 		return leastPause
 	}
 	if !v.start(ctx, pending+failed) {

@@ -3,6 +3,7 @@ package connected
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
@@ -38,6 +40,10 @@ type visit struct {
 	news     bool      // something was noted that no sync has looked at
 	retryAt  time.Time // when what the last sync left open is due again
 	retry    *backoff.ExponentialBackOff
+
+	// notBefore is when this registry's turn comes to fetch what changed: the
+	// fleet of one parent spreads its requests.
+	notBefore time.Time
 }
 
 // follow keeps in step with the parent until the window closes, the parent
@@ -164,6 +170,8 @@ func (v *visit) hold(m memory, p replication.Place) time.Duration {
 		return 0
 	case v.sync != nil:
 		return reportEvery
+	case v.news && !idle && v.notBefore.After(v.now()):
+		return min(holdFor, v.notBefore.Sub(v.now()).Truncate(time.Second)+time.Second)
 	case v.news && !idle:
 		return 0
 	case idle:
@@ -186,6 +194,9 @@ func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wir
 	if err != nil {
 		return false, local(err)
 	}
+	if changed {
+		v.spread(m, a)
+	}
 	place, err := v.engine.Place(ctx)
 	if err != nil {
 		return false, local(err)
@@ -194,3 +205,19 @@ func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wir
 	v.news = v.news || changed || ended
 	return a.More || !place.Current(), nil
 }
+
+// spread puts off what the answer changed, by a chance of the time that the
+// parent's children spread their requests over. What is urgent is not put off,
+// nor is what waits already put off for longer.
+func (v *visit) spread(m memory, a *wire.PollResponse) {
+	urgent := func(l wire.Listing) bool { return m.urgency().Of(l.Repository) == subscription.Urgent }
+	switch now := v.now(); {
+	case slices.ContainsFunc(a.Listings, urgent):
+		v.notBefore = time.Time{}
+	case a.SpreadSeconds > 0 && !v.notBefore.After(now):
+		v.notBefore = now.Add(rand.N(min(time.Duration(a.SpreadSeconds)*time.Second, maxSpread)))
+	}
+}
+
+// maxSpread bounds what a parent can ask for.
+const maxSpread = time.Hour

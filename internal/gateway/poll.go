@@ -71,6 +71,9 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, ho
 	if d.Version != q.DesiredVersion {
 		a.Desired = d
 	}
+	if len(a.Listings) > 0 && !q.Pass && !a.Restart {
+		a.SpreadSeconds = int(s.spread() / time.Second)
+	}
 	if !hold || q.Pass || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
 		return a, nil
 	}

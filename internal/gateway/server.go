@@ -28,7 +28,10 @@ type ServerOptions struct {
 	// Watermarks returns up to which sequence number of each of its ancestors'
 	// feeds this registry has everything; nil is a root, which has no ancestors.
 	Watermarks func() map[string]int64
-	Log        *slog.Logger // nil discards
+	// Spread returns over how long children spread what they fetch after a
+	// change; nil is not at all.
+	Spread func() time.Duration
+	Log    *slog.Logger // nil discards
 
 	maxListed int // how many items an answer lists, about; 0 is [maxListed]
 }
@@ -40,6 +43,7 @@ type server struct {
 	authenticate func(*http.Request) (*auth.Principal, error)
 	feed         string
 	watermarks   func() map[string]int64
+	spread       func() time.Duration
 	listings     listings
 	maxListed    int
 	inputs       inputs
@@ -51,12 +55,15 @@ type server struct {
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, log: o.Log, codec: newCodec(), admission: newAdmission(), maxListed: cmp.Or(o.maxListed, maxListed)}
+	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, spread: o.Spread, log: o.Log, codec: newCodec(), admission: newAdmission(), maxListed: cmp.Or(o.maxListed, maxListed)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.watermarks == nil {
 		s.watermarks = func() map[string]int64 { return nil }
+	}
+	if s.spread == nil {
+		s.spread = func() time.Duration { return 0 }
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+wire.PathActivate, handle(s, s.activate))

@@ -49,6 +49,7 @@ type instance struct {
 	mirrors *mirror.Service  // nil in a connected registry
 	upkeep  *upkeep
 	metrics *telemetry.Metrics
+	spread  func(registries int) time.Duration
 }
 
 // parent reads the connection string that cfg has or names; nil is none.
@@ -77,6 +78,9 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 			in.close()
 		}
 	}()
+	if in.spread, err = config.ParseSpread(cfg.Spread); err != nil {
+		return in, err
+	}
 	if in.unlock, err = storage.LockDir(cfg.DataDir); err != nil {
 		return in, err
 	}
@@ -205,6 +209,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
+		Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
 	api := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,

@@ -82,6 +82,10 @@ type PollResponse struct {
 	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories
 	Desired  *Desired  `json:"desired,omitempty"`  // when it is not the version that the child has
 
+	// SpreadSeconds is over how long the children of this parent spread what they
+	// fetch after a change: each begins at a time of its own within that.
+	SpreadSeconds int `json:"spreadSeconds,omitempty"`
+
 	// Watermarks say, by feed, up to which sequence number of each of its own
 	// ancestors the parent has everything: the child knows of as much once it
 	// has recorded everything up to Cursor.
