@@ -56,6 +56,8 @@ type site struct {
 	refuse   atomic.Bool  // answer 503 to all
 	ahead    atomic.Int64 // by how much its agent's clock is wrong, a [time.Duration]
 	agent    *connected.Agent
+	follows  atomic.Pointer[connected.Agent] // agent, for the gateway
+	polls    recorder                        // of its agents
 }
 
 // newSite returns an instance that serves in memory.
@@ -86,6 +88,12 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: s.control.Signer()})
 	parent := gateway.NewServer(gateway.ServerOptions{
 		Storage: s.storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
+		Watermarks: func() map[string]int64 {
+			if a := s.follows.Load(); a != nil {
+				return a.Watermarks()
+			}
+			return nil
+		},
 	})
 	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -190,7 +198,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	}
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	agent, err := connected.New(s.t.Context(), connected.Options{
-		Name: c.Name, Parent: gateway.NewClient(c, transport), DB: child.db, Engine: child.engine,
+		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.db, Engine: child.engine,
 		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000", Log: log,
 		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
@@ -198,6 +206,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 		s.t.Fatal(err)
 	}
 	child.agent = agent
+	child.follows.Store(agent)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Run(ctx) }()

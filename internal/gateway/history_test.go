@@ -8,11 +8,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/wire"
 )
 
 // A history is what happens to repositories at random.
@@ -150,4 +156,174 @@ func listingSeeds(t *testing.T) uint64 {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// A follower is a child that records what it is told, as connected registries do.
+type follower struct {
+	*replication.Engine
+	db      *metadb.DB
+	name    string
+	answers []replication.Answer
+	relists int // how often its items did not add up
+	// corrupt changes an answer on its way; nil leaves it as it is.
+	corrupt func(replication.Answer) replication.Answer
+}
+
+// newFollower returns a child that begins with nothing. Several share a database
+// under different names.
+func (f *fixture) newFollower(db *metadb.DB, name string) *follower {
+	return &follower{Engine: replication.New(replication.Options{Storage: f.Storage, DB: db, Source: name}), db: db, name: name}
+}
+
+// follow asks until there is nothing more to be told. meanwhile is called before
+// each question.
+func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
+	t.Helper()
+	for range 1000 {
+		meanwhile()
+		p, err := c.Place(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+		if page := p.NextPage(); page != nil {
+			q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
+			if page.Seq == 0 {
+				c.relists++
+			}
+		}
+		a := answerOf(f.poll(t, q))
+		c.answers = append(c.answers, a)
+		if c.corrupt != nil {
+			a = c.corrupt(a)
+		}
+		if _, err := c.ApplyAnswer(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		p, err = c.Place(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Current() && !a.More {
+			return
+		}
+	}
+	t.Fatal("the child was never told everything")
+}
+
+func answerOf(a *wire.PollResponse) replication.Answer {
+	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, More: a.More}
+	for _, l := range a.Listings {
+		items := make([]replication.ListedItem, len(l.Items))
+		for i := range l.Items {
+			items[i] = replication.ListedItem(l.Items[i])
+		}
+		answer.Listings = append(answer.Listings, replication.Listing{
+			Repository: l.Repository, Seq: l.Seq, Items: items, After: l.After, More: l.More,
+			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum,
+		})
+	}
+	return answer
+}
+
+// has returns the items that a child must have.
+func (c *follower) has(t *testing.T) map[string]string {
+	t.Helper()
+	items := map[string]string{}
+	err := c.db.View(t.Context(), func(tx *metadb.Tx) error {
+		rows, err := tx.SyncItems(c.name, "", "", 100_000)
+		for _, row := range rows {
+			if row.Digest != "" {
+				items[row.Repository+" "+row.Item] = row.Digest + " " + row.Part
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return items
+}
+
+// A world is a parent with a random history, and children of it.
+type world struct {
+	*history
+	children *metadb.DB
+	fresh    int
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	random := rand.New(rand.NewPCG(seed, 2))
+	f := newListingFixture(t, dbtest.SQLite(t), 3+random.IntN(20))
+	f.activate(t)
+	return &world{newHistory(f, random, "app/a", "app/b", "app/c", "secret/d"), dbtest.SQLite(t), 0}
+}
+
+// happen lets something happen to the content, the subscription or the feed.
+func (w *world) happen(t *testing.T) {
+	t.Helper()
+	switch w.random.IntN(25) {
+	case 0:
+		w.plane.set(func(p *plane) { p.desired.Self.Spec = scopes[w.random.IntN(len(scopes))] })
+	case 1:
+		if err := w.TrimFeed(t.Context(), w.now().Add(-time.Duration(w.random.Int64N(20))*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		w.step(t)
+	}
+}
+
+// anew returns what a child has that begins with nothing.
+func (w *world) anew(t *testing.T) map[string]string {
+	t.Helper()
+	w.fresh++
+	c := w.newFollower(w.children, fmt.Sprint("fresh", w.fresh))
+	w.follow(t, c, func() {})
+	return c.has(t)
+}
+
+// everything returns the items that [gateway.List] has for the children.
+func (w *world) everything(t *testing.T) map[string]string {
+	t.Helper()
+	items := map[string]string{}
+	for _, repository := range w.repositories {
+		if !strings.HasPrefix(repository, "app/") {
+			continue
+		}
+		for _, i := range w.list(t, repository, w.plane.desired.Self.Spec) {
+			items[repository+" "+i.Name()] = string(i.Digest) + " " + i.Part
+		}
+	}
+	return items
+}
+
+func TestFollowingAndStartingAnewHaveTheSame(t *testing.T) {
+	for seed := range listingSeeds(t) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			c := w.newFollower(w.children, "follower")
+			for range 15 {
+				for range 1 + w.random.IntN(8) {
+					w.happen(t)
+				}
+				w.follow(t, c, func() {
+					if w.random.IntN(3) == 0 {
+						w.happen(t)
+					}
+				})
+				w.follow(t, c, func() {})
+				if diff := cmp.Diff(w.everything(t), c.has(t)); diff != "" {
+					t.Fatalf("after %d steps, with %+v: -List +followed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+				}
+				if diff := cmp.Diff(w.anew(t), c.has(t)); diff != "" {
+					t.Fatalf("after %d steps, with %+v: -anew +followed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+				}
+			}
+			if c.relists > 0 {
+				t.Errorf("%d short listings did not add up", c.relists)
+			}
+		})
+	}
 }

@@ -101,7 +101,7 @@ func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 			if err := tx.PutConnectedRegistry(row); err != nil {
 				return err
 			}
-			return tx.SetConnectedRegistryStatus("Ship01", json.RawMessage(`{"x":1}`), "one")
+			return errors.Join(tx.SetConnectedRegistryStatus("Ship01", json.RawMessage(`{"x":1}`)), tx.SetActivation("Ship01", "one"))
 		})
 		changed := row
 		changed.Spec, changed.InstanceID = json.RawMessage(`{"mode":"ReadWrite"}`), "ignored"
@@ -121,7 +121,7 @@ func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 			t.Error("two names differ only in their case")
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.SetConnectedRegistryStatus("nosuch", json.RawMessage(`{}`), ""); !errors.Is(err, metadb.ErrNotFound) {
+			if err := tx.SetConnectedRegistryStatus("nosuch", json.RawMessage(`{}`)); !errors.Is(err, metadb.ErrNotFound) {
 				t.Error(err)
 			}
 			return tx.DeleteConnectedRegistry("Ship01")

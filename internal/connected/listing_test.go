@@ -1,0 +1,360 @@
+package connected_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/fleet"
+	"ferry/internal/storage"
+	"ferry/internal/wire"
+)
+
+func TestANewSitePollsAtOnceFromNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		start := time.Now()
+		root.start(ship, c)
+		await(t, "it polled", func() bool { return len(ship.polls.all()) > 0 })
+		p := ship.polls.all()[0]
+		if q := p.question; q.Feed != "" || q.Subscription != "" || q.Cursor != 0 || q.Pass || q.Page != nil || q.WaitSeconds != 0 || q.Report == nil {
+			t.Errorf("the first question is %+v", q)
+		}
+		if !p.answer.Restart || len(p.answer.Listings) != 1 {
+			t.Errorf("the first answer is %+v", p.answer)
+		}
+		if after := p.asked.Sub(start); after > time.Second {
+			t.Errorf("it polled after %v", after)
+		}
+	})
+}
+
+func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
+	scopeMap := func(root *site, p api.ScopeMapPatch) error {
+		_, err := root.control.UpdateScopeMap(root.t.Context(), by, "ship1", p, control.Precondition{})
+		return err
+	}
+	update := func(root *site, s api.Settings) error { root.update("ship1", s); return nil }
+	one, other, no := 1, "other", false
+	for _, test := range []struct {
+		name    string
+		change  func(root *site) error
+		trigger string
+		passes  int // beside the first
+	}{
+		{"tag filters", func(root *site) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) }, "SyncTokenUpdate", 1},
+		{"keep-last", func(root *site) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate", 1},
+		{"platforms", func(root *site) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) }, "SyncTokenUpdate", 1},
+		{"permissions", func(root *site) error {
+			return scopeMap(root, api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
+		}, "SyncTokenUpdate", 1},
+		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.t.Context(), by, "ship1"); return err }, "Resync", 1},
+		{"what selects nothing", func(root *site) error {
+			return update(root, api.Settings{GCEnabled: &no})
+		}, "InitialSync", 0},
+		{"a description", func(root *site) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) }, "InitialSync", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				root := newRoot(t)
+				d := root.push("app/a", "1", "v1", 10)
+				c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+				ship := root.child("ship1")
+				root.start(ship, c)
+				ship.awaitTag("app/a", "v1", d)
+				time.Sleep(5 * time.Minute)
+				if s := ship.agent.Status(); s.SyncTrigger != "InitialSync" || s.SyncState != "Succeeded" {
+					t.Fatalf("at first: %s, %s", s.SyncTrigger, s.SyncState)
+				}
+				if err := test.change(root); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second)
+				if n := ship.polls.restarts() - 1; n != test.passes {
+					t.Errorf("every repository is listed %d times within two seconds, want %d", n, test.passes)
+				}
+				time.Sleep(10 * time.Minute)
+				if n := ship.polls.restarts() - 1; n != test.passes {
+					t.Errorf("every repository is listed %d times, want %d", n, test.passes)
+				}
+				if s := ship.agent.Status(); s.SyncTrigger != test.trigger || s.SyncState != "Succeeded" {
+					t.Errorf("the trigger is %s, and the sync %s; want %s", s.SyncTrigger, s.SyncState, test.trigger)
+				}
+				if !ship.serves("app/a", "v1", d) {
+					t.Error("the image is gone")
+				}
+			})
+		})
+	}
+}
+
+// repositories pushes an image to each of n repositories, and returns what says
+// whether s serves all of them.
+func (s *site) repositories(n int) (served func(by *site) bool) {
+	s.t.Helper()
+	for i := range n {
+		s.push(fmt.Sprintf("app/%d", i), fmt.Sprint(i), "v1", 10)
+	}
+	return func(by *site) bool {
+		for i := range n {
+			if by.serves(fmt.Sprintf("app/%d", i), "v1", "") {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func TestFurtherListingsAreAskedForAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		served := root.repositories(5)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		ship.polls.cut(1)
+		root.start(ship, c)
+		await(t, "all is served", func() bool { return served(ship) })
+		polls := ship.polls.all()
+		for i, p := range polls[:5] {
+			if p.question.Pass != (i > 0) || p.question.WaitSeconds != 0 || p.answer.Restart != (i == 0) || len(p.answer.Listings) != 1 {
+				t.Errorf("poll %d: %+v: %+v", i, p.question, p.answer)
+			}
+			if pause := p.asked.Sub(polls[0].asked); pause > 0 {
+				t.Errorf("poll %d comes after %v", i, pause)
+			}
+		}
+	})
+}
+
+func TestAPassThatWasCutGoesOnFromItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		served := root.repositories(6)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		stop := root.start(ship, c)
+		await(t, "all is served", func() bool { return served(ship) })
+		time.Sleep(time.Minute)
+		before := len(ship.polls.all())
+		ship.polls.cut(1)
+		ship.polls.breakAfter(3) // the answer that begins the pass, and two others
+		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if !served(ship) {
+			t.Error("what was not listed yet is gone")
+		}
+		stop()
+		ship.engine = ship.newEngine()
+		ship.polls.mend()
+		root.start(ship, c)
+		time.Sleep(5 * time.Minute)
+		listed, restarts, ended := map[string]int{}, 0, false
+		for _, p := range ship.polls.all()[before:] {
+			if p.answer.Restart {
+				restarts++
+			}
+			for _, l := range p.answer.Listings {
+				listed[l.Repository]++
+			}
+			if r := p.question.Report; p.question.Pass && r != nil && r.Self.Watermarks != nil {
+				t.Error("a site that does not know all of its listings reports watermarks")
+			}
+			ended = ended || restarts > 0 && !p.answer.More
+		}
+		if restarts != 1 || !ended || len(listed) != 6 {
+			t.Errorf("%d passes began, one ended: %t, %d repositories were listed; want 1, and 6", restarts, ended, len(listed))
+		}
+		for repository, n := range listed {
+			if n != 1 {
+				t.Errorf("%s was listed %d times", repository, n)
+			}
+		}
+		if !served(ship) {
+			t.Error("not all is served")
+		}
+	})
+}
+
+func TestTheParentHoldsAPollUntilSomethingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		time.Sleep(5 * time.Minute)
+		before := len(ship.polls.all())
+		time.Sleep(10 * time.Minute)
+		idle := ship.polls.all()[before:]
+		if len(idle) > 11 {
+			t.Errorf("%d polls in ten idle minutes, want one a minute", len(idle))
+		}
+		for _, p := range idle {
+			if p.question.WaitSeconds != 60 || p.question.Report != nil || len(p.answer.Listings) > 0 {
+				t.Errorf("%+v: %+v", p.question, p.answer)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		e := root.push("app/a", "2", "v1", 10)
+		time.Sleep(10 * time.Millisecond)
+		if !ship.serves("app/a", "v1", e) {
+			t.Error("a change does not end the poll that is held")
+		}
+		time.Sleep(5 * time.Minute)
+		listings := 0
+		for _, p := range ship.polls.all()[before:] {
+			listings += len(p.answer.Listings)
+		}
+		if listings != 1 {
+			t.Errorf("%d listings for one change", listings)
+		}
+	})
+}
+
+// head returns the number of the last change at s.
+func (s *site) head() (head int64) {
+	s.t.Helper()
+	err := s.storage.View(s.t.Context(), func(v *storage.View) (err error) {
+		head, _, err = v.FeedHead()
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return head
+}
+
+// known returns the watermark of s's feed that a site below it last reported.
+func (s *site) known(below *site) int64 {
+	var last *wire.Report
+	for _, p := range below.polls.all() {
+		if p.question.Report != nil {
+			last = p.question.Report
+		}
+	}
+	return last.Self.Watermarks[s.control.InstanceID()]
+}
+
+func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		d := root.push("app/a", "1", "v1", large)
+		ship := root.child("ship1")
+		root.rate.Store(1000)
+		root.start(ship, c)
+		whole := func() int64 { return ship.agent.Watermarks()[root.control.InstanceID()] }
+		time.Sleep(time.Minute)
+		first := root.head()
+		if ship.serves("app/a", "v1", d) || root.known(ship) != first || whole() != 0 {
+			t.Errorf("while the first sync runs it reports %d and has all up to %d; want %d and 0", root.known(ship), whole(), first)
+		}
+		root.rate.Store(0)
+		ship.awaitTag("app/a", "v1", d)
+		time.Sleep(2 * time.Minute)
+		if whole() != first {
+			t.Errorf("it has all up to %d, want %d", whole(), first)
+		}
+
+		root.link.cut()
+		root.push("app/b", "2", "v1", large)
+		if err := root.loseBlob("app/b", root.blob("app/b", []byte("config 2"))); err != nil {
+			t.Fatal(err)
+		}
+		root.push("other/c", "3", "v1", 10) // which it does not get
+		root.link.restore()
+		time.Sleep(3 * time.Minute)
+		if s := ship.agent.Status(); s.ItemsFailed != 1 || root.known(ship) != root.head() || whole() != first {
+			t.Errorf("with %d items that failed it reports %d and has all up to %d; want %d and %d", s.ItemsFailed, root.known(ship), whole(), root.head(), first)
+		}
+		if err := root.storage.DeleteRepository(t.Context(), "app/b"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		if whole() != root.head() {
+			t.Errorf("with nothing that is missing it has all up to %d, want %d", whole(), root.head())
+		}
+	})
+}
+
+// stateOf returns what s says of a tag at a site below it; "" is nothing.
+func (s *site) stateOf(name, repository, tag string) string {
+	s.t.Helper()
+	items, _, err := s.fleet.SiteItems(s.t.Context(), name, fleet.Place{}, 100)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, i := range items {
+		if i.Repository == repository && i.Tag != nil && *i.Tag == tag {
+			return i.State
+		}
+	}
+	return ""
+}
+
+func TestTheRootKnowsWhatASiteBelowASiteHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*"}})
+		down := root.connectedRegistry("floor", api.RegistryPut{Parent: "plant", Repositories: []string{"app/a"}})
+		first := root.push("app/a", "1", "v1", large)
+		plant, floor := root.child("plant"), root.child("floor")
+		root.start(plant, up)
+		plant.start(floor, down)
+		// follow waits until the root says that the tag is in sync at floor, and
+		// never does so before it is.
+		follow := func(tag string, d digest.Digest) {
+			t.Helper()
+			start := time.Now()
+			await(t, "the root knows that floor has "+tag, func() bool {
+				state, served := root.stateOf("floor", "app/a", tag), floor.serves("app/a", tag, d)
+				if state == api.InSync && !served {
+					t.Fatalf("the root says that %s is in sync at floor, which does not serve it", tag)
+				}
+				return state == api.InSync
+			})
+			t.Logf("%s took %v", tag, time.Since(start))
+		}
+		follow("v1", first)
+		if s := root.stateOf("plant", "app/a", "v1"); s != api.InSync {
+			t.Errorf("v1 is %s at plant", s)
+		}
+
+		root.rate.Store(5000) // plant takes a minute
+		second := root.push("app/a", "2", "v2", large)
+		follow("v2", second)
+		root.rate.Store(0)
+
+		plant.link.cut()
+		third := root.push("app/a", "3", "v3", large)
+		plant.awaitTag("app/a", "v3", third)
+		time.Sleep(time.Hour)
+		for tag, want := range map[string]string{"v2": api.InSync, "v3": api.Pending} {
+			if s := root.stateOf("floor", "app/a", tag); s != want {
+				t.Errorf("with the link between the sites down, %s is %s at floor, want %s", tag, s, want)
+			}
+		}
+		plant.link.restore()
+		follow("v3", third)
+
+		// What plant gets only now, floor may have no sooner.
+		root.update("plant", api.Settings{TagFilters: []string{"v3"}})
+		await(t, "plant has only v3", func() bool { return plant.serves("app/a", "v2", "") })
+		root.update("plant", api.Settings{TagFilters: []string{"v2", "v3"}})
+		if s := root.stateOf("floor", "app/a", "v2"); s != api.Pending {
+			t.Errorf("v2 is %s at floor when nobody knows of the filter", s)
+		}
+		follow("v2", second)
+	})
+}
