@@ -80,7 +80,7 @@ func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
 		ship.awaitTag("app/a", "v1", second)
 		ship.awaitTag("app/a", "gone", "")
 		if strings.Contains(ship.log.String(), "trigger=RecoveryService") {
-			t.Error("a snapshot was taken, though the feed reaches back")
+			t.Error("every repository was listed, though the feed reaches back")
 		}
 		if down, up := ship.log.count("link is down"), ship.log.count("parent answers again"); down != 1 || up != 1 {
 			t.Errorf("the log says down %d times and up %d times, want once each", down, up)
@@ -88,7 +88,7 @@ func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
 	})
 }
 
-func TestFeedThatExpiredIsMadeUpForByASnapshot(t *testing.T) {
+func TestAFeedThatWasTrimmedMakesTheSiteAskForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
@@ -141,7 +141,7 @@ func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
 	})
 }
 
-func TestAnotherParentAtTheSameAddressNeedsASnapshot(t *testing.T) {
+func TestAnotherParentAtTheSameAddressListsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
@@ -165,6 +165,14 @@ func TestAnotherParentAtTheSameAddressNeedsASnapshot(t *testing.T) {
 		other.start(ship, c)
 		ship.awaitTag("app/new", "v1", first)
 		ship.awaitTag("app/a", "v1", "")
+		if s := ship.agent.Status(); s.SyncTrigger != "RecoveryService" {
+			t.Errorf("trigger = %s, want RecoveryService", s.SyncTrigger)
+		}
+		time.Sleep(5 * time.Minute)
+		id := other.control.InstanceID()
+		if w := ship.agent.Watermarks(); len(w) != 1 || w[id] != other.head() {
+			t.Errorf("the site has all up to %v, want %d in the other's feed alone", w, other.head())
+		}
 	})
 }
 

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestResyncFromTheRootTakesOneFreshSnapshot(t *testing.T) {
+func TestAResyncListsEveryRepositoryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -19,12 +19,12 @@ func TestResyncFromTheRootTakesOneFreshSnapshot(t *testing.T) {
 		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "a snapshot is taken", func() bool { return ship.log.count("trigger=Resync") == 1 })
+		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=Resync") == 1 })
 		stop()
 		root.start(ship, c)
 		time.Sleep(10 * time.Minute)
 		if n := ship.log.count("trigger=Resync"); n != 1 {
-			t.Errorf("%d snapshots for one wish", n)
+			t.Errorf("every repository is listed %d times for one wish", n)
 		}
 		if s := ship.agent.Status(); s.SyncTrigger != "Resync" || s.SyncState != "Succeeded" {
 			t.Errorf("%+v", s)

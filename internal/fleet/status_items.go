@@ -11,6 +11,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/gateway"
 	"ferry/internal/storage"
+	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
@@ -192,7 +193,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 	if err != nil {
 		return nil, err
 	}
-	seq := entry.RelistSeq
+	seq, attached := entry.RelistSeq, int64(0)
 	got := map[string]int{} // by how many of those on the way
 	for i, r := range v.way {
 		items, err := gateway.List(c, repository, r.filter)
@@ -201,6 +202,9 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 		}
 		if r.filter.Tags.KeepLast() > 0 { // a tag that is removed may bring an old one back
 			seq = entry.Seq
+		}
+		if !r.filter.Tags.All() { // a tag that is set may bring those that belong to its manifest
+			attached = entry.Seq
 		}
 		for _, item := range items {
 			if item.Tag != "" && got[item.Tag] == i {
@@ -213,6 +217,9 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 	}
 	for i := range tags {
 		tags[i].seq = max(tags[i].seq, seq)
+		if _, belongs := subscription.Subject(tags[i].name); belongs {
+			tags[i].seq = max(tags[i].seq, attached)
+		}
 	}
 	return tags, nil
 }

@@ -164,7 +164,8 @@ type follower struct {
 	db      *metadb.DB
 	name    string
 	answers []replication.Answer
-	relists int // how often its items did not add up
+	relists int  // how often its items did not add up
+	more    bool // the last answer did not have all there is: of what it did not list, nothing is known from then on
 	// corrupt changes an answer on its way; nil leaves it as it is.
 	corrupt func(replication.Answer) replication.Answer
 }
@@ -185,7 +186,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass || c.more}
 		if page := p.NextPage(); page != nil {
 			q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
 			if page.Seq == 0 {
@@ -193,7 +194,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 			}
 		}
 		a := answerOf(f.poll(t, q))
-		c.answers = append(c.answers, a)
+		c.answers, c.more = append(c.answers, a), a.More
 		if c.corrupt != nil {
 			a = c.corrupt(a)
 		}
@@ -259,18 +260,25 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return &world{newHistory(f, random, "app/a", "app/b", "app/c", "secret/d"), dbtest.SQLite(t), 0}
 }
 
-// happen lets something happen to the content, the subscription or the feed.
+// happen lets something happen to the content or the subscription.
 func (w *world) happen(t *testing.T) {
 	t.Helper()
-	switch w.random.IntN(25) {
-	case 0:
+	if w.random.IntN(25) == 0 {
 		w.plane.set(func(p *plane) { p.desired.Self.Spec = scopes[w.random.IntN(len(scopes))] })
-	case 1:
-		if err := w.TrimFeed(t.Context(), w.now().Add(-time.Duration(w.random.Int64N(20))*time.Second)); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		w.step(t)
+		return
+	}
+	w.step(t)
+}
+
+// trim lets the feed forget removals, sometimes. No child is in the middle of an
+// answer then: that takes less time than the feed remembers them.
+func (w *world) trim(t *testing.T) {
+	t.Helper()
+	if w.random.IntN(4) > 0 {
+		return
+	}
+	if err := w.TrimFeed(t.Context(), w.now().Add(-time.Duration(w.random.Int64N(20))*time.Second)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -307,6 +315,7 @@ func TestFollowingAndStartingAnewHaveTheSame(t *testing.T) {
 			for range 15 {
 				for range 1 + w.random.IntN(8) {
 					w.happen(t)
+					w.trim(t)
 				}
 				w.follow(t, c, func() {
 					if w.random.IntN(3) == 0 {
@@ -323,6 +332,75 @@ func TestFollowingAndStartingAnewHaveTheSame(t *testing.T) {
 			}
 			if c.relists > 0 {
 				t.Errorf("%d short listings did not add up", c.relists)
+			}
+		})
+	}
+}
+
+// corrupt returns an answer that was changed on its way: an item is lost, has
+// another digest or is one too many, or a listing is lost or is an earlier one.
+func (w *world) corrupt(c *follower, a replication.Answer) replication.Answer {
+	if len(a.Listings) == 0 || w.random.IntN(3) == 0 {
+		return a
+	}
+	a.Listings = slices.Clone(a.Listings)
+	at := w.random.IntN(len(a.Listings))
+	l := &a.Listings[at]
+	l.Items = slices.Clone(l.Items)
+	switch kind := w.random.IntN(5); {
+	case kind == 0 && len(l.Items) > 0:
+		i := w.random.IntN(len(l.Items))
+		l.Items = slices.Delete(l.Items, i, i+1)
+	case kind == 1 && len(l.Items) > 0:
+		l.Items[w.random.IntN(len(l.Items))].Digest = digest.FromString("corrupt")
+	case kind == 2:
+		l.Items = append(l.Items, replication.ListedItem{Tag: "zz", Digest: digest.FromString("corrupt")})
+	case kind == 3:
+		a.Listings = slices.Delete(a.Listings, at, at+1)
+	default:
+		*l = w.earlier(c, *l)
+	}
+	return a
+}
+
+// earlier returns a listing of the same repository that was told before.
+func (w *world) earlier(c *follower, l replication.Listing) replication.Listing {
+	var known []replication.Listing
+	for _, a := range c.answers {
+		for _, old := range a.Listings {
+			if old.Repository == l.Repository {
+				known = append(known, old)
+			}
+		}
+	}
+	return known[w.random.IntN(len(known))]
+}
+
+func TestCorruptedListingsHeal(t *testing.T) {
+	for seed := range listingSeeds(t) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			c := w.newFollower(w.children, "follower")
+			for range 4 {
+				c.corrupt = func(a replication.Answer) replication.Answer { return w.corrupt(c, a) }
+				for range 4 {
+					for range 1 + w.random.IntN(6) {
+						w.happen(t)
+						w.trim(t)
+					}
+					w.follow(t, c, func() {})
+				}
+				c.corrupt = nil
+				for _, repository := range w.repositories { // with a tag that every subscription selects
+					w.later.Add(1)
+					w.steps++
+					w.put(t, repository, w.payload(fmt.Sprint(w.steps), ""), nil, fmt.Sprint("x", w.steps))
+				}
+				w.follow(t, c, func() {})
+				if diff := cmp.Diff(w.anew(t), c.has(t)); diff != "" {
+					t.Fatalf("after %d steps, with %+v: -anew +healed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+				}
 			}
 		})
 	}

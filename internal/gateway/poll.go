@@ -148,11 +148,11 @@ func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in 
 		if err != nil {
 			return err
 		}
-		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || q.Cursor < trimmed {
+		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || q.Cursor < trimmed && !q.Pass { // a pass finds by itself what was removed
 			a.Restart, a.Cursor, p.pass = true, 0, true
 			q.Page = nil
 		}
-		p.first = a.Restart
+		p.first, p.since = a.Restart, a.Cursor
 		if q.Page != nil {
 			if err := p.page(*q.Page); err != nil || a.More {
 				return err
@@ -172,6 +172,7 @@ type poller struct {
 	pass   bool   // every listing must be complete
 	first  bool   // the answer is the first of its pass
 	paged  string // the repository whose listing a page has ended
+	since  int64  // the cursor with which the answer began: a repository that is not listed yet is known up to there
 	answer *pollAnswer
 	room   int // for items that are left
 }
@@ -211,7 +212,7 @@ func (p *poller) feed(head int64) error {
 			return err
 		}
 		for _, e := range entries {
-			if p.room <= 0 {
+			if p.room <= 0 && e.Repository != p.paged {
 				a.More = true
 				return nil
 			}
@@ -239,7 +240,7 @@ func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	cursor := p.answer.Cursor
+	cursor := p.since
 	switch {
 	case p.first && len(l.items) == 0: // what a pass does not list is removed; an earlier answer may have listed it
 		return false, nil

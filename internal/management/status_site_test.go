@@ -205,12 +205,14 @@ func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
 		{"the site's scope map", "/scope-maps/cabin1", object{"addActions": reading("b")}, same, pending}, // ship1 does not get b
 		{"an ancestor's scope map", "/scope-maps/ship1", object{"addActions": reading("b")}, append(pending, "b v1 Pending"), pending},
 		{"a smaller scope map", "/scope-maps/ship1", object{"removeActions": reading("a"), "addActions": reading("b")}, []string{"b v1 Pending"}, nil},
+		{"another scope map of a sync token", "/tokens/ship1", object{"scopeMap": "old"}, append(pending, "b v1 Pending"), pending},
 		{"a scope map's description", "/scope-maps/ship1", object{"description": "other"}, same, same},
 		{"a setting that selects nothing", "/connected-registries/ship1", object{"gcEnabled": false, "bandwidth": []string{"1Mbit"}}, same, same},
 		{"the status of a sync token", "/tokens/ship1", object{"status": "disabled"}, same, same},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
+			root.scopeMap(t, "old", append(reading("a"), reading("b")...)...)
 			ship, cabin := tree(t, root)
 			root.call(t, "PATCH", test.path, test.body).ok(t, nil)
 			root.wantItems(t, "nobody knows of the change", "ship1", "", test.ship...)
@@ -251,6 +253,29 @@ func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
 	st.Watermarks = root.upTo(root.head(t))
 	root.hear(t, st)
 	root.wantItems(t, "it knows of that", "ship1", "", "a v1 InSync")
+}
+
+func TestASignatureIsPendingWhenItsImageComesIntoScope(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	root.call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).ok(t, nil)
+	root.push(t, "a", "x1")
+	image, err := root.storage.Tag(t.Context(), "a", "x1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := "sha256-" + image.Digest.Encoded() + ".sig"
+	root.push(t, "a", signature)
+	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v1"))}
+	root.hear(t, st)
+	root.wantItems(t, "neither is in scope", "ship1", "", "a v1 InSync")
+	if err := root.storage.SetTag(t.Context(), "a", "v1", image.Digest); err != nil {
+		t.Fatal(err)
+	}
+	root.wantItems(t, "v1 is the image now", "ship1", "", "a "+signature+" Pending", "a v1 Pending")
+	st.Watermarks = root.upTo(root.head(t))
+	root.hear(t, st)
+	root.wantItems(t, "it knows of that", "ship1", "", "a "+signature+" InSync", "a v1 InSync")
 }
 
 func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {

@@ -87,7 +87,10 @@ func (c *change) addManifest(row metadb.Manifest, children []metadb.Child) (_ me
 	}
 	referrers, err := c.tx.Referrers(row.Repository, row.Digest)
 	if err == nil && len(referrers) > 0 { // they were pushed before their subject
-		err = c.relist()
+		return row, c.relist()
+	}
+	if err == nil && len(manifests(children)) > 0 { // an index can lead to children that nothing led to
+		err = c.moved()
 	}
 	return row, err
 }
