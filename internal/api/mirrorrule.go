@@ -61,12 +61,12 @@ type MirrorRulePut struct {
 
 // A MirrorRulePatch is what is to change.
 type MirrorRulePatch struct {
-	Source               *string   `json:"source,omitempty"`
-	Schedule             *string   `json:"schedule,omitempty"`
-	Window               *string   `json:"window,omitempty" doc:"Empty is as long as it takes."`
-	TagFilters           *[]string `json:"tagFilters,omitempty" maxItems:"50"`
-	Platforms            *[]string `json:"platforms,omitempty" maxItems:"20"`
-	Username             *string   `json:"username,omitempty" maxLength:"1024" doc:"Empty forgets the password, too."`
-	Password             *string   `json:"password,omitempty" maxLength:"65536"`
-	CertificateAuthority *string   `json:"certificateAuthority,omitempty" maxLength:"262144"`
+	Source               *string  `json:"source,omitempty"`
+	Schedule             *string  `json:"schedule,omitempty"`
+	Window               *string  `json:"window,omitempty" doc:"Empty is as long as it takes."`
+	TagFilters           []string `json:"tagFilters,omitzero" nullable:"false" maxItems:"50"`
+	Platforms            []string `json:"platforms,omitzero" nullable:"false" maxItems:"20"`
+	Username             *string  `json:"username,omitempty" maxLength:"1024" doc:"Empty forgets the password, too."`
+	Password             *string  `json:"password,omitempty" maxLength:"65536"`
+	CertificateAuthority *string  `json:"certificateAuthority,omitempty" maxLength:"262144"`
 }

@@ -48,7 +48,7 @@ type call struct {
 
 // An answer is what came back, when the status was below 400.
 type answer struct {
-	value  any // the body's JSON; nil where there was none
+	body   json.RawMessage // empty where there was none
 	header http.Header
 }
 
@@ -93,11 +93,8 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if resp.StatusCode >= 400 {
 		return nil, c.refused(resp, text)
 	}
-	a := &answer{header: resp.Header}
-	if len(bytes.TrimSpace(text)) == 0 {
-		return a, nil
-	}
-	if err := json.Unmarshal(text, &a.value); err != nil {
+	a := &answer{body: bytes.TrimSpace(text), header: resp.Header}
+	if len(a.body) > 0 && !json.Valid(a.body) {
 		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base), "is a ferry registry at this address?")
 	}
 	return a, nil

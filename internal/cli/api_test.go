@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/internal/api"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -122,12 +124,12 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	for top, want := range map[int][]any{0: {"a", "b", "c"}, 1: {"a"}, 3: {"a", "b", "c"}} {
-		got, err := clientOf(t, srv.URL).pages(t.Context(), "/v2/_catalog", nil, "repositories", top)
+	for top, want := range map[int][]string{0: {"a", "b", "c"}, 1: {"a"}, 3: {"a", "b", "c"}} {
+		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", nil, "repositories", top)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got.value); diff != "" {
 			t.Errorf("top %d: %s", top, diff)
 		}
 	}
@@ -140,12 +142,12 @@ func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	for name, want := range map[string]string{
 		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc", "%2e%2e": "/api/v1/tokens/%252e%252e",
 	} {
-		if _, err := clientOf(t, srv.URL).resource(t.Context(), "GET", "tokens", name, nil); err != nil || got != want {
+		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens, name); err != nil || got != want {
 			t.Errorf("%q: %s, %v", name, got, err)
 		}
 	}
 	for _, name := range []string{".", ".."} {
-		if _, err := clientOf(t, srv.URL).resource(t.Context(), "GET", "tokens", name, nil); err == nil {
+		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens, name); err == nil {
 			t.Errorf("%q was sent", name)
 		}
 	}

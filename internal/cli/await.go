@@ -15,70 +15,66 @@ const lineEvery = 3 * time.Second
 // errInterrupted is what becomes of a wait that a person breaks off.
 var errInterrupted = errors.New("interrupted; it goes on at the registry")
 
-// await reads v again and again while its state is one of running, and tells
-// how far it is: by a bar at a terminal, else by a line now and then. prefix
-// leads to the members.
-func (e *Env) await(ctx context.Context, v any, running []string, prefix string, read func(context.Context) (any, error)) (any, error) {
-	status := func() map[string]any { return progressOf(v, running, prefix) }
+// A progress is how far a sync, an image, an import or a run is.
+type progress struct {
+	running           bool
+	done, total, rate int64  // bytes, and bytes a second
+	left              *int64 // seconds; nil where nobody knows
+	waiting           string // what it does where no bytes come
+}
+
+// waitsForTurn is what something does that has not begun.
+const waitsForTurn = "waiting for its turn"
+
+// waitsForSource is what something does that has no bytes to bring yet, or
+// cannot get on because of why; "" is that bytes come.
+func waitsForSource(total int64, why *string) string {
+	switch {
+	case value(why) != "":
+		return "waiting for the source: " + oneLine(*why)
+	case total == 0:
+		return "asking the source what there is"
+	}
+	return ""
+}
+
+// await reads v again and again while it runs, and tells how far it is: by a
+// bar at a terminal, else by a line now and then.
+func await[T any](ctx context.Context, e *Env, v result[T], of func(T) progress, read func(context.Context) (result[T], error)) (result[T], error) {
 	ask := func(ctx context.Context) (_ moment, err error) {
 		if v, err = read(ctx); err != nil {
 			return moment{}, err
 		}
-		return moment{status: status()}, nil
+		return moment{all: of(v.value)}, nil
 	}
-	var err error
+	watch := tellSync
 	if isTerminal(e.Stderr) {
-		_, err = watchSync(ctx, e.Stderr, status(), ask)
-	} else {
-		err = tellSync(ctx, e.Stderr, status(), ask)
+		watch = watchSync
 	}
+	err := watch(ctx, e.Stderr, of(v.value), ask)
 	if err != nil && ctx.Err() != nil { // whatever went wrong for that
 		err = errInterrupted
 	}
 	return v, err
 }
 
-// progressOf makes of something whose state is one of running what a sync's
-// status is; "waiting" is what it does where no bytes come.
-func progressOf(v any, running []string, prefix string) map[string]any {
-	s := map[string]any{}
-	for _, name := range []string{"bytesDone", "bytesTotal", "bytesPerSecond", "etaSeconds"} {
-		s[name] = member(v, prefix+name)
-	}
-	state, why := cell(member(v, prefix+"state")), cell(member(v, prefix+"error"))
-	for _, r := range running {
-		if state == r {
-			s["state"] = "Syncing"
-		}
-	}
-	switch {
-	case state == "Pending" || state == "Waiting" || state == "BrokenOff":
-		s["waiting"] = "waiting for its turn"
-	case why != "":
-		s["waiting"] = "waiting for the source: " + oneLine(why)
-	case number(s["bytesTotal"]) == 0:
-		s["waiting"] = "asking the source what there is"
-	}
-	return s
-}
-
-// tellSync says in plain lines how a running sync goes, until it is over:
+// tellSync says in plain lines how something that runs goes, until it is over:
 // what changed, and not too often.
-func tellSync(ctx context.Context, out io.Writer, status map[string]any, ask func(context.Context) (moment, error)) error {
+func tellSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
 	said, at := "", time.Now()
-	for cell(status["state"]) == "Syncing" {
-		if line := besideBar(status); line != said && time.Since(at) >= lineEvery {
+	for now.running {
+		if line := besideBar(now); line != said && time.Since(at) >= lineEvery {
 			fmt.Fprintln(out, line)
 			said, at = line, time.Now()
 		}
 		if err := pauseFor(ctx, barEvery); err != nil {
 			return err
 		}
-		now, err := ask(ctx)
+		next, err := ask(ctx)
 		if err != nil {
 			return err
 		}
-		status = now.status
+		now = next.all
 	}
 	return nil
 }

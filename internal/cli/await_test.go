@@ -10,22 +10,26 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ferry/internal/api"
 )
 
 // importing is an import as the management API shows it.
-func importing(state, why string, done, total int) map[string]any {
-	v := map[string]any{"state": state, "bytesDone": float64(done), "bytesTotal": float64(total)}
-	if why != "" {
-		v["error"] = why
-	}
+func importing(state, why string, done, total int64) api.Import {
+	i := api.Import{State: state, Error: api.Text(why), BytesDone: done, BytesTotal: total}
 	if done > 0 {
-		v["bytesPerSecond"], v["etaSeconds"] = 2048., 90.
+		i.BytesPerSecond, i.EtaSeconds = 2048, new(int64(90))
 	}
-	return v
+	return i
 }
 
-func awaitImport(ctx context.Context, env *Env, read func() any) error {
-	_, err := env.await(ctx, read(), []string{"Pending", "Running"}, "", func(context.Context) (any, error) { return read(), nil })
+// awaiting waits for an import that read reads.
+func awaiting(ctx context.Context, env *Env, read func(context.Context) (api.Import, error)) error {
+	first, _ := read(ctx)
+	_, err := await(ctx, env, result[api.Import]{value: first}, importProgress, func(ctx context.Context) (i result[api.Import], err error) {
+		i.value, err = read(ctx)
+		return i, err
+	})
 	return err
 }
 
@@ -33,18 +37,18 @@ func TestWithoutATerminalALineSaysNowAndThenWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		began := time.Now()
-		err := awaitImport(t.Context(), &Env{Stderr: &out}, func() any {
-			switch n := int(time.Since(began) / time.Second); {
+		err := awaiting(t.Context(), &Env{Stderr: &out}, func(context.Context) (api.Import, error) {
+			switch n := int64(time.Since(began) / time.Second); {
 			case n < 5:
-				return importing("Pending", "", 0, 0)
+				return importing("Pending", "", 0, 0), nil
 			case n < 10:
-				return importing("Running", "no such\nhost", 0, 0)
+				return importing("Running", "no such\nhost", 0, 0), nil
 			case n < 20:
-				return importing("Running", "", n<<20, 40<<20)
+				return importing("Running", "", n<<20, 40<<20), nil
 			case n < 60: // nothing comes
-				return importing("Running", "", 20<<20, 40<<20)
+				return importing("Running", "", 20<<20, 40<<20), nil
 			}
-			return importing("Succeeded", "", 40<<20, 40<<20)
+			return importing("Succeeded", "", 40<<20, 40<<20), nil
 		})
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 		for _, want := range []string{"waiting for its turn", "waiting for the source: no such host", "20.0 MiB of 40.0 MiB, 2.0 KiB/s, 1m30s left"} {
@@ -62,10 +66,10 @@ func TestABarSaysWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		asked := 0
-		states := []map[string]any{importing("Running", "too many requests", 0, 0), importing("Running", "", 1<<20, 4<<20), importing("Succeeded", "", 4<<20, 4<<20)}
-		_, err := watchSync(t.Context(), &out, progressOf(importing("Running", "", 0, 0), []string{"Running"}, ""), func(context.Context) (moment, error) {
+		states := []api.Import{importing("Running", "too many requests", 0, 0), importing("Running", "", 1<<20, 4<<20), importing("Succeeded", "", 4<<20, 4<<20)}
+		err := watchSync(t.Context(), &out, importProgress(importing("Running", "", 0, 0)), func(context.Context) (moment, error) {
 			asked++
-			return moment{status: progressOf(states[asked-1], []string{"Running"}, "")}, nil
+			return moment{all: importProgress(states[asked-1])}, nil
 		})
 		for _, want := range []string{"asking the source", "waiting for the source: too many requests", "1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left"} {
 			if !strings.Contains(out.String(), want) {
@@ -80,21 +84,24 @@ func TestABarSaysWhatItWaitsFor(t *testing.T) {
 
 func TestAWaitThatIsBrokenOffSaysThatItGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		running := progressOf(importing("Running", "", 0, 0), []string{"Running"}, "")
+		running := importing("Running", "", 0, 0)
 		for name, wait := range map[string]func(context.Context) error{
 			"at a bar": func(ctx context.Context) error {
-				_, err := watchSync(ctx, &bytes.Buffer{}, running, func(context.Context) (moment, error) { return moment{status: running}, nil })
-				return err
+				now := importProgress(running)
+				return watchSync(ctx, &bytes.Buffer{}, now, func(context.Context) (moment, error) { return moment{all: now}, nil })
 			},
 			"between two questions": func(ctx context.Context) error {
-				return awaitImport(ctx, &Env{Stderr: &bytes.Buffer{}}, func() any { return importing("Running", "", 0, 0) })
+				return awaiting(ctx, &Env{Stderr: &bytes.Buffer{}}, func(context.Context) (api.Import, error) { return running, nil })
 			},
 			"in a question": func(ctx context.Context) error {
-				_, err := (&Env{Stderr: &bytes.Buffer{}}).await(ctx, importing("Running", "", 0, 0), []string{"Running"}, "", func(ctx context.Context) (any, error) {
+				asked := 0
+				return awaiting(ctx, &Env{Stderr: &bytes.Buffer{}}, func(ctx context.Context) (api.Import, error) {
+					if asked++; asked == 1 {
+						return running, nil
+					}
 					<-ctx.Done()
-					return nil, fmt.Errorf("reach home: %w", ctx.Err())
+					return api.Import{}, fmt.Errorf("reach home: %w", ctx.Err())
 				})
-				return err
 			},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -26,7 +26,7 @@ type Env struct {
 	Getenv func(string) string
 	Now    func() time.Time // nil is time.Now
 
-	output *choiceFlag // --output and --query, of every command
+	output string // --output and --query, of every command
 	query  string
 }
 

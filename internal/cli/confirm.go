@@ -16,30 +16,27 @@ var errDeclined = errors.New("nothing was done")
 
 // A confirmation is a question that --yes answers.
 type confirmation struct {
-	env *Env
 	yes bool
 }
 
-func (e *Env) confirmation(set *pflag.FlagSet) *confirmation {
-	c := &confirmation{env: e}
+func (c *confirmation) define(set *pflag.FlagSet) {
 	set.BoolVarP(&c.yes, "yes", "y", false, "do not ask for confirmation")
-	return c
 }
 
 // ask returns nil when the answer is yes. Without a terminal to ask at, only
 // --yes is one. The question goes to standard error, so that the output of a
 // command whose output is kept stays clean.
-func (c *confirmation) ask(question string, args ...any) error {
+func (c *confirmation) ask(env *Env, question string, args ...any) error {
 	if c.yes {
 		return nil
 	}
 	question = fmt.Sprintf(question, args...)
-	if !isTerminal(c.env.Stdin) {
+	if !isTerminal(env.Stdin) {
 		return withHint(fmt.Errorf("%s There is no terminal to ask at", question), "add --yes")
 	}
-	in := bufio.NewReader(c.env.Stdin)
+	in := bufio.NewReader(env.Stdin)
 	for range 3 {
-		fmt.Fprintf(c.env.Stderr, "%s (y/n): ", question)
+		fmt.Fprintf(env.Stderr, "%s (y/n): ", question)
 		answer, err := in.ReadString('\n')
 		switch strings.ToLower(strings.TrimSpace(answer)) {
 		case "y", "yes":

@@ -10,150 +10,165 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-const connectedRegistries = "connected-registries"
-
-func connectedRegistryColumns() []column {
-	return []column{
-		{title: "NAME", path: "name"},
-		{title: "MODE", path: "mode", spare: 1},
-		{title: "CONNECTION STATE", path: "connectionState"},
-		{title: "PARENT", path: "parent.id", show: lastSegment, spare: 6},
-		{title: "LOGIN SERVER", path: "loginServer.host", spare: 2},
-		{title: "LAST SYNC (UTC)", path: "parent.syncProperties.lastSyncTime", show: seconds, spare: 5},
+func connectedRegistryColumns() []column[api.ConnectedRegistry] {
+	return []column[api.ConnectedRegistry]{
+		{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
+		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, spare: 1},
+		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
+		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, spare: 6},
+		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, spare: 2},
+		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string { return seconds(r.Parent.SyncProperties.LastSyncTime) }, spare: 5},
 	}
 }
 
 // connectedRegistryDetail adds what the table of one connected registry has.
-func connectedRegistryDetail() []column {
-	return append(connectedRegistryColumns(),
-		column{title: "SYNC STATE", show: syncStateOf},
-		column{title: "LAST SUCCESS (UTC)", path: "registrySyncResult.lastSuccessfulSyncEndTime", show: seconds},
-		column{title: "SYNC SCHEDULE", path: "parent.syncProperties.schedule", spare: 4},
-		column{title: "SYNC WINDOW", path: "parent.syncProperties.syncWindow", spare: 3},
-	)
+func connectedRegistryDetail() []column[api.ConnectedRegistry] {
+	return append(connectedRegistryColumns(), []column[api.ConnectedRegistry]{
+		{title: "SYNC STATE", text: syncStateOf},
+		{title: "LAST SUCCESS (UTC)", text: func(r api.ConnectedRegistry) string {
+			return seconds(value(r.RegistrySyncResult).LastSuccessfulSyncEndTime)
+		}},
+		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string { return r.Parent.SyncProperties.Schedule }, spare: 4},
+		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string { return value(r.Parent.SyncProperties.SyncWindow) }, spare: 3},
+	}...)
 }
 
 // syncStateOf is how a connected registry's last sync went, and what its
 // status details have: whether it is paused, what failed.
-func syncStateOf(registry any) string {
-	text := cell(member(registry, "registrySyncResult.syncState"))
-	details, _ := member(registry, "statusDetails").([]any)
-	for _, d := range details {
-		text += ", " + cell(member(d, "code"))
+func syncStateOf(r api.ConnectedRegistry) string {
+	text := value(r.RegistrySyncResult).SyncState
+	for _, d := range r.StatusDetails {
+		text += ", " + d.Code
 	}
 	return strings.TrimPrefix(text, ", ")
 }
 
 func newConnectedRegistryCommand(env *Env) *cobra.Command {
 	return group("connected-registry", "Connected registries: sites that follow this registry",
-		newConnectedRegistryCreateCommand(env),
-		newConnectedRegistryShowCommand(env),
-		newConnectedRegistryListCommand(env),
-		newConnectedRegistryUpdateCommand(env),
-		newConnectedRegistrySettingsCommand(env),
-		newConnectedRegistrySyncStatusCommand(env),
-		newConnectedRegistryResyncCommand(env),
-		newConnectedRegistryDeactivateCommand(env),
-		newConnectedRegistryDeleteCommand(env),
+		verb(env, "create", "Create a connected registry, with its sync token and permissions", `
+			ferry connected-registry create -r home -n ship1 --repository factory/app factory/tool
+			ferry connected-registry create -r home -n ship1 --mode ReadOnly --sync-schedule "30 * * * *" --sync-window PT1H --repository factory/app
+			ferry connected-registry create -r home -n cabin1 --parent ship1 --repository factory/app --client-tokens line1 line2`,
+			&registryCreate{}, "name"),
+		verb(env, "show", "Show a connected registry and how its last sync went", `
+			ferry connected-registry show -r home -n ship1
+			ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
+			&showOptions[api.ConnectedRegistry]{kind: connectedRegistries, columns: connectedRegistryDetail()}, "name"),
+		verb(env, "list", "List the connected registries, each followed by those below it", `
+			ferry connected-registry list -r home -o table
+			ferry connected-registry list -r home --parent ship1 --no-children`,
+			&registryList{}),
+		verb(env, "update", "Change a connected registry; the site learns of it at its next sync", `
+			ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
+			ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H
+			ferry connected-registry update -r home -n ship1 --byte-budget 2GiB/day --priority 'ops/*=urgent' 'media/*=low'`,
+			&registryUpdate{}, "name"),
+		verb(env, "get-settings", "Show what an instance needs to become a connected registry", `
+			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --generate-password 1 --yes
+			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes --query ACR_REGISTRY_CONNECTION_STRING -o tsv`,
+			&registrySettings{}, "name", "parent-protocol"),
+		verb(env, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
+			ferry connected-registry sync-status -r home -n ship1
+			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
+			&registrySyncStatus{}, "name"),
+		verb(env, "resync", "Let a site compare all that it has with its parent, at its next visit",
+			"ferry connected-registry resync -r home -n ship1", &registryResync{}, "name"),
+		verb(env, "deactivate", "Release a connected registry, so that another instance can become it",
+			"ferry connected-registry deactivate -r home -n ship1 --yes", &registryDeactivate{}, "name"),
+		verb(env, "delete", "Delete a connected registry; what runs at the site stays as it is",
+			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &registryDelete{}, "name"),
 	)
 }
 
-func newConnectedRegistryShowCommand(env *Env) *cobra.Command {
-	var name string
-	return resourceVerb(env, &name, "show", "Show a connected registry and how its last sync went", `
-		ferry connected-registry show -r home -n ship1
-		ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodGet, connectedRegistries, name, nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, connectedRegistryDetail())
-		})
+type registryList struct {
+	target
+	parent     string
+	noChildren bool
 }
 
-func newConnectedRegistryListCommand(env *Env) *cobra.Command {
-	var t *target
-	var parent string
-	var noChildren bool
-	cmd := verb("list", "List the connected registries, each followed by those below it", `
-		ferry connected-registry list -r home -o table
-		ferry connected-registry list -r home --parent ship1 --no-children`,
-		func(cmd *cobra.Command) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			query := url.Values{}
-			if parent != "" {
-				query.Set("parent", parent)
-			}
-			if noChildren {
-				query.Set("children", "direct")
-			}
-			v, err := c.list(cmd.Context(), connectedRegistries, query)
-			if err != nil {
-				return err
-			}
-			return env.print(v, connectedRegistryColumns())
-		})
-	t = env.registryFlags(cmd)
-	textVar(cmd.Flags(), &parent, "parent", "p", "NAME", "only those below this connected registry")
-	cmd.Flags().BoolVar(&noChildren, "no-children", false, "only those right below the parent, or at the top")
-	return cmd
+func (o *registryList) define(set *pflag.FlagSet) {
+	o.target.define(set)
+	textVar(set, &o.parent, "parent", "p", "NAME", "only those below this connected registry")
+	set.BoolVar(&o.noChildren, "no-children", false, "only those right below the parent, or at the top")
 }
 
-func newConnectedRegistryDeactivateCommand(env *Env) *cobra.Command {
-	var name string
-	var confirm *confirmation
-	cmd := resourceVerb(env, &name, "deactivate", "Release a connected registry, so that another instance can become it", "ferry connected-registry deactivate -r home -n ship1 --yes",
-		func(ctx context.Context, c *client) error {
-			if err := confirm.ask("Are you sure you want to deactivate the connected registry '%s'?", name); err != nil {
-				return err
-			}
-			_, err := c.resource(ctx, http.MethodPost, connectedRegistries, name, nil, "deactivate")
-			return err
-		})
-	confirm = env.confirmation(cmd.Flags())
-	return cmd
+func (o *registryList) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	query := url.Values{}
+	if o.parent != "" {
+		query.Set("parent", o.parent)
+	}
+	if o.noChildren {
+		query.Set("children", "direct")
+	}
+	all, err := list[api.ConnectedRegistry](ctx, c, connectedRegistries, query)
+	if err != nil {
+		return err
+	}
+	return showAll(env, all, connectedRegistryColumns())
 }
 
-func newConnectedRegistryDeleteCommand(env *Env) *cobra.Command {
-	var name string
-	var cleanup bool
-	var confirm *confirmation
-	cmd := resourceVerb(env, &name, "delete", "Delete a connected registry; what runs at the site stays as it is", `
-		ferry connected-registry delete -r home -n ship1 --cleanup --yes`,
-		func(ctx context.Context, c *client) error {
-			if err := confirm.ask("Are you sure you want to delete the connected registry '%s'?", name); err != nil {
-				return err
-			}
-			left, err := c.leftovers(ctx, name)
-			if err != nil {
-				return err
-			}
-			segment, err := escape(name)
-			if err != nil {
-				return err
-			}
-			query := url.Values{"cleanup": {fmt.Sprint(cleanup)}}
-			if _, err := c.do(ctx, call{method: http.MethodDelete, path: apiRoot + connectedRegistries + "/" + segment, query: query}); err != nil {
-				return err
-			}
-			if cleanup {
-				return nil
-			}
-			fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
-			for _, command := range left {
-				fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", command, c.name)
-			}
-			return nil
-		})
-	cmd.Flags().BoolVar(&cleanup, "cleanup", false, "delete its sync token and scope map, too, and its permissions in its ancestors'")
-	confirm = env.confirmation(cmd.Flags())
-	return cmd
+type registryDeactivate struct {
+	named
+	confirmation
+}
+
+func (o *registryDeactivate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.confirmation.define(set)
+}
+
+func (o *registryDeactivate) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	if err := o.ask(env, "Are you sure you want to deactivate the connected registry '%s'?", o.name); err != nil {
+		return err
+	}
+	_, err = write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "deactivate")
+	return err
+}
+
+type registryDelete struct {
+	named
+	confirmation
+	cleanup bool
+}
+
+func (o *registryDelete) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	set.BoolVar(&o.cleanup, "cleanup", false, "delete its sync token and scope map, too, and its permissions in its ancestors'")
+	o.confirmation.define(set)
+}
+
+func (o *registryDelete) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	if err := o.ask(env, "Are you sure you want to delete the connected registry '%s'?", o.name); err != nil {
+		return err
+	}
+	left, err := c.leftovers(ctx, o.name)
+	if err != nil {
+		return err
+	}
+	if err := c.remove(ctx, url.Values{"cleanup": {fmt.Sprint(o.cleanup)}}, connectedRegistries, o.name); err != nil || o.cleanup {
+		return err
+	}
+	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
+	for _, command := range left {
+		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", command, c.name)
+	}
+	return nil
 }
 
 // maxAncestors bounds the way up from a connected registry to the root.
@@ -175,7 +190,7 @@ func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
 		commands = append(commands, "scope-map delete --yes -n "+scopeMap)
 	}
 	for range maxAncestors {
-		parent := lastSegment(member(own, "parent.id"))
+		parent := lastSegment(value(own.Parent.ID))
 		if parent == "" {
 			break
 		}
@@ -191,22 +206,24 @@ func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
 
 // syncToken returns a connected registry, and the names of its sync token and
 // of that token's scope map; "" where there is none.
-func (c *client) syncToken(ctx context.Context, name string) (v any, token, scopeMap string, err error) {
-	if v, err = c.resource(ctx, http.MethodGet, connectedRegistries, name, nil); err != nil {
-		return nil, "", "", err
+func (c *client) syncToken(ctx context.Context, name string) (own api.ConnectedRegistry, token, scopeMap string, err error) {
+	r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries, name)
+	if err != nil {
+		return own, "", "", err
 	}
-	token = lastSegment(member(v, "parent.syncProperties.tokenId"))
-	t, err := c.resource(ctx, http.MethodGet, "tokens", token, nil)
+	own = r.value
+	token = lastSegment(own.Parent.SyncProperties.TokenID)
+	t, err := get[api.Token](ctx, c, tokens, token)
 	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusNotFound {
-		return v, "", "", nil
+		return own, "", "", nil
 	}
-	return v, token, lastSegment(member(t, "scopeMapId")), err
+	return own, token, lastSegment(t.value.ScopeMapID), err
 }
 
 // managedIdentityFlags accepts the reference's choice of how to authenticate,
 // of which there is one here.
 func managedIdentityFlags(set *pflag.FlagSet) {
-	choiceVar(set, "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
+	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
 	set.Lookup("auth-type").Hidden = true
 	ignored(set, "audit-logs-enabled", "")
 	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"

@@ -2,70 +2,74 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-func newConnectedRegistryResyncCommand(env *Env) *cobra.Command {
-	var name string
-	return resourceVerb(env, &name, "resync", "Let a site compare all that it has with its parent, at its next visit", "ferry connected-registry resync -r home -n ship1",
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodPost, connectedRegistries, name, nil, "resync")
-			if err != nil {
-				return err
-			}
-			return env.print(v, connectedRegistryDetail())
-		})
+type registryResync struct{ named }
+
+func (o *registryResync) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	r, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "resync")
+	if err != nil {
+		return err
+	}
+	return show(env, r, connectedRegistryDetail())
 }
 
-func newConnectedRegistrySyncStatusCommand(env *Env) *cobra.Command {
-	var name string
-	var l *syncListing
-	cmd := resourceVerb(env, &name, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
-		ferry connected-registry sync-status -r home -n ship1
-		ferry connected-registry sync-status -r home -n ship1 --open -o json`,
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodGet, connectedRegistries, name, nil, "sync-status")
-			if err != nil {
-				return err
-			}
-			segment, err := escape(name)
-			if err != nil {
-				return err
-			}
-			items, err := c.syncItems(ctx, connectedRegistries+"/"+segment+"/sync-items", l.onlyOpen())
-			if err != nil {
-				return err
-			}
-			site, ok := v.(map[string]any)
-			if !ok {
-				return errors.New("the registry's answer is not a site's sync")
-			}
-			return l.show(saySite(site), site, items, member(site, "sync.itemsSynced"))
-		})
-	l = env.syncListing(cmd)
-	return cmd
+type registrySyncStatus struct {
+	named
+	syncListing
+}
+
+func (o *registrySyncStatus) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.syncListing.define(set)
+}
+
+func (o *registrySyncStatus) run(ctx context.Context, env *Env) error {
+	env.output = o.output
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	site, err := get[api.SiteSync](ctx, c, connectedRegistries, o.name, "sync-status")
+	if err != nil {
+		return err
+	}
+	path, err := resourcePath(connectedRegistries, o.name, "sync-items")
+	if err != nil {
+		return err
+	}
+	items, err := c.syncItems(ctx, path, o.onlyOpen(env))
+	if err != nil {
+		return err
+	}
+	return o.show(env, saySite(site.value), site.raw, items, value(site.value.Sync).ItemsSynced)
 }
 
 // saySite puts what is known of a site into a few sentences.
-func saySite(site map[string]any) string {
-	text := fmt.Sprintf("%s is %s", cell(site["name"]), cell(site["connectionState"]))
-	inactive := cell(member(site, "activation.status")) == "Inactive"
+func saySite(site api.SiteSync) string {
+	text := fmt.Sprintf("%s is %s", site.Name, site.ConnectionState)
+	inactive := site.Activation.Status == "Inactive"
 	if inactive {
 		text += ": it is not activated"
 	}
-	sync, ok := site["sync"].(map[string]any)
-	if !ok {
+	if site.Sync == nil {
 		return text + ", and was never heard."
 	}
 	who := "it"
 	if inactive {
 		who = "the instance that was"
 	}
-	age := time.Duration(number(site["ageSeconds"])) * time.Second
-	return fmt.Sprintf("%s. %s ago, at %s, %s said:\n%s", text, age, seconds(site["heardTime"]), who, sayStatus(sync))
+	age := time.Duration(value(site.AgeSeconds)) * time.Second
+	return fmt.Sprintf("%s. %s ago, at %s, %s said:\n%s", text, age, seconds(site.HeardTime), who, sayStatus(*site.Sync))
 }

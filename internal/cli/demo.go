@@ -18,10 +18,10 @@ func newDemoCommand(env *Env) *cobra.Command {
 	var dir, rate string
 	var port int
 	var once bool
-	cmd := verb("demo", "Watch images cross from a root registry to a connected registry, on this machine", `
+	cmd := flagsOnly("demo", "Watch images cross from a root registry to a connected registry, on this machine", `
 		ferry demo
 		ferry demo --once
-		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`, nil)
+		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`)
 	cmd.Long = `Watch images cross from a root registry to a connected registry, on this machine.
 
 The demo starts both registries on loopback, in a directory of their own, packs

@@ -12,30 +12,26 @@ const maxDays = 36500
 // An expiry is when a password ends, as --expiration-in-days and
 // --expiration give it.
 type expiry struct {
-	set  *pflag.FlagSet
-	days int
+	days *int
 	at   string
 }
 
-func expiryFlags(set *pflag.FlagSet) *expiry {
-	e := &expiry{set: set}
-	set.IntVar(&e.days, "expiration-in-days", 0, "days for which the passwords are valid (default for ever)")
+func (e *expiry) define(set *pflag.FlagSet) {
+	numberOption(set, &e.days, "expiration-in-days", "days for which the passwords are valid (default for ever)")
 	textVar(set, &e.at, "expiration", "", "TIME", "when the passwords expire, in UTC, as 2031-12-31T12:59:59Z")
-	set.IntVar(&e.days, "days", 0, "the same as --expiration-in-days")
+	numberOption(set, &e.days, "days", "the same as --expiration-in-days")
 	set.Lookup("days").Hidden = true
-	return e
 }
 
 // time returns when the password ends; nil is never.
 func (e *expiry) time(now time.Time) (*time.Time, error) {
-	inDays := e.set.Changed("expiration-in-days") || e.set.Changed("days")
-	switch {
-	case inDays && e.at != "":
+	switch days := value(e.days); {
+	case e.days != nil && e.at != "":
 		return nil, usagef("--expiration-in-days and --expiration are both given: want one of them")
-	case inDays && (e.days < 1 || e.days > maxDays):
-		return nil, usagef("--expiration-in-days %d: want 1 to %d", e.days, maxDays)
-	case inDays:
-		t := now.UTC().Truncate(time.Second).AddDate(0, 0, e.days)
+	case e.days != nil && (days < 1 || days > maxDays):
+		return nil, usagef("--expiration-in-days %d: want 1 to %d", days, maxDays)
+	case e.days != nil:
+		t := now.UTC().Truncate(time.Second).AddDate(0, 0, days)
 		return &t, nil
 	case e.at == "":
 		return nil, nil

@@ -8,69 +8,30 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-func importColumns() []column {
-	return []column{
-		{title: "NAME", path: "name"},
-		{title: "SOURCE", path: "source"},
-		{title: "IMAGES", path: "images", show: listed},
-		{title: "STATE", path: "state"},
-		{title: "DIGEST", path: "digest", show: shortDigest},
-		{title: "DONE", show: doneOf},
-		{title: "ERROR", path: "error"},
+func importColumns() []column[api.Import] {
+	return []column[api.Import]{
+		{title: "NAME", text: func(i api.Import) string { return i.Name }},
+		{title: "SOURCE", text: func(i api.Import) string { return i.Source }},
+		{title: "IMAGES", text: func(i api.Import) string { return strings.Join(i.Images, ", ") }},
+		{title: "STATE", text: func(i api.Import) string { return i.State }},
+		{title: "DIGEST", text: func(i api.Import) string { return shortDigest(value(i.Digest)) }},
+		{title: "DONE", text: func(i api.Import) string { return doneOf(i.BytesDone, i.BytesTotal) }},
+		{title: "ERROR", text: func(i api.Import) string { return value(i.Error) }},
 	}
-}
-
-// listed is a column's value for a list of names.
-func listed(v any) string {
-	all, _ := v.([]any)
-	var names []string
-	for _, name := range all {
-		names = append(names, cell(name))
-	}
-	return strings.Join(names, ", ")
 }
 
 func newImportCommand(env *Env) *cobra.Command {
-	var t *target
-	var alias, source, repository string
-	var images *listFlag
-	var login *sourceFlags
-	var force, noWait bool
-	cmd := verb("import", "Bring an image of another registry here, once", `
+	cmd := verb(env, "import", "Bring an image of another registry here, once", `
 		ferry import -r home --source docker.io/library/alpine:3.20
 		ferry import -r home --source ghcr.io/acme/app@sha256:0123... --image acme/app:1.0 --image acme/app:latest --force
 		ferry import -r home --source registry.corp.example/base:1 --image base:1 --username bot --password-stdin < password
 		ferry import -r home --source http://registry.local:5000/app:2 --image app:2 --no-wait`,
-		func(cmd *cobra.Command) error {
-			if err := t.alsoNamed(alias); err != nil {
-				return err
-			}
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			body, err := login.changes()
-			if err != nil {
-				return err
-			}
-			body["source"], body["force"], body["images"] = source, force, images.values()
-			if repository != "" {
-				body["repository"] = repository
-			}
-			a, err := c.do(cmd.Context(), call{method: http.MethodPost, path: apiRoot + "imports", body: body})
-			if err != nil {
-				return err
-			}
-			v := a.value
-			if noWait {
-				fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", printable(cell(member(v, "name"))))
-			} else if v, err = env.awaitImport(cmd.Context(), c, v); err != nil {
-				return err
-			}
-			return env.print(v, importColumns())
-		})
+		&importNew{}, "source")
 	cmd.Long = `Bring an image of another registry here, once, with all its platforms and
 what refers to it, such as signatures.
 
@@ -82,63 +43,86 @@ too.
 An import that is broken off goes on from the same byte when it is made again.
 With --no-wait, ferry import list and ferry import show say how it goes, and
 how it ended.`
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return require(cmd, "source") }
-	t = env.registryFlags(cmd)
-	flags := cmd.Flags()
-	textVar(flags, &alias, "name", "n", "REGISTRY", "the same as --registry")
-	flags.Lookup("name").Hidden = true
-	textVar(flags, &source, "source", "", "IMAGE", "HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS")
-	images = listVarP(flags, "image", "t", "REPOSITORY:TAG...", "what it becomes here (default the source's repository and tag; a digest needs it, or --repository); repeatable")
-	textVar(flags, &repository, "repository", "", "NAME", "copy it to this repository without a tag")
-	flags.BoolVar(&force, "force", false, "move tags that exist here")
-	flags.BoolVar(&noWait, "no-wait", false, "do not wait until it is here; see ferry import show")
-	login = defineSourceFlags(env, flags)
-	cmd.AddCommand(newImportListCommand(env), newImportShowCommand(env))
+	cmd.AddCommand(
+		verb(env, "list", "List the latest imports, and how they go or ended", "ferry import list -r home -o table",
+			&listOptions[api.Import]{kind: imports, columns: importColumns()}),
+		verb(env, "show", "Show how an import goes, or ended", "ferry import show -r home -n 0123456789abcdef",
+			&showOptions[api.Import]{kind: imports, columns: importColumns()}, "name"),
+	)
 	return cmd
 }
 
-func newImportListCommand(env *Env) *cobra.Command {
-	var t *target
-	cmd := verb("list", "List the latest imports, and how they go or ended", "ferry import list -r home -o table",
-		func(cmd *cobra.Command) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			v, err := c.list(cmd.Context(), "imports", nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, importColumns())
-		})
-	t = env.registryFlags(cmd)
-	return cmd
+type importNew struct {
+	target
+	sourceLogin
+	alias  string // another flag for the registry
+	post   api.ImportPost
+	noWait bool
 }
 
-func newImportShowCommand(env *Env) *cobra.Command {
-	var name string
-	return resourceVerb(env, &name, "show", "Show how an import goes, or ended", "ferry import show -r home -n 0123456789abcdef",
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodGet, "imports", name, nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, importColumns())
-		})
+func (o *importNew) define(set *pflag.FlagSet) {
+	o.target.define(set)
+	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
+	set.Lookup("name").Hidden = true
+	textVar(set, &o.post.Source, "source", "", "IMAGE", "HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS")
+	listVarP(set, "image", "t", "REPOSITORY:TAG...", "what it becomes here (default the source's repository and tag; a digest needs it, or --repository); repeatable").keep =
+		func(values []string) { o.post.Images = values }
+	textVar(set, &o.post.Repository, "repository", "", "NAME", "copy it to this repository without a tag")
+	set.BoolVar(&o.post.Force, "force", false, "move tags that exist here")
+	set.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is here; see ferry import show")
+	o.sourceLogin.define(set)
+}
+
+func (o *importNew) run(ctx context.Context, env *Env) error {
+	if err := o.alsoNamed(o.alias); err != nil {
+		return err
+	}
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	post := o.post
+	password, certificates, err := o.secrets(env)
+	if err != nil {
+		return err
+	}
+	post.Username, post.Password, post.CertificateAuthority = value(o.username), value(password), value(certificates)
+	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports, body: post})
+	if err != nil {
+		return err
+	}
+	if o.noWait {
+		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", printable(i.value.Name))
+	} else if i, err = awaitImport(ctx, env, c, i); err != nil {
+		return err
+	}
+	return show(env, i, importColumns())
 }
 
 // awaitImport waits until the import is over, and returns it as it is then;
 // the error is why it failed.
-func (e *Env) awaitImport(ctx context.Context, c *client, v any) (any, error) {
-	name := cell(member(v, "name"))
-	v, err := e.await(ctx, v, []string{"Pending", "Running"}, "", func(ctx context.Context) (any, error) {
-		return c.resource(ctx, http.MethodGet, "imports", name, nil)
+func awaitImport(ctx context.Context, env *Env, c *client, i result[api.Import]) (result[api.Import], error) {
+	name := i.value.Name
+	i, err := await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {
+		return get[api.Import](ctx, c, imports, name)
 	})
 	if errors.Is(err, errInterrupted) {
-		return v, withHint(err, "ferry import show -n %s says how", name)
+		return i, withHint(err, "ferry import show -n %s says how", name)
 	}
-	if err == nil && cell(member(v, "state")) == "Failed" {
-		err = withHint(errors.New(cell(member(v, "error"))), "%s", cell(member(v, "hint")))
+	if err == nil && i.value.State == api.Failed {
+		err = withHint(errors.New(value(i.value.Error)), "%s", value(i.value.Hint))
 	}
-	return v, err
+	return i, err
+}
+
+// importProgress is how far an import is.
+func importProgress(i api.Import) progress {
+	p := progress{done: i.BytesDone, total: i.BytesTotal, rate: i.BytesPerSecond, left: i.EtaSeconds}
+	switch i.State {
+	case api.Pending:
+		p.running, p.waiting = true, waitsForTurn
+	case "Running":
+		p.running, p.waiting = true, waitsForSource(p.total, i.Error)
+	}
+	return p
 }

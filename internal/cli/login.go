@@ -16,9 +16,9 @@ import (
 func newLoginCommand(env *Env) *cobra.Command {
 	var address, user string
 	var fromStdin bool
-	cmd := verb("login NAME", "Check a registry's user and password, and save them under a name", `
+	cmd := flagsOnly("login NAME", "Check a registry's user and password, and save them under a name", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
-		ferry login ship --url https://registry.ship.example -u admin`, nil)
+		ferry login ship --url https://registry.ship.example -u admin`)
 	cmd.Long = `Check a registry's user and password, and save them under a name, which
 --registry then takes.
 

@@ -3,61 +3,60 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-// mirrorRules is the kind of resource that mirror rules are.
-const mirrorRules = "mirror-rules"
-
-func mirrorColumns() []column {
-	return []column{
-		{title: "NAME", path: "name"},
-		{title: "SOURCE", path: "source"},
-		{title: "REPOSITORY", path: "repository"},
-		{title: "SCHEDULE", path: "schedule"},
-		{title: "STATE", path: "status.state"},
-		{title: "SYNCED", path: "status.itemsSynced"},
-		{title: "PENDING", path: "status.itemsPending"},
-		{title: "FAILED", path: "status.itemsFailed"},
-		{title: "LAST SUCCESS (UTC)", path: "status.lastSuccessTime", show: seconds},
-		{title: "ERROR", path: "status.error"},
+func mirrorColumns() []column[api.MirrorRule] {
+	return []column[api.MirrorRule]{
+		{title: "NAME", text: func(r api.MirrorRule) string { return r.Name }},
+		{title: "SOURCE", text: func(r api.MirrorRule) string { return r.Source }},
+		{title: "REPOSITORY", text: func(r api.MirrorRule) string { return r.Repository }},
+		{title: "SCHEDULE", text: func(r api.MirrorRule) string { return r.Schedule }},
+		{title: "STATE", text: func(r api.MirrorRule) string { return r.Status.State }},
+		{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }},
+		{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
+		{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
+		{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return seconds(r.Status.LastSuccessTime) }},
+		{title: "ERROR", text: func(r api.MirrorRule) string { return value(r.Status.Error) }},
 	}
 }
 
 func newMirrorCommand(env *Env) *cobra.Command {
-	return group("mirror", "Mirror rules: repositories that follow those of other registries",
-		newMirrorCreateCommand(env),
-		newMirrorListCommand(env),
-		newMirrorShowCommand(env),
-		newMirrorUpdateCommand(env),
-		newMirrorDeleteCommand(env),
-		newMirrorRunCommand(env),
-	)
-}
-
-func newMirrorCreateCommand(env *Env) *cobra.Command {
-	var name, repository string
-	var f *mirrorFlags
-	cmd := resourceVerb(env, &name, "create", "Keep a repository in step with one of another registry, or replace the rule that does", `
+	create := verb(env, "create", "Keep a repository in step with one of another registry, or replace the rule that does", `
 		ferry mirror create -r home -n alpine --source docker.io/library/alpine --repository local/alpine
 		ferry mirror create -r home -n app --source ghcr.io/acme/app --repository acme/app --tag-filter '>=1.4 <3' --schedule '0 2 * * *' --window PT3H
 		ferry mirror create -r home -n nginx --source docker.io/library/nginx --repository local/nginx --tag-filter '1.*' --platform linux/amd64 linux/arm64
 		ferry mirror create -r home -n base --source registry.corp.example/base --repository base --username bot --password-stdin --ca-file corp-ca.pem < password`,
-		func(ctx context.Context, c *client) error {
-			body, err := f.changes()
-			if err != nil {
-				return err
-			}
-			body["repository"] = repository
-			v, err := c.putResource(ctx, mirrorRules, name, body)
-			if err != nil {
-				return err
-			}
-			return env.print(v, mirrorColumns())
-		})
-	cmd.Long = `Keep a repository here in step with one of another registry, on a schedule.
+		&mirrorCreate{}, "name", "source", "repository")
+	create.Long = mirrorCreateHelp
+	return group("mirror", "Mirror rules: repositories that follow those of other registries",
+		create,
+		verb(env, "list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
+			&listOptions[api.MirrorRule]{kind: mirrorRules, columns: mirrorColumns()}),
+		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed", "ferry mirror show -r home -n alpine",
+			&showOptions[api.MirrorRule]{kind: mirrorRules, columns: mirrorColumns()}, "name"),
+		verb(env, "update", "Change a mirror rule; a rule without a window runs at once", `
+			ferry mirror update -r home -n alpine --tag-filter '3.*' latest
+			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
+			&mirrorUpdate{}, "name"),
+		verb(env, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",
+			&deleteOptions{kind: mirrorRules,
+				question: "The mirror rule '%s' will be deleted; its images stay as they are. Proceed?"}, "name"),
+		verb(env, "run", "Run a mirror rule now, whatever its schedule says", `
+			ferry mirror run -r home -n alpine
+			ferry mirror run -r home -n alpine --wait`,
+			&mirrorRun{}, "name"),
+	)
+}
+
+const mirrorCreateHelp = `Keep a repository here in step with one of another registry, on a schedule.
 
 Without a window, the first run begins at once. A run asks for the digest of
 each tag; manifests move only where that is new, and layers go on from the
@@ -67,110 +66,116 @@ stay.
 
 Without --username, the registry uses what docker login has kept for the user
 that it runs as, credential helpers included.`
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return require(cmd, "name", "source", "repository") }
-	f = defineMirrorFlags(env, cmd.Flags())
-	textVar(cmd.Flags(), &repository, "repository", "", "NAME", "the repository here; a rule keeps it for good")
-	return cmd
+
+type mirrorCreate struct {
+	named
+	mirrorSettings
+	repository string
 }
 
-func newMirrorListCommand(env *Env) *cobra.Command {
-	var t *target
-	cmd := verb("list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
-		func(cmd *cobra.Command) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			v, err := c.list(cmd.Context(), mirrorRules, nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, mirrorColumns())
-		})
-	t = env.registryFlags(cmd)
-	return cmd
+func (o *mirrorCreate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.mirrorSettings.define(set)
+	textVar(set, &o.repository, "repository", "", "NAME", "the repository here; a rule keeps it for good")
 }
 
-func newMirrorShowCommand(env *Env) *cobra.Command {
-	var name string
-	return resourceVerb(env, &name, "show", "Show a mirror rule, how its runs go, and which tags failed", "ferry mirror show -r home -n alpine",
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodGet, mirrorRules, name, nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, mirrorColumns())
-		})
+func (o *mirrorCreate) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	p, err := o.changes(env)
+	if err != nil {
+		return err
+	}
+	put := api.MirrorRulePut{
+		Source: value(p.Source), Repository: o.repository, Schedule: value(p.Schedule), Window: value(p.Window), TagFilters: p.TagFilters,
+		Platforms: p.Platforms, Username: value(p.Username), Password: value(p.Password), CertificateAuthority: value(p.CertificateAuthority),
+	}
+	r, err := write[api.MirrorRule](ctx, c, http.MethodPut, put, mirrorRules, o.name)
+	if err != nil {
+		return err
+	}
+	return show(env, r, mirrorColumns())
 }
 
-func newMirrorUpdateCommand(env *Env) *cobra.Command {
-	var name string
-	var f *mirrorFlags
-	cmd := resourceVerb(env, &name, "update", "Change a mirror rule; a rule without a window runs at once", `
-		ferry mirror update -r home -n alpine --tag-filter '3.*' latest
-		ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
-		func(ctx context.Context, c *client) error {
-			changes, err := f.changes()
-			if err != nil {
-				return err
-			}
-			if len(changes) == 0 {
-				return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, --username, --password-stdin, --ca-file")
-			}
-			v, err := c.resource(ctx, http.MethodPatch, mirrorRules, name, changes)
-			if err != nil {
-				return err
-			}
-			return env.print(v, mirrorColumns())
-		})
-	f = defineMirrorFlags(env, cmd.Flags())
-	return cmd
+type mirrorUpdate struct {
+	named
+	mirrorSettings
 }
 
-func newMirrorDeleteCommand(env *Env) *cobra.Command {
-	var name string
-	var confirm *confirmation
-	cmd := resourceVerb(env, &name, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",
-		func(ctx context.Context, c *client) error {
-			if err := confirm.ask("The mirror rule '%s' will be deleted; its images stay as they are. Proceed?", name); err != nil {
-				return err
-			}
-			_, err := c.resource(ctx, http.MethodDelete, mirrorRules, name, nil)
-			return err
-		})
-	confirm = env.confirmation(cmd.Flags())
-	return cmd
+func (o *mirrorUpdate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.mirrorSettings.define(set)
 }
 
-func newMirrorRunCommand(env *Env) *cobra.Command {
-	var name string
-	var wait bool
-	cmd := resourceVerb(env, &name, "run", "Run a mirror rule now, whatever its schedule says", `
-		ferry mirror run -r home -n alpine
-		ferry mirror run -r home -n alpine --wait`,
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodPost, mirrorRules, name, nil, "run")
-			if err == nil && wait {
-				v, err = env.awaitMirror(ctx, c, name, v)
-			}
-			if err != nil {
-				return err
-			}
-			return env.print(v, mirrorColumns())
-		})
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the run is over; the exit code is 1 unless both sides match then")
-	return cmd
+func (o *mirrorUpdate) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	patch, err := o.changes(env)
+	if err != nil {
+		return err
+	}
+	if reflect.ValueOf(patch).IsZero() {
+		return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, --username, --password-stdin, --ca-file")
+	}
+	r, err := write[api.MirrorRule](ctx, c, http.MethodPatch, patch, mirrorRules, o.name)
+	if err != nil {
+		return err
+	}
+	return show(env, r, mirrorColumns())
+}
+
+type mirrorRun struct {
+	named
+	wait bool
+}
+
+func (o *mirrorRun) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	set.BoolVar(&o.wait, "wait", false, "wait until the run is over; the exit code is 1 unless both sides match then")
+}
+
+func (o *mirrorRun) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	r, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules, o.name, "run")
+	if err == nil && o.wait {
+		r, err = awaitMirror(ctx, env, c, r)
+	}
+	if err != nil {
+		return err
+	}
+	return show(env, r, mirrorColumns())
 }
 
 // awaitMirror waits until the run that was asked for is over, which begins after
 // one that goes on, and returns the rule as it is then; the error is why it is
 // not in step.
-func (e *Env) awaitMirror(ctx context.Context, c *client, name string, v any) (any, error) {
-	v, err := e.await(ctx, v, []string{"Waiting", "Running", "BrokenOff"}, "status.", func(ctx context.Context) (any, error) {
-		return c.resource(ctx, http.MethodGet, mirrorRules, name, nil)
+func awaitMirror(ctx context.Context, env *Env, c *client, r result[api.MirrorRule]) (result[api.MirrorRule], error) {
+	name := r.value.Name
+	r, err := await(ctx, env, r, mirrorProgress, func(ctx context.Context) (result[api.MirrorRule], error) {
+		return get[api.MirrorRule](ctx, c, mirrorRules, name)
 	})
-	if why := cell(member(v, "status.error")); err == nil && why != "" {
+	if why := value(r.value.Status.Error); err == nil && why != "" {
 		err = withHint(errors.New(why), "see ferry mirror show -n %s", name)
 	}
-	return v, err
+	return r, err
+}
+
+// mirrorProgress is how far the run of a rule is.
+func mirrorProgress(r api.MirrorRule) progress {
+	s := r.Status
+	p := progress{done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds}
+	switch s.State {
+	case "Waiting", "BrokenOff":
+		p.running, p.waiting = true, waitsForTurn
+	case "Running":
+		p.running, p.waiting = true, waitsForSource(p.total, s.Error)
+	}
+	return p
 }

@@ -7,23 +7,15 @@ import (
 	"io"
 
 	"github.com/jmespath-community/go-jmespath"
-	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 )
 
-// saysText defines --output for a command that tells people in sentences, and
-// others in the form that they ask for. See [Env.asText].
-func (e *Env) saysText(cmd *cobra.Command) {
-	own := choiceVar(cmd.Flags(), "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
-	cmd.PreRun = func(*cobra.Command, []string) { e.output = own }
-}
-
 // asText reports whether sentences are wanted.
-func (e *Env) asText() bool { return e.output.value == "text" && e.query == "" }
+func (e *Env) asText() bool { return e.output == "text" && e.query == "" }
 
-// print shows a result in the form that the caller asked for. Columns are the
-// table's; nil, or a query, makes a table of the result's plain members.
-func (e *Env) print(result any, columns []column) error {
+// print shows a result in the form that the caller asked for. A table is of the
+// result's plain members.
+func (e *Env) print(result any) error {
 	value, err := plain(result)
 	if err != nil {
 		return err
@@ -36,11 +28,10 @@ func (e *Env) print(result any, columns []column) error {
 		if value, err = plain(value); err != nil { // the search may return its own types
 			return err
 		}
-		columns = nil
 	}
-	switch e.output.value {
+	switch e.output {
 	case "table":
-		return writeTable(e.Stdout, value, columns)
+		return writePlainTable(e.Stdout, value)
 	case "tsv":
 		return writeTSV(e.Stdout, value)
 	case "yaml":

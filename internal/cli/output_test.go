@@ -2,17 +2,42 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func printed(t *testing.T, format, query string, v any, columns []column) (string, error) {
+// A thing has a table of its own.
+type thing struct {
+	Name, Mode string
+	Parent     struct{ ID *string }
+}
+
+func thingColumns() []column[thing] {
+	return []column[thing]{
+		{title: "NAME", text: func(t thing) string { return t.Name }},
+		{title: "PARENT", text: func(t thing) string { return lastSegment(value(t.Parent.ID)) }},
+		{title: "MODE", text: func(t thing) string { return t.Mode }},
+	}
+}
+
+// printed returns what is printed of a value; things are shown with their columns.
+func printed(t *testing.T, format, query string, v any) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	env := &Env{Stdout: &out, output: &choiceFlag{value: format}, query: query}
-	err := env.print(v, columns)
+	env := &Env{Stdout: &out, output: format, query: query}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var things []thing
+	if strings.Contains(string(raw), `"parent"`) && json.Unmarshal(raw, &things) == nil {
+		err = showAll(env, result[[]thing]{raw, things}, thingColumns())
+	} else {
+		err = env.print(v)
+	}
 	return out.String(), err
 }
 
@@ -21,7 +46,6 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 		map[string]any{"name": "ship1", "mode": "ReadOnly", "parent": map[string]any{"id": nil}, "size": 12345678901, "tags": []any{"a", "b"}},
 		map[string]any{"name": "a-longer-name", "mode": "ReadWrite", "parent": map[string]any{"id": "/x/ship1"}, "size": nil, "tags": nil},
 	}
-	columns := []column{{title: "NAME", path: "name"}, {title: "PARENT", path: "parent.id", show: lastSegment}, {title: "MODE", path: "mode"}}
 	for _, test := range []struct {
 		name, format, query string
 		value               any
@@ -50,11 +74,7 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 		{"query with a filter", "json", "[?mode=='ReadOnly'].name | [0]", things, "\"ship1\"\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var cols []column
-			if test.format == "table" && strings.HasPrefix(test.name, "table") && test.query == "" && strings.Contains(test.want, "NAME") {
-				cols = columns
-			}
-			got, err := printed(t, test.format, test.query, test.value, cols)
+			got, err := printed(t, test.format, test.query, test.value)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,11 +87,10 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 
 func TestNumbersOfBytesStayWhole(t *testing.T) {
 	status := map[string]any{"bytesTotal": 30002660.0, "all": []any{12345678901234.0, -30000000.0, 0.5}}
-	columns := []column{{title: "TOTAL", path: "bytesTotal"}}
 	for _, test := range []struct{ format, query, want string }{
 		{"json", "", "{\n  \"all\": [\n    12345678901234,\n    -30000000,\n    0.5\n  ],\n  \"bytesTotal\": 30002660\n}\n"},
 		{"yaml", "", "all:\n- 12345678901234\n- -30000000\n- 0.5\nbytesTotal: 30002660\n"},
-		{"table", "", "TOTAL\n--------\n30002660\n"},
+		{"table", "", "BytesTotal\n------------\n30002660\n"},
 		{"tsv", "", "3\t30002660\n"},
 		{"json", "bytesTotal", "30002660\n"},
 		{"yaml", "bytesTotal", "30002660\n"},
@@ -79,7 +98,7 @@ func TestNumbersOfBytesStayWhole(t *testing.T) {
 		{"table", "{bytes: bytesTotal}", "Bytes\n--------\n30002660\n"},
 		{"tsv", "all", "12345678901234\n-30000000\n0.5\n"},
 	} {
-		got, err := printed(t, test.format, test.query, status, columns)
+		got, err := printed(t, test.format, test.query, status)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +110,7 @@ func TestNumbersOfBytesStayWhole(t *testing.T) {
 
 func TestABrokenQueryIsAUsageError(t *testing.T) {
 	for _, query := range []string{"[", "foo(", "a..b", "length(@, @)"} {
-		_, err := printed(t, "json", query, []any{1}, nil)
+		_, err := printed(t, "json", query, []any{1})
 		var errs bytes.Buffer
 		if err == nil || report(&errs, err) != 2 || strings.Count(errs.String(), "\n") != 2 {
 			t.Errorf("%q: %v: %q", query, err, errs.String())
@@ -100,7 +119,7 @@ func TestABrokenQueryIsAUsageError(t *testing.T) {
 }
 
 func TestAServersWordsCannotMoveTheCursor(t *testing.T) {
-	got, err := printed(t, "table", "", []any{map[string]any{"name": "a\x1b[2J\nb"}}, []column{{title: "NAME", path: "name"}})
+	got, err := printed(t, "table", "", []any{map[string]any{"name": "a\x1b[2J\nb"}})
 	if err != nil || strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -48,7 +49,7 @@ and serves them to the machines beside it whether the link is up or not.`
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
-	env.output = choiceVar(flags, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
+	choiceVar(flags, &env.output, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
 	textVar(flags, &env.query, "query", "", "JMESPATH", "the part of the result to show")
 	ignored(flags, "subscription", "")
 	ignored(flags, "only-show-errors", "")
@@ -87,8 +88,27 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// verb makes a command that takes flags only.
-func verb(use, short, example string, run func(cmd *cobra.Command) error) *cobra.Command {
+// options are what a command line gives a verb. They can be filled in, and run,
+// without one.
+type options interface {
+	// define defines the flags that set the options.
+	define(set *pflag.FlagSet)
+	// run does what the verb is for.
+	run(ctx context.Context, env *Env) error
+}
+
+// verb makes a command that takes flags only, those of o. The names in required
+// are of flags that must be given.
+func verb(env *Env, use, short, example string, o options, required ...string) *cobra.Command {
+	cmd := flagsOnly(use, short, example)
+	o.define(cmd.Flags())
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return require(cmd, required...) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) }
+	return cmd
+}
+
+// flagsOnly makes a command without arguments, which does nothing yet.
+func flagsOnly(use, short, example string) *cobra.Command {
 	return &cobra.Command{
 		Use:     use,
 		Short:   short,
@@ -99,7 +119,6 @@ func verb(use, short, example string, run func(cmd *cobra.Command) error) *cobra
 			}
 			return withHint(usagef("unexpected argument %q", clip(args[0])), "see %s --help", cmd.CommandPath())
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd) },
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 
 func newServeCommand(env *Env) *cobra.Command {
 	var file string
-	cmd := verb("serve", "Run a registry: a root, or a connected registry where there is a connection string", `
+	cmd := flagsOnly("serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
-		ferry serve --config /etc/ferry/ferry.yaml`, nil)
+		ferry serve --config /etc/ferry/ferry.yaml`)
 	cmd.Long = `Run a registry: a root, or a connected registry where there is a connection string.
 
 Each setting is a flag, an environment variable (--data-dir is FERRY_DATA_DIR)

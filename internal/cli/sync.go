@@ -2,129 +2,143 @@ package cli
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
 func newSyncCommand(env *Env) *cobra.Command {
+	order := func(what, short string) *cobra.Command {
+		return verb(env, what, short, "ferry sync "+what+" -r ship1", &syncOrder{what: what})
+	}
 	return group("sync", "Syncs of a connected registry, at the site itself",
-		newSyncStatusCommand(env),
-		newSyncOrderCommand(env, "now", "Sync now, whatever the schedule says"),
-		newSyncOrderCommand(env, "pause", "Stop syncing until it is resumed; what came stays"),
-		newSyncOrderCommand(env, "resume", "Let syncs run again, from the same byte"),
+		verb(env, "status", "Show whether a connected registry is in sync, tag by tag, and how fast it gets there", `
+			ferry sync status -r ship1
+			ferry sync status -r ship1 --open -o json`,
+			&syncStatus{}),
+		order("now", "Sync now, whatever the schedule says"),
+		order("pause", "Stop syncing until it is resumed; what came stays"),
+		order("resume", "Let syncs run again, from the same byte"),
 	)
 }
 
-// newSyncOrderCommand makes a command that tells a site's syncs what to do.
-func newSyncOrderCommand(env *Env, order, short string) *cobra.Command {
-	var t *target
-	cmd := verb(order, short, "ferry sync "+order+" -r ship1", func(cmd *cobra.Command) error {
-		c, err := t.client()
-		if err != nil {
-			return err
-		}
-		a, err := c.do(cmd.Context(), call{method: http.MethodPost, path: apiRoot + "sync/" + order})
-		if err != nil {
-			return err
-		}
-		status, _ := a.value.(map[string]any)
-		if why := detailOf(status, budgetSpent); order == "now" && why != "" {
-			fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
-		}
-		return env.print(a.value, syncColumns())
-	})
-	t = env.registryFlags(cmd)
-	return cmd
+// A syncOrder tells a site's syncs what to do.
+type syncOrder struct {
+	target
+	what string
 }
 
-func syncColumns() []column {
-	return []column{
-		{title: "IN SYNC", path: "inSync"},
-		{title: "STATE", path: "state", spare: 1},
-		{title: "PAUSED", path: "paused"},
-		{title: "SYNCED", path: "itemsSynced"},
-		{title: "PENDING", path: "itemsPending"},
-		{title: "FAILED", path: "itemsFailed"},
-		{title: "LAST SUCCESS (UTC)", path: "result.lastSuccessfulSyncEndTime", show: seconds},
+func (o *syncOrder) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: apiRoot + "sync/" + o.what})
+	if err != nil {
+		return err
+	}
+	if why := detailOf(s.value, budgetSpent); o.what == "now" && why != "" {
+		fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
+	}
+	return show(env, s, syncColumns())
+}
+
+func syncColumns() []column[api.SyncStatus] {
+	return []column[api.SyncStatus]{
+		{title: "IN SYNC", text: func(s api.SyncStatus) string { return fmt.Sprint(s.InSync) }},
+		{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, spare: 1},
+		{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
+		{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
+		{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},
+		{title: "FAILED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsFailed) }},
+		{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string { return seconds(value(s.Result).LastSuccessfulSyncEndTime) }},
 	}
 }
 
-func newSyncStatusCommand(env *Env) *cobra.Command {
-	var t *target
-	var l *syncListing
-	cmd := verb("status", "Show whether a connected registry is in sync, tag by tag, and how fast it gets there", `
-		ferry sync status -r ship1
-		ferry sync status -r ship1 --open -o json`,
-		func(cmd *cobra.Command) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			status, err := c.syncStatus(ctx)
-			if err != nil {
-				return err
-			}
-			if env.asText() && isTerminal(env.Stdout) {
-				if status, err = watchSync(ctx, env.Stdout, status, c.syncMoment); err != nil {
-					return err
-				}
-			}
-			items, err := c.syncItems(ctx, "sync/items", l.onlyOpen())
-			if err != nil {
-				return err
-			}
-			return l.show(sayStatus(status), status, items, status["itemsSynced"])
+type syncStatus struct {
+	target
+	syncListing
+}
+
+func (o *syncStatus) define(set *pflag.FlagSet) {
+	o.target.define(set)
+	o.syncListing.define(set)
+}
+
+func (o *syncStatus) run(ctx context.Context, env *Env) error {
+	env.output = o.output
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	s, err := c.syncStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if env.asText() && isTerminal(env.Stdout) {
+		err := watchSync(ctx, env.Stdout, syncProgress(s.value), func(ctx context.Context) (now moment, err error) {
+			s, now.images, err = c.syncMoment(ctx)
+			now.all = syncProgress(s.value)
+			return now, err
 		})
-	t = env.registryFlags(cmd)
-	l = env.syncListing(cmd)
-	return cmd
+		if err != nil {
+			return err
+		}
+	}
+	items, err := c.syncItems(ctx, apiRoot+"sync/items", o.onlyOpen(env))
+	if err != nil {
+		return err
+	}
+	return o.show(env, sayStatus(s.value), s.raw, items, s.value.ItemsSynced)
+}
+
+// syncProgress is how far a site's sync is.
+func syncProgress(s api.SyncStatus) progress {
+	return progress{running: s.State == api.Syncing, done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds}
 }
 
 // syncStatus returns how a site's sync goes.
-func (c *client) syncStatus(ctx context.Context) (map[string]any, error) {
-	a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync"})
-	if err != nil {
-		return nil, err
-	}
-	status, ok := a.value.(map[string]any)
-	if !ok {
-		return nil, errors.New("the registry's answer is not a sync status")
-	}
-	return status, nil
+func (c *client) syncStatus(ctx context.Context) (result[api.SyncStatus], error) {
+	return ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: apiRoot + "sync"})
 }
 
 // syncMoment returns how a site's sync goes, with the images that come next.
-func (c *client) syncMoment(ctx context.Context) (now moment, err error) {
-	if now.status, err = c.syncStatus(ctx); err != nil {
-		return now, err
+func (c *client) syncMoment(ctx context.Context) (s result[api.SyncStatus], next []api.SyncItem, err error) {
+	if s, err = c.syncStatus(ctx); err != nil {
+		return s, nil, err
 	}
-	a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + "sync/items", query: url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}})
-	now.underway, _ = member(a.value, "value").([]any)
-	return now, err
+	items, err := list[api.SyncItem](ctx, c, "sync/items", url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}})
+	return s, items.value, err
 }
 
 // syncItems returns what a site is to have, or what of it is not in sync, as
-// the listing at path of the management API has it.
-func (c *client) syncItems(ctx context.Context, path string, open bool) ([]any, error) {
-	all := []any{}
+// the listing at path has it.
+func (c *client) syncItems(ctx context.Context, path string, open bool) (all result[[]api.SyncItem], err error) {
+	raw := []json.RawMessage{}
 	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
 	for range maxPages {
-		a, err := c.do(ctx, call{method: http.MethodGet, path: apiRoot + path, query: query})
+		page, err := ask[struct {
+			Value    []json.RawMessage `json:"value"`
+			NextLink string            `json:"nextLink"`
+		}](ctx, c, call{method: http.MethodGet, path: path, query: query})
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		page, _ := member(a.value, "value").([]any)
-		all = append(all, page...)
-		next, err := url.Parse(cell(member(a.value, "nextLink")))
+		raw = append(raw, page.value.Value...)
+		next, err := url.Parse(page.value.NextLink)
 		if err != nil || next.RawQuery == "" {
 			break
 		}
 		query = next.Query()
 	}
-	return all, nil
+	if all.raw, err = json.Marshal(raw); err == nil {
+		err = c.decode(all.raw, &all.value)
+	}
+	return all, err
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ferry/internal/api"
+
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 )
@@ -20,35 +22,35 @@ const (
 	barName = 20
 )
 
-// A moment is how a site's sync goes, and the images that come next.
+// A moment is how far a site's sync is, and the images that come next.
 type moment struct {
-	status   map[string]any
-	underway []any
+	all    progress
+	images []api.SyncItem
 }
 
-// watchSync draws a running sync on a terminal until it is over, and returns
-// the last status. The rates and the times that are left are the site's own:
-// what is measured here would begin at nothing.
-func watchSync(ctx context.Context, out io.Writer, status map[string]any, ask func(context.Context) (moment, error)) (map[string]any, error) {
-	if cell(status["state"]) != "Syncing" {
-		return status, nil
+// watchSync draws a running sync on a terminal until it is over. The rates and
+// the times that are left are the site's own: what is measured here would begin
+// at nothing.
+func watchSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
+	if !now.running {
+		return nil
 	}
 	b := newSyncBoard(ctx, out)
 	defer b.close()
 	tick := time.NewTicker(barEvery)
 	defer tick.Stop()
-	for now := (moment{status: status}); ; {
-		b.show(now)
+	for at := (moment{all: now}); ; {
+		b.show(at)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return now.status, errInterrupted
+			return errInterrupted
 		}
 		next, err := ask(ctx)
-		if err != nil || cell(next.status["state"]) != "Syncing" {
-			return next.status, err
+		if err != nil || !next.all.running {
+			return err
 		}
-		now = next
+		at = next
 	}
 }
 
@@ -69,16 +71,15 @@ func newSyncBoard(ctx context.Context, out io.Writer) *syncBoard {
 
 // show draws a moment.
 func (b *syncBoard) show(now moment) {
-	b.all.show(now.status)
+	b.all.show(now.all)
 	shown := map[string]bool{}
-	for i, v := range now.underway[:min(len(now.underway), mostBars)] {
-		item, _ := v.(map[string]any)
+	for i, item := range now.images[:min(len(now.images), mostBars)] {
 		name := itemName(item)
 		shown[name] = true
 		if b.images[name] == nil {
 			b.images[name] = b.add(" " + name)
 		}
-		b.images[name].show(item)
+		b.images[name].show(itemProgress(item))
 		b.bars.UpdateBarPriority(b.images[name].bar, i+1, false)
 	}
 	for name, bar := range b.images {
@@ -113,30 +114,30 @@ func (b *syncBoard) add(name string) *syncBar {
 	return s
 }
 
-// show draws how far v is, which has the members of a status or an item.
-func (s *syncBar) show(v map[string]any) {
-	text := " " + besideBar(v)
+// show draws how far something is.
+func (s *syncBar) show(p progress) {
+	text := " " + besideBar(p)
 	s.beside.Store(&text)
-	total := max(number(v["bytesTotal"]), 1)
+	total := max(p.total, 1)
 	s.bar.SetTotal(total, false)
-	s.bar.SetCurrent(min(number(v["bytesDone"]), total-1))
+	s.bar.SetCurrent(min(p.done, total-1))
 }
 
 // besideBar is what stands beside a bar, or alone where there is none: short,
 // so that 80 columns have room for both, unless it is why there is no more.
-func besideBar(v map[string]any) string {
-	if waiting := cell(v["waiting"]); waiting != "" {
-		return waiting
+func besideBar(p progress) string {
+	if p.waiting != "" {
+		return p.waiting
 	}
-	return fmt.Sprintf("%s of %s%s", size(number(v["bytesDone"])), size(number(v["bytesTotal"])), paceOf(v))
+	return fmt.Sprintf("%s of %s%s", size(p.done), size(p.total), paceOf(p))
 }
 
 // itemName is an item as images are named.
-func itemName(item map[string]any) string {
-	if tag := cell(item["tag"]); tag != "" {
-		return cell(item["repository"]) + ":" + tag
+func itemName(i api.SyncItem) string {
+	if i.Tag != nil {
+		return i.Repository + ":" + *i.Tag
 	}
-	return cell(item["repository"]) + "@" + shortDigest(item["parentDigest"])
+	return i.Repository + "@" + shortDigest(value(i.ParentDigest))
 }
 
 // shorten leaves the end of a text that is longer than n characters.

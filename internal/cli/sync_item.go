@@ -1,110 +1,119 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
 // A syncListing lists the items of a site below what is said of them all. On
 // a terminal it has only what is open, unless --open=false is given: of a
 // site with thousands of tags nobody could read the rest.
 type syncListing struct {
-	env  *Env
-	cmd  *cobra.Command
-	open bool
+	output string // in the place of every command's: sentences for people
+	open   *bool
 }
 
-// syncListing defines --output and --open of a command that lists items.
-func (e *Env) syncListing(cmd *cobra.Command) *syncListing {
-	l := &syncListing{env: e, cmd: cmd}
-	e.saysText(cmd)
-	cmd.Flags().BoolVar(&l.open, "open", false, "only what is not in sync; so it is on a terminal unless --open=false")
-	return l
+func (l *syncListing) define(set *pflag.FlagSet) {
+	choiceVar(set, &l.output, "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
+	switchOption(set, &l.open, "open", "false", "only what is not in sync; so it is on a terminal unless --open=false")
 }
 
 // brief reports whether the listing leaves out what nobody asked it to.
-func (l *syncListing) brief() bool {
-	return l.env.asText() && isTerminal(l.env.Stdout) && !l.cmd.Flags().Changed("open")
+func (l *syncListing) brief(env *Env) bool {
+	return env.asText() && isTerminal(env.Stdout) && l.open == nil
 }
 
-func (l *syncListing) onlyOpen() bool { return l.open || l.brief() }
+func (l *syncListing) onlyOpen(env *Env) bool { return value(l.open) || l.brief(env) }
 
 // show shows items in the form that was asked for: in sentences below text,
 // in a table alone, else as a member of status. synced is how many items
 // there are that are in sync.
-func (l *syncListing) show(text string, status map[string]any, items []any, synced any) error {
+func (l *syncListing) show(env *Env, text string, status json.RawMessage, items result[[]api.SyncItem], synced int) error {
 	switch {
-	case l.env.output.value == "table" && l.env.query == "":
-		return l.env.print(items, syncItemColumns(items))
-	case !l.env.asText():
-		status["items"] = items
-		return l.env.print(status, nil)
+	case env.output == "table" && env.query == "":
+		return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
+	case !env.asText():
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(status, &all); err != nil {
+			return fmt.Errorf("read sync status: %w", err)
+		}
+		all["items"] = items.raw
+		return env.print(all)
 	}
-	if n := number(synced); n > 0 && l.brief() {
-		text += fmt.Sprintf("\nNot listed: %s in sync; --open=false lists them, too.", counted(n, "item"))
+	if synced > 0 && l.brief(env) {
+		text += fmt.Sprintf("\nNot listed: %s in sync; --open=false lists them, too.", counted(synced, "item"))
 	}
-	if len(items) > 0 {
+	if len(items.value) > 0 {
 		text += "\n"
 	}
-	fmt.Fprintln(l.env.Stdout, text)
-	return writeTable(l.env.Stdout, items, syncItemColumns(items))
+	fmt.Fprintln(env.Stdout, text)
+	return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
 }
 
 // syncItemColumns are the columns for items; how far one is has columns where
 // one of them is on its way.
-func syncItemColumns(items []any) []column {
-	columns := []column{
-		{title: "REPOSITORY", path: "repository"},
-		{title: "TAG", path: "tag"},
-		{title: "STATE", path: "state"},
+func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
+	columns := []column[api.SyncItem]{
+		{title: "REPOSITORY", text: func(i api.SyncItem) string { return i.Repository }},
+		{title: "TAG", text: func(i api.SyncItem) string { return value(i.Tag) }},
+		{title: "STATE", text: func(i api.SyncItem) string { return i.State }},
 	}
-	if slices.ContainsFunc(items, func(v any) bool { return number(member(v, "bytesTotal")) > 0 }) {
-		columns = append(columns,
-			column{title: "DONE", show: doneOf, spare: 5},
-			column{title: "RATE", path: "bytesPerSecond", show: rateOf, spare: 4},
-			column{title: "LEFT", path: "etaSeconds", show: leftOf, spare: 6})
+	if slices.ContainsFunc(items, func(i api.SyncItem) bool { return value(i.BytesTotal) > 0 }) {
+		columns = append(columns, []column[api.SyncItem]{
+			{title: "DONE", text: func(i api.SyncItem) string { return doneOf(value(i.BytesDone), value(i.BytesTotal)) }, spare: 5},
+			{title: "RATE", text: func(i api.SyncItem) string { return rateOf(value(i.BytesPerSecond)) }, spare: 4},
+			{title: "LEFT", text: func(i api.SyncItem) string { return leftOf(i.EtaSeconds) }, spare: 6},
+		}...)
 	}
-	return append(columns,
-		column{title: "HERE", path: "digest", show: shortDigest, spare: 1},
-		column{title: "PARENT", path: "parentDigest", show: shortDigest, spare: 2},
-		column{title: "LAST MATCH (UTC)", path: "lastMatchTime", show: seconds, spare: 3},
-		column{title: "ERROR", path: "error", cut: true})
+	return append(columns, []column[api.SyncItem]{
+		{title: "HERE", text: func(i api.SyncItem) string { return shortDigest(value(i.Digest)) }, spare: 1},
+		{title: "PARENT", text: func(i api.SyncItem) string { return shortDigest(value(i.ParentDigest)) }, spare: 2},
+		{title: "LAST MATCH (UTC)", text: func(i api.SyncItem) string { return seconds(i.LastMatchTime) }, spare: 3},
+		{title: "ERROR", text: func(i api.SyncItem) string { return value(i.Error) }, cut: true},
+	}...)
 }
 
-// doneOf is how much of an item is here.
-func doneOf(item any) string {
-	total := number(member(item, "bytesTotal"))
+// itemProgress is how far an item is.
+func itemProgress(i api.SyncItem) progress {
+	return progress{done: value(i.BytesDone), total: value(i.BytesTotal), rate: value(i.BytesPerSecond), left: i.EtaSeconds}
+}
+
+// doneOf is how many bytes of a total are here; "" where there is no total.
+func doneOf(done, total int64) string {
 	if total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s", size(number(member(item, "bytesDone"))), size(total))
+	return fmt.Sprintf("%s of %s", size(done), size(total))
 }
 
 // rateOf is a number of bytes a second, where there are any.
-func rateOf(v any) string {
-	if number(v) == 0 {
+func rateOf(rate int64) string {
+	if rate == 0 {
 		return ""
 	}
-	return size(number(v)) + "/s"
+	return size(rate) + "/s"
 }
 
 // leftOf is a number of seconds, where it is known.
-func leftOf(v any) string {
-	if v == nil {
+func leftOf(seconds *int64) string {
+	if seconds == nil {
 		return ""
 	}
-	return (time.Duration(number(v)) * time.Second).String()
+	return (time.Duration(*seconds) * time.Second).String()
 }
 
-// shortDigest is a column's value for a digest: enough to tell two apart.
-func shortDigest(v any) string {
-	algorithm, hex, ok := strings.Cut(cell(v), ":")
+// shortDigest is as much of a digest as tells two apart.
+func shortDigest(digest string) string {
+	algorithm, hex, ok := strings.Cut(digest, ":")
 	if !ok {
-		return cell(v)
+		return digest
 	}
 	return algorithm + ":" + hex[:min(len(hex), 12)]
 }

@@ -3,37 +3,38 @@ package cli
 import (
 	"fmt"
 	"strings"
+
+	"ferry/internal/api"
 )
 
 // sayStatus puts a status into a sentence or two.
-func sayStatus(s map[string]any) string {
-	synced, pending, failed := number(s["itemsSynced"]), number(s["itemsPending"]), number(s["itemsFailed"])
+func sayStatus(s api.SyncStatus) string {
 	var text string
 	switch {
-	case s["inSync"] == true:
-		text = fmt.Sprintf("In sync: %s.", counted(synced, "item"))
-	case pending+failed == 0:
+	case s.InSync:
+		text = fmt.Sprintf("In sync: %s.", counted(s.ItemsSynced, "item"))
+	case s.ItemsPending+s.ItemsFailed == 0:
 		text = "Not in sync: no sync came to its end yet."
 	default:
-		text = fmt.Sprintf("Not in sync: %s %s in sync, %d %s pending, %d failed.", counted(synced, "item"), are(synced), pending, are(pending), failed)
+		text = fmt.Sprintf("Not in sync: %s %s in sync, %d %s pending, %d failed.",
+			counted(s.ItemsSynced, "item"), are(s.ItemsSynced), s.ItemsPending, are(s.ItemsPending), s.ItemsFailed)
 	}
-	if at := cell(member(s, "result.lastSuccessfulSyncEndTime")); at != "" {
+	if at := value(s.Result).LastSuccessfulSyncEndTime; at != nil {
 		text += " Last in sync at " + seconds(at) + "."
 	}
-	if total := number(s["bytesTotal"]); total > 0 && pending+failed > 0 {
-		text += fmt.Sprintf(" %s of %s are here%s.", size(number(s["bytesDone"])), size(total), paceOf(s))
+	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
+		text += fmt.Sprintf(" %s of %s are here%s.", size(s.BytesDone), size(s.BytesTotal), paceOf(syncProgress(s)))
 	}
-	details, _ := s["details"].([]any)
-	for _, d := range details {
-		text += "\n" + strings.TrimSuffix(title(printable(cell(member(d, "description")))), ".") + "."
+	for _, d := range s.Details {
+		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."
 	}
-	switch next := cell(s["nextSyncTime"]); {
-	case s["paused"] == true:
+	switch next := seconds(s.NextSyncTime); {
+	case s.Paused:
 		text += "\nSyncs are paused; ferry sync resume lets them run again."
 	case next != "" && detailOf(s, budgetSpent) != "":
-		text += "\nThe next period in which a sync may run begins at " + seconds(next) + "."
+		text += "\nThe next period in which a sync may run begins at " + next + "."
 	case next != "":
-		text += "\nThe next sync window opens at " + seconds(next) + "; ferry sync now opens one at once."
+		text += "\nThe next sync window opens at " + next + "; ferry sync now opens one at once."
 	}
 	return text
 }
@@ -42,11 +43,10 @@ func sayStatus(s map[string]any) string {
 const budgetSpent = "BudgetSpent"
 
 // detailOf returns what a status says in the detail of a code; "" is nothing.
-func detailOf(s map[string]any, code string) string {
-	all, _ := s["details"].([]any)
-	for _, d := range all {
-		if cell(member(d, "code")) == code {
-			return printable(cell(member(d, "description")))
+func detailOf(s api.SyncStatus, code string) string {
+	for _, d := range s.Details {
+		if d.Code == code {
+			return printable(d.Description)
 		}
 	}
 	return ""
@@ -54,18 +54,18 @@ func detailOf(s map[string]any, code string) string {
 
 // paceOf is how fast something comes and how long it still takes, behind what
 // is said of it, as far as that is known.
-func paceOf(v map[string]any) (text string) {
-	if rate := rateOf(v["bytesPerSecond"]); rate != "" {
+func paceOf(p progress) (text string) {
+	if rate := rateOf(p.rate); rate != "" {
 		text += ", " + rate
 	}
-	if left := leftOf(v["etaSeconds"]); left != "" {
+	if left := leftOf(p.left); left != "" {
 		text += ", " + left + " left"
 	}
 	return text
 }
 
 // counted is a number of things, which end in s where they are not one.
-func counted(n int64, thing string) string {
+func counted(n int, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
@@ -73,16 +73,11 @@ func counted(n int64, thing string) string {
 }
 
 // are is what n things do.
-func are(n int64) string {
+func are(n int) string {
 	if n == 1 {
 		return "is"
 	}
 	return "are"
-}
-
-func number(v any) int64 {
-	n, _ := v.(float64)
-	return int64(n)
 }
 
 // size is a number of bytes for people.

@@ -7,27 +7,31 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"ferry/internal/api"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
-	detail := func(code, description string) map[string]any {
-		return map[string]any{"code": code, "description": description}
+	detail := func(code, description string) api.StatusDetail {
+		return api.StatusDetail{Code: code, Description: description}
 	}
+	next := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
 	for _, test := range []struct {
 		name   string
-		status map[string]any
+		status api.SyncStatus
 		want   string
 	}{
-		{"in sync", map[string]any{"inSync": true, "itemsSynced": 3.}, "In sync: 3 items."},
-		{"one item", map[string]any{"inSync": true, "itemsSynced": 1.}, "In sync: 1 item."},
-		{"one is pending", map[string]any{"itemsSynced": 2., "itemsPending": 1.}, "Not in sync: 2 items are in sync, 1 is pending, 0 failed."},
+		{"in sync", api.SyncStatus{InSync: true, ItemsSynced: 3}, "In sync: 3 items."},
+		{"one item", api.SyncStatus{InSync: true, ItemsSynced: 1}, "In sync: 1 item."},
+		{"one is pending", api.SyncStatus{ItemsSynced: 2, ItemsPending: 1}, "Not in sync: 2 items are in sync, 1 is pending, 0 failed."},
 		{
 			"the budget is spent",
-			map[string]any{
-				"itemsSynced": 1., "itemsPending": 2., "nextSyncTime": "2030-01-02T00:00:00Z",
-				"details": []any{detail("BudgetSpent", "the byte budget of 2GiB/day is spent; syncs go on in the next period")},
+			api.SyncStatus{
+				ItemsSynced: 1, ItemsPending: 2, NextSyncTime: next,
+				Details: []api.StatusDetail{detail("BudgetSpent", "the byte budget of 2GiB/day is spent; syncs go on in the next period")},
 			},
 			"Not in sync: 1 item is in sync, 2 are pending, 0 failed.\n" +
 				"The byte budget of 2GiB/day is spent; syncs go on in the next period.\n" +
@@ -35,8 +39,8 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		},
 		{
 			"the window is closed, and the disk was full",
-			map[string]any{
-				"itemsFailed": 1., "nextSyncTime": "2030-01-02T00:00:00Z", "details": []any{detail("DiskError", "the disk is full."), detail("ItemsFailed", "1 items are not synced")},
+			api.SyncStatus{
+				ItemsFailed: 1, NextSyncTime: next, Details: []api.StatusDetail{detail("DiskError", "the disk is full."), detail("ItemsFailed", "1 items are not synced")},
 			},
 			"Not in sync: 0 items are in sync, 0 are pending, 1 failed.\nThe disk is full.\n1 items are not synced.\n" +
 				"The next sync window opens at 2030-01-02T00:00:00Z; ferry sync now opens one at once.",
@@ -87,20 +91,20 @@ func TestHelpSaysThatASyncIsShownInText(t *testing.T) {
 }
 
 func TestAWordForASite(t *testing.T) {
-	sync := map[string]any{"inSync": true, "itemsSynced": 1.}
-	at := "2030-01-02T00:00:00Z"
+	sync := &api.SyncStatus{InSync: true, ItemsSynced: 1}
+	at := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
 	for _, test := range []struct {
 		name string
-		site map[string]any
+		site api.SiteSync
 		want string
 	}{
-		{"new", map[string]any{"connectionState": "Offline", "activation": map[string]any{"status": "Inactive"}}, "ship1 is Offline: it is not activated, and was never heard."},
-		{"heard", map[string]any{"connectionState": "Online", "activation": map[string]any{"status": "Active"}, "ageSeconds": 61., "heardTime": at, "sync": sync},
+		{"new", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}}, "ship1 is Offline: it is not activated, and was never heard."},
+		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Online. 1m1s ago, at 2030-01-02T00:00:00Z, it said:\nIn sync: 1 item."},
-		{"deactivated", map[string]any{"connectionState": "Offline", "activation": map[string]any{"status": "Inactive"}, "ageSeconds": 61., "heardTime": at, "sync": sync},
+		{"deactivated", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Offline: it is not activated. 1m1s ago, at 2030-01-02T00:00:00Z, the instance that was said:\nIn sync: 1 item."},
 	} {
-		test.site["name"] = "ship1"
+		test.site.Name = "ship1"
 		if diff := cmp.Diff(test.want, saySite(test.site)); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
 		}
@@ -108,12 +112,15 @@ func TestAWordForASite(t *testing.T) {
 }
 
 func TestATableOfItemsFitsItsTerminal(t *testing.T) {
-	items := []any{
-		map[string]any{
-			"repository": "factory/app", "tag": "1.0", "state": "Failed", "digest": "sha256:" + strings.Repeat("0", 64), "parentDigest": "sha256:" + strings.Repeat("1", 64),
-			"lastMatchTime": "2030-01-02T00:00:00Z", "error": "fetch layer: " + strings.Repeat("it is not there; ", 9),
+	items := []api.SyncItem{
+		{
+			Repository: "factory/app", Tag: new("1.0"), State: api.Failed, Digest: new("sha256:" + strings.Repeat("0", 64)), ParentDigest: new("sha256:" + strings.Repeat("1", 64)),
+			LastMatchTime: new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)), Error: new("fetch layer: " + strings.Repeat("it is not there; ", 9)),
 		},
-		map[string]any{"repository": "factory/tool", "tag": "2.0", "state": "Pending", "bytesTotal": 2e6, "bytesDone": 1e6, "bytesPerSecond": 5e5, "etaSeconds": 2.},
+		{
+			Repository: "factory/tool", Tag: new("2.0"), State: api.Pending,
+			BytesTotal: new(int64(2e6)), BytesDone: new(int64(1e6)), BytesPerSecond: new(int64(5e5)), EtaSeconds: new(int64(2)),
+		},
 	}
 	columns := syncItemColumns(items)
 	for _, test := range []struct {

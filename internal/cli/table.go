@@ -15,12 +15,10 @@ import (
 	"golang.org/x/term"
 )
 
-// A column is a table's column: its title, and the path of members that
-// leads to its value, the row itself where it is empty. show, where it is not nil, turns that value into text.
-type column struct {
+// A column is a table's column: its title, and what it shows of a row.
+type column[T any] struct {
 	title string
-	path  string // "parent.syncProperties.schedule"
-	show  func(any) string
+	text  func(row T) string
 
 	// What becomes of it on a terminal that is too narrow: those with the
 	// least spare that is not 0 go first, and what may be cut is.
@@ -31,49 +29,26 @@ type column struct {
 // leastCut is how many characters of a value that is cut are left.
 const leastCut = 24
 
-func (c column) text(row any) string {
-	v := row
-	if c.path != "" {
-		v = member(row, c.path)
-	}
-	if c.show != nil {
-		return c.show(v)
-	}
-	return cell(v)
-}
-
-// member follows a path of names through objects; nil where it ends early.
-func member(v any, path string) any {
-	for name := range strings.SplitSeq(path, ".") {
-		object, ok := v.(map[string]any)
-		if !ok {
-			return nil
-		}
-		v = object[name]
-	}
-	return v
-}
-
-// writeTable writes one row for each element of value, or for value itself.
-// On a terminal it has no more columns than fit.
-func writeTable(w io.Writer, value any, columns []column) error {
-	_, err := io.WriteString(w, layOut(value, columns, columnsOf(w)))
+// writeTable writes a line for each of rows. On a terminal it has no more
+// columns than fit.
+func writeTable[T any](w io.Writer, rows []T, columns []column[T]) error {
+	_, err := io.WriteString(w, layOut(rows, columns, columnsOf(w)))
 	return err
 }
 
-// layOut returns the table of value, as wide as it is, or at most limit
-// characters where that is not 0 and its columns let it.
-func layOut(value any, columns []column, limit int) string {
+// writePlainTable writes a table of a value that JSON decodes to: a line for
+// each element, or for the value itself, with its plain members.
+func writePlainTable(w io.Writer, value any) error {
 	rows, ok := value.([]any)
-	if !ok {
-		if value == nil {
-			return ""
-		}
+	if !ok && value != nil {
 		rows = []any{value}
 	}
-	if columns == nil {
-		columns = plainColumns(rows)
-	}
+	return writeTable(w, rows, plainColumns(rows))
+}
+
+// layOut returns the table of rows, as wide as it is, or at most limit
+// characters where that is not 0 and its columns let it.
+func layOut[T any](rows []T, columns []column[T], limit int) string {
 	if len(rows) == 0 || len(columns) == 0 {
 		return ""
 	}
@@ -112,7 +87,7 @@ func layOut(value any, columns []column, limit int) string {
 
 // fit returns which of the columns are shown within limit characters, and
 // narrows the width of one that may be cut; all are where limit is 0.
-func fit(columns []column, widths []int, limit int) []int {
+func fit[T any](columns []column[T], widths []int, limit int) []int {
 	shown := make([]int, len(columns))
 	for i := range shown {
 		shown[i] = i
@@ -172,12 +147,12 @@ func columnsOf(w io.Writer) int {
 
 // plainColumns returns a column for every member that is a plain value in
 // any of the rows, and for rows that are no objects a single one.
-func plainColumns(rows []any) []column {
+func plainColumns(rows []any) []column[any] {
 	var names []string
 	for _, row := range rows {
 		object, ok := row.(map[string]any)
 		if !ok {
-			return []column{{title: "Result"}}
+			return []column[any]{{title: "Result", text: cell}}
 		}
 		for name, v := range object {
 			switch v.(type) {
@@ -190,9 +165,9 @@ func plainColumns(rows []any) []column {
 		}
 	}
 	sort.Strings(names)
-	var columns []column
+	var columns []column[any]
 	for _, name := range names {
-		columns = append(columns, column{title: title(name), show: func(v any) string { return cell(v.(map[string]any)[name]) }})
+		columns = append(columns, column[any]{title: title(name), text: func(v any) string { return cell(v.(map[string]any)[name]) }})
 	}
 	return columns
 }
@@ -230,25 +205,21 @@ func printable(s string) string {
 	}, s)
 }
 
-// lastSegment is a column's value for an id, which is a path: its last name.
-func lastSegment(v any) string {
-	s := cell(v)
-	return s[strings.LastIndex(s, "/")+1:]
-}
+// lastSegment is the last name of an id, which is a path.
+func lastSegment(id string) string { return id[strings.LastIndex(id, "/")+1:] }
 
-// orNever is a column's value for an expiry.
-func orNever(v any) string {
+// value is what v leads to; the zero value for nil, which is JSON's null.
+func value[T any](v *T) (zero T) {
 	if v == nil {
-		return "Never"
+		return zero
 	}
-	return seconds(v)
+	return *v
 }
 
-// seconds is a column's value for a time, without its fractions.
-func seconds(v any) string {
-	t, err := time.Parse(time.RFC3339, cell(v))
-	if err != nil {
-		return cell(v)
+// seconds is a time without its fractions; "" for none.
+func seconds(t *time.Time) string {
+	if t == nil {
+		return ""
 	}
 	return t.UTC().Format("2006-01-02T15:04:05Z")
 }

@@ -10,26 +10,25 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
 // A target is the registry that a command is for, as its flags name it.
 type target struct {
-	env      *Env
-	flag     string // the flag that names the registry
+	flag     string // the flag that names the registry, if it is not --registry
 	registry string
 	user     string
 	password string
 }
 
-// registryFlags defines --registry and the flags of the reference that go
-// with it and mean nothing here.
-func (e *Env) registryFlags(cmd *cobra.Command) *target {
-	t := &target{env: e, flag: "--registry/-r"}
-	textVar(cmd.Flags(), &t.registry, "registry", "r", "REGISTRY", "registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)")
-	ignored(cmd.Flags(), "resource-group", "g")
-	return t
+// registryUsage is the help of the flag that names the registry.
+const registryUsage = "registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)"
+
+// define defines --registry and the flags of the reference that go with it and
+// mean nothing here.
+func (t *target) define(set *pflag.FlagSet) {
+	textVar(set, &t.registry, "registry", "r", "REGISTRY", registryUsage)
+	ignored(set, "resource-group", "g")
 }
 
 // alsoNamed takes the registry from another flag for it. Both at once are two
@@ -54,17 +53,17 @@ func (t *target) credentialFlags(set *pflag.FlagSet) {
 // client returns a client of the target's API. Credentials come from the
 // flags, else from the environment, else from the login that was saved under
 // the registry's name or for its address.
-func (t *target) client() (*client, error) {
+func (t *target) client(env *Env) (*client, error) {
 	name := t.registry
 	if name == "" {
-		name = t.env.Getenv("FERRY_REGISTRY")
+		name = env.Getenv("FERRY_REGISTRY")
 	}
-	saved, err := t.env.loadLogins()
+	saved, err := env.loadLogins()
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		return nil, withHint(usagef("the following arguments are required: %s", t.flag), "%s", whichRegistry(saved))
+		return nil, withHint(usagef("the following arguments are required: %s", cmp.Or(t.flag, "--registry/-r")), "%s", whichRegistry(saved))
 	}
 	l, ok := saved.find(name)
 	if !ok {
@@ -75,8 +74,8 @@ func (t *target) client() (*client, error) {
 	switch {
 	case t.user != "":
 		l.User, l.Password = t.user, t.password
-	case t.env.Getenv("FERRY_USERNAME") != "":
-		l.User, l.Password = t.env.Getenv("FERRY_USERNAME"), t.env.Getenv("FERRY_PASSWORD")
+	case env.Getenv("FERRY_USERNAME") != "":
+		l.User, l.Password = env.Getenv("FERRY_USERNAME"), env.Getenv("FERRY_PASSWORD")
 	}
 	if l.User == "" {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)

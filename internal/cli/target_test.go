@@ -43,7 +43,7 @@ func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 		{"not saved, elsewhere", "r.example:5001", "u", "https://r.example:5001", "u"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := (&target{env: env, registry: test.registry, user: test.user}).client()
+			c, err := (&target{registry: test.registry, user: test.user}).client(env)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 		})
 	}
 	for _, registry := range []string{"unknown", "http://127.0.0.1:5001", "ftp://x", "http://u:p@h", "http://h/path", "http://", "https://127.0.0.1:5000", "a b"} {
-		c, err := (&target{env: env, registry: registry}).client()
+		c, err := (&target{registry: registry}).client(env)
 		if err == nil {
 			t.Errorf("%q: got %s as %s", registry, c.base, c.login.User)
 		}
@@ -100,7 +100,8 @@ func TestExpiry(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			set := pflag.NewFlagSet("test", pflag.ContinueOnError)
-			e := expiryFlags(set)
+			var e expiry
+			e.define(set)
 			if err := set.Parse(test.args); err != nil {
 				t.Fatal(err)
 			}

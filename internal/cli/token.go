@@ -5,115 +5,81 @@ import (
 	"net/http"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-func tokenColumns() []column {
-	return []column{
-		{title: "NAME", path: "name"},
-		{title: "SCOPE MAP", path: "scopeMapId", show: lastSegment},
-		{title: "PASSWORD1 EXPIRY", path: "", show: expiryOf("password1")},
-		{title: "PASSWORD2 EXPIRY", path: "", show: expiryOf("password2")},
-		{title: "STATUS", path: "status"},
-		{title: "PROVISIONING STATE", path: "provisioningState"},
-		{title: "CREATION DATE", path: "creationDate", show: seconds},
+func tokenColumns() []column[api.Token] {
+	return []column[api.Token]{
+		{title: "NAME", text: func(t api.Token) string { return t.Name }},
+		{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(t.ScopeMapID) }},
+		{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }},
+		{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }},
+		{title: "STATUS", text: func(t api.Token) string { return t.Status }},
+		{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }},
+		{title: "CREATION DATE", text: func(t api.Token) string { return seconds(&t.CreationDate) }},
 	}
 }
 
-// expiryOf shows when a token's password expires: "" where it has no such
-// password, Never where that does not expire.
-func expiryOf(slot string) func(any) string {
-	return func(token any) string {
-		passwords, _ := member(token, "credentials.passwords").([]any)
-		for _, p := range passwords {
-			if member(p, "name") == slot {
-				return orNever(member(p, "expiry"))
-			}
+// expiryOf is when a token's password expires: "" where it has no such password,
+// Never where that does not expire.
+func expiryOf(t api.Token, slot string) string {
+	for _, p := range t.Credentials.Passwords {
+		switch {
+		case p.Name != slot:
+		case p.Expiry == nil:
+			return "Never"
+		default:
+			return seconds(p.Expiry)
 		}
-		return ""
 	}
+	return ""
 }
 
 func newTokenCommand(env *Env) *cobra.Command {
 	return group("token", "Tokens: credentials of machines",
-		newTokenCreateCommand(env),
-		newTokenShowCommand(env),
-		newTokenListCommand(env),
-		newTokenUpdateCommand(env),
-		newTokenDeleteCommand(env),
+		verb(env, "create", "Create a token, or replace one, with two new passwords", `
+			ferry token create -r home -n line1 --scope-map pullers
+			ferry token create -r home -n line1 --repository factory/app content/read --expiration-in-days 30`,
+			&tokenCreate{}, "name"),
+		verb(env, "show", "Show a token, without its passwords", "ferry token show -r home -n line1",
+			&showOptions[api.Token]{kind: tokens, columns: tokenColumns()}, "name"),
+		verb(env, "list", "List the tokens", "ferry token list -r home -o table",
+			&listOptions[api.Token]{kind: tokens, columns: tokenColumns()}),
+		verb(env, "update", "Change a token's scope map or status", `
+			ferry token update -r home -n line1 --status disabled
+			ferry token update -r home -n line1 --scope-map pullers`,
+			&tokenUpdate{}, "name"),
+		verb(env, "delete", "Delete a token", "ferry token delete -r home -n line1 --yes",
+			&deleteOptions{kind: tokens,
+				question: "Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?"}, "name"),
 		newTokenCredentialCommand(env),
 	)
 }
 
-func newTokenShowCommand(env *Env) *cobra.Command {
-	var name string
-	return resourceVerb(env, &name, "show", "Show a token, without its passwords", "ferry token show -r home -n line1",
-		func(ctx context.Context, c *client) error {
-			v, err := c.resource(ctx, http.MethodGet, "tokens", name, nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, tokenColumns())
-		})
+type tokenUpdate struct {
+	named
+	patch api.TokenPatch
 }
 
-func newTokenListCommand(env *Env) *cobra.Command {
-	var t *target
-	cmd := verb("list", "List the tokens", "ferry token list -r home -o table",
-		func(cmd *cobra.Command) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			v, err := c.list(cmd.Context(), "tokens", nil)
-			if err != nil {
-				return err
-			}
-			return env.print(v, tokenColumns())
-		})
-	t = env.registryFlags(cmd)
-	return cmd
+func (o *tokenUpdate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	textOption(set, &o.patch.ScopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
+	choiceOption(set, &o.patch.Status, "status", "whether the token can be used", api.Enabled, api.Disabled)
 }
 
-func newTokenUpdateCommand(env *Env) *cobra.Command {
-	var name, scopeMap string
-	var status *choiceFlag
-	var cmd *cobra.Command
-	cmd = resourceVerb(env, &name, "update", "Change a token's scope map or status", `
-		ferry token update -r home -n line1 --status disabled
-		ferry token update -r home -n line1 --scope-map pullers`,
-		func(ctx context.Context, c *client) error {
-			changes := map[string]any{}
-			if cmd.Flags().Changed("scope-map") {
-				changes["scopeMap"] = scopeMap
-			}
-			if status.value != "" {
-				changes["status"] = status.value
-			}
-			if len(changes) == 0 {
-				return usagef("nothing to change: want one of --scope-map, --status")
-			}
-			v, err := c.resource(ctx, http.MethodPatch, "tokens", name, changes)
-			if err != nil {
-				return err
-			}
-			return env.print(v, tokenColumns())
-		})
-	textVar(cmd.Flags(), &scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
-	status = choiceVar(cmd.Flags(), "status", "", "", "whether the token can be used", "enabled", "disabled")
-	return cmd
-}
-
-func newTokenDeleteCommand(env *Env) *cobra.Command {
-	var name string
-	var confirm *confirmation
-	cmd := resourceVerb(env, &name, "delete", "Delete a token", "ferry token delete -r home -n line1 --yes",
-		func(ctx context.Context, c *client) error {
-			if err := confirm.ask("Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?", name); err != nil {
-				return err
-			}
-			_, err := c.resource(ctx, http.MethodDelete, "tokens", name, nil)
-			return err
-		})
-	confirm = env.confirmation(cmd.Flags())
-	return cmd
+func (o *tokenUpdate) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	if o.patch == (api.TokenPatch{}) {
+		return usagef("nothing to change: want one of --scope-map, --status")
+	}
+	t, err := write[api.Token](ctx, c, http.MethodPatch, o.patch, tokens, o.name)
+	if err != nil {
+		return err
+	}
+	return show(env, t, tokenColumns())
 }

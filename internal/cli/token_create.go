@@ -8,63 +8,63 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
 )
 
-func newTokenCreateCommand(env *Env) *cobra.Command {
-	var name, scopeMap string
-	var noPasswords bool
-	var status *choiceFlag
-	var repositories, gateways *listFlag
-	var expire *expiry
-	cmd := resourceVerb(env, &name, "create", "Create a token, or replace one, with two new passwords", `
-		ferry token create -r home -n line1 --scope-map pullers
-		ferry token create -r home -n line1 --repository factory/app content/read --expiration-in-days 30`,
-		func(ctx context.Context, c *client) error {
-			actions, err := actionsOf(repositories, gateways)
-			if err != nil {
-				return err
-			}
-			if (scopeMap == "") == (len(actions) == 0) {
-				return usagef("exactly one must be provided: --scope-map, or --repository and --gateway with their actions")
-			}
-			until, err := expire.time(env.Now())
-			if err != nil {
-				return err
-			}
-			if len(actions) > 0 {
-				scopeMap = name + "-scope-map"
-				if err := c.ensureScopeMap(ctx, scopeMap, name, actions); err != nil {
-					return err
-				}
-			}
-			passwords := []any{}
-			if !noPasswords {
-				for _, slot := range []string{"password1", "password2"} {
-					p := map[string]any{"name": slot}
-					if until != nil {
-						p["expiry"] = until
-					}
-					passwords = append(passwords, p)
-				}
-			}
-			v, err := c.putResource(ctx, "tokens", name, map[string]any{"scopeMap": scopeMap, "status": status.value, "passwords": passwords})
-			if err != nil {
-				return err
-			}
-			if !noPasswords {
-				env.warnShownOnce()
-			}
-			return env.print(v, tokenColumns())
-		})
-	flags := cmd.Flags()
-	textVar(flags, &scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
-	repositories = listVar(flags, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
-	gateways = listVar(flags, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
-	status = choiceVar(flags, "status", "", "enabled", "whether the token can be used", "enabled", "disabled")
-	flags.BoolVar(&noPasswords, "no-passwords", false, "make no passwords yet")
-	expire = expiryFlags(flags)
-	return cmd
+type tokenCreate struct {
+	named
+	expiry
+	scopeMap, status       string
+	repositories, gateways [][]string // each with its actions
+	noPasswords            bool
+}
+
+func (o *tokenCreate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
+	groupsOption(set, &o.repositories, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
+	groupsOption(set, &o.gateways, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
+	choiceVar(set, &o.status, "status", "", api.Enabled, "whether the token can be used", api.Enabled, api.Disabled)
+	set.BoolVar(&o.noPasswords, "no-passwords", false, "make no passwords yet")
+	o.expiry.define(set)
+}
+
+func (o *tokenCreate) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	actions, err := actionsOf(o.repositories, o.gateways)
+	if err != nil {
+		return err
+	}
+	if (o.scopeMap == "") == (len(actions) == 0) {
+		return usagef("exactly one must be provided: --scope-map, or --repository and --gateway with their actions")
+	}
+	until, err := o.time(env.Now())
+	if err != nil {
+		return err
+	}
+	put := api.TokenPut{ScopeMap: o.scopeMap, Status: o.status}
+	if len(actions) > 0 {
+		put.ScopeMap = o.name + "-scope-map"
+		if err := c.ensureScopeMap(ctx, put.ScopeMap, o.name, actions); err != nil {
+			return err
+		}
+	}
+	if !o.noPasswords {
+		put.Passwords = []api.PasswordPut{{Name: api.Password1, Expiry: until}, {Name: api.Password2, Expiry: until}}
+	}
+	t, err := write[api.Token](ctx, c, http.MethodPut, put, tokens, o.name)
+	if err != nil {
+		return err
+	}
+	if !o.noPasswords {
+		env.warnShownOnce()
+	}
+	return show(env, t, tokenColumns())
 }
 
 // warnShownOnce goes to standard error, so that it never mixes with the
@@ -76,21 +76,17 @@ func (e *Env) warnShownOnce() {
 // ensureScopeMap makes a scope map with exactly these actions. One that is
 // there already must have the same.
 func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
-	existing, err := c.resource(ctx, http.MethodGet, "scope-maps", name, nil)
+	existing, err := get[api.ScopeMap](ctx, c, scopeMaps, name)
 	var r *refusal
 	if errors.As(err, &r) && r.status == http.StatusNotFound {
-		_, err = c.putResource(ctx, "scope-maps", name, map[string]any{"description": "Made for the token " + token, "actions": actions})
+		put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
+		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps, name)
 		return err
 	}
 	if err != nil {
 		return err
 	}
-	var have []string
-	list, _ := member(existing, "actions").([]any)
-	for _, a := range list {
-		have = append(have, cell(a))
-	}
-	if slices.Equal(folded(have), folded(actions)) {
+	if slices.Equal(folded(existing.value.Actions), folded(actions)) {
 		return nil
 	}
 	return withHint(fmt.Errorf("the scope map %s is there already, with other permissions", name),

@@ -165,10 +165,10 @@ func patched(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
 		}
 	}
 	if p.TagFilters != nil {
-		v.TagFilters = *p.TagFilters
+		v.TagFilters = p.TagFilters
 	}
 	if p.Platforms != nil {
-		v.Platforms = *p.Platforms
+		v.Platforms = p.Platforms
 	}
 	return v
 }

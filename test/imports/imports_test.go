@@ -96,6 +96,9 @@ type ban struct {
 var bans = []ban{
 	{target: "ferry/internal/remote", not: []string{"internal/registry"}, reason: "a pull never waits for the parent, so what answers pulls has no means to call it"},
 	{target: "ferry/internal/connected", not: []string{"internal/registry", "internal/storage", "internal/control", "internal/fleet", "internal/management"}, reason: "a registry serves the same way with a parent and without"},
+	{target: "ferry/internal/control", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/fleet", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/management", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
 	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"}, reason: "who writes blobs past storage writes past the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
