@@ -101,7 +101,7 @@ func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 func (s *site) repositories(n int) (served func(by *site) bool) {
 	s.t.Helper()
 	for i := range n {
-		s.push(fmt.Sprintf("app/%d", i), fmt.Sprint(i), "v1", 10)
+		s.push(fmt.Sprintf("app/%d", i), fmt.Sprint(i), "v1", large)
 	}
 	return func(by *site) bool {
 		for i := range n {
@@ -120,6 +120,7 @@ func TestFurtherListingsAreAskedForAtOnce(t *testing.T) {
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		ship.polls.cut(1)
+		root.rate.Store(20_000) // the sync of what is listed first takes longer
 		root.start(ship, c)
 		await(t, "all is served", func() bool { return served(ship) })
 		polls := ship.polls.all()

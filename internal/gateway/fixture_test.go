@@ -68,7 +68,9 @@ func held(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := newParent(t, dbtest.SQLite(t), 0)
-		f.client = gateway.NewClient(plainHTTP, direct{f.handler})
+		connection := plainHTTP
+		connection.Password = "secret"
+		f.client = gateway.NewClient(connection, direct{f.handler})
 		f.activate(t)
 		test(t, f)
 	})

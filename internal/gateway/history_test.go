@@ -312,7 +312,7 @@ func TestFollowingAndStartingAnewHaveTheSame(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
 			c := w.newFollower(w.children, "follower")
-			for range 15 {
+			for range 8 {
 				for range 1 + w.random.IntN(8) {
 					w.happen(t)
 					w.trim(t)
@@ -382,7 +382,7 @@ func TestCorruptedListingsHeal(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
 			c := w.newFollower(w.children, "follower")
-			for range 4 {
+			for range 2 {
 				c.corrupt = func(a replication.Answer) replication.Answer { return w.corrupt(c, a) }
 				for range 4 {
 					for range 1 + w.random.IntN(6) {

@@ -359,9 +359,10 @@ var scopes = []wire.Spec{
 func TestListIsAsTheRulesSayForEachItem(t *testing.T) {
 	for seed := range listingSeeds(t) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, dbtest.SQLite(t))
 			h := newHistory(f, rand.New(rand.NewPCG(seed, 1)), "app/a")
-			for range 8 {
+			for range 6 {
 				for range 5 {
 					h.step(t)
 				}
