@@ -88,3 +88,6 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // Changed returns a channel that is closed when the result of [Service.Desired]
 // may be another than before. Implements [gateway.ControlPlane].
 func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed(name) }
+
+// Version returns the version of the control plane. Implements [gateway.ControlPlane].
+func (s *Service) Version() int64 { return s.control.State().Version() }

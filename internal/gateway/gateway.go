@@ -32,6 +32,9 @@ type ControlPlane interface {
 	// another holds it, ErrUnknown when there is no such connected registry.
 	// It does nothing when the instance holds it already.
 	Activate(ctx context.Context, name, instance, version string) error
+	// Version counts what was decided: it is at least that of what Desired
+	// returns afterwards.
+	Version() int64
 	// Desired returns the subtree of name; ErrUnknown as above.
 	Desired(ctx context.Context, name string) (*wire.Desired, error)
 	// Report keeps what name says of itself and of those below it. It returns

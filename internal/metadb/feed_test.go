@@ -90,8 +90,9 @@ func TestScopeMapTakesANumberWhenItsActionsChange(t *testing.T) {
 			})
 			return seq
 		}
-		for i, got := range []int64{put("first", "x"), put("second", "x"), put("second", "x", "y")} {
-			if want := []int64{1, 1, 2}[i]; got != want {
+		read, list, poll := "repositories/a/content/read", "repositories/a/metadata/read", "gateway/ship/message/read"
+		for i, got := range []int64{put("first", read), put("second", read), put("second", read, poll), put("second", read, list)} {
+			if want := []int64{1, 1, 1, 2}[i]; got != want {
 				t.Errorf("put %d has number %d, want %d", i, got, want)
 			}
 		}

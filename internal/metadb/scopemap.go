@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,7 @@ type ScopeMap struct {
 	Actions     []string
 	CreatedAt   time.Time
 	Version     int64 // counts edits, beginning at 1
-	Seq         int64 // in the feed, of the last change of Actions
+	Seq         int64 // in the feed, of the last change of its actions on repositories
 }
 
 const scopeMapColumns = `name, description, type, actions, created_at, version, seq`
@@ -49,8 +50,8 @@ func (tx *Tx) CountScopeMaps() (n int, err error) {
 }
 
 // PutScopeMap writes a scope map. One of the same name keeps its creation
-// time; its version counts up, and where its actions are others than before it
-// takes the next number of the feed. The version and number of m are ignored.
+// time; its version counts up, and where its actions on repositories are others
+// than before it takes the next number of the feed. The version and number of m are ignored.
 func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	tx.wrote(ScopeMapRow, m.Name)
 	if m.Actions == nil {
@@ -60,7 +61,7 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	if m.Seq = old.Seq; err != nil || !slices.Equal(old.Actions, m.Actions) {
+	if m.Seq = old.Seq; err != nil || !slices.Equal(onRepositories(old.Actions), onRepositories(m.Actions)) {
 		if m.Seq, err = tx.SkipFeed(); err != nil {
 			return err
 		}
@@ -73,6 +74,16 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 			m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
 	}
 	return wrap(err, "write scope map %s", m.Name)
+}
+
+// onRepositories returns those of actions that say which content may be read.
+func onRepositories(actions []string) (some []string) {
+	for _, a := range actions {
+		if strings.HasPrefix(a, "repositories/") {
+			some = append(some, a)
+		}
+	}
+	return some
 }
 
 // DeleteScopeMap removes a scope map. Tokens that have it are the caller's affair.

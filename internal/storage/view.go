@@ -22,6 +22,10 @@ func (s *Storage) View(ctx context.Context, fn func(*View) error) error {
 // and the number behind which the feed still has every change.
 func (v *View) FeedHead() (head, trimmed int64, err error) { return v.tx.FeedHead() }
 
+// ControlVersion returns the version of the control plane in this state of the
+// database.
+func (v *View) ControlVersion() (int64, error) { return v.tx.ControlVersion() }
+
 // A FeedEntry is the place of a repository's last change in the feed.
 type FeedEntry struct {
 	Repository string
