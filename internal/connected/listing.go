@@ -12,6 +12,9 @@ func (m memory) question(p replication.Place) wire.PollRequest {
 		return wire.PollRequest{}
 	}
 	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+	if p.Since != p.Cursor {
+		q.Since = &p.Since
+	}
 	if page := p.NextPage(); page != nil {
 		q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
 	}
@@ -34,7 +37,7 @@ func (m memory) trigger(q wire.PollRequest, a *wire.PollResponse) string {
 // answerOf returns what the engine records of a parent's answer.
 func answerOf(a *wire.PollResponse) replication.Answer {
 	answer := replication.Answer{
-		Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, More: a.More, Watermarks: a.Watermarks,
+		Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, Head: a.Head, More: a.More, Watermarks: a.Watermarks,
 	}
 	for _, l := range a.Listings {
 		answer.Listings = append(answer.Listings, replication.Listing{

@@ -25,7 +25,7 @@ func TestANewSitePollsAtOnceFromNoPlace(t *testing.T) {
 		root.start(ship, c)
 		await(t, "it polled", func() bool { return len(ship.polls.all()) > 0 })
 		p := ship.polls.all()[0]
-		if q := p.question; q.Feed != "" || q.Subscription != "" || q.Cursor != 0 || q.Pass || q.Page != nil || q.WaitSeconds != 0 || q.Report == nil {
+		if q := p.question; q.Feed != "" || q.Subscription != "" || q.Cursor != 0 || q.Pass != 0 || q.Page != nil || q.WaitSeconds != 0 || q.Report == nil {
 			t.Errorf("the first question is %+v", q)
 		}
 		if !p.answer.Restart || len(p.answer.Listings) != 1 {
@@ -125,7 +125,7 @@ func TestFurtherListingsAreAskedForAtOnce(t *testing.T) {
 		await(t, "all is served", func() bool { return served(ship) })
 		polls := ship.polls.all()
 		for i, p := range polls[:5] {
-			if p.question.Pass != (i > 0) || p.question.WaitSeconds != 0 || p.answer.Restart != (i == 0) || len(p.answer.Listings) != 1 {
+			if p.question.Pass > 0 != (i > 0) || p.question.WaitSeconds != 0 || p.answer.Restart != (i == 0) || len(p.answer.Listings) != 1 {
 				t.Errorf("poll %d: %+v: %+v", i, p.question, p.answer)
 			}
 			if pause := p.asked.Sub(polls[0].asked); pause > 0 {
@@ -167,7 +167,7 @@ func TestAPassThatWasCutGoesOnFromItsPlace(t *testing.T) {
 			for _, l := range p.answer.Listings {
 				listed[l.Repository]++
 			}
-			if r := p.question.Report; p.question.Pass && r != nil && r.Self.Watermarks != nil {
+			if r := p.question.Report; p.question.Pass > 0 && r != nil && r.Self.Watermarks != nil {
 				t.Error("a site that does not know all of its listings reports watermarks")
 			}
 			ended = ended || restarts > 0 && !p.answer.More

@@ -76,7 +76,7 @@ func (r *recorder) note(q wire.PollRequest, a *wire.PollResponse, asked time.Tim
 		a.Cursor = a.Listings[n-1].Seq
 	}
 	r.answered = append(r.answered, poll{q, *a, asked})
-	if r.left > 0 && (q.Pass || a.Restart) {
+	if r.left > 0 && (q.Pass > 0 || a.Restart) {
 		r.left--
 		r.broken = r.left == 0
 	}

@@ -201,7 +201,7 @@ func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wir
 	if err != nil {
 		return false, local(err)
 	}
-	ended := (q.Pass || a.Restart) && !place.Pass // there is something to say, also where nothing changed
+	ended := (q.Pass > 0 || a.Restart) && place.Pass == 0 // there is something to say, also where nothing changed
 	v.news = v.news || changed || ended
 	return a.More || !place.Current(), nil
 }

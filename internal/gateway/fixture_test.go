@@ -172,6 +172,8 @@ func (p *plane) Changed(string) <-chan struct{} {
 	return p.changed
 }
 
+func (p *plane) Version() int64 { return 0 } // the database has none either
+
 func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

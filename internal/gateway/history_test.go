@@ -186,7 +186,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass || c.more}
+		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Since: &p.Since, Pass: p.Pass}
 		if page := p.NextPage(); page != nil {
 			q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
 			if page.Seq == 0 {
@@ -213,7 +213,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 }
 
 func answerOf(a *wire.PollResponse) replication.Answer {
-	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, More: a.More}
+	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, Head: a.Head, More: a.More}
 	for _, l := range a.Listings {
 		items := make([]replication.ListedItem, len(l.Items))
 		for i := range l.Items {

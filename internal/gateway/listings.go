@@ -63,7 +63,7 @@ func (c *listings) of(v *storage.View, e storage.FeedEntry, id string, f subscri
 	for _, i := range items {
 		l.sum.Add(i.Tag, string(i.Digest), i.Part)
 	}
-	if old != nil && old.seq < l.seq && old.sum == l.sum && len(old.items) == len(items) {
+	if old != nil && old.seq >= e.PrevSeq && old.seq < l.seq && old.sum == l.sum && len(old.items) == len(items) {
 		l.changed = old.changed
 	}
 	c.keep(key, l)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	for {
-		a, err := s.pollHeld(ctx, c, &q, wait > 0, deadline.C)
+		a, err := s.pollHeld(ctx, c, &q, deadline.C)
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -52,12 +53,13 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 
 // pollHeld answers a poll. Where there is nothing to tell yet it waits, and
 // returns no answer once that may have changed.
-func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, hold bool, deadline <-chan time.Time) (*pollAnswer, error) {
-	decided := s.control.Changed(c.name)
+func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time) (*pollAnswer, error) {
+	decided, version := s.control.Changed(c.name), s.control.Version()
 	d, in, err := s.inputOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+	in.version = version
 	changed, stop := s.storage.Watch(in.id, c.mayRead)
 	defer stop()
 	var a *pollAnswer
@@ -65,34 +67,42 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, ho
 		a, err = s.pollOnce(ctx, c, *q, in)
 		return err
 	})
+	if errors.Is(err, errDecided) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	if d.Version != q.DesiredVersion {
 		a.Desired = d
 	}
-	if len(a.Listings) > 0 && !q.Pass && !a.Restart {
+	if len(a.Listings) > 0 && q.Pass == 0 && !a.Restart {
 		a.SpreadSeconds = int(s.spread() / time.Second)
 	}
-	if !hold || q.Pass || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
+	if q.WaitSeconds <= 0 || q.Pass > 0 || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
 		return a, nil
 	}
-	q.Cursor = a.Cursor // what the caller may not see has moved it, too
+	q.Cursor, q.Since = a.Cursor, nil // what the caller may not see has moved it, too
 	select {
 	case <-changed:
 	case <-decided:
-	case <-deadline:
-		return a, nil
+	case <-deadline: // how far it knows of everything may have moved
+		q.WaitSeconds = 0
 	case <-ctx.Done():
 		return a, nil
 	}
 	return nil, nil
 }
 
+// errDecided is that something was decided after the subscription was read, and
+// before the content was: what is told must be of one moment.
+var errDecided = errors.New("the control plane changed meanwhile")
+
 // An input is the subscription of a caller, ready for use.
 type input struct {
-	id     string
-	filter subscription.Filter
+	id      string
+	filter  subscription.Filter
+	version int64 // of the control plane that it is of
 }
 
 // inputOf returns the desired state of the caller, and its subscription.
@@ -112,7 +122,7 @@ func (s *server) inputOf(ctx context.Context, c caller) (*wire.Desired, input, e
 	if err != nil {
 		return nil, input{}, err
 	}
-	in := input{sub.ID(), f}
+	in := input{id: sub.ID(), filter: f}
 	s.inputs.mu.Lock()
 	defer s.inputs.mu.Unlock()
 	if s.inputs.of == nil || len(s.inputs.of) >= maxInputs {
@@ -141,18 +151,27 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in input) (*pollAnswer, error) {
 	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Subscription: in.id, Cursor: q.Cursor}}
 	a.Watermarks = s.watermarks() // before the state is read that they are of
-	p := &poller{server: s, caller: c, input: in, pass: q.Pass, answer: a, room: s.maxListed}
+	p := &poller{server: s, caller: c, input: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
 	err := s.storage.View(ctx, func(v *storage.View) error {
 		p.view = v
 		head, trimmed, err := v.FeedHead()
 		if err != nil {
 			return err
 		}
-		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || q.Cursor < trimmed && !q.Pass { // a pass finds by itself what was removed
-			a.Restart, a.Cursor, p.pass = true, 0, true
-			q.Page = nil
+		if version, err := v.ControlVersion(); err != nil || version != in.version {
+			return errors.Join(err, errDecided)
 		}
-		p.first, p.since = a.Restart, a.Cursor
+		if p.since = q.Cursor; q.Since != nil {
+			p.since = *q.Since
+		}
+		known := p.since // nothing that was forgotten since then may concern the caller
+		if p.pass {
+			known = q.Pass
+		}
+		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || known < trimmed {
+			a.Restart, a.Head, a.Cursor = true, max(head, 1), 0
+			p.first, p.pass, q.Page = true, true, nil
+		}
 		if q.Page != nil {
 			if err := p.page(*q.Page); err != nil || a.More {
 				return err
@@ -172,7 +191,7 @@ type poller struct {
 	pass   bool   // every listing must be complete
 	first  bool   // the answer is the first of its pass
 	paged  string // the repository whose listing a page has ended
-	since  int64  // the cursor with which the answer began: a repository that is not listed yet is known up to there
+	since  int64  // up to where the caller knows everything
 	answer *pollAnswer
 	room   int // for items that are left
 }

@@ -238,7 +238,7 @@ func TestManyRepositoriesComeInSeveralAnswers(t *testing.T) {
 			}
 			return
 		}
-		q.Pass = true
+		q.Pass = 1
 	}
 }
 
@@ -252,13 +252,13 @@ func TestLargeListingComesInPages(t *testing.T) {
 		t.Errorf("more is %v; %s", first.More, diff)
 	}
 	q := f.at(first.Cursor)
-	q.Pass, q.Page = true, &wire.Page{Repository: "app/a", Seq: first.Listings[0].Seq, After: "t007"}
+	q.Pass, q.Page = 1, &wire.Page{Repository: "app/a", Seq: first.Listings[0].Seq, After: "t007"}
 	second := f.poll(t, q) // which is full, and past app/a all the same
 	if diff := cmp.Diff([]string{"app/a 8"}, outline(second)); diff != "" || !second.More || second.Listings[0].After != "t007" {
 		t.Errorf("more is %v; %s", second.More, diff)
 	}
 	q = f.at(second.Cursor)
-	q.Pass = true
+	q.Pass = 1
 	third := f.poll(t, q)
 	if diff := cmp.Diff([]string{"app/b 1"}, outline(third)); diff != "" || third.More || third.Cursor != f.head(t) {
 		t.Errorf("more is %v; %s", third.More, diff)
@@ -288,10 +288,10 @@ func TestRepositoryDeletedDuringAPassIsListedEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := f.at(first.Cursor)
-	q.Pass = true
+	q.Pass = 1
 	second := f.poll(t, q)
 	q = f.at(second.Cursor)
-	q.Pass = true
+	q.Pass = 1
 	if diff := cmp.Diff([]string{"app/a 0"}, outline(f.poll(t, q))); diff != "" {
 		t.Errorf("first %v, second %v; %s", outline(first), outline(second), diff)
 	}
@@ -327,14 +327,15 @@ func TestPlaceOfNoUseStartsAnew(t *testing.T) {
 			change  func(*wire.PollRequest)
 			restart bool
 		}{
-			"none":                 {func(q *wire.PollRequest) { *q = wire.PollRequest{} }, true},
-			"another feed":         {func(q *wire.PollRequest) { q.Feed = "another" }, true},
-			"another subscription": {func(q *wire.PollRequest) { q.Subscription = "another" }, true},
-			"beyond the head":      {func(q *wire.PollRequest) { q.Cursor++ }, true},
-			"before the trimmed":   {func(q *wire.PollRequest) { q.Cursor = trimmed - 1 }, true},
-			"in a pass":            {func(q *wire.PollRequest) { q.Cursor, q.Pass = trimmed-1, true }, false},
-			"behind the trimmed":   {func(q *wire.PollRequest) { q.Cursor = trimmed }, false},
-			"a page of it":         {func(q *wire.PollRequest) { q.Feed, q.Page = "another", &wire.Page{Repository: "app/x"} }, true},
+			"none":                  {func(q *wire.PollRequest) { *q = wire.PollRequest{} }, true},
+			"another feed":          {func(q *wire.PollRequest) { q.Feed = "another" }, true},
+			"another subscription":  {func(q *wire.PollRequest) { q.Subscription = "another" }, true},
+			"beyond the head":       {func(q *wire.PollRequest) { q.Cursor++ }, true},
+			"before the trimmed":    {func(q *wire.PollRequest) { q.Cursor = trimmed - 1 }, true},
+			"in a pass":             {func(q *wire.PollRequest) { q.Cursor, q.Pass = trimmed-1, trimmed }, false},
+			"in a pass from before": {func(q *wire.PollRequest) { q.Pass = trimmed - 1 }, true},
+			"behind the trimmed":    {func(q *wire.PollRequest) { q.Cursor = trimmed }, false},
+			"a page of it":          {func(q *wire.PollRequest) { q.Feed, q.Page = "another", &wire.Page{Repository: "app/x"} }, true},
 		} {
 			q := f.at(f.head(t))
 			test.change(&q)
@@ -455,7 +456,7 @@ func TestHeldPollEndsWithItsSendersRights(t *testing.T) {
 func TestPassIsNotHeld(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		q, start := f.at(f.head(t)), time.Now()
-		q.Pass, q.WaitSeconds = true, 60
+		q.Pass, q.WaitSeconds = 1, 60
 		if f.poll(t, q); time.Since(start) > 0 {
 			t.Errorf("the end of a pass came after %v", time.Since(start))
 		}

@@ -10,6 +10,7 @@ type FeedEntry struct {
 	Repository string
 	Seq        int64 // of the last change
 	RelistSeq  int64 // of the last change that only a complete listing can tell
+	PrevSeq    int64 // of the change before the last
 }
 
 // A Tombstone is a row of tombstones: an item that was removed from a repository.
@@ -26,7 +27,7 @@ const (
 )
 
 func scanFeedEntry(row scanner) (e FeedEntry, err error) {
-	return e, row.Scan(&e.Repository, &e.Seq, &e.RelistSeq)
+	return e, row.Scan(&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq)
 }
 
 // AdvanceFeed takes the next sequence number for a change to repository.
@@ -34,8 +35,8 @@ func (tx *Tx) AdvanceFeed(repository string, now time.Time) (seq int64, err erro
 	if seq, err = tx.Next(feedHead); err != nil {
 		return 0, err
 	}
-	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, changed_at) VALUES ($1, $2, 0, $3)
-		ON CONFLICT (repository) DO UPDATE SET seq = excluded.seq, changed_at = excluded.changed_at`, repository, seq, millis(now))
+	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, prev_seq, changed_at) VALUES ($1, $2, 0, 0, $3)
+		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq, changed_at = excluded.changed_at`, repository, seq, millis(now))
 	return seq, wrap(err, "write feed of %s", repository)
 }
 
@@ -62,14 +63,14 @@ func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 // Feed returns up to limit repositories that changed after the sequence number
 // after, by the number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
-	all, err := list(tx, scanFeedEntry, `SELECT repository, seq, relist_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	all, err := list(tx, scanFeedEntry, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 	return all, wrap(err, "read feed")
 }
 
 // FeedEntry returns the place of a repository in the feed; zero is that it
 // never was, or was deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
-	e, err := scanFeedEntry(tx.row(`SELECT repository, seq, relist_seq FROM feed WHERE repository = $1`, repository))
+	e, err := scanFeedEntry(tx.row(`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository))
 	if errors.Is(err, ErrNotFound) {
 		return FeedEntry{Repository: repository}, nil
 	}

@@ -26,7 +26,7 @@ func TestAChangeThatIsRolledBackTakesNoNumber(t *testing.T) {
 		update(t, db, advance)
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.Feed(0, 10)
-			if diff := cmp.Diff([]metadb.FeedEntry{{Repository: "a", Seq: 2}}, got); diff != "" {
+			if diff := cmp.Diff([]metadb.FeedEntry{{Repository: "a", Seq: 2, PrevSeq: 1}}, got); diff != "" {
 				t.Error(diff)
 			}
 			return err

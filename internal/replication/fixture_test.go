@@ -366,7 +366,7 @@ func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wir
 }
 
 func question(p replication.Place) wire.PollRequest {
-	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
+	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Since: &p.Since, Pass: p.Pass}
 	if page := p.NextPage(); page != nil {
 		q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
 	}
@@ -374,7 +374,7 @@ func question(p replication.Place) wire.PollRequest {
 }
 
 func answerOf(a *wire.PollResponse) replication.Answer {
-	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, More: a.More}
+	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, Head: a.Head, More: a.More}
 	for _, l := range a.Listings {
 		items := make([]replication.ListedItem, len(l.Items))
 		for i := range l.Items {

@@ -55,8 +55,9 @@ const placeSetting = "sync-place"
 type Place struct {
 	Feed         string `json:"feed,omitempty"`         // which feed of the source Cursor counts in; "" is none
 	Subscription string `json:"subscription,omitempty"` // which subscription the listings were for
-	Cursor       int64  `json:"cursor,omitempty"`       // the sequence number up to which everything is recorded
-	Pass         bool   `json:"pass,omitempty"`         // a pass over all repositories has not come to its end
+	Cursor       int64  `json:"cursor,omitempty"`       // the sequence number up to which repositories are recorded
+	Since        int64  `json:"since,omitempty"`        // the Cursor at which the source last had no more to tell
+	Pass         int64  `json:"pass,omitempty"`         // the feed's head when the pass over all repositories began; 0 is none
 
 	// Watermarks are what the source had everything of when it last answered: a
 	// sequence number for each of its own sources' feeds.
@@ -78,7 +79,7 @@ type Page struct {
 // Current reports whether everything that the source had when it last answered
 // is recorded.
 func (p Place) Current() bool {
-	return p.Feed != "" && !p.Pass && p.Page == nil && len(p.Relist) == 0
+	return p.Feed != "" && p.Pass == 0 && p.Since == p.Cursor && p.Page == nil && len(p.Relist) == 0
 }
 
 // Known returns, for each feed, the sequence number up to which everything is
@@ -135,6 +136,7 @@ type Answer struct {
 	Feed, Subscription string
 	Cursor             int64 // of the next place
 	Restart            bool  // the place was of no use: a pass over all repositories begins with this answer
+	Head               int64 // with Restart: the feed's head, at least 1
 	More               bool  // the answer does not have all there is
 	Listings           []Listing
 	Watermarks         map[string]int64 // see [Place]
@@ -153,7 +155,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			return err
 		}
 		if a.Restart {
-			p = Place{Pass: true}
+			p = Place{Pass: a.Head}
 			if err := tx.ClearPass(e.name); err != nil {
 				return err
 			}
@@ -168,8 +170,11 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 				touched = append(touched, l.Repository)
 			}
 		}
-		if p.Pass && !a.More {
-			p.Pass = false
+		if a.More {
+			return e.setPlace(tx, p)
+		}
+		if p.Since = p.Cursor; p.Pass > 0 {
+			p.Pass = 0
 			dropped, err := e.endPass(tx)
 			if err != nil {
 				return err
@@ -186,7 +191,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 
 // applyPaged records a listing, and what of its repository is still to be asked for.
 func (e *Engine) applyPaged(tx *metadb.Tx, p *Place, l Listing) (changed bool, err error) {
-	if p.Pass {
+	if p.Pass > 0 {
 		if err := tx.NotePassed(e.name, l.Repository); err != nil {
 			return false, err
 		}

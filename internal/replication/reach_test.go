@@ -72,6 +72,8 @@ func (plane) Report(context.Context, string, string, *wire.Report) error { retur
 
 func (plane) Changed(string) <-chan struct{} { return nil }
 
+func (plane) Version() int64 { return 0 }
+
 // authenticate says who everybody is: the child.
 func (p *parent) authenticate(*http.Request) (*auth.Principal, error) {
 	repository := cmp.Or(p.within().repository, "*")

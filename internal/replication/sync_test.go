@@ -238,9 +238,9 @@ func TestPassThatIsCutRemovesNothing(t *testing.T) {
 		answer replication.Answer
 		want   []string
 	}{
-		{replication.Answer{Restart: true, Cursor: 3, Listings: []replication.Listing{a, b}}, []string{"a:v1", "b:v1"}},
-		{replication.Answer{Restart: true, More: true, Cursor: 1, Listings: []replication.Listing{a}}, []string{"a:v1", "b:v1"}}, // then the process ends
-		{replication.Answer{Restart: true, More: true, Cursor: 3, Listings: []replication.Listing{c}}, []string{"a:v1", "b:v1", "c:v1"}},
+		{replication.Answer{Restart: true, Head: 3, Cursor: 3, Listings: []replication.Listing{a, b}}, []string{"a:v1", "b:v1"}},
+		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 1, Listings: []replication.Listing{a}}, []string{"a:v1", "b:v1"}}, // then the process ends
+		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 3, Listings: []replication.Listing{c}}, []string{"a:v1", "b:v1", "c:v1"}},
 		{replication.Answer{Cursor: 4, Listings: []replication.Listing{b}}, []string{"b:v1", "c:v1"}},
 	} {
 		step.answer.Feed, step.answer.Subscription = "parent", "all"

@@ -49,7 +49,7 @@ func TestEachChangeMovesItsRepositoryToTheHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, head, _ := f.entries(t, 0)
-		want := []storage.FeedEntry{{Repository: "b", Seq: 2}, {Repository: "a", Seq: 3}}
+		want := []storage.FeedEntry{{Repository: "b", Seq: 2}, {Repository: "a", Seq: 3, PrevSeq: 1}}
 		if diff := cmp.Diff(want, all); diff != "" || head != 3 {
 			t.Errorf("head %d; %s", head, diff)
 		}
@@ -99,7 +99,7 @@ func TestForgottenTombstonesAskForACompleteListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, _, trimmed := f.entries(t, 0)
-		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 3}}, all); diff != "" || trimmed != 0 {
+		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 3, PrevSeq: 3}}, all); diff != "" || trimmed != 0 {
 			t.Errorf("trimmed %d; %s", trimmed, diff)
 		}
 		if names := f.removed(t, "a", 0); len(names) > 0 {
@@ -117,7 +117,7 @@ func TestDeletedRepositoryStaysInTheFeedUntilTrimmed(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, _, _ := f.entries(t, 2)
-		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 3, RelistSeq: 3}}, all); diff != "" {
+		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 3, RelistSeq: 3, PrevSeq: 1}}, all); diff != "" {
 			t.Error(diff)
 		}
 		f.now = f.now.Add(time.Hour)
@@ -144,7 +144,7 @@ func TestChangedIndexAsksForACompleteListing(t *testing.T) {
 		put()
 		put(first)
 		all, _, _ := f.entries(t, 0)
-		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 4}}, all); diff != "" {
+		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 4, PrevSeq: 3}}, all); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -31,6 +31,7 @@ type FeedEntry struct {
 	Repository string
 	Seq        int64 // of the last change
 	RelistSeq  int64 // of the last change that only a complete listing can tell
+	PrevSeq    int64 // of the change before the last
 }
 
 // Feed returns up to limit repositories that changed after the sequence number

@@ -47,14 +47,17 @@ type PollRequest struct {
 	Capability int    `json:"capability"`
 
 	// Feed, Subscription and Cursor are the child's place: it has recorded the
-	// listings, for Subscription, of everything up to Cursor in Feed. All are
-	// absent where it has none, or wants every repository listed anew. Pass says
-	// that it has not come to the end of such a listing yet: listings then are
-	// complete.
+	// listings, for Subscription, of the repositories up to Cursor in Feed. All are
+	// absent where it has none, or wants every repository listed anew.
 	Feed         string `json:"feed,omitempty"`
 	Subscription string `json:"subscription,omitempty"`
 	Cursor       int64  `json:"cursor,omitempty"`
-	Pass         bool   `json:"pass,omitempty"`
+	// Since is the Cursor at which the parent last had no more to tell: only up
+	// to there everything is recorded. nil is Cursor itself.
+	Since *int64 `json:"since,omitempty"`
+	// Pass is the feed's head when the listing of every repository began that has
+	// not come to its end; listings then are complete. 0 is none.
+	Pass int64 `json:"pass,omitempty"`
 
 	Page           *Page   `json:"page,omitempty"`           // a complete listing, or the rest of one, to be sent first
 	DesiredVersion string  `json:"desiredVersion,omitempty"` // of the desired state that the child has
@@ -77,6 +80,7 @@ type PollResponse struct {
 	Subscription string `json:"subscription"`
 	Cursor       int64  `json:"cursor"`            // the child's next one
 	Restart      bool   `json:"restart,omitempty"` // the request's cursor was of no use: all repositories are listed, from this answer on
+	Head         int64  `json:"head,omitempty"`    // with Restart: the feed's head, or 1 where that is 0
 	More         bool   `json:"more,omitempty"`    // there are other listings: poll again at once
 
 	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories

@@ -29,7 +29,7 @@ type follower struct {
 	// Its place, as in a request to poll.
 	feed, subscription string
 	cursor             int64
-	pass               bool
+	pass               int64
 	page               *wire.Page
 
 	watermarks map[string]int64 // of its parent
@@ -80,7 +80,7 @@ func (f *follower) next() question {
 }
 
 // listed reports whether the follower knows all of its items.
-func (f *follower) listed() bool { return f.feed != "" && !f.pass && f.page == nil }
+func (f *follower) listed() bool { return f.feed != "" && f.pass == 0 && f.page == nil }
 
 // read reads the answer to [follower.next], and returns the repositories in
 // which it says that something changed.
@@ -93,7 +93,7 @@ func (f *follower) read(body []byte) (changed []string, err error) {
 	f.obey(a.Desired)
 	whole, moved := f.listed() && !a.Restart, f.cursor != a.Cursor
 	if a.Restart {
-		f.pass, f.items = true, 0
+		f.pass, f.items = a.Head, 0
 	}
 	f.feed, f.subscription, f.cursor, f.watermarks = a.Feed, a.Subscription, a.Cursor, a.Watermarks
 	f.page = nil
@@ -110,7 +110,7 @@ func (f *follower) read(body []byte) (changed []string, err error) {
 		}
 	}
 	if !a.More && f.page == nil {
-		f.pass = false
+		f.pass = 0
 	}
 	if f.listed() && (!whole || len(changed) > 0) {
 		f.syncedAt = time.Now().UTC()

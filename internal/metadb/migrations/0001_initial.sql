@@ -98,6 +98,7 @@ CREATE TABLE feed (
   repository TEXT COLLATE "C" PRIMARY KEY,
   seq        BIGINT NOT NULL,
   relist_seq BIGINT NOT NULL, -- of its last change that only a complete listing can tell
+  prev_seq   BIGINT NOT NULL, -- of the change before the last
   changed_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX feed_seq ON feed (seq);
