@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -202,10 +203,10 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
-	ctx, w := watch(ctx, patience)
+	ctx, w := retry.Watch(ctx, patience)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.connection.URL()+path, bytes.NewReader(body))
 	if err != nil {
-		w.stop()
+		w.Stop()
 		return nil, fmt.Errorf("ask %s: %w", path, err)
 	}
 	r.SetBasicAuth(c.connection.Token, c.connection.Password)
@@ -216,10 +217,10 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		w.stop()
-		return nil, fmt.Errorf("ask %s: %w", path, w.cause(scrub(err)))
+		w.Stop()
+		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(scrub(err)))
 	}
-	resp.Body = w.over(resp.Body)
+	resp.Body = w.Body(resp.Body, stall)
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}

@@ -8,7 +8,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 
 	"ferry/internal/wire"
 )
@@ -17,14 +16,23 @@ import (
 // parent's words and hint.
 var (
 	// ErrAlreadyActivated: another instance holds the connected registry.
-	ErrAlreadyActivated = errors.New("another instance is activated as this connected registry")
+	ErrAlreadyActivated error = refusal("another instance is activated as this connected registry")
 	// ErrNotActivated: this instance holds it no longer; it may try to activate.
-	ErrNotActivated = errors.New("this instance is not activated")
+	ErrNotActivated error = refusal("this instance is not activated")
 	// ErrUnauthorized: the sync token or its password is wrong.
-	ErrUnauthorized = errors.New("the parent rejects the sync token")
+	ErrUnauthorized error = refusal("the parent rejects the sync token")
 	// ErrUnknown: there is no such connected registry.
-	ErrUnknown = errors.New("the parent knows no such connected registry")
+	ErrUnknown error = refusal("the parent knows no such connected registry")
 )
+
+// A refusal stands until somebody changes something at the parent.
+type refusal string
+
+// Error returns the refusal in words.
+func (e refusal) Error() string { return string(e) }
+
+// Permanent reports that another try is useless; see package retry.
+func (e refusal) Permanent() bool { return true }
 
 // A ControlPlane is what the parent's handlers need to know and to tell.
 type ControlPlane interface {

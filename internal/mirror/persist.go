@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"ferry/internal/retry"
 
-	"ferry/internal/replication"
+	"github.com/cenkalti/backoff/v5"
 )
 
 // The pauses between questions to a source that cannot be reached.
@@ -34,7 +34,7 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 		case lasting(err) || !said(err):
 			return err
 		}
-		if sleep(ctx, max(pauses.NextBackOff(), replication.Pause(err))); ctx.Err() != nil {
+		if sleep(ctx, max(pauses.NextBackOff(), retry.After(err))); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
@@ -42,7 +42,7 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 
 // lasting reports whether err stays until something changes, at the source or here.
 func lasting(err error) bool {
-	return errors.As(err, new(hollow)) || replication.Permanent(err) || unusable(err)
+	return errors.As(err, new(hollow)) || retry.Permanent(err) || unusable(err)
 }
 
 // sleep waits for d, or until ctx ends.

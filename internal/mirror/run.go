@@ -11,6 +11,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/subscription"
 )
 
@@ -75,7 +76,7 @@ func (r *run) all(ctx context.Context) (noted bool) {
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
 	if owed {
-		r.owe(r.rule.Name, max(replication.Pause(err), r.peace.left(r.host)))
+		r.owe(r.rule.Name, max(retry.After(err), r.peace.left(r.host)))
 	} else {
 		r.settle(r.rule.Name)
 		r.rule.OwedAt = time.Time{}
@@ -250,6 +251,6 @@ func (r *run) persist(ctx context.Context, try func() error) error {
 		if r.trouble.Swap(waiting(heldUntil(err, r.Now()), err)) == "" {
 			r.Log.Warn("mirror source does not answer, and is asked again", "rule", r.rule.Name, "err", err)
 		}
-		return r.Now().Sub(since)+replication.Pause(err) < patience
+		return r.Now().Sub(since)+retry.After(err) < patience
 	}, try)
 }

@@ -12,7 +12,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/remote"
-	"ferry/internal/replication"
+	"ferry/internal/retry"
 )
 
 // unusable reports whether the source cannot even be asked in the way, or with
@@ -83,7 +83,7 @@ func waiting(until time.Time, err error) string {
 // heldUntil is the end of the time for which the source wants to be left alone
 // after err; zero where it did not say.
 func heldUntil(err error, now time.Time) (until time.Time) {
-	if pause := replication.Pause(err); pause > 0 {
+	if pause := retry.After(err); pause > 0 {
 		until = now.Add(pause)
 	}
 	return until

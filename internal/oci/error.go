@@ -55,6 +55,9 @@ var (
 // Error returns the code and the message on one line.
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
+// StatusCode returns the HTTP status that goes with the code.
+func (e *Error) StatusCode() int { return e.Status }
+
 // Is reports whether target is an [Error] of the same code and status.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ferry/internal/gateway"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -79,7 +80,7 @@ func (r *run) tryBatch(ctx context.Context, q *queue, claims []*claim, buf []byt
 	}
 	if err != nil {
 		r.log.Debug("what is left of a batch is fetched again", "layers", len(claims), "bytes", sum, "err", err)
-		if asked := Pause(err); asked > 0 || !answered(err) {
+		if asked := retry.After(err); asked > 0 || !answered(err) {
 			r.link.failed(asked, err)
 		}
 	}
@@ -93,8 +94,8 @@ func (r *run) fetchBatch(ctx context.Context, q *queue, claims []*claim, buf []b
 	if err := r.link.wait(ctx); err != nil {
 		return fresh, err
 	}
-	ctx, watchdog, stop := watched(ctx, r.stall)
-	defer stop()
+	ctx, watchdog := retry.Watch(ctx, r.stall)
+	defer watchdog.Stop()
 	want := make([]wire.Want, len(claims))
 	for i, c := range claims {
 		want[i] = wire.Want{Repository: c.repositories[c.repository], Digest: c.digest}

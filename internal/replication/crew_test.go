@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ferry/internal/retry"
 )
 
 // A modelLink is a link as a crew sees it: a rate for all hands together, and
@@ -53,7 +55,7 @@ func settle(t *testing.T, limit int, l *modelLink, d time.Duration, meanwhile fu
 			all.Go(func() {
 				locked(func() { l.hands++ })
 				for ctx.Err() == nil && !c.leave() {
-					sleep(ctx, 500*time.Millisecond, nil)
+					retry.Sleep(ctx, 500*time.Millisecond, nil)
 				}
 				locked(func() { l.hands-- })
 			})

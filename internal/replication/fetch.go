@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"ferry/internal/retry"
 )
 
 // bufferSize is how many bytes a connection is read at a time.
@@ -63,25 +65,14 @@ func (r *run) release(q *queue, c *claim, n int64) {
 	}
 }
 
-// watched returns a context that ends with [errStalled] once its watchdog was
-// not reset for as long as patience. stop ends both.
-func watched(ctx context.Context, patience time.Duration) (_ context.Context, watchdog *time.Timer, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	watchdog = time.AfterFunc(patience, func() { cancel(errStalled) })
-	return ctx, watchdog, func() {
-		watchdog.Stop()
-		cancel(nil)
-	}
-}
-
 // fetch brings the claimed range from the source and returns how many bytes
 // came that were not here, which are kept also with an error.
 func (r *run) fetch(ctx context.Context, q *queue, c *claim, buf []byte, stride *stride) (int64, error) {
 	if err := r.link.wait(ctx); err != nil || q.stale(c) {
 		return 0, err
 	}
-	ctx, watchdog, stop := watched(ctx, r.stall)
-	defer stop()
+	ctx, watchdog := retry.Watch(ctx, r.stall)
+	defer watchdog.Stop()
 	s := &stream{run: r, claim: c, buf: buf, watchdog: watchdog}
 
 	asked := time.Now()
@@ -123,7 +114,7 @@ type stream struct {
 	at       int64 // where they belong
 	received int64
 	fresh    int64 // of these, that were not here: a source without ranges begins anew
-	watchdog *time.Timer
+	watchdog *retry.Watchdog
 }
 
 // until writes what comes, up to the byte end of the layer.

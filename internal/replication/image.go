@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
@@ -195,7 +196,7 @@ func (r *run) settleImage(ctx context.Context, im *image) (bool, error) {
 		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
 		if failure != nil {
 			r.result.Failed++
-			if Permanent(failure) {
+			if retry.Permanent(failure) {
 				r.result.Refused++
 			}
 			r.failed[keyOf(item)] = true

@@ -4,9 +4,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
 
@@ -77,7 +77,7 @@ type trouble struct {
 	tries   int
 	proof   int64     // of the link, at the last of them
 	until   time.Time // nobody tries before
-	backoff *backoff.ExponentialBackOff
+	backoff *retry.Backoff
 }
 
 // The least trouble, in time and in tries, after which a layer must no longer
@@ -94,7 +94,7 @@ const (
 func (t *trouble) add(answered bool, proof int64, asked time.Duration) (enough bool) {
 	now := time.Now()
 	if t.since.IsZero() {
-		*t = trouble{since: now, proof: proof, backoff: newBackOff()}
+		*t = trouble{since: now, proof: proof, backoff: retry.NewBackoff(firstPause, maxPause, 1.1)}
 	}
 	t.tries++
 	if (answered || proof > t.proof) && !now.Before(t.until) {

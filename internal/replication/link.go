@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"ferry/internal/retry"
 )
 
 // The pauses between tries grow with how long there was no success, to about
@@ -15,18 +15,11 @@ const (
 	maxPause   = 15 * time.Second
 )
 
-func newBackOff() *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.Multiplier, b.RandomizationFactor, b.MaxInterval = firstPause, 1.1, 0.3, maxPause
-	b.Reset()
-	return b
-}
-
 // A link is what is known of the way to the source. All who use it pause
 // while it is down, and go on with the first of them that gets through.
 type link struct {
 	mu      sync.Mutex
-	backoff *backoff.ExponentialBackOff
+	backoff *retry.Backoff
 	until   time.Time     // nobody tries before; zero while all is well
 	peace   time.Time     // the source asked for it until then, whatever comes through
 	up      chan struct{} // closed when somebody got through
@@ -40,7 +33,9 @@ type link struct {
 // word: a cut that heals at once is none.
 const troubleAfter = 5 * time.Second
 
-func newLink() *link { return &link{backoff: newBackOff(), up: make(chan struct{})} }
+func newLink() *link {
+	return &link{backoff: retry.NewBackoff(firstPause, maxPause, 1.1), up: make(chan struct{})}
+}
 
 // failed notes that a try failed, and that the source wants to be left alone
 // for asked, if that is not 0. Those that fail together count once.
@@ -121,24 +116,8 @@ func (l *link) wait(ctx context.Context) error {
 		if pause <= 0 {
 			return nil
 		}
-		if err := sleep(ctx, pause, up); err != nil {
+		if err := retry.Sleep(ctx, pause, up); err != nil {
 			return err
 		}
 	}
-}
-
-// sleep returns after pause, when wake is closed, or with ctx's cause.
-func sleep(ctx context.Context, pause time.Duration, wake <-chan struct{}) error {
-	if pause <= 0 {
-		return context.Cause(ctx)
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-wake:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -117,8 +118,8 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 			continue
 		}
 		r.log.Debug("plan is asked for again", "err", err)
-		r.link.failed(Pause(err), err)
-		if !began || status(err) != 0 {
+		r.link.failed(retry.After(err), err)
+		if !began || retry.Answered(err) {
 			continue // it is the link, or all of the source, and no fault of the plan's
 		}
 		// The source breaks off while it tells of one of these: find out which.
@@ -134,8 +135,8 @@ func (r *run) ask(ctx context.Context, images []*image) (*plan, error) {
 // askOnce adds what the source streams to p. It reports whether the source
 // began to answer.
 func (r *run) askOnce(ctx context.Context, p *plan, want, have []wire.Want) (began bool, err error) {
-	ctx, watchdog, stop := watched(ctx, planPatience*r.stall)
-	defer stop()
+	ctx, watchdog := retry.Watch(ctx, planPatience*r.stall)
+	defer watchdog.Stop()
 	var answer atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
 	err = r.src.Plan(ctx, want, have, func(entry wire.PlanEntry) error {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
 
@@ -142,7 +143,7 @@ func (q *queue) next(ctx context.Context, reach extent) ([]*claim, error) {
 		if !until.IsZero() {
 			pause = time.Until(until)
 		}
-		if err := sleep(ctx, pause, wait); err != nil {
+		if err := retry.Sleep(ctx, pause, wait); err != nil {
 			return nil, err
 		}
 	}

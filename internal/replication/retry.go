@@ -2,15 +2,10 @@ package replication
 
 import (
 	"errors"
-	"net/http"
 	"time"
 
-	"ferry/internal/gateway"
-	"ferry/internal/oci"
+	"ferry/internal/retry"
 )
-
-// errStalled is the cause with which a connection that moves nothing is dropped.
-var errStalled = errors.New("the connection moved no byte for too long")
 
 // errGarbled says that what a source sent makes no sense, or is not what its
 // digest says: the link spoilt it, or the source has it so.
@@ -29,58 +24,12 @@ type absentError struct{ error }
 // Unwrap returns the error itself.
 func (e absentError) Unwrap() error { return e.error }
 
-// retryAfter is implemented by errors of sources that say when to come back.
-type retryAfter interface{ RetryAfter() time.Duration }
-
-// Pause returns how long the source asked not to be asked again, at most an
-// hour; 0 where it did not say.
-func Pause(err error) time.Duration {
-	if asked := retryAfter(nil); errors.As(err, &asked) {
-		return min(asked.RetryAfter(), time.Hour)
-	}
-	return 0
-}
-
-// status returns the HTTP status with which the source answered; 0 where the
-// error is of the link.
-func status(err error) int {
-	if answer := (*gateway.AnswerError)(nil); errors.As(err, &answer) {
-		return answer.Status
-	}
-	if e := oci.AsError(err); e != nil {
-		return e.Status
-	}
-	return 0
-}
+// Permanent reports that another try is useless; see package retry.
+func (e absentError) Permanent() bool { return true }
 
 // answered reports whether err shows that the link is up.
 func answered(err error) bool {
-	return status(err) != 0 || errors.Is(err, errGarbled)
-}
-
-// Permanent reports whether trying again without a change at the source is
-// of no use. Everything that is not known to be so, a broken link above all,
-// is worth another try.
-func Permanent(err error) bool {
-	if errors.As(err, &absentError{}) {
-		return true
-	}
-	for _, final := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
-		if errors.Is(err, final) {
-			return true
-		}
-	}
-	switch s := status(err); s {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return false
-	default:
-		return s >= 400 && s < 500
-	}
-}
-
-// unauthorized reports whether the source did not accept the credentials.
-func unauthorized(err error) bool {
-	return errors.Is(err, gateway.ErrUnauthorized) || status(err) == http.StatusUnauthorized
+	return retry.Answered(err) || errors.Is(err, errGarbled)
 }
 
 // pardon is for how long a source may refuse credentials that it knew before:

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/metadb"
+	"ferry/internal/retry"
 )
 
 // leaseTime is how long a sync's blobs and transfers are safe from collection
@@ -124,7 +125,7 @@ func (r *run) pass(ctx context.Context) error {
 	g.Go(func() error {
 		defer q.seal()
 		err := r.plan(gctx, q)
-		if Permanent(err) {
+		if retry.Permanent(err) {
 			refused, err = err, nil
 		}
 		return err
@@ -195,8 +196,8 @@ func (r *run) planSome(ctx context.Context, q *queue, images []*image) ([]*image
 
 // final reports whether err lets a layer fail for good.
 func (r *run) final(err error) bool {
-	if !unauthorized(err) {
-		return Permanent(err)
+	if !retry.Unauthorized(err) {
+		return retry.Permanent(err)
 	}
 	proof := r.link.proof()
 	r.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
 
@@ -32,7 +33,7 @@ func (r *run) judge(ctx context.Context, q *queue, c *claim, progress bool, err 
 		}
 		return r.giveUp(ctx, q, l, err)
 	}
-	asked := Pause(err)
+	asked := retry.After(err)
 	if asked > 0 || !answered(err) && own.error == nil {
 		r.link.failed(asked, err)
 	}

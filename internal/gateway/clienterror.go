@@ -22,6 +22,9 @@ type AnswerError struct {
 // Error returns the parent's words.
 func (e *AnswerError) Error() string { return e.Detail }
 
+// StatusCode returns the status of the parent's answer.
+func (e *AnswerError) StatusCode() int { return e.Status }
+
 // Unwrap returns the error of this package that the refusal stands for.
 func (e *AnswerError) Unwrap() error { return e.kind }
 
