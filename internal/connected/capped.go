@@ -9,8 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
 
+	"ferry/internal/download"
 	"ferry/internal/schedule"
-	"ferry/internal/wire"
 )
 
 // burst is how much of a second may come at once under a cap: little, so that
@@ -86,7 +86,7 @@ type cappedSource struct {
 	agent *Agent
 }
 
-// Blob implements [replication.Source].
+// Blob implements [download.Source].
 func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
 	body, start, err := s.Parent.Blob(ctx, repository, d, offset, length)
 	if err != nil {
@@ -98,8 +98,8 @@ func (s cappedSource) Blob(ctx context.Context, repository string, d digest.Dige
 	}{s.capped(ctx, body), body}, start, nil
 }
 
-// Batch implements [replication.Batcher].
-func (s cappedSource) Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
+// Batch implements [download.Batcher].
+func (s cappedSource) Batch(ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error) error {
 	return s.Parent.Batch(ctx, want, func(i int, size int64, content io.Reader) error {
 		if content != nil {
 			content = s.capped(ctx, content)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/download"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
@@ -23,7 +24,7 @@ import (
 // A Parent is the other end of the gateway; [gateway.Client] is one.
 type Parent interface {
 	replication.Source
-	replication.Batcher
+	download.Batcher
 	// Activate binds the instance to the connected registry.
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll asks for what changed.
@@ -108,7 +109,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	if err := a.recall(ctx); err != nil {
 		return nil, err
 	}
-	a.engine.Recall(a.memory.Left)
+	a.engine.RestoreInFlight(a.memory.Left)
 	return a, nil
 }
 

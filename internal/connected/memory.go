@@ -40,7 +40,7 @@ type memory struct {
 
 	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
 	Details []wire.StatusDetail    `json:"details,omitempty"` // what was wrong when a sync last came to its end
-	Left    []replication.Underway `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
+	Left    []replication.InFlight `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
 }
 
 // recall reads the memory.

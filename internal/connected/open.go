@@ -29,7 +29,7 @@ func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
 
 // underway is [Agent.Underway], for up to limit of them; -1 is all.
 func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, err error) {
-	images := a.engine.Underway()
+	images := a.engine.InFlight()
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
 			for _, name := range u.Items {

@@ -13,7 +13,7 @@ var errPaused = errors.New("syncs are paused")
 // does nothing to a sync that runs, and nothing moves while syncs are paused.
 func (a *Agent) SyncNow(ctx context.Context) {
 	a.log.Info("a sync was asked for")
-	a.engine.Forgive()
+	a.engine.ClearQuarantine()
 	a.remember(ctx, func(m *memory) { m.AskedAt = a.now() })
 	a.wake()
 }

@@ -123,8 +123,8 @@ func (v *visit) progress(ctx context.Context) {
 }
 
 // left is what the sync has begun, as far as a report can have it.
-func (v *visit) left() []replication.Underway {
-	all := v.engine.Underway()
+func (v *visit) left() []replication.InFlight {
+	all := v.engine.InFlight()
 	return all[:min(len(all), maxOpen)]
 }
 

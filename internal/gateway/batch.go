@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 
+	"ferry/internal/download"
 	"ferry/internal/oci"
 	"ferry/internal/wire"
 )
@@ -19,7 +20,7 @@ const (
 	// BatchLimit is the size in bytes up to which a blob comes in a batch.
 	BatchLimit = 256 << 10
 	// MaxBatch is how many blobs a batch has at most.
-	MaxBatch = 64
+	MaxBatch = download.MaxBatch
 	// maxBatchEntry is how long the line before a blob is at most.
 	maxBatchEntry = 4 << 10
 )
@@ -76,11 +77,9 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 	return err
 }
 
-// Batch streams blobs, in the order of want, to fn, and returns after the
-// last, or with the first error. fn need not read all of the content, which
-// is nil where the parent does not send that blob.
-func (c *Client) Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
-	resp, err := c.post(ctx, wire.PathBlobs, wire.BatchRequest{Name: c.connection.Name, Want: want}, stall)
+// Batch implements [download.Batcher]. fn need not read all of the content.
+func (c *Client) Batch(ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error) error {
+	resp, err := c.post(ctx, wire.PathBlobs, wire.BatchRequest{Name: c.connection.Name, Want: wants(want)}, stall)
 	if err != nil {
 		return err
 	}
@@ -92,7 +91,7 @@ func (c *Client) Batch(ctx context.Context, want []wire.Want, fn func(i int, siz
 	return nil
 }
 
-func readBatch(body io.Reader, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
+func readBatch(body io.Reader, want []download.Ref, fn func(i int, size int64, content io.Reader) error) error {
 	in := bufio.NewReaderSize(body, maxBatchEntry)
 	for i, w := range want {
 		line, err := in.ReadSlice('\n')

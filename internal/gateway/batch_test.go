@@ -12,17 +12,18 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
 // wantBlob stores content in a repository, and asks for it.
-func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) wire.Want {
+func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) replication.Ref {
 	t.Helper()
-	return wire.Want{Repository: repository, Digest: f.blob(t, repository, content).Digest}
+	return replication.Ref{Repository: repository, Digest: f.blob(t, repository, content).Digest}
 }
 
 // batch returns the blobs that came, "-" for one that did not.
-func (f *fixture) batch(t *testing.T, want ...wire.Want) (all []string) {
+func (f *fixture) batch(t *testing.T, want ...replication.Ref) (all []string) {
 	t.Helper()
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, content io.Reader) error {
 		if content == nil {
@@ -47,8 +48,8 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b", []byte("second")), f.wantBlob(t, "app/a", nil)
 	secret := f.wantBlob(t, "other/a", []byte("secret"))
 	large := f.wantBlob(t, "app/a", make([]byte, gateway.BatchLimit+1))
-	unknown := wire.Want{Repository: "app/a", Digest: digest.FromString("unknown")}
-	odd := wire.Want{Repository: "app/../a", Digest: "no digest"}
+	unknown := replication.Ref{Repository: "app/a", Digest: digest.FromString("unknown")}
+	odd := replication.Ref{Repository: "app/../a", Digest: "no digest"}
 	got := f.batch(t, second, secret, first, large, empty, unknown, odd, first)
 	if diff := cmp.Diff([]string{"second", "-", "first\n", "-", "", "-", "-", "first\n"}, got); diff != "" {
 		t.Error(diff)
@@ -57,7 +58,7 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 
 func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	want := []wire.Want{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
+	want := []replication.Ref{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
 	seen := 0
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, _ io.Reader) error {
 		seen++
@@ -76,7 +77,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	want := f.wantBlob(t, "app/a", []byte("x"))
 	nothing := func(int, int64, io.Reader) error { return nil }
-	many := make([]wire.Want, gateway.MaxBatch+1)
+	many := make([]replication.Ref, gateway.MaxBatch+1)
 	for i := range many {
 		many[i] = want
 	}
@@ -91,7 +92,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 
 func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	for size, want := range map[int]string{wire.InlineLimit: "", wire.InlineLimit + 1: "whole batch", gateway.BatchLimit: "whole batch", gateway.BatchLimit + 1: "whole"} {
+	for size, want := range map[int]bool{wire.InlineLimit: false, wire.InlineLimit + 1: true, gateway.BatchLimit: true, gateway.BatchLimit + 1: false} {
 		image := f.image(t, "app/a", strings.Repeat("x", size-len("layer ")))
 		found := false
 		for _, e := range f.plan(t, []digest.Digest{image}, nil) {
@@ -99,12 +100,8 @@ func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 				continue
 			}
 			found = true
-			var ways []string
-			for _, w := range e.Blob.Ways {
-				ways = append(ways, w.Kind)
-			}
-			if got := strings.Join(ways, " "); got != want {
-				t.Errorf("a blob of %d bytes can come as %q, want %q", size, got, want)
+			if got := e.Blob.Batch; got != want {
+				t.Errorf("a blob of %d bytes can come in a batch: %v", size, got)
 			}
 		}
 		if !found {

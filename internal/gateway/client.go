@@ -17,7 +17,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/download"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
@@ -73,6 +75,10 @@ func origin(u *url.URL) string {
 // stall is how long the parent may send nothing before it is given up.
 const stall = time.Minute
 
+// maxIdle is how many connections to the parent are kept: those of a sync's
+// downloads, its plans and the poll.
+const maxIdle = 40
+
 // NewTransport returns a transport for a bad link: several connections of
 // their own, since one HTTP/2 connection is one TCP flow, that are kept open
 // between polls and dropped when the other end no longer answers.
@@ -87,7 +93,7 @@ func NewTransport() *http.Transport {
 		}).DialContext,
 		TLSHandshakeTimeout: 30 * time.Second,
 		IdleConnTimeout:     10 * time.Minute,
-		MaxIdleConnsPerHost: 32,
+		MaxIdleConnsPerHost: maxIdle,
 		Protocols:           protocols,
 		DisableCompression:  true, // the gateway has its own, and blobs do not shrink
 	}
@@ -107,10 +113,15 @@ func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 	return a, c.call(ctx, wire.PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
 }
 
-// Plan streams what is needed for want to fn, and returns after the last
-// entry, or with the first error.
-func (c *Client) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
-	resp, err := c.post(ctx, wire.PathPlan, wire.PlanRequest{Name: c.connection.Name, Want: want, Have: have}, stall)
+var (
+	_ replication.Source = (*Client)(nil)
+	_ download.Batcher   = (*Client)(nil)
+)
+
+// Plan implements [replication.Source].
+func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+	q := wire.PlanRequest{Name: c.connection.Name, Want: wants(want), Have: wants(have)}
+	resp, err := c.post(ctx, wire.PathPlan, q, stall)
 	if err != nil {
 		return err
 	}
@@ -123,8 +134,39 @@ func (c *Client) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.
 	return readPlan(body, fn)
 }
 
+// wants are refs on the wire.
+func wants(refs []replication.Ref) []wire.Want {
+	all := make([]wire.Want, len(refs))
+	for i, ref := range refs {
+		all[i] = wire.Want(ref)
+	}
+	return all
+}
+
+// planEntry is an entry of a plan as the engine knows it.
+func planEntry(e wire.PlanEntry) (p replication.PlanEntry) {
+	switch {
+	case e.Blob != nil:
+		p.Blob = &replication.PlanBlob{
+			Ref:  replication.Ref{Repository: e.Blob.Repository, Digest: e.Blob.Digest},
+			Size: e.Blob.Size, Data: e.Blob.Data, Batch: slices.Contains(e.Blob.Ways, wire.Way{Kind: wire.WayBatch}),
+		}
+	case e.Manifest != nil:
+		p.Manifest = &replication.PlanManifest{
+			Ref:       replication.Ref{Repository: e.Manifest.Repository, Digest: e.Manifest.Digest},
+			MediaType: e.Manifest.MediaType, Payload: e.Manifest.Payload, OmittedChildren: e.Manifest.LeftOut,
+		}
+	case e.Missing != nil:
+		p.Missing = &replication.PlanMissing{Ref: replication.Ref(e.Missing.Want), Reason: e.Missing.Reason}
+	case e.Told != nil:
+		ref := replication.Ref(*e.Told)
+		p.Complete = &ref
+	}
+	return p
+}
+
 // readPlan calls fn for every entry of a plan that came whole.
-func readPlan(body io.Reader, fn func(wire.PlanEntry) error) error {
+func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxPlanEntry)
 	for entries := 0; lines.Scan(); entries++ {
@@ -138,7 +180,7 @@ func readPlan(body io.Reader, fn func(wire.PlanEntry) error) error {
 			}
 			return nil
 		}
-		if err := fn(e); err != nil {
+		if err := fn(planEntry(e)); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -119,7 +120,7 @@ func TestPlanThatWasCutIsAnError(t *testing.T) {
 		"no JSON":          "<xml>\n",
 	} {
 		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
-		if err := c.Plan(t.Context(), nil, nil, func(wire.PlanEntry) error { return nil }); err == nil {
+		if err := c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil }); err == nil {
 			t.Errorf("%s: a plan that is not whole is taken", name)
 		}
 	}

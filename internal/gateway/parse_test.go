@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -15,7 +16,7 @@ func FuzzReadPlan(f *testing.F) {
 	f.Add([]byte("{}\n{}\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		entries := 0
-		err := readPlan(bytes.NewReader(body), func(wire.PlanEntry) error { entries++; return nil })
+		err := readPlan(bytes.NewReader(body), func(replication.PlanEntry) error { entries++; return nil })
 		if lines := bytes.Count(body, []byte("\n")) + 1; entries > lines {
 			t.Errorf("%d entries from %d lines, %v", entries, lines, err)
 		}

@@ -11,20 +11,21 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
 // plan returns the entries for the wanted manifests of app/a.
-func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []wire.PlanEntry {
+func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []replication.PlanEntry {
 	t.Helper()
-	of := func(all []digest.Digest) (wants []wire.Want) {
+	of := func(all []digest.Digest) (wants []replication.Ref) {
 		for _, d := range all {
-			wants = append(wants, wire.Want{Repository: "app/a", Digest: d})
+			wants = append(wants, replication.Ref{Repository: "app/a", Digest: d})
 		}
 		return wants
 	}
-	var entries []wire.PlanEntry
-	err := f.client.Plan(t.Context(), of(want), of(have), func(e wire.PlanEntry) error {
+	var entries []replication.PlanEntry
+	err := f.client.Plan(t.Context(), of(want), of(have), func(e replication.PlanEntry) error {
 		entries = append(entries, e)
 		return nil
 	})
@@ -35,7 +36,7 @@ func (f *fixture) plan(t *testing.T, want, have []digest.Digest) []wire.PlanEntr
 }
 
 // manifestsOf returns the manifests of a plan, in its order.
-func manifestsOf(entries []wire.PlanEntry) (all []digest.Digest) {
+func manifestsOf(entries []replication.PlanEntry) (all []digest.Digest) {
 	for _, e := range entries {
 		if e.Manifest != nil {
 			all = append(all, e.Manifest.Digest)
@@ -97,7 +98,7 @@ func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
 		t.Error(diff)
 	}
 	last := entries[len(entries)-1]
-	if last.Told == nil || *last.Told != (wire.Want{Repository: "app/a", Digest: d}) {
+	if last.Complete == nil || *last.Complete != (replication.Ref{Repository: "app/a", Digest: d}) {
 		t.Errorf("the last entry is %+v, want that all was said of what was wanted", last)
 	}
 }
@@ -113,8 +114,8 @@ func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
 			continue
 		}
 		inline := e.Blob.Digest != large.Digest
-		if inline && int64(len(e.Blob.Data)) != e.Blob.Size || inline == (len(e.Blob.Ways) > 0) {
-			t.Errorf("blob of %d bytes: %d bytes inline, ways %v", e.Blob.Size, len(e.Blob.Data), e.Blob.Ways)
+		if inline && int64(len(e.Blob.Data)) != e.Blob.Size || inline == e.Blob.Batch {
+			t.Errorf("blob of %d bytes: %d bytes inline, in a batch %v", e.Blob.Size, len(e.Blob.Data), e.Blob.Batch)
 		}
 	}
 }
@@ -124,9 +125,9 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	secret := f.image(t, "secret/a", "1", "v1")
 	absent := digest.FromString("absent")
 	var missing []string
-	err := f.client.Plan(t.Context(), []wire.Want{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
-		func(e wire.PlanEntry) error {
-			if e.Told != nil {
+	err := f.client.Plan(t.Context(), []replication.Ref{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
+		func(e replication.PlanEntry) error {
+			if e.Complete != nil {
 				return nil
 			}
 			if e.Missing == nil {
@@ -143,7 +144,7 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 
 func TestPlanForTooMuchIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	err := f.client.Plan(t.Context(), make([]wire.Want, 1001), nil, func(wire.PlanEntry) error { return nil })
+	err := f.client.Plan(t.Context(), make([]replication.Ref, 1001), nil, func(replication.PlanEntry) error { return nil })
 	if code := codeOf(err); code != "INVALID" {
 		t.Errorf("plan = %v, want INVALID", err)
 	}
@@ -159,9 +160,9 @@ func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries []wire.PlanEntry
-	err = f.client.Plan(t.Context(), []wire.Want{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
-		func(e wire.PlanEntry) error {
+	var entries []replication.PlanEntry
+	err = f.client.Plan(t.Context(), []replication.Ref{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
+		func(e replication.PlanEntry) error {
 			entries = append(entries, e)
 			return nil
 		})

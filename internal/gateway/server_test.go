@@ -15,6 +15,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -28,7 +29,7 @@ func codeOf(err error) string {
 }
 
 // blobsOf returns what a manifest needs.
-func blobsOf(t *testing.T, m *wire.PlanManifest) (all []digest.Digest) {
+func blobsOf(t *testing.T, m *replication.PlanManifest) (all []digest.Digest) {
 	t.Helper()
 	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
 	if err != nil {

@@ -31,7 +31,7 @@ func newJob(s *Service, q ImportRequest, from *source, reference string, items [
 	for _, i := range items {
 		j.state.Targets = append(j.state.Targets, target(i.Repository, i.Tag))
 	}
-	j.engine = s.engine(importSource+j.state.ID, replication.RemoveNothing, !q.Force)
+	j.engine = s.engine(importSource+j.state.ID, replication.PruneNone, !q.Force)
 	return j
 }
 

@@ -29,14 +29,14 @@ type run struct {
 func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCauseFunc) *run {
 	r := &run{Service: s, rule: rule, spec: v, cancel: cancel}
 	r.trouble.Store("")
-	r.engine = s.engine(SourceName(rule.Name), replication.RemoveLed, false)
+	r.engine = s.engine(SourceName(rule.Name), replication.PruneTracked, false)
 	return r
 }
 
 // engine returns an engine for a source of the given name.
-func (s *Service) engine(source string, removal replication.Removal, keepTags bool) *replication.Engine {
+func (s *Service) engine(source string, prune replication.Prune, keepTags bool) *replication.Engine {
 	return replication.New(replication.Options{
-		Storage: s.Storage, DB: s.DB, Log: s.Log, Now: s.Now, Source: source, Removal: removal, KeepTags: keepTags,
+		Storage: s.Storage, DB: s.DB, Log: s.Log, Now: s.Now, Source: source, Prune: prune, KeepTags: keepTags,
 		ChunkSize: s.ChunkSize, Connections: s.Connections,
 	})
 }

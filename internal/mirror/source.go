@@ -14,7 +14,6 @@ import (
 	"ferry/internal/remote"
 	"ferry/internal/replication"
 	"ferry/internal/subscription"
-	"ferry/internal/wire"
 )
 
 // Limits on what is followed at a source that nobody here runs.
@@ -43,8 +42,8 @@ var _ replication.Source = (*source)(nil)
 
 // Plan implements [replication.Source]. Wanted manifests are read side by
 // side, and each comes whole: what is below it, itself, its referrers.
-func (s *source) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
-	p := &planner{source: s, have: map[wire.Want]bool{}, done: map[wire.Want]bool{}, fn: fn}
+func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+	p := &planner{source: s, have: map[replication.Ref]bool{}, done: map[replication.Ref]bool{}, fn: fn}
 	for _, w := range have {
 		p.have[w] = true
 	}
@@ -64,15 +63,15 @@ func (s *source) Blob(ctx context.Context, _ string, d digest.Digest, offset, le
 // A planner answers one request for a plan.
 type planner struct {
 	*source
-	have map[wire.Want]bool // manifests that are here, with all that is below them
+	have map[replication.Ref]bool // manifests that are here, with all that is below them
 
 	mu   sync.Mutex
-	done map[wire.Want]bool // manifests that need no second entry
-	fn   func(wire.PlanEntry) error
+	done map[replication.Ref]bool // manifests that need no second entry
+	fn   func(replication.PlanEntry) error
 }
 
 // plan tells of one wanted manifest.
-func (p *planner) plan(ctx context.Context, want wire.Want) error {
+func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
 	if err := w.manifest(ctx, want.Digest, 0, 0); err != nil {
 		return err
@@ -81,21 +80,20 @@ func (p *planner) plan(ctx context.Context, want wire.Want) error {
 	defer p.mu.Unlock()
 	for _, e := range w.entries {
 		if m := e.Manifest; m != nil {
-			key := wire.Want{Repository: m.Repository, Digest: m.Digest}
-			if p.done[key] {
+			if p.done[m.Ref] {
 				continue
 			}
-			p.done[key] = true
+			p.done[m.Ref] = true
 		}
 		if err := p.fn(e); err != nil {
 			return err
 		}
 	}
-	return p.fn(wire.PlanEntry{Told: &want})
+	return p.fn(replication.PlanEntry{Complete: &want})
 }
 
 // known reports whether the manifest has an entry.
-func (p *planner) known(key wire.Want) bool {
+func (p *planner) known(key replication.Ref) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done[key]
@@ -105,12 +103,12 @@ func (p *planner) known(key wire.Want) bool {
 type walk struct {
 	*planner
 	to      string // the repository here
-	entries []wire.PlanEntry
+	entries []replication.PlanEntry
 	seen    map[digest.Digest]bool
 }
 
 func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers int) error {
-	key := wire.Want{Repository: w.to, Digest: d}
+	key := replication.Ref{Repository: w.to, Digest: d}
 	if w.seen[d] || w.known(key) {
 		return nil
 	}
@@ -146,13 +144,8 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 			return err
 		}
 	}
-	for _, b := range parsed.Blobs() {
-		w.entries = append(w.entries, wire.PlanEntry{Blob: &wire.PlanBlob{
-			Repository: w.to, Digest: b.Digest, Size: b.Size, Ways: []wire.Way{{Kind: wire.WayWhole}},
-		}})
-	}
-	w.entries = append(w.entries, wire.PlanEntry{Manifest: &wire.PlanManifest{
-		Repository: w.to, Digest: d, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
+	w.entries = append(w.entries, replication.PlanEntry{Manifest: &replication.PlanManifest{
+		Ref: key, MediaType: m.MediaType, Payload: m.Payload, OmittedChildren: left,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
 }
@@ -175,8 +168,8 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 }
 
 func (w *walk) missing(d digest.Digest, reason string) {
-	w.entries = append(w.entries, wire.PlanEntry{Missing: &wire.PlanMissing{
-		Want: wire.Want{Repository: w.to, Digest: d}, Reason: reason,
+	w.entries = append(w.entries, replication.PlanEntry{Missing: &replication.PlanMissing{
+		Ref: replication.Ref{Repository: w.to, Digest: d}, Reason: reason,
 	}})
 }
 

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,59 +9,34 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
-	"ferry/internal/wire"
 )
 
-// An assembly turns a plan into what each image needs.
+// An assembly turns a plan into what each image lacks.
 type assembly struct {
 	*run
 	plan    *plan
-	batcher bool            // the source is one
-	fresh   map[*layer]bool // that nobody fetches yet
+	batches bool                   // the source can send several blobs in one answer
+	sizes   map[Ref]int64          // of blobs that are in a repository; -1 is not there
+	present map[digest.Digest]bool // blobs that are here or not, in whatever repository
 }
 
-// assemble returns the images with their referrers, and the layers that are
-// to be fetched for them, the smallest image's first.
-func (r *run) assemble(ctx context.Context, p *plan, images []*image) (parts []*image, layers []*layer, _ error) {
+// assemble fills in the plan's images with their referrers, the smallest
+// first, so that something useful lands early.
+func (r *run) assemble(ctx context.Context, p *plan) error {
 	if err := r.lease(ctx, p); err != nil {
-		return nil, nil, err
+		return err
 	}
-	a := &assembly{run: r, plan: p, fresh: map[*layer]bool{}}
-	_, a.batcher = r.src.(Batcher)
-	for _, im := range images {
+	a := &assembly{run: r, plan: p, batches: r.download.Batches(), sizes: map[Ref]int64{}, present: map[digest.Digest]bool{}}
+	for _, im := range p.images {
 		if err := a.collect(ctx, im, im.root); err != nil {
-			return nil, nil, err
+			return err
 		}
 		if err := a.collectReferrers(ctx, im); err != nil {
-			return nil, nil, err
-		}
-		im.size = im.missing()
-	}
-	bySize(images)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, im := range images {
-		for _, part := range im.parts() {
-			parts = append(parts, part)
-			part.planned = true
-			for _, l := range part.order {
-				if a.fresh[l] && im.err == nil && part.err == nil {
-					delete(a.fresh, l)
-					layers = append(layers, l)
-				}
-			}
+			return err
 		}
 	}
-	r.images = append(r.images, images...)
-	for l := range a.fresh { // only images that can't be whole need it
-		delete(r.live, l.digest)
-	}
-	r.meter.add(func(p *Progress) {
-		for _, l := range layers {
-			l.expect(p)
-		}
-	})
-	return parts, layers, nil
+	slices.SortStableFunc(p.images, func(x, y *image) int { return cmp.Compare(x.bytes(), y.bytes()) })
+	return nil
 }
 
 // lease keeps every blob of the plan from collection, before anything relies
@@ -82,11 +58,12 @@ func (r *run) lease(ctx context.Context, p *plan) error {
 // collect adds the manifest d, with what is below it, to im. What is wrong
 // with it is im's failure; the error is this registry's.
 func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) error {
-	m := a.plan.manifests[wire.Want{Repository: im.repository, Digest: d}]
+	ref := Ref{Repository: im.repository, Digest: d}
+	m := a.plan.manifests[ref]
 	if m == nil {
 		has, err := a.storage.HasManifest(ctx, im.repository, d)
 		if err == nil && !has {
-			a.fail(im, absent(a.plan, "manifest", im.repository, d))
+			im.err = cmp.Or(im.err, a.plan.absent("manifest", ref))
 		}
 		return err
 	}
@@ -94,8 +71,8 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 		return nil
 	}
 	im.has[d] = true
-	comes := func(child oci.Descriptor) bool { return !m.left[child.Digest] }
-	if len(m.left) > 0 && !slices.ContainsFunc(m.parsed.Manifests, comes) {
+	comes := func(child oci.Descriptor) bool { return !m.omitted[child.Digest] }
+	if len(m.omitted) > 0 && !slices.ContainsFunc(m.parsed.Manifests, comes) {
 		a.log.Warn("index has nothing for this registry's platforms", "repo", im.repository, "digest", d)
 	}
 	for _, child := range m.parsed.Manifests {
@@ -115,86 +92,84 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 	return nil
 }
 
+// collectBlob adds a blob to what im lacks, unless it is here. If the manifest
+// says another size than the source, the manifest is wrong, and whoever else
+// has the blob is not.
 func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor) error {
-	_, err := a.storage.StatBlob(ctx, im.repository, b.Digest)
-	if !errors.Is(err, oci.ErrBlobUnknown) {
-		return err
-	}
-	if l := a.join(im, b); l != nil {
-		return nil
-	}
-	has, err := a.storage.HasBlob(ctx, b.Digest)
+	ref := Ref{Repository: im.repository, Digest: b.Digest}
+	size, err := a.size(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if has {
-		im.blobs = append(im.blobs, b.Digest)
+	planned, known := a.plan.blobs[b.Digest]
+	switch {
+	case size < 0 && known:
+		size = planned.Size
+	case size < 0:
+		size = b.Size
+	default:
+		if size != b.Size {
+			im.err = cmp.Or(im.err, wrongSize(b, size))
+		}
 		return nil
 	}
-	if a.plan.missing[wire.Want{Repository: im.repository, Digest: b.Digest}] != "" {
-		a.fail(im, absent(a.plan, "blob", im.repository, b.Digest))
+	if size != b.Size {
+		im.err = cmp.Or(im.err, wrongSize(b, size))
 		return nil
 	}
-	if err := a.larder.open(b.Digest); err != nil {
-		a.fail(im, err)
-		return nil
+	n := need{Descriptor: b, batch: a.batches && planned.Batch}
+	if n.elsewhere, err = a.has(ctx, b.Digest); err != nil {
+		return err
 	}
-	size, ok := a.plan.sizes[b.Digest]
-	if !ok {
-		size = b.Size // the source thinks that it is here; the manifest knows its size
+	if a.plan.missing[ref] != nil {
+		n.missing = a.plan.absent("blob", ref)
 	}
-	l := &layer{digest: b.Digest, size: size, batch: a.batcher && a.plan.batched[b.Digest]}
-	a.fresh[l] = true
-	a.mu.Lock()
-	a.live[b.Digest] = l
-	a.mu.Unlock()
-	a.join(im, b)
+	im.needs = append(im.needs, n)
 	return nil
 }
 
-// join lets im wait for a layer that is on its way, and returns it; nil where
-// none is.
-func (a *assembly) join(im *image, b oci.Descriptor) *layer {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l := a.live[b.Digest]
-	if l == nil || im.layers[l] {
-		return l
+// size returns the size of a blob that is in its repository; -1 if it is not.
+func (a *assembly) size(ctx context.Context, ref Ref) (int64, error) {
+	if size, known := a.sizes[ref]; known {
+		return size, nil
 	}
-	im.layers[l], im.doubts[l] = true, l.size != b.Size
-	im.order = append(im.order, l)
-	l.images = append(l.images, im)
-	if a.fresh[l] {
-		if !slices.Contains(l.repositories, im.repository) {
-			l.repositories = append(l.repositories, im.repository)
-		}
-	} else {
-		im.blobs = append(im.blobs, b.Digest) // its commit may not know of this repository
+	info, err := a.storage.StatBlob(ctx, ref.Repository, ref.Digest)
+	if errors.Is(err, oci.ErrBlobUnknown) {
+		info.Size, err = -1, nil
 	}
-	return l
+	if err == nil {
+		a.sizes[ref] = info.Size
+	}
+	return info.Size, err
 }
 
-func (a *assembly) fail(im *image, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	im.fail(err)
+// has reports whether a blob is here, in whatever repository.
+func (a *assembly) has(ctx context.Context, d digest.Digest) (bool, error) {
+	if has, known := a.present[d]; known {
+		return has, nil
+	}
+	has, err := a.storage.HasBlob(ctx, d)
+	if err == nil {
+		a.present[d] = has
+	}
+	return has, err
 }
 
 // collectReferrers adds the referrers of im's manifests, and theirs, as
-// images that follow im, but for those that are wanted for themselves.
+// images that follow im, except those that are wanted for themselves.
 func (a *assembly) collectReferrers(ctx context.Context, im *image) error {
 	queue := slices.Clone(im.manifests)
 	taken := map[digest.Digest]bool{}
 	for len(queue) > 0 {
-		subject := wire.Want{Repository: im.repository, Digest: queue[0].Digest}
+		subject := queue[0].Ref
 		queue = queue[1:]
 		for _, m := range a.plan.referrers[subject] {
-			if taken[m.Digest] || a.plan.wanted[m.want()] {
+			if taken[m.Digest] || a.plan.wanted[m.Ref] {
 				continue
 			}
 			taken[m.Digest] = true
 			part := newImage(im.repository, m.Digest)
-			part.after = im
+			part.subject = im
 			if err := a.collect(ctx, part, m.Digest); err != nil {
 				return err
 			}

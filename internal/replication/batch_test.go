@@ -17,7 +17,6 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
-	"ferry/internal/wire"
 )
 
 // batching is a parent's gateway whose batches pass a test's hands.
@@ -28,7 +27,7 @@ type batching struct {
 	began         func() // told of every answer
 }
 
-func (b *batching) Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error {
+func (b *batching) Batch(ctx context.Context, want []replication.Ref, fn func(i int, size int64, content io.Reader) error) error {
 	b.calls.Add(1)
 	return b.Client.Batch(ctx, want, func(i int, size int64, content io.Reader) (err error) {
 		if b.began != nil {

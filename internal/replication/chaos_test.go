@@ -111,7 +111,7 @@ func chaos(t *testing.T, seed uint64) {
 		}
 	}
 	// What is left of the bad weather, which may have let items fail for now.
-	site.Forgive()
+	site.ClearQuarantine()
 	site.syncFor(time.Hour)
 	site.sync()
 	same(t, w.parent, site.Storage)

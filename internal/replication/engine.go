@@ -9,24 +9,25 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/download"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
 )
 
-// A Removal says what a Sync may remove from the repositories that it keeps.
-type Removal int
+// A Prune says what a Sync may remove from the repositories that it keeps.
+type Prune int
 
 // The kinds of removal.
 const (
-	// RemoveAll removes what the source does not have: the repositories are
+	// PruneAll removes what the source does not have: the repositories are
 	// the source's alone.
-	RemoveAll Removal = iota
-	// RemoveLed leaves manifests that were pushed without a tag, since others
-	// write there, too: it removes the tags that the source had and lost, and
-	// manifests to which a tag, an index or a subject led until then.
-	RemoveLed
-	// RemoveNothing only adds.
-	RemoveNothing
+	PruneAll Prune = iota
+	// PruneTracked leaves manifests that were pushed without a tag, because
+	// others write there, too: it removes the tags that the source had and
+	// lost, and manifests that a tag, an index or a subject referenced until then.
+	PruneTracked
+	// PruneNone only adds.
+	PruneNone
 )
 
 // Options are what an Engine is made of. Storage and DB are required.
@@ -36,50 +37,51 @@ type Options struct {
 	Log          *slog.Logger     // nil discards
 	Now          func() time.Time // of what is stored; nil is time.Now
 	Source       string           // the source's name, which tells its items from those of others; "" is the parent
-	Removal      Removal          // what goes that the source does not have
+	Prune        Prune            // what is removed that the source does not have
 	KeepTags     bool             // a tag that is here and names something else stays, and its item fails
-	ChunkSize    int64            // the least that one request asks for, in bytes, slow connections and a layer's end aside; 0 is 1 MiB
-	Connections  int              // how many fetch at a time at most; fewer where more bring nothing; 0 is 16
+	ChunkSize    int64            // the least that one request asks for; see [download.Options]
+	Connections  int              // how many requests run at a time; see [download.Options]
 	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
 }
 
-// An Engine keeps the list of what is to be here and works it off. Its
+// An Engine keeps the list of items that are to be here and works it off. Its
 // methods are safe for concurrent use; of two Syncs, the second waits.
 type Engine struct {
-	name    string // the source's
-	removal Removal
-	setTag  func(ctx context.Context, repository, name string, d digest.Digest) error
-	storage *storage.Storage
-	db      *metadb.DB
-	log     *slog.Logger
-	now     func() time.Time
-	chunk   int64
-	workers int
-	stall   time.Duration
-	meter   *meter
-	larder  larder
+	name     string // the source's
+	prune    Prune
+	setTag   func(ctx context.Context, repository, name string, d digest.Digest) error
+	storage  *storage.Storage
+	db       *metadb.DB
+	log      *slog.Logger
+	now      func() time.Time
+	stall    time.Duration
+	download *download.Downloader
 
 	mu      sync.Mutex
-	order   Order
+	order   Order      // nil is any
 	current *run       // nil while no Sync runs
-	left    []Underway // by the last one
-	aside   []Underway // that earlier ones left, and the last one was not to fetch
+	items   itemCounts // of the running, or the last, Sync
+	left    []InFlight // by the last one
+	aside   []InFlight // that earlier ones left, and the last one was not to fetch
 
 	running chan struct{} // holds the one Sync that runs
-	swept   bool          // a Sync of this process has looked into every repository
 
-	// Repositories in which something came or went and that were not swept
-	// yet: the Sync that did it may have ended before. It is the running Sync's.
-	touched map[string]bool
+	// What follows is the running Sync's.
+	pruned  bool            // a Sync of this process has looked into every repository
+	touched map[string]bool // repositories in which something came or went and that were not pruned since
 }
+
+// itemCounts are the items of a [Progress].
+type itemCounts struct{ total, done, failed int }
 
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		name: o.Source, removal: o.Removal, storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, chunk: o.ChunkSize, workers: o.Connections,
-		stall: o.StallTimeout, order: anyOrder, meter: &meter{}, running: make(chan struct{}, 1), touched: map[string]bool{},
+		name: o.Source, prune: o.Prune, setTag: o.Storage.SetTag,
+		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, stall: o.StallTimeout,
+		running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
-	if e.setTag = o.Storage.SetTag; o.KeepTags {
+	if o.KeepTags {
 		e.setTag = o.Storage.AddTag
 	}
 	if e.log == nil {
@@ -88,15 +90,12 @@ func New(o Options) *Engine {
 	if e.now == nil {
 		e.now = time.Now
 	}
-	if e.chunk <= 0 {
-		e.chunk = 1 << 20
-	}
-	if e.workers <= 0 {
-		e.workers = 16
-	}
 	if e.stall <= 0 {
 		e.stall = time.Minute
 	}
+	e.download = download.New(download.Options{
+		Storage: o.Storage, Log: e.log, ChunkSize: o.ChunkSize, Connections: o.Connections, StallTimeout: e.stall,
+	})
 	return e
 }
 
@@ -105,13 +104,13 @@ type Result struct {
 	Synced   int   // items that match the source now
 	Removed  int   // items that are gone now
 	Failed   int   // items that are left for the next Sync
-	Refused  int   // of these, what that Sync gets no more of than this one, unless the source changes
+	Refused  int   // of these, those that fail again until the source changes
 	Received int64 // bytes of content that came over the link
 }
 
 // Sync works off every item that is not synced: it fetches what is missing,
-// makes it visible, the tag last, and then removes what is to go. An item
-// that fails does not stop the others; it is tried again by the next Sync. A
+// makes it visible, the tag last, and then removes what left the source. An
+// item that fails does not stop the others; the next Sync tries it again. A
 // link that is down is waited for, as long as ctx lives.
 //
 // The error is ctx's cause when ctx ends, and otherwise says that the
@@ -125,66 +124,117 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 		return Result{}, context.Cause(ctx)
 	}
 	r := newRun(e, src)
-	e.lead(r)
-	defer e.leave(r)
+	e.begin(r)
+	defer e.end(r)
 	err := r.all(ctx)
-	r.result.Received = e.meter.progress().Received
-	return r.result, cause(ctx, err)
+	r.result.Received = e.download.Progress().Received
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return r.result, err
 }
 
-// lead notes which run is the one of the Sync that runs, and what it leaves
-// alone of what earlier ones began.
-func (e *Engine) lead(r *run) {
-	order := e.ordered()
+// begin notes which run is the current one, and what it leaves alone of what
+// earlier ones began.
+func (e *Engine) begin(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current = r
-	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u Underway) bool {
+	e.current, e.items = r, itemCounts{}
+	order := e.ordered()
+	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u InFlight) bool {
 		_, wanted := order(u.Repository)
 		return wanted
 	})
 	e.left = nil
 }
 
-// leave notes that no Sync runs, and what the last one left.
-func (e *Engine) leave(r *run) {
-	left := stopped(r.underway())
+// end notes that no Sync runs, and what the last one left.
+func (e *Engine) end(r *run) {
+	left := stopped(r.inFlight())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current, e.left = nil, left
 }
 
-// cause prefers the reason for which ctx ended to the error that followed.
-func cause(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// Progress returns how far the running, or the last, Sync is, with the bytes of
-// what it leaves alone.
-func (e *Engine) Progress() Progress {
-	p := e.meter.progress()
+// count changes the counted items.
+func (e *Engine) count(change func(*itemCounts)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, u := range e.aside {
-		p.BytesTotal += u.BytesTotal
-		p.BytesDone += u.BytesDone
-	}
-	return p
+	change(&e.items)
 }
 
-// Rate returns how many bytes of content came a second, over the last seconds.
-func (e *Engine) Rate() int64 { return e.meter.rate() }
-
-// Trouble returns why nothing comes to the Sync that runs, nil where all is
-// well, and until when its source wants to be left alone, where it said so.
+// Trouble returns why nothing comes to the running Sync, nil if all is well,
+// and until when its source asked for a pause, if it did.
 func (e *Engine) Trouble() (until time.Time, why error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.current == nil {
+	running := e.current != nil
+	e.mu.Unlock()
+	if !running {
 		return time.Time{}, nil
 	}
-	return e.current.link.trouble()
+	return e.download.Trouble()
+}
+
+// ClearQuarantine lets the next Sync fetch what had wrong content at once,
+// because somebody mended it at the source.
+func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
+
+// An Order says of a repository how soon a Sync fetches what is to come to
+// it, the lowest priority first, and whether it fetches that at all. It must
+// not block, nor call the engine.
+type Order func(repository string) (priority int, wanted bool)
+
+// anyOrder is the order if there is none.
+func anyOrder(string) (priority int, wanted bool) { return 0, true }
+
+// SetOrder lets Syncs follow an order from now on; nil is none. In a Sync that
+// runs, requests under way are answered, and the next ones follow the new order.
+func (e *Engine) SetOrder(o Order) {
+	e.mu.Lock()
+	e.order = o
+	r := e.current
+	e.mu.Unlock()
+	if r != nil {
+		r.reorder()
+	}
+}
+
+// ordered returns the order that counts now. The engine's lock is held.
+func (e *Engine) ordered() Order {
+	if e.order == nil {
+		return anyOrder
+	}
+	return e.order
+}
+
+func (e *Engine) currentOrder() Order {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ordered()
+}
+
+// Wanted returns how many pending items the order lets a Sync fetch.
+func (e *Engine) Wanted(ctx context.Context) (n int, err error) {
+	order := e.currentOrder()
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		waiting, err := tx.WaitingSyncItems(e.name)
+		for repository, count := range waiting {
+			if _, wanted := order(repository); wanted {
+				n += count
+			}
+		}
+		return err
+	})
+	return n, err
+}
+
+// listening returns the run that must know of items that are noted meanwhile;
+// nil is none.
+func (e *Engine) listening() *run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.order == nil {
+		return nil
+	}
+	return e.current
 }

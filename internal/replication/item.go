@@ -2,16 +2,11 @@ package replication
 
 import (
 	"context"
-	"errors"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 )
-
-// page is how many items are read, and planned, at once: enough to fill a link
-// for many round trips, few enough that their manifests fit into memory.
-const page = 200
 
 // ForgetSource forgets every item of a source, and the place in its feed.
 // What is here stays. A Sync with the source that runs may note some again.
@@ -55,32 +50,11 @@ func itemOf(row metadb.SyncItem) Item {
 	}
 }
 
-// open returns up to page items after (repository, item) that are not synced.
-func (e *Engine) open(ctx context.Context, repository, item string) (rows []metadb.SyncItem, err error) {
+// openItems returns up to page items after (repository, item) that are not synced.
+func (e *Engine) openItems(ctx context.Context, repository, item string) (rows []metadb.SyncItem, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err = tx.OpenSyncItems(e.name, repository, item, page)
 		return err
 	})
 	return rows, err
-}
-
-// settle notes how a try at an item ended, unless the item has moved on
-// meanwhile: then the next Sync has to look at it again anyway.
-func (e *Engine) settle(ctx context.Context, row metadb.SyncItem, failure error) error {
-	return e.db.Update(ctx, func(tx *metadb.Tx) error {
-		now, err := tx.SyncItem(e.name, row.Repository, row.Item)
-		if errors.Is(err, metadb.ErrNotFound) || err == nil && (now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt)) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		now.State, now.Error = string(Synced), ""
-		if failure != nil {
-			now.State, now.Error = string(Failed), failure.Error()
-		} else {
-			now.SyncedAt = e.now()
-		}
-		return tx.PutSyncItem(now)
-	})
 }

@@ -356,12 +356,12 @@ func (e *Engine) addsUp(tx *metadb.Tx, l Listing) (bool, error) {
 
 // noteChanged makes the Sync that runs look at what changed in repositories.
 func (e *Engine) noteChanged(repositories []string) {
-	r := e.heeding()
+	r := e.listening()
 	if r == nil {
 		return
 	}
 	for _, repository := range repositories {
-		r.heed(repository)
+		r.noted(repository)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
-	"ferry/internal/wire"
 )
 
 // byName ranks repositories by their first letter, a first; z is not wanted.
@@ -36,7 +35,7 @@ func TestItemsArePlannedInTheirOrderAndWhatIsNotWantedStaysOut(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []wire.Want) {
+	src := &altered{Source: r.source, want: func(all []replication.Ref) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range all {
@@ -143,7 +142,7 @@ func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
 	var once sync.Once
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []wire.Want) {
+	src := &altered{Source: r.source, want: func(all []replication.Ref) {
 		once.Do(func() { // while b is planned
 			p.image("b/1", [][]byte{random(2000, 20<<10)}, "v1")
 			r.follow()

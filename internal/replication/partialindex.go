@@ -10,7 +10,6 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
-	"ferry/internal/wire"
 )
 
 // whole reports whether the manifest of an image is here, with all that must be
@@ -68,7 +67,7 @@ func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (
 // haveChildren adds the manifests to all that an index holds, for which the
 // source need not be asked. What it holds of indexes within it may be more or
 // less than it should be.
-func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[wire.Want]bool) error {
+func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
 	if len(all) >= maxHave {
 		return nil
 	}
@@ -82,7 +81,7 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 			return err
 		}
 		if !oci.IsIndex(m.MediaType) {
-			all[wire.Want{Repository: repository, Digest: child}] = true
+			all[Ref{Repository: repository, Digest: child}] = true
 		}
 	}
 	return err

@@ -14,21 +14,20 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/replication"
-	"ferry/internal/wire"
 )
 
 // altered is a source whose plan passes a test's hands.
 type altered struct {
 	replication.Source
-	entry func(wire.PlanEntry) (wire.PlanEntry, error)
-	want  func([]wire.Want)
+	entry func(replication.PlanEntry) (replication.PlanEntry, error)
+	want  func([]replication.Ref)
 }
 
-func (a *altered) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
+func (a *altered) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	if a.want != nil {
 		a.want(want)
 	}
-	return a.Source.Plan(ctx, want, have, func(e wire.PlanEntry) error {
+	return a.Source.Plan(ctx, want, have, func(e replication.PlanEntry) error {
 		if a.entry != nil {
 			var err error
 			if e, err = a.entry(e); err != nil {
@@ -39,15 +38,19 @@ func (a *altered) Plan(ctx context.Context, want, have []wire.Want, fn func(wire
 	})
 }
 
+func ref(repository string, d digest.Digest) replication.Ref {
+	return replication.Ref{Repository: repository, Digest: d}
+}
+
 // unflushed is a source that, where it fails, loses what it had not sent yet.
 type unflushed struct {
 	replication.Source
-	spoil func(wire.PlanEntry) (wire.PlanEntry, error)
+	spoil func(replication.PlanEntry) (replication.PlanEntry, error)
 }
 
-func (u *unflushed) Plan(ctx context.Context, want, have []wire.Want, fn func(wire.PlanEntry) error) error {
-	var buffered []wire.PlanEntry
-	err := u.Source.Plan(ctx, want, have, func(e wire.PlanEntry) (err error) {
+func (u *unflushed) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+	var buffered []replication.PlanEntry
+	err := u.Source.Plan(ctx, want, have, func(e replication.PlanEntry) (err error) {
 		if e, err = u.spoil(e); err == nil {
 			buffered = append(buffered, e)
 		}
@@ -74,7 +77,7 @@ func TestPlanThatIsCutGoesOnWhereItStopped(t *testing.T) {
 	r.follow()
 	cut := errors.New("cut")
 	came := 0
-	src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
+	src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if came++; came%25 == 0 {
 			return e, cut
 		}
@@ -99,8 +102,8 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 				bad = m
 			}
 		}
-		for name, spoil := range map[string]func(wire.PlanEntry) (wire.PlanEntry, error){
-			"wrong manifest": func(e wire.PlanEntry) (wire.PlanEntry, error) {
+		for name, spoil := range map[string]func(replication.PlanEntry) (replication.PlanEntry, error){
+			"wrong manifest": func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
 					m := *e.Manifest
 					m.Payload = append([]byte(" "), m.Payload...)
@@ -108,7 +111,7 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 				}
 				return e, nil
 			},
-			"cut": func(e wire.PlanEntry) (wire.PlanEntry, error) {
+			"cut": func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
 					return e, errors.New("unexpected end")
 				}
@@ -182,20 +185,20 @@ func TestHostilePlanHarmsNothing(t *testing.T) {
 		p := newPipeParent(t)
 		p.image("app", [][]byte{random(1, 100)}, "v1")
 		other := oci.Descriptor{Digest: digest.FromString("other")}
-		for name, extra := range map[string]wire.PlanEntry{
+		for name, extra := range map[string]replication.PlanEntry{
 			"nothing":            {},
-			"negative size":      {Blob: &wire.PlanBlob{Repository: "app", Digest: other.Digest, Size: -1}},
-			"malformed digest":   {Blob: &wire.PlanBlob{Repository: "app", Digest: "sha256:../../x", Size: 1}},
-			"wrong content":      {Blob: &wire.PlanBlob{Repository: "app", Digest: other.Digest, Size: 1, Data: []byte("x")}},
-			"another repository": {Blob: &wire.PlanBlob{Repository: "else", Digest: other.Digest, Size: 5, Data: []byte("other")}},
-			"no manifest":        {Manifest: &wire.PlanManifest{Repository: "app", Digest: other.Digest, Payload: []byte("other")}},
+			"negative size":      {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: -1}},
+			"malformed digest":   {Blob: &replication.PlanBlob{Ref: ref("app", "sha256:../../x"), Size: 1}},
+			"wrong content":      {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: 1, Data: []byte("x")}},
+			"another repository": {Blob: &replication.PlanBlob{Ref: ref("else", other.Digest), Size: 5, Data: []byte("other")}},
+			"no manifest":        {Manifest: &replication.PlanManifest{Ref: ref("app", other.Digest), Payload: []byte("other")}},
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			first := true
 			src := &altered{Source: r.source}
-			src.want = func([]wire.Want) { first = true }
-			src.entry = func(e wire.PlanEntry) (wire.PlanEntry, error) {
+			src.want = func([]replication.Ref) { first = true }
+			src.entry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if first {
 					first = false
 					return extra, nil
@@ -225,10 +228,10 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 			for i := range 4 {
 				p.referrer("app", v1, random(uint64(100+i), 3000))
 			}
-			r := newReplica(t, p, replication.Options{Removal: replication.RemoveNothing}) // or what is not listed is removed
+			r := newReplica(t, p, replication.Options{Prune: replication.PruneNone}) // or what is not listed is removed
 			r.want("app", replication.ListedItem{Tag: "v1", Digest: v1.Digest})
 			manifests := 0
-			src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
+			src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil {
 					if manifests++; manifests == cutAt {
 						return e, errors.New("cut")
@@ -260,7 +263,7 @@ func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 		}
 		items = append(items, replication.ListedItem{Tag: fmt.Sprint("v", i), Digest: m.Digest})
 	}
-	r := newReplica(t, p, replication.Options{Removal: replication.RemoveNothing}) // or what is not listed is removed
+	r := newReplica(t, p, replication.Options{Prune: replication.PruneNone}) // or what is not listed is removed
 	r.want("app", items...)
 	r.sync()
 	for _, i := range items {

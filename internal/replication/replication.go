@@ -1,45 +1,75 @@
-// Package replication moves content from a source into storage: it plans,
-// transfers and commits, and can be stopped at any moment and go on from the
-// same byte. Its source is a parent's gateway or any OCI registry.
+// Package replication brings a registry's content in step with a source: a
+// parent's gateway or any OCI registry. It can be stopped at any moment and
+// goes on from the same byte.
+//
+// An [Engine] keeps the list of items that are to be here (item.go, change.go).
+// A Sync works the list off: run.go shows its pipeline, from the list over plans
+// (plan.go) and blobs, which package download fetches, to visible images
+// (commit.go). Then it removes what left the source (prune.go).
 package replication
 
 import (
 	"context"
-	"io"
 	"time"
 
-	"ferry/internal/wire"
-
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/download"
 )
 
-// A Source is where content comes from.
+// A Ref is a manifest or a blob of a repository.
+type Ref = download.Ref
+
+// A Source is where content comes from. It may be a [download.Batcher], too.
 type Source interface {
-	// Plan streams what is needed for want, as wire.PlanEntry says, to fn,
-	// and returns after the last entry, or with the first error.
-	Plan(ctx context.Context, want []wire.Want, have []wire.Want, fn func(wire.PlanEntry) error) error
-	// Blob opens a blob from offset, for length bytes or, at -1, to its end.
-	// The source may ignore the range; the second result is the offset at
-	// which the body really begins.
-	Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error)
+	download.Source
+	// Plan streams what is needed for want to fn, without what is below have,
+	// and returns after the last entry, or with the first error. A manifest
+	// follows everything below it, a referrer follows its subject.
+	Plan(ctx context.Context, want, have []Ref, fn func(PlanEntry) error) error
 }
 
-// A Batcher is a source that can send several small blobs in one answer, which
-// saves a round trip for each.
-type Batcher interface {
-	// Batch streams blobs, in the order of want, to fn, and returns after the
-	// last, or with the first error. content is nil where that blob does not
-	// come in this way.
-	Batch(ctx context.Context, want []wire.Want, fn func(i int, size int64, content io.Reader) error) error
+// A PlanEntry is one thing that is needed for a wanted manifest. Exactly one of
+// the fields is set.
+type PlanEntry struct {
+	Blob     *PlanBlob
+	Manifest *PlanManifest
+	Missing  *PlanMissing
+	Complete *Ref // a wanted manifest of which everything was said, its referrers included
 }
 
-// An Item is one thing that the source has and this registry is to have, or
-// to lose: a tag, or a manifest by digest where Tag is empty.
+// A PlanBlob is a config or a layer that a later manifest of the plan needs.
+type PlanBlob struct {
+	Ref
+	Size  int64  // at the source
+	Data  []byte // the whole content, if it is small; else nil
+	Batch bool   // it can come in a batch
+}
+
+// A PlanManifest is a manifest, byte for byte.
+type PlanManifest struct {
+	Ref
+	MediaType string
+	Payload   []byte
+	// OmittedChildren are children of an index that do not come, and that the
+	// index is not to hold here, because a platform filter leaves them out.
+	OmittedChildren []digest.Digest
+}
+
+// A PlanMissing is a manifest or a blob that the source does not have, or does
+// not give.
+type PlanMissing struct {
+	Ref
+	Reason string
+}
+
+// An Item is one thing that the source has and that should be here, or that
+// should be removed: a tag, or a manifest by digest if Tag is empty.
 type Item struct {
 	Repository string
 	Name       string // the tag, or the digest of one without: the place in [Engine.Items]
 	Tag        string
-	Digest     digest.Digest // "" when it is to go
+	Digest     digest.Digest // "" if it is to be removed
 	State      State
 	Err        string // of the last try, when State is Failed
 	ChangedAt  time.Time

@@ -1,68 +1,101 @@
 package replication
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"ferry/internal/download"
 	"ferry/internal/metadb"
-	"ferry/internal/retry"
 )
 
 // leaseTime is how long a sync's blobs and transfers are safe from collection
-// without a manifest: a site may be without its link for a season. What a
+// without a manifest: a registry may be without its link for a season. What a
 // Sync did not ask for again is released at its end.
 const leaseTime = 90 * 24 * time.Hour
 
 // leaseHolder is the name that a sync's leases are held in; see [Engine.own].
 const leaseHolder = "sync"
 
-// A run is one Sync.
+// How much on its way in is enough to keep the link busy for the round trips
+// of the next plan: so many images or, if they are small, so many bytes, of
+// no more images than fit into memory.
+const (
+	enoughImages = 100
+	enoughBytes  = 16 << 20
+	maxImages    = 400
+)
+
+// A run is one Sync. Its pipeline owns its state, and holds the lock while it
+// handles an event. Jobs that take time run beside it, and return results.
 type run struct {
 	*Engine
-	src  Source
-	link *link
+	src    Source
+	result Result
+	wake   chan struct{} // tells the pipeline that restart is set
 
-	mu      sync.Mutex // guards what follows, and every image
-	result  Result
-	rule    Order                    // of the pass
-	rank    int                      // of what the pass is planning, or planned last
-	behind  bool                     // something of that rank was noted since the pass began
-	queue   *queue                   // of the pass; nil between two
-	images  []*image                 // that the pass has planned and not settled, in the order in which they come
-	again   bool                     // another pass is worth it
-	barred  refusals                 // of the credentials
-	failed  map[itemKey]bool         // items that are not, in this run
-	strikes map[digest.Digest]int64  // layers that were put off, and how often something came through until then
-	live    map[digest.Digest]*layer // that are on their way, in whatever queue
+	mu        sync.Mutex // guards what follows, and every image
+	order     Order
+	pending   *pending
+	reached   int                      // the priority up to which the list was read
+	reading   bool                     // a page of the list
+	planning  bool                     // some images
+	working   bool                     // a commit runs
+	doubted   *image                   // one of which a layer fails again and again
+	exhausted bool                     // the list was read to its end
+	restart   bool                     // it must be read from its start
+	reordered bool                     // by another order
+	unplanned []*image                 // read from the list
+	images    map[*image]bool          // planned, and not finished
+	byItem    map[itemPlace]*image     // that are planned, or being planned
+	layers    map[digest.Digest]*layer // on their way
+	ready     []*image                 // that are to be committed, or whose outcome is to be noted
+	failed    map[itemKey]bool         // items that are not tried again in this run
+	refused   error                    // by the source: nothing more is planned
+	seq       int
 }
+
+// An itemPlace is a place in the list of items.
+type itemPlace struct{ repository, item string }
+
+// An itemKey tells items apart; one that moved on is another.
+type itemKey struct {
+	itemPlace
+	digest, part string
+}
+
+func placeOf(row metadb.SyncItem) itemPlace { return itemPlace{row.Repository, row.Item} }
+
+func keyOf(row metadb.SyncItem) itemKey { return itemKey{placeOf(row), row.Digest, row.Part} }
 
 func newRun(e *Engine, src Source) *run {
-	return &run{
-		Engine: e, src: src, link: newLink(), rule: anyOrder,
-		failed: map[itemKey]bool{}, strikes: map[digest.Digest]int64{}, live: map[digest.Digest]*layer{},
+	r := &run{
+		Engine: e, src: src, wake: make(chan struct{}, 1), order: e.currentOrder(), images: map[*image]bool{},
+		byItem: map[itemPlace]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemKey]bool{},
 	}
+	r.startOver()
+	e.download.Begin(src)
+	return r
 }
 
-// all passes over the items until none is left that is worth another try.
+// all transfers what is to come, and removes what left the source.
 func (r *run) all(ctx context.Context) error {
 	start := r.now()
 	wanted, err := r.Wanted(ctx)
 	if err != nil {
 		return err
 	}
-	r.meter.begin(wanted)
-	for again := true; again; again = r.again {
-		if err := r.pass(ctx); err != nil {
-			return err
-		}
-		if r.removal == RemoveNothing {
-			continue
-		}
+	r.count(func(c *itemCounts) { c.total = wanted })
+	if err := r.transfer(ctx); err != nil {
+		return err
+	}
+	if r.prune != PruneNone {
 		if err := r.remove(ctx); err != nil {
 			return err
 		}
@@ -70,14 +103,466 @@ func (r *run) all(ctx context.Context) error {
 	return r.unlease(ctx, start)
 }
 
-// unlease lets go of what was leased and is not needed any more. What the order
+// transfer runs the pipeline, and the downloader beside it.
+func (r *run) transfer(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.download.Run(ctx) })
+	g.Go(func() error {
+		err := r.pipeline(ctx, g)
+		stop()
+		return err
+	})
+	return g.Wait()
+}
+
+// pipeline is the way of every item: it is read from the list; its image is
+// planned, and what it lacks is fetched; once all of it is here, it is made
+// visible. Each step has more to do when the one before is done, and the
+// pipeline ends when no step has. What is more urgent overtakes in each step.
+func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
+	pages, plans, commits := make(chan itemPage), make(chan *plan), make(chan []*commit)
+	probes := make(chan *image)
+	for {
+		r.mu.Lock()
+		if r.restart {
+			r.startOver()
+		}
+		if list := r.nextRead(); list != nil {
+			launch(ctx, g, pages, list.next)
+		}
+		if images := r.nextPlan(); images != nil {
+			launch(ctx, g, plans, func(ctx context.Context) (*plan, error) { return r.plan(ctx, images) })
+		}
+		if batch := r.nextCommits(); batch != nil {
+			launch(ctx, g, commits, func(ctx context.Context) ([]*commit, error) { return batch, r.commit(ctx, batch) })
+		}
+		if im := r.doubted; im != nil {
+			r.doubted = nil
+			launch(ctx, g, probes, func(ctx context.Context) (*image, error) { return im, r.probe(ctx, im) })
+		}
+		r.download.ExpectMore(r.morePlanned())
+		done := !r.morePlanned() && len(r.images) == 0 && !r.working
+		r.mu.Unlock()
+		if done {
+			return r.refused
+		}
+
+		var event func()
+		select {
+		case p := <-pages:
+			event = func() { r.readPage(p) }
+		case p := <-plans:
+			event = func() { r.admitPlan(p) }
+		case b := <-r.download.Results():
+			event = func() { r.fetched(b) }
+		case batch := <-commits:
+			event = func() { r.committed(batch) }
+		case <-probes:
+			continue
+		case <-r.wake:
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		r.mu.Lock()
+		event()
+		r.mu.Unlock()
+	}
+}
+
+// launch runs a job beside the pipeline, which gets its result from out.
+func launch[T any](ctx context.Context, g *errgroup.Group, out chan<- T, job func(context.Context) (T, error)) {
+	g.Go(func() error {
+		result, err := job(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case out <- result:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+}
+
+// morePlanned reports whether more images may be planned.
+func (r *run) morePlanned() bool {
+	return r.reading || r.planning || r.restart || r.refused == nil && (!r.exhausted || len(r.unplanned) > 0)
+}
+
+// nextRead returns the list if another page of it is needed.
+func (r *run) nextRead() *pending {
+	if r.reading || r.exhausted || r.refused != nil || len(r.unplanned) > 0 || len(r.ready) >= maxImages {
+		return nil
+	}
+	r.reading = true
+	return r.pending
+}
+
+// readPage takes a page of the list in.
+func (r *run) readPage(p itemPage) {
+	r.reading = false
+	if p.from != r.pending {
+		return // the list is read anew
+	}
+	if r.exhausted = p.last; r.exhausted {
+		return
+	}
+	r.reached, r.unplanned = p.priority, p.absent
+	for _, im := range p.present {
+		r.claim(im)
+		r.admit(im)
+		r.advance(im)
+	}
+}
+
+// nextPlan returns the images that are planned next, if there is room for them
+// among those of their priority and better ones.
+func (r *run) nextPlan() []*image {
+	if r.planning || len(r.unplanned) == 0 || r.refused != nil {
+		return nil
+	}
+	priority, ahead := r.unplanned[0].priority, 0
+	for im := range r.images {
+		if im.priority <= priority {
+			ahead++
+		}
+	}
+	if ahead >= maxImages || ahead >= enoughImages && r.download.Waiting() >= enoughBytes {
+		return nil
+	}
+	n := slices.IndexFunc(r.unplanned, func(im *image) bool { return im.priority != priority })
+	if n < 0 {
+		n = len(r.unplanned)
+	}
+	images := r.unplanned[:n:n]
+	r.unplanned, r.planning = r.unplanned[n:], true
+	for _, im := range images {
+		r.claim(im)
+	}
+	return images
+}
+
+// claim makes im the image of its items. An older one, of what an item was
+// before, loses it.
+func (r *run) claim(im *image) {
+	for _, item := range im.items {
+		old := r.byItem[placeOf(item)]
+		r.byItem[placeOf(item)] = im
+		if old == nil || old == im {
+			continue
+		}
+		old.items = slices.DeleteFunc(slices.Clone(old.items), func(o metadb.SyncItem) bool { return o.Item == item.Item })
+		if len(old.items) == 0 {
+			r.cancel(old)
+		}
+	}
+}
+
+// admit takes an image of which everything is known into the pipeline.
+func (r *run) admit(im *image) (fresh []*layer) {
+	r.seq++
+	im.seq = r.seq
+	r.images[im] = true
+	for _, part := range im.parts() {
+		part.planned = true
+		fresh = append(fresh, r.join(part)...)
+	}
+	for l := range im.layersOfAll() {
+		im.left += l.Size
+	}
+	return fresh
+}
+
+// admitPlan lets the layers of planned images be fetched, unless they are on
+// their way already.
+func (r *run) admitPlan(p *plan) {
+	r.planning = false
+	if p.refused != nil {
+		r.refused = p.refused
+	}
+	for _, im := range p.rest {
+		r.forget(im)
+	}
+	unwanted := func(im *image) bool {
+		priority, wanted := r.order(im.repository)
+		if im.priority = priority; !wanted {
+			r.cancel(im)
+		}
+		return im.cancelled
+	}
+	r.unplanned = append(slices.DeleteFunc(p.rest, unwanted), r.unplanned...)
+	slices.SortStableFunc(r.unplanned, func(a, b *image) int { return cmp.Compare(a.priority, b.priority) })
+	images := slices.DeleteFunc(p.images, unwanted)
+	var fresh []*layer
+	for _, im := range images {
+		fresh = append(fresh, r.admit(im)...)
+	}
+	for _, im := range images {
+		for _, part := range im.parts() {
+			if part.err != nil {
+				r.fail(part, part.err)
+			}
+		}
+		r.advance(im)
+	}
+	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
+	r.rerank(images...)
+}
+
+// join lets an image wait for what it lacks, and returns the layers that
+// nobody fetches yet.
+func (r *run) join(im *image) (fresh []*layer) {
+	for _, b := range im.needs {
+		l := r.layers[b.Digest]
+		switch {
+		case im.err != nil:
+			return fresh
+		case b.elsewhere && l == nil:
+			im.links = append(im.links, b.Digest)
+			continue
+		case l == nil && b.missing != nil:
+			im.err = b.missing
+			continue
+		case l == nil:
+			if im.err = r.download.Quarantined(b.Digest, b.Size); im.err != nil {
+				continue
+			}
+			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
+			r.layers[b.Digest] = l
+			fresh = append(fresh, l)
+		}
+		if im.waits[l] {
+			continue
+		}
+		im.waits[l] = true
+		im.layers = append(im.layers, l)
+		if l.Size != b.Size {
+			l.others = append(l.others, other{im, b})
+			continue
+		}
+		l.images = append(l.images, im)
+		switch {
+		case slices.Contains(l.Repositories, im.repository):
+		case !l.added:
+			l.Repositories = append(l.Repositories, im.repository)
+		default:
+			im.links = append(im.links, b.Digest) // the blob's commit does not know this repository
+		}
+	}
+	return fresh
+}
+
+// fetch hands layers to the downloader.
+func (r *run) fetch(layers []*layer) {
+	blobs := make([]*download.Blob, len(layers))
+	for i, l := range layers {
+		l.added, blobs[i] = true, l.Blob
+		r.rank(l)
+	}
+	r.download.Add(blobs...)
+}
+
+// rank tells the downloader how soon a layer is needed.
+func (r *run) rank(l *layer) {
+	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
+	for _, im := range l.images {
+		if of := im.main().rank(); of.Less(best) {
+			best = of
+		}
+	}
+	r.download.Rank(l.Blob, best)
+}
+
+// rerank ranks the layers that images wait for.
+func (r *run) rerank(images ...*image) {
+	seen := map[*layer]bool{}
+	for _, im := range images {
+		for _, part := range im.parts() {
+			for l := range part.waits {
+				if !seen[l] && l.added {
+					seen[l] = true
+					r.rank(l)
+				}
+			}
+		}
+	}
+}
+
+// fetched lets the images go on that waited for a layer, or fails them.
+func (r *run) fetched(b download.Result) {
+	l := r.layers[b.Blob.Digest]
+	if l == nil || l.Blob != b.Blob {
+		return // it was dropped
+	}
+	if b.Deferred {
+		r.doubted = l.images[0]
+		return
+	}
+	delete(r.layers, l.Digest)
+	images := slices.Clone(l.images)
+	for _, im := range images {
+		if b.Err != nil {
+			r.fail(im, b.Err)
+			continue
+		}
+		delete(im.waits, l)
+		im.main().left -= l.Size
+		r.advance(im.main())
+	}
+	r.settleOthers(l, b.Err == nil)
+	mains := make([]*image, len(images))
+	for i, im := range images {
+		mains[i] = im.main()
+	}
+	r.rerank(mains...)
+}
+
+// settleOthers fails the images that say that a layer has another size, if it
+// is here. Else theirs may be the right one.
+func (r *run) settleOthers(l *layer, here bool) {
+	var fresh []*layer
+	for _, o := range l.others {
+		delete(o.image.waits, l)
+		o.image.layers = slices.DeleteFunc(o.image.layers, func(x *layer) bool { return x == l })
+		switch {
+		case o.image.err != nil:
+		case here:
+			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
+		default:
+			o.image.needs = []need{o.need}
+			fresh = append(fresh, r.join(o.image)...)
+			if o.image.err != nil {
+				r.fail(o.image, o.image.err)
+			}
+		}
+	}
+	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
+}
+
+// fail notes why an image cannot be whole, and drops the layers that nobody
+// needs then. With an image its referrers fail.
+func (r *run) fail(im *image, err error) {
+	im.err = cmp.Or(im.err, err)
+	if im.subject == nil {
+		for _, part := range im.referrers {
+			r.fail(part, err)
+		}
+	}
+	for l := range im.waits {
+		r.leave(im, l)
+	}
+	clear(im.waits)
+	r.advance(im.main())
+}
+
+// leave lets an image wait no longer for a layer, and drops the layer if no
+// other image does.
+func (r *run) leave(im *image, l *layer) {
+	l.images = slices.DeleteFunc(l.images, func(o *image) bool { return o == im })
+	l.others = slices.DeleteFunc(l.others, func(o other) bool { return o.image == im })
+	if len(l.images) > 0 || r.layers[l.Digest] != l {
+		return
+	}
+	delete(r.layers, l.Digest)
+	if l.added {
+		r.download.Drop(l.Blob)
+	}
+	r.settleOthers(l, false)
+}
+
+// cancel drops an image that nobody wants any more, unless it is just becoming
+// visible.
+func (r *run) cancel(im *image) {
+	if im.working || im.committed {
+		return
+	}
+	im.cancelled = true
+	r.forget(im)
+	if !im.planned {
+		return
+	}
+	delete(r.images, im)
+	r.fail(im, errCancelled)
+}
+
+// forget lets the items of an image be read from the list again.
+func (r *run) forget(im *image) {
+	for _, item := range im.items {
+		if r.byItem[placeOf(item)] == im {
+			delete(r.byItem, placeOf(item))
+		}
+	}
+}
+
+// due reports whether an item has to be planned.
+func (r *run) due(row metadb.SyncItem) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed[keyOf(row)] {
+		return false
+	}
+	im := r.byItem[placeOf(row)]
+	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool { return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt) })
+}
+
+// noted lets what came to a repository go before everything worse, and what is
+// of the same priority as what is at work soon after it.
+func (r *run) noted(repository string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if priority, wanted := r.order(repository); wanted && (r.reading || priority <= r.reached) {
+		r.readAgain()
+	}
+}
+
+// reorder lets the pipeline follow the order that counts now.
+func (r *run) reorder() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reordered = true
+	r.readAgain()
+}
+
+// readAgain lets the pipeline read the list from its start.
+func (r *run) readAgain() {
+	r.restart = true
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// startOver reads the list from its start, by the order that counts now.
+func (r *run) startOver() {
+	if r.reordered {
+		r.order = r.currentOrder()
+		for im := range r.images {
+			priority, wanted := r.order(im.repository)
+			if im.priority = priority; !wanted {
+				r.cancel(im)
+			}
+		}
+		for _, l := range r.layers {
+			if l.added {
+				r.rank(l)
+			}
+		}
+	}
+	r.pending, r.unplanned = newPending(r), nil
+	r.reached, r.exhausted, r.restart, r.reordered = math.MaxInt, false, false, false
+}
+
+// unlease releases what was leased and is not needed any more. What the order
 // did not want keeps its leases: other Syncs began it.
 func (r *run) unlease(ctx context.Context, start time.Time) error {
 	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
 	if err != nil {
 		return err
 	}
-	order := r.ordered()
+	order := r.currentOrder()
 	for repository := range waiting {
 		if _, wanted := order(repository); !wanted {
 			return nil
@@ -87,120 +572,4 @@ func (r *run) unlease(ctx context.Context, start time.Time) error {
 		return r.storage.Release(ctx, r.own(leaseHolder))
 	}
 	return r.storage.ReleaseStale(ctx, r.own(leaseHolder), start, leaseTime)
-}
-
-// An itemKey tells items apart; one that moved on is another.
-type itemKey struct{ repository, item, digest string }
-
-func keyOf(row metadb.SyncItem) itemKey { return itemKey{row.Repository, row.Item, row.Digest} }
-
-// begin returns the queue of a new pass, which follows the order that there is now.
-func (r *run) begin() *queue {
-	q := newQueue(r.Engine, r.link)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.live)
-	r.rule, r.rank, r.behind, r.queue, r.images, r.again = r.ordered(), noRank, false, q, nil, false
-	return q
-}
-
-// end keeps what the pass did not finish for the next one.
-func (r *run) end(q *queue) error {
-	r.mu.Lock()
-	r.queue = nil
-	again := r.again
-	r.mu.Unlock()
-	if again {
-		q.forget()
-	}
-	return q.close()
-}
-
-// pass tries every item once: it plans the next ones while it fetches what
-// was planned before.
-func (r *run) pass(ctx context.Context) error {
-	q := r.begin()
-	var refused error // by the source; what is planned already is fetched nevertheless
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer q.seal()
-		err := r.plan(gctx, q)
-		if retry.Permanent(err) {
-			refused, err = err, nil
-		}
-		return err
-	})
-	c := newCrew(r.workers, r.log)
-	q.hands = c.size
-	c.received = func() int64 { return r.meter.progress().Received }
-	c.unrest, c.starved = r.link.unrest, q.waited
-	g.Go(func() error {
-		c.adapt(gctx)
-		return nil
-	})
-	g.Go(func() error {
-		c.hire(gctx, func() { g.Go(func() error { return r.work(gctx, q, c) }) })
-		return nil
-	})
-	return errors.Join(g.Wait(), r.end(q), refused)
-}
-
-// plan asks the source for what is needed, not much earlier than it is.
-func (r *run) plan(ctx context.Context, q *queue) error {
-	agenda, err := r.newAgenda(ctx)
-	if err != nil {
-		return err
-	}
-	for {
-		if more, err := q.low(ctx); !more {
-			return err
-		}
-		rows, err := agenda.next(ctx)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		images, err := r.here(ctx, rows)
-		if err != nil {
-			return err
-		}
-		for len(images) > 0 {
-			if more, err := q.low(ctx); !more {
-				return err
-			}
-			if images, err = r.planSome(ctx, q, images); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// planSome plans as many of the images as fit into memory, and returns the others.
-func (r *run) planSome(ctx context.Context, q *queue, images []*image) ([]*image, error) {
-	p, err := r.ask(ctx, images)
-	if err != nil {
-		return nil, err
-	}
-	images, rest := p.split(images)
-	parts, layers, err := r.assemble(ctx, p, images)
-	if err != nil {
-		return nil, err
-	}
-	q.add(images, layers)
-	for _, im := range parts { // what needs no layer is whole already
-		if err := r.advance(ctx, q, im); err != nil {
-			return nil, err
-		}
-	}
-	return rest, nil
-}
-
-// final reports whether err lets a layer fail for good.
-func (r *run) final(err error) bool {
-	if !retry.Unauthorized(err) {
-		return retry.Permanent(err)
-	}
-	proof := r.link.proof()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.barred.again(time.Now(), proof)
 }

@@ -57,7 +57,7 @@ func TestContentThatIsWrongForGoodIsNotPaidForAgainAndAgain(t *testing.T) {
 			t.Errorf("%d bytes came after an hour, want another try", n)
 		}
 		mended.Store(true)
-		r.Forgive()
+		r.ClearQuarantine()
 		if result := r.sync(); result.Synced != 1 {
 			t.Errorf("after it was mended: %+v", result)
 		}

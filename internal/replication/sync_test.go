@@ -16,7 +16,6 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
-	"ferry/internal/wire"
 )
 
 func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
@@ -158,9 +157,9 @@ func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 		}
 	}
 	r.follow()
-	src := &altered{Source: r.source, entry: func(e wire.PlanEntry) (wire.PlanEntry, error) {
+	src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if e.Manifest != nil && e.Manifest.Digest == moved.Digest {
-			e = wire.PlanEntry{Missing: &wire.PlanMissing{Want: wire.Want{Repository: "a", Digest: moved.Digest}, Reason: "not today"}}
+			e = replication.PlanEntry{Missing: &replication.PlanMissing{Ref: ref("a", moved.Digest), Reason: "not today"}}
 		}
 		return e, nil
 	}}

@@ -27,7 +27,7 @@ func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 			r.Sync(ctx, r.source)
 		}()
 		time.Sleep(6 * time.Second)
-		all := r.Underway()
+		all := r.InFlight()
 		if len(all) != 2 || all[0].Digest != small.Digest || all[1].Digest != large.Digest || len(all[0].Items) != 2 {
 			t.Fatalf("underway: %+v", all)
 		}
@@ -38,7 +38,7 @@ func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 		if second.BytesTotal != 3<<20 || second.BytesDone < first.BytesDone {
 			t.Errorf("the second is at %+v", second)
 		}
-		near := func(u replication.Underway, want time.Duration) {
+		near := func(u replication.InFlight, want time.Duration) {
 			t.Helper()
 			if u.Left < want-5*time.Second || u.Left > want+5*time.Second {
 				t.Errorf("%v are left until %s is here, want about %v", u.Left, u.Repository, want)
@@ -50,13 +50,13 @@ func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 		// What was stopped stands where it was.
 		stop()
 		<-done
-		all = r.Underway()
+		all = r.InFlight()
 		if len(all) != 2 || all[0].BytesDone < first.BytesDone || all[0].BytesPerSecond != 0 || all[0].Left >= 0 {
 			t.Errorf("after a stop: %+v", all)
 		}
 		p.network.Set(faultnet.Faults{})
 		r.sync()
-		if all = r.Underway(); len(all) > 0 {
+		if all = r.InFlight(); len(all) > 0 {
 			t.Errorf("in the end: %+v", all)
 		}
 	})

@@ -40,12 +40,16 @@ var layers = []layer{
 		"it is the only writer of content, so the invariants are written once, for a push and for a sync",
 	},
 	{
-		[]string{"internal/registry", "internal/gateway"},
-		"they give storage to the network, each in its own protocol, and neither needs the other",
+		[]string{"internal/download"},
+		"it brings bytes into storage, and knows neither images nor the protocol that they come by",
 	},
 	{
 		[]string{"internal/replication"},
-		"it carries content from the gateway's protocol into storage",
+		"it decides which content is here; sources translate into its types, so it knows no protocol either",
+	},
+	{
+		[]string{"internal/registry", "internal/gateway"},
+		"they give storage to the network, each in its own protocol, and neither needs the other",
 	},
 	{
 		[]string{"internal/mirror"},

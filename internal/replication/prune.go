@@ -11,9 +11,9 @@ import (
 	"ferry/internal/oci"
 )
 
-// remove takes away what left the source, in every repository in which
-// nothing new is still missing, and then the manifests that nothing leads to
-// any more. A repository whose new content fails keeps its old content.
+// remove removes what left the source, in every repository in which nothing new
+// is still missing, and then the manifests that nothing references any more. A
+// repository whose new content fails keeps its old content.
 func (r *run) remove(ctx context.Context) error {
 	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
 	if err != nil {
@@ -22,31 +22,31 @@ func (r *run) remove(ctx context.Context) error {
 	if err := r.removeItems(ctx, waiting); err != nil {
 		return err
 	}
-	sweep, err := r.repositories(ctx, r.sweepKind())
+	repositories, err := r.repositories(ctx, r.pruneKind())
 	if err != nil {
 		return err
 	}
 	for repository := range r.touched {
-		sweep[repository] = true
+		repositories[repository] = true
 	}
-	for repository := range sweep {
+	for repository := range repositories {
 		if waiting[repository] {
 			continue
 		}
-		if err := r.sweep(ctx, repository); err != nil {
-			return fmt.Errorf("sweep %s: %w", repository, err)
+		if err := r.pruneRepository(ctx, repository); err != nil {
+			return fmt.Errorf("prune %s: %w", repository, err)
 		}
 		delete(r.touched, repository)
 	}
-	r.swept = true
+	r.pruned = true
 	return nil
 }
 
-// sweepKind says which repositories are swept even if nothing happened in
-// them: all that are synced, the first time, since a crash may have come
-// between a tag's move and the sweep.
-func (r *run) sweepKind() metadb.SyncItemKind {
-	if r.swept {
+// pruneKind says which repositories are pruned even if nothing happened in
+// them: the first time all that are synced, because a crash may have come
+// between a tag's move and the pruning.
+func (r *run) pruneKind() metadb.SyncItemKind {
+	if r.pruned {
 		return metadb.GoneSyncItem
 	}
 	return metadb.AnySyncItem
@@ -89,7 +89,8 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
 }
 
 // removeItem removes a tag, or a manifest that was wanted by its digest if
-// nothing else leads to it. The item itself goes once its repository is swept.
+// nothing else references it. The item itself is deleted when its repository is
+// pruned.
 func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
@@ -100,10 +101,11 @@ func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	if err != nil && !stays(err) {
 		return fmt.Errorf("remove %s %s: %w", row.Repository, row.Item, err)
 	}
-	return r.settle(ctx, row, nil)
+	return r.db.Update(ctx, func(tx *metadb.Tx) error { return r.settle(tx, row, nil) })
 }
 
-// stays reports whether what was to be removed is gone already, or locked.
+// stays reports whether err says that there is nothing to remove, or that it is
+// locked.
 func stays(err error) bool {
 	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied)
 }
@@ -116,11 +118,11 @@ func (r *run) removeLoose(ctx context.Context, repository string, d digest.Diges
 	return r.storage.DeleteManifest(ctx, repository, d)
 }
 
-// sweep removes the manifests of a repository to which no tag, no index and no
-// item leads: the old image of a tag that moved, the children
-// of an index that went. A repository with nothing left in it goes as a whole.
-func (r *run) sweep(ctx context.Context, repository string) error {
-	for again := true; again; { // what a removed index held is loose only now
+// pruneRepository removes the manifests of a repository that no tag, no index and no
+// item references: the old image of a tag that moved, the children of an index
+// that was removed. A repository with nothing left in it is deleted.
+func (r *run) pruneRepository(ctx context.Context, repository string) error {
+	for again := true; again; { // the children of a removed index are unreferenced only now
 		again = false
 		for after := ""; ; {
 			loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
@@ -153,11 +155,11 @@ func (r *run) sweep(ctx context.Context, repository string) error {
 	return r.dropEmpty(ctx, repository)
 }
 
-// needed reports whether an item asks for the manifest, or, where others write
-// here, too, whether it was pushed for itself or for something that is here.
+// needed reports whether an item asks for the manifest or, if others write here,
+// too, whether it was pushed for itself or for a subject that is here.
 func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
 	err = r.db.View(ctx, func(tx *metadb.Tx) error {
-		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || r.removal == RemoveAll {
+		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || r.prune == PruneAll {
 			return err
 		}
 		if needed, err = tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
@@ -169,8 +171,8 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 	return needed, err
 }
 
-// dropEmpty forgets the items that went, and removes a repository that has no
-// content and no item then.
+// dropEmpty forgets the items that were removed, and deletes a repository that
+// has no content and no item then.
 func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	var items []metadb.SyncItem
 	err := r.db.Update(ctx, func(tx *metadb.Tx) (err error) {

@@ -1,0 +1,222 @@
+package replication
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/retry"
+	"ferry/internal/storage"
+)
+
+// maxCommits is how many images become visible in one transaction at most, so
+// that other writers wait only for a moment.
+const maxCommits = 100
+
+// A commit makes parts of one image visible, and notes the outcome for its
+// items if it is known then.
+type commit struct {
+	image   *image
+	parts   []*image // in their order
+	items   []metadb.SyncItem
+	final   bool  // the outcome is known once the parts are visible, or failed
+	failure error // of another part, known before
+
+	// The result.
+	errs    map[*image]error // why a part cannot become visible
+	tagErrs map[string]error // why a tag cannot be set
+	settled bool             // the outcome is noted
+}
+
+// advance queues an image of which a part can become visible, or the outcome
+// is known.
+func (r *run) advance(im *image) {
+	if im.queued || im.working || !r.images[im] {
+		return
+	}
+	known, _ := im.outcome()
+	if !known && len(im.committable()) == 0 {
+		return
+	}
+	im.queued = true
+	r.ready = append(r.ready, im)
+}
+
+// committable returns the parts of an image that can become visible now.
+func (im *image) committable() (parts []*image) {
+	for _, part := range im.parts() {
+		if part.ready() && (part == im || im.committed || len(parts) > 0) {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// nextCommits returns the images that become visible next, together.
+func (r *run) nextCommits() (batch []*commit) {
+	if r.working {
+		return nil
+	}
+	r.ready = slices.DeleteFunc(r.ready, func(im *image) bool { return im.cancelled })
+	n := min(len(r.ready), maxCommits)
+	for _, im := range r.ready[:n] {
+		im.queued, im.working = false, true
+		c := &commit{image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err, errs: map[*image]error{}, tagErrs: map[string]error{}}
+		if im.err == nil {
+			c.final = true
+			for _, part := range im.parts() {
+				c.failure = cmp.Or(c.failure, part.err)
+				c.final = c.final && (part.err != nil || part.committed || slices.Contains(c.parts, part))
+			}
+		}
+		batch = append(batch, c)
+	}
+	r.ready = slices.Delete(r.ready, 0, n)
+	r.working = len(batch) > 0
+	return batch
+}
+
+// commit makes images visible, and notes what became of their items. What the
+// registry refuses fails only its own image. The error is ctx's, or the
+// database's.
+func (e *Engine) commit(ctx context.Context, batch []*commit) error {
+	for _, c := range batch {
+		for _, part := range c.parts {
+			if part != c.image && c.errs[c.image] != nil {
+				break
+			}
+			if err := e.commitImage(ctx, c, part); err != nil {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				c.errs[part] = err
+				c.failure = cmp.Or(c.failure, err)
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // which is no fault of the image
+		}
+		if !c.final && c.errs[c.image] == nil {
+			continue
+		}
+		err := e.db.Update(ctx, func(tx *metadb.Tx) error { return e.noteOutcome(tx, c) })
+		if err != nil {
+			return err
+		}
+		c.settled = true
+	}
+	return nil
+}
+
+// commitImage makes an image visible: blobs, then manifests from the bottom up,
+// then the tags. A tag that cannot be set fails its own item only.
+func (e *Engine) commitImage(ctx context.Context, c *commit, im *image) error {
+	for _, d := range im.links {
+		if err := e.storage.LinkBlob(ctx, im.repository, d); err != nil {
+			return err
+		}
+	}
+	for _, m := range im.manifests {
+		_, err := e.storage.PutManifest(ctx, storage.Put{
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, LeftOut: m.OmittedChildren,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if im != c.image {
+		return nil
+	}
+	for _, item := range c.items {
+		if item.Tag == "" {
+			continue
+		}
+		if err := e.setTag(ctx, im.repository, item.Tag, im.root); err != nil {
+			if oci.AsError(err) == nil {
+				return err
+			}
+			c.tagErrs[item.Tag] = err
+		}
+	}
+	return nil
+}
+
+// noteOutcome notes what became of an image's items.
+func (e *Engine) noteOutcome(tx *metadb.Tx, c *commit) error {
+	for _, item := range c.items {
+		if err := e.settle(tx, item, cmp.Or(c.failure, c.tagErrs[item.Tag])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle notes how a try at an item ended, unless the item has moved on
+// meanwhile: then it has to be looked at again anyway.
+func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error {
+	now, err := tx.SyncItem(e.name, row.Repository, row.Item)
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && (now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now.State, now.Error = string(Synced), ""
+	if failure != nil {
+		now.State, now.Error = string(Failed), failure.Error()
+	} else {
+		now.SyncedAt = e.now()
+	}
+	return tx.PutSyncItem(now)
+}
+
+// committed takes the results of commits in.
+func (r *run) committed(batch []*commit) {
+	r.working = false
+	for _, c := range batch {
+		im := c.image
+		im.working = false
+		for _, part := range c.parts {
+			if err := c.errs[part]; err != nil {
+				r.fail(part, err)
+			} else if im.err == nil {
+				part.committed = true
+				part.manifests, part.links = nil, nil // a long queue must not hold them
+			}
+		}
+		if c.settled {
+			r.finish(c)
+		} else {
+			r.advance(im)
+		}
+	}
+}
+
+// finish counts the items of an image whose outcome is noted.
+func (r *run) finish(c *commit) {
+	r.forget(c.image)
+	delete(r.images, c.image)
+	if c.image.committed {
+		r.touched[c.image.repository] = true
+	}
+	for _, item := range c.items {
+		failure := cmp.Or(c.failure, c.tagErrs[item.Tag])
+		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
+		if failure != nil {
+			r.result.Failed++
+			if retry.Permanent(failure) {
+				r.result.Refused++
+			}
+			r.failed[keyOf(item)] = true
+			r.count(func(c *itemCounts) { c.failed++ })
+			log.Warn("item is not synced", "err", failure)
+			continue
+		}
+		r.result.Synced++
+		r.count(func(c *itemCounts) { c.done++ })
+		log.Info("item is synced")
+	}
+}

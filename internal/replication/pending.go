@@ -1,0 +1,114 @@
+package replication
+
+import (
+	"context"
+	"slices"
+
+	"ferry/internal/metadb"
+)
+
+// How many items are read, and planned, at once: at first few, so that the
+// link has something to carry soon; then enough to fill it for many round
+// trips, and few enough that their manifests fit into memory.
+const (
+	firstPage = 32
+	page      = 200
+)
+
+// pending iterates over the items that are to come, by priority, repository
+// and name.
+type pending struct {
+	run              *run
+	order            Order
+	priorities       []int  // that are left; nil is not read yet
+	listed           bool   // priorities are known
+	repository, item string // the last one that was read of the first priority
+	size             int    // of the next page
+}
+
+func newPending(r *run) *pending { return &pending{run: r, order: r.order, size: firstPage} }
+
+// An itemPage is some items of one priority, as images.
+type itemPage struct {
+	from     *pending
+	priority int
+	present  []*image // whose manifests are here, whole: they only lack their tags
+	absent   []*image
+	last     bool // nothing is left
+}
+
+// next returns the next page.
+func (p *pending) next(ctx context.Context) (itemPage, error) {
+	priority, rows, err := p.read(ctx)
+	result := itemPage{from: p, priority: priority, last: len(rows) == 0}
+	if err != nil {
+		return result, err
+	}
+	for _, im := range group(rows) {
+		im.priority = priority
+		whole, err := p.run.whole(ctx, im)
+		if err != nil {
+			return result, err
+		}
+		if whole {
+			result.present = append(result.present, im)
+		} else {
+			result.absent = append(result.absent, im)
+		}
+	}
+	return result, nil
+}
+
+// read returns the next items, and their priority.
+func (p *pending) read(ctx context.Context) (priority int, due []metadb.SyncItem, _ error) {
+	if err := p.list(ctx); err != nil {
+		return 0, nil, err
+	}
+	size := p.size
+	p.size = page
+	for len(p.priorities) > 0 {
+		priority = p.priorities[0]
+		rows, err := p.run.openItems(ctx, p.repository, p.item)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, row := range rows {
+			p.repository, p.item = row.Repository, row.Item
+			of, wanted := p.order(row.Repository)
+			if wanted && of == priority && row.Digest != "" && p.run.due(row) {
+				due = append(due, row)
+			}
+			if len(due) == size {
+				return priority, due, nil
+			}
+		}
+		if len(rows) > 0 {
+			continue
+		}
+		p.priorities, p.repository, p.item = p.priorities[1:], "", ""
+		if len(due) > 0 {
+			return priority, due, nil
+		}
+	}
+	return priority, nil, nil
+}
+
+// list finds out which priorities there are.
+func (p *pending) list(ctx context.Context) error {
+	if p.listed {
+		return nil
+	}
+	waiting, err := p.run.repositories(ctx, metadb.WantedSyncItem)
+	if err != nil {
+		return err
+	}
+	for repository := range waiting {
+		if priority, wanted := p.order(repository); wanted {
+			p.priorities = append(p.priorities, priority)
+		}
+	}
+	slices.Sort(p.priorities)
+	p.priorities = slices.Compact(p.priorities)
+	p.listed = true
+	return nil
+}

@@ -1,0 +1,118 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/download"
+	"ferry/internal/oci"
+)
+
+// note keeps an entry of the stream; a blob that came whole is stored at once.
+// The error is a [download.LocalError], [download.ErrGarbled] or errEnough.
+func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
+	switch {
+	case entry.Complete != nil:
+		p.markComplete(*entry.Complete)
+	case entry.Missing != nil:
+		m := entry.Missing
+		if p.missing[m.Ref] == nil {
+			p.missing[m.Ref] = absentError{errors.New(m.Reason)}
+			p.entries++
+			p.held += entryCost + len(m.Reason)
+		}
+	case entry.Blob != nil:
+		if err := r.noteBlob(ctx, p, entry.Blob); err != nil {
+			return err
+		}
+	case entry.Manifest != nil:
+		if err := p.noteManifest(entry.Manifest); err != nil {
+			return err
+		}
+	}
+	return p.room()
+}
+
+func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
+	if _, err := oci.ParseDigest(string(b.Digest)); err != nil || b.Size < 0 || !p.repositories[b.Repository] {
+		return fmt.Errorf("plan: %w: blob %s of %d bytes in %s", download.ErrGarbled, b.Digest, b.Size, b.Repository)
+	}
+	if b.Data == nil && b.Size > 0 {
+		if _, known := p.blobs[b.Digest]; !known {
+			p.blobs[b.Digest] = *b
+			p.entries++
+			p.held += entryCost
+		}
+		return nil
+	}
+	if p.inline[b.Ref] {
+		return nil
+	}
+	r.download.Receive(int64(len(b.Data)))
+	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
+		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
+	}
+	if err := r.store(ctx, b); err != nil {
+		return download.Local(err)
+	}
+	p.inline[b.Ref] = true
+	p.entries++
+	p.held += entryCost
+	return nil
+}
+
+// store stores a small blob, unless it is here.
+func (r *run) store(ctx context.Context, b *PlanBlob) error {
+	err := r.storage.LinkBlob(ctx, b.Repository, b.Digest)
+	if errors.Is(err, oci.ErrBlobUnknown) {
+		return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
+	}
+	return err
+}
+
+func (p *plan) noteManifest(entry *PlanManifest) error {
+	m := &plannedManifest{PlanManifest: *entry, omitted: map[digest.Digest]bool{}}
+	for _, d := range entry.OmittedChildren {
+		m.omitted[d] = true
+	}
+	if _, err := oci.ParseDigest(string(m.Digest)); err != nil || !p.repositories[m.Repository] {
+		return fmt.Errorf("plan: %w: manifest %s in %s", download.ErrGarbled, m.Digest, m.Repository)
+	}
+	if m.Digest.Algorithm().FromBytes(m.Payload) != m.Digest {
+		return fmt.Errorf("plan: %w: the content of manifest %s", download.ErrGarbled, m.Digest)
+	}
+	if p.manifests[m.Ref] != nil {
+		return nil
+	}
+	var err error
+	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
+		p.missing[m.Ref] = absentError{err}
+		p.entries++
+		p.held += entryCost
+		return nil
+	}
+	p.manifests[m.Ref] = m
+	p.arrived = append(p.arrived, m.Ref)
+	p.entries++
+	// What it refers to is held twice: as bytes, and parsed.
+	p.held += entryCost + 2*len(m.Payload) + entryCost*len(m.omitted)
+	if m.parsed.Subject != nil {
+		subject := Ref{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
+		p.referrers[subject] = append(p.referrers[subject], m)
+	}
+	return nil
+}
+
+// room returns errEnough when nothing more may be held.
+func (p *plan) room() error {
+	if p.held < planEnough {
+		return nil
+	}
+	if p.held >= planMax || len(p.complete) > 0 {
+		return errEnough
+	}
+	return nil
+}
