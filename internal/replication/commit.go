@@ -64,7 +64,7 @@ func (r *run) nextCommits() (batch []*commit) {
 	n := min(len(r.ready), maxCommits)
 	for _, im := range r.ready[:n] {
 		im.queued, im.working = false, true
-		c := &commit{image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err, errs: map[*image]error{}, tagErrs: map[string]error{}}
+		c := &commit{image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err, errs: map[*image]error{}, tagErrs: im.tagErrs}
 		if im.err == nil {
 			c.final = true
 			for _, part := range im.parts() {

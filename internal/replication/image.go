@@ -33,6 +33,7 @@ type image struct {
 	waits     map[*layer]bool   // for those of them that are on their way
 	left      int64             // bytes of those, and of its referrers'
 	err       error             // why it cannot be whole
+	tagErrs   map[string]error  // why a tag cannot be set
 	planned   bool              // all of the above is known
 	queued    bool              // it is to be committed, or its outcome noted
 	working   bool              // that is being done
@@ -63,7 +64,7 @@ type other struct {
 }
 
 func newImage(repository string, root digest.Digest) *image {
-	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, waits: map[*layer]bool{}}
+	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, waits: map[*layer]bool{}, tagErrs: map[string]error{}}
 }
 
 func (im *image) ref() Ref { return Ref{Repository: im.repository, Digest: im.root} }
