@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"ferry/internal/metadb"
-	"ferry/internal/oci"
 	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
@@ -79,69 +78,107 @@ func (r *run) nextCommits() (batch []*commit) {
 	return batch
 }
 
-// commit makes images visible, and notes what became of their items. What the
-// registry refuses fails only its own image. The error is ctx's, or the
-// database's.
+// commit makes images visible, and notes what became of their items: all in
+// one transaction or, if anything is refused, each image in one of its own. The
+// error is ctx's, or the database's.
 func (e *Engine) commit(ctx context.Context, batch []*commit) error {
+	if e.putTogether(ctx, batch...) == nil {
+		return nil
+	}
 	for _, c := range batch {
-		for _, part := range c.parts {
-			if part != c.image && c.errs[c.image] != nil {
-				break
-			}
-			if err := e.commitImage(ctx, c, part); err != nil {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				c.errs[part] = err
-				c.failure = cmp.Or(c.failure, err)
-			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx) // which is no fault of the image
-		}
-		if !c.final && c.errs[c.image] == nil {
+		if e.putTogether(ctx, c) == nil {
 			continue
 		}
-		err := e.db.Update(ctx, func(tx *metadb.Tx) error { return e.noteOutcome(tx, c) })
-		if err != nil {
+		if err := e.putApart(ctx, c); err != nil {
 			return err
 		}
-		c.settled = true
 	}
 	return nil
 }
 
-// commitImage makes an image visible: blobs, then manifests from the bottom up,
-// then the tags. A tag that cannot be set fails its own item only.
-func (e *Engine) commitImage(ctx context.Context, c *commit, im *image) error {
-	for _, d := range im.links {
-		if err := e.storage.LinkBlob(ctx, im.repository, d); err != nil {
-			return err
+// putTogether makes images visible, and notes the outcome for their items, in
+// one transaction.
+func (e *Engine) putTogether(ctx context.Context, batch ...*commit) error {
+	var images []storage.Image
+	for _, c := range batch {
+		for _, part := range c.parts {
+			images = append(images, e.stored(c, part))
 		}
 	}
-	for _, m := range im.manifests {
-		_, err := e.storage.PutManifest(ctx, storage.Put{
-			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, LeftOut: m.OmittedChildren,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if im != c.image {
-		return nil
-	}
-	for _, item := range c.items {
-		if item.Tag == "" {
-			continue
-		}
-		if err := e.setTag(ctx, im.repository, item.Tag, im.root); err != nil {
-			if oci.AsError(err) == nil {
+	err := e.storage.PutImages(ctx, images, func(tx *metadb.Tx) error {
+		for _, c := range batch {
+			if !c.final {
+				continue
+			}
+			if err := e.noteOutcome(tx, c); err != nil {
 				return err
 			}
-			c.tagErrs[item.Tag] = err
 		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range batch {
+		c.settled = c.final
 	}
 	return nil
+}
+
+// putApart makes the parts of an image visible one by one, and sets each tag
+// alone, so that what is refused stops nothing else.
+func (e *Engine) putApart(ctx context.Context, c *commit) error {
+	nothing := func(*metadb.Tx) error { return nil }
+	for _, part := range c.parts {
+		im := e.stored(c, part)
+		tags := im.Tags
+		im.Tags = nil
+		err := e.storage.PutImages(ctx, []storage.Image{im}, nothing)
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // which is no fault of the image
+		}
+		if err != nil {
+			c.errs[part] = err
+			c.failure = cmp.Or(c.failure, err)
+			if part == c.image {
+				c.final = true
+				break // its referrers do not come without it
+			}
+		}
+		for _, tag := range tags {
+			one := storage.Image{Repository: im.Repository, Root: im.Root, Tags: []string{tag}, KeepTags: im.KeepTags}
+			if err := e.storage.PutImages(ctx, []storage.Image{one}, nothing); err != nil {
+				c.tagErrs[tag] = err
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if !c.final {
+		return nil
+	}
+	c.settled = true
+	return e.db.Update(ctx, func(tx *metadb.Tx) error { return e.noteOutcome(tx, c) })
+}
+
+// stored is a part of an image as storage takes it: blobs, then manifests from
+// the bottom up, then the tags.
+func (e *Engine) stored(c *commit, part *image) storage.Image {
+	im := storage.Image{Repository: part.repository, Blobs: part.links, Root: part.root, KeepTags: e.keepTags}
+	for _, m := range part.manifests {
+		im.Manifests = append(im.Manifests, storage.Put{
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, LeftOut: m.OmittedChildren,
+		})
+	}
+	if part == c.image {
+		for _, item := range c.items {
+			if item.Tag != "" {
+				im.Tags = append(im.Tags, item.Tag)
+			}
+		}
+	}
+	return im
 }
 
 // noteOutcome notes what became of an image's items.

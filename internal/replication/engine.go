@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/download"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
@@ -49,7 +47,7 @@ type Options struct {
 type Engine struct {
 	name     string // the source's
 	prune    Prune
-	setTag   func(ctx context.Context, repository, name string, d digest.Digest) error
+	keepTags bool
 	storage  *storage.Storage
 	db       *metadb.DB
 	log      *slog.Logger
@@ -77,12 +75,9 @@ type itemCounts struct{ total, done, failed int }
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		name: o.Source, prune: o.Prune, setTag: o.Storage.SetTag,
+		name: o.Source, prune: o.Prune, keepTags: o.KeepTags,
 		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, stall: o.StallTimeout,
 		running: make(chan struct{}, 1), touched: map[string]bool{},
-	}
-	if o.KeepTags {
-		e.setTag = o.Storage.AddTag
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

@@ -14,6 +14,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/wire"
 )
 
 // altered is a source whose plan passes a test's hands.

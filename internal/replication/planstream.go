@@ -64,13 +64,14 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	return nil
 }
 
-// store stores a small blob, unless it is here.
+// store stores a small blob, unless it is here: then the image that needs it
+// links it to its repository.
 func (r *run) store(ctx context.Context, b *PlanBlob) error {
-	err := r.storage.LinkBlob(ctx, b.Repository, b.Digest)
-	if errors.Is(err, oci.ErrBlobUnknown) {
-		return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
+	has, err := r.storage.HasBlob(ctx, b.Digest)
+	if err != nil || has {
+		return err
 	}
-	return err
+	return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
 }
 
 func (p *plan) noteManifest(entry *PlanManifest) error {

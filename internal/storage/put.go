@@ -16,13 +16,38 @@ import (
 // not be there. To put the same thing twice changes nothing; an index that is
 // here holds afterwards what the last put did not leave out.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
-	parsed, d, err := p.check()
+	prepared, err := s.prepare(p)
 	if err != nil {
 		return nil, err
 	}
-	annotations, err := json.Marshal(parsed.Annotations)
+	row := prepared.row
+	err = s.update(ctx, p.Repository, func(c *change) (err error) {
+		row, err = c.put(p, prepared.parsed, prepared.row)
+		return err
+	})
+	s.cache.forget(p.Repository, append(p.Tags, row.Digest)...)
 	if err != nil {
 		return nil, err
+	}
+	return manifestOf(row), nil
+}
+
+// A preparedPut is a manifest that was looked at, and its row.
+type preparedPut struct {
+	Put
+	parsed *oci.Manifest
+	row    metadb.Manifest
+}
+
+// prepare returns what a manifest is stored as, or what is wrong with it.
+func (s *Storage) prepare(p Put) (preparedPut, error) {
+	parsed, d, err := p.check()
+	if err != nil {
+		return preparedPut{}, err
+	}
+	annotations, err := json.Marshal(parsed.Annotations)
+	if err != nil {
+		return preparedPut{}, err
 	}
 	row := metadb.Manifest{
 		Repository: p.Repository, Digest: string(d), MediaType: parsed.MediaType, ArtifactType: parsed.ArtifactType,
@@ -31,15 +56,7 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	if parsed.Subject != nil {
 		row.Subject = string(parsed.Subject.Digest)
 	}
-	err = s.update(ctx, p.Repository, func(c *change) (err error) {
-		row, err = c.put(p, parsed, row)
-		return err
-	})
-	s.cache.forget(p.Repository, append(p.Tags, string(d))...)
-	if err != nil {
-		return nil, err
-	}
-	return manifestOf(row), nil
+	return preparedPut{p, parsed, row}, nil
 }
 
 // put stores a manifest and sets its tags. It returns the manifest's row.

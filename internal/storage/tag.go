@@ -95,16 +95,19 @@ func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.
 // AddTag is [Storage.SetTag] for a tag that may not move: where it names
 // another manifest, the error is [oci.ErrDenied].
 func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.Digest) error {
-	return s.setTag(ctx, repository, name, d, func(tx *metadb.Tx) error {
-		old, err := tx.Tag(repository, name)
-		if err == nil && old.Digest != string(d) {
-			return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
-		}
-		if errors.Is(err, metadb.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
+	return s.setTag(ctx, repository, name, d, func(tx *metadb.Tx) error { return unmoved(tx, repository, name, d) })
+}
+
+// unmoved returns [oci.ErrDenied] if a tag names another manifest than d.
+func unmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
+	old, err := tx.Tag(repository, name)
+	if err == nil && old.Digest != string(d) {
+		return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
+	}
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // setTag sets a tag, if allowed returns nil in the same transaction.
@@ -112,27 +115,30 @@ func (s *Storage) setTag(ctx context.Context, repository, name string, d digest.
 	if err := oci.CheckTag(name); err != nil {
 		return err
 	}
-	err := s.update(ctx, repository, func(c *change) error {
-		if err := allowed(c.tx); err != nil {
-			return err
-		}
-		if err := checkWritable(c.tx, repository); err != nil {
-			return err
-		}
-		has, err := c.tx.HasManifest(repository, string(d))
-		if err != nil {
-			return err
-		}
-		if !has {
-			return oci.ErrManifestUnknown
-		}
-		if err := c.tx.TouchRepository(repository, s.now()); err != nil {
-			return err
-		}
-		return c.setTag(name, string(d))
-	})
+	err := s.update(ctx, repository, func(c *change) error { return c.putTag(name, d, allowed) })
 	s.cache.forget(repository, name)
 	return err
+}
+
+// putTag sets a tag, if allowed returns nil and the manifest is here.
+func (c *change) putTag(name string, d digest.Digest, allowed func(*metadb.Tx) error) error {
+	if err := allowed(c.tx); err != nil {
+		return err
+	}
+	if err := checkWritable(c.tx, c.repository); err != nil {
+		return err
+	}
+	has, err := c.tx.HasManifest(c.repository, string(d))
+	if err != nil {
+		return err
+	}
+	if !has {
+		return oci.ErrManifestUnknown
+	}
+	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
+		return err
+	}
+	return c.setTag(name, string(d))
 }
 
 // setTag sets a tag, unless it is there already.

@@ -1,0 +1,100 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+)
+
+// An Image is what becomes visible together in a repository.
+type Image struct {
+	Repository string
+	Blobs      []digest.Digest // that are here under whatever repository, and that this one serves from now on
+	Manifests  []Put           // from the bottom up, without tags
+	Root       digest.Digest   // what the tags name
+	Tags       []string        // set last
+	KeepTags   bool            // a tag that names another manifest is not moved: [oci.ErrDenied]
+}
+
+// PutImages makes images visible, in their order and in one transaction, in
+// which it then runs also. What holds for [Storage.PutManifest] and
+// [Storage.SetTag] holds for each manifest and tag. If any is refused, none of
+// the images is stored.
+func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
+	rows := make([][]preparedPut, len(images))
+	for i, im := range images {
+		if err := oci.CheckRepository(im.Repository); err != nil {
+			return err
+		}
+		for _, p := range im.Manifests {
+			prepared, err := s.prepare(p)
+			if err != nil {
+				return err
+			}
+			rows[i] = append(rows[i], prepared)
+		}
+		for _, tag := range im.Tags {
+			if err := oci.CheckTag(tag); err != nil {
+				return err
+			}
+		}
+	}
+	changed := map[string]bool{}
+	err := s.write(ctx, func(tx *metadb.Tx) error {
+		clear(changed)
+		for i, im := range images {
+			c := &change{Storage: s, tx: tx, repository: im.Repository}
+			if err := c.putImage(im, rows[i]); err != nil {
+				return err
+			}
+			changed[im.Repository] = changed[im.Repository] || c.seq > 0
+		}
+		return also(tx)
+	})
+	for i, im := range images {
+		names := im.Tags[:len(im.Tags):len(im.Tags)]
+		for _, p := range rows[i] {
+			names = append(names, p.row.Digest)
+		}
+		s.cache.forget(im.Repository, names...)
+	}
+	if err != nil {
+		return err
+	}
+	for repository, is := range changed {
+		if is {
+			s.watchers.notify(repository)
+		}
+	}
+	return nil
+}
+
+// putImage stores an image of the change's repository.
+func (c *change) putImage(im Image, manifests []preparedPut) error {
+	for _, d := range im.Blobs {
+		if _, err := c.tx.Blob(string(d)); err != nil {
+			return known(err, oci.ErrBlobUnknown)
+		}
+		if err := c.link(c.tx, im.Repository, d); err != nil {
+			return err
+		}
+	}
+	for _, p := range manifests {
+		if _, err := c.put(p.Put, p.parsed, p.row); err != nil {
+			return err
+		}
+	}
+	for _, tag := range im.Tags {
+		allowed := func(*metadb.Tx) error { return nil }
+		if im.KeepTags {
+			allowed = func(tx *metadb.Tx) error { return unmoved(tx, im.Repository, tag, im.Root) }
+		}
+		if err := c.putTag(tag, im.Root, allowed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
