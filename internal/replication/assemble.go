@@ -16,7 +16,7 @@ type assembly struct {
 	*run
 	plan    *plan
 	batches bool                   // the source can send several blobs in one answer
-	sizes   map[Ref]int64          // of blobs that are in a repository; -1 is not there
+	linked  map[Ref]bool           // blobs that are in a repository or not
 	present map[digest.Digest]bool // blobs that are here or not, in whatever repository
 }
 
@@ -26,7 +26,7 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	if err := r.lease(ctx, p); err != nil {
 		return err
 	}
-	a := &assembly{run: r, plan: p, batches: r.download.Batches(), sizes: map[Ref]int64{}, present: map[digest.Digest]bool{}}
+	a := &assembly{run: r, plan: p, batches: r.download.Batches(), linked: map[Ref]bool{}, present: map[digest.Digest]bool{}}
 	for _, im := range p.images {
 		if err := a.collect(ctx, im, im.root); err != nil {
 			return err
@@ -93,34 +93,23 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 }
 
 // collectBlob adds a blob to what im lacks, unless it is here. If the manifest
-// says another size than the source, the manifest is wrong, and whoever else
-// has the blob is not.
+// says another size than the source, the manifest is wrong, and other images
+// that have the blob are not.
 func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor) error {
 	ref := Ref{Repository: im.repository, Digest: b.Digest}
-	size, err := a.size(ctx, ref)
+	if linked, err := a.isLinked(ctx, ref); err != nil || linked {
+		return err
+	}
+	elsewhere, err := a.has(ctx, b.Digest)
 	if err != nil {
 		return err
 	}
 	planned, known := a.plan.blobs[b.Digest]
-	switch {
-	case size < 0 && known:
-		size = planned.Size
-	case size < 0:
-		size = b.Size
-	default:
-		if size != b.Size {
-			im.err = cmp.Or(im.err, wrongSize(b, size))
-		}
+	if known && !elsewhere && planned.Size != b.Size {
+		im.err = cmp.Or(im.err, wrongSize(b, planned.Size))
 		return nil
 	}
-	if size != b.Size {
-		im.err = cmp.Or(im.err, wrongSize(b, size))
-		return nil
-	}
-	n := need{Descriptor: b, batch: a.batches && planned.Batch}
-	if n.elsewhere, err = a.has(ctx, b.Digest); err != nil {
-		return err
-	}
+	n := need{Descriptor: b, elsewhere: elsewhere, batch: a.batches && planned.Batch}
 	if a.plan.missing[ref] != nil {
 		n.missing = a.plan.absent("blob", ref)
 	}
@@ -128,19 +117,20 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	return nil
 }
 
-// size returns the size of a blob that is in its repository; -1 if it is not.
-func (a *assembly) size(ctx context.Context, ref Ref) (int64, error) {
-	if size, known := a.sizes[ref]; known {
-		return size, nil
+// isLinked reports whether a blob is in its repository.
+func (a *assembly) isLinked(ctx context.Context, ref Ref) (bool, error) {
+	if linked, known := a.linked[ref]; known {
+		return linked, nil
 	}
-	info, err := a.storage.StatBlob(ctx, ref.Repository, ref.Digest)
+	_, err := a.storage.StatBlob(ctx, ref.Repository, ref.Digest)
+	linked := err == nil
 	if errors.Is(err, oci.ErrBlobUnknown) {
-		info.Size, err = -1, nil
+		err = nil
 	}
 	if err == nil {
-		a.sizes[ref] = info.Size
+		a.linked[ref] = linked
 	}
-	return info.Size, err
+	return linked, err
 }
 
 // has reports whether a blob is here, in whatever repository.
