@@ -39,22 +39,6 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// lease keeps every blob of the plan from collection, before anything relies
-// on one that is here.
-func (r *run) lease(ctx context.Context, p *plan) error {
-	seen := map[digest.Digest]bool{}
-	var all []digest.Digest
-	for _, m := range p.manifests {
-		for _, b := range m.parsed.Blobs() {
-			if !seen[b.Digest] {
-				seen[b.Digest] = true
-				all = append(all, b.Digest)
-			}
-		}
-	}
-	return r.storage.Lease(ctx, r.own(leaseHolder), leaseTime, all...)
-}
-
 // collect adds the manifest d, with what is below it, to im. What is wrong
 // with it is im's failure; the error is this registry's.
 func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) error {

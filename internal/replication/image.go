@@ -49,20 +49,6 @@ type need struct {
 	missing   error // the source does not have it
 }
 
-// A layer is a blob on its way, and the images that wait for it.
-type layer struct {
-	*download.Blob
-	added  bool // to the downloader
-	images []*image
-	others []other
-}
-
-// An other is an image whose manifest says that a layer has another size.
-type other struct {
-	image *image
-	need
-}
-
 func newImage(repository string, root digest.Digest) *image {
 	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, waits: map[*layer]bool{}, tagErrs: map[string]error{}}
 }

@@ -112,3 +112,14 @@ func (p *pending) list(ctx context.Context) error {
 	p.listed = true
 	return nil
 }
+
+// due reports whether an item has to be planned.
+func (r *run) due(row metadb.SyncItem) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed[keyOf(row)] {
+		return false
+	}
+	im := r.byItem[placeOf(row)]
+	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool { return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt) })
+}

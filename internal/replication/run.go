@@ -6,22 +6,12 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"ferry/internal/download"
 	"ferry/internal/metadb"
 )
-
-// leaseTime is how long a sync's blobs and transfers are safe from collection
-// without a manifest: a registry may be without its link for a season. What a
-// Sync did not ask for again is released at its end.
-const leaseTime = 90 * 24 * time.Hour
-
-// leaseHolder is the name that a sync's leases are held in; see [Engine.own].
-const leaseHolder = "sync"
 
 // How much on its way in is enough to keep the link busy for the round trips
 // of the next plan: so many images or, if they are small, so many bytes, of
@@ -312,167 +302,6 @@ func (r *run) admitPlan(p *plan) {
 	r.rerank(images...)
 }
 
-// join lets an image wait for what it lacks, and returns the layers that
-// nobody fetches yet.
-func (r *run) join(im *image) (fresh []*layer) {
-	for _, b := range im.needs {
-		l := r.layers[b.Digest]
-		switch {
-		case im.err != nil:
-			return fresh
-		case b.elsewhere && l == nil:
-			im.links = append(im.links, b.Digest)
-			continue
-		case l == nil && b.missing != nil:
-			im.err = b.missing
-			continue
-		case l == nil:
-			if im.err = r.download.Quarantined(b.Digest, b.Size); im.err != nil {
-				continue
-			}
-			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
-			r.layers[b.Digest] = l
-			fresh = append(fresh, l)
-		}
-		if im.waits[l] {
-			continue
-		}
-		im.waits[l] = true
-		im.layers = append(im.layers, l)
-		if l.Size != b.Size {
-			l.others = append(l.others, other{im, b})
-			continue
-		}
-		l.images = append(l.images, im)
-		switch {
-		case slices.Contains(l.Repositories, im.repository):
-		case !l.added:
-			l.Repositories = append(l.Repositories, im.repository)
-		default:
-			im.links = append(im.links, b.Digest) // the blob's commit does not know this repository
-		}
-	}
-	return fresh
-}
-
-// fetch hands layers to the downloader.
-func (r *run) fetch(layers []*layer) {
-	blobs := make([]*download.Blob, len(layers))
-	for i, l := range layers {
-		l.added, blobs[i] = true, l.Blob
-		r.rank(l)
-	}
-	r.download.Add(blobs...)
-}
-
-// rank tells the downloader how soon a layer is needed.
-func (r *run) rank(l *layer) {
-	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
-	for _, im := range l.images {
-		if of := im.main().rank(); of.Less(best) {
-			best = of
-		}
-	}
-	r.download.Rank(l.Blob, best)
-}
-
-// rerank ranks the layers that images wait for.
-func (r *run) rerank(images ...*image) {
-	seen := map[*layer]bool{}
-	for _, im := range images {
-		for _, part := range im.parts() {
-			for l := range part.waits {
-				if !seen[l] && l.added {
-					seen[l] = true
-					r.rank(l)
-				}
-			}
-		}
-	}
-}
-
-// fetched lets the images go on that waited for a layer, or fails them.
-func (r *run) fetched(b download.Result) {
-	l := r.layers[b.Blob.Digest]
-	if l == nil || l.Blob != b.Blob {
-		return // it was dropped
-	}
-	if b.Deferred {
-		r.doubted = l.images[0]
-		return
-	}
-	delete(r.layers, l.Digest)
-	images := slices.Clone(l.images)
-	for _, im := range images {
-		if b.Err != nil {
-			r.fail(im, b.Err)
-			continue
-		}
-		delete(im.waits, l)
-		im.main().left -= l.Size
-		r.advance(im.main())
-	}
-	r.settleOthers(l, b.Err == nil)
-	mains := make([]*image, len(images))
-	for i, im := range images {
-		mains[i] = im.main()
-	}
-	r.rerank(mains...)
-}
-
-// settleOthers fails the images that say that a layer has another size, if it
-// is here. Else theirs may be the right one.
-func (r *run) settleOthers(l *layer, here bool) {
-	var fresh []*layer
-	for _, o := range l.others {
-		delete(o.image.waits, l)
-		o.image.layers = slices.DeleteFunc(o.image.layers, func(x *layer) bool { return x == l })
-		switch {
-		case o.image.err != nil:
-		case here:
-			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
-		default:
-			o.image.needs = []need{o.need}
-			fresh = append(fresh, r.join(o.image)...)
-			if o.image.err != nil {
-				r.fail(o.image, o.image.err)
-			}
-		}
-	}
-	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
-}
-
-// fail notes why an image cannot be whole, and drops the layers that nobody
-// needs then. With an image its referrers fail.
-func (r *run) fail(im *image, err error) {
-	im.err = cmp.Or(im.err, err)
-	if im.subject == nil {
-		for _, part := range im.referrers {
-			r.fail(part, err)
-		}
-	}
-	for l := range im.waits {
-		r.leave(im, l)
-	}
-	clear(im.waits)
-	r.advance(im.main())
-}
-
-// leave lets an image wait no longer for a layer, and drops the layer if no
-// other image does.
-func (r *run) leave(im *image, l *layer) {
-	l.images = slices.DeleteFunc(l.images, func(o *image) bool { return o == im })
-	l.others = slices.DeleteFunc(l.others, func(o other) bool { return o.image == im })
-	if len(l.images) > 0 || r.layers[l.Digest] != l {
-		return
-	}
-	delete(r.layers, l.Digest)
-	if l.added {
-		r.download.Drop(l.Blob)
-	}
-	r.settleOthers(l, false)
-}
-
 // cancel drops an image that nobody wants any more, unless it is just becoming
 // visible.
 func (r *run) cancel(im *image) {
@@ -495,17 +324,6 @@ func (r *run) forget(im *image) {
 			delete(r.byItem, placeOf(item))
 		}
 	}
-}
-
-// due reports whether an item has to be planned.
-func (r *run) due(row metadb.SyncItem) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failed[keyOf(row)] {
-		return false
-	}
-	im := r.byItem[placeOf(row)]
-	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool { return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt) })
 }
 
 // noted lets what came to a repository go before everything worse, and what is
@@ -553,23 +371,4 @@ func (r *run) startOver() {
 	}
 	r.pending, r.unplanned = newPending(r), nil
 	r.reached, r.exhausted, r.restart, r.reordered = math.MaxInt, false, false, false
-}
-
-// unlease releases what was leased and is not needed any more. What the order
-// did not want keeps its leases: other Syncs began it.
-func (r *run) unlease(ctx context.Context, start time.Time) error {
-	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
-	if err != nil {
-		return err
-	}
-	order := r.currentOrder()
-	for repository := range waiting {
-		if _, wanted := order(repository); !wanted {
-			return nil
-		}
-	}
-	if r.result.Failed == 0 {
-		return r.storage.Release(ctx, r.own(leaseHolder))
-	}
-	return r.storage.ReleaseStale(ctx, r.own(leaseHolder), start, leaseTime)
 }

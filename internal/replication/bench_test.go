@@ -1,0 +1,46 @@
+package replication_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// BenchmarkFirstSync is of many tags whose images share layers; "cpu-ns/tag" is
+// of both ends, which run in this process.
+func BenchmarkFirstSync(b *testing.B) {
+	p := newParent(b)
+	const repositories, tags = 40, 50
+	for i := range repositories {
+		repository := fmt.Sprint("app/", i)
+		var layers []oci.Descriptor
+		for l := range 3 {
+			layers = append(layers, p.blob(repository, random(uint64(l), 20_000)))
+		}
+		for j := range tags {
+			config := p.blob(repository, fmt.Appendf(nil, `{"tag":%d}`, j))
+			p.put(repository, manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: layers}, fmt.Sprint("v", j))
+		}
+	}
+	var took time.Duration
+	synced := 0
+	for b.Loop() {
+		r := newReplica(b, p, replication.Options{})
+		r.follow()
+		before := processorTime()
+		synced += r.sync().Synced
+		took += processorTime() - before
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(synced), "cpu-ns/tag")
+}
+
+// processorTime is how much of it this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -1,0 +1,186 @@
+package replication
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"ferry/internal/download"
+)
+
+// A layer is a blob on its way, and the images that wait for it.
+type layer struct {
+	*download.Blob
+	added  bool // to the downloader
+	images []*image
+	others []other
+}
+
+// An other is an image whose manifest says that a layer has another size.
+type other struct {
+	image *image
+	need
+}
+
+// join lets an image wait for what it lacks, and returns the layers that
+// nobody fetches yet.
+func (r *run) join(im *image) (fresh []*layer) {
+	for _, b := range im.needs {
+		l := r.layers[b.Digest]
+		switch {
+		case im.err != nil:
+			return fresh
+		case b.elsewhere && l == nil:
+			im.links = append(im.links, b.Digest)
+			continue
+		case l == nil && b.missing != nil:
+			im.err = b.missing
+			continue
+		case l == nil:
+			if im.err = r.download.Quarantined(b.Digest, b.Size); im.err != nil {
+				continue
+			}
+			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
+			r.layers[b.Digest] = l
+			fresh = append(fresh, l)
+		}
+		if im.waits[l] {
+			continue
+		}
+		im.waits[l] = true
+		im.layers = append(im.layers, l)
+		if l.Size != b.Size {
+			l.others = append(l.others, other{im, b})
+			continue
+		}
+		l.images = append(l.images, im)
+		switch {
+		case slices.Contains(l.Repositories, im.repository):
+		case !l.added:
+			l.Repositories = append(l.Repositories, im.repository)
+		default:
+			im.links = append(im.links, b.Digest) // the blob's commit does not know this repository
+		}
+	}
+	return fresh
+}
+
+// fetch hands layers to the downloader.
+func (r *run) fetch(layers []*layer) {
+	blobs := make([]*download.Blob, len(layers))
+	for i, l := range layers {
+		l.added, blobs[i] = true, l.Blob
+		r.rank(l)
+	}
+	r.download.Add(blobs...)
+}
+
+// rank tells the downloader how soon a layer is needed.
+func (r *run) rank(l *layer) {
+	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
+	for _, im := range l.images {
+		if of := im.main().rank(); of.Less(best) {
+			best = of
+		}
+	}
+	r.download.Rank(l.Blob, best)
+}
+
+// rerank ranks the layers that images wait for.
+func (r *run) rerank(images ...*image) {
+	seen := map[*layer]bool{}
+	for _, im := range images {
+		for _, part := range im.parts() {
+			for l := range part.waits {
+				if !seen[l] && l.added {
+					seen[l] = true
+					r.rank(l)
+				}
+			}
+		}
+	}
+}
+
+// fetched lets the images go on that waited for a layer, or fails them.
+func (r *run) fetched(b download.Result) {
+	l := r.layers[b.Blob.Digest]
+	if l == nil || l.Blob != b.Blob {
+		return // it was dropped
+	}
+	if b.Deferred {
+		r.doubted = l.images[0]
+		return
+	}
+	delete(r.layers, l.Digest)
+	mains := map[*image]bool{}
+	for _, im := range slices.Clone(l.images) {
+		if b.Err != nil {
+			r.fail(im, b.Err)
+			continue
+		}
+		delete(im.waits, l)
+		if main := im.main(); !mains[main] {
+			mains[main] = true
+			main.left -= l.Size
+		}
+	}
+	for im := range mains {
+		r.advance(im)
+	}
+	r.settleOthers(l, b.Err == nil)
+	r.rerank(slices.Collect(maps.Keys(mains))...)
+}
+
+// settleOthers fails the images that say that a layer has another size, if it
+// is here. Else theirs may be the right one.
+func (r *run) settleOthers(l *layer, here bool) {
+	var fresh []*layer
+	for _, o := range l.others {
+		delete(o.image.waits, l)
+		o.image.layers = slices.DeleteFunc(o.image.layers, func(x *layer) bool { return x == l })
+		switch {
+		case o.image.err != nil:
+		case here:
+			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
+		default:
+			o.image.needs = []need{o.need}
+			fresh = append(fresh, r.join(o.image)...)
+			if o.image.err != nil {
+				r.fail(o.image, o.image.err)
+			}
+		}
+	}
+	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
+}
+
+// fail notes why an image cannot be whole, and drops the layers that nobody
+// needs then. With an image its referrers fail.
+func (r *run) fail(im *image, err error) {
+	im.err = cmp.Or(im.err, err)
+	if im.subject == nil {
+		for _, part := range im.referrers {
+			r.fail(part, err)
+		}
+	}
+	for l := range im.waits {
+		r.leave(im, l)
+	}
+	clear(im.waits)
+	r.advance(im.main())
+}
+
+// leave lets an image wait no longer for a layer, and drops the layer if no
+// other image does.
+func (r *run) leave(im *image, l *layer) {
+	l.images = slices.DeleteFunc(l.images, func(o *image) bool { return o == im })
+	l.others = slices.DeleteFunc(l.others, func(o other) bool { return o.image == im })
+	if len(l.images) > 0 || r.layers[l.Digest] != l {
+		return
+	}
+	delete(r.layers, l.Digest)
+	if l.added {
+		r.download.Drop(l.Blob)
+	}
+	r.settleOthers(l, false)
+}
