@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -33,7 +34,7 @@ func (a *Agent) activate(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			sleepUnless(ctx, a.bad(err), woken)
+			retry.Sleep(ctx, a.bad(err), woken)
 		}
 	}
 }
@@ -46,7 +47,7 @@ func (a *Agent) deactivated(ctx context.Context) {
 	a.log.Error("connected registry was deactivated: this instance goes on serving what it has, and will try to activate again",
 		"registry", a.name, "after", deactivatedPause, "hint", "ferry sync now activates it at once")
 	a.remember(ctx, func(m *memory) { m.Activated = false })
-	sleepUnless(ctx, deactivatedPause, woken)
+	retry.Sleep(ctx, deactivatedPause, woken)
 }
 
 // obey makes the parent's decisions this instance's own.

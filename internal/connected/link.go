@@ -1,27 +1,25 @@
 package connected
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"ferry/internal/gateway"
+	"ferry/internal/retry"
 )
 
 // How long to pause between tries: of a link that is down, to which nobody
 // listens, so that it is used soon after it comes back; and of a parent that
 // refuses, until a person does something about it.
 const (
-	linkPause        = time.Second
-	linkMaxPause     = time.Minute
-	refusedPause     = 15 * time.Second
-	refusedMaxPause  = 5 * time.Minute
-	maxAskedForPause = time.Hour
+	linkPause       = time.Second
+	linkMaxPause    = time.Minute
+	refusedPause    = 15 * time.Second
+	refusedMaxPause = 5 * time.Minute
+	pauseFactor     = 1.7
 )
 
 // A link is what is known of the way to the parent. It says what it finds
@@ -31,7 +29,7 @@ type link struct {
 	now  func() time.Time
 	down time.Time // since when; zero is up
 	said string    // the refusal, or the failure here, that was logged last
-	wait *backoff.ExponentialBackOff
+	wait *retry.Backoff
 	slow bool // wait is for something that a person must see to
 }
 
@@ -92,17 +90,12 @@ func (l *link) bad(err error) time.Duration {
 		l.log.Warn(text, advised(err)...)
 	}
 	if l.wait == nil || l.slow != slow {
-		l.wait, l.slow = pauses(linkPause, linkMaxPause), slow
+		l.wait, l.slow = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), slow
 		if slow {
-			l.wait = pauses(refusedPause, refusedMaxPause)
+			l.wait = retry.NewBackoff(refusedPause, refusedMaxPause, pauseFactor)
 		}
 	}
-	pause := l.wait.NextBackOff()
-	var asked interface{ RetryAfter() time.Duration }
-	if errors.As(err, &asked) {
-		pause = max(pause, min(asked.RetryAfter(), maxAskedForPause))
-	}
-	return pause
+	return max(l.wait.NextBackOff(), retry.After(err))
 }
 
 // advised is err as attributes of a log, with what its reader can do about it.
@@ -127,29 +120,4 @@ func hintFor(err error) (hint string) {
 		hint = "the parent speaks plain HTTP: make a connection string with --parent-protocol http"
 	}
 	return hint
-}
-
-// pauses grow from first to most, and vary, so that a fleet that lost its
-// parent does not come back as one.
-func pauses(first, most time.Duration) *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, most, 1.7, 0.3
-	b.Reset()
-	return b
-}
-
-// sleep waits for d, or until ctx ends; it reports whether it slept enough.
-func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
-
-// sleepUnless is sleep that ends early, too, when woken is closed.
-func sleepUnless(ctx context.Context, d time.Duration, woken <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-woken:
-	case <-ctx.Done():
-	}
-	return false
 }

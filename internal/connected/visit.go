@@ -7,10 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -39,7 +38,7 @@ type visit struct {
 	reported *wire.Report
 	news     bool      // something was noted that no sync has looked at
 	retryAt  time.Time // when what the last sync left open is due again
-	retry    *backoff.ExponentialBackOff
+	retry    *retry.Backoff
 
 	// notBefore is when this registry's turn comes to fetch what changed: the
 	// fleet of one parent spreads its requests.
@@ -56,7 +55,7 @@ func (a *Agent) follow(ctx context.Context) {
 		defer close(closed)
 		a.closeWindow(window, cancel, woken)
 	}()
-	v := &visit{Agent: a, end: cancel, retry: pauses(itemPause, itemMaxPause)}
+	v := &visit{Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor)}
 	err := v.run(window)
 	cancel(err)
 	<-closed

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"ferry/internal/retry"
 	"ferry/internal/schedule"
 )
 
@@ -79,7 +80,7 @@ func (a *Agent) awaitWindow(ctx context.Context) bool {
 		if until := next.Sub(now); !next.IsZero() && until < pause {
 			pause = until
 		}
-		if !sleepUnless(ctx, pause, woken) && ctx.Err() != nil {
+		if retry.Sleep(ctx, pause, woken) != nil {
 			return false
 		}
 	}
@@ -95,11 +96,13 @@ func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc,
 			cancel(errWindowClosed)
 			return
 		}
-		if sleepUnless(ctx, c.left(now), woken) {
-			continue
-		}
-		if ctx.Err() != nil {
+		if retry.Sleep(ctx, c.left(now), woken) != nil {
 			return
+		}
+		select {
+		case <-woken:
+		default:
+			continue
 		}
 		if !a.syncs() {
 			cancel(errAsked)

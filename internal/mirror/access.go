@@ -33,7 +33,7 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	src := &source{repository: l.Repository, close: transport.CloseIdleConnections, answers: map[digest.Digest][]digest.Digest{}}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
-		Transport: heard{peaceful{transport, s.peace}, src.hear}, UserAgent: "ferry/" + telemetry.Version(),
+		Transport: heard{backoffTransport{transport, s.hosts}, src.hear}, UserAgent: "ferry/" + telemetry.Version(),
 	})
 	return src, err
 }

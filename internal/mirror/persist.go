@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"ferry/internal/retry"
-
-	"github.com/cenkalti/backoff/v5"
 )
 
 // The pauses between questions to a source that cannot be reached.
@@ -21,9 +19,7 @@ const (
 // until then. said hears of every failure before the next try, and ends the
 // tries by returning false.
 func persist(ctx context.Context, said func(error) bool, try func() error) error {
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval, pauses.MaxInterval = firstPause, maxPause
-	pauses.Reset()
+	pauses := retry.NewBackoff(firstPause, maxPause, 1.5)
 	for {
 		err := try()
 		switch {
@@ -34,8 +30,8 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 		case lasting(err) || !said(err):
 			return err
 		}
-		if sleep(ctx, max(pauses.NextBackOff(), retry.After(err))); ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := retry.Sleep(ctx, max(pauses.NextBackOff(), retry.After(err)), nil); err != nil {
+			return err
 		}
 	}
 }
@@ -43,14 +39,4 @@ func persist(ctx context.Context, said func(error) bool, try func() error) error
 // lasting reports whether err stays until something changes, at the source or here.
 func lasting(err error) bool {
 	return errors.As(err, new(hollow)) || retry.Permanent(err) || unusable(err)
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -76,9 +76,9 @@ func (r *run) all(ctx context.Context) (noted bool) {
 		log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
 	if owed {
-		r.owe(r.rule.Name, max(retry.After(err), r.peace.left(r.host)))
+		r.retryLater(r.rule.Name, max(retry.After(err), r.hosts.left(r.host)))
 	} else {
-		r.settle(r.rule.Name)
+		r.clearRetry(r.rule.Name)
 		r.rule.OwedAt = time.Time{}
 	}
 	return r.note(context.WithoutCancel(ctx), r.rule)
@@ -155,7 +155,7 @@ func (r *run) fetch(ctx context.Context, src *source) (replication.Result, error
 		defer close(watched)
 		last, since := r.engine.Progress(), r.Now()
 		for ctx.Err() == nil {
-			sleep(ctx, glance)
+			retry.Sleep(ctx, glance, nil)
 			if now := r.engine.Progress(); now != last {
 				last, since = now, r.Now()
 			} else if r.Now().Sub(since) >= patience {

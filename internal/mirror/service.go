@@ -10,6 +10,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
 
@@ -18,7 +19,7 @@ import (
 const maxRuns = 4
 
 // patience is how long a run may get nothing from its source before it makes
-// room for others. It is owed then, and goes on from the same byte; see debt.
+// room for others. It is owed then, and goes on from the same byte; see [retryState].
 const patience = 10 * time.Minute
 
 // glance is how often the rules and the clock are looked at: a clock that was
@@ -53,13 +54,13 @@ type Service struct {
 	Options
 
 	mu      sync.Mutex
-	running map[string]*run  // by rule
-	debts   map[string]*debt // by rule
-	over    int64            // runs that are
-	peace   *peace           // of the hosts that both ask
-	imports []*job           // oldest first
-	open    bool             // Run runs, and imports may begin
-	woken   chan struct{}    // holds a wish to look at the rules again
+	running map[string]*run        // by rule
+	retries map[string]*retryState // by rule
+	over    int64                  // runs that are
+	hosts   *hostBackoff           // of the hosts that both ask
+	imports []*job                 // oldest first
+	open    bool                   // Run runs, and imports may begin
+	woken   chan struct{}          // holds a wish to look at the rules again
 	jobs    sync.WaitGroup
 	turns   chan struct{}   // of imports
 	life    context.Context // of imports; it ends with Run
@@ -74,7 +75,7 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Options: o, running: map[string]*run{}, debts: map[string]*debt{}, peace: &peace{now: o.Now, until: map[string]time.Time{}}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
+	s := &Service{Options: o, running: map[string]*run{}, retries: map[string]*retryState{}, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -106,7 +107,7 @@ func (s *Service) State(rule string) State {
 	s.mu.Lock()
 	r := s.running[rule]
 	var notBefore time.Time
-	if d := s.debts[rule]; d != nil {
+	if d := s.retries[rule]; d != nil {
 		notBefore = d.notBefore
 	}
 	s.mu.Unlock()
@@ -121,7 +122,7 @@ func (s *Service) State(rule string) State {
 func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
-	delete(s.debts, rule)
+	delete(s.retries, rule)
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel(errChanged)
@@ -199,7 +200,7 @@ func (s *Service) begin(ctx context.Context) (time.Duration, error) {
 			continue
 		}
 		if t, due := c.turn(rule, now); due {
-			if wait := s.wait(rule.Name, t, now); wait > 0 {
+			if wait := s.retryIn(rule.Name, t, now); wait > 0 {
 				pause = min(pause, wait)
 			} else {
 				s.start(ctx, rule, v, t, seen)
@@ -238,7 +239,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, t t
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	if !t.again {
-		delete(s.debts, rule.Name)
+		delete(s.retries, rule.Name)
 	}
 	rule.OwedAt = t.opened
 	r := newRun(s, rule, v, cancel)
@@ -250,7 +251,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, t t
 			defer closing.Stop()
 		}
 		if !r.all(ctx) { // it would be due again at once, and again
-			sleep(ctx, glance)
+			retry.Sleep(ctx, glance, nil)
 		}
 		s.mu.Lock()
 		delete(s.running, rule.Name)
