@@ -14,6 +14,7 @@ import (
 type queue struct {
 	open      map[*Blob]bool // all that are not over
 	ready     byRank         // those of which something can be asked for
+	opening   map[*Blob]bool // those that a worker looks at
 	delayed   map[*Blob]bool // those that wait for their next try
 	complete  []*Blob
 	closing   []*storage.Transfer // of blobs that were given up
@@ -29,7 +30,7 @@ type queue struct {
 const rangelessSources = 2
 
 func newQueue() queue {
-	return queue{open: map[*Blob]bool{}, delayed: map[*Blob]bool{}, more: true}
+	return queue{open: map[*Blob]bool{}, opening: map[*Blob]bool{}, delayed: map[*Blob]bool{}, more: true}
 }
 
 func (q *queue) add(b *Blob) {
@@ -172,13 +173,25 @@ func (d *Downloader) pick(now time.Time) (_ *job, at time.Time) {
 			at = b.attempts.next
 		}
 	}
-	if len(q.ready) == 0 {
+	if len(q.ready) == 0 || d.overtaken(q.ready[0]) {
 		return nil, at
 	}
 	if b := q.ready[0]; b.state == fetching {
 		return &job{fetch: []*segment{d.claim(b, now)}}, at
 	}
 	return &job{open: d.batch(q.ready[0])}, at
+}
+
+// overtaken reports whether a blob that comes before b, and keeps several
+// workers busy, is just being opened: that takes a moment, and b's request long.
+func (d *Downloader) overtaken(b *Blob) bool {
+	_, most := d.queue.sizer.bounds()
+	for o := range d.queue.opening {
+		if o.Size > most && o.before(b) {
+			return true
+		}
+	}
+	return false
 }
 
 // batch returns b, and other blobs that can come in the same answer: each is
@@ -213,6 +226,7 @@ func (d *Downloader) batch(b *Blob) []*Blob {
 	}
 	for _, b := range blobs {
 		b.state = opening
+		q.opening[b] = true
 		q.waiting -= b.Size
 		heap.Remove(&q.ready, b.index)
 	}

@@ -109,7 +109,16 @@ func (d *Downloader) opened(b *Blob, t *storage.Transfer, s state) (absent bool)
 			d.place(b, time.Now())
 		}
 	}
+	if !absent {
+		d.looked(b)
+	}
 	return absent
+}
+
+// looked notes that it is known what of a blob is here, and asked for.
+func (d *Downloader) looked(b *Blob) {
+	delete(d.queue.opening, b)
+	d.wake()
 }
 
 // start returns the job that fetches blobs of which nothing is here.
@@ -127,6 +136,7 @@ func (d *Downloader) start(blobs []*Blob) *job {
 		default:
 			j.fetch = append(j.fetch, d.assign(b, storage.Range{End: b.Size}, now))
 		}
+		d.looked(b)
 	}
 	if len(j.fetch) == 0 {
 		return nil

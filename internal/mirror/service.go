@@ -42,7 +42,7 @@ type Options struct {
 	Storage     *storage.Storage
 	Sealer      *Sealer
 	ChunkSize   int64
-	Connections int              // of one run, at most; 0 is 16
+	Connections int              // of one run; 0 is 32
 	Dial        Dial             // how to reach other registries; nil is the network
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now

@@ -75,7 +75,7 @@ func TestSmallLayersComeManyAtATime(t *testing.T) {
 	}
 }
 
-func TestWhatABatchDoesNotBringComesForItself(t *testing.T) {
+func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 	p := newParent(t)
 	const images = 60
 	p.smallImages(images)

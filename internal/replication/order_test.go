@@ -116,6 +116,21 @@ func TestWhatIsMoreUrgentGoesFirstAlsoWhereASyncRuns(t *testing.T) {
 	})
 }
 
+func TestTagThatMovesMeanwhileIsNotFetchedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSlowSync(t, "b")
+		moved := s.parent.image("b", [][]byte{random(2, 100<<10)}, "v1")
+		s.follow()
+		if result := <-s.done; result.Received > 3<<19 { // requests under way are answered
+			t.Errorf("%d bytes came, most of them of an image that nobody wants any more", result.Received)
+		}
+		if m, err := s.Manifest(t.Context(), "b", "v1"); err != nil || m.Digest != moved.Digest {
+			t.Errorf("the tag names %v, %v", m, err)
+		}
+		same(t, s.parent, s.Storage)
+	})
+}
+
 func TestAnOrderThatChangesHoldsForTheSyncThatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")

@@ -61,7 +61,7 @@ func TestLinkThatComesBackIsUsedSoon(t *testing.T) {
 	}
 }
 
-func TestSourceIsLeftInPeaceForAsLongAsItAsks(t *testing.T) {
+func TestSourceIsNotAskedBeforeItsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		p.image("app", [][]byte{random(1, 100<<10), random(2, 100<<10)}, "v1")
@@ -169,7 +169,7 @@ func TestLayerThatOneRepositoryLacksComesFromAnother(t *testing.T) {
 
 // A layer for which its source asks for patience, again and again, fails like
 // any other that cannot be had, and holds up nothing else.
-func TestALayerThatIsAlwaysPutOffHoldsUpNothingElse(t *testing.T) {
+func TestLayerThatIsAlwaysDeferredHoldsUpNothingElse(t *testing.T) {
 	for _, size := range []int{100 << 10, 8 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestALayerThatIsAlwaysPutOffHoldsUpNothingElse(t *testing.T) {
 
 // A source without ranges that always breaks off at the same byte brings
 // nothing new, however many bytes that takes.
-func TestBytesThatAreHereAreNoProgress(t *testing.T) {
+func TestResumedBytesAreNotCountedAsReceived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		bad := random(1, 100<<10)

@@ -118,7 +118,7 @@ func (l *laggard) Blob(ctx context.Context, repository string, d digest.Digest, 
 	return l.Source.Blob(ctx, repository, d, offset, length)
 }
 
-func TestWhatOneConnectionFetchedWhollyAnotherThatComesLateLeavesAlone(t *testing.T) {
+func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	p := newParent(t)
 	p.ranges = func() bool { return false }
 	const size = 3 << 20

@@ -103,6 +103,7 @@ var bans = []ban{
 	{target: "ferry/internal/control", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
 	{target: "ferry/internal/fleet", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
 	{target: "ferry/internal/management", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/wire", not: []string{"internal/download", "internal/replication", "internal/mirror"}, reason: "the engine owns the types that its sources answer in, whatever protocol they speak"},
 	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"}, reason: "who writes blobs past storage writes past the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},

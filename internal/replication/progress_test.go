@@ -10,7 +10,7 @@ import (
 	"ferry/internal/replication"
 )
 
-func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
+func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 100 << 10 // of the link
 		p := newPipeParent(t)
@@ -29,7 +29,7 @@ func TestUnderwaySaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		all := r.InFlight()
 		if len(all) != 2 || all[0].Digest != small.Digest || all[1].Digest != large.Digest || len(all[0].Items) != 2 {
-			t.Fatalf("underway: %+v", all)
+			t.Fatalf("in flight: %+v", all)
 		}
 		first, second := all[0], all[1]
 		if first.BytesTotal != 1<<20 || first.BytesDone < 4*rate || first.BytesDone > 7*rate || first.BytesPerSecond < rate/2 {

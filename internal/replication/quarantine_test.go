@@ -13,7 +13,7 @@ import (
 
 // Wrong content is paid for in three Syncs, for the link may have spoilt it,
 // and then not with every one that follows, unless somebody wants it.
-func TestContentThatIsWrongForGoodIsNotPaidForAgainAndAgain(t *testing.T) {
+func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
 		p := newPipeParent(t)
