@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,19 +10,17 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ferry/internal/config"
 	"ferry/internal/demo"
 )
 
 func newDemoCommand(env *Env) *cobra.Command {
-	var dir, rate string
-	var port int
-	var once bool
-	cmd := flagsOnly("demo", "Watch images cross from a root registry to a connected registry, on this machine", `
+	cmd := verb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
 		ferry demo
 		ferry demo --once
-		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`)
+		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`, &demoOptions{})
 	cmd.Long = `Watch images cross from a root registry to a connected registry, on this machine.
 
 The demo starts both registries on loopback, in a directory of their own, packs
@@ -29,35 +28,42 @@ two versions of an image out of this program, and does what the operator of a
 ship does: it pushes, makes a connected registry, starts it with its connection
 string, gives a token to the machines on board, and pulls, also with the root
 switched off. Then both serve until Ctrl-C, for you to try.`
-	flags := cmd.Flags()
-	textVar(flags, &dir, "data-dir", "", "DIR", "directory for all that the demo writes, new or empty (default a temporary one, removed at the end)")
-	flags.IntVar(&port, "port", 5050, "port of the root; the connected registry has the next (0 is any two that are free)")
-	images := listVar(flags, "image", "oci:DIR:TAG...", "OCI image layouts to use instead of packed images; they cross in this order")
-	textVar(flags, &rate, "link-rate", "", "SIZE", "what the link lets through in a second, as 4MiB; 0 is no limit (default 8MiB)")
-	flags.BoolVar(&once, "once", false, "end after the last step")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if rate == "" {
-			rate = "8MiB"
-		}
-		perSecond, err := config.ParseSize(rate)
-		if err != nil {
-			return usageError{fmt.Errorf("--link-rate: %w", err)}
-		}
-		if port < 0 || port > 65534 {
-			return usagef("--port %d: want 0 to 65534", port)
-		}
-		program, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find the running program: %w", err)
-		}
-		terminal := isTerminal(env.Stdout)
-		return demo.Run(cmd.Context(), demo.Options{
-			Dir: dir, Port: port, Images: images.values(), Once: once, LinkRate: perSecond, Program: program,
-			Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb",
-			Ferry: ferry,
-		})
-	}
 	return cmd
+}
+
+type demoOptions struct {
+	dir, rate string
+	port      int
+	images    []string
+	once      bool
+}
+
+func (o *demoOptions) define(set *pflag.FlagSet) {
+	textVar(set, &o.dir, "data-dir", "", "DIR", "directory for all that the demo writes, new or empty (default a temporary one, removed at the end)")
+	set.IntVar(&o.port, "port", 5050, "port of the root; the connected registry has the next (0 is any two that are free)")
+	namesOption(set, &o.images, "image", "oci:DIR:TAG...", "OCI image layouts to use instead of packed images; they cross in this order")
+	textVar(set, &o.rate, "link-rate", "", "SIZE", "what the link lets through in a second, as 4MiB; 0 is no limit (default 8MiB)")
+	set.BoolVar(&o.once, "once", false, "end after the last step")
+}
+
+func (o *demoOptions) run(ctx context.Context, env *Env) error {
+	perSecond, err := config.ParseSize(cmp.Or(o.rate, "8MiB"))
+	if err != nil {
+		return usageError{fmt.Errorf("--link-rate: %w", err)}
+	}
+	if o.port < 0 || o.port > 65534 {
+		return usagef("--port %d: want 0 to 65534", o.port)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the running program: %w", err)
+	}
+	terminal := isTerminal(env.Stdout)
+	return demo.Run(ctx, demo.Options{
+		Dir: o.dir, Port: o.port, Images: o.images, Once: o.once, LinkRate: perSecond, Program: program,
+		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb",
+		Ferry: ferry,
+	})
 }
 
 // ferry runs a command as in a shell whose only setting is where the saved

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +11,15 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
 func newLoginCommand(env *Env) *cobra.Command {
-	var address, user string
-	var fromStdin bool
-	cmd := flagsOnly("login NAME", "Check a registry's user and password, and save them under a name", `
+	o := &loginOptions{}
+	cmd := verb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
-		ferry login ship --url https://registry.ship.example -u admin`)
+		ferry login ship --url https://registry.ship.example -u admin`, o, "url", "username")
 	cmd.Long = `Check a registry's user and password, and save them under a name, which
 --registry then takes.
 
@@ -28,51 +29,59 @@ your configuration directory, in a file that only you can read.`
 		if len(args) != 1 {
 			return withHint(usagef("login needs one argument, the name to save the registry as"), "ferry login home --url URL -u USER --password-stdin")
 		}
-		return checkLoginName(args[0])
-	}
-	textVar(cmd.Flags(), &address, "url", "", "URL", "the registry's address, as https://registry.example")
-	textVar(cmd.Flags(), &user, "username", "u", "USER", "user, or token")
-	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := require(cmd, "url", "username"); err != nil {
-			return err
-		}
-		base, err := parseAddress(address)
-		if err != nil {
-			return err
-		}
-		password, err := env.readPassword(fromStdin)
-		if err != nil {
-			return err
-		}
-		l := login{URL: base.String(), User: user, Password: password}
-		c, err := newClient(l)
-		if err != nil {
-			return err
-		}
-		if _, err := c.do(cmd.Context(), call{method: http.MethodGet, path: "/v2/"}); err != nil {
-			var r *refusal
-			if errors.As(err, &r) && r.status == http.StatusUnauthorized {
-				r.hint = "the first administrator's password is in initial-admin-password, in the registry's data directory"
-			}
-			return err
-		}
-		saved, err := env.loadLogins()
-		if err != nil {
-			return err
-		}
-		saved[args[0]] = l
-		if err := env.saveLogins(saved); err != nil {
-			return err
-		}
-		path, err := env.configFile()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", l.URL, user, args[0], path)
-		return nil
+		o.name = args[0]
+		return checkLoginName(o.name)
 	}
 	return cmd
+}
+
+type loginOptions struct {
+	name          string // to save it under
+	address, user string
+	fromStdin     bool // read the password there
+}
+
+func (o *loginOptions) define(set *pflag.FlagSet) {
+	textVar(set, &o.address, "url", "", "URL", "the registry's address, as https://registry.example")
+	textVar(set, &o.user, "username", "u", "USER", "user, or token")
+	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input")
+}
+
+func (o *loginOptions) run(ctx context.Context, env *Env) error {
+	base, err := parseAddress(o.address)
+	if err != nil {
+		return err
+	}
+	password, err := env.readPassword(o.fromStdin)
+	if err != nil {
+		return err
+	}
+	l := login{URL: base.String(), User: o.user, Password: password}
+	c, err := newClient(l)
+	if err != nil {
+		return err
+	}
+	if _, err := c.do(ctx, call{method: http.MethodGet, path: "/v2/"}); err != nil {
+		var r *refusal
+		if errors.As(err, &r) && r.status == http.StatusUnauthorized {
+			r.hint = "the first administrator's password is in initial-admin-password, in the registry's data directory"
+		}
+		return err
+	}
+	saved, err := env.loadLogins()
+	if err != nil {
+		return err
+	}
+	saved[o.name] = l
+	if err := env.saveLogins(saved); err != nil {
+		return err
+	}
+	path, err := env.configFile()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", l.URL, l.User, o.name, path)
+	return nil
 }
 
 // maxPassword bounds a password's length, in bytes.

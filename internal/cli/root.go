@@ -100,16 +100,7 @@ type options interface {
 // verb makes a command that takes flags only, those of o. The names in required
 // are of flags that must be given.
 func verb(env *Env, use, short, example string, o options, required ...string) *cobra.Command {
-	cmd := flagsOnly(use, short, example)
-	o.define(cmd.Flags())
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return require(cmd, required...) }
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) }
-	return cmd
-}
-
-// flagsOnly makes a command without arguments, which does nothing yet.
-func flagsOnly(use, short, example string) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
 		Example: indent(example),
@@ -119,7 +110,11 @@ func flagsOnly(use, short, example string) *cobra.Command {
 			}
 			return withHint(usagef("unexpected argument %q", clip(args[0])), "see %s --help", cmd.CommandPath())
 		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return require(cmd, required...) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) },
 	}
+	o.define(cmd.Flags())
+	return cmd
 }
 
 // ignored defines a flag of the reference that means nothing here, so that

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ferry/internal/config"
 	"ferry/internal/server"
@@ -12,11 +15,10 @@ import (
 )
 
 func newServeCommand(env *Env) *cobra.Command {
-	var file string
-	cmd := flagsOnly("serve", "Run a registry: a root, or a connected registry where there is a connection string", `
+	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
-		ferry serve --config /etc/ferry/ferry.yaml`)
+		ferry serve --config /etc/ferry/ferry.yaml`, &serveOptions{settings: map[string]string{}})
 	cmd.Long = `Run a registry: a root, or a connected registry where there is a connection string.
 
 Each setting is a flag, an environment variable (--data-dir is FERRY_DATA_DIR)
@@ -25,37 +27,47 @@ A flag wins over the environment, and that over the file.
 
 At its first start an instance makes the administrator "admin" and prints the
 password, which is also kept in initial-admin-password in the data directory.`
-	flags := cmd.Flags()
-	textVar(flags, &file, "config", "", "FILE", "YAML file with settings")
-	settings := config.Settings()
-	for _, s := range settings {
+	return cmd
+}
+
+type serveOptions struct {
+	file     string
+	settings map[string]string // those that were given, by their names
+}
+
+func (o *serveOptions) define(set *pflag.FlagSet) {
+	textVar(set, &o.file, "config", "", "FILE", "YAML file with settings")
+	for _, s := range config.Settings() {
 		help := s.Help
 		if s.Default != "" {
 			help += fmt.Sprintf(" (default %s)", s.Default)
 		}
-		textVar(flags, new(string), s.Name, "", s.Value, help)
+		set.Var(settingFlag{o.settings, s.Name, s.Value}, s.Name, help)
 	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		given := map[string]string{}
-		for _, s := range settings {
-			if f := flags.Lookup(s.Name); f.Changed {
-				given[s.Name] = f.Value.String()
-			}
-		}
-		if file == "" {
-			file = env.Getenv("FERRY_CONFIG")
-		}
-		cfg, err := config.Load(file, env.Getenv, given)
-		if err != nil {
-			return withHint(usageError{err}, "see ferry serve --help")
-		}
-		level := new(slog.LevelVar)
-		level.Set(cfg.LogLevel)
-		return server.Run(cmd.Context(), cfg, server.Options{
-			Log:     telemetry.NewLogger(env.Stderr, level, cfg.LogFormat),
-			Level:   level,
-			Notices: env.Stdout,
-		})
-	}
-	return cmd
 }
+
+func (o *serveOptions) run(ctx context.Context, env *Env) error {
+	cfg, err := config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.Getenv, o.settings)
+	if err != nil {
+		return withHint(usageError{err}, "see ferry serve --help")
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.LogLevel)
+	return server.Run(ctx, cfg, server.Options{
+		Log:     telemetry.NewLogger(env.Stderr, level, cfg.LogFormat),
+		Level:   level,
+		Notices: env.Stdout,
+	})
+}
+
+// A settingFlag keeps a setting of ferry serve by its name.
+type settingFlag struct {
+	settings   map[string]string
+	name, kind string
+}
+
+func (f settingFlag) Set(text string) error { f.settings[f.name] = text; return nil }
+func (f settingFlag) String() string        { return f.settings[f.name] }
+
+// Type is what help shows for the flag's value.
+func (f settingFlag) Type() string { return f.kind }
