@@ -40,7 +40,9 @@ func waitsForSource(total int64, why *string) string {
 
 // await reads v again and again while it runs, and tells how far it is: by a
 // bar at a terminal, else by a line now and then.
-func await[T any](ctx context.Context, e *Env, v result[T], of func(T) progress, read func(context.Context) (result[T], error)) (result[T], error) {
+func await[T any](
+	ctx context.Context, e *Env, v result[T], of func(T) progress, read func(context.Context) (result[T], error),
+) (result[T], error) {
 	ask := func(ctx context.Context) (_ moment, err error) {
 		if v, err = read(ctx); err != nil {
 			return moment{}, err

@@ -21,7 +21,9 @@ func connectedRegistryColumns() []column[api.ConnectedRegistry] {
 		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
 		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, spare: 6},
 		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, spare: 2},
-		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string { return seconds(r.Parent.SyncProperties.LastSyncTime) }, spare: 5},
+		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
+			return seconds(r.Parent.SyncProperties.LastSyncTime)
+		}, spare: 5},
 	}
 }
 
@@ -32,8 +34,12 @@ func connectedRegistryDetail() []column[api.ConnectedRegistry] {
 		{title: "LAST SUCCESS (UTC)", text: func(r api.ConnectedRegistry) string {
 			return seconds(value(r.RegistrySyncResult).LastSuccessfulSyncEndTime)
 		}},
-		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string { return r.Parent.SyncProperties.Schedule }, spare: 4},
-		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string { return value(r.Parent.SyncProperties.SyncWindow) }, spare: 3},
+		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string {
+			return r.Parent.SyncProperties.Schedule
+		}, spare: 4},
+		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string {
+			return value(r.Parent.SyncProperties.SyncWindow)
+		}, spare: 3},
 	}...)
 }
 
@@ -161,7 +167,8 @@ func (o *registryDelete) run(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	if err := c.remove(ctx, url.Values{"cleanup": {fmt.Sprint(o.cleanup)}}, connectedRegistries, o.name); err != nil || o.cleanup {
+	query := url.Values{"cleanup": {fmt.Sprint(o.cleanup)}}
+	if err := c.remove(ctx, query, connectedRegistries, o.name); err != nil || o.cleanup {
 		return err
 	}
 	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
@@ -198,7 +205,8 @@ func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
 			return nil, err
 		}
 		if scopeMap != "" {
-			commands = append(commands, fmt.Sprintf("scope-map update -n %s --remove-gateway %s config/read config/write message/read message/write", scopeMap, name))
+			const actions = "config/read config/write message/read message/write"
+			commands = append(commands, fmt.Sprintf("scope-map update -n %s --remove-gateway %s %s", scopeMap, name, actions))
 		}
 	}
 	return commands, nil
@@ -206,7 +214,9 @@ func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
 
 // syncToken returns a connected registry, and the names of its sync token and
 // of that token's scope map; "" where there is none.
-func (c *client) syncToken(ctx context.Context, name string) (own api.ConnectedRegistry, token, scopeMap string, err error) {
+func (c *client) syncToken(ctx context.Context, name string) (
+	own api.ConnectedRegistry, token, scopeMap string, err error,
+) {
 	r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries, name)
 	if err != nil {
 		return own, "", "", err

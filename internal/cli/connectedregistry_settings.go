@@ -30,7 +30,8 @@ func (o *registrySettings) run(ctx context.Context, env *Env) error {
 	}
 	post := api.SettingsPost{ParentProtocol: o.protocol}
 	if o.generate != "" {
-		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? An instance that uses it must be given the new one.", o.generate, o.name)
+		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
+			"An instance that uses it must be given the new one.", o.generate, o.name)
 		if err != nil {
 			return err
 		}

@@ -89,8 +89,9 @@ func (o *mirrorCreate) run(ctx context.Context, env *Env) error {
 		return err
 	}
 	put := api.MirrorRulePut{
-		Source: value(p.Source), Repository: o.repository, Schedule: value(p.Schedule), Window: value(p.Window), TagFilters: p.TagFilters,
-		Platforms: p.Platforms, Username: value(p.Username), Password: value(p.Password), CertificateAuthority: value(p.CertificateAuthority),
+		Source: value(p.Source), Repository: o.repository, Schedule: value(p.Schedule), Window: value(p.Window),
+		TagFilters: p.TagFilters, Platforms: p.Platforms,
+		Username: value(p.Username), Password: value(p.Password), CertificateAuthority: value(p.CertificateAuthority),
 	}
 	r, err := write[api.MirrorRule](ctx, c, http.MethodPut, put, mirrorRules, o.name)
 	if err != nil {
@@ -119,7 +120,8 @@ func (o *mirrorUpdate) run(ctx context.Context, env *Env) error {
 		return err
 	}
 	if reflect.ValueOf(patch).IsZero() {
-		return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, --username, --password-stdin, --ca-file")
+		return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, " +
+			"--username, --password-stdin, --ca-file")
 	}
 	r, err := write[api.MirrorRule](ctx, c, http.MethodPatch, patch, mirrorRules, o.name)
 	if err != nil {

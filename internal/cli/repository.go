@@ -144,7 +144,9 @@ const maxPages = 100_000
 
 // pages collects the member named list of all pages of a listing of the
 // registry API, up to top entries where top is above 0.
-func pages[T any](ctx context.Context, c *client, path string, query url.Values, list string, top int) (all result[[]T], err error) {
+func pages[T any](
+	ctx context.Context, c *client, path string, query url.Values, list string, top int,
+) (all result[[]T], err error) {
 	if top < 0 {
 		return all, usagef("--top %d: want a number above 0", top)
 	}

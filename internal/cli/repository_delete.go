@@ -38,7 +38,8 @@ func (o *repositoryDelete) run(ctx context.Context, env *Env) error {
 	if err := checkRepository(o.repository); err != nil {
 		return err
 	}
-	if err := o.ask(env, "Are you sure you want to delete the repository '%s' and all images under it?", o.repository); err != nil {
+	err = o.ask(env, "Are you sure you want to delete the repository '%s' and all images under it?", o.repository)
+	if err != nil {
 		return err
 	}
 	a, err := c.do(ctx, call{method: http.MethodDelete, path: "/acr/v1/" + o.repository})
@@ -80,7 +81,8 @@ func (o *repositoryDelete) deleteImage(ctx context.Context, env *Env, c *client)
 	if len(images) == 0 {
 		images = []string{"none, it has no tag"}
 	}
-	err = o.ask(env, "This operation will delete the manifest '%s' and all the following images: %s. Are you sure you want to continue?", digest, strings.Join(images, ", "))
+	err = o.ask(env, "This operation will delete the manifest '%s' and all the following images: %s. "+
+		"Are you sure you want to continue?", digest, strings.Join(images, ", "))
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,8 @@ func (c *client) decode(raw json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return withHint(fmt.Errorf("%s answered with something else than was asked for", c.base), "is it another version of ferry?")
+		return withHint(fmt.Errorf("%s answered with something else than was asked for", c.base),
+			"is it another version of ferry?")
 	}
 	return nil
 }
@@ -82,7 +83,9 @@ func get[T any](ctx context.Context, c *client, kind, name string, below ...stri
 }
 
 // write makes a call that changes a resource, and returns the answer.
-func write[T any](ctx context.Context, c *client, method string, body any, kind, name string, below ...string) (v result[T], err error) {
+func write[T any](
+	ctx context.Context, c *client, method string, body any, kind, name string, below ...string,
+) (v result[T], err error) {
 	path, err := resourcePath(kind, name, below...)
 	if err != nil {
 		return v, err

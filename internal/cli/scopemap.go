@@ -66,7 +66,8 @@ func (o *scopeMapCreate) run(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	m, err := write[api.ScopeMap](ctx, c, http.MethodPut, api.ScopeMapPut{Description: o.description, Actions: actions}, scopeMaps, o.name)
+	put := api.ScopeMapPut{Description: o.description, Actions: actions}
+	m, err := write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps, o.name)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,8 @@ func (o *scopeMapUpdate) run(ctx context.Context, env *Env) error {
 		return err
 	}
 	if reflect.ValueOf(patch).IsZero() {
-		return usagef("nothing to change: want one of --add-repository, --remove-repository, --add-gateway, --remove-gateway, --description")
+		return usagef("nothing to change: want one of --add-repository, --remove-repository, " +
+			"--add-gateway, --remove-gateway, --description")
 	}
 	m, err := write[api.ScopeMap](ctx, c, http.MethodPatch, patch, scopeMaps, o.name)
 	if err != nil {
@@ -124,7 +126,8 @@ func actionsOf(repositories, gateways [][]string) ([]string, error) {
 	} {
 		for _, group := range kind.groups {
 			if len(group) < 2 {
-				return nil, withHint(usagef("at least one action must be specified with the %s %s", kind.noun, clip(group[0])), "as in: %s %s", group[0], kind.actions)
+				err := usagef("at least one action must be specified with the %s %s", kind.noun, clip(group[0]))
+				return nil, withHint(err, "as in: %s %s", group[0], kind.actions)
 			}
 			for _, action := range group[1:] {
 				all = append(all, kind.prefix+group[0]+"/"+action)

@@ -57,7 +57,9 @@ func syncColumns() []column[api.SyncStatus] {
 		{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
 		{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},
 		{title: "FAILED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsFailed) }},
-		{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string { return seconds(value(s.Result).LastSuccessfulSyncEndTime) }},
+		{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string {
+			return seconds(value(s.Result).LastSuccessfulSyncEndTime)
+		}},
 	}
 }
 
@@ -100,7 +102,9 @@ func (o *syncStatus) run(ctx context.Context, env *Env) error {
 
 // syncProgress is how far a site's sync is.
 func syncProgress(s api.SyncStatus) progress {
-	return progress{running: s.State == api.Syncing, done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds}
+	return progress{
+		running: s.State == api.Syncing, done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds,
+	}
 }
 
 // syncStatus returns how a site's sync goes.

@@ -35,7 +35,9 @@ func (l *syncListing) onlyOpen(env *Env) bool { return value(l.open) || l.brief(
 // show shows items in the form that was asked for: in sentences below text,
 // in a table alone, else as a member of status. synced is how many items
 // there are that are in sync.
-func (l *syncListing) show(env *Env, text string, status json.RawMessage, items result[[]api.SyncItem], synced int) error {
+func (l *syncListing) show(
+	env *Env, text string, status json.RawMessage, items result[[]api.SyncItem], synced int,
+) error {
 	switch {
 	case env.output == "table" && env.query == "":
 		return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
@@ -67,7 +69,9 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 	}
 	if slices.ContainsFunc(items, func(i api.SyncItem) bool { return value(i.BytesTotal) > 0 }) {
 		columns = append(columns, []column[api.SyncItem]{
-			{title: "DONE", text: func(i api.SyncItem) string { return doneOf(value(i.BytesDone), value(i.BytesTotal)) }, spare: 5},
+			{title: "DONE", text: func(i api.SyncItem) string {
+				return doneOf(value(i.BytesDone), value(i.BytesTotal))
+			}, spare: 5},
 			{title: "RATE", text: func(i api.SyncItem) string { return rateOf(value(i.BytesPerSecond)) }, spare: 4},
 			{title: "LEFT", text: func(i api.SyncItem) string { return leftOf(i.EtaSeconds) }, spare: 6},
 		}...)
@@ -82,7 +86,9 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 
 // itemProgress is how far an item is.
 func itemProgress(i api.SyncItem) progress {
-	return progress{done: value(i.BytesDone), total: value(i.BytesTotal), rate: value(i.BytesPerSecond), left: i.EtaSeconds}
+	return progress{
+		done: value(i.BytesDone), total: value(i.BytesTotal), rate: value(i.BytesPerSecond), left: i.EtaSeconds,
+	}
 }
 
 // doneOf is how many bytes of a total are here; "" where there is no total.

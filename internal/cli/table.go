@@ -167,7 +167,8 @@ func plainColumns(rows []any) []column[any] {
 	sort.Strings(names)
 	var columns []column[any]
 	for _, name := range names {
-		columns = append(columns, column[any]{title: title(name), text: func(v any) string { return cell(v.(map[string]any)[name]) }})
+		text := func(v any) string { return cell(v.(map[string]any)[name]) }
+		columns = append(columns, column[any]{title: title(name), text: text})
 	}
 	return columns
 }

@@ -80,8 +80,10 @@ func (h *handler) registries() {
 			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
 			Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
 		}) (*syncItemPage, error) {
-			all, more, err := h.Fleet.SiteItems(ctx, in.Name, fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
-			return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items?open="+strconv.FormatBool(in.Open)), err
+			at := fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}
+			all, more, err := h.Fleet.SiteItems(ctx, in.Name, at, in.N)
+			here := "/connected-registries/" + url.PathEscape(in.Name) + "/sync-items?open=" + strconv.FormatBool(in.Open)
+			return itemPage(all, more, here), err
 		})
 	register(h, operation{http.MethodPost, path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
 		func(ctx context.Context, in *struct {
