@@ -3,6 +3,7 @@ package replication_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/storage"
 )
 
 func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
@@ -137,6 +139,28 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	same(t, p, r.Storage)
 	if result.Received > size+size/2 {
 		t.Errorf("%d bytes were received for %d", result.Received, size)
+	}
+}
+
+func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
+	p := newParent(t)
+	p.image("app", [][]byte{random(0, 1000)}, "v0")
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	r.sync()
+	if err := r.SetLocks(t.Context(), "app", "v0", storage.NoWrite); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		p.image("app", [][]byte{random(1, 1000), random(uint64(10+i), 100)}, fmt.Sprint("v", i), fmt.Sprint("also-v", i))
+	}
+	r.follow()
+	result, err := r.Sync(t.Context(), r.source)
+	if err != nil || result.Failed != 1 || result.Synced != 19 {
+		t.Errorf("Sync = %+v, %v; items %v", result, err, r.items())
+	}
+	if items := r.items(); !slices.ContainsFunc(items, func(i string) bool { return strings.Contains(i, ":v0 ") && strings.Contains(i, "locked") }) {
+		t.Errorf("no item says that the tag is locked: %v", items)
 	}
 }
 

@@ -88,11 +88,12 @@ func (c *change) putImage(im Image, manifests []preparedPut) error {
 		}
 	}
 	for _, tag := range im.Tags {
-		allowed := func(*metadb.Tx) error { return nil }
 		if im.KeepTags {
-			allowed = func(tx *metadb.Tx) error { return unmoved(tx, im.Repository, tag, im.Root) }
+			if err := unmoved(c.tx, im.Repository, tag, im.Root); err != nil {
+				return err
+			}
 		}
-		if err := c.putTag(tag, im.Root, allowed); err != nil {
+		if err := c.putTag(tag, im.Root); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -180,7 +181,7 @@ func TestTagsMoveTogetherOrNotAtAll(t *testing.T) {
 	})
 }
 
-func TestATagThatIsAddedMovesNone(t *testing.T) {
+func TestKeptTagDoesNotMove(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		v1, v2 := f.pushImage(t, "a", "v1"), f.pushImage(t, "a", "v2")
@@ -188,8 +189,9 @@ func TestATagThatIsAddedMovesNone(t *testing.T) {
 			add  digest.Digest
 			want error
 		}{{v1.Digest, nil}, {v1.Digest, nil}, {v2.Digest, oci.ErrDenied}} {
-			if err := f.AddTag(ctx, "a", "latest", step.add); !errors.Is(err, step.want) {
-				t.Errorf("AddTag(%s) = %v, want %v", step.add, err, step.want)
+			kept := storage.Image{Repository: "a", Root: step.add, Tags: []string{"latest"}, KeepTags: true}
+			if err := f.PutImages(ctx, []storage.Image{kept}, func(*metadb.Tx) error { return nil }); !errors.Is(err, step.want) {
+				t.Errorf("a tag for %s: %v, want %v", step.add, err, step.want)
 			}
 			if m, err := f.Manifest(ctx, "a", "latest"); err != nil || m.Digest != v1.Digest {
 				t.Errorf("latest = %v, %v; want %s", m, err, v1.Digest)

@@ -89,13 +89,12 @@ func tagOf(row metadb.Tag) Tag {
 
 // SetTag makes the tag name the manifest d, which must be in repository.
 func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest) error {
-	return s.setTag(ctx, repository, name, d, func(*metadb.Tx) error { return nil })
-}
-
-// AddTag is [Storage.SetTag] for a tag that may not move: where it names
-// another manifest, the error is [oci.ErrDenied].
-func (s *Storage) AddTag(ctx context.Context, repository, name string, d digest.Digest) error {
-	return s.setTag(ctx, repository, name, d, func(tx *metadb.Tx) error { return unmoved(tx, repository, name, d) })
+	if err := oci.CheckTag(name); err != nil {
+		return err
+	}
+	err := s.update(ctx, repository, func(c *change) error { return c.putTag(name, d) })
+	s.cache.forget(repository, name)
+	return err
 }
 
 // unmoved returns [oci.ErrDenied] if a tag names another manifest than d.
@@ -110,21 +109,8 @@ func unmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
 	return err
 }
 
-// setTag sets a tag, if allowed returns nil in the same transaction.
-func (s *Storage) setTag(ctx context.Context, repository, name string, d digest.Digest, allowed func(*metadb.Tx) error) error {
-	if err := oci.CheckTag(name); err != nil {
-		return err
-	}
-	err := s.update(ctx, repository, func(c *change) error { return c.putTag(name, d, allowed) })
-	s.cache.forget(repository, name)
-	return err
-}
-
-// putTag sets a tag, if allowed returns nil and the manifest is here.
-func (c *change) putTag(name string, d digest.Digest, allowed func(*metadb.Tx) error) error {
-	if err := allowed(c.tx); err != nil {
-		return err
-	}
+// putTag sets a tag, if the manifest is here.
+func (c *change) putTag(name string, d digest.Digest) error {
 	if err := checkWritable(c.tx, c.repository); err != nil {
 		return err
 	}
