@@ -58,7 +58,7 @@ const connections = 32
 type Options struct {
 	Storage      *storage.Storage
 	Log          *slog.Logger  // nil discards
-	ChunkSize    int64         // the least that one request asks for in bytes, except over slow connections and at the end; 0 is 1 MiB
+	ChunkSize    int64         // the least that one request asks for over a fast link, in bytes; 0 is 1 MiB
 	Connections  int           // how many requests run at a time; 0 is 32
 	StallTimeout time.Duration // how long a connection may move no byte; 0 is 60 s
 }

@@ -33,7 +33,9 @@ type shelf struct {
 	fail func(repository string, d digest.Digest, offset int64) error
 }
 
-func (s *shelf) Blob(_ context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (s *shelf) Blob(
+	_ context.Context, repository string, d digest.Digest, offset, length int64,
+) (io.ReadCloser, int64, error) {
 	if s.fail != nil {
 		if err := s.fail(repository, d, offset); err != nil {
 			return nil, 0, err
@@ -106,7 +108,8 @@ func TestBlobsComeWholeAndOnce(t *testing.T) {
 	var blobs []*download.Blob
 	var total int64
 	for i, size := range []int{0, 1, 64 << 10, 1<<20 + 7} {
-		blobs = append(blobs, &download.Blob{Digest: s.put(uint64(i), size), Size: int64(size), Repositories: []string{"a", "b"}})
+		blob := s.put(uint64(i), size)
+		blobs = append(blobs, &download.Blob{Digest: blob, Size: int64(size), Repositories: []string{"a", "b"}})
 		total += int64(size)
 	}
 	for blob, err := range fetch(t, d, s, blobs...) {

@@ -51,7 +51,8 @@ func (d *Downloader) Quarantined(blob digest.Digest, size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b := d.quarantine[content{blob, size}]; time.Now().Before(b.until) {
-		return fmt.Errorf("blob %s: its content was wrong, and is fetched again after %s", blob, b.until.UTC().Format(time.RFC3339))
+		until := b.until.UTC().Format(time.RFC3339)
+		return fmt.Errorf("blob %s: its content was wrong, and is fetched again after %s", blob, until)
 	}
 	return nil
 }

@@ -26,7 +26,9 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	if err := r.lease(ctx, p); err != nil {
 		return err
 	}
-	a := &assembly{run: r, plan: p, batches: r.download.Batches(), linked: map[Ref]bool{}, present: map[digest.Digest]bool{}}
+	a := &assembly{
+		run: r, plan: p, batches: r.download.Batches(), linked: map[Ref]bool{}, present: map[digest.Digest]bool{},
+	}
 	for _, im := range p.images {
 		if err := a.collect(ctx, im, im.root); err != nil {
 			return err

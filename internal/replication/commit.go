@@ -63,7 +63,10 @@ func (r *run) nextCommits() (batch []*commit) {
 	n := min(len(r.ready), maxCommits)
 	for _, im := range r.ready[:n] {
 		im.queued, im.working = false, true
-		c := &commit{image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err, errs: map[*image]error{}, tagErrs: im.tagErrs}
+		c := &commit{
+			image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err,
+			errs: map[*image]error{}, tagErrs: im.tagErrs,
+		}
 		if im.err == nil {
 			c.final = true
 			for _, part := range im.parts() {
@@ -195,10 +198,10 @@ func (e *Engine) noteOutcome(tx *metadb.Tx, c *commit) error {
 // meanwhile: then it has to be looked at again anyway.
 func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error {
 	now, err := tx.SyncItem(e.name, row.Repository, row.Item)
-	if errors.Is(err, metadb.ErrNotFound) || err == nil && (now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt)) {
+	if errors.Is(err, metadb.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt) {
 		return err
 	}
 	now.State, now.Error = string(Synced), ""

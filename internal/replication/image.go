@@ -50,7 +50,10 @@ type need struct {
 }
 
 func newImage(repository string, root digest.Digest) *image {
-	return &image{repository: repository, root: root, has: map[digest.Digest]bool{}, waits: map[*layer]bool{}, tagErrs: map[string]error{}}
+	return &image{
+		repository: repository, root: root,
+		has: map[digest.Digest]bool{}, waits: map[*layer]bool{}, tagErrs: map[string]error{},
+	}
 }
 
 func (im *image) ref() Ref { return Ref{Repository: im.repository, Digest: im.root} }

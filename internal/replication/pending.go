@@ -20,7 +20,7 @@ const (
 type pending struct {
 	run              *run
 	order            Order
-	priorities       []int  // that are left; nil is not read yet
+	priorities       []int  // that are left
 	listed           bool   // priorities are known
 	repository, item string // the last one that was read of the first priority
 	size             int    // of the next page
@@ -121,5 +121,7 @@ func (r *run) due(row metadb.SyncItem) bool {
 		return false
 	}
 	im := r.byItem[placeOf(row)]
-	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool { return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt) })
+	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool {
+		return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt)
+	})
 }
