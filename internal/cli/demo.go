@@ -58,10 +58,10 @@ func (o *demoOptions) run(ctx context.Context, env *Env) error {
 	if err != nil {
 		return fmt.Errorf("find the running program: %w", err)
 	}
-	terminal := isTerminal(env.Stdout)
+	terminal := isTerminal(env.Stdout) && env.Getenv("TERM") != "dumb"
 	return demo.Run(ctx, demo.Options{
 		Dir: o.dir, Port: o.port, Images: o.images, Once: o.once, LinkRate: perSecond, Program: program,
-		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb",
+		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "",
 		Ferry: ferry,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/config"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -129,7 +130,7 @@ func besideBar(p progress) string {
 	if p.waiting != "" {
 		return p.waiting
 	}
-	return fmt.Sprintf("%s of %s%s", size(p.done), size(p.total), paceOf(p))
+	return fmt.Sprintf("%s of %s%s", config.SizeText(p.done), config.SizeText(p.total), paceOf(p))
 }
 
 // itemName is an item as images are named.

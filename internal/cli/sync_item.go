@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/config"
 )
 
 // A syncListing lists the items of a site below what is said of them all. On
@@ -96,7 +97,7 @@ func doneOf(done, total int64) string {
 	if total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s", size(done), size(total))
+	return fmt.Sprintf("%s of %s", config.SizeText(done), config.SizeText(total))
 }
 
 // rateOf is a number of bytes a second, where there are any.
@@ -104,7 +105,7 @@ func rateOf(rate int64) string {
 	if rate == 0 {
 		return ""
 	}
-	return size(rate) + "/s"
+	return config.SizeText(rate) + "/s"
 }
 
 // leftOf is a number of seconds, where it is known.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"ferry/internal/api"
+	"ferry/internal/config"
 )
 
 // sayStatus puts a status into a sentence or two.
@@ -23,7 +24,7 @@ func sayStatus(s api.SyncStatus) string {
 		text += " Last in sync at " + seconds(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
-		text += fmt.Sprintf(" %s of %s are here%s.", size(s.BytesDone), size(s.BytesTotal), paceOf(syncProgress(s)))
+		text += fmt.Sprintf(" %s of %s are here%s.", config.SizeText(s.BytesDone), config.SizeText(s.BytesTotal), paceOf(syncProgress(s)))
 	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."
@@ -78,17 +79,4 @@ func are(n int) string {
 		return "is"
 	}
 	return "are"
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	v, i := float64(n), 0
-	for v >= 1000 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", v, units[i])
 }

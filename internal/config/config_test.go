@@ -178,3 +178,13 @@ func FuzzFile(f *testing.F) {
 		_ = c.apply(l)
 	})
 }
+
+func TestSizesAreWrittenForPeople(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1 << 20: "1.0 MiB", 1000 << 20: "1.0 GiB", 5 << 50: "5120.0 TiB",
+	} {
+		if got := SizeText(n); got != want {
+			t.Errorf("SizeText(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

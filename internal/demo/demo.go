@@ -10,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
-	"ferry/internal/telemetry"
+	"github.com/opencontainers/go-digest"
 )
 
 // Options are what a demo is told.
@@ -27,38 +27,21 @@ type Options struct {
 	LinkRate int64    // bytes a second that the link lets through; 0 is no limit
 	Program  string   // the executable
 	Out      io.Writer
-	Terminal bool // Out is one: draw bars
+	Terminal bool // Out is one that can move its cursor: redraw progress
 	Color    bool
 	// Ferry runs one command of the program, without its name, with what it
 	// reads from standard input, and returns what it wrote to standard output.
 	Ferry func(ctx context.Context, configDir, stdin string, args []string) (stdout string, err error)
 }
 
-// The names that things have in the demo.
-const (
-	shoreName  = "ashore"
-	shipName   = "aurora"
-	wireName   = "ashore-by-link" // the root, as it is reached from the ship
-	clientName = "deckhand"       // a token, for the machines on board
-)
-
-// tick is how often what is waited for is looked at.
-const tick = 50 * time.Millisecond
-
-// patience is how long the demo waits while nothing moves.
-const patience = time.Minute
-
-// errInterrupted is what a demo ends with whose context ended before its last step.
-var errInterrupted = errors.New("interrupted")
-
 // A demo is one run.
 type demo struct {
 	Options
-	dir      directory
 	screen   *screen
-	images   []*cargo
-	ashore   *place
-	ship     *place
+	images   []*image
+	known    map[digest.Digest]bool // parts of images
+	root     *instance
+	ship     *instance
 	link     *link
 	password string // of the client token
 }
@@ -66,110 +49,86 @@ type demo struct {
 // Run runs the demo. Its error, where there is something to do about it, has
 // a method Hint. It leaves nothing behind but a directory that was named, or,
 // for whoever looks into a failure, its own.
-func Run(ctx context.Context, o Options) (err error) {
-	d := &demo{Options: o, screen: &screen{out: o.Out, terminal: o.Terminal, color: o.Color}}
-	if d.images, err = parseImages(o.Images); err != nil {
-		return withHint(err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3")
+func Run(ctx context.Context, o Options) error {
+	d := &demo{
+		Options: o,
+		screen:  &screen{out: o.Out, terminal: o.Terminal, color: o.Color},
+		known:   map[digest.Digest]bool{},
 	}
-	if d.dir, err = newDirectory(o.Dir); err != nil {
-		return err
+	for _, name := range o.Images {
+		if err := d.open(name); err != nil {
+			return hinted{err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3"}
+		}
 	}
-	d.ashore, d.ship = newPlace(d.dir.path, shoreName, o.Port), newPlace(d.dir.path, shipName, 0)
-	if o.Port != 0 {
-		d.ship = newPlace(d.dir.path, shipName, o.Port+1)
+	if err := d.makeDir(); err != nil {
+		return advise(err, "name a directory that is there or can be made: ferry demo --data-dir DIR")
 	}
-	err = d.story(ctx)
-	err = errors.Join(err, d.halt())
+	err := errors.Join(d.story(ctx), d.stop())
 	switch {
 	case err == nil:
-		return d.dir.remove()
 	case ctx.Err() != nil:
-		return errors.Join(errInterrupted, d.dir.remove())
+		err = errors.New("interrupted")
 	case errors.Is(err, syscall.EADDRINUSE):
-		return errors.Join(withHint(err, "choose other ports, as ferry demo --port 6000, or --port 0 for any that are free"), d.dir.remove())
+		err = hinted{err, "choose other ports, as ferry demo --port 6000, or --port 0 for any that are free"}
+	default:
+		return advise(err, "what was written, with the logs of both registries, is in "+d.Dir)
 	}
-	return withHint(err, "what was written, with the logs of both registries, is in "+d.dir.path)
-}
-
-// halt stops what still runs.
-func (d *demo) halt() error {
-	err := errors.Join(d.ship.halt(), d.ashore.halt())
-	if d.link != nil {
-		d.link.close()
+	if o.Dir == "" {
+		err = errors.Join(err, os.RemoveAll(d.Dir))
 	}
 	return err
 }
 
-// story is the demo, step by step.
-func (d *demo) story(ctx context.Context) error {
-	fmt.Fprintf(d.Out, "Ferry %s: images cross from a root registry to a connected registry,\n", telemetry.Version())
-	fmt.Fprintf(d.Out, "here both on this machine, in %s.\n", d.dir.path)
-	steps := []func(context.Context) error{
-		d.startShore, d.pack, d.startShip, d.makeClient, d.firstPull, d.update, d.switchOff,
+// makeDir makes the directory for all that the demo writes, which may be there
+// but must be empty, and in it the one for saved logins.
+func (d *demo) makeDir() (err error) {
+	if d.Dir == "" {
+		d.Dir, err = os.MkdirTemp("", "ferry-demo-")
+	} else {
+		d.Dir, err = filepath.Abs(d.Dir)
 	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	if d.Once {
-		d.screen.say("")
-		d.screen.say("That was all. Without --once, both go on serving, for you to try.")
-		return nil
+	// A directory that cannot be read cannot be made either.
+	if entries, _ := os.ReadDir(d.Dir); len(entries) > 0 {
+		return hinted{fmt.Errorf("%s is not empty", d.Dir), "give --data-dir a new directory: the demo begins at the beginning"}
 	}
-	return d.serve(ctx)
+	return os.MkdirAll(d.path("logins"), 0o700)
 }
 
-// ferry shows a command and runs it. Redirections are shown, and are the
-// caller's to follow.
-func (d *demo) ferry(ctx context.Context, stdin, redirection string, args ...string) (string, error) {
-	d.screen.typed(append([]string{"ferry"}, args...), redirection)
-	return d.quietly(ctx, stdin, args...)
-}
+func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
 
-// quietly runs a command without showing it.
-func (d *demo) quietly(ctx context.Context, stdin string, args ...string) (string, error) {
-	return d.Ferry(ctx, d.configDir(), stdin, args)
-}
-
-// configDir is where the saved logins of the demo's registries are.
-func (d *demo) configDir() string { return d.dir.join("logins") }
-
-// until calls ready until it says so, and gives up once bytes, which says how
-// far things are, has stood still for too long.
-func (d *demo) until(ctx context.Context, what string, bytes func() int64, ready func() (bool, error)) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	last, moved := bytes(), time.Now()
-	for {
-		ok, err := ready()
-		if err != nil || ok {
-			return err
-		}
-		if now := bytes(); now != last {
-			last, moved = now, time.Now()
-		}
-		if time.Since(moved) > patience {
-			return fmt.Errorf("%s: nothing has moved for %s", what, patience)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// stop stops what still runs.
+func (d *demo) stop() error {
+	err := errors.Join(d.ship.stop(), d.root.stop())
+	if d.link != nil {
+		err = errors.Join(err, d.link.close())
 	}
+	return err
 }
 
-// write keeps what a redirection would have.
-func (d *demo) write(name, text string) (string, error) {
-	path := d.dir.join(name)
-	return path, adviseDirectory(os.WriteFile(path, []byte(text), 0o600))
-}
-
-// short is a path as it is shown: from the demo's directory on.
-func (d *demo) short(path string) string {
-	if rel, err := filepath.Rel(d.dir.path, path); err == nil {
-		return rel
+// advise adds to an error what to do about it: otherwise, unless the disk is
+// at fault or there is advice already.
+func advise(err error, otherwise string) error {
+	switch {
+	case errors.As(err, &hinted{}):
+		return err
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return hinted{err, "name a directory that you may write to: ferry demo --data-dir DIR"}
+	case errors.Is(err, syscall.ENOSPC):
+		return hinted{err, "make room, or name a directory on another disk: ferry demo --data-dir DIR"}
 	}
-	return path
+	return hinted{err, otherwise}
 }
+
+// hinted is an error with advice.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// Hint returns the advice.
+func (h hinted) Hint() string { return h.hint }

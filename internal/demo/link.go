@@ -2,106 +2,78 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
-	"sync"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
 )
 
-// A link is the way from the ship to the shore: it passes on what the ship
-// asks, at a rate, and counts the bytes that come back.
+// A link is the way from the ship to the root: it passes on what the ship
+// asks, and lets the bodies of the answers come back at a rate.
 type link struct {
-	listener net.Listener
-	shore    string // host:port
+	url      string // of the root, as the ship sees it
+	server   *http.Server
 	limit    *rate.Limiter
-	received atomic.Int64
-	ending   context.CancelFunc
-	running  sync.WaitGroup
+	received atomic.Int64 // bytes that came back
 }
 
 // linkChunk is how many bytes pass at once: few enough for a smooth flow.
 const linkChunk = 16 << 10
 
-// newLink opens a link to shore that lets perSecond bytes a second come back,
+// newLink opens a link to root that lets perSecond bytes a second come back,
 // or as many as come where that is 0.
-func newLink(shore string, perSecond int64) (*link, error) {
+func newLink(root string, perSecond int64) (*link, error) {
+	target, err := url.Parse(root)
+	if err != nil {
+		return nil, fmt.Errorf("open link: %w", err)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("open link: %w", err)
 	}
-	limit := rate.NewLimiter(rate.Inf, linkChunk)
+	l := &link{url: "http://" + listener.Addr().String(), limit: rate.NewLimiter(rate.Inf, linkChunk)}
 	if perSecond > 0 {
-		limit.SetLimit(rate.Limit(perSecond))
+		l.limit.SetLimit(rate.Limit(perSecond))
 	}
-	l := &link{listener: listener, shore: shore, limit: limit}
-	ctx, cancel := context.WithCancel(context.Background())
-	l.ending = cancel
-	l.running.Go(func() { l.accept(ctx) })
+	l.server = &http.Server{Handler: &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host // the root hands out the address at which it is asked
+		},
+		Transport:     &http.Transport{DisableCompression: true}, // what is counted is what the root sent
+		FlushInterval: -1,
+		ModifyResponse: func(resp *http.Response) error {
+			resp.Body = &pacedBody{resp.Request.Context(), resp.Body, l}
+			return nil
+		},
+		// A root that is switched off has no answer of its own: the ship sees its connection end.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		ErrorLog:     slog.NewLogLogger(slog.DiscardHandler, 0),
+	}}
+	go l.server.Serve(listener)
 	return l, nil
 }
 
-// url is where the shore seems to be, from aboard.
-func (l *link) url() string { return "http://" + l.listener.Addr().String() }
+func (l *link) close() error { return l.server.Close() }
 
-func (l *link) close() {
-	l.ending()
-	l.listener.Close()
-	l.running.Wait()
+// A pacedBody is the body of an answer, which comes at the link's rate.
+type pacedBody struct {
+	ctx context.Context // of the request
+	io.ReadCloser
+	link *link
 }
 
-func (l *link) accept(ctx context.Context) {
-	for {
-		ship, err := l.listener.Accept()
-		if err != nil {
-			return
-		}
-		l.running.Go(func() { l.pass(ctx, ship) })
-	}
-}
-
-// pass carries one connection until either end has had enough.
-func (l *link) pass(ctx context.Context, ship net.Conn) {
-	defer ship.Close()
-	shore, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.shore)
-	if err != nil {
-		return // as a shore that is gone: the ship sees its connection end
-	}
-	defer shore.Close()
-	defer context.AfterFunc(ctx, func() { ship.Close(); shore.Close() })()
-	var both sync.WaitGroup
-	both.Go(func() {
-		io.Copy(shore, ship)
-		closeWrite(shore)
-	})
-	both.Go(func() {
-		io.Copy(ship, &pacedReader{ctx, shore, l})
-		closeWrite(ship)
-	})
-	both.Wait()
-}
-
-func closeWrite(c net.Conn) {
-	if half, ok := c.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
-	}
-}
-
-// A pacedReader reads from the shore at the link's rate.
-type pacedReader struct {
-	ctx   context.Context // of the link's life
-	shore io.Reader
-	link  *link
-}
-
-func (p *pacedReader) Read(b []byte) (int, error) {
-	n, err := p.shore.Read(b[:min(len(b), linkChunk)])
-	if waitErr := p.link.limit.WaitN(p.ctx, n); waitErr != nil {
-		return 0, errors.Join(err, waitErr)
-	}
+func (p *pacedBody) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b[:min(len(b), linkChunk)])
 	p.link.received.Add(int64(n))
+	if waitErr := p.link.limit.WaitN(p.ctx, n); waitErr != nil {
+		return n, waitErr
+	}
 	return n, err
 }

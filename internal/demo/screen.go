@@ -6,8 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"ferry/internal/config"
 )
 
 // A screen is what the demo says, by these rules:
@@ -37,121 +36,85 @@ func (s *screen) title(format string, args ...any) {
 	fmt.Fprintf(s.out, "\n%s\n", s.style("1", fmt.Sprintf("%d. %s", s.steps, fmt.Sprintf(format, args...))))
 }
 
-// width is how many columns a command takes before it goes on in a next line.
-const width = 76
-
-// typed shows a command as a person would type it; redirection is its end, as
-// the shell's.
-func (s *screen) typed(words []string, redirection string) {
-	line := "$"
-	for _, u := range append(units(quoted(words)), redirection) {
-		if u == "" {
-			continue
-		}
-		if len(line)+1+len(u) > width {
-			fmt.Fprintf(s.out, "   %s\n", s.style("2", line+" \\"))
-			line = "   "
-		}
-		line += " " + u
+// typed shows a command, which goes on in the next of lines.
+func (s *screen) typed(lines ...string) {
+	text := "$ " + strings.Join(lines, " \\\n    ")
+	for line := range strings.Lines(text) {
+		s.say("%s", s.style("2", strings.TrimSuffix(line, "\n")))
 	}
-	fmt.Fprintf(s.out, "   %s\n", s.style("2", line))
 }
 
-// units joins flags with their values, between which no line ends.
-func units(words []string) []string {
-	var all []string
-	for i, w := range words {
-		if i > 0 && strings.HasPrefix(words[i-1], "-") && !strings.HasPrefix(w, "-") {
-			all[len(all)-1] += " " + w
-			continue
+// words are the arguments in the lines of a command, without its redirection.
+// What is in quotes is a word.
+func words(lines ...string) (all []string) {
+	text := strings.Join(lines, " ")
+	if redirection := strings.IndexAny(text, "<>"); redirection >= 0 {
+		text = text[:redirection]
+	}
+	for i, part := range strings.Split(text, "'") {
+		if i%2 == 1 {
+			all = append(all, part)
+		} else {
+			all = append(all, strings.Fields(part)...)
 		}
-		all = append(all, w)
 	}
 	return all
 }
 
 // say shows what came of it.
 func (s *screen) say(format string, args ...any) {
-	fmt.Fprintf(s.out, "   %s\n", fmt.Sprintf(format, args...))
-}
-
-// lineEvery is how often progress is told where there is no terminal.
-const lineEvery = 2 * time.Second
-
-// A bar is something that takes time, counted in bytes.
-type bar struct {
-	s      *screen
-	what   string
-	total  int64
-	bars   *mpb.Progress
-	bar    *mpb.Bar
-	last   time.Time // it was told
-	silent time.Time // no line before
-}
-
-// begin starts a bar for total bytes.
-func (s *screen) begin(what string, total int64) *bar {
-	b := &bar{s: s, what: what, total: total, last: time.Now(), silent: time.Now().Add(lineEvery)}
-	if s.terminal {
-		b.bars = mpb.New(mpb.WithOutput(s.out), mpb.WithWidth(32), mpb.WithRefreshRate(60*time.Millisecond), mpb.WithAutoRefresh())
-		b.bar = b.bars.New(total, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("").Padding("░"),
-			mpb.PrependDecorators(decor.Name("   "+what+"  ")),
-			mpb.AppendDecorators(
-				decor.Any(func(now decor.Statistics) string { return "  " + size(now.Current) }),
-				decor.OnComplete(decor.EwmaSpeed(decor.SizeB1000(0), "  % .1f", 5), ""),
-			))
+	for line := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
+		if line != "\n" {
+			line = "   " + line
+		}
+		io.WriteString(s.out, line)
 	}
-	return b
+}
+
+// How often progress is shown, on a terminal and elsewhere.
+const (
+	drawEvery = 60 * time.Millisecond
+	lineEvery = 2 * time.Second
+)
+
+// A progress is how far something is that takes time, counted in bytes.
+type progress struct {
+	s     *screen
+	what  string
+	total int64
+	next  time.Time // nothing is shown before
+}
+
+func (s *screen) begin(what string, total int64) *progress {
+	p := &progress{s: s, what: what, total: total}
+	if !s.terminal {
+		p.next = time.Now().Add(lineEvery)
+	}
+	return p
 }
 
 // at tells how many bytes are done.
-func (b *bar) at(n int64) {
-	n = min(n, b.total-1) // it ends with end
-	if b.bar != nil {
-		b.bar.EwmaSetCurrent(n, time.Since(b.last))
-		b.last = time.Now()
+func (p *progress) at(n int64) {
+	now := time.Now()
+	if now.Before(p.next) {
 		return
 	}
-	if now := time.Now(); now.After(b.silent) {
-		b.silent = now.Add(lineEvery)
-		b.s.say("%s: %s of %s", b.what, size(n), size(b.total))
-	}
-}
-
-// end completes the bar, or with an error leaves it where it is.
-func (b *bar) end(err error) {
-	if b.bar == nil {
+	n = min(n, p.total)
+	text := fmt.Sprintf("%s: %s of %s", p.what, config.SizeText(n), config.SizeText(p.total))
+	if !p.s.terminal {
+		p.next = now.Add(lineEvery)
+		p.s.say("%s", text)
 		return
 	}
-	if err != nil {
-		b.bar.Abort(false)
-	} else {
-		b.bar.SetCurrent(b.total)
-	}
-	b.bars.Wait()
+	p.next = now.Add(drawEvery)
+	const width = 30
+	full := int(width * n / max(p.total, 1))
+	fmt.Fprintf(p.s.out, "\r   %s%s  %s\x1b[K", strings.Repeat("█", full), strings.Repeat("░", width-full), text)
 }
 
-// size writes a number of bytes for people.
-func size(n int64) string {
-	const unit = 1000
-	if n < unit {
-		return fmt.Sprintf("%d bytes", n)
+// end removes the bar: what came of it is said next.
+func (p *progress) end() {
+	if p.s.terminal {
+		fmt.Fprint(p.s.out, "\r\x1b[K")
 	}
-	value, units := float64(n)/unit, "kMGT"
-	for value >= unit && len(units) > 1 {
-		value, units = value/unit, units[1:]
-	}
-	return fmt.Sprintf("%.1f %cB", value, units[0])
-}
-
-// quoted writes words so that a shell reads them back.
-func quoted(words []string) []string {
-	all := make([]string, len(words))
-	for i, w := range words {
-		if w == "" || strings.ContainsAny(w, " *?[]{}$&|;<>()'\"\\`!#~") {
-			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-		all[i] = w
-	}
-	return all
 }

@@ -4,55 +4,55 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestACommandIsShownAsAShellReadsIt(t *testing.T) {
+func TestACommandIsShownAndReadAsAShellReadsIt(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{out: &out}
-	s.typed([]string{"ferry", "scope-map", "create", "--repository", "demo/*", "content/read", "--description", "the ship's",
-		"--query", "a_rather_long_query_that_does_not_fit", "-o", "tsv"}, "> file name")
-	want := `   $ ferry scope-map create --repository 'demo/*' content/read \
-       --description 'the ship'\''s' \
-       --query a_rather_long_query_that_does_not_fit -o tsv > file name
+	lines := []string{"ferry create -n aurora", "--sync-schedule '* * * * *' --repository 'demo/*' -o tsv > file"}
+	s.typed(lines...)
+	want := `   $ ferry create -n aurora \
+       --sync-schedule '* * * * *' --repository 'demo/*' -o tsv > file
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+	args := []string{"ferry", "create", "-n", "aurora", "--sync-schedule", "* * * * *", "--repository", "demo/*", "-o", "tsv"}
+	if diff := cmp.Diff(args, words(lines...)); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestProgressIsLinesWhereThereIsNoTerminal(t *testing.T) {
-	var out bytes.Buffer
-	s := &screen{out: &out}
-	b := s.begin("cross x:v1", 2_000_000)
-	b.at(1)
-	b.silent = b.last // two seconds later
-	b.at(1_500_000)
-	b.end(nil)
-	if got, want := out.String(), "   cross x:v1: 1.5 MB of 2.0 MB\n"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		s := &screen{out: &out}
+		p := s.begin("cross x:v1", 2<<20)
+		p.at(1)
+		time.Sleep(lineEvery)
+		p.at(3 << 19)
+		p.at(2 << 20)
+		p.end()
+		if got, want := out.String(), "   cross x:v1: 1.5 MiB of 2.0 MiB\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
 }
 
 func TestProgressIsABarOnATerminal(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{out: &out, terminal: true, color: true}
 	s.title("Step")
-	b := s.begin("cross x:v1", 1000)
-	b.at(2000)
-	b.end(nil)
-	for _, want := range []string{"\x1b[1m1. Step\x1b[0m", "cross x:v1", "1.0 kB"} {
+	p := s.begin("cross x:v1", 1500)
+	p.at(2000)
+	p.end()
+	for _, want := range []string{"\x1b[1m1. Step\x1b[0m", "\r   " + strings.Repeat("█", 30) + "  cross x:v1: 1.5 KiB of 1.5 KiB", "\r\x1b[K"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q lacks %q", out.String(), want)
-		}
-	}
-}
-
-func TestSizesAreWrittenForPeople(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 1_250_000: "1.2 MB", 3e9: "3.0 GB", 5e15: "5000.0 TB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
 		}
 	}
 }

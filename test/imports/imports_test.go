@@ -119,7 +119,7 @@ var bans = []ban{
 	{target: "github.com/jackc/pgx", only: []string{"internal/metadb"}, reason: "which database it is, is metadb's affair"},
 	{target: "github.com/pressly/goose", only: []string{"internal/metadb"}, reason: "the schema has one owner"},
 	{target: "github.com/spf13/cobra", only: []string{"internal/cli"}, reason: "a library must not dictate how anything but commands is written"},
-	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli", "internal/demo"}, reason: "what draws on a terminal stands next to the terminal"},
+	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli"}, reason: "what draws on a terminal stands next to the terminal"},
 	{target: "github.com/danielgtaylor/huma", only: []string{"internal/management"}, reason: "the registry's and the gateway's handlers are our own"},
 	{target: "github.com/golang-jwt/jwt", only: []string{"internal/auth"}, reason: "a token that was parsed elsewhere was checked elsewhere"},
 	{target: "github.com/minio", only: []string{"internal/storage/blob/s3"}, reason: "where blobs are is the blob store's affair"},
