@@ -46,91 +46,71 @@ func writePlainTable(w io.Writer, value any) error {
 	return writeTable(w, rows, plainColumns(rows))
 }
 
+// A strip is a column as it is laid out.
+type strip struct {
+	lines        []string // its title, a rule, and a value of each row
+	width, least int      // in characters: of its longest line, and if it is cut
+	spare        int
+}
+
+func newStrip[T any](c column[T], rows []T) strip {
+	s := strip{lines: []string{c.title, ""}, width: len(c.title) + 2, spare: c.spare} // the reference's tables have this much room
+	for _, row := range rows {
+		text := printable(c.text(row))
+		s.lines = append(s.lines, text)
+		s.width = max(s.width, utf8.RuneCountInString(text))
+	}
+	s.least = s.width
+	if c.cut {
+		s.least = min(s.width, leastCut)
+	}
+	return s
+}
+
 // layOut returns the table of rows, as wide as it is, or at most limit
 // characters where that is not 0 and its columns let it.
 func layOut[T any](rows []T, columns []column[T], limit int) string {
-	if len(rows) == 0 || len(columns) == 0 {
+	if len(rows) == 0 {
 		return ""
 	}
-	lines := make([][]string, 2, len(rows)+2)
+	var strips []strip
+	over := -2 - limit // how many characters a line has too many, when all that may be cut is
 	for _, c := range columns {
-		lines[0] = append(lines[0], c.title)
+		s := newStrip(c, rows)
+		strips = append(strips, s)
+		over += s.least + 2
 	}
-	for _, row := range rows {
-		var line []string
-		for _, c := range columns {
-			line = append(line, printable(c.text(row)))
-		}
-		lines = append(lines, line)
-	}
-	widths := make([]int, len(columns))
-	for i, c := range columns {
-		widths[i] = utf8.RuneCountInString(c.title) + 2 // the reference's tables have this much room
-		for _, line := range lines[2:] {
-			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
-		}
-	}
-	shown := fit(columns, widths, limit)
-	for _, width := range widths {
-		lines[1] = append(lines[1], strings.Repeat("-", width))
-	}
-	var text strings.Builder
-	for _, line := range lines {
-		var row strings.Builder
-		for _, i := range shown {
-			fmt.Fprintf(&row, "%-*s  ", widths[i], cutTo(line[i], widths[i]))
-		}
-		text.WriteString(strings.TrimRight(row.String(), " ") + "\n")
-	}
-	return text.String()
-}
-
-// fit returns which of the columns are shown within limit characters, and
-// narrows the width of one that may be cut; all are where limit is 0.
-func fit[T any](columns []column[T], widths []int, limit int) []int {
-	shown := make([]int, len(columns))
-	for i := range shown {
-		shown[i] = i
-	}
-	over := func(width func(i int) int) int {
-		sum := -2
-		for _, i := range shown {
-			sum += width(i) + 2
-		}
-		return sum - limit
-	}
-	least := func(i int) int {
-		if columns[i].cut {
-			return min(widths[i], leastCut)
-		}
-		return widths[i]
-	}
-	for limit > 0 && over(least) > 0 {
-		spare := -1
-		for _, i := range shown {
-			if s := columns[i].spare; s > 0 && (spare < 0 || s < columns[spare].spare) {
-				spare = i
+	for limit > 0 && over > 0 {
+		first := -1
+		for i, s := range strips {
+			if s.spare > 0 && (first < 0 || s.spare < strips[first].spare) {
+				first = i
 			}
 		}
-		if spare < 0 {
+		if first < 0 {
 			break
 		}
-		shown = slices.DeleteFunc(shown, func(i int) bool { return i == spare })
+		over -= strips[first].least + 2
+		strips = slices.Delete(strips, first, first+1)
 	}
-	for _, i := range shown {
-		if n := over(func(i int) int { return widths[i] }); limit > 0 && columns[i].cut && n > 0 {
-			widths[i] = max(least(i), widths[i]-n)
+	text := make([]strings.Builder, len(rows)+2)
+	for _, s := range strips {
+		if limit > 0 {
+			s.width = min(s.width, s.least+max(-over, 0))
+		}
+		s.lines[1] = strings.Repeat("-", s.width)
+		for i, line := range s.lines {
+			if utf8.RuneCountInString(line) > s.width {
+				line = string([]rune(line)[:s.width-1]) + "…"
+			}
+			fmt.Fprintf(&text[i], "%-*s  ", s.width, line)
 		}
 	}
-	return shown
-}
-
-// cutTo leaves the beginning of a text that is longer than n characters.
-func cutTo(text string, n int) string {
-	if utf8.RuneCountInString(text) <= n {
-		return text
+	var table strings.Builder
+	for i := range text {
+		table.WriteString(strings.TrimRight(text[i].String(), " ") + "\n")
 	}
-	return string([]rune(text)[:n-1]) + "…"
+	return table.String()
 }
 
 // columnsOf is how many characters a line of a terminal has; 0 is any number.
