@@ -21,54 +21,34 @@ func (h *handler) registries() {
 			return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 		})
 	register(h, operation{http.MethodGet, path, "get-connected-registry", "Get a connected registry"},
-		func(ctx context.Context, in *struct {
-			Call
-			Name string `path:"name"`
-		}) (*reply[api.ConnectedRegistry], error) {
+		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Get(ctx, in.by, in.Name))
 		})
 	register(h, operation{http.MethodPut, path, "create-connected-registry", "Create a connected registry, with its sync token and permissions"},
-		func(ctx context.Context, in *struct {
-			Write
-			Name string `path:"name"`
-			Body api.RegistryPut
-		}) (*reply[api.ConnectedRegistry], error) {
+		func(ctx context.Context, in *Put[api.RegistryPut]) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Create(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodPatch, path, "update-connected-registry", "Change a connected registry"},
-		func(ctx context.Context, in *struct {
-			Write
-			Name string `path:"name"`
-			Body api.RegistryPatch
-		}) (*reply[api.ConnectedRegistry], error) {
+		func(ctx context.Context, in *Put[api.RegistryPatch]) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Update(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodDelete, path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is"},
 		func(ctx context.Context, in *struct {
 			Write
-			Name    string `path:"name"`
-			Cleanup bool   `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
+			Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
 		}) (*nothing, error) {
 			return nil, h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
 		})
 	register(h, operation{http.MethodPost, path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry"},
-		func(ctx context.Context, in *struct {
-			Call
-			Name string `path:"name"`
-		}) (*reply[api.ConnectedRegistry], error) {
+		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Deactivate(ctx, in.by, in.Name))
 		})
 	register(h, operation{http.MethodPost, path + "/resync", "resync-connected-registry", "Let a connected registry take a fresh snapshot at its next visit"},
-		func(ctx context.Context, in *struct {
-			Call
-			Name string `path:"name"`
-		}) (*reply[api.ConnectedRegistry], error) {
+		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Resync(ctx, in.by, in.Name))
 		})
 	register(h, operation{http.MethodGet, path + "/sync-status", "get-sync-status", "Get what a connected registry last said of its sync, and how long ago"},
-		func(ctx context.Context, in *struct {
-			Name string `path:"name"`
-		}) (*struct{ Body api.SiteSync }, error) {
+		func(ctx context.Context, in *About) (*struct{ Body api.SiteSync }, error) {
 			v, err := h.Fleet.SiteSync(ctx, in.Name)
 			return &struct{ Body api.SiteSync }{v}, err
 		})
@@ -86,11 +66,7 @@ func (h *handler) registries() {
 			return itemPage(all, more, here), err
 		})
 	register(h, operation{http.MethodPost, path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
-		func(ctx context.Context, in *struct {
-			Call
-			Name string `path:"name"`
-			Body api.SettingsPost
-		}) (*struct{ Body api.InstanceSettings }, error) {
+		func(ctx context.Context, in *Post[api.SettingsPost]) (*struct{ Body api.InstanceSettings }, error) {
 			v, err := h.Fleet.InstanceSettings(ctx, in.by, in.Name, in.Body)
 			return &struct{ Body api.InstanceSettings }{v}, err
 		})

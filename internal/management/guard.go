@@ -87,13 +87,31 @@ func (c *Call) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
+// An About is a call about the resource that its path names.
+type About struct {
+	Call
+	Name string `path:"name"`
+}
+
 // A Write is a call with what it expects to find.
 type Write struct {
-	Call
+	About
 	IfMatch     string `header:"If-Match" doc:"Write only what still has this entity tag."`
 	IfNoneMatch string `header:"If-None-Match" doc:"With *: write only what is not there yet."`
 }
 
 func (w Write) when() control.Precondition {
 	return control.Precondition{Match: w.IfMatch, NoneMatch: w.IfNoneMatch}
+}
+
+// A Put is a write of one resource, with what it is to be, or what changes in it.
+type Put[T any] struct {
+	Write
+	Body T
+}
+
+// A Post is a call about one resource, with what is asked.
+type Post[T any] struct {
+	About
+	Body T
 }

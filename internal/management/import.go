@@ -35,9 +35,7 @@ func (h *handler) imports() {
 			return listed(all, nil)
 		})
 	register(h, operation{http.MethodGet, "/imports/{name}", "get-import", "Get how an import goes"},
-		func(_ context.Context, in *struct {
-			Name string `path:"name"`
-		}) (*answer, error) {
+		func(_ context.Context, in *About) (*answer, error) {
 			i, ok := h.Mirrors.ImportOf(in.Name)
 			if !ok {
 				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).

@@ -8,12 +8,6 @@ import (
 	"ferry/internal/control"
 )
 
-// A MirrorWrite is a call about one mirror rule.
-type MirrorWrite struct {
-	Write
-	Name string `path:"name"`
-}
-
 func (h *handler) mirrorRules() {
 	rules := control.NewMirrorRules(h.Control, h.Mirrors)
 	const path = "/mirror-rules/{name}"
@@ -25,31 +19,23 @@ func (h *handler) mirrorRules() {
 			return listed(rules.List(ctx))
 		})
 	register(h, operation{http.MethodGet, path, "get-mirror-rule", "Get a mirror rule, and how its runs go"},
-		func(ctx context.Context, in *struct {
-			Name string `path:"name"`
-		}) (*reply[api.MirrorRule], error) {
+		func(ctx context.Context, in *About) (*reply[api.MirrorRule], error) {
 			return answer(rules.Get(ctx, in.Name))
 		})
 	register(h, operation{http.MethodPut, path, "put-mirror-rule", "Create a mirror rule, or replace it"},
-		func(ctx context.Context, in *struct {
-			MirrorWrite
-			Body api.MirrorRulePut
-		}) (*reply[api.MirrorRule], error) {
+		func(ctx context.Context, in *Put[api.MirrorRulePut]) (*reply[api.MirrorRule], error) {
 			return answer(rules.Put(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodPatch, path, "update-mirror-rule", "Change a mirror rule"},
-		func(ctx context.Context, in *struct {
-			MirrorWrite
-			Body api.MirrorRulePatch
-		}) (*reply[api.MirrorRule], error) {
+		func(ctx context.Context, in *Put[api.MirrorRulePatch]) (*reply[api.MirrorRule], error) {
 			return answer(rules.Update(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodDelete, path, "delete-mirror-rule", "Delete a mirror rule; the images that it brought stay"},
-		func(ctx context.Context, in *MirrorWrite) (*nothing, error) {
+		func(ctx context.Context, in *Write) (*nothing, error) {
 			return nil, rules.Delete(ctx, in.by, in.Name, in.when())
 		})
 	register(h, operation{http.MethodPost, path + "/run", "run-mirror-rule", "Run a mirror rule now, whatever its schedule says"},
-		func(ctx context.Context, in *MirrorWrite) (*reply[api.MirrorRule], error) {
+		func(ctx context.Context, in *Write) (*reply[api.MirrorRule], error) {
 			return answer(rules.Run(ctx, in.by, in.Name))
 		})
 }

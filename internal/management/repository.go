@@ -47,17 +47,12 @@ func (h *handler) repositories() {
 			return page, err
 		})
 	register(h, operation{http.MethodGet, path, "get-repository", "Get a repository; slashes in its name may be escaped or not"},
-		func(ctx context.Context, in *struct {
-			Name string `path:"name"`
-		}) (*struct{ Body api.Repository }, error) {
+		func(ctx context.Context, in *About) (*struct{ Body api.Repository }, error) {
 			r, err := h.Repositories.Repository(ctx, in.Name)
 			return &struct{ Body api.Repository }{repositoryOf(r, true)}, err
 		})
 	register(h, operation{http.MethodDelete, path, "delete-repository", "Delete a repository with all that is in it"},
-		func(ctx context.Context, in *struct {
-			Call
-			Name string `path:"name"`
-		}) (*nothing, error) {
+		func(ctx context.Context, in *About) (*nothing, error) {
 			return nil, h.deleteRepository(ctx, in.by, in.Name)
 		})
 }

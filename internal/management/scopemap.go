@@ -14,32 +14,19 @@ func (h *handler) scopeMaps() {
 			return listed(h.Control.ScopeMaps(ctx))
 		})
 	register(h, operation{http.MethodGet, path, "get-scope-map", "Get a scope map"},
-		func(ctx context.Context, in *struct {
-			Name string `path:"name"`
-		}) (*reply[api.ScopeMap], error) {
+		func(ctx context.Context, in *About) (*reply[api.ScopeMap], error) {
 			return scopeMapReply(h.Control.ScopeMap(ctx, in.Name))
 		})
 	register(h, operation{http.MethodPut, path, "put-scope-map", "Create a scope map, or replace it"},
-		func(ctx context.Context, in *struct {
-			Write
-			Name string `path:"name"`
-			Body api.ScopeMapPut
-		}) (*reply[api.ScopeMap], error) {
+		func(ctx context.Context, in *Put[api.ScopeMapPut]) (*reply[api.ScopeMap], error) {
 			return scopeMapReply(h.Control.PutScopeMap(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodPatch, path, "update-scope-map", "Change a scope map"},
-		func(ctx context.Context, in *struct {
-			Write
-			Name string `path:"name"`
-			Body api.ScopeMapPatch
-		}) (*reply[api.ScopeMap], error) {
+		func(ctx context.Context, in *Put[api.ScopeMapPatch]) (*reply[api.ScopeMap], error) {
 			return scopeMapReply(h.Control.UpdateScopeMap(ctx, in.by, in.Name, in.Body, in.when()))
 		})
 	register(h, operation{http.MethodDelete, path, "delete-scope-map", "Delete a scope map"},
-		func(ctx context.Context, in *struct {
-			Write
-			Name string `path:"name"`
-		}) (*nothing, error) {
+		func(ctx context.Context, in *Write) (*nothing, error) {
 			return nil, h.Control.DeleteScopeMap(ctx, in.by, in.Name, in.when())
 		})
 }
