@@ -215,3 +215,16 @@ func (s *Service) ChangedAt(name string) int64 {
 	defer s.mu.Unlock()
 	return max(s.reloaded, s.changed[strings.ToLower(name)])
 }
+
+// readAll returns what of makes of every row that list reads.
+func readAll[R, T any](ctx context.Context, s *Service, list func(*metadb.Tx) ([]R, error), of func(R) T) ([]T, error) {
+	all := []T{}
+	err := s.db.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := list(tx)
+		for _, row := range rows {
+			all = append(all, of(row))
+		}
+		return err
+	})
+	return all, err
+}

@@ -39,7 +39,7 @@ func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflic
 // sees, and returns every other error as it is.
 func MapNotFound(err error, what, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
-		kind := strings.ReplaceAll(strings.TrimPrefix(what, "sync "), " ", "-")
+		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(what, "sync "), " rule"), " ", "-")
 		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", what, name).WithHint("see ferry %s list", kind)
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 
 	"ferry/internal/api"
@@ -69,18 +68,9 @@ func (m *MirrorRules) Get(ctx context.Context, name string) (r api.MirrorRule, e
 func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 	row, err := tx.MirrorRule(name)
 	if err != nil {
-		return api.MirrorRule{}, mapRuleNotFound(err, name)
+		return api.MirrorRule{}, MapNotFound(err, "mirror rule", name)
 	}
 	return m.service.mirrorRuleOf(tx, row, m.runner.State(name))
-}
-
-// mapRuleNotFound is [MapNotFound] with the advice for mirror rules.
-func mapRuleNotFound(err error, name string) error {
-	err = MapNotFound(err, "mirror rule", name)
-	if p := (*Error)(nil); errors.As(err, &p) {
-		p.Hint = "see ferry mirror list"
-	}
-	return err
 }
 
 // Put creates a rule, or replaces one. Where no run is bound to a window, one
@@ -95,11 +85,8 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 	}
 	err = m.service.writeHere(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		old, err := tx.MirrorRule(name)
-		exists := err == nil
-		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-			return err
-		}
-		if err := when.Check(exists, old.Version, "mirror rule", name); err != nil {
+		exists, err := when.CheckPut(old.Version, err, "mirror rule", name)
+		if err != nil {
 			return err
 		}
 		if exists && old.Repository != v.Repository {
@@ -124,10 +111,7 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch, when Precondition) (r api.MirrorRule, err error) {
 	err = m.service.writeHere(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
-		if err != nil {
-			return mapRuleNotFound(err, name)
-		}
-		if err := when.Check(true, row.Version, "mirror rule", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "mirror rule", name); err != nil {
 			return err
 		}
 		old, err := mirror.SpecOf(row)
@@ -240,7 +224,7 @@ func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec)
 func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.MirrorRule, err error) {
 	err = m.service.writeHere(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		if err := tx.AskMirrorRule(name, m.service.now()); err != nil {
-			return mapRuleNotFound(err, name)
+			return MapNotFound(err, "mirror rule", name)
 		}
 		r, err = m.read(tx, name)
 		return err
@@ -255,10 +239,7 @@ func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.Mi
 func (m *MirrorRules) Delete(ctx context.Context, by Caller, name string, when Precondition) error {
 	err := m.service.writeHere(ctx, by, "delete", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
-		if err != nil {
-			return mapRuleNotFound(err, name)
-		}
-		if err := when.Check(true, row.Version, "mirror rule", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "mirror rule", name); err != nil {
 			return err
 		}
 		if err := mirror.Forget(tx, name); err != nil {

@@ -1,10 +1,12 @@
 package control
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
 	"ferry/internal/api"
+	"ferry/internal/metadb"
 )
 
 // A Precondition is what a caller says of the resource that it means to
@@ -14,9 +16,9 @@ type Precondition struct {
 	NoneMatch string // If-None-Match
 }
 
-// Check returns an error unless the resource, at its version where it exists,
+// check returns an error unless the resource, at its version where it exists,
 // is what the caller said.
-func (p Precondition) Check(exists bool, version int64, what, name string) error {
+func (p Precondition) check(exists bool, version int64, what, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
 		return Refuse(api.CodePrecondition, "the %s '%s' exists already", what, name)
 	}
@@ -25,6 +27,24 @@ func (p Precondition) Check(exists bool, version int64, what, name string) error
 			WithHint("read it again, and make your change to what it is now")
 	}
 	return nil
+}
+
+// CheckPut returns an error unless a resource that is created or replaced is what
+// the caller said, and reports whether it exists. Reading it gave version and err.
+func (p Precondition) CheckPut(version int64, err error, what, name string) (exists bool, _ error) {
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return false, err
+	}
+	return err == nil, p.check(err == nil, version, what, name)
+}
+
+// CheckChange returns an error unless a resource that is changed or deleted exists
+// and is what the caller said. Reading it gave version and err.
+func (p Precondition) CheckChange(version int64, err error, what, name string) error {
+	if err != nil {
+		return MapNotFound(err, what, name)
+	}
+	return p.check(true, version, what, name)
 }
 
 // matches reports whether one of the tags of a header is the version's.

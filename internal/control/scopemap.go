@@ -25,15 +25,7 @@ func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
 
 // ScopeMaps returns every scope map, by name.
 func (s *Service) ScopeMaps(ctx context.Context) ([]api.ScopeMap, error) {
-	all := []api.ScopeMap{}
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.ScopeMaps()
-		for _, row := range rows {
-			all = append(all, scopeMapOf(row))
-		}
-		return err
-	})
-	return all, err
+	return readAll(ctx, s, (*metadb.Tx).ScopeMaps, scopeMapOf)
 }
 
 // ScopeMap returns the scope map name.
@@ -60,11 +52,8 @@ func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put a
 			return Invalid("the scope map '%s' has no actions", name).WithHint("as in: repositories/team/app/content/read")
 		}
 		old, err := tx.ScopeMap(name)
-		exists := err == nil
-		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-			return err
-		}
-		if err := when.Check(exists, old.Version, "scope map", name); err != nil {
+		exists, err := when.CheckPut(old.Version, err, "scope map", name)
+		if err != nil {
 			return err
 		}
 		if !exists {
@@ -87,10 +76,7 @@ func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put a
 func (s *Service) UpdateScopeMap(ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition) (m api.ScopeMap, err error) {
 	err = s.Write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
-		if err != nil {
-			return MapNotFound(err, "scope map", name)
-		}
-		if err := when.Check(true, row.Version, "scope map", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "scope map", name); err != nil {
 			return err
 		}
 		add, err := Normalize(patch.AddActions)
@@ -134,14 +120,11 @@ func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMa
 func (s *Service) DeleteScopeMap(ctx context.Context, by Caller, name string, when Precondition) error {
 	return s.Write(ctx, by, "delete", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
-		if err != nil {
-			return MapNotFound(err, "scope map", name)
+		if err := when.CheckChange(row.Version, err, "scope map", name); err != nil {
+			return err
 		}
 		if IsSystem(row) {
 			return Conflict("the scope map '%s' is defined by the system and cannot be deleted", name)
-		}
-		if err := when.Check(true, row.Version, "scope map", name); err != nil {
-			return err
 		}
 		return s.dropScopeMap(tx, name)
 	})

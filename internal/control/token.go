@@ -45,15 +45,7 @@ func credentialsOf(row metadb.Token, values map[string]string) api.TokenCredenti
 
 // Tokens returns every token, by name.
 func (s *Service) Tokens(ctx context.Context) ([]api.Token, error) {
-	all := []api.Token{}
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.Tokens()
-		for _, row := range rows {
-			all = append(all, tokenOf(row))
-		}
-		return err
-	})
-	return all, err
+	return readAll(ctx, s, (*metadb.Tx).Tokens, tokenOf)
 }
 
 // Token returns the token name.
@@ -77,11 +69,8 @@ func (s *Service) PutToken(ctx context.Context, by Caller, name string, put api.
 			put.Status = api.Enabled
 		}
 		old, err := tx.Token(name)
-		exists := err == nil
-		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-			return err
-		}
-		if err := when.Check(exists, old.Version, "token", name); err != nil {
+		exists, err := when.CheckPut(old.Version, err, "token", name)
+		if err != nil {
 			return err
 		}
 		if !exists {
@@ -154,10 +143,7 @@ func putToken(tx *metadb.Tx, row metadb.Token) (api.Token, error) {
 func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition) (t api.Token, err error) {
 	err = s.Write(ctx, by, "update", "tokens/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.Token(name)
-		if err != nil {
-			return MapNotFound(err, "token", name)
-		}
-		if err := when.Check(true, row.Version, "token", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "token", name); err != nil {
 			return err
 		}
 		if err := setToken(tx, &row, patch.ScopeMap, patch.Status); err != nil {
@@ -175,10 +161,7 @@ func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch
 func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when Precondition) error {
 	return s.Write(ctx, by, "delete", "tokens/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.Token(name)
-		if err != nil {
-			return MapNotFound(err, "token", name)
-		}
-		if err := when.Check(true, row.Version, "token", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "token", name); err != nil {
 			return err
 		}
 		return s.DropToken(tx, name)

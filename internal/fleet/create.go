@@ -45,11 +45,8 @@ func (s *Service) Create(ctx context.Context, by control.Caller, name string, pu
 			return err
 		}
 		old, err := tx.ConnectedRegistry(name)
-		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-			return err
-		}
-		exists := err == nil
-		if err := when.Check(exists, old.Version, "connected registry", name); err != nil {
+		exists, err := when.CheckPut(old.Version, err, "connected registry", name)
+		if err != nil {
 			return err
 		}
 		if exists {

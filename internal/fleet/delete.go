@@ -12,49 +12,20 @@ import (
 
 // Deactivate ends the activation of the instance that holds
 // a connected registry, so that another can become it.
-func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
-	err = s.control.Write(ctx, by, "deactivate", "connected-registries/"+name, func(tx *metadb.Tx) error {
-		row, err := tx.ConnectedRegistry(name)
-		if err != nil {
-			return control.MapNotFound(err, "connected registry", name)
-		}
-		v, err := control.SpecOf(row)
-		if err != nil {
-			return err
-		}
+func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
+	return s.change(ctx, by, "deactivate", name, control.Precondition{}, func(tx *metadb.Tx, v *control.Spec) error {
 		v.Epoch++
-		if err := control.PutSpec(tx, row, v); err != nil {
-			return err
-		}
-		if err := tx.SetActivation(row.Name, ""); err != nil { // what it last said stays known
-			return err
-		}
-		r, err = s.readRegistry(tx, by, name)
-		return err
+		return tx.SetActivation(name, "") // what it last said stays known
 	})
-	return r, err
 }
 
 // Resync lets the instance that holds a connected registry
 // ask for a listing of every repository, and compare with it all that it has.
-func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
-	err = s.control.Write(ctx, by, "resync", "connected-registries/"+name, func(tx *metadb.Tx) error {
-		row, err := tx.ConnectedRegistry(name)
-		if err != nil {
-			return control.MapNotFound(err, "connected registry", name)
-		}
-		v, err := control.SpecOf(row)
-		if err != nil {
-			return err
-		}
+func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
+	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
 		v.Resync++
-		if err := control.PutSpec(tx, row, v); err != nil {
-			return err
-		}
-		r, err = s.readRegistry(tx, by, name)
-		return err
+		return nil
 	})
-	return r, err
 }
 
 // Delete removes a connected registry that has none below
@@ -64,10 +35,7 @@ func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (r
 func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool, when control.Precondition) error {
 	err := s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
-		if err != nil {
-			return control.MapNotFound(err, "connected registry", name)
-		}
-		if err := when.Check(true, row.Version, "connected registry", name); err != nil {
+		if err := when.CheckChange(row.Version, err, "connected registry", name); err != nil {
 			return err
 		}
 		state := s.control.State()

@@ -12,23 +12,30 @@ import (
 
 // Update changes a connected registry. The site learns of it
 // with its next poll.
-func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch, when control.Precondition) (r api.ConnectedRegistry, err error) {
-	err = s.control.Write(ctx, by, "update", "connected-registries/"+name, func(tx *metadb.Tx) error {
-		row, err := tx.ConnectedRegistry(name)
-		if err != nil {
-			return control.MapNotFound(err, "connected registry", name)
+func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch, when control.Precondition) (api.ConnectedRegistry, error) {
+	return s.change(ctx, by, "update", name, when, func(tx *metadb.Tx, v *control.Spec) error {
+		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
+			return err
 		}
-		if err := when.Check(true, row.Version, "connected registry", name); err != nil {
+		return applyLists(tx, patch, v)
+	})
+}
+
+// change writes a connected registry as edit leaves it, and returns it as it is
+// then. The verb is for the audit log.
+func (s *Service) change(
+	ctx context.Context, by control.Caller, verb, name string, when control.Precondition, edit func(*metadb.Tx, *control.Spec) error,
+) (r api.ConnectedRegistry, err error) {
+	err = s.control.Write(ctx, by, verb, "connected-registries/"+name, func(tx *metadb.Tx) error {
+		row, err := tx.ConnectedRegistry(name)
+		if err := when.CheckChange(row.Version, err, "connected registry", name); err != nil {
 			return err
 		}
 		v, err := control.SpecOf(row)
 		if err != nil {
 			return err
 		}
-		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
-			return err
-		}
-		if err := applyLists(tx, patch, &v); err != nil {
+		if err := edit(tx, &v); err != nil {
 			return err
 		}
 		if err := control.PutSpec(tx, row, v); err != nil {
