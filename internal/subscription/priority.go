@@ -27,9 +27,6 @@ const (
 
 var priorityNames = []string{"urgent", "high", "normal", "low"}
 
-// String returns the priority's name.
-func (p Priority) String() string { return priorityNames[p] }
-
 // Priorities say which repositories' content goes first. The zero value gives
 // every repository the normal one.
 type Priorities struct {

@@ -121,7 +121,3 @@ func Subject(tag string) (digest.Digest, bool) {
 // CompanionStem returns what the names of all tags begin with that belong to a
 // manifest.
 func CompanionStem(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) }
-
-// CompanionPrefixes returns what the names of all tags begin with that belong
-// to others.
-func CompanionPrefixes() []string { return []string{"sha256-", "sha512-"} }
