@@ -102,11 +102,7 @@ func (o *registryList) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.noChildren, "no-children", false, "only those right below the parent, or at the top")
 }
 
-func (o *registryList) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	query := url.Values{}
 	if o.parent != "" {
 		query.Set("parent", o.parent)
@@ -131,15 +127,11 @@ func (o *registryDeactivate) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *registryDeactivate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryDeactivate) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.ask(env, "Are you sure you want to deactivate the connected registry '%s'?", o.name); err != nil {
 		return err
 	}
-	_, err = write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "deactivate")
+	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "deactivate")
 	return err
 }
 
@@ -155,11 +147,7 @@ func (o *registryDelete) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *registryDelete) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.ask(env, "Are you sure you want to delete the connected registry '%s'?", o.name); err != nil {
 		return err
 	}

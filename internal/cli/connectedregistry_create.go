@@ -28,11 +28,7 @@ func (o *registryCreate) define(set *pflag.FlagSet) {
 	managedIdentityFlags(set)
 }
 
-func (o *registryCreate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
 	if (o.put.SyncToken == "") == (len(o.put.Repositories) == 0) {
 		return usagef("either --sync-token or --repository must be provided, but not both")
 	}

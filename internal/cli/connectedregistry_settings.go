@@ -23,11 +23,7 @@ func (o *registrySettings) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *registrySettings) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 	post := api.SettingsPost{ParentProtocol: o.protocol}
 	if o.generate != "" {
 		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+

@@ -13,11 +13,7 @@ import (
 
 type registryResync struct{ named }
 
-func (o *registryResync) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
 	r, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "resync")
 	if err != nil {
 		return err
@@ -35,12 +31,8 @@ func (o *registrySyncStatus) define(set *pflag.FlagSet) {
 	o.syncListing.define(set)
 }
 
-func (o *registrySyncStatus) run(ctx context.Context, env *Env) error {
+func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
 	site, err := get[api.SiteSync](ctx, c, connectedRegistries, o.name, "sync-status")
 	if err != nil {
 		return err

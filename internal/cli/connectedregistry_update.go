@@ -48,11 +48,7 @@ func (o *registryUpdate) define(set *pflag.FlagSet) {
 	managedIdentityFlags(set)
 }
 
-func (o *registryUpdate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *registryUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if reflect.ValueOf(o.patch).IsZero() {
 		return usagef("nothing to change: want a flag that says what")
 	}

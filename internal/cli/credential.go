@@ -52,11 +52,7 @@ func (o *credentialGenerate) define(set *pflag.FlagSet) {
 	o.expiry.define(set)
 }
 
-func (o *credentialGenerate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error {
 	until, err := o.time(env.Now())
 	if err != nil {
 		return err
@@ -101,11 +97,7 @@ func (o *credentialDelete) define(set *pflag.FlagSet) {
 	o.slots.define(set, "delete")
 }
 
-func (o *credentialDelete) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *credentialDelete) run(ctx context.Context, env *Env, c *client) error {
 	names := o.names()
 	if len(names) == 0 {
 		return usagef("no credentials to delete: want --password1, --password2, or both")

@@ -17,7 +17,7 @@ import (
 )
 
 func newDemoCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
+	cmd := localVerb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
 		ferry demo
 		ferry demo --once
 		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`, &demoOptions{})

@@ -74,14 +74,15 @@ func (o *importNew) define(set *pflag.FlagSet) {
 	o.sourceLogin.define(set)
 }
 
-func (o *importNew) run(ctx context.Context, env *Env) error {
+// client returns a client of the registry that either flag names.
+func (o *importNew) client(env *Env) (*client, error) {
 	if err := o.alsoNamed(o.alias); err != nil {
-		return err
+		return nil, err
 	}
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+	return o.target.client(env)
+}
+
+func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	post := o.post
 	password, certificates, err := o.secrets(env)
 	if err != nil {

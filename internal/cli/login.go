@@ -17,7 +17,7 @@ import (
 
 func newLoginCommand(env *Env) *cobra.Command {
 	o := &loginOptions{}
-	cmd := verb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
+	cmd := localVerb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
 		ferry login ship --url https://registry.ship.example -u admin`, o, "url", "username")
 	cmd.Long = `Check a registry's user and password, and save them under a name, which

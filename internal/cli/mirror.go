@@ -79,11 +79,7 @@ func (o *mirrorCreate) define(set *pflag.FlagSet) {
 	textVar(set, &o.repository, "repository", "", "NAME", "the repository here; a rule keeps it for good")
 }
 
-func (o *mirrorCreate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *mirrorCreate) run(ctx context.Context, env *Env, c *client) error {
 	p, err := o.changes(env)
 	if err != nil {
 		return err
@@ -110,11 +106,7 @@ func (o *mirrorUpdate) define(set *pflag.FlagSet) {
 	o.mirrorSettings.define(set)
 }
 
-func (o *mirrorUpdate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *mirrorUpdate) run(ctx context.Context, env *Env, c *client) error {
 	patch, err := o.changes(env)
 	if err != nil {
 		return err
@@ -140,11 +132,7 @@ func (o *mirrorRun) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.wait, "wait", false, "wait until the run is over; the exit code is 1 unless both sides match then")
 }
 
-func (o *mirrorRun) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 	r, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules, o.name, "run")
 	if err == nil && o.wait {
 		r, err = awaitMirror(ctx, env, c, r)

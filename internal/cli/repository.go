@@ -56,11 +56,7 @@ func (o *repositoryList) define(set *pflag.FlagSet) {
 	set.IntVar(&o.top, "top", 0, "show at most this many")
 }
 
-func (o *repositoryList) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *repositoryList) run(ctx context.Context, env *Env, c *client) error {
 	names, err := pages[string](ctx, c, "/v2/_catalog", nil, "repositories", o.top)
 	if err != nil {
 		return err
@@ -92,12 +88,8 @@ type tag struct {
 	LastUpdateTime time.Time `json:"lastUpdateTime"`
 }
 
-func (o *repositoryShowTags) run(ctx context.Context, env *Env) error {
+func (o *repositoryShowTags) run(ctx context.Context, env *Env, c *client) error {
 	if err := checkRepository(o.repository); err != nil {
-		return err
-	}
-	c, err := o.client(env)
-	if err != nil {
 		return err
 	}
 	query := url.Values{}

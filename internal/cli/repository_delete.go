@@ -24,13 +24,9 @@ func (o *repositoryDelete) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *repositoryDelete) run(ctx context.Context, env *Env) error {
+func (o *repositoryDelete) run(ctx context.Context, env *Env, c *client) error {
 	if (o.repository == "") == (o.image == "") {
 		return usagef("either --image or --repository must be provided, but not both")
-	}
-	c, err := o.client(env)
-	if err != nil {
-		return err
 	}
 	if o.image != "" {
 		return o.deleteImage(ctx, env, c)
@@ -38,7 +34,7 @@ func (o *repositoryDelete) run(ctx context.Context, env *Env) error {
 	if err := checkRepository(o.repository); err != nil {
 		return err
 	}
-	err = o.ask(env, "Are you sure you want to delete the repository '%s' and all images under it?", o.repository)
+	err := o.ask(env, "Are you sure you want to delete the repository '%s' and all images under it?", o.repository)
 	if err != nil {
 		return err
 	}

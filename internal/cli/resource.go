@@ -139,11 +139,7 @@ type showOptions[T any] struct {
 	columns []column[T]
 }
 
-func (o *showOptions[T]) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *showOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 	v, err := get[T](ctx, c, o.kind, o.name)
 	if err != nil {
 		return err
@@ -158,11 +154,7 @@ type listOptions[T any] struct {
 	columns []column[T]
 }
 
-func (o *listOptions[T]) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 	all, err := list[T](ctx, c, o.kind, nil)
 	if err != nil {
 		return err
@@ -182,11 +174,7 @@ func (o *deleteOptions) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *deleteOptions) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *deleteOptions) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.ask(env, o.question, o.name); err != nil {
 		return err
 	}

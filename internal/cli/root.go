@@ -93,13 +93,37 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 type options interface {
 	// define defines the flags that set the options.
 	define(set *pflag.FlagSet)
+	// client returns a client of the registry that the options name.
+	client(env *Env) (*client, error)
 	// run does what the verb is for.
+	run(ctx context.Context, env *Env, c *client) error
+}
+
+// localOptions are those of a verb that asks no registry, or several.
+type localOptions interface {
+	define(set *pflag.FlagSet)
 	run(ctx context.Context, env *Env) error
 }
 
-// verb makes a command that takes flags only, those of o. The names in required
-// are of flags that must be given.
+// withClient runs options with the client that they name.
+type withClient struct{ options }
+
+func (o withClient) run(ctx context.Context, env *Env) error {
+	c, err := o.client(env)
+	if err != nil {
+		return err
+	}
+	return o.options.run(ctx, env, c)
+}
+
+// verb makes a command that takes flags only, those of o, and asks a registry.
+// The names in required are of flags that must be given.
 func verb(env *Env, use, short, example string, o options, required ...string) *cobra.Command {
+	return localVerb(env, use, short, example, withClient{o}, required...)
+}
+
+// localVerb makes a command as [verb] does, without a registry to ask.
+func localVerb(env *Env, use, short, example string, o localOptions, required ...string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,

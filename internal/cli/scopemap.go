@@ -54,17 +54,13 @@ func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	groupsOption(set, &o.gateways, "gateway", "NAME ACTION...", "a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
 }
 
-func (o *scopeMapCreate) run(ctx context.Context, env *Env) error {
+func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
 	actions, err := actionsOf(o.repositories, o.gateways)
 	if err != nil {
 		return err
 	}
 	if len(actions) == 0 {
 		return usagef("at least one --repository or --gateway must be provided, with its actions")
-	}
-	c, err := o.client(env)
-	if err != nil {
-		return err
 	}
 	put := api.ScopeMapPut{Description: o.description, Actions: actions}
 	m, err := write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps, o.name)
@@ -90,18 +86,16 @@ func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
 	groupsOption(set, &o.removeGateways, "remove-gateway", "NAME ACTION...", "gateway permissions to remove; repeatable")
 }
 
-func (o *scopeMapUpdate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
+func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
+	add, err := actionsOf(o.addRepositories, o.addGateways)
 	if err != nil {
 		return err
 	}
-	patch := api.ScopeMapPatch{Description: o.description}
-	if patch.AddActions, err = actionsOf(o.addRepositories, o.addGateways); err != nil {
+	remove, err := actionsOf(o.removeRepositories, o.removeGateways)
+	if err != nil {
 		return err
 	}
-	if patch.RemoveActions, err = actionsOf(o.removeRepositories, o.removeGateways); err != nil {
-		return err
-	}
+	patch := api.ScopeMapPatch{Description: o.description, AddActions: add, RemoveActions: remove}
 	if reflect.ValueOf(patch).IsZero() {
 		return usagef("nothing to change: want one of --add-repository, --remove-repository, " +
 			"--add-gateway, --remove-gateway, --description")

@@ -15,7 +15,7 @@ import (
 )
 
 func newServeCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
+	cmd := localVerb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
 		ferry serve --config /etc/ferry/ferry.yaml`, &serveOptions{settings: map[string]string{}})

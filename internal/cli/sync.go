@@ -34,11 +34,7 @@ type syncOrder struct {
 	what string
 }
 
-func (o *syncOrder) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: apiRoot + "sync/" + o.what})
 	if err != nil {
 		return err
@@ -73,12 +69,8 @@ func (o *syncStatus) define(set *pflag.FlagSet) {
 	o.syncListing.define(set)
 }
 
-func (o *syncStatus) run(ctx context.Context, env *Env) error {
+func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
 	s, err := c.syncStatus(ctx)
 	if err != nil {
 		return err

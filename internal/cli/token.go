@@ -69,11 +69,7 @@ func (o *tokenUpdate) define(set *pflag.FlagSet) {
 	choiceOption(set, &o.patch.Status, "status", "whether the token can be used", api.Enabled, api.Disabled)
 }
 
-func (o *tokenUpdate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *tokenUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if o.patch == (api.TokenPatch{}) {
 		return usagef("nothing to change: want one of --scope-map, --status")
 	}

@@ -31,11 +31,7 @@ func (o *tokenCreate) define(set *pflag.FlagSet) {
 	o.expiry.define(set)
 }
 
-func (o *tokenCreate) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
+func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 	actions, err := actionsOf(o.repositories, o.gateways)
 	if err != nil {
 		return err

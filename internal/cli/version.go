@@ -11,7 +11,7 @@ import (
 )
 
 func newVersionCommand(env *Env) *cobra.Command {
-	return verb(env, "version", "Show the program's version", `
+	return localVerb(env, "version", "Show the program's version", `
 		ferry version
 		ferry version --query ferry -o tsv`, versionOptions{})
 }
