@@ -76,9 +76,6 @@ type segment struct {
 	repository int // in which the source is asked for it
 }
 
-// whole reports whether the segment is all of the blob.
-func (s *segment) whole() bool { return s.Start == 0 && s.End == s.Size }
-
 // small reports whether the blob can come in a batch.
 func (b *Blob) small(chunk int64) bool {
 	return b.Batch && b.Size > 0 && b.Size <= min(chunk, minSegment)
