@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -55,8 +56,14 @@ func Run(ctx context.Context, o Options) error {
 		screen:  &screen{out: o.Out, terminal: o.Terminal, color: o.Color},
 		known:   map[digest.Digest]bool{},
 	}
-	for _, name := range o.Images {
-		if err := d.open(name); err != nil {
+	for _, text := range o.Images {
+		place, ok := strings.CutPrefix(text, "oci:")
+		dir, tag, _ := strings.Cut(place, ":")
+		err := fmt.Errorf("%q is no image: want oci:DIR:TAG, an OCI image layout and a tag in it", text)
+		if ok && dir != "" {
+			err = d.open(dir, tag)
+		}
+		if err != nil {
 			return hinted{err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3"}
 		}
 	}

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,23 +23,18 @@ type image struct {
 	repository, tag string
 	from            *layout.Layout
 	root            oci.Descriptor
-	manifests       map[digest.Digest]int64 // their sizes
-	blobs           map[digest.Digest]int64
+	parts           map[digest.Digest]oci.Descriptor // its manifests and blobs
 	layers          int
-	size            int64 // in bytes, of all its manifests and blobs
+	size            int64 // in bytes, of all its parts
 	fresh           int64 // of those that no image before it has
 }
 
 // notInName are the characters that no repository's name has.
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 
-// open adds the image oci:DIR:TAG, or oci:DIR for the only one of a layout.
-func (d *demo) open(text string) error {
-	place, ok := strings.CutPrefix(text, "oci:")
-	if !ok || place == "" {
-		return fmt.Errorf("%q is no image: want oci:DIR:TAG, an OCI image layout and a tag in it", text)
-	}
-	dir, tag, _ := strings.Cut(place, ":")
+// open lets an image of the layout in dir cross after those that were opened
+// before it. The repository is named after dir, and "" is the layout's only image.
+func (d *demo) open(dir, tag string) error {
 	l, err := layout.Open(dir)
 	if err != nil {
 		return err
@@ -51,25 +47,15 @@ func (d *demo) open(text string) error {
 	if err != nil {
 		return err
 	}
-	name := strings.Trim(notInName.ReplaceAllString(strings.ToLower(filepath.Base(absolute)), "-"), "-")
-	if name == "" {
-		name = "image"
-	}
-	if tag == "" {
-		tag = "latest"
-	}
+	tag = cmp.Or(tag, "latest")
 	if err := oci.CheckTag(tag); err != nil {
 		return err
 	}
-	return d.add(l, root, "demo/"+name, tag)
-}
-
-// add lets an image of a layout cross after those that were added before it,
-// whose names must differ.
-func (d *demo) add(from *layout.Layout, root oci.Descriptor, repository, tag string) error {
+	base := strings.Trim(notInName.ReplaceAllString(strings.ToLower(filepath.Base(absolute)), "-"), "-")
+	repository := "demo/" + cmp.Or(base, "image")
 	i := &image{
-		name: repository + ":" + tag, repository: repository, tag: tag, from: from, root: root,
-		manifests: map[digest.Digest]int64{}, blobs: map[digest.Digest]int64{},
+		name: repository + ":" + tag, repository: repository, tag: tag, from: l, root: root,
+		parts: map[digest.Digest]oci.Descriptor{},
 	}
 	for _, other := range d.images {
 		if other.name == i.name {
@@ -79,14 +65,12 @@ func (d *demo) add(from *layout.Layout, root oci.Descriptor, repository, tag str
 	if err := i.survey(root); err != nil {
 		return fmt.Errorf("read image %s: %w", i.name, err)
 	}
-	for _, parts := range []map[digest.Digest]int64{i.manifests, i.blobs} {
-		for part, size := range parts {
-			i.size += size
-			if !d.known[part] {
-				i.fresh += size
-			}
-			d.known[part] = true
+	for _, part := range i.parts {
+		i.size += part.Size
+		if !d.known[part.Digest] {
+			i.fresh += part.Size
 		}
+		d.known[part.Digest] = true
 	}
 	d.images = append(d.images, i)
 	return nil
@@ -94,10 +78,10 @@ func (d *demo) add(from *layout.Layout, root oci.Descriptor, repository, tag str
 
 // survey notes a manifest and all below it.
 func (i *image) survey(d oci.Descriptor) error {
-	if _, seen := i.manifests[d.Digest]; seen {
+	if _, seen := i.parts[d.Digest]; seen {
 		return nil
 	}
-	i.manifests[d.Digest] = d.Size
+	i.parts[d.Digest] = d
 	f, err := i.from.Open(d.Digest)
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d.Digest, err)
@@ -117,7 +101,7 @@ func (i *image) survey(d oci.Descriptor) error {
 		}
 	}
 	for _, blob := range m.Blobs() {
-		i.blobs[blob.Digest] = blob.Size
+		i.parts[blob.Digest] = blob
 	}
 	i.layers += len(m.Layers)
 	return nil
@@ -133,24 +117,31 @@ func (i *image) pull(ctx context.Context, from *remote.Registry) error {
 	if m.Digest != i.root.Digest {
 		return fmt.Errorf("%s is %s here, not %s", i.name, m.Digest, i.root.Digest)
 	}
-	for d := range i.manifests {
-		if _, err := from.Manifest(ctx, i.repository, string(d)); err != nil { // it verifies the digest
-			return err
+	for _, part := range i.parts {
+		if oci.IsManifest(part.MediaType) {
+			_, err = from.Manifest(ctx, i.repository, string(part.Digest)) // it verifies the digest
+		} else {
+			err = i.pullBlob(ctx, from, part.Digest)
 		}
-	}
-	for d := range i.blobs {
-		body, _, err := from.Blob(ctx, i.repository, d, 0, -1)
 		if err != nil {
 			return err
 		}
-		verifier := d.Verifier()
-		_, err = io.Copy(verifier, body)
-		if err := errors.Join(err, body.Close()); err != nil {
-			return fmt.Errorf("read blob %s: %w", d, err)
-		}
-		if !verifier.Verified() {
-			return fmt.Errorf("blob %s has other content", d)
-		}
+	}
+	return nil
+}
+
+func (i *image) pullBlob(ctx context.Context, from *remote.Registry, d digest.Digest) error {
+	body, _, err := from.Blob(ctx, i.repository, d, 0, -1)
+	if err != nil {
+		return err
+	}
+	verifier := d.Verifier()
+	_, err = io.Copy(verifier, body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return fmt.Errorf("read blob %s: %w", d, err)
+	}
+	if !verifier.Verified() {
+		return fmt.Errorf("blob %s has other content", d)
 	}
 	return nil
 }

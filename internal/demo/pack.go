@@ -34,7 +34,7 @@ func (d *demo) pack() error {
 	if err != nil {
 		return fmt.Errorf("pack image: %w", err)
 	}
-	l, err := layout.Create(d.path("images"))
+	l, err := layout.Create(d.path("ferry"))
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,10 @@ func (d *demo) pack() error {
 		if err != nil {
 			return err
 		}
-		root, err := packImage(l, tag, program, sample)
-		if err != nil {
+		if err := packImage(l, tag, program, sample); err != nil {
 			return err
 		}
-		if err := d.add(l, root, "demo/ferry", tag); err != nil {
+		if err := d.open(d.path("ferry"), tag); err != nil {
 			return err
 		}
 	}
@@ -85,7 +84,7 @@ func packLayer(l *layout.Layout, name string, mode int64, content *io.SectionRea
 }
 
 // packImage stores the configuration and the manifest of an image.
-func packImage(l *layout.Layout, tag string, layers ...packed) (oci.Descriptor, error) {
+func packImage(l *layout.Layout, tag string, layers ...packed) error {
 	config := v1.Image{
 		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
 		Config: v1.ImageConfig{
@@ -100,7 +99,11 @@ func packImage(l *layout.Layout, tag string, layers ...packed) (oci.Descriptor, 
 	}
 	var err error
 	if manifest.Config, err = l.PutJSON(v1.MediaTypeImageConfig, config); err != nil {
-		return oci.Descriptor{}, err
+		return err
 	}
-	return l.PutJSON(v1.MediaTypeImageManifest, manifest)
+	root, err := l.PutJSON(v1.MediaTypeImageManifest, manifest)
+	if err != nil {
+		return err
+	}
+	return l.Tag(root, tag)
 }

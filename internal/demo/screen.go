@@ -44,14 +44,9 @@ func (s *screen) typed(lines ...string) {
 	}
 }
 
-// words are the arguments in the lines of a command, without its redirection.
-// What is in quotes is a word.
+// words are those of the lines of a command; what is in quotes is one.
 func words(lines ...string) (all []string) {
-	text := strings.Join(lines, " ")
-	if redirection := strings.IndexAny(text, "<>"); redirection >= 0 {
-		text = text[:redirection]
-	}
-	for i, part := range strings.Split(text, "'") {
+	for i, part := range strings.Split(strings.Join(lines, " "), "'") {
 		if i%2 == 1 {
 			all = append(all, part)
 		} else {

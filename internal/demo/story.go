@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"debug/elf"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -31,7 +30,7 @@ func (d *demo) story(ctx context.Context) error {
 	fmt.Fprintf(d.Out, "Ferry %s: images cross from a root registry to a connected registry,\n", telemetry.Version())
 	fmt.Fprintf(d.Out, "here both on this machine, in %s.\n", d.Dir)
 	steps := []func(context.Context) error{
-		d.startRoot, d.pushFirst, d.startShip, d.makeClient, d.pullFirst, d.update, d.switchOff,
+		d.startRoot, d.pushFirst, d.startShip, d.makeClient, d.update, d.switchOff,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -45,16 +44,32 @@ func (d *demo) story(ctx context.Context) error {
 	return d.serve(ctx)
 }
 
-// ferry shows the lines of a command, runs it with stdin, and returns what it
-// writes. A redirection is shown, and is the caller's to follow.
-func (d *demo) ferry(ctx context.Context, stdin string, lines ...string) (string, error) {
+// ferry shows the lines of a command and runs it.
+func (d *demo) ferry(ctx context.Context, lines ...string) error {
 	d.screen.typed(append([]string{"ferry " + lines[0]}, lines[1:]...)...)
-	return d.quietly(ctx, stdin, lines...)
+	_, err := d.quietly(ctx, lines...)
+	return err
 }
 
-// quietly runs a command without showing it.
-func (d *demo) quietly(ctx context.Context, stdin string, lines ...string) (string, error) {
-	return d.Ferry(ctx, d.path("logins"), stdin, words(lines...))
+// quietly runs a command without showing it, and returns what it writes. The
+// command may end in a redirection from or to a file of the demo's directory.
+func (d *demo) quietly(ctx context.Context, lines ...string) (string, error) {
+	args, stdin, to := words(lines...), "", ""
+	switch last := len(args) - 1; args[last-1] {
+	case "<":
+		text, err := os.ReadFile(d.path(args[last]))
+		if err != nil {
+			return "", err
+		}
+		stdin, args = string(text), args[:last-1]
+	case ">":
+		to, args = d.path(args[last]), args[:last-1]
+	}
+	out, err := d.Ferry(ctx, d.path("logins"), stdin, args)
+	if err == nil && to != "" {
+		err = os.WriteFile(to, []byte(out), 0o600)
+	}
+	return out, err
 }
 
 // startRoot runs the root registry, and saves its login.
@@ -68,9 +83,7 @@ func (d *demo) startRoot(ctx context.Context) error {
 	if d.link, err = newLink(d.root.url, d.LinkRate); err != nil {
 		return err
 	}
-	_, err = d.ferry(ctx, d.root.password, "login ashore --url "+d.root.url+" -u admin --password-stdin",
-		"< ashore/initial-admin-password")
-	return err
+	return d.ferry(ctx, "login ashore --url "+d.root.url+" -u admin --password-stdin", "< ashore/initial-admin-password")
 }
 
 // pushFirst makes the images, unless there are some, and pushes the first.
@@ -109,13 +122,14 @@ func (d *demo) push(ctx context.Context, i *image) error {
 // connection string, and waits until the first image is there.
 func (d *demo) startShip(ctx context.Context) error {
 	d.screen.title("A connected registry, on a ship")
-	if _, err := d.ferry(ctx, "", "connected-registry create -n aurora -r ashore",
+	if err := d.ferry(ctx, "connected-registry create -n aurora -r ashore",
 		"--mode ReadOnly --sync-schedule '* * * * *' --repository 'demo/*'"); err != nil {
 		return err
 	}
 	// The connection string holds the address at which it is asked for: the
 	// link's, so that what the ship fetches goes through it.
-	if _, err := d.quietly(ctx, d.root.password, "login ashore-by-link --url "+d.link.url+" -u admin --password-stdin"); err != nil {
+	_, err := d.quietly(ctx, "login ashore-by-link --url "+d.link.url+" -u admin --password-stdin < ashore/initial-admin-password")
+	if err != nil {
 		return err
 	}
 	speed := "as fast as this machine"
@@ -123,16 +137,12 @@ func (d *demo) startShip(ctx context.Context) error {
 		speed = config.SizeText(d.LinkRate) + "/s (--link-rate)"
 	}
 	d.screen.say("The link to the ship is %s, %s.", d.link.url, speed)
-	text, err := d.ferry(ctx, "", "connected-registry get-settings -n aurora -r ashore-by-link",
+	if err := d.ferry(ctx, "connected-registry get-settings -n aurora -r ashore-by-link",
 		"--parent-protocol http --generate-password 1 --yes",
-		"--query ACR_REGISTRY_CONNECTION_STRING -o tsv > connection-string")
-	if err != nil {
+		"--query ACR_REGISTRY_CONNECTION_STRING -o tsv > connection-string"); err != nil {
 		return err
 	}
 	d.ship.cfg.ConnectionStringFile = d.path("connection-string")
-	if err := os.WriteFile(d.ship.cfg.ConnectionStringFile, []byte(text), 0o600); err != nil {
-		return err
-	}
 	d.screen.typed("ferry serve --data-dir aurora --listen "+d.ship.cfg.Listen, "--connection-string-file connection-string &")
 	before := d.link.received.Load()
 	if err := d.ship.start(ctx); err != nil {
@@ -141,9 +151,7 @@ func (d *demo) startShip(ctx context.Context) error {
 	if err := d.cross(ctx, before, d.images[0]); err != nil {
 		return err
 	}
-	_, err = d.ferry(ctx, d.ship.password, "login aurora --url "+d.ship.url+" -u admin --password-stdin",
-		"< aurora/initial-admin-password")
-	return err
+	return d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin", "< aurora/initial-admin-password")
 }
 
 // cross waits until the ship serves an image. The link had received before
@@ -193,37 +201,32 @@ func (d *demo) until(ctx context.Context, what string, ready func() (bool, error
 	}
 }
 
-// makeClient makes a token for the machines on board, which may pull.
+// makeClient makes a token for the machines on board, which may pull, and pulls
+// as one of them.
 func (d *demo) makeClient(ctx context.Context) error {
 	d.screen.title("A token for the machines on board")
-	if _, err := d.ferry(ctx, "", "scope-map create -n pull-demo -r ashore",
+	if err := d.ferry(ctx, "scope-map create -n pull-demo -r ashore",
 		"--repository 'demo/*' content/read metadata/read"); err != nil {
 		return err
 	}
-	text, err := d.ferry(ctx, "", "token create -n deckhand -r ashore --scope-map pull-demo")
+	if err := d.ferry(ctx, "token create -n deckhand -r ashore --scope-map pull-demo",
+		"--query 'credentials.passwords[0].value' -o tsv > deckhand.password"); err != nil {
+		return err
+	}
+	password, err := os.ReadFile(d.path("deckhand.password"))
 	if err != nil {
 		return err
 	}
-	var token struct {
-		Credentials struct {
-			Passwords []struct{ Value string }
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &token); err != nil || len(token.Credentials.Passwords) == 0 {
-		return fmt.Errorf("read token: %v: no password", err)
-	}
-	d.password = token.Credentials.Passwords[0].Value
-	if _, err := d.ferry(ctx, "", "connected-registry update -n aurora -r ashore --add-client-tokens deckhand"); err != nil {
+	d.password = strings.TrimSpace(string(password))
+	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore --add-client-tokens deckhand"); err != nil {
 		return err
 	}
-	return d.until(ctx, "the token does not reach the ship", func() (bool, error) {
-		known, err := d.quietly(ctx, "", "connected-registry show -n aurora -r aurora --query clientTokenIds -o tsv")
+	if err := d.until(ctx, "the token does not reach the ship", func() (bool, error) {
+		known, err := d.quietly(ctx, "connected-registry show -n aurora -r aurora --query clientTokenIds -o tsv")
 		return strings.Contains(known, "deckhand"), err
-	})
-}
-
-// pullFirst pulls on board, as a machine there.
-func (d *demo) pullFirst(ctx context.Context) error {
+	}); err != nil {
+		return err
+	}
 	d.screen.title("Pull on board")
 	return d.pull(ctx, d.images[0])
 }
@@ -311,9 +314,6 @@ skopeo copy --dest-tls-verify=false --dest-creds admin:$(cat ashore/*password) \
 func (d *demo) serve(ctx context.Context) error {
 	d.screen.title("Now you")
 	if err := d.root.start(ctx); err != nil {
-		return err
-	}
-	if err := os.WriteFile(d.path("deckhand.password"), []byte(d.password), 0o600); err != nil {
 		return err
 	}
 	var text strings.Builder
