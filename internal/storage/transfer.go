@@ -172,13 +172,6 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	return fresh, nil
 }
 
-// Save makes everything written durable, to this transfer and to the others.
-func (t *Transfer) Save(ctx context.Context) error {
-	t.s.transfers.mu.Lock()
-	defer t.s.transfers.mu.Unlock()
-	return t.s.transfers.save(ctx, t.s)
-}
-
 // Commit verifies the content and makes it a blob of the repositories. The
 // error is [oci.ErrDigestInvalid] when the content is not what its digest
 // says: call [Transfer.Reset] then, and fetch it again.
