@@ -154,6 +154,18 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return nil
 }
 
+// CatchUp returns once the state is at least of the version, which the database
+// has: a write that is being published is waited for, and what another process
+// wrote is read.
+func (s *Service) CatchUp(ctx context.Context, version int64) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.State().Version() >= version {
+		return nil
+	}
+	return s.reload(ctx)
+}
+
 // reload reads the whole state anew.
 func (s *Service) reload(ctx context.Context) error {
 	return s.db.View(ctx, func(tx *metadb.Tx) error {

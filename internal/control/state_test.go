@@ -180,9 +180,19 @@ func TestWritesOfAnotherProcessAreNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.CatchUp(t.Context(), s.State().Version()+1); err != nil || s.State().Token("theirs") == nil {
+		t.Errorf("CatchUp = %v; the token that another process wrote is not in the state", err)
+	}
+	err = s.db.Update(t.Context(), func(tx *metadb.Tx) error {
+		_, err := tx.AdvanceControl()
+		return errors.Join(err, tx.DeleteToken("theirs"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.mustChange(t, func(tx *metadb.Tx) error { return tx.PutToken(metadb.Token{Name: "ours", Status: "enabled"}) })
-	if s.State().Token("theirs") == nil || s.State().Token("ours") == nil {
-		t.Error("a token is not in the state")
+	if s.State().Token("theirs") != nil || s.State().Token("ours") == nil {
+		t.Error("the state is not what both processes wrote")
 	}
 }
 

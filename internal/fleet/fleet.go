@@ -89,5 +89,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // may be another than before. Implements [gateway.ControlPlane].
 func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed(name) }
 
+// CatchUp returns once [Service.Version] is at least version. Implements
+// [gateway.ControlPlane].
+func (s *Service) CatchUp(ctx context.Context, version int64) error {
+	return s.control.CatchUp(ctx, version)
+}
+
 // Version returns the version of the control plane. Implements [gateway.ControlPlane].
 func (s *Service) Version() int64 { return s.control.State().Version() }

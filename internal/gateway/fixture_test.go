@@ -174,6 +174,8 @@ func (p *plane) Changed(string) <-chan struct{} {
 
 func (p *plane) Version() int64 { return 0 } // the database has none either
 
+func (p *plane) CatchUp(context.Context, int64) error { return nil }
+
 func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

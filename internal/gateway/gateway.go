@@ -43,6 +43,8 @@ type ControlPlane interface {
 	// Version counts what was decided: it is at least that of what Desired
 	// returns afterwards.
 	Version() int64
+	// CatchUp returns once Version is at least version.
+	CatchUp(ctx context.Context, version int64) error
 	// Desired returns the subtree of name; ErrUnknown as above.
 	Desired(ctx context.Context, name string) (*wire.Desired, error)
 	// Report keeps what name says of itself and of those below it. It returns

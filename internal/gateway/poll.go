@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -36,7 +37,6 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	if err := s.control.Report(ctx, c.name, q.InstanceID, report); err != nil {
 		return nil, err
 	}
-	report = nil
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -67,8 +67,8 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 		a, err = s.pollOnce(ctx, c, *q, in)
 		return err
 	})
-	if errors.Is(err, errDecided) {
-		return nil, nil
+	if decided := (decidedError{}); errors.As(err, &decided) {
+		return nil, s.control.CatchUp(ctx, decided.version)
 	}
 	if err != nil {
 		return nil, err
@@ -94,9 +94,14 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 	return nil, nil
 }
 
-// errDecided is that something was decided after the subscription was read, and
-// before the content was: what is told must be of one moment.
-var errDecided = errors.New("the control plane changed meanwhile")
+// A decidedError is that something was decided after the subscription was read,
+// and before the content was: an answer must be of one moment.
+type decidedError struct{ version int64 }
+
+// Error implements error.
+func (e decidedError) Error() string {
+	return fmt.Sprintf("the control plane is at version %d meanwhile", e.version)
+}
 
 // An input is the subscription of a caller, ready for use.
 type input struct {
@@ -158,8 +163,12 @@ func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in 
 		if err != nil {
 			return err
 		}
-		if version, err := v.ControlVersion(); err != nil || version != in.version {
-			return errors.Join(err, errDecided)
+		version, err := v.ControlVersion()
+		if err != nil {
+			return err
+		}
+		if version != in.version {
+			return decidedError{version}
 		}
 		if p.since = q.Cursor; q.Since != nil {
 			p.since = *q.Since

@@ -43,7 +43,7 @@ func (h *handler) registries() {
 		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Deactivate(ctx, in.by, in.Name))
 		})
-	register(h, operation{http.MethodPost, path + "/resync", "resync-connected-registry", "Let a connected registry take a fresh snapshot at its next visit"},
+	register(h, operation{http.MethodPost, path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew"},
 		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
 			return registryReply(h.Fleet.Resync(ctx, in.by, in.Name))
 		})

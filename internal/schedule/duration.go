@@ -22,7 +22,7 @@ func ParseWindow(text string) (time.Duration, error) {
 	return parseDuration("sync window", text, MinWindow, MaxWindow, "PT1H to P7D; example: PT3H, which is three hours")
 }
 
-// ParseMessageTTL reads how long the change feed is kept, P1D to P90D.
+// ParseMessageTTL reads how long removals are remembered, P1D to P90D.
 func ParseMessageTTL(text string) (time.Duration, error) {
 	return parseDuration("message TTL", text, MinMessageTTL, MaxMessageTTL, "P1D to P90D; example: P2D, which is two days")
 }
