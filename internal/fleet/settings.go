@@ -52,7 +52,7 @@ func checkSettings(v *wire.Spec) error {
 	if cronErr == nil && cron.Continuous() {
 		v.SyncWindow = ""
 	}
-	_, scopeErr := subscription.Parse(v.TagFilters, v.KeepLast)
+	_, tagsErr := subscription.ParseTags(v.TagFilters, v.KeepLast)
 	_, platformErr := subscription.ParsePlatforms(v.Platforms)
 	_, priorityErr := subscription.ParsePriorities(v.Priorities)
 	_, budgetErr := schedule.ParseBudget(v.ByteBudget)
@@ -63,7 +63,7 @@ func checkSettings(v *wire.Spec) error {
 	if gcErr != nil {
 		gcErr = fmt.Errorf("garbage collection: %w", gcErr)
 	}
-	err := cmp.Or(scopeErr, platformErr, priorityErr, budgetErr, bandwidthErr, cronErr, windowErr, ttlErr, gcErr)
+	err := cmp.Or(tagsErr, platformErr, priorityErr, budgetErr, bandwidthErr, cronErr, windowErr, ttlErr, gcErr)
 	if err != nil {
 		return control.Invalid("%v", err)
 	}

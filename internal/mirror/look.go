@@ -34,10 +34,10 @@ const (
 // can be broken off and goes on where it was.
 type listing struct {
 	*source
-	to    string // the repository here
-	tags  []string
-	scope subscription.Scope
-	lost  []string // tags that are listed without a manifest
+	to   string // the repository here
+	tags []string
+	in   subscription.Tags
+	lost []string // tags that are listed without a manifest
 
 	referrers map[digest.Digest]bool // manifests that have something of this for their subject
 
@@ -48,7 +48,7 @@ type listing struct {
 }
 
 // list reads the names of the source's tags, for the repository to.
-func (s *source) list(ctx context.Context, to string, in subscription.Scope) (*listing, error) {
+func (s *source) list(ctx context.Context, to string, in subscription.Tags) (*listing, error) {
 	tags, err := s.registry.Tags(ctx, s.repository)
 	if errors.Is(err, oci.ErrNameUnknown) {
 		return nil, s.noRepository()
@@ -56,7 +56,7 @@ func (s *source) list(ctx context.Context, to string, in subscription.Scope) (*l
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{source: s, to: to, tags: tags, scope: in, looked: map[string]bool{}}
+	l := &listing{source: s, to: to, tags: tags, in: in, looked: map[string]bool{}}
 	switch {
 	case len(tags) == 0:
 		return nil, errEmptied
@@ -66,13 +66,13 @@ func (s *source) list(ctx context.Context, to string, in subscription.Scope) (*l
 	return l, nil
 }
 
-// matches reports whether the tag is in scope for itself.
+// matches reports whether the tag is selected by its own name.
 func (l *listing) matches(tag string) bool {
 	_, companion := subscription.Subject(tag)
-	return l.scope.All() || !companion && l.scope.Matches(tag)
+	return l.in.All() || !companion && l.in.Matches(tag)
 }
 
-// look finds the tags in scope, with their digests. No manifest moves for it.
+// look finds the selected tags, with their digests. No manifest moves for it.
 func (l *listing) look(ctx context.Context) error {
 	if err := l.resolve(ctx, l.matches); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (l *listing) companions(ctx context.Context, has func(digest.Digest) bool) 
 
 // forget drops the companions of manifests for which has is false.
 func (l *listing) forget(has func(digest.Digest) bool) {
-	if l.scope.All() {
+	if l.in.All() {
 		return
 	}
 	found := l.digests()

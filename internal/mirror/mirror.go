@@ -48,7 +48,7 @@ func (s Spec) Check() error {
 	if _, err := newClockwork(s); err != nil {
 		return err
 	}
-	if _, err := subscription.Parse(s.TagFilters, 0); err != nil {
+	if _, err := subscription.ParseTags(s.TagFilters, 0); err != nil {
 		return err
 	}
 	if _, err := subscription.ParsePlatforms(s.Platforms); err != nil {

@@ -104,7 +104,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 		return total, err
 	}
 	defer src.close()
-	in, err := subscription.Parse(r.spec.TagFilters, 0)
+	in, err := subscription.ParseTags(r.spec.TagFilters, 0)
 	if err != nil {
 		return total, err
 	}

@@ -41,7 +41,7 @@ func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc, err := subscription.Parse(r.filters, 0)
+	sc, err := subscription.ParseTags(r.filters, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

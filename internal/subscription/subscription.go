@@ -32,13 +32,13 @@ func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) 
 
 // A Filter is which part of one repository a subscription selects.
 type Filter struct {
-	Tags      Scope
+	Tags      Tags
 	Platforms Platforms
 }
 
 // Filter returns what s selects of each repository that it may read.
 func (s Subscription) Filter() (f Filter, err error) {
-	if f.Tags, err = Parse(s.TagFilters, s.KeepLast); err == nil {
+	if f.Tags, err = ParseTags(s.TagFilters, s.KeepLast); err == nil {
 		f.Platforms, err = ParsePlatforms(s.Platforms)
 	}
 	if err != nil {

@@ -1,7 +1,6 @@
-// Package subscription says which tags of a repository go to a connected registry,
-// by their names and by how new they are, what of an index does, by
-// platforms, and which repositories go first. It is pure, and knows of no
-// registry.
+// Package subscription says which content a connected registry gets: tags by
+// their names and by how new they are, children of an index by their platforms;
+// and which repositories come first. It is pure, and knows of no registry.
 package subscription
 
 import (
@@ -15,40 +14,40 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Limits on a scope.
+// Limits on tags.
 const (
 	MaxFilters  = 50   // how many there are
 	MaxFilter   = 512  // how long one is, in bytes
 	MaxKeepLast = 1000 // how many tags keep-last keeps at most
 )
 
-// A Scope is what goes to a connected registry. The zero value is everything.
-type Scope struct {
+// Tags says which tags of a repository are selected. The zero value is all.
+type Tags struct {
 	filters  []func(tag string) bool
 	keepLast int
 }
 
-// Parse returns the scope of tags that one of the filters matches, any where
-// there are none, and of these the keepLast newest in each repository; 0 is
-// all of them. A filter is
+// ParseTags returns a selection of the tags that one of the filters matches, of
+// every tag if there are none, and of these of the keepLast newest in each
+// repository; 0 is all of them. A filter is
 //
 //   - /REGEXP/, which matches anywhere in the tag, unless it has ^ and $;
 //   - a range of versions, where it begins with one of < > = ~ ^, as
 //     ">=1.4 <3 || ^5"; a tag 1.4.0_b is version 1.4.0+b, as Helm has it;
 //   - else a pattern in which * is any text, ? any character and [a-z] one of
 //     a few.
-func Parse(filters []string, keepLast int) (Scope, error) {
+func ParseTags(filters []string, keepLast int) (Tags, error) {
 	if len(filters) > MaxFilters {
-		return Scope{}, fmt.Errorf("%d tag filters are too many: at most %d are allowed", len(filters), MaxFilters)
+		return Tags{}, fmt.Errorf("%d tag filters are too many: at most %d are allowed", len(filters), MaxFilters)
 	}
 	if keepLast < 0 || keepLast > MaxKeepLast {
-		return Scope{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
+		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
 	}
-	s := Scope{keepLast: keepLast}
+	s := Tags{keepLast: keepLast}
 	for _, text := range filters {
 		f, err := parseFilter(text)
 		if err != nil {
-			return Scope{}, fmt.Errorf("tag filter %.100q: %w", text, err)
+			return Tags{}, fmt.Errorf("tag filter %.100q: %w", text, err)
 		}
 		s.filters = append(s.filters, f)
 	}
@@ -86,16 +85,15 @@ func parseFilter(text string) (func(string) bool, error) {
 	}, nil
 }
 
-// All reports whether the scope is everything.
-func (s Scope) All() bool { return len(s.filters) == 0 && s.keepLast == 0 }
+// All reports whether every tag is selected.
+func (s Tags) All() bool { return len(s.filters) == 0 && s.keepLast == 0 }
 
 // KeepLast is how many of the tags that match are kept in each repository;
 // 0 is all.
-func (s Scope) KeepLast() int { return s.keepLast }
+func (s Tags) KeepLast() int { return s.keepLast }
 
-// Matches reports whether a tag's name is in scope. How new it is, is not
-// looked at.
-func (s Scope) Matches(tag string) bool {
+// Matches reports whether a filter matches a tag's name, however new it is.
+func (s Tags) Matches(tag string) bool {
 	for _, f := range s.filters {
 		if f(tag) {
 			return true

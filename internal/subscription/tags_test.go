@@ -36,18 +36,18 @@ func TestFiltersMatch(t *testing.T) {
 		{">=1.0.0-rc.2", "1.0.0-rc.2 1.0.0-rc.10 1.0.0 1.1", "1.0.0-rc.1 1.1.0-rc.1 1.0.0-beta"},
 	} {
 		t.Run(test.filter, func(t *testing.T) {
-			s, err := Parse([]string{"no-such-tag", test.filter}, 0)
+			s, err := ParseTags([]string{"no-such-tag", test.filter}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, tag := range strings.Fields(test.in) {
 				if !s.Matches(tag) {
-					t.Errorf("%s is not in scope", tag)
+					t.Errorf("%s is not selected", tag)
 				}
 			}
 			for _, tag := range strings.Fields(test.out) {
 				if s.Matches(tag) {
-					t.Errorf("%s is in scope", tag)
+					t.Errorf("%s is selected", tag)
 				}
 			}
 		})
@@ -56,26 +56,26 @@ func TestFiltersMatch(t *testing.T) {
 
 func TestMalformedFiltersAreRefused(t *testing.T) {
 	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1", "^1 ||", "^1 || x", "^1.2.3-", strings.Repeat("a", MaxFilter+1)} {
-		if _, err := Parse([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
-			t.Errorf("Parse(%.20q) = %v, want an error that names it", filter, err)
+		if _, err := ParseTags([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
+			t.Errorf("ParseTags(%.20q) = %v, want an error that names it", filter, err)
 		}
 	}
 	for _, keep := range []int{-1, MaxKeepLast + 1} {
-		if _, err := Parse(nil, keep); err == nil {
+		if _, err := ParseTags(nil, keep); err == nil {
 			t.Errorf("Parse of keep-last %d succeeded", keep)
 		}
 	}
-	if _, err := Parse(make([]string, MaxFilters+1), 0); err == nil {
+	if _, err := ParseTags(make([]string, MaxFilters+1), 0); err == nil {
 		t.Error("too many filters are not refused")
 	}
 }
 
 func TestNoFilterIsEverything(t *testing.T) {
-	s, err := Parse(nil, 0)
-	if err != nil || !s.All() || !s.Matches("x") || !(Scope{}).Matches("x") {
+	s, err := ParseTags(nil, 0)
+	if err != nil || !s.All() || !s.Matches("x") || !(Tags{}).Matches("x") {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if s, _ = Parse(nil, 3); s.All() || s.KeepLast() != 3 || !s.Matches("x") {
+	if s, _ = ParseTags(nil, 3); s.All() || s.KeepLast() != 3 || !s.Matches("x") {
 		t.Errorf("%+v", s)
 	}
 }
@@ -102,11 +102,11 @@ func FuzzFilter(f *testing.F) {
 		f.Add(filter, "v1.2.3-rc.1+b")
 	}
 	f.Fuzz(func(t *testing.T, filter, tag string) {
-		s, err := Parse([]string{filter}, 0)
+		s, err := ParseTags([]string{filter}, 0)
 		if err != nil || len(tag) > 128 { // which is as long as a tag can be
 			return
 		}
-		if all, err := Parse([]string{filter, "*"}, 0); err != nil || !all.Matches(tag) && !strings.Contains(tag, "/") {
+		if all, err := ParseTags([]string{filter, "*"}, 0); err != nil || !all.Matches(tag) && !strings.Contains(tag, "/") {
 			t.Errorf("with a second filter that matches: %v, %v", all.Matches(tag), err)
 		}
 		s.Matches(tag)
