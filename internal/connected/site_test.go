@@ -57,6 +57,7 @@ type site struct {
 	ahead    atomic.Int64 // by how much its agent's clock is wrong, a [time.Duration]
 	agent    *connected.Agent
 	follows  atomic.Pointer[connected.Agent] // agent, for the gateway
+	spread   atomic.Int64                    // over how long its children spread what they fetch
 	polls    recorder                        // of its agents
 }
 
@@ -94,6 +95,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 			}
 			return nil
 		},
+		Spread: func() time.Duration { return time.Duration(s.spread.Load()) },
 	})
 	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
