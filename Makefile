@@ -59,8 +59,9 @@ bench-fleet: ## what many connected registries cost a root; SITES=1000 and IDLE=
 	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench \
 		-args $(if $(SITES),-sites $(SITES)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
-chaos: ## SEEDS histories of a site over links and parents that fail in every way
+chaos: ## SEEDS histories of a site over links and parents that fail in every way, and of its listings
 	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run TestChaos ./internal/replication
+	LISTING_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'StartingAnew|Corrupted|RulesSay' ./internal/gateway
 
 fuzz: ## a short run of every fuzz target; FUZZTIME=100000x for a longer one
 	test/fuzz.sh
