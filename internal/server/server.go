@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,7 +46,6 @@ type Ready struct {
 // return is an error; where there is something to do about it, it has a
 // method Hint that says what.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
-	collectOften()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -102,16 +100,5 @@ func (in *instance) notice(r Ready, password string) {
 		fmt.Fprintf(in.notices, "\nThis is its first start. Its administrator, whose password is shown only now:\n\n")
 		fmt.Fprintf(in.notices, "  user      admin\n  password  %s\n\n", password)
 		fmt.Fprintf(in.notices, "It is also in %s; delete that file once you have kept it elsewhere.\n", r.AdminPasswordFile)
-	}
-}
-
-// collectOften halves how far the heap grows before Go collects it, unless GOGC
-// says otherwise: polls that are held leave garbage behind, which a parent of
-// ten thousand would have ten kilobytes of for each. It costs no processor time
-// that can be measured.
-func collectOften() {
-	const goDefault = 100
-	if was := debug.SetGCPercent(goDefault / 2); was != goDefault {
-		debug.SetGCPercent(was)
 	}
 }
