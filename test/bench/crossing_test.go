@@ -41,7 +41,7 @@ func memory(t *testing.T) []figure {
 	if err := admin.Push(ctx, "bench/large", large); err != nil {
 		t.Fatal(err)
 	}
-	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(), bearer(t, reader, "bench/small")}
+	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(), mustBearer(t, reader, "bench/small")}
 	synced, done := context.WithCancel(ctx)
 	var group errgroup.Group
 	pulls := make([]int, clients)

@@ -42,7 +42,11 @@ func TestFigures(t *testing.T) {
 	}{
 		{"blobs", blobs},
 		{"manifests", manifests},
+		{"tag list", tagList},
+		{"fresh connection", fresh},
+		{"pushes", pushes},
 		{"memory", memory},
+		{"first sync", firstSync},
 	} {
 		t.Run(c.name, func(t *testing.T) { figures = append(figures, c.measure(t)...) })
 	}

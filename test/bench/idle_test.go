@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"ferry/test/image"
@@ -70,12 +70,7 @@ func idle(t *testing.T) figure {
 	for i := range repositories * tags {
 		g.Go(func() error {
 			path := fmt.Sprintf("/v2/bench/r%04d/manifests/t%02d", i%repositories, i/repositories)
-			header := http.Header{"Content-Type": {"application/vnd.oci.image.index.v1+json"}}
-			resp, err := admin.Do(t.Context(), http.MethodPut, path, header, bytes.NewReader(empty), int64(len(empty)))
-			if err != nil {
-				return err
-			}
-			return resp.Body.Close()
+			return send(t.Context(), admin, http.MethodPut, path, v1.MediaTypeImageIndex, empty)
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -3,8 +3,10 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -20,25 +22,50 @@ import (
 
 const rounds = 9 // of each side, in turn
 
-// bearer exchanges a login for a token that may pull a repository.
-func bearer(t *testing.T, l site.Login, repo string) string {
+// bearer exchanges a login for a token that may pull a repository, and returns
+// it as the header Authorization has it.
+func bearer(ctx context.Context, client *http.Client, l site.Login, repo string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://"+l.Host+"/oauth2/token?service="+l.Host+"&scope=repository:"+repo+":pull", nil)
+	if err != nil {
+		return "", err
+	}
+	req.SetBasicAuth(l.User, l.Password)
+	body, err := answer(client, req)
+	if err != nil {
+		return "", err
+	}
+	var token struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(body, &token); err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return "Bearer " + token.Token, nil
+}
+
+// mustBearer is [bearer] for what is set up before a measurement.
+func mustBearer(t *testing.T, l site.Login, repo string) string {
 	t.Helper()
-	resp, err := l.Do(t.Context(), http.MethodGet, "/oauth2/token?service="+l.Host+"&scope=repository:"+repo+":pull", nil, nil, 0)
+	header, err := bearer(t.Context(), http.DefaultClient, l, repo)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return header
+}
+
+// answer makes a request and returns the answer's body.
+func answer(client *http.Client, req *http.Request) ([]byte, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
 	defer resp.Body.Close()
-	var token struct {
-		AccessToken string `json:"access_token"`
-		Token       string `json:"token"`
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = &site.StatusError{Method: req.Method, URL: req.URL.String(), Status: resp.StatusCode, Body: string(body)}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&token); err != nil {
-		t.Fatal(err)
-	}
-	if token.AccessToken == "" {
-		token.AccessToken = token.Token
-	}
-	return "Bearer " + token.AccessToken
+	return body, err
 }
 
 // blobs pulls a layer of 256 MB, 4 at a time, from Ferry and, as the same
@@ -53,7 +80,7 @@ func blobs(t *testing.T) []figure {
 	}
 	d := img.Manifest.Layers[0].Digest
 	stored := filepath.Join(root.DataDir, "blobs", d.Algorithm().String())
-	ferry := side{root.Host, "/v2/bench/blob/blobs/" + d.String(), bearer(t, admin, "bench/blob")}
+	ferry := side{root.Host, "/v2/bench/blob/blobs/" + d.String(), mustBearer(t, admin, "bench/blob")}
 	other := side{startFileServer(t, stored), "/" + d.Encoded(), ""}
 
 	ferry.load(t, clients, 1, 0) // the file is in the page cache from here on
@@ -73,7 +100,7 @@ func blobs(t *testing.T) []figure {
 // inTurn measures both sides in rounds, each of which the other side begins,
 // and returns the sides' medians and the median of the rounds' ratios: what
 // slows the machine down for a while slows down both.
-func inTurn(ferry, other side, measure func(side) float64) (own, theirs, ratio float64) {
+func inTurn[S any](ferry, other S, measure func(S) float64) (own, theirs, ratio float64) {
 	var owns, others, ratios []float64
 	for i := range rounds {
 		var a, b float64
@@ -123,7 +150,7 @@ func manifests(t *testing.T) []figure {
 		}
 	}
 	path := "/v2/bench/app/manifests/" + img.Tag
-	ferry := side{root.Host, path, bearer(t, admin, "bench/app")}
+	ferry := side{root.Host, path, mustBearer(t, admin, "bench/app")}
 	other := side{distribution.Host, path, ""}
 	answers := func(s side) float64 { rate, _ := s.load(t, clients, 0, each); return rate }
 	own, theirs, ratio := inTurn(ferry, other, answers)

@@ -1,0 +1,115 @@
+//go:build bench
+
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+// firstSync is what a new connected registry costs its machine until it has
+// 100,000 tags, over loopback.
+func firstSync(t *testing.T) []figure {
+	const repositories, tags = 2000, 50
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	root := site.Start(t, site.Options{})
+	pushMany(ctx, t, root.AsAdmin(t), repositories, tags)
+
+	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
+	sh := ship.Admin(t, "ship")
+	start, before := time.Now(), cpuOf(t, root.PID())
+	for {
+		var status struct {
+			InSync bool `json:"inSync"`
+		}
+		// A second between two questions keeps what they cost out of the figure.
+		time.Sleep(time.Second)
+		if sh.JSON(t, &status, "sync", "status", "-r", "ship"); status.InSync {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("not in sync: %v\n%s", context.Cause(ctx), ship.Log())
+		}
+	}
+	took := time.Since(start)
+	resident := memoryOf(t, ship.PID(), "VmHWM")
+	child := cpuOf(t, ship.PID()) / (repositories * tags)
+	parent := (cpuOf(t, root.PID()) - before) / (repositories * tags)
+	t.Logf("in sync after %.0f s; processor time of the parent: %s a tag", took.Seconds(), milliseconds(parent))
+	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 kB that share layers", repositories, tags)
+	return []figure{
+		{
+			name: name + ": processor time of the connected registry", ferry: milliseconds(child) + " a tag",
+			target: "0.5 ms a tag", met: child <= 500*time.Microsecond,
+		},
+		{
+			name: name + ": its memory", ferry: fmt.Sprintf("%.1f MiB resident at most", mebibytes(resident)),
+			target: "under 64 MiB", met: resident < 64<<20,
+		},
+	}
+}
+
+// pushMany fills repositories bench/r0000 and on. Their images share a layer,
+// and each has a config of its own.
+func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tags int) {
+	t.Helper()
+	base := image.New(t, image.Options{Seed: 7, Layers: []int64{20_000}})
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for r := range repositories {
+		group.Go(func() error {
+			repo := fmt.Sprintf("bench/r%04d", r)
+			layer := base.Manifest.Layers[0]
+			if err := l.PushBlob(ctx, repo, base.Blob(layer.Digest), layer); err != nil {
+				return err
+			}
+			for i := range tags {
+				config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","config":{"Labels":{"tag":"%d/%d"}}}`, r, i)
+				m := v1.Manifest{
+					Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+					Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
+					Layers: []v1.Descriptor{layer},
+				}
+				text, err := json.Marshal(m)
+				if err != nil {
+					return err
+				}
+				blob := fmt.Sprintf("/v2/%s/blobs/uploads/?digest=%s", repo, m.Config.Digest)
+				if err := send(ctx, l, http.MethodPost, blob, "application/octet-stream", config); err != nil {
+					return err
+				}
+				manifest := fmt.Sprintf("/v2/%s/manifests/t%02d", repo, i)
+				if err := send(ctx, l, http.MethodPut, manifest, m.MediaType, text); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send makes a request with a body, and drops the answer's.
+func send(ctx context.Context, l site.Login, method, path, contentType string, body []byte) error {
+	resp, err := l.Do(ctx, method, path, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body), int64(len(body)))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
