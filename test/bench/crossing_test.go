@@ -87,6 +87,6 @@ func memory(t *testing.T) []figure {
 // at a site; an administrator's password costs memory and time to check.
 func puller(t *testing.T, sh *site.Shell) site.Login {
 	t.Helper()
-	sh.Run(t, "scope-map", "create", "--name", "pullers", "--repository", "bench/*", "content/read")
+	sh.Run(t, "scope-map", "create", "--name", "pullers", "--repository", "bench/*", "content/read", "metadata/read")
 	return site.Token(t, sh, "puller", "pullers")
 }

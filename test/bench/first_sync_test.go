@@ -38,7 +38,7 @@ func firstSync(t *testing.T) []figure {
 		}
 		// A second between two questions keeps what they cost out of the figure.
 		time.Sleep(time.Second)
-		if sh.JSON(t, &status, "sync", "status", "-r", "ship"); status.InSync {
+		if sh.JSON(t, &status, "sync", "status", "-r", "ship", "-o", "json"); status.InSync {
 			break
 		}
 		if ctx.Err() != nil {
