@@ -14,6 +14,7 @@ import (
 	"ferry/internal/download"
 	"ferry/internal/oci"
 	"ferry/internal/retry"
+	"ferry/internal/storage"
 )
 
 // Limits on what a plan holds in memory, in bytes.
@@ -56,6 +57,8 @@ type plan struct {
 	missing      map[Ref]error              // what the source does not have, and why
 	referrers    map[Ref][]*plannedManifest // by subject, in the order of the stream
 	inline       map[Ref]bool               // blobs whose content came
+	small        []storage.SmallBlob        // of these, those that are not stored yet
+	smallBytes   int                        // of their content
 	complete     map[Ref]bool               // wanted ones of which the source said all it has to say
 	entries      int                        // that were new
 	held         int                        // bytes
@@ -164,7 +167,12 @@ func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began boo
 		answer.Store(true)
 		return r.note(ctx, p, entry)
 	})
-	return answer.Load(), watchdog.Cause(err)
+	err = watchdog.Cause(err)
+	// What came is kept, however the stream ended.
+	if stored := r.storeSmall(context.WithoutCancel(ctx), p); stored != nil {
+		err = stored
+	}
+	return answer.Load(), err
 }
 
 // probe asks the source for the plan of an image of which a layer fails again

@@ -9,9 +9,16 @@ import (
 
 	"ferry/internal/download"
 	"ferry/internal/oci"
+	"ferry/internal/storage"
 )
 
-// note keeps an entry of the stream; a blob that came whole is stored at once.
+// How many small blobs are stored together, and how many bytes of them.
+const (
+	enoughSmall      = 128
+	enoughSmallBytes = 1 << 20
+)
+
+// note keeps an entry of the stream. Blobs that came whole are stored some at a time.
 // The error is a [download.LocalError], [download.ErrGarbled] or errEnough.
 func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
 	switch {
@@ -55,23 +62,38 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
 		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
 	}
-	if err := r.store(ctx, b); err != nil {
-		return download.Local(err)
-	}
 	p.inline[b.Ref] = true
 	p.entries++
 	p.held += entryCost
-	return nil
+	p.small = append(p.small, storage.SmallBlob{Repository: b.Repository, Digest: b.Digest, Data: b.Data})
+	if p.smallBytes += len(b.Data); len(p.small) < enoughSmall && p.smallBytes < enoughSmallBytes {
+		return nil
+	}
+	return r.storeSmall(ctx, p)
 }
 
-// store stores a small blob, unless it is here: then the image that needs it
-// links it to its repository.
-func (r *run) store(ctx context.Context, b *PlanBlob) error {
-	has, err := r.storage.HasBlob(ctx, b.Digest)
-	if err != nil || has {
-		return err
+// storeSmall stores the small blobs that came, apart from those that are here:
+// the image that needs them links them to its repository.
+func (r *run) storeSmall(ctx context.Context, p *plan) error {
+	blobs := p.small
+	p.small, p.smallBytes = nil, 0
+	absent := blobs[:0]
+	for _, b := range blobs {
+		has, err := r.storage.HasBlob(ctx, b.Digest)
+		if err != nil {
+			return download.Local(err)
+		}
+		if !has {
+			absent = append(absent, b)
+		}
 	}
-	return r.storage.PutBlob(ctx, b.Repository, b.Digest, b.Data)
+	if len(absent) == 0 {
+		return nil
+	}
+	if err := r.storage.PutBlobs(ctx, absent...); err != nil {
+		return download.Local(err)
+	}
+	return nil
 }
 
 func (p *plan) noteManifest(entry *PlanManifest) error {

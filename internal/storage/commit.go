@@ -8,84 +8,163 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage/blob"
 )
 
-// PutBlob stores data, which must have the digest d, as a blob of repository.
-// It is for small ones that are in memory already.
-func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Digest, data []byte) error {
-	if err := oci.CheckRepository(repository); err != nil {
+// smallWriters is how many small blobs are written at a time: a file system makes
+// durable in one step what several of them wait for.
+const smallWriters = 16
+
+// A SmallBlob is content in memory that a repository is to have.
+type SmallBlob struct {
+	Repository string
+	Digest     digest.Digest
+	Data       []byte
+}
+
+// check returns [oci.ErrDigestInvalid] unless the content has its digest.
+func (b SmallBlob) check() error {
+	if err := oci.CheckRepository(b.Repository); err != nil {
 		return err
 	}
-	if _, err := oci.ParseDigest(string(d)); err != nil {
+	if _, err := oci.ParseDigest(string(b.Digest)); err != nil {
 		return err
 	}
-	if got := d.Algorithm().FromBytes(data); got != d {
-		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, d)
-	}
-	id := "small-" + strings.ToLower(rand.Text())
-	p, err := s.blobs.Partial(ctx, id)
-	if err != nil {
-		return s.full(err)
-	}
-	defer p.Close()
-	_, err = p.WriteAt(data, 0)
-	if err == nil {
-		err = p.Sync()
-	}
-	if err != nil {
-		err = s.full(fmt.Errorf("write blob %s: %w", d, err))
-	} else {
-		err = s.commitPartial(ctx, id, d, int64(len(data)), []string{repository}, func(*metadb.Tx) error { return nil })
-	}
-	if err != nil {
-		return errors.Join(err, s.blobs.Discard(context.WithoutCancel(ctx), id))
+	if got := b.Digest.Algorithm().FromBytes(b.Data); got != b.Digest {
+		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, b.Digest)
 	}
 	return nil
 }
 
-// commitPartial makes the partial id, verified and synced, the blob d, and
-// in the same transaction links it to the repositories and runs also. When it
-// returns an error the partial is as it was. It is the only place where a blob
-// comes to be. The context's end does not stop it halfway.
-func (s *Storage) commitPartial(ctx context.Context, id string, d digest.Digest, size int64, repositories []string, also func(*metadb.Tx) error) error {
-	ctx = context.WithoutCancel(ctx)
-	defer s.digests.lock(string(d))()
-	here, err := s.HasBlob(ctx, d)
-	if err != nil {
-		return err
-	}
-	if !here {
-		if err := s.place(ctx, id, d, size); err != nil {
-			return s.full(err)
-		}
-	}
-	err = s.write(ctx, func(tx *metadb.Tx) error {
-		if err := tx.PutBlob(metadb.Blob{Digest: string(d), Size: size, CreatedAt: s.now()}); err != nil {
+// PutBlob stores one small blob.
+func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Digest, data []byte) error {
+	return s.PutBlobs(ctx, SmallBlob{repository, d, data})
+}
+
+// PutBlobs stores small blobs, and records them in one transaction: all of
+// them, or none.
+func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
+	var partials []verified
+	index := map[digest.Digest]int{}
+	data := [][]byte{}
+	for _, b := range blobs {
+		if err := b.check(); err != nil {
 			return err
 		}
-		for _, repository := range repositories {
-			if err := s.link(tx, repository, d); err != nil {
-				return err
+		i, seen := index[b.Digest]
+		if !seen {
+			i = len(partials)
+			index[b.Digest] = i
+			partials = append(partials, verified{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
+			data = append(data, b.Data)
+		}
+		partials[i].repositories = append(partials[i].repositories, b.Repository)
+	}
+	err := each(partials, func(i int, p verified) error { return s.writeSmall(ctx, p, data[i]) })
+	if err == nil {
+		err = s.commitPartials(ctx, partials, func(*metadb.Tx) error { return nil })
+	}
+	if err == nil {
+		return nil
+	}
+	for _, p := range partials {
+		err = errors.Join(err, s.blobs.Discard(context.WithoutCancel(ctx), p.id))
+	}
+	return err
+}
+
+// writeSmall writes a partial and syncs it.
+func (s *Storage) writeSmall(ctx context.Context, v verified, data []byte) error {
+	p, err := s.blobs.Partial(ctx, v.id)
+	if err != nil {
+		return s.full(err)
+	}
+	_, err = p.WriteAt(data, 0)
+	if err == nil {
+		err = p.Sync()
+	}
+	if err = errors.Join(err, p.Close()); err != nil {
+		return s.full(fmt.Errorf("write blob %s: %w", v.digest, err))
+	}
+	return nil
+}
+
+// A verified partial has all of a blob's content, and is synced.
+type verified struct {
+	id           string
+	digest       digest.Digest
+	size         int64
+	repositories []string // that are to have the blob
+}
+
+// commitPartials makes partials blobs, and in one transaction links them to
+// their repositories and runs also. No two have the same digest. When it
+// returns an error the partials are as they were. It is the only place where a
+// blob comes to be. The context's end does not stop it halfway.
+func (s *Storage) commitPartials(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
+	ctx = context.WithoutCancel(ctx)
+	digests := make([]string, len(partials))
+	for i, p := range partials {
+		digests[i] = string(p.digest)
+	}
+	defer s.digests.lockAll(digests)()
+	moved := make([]bool, len(partials))
+	err := each(partials, func(i int, p verified) error {
+		here, err := s.HasBlob(ctx, p.digest)
+		if err == nil && !here {
+			err = s.full(s.place(ctx, p.id, p.digest, p.size))
+			moved[i] = err == nil
+		}
+		return err
+	})
+	if err == nil {
+		err = s.write(ctx, func(tx *metadb.Tx) error {
+			for _, p := range partials {
+				if err := s.record(tx, p); err != nil {
+					return err
+				}
+			}
+			return also(tx)
+		})
+	}
+	for i, p := range partials {
+		switch {
+		case err != nil && moved[i]:
+			err = errors.Join(err, s.takeBack(ctx, p.id, p.digest))
+		case err == nil && !moved[i]:
+			if err := s.blobs.Discard(ctx, p.id); err != nil { // a collection will
+				s.log.Warn("partial is left behind", "digest", p.digest, "err", err)
 			}
 		}
-		return also(tx)
-	})
-	if err != nil {
-		if here {
-			return err
-		}
-		return errors.Join(err, s.takeBack(ctx, id, d))
 	}
-	if here {
-		if err := s.blobs.Discard(ctx, id); err != nil { // a collection will
-			s.log.Warn("partial is left behind", "digest", d, "err", err)
+	return err
+}
+
+// record makes the rows of a blob whose file is in its place.
+func (s *Storage) record(tx *metadb.Tx, v verified) error {
+	if err := tx.PutBlob(metadb.Blob{Digest: string(v.digest), Size: v.size, CreatedAt: s.now()}); err != nil {
+		return err
+	}
+	for _, repository := range v.repositories {
+		if err := s.link(tx, repository, v.digest); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// each calls fn for each partial, some at a time.
+func each(partials []verified, fn func(i int, p verified) error) error {
+	var g errgroup.Group
+	g.SetLimit(smallWriters)
+	for i, p := range partials {
+		g.Go(func() error { return fn(i, p) })
+	}
+	return g.Wait()
 }
 
 // place commits the partial id, unless an earlier try moved it already and

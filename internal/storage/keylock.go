@@ -1,6 +1,9 @@
 package storage
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // keyLock is a mutex for each key, for as long as somebody holds or awaits it.
 type keyLock struct {
@@ -25,6 +28,20 @@ func (k *keyLock) lock(key string) (unlock func()) {
 	k.mu.Unlock()
 	e.Lock()
 	return func() { k.leave(key, e) }
+}
+
+// lockAll is lock for several keys. It takes them in the order of their bytes,
+// so that two callers never wait for each other.
+func (k *keyLock) lockAll(keys []string) (unlock func()) {
+	var unlocks []func()
+	for _, key := range slices.Compact(slices.Sorted(slices.Values(keys))) {
+		unlocks = append(unlocks, k.lock(key))
+	}
+	return func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}
 }
 
 // tryLock is lock, but does not wait: ok is false while key is held or awaited.
