@@ -20,14 +20,14 @@ const defaultMirrorSchedule = "0 * * * *"
 
 // A MirrorRunner runs mirror rules; [mirror.Service] is one.
 type MirrorRunner interface {
-	// State returns how the rule's run goes.
-	State(rule string) mirror.State
+	// Status returns how the rule's run goes.
+	Status(rule string) mirror.RunStatus
 	// Changed says that a rule was written or deleted.
 	Changed(rule string)
 	// Wake says that a rule was asked to run.
 	Wake()
-	// Seal returns a password for the registry at l as it may be stored.
-	Seal(l mirror.Location, password string) string
+	// EncryptPassword returns a password for the registry at l as it may be stored.
+	EncryptPassword(l mirror.Location, password string) string
 }
 
 // MirrorRules are the mirror rules of a root, with what runs them.
@@ -45,7 +45,7 @@ func (m *MirrorRules) List(ctx context.Context) ([]api.MirrorRule, error) {
 	err := m.service.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.MirrorRules()
 		for _, row := range rows {
-			r, err := m.service.mirrorRuleOf(tx, row, m.runner.State(row.Name))
+			r, err := m.service.mirrorRuleOf(tx, row, m.runner.Status(row.Name))
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 	if err != nil {
 		return api.MirrorRule{}, MapNotFound(err, "mirror rule", name)
 	}
-	return m.service.mirrorRuleOf(tx, row, m.runner.State(name))
+	return m.service.mirrorRuleOf(tx, row, m.runner.Status(name))
 }
 
 // Put creates a rule, or replaces one. Where no run is bound to a window, one
@@ -169,7 +169,7 @@ func (m *MirrorRules) fill(row *metadb.MirrorRule, v mirror.Spec, password strin
 	if err != nil {
 		return Invalid("%s", err)
 	}
-	row.Repository, row.Secret = v.Repository, m.runner.Seal(location, password)
+	row.Repository, row.Secret = v.Repository, m.runner.EncryptPassword(location, password)
 	row.Spec, err = json.Marshal(v)
 	return err
 }

@@ -11,7 +11,7 @@ import (
 const shownFailures = 10
 
 // mirrorRuleOf makes a resource of a row and of how its run goes.
-func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.State) (api.MirrorRule, error) {
+func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.RunStatus) (api.MirrorRule, error) {
 	v, err := mirror.SpecOf(row)
 	if err != nil {
 		return api.MirrorRule{}, err
@@ -22,13 +22,13 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, ETag: ETag(row.Version),
 	}
 	r.Status = api.MirrorStatus{
-		State: string(mirror.StandingOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),
+		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),
 		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{},
 		NextRunTime: api.Time(run.NextRun(row, v, s.now())),
 	}
-	switch mirror.Standing(r.Status.State) {
+	switch mirror.RuleState(r.Status.State) {
 	case mirror.Running:
-		r.Status.Error = api.Text(run.Trouble)
+		r.Status.Error = api.Text(run.Problem)
 		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
 		r.Status.BytesPerSecond, r.Status.EtaSeconds = run.BytesPerSecond, api.SecondsLeft(run.Progress.BytesTotal-run.Progress.BytesDone, run.BytesPerSecond)
 	case mirror.Waiting, mirror.BrokenOff:

@@ -22,15 +22,15 @@ import (
 type runner struct {
 	changed []string
 	woken   int
-	state   mirror.State
+	state   mirror.RunStatus
 	imports []mirror.ImportRequest
 	refuse  error
 }
 
-func (r *runner) State(string) mirror.State { return r.state }
+func (r *runner) Status(string) mirror.RunStatus { return r.state }
 func (r *runner) Changed(rule string)       { r.changed = append(r.changed, rule) }
 func (r *runner) Wake()                     { r.woken++ }
-func (r *runner) Seal(l mirror.Location, password string) string {
+func (r *runner) EncryptPassword(l mirror.Location, password string) string {
 	if password == "" {
 		return ""
 	}
@@ -44,7 +44,7 @@ func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Impor
 
 func (r *runner) Imports() []mirror.Import {
 	return []mirror.Import{
-		{ID: "abd", State: mirror.ImportFailed, Trouble: "x509", Advice: "--ca-file FILE", StartedAt: start, EndedAt: start},
+		{ID: "abd", State: mirror.ImportFailed, Problem: "x509", Hint: "--ca-file FILE", StartedAt: start, EndedAt: start},
 		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
 	}
 }
@@ -164,14 +164,14 @@ func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
 	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
-	r.state = mirror.State{Running: true}
+	r.state = mirror.RunStatus{Running: true}
 	var v api.MirrorRule
 	root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
 	if v.Status.State != "Running" {
 		t.Errorf("%+v", v.Status)
 	}
 	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, SucceededAt: start})
-	r.state = mirror.State{}
+	r.state = mirror.RunStatus{}
 	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
 	if v.Status.State != "Waiting" {
 		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
@@ -188,20 +188,20 @@ func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 	before := start.Add(-time.Hour)
 	for name, c := range map[string]struct {
 		row  metadb.MirrorRule
-		run  mirror.State
+		run  mirror.RunStatus
 		want string
 		next time.Time
 	}{
-		"new":                         {metadb.MirrorRule{}, mirror.State{}, "Waiting", tick},
-		"in step":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start}, mirror.State{}, "InSync", tick},
-		"killed in its first run":     {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{}, "BrokenOff", start},
-		"killed in a later run":       {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour), SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.State{}, "BrokenOff", start},
-		"killed, the window is over":  {metadb.MirrorRule{StartedAt: before.Add(-time.Hour), OwedAt: before.Add(-time.Hour)}, mirror.State{}, "BrokenOff", tick},
-		"stopped":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before}, mirror.State{}, "BrokenOff", start},
-		"failed for good":             {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.State{}, "Failed", tick},
-		"failed for a while":          {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(10 * time.Minute)}, "Failed", start.Add(10 * time.Minute)},
-		"failed, too late to go on":   {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.State{NotBefore: start.Add(time.Hour)}, "Failed", tick},
-		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.State{Running: true}, "Running", tick},
+		"new":                         {metadb.MirrorRule{}, mirror.RunStatus{}, "Waiting", tick},
+		"in step":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start}, mirror.RunStatus{}, "InSync", tick},
+		"killed in its first run":     {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
+		"killed in a later run":       {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour), SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
+		"killed, the window is over":  {metadb.MirrorRule{StartedAt: before.Add(-time.Hour), OwedAt: before.Add(-time.Hour)}, mirror.RunStatus{}, "BrokenOff", tick},
+		"stopped":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
+		"failed for good":             {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.RunStatus{}, "Failed", tick},
+		"failed for a while":          {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(10 * time.Minute)}, "Failed", start.Add(10 * time.Minute)},
+		"failed, too late to go on":   {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(time.Hour)}, "Failed", tick},
+		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{Running: true}, "Running", tick},
 	} {
 		c.row.Name, r.state = "app", c.run
 		ran(t, root, c.row)
@@ -268,7 +268,7 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	if diff := cmp.Diff([]api.MirrorFailure{{Tag: "2", Error: "no such blob"}}, s.Failures); diff != "" {
 		t.Error(diff)
 	}
-	r.state = mirror.State{Running: true, Trouble: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
+	r.state = mirror.RunStatus{Running: true, Problem: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
 	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
 	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
 		t.Errorf("%+v", v.Status)

@@ -9,7 +9,7 @@ import (
 type MirrorRule struct {
 	Name       string
 	Spec       json.RawMessage // what an operator decided
-	Secret     string          // the source's password, sealed; "" is none
+	Secret     string          // the source's password, encrypted; "" is none
 	Repository string          // that it keeps; no two rules keep one
 	CreatedAt  time.Time
 	Version    int64 // counts edits, beginning at 1

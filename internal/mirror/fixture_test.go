@@ -210,11 +210,11 @@ func (h *here) service(t *testing.T) {
 // dialing makes the service anew, with another way to reach registries.
 func (h *here) dialing(t *testing.T, dial mirror.Dial) {
 	t.Helper()
-	sealer, err := mirror.OpenSealer(t.TempDir())
+	key, err := mirror.OpenKey(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Sealer: sealer, Connections: 4, Dial: dial})
+	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Key: key, Connections: 4, Dial: dial})
 }
 
 // start lets the service run, and returns what stops it.
@@ -278,12 +278,12 @@ func (h *here) await(since time.Time) (row metadb.MirrorRule) {
 			row, err = tx.MirrorRule("r")
 			return err
 		})
-		if !row.StartedAt.IsZero() && !row.StartedAt.Before(since.Truncate(time.Millisecond)) && !row.EndedAt.Before(row.StartedAt) && !h.State("r").Running {
+		if !row.StartedAt.IsZero() && !row.StartedAt.Before(since.Truncate(time.Millisecond)) && !row.EndedAt.Before(row.StartedAt) && !h.Status("r").Running {
 			return row
 		}
 		time.Sleep(time.Second)
 	}
-	h.content.t.Fatalf("no run since %s is over: %+v, %+v", since, row, h.State("r"))
+	h.content.t.Fatalf("no run since %s is over: %+v, %+v", since, row, h.Status("r"))
 	return row
 }
 

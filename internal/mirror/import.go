@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 )
@@ -49,25 +48,26 @@ type ImportRequest struct {
 	CA                 string   // PEM; see [Spec]
 }
 
-// like reports whether both requests, of the same image for the same names,
-// go about it in the same way.
+// like reports whether both requests, which have the same ID, ask for the same
+// import.
 func (q ImportRequest) like(o ImportRequest) bool {
 	return q.Username == o.Username && q.Password == o.Password && q.CA == o.CA && q.Force == o.Force
 }
 
-// targets are what is to be here, without a digest yet.
-func (q ImportRequest) targets(from Location, reference string) ([]destination, error) {
+// destinations are where the import puts its image.
+func (q ImportRequest) destinations(from Location, reference string) ([]destination, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
 		if oci.IsDigest(reference) {
-			return nil, errors.New("a digest says no tag: want --image REPOSITORY:TAG, or --repository NAME for a copy without a tag")
+			return nil, errors.New("a digest says no tag: " +
+				"want --image REPOSITORY:TAG, or --repository NAME for a copy without a tag")
 		}
 		images = []string{from.Repository}
 	}
 	if len(images) > maxTargets {
 		return nil, fmt.Errorf("%d images are too many: at most %d are allowed", len(images), maxTargets)
 	}
-	var items []destination
+	var all []destination
 	for _, text := range images {
 		name, tag, ok := strings.Cut(text, ":")
 		if !ok {
@@ -78,15 +78,15 @@ func (q ImportRequest) targets(from Location, reference string) ([]destination, 
 		if err := errors.Join(oci.CheckRepository(name), oci.CheckTag(tag)); err != nil {
 			return nil, fmt.Errorf("image %.200q: %w", text, err)
 		}
-		items = append(items, destination{Repository: name, Tag: tag})
+		all = append(all, destination{Repository: name, Tag: tag})
 	}
 	if q.Repository != "" {
 		if err := oci.CheckRepository(q.Repository); err != nil {
 			return nil, fmt.Errorf("repository %.200q: %w", q.Repository, err)
 		}
-		items = append(items, destination{Repository: q.Repository})
+		all = append(all, destination{Repository: q.Repository})
 	}
-	return items, nil
+	return all, nil
 }
 
 // A destination is where an import puts its image.
@@ -95,15 +95,22 @@ type destination struct {
 	Tag        string // "" is none
 }
 
-// An Import is one as it goes.
+func (d destination) String() string {
+	if d.Tag == "" {
+		return d.Repository
+	}
+	return d.Repository + ":" + d.Tag
+}
+
+// An Import says how an import goes.
 type Import struct {
 	ID        string
 	Source    string
 	Targets   []string
 	Digest    digest.Digest // "" until the source said it
 	State     ImportState
-	Trouble   string // why it failed, or does not get on just now
-	Advice    string // what to do about that, where it failed; "" is nothing
+	Problem   string // why it failed, or why nothing comes just now
+	Hint      string // what to do about a failure; "" is nothing
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it is on its way
 	Progress  replication.Progress
@@ -122,21 +129,21 @@ const (
 	ImportFailed    ImportState = "Failed"
 )
 
-// Import begins to bring an image here and returns at once. The same request
-// again, while it is on its way, is answered with that; after it failed, it
-// goes on from the same byte. An import ends with the program: only what came
-// stays. A tag that comes to be here meanwhile is not moved either, without
-// force: that import fails.
+// Import begins to copy an image here and returns at once. The same request
+// again returns the same import while that is on its way; after it failed, it
+// continues from the same byte. An import ends with the program: only the bytes
+// that came stay. A tag that appears here meanwhile is not moved either, unless
+// the import is forced: it fails.
 //
-// The error is a [RequestError]; or [ErrExists], wrapped, where a tag is here
-// already and may not be moved; or [ErrDiffers], wrapped, where the same is on
+// The error is a [RequestError]; or [ErrExists], wrapped, if a tag is here
+// already and may not be moved; or [ErrDiffers], wrapped, if the same image is on
 // its way in another way; or [ErrBusy], [ErrStopped], or the database's.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	from, reference, err := ParseImage(q.Source)
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
-	items, err := q.targets(from, reference)
+	to, err := q.destinations(from, reference)
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
@@ -145,11 +152,11 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 		return Import{}, RequestError{err}
 	}
 	if !q.Force {
-		if err := s.absent(ctx, items); err != nil {
+		if err := s.checkAbsent(ctx, to); err != nil {
 			return Import{}, err
 		}
 	}
-	j := newJob(s, q, src, reference, items)
+	j := newJob(s, q, src, reference, to)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {
@@ -165,36 +172,38 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 		return Import{}, err
 	}
 	s.imports = append(s.imports, j)
-	s.jobs.Go(j.run)
+	life := s.life
+	s.jobs.Go(func() { j.run(life) })
 	return j.now(), nil
 }
 
-// makeRoom forgets imports that are over, where there are too many.
+// makeRoom forgets the oldest import that is over if there are too many.
 func (s *Service) makeRoom() error {
-	if !s.open {
+	if s.life == nil {
 		return ErrStopped
 	}
-	for len(s.imports) >= maxImports {
-		i := slices.IndexFunc(s.imports, (*job).over)
-		if i < 0 {
-			return ErrBusy
-		}
-		s.imports = slices.Delete(s.imports, i, i+1)
+	if len(s.imports) < maxImports {
+		return nil
 	}
+	i := slices.IndexFunc(s.imports, (*job).over)
+	if i < 0 {
+		return ErrBusy
+	}
+	s.imports = slices.Delete(s.imports, i, i+1)
 	return nil
 }
 
-// absent returns [ErrExists] when one of the tags is here.
-func (s *Service) absent(ctx context.Context, items []destination) error {
-	for _, item := range items {
-		if item.Tag == "" {
+// checkAbsent returns [ErrExists] if one of the tags is here.
+func (s *Service) checkAbsent(ctx context.Context, to []destination) error {
+	for _, d := range to {
+		if d.Tag == "" {
 			continue
 		}
-		_, err := s.Storage.Manifest(ctx, item.Repository, item.Tag)
-		if err == nil || errors.Is(err, oci.ErrDenied) {
-			return fmt.Errorf("%s: %w", target(item.Repository, item.Tag), ErrExists)
+		_, err := s.Storage.Tag(ctx, d.Repository, d.Tag)
+		if err == nil {
+			return fmt.Errorf("%s: %w", d, ErrExists)
 		}
-		if e := oci.AsError(err); e == nil || e.Status >= 500 {
+		if !errors.Is(err, oci.ErrManifestUnknown) {
 			return err
 		}
 	}
@@ -212,36 +221,23 @@ func (s *Service) Imports() []Import {
 	return all
 }
 
-// ImportOf returns the import id as it is now; ok is false where nobody
-// remembers it.
-func (s *Service) ImportOf(id string) (i Import, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, j := range s.imports {
-		if j.state.ID == id {
-			return j.now(), true
+// ImportOf returns the import id as it is now; ok is false if it is not
+// remembered.
+func (s *Service) ImportOf(id string) (_ Import, ok bool) {
+	for _, i := range s.Imports() {
+		if i.ID == id {
+			return i, true
 		}
 	}
 	return Import{}, false
 }
 
 // importID is the same for the same request, so that it can be made again.
-func importID(source string, items []destination) string {
+func importID(source string, to []destination) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", source)
-	for _, i := range items {
-		fmt.Fprintf(h, " %q %q", i.Repository, i.Tag)
+	for _, d := range to {
+		fmt.Fprintf(h, " %q %q", d.Repository, d.Tag)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
-// discard forgets an import's items and, once they are all here, what kept
-// its content from collection.
-func (s *Service) discard(ctx context.Context, source string, done bool) error {
-	return s.DB.Update(ctx, func(tx *metadb.Tx) error {
-		if done {
-			return replication.ForgetSource(tx, source)
-		}
-		return tx.ForgetSource(source)
-	})
 }

@@ -94,7 +94,7 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 		}
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Images: []string{"app:1", "app:2"}}
 		i := h.bring(t, q)
-		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want || i.Advice != "--force moves it" {
+		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want || i.Hint != "--force moves it" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"1": own, "2": d}, h.tags("app")); diff != "" {
@@ -120,7 +120,7 @@ func TestAnImportOfWhatHasReferrersFailsWithItsTag(t *testing.T) {
 			return false
 		}
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"})
-		if want := "app:v1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Trouble != want {
+		if want := "app:v1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want {
 			t.Errorf("%+v, want %q", i, want)
 		}
 	})
@@ -209,7 +209,7 @@ func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
 			}
 			return false
 		}
-		if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Trouble, "BLOB_UNKNOWN") {
+		if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Problem, "BLOB_UNKNOWN") {
 			t.Errorf("%+v", i)
 		}
 		h.upstream.set(func() { h.upstream.before = nil })
@@ -219,7 +219,7 @@ func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
 		if h.upstream.sent > size+size/4 {
 			t.Errorf("%d bytes were sent of a layer of %d", h.upstream.sent, size)
 		}
-		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Trouble, "upstream.example/app has no 2") {
+		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Problem, "upstream.example/app has no 2") {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -231,7 +231,7 @@ func TestAnImportFromNowhereFailsSoon(t *testing.T) {
 		h.upstream.pipe.Close()
 		began := time.Now()
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-		if i.State != mirror.ImportFailed || i.Trouble == "" || !strings.Contains(i.Advice, "goes on from the same byte") || time.Since(began) > time.Minute {
+		if i.State != mirror.ImportFailed || i.Problem == "" || !strings.Contains(i.Hint, "goes on from the same byte") || time.Since(began) > time.Minute {
 			t.Errorf("after %s: %+v", time.Since(began), i)
 		}
 	})

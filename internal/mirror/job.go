@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,29 +8,34 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/replication"
 )
 
 // A job is an import on its way.
 type job struct {
-	*Service
-	request   ImportRequest
-	source    *source
-	reference string // at the source
-	items     []destination
-	engine    *replication.Engine
+	*task
+	request      ImportRequest
+	source       *source
+	reference    string // at the source
+	destinations []destination
 
 	mu    sync.Mutex
 	state Import
 }
 
-func newJob(s *Service, q ImportRequest, from *source, reference string, items []destination) *job {
-	j := &job{Service: s, request: q, source: from, reference: reference, items: items}
-	j.state = Import{ID: importID(q.Source, items), Source: q.Source, State: ImportPending, StartedAt: s.Now()}
-	for _, i := range items {
-		j.state.Targets = append(j.state.Targets, target(i.Repository, i.Tag))
+func newJob(s *Service, q ImportRequest, from *source, reference string, to []destination) *job {
+	id := importID(q.Source, to)
+	j := &job{
+		task: s.newTask(s.Log.With("source", q.Source), replication.Options{
+			Source: importSource + id, Prune: replication.PruneNone, KeepTags: !q.Force,
+		}),
+		request: q, source: from, reference: reference, destinations: to,
+		state: Import{ID: id, Source: q.Source, State: ImportPending, StartedAt: s.Now()},
 	}
-	j.engine = s.engine(importSource+j.state.ID, replication.PruneNone, !q.Force)
+	for _, d := range to {
+		j.state.Targets = append(j.state.Targets, d.String())
+	}
 	return j
 }
 
@@ -41,7 +45,7 @@ func (j *job) now() Import {
 	defer j.mu.Unlock()
 	i := j.state
 	if i.Progress = j.engine.Progress(); i.EndedAt.IsZero() {
-		i.BytesPerSecond, i.Trouble = j.engine.Rate(), cmp.Or(i.Trouble, waiting(j.engine.Trouble()))
+		i.BytesPerSecond, i.Problem = j.engine.Rate(), j.problem()
 	}
 	return i
 }
@@ -59,16 +63,15 @@ func (j *job) set(change func(*Import)) {
 	change(&j.state)
 }
 
-// run makes the import once it is its turn.
-func (j *job) run() {
-	ctx := j.life
+// run makes the import once there is a slot for it.
+func (j *job) run(ctx context.Context) {
 	var err error
 	select {
-	case j.turns <- struct{}{}:
-		defer func() { <-j.turns }()
+	case j.slots <- struct{}{}:
+		defer func() { <-j.slots }()
 		j.set(func(i *Import) { i.State = ImportRunning })
-		j.Log.Info("import started", "source", j.state.Source, "images", j.state.Targets)
-		err = j.bring(ctx)
+		j.log.Info("import started", "images", j.state.Targets)
+		err = j.fetch(ctx)
 		j.source.close()
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -76,30 +79,42 @@ func (j *job) run() {
 	if err != nil && ctx.Err() != nil {
 		err = ErrStopped
 	}
-	if discardErr := j.discard(context.WithoutCancel(ctx), importSource+j.state.ID, err == nil); err == nil {
-		err = discardErr
+	if forgetErr := j.forget(context.WithoutCancel(ctx), err == nil); err == nil {
+		err = forgetErr
 	}
 	j.set(func(i *Import) {
-		i.EndedAt, i.State, i.Trouble = j.Now(), ImportSucceeded, ""
+		i.EndedAt, i.State = j.Now(), ImportSucceeded
 		if err != nil {
-			i.State, i.Trouble, i.Advice = ImportFailed, err.Error(), advice(err)
+			i.State, i.Problem, i.Hint = ImportFailed, err.Error(), hint(err)
 		}
 	})
 	if err != nil {
-		j.Log.Warn("import failed", "source", j.state.Source, "err", err)
+		j.log.Warn("import failed", "err", err)
 		return
 	}
-	j.Log.Info("import finished", "source", j.state.Source, "images", j.state.Targets, "bytes", j.engine.Progress().Received)
+	j.log.Info("import finished", "images", j.state.Targets, "bytes", j.engine.Progress().Received)
 }
 
-// bring brings the image here.
-func (j *job) bring(ctx context.Context) error {
+// forget forgets the import's items and, once they are all here, the leases
+// that kept its content from collection.
+func (j *job) forget(ctx context.Context, done bool) error {
+	source := importSource + j.state.ID
+	return j.DB.Update(ctx, func(tx *metadb.Tx) error {
+		if done {
+			return replication.ForgetSource(tx, source)
+		}
+		return tx.ForgetSource(source)
+	})
+}
+
+// fetch brings the image here.
+func (j *job) fetch(ctx context.Context) error {
 	d, err := j.resolve(ctx)
 	if err != nil {
 		return err
 	}
-	j.set(func(i *Import) { i.Digest, i.Trouble = d, "" })
-	for _, to := range j.items {
+	j.set(func(i *Import) { i.Digest = d })
+	for _, to := range j.destinations {
 		err := j.engine.ApplyListing(ctx, replication.Listing{
 			Repository: to.Repository, Short: true, Items: []replication.ListedItem{{Tag: to.Tag, Digest: d}},
 		})
@@ -111,33 +126,30 @@ func (j *job) bring(ctx context.Context) error {
 	if err != nil || result.Failed == 0 {
 		return err
 	}
-	return j.failure(ctx)
+	return j.itemError(ctx)
 }
 
-// resolve asks the source what the image is.
+// resolve asks the source for the digest of the image.
 func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	tries := 0
-	err = persist(ctx, func(err error) bool {
-		tries++
-		j.set(func(i *Import) { i.Trouble = waiting(heldUntil(err, j.Now()), err) })
-		return tries < importTries
-	}, func() error {
+	more := func(error) bool { tries++; return tries < importTries }
+	err = j.ask(ctx, more, func() (err error) {
 		d, err = j.source.digest(ctx, j.reference)
 		return err
 	})
 	switch {
 	case err == nil && d == "":
-		err = j.source.no(ctx, j.reference)
-	case err != nil && !lasting(err) && ctx.Err() == nil:
+		err = j.source.noManifest(ctx, j.reference)
+	case err != nil && !permanent(err) && ctx.Err() == nil:
 		err = unreachableError{err}
 	}
 	return d, err
 }
 
-// failure says why an item did not come: where its tag appeared here
-// meanwhile, in the words for one that was here before.
-func (j *job) failure(ctx context.Context) error {
-	items, err := j.engine.Items(ctx, "", "", len(j.items))
+// itemError says why items failed. If a tag appeared here meanwhile, that is
+// [ErrExists], as for one that was here before.
+func (j *job) itemError(ctx context.Context) error {
+	items, err := j.engine.Items(ctx, "", "", len(j.destinations))
 	for _, i := range items {
 		if i.State != replication.Failed {
 			continue
@@ -146,15 +158,7 @@ func (j *job) failure(ctx context.Context) error {
 		if tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag); err == nil && tag.Digest != i.Digest && !j.request.Force {
 			why = ErrExists
 		}
-		err = errors.Join(err, fmt.Errorf("%s: %w", target(i.Repository, i.Tag), why))
+		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, why))
 	}
 	return err
-}
-
-// target names what an item is here.
-func target(repository, tag string) string {
-	if tag == "" {
-		return repository
-	}
-	return repository + ":" + tag
 }

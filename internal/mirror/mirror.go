@@ -1,7 +1,11 @@
-// Package mirror keeps repositories here in step with repositories of other
-// registries, whatever software these are: by rules, on a schedule, or once,
-// as an import. It moves content with the same engine as a sync with a parent,
-// and goes on from the same byte in the same way.
+// Package mirror keeps repositories here in sync with repositories of other
+// registries, whatever software these run: by rules, on a schedule, or once, by
+// an import. It moves content with the same engine as a sync with a parent, and
+// continues from the same byte in the same way.
+//
+// A [Service] (service.go) starts runs (run.go) of rules when they are due
+// (due.go), and imports (import.go). Both read from a source (source.go), which
+// they ask again if it does not answer (retry.go).
 package mirror
 
 import (
@@ -45,7 +49,7 @@ func (s Spec) Check() error {
 	if err := oci.CheckRepository(s.Repository); err != nil {
 		return fmt.Errorf("repository %.100q: %w", s.Repository, err)
 	}
-	if _, err := newClockwork(s); err != nil {
+	if _, err := scheduleOf(s); err != nil {
 		return err
 	}
 	if _, err := subscription.ParseTags(s.TagFilters, 0); err != nil {
@@ -89,8 +93,9 @@ func ParseImage(text string) (Location, string, error) {
 	return l, reference, err
 }
 
-// errCredentials says no word of what it refuses.
-var errCredentials = errors.New("credentials do not belong in the source: use --username and --password-stdin; a digest is @sha256:HEX")
+// errCredentials does not repeat what it refuses.
+var errCredentials = errors.New("credentials do not belong in the source: " +
+	"use --username and --password-stdin; a digest is @sha256:HEX")
 
 func parse(text string) (l Location, reference string, _ error) {
 	if _, behind, ok := strings.Cut(text, "@"); ok {
@@ -103,14 +108,16 @@ func parse(text string) (l Location, reference string, _ error) {
 		scheme, rest = "https", text
 	}
 	if scheme != "https" && scheme != "http" {
-		return Location{}, "", fmt.Errorf("source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
+		return Location{}, "", fmt.Errorf(
+			"source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
 	}
 	r, err := oci.ParseReference(rest)
 	if err != nil {
 		return Location{}, "", fmt.Errorf("source %.200q: %w", text, err)
 	}
 	if r.Host == "" {
-		return Location{}, "", fmt.Errorf("source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
+		return Location{}, "", fmt.Errorf(
+			"source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
 	}
 	if r.Host == "docker.io" || r.Host == "index.docker.io" {
 		r.Host = dockerHub

@@ -87,32 +87,32 @@ func TestASpecThatCannotBeFollowedIsRefused(t *testing.T) {
 
 func TestAPasswordIsOfNoUseForAnotherRegistryOrWithAnotherKey(t *testing.T) {
 	dir := t.TempDir()
-	s, err := mirror.OpenSealer(dir)
+	s, err := mirror.OpenKey(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, b := mirror.Location{Address: "https://a.example"}, mirror.Location{Address: "https://b.example"}
-	sealed := s.Seal(a, "secret")
-	if strings.Contains(sealed, "secret") || sealed == s.Seal(a, "secret") {
+	sealed := s.Encrypt(a, "secret")
+	if strings.Contains(sealed, "secret") || sealed == s.Encrypt(a, "secret") {
 		t.Errorf("the password is kept as %q", sealed)
 	}
-	if s, err = mirror.OpenSealer(dir); err != nil {
+	if s, err = mirror.OpenKey(dir); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := s.Open(a, sealed); text != "secret" || err != nil {
+	if text, err := s.Decrypt(a, sealed); text != "secret" || err != nil {
 		t.Errorf("Open = %q, %v", text, err)
 	}
-	if text, err := s.Open(b, sealed); err == nil {
+	if text, err := s.Decrypt(b, sealed); err == nil {
 		t.Errorf("another registry gets %q", text)
 	}
-	other, err := mirror.OpenSealer(t.TempDir())
+	other, err := mirror.OpenKey(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := other.Open(a, sealed); err == nil {
+	if text, err := other.Decrypt(a, sealed); err == nil {
 		t.Errorf("another key opens %q", text)
 	}
-	if text, err := s.Open(a, s.Seal(a, "")); text != "" || err != nil {
+	if text, err := s.Decrypt(a, s.Encrypt(a, "")); text != "" || err != nil {
 		t.Errorf("no password is %q, %v", text, err)
 	}
 	path := filepath.Join(dir, mirror.KeyFile)
@@ -122,7 +122,7 @@ func TestAPasswordIsOfNoUseForAnotherRegistryOrWithAnotherKey(t *testing.T) {
 	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mirror.OpenSealer(dir); err == nil {
+	if _, err := mirror.OpenKey(dir); err == nil {
 		t.Error("half a key is taken")
 	}
 }

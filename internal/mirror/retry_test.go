@@ -55,7 +55,7 @@ func TestARunIsTriedAgainLessAndLessUntilItsWindowCloses(t *testing.T) {
 		var pauses []int // minutes between two tries
 		for minute, idle := 0, 0; minute < 180; minute++ {
 			time.Sleep(time.Minute)
-			if !h.State("r").Running {
+			if !h.Status("r").Running {
 				idle++
 			} else if idle > 0 {
 				pauses, idle = append(pauses, idle), 0
@@ -118,11 +118,11 @@ func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
 		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(90*time.Minute))
 		for range 12 {
 			time.Sleep(time.Minute)
-			if !h.State("r").Running {
+			if !h.Status("r").Running {
 				break
 			}
 		}
-		if h.State("r").Running {
+		if h.Status("r").Running {
 			t.Error("the run goes on")
 		}
 		h.update(runError(t, func(why string) {
@@ -132,7 +132,7 @@ func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
 		}))
 		time.Sleep(time.Hour) // the next tries do not even get an answer
 		h.update(runError(t, func(why string) {
-			if !strings.Contains(why, "502") && !h.State("r").Running {
+			if !strings.Contains(why, "502") && !h.Status("r").Running {
 				t.Errorf("the rule's error is %q", why)
 			}
 		}))

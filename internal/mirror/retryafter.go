@@ -18,8 +18,8 @@ type hostBackoff struct {
 	until map[string]time.Time // by host, with its port
 }
 
-// hear notes the pause that an answer asks for.
-func (b *hostBackoff) hear(resp *http.Response) {
+// note remembers the pause that an answer asks for.
+func (b *hostBackoff) note(resp *http.Response) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		return
 	}
@@ -74,5 +74,9 @@ func (t backoffTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, &backoffError{req.URL.Host, left}
 	}
-	return heard{t.RoundTripper, t.hosts.hear}.RoundTrip(req)
+	resp, err := t.RoundTripper.RoundTrip(req)
+	if err == nil {
+		t.hosts.note(resp)
+	}
+	return resp, err
 }

@@ -52,7 +52,7 @@ func TestAHostThatAskedToBeLeftAloneIsLeftAloneByEveryRunAndImport(t *testing.T)
 		early := h.upstream.busy("", 40*time.Minute)
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
-		if s := h.State("r"); s.Running || time.Until(s.NotBefore) < 38*time.Minute {
+		if s := h.Status("r"); s.Running || time.Until(s.NotBefore) < 38*time.Minute {
 			t.Errorf("for 40 minutes the rule would keep others from their turn: %+v", s)
 		}
 		// Neither a wish nor a restart of the run nor an import asks before.

@@ -175,11 +175,11 @@ func TestARunGoesOnInTheNextWindowFromTheSameByte(t *testing.T) {
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT1H"})
 		midnight := time.Now().UTC().Truncate(24 * time.Hour)
 		time.Sleep(time.Until(midnight.Add(6*time.Hour + 30*time.Minute)))
-		if s := h.State("r"); !s.Running {
+		if s := h.Status("r"); !s.Running {
 			t.Fatal("nothing runs in the window")
 		}
 		time.Sleep(time.Hour)
-		if h.State("r").Running || len(h.tags("local/app")) != 0 {
+		if h.Status("r").Running || len(h.tags("local/app")) != 0 {
 			t.Fatal("something runs, or is done, after the window")
 		}
 		h.update(runError(t, func(why string) {
@@ -188,7 +188,7 @@ func TestARunGoesOnInTheNextWindowFromTheSameByte(t *testing.T) {
 			}
 		}))
 		time.Sleep(22 * time.Hour) // to 5:30
-		if h.State("r").Running {
+		if h.Status("r").Running {
 			t.Error("something runs outside of the window")
 		}
 		time.Sleep(90 * time.Minute)
@@ -267,7 +267,7 @@ func TestARunThatWasBrokenOffGoesOnAfterARestart(t *testing.T) {
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
-		if !h.State("r").Running {
+		if !h.Status("r").Running {
 			t.Fatal("nothing runs")
 		}
 		stop()
@@ -293,13 +293,13 @@ func TestARuleThatIsDeletedStopsAndItsImagesStay(t *testing.T) {
 		h.upstream.set(func() { h.upstream.rate = 1 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
-		if h.tags("local/app")["1"] != d || !h.State("r").Running {
+		if h.tags("local/app")["1"] != d || !h.Status("r").Running {
 			t.Fatal("the smallest image does not come first")
 		}
 		h.update(deleteRule)
 		h.Changed("r")
 		time.Sleep(time.Minute)
-		if h.State("r").Running || h.tags("local/app")["1"] != d {
+		if h.Status("r").Running || h.tags("local/app")["1"] != d {
 			t.Error("the run goes on, or the image is gone")
 		}
 		h.update(nothingKnown(t))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -14,16 +15,16 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxRuns is how many rules, and how many imports, run at a time. Others wait
-// for their turn.
+// maxRuns is how many rules, and how many imports, run at a time. Others wait.
 const maxRuns = 4
 
-// patience is how long a run may get nothing from its source before it makes
-// room for others. It is owed then, and goes on from the same byte; see [retryState].
+// patience is for how long nothing may come from the source of a run before
+// that makes room for others. It is retried, and continues from the same byte;
+// see [retryState].
 const patience = 10 * time.Minute
 
-// glance is how often the rules and the clock are looked at: a clock that was
-// set meanwhile then counts soon.
+// glance is how often the rules and the clock are looked at, so that a clock
+// that was set meanwhile counts soon.
 const glance = time.Minute
 
 // Causes with which a run ends before it is done.
@@ -36,13 +37,13 @@ var (
 // A Dial opens a connection, as [net.Dialer.DialContext] does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Options are what a Service is made of. DB, Storage and Sealer are required.
+// Options are what a Service is made of. DB, Storage and Key are required.
 type Options struct {
 	DB          *metadb.DB
 	Storage     *storage.Storage
-	Sealer      *Sealer
+	Key         *Key
 	ChunkSize   int64
-	Connections int              // of one run; 0 is 32
+	Connections int              // of one run; 0 is the engine's default
 	Dial        Dial             // how to reach other registries; nil is the network
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
@@ -52,19 +53,16 @@ type Options struct {
 // concurrent use.
 type Service struct {
 	Options
+	hosts *hostBackoff
+	woken chan struct{} // holds a request to look at the rules
+	slots chan struct{} // holds the imports that run
+	jobs  sync.WaitGroup
 
 	mu      sync.Mutex
 	running map[string]*run        // by rule
 	retries map[string]*retryState // by rule
-	over    int64                  // runs that are
-	hosts   *hostBackoff           // of the hosts that both ask
 	imports []*job                 // oldest first
-	open    bool                   // Run runs, and imports may begin
-	woken   chan struct{}          // holds a wish to look at the rules again
-	jobs    sync.WaitGroup
-	turns   chan struct{}   // of imports
-	life    context.Context // of imports; it ends with Run
-	end     context.CancelFunc
+	life    context.Context        // of imports: Run's; nil unless that runs
 }
 
 // New returns a service whose rules run while its Run does.
@@ -75,50 +73,38 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Options: o, running: map[string]*run{}, retries: map[string]*retryState{}, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}}, woken: make(chan struct{}, 1), turns: make(chan struct{}, maxRuns)}
-	s.life, s.end = context.WithCancel(context.Background())
-	return s
+	return &Service{
+		Options: o, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}},
+		woken: make(chan struct{}, 1), slots: make(chan struct{}, maxRuns),
+		running: map[string]*run{}, retries: map[string]*retryState{},
+	}
 }
 
-// A State is how a rule's run goes.
-type State struct {
+// A RunStatus says how a rule's run goes.
+type RunStatus struct {
 	Running   bool
 	Progress  replication.Progress
-	Trouble   string    // why it does not get on just now; "" is that it does
-	NotBefore time.Time // a run that is owed is not tried again; zero while nothing is known of that
+	Problem   string    // why nothing comes just now; "" if all is well
+	NotBefore time.Time // when a failed run is retried at the earliest; zero is at once
 
 	BytesPerSecond int64 // over the last seconds
 }
 
-// NextRun is when the rule runs next; zero is never.
-func (st State) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Time {
-	c, err := newClockwork(v)
-	if err != nil {
-		return time.Time{}
-	}
-	if st.Running {
-		r.OwedAt = time.Time{} // to the run that goes on
-	}
-	return c.next(r, st.NotBefore, now)
-}
-
-// State returns how the rule's run goes, if one does.
-func (s *Service) State(rule string) State {
+// Status returns how the rule's run goes.
+func (s *Service) Status(rule string) RunStatus {
 	s.mu.Lock()
-	r := s.running[rule]
-	var notBefore time.Time
-	if d := s.retries[rule]; d != nil {
-		notBefore = d.notBefore
+	defer s.mu.Unlock()
+	if r := s.running[rule]; r != nil {
+		return r.status()
 	}
-	s.mu.Unlock()
-	if r != nil {
-		return r.state()
+	if r := s.retries[rule]; r != nil {
+		return RunStatus{NotBefore: r.notBefore}
 	}
-	return State{NotBefore: notBefore}
+	return RunStatus{}
 }
 
-// Changed says that a rule was written or deleted. A run of it that goes on
-// begins again with what is decided now.
+// Changed says that a rule was written or deleted. Its run, if there is one,
+// begins again with the new rule.
 func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
@@ -139,15 +125,19 @@ func (s *Service) Wake() {
 }
 
 // Run runs rules when they are due, and imports, until ctx ends, and returns
-// once all of them have stopped. What they have then is kept, to the byte. It
-// may be called once.
+// once all of them have stopped. They keep what they have, to the byte. It may
+// be called once.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.forgetImports(ctx); err != nil && ctx.Err() == nil {
+	// What imports of an earlier process wanted would keep images that rules must
+	// remove. Their leases stay until they expire, as those of an import that
+	// failed do, so that the same import continues from the same byte.
+	err := s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.ForgetSources(importSource) })
+	if err != nil && ctx.Err() == nil {
 		s.Log.Error("imports of an earlier process are not forgotten", "err", err)
 	}
-	s.admit(true)
+	s.admitImports(ctx)
 	for ctx.Err() == nil {
-		pause, err := s.begin(ctx)
+		pause, err := s.startDue(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("mirror rules cannot be read", "err", err)
 		}
@@ -159,95 +149,76 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	s.admit(false)
-	s.end()
+	s.admitImports(nil)
 	s.jobs.Wait()
 	return nil
 }
 
-// forgetImports forgets what imports wanted that ended with their process: it
-// would keep images from going that rules brought. Their leases stay until they
-// end, as those of an import that failed do, so that the same one goes on from
-// the same byte.
-func (s *Service) forgetImports(ctx context.Context) error {
-	return s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.ForgetSources(importSource) })
-}
-
-// admit lets imports begin, or not.
-func (s *Service) admit(open bool) {
+// admitImports lets imports begin that end with life, or none if it is nil.
+func (s *Service) admitImports(life context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open = open
+	s.life = life
 }
 
-// begin starts the rules that are due and returns how long none will be.
-func (s *Service) begin(ctx context.Context) (time.Duration, error) {
-	seen := s.runsOver()
-	rules, err := s.rules(ctx)
+// startDue starts the rules that are due, and returns for how long none will be.
+func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
+	// A run records its result before it leaves this map, so of a rule that is not
+	// in it, the row that is read next is up to date.
+	s.mu.Lock()
+	running := maps.Clone(s.running)
+	s.mu.Unlock()
+	var rules []metadb.MirrorRule
+	err := s.DB.View(ctx, func(tx *metadb.Tx) (err error) { rules, err = tx.MirrorRules(); return err })
 	if err != nil {
 		return glance, err
 	}
 	now, pause := s.Now(), glance
 	for _, rule := range rules {
 		v, err := SpecOf(rule)
+		var when ruleSchedule
+		if err == nil {
+			when, err = scheduleOf(v)
+		}
 		if err != nil {
 			s.Log.Error("mirror rule cannot be read", "rule", rule.Name, "err", err)
 			continue
 		}
-		c, err := newClockwork(v)
-		if err != nil {
-			s.Log.Error("mirror rule's schedule cannot be read", "rule", rule.Name, "err", err)
-			continue
+		if d, ok := when.due(rule, now); ok && running[rule.Name] == nil {
+			pause = min(pause, s.start(ctx, rule, v, d))
 		}
-		if t, due := c.turn(rule, now); due {
-			if wait := s.retryIn(rule.Name, t, now); wait > 0 {
-				pause = min(pause, wait)
-			} else {
-				s.start(ctx, rule, v, t, seen)
-			}
-		}
-		if next := c.Next(now); !next.IsZero() {
+		if next := when.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))
 		}
 	}
 	return pause, nil
 }
 
-func (s *Service) rules(ctx context.Context) (all []metadb.MirrorRule, err error) {
-	err = s.DB.View(ctx, func(tx *metadb.Tx) error {
-		all, err = tx.MirrorRules()
-		return err
-	})
-	return all, err
-}
-
-// runsOver counts the runs that are over.
-func (s *Service) runsOver() int64 {
+// start starts the run of a rule, unless it is too early for its retry, or too
+// many others run. It returns for how long to wait before the next look: every
+// run wakes the service when it ends.
+func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d dueRun) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over
-}
-
-// start lets a rule run, unless it does or too many others do, or a run ended
-// since seen were over: it may have been this rule's, which then was read too
-// early. The rules are looked at again after every run.
-func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, t turn, seen int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running[rule.Name] != nil || len(s.running) >= maxRuns || s.over != seen {
-		return
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	if !t.again {
+	if !d.retry {
 		delete(s.retries, rule.Name)
 	}
-	rule.OwedAt = t.opened
+	if r := s.retries[rule.Name]; r != nil {
+		if wait := r.notBefore.Sub(s.Now()); wait > 0 {
+			return wait
+		}
+	}
+	if len(s.running) >= maxRuns {
+		return glance
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	rule.OwedAt = d.since
 	r := newRun(s, rule, v, cancel)
 	s.running[rule.Name] = r
 	s.jobs.Go(func() {
 		defer cancel(nil)
-		if !t.until.IsZero() {
-			closing := time.AfterFunc(t.until.Sub(s.Now()), func() { cancel(errWindowClosed) })
+		if !d.until.IsZero() {
+			closing := time.AfterFunc(d.until.Sub(s.Now()), func() { cancel(errWindowClosed) })
 			defer closing.Stop()
 		}
 		if !r.all(ctx) { // it would be due again at once, and again
@@ -255,14 +226,16 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, t t
 		}
 		s.mu.Lock()
 		delete(s.running, rule.Name)
-		s.over++
 		s.mu.Unlock()
 		s.Wake()
 	})
+	return glance
 }
 
-// Seal returns a password for the registry at l as it may be stored.
-func (s *Service) Seal(l Location, password string) string { return s.Sealer.Seal(l, password) }
+// EncryptPassword returns a password for the registry at l as it may be stored.
+func (s *Service) EncryptPassword(l Location, password string) string {
+	return s.Key.Encrypt(l, password)
+}
 
 // Forget removes what is known of a rule's items, within the transaction that
 // deletes the rule. The images that it brought stay.

@@ -2,21 +2,27 @@ package mirror
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
 	"ferry/internal/subscription"
+	"ferry/internal/telemetry"
 )
 
-// Limits on what is followed at a source that nobody here runs.
+// Limits on what is followed at a source that nobody here controls.
 const (
 	maxDepth     = 8      // indexes within indexes
 	maxReferrers = 4      // referrers of referrers
@@ -25,20 +31,114 @@ const (
 )
 
 // A source is one repository of another registry. It plans by walking
-// manifests with the registry's own API: the registry need know nothing of
-// Ferry. Whatever repository here wants something, it is looked for there.
+// manifests with the distribution API, so the registry needs no support for
+// Ferry. Content for any repository here is looked for in that one.
 type source struct {
 	registry   *remote.Registry
 	repository string
 	platforms  subscription.Platforms
-	close      func()      // of its connections, once nothing is asked any more
-	unlisted   atomic.Bool // it does not list referrers, as was seen
+	close      func()      // closes its connections
+	unlisted   atomic.Bool // it was seen not to list referrers
 
-	mu      sync.Mutex
-	answers map[digest.Digest][]digest.Digest // referrers, by subject
+	mu    sync.Mutex
+	known map[digest.Digest][]digest.Digest // referrers, by subject
 }
 
 var _ replication.Source = (*source)(nil)
+
+// access is what it takes to read from a registry.
+type access struct {
+	Username, Password string // "" is as Docker's configuration says
+	CA                 string // PEM
+}
+
+// source returns the repository at l. Without a user name, Docker's
+// configuration and its credential helpers are asked. The caller must close it.
+func (s *Service) source(l Location, a access) (*source, error) {
+	transport, err := newTransport(a.CA)
+	if err != nil {
+		return nil, err
+	}
+	if s.Dial != nil {
+		transport.DialContext = s.Dial
+	}
+	src := &source{
+		repository: l.Repository, close: transport.CloseIdleConnections, known: map[digest.Digest][]digest.Digest{},
+	}
+	src.registry, err = remote.New(l.Address, remote.Options{
+		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
+		Transport: backoffTransport{transport, s.hosts}, UserAgent: "ferry/" + telemetry.Version(),
+	})
+	return src, err
+}
+
+func newTransport(ca string) (*http.Transport, error) {
+	transport := gateway.NewTransport()
+	if ca == "" {
+		return transport, nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read this machine's certificate authorities: %w", err)
+	}
+	if !roots.AppendCertsFromPEM([]byte(ca)) {
+		return nil, errors.New("the certificate authority is no certificate in PEM")
+	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return transport, nil
+}
+
+// host is the name that people know the source's registry by.
+func (s *source) host() string {
+	if host := s.registry.Host(); host != dockerHub {
+		return host
+	}
+	return "docker.io"
+}
+
+// digest returns the digest of reference at the source; "" if it has no such
+// manifest.
+func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
+	d, err := s.registry.Resolve(ctx, s.repository, reference)
+	if err == nil && d == "" { // the registry does not say without the manifest
+		var m *remote.Manifest
+		if m, err = s.registry.Manifest(ctx, s.repository, reference); err == nil {
+			d = m.Digest
+		}
+	}
+	if absent(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at %s: %w", reference, err)
+	}
+	return d, nil
+}
+
+// referrers returns the manifests whose subject is d. The registry is asked
+// once: a plan and a listing get the same answer.
+func (s *source) referrers(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
+	s.mu.Lock()
+	all, ok := s.known[d]
+	s.mu.Unlock()
+	if ok {
+		return all, nil
+	}
+	found, listed, err := s.registry.Referrers(ctx, s.repository, d)
+	if err != nil {
+		return nil, err
+	}
+	if !listed {
+		s.unlisted.Store(true)
+	}
+	for _, m := range found {
+		all = append(all, m.Digest)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[d] = all
+	return all, nil
+}
 
 // Plan implements [replication.Source]. Wanted manifests are read side by
 // side, and each comes whole: what is below it, itself, its referrers.
@@ -56,7 +156,9 @@ func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func
 }
 
 // Blob implements [replication.Source].
-func (s *source) Blob(ctx context.Context, _ string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (s *source) Blob(
+	ctx context.Context, _ string, d digest.Digest, offset, length int64,
+) (io.ReadCloser, int64, error) {
 	return s.registry.Blob(ctx, s.repository, d, offset, length)
 }
 
@@ -70,7 +172,7 @@ type planner struct {
 	fn   func(replication.PlanEntry) error
 }
 
-// plan tells of one wanted manifest.
+// plan emits the entries for one wanted manifest.
 func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
 	if err := w.manifest(ctx, want.Digest, 0, 0); err != nil {
@@ -92,8 +194,8 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	return p.fn(replication.PlanEntry{Complete: &want})
 }
 
-// known reports whether the manifest has an entry.
-func (p *planner) known(key replication.Ref) bool {
+// isDone reports whether the manifest has an entry.
+func (p *planner) isDone(key replication.Ref) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done[key]
@@ -109,7 +211,7 @@ type walk struct {
 
 func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers int) error {
 	key := replication.Ref{Repository: w.to, Digest: d}
-	if w.seen[d] || w.known(key) {
+	if w.seen[d] || w.isDone(key) {
 		return nil
 	}
 	w.seen[d] = true
@@ -133,11 +235,11 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		w.missing(d, err.Error())
 		return nil
 	}
-	var left []digest.Digest
-	leftOut := w.platforms.LeftOut(parsed.Manifests)
+	var omitted []digest.Digest
+	omit := w.platforms.LeftOut(parsed.Manifests)
 	for _, child := range parsed.Manifests {
-		if leftOut[child.Digest] {
-			left = append(left, child.Digest)
+		if omit[child.Digest] {
+			omitted = append(omitted, child.Digest)
 			continue
 		}
 		if err := w.manifest(ctx, child.Digest, depth+1, referrers); err != nil {
@@ -145,12 +247,12 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		}
 	}
 	w.entries = append(w.entries, replication.PlanEntry{Manifest: &replication.PlanManifest{
-		Ref: key, MediaType: m.MediaType, Payload: m.Payload, OmittedChildren: left,
+		Ref: key, MediaType: m.MediaType, Payload: m.Payload, OmittedChildren: omitted,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
 }
 
-// referrers adds what has d for its subject.
+// referrers adds the manifests whose subject is d.
 func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers int) error {
 	if referrers == maxReferrers {
 		return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -14,12 +13,14 @@ import (
 	"ferry/internal/oci"
 )
 
-// Blob opens length bytes of a blob from offset on, or all to its end where
+// Blob opens length bytes of a blob from offset on, or all to its end if
 // length is negative. The second result is where the body begins: at offset,
-// or at 0 where the registry knows no ranges. The bytes are not verified:
+// or at 0 if the registry does not support ranges. The bytes are not verified:
 // that takes all of them.
-func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
-	q := request{method: http.MethodGet, path: "/blobs/" + string(d), repository: repository, scopes: reading(repository)}
+func (r *Registry) Blob(
+	ctx context.Context, repository string, d digest.Digest, offset, length int64,
+) (io.ReadCloser, int64, error) {
+	q := request{method: http.MethodGet, repository: repository, path: "/blobs/" + string(d)}
 	if offset > 0 || length >= 0 {
 		span := fmt.Sprintf("bytes=%d-", offset)
 		if length >= 0 {
@@ -44,7 +45,7 @@ func (r *Registry) Blob(ctx context.Context, repository string, d digest.Digest,
 
 // HasBlob reports whether the registry has a blob in repository.
 func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	resp, err := r.do(ctx, request{method: http.MethodHead, path: "/blobs/" + string(d), repository: repository, scopes: reading(repository)})
+	resp, err := r.do(ctx, request{method: http.MethodHead, repository: repository, path: "/blobs/" + string(d)})
 	if err := unknown(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) || errors.Is(err, oci.ErrNameUnknown) {
 		return false, nil
 	}
@@ -57,9 +58,10 @@ func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Dige
 
 // PutBlob uploads a blob of size bytes into repository, in one request after
 // the one that opens the upload (end-4a and end-6 of the specification).
-func (r *Registry) PutBlob(ctx context.Context, repository string, d digest.Digest, size int64, content io.Reader) error {
-	q := request{method: http.MethodPost, path: "/blobs/uploads/", repository: repository, scopes: writing(repository)}
-	resp, err := r.do(ctx, q)
+func (r *Registry) PutBlob(
+	ctx context.Context, repository string, d digest.Digest, size int64, content io.Reader,
+) error {
+	resp, err := r.do(ctx, request{method: http.MethodPost, repository: repository, path: "/blobs/uploads/"})
 	if err != nil {
 		return fmt.Errorf("open upload of %s: %w", d, err)
 	}
@@ -71,8 +73,8 @@ func (r *Registry) PutBlob(ctx context.Context, repository string, d digest.Dige
 	query := location.Query()
 	query.Set("digest", string(d))
 	location.RawQuery = query.Encode()
-	q = request{
-		method: http.MethodPut, repository: repository, scopes: writing(repository), size: size, body: content,
+	q := request{
+		method: http.MethodPut, repository: repository, body: content, size: size,
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
 	}
 	if resp, err = r.send(ctx, q, location); err != nil {
@@ -80,20 +82,4 @@ func (r *Registry) PutBlob(ctx context.Context, repository string, d digest.Dige
 	}
 	drain(resp.Body)
 	return nil
-}
-
-// Mount links a blob of another repository of the registry into repository
-// (end-11), and reports whether the registry did so; if not, the blob has to
-// be uploaded.
-func (r *Registry) Mount(ctx context.Context, repository string, d digest.Digest, from string) (bool, error) {
-	q := request{
-		method: http.MethodPost, path: "/blobs/uploads/", repository: repository, scopes: append(writing(repository), reading(from)...),
-		query: url.Values{"mount": {string(d)}, "from": {from}},
-	}
-	resp, err := r.do(ctx, q)
-	if err != nil {
-		return false, fmt.Errorf("mount %s from %s: %w", d, from, err)
-	}
-	drain(resp.Body)
-	return resp.StatusCode == http.StatusCreated, nil
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -71,10 +70,10 @@ func loginRefusal(err error) error {
 	}
 	e := byStatus[answer.StatusCode]
 	if e == nil {
-		e = &oci.Error{Code: oci.ErrUnauthorized.Code, Message: "the login was refused with status " + strconv.Itoa(answer.StatusCode), Status: answer.StatusCode}
+		e = oci.ErrUnauthorized.With("the login was refused with status %d", answer.StatusCode).WithStatus(answer.StatusCode)
 	}
 	if len(answer.Errors) > 0 {
-		return &oci.Error{Code: e.Code, Message: printable(answer.Errors[0].Message), Status: e.Status}
+		return e.With("%s", printable(answer.Errors[0].Message))
 	}
 	return e
 }

@@ -69,8 +69,8 @@ func TestReferrersAreFoundWithAndWithoutTheirEndPoint(t *testing.T) {
 	if err := r.Push(ctx, "a", string(signature.Digest), signature, l, nil); err != nil {
 		t.Fatal(err)
 	}
-	found, err := r.Referrers(ctx, "a", index.Digest)
-	if err != nil || len(found) != 1 || found[0].Digest != signature.Digest {
+	found, listed, err := r.Referrers(ctx, "a", index.Digest)
+	if err != nil || !listed || len(found) != 1 || found[0].Digest != signature.Digest {
 		t.Errorf("referrers: %+v, %v", found, err)
 	}
 
@@ -85,11 +85,11 @@ func TestReferrersAreFoundWithAndWithoutTheirEndPoint(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	old := client(t, s.URL, remote.Options{})
-	found, err = old.Referrers(ctx, "a", index.Digest)
-	if err != nil || len(found) != 1 || found[0].Digest != signature.Digest {
+	found, listed, err = old.Referrers(ctx, "a", index.Digest)
+	if err != nil || listed || len(found) != 1 || found[0].Digest != signature.Digest {
 		t.Errorf("referrers by tag: %+v, %v", found, err)
 	}
-	if found, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found) != 0 {
+	if found, _, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found) != 0 {
 		t.Errorf("referrers of what has none: %+v, %v", found, err)
 	}
 }

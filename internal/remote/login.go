@@ -8,8 +8,8 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// A LoginError says that the login that docker login kept for a registry
-// cannot be read, as where a credential helper is not installed.
+// A LoginError says that the login that docker login cached for a registry
+// cannot be read, such as if a credential helper is not installed.
 type LoginError struct {
 	Host string
 	error
@@ -21,8 +21,8 @@ func (e *LoginError) Error() string { return fmt.Sprintf("read the login for %s:
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.error }
 
-// kept returns the logins that are in store.
-func kept(store credentials.Store) auth.CredentialFunc {
+// cachedLogins returns the logins that docker login cached in store.
+func cachedLogins(store credentials.Store) auth.CredentialFunc {
 	read := credentials.Credential(store)
 	return func(ctx context.Context, host string) (auth.Credential, error) {
 		login, err := read(ctx, host)

@@ -80,7 +80,7 @@ func (r *Registry) Resolve(ctx context.Context, repository, reference string) (d
 
 func (r *Registry) manifest(ctx context.Context, method, repository, reference string) (*http.Response, error) {
 	resp, err := r.do(ctx, request{
-		method: method, path: "/manifests/" + reference, repository: repository, scopes: reading(repository),
+		method: method, repository: repository, path: "/manifests/" + reference,
 		header: http.Header{"Accept": {accept}},
 	})
 	if err != nil {
@@ -92,7 +92,7 @@ func (r *Registry) manifest(ctx context.Context, method, repository, reference s
 // PutManifest stores a manifest under reference, a tag or its digest.
 func (r *Registry) PutManifest(ctx context.Context, repository, reference, mediaType string, payload []byte) error {
 	resp, err := r.do(ctx, request{
-		method: http.MethodPut, path: "/manifests/" + reference, repository: repository, scopes: writing(repository),
+		method: http.MethodPut, repository: repository, path: "/manifests/" + reference,
 		header: http.Header{"Content-Type": {mediaType}}, body: bytes.NewReader(payload), size: int64(len(payload)),
 	})
 	if err != nil {

@@ -22,7 +22,9 @@ const maxDepth = 8
 // Push copies the image that root describes, and everything below it, into
 // repository, and then sets tag to it; blobs that are there already are not
 // sent. sent, which may be nil, is told of bytes on their way.
-func (r *Registry) Push(ctx context.Context, repository, tag string, root oci.Descriptor, from Content, sent func(n int)) error {
+func (r *Registry) Push(
+	ctx context.Context, repository, tag string, root oci.Descriptor, from Content, sent func(n int),
+) error {
 	if sent == nil {
 		sent = func(int) {}
 	}

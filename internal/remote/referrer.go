@@ -14,26 +14,36 @@ import (
 	"ferry/internal/oci"
 )
 
-// Referrers returns the manifests whose subject is d (end-12a). A registry
-// that does not know the question is asked for the tag that stands in for the
-// answer (section "Unavailable Referrers API" of the specification).
-func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Digest) ([]oci.Descriptor, error) {
+// Referrers returns the manifests whose subject is d (end-12a). A registry that
+// does not list referrers is asked for the tag in which clients list them
+// (section "Unavailable Referrers API" of the specification); listed is false
+// then.
+func (r *Registry) Referrers(
+	ctx context.Context, repository string, d digest.Digest,
+) (all []oci.Descriptor, listed bool, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("list referrers of %s: %w", d, err)
+		}
+	}()
 	resp, err := r.do(ctx, request{
-		method: http.MethodGet, path: "/referrers/" + string(d), repository: repository, scopes: reading(repository),
+		method: http.MethodGet, repository: repository, path: "/referrers/" + string(d),
 		header: http.Header{"Accept": {v1.MediaTypeImageIndex}},
 	})
-	if e := oci.AsError(err); e != nil && (e.Status == http.StatusNotFound || e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusBadRequest) {
-		return r.taggedReferrers(ctx, repository, d)
+	if e := oci.AsError(err); e != nil {
+		switch e.Status {
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
+			all, err = r.taggedReferrers(ctx, repository, d)
+			return all, false, err
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list referrers of %s: %w", d, err)
+		return nil, false, err
 	}
 	defer resp.Body.Close()
 	var index v1.Index
-	if err := json.NewDecoder(io.LimitReader(resp.Body, oci.MaxManifestSize)).Decode(&index); err != nil {
-		return nil, fmt.Errorf("list referrers of %s: %w", d, err)
-	}
-	return index.Manifests, nil
+	err = json.NewDecoder(io.LimitReader(resp.Body, oci.MaxManifestSize)).Decode(&index)
+	return index.Manifests, true, err
 }
 
 func (r *Registry) taggedReferrers(ctx context.Context, repository string, d digest.Digest) ([]oci.Descriptor, error) {
@@ -42,7 +52,7 @@ func (r *Registry) taggedReferrers(ctx context.Context, repository string, d dig
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list referrers of %s: %w", d, err)
+		return nil, err
 	}
 	index, err := oci.ParseManifest(m.MediaType, m.Payload)
 	if err != nil {

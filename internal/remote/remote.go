@@ -5,6 +5,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,8 @@ type Registry struct {
 // and no path.
 func New(address string, o Options) (*Registry, error) {
 	base, err := url.Parse(address)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil || base.Path != "" && base.Path != "/" {
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" ||
+		base.Host == "" || base.User != nil || base.Path != "" && base.Path != "/" {
 		return nil, fmt.Errorf("%q is no registry's address: want http:// or https:// and a host", address)
 	}
 	base.Path = ""
@@ -56,18 +58,14 @@ func New(address string, o Options) (*Registry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read Docker's configuration: %w", err)
 		}
-		client.Credential = kept(store)
+		client.Credential = cachedLogins(store)
 	}
 	if onThisMachine(base.Hostname()) {
 		// A registry here has its token endpoint here. From elsewhere, a
 		// challenge that points at this machine would be an attack.
 		client.BlockedRealmPrefixes = []netip.Prefix{}
 	}
-	agent := o.UserAgent
-	if agent == "" {
-		agent = "ferry"
-	}
-	client.SetUserAgent(agent)
+	client.SetUserAgent(cmp.Or(o.UserAgent, "ferry"))
 	return &Registry{base: base, client: client}, nil
 }
 
@@ -82,22 +80,20 @@ func onThisMachine(host string) bool {
 // A request is one request to the registry's API.
 type request struct {
 	method     string
-	path       string // below the repository: "/blobs/sha256:..."; or a whole URL, for a location
+	repository string
+	path       string // below the repository: "/blobs/sha256:..."
 	query      url.Values
 	header     http.Header
 	body       io.Reader
 	size       int64 // of body
-	repository string
-	scopes     []string // what a token must allow
 }
 
-// reading and writing are the scopes of most requests.
-func reading(repository string) []string {
-	return []string{auth.ScopeRepository(repository, auth.ActionPull)}
-}
-
-func writing(repository string) []string {
-	return []string{auth.ScopeRepository(repository, auth.ActionPull, auth.ActionPush)}
+// scope is what a token must allow.
+func (q request) scope() string {
+	if q.method == http.MethodGet || q.method == http.MethodHead {
+		return auth.ScopeRepository(q.repository, auth.ActionPull)
+	}
+	return auth.ScopeRepository(q.repository, auth.ActionPull, auth.ActionPush)
 }
 
 // do sends q, logged in as the registry asks. The answer is below 400; its
@@ -112,7 +108,7 @@ func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 }
 
 func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.Response, error) {
-	ctx = auth.AppendScopesForHost(ctx, target.Host, q.scopes...)
+	ctx = auth.AppendScopesForHost(ctx, target.Host, q.scope())
 	req, err := http.NewRequestWithContext(ctx, q.method, target.String(), q.body)
 	if err != nil {
 		return nil, err

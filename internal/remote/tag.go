@@ -55,9 +55,11 @@ func (r *Registry) HasRepository(ctx context.Context, repository string) (bool, 
 	return true, nil
 }
 
-func (r *Registry) tagPage(ctx context.Context, repository string, query url.Values) (page []string, next url.Values, err error) {
+func (r *Registry) tagPage(
+	ctx context.Context, repository string, query url.Values,
+) (page []string, next url.Values, err error) {
 	resp, err := r.do(ctx, request{
-		method: http.MethodGet, path: "/tags/list", query: query, repository: repository, scopes: reading(repository),
+		method: http.MethodGet, repository: repository, path: "/tags/list", query: query,
 	})
 	if err != nil {
 		return nil, nil, unknown(err, oci.ErrNameUnknown)

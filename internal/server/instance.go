@@ -123,11 +123,13 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 
 // mirror makes what follows other registries.
 func (in *instance) mirror(cfg config.Config) error {
-	sealer, err := mirror.OpenSealer(cfg.DataDir)
+	key, err := mirror.OpenKey(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	in.mirrors = mirror.New(mirror.Options{DB: in.db, Storage: in.storage, Sealer: sealer, ChunkSize: cfg.ChunkSize, Log: in.log})
+	in.mirrors = mirror.New(mirror.Options{
+		DB: in.db, Storage: in.storage, Key: key, ChunkSize: cfg.ChunkSize, Log: in.log,
+	})
 	return nil
 }
 

@@ -81,7 +81,7 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 // mirroring is the answer of a root.
 func (h *syncHealth) mirroring(ctx context.Context) syncAnswer {
 	sum, err := h.rules.Summary(ctx)
-	a := syncAnswer{InSync: err == nil && sum.OutOfStep == 0, ItemsPending: sum.ItemsPending, ItemsFailed: sum.ItemsFailed}
+	a := syncAnswer{InSync: err == nil && sum.OutOfSync == 0, ItemsPending: sum.ItemsPending, ItemsFailed: sum.ItemsFailed}
 	if !sum.LastSuccess.IsZero() {
 		at := sum.LastSuccess.UTC()
 		a.LastSuccess = &at
@@ -90,7 +90,7 @@ func (h *syncHealth) mirroring(ctx context.Context) syncAnswer {
 	case err != nil:
 		a.Reason = "the mirror rules cannot be read"
 	case !a.InSync:
-		a.Reason = fmt.Sprintf("%d of %d mirror rules are not in sync", sum.OutOfStep, sum.Rules)
+		a.Reason = fmt.Sprintf("%d of %d mirror rules are not in sync", sum.OutOfSync, sum.Rules)
 	}
 	return a
 }

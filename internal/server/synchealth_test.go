@@ -111,7 +111,7 @@ func TestARootIsInStepWhereItsMirrorRulesAre(t *testing.T) {
 	}{
 		{rules{}, 200, ""},
 		{rules{Rules: 3, LastSuccess: time.Now()}, 200, ""},
-		{rules{Rules: 3, OutOfStep: 1, ItemsFailed: 2}, 503, "1 of 3 mirror rules are not in sync"},
+		{rules{Rules: 3, OutOfSync: 1, ItemsFailed: 2}, 503, "1 of 3 mirror rules are not in sync"},
 	} {
 		w := httptest.NewRecorder()
 		(&syncHealth{rules: c.rules, now: time.Now}).ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))

@@ -57,7 +57,7 @@ func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice 
 	t.Helper()
 	began := time.Now()
 	i := h.bring(t, q)
-	if i.State != mirror.ImportFailed || !strings.Contains(i.Trouble, trouble) || !strings.Contains(i.Advice, advice) || advice == "" && i.Advice != "" {
+	if i.State != mirror.ImportFailed || !strings.Contains(i.Problem, trouble) || !strings.Contains(i.Hint, advice) || advice == "" && i.Hint != "" {
 		t.Errorf("%+v, want %q, %q", i, trouble, advice)
 	}
 	if took := i.EndedAt.Sub(began); took >= time.Second {
@@ -151,10 +151,10 @@ func TestAnImportThatIsHeldOffSaysUntilWhen(t *testing.T) {
 		}
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
-		if want := "held off until " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC") + ": TOOMANYREQUESTS: too many requests"; i.Trouble != want || i.Advice != "" {
+		if want := "held off until " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC") + ": TOOMANYREQUESTS: too many requests"; i.Problem != want || i.Hint != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
-		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Trouble != "" {
+		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -189,10 +189,10 @@ func TestWhatHoldsUpTheLayersOfAnImportIsSaid(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(20 * time.Second)
-				if i, _ = h.ImportOf(i.ID); !strings.Contains(i.Trouble, v.want) {
+				if i, _ = h.ImportOf(i.ID); !strings.Contains(i.Problem, v.want) {
 					t.Errorf("%+v, want %q", i, v.want)
 				}
-				if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Trouble != "" {
+				if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
 					t.Errorf("%+v", i)
 				}
 			})

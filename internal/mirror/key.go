@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// KeyFile is the key that seals passwords of other registries, in the data
+// KeyFile is the key that encrypts passwords of other registries, in the data
 // directory. It is not in the database, so that a copy of that gives none of
 // them away.
 const KeyFile = "mirror.key"
@@ -20,13 +20,14 @@ const KeyFile = "mirror.key"
 // keySize is that of AES-256, in bytes.
 const keySize = 32
 
-// A Sealer keeps passwords so that only this instance can read them, each for
-// one registry alone: a password that is moved to another's rule is of no use.
-type Sealer struct{ aead cipher.AEAD }
+// A Key encrypts passwords so that only this instance can read them, each for
+// one registry alone: a password that is copied to another registry's rule is of
+// no use.
+type Key struct{ aead cipher.AEAD }
 
-// OpenSealer returns the sealer of the data directory, whose key it makes at
-// the first call.
-func OpenSealer(dataDir string) (*Sealer, error) {
+// OpenKey returns the key of the data directory, which it makes at the first
+// call.
+func OpenKey(dataDir string) (*Key, error) {
 	path := filepath.Join(dataDir, KeyFile)
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,10 +44,10 @@ func OpenSealer(dataDir string) (*Sealer, error) {
 		return nil, err
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return &Sealer{aead}, err
+	return &Key{aead}, err
 }
 
-// makeKey writes a new key. One that a crash left half is never in its place.
+// makeKey writes a new key, all of it or, after a crash, none.
 func makeKey(path string) ([]byte, error) {
 	key := make([]byte, keySize)
 	rand.Read(key)
@@ -62,25 +63,26 @@ func makeKey(path string) ([]byte, error) {
 	return key, os.Rename(f.Name(), path)
 }
 
-// Seal returns password, to be kept for the registry at l.
-func (s *Sealer) Seal(l Location, password string) string {
+// Encrypt returns password as it may be stored, for the registry at l.
+func (k *Key) Encrypt(l Location, password string) string {
 	if password == "" {
 		return ""
 	}
-	return base64.StdEncoding.EncodeToString(s.aead.Seal(nil, nil, []byte(password), []byte(l.Address)))
+	return base64.StdEncoding.EncodeToString(k.aead.Seal(nil, nil, []byte(password), []byte(l.Address)))
 }
 
-// Open returns the password that was sealed for the registry at l.
-func (s *Sealer) Open(l Location, sealed string) (string, error) {
-	if sealed == "" {
+// Decrypt returns the password that was encrypted for the registry at l.
+func (k *Key) Decrypt(l Location, encrypted string) (string, error) {
+	if encrypted == "" {
 		return "", nil
 	}
-	text, err := base64.StdEncoding.DecodeString(sealed)
+	text, err := base64.StdEncoding.DecodeString(encrypted)
 	if err == nil {
-		text, err = s.aead.Open(nil, nil, text, []byte(l.Address))
+		text, err = k.aead.Open(nil, nil, text, []byte(l.Address))
 	}
 	if err != nil {
-		return "", fmt.Errorf("the password for %s cannot be read with the key of this data directory; give it again", l.Address)
+		return "", fmt.Errorf(
+			"the password for %s cannot be read with the key of this data directory; give it again", l.Address)
 	}
 	return string(text), nil
 }

@@ -15,7 +15,7 @@ func TestRulesAreInStepWhereTheirLastRunsEndedSo(t *testing.T) {
 		expect := func(when string, rules, outOfStep int) {
 			t.Helper()
 			sum, err := h.Summary(t.Context())
-			if err != nil || sum.Rules != rules || sum.OutOfStep != outOfStep {
+			if err != nil || sum.Rules != rules || sum.OutOfSync != outOfStep {
 				t.Errorf("%s: %+v, %v", when, sum, err)
 			}
 		}
@@ -37,7 +37,7 @@ func TestRulesAreInStepWhereTheirLastRunsEndedSo(t *testing.T) {
 		})
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)
-		if !h.State("r").Running {
+		if !h.Status("r").Running {
 			t.Error("nothing runs: the test shows nothing")
 		}
 		expect("while a run looks around", 1, 0)

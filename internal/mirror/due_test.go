@@ -45,11 +45,11 @@ func TestARuleIsDueByItsScheduleAndWhenSomebodyAsks(t *testing.T) {
 		"a window longer than the period": {"0 * * * *", "PT3H", ran(made, at("5h")), at("6h30m"), true, at("9h")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, err := newClockwork(Spec{Schedule: c.schedule, Window: c.window})
+			k, err := scheduleOf(Spec{Schedule: c.schedule, Window: c.window})
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn, due := k.turn(c.row, c.now)
+			turn, due := k.due(c.row, c.now)
 			if due != c.due || due && !turn.until.Equal(c.until) {
 				t.Errorf("due = %v until %s", due, turn.until)
 			}

@@ -1,0 +1,82 @@
+package mirror
+
+import (
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/schedule"
+)
+
+// A ruleSchedule says when a rule runs: with each tick of its cron expression,
+// and when somebody asks, as writing a rule without a window does. With a
+// window, a run ends when that closes, and the next one continues from the same
+// byte. Ticks and requests during a run cause one more run after it. A run that
+// failed temporarily, or was interrupted, is retried until its window closes or
+// another tick comes; so is one whose tick passed while the machine was off.
+type ruleSchedule struct{ schedule.Window }
+
+// scheduleOf returns the schedule of a rule; its Length is 0 if no window
+// closes.
+func scheduleOf(v Spec) (s ruleSchedule, err error) {
+	if s.Cron, err = schedule.ParseCron(v.Schedule); err == nil && v.Window != "" {
+		s.Length, err = schedule.ParseWindow(v.Window)
+	}
+	return s, err
+}
+
+// A dueRun is a run that a rule must have.
+type dueRun struct {
+	since time.Time
+	until time.Time // when its window closes; zero is never
+	retry bool      // it began before
+}
+
+// due returns the run that the rule must have at now; ok is false if there is
+// none.
+func (s ruleSchedule) due(r metadb.MirrorRule, now time.Time) (d dueRun, ok bool) {
+	d = dueRun{since: r.OwedAt, retry: !r.OwedAt.IsZero()}
+	tick := s.Cron.Prev(now)
+	if !tick.After(r.CreatedAt) {
+		tick = time.Time{}
+	}
+	for _, at := range []time.Time{r.AskedAt, tick} {
+		if at.After(r.StartedAt) && !at.After(now) && at.After(d.since) {
+			d = dueRun{since: at}
+		}
+	}
+	if d.since.IsZero() {
+		return dueRun{}, false
+	}
+	if s.Length > 0 {
+		d.until = d.since.Add(s.Length)
+	}
+	return d, d.open(now)
+}
+
+// open reports whether the run's window is open at now.
+func (d dueRun) open(now time.Time) bool { return d.until.IsZero() || now.Before(d.until) }
+
+// NextRun is when the rule runs next; zero is never. It is now if the rule only
+// waits for others.
+func (st RunStatus) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Time {
+	s, err := scheduleOf(v)
+	if err != nil {
+		return time.Time{}
+	}
+	if st.Running {
+		r.OwedAt = time.Time{} // it is the run that goes on
+	}
+	tick := s.Next(now)
+	d, due := s.due(r, now)
+	if !due {
+		return tick
+	}
+	at := now
+	if d.retry && st.NotBefore.After(now) {
+		at = st.NotBefore
+	}
+	if !d.open(at) || !tick.IsZero() && tick.Before(at) {
+		return tick
+	}
+	return at
+}

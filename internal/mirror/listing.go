@@ -1,0 +1,296 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+	"ferry/internal/subscription"
+)
+
+// An emptySourceError says that the source lists no usable tag. That is more
+// often an outage or a wrong filter than a deletion, so nothing is removed.
+type emptySourceError string
+
+// Error implements error.
+func (e emptySourceError) Error() string { return string(e) }
+
+const (
+	errNoTag      = emptySourceError("the source has no tag at all; nothing was removed")
+	errNoMatch    = emptySourceError("no tag of the source matches; nothing was removed")
+	errNoManifest = emptySourceError("the source lists tags, and has the manifest of none; nothing was removed")
+)
+
+// A listing is what a run's source has of what the rule selects. The source is
+// asked about each tag once, so a listing that fails halfway continues where it
+// was.
+type listing struct {
+	*run
+	source   *source
+	selected []string                   // tags that the rule's filters select
+	attached map[digest.Digest][]string // other tags, such as sha256-<hex>.sig, by the manifest that they are of
+
+	mu       sync.Mutex
+	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
+	broken   map[string]bool          // tags that are listed without a manifest
+}
+
+// list reads the names of the source's tags.
+func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) (*listing, error) {
+	tags, err := src.registry.Tags(ctx, src.repository)
+	if errors.Is(err, oci.ErrNameUnknown) {
+		return nil, src.noRepository()
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{
+		run: r, source: src, attached: map[digest.Digest][]string{},
+		resolved: map[string]digest.Digest{}, broken: map[string]bool{},
+	}
+	for _, tag := range tags {
+		subject, attached := subscription.Subject(tag)
+		switch {
+		case filters.All() || !attached && filters.Matches(tag):
+			l.selected = append(l.selected, tag)
+		case attached:
+			l.attached[subject] = append(l.attached[subject], tag)
+		}
+	}
+	switch {
+	case len(tags) == 0:
+		return nil, errNoTag
+	case len(l.selected) == 0:
+		return nil, errNoMatch
+	}
+	return l, nil
+}
+
+// An itemSet is a set of items of the rule's repository.
+type itemSet map[replication.ListedItem]bool
+
+// sorted returns the items by name.
+func (s itemSet) sorted() []replication.ListedItem {
+	return slices.SortedFunc(maps.Keys(s), func(a, b replication.ListedItem) int {
+		return cmp.Compare(a.Name(), b.Name())
+	})
+}
+
+// items returns what the rule selects: the tags that its filters select, and,
+// of the manifests here that those lead to, the attached tags and the
+// referrers. A signature mostly comes later than what it signs, and moves no tag.
+func (l *listing) items(ctx context.Context) (itemSet, error) {
+	recorded, err := l.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	items := itemSet{}
+	level, err := l.addTags(ctx, items, l.selected, recorded)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
+		return nil, errNoManifest
+	}
+	here := map[digest.Digest]bool{}
+	for range maxReferrers {
+		fresh, err := l.expand(ctx, level, here)
+		if err != nil {
+			return nil, err
+		}
+		var tags []string
+		for _, d := range fresh {
+			tags = append(tags, l.attached[d]...)
+		}
+		if level, err = l.addTags(ctx, items, tags, recorded); err != nil {
+			return nil, err
+		}
+		subjects := slices.DeleteFunc(fresh, func(d digest.Digest) bool { return !here[d] })
+		referrers, err := l.referrers(ctx, subjects, recorded)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range referrers {
+			items[replication.ListedItem{Digest: d, Part: l.part()}] = true
+		}
+		level = append(level, referrers...)
+	}
+	return items, nil
+}
+
+// recorded returns the digests of the items that the last listing had, by name.
+func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
+	recorded := map[string]digest.Digest{}
+	err := l.DB.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
+		for _, row := range rows {
+			recorded[row.Item] = digest.Digest(row.Digest)
+		}
+		return err
+	})
+	return recorded, err
+}
+
+// addTags adds tags to items, and returns their digests. A tag that is listed
+// without a manifest stays as it is recorded.
+func (l *listing) addTags(
+	ctx context.Context, items itemSet, tags []string, recorded map[string]digest.Digest,
+) (all []digest.Digest, _ error) {
+	if err := l.resolve(ctx, tags); err != nil {
+		return nil, err
+	}
+	for _, tag := range tags {
+		d := l.resolved[tag]
+		if l.broken[tag] {
+			d = recorded[tag]
+		}
+		if d != "" {
+			items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part()}] = true
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// resolve asks the source for the digests of tags. If some have none, it reads
+// the names once more: a tag that is not listed any more was deleted meanwhile,
+// and one that is has lost its manifest.
+func (l *listing) resolve(ctx context.Context, tags []string) error {
+	var missing []string
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(planners)
+	for _, tag := range tags {
+		if gctx.Err() != nil {
+			break
+		}
+		l.mu.Lock()
+		_, known := l.resolved[tag]
+		l.mu.Unlock()
+		if known {
+			continue
+		}
+		g.Go(func() error {
+			d, err := l.source.digest(gctx, tag)
+			if err != nil {
+				return err
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if d == "" {
+				missing = append(missing, tag)
+			} else {
+				l.resolved[tag] = d
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil || len(missing) == 0 {
+		return err
+	}
+	listed, err := l.source.registry.Tags(ctx, l.source.repository)
+	if err != nil {
+		return err
+	}
+	slices.Sort(listed)
+	for _, tag := range missing {
+		l.resolved[tag] = ""
+		if _, found := slices.BinarySearch(listed, tag); found {
+			l.broken[tag] = true
+		}
+	}
+	return nil
+}
+
+// expand adds to here the roots and the manifests below them, with whether each
+// is here. It returns those that are new.
+func (l *listing) expand(
+	ctx context.Context, roots []digest.Digest, here map[digest.Digest]bool,
+) (fresh []digest.Digest, err error) {
+	for queue := roots; len(queue) > 0; queue = queue[1:] {
+		d := queue[0]
+		if _, known := here[d]; known {
+			continue
+		}
+		fresh = append(fresh, d)
+		if here[d], err = l.Storage.HasManifest(ctx, l.spec.Repository, d); err != nil {
+			return nil, err
+		}
+		if !here[d] {
+			continue
+		}
+		children, err := l.Storage.Held(ctx, l.spec.Repository, d)
+		if err != nil {
+			return nil, err
+		}
+		queue = append(queue, children...)
+	}
+	return fresh, nil
+}
+
+// referrers returns the manifests that have one of subjects as their subject.
+// If the source does not list referrers, they are those that are recorded and
+// here: the tags that stand in for the list come along as attached tags.
+func (l *listing) referrers(
+	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
+) (all []digest.Digest, _ error) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(planners)
+	for i, d := range subjects {
+		if gctx.Err() != nil || l.source.unlisted.Load() {
+			break
+		}
+		ask := func() error {
+			_, err := l.source.referrers(gctx, d)
+			return err
+		}
+		if i > 0 {
+			g.Go(ask)
+		} else if err := ask(); err != nil { // alone: the source may not list any
+			return nil, err
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, d := range subjects {
+		if !l.source.unlisted.Load() {
+			found, err := l.source.referrers(ctx, d) // it has the answer already
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+			continue
+		}
+		found, err := l.Storage.Referrers(ctx, l.spec.Repository, d, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range found {
+			if recorded[string(m.Digest)] != "" {
+				all = append(all, m.Digest)
+			}
+		}
+	}
+	return all, nil
+}
+
+// whole returns an error if the source lists tags that have no manifest.
+func (l *listing) whole() error {
+	if len(l.broken) == 0 {
+		return nil
+	}
+	first := slices.Min(slices.Collect(maps.Keys(l.broken)))
+	return emptySourceError(fmt.Sprintf(
+		"the source has no manifest for %d of the tags that it lists, as %s; what is here of them stays",
+		len(l.broken), first))
+}

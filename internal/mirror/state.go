@@ -1,0 +1,81 @@
+package mirror
+
+import (
+	"context"
+	"time"
+
+	"ferry/internal/metadb"
+	"ferry/internal/replication"
+)
+
+// A RuleState is how a rule's last run went.
+type RuleState string
+
+// The states of a rule.
+const (
+	Waiting   RuleState = "Waiting" // for its first run, or for one that somebody asked for
+	Running   RuleState = "Running"
+	InSync    RuleState = "InSync"    // the last run ended in sync
+	Failed    RuleState = "Failed"    // the last run did not end in sync
+	BrokenOff RuleState = "BrokenOff" // the last run did not end, and the next one continues it
+)
+
+// RuleStateOf returns the state of a rule that runs now or not.
+func RuleStateOf(r metadb.MirrorRule, running bool) RuleState {
+	switch {
+	case running:
+		return Running
+	case r.StartedAt.IsZero() || r.AskedAt.After(r.StartedAt):
+		return Waiting
+	case !r.SucceededAt.Before(r.StartedAt):
+		return InSync
+	case r.EndedAt.Before(r.StartedAt) || r.Error == "":
+		return BrokenOff
+	}
+	return Failed
+}
+
+// inSync reports whether the last run of a rule that ended did so in sync.
+func inSync(r metadb.MirrorRule, running bool) bool {
+	switch RuleStateOf(r, running) {
+	case InSync:
+		return true
+	case Running, Waiting:
+		return !r.SucceededAt.IsZero() && !r.SucceededAt.Before(r.EndedAt)
+	}
+	return false
+}
+
+// A Summary counts the rules and their items.
+type Summary struct {
+	Rules        int
+	OutOfSync    int // of these; see [Service.Summary]
+	ItemsPending int
+	ItemsFailed  int
+	LastSuccess  time.Time // of the rule whose last success is longest ago; zero if one never had any
+}
+
+// Summary sums up the rules. A rule is in sync if its last run ended so, also
+// while another one asks for changes and has found none yet.
+func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
+	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+		rules, err := tx.MirrorRules()
+		for i, r := range rules {
+			counts, err := tx.CountSyncItems(SourceName(r.Name))
+			if err != nil {
+				return err
+			}
+			pending, failed := counts[string(replication.Pending)], counts[string(replication.Failed)]
+			sum.ItemsPending, sum.ItemsFailed = sum.ItemsPending+pending, sum.ItemsFailed+failed
+			if !inSync(r, s.Status(r.Name).Running) || pending+failed > 0 {
+				sum.OutOfSync++
+			}
+			if i == 0 || r.SucceededAt.Before(sum.LastSuccess) {
+				sum.LastSuccess = r.SucceededAt
+			}
+		}
+		sum.Rules = len(rules)
+		return err
+	})
+	return sum, err
+}
