@@ -115,8 +115,9 @@ func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(30 * time.Second) // in the middle of the layer
-		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(90*time.Minute))
-		for range 12 {
+		back := time.Now().Add(90 * time.Minute)
+		h.upstream.answering(http.StatusBadGateway, "", back)
+		for range 20 {
 			time.Sleep(time.Minute)
 			if !h.Status("r").Running {
 				break
@@ -136,9 +137,13 @@ func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
 				t.Errorf("the rule's error is %q", why)
 			}
 		}))
-		time.Sleep(time.Hour)
-		if h.tags("local/app")["1"] != d {
-			t.Error("the image is not here")
+		// A try that failed just before then is followed by the longest pause, half
+		// an hour and a third of it for the jitter.
+		for h.tags("local/app")["1"] != d {
+			if time.Since(back) > time.Hour {
+				t.Fatal("the image is not here an hour after the source came back")
+			}
+			time.Sleep(time.Minute)
 		}
 	})
 }
