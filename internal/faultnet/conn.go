@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,8 +17,8 @@ type conn struct {
 	net.Conn
 	network *Network
 	asked   atomic.Bool // something came since the last write
-	once    sync.Once
 	closed  chan struct{}
+	hangUp  func() // closes closed, once
 
 	// The bytes until each fault, drawn when epoch was the network's. Only
 	// Write uses them, and servers write from one goroutine at a time.
@@ -35,7 +34,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.asked.Store(true)
 	}
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.once.Do(func() { close(c.closed) })
+		c.hangUp()
 	}
 	return n, err
 }
@@ -53,7 +52,9 @@ func (c *conn) Write(p []byte) (int, error) {
 			if stall {
 				<-c.closed
 			} else {
-				c.network.drop(c)
+				c.network.mu.Lock()
+				c.cut()
+				c.network.mu.Unlock()
 			}
 			return sent, net.ErrClosed
 		}
@@ -111,7 +112,6 @@ func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 		w.free = w.free.Add(time.Duration(int64(n) * int64(time.Second) / f.Rate))
 		wait += w.free.Sub(now)
 	}
-	w.sent += int64(n)
 	return n, wait, bad, stall
 }
 
@@ -145,14 +145,6 @@ func (c *conn) sleep(d time.Duration) bool {
 	}
 }
 
-// drop cuts c.
-func (n *Network) drop(c *conn) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c.cut()
-	n.cuts++
-}
-
 // cut closes the connection, as one that is reset where it can be. The
 // network's lock is held.
 func (c *conn) cut() {
@@ -160,7 +152,7 @@ func (c *conn) cut() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}
-	c.once.Do(func() { close(c.closed) })
+	c.hangUp()
 	c.Conn.Close()
 }
 
@@ -169,6 +161,6 @@ func (c *conn) Close() error {
 	c.network.mu.Lock()
 	delete(c.network.conns, c)
 	c.network.mu.Unlock()
-	c.once.Do(func() { close(c.closed) })
+	c.hangUp()
 	return c.Conn.Close()
 }

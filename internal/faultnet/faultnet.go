@@ -30,8 +30,6 @@ type Network struct {
 	down   bool
 	conns  map[*conn]bool
 	free   time.Time // when the link has sent what it was given
-	sent   int64
-	cuts   int
 }
 
 // New returns a network without faults, whose chances come from seed.
@@ -67,22 +65,7 @@ func (n *Network) SetDown(down bool) {
 func (n *Network) cutAll() {
 	for c := range n.conns {
 		c.cut()
-		n.cuts++
 	}
-}
-
-// Sent returns how many bytes servers have sent.
-func (n *Network) Sent() int64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.sent
-}
-
-// Cuts returns how many connections were cut.
-func (n *Network) Cuts() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cuts
 }
 
 // Listen returns a listener whose connections, of inner, pass the network.
@@ -115,6 +98,7 @@ func (n *Network) join(inner net.Conn) net.Conn {
 		return nil
 	}
 	c := &conn{Conn: inner, network: n, closed: make(chan struct{}), epoch: -1}
+	c.hangUp = sync.OnceFunc(func() { close(c.closed) })
 	n.conns[c] = true
 	return c
 }

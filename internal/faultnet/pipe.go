@@ -9,13 +9,17 @@ import (
 // A Pipe is a listener in memory, for tests whose time is not the clock's
 // (testing/synctest). Wrap it with [Network.Listen], and dial it itself.
 type Pipe struct {
-	once   sync.Once
 	conns  chan net.Conn
 	closed chan struct{}
+	close  func() // closes closed, once
 }
 
 // NewPipe returns an open listener.
-func NewPipe() *Pipe { return &Pipe{conns: make(chan net.Conn), closed: make(chan struct{})} }
+func NewPipe() *Pipe {
+	p := &Pipe{conns: make(chan net.Conn), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
+	return p
+}
 
 // Dial connects to whoever accepts; it has the form that net/http wants, and
 // takes no notice of the address.
@@ -43,17 +47,9 @@ func (p *Pipe) Accept() (net.Conn, error) {
 
 // Close implements [net.Listener].
 func (p *Pipe) Close() error {
-	p.once.Do(func() { close(p.closed) })
+	p.close()
 	return nil
 }
 
 // Addr implements [net.Listener].
-func (p *Pipe) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-// Network implements [net.Addr].
-func (pipeAddr) Network() string { return "pipe" }
-
-// String implements [net.Addr].
-func (pipeAddr) String() string { return "pipe" }
+func (p *Pipe) Addr() net.Addr { return &net.UnixAddr{Net: "pipe", Name: "pipe"} }
