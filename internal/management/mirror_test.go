@@ -28,8 +28,8 @@ type runner struct {
 }
 
 func (r *runner) Status(string) mirror.RunStatus { return r.state }
-func (r *runner) Changed(rule string)       { r.changed = append(r.changed, rule) }
-func (r *runner) Wake()                     { r.woken++ }
+func (r *runner) Changed(rule string)            { r.changed = append(r.changed, rule) }
+func (r *runner) Wake()                          { r.woken++ }
 func (r *runner) EncryptPassword(l mirror.Location, password string) string {
 	if password == "" {
 		return ""

@@ -114,7 +114,9 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
 	})
-	in.upkeep = newUpkeep(in.storage, in.fleet, ledger{in.db}, in.log, levelOf(cfg, o))
+	in.upkeep = &upkeep{
+		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, level: levelOf(cfg, o), now: time.Now,
+	}
 	if parent != nil {
 		return in, in.follow(ctx, cfg, *parent)
 	}
@@ -149,27 +151,25 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		Log:         in.log,
 	})
 	if err == nil {
-		in.metrics.Gauges(syncGauges(), func() []float64 { return syncValues(in.agent.Status()) })
+		in.metrics.Gauges(func() []telemetry.Gauge { return syncGauges(in.agent.Status()) })
 	}
 	return err
 }
 
-// syncGauges are how in step a connected registry is, for its metrics.
-func syncGauges() []telemetry.Gauge {
-	return []telemetry.Gauge{
-		{Name: "ferry_sync_items_synced", Help: "Tags and manifests that match the parent."},
-		{Name: "ferry_sync_items_pending", Help: "Tags and manifests that are still to come, or to go."},
-		{Name: "ferry_sync_items_failed", Help: "Tags and manifests whose last sync failed."},
-		{Name: "ferry_sync_last_success_timestamp_seconds", Help: "When a sync last ended with everything in step; 0 is never."},
-	}
-}
-
-func syncValues(s *wire.Status) []float64 {
+// syncGauges say how far a connected registry is in sync.
+func syncGauges(s *wire.Status) []telemetry.Gauge {
 	var success float64
 	if !s.LastSyncSuccess.IsZero() {
 		success = float64(s.LastSyncSuccess.Unix())
 	}
-	return []float64{float64(s.ItemsSynced), float64(s.ItemsPending), float64(s.ItemsFailed), success}
+	return []telemetry.Gauge{
+		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced), Help: "Tags and manifests that match the parent."},
+		{Name: "ferry_sync_items_pending", Value: float64(s.ItemsPending),
+			Help: "Tags and manifests that are still to come, or to go."},
+		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed), Help: "Tags and manifests whose last sync failed."},
+		{Name: "ferry_sync_last_success_timestamp_seconds", Value: success,
+			Help: "When a sync last ended with everything in step; 0 is never."},
+	}
 }
 
 // close releases what open got hold of; parts that it did not reach are nil.
@@ -202,7 +202,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 			return err
 		})
 	}}
-	srv := newHTTPServer(newMiddleware(in.routes(ctx, ready), apiOf, in.log, in.metrics), in.log)
+	srv := newHTTPServer(newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics), in.log)
 	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
 }
 

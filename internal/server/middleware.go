@@ -20,8 +20,7 @@ const requestIDHeader = "X-Request-Id"
 // middleware surrounds every handler: it gives a request its id, counts and
 // logs it, and turns a panic into a 500 that leaves the server up.
 type middleware struct {
-	next    http.Handler
-	api     func(path string) string // which API a path belongs to: one of a few words
+	find    func(path string) (api string, h http.Handler) // api is one of a few words
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 	now     func() time.Time
@@ -30,8 +29,12 @@ type middleware struct {
 	count   atomic.Int64
 }
 
-func newMiddleware(next http.Handler, api func(string) string, log *slog.Logger, metrics *telemetry.Metrics) *middleware {
-	return &middleware{next: next, api: api, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-"}
+func newMiddleware(
+	find func(path string) (api string, h http.Handler), log *slog.Logger, metrics *telemetry.Metrics,
+) *middleware {
+	return &middleware{
+		find: find, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-",
+	}
 }
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +47,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, id)
 	rec := &recorder{ResponseWriter: w, stall: m.stall}
 	ended := m.metrics.Started()
-	api := m.api(r.URL.Path)
+	api, next := m.find(r.URL.Path)
 	defer func() {
 		rec.done()
 		ended()
@@ -59,10 +62,11 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if m.log.Enabled(r.Context(), slog.LevelDebug) {
 			m.log.LogAttrs(r.Context(), slog.LevelDebug, "request",
 				slog.String("id", id), slog.String("source", r.RemoteAddr), slog.String("method", r.Method),
-				slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.sent), slog.Duration("took", took))
+				slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.sent),
+				slog.Duration("took", took))
 		}
 	}()
-	m.next.ServeHTTP(rec, r)
+	next.ServeHTTP(rec, r)
 }
 
 // recovered ends a request whose handler panicked. An aborted one is the way
@@ -71,7 +75,8 @@ func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any)
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
-	m.log.Error("request panicked", "id", id, "method", r.Method, "path", r.URL.Path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+	m.log.Error("request panicked", "id", id, "method", r.Method, "path", r.URL.Path,
+		"err", fmt.Sprint(v), "stack", string(debug.Stack()))
 	if rec.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer is out; only a cut tells the client
 	}

@@ -17,10 +17,16 @@ import (
 	"ferry/internal/telemetry"
 )
 
+// always finds h for every path.
+func always(h http.HandlerFunc) func(string) (string, http.Handler) {
+	return func(string) (string, http.Handler) { return "none", h }
+}
+
 func serveThrough(t *testing.T, h http.HandlerFunc) (*httptest.Server, *bytes.Buffer) {
 	t.Helper()
 	log := &bytes.Buffer{}
-	m := newMiddleware(h, apiOf, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), telemetry.NewMetrics())
+	m := newMiddleware(always(h),
+		slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), telemetry.NewMetrics())
 	srv := httptest.NewServer(m)
 	t.Cleanup(srv.Close)
 	return srv, log
@@ -44,9 +50,9 @@ func TestAFileReachesTheConnectionAsAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	under := &readerFrom{ResponseRecorder: httptest.NewRecorder()}
-	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, path)
-	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	}), slog.New(slog.DiscardHandler), telemetry.NewMetrics())
 	m.ServeHTTP(under, httptest.NewRequest("GET", "/", nil))
 	limited, ok := under.from.(*io.LimitedReader)
 	if !ok {
@@ -177,10 +183,10 @@ func TestALongAnswerComesWhole(t *testing.T) {
 
 func TestAReaderWhoTakesNothingIsDropped(t *testing.T) {
 	dropped := make(chan error, 1)
-	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(w, io.LimitReader(endless{}, 1<<40))
 		dropped <- err
-	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	}), slog.New(slog.DiscardHandler), telemetry.NewMetrics())
 	m.stall = 50 * time.Millisecond
 	srv := httptest.NewServer(m)
 	t.Cleanup(srv.Close)
@@ -210,9 +216,9 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error {
 
 func TestADeadlineEndsWithItsAnswer(t *testing.T) {
 	under := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	m := newMiddleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "answer")
-	}), apiOf, slog.New(slog.DiscardHandler), telemetry.NewMetrics())
+	}), slog.New(slog.DiscardHandler), telemetry.NewMetrics())
 	m.ServeHTTP(under, httptest.NewRequest("GET", "/", nil))
 	if len(under.set) != 2 || under.set[0].IsZero() || !under.set[1].IsZero() {
 		t.Errorf("deadlines %v, want one and then none", under.set)

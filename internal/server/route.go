@@ -18,61 +18,32 @@ type routes struct {
 	metrics  http.Handler // /metrics
 }
 
-// The APIs, as the metrics name them.
-const (
-	apiRegistry   = "registry"
-	apiAttributes = "attributes"
-	apiToken      = "token"
-	apiGateway    = "gateway"
-	apiManagement = "management"
-	apiHealth     = "health"
-	apiMetrics    = "metrics"
-	apiNone       = "none"
-)
-
-// apiOf returns which API a path belongs to.
-func apiOf(path string) string {
+// find returns the handler of a path, and its API as the metrics name it.
+func (rs *routes) find(path string) (api string, h http.Handler) {
 	switch {
 	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
-		return apiRegistry
+		return "registry", rs.registry
 	case strings.HasPrefix(path, "/acr/v1/"):
-		return apiAttributes
+		return "attributes", rs.registry
 	case path == "/oauth2/token" || path == "/acr/oauth2/token":
-		return apiToken
+		return "token", rs.token
 	case strings.HasPrefix(path, "/gateway/"):
-		return apiGateway
+		return "gateway", rs.gateway
 	case strings.HasPrefix(path, "/api/"):
-		return apiManagement
-	case path == "/health" || path == "/health/ready" || path == "/health/sync":
-		return apiHealth
+		return "management", rs.api
+	case path == "/health":
+		return "health", rs.live
+	case path == "/health/ready":
+		return "health", rs.ready
+	case path == "/health/sync":
+		return "health", rs.sync
 	case path == "/metrics":
-		return apiMetrics
+		return "metrics", rs.metrics
 	}
-	return apiNone
+	return "none", http.HandlerFunc(notFound)
 }
 
-func (rs *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch apiOf(r.URL.Path) {
-	case apiRegistry, apiAttributes:
-		rs.registry.ServeHTTP(w, r)
-	case apiToken:
-		rs.token.ServeHTTP(w, r)
-	case apiGateway:
-		rs.gateway.ServeHTTP(w, r)
-	case apiManagement:
-		rs.api.ServeHTTP(w, r)
-	case apiHealth:
-		switch r.URL.Path {
-		case "/health":
-			rs.live.ServeHTTP(w, r)
-		case "/health/sync":
-			rs.sync.ServeHTTP(w, r)
-		default:
-			rs.ready.ServeHTTP(w, r)
-		}
-	case apiMetrics:
-		rs.metrics.ServeHTTP(w, r)
-	default:
-		writeError(w, http.StatusNotFound, "NOT_FOUND", "there is nothing here; the registry API is at /v2/, the management API at /api/v1/")
-	}
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	writeError(w, http.StatusNotFound, "NOT_FOUND",
+		"there is nothing here; the registry API is at /v2/, the management API at /api/v1/")
 }

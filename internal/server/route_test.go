@@ -20,7 +20,8 @@ func TestEachPathReachesItsAPI(t *testing.T) {
 		r := httptest.NewRequest("GET", "http://x/", nil)
 		r.URL.Path = path
 		w := httptest.NewRecorder()
-		rs.ServeHTTP(w, r)
+		_, h := rs.find(path)
+		h.ServeHTTP(w, r)
 		if got := w.Header().Get("Api"); got != want || (want == "") != (w.Code == 404) {
 			t.Errorf("%s: %q %d, want %q", path, got, w.Code, want)
 		}

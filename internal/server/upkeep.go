@@ -12,19 +12,22 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/config"
 	"ferry/internal/control"
-	"ferry/internal/fleet"
+	"ferry/internal/metadb"
 	"ferry/internal/schedule"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
-// upkeepEvery is how often it is looked whether something is due, and the
-// parent's decisions about it are read again.
+// upkeepEvery is how often the upkeep looks whether something is due, and reads
+// the parent's decisions about it again.
 const upkeepEvery = time.Minute
 
 // rootCollection is when a root collects garbage; a connected registry does
 // when its parent says.
 const rootCollection = "0 * * * *"
+
+// collectedSetting is the name under which the last collection's time is kept.
+const collectedSetting = "garbage-collected"
 
 // trimEvery is how often removals are forgotten that are older than the longest message TTL.
 const trimEvery = time.Hour
@@ -41,10 +44,7 @@ type upkeep struct {
 		SaveSeen(ctx context.Context) error
 		List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error)
 	}
-	ledger interface {
-		Collected(ctx context.Context) (time.Time, error)
-		SetCollected(ctx context.Context, at time.Time) error
-	}
+	db    *metadb.DB
 	log   *slog.Logger
 	level *slog.LevelVar // nil is not to be set
 	now   func() time.Time
@@ -52,10 +52,6 @@ type upkeep struct {
 	started   time.Time
 	collected time.Time // when garbage was last collected; zero until that was read
 	trimmed   time.Time
-}
-
-func newUpkeep(s *storage.Storage, f *fleet.Service, l ledger, log *slog.Logger, level *slog.LevelVar) *upkeep {
-	return &upkeep{storage: s, fleet: f, ledger: l, log: log, level: level, now: time.Now}
 }
 
 // levelOf returns the level that the parent may set: none, where the
@@ -100,7 +96,7 @@ func (u *upkeep) once(ctx context.Context) error {
 
 // collect collects garbage, if that is due.
 func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now time.Time) error {
-	if err := u.recall(ctx, now); err != nil {
+	if err := u.loadCollected(ctx, now); err != nil {
 		return err
 	}
 	if !u.collectionDue(own, now) {
@@ -114,25 +110,34 @@ func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now t
 	if err == nil && c != (storage.Collected{}) {
 		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
 	}
-	return errors.Join(err, u.ledger.SetCollected(ctx, now))
+	return errors.Join(err, u.saveCollected(ctx))
 }
 
-// recall reads when garbage was collected last. Where nobody knows, or the
-// clock was set back since, it counts from now.
-func (u *upkeep) recall(ctx context.Context, now time.Time) error {
+// loadCollected reads when garbage was last collected. If that is not known, or
+// the clock was set back since, it counts from now.
+func (u *upkeep) loadCollected(ctx context.Context, now time.Time) error {
 	if !u.collected.IsZero() && !u.collected.After(now) {
 		return nil
 	}
-	at, err := u.ledger.Collected(ctx)
+	err := u.db.View(ctx, func(tx *metadb.Tx) error {
+		text, err := tx.Setting(collectedSetting)
+		u.collected, _ = time.Parse(time.RFC3339, text) // a text that cannot be read counts as none
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if at.IsZero() || at.After(now) {
-		u.collected = now // even where a full disk does not take it
-		return u.ledger.SetCollected(ctx, now)
+	if u.collected.IsZero() || u.collected.After(now) {
+		u.collected = now // even if the disk is too full to save it
+		return u.saveCollected(ctx)
 	}
-	u.collected = at
 	return nil
+}
+
+func (u *upkeep) saveCollected(ctx context.Context) error {
+	return u.db.Update(ctx, func(tx *metadb.Tx) error {
+		return tx.SetSetting(collectedSetting, u.collected.UTC().Format(time.RFC3339))
+	})
 }
 
 // trim forgets old removals, if that is due.

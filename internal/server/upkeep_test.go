@@ -18,13 +18,13 @@ import (
 
 // chores counts what an upkeep does.
 type chores struct {
+	db       *metadb.DB
 	own      *wire.ConnectedRegistry
 	below    []api.ConnectedRegistry
 	failure  error
 	full     error // that of the feed
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
-	noted    time.Time       // as of the last collection
 	saved    int             // how often it was written down when connected registries were seen
 }
 
@@ -36,13 +36,6 @@ func (c *chores) Collect(context.Context) (storage.Collected, error) {
 func (c *chores) TrimFeed(_ context.Context, before time.Time) error {
 	c.trims = append(c.trims, time.Since(before))
 	return c.full
-}
-
-func (c *chores) Collected(context.Context) (time.Time, error) { return c.noted, nil }
-
-func (c *chores) SetCollected(_ context.Context, at time.Time) error {
-	c.noted = at
-	return nil
 }
 
 func (c *chores) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
@@ -59,7 +52,10 @@ func (c *chores) SaveSeen(context.Context) error {
 // after runs an upkeep over c for d of a clock that begins at midnight, UTC.
 func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
 	t.Helper()
-	u := &upkeep{storage: c, fleet: c, ledger: c, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
+	if c.db == nil {
+		c.db = dbtest.SQLite(t)
+	}
+	u := &upkeep{storage: c, fleet: c, db: c.db, log: slog.New(slog.DiscardHandler), level: level, now: time.Now}
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if err := u.run(ctx); err != nil {
@@ -106,7 +102,11 @@ func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
 
 func TestAClockThatWasSetBackDoesNotStopCollections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{noted: time.Now().Add(1000 * time.Hour)}
+		c := &chores{db: dbtest.SQLite(t)}
+		later := &upkeep{db: c.db, collected: time.Now().Add(1000 * time.Hour)}
+		if err := later.saveCollected(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		after(t, 2*time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 2 {
 			t.Errorf("collected at %v", c.collects)
@@ -116,17 +116,22 @@ func TestAClockThatWasSetBackDoesNotStopCollections(t *testing.T) {
 
 func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		l := ledger{db}
-		if at, err := l.Collected(t.Context()); err != nil || !at.IsZero() {
-			t.Errorf("at first: %v, %v", at, err)
+		start := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+		load := func(now, want time.Time) {
+			t.Helper()
+			u := &upkeep{db: db}
+			if err := u.loadCollected(t.Context(), now); err != nil || !u.collected.Equal(want) {
+				t.Errorf("at %v: %v, %v, want %v", now, u.collected, err, want)
+			}
 		}
-		want := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
-		if err := l.SetCollected(t.Context(), want); err != nil {
+		load(start, start) // nothing is known: it counts from now
+		load(start.Add(time.Hour), start)
+		u := &upkeep{db: db, collected: start.Add(2 * time.Hour)}
+		if err := u.saveCollected(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if at, err := l.Collected(t.Context()); err != nil || !at.Equal(want) {
-			t.Errorf("%v, %v, want %v", at, err, want)
-		}
+		load(start.Add(3*time.Hour), u.collected)
+		load(start.Add(time.Hour), start.Add(time.Hour)) // the clock was set back
 	})
 }
 

@@ -50,31 +50,25 @@ func NewMetrics() *Metrics {
 }
 
 // A Gauge is a value that goes up and down.
-type Gauge struct{ Name, Help string }
-
-// Gauges adds gauges whose values are read together, in their order, when
-// the metrics are asked for.
-func (m *Metrics) Gauges(gauges []Gauge, read func() []float64) {
-	m.registry.MustRegister(gaugesCollector{gauges, read})
+type Gauge struct {
+	Name, Help string
+	Value      float64
 }
 
-type gaugesCollector struct {
-	gauges []Gauge
-	read   func() []float64
-}
+// Gauges adds gauges that are read together when the metrics are asked for.
+func (m *Metrics) Gauges(read func() []Gauge) { m.registry.MustRegister(gauges(read)) }
 
-var _ prometheus.Collector = gaugesCollector{}
+type gauges func() []Gauge
 
-func (c gaugesCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, g := range c.gauges {
-		out <- prometheus.NewDesc(g.Name, g.Help, nil, nil)
-	}
-}
+var _ prometheus.Collector = gauges(nil)
 
-func (c gaugesCollector) Collect(out chan<- prometheus.Metric) {
-	for i, v := range c.read() {
-		g := c.gauges[i]
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.Name, g.Help, nil, nil), prometheus.GaugeValue, v)
+// Describe implements [prometheus.Collector]. Only reading tells the names.
+func (read gauges) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (read gauges) Collect(out chan<- prometheus.Metric) {
+	for _, g := range read() {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.Name, g.Help, nil, nil), prometheus.GaugeValue, g.Value)
 	}
 }
 

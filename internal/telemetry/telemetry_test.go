@@ -32,7 +32,9 @@ func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
 
 func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 	m := NewMetrics()
-	m.Gauges([]Gauge{{"ferry_test", "A test."}, {"ferry_other", "Another."}}, func() []float64 { return []float64{42, 7} })
+	m.Gauges(func() []Gauge {
+		return []Gauge{{Name: "ferry_test", Help: "A test.", Value: 42}, {Name: "ferry_other", Help: "Another.", Value: 7}}
+	})
 	ended := m.Started()
 	m.Answered("registry", "GET", 200, 17, time.Second)
 	m.Answered("registry", "BREW", 405, 0, time.Second)
