@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -27,36 +28,34 @@ func readLayer(path string) (layer, error) {
 }
 
 func parseLayer(path string, data []byte) (layer, error) {
-	var doc yaml.Node
-	err := yaml.Load(data, &doc)
-	if errors.Is(err, io.EOF) || err == nil && len(doc.Content) == 0 {
-		return nil, nil // empty, or only comments
+	if blank(data) {
+		return nil, nil // the parser calls it an error
 	}
-	if err != nil {
-		if blank(data) {
-			return nil, nil
-		}
+	var doc yaml.Node
+	if err := yaml.Load(data, &doc); err != nil {
 		return nil, fmt.Errorf("read configuration %s: %s", path, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, fmt.Errorf(`%s:%d: want a mapping of settings, as "data-dir: /var/lib/ferry"`, path, root.Line)
+		return nil, fmt.Errorf(`%s:%d: want a mapping of settings, such as "data-dir: /var/lib/ferry"`, path, root.Line)
 	}
-	known := map[string]bool{}
 	var names []string
 	for _, s := range Settings() {
-		known[s.Name] = true
 		names = append(names, s.Name)
 	}
 	l, lines := layer{}, map[string]int{}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		switch {
-		case !known[key.Value]:
-			return nil, fmt.Errorf("%s:%d: unknown setting %q; the settings are %s", path, key.Line, clip(key.Value), strings.Join(names, ", "))
+		case !slices.Contains(names, key.Value):
+			return nil, fmt.Errorf("%s:%d: unknown setting %.80q; the settings are %s",
+				path, key.Line, key.Value, strings.Join(names, ", "))
 		case lines[key.Value] != 0:
 			return nil, fmt.Errorf("%s:%d: %s is set already, on line %d", path, key.Line, key.Value, lines[key.Value])
 		case value.Kind != yaml.ScalarNode:

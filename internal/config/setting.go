@@ -24,26 +24,39 @@ func (s Setting) Env() string {
 func Settings() []Setting {
 	d := Default()
 	return []Setting{
-		{"data-dir", "DIR", d.DataDir, "directory that holds everything this instance keeps", text(func(c *Config) *string { return &c.DataDir })},
-		{"listen", "ADDR", d.Listen, "host:port to serve at; port 0 is any that is free", text(func(c *Config) *string { return &c.Listen })},
-		{"database", "URL", d.Database, "postgres://... or sqlite:PATH, instead of SQLite in the data directory", text(func(c *Config) *string { return &c.Database })},
-		{"tls-cert", "FILE", d.TLSCert, "PEM file with the certificate and its chain; read again when it changes", text(func(c *Config) *string { return &c.TLSCert })},
-		{"tls-key", "FILE", d.TLSKey, "PEM file with the certificate's key", text(func(c *Config) *string { return &c.TLSKey })},
-		{"connection-string", "STRING", "", "be the connected registry that this string names", text(func(c *Config) *string { return &c.ConnectionString })},
-		{"connection-string-file", "FILE", "", "read the connection string from this file", text(func(c *Config) *string { return &c.ConnectionStringFile })},
-		{"chunk-size", "SIZE", FormatSize(d.ChunkSize), "bytes in one range request of a sync, as 512KiB or 1MiB", func(c *Config, s string) (err error) {
-			c.ChunkSize, err = ParseSize(s)
-			return err
-		}},
-		{"spread", "DURATION", d.Spread, "over how long the connected registries of this instance spread what they fetch after a change, such as 90s; auto or off", text(func(c *Config) *string { return &c.Spread })},
-		{"external-url", "URL", d.ExternalURL, "the address at which connected registries reach this instance", text(func(c *Config) *string { return &c.ExternalURL })},
-		{"log-level", "LEVEL", "info", "debug, info, warn or error", func(c *Config, s string) error {
-			if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {
-				return fmt.Errorf("%q is not a log level: want debug, info, warn or error", clip(s))
-			}
-			return nil
-		}},
-		{"log-format", "FORMAT", d.LogFormat, "text or json", text(func(c *Config) *string { return &c.LogFormat })},
+		{"data-dir", "DIR", d.DataDir, "directory that holds everything this instance keeps",
+			text(func(c *Config) *string { return &c.DataDir })},
+		{"listen", "ADDR", d.Listen, "host:port to serve at; port 0 is any that is free",
+			text(func(c *Config) *string { return &c.Listen })},
+		{"database", "URL", d.Database, "postgres://... or sqlite:PATH, instead of SQLite in the data directory",
+			text(func(c *Config) *string { return &c.Database })},
+		{"tls-cert", "FILE", d.TLSCert, "PEM file with the certificate and its chain; read again when it changes",
+			text(func(c *Config) *string { return &c.TLSCert })},
+		{"tls-key", "FILE", d.TLSKey, "PEM file with the certificate's key",
+			text(func(c *Config) *string { return &c.TLSKey })},
+		{"connection-string", "STRING", "", "be the connected registry that this string names",
+			text(func(c *Config) *string { return &c.ConnectionString })},
+		{"connection-string-file", "FILE", "", "read the connection string from this file",
+			text(func(c *Config) *string { return &c.ConnectionStringFile })},
+		{"chunk-size", "SIZE", FormatSize(d.ChunkSize), "bytes in one range request of a sync, as 512KiB or 1MiB",
+			func(c *Config, s string) (err error) {
+				c.ChunkSize, err = ParseSize(s)
+				return err
+			}},
+		{"spread", "DURATION", d.Spread, "over how long the connected registries of this instance spread what they fetch " +
+			"after a change, such as 90s; auto or off",
+			text(func(c *Config) *string { return &c.Spread })},
+		{"external-url", "URL", d.ExternalURL, "the address at which connected registries reach this instance",
+			text(func(c *Config) *string { return &c.ExternalURL })},
+		{"log-level", "LEVEL", "info", "debug, info, warn or error",
+			func(c *Config, s string) error {
+				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {
+					return fmt.Errorf("%.80q is not a log level: want debug, info, warn or error", s)
+				}
+				return nil
+			}},
+		{"log-format", "FORMAT", d.LogFormat, "text or json",
+			text(func(c *Config) *string { return &c.LogFormat })},
 	}
 }
 
@@ -53,12 +66,4 @@ func text(field func(*Config) *string) func(*Config, string) error {
 		*field(c) = s
 		return nil
 	}
-}
-
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return s[:limit] + "..."
-	}
-	return s
 }

@@ -29,10 +29,10 @@ func ParseSize(s string) (int64, error) {
 	}
 	n, err := strconv.ParseUint(number, 10, 63)
 	if err != nil || strings.HasPrefix(number, "+") {
-		return 0, fmt.Errorf("%q is not a size: want a number of bytes, as 1048576, 512KiB or 1MiB", clip(s))
+		return 0, fmt.Errorf("%.80q is not a size: want a number of bytes, such as 1048576, 512KiB or 1MiB", s)
 	}
 	if int64(n) > math.MaxInt64/factor {
-		return 0, fmt.Errorf("%q is too large a size", clip(s))
+		return 0, fmt.Errorf("%.80q is too large a size", s)
 	}
 	return int64(n) * factor, nil
 }

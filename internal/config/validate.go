@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,9 @@ const (
 	MinChunkSize = 64 << 10
 	MaxChunkSize = 1 << 30
 )
+
+// databases are what the address of a database may begin with.
+var databases = []string{"sqlite:", "postgres://", "postgresql://"}
 
 // Validate returns the first thing that is wrong with c, in terms of the
 // settings' names, or nil. It looks at no file and opens no connection.
@@ -27,14 +31,15 @@ func (c Config) Validate() error {
 	case c.ConnectionString != "" && c.ConnectionStringFile != "":
 		return errors.New("connection-string and connection-string-file are both given: want one of them")
 	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:
-		return fmt.Errorf("chunk-size %s: want %s to %s", FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
+		return fmt.Errorf("chunk-size %s: want %s to %s",
+			FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
 	case c.LogFormat != "text" && c.LogFormat != "json":
-		return fmt.Errorf("log-format %q: want text or json", clip(c.LogFormat))
-	case c.Database != "" && !hasAnyPrefix(c.Database, "sqlite:", "postgres://", "postgresql://"):
+		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
+	case c.Database != "" && !slices.ContainsFunc(databases, func(p string) bool { return strings.HasPrefix(c.Database, p) }):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}
 	if _, err := ParseSpread(c.Spread); err != nil {
-		return fmt.Errorf("spread %q: %w", clip(c.Spread), err)
+		return fmt.Errorf("spread %.80q: %w", c.Spread, err)
 	}
 	if err := checkListen(c.Listen); err != nil {
 		return err
@@ -45,10 +50,10 @@ func (c Config) Validate() error {
 func checkListen(addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("listen %q: want host:port, as 127.0.0.1:5000 or :5000", clip(addr))
+		return fmt.Errorf("listen %.80q: want host:port, such as 127.0.0.1:5000 or :5000", addr)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("listen %q: port %q is not a number from 0 to 65535", clip(addr), clip(port))
+		return fmt.Errorf("listen %.80q: port %.80q is not a number from 0 to 65535", addr, port)
 	}
 	return nil
 }
@@ -62,18 +67,9 @@ func checkExternalURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("external-url %q: want http://host[:port] or https://host[:port]", clip(s))
+		return fmt.Errorf("external-url %.80q: want http://host[:port] or https://host[:port]", s)
 	}
 	return nil
-}
-
-func hasAnyPrefix(s string, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
 }
 
 // Connection returns the connection string, read from its file where it is in

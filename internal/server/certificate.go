@@ -36,7 +36,8 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 		c.current, err = c.load()
 	}
 	if err != nil {
-		hint := "--tls-cert wants PEM with the certificate first and then its chain, --tls-key the unencrypted key of that certificate"
+		hint := "--tls-cert wants PEM with the certificate first and then its chain, " +
+			"--tls-key the unencrypted key of that certificate"
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			hint = "check the paths of --tls-cert and --tls-key, and who may read the files"
 		}

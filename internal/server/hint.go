@@ -58,7 +58,8 @@ func advise(cfg config.Config, err error) error {
 	case strings.HasPrefix(err.Error(), "database URL is malformed"):
 		hint = "as postgres://user:password@host/name; in a password, write what is not a letter or digit as %XX"
 	case strings.HasPrefix(cfg.Database, "sqlite:") && strings.HasPrefix(err.Error(), "open database"):
-		hint = fmt.Sprintf("check --database: %s must be a file, or one that can be made", strings.TrimPrefix(cfg.Database, "sqlite:"))
+		path := strings.TrimPrefix(cfg.Database, "sqlite:")
+		hint = fmt.Sprintf("check --database: %s must be a file, or one that can be made", path)
 	case strings.HasPrefix(cfg.Database, "postgres") && strings.HasPrefix(err.Error(), "open database"):
 		hint = "check --database, and that PostgreSQL runs and lets this user in"
 	}

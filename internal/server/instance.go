@@ -54,7 +54,8 @@ type instance struct {
 
 // parent reads the connection string that cfg has or names; nil is none.
 func parent(cfg config.Config) (*gateway.ConnectionString, error) {
-	const hint = "get one with: ferry connected-registry get-settings -n NAME --parent-protocol https --generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv"
+	const hint = "get one with: ferry connected-registry get-settings -n NAME --parent-protocol https " +
+		"--generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv"
 	text, err := cfg.Connection()
 	if err != nil {
 		return nil, withHint(err, hint)
@@ -71,7 +72,9 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 
 // open makes the instance's parts, from the disk upwards. Its data directory
 // is locked until close.
-func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options) (in *instance, err error) {
+func open(
+	ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options,
+) (in *instance, err error) {
 	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics()}
 	defer func() {
 		if err != nil {
@@ -98,17 +101,17 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
 		return in, err
 	}
-	plane := control.Options{DB: in.db, Log: in.log}
-	sites := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
+	resources := control.Options{DB: in.db, Log: in.log}
+	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
-		plane.Self = parent.Name
-		sites.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
+		resources.Self = parent.Name
+		registries.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
 	}
-	if in.control, err = control.New(ctx, plane); err != nil {
+	if in.control, err = control.New(ctx, resources); err != nil {
 		return in, err
 	}
-	sites.Control = in.control
-	if in.fleet, err = fleet.New(ctx, sites); err != nil {
+	registries.Control = in.control
+	if in.fleet, err = fleet.New(ctx, registries); err != nil {
 		return in, err
 	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
@@ -123,7 +126,7 @@ func open(ctx context.Context, cfg config.Config, parent *gateway.ConnectionStri
 	return in, in.mirror(cfg)
 }
 
-// mirror makes what follows other registries.
+// mirror makes the service that runs mirror rules.
 func (in *instance) mirror(cfg config.Config) error {
 	key, err := mirror.OpenKey(cfg.DataDir)
 	if err != nil {
@@ -135,14 +138,15 @@ func (in *instance) mirror(cfg config.Config) error {
 	return nil
 }
 
-// follow makes the agent that keeps the instance in step with its parent.
+// follow makes the agent that keeps the instance in sync with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
+	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize})
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
 		Parent:      gateway.NewClient(parent, nil),
 		DB:          in.db,
-		Engine:      replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize}),
+		Engine:      engine,
 		InstanceID:  in.control.InstanceID(),
 		Fleet:       in.fleet,
 		Version:     telemetry.Version(),
@@ -210,22 +214,24 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 // stop.
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
-		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(), Log: in.log,
-		Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
+		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
+		Log: in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
 	api := management.Options{
-		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage, Version: telemetry.Version(), Log: in.log,
+		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
+		Version: telemetry.Version(), Log: in.log,
 	}
 	health := &syncHealth{own: in.fleet.Own, now: time.Now, started: time.Now()}
 	if in.agent != nil {
-		api.Syncer, health.site = in.agent, in.agent
+		api.Syncer, health.agent = in.agent, in.agent
 		parent.Watermarks = in.agent.Watermarks
 	}
 	if in.mirrors != nil {
 		api.Mirrors, health.rules = in.mirrors, in.mirrors
 	}
+	content := registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}
 	return &routes{
-		registry: registry.New(registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}),
+		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, wire.PathPoll, gateway.NewServer(parent)),
 		api:      management.NewHandler(api),

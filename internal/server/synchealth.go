@@ -9,24 +9,25 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/mirror"
 	"ferry/internal/schedule"
 	"ferry/internal/wire"
 )
 
-// syncPatience is how late a site may be with hearing from its parent before
-// it counts as out of step: a link is often down for a while.
+// syncPatience is how late a parent may be heard before its connected registry
+// counts as out of sync: a link is often down for a while.
 const syncPatience = 15 * time.Minute
 
-// syncHealthAge is for how long an answer is given again: anybody may ask,
-// and each new answer counts rows.
+// syncHealthAge is for how long an answer is repeated: anybody may ask, and each
+// new answer counts rows.
 const syncHealthAge = time.Second
 
-// A syncHealth answers whether this instance is in step with its parent or, a
-// root, with what its mirror rules follow: 200, or 503 with the reason. What it
-// says is for everybody: counts and times, no names.
+// A syncHealth answers whether this instance is in sync with its parent or, if it
+// is a root, with the sources of its mirror rules: 200, or 503 with the reason.
+// Anybody may read it, so it has counts and times, and no names.
 type syncHealth struct {
-	site interface { // nil in a root
+	agent interface { // nil in a root
 		Status() *wire.Status
 		Heard() time.Time
 	}
@@ -70,21 +71,20 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 		return h.last
 	}
 	h.at = now
-	if h.site == nil {
-		h.last = h.mirroring(ctx)
+	if h.agent == nil {
+		h.last = h.ofRules(ctx)
 	} else {
-		h.last = h.following(ctx, now)
+		h.last = h.ofAgent(ctx, now)
 	}
 	return h.last
 }
 
-// mirroring is the answer of a root.
-func (h *syncHealth) mirroring(ctx context.Context) syncAnswer {
+// ofRules is the answer of a root.
+func (h *syncHealth) ofRules(ctx context.Context) syncAnswer {
 	sum, err := h.rules.Summary(ctx)
-	a := syncAnswer{InSync: err == nil && sum.OutOfSync == 0, ItemsPending: sum.ItemsPending, ItemsFailed: sum.ItemsFailed}
-	if !sum.LastSuccess.IsZero() {
-		at := sum.LastSuccess.UTC()
-		a.LastSuccess = &at
+	a := syncAnswer{
+		InSync:       err == nil && sum.OutOfSync == 0,
+		ItemsPending: sum.ItemsPending, ItemsFailed: sum.ItemsFailed, LastSuccess: api.Time(sum.LastSuccess),
 	}
 	switch {
 	case err != nil:
@@ -95,14 +95,10 @@ func (h *syncHealth) mirroring(ctx context.Context) syncAnswer {
 	return a
 }
 
-// following is the answer of a connected registry.
-func (h *syncHealth) following(ctx context.Context, now time.Time) syncAnswer {
-	st := h.site.Status()
-	a := syncAnswer{ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed}
-	if !st.LastSyncSuccess.IsZero() {
-		at := st.LastSyncSuccess.UTC()
-		a.LastSuccess = &at
-	}
+// ofAgent is the answer of a connected registry.
+func (h *syncHealth) ofAgent(ctx context.Context, now time.Time) syncAnswer {
+	st := h.agent.Status()
+	a := syncAnswer{ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed, LastSuccess: api.Time(st.LastSyncSuccess)}
 	switch {
 	case st.SyncState == "NotActivated":
 		a.Reason = "it is not activated at its parent"
@@ -135,7 +131,7 @@ func (h *syncHealth) overdue(ctx context.Context, now time.Time) bool {
 	if err != nil {
 		return false // a newer parent's; there is no telling
 	}
-	since := h.site.Heard()
+	since := h.agent.Heard()
 	if since.IsZero() {
 		since = h.started
 	}

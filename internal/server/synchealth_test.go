@@ -54,7 +54,7 @@ func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
 				own.SyncWindow = "PT2H"
 			}
 			h := &syncHealth{
-				site: site, started: start.Add(-time.Hour), now: func() time.Time { return start.Add(test.later) },
+				agent: site, started: start.Add(-time.Hour), now: func() time.Time { return start.Add(test.later) },
 				own: func(context.Context) (*wire.ConnectedRegistry, error) { return own, nil },
 			}
 			for range 3 {
@@ -86,7 +86,7 @@ func TestSyncHealthRemembersSilenceOverARestart(t *testing.T) {
 	own := &wire.ConnectedRegistry{Spec: wire.Spec{Schedule: "0 2 * * *", SyncWindow: "PT2H"}}
 	for heard, status := range map[time.Time]int{start.AddDate(0, 0, -3): 503, start.Add(-9 * time.Hour): 200, {}: 200} {
 		h := &syncHealth{
-			site:    &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},
+			agent:   &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: start}, heard: heard},
 			started: start.Add(-time.Minute), now: func() time.Time { return start },
 			own: func(context.Context) (*wire.ConnectedRegistry, error) { return own, nil },
 		}
