@@ -48,7 +48,7 @@ func (c *Config) apply(l layer) error {
 	if direct || file {
 		c.ConnectionString, c.ConnectionStringFile = "", ""
 	}
-	for _, s := range Settings() {
+	for _, s := range c.settings() {
 		g, ok := l[s.Name]
 		if !ok {
 			continue
@@ -56,7 +56,7 @@ func (c *Config) apply(l layer) error {
 		if strings.TrimSpace(g.text) == "" {
 			return fmt.Errorf("%s is empty: give it a value, or leave it out", g.where)
 		}
-		if err := s.set(c, g.text); err != nil {
+		if err := s.set(g.text); err != nil {
 			return fmt.Errorf("%s: %w", g.where, err)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -40,7 +39,7 @@ type listing struct {
 	selected []string                   // tags that the rule's filters select
 	attached map[digest.Digest][]string // other tags, such as sha256-<hex>.sig, by the manifest that they are of
 
-	mu       sync.Mutex
+	mu       sync.Mutex               // guards resolved while the source is asked
 	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
 	broken   map[string]bool          // tags that are listed without a manifest
 }
@@ -167,34 +166,22 @@ func (l *listing) addTags(
 // and one that is has lost its manifest.
 func (l *listing) resolve(ctx context.Context, tags []string) error {
 	var missing []string
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(planners)
-	for _, tag := range tags {
-		if gctx.Err() != nil {
-			break
+	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { _, ok := l.resolved[tag]; return ok })
+	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
+		d, err := l.source.digest(ctx, tag)
+		if err != nil {
+			return err
 		}
 		l.mu.Lock()
-		_, known := l.resolved[tag]
-		l.mu.Unlock()
-		if known {
-			continue
+		defer l.mu.Unlock()
+		if d == "" {
+			missing = append(missing, tag)
+		} else {
+			l.resolved[tag] = d
 		}
-		g.Go(func() error {
-			d, err := l.source.digest(gctx, tag)
-			if err != nil {
-				return err
-			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if d == "" {
-				missing = append(missing, tag)
-			} else {
-				l.resolved[tag] = d
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil || len(missing) == 0 {
+		return nil
+	})
+	if err != nil || len(missing) == 0 {
 		return err
 	}
 	listed, err := l.source.registry.Tags(ctx, l.source.repository)
@@ -243,24 +230,18 @@ func (l *listing) expand(
 func (l *listing) referrers(
 	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
 ) (all []digest.Digest, _ error) {
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(planners)
-	for i, d := range subjects {
-		if gctx.Err() != nil || l.source.unlisted.Load() {
-			break
+	ask := func(ctx context.Context, d digest.Digest) error {
+		if l.source.unlisted.Load() {
+			return nil
 		}
-		ask := func() error {
-			_, err := l.source.referrers(gctx, d)
-			return err
-		}
-		if i > 0 {
-			g.Go(ask)
-		} else if err := ask(); err != nil { // alone: the source may not list any
+		_, err := l.source.referrers(ctx, d)
+		return err
+	}
+	alone := min(1, len(subjects)) // the source may not list any
+	for _, part := range [][]digest.Digest{subjects[:alone], subjects[alone:]} {
+		if err := each(ctx, part, ask); err != nil {
 			return nil, err
 		}
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
 	}
 	for _, d := range subjects {
 		if !l.source.unlisted.Load() {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -147,12 +148,20 @@ func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func
 	for _, w := range have {
 		p.have[w] = true
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	return each(ctx, want, p.plan)
+}
+
+// each calls do for every one of all, several at a time, until one fails.
+func each[T any](ctx context.Context, all []T, do func(context.Context, T) error) error {
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(planners)
-	for _, w := range want {
-		g.Go(func() error { return p.plan(ctx, w) })
+	for _, one := range all {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(gctx, one) })
 	}
-	return g.Wait()
+	return cmp.Or(g.Wait(), context.Cause(ctx))
 }
 
 // Blob implements [replication.Source].
