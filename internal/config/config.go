@@ -23,7 +23,7 @@ type Config struct {
 	LogFormat            string // text or json
 }
 
-// Default returns the settings of an instance that was told nothing.
+// Default returns the settings of an instance without any of its own.
 func Default() Config {
 	return Config{
 		DataDir:   "ferry-data",

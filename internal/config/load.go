@@ -38,10 +38,10 @@ func Load(path string, getenv func(string) string, flags map[string]string) (Con
 	return c, c.Validate()
 }
 
-// apply sets what a layer gives, which must not be empty: a script whose
-// variable is not set would else start a root where it meant a connected
-// registry, or without TLS. The connection string and the file that
-// holds it are one setting in two forms, so giving one takes the other back.
+// apply sets the values of a layer. None may be empty: a script whose variable is
+// not set would else start a root instead of a connected registry, or one without
+// TLS. The connection string and the file that holds it are two forms of one
+// setting, so that giving one takes the other back.
 func (c *Config) apply(l layer) error {
 	_, direct := l["connection-string"]
 	_, file := l["connection-string-file"]

@@ -3,6 +3,7 @@ package remote
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -28,8 +29,20 @@ func (e *pausedError) Unwrap() error { return e.error }
 // hour.
 func (e *pausedError) RetryAfter() time.Duration { return e.pause }
 
-// byStatus are the errors of answers that have no body to say what is wrong,
-// such as a HEAD's.
+// A LoginError says that the login that docker login cached for a registry
+// cannot be read, such as if a credential helper is not installed.
+type LoginError struct {
+	Host string
+	error
+}
+
+// Error names the registry.
+func (e *LoginError) Error() string { return fmt.Sprintf("read the login for %s: %s", e.Host, e.error) }
+
+// Unwrap returns the cause.
+func (e *LoginError) Unwrap() error { return e.error }
+
+// byStatus are the errors of answers without a body, such as a HEAD's.
 var byStatus = map[int]*oci.Error{
 	http.StatusUnauthorized:    oci.ErrUnauthorized,
 	http.StatusForbidden:       oci.ErrDenied,
@@ -78,7 +91,7 @@ func loginRefusal(err error) error {
 	return e
 }
 
-// unknown makes a 404 without a body say what is not there.
+// unknown returns what for a 404 without a body, and else err.
 func unknown(err error, what *oci.Error) error {
 	if e := oci.AsError(err); e != nil && e.Status == http.StatusNotFound && e.Code == "UNKNOWN" {
 		return what
@@ -86,7 +99,7 @@ func unknown(err error, what *oci.Error) error {
 	return err
 }
 
-// printable keeps what a registry says from moving a terminal's cursor, and short.
+// printable makes a registry's message short, and safe for a terminal.
 func printable(s string) string {
 	const limit = 300
 	s = strings.ToValidUTF8(s[:min(len(s), limit)], "")

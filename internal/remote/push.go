@@ -21,7 +21,7 @@ const maxDepth = 8
 
 // Push copies the image that root describes, and everything below it, into
 // repository, and then sets tag to it; blobs that are there already are not
-// sent. sent, which may be nil, is told of bytes on their way.
+// sent. sent, which may be nil, is called with the number of bytes of each read.
 func (r *Registry) Push(
 	ctx context.Context, repository, tag string, root oci.Descriptor, from Content, sent func(n int),
 ) error {
@@ -92,7 +92,7 @@ func read(from Content, d oci.Descriptor) ([]byte, error) {
 	return payload, nil
 }
 
-// counting tells of every byte that is read.
+// counting calls sent for everything that is read.
 type counting struct {
 	io.Reader
 	sent func(n int)

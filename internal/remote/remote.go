@@ -1,7 +1,7 @@
-// Package remote is a client of any OCI registry, over the distribution
-// specification's own end-points. It logs in as the registry's challenge
-// asks, reads blobs by range so that a transfer can go on where it was cut,
-// and checks what it reads and writes against digests.
+// Package remote is a client of any OCI registry, over the end-points of the
+// distribution specification. It logs in as the registry's challenge asks, reads
+// blobs by range so that a transfer can continue where it was cut, and checks
+// manifests against their digests.
 package remote
 
 import (
@@ -24,7 +24,7 @@ import (
 // Options say how to reach a registry.
 type Options struct {
 	Username, Password string            // "" is anonymous, unless DockerLogins knows better
-	DockerLogins       bool              // use what docker login kept, in Docker's configuration or a credential helper
+	DockerLogins       bool              // use the logins of docker login, in Docker's configuration or a credential helper
 	Transport          http.RoundTripper // nil is http.DefaultTransport
 	UserAgent          string            // "" is "ferry"
 }
@@ -67,6 +67,18 @@ func New(address string, o Options) (*Registry, error) {
 	}
 	client.SetUserAgent(cmp.Or(o.UserAgent, "ferry"))
 	return &Registry{base: base, client: client}, nil
+}
+
+// cachedLogins returns the logins that docker login cached in store.
+func cachedLogins(store credentials.Store) auth.CredentialFunc {
+	read := credentials.Credential(store)
+	return func(ctx context.Context, host string) (auth.Credential, error) {
+		login, err := read(ctx, host)
+		if err != nil && ctx.Err() == nil {
+			err = &LoginError{host, err}
+		}
+		return login, err
+	}
 }
 
 // Host returns the registry's host, with its port where the address has one.

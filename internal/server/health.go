@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -27,7 +26,7 @@ func live(w http.ResponseWriter, _ *http.Request) {
 }
 
 // A readiness says whether an instance should be sent requests: not while its
-// database does not answer, and not any more once it drains.
+// database does not answer, and not once it drains.
 type readiness struct {
 	draining atomic.Bool
 	check    func(context.Context) error
@@ -50,8 +49,7 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// protectedMetrics serves metrics to this machine and to operators: names of
-// paths and counts of requests are nobody else's business.
+// protectedMetrics serves metrics to this machine and to operators only.
 func protectedMetrics(m *telemetry.Metrics, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,10 +73,6 @@ func fromThisMachine(r *http.Request) bool {
 			return false
 		}
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -13,7 +14,7 @@ import (
 	"ferry/internal/storage"
 )
 
-// hinted is an error with advice for the person who started the instance.
+// hinted is an error with a hint for the person who started the instance.
 type hinted struct {
 	error
 	hint string
@@ -21,7 +22,7 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
-// Hint returns the advice.
+// Hint says what to do about the error.
 func (h hinted) Hint() string { return h.hint }
 
 func withHint(err error, hint string) error {
@@ -31,7 +32,7 @@ func withHint(err error, hint string) error {
 	return hinted{err, hint}
 }
 
-// advise adds what there is to do about an error of starting an instance.
+// advise adds a hint to an error of starting an instance.
 func advise(cfg config.Config, err error) error {
 	var already hinted
 	if err == nil || errors.As(err, &already) {
@@ -66,17 +67,12 @@ func advise(cfg config.Config, err error) error {
 	return withHint(err, hint)
 }
 
-// anotherPort returns addr with the next port.
+// anotherPort returns addr, which Validate has split, with the next port; the
+// one after the last is 0, which is any that is free.
 func anotherPort(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	var n int
-	if _, err := fmt.Sscan(port, &n); err != nil || n >= 65535 {
-		return net.JoinHostPort(host, "0")
-	}
-	return net.JoinHostPort(host, fmt.Sprint(n+1))
+	host, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return net.JoinHostPort(host, fmt.Sprint(uint16(n+1)))
 }
 
 // firstCause makes one line of an error that lists what was tried, one

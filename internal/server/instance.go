@@ -242,8 +242,8 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 }
 
-// loginServer is the address that clients use, for the parent: "" where it
-// is not known, since the instance listens on all that its machine has.
+// loginServer is the address of clients that the parent shows; "" if it is not
+// known, because the instance listens on every address of its machine.
 func loginServer(cfg config.Config, local string) string {
 	if cfg.ExternalURL != "" {
 		return cfg.ExternalURL
@@ -255,9 +255,9 @@ func loginServer(cfg config.Config, local string) string {
 	return local
 }
 
-// addressFor returns what tells where the sender of a request reached this
-// instance. Whoever asked for the external URL's host came that way, through
-// something that may have taken TLS away and not said so.
+// addressFor returns a function that returns the address at which the client of a
+// request reached this instance. A request for the external URL's host came by
+// that URL, maybe through a proxy that took TLS away and did not say so.
 func addressFor(external string) func(*http.Request) string {
 	host := hostOf(external)
 	return func(r *http.Request) string {

@@ -17,12 +17,12 @@ import (
 // write, or an upload to read: a layer over a slow link takes hours.
 const (
 	readHeaderTimeout = 20 * time.Second
-	idleTimeout       = 5 * time.Minute // longer than a site's polls are apart
+	idleTimeout       = 5 * time.Minute // longer than the time between two polls
 	maxHeaderBytes    = 64 << 10
 )
 
-// listen opens the listener that cfg asks for, with TLS where it has a
-// certificate, and returns the scheme with it.
+// listen opens the listener that cfg asks for, with TLS if it has a certificate,
+// and returns it with its scheme.
 func listen(cfg config.Config, log *slog.Logger) (l net.Listener, scheme string, err error) {
 	var cert *certificate
 	if cfg.TLSCert != "" {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,8 +70,8 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	next.ServeHTTP(rec, r)
 }
 
-// recovered ends a request whose handler panicked. An aborted one is the way
-// in which handlers drop a connection, and is passed on.
+// recovered ends a request whose handler panicked. ErrAbortHandler is how a
+// handler drops a connection, and is passed on.
 func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any) {
 	if v == http.ErrAbortHandler {
 		panic(v)
@@ -78,24 +79,15 @@ func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any)
 	m.log.Error("request panicked", "id", id, "method", r.Method, "path", r.URL.Path,
 		"err", fmt.Sprint(v), "stack", string(debug.Stack()))
 	if rec.status != 0 {
-		panic(http.ErrAbortHandler) // half an answer is out; only a cut tells the client
+		panic(http.ErrAbortHandler) // half an answer is sent; only a cut shows that to the client
 	}
 	writeError(rec, http.StatusInternalServerError, "UNKNOWN", "internal error; the log has more under request id "+id)
 }
 
 // isRequestID accepts ids that are safe in a log and in a header.
 func isRequestID(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
+	const safe = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_."
+	return s != "" && len(s) <= 64 && strings.Trim(s, safe) == ""
 }
 
 // writeError answers in the distribution specification's form, for requests

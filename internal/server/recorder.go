@@ -80,7 +80,7 @@ func (r *recorder) extend() { r.deadline(time.Now().Add(r.stall)) }
 func (r *recorder) done() { r.deadline(time.Time{}) }
 
 func (r *recorder) deadline(t time.Time) {
-	// Where it cannot be set, the connection is gone, or is none: writing tells.
+	// If it cannot be set, the connection is gone, or is none, as the next write shows.
 	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(t)
 }
 

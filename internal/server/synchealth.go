@@ -120,16 +120,16 @@ func (h *syncHealth) ofAgent(ctx context.Context, now time.Time) syncAnswer {
 	return a
 }
 
-// overdue reports whether the parent should have been heard since it was: by
-// the end of the first window that opened after that, and some patience.
+// overdue reports whether the parent should have been heard again by now: by the
+// end of the first window that opened after it was last heard, and some patience.
 func (h *syncHealth) overdue(ctx context.Context, now time.Time) bool {
 	own, err := h.own(ctx)
 	if err != nil || own == nil {
-		return err != nil // the database is of no use then
+		return err != nil // the database does not answer
 	}
 	w, err := schedule.Parse(own.Schedule, own.SyncWindow)
 	if err != nil {
-		return false // a newer parent's; there is no telling
+		return false // a newer parent's, which this program cannot judge
 	}
 	since := h.agent.Heard()
 	if since.IsZero() {

@@ -32,8 +32,8 @@ const collectedSetting = "garbage-collected"
 // trimEvery is how often removals are forgotten that are older than the longest message TTL.
 const trimEvery = time.Hour
 
-// An upkeep does what has to be done now and then: collect garbage, trim the
-// feed, and log as much as the parent wants.
+// An upkeep does the periodic work: it collects garbage, trims the feed, and sets
+// the log level that the parent decided.
 type upkeep struct {
 	storage interface {
 		Collect(ctx context.Context) (storage.Collected, error)
@@ -54,8 +54,8 @@ type upkeep struct {
 	trimmed   time.Time
 }
 
-// levelOf returns the level that the parent may set: none, where the
-// settings of this place ask for one of their own.
+// levelOf returns the level that the parent may set: none if this instance's own
+// settings have another than the default.
 func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	if cfg.LogLevel != config.Default().LogLevel {
 		return nil
@@ -63,7 +63,7 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	return o.Level
 }
 
-// run ends with ctx. What fails before is logged and tried again.
+// run ends with ctx. A failure is logged, and tried again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
 	tick := time.NewTicker(upkeepEvery)
@@ -89,7 +89,7 @@ func (u *upkeep) once(ctx context.Context) error {
 	u.setLevel(own)
 	setCollection()
 	now := u.now()
-	// A feed that a full disk keeps from being cut does not keep the disk full.
+	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
 	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.collect(ctx, own, now))
 }
@@ -156,8 +156,8 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// collectionDue reports whether a collection's time came since the last one,
-// be it while the machine was off. A start is not burdened with one.
+// collectionDue reports whether a tick of the schedule came since the last
+// collection, maybe while the machine was off. None runs right after the start.
 func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool {
 	if now.Sub(u.started) < upkeepEvery {
 		return false
@@ -178,7 +178,7 @@ func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool 
 	return !next.IsZero() && !next.After(now)
 }
 
-// longestTTL returns how long removals must be remembered for those below.
+// longestTTL returns how long removals must be remembered for the descendants.
 func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 	all, err := u.fleet.List(ctx, control.Caller{}, "", false)
 	if err != nil {
@@ -203,18 +203,9 @@ func (u *upkeep) setLevel(own *wire.ConnectedRegistry) {
 	if u.level == nil || own == nil {
 		return
 	}
-	switch own.LogLevel {
-	case "Debug":
-		u.level.Set(slog.LevelDebug)
-	case "Warning":
-		u.level.Set(slog.LevelWarn)
-	case "Error":
-		u.level.Set(slog.LevelError)
-	case "None":
-		u.level.Set(levelNone)
-	default:
-		u.level.Set(slog.LevelInfo)
-	}
+	u.level.Set(map[string]slog.Level{
+		"Debug": slog.LevelDebug, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone,
+	}[own.LogLevel]) // any other is [slog.LevelInfo], the zero value
 }
 
 // setCollection halves how far the heap grows before Go collects it once it is

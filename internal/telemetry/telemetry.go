@@ -1,10 +1,11 @@
-// Package telemetry is what an instance tells the people who run it: its log
-// and its metrics.
+// Package telemetry has what an instance shows the people who run it: its log,
+// its metrics and its version.
 package telemetry
 
 import (
 	"io"
 	"log/slog"
+	"runtime/debug"
 )
 
 // NewLogger returns a logger that writes lines of the given format, "text" or
@@ -20,4 +21,22 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// Version returns the program's version: that of its module, or "dev" with
+// the commit where it was built from a checkout.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "dev"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "dev-" + s.Value[:12]
+		}
+	}
+	return "dev"
 }
