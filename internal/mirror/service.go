@@ -141,13 +141,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("mirror rules cannot be read", "err", err)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-s.woken:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		retry.Sleep(ctx, pause, s.woken)
 	}
 	s.admitImports(nil)
 	s.jobs.Wait()

@@ -77,8 +77,8 @@ func NewBackoff(first, most time.Duration, factor float64) *Backoff {
 	return b
 }
 
-// Sleep returns nil after d or when wake is closed, which may be nil, and
-// ctx's cause when ctx ends.
+// Sleep returns nil after d, or when wake, which may be nil, is closed or sends,
+// and ctx's cause when ctx ends.
 func Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	if d <= 0 || ctx.Err() != nil {
 		return context.Cause(ctx)

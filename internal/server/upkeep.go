@@ -13,6 +13,7 @@ import (
 	"ferry/internal/config"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
+	"ferry/internal/retry"
 	"ferry/internal/schedule"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
@@ -66,15 +67,11 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 // run ends with ctx. A failure is logged, and tried again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
-	tick := time.NewTicker(upkeepEvery)
-	defer tick.Stop()
 	for {
 		if err := u.once(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if retry.Sleep(ctx, upkeepEvery, nil) != nil {
 			return u.fleet.SaveSeen(context.WithoutCancel(ctx))
 		}
 	}
