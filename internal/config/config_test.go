@@ -63,7 +63,7 @@ func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 	}
 }
 
-func TestAConnectionStringTakesBackTheFileOfALowerLevel(t *testing.T) {
+func TestAConnectionStringReplacesTheFileOfALowerLayer(t *testing.T) {
 	path := write(t, "connection-string-file: /file\n")
 	got, err := Load(path, noEnv, map[string]string{"connection-string": "x"})
 	if err != nil || got.ConnectionString != "x" || got.ConnectionStringFile != "" {
@@ -109,7 +109,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 	}
 }
 
-func TestAFileWithNothingInItIsFine(t *testing.T) {
+func TestAnEmptyFileIsAccepted(t *testing.T) {
 	for _, content := range []string{"", "# only a comment\n", "---\n", "~\n", "listen:\n"} {
 		got, err := Load(write(t, content), noEnv, nil)
 		if err != nil || !cmp.Equal(got, Default()) {

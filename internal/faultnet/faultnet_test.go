@@ -38,7 +38,7 @@ func send(t *testing.T, n *Network, content []byte) ([]byte, error) {
 	return io.ReadAll(c)
 }
 
-func TestFaultsHappenAsOftenAsTheySayAndAsTheSeedSays(t *testing.T) {
+func TestFaultsFollowTheirRateAndTheSeed(t *testing.T) {
 	content := bytes.Repeat([]byte{7}, 1<<20)
 	for _, test := range []struct {
 		name   string

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestWhatWasPutIsFoundByItsTag(t *testing.T) {
+func TestAStoredManifestIsFoundByItsTag(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Create(dir)
 	if err != nil {

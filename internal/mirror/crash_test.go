@@ -9,7 +9,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestWhatAnImportThatWasKilledWantedKeepsNothingFromGoing(t *testing.T) {
+func TestAKilledImportDoesNotKeepOldImages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream

@@ -38,7 +38,7 @@ func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
 	return i
 }
 
-func TestAnImportBringsAnImageUnderEveryNameThatItIsToHave(t *testing.T) {
+func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 300<<10, "", "1.0")
@@ -61,7 +61,7 @@ func TestAnImportBringsAnImageUnderEveryNameThatItIsToHave(t *testing.T) {
 	})
 }
 
-func TestAnImportMovesATagOnlyByForce(t *testing.T) {
+func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -81,7 +81,7 @@ func TestAnImportMovesATagOnlyByForce(t *testing.T) {
 	})
 }
 
-func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
+func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -107,7 +107,7 @@ func TestATagThatAppearsWhileAnImportRunsIsNotMoved(t *testing.T) {
 	})
 }
 
-func TestAnImportOfWhatHasReferrersFailsWithItsTag(t *testing.T) {
+func TestAnImportWithReferrersFailsWithItsTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "", "v1"))
@@ -126,7 +126,7 @@ func TestAnImportOfWhatHasReferrersFailsWithItsTag(t *testing.T) {
 	})
 }
 
-func TestImportsAreRememberedTheLatestFirst(t *testing.T) {
+func TestImportsAreListedLatestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 1<<20, "", "1", "2")
@@ -158,7 +158,7 @@ func TestImportsAreRememberedTheLatestFirst(t *testing.T) {
 	})
 }
 
-func TestOneImportRunsInOneWay(t *testing.T) {
+func TestASecondImportMustHaveTheSameSettings(t *testing.T) {
 	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
@@ -193,7 +193,7 @@ func TestOneImportRunsInOneWay(t *testing.T) {
 	})
 }
 
-func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
+func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
 		h := newHere(t)
@@ -225,7 +225,7 @@ func TestAnImportThatFailsSaysWhyAndGoesOnFromTheSameByte(t *testing.T) {
 	})
 }
 
-func TestAnImportFromNowhereFailsSoon(t *testing.T) {
+func TestAnImportFromAnUnreachableSourceFailsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.pipe.Close()
@@ -237,7 +237,7 @@ func TestAnImportFromNowhereFailsSoon(t *testing.T) {
 	})
 }
 
-func TestAnImportThatMakesNoSenseIsRefused(t *testing.T) {
+func TestAnInvalidImportRequestIsRefused(t *testing.T) {
 	h := newHere(t)
 	for _, q := range []mirror.ImportRequest{
 		{Source: "alpine"},

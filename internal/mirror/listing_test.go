@@ -13,7 +13,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestASourceThatHasNothingRemovesNothing(t *testing.T) {
+func TestAnEmptySourceRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -52,7 +52,7 @@ func (u *upstream) unresolved(tags ...string) {
 	})
 }
 
-func TestASourceThatListsTagsAndHasNoManifestRemovesNothing(t *testing.T) {
+func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "", "1"), "2": h.upstream.image("app", "two", 10, "", "2")}
@@ -68,7 +68,7 @@ func TestASourceThatListsTagsAndHasNoManifestRemovesNothing(t *testing.T) {
 	})
 }
 
-func TestATagIsGoneOnlyWhereItIsNotListedAnyMore(t *testing.T) {
+func TestATagIsRemovedOnlyOnceItIsNotListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		lost := h.upstream.image("app", "lost", 10, "", "lost")

@@ -9,7 +9,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestALocationIsReadAsPeopleWriteIt(t *testing.T) {
+func TestLocationsAreParsedAsPeopleWriteThem(t *testing.T) {
 	for text, want := range map[string]mirror.Location{
 		"docker.io/library/alpine":   {Address: "https://registry-1.docker.io", Repository: "library/alpine"},
 		"docker.io/alpine":           {Address: "https://registry-1.docker.io", Repository: "library/alpine"},
@@ -65,7 +65,7 @@ func separator(reference string) string {
 	return ":"
 }
 
-func TestASpecThatCannotBeFollowedIsRefused(t *testing.T) {
+func TestAnInvalidSpecIsRefused(t *testing.T) {
 	good := mirror.Spec{Source: "ghcr.io/acme/app", Repository: "acme/app", Schedule: "0 * * * *", Window: "PT2H", TagFilters: []string{">=1"}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestASpecThatCannotBeFollowedIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPasswordIsOfNoUseForAnotherRegistryOrWithAnotherKey(t *testing.T) {
+func TestAPasswordIsReadableOnlyForItsRegistryWithItsKey(t *testing.T) {
 	dir := t.TempDir()
 	s, err := mirror.OpenKey(dir)
 	if err != nil {

@@ -65,7 +65,7 @@ func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice 
 	}
 }
 
-func TestASourceThatIsReachedInTheWrongWayIsNotAskedAgain(t *testing.T) {
+func TestATLSErrorIsNotRetried(t *testing.T) {
 	certificate := selfSigned(t)
 	says := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {
@@ -91,7 +91,7 @@ func TestASourceThatIsReachedInTheWrongWayIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-func TestASourceThatLetsNobodyInIsNotAskedAgain(t *testing.T) {
+func TestARefusedLoginIsNotRetried(t *testing.T) {
 	dockerConfig(t, `{"credHelpers":{"elsewhere.example":"missing"}}`)
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
@@ -106,7 +106,7 @@ func TestASourceThatLetsNobodyInIsNotAskedAgain(t *testing.T) {
 	})
 }
 
-func TestWhatTheSourceDoesNotHaveIsNamed(t *testing.T) {
+func TestAMissingTagOrRepositoryIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("acme/app", "one", 10, "", "1")
@@ -120,7 +120,7 @@ func TestWhatTheSourceDoesNotHaveIsNamed(t *testing.T) {
 	})
 }
 
-func TestARuleSaysWhatToDoAboutItsSource(t *testing.T) {
+func TestARulesErrorHasAHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.rule(mirror.Spec{Source: "upstream.example/app"})
@@ -130,7 +130,7 @@ func TestARuleSaysWhatToDoAboutItsSource(t *testing.T) {
 	})
 }
 
-func TestAnImportThatIsHeldOffSaysUntilWhen(t *testing.T) {
+func TestAnImportShowsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 10, "", "1")
@@ -160,7 +160,7 @@ func TestAnImportThatIsHeldOffSaysUntilWhen(t *testing.T) {
 	})
 }
 
-func TestWhatHoldsUpTheLayersOfAnImportIsSaid(t *testing.T) {
+func TestAnImportShowsWhyItsLayersWait(t *testing.T) {
 	for name, v := range map[string]struct {
 		refuse func(w http.ResponseWriter)
 		want   string
@@ -200,7 +200,7 @@ func TestWhatHoldsUpTheLayersOfAnImportIsSaid(t *testing.T) {
 	}
 }
 
-func TestCredentialsInASourceAreRefusedWithoutAWordOfThem(t *testing.T) {
+func TestCredentialsInASourceAreRefusedAndNotRepeated(t *testing.T) {
 	for _, source := range []string{
 		"https://user:secret@ghcr.io/acme/app:1", "http://user:secret@127.0.0.1:5000/app", "user:secret@ghcr.io/app",
 		"https://user:se/cr@et@ghcr.io/app:1", "ftp://user:secret@ghcr.io/app", "https://user:secret@ghcr.io",

@@ -19,7 +19,7 @@ func (c content) referrer(repository, seed string, d digest.Digest) digest.Diges
 	return c.image(repository, seed, 10, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
 }
 
-func TestASignatureOfAnUnchangedImageComesAndGoes(t *testing.T) {
+func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -72,7 +72,7 @@ func TestASignatureOfAnUnchangedImageComesAndGoes(t *testing.T) {
 	})
 }
 
-func TestASourceThatDoesNotListReferrersIsNotAskedForEachAndNothingGoes(t *testing.T) {
+func TestASourceWithoutReferrersIsAskedOnceAndRemovesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream

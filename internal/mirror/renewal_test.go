@@ -58,7 +58,7 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 	return false
 }
 
-func TestTokensAndAddressesThatExpireInMidTransferAreRenewed(t *testing.T) {
+func TestExpiredTokensAndRedirectsAreRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 12<<20, "", "v1")

@@ -32,7 +32,7 @@ func clock(after time.Duration) {
 	time.Sleep(time.Until(midnight.Add(after)))
 }
 
-func TestAnOutageAtTheBeginOfAWindowDoesNotCostTheWindow(t *testing.T) {
+func TestARunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -45,7 +45,7 @@ func TestAnOutageAtTheBeginOfAWindowDoesNotCostTheWindow(t *testing.T) {
 	})
 }
 
-func TestARunIsTriedAgainLessAndLessUntilItsWindowCloses(t *testing.T) {
+func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -77,7 +77,7 @@ func TestARunIsTriedAgainLessAndLessUntilItsWindowCloses(t *testing.T) {
 	})
 }
 
-func TestOnlyWhatMayPassIsTriedAgainBeforeTheNextTick(t *testing.T) {
+func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
 		part   string
@@ -108,7 +108,7 @@ func TestOnlyWhatMayPassIsTriedAgainBeforeTheNextTick(t *testing.T) {
 	}
 }
 
-func TestASourceThatIsGoneMakesRoomForOthersAndIsTriedAgain(t *testing.T) {
+func TestARunWithoutProgressEndsAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "large", 4<<20, "", "1")

@@ -45,7 +45,7 @@ func (u *upstream) busy(path string, pause time.Duration) (early func() int) {
 	}
 }
 
-func TestAHostThatAskedToBeLeftAloneIsLeftAloneByEveryRunAndImport(t *testing.T) {
+func TestRetryAfterIsSharedPerHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -71,7 +71,7 @@ func TestAHostThatAskedToBeLeftAloneIsLeftAloneByEveryRunAndImport(t *testing.T)
 	})
 }
 
-func TestNoHostKeepsItsClientsAwayForMoreThanAnHour(t *testing.T) {
+func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")
@@ -84,7 +84,7 @@ func TestNoHostKeepsItsClientsAwayForMoreThanAnHour(t *testing.T) {
 	})
 }
 
-func TestATokenEndpointThatAskedToBeLeftAloneIsLeftAlone(t *testing.T) {
+func TestRetryAfterOfATokenEndpointIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "", "1")

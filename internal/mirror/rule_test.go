@@ -17,7 +17,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestARepositoryFollowsItsSource(t *testing.T) {
+func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		first := h.upstream.image("app", "one", 300<<10, "", "1.0", "latest")
@@ -48,7 +48,7 @@ func TestARepositoryFollowsItsSource(t *testing.T) {
 	})
 }
 
-func TestOfAnIndexComesWhatTheRulesPlatformsSayAlsoAfterARestart(t *testing.T) {
+func TestPlatformFilterOfAMirrorRuleSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream
@@ -132,7 +132,7 @@ func TestAnUnchangedTagCostsNoManifest(t *testing.T) {
 	})
 }
 
-func TestFiltersChooseTagsAndSignaturesComeAlong(t *testing.T) {
+func TestSignaturesComeWithFilteredTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -166,7 +166,7 @@ func TestFiltersChooseTagsAndSignaturesComeAlong(t *testing.T) {
 	})
 }
 
-func TestARunGoesOnInTheNextWindowFromTheSameByte(t *testing.T) {
+func TestARunResumesInTheNextWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 12 << 20
 		h := newHere(t)
@@ -205,7 +205,7 @@ func TestARunGoesOnInTheNextWindowFromTheSameByte(t *testing.T) {
 	})
 }
 
-func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
+func TestRetryAfterOfASourceIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 10, "", "1")
@@ -236,7 +236,7 @@ func TestASourceThatSaysWhenToComeBackIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestAnImageThatTheSourceLacksAPartOfFailsAlone(t *testing.T) {
+func TestAnImageWithAMissingBlobFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		good := h.upstream.image("app", "good", 10, "", "good")
@@ -258,7 +258,7 @@ func TestAnImageThatTheSourceLacksAPartOfFailsAlone(t *testing.T) {
 	})
 }
 
-func TestARunThatWasBrokenOffGoesOnAfterARestart(t *testing.T) {
+func TestAnInterruptedRunResumesAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		h := stoppedHere(t)
@@ -285,7 +285,7 @@ func TestARunThatWasBrokenOffGoesOnAfterARestart(t *testing.T) {
 	})
 }
 
-func TestARuleThatIsDeletedStopsAndItsImagesStay(t *testing.T) {
+func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "small", 10, "", "1")

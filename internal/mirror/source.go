@@ -232,17 +232,16 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		return nil
 	}
 	m, err := w.registry.Manifest(ctx, w.repository, string(d))
-	if absent(err) || errors.Is(err, oci.ErrTooLarge) {
+	var parsed *oci.Manifest
+	if err == nil {
+		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
+	}
+	if absent(err) || errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid) {
 		w.missing(d, err.Error())
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-	if err != nil {
-		w.missing(d, err.Error())
-		return nil
 	}
 	var omitted []digest.Digest
 	omit := w.platforms.LeftOut(parsed.Manifests)

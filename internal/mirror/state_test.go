@@ -9,7 +9,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestRulesAreInStepWhereTheirLastRunsEndedSo(t *testing.T) {
+func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		expect := func(when string, rules, outOfStep int) {

@@ -38,7 +38,7 @@ func TestTagsOfEveryPageAreListed(t *testing.T) {
 	}
 }
 
-func TestAListingThatGoesInCirclesEnds(t *testing.T) {
+func TestACircularTagListingIsAnError(t *testing.T) {
 	for _, link := range []string{`</v2/a/tags/list?n=1000>; rel="next"`, `</v2/a/tags/list?last=v1>; rel="next"`} {
 		r := answering(t, http.StatusOK, http.Header{"Link": {link}}, `{"tags":["v1"]}`)
 		if _, err := r.Tags(t.Context(), "a"); err == nil {
@@ -47,7 +47,7 @@ func TestAListingThatGoesInCirclesEnds(t *testing.T) {
 	}
 }
 
-func TestReferrersAreFoundWithAndWithoutTheirEndPoint(t *testing.T) {
+func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 	address, password := serve(t)
 	r := client(t, address, remote.Options{Username: "admin", Password: password})
 	l, index, _ := pack(t)

@@ -202,7 +202,7 @@ func TestARegistryThatIsBusySaysForHowLong(t *testing.T) {
 	}
 }
 
-func TestWhatARegistrySaysCannotMoveTheCursor(t *testing.T) {
+func TestARegistrysMessageIsSafeForATerminal(t *testing.T) {
 	r := answering(t, http.StatusForbidden, nil, `{"errors":[{"code":"DENIED","message":"no\u001b[2Jway\nferry: all is well"}]}`)
 	_, err := r.Manifest(t.Context(), "a", "v1")
 	if !errors.Is(err, oci.ErrDenied) || strings.ContainsAny(err.Error(), "\x1b\n") {

@@ -181,7 +181,7 @@ func TestALongAnswerComesWhole(t *testing.T) {
 	}
 }
 
-func TestAReaderWhoTakesNothingIsDropped(t *testing.T) {
+func TestAReaderThatStallsIsDropped(t *testing.T) {
 	dropped := make(chan error, 1)
 	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(w, io.LimitReader(endless{}, 1<<40))

@@ -141,7 +141,7 @@ func TestThePasswordIsPrintedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatKeepsAnInstanceFromStartingHasAHint(t *testing.T) {
+func TestAStartErrorHasAHint(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	r, _ := run(t, cfg)
 	dir := t.TempDir()
@@ -223,7 +223,7 @@ func TestADirectoryKeepsItsRole(t *testing.T) {
 }
 
 // A site whose parent is away serves; nothing in its start waits for the link.
-func TestASiteStartsWithItsParentAway(t *testing.T) {
+func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	cfg.ConnectionString = "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;ParentGatewayEndpoint=127.0.0.1:1;ParentEndpointProtocol=http"
 	start := time.Now()
@@ -282,7 +282,7 @@ func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
 	}
 }
 
-func TestTheChallengeNamesTheAddressThatItsReaderUsed(t *testing.T) {
+func TestTheChallengeNamesTheAddressThatItsClientUsed(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	cfg.ExternalURL = "https://registry.example:8443"
 	ready, _ := run(t, cfg)

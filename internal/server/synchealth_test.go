@@ -22,7 +22,7 @@ type quietSite struct {
 func (s *quietSite) Status() *wire.Status { s.asked++; return &s.status }
 func (s *quietSite) Heard() time.Time     { return s.heard }
 
-func TestSyncHealthIs200OnlyInStepWithAParentThatIsHeard(t *testing.T) {
+func TestSyncHealthIs200OnlyInSyncWithAHeardParent(t *testing.T) {
 	start := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 	good := wire.Status{SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3}
 	for _, test := range []struct {
@@ -103,7 +103,7 @@ type rules mirror.Summary
 
 func (r rules) Summary(context.Context) (mirror.Summary, error) { return mirror.Summary(r), nil }
 
-func TestARootIsInStepWhereItsMirrorRulesAre(t *testing.T) {
+func TestARootIsInSyncIfItsMirrorRulesAre(t *testing.T) {
 	for _, c := range []struct {
 		rules  rules
 		status int

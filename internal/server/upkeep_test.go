@@ -135,7 +135,7 @@ func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
 	})
 }
 
-func TestGarbageIsCollectedThoughTheFeedCannotBeCut(t *testing.T) {
+func TestGarbageIsCollectedIfTheFeedCannotBeTrimmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &chores{full: errors.New("the disk is full")}
 		after(t, time.Hour+time.Minute, c, nil)
@@ -145,7 +145,7 @@ func TestGarbageIsCollectedThoughTheFeedCannotBeCut(t *testing.T) {
 	})
 }
 
-func TestASiteCollectsGarbageWhenItsParentSays(t *testing.T) {
+func TestAConnectedRegistryCollectsGarbageOnItsParentsSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "30 5 * * *"}}}
 		after(t, 36*time.Hour, c, nil)
@@ -189,7 +189,7 @@ func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
 	}
 }
 
-func TestASiteLogsWhatItsParentSays(t *testing.T) {
+func TestAConnectedRegistryLogsAtItsParentsLevel(t *testing.T) {
 	for text, want := range map[string]slog.Level{
 		"Debug": slog.LevelDebug, "Information": slog.LevelInfo, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone, "Future": slog.LevelInfo,
 	} {
