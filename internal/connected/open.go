@@ -71,7 +71,7 @@ func (a *Agent) open(ctx context.Context, failed bool) (all []wire.OpenItem, err
 	err = a.db.View(ctx, func(tx *metadb.Tx) error {
 		var waiting []wire.OpenItem
 		for repository, item := "", ""; len(all) < maxOpen; {
-			rows, err := tx.OpenSyncItems(metadb.Parent, repository, item, openPage)
+			rows, err := tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, repository, item, openPage)
 			if err != nil {
 				return err
 			}

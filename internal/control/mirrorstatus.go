@@ -47,7 +47,7 @@ func countItems(m *api.MirrorStatus, tx *metadb.Tx, source string) error {
 	if m.ItemsFailed = counts[string(replication.Failed)]; m.ItemsFailed == 0 {
 		return nil
 	}
-	failed, err := tx.FailedSyncItems(source, shownFailures)
+	failed, err := tx.SyncItems(source, metadb.FailedSyncItem, "", "", shownFailures)
 	for _, i := range failed {
 		m.Failures = append(m.Failures, api.MirrorFailure{Tag: i.Tag, Error: i.Error})
 	}

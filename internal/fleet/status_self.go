@@ -58,11 +58,11 @@ type Place struct {
 // place, in order. Of those that are moving it has how far they are.
 func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) (all []api.SyncItem, err error) {
 	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		read := tx.SyncItems
+		kind := metadb.AnySyncItem
 		if at.Open {
-			read = tx.OpenSyncItems
+			kind = metadb.OpenSyncItem
 		}
-		rows, err := read(metadb.Parent, at.Repository, at.Key, limit)
+		rows, err := tx.SyncItems(metadb.Parent, kind, at.Repository, at.Key, limit)
 		if err != nil {
 			return err
 		}

@@ -232,7 +232,7 @@ func (c *follower) has(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}
 	err := c.db.View(t.Context(), func(tx *metadb.Tx) error {
-		rows, err := tx.SyncItems(c.name, "", "", 100_000)
+		rows, err := tx.SyncItems(c.name, metadb.AnySyncItem, "", "", 100_000)
 		for _, row := range rows {
 			if row.Digest != "" {
 				items[row.Repository+" "+row.Item] = row.Digest + " " + row.Part

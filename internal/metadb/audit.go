@@ -13,6 +13,12 @@ type AuditEntry struct {
 	Detail string
 }
 
+func (e *AuditEntry) fields() []any {
+	return []any{&e.ID, at(&e.At), &e.Actor, &e.Source, &e.Action, &e.Object, &e.Detail}
+}
+
+const auditColumns = `id, at, actor, source, action, object, detail`
+
 // audit is the counter that numbers the audit log.
 const audit = "audit"
 
@@ -23,7 +29,7 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`INSERT INTO audit (id, at, actor, source, action, object, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	_, err = tx.exec(`INSERT INTO audit (`+auditColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		id, millis(e.At), e.Actor, e.Source, e.Action, e.Object, e.Detail)
 	if err == nil {
 		_, err = tx.exec(`DELETE FROM audit WHERE id <= $1`, id-keep)
@@ -33,11 +39,6 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 
 // Audit returns up to limit entries before the number before, newest first.
 func (tx *Tx) Audit(before int64, limit int) ([]AuditEntry, error) {
-	all, err := list(tx, func(row scanner) (e AuditEntry, err error) {
-		var at int64
-		err = row.Scan(&e.ID, &at, &e.Actor, &e.Source, &e.Action, &e.Object, &e.Detail)
-		e.At = fromMillis(at)
-		return e, err
-	}, `SELECT id, at, actor, source, action, object, detail FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
+	all, err := list[AuditEntry](tx, `SELECT `+auditColumns+` FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
 	return all, wrap(err, "read audit log")
 }

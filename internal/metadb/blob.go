@@ -16,44 +16,40 @@ type RepositoryBlob struct {
 	Locks    uint8     // the repository's
 }
 
+func (b *RepositoryBlob) fields() []any { return append(b.Blob.fields(), at(&b.LinkedAt), &b.Locks) }
+
 const blobColumns = `blobs.digest, blobs.size, blobs.created_at`
 
-func scanBlob(row scanner) (b Blob, err error) {
-	var created int64
-	err = row.Scan(&b.Digest, &b.Size, &created)
-	b.CreatedAt = fromMillis(created)
-	return b, err
+func (b *Blob) fields() []any {
+	return []any{&b.Digest, &b.Size, at(&b.CreatedAt)}
 }
 
 // Blob returns the blob digest, in whatever repository.
 func (tx *Tx) Blob(digest string) (Blob, error) {
-	b, err := scanBlob(tx.row(`SELECT `+blobColumns+` FROM blobs WHERE digest = $1`, digest))
+	b, err := get[Blob](tx, `SELECT `+blobColumns+` FROM blobs WHERE digest = $1`, digest)
 	return b, wrap(err, "read blob %s", digest)
 }
 
 // KnowsBlob reports whether the blob digest is here or on its way in.
 func (tx *Tx) KnowsBlob(digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT (SELECT COUNT(*) FROM blobs WHERE digest = $1) + (SELECT COUNT(*) FROM transfers WHERE digest = $1)`, digest).Scan(&n)
-	return n > 0, wrap(err, "read blob %s", digest)
+	knows, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)
+		OR EXISTS (SELECT 1 FROM transfers WHERE digest = $1)`, digest)
+	return knows, wrap(err, "read blob %s", digest)
 }
 
 // RepositoryBlob returns the blob digest if repository may serve it.
-func (tx *Tx) RepositoryBlob(repository, digest string) (b RepositoryBlob, err error) {
-	var created, linked int64
-	err = tx.row(`SELECT `+blobColumns+`, l.linked_at, r.locks FROM repository_blobs l
+func (tx *Tx) RepositoryBlob(repository, digest string) (RepositoryBlob, error) {
+	b, err := get[RepositoryBlob](tx, `SELECT `+blobColumns+`, l.linked_at, r.locks FROM repository_blobs l
 		JOIN blobs ON blobs.digest = l.digest JOIN repositories r ON r.name = l.repository
-		WHERE l.repository = $1 AND l.digest = $2`, repository, digest).Scan(&b.Digest, &b.Size, &created, &linked, &b.Locks)
-	b.CreatedAt, b.LinkedAt = fromMillis(created), fromMillis(linked)
+		WHERE l.repository = $1 AND l.digest = $2`, repository, digest)
 	return b, wrap(err, "read blob %s of %s", digest, repository)
 }
 
 // BlobReferenced reports whether a manifest of repository refers to the blob digest.
 func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM (SELECT 1 FROM manifest_children
-		WHERE child = $1 AND repository = $2 AND manifest = 0 LIMIT 1) t`, digest, repository).Scan(&n)
-	return n > 0, wrap(err, "read references to %s", digest)
+	referenced, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND manifest = 0)`, digest, repository)
+	return referenced, wrap(err, "read references to %s", digest)
 }
 
 // PutBlob notes that the blob is in its place. A second call keeps the first row.
@@ -90,7 +86,7 @@ func (tx *Tx) UnlinkStale(before, now time.Time) (int64, error) {
 // Garbage returns up to limit blobs, made before the given time, that no
 // repository links and no lease holds at now.
 func (tx *Tx) Garbage(before, now time.Time, limit int) ([]Blob, error) {
-	all, err := list(tx, scanBlob, `SELECT `+blobColumns+` FROM blobs WHERE created_at < $1
+	all, err := list[Blob](tx, `SELECT `+blobColumns+` FROM blobs WHERE created_at < $1
 		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)
 		ORDER BY digest LIMIT $3`, millis(before), millis(now), limit)
@@ -110,6 +106,6 @@ func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error
 // AbsentBlobs returns those of digests that repository may not serve, in
 // their order. The digests must differ from each other.
 func (tx *Tx) AbsentBlobs(repository string, digests []string) ([]string, error) {
-	absent, err := tx.absent(`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN `, repository, digests)
+	absent, err := tx.absent(`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN (%s)`, repository, digests)
 	return absent, wrap(err, "read blobs of %s", repository)
 }

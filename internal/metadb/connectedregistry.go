@@ -21,24 +21,22 @@ type ConnectedRegistry struct {
 
 const connectedRegistryColumns = `name, parent, sync_token, spec, status, instance_id, created_at, version`
 
-func scanConnectedRegistry(row scanner) (r ConnectedRegistry, err error) {
-	var created int64
-	var spec, status string
-	err = row.Scan(&r.Name, &r.Parent, &r.SyncToken, &spec, &status, &r.InstanceID, &created, &r.Version)
-	r.Spec, r.Status, r.CreatedAt = json.RawMessage(spec), json.RawMessage(status), fromMillis(created)
-	return r, err
+func (r *ConnectedRegistry) fields() []any {
+	return []any{
+		&r.Name, &r.Parent, &r.SyncToken, (*[]byte)(&r.Spec), (*[]byte)(&r.Status), &r.InstanceID, at(&r.CreatedAt), &r.Version,
+	}
 }
 
 // ConnectedRegistry returns the connected registry name.
 func (tx *Tx) ConnectedRegistry(name string) (ConnectedRegistry, error) {
-	r, err := scanConnectedRegistry(tx.row(`SELECT `+connectedRegistryColumns+` FROM connected_registries
-		WHERE LOWER(name) = $1`, strings.ToLower(name)))
+	r, err := get[ConnectedRegistry](tx, `SELECT `+connectedRegistryColumns+` FROM connected_registries
+		WHERE LOWER(name) = $1`, strings.ToLower(name))
 	return r, wrap(err, "read connected registry %s", name)
 }
 
 // ConnectedRegistries returns every connected registry, by name.
 func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
-	all, err := list(tx, scanConnectedRegistry, `SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
+	all, err := list[ConnectedRegistry](tx, `SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
 	return all, wrap(err, "list connected registries")
 }
 

@@ -13,12 +13,6 @@ type FeedEntry struct {
 	PrevSeq    int64 // of the change before the last
 }
 
-// A Tombstone is a row of tombstones: an item that was removed from a repository.
-type Tombstone struct {
-	Item string // the tag, or the digest of a manifest without a tag
-	Seq  int64  // of the removal
-}
-
 // The counters of the feed: the number of the last change, and the highest
 // number among the deleted repositories that the feed has forgotten.
 const (
@@ -26,8 +20,8 @@ const (
 	feedTrimmed = "feed-trimmed"
 )
 
-func scanFeedEntry(row scanner) (e FeedEntry, err error) {
-	return e, row.Scan(&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq)
+func (e *FeedEntry) fields() []any {
+	return []any{&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq}
 }
 
 // AdvanceFeed takes the next sequence number for a change to repository.
@@ -55,7 +49,7 @@ func (tx *Tx) Relist(repository string, seq int64) error {
 // place behind which the feed has every repository: a reader who has not come
 // so far has to begin anew.
 func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
-	err = tx.row(`SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
+	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
 		COALESCE((SELECT value FROM counters WHERE name = $2), 0)`, feedHead, feedTrimmed).Scan(&head, &trimmed)
 	return head, trimmed, wrap(err, "read feed")
 }
@@ -63,14 +57,14 @@ func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 // Feed returns up to limit repositories that changed after the sequence number
 // after, by the number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
-	all, err := list(tx, scanFeedEntry, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	all, err := list[FeedEntry](tx, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 	return all, wrap(err, "read feed")
 }
 
 // FeedEntry returns the place of a repository in the feed; zero is that it
 // never was, or was deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
-	e, err := scanFeedEntry(tx.row(`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository))
+	e, err := get[FeedEntry](tx, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository)
 	if errors.Is(err, ErrNotFound) {
 		return FeedEntry{Repository: repository}, nil
 	}
@@ -85,11 +79,11 @@ func (tx *Tx) PutTombstone(repository, item string, seq int64, now time.Time) er
 	return wrap(err, "write tombstone of %s in %s", item, repository)
 }
 
-// Tombstones returns what was removed from repository after the sequence
-// number after. An item that came back since may be among it.
-func (tx *Tx) Tombstones(repository string, after int64) ([]Tombstone, error) {
-	scan := func(row scanner) (t Tombstone, err error) { return t, row.Scan(&t.Item, &t.Seq) }
-	all, err := list(tx, scan, `SELECT item, seq FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
+// Removed returns the items that were removed from repository after the sequence
+// number after: tags, and digests of manifests without a tag. One that came back
+// since may be among them.
+func (tx *Tx) Removed(repository string, after int64) ([]string, error) {
+	all, err := list[string](tx, `SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
 	return all, wrap(err, "read tombstones of %s", repository)
 }
 

@@ -31,6 +31,8 @@ type Child struct {
 	LeftOut  bool // a manifest that an index lists and does not hold
 }
 
+func (c *Child) fields() []any { return []any{&c.Digest, &c.Manifest} }
+
 // The kinds of child, as rows have them.
 const (
 	childBlob = iota
@@ -51,75 +53,60 @@ func (c Child) kind() int {
 const (
 	manifestBody = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
 		LENGTH(payload), pushed_at, manifests.seq, was_referenced`
-	manifestHead    = manifestBody + `, manifests.locks`
-	manifestColumns = manifestHead + `, payload`
+	manifestHead    = manifestBody + `, manifests.locks, NULL`
+	manifestColumns = manifestBody + `, manifests.locks, payload`
 )
 
-func scanManifestHead(row scanner) (m Manifest, err error) {
-	var pushed int64
-	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Seq, &m.WasReferenced, &m.Locks)
-	m.PushedAt = fromMillis(pushed)
-	return m, err
-}
-
-func scanManifest(row scanner) (m Manifest, err error) {
-	var pushed int64
-	err = row.Scan(&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size, &pushed, &m.Seq, &m.WasReferenced, &m.Locks, &m.Payload)
-	m.PushedAt = fromMillis(pushed)
-	return m, err
+func (m *Manifest) fields() []any {
+	return []any{
+		&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size,
+		at(&m.PushedAt), &m.Seq, &m.WasReferenced, &m.Locks, &m.Payload,
+	}
 }
 
 // Manifest returns the manifest digest of repository.
 func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
-	m, err := scanManifest(tx.row(`SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest))
+	m, err := get[Manifest](tx, `SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 	return m, wrap(err, "read manifest %s@%s", repository, digest)
 }
 
 // PullDigest returns the manifest digest of repository, with the locks of the
 // manifest and of the repository together.
 func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
-	m, err := scanManifest(tx.row(`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
+	m, err := get[Manifest](tx, `SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
 		FROM manifests JOIN repositories ON repositories.name = manifests.repository
-		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest))
+		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
 	return m, wrap(err, "read manifest %s@%s", repository, digest)
 }
 
 // PullTag returns the manifest that the tag names, with the locks of the
 // manifest, of the tag and of the repository together.
 func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
-	m, err := scanManifest(tx.row(`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
+	m, err := get[Manifest](tx, `SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
 		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
 		JOIN repositories ON repositories.name = tags.repository
-		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag))
+		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag)
 	return m, wrap(err, "read manifest %s:%s", repository, tag)
 }
 
 // AbsentManifests returns those of digests that repository does not have as
 // manifests, in their order. The digests must differ from each other.
 func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, error) {
-	absent, err := tx.absent(`SELECT digest FROM manifests WHERE repository = $1 AND digest IN `, repository, digests)
+	absent, err := tx.absent(`SELECT digest FROM manifests WHERE repository = $1 AND digest IN (%s)`, repository, digests)
 	return absent, wrap(err, "read manifests of %s", repository)
 }
 
 // HasManifest reports whether repository has the manifest digest.
 func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest).Scan(&n)
-	return n > 0, wrap(err, "read manifest %s@%s", repository, digest)
+	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)`, repository, digest)
+	return has, wrap(err, "read manifest %s@%s", repository, digest)
 }
 
 // Manifests returns up to limit manifests of repository after the digest
 // after, by digest, without their payloads.
 func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error) {
-	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3`, repository, after, limit)
-	return all, wrap(err, "list manifests of %s", repository)
-}
-
-// RepositoryManifests returns every manifest of repository, by digest, without
-// their payloads.
-func (tx *Tx) RepositoryManifests(repository string) ([]Manifest, error) {
-	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests WHERE repository = $1 ORDER BY digest`, repository)
 	return all, wrap(err, "list manifests of %s", repository)
 }
 
@@ -129,15 +116,11 @@ type Edge struct {
 	LeftOut      bool // the index lists the child and does not hold it
 }
 
+func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.LeftOut} }
+
 // IndexEdges returns the children of every index of repository.
 func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
-	scan := func(row scanner) (e Edge, err error) {
-		var kind int
-		err = row.Scan(&e.Index, &e.Child, &kind)
-		e.LeftOut = kind == childLeftOut
-		return e, err
-	}
-	all, err := list(tx, scan, `SELECT parent, child, manifest FROM manifest_children
+	all, err := list[Edge](tx, `SELECT parent, child, manifest = 2 FROM manifest_children
 		WHERE repository = $1 AND manifest > 0 ORDER BY parent, child`, repository)
 	return all, wrap(err, "list children of indexes of %s", repository)
 }
@@ -145,7 +128,7 @@ func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
 // Loose returns up to limit manifests of repository after the digest after
 // that no tag names and no index holds, by digest, without their payloads.
 func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
-	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2
 		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
 		AND NOT EXISTS (SELECT 1 FROM manifest_children c
@@ -157,37 +140,23 @@ func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
 // NeverReferenced reports whether no tag, no index and no subject ever referenced
 // the manifest.
 func (tx *Tx) NeverReferenced(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
-		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject)`, repository, digest).Scan(&n)
-	return n > 0, wrap(err, "read references to %s@%s", repository, digest)
+	never, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
+		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject))`, repository, digest)
+	return never, wrap(err, "read references to %s@%s", repository, digest)
 }
 
 // HasReferrers reports whether any manifest of repository has a subject.
-func (tx *Tx) HasReferrers(repository string) (has bool, err error) {
-	err = tx.row(`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository).Scan(&has)
+func (tx *Tx) HasReferrers(repository string) (bool, error) {
+	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository)
 	return has, wrap(err, "look for referrers in %s", repository)
 }
 
 // MarkReferenced notes that a tag or an index references the manifests digests,
 // which is never forgotten, and returns those for which it is new.
 func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []string, err error) {
-	scan := func(row scanner) (d string, err error) { return d, row.Scan(&d) }
-	for some := range slices.Chunk(digests, batch) {
-		args := []any{repository}
-		places := make([]string, len(some))
-		for i, d := range some {
-			args = append(args, d)
-			places[i] = fmt.Sprintf("$%d", i+2)
-		}
-		more, err := list(tx, scan, `UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND was_referenced = 0
-			AND digest IN (`+strings.Join(places, ", ")+`) RETURNING digest`, args...)
-		if err != nil {
-			return nil, wrap(err, "mark manifests of %s as referenced", repository)
-		}
-		first = append(first, more...)
-	}
-	return first, nil
+	first, err = tx.listIn(`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND was_referenced = 0
+		AND digest IN (%s) RETURNING digest`, repository, digests)
+	return first, wrap(err, "mark manifests of %s as referenced", repository)
 }
 
 // MarkReferrers notes that a subject references the manifests that refer to it,
@@ -199,16 +168,15 @@ func (tx *Tx) MarkReferrers(repository, subject string) error {
 
 // IsLoose reports whether no tag names the manifest and no index holds it.
 func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT (SELECT COUNT(*) FROM tags WHERE repository = $1 AND digest = $2)
-		+ (SELECT COUNT(*) FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest).Scan(&n)
-	return n == 0, wrap(err, "read references to %s@%s", repository, digest)
+	loose, err := get[bool](tx, `SELECT NOT EXISTS (SELECT 1 FROM tags WHERE repository = $1 AND digest = $2) AND NOT EXISTS
+		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest)
+	return loose, wrap(err, "read references to %s@%s", repository, digest)
 }
 
 // Referrers returns the manifests of repository whose subject is digest,
 // oldest first, without their payloads.
 func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
-	all, err := list(tx, scanManifestHead, `SELECT `+manifestHead+` FROM manifests
+	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND subject = $2 ORDER BY pushed_at, digest`, repository, digest)
 	return all, wrap(err, "list referrers of %s@%s", repository, digest)
 }
@@ -216,21 +184,16 @@ func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
 // Children returns what the manifest refers to, by digest; of an index, what
 // it holds here.
 func (tx *Tx) Children(repository, digest string) ([]Child, error) {
-	scan := func(row scanner) (c Child, err error) {
-		var kind int
-		err = row.Scan(&c.Digest, &kind)
-		c.Manifest = kind == childHeld
-		return c, err
-	}
-	all, err := list(tx, scan, `SELECT child, manifest FROM manifest_children
+	all, err := list[Child](tx, `SELECT child, manifest = 1 FROM manifest_children
 		WHERE repository = $1 AND parent = $2 AND manifest < 2 ORDER BY child`, repository, digest)
 	return all, wrap(err, "list children of %s@%s", repository, digest)
 }
 
 // IsLeftOut reports whether an index of repository lists the manifest digest
 // and does not hold it.
-func (tx *Tx) IsLeftOut(repository, digest string) (left bool, err error) {
-	err = tx.row(`SELECT EXISTS (SELECT 1 FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository).Scan(&left)
+func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
+	left, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository)
 	return left, wrap(err, "read references to %s", digest)
 }
 
@@ -301,18 +264,18 @@ func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
 
 // IndexesOf returns the indexes of repository that hold the manifest digest.
 func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
-	scan := func(row scanner) (parent string, err error) { return parent, row.Scan(&parent) }
 	// Sorted here: SQLite would read all children in the repository to have them in order.
-	all, err := list(tx, scan, `SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest = 1`, digest, repository)
+	all, err := list[string](tx, `SELECT parent FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND manifest = 1`, digest, repository)
 	slices.Sort(all)
 	return all, wrap(err, "read references to %s", digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".
-func (tx *Tx) ParentOf(repository, digest string) (parent string, err error) {
+func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 	// With manifest, of whatever kind: else SQLite reads all children in the
 	// repository from an index that has none, as it does to find the least.
-	err = tx.row(`SELECT COALESCE((SELECT parent FROM manifest_children WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`,
-		digest, repository).Scan(&parent)
+	parent, err := get[string](tx, `SELECT COALESCE((SELECT parent FROM manifest_children
+		WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`, digest, repository)
 	return parent, wrap(err, "read references to %s", digest)
 }

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -71,6 +72,15 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewIsolation()}, "", fn)
 }
 
+// Read is [DB.View] for one question: it returns what fn returns.
+func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err error) {
+	err = db.View(ctx, func(tx *Tx) (err error) {
+		v, err = fn(tx)
+		return err
+	})
+	return v, err
+}
+
 // Update runs fn in a transaction that no other Update overlaps, and commits
 // it durably when fn returns nil. When fn returns an error nothing is changed
 // and Update returns that error.
@@ -117,24 +127,6 @@ func (tx *Tx) one(what, query string, args ...any) error {
 	return wrap(err, "%s", what)
 }
 
-// A scanner is a row, alone or among others.
-type scanner interface{ Scan(dest ...any) error }
-
-// row runs a query for one row. Scanning it returns [ErrNotFound] where there is none.
-func (tx *Tx) row(query string, args ...any) scanner {
-	return single{tx.tx.QueryRowContext(tx.ctx, query, args...)}
-}
-
-type single struct{ *sql.Row }
-
-func (s single) Scan(dest ...any) error {
-	err := s.Row.Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	}
-	return err
-}
-
 // wrap says what was tried when err is not nil.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {
@@ -143,8 +135,36 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-// list calls scan for each row of query and collects what it returns.
-func list[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+// A record is a row as a struct.
+type record interface {
+	// fields returns where the row's columns go, in the order of the query.
+	fields() []any
+}
+
+// scan reads a row, which is a [record] or has one column.
+func scan[T any](row interface{ Scan(dest ...any) error }) (v T, err error) {
+	if r, ok := any(&v).(record); ok {
+		err = row.Scan(r.fields()...)
+	} else {
+		err = row.Scan(&v)
+	}
+	return v, err
+}
+
+// get returns the row that query finds, or [ErrNotFound].
+func get[T any](tx *Tx, query string, args ...any) (T, error) {
+	v, err := scan[T](tx.tx.QueryRowContext(tx.ctx, query, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return v, err
+}
+
+// NoLimit as a limit asks for every row.
+const NoLimit = math.MaxInt
+
+// list returns the rows that query finds.
+func list[T any](tx *Tx, query string, args ...any) ([]T, error) {
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -152,7 +172,7 @@ func list[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...an
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
-		v, err := scan(rows)
+		v, err := scan[T](rows)
 		if err != nil {
 			return nil, err
 		}
@@ -165,36 +185,36 @@ func list[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...an
 // database takes.
 const batch = 500
 
-// absent returns those of digests that query, which ends in "digest IN", does
-// not find in repository.
-func (tx *Tx) absent(query, repository string, digests []string) ([]string, error) {
-	scan := func(row scanner) (d string, err error) { return d, row.Scan(&d) }
-	present := map[string]bool{}
+// listIn returns the digests that query, whose $1 is repository, finds where
+// "digest IN (%s)" restricts it to some of digests.
+func (tx *Tx) listIn(query, repository string, digests []string) (found []string, err error) {
 	for some := range slices.Chunk(digests, batch) {
-		args := []any{repository}
-		var marks strings.Builder
+		args, places := []any{repository}, make([]string, len(some))
 		for i, d := range some {
-			if i > 0 {
-				marks.WriteString(", ")
-			}
-			fmt.Fprintf(&marks, "$%d", i+2)
-			args = append(args, d)
+			args, places[i] = append(args, d), fmt.Sprintf("$%d", i+2)
 		}
-		found, err := list(tx, scan, query+"("+marks.String()+")", args...)
+		more, err := list[string](tx, fmt.Sprintf(query, strings.Join(places, ", ")), args...)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range found {
-			present[d] = true
-		}
+		found = append(found, more...)
 	}
-	return slices.DeleteFunc(slices.Clone(digests), func(d string) bool { return present[d] }), nil
+	return found, nil
+}
+
+// absent returns those of digests that [Tx.listIn] does not find.
+func (tx *Tx) absent(query, repository string, digests []string) ([]string, error) {
+	found, err := tx.listIn(query, repository, digests)
+	present := map[string]bool{}
+	for _, d := range found {
+		present[d] = true
+	}
+	return slices.DeleteFunc(slices.Clone(digests), func(d string) bool { return present[d] }), err
 }
 
 // Next counts the named counter up by one and returns it, beginning at 1.
 func (tx *Tx) Next(counter string) (int64, error) {
-	var n int64
-	err := tx.row(`INSERT INTO counters (name, value) VALUES ($1, 1)
-		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter).Scan(&n)
+	n, err := get[int64](tx, `INSERT INTO counters (name, value) VALUES ($1, 1)
+		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter)
 	return n, wrap(err, "count %s", counter)
 }

@@ -24,24 +24,22 @@ type MirrorRule struct {
 
 const mirrorRuleColumns = `name, spec, secret, repository, created_at, version, asked_at, owed_at, started_at, ended_at, succeeded_at, error`
 
-func scanMirrorRule(row scanner) (r MirrorRule, err error) {
-	var spec string
-	var created, asked, owed, started, ended, succeeded int64
-	err = row.Scan(&r.Name, &spec, &r.Secret, &r.Repository, &created, &r.Version, &asked, &owed, &started, &ended, &succeeded, &r.Error)
-	r.Spec, r.CreatedAt, r.AskedAt = json.RawMessage(spec), fromMillis(created), fromMillis(asked)
-	r.OwedAt, r.StartedAt, r.EndedAt, r.SucceededAt = fromMillis(owed), fromMillis(started), fromMillis(ended), fromMillis(succeeded)
-	return r, err
+func (r *MirrorRule) fields() []any {
+	return []any{
+		&r.Name, (*[]byte)(&r.Spec), &r.Secret, &r.Repository, at(&r.CreatedAt), &r.Version,
+		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error,
+	}
 }
 
 // MirrorRule returns the mirror rule name.
 func (tx *Tx) MirrorRule(name string) (MirrorRule, error) {
-	r, err := scanMirrorRule(tx.row(`SELECT `+mirrorRuleColumns+` FROM mirror_rules WHERE name = $1`, name))
+	r, err := get[MirrorRule](tx, `SELECT `+mirrorRuleColumns+` FROM mirror_rules WHERE name = $1`, name)
 	return r, wrap(err, "read mirror rule %s", name)
 }
 
 // MirrorRules returns every mirror rule, by name.
 func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
-	all, err := list(tx, scanMirrorRule, `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
+	all, err := list[MirrorRule](tx, `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
 	return all, wrap(err, "list mirror rules")
 }
 

@@ -10,22 +10,19 @@ type Operator struct {
 	CreatedAt    time.Time
 }
 
-func scanOperator(row scanner) (o Operator, err error) {
-	var created int64
-	err = row.Scan(&o.Name, &o.Role, &o.PasswordHash, &created)
-	o.CreatedAt = fromMillis(created)
-	return o, err
+func (o *Operator) fields() []any {
+	return []any{&o.Name, &o.Role, &o.PasswordHash, at(&o.CreatedAt)}
 }
 
 // Operator returns the operator name.
 func (tx *Tx) Operator(name string) (Operator, error) {
-	o, err := scanOperator(tx.row(`SELECT name, role, password_hash, created_at FROM operators WHERE name = $1`, name))
+	o, err := get[Operator](tx, `SELECT name, role, password_hash, created_at FROM operators WHERE name = $1`, name)
 	return o, wrap(err, "read operator %s", name)
 }
 
 // Operators returns every operator, by name.
 func (tx *Tx) Operators() ([]Operator, error) {
-	all, err := list(tx, scanOperator, `SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
+	all, err := list[Operator](tx, `SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
 	return all, wrap(err, "list operators")
 }
 

@@ -1,9 +1,6 @@
 package metadb
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // A Repository is a row of repositories.
 type Repository struct {
@@ -15,23 +12,20 @@ type Repository struct {
 
 const repositoryColumns = `name, created_at, updated_at, locks`
 
-func scanRepository(row scanner) (r Repository, err error) {
-	var created, updated int64
-	err = row.Scan(&r.Name, &created, &updated, &r.Locks)
-	r.CreatedAt, r.UpdatedAt = fromMillis(created), fromMillis(updated)
-	return r, err
+func (r *Repository) fields() []any {
+	return []any{&r.Name, at(&r.CreatedAt), at(&r.UpdatedAt), &r.Locks}
 }
 
 // Repository returns the repository name.
 func (tx *Tx) Repository(name string) (Repository, error) {
-	r, err := scanRepository(tx.row(`SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name))
+	r, err := get[Repository](tx, `SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name)
 	return r, wrap(err, "read repository %s", name)
 }
 
 // Repositories returns up to limit repositories after the name after, by
 // name, without those that have one of the locks hidden.
 func (tx *Tx) Repositories(after string, limit int, hidden uint8) ([]Repository, error) {
-	all, err := list(tx, scanRepository, `SELECT `+repositoryColumns+` FROM repositories
+	all, err := list[Repository](tx, `SELECT `+repositoryColumns+` FROM repositories
 		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, hidden)
 	return all, wrap(err, "list repositories")
 }
@@ -46,7 +40,7 @@ func (tx *Tx) TouchRepository(name string, now time.Time) error {
 
 // SetRepositoryLocks replaces the locks of a repository.
 func (tx *Tx) SetRepositoryLocks(name string, locks uint8) error {
-	return tx.one(fmt.Sprintf("lock repository %s", name), `UPDATE repositories SET locks = $2 WHERE name = $1`, name, locks)
+	return tx.one("lock repository "+name, `UPDATE repositories SET locks = $2 WHERE name = $1`, name, locks)
 }
 
 // DeleteRepository removes a repository and every row that is in it. Blobs
@@ -57,20 +51,20 @@ func (tx *Tx) DeleteRepository(name string) error {
 			return wrap(err, "delete repository %s", name)
 		}
 	}
-	return tx.one(fmt.Sprintf("delete repository %s", name), `DELETE FROM repositories WHERE name = $1`, name)
+	return tx.one("delete repository "+name, `DELETE FROM repositories WHERE name = $1`, name)
 }
 
 // CountContent returns how many manifests and tags a repository has.
 func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
-	err = tx.row(`SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
+	err = tx.tx.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
 	return manifests, tags, wrap(err, "count content of %s", name)
 }
 
 // LockedContent returns a tag or a manifest of the repository name that has one
 // of the locks; "" is none.
-func (tx *Tx) LockedContent(name string, locks uint8) (locked string, err error) {
-	err = tx.row(`SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
-		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, locks).Scan(&locked)
+func (tx *Tx) LockedContent(name string, locks uint8) (string, error) {
+	locked, err := get[string](tx, `SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
+		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, locks)
 	return locked, wrap(err, "read locks of %s", name)
 }

@@ -21,31 +21,25 @@ type ScopeMap struct {
 
 const scopeMapColumns = `name, description, type, actions, created_at, version, seq`
 
-func scanScopeMap(row scanner) (m ScopeMap, err error) {
-	var created int64
-	var actions string
-	if err := row.Scan(&m.Name, &m.Description, &m.Type, &actions, &created, &m.Version, &m.Seq); err != nil {
-		return ScopeMap{}, err
-	}
-	m.CreatedAt = fromMillis(created)
-	return m, json.Unmarshal([]byte(actions), &m.Actions)
+func (m *ScopeMap) fields() []any {
+	return []any{&m.Name, &m.Description, &m.Type, parsed{&m.Actions}, at(&m.CreatedAt), &m.Version, &m.Seq}
 }
 
 // ScopeMap returns the scope map name.
 func (tx *Tx) ScopeMap(name string) (ScopeMap, error) {
-	m, err := scanScopeMap(tx.row(`SELECT `+scopeMapColumns+` FROM scope_maps WHERE name = $1`, name))
+	m, err := get[ScopeMap](tx, `SELECT `+scopeMapColumns+` FROM scope_maps WHERE name = $1`, name)
 	return m, wrap(err, "read scope map %s", name)
 }
 
 // ScopeMaps returns every scope map, by name.
 func (tx *Tx) ScopeMaps() ([]ScopeMap, error) {
-	all, err := list(tx, scanScopeMap, `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
+	all, err := list[ScopeMap](tx, `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
 	return all, wrap(err, "list scope maps")
 }
 
 // CountScopeMaps returns how many scope maps there are.
-func (tx *Tx) CountScopeMaps() (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM scope_maps`).Scan(&n)
+func (tx *Tx) CountScopeMaps() (int, error) {
+	n, err := get[int](tx, `SELECT COUNT(*) FROM scope_maps`)
 	return n, wrap(err, "count scope maps")
 }
 

@@ -1,13 +1,8 @@
 package metadb
 
-import "errors"
-
 // Setting returns what the instance remembers under name; "" is nothing.
-func (tx *Tx) Setting(name string) (value string, err error) {
-	err = tx.row(`SELECT value FROM settings WHERE name = $1`, name).Scan(&value)
-	if errors.Is(err, ErrNotFound) {
-		return "", nil
-	}
+func (tx *Tx) Setting(name string) (string, error) {
+	value, err := get[string](tx, `SELECT COALESCE((SELECT value FROM settings WHERE name = $1), '')`, name)
 	return value, wrap(err, "read setting %s", name)
 }
 

@@ -1,8 +1,6 @@
 package metadb
 
-import (
-	"time"
-)
+import "time"
 
 // Parent is the source of what a connected registry's parent has. Other
 // sources have names of their own.
@@ -25,16 +23,15 @@ type SyncItem struct {
 
 const syncItemColumns = `source, repository, item, tag, digest, part, state, error, changed_at, synced_at`
 
-func scanSyncItem(row scanner) (i SyncItem, err error) {
-	var changed, synced int64
-	err = row.Scan(&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, &changed, &synced)
-	i.ChangedAt, i.SyncedAt = fromMillis(changed), fromMillis(synced)
-	return i, err
+func (i *SyncItem) fields() []any {
+	return []any{
+		&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, at(&i.ChangedAt), at(&i.SyncedAt),
+	}
 }
 
 // SyncItem returns one item of source.
 func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
-	i, err := scanSyncItem(tx.row(`SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item))
+	i, err := get[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
 	return i, wrap(err, "read sync item %s %s", repository, item)
 }
 
@@ -47,44 +44,60 @@ func (tx *Tx) PutSyncItem(i SyncItem) error {
 	return wrap(err, "write sync item %s %s", i.Repository, i.Item)
 }
 
-// SyncItems returns up to limit items of source after (repository, item), in
-// that order.
-func (tx *Tx) SyncItems(source, repository, item string, limit int) ([]SyncItem, error) {
-	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
-		WHERE source = $1 AND (repository > $2 OR (repository = $2 AND item > $3)) ORDER BY repository, item LIMIT $4`,
-		source, repository, item, limit)
+// A SyncItemKind is a condition on items.
+type SyncItemKind string
+
+// The kinds of item.
+const (
+	AnySyncItem     SyncItemKind = `1 = 1`
+	OpenSyncItem    SyncItemKind = `state <> 'synced'`
+	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // that is still to come
+	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`  // that is still to go
+	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`   // that went
+	FailedSyncItem  SyncItemKind = `state = 'failed'`                   // whose last try failed
+)
+
+// SyncItems returns up to limit items of source and of kind after (repository,
+// item), in that order.
+func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item string, limit int) ([]SyncItem, error) {
+	all, err := list[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items
+		WHERE source = $1 AND `+string(kind)+` AND (repository > $2 OR (repository = $2 AND item > $3))
+		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
 	return all, wrap(err, "list sync items")
 }
 
-// OpenSyncItems is [Tx.SyncItems] for those that are not synced.
-func (tx *Tx) OpenSyncItems(source, repository, item string, limit int) ([]SyncItem, error) {
-	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
-		WHERE source = $1 AND state <> 'synced' AND (repository > $2 OR (repository = $2 AND item > $3))
-		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
-	return all, wrap(err, "list open sync items")
-}
-
-// FailedSyncItems returns the first items of source whose last try failed.
-func (tx *Tx) FailedSyncItems(source string, limit int) ([]SyncItem, error) {
-	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
-		WHERE source = $1 AND state = 'failed' ORDER BY repository, item LIMIT $2`, source, limit)
-	return all, wrap(err, "list failed sync items")
+// SyncRepositories returns the repositories with an item of source and of
+// kind, by name.
+func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) ([]string, error) {
+	all, err := list[string](tx, `SELECT DISTINCT repository FROM sync_items WHERE source = $1 AND `+string(kind)+` ORDER BY repository`, source)
+	return all, wrap(err, "list repositories of sync items")
 }
 
 // CountSyncItems returns how many items of source there are in each state, but
 // for those that went.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
-	type count struct {
-		state string
-		n     int
-	}
-	rows, err := list(tx, func(row scanner) (c count, err error) {
-		err = row.Scan(&c.state, &c.n)
-		return c, err
-	}, `SELECT state, COUNT(*) FROM sync_items WHERE source = $1 AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
+	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1 AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
+}
+
+// WaitingSyncItems returns how many items of source are to come and are not
+// synced, by repository.
+func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {
+	return tx.countSyncItems(`SELECT repository, COUNT(*) FROM sync_items WHERE source = $1 AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
+}
+
+// A group is a number of items that have something in common.
+type group struct {
+	name string
+	n    int
+}
+
+func (g *group) fields() []any { return []any{&g.name, &g.n} }
+
+func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
+	groups, err := list[group](tx, query, source)
 	counts := map[string]int{}
-	for _, c := range rows {
-		counts[c.state] = c.n
+	for _, g := range groups {
+		counts[g.name] = g.n
 	}
 	return counts, wrap(err, "count sync items")
 }
@@ -92,15 +105,14 @@ func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 // WantsManifest reports whether an item of repository, of whatever source,
 // leads to digest.
 func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM sync_items WHERE repository = $1 AND digest = $2`, repository, digest).Scan(&n)
-	return n > 0, wrap(err, "read sync items of %s", repository)
+	wants, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
+	return wants, wrap(err, "read sync items of %s", repository)
 }
 
 // ListedSyncItems returns the items of source in repository whose names are
 // above after and not above last, by name; "" as last is no bound.
 func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
-	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
+	all, err := list[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
 	return all, wrap(err, "list sync items of %s", repository)
 }
@@ -120,8 +132,7 @@ func (tx *Tx) ClearPass(source string) error {
 // NotPassed returns the repositories with an item of source that its running
 // pass has not listed, by name.
 func (tx *Tx) NotPassed(source string) ([]string, error) {
-	scan := func(row scanner) (name string, err error) { return name, row.Scan(&name) }
-	all, err := list(tx, scan, `SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
+	all, err := list[string](tx, `SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
 		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository) ORDER BY repository`, source)
 	return all, wrap(err, "list repositories that were not listed")
 }
@@ -131,14 +142,6 @@ func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 	return wrap(err, "drop sync items of %s", repository)
-}
-
-// GoneSyncItems is [Tx.SyncItems] for those that are to go and still have to.
-func (tx *Tx) GoneSyncItems(source, repository, item string, limit int) ([]SyncItem, error) {
-	all, err := list(tx, scanSyncItem, `SELECT `+syncItemColumns+` FROM sync_items
-		WHERE source = $1 AND digest = '' AND state <> 'synced' AND (repository > $2 OR (repository = $2 AND item > $3))
-		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
-	return all, wrap(err, "list sync items that are to go")
 }
 
 // DeleteGoneSyncItems removes the items of source in repository that went.
@@ -161,35 +164,4 @@ func (tx *Tx) ForgetSource(source string) error {
 func (tx *Tx) ForgetSources(prefix string) error {
 	_, err := tx.exec(`DELETE FROM sync_items WHERE substr(source, 1, $2) = $1`, prefix, len(prefix))
 	return wrap(err, "delete sync items of %s", prefix)
-}
-
-// WaitingSyncItems returns how many items of source are to come and are not
-// synced, by repository.
-func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {
-	waiting := map[string]int{}
-	_, err := list(tx, func(row scanner) (name string, err error) {
-		var n int
-		err = row.Scan(&name, &n)
-		waiting[name] = n
-		return name, err
-	}, `SELECT repository, COUNT(*) FROM sync_items WHERE source = $1 AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
-	return waiting, wrap(err, "count sync items")
-}
-
-// A SyncItemKind is a condition on items.
-type SyncItemKind string
-
-// The kinds of item that [Tx.SyncRepositories] looks for.
-const (
-	AnySyncItem    SyncItemKind = `1 = 1`
-	WantedSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''` // that is still to come
-	GoneSyncItem   SyncItemKind = `state = 'synced' AND digest = ''`   // that went
-)
-
-// SyncRepositories returns the repositories with an item of source and of
-// kind, by name.
-func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) ([]string, error) {
-	scan := func(row scanner) (name string, err error) { return name, row.Scan(&name) }
-	all, err := list(tx, scan, `SELECT DISTINCT repository FROM sync_items WHERE source = $1 AND `+string(kind)+` ORDER BY repository`, source)
-	return all, wrap(err, "list repositories of sync items")
 }

@@ -42,10 +42,16 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				return err
 			})
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems(metadb.Parent, "", "", 10) })
-		items("items of a page", []metadb.SyncItem{wanted, synced}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems(metadb.Parent, "a", "sha256:2", 2) })
-		items("open items", []metadb.SyncItem{failed, wanted, gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.OpenSyncItems(metadb.Parent, "", "", 10) })
-		items("items to go", []metadb.SyncItem{gone}, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.GoneSyncItems(metadb.Parent, "", "", 10) })
+		page := func(source string, kind metadb.SyncItemKind, repository, item string, limit int) func(*metadb.Tx) ([]metadb.SyncItem, error) {
+			return func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
+				return tx.SyncItems(source, kind, repository, item, limit)
+			}
+		}
+		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went}, page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
+		items("items of a page", []metadb.SyncItem{wanted, synced}, page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
+		items("open items", []metadb.SyncItem{failed, wanted, gone}, page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
+		items("failed items", []metadb.SyncItem{failed}, page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
+		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error {
 			for kind, want := range map[metadb.SyncItemKind][]string{
 				metadb.AnySyncItem: {"a", "b", "c"}, metadb.WantedSyncItem: {"a"}, metadb.GoneSyncItem: {"c"},
@@ -89,18 +95,18 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 			}
 			return err
 		})
-		items("items of another source", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		items("items of another source", others, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("import/") })
-		items("items of a source of another kind", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		items("items of a source of another kind", others, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error {
 			if err := tx.PutSyncItem(metadb.SyncItem{Source: "mirror/y", Repository: "a", Item: "v1", Tag: "v1", State: "synced"}); err != nil {
 				return err
 			}
 			return tx.ForgetSource("mirror/y")
 		})
-		items("items beside those of a source that was forgotten", others, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		items("items beside those of a source that was forgotten", others, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("mirror/") })
-		items("items of a source that was forgotten", nil, func(tx *metadb.Tx) ([]metadb.SyncItem, error) { return tx.SyncItems("mirror/x", "", "", 10) })
+		items("items of a source that was forgotten", nil, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error {
 			_, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			return err

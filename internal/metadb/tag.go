@@ -19,34 +19,18 @@ type Tag struct {
 
 const tagColumns = `repository, name, digest, created_at, updated_at, locks, seq`
 
-func scanTag(row scanner) (t Tag, err error) {
-	var created, updated int64
-	err = row.Scan(&t.Repository, &t.Name, &t.Digest, &created, &updated, &t.Locks, &t.Seq)
-	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
-	return t, err
+func (t *Tag) fields() []any {
+	return []any{&t.Repository, &t.Name, &t.Digest, at(&t.CreatedAt), at(&t.UpdatedAt), &t.Locks, &t.Seq}
 }
 
 // Tag returns the tag name of repository.
 func (tx *Tx) Tag(repository, name string) (Tag, error) {
-	t, err := scanTag(tx.row(`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name))
+	t, err := get[Tag](tx, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name)
 	return t, wrap(err, "read tag %s:%s", repository, name)
 }
 
-// Tags returns up to limit tags of repository after the name after, by name,
-// without those that have one of the locks hidden.
-func (tx *Tx) Tags(repository, after string, limit int, hidden uint8) ([]Tag, error) {
-	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags
-		WHERE repository = $1 AND name > $2 AND locks & $4 = 0 ORDER BY name LIMIT $3`, repository, after, limit, hidden)
-	return all, wrap(err, "list tags of %s", repository)
-}
-
-// RepositoryTags returns every tag of repository, by name.
-func (tx *Tx) RepositoryTags(repository string) ([]Tag, error) {
-	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 ORDER BY name`, repository)
-	return all, wrap(err, "list tags of %s", repository)
-}
-
-// A TagOrder says which tags of a repository to list, and in what order.
+// A TagOrder says which tags of a repository to list, and in what order. The
+// zero value is all of them, by name.
 type TagOrder struct {
 	Digest string // only those that name it; "" is any
 	ByTime bool   // by when they last moved, then by name; else by name
@@ -54,9 +38,9 @@ type TagOrder struct {
 	After  Tag    // the last one of the page before; zero begins
 }
 
-// SortedTags returns up to limit tags of repository behind o.After in o's
+// Tags returns up to limit tags of repository behind o.After in o's
 // order, without those that have one of the locks hidden.
-func (tx *Tx) SortedTags(repository string, o TagOrder, limit int, hidden uint8) ([]Tag, error) {
+func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden uint8) ([]Tag, error) {
 	query := `SELECT ` + tagColumns + ` FROM tags WHERE repository = $1 AND locks & $2 = 0 AND ($3 = '' OR digest = $3)`
 	args := []any{repository, hidden, o.Digest, limit}
 	after, sign, order := o.After.Name != "", ">", ""
@@ -76,14 +60,14 @@ func (tx *Tx) SortedTags(repository string, o TagOrder, limit int, hidden uint8)
 	} else {
 		query += ` ORDER BY name`
 	}
-	all, err := list(tx, scanTag, query+` LIMIT $4`, args...)
+	all, err := list[Tag](tx, query+` LIMIT $4`, args...)
 	return all, wrap(err, "list tags of %s", repository)
 }
 
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	// Sorted here: SQLite would read all tags of the repository to have them in order.
-	all, err := list(tx, scanTag, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
+	all, err := list[Tag](tx, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
 	slices.SortFunc(all, func(a, b Tag) int { return strings.Compare(a.Name, b.Name) })
 	return all, wrap(err, "list tags of %s@%s", repository, digest)
 }

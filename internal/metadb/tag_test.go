@@ -25,7 +25,7 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 			if diff := cmp.Diff(b, got); diff != "" {
 				t.Error(diff)
 			}
-			all, listErr := tx.Tags("a", "", 10, 8)
+			all, listErr := tx.Tags("a", metadb.TagOrder{}, 10, 8)
 			if diff := cmp.Diff([]metadb.Tag{upper, b}, all); diff != "" {
 				t.Error(diff)
 			}
@@ -33,11 +33,11 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 			if diff := cmp.Diff([]metadb.Tag{upper, b}, of); diff != "" {
 				t.Error(diff)
 			}
-			rest, restErr := tx.Tags("a", "B", 1, 0)
+			rest, restErr := tx.Tags("a", metadb.TagOrder{After: metadb.Tag{Name: "B"}}, 1, 0)
 			if diff := cmp.Diff([]metadb.Tag{b}, rest); diff != "" {
 				t.Error(diff)
 			}
-			sorted, sortedErr := tx.SortedTags("a", metadb.TagOrder{Digest: "m2"}, 10, 8)
+			sorted, sortedErr := tx.Tags("a", metadb.TagOrder{Digest: "m2"}, 10, 8)
 			if diff := cmp.Diff([]metadb.Tag{upper, b}, sorted); diff != "" {
 				t.Error(diff)
 			}
@@ -75,7 +75,7 @@ func TestTagsAreSortedByTimeAPageAtATime(t *testing.T) {
 			got := ""
 			view(t, db, func(tx *metadb.Tx) error {
 				for {
-					page, err := tx.SortedTags("a", o, 2, 8)
+					page, err := tx.Tags("a", o, 2, 8)
 					for _, tag := range page {
 						got += " " + tag.Name
 						o.After = tag

@@ -27,37 +27,31 @@ type Password struct {
 
 const tokenColumns = `name, scope_map, status, passwords, created_at, version, seq`
 
-func scanToken(row scanner) (t Token, err error) {
-	var created int64
-	var passwords string
-	if err := row.Scan(&t.Name, &t.ScopeMap, &t.Status, &passwords, &created, &t.Version, &t.Seq); err != nil {
-		return Token{}, err
-	}
-	t.CreatedAt = fromMillis(created)
-	return t, json.Unmarshal([]byte(passwords), &t.Passwords)
+func (t *Token) fields() []any {
+	return []any{&t.Name, &t.ScopeMap, &t.Status, parsed{&t.Passwords}, at(&t.CreatedAt), &t.Version, &t.Seq}
 }
 
 // Token returns the token name.
 func (tx *Tx) Token(name string) (Token, error) {
-	t, err := scanToken(tx.row(`SELECT `+tokenColumns+` FROM tokens WHERE name = $1`, name))
+	t, err := get[Token](tx, `SELECT `+tokenColumns+` FROM tokens WHERE name = $1`, name)
 	return t, wrap(err, "read token %s", name)
 }
 
 // Tokens returns every token, by name.
 func (tx *Tx) Tokens() ([]Token, error) {
-	all, err := list(tx, scanToken, `SELECT `+tokenColumns+` FROM tokens ORDER BY name`)
+	all, err := list[Token](tx, `SELECT `+tokenColumns+` FROM tokens ORDER BY name`)
 	return all, wrap(err, "list tokens")
 }
 
 // TokensOf returns the tokens that have the scope map, by name.
 func (tx *Tx) TokensOf(scopeMap string) ([]Token, error) {
-	all, err := list(tx, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
+	all, err := list[Token](tx, `SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
 	return all, wrap(err, "list tokens of scope map %s", scopeMap)
 }
 
 // CountTokens returns how many tokens there are.
-func (tx *Tx) CountTokens() (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM tokens`).Scan(&n)
+func (tx *Tx) CountTokens() (int, error) {
+	n, err := get[int](tx, `SELECT COUNT(*) FROM tokens`)
 	return n, wrap(err, "count tokens")
 }
 

@@ -17,16 +17,13 @@ type Transfer struct {
 
 const transferColumns = `digest, size, ranges, hashed, hash_state, created_at, updated_at`
 
-func scanTransfer(row scanner) (t Transfer, err error) {
-	var created, updated int64
-	err = row.Scan(&t.Digest, &t.Size, &t.Ranges, &t.Hashed, &t.HashState, &created, &updated)
-	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
-	return t, err
+func (t *Transfer) fields() []any {
+	return []any{&t.Digest, &t.Size, &t.Ranges, &t.Hashed, &t.HashState, at(&t.CreatedAt), at(&t.UpdatedAt)}
 }
 
 // Transfer returns the transfer of the blob digest.
 func (tx *Tx) Transfer(digest string) (Transfer, error) {
-	t, err := scanTransfer(tx.row(`SELECT `+transferColumns+` FROM transfers WHERE digest = $1`, digest))
+	t, err := get[Transfer](tx, `SELECT `+transferColumns+` FROM transfers WHERE digest = $1`, digest)
 	return t, wrap(err, "read transfer %s", digest)
 }
 
@@ -53,7 +50,7 @@ const stale = `updated_at < $1 AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.di
 // order, that nothing was written to since before and whose blobs no lease
 // holds at now.
 func (tx *Tx) StaleTransfers(before, now time.Time, after string, limit int) ([]Transfer, error) {
-	all, err := list(tx, scanTransfer, `SELECT `+transferColumns+` FROM transfers
+	all, err := list[Transfer](tx, `SELECT `+transferColumns+` FROM transfers
 		WHERE `+stale+` AND digest > $3 ORDER BY digest LIMIT $4`, millis(before), millis(now), after, limit)
 	return all, wrap(err, "list stale transfers")
 }

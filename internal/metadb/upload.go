@@ -13,26 +13,22 @@ type Upload struct {
 	UpdatedAt  time.Time
 }
 
-func scanUpload(row scanner) (u Upload, err error) {
-	var started, updated int64
-	err = row.Scan(&u.ID, &u.Repository, &u.Hashed, &u.HashState, &started, &updated)
-	u.StartedAt, u.UpdatedAt = fromMillis(started), fromMillis(updated)
-	return u, err
+func (u *Upload) fields() []any {
+	return []any{&u.ID, &u.Repository, &u.Hashed, &u.HashState, at(&u.StartedAt), at(&u.UpdatedAt)}
 }
 
 const uploadColumns = `id, repository, hashed, hash_state, started_at, updated_at`
 
 // Upload returns the upload id of repository.
 func (tx *Tx) Upload(repository, id string) (Upload, error) {
-	u, err := scanUpload(tx.row(`SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository))
+	u, err := get[Upload](tx, `SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository)
 	return u, wrap(err, "read upload %s", id)
 }
 
 // HasUpload reports whether there is an upload id, in whatever repository.
 func (tx *Tx) HasUpload(id string) (bool, error) {
-	var n int
-	err := tx.row(`SELECT COUNT(*) FROM uploads WHERE id = $1`, id).Scan(&n)
-	return n > 0, wrap(err, "read upload %s", id)
+	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)`, id)
+	return has, wrap(err, "read upload %s", id)
 }
 
 // PutUpload writes the upload, new or known.
@@ -50,6 +46,6 @@ func (tx *Tx) DeleteUpload(id string) error {
 
 // StaleUploads returns up to limit uploads that nobody wrote to since before.
 func (tx *Tx) StaleUploads(before time.Time, limit int) ([]Upload, error) {
-	all, err := list(tx, scanUpload, `SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
+	all, err := list[Upload](tx, `SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
 	return all, wrap(err, "list stale uploads")
 }

@@ -35,7 +35,7 @@ func deleteRule(tx *metadb.Tx) error {
 func nothingKnown(t *testing.T) func(*metadb.Tx) error {
 	t.Helper()
 	return func(tx *metadb.Tx) error {
-		items, err := tx.SyncItems(mirror.SourceName("r"), "", "", 10)
+		items, err := tx.SyncItems(mirror.SourceName("r"), metadb.AnySyncItem, "", "", 10)
 		if len(items) > 0 {
 			t.Errorf("items of a rule that is gone: %v", items)
 		}

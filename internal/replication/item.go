@@ -24,7 +24,7 @@ func ForgetSource(tx *metadb.Tx, source string) error {
 // the tag, or the digest of an item without one.
 func (e *Engine) Items(ctx context.Context, repository, item string, limit int) (all []Item, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.SyncItems(e.name, repository, item, limit)
+		rows, err := tx.SyncItems(e.name, metadb.AnySyncItem, repository, item, limit)
 		for _, row := range rows {
 			all = append(all, itemOf(row))
 		}
@@ -53,7 +53,7 @@ func itemOf(row metadb.SyncItem) Item {
 // openItems returns up to page items after (repository, item) that are not synced.
 func (e *Engine) openItems(ctx context.Context, repository, item string) (rows []metadb.SyncItem, err error) {
 	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err = tx.OpenSyncItems(e.name, repository, item, page)
+		rows, err = tx.SyncItems(e.name, metadb.OpenSyncItem, repository, item, page)
 		return err
 	})
 	return rows, err

@@ -69,7 +69,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
 	for {
 		var rows []metadb.SyncItem
 		err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			rows, err = tx.GoneSyncItems(r.name, repository, item, page)
+			rows, err = tx.SyncItems(r.name, metadb.LeavingSyncItem, repository, item, page)
 			return err
 		})
 		if err != nil || len(rows) == 0 {
@@ -179,7 +179,7 @@ func (r *run) dropEmpty(ctx context.Context, repository string) error {
 		if err := tx.DeleteGoneSyncItems(r.name, repository); err != nil {
 			return err
 		}
-		items, err = tx.SyncItems(r.name, repository, "", 1)
+		items, err = tx.SyncItems(r.name, metadb.AnySyncItem, repository, "", 1)
 		return err
 	})
 	if err != nil || len(items) > 0 && items[0].Repository == repository {

@@ -18,7 +18,7 @@ func (s *Storage) Tags(ctx context.Context, repository, after string, limit int)
 		if _, err := tx.Repository(repository); err != nil {
 			return known(err, oci.ErrNameUnknown)
 		}
-		rows, err := tx.Tags(repository, after, limit, uint8(NoList))
+		rows, err := tx.Tags(repository, metadb.TagOrder{After: metadb.Tag{Name: after}}, limit, uint8(NoList))
 		for _, row := range rows {
 			all = append(all, tagOf(row))
 		}
@@ -49,7 +49,7 @@ func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder,
 				return known(err, oci.ErrManifestUnknown)
 			}
 		}
-		rows, err := tx.SortedTags(repository, order, limit, uint8(NoList))
+		rows, err := tx.Tags(repository, order, limit, uint8(NoList))
 		for _, row := range rows {
 			all = append(all, tagOf(row))
 		}

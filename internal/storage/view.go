@@ -65,18 +65,14 @@ func (v *View) Repositories(after string, limit int) (names []string, err error)
 // Removed returns the items that were removed from repository after the
 // sequence number after: tags, and digests of manifests without a tag. One that
 // came back since may be among them.
-func (v *View) Removed(repository string, after int64) (items []string, err error) {
-	rows, err := v.tx.Tombstones(repository, after)
-	for _, row := range rows {
-		items = append(items, row.Item)
-	}
-	return items, err
+func (v *View) Removed(repository string, after int64) ([]string, error) {
+	return v.tx.Removed(repository, after)
 }
 
 // Tags returns every tag of repository, by name, also those whose listing is
 // locked. A repository that does not exist has none.
 func (v *View) Tags(repository string) (all []Tag, err error) {
-	rows, err := v.tx.RepositoryTags(repository)
+	rows, err := v.tx.Tags(repository, metadb.TagOrder{}, metadb.NoLimit, 0)
 	for _, row := range rows {
 		all = append(all, tagOf(row))
 	}
@@ -85,7 +81,7 @@ func (v *View) Tags(repository string) (all []Tag, err error) {
 
 // Manifests returns every manifest of repository, by digest, without payloads.
 func (v *View) Manifests(repository string) (all []Manifest, err error) {
-	rows, err := v.tx.RepositoryManifests(repository)
+	rows, err := v.tx.Manifests(repository, "", metadb.NoLimit)
 	for _, row := range rows {
 		all = append(all, *manifestOf(row))
 	}

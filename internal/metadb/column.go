@@ -1,0 +1,53 @@
+package metadb
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// millis is how a time is stored; the zero time is 0.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// flag is how a boolean is stored.
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// An instant reads what [millis] wrote, as a time in UTC.
+type instant time.Time
+
+// at is where a column with a time goes.
+func at(t *time.Time) *instant { return (*instant)(t) }
+
+// Scan implements [sql.Scanner].
+func (i *instant) Scan(column any) error {
+	ms, ok := column.(int64)
+	if !ok {
+		return fmt.Errorf("a time is stored as %T", column)
+	}
+	if *i = (instant{}); ms != 0 {
+		*i = instant(time.UnixMilli(ms).UTC())
+	}
+	return nil
+}
+
+// parsed is where a column with JSON text goes.
+type parsed struct{ into any }
+
+// Scan implements [sql.Scanner].
+func (p parsed) Scan(column any) error {
+	text, ok := column.(string)
+	if !ok {
+		return fmt.Errorf("JSON is stored as %T", column)
+	}
+	return json.Unmarshal([]byte(text), p.into)
+}
