@@ -35,14 +35,12 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string, d digest.Dige
 // collection for at least half a grace period from now: a client that sees it
 // here will not upload it, and pushes a manifest that needs it.
 func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Digest) (blob.Info, error) {
-	var row metadb.RepositoryBlob
 	referenced := false
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		if row, err = tx.RepositoryBlob(repository, string(d)); err != nil {
-			return err
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (row metadb.RepositoryBlob, err error) {
+		if row, err = tx.RepositoryBlob(repository, string(d)); err == nil {
+			referenced, err = tx.BlobReferenced(repository, string(d))
 		}
-		referenced, err = tx.BlobReferenced(repository, string(d))
-		return err
+		return row, err
 	})
 	if err == nil {
 		err = s.checkFile(ctx, row.Blob)
@@ -62,12 +60,11 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 	return infoOf(row), nil
 }
 
-func (s *Storage) repositoryBlob(ctx context.Context, repository string, d digest.Digest) (row metadb.RepositoryBlob, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		row, err = tx.RepositoryBlob(repository, string(d))
-		return err
+func (s *Storage) repositoryBlob(ctx context.Context, repository string, d digest.Digest) (metadb.RepositoryBlob, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.RepositoryBlob, error) {
+		row, err := tx.RepositoryBlob(repository, string(d))
+		return row, known(err, oci.ErrBlobUnknown)
 	})
-	return row, known(err, oci.ErrBlobUnknown)
 }
 
 // checkFile returns [blob.ErrNotExist] where the row's file was lost.
@@ -85,11 +82,7 @@ func infoOf(row metadb.RepositoryBlob) blob.Info {
 
 // HasBlob reports whether the blob d is here, in whatever repository.
 func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
-	var row metadb.Blob
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		row, err = tx.Blob(string(d))
-		return err
-	})
+	row, err := s.blob(ctx, d)
 	if errors.Is(err, metadb.ErrNotFound) {
 		return false, nil
 	}
@@ -97,6 +90,11 @@ func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 		return false, err
 	}
 	return s.hasFile(ctx, d, row.Size)
+}
+
+// blob returns the row of the blob d, in whatever repository.
+func (s *Storage) blob(ctx context.Context, d digest.Digest) (metadb.Blob, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Blob, error) { return tx.Blob(string(d)) })
 }
 
 // hasFile reports whether the file of the blob d is in its place with size

@@ -60,15 +60,13 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 }
 
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
-	var stale []metadb.Upload
 	age := uploadAge
 	if at := s.fullAt.Load(); at != 0 && s.now().Sub(time.UnixMilli(at)) < fullFor {
 		age = s.grace
 	}
 	before := s.now().Add(-age)
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		stale, err = tx.StaleUploads(before, page)
-		return err
+	stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
+		return tx.StaleUploads(before, page)
 	})
 	if err != nil {
 		return err
@@ -91,11 +89,7 @@ func (s *Storage) collectUpload(ctx context.Context, repository, id string, befo
 		return false, nil // somebody went on with it
 	}
 	defer release()
-	var row metadb.Upload
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		row, err = tx.Upload(repository, id)
-		return err
-	})
+	row, err := s.uploadRow(ctx, repository, id)
 	if errors.Is(err, metadb.ErrNotFound) || err == nil && !row.UpdatedAt.Before(before) {
 		return false, nil
 	}
@@ -107,11 +101,9 @@ func (s *Storage) collectUpload(ctx context.Context, repository, id string, befo
 
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 	for {
-		var garbage []metadb.Blob
-		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		garbage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) {
 			now := s.now()
-			garbage, err = tx.Garbage(now.Add(-s.grace), now, page)
-			return err
+			return tx.Garbage(now.Add(-s.grace), now, page)
 		})
 		if err != nil || len(garbage) == 0 {
 			return err
@@ -158,11 +150,7 @@ func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 			return nil
 		}
 		defer s.digests.lock(string(info.Digest))()
-		var owned bool
-		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			owned, err = tx.KnowsBlob(string(info.Digest))
-			return err
-		})
+		owned, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.KnowsBlob(string(info.Digest)) })
 		if err != nil || owned {
 			return err
 		}
@@ -192,20 +180,20 @@ func (s *Storage) collectPartials(ctx context.Context, _ *Collected) error {
 	})
 }
 
-func (s *Storage) ownsPartial(ctx context.Context, id string) (owned bool, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+// ownsPartial reports whether an upload or a transfer has the partial id.
+func (s *Storage) ownsPartial(ctx context.Context, id string) (bool, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
 		if upload, ok := strings.CutPrefix(id, "upload-"); ok {
-			owned, err = tx.HasUpload(upload)
-			return err
+			return tx.HasUpload(upload)
 		}
-		if d, ok := transferOf(id); ok {
-			_, err = tx.Transfer(string(d))
-			owned = err == nil
-			if errors.Is(err, metadb.ErrNotFound) {
-				return nil
-			}
+		d, ok := transferOf(id)
+		if !ok {
+			return false, nil
 		}
-		return err
+		_, err := tx.Transfer(string(d))
+		if errors.Is(err, metadb.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
 	})
-	return owned, err
 }

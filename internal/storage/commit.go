@@ -182,11 +182,7 @@ func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size in
 // takeBack makes the file of the blob d the partial id again, unless the blob
 // has its row. The caller holds the digest's lock.
 func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest) error {
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.Blob(string(d))
-		return err
-	})
-	if !errors.Is(err, metadb.ErrNotFound) {
+	if _, err := s.blob(ctx, d); !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
 	return s.blobs.Reopen(ctx, d, id)

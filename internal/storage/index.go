@@ -14,15 +14,11 @@ import (
 // Held returns which of its children the index d holds here: all of them,
 // unless a platform filter left some out; nil where there is no such index.
 // To the index, other children count as absent.
-func (s *Storage) Held(ctx context.Context, repository string, d digest.Digest) (held []digest.Digest, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) Held(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		children, err := tx.Children(repository, string(d))
-		for _, d := range manifests(children) {
-			held = append(held, digest.Digest(d))
-		}
-		return err
+		return digests(manifests(children)), err
 	})
-	return held, err
 }
 
 // manifests returns the digests of children that are manifests.
@@ -36,15 +32,15 @@ func manifests(children []metadb.Child) (all []string) {
 }
 
 // Indexes returns the indexes of repository that hold the manifest d.
-func (s *Storage) Indexes(ctx context.Context, repository string, d digest.Digest) (all []digest.Digest, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.IndexesOf(repository, string(d))
-		for _, row := range rows {
-			all = append(all, digest.Digest(row))
-		}
-		return err
+func (s *Storage) Indexes(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
+		indexes, err := tx.IndexesOf(repository, string(d))
+		return digests(indexes), err
 	})
-	return all, err
+}
+
+func digests(texts []string) []digest.Digest {
+	return convert(texts, func(text string) digest.Digest { return digest.Digest(text) })
 }
 
 // setChildren makes an index that is here hold the children, which are, and no

@@ -32,22 +32,21 @@ func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*
 }
 
 func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
-	var row metadb.Manifest
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
+		pull := tx.PullTag
 		if oci.IsDigest(reference) {
-			row, err = tx.PullDigest(repository, reference)
-		} else {
-			row, err = tx.PullTag(repository, reference)
+			pull = tx.PullDigest
 		}
+		row, err := pull(repository, reference)
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknown(tx, repository, reference)
 		}
-		return err
+		if err != nil {
+			return nil, err
+		}
+		m := manifestOf(row)
+		return &m, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return manifestOf(row), nil
 }
 
 // unknown says that a manifest is not here, and why where that is known.
@@ -65,21 +64,28 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 	return e.WithDetail(map[string]string{"repository": repository, "reference": reference})
 }
 
-func manifestOf(row metadb.Manifest) *Manifest {
-	return &Manifest{
+func manifestOf(row metadb.Manifest) Manifest {
+	return Manifest{
 		Repository: row.Repository, Digest: digest.Digest(row.Digest), MediaType: row.MediaType,
 		ArtifactType: row.ArtifactType, Subject: digest.Digest(row.Subject), Payload: row.Payload,
 		Size: row.Size, PushedAt: row.PushedAt, Locks: Locks(row.Locks), Seq: row.Seq, WasReferenced: row.WasReferenced,
 	}
 }
 
-// HasManifest reports whether repository has the manifest d.
-func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (has bool, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		has, err = tx.HasManifest(repository, string(d))
-		return err
+// DescribeManifest returns the manifest d of repository, or
+// [oci.ErrManifestUnknown]. Unlike [Storage.Manifest] it has the manifest's
+// own locks alone, and is answered also where reading is locked: it is for
+// who manages content, not for who pulls it.
+func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
+		row, err := tx.Manifest(repository, string(d))
+		return manifestOf(row), known(err, oci.ErrManifestUnknown)
 	})
-	return has, err
+}
+
+// HasManifest reports whether repository has the manifest d.
+func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
 }
 
 // Manifests returns up to limit manifests of repository after the digest
@@ -98,37 +104,29 @@ func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after s
 	})
 }
 
-func (s *Storage) listManifests(ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error)) (all []Manifest, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) listManifests(
+	ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error),
+) ([]Manifest, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Manifest, error) {
 		if _, err := tx.Repository(repository); err != nil {
-			return known(err, oci.ErrNameUnknown)
+			return nil, known(err, oci.ErrNameUnknown)
 		}
 		rows, err := read(tx)
-		for _, row := range rows {
-			all = append(all, *manifestOf(row))
-		}
-		return err
+		return convert(rows, manifestOf), err
 	})
-	return all, err
 }
 
 // IsUnreferenced reports whether no tag names the manifest d and no index holds it.
-func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d digest.Digest) (loose bool, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		loose, err = tx.IsLoose(repository, string(d))
-		return err
-	})
-	return loose, err
+func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.IsLoose(repository, string(d)) })
 }
 
 // Referrers returns descriptors of the manifests of repository whose subject
 // is d, oldest first; only those of artifactType where that is not empty.
 // The subject itself need not be here.
 func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]oci.Descriptor, error) {
-	var rows []metadb.Manifest
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		rows, err = tx.Referrers(repository, string(d))
-		return err
+	rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+		return tx.Referrers(repository, string(d))
 	})
 	if err != nil {
 		return nil, err

@@ -29,7 +29,8 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return manifestOf(row), nil
+	m := manifestOf(row)
+	return &m, nil
 }
 
 // A preparedPut is a manifest that was looked at, and its row.

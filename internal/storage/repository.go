@@ -23,29 +23,24 @@ const page = 500
 
 // Repositories returns up to limit repositories after the name after, in
 // order, without those whose listing is locked.
-func (s *Storage) Repositories(ctx context.Context, after string, limit int) (all []Repository, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) Repositories(ctx context.Context, after string, limit int) ([]Repository, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Repository, error) {
 		rows, err := tx.Repositories(after, limit, uint8(NoList))
-		for _, row := range rows {
-			all = append(all, repositoryOf(row))
-		}
-		return err
+		return convert(rows, repositoryOf), err
 	})
-	return all, err
 }
 
 // Repository returns the repository name, or [oci.ErrNameUnknown].
-func (s *Storage) Repository(ctx context.Context, name string) (r Repository, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) Repository(ctx context.Context, name string) (Repository, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Repository, error) {
 		row, err := tx.Repository(name)
 		if err != nil {
-			return known(err, oci.ErrNameUnknown)
+			return Repository{}, known(err, oci.ErrNameUnknown)
 		}
-		r = repositoryOf(row)
+		r := repositoryOf(row)
 		r.Manifests, r.Tags, err = tx.CountContent(name)
-		return err
+		return r, err
 	})
-	return r, err
 }
 
 func repositoryOf(row metadb.Repository) Repository {

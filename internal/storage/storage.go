@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -75,6 +76,15 @@ func New(o Options) (*Storage, error) {
 // write runs fn in a transaction.
 func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.full(s.db.Update(ctx, fn))
+}
+
+// convert returns what of returns for each row.
+func convert[R, T any](rows []R, of func(R) T) (all []T) {
+	all = slices.Grow(all, len(rows))
+	for _, row := range rows {
+		all = append(all, of(row))
+	}
+	return all
 }
 
 // known turns a row that is not there into the specification's error for it.

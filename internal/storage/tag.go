@@ -13,21 +13,12 @@ import (
 // Tags returns up to limit tags of repository after the name after, in order,
 // without those whose listing is locked; [oci.ErrNameUnknown] where there is
 // no such repository.
-func (s *Storage) Tags(ctx context.Context, repository, after string, limit int) (all []Tag, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		if _, err := tx.Repository(repository); err != nil {
-			return known(err, oci.ErrNameUnknown)
-		}
-		rows, err := tx.Tags(repository, metadb.TagOrder{After: metadb.Tag{Name: after}}, limit, uint8(NoList))
-		for _, row := range rows {
-			all = append(all, tagOf(row))
-		}
-		return err
-	})
-	return all, err
+func (s *Storage) Tags(ctx context.Context, repository, after string, limit int) ([]Tag, error) {
+	return s.SortedTags(ctx, repository, TagOrder{}, after, limit)
 }
 
-// A TagOrder says which tags of a repository to list, and in what order.
+// A TagOrder says which tags of a repository to list, and in what order. The
+// zero value is all of them, by name.
 type TagOrder struct {
 	Digest digest.Digest // only those that name it; "" is any
 	ByTime bool          // by when they last moved, then by name; else by name
@@ -38,46 +29,37 @@ type TagOrder struct {
 // order o, without those whose listing is locked; "" begins. It reads no more
 // than these. The errors are those of [Storage.Tags], and
 // [oci.ErrManifestUnknown] where the place of after is not known any more.
-func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder, after string, limit int) (all []Tag, err error) {
+func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder, after string, limit int) ([]Tag, error) {
 	order := metadb.TagOrder{Digest: string(o.Digest), ByTime: o.ByTime, Newest: o.Newest, After: metadb.Tag{Name: after}}
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		if _, err := tx.Repository(repository); err != nil {
-			return known(err, oci.ErrNameUnknown)
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Tag, error) {
+		_, err := tx.Repository(repository)
+		if err != nil {
+			return nil, known(err, oci.ErrNameUnknown)
 		}
 		if after != "" && o.ByTime {
 			if order.After, err = tx.Tag(repository, after); err != nil {
-				return known(err, oci.ErrManifestUnknown)
+				return nil, known(err, oci.ErrManifestUnknown)
 			}
 		}
 		rows, err := tx.Tags(repository, order, limit, uint8(NoList))
-		for _, row := range rows {
-			all = append(all, tagOf(row))
-		}
-		return err
+		return convert(rows, tagOf), err
 	})
-	return all, err
 }
 
 // Tag returns the tag name of repository, or [oci.ErrManifestUnknown].
-func (s *Storage) Tag(ctx context.Context, repository, name string) (t Tag, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) Tag(ctx context.Context, repository, name string) (Tag, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Tag, error) {
 		row, err := tx.Tag(repository, name)
-		t = tagOf(row)
-		return known(err, oci.ErrManifestUnknown)
+		return tagOf(row), known(err, oci.ErrManifestUnknown)
 	})
-	return t, err
 }
 
 // ManifestTags returns the names of the tags of repository that name d.
-func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.Digest) (names []string, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
+func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]string, error) {
 		rows, err := tx.TagsOf(repository, string(d))
-		for _, row := range rows {
-			names = append(names, row.Name)
-		}
-		return err
+		return convert(rows, func(row metadb.Tag) string { return row.Name }), err
 	})
-	return names, err
 }
 
 func tagOf(row metadb.Tag) Tag {

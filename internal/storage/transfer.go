@@ -76,10 +76,7 @@ func transferOf(id string) (digest.Digest, bool) {
 }
 
 func (t *Transfer) open(ctx context.Context) (err error) {
-	err = t.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		t.row, err = tx.Transfer(string(t.digest))
-		return err
-	})
+	t.row, err = metadb.Read(ctx, t.s.db, func(tx *metadb.Tx) (metadb.Transfer, error) { return tx.Transfer(string(t.digest)) })
 	known := err == nil
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err

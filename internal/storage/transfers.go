@@ -105,11 +105,9 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 	after := ""
 	for {
-		var stale []metadb.Transfer
-		now := s.now()
-		err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			stale, err = tx.StaleTransfers(now.Add(-s.grace), now, after, page)
-			return err
+		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Transfer, error) {
+			now := s.now()
+			return tx.StaleTransfers(now.Add(-s.grace), now, after, page)
 		})
 		if err != nil || len(stale) == 0 {
 			return err

@@ -82,12 +82,8 @@ func (u *Upload) begin(ctx context.Context) (err error) {
 }
 
 // restore reads the row, and drops from disk what the row does not vouch for.
-func (u *Upload) restore(ctx context.Context, repository, id string) error {
-	err := u.s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		u.row, err = tx.Upload(repository, id)
-		return err
-	})
-	if err != nil {
+func (u *Upload) restore(ctx context.Context, repository, id string) (err error) {
+	if u.row, err = u.s.uploadRow(ctx, repository, id); err != nil {
 		return known(err, oci.ErrBlobUploadUnknown)
 	}
 	readable := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState) == nil
@@ -110,6 +106,10 @@ func (u *Upload) restore(ctx context.Context, repository, id string) error {
 		}
 	}
 	return u.partial.Truncate(u.size)
+}
+
+func (s *Storage) uploadRow(ctx context.Context, repository, id string) (metadb.Upload, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Upload, error) { return tx.Upload(repository, id) })
 }
 
 // uploadPartial is what the blob store calls an upload's content.

@@ -27,39 +27,22 @@ func (v *View) FeedHead() (head, trimmed int64, err error) { return v.tx.FeedHea
 func (v *View) ControlVersion() (int64, error) { return v.tx.ControlVersion() }
 
 // A FeedEntry is the place of a repository's last change in the feed.
-type FeedEntry struct {
-	Repository string
-	Seq        int64 // of the last change
-	RelistSeq  int64 // of the last change that only a complete listing can tell
-	PrevSeq    int64 // of the change before the last
-}
+type FeedEntry = metadb.FeedEntry
 
 // Feed returns up to limit repositories that changed after the sequence number
 // after, by the number of their last change. A repository that was deleted is
 // among them until [Storage.TrimFeed] forgets it.
-func (v *View) Feed(after int64, limit int) (all []FeedEntry, err error) {
-	rows, err := v.tx.Feed(after, limit)
-	for _, row := range rows {
-		all = append(all, FeedEntry(row))
-	}
-	return all, err
-}
+func (v *View) Feed(after int64, limit int) ([]FeedEntry, error) { return v.tx.Feed(after, limit) }
 
 // FeedEntry returns the place of one repository; zero numbers where the feed
 // does not have it.
-func (v *View) FeedEntry(repository string) (FeedEntry, error) {
-	row, err := v.tx.FeedEntry(repository)
-	return FeedEntry(row), err
-}
+func (v *View) FeedEntry(repository string) (FeedEntry, error) { return v.tx.FeedEntry(repository) }
 
 // Repositories returns the names of up to limit repositories behind the name
 // after, in order, also those whose listing is locked.
-func (v *View) Repositories(after string, limit int) (names []string, err error) {
+func (v *View) Repositories(after string, limit int) ([]string, error) {
 	rows, err := v.tx.Repositories(after, limit, 0)
-	for _, row := range rows {
-		names = append(names, row.Name)
-	}
-	return names, err
+	return convert(rows, func(row metadb.Repository) string { return row.Name }), err
 }
 
 // Removed returns the items that were removed from repository after the
@@ -71,21 +54,15 @@ func (v *View) Removed(repository string, after int64) ([]string, error) {
 
 // Tags returns every tag of repository, by name, also those whose listing is
 // locked. A repository that does not exist has none.
-func (v *View) Tags(repository string) (all []Tag, err error) {
+func (v *View) Tags(repository string) ([]Tag, error) {
 	rows, err := v.tx.Tags(repository, metadb.TagOrder{}, metadb.NoLimit, 0)
-	for _, row := range rows {
-		all = append(all, tagOf(row))
-	}
-	return all, err
+	return convert(rows, tagOf), err
 }
 
 // Manifests returns every manifest of repository, by digest, without payloads.
-func (v *View) Manifests(repository string) (all []Manifest, err error) {
+func (v *View) Manifests(repository string) ([]Manifest, error) {
 	rows, err := v.tx.Manifests(repository, "", metadb.NoLimit)
-	for _, row := range rows {
-		all = append(all, *manifestOf(row))
-	}
-	return all, err
+	return convert(rows, manifestOf), err
 }
 
 // Indexes returns the children of every index of repository.
@@ -116,5 +93,6 @@ func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
 	if err != nil {
 		return nil, known(err, oci.ErrManifestUnknown)
 	}
-	return manifestOf(row), nil
+	m := manifestOf(row)
+	return &m, nil
 }
