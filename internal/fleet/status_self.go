@@ -98,7 +98,7 @@ func digestHere(tx *metadb.Tx, row metadb.SyncItem) (string, error) {
 	if errors.Is(err, metadb.ErrNotFound) {
 		return "", nil
 	}
-	return tag.Digest, err
+	return string(tag.Digest), err
 }
 
 func syncItemOf(row metadb.SyncItem, here string) api.SyncItem {

@@ -154,7 +154,7 @@ func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	good, bad := f.image(t, "app/a", "1"), digest.FromString("bad")
 	err := f.db.Update(t.Context(), func(tx *metadb.Tx) error {
-		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: string(bad), MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
+		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
 		return err
 	})
 	if err != nil {

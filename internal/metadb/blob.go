@@ -13,7 +13,7 @@ type Blob struct {
 type RepositoryBlob struct {
 	Blob
 	LinkedAt time.Time // when its link was made or renewed
-	Locks    uint8     // the repository's
+	Locks    Locks     // the repository's
 }
 
 func (b *RepositoryBlob) fields() []any { return append(b.Blob.fields(), at(&b.LinkedAt), &b.Locks) }

@@ -5,22 +5,24 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// A Manifest is a row of manifests. Annotations is a JSON object.
+// A Manifest is a row of manifests: a manifest, byte for byte.
 type Manifest struct {
 	Repository   string
-	Digest       string
+	Digest       digest.Digest
 	MediaType    string
 	ArtifactType string
-	Subject      string // "" where there is none
-	Annotations  string
-	Payload      []byte // empty in lists
-	Size         int64  // of the payload, in bytes
+	Subject      digest.Digest // "" where there is none
+	Annotations  string        // a JSON object
+	Payload      []byte        // must not be changed; nil in lists
+	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
-	Locks        uint8
+	Locks        Locks
 
-	Seq           int64 // of the change that added it
+	Seq           int64 // of the change that added it, in the feed
 	WasReferenced bool  // a tag, an index or a subject referenced it at some time
 }
 
@@ -59,7 +61,7 @@ const (
 
 func (m *Manifest) fields() []any {
 	return []any{
-		&m.Repository, &m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations, &m.Size,
+		&m.Repository, (*string)(&m.Digest), &m.MediaType, &m.ArtifactType, (*string)(&m.Subject), &m.Annotations, &m.Size,
 		at(&m.PushedAt), &m.Seq, &m.WasReferenced, &m.Locks, &m.Payload,
 	}
 }
@@ -205,11 +207,12 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 > 0 OR EXISTS (SELECT 1 FROM manifest_children
 			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
-		m.Repository, m.Digest, m.MediaType, m.ArtifactType, m.Subject, m.Annotations, m.Payload, millis(m.PushedAt), m.Seq, flag(m.WasReferenced))
+		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, m.Payload,
+		millis(m.PushedAt), m.Seq, flag(m.WasReferenced))
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
 	}
-	err = tx.addChildren(m.Repository, m.Digest, children)
+	err = tx.addChildren(m.Repository, string(m.Digest), children)
 	return err == nil, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
 }
 
@@ -242,8 +245,9 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 }
 
 // SetManifestLocks replaces the locks of a manifest.
-func (tx *Tx) SetManifestLocks(repository, digest string, locks uint8) error {
-	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3 WHERE repository = $1 AND digest = $2`, repository, digest, locks)
+func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
+	return tx.one("lock manifest "+repository+"@"+digest, `UPDATE manifests SET locks = $3
+		WHERE repository = $1 AND digest = $2`, repository, digest, uint8(locks))
 }
 
 // DeleteManifest removes a manifest and what it says of its children. The
@@ -260,15 +264,6 @@ func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
 		return wrap(err, "delete manifest %s@%s", repository, digest)
 	}
 	return tx.one("delete manifest "+repository+"@"+digest, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
-}
-
-// IndexesOf returns the indexes of repository that hold the manifest digest.
-func (tx *Tx) IndexesOf(repository, digest string) ([]string, error) {
-	// Sorted here: SQLite would read all children in the repository to have them in order.
-	all, err := list[string](tx, `SELECT parent FROM manifest_children
-		WHERE child = $1 AND repository = $2 AND manifest = 1`, digest, repository)
-	slices.Sort(all)
-	return all, wrap(err, "read references to %s", digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".

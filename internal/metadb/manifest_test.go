@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -83,7 +84,7 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 				if d == "index" {
 					children = []metadb.Child{{Digest: "child", Manifest: true}, {Digest: "loose"}} // the second is a blob of that digest
 				}
-				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: d, Payload: []byte("{}")}, children); err != nil {
+				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest.Digest(d), Payload: []byte("{}")}, children); err != nil {
 					return err
 				}
 			}
@@ -93,7 +94,7 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 			all, err := tx.Loose("a", "", 10)
 			var got []string
 			for _, m := range all {
-				got = append(got, m.Digest)
+				got = append(got, string(m.Digest))
 			}
 			want := []string{"index", "loose"}
 			if diff := cmp.Diff(want, got); diff != "" {

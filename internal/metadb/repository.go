@@ -2,12 +2,16 @@ package metadb
 
 import "time"
 
+// Locks are the attributes that keep content as it is, as bits whose meaning
+// package storage defines; the zero value locks nothing.
+type Locks uint8
+
 // A Repository is a row of repositories.
 type Repository struct {
 	Name      string
 	CreatedAt time.Time
-	UpdatedAt time.Time
-	Locks     uint8
+	UpdatedAt time.Time // of the last write
+	Locks     Locks
 }
 
 const repositoryColumns = `name, created_at, updated_at, locks`
@@ -24,9 +28,9 @@ func (tx *Tx) Repository(name string) (Repository, error) {
 
 // Repositories returns up to limit repositories after the name after, by
 // name, without those that have one of the locks hidden.
-func (tx *Tx) Repositories(after string, limit int, hidden uint8) ([]Repository, error) {
+func (tx *Tx) Repositories(after string, limit int, hidden Locks) ([]Repository, error) {
 	all, err := list[Repository](tx, `SELECT `+repositoryColumns+` FROM repositories
-		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, hidden)
+		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, uint8(hidden))
 	return all, wrap(err, "list repositories")
 }
 
@@ -39,8 +43,8 @@ func (tx *Tx) TouchRepository(name string, now time.Time) error {
 }
 
 // SetRepositoryLocks replaces the locks of a repository.
-func (tx *Tx) SetRepositoryLocks(name string, locks uint8) error {
-	return tx.one("lock repository "+name, `UPDATE repositories SET locks = $2 WHERE name = $1`, name, locks)
+func (tx *Tx) SetRepositoryLocks(name string, locks Locks) error {
+	return tx.one("lock repository "+name, `UPDATE repositories SET locks = $2 WHERE name = $1`, name, uint8(locks))
 }
 
 // DeleteRepository removes a repository and every row that is in it. Blobs
@@ -63,8 +67,8 @@ func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 
 // LockedContent returns a tag or a manifest of the repository name that has one
 // of the locks; "" is none.
-func (tx *Tx) LockedContent(name string, locks uint8) (string, error) {
+func (tx *Tx) LockedContent(name string, locks Locks) (string, error) {
 	locked, err := get[string](tx, `SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
-		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, locks)
+		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, uint8(locks))
 	return locked, wrap(err, "read locks of %s", name)
 }

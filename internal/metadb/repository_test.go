@@ -42,7 +42,7 @@ func TestRepositoriesComeInByteOrderWithoutThoseThatAreHidden(t *testing.T) {
 			}
 			return tx.SetRepositoryLocks("hidden", hidden|1)
 		})
-		names := func(after string, limit int, without uint8) (names []string) {
+		names := func(after string, limit int, without metadb.Locks) (names []string) {
 			view(t, db, func(tx *metadb.Tx) error {
 				all, err := tx.Repositories(after, limit, without)
 				for _, r := range all {

@@ -4,23 +4,25 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// A Tag is a row of tags.
+// A Tag is a row of tags: a name for a manifest in a repository.
 type Tag struct {
 	Repository string
 	Name       string
-	Digest     string
+	Digest     digest.Digest
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
-	Locks      uint8
-	Seq        int64 // of the change that set it
+	Locks      Locks
+	Seq        int64 // of the change that set it, in the feed
 }
 
 const tagColumns = `repository, name, digest, created_at, updated_at, locks, seq`
 
 func (t *Tag) fields() []any {
-	return []any{&t.Repository, &t.Name, &t.Digest, at(&t.CreatedAt), at(&t.UpdatedAt), &t.Locks, &t.Seq}
+	return []any{&t.Repository, &t.Name, (*string)(&t.Digest), at(&t.CreatedAt), at(&t.UpdatedAt), &t.Locks, &t.Seq}
 }
 
 // Tag returns the tag name of repository.
@@ -32,17 +34,17 @@ func (tx *Tx) Tag(repository, name string) (Tag, error) {
 // A TagOrder says which tags of a repository to list, and in what order. The
 // zero value is all of them, by name.
 type TagOrder struct {
-	Digest string // only those that name it; "" is any
-	ByTime bool   // by when they last moved, then by name; else by name
-	Newest bool   // with ByTime, the newest first
-	After  Tag    // the last one of the page before; zero begins
+	Digest digest.Digest // only those that name it; "" is any
+	ByTime bool          // by when they last moved, then by name; else by name
+	Newest bool          // with ByTime, the newest first
+	After  Tag           // the last one of the page before; zero begins
 }
 
 // Tags returns up to limit tags of repository behind o.After in o's
 // order, without those that have one of the locks hidden.
-func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden uint8) ([]Tag, error) {
+func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Tag, error) {
 	query := `SELECT ` + tagColumns + ` FROM tags WHERE repository = $1 AND locks & $2 = 0 AND ($3 = '' OR digest = $3)`
-	args := []any{repository, hidden, o.Digest, limit}
+	args := []any{repository, uint8(hidden), string(o.Digest), limit}
 	after, sign, order := o.After.Name != "", ">", ""
 	if o.ByTime && o.Newest {
 		sign, order = "<", " DESC"
@@ -82,8 +84,9 @@ func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) 
 }
 
 // SetTagLocks replaces the locks of a tag.
-func (tx *Tx) SetTagLocks(repository, name string, locks uint8) error {
-	return tx.one("lock tag "+repository+":"+name, `UPDATE tags SET locks = $3 WHERE repository = $1 AND name = $2`, repository, name, locks)
+func (tx *Tx) SetTagLocks(repository, name string, locks Locks) error {
+	return tx.one("lock tag "+repository+":"+name, `UPDATE tags SET locks = $3
+		WHERE repository = $1 AND name = $2`, repository, name, uint8(locks))
 }
 
 // DeleteTag removes a tag; the manifest stays.

@@ -20,7 +20,7 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string, d digest.Dige
 	if err != nil {
 		return nil, blob.Info{}, err
 	}
-	if Locks(row.Locks)&NoRead != 0 {
+	if row.Locks&NoRead != 0 {
 		return nil, blob.Info{}, oci.ErrDenied.With("reading repository %s is locked", repository)
 	}
 	r, err := s.blobs.Open(ctx, d)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/metadb"
 )
 
@@ -14,8 +16,8 @@ type change struct {
 	*Storage
 	tx         *metadb.Tx
 	repository string
-	seq        int64  // 0 while nothing has changed
-	added      string // the digest of the manifest that was added, if one was
+	seq        int64         // 0 while nothing has changed
+	added      digest.Digest // of the manifest that was added, if one was
 }
 
 // update runs fn in a transaction on one repository. Once that is committed, and

@@ -57,7 +57,7 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 	for i, im := range images {
 		names := im.Tags[:len(im.Tags):len(im.Tags)]
 		for _, p := range rows[i] {
-			names = append(names, p.row.Digest)
+			names = append(names, string(p.row.Digest))
 		}
 		s.cache.forget(im.Repository, names...)
 	}

@@ -17,7 +17,7 @@ import (
 func (s *Storage) Held(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		children, err := tx.Children(repository, string(d))
-		return digests(manifests(children)), err
+		return convert(manifests(children), func(text string) digest.Digest { return digest.Digest(text) }), err
 	})
 }
 
@@ -31,25 +31,13 @@ func manifests(children []metadb.Child) (all []string) {
 	return all
 }
 
-// Indexes returns the indexes of repository that hold the manifest d.
-func (s *Storage) Indexes(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
-		indexes, err := tx.IndexesOf(repository, string(d))
-		return digests(indexes), err
-	})
-}
-
-func digests(texts []string) []digest.Digest {
-	return convert(texts, func(text string) digest.Digest { return digest.Digest(text) })
-}
-
 // setChildren makes an index that is here hold the children, which are, and no
 // others.
-func (c *change) setChildren(index metadb.Manifest, children []metadb.Child) error {
+func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	if !oci.IsIndex(index.MediaType) {
 		return nil
 	}
-	old, err := c.tx.Children(index.Repository, index.Digest)
+	old, err := c.tx.Children(index.Repository, string(index.Digest))
 	if err != nil {
 		return err
 	}
@@ -58,7 +46,7 @@ func (c *change) setChildren(index metadb.Manifest, children []metadb.Child) err
 	if slices.Equal(old, held) {
 		return nil
 	}
-	if err := c.tx.SetChildren(index.Repository, index.Digest, children); err != nil {
+	if err := c.tx.SetChildren(index.Repository, string(index.Digest), children); err != nil {
 		return err
 	}
 	return c.relist() // whatever tag leads to the index has another part of it now

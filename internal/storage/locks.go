@@ -9,7 +9,7 @@ import (
 )
 
 // Locks are the attributes that keep content as it is; the zero value locks nothing.
-type Locks uint8
+type Locks = metadb.Locks
 
 // What a lock forbids. Those of a repository hold for everything in it; those
 // of a tag and of the manifest that it names do not depend on each other.
@@ -29,11 +29,11 @@ func (s *Storage) SetLocks(ctx context.Context, repository, reference string, lo
 	err := s.write(ctx, func(tx *metadb.Tx) error {
 		switch {
 		case reference == "":
-			return known(tx.SetRepositoryLocks(repository, uint8(locks)), oci.ErrNameUnknown)
+			return known(tx.SetRepositoryLocks(repository, locks), oci.ErrNameUnknown)
 		case oci.IsDigest(reference):
-			return known(tx.SetManifestLocks(repository, reference, uint8(locks)), oci.ErrManifestUnknown)
+			return known(tx.SetManifestLocks(repository, reference, locks), oci.ErrManifestUnknown)
 		}
-		return known(tx.SetTagLocks(repository, reference, uint8(locks)), oci.ErrManifestUnknown)
+		return known(tx.SetTagLocks(repository, reference, locks), oci.ErrManifestUnknown)
 	})
 	s.cache.forgetRepository(repository)
 	return err
@@ -46,7 +46,7 @@ func checkWritable(tx *metadb.Tx, repository string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil
 	}
-	if err == nil && Locks(row.Locks)&NoWrite != 0 {
+	if err == nil && row.Locks&NoWrite != 0 {
 		return oci.ErrDenied.With("writing to repository %s is locked", repository)
 	}
 	return err
@@ -56,7 +56,7 @@ func checkWritable(tx *metadb.Tx, repository string) error {
 // against deletion, and [oci.ErrNameUnknown] when there is none.
 func checkRemovable(tx *metadb.Tx, repository string) error {
 	row, err := tx.Repository(repository)
-	if err == nil && Locks(row.Locks)&noRemoval != 0 {
+	if err == nil && row.Locks&noRemoval != 0 {
 		return oci.ErrDenied.With("deleting from repository %s is locked", repository)
 	}
 	return known(err, oci.ErrNameUnknown)

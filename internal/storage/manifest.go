@@ -44,8 +44,7 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		if err != nil {
 			return nil, err
 		}
-		m := manifestOf(row)
-		return &m, nil
+		return &row, nil
 	})
 }
 
@@ -64,22 +63,14 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 	return e.WithDetail(map[string]string{"repository": repository, "reference": reference})
 }
 
-func manifestOf(row metadb.Manifest) Manifest {
-	return Manifest{
-		Repository: row.Repository, Digest: digest.Digest(row.Digest), MediaType: row.MediaType,
-		ArtifactType: row.ArtifactType, Subject: digest.Digest(row.Subject), Payload: row.Payload,
-		Size: row.Size, PushedAt: row.PushedAt, Locks: Locks(row.Locks), Seq: row.Seq, WasReferenced: row.WasReferenced,
-	}
-}
-
 // DescribeManifest returns the manifest d of repository, or
 // [oci.ErrManifestUnknown]. Unlike [Storage.Manifest] it has the manifest's
 // own locks alone, and is answered also where reading is locked: it is for
 // who manages content, not for who pulls it.
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
-		row, err := tx.Manifest(repository, string(d))
-		return manifestOf(row), known(err, oci.ErrManifestUnknown)
+		m, err := tx.Manifest(repository, string(d))
+		return m, known(err, oci.ErrManifestUnknown)
 	})
 }
 
@@ -91,7 +82,7 @@ func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.D
 // Manifests returns up to limit manifests of repository after the digest
 // after, in order, without their payloads.
 func (s *Storage) Manifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
-	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.Manifests(repository, after, limit)
 	})
 }
@@ -99,20 +90,19 @@ func (s *Storage) Manifests(ctx context.Context, repository, after string, limit
 // UnreferencedManifests is [Storage.Manifests] for those that no tag names and no
 // index holds: only their digest or their subject leads to them.
 func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
-	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.Loose(repository, after, limit)
 	})
 }
 
 func (s *Storage) listManifests(
-	ctx context.Context, repository string, read func(*metadb.Tx) ([]metadb.Manifest, error),
+	ctx context.Context, repository string, read func(*metadb.Tx) ([]Manifest, error),
 ) ([]Manifest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Manifest, error) {
 		if _, err := tx.Repository(repository); err != nil {
 			return nil, known(err, oci.ErrNameUnknown)
 		}
-		rows, err := read(tx)
-		return convert(rows, manifestOf), err
+		return read(tx)
 	})
 }
 
@@ -125,7 +115,7 @@ func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d diges
 // is d, oldest first; only those of artifactType where that is not empty.
 // The subject itself need not be here.
 func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]oci.Descriptor, error) {
-	rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Manifest, error) {
+	rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.Referrers(repository, string(d))
 	})
 	if err != nil {
@@ -137,7 +127,7 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 			continue
 		}
 		desc := oci.Descriptor{
-			MediaType: row.MediaType, Digest: digest.Digest(row.Digest), Size: row.Size, ArtifactType: row.ArtifactType,
+			MediaType: row.MediaType, Digest: row.Digest, Size: row.Size, ArtifactType: row.ArtifactType,
 		}
 		if err := json.Unmarshal([]byte(row.Annotations), &desc.Annotations); err != nil {
 			return nil, err
@@ -157,7 +147,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
-		if Locks(row.Locks)&noRemoval != 0 {
+		if row.Locks&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
 		}
 		parent, err := c.tx.ParentOf(repository, string(d))
@@ -172,7 +162,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 			return err
 		}
 		for _, tag := range tags {
-			if Locks(tag.Locks)&noRemoval != 0 {
+			if tag.Locks&noRemoval != 0 {
 				return oci.ErrDenied.With("deleting tag %s of %s is locked", tag.Name, repository)
 			}
 			if err := c.removeTag(tag.Name); err != nil {

@@ -25,19 +25,18 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		row, err = c.put(p, prepared.parsed, prepared.row)
 		return err
 	})
-	s.cache.forget(p.Repository, append(p.Tags, row.Digest)...)
+	s.cache.forget(p.Repository, append(p.Tags, string(row.Digest))...)
 	if err != nil {
 		return nil, err
 	}
-	m := manifestOf(row)
-	return &m, nil
+	return &row, nil
 }
 
 // A preparedPut is a manifest that was looked at, and its row.
 type preparedPut struct {
 	Put
 	parsed *oci.Manifest
-	row    metadb.Manifest
+	row    Manifest
 }
 
 // prepare returns what a manifest is stored as, or what is wrong with it.
@@ -50,18 +49,18 @@ func (s *Storage) prepare(p Put) (preparedPut, error) {
 	if err != nil {
 		return preparedPut{}, err
 	}
-	row := metadb.Manifest{
-		Repository: p.Repository, Digest: string(d), MediaType: parsed.MediaType, ArtifactType: parsed.ArtifactType,
+	row := Manifest{
+		Repository: p.Repository, Digest: d, MediaType: parsed.MediaType, ArtifactType: parsed.ArtifactType,
 		Annotations: string(annotations), Payload: p.Payload, Size: int64(len(p.Payload)), PushedAt: s.now(),
 	}
 	if parsed.Subject != nil {
-		row.Subject = string(parsed.Subject.Digest)
+		row.Subject = parsed.Subject.Digest
 	}
 	return preparedPut{p, parsed, row}, nil
 }
 
 // put stores a manifest and sets its tags. It returns the manifest's row.
-func (c *change) put(p Put, parsed *oci.Manifest, row metadb.Manifest) (metadb.Manifest, error) {
+func (c *change) put(p Put, parsed *oci.Manifest, row Manifest) (Manifest, error) {
 	if err := checkWritable(c.tx, p.Repository); err != nil {
 		return row, err
 	}
@@ -72,11 +71,11 @@ func (c *change) put(p Put, parsed *oci.Manifest, row metadb.Manifest) (metadb.M
 	if err := c.tx.TouchRepository(p.Repository, c.now()); err != nil {
 		return row, err
 	}
-	known, err := c.tx.HasManifest(p.Repository, row.Digest)
+	known, err := c.tx.HasManifest(p.Repository, string(row.Digest))
 	switch {
 	case err != nil:
 	case known:
-		if row, err = c.tx.Manifest(p.Repository, row.Digest); err == nil {
+		if row, err = c.tx.Manifest(p.Repository, string(row.Digest)); err == nil {
 			err = c.setChildren(row, children)
 		}
 	default:
@@ -95,7 +94,7 @@ func (c *change) put(p Put, parsed *oci.Manifest, row metadb.Manifest) (metadb.M
 }
 
 // addManifest stores a new manifest.
-func (c *change) addManifest(row metadb.Manifest, children []metadb.Child) (_ metadb.Manifest, err error) {
+func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest, err error) {
 	if row.Seq, err = c.number(); err != nil {
 		return row, err
 	}
@@ -103,7 +102,7 @@ func (c *change) addManifest(row metadb.Manifest, children []metadb.Child) (_ me
 	if _, err := c.tx.PutManifest(row, children); err != nil {
 		return row, err
 	}
-	referrers, err := c.tx.Referrers(row.Repository, row.Digest)
+	referrers, err := c.tx.Referrers(row.Repository, string(row.Digest))
 	if err == nil && len(referrers) > 0 { // they were pushed before their subject
 		return row, c.relist()
 	}

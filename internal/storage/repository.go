@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"time"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -10,12 +9,8 @@ import (
 
 // A Repository is what is known of one beside its content.
 type Repository struct {
-	Name      string
-	CreatedAt time.Time
-	UpdatedAt time.Time // of the last write
-	Locks     Locks
-	Manifests int // how many; only of a single repository
-	Tags      int // how many; only of a single repository
+	metadb.Repository
+	Manifests, Tags int // how many; only of a single repository
 }
 
 // page is how many rows a walk over everything reads at once.
@@ -25,8 +20,8 @@ const page = 500
 // order, without those whose listing is locked.
 func (s *Storage) Repositories(ctx context.Context, after string, limit int) ([]Repository, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Repository, error) {
-		rows, err := tx.Repositories(after, limit, uint8(NoList))
-		return convert(rows, repositoryOf), err
+		rows, err := tx.Repositories(after, limit, NoList)
+		return convert(rows, func(row metadb.Repository) Repository { return Repository{Repository: row} }), err
 	})
 }
 
@@ -37,14 +32,9 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 		if err != nil {
 			return Repository{}, known(err, oci.ErrNameUnknown)
 		}
-		r := repositoryOf(row)
-		r.Manifests, r.Tags, err = tx.CountContent(name)
-		return r, err
+		manifests, tags, err := tx.CountContent(name)
+		return Repository{row, manifests, tags}, err
 	})
-}
-
-func repositoryOf(row metadb.Repository) Repository {
-	return Repository{Name: row.Name, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks)}
 }
 
 // DeleteRepository removes a repository with everything in it, unless a lock
@@ -54,7 +44,7 @@ func (s *Storage) DeleteRepository(ctx context.Context, name string) error {
 		if err := checkRemovable(c.tx, name); err != nil {
 			return err
 		}
-		locked, err := c.tx.LockedContent(name, uint8(noRemoval))
+		locked, err := c.tx.LockedContent(name, noRemoval)
 		if err != nil {
 			return err
 		}

@@ -105,31 +105,15 @@ func (s *Storage) full(err error) error {
 	return err
 }
 
-// A Manifest is a stored manifest, byte for byte.
-type Manifest struct {
-	Repository   string
-	Digest       digest.Digest
-	MediaType    string
-	ArtifactType string
-	Subject      digest.Digest // "" where there is none
-	Payload      []byte        // must not be changed; nil in lists
-	Size         int64         // of the payload, in bytes
-	PushedAt     time.Time
-	Locks        Locks
-
-	Seq           int64 // of the change that added it, in the feed
-	WasReferenced bool  // a tag, an index or a subject referenced it at some time
-}
-
-// A Tag is a name for a manifest in a repository.
-type Tag struct {
-	Name      string
-	Digest    digest.Digest
-	CreatedAt time.Time
-	UpdatedAt time.Time
-	Locks     Locks
-	Seq       int64 // of the change that set it, in the feed
-}
+// What is stored is described by its rows.
+type (
+	// A Manifest is a stored manifest, byte for byte.
+	Manifest = metadb.Manifest
+	// A Tag is a name for a manifest in a repository.
+	Tag = metadb.Tag
+	// A TagOrder says which tags of a repository to list, and in what order.
+	TagOrder = metadb.TagOrder
+)
 
 // A Put is a manifest on its way in.
 type Put struct {

@@ -17,40 +17,31 @@ func (s *Storage) Tags(ctx context.Context, repository, after string, limit int)
 	return s.SortedTags(ctx, repository, TagOrder{}, after, limit)
 }
 
-// A TagOrder says which tags of a repository to list, and in what order. The
-// zero value is all of them, by name.
-type TagOrder struct {
-	Digest digest.Digest // only those that name it; "" is any
-	ByTime bool          // by when they last moved, then by name; else by name
-	Newest bool          // with ByTime, the newest first
-}
-
 // SortedTags returns up to limit tags of repository behind the tag after in
-// order o, without those whose listing is locked; "" begins. It reads no more
+// order o, whose own After is ignored, without those whose listing is locked; "" begins. It reads no more
 // than these. The errors are those of [Storage.Tags], and
 // [oci.ErrManifestUnknown] where the place of after is not known any more.
 func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder, after string, limit int) ([]Tag, error) {
-	order := metadb.TagOrder{Digest: string(o.Digest), ByTime: o.ByTime, Newest: o.Newest, After: metadb.Tag{Name: after}}
+	o.After = Tag{Name: after}
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Tag, error) {
 		_, err := tx.Repository(repository)
 		if err != nil {
 			return nil, known(err, oci.ErrNameUnknown)
 		}
 		if after != "" && o.ByTime {
-			if order.After, err = tx.Tag(repository, after); err != nil {
+			if o.After, err = tx.Tag(repository, after); err != nil {
 				return nil, known(err, oci.ErrManifestUnknown)
 			}
 		}
-		rows, err := tx.Tags(repository, order, limit, uint8(NoList))
-		return convert(rows, tagOf), err
+		return tx.Tags(repository, o, limit, NoList)
 	})
 }
 
 // Tag returns the tag name of repository, or [oci.ErrManifestUnknown].
 func (s *Storage) Tag(ctx context.Context, repository, name string) (Tag, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Tag, error) {
-		row, err := tx.Tag(repository, name)
-		return tagOf(row), known(err, oci.ErrManifestUnknown)
+		tag, err := tx.Tag(repository, name)
+		return tag, known(err, oci.ErrManifestUnknown)
 	})
 }
 
@@ -58,15 +49,8 @@ func (s *Storage) Tag(ctx context.Context, repository, name string) (Tag, error)
 func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.Digest) ([]string, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]string, error) {
 		rows, err := tx.TagsOf(repository, string(d))
-		return convert(rows, func(row metadb.Tag) string { return row.Name }), err
+		return convert(rows, func(row Tag) string { return row.Name }), err
 	})
-}
-
-func tagOf(row metadb.Tag) Tag {
-	return Tag{
-		Name: row.Name, Digest: digest.Digest(row.Digest),
-		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Locks: Locks(row.Locks), Seq: row.Seq,
-	}
 }
 
 // SetTag makes the tag name the manifest d, which must be in repository.
@@ -82,7 +66,7 @@ func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.
 // unmoved returns [oci.ErrDenied] if a tag names another manifest than d.
 func unmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
 	old, err := tx.Tag(repository, name)
-	if err == nil && old.Digest != string(d) {
+	if err == nil && old.Digest != d {
 		return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
 	}
 	if errors.Is(err, metadb.ErrNotFound) {
@@ -106,32 +90,32 @@ func (c *change) putTag(name string, d digest.Digest) error {
 	if err := c.tx.TouchRepository(c.repository, c.now()); err != nil {
 		return err
 	}
-	return c.setTag(name, string(d))
+	return c.setTag(name, d)
 }
 
 // setTag sets a tag, unless it is there already.
-func (c *change) setTag(name, digest string) error {
+func (c *change) setTag(name string, d digest.Digest) error {
 	old, err := c.tx.Tag(c.repository, name)
 	switch {
 	case errors.Is(err, metadb.ErrNotFound):
 	case err != nil:
 		return err
-	case old.Digest == digest:
+	case old.Digest == d:
 		return nil
-	case Locks(old.Locks)&NoWrite != 0:
+	case old.Locks&NoWrite != 0:
 		return oci.ErrDenied.With("writing tag %s of %s is locked", name, c.repository)
 	}
 	seq, err := c.number()
 	if err != nil {
 		return err
 	}
-	if err := c.tx.SetTag(c.repository, name, digest, seq, c.now()); err != nil {
+	if err := c.tx.SetTag(c.repository, name, string(d), seq, c.now()); err != nil {
 		return err
 	}
-	if err := c.referenced(digest); err != nil {
+	if err := c.referenced(string(d)); err != nil {
 		return err
 	}
-	if old.Name == "" && digest == c.added { // a new tag of a new manifest moves nothing else
+	if old.Name == "" && d == c.added { // a new tag of a new manifest moves nothing else
 		return nil
 	}
 	return c.moved()
@@ -147,7 +131,7 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name string) error 
 		if err := checkRemovable(c.tx, repository); err != nil {
 			return err
 		}
-		if Locks(tag.Locks)&noRemoval != 0 {
+		if tag.Locks&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting tag %s of %s is locked", name, repository)
 		}
 		if err := c.tx.TouchRepository(repository, s.now()); err != nil {

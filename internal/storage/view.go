@@ -55,14 +55,12 @@ func (v *View) Removed(repository string, after int64) ([]string, error) {
 // Tags returns every tag of repository, by name, also those whose listing is
 // locked. A repository that does not exist has none.
 func (v *View) Tags(repository string) ([]Tag, error) {
-	rows, err := v.tx.Tags(repository, metadb.TagOrder{}, metadb.NoLimit, 0)
-	return convert(rows, tagOf), err
+	return v.tx.Tags(repository, TagOrder{}, metadb.NoLimit, 0)
 }
 
 // Manifests returns every manifest of repository, by digest, without payloads.
 func (v *View) Manifests(repository string) ([]Manifest, error) {
-	rows, err := v.tx.Manifests(repository, "", metadb.NoLimit)
-	return convert(rows, manifestOf), err
+	return v.tx.Manifests(repository, "", metadb.NoLimit)
 }
 
 // Indexes returns the children of every index of repository.
@@ -93,6 +91,5 @@ func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
 	if err != nil {
 		return nil, known(err, oci.ErrManifestUnknown)
 	}
-	m := manifestOf(row)
-	return &m, nil
+	return &row, nil
 }
