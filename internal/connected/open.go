@@ -37,7 +37,7 @@ func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, e
 					return nil
 				}
 				row, err := tx.SyncItem(metadb.Parent, u.Repository, name)
-				if errors.Is(err, metadb.ErrNotFound) || err == nil && (row.Digest != string(u.Digest) || row.State == string(replication.Synced)) {
+				if errors.Is(err, metadb.ErrNotFound) || err == nil && (row.Digest != string(u.Digest) || row.State == replication.Synced) {
 					continue // it moved on meanwhile
 				}
 				if err != nil {

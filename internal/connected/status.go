@@ -192,13 +192,13 @@ func (a *Agent) failure(ctx context.Context) (example string, full bool) {
 			return example, full
 		}
 		for _, i := range all {
-			repository, item = i.Repository, i.Name
+			repository, item = i.Repository, i.Item
 			if i.State != replication.Failed {
 				continue
 			}
-			full = full || strings.Contains(i.Err, oci.ErrNoSpace.Message)
+			full = full || strings.Contains(i.Error, oci.ErrNoSpace.Message)
 			if example == "" {
-				example = fmt.Sprintf("; %s %s: %s", i.Repository, i.Name, i.Err)
+				example = fmt.Sprintf("; %s %s: %s", i.Repository, i.Item, i.Error)
 			}
 		}
 	}

@@ -43,8 +43,8 @@ func countItems(m *api.MirrorStatus, tx *metadb.Tx, source string) error {
 	if err != nil {
 		return err
 	}
-	m.ItemsSynced, m.ItemsPending = counts[string(replication.Synced)], counts[string(replication.Pending)]
-	if m.ItemsFailed = counts[string(replication.Failed)]; m.ItemsFailed == 0 {
+	m.ItemsSynced, m.ItemsPending = counts[replication.Synced], counts[replication.Pending]
+	if m.ItemsFailed = counts[replication.Failed]; m.ItemsFailed == 0 {
 		return nil
 	}
 	failed, err := tx.SyncItems(source, metadb.FailedSyncItem, "", "", shownFailures)

@@ -154,8 +154,8 @@ func (j *job) itemError(ctx context.Context) error {
 		if i.State != replication.Failed {
 			continue
 		}
-		why := errors.New(i.Err)
-		if tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag); err == nil && tag.Digest != i.Digest && !j.request.Force {
+		why := errors.New(i.Error)
+		if tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag); err == nil && string(tag.Digest) != i.Digest && !j.request.Force {
 			why = ErrExists
 		}
 		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, why))

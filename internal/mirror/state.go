@@ -65,7 +65,7 @@ func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 			if err != nil {
 				return err
 			}
-			pending, failed := counts[string(replication.Pending)], counts[string(replication.Failed)]
+			pending, failed := counts[replication.Pending], counts[replication.Failed]
 			sum.ItemsPending, sum.ItemsFailed = sum.ItemsPending+pending, sum.ItemsFailed+failed
 			if !inSync(r, s.Status(r.Name).Running) || pending+failed > 0 {
 				sum.OutOfSync++

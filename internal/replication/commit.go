@@ -204,9 +204,9 @@ func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error
 	if err != nil || now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt) {
 		return err
 	}
-	now.State, now.Error = string(Synced), ""
+	now.State, now.Error = Synced, ""
 	if failure != nil {
-		now.State, now.Error = string(Failed), failure.Error()
+		now.State, now.Error = Failed, failure.Error()
 	} else {
 		now.SyncedAt = e.now()
 	}

@@ -436,7 +436,7 @@ func (r *replica) items() []string {
 	}
 	var texts []string
 	for _, i := range all {
-		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Err)))
+		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Error)))
 	}
 	return texts
 }

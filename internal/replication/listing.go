@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -200,7 +201,7 @@ func (e *Engine) applyPaged(tx *metadb.Tx, p *Place, l Listing) (changed bool, e
 	if err != nil {
 		return false, err
 	}
-	p.Relist = without(p.Relist, l.Repository)
+	p.Relist = slices.DeleteFunc(p.Relist, func(name string) bool { return name == l.Repository })
 	if p.Page != nil && p.Page.Repository == l.Repository {
 		p.Page = nil
 	}
@@ -212,16 +213,6 @@ func (e *Engine) applyPaged(tx *metadb.Tx, p *Place, l Listing) (changed bool, e
 		p.Relist = append(p.Relist, l.Repository)
 	}
 	return changed, nil
-}
-
-// without returns a list without one of its members.
-func without(list []string, member string) (rest []string) {
-	for _, m := range list {
-		if m != member {
-			rest = append(rest, m)
-		}
-	}
-	return rest
 }
 
 // endPass marks what the pass did not list for removal.
@@ -332,7 +323,7 @@ func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem) 
 	}
 	return metadb.SyncItem{
 		Source: e.name, Repository: repository, Item: cmp.Or(old.Item, item.Name()), Tag: item.Tag, Digest: string(item.Digest), Part: item.Part,
-		State: string(Pending), ChangedAt: now, SyncedAt: old.SyncedAt,
+		State: Pending, ChangedAt: now, SyncedAt: old.SyncedAt,
 	}
 }
 
@@ -363,6 +354,38 @@ func (e *Engine) noteChanged(repositories []string) {
 	for _, repository := range repositories {
 		r.noted(repository)
 	}
+}
+
+// ForgetSource forgets every item of a source, and the place in its feed.
+// What is here stays. A Sync with the source that runs may note some again.
+func ForgetSource(tx *metadb.Tx, source string) error {
+	if err := tx.ForgetSource(source); err != nil {
+		return err
+	}
+	if err := tx.Release(own(source, leaseHolder)); err != nil {
+		return err
+	}
+	return tx.DeleteSettings(own(source, placeSetting))
+}
+
+// Items returns up to limit items after (repository, item), in order: item is
+// the tag, or the digest of an item without one.
+func (e *Engine) Items(ctx context.Context, repository, item string, limit int) (all []metadb.SyncItem, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) (err error) {
+		all, err = tx.SyncItems(e.name, metadb.AnySyncItem, repository, item, limit)
+		return err
+	})
+	return all, err
+}
+
+// Counts returns how many items are in each state.
+func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err error) {
+	err = e.db.View(ctx, func(tx *metadb.Tx) error {
+		counts, err := tx.CountSyncItems(e.name)
+		synced, pending, failed = counts[Synced], counts[Pending], counts[Failed]
+		return err
+	})
+	return synced, pending, failed, err
 }
 
 // own makes a name the source's own.

@@ -2,7 +2,7 @@
 // parent's gateway or any OCI registry. It can be stopped at any moment and
 // goes on from the same byte.
 //
-// An [Engine] keeps the list of items that are to be here (item.go, change.go).
+// An [Engine] keeps the list of items that are to be here (listing.go).
 // A Sync works the list off: run.go shows its pipeline, from the list over plans
 // (plan.go) and blobs, which package download fetches, to visible images
 // (commit.go). Then it removes what left the source (prune.go).
@@ -10,7 +10,6 @@ package replication
 
 import (
 	"context"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -63,27 +62,11 @@ type PlanMissing struct {
 	Reason string
 }
 
-// An Item is one thing that the source has and that should be here, or that
-// should be removed: a tag, or a manifest by digest if Tag is empty.
-type Item struct {
-	Repository string
-	Name       string // the tag, or the digest of one without: the place in [Engine.Items]
-	Tag        string
-	Digest     digest.Digest // "" if it is to be removed
-	State      State
-	Err        string // of the last try, when State is Failed
-	ChangedAt  time.Time
-	SyncedAt   time.Time // zero is never
-}
-
-// A State is how far an [Item] is.
-type State string
-
 // The states of an item.
 const (
-	Pending State = "pending"
-	Synced  State = "synced"
-	Failed  State = "failed"
+	Pending = "pending"
+	Synced  = "synced"
+	Failed  = "failed"
 )
 
 // Progress is a moment of a running sync.
