@@ -126,14 +126,11 @@ type job struct {
 // next returns what to do next, and waits while there is nothing, or the link
 // is down. The error is ctx's cause.
 func (d *Downloader) next(ctx context.Context) (*job, error) {
-	for {
+	for ctx.Err() == nil { // a job that is picked must be done
 		d.mu.Lock()
 		j, at := d.pick(time.Now())
 		wake := d.changed
 		d.mu.Unlock()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		if j != nil {
 			return j, nil
 		}
@@ -145,6 +142,7 @@ func (d *Downloader) next(ctx context.Context) (*job, error) {
 			return nil, err
 		}
 	}
+	return nil, context.Cause(ctx)
 }
 
 // pick is next without waiting; it returns when it is time to look again, if

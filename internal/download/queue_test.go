@@ -2,6 +2,7 @@ package download
 
 import (
 	"container/heap"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	"pgregory.net/rapid"
+
+	"ferry/internal/storage"
 )
 
 func TestBlobsComeByPriorityAndBytesLeftOfTheImage(t *testing.T) {
@@ -59,6 +62,21 @@ func TestOnlySmallBlobsThatNobodyHasBegunShareAnAnswer(t *testing.T) {
 	}
 	if left := d.Waiting(); left != 1<<20+1000 {
 		t.Errorf("%d bytes are waiting", left)
+	}
+}
+
+// A transfer that nobody closes is busy for every session that follows.
+func TestTransferToCloseIsNotLostAtTheEnd(t *testing.T) {
+	d := New(Options{})
+	d.Begin(nil)
+	d.queue.closing = make([]*storage.Transfer, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := d.next(ctx); err == nil {
+		t.Error("a worker goes on after the end")
+	}
+	if n := len(d.queue.closing); n != 1 {
+		t.Errorf("%d transfers are left to close, want 1", n)
 	}
 }
 
