@@ -250,13 +250,13 @@ func (r *run) finish(c *commit) {
 			if retry.Permanent(failure) {
 				r.result.Refused++
 			}
-			r.failed[keyOf(item)] = true
-			r.count(func(c *itemCounts) { c.failed++ })
+			r.failed[placeOf(item)] = item.ChangedAt
+			r.items.failed++
 			log.Warn("item is not synced", "err", failure)
 			continue
 		}
 		r.result.Synced++
-		r.count(func(c *itemCounts) { c.done++ })
+		r.items.done++
 		log.Info("item is synced")
 	}
 }

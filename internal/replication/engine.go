@@ -55,8 +55,9 @@ type Engine struct {
 	stall    time.Duration
 	download *download.Downloader
 
-	mu      sync.Mutex
-	order   Order      // nil is any
+	mu      sync.Mutex // guards what follows, and the state of the running Sync
+	order   Order
+	follows bool       // the running Sync takes up what is recorded meanwhile: somebody set the order
 	current *run       // nil while no Sync runs
 	items   itemCounts // of the running, or the last, Sync
 	left    []InFlight // by the last one
@@ -77,7 +78,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		name: o.Source, prune: o.Prune, keepTags: o.KeepTags,
 		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, stall: o.StallTimeout,
-		running: make(chan struct{}, 1), touched: map[string]bool{},
+		order: anyOrder, running: make(chan struct{}, 1), touched: map[string]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -118,8 +119,7 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	case <-ctx.Done():
 		return Result{}, context.Cause(ctx)
 	}
-	r := newRun(e, src)
-	e.begin(r)
+	r := e.begin(src)
 	defer e.end(r)
 	err := r.all(ctx)
 	r.result.Received = e.download.Progress().Received
@@ -129,33 +129,25 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	return r.result, err
 }
 
-// begin notes which run is the current one, and what it leaves alone of what
-// earlier ones began.
-func (e *Engine) begin(r *run) {
+// begin starts a run, and notes what it leaves alone of what earlier ones began.
+func (e *Engine) begin(src Source) *run {
+	e.download.Begin(src)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current, e.items = r, itemCounts{}
-	order := e.ordered()
+	e.current, e.items = newRun(e, src), itemCounts{}
 	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u InFlight) bool {
-		_, wanted := order(u.Repository)
+		_, wanted := e.order(u.Repository)
 		return wanted
 	})
 	e.left = nil
+	return e.current
 }
 
 // end notes that no Sync runs, and what the last one left.
 func (e *Engine) end(r *run) {
-	left := stopped(r.inFlight())
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current, e.left = nil, left
-}
-
-// count changes the counted items.
-func (e *Engine) count(change func(*itemCounts)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	change(&e.items)
+	e.current, e.left = nil, stopped(r.inFlight())
 }
 
 // Trouble returns why nothing comes to the running Sync, nil if all is well,
@@ -186,26 +178,19 @@ func anyOrder(string) (priority int, wanted bool) { return 0, true }
 // runs, requests under way are answered, and the next ones follow the new order.
 func (e *Engine) SetOrder(o Order) {
 	e.mu.Lock()
-	e.order = o
-	r := e.current
-	e.mu.Unlock()
-	if r != nil {
-		r.reorder()
+	defer e.mu.Unlock()
+	if e.order, e.follows = o, o != nil; o == nil {
+		e.order = anyOrder
 	}
-}
-
-// ordered returns the order that counts now. The engine's lock is held.
-func (e *Engine) ordered() Order {
-	if e.order == nil {
-		return anyOrder
+	if e.current != nil {
+		e.current.reorder()
 	}
-	return e.order
 }
 
 func (e *Engine) currentOrder() Order {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ordered()
+	return e.order
 }
 
 // Wanted returns how many pending items the order lets a Sync fetch.
@@ -221,15 +206,4 @@ func (e *Engine) Wanted(ctx context.Context) (n int, err error) {
 		return err
 	})
 	return n, err
-}
-
-// listening returns the run that must know of items that are noted meanwhile;
-// nil is none.
-func (e *Engine) listening() *run {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.order == nil {
-		return nil
-	}
-	return e.current
 }

@@ -23,14 +23,13 @@ type other struct {
 	need
 }
 
-// join lets an image wait for what it lacks, and returns the layers that
-// nobody fetches yet.
-func (r *run) join(im *image) (fresh []*layer) {
+// join makes an image wait for what it lacks.
+func (r *run) join(im *image) {
 	for _, b := range im.needs {
 		l := r.layers[b.Digest]
 		switch {
 		case im.err != nil:
-			return fresh
+			return
 		case b.elsewhere && l == nil:
 			im.links = append(im.links, b.Digest)
 			continue
@@ -43,7 +42,7 @@ func (r *run) join(im *image) (fresh []*layer) {
 			}
 			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
 			r.layers[b.Digest] = l
-			fresh = append(fresh, l)
+			r.fresh = append(r.fresh, l)
 		}
 		if im.waits[l] {
 			continue
@@ -63,21 +62,28 @@ func (r *run) join(im *image) (fresh []*layer) {
 			im.links = append(im.links, b.Digest) // the blob's commit does not know this repository
 		}
 	}
-	return fresh
 }
 
-// fetch hands layers to the downloader.
-func (r *run) fetch(layers []*layer) {
-	blobs := make([]*download.Blob, len(layers))
-	for i, l := range layers {
-		l.added, blobs[i] = true, l.Blob
-		r.rank(l)
+// fetchFresh hands the layers to the downloader that came since the last time,
+// and that somebody still needs. All images of a plan have joined them by then.
+func (r *run) fetchFresh() {
+	var blobs []*download.Blob
+	for _, l := range r.fresh {
+		if r.layers[l.Digest] == l {
+			l.added = true
+			r.rank(l)
+			blobs = append(blobs, l.Blob)
+		}
 	}
+	r.fresh = nil
 	r.download.Add(blobs...)
 }
 
-// rank tells the downloader how soon a layer is needed.
+// rank tells the downloader how soon a layer is needed, if it knows the layer.
 func (r *run) rank(l *layer) {
+	if !l.added {
+		return
+	}
 	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
 	for _, im := range l.images {
 		if of := im.main().rank(); of.Less(best) {
@@ -93,7 +99,7 @@ func (r *run) rerank(images ...*image) {
 	for _, im := range images {
 		for _, part := range im.parts() {
 			for l := range part.waits {
-				if !seen[l] && l.added {
+				if !seen[l] {
 					seen[l] = true
 					r.rank(l)
 				}
@@ -135,7 +141,6 @@ func (r *run) fetched(b download.Result) {
 // settleOthers fails the images that say that a layer has another size, if it
 // is here. Else theirs may be the right one.
 func (r *run) settleOthers(l *layer, here bool) {
-	var fresh []*layer
 	for _, o := range l.others {
 		delete(o.image.waits, l)
 		o.image.layers = slices.DeleteFunc(o.image.layers, func(x *layer) bool { return x == l })
@@ -145,13 +150,12 @@ func (r *run) settleOthers(l *layer, here bool) {
 			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
 		default:
 			o.image.needs = []need{o.need}
-			fresh = append(fresh, r.join(o.image)...)
+			r.join(o.image)
 			if o.image.err != nil {
 				r.fail(o.image, o.image.err)
 			}
 		}
 	}
-	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
 }
 
 // fail notes why an image cannot be whole, and drops the layers that nobody

@@ -347,12 +347,10 @@ func (e *Engine) addsUp(tx *metadb.Tx, l Listing) (bool, error) {
 
 // noteChanged makes the Sync that runs look at what changed in repositories.
 func (e *Engine) noteChanged(repositories []string) {
-	r := e.listening()
-	if r == nil {
-		return
-	}
-	for _, repository := range repositories {
-		r.noted(repository)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.current != nil && e.follows && slices.ContainsFunc(repositories, e.current.concerns) {
+		e.current.readAgain()
 	}
 }
 

@@ -121,7 +121,7 @@ func (p *pending) list(ctx context.Context) error {
 func (r *run) due(row metadb.SyncItem) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed[keyOf(row)] {
+	if r.failed[placeOf(row)].Equal(row.ChangedAt) {
 		return false
 	}
 	im := r.byItem[placeOf(row)]

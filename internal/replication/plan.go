@@ -176,10 +176,10 @@ func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began boo
 }
 
 // probe asks the source for the plan of an image of which a layer fails again
-// and again, so that it is known whether the link is at fault. The error is nil.
-func (r *run) probe(ctx context.Context, im *image) error {
+// and again, so that it is known whether the link is at fault.
+func (r *run) probe(ctx context.Context, im *image) {
 	if r.download.Wait(ctx) != nil {
-		return nil
+		return
 	}
 	ctx, watchdog := retry.Watch(ctx, planPatience*r.stall)
 	defer watchdog.Stop()
@@ -190,7 +190,6 @@ func (r *run) probe(ctx context.Context, im *image) error {
 	if err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
 		r.download.Failed(err)
 	}
-	return nil
 }
 
 // have returns the manifests that are worth telling the source of: those that

@@ -24,12 +24,12 @@ type InFlight struct {
 // left, until the next one begins. What a Sync was not to fetch comes last.
 func (e *Engine) InFlight() []InFlight {
 	e.mu.Lock()
-	r, left, aside := e.current, e.left, e.aside
-	e.mu.Unlock()
-	if r != nil {
-		left = r.inFlight()
+	defer e.mu.Unlock()
+	left := e.left
+	if e.current != nil {
+		left = e.current.inFlight()
 	}
-	return slices.Concat(left, aside)
+	return slices.Concat(left, e.aside)
 }
 
 // RestoreInFlight lets [Engine.InFlight] and [Engine.Progress] include what a
@@ -60,10 +60,8 @@ func (e *Engine) Progress() Progress {
 // Rate returns how many bytes of content came a second, over the last seconds.
 func (e *Engine) Rate() int64 { return e.download.Rate() }
 
-// inFlight is [Engine.InFlight] for one run.
+// inFlight is [Engine.InFlight] for one run. The engine's lock is held.
 func (r *run) inFlight() []InFlight {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	images := make([]*image, 0, len(r.images))
 	for im := range r.images {
 		if im.planned && len(im.layersOfAll()) > 0 {

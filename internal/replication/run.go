@@ -5,7 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
-	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -22,16 +22,16 @@ const (
 	maxImages    = 400
 )
 
-// A run is one Sync. Its pipeline owns its state, and holds the lock while it
-// handles an event. Jobs that take time run beside it, and return results.
+// A run is one Sync. Its pipeline owns its state, and holds the engine's lock
+// while it handles an event. Jobs that take time run beside it, and return what
+// to do with their results.
 type run struct {
 	*Engine
 	src    Source
 	result Result
-	wake   chan struct{} // tells the pipeline that restart is set
+	wake   chan struct{} // tells the pipeline that the list is read anew
 
-	mu        sync.Mutex // guards what follows, and every image
-	order     Order
+	// The engine's lock guards what follows, and every image.
 	pending   *pending
 	reached   int                      // the priority up to which the list was read
 	reading   bool                     // a page of the list
@@ -39,14 +39,13 @@ type run struct {
 	working   bool                     // a commit runs
 	doubted   *image                   // one of which a layer fails again and again
 	exhausted bool                     // the list was read to its end
-	restart   bool                     // it must be read from its start
-	reordered bool                     // by another order
 	unplanned []*image                 // read from the list
 	images    map[*image]bool          // planned, and not finished
 	byItem    map[itemPlace]*image     // that are planned, or being planned
 	layers    map[digest.Digest]*layer // on their way
+	fresh     []*layer                 // of these, those that the downloader does not know yet
 	ready     []*image                 // that are to be committed, or whose outcome is to be noted
-	failed    map[itemKey]bool         // items that are not tried again in this run
+	failed    map[itemPlace]time.Time  // items that are not tried again in this run, until they change after that
 	refused   error                    // by the source: nothing more is planned
 	seq       int
 }
@@ -54,23 +53,14 @@ type run struct {
 // An itemPlace is a place in the list of items.
 type itemPlace struct{ repository, item string }
 
-// An itemKey tells items apart; one that moved on is another.
-type itemKey struct {
-	itemPlace
-	digest, part string
-}
-
 func placeOf(row metadb.SyncItem) itemPlace { return itemPlace{row.Repository, row.Item} }
-
-func keyOf(row metadb.SyncItem) itemKey { return itemKey{placeOf(row), row.Digest, row.Part} }
 
 func newRun(e *Engine, src Source) *run {
 	r := &run{
-		Engine: e, src: src, wake: make(chan struct{}, 1), order: e.currentOrder(), images: map[*image]bool{},
-		byItem: map[itemPlace]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemKey]bool{},
+		Engine: e, src: src, wake: make(chan struct{}, 1), images: map[*image]bool{},
+		byItem: map[itemPlace]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemPlace]time.Time{},
 	}
-	r.startOver()
-	e.download.Begin(src)
+	r.readAgain()
 	return r
 }
 
@@ -81,7 +71,9 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.count(func(c *itemCounts) { c.total = wanted })
+	r.mu.Lock()
+	r.items.total = wanted
+	r.mu.Unlock()
 	if err := r.transfer(ctx); err != nil {
 		return err
 	}
@@ -112,28 +104,52 @@ func (r *run) transfer(ctx context.Context) error {
 // visible. Each step has more to do when the one before is done, and the
 // pipeline ends when no step has. What is more urgent overtakes in each step.
 func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
-	pages, plans, commits := make(chan itemPage), make(chan *plan), make(chan []*commit)
-	probes := make(chan *image)
+	events := make(chan func())
+	// beside runs a job beside the pipeline, which then calls what it returns.
+	beside := func(job func() (event func(), err error)) {
+		g.Go(func() error {
+			event, err := job()
+			if err != nil {
+				return err
+			}
+			select {
+			case events <- event:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
 	for {
 		r.mu.Lock()
-		if r.restart {
-			r.startOver()
-		}
+		r.fetchFresh()
 		if list := r.nextRead(); list != nil {
-			launch(ctx, g, pages, list.next)
+			beside(func() (func(), error) {
+				p, err := list.next(ctx)
+				return func() { r.readPage(p) }, err
+			})
 		}
 		if images := r.nextPlan(); images != nil {
-			launch(ctx, g, plans, func(ctx context.Context) (*plan, error) { return r.plan(ctx, images) })
+			beside(func() (func(), error) {
+				p, err := r.plan(ctx, images)
+				return func() { r.admitPlan(p) }, err
+			})
 		}
 		if batch := r.nextCommits(); batch != nil {
-			launch(ctx, g, commits, func(ctx context.Context) ([]*commit, error) { return batch, r.commit(ctx, batch) })
+			beside(func() (func(), error) {
+				err := r.commit(ctx, batch)
+				return func() { r.committed(batch) }, err
+			})
 		}
 		if im := r.doubted; im != nil {
 			r.doubted = nil
-			launch(ctx, g, probes, func(ctx context.Context) (*image, error) { return im, r.probe(ctx, im) })
+			beside(func() (func(), error) {
+				r.probe(ctx, im)
+				return func() {}, nil
+			})
 		}
-		r.download.ExpectMore(r.morePlanned())
-		done := !r.morePlanned() && len(r.images) == 0 && !r.working
+		more := r.morePlanned()
+		r.download.ExpectMore(more)
+		done := !more && len(r.images) == 0 && !r.working
 		r.mu.Unlock()
 		if done {
 			return r.refused
@@ -141,16 +157,9 @@ func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
 
 		var event func()
 		select {
-		case p := <-pages:
-			event = func() { r.readPage(p) }
-		case p := <-plans:
-			event = func() { r.admitPlan(p) }
+		case event = <-events:
 		case b := <-r.download.Results():
 			event = func() { r.fetched(b) }
-		case batch := <-commits:
-			event = func() { r.committed(batch) }
-		case <-probes:
-			continue
 		case <-r.wake:
 			continue
 		case <-ctx.Done():
@@ -162,24 +171,9 @@ func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
 	}
 }
 
-// launch runs a job beside the pipeline, which gets its result from out.
-func launch[T any](ctx context.Context, g *errgroup.Group, out chan<- T, job func(context.Context) (T, error)) {
-	g.Go(func() error {
-		result, err := job(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case out <- result:
-		case <-ctx.Done():
-		}
-		return nil
-	})
-}
-
 // morePlanned reports whether more images may be planned.
 func (r *run) morePlanned() bool {
-	return r.reading || r.planning || r.restart || r.refused == nil && (!r.exhausted || len(r.unplanned) > 0)
+	return r.reading || r.planning || r.refused == nil && (!r.exhausted || len(r.unplanned) > 0)
 }
 
 // nextRead returns the list if another page of it is needed.
@@ -252,22 +246,20 @@ func (r *run) claim(im *image) {
 }
 
 // admit takes an image of which everything is known into the pipeline.
-func (r *run) admit(im *image) (fresh []*layer) {
+func (r *run) admit(im *image) {
 	r.seq++
 	im.seq = r.seq
 	r.images[im] = true
 	for _, part := range im.parts() {
 		part.planned = true
-		fresh = append(fresh, r.join(part)...)
+		r.join(part)
 	}
 	for l := range im.layersOfAll() {
 		im.left += l.Size
 	}
-	return fresh
 }
 
-// admitPlan lets the layers of planned images be fetched, unless they are on
-// their way already.
+// admitPlan takes planned images into the pipeline.
 func (r *run) admitPlan(p *plan) {
 	r.planning = false
 	if p.refused != nil {
@@ -277,18 +269,14 @@ func (r *run) admitPlan(p *plan) {
 		r.forget(im)
 	}
 	unwanted := func(im *image) bool {
-		priority, wanted := r.order(im.repository)
-		if im.priority = priority; !wanted {
-			r.cancel(im)
-		}
+		r.prioritize(im)
 		return im.cancelled
 	}
 	r.unplanned = append(slices.DeleteFunc(p.rest, unwanted), r.unplanned...)
 	slices.SortStableFunc(r.unplanned, func(a, b *image) int { return cmp.Compare(a.priority, b.priority) })
 	images := slices.DeleteFunc(p.images, unwanted)
-	var fresh []*layer
 	for _, im := range images {
-		fresh = append(fresh, r.admit(im)...)
+		r.admit(im)
 	}
 	for _, im := range images {
 		for _, part := range im.parts() {
@@ -298,8 +286,15 @@ func (r *run) admitPlan(p *plan) {
 		}
 		r.advance(im)
 	}
-	r.fetch(slices.DeleteFunc(fresh, func(l *layer) bool { return r.layers[l.Digest] != l }))
 	r.rerank(images...)
+}
+
+// prioritize gives an image the priority of its repository, or cancels it.
+func (r *run) prioritize(im *image) {
+	priority, wanted := r.order(im.repository)
+	if im.priority = priority; !wanted {
+		r.cancel(im)
+	}
 }
 
 // cancel drops an image that nobody wants any more, unless it is just becoming
@@ -326,49 +321,30 @@ func (r *run) forget(im *image) {
 	}
 }
 
-// noted lets what came to a repository go before everything worse, and what is
-// of the same priority as what is at work soon after it.
-func (r *run) noted(repository string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if priority, wanted := r.order(repository); wanted && (r.reading || priority <= r.reached) {
-		r.readAgain()
-	}
+// concerns reports whether what is recorded for a repository goes before, or
+// is of the same priority as, what is at work.
+func (r *run) concerns(repository string) bool {
+	priority, wanted := r.order(repository)
+	return wanted && (r.reading || priority <= r.reached)
 }
 
-// reorder lets the pipeline follow the order that counts now.
+// reorder makes the pipeline follow another order.
 func (r *run) reorder() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.reordered = true
+	for im := range r.images {
+		r.prioritize(im)
+	}
+	for _, l := range r.layers {
+		r.rank(l)
+	}
 	r.readAgain()
 }
 
-// readAgain lets the pipeline read the list from its start.
+// readAgain makes the pipeline read the list from its start, in the order that
+// counts now.
 func (r *run) readAgain() {
-	r.restart = true
+	r.pending, r.unplanned, r.reached, r.exhausted = newPending(r), nil, math.MaxInt, false
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
-}
-
-// startOver reads the list from its start, by the order that counts now.
-func (r *run) startOver() {
-	if r.reordered {
-		r.order = r.currentOrder()
-		for im := range r.images {
-			priority, wanted := r.order(im.repository)
-			if im.priority = priority; !wanted {
-				r.cancel(im)
-			}
-		}
-		for _, l := range r.layers {
-			if l.added {
-				r.rank(l)
-			}
-		}
-	}
-	r.pending, r.unplanned = newPending(r), nil
-	r.reached, r.exhausted, r.restart, r.reordered = math.MaxInt, false, false, false
 }
