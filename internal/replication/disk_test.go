@@ -59,7 +59,7 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db, Connections: 4}), db: db, source: p.client(), t: t}
+	r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db, Connections: 1}), db: db, source: p.client(), t: t}
 	r.follow()
 	room.Store(3 << 20)
 	result, err := r.Sync(t.Context(), r.source)
