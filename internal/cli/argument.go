@@ -64,14 +64,14 @@ func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
 // from the front of args. It returns the flag as one argument, and what is
 // left of args.
 func takeValue(flags *pflag.FlagSet, f *pflag.Flag, value string, hasValue bool, args []string) (string, []string, error) {
-	_, isList := f.Value.(*listFlag)
+	own, isOwn := f.Value.(*flag)
 	isSwitch := f.NoOptDefVal != ""
 	values := []string{}
 	if hasValue {
 		values = append(values, value)
 	}
 	switch {
-	case isList:
+	case isOwn && own.list:
 		for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 			values, args = append(values, args[0]), args[1:]
 		}

@@ -9,9 +9,9 @@ import (
 )
 
 // testFlags are those of a made-up command with a flag of each sort.
-func testFlags() (*pflag.FlagSet, *listFlag) {
+func testFlags() *pflag.FlagSet {
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	list := listVar(set, "repository", "NAME", "")
+	groupsVar(set, new([][]string), "repository", "NAME", "")
 	set.StringP("name", "n", "", "")
 	set.StringP("registry", "r", "", "")
 	set.String("sync-schedule", "", "")
@@ -20,7 +20,7 @@ func testFlags() (*pflag.FlagSet, *listFlag) {
 	set.BoolP("yes", "y", false, "")
 	set.Bool("cleanup", false, "")
 	ignored(set, "resource-group", "g")
-	return set, list
+	return set
 }
 
 func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
@@ -61,7 +61,7 @@ func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
 		{"an empty value", "--name=", []string{"--name="}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			set, _ := testFlags()
+			set := testFlags()
 			got, err := normalize(set, strings.Fields(test.args))
 			if (err == nil) != (test.err == "") || (err != nil && err.Error() != test.err) {
 				t.Fatalf("error %v, want %q", err, test.err)
@@ -74,8 +74,12 @@ func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
 }
 
 func TestAListKeepsWhichValuesCameTogether(t *testing.T) {
-	set, list := testFlags()
-	args, err := normalize(set, strings.Fields("--repository a content/read --repository b content/read"))
+	var groups [][]string
+	var names []string
+	set := testFlags()
+	groupsVar(set, &groups, "group", "NAME", "")
+	namesVar(set, &names, "word", "w", "NAME", "")
+	args, err := normalize(set, strings.Fields("--group a content/read --group b content/read -w a c --word b c"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +87,10 @@ func TestAListKeepsWhichValuesCameTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := [][]string{{"a", "content/read"}, {"b", "content/read"}}
-	if diff := cmp.Diff(want, list.groups); diff != "" {
+	if diff := cmp.Diff(want, groups); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"a", "content/read", "b"}, list.values()); diff != "" {
+	if diff := cmp.Diff([]string{"a", "c", "b"}, names); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -99,7 +103,7 @@ func FuzzNormalize(f *testing.F) {
 	f.Add("--sync-w=PT1H -yg x --cleanup false")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Fields(strings.ReplaceAll(line, separator, ""))
-		set, _ := testFlags()
+		set := testFlags()
 		got, err := normalize(set, args)
 		if err != nil {
 			return

@@ -17,12 +17,12 @@ type registryCreate struct {
 
 func (o *registryCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	namesOption(set, &o.put.Repositories, "repository", "NAME...", "the repositories to sync")
+	namesVar(set, &o.put.Repositories, "repository", "", "NAME...", "the repositories to sync")
 	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME", "instead of --repository: a token whose scope map says what to sync")
 	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly, "ReadOnly: clients of the site may pull. ReadWrite is not there yet", api.ReadOnly, api.ReadWrite)
 	textVar(set, &o.put.Parent, "parent", "p", "NAME", "the connected registry to be below (default this registry itself)")
-	namesOption(set, &o.put.ClientTokens, "client-tokens", "NAME...", "tokens that may be used at the site")
-	namesOption(set, &o.put.Notifications, "notifications", "PATTERN...", "events to report, as app/*:push or app:1.0:*")
+	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...", "tokens that may be used at the site")
+	namesVar(set, &o.put.Notifications, "notifications", "", "PATTERN...", "events to report, as app/*:push or app:1.0:*")
 	defineSyncFlags(set, &o.put.Settings)
 	o.confirmation.define(set)
 	managedIdentityFlags(set)

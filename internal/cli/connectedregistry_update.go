@@ -40,10 +40,10 @@ type registryUpdate struct {
 
 func (o *registryUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	namesOption(set, &o.patch.AddClientTokens, "add-client-tokens", "NAME...", "tokens that may be used at the site from now on")
-	namesOption(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "NAME...", "tokens that may be used there no more")
-	namesOption(set, &o.patch.AddNotifications, "add-notifications", "PATTERN...", "events to report from now on")
-	namesOption(set, &o.patch.RemoveNotifications, "remove-notifications", "PATTERN...", "events to report no more")
+	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...", "tokens that may be used at the site from now on")
+	namesVar(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "", "NAME...", "tokens that may be used there no more")
+	namesVar(set, &o.patch.AddNotifications, "add-notifications", "", "PATTERN...", "events to report from now on")
+	namesVar(set, &o.patch.RemoveNotifications, "remove-notifications", "", "PATTERN...", "events to report no more")
 	defineSyncFlags(set, &o.patch.Settings)
 	managedIdentityFlags(set)
 }

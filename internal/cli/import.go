@@ -65,9 +65,8 @@ func (o *importNew) define(set *pflag.FlagSet) {
 	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
 	set.Lookup("name").Hidden = true
 	textVar(set, &o.post.Source, "source", "", "IMAGE", "HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS")
-	images := listVarP(set, "image", "t", "REPOSITORY:TAG...",
+	namesVar(set, &o.post.Images, "image", "t", "REPOSITORY:TAG...",
 		"what it becomes here (default the source's repository and tag; a digest needs it, or --repository); repeatable")
-	images.keep = func(values []string) { o.post.Images = values }
 	textVar(set, &o.post.Repository, "repository", "", "NAME", "copy it to this repository without a tag")
 	set.BoolVar(&o.post.Force, "force", false, "move tags that exist here")
 	set.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is here; see ferry import show")

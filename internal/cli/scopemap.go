@@ -50,8 +50,8 @@ func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.name, "name", "n", "NAME", "name of the scope map")
 	textVar(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
-	groupsOption(set, &o.repositories, "repository", "NAME ACTION...", "a repository, prefix/* or *, and its actions: content/read, content/write, content/delete, metadata/read, metadata/write; repeatable")
-	groupsOption(set, &o.gateways, "gateway", "NAME ACTION...", "a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
+	groupsVar(set, &o.repositories, "repository", "NAME ACTION...", "a repository, prefix/* or *, and its actions: content/read, content/write, content/delete, metadata/read, metadata/write; repeatable")
+	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...", "a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
 }
 
 func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
@@ -80,10 +80,10 @@ type scopeMapUpdate struct {
 func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	textOption(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
-	groupsOption(set, &o.addRepositories, "add-repository", "NAME ACTION...", "permissions to add; repeatable")
-	groupsOption(set, &o.removeRepositories, "remove-repository", "NAME ACTION...", "permissions to remove, before any are added; repeatable")
-	groupsOption(set, &o.addGateways, "add-gateway", "NAME ACTION...", "gateway permissions to add; repeatable")
-	groupsOption(set, &o.removeGateways, "remove-gateway", "NAME ACTION...", "gateway permissions to remove; repeatable")
+	groupsVar(set, &o.addRepositories, "add-repository", "NAME ACTION...", "permissions to add; repeatable")
+	groupsVar(set, &o.removeRepositories, "remove-repository", "NAME ACTION...", "permissions to remove, before any are added; repeatable")
+	groupsVar(set, &o.addGateways, "add-gateway", "NAME ACTION...", "gateway permissions to add; repeatable")
+	groupsVar(set, &o.removeGateways, "remove-gateway", "NAME ACTION...", "gateway permissions to remove; repeatable")
 }
 
 func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {

@@ -42,7 +42,8 @@ func (o *serveOptions) define(set *pflag.FlagSet) {
 		if s.Default != "" {
 			help += fmt.Sprintf(" (default %s)", s.Default)
 		}
-		set.Var(settingFlag{o.settings, s.Name, s.Value}, s.Name, help)
+		keep := func(text string) error { o.settings[s.Name] = text; return nil }
+		set.Var(&flag{kind: s.Value, set: keep}, s.Name, help)
 	}
 }
 
@@ -59,15 +60,3 @@ func (o *serveOptions) run(ctx context.Context, env *Env) error {
 		Notices: env.Stdout,
 	})
 }
-
-// A settingFlag keeps a setting of ferry serve by its name.
-type settingFlag struct {
-	settings   map[string]string
-	name, kind string
-}
-
-func (f settingFlag) Set(text string) error { f.settings[f.name] = text; return nil }
-func (f settingFlag) String() string        { return f.settings[f.name] }
-
-// Type is what help shows for the flag's value.
-func (f settingFlag) Type() string { return f.kind }

@@ -24,8 +24,8 @@ type tokenCreate struct {
 func (o *tokenCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
-	groupsOption(set, &o.repositories, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
-	groupsOption(set, &o.gateways, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
+	groupsVar(set, &o.repositories, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
+	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
 	choiceVar(set, &o.status, "status", "", api.Enabled, "whether the token can be used", api.Enabled, api.Disabled)
 	set.BoolVar(&o.noPasswords, "no-passwords", false, "make no passwords yet")
 	o.expiry.define(set)
