@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-	"sort"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -105,7 +103,8 @@ func findLong(flags *pflag.FlagSet, name string) (*pflag.Flag, error) {
 	return flags.Lookup(strings.TrimPrefix(found[0], "--")), nil
 }
 
-// candidates returns the visible flags that begin with prefix, with dashes.
+// candidates returns the visible flags that begin with prefix, with dashes and
+// in alphabetical order.
 func candidates(flags *pflag.FlagSet, prefix string) []string {
 	var found []string
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -113,7 +112,6 @@ func candidates(flags *pflag.FlagSet, prefix string) []string {
 			found = append(found, "--"+f.Name)
 		}
 	})
-	sort.Strings(found)
 	return found
 }
 
@@ -132,7 +130,7 @@ func isFlag(flags *pflag.FlagSet, arg string) bool {
 func clip(s string) string {
 	const limit = 80
 	if len(s) > limit {
-		return fmt.Sprintf("%s...", s[:limit])
+		return s[:limit] + "..."
 	}
 	return s
 }

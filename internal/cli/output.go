@@ -1,10 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/jmespath-community/go-jmespath"
 	"go.yaml.in/yaml/v4"
@@ -79,13 +81,49 @@ func whole(v any) any {
 // writeJSON writes v with its members in alphabetical order and an indent of
 // two spaces, as the reference does.
 func writeJSON(w io.Writer, v any) error {
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return err
+	return enc.Encode(v)
+}
+
+// writeTSV writes a line for each element of value, or for value itself, with
+// tabs between its members in alphabetical order. As in the reference, null
+// is the word None, and a nested array or object is the number of its members.
+func writeTSV(w io.Writer, value any) error {
+	rows, ok := value.([]any)
+	if !ok {
+		rows = []any{value}
 	}
-	_, err := w.Write(text.Bytes())
+	var text strings.Builder
+	for _, row := range rows {
+		var cells []string
+		switch row := row.(type) {
+		case map[string]any:
+			for _, name := range slices.Sorted(maps.Keys(row)) {
+				cells = append(cells, tsvCell(row[name]))
+			}
+		case []any:
+			for _, v := range row {
+				cells = append(cells, tsvCell(v))
+			}
+		default:
+			cells = []string{tsvCell(row)}
+		}
+		text.WriteString(strings.Join(cells, "\t") + "\n")
+	}
+	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+func tsvCell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case map[string]any:
+		return fmt.Sprint(len(v))
+	case []any:
+		return fmt.Sprint(len(v))
+	}
+	return strings.NewReplacer("\t", " ", "\n", " ", "\r", " ").Replace(cell(v))
 }
