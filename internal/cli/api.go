@@ -40,9 +40,8 @@ func newClient(l login) (*client, error) {
 // A call is one request.
 type call struct {
 	method string
-	path   string // unescaped; see escape
+	path   string // escaped; see resourcePath
 	query  url.Values
-	header http.Header
 	body   any // encoded as JSON; nil is none
 }
 
@@ -63,15 +62,11 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		}
 		body = bytes.NewReader(text)
 	}
-	u := *c.base
-	u.Path, u.RawPath = unescape(r.path), r.path
+	u := c.base.JoinPath(r.path)
 	u.RawQuery = r.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
 	if err != nil {
 		return nil, err
-	}
-	if r.header != nil {
-		req.Header = r.header.Clone()
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -98,22 +93,6 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base), "is a ferry registry at this address?")
 	}
 	return a, nil
-}
-
-// escape makes a name one segment of a path. The names "." and ".." would be
-// taken for directories, and no resource has them.
-func escape(name string) (string, error) {
-	if name == "." || name == ".." {
-		return "", usagef("%q is not a name", name)
-	}
-	return url.PathEscape(name), nil
-}
-
-func unescape(path string) string {
-	if plain, err := url.PathUnescape(path); err == nil {
-		return plain
-	}
-	return path
 }
 
 // unreachable turns a failed exchange into words.
@@ -172,7 +151,6 @@ func field(location string) string {
 // problem document of the management API, or the registry API's errors.
 func (c *client) refused(resp *http.Response, text []byte) error {
 	var doc struct {
-		Title  string `json:"title"`
 		Detail string `json:"detail"`
 		Hint   string `json:"hint"`
 		Errors []struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -125,7 +126,7 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 	}))
 	defer srv.Close()
 	for top, want := range map[int][]string{0: {"a", "b", "c"}, 1: {"a"}, 3: {"a", "b", "c"}} {
-		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", nil, "repositories", top)
+		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", url.Values{"n": {pageSize}}, "repositories", top)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,7 +110,7 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	if o.noChildren {
 		query.Set("children", "direct")
 	}
-	all, err := list[api.ConnectedRegistry](ctx, c, connectedRegistries, query)
+	all, err := pages[api.ConnectedRegistry](ctx, c, apiRoot+connectedRegistries, query, "value", 0)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 	if err != nil {
 		return err
 	}
-	items, err := c.syncItems(ctx, path, o.onlyOpen(env))
+	items, err := o.items(ctx, env, c, path)
 	if err != nil {
 		return err
 	}

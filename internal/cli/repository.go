@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"net/http"
+	"errors"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +54,7 @@ func (o *repositoryList) define(set *pflag.FlagSet) {
 }
 
 func (o *repositoryList) run(ctx context.Context, env *Env, c *client) error {
-	names, err := pages[string](ctx, c, "/v2/_catalog", nil, "repositories", o.top)
+	names, err := pages[string](ctx, c, "/v2/_catalog", url.Values{"n": {pageSize}}, "repositories", o.top)
 	if err != nil {
 		return err
 	}
@@ -92,7 +89,7 @@ func (o *repositoryShowTags) run(ctx context.Context, env *Env, c *client) error
 	if err := checkRepository(o.repository); err != nil {
 		return err
 	}
-	query := url.Values{}
+	query := url.Values{"n": {pageSize}}
 	if o.order != "" {
 		query.Set("orderby", strings.ReplaceAll(o.order, "_", ""))
 	}
@@ -117,75 +114,15 @@ func (o *repositoryShowTags) run(ctx context.Context, env *Env, c *client) error
 
 // checkRepository makes of a malformed name a usage error, before it can
 // change which path is called.
-func checkRepository(name string) error {
-	if err := oci.CheckRepository(name); err != nil {
-		return usageError{errorText(oci.AsError(err).Message)}
+func checkRepository(name string) error { return malformed(oci.CheckRepository(name)) }
+
+// malformed makes a usage error of an error of the specification.
+func malformed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return usageError{errors.New(oci.AsError(err).Message)}
 }
-
-type errorText string
-
-func (e errorText) Error() string { return string(e) }
 
 // pageSize is how many entries one request asks for, as the reference does.
-const pageSize = 100
-
-// maxPages bounds a listing against a server whose pages never end.
-const maxPages = 100_000
-
-// pages collects the member named list of all pages of a listing of the
-// registry API, up to top entries where top is above 0.
-func pages[T any](
-	ctx context.Context, c *client, path string, query url.Values, list string, top int,
-) (all result[[]T], err error) {
-	if top < 0 {
-		return all, usagef("--top %d: want a number above 0", top)
-	}
-	if query == nil {
-		query = url.Values{}
-	}
-	query.Set("n", strconv.Itoa(pageSize))
-	raw := []json.RawMessage{}
-	for range maxPages {
-		a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
-		if err != nil {
-			return all, err
-		}
-		var members map[string]json.RawMessage
-		if err := c.decode(a.body, &members); err != nil {
-			return all, err
-		}
-		var page []json.RawMessage
-		if err := c.decode(members[list], &page); err != nil {
-			return all, err
-		}
-		raw = append(raw, page...)
-		next := nextPage(a.header.Get("Link"))
-		if top > 0 && len(raw) >= top {
-			raw, next = raw[:top], nil
-		}
-		if next == nil {
-			break
-		}
-		query = next
-	}
-	if all.raw, err = json.Marshal(raw); err != nil {
-		return all, fmt.Errorf("join pages: %w", err)
-	}
-	return all, c.decode(all.raw, &all.value)
-}
-
-// nextPage returns the query of a Link header's next page, nil where there is
-// none. Its path is not followed: it is the one that was asked for.
-func nextPage(link string) url.Values {
-	target, rel, ok := strings.Cut(link, ">")
-	if !ok || !strings.HasPrefix(target, "<") || !strings.Contains(rel, `rel="next"`) {
-		return nil
-	}
-	u, err := url.Parse(target[1:])
-	if err != nil {
-		return nil
-	}
-	return u.Query()
-}
+const pageSize = "100"

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -90,17 +91,13 @@ func (o *repositoryDelete) deleteImage(ctx context.Context, env *Env, c *client)
 func splitImage(image string) (repository, reference string, err error) {
 	repository, reference, isDigest := strings.Cut(image, "@")
 	if isDigest {
-		if _, err := oci.ParseDigest(reference); err != nil {
-			return "", "", usageError{errorText(oci.AsError(err).Message)}
-		}
+		_, err = oci.ParseDigest(reference)
 	} else {
 		var hasTag bool
 		if repository, reference, hasTag = strings.Cut(image, ":"); !hasTag {
 			reference = "latest"
 		}
-		if err := oci.CheckTag(reference); err != nil {
-			return "", "", usageError{errorText(oci.AsError(err).Message)}
-		}
+		err = oci.CheckTag(reference)
 	}
-	return repository, reference, checkRepository(repository)
+	return repository, reference, malformed(cmp.Or(err, oci.CheckRepository(repository)))
 }

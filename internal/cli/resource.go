@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -64,17 +65,13 @@ func (n *named) define(set *pflag.FlagSet) {
 	textVar(set, &n.name, "name", "n", "NAME", "its name")
 }
 
-// resourcePath is the path of a resource, or of something below it.
+// resourcePath is the path of a resource, or of something below it. The names
+// "." and ".." would be taken for directories, and no resource has them.
 func resourcePath(kind, name string, below ...string) (string, error) {
-	path := apiRoot + kind
-	for _, s := range append([]string{name}, below...) {
-		segment, err := escape(s)
-		if err != nil {
-			return "", err
-		}
-		path += "/" + segment
+	if name == "." || name == ".." {
+		return "", usagef("%q is not a name", name)
 	}
-	return path, nil
+	return strings.Join(append([]string{apiRoot + kind, url.PathEscape(name)}, below...), "/"), nil
 }
 
 // get returns a resource, or what is below it.
@@ -102,20 +99,60 @@ func (c *client) remove(ctx context.Context, query url.Values, kind, name string
 	return err
 }
 
-// list returns the resources of a kind.
-func list[T any](ctx context.Context, c *client, kind string, query url.Values) (all result[[]T], err error) {
-	page, err := ask[struct {
-		Value json.RawMessage `json:"value"`
-	}](ctx, c, call{method: http.MethodGet, path: apiRoot + kind, query: query})
-	if err != nil {
-		return all, err
+// maxPages bounds a listing against a server whose pages never end.
+const maxPages = 100_000
+
+// pages collects the member named list of all pages of a listing, up to top
+// entries where top is above 0. A Link header of the registry API, or the member
+// nextLink of the management API, has the query of the next page. The path in it
+// is not followed: it is the one that was asked for.
+func pages[T any](
+	ctx context.Context, c *client, path string, query url.Values, list string, top int,
+) (all result[[]T], err error) {
+	if top < 0 {
+		return all, usagef("--top %d: want a number above 0", top)
 	}
-	all.raw = page.value.Value
-	if err := c.decode(all.raw, &all.value); err != nil || all.value != nil {
-		return all, err
+	raw := []json.RawMessage{}
+	for range maxPages {
+		a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+		if err != nil {
+			return all, err
+		}
+		var members map[string]json.RawMessage
+		if err := c.decode(a.body, &members); err != nil {
+			return all, err
+		}
+		var page []json.RawMessage
+		if err := c.decode(members[list], &page); err != nil {
+			return all, err
+		}
+		link := nextLink(a.header.Get("Link"))
+		if err := c.decode(members["nextLink"], &link); err != nil {
+			return all, err
+		}
+		raw = append(raw, page...)
+		next, err := url.Parse(link)
+		if err != nil || next.RawQuery == "" || (top > 0 && len(raw) >= top) {
+			break
+		}
+		query = next.Query()
 	}
-	all.raw = json.RawMessage("[]")
-	return all, nil
+	if top > 0 {
+		raw = raw[:min(top, len(raw))]
+	}
+	if all.raw, err = json.Marshal(raw); err != nil {
+		return all, fmt.Errorf("join pages: %w", err)
+	}
+	return all, c.decode(all.raw, &all.value)
+}
+
+// nextLink returns where a Link header says that the next page is; "" is nowhere.
+func nextLink(header string) string {
+	target, rel, _ := strings.Cut(header, ">")
+	if !strings.HasPrefix(target, "<") || !strings.Contains(rel, `rel="next"`) {
+		return ""
+	}
+	return target[1:]
 }
 
 // show prints a resource; columns are of its table.
@@ -155,7 +192,7 @@ type listOptions[T any] struct {
 }
 
 func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {
-	all, err := list[T](ctx, c, o.kind, nil)
+	all, err := pages[T](ctx, c, apiRoot+o.kind, nil, "value", 0)
 	if err != nil {
 		return err
 	}

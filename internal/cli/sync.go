@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -85,7 +84,7 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 			return err
 		}
 	}
-	items, err := c.syncItems(ctx, apiRoot+"sync/items", o.onlyOpen(env))
+	items, err := o.items(ctx, env, c, apiRoot+"sync/items")
 	if err != nil {
 		return err
 	}
@@ -109,32 +108,7 @@ func (c *client) syncMoment(ctx context.Context) (s result[api.SyncStatus], next
 	if s, err = c.syncStatus(ctx); err != nil {
 		return s, nil, err
 	}
-	items, err := list[api.SyncItem](ctx, c, "sync/items", url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}})
+	query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
+	items, err := pages[api.SyncItem](ctx, c, apiRoot+"sync/items", query, "value", mostBars)
 	return s, items.value, err
-}
-
-// syncItems returns what a site is to have, or what of it is not in sync, as
-// the listing at path has it.
-func (c *client) syncItems(ctx context.Context, path string, open bool) (all result[[]api.SyncItem], err error) {
-	raw := []json.RawMessage{}
-	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
-	for range maxPages {
-		page, err := ask[struct {
-			Value    []json.RawMessage `json:"value"`
-			NextLink string            `json:"nextLink"`
-		}](ctx, c, call{method: http.MethodGet, path: path, query: query})
-		if err != nil {
-			return all, err
-		}
-		raw = append(raw, page.value.Value...)
-		next, err := url.Parse(page.value.NextLink)
-		if err != nil || next.RawQuery == "" {
-			break
-		}
-		query = next.Query()
-	}
-	if all.raw, err = json.Marshal(raw); err == nil {
-		err = c.decode(all.raw, &all.value)
-	}
-	return all, err
 }

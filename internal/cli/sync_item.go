@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +33,13 @@ func (l *syncListing) brief(env *Env) bool {
 	return env.asText() && isTerminal(env.Stdout) && l.open == nil
 }
 
-func (l *syncListing) onlyOpen(env *Env) bool { return value(l.open) || l.brief(env) }
+// items returns what a site is to have, or only what of it is not in sync, as
+// the listing at path has it.
+func (l *syncListing) items(ctx context.Context, env *Env, c *client, path string) (result[[]api.SyncItem], error) {
+	open := value(l.open) || l.brief(env)
+	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
+	return pages[api.SyncItem](ctx, c, path, query, "value", 0)
+}
 
 // show shows items in the form that was asked for: in sentences below text,
 // in a table alone, else as a member of status. synced is how many items
