@@ -143,12 +143,12 @@ func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	for name, want := range map[string]string{
 		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc", "%2e%2e": "/api/v1/tokens/%252e%252e",
 	} {
-		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens, name); err != nil || got != want {
+		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens.kind, name); err != nil || got != want {
 			t.Errorf("%q: %s, %v", name, got, err)
 		}
 	}
 	for _, name := range []string{".", ".."} {
-		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens, name); err == nil {
+		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens.kind, name); err == nil {
 			t.Errorf("%q was sent", name)
 		}
 	}

@@ -14,22 +14,8 @@ import (
 	"ferry/internal/api"
 )
 
-func connectedRegistryColumns() []column[api.ConnectedRegistry] {
-	return []column[api.ConnectedRegistry]{
-		{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
-		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, spare: 1},
-		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
-		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, spare: 6},
-		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, spare: 2},
-		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-			return seconds(r.Parent.SyncProperties.LastSyncTime)
-		}, spare: 5},
-	}
-}
-
-// connectedRegistryDetail adds what the table of one connected registry has.
-func connectedRegistryDetail() []column[api.ConnectedRegistry] {
-	return append(connectedRegistryColumns(), []column[api.ConnectedRegistry]{
+var connectedRegistries = resource[api.ConnectedRegistry]{
+	"connected-registries", append(registryListColumns(), []column[api.ConnectedRegistry]{
 		{title: "SYNC STATE", text: syncStateOf},
 		{title: "LAST SUCCESS (UTC)", text: func(r api.ConnectedRegistry) string {
 			return seconds(value(r.RegistrySyncResult).LastSuccessfulSyncEndTime)
@@ -40,7 +26,21 @@ func connectedRegistryDetail() []column[api.ConnectedRegistry] {
 		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string {
 			return value(r.Parent.SyncProperties.SyncWindow)
 		}, spare: 3},
-	}...)
+	}...),
+}
+
+// registryListColumns are those of a list. One registry alone has more.
+func registryListColumns() []column[api.ConnectedRegistry] {
+	return []column[api.ConnectedRegistry]{
+		{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
+		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, spare: 1},
+		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
+		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, spare: 6},
+		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, spare: 2},
+		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
+			return seconds(r.Parent.SyncProperties.LastSyncTime)
+		}, spare: 5},
+	}
 }
 
 // syncStateOf is how a connected registry's last sync went, and what its
@@ -63,7 +63,7 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 		verb(env, "show", "Show a connected registry and how its last sync went", `
 			ferry connected-registry show -r home -n ship1
 			ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
-			&showOptions[api.ConnectedRegistry]{kind: connectedRegistries, columns: connectedRegistryDetail()}, "name"),
+			&showOptions[api.ConnectedRegistry]{resource: connectedRegistries}, "name"),
 		verb(env, "list", "List the connected registries, each followed by those below it", `
 			ferry connected-registry list -r home -o table
 			ferry connected-registry list -r home --parent ship1 --no-children`,
@@ -110,11 +110,11 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	if o.noChildren {
 		query.Set("children", "direct")
 	}
-	all, err := pages[api.ConnectedRegistry](ctx, c, apiRoot+connectedRegistries, query, "value", 0)
+	all, err := pages[api.ConnectedRegistry](ctx, c, apiRoot+connectedRegistries.kind, query, "value", 0)
 	if err != nil {
 		return err
 	}
-	return showAll(env, all, connectedRegistryColumns())
+	return showAll(env, all, registryListColumns())
 }
 
 type registryDeactivate struct {
@@ -131,7 +131,7 @@ func (o *registryDeactivate) run(ctx context.Context, env *Env, c *client) error
 	if err := o.ask(env, "Are you sure you want to deactivate the connected registry '%s'?", o.name); err != nil {
 		return err
 	}
-	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "deactivate")
+	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries.kind, o.name, "deactivate")
 	return err
 }
 
@@ -156,7 +156,7 @@ func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	query := url.Values{"cleanup": {fmt.Sprint(o.cleanup)}}
-	if err := c.remove(ctx, query, connectedRegistries, o.name); err != nil || o.cleanup {
+	if err := c.remove(ctx, query, connectedRegistries.kind, o.name); err != nil || o.cleanup {
 		return err
 	}
 	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
@@ -205,13 +205,13 @@ func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
 func (c *client) syncToken(ctx context.Context, name string) (
 	own api.ConnectedRegistry, token, scopeMap string, err error,
 ) {
-	r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries, name)
+	r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries.kind, name)
 	if err != nil {
 		return own, "", "", err
 	}
 	own = r.value
 	token = lastSegment(own.Parent.SyncProperties.TokenID)
-	t, err := get[api.Token](ctx, c, tokens, token)
+	t, err := get[api.Token](ctx, c, tokens.kind, token)
 	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusNotFound {
 		return own, "", "", nil
 	}

@@ -32,9 +32,5 @@ func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
 	if (o.put.SyncToken == "") == (len(o.put.Repositories) == 0) {
 		return usagef("either --sync-token or --repository must be provided, but not both")
 	}
-	r, err := write[api.ConnectedRegistry](ctx, c, http.MethodPut, o.put, connectedRegistries, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, r, connectedRegistryDetail())
+	return connectedRegistries.change(ctx, env, c, http.MethodPut, o.put, o.name)
 }

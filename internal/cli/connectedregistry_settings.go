@@ -33,7 +33,7 @@ func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 		}
 		post.GeneratePassword = int(o.generate[0] - '0')
 	}
-	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries, o.name, "settings")
+	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries.kind, o.name, "settings")
 	if err != nil {
 		return err
 	}

@@ -14,11 +14,7 @@ import (
 type registryResync struct{ named }
 
 func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
-	r, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries, o.name, "resync")
-	if err != nil {
-		return err
-	}
-	return show(env, r, connectedRegistryDetail())
+	return connectedRegistries.change(ctx, env, c, http.MethodPost, nil, o.name, "resync")
 }
 
 type registrySyncStatus struct {
@@ -33,11 +29,11 @@ func (o *registrySyncStatus) define(set *pflag.FlagSet) {
 
 func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	site, err := get[api.SiteSync](ctx, c, connectedRegistries, o.name, "sync-status")
+	site, err := get[api.SiteSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
 	if err != nil {
 		return err
 	}
-	path, err := resourcePath(connectedRegistries, o.name, "sync-items")
+	path, err := resourcePath(connectedRegistries.kind, o.name, "sync-items")
 	if err != nil {
 		return err
 	}

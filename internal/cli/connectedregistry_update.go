@@ -52,9 +52,5 @@ func (o *registryUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if reflect.ValueOf(o.patch).IsZero() {
 		return usagef("nothing to change: want a flag that says what")
 	}
-	r, err := write[api.ConnectedRegistry](ctx, c, http.MethodPatch, o.patch, connectedRegistries, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, r, connectedRegistryDetail())
+	return connectedRegistries.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
 }

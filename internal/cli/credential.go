@@ -61,7 +61,7 @@ func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error
 	if len(post.Passwords) == 0 {
 		post.Passwords = []string{api.Password1, api.Password2}
 	}
-	made, err := write[api.TokenCredentials](ctx, c, http.MethodPost, post, tokens, o.name, "credentials")
+	made, err := write[api.TokenCredentials](ctx, c, http.MethodPost, post, tokens.kind, o.name, "credentials")
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (o *credentialDelete) run(ctx context.Context, env *Env, c *client) error {
 		return usagef("no credentials to delete: want --password1, --password2, or both")
 	}
 	for _, slot := range names {
-		if err := c.remove(ctx, nil, tokens, o.name, "credentials", slot); err != nil {
+		if err := c.remove(ctx, nil, tokens.kind, o.name, "credentials", slot); err != nil {
 			return err
 		}
 	}

@@ -13,17 +13,15 @@ import (
 	"ferry/internal/api"
 )
 
-func importColumns() []column[api.Import] {
-	return []column[api.Import]{
-		{title: "NAME", text: func(i api.Import) string { return i.Name }},
-		{title: "SOURCE", text: func(i api.Import) string { return i.Source }},
-		{title: "IMAGES", text: func(i api.Import) string { return strings.Join(i.Images, ", ") }},
-		{title: "STATE", text: func(i api.Import) string { return i.State }},
-		{title: "DIGEST", text: func(i api.Import) string { return shortDigest(value(i.Digest)) }},
-		{title: "DONE", text: func(i api.Import) string { return doneOf(i.BytesDone, i.BytesTotal) }},
-		{title: "ERROR", text: func(i api.Import) string { return value(i.Error) }},
-	}
-}
+var imports = resource[api.Import]{"imports", []column[api.Import]{
+	{title: "NAME", text: func(i api.Import) string { return i.Name }},
+	{title: "SOURCE", text: func(i api.Import) string { return i.Source }},
+	{title: "IMAGES", text: func(i api.Import) string { return strings.Join(i.Images, ", ") }},
+	{title: "STATE", text: func(i api.Import) string { return i.State }},
+	{title: "DIGEST", text: func(i api.Import) string { return shortDigest(value(i.Digest)) }},
+	{title: "DONE", text: func(i api.Import) string { return doneOf(i.BytesDone, i.BytesTotal) }},
+	{title: "ERROR", text: func(i api.Import) string { return value(i.Error) }},
+}}
 
 func newImportCommand(env *Env) *cobra.Command {
 	cmd := verb(env, "import", "Bring an image of another registry here, once", `
@@ -45,9 +43,9 @@ With --no-wait, ferry import list and ferry import show say how it goes, and
 how it ended.`
 	cmd.AddCommand(
 		verb(env, "list", "List the latest imports, and how they go or ended", "ferry import list -r home -o table",
-			&listOptions[api.Import]{kind: imports, columns: importColumns()}),
+			&listOptions[api.Import]{resource: imports}),
 		verb(env, "show", "Show how an import goes, or ended", "ferry import show -r home -n 0123456789abcdef",
-			&showOptions[api.Import]{kind: imports, columns: importColumns()}, "name"),
+			&showOptions[api.Import]{resource: imports}, "name"),
 	)
 	return cmd
 }
@@ -88,7 +86,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	post.Username, post.Password, post.CertificateAuthority = value(o.username), value(password), value(certificates)
-	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports, body: post})
+	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports.kind, body: post})
 	if err != nil {
 		return err
 	}
@@ -97,7 +95,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	} else if i, err = awaitImport(ctx, env, c, i); err != nil {
 		return err
 	}
-	return show(env, i, importColumns())
+	return show(env, i, imports.columns)
 }
 
 // awaitImport waits until the import is over, and returns it as it is then;
@@ -105,7 +103,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 func awaitImport(ctx context.Context, env *Env, c *client, i result[api.Import]) (result[api.Import], error) {
 	name := i.value.Name
 	i, err := await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {
-		return get[api.Import](ctx, c, imports, name)
+		return get[api.Import](ctx, c, imports.kind, name)
 	})
 	if errors.Is(err, errInterrupted) {
 		return i, withHint(err, "ferry import show -n %s says how", name)

@@ -13,20 +13,18 @@ import (
 	"ferry/internal/api"
 )
 
-func mirrorColumns() []column[api.MirrorRule] {
-	return []column[api.MirrorRule]{
-		{title: "NAME", text: func(r api.MirrorRule) string { return r.Name }},
-		{title: "SOURCE", text: func(r api.MirrorRule) string { return r.Source }},
-		{title: "REPOSITORY", text: func(r api.MirrorRule) string { return r.Repository }},
-		{title: "SCHEDULE", text: func(r api.MirrorRule) string { return r.Schedule }},
-		{title: "STATE", text: func(r api.MirrorRule) string { return r.Status.State }},
-		{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }},
-		{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
-		{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
-		{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return seconds(r.Status.LastSuccessTime) }},
-		{title: "ERROR", text: func(r api.MirrorRule) string { return value(r.Status.Error) }},
-	}
-}
+var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRule]{
+	{title: "NAME", text: func(r api.MirrorRule) string { return r.Name }},
+	{title: "SOURCE", text: func(r api.MirrorRule) string { return r.Source }},
+	{title: "REPOSITORY", text: func(r api.MirrorRule) string { return r.Repository }},
+	{title: "SCHEDULE", text: func(r api.MirrorRule) string { return r.Schedule }},
+	{title: "STATE", text: func(r api.MirrorRule) string { return r.Status.State }},
+	{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }},
+	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
+	{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
+	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return seconds(r.Status.LastSuccessTime) }},
+	{title: "ERROR", text: func(r api.MirrorRule) string { return value(r.Status.Error) }},
+}}
 
 func newMirrorCommand(env *Env) *cobra.Command {
 	create := verb(env, "create", "Keep a repository in step with one of another registry, or replace the rule that does", `
@@ -39,15 +37,15 @@ func newMirrorCommand(env *Env) *cobra.Command {
 	return group("mirror", "Mirror rules: repositories that follow those of other registries",
 		create,
 		verb(env, "list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
-			&listOptions[api.MirrorRule]{kind: mirrorRules, columns: mirrorColumns()}),
+			&listOptions[api.MirrorRule]{resource: mirrorRules}),
 		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed", "ferry mirror show -r home -n alpine",
-			&showOptions[api.MirrorRule]{kind: mirrorRules, columns: mirrorColumns()}, "name"),
+			&showOptions[api.MirrorRule]{resource: mirrorRules}, "name"),
 		verb(env, "update", "Change a mirror rule; a rule without a window runs at once", `
 			ferry mirror update -r home -n alpine --tag-filter '3.*' latest
 			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
 			&mirrorUpdate{}, "name"),
 		verb(env, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",
-			&deleteOptions{kind: mirrorRules,
+			&deleteOptions{kind: mirrorRules.kind,
 				question: "The mirror rule '%s' will be deleted; its images stay as they are. Proceed?"}, "name"),
 		verb(env, "run", "Run a mirror rule now, whatever its schedule says", `
 			ferry mirror run -r home -n alpine
@@ -89,11 +87,7 @@ func (o *mirrorCreate) run(ctx context.Context, env *Env, c *client) error {
 		TagFilters: p.TagFilters, Platforms: p.Platforms,
 		Username: value(p.Username), Password: value(p.Password), CertificateAuthority: value(p.CertificateAuthority),
 	}
-	r, err := write[api.MirrorRule](ctx, c, http.MethodPut, put, mirrorRules, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, r, mirrorColumns())
+	return mirrorRules.change(ctx, env, c, http.MethodPut, put, o.name)
 }
 
 type mirrorUpdate struct {
@@ -115,11 +109,7 @@ func (o *mirrorUpdate) run(ctx context.Context, env *Env, c *client) error {
 		return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, " +
 			"--username, --password-stdin, --ca-file")
 	}
-	r, err := write[api.MirrorRule](ctx, c, http.MethodPatch, patch, mirrorRules, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, r, mirrorColumns())
+	return mirrorRules.change(ctx, env, c, http.MethodPatch, patch, o.name)
 }
 
 type mirrorRun struct {
@@ -133,14 +123,14 @@ func (o *mirrorRun) define(set *pflag.FlagSet) {
 }
 
 func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
-	r, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules, o.name, "run")
+	r, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules.kind, o.name, "run")
 	if err == nil && o.wait {
 		r, err = awaitMirror(ctx, env, c, r)
 	}
 	if err != nil {
 		return err
 	}
-	return show(env, r, mirrorColumns())
+	return show(env, r, mirrorRules.columns)
 }
 
 // awaitMirror waits until the run that was asked for is over, which begins after
@@ -149,7 +139,7 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 func awaitMirror(ctx context.Context, env *Env, c *client, r result[api.MirrorRule]) (result[api.MirrorRule], error) {
 	name := r.value.Name
 	r, err := await(ctx, env, r, mirrorProgress, func(ctx context.Context) (result[api.MirrorRule], error) {
-		return get[api.MirrorRule](ctx, c, mirrorRules, name)
+		return get[api.MirrorRule](ctx, c, mirrorRules.kind, name)
 	})
 	if why := value(r.value.Status.Error); err == nil && why != "" {
 		err = withHint(errors.New(why), "see ferry mirror show -n %s", name)

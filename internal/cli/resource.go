@@ -16,14 +16,23 @@ import (
 // apiRoot is where the management API is.
 const apiRoot = api.Root + "/"
 
-// The kinds of resources, as the paths of the management API name them.
-const (
-	connectedRegistries = "connected-registries"
-	imports             = "imports"
-	mirrorRules         = "mirror-rules"
-	scopeMaps           = "scope-maps"
-	tokens              = "tokens"
-)
+// A resource is a kind of resources.
+type resource[T any] struct {
+	kind    string // as the paths of the management API name it
+	columns []column[T]
+}
+
+// change makes a call that changes the resource that is called name, and shows
+// the answer.
+func (r resource[T]) change(
+	ctx context.Context, env *Env, c *client, method string, body any, name string, below ...string,
+) error {
+	v, err := write[T](ctx, c, method, body, r.kind, name, below...)
+	if err != nil {
+		return err
+	}
+	return show(env, v, r.columns)
+}
 
 // A result is an answer, as it was sent and decoded. Scripts get the former,
 // with members that this program does not know.
@@ -172,8 +181,7 @@ func showAll[T any](e *Env, all result[[]T], columns []column[T]) error {
 // showOptions are those of a verb that shows one resource.
 type showOptions[T any] struct {
 	named
-	kind    string
-	columns []column[T]
+	resource[T]
 }
 
 func (o *showOptions[T]) run(ctx context.Context, env *Env, c *client) error {
@@ -187,8 +195,7 @@ func (o *showOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 // listOptions are those of a verb that lists all resources of a kind.
 type listOptions[T any] struct {
 	target
-	kind    string
-	columns []column[T]
+	resource[T]
 }
 
 func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {

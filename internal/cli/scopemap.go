@@ -11,14 +11,12 @@ import (
 	"ferry/internal/api"
 )
 
-func scopeMapColumns() []column[api.ScopeMap] {
-	return []column[api.ScopeMap]{
-		{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
-		{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }},
-		{title: "CREATION DATE", text: func(m api.ScopeMap) string { return seconds(&m.CreationDate) }},
-		{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }},
-	}
-}
+var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
+	{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
+	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }},
+	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return seconds(&m.CreationDate) }},
+	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }},
+}}
 
 func newScopeMapCommand(env *Env) *cobra.Command {
 	return group("scope-map", "Scope maps: named lists of permissions",
@@ -27,15 +25,15 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 			ferry scope-map create -r home -n pullers --description "for the line" --repository factory/* content/read --repository base content/read`,
 			&scopeMapCreate{}, "name"),
 		verb(env, "show", "Show a scope map", "ferry scope-map show -r home -n pullers",
-			&showOptions[api.ScopeMap]{kind: scopeMaps, columns: scopeMapColumns()}, "name"),
+			&showOptions[api.ScopeMap]{resource: scopeMaps}, "name"),
 		verb(env, "list", "List the scope maps", "ferry scope-map list -r home -o table",
-			&listOptions[api.ScopeMap]{kind: scopeMaps, columns: scopeMapColumns()}),
+			&listOptions[api.ScopeMap]{resource: scopeMaps}),
 		verb(env, "update", "Change a scope map, for all its tokens at once", `
 			ferry scope-map update -r home -n pullers --add-repository factory/tool content/read
 			ferry scope-map update -r home -n pullers --remove-repository factory/app metadata/read`,
 			&scopeMapUpdate{}, "name"),
 		verb(env, "delete", "Delete a scope map", "ferry scope-map delete -r home -n pullers --yes",
-			&deleteOptions{kind: scopeMaps,
+			&deleteOptions{kind: scopeMaps.kind,
 				question: "Deleting the scope map '%s' will remove its permissions with associated tokens. Proceed?"}, "name"),
 	)
 }
@@ -63,11 +61,7 @@ func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
 		return usagef("at least one --repository or --gateway must be provided, with its actions")
 	}
 	put := api.ScopeMapPut{Description: o.description, Actions: actions}
-	m, err := write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, m, scopeMapColumns())
+	return scopeMaps.change(ctx, env, c, http.MethodPut, put, o.name)
 }
 
 type scopeMapUpdate struct {
@@ -100,11 +94,7 @@ func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
 		return usagef("nothing to change: want one of --add-repository, --remove-repository, " +
 			"--add-gateway, --remove-gateway, --description")
 	}
-	m, err := write[api.ScopeMap](ctx, c, http.MethodPatch, patch, scopeMaps, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, m, scopeMapColumns())
+	return scopeMaps.change(ctx, env, c, http.MethodPatch, patch, o.name)
 }
 
 // actionsOf turns --repository NAME ACTION... and --gateway NAME ACTION...

@@ -10,17 +10,15 @@ import (
 	"ferry/internal/api"
 )
 
-func tokenColumns() []column[api.Token] {
-	return []column[api.Token]{
-		{title: "NAME", text: func(t api.Token) string { return t.Name }},
-		{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(t.ScopeMapID) }},
-		{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }},
-		{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }},
-		{title: "STATUS", text: func(t api.Token) string { return t.Status }},
-		{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }},
-		{title: "CREATION DATE", text: func(t api.Token) string { return seconds(&t.CreationDate) }},
-	}
-}
+var tokens = resource[api.Token]{"tokens", []column[api.Token]{
+	{title: "NAME", text: func(t api.Token) string { return t.Name }},
+	{title: "SCOPE MAP", text: func(t api.Token) string { return lastSegment(t.ScopeMapID) }},
+	{title: "PASSWORD1 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password1) }},
+	{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }},
+	{title: "STATUS", text: func(t api.Token) string { return t.Status }},
+	{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }},
+	{title: "CREATION DATE", text: func(t api.Token) string { return seconds(&t.CreationDate) }},
+}}
 
 // expiryOf is when a token's password expires: "" where it has no such password,
 // Never where that does not expire.
@@ -44,15 +42,15 @@ func newTokenCommand(env *Env) *cobra.Command {
 			ferry token create -r home -n line1 --repository factory/app content/read --expiration-in-days 30`,
 			&tokenCreate{}, "name"),
 		verb(env, "show", "Show a token, without its passwords", "ferry token show -r home -n line1",
-			&showOptions[api.Token]{kind: tokens, columns: tokenColumns()}, "name"),
+			&showOptions[api.Token]{resource: tokens}, "name"),
 		verb(env, "list", "List the tokens", "ferry token list -r home -o table",
-			&listOptions[api.Token]{kind: tokens, columns: tokenColumns()}),
+			&listOptions[api.Token]{resource: tokens}),
 		verb(env, "update", "Change a token's scope map or status", `
 			ferry token update -r home -n line1 --status disabled
 			ferry token update -r home -n line1 --scope-map pullers`,
 			&tokenUpdate{}, "name"),
 		verb(env, "delete", "Delete a token", "ferry token delete -r home -n line1 --yes",
-			&deleteOptions{kind: tokens,
+			&deleteOptions{kind: tokens.kind,
 				question: "Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?"}, "name"),
 		newTokenCredentialCommand(env),
 	)
@@ -73,9 +71,5 @@ func (o *tokenUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if o.patch == (api.TokenPatch{}) {
 		return usagef("nothing to change: want one of --scope-map, --status")
 	}
-	t, err := write[api.Token](ctx, c, http.MethodPatch, o.patch, tokens, o.name)
-	if err != nil {
-		return err
-	}
-	return show(env, t, tokenColumns())
+	return tokens.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
 }

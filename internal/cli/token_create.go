@@ -53,14 +53,14 @@ func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 	if !o.noPasswords {
 		put.Passwords = []api.PasswordPut{{Name: api.Password1, Expiry: until}, {Name: api.Password2, Expiry: until}}
 	}
-	t, err := write[api.Token](ctx, c, http.MethodPut, put, tokens, o.name)
+	t, err := write[api.Token](ctx, c, http.MethodPut, put, tokens.kind, o.name)
 	if err != nil {
 		return err
 	}
 	if !o.noPasswords {
 		env.warnShownOnce()
 	}
-	return show(env, t, tokenColumns())
+	return show(env, t, tokens.columns)
 }
 
 // warnShownOnce goes to standard error, so that it never mixes with the
@@ -72,11 +72,11 @@ func (e *Env) warnShownOnce() {
 // ensureScopeMap makes a scope map with exactly these actions. One that is
 // there already must have the same.
 func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
-	existing, err := get[api.ScopeMap](ctx, c, scopeMaps, name)
+	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
 	var r *refusal
 	if errors.As(err, &r) && r.status == http.StatusNotFound {
 		put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
-		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps, name)
+		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps.kind, name)
 		return err
 	}
 	if err != nil {
