@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"ferry/internal/api"
 )
 
-// lineEvery is how often at most somebody who sees no bar is told how far
-// something is.
-const lineEvery = 3 * time.Second
+const (
+	// askEvery is how often something that runs is asked how far it is.
+	askEvery = 500 * time.Millisecond
+	// lineEvery is how often at most somebody who sees no bar is told.
+	lineEvery = 3 * time.Second
+)
 
 // errInterrupted is what becomes of a wait that a person breaks off.
 var errInterrupted = errors.New("interrupted; it goes on at the registry")
@@ -23,19 +28,23 @@ type progress struct {
 	waiting           string // what it does where no bytes come
 }
 
-// waitsForTurn is what something does that has not begun.
-const waitsForTurn = "waiting for its turn"
-
-// waitsForSource is what something does that has no bytes to bring yet, or
-// cannot get on because of why; "" is that bytes come.
-func waitsForSource(total int64, why *string) string {
-	switch {
-	case value(why) != "":
-		return "waiting for the source: " + oneLine(*why)
-	case total == 0:
-		return "asking the source what there is"
+// in adds to the progress of an import, or of a mirror rule's run, what its
+// state says: whether it runs, and what it waits for. why is why no bytes come,
+// if that is known.
+func (p progress) in(state string, why *string) progress {
+	switch state {
+	case api.Pending, "Waiting", "BrokenOff":
+		p.running, p.waiting = true, "waiting for its turn"
+	case "Running":
+		p.running = true
+		switch {
+		case value(why) != "":
+			p.waiting = "waiting for the source: " + oneLine(*why)
+		case p.total == 0:
+			p.waiting = "asking the source what there is"
+		}
 	}
-	return ""
+	return p
 }
 
 // await reads v again and again while it runs, and tells how far it is: by a
@@ -64,30 +73,29 @@ func await[T any](
 // what changed, and not too often.
 func tellSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
 	said, at := "", time.Now()
-	for now.running {
-		if line := besideBar(now); line != said && time.Since(at) >= lineEvery {
+	tell := func(now moment) {
+		if line := besideBar(now.all); line != said && time.Since(at) >= lineEvery {
 			fmt.Fprintln(out, line)
 			said, at = line, time.Now()
 		}
-		if err := pauseFor(ctx, barEvery); err != nil {
-			return err
-		}
-		next, err := ask(ctx)
-		if err != nil {
-			return err
-		}
-		now = next.all
 	}
-	return nil
+	return follow(ctx, moment{all: now}, tell, ask)
 }
 
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return errInterrupted
+// follow shows a moment and asks for the next, until nothing runs any more.
+func follow(
+	ctx context.Context, now moment, show func(moment), ask func(context.Context) (moment, error),
+) (err error) {
+	for now.all.running {
+		show(now)
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+			return errInterrupted
+		}
+		if now, err = ask(ctx); err != nil {
+			return err
+		}
 	}
+	return nil
 }

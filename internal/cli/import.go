@@ -117,11 +117,5 @@ func awaitImport(ctx context.Context, env *Env, c *client, i result[api.Import])
 // importProgress is how far an import is.
 func importProgress(i api.Import) progress {
 	p := progress{done: i.BytesDone, total: i.BytesTotal, rate: i.BytesPerSecond, left: i.EtaSeconds}
-	switch i.State {
-	case api.Pending:
-		p.running, p.waiting = true, waitsForTurn
-	case "Running":
-		p.running, p.waiting = true, waitsForSource(p.total, i.Error)
-	}
-	return p
+	return p.in(i.State, i.Error)
 }

@@ -151,11 +151,5 @@ func awaitMirror(ctx context.Context, env *Env, c *client, r result[api.MirrorRu
 func mirrorProgress(r api.MirrorRule) progress {
 	s := r.Status
 	p := progress{done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds}
-	switch s.State {
-	case "Waiting", "BrokenOff":
-		p.running, p.waiting = true, waitsForTurn
-	case "Running":
-		p.running, p.waiting = true, waitsForSource(p.total, s.Error)
-	}
-	return p
+	return p.in(s.State, s.Error)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/config"
@@ -15,8 +14,6 @@ import (
 )
 
 const (
-	// barEvery is how often a running sync is asked how far it is.
-	barEvery = 500 * time.Millisecond
 	// mostBars is how many images have a bar at most, below that of the sync.
 	mostBars = 5
 	// barName is how many characters of an image's name stand before its bar.
@@ -38,21 +35,7 @@ func watchSync(ctx context.Context, out io.Writer, now progress, ask func(contex
 	}
 	b := newSyncBoard(ctx, out)
 	defer b.close()
-	tick := time.NewTicker(barEvery)
-	defer tick.Stop()
-	for at := (moment{all: now}); ; {
-		b.show(at)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return errInterrupted
-		}
-		next, err := ask(ctx)
-		if err != nil || !next.all.running {
-			return err
-		}
-		at = next
-	}
+	return follow(ctx, moment{all: now}, b.show, ask)
 }
 
 // A syncBoard is the bars of a running sync: one for all of it, and one for
@@ -64,8 +47,10 @@ type syncBoard struct {
 }
 
 func newSyncBoard(ctx context.Context, out io.Writer) *syncBoard {
-	b := &syncBoard{images: map[string]*syncBar{}}
-	b.bars = mpb.NewWithContext(ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(barEvery/2), mpb.WithAutoRefresh())
+	bars := mpb.NewWithContext(
+		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(askEvery/2), mpb.WithAutoRefresh(),
+	)
+	b := &syncBoard{bars: bars, images: map[string]*syncBar{}}
 	b.all = b.add("syncing")
 	return b
 }
