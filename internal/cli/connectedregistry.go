@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,6 +91,64 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 	)
 }
 
+type registryCreate struct {
+	named
+	confirmation // the reference asks before it opens an endpoint, which there is no need for here
+	put          api.RegistryPut
+}
+
+func (o *registryCreate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	namesVar(set, &o.put.Repositories, "repository", "", "NAME...", "the repositories to sync")
+	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME", "instead of --repository: a token whose scope map says what to sync")
+	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly, "ReadOnly: clients of the site may pull. ReadWrite is not there yet", api.ReadOnly, api.ReadWrite)
+	textVar(set, &o.put.Parent, "parent", "p", "NAME", "the connected registry to be below (default this registry itself)")
+	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...", "tokens that may be used at the site")
+	namesVar(set, &o.put.Notifications, "notifications", "", "PATTERN...", "events to report, as app/*:push or app:1.0:*")
+	defineSyncFlags(set, &o.put.Settings)
+	o.confirmation.define(set)
+	managedIdentityFlags(set)
+}
+
+func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
+	if (o.put.SyncToken == "") == (len(o.put.Repositories) == 0) {
+		return usagef("either --sync-token or --repository must be provided, but not both")
+	}
+	return connectedRegistries.change(ctx, env, c, http.MethodPut, o.put, o.name)
+}
+
+// filterForms is what a tag filter may be, for help.
+const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag"
+
+// platformsUsage says what a list of platforms does.
+const platformsUsage = "of images for several platforms only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform"
+
+// defineSyncFlags defines the flags for the settings of a connected registry
+// that can be changed after it was created.
+func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
+	textOption(set, &s.Schedule, "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
+	textOption(set, &s.SyncWindow, "sync-window", "w", "DURATION", "for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
+	textOption(set, &s.MessageTTL, "sync-message-ttl", "", "DURATION", "how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
+	choiceOption(set, &s.LogLevel, "log-level", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
+	switchOption(set, &s.GCEnabled, "gc-enabled", "true", "whether the instance removes what nothing refers to any more")
+	textOption(set, &s.GCSchedule, "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
+	listOption(set, &s.TagFilters, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
+	numberOption(set, &s.KeepLast, "keep-last", "sync only this many tags of each repository, those that were set last; 0 is all")
+	listOption(set, &s.Platforms, "platform", "PLATFORM...", platformsUsage)
+	textOption(set, &s.ByteBudget, "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
+	listOption(set, &s.Bandwidth, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
+	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...", "which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")
+}
+
+// managedIdentityFlags accepts the reference's choice of how to authenticate,
+// of which there is one here.
+func managedIdentityFlags(set *pflag.FlagSet) {
+	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
+	set.Lookup("auth-type").Hidden = true
+	ignored(set, "audit-logs-enabled", "")
+	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"
+}
+
 type registryList struct {
 	target
 	parent     string
@@ -115,6 +174,68 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	return showAll(env, all, registryListColumns())
+}
+
+type registryUpdate struct {
+	named
+	patch api.RegistryPatch
+}
+
+func (o *registryUpdate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...", "tokens that may be used at the site from now on")
+	namesVar(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "", "NAME...", "tokens that may be used there no more")
+	namesVar(set, &o.patch.AddNotifications, "add-notifications", "", "PATTERN...", "events to report from now on")
+	namesVar(set, &o.patch.RemoveNotifications, "remove-notifications", "", "PATTERN...", "events to report no more")
+	defineSyncFlags(set, &o.patch.Settings)
+	managedIdentityFlags(set)
+}
+
+func (o *registryUpdate) run(ctx context.Context, env *Env, c *client) error {
+	if reflect.ValueOf(o.patch).IsZero() {
+		return usagef("nothing to change: want a flag that says what")
+	}
+	return connectedRegistries.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
+}
+
+type registrySettings struct {
+	named
+	confirmation
+	protocol string
+	generate string // which password; "" is none
+}
+
+func (o *registrySettings) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	choiceVar(set, &o.protocol, "parent-protocol", "", "", "how the instance reaches its parent", "http", "https")
+	choiceVar(set, &o.generate, "generate-password", "", "", "make a new password for the sync token, in this slot", "1", "2")
+	o.confirmation.define(set)
+}
+
+func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
+	post := api.SettingsPost{ParentProtocol: o.protocol}
+	if o.generate != "" {
+		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
+			"An instance that uses it must be given the new one.", o.generate, o.name)
+		if err != nil {
+			return err
+		}
+		post.GeneratePassword = int(o.generate[0] - '0')
+	}
+	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries.kind, o.name, "settings")
+	if err != nil {
+		return err
+	}
+	if o.generate != "" {
+		env.warnShownOnce()
+	}
+	return env.print(settings.raw)
+}
+
+type registryResync struct{ named }
+
+func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
+	return connectedRegistries.change(ctx, env, c, http.MethodPost, nil, o.name, "resync")
 }
 
 type registryDeactivate struct {
@@ -216,13 +337,4 @@ func (c *client) syncToken(ctx context.Context, name string) (
 		return own, "", "", nil
 	}
 	return own, token, lastSegment(t.value.ScopeMapID), err
-}
-
-// managedIdentityFlags accepts the reference's choice of how to authenticate,
-// of which there is one here.
-func managedIdentityFlags(set *pflag.FlagSet) {
-	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
-	set.Lookup("auth-type").Hidden = true
-	ignored(set, "audit-logs-enabled", "")
-	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"
 }

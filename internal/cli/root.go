@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -175,4 +176,22 @@ func indent(text string) string {
 		lines[i] = "  " + strings.TrimSpace(l)
 	}
 	return strings.Join(lines, "\n")
+}
+
+func newVersionCommand(env *Env) *cobra.Command {
+	return localVerb(env, "version", "Show the program's version", `
+		ferry version
+		ferry version --query ferry -o tsv`, versionOptions{})
+}
+
+type versionOptions struct{}
+
+func (versionOptions) define(*pflag.FlagSet) {}
+
+func (versionOptions) run(_ context.Context, env *Env) error {
+	return env.print(map[string]string{
+		"ferry":    telemetry.Version(),
+		"go":       runtime.Version(),
+		"platform": runtime.GOOS + "/" + runtime.GOARCH,
+	})
 }

@@ -2,7 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -72,4 +77,230 @@ func (o *tokenUpdate) run(ctx context.Context, env *Env, c *client) error {
 		return usagef("nothing to change: want one of --scope-map, --status")
 	}
 	return tokens.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
+}
+
+type tokenCreate struct {
+	named
+	expiry
+	scopeMap, status       string
+	repositories, gateways [][]string // each with its actions
+	noPasswords            bool
+}
+
+func (o *tokenCreate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
+	groupsVar(set, &o.repositories, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
+	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
+	choiceVar(set, &o.status, "status", "", api.Enabled, "whether the token can be used", api.Enabled, api.Disabled)
+	set.BoolVar(&o.noPasswords, "no-passwords", false, "make no passwords yet")
+	o.expiry.define(set)
+}
+
+func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
+	actions, err := actionsOf(o.repositories, o.gateways)
+	if err != nil {
+		return err
+	}
+	if (o.scopeMap == "") == (len(actions) == 0) {
+		return usagef("exactly one must be provided: --scope-map, or --repository and --gateway with their actions")
+	}
+	until, err := o.time(env.Now())
+	if err != nil {
+		return err
+	}
+	put := api.TokenPut{ScopeMap: o.scopeMap, Status: o.status}
+	if len(actions) > 0 {
+		put.ScopeMap = o.name + "-scope-map"
+		if err := c.ensureScopeMap(ctx, put.ScopeMap, o.name, actions); err != nil {
+			return err
+		}
+	}
+	if !o.noPasswords {
+		put.Passwords = []api.PasswordPut{{Name: api.Password1, Expiry: until}, {Name: api.Password2, Expiry: until}}
+	}
+	t, err := write[api.Token](ctx, c, http.MethodPut, put, tokens.kind, o.name)
+	if err != nil {
+		return err
+	}
+	if !o.noPasswords {
+		env.warnShownOnce()
+	}
+	return show(env, t, tokens.columns)
+}
+
+// warnShownOnce goes to standard error, so that it never mixes with the
+// result that a script reads.
+func (e *Env) warnShownOnce() {
+	fmt.Fprintln(e.Stderr, "note: the passwords are shown only this once; store them safely")
+}
+
+// ensureScopeMap makes a scope map with exactly these actions. One that is
+// there already must have the same.
+func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
+	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
+	var r *refusal
+	if errors.As(err, &r) && r.status == http.StatusNotFound {
+		put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
+		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps.kind, name)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if slices.Equal(folded(existing.value.Actions), folded(actions)) {
+		return nil
+	}
+	return withHint(fmt.Errorf("the scope map %s is there already, with other permissions", name),
+		"change it with ferry scope-map update -n %s --add-repository ..., then give --scope-map %s", name, name)
+}
+
+// folded returns actions as a set: sorted, in lower case, each once.
+func folded(actions []string) []string {
+	var all []string
+	for _, a := range actions {
+		all = append(all, strings.ToLower(a))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func newTokenCredentialCommand(env *Env) *cobra.Command {
+	return group("credential", "A token's two passwords, so that one can be replaced while the other is in use",
+		verb(env, "generate", "Make new passwords for a token, in place of the old ones", `
+			ferry token credential generate -r home -n line1 --password1
+			ferry token credential generate -r home -n line1 --expiration-in-days 30`,
+			&credentialGenerate{}, "name"),
+		verb(env, "delete", "Delete passwords of a token", "ferry token credential delete -r home -n line1 --password2", &credentialDelete{}, "name"),
+	)
+}
+
+// slots are the flags --password1 and --password2.
+type slots struct {
+	first, second bool
+}
+
+func (s *slots) define(set *pflag.FlagSet, verb string) {
+	set.BoolVar(&s.first, api.Password1, false, verb+" the first password")
+	set.BoolVar(&s.second, api.Password2, false, verb+" the second password")
+}
+
+func (s *slots) names() (names []string) {
+	if s.first {
+		names = append(names, api.Password1)
+	}
+	if s.second {
+		names = append(names, api.Password2)
+	}
+	return names
+}
+
+type credentialGenerate struct {
+	named
+	expiry
+	slots
+}
+
+func (o *credentialGenerate) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.slots.define(set, "make")
+	o.expiry.define(set)
+}
+
+func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error {
+	until, err := o.time(env.Now())
+	if err != nil {
+		return err
+	}
+	post := api.CredentialsPost{Passwords: o.names(), Expiry: until}
+	if len(post.Passwords) == 0 {
+		post.Passwords = []string{api.Password1, api.Password2}
+	}
+	made, err := write[api.TokenCredentials](ctx, c, http.MethodPost, post, tokens.kind, o.name, "credentials")
+	if err != nil {
+		return err
+	}
+	env.warnShownOnce()
+	return show(env, made, credentialColumns())
+}
+
+func credentialColumns() []column[api.TokenCredentials] {
+	password := func(slot string) func(api.TokenCredentials) string {
+		return func(c api.TokenCredentials) string {
+			for _, p := range c.Passwords {
+				if p.Name == slot {
+					return value(p.Value)
+				}
+			}
+			return ""
+		}
+	}
+	return []column[api.TokenCredentials]{
+		{title: "USERNAME", text: func(c api.TokenCredentials) string { return c.Username }},
+		{title: "PASSWORD1", text: password(api.Password1)},
+		{title: "PASSWORD2", text: password(api.Password2)},
+	}
+}
+
+type credentialDelete struct {
+	named
+	slots
+}
+
+func (o *credentialDelete) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	o.slots.define(set, "delete")
+}
+
+func (o *credentialDelete) run(ctx context.Context, env *Env, c *client) error {
+	names := o.names()
+	if len(names) == 0 {
+		return usagef("no credentials to delete: want --password1, --password2, or both")
+	}
+	for _, slot := range names {
+		if err := c.remove(ctx, nil, tokens.kind, o.name, "credentials", slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxDays bounds --expiration-in-days: a hundred years.
+const maxDays = 36500
+
+// An expiry is when a password ends, as --expiration-in-days and
+// --expiration give it.
+type expiry struct {
+	days *int
+	at   string
+}
+
+func (e *expiry) define(set *pflag.FlagSet) {
+	numberOption(set, &e.days, "expiration-in-days", "days for which the passwords are valid (default for ever)")
+	textVar(set, &e.at, "expiration", "", "TIME", "when the passwords expire, in UTC, as 2031-12-31T12:59:59Z")
+	numberOption(set, &e.days, "days", "the same as --expiration-in-days")
+	set.Lookup("days").Hidden = true
+}
+
+// time returns when the password ends; nil is never.
+func (e *expiry) time(now time.Time) (*time.Time, error) {
+	switch days := value(e.days); {
+	case e.days != nil && e.at != "":
+		return nil, usagef("--expiration-in-days and --expiration are both given: want one of them")
+	case e.days != nil && (days < 1 || days > maxDays):
+		return nil, usagef("--expiration-in-days %d: want 1 to %d", days, maxDays)
+	case e.days != nil:
+		t := now.UTC().Truncate(time.Second).AddDate(0, 0, days)
+		return &t, nil
+	case e.at == "":
+		return nil, nil
+	}
+	t, err := time.Parse("2006-01-02T15:04:05Z", e.at)
+	if err != nil {
+		return nil, usagef("--expiration %q: want a time in UTC, as 2031-12-31T12:59:59Z", clip(e.at))
+	}
+	if !t.After(now) {
+		return nil, usagef("--expiration %s is in the past", e.at)
+	}
+	return &t, nil
 }
