@@ -23,10 +23,10 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 		}},
 		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string {
 			return r.Parent.SyncProperties.Schedule
-		}, spare: 4},
+		}, rank: 3},
 		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string {
 			return value(r.Parent.SyncProperties.SyncWindow)
-		}, spare: 3},
+		}, rank: 4},
 	}...),
 }
 
@@ -34,13 +34,13 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 func registryListColumns() []column[api.ConnectedRegistry] {
 	return []column[api.ConnectedRegistry]{
 		{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
-		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, spare: 1},
+		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
 		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
-		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, spare: 6},
-		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, spare: 2},
+		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
+		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
 		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
 			return seconds(r.Parent.SyncProperties.LastSyncTime)
-		}, spare: 5},
+		}, rank: 2},
 	}
 }
 

@@ -47,7 +47,7 @@ func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 func syncColumns() []column[api.SyncStatus] {
 	return []column[api.SyncStatus]{
 		{title: "IN SYNC", text: func(s api.SyncStatus) string { return fmt.Sprint(s.InSync) }},
-		{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, spare: 1},
+		{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, rank: 1},
 		{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
 		{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
 		{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},

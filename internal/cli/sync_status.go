@@ -80,15 +80,15 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 		columns = append(columns, []column[api.SyncItem]{
 			{title: "DONE", text: func(i api.SyncItem) string {
 				return doneOf(value(i.BytesDone), value(i.BytesTotal))
-			}, spare: 5},
-			{title: "RATE", text: func(i api.SyncItem) string { return rateOf(value(i.BytesPerSecond)) }, spare: 4},
-			{title: "LEFT", text: func(i api.SyncItem) string { return leftOf(i.EtaSeconds) }, spare: 6},
+			}, rank: 2},
+			{title: "RATE", text: func(i api.SyncItem) string { return rateOf(value(i.BytesPerSecond)) }, rank: 3},
+			{title: "LEFT", text: func(i api.SyncItem) string { return leftOf(i.EtaSeconds) }, rank: 1},
 		}...)
 	}
 	return append(columns, []column[api.SyncItem]{
-		{title: "HERE", text: func(i api.SyncItem) string { return shortDigest(value(i.Digest)) }, spare: 1},
-		{title: "PARENT", text: func(i api.SyncItem) string { return shortDigest(value(i.ParentDigest)) }, spare: 2},
-		{title: "LAST MATCH (UTC)", text: func(i api.SyncItem) string { return seconds(i.LastMatchTime) }, spare: 3},
+		{title: "HERE", text: func(i api.SyncItem) string { return shortDigest(value(i.Digest)) }, rank: 6},
+		{title: "PARENT", text: func(i api.SyncItem) string { return shortDigest(value(i.ParentDigest)) }, rank: 5},
+		{title: "LAST MATCH (UTC)", text: func(i api.SyncItem) string { return seconds(i.LastMatchTime) }, rank: 4},
 		{title: "ERROR", text: func(i api.SyncItem) string { return value(i.Error) }, cut: true},
 	}...)
 }

@@ -1,11 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +21,10 @@ type column[T any] struct {
 	title string
 	text  func(row T) string
 
-	// What becomes of it on a terminal that is too narrow: those with the
-	// least spare that is not 0 go first, and what may be cut is.
-	spare int
-	cut   bool
+	// On a terminal that is too narrow, a column whose rank is above 0 is left
+	// out, the highest rank first, and what may be cut is cut.
+	rank int
+	cut  bool
 }
 
 // leastCut is how many characters of a value that is cut are left.
@@ -50,11 +51,12 @@ func writePlainTable(w io.Writer, value any) error {
 type strip struct {
 	lines        []string // its title, a rule, and a value of each row
 	width, least int      // in characters: of its longest line, and if it is cut
-	spare        int
+	rank         int
 }
 
 func newStrip[T any](c column[T], rows []T) strip {
-	s := strip{lines: []string{c.title, ""}, width: len(c.title) + 2, spare: c.spare} // the reference's tables have this much room
+	s := strip{lines: []string{c.title, ""}, rank: c.rank}
+	s.width = len(c.title) + 2 // the reference's tables have this much room
 	for _, row := range rows {
 		text := printable(c.text(row))
 		s.lines = append(s.lines, text)
@@ -74,61 +76,55 @@ func layOut[T any](rows []T, columns []column[T], limit int) string {
 		return ""
 	}
 	var strips []strip
-	over := -2 - limit // how many characters a line has too many, when all that may be cut is
+	room := limit + 2 // how many characters a line has left, when all that may be cut is
 	for _, c := range columns {
 		s := newStrip(c, rows)
 		strips = append(strips, s)
-		over += s.least + 2
+		room -= s.least + 2
 	}
-	for limit > 0 && over > 0 {
-		first := -1
+	if limit > 0 {
+		for room < 0 {
+			worst := slices.MaxFunc(strips, func(a, b strip) int { return cmp.Compare(a.rank, b.rank) })
+			if worst.rank == 0 {
+				break
+			}
+			strips = slices.DeleteFunc(strips, func(s strip) bool { return s.rank == worst.rank })
+			room += worst.least + 2
+		}
 		for i, s := range strips {
-			if s.spare > 0 && (first < 0 || s.spare < strips[first].spare) {
-				first = i
-			}
+			strips[i].width = min(s.width, s.least+max(room, 0))
 		}
-		if first < 0 {
-			break
-		}
-		over -= strips[first].least + 2
-		strips = slices.Delete(strips, first, first+1)
 	}
-	text := make([]strings.Builder, len(rows)+2)
+	lines := make([]string, len(rows)+2)
 	for _, s := range strips {
-		if limit > 0 {
-			s.width = min(s.width, s.least+max(-over, 0))
-		}
 		s.lines[1] = strings.Repeat("-", s.width)
-		for i, line := range s.lines {
-			if utf8.RuneCountInString(line) > s.width {
-				line = string([]rune(line)[:s.width-1]) + "…"
+		for i, text := range s.lines {
+			if utf8.RuneCountInString(text) > s.width {
+				text = string([]rune(text)[:s.width-1]) + "…"
 			}
-			fmt.Fprintf(&text[i], "%-*s  ", s.width, line)
+			lines[i] += fmt.Sprintf("%-*s  ", s.width, text)
 		}
 	}
-	var table strings.Builder
-	for i := range text {
-		table.WriteString(strings.TrimRight(text[i].String(), " ") + "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ") + "\n"
 	}
-	return table.String()
+	return strings.Join(lines, "")
 }
 
 // columnsOf is how many characters a line of a terminal has; 0 is any number.
 func columnsOf(w io.Writer) int {
-	if !isTerminal(w) {
-		return 0
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return width
+		}
 	}
-	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
+	return 0
 }
 
 // plainColumns returns a column for every member that is a plain value in
 // any of the rows, and for rows that are no objects a single one.
 func plainColumns(rows []any) []column[any] {
-	var names []string
+	names := map[string]bool{}
 	for _, row := range rows {
 		object, ok := row.(map[string]any)
 		if !ok {
@@ -138,15 +134,12 @@ func plainColumns(rows []any) []column[any] {
 			switch v.(type) {
 			case map[string]any, []any, nil:
 			default:
-				if !slices.Contains(names, name) {
-					names = append(names, name)
-				}
+				names[name] = true
 			}
 		}
 	}
-	sort.Strings(names)
 	var columns []column[any]
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		text := func(v any) string { return cell(v.(map[string]any)[name]) }
 		columns = append(columns, column[any]{title: title(name), text: text})
 	}
