@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -85,7 +84,8 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 		verb(env, "resync", "Let a site compare all that it has with its parent, at its next visit",
 			"ferry connected-registry resync -r home -n ship1", &registryResync{}, "name"),
 		verb(env, "deactivate", "Release a connected registry, so that another instance can become it",
-			"ferry connected-registry deactivate -r home -n ship1 --yes", &registryDeactivate{}, "name"),
+			"ferry connected-registry deactivate -r home -n ship1 --yes", &confirmed{do: deactivate,
+				question: "Are you sure you want to deactivate the connected registry '%s'?"}, "name"),
 		verb(env, "delete", "Delete a connected registry; what runs at the site stays as it is",
 			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &registryDelete{}, "name"),
 	)
@@ -192,10 +192,7 @@ func (o *registryUpdate) define(set *pflag.FlagSet) {
 }
 
 func (o *registryUpdate) run(ctx context.Context, env *Env, c *client) error {
-	if reflect.ValueOf(o.patch).IsZero() {
-		return usagef("nothing to change: want a flag that says what")
-	}
-	return connectedRegistries.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
+	return connectedRegistries.patch(ctx, env, c, o.patch, o.name, "a flag that says what")
 }
 
 type registrySettings struct {
@@ -238,21 +235,8 @@ func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
 	return connectedRegistries.change(ctx, env, c, http.MethodPost, nil, o.name, "resync")
 }
 
-type registryDeactivate struct {
-	named
-	confirmation
-}
-
-func (o *registryDeactivate) define(set *pflag.FlagSet) {
-	o.named.define(set)
-	o.confirmation.define(set)
-}
-
-func (o *registryDeactivate) run(ctx context.Context, env *Env, c *client) error {
-	if err := o.ask(env, "Are you sure you want to deactivate the connected registry '%s'?", o.name); err != nil {
-		return err
-	}
-	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries.kind, o.name, "deactivate")
+func deactivate(ctx context.Context, c *client, name string) error {
+	_, err := write[api.ConnectedRegistry](ctx, c, http.MethodPost, nil, connectedRegistries.kind, name, "deactivate")
 	return err
 }
 

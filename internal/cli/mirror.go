@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"reflect"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -47,7 +46,7 @@ func newMirrorCommand(env *Env) *cobra.Command {
 			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
 			&mirrorUpdate{}, "name"),
 		verb(env, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",
-			&deleteOptions{kind: mirrorRules.kind,
+			&confirmed{do: mirrorRules.delete,
 				question: "The mirror rule '%s' will be deleted; its images stay as they are. Proceed?"}, "name"),
 		verb(env, "run", "Run a mirror rule now, whatever its schedule says", `
 			ferry mirror run -r home -n alpine
@@ -107,11 +106,8 @@ func (o *mirrorUpdate) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	if reflect.ValueOf(patch).IsZero() {
-		return usagef("nothing to change: want one of --source, --schedule, --window, --tag-filter, --platform, " +
-			"--username, --password-stdin, --ca-file")
-	}
-	return mirrorRules.change(ctx, env, c, http.MethodPatch, patch, o.name)
+	return mirrorRules.patch(ctx, env, c, patch, o.name, "one of --source, --schedule, --window, --tag-filter, "+
+		"--platform, --username, --password-stdin, --ca-file")
 }
 
 type mirrorRun struct {

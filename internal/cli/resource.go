@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,6 +37,20 @@ func (r resource[T]) change(
 		return err
 	}
 	return show(env, v, r.columns)
+}
+
+// patch changes the resource that is called name. A patch that changes nothing
+// is a usage error, which says what could be given.
+func (r resource[T]) patch(ctx context.Context, env *Env, c *client, patch any, name, flags string) error {
+	if reflect.ValueOf(patch).IsZero() {
+		return usagef("nothing to change: want %s", flags)
+	}
+	return r.change(ctx, env, c, http.MethodPatch, patch, name)
+}
+
+// delete deletes the resource that is called name.
+func (r resource[T]) delete(ctx context.Context, c *client, name string) error {
+	return c.remove(ctx, nil, r.kind, name)
 }
 
 // A result is an answer, as it was sent and decoded. Scripts get the former,
@@ -210,23 +225,24 @@ func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 	return showAll(env, all, o.columns)
 }
 
-// deleteOptions are those of a verb that deletes one resource.
-type deleteOptions struct {
+// A confirmed verb does something to one resource once a person agrees.
+type confirmed struct {
 	named
 	confirmation
-	kind, question string
+	question string // %s in it is the resource
+	do       func(ctx context.Context, c *client, name string) error
 }
 
-func (o *deleteOptions) define(set *pflag.FlagSet) {
+func (o *confirmed) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	o.confirmation.define(set)
 }
 
-func (o *deleteOptions) run(ctx context.Context, env *Env, c *client) error {
+func (o *confirmed) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.ask(env, o.question, o.name); err != nil {
 		return err
 	}
-	return c.remove(ctx, nil, o.kind, o.name)
+	return o.do(ctx, c, o.name)
 }
 
 // errDeclined is what a command returns when the answer was no.

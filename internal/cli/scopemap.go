@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"net/http"
-	"reflect"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,7 +32,7 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 			ferry scope-map update -r home -n pullers --remove-repository factory/app metadata/read`,
 			&scopeMapUpdate{}, "name"),
 		verb(env, "delete", "Delete a scope map", "ferry scope-map delete -r home -n pullers --yes",
-			&deleteOptions{kind: scopeMaps.kind,
+			&confirmed{do: scopeMaps.delete,
 				question: "Deleting the scope map '%s' will remove its permissions with associated tokens. Proceed?"}, "name"),
 	)
 }
@@ -90,11 +89,8 @@ func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	patch := api.ScopeMapPatch{Description: o.description, AddActions: add, RemoveActions: remove}
-	if reflect.ValueOf(patch).IsZero() {
-		return usagef("nothing to change: want one of --add-repository, --remove-repository, " +
-			"--add-gateway, --remove-gateway, --description")
-	}
-	return scopeMaps.change(ctx, env, c, http.MethodPatch, patch, o.name)
+	return scopeMaps.patch(ctx, env, c, patch, o.name,
+		"one of --add-repository, --remove-repository, --add-gateway, --remove-gateway, --description")
 }
 
 // actionsOf turns --repository NAME ACTION... and --gateway NAME ACTION...

@@ -55,7 +55,7 @@ func newTokenCommand(env *Env) *cobra.Command {
 			ferry token update -r home -n line1 --scope-map pullers`,
 			&tokenUpdate{}, "name"),
 		verb(env, "delete", "Delete a token", "ferry token delete -r home -n line1 --yes",
-			&deleteOptions{kind: tokens.kind,
+			&confirmed{do: tokens.delete,
 				question: "Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?"}, "name"),
 		newTokenCredentialCommand(env),
 	)
@@ -73,10 +73,7 @@ func (o *tokenUpdate) define(set *pflag.FlagSet) {
 }
 
 func (o *tokenUpdate) run(ctx context.Context, env *Env, c *client) error {
-	if o.patch == (api.TokenPatch{}) {
-		return usagef("nothing to change: want one of --scope-map, --status")
-	}
-	return tokens.change(ctx, env, c, http.MethodPatch, o.patch, o.name)
+	return tokens.patch(ctx, env, c, o.patch, o.name, "one of --scope-map, --status")
 }
 
 type tokenCreate struct {
