@@ -97,8 +97,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 
 // unreachable turns a failed exchange into words.
 func (c *client) unreachable(err error) error {
-	var inner *url.Error
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*url.Error](err); ok {
 		err = inner.Err // the outer one repeats the method and the whole address
 	}
 	err = fmt.Errorf("reach %s: %w", c.base, err)
@@ -132,6 +131,14 @@ func (r *refusal) Error() string { return r.text }
 // Hint returns what the server, or this program, advises.
 func (r *refusal) Hint() string { return r.hint }
 
+// statusOf is the status of an answer of 400 or above; 0 for any other error.
+func statusOf(err error) int {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r.status
+	}
+	return 0
+}
+
 // registryHints are what to do about errors of the registry API, which brings
 // no hints of its own.
 var registryHints = map[string]string{
@@ -151,13 +158,8 @@ func field(location string) string {
 // problem document of the management API, or the registry API's errors.
 func (c *client) refused(resp *http.Response, text []byte) error {
 	var doc struct {
-		Detail string `json:"detail"`
-		Hint   string `json:"hint"`
-		Errors []struct {
-			Code     string `json:"code"`
-			Message  string `json:"message"`
-			Location string `json:"location"`
-		} `json:"errors"`
+		Detail, Hint string
+		Errors       []struct{ Code, Message, Location string }
 	}
 	r := &refusal{status: resp.StatusCode}
 	if json.Unmarshal(text, &doc) == nil {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -277,48 +276,32 @@ const maxAncestors = 100
 // leftovers returns the commands that remove what outlives a connected
 // registry: its sync token, that token's scope map, and what the scope maps
 // of its ancestors have for its gateway.
-func (c *client) leftovers(ctx context.Context, name string) ([]string, error) {
-	own, token, scopeMap, err := c.syncToken(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	var commands []string
-	if token != "" {
-		commands = append(commands, "token delete --yes -n "+token)
-	}
-	if scopeMap != "" {
-		commands = append(commands, "scope-map delete --yes -n "+scopeMap)
-	}
+func (c *client) leftovers(ctx context.Context, name string) (commands []string, err error) {
+	at := name
 	for range maxAncestors {
-		parent := lastSegment(value(own.Parent.ID))
-		if parent == "" {
-			break
-		}
-		if own, _, scopeMap, err = c.syncToken(ctx, parent); err != nil {
+		r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries.kind, at)
+		if err != nil {
 			return nil, err
 		}
-		if scopeMap != "" {
+		token := lastSegment(r.value.Parent.SyncProperties.TokenID)
+		t, err := get[api.Token](ctx, c, tokens.kind, token)
+		if err != nil && statusOf(err) != http.StatusNotFound {
+			return nil, err
+		}
+		if err == nil && at == name {
+			commands = append(commands, "token delete --yes -n "+token)
+		}
+		switch scopeMap := lastSegment(t.value.ScopeMapID); {
+		case scopeMap == "":
+		case at == name:
+			commands = append(commands, "scope-map delete --yes -n "+scopeMap)
+		default:
 			const actions = "config/read config/write message/read message/write"
 			commands = append(commands, fmt.Sprintf("scope-map update -n %s --remove-gateway %s %s", scopeMap, name, actions))
 		}
+		if at = lastSegment(value(r.value.Parent.ID)); at == "" {
+			break
+		}
 	}
 	return commands, nil
-}
-
-// syncToken returns a connected registry, and the names of its sync token and
-// of that token's scope map; "" where there is none.
-func (c *client) syncToken(ctx context.Context, name string) (
-	own api.ConnectedRegistry, token, scopeMap string, err error,
-) {
-	r, err := get[api.ConnectedRegistry](ctx, c, connectedRegistries.kind, name)
-	if err != nil {
-		return own, "", "", err
-	}
-	own = r.value
-	token = lastSegment(own.Parent.SyncProperties.TokenID)
-	t, err := get[api.Token](ctx, c, tokens.kind, token)
-	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusNotFound {
-		return own, "", "", nil
-	}
-	return own, token, lastSegment(t.value.ScopeMapID), err
 }

@@ -81,11 +81,11 @@ func (o *importNew) client(env *Env) (*client, error) {
 
 func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	post := o.post
-	password, certificates, err := o.secrets(env)
-	if err != nil {
+	if err := o.read(env); err != nil {
 		return err
 	}
-	post.Username, post.Password, post.CertificateAuthority = value(o.username), value(password), value(certificates)
+	post.Username, post.Password = value(o.username), value(o.sourceLogin.password)
+	post.CertificateAuthority = value(o.certificates)
 	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports.kind, body: post})
 	if err != nil {
 		return err

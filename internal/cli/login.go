@@ -67,9 +67,9 @@ func (o *loginOptions) run(ctx context.Context, env *Env) error {
 		return err
 	}
 	if _, err := c.do(ctx, call{method: http.MethodGet, path: "/v2/"}); err != nil {
-		var r *refusal
-		if errors.As(err, &r) && r.status == http.StatusUnauthorized {
-			r.hint = "the first administrator's password is in initial-admin-password, in the registry's data directory"
+		if statusOf(err) == http.StatusUnauthorized {
+			return withHint(err, "the first administrator's password is in initial-admin-password, "+
+				"in the registry's data directory")
 		}
 		return err
 	}

@@ -123,26 +123,17 @@ func (o *mirrorRun) define(set *pflag.FlagSet) {
 func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 	r, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules.kind, o.name, "run")
 	if err == nil && o.wait {
-		r, err = awaitMirror(ctx, env, c, r)
+		r, err = await(ctx, env, r, mirrorProgress, func(ctx context.Context) (result[api.MirrorRule], error) {
+			return get[api.MirrorRule](ctx, c, mirrorRules.kind, o.name)
+		})
+		if why := value(r.value.Status.Error); err == nil && why != "" {
+			err = withHint(errors.New(why), "see ferry mirror show -n %s", r.value.Name)
+		}
 	}
 	if err != nil {
 		return err
 	}
 	return show(env, r, mirrorRules.columns)
-}
-
-// awaitMirror waits until the run that was asked for is over, which begins after
-// one that goes on, and returns the rule as it is then; the error is why it is
-// not in step.
-func awaitMirror(ctx context.Context, env *Env, c *client, r result[api.MirrorRule]) (result[api.MirrorRule], error) {
-	name := r.value.Name
-	r, err := await(ctx, env, r, mirrorProgress, func(ctx context.Context) (result[api.MirrorRule], error) {
-		return get[api.MirrorRule](ctx, c, mirrorRules.kind, name)
-	})
-	if why := value(r.value.Status.Error); err == nil && why != "" {
-		err = withHint(errors.New(why), "see ferry mirror show -n %s", name)
-	}
-	return r, err
 }
 
 // mirrorProgress is how far the run of a rule is.
@@ -169,17 +160,18 @@ func (m *mirrorSettings) define(set *pflag.FlagSet) {
 
 // changes returns the settings that were given.
 func (m *mirrorSettings) changes(env *Env) (api.MirrorRulePatch, error) {
+	err := m.read(env)
 	p := m.patch
-	var err error
-	p.Username = m.username
-	p.Password, p.CertificateAuthority, err = m.secrets(env)
+	p.Username, p.Password, p.CertificateAuthority = m.username, m.password, m.certificates
 	return p, err
 }
 
 // A sourceLogin says how another registry lets one in.
 type sourceLogin struct {
-	username, password, caFile *string
-	stdin                      bool // read the password there
+	username, password *string
+	caFile             *string
+	certificates       *string // of caFile, once they are read
+	stdin              bool    // read the password there
 }
 
 func (l *sourceLogin) define(set *pflag.FlagSet) {
@@ -192,28 +184,26 @@ func (l *sourceLogin) define(set *pflag.FlagSet) {
 // maxCertificates bounds the file of --ca-file, in bytes.
 const maxCertificates = 256 << 10
 
-// secrets returns the password and the certificates, each nil where it was not
-// given.
-func (l *sourceLogin) secrets(env *Env) (password, certificates *string, err error) {
-	password = l.password
+// read reads the password and the certificates, if they stand elsewhere.
+func (l *sourceLogin) read(env *Env) error {
 	if l.stdin {
-		if password != nil {
-			return nil, nil, usagef("--password and --password-stdin exclude each other")
+		if l.password != nil {
+			return usagef("--password and --password-stdin exclude each other")
 		}
 		text, err := env.readPassword(true)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		password = &text
+		l.password = &text
 	}
 	if l.caFile != nil {
 		text, err := readCertificates(*l.caFile)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		certificates = &text
+		l.certificates = &text
 	}
-	return password, certificates, nil
+	return nil
 }
 
 func readCertificates(path string) (string, error) {

@@ -76,19 +76,18 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 	}
 	if env.asText() && isTerminal(env.Stdout) {
 		err := watchSync(ctx, env.Stdout, syncProgress(s.value), func(ctx context.Context) (now moment, err error) {
-			s, now.images, err = c.syncMoment(ctx)
-			now.all = syncProgress(s.value)
-			return now, err
+			if s, err = c.syncStatus(ctx); err != nil {
+				return now, err
+			}
+			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
+			next, err := pages[api.SyncItem](ctx, c, apiRoot+"sync/items", query, "value", mostBars)
+			return moment{syncProgress(s.value), next.value}, err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	items, err := o.items(ctx, env, c, apiRoot+"sync/items")
-	if err != nil {
-		return err
-	}
-	return o.show(env, sayStatus(s.value), s.raw, items, s.value.ItemsSynced)
+	return o.show(ctx, env, c, apiRoot+"sync/items", sayStatus(s.value), s.raw, s.value.ItemsSynced)
 }
 
 // syncProgress is how far a site's sync is.
@@ -101,14 +100,4 @@ func syncProgress(s api.SyncStatus) progress {
 // syncStatus returns how a site's sync goes.
 func (c *client) syncStatus(ctx context.Context) (result[api.SyncStatus], error) {
 	return ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: apiRoot + "sync"})
-}
-
-// syncMoment returns how a site's sync goes, with the images that come next.
-func (c *client) syncMoment(ctx context.Context) (s result[api.SyncStatus], next []api.SyncItem, err error) {
-	if s, err = c.syncStatus(ctx); err != nil {
-		return s, nil, err
-	}
-	query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
-	items, err := pages[api.SyncItem](ctx, c, apiRoot+"sync/items", query, "value", mostBars)
-	return s, items.value, err
 }

@@ -33,20 +33,18 @@ func (l *syncListing) brief(env *Env) bool {
 	return env.asText() && isTerminal(env.Stdout) && l.open == nil
 }
 
-// items returns what a site is to have, or only what of it is not in sync, as
-// the listing at path has it.
-func (l *syncListing) items(ctx context.Context, env *Env, c *client, path string) (result[[]api.SyncItem], error) {
+// show shows the items that are listed at path in the form that was asked for:
+// in sentences below text, in a table alone, else as a member of status. synced
+// is how many items there are that are in sync.
+func (l *syncListing) show(
+	ctx context.Context, env *Env, c *client, path, text string, status json.RawMessage, synced int,
+) error {
 	open := value(l.open) || l.brief(env)
 	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
-	return pages[api.SyncItem](ctx, c, path, query, "value", 0)
-}
-
-// show shows items in the form that was asked for: in sentences below text,
-// in a table alone, else as a member of status. synced is how many items
-// there are that are in sync.
-func (l *syncListing) show(
-	env *Env, text string, status json.RawMessage, items result[[]api.SyncItem], synced int,
-) error {
+	items, err := pages[api.SyncItem](ctx, c, path, query, "value", 0)
+	if err != nil {
+		return err
+	}
 	switch {
 	case env.output == "table" && env.query == "":
 		return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
@@ -153,11 +151,7 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 	if err != nil {
 		return err
 	}
-	items, err := o.items(ctx, env, c, path)
-	if err != nil {
-		return err
-	}
-	return o.show(env, saySite(site.value), site.raw, items, value(site.value.Sync).ItemsSynced)
+	return o.show(ctx, env, c, path, saySite(site.value), site.raw, value(site.value.Sync).ItemsSynced)
 }
 
 // saySite puts what is known of a site into a few sentences.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -136,8 +135,7 @@ func (e *Env) warnShownOnce() {
 // there already must have the same.
 func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
 	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
-	var r *refusal
-	if errors.As(err, &r) && r.status == http.StatusNotFound {
+	if statusOf(err) == http.StatusNotFound {
 		put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
 		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps.kind, name)
 		return err
