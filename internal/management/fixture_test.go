@@ -208,14 +208,6 @@ func (i *instance) show(t *testing.T, name string) (r api.ConnectedRegistry) {
 	return r
 }
 
-// actions returns a scope map's actions.
-func (i *instance) actions(t *testing.T, name string) []string {
-	t.Helper()
-	var m api.ScopeMap
-	i.call(t, "GET", "/scope-maps/"+name, nil).ok(t, &m)
-	return m.Actions
-}
-
 // mayLogIn reports whether the instance accepts a name and password.
 func (i *instance) mayLogIn(t *testing.T, name, password string) bool {
 	t.Helper()
@@ -229,9 +221,4 @@ func mayLogIn(t *testing.T, s *control.Service, name, password string) bool {
 		t.Fatal(err)
 	}
 	return err == nil
-}
-
-func contains(v any, part string) bool {
-	s, _ := v.(string)
-	return strings.Contains(s, part)
 }

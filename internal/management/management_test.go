@@ -258,6 +258,46 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 	}
 }
 
+// newSite returns a connected registry of root that was told what to be.
+func newSite(t *testing.T, root *instance) *instance {
+	t.Helper()
+	root.connect(t, "Ship01", "", "a")
+	d, err := root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := newInstance(t, dbtest.SQLite(t), "Ship01")
+	if err := site.Apply(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	return site
+}
+
+func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
+	site := newSite(t, newRoot(t))
+	before := site.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text
+	for _, call := range []struct {
+		method, path string
+		body         any
+	}{
+		{"PUT", "/scope-maps/m", object{"actions": []string{"repositories/a/content/read"}}},
+		{"DELETE", "/scope-maps/Ship01", nil},
+		{"PUT", "/tokens/line1", object{"scopeMap": "m"}},
+		{"POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}}},
+		{"PUT", "/connected-registries/Other1", object{"repositories": []string{"a"}}},
+		{"PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}},
+		{"POST", "/connected-registries/Ship01/deactivate", nil},
+		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
+		{"DELETE", "/connected-registries/Ship01", nil},
+	} {
+		site.call(t, call.method, call.path, call.body).fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
+	}
+	site.call(t, "DELETE", "/repositories/a", nil).fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
+	if after := site.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text; after != before {
+		t.Errorf("%s\n%s", before, after)
+	}
+}
+
 func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
 	root := newRoot(t)
 	var v api.InstanceStatus
@@ -265,13 +305,13 @@ func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
 	if v.Role != "root" || v.Version != "v1.2.3" || v.InstanceID != root.control.InstanceID() || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
-	p := newPair(t, root, dbtest.SQLite(t))
-	p.ship.status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
-	p.ship.call(t, "GET", "/status", nil).ok(t, &v)
+	site := newSite(t, root)
+	site.status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
+	site.call(t, "GET", "/status", nil).ok(t, &v)
 	if v.Role != "connected" || v.Name != "Ship01" || v.Sync.ItemsPending != 3 || v.Sync.State != "Syncing" {
 		t.Errorf("%+v", v)
 	}
-	if r := p.ship.show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
+	if r := site.show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
 		t.Errorf("%+v", r)
 	}
 }

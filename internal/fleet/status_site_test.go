@@ -1,4 +1,4 @@
-package management_test
+package fleet_test
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package management_test
+package fleet_test
 
 import (
 	"encoding/json"
@@ -252,31 +252,6 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 			t.Errorf("%v, %+v", err, own2)
 		}
 	})
-}
-
-func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
-	p := newPair(t, newRoot(t), dbtest.SQLite(t))
-	before := p.ship.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text
-	for _, call := range []struct {
-		method, path string
-		body         any
-	}{
-		{"PUT", "/scope-maps/m", object{"actions": []string{"repositories/a/content/read"}}},
-		{"DELETE", "/scope-maps/Ship01", nil},
-		{"PUT", "/tokens/line1", object{"scopeMap": "m"}},
-		{"POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}}},
-		{"PUT", "/connected-registries/Other1", object{"repositories": []string{"a"}}},
-		{"PATCH", "/connected-registries/Ship01", object{"gcEnabled": false}},
-		{"POST", "/connected-registries/Ship01/deactivate", nil},
-		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
-		{"DELETE", "/connected-registries/Ship01", nil},
-	} {
-		p.ship.call(t, call.method, call.path, call.body).fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
-	}
-	p.ship.call(t, "DELETE", "/repositories/a", nil).fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
-	if after := p.ship.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text; after != before {
-		t.Errorf("%s\n%s", before, after)
-	}
 }
 
 func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
