@@ -15,6 +15,15 @@ const Root = "/api/v1"
 // it is answered.
 const Succeeded = "Succeeded"
 
+// Tagged is the part of a resource that tells what it says from what it said
+// before. It is a header, and not in the JSON.
+type Tagged struct {
+	ETag string `json:"-"`
+}
+
+// EntityTag returns the resource's entity tag.
+func (t Tagged) EntityTag() string { return t.ETag }
+
 // ScopeMapID returns the id of a scope map.
 func ScopeMapID(name string) string { return "/scope-maps/" + name }
 

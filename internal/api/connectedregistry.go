@@ -38,7 +38,7 @@ type ConnectedRegistry struct {
 	RegistrySyncResult *RegistrySyncResult `json:"registrySyncResult"`
 	ProvisioningState  string              `json:"provisioningState"`
 
-	ETag string `json:"-"` // of what it says; it is a header
+	Tagged
 }
 
 // Activation says whether an instance holds the connected registry.

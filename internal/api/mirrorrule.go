@@ -19,7 +19,7 @@ type MirrorRule struct {
 	ProvisioningState    string       `json:"provisioningState"`
 	Status               MirrorStatus `json:"status"`
 
-	ETag string `json:"-"` // of what it says; it is a header
+	Tagged
 }
 
 // A MirrorStatus is how the runs of a mirror rule go.

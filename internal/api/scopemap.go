@@ -18,7 +18,7 @@ type ScopeMap struct {
 	CreationDate      time.Time `json:"creationDate"`
 	ProvisioningState string    `json:"provisioningState"`
 
-	ETag string `json:"-"` // of what it says; it is a header
+	Tagged
 }
 
 // A ScopeMapPut is a scope map as it is to be.

@@ -24,7 +24,7 @@ type Token struct {
 	CreationDate      time.Time        `json:"creationDate"`
 	ProvisioningState string           `json:"provisioningState"`
 
-	ETag string `json:"-"` // of what it says; it is a header
+	Tagged
 }
 
 // TokenCredentials are a token's passwords.

@@ -19,7 +19,7 @@ func (s *Service) mirrorRuleOf(tx *metadb.Tx, row metadb.MirrorRule, run mirror.
 	r := api.MirrorRule{
 		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
 		Window: api.Text(v.Window), TagFilters: api.List(v.TagFilters), Platforms: api.List(v.Platforms), Username: api.Text(v.Username), CertificateAuthority: api.Text(v.CA),
-		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, ETag: ETag(row.Version),
+		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	r.Status = api.MirrorStatus{
 		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),

@@ -19,7 +19,7 @@ const (
 func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
 	return api.ScopeMap{
 		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description, Actions: row.Actions,
-		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, ETag: ETag(row.Version),
+		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 }
 

@@ -18,7 +18,7 @@ const maxTokens = 20_000
 func tokenOf(row metadb.Token) api.Token {
 	t := api.Token{
 		ID: api.TokenID(row.Name), Name: row.Name, Status: row.Status, Credentials: credentialsOf(row, nil),
-		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, ETag: ETag(row.Version),
+		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	if row.ScopeMap != "" {
 		t.ScopeMapID = api.ScopeMapID(row.ScopeMap)

@@ -38,7 +38,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (a
 		NotificationsList: api.List(v.Notifications),
 		GarbageCollection: api.GarbageCollection{Enabled: v.GCEnabled, Schedule: v.GCSchedule},
 		ProvisioningState: api.Succeeded,
-		ETag:              control.ETag(row.Version),
+		Tagged:            api.Tagged{ETag: control.ETag(row.Version)},
 	}
 	if v.KeepLast > 0 {
 		r.KeepLast = &v.KeepLast

@@ -2,9 +2,7 @@ package management
 
 import (
 	"context"
-	"net/http"
 	"net/url"
-	"strconv"
 
 	"ferry/internal/api"
 	"ferry/internal/fleet"
@@ -12,66 +10,57 @@ import (
 
 func (h *handler) registries() {
 	const path = "/connected-registries/{name}"
-	register(h, operation{http.MethodGet, "/connected-registries", "list-connected-registries", "List the connected registries, each followed by those below it"},
-		func(ctx context.Context, in *struct {
-			Call
-			Parent   string `query:"parent" doc:"Only those below this one."`
-			Children string `query:"children" enum:"all,direct" default:"all" doc:"Whether only those right below."`
-		}) (*listing[api.ConnectedRegistry], error) {
-			return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
-		})
-	register(h, operation{http.MethodGet, path, "get-connected-registry", "Get a connected registry"},
-		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
-			return registryReply(h.Fleet.Get(ctx, in.by, in.Name))
-		})
-	register(h, operation{http.MethodPut, path, "create-connected-registry", "Create a connected registry, with its sync token and permissions"},
-		func(ctx context.Context, in *Put[api.RegistryPut]) (*reply[api.ConnectedRegistry], error) {
-			return registryReply(h.Fleet.Create(ctx, in.by, in.Name, in.Body, in.when()))
-		})
-	register(h, operation{http.MethodPatch, path, "update-connected-registry", "Change a connected registry"},
-		func(ctx context.Context, in *Put[api.RegistryPatch]) (*reply[api.ConnectedRegistry], error) {
-			return registryReply(h.Fleet.Update(ctx, in.by, in.Name, in.Body, in.when()))
-		})
-	register(h, operation{http.MethodDelete, path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is"},
-		func(ctx context.Context, in *struct {
-			Write
-			Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
-		}) (*nothing, error) {
-			return nil, h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
-		})
-	register(h, operation{http.MethodPost, path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry"},
-		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
-			return registryReply(h.Fleet.Deactivate(ctx, in.by, in.Name))
-		})
-	register(h, operation{http.MethodPost, path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew"},
-		func(ctx context.Context, in *About) (*reply[api.ConnectedRegistry], error) {
-			return registryReply(h.Fleet.Resync(ctx, in.by, in.Name))
-		})
-	register(h, operation{http.MethodGet, path + "/sync-status", "get-sync-status", "Get what a connected registry last said of its sync, and how long ago"},
-		func(ctx context.Context, in *About) (*struct{ Body api.SiteSync }, error) {
-			v, err := h.Fleet.SiteSync(ctx, in.Name)
-			return &struct{ Body api.SiteSync }{v}, err
-		})
-	register(h, operation{http.MethodGet, path + "/sync-items", "list-connected-registry-sync-items", "List what a connected registry is to have, and how far that was when it last said so"},
-		func(ctx context.Context, in *struct {
-			Name       string `path:"name"`
-			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-			Repository string `query:"repository" doc:"Begin after this repository's item."`
-			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
-			Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
-		}) (*syncItemPage, error) {
-			at := fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}
-			all, more, err := h.Fleet.SiteItems(ctx, in.Name, at, in.N)
-			here := "/connected-registries/" + url.PathEscape(in.Name) + "/sync-items?open=" + strconv.FormatBool(in.Open)
-			return itemPage(all, more, here), err
-		})
-	register(h, operation{http.MethodPost, path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
-		func(ctx context.Context, in *Post[api.SettingsPost]) (*struct{ Body api.InstanceSettings }, error) {
-			v, err := h.Fleet.InstanceSettings(ctx, in.by, in.Name, in.Body)
-			return &struct{ Body api.InstanceSettings }{v}, err
-		})
-}
-
-func registryReply(r api.ConnectedRegistry, err error) (*reply[api.ConnectedRegistry], error) {
-	return &reply[api.ConnectedRegistry]{ETag: r.ETag, Body: r}, err
+	register(h, operation{
+		"GET /connected-registries", "list-connected-registries",
+		"List the connected registries, each followed by those below it",
+	}, func(ctx context.Context, in *struct {
+		Call
+		Parent   string `query:"parent" doc:"Only those below this one."`
+		Children string `query:"children" enum:"all,direct" default:"all" doc:"Whether only those right below."`
+	}) (*listing[api.ConnectedRegistry], error) {
+		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
+	})
+	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(h.Fleet.Get))
+	register(h, operation{
+		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
+	}, write(h.Fleet.Create))
+	register(h, operation{"PATCH " + path, "update-connected-registry", "Change a connected registry"},
+		write(h.Fleet.Update))
+	register(h, operation{
+		"DELETE " + path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is",
+	}, func(ctx context.Context, in *struct {
+		Write
+		Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
+	}) (*nothing, error) {
+		return nil, h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
+	})
+	register(h, operation{
+		"POST " + path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry",
+	}, act(h.Fleet.Deactivate))
+	register(h, operation{
+		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",
+	}, act(h.Fleet.Resync))
+	register(h, operation{
+		"GET " + path + "/sync-status", "get-sync-status",
+		"Get what a connected registry last said of its sync, and how long ago",
+	}, func(ctx context.Context, in *About) (*plain[api.SiteSync], error) {
+		v, err := h.Fleet.SiteSync(ctx, in.Name)
+		return &plain[api.SiteSync]{v}, err
+	})
+	register(h, operation{
+		"GET " + path + "/sync-items", "list-connected-registry-sync-items",
+		"List what a connected registry is to have, and how far that was when it last said so",
+	}, func(ctx context.Context, in *struct {
+		Name       string `path:"name"`
+		N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+		Repository string `query:"repository" doc:"Begin after this repository's item."`
+		Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
+		Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
+	}) (*page[api.SyncItem], error) {
+		at := fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}
+		all, more, err := h.Fleet.SiteItems(ctx, in.Name, at, in.N)
+		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
+	})
+	register(h, operation{"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
+		ask(h.Fleet.InstanceSettings))
 }

@@ -3,7 +3,6 @@ package management
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
@@ -11,12 +10,12 @@ import (
 )
 
 func (h *handler) imports() {
-	type answer struct{ Body api.Import }
-	register(h, operation{http.MethodPost, "/imports", "import", "Bring an image of another registry here, once"},
+	type shown = plain[api.Import]
+	register(h, operation{"POST /imports", "import", "Bring an image of another registry here, once"},
 		func(ctx context.Context, in *struct {
 			Call
 			Body api.ImportPost
-		}) (*answer, error) {
+		}) (*shown, error) {
 			i, err := h.Mirrors.Import(ctx, mirror.ImportRequest{
 				Source: in.Body.Source, Images: in.Body.Images, Repository: in.Body.Repository, Force: in.Body.Force,
 				Username: in.Body.Username, Password: in.Body.Password, CA: in.Body.CertificateAuthority,
@@ -24,9 +23,9 @@ func (h *handler) imports() {
 			if err != nil {
 				return nil, importProblem(err)
 			}
-			return &answer{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
+			return &shown{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
 		})
-	register(h, operation{http.MethodGet, "/imports", "list-imports", "List the imports, the latest first"},
+	register(h, operation{"GET /imports", "list-imports", "List the imports, the latest first"},
 		func(context.Context, *struct{}) (*listing[api.Import], error) {
 			all := []api.Import{}
 			for _, i := range h.Mirrors.Imports() {
@@ -34,14 +33,14 @@ func (h *handler) imports() {
 			}
 			return listed(all, nil)
 		})
-	register(h, operation{http.MethodGet, "/imports/{name}", "get-import", "Get how an import goes"},
-		func(_ context.Context, in *About) (*answer, error) {
+	register(h, operation{"GET /imports/{name}", "get-import", "Get how an import goes"},
+		func(_ context.Context, in *About) (*shown, error) {
 			i, ok := h.Mirrors.ImportOf(in.Name)
 			if !ok {
 				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
 					WithHint("see ferry import list; the registry may have been restarted since: run the import again, and it goes on from the same byte")
 			}
-			return &answer{importOf(i)}, nil
+			return &shown{importOf(i)}, nil
 		})
 }
 

@@ -123,14 +123,27 @@ func segments(next http.Handler) http.Handler {
 	})
 }
 
+func (h *handler) status() {
+	register(h, operation{"GET /status", "get-status", "Get what this instance is, and how its sync goes"},
+		func(context.Context, *struct{}) (*plain[api.InstanceStatus], error) {
+			v := api.InstanceStatus{Role: "root", Version: h.Version, InstanceID: h.Control.InstanceID()}
+			if self := h.Control.Self(); self != "" {
+				v.Role, v.Name, v.Sync = "connected", self, h.Fleet.SyncStatus()
+			}
+			return &plain[api.InstanceStatus]{v}, nil
+		})
+}
+
 // An operation is what register needs to know of one.
 type operation struct {
-	method, path, id, summary string
+	pattern     string // METHOD /path
+	id, summary string
 }
 
 // register adds an operation whose errors, all of them, are problems.
-func register[I, O any](h *handler, op operation, answer func(context.Context, *I) (*O, error)) {
-	o := huma.Operation{Method: op.method, Path: op.path, OperationID: op.id, Summary: op.summary, BodyReadTimeout: bodyTimeout}
+func register[I, O any](h *handler, op operation, answer answer[I, O]) {
+	method, path, _ := strings.Cut(op.pattern, " ")
+	o := huma.Operation{Method: method, Path: path, OperationID: op.id, Summary: op.summary, BodyReadTimeout: bodyTimeout}
 	schema := h.huma.OpenAPI().Components.Schemas.Schema(problemType, true, "")
 	o.Responses = map[string]*huma.Response{"default": {
 		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},
@@ -143,25 +156,3 @@ func register[I, O any](h *handler, op operation, answer func(context.Context, *
 		return out, nil
 	})
 }
-
-// A reply is a resource with its entity tag.
-type reply[T any] struct {
-	ETag string `header:"ETag"`
-	Body T
-}
-
-// A listing is resources of one kind.
-type listing[T any] struct {
-	Body struct {
-		Value []T `json:"value" nullable:"false"`
-	}
-}
-
-func listed[T any](all []T, err error) (*listing[T], error) {
-	l := &listing[T]{}
-	l.Body.Value = all
-	return l, err
-}
-
-// nothing is the answer to what needs none.
-type nothing struct{}

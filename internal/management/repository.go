@@ -2,7 +2,6 @@ package management
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"strconv"
 
@@ -19,39 +18,28 @@ func repositoryOf(r storage.Repository, counted bool) api.Repository {
 	return v
 }
 
-// A repositoryPage is a part of the repositories, by name.
-type repositoryPage struct {
-	Body struct {
-		Value    []api.Repository `json:"value" nullable:"false"`
-		NextLink string           `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
-	}
-}
-
 func (h *handler) repositories() {
 	const path = "/repositories/{name}"
-	register(h, operation{http.MethodGet, "/repositories", "list-repositories", "List the repositories, by name"},
+	register(h, operation{"GET /repositories", "list-repositories", "List the repositories, by name"},
 		func(ctx context.Context, in *struct {
 			N    int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Last string `query:"last" doc:"Begin after this one."`
-		}) (*repositoryPage, error) {
+		}) (*page[api.Repository], error) {
 			rows, err := h.Repositories.Repositories(ctx, in.Last, in.N+1)
-			page := &repositoryPage{}
-			page.Body.Value = []api.Repository{}
-			if len(rows) > in.N {
-				rows = rows[:in.N]
-				page.Body.NextLink = api.Root + "/repositories?" + url.Values{"n": {strconv.Itoa(in.N)}, "last": {rows[in.N-1].Name}}.Encode()
+			all := []api.Repository{}
+			for _, r := range rows[:min(len(rows), in.N)] {
+				all = append(all, repositoryOf(r, false))
 			}
-			for _, r := range rows {
-				page.Body.Value = append(page.Body.Value, repositoryOf(r, false))
-			}
-			return page, err
+			return newPage(all, len(rows) > in.N, func(last api.Repository) string {
+				return api.Root + "/repositories?" + url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Name}}.Encode()
+			}), err
 		})
-	register(h, operation{http.MethodGet, path, "get-repository", "Get a repository; slashes in its name may be escaped or not"},
-		func(ctx context.Context, in *About) (*struct{ Body api.Repository }, error) {
+	register(h, operation{"GET " + path, "get-repository", "Get a repository; slashes in its name may be escaped or not"},
+		func(ctx context.Context, in *About) (*plain[api.Repository], error) {
 			r, err := h.Repositories.Repository(ctx, in.Name)
-			return &struct{ Body api.Repository }{repositoryOf(r, true)}, err
+			return &plain[api.Repository]{repositoryOf(r, true)}, err
 		})
-	register(h, operation{http.MethodDelete, path, "delete-repository", "Delete a repository with all that is in it"},
+	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all that is in it"},
 		func(ctx context.Context, in *About) (*nothing, error) {
 			return nil, h.deleteRepository(ctx, in.by, in.Name)
 		})

@@ -2,7 +2,6 @@ package management
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"strconv"
 
@@ -25,34 +24,26 @@ type Syncer interface {
 	Underway(ctx context.Context) ([]wire.OpenItem, error)
 }
 
-// A syncItemPage is a part of the items, by repository and tag.
-type syncItemPage struct {
-	Body struct {
-		Value    []api.SyncItem `json:"value" nullable:"false"`
-		NextLink string         `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
-	}
-}
-
 func (h *handler) sync() {
-	type answer struct{ Body api.SyncStatus }
-	read := func() (*answer, error) {
+	type status = plain[api.SyncStatus]
+	read := func() (*status, error) {
 		v := h.Fleet.SyncStatus()
 		if h.Syncer == nil || v == nil {
 			return nil, control.Refuse(api.CodeNotFound, "this is a root registry, which syncs from nowhere").
 				WithHint("ask a connected registry; what the root knows of one is in ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
 		}
-		return &answer{*v}, nil
+		return &status{*v}, nil
 	}
-	register(h, operation{http.MethodGet, "/sync", "get-sync", "Get how this connected registry's sync goes"},
-		func(context.Context, *struct{}) (*answer, error) { return read() })
-	register(h, operation{http.MethodGet, "/sync/items", "list-sync-items", "List what this connected registry is to have, and how far that is"},
+	register(h, operation{"GET /sync", "get-sync", "Get how this connected registry's sync goes"},
+		func(context.Context, *struct{}) (*status, error) { return read() })
+	register(h, operation{"GET /sync/items", "list-sync-items", "List what this connected registry is to have, and how far that is"},
 		func(ctx context.Context, in *struct {
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin after this repository's item."`
 			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
 			Open       bool   `query:"open" doc:"Only what is not in sync."`
 			Underway   bool   `query:"underway" doc:"Only what is being fetched, what comes first at first, on one page."`
-		}) (*syncItemPage, error) {
+		}) (*page[api.SyncItem], error) {
 			if _, err := read(); err != nil {
 				return nil, err
 			}
@@ -69,8 +60,8 @@ func (h *handler) sync() {
 		{"pause", "Stop syncing until further notice; what came stays", Syncer.Pause},
 		{"resume", "Let syncs run again", Syncer.Resume},
 	} {
-		register(h, operation{http.MethodPost, "/sync/" + order.name, "sync-" + order.name, order.summary},
-			func(ctx context.Context, in *struct{ Call }) (*answer, error) {
+		register(h, operation{"POST /sync/" + order.name, "sync-" + order.name, order.summary},
+			func(ctx context.Context, in *struct{ Call }) (*status, error) {
 				if v, err := read(); err != nil {
 					return nil, err
 				} else if order.name == "now" && v.Body.Paused {
@@ -86,34 +77,29 @@ func (h *handler) sync() {
 }
 
 // underway returns the first n of the items that are being fetched.
-func (h *handler) underway(ctx context.Context, n int) (*syncItemPage, error) {
+func (h *handler) underway(ctx context.Context, n int) (*page[api.SyncItem], error) {
 	moving, err := h.Syncer.Underway(ctx)
 	var all []api.SyncItem
 	for _, o := range moving[:min(len(moving), n)] {
 		all = append(all, fleet.OpenItemOf(o))
 	}
-	return itemPage(all, false, ""), err
+	return newPage(all, false, nil), err
 }
 
-func (h *handler) syncItems(ctx context.Context, at fleet.Place, n int) (*syncItemPage, error) {
+func (h *handler) syncItems(ctx context.Context, at fleet.Place, n int) (*page[api.SyncItem], error) {
 	moving, err := h.Syncer.Underway(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all, err := h.Fleet.SyncItems(ctx, at, moving, n+1)
-	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items?open="+strconv.FormatBool(at.Open)), err
+	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items", at.Open), err
 }
 
-// itemPage returns a page of items. If there are more, it links to the next
-// one, which is at path.
-func itemPage(all []api.SyncItem, more bool, path string) *syncItemPage {
-	page := &syncItemPage{}
-	page.Body.Value = append([]api.SyncItem{}, all...)
-	if more {
-		last := all[len(all)-1]
-		page.Body.NextLink = api.Root + path + "&" + url.Values{
+// itemPage returns a page of items of the list at path, of which open may be asked.
+func itemPage(all []api.SyncItem, more bool, path string, open bool) *page[api.SyncItem] {
+	return newPage(all, more, func(last api.SyncItem) string {
+		return api.Root + path + "?open=" + strconv.FormatBool(open) + "&" + url.Values{
 			"n": {strconv.Itoa(len(all))}, "repository": {last.Repository}, "item": {last.Key},
 		}.Encode()
-	}
-	return page
+	})
 }

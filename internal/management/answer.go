@@ -1,0 +1,100 @@
+package management
+
+import (
+	"context"
+
+	"ferry/internal/control"
+)
+
+// A reply is a resource with its entity tag.
+type reply[T any] struct {
+	ETag string `header:"ETag"`
+	Body T
+}
+
+// A plain answer has no entity tag.
+type plain[T any] struct{ Body T }
+
+// A listing is resources of one kind.
+type listing[T any] struct {
+	Body struct {
+		Value []T `json:"value" nullable:"false"`
+	}
+}
+
+// A page is a part of the resources of one kind, in order.
+type page[T any] struct {
+	Body struct {
+		Value    []T    `json:"value" nullable:"false"`
+		NextLink string `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
+	}
+}
+
+// newPage returns a page of all. If there are more, it links to the next one,
+// whose address next returns for the last of all.
+func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
+	p := &page[T]{}
+	p.Body.Value = append([]T{}, all...)
+	if more {
+		p.Body.NextLink = next(all[len(all)-1])
+	}
+	return p
+}
+
+// nothing is the answer to what needs none.
+type nothing struct{}
+
+// A resource has an entity tag of what it says.
+type resource interface{ EntityTag() string }
+
+func replied[T resource](v T, err error) (*reply[T], error) {
+	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
+}
+
+func listed[T any](all []T, err error) (*listing[T], error) {
+	l := &listing[T]{}
+	l.Body.Value = all
+	return l, err
+}
+
+// An answer is how an operation answers a request.
+type answer[I, O any] = func(context.Context, *I) (*O, error)
+
+// listAll answers with all resources that list returns.
+func listAll[T any](list func(context.Context) ([]T, error)) answer[struct{}, listing[T]] {
+	return func(ctx context.Context, _ *struct{}) (*listing[T], error) { return listed(list(ctx)) }
+}
+
+// show answers with the resource that get returns.
+func show[T resource](get func(ctx context.Context, name string) (T, error)) answer[About, reply[T]] {
+	return func(ctx context.Context, in *About) (*reply[T], error) { return replied(get(ctx, in.Name)) }
+}
+
+// act answers with the resource as do left it.
+func act[T resource](do func(context.Context, control.Caller, string) (T, error)) answer[About, reply[T]] {
+	return func(ctx context.Context, in *About) (*reply[T], error) { return replied(do(ctx, in.by, in.Name)) }
+}
+
+// write answers with the resource as put, which gets the request's body, left it.
+func write[T resource, B any](
+	put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
+) answer[Put[B], reply[T]] {
+	return func(ctx context.Context, in *Put[B]) (*reply[T], error) {
+		return replied(put(ctx, in.by, in.Name, in.Body, in.when()))
+	}
+}
+
+// remove answers once del deleted the resource.
+func remove(del func(context.Context, control.Caller, string, control.Precondition) error) answer[Write, nothing] {
+	return func(ctx context.Context, in *Write) (*nothing, error) {
+		return nil, del(ctx, in.by, in.Name, in.when())
+	}
+}
+
+// ask answers with what do makes of the request's body.
+func ask[T, B any](do func(context.Context, control.Caller, string, B) (T, error)) answer[Post[B], plain[T]] {
+	return func(ctx context.Context, in *Post[B]) (*plain[T], error) {
+		v, err := do(ctx, in.by, in.Name, in.Body)
+		return &plain[T]{v}, err
+	}
+}

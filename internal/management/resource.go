@@ -1,0 +1,51 @@
+package management
+
+import (
+	"context"
+
+	"ferry/internal/control"
+)
+
+func (h *handler) scopeMaps() {
+	const path = "/scope-maps/{name}"
+	register(h, operation{"GET /scope-maps", "list-scope-maps", "List the scope maps"}, listAll(h.Control.ScopeMaps))
+	register(h, operation{"GET " + path, "get-scope-map", "Get a scope map"}, show(h.Control.ScopeMap))
+	register(h, operation{"PUT " + path, "put-scope-map", "Create a scope map, or replace it"},
+		write(h.Control.PutScopeMap))
+	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"}, write(h.Control.UpdateScopeMap))
+	register(h, operation{"DELETE " + path, "delete-scope-map", "Delete a scope map"},
+		remove(h.Control.DeleteScopeMap))
+}
+
+func (h *handler) tokens() {
+	const path = "/tokens/{name}"
+	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
+	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
+	register(h, operation{"PUT " + path, "put-token", "Create a token, or replace it; the answer alone has the values of its new passwords"},
+		write(h.Control.PutToken))
+	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
+		write(h.Control.UpdateToken))
+	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(h.Control.DeleteToken))
+	register(h, operation{"POST " + path + "/credentials", "generate-credentials", "Make passwords of a token; the answer alone has their values"},
+		ask(h.Control.GenerateCredentials))
+	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential", "Delete a password of a token"},
+		func(ctx context.Context, in *struct {
+			About
+			Password string `path:"password" doc:"password1 or password2"`
+		}) (*nothing, error) {
+			return nil, h.Control.DeleteCredential(ctx, in.by, in.Name, in.Password)
+		})
+}
+
+func (h *handler) mirrorRules() {
+	rules := control.NewMirrorRules(h.Control, h.Mirrors)
+	const path = "/mirror-rules/{name}"
+	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"}, listAll(rules.List))
+	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, and how its runs go"}, show(rules.Get))
+	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"}, write(rules.Put))
+	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"}, write(rules.Update))
+	register(h, operation{"DELETE " + path, "delete-mirror-rule", "Delete a mirror rule; the images that it brought stay"},
+		remove(rules.Delete))
+	register(h, operation{"POST " + path + "/run", "run-mirror-rule", "Run a mirror rule now, whatever its schedule says"},
+		act(rules.Run))
+}
