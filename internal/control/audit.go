@@ -21,20 +21,11 @@ type Caller struct {
 // log who did. It is how the management API writes; a connected registry
 // refuses, for all of this is its parent's.
 func (s *Service) Write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
-	return s.writeBy(ctx, s.Change, by, action, object, fn)
-}
-
-// writeHere is [Service.Write] for what connected registries are not told of.
-func (s *Service) writeHere(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
-	return s.writeBy(ctx, s.db.Update, by, action, object, fn)
-}
-
-func (s *Service) writeBy(ctx context.Context, run func(context.Context, func(*metadb.Tx) error) error, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	if s.self != "" {
 		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
 			WithHint("make the change in the root registry; it arrives with the next sync")
 	}
-	err := run(ctx, func(tx *metadb.Tx) error {
+	err := s.Change(ctx, func(tx *metadb.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}

@@ -43,9 +43,9 @@ type Service struct {
 	now    func() time.Time
 	random io.Reader
 
-	instance  string
-	signer    *auth.Signer
-	directory *directory
+	instance string
+	signer   *auth.Signer
+	verifier *auth.OperatorVerifier
 
 	state   atomic.Pointer[State]
 	writing sync.Mutex // held by the one write at a time, until its state is published
@@ -64,7 +64,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.DB == nil {
 		return nil, errors.New("open control plane: it needs a database")
 	}
-	s := &Service{db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, waiting: map[string]chan struct{}{}, changed: map[string]int64{}}
+	s := &Service{
+		db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, verifier: auth.NewOperatorVerifier(),
+		waiting: map[string]chan struct{}{}, changed: map[string]int64{},
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -74,11 +77,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.random == nil {
 		s.random = rand.Reader
 	}
-	s.directory = newDirectory(s)
-	if err := s.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("open control plane: %w", err)
+	err := s.prepare(ctx)
+	if err == nil {
+		err = s.reload(ctx)
 	}
-	if err := s.reload(ctx); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("open control plane: %w", err)
 	}
 	return s, nil
@@ -94,7 +97,7 @@ func (s *Service) Signer() *auth.Signer { return s.signer }
 // Directory knows who may use this instance: in a root every enabled token;
 // in a connected registry its client tokens and the sync tokens of its
 // children; in both the operators.
-func (s *Service) Directory() auth.Directory { return s.directory }
+func (s *Service) Directory() auth.Directory { return directory{s} }
 
 // Self returns the name of the connected registry that this instance is; "" is
 // a root.

@@ -11,24 +11,17 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A directory answers who may use this instance, from the state.
-type directory struct {
-	service  *Service
-	verifier *auth.OperatorVerifier
-}
+// A directory answers who may use an instance, from its state.
+type directory struct{ *Service }
 
-var _ auth.Directory = (*directory)(nil)
-
-func newDirectory(s *Service) *directory {
-	return &directory{service: s, verifier: auth.NewOperatorVerifier()}
-}
+var _ auth.Directory = directory{}
 
 // Authenticate implements [auth.Directory].
-func (d *directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
-	state := d.service.State()
+func (d directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
+	state := d.State()
 	p, err := d.token(state, name)
 	if err == nil {
-		if !proves(state.Token(name).Passwords, password, d.service.now()) {
+		if !proves(state.Token(name).Passwords, password, d.now()) {
 			return nil, auth.ErrUnauthenticated
 		}
 		return p, nil
@@ -60,14 +53,14 @@ func proves(slots []metadb.Password, password string, now time.Time) (right bool
 }
 
 // Lookup implements [auth.Directory].
-func (d *directory) Lookup(_ context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
+func (d directory) Lookup(_ context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
 	if kind == auth.KindToken {
-		return d.token(d.service.State(), name)
+		return d.token(d.State(), name)
 	}
-	return d.operator(d.service.State(), name)
+	return d.operator(d.State(), name)
 }
 
-func (d *directory) operator(s *State, name string) (*auth.Principal, error) {
+func (d directory) operator(s *State, name string) (*auth.Principal, error) {
 	o := s.Operator(name)
 	if o == nil {
 		return nil, auth.ErrUnauthenticated
@@ -79,7 +72,7 @@ func (d *directory) operator(s *State, name string) (*auth.Principal, error) {
 	return p, nil
 }
 
-func (d *directory) token(s *State, name string) (*auth.Principal, error) {
+func (d directory) token(s *State, name string) (*auth.Principal, error) {
 	t := s.Token(name)
 	if t == nil || t.Status != api.Enabled || t.ScopeMap != "" && s.ScopeMap(t.ScopeMap) == nil {
 		return nil, auth.ErrUnauthenticated
@@ -88,8 +81,8 @@ func (d *directory) token(s *State, name string) (*auth.Principal, error) {
 		return nil, t.invalid
 	}
 	p := &auth.Principal{Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions}
-	if d.service.self != "" {
-		return p, d.service.admit(s, p)
+	if d.self != "" {
+		return p, d.admit(s, p)
 	}
 	return p, nil
 }

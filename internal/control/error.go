@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"ferry/internal/api"
@@ -43,4 +44,14 @@ func MapNotFound(err error, what, name string) error {
 		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", what, name).WithHint("see ferry %s list", kind)
 	}
 	return err
+}
+
+// A user's name in HTTP Basic has no colon; a path's segment is neither "." nor "..".
+var resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+func checkName(what, name string) error {
+	if resourceName.MatchString(name) {
+		return nil
+	}
+	return Invalid("'%.100s' is no name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit", name, what)
 }

@@ -9,6 +9,7 @@ import (
 	"ferry/internal/api"
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
+	"ferry/internal/replication"
 )
 
 // maxMirrorRules is how many there may be: each looks at a whole repository
@@ -45,7 +46,7 @@ func (m *MirrorRules) List(ctx context.Context) ([]api.MirrorRule, error) {
 	err := m.service.db.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.MirrorRules()
 		for _, row := range rows {
-			r, err := m.service.mirrorRuleOf(tx, row, m.runner.Status(row.Name))
+			r, err := m.ruleOf(tx, row)
 			if err != nil {
 				return err
 			}
@@ -70,20 +71,20 @@ func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 	if err != nil {
 		return api.MirrorRule{}, MapNotFound(err, "mirror rule", name)
 	}
-	return m.service.mirrorRuleOf(tx, row, m.runner.Status(name))
+	return m.ruleOf(tx, row)
 }
 
 // Put creates a rule, or replaces one. Where no run is bound to a window, one
 // begins now.
 func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut, when Precondition) (r api.MirrorRule, err error) {
-	if err := checkMirrorName(name); err != nil {
+	if err := checkName("mirror rule", name); err != nil {
 		return api.MirrorRule{}, err
 	}
 	v := mirror.Spec{
 		Source: put.Source, Repository: put.Repository, Schedule: cmp.Or(put.Schedule, defaultMirrorSchedule), Window: put.Window,
 		TagFilters: put.TagFilters, Platforms: put.Platforms, Username: put.Username, CA: put.CertificateAuthority,
 	}
-	err = m.service.writeHere(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+	err = m.service.Write(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		old, err := tx.MirrorRule(name)
 		exists, err := when.CheckPut(old.Version, err, "mirror rule", name)
 		if err != nil {
@@ -109,7 +110,7 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 // Update changes a rule. It counts from the next run; where none is bound to
 // a window, that is now.
 func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch, when Precondition) (r api.MirrorRule, err error) {
-	err = m.service.writeHere(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+	err = m.service.Write(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
 		if err := when.CheckChange(row.Version, err, "mirror rule", name); err != nil {
 			return err
@@ -140,14 +141,11 @@ func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch 
 
 // patched returns v with the changes, but for the password.
 func patched(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
-	for _, f := range []struct {
-		to   *string
-		from *string
-	}{{&v.Source, p.Source}, {&v.Schedule, p.Schedule}, {&v.Window, p.Window}, {&v.Username, p.Username}, {&v.CA, p.CertificateAuthority}} {
-		if f.from != nil {
-			*f.to = *f.from
-		}
-	}
+	set(&v.Source, p.Source)
+	set(&v.Schedule, p.Schedule)
+	set(&v.Window, p.Window)
+	set(&v.Username, p.Username)
+	set(&v.CA, p.CertificateAuthority)
 	if p.TagFilters != nil {
 		v.TagFilters = p.TagFilters
 	}
@@ -222,7 +220,7 @@ func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec)
 // Run asks for a run that begins from now on, whatever the schedule says: one
 // that goes on has listed what the source has, and another follows it.
 func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.MirrorRule, err error) {
-	err = m.service.writeHere(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+	err = m.service.Write(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		if err := tx.AskMirrorRule(name, m.service.now()); err != nil {
 			return MapNotFound(err, "mirror rule", name)
 		}
@@ -237,7 +235,7 @@ func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.Mi
 
 // Delete removes a rule. The images that it brought stay.
 func (m *MirrorRules) Delete(ctx context.Context, by Caller, name string, when Precondition) error {
-	err := m.service.writeHere(ctx, by, "delete", "mirror-rules/"+name, func(tx *metadb.Tx) error {
+	err := m.service.Write(ctx, by, "delete", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
 		if err := when.CheckChange(row.Version, err, "mirror rule", name); err != nil {
 			return err
@@ -256,4 +254,52 @@ func (m *MirrorRules) notify(err error, name string) {
 	if err == nil {
 		m.runner.Changed(name)
 	}
+}
+
+// shownFailures is how many of a rule's failures are shown.
+const shownFailures = 10
+
+// ruleOf makes a resource of a row and of how its run goes.
+func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRule, error) {
+	run := m.runner.Status(row.Name)
+	v, err := mirror.SpecOf(row)
+	if err != nil {
+		return api.MirrorRule{}, err
+	}
+	r := api.MirrorRule{
+		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
+		Window: api.Text(v.Window), TagFilters: api.List(v.TagFilters), Platforms: api.List(v.Platforms), Username: api.Text(v.Username), CertificateAuthority: api.Text(v.CA),
+		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
+	}
+	r.Status = api.MirrorStatus{
+		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),
+		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{},
+		NextRunTime: api.Time(run.NextRun(row, v, m.service.now())),
+	}
+	switch mirror.RuleState(r.Status.State) {
+	case mirror.Running:
+		r.Status.Error = api.Text(run.Problem)
+		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
+		r.Status.BytesPerSecond, r.Status.EtaSeconds = run.BytesPerSecond, api.SecondsLeft(run.Progress.BytesTotal-run.Progress.BytesDone, run.BytesPerSecond)
+	case mirror.Waiting, mirror.BrokenOff:
+		r.Status.Error = nil
+	}
+	return r, countItems(&r.Status, tx, mirror.SourceName(row.Name))
+}
+
+// countItems adds what is known of the source's items.
+func countItems(m *api.MirrorStatus, tx *metadb.Tx, source string) error {
+	counts, err := tx.CountSyncItems(source)
+	if err != nil {
+		return err
+	}
+	m.ItemsSynced, m.ItemsPending = counts[replication.Synced], counts[replication.Pending]
+	if m.ItemsFailed = counts[replication.Failed]; m.ItemsFailed == 0 {
+		return nil
+	}
+	failed, err := tx.SyncItems(source, metadb.FailedSyncItem, "", "", shownFailures)
+	for _, i := range failed {
+		m.Failures = append(m.Failures, api.MirrorFailure{Tag: i.Tag, Error: i.Error})
+	}
+	return err
 }

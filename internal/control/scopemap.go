@@ -16,6 +16,13 @@ const (
 	maxScopeMaps   = 20_000
 )
 
+// set sets what is given.
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
 func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
 	return api.ScopeMap{
 		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description, Actions: row.Actions,
@@ -41,7 +48,7 @@ func (s *Service) ScopeMap(ctx context.Context, name string) (m api.ScopeMap, er
 // PutScopeMap creates a scope map, or replaces one that a user defined.
 func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition) (m api.ScopeMap, err error) {
 	err = s.Write(ctx, by, "write", "scope-maps/"+name, func(tx *metadb.Tx) error {
-		if err := checkScopeMapName(name); err != nil {
+		if err := checkName("scope map", name); err != nil {
 			return err
 		}
 		actions, err := Normalize(put.Actions)
@@ -88,9 +95,7 @@ func (s *Service) UpdateScopeMap(ctx context.Context, by Caller, name string, pa
 			return err
 		}
 		row.Actions = Union(Without(row.Actions, remove), add)
-		if patch.Description != nil {
-			row.Description = *patch.Description
-		}
+		set(&row.Description, patch.Description)
 		m, err = s.WriteScopeMap(tx, row)
 		return err
 	})

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -17,7 +18,7 @@ const maxTokens = 20_000
 
 func tokenOf(row metadb.Token) api.Token {
 	t := api.Token{
-		ID: api.TokenID(row.Name), Name: row.Name, Status: row.Status, Credentials: credentialsOf(row, nil),
+		ID: api.TokenID(row.Name), Name: row.Name, Status: row.Status, Credentials: credentialsOf(row),
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	if row.ScopeMap != "" {
@@ -26,21 +27,20 @@ func tokenOf(row metadb.Token) api.Token {
 	return t
 }
 
-// credentialsOf returns a token's slots, with the values of those that were
-// made just now.
-func credentialsOf(row metadb.Token, values map[string]string) api.TokenCredentials {
+func credentialsOf(row metadb.Token) api.TokenCredentials {
 	c := api.TokenCredentials{Username: row.Name, Passwords: []api.TokenPassword{}}
 	for _, p := range row.Passwords {
-		password := api.TokenPassword{Name: p.Name, CreationTime: p.CreatedAt}
-		if !p.ExpiresAt.IsZero() {
-			password.Expiry = &p.ExpiresAt
-		}
-		if value, ok := values[p.Name]; ok {
-			password.Value = &value
-		}
-		c.Passwords = append(c.Passwords, password)
+		c.Passwords = append(c.Passwords, api.TokenPassword{Name: p.Name, CreationTime: p.CreatedAt, Expiry: api.Time(p.ExpiresAt)})
 	}
 	return c
+}
+
+// reveal adds the values of the passwords that were made just now, by slot.
+func reveal(c *api.TokenCredentials, values map[string]string) {
+	for i := range c.Passwords {
+		p := &c.Passwords[i]
+		p.Value = api.Text(values[p.Name])
+	}
 }
 
 // Tokens returns every token, by name.
@@ -61,12 +61,10 @@ func (s *Service) Token(ctx context.Context, name string) (t api.Token, err erro
 // PutToken creates a token, or replaces it, passwords and all. The result
 // alone has the values of the new passwords.
 func (s *Service) PutToken(ctx context.Context, by Caller, name string, put api.TokenPut, when Precondition) (t api.Token, err error) {
+	var values map[string]string
 	err = s.Write(ctx, by, "write", "tokens/"+name, func(tx *metadb.Tx) error {
-		if err := checkTokenName(name); err != nil {
+		if err := checkName("token", name); err != nil {
 			return err
-		}
-		if put.Status == "" {
-			put.Status = api.Enabled
 		}
 		old, err := tx.Token(name)
 		exists, err := when.CheckPut(old.Version, err, "token", name)
@@ -79,22 +77,18 @@ func (s *Service) PutToken(ctx context.Context, by Caller, name string, put api.
 			}
 		}
 		row := metadb.Token{Name: name, CreatedAt: s.now()}
+		put.Status = cmp.Or(put.Status, api.Enabled)
 		if err := setToken(tx, &row, &put.ScopeMap, &put.Status); err != nil {
 			return err
 		}
-		values, err := s.SetPasswords(&row, put.Passwords)
-		if err != nil {
+		if values, err = s.SetPasswords(&row, put.Passwords); err != nil {
 			return err
 		}
-		if t, err = putToken(tx, row); err == nil {
-			t.Credentials = credentialsOf(row, values)
-		}
+		t, err = putToken(tx, row)
 		return err
 	})
-	if err != nil {
-		return api.Token{}, err
-	}
-	return t, nil
+	reveal(&t.Credentials, values)
+	return t, err
 }
 
 // CheckNewToken returns an error when there may not be a token of that name.
@@ -139,14 +133,16 @@ func putToken(tx *metadb.Tx, row metadb.Token) (api.Token, error) {
 	return tokenOf(row), err
 }
 
-// UpdateToken changes a token's scope map or status.
-func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition) (t api.Token, err error) {
-	err = s.Write(ctx, by, "update", "tokens/"+name, func(tx *metadb.Tx) error {
+// changeToken writes a token as edit leaves it, and returns it as it is then.
+func (s *Service) changeToken(
+	ctx context.Context, by Caller, action, name string, when Precondition, edit func(*metadb.Tx, *metadb.Token) error,
+) (t api.Token, err error) {
+	err = s.Write(ctx, by, action, "tokens/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.Token(name)
 		if err := when.CheckChange(row.Version, err, "token", name); err != nil {
 			return err
 		}
-		if err := setToken(tx, &row, patch.ScopeMap, patch.Status); err != nil {
+		if err := edit(tx, &row); err != nil {
 			return err
 		}
 		t, err = putToken(tx, row)
@@ -155,8 +151,43 @@ func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch
 	return t, err
 }
 
-// DeleteToken removes a token, and takes it from the client tokens of every
-// connected registry. A sync token stays for as long as its connected
+// UpdateToken changes a token's scope map or status.
+func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition) (api.Token, error) {
+	return s.changeToken(ctx, by, "update", name, when, func(tx *metadb.Tx, row *metadb.Token) error {
+		return setToken(tx, row, patch.ScopeMap, patch.Status)
+	})
+}
+
+// GenerateCredentials makes passwords of a token, in place of what is in
+// their slots. The result alone has their values.
+func (s *Service) GenerateCredentials(ctx context.Context, by Caller, name string, post api.CredentialsPost) (api.TokenCredentials, error) {
+	var values map[string]string
+	t, err := s.changeToken(ctx, by, "generate-credentials", name, Precondition{}, func(_ *metadb.Tx, row *metadb.Token) (err error) {
+		var put []api.PasswordPut
+		for _, slot := range post.Passwords {
+			put = append(put, api.PasswordPut{Name: slot, Expiry: post.Expiry})
+		}
+		values, err = s.SetPasswords(row, put)
+		return err
+	})
+	reveal(&t.Credentials, values)
+	return t.Credentials, err
+}
+
+// DeleteCredential empties a password slot of a token.
+func (s *Service) DeleteCredential(ctx context.Context, by Caller, name, slot string) error {
+	_, err := s.changeToken(ctx, by, "delete-credential", name, Precondition{}, func(_ *metadb.Tx, row *metadb.Token) error {
+		i := slices.IndexFunc(row.Passwords, func(p metadb.Password) bool { return p.Name == slot })
+		if i < 0 {
+			return Refuse(api.CodeNotFound, "the token '%s' has no %.20s", name, slot)
+		}
+		row.Passwords = slices.Delete(row.Passwords, i, i+1)
+		return nil
+	})
+	return err
+}
+
+// DeleteToken removes a token. A sync token stays for as long as its connected
 // registry.
 func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when Precondition) error {
 	return s.Write(ctx, by, "delete", "tokens/"+name, func(tx *metadb.Tx) error {
@@ -168,6 +199,8 @@ func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when 
 	})
 }
 
+// DropToken removes a token, and takes it from the client tokens of every
+// connected registry.
 func (s *Service) DropToken(tx *metadb.Tx, name string) error {
 	state := s.State()
 	for _, user := range state.under(state.users, name) {
