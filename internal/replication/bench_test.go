@@ -8,6 +8,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/storage/storagetest"
 )
 
 // BenchmarkFirstSync is of many tags whose images share layers; "cpu-ns/tag" is
@@ -19,11 +20,11 @@ func BenchmarkFirstSync(b *testing.B) {
 		repository := fmt.Sprint("app/", i)
 		var layers []oci.Descriptor
 		for l := range 3 {
-			layers = append(layers, p.blob(repository, random(uint64(l), 20_000)))
+			layers = append(layers, p.PushBlob(repository, random(uint64(l), 20_000)))
 		}
 		for j := range tags {
-			config := p.blob(repository, fmt.Appendf(nil, `{"tag":%d}`, j))
-			p.put(repository, manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: layers}, fmt.Sprint("v", j))
+			config := p.PushBlob(repository, fmt.Appendf(nil, `{"tag":%d}`, j))
+			p.Push(repository, storagetest.Manifest{Config: &config, Layers: layers}, fmt.Sprint("v", j))
 		}
 	}
 	var took time.Duration

@@ -16,6 +16,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 // The environment of a test binary that is a replica in a process of its own.
@@ -28,7 +29,7 @@ const (
 func child(dir, parent string) int {
 	err := func() error {
 		ctx := context.Background()
-		s, db, err := open(ctx, dir, storage.Options{})
+		s, db, err := storagetest.Open(ctx, dir, storage.Options{})
 		if err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 	if most := int64(size + kills*(storage.MaxLoss+inFlight)); sent > most {
 		t.Errorf("%d bytes were sent, at most %d should be", sent, most)
 	}
-	s, db, err := open(t.Context(), dir, storage.Options{})
+	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestKillAtAnyMomentLeavesWholeImagesAndASyncThatGoesOn(t *testing.T) {
 			killed++
 		}
 		end()
-		s, db, err := open(t.Context(), dir, storage.Options{Grace: grace})
+		s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Grace: grace})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +157,7 @@ func TestKillAtAnyMomentLeavesWholeImagesAndASyncThatGoesOn(t *testing.T) {
 	if err := live(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s, db, err := open(t.Context(), dir, storage.Options{})
+	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,17 +2,15 @@ package replication_test
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
-	"ferry/internal/metadb"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // small is a blob store on a disk with room for so many bytes more.
@@ -45,20 +43,13 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	p.image("app", [][]byte{random(1, size)}, "large")
 	p.image("app", [][]byte{random(2, 100<<10)}, "small")
 	dir := t.TempDir()
-	db, err := metadb.Open(t.Context(), "sqlite:"+filepath.Join(dir, "ferry.db"))
+	var room atomic.Int64
+	blobs := small{storagetest.Files(t, dir), &room}
+	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: blobs})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	blobs, err := fs.New(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var room atomic.Int64
-	s, err := storage.New(storage.Options{DB: db, Blobs: small{blobs, &room}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db, Connections: 1}), db: db, source: p.client(), t: t}
 	r.follow()
 	room.Store(3 << 20)

@@ -2,14 +2,12 @@ package replication_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,11 +20,10 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
 
@@ -37,31 +34,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// open opens the storage in dir.
-func open(ctx context.Context, dir string, o storage.Options) (*storage.Storage, *metadb.DB, error) {
-	path := filepath.Join(dir, "ferry.db")
-	if err := dbtest.Prepare(path); err != nil {
-		return nil, nil, err
-	}
-	db, err := metadb.Open(ctx, "sqlite:"+path)
-	if err != nil {
-		return nil, nil, err
-	}
-	blobs, err := fs.New(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	o.DB, o.Blobs = db, blobs
-	s, err := storage.New(o)
-	return s, db, err
-}
-
 // A parent is a registry with a gateway, behind a network that can be bad.
 type parent struct {
-	*storage.Storage
+	storagetest.Content
 	t       testing.TB
 	dir     string
-	db      *metadb.DB
 	gateway http.Handler
 	network *faultnet.Network
 	server  *httptest.Server
@@ -110,7 +87,7 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 	t.Helper()
 	p := &parent{t: t, dir: t.TempDir(), network: faultnet.New(seed)}
 	p.open()
-	t.Cleanup(func() { p.db.Close() })
+	t.Cleanup(func() { p.DB.Close() })
 	mux := http.NewServeMux()
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == wire.PathPlan {
@@ -159,10 +136,11 @@ func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Serv
 // open opens what is on the parent's disk.
 func (p *parent) open() {
 	p.t.Helper()
-	var err error
-	if p.Storage, p.db, err = open(p.t.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
+	s, db, err := storagetest.Open(p.t.Context(), p.dir, storage.Options{Grace: time.Hour})
+	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.Content = storagetest.Content{Storage: s, DB: db, T: p.t}
 	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: p.authenticate, Feed: "parent"})
 }
 
@@ -188,7 +166,7 @@ func (p *parent) restart(d time.Duration) {
 	p.stop(true)
 	p.network.Cut()
 	p.busy.Wait()
-	if err := p.db.Close(); err != nil {
+	if err := p.DB.Close(); err != nil {
 		p.t.Error(err)
 	}
 	time.Sleep(d)
@@ -253,68 +231,28 @@ func newClient(address string, transport http.RoundTripper) *gateway.Client {
 
 func (p *parent) address() string { return p.server.Listener.Addr().String() }
 
-// blob stores content and returns its descriptor.
-func (p *parent) blob(repository string, content []byte) oci.Descriptor {
-	p.t.Helper()
-	d := oci.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(content), Size: int64(len(content))}
-	if err := p.PutBlob(p.t.Context(), repository, d.Digest, content); err != nil {
-		p.t.Fatal(err)
-	}
-	return d
-}
-
-// manifest is what the tests push; the zero fields are left out.
-type manifest struct {
-	SchemaVersion int              `json:"schemaVersion"`
-	MediaType     string           `json:"mediaType"`
-	Config        *oci.Descriptor  `json:"config,omitempty"`
-	Layers        []oci.Descriptor `json:"layers,omitempty"`
-	Manifests     []oci.Descriptor `json:"manifests,omitempty"`
-	Subject       *oci.Descriptor  `json:"subject,omitempty"`
-}
-
-func (p *parent) put(repository string, m manifest, tags ...string) oci.Descriptor {
-	p.t.Helper()
-	m.SchemaVersion = 2
-	payload, err := json.Marshal(m)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	stored, err := p.PutManifest(p.t.Context(), storage.Put{Repository: repository, Payload: payload, Tags: tags})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return oci.Descriptor{MediaType: m.MediaType, Digest: stored.Digest, Size: int64(len(payload))}
-}
-
 // image stores an image of layers, with a config of its own.
 func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.Descriptor {
 	p.t.Helper()
-	m := manifest{MediaType: oci.MediaTypeImageManifest}
 	var name string
 	for _, layer := range layers {
-		d := p.blob(repository, layer)
-		m.Layers = append(m.Layers, d)
-		name += string(d.Digest)
+		name += string(digest.FromBytes(layer))
 	}
-	config := p.blob(repository, fmt.Appendf(nil, `{"rootfs":%q}`, name))
-	m.Config = &config
-	return p.put(repository, m, tags...)
+	return p.Push(repository, p.Image(repository, fmt.Sprintf(`{"rootfs":%q}`, name), layers...), tags...)
 }
 
 // index stores an index of manifests.
 func (p *parent) index(repository string, manifests []oci.Descriptor, tags ...string) oci.Descriptor {
 	p.t.Helper()
-	return p.put(repository, manifest{MediaType: oci.MediaTypeImageIndex, Manifests: manifests}, tags...)
+	return p.Push(repository, storagetest.Index(manifests...), tags...)
 }
 
 // referrer stores a manifest with one layer and a subject.
 func (p *parent) referrer(repository string, subject oci.Descriptor, layer []byte) oci.Descriptor {
 	p.t.Helper()
-	config, l := p.blob(repository, []byte("{}")), p.blob(repository, layer)
-	return p.put(repository, manifest{
-		MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: []oci.Descriptor{l}, Subject: &subject,
-	})
+	m := p.Image(repository, "{}", layer)
+	m.Subject = &subject
+	return p.Push(repository, m)
 }
 
 // A replica is what follows a parent.
@@ -328,7 +266,7 @@ type replica struct {
 
 func newReplica(t testing.TB, p *parent, o replication.Options) *replica {
 	t.Helper()
-	s, db, err := open(t.Context(), t.TempDir(), storage.Options{Grace: grace})
+	s, db, err := storagetest.Open(t.Context(), t.TempDir(), storage.Options{Grace: grace})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func TestBadLayerHoldsUpNothingElse(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipeParent(t)
 				bad := random(1, 100<<10)
-				badDigest := string(p.blob("a", bad).Digest)
+				badDigest := string(p.PushBlob("a", bad).Digest)
 				p.image("a", [][]byte{bad, random(2, 50<<10)}, "bad")
 				p.image("a", [][]byte{random(3, 200<<10)}, "good")
 				p.image("z", [][]byte{random(4, 200<<10)}, "good")
@@ -175,7 +175,7 @@ func TestLayerThatIsAlwaysDeferredHoldsUpNothingElse(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipeParent(t)
 				bad := random(1, size)
-				digest := string(p.blob("a", bad).Digest)
+				digest := string(p.PushBlob("a", bad).Digest)
 				p.image("a", [][]byte{bad}, "bad")
 				p.image("z", [][]byte{random(4, 10<<20)}, "good")
 				r := newReplica(t, p, replication.Options{})
@@ -204,7 +204,7 @@ func TestResumedBytesAreNotCountedAsReceived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		bad := random(1, 100<<10)
-		digest := string(p.blob("a", bad).Digest)
+		digest := string(p.PushBlob("a", bad).Digest)
 		p.image("a", [][]byte{bad}, "bad")
 		p.image("z", [][]byte{random(4, 300<<10)}, "good")
 		r := newReplica(t, p, replication.Options{})
@@ -231,7 +231,7 @@ func TestOneLayerWithoutRangesCostsOthersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		odd, last := random(1, 1<<20), random(3, 32<<20)
-		oddDigest, lastDigest := string(p.blob("a", odd).Digest), string(p.blob("a", last).Digest)
+		oddDigest, lastDigest := string(p.PushBlob("a", odd).Digest), string(p.PushBlob("a", last).Digest)
 		p.image("a", [][]byte{odd}, "odd")
 		p.image("a", [][]byte{last}, "last")
 		r := newReplica(t, p, replication.Options{})

@@ -14,6 +14,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
 
@@ -136,10 +137,10 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 func TestHugePlansAreTakenInParts(t *testing.T) {
 	p := newParent(t)
 	const images = 12
-	config := p.blob("app", []byte("{}"))
+	config := p.PushBlob("app", []byte("{}"))
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprintf("%01000000d", i)}
-		p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Layers: []oci.Descriptor{p.blob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
+		p.Push("app", storagetest.Manifest{Config: &config, Layers: []oci.Descriptor{p.PushBlob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
@@ -252,15 +253,15 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 
 func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 	p := newParent(t)
-	config := p.blob("app", []byte("{}"))
+	config := p.PushBlob("app", []byte("{}"))
 	var items []replication.ListedItem
 	const images, each = 12, 5
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprint("image", i)}
-		m := p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config}, fmt.Sprint("v", i))
+		m := p.Push("app", storagetest.Manifest{Config: &config}, fmt.Sprint("v", i))
 		for j := range each { // of 200 kB, to fill several plans
 			config.Annotations = map[string]string{"n": fmt.Sprintf("%0200000d", each*i+j)}
-			p.put("app", manifest{MediaType: oci.MediaTypeImageManifest, Config: &config, Subject: &m})
+			p.Push("app", storagetest.Manifest{Config: &config, Subject: &m})
 		}
 		items = append(items, replication.ListedItem{Tag: fmt.Sprint("v", i), Digest: m.Digest})
 	}

@@ -18,7 +18,7 @@ func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 		const size = 2 << 20
 		p := newPipeParent(t)
 		bad := random(1, size)
-		digest := string(p.blob("a", bad).Digest)
+		digest := string(p.PushBlob("a", bad).Digest)
 		p.image("a", [][]byte{bad}, "bad")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()

@@ -12,6 +12,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 // A restartable is a replica that stops, or is killed, and starts again on what
@@ -27,7 +28,7 @@ type restartable struct {
 }
 
 func (s *restartable) start() {
-	st, db, err := open(s.t.Context(), s.dir, storage.Options{Grace: grace})
+	st, db, err := storagetest.Open(s.t.Context(), s.dir, storage.Options{Grace: grace})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -40,6 +40,10 @@ var layers = []layer{
 		"it is the only writer of content, so the invariants are written once, for a push and for a sync",
 	},
 	{
+		[]string{"internal/storage/storagetest"},
+		"it fills a storage, for the tests of every package that has one",
+	},
+	{
 		[]string{"internal/download"},
 		"it brings bytes into storage, and knows neither images nor the protocol that they come by",
 	},
@@ -107,6 +111,7 @@ var bans = []ban{
 	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"}, reason: "who writes blobs past storage writes past the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
+	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
 	{target: "testing", reason: "the program is not a test; its flags would come along"},
 	{target: "net/http/pprof", reason: "it adds handlers to a global mux that nobody authenticates"},
@@ -129,7 +134,9 @@ var bans = []ban{
 }
 
 // testsOnly are packages that tests alone import; the bans are not for them.
-var testsOnly = []string{"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/faultnet"}
+var testsOnly = []string{
+	"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/storage/storagetest", "internal/faultnet",
+}
 
 // A pkg is what `go list` says of a package.
 type pkg struct {
