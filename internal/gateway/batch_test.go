@@ -19,7 +19,7 @@ import (
 // wantBlob stores content in a repository, and asks for it.
 func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) replication.Ref {
 	t.Helper()
-	return replication.Ref{Repository: repository, Digest: f.blob(t, repository, content).Digest}
+	return replication.Ref{Repository: repository, Digest: f.PushBlob(repository, content).Digest}
 }
 
 // batch returns the blobs that came, "-" for one that did not.
@@ -93,7 +93,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	for size, want := range map[int]bool{wire.InlineLimit: false, wire.InlineLimit + 1: true, gateway.BatchLimit: true, gateway.BatchLimit + 1: false} {
-		image := f.image(t, "app/a", strings.Repeat("x", size-len("layer ")))
+		image := f.image("app/a", strings.Repeat("x", size-len("layer ")))
 		found := false
 		for _, e := range f.plan(t, []digest.Digest{image}, nil) {
 			if e.Blob == nil || e.Blob.Size != int64(size) {

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,9 +17,8 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
-	"ferry/internal/oci"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -31,8 +29,7 @@ const feedName = "feed-1"
 // A fixture is a parent with the connected registries ship1 and ship2 below it,
 // and the client of ship1. Both may read what is in app/.
 type fixture struct {
-	*storage.Storage
-	db         *metadb.DB
+	storagetest.Content
 	plane      *plane
 	handler    http.Handler
 	server     *httptest.Server // nil in a bubble of testing/synctest
@@ -88,16 +85,10 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
 	t.Helper()
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{db: db, plane: &plane{
+	f := &fixture{plane: &plane{
 		actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}, holders: map[string]string{}, changed: make(chan struct{}),
 	}}
-	if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Now: f.now}); err != nil {
-		t.Fatal(err)
-	}
+	f.Content = storagetest.New(t, storage.Options{DB: db, Now: f.now})
 	f.watermarks.Store(new(map[string]int64))
 	f.handler = gateway.NewServer(gateway.ServerOptions{
 		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
@@ -264,54 +255,35 @@ func (f *fixture) head(t testing.TB) int64 {
 	return head
 }
 
-// blob stores content in a repository.
-func (f *fixture) blob(t testing.TB, repository string, content []byte) oci.Descriptor {
-	t.Helper()
-	d := digest.FromBytes(content)
-	if err := f.PutBlob(t.Context(), repository, d, content); err != nil {
-		t.Fatal(err)
-	}
-	return oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: int64(len(content))}
-}
-
-// push stores a manifest, under its tags if there are any.
-func (f *fixture) push(t testing.TB, repository, payload string, tags ...string) digest.Digest {
-	t.Helper()
-	m, err := f.PutManifest(t.Context(), storage.Put{Repository: repository, Payload: []byte(payload), Tags: tags})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.Digest
+// manifest stores an image's blobs, which follow from seed, and returns the image.
+func (f *fixture) manifest(repository, seed string) storagetest.Manifest {
+	f.T.Helper()
+	return f.Image(repository, "config "+seed, []byte("layer "+seed))
 }
 
 // image stores an image with one layer; its content follows from seed.
-func (f *fixture) image(t testing.TB, repository, seed string, tags ...string) digest.Digest {
-	t.Helper()
-	return f.push(t, repository, f.manifest(t, repository, seed, ""), tags...)
+func (f *fixture) image(repository, seed string, tags ...string) digest.Digest {
+	f.T.Helper()
+	return f.Push(repository, f.manifest(repository, seed), tags...).Digest
 }
 
 // referrer stores an image whose subject is d.
-func (f *fixture) referrer(t testing.TB, repository, seed string, d digest.Digest) digest.Digest {
-	t.Helper()
-	return f.push(t, repository, f.manifest(t, repository, seed, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d)))
+func (f *fixture) referrer(repository, seed string, d digest.Digest) digest.Digest {
+	f.T.Helper()
+	m := f.manifest(repository, seed)
+	m.Subject = new(storagetest.Reference(d))
+	return f.Push(repository, m).Digest
+}
+
+// index stores an index of manifests.
+func (f *fixture) index(repository string, manifests []digest.Digest, tags ...string) digest.Digest {
+	f.T.Helper()
+	index := storagetest.Index()
+	for _, d := range manifests {
+		index.Manifests = append(index.Manifests, storagetest.Reference(d))
+	}
+	return f.Push(repository, index, tags...).Digest
 }
 
 // signature is the tag of a signature of d, as cosign makes it.
 func signature(d digest.Digest) string { return subscription.CompanionStem(d) + ".sig" }
-
-func (f *fixture) manifest(t testing.TB, repository, seed, rest string) string {
-	t.Helper()
-	config, layer := f.blob(t, repository, []byte("config "+seed)), f.blob(t, repository, []byte("layer "+seed))
-	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%[2]q,"digest":%[3]q,"size":%[4]d},"layers":[{"mediaType":%[2]q,"digest":%[5]q,"size":%[6]d}]%[7]s}`,
-		oci.MediaTypeImageManifest, "application/octet-stream", config.Digest, config.Size, layer.Digest, layer.Size, rest)
-}
-
-// index stores an index of manifests.
-func (f *fixture) index(t testing.TB, repository string, manifests []digest.Digest, tags ...string) digest.Digest {
-	t.Helper()
-	var children []string
-	for _, d := range manifests {
-		children = append(children, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
-	}
-	return f.push(t, repository, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(children, ",")), tags...)
-}

@@ -12,12 +12,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
 
@@ -27,12 +29,15 @@ type history struct {
 	random       *rand.Rand
 	repositories []string
 	pushed       map[string][]digest.Digest
-	coming       map[string][]string // payloads of manifests that others refer to already
+	coming       map[string][]storagetest.Manifest // to which others refer already
 	steps        int
 }
 
 func newHistory(f *fixture, random *rand.Rand, repositories ...string) *history {
-	return &history{fixture: f, random: random, repositories: repositories, pushed: map[string][]digest.Digest{}, coming: map[string][]string{}}
+	return &history{
+		fixture: f, random: random, repositories: repositories,
+		pushed: map[string][]digest.Digest{}, coming: map[string][]storagetest.Manifest{},
+	}
 }
 
 // step changes something. What it would remove, or refer to, may not be there.
@@ -59,17 +64,17 @@ func (h *history) step(t *testing.T) {
 	case 2, 3:
 		_ = h.DeleteManifest(ctx, repository, some)
 	case 4:
-		h.put(t, repository, h.payload(seed, ""), nil, signature(some))
+		h.put(t, repository, h.image(seed, ""), nil, signature(some))
 	case 5, 6:
 		_ = h.SetTag(ctx, repository, tag, some)
 	case 7, 8, 9:
 		h.putIndex(t, repository, some, tags)
 	case 10, 11:
-		h.put(t, repository, h.payload(seed, some), nil, tags...)
+		h.put(t, repository, h.image(seed, some), nil, tags...)
 	case 12: // a referrer before its subject, which may be one, too
-		subject := h.payload(seed, []digest.Digest{"", some}[h.random.IntN(2)])
+		subject := h.image(seed, []digest.Digest{"", some}[h.random.IntN(2)])
 		h.coming[repository] = append(h.coming[repository], subject)
-		h.put(t, repository, h.payload("first "+seed, digest.FromString(subject)), nil)
+		h.put(t, repository, h.image("first "+seed, digest.FromBytes(subject.Payload())), nil)
 	case 13:
 		if coming := h.coming[repository]; len(coming) > 0 {
 			h.put(t, repository, coming[0], nil, tags...)
@@ -80,7 +85,7 @@ func (h *history) step(t *testing.T) {
 			_ = h.DeleteRepository(ctx, repository)
 		}
 	default:
-		h.put(t, repository, h.payload(seed, ""), nil, tags...)
+		h.put(t, repository, h.image(seed, ""), nil, tags...)
 	}
 }
 
@@ -92,36 +97,37 @@ func (h *history) putIndex(t *testing.T, repository string, child digest.Digest,
 	if pushed := h.pushed[repository]; len(pushed) > 0 && h.random.IntN(2) == 0 {
 		children = append(children, pushed[h.random.IntN(len(pushed))])
 	}
-	var texts []string
+	index := storagetest.Index()
 	var leftOut []digest.Digest
 	for i, d := range children {
 		if has, err := h.HasManifest(t.Context(), repository, d); err != nil || !has {
 			return
 		}
-		texts = append(texts, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":%q}}`,
-			oci.MediaTypeImageManifest, d, []string{"amd64", "arm64"}[i]))
+		ref := storagetest.Reference(d)
+		ref.Platform = &v1.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[i]}
+		index.Manifests = append(index.Manifests, ref)
 		if h.random.IntN(4) == 0 {
 			leftOut = append(leftOut, d)
 		}
 	}
-	payload := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(texts, ","))
-	h.put(t, repository, payload, leftOut, tags...)
+	h.put(t, repository, index, leftOut, tags...)
 	if h.random.IntN(2) == 0 {
-		h.put(t, repository, payload, nil)
+		h.put(t, repository, index, nil)
 	}
 }
 
-func (h *history) put(t *testing.T, repository, payload string, leftOut []digest.Digest, tags ...string) {
+func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, leftOut []digest.Digest, tags ...string) {
 	t.Helper()
 	if has, err := h.hasConfig(t, repository); err != nil || !has {
-		h.blob(t, repository, []byte("{}"))
+		h.PushBlob(repository, []byte("{}"))
 	}
-	m, err := h.PutManifest(t.Context(), storage.Put{Repository: repository, Payload: []byte(payload), Tags: tags, LeftOut: leftOut})
+	put := storage.Put{Repository: repository, Payload: m.Payload(), Tags: tags, LeftOut: leftOut}
+	stored, err := h.PutManifest(t.Context(), put)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Contains(h.pushed[repository], m.Digest) {
-		h.pushed[repository] = append(h.pushed[repository], m.Digest)
+	if !slices.Contains(h.pushed[repository], stored.Digest) {
+		h.pushed[repository] = append(h.pushed[repository], stored.Digest)
 	}
 }
 
@@ -134,14 +140,14 @@ func (h *history) hasConfig(t *testing.T, repository string) (bool, error) {
 	return true, content.Close()
 }
 
-// payload is that of an image without layers; its subject may be "".
-func (h *history) payload(seed string, subject digest.Digest) string {
-	refers := ""
+// image returns an image without layers; its subject may be "".
+func (h *history) image(seed string, subject digest.Digest) storagetest.Manifest {
+	empty := oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: digest.FromString("{}"), Size: 2}
+	m := storagetest.Manifest{Config: &empty, Annotations: map[string]string{"seed": seed}}
 	if subject != "" {
-		refers = fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, subject)
+		m.Subject = new(storagetest.Reference(subject))
 	}
-	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"annotations":{"seed":%q}%s}`,
-		oci.MediaTypeImageManifest, digest.FromString("{}"), seed, refers)
+	return m
 }
 
 // listingSeeds is how many random histories a test tries.
@@ -395,7 +401,7 @@ func TestCorruptedListingsHeal(t *testing.T) {
 				for _, repository := range w.repositories { // with a tag that every subscription selects
 					w.later.Add(1)
 					w.steps++
-					w.put(t, repository, w.payload(fmt.Sprint(w.steps), ""), nil, fmt.Sprint("x", w.steps))
+					w.put(t, repository, w.image(fmt.Sprint(w.steps), ""), nil, fmt.Sprint("x", w.steps))
 				}
 				w.follow(t, c, func() {})
 				if diff := cmp.Diff(w.anew(t), c.has(t)); diff != "" {

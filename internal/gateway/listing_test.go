@@ -10,11 +10,13 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -33,23 +35,22 @@ func newRepository(t *testing.T) *repository {
 // image pushes an image. Each push is a second later than the one before.
 func (r *repository) image(name string, tags ...string) {
 	r.later.Add(1)
-	r.digests[name] = r.fixture.image(r.t, "app/a", name, tags...)
+	r.digests[name] = r.fixture.image("app/a", name, tags...)
 }
 
 // index pushes an index of manifests; those that are called as an architecture
 // are for it. leftOut are those of them that the index does not hold.
 func (r *repository) index(name, children, leftOut string, tags ...string) {
 	r.later.Add(1)
-	var texts []string
+	index := storagetest.Index()
 	for _, child := range strings.Fields(children) {
-		platform := ""
+		d := storagetest.Reference(r.digests[child])
 		if child == "amd64" || child == "arm64" {
-			platform = fmt.Sprintf(`,"platform":{"os":"linux","architecture":%q}`, child)
+			d.Platform = &v1.Platform{OS: "linux", Architecture: child}
 		}
-		texts = append(texts, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1%s}`, oci.MediaTypeImageManifest, r.digests[child], platform))
+		index.Manifests = append(index.Manifests, d)
 	}
-	put := storage.Put{Repository: "app/a", Tags: tags, Payload: fmt.Appendf(nil,
-		`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(texts, ","))}
+	put := storage.Put{Repository: "app/a", Tags: tags, Payload: index.Payload()}
 	for _, child := range strings.Fields(leftOut) {
 		put.LeftOut = append(put.LeftOut, r.digests[child])
 	}
@@ -64,7 +65,7 @@ func (r *repository) index(name, children, leftOut string, tags ...string) {
 func (r *repository) referrer(name, subject string, tags ...string) {
 	r.later.Add(1)
 	d := cmp.Or(r.digests[subject], digest.FromString(subject))
-	r.digests[name] = r.fixture.referrer(r.t, "app/a", name, d)
+	r.digests[name] = r.fixture.referrer("app/a", name, d)
 	for _, tag := range tags {
 		r.tag(tag, name)
 	}

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bytes"
-	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,10 +46,10 @@ func manifestsOf(entries []replication.PlanEntry) (all []digest.Digest) {
 
 func TestPlanHasWhatIsBelowAManifestBeforeItAndItsReferrersAfter(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		amd64, arm64 := f.image(t, "app/a", "amd64"), f.image(t, "app/a", "arm64")
-		index := f.index(t, "app/a", []digest.Digest{amd64, arm64}, "v1")
-		sbom := f.referrer(t, "app/a", "sbom", amd64)
-		signature := f.referrer(t, "app/a", "signature", sbom)
+		amd64, arm64 := f.image("app/a", "amd64"), f.image("app/a", "arm64")
+		index := f.index("app/a", []digest.Digest{amd64, arm64}, "v1")
+		sbom := f.referrer("app/a", "sbom", amd64)
+		signature := f.referrer("app/a", "signature", sbom)
 		entries := f.plan(t, []digest.Digest{index}, nil)
 		if diff := cmp.Diff([]digest.Digest{amd64, sbom, signature, arm64, index}, manifestsOf(entries)); diff != "" {
 			t.Error(diff)
@@ -76,8 +75,8 @@ func TestPlanHasWhatIsBelowAManifestBeforeItAndItsReferrersAfter(t *testing.T) {
 
 func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	old, young := f.image(t, "app/a", "same"), f.image(t, "app/a", "new")
-	index := f.index(t, "app/a", []digest.Digest{old, young}, "v1")
+	old, young := f.image("app/a", "same"), f.image("app/a", "new")
+	index := f.index("app/a", []digest.Digest{old, young}, "v1")
 	entries := f.plan(t, []digest.Digest{index, index, young}, []digest.Digest{old})
 	if diff := cmp.Diff([]digest.Digest{young, index}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)
@@ -91,8 +90,8 @@ func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
 // of the others nevertheless.
 func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	d := f.image(t, "app/a", "1", "v1")
-	first, second := f.referrer(t, "app/a", "2", d), f.referrer(t, "app/a", "3", d)
+	d := f.image("app/a", "1", "v1")
+	first, second := f.referrer("app/a", "2", d), f.referrer("app/a", "3", d)
 	entries := f.plan(t, []digest.Digest{d}, []digest.Digest{d, first})
 	if diff := cmp.Diff([]digest.Digest{second}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)
@@ -105,10 +104,9 @@ func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
 
 func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	small, large := f.blob(t, "app/a", bytes.Repeat([]byte("s"), wire.InlineLimit)), f.blob(t, "app/a", bytes.Repeat([]byte("l"), wire.InlineLimit+1))
-	empty := f.blob(t, "app/a", nil)
-	d := f.push(t, "app/a", fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[{"mediaType":"a/b","digest":%q,"size":1},{"mediaType":"a/b","digest":%q,"size":0}]}`,
-		small.Digest, large.Digest, empty.Digest))
+	small := bytes.Repeat([]byte("s"), wire.InlineLimit)
+	image := f.Image("app/a", string(small), bytes.Repeat([]byte("l"), wire.InlineLimit+1), nil)
+	large, d := image.Layers[0], f.Push("app/a", image).Digest
 	for _, e := range f.plan(t, []digest.Digest{d}, nil) {
 		if e.Blob == nil {
 			continue
@@ -122,7 +120,7 @@ func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
 
 func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	secret := f.image(t, "secret/a", "1", "v1")
+	secret := f.image("secret/a", "1", "v1")
 	absent := digest.FromString("absent")
 	var missing []string
 	err := f.client.Plan(t.Context(), []replication.Ref{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
@@ -152,8 +150,8 @@ func TestPlanForTooMuchIsRefused(t *testing.T) {
 
 func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	good, bad := f.image(t, "app/a", "1"), digest.FromString("bad")
-	err := f.db.Update(t.Context(), func(tx *metadb.Tx) error {
+	good, bad := f.image("app/a", "1"), digest.FromString("bad")
+	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
 		return err
 	})

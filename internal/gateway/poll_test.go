@@ -55,11 +55,11 @@ func outline(a *wire.PollResponse) (all []string) {
 func TestPollListsWhatChangedSinceTheCursor(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
-		f.image(t, "app/b", "0", "v1")
+		f.image("app/b", "0", "v1")
 		old := f.head(t)
-		v1 := f.image(t, "app/a", "1", "v1", "gone")
-		f.image(t, "secret/b", "2", "v1")
-		loose := f.image(t, "app/c", "4")
+		v1 := f.image("app/a", "1", "v1", "gone")
+		f.image("secret/b", "2", "v1")
+		loose := f.image("app/c", "4")
 		if err := f.DeleteTag(t.Context(), "app/a", "gone"); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestPollListsWhatChangedSinceTheCursor(t *testing.T) {
 func TestPollSaysNothingOfRepositoriesTheChildMayNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	f.image(t, "secret/a", "1", "v1")
+	f.image("secret/a", "1", "v1")
 	for name, q := range map[string]wire.PollRequest{"anew": {}, "since a cursor": f.at(0)} {
 		if a := f.poll(t, q); len(a.Listings) > 0 {
 			t.Errorf("%s: listings are %v", name, outline(a))
@@ -98,10 +98,10 @@ func TestPollSaysNothingOfRepositoriesTheChildMayNotRead(t *testing.T) {
 func TestShortListingHasWhatChangedAndAChecksum(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
-		f.image(t, "app/a", "0", many(20)...)
-		loose := f.image(t, "app/a", "loose")
+		f.image("app/a", "0", many(20)...)
+		loose := f.image("app/a", "loose")
 		old := f.head(t)
-		d := f.image(t, "app/a", "1", "t003", "new")
+		d := f.image("app/a", "1", "t003", "new")
 		if err := f.DeleteTag(t.Context(), "app/a", "t004"); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestShortListingHasWhatChangedAndAChecksum(t *testing.T) {
 		if err := f.DeleteTag(t.Context(), "app/a", "t006"); err != nil {
 			t.Fatal(err)
 		}
-		f.image(t, "app/a", "1", "t006") // it is back
+		f.image("app/a", "1", "t006") // it is back
 		var sum subscription.Sum
 		items := f.list(t, "app/a", wire.Spec{})
 		for _, i := range items {
@@ -133,19 +133,19 @@ func TestListingIsCompleteWhereAShortOneCannotTell(t *testing.T) {
 		change func(t *testing.T, f *fixture)
 		want   string
 	}{
-		"a tag was set":     {wire.Spec{}, func(t *testing.T, f *fixture) { f.image(t, "app/a", "1", "new") }, "app/a 1 short 0 gone"},
-		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image(t, "app/a", "1", many(15)...) }, "app/a 20"},
-		"with filters":      {wire.Spec{TagFilters: []string{"*"}}, func(t *testing.T, f *fixture) { f.image(t, "app/a", "1", "new") }, "app/a 21"},
-		"with keep-last":    {wire.Spec{KeepLast: 5}, func(t *testing.T, f *fixture) { f.image(t, "app/a", "1", "new") }, "app/a 5"},
+		"a tag was set":     {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 1 short 0 gone"},
+		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", many(15)...) }, "app/a 20"},
+		"with filters":      {wire.Spec{TagFilters: []string{"*"}}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 21"},
+		"with keep-last":    {wire.Spec{KeepLast: 5}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 5"},
 		"a subject came late": {wire.Spec{}, func(t *testing.T, f *fixture) {
-			subject := f.manifest(t, "app/a", "1", "")
-			f.referrer(t, "app/a", "sbom", digest.FromString(subject))
-			f.push(t, "app/a", subject, "new")
+			subject := f.manifest("app/a", "1")
+			f.referrer("app/a", "sbom", digest.FromBytes(subject.Payload()))
+			f.Push("app/a", subject, "new")
 		}, "app/a 22"},
 		"an index leads to a subject": {wire.Spec{Platforms: []string{"linux/amd64"}}, func(t *testing.T, f *fixture) {
-			child := f.image(t, "app/a", "1")
-			f.referrer(t, "app/a", "sbom", child)
-			f.index(t, "app/a", []digest.Digest{child}, "new")
+			child := f.image("app/a", "1")
+			f.referrer("app/a", "sbom", child)
+			f.index("app/a", []digest.Digest{child}, "new")
 		}, "app/a 22"},
 		"the repository was deleted": {wire.Spec{}, func(t *testing.T, f *fixture) {
 			if err := f.DeleteRepository(t.Context(), "app/a"); err != nil {
@@ -167,7 +167,7 @@ func TestListingIsCompleteWhereAShortOneCannotTell(t *testing.T) {
 			f := newFixture(t, dbtest.SQLite(t))
 			f.activate(t)
 			f.subscribe(test.of)
-			f.image(t, "app/a", "0", many(20)...)
+			f.image("app/a", "0", many(20)...)
 			old := f.head(t)
 			test.change(t, f)
 			if diff := cmp.Diff([]string{test.want}, outline(f.poll(t, f.at(old)))); diff != "" {
@@ -181,9 +181,9 @@ func TestUnchangedListingIsNotSentAgain(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
-	f.image(t, "app/a", "0", "v1")
+	f.image("app/a", "0", "v1")
 	a := f.poll(t, wire.PollRequest{})
-	f.image(t, "app/a", "1", "other")
+	f.image("app/a", "1", "other")
 	if a = f.poll(t, f.at(a.Cursor)); len(a.Listings) > 0 || a.Cursor != f.head(t) {
 		t.Errorf("cursor %d, listings %v; want %d, and none", a.Cursor, outline(a), f.head(t))
 	}
@@ -192,9 +192,9 @@ func TestUnchangedListingIsNotSentAgain(t *testing.T) {
 func TestListingsAreSharedPerSubscription(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	d := f.image(t, "app/a", "0", "v1")
+	d := f.image("app/a", "0", "v1")
 	first := f.poll(t, wire.PollRequest{})
-	err := f.db.Update(t.Context(), func(tx *metadb.Tx) error { // behind the back of the feed
+	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error { // behind the back of the feed
 		return tx.SetTag("app/a", "v2", string(d), 1, f.now())
 	})
 	if err != nil {
@@ -217,7 +217,7 @@ func TestManyRepositoriesComeInSeveralAnswers(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 10)
 	f.activate(t)
 	for i := range 10 {
-		f.image(t, fmt.Sprint("app/", i), "1", "v1")
+		f.image(fmt.Sprint("app/", i), "1", "v1")
 	}
 	seen := map[string]bool{}
 	q := wire.PollRequest{WaitSeconds: 60}
@@ -245,8 +245,8 @@ func TestManyRepositoriesComeInSeveralAnswers(t *testing.T) {
 func TestLargeListingComesInPages(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 8)
 	f.activate(t)
-	f.image(t, "app/a", "1", many(16)...)
-	f.image(t, "app/b", "1", "v1")
+	f.image("app/a", "1", many(16)...)
+	f.image("app/b", "1", "v1")
 	first := f.poll(t, wire.PollRequest{})
 	if diff := cmp.Diff([]string{"app/a 8 more"}, outline(first)); diff != "" || !first.More {
 		t.Errorf("more is %v; %s", first.More, diff)
@@ -268,10 +268,10 @@ func TestLargeListingComesInPages(t *testing.T) {
 func TestPageOfAListingThatChangedBeginsAnew(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 4)
 	f.activate(t)
-	f.image(t, "app/a", "1", many(6)...)
+	f.image("app/a", "1", many(6)...)
 	q := f.at(0)
 	q.Page = &wire.Page{Repository: "app/a", Seq: f.head(t), After: "t003"}
-	f.image(t, "app/a", "1", "a")
+	f.image("app/a", "1", "a")
 	a := f.poll(t, q)
 	if diff := cmp.Diff([]string{"app/a 4 more"}, outline(a)); diff != "" || a.Listings[0].After != "" || a.Listings[0].Items[0].Tag != "a" {
 		t.Errorf("%s; after %q", diff, a.Listings[0].After)
@@ -281,8 +281,8 @@ func TestPageOfAListingThatChangedBeginsAnew(t *testing.T) {
 func TestRepositoryDeletedDuringAPassIsListedEmpty(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 4)
 	f.activate(t)
-	f.image(t, "app/a", "1", "v1")
-	f.image(t, "app/b", "1", "v1")
+	f.image("app/a", "1", "v1")
+	f.image("app/b", "1", "v1")
 	first := f.poll(t, wire.PollRequest{})
 	if err := f.DeleteRepository(t.Context(), "app/a"); err != nil {
 		t.Fatal(err)
@@ -300,11 +300,11 @@ func TestRepositoryDeletedDuringAPassIsListedEmpty(t *testing.T) {
 func TestChangesToOthersInAnAnswerHideNone(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	f.image(t, "app/a", "0", many(20)...)
+	f.image("app/a", "0", many(20)...)
 	old := f.head(t)
-	f.image(t, "app/a", "1", "first")
-	f.image(t, "app/b", "1", "v1")
-	f.image(t, "app/a", "1", "second")
+	f.image("app/a", "1", "first")
+	f.image("app/b", "1", "v1")
+	f.image("app/a", "1", "second")
 	if diff := cmp.Diff([]string{"app/b 1", "app/a 2 short 0 gone"}, outline(f.poll(t, f.at(old)))); diff != "" {
 		t.Error(diff)
 	}
@@ -313,12 +313,12 @@ func TestChangesToOthersInAnAnswerHideNone(t *testing.T) {
 func TestPlaceOfNoUseStartsAnew(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
-		f.image(t, "app/gone", "1", "v1")
+		f.image("app/gone", "1", "v1")
 		if err := f.DeleteRepository(t.Context(), "app/gone"); err != nil {
 			t.Fatal(err)
 		}
 		trimmed := f.head(t)
-		f.image(t, "app/a", "1", "v1")
+		f.image("app/a", "1", "v1")
 		f.later.Add(10)
 		if err := f.TrimFeed(t.Context(), f.now()); err != nil {
 			t.Fatal(err)
@@ -391,16 +391,16 @@ func (f *fixture) hold(t *testing.T, q wire.PollRequest) <-chan answer {
 func TestHeldPollEndsWithAChangeThatConcernsTheChild(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
-		f.image(t, "app/a", "0", "v0")
+		f.image("app/a", "0", "v0")
 		start := f.poll(t, wire.PollRequest{}).Cursor
 		done := f.hold(t, f.at(start))
-		f.image(t, "secret/b", "1", "v1")
-		f.image(t, "app/a", "1", "other")
+		f.image("secret/b", "1", "v1")
+		f.image("app/a", "1", "other")
 		synctest.Wait()
 		if len(done) > 0 {
 			t.Fatalf("what does not concern the child ended the poll: %+v", <-done)
 		}
-		f.image(t, "app/a", "2", "v1")
+		f.image("app/a", "2", "v1")
 		a := <-done
 		if a.err != nil || a.took > 0 {
 			t.Fatalf("%v after %v", a.err, a.took)
@@ -414,7 +414,7 @@ func TestHeldPollEndsWithAChangeThatConcernsTheChild(t *testing.T) {
 func TestPollIsHeldForAMinuteAtMost(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		done := f.hold(t, f.at(f.head(t)))
-		f.image(t, "secret/b", "1", "v1")
+		f.image("secret/b", "1", "v1")
 		if a := <-done; a.err != nil || a.took != time.Minute || len(a.Listings) > 0 {
 			t.Errorf("%+v after %v, want an empty answer after a minute", a, a.took)
 		}
@@ -433,7 +433,7 @@ func TestHeldPollEndsWithANewDesiredState(t *testing.T) {
 
 func TestHeldPollStartsAnewWithANewSubscription(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
-		f.image(t, "app/a", "0", "v0", "other")
+		f.image("app/a", "0", "v0", "other")
 		done := f.hold(t, f.at(f.head(t)))
 		f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
 		if a := <-done; a.err != nil || !a.Restart || len(a.Listings) != 1 || len(a.Listings[0].Items) != 1 {
@@ -446,7 +446,7 @@ func TestHeldPollEndsWithItsSendersRights(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		done := f.hold(t, f.at(f.head(t)))
 		f.plane.set(func(p *plane) { p.actions = nil })
-		f.image(t, "app/a", "1", "v1")
+		f.image("app/a", "1", "v1")
 		if a := <-done; !errors.Is(a.err, gateway.ErrUnauthorized) {
 			t.Errorf("poll of a sender without rights = %+v, want ErrUnauthorized", a)
 		}
@@ -466,7 +466,7 @@ func TestPassIsNotHeld(t *testing.T) {
 func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	f.image(t, "app/a", "1", "v1")
+	f.image("app/a", "1", "v1")
 	var dials, up, down atomic.Int64
 	transport := gateway.NewTransport()
 	defer transport.CloseIdleConnections()

@@ -157,7 +157,7 @@ func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	for i := range 50 {
-		f.image(t, "app/a", "1", "tag-"+strings.Repeat("x", i))
+		f.image("app/a", "1", "tag-"+strings.Repeat("x", i))
 	}
 	for _, accept := range []string{"", "gzip", "gzip, zstd"} {
 		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathPoll, strings.NewReader(`{"name":"ship1","instanceId":"instance"}`))
