@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -103,9 +102,7 @@ func (h *history) putIndex(t *testing.T, repository string, child digest.Digest,
 		if has, err := h.HasManifest(t.Context(), repository, d); err != nil || !has {
 			return
 		}
-		ref := storagetest.Reference(d)
-		ref.Platform = &v1.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[i]}
-		index.Manifests = append(index.Manifests, ref)
+		index.Manifests = append(index.Manifests, storagetest.ReferenceFor([]string{"linux/amd64", "linux/arm64"}[i], d))
 		if h.random.IntN(4) == 0 {
 			leftOut = append(leftOut, d)
 		}

@@ -10,7 +10,6 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/gateway"
 	"ferry/internal/metadb/dbtest"
@@ -46,7 +45,7 @@ func (r *repository) index(name, children, leftOut string, tags ...string) {
 	for _, child := range strings.Fields(children) {
 		d := storagetest.Reference(r.digests[child])
 		if child == "amd64" || child == "arm64" {
-			d.Platform = &v1.Platform{OS: "linux", Architecture: child}
+			d = storagetest.ReferenceFor("linux/"+child, d.Digest)
 		}
 		index.Manifests = append(index.Manifests, d)
 	}

@@ -13,7 +13,7 @@ func TestAKilledImportDoesNotKeepOldImages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream
-		old := u.image("app", "old", 10, "", "1")
+		old := u.image("app", "old", 10, "1")
 		stop := h.start(t)
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
@@ -25,7 +25,7 @@ func TestAKilledImportDoesNotKeepOldImages(t *testing.T) {
 		})
 		h.service(t)
 		h.start(t)
-		u.image("app", "new", 10, "", "1")
+		u.image("app", "new", 10, "1")
 		if row := h.ask(); row.Error != "" {
 			t.Error(row.Error)
 		}

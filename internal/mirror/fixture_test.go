@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -17,83 +16,64 @@ import (
 	"ferry/internal/auth"
 	"ferry/internal/faultnet"
 	"ferry/internal/metadb"
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/mirror"
 	"ferry/internal/oci"
 	"ferry/internal/registry"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
-// A content is a registry's content, there or here.
+// A content is the content of a registry, of the upstream or of the instance.
 type content struct {
-	*storage.Storage
-	t  *testing.T
-	db *metadb.DB
+	storagetest.Content
 }
 
 func newContent(t *testing.T) content {
 	t.Helper()
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := dbtest.SQLite(t)
-	s, err := storage.New(storage.Options{DB: db, Blobs: blobs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content{s, t, db}
+	return content{storagetest.New(t, storage.Options{})}
 }
 
-func (c content) blob(repository string, text []byte) string {
-	c.t.Helper()
-	d := digest.FromBytes(text)
-	if err := c.PutBlob(c.t.Context(), repository, d, text); err != nil {
-		c.t.Fatal(err)
-	}
-	return fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":%d}`, d, len(text))
+// image pushes an image with a layer of size bytes, which follow from seed.
+func (c content) image(repository, seed string, size int, tags ...string) digest.Digest {
+	c.T.Helper()
+	return c.Push(repository, c.manifest(repository, seed, size), tags...).Digest
 }
 
-func (c content) put(repository, mediaType, body string, tags ...string) digest.Digest {
-	c.t.Helper()
-	m, err := c.PutManifest(c.t.Context(), storage.Put{
-		Repository: repository, MediaType: mediaType, Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,%s}`, mediaType, body), Tags: tags,
-	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return m.Digest
-}
-
-// image pushes an image with a layer of size bytes; extra is more of its manifest.
-func (c content) image(repository, seed string, size int, extra string, tags ...string) digest.Digest {
-	c.t.Helper()
+// manifest pushes an image's blobs, and returns the image.
+func (c content) manifest(repository, seed string, size int) storagetest.Manifest {
+	c.T.Helper()
 	layer := bytes.Repeat([]byte(seed+";"), size/(len(seed)+1)+1)[:size]
-	return c.put(repository, oci.MediaTypeImageManifest,
-		fmt.Sprintf(`"config":%s,"layers":[%s]%s`, c.blob(repository, []byte("config "+seed)), c.blob(repository, layer), extra), tags...)
+	return c.Image(repository, "config "+seed, layer)
+}
+
+// referrer pushes a manifest whose subject is d, without a tag.
+func (c content) referrer(repository, seed string, d digest.Digest) digest.Digest {
+	c.T.Helper()
+	m := c.manifest(repository, seed, 10)
+	m.Subject = new(storagetest.Reference(d))
+	return c.Push(repository, m).Digest
 }
 
 // index pushes an index of manifests that are there.
 func (c content) index(repository string, children []digest.Digest, tags ...string) digest.Digest {
-	c.t.Helper()
-	var all []string
+	c.T.Helper()
+	index := storagetest.Index()
 	for _, d := range children {
-		m, err := c.Manifest(c.t.Context(), repository, string(d))
+		m, err := c.Manifest(c.T.Context(), repository, string(d))
 		if err != nil {
-			c.t.Fatal(err)
+			c.T.Fatal(err)
 		}
-		all = append(all, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, d, len(m.Payload)))
+		index.Manifests = append(index.Manifests, oci.Descriptor{MediaType: m.MediaType, Digest: d, Size: m.Size})
 	}
-	return c.put(repository, oci.MediaTypeImageIndex, fmt.Sprintf(`"manifests":[%s]`, strings.Join(all, ",")), tags...)
+	return c.Push(repository, index, tags...).Digest
 }
 
 // tags are the repository's, as "TAG DIGEST".
 func (c content) tags(repository string) map[string]digest.Digest {
-	c.t.Helper()
-	all, err := c.Tags(c.t.Context(), repository, "", 1000)
+	c.T.Helper()
+	all, err := c.Tags(c.T.Context(), repository, "", 1000)
 	if e := oci.AsError(err); err != nil && (e == nil || e.Status != http.StatusNotFound) {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	tags := map[string]digest.Digest{}
 	for _, tag := range all {
@@ -103,10 +83,10 @@ func (c content) tags(repository string) map[string]digest.Digest {
 }
 
 func (c content) has(repository string, d digest.Digest) bool {
-	c.t.Helper()
-	has, err := c.HasManifest(c.t.Context(), repository, d)
+	c.T.Helper()
+	has, err := c.HasManifest(c.T.Context(), repository, d)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return has
 }
@@ -214,7 +194,7 @@ func (h *here) dialing(t *testing.T, dial mirror.Dial) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service = mirror.New(mirror.Options{DB: h.db, Storage: h.Storage, Key: key, Connections: 4, Dial: dial})
+	h.Service = mirror.New(mirror.Options{DB: h.content.DB, Storage: h.content.Storage, Key: key, Connections: 4, Dial: dial})
 }
 
 // start lets the service run, and returns what stops it.
@@ -233,7 +213,7 @@ func (h *here) start(t *testing.T) (stop func()) {
 
 // rule makes a rule, or changes it, as the management API does.
 func (h *here) rule(v mirror.Spec) {
-	h.content.t.Helper()
+	h.content.T.Helper()
 	if v.Source == "" {
 		v.Source = "http://upstream.example/app"
 	}
@@ -244,11 +224,11 @@ func (h *here) rule(v mirror.Spec) {
 		v.Schedule = "0 0 * * *"
 	}
 	if err := v.Check(); err != nil {
-		h.content.t.Fatal(err)
+		h.content.T.Fatal(err)
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		h.content.t.Fatal(err)
+		h.content.T.Fatal(err)
 	}
 	h.update(func(tx *metadb.Tx) error {
 		err := tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository, CreatedAt: time.Now()})
@@ -262,7 +242,7 @@ func (h *here) rule(v mirror.Spec) {
 
 // ask asks for a run and waits until one is over.
 func (h *here) ask() metadb.MirrorRule {
-	h.content.t.Helper()
+	h.content.T.Helper()
 	time.Sleep(time.Millisecond) // the clock's grain in the database
 	asked := time.Now()
 	h.update(func(tx *metadb.Tx) error { return tx.AskMirrorRule("r", asked) })
@@ -272,7 +252,7 @@ func (h *here) ask() metadb.MirrorRule {
 
 // await waits until a run that began at or after the given time is over.
 func (h *here) await(since time.Time) (row metadb.MirrorRule) {
-	h.content.t.Helper()
+	h.content.T.Helper()
 	for range 10_000 {
 		h.update(func(tx *metadb.Tx) (err error) {
 			row, err = tx.MirrorRule("r")
@@ -283,13 +263,13 @@ func (h *here) await(since time.Time) (row metadb.MirrorRule) {
 		}
 		time.Sleep(time.Second)
 	}
-	h.content.t.Fatalf("no run since %s is over: %+v, %+v", since, row, h.Status("r"))
+	h.content.T.Fatalf("no run since %s is over: %+v, %+v", since, row, h.Status("r"))
 	return row
 }
 
 func (h *here) update(fn func(*metadb.Tx) error) {
-	h.content.t.Helper()
-	if err := h.db.Update(h.content.t.Context(), fn); err != nil {
-		h.content.t.Fatal(err)
+	h.content.T.Helper()
+	if err := h.content.DB.Update(h.content.T.Context(), fn); err != nil {
+		h.content.T.Fatal(err)
 	}
 }

@@ -41,7 +41,7 @@ func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
 func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 300<<10, "", "1.0")
+		d := h.upstream.image("app", "one", 300<<10, "1.0")
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0", Images: []string{"a:x", "b/c"}, Repository: "plain"})
 		if i.State != mirror.ImportSucceeded || i.Digest != d {
 			t.Fatalf("%+v", i)
@@ -64,8 +64,8 @@ func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
-		was := h.image("app", "own", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
+		was := h.image("app", "own", 10, "1")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
 		synctest.Wait()
 		if _, err := h.Import(t.Context(), q); !errors.Is(err, mirror.ErrExists) {
@@ -84,11 +84,11 @@ func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
 func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		var own digest.Digest
 		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
 			if own == "" && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
-				own = h.image("app", "own", 10, "", "1")
+				own = h.image("app", "own", 10, "1")
 			}
 			return false
 		}
@@ -110,12 +110,12 @@ func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
 func TestAnImportWithReferrersFailsWithItsTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "", "v1"))
+		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "v1"))
 		taken := false
 		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
 			if !taken && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
 				taken = true
-				h.image("app", "own", 10, "", "v1")
+				h.image("app", "own", 10, "v1")
 			}
 			return false
 		}
@@ -129,7 +129,7 @@ func TestAnImportWithReferrersFailsWithItsTag(t *testing.T) {
 func TestImportsAreListedLatestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.image("app", "one", 1<<20, "", "1", "2")
+		h.upstream.image("app", "one", 1<<20, "1", "2")
 		h.upstream.rate = 128 << 10
 		var want []string
 		for _, tag := range []string{"1", "2"} {
@@ -146,7 +146,7 @@ func TestImportsAreListedLatestFirst(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		h.upstream.image("app", "two", 1<<20, "", "3")
+		h.upstream.image("app", "two", 1<<20, "3")
 		if _, err := h.Import(t.Context(), mirror.ImportRequest{Source: "http://upstream.example/app:3"}); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestASecondImportMustHaveTheSameSettings(t *testing.T) {
 	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.image("app", "one", 10, "", "1")
+		h.upstream.image("app", "one", 10, "1")
 		held := make(chan struct{})
 		h.upstream.before = func(http.ResponseWriter, *http.Request) bool { <-held; return false }
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Username: "bot", Password: "one"}
@@ -197,7 +197,7 @@ func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
 		h := newHere(t)
-		h.upstream.image("app", "large", size, "", "1")
+		h.upstream.image("app", "large", size, "1")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
 		gone := false
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {

@@ -16,7 +16,7 @@ import (
 func TestAnEmptySourceRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		if err := h.upstream.DeleteTag(t.Context(), "app", "1"); err != nil {
@@ -55,7 +55,7 @@ func (u *upstream) unresolved(tags ...string) {
 func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "", "1"), "2": h.upstream.image("app", "two", 10, "", "2")}
+		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "1"), "2": h.upstream.image("app", "two", 10, "2")}
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		h.upstream.unresolved()
@@ -71,16 +71,16 @@ func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
 func TestATagIsRemovedOnlyOnceItIsNotListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		lost := h.upstream.image("app", "lost", 10, "", "lost")
-		h.upstream.image("app", "gone", 10, "", "gone")
+		lost := h.upstream.image("app", "lost", 10, "lost")
+		h.upstream.image("app", "gone", 10, "gone")
 		signature := strings.Replace(string(lost), ":", "-", 1) + ".sig"
-		signed := h.upstream.image("app", "signature", 10, "", signature)
-		h.upstream.image("app", "good", 10, "", "good")
+		signed := h.upstream.image("app", "signature", 10, signature)
+		h.upstream.image("app", "good", 10, "good")
 		h.rule(mirror.Spec{TagFilters: []string{"*"}})
 		h.await(time.Time{})
 
 		h.upstream.unresolved("lost")
-		later := h.upstream.image("app", "later", 10, "", "good")
+		later := h.upstream.image("app", "later", 10, "good")
 		if row := h.ask(); !strings.Contains(row.Error, "no manifest for 1 of the tags that it lists, as lost") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
@@ -108,8 +108,8 @@ func TestATagIsRemovedOnlyOnceItIsNotListed(t *testing.T) {
 func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1.0")
-		h.upstream.image("app", "signature", 10, "", strings.Replace(string(d), ":", "-", 1)+".sig")
+		d := h.upstream.image("app", "one", 10, "1.0")
+		h.upstream.image("app", "signature", 10, strings.Replace(string(d), ":", "-", 1)+".sig")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		h.rule(mirror.Spec{TagFilters: []string{"v1.*"}})

@@ -63,7 +63,7 @@ func TestAnImportUsesDockerLogins(t *testing.T) {
 			dockerConfig(t, v.config)
 			synctest.Test(t, func(t *testing.T) {
 				h := newHere(t)
-				d := h.upstream.image("library/app", "one", 10, "", "1")
+				d := h.upstream.image("library/app", "one", 10, "1")
 				h.upstream.wanting("bot", "hush")
 				i := h.bring(t, mirror.ImportRequest{Source: "http://" + v.source, Images: []string{"app:1"}})
 				if i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
@@ -87,7 +87,7 @@ func TestARuleUsesDockerLogins(t *testing.T) {
 	dockerConfig(t, auths("upstream.example"))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.upstream.wanting("bot", "hush")
 		h.rule(mirror.Spec{})
 		if row := h.ask(); row.Error != "" || h.tags("local/app")["1"] != d {

@@ -109,7 +109,7 @@ func TestARefusedLoginIsNotRetried(t *testing.T) {
 func TestAMissingTagOrRepositoryIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.image("acme/app", "one", 10, "", "1")
+		h.upstream.image("acme/app", "one", 10, "1")
 		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"}, "upstream.example/acme/app has no 2", "")
 		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"}, "upstream.example has no repository acme/ap", "")
 		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"}, "docker.io has no repository library/alpinx", "")
@@ -133,7 +133,7 @@ func TestARulesErrorHasAHint(t *testing.T) {
 func TestAnImportShowsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.image("app", "one", 10, "", "1")
+		h.upstream.image("app", "one", 10, "1")
 		began, turned := time.Now(), false
 		h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
 			if turned {
@@ -174,7 +174,7 @@ func TestAnImportShowsWhyItsLayersWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHere(t)
-				h.upstream.image("app", "one", 1<<20, "", "1")
+				h.upstream.image("app", "one", 1<<20, "1")
 				began := time.Now()
 				h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 					if time.Since(began) > 40*time.Second || !strings.Contains(r.URL.Path, "/blobs/") {

@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,19 +10,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/mirror"
-	"ferry/internal/oci"
 )
-
-// referrer pushes a manifest whose subject is d, without a tag.
-func (c content) referrer(repository, seed string, d digest.Digest) digest.Digest {
-	return c.image(repository, seed, 10, fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
-}
 
 func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
-		child := u.image("app", "amd64", 10, "")
+		child := u.image("app", "amd64", 10)
 		index := u.index("app", []digest.Digest{child}, "1")
 		early := u.referrer("app", "signature that came with the image", index)
 		h.rule(mirror.Spec{})
@@ -64,7 +57,7 @@ func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 				t.Errorf("%s is here: %v", d, !want)
 			}
 		}
-		u.image("app", "another", 10, "", "1")
+		u.image("app", "another", 10, "1")
 		h.ask()
 		if h.has("local/app", index) || h.has("local/app", below) {
 			t.Error("an image went, and its sbom did not")
@@ -76,10 +69,10 @@ func TestASourceWithoutReferrersIsAskedOnceAndRemovesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
-		signed := u.image("app", "1", 10, "", "1")
+		signed := u.image("app", "1", 10, "1")
 		signature := u.referrer("app", "signature", signed)
-		u.image("app", "2", 10, "", "2")
-		u.image("app", "3", 10, "", "3")
+		u.image("app", "2", 10, "2")
+		u.image("app", "3", 10, "3")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		u.set(func() {

@@ -61,7 +61,7 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 func TestExpiredTokensAndRedirectsAreRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 12<<20, "", "v1")
+		d := h.upstream.image("app", "one", 12<<20, "v1")
 		e := &expiring{left: map[string]int{}, used: map[string]bool{}}
 		h.upstream.set(func() { h.upstream.before, h.upstream.rate = e.before, 1<<20 })
 		h.rule(mirror.Spec{})

@@ -35,7 +35,7 @@ func clock(after time.Duration) {
 func TestARunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
 		h.upstream.answering(http.StatusBadGateway, "", time.Now().UTC().Truncate(24*time.Hour).Add(6*time.Hour+15*time.Minute))
 		clock(6*time.Hour + 40*time.Minute)
@@ -48,7 +48,7 @@ func TestARunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
 		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(48*time.Hour))
 		clock(6 * time.Hour)
@@ -92,7 +92,7 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHere(t)
-				good, bad := h.upstream.image("app", "good", 10, "", "good"), h.upstream.image("app", "bad", 10, "", "bad")
+				good, bad := h.upstream.image("app", "good", 10, "good"), h.upstream.image("app", "bad", 10, "bad")
 				h.upstream.answering(c.status, c.part, time.Now().Add(2*time.Hour))
 				h.rule(mirror.Spec{})
 				time.Sleep(time.Hour)
@@ -111,7 +111,7 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
 func TestARunWithoutProgressEndsAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "large", 4<<20, "", "1")
+		d := h.upstream.image("app", "large", 4<<20, "1")
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(30 * time.Second) // in the middle of the layer

@@ -48,7 +48,7 @@ func (u *upstream) busy(path string, pause time.Duration) (early func() int) {
 func TestRetryAfterIsSharedPerHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		early := h.upstream.busy("", 40*time.Minute)
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
@@ -74,7 +74,7 @@ func TestRetryAfterIsSharedPerHost(t *testing.T) {
 func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.upstream.busy("", 1000*time.Hour)
 		h.rule(mirror.Spec{})
 		time.Sleep(90 * time.Minute)
@@ -87,7 +87,7 @@ func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 func TestRetryAfterOfATokenEndpointIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "one", 10, "", "1")
+		d := h.upstream.image("app", "one", 10, "1")
 		h.upstream.before = (&expiring{left: map[string]int{}, used: map[string]bool{}}).before
 		early := h.upstream.busy("/token/x", 5*time.Minute)
 		h.rule(mirror.Spec{})

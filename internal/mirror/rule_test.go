@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,25 +13,25 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
-	"ferry/internal/oci"
+	"ferry/internal/storage/storagetest"
 )
 
 func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		first := h.upstream.image("app", "one", 300<<10, "", "1.0", "latest")
-		old := h.upstream.image("app", "old", 10, "", "0.9")
+		first := h.upstream.image("app", "one", 300<<10, "1.0", "latest")
+		old := h.upstream.image("app", "old", 10, "0.9")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": first, "0.9": old}, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
 		// Somebody else pushes there, too, with a tag and without.
-		own := h.image("local/app", "own", 10, "", "own")
-		untagged := h.image("local/app", "untagged", 10, "")
+		own := h.image("local/app", "own", 10, "own")
+		untagged := h.image("local/app", "untagged", 10)
 		early := h.referrer("local/app", "signature", digest.FromString("what it signs comes later"))
 
-		second := h.upstream.image("app", "two", 10, "", "latest")
+		second := h.upstream.image("app", "two", 10, "latest")
 		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9"); err != nil {
 			t.Fatal(err)
 		}
@@ -53,16 +52,15 @@ func TestPlatformFilterOfAMirrorRuleSurvivesRestart(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream
 		images := map[string]digest.Digest{}
-		var children []string
+		children := storagetest.Index()
 		for _, platform := range []string{"linux/amd64", "linux/arm64", "windows/amd64"} {
-			d := u.image("app", platform, 10, "")
+			d := u.image("app", platform, 10)
 			images[platform] = d
-			of := strings.Split(platform, "/")
-			children = append(children, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":%q,"architecture":%q}}`, oci.MediaTypeImageManifest, d, of[0], of[1]))
+			children.Manifests = append(children.Manifests, storagetest.ReferenceFor(platform, d))
 		}
-		index := u.put("app", oci.MediaTypeImageIndex, fmt.Sprintf(`"manifests":[%s]`, strings.Join(children, ",")), "v1")
+		index := u.Push("app", children, "v1").Digest
 		signature := strings.Replace(string(images["windows/amd64"]), ":", "-", 1) + ".sig"
-		u.image("app", "signature", 10, "", signature)
+		u.image("app", "signature", 10, signature)
 		stop := h.start(t)
 		check := func(platforms ...string) {
 			t.Helper()
@@ -119,7 +117,7 @@ func TestAnUnchangedTagCostsNoManifest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		for _, tag := range []string{"1", "2", "3"} {
-			h.upstream.image("app", tag, 10, "", tag)
+			h.upstream.image("app", tag, 10, tag)
 		}
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
@@ -136,13 +134,13 @@ func TestSignaturesComeWithFilteredTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
-		child := u.image("app", "amd64", 10, "")
+		child := u.image("app", "amd64", 10)
 		index := u.index("app", []digest.Digest{child}, "2.1")
-		other := u.image("app", "other", 10, "", "3.0")
+		other := u.image("app", "other", 10, "3.0")
 		signature := func(of digest.Digest) string { return strings.Replace(string(of), ":", "-", 1) + ".sig" }
-		signed := u.image("app", "signature of the child", 10, "", signature(child))
-		u.image("app", "signature of another", 10, "", signature(other))
-		sbom := u.image("app", "sbom", 10, `,"subject":{"mediaType":"`+oci.MediaTypeImageIndex+`","digest":"`+string(index)+`","size":1}`)
+		signed := u.image("app", "signature of the child", 10, signature(child))
+		u.image("app", "signature of another", 10, signature(other))
+		sbom := u.referrer("app", "sbom", index)
 		h.rule(mirror.Spec{TagFilters: []string{">=2 <3"}})
 		if row := h.await(time.Time{}); row.Error != "" {
 			t.Error(row.Error)
@@ -170,7 +168,7 @@ func TestARunResumesInTheNextWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 12 << 20
 		h := newHere(t)
-		d := h.upstream.image("app", "large", size, "", "1")
+		d := h.upstream.image("app", "large", size, "1")
 		h.upstream.set(func() { h.upstream.rate = 500 }) // bytes a second and connection: 2 hours in all
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT1H"})
 		midnight := time.Now().UTC().Truncate(24 * time.Hour)
@@ -208,7 +206,7 @@ func TestARunResumesInTheNextWindow(t *testing.T) {
 func TestRetryAfterOfASourceIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		h.upstream.image("app", "one", 10, "", "1")
+		h.upstream.image("app", "one", 10, "1")
 		var last time.Time
 		early, refused := 0, 0
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -239,8 +237,8 @@ func TestRetryAfterOfASourceIsHonoured(t *testing.T) {
 func TestAnImageWithAMissingBlobFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		good := h.upstream.image("app", "good", 10, "", "good")
-		h.upstream.image("app", "bad", 10, "", "bad")
+		good := h.upstream.image("app", "good", 10, "good")
+		h.upstream.image("app", "bad", 10, "bad")
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.HasSuffix(r.URL.Path, string(digest.FromString("config bad"))) {
 				w.WriteHeader(http.StatusNotFound)
@@ -263,7 +261,7 @@ func TestAnInterruptedRunResumesAfterARestart(t *testing.T) {
 		const size = 4 << 20
 		h := stoppedHere(t)
 		stop := h.start(t)
-		d := h.upstream.image("app", "large", size, "", "1")
+		d := h.upstream.image("app", "large", size, "1")
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
@@ -288,8 +286,8 @@ func TestAnInterruptedRunResumesAfterARestart(t *testing.T) {
 func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		d := h.upstream.image("app", "small", 10, "", "1")
-		h.upstream.image("app", "large", 4<<20, "", "2")
+		d := h.upstream.image("app", "small", 10, "1")
+		h.upstream.image("app", "large", 4<<20, "2")
 		h.upstream.set(func() { h.upstream.rate = 1 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)

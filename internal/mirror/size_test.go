@@ -17,7 +17,7 @@ func TestAManifestWithAWrongSizeFailsAlone(t *testing.T) {
 		t.Run(fmt.Sprint(size, " for 1000"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHere(t)
-				honest := h.upstream.image("app", "shared", 1000, "", "b")
+				honest := h.upstream.image("app", "shared", 1000, "b")
 				m, err := h.upstream.Manifest(t.Context(), "app", "b")
 				if err != nil {
 					t.Fatal(err)
@@ -26,11 +26,12 @@ func TestAManifestWithAWrongSizeFailsAlone(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				layer := parsed.Layers[0].Digest
+				layer := parsed.Layers[0]
+				layer.Size = int64(size)
 				lie := func(tag string) digest.Digest {
-					return h.upstream.put("app", oci.MediaTypeImageManifest, fmt.Sprintf(
-						`"config":%s,"layers":[{"mediaType":"application/octet-stream","digest":%q,"size":%d}]`,
-						h.upstream.blob("app", []byte("config "+tag)), layer, size), tag)
+					m := h.upstream.Image("app", "config "+tag)
+					m.Layers = []oci.Descriptor{layer}
+					return h.upstream.Push("app", m, tag).Digest
 				}
 				lie("a")
 				lie("c")

@@ -20,7 +20,7 @@ func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 			}
 		}
 		expect("without a rule", 0, 0)
-		h.upstream.image("app", "one", 200<<10, "", "1")
+		h.upstream.image("app", "one", 200<<10, "1")
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)
@@ -43,7 +43,7 @@ func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 		expect("while a run looks around", 1, 0)
 		h.upstream.set(func() { h.upstream.before = nil })
 		h.await(time.Now().Add(-time.Second))
-		h.upstream.image("app", "two", 200<<10, "", "2")
+		h.upstream.image("app", "two", 200<<10, "2")
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)
 		expect("while something comes", 1, 1)

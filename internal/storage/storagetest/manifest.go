@@ -3,8 +3,10 @@ package storagetest
 import (
 	"cmp"
 	"encoding/json"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/oci"
 )
@@ -42,4 +44,12 @@ func (m Manifest) Payload() []byte {
 // storage does not check.
 func Reference(d digest.Digest) oci.Descriptor {
 	return oci.Descriptor{MediaType: oci.MediaTypeImageManifest, Digest: d, Size: 1}
+}
+
+// ReferenceFor returns a [Reference] for a platform, such as "linux/amd64".
+func ReferenceFor(platform string, d digest.Digest) oci.Descriptor {
+	r := Reference(d)
+	os, architecture, _ := strings.Cut(platform, "/")
+	r.Platform = &v1.Platform{OS: os, Architecture: architecture}
+	return r
 }
