@@ -48,11 +48,11 @@ func TestChangesFollow(t *testing.T) {
 		ship.awaitTag("app/a", "v1", second)
 		other := root.push("app/b", "3", "v1", 10)
 		ship.awaitTag("app/b", "v1", other)
-		if err := root.storage.DeleteTag(t.Context(), "app/b", "v1"); err != nil {
+		if err := root.Storage.DeleteTag(t.Context(), "app/b", "v1"); err != nil {
 			t.Fatal(err)
 		}
 		ship.awaitTag("app/b", "v1", "")
-		if err := root.storage.DeleteManifest(t.Context(), "app/a", second); err != nil {
+		if err := root.Storage.DeleteManifest(t.Context(), "app/a", second); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "the manifest is gone", func() bool { return ship.serves("app/a", string(second), "") })
@@ -73,7 +73,7 @@ func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
 		root.link.cut()
 		time.Sleep(3 * time.Hour)
 		second := root.push("app/a", "3", "v1", large)
-		if err := root.storage.DeleteTag(t.Context(), "app/a", "gone"); err != nil {
+		if err := root.Storage.DeleteTag(t.Context(), "app/a", "gone"); err != nil {
 			t.Fatal(err)
 		}
 		root.link.restore()
@@ -100,12 +100,12 @@ func TestAFeedThatWasTrimmedMakesTheSiteAskForAll(t *testing.T) {
 		ship.awaitTag("app/b", "v1", gone)
 
 		root.link.cut()
-		if err := root.storage.DeleteRepository(t.Context(), "app/b"); err != nil {
+		if err := root.Storage.DeleteRepository(t.Context(), "app/b"); err != nil {
 			t.Fatal(err)
 		}
 		second := root.push("app/a", "3", "v1", large)
 		time.Sleep(time.Hour)
-		if err := root.storage.TrimFeed(t.Context(), time.Now()); err != nil {
+		if err := root.Storage.TrimFeed(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		root.link.restore()

@@ -39,7 +39,7 @@ func TestANewSitePollsAtOnceFromNoPlace(t *testing.T) {
 
 func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 	scopeMap := func(root *site, p api.ScopeMapPatch) error {
-		_, err := root.control.UpdateScopeMap(root.t.Context(), by, "ship1", p, control.Precondition{})
+		_, err := root.control.UpdateScopeMap(root.T.Context(), by, "ship1", p, control.Precondition{})
 		return err
 	}
 	update := func(root *site, s api.Settings) error { root.update("ship1", s); return nil }
@@ -56,7 +56,7 @@ func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		{"permissions", func(root *site) error {
 			return scopeMap(root, api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
 		}, "SyncTokenUpdate", 1},
-		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.t.Context(), by, "ship1"); return err }, "Resync", 1},
+		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err }, "Resync", 1},
 		{"what selects nothing", func(root *site) error {
 			return update(root, api.Settings{GCEnabled: &no})
 		}, "InitialSync", 0},
@@ -99,7 +99,7 @@ func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 // repositories pushes an image to each of n repositories, and returns what says
 // whether s serves all of them.
 func (s *site) repositories(n int) (served func(by *site) bool) {
-	s.t.Helper()
+	s.T.Helper()
 	for i := range n {
 		s.push(fmt.Sprintf("app/%d", i), fmt.Sprint(i), "v1", large)
 	}
@@ -225,13 +225,13 @@ func TestTheParentHoldsAPollUntilSomethingChanges(t *testing.T) {
 
 // head returns the number of the last change at s.
 func (s *site) head() (head int64) {
-	s.t.Helper()
-	err := s.storage.View(s.t.Context(), func(v *storage.View) (err error) {
+	s.T.Helper()
+	err := s.Storage.View(s.T.Context(), func(v *storage.View) (err error) {
 		head, _, err = v.FeedHead()
 		return err
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return head
 }
@@ -270,7 +270,7 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 
 		root.link.cut()
 		root.push("app/b", "2", "v1", large)
-		if err := root.loseBlob("app/b", root.blob("app/b", []byte("config 2"))); err != nil {
+		if err := root.loseBlob("app/b", root.PushBlob("app/b", []byte("config 2")).Digest); err != nil {
 			t.Fatal(err)
 		}
 		root.push("other/c", "3", "v1", 10) // which it does not get
@@ -279,7 +279,7 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 		if s := ship.agent.Status(); s.ItemsFailed != 1 || root.known(ship) != root.head() || whole() != first {
 			t.Errorf("with %d items that failed it reports %d and has all up to %d; want %d and %d", s.ItemsFailed, root.known(ship), whole(), root.head(), first)
 		}
-		if err := root.storage.DeleteRepository(t.Context(), "app/b"); err != nil {
+		if err := root.Storage.DeleteRepository(t.Context(), "app/b"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Minute)
@@ -291,10 +291,10 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 
 // stateOf returns what s says of a tag at a site below it; "" is nothing.
 func (s *site) stateOf(name, repository, tag string) string {
-	s.t.Helper()
-	items, _, err := s.fleet.SiteItems(s.t.Context(), name, fleet.Place{}, 100)
+	s.T.Helper()
+	items, _, err := s.fleet.SiteItems(s.T.Context(), name, fleet.Place{}, 100)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, i := range items {
 		if i.Repository == repository && i.Tag != nil && *i.Tag == tag {

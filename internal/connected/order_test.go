@@ -96,7 +96,7 @@ func TestSyncNowTriesAgainAtOnceWhatFailedAndALinkThatIsBack(t *testing.T) {
 		}
 
 		ship.agent.Pause(t.Context()) // until the blob is lost
-		lost := root.blob("app/b", []byte("config 2"))
+		lost := root.PushBlob("app/b", []byte("config 2")).Digest
 		second := root.push("app/b", "2", "v1", 10)
 		if err := root.loseBlob("app/b", lost); err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestSyncNowTriesAgainAtOnceWhatFailedAndALinkThatIsBack(t *testing.T) {
 		ship.agent.Resume(t.Context())
 		await(t, "the item fails", func() bool { return ship.agent.Status().ItemsFailed == 1 })
 		time.Sleep(2 * time.Hour)
-		root.blob("app/b", []byte("config 2"))
+		root.PushBlob("app/b", []byte("config 2"))
 		ship.agent.SyncNow(t.Context())
 		time.Sleep(time.Second)
 		if !ship.serves("app/b", "v1", second) {

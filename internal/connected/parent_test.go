@@ -11,14 +11,14 @@ import (
 
 // wrong returns the one thing that is wrong at s, by its code; "" is nothing.
 func (s *site) wrong() (code, description string) {
-	s.t.Helper()
+	s.T.Helper()
 	switch all := s.agent.Status().Details; len(all) {
 	case 0:
 		return "", ""
 	case 1:
 		return all[0].Code, all[0].Description
 	default:
-		s.t.Fatalf("more than one thing is wrong: %+v", all)
+		s.T.Fatalf("more than one thing is wrong: %+v", all)
 		return "", ""
 	}
 }
@@ -71,7 +71,7 @@ func TestWhatIsWrongIsKnownAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)
-		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
+		if err := root.loseBlob("app/a", root.PushBlob("app/a", []byte("config 1")).Digest); err != nil {
 			t.Fatal(err)
 		}
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
@@ -91,7 +91,7 @@ func TestASyncThatRunsIsSeenBesideAnItemThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)
-		if err := root.loseBlob("app/a", root.blob("app/a", []byte("config 1"))); err != nil {
+		if err := root.loseBlob("app/a", root.PushBlob("app/a", []byte("config 1")).Digest); err != nil {
 			t.Fatal(err)
 		}
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})

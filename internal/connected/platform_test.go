@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -12,35 +11,28 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/oci"
-	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 // index stores an index of images for platforms, with an attestation of each.
 func (s *site) index(repository, tag string, platforms map[string]digest.Digest) digest.Digest {
-	s.t.Helper()
-	var children []string
+	s.T.Helper()
+	index := storagetest.Index()
 	for platform, d := range platforms {
-		of := strings.Split(platform, "/")
-		attestation := s.push(repository, "attestation of "+platform, "", 10)
-		children = append(children,
-			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":%q,"architecture":%q}}`, oci.MediaTypeImageManifest, d, of[0], of[1]),
-			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":%q}}`, oci.MediaTypeImageManifest, attestation, d))
+		attestation := storagetest.ReferenceFor("unknown/unknown", s.push(repository, "attestation of "+platform, "", 10))
+		attestation.Annotations = map[string]string{
+			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": string(d),
+		}
+		index.Manifests = append(index.Manifests, storagetest.ReferenceFor(platform, d), attestation)
 	}
-	m, err := s.storage.PutManifest(s.t.Context(), storage.Put{
-		Repository: repository, Tags: []string{tag},
-		Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(children, ",")),
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return m.Digest
+	return s.Push(repository, index, tag).Digest
 }
 
 // has reports whether s has manifests, and no others, in a repository.
 func (s *site) has(repository string, want ...digest.Digest) bool {
-	all, err := s.storage.Manifests(s.t.Context(), repository, "", 100)
+	all, err := s.Storage.Manifests(s.T.Context(), repository, "", 100)
 	if err != nil && !errors.Is(err, oci.ErrNameUnknown) {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, d := range want {
 		if !s.serves(repository, string(d), d) {

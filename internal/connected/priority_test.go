@@ -10,7 +10,7 @@ import (
 
 // prefer gives a connected registry other priorities.
 func (s *site) prefer(name string, priorities ...string) {
-	s.t.Helper()
+	s.T.Helper()
 	s.update(name, api.Settings{Priorities: priorities})
 }
 

@@ -36,7 +36,7 @@ func TestTheRootHearsWhatIsNotInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)
-		lost := root.blob("app/a", []byte("config 1"))
+		lost := root.PushBlob("app/a", []byte("config 1")).Digest
 		if err := root.loseBlob("app/a", lost); err != nil {
 			t.Fatal(err)
 		}

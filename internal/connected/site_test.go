@@ -29,7 +29,7 @@ import (
 	"ferry/internal/registry"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // by is who changes things at the root.
@@ -38,10 +38,8 @@ var by = control.Caller{Name: "test"}
 // A site is an instance with all that it serves, on a link that the test can
 // break. Agents are started apart.
 type site struct {
-	t       testing.TB
+	storagetest.Content
 	name    string // "" is the root
-	db      *metadb.DB
-	storage *storage.Storage
 	control *control.Service
 	fleet   *fleet.Service
 	engine  *replication.Engine
@@ -64,20 +62,15 @@ type site struct {
 // newSite returns an instance that serves in memory.
 func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	t.Helper()
-	s := &site{t: t, name: name, db: db, log: &safeBuffer{}, link: newListener()}
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &site{name: name, log: &safeBuffer{}, link: newListener()}
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if s.storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Log: log}); err != nil {
-		t.Fatal(err)
-	}
+	s.Content = storagetest.New(t, storage.Options{DB: db, Log: log})
+	var err error
 	s.control, err = control.New(t.Context(), control.Options{DB: db, Self: name, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.fleet, err = fleet.New(t.Context(), fleet.Options{DB: db, Control: s.control, Content: s.storage, Address: "site"}); err != nil {
+	if s.fleet, err = fleet.New(t.Context(), fleet.Options{DB: db, Control: s.control, Content: s.Storage, Address: "site"}); err != nil {
 		t.Fatal(err)
 	}
 	s.engine = s.newEngine()
@@ -88,7 +81,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	})
 	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: s.control.Signer()})
 	parent := gateway.NewServer(gateway.ServerOptions{
-		Storage: s.storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
+		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
 		Watermarks: func() map[string]int64 {
 			if a := s.follows.Load(); a != nil {
 				return a.Watermarks()
@@ -97,7 +90,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 		},
 		Spread: func() time.Duration { return time.Duration(s.spread.Load()) },
 	})
-	content := registry.New(registry.Options{Storage: s.storage, Authorizer: authenticator, Log: log})
+	content := registry.New(registry.Options{Storage: s.Storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if strings.Contains(r.URL.Path, "/blobs") {
@@ -131,7 +124,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 // tests say, and how many there should be is the tests' of replication.
 func (s *site) newEngine() *replication.Engine {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return replication.New(replication.Options{Storage: s.storage, DB: s.db, Log: log, Connections: 4})
+	return replication.New(replication.Options{Storage: s.Storage, DB: s.DB, Log: log, Connections: 4})
 }
 
 // newRoot returns a root on SQLite.
@@ -140,72 +133,72 @@ func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 // update changes the settings of a connected registry below s, which must be
 // a root.
 func (s *site) update(name string, c api.Settings) {
-	s.t.Helper()
-	if _, err := s.fleet.Update(s.t.Context(), by, name, api.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
-		s.t.Fatal(err)
+	s.T.Helper()
+	if _, err := s.fleet.Update(s.T.Context(), by, name, api.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
 // connectedRegistry makes a connected registry below s, which must be a
 // root, and returns its connection string.
 func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
-	s.t.Helper()
+	s.T.Helper()
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
 	}
-	if _, err := s.fleet.Create(s.t.Context(), by, name, put, control.Precondition{}); err != nil {
-		s.t.Fatal(err)
+	if _, err := s.fleet.Create(s.T.Context(), by, name, put, control.Precondition{}); err != nil {
+		s.T.Fatal(err)
 	}
-	v, err := s.fleet.InstanceSettings(s.t.Context(), by, name, api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
+	v, err := s.fleet.InstanceSettings(s.T.Context(), by, name, api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	c, err := gateway.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent", 1))
 	if err != nil {
-		s.t.Fatalf("%q: %v", v.ConnectionString, err)
+		s.T.Fatalf("%q: %v", v.ConnectionString, err)
 	}
 	return c
 }
 
 // clientToken makes a token that may read a repository, and returns its name.
 func (s *site) clientToken(name, repository string) string {
-	s.t.Helper()
+	s.T.Helper()
 	m := api.ScopeMapPut{Actions: []string{"repositories/" + repository + "/content/read"}}
-	if _, err := s.control.PutScopeMap(s.t.Context(), by, name, m, control.Precondition{}); err != nil {
-		s.t.Fatal(err)
+	if _, err := s.control.PutScopeMap(s.T.Context(), by, name, m, control.Precondition{}); err != nil {
+		s.T.Fatal(err)
 	}
-	token, err := s.control.PutToken(s.t.Context(), by, name, api.TokenPut{ScopeMap: name, Passwords: []api.PasswordPut{{Name: "password1"}}}, control.Precondition{})
+	token, err := s.control.PutToken(s.T.Context(), by, name, api.TokenPut{ScopeMap: name, Passwords: []api.PasswordPut{{Name: "password1"}}}, control.Precondition{})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	s.password = *token.Credentials.Passwords[0].Value
 	return name
 }
 
 // child returns the site of a connected registry, without its agent.
-func (s *site) child(name string) *site { return newSite(s.t, name, dbtest.SQLite(s.t)) }
+func (s *site) child(name string) *site { return newSite(s.T, name, dbtest.SQLite(s.T)) }
 
 // start runs the agent of child below s, until stop or the test's end.
 func (s *site) start(child *site, c gateway.ConnectionString) (stop func()) {
-	s.t.Helper()
+	s.T.Helper()
 	return s.startAt(child, c, func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) })
 }
 
 // startAt is start with a network; nil is the real one.
 func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
-	s.t.Helper()
+	s.T.Helper()
 	transport := gateway.NewTransport()
 	if dial != nil {
 		transport.DialContext = dial
 	}
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	agent, err := connected.New(s.t.Context(), connected.Options{
-		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.db, Engine: child.engine,
+	agent, err := connected.New(s.T.Context(), connected.Options{
+		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.DB, Engine: child.engine,
 		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000", Log: log,
 		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	child.agent = agent
 	child.follows.Store(agent)
@@ -215,54 +208,38 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			s.t.Errorf("Run = %v, want nil", err)
+			s.T.Errorf("Run = %v, want nil", err)
 		}
 		transport.CloseIdleConnections()
 	})
-	s.t.Cleanup(stop)
+	s.T.Cleanup(stop)
 	return stop
 }
 
 // push stores an image with layers of the given sizes under a tag. Its
 // content follows from seed.
 func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
-	s.t.Helper()
-	config := s.blob(repository, []byte("config "+seed))
-	var layers []string
+	s.T.Helper()
+	var layers [][]byte
 	for i, size := range sizes {
-		l := s.blob(repository, bytes.Repeat(fmt.Appendf(nil, "%s %d;", seed, i), size)[:size])
-		layers = append(layers, fmt.Sprintf(`{"mediaType":"application/octet-stream","digest":%q,"size":%d}`, l, size))
+		layers = append(layers, bytes.Repeat(fmt.Appendf(nil, "%s %d;", seed, i), size)[:size])
 	}
-	put := storage.Put{Repository: repository, Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/octet-stream","digest":%q,"size":1},"layers":[%s]}`,
-		oci.MediaTypeImageManifest, config, strings.Join(layers, ","))}
+	var tags []string
 	if tag != "" {
-		put.Tags = []string{tag}
+		tags = append(tags, tag)
 	}
-	m, err := s.storage.PutManifest(s.t.Context(), put)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return m.Digest
-}
-
-func (s *site) blob(repository string, content []byte) digest.Digest {
-	s.t.Helper()
-	d := digest.FromBytes(content)
-	if err := s.storage.PutBlob(s.t.Context(), repository, d, content); err != nil {
-		s.t.Fatal(err)
-	}
-	return d
+	return s.Push(repository, s.Image(repository, "config "+seed, layers...), tags...).Digest
 }
 
 // serves reports whether the tag, or the digest, leads to d at s; "" is to
 // nothing.
 func (s *site) serves(repository, reference string, d digest.Digest) bool {
-	m, err := s.storage.Manifest(s.t.Context(), repository, reference)
+	m, err := s.Storage.Manifest(s.T.Context(), repository, reference)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return d == ""
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return m.Digest == d
 }
@@ -284,8 +261,8 @@ func await(t testing.TB, what string, done func() bool) {
 
 // awaitTag returns once the child serves the tag as d.
 func (s *site) awaitTag(repository, tag string, d digest.Digest) {
-	s.t.Helper()
-	await(s.t, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag), func() bool { return s.serves(repository, tag, d) })
+	s.T.Helper()
+	await(s.T, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag), func() bool { return s.serves(repository, tag, d) })
 }
 
 // safeBuffer is a log that is read while it is written.
@@ -388,5 +365,5 @@ func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "
 
 // loseBlob takes a blob from a repository behind its manifests' backs.
 func (s *site) loseBlob(repository string, d digest.Digest) error {
-	return s.db.Update(s.t.Context(), func(tx *metadb.Tx) error { return tx.UnlinkBlob(repository, string(d)) })
+	return s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error { return tx.UnlinkBlob(repository, string(d)) })
 }

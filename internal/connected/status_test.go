@@ -14,7 +14,7 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		broken := root.push("app/a", "1", "v1", large)
-		lost := root.blob("app/a", []byte("config 1"))
+		lost := root.PushBlob("app/a", []byte("config 1")).Digest
 		if err := root.loseBlob("app/a", lost); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 		if n := root.requests.Load() - requests; n > 400 {
 			t.Errorf("%d requests in four hours with an item that fails, want about one a minute", n)
 		}
-		root.blob("app/a", []byte("config 1"))
+		root.PushBlob("app/a", []byte("config 1"))
 		time.Sleep(20 * time.Minute)
 		if !ship.serves("app/a", "v1", broken) {
 			t.Error("the item did not come after its content came back")

@@ -37,7 +37,6 @@ func TestMain(m *testing.M) {
 // A parent is a registry with a gateway, behind a network that can be bad.
 type parent struct {
 	storagetest.Content
-	t       testing.TB
 	dir     string
 	gateway http.Handler
 	network *faultnet.Network
@@ -85,7 +84,7 @@ func newSeededParent(t testing.TB, seed uint64) *parent {
 
 func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 	t.Helper()
-	p := &parent{t: t, dir: t.TempDir(), network: faultnet.New(seed)}
+	p := &parent{Content: storagetest.Content{T: t}, dir: t.TempDir(), network: faultnet.New(seed)}
 	p.open()
 	t.Cleanup(func() { p.DB.Close() })
 	mux := http.NewServeMux()
@@ -128,19 +127,18 @@ func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Serv
 	server.Listener.Close()
 	server.Listener = p.network.Listen(l)
 	server.Start()
-	p.t.Cleanup(server.Close)
-	p.t.Cleanup(p.network.Cut)
+	p.T.Cleanup(server.Close)
+	p.T.Cleanup(p.network.Cut)
 	return server
 }
 
 // open opens what is on the parent's disk.
 func (p *parent) open() {
-	p.t.Helper()
-	s, db, err := storagetest.Open(p.t.Context(), p.dir, storage.Options{Grace: time.Hour})
-	if err != nil {
-		p.t.Fatal(err)
+	p.T.Helper()
+	var err error
+	if p.Storage, p.DB, err = storagetest.Open(p.T.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
+		p.T.Fatal(err)
 	}
-	p.Content = storagetest.Content{Storage: s, DB: db, T: p.t}
 	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: p.authenticate, Feed: "parent"})
 }
 
@@ -162,12 +160,12 @@ func (p *parent) stop(stopped bool) {
 
 // restart stops the parent, and starts it again after d.
 func (p *parent) restart(d time.Duration) {
-	p.t.Helper()
+	p.T.Helper()
 	p.stop(true)
 	p.network.Cut()
 	p.busy.Wait()
 	if err := p.DB.Close(); err != nil {
-		p.t.Error(err)
+		p.T.Error(err)
 	}
 	time.Sleep(d)
 	p.open()
@@ -219,7 +217,7 @@ func (p *parent) client() *gateway.Client {
 	if p.dial != nil {
 		transport.DialContext = p.dial
 	}
-	p.t.Cleanup(transport.CloseIdleConnections)
+	p.T.Cleanup(transport.CloseIdleConnections)
 	return newClient(p.address(), transport)
 }
 
@@ -233,7 +231,7 @@ func (p *parent) address() string { return p.server.Listener.Addr().String() }
 
 // image stores an image of layers, with a config of its own.
 func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.Descriptor {
-	p.t.Helper()
+	p.T.Helper()
 	var name string
 	for _, layer := range layers {
 		name += string(digest.FromBytes(layer))
@@ -243,13 +241,13 @@ func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.D
 
 // index stores an index of manifests.
 func (p *parent) index(repository string, manifests []oci.Descriptor, tags ...string) oci.Descriptor {
-	p.t.Helper()
+	p.T.Helper()
 	return p.Push(repository, storagetest.Index(manifests...), tags...)
 }
 
 // referrer stores a manifest with one layer and a subject.
 func (p *parent) referrer(repository string, subject oci.Descriptor, layer []byte) oci.Descriptor {
-	p.t.Helper()
+	p.T.Helper()
 	m := p.Image(repository, "{}", layer)
 	m.Subject = &subject
 	return p.Push(repository, m)

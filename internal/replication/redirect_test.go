@@ -14,7 +14,7 @@ const elsewhere = "elsewhere"
 // redirect lets the parent say only where blobs are, as one does that has them
 // in a bucket. The way there passes the same network.
 func (p *parent) redirect() {
-	p.t.Helper()
+	p.T.Helper()
 	pipe := faultnet.NewPipe()
 	gateway := p.dial
 	p.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -26,7 +26,7 @@ func (p *parent) redirect() {
 	p.blobsAt = "http://" + elsewhere
 	p.listen(pipe, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
-			p.t.Error("the password was sent to another host than the parent's")
+			p.T.Error("the password was sent to another host than the parent's")
 		}
 		p.serveBlob(w, r)
 	})

@@ -91,7 +91,7 @@ func (w *world) children(repository string) []oci.Descriptor {
 
 // step changes something.
 func (w *world) step() {
-	ctx := w.t.Context()
+	ctx := w.T.Context()
 	repository := fmt.Sprintf("app/%d", w.rng.IntN(3))
 	tag := fmt.Sprintf("v%d", w.rng.IntN(3))
 	switch w.rng.IntN(13) {
@@ -133,9 +133,9 @@ func (w *world) step() {
 
 // ignore fails the test unless err is a registry's refusal.
 func (w *world) ignore(err error) {
-	w.t.Helper()
+	w.T.Helper()
 	if err != nil && oci.AsError(err) == nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 }
 
