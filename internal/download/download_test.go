@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,10 +15,9 @@ import (
 	"go.uber.org/goleak"
 
 	"ferry/internal/download"
-	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,20 +56,7 @@ func (s *shelf) put(seed uint64, size int) digest.Digest {
 
 func newDownloader(t *testing.T) (*download.Downloader, *storage.Storage) {
 	t.Helper()
-	dir := t.TempDir()
-	db, err := metadb.Open(t.Context(), "sqlite:"+filepath.Join(dir, "ferry.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	blobs, err := fs.New(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.New(storage.Options{DB: db, Blobs: blobs})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := storagetest.New(t, storage.Options{}).Storage
 	return download.New(download.Options{Storage: s, ChunkSize: 64 << 10, Connections: 4}), s
 }
 

@@ -3,29 +3,18 @@ package storage_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 func bench(b *testing.B) *storage.Storage {
 	b.Helper()
-	blobs, err := fs.New(b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := storage.New(storage.Options{DB: dbtest.SQLite(b), Blobs: blobs, Now: time.Now})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := s.PutBlob(b.Context(), "a", digest.FromString("x"), []byte("x")); err != nil {
-		b.Fatal(err)
-	}
-	return s
+	c := storagetest.New(b, storage.Options{})
+	c.PushBlob("a", []byte("x"))
+	return c.Storage
 }
 
 // put stores a manifest that no other n has.

@@ -13,12 +13,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb"
-	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // disk is a blob store whose disk a test fills and breaks.
@@ -65,29 +63,19 @@ func (p diskPartial) Sync() error {
 // onDisk is a fixture on a disk, with a database on SQLite that raw reaches.
 func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	t.Helper()
-	f = &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
-	path := filepath.Join(f.dir, "ferry.db")
-	if err := dbtest.Prepare(path); err != nil {
-		t.Fatal(err)
-	}
-	db, err := metadb.Open(t.Context(), "sqlite:"+path)
+	f = newFixture(t)
+	d = &disk{Store: storagetest.Files(t, f.dir)}
+	s, db, err := storagetest.Open(t.Context(), f.dir, storage.Options{Blobs: d, Now: f.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	f.Content = storagetest.Content{Storage: s, DB: db, T: t}
+	path := filepath.Join(f.dir, "ferry.db")
 	if raw, err = sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close() })
-	files, err := fs.New(f.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d = &disk{Store: files}
-	f.Storage, err = storage.New(storage.Options{DB: db, Blobs: d, Now: func() time.Time { return f.now }})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return f, d, raw
 }
 
@@ -281,10 +269,7 @@ func TestCrashBetweenAFileAndItsRowCostsNoByte(t *testing.T) {
 		}
 		tr.Close()
 		id := f.begin(t, "a", "uploaded")
-		files, err := fs.New(f.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		files := storagetest.Files(t, f.dir)
 		age(t, f.dir, f.now.Add(-2*time.Hour))
 		if err := files.Commit(ctx, "transfer-sha256-"+d.Encoded(), d); err != nil {
 			t.Fatal(err)
@@ -317,10 +302,7 @@ func TestCrashBetweenAFileAndItsRowCostsNoByte(t *testing.T) {
 func TestBlobWhoseFileWasLostComesBackWithAPush(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		files, err := fs.New(f.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		files := storagetest.Files(t, f.dir)
 		if err := files.Delete(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package storage_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,19 +12,24 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 func index(children ...digest.Digest) []byte {
-	var all []string
+	m := storagetest.Index()
 	for _, d := range children {
-		all = append(all, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, oci.MediaTypeImageManifest, d))
+		m.Manifests = append(m.Manifests, storagetest.Reference(d))
 	}
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(all, ","))
+	return m.Payload()
 }
 
 func referrer(config, subject digest.Digest, artifactType string) []byte {
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%[1]q,"digest":%[4]q,"size":1},"annotations":{"of":%[2]q}}`,
-		oci.MediaTypeImageManifest, artifactType, config, subject)
+	return storagetest.Manifest{
+		ArtifactType: artifactType,
+		Config:       &oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: config, Size: 2},
+		Subject:      new(storagetest.Reference(subject)),
+		Annotations:  map[string]string{"of": artifactType},
+	}.Payload()
 }
 
 // head is the sequence number of the last change.

@@ -15,7 +15,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // ref is something in a repository.
@@ -44,15 +44,9 @@ var (
 // TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases and
 // collections in any order.
 func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
-	files, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{now: time.Unix(1_700_000_000, 0)}
-	f.Storage, err = storage.New(storage.Options{DB: dbtest.SQLite(t), Blobs: files, Now: func() time.Time { return f.now }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := newFixture(t)
+	files := storagetest.Files(t, f.dir)
+	f.openOn(t, dbtest.SQLite(t), files)
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{
 			t: t, f: f, files: files,

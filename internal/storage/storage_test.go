@@ -3,7 +3,6 @@ package storage_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -15,35 +14,43 @@ import (
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/blob"
+	"ferry/internal/storage/storagetest"
 )
 
 // fixture is a storage with a clock that the test holds.
 type fixture struct {
-	*storage.Storage
+	storagetest.Content
 	dir string
 	now time.Time
 }
 
 func run(t *testing.T, test func(t *testing.T, f *fixture)) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f := newFixture(t)
 		f.open(t, db)
 		test(t, f)
 	})
 }
 
+// newFixture returns a fixture without a storage; see [fixture.open] and [fixture.openOn].
+func newFixture(t *testing.T) *fixture {
+	return &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+}
+
+// open opens the storage on db and the fixture's directory, as a process does that starts.
 func (f *fixture) open(t *testing.T, db *metadb.DB) {
 	t.Helper()
-	blobs, err := fs.New(f.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Storage, err = storage.New(storage.Options{DB: db, Blobs: blobs, Now: func() time.Time { return f.now }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.openOn(t, db, storagetest.Files(t, f.dir))
 }
+
+// openOn is [fixture.open] with another blob store.
+func (f *fixture) openOn(t *testing.T, db *metadb.DB, blobs blob.Store) {
+	t.Helper()
+	f.Content = storagetest.New(t, storage.Options{DB: db, Blobs: blobs, Now: f.clock})
+}
+
+func (f *fixture) clock() time.Time { return f.now }
 
 func (f *fixture) push(t *testing.T, repository string, content []byte) digest.Digest {
 	t.Helper()
@@ -62,8 +69,10 @@ func (f *fixture) push(t *testing.T, repository string, content []byte) digest.D
 }
 
 func image(config, layer digest.Digest) []byte {
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":1},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":1}]}`,
-		oci.MediaTypeImageManifest, config, layer)
+	return storagetest.Manifest{
+		Config: &oci.Descriptor{MediaType: "application/vnd.oci.image.config.v1+json", Digest: config, Size: 1},
+		Layers: []oci.Descriptor{{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: layer, Size: 1}},
+	}.Payload()
 }
 
 func (f *fixture) pushImage(t *testing.T, repository, tag string) *storage.Manifest {
@@ -140,7 +149,7 @@ func TestUploadGoesOnAfterRestart(t *testing.T) {
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		t.Run(string(algorithm), func(t *testing.T) {
 			dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-				f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+				f := newFixture(t)
 				f.open(t, db)
 				u, err := f.StartUpload(t.Context(), "a")
 				if err != nil {

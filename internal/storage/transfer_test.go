@@ -18,12 +18,12 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 func TestTransferLosesAtMostOneMebibyteInACrash(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f := newFixture(t)
 		content := make([]byte, 5<<20+123)
 		rand.NewChaCha8([32]byte{1}).Read(content)
 		d := digest.FromBytes(content)
@@ -83,7 +83,7 @@ func TestOverALinkThatIsSlowerThanTheDiskACrashLosesLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f := newFixture(t)
 		const size, piece = 2 << 20, 16 << 10
 		d := digest.FromBytes(make([]byte, size))
 		for written := int64(0); written < size; {
@@ -142,15 +142,9 @@ func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
 
 func TestCrashLosesAtMostOneMebibyteOfAllTransfersTogether(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
-		blobs, err := fs.New(f.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk := &volatile{Store: blobs}
-		if f.Storage, err = storage.New(storage.Options{DB: db, Blobs: disk, Now: func() time.Time { return f.now }}); err != nil {
-			t.Fatal(err)
-		}
+		f := newFixture(t)
+		disk := &volatile{Store: storagetest.Files(t, f.dir)}
+		f.openOn(t, db, disk)
 		const each = 3 << 20
 		contents := make([][]byte, 5)
 		transfers := make([]*storage.Transfer, len(contents))

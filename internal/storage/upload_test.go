@@ -18,7 +18,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // begin starts an upload of content and closes it.
@@ -116,7 +116,7 @@ func TestUploadGoesOnWithWhatItVouchedForAlone(t *testing.T) {
 
 func TestUploadWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f := newFixture(t)
 		f.open(t, db)
 		id := f.begin(t, "a", "content")
 		err := db.Update(t.Context(), func(tx *metadb.Tx) error {
@@ -135,7 +135,7 @@ func TestUploadWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 
 func TestTransferWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		f := &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+		f := newFixture(t)
 		f.open(t, db)
 		content := bytes.Repeat([]byte("content!"), 1<<18)
 		d := digest.SHA512.FromBytes(content)
@@ -225,17 +225,9 @@ func TestUploadIsCollectedAfterAWeekWithoutAWrite(t *testing.T) {
 // TestBlobIsDurableBeforeItIsVisible watches what reaches the disk: at the
 // commit no byte may be unsynced, and the content must be whole.
 func TestBlobIsDurableBeforeItIsVisible(t *testing.T) {
-	db := dbtest.SQLite(t)
-	files, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	disk := &watched{Store: files, t: t, unsynced: map[string]bool{}}
-	s, err := storage.New(storage.Options{DB: db, Blobs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{Storage: s}
+	f := newFixture(t)
+	disk := &watched{Store: storagetest.Files(t, f.dir), t: t, unsynced: map[string]bool{}}
+	f.openOn(t, dbtest.SQLite(t), disk)
 	f.push(t, "a", bytes.Repeat([]byte("x"), 1<<20))
 	if err := f.PutBlob(t.Context(), "a", digest.FromString("small"), []byte("small")); err != nil {
 		t.Fatal(err)
