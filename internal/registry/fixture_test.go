@@ -3,7 +3,6 @@ package registry_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,7 +20,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/registry"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // directory is who exists in a test: actions of a scope map by name.
@@ -102,18 +101,10 @@ func newSiteOn(t testing.TB, db *metadb.DB, users directory) *site {
 
 func newStorage(t testing.TB, db *metadb.DB) *storage.Storage {
 	t.Helper()
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
 	// No two writes are at the same time.
 	start, writes := time.Now(), atomic.Int64{}
 	now := func() time.Time { return start.Add(time.Duration(writes.Add(1)) * time.Second) }
-	st, err := storage.New(storage.Options{DB: db, Blobs: blobs, Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
+	return storagetest.New(t, storage.Options{DB: db, Now: now}).Storage
 }
 
 // as returns the same registry as another user sees it.
@@ -212,12 +203,13 @@ func (s *site) pushBlob(repo, content string) digest.Digest {
 
 // image returns a manifest of a config and layers.
 func image(config digest.Digest, layers ...digest.Digest) string {
-	var list []string
-	for _, l := range layers {
-		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":5}`, l))
+	m := storagetest.Manifest{
+		Config: &oci.Descriptor{MediaType: "application/vnd.oci.image.config.v1+json", Digest: config, Size: 2},
 	}
-	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},"layers":[%s]}`,
-		oci.MediaTypeImageManifest, config, strings.Join(list, ","))
+	for _, l := range layers {
+		m.Layers = append(m.Layers, oci.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: l, Size: 5})
+	}
+	return string(m.Payload())
 }
 
 // push pushes an image under a tag and returns its manifest.

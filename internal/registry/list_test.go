@@ -1,7 +1,6 @@
 package registry_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
+	"ferry/internal/storage/storagetest"
 )
 
 // pages follows the Link headers from path, and returns what each page has
@@ -109,8 +109,12 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 	_, subject := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")
 	refer := func(artifactType, note string) string {
-		text := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":1},"annotations":{"note":%q}}`,
-			oci.MediaTypeImageManifest, artifactType, config, oci.MediaTypeImageManifest, subject, note)
+		text := string(storagetest.Manifest{
+			ArtifactType: artifactType,
+			Config:       &oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: config, Size: 2},
+			Subject:      new(storagetest.Reference(subject)),
+			Annotations:  map[string]string{"note": note},
+		}.Payload())
 		d := digest.FromString(text)
 		a := s.do("PUT", "/v2/a/manifests/"+d.String(), text, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 		if a.header.Get("OCI-Subject") != subject.String() {

@@ -12,7 +12,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
-	"ferry/internal/storage/blob/fs"
+	"ferry/internal/storage/storagetest"
 )
 
 // blind lets in who may see no repository.
@@ -33,15 +33,7 @@ func TestOneRequestForTheCatalogLooksAtSoManyRepositories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := fs.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := storage.New(storage.Options{DB: db, Blobs: blobs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := New(Options{Storage: st, Authorizer: blind{}})
+	g := New(Options{Storage: storagetest.New(t, storage.Options{DB: db}).Storage, Authorizer: blind{}})
 	g.scan = 2 * maxPage
 	path := "/v2/_catalog?n=7"
 	for _, next := range []string{fmt.Sprintf("last=r%04d", 2*maxPage-1), ""} {
