@@ -71,7 +71,7 @@ func (c content) index(repository string, children []digest.Digest, tags ...stri
 // tags are the repository's, as "TAG DIGEST".
 func (c content) tags(repository string) map[string]digest.Digest {
 	c.T.Helper()
-	all, err := c.Tags(c.T.Context(), repository, "", 1000)
+	all, err := c.Tags(c.T.Context(), repository, storage.TagOrder{}, "", 1000)
 	if e := oci.AsError(err); err != nil && (e == nil || e.Status != http.StatusNotFound) {
 		c.T.Fatal(err)
 	}

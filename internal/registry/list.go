@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -61,7 +62,7 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	tags, err := g.tags(w, q, p)
+	tags, err := g.tags(w, q, p, storage.TagOrder{})
 	if err != nil {
 		return err
 	}
@@ -72,18 +73,17 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
 }
 
-// tags returns a page of tags, and sets the Link where there are more.
-func (g *Registry) tags(w http.ResponseWriter, q *request, p page) ([]storage.Tag, error) {
-	if p.n == 0 {
-		_, err := g.storage.Tags(q.Context(), q.repository, "", 1) // it has to exist
-		return nil, err
+// tags returns the page of tags behind the tag p.last in order o, and sets the
+// Link where there are more.
+func (g *Registry) tags(w http.ResponseWriter, q *request, p page, o storage.TagOrder) ([]storage.Tag, error) {
+	tags, err := g.storage.Tags(q.Context(), q.repository, o, p.last, p.n+1)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return nil, errAttributes.With("last names no tag of this list; it may be gone, begin anew")
 	}
-	tags, err := g.storage.Tags(q.Context(), q.repository, p.last, p.n+1)
-	if err == nil && len(tags) > p.n {
-		tags = tags[:p.n]
+	if len(tags) > p.n && p.n > 0 {
 		p.next(w, q, tags[p.n-1].Name)
 	}
-	return tags, err
+	return tags[:min(len(tags), p.n)], err
 }
 
 // catalog lists the repositories that the client may read.

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -32,21 +31,22 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	of, order := q.URL.Query().Get("digest"), q.URL.Query().Get("orderby")
-	if of != "" {
-		if _, err := oci.ParseDigest(of); err != nil {
+	var o storage.TagOrder
+	if of := q.URL.Query().Get("digest"); of != "" {
+		if o.Digest, err = oci.ParseDigest(of); err != nil {
 			return err
 		}
 	}
-	var tags []storage.Tag
-	switch {
-	case order != "" && order != "none" && order != "timeasc" && order != "timedesc":
-		err = errAttributes.With("orderby is none of timeasc, timedesc, none")
-	case of == "" && (order == "" || order == "none"):
-		tags, err = g.tags(w, q, p)
+	switch q.URL.Query().Get("orderby") {
+	case "", "none":
+	case "timeasc":
+		o.ByTime = true
+	case "timedesc":
+		o.ByTime, o.Newest = true, true
 	default:
-		tags, err = g.sortedTags(w, q, p, digest.Digest(of), order)
+		return errAttributes.With("orderby is none of timeasc, timedesc, none")
 	}
+	tags, err := g.tags(w, q, p, o)
 	if err != nil {
 		return err
 	}
@@ -55,20 +55,6 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 		views[i] = viewTag(t)
 	}
 	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "tags": views})
-}
-
-// sortedTags returns the page behind the tag p.last of a list that is not all
-// tags by name.
-func (g *Registry) sortedTags(w http.ResponseWriter, q *request, p page, of digest.Digest, order string) ([]storage.Tag, error) {
-	o := storage.TagOrder{Digest: of, ByTime: order == "timeasc" || order == "timedesc", Newest: order == "timedesc"}
-	all, err := g.storage.SortedTags(q.Context(), q.repository, o, p.last, p.n+1)
-	if errors.Is(err, oci.ErrManifestUnknown) {
-		return nil, errAttributes.With("last names no tag of this list; it may be gone, begin anew")
-	}
-	if len(all) > p.n && p.n > 0 {
-		p.next(w, q, all[p.n-1].Name)
-	}
-	return all[:min(len(all), p.n)], err
 }
 
 func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {

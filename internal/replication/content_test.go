@@ -37,7 +37,7 @@ func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Dig
 		return c, err
 	}
 	for _, r := range repositories {
-		tags, err := s.Tags(ctx, r.Name, "", 1000)
+		tags, err := s.Tags(ctx, r.Name, storage.TagOrder{}, "", 1000)
 		if err != nil && oci.AsError(err) == nil {
 			return c, err
 		}

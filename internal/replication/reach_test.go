@@ -37,7 +37,7 @@ func (p *parent) within() reach {
 func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 	t.Helper()
 	r := p.within()
-	all, err := p.Tags(t.Context(), repository, "", 1000)
+	all, err := p.Tags(t.Context(), repository, storage.TagOrder{}, "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

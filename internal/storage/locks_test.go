@@ -108,7 +108,7 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 		if err != nil || len(repositories) != 2 || repositories[0].Name != "a" || repositories[1].Name != "c" {
 			t.Errorf("Repositories = %v, %v; want a and c", repositories, err)
 		}
-		tags, err := f.Tags(ctx, "a", "", 2)
+		tags, err := f.Tags(ctx, "a", storage.TagOrder{}, "", 2)
 		if err != nil || len(tags) != 2 || tags[0].Name != "v1" || tags[1].Name != "v3" {
 			t.Errorf("Tags = %v, %v; want v1 and v3", tags, err)
 		}

@@ -10,18 +10,12 @@ import (
 	"ferry/internal/oci"
 )
 
-// Tags returns up to limit tags of repository after the name after, in order,
-// without those whose listing is locked; [oci.ErrNameUnknown] where there is
-// no such repository.
-func (s *Storage) Tags(ctx context.Context, repository, after string, limit int) ([]Tag, error) {
-	return s.SortedTags(ctx, repository, TagOrder{}, after, limit)
-}
-
-// SortedTags returns up to limit tags of repository behind the tag after in
-// order o, whose own After is ignored, without those whose listing is locked; "" begins. It reads no more
-// than these. The errors are those of [Storage.Tags], and
-// [oci.ErrManifestUnknown] where the place of after is not known any more.
-func (s *Storage) SortedTags(ctx context.Context, repository string, o TagOrder, after string, limit int) ([]Tag, error) {
+// Tags returns up to limit tags of repository behind the tag after in order o,
+// whose own After is ignored, without those whose listing is locked; "" begins.
+// It reads no more than these. The error is [oci.ErrNameUnknown] where there is
+// no such repository, and [oci.ErrManifestUnknown] where the place of after is
+// not known any more.
+func (s *Storage) Tags(ctx context.Context, repository string, o TagOrder, after string, limit int) ([]Tag, error) {
 	o.After = Tag{Name: after}
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Tag, error) {
 		_, err := tx.Repository(repository)
