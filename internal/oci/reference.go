@@ -73,19 +73,3 @@ func checkHost(host string) error {
 	}
 	return nil
 }
-
-// String returns the text that [ParseReference] reads as r.
-func (r Reference) String() string {
-	var b strings.Builder
-	if r.Host != "" {
-		b.WriteString(r.Host + "/")
-	}
-	b.WriteString(r.Repository)
-	if r.Tag != "" {
-		b.WriteString(":" + r.Tag)
-	}
-	if r.Digest != "" {
-		b.WriteString("@" + string(r.Digest))
-	}
-	return b.String()
-}

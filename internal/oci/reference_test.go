@@ -29,9 +29,6 @@ func TestReferencesAreReadAsClientsReadThem(t *testing.T) {
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v %s", text, err, diff)
 		}
-		if got.String() != text {
-			t.Errorf("%s is written as %s", text, got)
-		}
 	}
 	for text, want := range map[string]*Error{
 		"": ErrNameInvalid, "/": ErrNameInvalid, ":v1": ErrNameInvalid, "@" + sha256: ErrNameInvalid, "App": ErrNameInvalid, "host.com/": ErrNameInvalid,
@@ -59,12 +56,18 @@ func FuzzParseReference(f *testing.F) {
 			}
 			return
 		}
-		if r.String() != s {
-			t.Fatalf("%q is written as %q", s, r)
+		written := r.Repository
+		if r.Host != "" {
+			written = r.Host + "/" + written
 		}
-		again, err := ParseReference(r.String())
-		if diff := cmp.Diff(r, again); err != nil || diff != "" {
-			t.Fatalf("%q: %v %s", s, err, diff)
+		if r.Tag != "" {
+			written += ":" + r.Tag
+		}
+		if r.Digest != "" {
+			written += "@" + string(r.Digest)
+		}
+		if written != s {
+			t.Fatalf("%q is read as %+v", s, r)
 		}
 	})
 }

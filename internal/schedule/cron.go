@@ -53,9 +53,6 @@ func ParseCron(text string) (Cron, error) {
 	return c, nil
 }
 
-// String returns the expression.
-func (c Cron) String() string { return c.expression }
-
 // Continuous reports whether the schedule is always open.
 func (c Cron) Continuous() bool { return c.expression == Continuous }
 
