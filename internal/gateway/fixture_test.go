@@ -19,7 +19,6 @@ import (
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
-	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
 
@@ -286,4 +285,4 @@ func (f *fixture) index(repository string, manifests []digest.Digest, tags ...st
 }
 
 // signature is the tag of a signature of d, as cosign makes it.
-func signature(d digest.Digest) string { return subscription.CompanionStem(d) + ".sig" }
+func signature(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }

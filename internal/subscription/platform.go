@@ -36,18 +36,8 @@ const (
 // ParsePlatforms reads platforms as linux/amd64 and linux/arm/v7; none is
 // every platform.
 func ParsePlatforms(texts []string) (Platforms, error) {
-	if len(texts) > MaxPlatforms {
-		return Platforms{}, fmt.Errorf("%d platforms are too many: at most %d are allowed", len(texts), MaxPlatforms)
-	}
-	var all Platforms
-	for _, text := range texts {
-		p, err := parsePlatform(text)
-		if err != nil {
-			return Platforms{}, fmt.Errorf("platform %.100q: %w", text, err)
-		}
-		all.wanted = append(all.wanted, p)
-	}
-	return all, nil
+	wanted, err := parseAll("platform", "platforms", MaxPlatforms, texts, parsePlatform)
+	return Platforms{wanted}, err
 }
 
 func parsePlatform(text string) (platform, error) {

@@ -42,18 +42,8 @@ type priorityRule struct {
 // fits a repository counts; where none does, it is the normal one. A pattern
 // is a repository's name, or the begin of one and a *.
 func ParsePriorities(texts []string) (Priorities, error) {
-	if len(texts) > MaxPriorities {
-		return Priorities{}, fmt.Errorf("%d priorities are too many: at most %d are allowed", len(texts), MaxPriorities)
-	}
-	var all Priorities
-	for _, text := range texts {
-		r, err := parsePriority(text)
-		if err != nil {
-			return Priorities{}, fmt.Errorf("priority %.100q: %w", text, err)
-		}
-		all.rules = append(all.rules, r)
-	}
-	return all, nil
+	rules, err := parseAll("priority", "priorities", MaxPriorities, texts, parsePriority)
+	return Priorities{rules}, err
 }
 
 func parsePriority(text string) (priorityRule, error) {

@@ -37,21 +37,14 @@ type Tags struct {
 //   - else a pattern in which * is any text, ? any character and [a-z] one of
 //     a few.
 func ParseTags(filters []string, keepLast int) (Tags, error) {
-	if len(filters) > MaxFilters {
-		return Tags{}, fmt.Errorf("%d tag filters are too many: at most %d are allowed", len(filters), MaxFilters)
-	}
 	if keepLast < 0 || keepLast > MaxKeepLast {
 		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
 	}
-	s := Tags{keepLast: keepLast}
-	for _, text := range filters {
-		f, err := parseFilter(text)
-		if err != nil {
-			return Tags{}, fmt.Errorf("tag filter %.100q: %w", text, err)
-		}
-		s.filters = append(s.filters, f)
+	parsed, err := parseAll("tag filter", "tag filters", MaxFilters, filters, parseFilter)
+	if err != nil {
+		return Tags{}, err
 	}
-	return s, nil
+	return Tags{parsed, keepLast}, nil
 }
 
 func parseFilter(text string) (func(string) bool, error) {
@@ -115,7 +108,3 @@ func Subject(tag string) (digest.Digest, bool) {
 	d := digest.Digest(m[1] + ":" + m[2])
 	return d, d.Validate() == nil
 }
-
-// CompanionStem returns what the names of all tags begin with that belong to a
-// manifest.
-func CompanionStem(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) }
