@@ -24,8 +24,7 @@ const (
 	kindReferrers                    // end-12a, end-12b
 	kindUploadGet                    // end-13
 	kindUploadDelete                 // end-14
-	kindCatalog                      // of Docker's registry
-	kindRepositoryList               // /acr/v1/_catalog
+	kindCatalog                      // of Docker's registry, and /acr/v1/_catalog
 	kindRepositoryGet                // /acr/v1/<name>
 	kindRepositoryPatch              // /acr/v1/<name>
 	kindRepositoryDelete             // /acr/v1/<name>
@@ -70,7 +69,6 @@ var rules = [...]rule{
 	kindUploadGet:        {push, true, (*Registry).getUpload},
 	kindUploadDelete:     {push, true, (*Registry).deleteUpload},
 	kindCatalog:          {nil, false, (*Registry).catalog},
-	kindRepositoryList:   {nil, false, (*Registry).catalog},
 	kindRepositoryGet:    {read, false, (*Registry).repositoryAttributes},
 	kindRepositoryPatch:  {change, true, (*Registry).lockRepository},
 	kindRepositoryDelete: {remove, true, (*Registry).deleteRepository},

@@ -30,20 +30,19 @@ func (m methods) allow() string { return strings.Join(slices.Sorted(maps.Keys(m)
 // The resources below /v2/<name>/ and /acr/v1/<name>/, by the word that
 // stands before their last path element, or last.
 var (
-	blobMethods       = methods{"GET": kindBlobGet, "HEAD": kindBlobGet, "DELETE": kindBlobDelete}
-	manifestMethods   = methods{"GET": kindManifestGet, "HEAD": kindManifestGet, "PUT": kindManifestPut, "DELETE": kindManifestDelete}
-	uploadMethods     = methods{"GET": kindUploadGet, "HEAD": kindUploadGet, "PATCH": kindUploadPatch, "PUT": kindUploadPut, "DELETE": kindUploadDelete}
-	startMethods      = methods{"POST": kindUploadStart}
-	tagsMethods       = methods{"GET": kindTags, "HEAD": kindTags}
-	referrersMethods  = methods{"GET": kindReferrers, "HEAD": kindReferrers}
-	pingMethods       = methods{"GET": kindPing, "HEAD": kindPing}
-	catalogMethods    = methods{"GET": kindCatalog, "HEAD": kindCatalog}
-	acrCatalogMethods = methods{"GET": kindRepositoryList, "HEAD": kindRepositoryList}
-	acrNameMethods    = methods{"GET": kindRepositoryGet, "HEAD": kindRepositoryGet, "PATCH": kindRepositoryPatch, "DELETE": kindRepositoryDelete}
-	acrTagsMethods    = methods{"GET": kindTagList, "HEAD": kindTagList}
-	acrTagMethods     = methods{"GET": kindTagGet, "HEAD": kindTagGet, "PATCH": kindTagPatch, "DELETE": kindTagDelete}
-	acrManifests      = methods{"GET": kindManifestList, "HEAD": kindManifestList}
-	acrManifest       = methods{"GET": kindAttributesGet, "HEAD": kindAttributesGet, "PATCH": kindAttributesPatch, "DELETE": kindAttributesDelete}
+	blobMethods      = methods{"GET": kindBlobGet, "HEAD": kindBlobGet, "DELETE": kindBlobDelete}
+	manifestMethods  = methods{"GET": kindManifestGet, "HEAD": kindManifestGet, "PUT": kindManifestPut, "DELETE": kindManifestDelete}
+	uploadMethods    = methods{"GET": kindUploadGet, "HEAD": kindUploadGet, "PATCH": kindUploadPatch, "PUT": kindUploadPut, "DELETE": kindUploadDelete}
+	startMethods     = methods{"POST": kindUploadStart}
+	tagsMethods      = methods{"GET": kindTags, "HEAD": kindTags}
+	referrersMethods = methods{"GET": kindReferrers, "HEAD": kindReferrers}
+	pingMethods      = methods{"GET": kindPing, "HEAD": kindPing}
+	catalogMethods   = methods{"GET": kindCatalog, "HEAD": kindCatalog}
+	acrNameMethods   = methods{"GET": kindRepositoryGet, "HEAD": kindRepositoryGet, "PATCH": kindRepositoryPatch, "DELETE": kindRepositoryDelete}
+	acrTagsMethods   = methods{"GET": kindTagList, "HEAD": kindTagList}
+	acrTagMethods    = methods{"GET": kindTagGet, "HEAD": kindTagGet, "PATCH": kindTagPatch, "DELETE": kindTagDelete}
+	acrManifests     = methods{"GET": kindManifestList, "HEAD": kindManifestList}
+	acrManifest      = methods{"GET": kindAttributesGet, "HEAD": kindAttributesGet, "PATCH": kindAttributesPatch, "DELETE": kindAttributesDelete}
 )
 
 // errNoPath answers a path that the specification does not have.
@@ -88,10 +87,8 @@ func (q *request) resource(path string) (methods, error) {
 	switch path {
 	case "/v2", "/v2/":
 		return pingMethods, nil
-	case "/v2/_catalog":
+	case "/v2/_catalog", "/acr/v1/_catalog":
 		return catalogMethods, nil
-	case "/acr/v1/_catalog":
-		return acrCatalogMethods, nil
 	}
 	if rest, ok := strings.CutPrefix(path, "/v2/"); ok {
 		return q.ociResource(rest)
