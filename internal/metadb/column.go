@@ -14,14 +14,6 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// flag is how a boolean is stored.
-func flag(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // An instant reads what [millis] wrote, as a time in UTC.
 type instant time.Time
 

@@ -205,10 +205,10 @@ func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
 // as referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 > 0 OR EXISTS (SELECT 1 FROM manifest_children
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 OR EXISTS (SELECT 1 FROM manifest_children
 			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
 		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, m.Payload,
-		millis(m.PushedAt), m.Seq, flag(m.WasReferenced))
+		millis(m.PushedAt), m.Seq, m.WasReferenced)
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
 	}
