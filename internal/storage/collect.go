@@ -197,3 +197,28 @@ func (s *Storage) ownsPartial(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	})
 }
+
+// Lease keeps blobs from collection for ttl from now, in holder's name, also
+// those that are not here yet.
+func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, digests ...digest.Digest) error {
+	expires := s.now().Add(ttl)
+	return s.write(ctx, func(tx *metadb.Tx) error {
+		for _, d := range digests {
+			if err := tx.Lease(holder, string(d), expires); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Release ends every lease of holder.
+func (s *Storage) Release(ctx context.Context, holder string) error {
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.Release(holder) })
+}
+
+// ReleaseStale ends those leases of holder that it did not renew since, with
+// each lease made for ttl.
+func (s *Storage) ReleaseStale(ctx context.Context, holder string, since time.Time, ttl time.Duration) error {
+	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
+}

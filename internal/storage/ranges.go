@@ -29,6 +29,15 @@ func (r *Range) UnmarshalJSON(b []byte) error {
 // ranges is a set of bytes: sorted, not empty, and with a gap between any two.
 type ranges []Range
 
+// text is the set as it is stored: a JSON array of pairs.
+func (rs ranges) text() string {
+	text, err := json.Marshal(rs)
+	if err != nil {
+		panic(err) // it has numbers
+	}
+	return string(text)
+}
+
 // add returns the set with r in it. It may change the set that it is called on.
 func (rs ranges) add(r Range) ranges {
 	if r.Start >= r.End {

@@ -49,12 +49,8 @@ func (s *Storage) ManifestTags(ctx context.Context, repository string, d digest.
 
 // SetTag makes the tag name the manifest d, which must be in repository.
 func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.Digest) error {
-	if err := oci.CheckTag(name); err != nil {
-		return err
-	}
-	err := s.update(ctx, repository, func(c *change) error { return c.putTag(name, d) })
-	s.cache.forget(repository, name)
-	return err
+	image := Image{Repository: repository, Root: d, Tags: []string{name}}
+	return s.PutImages(ctx, []Image{image}, func(*metadb.Tx) error { return nil })
 }
 
 // unmoved returns [oci.ErrDenied] if a tag names another manifest than d.

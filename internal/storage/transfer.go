@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,7 +114,7 @@ func (t *Transfer) restore() error {
 		return errors.New("its row and its file do not fit")
 	}
 	t.hash, t.hashed = t.digest.Algorithm().Hash(), t.row.Hashed
-	if t.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(t.row.HashState) != nil {
+	if setState(t.hash, t.row.HashState) != nil {
 		// Another version of the program wrote the state. To read the content
 		// again is cheaper than to fetch it.
 		t.hash.Reset()
@@ -250,11 +249,8 @@ func (t *Transfer) Reset(ctx context.Context) error {
 func (t *Transfer) reset(ctx context.Context) error {
 	t.s.transfers.unsaved -= t.unsaved
 	t.have, t.unsaved, t.hashed, t.hash = nil, 0, 0, t.digest.Algorithm().Hash()
-	row, err := t.next()
-	if err != nil {
-		return err
-	}
-	err = t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
+	row := t.next()
+	err := t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
 	if err != nil {
 		return t.s.full(err)
 	}
@@ -266,18 +262,10 @@ func (t *Transfer) reset(ctx context.Context) error {
 }
 
 // next is the row that says what is on disk now.
-func (t *Transfer) next() (metadb.Transfer, error) {
+func (t *Transfer) next() metadb.Transfer {
 	row := t.row
-	pairs, err := json.Marshal(t.have)
-	if err != nil {
-		return row, fmt.Errorf("save transfer %s: %w", t.digest, err)
-	}
-	state, err := t.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		return row, fmt.Errorf("save transfer %s: %w", t.digest, err)
-	}
-	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, string(pairs), t.hashed, state, t.s.now()
-	return row, nil
+	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, t.have.text(), t.hashed, stateOf(t.hash), t.s.now()
+	return row
 }
 
 // Close makes what was written durable and releases the transfer. A second

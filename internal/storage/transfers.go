@@ -76,11 +76,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 		if err := t.hashTo(min(t.have.prefix(), t.hashed+hashStep)); err != nil {
 			return err
 		}
-		row, err := t.next()
-		if err != nil {
-			return err
-		}
-		rows = append(rows, row)
+		rows = append(rows, t.next())
 	}
 	err := s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
 		for _, row := range rows {
@@ -137,10 +133,4 @@ func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	return s.blobs.Discard(ctx, transferPartial(d))
-}
-
-// ReleaseStale ends those leases of holder that it did not renew since, with
-// each lease made for ttl.
-func (s *Storage) ReleaseStale(ctx context.Context, holder string, since time.Time, ttl time.Duration) error {
-	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
 }

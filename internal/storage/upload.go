@@ -86,7 +86,7 @@ func (u *Upload) restore(ctx context.Context, repository, id string) (err error)
 	if u.row, err = u.s.uploadRow(ctx, repository, id); err != nil {
 		return known(err, oci.ErrBlobUploadUnknown)
 	}
-	readable := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState) == nil
+	readable := setState(u.hash, u.row.HashState) == nil
 	u.partial, err = u.s.recoverPartial(ctx, uploadPartial(id), digest.NewDigest(digest.SHA256, u.hash), u.row.Hashed)
 	if err != nil {
 		return u.s.full(err)
@@ -163,10 +163,24 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 // nothing, what is in the file behind that is anybody's guess.
 func (u *Upload) rewind() error {
 	u.size = u.saved
-	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.row.HashState); err != nil {
+	if err := setState(u.hash, u.row.HashState); err != nil {
 		return fmt.Errorf("rewind upload %s: %w", u.row.ID, err)
 	}
 	return u.partial.Truncate(u.size)
+}
+
+// stateOf returns the state of a digest, from which [setState] goes on. The
+// algorithms of the standard library never fail to write theirs.
+func stateOf(h hash.Hash) []byte {
+	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err)
+	}
+	return state
+}
+
+func setState(h hash.Hash, state []byte) error {
+	return h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
 }
 
 // save makes what was written durable, and then the row that says so.
@@ -180,11 +194,7 @@ func (u *Upload) save(ctx context.Context) error {
 		return nil
 	}
 	row := u.row
-	state, err := u.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		return fmt.Errorf("save upload %s: %w", u.row.ID, err)
-	}
-	row.Hashed, row.HashState, row.UpdatedAt = u.size, state, u.s.now()
+	row.Hashed, row.HashState, row.UpdatedAt = u.size, stateOf(u.hash), u.s.now()
 	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
 		return err
 	}
