@@ -1,6 +1,9 @@
 package metadb
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // An AuditEntry is a row of audit: a write of the management API that was done.
 type AuditEntry struct {
@@ -34,11 +37,11 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 	if err == nil {
 		_, err = tx.exec(`DELETE FROM audit WHERE id <= $1`, id-keep)
 	}
-	return wrap(err, "write audit entry %d", id)
+	return wrap(err, "write audit entry "+strconv.FormatInt(id, 10))
 }
 
 // Audit returns up to limit entries before the number before, newest first.
 func (tx *Tx) Audit(before int64, limit int) ([]AuditEntry, error) {
-	all, err := list[AuditEntry](tx, `SELECT `+auditColumns+` FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
-	return all, wrap(err, "read audit log")
+	return list[AuditEntry](tx, "read audit log",
+		`SELECT `+auditColumns+` FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
 }

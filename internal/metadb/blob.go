@@ -26,49 +26,46 @@ func (b *Blob) fields() []any {
 
 // Blob returns the blob digest, in whatever repository.
 func (tx *Tx) Blob(digest string) (Blob, error) {
-	b, err := get[Blob](tx, `SELECT `+blobColumns+` FROM blobs WHERE digest = $1`, digest)
-	return b, wrap(err, "read blob %s", digest)
+	return get[Blob](tx, "read blob "+digest, `SELECT `+blobColumns+` FROM blobs WHERE digest = $1`, digest)
 }
 
 // KnowsBlob reports whether the blob digest is here or on its way in.
 func (tx *Tx) KnowsBlob(digest string) (bool, error) {
-	knows, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)
+	return get[bool](tx, "read blob "+digest, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)
 		OR EXISTS (SELECT 1 FROM transfers WHERE digest = $1)`, digest)
-	return knows, wrap(err, "read blob %s", digest)
 }
 
 // RepositoryBlob returns the blob digest if repository may serve it.
 func (tx *Tx) RepositoryBlob(repository, digest string) (RepositoryBlob, error) {
-	b, err := get[RepositoryBlob](tx, `SELECT `+blobColumns+`, l.linked_at, r.locks FROM repository_blobs l
+	return get[RepositoryBlob](tx, "read blob "+digest+" of "+repository,
+		`SELECT `+blobColumns+`, l.linked_at, r.locks FROM repository_blobs l
 		JOIN blobs ON blobs.digest = l.digest JOIN repositories r ON r.name = l.repository
 		WHERE l.repository = $1 AND l.digest = $2`, repository, digest)
-	return b, wrap(err, "read blob %s of %s", digest, repository)
 }
 
 // BlobReferenced reports whether a manifest of repository refers to the blob digest.
 func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
-	referenced, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifest_children
+	return get[bool](tx, "read references to "+digest, `SELECT EXISTS (SELECT 1 FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND manifest = 0)`, digest, repository)
-	return referenced, wrap(err, "read references to %s", digest)
 }
 
 // PutBlob notes that the blob is in its place. A second call keeps the first row.
 func (tx *Tx) PutBlob(b Blob) error {
-	_, err := tx.exec(`INSERT INTO blobs (digest, size, created_at) VALUES ($1, $2, $3)
+	return tx.do("write blob "+b.Digest, `INSERT INTO blobs (digest, size, created_at) VALUES ($1, $2, $3)
 		ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Size, millis(b.CreatedAt))
-	return wrap(err, "write blob %s", b.Digest)
 }
 
 // LinkBlob lets repository serve the blob digest, and renews the link's age.
 func (tx *Tx) LinkBlob(repository, digest string, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO repository_blobs (repository, digest, linked_at) VALUES ($1, $2, $3)
+	return tx.do("link blob "+digest+" to "+repository,
+		`INSERT INTO repository_blobs (repository, digest, linked_at) VALUES ($1, $2, $3)
 		ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at`, repository, digest, millis(now))
-	return wrap(err, "link blob %s to %s", digest, repository)
 }
 
 // UnlinkBlob takes the blob digest from repository.
 func (tx *Tx) UnlinkBlob(repository, digest string) error {
-	return tx.one("unlink blob "+digest, `DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2`, repository, digest)
+	return tx.one("unlink blob "+digest,
+		`DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
 // UnlinkStale removes the links, made before the given time, of blobs that no
@@ -86,11 +83,10 @@ func (tx *Tx) UnlinkStale(before, now time.Time) (int64, error) {
 // Garbage returns up to limit blobs, made before the given time, that no
 // repository links and no lease holds at now.
 func (tx *Tx) Garbage(before, now time.Time, limit int) ([]Blob, error) {
-	all, err := list[Blob](tx, `SELECT `+blobColumns+` FROM blobs WHERE created_at < $1
+	return list[Blob](tx, "list garbage", `SELECT `+blobColumns+` FROM blobs WHERE created_at < $1
 		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)
 		ORDER BY digest LIMIT $3`, millis(before), millis(now), limit)
-	return all, wrap(err, "list garbage")
 }
 
 // DeleteIfGarbage removes the blob's row if it is still what [Tx.Garbage]
@@ -100,39 +96,36 @@ func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error
 		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)`,
 		millis(before), millis(now), digest)
-	return n > 0, wrap(err, "delete blob %s", digest)
+	return n > 0, wrap(err, "delete blob "+digest)
 }
 
 // AbsentBlobs returns those of digests that repository may not serve, in
 // their order. The digests must differ from each other.
 func (tx *Tx) AbsentBlobs(repository string, digests []string) ([]string, error) {
-	absent, err := tx.absent(`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN (%s)`, repository, digests)
-	return absent, wrap(err, "read blobs of %s", repository)
+	return tx.absent("read blobs of "+repository,
+		`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN (%s)`, repository, digests)
 }
 
 // Lease keeps the blob digest from collection until expires, or a later time
 // that the holder asked for before.
 func (tx *Tx) Lease(holder, digest string, expires time.Time) error {
-	_, err := tx.exec(`INSERT INTO leases (holder, digest, expires_at) VALUES ($1, $2, $3)
+	return tx.do("lease "+digest, `INSERT INTO leases (holder, digest, expires_at) VALUES ($1, $2, $3)
 		ON CONFLICT (holder, digest) DO UPDATE SET expires_at = excluded.expires_at
 		WHERE leases.expires_at < excluded.expires_at`, holder, digest, millis(expires))
-	return wrap(err, "lease %s", digest)
 }
 
 // Release ends every lease of holder.
 func (tx *Tx) Release(holder string) error {
-	_, err := tx.exec(`DELETE FROM leases WHERE holder = $1`, holder)
-	return wrap(err, "release leases of %s", holder)
+	return tx.do("release leases of "+holder, `DELETE FROM leases WHERE holder = $1`, holder)
 }
 
 // ReleaseBefore ends those leases of holder that expire before the given time.
 func (tx *Tx) ReleaseBefore(holder string, expires time.Time) error {
-	_, err := tx.exec(`DELETE FROM leases WHERE holder = $1 AND expires_at < $2`, holder, millis(expires))
-	return wrap(err, "release leases of %s", holder)
+	return tx.do("release leases of "+holder,
+		`DELETE FROM leases WHERE holder = $1 AND expires_at < $2`, holder, millis(expires))
 }
 
 // DeleteExpiredLeases removes the leases that ended before now.
 func (tx *Tx) DeleteExpiredLeases(now time.Time) error {
-	_, err := tx.exec(`DELETE FROM leases WHERE expires_at < $1`, millis(now))
-	return wrap(err, "delete expired leases")
+	return tx.do("delete expired leases", `DELETE FROM leases WHERE expires_at < $1`, millis(now))
 }

@@ -29,15 +29,15 @@ func (r *ConnectedRegistry) fields() []any {
 
 // ConnectedRegistry returns the connected registry name.
 func (tx *Tx) ConnectedRegistry(name string) (ConnectedRegistry, error) {
-	r, err := get[ConnectedRegistry](tx, `SELECT `+connectedRegistryColumns+` FROM connected_registries
+	return get[ConnectedRegistry](tx, "read connected registry "+name,
+		`SELECT `+connectedRegistryColumns+` FROM connected_registries
 		WHERE LOWER(name) = $1`, strings.ToLower(name))
-	return r, wrap(err, "read connected registry %s", name)
 }
 
 // ConnectedRegistries returns every connected registry, by name.
 func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
-	all, err := list[ConnectedRegistry](tx, `SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
-	return all, wrap(err, "list connected registries")
+	return list[ConnectedRegistry](tx, "list connected registries",
+		`SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
 }
 
 // PutConnectedRegistry writes what was decided for a connected registry: its
@@ -45,23 +45,25 @@ func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
 // status and instance; its version counts up. Of a new one the status is {}.
 func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
 	tx.wrote(ConnectedRegistryRow, r.Name)
-	_, err := tx.exec(`INSERT INTO connected_registries (name, parent, sync_token, spec, status, instance_id, created_at, version)
+	return tx.do("write connected registry "+r.Name,
+		`INSERT INTO connected_registries (name, parent, sync_token, spec, status, instance_id, created_at, version)
 		VALUES ($1, $2, $3, $4, '{}', $5, $6, 1)
 		ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, sync_token = excluded.sync_token,
 		spec = excluded.spec, version = connected_registries.version + 1`,
 		r.Name, r.Parent, r.SyncToken, string(r.Spec), r.InstanceID, millis(r.CreatedAt))
-	return wrap(err, "write connected registry %s", r.Name)
 }
 
 // SetConnectedRegistryStatus replaces what was heard of a connected registry.
 func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage) error {
-	return tx.one("write status of "+name, `UPDATE connected_registries SET status = $2 WHERE name = $1`, name, string(status))
+	return tx.one("write status of "+name,
+		`UPDATE connected_registries SET status = $2 WHERE name = $1`, name, string(status))
 }
 
 // SetActivation replaces which instance holds a connected registry; "" is none.
 func (tx *Tx) SetActivation(name, instance string) error {
 	tx.wrote(ConnectedRegistryRow, name)
-	return tx.one("write activation of "+name, `UPDATE connected_registries SET instance_id = $2 WHERE name = $1`, name, instance)
+	return tx.one("write activation of "+name,
+		`UPDATE connected_registries SET instance_id = $2 WHERE name = $1`, name, instance)
 }
 
 // DeleteConnectedRegistry removes a connected registry.

@@ -39,6 +39,6 @@ func (tx *Tx) AdvanceControl() (int64, error) { return tx.Next(controlVersion) }
 
 // ControlVersion returns the version of the control plane; 0 before the first write.
 func (tx *Tx) ControlVersion() (int64, error) {
-	version, err := get[int64](tx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0)`, controlVersion)
-	return version, wrap(err, "read version of the control plane")
+	return get[int64](tx, "read version of the control plane",
+		`SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0)`, controlVersion)
 }

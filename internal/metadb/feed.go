@@ -30,8 +30,9 @@ func (tx *Tx) AdvanceFeed(repository string, now time.Time) (seq int64, err erro
 		return 0, err
 	}
 	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, prev_seq, changed_at) VALUES ($1, $2, 0, 0, $3)
-		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq, changed_at = excluded.changed_at`, repository, seq, millis(now))
-	return seq, wrap(err, "write feed of %s", repository)
+		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq, changed_at = excluded.changed_at`,
+		repository, seq, millis(now))
+	return seq, wrap(err, "write feed of "+repository)
 }
 
 // SkipFeed takes the next sequence number for a change that is to no
@@ -41,8 +42,7 @@ func (tx *Tx) SkipFeed() (seq int64, err error) { return tx.Next(feedHead) }
 // Relist notes that only a complete listing can tell what changed in
 // repository with the sequence number seq.
 func (tx *Tx) Relist(repository string, seq int64) error {
-	_, err := tx.exec(`UPDATE feed SET relist_seq = $2 WHERE repository = $1`, repository, seq)
-	return wrap(err, "write feed of %s", repository)
+	return tx.do("write feed of "+repository, `UPDATE feed SET relist_seq = $2 WHERE repository = $1`, repository, seq)
 }
 
 // FeedHead returns the number of the last change, 0 before the first, and the
@@ -57,34 +57,35 @@ func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 // Feed returns up to limit repositories that changed after the sequence number
 // after, by the number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
-	all, err := list[FeedEntry](tx, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
-	return all, wrap(err, "read feed")
+	return list[FeedEntry](tx, "read feed",
+		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
 // FeedEntry returns the place of a repository in the feed; zero is that it
 // never was, or was deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
-	e, err := get[FeedEntry](tx, `SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository)
+	e, err := get[FeedEntry](tx, "read feed of "+repository,
+		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository)
 	if errors.Is(err, ErrNotFound) {
 		return FeedEntry{Repository: repository}, nil
 	}
-	return e, wrap(err, "read feed of %s", repository)
+	return e, err
 }
 
 // PutTombstone notes that an item was removed from repository.
 func (tx *Tx) PutTombstone(repository, item string, seq int64, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO tombstones (repository, item, seq, removed_at) VALUES ($1, $2, $3, $4)
+	return tx.do("write tombstone of "+item+" in "+repository,
+		`INSERT INTO tombstones (repository, item, seq, removed_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (repository, item) DO UPDATE SET seq = excluded.seq, removed_at = excluded.removed_at`,
 		repository, item, seq, millis(now))
-	return wrap(err, "write tombstone of %s in %s", item, repository)
 }
 
 // Removed returns the items that were removed from repository after the sequence
 // number after: tags, and digests of manifests without a tag. One that came back
 // since may be among them.
 func (tx *Tx) Removed(repository string, after int64) ([]string, error) {
-	all, err := list[string](tx, `SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
-	return all, wrap(err, "read tombstones of %s", repository)
+	return list[string](tx, "read tombstones of "+repository,
+		`SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
 }
 
 // TrimFeed forgets removals from before the given time, of items and of
@@ -97,12 +98,13 @@ func (tx *Tx) TrimFeed(before time.Time) error {
 			FROM (SELECT repository, MAX(seq) AS seq FROM tombstones WHERE removed_at < $1 GROUP BY repository) AS old
 			WHERE feed.repository = old.repository`,
 		`DELETE FROM tombstones WHERE removed_at < $1`,
-		`INSERT INTO counters (name, value) SELECT '` + feedTrimmed + `', MAX(seq) FROM feed WHERE changed_at < $1 AND ` + deleted + ` HAVING COUNT(*) > 0
-			ON CONFLICT (name) DO UPDATE SET value = CASE WHEN counters.value < excluded.value THEN excluded.value ELSE counters.value END`,
+		`INSERT INTO counters (name, value) SELECT '` + feedTrimmed + `', MAX(seq) FROM feed
+			WHERE changed_at < $1 AND ` + deleted + ` HAVING COUNT(*) > 0
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counters.value < excluded.value`,
 		`DELETE FROM feed WHERE changed_at < $1 AND ` + deleted,
 	} {
-		if _, err := tx.exec(statement, at); err != nil {
-			return wrap(err, "trim feed")
+		if err := tx.do("trim feed", statement, at); err != nil {
+			return err
 		}
 	}
 	return nil

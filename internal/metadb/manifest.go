@@ -68,48 +68,47 @@ func (m *Manifest) fields() []any {
 
 // Manifest returns the manifest digest of repository.
 func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
-	m, err := get[Manifest](tx, `SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
-	return m, wrap(err, "read manifest %s@%s", repository, digest)
+	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
+		`SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
 // PullDigest returns the manifest digest of repository, with the locks of the
 // manifest and of the repository together.
 func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
-	m, err := get[Manifest](tx, `SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
+	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
 		FROM manifests JOIN repositories ON repositories.name = manifests.repository
 		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
-	return m, wrap(err, "read manifest %s@%s", repository, digest)
 }
 
 // PullTag returns the manifest that the tag names, with the locks of the
 // manifest, of the tag and of the repository together.
 func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
-	m, err := get[Manifest](tx, `SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
+	return get[Manifest](tx, "read manifest "+repository+":"+tag,
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
 		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
 		JOIN repositories ON repositories.name = tags.repository
 		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag)
-	return m, wrap(err, "read manifest %s:%s", repository, tag)
 }
 
 // AbsentManifests returns those of digests that repository does not have as
 // manifests, in their order. The digests must differ from each other.
 func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, error) {
-	absent, err := tx.absent(`SELECT digest FROM manifests WHERE repository = $1 AND digest IN (%s)`, repository, digests)
-	return absent, wrap(err, "read manifests of %s", repository)
+	return tx.absent("read manifests of "+repository,
+		`SELECT digest FROM manifests WHERE repository = $1 AND digest IN (%s)`, repository, digests)
 }
 
 // HasManifest reports whether repository has the manifest digest.
 func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
-	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)`, repository, digest)
-	return has, wrap(err, "read manifest %s@%s", repository, digest)
+	return get[bool](tx, "read manifest "+repository+"@"+digest,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
 
 // Manifests returns up to limit manifests of repository after the digest
 // after, by digest, without their payloads.
 func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error) {
-	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
+	return list[Manifest](tx, "list manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3`, repository, after, limit)
-	return all, wrap(err, "list manifests of %s", repository)
 }
 
 // An Edge is a child of an index.
@@ -122,81 +121,77 @@ func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.LeftOut} }
 
 // IndexEdges returns the children of every index of repository.
 func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
-	all, err := list[Edge](tx, `SELECT parent, child, manifest = 2 FROM manifest_children
+	return list[Edge](tx, "list children of indexes of "+repository,
+		`SELECT parent, child, manifest = 2 FROM manifest_children
 		WHERE repository = $1 AND manifest > 0 ORDER BY parent, child`, repository)
-	return all, wrap(err, "list children of indexes of %s", repository)
 }
 
 // Loose returns up to limit manifests of repository after the digest after
 // that no tag names and no index holds, by digest, without their payloads.
 func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
-	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
+	return list[Manifest](tx, "list loose manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2
 		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
 		AND NOT EXISTS (SELECT 1 FROM manifest_children c
 			WHERE c.child = manifests.digest AND c.repository = manifests.repository AND c.manifest = 1)
 		ORDER BY digest LIMIT $3`, repository, after, limit)
-	return all, wrap(err, "list loose manifests of %s", repository)
 }
 
 // NeverReferenced reports whether no tag, no index and no subject ever referenced
 // the manifest.
 func (tx *Tx) NeverReferenced(repository, digest string) (bool, error) {
-	never, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
+	return get[bool](tx, "read references to "+repository+"@"+digest,
+		`SELECT EXISTS (SELECT 1 FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
 		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject))`, repository, digest)
-	return never, wrap(err, "read references to %s@%s", repository, digest)
 }
 
 // HasReferrers reports whether any manifest of repository has a subject.
 func (tx *Tx) HasReferrers(repository string) (bool, error) {
-	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository)
-	return has, wrap(err, "look for referrers in %s", repository)
+	return get[bool](tx, "look for referrers in "+repository,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository)
 }
 
 // MarkReferenced notes that a tag or an index references the manifests digests,
 // which is never forgotten, and returns those for which it is new.
 func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []string, err error) {
-	first, err = tx.listIn(`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND was_referenced = 0
-		AND digest IN (%s) RETURNING digest`, repository, digests)
-	return first, wrap(err, "mark manifests of %s as referenced", repository)
+	return tx.listIn("mark manifests of "+repository+" as referenced", `UPDATE manifests SET was_referenced = 1
+		WHERE repository = $1 AND was_referenced = 0 AND digest IN (%s) RETURNING digest`, repository, digests)
 }
 
 // MarkReferrers notes that a subject references the manifests that refer to it,
 // also once it is deleted.
 func (tx *Tx) MarkReferrers(repository, subject string) error {
-	_, err := tx.exec(`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`, repository, subject)
-	return wrap(err, "mark referrers of %s@%s", repository, subject)
+	return tx.do("mark referrers of "+repository+"@"+subject,
+		`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`, repository, subject)
 }
 
 // IsLoose reports whether no tag names the manifest and no index holds it.
 func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
-	loose, err := get[bool](tx, `SELECT NOT EXISTS (SELECT 1 FROM tags WHERE repository = $1 AND digest = $2) AND NOT EXISTS
+	return get[bool](tx, "read references to "+repository+"@"+digest,
+		`SELECT NOT EXISTS (SELECT 1 FROM tags WHERE repository = $1 AND digest = $2) AND NOT EXISTS
 		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest)
-	return loose, wrap(err, "read references to %s@%s", repository, digest)
 }
 
 // Referrers returns the manifests of repository whose subject is digest,
 // oldest first, without their payloads.
 func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
-	all, err := list[Manifest](tx, `SELECT `+manifestHead+` FROM manifests
+	return list[Manifest](tx, "list referrers of "+repository+"@"+digest, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND subject = $2 ORDER BY pushed_at, digest`, repository, digest)
-	return all, wrap(err, "list referrers of %s@%s", repository, digest)
 }
 
 // Children returns what the manifest refers to, by digest; of an index, what
 // it holds here.
 func (tx *Tx) Children(repository, digest string) ([]Child, error) {
-	all, err := list[Child](tx, `SELECT child, manifest = 1 FROM manifest_children
+	return list[Child](tx, "list children of "+repository+"@"+digest,
+		`SELECT child, manifest = 1 FROM manifest_children
 		WHERE repository = $1 AND parent = $2 AND manifest < 2 ORDER BY child`, repository, digest)
-	return all, wrap(err, "list children of %s@%s", repository, digest)
 }
 
 // IsLeftOut reports whether an index of repository lists the manifest digest
 // and does not hold it.
 func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
-	left, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM manifest_children
+	return get[bool](tx, "read references to "+digest, `SELECT EXISTS (SELECT 1 FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository)
-	return left, wrap(err, "read references to %s", digest)
 }
 
 // PutManifest writes a new manifest and what it refers to. It reports whether
@@ -204,16 +199,19 @@ func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
 // referenced if m says so, or if an index holds it. The caller marks its children
 // as referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
-	n, err := tx.exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
+	name := m.Repository + "@" + string(m.Digest)
+	n, err := tx.exec(`INSERT INTO manifests
+		(repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 OR EXISTS (SELECT 1 FROM manifest_children
-			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END) ON CONFLICT (repository, digest) DO NOTHING`,
+			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END)
+		ON CONFLICT (repository, digest) DO NOTHING`,
 		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, m.Payload,
 		millis(m.PushedAt), m.Seq, m.WasReferenced)
 	if err != nil || n == 0 {
-		return false, wrap(err, "write manifest %s@%s", m.Repository, m.Digest)
+		return false, wrap(err, "write manifest "+name)
 	}
 	err = tx.addChildren(m.Repository, string(m.Digest), children)
-	return err == nil, wrap(err, "write children of %s@%s", m.Repository, m.Digest)
+	return err == nil, wrap(err, "write children of "+name)
 }
 
 // SetChildren replaces what an index holds.
@@ -222,7 +220,7 @@ func (tx *Tx) SetChildren(repository, index string, children []Child) error {
 	if err == nil {
 		err = tx.addChildren(repository, index, children)
 	}
-	return wrap(err, "write children of %s@%s", repository, index)
+	return wrap(err, "write children of "+repository+"@"+index)
 }
 
 func (tx *Tx) addChildren(repository, parent string, children []Child) error {
@@ -255,22 +253,23 @@ func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
 // of one while the manifest kept it has the grace period to push another.
 // The manifest's tags are the caller's to remove, before.
 func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
-	if _, err := tx.exec(`UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
+	what := "delete manifest " + repository + "@" + digest
+	if err := tx.do(what, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
 		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND manifest = 0)`,
 		repository, digest, millis(now)); err != nil {
-		return wrap(err, "delete manifest %s@%s", repository, digest)
+		return err
 	}
-	if _, err := tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, digest); err != nil {
-		return wrap(err, "delete manifest %s@%s", repository, digest)
+	if err := tx.do(what,
+		`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, digest); err != nil {
+		return err
 	}
-	return tx.one("delete manifest "+repository+"@"+digest, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
+	return tx.one(what, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".
 func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 	// With manifest, of whatever kind: else SQLite reads all children in the
 	// repository from an index that has none, as it does to find the least.
-	parent, err := get[string](tx, `SELECT COALESCE((SELECT parent FROM manifest_children
+	return get[string](tx, "read references to "+digest, `SELECT COALESCE((SELECT parent FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`, digest, repository)
-	return parent, wrap(err, "read references to %s", digest)
 }

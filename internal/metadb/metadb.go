@@ -124,15 +124,21 @@ func (tx *Tx) one(what, query string, args ...any) error {
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
-	return wrap(err, "%s", what)
+	return wrap(err, what)
+}
+
+// do runs a statement that may change any number of rows.
+func (tx *Tx) do(what, query string, args ...any) error {
+	_, err := tx.exec(query, args...)
+	return wrap(err, what)
 }
 
 // wrap says what was tried when err is not nil.
-func wrap(err error, format string, args ...any) error {
+func wrap(err error, what string) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // A record is a row as a struct.
@@ -152,33 +158,33 @@ func scan[T any](row interface{ Scan(dest ...any) error }) (v T, err error) {
 }
 
 // get returns the row that query finds, or [ErrNotFound].
-func get[T any](tx *Tx, query string, args ...any) (T, error) {
+func get[T any](tx *Tx, what, query string, args ...any) (T, error) {
 	v, err := scan[T](tx.tx.QueryRowContext(tx.ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return v, err
+	return v, wrap(err, what)
 }
 
 // NoLimit as a limit asks for every row.
 const NoLimit = math.MaxInt
 
 // list returns the rows that query finds.
-func list[T any](tx *Tx, query string, args ...any) ([]T, error) {
+func list[T any](tx *Tx, what, query string, args ...any) ([]T, error) {
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, wrap(err, what)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		v, err := scan[T](rows)
 		if err != nil {
-			return nil, err
+			return nil, wrap(err, what)
 		}
 		all = append(all, v)
 	}
-	return all, rows.Err()
+	return all, wrap(rows.Err(), what)
 }
 
 // batch is how many values one statement is given, well below what either
@@ -187,13 +193,13 @@ const batch = 500
 
 // listIn returns the digests that query, whose $1 is repository, finds where
 // "digest IN (%s)" restricts it to some of digests.
-func (tx *Tx) listIn(query, repository string, digests []string) (found []string, err error) {
+func (tx *Tx) listIn(what, query, repository string, digests []string) (found []string, err error) {
 	for some := range slices.Chunk(digests, batch) {
 		args, places := []any{repository}, make([]string, len(some))
 		for i, d := range some {
 			args, places[i] = append(args, d), fmt.Sprintf("$%d", i+2)
 		}
-		more, err := list[string](tx, fmt.Sprintf(query, strings.Join(places, ", ")), args...)
+		more, err := list[string](tx, what, fmt.Sprintf(query, strings.Join(places, ", ")), args...)
 		if err != nil {
 			return nil, err
 		}
@@ -203,8 +209,8 @@ func (tx *Tx) listIn(query, repository string, digests []string) (found []string
 }
 
 // absent returns those of digests that [Tx.listIn] does not find.
-func (tx *Tx) absent(query, repository string, digests []string) ([]string, error) {
-	found, err := tx.listIn(query, repository, digests)
+func (tx *Tx) absent(what, query, repository string, digests []string) ([]string, error) {
+	found, err := tx.listIn(what, query, repository, digests)
 	present := map[string]bool{}
 	for _, d := range found {
 		present[d] = true
@@ -214,7 +220,6 @@ func (tx *Tx) absent(query, repository string, digests []string) ([]string, erro
 
 // Next counts the named counter up by one and returns it, beginning at 1.
 func (tx *Tx) Next(counter string) (int64, error) {
-	n, err := get[int64](tx, `INSERT INTO counters (name, value) VALUES ($1, 1)
+	return get[int64](tx, "count "+counter, `INSERT INTO counters (name, value) VALUES ($1, 1)
 		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter)
-	return n, wrap(err, "count %s", counter)
 }

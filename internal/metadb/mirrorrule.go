@@ -22,7 +22,8 @@ type MirrorRule struct {
 	Error       string    // why the last run did not end in step
 }
 
-const mirrorRuleColumns = `name, spec, secret, repository, created_at, version, asked_at, owed_at, started_at, ended_at, succeeded_at, error`
+const mirrorRuleColumns = `name, spec, secret, repository, created_at, version,
+	asked_at, owed_at, started_at, ended_at, succeeded_at, error`
 
 func (r *MirrorRule) fields() []any {
 	return []any{
@@ -33,25 +34,24 @@ func (r *MirrorRule) fields() []any {
 
 // MirrorRule returns the mirror rule name.
 func (tx *Tx) MirrorRule(name string) (MirrorRule, error) {
-	r, err := get[MirrorRule](tx, `SELECT `+mirrorRuleColumns+` FROM mirror_rules WHERE name = $1`, name)
-	return r, wrap(err, "read mirror rule %s", name)
+	return get[MirrorRule](tx, "read mirror rule "+name,
+		`SELECT `+mirrorRuleColumns+` FROM mirror_rules WHERE name = $1`, name)
 }
 
 // MirrorRules returns every mirror rule, by name.
 func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
-	all, err := list[MirrorRule](tx, `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
-	return all, wrap(err, "list mirror rules")
+	return list[MirrorRule](tx, "list mirror rules", `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
 }
 
 // PutMirrorRule writes what was decided for a mirror rule. One of the same
 // name keeps its creation time and what is known of its runs; its version
 // counts up. The version of r is not looked at.
 func (tx *Tx) PutMirrorRule(r MirrorRule) error {
-	_, err := tx.exec(`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '')
+	return tx.do("write mirror rule "+r.Name,
+		`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '')
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secret = excluded.secret,
 		repository = excluded.repository, version = mirror_rules.version + 1`,
 		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
-	return wrap(err, "write mirror rule %s", r.Name)
 }
 
 // AskMirrorRule notes that somebody wants a run that begins from now on: one

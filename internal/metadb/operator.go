@@ -16,21 +16,21 @@ func (o *Operator) fields() []any {
 
 // Operator returns the operator name.
 func (tx *Tx) Operator(name string) (Operator, error) {
-	o, err := get[Operator](tx, `SELECT name, role, password_hash, created_at FROM operators WHERE name = $1`, name)
-	return o, wrap(err, "read operator %s", name)
+	return get[Operator](tx, "read operator "+name,
+		`SELECT name, role, password_hash, created_at FROM operators WHERE name = $1`, name)
 }
 
 // Operators returns every operator, by name.
 func (tx *Tx) Operators() ([]Operator, error) {
-	all, err := list[Operator](tx, `SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
-	return all, wrap(err, "list operators")
+	return list[Operator](tx, "list operators",
+		`SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
 }
 
 // PutOperator writes an operator; one of the same name keeps its creation time.
 func (tx *Tx) PutOperator(o Operator) error {
 	tx.wrote(OperatorRow, o.Name)
-	_, err := tx.exec(`INSERT INTO operators (name, role, password_hash, created_at) VALUES ($1, $2, $3, $4)
+	return tx.do("write operator "+o.Name,
+		`INSERT INTO operators (name, role, password_hash, created_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (name) DO UPDATE SET role = excluded.role, password_hash = excluded.password_hash`,
 		o.Name, o.Role, o.PasswordHash, millis(o.CreatedAt))
-	return wrap(err, "write operator %s", o.Name)
 }

@@ -22,24 +22,22 @@ func (r *Repository) fields() []any {
 
 // Repository returns the repository name.
 func (tx *Tx) Repository(name string) (Repository, error) {
-	r, err := get[Repository](tx, `SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name)
-	return r, wrap(err, "read repository %s", name)
+	return get[Repository](tx, "read repository "+name,
+		`SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name)
 }
 
 // Repositories returns up to limit repositories after the name after, by
 // name, without those that have one of the locks hidden.
 func (tx *Tx) Repositories(after string, limit int, hidden Locks) ([]Repository, error) {
-	all, err := list[Repository](tx, `SELECT `+repositoryColumns+` FROM repositories
+	return list[Repository](tx, "list repositories", `SELECT `+repositoryColumns+` FROM repositories
 		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, uint8(hidden))
-	return all, wrap(err, "list repositories")
 }
 
 // TouchRepository notes a write to the repository name, which it creates
 // where it is not there.
 func (tx *Tx) TouchRepository(name string, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO repositories (name, created_at, updated_at) VALUES ($1, $2, $2)
+	return tx.do("write repository "+name, `INSERT INTO repositories (name, created_at, updated_at) VALUES ($1, $2, $2)
 		ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at`, name, millis(now))
-	return wrap(err, "write repository %s", name)
 }
 
 // SetRepositoryLocks replaces the locks of a repository.
@@ -51,8 +49,8 @@ func (tx *Tx) SetRepositoryLocks(name string, locks Locks) error {
 // lose their link, not their content.
 func (tx *Tx) DeleteRepository(name string) error {
 	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs", "uploads"} {
-		if _, err := tx.exec(`DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {
-			return wrap(err, "delete repository %s", name)
+		if err := tx.do("delete repository "+name, `DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {
+			return err
 		}
 	}
 	return tx.one("delete repository "+name, `DELETE FROM repositories WHERE name = $1`, name)
@@ -62,13 +60,13 @@ func (tx *Tx) DeleteRepository(name string) error {
 func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
-	return manifests, tags, wrap(err, "count content of %s", name)
+	return manifests, tags, wrap(err, "count content of "+name)
 }
 
 // LockedContent returns a tag or a manifest of the repository name that has one
 // of the locks; "" is none.
 func (tx *Tx) LockedContent(name string, locks Locks) (string, error) {
-	locked, err := get[string](tx, `SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
+	return get[string](tx, "read locks of "+name,
+		`SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),
 		(SELECT digest FROM manifests WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1), '')`, name, uint8(locks))
-	return locked, wrap(err, "read locks of %s", name)
 }

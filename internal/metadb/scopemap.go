@@ -27,20 +27,18 @@ func (m *ScopeMap) fields() []any {
 
 // ScopeMap returns the scope map name.
 func (tx *Tx) ScopeMap(name string) (ScopeMap, error) {
-	m, err := get[ScopeMap](tx, `SELECT `+scopeMapColumns+` FROM scope_maps WHERE name = $1`, name)
-	return m, wrap(err, "read scope map %s", name)
+	return get[ScopeMap](tx, "read scope map "+name,
+		`SELECT `+scopeMapColumns+` FROM scope_maps WHERE name = $1`, name)
 }
 
 // ScopeMaps returns every scope map, by name.
 func (tx *Tx) ScopeMaps() ([]ScopeMap, error) {
-	all, err := list[ScopeMap](tx, `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
-	return all, wrap(err, "list scope maps")
+	return list[ScopeMap](tx, "list scope maps", `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
 }
 
 // CountScopeMaps returns how many scope maps there are.
 func (tx *Tx) CountScopeMaps() (int, error) {
-	n, err := get[int](tx, `SELECT COUNT(*) FROM scope_maps`)
-	return n, wrap(err, "count scope maps")
+	return get[int](tx, "count scope maps", `SELECT COUNT(*) FROM scope_maps`)
 }
 
 // PutScopeMap writes a scope map. One of the same name keeps its creation
@@ -61,13 +59,13 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 		}
 	}
 	actions, err := json.Marshal(m.Actions)
-	if err == nil {
-		_, err = tx.exec(`INSERT INTO scope_maps (name, description, type, actions, created_at, version, seq) VALUES ($1, $2, $3, $4, $5, 1, $6)
-			ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
-			actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq`,
-			m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
+	if err != nil {
+		return err
 	}
-	return wrap(err, "write scope map %s", m.Name)
+	return tx.do("write scope map "+m.Name, `INSERT INTO scope_maps (`+scopeMapColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6)
+		ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
+		actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq`,
+		m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
 }
 
 // onRepositories returns those of actions that say which content may be read.

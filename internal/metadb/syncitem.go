@@ -31,17 +31,17 @@ func (i *SyncItem) fields() []any {
 
 // SyncItem returns one item of source.
 func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
-	i, err := get[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
-	return i, wrap(err, "read sync item %s %s", repository, item)
+	return get[SyncItem](tx, "read sync item "+repository+" "+item,
+		`SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
 }
 
 // PutSyncItem writes an item, new or known.
 func (tx *Tx) PutSyncItem(i SyncItem) error {
-	_, err := tx.exec(`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+	return tx.do("write sync item "+i.Repository+" "+i.Item,
+		`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part, state = excluded.state,
 		error = excluded.error, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
 		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, millis(i.ChangedAt), millis(i.SyncedAt))
-	return wrap(err, "write sync item %s %s", i.Repository, i.Item)
 }
 
 // A SyncItemKind is a condition on items.
@@ -60,29 +60,30 @@ const (
 // SyncItems returns up to limit items of source and of kind after (repository,
 // item), in that order.
 func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item string, limit int) ([]SyncItem, error) {
-	all, err := list[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items
+	return list[SyncItem](tx, "list sync items", `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND `+string(kind)+` AND (repository > $2 OR (repository = $2 AND item > $3))
 		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
-	return all, wrap(err, "list sync items")
 }
 
 // SyncRepositories returns the repositories with an item of source and of
 // kind, by name.
 func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) ([]string, error) {
-	all, err := list[string](tx, `SELECT DISTINCT repository FROM sync_items WHERE source = $1 AND `+string(kind)+` ORDER BY repository`, source)
-	return all, wrap(err, "list repositories of sync items")
+	return list[string](tx, "list repositories of sync items",
+		`SELECT DISTINCT repository FROM sync_items WHERE source = $1 AND `+string(kind)+` ORDER BY repository`, source)
 }
 
 // CountSyncItems returns how many items of source there are in each state, but
 // for those that went.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
-	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1 AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
+	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1
+		AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
 }
 
 // WaitingSyncItems returns how many items of source are to come and are not
 // synced, by repository.
 func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {
-	return tx.countSyncItems(`SELECT repository, COUNT(*) FROM sync_items WHERE source = $1 AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
+	return tx.countSyncItems(`SELECT repository, COUNT(*) FROM sync_items WHERE source = $1
+		AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
 }
 
 // A group is a number of items that have something in common.
@@ -94,60 +95,58 @@ type group struct {
 func (g *group) fields() []any { return []any{&g.name, &g.n} }
 
 func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
-	groups, err := list[group](tx, query, source)
+	groups, err := list[group](tx, "count sync items", query, source)
 	counts := map[string]int{}
 	for _, g := range groups {
 		counts[g.name] = g.n
 	}
-	return counts, wrap(err, "count sync items")
+	return counts, err
 }
 
 // WantsManifest reports whether an item of repository, of whatever source,
 // leads to digest.
 func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
-	wants, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
-	return wants, wrap(err, "read sync items of %s", repository)
+	return get[bool](tx, "read sync items of "+repository,
+		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
 
 // ListedSyncItems returns the items of source in repository whose names are
 // above after and not above last, by name; "" as last is no bound.
 func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
-	all, err := list[SyncItem](tx, `SELECT `+syncItemColumns+` FROM sync_items
+	return list[SyncItem](tx, "list sync items of "+repository, `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
-	return all, wrap(err, "list sync items of %s", repository)
 }
 
 // NotePassed notes that the running pass over source has listed repository.
 func (tx *Tx) NotePassed(source, repository string) error {
-	_, err := tx.exec(`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`, source, repository)
-	return wrap(err, "note pass over %s", repository)
+	return tx.do("note pass over "+repository,
+		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`, source, repository)
 }
 
 // ClearPass forgets which repositories a pass over source has listed.
 func (tx *Tx) ClearPass(source string) error {
-	_, err := tx.exec(`DELETE FROM sync_pass WHERE source = $1`, source)
-	return wrap(err, "clear pass")
+	return tx.do("clear pass", `DELETE FROM sync_pass WHERE source = $1`, source)
 }
 
 // NotPassed returns the repositories with an item of source that its running
 // pass has not listed, by name.
 func (tx *Tx) NotPassed(source string) ([]string, error) {
-	all, err := list[string](tx, `SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
+	return list[string](tx, "list repositories that were not listed",
+		`SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
 		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository) ORDER BY repository`, source)
-	return all, wrap(err, "list repositories that were not listed")
 }
 
 // DropSyncItems marks every item of source in repository for removal.
 func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
-	_, err := tx.exec(`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
+	return tx.do("drop sync items of "+repository,
+		`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
-	return wrap(err, "drop sync items of %s", repository)
 }
 
 // DeleteGoneSyncItems removes the items of source in repository that went.
 func (tx *Tx) DeleteGoneSyncItems(source, repository string) error {
-	_, err := tx.exec(`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND digest = '' AND state = 'synced'`, source, repository)
-	return wrap(err, "delete sync items of %s", repository)
+	return tx.do("delete sync items of "+repository,
+		`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND digest = '' AND state = 'synced'`, source, repository)
 }
 
 // ForgetSource removes every item of source. What they led to stays.
@@ -155,13 +154,12 @@ func (tx *Tx) ForgetSource(source string) error {
 	if err := tx.ClearPass(source); err != nil {
 		return err
 	}
-	_, err := tx.exec(`DELETE FROM sync_items WHERE source = $1`, source)
-	return wrap(err, "delete sync items of %s", source)
+	return tx.do("delete sync items of "+source, `DELETE FROM sync_items WHERE source = $1`, source)
 }
 
 // ForgetSources is [Tx.ForgetSource] for every source whose name begins with
 // prefix.
 func (tx *Tx) ForgetSources(prefix string) error {
-	_, err := tx.exec(`DELETE FROM sync_items WHERE substr(source, 1, $2) = $1`, prefix, len(prefix))
-	return wrap(err, "delete sync items of %s", prefix)
+	return tx.do("delete sync items of "+prefix,
+		`DELETE FROM sync_items WHERE substr(source, 1, $2) = $1`, prefix, len(prefix))
 }

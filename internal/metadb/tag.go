@@ -27,8 +27,8 @@ func (t *Tag) fields() []any {
 
 // Tag returns the tag name of repository.
 func (tx *Tx) Tag(repository, name string) (Tag, error) {
-	t, err := get[Tag](tx, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name)
-	return t, wrap(err, "read tag %s:%s", repository, name)
+	return get[Tag](tx, "read tag "+repository+":"+name,
+		`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name)
 }
 
 // A TagOrder says which tags of a repository to list, and in what order. The
@@ -62,25 +62,25 @@ func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Ta
 	} else {
 		query += ` ORDER BY name`
 	}
-	all, err := list[Tag](tx, query+` LIMIT $4`, args...)
-	return all, wrap(err, "list tags of %s", repository)
+	return list[Tag](tx, "list tags of "+repository, query+` LIMIT $4`, args...)
 }
 
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	// Sorted here: SQLite would read all tags of the repository to have them in order.
-	all, err := list[Tag](tx, `SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
+	all, err := list[Tag](tx, "list tags of "+repository+"@"+digest,
+		`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
 	slices.SortFunc(all, func(a, b Tag) int { return strings.Compare(a.Name, b.Name) })
-	return all, wrap(err, "list tags of %s@%s", repository, digest)
+	return all, err
 }
 
 // SetTag lets the tag name digest from now on, which is the change seq of the
 // feed. The caller marks the manifest as referenced.
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
-	_, err := tx.exec(`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
+	return tx.do("set tag "+repository+":"+name,
+		`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
 		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at, seq = excluded.seq`,
 		repository, name, digest, millis(now), seq)
-	return wrap(err, "set tag %s:%s", repository, name)
 }
 
 // SetTagLocks replaces the locks of a tag.
@@ -91,5 +91,6 @@ func (tx *Tx) SetTagLocks(repository, name string, locks Locks) error {
 
 // DeleteTag removes a tag; the manifest stays.
 func (tx *Tx) DeleteTag(repository, name string) error {
-	return tx.one("delete tag "+repository+":"+name, `DELETE FROM tags WHERE repository = $1 AND name = $2`, repository, name)
+	return tx.one("delete tag "+repository+":"+name,
+		`DELETE FROM tags WHERE repository = $1 AND name = $2`, repository, name)
 }

@@ -33,26 +33,23 @@ func (t *Token) fields() []any {
 
 // Token returns the token name.
 func (tx *Tx) Token(name string) (Token, error) {
-	t, err := get[Token](tx, `SELECT `+tokenColumns+` FROM tokens WHERE name = $1`, name)
-	return t, wrap(err, "read token %s", name)
+	return get[Token](tx, "read token "+name, `SELECT `+tokenColumns+` FROM tokens WHERE name = $1`, name)
 }
 
 // Tokens returns every token, by name.
 func (tx *Tx) Tokens() ([]Token, error) {
-	all, err := list[Token](tx, `SELECT `+tokenColumns+` FROM tokens ORDER BY name`)
-	return all, wrap(err, "list tokens")
+	return list[Token](tx, "list tokens", `SELECT `+tokenColumns+` FROM tokens ORDER BY name`)
 }
 
 // TokensOf returns the tokens that have the scope map, by name.
 func (tx *Tx) TokensOf(scopeMap string) ([]Token, error) {
-	all, err := list[Token](tx, `SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
-	return all, wrap(err, "list tokens of scope map %s", scopeMap)
+	return list[Token](tx, "list tokens of scope map "+scopeMap,
+		`SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
 }
 
 // CountTokens returns how many tokens there are.
 func (tx *Tx) CountTokens() (int, error) {
-	n, err := get[int](tx, `SELECT COUNT(*) FROM tokens`)
-	return n, wrap(err, "count tokens")
+	return get[int](tx, "count tokens", `SELECT COUNT(*) FROM tokens`)
 }
 
 // PutToken writes a token. One of the same name keeps its creation time; its
@@ -73,13 +70,13 @@ func (tx *Tx) PutToken(t Token) error {
 		}
 	}
 	passwords, err := json.Marshal(t.Passwords)
-	if err == nil {
-		_, err = tx.exec(`INSERT INTO tokens (name, scope_map, status, passwords, created_at, version, seq) VALUES ($1, $2, $3, $4, $5, 1, $6)
-			ON CONFLICT (name) DO UPDATE SET scope_map = excluded.scope_map, status = excluded.status,
-			passwords = excluded.passwords, version = tokens.version + 1, seq = excluded.seq`,
-			t.Name, t.ScopeMap, t.Status, string(passwords), millis(t.CreatedAt), t.Seq)
+	if err != nil {
+		return err
 	}
-	return wrap(err, "write token %s", t.Name)
+	return tx.do("write token "+t.Name, `INSERT INTO tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6)
+		ON CONFLICT (name) DO UPDATE SET scope_map = excluded.scope_map, status = excluded.status,
+		passwords = excluded.passwords, version = tokens.version + 1, seq = excluded.seq`,
+		t.Name, t.ScopeMap, t.Status, string(passwords), millis(t.CreatedAt), t.Seq)
 }
 
 // DeleteToken removes a token.

@@ -23,23 +23,22 @@ func (t *Transfer) fields() []any {
 
 // Transfer returns the transfer of the blob digest.
 func (tx *Tx) Transfer(digest string) (Transfer, error) {
-	t, err := get[Transfer](tx, `SELECT `+transferColumns+` FROM transfers WHERE digest = $1`, digest)
-	return t, wrap(err, "read transfer %s", digest)
+	return get[Transfer](tx, "read transfer "+digest,
+		`SELECT `+transferColumns+` FROM transfers WHERE digest = $1`, digest)
 }
 
 // PutTransfer writes the transfer, new or known.
 func (tx *Tx) PutTransfer(t Transfer) error {
-	_, err := tx.exec(`INSERT INTO transfers (`+transferColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
+	return tx.do("write transfer "+t.Digest,
+		`INSERT INTO transfers (`+transferColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (digest) DO UPDATE SET size = excluded.size, ranges = excluded.ranges, hashed = excluded.hashed,
 		hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
 		t.Digest, t.Size, t.Ranges, t.Hashed, t.HashState, millis(t.CreatedAt), millis(t.UpdatedAt))
-	return wrap(err, "write transfer %s", t.Digest)
 }
 
 // DeleteTransfer removes the transfer's row, if it is there.
 func (tx *Tx) DeleteTransfer(digest string) error {
-	_, err := tx.exec(`DELETE FROM transfers WHERE digest = $1`, digest)
-	return wrap(err, "delete transfer %s", digest)
+	return tx.do("delete transfer "+digest, `DELETE FROM transfers WHERE digest = $1`, digest)
 }
 
 // stale says of a transfer that nothing was written to it since $1, and that
@@ -50,14 +49,13 @@ const stale = `updated_at < $1 AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.di
 // order, that nothing was written to since before and whose blobs no lease
 // holds at now.
 func (tx *Tx) StaleTransfers(before, now time.Time, after string, limit int) ([]Transfer, error) {
-	all, err := list[Transfer](tx, `SELECT `+transferColumns+` FROM transfers
+	return list[Transfer](tx, "list stale transfers", `SELECT `+transferColumns+` FROM transfers
 		WHERE `+stale+` AND digest > $3 ORDER BY digest LIMIT $4`, millis(before), millis(now), after, limit)
-	return all, wrap(err, "list stale transfers")
 }
 
 // DeleteTransferIfStale removes the transfer's row if it is still what
 // [Tx.StaleTransfers] returns, and reports whether it was.
 func (tx *Tx) DeleteTransferIfStale(digest string, before, now time.Time) (bool, error) {
 	n, err := tx.exec(`DELETE FROM transfers WHERE `+stale+` AND digest = $3`, millis(before), millis(now), digest)
-	return n > 0, wrap(err, "delete transfer %s", digest)
+	return n > 0, wrap(err, "delete transfer "+digest)
 }

@@ -21,22 +21,20 @@ const uploadColumns = `id, repository, hashed, hash_state, started_at, updated_a
 
 // Upload returns the upload id of repository.
 func (tx *Tx) Upload(repository, id string) (Upload, error) {
-	u, err := get[Upload](tx, `SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository)
-	return u, wrap(err, "read upload %s", id)
+	return get[Upload](tx, "read upload "+id,
+		`SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository)
 }
 
 // HasUpload reports whether there is an upload id, in whatever repository.
 func (tx *Tx) HasUpload(id string) (bool, error) {
-	has, err := get[bool](tx, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)`, id)
-	return has, wrap(err, "read upload %s", id)
+	return get[bool](tx, "read upload "+id, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)`, id)
 }
 
 // PutUpload writes the upload, new or known.
 func (tx *Tx) PutUpload(u Upload) error {
-	_, err := tx.exec(`INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
+	return tx.do("write upload "+u.ID, `INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
 		u.ID, u.Repository, u.Hashed, u.HashState, millis(u.StartedAt), millis(u.UpdatedAt))
-	return wrap(err, "write upload %s", u.ID)
 }
 
 // DeleteUpload removes the upload's row.
@@ -46,6 +44,6 @@ func (tx *Tx) DeleteUpload(id string) error {
 
 // StaleUploads returns up to limit uploads that nobody wrote to since before.
 func (tx *Tx) StaleUploads(before time.Time, limit int) ([]Upload, error) {
-	all, err := list[Upload](tx, `SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
-	return all, wrap(err, "list stale uploads")
+	return list[Upload](tx, "list stale uploads",
+		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
 }
