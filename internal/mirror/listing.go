@@ -129,14 +129,13 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 
 // recorded returns the digests of the items that the last listing had, by name.
 func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
-	recorded := map[string]digest.Digest{}
-	err := l.DB.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
-		for _, row := range rows {
-			recorded[row.Item] = digest.Digest(row.Digest)
-		}
-		return err
+	rows, err := metadb.Read(ctx, l.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
+		return tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
 	})
+	recorded := map[string]digest.Digest{}
+	for _, row := range rows {
+		recorded[row.Item] = digest.Digest(row.Digest)
+	}
 	return recorded, err
 }
 

@@ -162,8 +162,7 @@ func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
 	s.mu.Lock()
 	running := maps.Clone(s.running)
 	s.mu.Unlock()
-	var rules []metadb.MirrorRule
-	err := s.DB.View(ctx, func(tx *metadb.Tx) (err error) { rules, err = tx.MirrorRules(); return err })
+	rules, err := metadb.Read(ctx, s.DB, (*metadb.Tx).MirrorRules)
 	if err != nil {
 		return glance, err
 	}

@@ -201,10 +201,8 @@ func (in *instance) role() string {
 // serve answers requests until ctx ends and those that run then have ended.
 func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	ready := &readiness{check: func(ctx context.Context) error {
-		return in.db.View(ctx, func(tx *metadb.Tx) error {
-			_, err := tx.Setting("ready")
-			return err
-		})
+		_, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Setting("ready") })
+		return err
 	}}
 	srv := newHTTPServer(newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics), in.log)
 	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })

@@ -116,14 +116,11 @@ func (u *upkeep) loadCollected(ctx context.Context, now time.Time) error {
 	if !u.collected.IsZero() && !u.collected.After(now) {
 		return nil
 	}
-	err := u.db.View(ctx, func(tx *metadb.Tx) error {
-		text, err := tx.Setting(collectedSetting)
-		u.collected, _ = time.Parse(time.RFC3339, text) // a text that cannot be read counts as none
-		return err
-	})
+	text, err := metadb.Read(ctx, u.db, func(tx *metadb.Tx) (string, error) { return tx.Setting(collectedSetting) })
 	if err != nil {
 		return err
 	}
+	u.collected, _ = time.Parse(time.RFC3339, text) // a text that cannot be read counts as none
 	if u.collected.IsZero() || u.collected.After(now) {
 		u.collected = now // even if the disk is too full to save it
 		return u.saveCollected(ctx)
