@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -42,7 +43,8 @@ func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 300<<10, "1.0")
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0", Images: []string{"a:x", "b/c"}, Repository: "plain"})
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0",
+			Images: []string{"a:x", "b/c"}, Repository: "plain"})
 		if i.State != mirror.ImportSucceeded || i.Digest != d {
 			t.Fatalf("%+v", i)
 		}
@@ -94,7 +96,8 @@ func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
 		}
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Images: []string{"app:1", "app:2"}}
 		i := h.bring(t, q)
-		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want || i.Hint != "--force moves it" {
+		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want ||
+			i.Hint != "--force moves it" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"1": own, "2": d}, h.tags("app")); diff != "" {
@@ -182,7 +185,8 @@ func TestASecondImportMustHaveTheSameSettings(t *testing.T) {
 		} {
 			other := q
 			change(&other)
-			if _, err := h.Import(t.Context(), other); !errors.Is(err, mirror.ErrDiffers) || !strings.Contains(err.Error(), first.ID) {
+			if _, err := h.Import(t.Context(), other); !errors.Is(err, mirror.ErrDiffers) ||
+				!strings.Contains(err.Error(), first.ID) {
 				t.Errorf("with another %s: %v", what, err)
 			}
 		}
@@ -199,15 +203,18 @@ func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "large", size, "1")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
-		gone := false
+		// The second half of the layer is gone once the first has been sent.
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
-			h.upstream.mu.Lock()
-			defer h.upstream.mu.Unlock()
-			if gone = gone || h.upstream.sent > size/2; gone && strings.Contains(r.URL.Path, "/blobs/") {
-				w.WriteHeader(http.StatusNotFound)
-				return true
+			start := 0
+			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start)
+			if start < size/2 {
+				return false
 			}
-			return false
+			for sent := 0; sent < size/2; h.upstream.set(func() { sent = h.upstream.sent }) {
+				time.Sleep(time.Millisecond)
+			}
+			w.WriteHeader(http.StatusNotFound)
+			return true
 		}
 		if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Problem, "BLOB_UNKNOWN") {
 			t.Errorf("%+v", i)
@@ -231,7 +238,8 @@ func TestAnImportFromAnUnreachableSourceFailsSoon(t *testing.T) {
 		h.upstream.pipe.Close()
 		began := time.Now()
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-		if i.State != mirror.ImportFailed || i.Problem == "" || !strings.Contains(i.Hint, "goes on from the same byte") || time.Since(began) > time.Minute {
+		if i.State != mirror.ImportFailed || i.Problem == "" ||
+			!strings.Contains(i.Hint, "goes on from the same byte") || time.Since(began) > time.Minute {
 			t.Errorf("after %s: %+v", time.Since(began), i)
 		}
 	})
