@@ -71,11 +71,12 @@ func TestFaultsFollowTheirRateAndTheSeed(t *testing.T) {
 				t.Errorf("%d of %d bytes are wrong", wrong, len(got))
 			}
 		}},
-		{"rate and delay", Faults{Rate: 1 << 18, Delay: time.Second}, func(t *testing.T, got []byte, err error, took time.Duration) {
-			if !bytes.Equal(got, content) || took.Round(time.Millisecond) != 5*time.Second {
-				t.Errorf("%d bytes, %v, after %v; want 5 s", len(got), err, took)
-			}
-		}},
+		{"rate and delay", Faults{Rate: 1 << 18, Delay: time.Second},
+			func(t *testing.T, got []byte, err error, took time.Duration) {
+				if !bytes.Equal(got, content) || took.Round(time.Millisecond) != 5*time.Second {
+					t.Errorf("%d bytes, %v, after %v; want 5 s", len(got), err, took)
+				}
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var first []byte

@@ -21,7 +21,8 @@ func TestAStoredManifestIsFoundByItsTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(content string) oci.Descriptor {
-		d, err := l.Put(oci.MediaTypeImageManifest, func(w io.Writer) error { _, err := io.WriteString(w, content); return err })
+		d, err := l.Put(oci.MediaTypeImageManifest,
+			func(w io.Writer) error { _, err := io.WriteString(w, content); return err })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,10 +76,14 @@ func TestABadLayoutSaysWhatIsWrongWithIt(t *testing.T) {
 		{"another version", map[string]string{version: `{"imageLayoutVersion":"9"}`}, "v1", `its version is "9"`},
 		{"no JSON", map[string]string{version: `{`}, "v1", "oci-layout is not what it should be"},
 		{"no index", map[string]string{version: mark}, "v1", "index.json"},
-		{"an index without an end", map[string]string{version: mark, "index.json": strings.Repeat(" ", oci.MaxManifestSize+1)}, "v1", "index.json is larger than"},
+		{"an index without an end", map[string]string{version: mark,
+			"index.json": strings.Repeat(" ", oci.MaxManifestSize+1)}, "v1", "index.json is larger than"},
 		{"no image", map[string]string{version: mark, "index.json": `{}`}, "v1", "has no image"},
-		{"no such tag", map[string]string{version: mark, "index.json": `{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v2"}}]}`}, "v1", `no image "v1": it has v2`},
-		{"several", map[string]string{version: mark, "index.json": `{"manifests":[{},{}]}`}, "", "has several images: none with a tag"},
+		{"no such tag", map[string]string{version: mark,
+			"index.json": `{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v2"}}]}`}, "v1",
+			`no image "v1": it has v2`},
+		{"several", map[string]string{version: mark, "index.json": `{"manifests":[{},{}]}`}, "",
+			"has several images: none with a tag"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -20,7 +20,8 @@ func TestAKilledImportDoesNotKeepOldImages(t *testing.T) {
 		stop()
 		h.update(func(tx *metadb.Tx) error { // as a kill leaves it
 			return tx.PutSyncItem(metadb.SyncItem{
-				Source: "import/abc", Repository: "local/app", Item: string(old), Digest: string(old), State: "pending", ChangedAt: time.Now(),
+				Source: "import/abc", Repository: "local/app", Item: string(old), Digest: string(old), State: "pending",
+				ChangedAt: time.Now(),
 			})
 		})
 		h.service(t)

@@ -121,7 +121,8 @@ func newUpstream(t *testing.T) *upstream {
 			return
 		}
 		if strings.Contains(req.URL.Path, "/blobs/") {
-			w = &faultnet.SlowWriter{ResponseWriter: w, Context: req.Context(), Rate: u.blobRate, Sent: func(n int) { u.set(func() { u.sent += n }) }}
+			w = &faultnet.SlowWriter{ResponseWriter: w, Context: req.Context(), Rate: u.blobRate,
+				Sent: func(n int) { u.set(func() { u.sent += n }) }}
 		}
 		r.ServeHTTP(w, req)
 	})}
@@ -258,7 +259,8 @@ func (h *here) await(since time.Time) (row metadb.MirrorRule) {
 			row, err = tx.MirrorRule("r")
 			return err
 		})
-		if !row.StartedAt.IsZero() && !row.StartedAt.Before(since.Truncate(time.Millisecond)) && !row.EndedAt.Before(row.StartedAt) && !h.Status("r").Running {
+		if !row.StartedAt.IsZero() && !row.StartedAt.Before(since.Truncate(time.Millisecond)) &&
+			!row.EndedAt.Before(row.StartedAt) && !h.Status("r").Running {
 			return row
 		}
 		time.Sleep(time.Second)

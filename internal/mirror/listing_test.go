@@ -55,7 +55,8 @@ func (u *upstream) unresolved(tags ...string) {
 func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
-		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "1"), "2": h.upstream.image("app", "two", 10, "2")}
+		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "1"),
+			"2": h.upstream.image("app", "two", 10, "2")}
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		h.upstream.unresolved()

@@ -34,7 +34,8 @@ func TestLocationsAreParsedAsPeopleWriteThem(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"ghcr.io/app": "latest", "ghcr.io/app:1": "1", "ghcr.io/app:1@sha256:" + strings.Repeat("a", 64): "sha256:" + strings.Repeat("a", 64),
+		"ghcr.io/app": "latest", "ghcr.io/app:1": "1",
+		"ghcr.io/app:1@sha256:" + strings.Repeat("a", 64): "sha256:" + strings.Repeat("a", 64),
 	} {
 		if _, got, err := mirror.ParseImage(text); got != want || err != nil {
 			t.Errorf("ParseImage(%q) = %s, %v", text, got, err)
@@ -43,7 +44,9 @@ func TestLocationsAreParsedAsPeopleWriteThem(t *testing.T) {
 }
 
 func FuzzParseImage(f *testing.F) {
-	for _, text := range []string{"docker.io/alpine", "http://[::1]:5000/a/b:1", "ghcr.io/app@sha256:" + strings.Repeat("0", 64)} {
+	for _, text := range []string{
+		"docker.io/alpine", "http://[::1]:5000/a/b:1", "ghcr.io/app@sha256:" + strings.Repeat("0", 64),
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -66,7 +69,8 @@ func separator(reference string) string {
 }
 
 func TestAnInvalidSpecIsRefused(t *testing.T) {
-	good := mirror.Spec{Source: "ghcr.io/acme/app", Repository: "acme/app", Schedule: "0 * * * *", Window: "PT2H", TagFilters: []string{">=1"}}
+	good := mirror.Spec{Source: "ghcr.io/acme/app", Repository: "acme/app", Schedule: "0 * * * *", Window: "PT2H",
+		TagFilters: []string{">=1"}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,8 @@ func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice 
 	t.Helper()
 	began := time.Now()
 	i := h.bring(t, q)
-	if i.State != mirror.ImportFailed || !strings.Contains(i.Problem, trouble) || !strings.Contains(i.Hint, advice) || advice == "" && i.Hint != "" {
+	if i.State != mirror.ImportFailed || !strings.Contains(i.Problem, trouble) ||
+		!strings.Contains(i.Hint, advice) || advice == "" && i.Hint != "" {
 		t.Errorf("%+v, want %q, %q", i, trouble, advice)
 	}
 	if took := i.EndedAt.Sub(began); took >= time.Second {
@@ -77,8 +78,10 @@ func TestATLSErrorIsNotRetried(t *testing.T) {
 		serve           func(net.Conn)
 		trouble, advice string
 	}{
-		"plain HTTP":       {says("HTTP/1.1 400 Bad Request\r\n\r\n"), "server gave HTTP response to HTTPS client", "put http:// before it"},
-		"another protocol": {says("SSH-2.0-OpenSSH_9.9\r\n"), "first record does not look like a TLS handshake", "put http:// before it"},
+		"plain HTTP": {says("HTTP/1.1 400 Bad Request\r\n\r\n"), "server gave HTTP response to HTTPS client",
+			"put http:// before it"},
+		"another protocol": {says("SSH-2.0-OpenSSH_9.9\r\n"), "first record does not look like a TLS handshake",
+			"put http:// before it"},
 		"an unknown authority": {func(conn net.Conn) {
 			tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}}).Handshake()
 		}, "x509: certificate signed by unknown authority", "--ca-file FILE"},
@@ -98,9 +101,13 @@ func TestARefusedLoginIsNotRetried(t *testing.T) {
 		h.upstream.wanting("bot", "hush")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
 		failsAtOnce(t, h, q, "UNAUTHORIZED", "--username and --password-stdin, or docker login")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://elsewhere.example/app:1"}, "read the login for elsewhere.example", "install that helper")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://elsewhere.example/app:1"},
+			"read the login for elsewhere.example", "install that helper")
 		h.upstream.set(func() {
-			h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusForbidden); return true }
+			h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
+				w.WriteHeader(http.StatusForbidden)
+				return true
+			}
 		})
 		failsAtOnce(t, h, q, "DENIED", "--username and --password-stdin, or docker login")
 	})
@@ -110,9 +117,12 @@ func TestAMissingTagOrRepositoryIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("acme/app", "one", 10, "1")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"}, "upstream.example/acme/app has no 2", "")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"}, "upstream.example has no repository acme/ap", "")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"}, "docker.io has no repository library/alpinx", "")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"},
+			"upstream.example/acme/app has no 2", "")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"},
+			"upstream.example has no repository acme/ap", "")
+		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"},
+			"docker.io has no repository library/alpinx", "")
 		h.rule(mirror.Spec{Source: "http://upstream.example/acme/ap"})
 		if row := h.ask(); row.Error != "upstream.example has no repository acme/ap" {
 			t.Errorf("%+v", row)
@@ -124,7 +134,8 @@ func TestARulesErrorHasAHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.rule(mirror.Spec{Source: "upstream.example/app"})
-		if row := h.ask(); !strings.Contains(row.Error, "server gave HTTP response to HTTPS client; the source speaks no TLS: put http:// before it") {
+		if row := h.ask(); !strings.Contains(row.Error,
+			"server gave HTTP response to HTTPS client; the source speaks no TLS: put http:// before it") {
 			t.Errorf("%+v", row)
 		}
 	})
@@ -151,7 +162,8 @@ func TestAnImportShowsRetryAfter(t *testing.T) {
 		}
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
-		if want := "held off until " + began.Add(90*time.Second).UTC().Format("15:04:05 UTC") + ": TOOMANYREQUESTS: too many requests"; i.Problem != want || i.Hint != "" {
+		until := began.Add(90 * time.Second).UTC().Format("15:04:05 UTC")
+		if want := "held off until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want || i.Hint != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
@@ -206,7 +218,8 @@ func TestCredentialsInASourceAreRefusedAndNotRepeated(t *testing.T) {
 		"https://user:se/cr@et@ghcr.io/app:1", "ftp://user:secret@ghcr.io/app", "https://user:secret@ghcr.io",
 	} {
 		_, _, err := mirror.ParseImage(source)
-		if err == nil || !strings.Contains(err.Error(), "credentials do not belong in the source: use --username") || strings.Contains(err.Error(), "user:") {
+		if err == nil || !strings.Contains(err.Error(), "credentials do not belong in the source: use --username") ||
+			strings.Contains(err.Error(), "user:") {
 			t.Errorf("ParseImage(%q) = %v", source, err)
 		}
 	}

@@ -40,7 +40,8 @@ func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 		u.asked("GET referrers")
 		h.ask()
 		if gets, questions := u.asked("GET manifests"), u.asked("GET referrers"); gets != 0 || questions != 6 {
-			t.Errorf("%d manifests were read, and %d asked for what refers to them, want none and each of 6 once", gets, questions)
+			t.Errorf("%d manifests were read, and %d asked for their referrers, want none and each of 6 once",
+				gets, questions)
 		}
 		own := h.referrer("local/app", "signature that was pushed here", index)
 
@@ -52,7 +53,9 @@ func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 		if row := h.ask(); row.Error != "" {
 			t.Error(row.Error)
 		}
-		for d, want := range map[digest.Digest]bool{early: false, late: false, above: false, below: true, own: true, index: true} {
+		for d, want := range map[digest.Digest]bool{
+			early: false, late: false, above: false, below: true, own: true, index: true,
+		} {
 			if h.has("local/app", d) != want {
 				t.Errorf("%s is here: %v", d, !want)
 			}

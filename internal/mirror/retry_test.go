@@ -37,7 +37,8 @@ func TestARunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
-		h.upstream.answering(http.StatusBadGateway, "", time.Now().UTC().Truncate(24*time.Hour).Add(6*time.Hour+15*time.Minute))
+		h.upstream.answering(http.StatusBadGateway, "",
+			time.Now().UTC().Truncate(24*time.Hour).Add(6*time.Hour+15*time.Minute))
 		clock(6*time.Hour + 40*time.Minute)
 		if h.tags("local/app")["1"] != d {
 			t.Error("25 minutes after the source came back the image is not here")
@@ -78,6 +79,7 @@ func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 }
 
 func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
+	bad := "/blobs/" + string(digest.FromString("config bad"))
 	for name, c := range map[string]struct {
 		status int
 		part   string
@@ -86,8 +88,8 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
 		"a source that refuses":         {http.StatusUnauthorized, "", false},
 		"a source without a repository": {http.StatusNotFound, "", false},
 		"a source that is gone":         {http.StatusServiceUnavailable, "", true},
-		"a layer that is gone":          {http.StatusNotFound, "/blobs/" + string(digest.FromString("config bad")), false},
-		"a layer that does not come":    {http.StatusInternalServerError, "/blobs/" + string(digest.FromString("config bad")), true},
+		"a layer that is gone":          {http.StatusNotFound, bad, false},
+		"a layer that does not come":    {http.StatusInternalServerError, bad, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,8 @@ func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
 		old := h.upstream.image("app", "old", 10, "0.9")
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
-		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": first, "0.9": old}, h.tags("local/app")); diff != "" {
+		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": first, "0.9": old},
+			h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
 		// Somebody else pushes there, too, with a tag and without.
@@ -38,7 +39,8 @@ func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
 		if row := h.ask(); row.Error != "" {
 			t.Error(row.Error)
 		}
-		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": second, "own": own}, h.tags("local/app")); diff != "" {
+		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": second, "own": own},
+			h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
 		if h.has("local/app", old) || !h.has("local/app", untagged) || !h.has("local/app", early) {

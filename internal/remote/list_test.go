@@ -81,7 +81,8 @@ func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
-		fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":7}]}`, v1.MediaTypeImageManifest, signature.Digest)
+		fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":7}]}`,
+			v1.MediaTypeImageManifest, signature.Digest)
 	}))
 	t.Cleanup(s.Close)
 	old := client(t, s.URL, remote.Options{})

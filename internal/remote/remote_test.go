@@ -37,7 +37,8 @@ func pack(t *testing.T) (*layout.Layout, oci.Descriptor, []oci.Descriptor) {
 	blobs := []oci.Descriptor{shared}
 	var images []oci.Descriptor
 	for _, arch := range []string{"amd64", "arm64"} {
-		config, own := put(v1.MediaTypeImageConfig, `{"architecture":"`+arch+`","os":"linux"}`), put(v1.MediaTypeImageLayer, arch)
+		config, own := put(v1.MediaTypeImageConfig, `{"architecture":"`+arch+`","os":"linux"}`),
+			put(v1.MediaTypeImageLayer, arch)
 		blobs = append(blobs, config, own)
 		image, err := l.PutJSON(v1.MediaTypeImageManifest, v1.Manifest{
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
@@ -96,7 +97,8 @@ func TestAnImageThatWasPushedIsReadBackByteForByte(t *testing.T) {
 				want = want[:min(span[1], int64(len(want)))]
 			}
 			if start != span[0] || !bytes.Equal(got, want) {
-				t.Errorf("%s from %d, %d bytes: %d bytes came from %d on, which differ", b.Digest, span[0], span[1], len(got), start)
+				t.Errorf("%s from %d, %d bytes: %d bytes came from %d on, which differ",
+					b.Digest, span[0], span[1], len(got), start)
 			}
 		}
 	}
@@ -132,7 +134,8 @@ func TestAWrongPasswordIsUnauthorizedAndAMissingThingUnknown(t *testing.T) {
 	}
 	r = client(t, address, remote.Options{Username: "admin", Password: password})
 	absent := digest.FromString("absent")
-	if _, err := r.Manifest(ctx, "a", "v1"); !errors.Is(err, oci.ErrManifestUnknown) && !errors.Is(err, oci.ErrNameUnknown) {
+	if _, err := r.Manifest(ctx, "a", "v1"); !errors.Is(err, oci.ErrManifestUnknown) &&
+		!errors.Is(err, oci.ErrNameUnknown) {
 		t.Errorf("manifest: %v", err)
 	}
 	if _, err := r.Resolve(ctx, "a", "v1"); !errors.Is(err, oci.ErrManifestUnknown) {
@@ -178,7 +181,8 @@ func TestALoginThatTheTokenEndpointRefusesIsUnauthorized(t *testing.T) {
 }
 
 func TestContentThatIsNotItsDigestIsRefused(t *testing.T) {
-	header := http.Header{"Docker-Content-Digest": {digest.FromString("other").String()}, "Content-Type": {oci.MediaTypeImageManifest}}
+	header := http.Header{"Docker-Content-Digest": {digest.FromString("other").String()},
+		"Content-Type": {oci.MediaTypeImageManifest}}
 	r := answering(t, http.StatusOK, header, `{"schemaVersion":2}`)
 	if m, err := r.Manifest(t.Context(), "a", "v1"); err == nil {
 		t.Errorf("the registry's digest: %+v", m)
@@ -188,7 +192,8 @@ func TestContentThatIsNotItsDigestIsRefused(t *testing.T) {
 	}
 	address, password := serve(t)
 	r = client(t, address, remote.Options{Username: "admin", Password: password})
-	if err := r.PutBlob(t.Context(), "a", digest.FromString("x"), 1, strings.NewReader("y")); !errors.Is(err, oci.ErrDigestInvalid) {
+	err := r.PutBlob(t.Context(), "a", digest.FromString("x"), 1, strings.NewReader("y"))
+	if !errors.Is(err, oci.ErrDigestInvalid) {
 		t.Errorf("upload: %v", err)
 	}
 }
@@ -203,7 +208,8 @@ func TestARegistryThatIsBusySaysForHowLong(t *testing.T) {
 }
 
 func TestARegistrysMessageIsSafeForATerminal(t *testing.T) {
-	r := answering(t, http.StatusForbidden, nil, `{"errors":[{"code":"DENIED","message":"no\u001b[2Jway\nferry: all is well"}]}`)
+	r := answering(t, http.StatusForbidden, nil,
+		`{"errors":[{"code":"DENIED","message":"no\u001b[2Jway\nferry: all is well"}]}`)
 	_, err := r.Manifest(t.Context(), "a", "v1")
 	if !errors.Is(err, oci.ErrDenied) || strings.ContainsAny(err.Error(), "\x1b\n") {
 		t.Errorf("%q", err)
@@ -211,14 +217,17 @@ func TestARegistrysMessageIsSafeForATerminal(t *testing.T) {
 }
 
 func TestAManifestWithoutAnEndIsNotReadForever(t *testing.T) {
-	r := answering(t, http.StatusOK, http.Header{"Content-Type": {oci.MediaTypeImageManifest}}, strings.Repeat(" ", oci.MaxManifestSize+1))
+	r := answering(t, http.StatusOK, http.Header{"Content-Type": {oci.MediaTypeImageManifest}},
+		strings.Repeat(" ", oci.MaxManifestSize+1))
 	if _, err := r.Manifest(t.Context(), "a", "v1"); !errors.Is(err, oci.ErrTooLarge) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestAnAddressIsOneOfARegistry(t *testing.T) {
-	for _, address := range []string{"", "host", "ftp://host", "http://", "http://host/path", "http://user:secret@host", "http://a b"} {
+	for _, address := range []string{
+		"", "host", "ftp://host", "http://", "http://host/path", "http://user:secret@host", "http://a b",
+	} {
 		if _, err := remote.New(address, remote.Options{}); err == nil {
 			t.Errorf("New(%q) is accepted", address)
 		}

@@ -79,7 +79,8 @@ func TestAPanicIsA500AndTheServerStaysUp(t *testing.T) {
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	id := resp.Header.Get(requestIDHeader)
-	if resp.StatusCode != 500 || id == "" || !strings.Contains(string(body), id) || strings.Contains(string(body), "reason") {
+	if resp.StatusCode != 500 || id == "" || !strings.Contains(string(body), id) ||
+		strings.Contains(string(body), "reason") {
 		t.Errorf("%d %s (id %q)", resp.StatusCode, body, id)
 	}
 	if !strings.Contains(log.String(), "a secret-free reason") || !strings.Contains(log.String(), id) {
@@ -159,7 +160,9 @@ func TestALongAnswerComesWhole(t *testing.T) {
 			w.Write(content)
 		}
 	})
-	for _, test := range []struct{ path, span string }{{"/file", ""}, {"/file", "bytes=5-2097160"}, {"/reader", ""}, {"/bytes", ""}} {
+	for _, test := range []struct{ path, span string }{
+		{"/file", ""}, {"/file", "bytes=5-2097160"}, {"/reader", ""}, {"/bytes", ""},
+	} {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+test.path, nil)
 		if err != nil {
 			t.Fatal(err)

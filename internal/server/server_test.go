@@ -61,7 +61,8 @@ func get(t *testing.T, url, user, password string) (int, string) {
 	if user != "" {
 		req.SetBasicAuth(user, password)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +100,8 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 			password := passwordOf(t, r)
 			for path, want := range map[string]int{
 				"/v2/": 200, "/v2/_catalog": 200, "/api/v1/tokens": 200, "/api/v1/status": 200, "/oauth2/token?service=x": 200,
-				"/acr/oauth2/token?service=x": 200, "/health": 200, "/health/ready": 200, "/metrics": 200, "/gateway/v1/poll": 404, "/": 404,
+				"/acr/oauth2/token?service=x": 200, "/health": 200, "/health/ready": 200, "/metrics": 200,
+				"/gateway/v1/poll": 404, "/": 404,
 			} {
 				if got, body := get(t, r.URL+path, "admin", password); got != want {
 					t.Errorf("%s: %d %s", path, got, body)
@@ -110,7 +112,8 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 					t.Errorf("%s with a wrong password: %d", path, got)
 				}
 			}
-			if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body, `ferry_http_requests_total{api="management",method="GET",status="401"} 1`) {
+			if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body,
+				`ferry_http_requests_total{api="management",method="GET",status="401"} 1`) {
 				t.Errorf("metrics: %s", body)
 			}
 			if err := stop(); err != nil {
@@ -157,7 +160,8 @@ func TestAStartErrorHasAHint(t *testing.T) {
 		want string
 	}{
 		{"the port is in use", func(c *config.Config) { c.Listen = r.Addr.String() }, "address already in use"},
-		{"the directory is in use", func(c *config.Config) { c.DataDir = cfg.DataDir }, "another ferry uses this data directory"},
+		{"the directory is in use", func(c *config.Config) { c.DataDir = cfg.DataDir },
+			"another ferry uses this data directory"},
 		{"the directory is a file", func(c *config.Config) { c.DataDir = file }, "not a directory"},
 		{"the directory cannot be made", func(c *config.Config) { c.DataDir = "/proc/ferry" }, "open data directory"},
 		{"a newer database", func(c *config.Config) { c.DataDir = newer }, "newer version of ferry"},
@@ -173,7 +177,8 @@ func TestAStartErrorHasAHint(t *testing.T) {
 			c := configIn(filepath.Join(dir, "other"))
 			test.cfg(&c)
 			err := server.Run(t.Context(), c, server.Options{})
-			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "secret") {
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") ||
+				strings.Contains(err.Error(), "secret") {
 				t.Fatalf("error %v, want one with %q", err, test.want)
 			}
 			var h interface{ Hint() string }
@@ -232,13 +237,15 @@ func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 	password := passwordOf(t, r)
-	if got, body := get(t, r.URL+"/api/v1/status", "admin", password); got != 200 || !strings.Contains(body, "ship1") || strings.Contains(body, "Password") {
+	if got, body := get(t, r.URL+"/api/v1/status", "admin", password); got != 200 ||
+		!strings.Contains(body, "ship1") || strings.Contains(body, "Password") {
 		t.Errorf("status: %d %s", got, body)
 	}
 	if got, _ := get(t, r.URL+"/v2/_catalog", "admin", password); got != 200 {
 		t.Errorf("catalog: %d", got)
 	}
-	if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body, "ferry_sync_items_pending 0") || !strings.Contains(body, "ferry_sync_last_success_timestamp_seconds 0") {
+	if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body, "ferry_sync_items_pending 0") ||
+		!strings.Contains(body, "ferry_sync_last_success_timestamp_seconds 0") {
 		t.Errorf("metrics: %s", body)
 	}
 	if err := stop(); err != nil {

@@ -41,7 +41,8 @@ func TestSyncHealthIs200OnlyInSyncWithAHeardParent(t *testing.T) {
 		{"paused", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "paused"},
 		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "still to come"},
 		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "failed"},
-		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "* * * * *", 0, "refuses"},
+		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "* * * * *", 0,
+			"refuses"},
 		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "no sync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -68,7 +69,8 @@ func TestSyncHealthIs200OnlyInSyncWithAHeardParent(t *testing.T) {
 				if test.reason != "" {
 					status = 503
 				}
-				if w.Code != status || a.InSync != (status == 200) || !strings.Contains(a.Reason, test.reason) || test.reason == "" && a.Reason != "" {
+				if w.Code != status || a.InSync != (status == 200) || !strings.Contains(a.Reason, test.reason) ||
+					test.reason == "" && a.Reason != "" {
 					t.Errorf("%d %s, want %d and %q", w.Code, w.Body, status, test.reason)
 				}
 			}

@@ -191,7 +191,8 @@ func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
 
 func TestAConnectedRegistryLogsAtItsParentsLevel(t *testing.T) {
 	for text, want := range map[string]slog.Level{
-		"Debug": slog.LevelDebug, "Information": slog.LevelInfo, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone, "Future": slog.LevelInfo,
+		"Debug": slog.LevelDebug, "Information": slog.LevelInfo, "Warning": slog.LevelWarn, "Error": slog.LevelError,
+		"None": levelNone, "Future": slog.LevelInfo,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			level := new(slog.LevelVar)

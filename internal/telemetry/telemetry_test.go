@@ -18,7 +18,8 @@ func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
 		Msg  string
 		Repo string
 	}
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Msg != "said" || line.Repo != "a/b" || !strings.Contains(out.String(), `Z"`) {
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Msg != "said" || line.Repo != "a/b" ||
+		!strings.Contains(out.String(), `Z"`) {
 		t.Errorf("%s: %v", out.String(), err)
 	}
 	out.Reset()
@@ -46,7 +47,8 @@ func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 		`ferry_http_requests_total{api="registry",method="GET",status="200"} 1`,
 		`ferry_http_requests_total{api="registry",method="other",status="405"} 2`,
 		`ferry_http_sent_bytes_total{api="registry"} 17`,
-		"ferry_http_requests_running 1", "ferry_test 42", "ferry_other 7", "ferry_build_info{version=", "process_resident_memory_bytes",
+		"ferry_http_requests_running 1", "ferry_test 42", "ferry_other 7", "ferry_build_info{version=",
+		"process_resident_memory_bytes",
 	} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s is missing", want)
