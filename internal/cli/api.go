@@ -34,6 +34,7 @@ func newClient(l login) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.URL = base.String()
 	return &client{base: base, login: l, http: &http.Client{Timeout: callTimeout}}, nil
 }
 

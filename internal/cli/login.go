@@ -53,17 +53,11 @@ func (o *loginOptions) define(set *pflag.FlagSet) {
 }
 
 func (o *loginOptions) run(ctx context.Context, env *Env) error {
-	base, err := parseAddress(o.address)
+	c, err := newClient(login{URL: o.address, User: o.user})
 	if err != nil {
 		return err
 	}
-	password, err := env.readPassword(o.fromStdin)
-	if err != nil {
-		return err
-	}
-	l := login{URL: base.String(), User: o.user, Password: password}
-	c, err := newClient(l)
-	if err != nil {
+	if c.login.Password, err = env.readPassword(o.fromStdin); err != nil {
 		return err
 	}
 	if _, err := c.do(ctx, call{method: http.MethodGet, path: "/v2/"}); err != nil {
@@ -77,15 +71,12 @@ func (o *loginOptions) run(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	saved[o.name] = l
-	if err := env.saveLogins(saved); err != nil {
-		return err
-	}
-	path, err := env.configFile()
+	saved[o.name] = c.login
+	path, err := env.saveLogins(saved)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", l.URL, l.User, o.name, path)
+	fmt.Fprintf(env.Stderr, "Logged in to %s as %s; saved as %q in %s\n", c.login.URL, o.user, o.name, path)
 	return nil
 }
 
@@ -172,15 +163,10 @@ func (e *Env) loadLogins() (logins, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return logins{}, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read saved registries: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	if err != nil {
 		return nil, fmt.Errorf("read saved registries: %w", err)
 	}
@@ -191,30 +177,35 @@ func (e *Env) loadLogins() (logins, error) {
 	return all, nil
 }
 
-// save replaces the file in one step, so that a cut leaves the old or the new.
-func (e *Env) saveLogins(all logins) error {
-	path, err := e.configFile()
-	if err != nil {
-		return err
+// saveLogins replaces the file, and returns where it is.
+func (e *Env) saveLogins(all logins) (path string, err error) {
+	if path, err = e.configFile(); err != nil {
+		return "", err
 	}
 	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
+	if err == nil {
+		err = replaceFile(path, append(text, '\n'))
 	}
+	if err != nil {
+		return "", fmt.Errorf("save registry: %w", err)
+	}
+	return path, nil
+}
+
+// replaceFile writes a file that only its owner can read, in one step, so that
+// a cut leaves the old or the new.
+func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("save registry: %w", err)
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".registries-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("save registry: %w", err)
+		return err
 	}
 	defer os.Remove(f.Name()) // after the rename there is nothing to remove
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("save registry: %w", err)
-	}
-	return nil
+	return os.Rename(f.Name(), path)
 }

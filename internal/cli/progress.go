@@ -125,56 +125,49 @@ func watchSync(ctx context.Context, out io.Writer, now progress, ask func(contex
 	if !now.running {
 		return nil
 	}
-	b := newSyncBoard(ctx, out)
+	b := &syncBoard{bars: map[string]*syncBar{}, drawn: mpb.NewWithContext(
+		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(askEvery/2), mpb.WithAutoRefresh(),
+	)}
 	defer b.close()
 	return follow(ctx, moment{all: now}, b.show, ask)
 }
 
-// A syncBoard is the bars of a running sync: one for all of it, and one for
-// each of the images that come next.
+// A syncBoard is the bars of a running sync, by what stands before them: one for
+// all of it, and one for each of the images that come next.
 type syncBoard struct {
-	bars   *mpb.Progress
-	all    *syncBar
-	images map[string]*syncBar
-}
-
-func newSyncBoard(ctx context.Context, out io.Writer) *syncBoard {
-	bars := mpb.NewWithContext(
-		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(askEvery/2), mpb.WithAutoRefresh(),
-	)
-	b := &syncBoard{bars: bars, images: map[string]*syncBar{}}
-	b.all = b.add("syncing")
-	return b
+	drawn *mpb.Progress
+	bars  map[string]*syncBar
 }
 
 // show draws a moment.
 func (b *syncBoard) show(now moment) {
-	b.all.show(now.all)
 	shown := map[string]bool{}
-	for i, item := range now.images[:min(len(now.images), mostBars)] {
-		name := itemName(item)
-		shown[name] = true
-		if b.images[name] == nil {
-			b.images[name] = b.add(" " + name)
+	draw := func(name string, p progress) {
+		if b.bars[name] == nil {
+			b.bars[name] = b.add(name)
 		}
-		b.images[name].show(itemProgress(item))
-		b.bars.UpdateBarPriority(b.images[name].bar, i+1, false)
+		b.bars[name].show(p)
+		b.drawn.UpdateBarPriority(b.bars[name].bar, len(shown), false)
+		shown[name] = true
 	}
-	for name, bar := range b.images {
+	draw("syncing", now.all)
+	for _, item := range now.images[:min(len(now.images), mostBars)] {
+		draw(" "+itemName(item), itemProgress(item))
+	}
+	for name, bar := range b.bars {
 		if !shown[name] {
 			bar.bar.Abort(true)
-			delete(b.images, name)
+			delete(b.bars, name)
 		}
 	}
 }
 
 // close takes the bars off the terminal.
 func (b *syncBoard) close() {
-	for _, bar := range b.images {
+	for _, bar := range b.bars {
 		bar.bar.Abort(true)
 	}
-	b.all.bar.Abort(true)
-	b.bars.Wait()
+	b.drawn.Wait()
 }
 
 // A syncBar is a bar with what stands beside it.
@@ -186,9 +179,12 @@ type syncBar struct {
 func (b *syncBoard) add(name string) *syncBar {
 	s := &syncBar{}
 	s.beside.Store(new(string))
-	s.bar = b.bars.AddBar(0, // with another total here it would be done when that is reached
+	s.bar = b.drawn.AddBar(0, // with another total here it would be done when that is reached
 		mpb.PrependDecorators(decor.Name(shorten(name, barName), decor.WC{W: barName, C: decor.DindentRight})),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *s.beside.Load() }, decor.WC{C: decor.DindentRight | decor.DSyncWidth})))
+		mpb.AppendDecorators(decor.Any(
+			func(decor.Statistics) string { return *s.beside.Load() },
+			decor.WC{C: decor.DindentRight | decor.DSyncWidth},
+		)))
 	return s
 }
 

@@ -23,7 +23,7 @@ func testEnv(t *testing.T, vars map[string]string) *Env {
 
 func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 	env := testEnv(t, map[string]string{"FERRY_REGISTRY": "home"})
-	err := env.saveLogins(logins{
+	_, err := env.saveLogins(logins{
 		"home": {URL: "http://127.0.0.1:5000", User: "admin", Password: "one"},
 		"ship": {URL: "https://ship.example", User: "token", Password: "two"},
 	})
@@ -62,10 +62,7 @@ func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 
 func TestSavedPasswordsAreTheOwnersOnly(t *testing.T) {
 	env := testEnv(t, nil)
-	if err := env.saveLogins(logins{"a": {URL: "http://h", User: "u", Password: "p"}}); err != nil {
-		t.Fatal(err)
-	}
-	path, err := env.configFile()
+	path, err := env.saveLogins(logins{"a": {URL: "http://h", User: "u", Password: "p"}})
 	if err != nil {
 		t.Fatal(err)
 	}
