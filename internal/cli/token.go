@@ -27,16 +27,24 @@ var tokens = resource[api.Token]{"tokens", []column[api.Token]{
 // expiryOf is when a token's password expires: "" where it has no such password,
 // Never where that does not expire.
 func expiryOf(t api.Token, slot string) string {
-	for _, p := range t.Credentials.Passwords {
-		switch {
-		case p.Name != slot:
-		case p.Expiry == nil:
-			return "Never"
-		default:
-			return seconds(p.Expiry)
+	switch p := passwordOf(t.Credentials, slot); {
+	case p == nil:
+		return ""
+	case p.Expiry == nil:
+		return "Never"
+	default:
+		return seconds(p.Expiry)
+	}
+}
+
+// passwordOf is the password in a slot; nil where there is none.
+func passwordOf(c api.TokenCredentials, slot string) *api.TokenPassword {
+	for _, p := range c.Passwords {
+		if p.Name == slot {
+			return &p
 		}
 	}
-	return ""
+	return nil
 }
 
 func newTokenCommand(env *Env) *cobra.Command {
@@ -216,25 +224,14 @@ func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error
 		return err
 	}
 	env.warnShownOnce()
-	return show(env, made, credentialColumns())
-}
-
-func credentialColumns() []column[api.TokenCredentials] {
 	password := func(slot string) func(api.TokenCredentials) string {
-		return func(c api.TokenCredentials) string {
-			for _, p := range c.Passwords {
-				if p.Name == slot {
-					return value(p.Value)
-				}
-			}
-			return ""
-		}
+		return func(c api.TokenCredentials) string { return value(value(passwordOf(c, slot)).Value) }
 	}
-	return []column[api.TokenCredentials]{
+	return show(env, made, []column[api.TokenCredentials]{
 		{title: "USERNAME", text: func(c api.TokenCredentials) string { return c.Username }},
 		{title: "PASSWORD1", text: password(api.Password1)},
 		{title: "PASSWORD2", text: password(api.Password2)},
-	}
+	})
 }
 
 type credentialDelete struct {
