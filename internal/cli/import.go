@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,47 +72,46 @@ func (o *importNew) define(set *pflag.FlagSet) {
 	o.sourceLogin.define(set)
 }
 
-// client returns a client of the registry that either flag names.
+// client returns a client of the registry that either flag names. Both at once
+// are two registries to whoever wrote them, as --name and --registry of az acr
+// import, where the second is the source's.
 func (o *importNew) client(env *Env) (*client, error) {
-	if err := o.alsoNamed(o.alias); err != nil {
-		return nil, err
+	if o.alias != "" && o.registry != "" && o.alias != o.registry {
+		return nil, withHint(usagef("--name/-n and --registry/-r are both the registry that the image comes to"),
+			"name the registry that it comes from in --source: HOST/REPOSITORY:TAG")
 	}
+	o.registry = cmp.Or(o.registry, o.alias)
 	return o.target.client(env)
 }
 
 func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
-	post := o.post
 	if err := o.read(env); err != nil {
 		return err
 	}
+	post := o.post
 	post.Username, post.Password = value(o.username), value(o.sourceLogin.password)
 	post.CertificateAuthority = value(o.certificates)
 	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports.kind, body: post})
 	if err != nil {
 		return err
 	}
-	if o.noWait {
-		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", printable(i.value.Name))
-	} else if i, err = awaitImport(ctx, env, c, i); err != nil {
-		return err
-	}
-	return show(env, i, imports.columns)
-}
-
-// awaitImport waits until the import is over, and returns it as it is then;
-// the error is why it failed.
-func awaitImport(ctx context.Context, env *Env, c *client, i result[api.Import]) (result[api.Import], error) {
 	name := i.value.Name
-	i, err := await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {
+	if o.noWait {
+		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", printable(name))
+		return show(env, i, imports.columns)
+	}
+	i, err = await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {
 		return get[api.Import](ctx, c, imports.kind, name)
 	})
-	if errors.Is(err, errInterrupted) {
-		return i, withHint(err, "ferry import show -n %s says how", name)
+	switch {
+	case errors.Is(err, errInterrupted):
+		return withHint(err, "ferry import show -n %s says how", name)
+	case err != nil:
+		return err
+	case i.value.State == api.Failed:
+		return withHint(errors.New(value(i.value.Error)), "%s", value(i.value.Hint))
 	}
-	if err == nil && i.value.State == api.Failed {
-		err = withHint(errors.New(value(i.value.Error)), "%s", value(i.value.Hint))
-	}
-	return i, err
+	return show(env, i, imports.columns)
 }
 
 // importProgress is how far an import is.

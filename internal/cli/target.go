@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -31,18 +30,6 @@ func (t *target) define(set *pflag.FlagSet) {
 	ignored(set, "resource-group", "g")
 }
 
-// alsoNamed takes the registry from another flag for it. Both at once are two
-// registries to whoever wrote them, as --name and --registry of az acr import,
-// where the second is the source's.
-func (t *target) alsoNamed(registry string) error {
-	if registry != "" && t.registry != "" && registry != t.registry {
-		return withHint(usagef("--name/-n and --registry/-r are both the registry that the image comes to"),
-			"name the registry that it comes from in --source: HOST/REPOSITORY:TAG")
-	}
-	t.registry = cmp.Or(t.registry, registry)
-	return nil
-}
-
 // credentialFlags defines --username and --password, for commands that a
 // token may run as well as an operator.
 func (t *target) credentialFlags(set *pflag.FlagSet) {
@@ -54,10 +41,7 @@ func (t *target) credentialFlags(set *pflag.FlagSet) {
 // flags, else from the environment, else from the login that was saved under
 // the registry's name or for its address.
 func (t *target) client(env *Env) (*client, error) {
-	name := t.registry
-	if name == "" {
-		name = env.Getenv("FERRY_REGISTRY")
-	}
+	name := cmp.Or(t.registry, env.Getenv("FERRY_REGISTRY"))
 	saved, err := env.loadLogins()
 	if err != nil {
 		return nil, err
@@ -81,11 +65,10 @@ func (t *target) client(env *Env) (*client, error) {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
 	}
 	c, err := newClient(l)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		c.name = name
 	}
-	c.name = name
-	return c, nil
+	return c, err
 }
 
 // atAddress returns the login saved for an address, or one without a user.
@@ -109,21 +92,19 @@ func atAddress(saved logins, name string) (login, error) {
 // Without a scheme, a loopback address is http and any other https.
 func parseAddress(address string) (*url.URL, error) {
 	text := address
-	if !strings.Contains(text, "://") {
-		host := text
-		if h, _, err := net.SplitHostPort(text); err == nil {
-			host = h
-		}
-		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if host == "localhost" || (err == nil && ip.IsLoopback()) {
-			text = "http://" + text
-		} else {
-			text = "https://" + text
-		}
+	hasScheme := strings.Contains(address, "://")
+	if !hasScheme {
+		text = "https://" + address
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000", clip(address))
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",
+			clip(address))
+	}
+	ip, _ := netip.ParseAddr(u.Hostname()) // of a name it is none, and no loopback address
+	if !hasScheme && (u.Hostname() == "localhost" || ip.IsLoopback()) {
+		u.Scheme = "http"
 	}
 	u.Path = ""
 	return u, nil
