@@ -67,13 +67,11 @@ Without --username, the registry uses what docker login has kept for the user
 that it runs as, credential helpers included.`
 
 type mirrorCreate struct {
-	named
 	mirrorSettings
 	repository string
 }
 
 func (o *mirrorCreate) define(set *pflag.FlagSet) {
-	o.named.define(set)
 	o.mirrorSettings.define(set)
 	textVar(set, &o.repository, "repository", "", "NAME", "the repository here; a rule keeps it for good")
 }
@@ -91,15 +89,7 @@ func (o *mirrorCreate) run(ctx context.Context, env *Env, c *client) error {
 	return mirrorRules.change(ctx, env, c, http.MethodPut, put, o.name)
 }
 
-type mirrorUpdate struct {
-	named
-	mirrorSettings
-}
-
-func (o *mirrorUpdate) define(set *pflag.FlagSet) {
-	o.named.define(set)
-	o.mirrorSettings.define(set)
-}
+type mirrorUpdate struct{ mirrorSettings }
 
 func (o *mirrorUpdate) run(ctx context.Context, env *Env, c *client) error {
 	patch, err := o.changes(env)
@@ -143,13 +133,16 @@ func mirrorProgress(r api.MirrorRule) progress {
 	return p.in(s.State, s.Error)
 }
 
-// mirrorSettings are the settings of a mirror rule that can be changed.
+// mirrorSettings are the name of a mirror rule, and those of its settings that
+// can be changed.
 type mirrorSettings struct {
+	named
 	sourceLogin
 	patch api.MirrorRulePatch
 }
 
 func (m *mirrorSettings) define(set *pflag.FlagSet) {
+	m.named.define(set)
 	textOption(set, &m.patch.Source, "source", "", "HOST/REPOSITORY", "the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
 	textOption(set, &m.patch.Schedule, "schedule", "s", "CRON", "when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
 	textOption(set, &m.patch.Window, "window", "w", "DURATION", "for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
@@ -162,7 +155,7 @@ func (m *mirrorSettings) define(set *pflag.FlagSet) {
 func (m *mirrorSettings) changes(env *Env) (api.MirrorRulePatch, error) {
 	err := m.read(env)
 	p := m.patch
-	p.Username, p.Password, p.CertificateAuthority = m.username, m.password, m.certificates
+	p.Username, p.Password, p.CertificateAuthority = m.username, m.sourceLogin.password, m.certificates
 	return p, err
 }
 
