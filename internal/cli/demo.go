@@ -17,7 +17,7 @@ import (
 )
 
 func newDemoCommand(env *Env) *cobra.Command {
-	cmd := localVerb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
+	cmd := verb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
 		ferry demo
 		ferry demo --once
 		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`, &demoOptions{})
@@ -32,6 +32,7 @@ switched off. Then both serve until Ctrl-C, for you to try.`
 }
 
 type demoOptions struct {
+	local
 	dir, rate string
 	port      int
 	images    []string
@@ -46,7 +47,7 @@ func (o *demoOptions) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.once, "once", false, "end after the last step")
 }
 
-func (o *demoOptions) run(ctx context.Context, env *Env) error {
+func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 	perSecond, err := config.ParseSize(cmp.Or(o.rate, "8MiB"))
 	if err != nil {
 		return usageError{fmt.Errorf("--link-rate: %w", err)}

@@ -22,7 +22,7 @@ import (
 
 func newLoginCommand(env *Env) *cobra.Command {
 	o := &loginOptions{}
-	cmd := localVerb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
+	cmd := verb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
 		ferry login ship --url https://registry.ship.example -u admin`, o, "url", "username")
 	cmd.Long = `Check a registry's user and password, and save them under a name, which
@@ -41,6 +41,7 @@ your configuration directory, in a file that only you can read.`
 }
 
 type loginOptions struct {
+	local
 	name          string // to save it under
 	address, user string
 	fromStdin     bool // read the password there
@@ -52,7 +53,7 @@ func (o *loginOptions) define(set *pflag.FlagSet) {
 	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input")
 }
 
-func (o *loginOptions) run(ctx context.Context, env *Env) error {
+func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
 	c, err := newClient(login{URL: o.address, User: o.user})
 	if err != nil {
 		return err

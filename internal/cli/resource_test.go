@@ -57,7 +57,11 @@ func TestOnlyWhatWasGivenIsSent(t *testing.T) {
 func TestAVerbRunsWithoutACommandLine(t *testing.T) {
 	env, body := recorder(t)
 	o := &tokenUpdate{named: named{name: "line1"}, patch: api.TokenPatch{Status: new(api.Disabled)}}
-	if err := (withClient{o}).run(t.Context(), env); err != nil || *body != `{"status":"disabled"}` {
+	c, err := o.client(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.run(t.Context(), env, c); err != nil || *body != `{"status":"disabled"}` {
 		t.Errorf("%s, %v", *body, err)
 	}
 }

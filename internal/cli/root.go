@@ -100,31 +100,15 @@ type options interface {
 	run(ctx context.Context, env *Env, c *client) error
 }
 
-// localOptions are those of a verb that asks no registry, or several.
-type localOptions interface {
-	define(set *pflag.FlagSet)
-	run(ctx context.Context, env *Env) error
-}
+// local are the options of a verb that asks no registry, or several. It runs
+// without a client.
+type local struct{}
 
-// withClient runs options with the client that they name.
-type withClient struct{ options }
+func (local) client(*Env) (*client, error) { return nil, nil }
 
-func (o withClient) run(ctx context.Context, env *Env) error {
-	c, err := o.client(env)
-	if err != nil {
-		return err
-	}
-	return o.options.run(ctx, env, c)
-}
-
-// verb makes a command that takes flags only, those of o, and asks a registry.
-// The names in required are of flags that must be given.
+// verb makes a command that takes flags only, those of o. The names in required
+// are of flags that must be given.
 func verb(env *Env, use, short, example string, o options, required ...string) *cobra.Command {
-	return localVerb(env, use, short, example, withClient{o}, required...)
-}
-
-// localVerb makes a command as [verb] does, without a registry to ask.
-func localVerb(env *Env, use, short, example string, o localOptions, required ...string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
@@ -136,7 +120,13 @@ func localVerb(env *Env, use, short, example string, o localOptions, required ..
 			return withHint(usagef("unexpected argument %q", clip(args[0])), "see %s --help", cmd.CommandPath())
 		},
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return require(cmd, required...) },
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := o.client(env)
+			if err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), env, c)
+		},
 	}
 	o.define(cmd.Flags())
 	return cmd
@@ -179,16 +169,16 @@ func indent(text string) string {
 }
 
 func newVersionCommand(env *Env) *cobra.Command {
-	return localVerb(env, "version", "Show the program's version", `
+	return verb(env, "version", "Show the program's version", `
 		ferry version
 		ferry version --query ferry -o tsv`, versionOptions{})
 }
 
-type versionOptions struct{}
+type versionOptions struct{ local }
 
 func (versionOptions) define(*pflag.FlagSet) {}
 
-func (versionOptions) run(_ context.Context, env *Env) error {
+func (versionOptions) run(_ context.Context, env *Env, _ *client) error {
 	return env.print(map[string]string{
 		"ferry":    telemetry.Version(),
 		"go":       runtime.Version(),

@@ -15,7 +15,7 @@ import (
 )
 
 func newServeCommand(env *Env) *cobra.Command {
-	cmd := localVerb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
+	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
 		ferry serve --config /etc/ferry/ferry.yaml`, &serveOptions{settings: map[string]string{}})
@@ -31,6 +31,7 @@ password, which is also kept in initial-admin-password in the data directory.`
 }
 
 type serveOptions struct {
+	local
 	file     string
 	settings map[string]string // those that were given, by their names
 }
@@ -47,7 +48,7 @@ func (o *serveOptions) define(set *pflag.FlagSet) {
 	}
 }
 
-func (o *serveOptions) run(ctx context.Context, env *Env) error {
+func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 	cfg, err := config.Load(cmp.Or(o.file, env.Getenv("FERRY_CONFIG")), env.Getenv, o.settings)
 	if err != nil {
 		return withHint(usageError{err}, "see ferry serve --help")
