@@ -55,6 +55,11 @@ type answer struct {
 // do makes a call. Every error is fit to be shown: it names the registry, and
 // carries a hint where there is something to do about it.
 func (c *client) do(ctx context.Context, r call) (*answer, error) {
+	for segment := range strings.SplitSeq(r.path, "/") {
+		if segment == "." || segment == ".." { // it would be taken for a directory, and nothing has such a name
+			return nil, usagef("%q is not a name", segment)
+		}
+	}
 	var body io.Reader
 	if r.body != nil {
 		text, err := json.Marshal(r.body)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 )
 
 var connectedRegistries = resource[api.ConnectedRegistry]{
-	"connected-registries", append(registryListColumns(), []column[api.ConnectedRegistry]{
+	"connected-registries", slices.Concat(registryListColumns, []column[api.ConnectedRegistry]{
 		{title: "SYNC STATE", text: syncStateOf},
 		{title: "LAST SUCCESS (UTC)", text: func(r api.ConnectedRegistry) string {
 			return seconds(value(r.RegistrySyncResult).LastSuccessfulSyncEndTime)
@@ -25,21 +26,19 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 		{title: "SYNC WINDOW", text: func(r api.ConnectedRegistry) string {
 			return value(r.Parent.SyncProperties.SyncWindow)
 		}, rank: 4},
-	}...),
+	}),
 }
 
 // registryListColumns are those of a list. One registry alone has more.
-func registryListColumns() []column[api.ConnectedRegistry] {
-	return []column[api.ConnectedRegistry]{
-		{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
-		{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
-		{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
-		{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
-		{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
-		{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-			return seconds(r.Parent.SyncProperties.LastSyncTime)
-		}, rank: 2},
-	}
+var registryListColumns = []column[api.ConnectedRegistry]{
+	{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
+	{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
+	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
+	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
+	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
+	{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
+		return seconds(r.Parent.SyncProperties.LastSyncTime)
+	}, rank: 2},
 }
 
 // syncStateOf is how a connected registry's last sync went, and what its
@@ -172,7 +171,7 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	return showAll(env, all, registryListColumns())
+	return showAll(env, all, registryListColumns)
 }
 
 type registryUpdate struct {

@@ -71,14 +71,10 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 // logins are.
 func ferry(ctx context.Context, configDir, stdin string, args []string) (string, error) {
 	var stdout, stderr bytes.Buffer
+	vars := map[string]string{"FERRY_CONFIG_DIR": configDir}
 	env := &Env{
 		Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr,
-		Getenv: func(name string) string {
-			if name == "FERRY_CONFIG_DIR" {
-				return configDir
-			}
-			return ""
-		},
+		Getenv: func(name string) string { return vars[name] },
 	}
 	if code := Run(ctx, args, env); code != 0 {
 		return "", errors.New(strings.TrimSpace(strings.TrimPrefix(stderr.String(), "ferry: ")))

@@ -34,15 +34,18 @@ func newRepositoryCommand(env *Env) *cobra.Command {
 	)
 }
 
-// contentTarget is the registry of a repository command. As in the reference,
-// --name is the registry; --registry is the same.
+// contentTarget is the registry of a repository command, which a token may run
+// as well as an operator. As in the reference, --name is the registry;
+// --registry is the same.
 type contentTarget struct{ target }
 
 func (t *contentTarget) define(set *pflag.FlagSet) {
 	t.flag = "--name/-n"
 	textVar(set, &t.registry, "name", "n", "REGISTRY", registryUsage)
 	textVar(set, &t.registry, "registry", "r", "REGISTRY", "the same as --name")
-	t.credentialFlags(set)
+	textVar(set, &t.user, "username", "u", "USER", "user or token (default that of ferry login, or $FERRY_USERNAME)")
+	textVar(set, &t.password, "password", "p", "PASSWORD",
+		"its password (default that of ferry login, or $FERRY_PASSWORD)")
 	ignored(set, "resource-group", "g")
 }
 

@@ -93,13 +93,9 @@ func (n *named) define(set *pflag.FlagSet) {
 	textVar(set, &n.name, "name", "n", "NAME", "its name")
 }
 
-// resourcePath is the path of a resource, or of something below it. The names
-// "." and ".." would be taken for directories, and no resource has them.
-func resourcePath(kind, name string, below ...string) (string, error) {
-	if name == "." || name == ".." {
-		return "", usagef("%q is not a name", name)
-	}
-	return strings.Join(append([]string{apiRoot + kind, url.PathEscape(name)}, below...), "/"), nil
+// resourcePath is the path of a resource, or of something below it.
+func resourcePath(kind, name string, below ...string) string {
+	return strings.Join(append([]string{apiRoot + kind, url.PathEscape(name)}, below...), "/")
 }
 
 // get returns a resource, or what is below it.
@@ -110,20 +106,13 @@ func get[T any](ctx context.Context, c *client, kind, name string, below ...stri
 // write makes a call that changes a resource, and returns the answer.
 func write[T any](
 	ctx context.Context, c *client, method string, body any, kind, name string, below ...string,
-) (v result[T], err error) {
-	path, err := resourcePath(kind, name, below...)
-	if err != nil {
-		return v, err
-	}
-	return ask[T](ctx, c, call{method: method, path: path, body: body})
+) (result[T], error) {
+	return ask[T](ctx, c, call{method: method, path: resourcePath(kind, name, below...), body: body})
 }
 
 // remove deletes a resource, or what is below it.
 func (c *client) remove(ctx context.Context, query url.Values, kind, name string, below ...string) error {
-	path, err := resourcePath(kind, name, below...)
-	if err == nil {
-		_, err = c.do(ctx, call{method: http.MethodDelete, path: path, query: query})
-	}
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: resourcePath(kind, name, below...), query: query})
 	return err
 }
 

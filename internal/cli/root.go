@@ -61,10 +61,10 @@ and serves them to the machines beside it whether the link is up or not.`
 // group makes a command that only holds others. Its examples are the first of
 // each.
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	var examples []string
+	var names, examples []string
 	for _, v := range verbs {
 		first, _, _ := strings.Cut(v.Example, "\n")
-		examples = append(examples, first)
+		names, examples = append(names, v.Name()), append(examples, first)
 	}
 	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n"), SuggestionsMinimumDistance: 2}
 	cmd.AddCommand(verbs...)
@@ -74,10 +74,6 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			if !cmd.HasParent() {
 				return cmd.Help()
-			}
-			var names []string
-			for _, v := range verbs {
-				names = append(names, v.Name())
 			}
 			return withHint(usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names, ", ")), "%s", hint)
 		}

@@ -41,21 +41,19 @@ func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 	if why := detailOf(s.value, budgetSpent); o.what == "now" && why != "" {
 		fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
 	}
-	return show(env, s, syncColumns())
+	return show(env, s, syncColumns)
 }
 
-func syncColumns() []column[api.SyncStatus] {
-	return []column[api.SyncStatus]{
-		{title: "IN SYNC", text: func(s api.SyncStatus) string { return fmt.Sprint(s.InSync) }},
-		{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, rank: 1},
-		{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
-		{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
-		{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},
-		{title: "FAILED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsFailed) }},
-		{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string {
-			return seconds(value(s.Result).LastSuccessfulSyncEndTime)
-		}},
-	}
+var syncColumns = []column[api.SyncStatus]{
+	{title: "IN SYNC", text: func(s api.SyncStatus) string { return fmt.Sprint(s.InSync) }},
+	{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, rank: 1},
+	{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
+	{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
+	{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},
+	{title: "FAILED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsFailed) }},
+	{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string {
+		return seconds(value(s.Result).LastSuccessfulSyncEndTime)
+	}},
 }
 
 type syncStatus struct {

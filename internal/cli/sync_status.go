@@ -147,10 +147,7 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 	if err != nil {
 		return err
 	}
-	path, err := resourcePath(connectedRegistries.kind, o.name, "sync-items")
-	if err != nil {
-		return err
-	}
+	path := resourcePath(connectedRegistries.kind, o.name, "sync-items")
 	return o.show(ctx, env, c, path, saySite(site.value), site.raw, value(site.value.Sync).ItemsSynced)
 }
 

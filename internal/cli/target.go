@@ -30,13 +30,6 @@ func (t *target) define(set *pflag.FlagSet) {
 	ignored(set, "resource-group", "g")
 }
 
-// credentialFlags defines --username and --password, for commands that a
-// token may run as well as an operator.
-func (t *target) credentialFlags(set *pflag.FlagSet) {
-	textVar(set, &t.user, "username", "u", "USER", "user or token (default that of ferry login, or $FERRY_USERNAME)")
-	textVar(set, &t.password, "password", "p", "PASSWORD", "its password (default that of ferry login, or $FERRY_PASSWORD)")
-}
-
 // client returns a client of the target's API. Credentials come from the
 // flags, else from the environment, else from the login that was saved under
 // the registry's name or for its address.
