@@ -167,7 +167,7 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	if o.noChildren {
 		query.Set("children", "direct")
 	}
-	all, err := pages[api.ConnectedRegistry](ctx, c, apiRoot+connectedRegistries.kind, query, "value", 0)
+	all, err := pages[api.ConnectedRegistry](ctx, c, api.Root+"/"+connectedRegistries.kind, query, "value", 0)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	post := o.post
 	post.Username, post.Password = value(o.username), value(o.sourceLogin.password)
 	post.CertificateAuthority = value(o.certificates)
-	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: apiRoot + imports.kind, body: post})
+	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: api.Root + "/" + imports.kind, body: post})
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -131,17 +133,31 @@ func checkLoginName(name string) error {
 	return usagef("%q is not a name for a registry: want letters, digits, - and _", clip(name))
 }
 
-// find returns the login saved under name, whose case does not matter.
-func (l logins) find(name string) (login, bool) {
+// find returns the login saved under name, whose case does not matter, or for
+// the address that name is, which may have no user.
+func (l logins) find(name string) (login, error) {
 	if found, ok := l[name]; ok {
-		return found, true
+		return found, nil
 	}
 	for n, found := range l {
 		if strings.EqualFold(n, name) {
-			return found, true
+			return found, nil
 		}
 	}
-	return login{}, false
+	if checkLoginName(name) == nil && name != "localhost" {
+		return login{}, withHint(fmt.Errorf("no registry is saved as %q", name), "%s", whichRegistry(l))
+	}
+	base, err := parseAddress(name)
+	if err != nil {
+		return login{}, err
+	}
+	for _, n := range slices.Sorted(maps.Keys(l)) {
+		u, err := parseAddress(l[n].URL)
+		if err == nil && u.Host == base.Host && (u.Scheme == base.Scheme || !strings.Contains(name, "://")) {
+			return l[n], nil
+		}
+	}
+	return login{URL: base.String()}, nil
 }
 
 // configFile returns where the logins are: in $FERRY_CONFIG_DIR, or where the

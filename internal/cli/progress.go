@@ -178,11 +178,10 @@ type syncBar struct {
 
 func (b *syncBoard) add(name string) *syncBar {
 	s := &syncBar{}
-	s.beside.Store(new(string))
 	s.bar = b.drawn.AddBar(0, // with another total here it would be done when that is reached
 		mpb.PrependDecorators(decor.Name(shorten(name, barName), decor.WC{W: barName, C: decor.DindentRight})),
 		mpb.AppendDecorators(decor.Any(
-			func(decor.Statistics) string { return *s.beside.Load() },
+			func(decor.Statistics) string { return value(s.beside.Load()) },
 			decor.WC{C: decor.DindentRight | decor.DSyncWidth},
 		)))
 	return s

@@ -18,9 +18,6 @@ import (
 	"ferry/internal/api"
 )
 
-// apiRoot is where the management API is.
-const apiRoot = api.Root + "/"
-
 // A resource is a kind of resources.
 type resource[T any] struct {
 	kind    string // as the paths of the management API name it
@@ -95,7 +92,7 @@ func (n *named) define(set *pflag.FlagSet) {
 
 // resourcePath is the path of a resource, or of something below it.
 func resourcePath(kind, name string, below ...string) string {
-	return strings.Join(append([]string{apiRoot + kind, url.PathEscape(name)}, below...), "/")
+	return strings.Join(append([]string{api.Root, kind, url.PathEscape(name)}, below...), "/")
 }
 
 // get returns a resource, or what is below it.
@@ -207,7 +204,7 @@ type listOptions[T any] struct {
 }
 
 func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {
-	all, err := pages[T](ctx, c, apiRoot+o.kind, nil, "value", 0)
+	all, err := pages[T](ctx, c, api.Root+"/"+o.kind, nil, "value", 0)
 	if err != nil {
 		return err
 	}

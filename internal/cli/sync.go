@@ -34,7 +34,7 @@ type syncOrder struct {
 }
 
 func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
-	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: apiRoot + "sync/" + o.what})
+	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: api.Root + "/sync/" + o.what})
 	if err != nil {
 		return err
 	}
@@ -78,14 +78,14 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 				return now, err
 			}
 			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
-			next, err := pages[api.SyncItem](ctx, c, apiRoot+"sync/items", query, "value", mostBars)
+			next, err := pages[api.SyncItem](ctx, c, api.Root+"/sync/items", query, "value", mostBars)
 			return moment{syncProgress(s.value), next.value}, err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return o.show(ctx, env, c, apiRoot+"sync/items", sayStatus(s.value), s.raw, s.value.ItemsSynced)
+	return o.show(ctx, env, c, api.Root+"/sync/items", sayStatus(s.value), s.raw, s.value.ItemsSynced)
 }
 
 // syncProgress is how far a site's sync is.
@@ -97,5 +97,5 @@ func syncProgress(s api.SyncStatus) progress {
 
 // syncStatus returns how a site's sync goes.
 func (c *client) syncStatus(ctx context.Context) (result[api.SyncStatus], error) {
-	return ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: apiRoot + "sync"})
+	return ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/sync"})
 }

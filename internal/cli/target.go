@@ -42,11 +42,9 @@ func (t *target) client(env *Env) (*client, error) {
 	if name == "" {
 		return nil, withHint(usagef("the following arguments are required: %s", cmp.Or(t.flag, "--registry/-r")), "%s", whichRegistry(saved))
 	}
-	l, ok := saved.find(name)
-	if !ok {
-		if l, err = atAddress(saved, name); err != nil {
-			return nil, err
-		}
+	l, err := saved.find(name)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case t.user != "":
@@ -55,30 +53,14 @@ func (t *target) client(env *Env) (*client, error) {
 		l.User, l.Password = env.Getenv("FERRY_USERNAME"), env.Getenv("FERRY_PASSWORD")
 	}
 	if l.User == "" {
-		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s -u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
+		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s "+
+			"-u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
 	}
 	c, err := newClient(l)
 	if err == nil {
 		c.name = name
 	}
 	return c, err
-}
-
-// atAddress returns the login saved for an address, or one without a user.
-func atAddress(saved logins, name string) (login, error) {
-	if checkLoginName(name) == nil && name != "localhost" {
-		return login{}, withHint(fmt.Errorf("no registry is saved as %q", name), "%s", whichRegistry(saved))
-	}
-	base, err := parseAddress(name)
-	if err != nil {
-		return login{}, err
-	}
-	for _, n := range slices.Sorted(maps.Keys(saved)) {
-		if u, err := parseAddress(saved[n].URL); err == nil && u.Host == base.Host && (u.Scheme == base.Scheme || !strings.Contains(name, "://")) {
-			return saved[n], nil
-		}
-	}
-	return login{URL: base.String()}, nil
 }
 
 // parseAddress reads http://host[:port], https://host[:port] or host[:port].
