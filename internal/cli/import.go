@@ -88,10 +88,9 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.read(env); err != nil {
 		return err
 	}
-	post := o.post
-	post.Username, post.Password = value(o.username), value(o.sourceLogin.password)
-	post.CertificateAuthority = value(o.certificates)
-	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: api.Root + "/" + imports.kind, body: post})
+	o.post.Username, o.post.Password = value(o.username), value(o.sourceLogin.password)
+	o.post.CertificateAuthority = value(o.certificates)
+	i, err := ask[api.Import](ctx, c, call{method: http.MethodPost, path: api.Root + "/" + imports.kind, body: o.post})
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,16 @@ func newMirrorCommand(env *Env) *cobra.Command {
 		ferry mirror create -r home -n nginx --source docker.io/library/nginx --repository local/nginx --tag-filter '1.*' --platform linux/amd64 linux/arm64
 		ferry mirror create -r home -n base --source registry.corp.example/base --repository base --username bot --password-stdin --ca-file corp-ca.pem < password`,
 		&mirrorCreate{}, "name", "source", "repository")
-	create.Long = mirrorCreateHelp
+	create.Long = `Keep a repository here in step with one of another registry, on a schedule.
+
+Without a window, the first run begins at once. A run asks for the digest of
+each tag; manifests move only where that is new, and layers go on from the
+same byte after whatever broke them off. Tags that left the source, or that
+the filters leave out, go here, too; tags that others push to the repository
+stay.
+
+Without --username, the registry uses what docker login has kept for the user
+that it runs as, credential helpers included.`
 	return group("mirror", "Mirror rules: repositories that follow those of other registries",
 		create,
 		verb(env, "list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
@@ -54,17 +63,6 @@ func newMirrorCommand(env *Env) *cobra.Command {
 			&mirrorRun{}, "name"),
 	)
 }
-
-const mirrorCreateHelp = `Keep a repository here in step with one of another registry, on a schedule.
-
-Without a window, the first run begins at once. A run asks for the digest of
-each tag; manifests move only where that is new, and layers go on from the
-same byte after whatever broke them off. Tags that left the source, or that
-the filters leave out, go here, too; tags that others push to the repository
-stay.
-
-Without --username, the registry uses what docker login has kept for the user
-that it runs as, credential helpers included.`
 
 type mirrorCreate struct {
 	mirrorSettings

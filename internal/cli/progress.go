@@ -122,9 +122,6 @@ type moment struct {
 // the times that are left are the site's own: what is measured here would begin
 // at nothing.
 func watchSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
-	if !now.running {
-		return nil
-	}
 	b := &syncBoard{bars: map[string]*syncBar{}, drawn: mpb.NewWithContext(
 		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(askEvery/2), mpb.WithAutoRefresh(),
 	)}

@@ -43,9 +43,10 @@ and serves them to the machines beside it whether the link is up or not.`
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var invalid *pflag.InvalidValueError
-		if errors.As(err, &invalid) && errors.As(err, new(*strconv.NumError)) {
-			err = fmt.Errorf("invalid argument %q for \"--%s\" flag: want a whole number", clip(invalid.GetValue()), invalid.GetFlag().Name)
+		invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+		if ok && errors.As(err, new(*strconv.NumError)) {
+			err = fmt.Errorf("invalid argument %q for \"--%s\" flag: want a whole number",
+				clip(invalid.GetValue()), invalid.GetFlag().Name)
 		}
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})

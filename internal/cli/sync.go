@@ -68,13 +68,14 @@ func (o *syncStatus) define(set *pflag.FlagSet) {
 
 func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	s, err := c.syncStatus(ctx)
+	status := call{method: http.MethodGet, path: api.Root + "/sync"}
+	s, err := ask[api.SyncStatus](ctx, c, status)
 	if err != nil {
 		return err
 	}
 	if env.asText() && isTerminal(env.Stdout) {
 		err := watchSync(ctx, env.Stdout, syncProgress(s.value), func(ctx context.Context) (now moment, err error) {
-			if s, err = c.syncStatus(ctx); err != nil {
+			if s, err = ask[api.SyncStatus](ctx, c, status); err != nil {
 				return now, err
 			}
 			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
@@ -93,9 +94,4 @@ func syncProgress(s api.SyncStatus) progress {
 	return progress{
 		running: s.State == api.Syncing, done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds,
 	}
-}
-
-// syncStatus returns how a site's sync goes.
-func (c *client) syncStatus(ctx context.Context) (result[api.SyncStatus], error) {
-	return ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/sync"})
 }
