@@ -116,7 +116,10 @@ func (v *visit) poll(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, local(err)
 	}
-	q := m.question(place)
+	var q wire.PollRequest
+	if m.Resync == m.Self.Resync { // else an operator wants every repository listed anew
+		q = gateway.PollRequestOf(place)
+	}
 	q.InstanceID, q.DesiredVersion = v.instanceID, m.DesiredVersion
 	q.WaitSeconds = int(v.hold(m, place) / time.Second)
 	if v.reported == nil || !same(report, v.reported) {
@@ -189,7 +192,7 @@ func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wir
 		v.log.Info("the parent lists every repository", "trigger", trigger)
 		v.remember(ctx, func(now *memory) { now.SyncTrigger, now.Resync = trigger, m.Self.Resync })
 	}
-	changed, err := v.engine.ApplyAnswer(ctx, answerOf(a))
+	changed, err := v.engine.ApplyAnswer(ctx, gateway.AnswerOf(a))
 	if err != nil {
 		return false, local(err)
 	}
@@ -203,6 +206,19 @@ func (v *visit) record(ctx context.Context, m memory, q wire.PollRequest, a *wir
 	ended := (q.Pass > 0 || a.Restart) && place.Pass == 0 // there is something to say, also where nothing changed
 	v.news = v.news || changed || ended
 	return a.More || !place.Current(), nil
+}
+
+// trigger says why the parent lists every repository, in answer to q.
+func (m memory) trigger(q wire.PollRequest, a *wire.PollResponse) string {
+	switch {
+	case m.Resync != m.Self.Resync && m.SyncTrigger != "":
+		return triggerResync
+	case q.Feed == "":
+		return triggerInitial
+	case q.Feed == a.Feed && q.Subscription != a.Subscription:
+		return triggerPermissions
+	}
+	return triggerRecovery
 }
 
 // spread puts off what the answer changed, by a chance of the time that the

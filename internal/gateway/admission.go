@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -18,23 +16,16 @@ const (
 	maxDelay = 2 * time.Second
 	// maxStreams is how many plans and batches are sent at a time.
 	maxStreams = 256
-	// putOffLeast and putOffMost are between how many seconds a request is put off.
+	// putOffLeast and putOffMost are between how many seconds a request is put
+	// off, each for another time.
 	putOffLeast, putOffMost = 3, 15
 )
 
-// busyError is that the parent is asked for more than it can give.
-type busyError struct{ problemError }
-
-// codeBusy is the code of [busyError] for programs.
+// codeBusy is the code of a parent that is asked for more than it can give.
 const codeBusy = "BUSY"
 
 func errBusy() error {
-	return busyError{problem(http.StatusServiceUnavailable, codeBusy, "the parent has too much to do just now")}
-}
-
-// setHeaders says when to come back, to each another time.
-func (busyError) setHeaders(h http.Header) {
-	h.Set("Retry-After", strconv.Itoa(putOffLeast+rand.IntN(putOffMost-putOffLeast+1)))
+	return problem(http.StatusServiceUnavailable, codeBusy, "the parent has too much to do just now")
 }
 
 // admission gives work its turn. Work is done in a goroutine of its own: the

@@ -28,29 +28,19 @@ const (
 // typeBatch is the type of a stream in which each blob follows its entry.
 const typeBatch = "application/vnd.ferry.batch"
 
-// serveBatch streams the blobs of a batch, each behind its entry.
-func (s *server) serveBatch(w http.ResponseWriter, r *http.Request) {
-	var q wire.BatchRequest
-	c, err := s.read(w, r, &q)
-	if err == nil && len(q.Want) > MaxBatch {
-		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a batch is of at most %d blobs", MaxBatch))
+// batch answers with the blobs of a batch, each behind its entry.
+func (s *server) batch(_ context.Context, c caller, q wire.BatchRequest) (stream, error) {
+	if len(q.Want) > MaxBatch {
+		return stream{}, problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a batch is of at most %d blobs", MaxBatch))
 	}
-	var end func()
-	if err == nil {
-		end, err = s.admission.stream()
-	}
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	defer end()
-	w.Header().Set("Content-Type", typeBatch)
-	for _, want := range q.Want {
-		if err := s.sendBatched(r.Context(), w, c, want); err != nil {
-			s.log.Debug("batch was cut off", "registry", c.name, "err", err)
-			panic(http.ErrAbortHandler) // the child must not take it for whole
+	return stream{registry: c.name, contentType: typeBatch, write: func(ctx context.Context, w io.Writer) error {
+		for _, want := range q.Want {
+			if err := s.sendBatched(ctx, w, c, want); err != nil {
+				return err
+			}
 		}
-	}
+		return nil
+	}}, nil
 }
 
 // sendBatched writes one blob behind its entry.
@@ -59,7 +49,7 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 	if reason := c.barred(want.Repository); reason != "" {
 		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: reason})
 	}
-	content, info, err := s.storage.OpenBlob(ctx, want.Repository, want.Digest)
+	content, info, err := s.Storage.OpenBlob(ctx, want.Repository, want.Digest)
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: e.Message})
 	}
@@ -79,7 +69,8 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 
 // Batch implements [download.Batcher]. fn need not read all of the content.
 func (c *Client) Batch(ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error) error {
-	resp, err := c.post(ctx, wire.PathBlobs, wire.BatchRequest{Name: c.connection.Name, Want: wants(want)}, stall)
+	q := wire.BatchRequest{Name: c.connection.Name, Want: wantsOf(want)}
+	resp, err := c.post(ctx, wire.PathBlobs, q, stall)
 	if err != nil {
 		return err
 	}
@@ -87,7 +78,7 @@ func (c *Client) Batch(ctx context.Context, want []download.Ref, fn func(i int, 
 	if err := readBatch(resp.Body, want, fn); err != nil {
 		return fmt.Errorf("batch of blobs: %w", err)
 	}
-	io.Copy(io.Discard, io.LimitReader(resp.Body, 1)) // so that the connection is kept
+	drain(resp.Body)
 	return nil
 }
 

@@ -22,6 +22,9 @@ const (
 // compressFrom is the size in bytes from which a body is worth compressing.
 const compressFrom = 512
 
+// streamBuffer is how many bytes of a stream are sent at a time.
+const streamBuffer = 64 << 10
+
 // windowLimit bounds the memory that a compressed body can ask for.
 const windowLimit = 8 << 20
 
@@ -44,54 +47,61 @@ type codec struct {
 }
 
 func newCodec() *codec {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(256<<10),
+		zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are right
 	}
 	return &codec{compressor: z}
 }
 
-// decode reads one JSON value from a body of the given encoding, at most
-// limit bytes of it.
-func (c *codec) decode(body io.Reader, encoding string, limit int64, v any) error {
-	r, done, err := c.decompress(body, encoding)
-	if err != nil {
-		return err
-	}
-	defer done()
-	limited := &io.LimitedReader{R: r, N: limit + 1}
-	d := json.NewDecoder(limited)
-	err = d.Decode(v)
-	if limited.N <= 0 {
-		return errBodyTooLarge
-	}
-	return err
-}
-
-// decompress returns the plain body; the second result ends its use.
-func (c *codec) decompress(body io.Reader, encoding string) (io.Reader, func(), error) {
+// decompress returns the plain content of a body. Closing it, which must happen
+// once, closes the body.
+func (c *codec) decompress(body io.ReadCloser, encoding string) (io.ReadCloser, error) {
 	switch strings.ToLower(encoding) {
 	case "", "identity":
-		return body, func() {}, nil
+		return body, nil
 	case encodingZstd:
 		z, ok := c.readers.Get().(*zstd.Decoder)
 		if !ok {
 			var err error
-			z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(windowLimit))
+			z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+				zstd.WithDecoderMaxWindow(windowLimit))
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 		if err := z.Reset(body); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return z, func() {
-			if z.Reset(nil) == nil {
-				c.readers.Put(z)
-			}
-		}, nil
+		return &plainBody{z, body, c}, nil
 	}
-	return nil, nil, fmt.Errorf("Content-Encoding %q is not known", encoding)
+	return nil, fmt.Errorf("Content-Encoding %q is not known", encoding)
+}
+
+// A plainBody is the content of a compressed body.
+type plainBody struct {
+	io.Reader
+	body  io.Closer
+	codec *codec
+}
+
+// Close implements [io.Closer].
+func (b *plainBody) Close() error {
+	if z := b.Reader.(*zstd.Decoder); z.Reset(nil) == nil {
+		b.codec.readers.Put(z)
+	}
+	return b.body.Close()
+}
+
+// decode reads one JSON value from a plain body, at most limit bytes of it.
+func decode(body io.Reader, limit int64, v any) error {
+	limited := &io.LimitedReader{R: body, N: limit + 1}
+	err := json.NewDecoder(limited).Decode(v)
+	if limited.N <= 0 {
+		return errBodyTooLarge
+	}
+	return err
 }
 
 // encode returns v as JSON, compressed where that is smaller, and its encoding.

@@ -53,7 +53,8 @@ func onlyBlobs(r *http.Request, via []*http.Request) error {
 		return errors.New("too many redirects")
 	}
 	if via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https" {
-		return fmt.Errorf("the parent sends this registry on from https to %s, which is not followed: are its blobs to be had over TLS?", r.URL.Scheme)
+		return fmt.Errorf("the parent sends this registry on from https to %s, which is not followed: "+
+			"are its blobs to be had over TLS?", r.URL.Scheme)
 	}
 	for _, hop := range slices.Concat(via[1:], []*http.Request{r}) { // one that was elsewhere does not come back with it
 		if origin(hop.URL) != origin(via[0].URL) {
@@ -120,49 +121,17 @@ var (
 
 // Plan implements [replication.Source].
 func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
-	q := wire.PlanRequest{Name: c.connection.Name, Want: wants(want), Have: wants(have)}
+	q := wire.PlanRequest{Name: c.connection.Name, Want: wantsOf(want), Have: wantsOf(have)}
 	resp, err := c.post(ctx, wire.PathPlan, q, stall)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	body, closer, err := c.codec.decompress(resp.Body, resp.Header.Get(headerEncoding))
-	if err != nil {
-		return fmt.Errorf("plan: %w", err)
+	if err := readPlan(resp.Body, fn); err != nil {
+		return err
 	}
-	defer closer()
-	return readPlan(body, fn)
-}
-
-// wants are refs on the wire.
-func wants(refs []replication.Ref) []wire.Want {
-	all := make([]wire.Want, len(refs))
-	for i, ref := range refs {
-		all[i] = wire.Want(ref)
-	}
-	return all
-}
-
-// planEntry is an entry of a plan as the engine knows it.
-func planEntry(e wire.PlanEntry) (p replication.PlanEntry) {
-	switch {
-	case e.Blob != nil:
-		p.Blob = &replication.PlanBlob{
-			Ref:  replication.Ref{Repository: e.Blob.Repository, Digest: e.Blob.Digest},
-			Size: e.Blob.Size, Data: e.Blob.Data, Batch: slices.Contains(e.Blob.Ways, wire.Way{Kind: wire.WayBatch}),
-		}
-	case e.Manifest != nil:
-		p.Manifest = &replication.PlanManifest{
-			Ref:       replication.Ref{Repository: e.Manifest.Repository, Digest: e.Manifest.Digest},
-			MediaType: e.Manifest.MediaType, Payload: e.Manifest.Payload, OmittedChildren: e.Manifest.LeftOut,
-		}
-	case e.Missing != nil:
-		p.Missing = &replication.PlanMissing{Ref: replication.Ref(e.Missing.Want), Reason: e.Missing.Reason}
-	case e.Told != nil:
-		ref := replication.Ref(*e.Told)
-		p.Complete = &ref
-	}
-	return p
+	drain(resp.Body)
+	return nil
 }
 
 // readPlan calls fn for every entry of a plan that came whole.
@@ -180,7 +149,7 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 			}
 			return nil
 		}
-		if err := fn(planEntry(e)); err != nil {
+		if err := fn(planEntryOf(e)); err != nil {
 			return err
 		}
 	}
@@ -221,7 +190,7 @@ func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, o
 		return resp.Body, 0, nil
 	}
 	defer resp.Body.Close()
-	return nil, 0, fmt.Errorf("open blob %s: %w", d, blobError(resp))
+	return nil, 0, fmt.Errorf("open blob %s: %w", d, answerError(resp))
 }
 
 // call sends a request and reads its answer, which begins within patience.
@@ -231,15 +200,19 @@ func (c *Client) call(ctx context.Context, path string, q, a any, patience time.
 		return err
 	}
 	defer resp.Body.Close()
-	if err := c.codec.decode(resp.Body, resp.Header.Get(headerEncoding), maxResponse, a); err != nil {
+	if err := decode(resp.Body, maxResponse, a); err != nil {
 		return fmt.Errorf("read answer of %s: %w", path, err)
 	}
-	io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10)) // so that the connection is kept
+	drain(resp.Body)
 	return nil
 }
 
-// post sends a request, and returns an answer of 200 or an error. The answer
-// begins within patience, and then never pauses for longer than [stall].
+// drain reads the end of an answer, so that its connection is kept.
+func drain(body io.Reader) { io.Copy(io.Discard, io.LimitReader(body, 4<<10)) }
+
+// post sends a request, and returns an answer of 200, with its body
+// decompressed, or an error. The answer begins within patience, and then never
+// pauses for longer than [stall].
 func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
 	body, encoding, err := c.codec.encode(q)
 	if err != nil {
@@ -263,11 +236,17 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(scrub(err)))
 	}
 	resp.Body = w.Body(resp.Body, stall)
-	if resp.StatusCode == http.StatusOK {
-		return resp, nil
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, fmt.Errorf("ask %s: %w", path, answerError(resp))
 	}
-	defer resp.Body.Close()
-	return nil, fmt.Errorf("ask %s: %w", path, answerError(resp))
+	plain, err := c.codec.decompress(resp.Body, resp.Header.Get(headerEncoding))
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	resp.Body = plain
+	return resp, nil
 }
 
 // scrub drops the URL from an error of net/http: the message has the path

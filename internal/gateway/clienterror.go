@@ -12,11 +12,12 @@ import (
 	"ferry/internal/wire"
 )
 
-// AnswerError is a parent's refusal, in its words. It is one of this
-// package's errors to [errors.Is].
+// AnswerError is a parent's refusal, in its words. It is one of this package's
+// errors, or for a blob one of package oci's, to [errors.Is].
 type AnswerError struct {
 	wire.Problem
-	kind error
+	kind  error
+	pause time.Duration
 }
 
 // Error returns the parent's words.
@@ -25,77 +26,50 @@ func (e *AnswerError) Error() string { return e.Detail }
 // StatusCode returns the status of the parent's answer.
 func (e *AnswerError) StatusCode() int { return e.Status }
 
-// Unwrap returns the error of this package that the refusal stands for.
+// RetryAfter returns how long the parent asks not to be asked again; 0 if it
+// does not.
+func (e *AnswerError) RetryAfter() time.Duration { return e.pause }
+
+// Unwrap returns the error that the refusal stands for.
 func (e *AnswerError) Unwrap() error { return e.kind }
 
+// answerError returns what an answer other than a success says.
 func answerError(resp *http.Response) error {
-	e := &AnswerError{}
+	var answer struct {
+		wire.Problem
+		Errors []struct { // in the place of the problem, of a blob
+			Code    oci.Code `json:"code"`
+			Message string   `json:"message"`
+		} `json:"errors"`
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err == nil {
-		err = json.Unmarshal(body, &e.Problem)
+		err = json.Unmarshal(body, &answer)
 	}
+	e := &AnswerError{Problem: answer.Problem, kind: known[answer.Code]}
 	switch {
 	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
-		e.Problem = wire.Problem{
-			Detail: "the parent speaks TLS, and was asked without",
-			Hint:   "make a connection string with --parent-protocol https",
-		}
+		e.Detail, e.Hint = "the parent speaks TLS, and was asked without", "make a connection string with --parent-protocol https"
 	case resp.StatusCode/100 == 3:
-		e.Problem = wire.Problem{Detail: "the parent sends this registry elsewhere: are its endpoint and its protocol right?"}
+		e.Detail, e.Hint = "the parent sends this registry elsewhere: are its endpoint and its protocol right?", ""
+	case err == nil && len(answer.Errors) > 0:
+		first := answer.Errors[0]
+		e.kind = &oci.Error{Code: first.Code, Message: clip(first.Message), Status: resp.StatusCode}
+		e.Detail = e.kind.Error()
 	case err != nil || e.Detail == "":
-		e.Problem = wire.Problem{Detail: "the parent answered " + resp.Status}
+		e.Detail, e.Hint = "the parent answered "+resp.Status, ""
 	}
-	e.Detail, e.Hint = clip(e.Detail), clip(e.Hint)
-	e.Status = resp.StatusCode
-	e.kind = known[e.Code]
 	if e.kind == nil && resp.StatusCode == http.StatusUnauthorized {
 		e.kind = ErrUnauthorized
 	}
-	return later(resp, e)
+	e.Detail, e.Hint, e.Status = clip(e.Detail), clip(e.Hint), resp.StatusCode
+	e.pause = oci.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return e
 }
 
 // maxWords bounds what of a parent's words gets into a log, in bytes.
 const maxWords = 1000
 
 func clip(s string) string {
-	if len(s) > maxWords {
-		return strings.ToValidUTF8(s[:maxWords], "")
-	}
-	return s
-}
-
-// later adds the pause that an answer asks for.
-func later(resp *http.Response, err error) error {
-	if pause := oci.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); pause > 0 {
-		return &pausedError{err, pause}
-	}
-	return err
-}
-
-// pausedError is an error of a parent that says when to come back.
-type pausedError struct {
-	error
-	pause time.Duration
-}
-
-// Unwrap returns the error itself.
-func (e *pausedError) Unwrap() error { return e.error }
-
-// RetryAfter returns how long the parent wants not to be asked.
-func (e *pausedError) RetryAfter() time.Duration { return e.pause }
-
-// blobError is the registry's own error, with the pause that it asks for.
-func blobError(resp *http.Response) error {
-	var body struct {
-		Errors []struct {
-			Code    oci.Code `json:"code"`
-			Message string   `json:"message"`
-		} `json:"errors"`
-	}
-	e := &oci.Error{Code: "UNKNOWN", Message: resp.Status, Status: resp.StatusCode}
-	err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&body)
-	if err == nil && len(body.Errors) > 0 {
-		e.Code, e.Message = body.Errors[0].Code, clip(body.Errors[0].Message)
-	}
-	return later(resp, e)
+	return strings.ToValidUTF8(s[:min(len(s), maxWords)], "")
 }

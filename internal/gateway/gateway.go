@@ -8,7 +8,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"net/http"
 
+	"ferry/internal/auth"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -16,23 +20,71 @@ import (
 // parent's words and hint.
 var (
 	// ErrAlreadyActivated: another instance holds the connected registry.
-	ErrAlreadyActivated error = refusal("another instance is activated as this connected registry")
+	ErrAlreadyActivated error = &refusal{http.StatusConflict, "ALREADY_ACTIVATED",
+		"another instance is activated as this connected registry; only one is supported at any time"}
 	// ErrNotActivated: this instance holds it no longer; it may try to activate.
-	ErrNotActivated error = refusal("this instance is not activated")
+	ErrNotActivated error = &refusal{http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated"}
 	// ErrUnauthorized: the sync token or its password is wrong.
-	ErrUnauthorized error = refusal("the parent rejects the sync token")
+	ErrUnauthorized error = &refusal{http.StatusUnauthorized, "UNAUTHORIZED",
+		"the sync token or its password is wrong, expired or disabled"}
 	// ErrUnknown: there is no such connected registry.
-	ErrUnknown error = refusal("the parent knows no such connected registry")
+	ErrUnknown error = &refusal{http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY", "there is no such connected registry"}
 )
 
+// known are the errors of a child, by the parent's code.
+var known = map[string]error{
+	"ALREADY_ACTIVATED":          ErrAlreadyActivated,
+	"NOT_ACTIVATED":              ErrNotActivated,
+	"UNAUTHORIZED":               ErrUnauthorized,
+	"DENIED":                     ErrUnauthorized,
+	"UNKNOWN_CONNECTED_REGISTRY": ErrUnknown,
+}
+
 // A refusal stands until somebody changes something at the parent.
-type refusal string
+type refusal struct {
+	status int
+	code   string // of the [wire.Problem] that it is on its way to a child
+	detail string
+}
 
 // Error returns the refusal in words.
-func (e refusal) Error() string { return string(e) }
+func (e *refusal) Error() string { return e.detail }
 
 // Permanent reports that another try is useless; see package retry.
-func (e refusal) Permanent() bool { return true }
+func (e *refusal) Permanent() bool { return true }
+
+// A problemError is a [wire.Problem] on its way to a child.
+type problemError struct{ wire.Problem }
+
+// Error returns what is wrong.
+func (p problemError) Error() string { return p.Detail }
+
+func problem(status int, code, detail string) problemError {
+	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
+}
+
+// problemOf turns whatever went wrong into what the child is told.
+func problemOf(err error) problemError {
+	status := retry.Status(err)
+	if errors.Is(err, auth.ErrUnauthenticated) || status == http.StatusUnauthorized {
+		err = ErrUnauthorized
+	}
+	var p problemError
+	var r *refusal
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &r):
+		p = problem(r.status, r.code, r.detail)
+	case status == http.StatusTooManyRequests:
+		p = problem(status, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
+	default:
+		p = problem(http.StatusInternalServerError, "INTERNAL", "the parent failed to answer; its log has the reason")
+	}
+	if err == ErrUnauthorized {
+		p.Hint = "make a new connection string: ferry connected-registry get-settings --generate-password 1"
+	}
+	return p
+}
 
 // A ControlPlane is what the parent's handlers need to know and to tell.
 type ControlPlane interface {

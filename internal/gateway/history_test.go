@@ -13,13 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
-	"ferry/internal/wire"
 )
 
 // A history is what happens to repositories at random.
@@ -167,8 +167,7 @@ type follower struct {
 	db      *metadb.DB
 	name    string
 	answers []replication.Answer
-	relists int  // how often its items did not add up
-	more    bool // the last answer did not have all there is: of what it did not list, nothing is known from then on
+	relists int // how often its items did not add up
 	// corrupt changes an answer on its way; nil leaves it as it is.
 	corrupt func(replication.Answer) replication.Answer
 }
@@ -189,15 +188,12 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Since: &p.Since, Pass: p.Pass}
-		if page := p.NextPage(); page != nil {
-			q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
-			if page.Seq == 0 {
-				c.relists++
-			}
+		q := gateway.PollRequestOf(p)
+		if q.Page != nil && q.Page.Seq == 0 {
+			c.relists++
 		}
-		a := answerOf(f.poll(t, q))
-		c.answers, c.more = append(c.answers, a), a.More
+		a := gateway.AnswerOf(f.poll(t, q))
+		c.answers = append(c.answers, a)
 		if c.corrupt != nil {
 			a = c.corrupt(a)
 		}
@@ -213,21 +209,6 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 		}
 	}
 	t.Fatal("the child was never told everything")
-}
-
-func answerOf(a *wire.PollResponse) replication.Answer {
-	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, Head: a.Head, More: a.More}
-	for _, l := range a.Listings {
-		items := make([]replication.ListedItem, len(l.Items))
-		for i := range l.Items {
-			items[i] = replication.ListedItem(l.Items[i])
-		}
-		answer.Listings = append(answer.Listings, replication.Listing{
-			Repository: l.Repository, Seq: l.Seq, Items: items, After: l.After, More: l.More,
-			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum,
-		})
-	}
-	return answer
 }
 
 // has returns the items that a child must have.

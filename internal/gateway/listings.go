@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -152,13 +153,5 @@ func (l *listing) page(after string, limit int) wire.Listing {
 
 // find returns the place of an item.
 func (l *listing) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(l.items, name, func(i Item, name string) int {
-		switch n := i.Name(); {
-		case n < name:
-			return -1
-		case n > name:
-			return 1
-		}
-		return 0
-	})
+	return slices.BinarySearchFunc(l.items, name, func(i Item, name string) int { return cmp.Compare(i.Name(), name) })
 }

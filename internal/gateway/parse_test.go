@@ -58,7 +58,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"name":"ship1"}`), "")
 	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
 		var q wire.PollRequest
-		if err := newCodec().decode(bytes.NewReader(body), encoding, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
+		plain, err := newCodec().decompress(io.NopCloser(bytes.NewReader(body)), encoding)
+		if err != nil {
+			return
+		}
+		defer plain.Close()
+		if err := decode(plain, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
 			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), 1<<16)
 		}
 	})

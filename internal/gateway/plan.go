@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
@@ -27,55 +25,26 @@ const (
 	maxIndexDepth = 8
 )
 
-// servePlan streams the answer to a plan: each entry is a line, written as
-// soon as it is known.
-func (s *server) servePlan(w http.ResponseWriter, r *http.Request) {
-	var q wire.PlanRequest
-	c, err := s.read(w, r, &q)
-	var in input
-	if err == nil {
-		_, in, err = s.inputOf(r.Context(), c)
+// plan answers with the entries of a plan, each of them a line.
+func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream, error) {
+	if len(q.Want) > maxWants || len(q.Have) > maxHaves {
+		return stream{}, problem(http.StatusBadRequest, "INVALID",
+			fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
 	}
-	if err == nil && (len(q.Want) > maxWants || len(q.Have) > maxHaves) {
-		err = problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
-	}
-	var end func()
-	if err == nil {
-		end, err = s.admission.stream()
-	}
+	_, in, err := s.inputOf(ctx, c)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return stream{}, err
 	}
-	defer end()
-	w.Header().Set("Content-Type", typeJSONLines)
-	out := io.Writer(w)
-	finish := func() error { return nil }
-	flush := finish
-	if acceptsZstd(r) {
-		w.Header().Set(headerEncoding, encodingZstd)
-		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		out, finish, flush = z, z.Close, z.Flush
+	p := &planner{
+		server: s, caller: c, platforms: in.filter.Platforms, have: map[wire.Want]bool{}, sent: map[wire.Want]bool{},
 	}
-	buffered := bufio.NewWriterSize(out, 64<<10)
-	p := &planner{server: s, caller: c, platforms: in.filter.Platforms, out: json.NewEncoder(buffered), have: map[wire.Want]bool{}, sent: map[wire.Want]bool{}}
 	for _, have := range q.Have {
 		p.have[have] = true
 	}
-	err = p.run(r.Context(), q.Want)
-	if err == nil {
-		err = errors.Join(buffered.Flush(), finish())
-	}
-	if err != nil {
-		// What is known already is the child's: it need not come again.
-		_ = errors.Join(buffered.Flush(), flush(), http.NewResponseController(w).Flush())
-		s.log.Warn("plan was cut off", "registry", c.name, "err", err)
-		panic(http.ErrAbortHandler) // the child must not take it for whole
-	}
+	return stream{registry: c.name, contentType: typeJSONLines, compress: true, write: func(ctx context.Context, w io.Writer) error {
+		p.out = json.NewEncoder(w)
+		return p.run(ctx, q.Want)
+	}}, nil
 }
 
 // A planner writes the plan for one request.
@@ -119,7 +88,7 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	if depth > maxIndexDepth {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: "indexes are nested too deeply"}})
 	}
-	m, err := p.storage.Manifest(ctx, want.Repository, string(want.Digest))
+	m, err := p.Storage.Manifest(ctx, want.Repository, string(want.Digest))
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		if p.have[want] {
 			return nil
@@ -168,7 +137,7 @@ func (p *planner) children(ctx context.Context, index wire.Want, parsed *oci.Man
 	if len(parsed.Manifests) == 0 {
 		return nil, nil, nil
 	}
-	all, err := p.storage.Held(ctx, index.Repository, index.Digest)
+	all, err := p.Storage.Held(ctx, index.Repository, index.Digest)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +157,7 @@ func (p *planner) children(ctx context.Context, index wire.Want, parsed *oci.Man
 }
 
 func (p *planner) referrers(ctx context.Context, subject wire.Want, depth, referrerDepth int) error {
-	all, err := p.storage.Referrers(ctx, subject.Repository, subject.Digest, "")
+	all, err := p.Storage.Referrers(ctx, subject.Repository, subject.Digest, "")
 	if err != nil {
 		return err
 	}
@@ -208,7 +177,7 @@ func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) 
 		return nil
 	}
 	p.sent[key] = true
-	content, info, err := p.storage.OpenBlob(ctx, repository, d)
+	content, info, err := p.Storage.OpenBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: "the parent lost this blob"}})
 	}

@@ -34,7 +34,7 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	if err := s.admission.check(); err != nil {
 		return nil, err
 	}
-	if err := s.control.Report(ctx, c.name, q.InstanceID, report); err != nil {
+	if err := s.ControlPlane.Report(ctx, c.name, q.InstanceID, report); err != nil {
 		return nil, err
 	}
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
@@ -54,13 +54,13 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 // pollHeld answers a poll. Where there is nothing to tell yet it waits, and
 // returns no answer once that may have changed.
 func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time) (*pollAnswer, error) {
-	decided, version := s.control.Changed(c.name), s.control.Version()
+	decided, version := s.ControlPlane.Changed(c.name), s.ControlPlane.Version()
 	d, in, err := s.inputOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	in.version = version
-	changed, stop := s.storage.Watch(in.id, c.mayRead)
+	changed, stop := s.Storage.Watch(in.id, c.mayRead)
 	defer stop()
 	var a *pollAnswer
 	err = s.admission.do(ctx, func() (err error) {
@@ -68,7 +68,7 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 		return err
 	})
 	if decided := (decidedError{}); errors.As(err, &decided) {
-		return nil, s.control.CatchUp(ctx, decided.version)
+		return nil, s.ControlPlane.CatchUp(ctx, decided.version)
 	}
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 		a.Desired = d
 	}
 	if len(a.Listings) > 0 && q.Pass == 0 && !a.Restart {
-		a.SpreadSeconds = int(s.spread() / time.Second)
+		a.SpreadSeconds = int(s.Spread() / time.Second)
 	}
 	if q.WaitSeconds <= 0 || q.Pass > 0 || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
 		return a, nil
@@ -112,7 +112,7 @@ type input struct {
 
 // inputOf returns the desired state of the caller, and its subscription.
 func (s *server) inputOf(ctx context.Context, c caller) (*wire.Desired, input, error) {
-	d, err := s.control.Desired(ctx, c.name)
+	d, err := s.ControlPlane.Desired(ctx, c.name)
 	if err != nil {
 		return nil, input{}, err
 	}
@@ -154,10 +154,10 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 
 // pollOnce answers a poll from the state of the content as it is.
 func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in input) (*pollAnswer, error) {
-	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.feed, Subscription: in.id, Cursor: q.Cursor}}
-	a.Watermarks = s.watermarks() // before the state is read that they are of
+	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor}}
+	a.Watermarks = s.Watermarks() // before the state is read that they are of
 	p := &poller{server: s, caller: c, input: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
-	err := s.storage.View(ctx, func(v *storage.View) error {
+	err := s.Storage.View(ctx, func(v *storage.View) error {
 		p.view = v
 		head, trimmed, err := v.FeedHead()
 		if err != nil {
@@ -177,7 +177,7 @@ func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in 
 		if p.pass {
 			known = q.Pass
 		}
-		if q.Feed != s.feed || q.Subscription != in.id || q.Cursor > head || known < trimmed {
+		if q.Feed != s.Feed || q.Subscription != in.id || q.Cursor > head || known < trimmed {
 			a.Restart, a.Head, a.Cursor = true, max(head, 1), 0
 			p.first, p.pass, q.Page = true, true, nil
 		}

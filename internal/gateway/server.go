@@ -1,13 +1,19 @@
 package gateway
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"ferry/internal/auth"
 	"ferry/internal/oci"
@@ -38,38 +44,32 @@ type ServerOptions struct {
 
 // A server answers connected registries.
 type server struct {
-	storage      *storage.Storage
-	control      ControlPlane
-	authenticate func(*http.Request) (*auth.Principal, error)
-	feed         string
-	watermarks   func() map[string]int64
-	spread       func() time.Duration
-	listings     listings
-	maxListed    int
-	inputs       inputs
-	codec        *codec
-	admission    *admission
-	log          *slog.Logger
+	ServerOptions
+	listings  listings
+	inputs    inputs
+	codec     *codec
+	admission *admission
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{storage: o.Storage, control: o.ControlPlane, authenticate: o.Authenticate, feed: o.Feed, watermarks: o.Watermarks, spread: o.Spread, log: o.Log, codec: newCodec(), admission: newAdmission(), maxListed: cmp.Or(o.maxListed, maxListed)}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	s := &server{ServerOptions: o, codec: newCodec(), admission: newAdmission()}
+	s.maxListed = cmp.Or(o.maxListed, maxListed)
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
 	}
-	if s.watermarks == nil {
-		s.watermarks = func() map[string]int64 { return nil }
+	if s.Watermarks == nil {
+		s.Watermarks = func() map[string]int64 { return nil }
 	}
-	if s.spread == nil {
-		s.spread = func() time.Duration { return 0 }
+	if s.Spread == nil {
+		s.Spread = func() time.Duration { return 0 }
 	}
 	mux := http.NewServeMux()
-	mux.Handle("POST "+wire.PathActivate, handle(s, s.activate))
-	mux.Handle("POST "+wire.PathPoll, handle(s, s.poll))
-	mux.HandleFunc("POST "+wire.PathPlan, s.servePlan)
-	mux.HandleFunc("POST "+wire.PathBlobs, s.serveBatch)
+	mux.Handle("POST "+wire.PathActivate, handle(s, s.activate, writeJSON))
+	mux.Handle("POST "+wire.PathPoll, handle(s, s.poll, writeJSON))
+	mux.Handle("POST "+wire.PathPlan, handle(s, s.plan, (*server).writeStream))
+	mux.Handle("POST "+wire.PathBlobs, handle(s, s.batch, (*server).writeStream))
 	mux.HandleFunc("/gateway/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, problem(http.StatusNotFound, "NOT_FOUND", "there is no such path in the gateway"))
 	})
@@ -95,7 +95,7 @@ func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
 // again returns the caller as it is now: a request that was held may have
 // outlived its sender's rights.
 func (s *server) again(c caller) (caller, error) {
-	who, err := s.authenticate(c.request)
+	who, err := s.Authenticate(c.request)
 	if err != nil {
 		return caller{}, err
 	}
@@ -119,71 +119,122 @@ func (c caller) barred(repository string) string {
 // named is a request that says for which connected registry it is.
 type named interface{ Registry() string }
 
-// handle makes an http.Handler of a method that turns a request into an answer.
+// handle makes an http.Handler of a method that turns a request into an answer,
+// and a function that writes that, unless it returns an error.
 func handle[Q any, A any, P interface {
 	*Q
 	named
-}](s *server, answer func(context.Context, caller, Q) (A, error)) http.Handler {
+}](
+	s *server,
+	answer func(context.Context, caller, Q) (A, error),
+	write func(*server, http.ResponseWriter, *http.Request, A) error,
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
+		var a A
 		c, err := s.read(w, r, P(&q))
+		if err == nil {
+			a, err = answer(r.Context(), c, q)
+		}
+		if err == nil {
+			err = write(s, w, r, a)
+		}
 		if err != nil {
 			s.fail(w, r, err)
-			return
 		}
-		a, err := answer(r.Context(), c, q)
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		s.write(w, r, a)
 	})
 }
 
 // read authenticates the sender first, so that a stranger's body costs nothing.
 func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, error) {
-	who, err := s.authenticate(r)
+	who, err := s.Authenticate(r)
 	if err != nil {
 		return caller{}, err
 	}
-	body := http.MaxBytesReader(w, r.Body, maxRequest)
-	if err := s.codec.decode(body, r.Header.Get(headerEncoding), maxRequest, q); err != nil {
-		if errors.Is(err, errBodyTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
-			return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
-		}
+	body, err := s.codec.decompress(http.MaxBytesReader(w, r.Body, maxRequest), r.Header.Get(headerEncoding))
+	if err == nil {
+		defer body.Close()
+		err = decode(body, maxRequest, q)
+	}
+	if errors.Is(err, errBodyTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
+		return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
+	}
+	if err != nil {
 		return caller{}, problem(http.StatusBadRequest, "INVALID", "the request is not valid: "+err.Error())
 	}
 	return admit(r, who, q.Registry())
 }
 
-func (s *server) write(w http.ResponseWriter, r *http.Request, a any) {
+// writeJSON answers with a, compressed where that is smaller.
+func writeJSON[A any](s *server, w http.ResponseWriter, r *http.Request, a A) error {
 	body, encoding, err := s.codec.encode(a)
 	if err == nil && encoding != "" && !acceptsZstd(r) {
-		body, err = json.Marshal(a)
 		encoding = ""
+		body, err = json.Marshal(a)
 	}
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	w.Header().Set("Content-Type", typeJSON)
 	if encoding != "" {
 		w.Header().Set(headerEncoding, encoding)
 	}
 	w.Write(body)
+	return nil
+}
+
+// A stream is an answer that is sent while it is made.
+type stream struct {
+	registry    string // that it is for
+	contentType string
+	compress    bool // for children that can read it
+	write       func(ctx context.Context, w io.Writer) error
+}
+
+// writeStream answers with a stream. One that fails is cut off, so that the child
+// does not take it for whole; what was written already is sent, and need not be
+// sent again.
+func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) error {
+	end, err := s.admission.stream()
+	if err != nil {
+		return err
+	}
+	defer end()
+	w.Header().Set("Content-Type", a.contentType)
+	out := bufio.NewWriterSize(w, streamBuffer)
+	finish, flush := out.Flush, out.Flush
+	if a.compress && acceptsZstd(r) {
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			return err
+		}
+		w.Header().Set(headerEncoding, encodingZstd)
+		out = bufio.NewWriterSize(z, streamBuffer)
+		finish = func() error { return errors.Join(out.Flush(), z.Close()) }
+		flush = func() error { return errors.Join(out.Flush(), z.Flush()) }
+	}
+	if err = a.write(r.Context(), out); err == nil {
+		err = finish()
+	}
+	if err != nil {
+		_ = errors.Join(flush(), http.NewResponseController(w).Flush())
+		s.Log.Warn("answer was cut off", "registry", a.registry, "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
 }
 
 // fail answers with the problem that err is, or that it stands for.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p.Status >= 500 && p.Code != codeBusy {
-		s.log.Error("gateway request failed", "path", r.URL.Path, "err", err)
+		s.Log.Error("gateway request failed", "path", r.URL.Path, "err", err)
+	}
+	if p.Code == codeBusy {
+		w.Header().Set("Retry-After", strconv.Itoa(putOffLeast+rand.IntN(putOffMost-putOffLeast+1)))
 	}
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())
-	}
-	if b := (busyError{}); errors.As(err, &b) {
-		b.setHeaders(w.Header())
 	}
 	body, _ := json.Marshal(p.Problem) // it holds strings and a number
 	w.Header().Set("Content-Type", typeProblem)
@@ -198,15 +249,15 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
 		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
 	}
-	err := s.admission.enter(ctx, func() error { return s.control.Activate(ctx, c.name, q.InstanceID, q.Version) })
+	err := s.admission.enter(ctx, func() error { return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version) })
 	if errors.Is(err, ErrAlreadyActivated) {
 		return nil, s.occupied(ctx, c)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("connected registry is activated", "registry", c.name, "instance", q.InstanceID)
-	d, err := s.control.Desired(ctx, c.name)
+	s.Log.Info("connected registry is activated", "registry", c.name, "instance", q.InstanceID)
+	d, err := s.ControlPlane.Desired(ctx, c.name)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +267,7 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 // occupied says how the place of another instance is freed: at the root.
 func (s *server) occupied(ctx context.Context, c caller) error {
 	root := "ROOT"
-	if d, err := s.control.Desired(ctx, c.name); err == nil && d.Self.Parent == "" {
+	if d, err := s.ControlPlane.Desired(ctx, c.name); err == nil && d.Self.Parent == "" {
 		root = c.request.Host
 	}
 	p := problemOf(ErrAlreadyActivated)

@@ -290,38 +290,15 @@ func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wir
 		if err != nil {
 			return err
 		}
-		if _, err := e.ApplyAnswer(ctx, answerOf(a)); err != nil {
+		if _, err := e.ApplyAnswer(ctx, gateway.AnswerOf(a)); err != nil {
 			return err
 		}
 		p, err := e.Place(ctx)
 		if err != nil || p.Current() && !a.More {
 			return err
 		}
-		q = question(p)
+		q = gateway.PollRequestOf(p)
 	}
-}
-
-func question(p replication.Place) wire.PollRequest {
-	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Since: &p.Since, Pass: p.Pass}
-	if page := p.NextPage(); page != nil {
-		q.Page = &wire.Page{Repository: page.Repository, Seq: page.Seq, After: page.After}
-	}
-	return q
-}
-
-func answerOf(a *wire.PollResponse) replication.Answer {
-	answer := replication.Answer{Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor, Restart: a.Restart, Head: a.Head, More: a.More}
-	for _, l := range a.Listings {
-		items := make([]replication.ListedItem, len(l.Items))
-		for i := range l.Items {
-			items[i] = replication.ListedItem(l.Items[i])
-		}
-		answer.Listings = append(answer.Listings, replication.Listing{
-			Repository: l.Repository, Seq: l.Seq, Items: items, After: l.After, More: l.More,
-			Short: l.Short, Gone: l.Gone, Count: l.Count, Sum: l.Sum,
-		})
-	}
-	return answer
 }
 
 // follow records what changed at the parent.
@@ -329,7 +306,7 @@ func (r *replica) follow() {
 	r.t.Helper()
 	p, err := r.Place(r.t.Context())
 	if err == nil {
-		err = poll(r.t.Context(), r.Engine, r.source, question(p))
+		err = poll(r.t.Context(), r.Engine, r.source, gateway.PollRequestOf(p))
 	}
 	if err != nil {
 		r.t.Fatal(err)
