@@ -2,15 +2,17 @@
 // at its parent, follows what the parent decides for it, keeps its content in
 // step while its sync window is open, and reports how it is doing.
 //
-// It only ever dials out, and only while a window is open, but for its
-// activation. Nothing that it does, and nothing that the link does to it,
-// keeps a client of the registry waiting.
+// It only makes outbound connections and, apart from its activation, only
+// while a window is open. It never keeps a client of the registry waiting.
+//
+// Begin with [Agent.Run]. A session (session.go) is one open window.
 package connected
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -62,54 +65,43 @@ type Options struct {
 // An Agent lives a connected registry's life. [Agent.Run] is called once;
 // the other methods are safe for concurrent use.
 type Agent struct {
-	name        string
-	parent      Parent
-	db          *metadb.DB
-	engine      *replication.Engine
-	instanceID  string
-	fleet       Fleet
-	version     string
-	loginServer string
-	tls         bool
-	log         *slog.Logger
-	now         func() time.Time
+	options   Options
+	parent    Parent
+	engine    *replication.Engine
+	log       *slog.Logger
+	now       func() time.Time
+	link      *link
+	bandwidth *bandwidthCap
 
-	link link // of the goroutine that runs Run
-	cap  *bandwidthCap
-
-	mu      sync.Mutex
-	memory  memory
-	running context.CancelCauseFunc // of the running sync; nil while none is
-	frugal  bool                    // it fetches only what is urgent, since the byte budget is spent
-	woken   chan struct{}           // closed when somebody wants something of the agent now
-	trouble *wire.StatusDetail      // why the parent was not heard when it was last asked; nil where it was
-	noted   time.Time               // when it was last written down that the parent was heard
-
-	unwritten int64 // bytes that were spent since that was last written down
+	mu         sync.Mutex
+	state      state
+	stopSync   context.CancelCauseFunc // stops the running sync; nil while none runs
+	urgentOnly bool                    // the running sync fetches only what is urgent
+	wakeup     chan struct{}           // closed when somebody wants something of the agent now
+	heardSaved time.Time               // when it was last saved that the parent answered
+	unsaved    int64                   // bytes that were spent since that was last saved
 }
 
-// New returns the agent, with what it remembers of earlier runs.
+// New returns the agent, with the state that an earlier run saved.
 func New(ctx context.Context, o Options) (*Agent, error) {
 	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.InstanceID == "" || o.Fleet == nil {
 		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine and a control plane")
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &Agent{
-		name: o.Name, parent: o.Parent, db: o.DB, engine: o.Engine, instanceID: o.InstanceID, fleet: o.Fleet,
-		version: o.Version, loginServer: o.LoginServer, tls: o.TLS, log: o.Log, now: o.Now,
-		woken: make(chan struct{}),
+		options: o, parent: o.Parent, engine: o.Engine, log: o.Log, now: o.Now,
+		link: &link{log: o.Log, now: o.Now}, wakeup: make(chan struct{}),
 	}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
-	}
-	if a.now == nil {
-		a.now = time.Now
-	}
-	a.link = link{log: a.log, now: a.now}
-	a.cap = newBandwidthCap(func() []string { return a.recalled().Self.Bandwidth }, a.now)
-	if err := a.recall(ctx); err != nil {
+	a.bandwidth = newBandwidthCap(func() []string { return a.current().Self.Bandwidth }, a.now)
+	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
-	a.engine.RestoreInFlight(a.memory.Left)
+	a.engine.RestoreInFlight(a.state.Left)
 	return a, nil
 }
 
@@ -118,13 +110,96 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 // neither harm.
 func (a *Agent) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if !a.recalled().Activated {
+		if !a.current().Activated {
 			a.activate(ctx)
 			continue
 		}
 		if a.awaitWindow(ctx) {
-			a.follow(ctx)
+			a.runSession(ctx)
 		}
 	}
 	return nil
 }
+
+// activate binds this instance to its connected registry, however long that
+// takes; only ctx's end stops it.
+func (a *Agent) activate(ctx context.Context) {
+	for ctx.Err() == nil {
+		wakeup := a.awaitWakeup()
+		q := wire.ActivateRequest{InstanceID: a.options.InstanceID, Version: a.options.Version}
+		answer, err := a.parent.Activate(ctx, q)
+		if err == nil && answer.Desired == nil {
+			err = errors.New("the parent's answer has no desired state")
+		}
+		if err != nil {
+			err = parentError{err}
+		} else if err = a.applyDesired(ctx, answer.Desired); err == nil {
+			a.parentAnswered(ctx)
+			a.update(ctx, func(s *state) { s.Activated, s.ActivatedAt = true, a.now() })
+			a.log.Info("connected registry is activated", "registry", a.options.Name,
+				"schedule", answer.Desired.Self.Schedule, "window", answer.Desired.Self.SyncWindow)
+			return
+		}
+		if ctx.Err() == nil {
+			retry.Sleep(ctx, a.link.failed(err), wakeup)
+		}
+	}
+}
+
+// deactivatedPause is how long an instance that was deactivated while it ran
+// leaves its place to another.
+const deactivatedPause = 10 * time.Minute
+
+// deactivated records that the parent does not know this instance any more. It
+// goes on serving, and leaves its place to another for a while: whoever
+// deactivates a running instance has a new one in mind.
+func (a *Agent) deactivated(ctx context.Context) {
+	wakeup := a.awaitWakeup()
+	a.log.Error("connected registry was deactivated: this instance goes on serving what it has, "+
+		"and will try to activate again", "registry", a.options.Name, "after", deactivatedPause,
+		"hint", "ferry sync now activates it at once")
+	a.update(ctx, func(s *state) { s.Activated = false })
+	retry.Sleep(ctx, deactivatedPause, wakeup)
+}
+
+// applyDesired makes the parent's decisions this instance's own.
+func (a *Agent) applyDesired(ctx context.Context, d *wire.Desired) error {
+	if err := a.options.Fleet.Apply(ctx, d); err != nil {
+		return err
+	}
+	old := a.current().Self
+	a.update(ctx, func(s *state) { s.Self, s.DesiredVersion = d.Self, d.Version })
+	if old.Name != "" && (old.Schedule != d.Self.Schedule || old.SyncWindow != d.Self.SyncWindow) {
+		a.log.Info("sync schedule changed", "schedule", d.Self.Schedule, "window", d.Self.SyncWindow)
+	}
+	if !slices.Equal(old.Priorities, d.Self.Priorities) {
+		a.reprioritise()
+	}
+	return nil
+}
+
+// heardEvery is how often the time of the parent's last answer is saved: a
+// restart forgets no more than that.
+const heardEvery = 10 * time.Minute
+
+// parentAnswered records that the parent answered, and reports whether the link
+// was down until then.
+func (a *Agent) parentAnswered(ctx context.Context) (wasDown bool) {
+	now := a.now()
+	a.mu.Lock()
+	a.state.Heard = now
+	age := now.Sub(a.heardSaved)
+	due := age < 0 || age >= heardEvery
+	if due {
+		a.heardSaved = now
+	}
+	a.mu.Unlock()
+	if due {
+		a.save(ctx)
+	}
+	return a.link.answered()
+}
+
+// Heard returns when the parent last answered, also before a restart; zero is
+// never.
+func (a *Agent) Heard() time.Time { return a.current().Heard }

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"ferry/internal/gateway"
 	"ferry/internal/retry"
+	"ferry/internal/wire"
 )
 
-// How long to pause between tries: of a link that is down, to which nobody
-// listens, so that it is used soon after it comes back; and of a parent that
-// refuses, until a person does something about it.
+// Pauses between tries. A link that is down is tried often, so that it is used
+// soon after it comes back. What a person must see to is tried seldom.
 const (
 	linkPause       = time.Second
 	linkMaxPause    = time.Minute
@@ -22,102 +23,122 @@ const (
 	pauseFactor     = 1.7
 )
 
-// A link is what is known of the way to the parent. It says what it finds
-// out when it finds it out, and not with every try.
+// A link is what is known of the way to the parent. It logs what changed, and
+// not every try. It is safe for concurrent use.
 type link struct {
-	log  *slog.Logger
-	now  func() time.Time
-	down time.Time // since when; zero is up
-	said string    // the refusal, or the failure here, that was logged last
-	wait *retry.Backoff
-	slow bool // wait is for something that a person must see to
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	down    time.Time          // since when; zero is up
+	logged  string             // the last error that was logged and that a person must see to
+	trouble *wire.StatusDetail // why the last try failed; nil if it did not
+	backoff *retry.Backoff     // nil if the last try did not fail
+	slow    bool               // backoff is for what a person must see to
 }
 
-// A localError is this instance's own failure, of its disk for instance.
-type localError struct{ error }
+// A parentError is a failure to reach the parent, or its refusal. Any other
+// error of a session is this instance's own, of its disk for instance.
+type parentError struct{ error }
 
 // Unwrap returns the failure.
-func (e localError) Unwrap() error { return e.error }
+func (e parentError) Unwrap() error { return e.error }
 
-// local marks err, unless it is nil, as this instance's own.
-func local(err error) error {
-	if err == nil {
-		return nil
-	}
-	return localError{err}
+// A failure is what people are told of a kind of error.
+type failure struct {
+	kind, code string // of the status detail
+	prefix     string // of its description
+	message    string // in the log
+	slow       bool   // a person must see to it
 }
 
-// refused reports whether the parent was reached and does not want this
-// instance as it is.
-func refused(err error) bool {
-	for _, e := range []error{gateway.ErrAlreadyActivated, gateway.ErrNotActivated, gateway.ErrUnauthorized, gateway.ErrUnknown} {
-		if errors.Is(err, e) {
-			return true
-		}
+func failureOf(err error) failure {
+	switch {
+	case !errors.As(err, &parentError{}):
+		return failure{"Sync", "SyncError", "", "sync failed here, and is tried again", true}
+	case gateway.Refused(err):
+		return failure{"Connection", "ParentRefuses", "the parent refuses this registry: ",
+			"parent refuses this registry, which goes on serving what it has", true}
+	case errors.As(err, new(*gateway.AnswerError)):
+		return failure{"Connection", "ParentUnwell", "the parent is not well: ", "parent is not well", false}
 	}
-	return false
+	return failure{"Connection", codeLinkDown, "the parent cannot be reached: ", "link is down", false}
 }
 
-// good notes an answer, and reports whether the link was down until then.
-func (l *link) good() (back bool) {
-	if back = !l.down.IsZero(); back {
+// codeLinkDown is the code of a parent that does not answer.
+const codeLinkDown = "LinkDown"
+
+// answered records an answer, and reports whether the link was down until then.
+func (l *link) answered() (wasDown bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if wasDown = !l.down.IsZero(); wasDown {
 		l.log.Info("parent answers again", "after", l.now().Sub(l.down).Round(time.Second))
-	} else if l.said != "" {
+	} else if l.logged != "" {
 		l.log.Info("parent and registry agree again")
 	}
-	l.down, l.said, l.wait = time.Time{}, "", nil
-	return back
+	l.down, l.logged, l.trouble, l.backoff = time.Time{}, "", nil, nil
+	return wasDown
 }
 
-// bad notes a failure and returns how long to wait before the next try.
-func (l *link) bad(err error) time.Duration {
-	own := errors.As(err, &localError{})
-	slow := own || refused(err)
+// failed records a failure of the link, the parent or this instance, and
+// returns how long to wait before the next try.
+func (l *link) failed(err error) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, hint, now := failureOf(err), hintFor(err), l.now()
+	text, attrs := f.prefix+err.Error(), []any{"err", err}
+	if hint != "" {
+		text, attrs = text+"; "+hint, append(attrs, "hint", hint)
+	}
 	switch {
-	case slow && l.said == err.Error():
-	case own:
-		l.said = err.Error()
-		l.log.Error("sync failed here, and is tried again", "err", err)
-	case slow:
-		l.said = err.Error()
-		l.log.Error("parent refuses this registry, which goes on serving what it has", advised(err)...)
-	case l.down.IsZero():
-		l.down = l.now()
-		text := "link is down"
-		if errors.As(err, new(*gateway.AnswerError)) {
-			text = "parent is not well"
-		}
-		l.log.Warn(text, advised(err)...)
+	case f.slow && l.logged != err.Error():
+		l.logged = err.Error()
+		l.log.Error(f.message, attrs...)
+	case !f.slow && l.down.IsZero():
+		l.down = now
+		l.log.Warn(f.message, attrs...)
 	}
-	if l.wait == nil || l.slow != slow {
-		l.wait, l.slow = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), slow
-		if slow {
-			l.wait = retry.NewBackoff(refusedPause, refusedMaxPause, pauseFactor)
+	detail := &wire.StatusDetail{Type: f.kind, Code: f.code, Timestamp: now.UTC(), Description: shortened(text)}
+	if l.trouble != nil && l.trouble.Code == f.code {
+		detail.Timestamp = l.trouble.Timestamp // since when it is so
+	}
+	l.trouble = detail
+	if l.backoff == nil || l.slow != f.slow {
+		l.backoff, l.slow = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), f.slow
+		if f.slow {
+			l.backoff = retry.NewBackoff(refusedPause, refusedMaxPause, pauseFactor)
 		}
 	}
-	return max(l.wait.NextBackOff(), retry.After(err))
+	return max(l.backoff.NextBackOff(), retry.After(err))
 }
 
-// advised is err as attributes of a log, with what its reader can do about it.
-func advised(err error) []any {
-	if hint := hintFor(err); hint != "" {
-		return []any{"err", err, "hint", hint}
-	}
-	return []any{"err", err}
+// isDown reports whether the parent did not answer when it was last asked.
+func (l *link) isDown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.down.IsZero()
+}
+
+// current returns why the last try failed; nil if it did not.
+func (l *link) current() *wire.StatusDetail {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trouble
 }
 
 // hintFor is what a person can do about err; "" is nothing that is known.
-func hintFor(err error) (hint string) {
+func hintFor(err error) string {
 	answer := (*gateway.AnswerError)(nil)
 	switch {
 	case errors.As(err, &answer):
-		hint = answer.Hint
+		return answer.Hint
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		hint = "let this registry trust the authority of the parent's certificate: start it with SSL_CERT_FILE=ca.pem"
+		return "let this registry trust the authority of the parent's certificate: start it with SSL_CERT_FILE=ca.pem"
 	case errors.As(err, new(x509.HostnameError)):
-		hint = "name the parent, in ParentGatewayEndpoint of the connection string, as its certificate does"
+		return "name the parent, in ParentGatewayEndpoint of the connection string, as its certificate does"
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		hint = "the parent speaks plain HTTP: make a connection string with --parent-protocol http"
+		return "the parent speaks plain HTTP: make a connection string with --parent-protocol http"
 	}
-	return hint
+	return ""
 }

@@ -42,12 +42,12 @@ func TestALinkThatCannotWorkIsLoggedWithWhatToDo(t *testing.T) {
 			}
 			var text bytes.Buffer
 			l := link{log: slog.New(slog.NewTextHandler(&text, nil)), now: time.Now}
-			l.bad(err)
+			l.failed(parentError{err})
 			if !strings.Contains(text.String(), " hint=") || !strings.Contains(text.String(), test.hint) || strings.Contains(text.String(), "secret") {
 				t.Error(text.String())
 			}
 			text.Reset()
-			l.bad(err)
+			l.failed(parentError{err})
 			if text.Len() > 0 {
 				t.Errorf("it is said again: %s", &text)
 			}

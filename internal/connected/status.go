@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
-	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -47,57 +47,58 @@ func (a *Agent) Status() *wire.Status {
 	if err != nil {
 		a.log.Warn("sync items are not counted", "err", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if t := a.trouble; t != nil {
+	if t := a.link.current(); t != nil {
 		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
 		s.State = stateUnhealthy
-		if t.Code == "LinkDown" {
+		if t.Code == codeLinkDown {
 			s.State = stateOffline
 		}
 	}
 	return s
 }
 
-// status is [Agent.Status] as a parent is told, which hears it over the very
+// status is [Agent.Status] as the parent is told, which hears it over the very
 // link. It returns one in any case; the error is why it has no counts.
 func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
-	c, now := a.clockwork(), a.now()
+	w, now := a.windows(), a.now()
 	a.mu.Lock()
-	m, running := a.memory, a.running != nil
+	st, running := a.state, a.stopSync != nil
 	a.mu.Unlock()
+	o := a.options
 	s := &wire.Status{
-		Name: a.name, InstanceID: a.instanceID, Version: a.version, LoginServer: a.loginServer, TLS: a.tls,
+		Name: o.Name, InstanceID: o.InstanceID, Version: o.Version, LoginServer: o.LoginServer, TLS: o.TLS,
 		State: stateOnline, At: now.UTC(),
-		LastSyncStart: m.SyncStart, LastSyncEnd: m.SyncEnd, LastSyncSuccess: m.SyncSuccess,
-		SyncTrigger: m.SyncTrigger, SyncState: m.SyncState, Details: m.Details, Paused: m.Paused,
+		LastSyncStart: st.SyncStart, LastSyncEnd: st.SyncEnd, LastSyncSuccess: st.SyncSuccess,
+		SyncTrigger: st.SyncTrigger, SyncState: st.SyncState, Details: st.Details, Paused: st.Paused,
 	}
-	if !c.open(now) {
-		s.NextSync = c.next(now).UTC()
+	if open, _ := w.Open(now); !open {
+		s.NextSync = w.Next(now).UTC()
 	}
 	switch {
 	case running: // which may mend what was wrong
 		s.State = stateSyncing
-	case len(m.Details) > 0:
+	case len(st.Details) > 0:
 		s.State = stateUnhealthy
 	}
-	if broke, next := m.broke(now); broke {
+	if spent, next := st.budgetSpent(now); spent {
 		s.NextSync = next
-		if at := c.next(next.Add(-time.Second)); !c.open(next) && !at.IsZero() {
+		at := w.Next(next.Add(-time.Second))
+		if open, _ := w.Open(next); !open && !at.IsZero() {
 			s.NextSync = at.UTC()
 		}
-		description := "the byte budget of " + m.Self.ByteBudget + " is spent; syncs go on in the next period"
-		if m.urgency().AnyUrgent() {
+		description := "the byte budget of " + st.Self.ByteBudget + " is spent; syncs go on in the next period"
+		if st.priorities().AnyUrgent() {
 			description += ", and of urgent repositories already now"
 		}
-		s.Details = append(slices.Clip(m.Details), wire.StatusDetail{
-			Type: "Sync", Code: "BudgetSpent", Timestamp: later(m.SyncEnd, m.Spent.Since).UTC(), Description: description,
+		since := slices.MaxFunc([]time.Time{st.SyncEnd, st.Spent.Since}, time.Time.Compare)
+		s.Details = append(slices.Clip(st.Details), wire.StatusDetail{
+			Type: "Sync", Code: "BudgetSpent", Timestamp: since.UTC(), Description: description,
 		})
 	}
 	switch {
-	case !m.Activated:
+	case !st.Activated:
 		s.SyncState = stateInactive
-	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power went
+	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power was lost
 		s.SyncState = statePending
 	}
 	var err error
@@ -114,7 +115,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 
 // Watermarks returns, for each ancestor's feed, the sequence number up to which
 // everything is here. It must not be changed.
-func (a *Agent) Watermarks() map[string]int64 { return a.recalled().Whole }
+func (a *Agent) Watermarks() map[string]int64 { return a.current().Watermarks }
 
 // report is what the parent is told.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
@@ -128,78 +129,68 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	}
 	self.Watermarks = place.Known()
 	if self.ItemsPending+self.ItemsFailed > 0 {
-		if self.Open, err = a.open(ctx, self.ItemsFailed > 0); err != nil {
+		if self.Open, err = a.outOfSync(ctx); err != nil {
 			return nil, err
 		}
 	}
-	below, err := a.fleet.Descendants(ctx)
+	below, err := a.options.Fleet.Descendants(ctx)
 	return &wire.Report{Self: *self, Descendants: below}, err
 }
 
-// same reports whether two reports differ in nothing but their time.
-func same(a, b *wire.Report) bool {
+// sameReport reports whether two reports differ in nothing but their time.
+func sameReport(a, b *wire.Report) bool {
 	x, y := *a, *b
 	x.Self.At, y.Self.At = time.Time{}, time.Time{}
 	return reflect.DeepEqual(x, y)
 }
 
-// blame keeps what is wrong after a sync that came to its end: after a good one, nothing.
-func (a *Agent) blame(ctx context.Context, o outcome) {
+// recordFailures saves what is wrong after a sync that came to its end: after a
+// good one, nothing.
+func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	var details []wire.StatusDetail
-	note := func(kind, code, description string) {
+	add := func(kind, code, description string) {
 		details = append(details, wire.StatusDetail{
 			Type: kind, Code: code, Description: shortened(description), Timestamp: a.now().UTC(),
 		})
 	}
 	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
 	if o.Failed > 0 {
-		var itemFull bool
-		example, itemFull = a.failure(ctx)
-		full = full || itemFull
+		failed := a.failed(ctx)
+		if len(failed) > 0 {
+			example = fmt.Sprintf("; %s %s: %s", failed[0].Repository, failed[0].Item, failed[0].Error)
+		}
+		full = full || slices.ContainsFunc(failed, func(i metadb.SyncItem) bool {
+			return strings.Contains(i.Error, oci.ErrNoSpace.Message)
+		})
 	}
 	if full {
-		note("Disk", "DiskError", oci.ErrNoSpace.Message)
+		add("Disk", "DiskError", oci.ErrNoSpace.Message)
 	}
 	if o.err != nil {
-		note("Sync", "SyncError", o.err.Error())
+		add("Sync", "SyncError", o.err.Error())
 	}
 	if o.Failed > 0 {
-		note("Sync", "ItemsFailed", fmt.Sprintf("items that are not synced: %d%s", o.Failed, example))
+		add("Sync", "ItemsFailed", fmt.Sprintf("items that are not synced: %d%s", o.Failed, example))
 	}
-	a.remember(ctx, func(m *memory) { m.Details = details })
+	a.update(ctx, func(s *state) { s.Details = details })
+}
+
+// maxFailed is how many of the items that failed are looked at.
+const maxFailed = 1000
+
+// failed returns items that failed; none if they cannot be read.
+func (a *Agent) failed(ctx context.Context) (all []metadb.SyncItem) {
+	err := a.options.DB.View(ctx, func(tx *metadb.Tx) (err error) {
+		all, err = tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", maxFailed)
+		return err
+	})
+	if err != nil {
+		a.log.Warn("items that failed are not read", "err", err)
+	}
+	return all
 }
 
 // shortened is a detail's description, no longer than a report can have.
 func shortened(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxDetail)], "")
-}
-
-// later is the later of two times.
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// failure describes one of the items that failed, and reports whether a full
-// disk is why any did.
-func (a *Agent) failure(ctx context.Context) (example string, full bool) {
-	repository, item := "", ""
-	for {
-		all, err := a.engine.Items(ctx, repository, item, 1000)
-		if err != nil || len(all) == 0 {
-			return example, full
-		}
-		for _, i := range all {
-			repository, item = i.Repository, i.Item
-			if i.State != replication.Failed {
-				continue
-			}
-			full = full || strings.Contains(i.Error, oci.ErrNoSpace.Message)
-			if example == "" {
-				example = fmt.Sprintf("; %s %s: %s", i.Repository, i.Item, i.Error)
-			}
-		}
-	}
 }

@@ -53,6 +53,10 @@ func (e *refusal) Error() string { return e.detail }
 // Permanent reports that another try is useless; see package retry.
 func (e *refusal) Permanent() bool { return true }
 
+// Refused reports whether err is one of these errors: the parent was reached, and
+// refuses the connected registry until somebody changes something.
+func Refused(err error) bool { return errors.As(err, new(*refusal)) }
+
 // A problemError is a [wire.Problem] on its way to a child.
 type problemError struct{ wire.Problem }
 
@@ -76,7 +80,7 @@ func problemOf(err error) problemError {
 	case errors.As(err, &r):
 		p = problem(r.status, r.code, r.detail)
 	case status == http.StatusTooManyRequests:
-		p = problem(status, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
+		p = problem(http.StatusTooManyRequests, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
 	default:
 		p = problem(http.StatusInternalServerError, "INTERNAL", "the parent failed to answer; its log has the reason")
 	}

@@ -75,7 +75,8 @@ func TestTheProtocolsPageNamesEveryFieldAndCode(t *testing.T) {
 			t.Errorf("%s does not describe %s", page, path)
 		}
 	}
-	named(t, page, text, found(`problem\(http\.\w+, "([A-Z_]+)"`, read(t, "internal/gateway/problem.go")+read(t, "internal/gateway/server.go")))
+	source := read(t, "internal/gateway/gateway.go") + read(t, "internal/gateway/server.go")
+	named(t, page, text, found(`http\.\w+, "([A-Z_]+)"`, source))
 }
 
 func TestTheStoragePageNamesEveryTable(t *testing.T) {

@@ -1,6 +1,7 @@
 package connected
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -16,13 +17,12 @@ import (
 // Limits on what a report has of items that are not in sync: it is sent over
 // the link that they wait for.
 const (
-	maxOpen      = 50
-	maxOpenError = 200 // bytes
-	openPage     = 500
+	maxOutOfSync = 50
+	maxItemError = 200 // bytes
 )
 
 // Underway returns the items that the running sync fetches, in the order in
-// which they come; or those that the last one left where it was stopped.
+// which they come; or those that the last one left when it was stopped.
 func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
 	return a.underway(ctx, -1)
 }
@@ -30,15 +30,16 @@ func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
 // underway is [Agent.Underway], for up to limit of them; -1 is all.
 func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, err error) {
 	images := a.engine.InFlight()
-	err = a.db.View(ctx, func(tx *metadb.Tx) error {
+	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
 			for _, name := range u.Items {
 				if len(all) == limit {
 					return nil
 				}
 				row, err := tx.SyncItem(metadb.Parent, u.Repository, name)
-				if errors.Is(err, metadb.ErrNotFound) || err == nil && (row.Digest != string(u.Digest) || row.State == replication.Synced) {
-					continue // it moved on meanwhile
+				changed := row.Digest != string(u.Digest) || row.State == replication.Synced
+				if errors.Is(err, metadb.ErrNotFound) || err == nil && changed {
+					continue
 				}
 				if err != nil {
 					return err
@@ -57,64 +58,48 @@ func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, e
 	return all, err
 }
 
-// open returns what is not in sync: those that failed first where there are
-// any, then those that are being fetched.
-func (a *Agent) open(ctx context.Context, failed bool) (all []wire.OpenItem, err error) {
-	moving, err := a.underway(ctx, maxOpen)
+// outOfSync returns the first items that are not in sync: those that failed,
+// then those that are being fetched, then the others.
+func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) {
+	underway, err := a.underway(ctx, maxOutOfSync)
 	if err != nil {
 		return nil, err
 	}
-	moves := map[itemKey]bool{}
-	for _, i := range moving {
-		moves[keyOf(i)] = true
+	type key struct{ repository, item string }
+	listed := map[key]bool{}
+	for _, i := range underway {
+		listed[key{i.Repository, cmp.Or(i.Tag, string(i.Digest))}] = true
 	}
-	err = a.db.View(ctx, func(tx *metadb.Tx) error {
-		var waiting []wire.OpenItem
-		for repository, item := "", ""; len(all) < maxOpen; {
-			rows, err := tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, repository, item, openPage)
-			if err != nil {
-				return err
-			}
+	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
+		add := func(rows []metadb.SyncItem, err error) error {
 			for _, row := range rows {
-				repository, item = row.Repository, row.Item
-				to := &waiting
-				if row.Error != "" {
-					to = &all
-				}
-				if len(*to) == maxOpen {
+				k := key{row.Repository, row.Item}
+				if len(all) == maxOutOfSync || listed[k] {
 					continue
 				}
+				listed[k] = true
 				i, err := openItem(tx, row)
 				if err != nil {
 					return err
 				}
-				if !moves[keyOf(i)] {
-					*to = append(*to, i)
-				}
+				all = append(all, i)
 			}
-			if len(rows) < openPage || !failed && len(moving)+len(waiting) >= maxOpen {
-				break
-			}
+			return err
 		}
-		all = append(append(all, moving...), waiting...)
-		all = all[:min(len(all), maxOpen)]
-		return nil
+		if err := add(tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", maxOutOfSync)); err != nil {
+			return err
+		}
+		all = append(all, underway[:min(len(underway), maxOutOfSync-len(all))]...)
+		// As many are listed already as failed or are being fetched, at most.
+		return add(tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", 3*maxOutOfSync))
 	})
 	return all, err
 }
 
-// An itemKey tells items apart.
-type itemKey struct {
-	repository, tag string
-	digest          digest.Digest
-}
-
-func keyOf(i wire.OpenItem) itemKey { return itemKey{i.Repository, i.Tag, i.Digest} }
-
 func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OpenItem, error) {
 	i := wire.OpenItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), MatchedAt: row.SyncedAt,
-		Error: strings.ToValidUTF8(row.Error[:min(len(row.Error), maxOpenError)], ""),
+		Error: strings.ToValidUTF8(row.Error[:min(len(row.Error), maxItemError)], ""),
 	}
 	if row.Tag == "" {
 		return i, nil
