@@ -24,18 +24,14 @@ const (
 // Underway returns the items that the running sync fetches, in the order in
 // which they come; or those that the last one left when it was stopped.
 func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
-	return a.underway(ctx, -1)
+	return a.underway(ctx, a.engine.InFlight())
 }
 
-// underway is [Agent.Underway], for up to limit of them; -1 is all.
-func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, err error) {
-	images := a.engine.InFlight()
+// underway returns the items of images that are not in sync.
+func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (all []wire.OpenItem, err error) {
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
 			for _, name := range u.Items {
-				if len(all) == limit {
-					return nil
-				}
 				row, err := tx.SyncItem(metadb.Parent, u.Repository, name)
 				changed := row.Digest != string(u.Digest) || row.State == replication.Synced
 				if errors.Is(err, metadb.ErrNotFound) || err == nil && changed {
@@ -58,10 +54,16 @@ func (a *Agent) underway(ctx context.Context, limit int) (all []wire.OpenItem, e
 	return all, err
 }
 
+// firstInFlight is what the sync has begun, as far as a report can have it.
+func (a *Agent) firstInFlight() []replication.InFlight {
+	all := a.engine.InFlight()
+	return all[:min(len(all), maxOutOfSync)]
+}
+
 // outOfSync returns the first items that are not in sync: those that failed,
 // then those that are being fetched, then the others.
 func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) {
-	underway, err := a.underway(ctx, maxOutOfSync)
+	underway, err := a.underway(ctx, a.firstInFlight())
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +76,12 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 		add := func(rows []metadb.SyncItem, err error) error {
 			for _, row := range rows {
 				k := key{row.Repository, row.Item}
-				if len(all) == maxOutOfSync || listed[k] {
+				if err != nil || len(all) == maxOutOfSync || listed[k] {
 					continue
 				}
 				listed[k] = true
-				i, err := openItem(tx, row)
-				if err != nil {
-					return err
-				}
+				var i wire.OpenItem
+				i, err = openItem(tx, row)
 				all = append(all, i)
 			}
 			return err
@@ -90,7 +90,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 			return err
 		}
 		all = append(all, underway[:min(len(underway), maxOutOfSync-len(all))]...)
-		// As many are listed already as failed or are being fetched, at most.
+		// At most as many have failed, and as many are being fetched.
 		return add(tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", 3*maxOutOfSync))
 	})
 	return all, err

@@ -350,15 +350,9 @@ func (s *session) logProgress(ctx context.Context) {
 		return
 	}
 	s.loggedAt = now
-	s.update(ctx, func(st *state) { st.Left = s.inFlight() })
+	s.update(ctx, func(st *state) { st.Left = s.firstInFlight() })
 	p := s.engine.Progress()
 	s.log.Info("sync goes on", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
-}
-
-// inFlight is what the sync has begun, as far as a report can have it.
-func (s *session) inFlight() []replication.InFlight {
-	all := s.engine.InFlight()
-	return all[:min(len(all), maxOutOfSync)]
 }
 
 // finishSync records how the sync ended.
@@ -385,7 +379,7 @@ func (s *session) finishSync(o outcome) {
 	now := s.now()
 	s.retryAt = now.Add(s.retry.NextBackOff())
 	s.update(ctx, func(st *state) {
-		st.SyncEnd, st.SyncState, st.Left = now, result, s.inFlight()
+		st.SyncEnd, st.SyncState, st.Left = now, result, s.firstInFlight()
 		if result == stateSucceeded {
 			st.SyncSuccess = now
 		}

@@ -3,7 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,9 +34,8 @@ type admission struct {
 	turns   chan struct{}
 	streams chan struct{}
 
-	mu      sync.Mutex
-	waiting int
-	took    time.Duration // by a piece of work, on average of late
+	waiting atomic.Int64 // requests that await their turn
+	took    atomic.Int64 // nanoseconds by a piece of work, on average of late
 }
 
 func newAdmission() *admission {
@@ -45,9 +44,7 @@ func newAdmission() *admission {
 
 // check returns an error where a new request would have to wait for too long.
 func (a *admission) check() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if time.Duration(a.waiting)*a.took/maxWorking > maxDelay {
+	if time.Duration(a.waiting.Load()*a.took.Load())/maxWorking > maxDelay {
 		return errBusy()
 	}
 	return nil
@@ -63,31 +60,23 @@ func (a *admission) enter(ctx context.Context, work func() error) error {
 
 // do does work for a request that was admitted, when it is its turn.
 func (a *admission) do(ctx context.Context, work func() error) error {
-	a.wait(1)
+	a.waiting.Add(1)
 	select {
 	case a.turns <- struct{}{}:
-		a.wait(-1)
+		a.waiting.Add(-1)
 	case <-ctx.Done():
-		a.wait(-1)
+		a.waiting.Add(-1)
 		return context.Cause(ctx)
 	}
 	done := make(chan error, 1)
 	go func() {
 		start := time.Now()
 		err := work()
-		a.mu.Lock()
-		a.took += (time.Since(start) - a.took) / 16
-		a.mu.Unlock()
+		a.took.Add((int64(time.Since(start)) - a.took.Load()) / 16)
 		<-a.turns
 		done <- err
 	}()
 	return <-done
-}
-
-func (a *admission) wait(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.waiting += n
 }
 
 // stream admits a plan or a batch, until end is called.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,8 +34,6 @@ const (
 	typeProblem    = "application/problem+json"
 	headerEncoding = "Content-Encoding"
 )
-
-var errBodyTooLarge = errors.New("body is too large")
 
 // A codec reads and writes bodies. Its compressors are shared by all requests:
 // each holds about a megabyte, which a fleet that polls cannot have each for
@@ -94,12 +91,13 @@ func (b *plainBody) Close() error {
 	return b.body.Close()
 }
 
-// decode reads one JSON value from a plain body, at most limit bytes of it.
+// decode reads one JSON value from a plain body. One of more than limit bytes is
+// an [http.MaxBytesError].
 func decode(body io.Reader, limit int64, v any) error {
 	limited := &io.LimitedReader{R: body, N: limit + 1}
 	err := json.NewDecoder(limited).Decode(v)
 	if limited.N <= 0 {
-		return errBodyTooLarge
+		return &http.MaxBytesError{Limit: limit}
 	}
 	return err
 }
@@ -118,13 +116,6 @@ func (c *codec) encode(v any) (body []byte, encoding string, err error) {
 
 // acceptsZstd reports whether the sender of r can read zstd.
 func acceptsZstd(r *http.Request) bool {
-	for _, v := range r.Header.Values("Accept-Encoding") {
-		for _, e := range strings.Split(v, ",") {
-			name, _, _ := strings.Cut(strings.TrimSpace(e), ";")
-			if strings.EqualFold(name, encodingZstd) {
-				return true
-			}
-		}
-	}
-	return false
+	accepted := strings.Join(r.Header.Values("Accept-Encoding"), ",")
+	return strings.Contains(strings.ToLower(accepted), encodingZstd)
 }

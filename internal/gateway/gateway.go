@@ -7,88 +7,20 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
+	"time"
 
 	"ferry/internal/auth"
+	"ferry/internal/oci"
 	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
-
-// The errors that both ends know; the client returns them, wrapped, with the
-// parent's words and hint.
-var (
-	// ErrAlreadyActivated: another instance holds the connected registry.
-	ErrAlreadyActivated error = &refusal{http.StatusConflict, "ALREADY_ACTIVATED",
-		"another instance is activated as this connected registry; only one is supported at any time"}
-	// ErrNotActivated: this instance holds it no longer; it may try to activate.
-	ErrNotActivated error = &refusal{http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated"}
-	// ErrUnauthorized: the sync token or its password is wrong.
-	ErrUnauthorized error = &refusal{http.StatusUnauthorized, "UNAUTHORIZED",
-		"the sync token or its password is wrong, expired or disabled"}
-	// ErrUnknown: there is no such connected registry.
-	ErrUnknown error = &refusal{http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY", "there is no such connected registry"}
-)
-
-// known are the errors of a child, by the parent's code.
-var known = map[string]error{
-	"ALREADY_ACTIVATED":          ErrAlreadyActivated,
-	"NOT_ACTIVATED":              ErrNotActivated,
-	"UNAUTHORIZED":               ErrUnauthorized,
-	"DENIED":                     ErrUnauthorized,
-	"UNKNOWN_CONNECTED_REGISTRY": ErrUnknown,
-}
-
-// A refusal stands until somebody changes something at the parent.
-type refusal struct {
-	status int
-	code   string // of the [wire.Problem] that it is on its way to a child
-	detail string
-}
-
-// Error returns the refusal in words.
-func (e *refusal) Error() string { return e.detail }
-
-// Permanent reports that another try is useless; see package retry.
-func (e *refusal) Permanent() bool { return true }
-
-// Refused reports whether err is one of these errors: the parent was reached, and
-// refuses the connected registry until somebody changes something.
-func Refused(err error) bool { return errors.As(err, new(*refusal)) }
-
-// A problemError is a [wire.Problem] on its way to a child.
-type problemError struct{ wire.Problem }
-
-// Error returns what is wrong.
-func (p problemError) Error() string { return p.Detail }
-
-func problem(status int, code, detail string) problemError {
-	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
-}
-
-// problemOf turns whatever went wrong into what the child is told.
-func problemOf(err error) problemError {
-	status := retry.Status(err)
-	if errors.Is(err, auth.ErrUnauthenticated) || status == http.StatusUnauthorized {
-		err = ErrUnauthorized
-	}
-	var p problemError
-	var r *refusal
-	switch {
-	case errors.As(err, &p):
-	case errors.As(err, &r):
-		p = problem(r.status, r.code, r.detail)
-	case status == http.StatusTooManyRequests:
-		p = problem(http.StatusTooManyRequests, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
-	default:
-		p = problem(http.StatusInternalServerError, "INTERNAL", "the parent failed to answer; its log has the reason")
-	}
-	if err == ErrUnauthorized {
-		p.Hint = "make a new connection string: ferry connected-registry get-settings --generate-password 1"
-	}
-	return p
-}
 
 // A ControlPlane is what the parent's handlers need to know and to tell.
 type ControlPlane interface {
@@ -110,4 +42,124 @@ type ControlPlane interface {
 	// Changed returns a channel that is closed when the result of Desired may
 	// be another than before the call.
 	Changed(name string) <-chan struct{}
+}
+
+// The errors that both ends know; the client returns them, wrapped, with the
+// parent's words and hint.
+var (
+	// ErrAlreadyActivated: another instance holds the connected registry.
+	ErrAlreadyActivated error = problem(http.StatusConflict, "ALREADY_ACTIVATED",
+		"another instance is activated as this connected registry; only one is supported at any time")
+	// ErrNotActivated: this instance holds it no longer; it may try to activate.
+	ErrNotActivated error = problem(http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated")
+	// ErrUnauthorized: the sync token or its password is wrong.
+	ErrUnauthorized error = problem(http.StatusUnauthorized, "UNAUTHORIZED",
+		"the sync token or its password is wrong, expired or disabled")
+	// ErrUnknown: there is no such connected registry.
+	ErrUnknown error = problem(http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY", "there is no such connected registry")
+)
+
+// known are the errors of a child, by the parent's code.
+var known = map[string]error{
+	"ALREADY_ACTIVATED":          ErrAlreadyActivated,
+	"NOT_ACTIVATED":              ErrNotActivated,
+	"UNAUTHORIZED":               ErrUnauthorized,
+	"DENIED":                     ErrUnauthorized,
+	"UNKNOWN_CONNECTED_REGISTRY": ErrUnknown,
+}
+
+// Refused reports whether err is one of these errors: the parent was reached, and
+// refuses the connected registry until somebody changes something.
+func Refused(err error) bool { return errors.As(err, new(problemError)) }
+
+// A problemError is a [wire.Problem] on its way to a child.
+type problemError struct{ wire.Problem }
+
+// Error returns what is wrong.
+func (p problemError) Error() string { return p.Detail }
+
+func problem(status int, code, detail string) problemError {
+	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
+}
+
+// problemOf turns whatever went wrong into what the child is told.
+func problemOf(err error) problemError {
+	status := retry.Status(err)
+	if errors.Is(err, auth.ErrUnauthenticated) || status == http.StatusUnauthorized {
+		err = ErrUnauthorized
+	}
+	var p problemError
+	switch {
+	case errors.As(err, &p):
+	case status == http.StatusTooManyRequests:
+		p = problem(http.StatusTooManyRequests, "TOO_MANY_REQUESTS", "too many failed logins; try again later")
+	default:
+		p = problem(http.StatusInternalServerError, "INTERNAL", "the parent failed to answer; its log has the reason")
+	}
+	if err == ErrUnauthorized {
+		p.Hint = "make a new connection string: ferry connected-registry get-settings --generate-password 1"
+	}
+	return p
+}
+
+// AnswerError is a parent's refusal, in its words. It is one of this package's
+// errors, or for a blob one of package oci's, to [errors.Is].
+type AnswerError struct {
+	wire.Problem
+	kind  error
+	pause time.Duration
+}
+
+// Error returns the parent's words.
+func (e *AnswerError) Error() string { return e.Detail }
+
+// StatusCode returns the status of the parent's answer.
+func (e *AnswerError) StatusCode() int { return e.Status }
+
+// RetryAfter returns how long the parent asks not to be asked again; 0 if it
+// does not.
+func (e *AnswerError) RetryAfter() time.Duration { return e.pause }
+
+// Unwrap returns the error that the refusal stands for.
+func (e *AnswerError) Unwrap() error { return e.kind }
+
+// answerError returns what an answer other than a success says.
+func answerError(resp *http.Response) error {
+	var answer struct {
+		wire.Problem
+		Errors []struct { // in the place of the problem, of a blob
+			Code    oci.Code `json:"code"`
+			Message string   `json:"message"`
+		} `json:"errors"`
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err == nil {
+		err = json.Unmarshal(body, &answer)
+	}
+	e := &AnswerError{Problem: answer.Problem, kind: known[answer.Code]}
+	switch {
+	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
+		e.Detail, e.Hint = "the parent speaks TLS, and was asked without", "make a connection string with --parent-protocol https"
+	case resp.StatusCode/100 == 3:
+		e.Detail, e.Hint = "the parent sends this registry elsewhere: are its endpoint and its protocol right?", ""
+	case err == nil && len(answer.Errors) > 0:
+		first := answer.Errors[0]
+		e.kind = &oci.Error{Code: first.Code, Message: clip(first.Message), Status: resp.StatusCode}
+		e.Detail = e.kind.Error()
+	case err != nil || e.Detail == "":
+		e.Detail, e.Hint = "the parent answered "+resp.Status, ""
+	}
+	if e.kind == nil && resp.StatusCode == http.StatusUnauthorized {
+		e.kind = ErrUnauthorized
+	}
+	e.Detail, e.Hint, e.Status = clip(e.Detail), clip(e.Hint), resp.StatusCode
+	e.pause = oci.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return e
+}
+
+// maxWords bounds what of a parent's words gets into a log, in bytes.
+const maxWords = 1000
+
+func clip(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxWords)], "")
 }

@@ -128,7 +128,17 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	if referrerDepth >= maxReferrerDepth {
 		return nil
 	}
-	return p.referrers(ctx, want, depth, referrerDepth)
+	referrers, err := p.Storage.Referrers(ctx, want.Repository, want.Digest, "")
+	if err != nil {
+		return err
+	}
+	for _, r := range referrers {
+		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: r.Digest}, depth, referrerDepth+1)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // children returns the children of an index that go to the caller, and those
@@ -154,20 +164,6 @@ func (p *planner) children(ctx context.Context, index wire.Want, parsed *oci.Man
 		}
 	}
 	return kept, left, nil
-}
-
-func (p *planner) referrers(ctx context.Context, subject wire.Want, depth, referrerDepth int) error {
-	all, err := p.Storage.Referrers(ctx, subject.Repository, subject.Digest, "")
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
-		err := p.manifest(ctx, wire.Want{Repository: subject.Repository, Digest: r.Digest}, depth, referrerDepth+1)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // blob writes a blob: with its content where that is small.

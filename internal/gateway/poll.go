@@ -3,8 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -64,14 +62,14 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 	defer stop()
 	var a *pollAnswer
 	err = s.admission.do(ctx, func() (err error) {
-		a, err = s.pollOnce(ctx, c, *q, in)
+		a, version, err = s.pollOnce(ctx, c, *q, in)
 		return err
 	})
-	if decided := (decidedError{}); errors.As(err, &decided) {
-		return nil, s.ControlPlane.CatchUp(ctx, decided.version)
-	}
 	if err != nil {
 		return nil, err
+	}
+	if version != in.version {
+		return nil, s.ControlPlane.CatchUp(ctx, version)
 	}
 	if d.Version != q.DesiredVersion {
 		a.Desired = d
@@ -92,15 +90,6 @@ func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, de
 		return a, nil
 	}
 	return nil, nil
-}
-
-// A decidedError is that something was decided after the subscription was read,
-// and before the content was: an answer must be of one moment.
-type decidedError struct{ version int64 }
-
-// Error implements error.
-func (e decidedError) Error() string {
-	return fmt.Sprintf("the control plane is at version %d meanwhile", e.version)
 }
 
 // An input is the subscription of a caller, ready for use.
@@ -152,23 +141,25 @@ func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 	return subscription.Subscription{Permissions: r.Permissions, TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms}
 }
 
-// pollOnce answers a poll from the state of the content as it is.
-func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in input) (*pollAnswer, error) {
-	a := &pollAnswer{PollResponse: wire.PollResponse{Capability: agreed(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor}}
+// pollOnce answers a poll from the state of the content as it is. The answer is
+// of no use if version, that of the control plane at the same moment, is other
+// than the subscription's.
+func (s *server) pollOnce(
+	ctx context.Context, c caller, q wire.PollRequest, in input,
+) (a *pollAnswer, version int64, err error) {
+	a = &pollAnswer{PollResponse: wire.PollResponse{
+		Capability: agreed(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
+	}}
 	a.Watermarks = s.Watermarks() // before the state is read that they are of
 	p := &poller{server: s, caller: c, input: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
-	err := s.Storage.View(ctx, func(v *storage.View) error {
+	err = s.Storage.View(ctx, func(v *storage.View) error {
 		p.view = v
 		head, trimmed, err := v.FeedHead()
 		if err != nil {
 			return err
 		}
-		version, err := v.ControlVersion()
-		if err != nil {
+		if version, err = v.ControlVersion(); err != nil || version != in.version {
 			return err
-		}
-		if version != in.version {
-			return decidedError{version}
 		}
 		if p.since = q.Cursor; q.Since != nil {
 			p.since = *q.Since
@@ -188,7 +179,7 @@ func (s *server) pollOnce(ctx context.Context, c caller, q wire.PollRequest, in 
 		}
 		return p.feed(head)
 	})
-	return a, err
+	return a, version, err
 }
 
 // A poller fills one answer to a poll.

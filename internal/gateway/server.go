@@ -156,7 +156,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 		defer body.Close()
 		err = decode(body, maxRequest, q)
 	}
-	if errors.Is(err, errBodyTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
+	if errors.As(err, new(*http.MaxBytesError)) {
 		return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
 	}
 	if err != nil {
