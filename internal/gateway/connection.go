@@ -42,34 +42,39 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 	if len(text) > maxConnectionString {
 		return ConnectionString{}, fmt.Errorf("connection string is longer than %d bytes", maxConnectionString)
 	}
-	values := map[string]string{}
+	var c ConnectionString
+	values := c.values()
 	for _, field := range strings.Split(unwrap(text), ";") {
 		if field = strings.TrimSpace(field); field == "" {
 			continue
 		}
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
-			return ConnectionString{}, fmt.Errorf("connection string: a field has no '=': want %s", strings.Join(connectionKeys, "=...;")+"=...")
+			return ConnectionString{}, fmt.Errorf("connection string: a field has no '=': want %s=...",
+				strings.Join(connectionKeys, "=...;"))
 		}
-		known := slices.IndexFunc(connectionKeys, func(k string) bool { return strings.EqualFold(k, strings.TrimSpace(key)) })
+		key = strings.TrimSpace(key)
+		known := slices.IndexFunc(connectionKeys, func(k string) bool { return strings.EqualFold(k, key) })
 		if known < 0 {
 			return ConnectionString{}, fmt.Errorf("connection string: unknown key: want %s", strings.Join(connectionKeys, ", "))
 		}
-		if _, twice := values[connectionKeys[known]]; twice {
+		if *values[known] != "" {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is there twice", connectionKeys[known])
 		}
-		values[connectionKeys[known]] = strings.TrimSpace(value)
+		*values[known] = strings.TrimSpace(value)
 	}
-	for _, key := range connectionKeys {
-		if values[key] == "" {
+	for i, key := range connectionKeys {
+		if *values[i] == "" {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is missing", key)
 		}
 	}
-	c := ConnectionString{
-		Name: values[keyName], Token: values[keyToken], Password: values[keyPassword],
-		Endpoint: values[keyEndpoint], Protocol: strings.ToLower(values[keyProtocol]),
-	}
+	c.Protocol = strings.ToLower(c.Protocol)
 	return c, c.check()
+}
+
+// values are the fields of c, in the order of [connectionKeys].
+func (c *ConnectionString) values() []*string {
+	return []*string{&c.Name, &c.Token, &c.Password, &c.Endpoint, &c.Protocol}
 }
 
 // unwrap takes off what is around a connection string.
@@ -114,10 +119,9 @@ func (c ConnectionString) URL() string { return c.Protocol + "://" + c.Endpoint 
 
 // Secret is the connection string, password and all.
 func (c ConnectionString) Secret() string {
-	values := []string{c.Name, c.Token, c.Password, c.Endpoint, c.Protocol}
-	fields := make([]string, len(values))
-	for i, value := range values {
-		fields[i] = connectionKeys[i] + "=" + value
+	var fields []string
+	for i, value := range c.values() {
+		fields = append(fields, connectionKeys[i]+"="+*value)
 	}
 	return strings.Join(fields, ";")
 }

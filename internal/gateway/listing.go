@@ -41,7 +41,11 @@ func List(v *storage.View, repository string, f subscription.Filter) ([]Item, er
 		return nil, err
 	}
 	l.selectTags()
-	l.selectUnreferenced()
+	for _, m := range l.manifests {
+		if l.unreferenced(m) {
+			l.reach(m.Digest)
+		}
+	}
 	l.follow()
 	return l.items(), nil
 }
@@ -55,7 +59,7 @@ type lister struct {
 	kept      map[digest.Digest][]digest.Digest // children of each index that go along with it
 	omitted   map[digest.Digest][]digest.Digest // the others
 	referrers map[digest.Digest][]digest.Digest // by subject
-	attached  map[digest.Digest][]string        // tags that belong to a manifest, where those go along with it
+	attached  map[digest.Digest][]storage.Tag   // tags that belong to a manifest and are selected with it
 
 	selected  map[string]bool // tags
 	reachable map[digest.Digest]bool
@@ -67,7 +71,7 @@ func read(v *storage.View, repository string, f subscription.Filter) (l *lister,
 	l = &lister{
 		filter: f, here: map[digest.Digest]bool{}, kept: map[digest.Digest][]digest.Digest{},
 		omitted: map[digest.Digest][]digest.Digest{}, referrers: map[digest.Digest][]digest.Digest{},
-		attached: map[digest.Digest][]string{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
+		attached: map[digest.Digest][]storage.Tag{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
 	}
 	if l.tags, err = v.Tags(repository); err != nil {
 		return nil, err
@@ -109,8 +113,7 @@ func (l *lister) readIndex(v *storage.View, repository string, index digest.Dige
 		return err
 	}
 	leftOut := l.filter.Platforms.LeftOut(parsed.Manifests)
-	l.kept[index] = nil
-	l.omitted[index] = slices.Clone(children.Omitted)
+	l.kept[index], l.omitted[index] = nil, slices.Clip(children.Omitted)
 	for _, d := range children.Held {
 		if leftOut[d] {
 			l.omitted[index] = append(l.omitted[index], d)
@@ -130,7 +133,7 @@ func (l *lister) selectTags() {
 		case l.filter.Tags.All():
 			l.selectTag(t)
 		case belongs:
-			l.attached[subject] = append(l.attached[subject], t.Name)
+			l.attached[subject] = append(l.attached[subject], t)
 		case l.filter.Tags.Matches(t.Name):
 			candidates = append(candidates, t)
 		}
@@ -151,18 +154,8 @@ func (l *lister) selectTag(t storage.Tag) {
 	l.reach(t.Digest)
 }
 
-// selectUnreferenced makes manifests reachable that were only ever pushed by
-// their digest.
-func (l *lister) selectUnreferenced() {
-	for _, m := range l.manifests {
-		if l.unreferenced(m) {
-			l.reach(m.Digest)
-		}
-	}
-}
-
-// unreferenced reports whether a manifest is selected because nothing ever
-// referenced it. Where not everything is selected, tags say what is.
+// unreferenced reports whether a manifest is selected because it was only ever
+// pushed by its digest. If not everything is selected, tags say what is.
 func (l *lister) unreferenced(m storage.Manifest) bool {
 	return l.filter.Tags.All() && l.filter.Platforms.All() && !m.WasReferenced && !l.here[m.Subject]
 }
@@ -176,12 +169,6 @@ func (l *lister) reach(d digest.Digest) {
 
 // follow makes everything reachable to which reachable manifests lead.
 func (l *lister) follow() {
-	digests := map[string]digest.Digest{}
-	if len(l.attached) > 0 {
-		for _, t := range l.tags {
-			digests[t.Name] = t.Digest
-		}
-	}
 	for len(l.pending) > 0 {
 		d := l.pending[len(l.pending)-1]
 		l.pending = l.pending[:len(l.pending)-1]
@@ -191,9 +178,8 @@ func (l *lister) follow() {
 		for _, referrer := range l.referrers[d] {
 			l.reach(referrer)
 		}
-		for _, tag := range l.attached[d] {
-			l.selected[tag] = true
-			l.reach(digests[tag])
+		for _, t := range l.attached[d] {
+			l.selectTag(t)
 		}
 	}
 }
