@@ -209,7 +209,9 @@ func (s *session) holdTime(st state, p replication.Place) time.Duration {
 
 // record hands the parent's answer to q, which was asked in state st, to the
 // engine. It reports whether there is more to ask for at once.
-func (s *session) record(ctx context.Context, st state, q wire.PollRequest, a *wire.PollResponse) (more bool, err error) {
+func (s *session) record(
+	ctx context.Context, st state, q wire.PollRequest, a *wire.PollResponse,
+) (more bool, err error) {
 	if a.Restart {
 		trigger := st.trigger(q, a)
 		s.log.Info("the parent lists every repository", "trigger", trigger)

@@ -48,13 +48,12 @@ type state struct {
 
 // load reads the state that an earlier run saved.
 func (a *Agent) load(ctx context.Context) error {
-	err := a.options.DB.View(ctx, func(tx *metadb.Tx) error {
-		text, err := tx.Setting(stateSetting)
-		if err != nil || text == "" {
-			return err
-		}
-		return json.Unmarshal([]byte(text), &a.state)
+	text, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) (string, error) {
+		return tx.Setting(stateSetting)
 	})
+	if err == nil && text != "" {
+		err = json.Unmarshal([]byte(text), &a.state)
+	}
 	if err != nil {
 		return fmt.Errorf("start agent: read its state: %w", err)
 	}
@@ -93,10 +92,7 @@ func (a *Agent) save(ctx context.Context) {
 // priorities returns which repositories come first. Priorities that this program
 // cannot read, which a newer parent may know, are none.
 func (s state) priorities() subscription.Priorities {
-	p, err := subscription.ParsePriorities(s.Self.Priorities)
-	if err != nil {
-		return subscription.Priorities{}
-	}
+	p, _ := subscription.ParsePriorities(s.Self.Priorities)
 	return p
 }
 
@@ -136,10 +132,7 @@ func (s spending) within(start, next time.Time) bool {
 // budget returns the byte budget. One that this program cannot read, which a
 // newer parent may know, is none.
 func (s state) budget() schedule.Budget {
-	b, err := schedule.ParseBudget(s.Self.ByteBudget)
-	if err != nil {
-		return schedule.Budget{}
-	}
+	b, _ := schedule.ParseBudget(s.Self.ByteBudget)
 	return b
 }
 

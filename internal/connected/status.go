@@ -144,6 +144,9 @@ func sameReport(a, b *wire.Report) bool {
 	return reflect.DeepEqual(x, y)
 }
 
+// maxFailed is how many of the items that failed are looked at.
+const maxFailed = 1000
+
 // recordFailures saves what is wrong after a sync that came to its end: after a
 // good one, nothing.
 func (a *Agent) recordFailures(ctx context.Context, o outcome) {
@@ -155,7 +158,12 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	}
 	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
 	if o.Failed > 0 {
-		failed := a.failed(ctx)
+		failed, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
+			return tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", maxFailed)
+		})
+		if err != nil {
+			a.log.Warn("items that failed are not read", "err", err)
+		}
 		if len(failed) > 0 {
 			example = fmt.Sprintf("; %s %s: %s", failed[0].Repository, failed[0].Item, failed[0].Error)
 		}
@@ -173,21 +181,6 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 		add("Sync", "ItemsFailed", fmt.Sprintf("items that are not synced: %d%s", o.Failed, example))
 	}
 	a.update(ctx, func(s *state) { s.Details = details })
-}
-
-// maxFailed is how many of the items that failed are looked at.
-const maxFailed = 1000
-
-// failed returns items that failed; none if they cannot be read.
-func (a *Agent) failed(ctx context.Context) (all []metadb.SyncItem) {
-	err := a.options.DB.View(ctx, func(tx *metadb.Tx) (err error) {
-		all, err = tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", maxFailed)
-		return err
-	})
-	if err != nil {
-		a.log.Warn("items that failed are not read", "err", err)
-	}
-	return all
 }
 
 // shortened is a detail's description, no longer than a report can have.

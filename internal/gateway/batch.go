@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 
 	"ferry/internal/download"
 	"ferry/internal/oci"
@@ -31,7 +30,7 @@ const typeBatch = "application/vnd.ferry.batch"
 // batch answers with the blobs of a batch, each behind its entry.
 func (s *server) batch(_ context.Context, c caller, q wire.BatchRequest) (stream, error) {
 	if len(q.Want) > MaxBatch {
-		return stream{}, problem(http.StatusBadRequest, "INVALID", fmt.Sprintf("a batch is of at most %d blobs", MaxBatch))
+		return stream{}, invalid("a batch is of at most %d blobs", MaxBatch)
 	}
 	return stream{registry: c.name, contentType: typeBatch, write: func(ctx context.Context, w io.Writer) error {
 		for _, want := range q.Want {
@@ -68,7 +67,9 @@ func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wi
 }
 
 // Batch implements [download.Batcher]. fn need not read all of the content.
-func (c *Client) Batch(ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error) error {
+func (c *Client) Batch(
+	ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error,
+) error {
 	q := wire.BatchRequest{Name: c.connection.Name, Want: wantsOf(want)}
 	resp, err := c.post(ctx, wire.PathBlobs, q, stall)
 	if err != nil {

@@ -37,7 +37,8 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	return &Client{connection: c, http: &http.Client{Transport: transport, CheckRedirect: onlyBlobs}, codec: newCodec()}
+	client := &http.Client{Transport: transport, CheckRedirect: onlyBlobs}
+	return &Client{connection: c, http: client, codec: newCodec()}
 }
 
 // onlyBlobs follows redirects of blobs, to where their bytes are, and there
@@ -56,7 +57,8 @@ func onlyBlobs(r *http.Request, via []*http.Request) error {
 		return fmt.Errorf("the parent sends this registry on from https to %s, which is not followed: "+
 			"are its blobs to be had over TLS?", r.URL.Scheme)
 	}
-	for _, hop := range slices.Concat(via[1:], []*http.Request{r}) { // one that was elsewhere does not come back with it
+	// A request that was elsewhere does not come back with the password either.
+	for _, hop := range slices.Concat(via[1:], []*http.Request{r}) {
 		if origin(hop.URL) != origin(via[0].URL) {
 			r.Header.Del("Authorization")
 		}
@@ -89,8 +91,10 @@ func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: (&net.Dialer{
-			Timeout:         30 * time.Second,
-			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4},
+			Timeout: 30 * time.Second,
+			KeepAliveConfig: net.KeepAliveConfig{
+				Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4,
+			},
 		}).DialContext,
 		TLSHandshakeTimeout: 30 * time.Second,
 		IdleConnTimeout:     10 * time.Minute,
@@ -162,7 +166,9 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 // Blob opens length bytes of a blob from offset on, or all to its end where
 // length is negative. The second result is where the body begins: at offset,
 // or at 0 where something on the way knows no ranges.
-func (c *Client) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (c *Client) Blob(
+	ctx context.Context, repository string, d digest.Digest, offset, length int64,
+) (io.ReadCloser, int64, error) {
 	path := c.connection.URL() + "/v2/" + (&url.URL{Path: repository}).EscapedPath() + "/blobs/" + string(d)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if err != nil {

@@ -56,7 +56,8 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 		key = strings.TrimSpace(key)
 		known := slices.IndexFunc(connectionKeys, func(k string) bool { return strings.EqualFold(k, key) })
 		if known < 0 {
-			return ConnectionString{}, fmt.Errorf("connection string: unknown key: want %s", strings.Join(connectionKeys, ", "))
+			return ConnectionString{}, fmt.Errorf("connection string: unknown key: want %s",
+				strings.Join(connectionKeys, ", "))
 		}
 		if *values[known] != "" {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is there twice", connectionKeys[known])

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -56,7 +57,8 @@ var (
 	ErrUnauthorized error = problem(http.StatusUnauthorized, "UNAUTHORIZED",
 		"the sync token or its password is wrong, expired or disabled")
 	// ErrUnknown: there is no such connected registry.
-	ErrUnknown error = problem(http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY", "there is no such connected registry")
+	ErrUnknown error = problem(http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY",
+		"there is no such connected registry")
 )
 
 // known are the errors of a child, by the parent's code.
@@ -72,7 +74,7 @@ var known = map[string]error{
 // refuses the connected registry until somebody changes something.
 func Refused(err error) bool { return errors.As(err, new(problemError)) }
 
-// A problemError is a [wire.Problem] on its way to a child.
+// A problemError is a [wire.Problem] for a child, at either end.
 type problemError struct{ wire.Problem }
 
 // Error returns what is wrong.
@@ -80,6 +82,11 @@ func (p problemError) Error() string { return p.Detail }
 
 func problem(status int, code, detail string) problemError {
 	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
+}
+
+// invalid is the problem of a request that is malformed or over a limit.
+func invalid(format string, args ...any) problemError {
+	return problem(http.StatusBadRequest, "INVALID", fmt.Sprintf(format, args...))
 }
 
 // problemOf turns whatever went wrong into what the child is told.
@@ -139,7 +146,8 @@ func answerError(resp *http.Response) error {
 	e := &AnswerError{Problem: answer.Problem, kind: known[answer.Code]}
 	switch {
 	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
-		e.Detail, e.Hint = "the parent speaks TLS, and was asked without", "make a connection string with --parent-protocol https"
+		e.Detail = "the parent speaks TLS, and was asked without"
+		e.Hint = "make a connection string with --parent-protocol https"
 	case resp.StatusCode/100 == 3:
 		e.Detail, e.Hint = "the parent sends this registry elsewhere: are its endpoint and its protocol right?", ""
 	case err == nil && len(answer.Errors) > 0:

@@ -99,7 +99,9 @@ func read(v *storage.View, repository string, f subscription.Filter) (l *lister,
 
 // readIndex notes which children of an index go along with it: those that it
 // holds here and that the platforms do not leave out.
-func (l *lister) readIndex(v *storage.View, repository string, index digest.Digest, children storage.IndexChildren) error {
+func (l *lister) readIndex(
+	v *storage.View, repository string, index digest.Digest, children storage.IndexChildren,
+) error {
 	l.kept[index], l.omitted[index] = children.Held, children.Omitted
 	if l.filter.Platforms.All() {
 		return nil

@@ -60,7 +60,9 @@ func (c *listings) of(v *storage.View, e storage.FeedEntry, id string, f subscri
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{repository: e.Repository, seq: e.Seq, items: items, changed: e.Seq, encoded: map[int64]json.RawMessage{}}
+	l := &listing{
+		repository: e.Repository, seq: e.Seq, items: items, changed: e.Seq, encoded: map[int64]json.RawMessage{},
+	}
 	for _, i := range items {
 		l.sum.Add(i.Tag, string(i.Digest), i.Part)
 	}
@@ -91,7 +93,9 @@ func (c *listings) keep(key listingKey, l *listing) {
 // since returns the listing as it is sent to a reader who has recorded it up to
 // cursor, and how many items that has: short where that is much shorter. more is
 // that it is the first page, of limit items, of a complete one.
-func (l *listing) since(v *storage.View, cursor int64, limit int) (text json.RawMessage, items int, more bool, err error) {
+func (l *listing) since(
+	v *storage.View, cursor int64, limit int,
+) (text json.RawMessage, items int, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if text := l.encoded[cursor]; text != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 
 	"github.com/opencontainers/go-digest"
 
@@ -28,8 +27,7 @@ const (
 // plan answers with the entries of a plan, each of them a line.
 func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream, error) {
 	if len(q.Want) > maxWants || len(q.Have) > maxHaves {
-		return stream{}, problem(http.StatusBadRequest, "INVALID",
-			fmt.Sprintf("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves))
+		return stream{}, invalid("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves)
 	}
 	_, in, err := s.inputOf(ctx, c)
 	if err != nil {
@@ -41,10 +39,11 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 	for _, have := range q.Have {
 		p.have[have] = true
 	}
-	return stream{registry: c.name, contentType: typeJSONLines, compress: true, write: func(ctx context.Context, w io.Writer) error {
+	write := func(ctx context.Context, w io.Writer) error {
 		p.out = json.NewEncoder(w)
 		return p.run(ctx, q.Want)
-	}}, nil
+	}
+	return stream{registry: c.name, contentType: typeJSONLines, compress: true, write: write}, nil
 }
 
 // A planner writes the plan for one request.
@@ -143,7 +142,9 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 
 // children returns the children of an index that go to the caller, and those
 // that its platforms leave out, or that the index does not hold here.
-func (p *planner) children(ctx context.Context, index wire.Want, parsed *oci.Manifest) (kept, left []digest.Digest, _ error) {
+func (p *planner) children(
+	ctx context.Context, index wire.Want, parsed *oci.Manifest,
+) (kept, left []digest.Digest, _ error) {
 	if len(parsed.Manifests) == 0 {
 		return nil, nil, nil
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"sync"
 	"time"
 
@@ -25,7 +24,7 @@ type pollAnswer struct {
 // caller's cursor, at once or when there are any.
 func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollAnswer, error) {
 	if q.Report != nil && q.Report.Self.Name != c.name {
-		return nil, problem(http.StatusBadRequest, "INVALID", "the report is of another connected registry")
+		return nil, invalid("the report is of another connected registry")
 	}
 	report := q.Report
 	q.Report = nil // it is not held with the request
@@ -51,7 +50,9 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 
 // pollHeld answers a poll. Where there is nothing to tell yet it waits, and
 // returns no answer once that may have changed.
-func (s *server) pollHeld(ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time) (*pollAnswer, error) {
+func (s *server) pollHeld(
+	ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time,
+) (*pollAnswer, error) {
 	decided, version := s.ControlPlane.Changed(c.name), s.ControlPlane.Version()
 	d, in, err := s.inputOf(ctx, c)
 	if err != nil {
@@ -138,7 +139,9 @@ const maxInputs = 20_000
 
 // SubscriptionOf returns which content a connected registry gets.
 func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
-	return subscription.Subscription{Permissions: r.Permissions, TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms}
+	return subscription.Subscription{
+		Permissions: r.Permissions, TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms,
+	}
 }
 
 // pollOnce answers a poll from the state of the content as it is. The answer is

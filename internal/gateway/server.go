@@ -87,7 +87,8 @@ type caller struct {
 // sent it.
 func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
 	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
-		return caller{}, problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
+		return caller{}, problem(http.StatusForbidden, "DENIED",
+			"the token has no gateway permission for this connected registry")
 	}
 	return caller{name, who, r}, nil
 }
@@ -160,7 +161,7 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 		return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
 	}
 	if err != nil {
-		return caller{}, problem(http.StatusBadRequest, "INVALID", "the request is not valid: "+err.Error())
+		return caller{}, invalid("the request is not valid: %v", err)
 	}
 	return admit(r, who, q.Registry())
 }
@@ -247,9 +248,11 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
 	if q.InstanceID == "" || len(q.InstanceID) > 64 || len(q.Version) > 64 {
-		return nil, problem(http.StatusBadRequest, "INVALID", "instanceId is missing, or it or version is too long")
+		return nil, invalid("instanceId is missing, or it or version is too long")
 	}
-	err := s.admission.enter(ctx, func() error { return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version) })
+	err := s.admission.enter(ctx, func() error {
+		return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version)
+	})
 	if errors.Is(err, ErrAlreadyActivated) {
 		return nil, s.occupied(ctx, c)
 	}
@@ -271,7 +274,8 @@ func (s *server) occupied(ctx context.Context, c caller) error {
 		root = c.request.Host
 	}
 	p := problemOf(ErrAlreadyActivated)
-	p.Hint = "if that instance is gone, free its place: ferry connected-registry deactivate -n " + c.name + " -r " + root
+	p.Hint = "if that instance is gone, free its place: " +
+		"ferry connected-registry deactivate -n " + c.name + " -r " + root
 	return p
 }
 
