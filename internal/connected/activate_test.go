@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestSecondInstanceWaitsForItsPlace(t *testing.T) {
+func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -40,7 +40,7 @@ func TestSecondInstanceWaitsForItsPlace(t *testing.T) {
 	})
 }
 
-func TestRefusedInstanceDoesNotPester(t *testing.T) {
+func TestRefusedInstanceRetriesSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
@@ -57,7 +57,7 @@ func TestRefusedInstanceDoesNotPester(t *testing.T) {
 	})
 }
 
-func TestLinkThatIsDownDoesNotEndTheAgent(t *testing.T) {
+func TestAgentOutlivesALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -74,7 +74,7 @@ func TestLinkThatIsDownDoesNotEndTheAgent(t *testing.T) {
 	})
 }
 
-func TestLinkThatComesBackIsNoticedWithTheNextTry(t *testing.T) {
+func TestNextTryNoticesThatTheLinkIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -93,7 +93,7 @@ func TestLinkThatComesBackIsNoticedWithTheNextTry(t *testing.T) {
 	})
 }
 
-func TestParentThatIsIllIsAskedLikeALinkThatIsDown(t *testing.T) {
+func TestFailingParentIsRetriedLikeALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
@@ -108,7 +108,7 @@ func TestParentThatIsIllIsAskedLikeALinkThatIsDown(t *testing.T) {
 	})
 }
 
-func TestDeactivatedInstanceLeavesItsPlaceToAnother(t *testing.T) {
+func TestDeactivatedInstanceWaitsBeforeItActivatesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -131,7 +131,7 @@ func TestDeactivatedInstanceLeavesItsPlaceToAnother(t *testing.T) {
 	})
 }
 
-func TestRestartWithoutALinkServesAndThenGoesOn(t *testing.T) {
+func TestRestartWithoutALinkServesThenSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
+func TestSpentBudgetDelaysSyncsToTheNextPeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 5 << 20
 		budget := "2MiB/day"
@@ -46,7 +46,7 @@ func TestSyncsWaitForTheNextPeriodOnceTheirBudgetIsSpent(t *testing.T) {
 	})
 }
 
-func TestALiftedBudgetCountsAtOnce(t *testing.T) {
+func TestLiftedBudgetAppliesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := "1MiB/day"
 		root := newRoot(t)
@@ -69,7 +69,7 @@ func TestALiftedBudgetCountsAtOnce(t *testing.T) {
 	})
 }
 
-func TestABudgetOfTheMonthCountsWhatTheDayHad(t *testing.T) {
+func TestMonthlyBudgetCountsBytesOfTheDailyOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		daily, monthly := "2MiB/day", "2MiB/month"
 		root := newRoot(t)
@@ -90,7 +90,7 @@ func TestABudgetOfTheMonthCountsWhatTheDayHad(t *testing.T) {
 
 // What a site has of an image that waits is known while something else comes,
 // and after a restart.
-func TestBytesOfWhatWaitsAreNotForgotten(t *testing.T) {
+func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 5 << 20
 		budget := "2MiB/day"

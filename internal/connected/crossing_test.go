@@ -11,12 +11,12 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// TestImageCrossesARealNetwork is the tests in memory once more, in short, on
+// TestImageSyncsOverARealNetwork is the tests in memory once more, in short, on
 // sockets and on each database.
-func TestImageCrossesARealNetwork(t *testing.T) {
+func TestImageSyncsOverARealNetwork(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		other := dbtest.SQLite
-		if t.Name() == "TestImageCrossesARealNetwork/postgres" {
+		if t.Name() == "TestImageSyncsOverARealNetwork/postgres" {
 			other = dbtest.Postgres
 		}
 		root, ship := newSite(t, "", db), newSite(t, "ship1", other(t))

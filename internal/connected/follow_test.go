@@ -12,7 +12,7 @@ import (
 
 const large = 300_000 // bytes; too much for a plan to carry
 
-func TestImageCrossesAndIsServedWithTheParentGone(t *testing.T) {
+func TestSyncedImageIsServedWithoutTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large, 10)
@@ -35,7 +35,7 @@ func TestImageCrossesAndIsServedWithTheParentGone(t *testing.T) {
 	})
 }
 
-func TestChangesFollow(t *testing.T) {
+func TestChangesAreSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
@@ -59,7 +59,7 @@ func TestChangesFollow(t *testing.T) {
 	})
 }
 
-func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
+func TestChangesDuringAnOutageAreSyncedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
@@ -88,7 +88,7 @@ func TestWhatHappensWhileTheLinkIsDownFollowsOnce(t *testing.T) {
 	})
 }
 
-func TestAFeedThatWasTrimmedMakesTheSiteAskForAll(t *testing.T) {
+func TestTrimmedFeedStartsAPassOverAllRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
@@ -117,7 +117,7 @@ func TestAFeedThatWasTrimmedMakesTheSiteAskForAll(t *testing.T) {
 	})
 }
 
-func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
+func TestChangedPermissionsAddAndRemoveRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		a, b := root.push("app/a", "1", "v1", large), root.push("app/b", "2", "v1", large)
@@ -141,7 +141,7 @@ func TestScopeThatChangesIsFollowedBothWays(t *testing.T) {
 	})
 }
 
-func TestAnotherParentAtTheSameAddressListsAll(t *testing.T) {
+func TestReplacedParentListsEveryRepository(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
@@ -176,7 +176,7 @@ func TestAnotherParentAtTheSameAddressListsAll(t *testing.T) {
 	})
 }
 
-func TestContentGoesThroughAConnectedRegistryToOneBelowIt(t *testing.T) {
+func TestContentSyncsThroughANestedConnectedRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)

@@ -15,7 +15,7 @@ import (
 	"ferry/internal/wire"
 )
 
-func TestALinkThatCannotWorkIsLoggedWithWhatToDo(t *testing.T) {
+func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())

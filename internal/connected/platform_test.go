@@ -42,7 +42,7 @@ func (s *site) has(repository string, want ...digest.Digest) bool {
 	return len(all) == len(want)
 }
 
-func TestASiteHasOfAnIndexWhatItsPlatformsSayAndSoHasTheSiteBelow(t *testing.T) {
+func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		images := map[string]digest.Digest{}

@@ -14,7 +14,7 @@ func (s *site) prefer(name string, priorities ...string) {
 	s.update(name, api.Settings{Priorities: priorities})
 }
 
-func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
+func TestUrgentRepositoriesSyncWithASpentBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 5 << 20
 		budget := "2MiB/day"
@@ -57,7 +57,7 @@ func TestUrgentRepositoriesGoOnWhenTheByteBudgetIsSpent(t *testing.T) {
 	})
 }
 
-func TestPrioritiesThatChangeHoldForTheSyncThatRuns(t *testing.T) {
+func TestChangedPrioritiesApplyToTheRunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		large := root.push("media/film", "1", "v1", 4<<20)

@@ -7,7 +7,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestAScopeThatNarrowsTakesAwayAndOneThatWidensBrings(t *testing.T) {
+func TestChangedTagFiltersAddAndRemoveTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		one, two := root.push("app/a", "1", "v1.0", 10), root.push("app/a", "2", "v2.0", 10)

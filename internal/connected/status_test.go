@@ -10,7 +10,7 @@ import (
 	"ferry/internal/control"
 )
 
-func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
+func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		broken := root.push("app/a", "1", "v1", large)
@@ -48,7 +48,7 @@ func TestItemThatFailsStopsNoOtherAndIsTriedAgain(t *testing.T) {
 	})
 }
 
-func TestParentHearsOfALongSync(t *testing.T) {
+func TestLongSyncIsReportedWhileItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 4<<20)
@@ -90,7 +90,7 @@ func TestParentHearsOfALongSync(t *testing.T) {
 	})
 }
 
-func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
+func TestChangeDuringASyncIsSyncedRightAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		z := root.push("app/z", "1", "v1", 1<<20)
@@ -108,7 +108,7 @@ func TestWhatChangesDuringASyncFollowsRightAfterIt(t *testing.T) {
 	})
 }
 
-func TestASiteWhoseParentHasNothingForItIsInStep(t *testing.T) {
+func TestEmptySubscriptionIsInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})

@@ -15,7 +15,7 @@ func nightly() api.Settings {
 	return api.Settings{Schedule: &cron, SyncWindow: &window}
 }
 
-func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
+func TestClosedWindowMakesNoConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
@@ -48,7 +48,7 @@ func TestNothingIsDialledOutsideOfWindows(t *testing.T) {
 	})
 }
 
-func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
+func TestSyncCutByItsWindowResumesFromTheSameByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 10 << 20
 		root := newRoot(t)
@@ -75,7 +75,7 @@ func TestSyncThatAWindowCutsShortGoesOnFromTheSameByte(t *testing.T) {
 	})
 }
 
-func TestScheduleThatChangesCounts(t *testing.T) {
+func TestChangedScheduleAppliesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
@@ -91,7 +91,7 @@ func TestScheduleThatChangesCounts(t *testing.T) {
 	})
 }
 
-func TestRestartKeepsTheFirstWindow(t *testing.T) {
+func TestFirstWindowSurvivesARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
@@ -116,7 +116,7 @@ func TestRestartKeepsTheFirstWindow(t *testing.T) {
 	})
 }
 
-func TestSyncThatARestartCutsShortGoesOnAtOnce(t *testing.T) {
+func TestSyncCutByARestartResumesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
@@ -143,7 +143,7 @@ func TestSyncThatARestartCutsShortGoesOnAtOnce(t *testing.T) {
 // A clock that is set while a window is awaited, as one without a battery is
 // once it finds the time, counts within a minute; a window that it misses by
 // that is missed.
-func TestAClockThatIsSetCounts(t *testing.T) {
+func TestClockChangesAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
@@ -175,7 +175,7 @@ func TestAClockThatIsSetCounts(t *testing.T) {
 
 // A window whose begin was missed, by a machine that was off, is still open
 // until its end; one that was missed whole is not made up for.
-func TestAMissedTickOpensWhatIsLeftOfItsWindow(t *testing.T) {
+func TestMissedTickOpensTheRestOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
@@ -208,7 +208,7 @@ func TestAMissedTickOpensWhatIsLeftOfItsWindow(t *testing.T) {
 
 // A schedule that is narrowed inside of a window, while a sync runs, closes it
 // there and then; the sync goes on from the same byte in the next one.
-func TestAScheduleThatNarrowsDuringASyncStopsIt(t *testing.T) {
+func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)

@@ -9,8 +9,8 @@ import (
 	"ferry/internal/api"
 )
 
-// wrong returns the one thing that is wrong at s, by its code; "" is nothing.
-func (s *site) wrong() (code, description string) {
+// detail returns the one thing that is wrong at s, by its code; "" is nothing.
+func (s *site) detail() (code, description string) {
 	s.T.Helper()
 	switch all := s.agent.Status().Details; len(all) {
 	case 0:
@@ -23,7 +23,7 @@ func (s *site) wrong() (code, description string) {
 	}
 }
 
-func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
+func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -31,13 +31,13 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
 		ship.awaitTag("app/a", "v1", d)
-		await(t, "all is well", func() bool { code, _ := ship.wrong(); return code == "" })
+		await(t, "all is well", func() bool { code, _ := ship.detail(); return code == "" })
 
 		root.link.cut()
 		lost := time.Now()
 		time.Sleep(time.Hour)
 		s := ship.agent.Status()
-		if code, text := ship.wrong(); s.State != "Offline" || code != "LinkDown" || !strings.Contains(text, "network is unreachable") {
+		if code, text := ship.detail(); s.State != "Offline" || code != "LinkDown" || !strings.Contains(text, "network is unreachable") {
 			t.Errorf("%s, %s: %q; want it to be Offline with a reason", s.State, code, text)
 		}
 		if since := s.Details[0].Timestamp.Sub(lost); since < 0 || since > 2*time.Minute {
@@ -50,7 +50,7 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
 		}
 		root.link.restore()
-		await(t, "the link is back", func() bool { code, _ := ship.wrong(); return code == "" && ship.agent.Status().State == "Online" })
+		await(t, "the link is back", func() bool { code, _ := ship.detail(); return code == "" && ship.agent.Status().State == "Online" })
 		await(t, "its parent never hears that it was not heard", func() bool {
 			r, err := root.fleet.Get(t.Context(), by, "ship1")
 			return err == nil && r.ConnectionState == "Online" && len(r.StatusDetails) == 0
@@ -61,13 +61,13 @@ func TestASiteSaysSinceWhenAndWhyItsParentIsNotHeard(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, "the refusal is seen", func() bool {
-			code, _ := ship.wrong()
+			code, _ := ship.detail()
 			return code == "ParentRefuses" && ship.agent.Status().State == "Unhealthy"
 		})
 	})
 }
 
-func TestWhatIsWrongIsKnownAfterARestart(t *testing.T) {
+func TestStatusDetailsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)
@@ -77,17 +77,17 @@ func TestWhatIsWrongIsKnownAfterARestart(t *testing.T) {
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
-		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })
+		await(t, "the sync failed", func() bool { code, _ := ship.detail(); return code == "ItemsFailed" })
 		time.Sleep(90 * time.Minute) // the window is closed
 		stop()
 		root.start(ship, c)
-		if code, text := ship.wrong(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") || ship.agent.Status().State != "Unhealthy" {
+		if code, text := ship.detail(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") || ship.agent.Status().State != "Unhealthy" {
 			t.Errorf("after a restart: %s %q", code, text)
 		}
 	})
 }
 
-func TestASyncThatRunsIsSeenBesideAnItemThatFailed(t *testing.T) {
+func TestStatusShowsARunningSyncAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)
@@ -97,11 +97,11 @@ func TestASyncThatRunsIsSeenBesideAnItemThatFailed(t *testing.T) {
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
-		await(t, "the sync failed", func() bool { code, _ := ship.wrong(); return code == "ItemsFailed" })
+		await(t, "the sync failed", func() bool { code, _ := ship.detail(); return code == "ItemsFailed" })
 		root.rate.Store(1000)
 		root.push("app/b", "2", "v1", large)
 		await(t, "the next sync is seen, and what was wrong", func() bool {
-			code, _ := ship.wrong()
+			code, _ := ship.detail()
 			return code == "ItemsFailed" && ship.agent.Status().State == "Syncing"
 		})
 	})

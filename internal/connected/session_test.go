@@ -15,7 +15,7 @@ import (
 	"ferry/internal/wire"
 )
 
-func TestANewSitePollsAtOnceFromNoPlace(t *testing.T) {
+func TestFirstPollHasNoCursorAndIsNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", 10)
@@ -37,7 +37,7 @@ func TestANewSitePollsAtOnceFromNoPlace(t *testing.T) {
 	})
 }
 
-func TestTheTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
+func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 	scopeMap := func(root *site, p api.ScopeMapPatch) error {
 		_, err := root.control.UpdateScopeMap(root.T.Context(), by, "ship1", p, control.Precondition{})
 		return err
@@ -113,7 +113,7 @@ func (s *site) repositories(n int) (served func(by *site) bool) {
 	}
 }
 
-func TestFurtherListingsAreAskedForAtOnce(t *testing.T) {
+func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(5)
@@ -135,7 +135,7 @@ func TestFurtherListingsAreAskedForAtOnce(t *testing.T) {
 	})
 }
 
-func TestAPassThatWasCutGoesOnFromItsPlace(t *testing.T) {
+func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(6)
@@ -186,7 +186,7 @@ func TestAPassThatWasCutGoesOnFromItsPlace(t *testing.T) {
 	})
 }
 
-func TestTheParentHoldsAPollUntilSomethingChanges(t *testing.T) {
+func TestParentHoldsAPollUntilSomethingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -304,7 +304,7 @@ func (s *site) stateOf(name, repository, tag string) string {
 	return ""
 }
 
-func TestTheRootKnowsWhatASiteBelowASiteHas(t *testing.T) {
+func TestRootKnowsWhatANestedConnectedRegistryHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*"}})

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestAResyncListsEveryRepositoryOnce(t *testing.T) {
+func TestResyncListsEveryRepositoryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -32,7 +32,7 @@ func TestAResyncListsEveryRepositoryOnce(t *testing.T) {
 	})
 }
 
-func TestTheRootHearsWhatIsNotInSync(t *testing.T) {
+func TestReportListsItemsOutOfSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", large)

@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestBandwidthCapHoldsForSmallLayersThatComeTogether(t *testing.T) {
+func TestBandwidthCapHoldsForBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		for i := range 60 {
@@ -26,7 +26,7 @@ func TestBandwidthCapHoldsForSmallLayersThatComeTogether(t *testing.T) {
 	})
 }
 
-func TestBandwidthCapHoldsWithinThreePercentOverAllConnectionsAndChangesLive(t *testing.T) {
+func TestBandwidthCapHoldsOverAllConnectionsAndChangesLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		for _, seed := range []string{"1", "2", "3", "4"} {

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
+func TestResumeContinuesAPausedSyncFromTheSameByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
@@ -55,7 +55,7 @@ func TestPauseStopsTheSyncAndResumeGoesOnFromTheSameByte(t *testing.T) {
 	})
 }
 
-func TestSyncNowOpensAWindowWhateverTheScheduleSays(t *testing.T) {
+func TestSyncNowOpensAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
@@ -79,7 +79,7 @@ func TestSyncNowOpensAWindowWhateverTheScheduleSays(t *testing.T) {
 	})
 }
 
-func TestSyncNowTriesAgainAtOnceWhatFailedAndALinkThatIsBack(t *testing.T) {
+func TestSyncNowRetriesFailedItemsAndTheLinkAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
