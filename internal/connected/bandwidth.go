@@ -120,6 +120,9 @@ type cappedReader struct {
 
 // Read implements [io.Reader].
 func (r *cappedReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil { // another connection took the last of the budget
+		return 0, context.Cause(r.ctx)
+	}
 	if most := r.agent.bandwidth.maxRead(); most > 0 && len(p) > most {
 		p = p[:most]
 	}
