@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -17,8 +17,8 @@ const (
 	MaxChunkSize = 1 << 30
 )
 
-// databases are what the address of a database may begin with.
-var databases = []string{"sqlite:", "postgres://", "postgresql://"}
+// databases matches the addresses of databases.
+var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
 
 // Validate returns the first thing that is wrong with c, in terms of the
 // settings' names, or nil. It looks at no file and opens no connection.
@@ -35,7 +35,7 @@ func (c Config) Validate() error {
 			FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
-	case c.Database != "" && !slices.ContainsFunc(databases, func(p string) bool { return strings.HasPrefix(c.Database, p) }):
+	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}
 	if _, err := ParseSpread(c.Spread); err != nil {

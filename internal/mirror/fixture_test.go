@@ -195,7 +195,9 @@ func (h *here) dialing(t *testing.T, dial mirror.Dial) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service = mirror.New(mirror.Options{DB: h.content.DB, Storage: h.content.Storage, Key: key, Connections: 4, Dial: dial})
+	h.Service = mirror.New(mirror.Options{
+		DB: h.content.DB, Storage: h.content.Storage, Key: key, Connections: 4, Dial: dial,
+	})
 }
 
 // start lets the service run, and returns what stops it.

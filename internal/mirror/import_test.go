@@ -226,7 +226,8 @@ func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
 		if h.upstream.sent > size+size/4 {
 			t.Errorf("%d bytes were sent of a layer of %d", h.upstream.sent, size)
 		}
-		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"}); !strings.Contains(i.Problem, "upstream.example/app has no 2") {
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
+		if !strings.Contains(i.Problem, "upstream.example/app has no 2") {
 			t.Errorf("%+v", i)
 		}
 	})

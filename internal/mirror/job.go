@@ -155,7 +155,8 @@ func (j *job) itemError(ctx context.Context) error {
 			continue
 		}
 		why := errors.New(i.Error)
-		if tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag); err == nil && string(tag.Digest) != i.Digest && !j.request.Force {
+		tag, tagErr := j.Storage.Tag(ctx, i.Repository, i.Tag)
+		if tagErr == nil && string(tag.Digest) != i.Digest && !j.request.Force {
 			why = ErrExists
 		}
 		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, why))

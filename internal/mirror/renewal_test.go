@@ -45,7 +45,8 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 	}
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if e.left[token] == 0 {
-		w.Header().Set("Www-Authenticate", `Bearer realm="http://upstream.example/token/x",service="upstream",scope="repository:app:pull"`)
+		w.Header().Set("Www-Authenticate",
+			`Bearer realm="http://upstream.example/token/x",service="upstream",scope="repository:app:pull"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	}

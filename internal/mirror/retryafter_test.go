@@ -58,7 +58,8 @@ func TestRetryAfterIsSharedPerHost(t *testing.T) {
 		// Neither a wish nor a restart of the run nor an import asks before.
 		h.update(askRule)
 		h.Wake()
-		if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"}); i.State != mirror.ImportSucceeded {
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		if i.State != mirror.ImportSucceeded {
 			t.Errorf("%+v", i)
 		}
 		time.Sleep(10 * time.Minute)

@@ -24,7 +24,7 @@ import (
 // Options say how to reach a registry.
 type Options struct {
 	Username, Password string            // "" is anonymous, unless DockerLogins knows better
-	DockerLogins       bool              // use the logins of docker login, in Docker's configuration or a credential helper
+	DockerLogins       bool              // use those of docker login, of its file or a credential helper
 	Transport          http.RoundTripper // nil is http.DefaultTransport
 	UserAgent          string            // "" is "ferry"
 }

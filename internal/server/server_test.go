@@ -46,6 +46,10 @@ func run(t *testing.T, cfg config.Config) (ready server.Ready, stop func() error
 	return ready, stop
 }
 
+// noParent is the connection string of a parent that cannot be reached.
+const noParent = "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
+	"ParentGatewayEndpoint=127.0.0.1:1;ParentEndpointProtocol=http"
+
 func configIn(dir string) config.Config {
 	cfg := config.Default()
 	cfg.DataDir, cfg.Listen = dir, "127.0.0.1:0"
@@ -220,7 +224,7 @@ func TestADirectoryKeepsItsRole(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.ConnectionString = "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;ParentGatewayEndpoint=127.0.0.1:1;ParentEndpointProtocol=http"
+	cfg.ConnectionString = noParent
 	err := server.Run(t.Context(), cfg, server.Options{})
 	if err == nil || !strings.Contains(err.Error(), "data directory of its own") {
 		t.Errorf("error %v", err)
@@ -230,7 +234,7 @@ func TestADirectoryKeepsItsRole(t *testing.T) {
 // A site whose parent is away serves; nothing in its start waits for the link.
 func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	cfg := configIn(t.TempDir())
-	cfg.ConnectionString = "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;ParentGatewayEndpoint=127.0.0.1:1;ParentEndpointProtocol=http"
+	cfg.ConnectionString = noParent
 	start := time.Now()
 	r, stop := run(t, cfg)
 	if took := time.Since(start); took > 5*time.Second {
