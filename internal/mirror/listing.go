@@ -36,6 +36,7 @@ const (
 type listing struct {
 	*run
 	source   *source
+	part     string                     // of an index that the rule keeps; "" is all of it
 	selected []string                   // tags that the rule's filters select
 	attached map[digest.Digest][]string // other tags, such as sha256-<hex>.sig, by the manifest that they are of
 
@@ -54,7 +55,7 @@ func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) 
 		return nil, err
 	}
 	l := &listing{
-		run: r, source: src, attached: map[digest.Digest][]string{},
+		run: r, source: src, part: partOf(r.spec), attached: map[digest.Digest][]string{},
 		resolved: map[string]digest.Digest{}, broken: map[string]bool{},
 	}
 	for _, tag := range tags {
@@ -120,7 +121,7 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 			return nil, err
 		}
 		for _, d := range referrers {
-			items[replication.ListedItem{Digest: d, Part: l.part()}] = true
+			items[replication.ListedItem{Digest: d, Part: l.part}] = true
 		}
 		level = append(level, referrers...)
 	}
@@ -153,7 +154,7 @@ func (l *listing) addTags(
 			d = recorded[tag]
 		}
 		if d != "" {
-			items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part()}] = true
+			items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part}] = true
 			all = append(all, d)
 		}
 	}

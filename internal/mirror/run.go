@@ -129,12 +129,12 @@ func (r *run) ask(ctx context.Context, try func() error) error {
 	return r.task.ask(ctx, func(err error) bool { return r.Now().Sub(since)+retry.After(err) < patience }, try)
 }
 
-// part tells which part of an index the rule keeps; "" is all of it.
-func (r *run) part() string {
-	if len(r.spec.Platforms) == 0 {
+// partOf names the part of an index that a rule keeps; "" is all of it.
+func partOf(v Spec) string {
+	if len(v.Platforms) == 0 {
 		return ""
 	}
-	return subscription.Subscription{Platforms: r.spec.Platforms}.ID()
+	return subscription.Subscription{Platforms: v.Platforms}.ID()
 }
 
 // fetch runs the engine until it is done, or nothing comes for [patience].
