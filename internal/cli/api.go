@@ -96,7 +96,8 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	}
 	a := &answer{body: bytes.TrimSpace(text), header: resp.Header}
 	if len(a.body) > 0 && !json.Valid(a.body) {
-		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base), "is a ferry registry at this address?")
+		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base),
+			"is a ferry registry at this address?")
 	}
 	return a, nil
 }

@@ -110,5 +110,8 @@ func report(w io.Writer, err error) int {
 // oneLine keeps what came from elsewhere from moving the cursor or faking a
 // line of its own.
 func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' || r < ' ' || r == 0x7f }), " ")
+	return strings.Join(strings.FieldsFunc(s, isControl), " ")
 }
+
+// isControl reports whether a terminal would act on r.
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }

@@ -296,7 +296,7 @@ func (c *client) leftovers(ctx context.Context, name string) (commands []string,
 			commands = append(commands, "scope-map delete --yes -n "+scopeMap)
 		default:
 			const actions = "config/read config/write message/read message/write"
-			commands = append(commands, fmt.Sprintf("scope-map update -n %s --remove-gateway %s %s", scopeMap, name, actions))
+			commands = append(commands, "scope-map update -n "+scopeMap+" --remove-gateway "+name+" "+actions)
 		}
 		if at = lastSegment(value(r.value.Parent.ID)); at == "" {
 			break

@@ -34,7 +34,8 @@ The password is saved as it is, in registries.json in $FERRY_CONFIG_DIR or
 your configuration directory, in a file that only you can read.`
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return withHint(usagef("login needs one argument, the name to save the registry as"), "ferry login home --url URL -u USER --password-stdin")
+			return withHint(usagef("login needs one argument, the name to save the registry as"),
+				"ferry login home --url URL -u USER --password-stdin")
 		}
 		o.name = args[0]
 		return checkLoginName(o.name)
@@ -91,7 +92,8 @@ const maxPassword = 4096
 func (e *Env) readPassword(fromStdin bool) (string, error) {
 	if !fromStdin {
 		if !isTerminal(e.Stdin) {
-			return "", withHint(errors.New("there is no terminal to ask for the password at"), "pipe it in and add --password-stdin")
+			return "", withHint(errors.New("there is no terminal to ask for the password at"),
+				"pipe it in and add --password-stdin")
 		}
 		fmt.Fprint(e.Stderr, "Password: ")
 		text, err := term.ReadPassword(int(e.Stdin.(*os.File).Fd()))

@@ -175,13 +175,15 @@ func (o *repositoryDelete) deleteImage(ctx context.Context, env *Env, c *client)
 		return err
 	}
 	if !oci.IsDigest(digest) {
-		named, err := ask[struct{ Tag tag }](ctx, c, call{method: http.MethodGet, path: "/acr/v1/" + repository + "/_tags/" + digest})
+		named, err := ask[struct{ Tag tag }](ctx, c,
+			call{method: http.MethodGet, path: "/acr/v1/" + repository + "/_tags/" + digest})
 		if err != nil {
 			return err
 		}
 		digest = named.value.Tag.Digest
 	}
-	found, err := ask[struct{ Manifest struct{ Tags []string } }](ctx, c, call{method: http.MethodGet, path: "/acr/v1/" + repository + "/_manifests/" + digest})
+	found, err := ask[struct{ Manifest struct{ Tags []string } }](ctx, c,
+		call{method: http.MethodGet, path: "/acr/v1/" + repository + "/_manifests/" + digest})
 	if err != nil {
 		return err
 	}

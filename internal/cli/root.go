@@ -154,7 +154,8 @@ func require(cmd *cobra.Command, names ...string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return withHint(usagef("the following arguments are required: %s", strings.Join(missing, ", ")), "see %s --help", cmd.CommandPath())
+	return withHint(usagef("the following arguments are required: %s", strings.Join(missing, ", ")),
+		"see %s --help", cmd.CommandPath())
 }
 
 func indent(text string) string {

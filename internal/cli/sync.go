@@ -39,7 +39,8 @@ func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	if why := detailOf(s.value, budgetSpent); o.what == "now" && why != "" {
-		fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
+		fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: "+
+			"ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
 	}
 	return show(env, s, syncColumns)
 }
@@ -92,6 +93,7 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 // syncProgress is how far a site's sync is.
 func syncProgress(s api.SyncStatus) progress {
 	return progress{
-		running: s.State == api.Syncing, done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds,
+		running: s.State == api.Syncing,
+		done:    s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds,
 	}
 }

@@ -185,7 +185,7 @@ func sayStatus(s api.SyncStatus) string {
 		text += " Last in sync at " + seconds(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
-		text += fmt.Sprintf(" %s of %s are here%s.", config.SizeText(s.BytesDone), config.SizeText(s.BytesTotal), paceOf(syncProgress(s)))
+		text += fmt.Sprintf(" %s are here%s.", doneOf(s.BytesDone, s.BytesTotal), paceOf(syncProgress(s)))
 	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."

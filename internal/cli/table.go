@@ -171,12 +171,7 @@ func cell(v any) string {
 
 // printable keeps a value from another machine from moving the cursor.
 func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
+	return strings.Join(strings.FieldsFunc(s, isControl), "")
 }
 
 // lastSegment is the last name of an id, which is a path.

@@ -40,7 +40,8 @@ func (t *target) client(env *Env) (*client, error) {
 		return nil, err
 	}
 	if name == "" {
-		return nil, withHint(usagef("the following arguments are required: %s", cmp.Or(t.flag, "--registry/-r")), "%s", whichRegistry(saved))
+		return nil, withHint(usagef("the following arguments are required: %s", cmp.Or(t.flag, "--registry/-r")),
+			"%s", whichRegistry(saved))
 	}
 	l, err := saved.find(name)
 	if err != nil {

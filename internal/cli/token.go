@@ -174,7 +174,8 @@ func newTokenCredentialCommand(env *Env) *cobra.Command {
 			ferry token credential generate -r home -n line1 --password1
 			ferry token credential generate -r home -n line1 --expiration-in-days 30`,
 			&credentialGenerate{}, "name"),
-		verb(env, "delete", "Delete passwords of a token", "ferry token credential delete -r home -n line1 --password2", &credentialDelete{}, "name"),
+		verb(env, "delete", "Delete passwords of a token",
+			"ferry token credential delete -r home -n line1 --password2", &credentialDelete{}, "name"),
 	)
 }
 
