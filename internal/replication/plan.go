@@ -52,7 +52,6 @@ type plan struct {
 	repositories map[string]bool // of the images
 	wanted       map[Ref]bool
 	manifests    map[Ref]*plannedManifest
-	arrived      []Ref                      // their keys, in the order of the stream
 	blobs        map[digest.Digest]PlanBlob // the layers
 	missing      map[Ref]error              // what the source does not have, and why
 	referrers    map[Ref][]*plannedManifest // by subject, in the order of the stream
@@ -241,7 +240,7 @@ func (p *plan) open(images []*image) []Ref {
 // known returns the manifests that the source need not send: have, and those
 // that came. It says what belongs to them all the same.
 func (p *plan) known(have []Ref) []Ref {
-	all := slices.Concat(have, p.arrived)
+	all := slices.AppendSeq(slices.Clone(have), maps.Keys(p.manifests))
 	return all[:min(len(all), maxHave)]
 }
 

@@ -28,8 +28,7 @@ func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
 		m := entry.Missing
 		if p.missing[m.Ref] == nil {
 			p.missing[m.Ref] = absentError{errors.New(m.Reason)}
-			p.entries++
-			p.held += entryCost + len(m.Reason)
+			p.hold(len(m.Reason))
 		}
 	case entry.Blob != nil:
 		if err := r.noteBlob(ctx, p, entry.Blob); err != nil {
@@ -50,8 +49,7 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	if b.Data == nil && b.Size > 0 {
 		if _, known := p.blobs[b.Digest]; !known {
 			p.blobs[b.Digest] = *b
-			p.entries++
-			p.held += entryCost
+			p.hold(0)
 		}
 		return nil
 	}
@@ -63,8 +61,7 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
 	}
 	p.inline[b.Ref] = true
-	p.entries++
-	p.held += entryCost
+	p.hold(0)
 	p.small = append(p.small, storage.SmallBlob{Repository: b.Repository, Digest: b.Digest, Data: b.Data})
 	if p.smallBytes += len(b.Data); len(p.small) < enoughSmall && p.smallBytes < enoughSmallBytes {
 		return nil
@@ -113,20 +110,23 @@ func (p *plan) noteManifest(entry *PlanManifest) error {
 	var err error
 	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
 		p.missing[m.Ref] = absentError{err}
-		p.entries++
-		p.held += entryCost
+		p.hold(0)
 		return nil
 	}
 	p.manifests[m.Ref] = m
-	p.arrived = append(p.arrived, m.Ref)
-	p.entries++
 	// What it refers to is held twice: as bytes, and parsed.
-	p.held += entryCost + 2*len(m.Payload) + entryCost*len(m.omitted)
+	p.hold(2*len(m.Payload) + entryCost*len(m.omitted))
 	if m.parsed.Subject != nil {
 		subject := Ref{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
 		p.referrers[subject] = append(p.referrers[subject], m)
 	}
 	return nil
+}
+
+// hold counts a new entry, which takes so many bytes beside its own.
+func (p *plan) hold(bytes int) {
+	p.entries++
+	p.held += entryCost + bytes
 }
 
 // room returns errEnough when nothing more may be held.
