@@ -1,6 +1,7 @@
 package download
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -41,20 +42,20 @@ type Rank struct {
 	Left     int64 // bytes that the image lacks
 }
 
-// Less reports whether r comes before o.
-func (r Rank) Less(o Rank) bool {
-	return r.Priority < o.Priority || r.Priority == o.Priority && r.Left < o.Left
+// Compare returns -1 if r comes before o, 1 if it comes after o, and else 0.
+func (r Rank) Compare(o Rank) int {
+	return cmp.Or(cmp.Compare(r.Priority, o.Priority), cmp.Compare(r.Left, o.Left))
 }
 
-// before reports whether b is fetched before o.
-func (b *Blob) before(o *Blob) bool {
+// compare is negative if b is fetched before o.
+func (b *Blob) compare(o *Blob) int {
 	switch {
-	case b.deferral.active != o.deferral.active:
-		return o.deferral.active
-	case b.rank != o.rank:
-		return b.rank.Less(o.rank)
+	case b.deferral.active == o.deferral.active:
+		return cmp.Or(b.rank.Compare(o.rank), cmp.Compare(b.seq, o.seq))
+	case b.deferral.active:
+		return 1
 	}
-	return b.seq < o.seq
+	return -1
 }
 
 // A state is how far a blob is.

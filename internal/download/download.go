@@ -75,7 +75,7 @@ type Downloader struct {
 
 	mu         sync.Mutex
 	src        Source
-	results    chan Result
+	results    chan<- Result // of the workers; set before they start
 	queue      queue
 	link       link
 	quarantine quarantine
@@ -120,35 +120,21 @@ func New(o Options) *Downloader {
 func (d *Downloader) Begin(src Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.src, d.results = src, make(chan Result)
+	d.src = src
 	d.queue, d.link = newQueue(), newLink()
 	d.progress, d.received = Progress{}, pace{}
 }
 
-// Run fetches what is added until ctx ends. The error is this registry's own,
-// of its disk or its database. Everything that came is on disk then.
-func (d *Downloader) Run(ctx context.Context) error {
+// Run fetches what is added until ctx ends, and sends what is finished to
+// results, which somebody must read for that long. The error is this registry's
+// own, of its disk or its database. Everything that came is on disk then.
+func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
+	d.results = results
 	g, work := errgroup.WithContext(ctx)
 	for range d.connections {
 		g.Go(func() error { return d.work(work) })
 	}
 	return errors.Join(g.Wait(), d.closeAll())
-}
-
-// Results returns the channel of finished blobs. Somebody must read it for as
-// long as Run runs.
-func (d *Downloader) Results() <-chan Result {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.results
-}
-
-// Batches reports whether the source can send several blobs in one answer.
-func (d *Downloader) Batches() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	_, ok := d.src.(Batcher)
-	return ok
 }
 
 // Add lets blobs be fetched. A blob that cannot be stored, or whose content was
@@ -221,9 +207,16 @@ func (d *Downloader) closeAll() error {
 	d.mu.Unlock()
 	var errs []error
 	for _, t := range open {
-		if err := t.Close(); err != nil && !errors.Is(err, oci.ErrNoSpace) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, closeTransfer(t))
 	}
 	return errors.Join(errs...)
+}
+
+// closeTransfer closes a transfer. A full disk is no error: the blob that needs
+// the room fails for it.
+func closeTransfer(t *storage.Transfer) error {
+	if err := t.Close(); !errors.Is(err, oci.ErrNoSpace) {
+		return err
+	}
+	return nil
 }

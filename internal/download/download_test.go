@@ -67,12 +67,12 @@ func fetch(t *testing.T, d *download.Downloader, src download.Source, blobs ...*
 	d.Add(blobs...)
 	d.ExpectMore(false)
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
+	done, results := make(chan error, 1), make(chan download.Result)
+	go func() { done <- d.Run(ctx, results) }()
 	ends := map[digest.Digest]error{}
 	for len(ends) < len(blobs) {
 		select {
-		case r := <-d.Results():
+		case r := <-results:
 			if !r.Deferred {
 				ends[r.Blob.Digest] = r.Err
 			}

@@ -185,7 +185,7 @@ func (d *Downloader) pick(now time.Time) (_ *job, at time.Time) {
 func (d *Downloader) overtaken(b *Blob) bool {
 	_, most := d.queue.sizer.bounds()
 	for o := range d.queue.opening {
-		if o.Size > most && o.before(b) {
+		if o.Size > most && o.compare(b) < 0 {
 			return true
 		}
 	}
@@ -207,12 +207,7 @@ func (d *Downloader) batch(b *Blob) []*Blob {
 				total += o.Size
 			}
 		}
-		slices.SortFunc(others, func(x, y *Blob) int {
-			if x.before(y) {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(others, (*Blob).compare)
 		_, most := q.sizer.bounds()
 		room := min(total/int64(d.connections), most) - b.Size
 		for _, o := range others {
@@ -262,7 +257,7 @@ func (d *Downloader) assign(b *Blob, r storage.Range, now time.Time) *segment {
 type byRank []*Blob
 
 func (h byRank) Len() int           { return len(h) }
-func (h byRank) Less(i, j int) bool { return h[i].before(h[j]) }
+func (h byRank) Less(i, j int) bool { return h[i].compare(h[j]) < 0 }
 func (h byRank) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j

@@ -41,10 +41,7 @@ func (d *Downloader) work(ctx context.Context) error {
 func (w *worker) do(ctx context.Context, j *job) error {
 	switch {
 	case j.close != nil:
-		if err := j.close.Close(); err != nil && !errors.Is(err, oci.ErrNoSpace) {
-			return err
-		}
-		return nil
+		return closeTransfer(j.close)
 	case j.commit != nil:
 		return w.commit(ctx, j.commit)
 	case j.open != nil:
@@ -75,11 +72,10 @@ func (w *worker) open(ctx context.Context, blobs []*Blob) error {
 			absent = append(absent, b)
 		}
 	}
-	j := w.start(absent)
-	if j == nil {
-		return nil
+	if j := w.start(absent); len(j.fetch) > 0 {
+		return w.do(ctx, j)
 	}
-	return w.do(ctx, j)
+	return nil
 }
 
 // openTransfer opens the transfer of a blob, unless that is here: it came
@@ -137,9 +133,6 @@ func (d *Downloader) start(blobs []*Blob) *job {
 			j.fetch = append(j.fetch, d.assign(b, storage.Range{End: b.Size}, now))
 		}
 		d.looked(b)
-	}
-	if len(j.fetch) == 0 {
-		return nil
 	}
 	return j
 }
@@ -310,8 +303,8 @@ func (w *worker) commit(ctx context.Context, b *Blob) error {
 		return err
 	}
 	if b.transfer != nil {
-		if closeErr := b.transfer.Close(); closeErr != nil && !errors.Is(closeErr, oci.ErrNoSpace) {
-			return closeErr
+		if err := closeTransfer(b.transfer); err != nil {
+			return err
 		}
 	}
 	w.committed(b, err == nil)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/download"
 	"ferry/internal/oci"
 )
 
@@ -26,9 +27,8 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	if err := r.lease(ctx, p); err != nil {
 		return err
 	}
-	a := &assembly{
-		run: r, plan: p, batches: r.download.Batches(), linked: map[Ref]bool{}, present: map[digest.Digest]bool{},
-	}
+	a := &assembly{run: r, plan: p, linked: map[Ref]bool{}, present: map[digest.Digest]bool{}}
+	_, a.batches = r.src.(download.Batcher)
 	for _, im := range p.images {
 		if err := a.collect(ctx, im, im.root); err != nil {
 			return err

@@ -251,12 +251,12 @@ func (r *run) finish(c *commit) {
 				r.result.Refused++
 			}
 			r.failed[placeOf(item)] = item.ChangedAt
-			r.items.failed++
+			r.items.ItemsFailed++
 			log.Warn("item is not synced", "err", failure)
 			continue
 		}
 		r.result.Synced++
-		r.items.done++
+		r.items.ItemsDone++
 		log.Info("item is synced")
 	}
 }

@@ -59,7 +59,7 @@ type Engine struct {
 	order   Order
 	follows bool       // the running Sync takes up what is recorded meanwhile: somebody set the order
 	current *run       // nil while no Sync runs
-	items   itemCounts // of the running, or the last, Sync
+	items   Progress   // of the running, or the last, Sync, without bytes
 	left    []InFlight // by the last one
 	aside   []InFlight // that earlier ones left, and the last one was not to fetch
 
@@ -69,9 +69,6 @@ type Engine struct {
 	pruned  bool            // a Sync of this process has looked into every repository
 	touched map[string]bool // repositories in which something came or went and that were not pruned since
 }
-
-// itemCounts are the items of a [Progress].
-type itemCounts struct{ total, done, failed int }
 
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
@@ -134,7 +131,7 @@ func (e *Engine) begin(src Source) *run {
 	e.download.Begin(src)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current, e.items = newRun(e, src), itemCounts{}
+	e.current, e.items = newRun(e, src), Progress{}
 	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u InFlight) bool {
 		_, wanted := e.order(u.Repository)
 		return wanted

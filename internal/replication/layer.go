@@ -86,7 +86,7 @@ func (r *run) rank(l *layer) {
 	}
 	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
 	for _, im := range l.images {
-		if of := im.main().rank(); of.Less(best) {
+		if of := im.main().rank(); of.Compare(best) < 0 {
 			best = of
 		}
 	}

@@ -43,13 +43,10 @@ func (e *Engine) RestoreInFlight(left []InFlight) {
 // Progress returns how far the running, or the last, Sync is, with the bytes of
 // what it leaves alone.
 func (e *Engine) Progress() Progress {
-	bytes := e.download.Progress()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := Progress{
-		ItemsTotal: e.items.total, ItemsDone: e.items.done, ItemsFailed: e.items.failed,
-		BytesTotal: bytes.BytesTotal, BytesDone: bytes.BytesDone, Received: bytes.Received,
-	}
+	p, bytes := e.items, e.download.Progress()
+	p.BytesTotal, p.BytesDone, p.Received = bytes.BytesTotal, bytes.BytesDone, bytes.Received
 	for _, u := range e.aside {
 		p.BytesTotal += u.BytesTotal
 		p.BytesDone += u.BytesDone
@@ -69,13 +66,7 @@ func (r *run) inFlight() []InFlight {
 		}
 	}
 	slices.SortFunc(images, func(a, b *image) int {
-		if a.rank() != b.rank() {
-			if a.rank().Less(b.rank()) {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.seq, b.seq)
+		return cmp.Or(a.rank().Compare(b.rank()), cmp.Compare(a.seq, b.seq))
 	})
 	all := make([]InFlight, 0, len(images))
 	rate := r.download.Rate()

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"ferry/internal/download"
 	"ferry/internal/metadb"
 )
 
@@ -72,7 +73,7 @@ func (r *run) all(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	r.items.total = wanted
+	r.items.ItemsTotal = wanted
 	r.mu.Unlock()
 	if err := r.transfer(ctx); err != nil {
 		return err
@@ -90,9 +91,10 @@ func (r *run) transfer(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.download.Run(ctx) })
+	results := make(chan download.Result)
+	g.Go(func() error { return r.download.Run(ctx, results) })
 	g.Go(func() error {
-		err := r.pipeline(ctx, g)
+		err := r.pipeline(ctx, g, results)
 		stop()
 		return err
 	})
@@ -103,7 +105,7 @@ func (r *run) transfer(ctx context.Context) error {
 // planned, and what it lacks is fetched; once all of it is here, it is made
 // visible. Each step has more to do when the one before is done, and the
 // pipeline ends when no step has. What is more urgent overtakes in each step.
-func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
+func (r *run) pipeline(ctx context.Context, g *errgroup.Group, results <-chan download.Result) error {
 	events := make(chan func())
 	// beside runs a job beside the pipeline, which then calls what it returns.
 	beside := func(job func() (event func(), err error)) {
@@ -158,7 +160,7 @@ func (r *run) pipeline(ctx context.Context, g *errgroup.Group) error {
 		var event func()
 		select {
 		case event = <-events:
-		case b := <-r.download.Results():
+		case b := <-results:
 			event = func() { r.fetched(b) }
 		case <-r.wake:
 			continue
