@@ -64,16 +64,9 @@ func (r *run) nextCommits() (batch []*commit) {
 	for _, im := range r.ready[:n] {
 		im.queued, im.working = false, true
 		c := &commit{
-			image: im, parts: im.committable(), items: im.items, final: im.err != nil, failure: im.err,
-			errs: map[*image]error{}, tagErrs: im.tagErrs,
+			image: im, parts: im.committable(), items: im.items, errs: map[*image]error{}, tagErrs: im.tagErrs,
 		}
-		if im.err == nil {
-			c.final = true
-			for _, part := range im.parts() {
-				c.failure = cmp.Or(c.failure, part.err)
-				c.final = c.final && (part.err != nil || part.committed || slices.Contains(c.parts, part))
-			}
-		}
+		c.final, c.failure = im.outcome(c.parts...)
 		batch = append(batch, c)
 	}
 	r.ready = slices.Delete(r.ready, 0, n)

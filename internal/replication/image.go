@@ -1,8 +1,10 @@
 package replication
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -103,20 +105,17 @@ func (im *image) ready() bool {
 }
 
 // outcome reports whether it is known what became of the image and its
-// referrers, and the first reason why one of them is not here.
-func (im *image) outcome() (known bool, failure error) {
-	if im.err != nil || !im.committed {
-		return im.err != nil, im.err
+// referrers once some parts are visible, and the first reason why one is not here.
+func (im *image) outcome(visible ...*image) (known bool, failure error) {
+	if im.err != nil {
+		return true, im.err
 	}
-	for _, part := range im.referrers {
-		if part.err == nil && !part.committed {
-			return false, nil
-		}
-		if failure == nil {
-			failure = part.err
-		}
+	known = true
+	for _, part := range im.parts() {
+		failure = cmp.Or(failure, part.err)
+		known = known && (part.err != nil || part.committed || slices.Contains(visible, part))
 	}
-	return true, failure
+	return known, failure
 }
 
 // group puts the items of one manifest together.
