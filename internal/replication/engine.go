@@ -151,9 +151,8 @@ func (e *Engine) end(r *run) {
 // and until when its source asked for a pause, if it did.
 func (e *Engine) Trouble() (until time.Time, why error) {
 	e.mu.Lock()
-	running := e.current != nil
-	e.mu.Unlock()
-	if !running {
+	defer e.mu.Unlock()
+	if e.current == nil {
 		return time.Time{}, nil
 	}
 	return e.download.Trouble()

@@ -249,18 +249,9 @@ func (e *Engine) applyListing(tx *metadb.Tx, l Listing) (changed, whole bool, er
 	if err != nil {
 		return false, false, err
 	}
-	gone := known // names that are not listed
-	if l.Short {
-		gone = map[string]metadb.SyncItem{}
-		for _, name := range l.Gone {
-			if row, ok := known[name]; ok {
-				gone[name] = row
-			}
-		}
-	}
 	for _, item := range l.Items {
 		old, ok := known[item.Name()]
-		delete(gone, item.Name())
+		delete(known, item.Name()) // what is left at last is gone
 		if ok && old.Digest == string(item.Digest) && old.Part == item.Part {
 			continue
 		}
@@ -269,7 +260,7 @@ func (e *Engine) applyListing(tx *metadb.Tx, l Listing) (changed, whole bool, er
 			return false, false, err
 		}
 	}
-	for _, row := range gone {
+	for _, row := range known {
 		if row.Digest == "" {
 			continue
 		}
