@@ -22,7 +22,11 @@ func (r *run) remove(ctx context.Context) error {
 	if err := r.removeItems(ctx, waiting); err != nil {
 		return err
 	}
-	repositories, err := r.repositories(ctx, r.pruneKind())
+	kind := metadb.GoneSyncItem
+	if !r.pruned { // a crash may have come between a tag's move and the pruning
+		kind = metadb.AnySyncItem
+	}
+	repositories, err := r.repositories(ctx, kind)
 	if err != nil {
 		return err
 	}
@@ -40,16 +44,6 @@ func (r *run) remove(ctx context.Context) error {
 	}
 	r.pruned = true
 	return nil
-}
-
-// pruneKind says which repositories are pruned even if nothing happened in
-// them: the first time all that are synced, because a crash may have come
-// between a tag's move and the pruning.
-func (r *run) pruneKind() metadb.SyncItemKind {
-	if r.pruned {
-		return metadb.GoneSyncItem
-	}
-	return metadb.AnySyncItem
 }
 
 func (r *run) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]bool, error) {
@@ -122,35 +116,37 @@ func (r *run) removeLoose(ctx context.Context, repository string, d digest.Diges
 // item references: the old image of a tag that moved, the children of an index
 // that was removed. A repository with nothing left in it is deleted.
 func (r *run) pruneRepository(ctx context.Context, repository string) error {
-	for again := true; again; { // the children of a removed index are unreferenced only now
-		again = false
-		for after := ""; ; {
-			loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
-			if errors.Is(err, oci.ErrNameUnknown) {
-				break
-			}
+	after, removed := "", false
+	for {
+		loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
+		if errors.Is(err, oci.ErrNameUnknown) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range loose {
+			after = string(m.Digest)
+			needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
 			if err != nil {
 				return err
 			}
-			for _, m := range loose {
-				after = string(m.Digest)
-				needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
-				if err != nil {
-					return err
-				}
-				if needed {
-					continue
-				}
-				err = r.storage.DeleteManifest(ctx, repository, m.Digest)
-				if err != nil && !stays(err) {
-					return err
-				}
-				again = again || err == nil
+			if needed {
+				continue
 			}
-			if len(loose) < page {
-				break
+			err = r.storage.DeleteManifest(ctx, repository, m.Digest)
+			if err != nil && !stays(err) {
+				return err
 			}
+			removed = removed || err == nil
 		}
+		if len(loose) == page {
+			continue
+		}
+		if !removed {
+			break
+		}
+		after, removed = "", false // the children of a removed index are unreferenced only now
 	}
 	return r.dropEmpty(ctx, repository)
 }
