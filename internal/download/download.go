@@ -8,6 +8,7 @@
 package download
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -96,23 +97,14 @@ type Result struct {
 
 // New returns a downloader into o's storage.
 func New(o Options) *Downloader {
-	d := &Downloader{
-		storage: o.Storage, log: o.Log, chunk: o.ChunkSize, connections: o.Connections, stall: o.StallTimeout,
-		changed: make(chan struct{}),
+	return &Downloader{
+		storage:     o.Storage,
+		log:         cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		chunk:       cmp.Or(o.ChunkSize, 1<<20),
+		connections: cmp.Or(o.Connections, connections),
+		stall:       cmp.Or(o.StallTimeout, time.Minute),
+		changed:     make(chan struct{}),
 	}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
-	if d.chunk <= 0 {
-		d.chunk = 1 << 20
-	}
-	if d.connections <= 0 {
-		d.connections = connections
-	}
-	if d.stall <= 0 {
-		d.stall = time.Minute
-	}
-	return d
 }
 
 // Begin forgets the blobs of the last session and starts one with another

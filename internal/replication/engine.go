@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -74,17 +75,12 @@ type Engine struct {
 func New(o Options) *Engine {
 	e := &Engine{
 		name: o.Source, prune: o.Prune, keepTags: o.KeepTags,
-		storage: o.Storage, db: o.DB, log: o.Log, now: o.Now, stall: o.StallTimeout,
+		storage: o.Storage, db: o.DB, now: o.Now,
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stall: cmp.Or(o.StallTimeout, time.Minute),
 		order: anyOrder, running: make(chan struct{}, 1), touched: map[string]bool{},
-	}
-	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
 	}
 	if e.now == nil {
 		e.now = time.Now
-	}
-	if e.stall <= 0 {
-		e.stall = time.Minute
 	}
 	e.download = download.New(download.Options{
 		Storage: o.Storage, Log: e.log, ChunkSize: o.ChunkSize, Connections: o.Connections, StallTimeout: e.stall,

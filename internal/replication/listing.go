@@ -313,8 +313,8 @@ func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem) 
 		now = old.ChangedAt.Add(time.Millisecond)
 	}
 	return metadb.SyncItem{
-		Source: e.name, Repository: repository, Item: cmp.Or(old.Item, item.Name()), Tag: item.Tag, Digest: string(item.Digest), Part: item.Part,
-		State: Pending, ChangedAt: now, SyncedAt: old.SyncedAt,
+		Source: e.name, Repository: repository, Item: cmp.Or(old.Item, item.Name()), Tag: item.Tag,
+		Digest: string(item.Digest), Part: item.Part, State: Pending, ChangedAt: now, SyncedAt: old.SyncedAt,
 	}
 }
 
