@@ -80,22 +80,23 @@ func (tx *Tx) UnlinkStale(before, now time.Time) (int64, error) {
 	return n, wrap(err, "unlink stale blobs")
 }
 
+// garbage says of a blob that it was made before $1, and that no repository
+// links it and no lease holds it at $2.
+const garbage = `created_at < $1
+	AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
+	AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)`
+
 // Garbage returns up to limit blobs, made before the given time, that no
 // repository links and no lease holds at now.
 func (tx *Tx) Garbage(before, now time.Time, limit int) ([]Blob, error) {
-	return list[Blob](tx, "list garbage", `SELECT `+blobColumns+` FROM blobs WHERE created_at < $1
-		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
-		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)
+	return list[Blob](tx, "list garbage", `SELECT `+blobColumns+` FROM blobs WHERE `+garbage+`
 		ORDER BY digest LIMIT $3`, millis(before), millis(now), limit)
 }
 
 // DeleteIfGarbage removes the blob's row if it is still what [Tx.Garbage]
 // returns, and reports whether it was. Its file is the caller's to remove, after.
 func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error) {
-	n, err := tx.exec(`DELETE FROM blobs WHERE digest = $3 AND created_at < $1
-		AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
-		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)`,
-		millis(before), millis(now), digest)
+	n, err := tx.exec(`DELETE FROM blobs WHERE `+garbage+` AND digest = $3`, millis(before), millis(now), digest)
 	return n > 0, wrap(err, "delete blob "+digest)
 }
 

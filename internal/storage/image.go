@@ -26,7 +26,7 @@ type Image struct {
 func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
 	rows := make([][]preparedPut, len(images))
 	for i, im := range images {
-		if err := oci.CheckRepository(im.Repository); err != nil {
+		if err := checkNames(im.Repository, im.Tags); err != nil {
 			return err
 		}
 		for _, p := range im.Manifests {
@@ -35,11 +35,6 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 				return err
 			}
 			rows[i] = append(rows[i], prepared)
-		}
-		for _, tag := range im.Tags {
-			if err := oci.CheckTag(tag); err != nil {
-				return err
-			}
 		}
 	}
 	changed := map[string]bool{}
@@ -83,7 +78,7 @@ func (c *change) putImage(im Image, manifests []preparedPut) error {
 		}
 	}
 	for _, p := range manifests {
-		if _, err := c.put(p.Put, p.parsed, p.row); err != nil {
+		if _, err := c.put(p); err != nil {
 			return err
 		}
 	}

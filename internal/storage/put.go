@@ -22,7 +22,7 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	}
 	row := prepared.row
 	err = s.update(ctx, p.Repository, func(c *change) (err error) {
-		row, err = c.put(p, prepared.parsed, prepared.row)
+		row, err = c.put(prepared)
 		return err
 	})
 	s.cache.forget(p.Repository, append(p.Tags, string(row.Digest))...)
@@ -41,9 +41,23 @@ type preparedPut struct {
 
 // prepare returns what a manifest is stored as, or what is wrong with it.
 func (s *Storage) prepare(p Put) (preparedPut, error) {
-	parsed, d, err := p.check()
+	if err := checkNames(p.Repository, p.Tags); err != nil {
+		return preparedPut{}, err
+	}
+	parsed, err := oci.ParseManifest(p.MediaType, p.Payload)
 	if err != nil {
 		return preparedPut{}, err
+	}
+	algorithm := digest.SHA256
+	if p.Digest != "" {
+		if _, err := oci.ParseDigest(string(p.Digest)); err != nil {
+			return preparedPut{}, err
+		}
+		algorithm = p.Digest.Algorithm()
+	}
+	d := algorithm.FromBytes(p.Payload)
+	if p.Digest != "" && d != p.Digest {
+		return preparedPut{}, oci.ErrDigestInvalid.With("manifest has digest %s, not %s", d, p.Digest)
 	}
 	annotations, err := json.Marshal(parsed.Annotations)
 	if err != nil {
@@ -59,12 +73,26 @@ func (s *Storage) prepare(p Put) (preparedPut, error) {
 	return preparedPut{p, parsed, row}, nil
 }
 
+// checkNames returns what is wrong with a repository's name or a tag.
+func checkNames(repository string, tags []string) error {
+	if err := oci.CheckRepository(repository); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := oci.CheckTag(tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // put stores a manifest and sets its tags. It returns the manifest's row.
-func (c *change) put(p Put, parsed *oci.Manifest, row Manifest) (Manifest, error) {
+func (c *change) put(p preparedPut) (Manifest, error) {
+	row := p.row
 	if err := checkWritable(c.tx, p.Repository); err != nil {
 		return row, err
 	}
-	children, err := p.children(c.tx, parsed)
+	children, err := p.children(c.tx)
 	if err != nil {
 		return row, err
 	}
@@ -112,40 +140,12 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 	return row, err
 }
 
-// check returns what the payload says and its digest, or what is wrong with it.
-func (p Put) check() (*oci.Manifest, digest.Digest, error) {
-	if err := oci.CheckRepository(p.Repository); err != nil {
-		return nil, "", err
-	}
-	for _, tag := range p.Tags {
-		if err := oci.CheckTag(tag); err != nil {
-			return nil, "", err
-		}
-	}
-	parsed, err := oci.ParseManifest(p.MediaType, p.Payload)
-	if err != nil {
-		return nil, "", err
-	}
-	algorithm := digest.SHA256
-	if p.Digest != "" {
-		if _, err := oci.ParseDigest(string(p.Digest)); err != nil {
-			return nil, "", err
-		}
-		algorithm = p.Digest.Algorithm()
-	}
-	d := algorithm.FromBytes(p.Payload)
-	if p.Digest != "" && d != p.Digest {
-		return nil, "", oci.ErrDigestInvalid.With("manifest has digest %s, not %s", d, p.Digest)
-	}
-	return parsed, d, nil
-}
-
 // children returns what the manifest refers to, once it is sure that the
 // repository has all that is not left out.
-func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, error) {
+func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 	var children []metadb.Child
 	var blobs, manifests []string
-	for _, b := range parsed.Blobs() {
+	for _, b := range p.parsed.Blobs() {
 		blobs = append(blobs, string(b.Digest))
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
@@ -153,7 +153,7 @@ func (p Put) children(tx *metadb.Tx, parsed *oci.Manifest) ([]metadb.Child, erro
 	for _, d := range p.LeftOut {
 		left[d] = true
 	}
-	for _, m := range parsed.Manifests {
+	for _, m := range p.parsed.Manifests {
 		if seen[m.Digest] {
 			continue
 		}
