@@ -12,17 +12,14 @@ import (
 func ParseContentRange(header string) (start, end int64, err error) {
 	span, ok := strings.CutPrefix(header, "bytes ")
 	span, size, hasSize := strings.Cut(span, "/")
-	if !ok || !hasSize {
-		return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
-	}
 	start, end, err = parseSpan(span)
-	if err != nil {
-		return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
-	}
+	ok = ok && hasSize && err == nil
 	if size != "*" {
-		if n, err := parseOffset(size); err != nil || end > n {
-			return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
-		}
+		n, err := parseOffset(size)
+		ok = ok && err == nil && end <= n
+	}
+	if !ok {
+		return 0, 0, fmt.Errorf("Content-Range %q is malformed", clip(header))
 	}
 	return start, end, nil
 }
