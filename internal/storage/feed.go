@@ -97,7 +97,7 @@ func (s *Storage) TrimFeed(ctx context.Context, before time.Time) error {
 	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(before) })
 }
 
-// watchers are those who wait for a change, by their key. The zero value is ready.
+// watchers are those who wait for a change, by their key.
 type watchers struct {
 	mu     sync.Mutex
 	groups map[string]*watchGroup
@@ -115,9 +115,6 @@ func (w *watchers) add(key string, concerns func(repository string) bool) (chang
 	g := w.groups[key]
 	if g == nil {
 		g = &watchGroup{concerns: concerns, changed: make(chan struct{})}
-		if w.groups == nil {
-			w.groups = map[string]*watchGroup{}
-		}
 		w.groups[key] = g
 	}
 	g.waiting++

@@ -61,6 +61,8 @@ func New(o Options) (*Storage, error) {
 		return nil, errors.New("open storage: it needs a database and a blob store")
 	}
 	s := &Storage{db: o.DB, blobs: o.Blobs, log: o.Log, now: o.Now, grace: o.Grace, cache: newCache(cacheSize)}
+	s.transfers.open = map[*Transfer]bool{}
+	s.watchers.groups = map[string]*watchGroup{}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -94,7 +94,7 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	t.s.transfers.add(t)
+	t.s.transfers.open[t] = true
 	return nil
 }
 
@@ -282,6 +282,7 @@ func (t *Transfer) Close() error {
 		return nil
 	}
 	err := all.save(context.Background(), t.s)
-	all.remove(t)
+	delete(all.open, t)
+	all.unsaved -= t.unsaved
 	return errors.Join(err, t.partial.Close())
 }

@@ -43,21 +43,6 @@ func (ts *transfers) due(n int64) bool {
 	return ts.unsaved+n > MaxLoss || ts.unsaved >= enoughToSave && !time.Now().Before(ts.rested)
 }
 
-func (ts *transfers) add(t *Transfer) {
-	if ts.open == nil {
-		ts.open = map[*Transfer]bool{}
-	}
-	ts.open[t] = true
-}
-
-func (ts *transfers) remove(t *Transfer) {
-	if ts.open[t] {
-		delete(ts.open, t)
-		ts.unsaved -= t.unsaved
-		t.unsaved = 0
-	}
-}
-
 // save makes everything written durable: the contents first, then, in one
 // transaction, the rows that vouch for them. The context's end does not stop
 // it: what is on disk was paid for.

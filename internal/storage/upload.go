@@ -51,7 +51,12 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 		hash: sha256.New(),
 	}
 	u.release = s.partials.lock(uploadPartial(u.row.ID))
-	if err := u.begin(ctx); err != nil {
+	var err error
+	u.partial, err = s.blobs.Partial(ctx, uploadPartial(u.row.ID))
+	if err = s.full(err); err == nil {
+		err = u.save(ctx)
+	}
+	if err != nil {
 		u.Close()
 		return nil, err
 	}
@@ -72,13 +77,6 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 		return nil, err
 	}
 	return u, nil
-}
-
-func (u *Upload) begin(ctx context.Context) (err error) {
-	if u.partial, err = u.s.blobs.Partial(ctx, uploadPartial(u.row.ID)); err != nil {
-		return u.s.full(err)
-	}
-	return u.save(ctx)
 }
 
 // restore reads the row, and drops from disk what the row does not vouch for.
