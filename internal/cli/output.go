@@ -49,13 +49,12 @@ func (e *Env) print(result any) error {
 
 // plain turns a value into what JSON decodes to: maps, slices, strings,
 // numbers, booleans and nil.
-func plain(v any) (any, error) {
+func plain(v any) (p any, err error) {
 	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = json.Unmarshal(text, &p)
 	}
-	var p any
-	return p, json.Unmarshal(text, &p)
+	return p, err
 }
 
 // whole returns a plain value with its whole numbers as integers, which YAML

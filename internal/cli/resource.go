@@ -64,7 +64,8 @@ func ask[T any](ctx context.Context, c *client, r call) (v result[T], err error)
 		return v, err
 	}
 	v.raw = a.body
-	return v, c.decode(v.raw, &v.value)
+	err = c.decode(v.raw, &v.value)
+	return v, err
 }
 
 // decode reads the JSON of an answer; none is nothing to read.
@@ -157,7 +158,8 @@ func pages[T any](
 	if all.raw, err = json.Marshal(raw); err != nil {
 		return all, fmt.Errorf("join pages: %w", err)
 	}
-	return all, c.decode(all.raw, &all.value)
+	err = c.decode(all.raw, &all.value)
+	return all, err
 }
 
 // nextLink returns where a Link header says that the next page is; "" is nowhere.

@@ -284,7 +284,8 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	case mirror.Waiting, mirror.BrokenOff:
 		r.Status.Error = nil
 	}
-	return r, countItems(&r.Status, tx, mirror.SourceName(row.Name))
+	err = countItems(&r.Status, tx, mirror.SourceName(row.Name))
+	return r, err
 }
 
 // countItems adds what is known of the source's items.
