@@ -108,25 +108,25 @@ func (s *State) with(tx *metadb.Tx, rows []metadb.ControlRow, version int64) (*S
 func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
 	switch row.Table {
 	case metadb.ScopeMapRow:
-		m, err := orNil(tx.ScopeMap(row.Name))
+		m, err := OrNil(tx.ScopeMap(row.Name))
 		if err == nil {
 			s.setScopeMap(row.Name, m)
 		}
 		return err
 	case metadb.TokenRow:
-		t, err := orNil(tx.Token(row.Name))
+		t, err := OrNil(tx.Token(row.Name))
 		if err == nil {
 			s.setToken(row.Name, t)
 		}
 		return err
 	case metadb.ConnectedRegistryRow:
-		r, err := orNil(tx.ConnectedRegistry(row.Name))
+		r, err := OrNil(tx.ConnectedRegistry(row.Name))
 		if err != nil {
 			return err
 		}
 		return s.setRegistry(row.Name, r)
 	case metadb.OperatorRow:
-		o, err := orNil(tx.Operator(row.Name))
+		o, err := OrNil(tx.Operator(row.Name))
 		if o != nil {
 			s.operators, _, _ = s.operators.Insert(key(row.Name), o)
 		}
@@ -135,12 +135,15 @@ func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
 	return nil
 }
 
-// orNil returns a row, or nil where there is none.
-func orNil[T any](row T, err error) (*T, error) {
+// OrNil returns a row, or nil where there is none.
+func OrNil[T any](row T, err error) (*T, error) {
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil, nil
 	}
-	return &row, err
+	if err != nil {
+		return nil, err
+	}
+	return &row, nil
 }
 
 // setScopeMap replaces a scope map, or removes it, and what its tokens may do.

@@ -32,7 +32,7 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 		if err := s.applyRegistries(tx, append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
 			return err
 		}
-		if err := s.applyTokens(tx, d.Tokens); err != nil {
+		if err := applyTokens(tx, d.Tokens); err != nil {
 			return err
 		}
 		if err := s.applyScopeMaps(tx, d.ScopeMaps); err != nil {
@@ -125,35 +125,20 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
 	return tx.SetActivation(row.Name, "") // what it last said stays known
 }
 
-func (s *Service) applyTokens(tx *metadb.Tx, wanted []wire.Token) error {
+func applyTokens(tx *metadb.Tx, tokens []wire.Token) error {
 	rows, err := tx.Tokens()
 	if err != nil {
 		return err
 	}
-	had := map[string]metadb.Token{}
-	for _, row := range rows {
-		had[row.Name] = row
-	}
-	for _, t := range wanted {
+	var wanted []metadb.Token
+	for _, t := range tokens {
 		row := metadb.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
 		for _, p := range t.Passwords {
-			row.Passwords = append(row.Passwords, metadb.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
+			row.Passwords = append(row.Passwords, metadb.Password(p))
 		}
-		old, ok := had[t.Name]
-		delete(had, t.Name)
-		if ok && sameToken(old, row) {
-			continue
-		}
-		if err := tx.PutToken(row); err != nil {
-			return err
-		}
+		wanted = append(wanted, row)
 	}
-	for name := range had {
-		if err := tx.DeleteToken(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return replaceRows(rows, wanted, func(t metadb.Token) string { return t.Name }, sameToken, tx.PutToken, tx.DeleteToken)
 }
 
 // sameToken reports whether two rows say the same. Creation times are not compared.
@@ -163,27 +148,40 @@ func sameToken(a, b metadb.Token) bool {
 	})
 }
 
-func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []wire.ScopeMap) error {
+func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error {
 	rows, err := tx.ScopeMaps()
 	if err != nil {
 		return err
 	}
-	had := map[string]metadb.ScopeMap{}
-	for _, row := range rows {
-		had[row.Name] = row
+	var wanted []metadb.ScopeMap
+	for _, m := range scopeMaps {
+		wanted = append(wanted, metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()})
 	}
-	for _, m := range wanted {
-		old, ok := had[m.Name]
-		delete(had, m.Name)
-		if ok && slices.Equal(old.Actions, m.Actions) {
+	same := func(a, b metadb.ScopeMap) bool { return slices.Equal(a.Actions, b.Actions) }
+	return replaceRows(rows, wanted, func(m metadb.ScopeMap) string { return m.Name }, same, tx.PutScopeMap, tx.DeleteScopeMap)
+}
+
+// replaceRows writes those of wanted that are not the same as the row of their
+// name, and deletes the rows that are not wanted.
+func replaceRows[R any](
+	rows, wanted []R, name func(R) string, same func(a, b R) bool, put func(R) error, remove func(string) error,
+) error {
+	had := map[string]R{}
+	for _, row := range rows {
+		had[name(row)] = row
+	}
+	for _, row := range wanted {
+		old, ok := had[name(row)]
+		delete(had, name(row))
+		if ok && same(old, row) {
 			continue
 		}
-		if err := tx.PutScopeMap(metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()}); err != nil {
+		if err := put(row); err != nil {
 			return err
 		}
 	}
 	for name := range had {
-		if err := tx.DeleteScopeMap(name); err != nil {
+		if err := remove(name); err != nil {
 			return err
 		}
 	}
@@ -192,37 +190,25 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, wanted []wire.ScopeMap) error {
 
 // DesiredVersion returns the version of the desired state that was applied
 // last; "" is none yet.
-func (s *Service) DesiredVersion(ctx context.Context) (version string, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		version, err = tx.Setting(settingDesired)
-		return err
-	})
-	return version, err
+func (s *Service) DesiredVersion(ctx context.Context) (string, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (string, error) { return tx.Setting(settingDesired) })
 }
 
 // Own returns what the parent last decided for this connected registry; nil
-// before it first did, and in a root.
+// before it first did, and in a root. It asks the database, and so says whether
+// that answers.
 func (s *Service) Own(ctx context.Context) (*wire.ConnectedRegistry, error) {
 	if s.control.Self() == "" {
 		return nil, nil
 	}
-	var own *wire.ConnectedRegistry
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		row, err := tx.ConnectedRegistry(s.control.Self())
-		if errors.Is(err, metadb.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		v, err := control.SpecOf(row)
-		if err != nil {
-			return err
-		}
-		row.InstanceID = s.control.InstanceID()
-		r := wireOf(row, v)
-		own = &r
-		return nil
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*metadb.ConnectedRegistry, error) {
+		return control.OrNil(tx.ConnectedRegistry(s.control.Self()))
 	})
-	return own, err
+	if row == nil {
+		return nil, err
+	}
+	v, err := control.SpecOf(*row)
+	own := wireOf(*row, v)
+	own.InstanceID = s.control.InstanceID()
+	return &own, err
 }

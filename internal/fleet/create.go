@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -224,11 +223,11 @@ func (c *creation) createToken(tx *metadb.Tx) error {
 	if _, err := c.s.control.WriteScopeMap(tx, m); err != nil {
 		return err
 	}
-	if _, err := tx.Token(name); errors.Is(err, metadb.ErrNotFound) {
-		if err := c.s.control.CheckNewToken(tx, name); err != nil {
-			return err
-		}
-	} else if err != nil {
+	old, err := control.OrNil(tx.Token(name))
+	if err == nil && old == nil {
+		err = c.s.control.CheckNewToken(tx, name)
+	}
+	if err != nil {
 		return err
 	}
 	return tx.PutToken(metadb.Token{Name: name, ScopeMap: name, Status: api.Enabled, CreatedAt: c.row.CreatedAt})
@@ -277,4 +276,26 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			WithHint("change it with ferry connected-registry update -n %s, or delete it first", old.Name)
 	}
 	return nil
+}
+
+// repositoryActions returns the scope map's actions for repositories that a
+// connected registry syncs.
+func repositoryActions(repositories []string) []string {
+	var all []string
+	for _, r := range repositories {
+		for _, a := range []auth.Action{auth.ContentRead, auth.MetadataRead} {
+			all = append(all, auth.OnRepository+"/"+r+"/"+string(a))
+		}
+	}
+	return all
+}
+
+// gatewayActions returns the scope map's actions for the gateway of a
+// connected registry, whose name is in lower case there.
+func gatewayActions(name string) []string {
+	var all []string
+	for _, a := range []auth.Action{auth.ConfigRead, auth.ConfigWrite, auth.MessageRead, auth.MessageWrite} {
+		all = append(all, auth.OnGateway+"/"+strings.ToLower(name)+"/"+string(a))
+	}
+	return all
 }

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"ferry/internal/api"
@@ -69,11 +68,8 @@ func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors
 			return err
 		}
 	}
-	token, err := tx.Token(row.SyncToken)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	token, err := control.OrNil(tx.Token(row.SyncToken))
+	if token == nil {
 		return err
 	}
 	if err := s.control.DropToken(tx, token.Name); err != nil {
@@ -83,11 +79,8 @@ func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors
 	if err != nil || len(others) > 0 {
 		return err
 	}
-	m, err := tx.ScopeMap(token.ScopeMap)
-	if errors.Is(err, metadb.ErrNotFound) || err == nil && control.IsSystem(m) {
-		return nil
-	}
-	if err != nil {
+	m, err := control.OrNil(tx.ScopeMap(token.ScopeMap))
+	if m == nil || control.IsSystem(*m) {
 		return err
 	}
 	return tx.DeleteScopeMap(m.Name)
@@ -95,20 +88,14 @@ func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors
 
 // forgetGateway takes the gateway of a connected registry from a token's scope map.
 func forgetGateway(tx *metadb.Tx, token, name string) error {
-	t, err := tx.Token(token)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	t, err := control.OrNil(tx.Token(token))
+	if t == nil {
 		return err
 	}
-	m, err := tx.ScopeMap(t.ScopeMap)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	m, err := control.OrNil(tx.ScopeMap(t.ScopeMap))
+	if m == nil {
 		return err
 	}
 	m.Actions = control.Without(m.Actions, gatewayActions(name))
-	return tx.PutScopeMap(m)
+	return tx.PutScopeMap(*m)
 }

@@ -101,7 +101,7 @@ func (b *builder) token(name string) {
 	b.tokens[name] = true
 	w := wire.Token{Name: t.Name, ScopeMap: t.ScopeMap, Status: t.Status, CreatedAt: t.CreatedAt}
 	for _, p := range t.Passwords {
-		w.Passwords = append(w.Passwords, wire.Password{Name: p.Name, Hash: p.Hash, CreatedAt: p.CreatedAt, ExpiresAt: p.ExpiresAt})
+		w.Passwords = append(w.Passwords, wire.Password(p))
 	}
 	b.d.Tokens = append(b.d.Tokens, w)
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -55,12 +56,9 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 	if err != nil {
 		return api.InstanceSettings{}, err
 	}
-	endpoint := s.endpointFor(by, row)
-	if endpoint == "" {
-		endpoint = noEndpoint
-	}
 	connection := gateway.ConnectionString{
-		Name: row.Name, Token: row.SyncToken, Password: password, Endpoint: endpoint, Protocol: post.ParentProtocol,
+		Name: row.Name, Token: row.SyncToken, Password: password, Protocol: post.ParentProtocol,
+		Endpoint: cmp.Or(s.endpointFor(by, row), noEndpoint),
 	}
 	return api.InstanceSettings{
 		CertificateVolume: "/var/acr/certs", ConnectionString: connection.Secret(), DataVolume: "/var/acr/data",
@@ -75,8 +73,5 @@ func (s *Service) endpointFor(by control.Caller, row metadb.ConnectedRegistry) s
 	if !strings.EqualFold(row.Parent, s.control.Self()) || s.control.IsSelf(row.Name) {
 		return ""
 	}
-	if s.address != "" {
-		return s.address
-	}
-	return by.Host
+	return cmp.Or(s.address, by.Host)
 }

@@ -3,10 +3,13 @@ package fleet
 import (
 	"cmp"
 	"context"
-	"errors"
+
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
+	"ferry/internal/control"
 	"ferry/internal/metadb"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -86,33 +89,35 @@ func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenIte
 }
 
 // digestHere returns the digest of what is served of an item; "" is nothing.
-func digestHere(tx *metadb.Tx, row metadb.SyncItem) (string, error) {
+func digestHere(tx *metadb.Tx, row metadb.SyncItem) (digest.Digest, error) {
 	if row.Tag == "" {
 		has, err := tx.HasManifest(row.Repository, row.Item)
 		if err != nil || !has {
 			return "", err
 		}
-		return row.Item, nil
+		return digest.Digest(row.Item), nil
 	}
-	tag, err := tx.Tag(row.Repository, row.Tag)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return "", nil
+	tag, err := control.OrNil(tx.Tag(row.Repository, row.Tag))
+	if tag == nil {
+		return "", err
 	}
-	return string(tag.Digest), err
+	return tag.Digest, nil
 }
 
-func syncItemOf(row metadb.SyncItem, here string) api.SyncItem {
-	i := api.SyncItem{
-		Repository: row.Repository, Tag: api.Text(row.Tag), State: api.Pending, Digest: api.Text(here), ParentDigest: api.Text(row.Digest),
-		LastMatchTime: api.Time(row.SyncedAt), Key: row.Item,
+func syncItemOf(row metadb.SyncItem, here digest.Digest) api.SyncItem {
+	o := wire.OpenItem{
+		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), Here: here, MatchedAt: row.SyncedAt,
 	}
-	switch {
-	case row.State == "synced":
+	if row.State == replication.Failed {
+		o.Error = row.Error
+	}
+	i := OpenItemOf(o)
+	i.Key = row.Item
+	switch row.State {
+	case replication.Synced:
 		i.State = api.InSync
-	case row.State == "failed":
-		i.State, i.Error = api.Failed, api.Text(row.Error)
-	case row.Digest == "":
-		i.State = api.ToRemove
+	case replication.Failed:
+		i.State = api.Failed
 	}
 	return i
 }

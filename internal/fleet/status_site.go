@@ -70,17 +70,15 @@ func (s *Service) site(ctx context.Context, name string) (v site, err error) {
 	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= head { // else it is of a database that was lost
 		v.watermark = w
 	}
-	for r := v.Registry; ; {
+	for _, r := range append([]*control.Registry{v.Registry}, state.Ancestors(v.Parent)...) {
+		if s.control.IsSelf(r.Name) {
+			break
+		}
 		if err := v.follow(state, r); err != nil {
 			return v, err
 		}
-		if r.Parent == "" || s.control.IsSelf(r.Parent) || len(v.way) > control.MaxDepth {
-			return v, nil
-		}
-		if r = state.Registry(r.Parent); r == nil {
-			return v, nil
-		}
 	}
+	return v, nil
 }
 
 // follow adds what a connected registry on the way to the site gets.

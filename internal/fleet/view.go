@@ -2,19 +2,17 @@ package fleet
 
 import (
 	"context"
+	"time"
 
 	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
+	"ferry/internal/schedule"
 	"ferry/internal/wire"
 )
 
 // registryOf returns a row as the API shows it.
-func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (api.ConnectedRegistry, error) {
-	v, err := control.SpecOf(row)
-	if err != nil {
-		return api.ConnectedRegistry{}, err
-	}
+func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v control.Spec) api.ConnectedRegistry {
 	h := s.reports.of(row.Name)
 	if s.control.IsSelf(row.Name) {
 		row.InstanceID = s.control.InstanceID()
@@ -64,7 +62,33 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry) (a
 	if h.Status.SyncState != "" {
 		r.RegistrySyncResult = resultOf(h.Status)
 	}
-	return r, nil
+	return r
+}
+
+// patience is how late a connected registry may be before it counts as away:
+// three polls of a minute, as a slow link needs. What others pass on waits for
+// the polls of each of them.
+const patience = 3 * time.Minute
+
+// connectionState returns what is to be thought of a connected registry at
+// now: what it last said of itself, unless it should have been heard of
+// since. Away from its schedule it is not expected to say anything.
+func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport, now time.Time) string {
+	if row.InstanceID == "" || h.SeenAt.IsZero() {
+		return api.Offline
+	}
+	due := h.SeenAt
+	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
+		due = cron.Next(h.SeenAt)
+	}
+	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*patience)) {
+		return api.Offline
+	}
+	switch h.Status.State {
+	case api.Syncing, api.Unhealthy:
+		return h.Status.State
+	}
+	return api.Online
 }
 
 func activationOf(row metadb.ConnectedRegistry) api.Activation {
@@ -105,7 +129,8 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 	if err != nil {
 		return api.ConnectedRegistry{}, control.MapNotFound(err, "connected registry", name)
 	}
-	return s.registryOf(by, row)
+	v, err := control.SpecOf(row)
+	return s.registryOf(by, row, v), err
 }
 
 // List returns the connected registries below parent, each
@@ -129,11 +154,7 @@ func (s *Service) List(_ context.Context, by control.Caller, parent string, dire
 	}
 	all := []api.ConnectedRegistry{}
 	for _, r := range some {
-		v, err := s.registryOf(by, r.ConnectedRegistry)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, v)
+		all = append(all, s.registryOf(by, r.ConnectedRegistry, r.Settings))
 	}
 	return all, nil
 }
