@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -23,65 +24,95 @@ func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit in
 	if err != nil {
 		return nil, false, err
 	}
-	for i, err := range s.itemsOf(ctx, v, at) {
-		switch {
-		case err != nil:
+	for repository, err := range s.repositoriesFrom(ctx, v, at.Repository) {
+		if err != nil {
 			return nil, false, err
-		case at.Open && i.State == api.InSync:
-			continue
-		case len(all) == limit:
-			return all, true, nil
 		}
-		all = append(all, i)
+		items, err := s.itemsIn(ctx, v, repository)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, i := range items {
+			switch {
+			case repository == at.Repository && i.Key <= at.Key:
+			case at.Open && i.State == api.InSync:
+			case len(all) == limit:
+				return all, true, nil
+			default:
+				all = append(all, i)
+			}
+		}
 	}
 	return all, false, nil
 }
 
-// itemsOf returns the items of a site behind a place: what it said is open,
-// and the tags that it is to have, of which what it said counts.
-func (s *Service) itemsOf(ctx context.Context, v site, at Place) iter.Seq2[api.SyncItem, error] {
-	return func(yield func(api.SyncItem, error) bool) {
-		said := v.said(at)
-		for t, err := range s.siteTags(ctx, v, at) {
+// repositoriesPage is how many repositories are read at a time.
+const repositoriesPage = 500
+
+// repositoriesFrom returns the repository from, unless that is "", and in order
+// those behind it that are here or that the site said something of.
+func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if from != "" && !yield(from, nil) {
+			return
+		}
+		for last := false; !last; {
+			var names []string
+			err := s.content.View(ctx, func(c *storage.View) (err error) {
+				names, err = c.Repositories(from, repositoriesPage)
+				return err
+			})
 			if err != nil {
-				yield(api.SyncItem{}, err)
+				yield("", err)
 				return
 			}
-			i := v.stateOf(t)
-			for len(said) > 0 && inOrder(said[0], i) <= 0 {
-				var next api.SyncItem
-				if next, said = said[0], said[1:]; inOrder(next, i) == 0 {
-					i = moved(next, i.ParentDigest)
-				} else if !yield(next, nil) {
+			last = len(names) < repositoriesPage
+			for _, o := range v.report.Status.Open {
+				if o.Repository > from && (last || o.Repository < names[repositoriesPage-1]) {
+					names = append(names, o.Repository)
+				}
+			}
+			slices.Sort(names)
+			for _, name := range slices.Compact(names) {
+				if from = name; !yield(name, nil) {
 					return
 				}
 			}
-			if !yield(i, nil) {
-				return
-			}
-		}
-		for _, i := range said {
-			if !yield(i, nil) {
-				return
-			}
 		}
 	}
 }
 
-// inOrder compares items by repository and by their place in it.
-func inOrder(a, b api.SyncItem) int {
-	return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Key, b.Key))
-}
-
-// said returns what a site said is open, behind a place and in order.
-func (v site) said(at Place) (all []api.SyncItem) {
+// itemsIn returns a site's items of one repository, in order: what it said is
+// open, and the tags that it is to have, of which what it said counts.
+func (s *Service) itemsIn(ctx context.Context, v site, repository string) (items []api.SyncItem, _ error) {
+	open := map[string]api.SyncItem{} // by key
 	for _, o := range v.report.Status.Open {
-		if i := OpenItemOf(o); inOrder(i, api.SyncItem{Repository: at.Repository, Key: at.Key}) > 0 {
-			all = append(all, i)
+		if o.Repository == repository {
+			i := OpenItemOf(o)
+			open[i.Key] = i
 		}
 	}
-	slices.SortFunc(all, inOrder)
-	return all
+	var tags []siteTag
+	if !slices.ContainsFunc(v.way, func(r subscribed) bool { return !r.mayRead(repository) }) {
+		err := s.content.View(ctx, func(c *storage.View) (err error) {
+			tags, err = v.tagsIn(c, repository)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range tags {
+		i := v.stateOf(t)
+		if o, ok := open[t.name]; ok {
+			i = moved(o, i.ParentDigest)
+			delete(open, t.name)
+		}
+		items = append(items, i)
+	}
+	items = slices.AppendSeq(items, maps.Values(open))
+	slices.SortFunc(items, func(a, b api.SyncItem) int { return cmp.Compare(a.Key, b.Key) })
+	return items, nil
 }
 
 // OpenItemOf returns an item that a connected registry said is open.
@@ -129,61 +160,6 @@ type siteTag struct {
 	repository, name string
 	digest           digest.Digest
 	seq              int64 // of the last change that the site must know of to have it
-}
-
-// repositoriesPage is how many repositories are read at a time.
-const repositoriesPage = 500
-
-// siteTags returns the tags behind a place that a site gets, by repository and
-// name.
-func (s *Service) siteTags(ctx context.Context, v site, at Place) iter.Seq2[siteTag, error] {
-	return func(yield func(siteTag, error) bool) {
-		if at.Repository != "" && !s.tagsOf(ctx, v, at, yield) {
-			return
-		}
-		for {
-			var names []string
-			err := s.content.View(ctx, func(c *storage.View) (err error) {
-				names, err = c.Repositories(at.Repository, repositoriesPage)
-				return err
-			})
-			if err != nil {
-				yield(siteTag{}, err)
-			}
-			if err != nil || len(names) == 0 {
-				return
-			}
-			for _, name := range names {
-				at.Repository = name
-				if !s.tagsOf(ctx, v, Place{Repository: name}, yield) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// tagsOf hands on the tags of one repository that a site gets, and reports
-// whether more are wanted.
-func (s *Service) tagsOf(ctx context.Context, v site, at Place, yield func(siteTag, error) bool) bool {
-	if slices.ContainsFunc(v.way, func(r subscribed) bool { return !r.mayRead(at.Repository) }) {
-		return true
-	}
-	var tags []siteTag
-	err := s.content.View(ctx, func(c *storage.View) (err error) {
-		tags, err = v.tagsIn(c, at.Repository)
-		return err
-	})
-	if err != nil {
-		yield(siteTag{}, err)
-		return false
-	}
-	for _, t := range tags {
-		if t.name > at.Key && !yield(t, nil) {
-			return false
-		}
-	}
-	return true
 }
 
 // tagsIn returns the tags of a repository that everybody on the way to the site

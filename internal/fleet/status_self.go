@@ -59,33 +59,28 @@ type Place struct {
 
 // SyncItems returns up to limit items of this connected registry behind a
 // place, in order. Of those that are moving it has how far they are.
-func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) (all []api.SyncItem, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		kind := metadb.AnySyncItem
-		if at.Open {
-			kind = metadb.OpenSyncItem
-		}
-		rows, err := tx.SyncItems(metadb.Parent, kind, at.Repository, at.Key, limit)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			here, err := digestHere(tx, row)
-			if err != nil {
-				return err
-			}
-			all = append(all, syncItemOf(row, here))
-		}
-		return nil
-	})
+func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) ([]api.SyncItem, error) {
+	kind := metadb.AnySyncItem
+	if at.Open {
+		kind = metadb.OpenSyncItem
+	}
 	far := map[[2]string]wire.OpenItem{}
 	for _, o := range moving {
 		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
 	}
-	for i, v := range all {
-		addProgress(&all[i], far[[2]string{v.Repository, v.Key}])
-	}
-	return all, err
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (all []api.SyncItem, err error) {
+		rows, err := tx.SyncItems(metadb.Parent, kind, at.Repository, at.Key, limit)
+		for _, row := range rows {
+			here, err := digestHere(tx, row)
+			if err != nil {
+				return nil, err
+			}
+			i := syncItemOf(row, here)
+			addProgress(&i, far[[2]string{i.Repository, i.Key}])
+			all = append(all, i)
+		}
+		return all, err
+	})
 }
 
 // digestHere returns the digest of what is served of an item; "" is nothing.

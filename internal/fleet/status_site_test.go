@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
@@ -455,6 +456,32 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 	for _, n := range []string{"1", "2", "100"} {
 		root.wantItems(t, "it is offline", "ship1", "open=true&n="+n, want...)
 		root.wantItems(t, "all of it", "ship1", "n="+n, append([]string{want[0], "a v1 InSync"}, want[1:]...)...)
+	}
+}
+
+func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "*")
+	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+		for n := range 501 { // more than are read at a time
+			if err := tx.TouchRepository(fmt.Sprintf("r%03d", n), start); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.push(t, "r500", "v1")
+	st := wire.Status{Name: "ship1", ItemsPending: 4}
+	want := []string{"a gone ToRemove", "r007-gone gone ToRemove", "r499 gone ToRemove", "r500 v1 Pending", "z gone ToRemove"}
+	for _, repository := range []string{"z", "r499", "a", "r007-gone"} {
+		st.Open = append(st.Open, wire.OpenItem{Repository: repository, Tag: "gone"})
+	}
+	root.hear(t, st)
+	for _, n := range []string{"1", "2", "100"} {
+		root.wantItems(t, "pages of "+n, "ship1", "n="+n, want...)
 	}
 }
 
