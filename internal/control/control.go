@@ -233,13 +233,10 @@ func (s *Service) ChangedAt(name string) int64 {
 
 // readAll returns what of makes of every row that list reads.
 func readAll[R, T any](ctx context.Context, s *Service, list func(*metadb.Tx) ([]R, error), of func(R) T) ([]T, error) {
+	rows, err := metadb.Read(ctx, s.db, list)
 	all := []T{}
-	err := s.db.View(ctx, func(tx *metadb.Tx) error {
-		rows, err := list(tx)
-		for _, row := range rows {
-			all = append(all, of(row))
-		}
-		return err
-	})
+	for _, row := range rows {
+		all = append(all, of(row))
+	}
 	return all, err
 }

@@ -42,28 +42,23 @@ func NewMirrorRules(s *Service, runner MirrorRunner) *MirrorRules { return &Mirr
 
 // List returns every rule, by name.
 func (m *MirrorRules) List(ctx context.Context) ([]api.MirrorRule, error) {
-	all := []api.MirrorRule{}
-	err := m.service.db.View(ctx, func(tx *metadb.Tx) error {
+	return metadb.Read(ctx, m.service.db, func(tx *metadb.Tx) ([]api.MirrorRule, error) {
 		rows, err := tx.MirrorRules()
+		all := []api.MirrorRule{}
 		for _, row := range rows {
 			r, err := m.ruleOf(tx, row)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			all = append(all, r)
 		}
-		return err
+		return all, err
 	})
-	return all, err
 }
 
 // Get returns a rule, and how its runs go.
-func (m *MirrorRules) Get(ctx context.Context, name string) (r api.MirrorRule, err error) {
-	err = m.service.db.View(ctx, func(tx *metadb.Tx) error {
-		r, err = m.read(tx, name)
-		return err
-	})
-	return r, err
+func (m *MirrorRules) Get(ctx context.Context, name string) (api.MirrorRule, error) {
+	return metadb.Read(ctx, m.service.db, func(tx *metadb.Tx) (api.MirrorRule, error) { return m.read(tx, name) })
 }
 
 func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {

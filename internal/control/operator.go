@@ -26,11 +26,7 @@ const (
 // returns the new password, which is also in the file [PasswordFile] of dir
 // that only its owner may read; "" is that nothing had to be made.
 func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string, err error) {
-	var operators []metadb.Operator
-	err = s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		operators, err = tx.Operators()
-		return err
-	})
+	operators, err := metadb.Read(ctx, s.db, (*metadb.Tx).Operators)
 	if err != nil || len(operators) > 0 {
 		return "", err
 	}

@@ -36,13 +36,9 @@ func (s *Service) ScopeMaps(ctx context.Context) ([]api.ScopeMap, error) {
 }
 
 // ScopeMap returns the scope map name.
-func (s *Service) ScopeMap(ctx context.Context, name string) (m api.ScopeMap, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		row, err := tx.ScopeMap(name)
-		m = scopeMapOf(row)
-		return MapNotFound(err, "scope map", name)
-	})
-	return m, err
+func (s *Service) ScopeMap(ctx context.Context, name string) (api.ScopeMap, error) {
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.ScopeMap, error) { return tx.ScopeMap(name) })
+	return scopeMapOf(row), MapNotFound(err, "scope map", name)
 }
 
 // PutScopeMap creates a scope map, or replaces one that a user defined.

@@ -49,13 +49,9 @@ func (s *Service) Tokens(ctx context.Context) ([]api.Token, error) {
 }
 
 // Token returns the token name.
-func (s *Service) Token(ctx context.Context, name string) (t api.Token, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		row, err := tx.Token(name)
-		t = tokenOf(row)
-		return MapNotFound(err, "token", name)
-	})
-	return t, err
+func (s *Service) Token(ctx context.Context, name string) (api.Token, error) {
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Token, error) { return tx.Token(name) })
+	return tokenOf(row), MapNotFound(err, "token", name)
 }
 
 // PutToken creates a token, or replaces it, passwords and all. The result

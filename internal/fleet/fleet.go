@@ -75,11 +75,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	err := s.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		s.reports.last, err = readReports(tx)
-		return err
-	})
-	if err != nil {
+	var err error
+	if s.reports.last, err = metadb.Read(ctx, s.db, readReports); err != nil {
 		return nil, fmt.Errorf("open connected registries: %w", err)
 	}
 	return s, nil

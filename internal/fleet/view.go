@@ -116,12 +116,8 @@ func detailsOf(st wire.Status) []api.StatusDetail {
 }
 
 // Get returns the connected registry name, in whatever case.
-func (s *Service) Get(ctx context.Context, by control.Caller, name string) (r api.ConnectedRegistry, err error) {
-	err = s.db.View(ctx, func(tx *metadb.Tx) error {
-		r, err = s.readRegistry(tx, by, name)
-		return err
-	})
-	return r, err
+func (s *Service) Get(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) { return s.readRegistry(tx, by, name) })
 }
 
 func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {
