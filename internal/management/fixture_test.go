@@ -3,7 +3,6 @@ package management_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -206,19 +205,4 @@ func (i *instance) show(t *testing.T, name string) (r api.ConnectedRegistry) {
 	t.Helper()
 	i.call(t, "GET", "/connected-registries/"+name, nil).ok(t, &r)
 	return r
-}
-
-// mayLogIn reports whether the instance accepts a name and password.
-func (i *instance) mayLogIn(t *testing.T, name, password string) bool {
-	t.Helper()
-	return mayLogIn(t, i.control, name, password)
-}
-
-func mayLogIn(t *testing.T, s *control.Service, name, password string) bool {
-	t.Helper()
-	_, err := s.Directory().Authenticate(t.Context(), name, password)
-	if err != nil && !errors.Is(err, auth.ErrUnauthenticated) {
-		t.Fatal(err)
-	}
-	return err == nil
 }

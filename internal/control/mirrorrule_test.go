@@ -1,7 +1,6 @@
-package management_test
+package control_test
 
 import (
-	"context"
 	"fmt"
 	"net/http/httptest"
 	"strings"
@@ -20,11 +19,11 @@ import (
 
 // A runner is what runs rules, and notes what it is told.
 type runner struct {
+	management.Mirrors // of which no test here calls the rest
+
 	changed []string
 	woken   int
 	state   mirror.RunStatus
-	imports []mirror.ImportRequest
-	refuse  error
 }
 
 func (r *runner) Status(string) mirror.RunStatus { return r.state }
@@ -35,22 +34,6 @@ func (r *runner) EncryptPassword(l mirror.Location, password string) string {
 		return ""
 	}
 	return fmt.Sprintf("sealed for %s: %d", l.Address, len(password))
-}
-
-func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
-	r.imports = append(r.imports, q)
-	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
-}
-
-func (r *runner) Imports() []mirror.Import {
-	return []mirror.Import{
-		{ID: "abd", State: mirror.ImportFailed, Problem: "x509", Hint: "--ca-file FILE", StartedAt: start, EndedAt: start},
-		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
-	}
-}
-
-func (r *runner) ImportOf(id string) (mirror.Import, bool) {
-	return mirror.Import{ID: id, State: mirror.ImportRunning, StartedAt: start}, id == "abc"
 }
 
 // newMirroring returns a root whose rules are r's to run.
@@ -273,55 +256,6 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
 		t.Errorf("%+v", v.Status)
 	}
-}
-
-func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
-	root, r := newMirroring(t, dbtest.SQLite(t))
-	var v api.Import
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).ok(t, &v)
-	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
-	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
-		t.Errorf("%+v %s", v, diff)
-	}
-	root.call(t, "GET", "/imports/abc", nil).ok(t, &v)
-	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
-	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
-	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "ferry import list")
-	r.refuse = mirror.ErrBusy
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
-	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {
-		entries, err := tx.Audit(1<<62, 1)
-		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
-			t.Errorf("%+v", entries)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
-	root, _ := newMirroring(t, dbtest.SQLite(t))
-	var all struct{ Value []api.Import }
-	root.call(t, "GET", "/imports", nil).ok(t, &all)
-	if len(all.Value) != 2 {
-		t.Fatalf("%+v", all)
-	}
-	if v := all.Value[0]; v.Name != "abd" || *v.Error != "x509" || *v.Hint != "--ca-file FILE" || v.EtaSeconds != nil {
-		t.Errorf("%+v", v)
-	}
-	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 || v.Hint != nil {
-		t.Errorf("%+v", v)
-	}
-}
-
-func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
-	site := newInstance(t, dbtest.SQLite(t), "ship1")
-	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
-	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
 }
 
 func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {

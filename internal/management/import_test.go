@@ -1,0 +1,102 @@
+package management_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+	"ferry/internal/management"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/mirror"
+	"ferry/internal/replication"
+)
+
+// A runner imports images, and notes what it is asked.
+type runner struct {
+	management.Mirrors // of which no test here calls the rest
+
+	imports []mirror.ImportRequest
+	refuse  error
+}
+
+func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
+	r.imports = append(r.imports, q)
+	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
+}
+
+func (r *runner) Imports() []mirror.Import {
+	return []mirror.Import{
+		{ID: "abd", State: mirror.ImportFailed, Problem: "x509", Hint: "--ca-file FILE", StartedAt: start, EndedAt: start},
+		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
+	}
+}
+
+func (r *runner) ImportOf(id string) (mirror.Import, bool) {
+	return mirror.Import{ID: id, State: mirror.ImportRunning, StartedAt: start}, id == "abc"
+}
+
+// newMirroring returns a root whose imports are r's to make.
+func newMirroring(t *testing.T, db *metadb.DB) (*instance, *runner) {
+	t.Helper()
+	root, r := newInstance(t, db, ""), &runner{}
+	srv := httptest.NewServer(management.NewHandler(management.Options{
+		Control: root.control, Fleet: root.Service, Authenticator: root.auth, Repositories: root.storage, Mirrors: r,
+	}))
+	t.Cleanup(srv.Close)
+	root.url = srv.URL
+	return root, r
+}
+
+func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
+	root, r := newMirroring(t, dbtest.SQLite(t))
+	var v api.Import
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).ok(t, &v)
+	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
+	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
+		t.Errorf("%+v %s", v, diff)
+	}
+	root.call(t, "GET", "/imports/abc", nil).ok(t, &v)
+	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
+	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
+	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "ferry import list")
+	r.refuse = mirror.ErrBusy
+	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
+	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {
+		entries, err := tx.Audit(1<<62, 1)
+		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
+			t.Errorf("%+v", entries)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
+	root, _ := newMirroring(t, dbtest.SQLite(t))
+	var all struct{ Value []api.Import }
+	root.call(t, "GET", "/imports", nil).ok(t, &all)
+	if len(all.Value) != 2 {
+		t.Fatalf("%+v", all)
+	}
+	if v := all.Value[0]; v.Name != "abd" || *v.Error != "x509" || *v.Hint != "--ca-file FILE" || v.EtaSeconds != nil {
+		t.Errorf("%+v", v)
+	}
+	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 || v.Hint != nil {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
+	site := newInstance(t, dbtest.SQLite(t), "ship1")
+	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
+	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
+}
