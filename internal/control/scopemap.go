@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"unicode/utf8"
 
@@ -165,13 +164,12 @@ func (s *Service) putSystemScopeMaps(tx *metadb.Tx) error {
 		{Name: "_repositories_push", Description: "Can push to any repository of the registry",
 			Actions: []string{"repositories/*/content/read", "repositories/*/content/write", "repositories/*/metadata/read"}},
 	} {
-		if _, err := tx.ScopeMap(m.Name); err == nil {
-			continue
-		} else if !errors.Is(err, metadb.ErrNotFound) {
-			return err
+		old, err := OrNil(tx.ScopeMap(m.Name))
+		if err == nil && old == nil {
+			m.Type, m.CreatedAt = api.SystemDefined, s.now()
+			err = tx.PutScopeMap(m)
 		}
-		m.Type, m.CreatedAt = api.SystemDefined, s.now()
-		if err := tx.PutScopeMap(m); err != nil {
+		if err != nil {
 			return err
 		}
 	}

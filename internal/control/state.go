@@ -322,15 +322,10 @@ func (s *State) usersOf(row metadb.ControlRow) (names []string) {
 // topOf returns the ancestor of a connected registry, or itself, that is right
 // below self, in lower case; "" is none.
 func (s *State) topOf(name, self string) string {
-	for range MaxDepth + 1 {
-		r := s.Registry(name)
-		if r == nil {
-			return ""
-		}
+	for _, r := range s.Ancestors(name) { // the first is name itself
 		if strings.EqualFold(r.Parent, self) {
 			return strings.ToLower(r.Name)
 		}
-		name = r.Parent
 	}
 	return ""
 }

@@ -43,7 +43,7 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
 	}
-	s.reports.keep(func(name string) bool { return s.control.State().Registry(name) != nil })
+	s.forgetDeleted()
 	return nil
 }
 

@@ -70,7 +70,8 @@ type creation struct {
 	state     *control.State
 	ancestors []*control.Registry
 	actions   []string // on repositories, of its scope map
-	ownToken  bool     // its sync token is made with it
+	scopeMap  string   // of its sync token
+	ownToken  bool     // the sync token is made with it
 }
 
 // newCreation checks all that can be checked before anything is written.
@@ -81,7 +82,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if (put.SyncToken == "") == (len(put.Repositories) == 0) {
 		return nil, control.Invalid("either --sync-token or --repository must be provided, but not both")
 	}
-	c := &creation{s: s, spec: defaults(), ownToken: put.SyncToken == ""}
+	c := &creation{s: s, spec: defaults(), scopeMap: name, ownToken: put.SyncToken == ""}
 	switch {
 	case put.Mode == "" || strings.EqualFold(put.Mode, api.ReadOnly):
 	case strings.EqualFold(put.Mode, api.ReadWrite):
@@ -167,7 +168,7 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 	if err != nil {
 		return control.MapNotFound(err, "scope map", token.ScopeMap)
 	}
-	c.actions = control.OnRepositories(m.Actions)
+	c.scopeMap, c.actions = m.Name, control.OnRepositories(m.Actions)
 	var needed []string
 	for _, a := range c.actions {
 		_, repository, _, err := auth.ParseAction(a)
@@ -185,19 +186,12 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 
 // create writes all of it.
 func (c *creation) create(tx *metadb.Tx) error {
-	scopeMap := c.row.Name
 	if c.ownToken {
 		if err := c.createToken(tx); err != nil {
 			return err
 		}
-	} else {
-		token, err := tx.Token(c.row.SyncToken)
-		if err != nil {
-			return err
-		}
-		scopeMap = token.ScopeMap
 	}
-	if err := c.s.allow(tx, scopeMap, gatewayActions(c.row.Name)); err != nil {
+	if err := c.s.allow(tx, c.scopeMap, gatewayActions(c.row.Name)); err != nil {
 		return err
 	}
 	for _, a := range c.ancestors {

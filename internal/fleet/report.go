@@ -76,19 +76,14 @@ func (r *reports) seen(name string, now time.Time) {
 	r.last[name], r.unsaved[name] = v, true
 }
 
-// drop forgets the report of a connected registry that was deleted.
-func (r *reports) drop(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.last, strings.ToLower(name))
-	delete(r.unsaved, strings.ToLower(name))
-}
-
-// keep forgets the reports of connected registries that are no more.
-func (r *reports) keep(exists func(name string) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.DeleteFunc(r.last, func(name string, _ lastReport) bool { return !exists(name) })
+// forgetDeleted forgets the reports of connected registries that are no more.
+func (s *Service) forgetDeleted() {
+	s.reports.mu.Lock()
+	defer s.reports.mu.Unlock()
+	state := s.control.State() // with the lock held, so that it has every one that has reported
+	deleted := func(name string) bool { return state.Registry(name) == nil }
+	maps.DeleteFunc(s.reports.last, func(name string, _ lastReport) bool { return deleted(name) })
+	maps.DeleteFunc(s.reports.unsaved, func(name string, _ bool) bool { return deleted(name) })
 }
 
 // write writes a report to the database.
