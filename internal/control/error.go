@@ -53,5 +53,6 @@ func checkName(what, name string) error {
 	if resourceName.MatchString(name) {
 		return nil
 	}
-	return Invalid("'%.100s' is no name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit", name, what)
+	return Invalid("'%.100s' is no name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
+		"beginning with a letter or digit", name, what)
 }

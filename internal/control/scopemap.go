@@ -41,7 +41,9 @@ func (s *Service) ScopeMap(ctx context.Context, name string) (api.ScopeMap, erro
 }
 
 // PutScopeMap creates a scope map, or replaces one that a user defined.
-func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition) (m api.ScopeMap, err error) {
+func (s *Service) PutScopeMap(
+	ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition,
+) (m api.ScopeMap, err error) {
 	err = s.Write(ctx, by, "write", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		if err := checkName("scope map", name); err != nil {
 			return err
@@ -75,7 +77,9 @@ func (s *Service) PutScopeMap(ctx context.Context, by Caller, name string, put a
 }
 
 // UpdateScopeMap changes a scope map that a user defined, for all its tokens.
-func (s *Service) UpdateScopeMap(ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition) (m api.ScopeMap, err error) {
+func (s *Service) UpdateScopeMap(
+	ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition,
+) (m api.ScopeMap, err error) {
 	err = s.Write(ctx, by, "update", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
 		if err := when.CheckChange(row.Version, err, "scope map", name); err != nil {

@@ -30,7 +30,9 @@ func tokenOf(row metadb.Token) api.Token {
 func credentialsOf(row metadb.Token) api.TokenCredentials {
 	c := api.TokenCredentials{Username: row.Name, Passwords: []api.TokenPassword{}}
 	for _, p := range row.Passwords {
-		c.Passwords = append(c.Passwords, api.TokenPassword{Name: p.Name, CreationTime: p.CreatedAt, Expiry: api.Time(p.ExpiresAt)})
+		c.Passwords = append(c.Passwords, api.TokenPassword{
+			Name: p.Name, CreationTime: p.CreatedAt, Expiry: api.Time(p.ExpiresAt),
+		})
 	}
 	return c
 }
@@ -56,7 +58,9 @@ func (s *Service) Token(ctx context.Context, name string) (api.Token, error) {
 
 // PutToken creates a token, or replaces it, passwords and all. The result
 // alone has the values of the new passwords.
-func (s *Service) PutToken(ctx context.Context, by Caller, name string, put api.TokenPut, when Precondition) (t api.Token, err error) {
+func (s *Service) PutToken(
+	ctx context.Context, by Caller, name string, put api.TokenPut, when Precondition,
+) (t api.Token, err error) {
 	var values map[string]string
 	err = s.Write(ctx, by, "write", "tokens/"+name, func(tx *metadb.Tx) error {
 		if err := checkName("token", name); err != nil {
@@ -148,7 +152,9 @@ func (s *Service) changeToken(
 }
 
 // UpdateToken changes a token's scope map or status.
-func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition) (api.Token, error) {
+func (s *Service) UpdateToken(
+	ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition,
+) (api.Token, error) {
 	return s.changeToken(ctx, by, "update", name, when, func(tx *metadb.Tx, row *metadb.Token) error {
 		return setToken(tx, row, patch.ScopeMap, patch.Status)
 	})
@@ -156,30 +162,34 @@ func (s *Service) UpdateToken(ctx context.Context, by Caller, name string, patch
 
 // GenerateCredentials makes passwords of a token, in place of what is in
 // their slots. The result alone has their values.
-func (s *Service) GenerateCredentials(ctx context.Context, by Caller, name string, post api.CredentialsPost) (api.TokenCredentials, error) {
+func (s *Service) GenerateCredentials(
+	ctx context.Context, by Caller, name string, post api.CredentialsPost,
+) (api.TokenCredentials, error) {
 	var values map[string]string
-	t, err := s.changeToken(ctx, by, "generate-credentials", name, Precondition{}, func(_ *metadb.Tx, row *metadb.Token) (err error) {
+	generate := func(_ *metadb.Tx, row *metadb.Token) (err error) {
 		var put []api.PasswordPut
 		for _, slot := range post.Passwords {
 			put = append(put, api.PasswordPut{Name: slot, Expiry: post.Expiry})
 		}
 		values, err = s.SetPasswords(row, put)
 		return err
-	})
+	}
+	t, err := s.changeToken(ctx, by, "generate-credentials", name, Precondition{}, generate)
 	reveal(&t.Credentials, values)
 	return t.Credentials, err
 }
 
 // DeleteCredential empties a password slot of a token.
 func (s *Service) DeleteCredential(ctx context.Context, by Caller, name, slot string) error {
-	_, err := s.changeToken(ctx, by, "delete-credential", name, Precondition{}, func(_ *metadb.Tx, row *metadb.Token) error {
+	empty := func(_ *metadb.Tx, row *metadb.Token) error {
 		i := slices.IndexFunc(row.Passwords, func(p metadb.Password) bool { return p.Name == slot })
 		if i < 0 {
 			return Refuse(api.CodeNotFound, "the token '%s' has no %.20s", name, slot)
 		}
 		row.Passwords = slices.Delete(row.Passwords, i, i+1)
 		return nil
-	})
+	}
+	_, err := s.changeToken(ctx, by, "delete-credential", name, Precondition{}, empty)
 	return err
 }
 

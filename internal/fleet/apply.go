@@ -138,14 +138,16 @@ func applyTokens(tx *metadb.Tx, tokens []wire.Token) error {
 		}
 		wanted = append(wanted, row)
 	}
-	return replaceRows(rows, wanted, func(t metadb.Token) string { return t.Name }, sameToken, tx.PutToken, tx.DeleteToken)
+	name := func(t metadb.Token) string { return t.Name }
+	return replaceRows(rows, wanted, name, sameToken, tx.PutToken, tx.DeleteToken)
 }
 
 // sameToken reports whether two rows say the same. Creation times are not compared.
 func sameToken(a, b metadb.Token) bool {
-	return a.ScopeMap == b.ScopeMap && a.Status == b.Status && slices.EqualFunc(a.Passwords, b.Passwords, func(p, q metadb.Password) bool {
+	same := func(p, q metadb.Password) bool {
 		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) && p.ExpiresAt.Equal(q.ExpiresAt)
-	})
+	}
+	return a.ScopeMap == b.ScopeMap && a.Status == b.Status && slices.EqualFunc(a.Passwords, b.Passwords, same)
 }
 
 func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error {
@@ -157,8 +159,9 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 	for _, m := range scopeMaps {
 		wanted = append(wanted, metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()})
 	}
+	name := func(m metadb.ScopeMap) string { return m.Name }
 	same := func(a, b metadb.ScopeMap) bool { return slices.Equal(a.Actions, b.Actions) }
-	return replaceRows(rows, wanted, func(m metadb.ScopeMap) string { return m.Name }, same, tx.PutScopeMap, tx.DeleteScopeMap)
+	return replaceRows(rows, wanted, name, same, tx.PutScopeMap, tx.DeleteScopeMap)
 }
 
 // replaceRows writes those of wanted that are not the same as the row of their

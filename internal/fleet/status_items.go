@@ -137,7 +137,10 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 	if i.ParentDigest != nil && *i.ParentDigest == *now {
 		return i
 	}
-	return api.SyncItem{Repository: i.Repository, Tag: i.Tag, State: api.Pending, Digest: i.Digest, ParentDigest: now, LastMatchTime: i.LastMatchTime, Key: i.Key}
+	return api.SyncItem{
+		Repository: i.Repository, Tag: i.Tag, State: api.Pending, Digest: i.Digest, ParentDigest: now,
+		LastMatchTime: i.LastMatchTime, Key: i.Key,
+	}
 }
 
 // stateOf derives the state of a tag that the site did not list as out of sync:

@@ -26,7 +26,8 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		Activation: activationOf(row),
 		Parent: api.Parent{SyncProperties: api.SyncProperties{
 			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow), MessageTTL: v.MessageTTL,
-			LastSyncTime: api.Time(h.Status.LastSyncEnd), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget), Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
+			LastSyncTime: api.Time(h.Status.LastSyncEnd), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget),
+			Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
 		}},
 		ClientTokenIDs:    []string{},
 		TagFilters:        api.List(v.TagFilters),
@@ -117,7 +118,9 @@ func detailsOf(st wire.Status) []api.StatusDetail {
 
 // Get returns the connected registry name, in whatever case.
 func (s *Service) Get(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) { return s.readRegistry(tx, by, name) })
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) {
+		return s.readRegistry(tx, by, name)
+	})
 }
 
 func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {

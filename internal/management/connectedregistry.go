@@ -61,6 +61,7 @@ func (h *handler) registries() {
 		all, more, err := h.Fleet.SiteItems(ctx, in.Name, at, in.N)
 		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
 	})
-	register(h, operation{"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry"},
-		ask(h.Fleet.InstanceSettings))
+	register(h, operation{
+		"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry",
+	}, ask(h.Fleet.InstanceSettings))
 }

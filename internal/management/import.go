@@ -38,7 +38,8 @@ func (h *handler) imports() {
 			i, ok := h.Mirrors.ImportOf(in.Name)
 			if !ok {
 				return nil, control.Refuse(api.CodeNotFound, "the import '%.100s' could not be found", in.Name).
-					WithHint("see ferry import list; the registry may have been restarted since: run the import again, and it goes on from the same byte")
+					WithHint("see ferry import list; the registry may have been restarted since: " +
+						"run the import again, and it goes on from the same byte")
 			}
 			return &shown{importOf(i)}, nil
 		})

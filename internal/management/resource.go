@@ -21,13 +21,15 @@ func (h *handler) tokens() {
 	const path = "/tokens/{name}"
 	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
-	register(h, operation{"PUT " + path, "put-token", "Create a token, or replace it; the answer alone has the values of its new passwords"},
-		write(h.Control.PutToken))
+	register(h, operation{
+		"PUT " + path, "put-token", "Create a token, or replace it; the answer alone has the values of its new passwords",
+	}, write(h.Control.PutToken))
 	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
 		write(h.Control.UpdateToken))
 	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(h.Control.DeleteToken))
-	register(h, operation{"POST " + path + "/credentials", "generate-credentials", "Make passwords of a token; the answer alone has their values"},
-		ask(h.Control.GenerateCredentials))
+	register(h, operation{
+		"POST " + path + "/credentials", "generate-credentials", "Make passwords of a token; the answer alone has their values",
+	}, ask(h.Control.GenerateCredentials))
 	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential", "Delete a password of a token"},
 		func(ctx context.Context, in *struct {
 			About

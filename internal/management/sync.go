@@ -30,7 +30,8 @@ func (h *handler) sync() {
 		v := h.Fleet.SyncStatus()
 		if h.Syncer == nil || v == nil {
 			return nil, control.Refuse(api.CodeNotFound, "this is a root registry, which syncs from nowhere").
-				WithHint("ask a connected registry; what the root knows of one is in ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
+				WithHint("ask a connected registry; what the root knows of one is in " +
+					"ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
 		}
 		return &status{*v}, nil
 	}
