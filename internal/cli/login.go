@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 
+	"ferry/internal/atomicfile"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -203,28 +205,13 @@ func (e *Env) saveLogins(all logins) (path string, err error) {
 	}
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
-		err = replaceFile(path, append(text, '\n'))
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = atomicfile.Write(path, append(text, '\n'))
 	}
 	if err != nil {
 		return "", fmt.Errorf("save registry: %w", err)
 	}
 	return path, nil
-}
-
-// replaceFile writes a file that only its owner can read, in one step, so that
-// a cut leaves the old or the new.
-func replaceFile(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".registries-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing to remove
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

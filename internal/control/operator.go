@@ -2,11 +2,10 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
+	"ferry/internal/atomicfile"
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
@@ -35,7 +34,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 	}
 	// The file comes first: a stop in between makes another password next
 	// time, and never an operator whose password nobody knows.
-	if err := writeSecret(filepath.Join(dir, PasswordFile), password+"\n"); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, PasswordFile), []byte(password+"\n")); err != nil {
 		return "", fmt.Errorf("keep first password: %w", err)
 	}
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password), CreatedAt: s.now()}
@@ -49,27 +48,4 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 		return "", err
 	}
 	return password, nil
-}
-
-// writeSecret replaces a file by one that only its owner may read, so that
-// it is there whole or not at all.
-func writeSecret(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // its mode is 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // once it is renamed there is nothing to remove
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync() // so that the name survives a power cut
 }

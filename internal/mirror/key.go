@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"ferry/internal/atomicfile"
 )
 
 // KeyFile is the key that encrypts passwords of other registries, in the data
@@ -31,7 +33,9 @@ func OpenKey(dataDir string) (*Key, error) {
 	path := filepath.Join(dataDir, KeyFile)
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		key, err = makeKey(path)
+		key = make([]byte, keySize)
+		rand.Read(key)
+		err = atomicfile.Write(path, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open key of passwords: %w", err)
@@ -45,22 +49,6 @@ func OpenKey(dataDir string) (*Key, error) {
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	return &Key{aead}, err
-}
-
-// makeKey writes a new key, all of it or, after a crash, none.
-func makeKey(path string) ([]byte, error) {
-	key := make([]byte, keySize)
-	rand.Read(key)
-	f, err := os.CreateTemp(filepath.Dir(path), KeyFile+".*") // which only its owner may read
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(key)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	return key, os.Rename(f.Name(), path)
 }
 
 // Encrypt returns password as it may be stored, for the registry at l.
