@@ -82,18 +82,9 @@ func (i *image) survey(d oci.Descriptor) error {
 		return nil
 	}
 	i.parts[d.Digest] = d
-	f, err := i.from.Open(d.Digest)
+	_, m, err := remote.ReadManifest(i.from, d)
 	if err != nil {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
-	}
-	defer f.Close()
-	payload, err := io.ReadAll(io.LimitReader(f, oci.MaxManifestSize+1))
-	if err != nil {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
-	}
-	m, err := oci.ParseManifest(d.MediaType, payload)
-	if err != nil {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+		return err
 	}
 	for _, child := range m.Manifests {
 		if err := i.survey(child); err != nil {

@@ -41,13 +41,9 @@ func (r *Registry) push(ctx context.Context, p pushing, d oci.Descriptor, refere
 	if depth > maxDepth {
 		return fmt.Errorf("push %s: indexes are more than %d deep", d.Digest, maxDepth)
 	}
-	payload, err := read(p.from, d)
+	payload, m, err := ReadManifest(p.from, d)
 	if err != nil {
 		return err
-	}
-	m, err := oci.ParseManifest(d.MediaType, payload)
-	if err != nil {
-		return fmt.Errorf("read manifest %s: %w", d.Digest, err)
 	}
 	for _, child := range m.Manifests {
 		if err := r.push(ctx, p, child, string(child.Digest), depth+1); err != nil {
@@ -75,21 +71,25 @@ func (r *Registry) pushBlob(ctx context.Context, p pushing, blob oci.Descriptor)
 	return r.PutBlob(ctx, p.repository, blob.Digest, blob.Size, &counting{f, p.sent})
 }
 
-// read returns a manifest, which must be what its descriptor says.
-func read(from Content, d oci.Descriptor) ([]byte, error) {
+// ReadManifest reads and parses a manifest, whose content must have its descriptor's digest.
+func ReadManifest(from Content, d oci.Descriptor) ([]byte, *oci.Manifest, error) {
 	f, err := from.Open(d.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
+		return nil, nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
 	}
 	defer f.Close()
 	payload, err := io.ReadAll(io.LimitReader(f, oci.MaxManifestSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
+		return nil, nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
 	}
 	if d.Digest.Algorithm().FromBytes(payload) != d.Digest {
-		return nil, fmt.Errorf("read manifest %s: its content is something else", d.Digest)
+		return nil, nil, fmt.Errorf("read manifest %s: its content is something else", d.Digest)
 	}
-	return payload, nil
+	m, err := oci.ParseManifest(d.MediaType, payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
+	}
+	return payload, m, nil
 }
 
 // counting calls sent for everything that is read.
