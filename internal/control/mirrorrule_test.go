@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"fmt"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -37,14 +37,10 @@ func (r *runner) EncryptPassword(l mirror.Location, password string) string {
 }
 
 // newMirroring returns a root whose rules are r's to run.
-func newMirroring(t *testing.T, db *metadb.DB) (*instance, *runner) {
+func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	t.Helper()
-	root, r := newInstance(t, db, ""), &runner{}
-	srv := httptest.NewServer(management.NewHandler(management.Options{
-		Control: root.control, Fleet: root.Service, Authenticator: root.auth, Repositories: root.storage, Mirrors: r,
-	}))
-	t.Cleanup(srv.Close)
-	root.url = srv.URL
+	root, r := fleettest.New(t, db, ""), &runner{}
+	root.Serve(t, management.Options{Mirrors: r})
 	return root, r
 }
 
@@ -53,12 +49,12 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 		root, r := newMirroring(t, db)
 		var v api.MirrorRule
 		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT3H", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
-		text := root.call(t, "PUT", "/mirror-rules/app", put)
-		text.ok(t, &v)
+		text := root.Call(t, "PUT", "/mirror-rules/app", put)
+		text.OK(t, &v)
 		if v.Schedule != "0 * * * *" || *v.Window != "PT3H" || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
 			t.Errorf("%+v", v)
 		}
-		root.call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).ok(t, &v)
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).OK(t, &v)
 		if v.Schedule != "0 3 * * *" || *v.Window != "PT2H" || *v.Username != "bot" || len(v.TagFilters) != 1 {
 			t.Errorf("%+v", v)
 		}
@@ -76,23 +72,23 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() || strings.Contains(string(m.Spec), "hush") {
 			t.Errorf("%+v", m)
 		}
-		root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+		root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
 		if m := row(); !m.AskedAt.Equal(start) || r.woken != 1 {
 			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.AskedAt, r.woken)
 		}
 		// A password is not sent to another registry, nor kept without its user.
-		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).fails(t, 400, "INVALID", "is not sent to another registry")
-		root.call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).ok(t, &v)
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).Fails(t, 400, "INVALID", "is not sent to another registry")
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).OK(t, &v)
 		if m := row(); m.Secret != "sealed for https://quay.io: 5" {
 			t.Errorf("%+v", m)
 		}
-		root.call(t, "PATCH", "/mirror-rules/app", object{"username": ""}).ok(t, &v)
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"username": ""}).OK(t, &v)
 		if m := row(); m.Secret != "" || v.Username != nil {
 			t.Errorf("%+v", m)
 		}
-		root.call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).fails(t, 400, "INVALID", "needs a user name")
-		root.call(t, "DELETE", "/mirror-rules/app", nil).ok(t, nil)
-		root.call(t, "GET", "/mirror-rules/app", nil).fails(t, 404, "NOT_FOUND", "ferry mirror list")
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).Fails(t, 400, "INVALID", "needs a user name")
+		root.Call(t, "DELETE", "/mirror-rules/app", nil).OK(t, nil)
+		root.Call(t, "GET", "/mirror-rules/app", nil).Fails(t, 404, "NOT_FOUND", "ferry mirror list")
 		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app"}, r.changed); diff != "" {
 			t.Error(diff)
 		}
@@ -101,8 +97,8 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 
 func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
-	put := func(change object) { t.Helper(); root.call(t, "PUT", "/mirror-rules/app", change).ok(t, nil) }
-	patch := func(change object) { t.Helper(); root.call(t, "PATCH", "/mirror-rules/app", change).ok(t, nil) }
+	put := func(change object) { t.Helper(); root.Call(t, "PUT", "/mirror-rules/app", change).OK(t, nil) }
+	patch := func(change object) { t.Helper(); root.Call(t, "PATCH", "/mirror-rules/app", change).OK(t, nil) }
 	for _, step := range []struct {
 		name  string
 		write func(object)
@@ -117,7 +113,7 @@ func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
 	} {
 		step.write(step.what)
 		var v api.MirrorRule
-		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 		if (v.Status.State == "Waiting") != step.asked {
 			t.Errorf("%s: the rule is %s", step.name, v.Status.State)
 		}
@@ -128,34 +124,34 @@ func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
 }
 
 // ran notes how the last run of a rule went.
-func ran(t *testing.T, root *instance, row metadb.MirrorRule) {
+func ran(t *testing.T, root *fleettest.Instance, row metadb.MirrorRule) {
 	t.Helper()
-	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetMirrorRun(row) }); err != nil {
+	if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetMirrorRun(row) }); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // asked notes when somebody asked for a run of the rule app.
-func asked(t *testing.T, root *instance, at time.Time) {
+func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 	t.Helper()
-	if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
+	if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).ok(t, nil)
+	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).OK(t, nil)
 	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
 	r.state = mirror.RunStatus{Running: true}
 	var v api.MirrorRule
-	root.call(t, "POST", "/mirror-rules/app/run", nil).ok(t, &v)
+	root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
 	if v.Status.State != "Running" {
 		t.Errorf("%+v", v.Status)
 	}
 	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, SucceededAt: start})
 	r.state = mirror.RunStatus{}
-	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 	if v.Status.State != "Waiting" {
 		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
 	}
@@ -166,7 +162,7 @@ func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
 
 func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).ok(t, nil)
+	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).OK(t, nil)
 	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock stands at 3:04:05
 	before := start.Add(-time.Hour)
 	for name, c := range map[string]struct {
@@ -189,7 +185,7 @@ func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 		c.row.Name, r.state = "app", c.run
 		ran(t, root, c.row)
 		var v api.MirrorRule
-		root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+		root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 		if next := v.Status.NextRunTime; v.Status.State != c.want || next == nil || !next.Equal(c.next) {
 			t.Errorf("%s: the rule is %s and runs at %s, want %s and %s", name, v.Status.State, next, c.want, c.next)
 		}
@@ -205,7 +201,7 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 		}
 		return o
 	}
-	root.call(t, "PUT", "/mirror-rules/app", good(nil)).ok(t, nil)
+	root.Call(t, "PUT", "/mirror-rules/app", good(nil)).OK(t, nil)
 	for text, change := range map[string]object{
 		"names no registry": {"source": "alpine"},
 		"cron expression":   {"schedule": "hourly"},
@@ -214,11 +210,11 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 		"certificate":       {"certificateAuthority": "x"},
 		"repository":        {"repository": "../x"},
 	} {
-		root.call(t, "PUT", "/mirror-rules/other", good(change)).fails(t, 400, "INVALID", text)
+		root.Call(t, "PUT", "/mirror-rules/other", good(change)).Fails(t, 400, "INVALID", text)
 	}
-	root.call(t, "PUT", "/mirror-rules/other", good(nil)).fails(t, 409, "CONFLICT", "the mirror rule 'app' keeps the repository acme/app")
-	root.call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).fails(t, 409, "CONFLICT", "keeps the repository")
-	root.call(t, "PUT", "/mirror-rules/.app", good(nil)).fails(t, 400, "INVALID", "no name for a mirror rule")
+	root.Call(t, "PUT", "/mirror-rules/other", good(nil)).Fails(t, 409, "CONFLICT", "the mirror rule 'app' keeps the repository acme/app")
+	root.Call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).Fails(t, 409, "CONFLICT", "keeps the repository")
+	root.Call(t, "PUT", "/mirror-rules/.app", good(nil)).Fails(t, 400, "INVALID", "no name for a mirror rule")
 	if len(r.changed) != 1 {
 		t.Errorf("the runner was told of %q", r.changed)
 	}
@@ -226,8 +222,8 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 
 func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).ok(t, nil)
-	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).OK(t, nil)
+	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for tag, state := range map[string]string{"1": "synced", "2": "failed", "3": "pending"} {
 			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag, Digest: "sha256:1", State: state}
 			if state == "failed" {
@@ -243,7 +239,7 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	var v api.MirrorRule
-	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 	s := v.Status
 	if s.State != "Failed" || s.ItemsSynced != 1 || s.ItemsFailed != 1 || s.ItemsPending != 1 || *s.Error != "some tags failed" {
 		t.Errorf("%+v", s)
@@ -252,7 +248,7 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 		t.Error(diff)
 	}
 	r.state = mirror.RunStatus{Running: true, Problem: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
-	root.call(t, "GET", "/mirror-rules/app", nil).ok(t, &v)
+	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
 		t.Errorf("%+v", v.Status)
 	}
@@ -262,12 +258,12 @@ func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	want := []string{"V1.*", "v1.*"}
 	var rule api.MirrorRule
-	root.call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).ok(t, &rule)
+	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).OK(t, &rule)
 	if diff := cmp.Diff(want, rule.TagFilters); diff != "" {
 		t.Errorf("mirror rule: %s", diff)
 	}
 	var ship api.ConnectedRegistry
-	root.call(t, "PUT", "/connected-registries/ship1", object{"repositories": []string{"app/a"}, "tagFilters": want}).ok(t, &ship)
+	root.Call(t, "PUT", "/connected-registries/ship1", object{"repositories": []string{"app/a"}, "tagFilters": want}).OK(t, &ship)
 	if diff := cmp.Diff(want, ship.TagFilters); diff != "" {
 		t.Errorf("connected registry: %s", diff)
 	}

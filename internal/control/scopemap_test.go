@@ -7,16 +7,17 @@ import (
 	"testing"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
-	onEvery(t, func(t *testing.T, root *instance) {
+	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
 		var m api.ScopeMap
-		root.call(t, "PUT", "/scope-maps/pullers", object{"description": "for the line", "actions": []string{
+		root.Call(t, "PUT", "/scope-maps/pullers", object{"description": "for the line", "actions": []string{
 			"repositories/a/b/Content/Read", "repositories/a/b/content/read", "gateway/Ship01/message/read", "repositories/*/metadata/read",
-		}}).ok(t, &m)
+		}}).OK(t, &m)
 		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "gateway/Ship01/message/read", "repositories/*/metadata/read"}, m.Actions); diff != "" {
 			t.Error(diff)
 		}
@@ -24,28 +25,28 @@ func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 		// What is to go goes first, whatever its case.
-		root.call(t, "PATCH", "/scope-maps/pullers", object{
+		root.Call(t, "PATCH", "/scope-maps/pullers", object{
 			"removeActions": []string{"gateway/SHIP01/message/read", "repositories/*/metadata/read"},
 			"addActions":    []string{"repositories/*/metadata/read", "repositories/x/content/read"},
 			"description":   "",
-		}).ok(t, &m)
+		}).OK(t, &m)
 		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "repositories/*/metadata/read", "repositories/x/content/read"}, m.Actions); diff != "" || m.Description != "" {
 			t.Errorf("%q %s", m.Description, diff)
 		}
-		root.now = start.AddDate(1, 0, 0)
-		root.call(t, "PUT", "/scope-maps/pullers", object{"actions": []string{"repositories/y/content/read"}}).ok(t, &m)
+		root.Now = start.AddDate(1, 0, 0)
+		root.Call(t, "PUT", "/scope-maps/pullers", object{"actions": []string{"repositories/y/content/read"}}).OK(t, &m)
 		if !m.CreationDate.Equal(start) || !slices.Equal(m.Actions, []string{"repositories/y/content/read"}) {
 			t.Errorf("%+v", m)
 		}
-		root.call(t, "DELETE", "/scope-maps/pullers", nil).ok(t, nil)
-		root.call(t, "GET", "/scope-maps/pullers", nil).fails(t, 404, "NOT_FOUND", "pullers")
+		root.Call(t, "DELETE", "/scope-maps/pullers", nil).OK(t, nil)
+		root.Call(t, "GET", "/scope-maps/pullers", nil).Fails(t, 404, "NOT_FOUND", "pullers")
 	})
 }
 
 func TestTheSystemsScopeMapsAreThereAndStay(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	var list struct{ Value []api.ScopeMap }
-	root.call(t, "GET", "/scope-maps", nil).ok(t, &list)
+	root.Call(t, "GET", "/scope-maps", nil).OK(t, &list)
 	var names []string
 	for _, m := range list.Value {
 		if m.Type != "SystemDefined" {
@@ -56,13 +57,13 @@ func TestTheSystemsScopeMapsAreThereAndStay(t *testing.T) {
 	if diff := cmp.Diff([]string{"_repositories_admin", "_repositories_pull", "_repositories_push"}, names); diff != "" {
 		t.Error(diff)
 	}
-	root.call(t, "DELETE", "/scope-maps/_repositories_pull", nil).fails(t, 409, "CONFLICT", "system")
-	root.call(t, "PATCH", "/scope-maps/_repositories_pull", object{"description": "x"}).fails(t, 409, "CONFLICT", "system")
-	root.call(t, "PUT", "/scope-maps/_mine", object{"actions": []string{"repositories/*/content/read"}}).fails(t, 400, "INVALID", "_mine")
+	root.Call(t, "DELETE", "/scope-maps/_repositories_pull", nil).Fails(t, 409, "CONFLICT", "system")
+	root.Call(t, "PATCH", "/scope-maps/_repositories_pull", object{"description": "x"}).Fails(t, 409, "CONFLICT", "system")
+	root.Call(t, "PUT", "/scope-maps/_mine", object{"actions": []string{"repositories/*/content/read"}}).Fails(t, 400, "INVALID", "_mine")
 }
 
 func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	var many []string
 	for n := range 501 {
 		many = append(many, fmt.Sprintf("repositories/r%d/content/read", n))
@@ -83,23 +84,23 @@ func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
 		{"a name that is a path", "/scope-maps/a%2Fb", object{"actions": []string{"repositories/a/content/read"}}, []string{"a/b"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := root.call(t, "PUT", test.path, test.body)
-			r.fails(t, r.status, "INVALID", test.words...)
-			if r.status != 400 && r.status != 422 {
-				t.Errorf("status %d", r.status)
+			r := root.Call(t, "PUT", test.path, test.body)
+			r.Fails(t, r.Status, "INVALID", test.words...)
+			if r.Status != 400 && r.Status != 422 {
+				t.Errorf("status %d", r.Status)
 			}
 		})
 	}
-	root.call(t, "PUT", "/scope-maps/m", object{"description": strings.Repeat("ü", 256), "actions": many[:500]}).ok(t, nil)
-	root.call(t, "PATCH", "/scope-maps/m", object{"addActions": many[500:]}).fails(t, 400, "INVALID", "500")
+	root.Call(t, "PUT", "/scope-maps/m", object{"description": strings.Repeat("ü", 256), "actions": many[:500]}).OK(t, nil)
+	root.Call(t, "PATCH", "/scope-maps/m", object{"addActions": many[500:]}).Fails(t, 400, "INVALID", "500")
 }
 
 func TestDeletingAScopeMapLeavesItsTokensWithoutRights(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	password := root.token(t, "line1", "m")
-	root.call(t, "DELETE", "/scope-maps/m", nil).ok(t, nil)
-	p, err := root.control.Directory().Authenticate(t.Context(), "line1", password)
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	password := root.PutToken(t, "line1", "m")
+	root.Call(t, "DELETE", "/scope-maps/m", nil).OK(t, nil)
+	p, err := root.Control.Directory().Authenticate(t.Context(), "line1", password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,23 +108,23 @@ func TestDeletingAScopeMapLeavesItsTokensWithoutRights(t *testing.T) {
 		t.Error("the token may still read")
 	}
 	var token api.Token
-	root.call(t, "GET", "/tokens/line1", nil).ok(t, &token)
+	root.Call(t, "GET", "/tokens/line1", nil).OK(t, &token)
 	if token.ScopeMapID != "" {
 		t.Errorf("scope map %q", token.ScopeMapID)
 	}
 }
 
 func TestAnEditOfWhatChangedMeanwhileIsRefused(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	body := object{"actions": []string{"repositories/a/content/read"}}
-	tag := root.call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").ok(t, nil).header.Get("ETag")
-	root.call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").fails(t, 412, "PRECONDITION_FAILED", "exists already")
-	if got := root.call(t, "GET", "/scope-maps/m", nil).header.Get("ETag"); got != tag || tag == "" {
+	tag := root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").OK(t, nil).Header.Get("ETag")
+	root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").Fails(t, 412, "PRECONDITION_FAILED", "exists already")
+	if got := root.Call(t, "GET", "/scope-maps/m", nil).Header.Get("ETag"); got != tag || tag == "" {
 		t.Errorf("ETag %q, want %q", got, tag)
 	}
-	next := root.call(t, "PATCH", "/scope-maps/m", object{"description": "1"}, "If-Match", tag).ok(t, nil).header.Get("ETag")
-	root.call(t, "PATCH", "/scope-maps/m", object{"description": "2"}, "If-Match", tag).fails(t, 412, "PRECONDITION_FAILED", "read it again")
-	root.call(t, "DELETE", "/scope-maps/m", nil, "If-Match", tag).fails(t, 412, "PRECONDITION_FAILED")
-	root.call(t, "PUT", "/scope-maps/new", body, "If-Match", "*").fails(t, 412, "PRECONDITION_FAILED")
-	root.call(t, "DELETE", "/scope-maps/m", nil, "If-Match", `"0", `+next).ok(t, nil)
+	next := root.Call(t, "PATCH", "/scope-maps/m", object{"description": "1"}, "If-Match", tag).OK(t, nil).Header.Get("ETag")
+	root.Call(t, "PATCH", "/scope-maps/m", object{"description": "2"}, "If-Match", tag).Fails(t, 412, "PRECONDITION_FAILED", "read it again")
+	root.Call(t, "DELETE", "/scope-maps/m", nil, "If-Match", tag).Fails(t, 412, "PRECONDITION_FAILED")
+	root.Call(t, "PUT", "/scope-maps/new", body, "If-Match", "*").Fails(t, 412, "PRECONDITION_FAILED")
+	root.Call(t, "DELETE", "/scope-maps/m", nil, "If-Match", `"0", `+next).OK(t, nil)
 }

@@ -6,90 +6,91 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/auth"
+	"ferry/internal/fleet/fleettest"
 )
 
 func TestATokensPasswordsAreShownOnceAndWork(t *testing.T) {
-	onEvery(t, func(t *testing.T, root *instance) {
-		root.scopeMap(t, "m", "repositories/a/content/read")
+	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+		root.PutScopeMap(t, "m", "repositories/a/content/read")
 		var token api.Token
-		root.call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{
+		root.Call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{
 			{"name": "password1"}, {"name": "password2", "expiry": start.Add(time.Hour)},
-		}}).ok(t, &token)
+		}}).OK(t, &token)
 		if token.ScopeMapID != "/scope-maps/m" || token.Status != "enabled" || token.Credentials.Username != "line1" || len(token.Credentials.Passwords) != 2 {
 			t.Fatalf("%+v", token)
 		}
 		first, second := *token.Credentials.Passwords[0].Value, *token.Credentials.Passwords[1].Value
-		if !root.mayLogIn(t, "line1", first) || !root.mayLogIn(t, "line1", second) || root.mayLogIn(t, "line1", first+"x") {
+		if !root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) || root.MayLogIn(t, "line1", first+"x") {
 			t.Error("the passwords do not work as they should")
 		}
-		root.call(t, "GET", "/tokens/line1", nil).ok(t, &token)
+		root.Call(t, "GET", "/tokens/line1", nil).OK(t, &token)
 		for _, p := range token.Credentials.Passwords {
 			if p.Value != nil {
 				t.Errorf("%s is shown again", p.Name)
 			}
 		}
-		root.now = start.Add(2 * time.Hour)
-		if !root.mayLogIn(t, "line1", first) || root.mayLogIn(t, "line1", second) {
+		root.Now = start.Add(2 * time.Hour)
+		if !root.MayLogIn(t, "line1", first) || root.MayLogIn(t, "line1", second) {
 			t.Error("the expiry does not count")
 		}
 	})
 }
 
 func TestAPasswordIsReplacedWhileTheOtherIsInUse(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	first := root.token(t, "line1", "m")
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	first := root.PutToken(t, "line1", "m")
 	var c api.TokenCredentials
-	root.call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password2"}}).ok(t, &c)
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password2"}}).OK(t, &c)
 	if len(c.Passwords) != 2 || c.Passwords[0].Value != nil || c.Passwords[1].Value == nil {
 		t.Fatalf("%+v", c)
 	}
 	second := *c.Passwords[1].Value
-	if !root.mayLogIn(t, "line1", first) || !root.mayLogIn(t, "line1", second) {
+	if !root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) {
 		t.Error("one of the passwords does not work")
 	}
-	root.call(t, "DELETE", "/tokens/line1/credentials/password1", nil).ok(t, nil)
-	if root.mayLogIn(t, "line1", first) || !root.mayLogIn(t, "line1", second) {
+	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).OK(t, nil)
+	if root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) {
 		t.Error("the wrong password is gone")
 	}
-	root.call(t, "DELETE", "/tokens/line1/credentials/password1", nil).fails(t, 404, "NOT_FOUND", "password1")
-	root.call(t, "DELETE", "/tokens/line1/credentials/password3", nil).fails(t, 404, "NOT_FOUND")
-	root.call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password3"}}).fails(t, 400, "INVALID", "password3")
-	root.call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1", "password1"}}).fails(t, 400, "INVALID", "twice")
-	root.call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}, "expiry": start}).fails(t, 400, "INVALID", "is over")
-	root.call(t, "POST", "/tokens/nosuch/credentials", object{"passwords": []string{"password1"}}).fails(t, 404, "NOT_FOUND", "nosuch")
-	if !root.mayLogIn(t, "line1", second) {
+	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).Fails(t, 404, "NOT_FOUND", "password1")
+	root.Call(t, "DELETE", "/tokens/line1/credentials/password3", nil).Fails(t, 404, "NOT_FOUND")
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password3"}}).Fails(t, 400, "INVALID", "password3")
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1", "password1"}}).Fails(t, 400, "INVALID", "twice")
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}, "expiry": start}).Fails(t, 400, "INVALID", "is over")
+	root.Call(t, "POST", "/tokens/nosuch/credentials", object{"passwords": []string{"password1"}}).Fails(t, 404, "NOT_FOUND", "nosuch")
+	if !root.MayLogIn(t, "line1", second) {
 		t.Error("a refused request did something")
 	}
 }
 
 func TestDisablingATokenWorksAtOnce(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	password := root.token(t, "line1", "m")
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	password := root.PutToken(t, "line1", "m")
 	for _, test := range []struct {
 		status string
 		works  bool
 	}{{"disabled", false}, {"Enabled", true}} {
-		if _, err := root.control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) == test.works {
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) == test.works {
 			t.Errorf("before %s: %v", test.status, err)
 		}
-		root.call(t, "PATCH", "/tokens/line1", object{"status": test.status}).ok(t, nil)
-		if _, err := root.control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) != test.works {
+		root.Call(t, "PATCH", "/tokens/line1", object{"status": test.status}).OK(t, nil)
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) != test.works {
 			t.Errorf("after %s: %v", test.status, err)
 		}
-		if root.mayLogIn(t, "line1", password) != test.works {
+		if root.MayLogIn(t, "line1", password) != test.works {
 			t.Errorf("after %s the password works: %t", test.status, !test.works)
 		}
 	}
 }
 
 func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	root.token(t, "line1", "m")
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
 	allows := func(repository string) bool {
-		p, err := root.control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
+		p, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,15 +99,15 @@ func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
 	if !allows("a") || allows("b") {
 		t.Fatal("wrong from the start")
 	}
-	root.call(t, "PATCH", "/scope-maps/m", object{"removeActions": []string{"repositories/a/content/read"}, "addActions": []string{"repositories/b/content/read"}}).ok(t, nil)
+	root.Call(t, "PATCH", "/scope-maps/m", object{"removeActions": []string{"repositories/a/content/read"}, "addActions": []string{"repositories/b/content/read"}}).OK(t, nil)
 	if allows("a") || !allows("b") {
 		t.Error("the token has its old rights")
 	}
 }
 
 func TestATokenThatIsWrongIsRefused(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	for _, test := range []struct {
 		name, path string
 		body       any
@@ -124,29 +125,29 @@ func TestATokenThatIsWrongIsRefused(t *testing.T) {
 		{"a field that is unknown", "/tokens/x", object{"scopeMap": "m", "sudo": true}, 422, "INVALID", "sudo"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.call(t, "PUT", test.path, test.body).fails(t, test.status, test.code, test.word)
+			root.Call(t, "PUT", test.path, test.body).Fails(t, test.status, test.code, test.word)
 		})
 	}
 	var list struct{ Value []api.Token }
-	root.call(t, "GET", "/tokens", nil).ok(t, &list)
+	root.Call(t, "GET", "/tokens", nil).OK(t, &list)
 	if len(list.Value) != 0 {
 		t.Errorf("%+v", list)
 	}
 }
 
 func TestATokenThatIsDeletedIsNobodysClientToken(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	password := root.token(t, "line1", "m")
-	root.token(t, "line2", "m")
-	root.connect(t, "Ship01", "", "a")
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1", "line2"}}).ok(t, nil)
-	root.call(t, "DELETE", "/tokens/Ship01", nil).fails(t, 409, "CONFLICT", "Ship01", "--cleanup")
-	root.call(t, "DELETE", "/tokens/line1", nil).ok(t, nil)
-	if r := root.show(t, "Ship01"); len(r.ClientTokenIDs) != 1 || r.ClientTokenIDs[0] != "/tokens/line2" {
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	password := root.PutToken(t, "line1", "m")
+	root.PutToken(t, "line2", "m")
+	root.Connect(t, "Ship01", "", "a")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1", "line2"}}).OK(t, nil)
+	root.Call(t, "DELETE", "/tokens/Ship01", nil).Fails(t, 409, "CONFLICT", "Ship01", "--cleanup")
+	root.Call(t, "DELETE", "/tokens/line1", nil).OK(t, nil)
+	if r := root.Show(t, "Ship01"); len(r.ClientTokenIDs) != 1 || r.ClientTokenIDs[0] != "/tokens/line2" {
 		t.Errorf("%v", r.ClientTokenIDs)
 	}
-	if root.mayLogIn(t, "line1", password) {
+	if root.MayLogIn(t, "line1", password) {
 		t.Error("the token still works")
 	}
 }

@@ -18,7 +18,7 @@ import (
 // only by a deactivation, and once both levels have talked they agree.
 func TestActivationsAgreeAcrossLevels(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
-	p.root.connect(t, "Cabin1", "Ship01", "a")
+	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
 	instances := []string{"one", "two", "three"}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -13,34 +13,34 @@ import (
 
 func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.scopeMap(t, "m", "repositories/a/content/read")
-		root.token(t, "line1", "m")
-		got := root.call(t, "PUT", "/connected-registries/Ship01", object{
+		root.PutScopeMap(t, "m", "repositories/a/content/read")
+		root.PutToken(t, "line1", "m")
+		got := root.Call(t, "PUT", "/connected-registries/Ship01", object{
 			"mode": "readonly", "repositories": []string{"a", "team/*"}, "clientTokens": []string{"line1", "line1"},
 			"syncSchedule": "30 * * * *", "syncWindow": "PT1H", "notifications": []string{"a:*:push", "a:*:push"}, "logLevel": "debug",
-		}).ok(t, nil)
+		}).OK(t, nil)
 		want := `{
 			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
 			"lastActivityTime": null, "activation": {"status": "Inactive"},
 			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
-				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.url[len("http://"):] + `"}},
+				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
 			"tagFilters": [], "keepLast": null, "platforms": [],
 			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [], "notificationsList": ["a:*:push"],
 			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null, "provisioningState": "Succeeded"
 		}`
-		if diff := cmp.Diff(parse(t, want), parse(t, got.text)); diff != "" {
+		if diff := cmp.Diff(parse(t, want), parse(t, got.Text)); diff != "" {
 			t.Error(diff)
 		}
 		actions := []string{
 			"repositories/a/content/read", "repositories/a/metadata/read", "repositories/team/*/content/read", "repositories/team/*/metadata/read",
 			"gateway/ship01/config/read", "gateway/ship01/config/write", "gateway/ship01/message/read", "gateway/ship01/message/write",
 		}
-		if diff := cmp.Diff(actions, root.actions(t, "Ship01")); diff != "" {
+		if diff := cmp.Diff(actions, root.Actions(t, "Ship01")); diff != "" {
 			t.Error(diff)
 		}
 		var token api.Token
-		root.call(t, "GET", "/tokens/Ship01", nil).ok(t, &token)
+		root.Call(t, "GET", "/tokens/Ship01", nil).OK(t, &token)
 		if token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" || len(token.Credentials.Passwords) != 0 {
 			t.Errorf("%+v", token)
 		}
@@ -57,9 +57,9 @@ func parse(t *testing.T, text string) (v any) {
 
 func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 	root := newRoot(t)
-	root.call(t, "PUT", "/connected-registries/level1", object{"repositories": []string{"a"}}).ok(t, nil)
-	root.call(t, "PUT", "/connected-registries/level2", object{"mode": "ReadOnly", "parent": "LEVEL1", "repositories": []string{"b"}}).ok(t, nil)
-	root.connect(t, "Level3", "level2", "c")
+	root.Call(t, "PUT", "/connected-registries/level1", object{"repositories": []string{"a"}}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/level2", object{"mode": "ReadOnly", "parent": "LEVEL1", "repositories": []string{"b"}}).OK(t, nil)
+	root.Connect(t, "Level3", "level2", "c")
 	gateway := func(name string) []string {
 		return []string{"gateway/" + name + "/config/read", "gateway/" + name + "/config/write", "gateway/" + name + "/message/read", "gateway/" + name + "/message/write"}
 	}
@@ -71,24 +71,24 @@ func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 		"level2": slices.Concat(read("b"), gateway("level2"), read("c"), gateway("level3")),
 		"Level3": slices.Concat(read("c"), gateway("level3")),
 	} {
-		if diff := cmp.Diff(want, root.actions(t, name)); diff != "" {
+		if diff := cmp.Diff(want, root.Actions(t, name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if r := root.show(t, "LEVEL3"); *r.Parent.ID != "/connected-registries/level2" || r.Parent.SyncProperties.GatewayEndpoint != "" {
+	if r := root.Show(t, "LEVEL3"); *r.Parent.ID != "/connected-registries/level2" || r.Parent.SyncProperties.GatewayEndpoint != "" {
 		t.Errorf("%+v", r.Parent)
 	}
 
 	names := func(query string) (all []string) {
 		var list struct{ Value []api.ConnectedRegistry }
-		root.call(t, "GET", "/connected-registries"+query, nil).ok(t, &list)
+		root.Call(t, "GET", "/connected-registries"+query, nil).OK(t, &list)
 		for _, r := range list.Value {
 			all = append(all, r.Name)
 		}
 		return all
 	}
-	root.connect(t, "el1_x", "", "x") // whose name ends like another's
-	root.connect(t, "other", "level1", "x")
+	root.Connect(t, "el1_x", "", "x") // whose name ends like another's
+	root.Connect(t, "other", "level1", "x")
 	for query, want := range map[string][]string{
 		"":                               {"el1_x", "level1", "level2", "Level3", "other"},
 		"?children=direct":               {"el1_x", "level1"},
@@ -102,29 +102,29 @@ func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 			t.Errorf("%q: %s", query, diff)
 		}
 	}
-	root.call(t, "GET", "/connected-registries?parent=nosuch", nil).fails(t, 404, "NOT_FOUND", "nosuch")
-	root.call(t, "GET", "/connected-registries?children=some", nil).fails(t, 422, "INVALID", "children")
-	root.call(t, "GET", "/connected-registries?sort=name", nil).fails(t, 422, "INVALID", "sort")
+	root.Call(t, "GET", "/connected-registries?parent=nosuch", nil).Fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "GET", "/connected-registries?children=some", nil).Fails(t, 422, "INVALID", "children")
+	root.Call(t, "GET", "/connected-registries?sort=name", nil).Fails(t, 422, "INVALID", "sort")
 
 	// Those below go first; with --cleanup all that was made goes.
-	root.call(t, "DELETE", "/connected-registries/level2?cleanup=true", nil).fails(t, 409, "CONFLICT", "Level3")
-	root.call(t, "DELETE", "/connected-registries/level3?cleanup=true", nil).ok(t, nil)
-	root.call(t, "GET", "/tokens/Level3", nil).fails(t, 404, "NOT_FOUND")
-	root.call(t, "GET", "/scope-maps/Level3", nil).fails(t, 404, "NOT_FOUND")
+	root.Call(t, "DELETE", "/connected-registries/level2?cleanup=true", nil).Fails(t, 409, "CONFLICT", "Level3")
+	root.Call(t, "DELETE", "/connected-registries/level3?cleanup=true", nil).OK(t, nil)
+	root.Call(t, "GET", "/tokens/Level3", nil).Fails(t, 404, "NOT_FOUND")
+	root.Call(t, "GET", "/scope-maps/Level3", nil).Fails(t, 404, "NOT_FOUND")
 	for _, name := range []string{"level1", "level2"} {
-		if slices.ContainsFunc(root.actions(t, name), func(a string) bool { return slices.Contains(gateway("level3"), a) }) {
+		if slices.ContainsFunc(root.Actions(t, name), func(a string) bool { return slices.Contains(gateway("level3"), a) }) {
 			t.Errorf("%s still has the gateway of level3", name)
 		}
 	}
-	root.call(t, "DELETE", "/connected-registries/level2?cleanup=false", nil).ok(t, nil)
-	root.call(t, "GET", "/tokens/level2", nil).ok(t, nil)
+	root.Call(t, "DELETE", "/connected-registries/level2?cleanup=false", nil).OK(t, nil)
+	root.Call(t, "GET", "/tokens/level2", nil).OK(t, nil)
 }
 
 func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	root.token(t, "line1", "m")
-	root.connect(t, "Ship01", "", "a")
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	root.Connect(t, "Ship01", "", "a")
 	a := []string{"a"}
 	for _, test := range []struct {
 		name, path string
@@ -156,10 +156,10 @@ func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 		{"a name that an operator has", "admin", object{"repositories": a}, 409, "CONFLICT", "operator"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.call(t, "PUT", "/connected-registries/"+test.path, test.body).fails(t, test.status, test.code, test.word)
+			root.Call(t, "PUT", "/connected-registries/"+test.path, test.body).Fails(t, test.status, test.code, test.word)
 			if test.path == "Other1" || test.path == "admin" {
-				root.call(t, "GET", "/scope-maps/"+test.path, nil).fails(t, 404, "NOT_FOUND")
-				root.call(t, "GET", "/tokens/"+test.path, nil).fails(t, 404, "NOT_FOUND")
+				root.Call(t, "GET", "/scope-maps/"+test.path, nil).Fails(t, 404, "NOT_FOUND")
+				root.Call(t, "GET", "/tokens/"+test.path, nil).Fails(t, 404, "NOT_FOUND")
 			}
 		})
 	}
@@ -168,77 +168,77 @@ func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 func TestCreatingTheSameConnectedRegistryAgainChangesNothing(t *testing.T) {
 	root := newRoot(t)
 	body := object{"repositories": []string{"a"}, "mode": "ReadOnly"}
-	first := root.call(t, "PUT", "/connected-registries/Ship01", body).ok(t, nil)
-	password := root.syncPassword(t, "Ship01")
-	second := root.call(t, "PUT", "/connected-registries/Ship01", body).ok(t, nil)
-	if first.text != second.text {
-		t.Errorf("%s\n%s", first.text, second.text)
+	first := root.Call(t, "PUT", "/connected-registries/Ship01", body).OK(t, nil)
+	password := root.SyncPassword(t, "Ship01")
+	second := root.Call(t, "PUT", "/connected-registries/Ship01", body).OK(t, nil)
+	if first.Text != second.Text {
+		t.Errorf("%s\n%s", first.Text, second.Text)
 	}
-	if !root.mayLogIn(t, "Ship01", password) {
+	if !root.MayLogIn(t, "Ship01", password) {
 		t.Error("the sync token's password is gone")
 	}
 	body["syncMessageTtl"] = "P3D"
-	root.call(t, "PUT", "/connected-registries/Ship01", body).fails(t, 409, "CONFLICT", "exists already", "connected-registry update")
-	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"b"}}).fails(t, 409, "CONFLICT")
+	root.Call(t, "PUT", "/connected-registries/Ship01", body).Fails(t, 409, "CONFLICT", "exists already", "connected-registry update")
+	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"b"}}).Fails(t, 409, "CONFLICT")
 }
 
 func TestCreatingAConnectedRegistryOverwritesTheScopeMapOfItsName(t *testing.T) {
 	root := newRoot(t)
-	root.connect(t, "Ship01", "", "old")
-	password := root.syncPassword(t, "Ship01")
-	root.call(t, "DELETE", "/connected-registries/Ship01", nil).ok(t, nil)
-	root.connect(t, "Ship01", "", "new")
-	if got := root.actions(t, "Ship01"); got[0] != "repositories/new/content/read" || len(got) != 6 {
+	root.Connect(t, "Ship01", "", "old")
+	password := root.SyncPassword(t, "Ship01")
+	root.Call(t, "DELETE", "/connected-registries/Ship01", nil).OK(t, nil)
+	root.Connect(t, "Ship01", "", "new")
+	if got := root.Actions(t, "Ship01"); got[0] != "repositories/new/content/read" || len(got) != 6 {
 		t.Errorf("%v", got)
 	}
-	if root.mayLogIn(t, "Ship01", password) {
+	if root.MayLogIn(t, "Ship01", password) {
 		t.Error("a password from before works")
 	}
 }
 
 func TestATokenThatExistsCanBeTheSyncToken(t *testing.T) {
 	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read", "repositories/a/metadata/read")
-	password := root.token(t, "mine", "m")
-	root.call(t, "PUT", "/connected-registries/Ship01", object{"syncToken": "mine"}).ok(t, nil)
-	p, err := root.control.Directory().Authenticate(t.Context(), "mine", password)
+	root.PutScopeMap(t, "m", "repositories/a/content/read", "repositories/a/metadata/read")
+	password := root.PutToken(t, "mine", "m")
+	root.Call(t, "PUT", "/connected-registries/Ship01", object{"syncToken": "mine"}).OK(t, nil)
+	p, err := root.Control.Directory().Authenticate(t.Context(), "mine", password)
 	if err != nil || !p.Permissions.AllowsGateway("SHIP01", "message/read") {
 		t.Errorf("%v, %+v", err, p)
 	}
-	root.call(t, "GET", "/scope-maps/Ship01", nil).fails(t, 404, "NOT_FOUND")
+	root.Call(t, "GET", "/scope-maps/Ship01", nil).Fails(t, 404, "NOT_FOUND")
 }
 
 func TestAConnectedRegistrysSettingsChange(t *testing.T) {
 	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	root.token(t, "line1", "m")
-	root.token(t, "line2", "m")
-	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT3H", "clientTokens": []string{"line1"}}).ok(t, nil)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	root.PutToken(t, "line2", "m")
+	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT3H", "clientTokens": []string{"line1"}}).OK(t, nil)
 	var r api.ConnectedRegistry
-	root.call(t, "PATCH", "/connected-registries/ship01", object{
+	root.Call(t, "PATCH", "/connected-registries/ship01", object{
 		"addClientTokens": []string{"line2"}, "removeClientTokens": []string{"line1"}, "addNotifications": []string{"a:*:*"},
 		"syncMessageTtl": "P10D", "gcEnabled": false, "gcSchedule": "0 5 * * *", "logLevel": "None",
-	}).ok(t, &r)
+	}).OK(t, &r)
 	p := r.Parent.SyncProperties
 	if p.MessageTTL != "P10D" || r.GarbageCollection.Enabled || r.GarbageCollection.Schedule != "0 5 * * *" || r.Logging.LogLevel != "None" ||
 		!slices.Equal(r.ClientTokenIDs, []string{"/tokens/line2"}) || !slices.Equal(r.NotificationsList, []string{"a:*:*"}) || *p.SyncWindow != "PT3H" {
 		t.Errorf("%+v", r)
 	}
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "* * * * *"}).ok(t, &r)
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "* * * * *"}).OK(t, &r)
 	if r.Parent.SyncProperties.SyncWindow != nil {
 		t.Errorf("a continuous sync has the window %s", *r.Parent.SyncProperties.SyncWindow)
 	}
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "0 2 * * *"}).fails(t, 400, "INVALID", "window")
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}, "removeClientTokens": []string{"line1"}}).fails(t, 400, "INVALID", "ambiguity")
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"mode": "ReadWrite"}).fails(t, 422, "INVALID", "mode")
-	root.call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": true}).fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "0 2 * * *"}).Fails(t, 400, "INVALID", "window")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}, "removeClientTokens": []string{"line1"}}).Fails(t, 400, "INVALID", "ambiguity")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"mode": "ReadWrite"}).Fails(t, 422, "INVALID", "mode")
+	root.Call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": true}).Fails(t, 404, "NOT_FOUND", "nosuch")
 }
 
 func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
 	root := newRoot(t)
-	root.connect(t, "Ship01", "", "a")
-	root.connect(t, "Cabin1", "Ship01", "a")
-	host := root.url[len("http://"):]
+	root.Connect(t, "Ship01", "", "a")
+	root.Connect(t, "Cabin1", "Ship01", "a")
+	host := root.URL[len("http://"):]
 	const none = "<use --generate-password to generate a new password>"
 	want := object{
 		"ACR_REGISTRY_CERTIFICATE_VOLUME": "/var/acr/certs", "ACR_REGISTRY_DATA_VOLUME": "/var/acr/data",
@@ -247,24 +247,24 @@ func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
 		"SYNC_TOKEN_PASSWORD":            none, "SYNC_TOKEN_USER": "Ship01",
 	}
 	var got object
-	root.call(t, "POST", "/connected-registries/ship01/settings", object{"parentProtocol": "https"}).ok(t, &got)
+	root.Call(t, "POST", "/connected-registries/ship01/settings", object{"parentProtocol": "https"}).OK(t, &got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	var v api.InstanceSettings
-	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 2}).ok(t, &v)
+	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 2}).OK(t, &v)
 	c, err := gateway.ParseConnectionString(v.ConnectionString)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "Ship01" || c.Password != v.SyncTokenPassword || c.Endpoint != host || c.Protocol != "http" || !root.mayLogIn(t, c.Token, c.Password) {
+	if c.Name != "Ship01" || c.Password != v.SyncTokenPassword || c.Endpoint != host || c.Protocol != "http" || !root.MayLogIn(t, c.Token, c.Password) {
 		t.Errorf("%v", c)
 	}
-	root.call(t, "POST", "/connected-registries/Cabin1/settings", object{"parentProtocol": "http"}).ok(t, &got)
+	root.Call(t, "POST", "/connected-registries/Cabin1/settings", object{"parentProtocol": "http"}).OK(t, &got)
 	if want := "ParentGatewayEndpoint=<parent gateway endpoint>;"; !contains(got["ACR_REGISTRY_CONNECTION_STRING"], want) {
 		t.Errorf("%v", got)
 	}
-	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "ftp"}).fails(t, 422, "INVALID", "parentProtocol")
-	root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 3}).fails(t, 422, "INVALID", "generatePassword")
-	root.call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "ftp"}).Fails(t, 422, "INVALID", "parentProtocol")
+	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 3}).Fails(t, 422, "INVALID", "generatePassword")
+	root.Call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).Fails(t, 404, "NOT_FOUND", "nosuch")
 }

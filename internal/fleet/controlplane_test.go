@@ -18,8 +18,8 @@ import (
 
 func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.connect(t, "Ship01", "", "a")
-		root.connect(t, "Cabin1", "Ship01", "a")
+		root.Connect(t, "Ship01", "", "a")
+		root.Connect(t, "Cabin1", "Ship01", "a")
 		for _, step := range []struct {
 			do   func() error
 			want error
@@ -41,11 +41,11 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 				t.Fatalf("%v, want %v", err, step.want)
 			}
 		}
-		if r := root.show(t, "Ship01"); r.Activation.Status != "Active" || r.ConnectionState != "Online" || *r.Version != "v1" {
+		if r := root.Show(t, "Ship01"); r.Activation.Status != "Active" || r.ConnectionState != "Online" || *r.Version != "v1" {
 			t.Errorf("%+v", r)
 		}
-		root.call(t, "POST", "/connected-registries/Ship01/deactivate", nil).ok(t, nil)
-		if r := root.show(t, "Ship01"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" {
+		root.Call(t, "POST", "/connected-registries/Ship01/deactivate", nil).OK(t, nil)
+		if r := root.Show(t, "Ship01"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" {
 			t.Errorf("%+v", r)
 		}
 		if err := root.Report(t.Context(), "Ship01", "one", nil); !errors.Is(err, gateway.ErrNotActivated) {
@@ -59,18 +59,18 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 
 func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	root.scopeMap(t, "unused", "repositories/a/content/read")
-	root.token(t, "line1", "m")
-	root.token(t, "line2", "m")
-	root.token(t, "stranger", "m")
-	root.connect(t, "Ship01", "", "a")
-	root.connect(t, "Cabin1", "Ship01", "b")
-	root.connect(t, "Other1", "", "c")
-	root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).ok(t, nil)
-	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": []string{"line2", "line1"}}).ok(t, nil)
-	root.syncPassword(t, "Ship01")
-	secret := root.syncPassword(t, "Cabin1")
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutScopeMap(t, "unused", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	root.PutToken(t, "line2", "m")
+	root.PutToken(t, "stranger", "m")
+	root.Connect(t, "Ship01", "", "a")
+	root.Connect(t, "Cabin1", "Ship01", "b")
+	root.Connect(t, "Other1", "", "c")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).OK(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": []string{"line2", "line1"}}).OK(t, nil)
+	root.SyncPassword(t, "Ship01")
+	secret := root.SyncPassword(t, "Cabin1")
 	d, err := root.Desired(t.Context(), "ship01")
 	if err != nil {
 		t.Fatal(err)
@@ -109,28 +109,28 @@ func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 		}
 		d = next
 	}
-	root.call(t, "PATCH", "/connected-registries/Other1", object{"gcEnabled": false}).ok(t, nil)
-	root.call(t, "PATCH", "/tokens/stranger", object{"status": "disabled"}).ok(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Other1", object{"gcEnabled": false}).OK(t, nil)
+	root.Call(t, "PATCH", "/tokens/stranger", object{"status": "disabled"}).OK(t, nil)
 	same(true, "what is not below it")
 	if err := root.Activate(t.Context(), "Ship01", "one", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	same(true, "an activation")
-	root.call(t, "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/z/content/read"}}).ok(t, nil)
+	root.Call(t, "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/z/content/read"}}).OK(t, nil)
 	same(false, "a client token's scope map")
-	root.call(t, "PATCH", "/tokens/line2", object{"status": "disabled"}).ok(t, nil)
+	root.Call(t, "PATCH", "/tokens/line2", object{"status": "disabled"}).OK(t, nil)
 	same(false, "a token of a descendant")
-	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).OK(t, nil)
 	same(false, "a descendant")
-	root.call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).ok(t, nil)
+	root.Call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).OK(t, nil)
 	same(false, "a deactivation")
 }
 
 func TestAControlChangeWakesOnlyThoseItConcerns(t *testing.T) {
 	root := newRoot(t)
-	root.connect(t, "Ship01", "", "a")
-	root.connect(t, "Cabin1", "Ship01", "a")
-	root.connect(t, "Other1", "", "a")
+	root.Connect(t, "Ship01", "", "a")
+	root.Connect(t, "Cabin1", "Ship01", "a")
+	root.Connect(t, "Other1", "", "a")
 	for _, change := range []struct {
 		method, path string
 		body         object
@@ -144,8 +144,8 @@ func TestAControlChangeWakesOnlyThoseItConcerns(t *testing.T) {
 		{"PATCH", "/connected-registries/Ship01", object{"syncSchedule": "sometimes"}, false}, // it is refused
 	} {
 		changed := root.Changed("ship01")
-		if r := root.call(t, change.method, change.path, change.body); change.want && r.status >= 300 {
-			t.Fatal(r.text)
+		if r := root.Call(t, change.method, change.path, change.body); change.want && r.Status >= 300 {
+			t.Fatal(r.Text)
 		}
 		woken := false
 		select {
@@ -166,9 +166,9 @@ type pair struct {
 
 func newPair(t *testing.T, root *instance, ship *metadb.DB) pair {
 	t.Helper()
-	root.call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}}).ok(t, nil)
+	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}}).OK(t, nil)
 	p := pair{root, newInstance(t, ship, "Ship01")}
-	if err := root.Activate(t.Context(), "Ship01", p.ship.control.InstanceID(), "v1"); err != nil {
+	if err := root.Activate(t.Context(), "Ship01", p.ship.Control.InstanceID(), "v1"); err != nil {
 		t.Fatal(err)
 	}
 	p.apply(t)
@@ -202,8 +202,8 @@ func (p pair) report(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &wire.Report{Self: wire.Status{Name: "Ship01", State: "Online", At: p.ship.now}, Descendants: below}
-	if err := p.root.Report(t.Context(), "Ship01", p.ship.control.InstanceID(), r); err != nil {
+	r := &wire.Report{Self: wire.Status{Name: "Ship01", State: "Online", At: p.ship.Now}, Descendants: below}
+	if err := p.root.Report(t.Context(), "Ship01", p.ship.Control.InstanceID(), r); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -212,39 +212,39 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		p := newPair(t, newRoot(t), db)
 		root, ship := p.root, p.ship
-		root.scopeMap(t, "m", "repositories/a/content/read", "gateway/cabin1/message/read")
-		client, stranger := root.token(t, "line1", "m"), root.token(t, "line2", "m")
-		root.connect(t, "Cabin1", "Ship01", "a")
-		sync, own := root.syncPassword(t, "Cabin1"), root.syncPassword(t, "Ship01")
-		root.call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).ok(t, nil)
-		if ship.mayLogIn(t, "line1", client) {
+		root.PutScopeMap(t, "m", "repositories/a/content/read", "gateway/cabin1/message/read")
+		client, stranger := root.PutToken(t, "line1", "m"), root.PutToken(t, "line2", "m")
+		root.Connect(t, "Cabin1", "Ship01", "a")
+		sync, own := root.SyncPassword(t, "Cabin1"), root.SyncPassword(t, "Ship01")
+		root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).OK(t, nil)
+		if ship.MayLogIn(t, "line1", client) {
 			t.Error("it knows a token before it was told")
 		}
 		p.apply(t)
-		if !ship.mayLogIn(t, "line1", client) || !ship.mayLogIn(t, "Cabin1", sync) || !ship.mayLogIn(t, "admin", ship.password) {
+		if !ship.MayLogIn(t, "line1", client) || !ship.MayLogIn(t, "Cabin1", sync) || !ship.MayLogIn(t, "admin", ship.Password) {
 			t.Error("a client token, a child's sync token or its operator may not log in")
 		}
-		if ship.mayLogIn(t, "line2", stranger) || ship.mayLogIn(t, "Ship01", own) || ship.mayLogIn(t, "admin", root.password) {
+		if ship.MayLogIn(t, "line2", stranger) || ship.MayLogIn(t, "Ship01", own) || ship.MayLogIn(t, "admin", root.Password) {
 			t.Error("another token, its own sync token or the root's operator may log in")
 		}
-		who, err := ship.control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
+		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
 		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) || who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}
-		who, err = ship.control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1")
+		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1")
 		if err != nil || !who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}
 
 		// A restart with the link down changes nothing.
 		again := newInstance(t, db, "ship01")
-		if !again.mayLogIn(t, "line1", client) || again.control.InstanceID() != ship.control.InstanceID() {
+		if !again.MayLogIn(t, "line1", client) || again.Control.InstanceID() != ship.Control.InstanceID() {
 			t.Error("it forgot who it serves, or who it is")
 		}
-		root.call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).ok(t, nil)
-		root.call(t, "DELETE", "/connected-registries/Cabin1?cleanup=true", nil).ok(t, nil)
+		root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).OK(t, nil)
+		root.Call(t, "DELETE", "/connected-registries/Cabin1?cleanup=true", nil).OK(t, nil)
 		p.apply(t)
-		if ship.mayLogIn(t, "line1", client) || ship.mayLogIn(t, "Cabin1", sync) {
+		if ship.MayLogIn(t, "line1", client) || ship.MayLogIn(t, "Cabin1", sync) {
 			t.Error("a token that was disabled or deleted works")
 		}
 		own2, err := ship.Own(t.Context())
@@ -257,7 +257,7 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	root, ship := p.root, p.ship
-	root.connect(t, "Cabin1", "Ship01", "a")
+	root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
 	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7"); err != nil {
 		t.Fatal(err)
@@ -267,15 +267,15 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.report(t)
-	if r := root.show(t, "Cabin1"); r.Activation.Status != "Active" || r.ConnectionState != "Syncing" || r.LoginServer.Host != "10.0.0.1:5000" || r.RegistrySyncResult.SyncState != "Syncing" {
+	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Active" || r.ConnectionState != "Syncing" || r.LoginServer.Host != "10.0.0.1:5000" || r.RegistrySyncResult.SyncState != "Syncing" {
 		t.Errorf("%+v", r)
 	}
 
 	// A deactivation at the root ends what the level between holds, and an
 	// old report does not bring it back.
-	root.call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).ok(t, nil)
+	root.Call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).OK(t, nil)
 	p.report(t)
-	if r := root.show(t, "Cabin1"); r.Activation.Status != "Inactive" {
+	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Inactive" {
 		t.Error("an old report activated it again")
 	}
 	if err := ship.Activate(t.Context(), "Cabin1", "second", "v8"); !errors.Is(err, gateway.ErrAlreadyActivated) {
@@ -289,11 +289,11 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.report(t)
-	if r := root.show(t, "Cabin1"); r.Activation.Status != "Active" || *r.Version != "v8" {
+	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Active" || *r.Version != "v8" {
 		t.Errorf("%+v", r)
 	}
 	// Another decision of the root keeps the activation.
-	root.call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).ok(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).OK(t, nil)
 	p.apply(t)
 	if err := ship.Report(t.Context(), "Cabin1", "second", nil); err != nil {
 		t.Error(err)
@@ -337,13 +337,13 @@ func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
 
 func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 	root := newRoot(t)
-	root.connect(t, "always", "", "a")
-	root.call(t, "PUT", "/connected-registries/daily", object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).ok(t, nil)
+	root.Connect(t, "always", "", "a")
+	root.Call(t, "PUT", "/connected-registries/daily", object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	for _, name := range []string{"always", "daily"} {
 		if err := root.Activate(t.Context(), name, name, "v1"); err != nil {
 			t.Fatal(err)
 		}
-		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
+		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.Now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
 		if err := root.Report(t.Context(), name, name, r); err != nil {
 			t.Fatal(err)
 		}
@@ -357,19 +357,19 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		{8 * time.Hour, "Offline", "Unhealthy"}, // before noon
 		{10 * time.Hour, "Offline", "Offline"},  // its window opened
 	} {
-		root.now = start.Add(test.after)
-		if a, d := root.show(t, "always").ConnectionState, root.show(t, "daily").ConnectionState; a != test.always || d != test.daily {
+		root.Now = start.Add(test.after)
+		if a, d := root.Show(t, "always").ConnectionState, root.Show(t, "daily").ConnectionState; a != test.always || d != test.daily {
 			t.Errorf("after %v: %s, %s", test.after, a, d)
 		}
 	}
-	if r := root.show(t, "daily"); len(r.StatusDetails) != 1 || r.StatusDetails[0].Code != "DiskError" {
+	if r := root.Show(t, "daily"); len(r.StatusDetails) != 1 || r.StatusDetails[0].Code != "DiskError" {
 		t.Errorf("%+v", r.StatusDetails)
 	}
 	// A poll without news is a sign of life, too.
 	if err := root.Report(t.Context(), "always", "always", nil); err != nil {
 		t.Fatal(err)
 	}
-	if r := root.show(t, "always"); r.ConnectionState != "Unhealthy" || !r.LastActivityTime.Equal(root.now) {
+	if r := root.Show(t, "always"); r.ConnectionState != "Unhealthy" || !r.LastActivityTime.Equal(root.Now) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -384,7 +384,7 @@ func TestNobodyPushesToASiteWhoseModeIsOfALaterParent(t *testing.T) {
 	if err := p.ship.Apply(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if p.ship.control.Writable() || !p.root.control.Writable() {
-		t.Errorf("the site takes pushes: %t, the root: %t", p.ship.control.Writable(), p.root.control.Writable())
+	if p.ship.Control.Writable() || !p.root.Control.Writable() {
+		t.Errorf("the site takes pushes: %t, the root: %t", p.ship.Control.Writable(), p.root.Control.Writable())
 	}
 }

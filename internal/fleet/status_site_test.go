@@ -13,26 +13,23 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
 
 // push sets a tag to an image of its own, and returns the number of that change.
 func (i *instance) push(t *testing.T, repository, tag string) int64 {
 	t.Helper()
-	_, err := i.storage.PutManifest(t.Context(), storage.Put{
-		Repository: repository, Tags: []string{tag},
-		Payload: fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"push":"%d"}}`, i.head(t)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := storagetest.Index()
+	m.Annotations = map[string]string{"push": fmt.Sprint(i.head(t))}
+	i.Push(repository, m, tag)
 	return i.head(t)
 }
 
 // head returns the number of the last change.
 func (i *instance) head(t *testing.T) (head int64) {
 	t.Helper()
-	err := i.storage.View(t.Context(), func(v *storage.View) (err error) {
+	err := i.Storage.View(t.Context(), func(v *storage.View) (err error) {
 		head, _, err = v.FeedHead()
 		return err
 	})
@@ -45,13 +42,13 @@ func (i *instance) head(t *testing.T) (head int64) {
 // upTo returns the watermarks of a site that knows of everything up to the
 // number seq.
 func (i *instance) upTo(seq int64) map[string]int64 {
-	return map[string]int64{i.control.InstanceID(): seq, "a registry between": 1 << 40}
+	return map[string]int64{i.Control.InstanceID(): seq, "a registry between": 1 << 40}
 }
 
 // hear lets a site that is right below report itself, and those below it.
 func (i *instance) hear(t *testing.T, st wire.Status, below ...wire.Status) {
 	t.Helper()
-	st.At = i.now
+	st.At = i.Now
 	if err := i.Report(t.Context(), st.Name, st.Name, &wire.Report{Self: st, Descendants: below}); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +57,7 @@ func (i *instance) hear(t *testing.T, st wire.Status, below ...wire.Status) {
 // site makes a connected registry at the top that an instance of its name holds.
 func (i *instance) site(t *testing.T, name string, repositories ...string) {
 	t.Helper()
-	i.connect(t, name, "", repositories...)
+	i.Connect(t, name, "", repositories...)
 	if err := i.Activate(t.Context(), name, name, "v1"); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +66,7 @@ func (i *instance) site(t *testing.T, name string, repositories ...string) {
 // siteStatus returns what is known of a site's sync.
 func (i *instance) siteStatus(t *testing.T, name string) (v api.SiteSync) {
 	t.Helper()
-	i.call(t, "GET", "/connected-registries/"+name+"/sync-status", nil).ok(t, &v)
+	i.Call(t, "GET", "/connected-registries/"+name+"/sync-status", nil).OK(t, &v)
 	return v
 }
 
@@ -82,7 +79,7 @@ func (i *instance) siteItems(t *testing.T, name, query string) (lines []string) 
 			Value    []api.SyncItem
 			NextLink string
 		}
-		i.call(t, "GET", path, nil).ok(t, &page)
+		i.Call(t, "GET", path, nil).OK(t, &page)
 		for _, v := range page.Value {
 			tag := "-"
 			if v.Tag != nil {
@@ -116,11 +113,11 @@ func TestATagAboveTheWatermarkIsPending(t *testing.T) {
 
 		next := root.push(t, "a", "v2")
 		root.wantItems(t, "another came since", "ship1", "", "a v1 InSync", "a v2 Pending")
-		root.now = root.now.Add(time.Minute)
+		root.Now = root.Now.Add(time.Minute)
 		root.hear(t, st)
 		root.wantItems(t, "it said so again", "ship1", "", "a v1 InSync", "a v2 Pending")
-		root.now = root.now.Add(100 * time.Hour)
-		if err := root.storage.TrimFeed(t.Context(), root.now); err != nil {
+		root.Now = root.Now.Add(100 * time.Hour)
+		if err := root.Storage.TrimFeed(t.Context(), root.Now); err != nil {
 			t.Fatal(err)
 		}
 		root.wantItems(t, "it was away for longer than removals are kept", "ship1", "", "a v1 InSync", "a v2 Pending")
@@ -164,7 +161,7 @@ func TestAWatermarkThatIsNotOfThisDatabaseIsNone(t *testing.T) {
 func tree(t *testing.T, root *instance) (ship, cabin wire.Status) {
 	t.Helper()
 	root.site(t, "ship1", "a")
-	root.connect(t, "cabin1", "ship1", "a")
+	root.Connect(t, "cabin1", "ship1", "a")
 	root.push(t, "b", "v1")
 	root.push(t, "a", "v1")
 	known := root.upTo(root.push(t, "a", "v2"))
@@ -180,8 +177,8 @@ func tree(t *testing.T, root *instance) (ship, cabin wire.Status) {
 // hearBoth is hear, a second later, of a site that passes on what another just said.
 func (i *instance) hearBoth(t *testing.T, ship, cabin wire.Status) {
 	t.Helper()
-	i.now = i.now.Add(time.Second)
-	cabin.At = i.now
+	i.Now = i.Now.Add(time.Second)
+	cabin.At = i.Now
 	i.hear(t, ship, cabin)
 }
 
@@ -213,9 +210,9 @@ func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
-			root.scopeMap(t, "old", append(reading("a"), reading("b")...)...)
+			root.PutScopeMap(t, "old", append(reading("a"), reading("b")...)...)
 			ship, cabin := tree(t, root)
-			root.call(t, "PATCH", test.path, test.body).ok(t, nil)
+			root.Call(t, "PATCH", test.path, test.body).OK(t, nil)
 			root.wantItems(t, "nobody knows of the change", "ship1", "", test.ship...)
 			root.wantItems(t, "nobody knows of the change", "cabin1", "", test.cabin...)
 
@@ -241,13 +238,13 @@ func inSync(lines []string) (all []string) {
 func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	root.call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).ok(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).OK(t, nil)
 	root.push(t, "a", "v1")
-	root.now = root.now.Add(time.Minute)
+	root.Now = root.Now.Add(time.Minute)
 	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v2"))}
 	root.hear(t, st)
 	root.wantItems(t, "it has the newest", "ship1", "", "a v2 InSync")
-	if err := root.storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
+	if err := root.Storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
 		t.Fatal(err)
 	}
 	root.wantItems(t, "the newest was deleted", "ship1", "", "a v1 Pending")
@@ -259,9 +256,9 @@ func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
 func TestASignatureIsPendingWhenItsImageComesIntoScope(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	root.call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).ok(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).OK(t, nil)
 	root.push(t, "a", "x1")
-	image, err := root.storage.Tag(t.Context(), "a", "x1")
+	image, err := root.Storage.Tag(t.Context(), "a", "x1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +267,7 @@ func TestASignatureIsPendingWhenItsImageComesIntoScope(t *testing.T) {
 	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v1"))}
 	root.hear(t, st)
 	root.wantItems(t, "neither is in scope", "ship1", "", "a v1 InSync")
-	if err := root.storage.SetTag(t.Context(), "a", "v1", image.Digest); err != nil {
+	if err := root.Storage.SetTag(t.Context(), "a", "v1", image.Digest); err != nil {
 		t.Fatal(err)
 	}
 	root.wantItems(t, "v1 is the image now", "ship1", "", "a "+signature+" Pending", "a v1 Pending")
@@ -324,7 +321,7 @@ func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	was := cabin
-	root.call(t, "POST", "/connected-registries/cabin1/deactivate", nil).ok(t, nil)
+	root.Call(t, "POST", "/connected-registries/cabin1/deactivate", nil).OK(t, nil)
 	cabin.InstanceID, cabin.Epoch, cabin.Watermarks = "cabin2", 1, nil
 	root.hearBoth(t, ship, cabin)
 	root.wantItems(t, "another became it", "cabin1", "", "a v1 Pending", "a v2 Pending")
@@ -334,7 +331,7 @@ func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
 	root.hearBoth(t, ship, cabin)
 	root.wantItems(t, "the second has all", "cabin1", "", "a v1 InSync", "a v2 InSync")
 
-	root.call(t, "POST", "/connected-registries/ship1/deactivate", nil).ok(t, nil)
+	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
 	if err := root.Activate(t.Context(), "ship1", "ship2", "v1"); err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +340,7 @@ func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
 
 func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
-	p.root.connect(t, "Cabin1", "Ship01", "a")
+	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
 	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
 		t.Fatal(err)
@@ -357,10 +354,10 @@ func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
 	}{
 		{"it knows of nothing", nil, "a v1 Pending", "a v1 Pending"},
 		{"it knows of all that Ship01 had before", p.ship.upTo(p.ship.head(t)), "a v1 Pending", "a v1 InSync"},
-		{"it knows of all", map[string]int64{p.root.control.InstanceID(): p.root.head(t), p.ship.control.InstanceID(): p.ship.head(t)}, "a v1 InSync", "a v1 InSync"},
+		{"it knows of all", map[string]int64{p.root.Control.InstanceID(): p.root.head(t), p.ship.Control.InstanceID(): p.ship.head(t)}, "a v1 InSync", "a v1 InSync"},
 	} {
-		p.ship.now = p.ship.now.Add(time.Second)
-		st := wire.Status{Name: "Cabin1", State: "Online", ItemsSynced: 1, At: p.ship.now, Watermarks: step.watermarks}
+		p.ship.Now = p.ship.Now.Add(time.Second)
+		st := wire.Status{Name: "Cabin1", State: "Online", ItemsSynced: 1, At: p.ship.Now, Watermarks: step.watermarks}
 		if err := p.ship.Report(t.Context(), "Cabin1", "cabin", &wire.Report{Self: st}); err != nil {
 			t.Fatal(err)
 		}
@@ -386,13 +383,13 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
 			root.site(t, "ship1", "a")
-			root.connect(t, "cabin1", "ship1", "a")
+			root.Connect(t, "cabin1", "ship1", "a")
 			root.hear(t, wire.Status{Name: "ship1", State: "Online"}, wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
 			v := root.siteStatus(t, "cabin1")
 			if v.AgeSeconds == nil || *v.AgeSeconds != test.age || v.ConnectionState != test.state {
 				t.Errorf("%s, %v s ago; want %s, %d s", v.ConnectionState, v.AgeSeconds, test.state, test.age)
 			}
-			if r := root.show(t, "cabin1"); !r.LastActivityTime.Equal(start.Add(-time.Duration(test.age) * time.Second)) {
+			if r := root.Show(t, "cabin1"); !r.LastActivityTime.Equal(start.Add(-time.Duration(test.age) * time.Second)) {
 				t.Errorf("last activity at %v", r.LastActivityTime)
 			}
 		})
@@ -448,7 +445,7 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 		{Repository: "b", Digest: loose, Error: "no such blob"}, {Repository: "b", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "gone"},
 	}})
 	root.push(t, "c", "v1")
-	root.now = root.now.Add(time.Hour)
+	root.Now = root.Now.Add(time.Hour)
 	if v := root.siteStatus(t, "ship1"); v.ConnectionState != "Offline" {
 		t.Errorf("it is %s", v.ConnectionState)
 	}
@@ -462,7 +459,7 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "*")
-	err := root.db.Update(t.Context(), func(tx *metadb.Tx) error {
+	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for n := range 501 { // more than are read at a time
 			if err := tx.TouchRepository(fmt.Sprintf("r%03d", n), start); err != nil {
 				return err
@@ -487,7 +484,7 @@ func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
 
 func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 	root := newRoot(t)
-	root.connect(t, "ship2", "", "a")
+	root.Connect(t, "ship2", "", "a")
 	if v := root.siteStatus(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.HeardTime != nil || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
@@ -496,13 +493,13 @@ func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 	if v := root.siteStatus(t, "ship1"); v.Activation.Status != "Active" {
 		t.Errorf("%+v", v)
 	}
-	root.call(t, "POST", "/connected-registries/ship1/deactivate", nil).ok(t, nil)
-	root.now = root.now.Add(time.Second)
+	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
+	root.Now = root.Now.Add(time.Second)
 	v := root.siteStatus(t, "ship1")
 	if v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.AgeSeconds == nil || *v.AgeSeconds != 1 || v.Sync.ItemsSynced != 7 {
 		t.Errorf("%+v", v)
 	}
-	if r := root.show(t, "ship1"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" || r.RegistrySyncResult.SyncState != "Succeeded" {
+	if r := root.Show(t, "ship1"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" || r.RegistrySyncResult.SyncState != "Succeeded" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -511,7 +508,7 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	known := root.upTo(root.push(t, "a", "v1"))
-	tag, err := root.storage.Tag(t.Context(), "a", "v1")
+	tag, err := root.Storage.Tag(t.Context(), "a", "v1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +517,7 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 	}})
 	for _, query := range []string{"", "?open=true"} {
 		var page struct{ Value []api.SyncItem }
-		root.call(t, "GET", "/connected-registries/ship1/sync-items"+query, nil).ok(t, &page)
+		root.Call(t, "GET", "/connected-registries/ship1/sync-items"+query, nil).OK(t, &page)
 		if len(page.Value) != 1 {
 			t.Fatalf("%+v", page.Value)
 		}
@@ -534,7 +531,7 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 func TestASiteIsAskedForItsOwnSyncElsewhere(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	for _, path := range []string{"sync-status", "sync-items"} {
-		p.ship.call(t, "GET", "/connected-registries/ship01/"+path, nil).fails(t, 400, "INVALID", "this registry itself", "ferry sync status")
+		p.ship.Call(t, "GET", "/connected-registries/ship01/"+path, nil).Fails(t, 400, "INVALID", "this registry itself", "ferry sync status")
 	}
 }
 
@@ -543,7 +540,7 @@ func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
 	root.site(t, "ship1", "a")
 	for _, paused := range []bool{true, false} {
 		root.hear(t, wire.Status{Name: "ship1", State: "Online", Paused: paused})
-		r := root.show(t, "ship1")
+		r := root.Show(t, "ship1")
 		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused || r.ConnectionState != "Online" {
 			t.Errorf("paused: %t; %s, %+v", paused, r.ConnectionState, r.StatusDetails)
 		}

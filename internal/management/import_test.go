@@ -3,12 +3,12 @@ package management_test
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -41,34 +41,30 @@ func (r *runner) ImportOf(id string) (mirror.Import, bool) {
 }
 
 // newMirroring returns a root whose imports are r's to make.
-func newMirroring(t *testing.T, db *metadb.DB) (*instance, *runner) {
+func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	t.Helper()
-	root, r := newInstance(t, db, ""), &runner{}
-	srv := httptest.NewServer(management.NewHandler(management.Options{
-		Control: root.control, Fleet: root.Service, Authenticator: root.auth, Repositories: root.storage, Mirrors: r,
-	}))
-	t.Cleanup(srv.Close)
-	root.url = srv.URL
+	root, r := fleettest.New(t, db, ""), &runner{}
+	root.Serve(t, management.Options{Mirrors: r})
 	return root, r
 }
 
 func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	var v api.Import
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).ok(t, &v)
+	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).OK(t, &v)
 	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
 	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
 		t.Errorf("%+v %s", v, diff)
 	}
-	root.call(t, "GET", "/imports/abc", nil).ok(t, &v)
-	root.call(t, "GET", "/imports/abd", nil).fails(t, 404, "NOT_FOUND", "run the import again")
+	root.Call(t, "GET", "/imports/abc", nil).OK(t, &v)
+	root.Call(t, "GET", "/imports/abd", nil).Fails(t, 404, "NOT_FOUND", "run the import again")
 	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "--force")
+	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 409, "CONFLICT", "--force")
 	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 409, "CONFLICT", "ferry import list")
+	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 409, "CONFLICT", "ferry import list")
 	r.refuse = mirror.ErrBusy
-	root.call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).fails(t, 429, "TOO_MANY_REQUESTS")
-	err := root.db.View(t.Context(), func(tx *metadb.Tx) error {
+	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 429, "TOO_MANY_REQUESTS")
+	err := root.DB.View(t.Context(), func(tx *metadb.Tx) error {
 		entries, err := tx.Audit(1<<62, 1)
 		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
 			t.Errorf("%+v", entries)
@@ -83,7 +79,7 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	var all struct{ Value []api.Import }
-	root.call(t, "GET", "/imports", nil).ok(t, &all)
+	root.Call(t, "GET", "/imports", nil).OK(t, &all)
 	if len(all.Value) != 2 {
 		t.Fatalf("%+v", all)
 	}
@@ -96,7 +92,7 @@ func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
 }
 
 func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
-	site := newInstance(t, dbtest.SQLite(t), "ship1")
-	site.call(t, "GET", "/mirror-rules", nil).fails(t, 404, "NOT_FOUND", "follows its parent alone")
-	site.call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).fails(t, 404, "NOT_FOUND", "at the root registry")
+	site := fleettest.New(t, dbtest.SQLite(t), "ship1")
+	site.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "follows its parent alone")
+	site.Call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).Fails(t, 404, "NOT_FOUND", "at the root registry")
 }

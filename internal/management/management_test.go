@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
 
 	"ferry/internal/api"
 	"ferry/internal/auth"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -22,44 +22,44 @@ import (
 )
 
 func TestOnlyOperatorsManage(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/*/content/write")
-	password := root.token(t, "line1", "m")
-	err := root.control.Change(t.Context(), func(tx *metadb.Tx) error {
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/*/content/write")
+	password := root.PutToken(t, "line1", "m")
+	err := root.Control.Change(t.Context(), func(tx *metadb.Tx) error {
 		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader", PasswordHash: auth.HashOperatorPassword("look"), CreatedAt: start})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := root.callAs(t, "", "", "GET", "/tokens", nil)
-	r.fails(t, 401, "UNAUTHORIZED")
-	if got := r.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Basic ") {
+	r := root.CallAs(t, "", "", "GET", "/tokens", nil)
+	r.Fails(t, 401, "UNAUTHORIZED")
+	if got := r.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Basic ") {
 		t.Errorf("WWW-Authenticate %q", got)
 	}
-	root.callAs(t, "admin", "wrong", "GET", "/tokens", nil).fails(t, 401, "UNAUTHORIZED")
-	root.callAs(t, "line1", password, "GET", "/tokens", nil).fails(t, 403, "DENIED", "operator")
-	root.callAs(t, "viewer", "look", "GET", "/tokens", nil).ok(t, nil)
-	root.callAs(t, "viewer", "look", "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}).fails(t, 403, "DENIED", "may only read")
-	root.callAs(t, "viewer", "look", "POST", "/connected-registries/x/settings", object{"parentProtocol": "http"}).fails(t, 403, "DENIED")
-	root.call(t, "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}, "Sec-Fetch-Site", "cross-site").fails(t, 403, "DENIED", "another site")
+	root.CallAs(t, "admin", "wrong", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
+	root.CallAs(t, "line1", password, "GET", "/tokens", nil).Fails(t, 403, "DENIED", "operator")
+	root.CallAs(t, "viewer", "look", "GET", "/tokens", nil).OK(t, nil)
+	root.CallAs(t, "viewer", "look", "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}).Fails(t, 403, "DENIED", "may only read")
+	root.CallAs(t, "viewer", "look", "POST", "/connected-registries/x/settings", object{"parentProtocol": "http"}).Fails(t, 403, "DENIED")
+	root.Call(t, "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}, "Sec-Fetch-Site", "cross-site").Fails(t, 403, "DENIED", "another site")
 }
 
 func TestWhoGuessesIsToldWhenToTryAgain(t *testing.T) {
-	root := newRoot(t)
-	var r response
+	root := fleettest.NewRoot(t)
+	var r fleettest.Response
 	for range 20 {
-		if r = root.callAs(t, "admin", "wrong", "GET", "/tokens", nil); r.status != 401 {
+		if r = root.CallAs(t, "admin", "wrong", "GET", "/tokens", nil); r.Status != 401 {
 			break
 		}
 	}
-	r.fails(t, 429, "TOO_MANY_REQUESTS", "too many failed logins")
-	if r.header.Get("Retry-After") == "" {
+	r.Fails(t, 429, "TOO_MANY_REQUESTS", "too many failed logins")
+	if r.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 }
 
 func TestARequestThatIsNotUnderstoodIsAProblem(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	for _, test := range []struct {
 		name, method, path string
 		body               any
@@ -80,7 +80,7 @@ func TestARequestThatIsNotUnderstoodIsAProblem(t *testing.T) {
 		{"a repository that cannot be", "DELETE", "/repositories/A", nil, 404, "NOT_FOUND"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.call(t, test.method, test.path, test.body).fails(t, test.status, test.code)
+			root.Call(t, test.method, test.path, test.body).Fails(t, test.status, test.code)
 		})
 	}
 }
@@ -96,7 +96,7 @@ func (b broken) Repository(context.Context, string) (storage.Repository, error) 
 }
 
 func TestAFullDiskIsAProblemWithAHint(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	raw, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
 		t.Fatal(err)
@@ -108,21 +108,17 @@ func TestAFullDiskIsAProblemWithAHint(t *testing.T) {
 		"the database's": fmt.Errorf("commit transaction: %w", fullDatabase),
 		"the content's":  fmt.Errorf("%w: %w", oci.ErrNoSpace, syscall.ENOSPC),
 	} {
-		srv := httptest.NewServer(management.NewHandler(management.Options{
-			Control: root.control, Fleet: root.Service, Authenticator: root.auth, Repositories: broken{root.storage, err},
-		}))
-		full := &instance{url: srv.URL, password: root.password}
-		r := full.call(t, "GET", "/repositories/a", nil)
-		srv.Close()
-		r.fails(t, 507, "NO_SPACE", "no space left", `"hint"`)
-		if strings.Contains(r.text, "commit") {
-			t.Errorf("%s: it tells of its inside: %s", name, r.text)
+		root.Serve(t, management.Options{Repositories: broken{root.Storage, err}})
+		r := root.Call(t, "GET", "/repositories/a", nil)
+		r.Fails(t, 507, "NO_SPACE", "no space left", `"hint"`)
+		if strings.Contains(r.Text, "commit") {
+			t.Errorf("%s: it tells of its inside: %s", name, r.Text)
 		}
 	}
 }
 
 func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	var doc struct {
 		OpenAPI string
 		Paths   map[string]map[string]struct {
@@ -131,7 +127,7 @@ func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
 		}
 		Components struct{ Schemas map[string]any }
 	}
-	root.call(t, "GET", "/openapi.json", nil).ok(t, &doc)
+	root.Call(t, "GET", "/openapi.json", nil).OK(t, &doc)
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
 		t.Errorf("version %q", doc.OpenAPI)
 	}
@@ -151,9 +147,9 @@ func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
 }
 
 func TestRepositoriesAreListedShownAndDeleted(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	for _, name := range []string{"a", "team/app", "z"} {
-		if err := root.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.TouchRepository(name, start) }); err != nil {
+		if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.TouchRepository(name, start) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,35 +157,35 @@ func TestRepositoriesAreListedShownAndDeleted(t *testing.T) {
 		Value    []api.Repository
 		NextLink string
 	}
-	root.call(t, "GET", "/repositories?n=2", nil).ok(t, &page)
+	root.Call(t, "GET", "/repositories?n=2", nil).OK(t, &page)
 	if len(page.Value) != 2 || page.Value[1].Name != "team/app" || page.NextLink != "/api/v1/repositories?last=team%2Fapp&n=2" {
 		t.Errorf("%+v", page)
 	}
 	page.NextLink = ""
-	root.call(t, "GET", "/repositories?last=team%2Fapp&n=2", nil).ok(t, &page)
+	root.Call(t, "GET", "/repositories?last=team%2Fapp&n=2", nil).OK(t, &page)
 	if len(page.Value) != 1 || page.Value[0].Name != "z" || page.NextLink != "" {
 		t.Errorf("%+v", page)
 	}
 	var r api.Repository
 	for _, path := range []string{"/repositories/team/app", "/repositories/team%2Fapp"} {
-		root.call(t, "GET", path, nil).ok(t, &r)
+		root.Call(t, "GET", path, nil).OK(t, &r)
 		if r.Name != "team/app" || *r.TagCount != 0 || !r.CreatedTime.Equal(start) {
 			t.Errorf("%+v", r)
 		}
 	}
-	root.call(t, "DELETE", "/repositories/team/app", nil).ok(t, nil)
-	root.call(t, "DELETE", "/repositories/team/app", nil).fails(t, 404, "NOT_FOUND")
+	root.Call(t, "DELETE", "/repositories/team/app", nil).OK(t, nil)
+	root.Call(t, "DELETE", "/repositories/team/app", nil).Fails(t, 404, "NOT_FOUND")
 }
 
 func TestEveryWriteIsAudited(t *testing.T) {
-	onEvery(t, func(t *testing.T, root *instance) {
-		root.scopeMap(t, "m", "repositories/a/content/read")
-		root.token(t, "line1", "m")
-		root.connect(t, "Ship01", "", "a")
-		root.call(t, "PATCH", "/scope-maps/nosuch", object{"description": "x"}).fails(t, 404, "NOT_FOUND")
-		root.call(t, "DELETE", "/connected-registries/Ship01", nil).ok(t, nil)
+	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+		root.PutScopeMap(t, "m", "repositories/a/content/read")
+		root.PutToken(t, "line1", "m")
+		root.Connect(t, "Ship01", "", "a")
+		root.Call(t, "PATCH", "/scope-maps/nosuch", object{"description": "x"}).Fails(t, 404, "NOT_FOUND")
+		root.Call(t, "DELETE", "/connected-registries/Ship01", nil).OK(t, nil)
 		var entries []metadb.AuditEntry
-		err := root.db.View(t.Context(), func(tx *metadb.Tx) (err error) {
+		err := root.DB.View(t.Context(), func(tx *metadb.Tx) (err error) {
 			entries, err = tx.Audit(1<<62, 100)
 			return err
 		})
@@ -211,26 +207,26 @@ func TestEveryWriteIsAudited(t *testing.T) {
 }
 
 func TestNoSecretIsWrittenDown(t *testing.T) {
-	root := newRoot(t)
-	root.scopeMap(t, "m", "repositories/a/content/read")
-	root.connect(t, "Ship01", "", "a")
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.Connect(t, "Ship01", "", "a")
 	const guess = "guessed-wrong"
-	token, sync := root.token(t, "line1", "m"), root.syncPassword(t, "Ship01")
+	token, sync := root.PutToken(t, "line1", "m"), root.SyncPassword(t, "Ship01")
 	var shown strings.Builder
-	for _, r := range []response{
-		root.callAs(t, "line1", token, "GET", "/tokens", nil),
-		root.callAs(t, "admin", guess, "GET", "/tokens", nil),
-		root.call(t, "GET", "/tokens", nil),
-		root.call(t, "GET", "/tokens/line1", nil),
-		root.call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}),
-		root.call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","password":"`+token+`"}`),
-		root.call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","passwords":"`+token+`"}`),
-		root.call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","passwords":["`+token),
-		root.call(t, "GET", "/connected-registries/Ship01", nil),
-		root.call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http"}),
-		root.call(t, "GET", "/status", nil),
+	for _, r := range []fleettest.Response{
+		root.CallAs(t, "line1", token, "GET", "/tokens", nil),
+		root.CallAs(t, "admin", guess, "GET", "/tokens", nil),
+		root.Call(t, "GET", "/tokens", nil),
+		root.Call(t, "GET", "/tokens/line1", nil),
+		root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}),
+		root.Call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","password":"`+token+`"}`),
+		root.Call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","passwords":"`+token+`"}`),
+		root.Call(t, "PUT", "/tokens/line1", `{"scopeMap":"m","passwords":["`+token),
+		root.Call(t, "GET", "/connected-registries/Ship01", nil),
+		root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http"}),
+		root.Call(t, "GET", "/status", nil),
 	} {
-		shown.WriteString(r.text)
+		shown.WriteString(r.Text)
 	}
 	d, err := root.Desired(t.Context(), "Ship01")
 	if err != nil {
@@ -240,7 +236,7 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = root.db.View(t.Context(), func(tx *metadb.Tx) error {
+	err = root.DB.View(t.Context(), func(tx *metadb.Tx) error {
 		entries, err := tx.Audit(1<<62, 100)
 		fmt.Fprintf(&shown, "%s %+v", text, entries)
 		return err
@@ -248,25 +244,25 @@ func TestNoSecretIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{root.password, token, sync, guess} {
+	for _, secret := range []string{root.Password, token, sync, guess} {
 		if strings.Contains(shown.String(), secret) {
 			t.Errorf("%.9s... is in an answer, or in the audit log", secret)
 		}
-		if strings.Contains(root.log.String(), secret) {
+		if strings.Contains(root.Log.String(), secret) {
 			t.Errorf("%.9s... is in the log", secret)
 		}
 	}
 }
 
 // newSite returns a connected registry of root that was told what to be.
-func newSite(t *testing.T, root *instance) *instance {
+func newSite(t *testing.T, root *fleettest.Instance) *fleettest.Instance {
 	t.Helper()
-	root.connect(t, "Ship01", "", "a")
+	root.Connect(t, "Ship01", "", "a")
 	d, err := root.Desired(t.Context(), "Ship01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	site := newInstance(t, dbtest.SQLite(t), "Ship01")
+	site := fleettest.New(t, dbtest.SQLite(t), "Ship01")
 	if err := site.Apply(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
@@ -274,8 +270,8 @@ func newSite(t *testing.T, root *instance) *instance {
 }
 
 func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
-	site := newSite(t, newRoot(t))
-	before := site.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text
+	site := newSite(t, fleettest.NewRoot(t))
+	before := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text
 	for _, call := range []struct {
 		method, path string
 		body         any
@@ -290,35 +286,35 @@ func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
 		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
 		{"DELETE", "/connected-registries/Ship01", nil},
 	} {
-		site.call(t, call.method, call.path, call.body).fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
+		site.Call(t, call.method, call.path, call.body).Fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
 	}
-	site.call(t, "DELETE", "/repositories/a", nil).fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
-	if after := site.call(t, "GET", "/connected-registries/Ship01", nil).ok(t, nil).text; after != before {
+	site.Call(t, "DELETE", "/repositories/a", nil).Fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
+	if after := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text; after != before {
 		t.Errorf("%s\n%s", before, after)
 	}
 }
 
 func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
-	root := newRoot(t)
+	root := fleettest.NewRoot(t)
 	var v api.InstanceStatus
-	root.call(t, "GET", "/status", nil).ok(t, &v)
-	if v.Role != "root" || v.Version != "v1.2.3" || v.InstanceID != root.control.InstanceID() || v.Sync != nil {
+	root.Call(t, "GET", "/status", nil).OK(t, &v)
+	if v.Role != "root" || v.Version != "v1.2.3" || v.InstanceID != root.Control.InstanceID() || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
 	site := newSite(t, root)
-	site.status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
-	site.call(t, "GET", "/status", nil).ok(t, &v)
+	site.Status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
+	site.Call(t, "GET", "/status", nil).OK(t, &v)
 	if v.Role != "connected" || v.Name != "Ship01" || v.Sync.ItemsPending != 3 || v.Sync.State != "Syncing" {
 		t.Errorf("%+v", v)
 	}
-	if r := site.show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
+	if r := site.Show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestAHeadIsAnsweredAsAGet(t *testing.T) {
-	root := newRoot(t)
-	if r := root.call(t, http.MethodHead, "/tokens", nil); r.status != 200 {
-		t.Errorf("status %d", r.status)
+	root := fleettest.NewRoot(t)
+	if r := root.Call(t, http.MethodHead, "/tokens", nil); r.Status != 200 {
+		t.Errorf("status %d", r.Status)
 	}
 }

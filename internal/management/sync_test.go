@@ -3,7 +3,6 @@ package management_test
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
@@ -32,38 +32,34 @@ func (o *orders) Pause(context.Context)                             { o.given, o
 func (o *orders) Resume(context.Context)                            { o.given, o.status.Paused = append(o.given, "resume"), false }
 
 // newSyncing returns a connected registry whose syncs are o's.
-func newSyncing(t *testing.T, db *metadb.DB) (*instance, *orders) {
+func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *orders) {
 	t.Helper()
-	site := newInstance(t, db, "ship1")
-	site.status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
-	o := &orders{status: site.status}
-	srv := httptest.NewServer(management.NewHandler(management.Options{
-		Control: site.control, Fleet: site.Service, Authenticator: site.auth, Repositories: site.storage, Syncer: o,
-	}))
-	t.Cleanup(srv.Close)
-	site.url = srv.URL
+	site := fleettest.New(t, db, "ship1")
+	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
+	o := &orders{status: site.Status}
+	site.Serve(t, management.Options{Syncer: o})
 	return site, o
 }
 
 func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 	site, o := newSyncing(t, dbtest.SQLite(t))
 	var v api.SyncStatus
-	site.call(t, "POST", "/sync/now", nil).ok(t, &v)
+	site.Call(t, "POST", "/sync/now", nil).OK(t, &v)
 	if !v.InSync || v.Paused {
 		t.Errorf("%+v", v)
 	}
-	site.call(t, "POST", "/sync/pause", nil).ok(t, &v)
+	site.Call(t, "POST", "/sync/pause", nil).OK(t, &v)
 	if !v.Paused {
 		t.Errorf("%+v", v)
 	}
-	site.call(t, "POST", "/sync/now", nil).fails(t, 409, "CONFLICT", "paused", "ferry sync resume")
-	site.call(t, "POST", "/sync/resume", nil).ok(t, &v)
+	site.Call(t, "POST", "/sync/now", nil).Fails(t, 409, "CONFLICT", "paused", "ferry sync resume")
+	site.Call(t, "POST", "/sync/resume", nil).OK(t, &v)
 	if diff := cmp.Diff([]string{"now", "pause", "resume"}, o.given); diff != "" {
 		t.Error(diff)
 	}
-	site.callAs(t, "", "", "POST", "/sync/now", nil).fails(t, 401, "UNAUTHORIZED")
+	site.CallAs(t, "", "", "POST", "/sync/now", nil).Fails(t, 401, "UNAUTHORIZED")
 	var log []string
-	err := site.db.View(t.Context(), func(tx *metadb.Tx) error {
+	err := site.DB.View(t.Context(), func(tx *metadb.Tx) error {
 		entries, err := tx.Audit(1<<62, 10)
 		for _, e := range entries {
 			log = append(log, e.Actor+" "+e.Action+" "+e.Object)
@@ -76,24 +72,24 @@ func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 }
 
 func TestARootHasNoSync(t *testing.T) {
-	root := newRoot(t)
-	root.call(t, "GET", "/sync", nil).fails(t, 404, "NOT_FOUND", "root registry", "ferry connected-registry sync-status")
-	root.call(t, "GET", "/sync/items", nil).fails(t, 404, "NOT_FOUND")
-	root.call(t, "POST", "/sync/pause", nil).fails(t, 404, "NOT_FOUND")
+	root := fleettest.NewRoot(t)
+	root.Call(t, "GET", "/sync", nil).Fails(t, 404, "NOT_FOUND", "root registry", "ferry connected-registry sync-status")
+	root.Call(t, "GET", "/sync/items", nil).Fails(t, 404, "NOT_FOUND")
+	root.Call(t, "POST", "/sync/pause", nil).Fails(t, 404, "NOT_FOUND")
 }
 
 func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
 	site, _ := newSyncing(t, dbtest.SQLite(t))
-	site.status.State, site.status.SyncState, site.status.ItemsPending = "Syncing", "Syncing", 1
-	site.status.BytesTotal, site.status.BytesDone, site.status.BytesPerSecond = 1000, 400, 100
+	site.Status.State, site.Status.SyncState, site.Status.ItemsPending = "Syncing", "Syncing", 1
+	site.Status.BytesTotal, site.Status.BytesDone, site.Status.BytesPerSecond = 1000, 400, 100
 	var v api.SyncStatus
-	site.call(t, "GET", "/sync", nil).ok(t, &v)
+	site.Call(t, "GET", "/sync", nil).OK(t, &v)
 	if v.InSync || v.EtaSeconds == nil || *v.EtaSeconds != 6 {
 		t.Errorf("%+v", v)
 	}
-	site.status.BytesPerSecond = 0
+	site.Status.BytesPerSecond = 0
 	v = api.SyncStatus{}
-	site.call(t, "GET", "/sync", nil).ok(t, &v)
+	site.Call(t, "GET", "/sync", nil).OK(t, &v)
 	if v.EtaSeconds != nil {
 		t.Errorf("%d s at no rate", *v.EtaSeconds)
 	}
@@ -102,7 +98,7 @@ func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
 func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		site, o := newSyncing(t, db)
-		m, err := site.storage.PutManifest(t.Context(), storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"}, Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
+		m, err := site.Storage.PutManifest(t.Context(), storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"}, Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +163,7 @@ func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 						Value    []api.SyncItem
 						NextLink string
 					}
-					site.call(t, "GET", path, nil).ok(t, &page)
+					site.Call(t, "GET", path, nil).OK(t, &page)
 					for _, i := range page.Value {
 						got = append(got, line(i))
 					}

@@ -72,6 +72,10 @@ var layers = []layer{
 		"the management API is one way to use the resources, which work without it",
 	},
 	{
+		[]string{"internal/fleet/fleettest"},
+		"it runs instances with their management API, for the tests of each of their parts",
+	},
+	{
 		[]string{"internal/connected", "internal/web"},
 		"a site's life and its pages use everything above",
 	},
@@ -112,6 +116,7 @@ var bans = []ban{
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
 	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
+	{target: "ferry/internal/fleet/fleettest", reason: "it runs instances, for tests"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
 	{target: "testing", reason: "the program is not a test; its flags would come along"},
 	{target: "net/http/pprof", reason: "it adds handlers to a global mux that nobody authenticates"},
@@ -135,7 +140,8 @@ var bans = []ban{
 
 // testsOnly are packages that tests alone import; the bans are not for them.
 var testsOnly = []string{
-	"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/storage/storagetest", "internal/faultnet",
+	"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/storage/storagetest",
+	"internal/fleet/fleettest", "internal/faultnet",
 }
 
 // A pkg is what `go list` says of a package.

@@ -1,0 +1,102 @@
+// Package fleettest runs roots and connected registries for tests, each with real storage and with its
+// management API on loopback.
+package fleettest
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"ferry/internal/auth"
+	"ferry/internal/control"
+	"ferry/internal/fleet"
+	"ferry/internal/management"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
+	"ferry/internal/wire"
+)
+
+// Start is the time at which an instance's clock begins. It moves only when the test moves it.
+var Start = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// An Instance is a root or a connected registry.
+type Instance struct {
+	*fleet.Service
+	storagetest.Content
+	Control  *control.Service
+	Auth     *auth.Authenticator
+	URL      string
+	Password string // of the user admin
+	Log      *bytes.Buffer
+	Now      time.Time
+	Status   *wire.Status // that a connected registry has of its sync
+}
+
+// OnEvery runs test with a root on each database.
+func OnEvery(t *testing.T, test func(t *testing.T, root *Instance)) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) { test(t, New(t, db, "")) })
+}
+
+// NewRoot returns a root on SQLite.
+func NewRoot(t *testing.T) *Instance {
+	t.Helper()
+	return New(t, dbtest.SQLite(t), "")
+}
+
+// New returns an instance on db: the connected registry self, or a root if that is "".
+func New(t *testing.T, db *metadb.DB, self string) *Instance {
+	t.Helper()
+	i := &Instance{Log: &bytes.Buffer{}, Now: Start}
+	clock := func() time.Time { return i.Now }
+	i.Content = storagetest.New(t, storage.Options{DB: db, Now: clock})
+	var err error
+	i.Control, err = control.New(t.Context(), control.Options{DB: db, Self: self, Log: i.logger(), Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Service, err = fleet.New(t.Context(), fleet.Options{
+		DB: db, Control: i.Control, Content: i.Storage, Status: func() *wire.Status { return i.Status }, Now: clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Password, err = i.Control.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	i.Auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
+		Directory: i.Control.Directory(), Signer: i.Control.Signer(), Now: clock,
+	})
+	i.Serve(t, management.Options{})
+	return i
+}
+
+// Serve serves the management API anew, at another URL, with what o adds to it.
+func (i *Instance) Serve(t *testing.T, o management.Options) {
+	t.Helper()
+	o.Control, o.Fleet, o.Authenticator, o.Version, o.Log = i.Control, i.Service, i.Auth, "v1.2.3", i.logger()
+	if o.Repositories == nil {
+		o.Repositories = i.Storage
+	}
+	srv := httptest.NewServer(management.NewHandler(o))
+	t.Cleanup(srv.Close)
+	i.URL = srv.URL
+}
+
+func (i *Instance) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(i.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// MayLogIn reports whether the instance accepts a name and password.
+func (i *Instance) MayLogIn(t *testing.T, name, password string) bool {
+	t.Helper()
+	_, err := i.Control.Directory().Authenticate(t.Context(), name, password)
+	if err != nil && !errors.Is(err, auth.ErrUnauthenticated) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
