@@ -50,8 +50,8 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 		}
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
-			return ConnectionString{}, fmt.Errorf("connection string: a field has no '=': want %s=...",
-				strings.Join(connectionKeys, "=...;"))
+			return ConnectionString{}, fmt.Errorf("connection string: a field has no '=': want %s=VALUE",
+				strings.Join(connectionKeys, "=VALUE;"))
 		}
 		key = strings.TrimSpace(key)
 		known := slices.IndexFunc(connectionKeys, func(k string) bool { return strings.EqualFold(k, key) })

@@ -135,7 +135,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("imports of an earlier process are not forgotten", "err", err)
 	}
-	s.admitImports(ctx)
+	s.mu.Lock()
+	s.life = ctx
+	s.mu.Unlock()
 	for ctx.Err() == nil {
 		pause, err := s.startDue(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -143,16 +145,11 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		retry.Sleep(ctx, pause, s.woken)
 	}
-	s.admitImports(nil)
+	s.mu.Lock()
+	s.life = nil // no import begins from here on
+	s.mu.Unlock()
 	s.jobs.Wait()
 	return nil
-}
-
-// admitImports lets imports begin that end with life, or none if it is nil.
-func (s *Service) admitImports(life context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.life = life
 }
 
 // startDue starts the rules that are due, and returns for how long none will be.
