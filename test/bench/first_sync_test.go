@@ -30,20 +30,14 @@ func firstSync(t *testing.T) []figure {
 	pushMany(ctx, t, root.AsAdmin(t), repositories, tags)
 
 	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
-	sh := ship.Admin(t, "ship")
 	start, before := time.Now(), cpuOf(t, root.PID())
-	for {
-		var status struct {
-			InSync bool `json:"inSync"`
-		}
-		// A second between two questions keeps what they cost out of the figure.
-		time.Sleep(time.Second)
-		if sh.JSON(t, &status, "sync", "status", "-r", "ship", "-o", "json"); status.InSync {
-			break
-		}
+	// The health of a sync costs the site next to nothing to say.
+	for _, err := fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", ""); err != nil; {
 		if ctx.Err() != nil {
-			t.Fatalf("not in sync: %v\n%s", context.Cause(ctx), ship.Log())
+			t.Fatalf("not in sync: %v\n%s", err, ship.Log())
 		}
+		time.Sleep(time.Second)
+		_, err = fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", "")
 	}
 	took := time.Since(start)
 	resident := memoryOf(t, ship.PID(), "VmHWM")
