@@ -1,6 +1,6 @@
 // Package registry is the HTTP API of the OCI distribution specification,
 // version 1.1, and the listings with attributes below /acr/v1/. A request is
-// parsed into one kind, its access is decided in one place, and every error
+// parsed into one end-point, its access is decided in one place, and every error
 // is written in the specification's form in one place.
 package registry
 
@@ -75,8 +75,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	rule := rules[q.kind]
-	if rule.write && !g.writable() {
+	if q.rule.write && !g.writable() {
 		// Who it is matters, what it may do does not: nobody may do this here.
 		if _, err := g.authorizer.Authorize(r); err != nil {
 			return err
@@ -86,7 +85,7 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
 		return err
 	}
-	return rule.handle(g, w, q)
+	return q.rule.handle(g, w, q)
 }
 
 // fail writes err in the specification's form. It is the only place that does.

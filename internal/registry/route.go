@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,37 +12,13 @@ import (
 // A request is a parsed path with the HTTP request that it came from.
 type request struct {
 	*http.Request
-	kind       kind
+	at         endPoint
+	rule       rule
 	repository string
-	reference  string // a tag or a digest
-	upload     string // an upload's id
+	reference  string // a tag, a digest or an upload's id, "" where the end-point has none
 	need       []auth.Access
 	grant      auth.Grant
 }
-
-// methods says which kind each method of a resource is.
-type methods map[string]kind
-
-// allow lists them for the Allow header.
-func (m methods) allow() string { return strings.Join(slices.Sorted(maps.Keys(m)), ", ") }
-
-// The resources below /v2/<name>/ and /acr/v1/<name>/, by the word that
-// stands before their last path element, or last.
-var (
-	blobMethods      = methods{"GET": kindBlobGet, "HEAD": kindBlobGet, "DELETE": kindBlobDelete}
-	manifestMethods  = methods{"GET": kindManifestGet, "HEAD": kindManifestGet, "PUT": kindManifestPut, "DELETE": kindManifestDelete}
-	uploadMethods    = methods{"GET": kindUploadGet, "HEAD": kindUploadGet, "PATCH": kindUploadPatch, "PUT": kindUploadPut, "DELETE": kindUploadDelete}
-	startMethods     = methods{"POST": kindUploadStart}
-	tagsMethods      = methods{"GET": kindTags, "HEAD": kindTags}
-	referrersMethods = methods{"GET": kindReferrers, "HEAD": kindReferrers}
-	pingMethods      = methods{"GET": kindPing, "HEAD": kindPing}
-	catalogMethods   = methods{"GET": kindCatalog, "HEAD": kindCatalog}
-	acrNameMethods   = methods{"GET": kindRepositoryGet, "HEAD": kindRepositoryGet, "PATCH": kindRepositoryPatch, "DELETE": kindRepositoryDelete}
-	acrTagsMethods   = methods{"GET": kindTagList, "HEAD": kindTagList}
-	acrTagMethods    = methods{"GET": kindTagGet, "HEAD": kindTagGet, "PATCH": kindTagPatch, "DELETE": kindTagDelete}
-	acrManifests     = methods{"GET": kindManifestList, "HEAD": kindManifestList}
-	acrManifest      = methods{"GET": kindAttributesGet, "HEAD": kindAttributesGet, "PATCH": kindAttributesPatch, "DELETE": kindAttributesDelete}
-)
 
 // errNoPath answers a path that the specification does not have.
 var errNoPath = &oci.Error{Code: "NOT_FOUND", Message: "there is no such path in this API", Status: http.StatusNotFound}
@@ -62,16 +37,18 @@ func (e *methodError) Unwrap() error { return e.err }
 // anything that stands to the left of the known words.
 func parse(r *http.Request) (*request, error) {
 	q := &request{Request: r}
-	m, err := q.resource(r.URL.Path)
-	if err != nil {
-		return nil, err
+	q.at = endPoint{r.Method, q.read(r.URL.Path)}
+	if q.at.path == "" {
+		return nil, errNoPath
 	}
-	k, ok := m[r.Method]
-	if !ok {
-		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method), m.allow()}
+	if r.Method == http.MethodHead {
+		q.at.method = http.MethodGet
 	}
-	q.kind = k
-	if actions := rules[k].need; len(actions) > 0 { // what needs access to a repository must have one
+	var ok bool
+	if q.rule, ok = rules[q.at]; !ok {
+		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method), allow(q.at.path)}
+	}
+	if actions := q.rule.need; len(actions) > 0 { // what needs access to a repository must have one
 		if err := oci.CheckRepository(q.repository); err != nil {
 			return nil, err
 		}
@@ -83,103 +60,107 @@ func parse(r *http.Request) (*request, error) {
 	return q, q.checkReference()
 }
 
-func (q *request) resource(path string) (methods, error) {
-	switch path {
-	case "/v2", "/v2/":
-		return pingMethods, nil
-	case "/v2/_catalog", "/acr/v1/_catalog":
-		return catalogMethods, nil
+// allow lists a path's methods for the Allow header.
+func allow(path string) string {
+	var methods []string
+	for at := range rules {
+		if at.path == path {
+			methods = append(methods, at.method)
+		}
 	}
-	if rest, ok := strings.CutPrefix(path, "/v2/"); ok {
-		return q.ociResource(rest)
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
 	}
-	if rest, ok := strings.CutPrefix(path, "/acr/v1/"); ok {
-		return q.acrResource(rest)
-	}
-	return nil, errNoPath
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
 }
 
-// ociResource reads "<name>/<word>/<last>", and "<name>/blobs/uploads/<last>".
-func (q *request) ociResource(path string) (methods, error) {
+// read takes a path apart and returns its form in [rules], "" for none.
+func (q *request) read(path string) string {
+	switch path {
+	case "/v2", "/v2/":
+		return "/v2/"
+	case "/v2/_catalog", "/acr/v1/_catalog":
+		return "/v2/_catalog"
+	}
+	if rest, ok := strings.CutPrefix(path, "/v2/"); ok {
+		return q.ociPath(rest)
+	}
+	if rest, ok := strings.CutPrefix(path, "/acr/v1/"); ok {
+		return q.acrPath(rest)
+	}
+	return ""
+}
+
+// ociPath reads "<name>/<word>/<last>", and "<name>/blobs/uploads/<last>".
+func (q *request) ociPath(path string) string {
 	rest, last := cutLast(path)
 	name, word := cutLast(rest)
-	switch word {
-	case "uploads":
+	q.repository, q.reference = name, last
+	switch {
+	case word == "uploads":
 		name, blobs := cutLast(name)
 		if blobs != "blobs" || name == "" {
 			break
 		}
-		q.repository, q.upload = name, last
+		q.repository = name
 		if last == "" {
-			return startMethods, nil
+			return "/v2/<name>/blobs/uploads/"
 		}
-		return uploadMethods, nil
-	case "blobs":
-		if last == "uploads" { // without the slash at its end
-			q.repository = name
-			return startMethods, nil
-		}
-		q.repository, q.reference = name, last
-		return blobMethods, nil
-	case "manifests":
-		q.repository, q.reference = name, last
-		return manifestMethods, nil
-	case "tags":
-		if last == "list" {
-			q.repository = name
-			return tagsMethods, nil
-		}
-	case "referrers":
-		q.repository, q.reference = name, last
-		return referrersMethods, nil
+		return "/v2/<name>/blobs/uploads/<upload>"
+	case word == "blobs" && last == "uploads": // without the slash at its end
+		q.reference = ""
+		return "/v2/<name>/blobs/uploads/"
+	case word == "blobs":
+		return "/v2/<name>/blobs/<digest>"
+	case word == "manifests":
+		return "/v2/<name>/manifests/<reference>"
+	case word == "tags" && last == "list":
+		q.reference = ""
+		return "/v2/<name>/tags/list"
+	case word == "referrers":
+		return "/v2/<name>/referrers/<digest>"
 	}
-	return nil, errNoPath
+	return ""
 }
 
-// acrResource reads "<name>", "<name>/_tags", "<name>/_tags/<tag>" and the
+// acrPath reads "<name>", "<name>/_tags", "<name>/_tags/<tag>" and the
 // same of _manifests.
-func (q *request) acrResource(path string) (methods, error) {
+func (q *request) acrPath(path string) string {
 	rest, last := cutLast(path)
-	switch last {
-	case "_tags":
+	if last == "_tags" || last == "_manifests" {
 		q.repository = rest
-		return acrTagsMethods, nil
-	case "_manifests":
-		q.repository = rest
-		return acrManifests, nil
+		return "/acr/v1/<name>/" + last
 	}
 	name, word := cutLast(rest)
+	q.repository, q.reference = name, last
 	switch word {
 	case "_tags":
-		q.repository, q.reference = name, last
-		return acrTagMethods, nil
+		return "/acr/v1/<name>/_tags/<tag>"
 	case "_manifests":
-		q.repository, q.reference = name, last
-		return acrManifest, nil
+		return "/acr/v1/<name>/_manifests/<digest>"
 	}
-	q.repository = path
-	return acrNameMethods, nil
+	q.repository, q.reference = path, ""
+	return "/acr/v1/<name>"
 }
 
 // checkReference refuses what is neither a tag nor a digest where one is
 // needed, in the specification's words.
 func (q *request) checkReference() error {
-	switch q.kind {
-	case kindBlobGet, kindBlobDelete, kindReferrers, kindAttributesGet, kindAttributesPatch, kindAttributesDelete:
+	_, form := cutLast(q.at.path)
+	switch {
+	case form == "<digest>", form == "<reference>" && oci.IsDigest(q.reference):
 		_, err := oci.ParseDigest(q.reference)
 		return err
-	case kindTagGet, kindTagPatch, kindTagDelete:
+	case form == "<tag>":
 		return oci.CheckTag(q.reference)
-	case kindManifestGet, kindManifestPut, kindManifestDelete:
-		if oci.IsDigest(q.reference) {
-			_, err := oci.ParseDigest(q.reference)
-			return err
+	case form == "<reference>":
+		err := oci.CheckTag(q.reference)
+		if err != nil && q.at.method == http.MethodGet {
+			// No such tag can exist; clients look for this code.
+			return oci.ErrManifestUnknown.With("manifest unknown: %s", oci.AsError(err).Message)
 		}
-		if err := oci.CheckTag(q.reference); err != nil {
-			if q.kind == kindManifestGet {
-				// No such tag can exist; clients look for this code.
-				return oci.ErrManifestUnknown.With("manifest unknown: %s", oci.AsError(err).Message)
-			}
+		if err != nil {
 			return oci.ErrManifestInvalid.With("%s", oci.AsError(err).Message)
 		}
 	}

@@ -79,7 +79,7 @@ func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) 
 
 // patchUpload adds a chunk.
 func (g *Registry) patchUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.upload)
+	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (g *Registry) putUpload(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.upload)
+	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func receive(w http.ResponseWriter, q *request, u *storage.Upload, want int64) e
 
 // getUpload tells how much of an upload is here.
 func (g *Registry) getUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.upload)
+	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (g *Registry) getUpload(w http.ResponseWriter, q *request) error {
 }
 
 func (g *Registry) deleteUpload(w http.ResponseWriter, q *request) error {
-	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.upload)
+	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
