@@ -3,6 +3,8 @@ package auth
 import (
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // The failed logins that are let pass: a person who mistypes a few times and
@@ -21,70 +23,53 @@ type Limiter struct {
 	now func() time.Time
 
 	mu     sync.Mutex
-	failed map[limitKey]*failures
+	failed map[limitKey]*rate.Limiter
 }
 
 type limitKey struct{ source, name string }
 
-// failures is a bucket that fills with failures and drains with time.
-type failures struct {
-	count float64
-	at    time.Time
-}
-
 // NewLimiter returns a limiter without a memory of failures.
 func NewLimiter(now func() time.Time) *Limiter {
-	return &Limiter{now: now, failed: map[limitKey]*failures{}}
+	return &Limiter{now: now, failed: map[limitKey]*rate.Limiter{}}
 }
 
 // Wait returns how long a login of name from source has to wait; 0 is not at all.
 func (l *Limiter) Wait(source, name string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(l.wait(limitKey{source, name}, failuresAllowed), l.wait(limitKey{source, ""}, sourceAllowed))
+	return max(l.wait(limitKey{source, name}), l.wait(limitKey{source, ""}))
 }
 
-func (l *Limiter) wait(key limitKey, allowed float64) time.Duration {
+func (l *Limiter) wait(key limitKey) time.Duration {
 	f := l.failed[key]
 	if f == nil {
 		return 0
 	}
-	l.drain(f)
-	if f.count < allowed {
-		return 0
-	}
-	return time.Duration((f.count - allowed + 1) * float64(failureRefill))
+	f.ReserveN(l.now(), 0) // notes a clock that was set back, which forgives and accuses nobody
+	missing := max(0, 1-f.TokensAt(l.now()))
+	return time.Duration(missing * float64(failureRefill))
 }
 
-// Failed notes a failed login.
+// Failed notes a failed login. Those that were let in at the same time count
+// beyond what is allowed, and lengthen the wait.
 func (l *Limiter) Failed(source, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, key := range []limitKey{{source, name}, {source, ""}} {
-		f := l.failed[key]
-		if f == nil {
+	for key, allowed := range map[limitKey]int{{source, name}: failuresAllowed, {source, ""}: sourceAllowed} {
+		if l.failed[key] == nil {
 			if len(l.failed) >= maxLimited {
 				l.forget()
 			}
-			f = &failures{at: l.now()}
-			l.failed[key] = f
+			l.failed[key] = rate.NewLimiter(rate.Every(failureRefill), allowed)
 		}
-		l.drain(f)
-		f.count++
+		l.failed[key].ReserveN(l.now(), 1)
 	}
 }
 
-func (l *Limiter) drain(f *failures) {
-	now := l.now()
-	passed := max(0, now.Sub(f.at)) // a clock that was set back forgives nothing, and accuses nobody
-	f.count = max(0, f.count-float64(passed)/float64(failureRefill))
-	f.at = now
-}
-
-// forget makes room: what has drained goes, and if nothing has, everything.
+// forget makes room: what is forgiven goes, and if nothing is, everything.
 func (l *Limiter) forget() {
 	for key, f := range l.failed {
-		if l.drain(f); f.count == 0 {
+		if f.TokensAt(l.now()) >= float64(f.Burst()) {
 			delete(l.failed, key)
 		}
 	}
