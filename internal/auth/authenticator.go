@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,23 +29,12 @@ type Grant struct {
 	limited   bool    // whether the scopes count
 }
 
-// Principal is who sent the request.
-func (g Grant) Principal() *Principal { return g.principal }
-
 // AllowsRepository reports whether the request may do action on repository.
 func (g Grant) AllowsRepository(repository string, action Action) bool {
 	if g.principal == nil || !g.principal.Permissions.AllowsRepository(repository, action) {
 		return false
 	}
-	if !g.limited {
-		return true
-	}
-	for _, s := range g.scopes {
-		if s.allows(repository, action) {
-			return true
-		}
-	}
-	return false
+	return !g.limited || slices.ContainsFunc(g.scopes, func(s Scope) bool { return s.allows(repository, action) })
 }
 
 // MayList reports whether the catalog shows the repository to the principal.
@@ -215,6 +204,3 @@ func source(r *http.Request) string {
 	}
 	return host
 }
-
-// seconds rounds a pause up to what Retry-After can say.
-func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -94,7 +95,7 @@ func (a *Authenticator) writeError(w http.ResponseWriter, r *http.Request, log *
 	if errors.Is(err, ErrUnauthenticated) {
 		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated), Challenge: `Basic realm="` + a.address(r) + `"`}
 	}
-	if c := (*ChallengeError)(nil); errors.As(err, &c) {
+	if c, ok := errors.AsType[*ChallengeError](err); ok {
 		c.SetHeaders(w.Header())
 	}
 	e := oci.AsError(err)
@@ -111,6 +112,6 @@ func (e *ChallengeError) SetHeaders(h http.Header) {
 		h.Set("WWW-Authenticate", e.Challenge)
 	}
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(seconds(e.RetryAfter)))
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
 }

@@ -80,7 +80,7 @@ func newDesk(t *testing.T) *desk {
 			oci.WriteError(w, oci.AsError(err))
 			return
 		}
-		io.WriteString(w, grant.Principal().Name)
+		io.WriteString(w, grant.Name())
 	})
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)

@@ -87,11 +87,8 @@ func (e *Error) WithStatus(status int) *Error {
 
 // AsError returns the [Error] in err's chain, or nil.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
+	e, _ := errors.AsType[*Error](err)
+	return e
 }
 
 // WriteError answers a request with e, in the form of the distribution

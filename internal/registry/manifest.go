@@ -101,7 +101,7 @@ func readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
 	}
 	b := newBody(w, q, oci.MaxManifestSize)
 	payload, err := io.ReadAll(b)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errTooLarge
 	}
 	if e := b.broke(err); e != nil {

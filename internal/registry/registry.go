@@ -90,12 +90,10 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 
 // fail writes err in the specification's form. It is the only place that does.
 func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var challenge *auth.ChallengeError
-	if errors.As(err, &challenge) {
+	if challenge, ok := errors.AsType[*auth.ChallengeError](err); ok {
 		challenge.SetHeaders(w.Header())
 	}
-	var method *methodError
-	if errors.As(err, &method) {
+	if method, ok := errors.AsType[*methodError](err); ok {
 		w.Header().Set("Allow", method.allow)
 	}
 	e := oci.AsError(err)

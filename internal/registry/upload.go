@@ -162,7 +162,7 @@ func receive(w http.ResponseWriter, q *request, u *storage.Upload, want int64) e
 	}
 	b := newBody(w, q, limit)
 	n, err := u.Append(q.Context(), b)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return oci.ErrSizeInvalid.With("more than the announced %d bytes came", want)
 	}
 	if e := b.broke(err); e != nil {
