@@ -251,12 +251,10 @@ func (g *Registry) manifestAttributesList(w http.ResponseWriter, q *request) err
 	if err != nil {
 		return err
 	}
-	if len(all) > p.n {
-		all = all[:p.n]
-		if p.n > 0 {
-			p.next(w, q, string(all[p.n-1].Digest))
-		}
+	if len(all) > p.n && p.n > 0 {
+		p.next(w, q, string(all[p.n-1].Digest))
 	}
+	all = all[:min(len(all), p.n)]
 	views := make([]manifestView, len(all))
 	for i, m := range all {
 		if views[i], err = g.viewManifest(q, m); err != nil {
