@@ -13,7 +13,7 @@ import (
 type request struct {
 	*http.Request
 	at         endPoint
-	rule       rule
+	rule       *rule
 	repository string
 	reference  string // a tag, a digest or an upload's id, "" where the end-point has none
 	need       []auth.Access
@@ -44,8 +44,7 @@ func parse(r *http.Request) (*request, error) {
 	if r.Method == http.MethodHead {
 		q.at.method = http.MethodGet
 	}
-	var ok bool
-	if q.rule, ok = rules[q.at]; !ok {
+	if q.rule = rules[q.at]; q.rule == nil {
 		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method), allow(q.at.path)}
 	}
 	if actions := q.rule.need; len(actions) > 0 { // what needs access to a repository must have one

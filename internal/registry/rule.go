@@ -34,7 +34,7 @@ var (
 // rules holds for each end-point what it needs; HEAD is as GET. It is only
 // read. The comments name the end-points of the distribution specification,
 // section "API".
-var rules = map[endPoint]rule{
+var rules = map[endPoint]*rule{
 	{"GET", "/v2/"}:                                 {anyone, (*Registry).ping},           // end-1
 	{"GET", "/v2/<name>/blobs/<digest>"}:            {pull, (*Registry).getBlob},          // end-2
 	{"GET", "/v2/<name>/manifests/<reference>"}:     {pull, (*Registry).getManifest},      // end-3
