@@ -110,7 +110,7 @@ func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
 func (d *demo) stop() error {
 	err := errors.Join(d.ship.stop(), d.root.stop())
 	if d.link != nil {
-		err = errors.Join(err, d.link.close())
+		err = errors.Join(err, d.link.Close())
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func (d *demo) startRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.link, err = newLink(d.root.url, d.LinkRate); err != nil {
+	if d.link, err = newLink(d.root.cfg.Listen, d.LinkRate); err != nil {
 		return err
 	}
 	return d.ferry(ctx, "login ashore --url "+d.root.url+" -u admin --password-stdin", "< ashore/initial-admin-password")
@@ -128,7 +128,7 @@ func (d *demo) startShip(ctx context.Context) error {
 	}
 	// The connection string holds the address at which it is asked for: the
 	// link's, so that what the ship fetches goes through it.
-	_, err := d.quietly(ctx, "login ashore-by-link --url "+d.link.url+" -u admin --password-stdin < ashore/initial-admin-password")
+	_, err := d.quietly(ctx, "login ashore-by-link --url "+d.link.url()+" -u admin --password-stdin < ashore/initial-admin-password")
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (d *demo) startShip(ctx context.Context) error {
 	if d.LinkRate != 0 {
 		speed = config.SizeText(d.LinkRate) + "/s (--link-rate)"
 	}
-	d.screen.say("The link to the ship is %s, %s.", d.link.url, speed)
+	d.screen.say("The link to the ship is %s, %s.", d.link.url(), speed)
 	if err := d.ferry(ctx, "connected-registry get-settings -n aurora -r ashore-by-link",
 		"--parent-protocol http --generate-password 1 --yes",
 		"--query ACR_REGISTRY_CONNECTION_STRING -o tsv > connection-string"); err != nil {
