@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/remote"
 )
 
 // Options are what a demo is told.
@@ -44,7 +46,8 @@ type demo struct {
 	root     *instance
 	ship     *instance
 	link     *link
-	password string // of the client token
+	password string           // of the client token
+	deckhand *remote.Registry // the ship, with that token
 }
 
 // Run runs the demo. Its error, where there is something to do about it, has

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"ferry/internal/config"
 	"ferry/internal/remote"
@@ -17,14 +18,14 @@ import (
 type instance struct {
 	cfg      config.Config
 	url      string
-	password string // of its user admin
-	cancel   context.CancelFunc
-	done     chan error // of [server.Run]
+	password string           // of its user admin
+	admin    *remote.Registry // itself, as that user
+	stop     func() error     // stops it and waits for its end; it may be called again
 }
 
 // instance returns a registry that keeps its data in a directory called name.
 func (d *demo) instance(name string, port int) *instance {
-	i := &instance{cfg: config.Default()}
+	i := &instance{cfg: config.Default(), stop: func() error { return nil }}
 	i.cfg.DataDir, i.cfg.Listen = d.path(name), fmt.Sprintf("127.0.0.1:%d", port)
 	return i
 }
@@ -36,40 +37,31 @@ func (i *instance) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, i.cancel = context.WithCancel(ctx)
-	ready := make(chan server.Ready, 1)
-	i.done = make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	ready, done := make(chan server.Ready, 1), make(chan error, 1)
+	i.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done // the server itself limits how long its requests may take to end
+	})
 	go func() {
 		err := server.Run(ctx, i.cfg, server.Options{
 			Log:   telemetry.NewLogger(log, i.cfg.LogLevel, i.cfg.LogFormat),
 			Ready: func(r server.Ready) { ready <- r },
 		})
-		i.done <- errors.Join(err, log.Close())
+		done <- errors.Join(err, log.Close())
 	}()
 	select {
-	case err := <-i.done:
-		i.cancel()
-		i.cancel = nil
+	case err := <-done:
+		done <- nil // for stop
 		return err
 	case r := <-ready:
 		i.url, i.cfg.Listen = r.URL, r.Addr.String()
 		text, err := os.ReadFile(r.AdminPasswordFile)
+		if err != nil {
+			return err
+		}
 		i.password = strings.TrimSpace(string(text))
+		i.admin, err = remote.New(i.url, remote.Options{Username: "admin", Password: i.password})
 		return err
 	}
-}
-
-// stop stops the registry and waits for its end; one that does not run is none.
-func (i *instance) stop() error {
-	if i.cancel == nil {
-		return nil
-	}
-	i.cancel()
-	i.cancel = nil
-	return <-i.done // the server itself limits how long its requests may take to end
-}
-
-// client returns a client of the registry.
-func (i *instance) client(user, password string) (*remote.Registry, error) {
-	return remote.New(i.url, remote.Options{Username: user, Password: password})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ferry/internal/config"
+	"ferry/internal/remote"
 	"ferry/internal/telemetry"
 )
 
@@ -101,12 +102,8 @@ func (d *demo) pushFirst(ctx context.Context) error {
 
 // push pushes an image to the root, as its administrator.
 func (d *demo) push(ctx context.Context, i *image) error {
-	root, err := d.root.client("admin", d.root.password)
-	if err != nil {
-		return err
-	}
 	p, sent := d.screen.begin("push "+i.name, i.fresh), int64(0)
-	err = root.Push(ctx, i.repository, i.tag, i.root, i.from, func(n int) {
+	err := d.root.admin.Push(ctx, i.repository, i.tag, i.root, i.from, func(n int) {
 		sent += int64(n)
 		p.at(sent)
 	})
@@ -144,28 +141,23 @@ func (d *demo) startShip(ctx context.Context) error {
 	}
 	d.ship.cfg.ConnectionStringFile = d.path("connection-string")
 	d.screen.typed("ferry serve --data-dir aurora --listen "+d.ship.cfg.Listen, "--connection-string-file connection-string &")
-	before := d.link.received.Load()
+	d.link.received.Store(0)
 	if err := d.ship.start(ctx); err != nil {
 		return err
 	}
-	if err := d.cross(ctx, before, d.images[0]); err != nil {
+	if err := d.cross(ctx, d.images[0]); err != nil {
 		return err
 	}
 	return d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin", "< aurora/initial-admin-password")
 }
 
-// cross waits until the ship serves an image. The link had received before
-// bytes when the image set off.
-func (d *demo) cross(ctx context.Context, before int64, i *image) error {
-	ship, err := d.ship.client("admin", d.ship.password)
-	if err != nil {
-		return err
-	}
+// cross waits until the ship serves an image. The link counts from when the
+// image set off.
+func (d *demo) cross(ctx context.Context, i *image) error {
 	start, p := time.Now(), d.screen.begin("cross "+i.name, i.fresh)
-	received := func() int64 { return d.link.received.Load() - before }
-	err = d.until(ctx, i.name+" does not cross", func() (bool, error) {
-		p.at(received())
-		at, err := ship.Resolve(ctx, i.repository, i.tag)
+	err := d.until(ctx, i.name+" does not cross", func() (bool, error) {
+		p.at(d.link.received.Load())
+		at, err := d.ship.admin.Resolve(ctx, i.repository, i.tag)
 		return err == nil && at == i.root.Digest, nil // a ship that has nothing yet knows no repository
 	})
 	p.end()
@@ -173,7 +165,7 @@ func (d *demo) cross(ctx context.Context, before int64, i *image) error {
 		return err
 	}
 	d.screen.say("%s is on board after %.1f s", i.name, time.Since(start).Seconds())
-	d.screen.say("%s came over the link, for an image of %s", config.SizeText(received()), config.SizeText(i.size))
+	d.screen.say("%s came over the link, for an image of %s", config.SizeText(d.link.received.Load()), config.SizeText(i.size))
 	return nil
 }
 
@@ -218,6 +210,9 @@ func (d *demo) makeClient(ctx context.Context) error {
 		return err
 	}
 	d.password = strings.TrimSpace(string(password))
+	if d.deckhand, err = remote.New(d.ship.url, remote.Options{Username: "deckhand", Password: d.password}); err != nil {
+		return err
+	}
 	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore --add-client-tokens deckhand"); err != nil {
 		return err
 	}
@@ -232,14 +227,10 @@ func (d *demo) makeClient(ctx context.Context) error {
 }
 
 func (d *demo) pull(ctx context.Context, i *image) error {
-	client, err := d.ship.client("deckhand", d.password)
-	if err != nil {
-		return err
-	}
-	if err := i.pull(ctx, client); err != nil {
+	if err := i.pull(ctx, d.deckhand); err != nil {
 		return fmt.Errorf("pull %s from the ship: %w", i.name, err)
 	}
-	d.screen.say("pulled %s from %s as deckhand: %s,", i.name, client.Host(), config.SizeText(i.size))
+	d.screen.say("pulled %s from %s as deckhand: %s,", i.name, d.deckhand.Host(), config.SizeText(i.size))
 	d.screen.say("every digest verified, the image's is that of the root:\n%s", i.root.Digest)
 	return nil
 }
@@ -248,11 +239,11 @@ func (d *demo) pull(ctx context.Context, i *image) error {
 func (d *demo) update(ctx context.Context) error {
 	for _, i := range d.images[1:] {
 		d.screen.title("The next image: %s", i.name)
-		before := d.link.received.Load()
+		d.link.received.Store(0)
 		if err := d.push(ctx, i); err != nil {
 			return err
 		}
-		if err := d.cross(ctx, before, i); err != nil {
+		if err := d.cross(ctx, i); err != nil {
 			return err
 		}
 	}
@@ -265,11 +256,7 @@ func (d *demo) switchOff(ctx context.Context) error {
 	if err := d.root.stop(); err != nil {
 		return err
 	}
-	root, err := d.root.client("admin", d.root.password)
-	if err != nil {
-		return err
-	}
-	if _, err := root.Resolve(ctx, d.images[0].repository, d.images[0].tag); err == nil {
+	if _, err := d.root.admin.Resolve(ctx, d.images[0].repository, d.images[0].tag); err == nil {
 		return fmt.Errorf("the root still answers at %s", d.root.url)
 	}
 	d.screen.say("nothing answers at %s", d.root.url)
