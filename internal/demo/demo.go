@@ -74,6 +74,7 @@ func Run(ctx context.Context, o Options) error {
 		return advise(err, "name a directory that is there or can be made: ferry demo --data-dir DIR")
 	}
 	err := errors.Join(d.story(ctx), d.stop())
+	d.screen.write("") // no bar stays
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:

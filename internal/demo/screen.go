@@ -21,6 +21,8 @@ type screen struct {
 	terminal bool
 	color    bool
 	steps    int
+	bar      bool      // the cursor is behind one
+	shown    time.Time // when something was
 }
 
 func (s *screen) style(code, text string) string {
@@ -33,7 +35,8 @@ func (s *screen) style(code, text string) string {
 // title begins a step.
 func (s *screen) title(format string, args ...any) {
 	s.steps++
-	fmt.Fprintf(s.out, "\n%s\n", s.style("1", fmt.Sprintf("%d. %s", s.steps, fmt.Sprintf(format, args...))))
+	text := fmt.Sprintf("%d. %s", s.steps, fmt.Sprintf(format, args...))
+	s.write("\n" + s.style("1", text) + "\n")
 }
 
 // typed shows a command, which goes on in the next of lines.
@@ -62,7 +65,7 @@ func (s *screen) say(format string, args ...any) {
 		if line != "\n" {
 			line = "   " + line
 		}
-		io.WriteString(s.out, line)
+		s.write(line)
 	}
 }
 
@@ -72,44 +75,33 @@ const (
 	lineEvery = 2 * time.Second
 )
 
-// A progress is how far something is that takes time, counted in bytes.
-type progress struct {
-	s     *screen
-	what  string
-	total int64
-	next  time.Time // nothing is shown before
-}
-
-func (s *screen) begin(what string, total int64) *progress {
-	p := &progress{s: s, what: what, total: total}
+// progress shows how many bytes are done of something that takes time, but
+// neither at once nor too often. What came of it is said next.
+func (s *screen) progress(what string, done, total int64) {
+	every := lineEvery
+	if s.terminal {
+		every = drawEvery
+	}
+	if time.Since(s.shown) < every {
+		return
+	}
+	done = min(done, total)
+	text := fmt.Sprintf("%s: %s of %s", what, config.SizeText(done), config.SizeText(total))
 	if !s.terminal {
-		p.next = time.Now().Add(lineEvery)
-	}
-	return p
-}
-
-// at tells how many bytes are done.
-func (p *progress) at(n int64) {
-	now := time.Now()
-	if now.Before(p.next) {
+		s.say("%s", text)
 		return
 	}
-	n = min(n, p.total)
-	text := fmt.Sprintf("%s: %s of %s", p.what, config.SizeText(n), config.SizeText(p.total))
-	if !p.s.terminal {
-		p.next = now.Add(lineEvery)
-		p.s.say("%s", text)
-		return
-	}
-	p.next = now.Add(drawEvery)
 	const width = 30
-	full := int(width * n / max(p.total, 1))
-	fmt.Fprintf(p.s.out, "\r   %s%s  %s\x1b[K", strings.Repeat("█", full), strings.Repeat("░", width-full), text)
+	full := int(width * done / max(total, 1))
+	s.write(fmt.Sprintf("   %s%s  %s", strings.Repeat("█", full), strings.Repeat("░", width-full), text))
+	s.bar = true
 }
 
-// end removes the bar: what came of it is said next.
-func (p *progress) end() {
-	if p.s.terminal {
-		fmt.Fprint(p.s.out, "\r\x1b[K")
+// write writes text in place of the bar, if there is one.
+func (s *screen) write(text string) {
+	if s.bar {
+		text = "\r\x1b[K" + text
 	}
+	s.bar, s.shown = false, time.Now()
+	io.WriteString(s.out, text)
 }

@@ -31,28 +31,31 @@ func TestProgressIsLinesWhereThereIsNoTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		s := &screen{out: &out}
-		p := s.begin("cross x:v1", 2<<20)
-		p.at(1)
+		s.say("start")
+		s.progress("cross x:v1", 1, 2<<20)
 		time.Sleep(lineEvery)
-		p.at(3 << 19)
-		p.at(2 << 20)
-		p.end()
-		if got, want := out.String(), "   cross x:v1: 1.5 MiB of 2.0 MiB\n"; got != want {
+		s.progress("cross x:v1", 3<<19, 2<<20)
+		s.progress("cross x:v1", 2<<20, 2<<20)
+		if got, want := out.String(), "   start\n   cross x:v1: 1.5 MiB of 2.0 MiB\n"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})
 }
 
 func TestProgressIsABarOnATerminal(t *testing.T) {
-	var out bytes.Buffer
-	s := &screen{out: &out, terminal: true, color: true}
-	s.title("Step")
-	p := s.begin("cross x:v1", 1500)
-	p.at(2000)
-	p.end()
-	for _, want := range []string{"\x1b[1m1. Step\x1b[0m", "\r   " + strings.Repeat("█", 30) + "  cross x:v1: 1.5 KiB of 1.5 KiB", "\r\x1b[K"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q lacks %q", out.String(), want)
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		s := &screen{out: &out, terminal: true, color: true}
+		s.title("Step")
+		for range 2 {
+			time.Sleep(drawEvery)
+			s.progress("cross x:v1", 2000, 1500)
 		}
-	}
+		s.say("done")
+		bar := "   " + strings.Repeat("█", 30) + "  cross x:v1: 1.5 KiB of 1.5 KiB"
+		want := "\n\x1b[1m1. Step\x1b[0m\n" + bar + "\r\x1b[K" + bar + "\r\x1b[K   done\n"
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
 }

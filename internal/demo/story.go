@@ -102,12 +102,11 @@ func (d *demo) pushFirst(ctx context.Context) error {
 
 // push pushes an image to the root, as its administrator.
 func (d *demo) push(ctx context.Context, i *image) error {
-	p, sent := d.screen.begin("push "+i.name, i.fresh), int64(0)
+	sent := int64(0)
 	err := d.root.admin.Push(ctx, i.repository, i.tag, i.root, i.from, func(n int) {
 		sent += int64(n)
-		p.at(sent)
+		d.screen.progress("push "+i.name, sent, i.fresh)
 	})
-	p.end()
 	if err != nil {
 		return err
 	}
@@ -154,13 +153,12 @@ func (d *demo) startShip(ctx context.Context) error {
 // cross waits until the ship serves an image. The link counts from when the
 // image set off.
 func (d *demo) cross(ctx context.Context, i *image) error {
-	start, p := time.Now(), d.screen.begin("cross "+i.name, i.fresh)
+	start := time.Now()
 	err := d.until(ctx, i.name+" does not cross", func() (bool, error) {
-		p.at(d.link.received.Load())
+		d.screen.progress("cross "+i.name, d.link.received.Load(), i.fresh)
 		at, err := d.ship.admin.Resolve(ctx, i.repository, i.tag)
 		return err == nil && at == i.root.Digest, nil // a ship that has nothing yet knows no repository
 	})
-	p.end()
 	if err != nil {
 		return err
 	}
