@@ -1,16 +1,24 @@
 package demo
 
 import (
+	"archive/tar"
 	"cmp"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/layout"
 	"ferry/internal/oci"
@@ -57,10 +65,8 @@ func (d *demo) open(dir, tag string) error {
 		name: repository + ":" + tag, repository: repository, tag: tag, from: l, root: root,
 		parts: map[digest.Digest]oci.Descriptor{},
 	}
-	for _, other := range d.images {
-		if other.name == i.name {
-			return fmt.Errorf("two images would be %s: give their tags or directories different names", i.name)
-		}
+	if slices.ContainsFunc(d.images, func(other *image) bool { return other.name == i.name }) {
+		return fmt.Errorf("two images would be %s: give their tags or directories different names", i.name)
 	}
 	if err := i.survey(root); err != nil {
 		return fmt.Errorf("read image %s: %w", i.name, err)
@@ -135,4 +141,86 @@ func (i *image) pullBlob(ctx context.Context, from *remote.Registry, d digest.Di
 		return fmt.Errorf("blob %s has other content", d)
 	}
 	return nil
+}
+
+// sampleSize is the size in bytes of the file that differs between the two
+// versions; it is a part of the program, the rest of which is the same.
+const sampleSize = 1 << 20
+
+// pack adds two versions of an image of the running program, which differ in
+// one layer. Where the program is linked statically, the images run.
+func (d *demo) pack() error {
+	content, err := os.ReadFile(d.Program)
+	if err != nil {
+		return fmt.Errorf("pack image: read the running program: %w", err)
+	}
+	l, err := layout.Create(d.path("ferry"))
+	if err != nil {
+		return err
+	}
+	program, err := packLayer(l, "usr/bin/ferry", 0o755, content)
+	if err != nil {
+		return err
+	}
+	length := min(sampleSize, len(content)/3) // a third, for the program of a test may be small
+	for i, tag := range []string{"v1", "v2"} {
+		sample, err := packLayer(l, "usr/share/ferry/sample", 0o644, content[(i+1)*length:(i+2)*length])
+		if err != nil {
+			return err
+		}
+		if err := packImage(l, tag, program, sample); err != nil {
+			return err
+		}
+		if err := d.open(d.path("ferry"), tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// packed is a layer with the digest of its archive before it was compressed.
+type packed struct {
+	oci.Descriptor
+	diffID digest.Digest
+}
+
+// packLayer stores a layer of one file.
+func packLayer(l *layout.Layout, name string, mode int64, content []byte) (packed, error) {
+	plain := sha256.New()
+	d, err := l.Put(v1.MediaTypeImageLayerGzip, func(w io.Writer) error {
+		zip, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // only a wrong level is an error
+		archive := tar.NewWriter(io.MultiWriter(zip, plain))
+		header := &tar.Header{Name: name, Mode: mode, Size: int64(len(content)), Format: tar.FormatPAX}
+		err := archive.WriteHeader(header)
+		if err == nil {
+			_, err = archive.Write(content)
+		}
+		return errors.Join(err, archive.Close(), zip.Close())
+	})
+	return packed{d, digest.NewDigest(digest.SHA256, plain)}, err
+}
+
+// packImage stores the configuration and the manifest of an image.
+func packImage(l *layout.Layout, tag string, layers ...packed) error {
+	config := v1.Image{
+		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		Config: v1.ImageConfig{
+			Entrypoint: []string{"/usr/bin/ferry"}, Cmd: []string{"version"}, Labels: map[string]string{v1.AnnotationVersion: tag},
+		},
+		RootFS: v1.RootFS{Type: "layers"},
+	}
+	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
+	for _, layer := range layers {
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, layer.diffID)
+		manifest.Layers = append(manifest.Layers, layer.Descriptor)
+	}
+	var err error
+	if manifest.Config, err = l.PutJSON(v1.MediaTypeImageConfig, config); err != nil {
+		return err
+	}
+	root, err := l.PutJSON(v1.MediaTypeImageManifest, manifest)
+	if err != nil {
+		return err
+	}
+	return l.Tag(root, tag)
 }
