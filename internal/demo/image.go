@@ -201,24 +201,21 @@ func packLayer(l *layout.Layout, name string, mode int64, content []byte) (packe
 }
 
 // packImage stores the configuration and the manifest of an image.
-func packImage(l *layout.Layout, tag string, layers ...packed) error {
-	config := v1.Image{
+func packImage(l *layout.Layout, tag string, program, sample packed) error {
+	config, err := l.PutJSON(v1.MediaTypeImageConfig, v1.Image{
 		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
 		Config: v1.ImageConfig{
 			Entrypoint: []string{"/usr/bin/ferry"}, Cmd: []string{"version"}, Labels: map[string]string{v1.AnnotationVersion: tag},
 		},
-		RootFS: v1.RootFS{Type: "layers"},
-	}
-	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
-	for _, layer := range layers {
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, layer.diffID)
-		manifest.Layers = append(manifest.Layers, layer.Descriptor)
-	}
-	var err error
-	if manifest.Config, err = l.PutJSON(v1.MediaTypeImageConfig, config); err != nil {
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{program.diffID, sample.diffID}},
+	})
+	if err != nil {
 		return err
 	}
-	root, err := l.PutJSON(v1.MediaTypeImageManifest, manifest)
+	root, err := l.PutJSON(v1.MediaTypeImageManifest, v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: config, Layers: []oci.Descriptor{program.Descriptor, sample.Descriptor},
+	})
 	if err != nil {
 		return err
 	}

@@ -41,10 +41,7 @@ func (s *screen) title(format string, args ...any) {
 
 // typed shows a command, which goes on in the next of lines.
 func (s *screen) typed(lines ...string) {
-	text := "$ " + strings.Join(lines, " \\\n    ")
-	for line := range strings.Lines(text) {
-		s.say("%s", s.style("2", strings.TrimSuffix(line, "\n")))
-	}
+	s.say("%s", s.style("2", "$ "+strings.Join(lines, " \\\n    ")))
 }
 
 // words are those of the lines of a command; what is in quotes is one.

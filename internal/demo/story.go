@@ -269,9 +269,9 @@ func (d *demo) switchOff(ctx context.Context) error {
 // goodbye says where both registries are, and what to try.
 const goodbye = `The root is on again. Both serve until you press Ctrl-C.
 
-ashore, the root: {{.rootURL}}
+ashore, the root: http://{{.root}}
   admin     {{.rootPassword}}
-aurora, the ship: {{.shipURL}}
+aurora, the ship: http://{{.ship}}
   admin     {{.shipPassword}}
   deckhand  {{.password}}
 
@@ -303,8 +303,8 @@ func (d *demo) serve(ctx context.Context) error {
 	}
 	var text strings.Builder
 	err := template.Must(template.New("goodbye").Parse(goodbye)).Execute(&text, map[string]any{
-		"rootURL": d.root.url, "root": d.root.cfg.Listen, "rootPassword": d.root.password,
-		"shipURL": d.ship.url, "ship": d.ship.cfg.Listen, "shipPassword": d.ship.password,
+		"root": d.root.cfg.Listen, "rootPassword": d.root.password,
+		"ship": d.ship.cfg.Listen, "shipPassword": d.ship.password,
 		"password": d.password, "dir": d.Dir, "program": d.Program, "runs": d.runs(),
 		"image": d.images[len(d.images)-1].name,
 	})
