@@ -63,7 +63,7 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 	return demo.Run(ctx, demo.Options{
 		Dir: o.dir, Port: o.port, Images: o.images, Once: o.once, LinkRate: perSecond, Program: program,
 		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "",
-		Ferry: ferry,
+		Ferry: ferry, Hint: withHint,
 	})
 }
 

@@ -35,6 +35,8 @@ type Options struct {
 	// Ferry runs one command of the program, without its name, with what it
 	// reads from standard input, and returns what it wrote to standard output.
 	Ferry func(ctx context.Context, configDir, stdin string, args []string) (stdout string, err error)
+	// Hint adds to an error what its reader can do about it.
+	Hint func(err error, format string, args ...any) error
 }
 
 // A demo is one run.
@@ -50,9 +52,9 @@ type demo struct {
 	deckhand *remote.Registry // the ship, with that token
 }
 
-// Run runs the demo. Its error, where there is something to do about it, has
-// a method Hint. It leaves nothing behind but a directory that was named, or,
-// for whoever looks into a failure, its own.
+// Run runs the demo. Its error has a hint where there is something to do about
+// it. It leaves nothing behind but a directory that was named, or, for whoever
+// looks into a failure, its own.
 func Run(ctx context.Context, o Options) error {
 	d := &demo{
 		Options: o,
@@ -67,11 +69,11 @@ func Run(ctx context.Context, o Options) error {
 			err = d.open(dir, tag)
 		}
 		if err != nil {
-			return hinted{err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3"}
+			return o.Hint(err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3")
 		}
 	}
 	if err := d.makeDir(); err != nil {
-		return advise(err, "name a directory that is there or can be made: ferry demo --data-dir DIR")
+		return err
 	}
 	err := errors.Join(d.story(ctx), d.stop())
 	d.screen.write("") // no bar stays
@@ -80,9 +82,9 @@ func Run(ctx context.Context, o Options) error {
 	case ctx.Err() != nil:
 		err = errors.New("interrupted")
 	case errors.Is(err, syscall.EADDRINUSE):
-		err = hinted{err, "choose other ports, as ferry demo --port 6000, or --port 0 for any that are free"}
+		err = o.Hint(err, "choose other ports, as ferry demo --port 6000, or --port 0 for any that are free")
 	default:
-		return advise(err, "what was written, with the logs of both registries, is in "+d.Dir)
+		return d.advise(err, "what was written, with the logs of both registries, is in "+d.Dir)
 	}
 	if o.Dir == "" {
 		err = errors.Join(err, os.RemoveAll(d.Dir))
@@ -98,14 +100,14 @@ func (d *demo) makeDir() (err error) {
 	} else {
 		d.Dir, err = filepath.Abs(d.Dir)
 	}
-	if err != nil {
-		return err
-	}
 	// A directory that cannot be read cannot be made either.
 	if entries, _ := os.ReadDir(d.Dir); len(entries) > 0 {
-		return hinted{fmt.Errorf("%s is not empty", d.Dir), "give --data-dir a new directory: the demo begins at the beginning"}
+		return d.Hint(fmt.Errorf("%s is not empty", d.Dir), "give --data-dir a new directory: the demo begins at the beginning")
 	}
-	return os.MkdirAll(d.path("logins"), 0o700)
+	if err == nil {
+		err = os.MkdirAll(d.path("logins"), 0o700)
+	}
+	return d.advise(err, "name a directory that is there or can be made: ferry demo --data-dir DIR")
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
@@ -120,26 +122,15 @@ func (d *demo) stop() error {
 }
 
 // advise adds to an error what to do about it: otherwise, unless the disk is
-// at fault or there is advice already.
-func advise(err error, otherwise string) error {
+// at fault.
+func (d *demo) advise(err error, otherwise string) error {
 	switch {
-	case errors.As(err, &hinted{}):
-		return err
+	case err == nil:
+		return nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return hinted{err, "name a directory that you may write to: ferry demo --data-dir DIR"}
+		otherwise = "name a directory that you may write to: ferry demo --data-dir DIR"
 	case errors.Is(err, syscall.ENOSPC):
-		return hinted{err, "make room, or name a directory on another disk: ferry demo --data-dir DIR"}
+		otherwise = "make room, or name a directory on another disk: ferry demo --data-dir DIR"
 	}
-	return hinted{err, otherwise}
+	return d.Hint(err, "%s", otherwise)
 }
-
-// hinted is an error with advice.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-// Hint returns the advice.
-func (h hinted) Hint() string { return h.hint }
