@@ -102,7 +102,8 @@ func (d *demo) makeDir() (err error) {
 	}
 	// A directory that cannot be read cannot be made either.
 	if entries, _ := os.ReadDir(d.Dir); len(entries) > 0 {
-		return d.Hint(fmt.Errorf("%s is not empty", d.Dir), "give --data-dir a new directory: the demo begins at the beginning")
+		err := fmt.Errorf("%s is not empty", d.Dir)
+		return d.Hint(err, "give --data-dir a new directory: the demo begins at the beginning")
 	}
 	if err == nil {
 		err = os.MkdirAll(d.path("logins"), 0o700)

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -44,20 +43,21 @@ func (i *instance) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ready, done := make(chan server.Ready, 1), make(chan error, 1)
-	i.stop = sync.OnceValue(func() error {
+	i.stop = func() error {
 		cancel()
 		return <-done // the server itself limits how long its requests may take to end
-	})
+	}
 	go func() {
 		err := server.Run(ctx, i.cfg, server.Options{
 			Log:   telemetry.NewLogger(log, i.cfg.LogLevel, i.cfg.LogFormat),
 			Ready: func(r server.Ready) { ready <- r },
 		})
 		done <- errors.Join(err, log.Close())
+		close(done) // an error is returned once
 	}()
 	select {
 	case err := <-done:
-		done <- nil // for stop
+		cancel()
 		return err
 	case r := <-ready:
 		i.url, i.cfg.Listen = r.URL, r.Addr.String()
