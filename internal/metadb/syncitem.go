@@ -65,13 +65,6 @@ func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item strin
 		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
 }
 
-// SyncRepositories returns the repositories with an item of source and of
-// kind, by name.
-func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) ([]string, error) {
-	return list[string](tx, "list repositories of sync items",
-		`SELECT DISTINCT repository FROM sync_items WHERE source = $1 AND `+string(kind)+` ORDER BY repository`, source)
-}
-
 // CountSyncItems returns how many items of source there are in each state, but
 // for those that went.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
@@ -79,11 +72,11 @@ func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 		AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
 }
 
-// WaitingSyncItems returns how many items of source are to come and are not
-// synced, by repository.
-func (tx *Tx) WaitingSyncItems(source string) (map[string]int, error) {
+// SyncRepositories returns the repositories with items of source and of kind,
+// and how many each has.
+func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) (map[string]int, error) {
 	return tx.countSyncItems(`SELECT repository, COUNT(*) FROM sync_items WHERE source = $1
-		AND `+string(WantedSyncItem)+` GROUP BY repository`, source)
+		AND `+string(kind)+` GROUP BY repository`, source)
 }
 
 // A group is a number of items that have something in common.

@@ -149,7 +149,7 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 // itemError says why items failed. If a tag appeared here meanwhile, that is
 // [ErrExists], as for one that was here before.
 func (j *job) itemError(ctx context.Context) error {
-	items, err := j.engine.Items(ctx, "", "", len(j.destinations))
+	items, err := j.engine.Items(ctx, metadb.AnySyncItem, "", "", len(j.destinations))
 	for _, i := range items {
 		if i.State != replication.Failed {
 			continue

@@ -188,14 +188,11 @@ func (e *Engine) currentOrder() Order {
 // Wanted returns how many pending items the order lets a Sync fetch.
 func (e *Engine) Wanted(ctx context.Context) (n int, err error) {
 	order := e.currentOrder()
-	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		waiting, err := tx.WaitingSyncItems(e.name)
-		for repository, count := range waiting {
-			if _, wanted := order(repository); wanted {
-				n += count
-			}
+	waiting, err := e.repositories(ctx, metadb.WantedSyncItem)
+	for repository, count := range waiting {
+		if _, wanted := order(repository); wanted {
+			n += count
 		}
-		return err
-	})
+	}
 	return n, err
 }

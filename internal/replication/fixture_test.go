@@ -343,7 +343,7 @@ func (r *replica) sync() replication.Result {
 // items returns the items as text, in order.
 func (r *replica) items() []string {
 	r.t.Helper()
-	all, err := r.Items(r.t.Context(), "", "", 10_000)
+	all, err := r.Items(r.t.Context(), metadb.AnySyncItem, "", "", 10_000)
 	if err != nil {
 		r.t.Fatal(err)
 	}

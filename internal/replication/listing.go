@@ -107,12 +107,8 @@ func (p Place) NextPage() *Page {
 }
 
 // Place returns the engine's place; zero is none.
-func (e *Engine) Place(ctx context.Context) (p Place, err error) {
-	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		p, err = e.place(tx)
-		return err
-	})
-	return p, err
+func (e *Engine) Place(ctx context.Context) (Place, error) {
+	return metadb.Read(ctx, e.db, e.place)
 }
 
 func (e *Engine) place(tx *metadb.Tx) (p Place, err error) {
@@ -357,24 +353,25 @@ func ForgetSource(tx *metadb.Tx, source string) error {
 	return tx.DeleteSettings(own(source, placeSetting))
 }
 
-// Items returns up to limit items after (repository, item), in order: item is
-// the tag, or the digest of an item without one.
-func (e *Engine) Items(ctx context.Context, repository, item string, limit int) (all []metadb.SyncItem, err error) {
-	err = e.db.View(ctx, func(tx *metadb.Tx) (err error) {
-		all, err = tx.SyncItems(e.name, metadb.AnySyncItem, repository, item, limit)
-		return err
+// Items returns up to limit items of kind after (repository, item), in order:
+// item is the tag, or the digest of an item without one.
+func (e *Engine) Items(
+	ctx context.Context, kind metadb.SyncItemKind, repository, item string, limit int,
+) ([]metadb.SyncItem, error) {
+	return metadb.Read(ctx, e.db, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
+		return tx.SyncItems(e.name, kind, repository, item, limit)
 	})
-	return all, err
+}
+
+// repositories returns the repositories with items of kind, and how many each has.
+func (e *Engine) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]int, error) {
+	return metadb.Read(ctx, e.db, func(tx *metadb.Tx) (map[string]int, error) { return tx.SyncRepositories(e.name, kind) })
 }
 
 // Counts returns how many items are in each state.
 func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err error) {
-	err = e.db.View(ctx, func(tx *metadb.Tx) error {
-		counts, err := tx.CountSyncItems(e.name)
-		synced, pending, failed = counts[Synced], counts[Pending], counts[Failed]
-		return err
-	})
-	return synced, pending, failed, err
+	n, err := metadb.Read(ctx, e.db, func(tx *metadb.Tx) (map[string]int, error) { return tx.CountSyncItems(e.name) })
+	return n[Synced], n[Pending], n[Failed], err
 }
 
 // own makes a name the source's own.

@@ -68,11 +68,7 @@ func (p *pending) read(ctx context.Context) (priority int, due []metadb.SyncItem
 	p.size = page
 	for len(p.priorities) > 0 {
 		priority = p.priorities[0]
-		var rows []metadb.SyncItem
-		err := p.run.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			rows, err = tx.SyncItems(p.run.name, metadb.OpenSyncItem, p.repository, p.item, page)
-			return err
-		})
+		rows, err := p.run.Items(ctx, metadb.OpenSyncItem, p.repository, p.item, page)
 		if err != nil {
 			return 0, nil, err
 		}

@@ -31,10 +31,10 @@ func (r *run) remove(ctx context.Context) error {
 		return err
 	}
 	for repository := range r.touched {
-		repositories[repository] = true
+		repositories[repository]++
 	}
 	for repository := range repositories {
-		if waiting[repository] {
+		if waiting[repository] > 0 {
 			continue
 		}
 		if err := r.pruneRepository(ctx, repository); err != nil {
@@ -46,32 +46,16 @@ func (r *run) remove(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]bool, error) {
-	set := map[string]bool{}
-	err := r.db.View(ctx, func(tx *metadb.Tx) error {
-		names, err := tx.SyncRepositories(r.name, kind)
-		for _, name := range names {
-			set[name] = true
-		}
-		return err
-	})
-	return set, err
-}
-
-func (r *run) removeItems(ctx context.Context, waiting map[string]bool) error {
+func (r *run) removeItems(ctx context.Context, waiting map[string]int) error {
 	repository, item := "", ""
 	for {
-		var rows []metadb.SyncItem
-		err := r.db.View(ctx, func(tx *metadb.Tx) (err error) {
-			rows, err = tx.SyncItems(r.name, metadb.LeavingSyncItem, repository, item, page)
-			return err
-		})
+		rows, err := r.Items(ctx, metadb.LeavingSyncItem, repository, item, page)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		for _, row := range rows {
 			repository, item = row.Repository, row.Item
-			if waiting[row.Repository] {
+			if waiting[row.Repository] > 0 {
 				continue
 			}
 			if err := r.removeItem(ctx, row); err != nil {
@@ -153,18 +137,16 @@ func (r *run) pruneRepository(ctx context.Context, repository string) error {
 
 // needed reports whether an item asks for the manifest or, if others write here,
 // too, whether it was pushed for itself or for a subject that is here.
-func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (needed bool, err error) {
-	err = r.db.View(ctx, func(tx *metadb.Tx) error {
-		if needed, err = tx.WantsManifest(repository, string(d)); err != nil || needed || r.prune == PruneAll {
-			return err
+func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (bool, error) {
+	return metadb.Read(ctx, r.db, func(tx *metadb.Tx) (bool, error) {
+		if needed, err := tx.WantsManifest(repository, string(d)); err != nil || needed || r.prune == PruneAll {
+			return needed, err
 		}
-		if needed, err = tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
-			return err
+		if needed, err := tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
+			return needed, err
 		}
-		needed, err = tx.HasManifest(repository, string(subject))
-		return err
+		return tx.HasManifest(repository, string(subject))
 	})
-	return needed, err
 }
 
 // dropEmpty forgets the items that were removed, and deletes a repository that
