@@ -53,11 +53,19 @@ func Time(t time.Time) *time.Time {
 // List is all, which is a list even if it is nil.
 func List(all []string) []string { return append([]string{}, all...) }
 
-// SecondsLeft returns how long bytes take at a rate; null if nobody knows.
-func SecondsLeft(bytes, perSecond int64) *int64 {
-	if bytes <= 0 || perSecond <= 0 {
-		return nil
+// A ByteProgress is how far a sync, an import or a mirror rule's run is.
+type ByteProgress struct {
+	BytesTotal     int64  `json:"bytesTotal" doc:"Of the layers that were missing when it began, as far as it has planned."`
+	BytesDone      int64  `json:"bytesDone" doc:"Of these, what is here."`
+	BytesPerSecond int64  `json:"bytesPerSecond" doc:"Over the last seconds; 0 unless it runs."`
+	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+}
+
+// ByteProgressOf is the progress for done of total bytes, and perSecond more each second.
+func ByteProgressOf(done, total, perSecond int64) ByteProgress {
+	p := ByteProgress{BytesTotal: total, BytesDone: done, BytesPerSecond: perSecond}
+	if done < total && perSecond > 0 {
+		p.EtaSeconds = new((total - done + perSecond - 1) / perSecond)
 	}
-	seconds := (bytes + perSecond - 1) / perSecond
-	return &seconds
+	return p
 }

@@ -4,20 +4,17 @@ import "time"
 
 // An Import is an image of another registry on its way here.
 type Import struct {
-	ID             string     `json:"id"`
-	Name           string     `json:"name"`
-	Source         string     `json:"source"`
-	Images         []string   `json:"images" nullable:"false" doc:"What it becomes here."`
-	Digest         *string    `json:"digest" doc:"Null until the source said it."`
-	State          string     `json:"state" enum:"Pending,Running,Succeeded,Failed"`
-	Error          *string    `json:"error" doc:"Why it failed, or does not get on just now."`
-	Hint           *string    `json:"hint" doc:"What to do about it, where it failed."`
-	StartTime      time.Time  `json:"startTime"`
-	EndTime        *time.Time `json:"endTime"`
-	BytesTotal     int64      `json:"bytesTotal" doc:"Of the layers that were missing, as far as it has planned."`
-	BytesDone      int64      `json:"bytesDone" doc:"Of these, what is here."`
-	BytesPerSecond int64      `json:"bytesPerSecond" doc:"Over the last seconds; 0 once it is over."`
-	EtaSeconds     *int64     `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Source    string     `json:"source"`
+	Images    []string   `json:"images" nullable:"false" doc:"What it becomes here."`
+	Digest    *string    `json:"digest" doc:"Null until the source said it."`
+	State     string     `json:"state" enum:"Pending,Running,Succeeded,Failed"`
+	Error     *string    `json:"error" doc:"Why it failed, or does not get on just now."`
+	Hint      *string    `json:"hint" doc:"What to do about it, where it failed."`
+	StartTime time.Time  `json:"startTime"`
+	EndTime   *time.Time `json:"endTime"`
+	ByteProgress
 }
 
 // An ImportPost asks for an image.

@@ -22,22 +22,19 @@ type MirrorRule struct {
 	Tagged
 }
 
-// A MirrorStatus is how the runs of a mirror rule go.
+// A MirrorStatus is how the runs of a mirror rule go. Its bytes are 0 while none runs.
 type MirrorStatus struct {
-	State            string          `json:"state" enum:"Waiting,Running,InSync,Failed,BrokenOff" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; BrokenOff goes on with the next run."`
-	LastRunStartTime *time.Time      `json:"lastRunStartTime"`
-	LastRunEndTime   *time.Time      `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
-	LastSuccessTime  *time.Time      `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
-	NextRunTime      *time.Time      `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, broken off, or failed for a reason that may pass."`
-	ItemsSynced      int             `json:"itemsSynced"`
-	ItemsPending     int             `json:"itemsPending"`
-	ItemsFailed      int             `json:"itemsFailed"`
-	BytesTotal       int64           `json:"bytesTotal" doc:"Of the layers that were missing, as far as the run has planned; 0 while none runs."`
-	BytesDone        int64           `json:"bytesDone" doc:"Of these, what is here."`
-	BytesPerSecond   int64           `json:"bytesPerSecond" doc:"Over the last seconds; 0 while none runs."`
-	EtaSeconds       *int64          `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
-	Error            *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
-	Failures         []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
+	State            string     `json:"state" enum:"Waiting,Running,InSync,Failed,BrokenOff" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; BrokenOff goes on with the next run."`
+	LastRunStartTime *time.Time `json:"lastRunStartTime"`
+	LastRunEndTime   *time.Time `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
+	LastSuccessTime  *time.Time `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
+	NextRunTime      *time.Time `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, broken off, or failed for a reason that may pass."`
+	ItemsSynced      int        `json:"itemsSynced"`
+	ItemsPending     int        `json:"itemsPending"`
+	ItemsFailed      int        `json:"itemsFailed"`
+	ByteProgress
+	Error    *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
+	Failures []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
 }
 
 // A MirrorFailure is a tag that a mirror rule could not bring.

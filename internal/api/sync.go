@@ -13,20 +13,17 @@ const (
 
 // A SyncStatus is how a connected registry's sync goes, in its own eyes.
 type SyncStatus struct {
-	InSync         bool                `json:"inSync" doc:"Whether everything that it knows of at its parent is here."`
-	State          string              `json:"state" enum:"Online,Syncing,Unhealthy"`
-	Time           time.Time           `json:"time" doc:"When this was so."`
-	Paused         bool                `json:"paused" doc:"Whether somebody at the site stopped syncs until further notice."`
-	NextSyncTime   *time.Time          `json:"nextSyncTime" doc:"When the next sync window opens; null while one is open."`
-	ItemsSynced    int                 `json:"itemsSynced"`
-	ItemsPending   int                 `json:"itemsPending"`
-	ItemsFailed    int                 `json:"itemsFailed"`
-	BytesTotal     int64               `json:"bytesTotal" doc:"Of the layers that were missing when the sync began, as far as it has planned."`
-	BytesDone      int64               `json:"bytesDone" doc:"Of these, what is here."`
-	BytesPerSecond int64               `json:"bytesPerSecond" doc:"Over the last seconds; 0 while no sync runs."`
-	EtaSeconds     *int64              `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
-	Result         *RegistrySyncResult `json:"result"`
-	Details        []StatusDetail      `json:"details" nullable:"false"`
+	InSync       bool       `json:"inSync" doc:"Whether everything that it knows of at its parent is here."`
+	State        string     `json:"state" enum:"Online,Syncing,Unhealthy"`
+	Time         time.Time  `json:"time" doc:"When this was so."`
+	Paused       bool       `json:"paused" doc:"Whether somebody at the site stopped syncs until further notice."`
+	NextSyncTime *time.Time `json:"nextSyncTime" doc:"When the next sync window opens; null while one is open."`
+	ItemsSynced  int        `json:"itemsSynced"`
+	ItemsPending int        `json:"itemsPending"`
+	ItemsFailed  int        `json:"itemsFailed"`
+	ByteProgress
+	Result  *RegistrySyncResult `json:"result"`
+	Details []StatusDetail      `json:"details" nullable:"false"`
 }
 
 // A SyncItem is a tag of the parent, or a manifest that no tag leads to, and

@@ -115,6 +115,5 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 
 // importProgress is how far an import is.
 func importProgress(i api.Import) progress {
-	p := progress{done: i.BytesDone, total: i.BytesTotal, rate: i.BytesPerSecond, left: i.EtaSeconds}
-	return p.in(i.State, i.Error)
+	return progressOf(i.State, i.Error, i.ByteProgress)
 }

@@ -126,9 +126,7 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 
 // mirrorProgress is how far the run of a rule is.
 func mirrorProgress(r api.MirrorRule) progress {
-	s := r.Status
-	p := progress{done: s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds}
-	return p.in(s.State, s.Error)
+	return progressOf(r.Status.State, r.Status.Error, r.Status.ByteProgress)
 }
 
 // mirrorSettings are the name of a mirror rule, and those of its settings that

@@ -27,17 +27,18 @@ var errInterrupted = errors.New("interrupted; it goes on at the registry")
 
 // A progress is how far a sync, an image, an import or a run is.
 type progress struct {
-	running           bool
-	done, total, rate int64  // bytes, and bytes a second
-	left              *int64 // seconds; nil where nobody knows
-	waiting           string // what it does where no bytes come
+	api.ByteProgress
+	running bool
+	waiting string // what it does where no bytes come
 }
 
-// in adds to the progress of an import, or of a mirror rule's run, what its
-// state says: whether it runs, and what it waits for. why is why no bytes come,
-// if that is known.
-func (p progress) in(state string, why *string) progress {
+// progressOf is how far a sync, an import or a mirror rule's run in a state is.
+// why is why no bytes come, if that is known.
+func progressOf(state string, why *string, bytes api.ByteProgress) progress {
+	p := progress{ByteProgress: bytes}
 	switch state {
+	case api.Syncing:
+		p.running = true
 	case api.Pending, "Waiting", "BrokenOff":
 		p.running, p.waiting = true, "waiting for its turn"
 	case "Running":
@@ -45,7 +46,7 @@ func (p progress) in(state string, why *string) progress {
 		switch {
 		case value(why) != "":
 			p.waiting = "waiting for the source: " + oneLine(*why)
-		case p.total == 0:
+		case p.BytesTotal == 0:
 			p.waiting = "asking the source what there is"
 		}
 	}
@@ -149,7 +150,10 @@ func (b *syncBoard) show(now moment) {
 	}
 	draw("syncing", now.all)
 	for _, item := range now.images[:min(len(now.images), mostBars)] {
-		draw(" "+itemName(item), itemProgress(item))
+		draw(" "+itemName(item), progress{ByteProgress: api.ByteProgress{
+			BytesTotal: value(item.BytesTotal), BytesDone: value(item.BytesDone),
+			BytesPerSecond: value(item.BytesPerSecond), EtaSeconds: item.EtaSeconds,
+		}})
 	}
 	for name, bar := range b.bars {
 		if !shown[name] {
@@ -188,9 +192,9 @@ func (b *syncBoard) add(name string) *syncBar {
 func (s *syncBar) show(p progress) {
 	text := " " + besideBar(p)
 	s.beside.Store(&text)
-	total := max(p.total, 1)
+	total := max(p.BytesTotal, 1)
 	s.bar.SetTotal(total, false)
-	s.bar.SetCurrent(min(p.done, total-1))
+	s.bar.SetCurrent(min(p.BytesDone, total-1))
 }
 
 // besideBar is what stands beside a bar, or alone where there is none: short,
@@ -199,7 +203,7 @@ func besideBar(p progress) string {
 	if p.waiting != "" {
 		return p.waiting
 	}
-	return fmt.Sprintf("%s of %s%s", config.SizeText(p.done), config.SizeText(p.total), paceOf(p))
+	return fmt.Sprintf("%s of %s%s", config.SizeText(p.BytesDone), config.SizeText(p.BytesTotal), paceOf(p.ByteProgress))
 }
 
 // itemName is an item as images are named.

@@ -16,7 +16,7 @@ import (
 
 // importing is an import as the management API shows it.
 func importing(state, why string, done, total int64) api.Import {
-	i := api.Import{State: state, Error: api.Text(why), BytesDone: done, BytesTotal: total}
+	i := api.Import{State: state, Error: api.Text(why), ByteProgress: api.ByteProgress{BytesDone: done, BytesTotal: total}}
 	if done > 0 {
 		i.BytesPerSecond, i.EtaSeconds = 2048, new(int64(90))
 	}
@@ -116,8 +116,8 @@ func TestAWaitThatIsBrokenOffSaysThatItGoesOn(t *testing.T) {
 func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		status := func(state string, done, left int64) progress {
-			return syncProgress(api.SyncStatus{
-				State: state, BytesDone: done << 20, BytesTotal: 4 << 20, BytesPerSecond: 2048, EtaSeconds: &left, ItemsPending: 1,
+			return progressOf(state, nil, api.ByteProgress{
+				BytesDone: done << 20, BytesTotal: 4 << 20, BytesPerSecond: 2048, EtaSeconds: &left,
 			})
 		}
 		asked := 0
@@ -148,7 +148,7 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 
 func TestASyncThatDoesNotRunIsNotDrawn(t *testing.T) {
 	var out bytes.Buffer
-	if err := watchSync(t.Context(), &out, syncProgress(api.SyncStatus{State: "Online"}), nil); err != nil || out.Len() > 0 {
+	if err := watchSync(t.Context(), &out, progressOf("Online", nil, api.ByteProgress{}), nil); err != nil || out.Len() > 0 {
 		t.Errorf("%q, %v", &out, err)
 	}
 }

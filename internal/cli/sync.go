@@ -75,25 +75,18 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 		return err
 	}
 	if env.asText() && isTerminal(env.Stdout) {
-		err := watchSync(ctx, env.Stdout, syncProgress(s.value), func(ctx context.Context) (now moment, err error) {
+		now := func() progress { return progressOf(s.value.State, nil, s.value.ByteProgress) }
+		err := watchSync(ctx, env.Stdout, now(), func(ctx context.Context) (m moment, err error) {
 			if s, err = ask[api.SyncStatus](ctx, c, status); err != nil {
-				return now, err
+				return m, err
 			}
 			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
 			next, err := pages[api.SyncItem](ctx, c, api.Root+"/sync/items", query, "value", mostBars)
-			return moment{syncProgress(s.value), next.value}, err
+			return moment{now(), next.value}, err
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return o.show(ctx, env, c, api.Root+"/sync/items", sayStatus(s.value), s.raw, s.value.ItemsSynced)
-}
-
-// syncProgress is how far a site's sync is.
-func syncProgress(s api.SyncStatus) progress {
-	return progress{
-		running: s.State == api.Syncing,
-		done:    s.BytesDone, total: s.BytesTotal, rate: s.BytesPerSecond, left: s.EtaSeconds,
-	}
 }

@@ -91,13 +91,6 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 	}...)
 }
 
-// itemProgress is how far an item is.
-func itemProgress(i api.SyncItem) progress {
-	return progress{
-		done: value(i.BytesDone), total: value(i.BytesTotal), rate: value(i.BytesPerSecond), left: i.EtaSeconds,
-	}
-}
-
 // doneOf is how many bytes of a total are here; "" where there is no total.
 func doneOf(done, total int64) string {
 	if total == 0 {
@@ -185,7 +178,7 @@ func sayStatus(s api.SyncStatus) string {
 		text += " Last in sync at " + seconds(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
-		text += fmt.Sprintf(" %s are here%s.", doneOf(s.BytesDone, s.BytesTotal), paceOf(syncProgress(s)))
+		text += fmt.Sprintf(" %s are here%s.", doneOf(s.BytesDone, s.BytesTotal), paceOf(s.ByteProgress))
 	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."
@@ -216,11 +209,11 @@ func detailOf(s api.SyncStatus, code string) string {
 
 // paceOf is how fast something comes and how long it still takes, behind what
 // is said of it, as far as that is known.
-func paceOf(p progress) (text string) {
-	if rate := rateOf(p.rate); rate != "" {
+func paceOf(p api.ByteProgress) (text string) {
+	if rate := rateOf(p.BytesPerSecond); rate != "" {
 		text += ", " + rate
 	}
-	if left := leftOf(p.left); left != "" {
+	if left := leftOf(p.EtaSeconds); left != "" {
 		text += ", " + left + " left"
 	}
 	return text

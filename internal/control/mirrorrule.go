@@ -274,8 +274,7 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	switch mirror.RuleState(r.Status.State) {
 	case mirror.Running:
 		r.Status.Error = api.Text(run.Problem)
-		r.Status.BytesTotal, r.Status.BytesDone = run.Progress.BytesTotal, run.Progress.BytesDone
-		r.Status.BytesPerSecond, r.Status.EtaSeconds = run.BytesPerSecond, api.SecondsLeft(run.Progress.BytesTotal-run.Progress.BytesDone, run.BytesPerSecond)
+		r.Status.ByteProgress = api.ByteProgressOf(run.Progress.BytesDone, run.Progress.BytesTotal, run.BytesPerSecond)
 	case mirror.Waiting, mirror.BrokenOff:
 		r.Status.Error = nil
 	}

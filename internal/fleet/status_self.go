@@ -17,8 +17,8 @@ func syncStatusOf(st wire.Status) *api.SyncStatus {
 	return &api.SyncStatus{
 		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
-		BytesTotal: st.BytesTotal, BytesDone: st.BytesDone, BytesPerSecond: st.BytesPerSecond,
-		EtaSeconds: api.SecondsLeft(st.BytesTotal-st.BytesDone, st.BytesPerSecond), Result: resultOf(st), Details: detailsOf(st),
+		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.BytesPerSecond),
+		Result:       resultOf(st), Details: detailsOf(st),
 	}
 }
 
