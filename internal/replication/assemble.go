@@ -41,6 +41,19 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	return nil
 }
 
+// lease keeps every blob of the plan from collection, before anything relies
+// on one that is here.
+func (r *run) lease(ctx context.Context, p *plan) error {
+	var all []digest.Digest
+	for _, m := range p.manifests {
+		for _, b := range m.parsed.Blobs() {
+			all = append(all, b.Digest)
+		}
+	}
+	slices.Sort(all)
+	return r.storage.Lease(ctx, r.own(leaseHolder), leaseTime, slices.Compact(all)...)
+}
+
 // collect adds the manifest d, with what is below it, to im. What is wrong
 // with it is im's failure; the error is this registry's.
 func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) error {

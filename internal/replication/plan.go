@@ -216,6 +216,29 @@ func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
 	return slices.Collect(maps.Keys(all)), nil
 }
 
+// haveChildren adds the manifests to all that an index holds, for which the
+// source need not be asked. What it holds of indexes within it may be more or
+// less than it should be.
+func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
+	if len(all) >= maxHave {
+		return nil
+	}
+	held, err := r.storage.Held(ctx, repository, d)
+	for _, child := range held {
+		m, err := r.storage.DescribeManifest(ctx, repository, child)
+		if errors.Is(err, oci.ErrManifestUnknown) {
+			continue // it went meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if !oci.IsIndex(m.MediaType) {
+			all[Ref{Repository: repository, Digest: child}] = true
+		}
+	}
+	return err
+}
+
 // markComplete notes that the source said all that it has to say of want.
 func (p *plan) markComplete(want ...Ref) {
 	for _, w := range want {

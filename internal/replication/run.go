@@ -23,6 +23,14 @@ const (
 	maxImages    = 400
 )
 
+// leaseTime is how long a sync's blobs and transfers are safe from collection
+// without a manifest: a registry may be without its link for a season. What a
+// Sync did not ask for again is released at its end.
+const leaseTime = 90 * 24 * time.Hour
+
+// leaseHolder is the name that a sync's leases are held in; see [Engine.own].
+const leaseHolder = "sync"
+
 // A run is one Sync. Its pipeline owns its state, and holds the engine's lock
 // while it handles an event. Jobs that take time run beside it, and return what
 // to do with their results.
@@ -84,6 +92,25 @@ func (r *run) all(ctx context.Context) error {
 		}
 	}
 	return r.unlease(ctx, start)
+}
+
+// unlease releases what was leased and is not needed any more. What the order
+// did not want keeps its leases: other Syncs began it.
+func (r *run) unlease(ctx context.Context, start time.Time) error {
+	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
+	if err != nil {
+		return err
+	}
+	order := r.currentOrder()
+	for repository := range waiting {
+		if _, wanted := order(repository); !wanted {
+			return nil
+		}
+	}
+	if r.result.Failed == 0 {
+		return r.storage.Release(ctx, r.own(leaseHolder))
+	}
+	return r.storage.ReleaseStale(ctx, r.own(leaseHolder), start, leaseTime)
 }
 
 // transfer runs the pipeline, and the downloader beside it.
