@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"ferry/internal/retry"
 	"ferry/internal/telemetry"
 )
 
@@ -104,10 +105,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 
 // unreachable turns a failed exchange into words.
 func (c *client) unreachable(err error) error {
-	if inner, ok := errors.AsType[*url.Error](err); ok {
-		err = inner.Err // the outer one repeats the method and the whole address
-	}
-	err = fmt.Errorf("reach %s: %w", c.base, err)
+	err = fmt.Errorf("reach %s: %w", c.base, retry.WithoutURL(err))
 	text := err.Error()
 	switch {
 	case errors.Is(err, context.Canceled):

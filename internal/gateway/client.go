@@ -182,7 +182,7 @@ func (c *Client) Blob(
 	r.Header.Set("Range", span)
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, 0, fmt.Errorf("open blob %s: %w", d, scrub(err))
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, retry.WithoutURL(err))
 	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
@@ -239,7 +239,7 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	resp, err := c.http.Do(r)
 	if err != nil {
 		w.Stop()
-		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(scrub(err)))
+		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(retry.WithoutURL(err)))
 	}
 	resp.Body = w.Body(resp.Body, stall)
 	if resp.StatusCode != http.StatusOK {
@@ -253,16 +253,6 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	}
 	resp.Body = plain
 	return resp, nil
-}
-
-// scrub drops the URL from an error of net/http: the message has the path
-// already, and a proxy's URL may hold a password.
-func scrub(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }
 
 // PollRequestOf returns the question for what changed since the place that the

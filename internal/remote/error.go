@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -109,14 +108,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// unwrapURL drops the URL from an error of net/http: callers name what they
-// asked for, and a URL may hold a signature.
-func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

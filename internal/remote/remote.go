@@ -17,6 +17,8 @@ import (
 	"os"
 	"time"
 
+	"ferry/internal/retry"
+
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
@@ -136,7 +138,7 @@ func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.
 		if own := (*LoginError)(nil); errors.As(err, &own) {
 			return nil, own
 		}
-		return nil, loginRefusal(unwrapURL(err))
+		return nil, loginRefusal(retry.WithoutURL(err))
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

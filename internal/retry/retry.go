@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -19,6 +20,15 @@ import (
 
 // maxAfter bounds how long a peer can make its client wait.
 const maxAfter = time.Hour
+
+// WithoutURL drops the URL from an error of net/http: the caller names what it
+// asked for, and a URL may hold a password or a signature.
+func WithoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
 
 // After returns how long the peer asked not to be asked again, at most an
 // hour; 0 if it did not ask.
