@@ -7,11 +7,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -27,21 +26,19 @@ type Options struct {
 	DB *metadb.DB
 	// Self is the connected registry that this instance is, as its connection
 	// string names it; "" is a root.
-	Self   string
-	Log    *slog.Logger     // nil discards
-	Now    func() time.Time // nil is time.Now
-	Random io.Reader        // of passwords; nil is crypto/rand
+	Self string
+	Log  *slog.Logger     // nil discards
+	Now  func() time.Time // nil is time.Now
 }
 
 // A Service is who may do what at one instance. It is safe for concurrent
 // use. Whoever writes the tables that its [State] is of does so in a
 // transaction of [Service.Change].
 type Service struct {
-	db     *metadb.DB
-	self   string
-	log    *slog.Logger
-	now    func() time.Time
-	random io.Reader
+	db   *metadb.DB
+	self string
+	log  *slog.Logger
+	now  func() time.Time
 
 	instance string
 	signer   *auth.Signer
@@ -65,17 +62,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, errors.New("open control plane: it needs a database")
 	}
 	s := &Service{
-		db: o.DB, self: o.Self, log: o.Log, now: o.Now, random: o.Random, verifier: auth.NewOperatorVerifier(),
-		waiting: map[string]chan struct{}{}, changed: map[string]int64{},
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+		db: o.DB, self: o.Self, now: o.Now, verifier: auth.NewOperatorVerifier(),
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), waiting: map[string]chan struct{}{}, changed: map[string]int64{},
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if s.random == nil {
-		s.random = rand.Reader
 	}
 	err := s.prepare(ctx)
 	if err == nil {
@@ -171,13 +162,11 @@ func (s *Service) CatchUp(ctx context.Context, version int64) error {
 
 // reload reads the whole state anew.
 func (s *Service) reload(ctx context.Context) error {
-	return s.db.View(ctx, func(tx *metadb.Tx) error {
-		next, err := readState(tx)
-		if err == nil {
-			s.publishAll(next)
-		}
-		return err
-	})
+	next, err := metadb.Read(ctx, s.db, readState)
+	if err == nil {
+		s.publishAll(next)
+	}
+	return err
 }
 
 // publish makes next the state, and wakes those who wait for a change that

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"path/filepath"
 
@@ -29,7 +30,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 	if err != nil || len(operators) > 0 {
 		return "", err
 	}
-	if password, err = auth.GeneratePassword(s.random); err != nil {
+	if password, err = auth.GeneratePassword(rand.Reader); err != nil {
 		return "", fmt.Errorf("make first password: %w", err)
 	}
 	// The file comes first: a stop in between makes another password next

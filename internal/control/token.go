@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -251,7 +252,7 @@ func (s *Service) SetPasswords(row *metadb.Token, passwords []api.PasswordPut) (
 			}
 			made.ExpiresAt = p.Expiry.UTC()
 		}
-		value, err := auth.GeneratePassword(s.random)
+		value, err := auth.GeneratePassword(rand.Reader)
 		if err != nil {
 			return nil, err
 		}

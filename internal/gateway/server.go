@@ -56,9 +56,7 @@ type server struct {
 func NewServer(o ServerOptions) http.Handler {
 	s := &server{ServerOptions: o, codec: newCodec(), admission: newAdmission()}
 	s.maxListed = cmp.Or(o.maxListed, maxListed)
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
+	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
 		s.Watermarks = func() map[string]int64 { return nil }
 	}

@@ -3,6 +3,7 @@
 package management
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -61,9 +62,7 @@ type Options struct {
 // OpenAPI document, which is made from the types here, is at
 // /api/v1/openapi.json.
 func NewHandler(o Options) http.Handler {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	config := huma.DefaultConfig("Ferry management API", o.Version)
 	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
 	config.RejectUnknownQueryParameters = true

@@ -5,6 +5,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -42,12 +43,12 @@ type Registry struct {
 
 // New returns the handler.
 func New(o Options) *Registry {
-	r := &Registry{storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, log: o.Log, scan: maxScan}
+	r := &Registry{
+		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan,
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }
-	}
-	if r.log == nil {
-		r.log = slog.New(slog.DiscardHandler)
 	}
 	return r
 }

@@ -5,6 +5,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -46,9 +47,7 @@ type Ready struct {
 // return is an error; where there is something to do about it, it has a
 // method Hint that says what.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Notices == nil {
 		o.Notices = io.Discard
 	}

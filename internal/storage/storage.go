@@ -8,6 +8,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	_ "crypto/sha512" // digests of this algorithm are as good as sha256's
 	"errors"
@@ -60,17 +61,14 @@ func New(o Options) (*Storage, error) {
 	if o.DB == nil || o.Blobs == nil {
 		return nil, errors.New("open storage: it needs a database and a blob store")
 	}
-	s := &Storage{db: o.DB, blobs: o.Blobs, log: o.Log, now: o.Now, grace: o.Grace, cache: newCache(cacheSize)}
+	s := &Storage{
+		db: o.DB, blobs: o.Blobs, now: o.Now, cache: newCache(cacheSize),
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, time.Hour),
+	}
 	s.transfers.open = map[*Transfer]bool{}
 	s.watchers.groups = map[string]*watchGroup{}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if s.grace == 0 {
-		s.grace = time.Hour
 	}
 	return s, nil
 }
