@@ -88,7 +88,7 @@ func (s itemSet) sorted() []replication.ListedItem {
 
 // items returns what the rule selects: the tags that its filters select, and,
 // of the manifests here that those lead to, the attached tags and the
-// referrers. A signature mostly comes later than what it signs, and moves no tag.
+// referrers; also of those that the rule brought and that stay for another reason. A signature mostly comes later than what it signs, and moves no tag.
 func (l *listing) items(ctx context.Context) (itemSet, error) {
 	recorded, err := l.recorded(ctx)
 	if err != nil {
@@ -102,6 +102,11 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
 		return nil, errNoManifest
 	}
+	kept, err := l.kept(ctx, recorded)
+	if err != nil {
+		return nil, err
+	}
+	level = append(level, kept...)
 	here := map[digest.Digest]bool{}
 	for range maxReferrers {
 		fresh, err := l.expand(ctx, level, here)
@@ -138,6 +143,35 @@ func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error
 		recorded[row.Item] = digest.Digest(row.Digest)
 	}
 	return recorded, err
+}
+
+// kept returns the manifests here that had attached tags or referrers in the last
+// listing. If another tag or a lock keeps one, it keeps its signatures.
+func (l *listing) kept(ctx context.Context, recorded map[string]digest.Digest) (all []digest.Digest, _ error) {
+	for name, d := range recorded {
+		subject, attached := subscription.Subject(name)
+		if !attached && name == string(d) {
+			m, err := l.Storage.Manifest(ctx, l.spec.Repository, name)
+			if e := oci.AsError(err); e != nil && e.Status < 500 {
+				continue // it is not here
+			}
+			if err != nil {
+				return nil, err
+			}
+			subject = m.Subject
+		}
+		if subject == "" {
+			continue
+		}
+		has, err := l.Storage.HasManifest(ctx, l.spec.Repository, subject)
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			all = append(all, subject)
+		}
+	}
+	return all, nil
 }
 
 // addTags adds tags to items, and returns their digests. A tag that is listed

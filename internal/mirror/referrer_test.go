@@ -101,3 +101,36 @@ func TestASourceWithoutReferrersIsAskedOnceAndRemovesNone(t *testing.T) {
 		}
 	})
 }
+
+// TestAnImageThatStaysKeepsItsSignatures has a tag of somebody's here keep an
+// image that the source's tag left.
+func TestAnImageThatStaysKeepsItsSignatures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		signed := u.image("app", "1", 10, "v1")
+		tag := strings.Replace(string(signed), ":", "-", 1) + ".sig"
+		u.image("app", "signature", 10, tag)
+		referrer := u.referrer("app", "sbom", signed)
+		h.rule(mirror.Spec{TagFilters: []string{"v*"}})
+		h.await(time.Time{})
+		if err := h.content.SetTag(t.Context(), "local/app", "prod", signed); err != nil {
+			t.Fatal(err)
+		}
+		u.image("app", "2", 10, "v1")
+		h.ask()
+		if h.tags("local/app")[tag] == "" || !h.has("local/app", referrer) {
+			t.Errorf("the image stays, and its signature or its referrer went: %v", h.tags("local/app"))
+		}
+		if err := h.content.DeleteTag(t.Context(), "local/app", "prod"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.content.DeleteManifest(t.Context(), "local/app", signed); err != nil {
+			t.Fatal(err)
+		}
+		h.ask()
+		if h.tags("local/app")[tag] != "" || h.has("local/app", referrer) {
+			t.Errorf("the image went, and its signature or its referrer stays: %v", h.tags("local/app"))
+		}
+	})
+}
