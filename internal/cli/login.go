@@ -178,13 +178,30 @@ func (e *Env) configFile() (string, error) {
 	return filepath.Join(dir, "registries.json"), nil
 }
 
+// maxLogins bounds the file of saved logins, in bytes.
+const maxLogins = 1 << 20
+
+// readFile reads a file of at most so many bytes.
+func readFile(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", path, most)
+	}
+	return text, err
+}
+
 // loadLogins reads the saved logins; none were saved is no error.
 func (e *Env) loadLogins() (logins, error) {
 	path, err := e.configFile()
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path, maxLogins)
 	if errors.Is(err, fs.ErrNotExist) {
 		return logins{}, nil
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -199,15 +197,7 @@ func readCertificates(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read certificates: %w", err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxCertificates+1))
-	if err == nil && len(text) > maxCertificates {
-		err = errors.New("the file is too large")
-	}
+	text, err := readFile(path, maxCertificates)
 	if err != nil {
 		return "", fmt.Errorf("read certificates: %w", err)
 	}

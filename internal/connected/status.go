@@ -144,9 +144,6 @@ func sameReport(a, b *wire.Report) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// maxFailed is how many of the items that failed are looked at.
-const maxFailed = 1000
-
 // recordFailures saves what is wrong after a sync that came to its end: after a
 // good one, nothing.
 func (a *Agent) recordFailures(ctx context.Context, o outcome) {
@@ -159,7 +156,7 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
 	if o.Failed > 0 {
 		failed, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
-			return tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", maxFailed)
+			return tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", 1)
 		})
 		if err != nil {
 			a.log.Warn("items that failed are not read", "err", err)
@@ -167,9 +164,13 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 		if len(failed) > 0 {
 			example = fmt.Sprintf("; %s %s: %s", failed[0].Repository, failed[0].Item, failed[0].Error)
 		}
-		full = full || slices.ContainsFunc(failed, func(i metadb.SyncItem) bool {
-			return strings.Contains(i.Error, oci.ErrNoSpace.Message)
+		noSpace, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) (bool, error) {
+			return tx.SyncItemFailedWith(metadb.Parent, oci.ErrNoSpace.Message)
 		})
+		if err != nil {
+			a.log.Warn("items that failed are not read", "err", err)
+		}
+		full = full || noSpace
 	}
 	if full {
 		add("Disk", "DiskError", oci.ErrNoSpace.Message)

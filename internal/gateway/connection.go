@@ -43,7 +43,7 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 		return ConnectionString{}, fmt.Errorf("connection string is longer than %d bytes", maxConnectionString)
 	}
 	var c ConnectionString
-	values := c.values()
+	values, seen := c.values(), map[int]bool{}
 	for _, field := range strings.Split(unwrap(text), ";") {
 		if field = strings.TrimSpace(field); field == "" {
 			continue
@@ -59,10 +59,10 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 			return ConnectionString{}, fmt.Errorf("connection string: unknown key: want %s",
 				strings.Join(connectionKeys, ", "))
 		}
-		if *values[known] != "" {
+		if seen[known] {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is there twice", connectionKeys[known])
 		}
-		*values[known] = strings.TrimSpace(value)
+		seen[known], *values[known] = true, strings.TrimSpace(value)
 	}
 	for i, key := range connectionKeys {
 		if *values[i] == "" {

@@ -217,7 +217,11 @@ func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) e
 	}
 	if err != nil {
 		_ = errors.Join(flush(), http.NewResponseController(w).Flush())
-		s.Log.Warn("answer was cut off", "registry", a.registry, "path", r.URL.Path, "err", err)
+		level := slog.LevelWarn
+		if r.Context().Err() != nil { // the child, or its link, went away
+			level = slog.LevelDebug
+		}
+		s.Log.Log(r.Context(), level, "answer was cut off", "registry", a.registry, "path", r.URL.Path, "err", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil

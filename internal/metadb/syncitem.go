@@ -72,6 +72,13 @@ func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 		AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
 }
 
+// SyncItemFailedWith reports whether an item of source failed with an error that
+// contains text, which has no wildcard of LIKE.
+func (tx *Tx) SyncItemFailedWith(source, text string) (bool, error) {
+	return get[bool](tx, "read failed sync items", `SELECT EXISTS (SELECT 1 FROM sync_items WHERE source = $1
+		AND `+string(FailedSyncItem)+` AND error LIKE '%' || $2 || '%')`, source, text)
+}
+
 // SyncRepositories returns the repositories with items of source and of kind,
 // and how many each has.
 func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) (map[string]int, error) {

@@ -52,6 +52,14 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		items("open items", []metadb.SyncItem{failed, wanted, gone}, page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
 		items("failed items", []metadb.SyncItem{failed}, page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
 		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
+		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
+			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {
+				return tx.SyncItemFailedWith(metadb.Parent, text)
+			})
+			if got != want || err != nil {
+				t.Errorf("an item failed with %q: %v, %v", text, got, err)
+			}
+		}
 		update(t, db, func(tx *metadb.Tx) error {
 			for kind, want := range map[metadb.SyncItemKind]map[string]int{
 				metadb.AnySyncItem: {"a": 2, "b": 2, "c": 1}, metadb.WantedSyncItem: {"a": 2}, metadb.GoneSyncItem: {"c": 1},

@@ -168,7 +168,7 @@ func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began boo
 	})
 	err = watchdog.Cause(err)
 	// What came is kept, however the stream ended.
-	if stored := r.storeSmall(context.WithoutCancel(ctx), p); stored != nil {
+	if stored := r.storeSmall(ctx, p); stored != nil {
 		err = stored
 	}
 	return answer.Load(), err

@@ -70,8 +70,10 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 }
 
 // storeSmall stores the small blobs that came, apart from those that are here:
-// the image that needs them links them to its repository.
+// the image that needs them links them to its repository. Also a sync that was
+// stopped keeps what came.
 func (r *run) storeSmall(ctx context.Context, p *plan) error {
+	ctx = context.WithoutCancel(ctx)
 	blobs := p.small
 	p.small, p.smallBytes = nil, 0
 	absent := blobs[:0]
@@ -87,10 +89,16 @@ func (r *run) storeSmall(ctx context.Context, p *plan) error {
 	if len(absent) == 0 {
 		return nil
 	}
-	if err := r.storage.PutBlobs(ctx, absent...); err != nil {
-		return download.Local(err)
+	err := r.storage.PutBlobs(ctx, absent...)
+	if err == nil {
+		return nil
 	}
-	return nil
+	for _, b := range absent { // the disk may have room for some
+		if err = r.storage.PutBlobs(ctx, b); err != nil {
+			break
+		}
+	}
+	return download.Local(err)
 }
 
 func (p *plan) noteManifest(entry *PlanManifest) error {
