@@ -53,7 +53,9 @@ type statement interface {
 }
 
 // A conn keeps its statements, but for those that are being run. It is used by
-// one goroutine at a time, as all connections are.
+// one goroutine at a time, as all connections are. A statement that began is
+// not broken off when its context ends: for that the driver starts a goroutine
+// for each, and what this package runs is short. The next one does not begin.
 type conn struct {
 	fullConn
 	idle map[string]statement
@@ -74,7 +76,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return nil, err
 	}
 	defer c.put(query, s)
-	return s.ExecContext(ctx, args)
+	return s.ExecContext(context.WithoutCancel(ctx), args)
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -83,7 +85,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.QueryContext(ctx, args)
+	found, err := s.QueryContext(context.WithoutCancel(ctx), args)
 	if err != nil {
 		s.Close()
 		return nil, err

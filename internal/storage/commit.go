@@ -112,13 +112,17 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 		digests[i] = string(p.digest)
 	}
 	defer s.digests.lockAll(digests)()
+	here, err := s.present(ctx, partials)
+	if err != nil {
+		return err
+	}
 	moved := make([]bool, len(partials))
-	err := each(partials, func(i int, p verified) error {
-		here, err := s.HasBlob(ctx, p.digest)
-		if err == nil && !here {
-			err = s.full(s.place(ctx, p.id, p.digest, p.size))
-			moved[i] = err == nil
+	err = each(partials, func(i int, p verified) error {
+		if here[i] {
+			return nil
 		}
+		err := s.full(s.place(ctx, p.id, p.digest, p.size))
+		moved[i] = err == nil
 		return err
 	})
 	if err == nil {
@@ -142,6 +146,19 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 		}
 	}
 	return err
+}
+
+// present reports of each blob whether it is here already. It asks over one
+// connection to the database: each that is used takes memory from then on.
+func (s *Storage) present(ctx context.Context, partials []verified) ([]bool, error) {
+	here := make([]bool, len(partials))
+	for i, p := range partials {
+		var err error
+		if here[i], err = s.HasBlob(ctx, p.digest); err != nil {
+			return nil, err
+		}
+	}
+	return here, nil
 }
 
 // record makes the rows of a blob whose file is in its place.
