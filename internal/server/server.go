@@ -57,6 +57,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(ctx)
 	l, scheme, err := listen(cfg, o.Log)
 	if err != nil {
 		return err

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"ferry/internal/api"
@@ -84,7 +81,6 @@ func (u *upkeep) once(ctx context.Context) error {
 		return err
 	}
 	u.setLevel(own)
-	setCollection()
 	now := u.now()
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
@@ -200,22 +196,4 @@ func (u *upkeep) setLevel(own *wire.ConnectedRegistry) {
 	u.level.Set(map[string]slog.Level{
 		"Debug": slog.LevelDebug, "Warning": slog.LevelWarn, "Error": slog.LevelError, "None": levelNone,
 	}[own.LogLevel]) // any other is [slog.LevelInfo], the zero value
-}
-
-// setCollection halves how far the heap grows before Go collects it once it is
-// large, unless GOGC says otherwise: a parent of ten thousand would have ten
-// kilobytes of garbage for each poll that it holds. While it is small, collecting
-// that often would cost the requests more than it saves.
-func setCollection() {
-	const large, normal, often = 64 << 20, 100, 50
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	percent := normal
-	if m.HeapAlloc > large {
-		percent = often
-	}
-	debug.SetGCPercent(percent)
 }

@@ -1,0 +1,37 @@
+package server
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"testing"
+)
+
+func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(func() {
+		cancel()
+		debug.SetMemoryLimit(math.MaxInt64)
+		debug.SetGCPercent(normal)
+	})
+	limitMemory(ctx)
+	await := func(when string, want int64) {
+		t.Helper()
+		for range 10_000 {
+			if debug.SetMemoryLimit(-1) == want {
+				return
+			}
+			runtime.GC()
+			runtime.Gosched()
+		}
+		t.Errorf("%s the limit is %d, want %d", when, debug.SetMemoryLimit(-1), want)
+	}
+	await("at first", smallMemory)
+	large := make([]byte, 2*largeHeap)
+	await("with a large heap", math.MaxInt64)
+	runtime.KeepAlive(large)
+	await("with a small one again", smallMemory)
+}
