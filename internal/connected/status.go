@@ -155,16 +155,14 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	}
 	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
 	if o.Failed > 0 {
-		failed, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
-			return tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", 1)
-		})
-		if err != nil {
-			a.log.Warn("items that failed are not read", "err", err)
-		}
-		if len(failed) > 0 {
-			example = fmt.Sprintf("; %s %s: %s", failed[0].Repository, failed[0].Item, failed[0].Error)
-		}
 		noSpace, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) (bool, error) {
+			failed, err := tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", 1)
+			if err != nil {
+				return false, err
+			}
+			if len(failed) > 0 {
+				example = fmt.Sprintf("; %s %s: %s", failed[0].Repository, failed[0].Item, failed[0].Error)
+			}
 			return tx.SyncItemFailedWith(metadb.Parent, oci.ErrNoSpace.Message)
 		})
 		if err != nil {

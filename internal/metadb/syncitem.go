@@ -51,10 +51,10 @@ type SyncItemKind string
 const (
 	AnySyncItem     SyncItemKind = `1 = 1`
 	OpenSyncItem    SyncItemKind = `state <> 'synced'`
-	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // that is still to come
-	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`  // that is still to go
-	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`   // that went
-	FailedSyncItem  SyncItemKind = `state = 'failed'`                   // whose last try failed
+	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
+	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`  // to be deleted
+	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`   // deleted
+	FailedSyncItem  SyncItemKind = `state = 'failed'`                   // the last try failed
 )
 
 // SyncItems returns up to limit items of source and of kind after (repository,

@@ -86,9 +86,10 @@ func (s itemSet) sorted() []replication.ListedItem {
 	})
 }
 
-// items returns what the rule selects: the tags that its filters select, and,
-// of the manifests here that those lead to, the attached tags and the
-// referrers; also of those that the rule brought and that stay for another reason. A signature mostly comes later than what it signs, and moves no tag.
+// items returns what the rule selects: the tags that its filters select, and the
+// attached tags and referrers of the manifests here that those tags lead to.
+// Manifests of [listing.kept] count like these. A signature mostly comes later
+// than the image that it signs, and moves no tag.
 func (l *listing) items(ctx context.Context) (itemSet, error) {
 	recorded, err := l.recorded(ctx)
 	if err != nil {

@@ -32,12 +32,14 @@ func firstSync(t *testing.T) []figure {
 	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
 	start, before := time.Now(), cpuOf(t, root.PID())
 	// The health of a sync costs the site next to nothing to say.
-	for _, err := fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", ""); err != nil; {
+	for ; ; time.Sleep(time.Second) {
+		_, err := fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", "")
+		if err == nil {
+			break
+		}
 		if ctx.Err() != nil {
 			t.Fatalf("not in sync: %v\n%s", err, ship.Log())
 		}
-		time.Sleep(time.Second)
-		_, err = fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", "")
 	}
 	took := time.Since(start)
 	resident := memoryOf(t, ship.PID(), "VmHWM")

@@ -154,12 +154,5 @@ func manifests(t *testing.T) []figure {
 	other := side{distribution.Host, path, ""}
 	answers := func(s side) float64 { rate, _ := s.load(t, clients, 0, each); return rate }
 	own, theirs, ratio := inTurn(ferry, other, answers)
-	return []figure{{
-		name:   "manifests by tag, 8 clients, with a bearer token",
-		ferry:  fmt.Sprintf("%.0f/s", own),
-		beside: fmt.Sprintf("CNCF distribution without authentication: %.0f/s", theirs),
-		ratio:  fmt.Sprintf("%.2f", ratio),
-		target: "3.5",
-		met:    ratio >= 3.5,
-	}}
+	return []figure{perSecondFigure("manifests by tag, 8 clients, with a bearer token", 3.5, own, theirs, ratio)}
 }
