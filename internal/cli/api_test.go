@@ -136,6 +136,20 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 	}
 }
 
+func TestAListingThatIsNotWholeIsAnError(t *testing.T) {
+	for _, link := range []string{`/v2/_catalog?last=a; rel="next"`, `</v2/_catalog?last=x>; rel="next"`} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", link)
+			fmt.Fprint(w, `{"repositories":["a"]}`)
+		}))
+		defer srv.Close()
+		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", nil, "repositories", 0)
+		if err == nil {
+			t.Errorf("Link %s: %s", link, got.raw)
+		}
+	}
+}
+
 func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	var got string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() }))

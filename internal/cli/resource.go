@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"ferry/internal/api"
+	"ferry/internal/oci"
 )
 
 // A resource is a kind of resources.
@@ -141,16 +142,18 @@ func pages[T any](
 		if err := c.decode(members[list], &page); err != nil {
 			return all, err
 		}
-		link := nextLink(a.header.Get("Link"))
-		if err := c.decode(members["nextLink"], &link); err != nil {
+		next, err := c.nextPage(a, members["nextLink"])
+		if err != nil {
 			return all, err
 		}
 		raw = append(raw, page...)
-		next, err := url.Parse(link)
-		if err != nil || next.RawQuery == "" || (top > 0 && len(raw) >= top) {
+		if next == nil || (top > 0 && len(raw) >= top) {
 			break
 		}
-		query = next.Query()
+		if next.Encode() == query.Encode() {
+			return all, fmt.Errorf("%s answered with a page that is followed by itself", c.base)
+		}
+		query = next
 	}
 	if top > 0 {
 		raw = raw[:min(top, len(raw))]
@@ -162,13 +165,25 @@ func pages[T any](
 	return all, err
 }
 
-// nextLink returns where a Link header says that the next page is; "" is nowhere.
-func nextLink(header string) string {
-	target, rel, _ := strings.Cut(header, ">")
-	if !strings.HasPrefix(target, "<") || !strings.Contains(rel, `rel="next"`) {
-		return ""
+// nextPage returns the query of the page that comes after an answer: by the
+// member nextLink, or by a Link header; nil is none.
+func (c *client) nextPage(a *answer, member json.RawMessage) (url.Values, error) {
+	var link string
+	if err := c.decode(member, &link); err != nil {
+		return nil, err
 	}
-	return target[1:]
+	if link != "" {
+		u, err := url.Parse(link)
+		if err != nil || u.RawQuery == "" {
+			return nil, fmt.Errorf("%s answered with a nextLink that cannot be read", c.base)
+		}
+		return u.Query(), nil
+	}
+	next, err := oci.NextPage(a.header.Values("Link"))
+	if err != nil {
+		return nil, fmt.Errorf("%s answered with a page of a list, and not with the rest: %w", c.base, err)
+	}
+	return next, nil
 }
 
 // show prints a resource; columns are of its table.

@@ -47,7 +47,7 @@ type listing struct {
 
 // list reads the names of the source's tags.
 func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) (*listing, error) {
-	tags, err := src.registry.Tags(ctx, src.repository)
+	listed, err := src.registry.Tags(ctx, src.repository)
 	if errors.Is(err, oci.ErrNameUnknown) {
 		return nil, src.noRepository()
 	}
@@ -58,7 +58,7 @@ func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) 
 		run: r, source: src, part: partOf(r.spec), attached: map[digest.Digest][]string{},
 		resolved: map[string]digest.Digest{}, broken: map[string]bool{},
 	}
-	for _, tag := range tags {
+	for _, tag := range listed.Tags {
 		subject, attached := subscription.Subject(tag)
 		switch {
 		case filters.All() || !attached && filters.Matches(tag):
@@ -68,7 +68,7 @@ func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) 
 		}
 	}
 	switch {
-	case len(tags) == 0:
+	case len(listed.Tags) == 0:
 		return nil, errNoTag
 	case len(l.selected) == 0:
 		return nil, errNoMatch
@@ -223,10 +223,10 @@ func (l *listing) resolve(ctx context.Context, tags []string) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(listed)
+	slices.Sort(listed.Tags)
 	for _, tag := range missing {
 		l.resolved[tag] = ""
-		if _, found := slices.BinarySearch(listed, tag); found {
+		if _, found := slices.BinarySearch(listed.Tags, tag); found {
 			l.broken[tag] = true
 		}
 	}

@@ -120,20 +120,17 @@ func (s *source) digest(ctx context.Context, reference string) (digest.Digest, e
 // once: a plan and a listing get the same answer.
 func (s *source) referrers(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
 	s.mu.Lock()
-	all, ok := s.known[d]
+	known, ok := s.known[d]
 	s.mu.Unlock()
 	if ok {
-		return all, nil
+		return known, nil
 	}
-	found, listed, err := s.registry.Referrers(ctx, s.repository, d)
+	all, listed, err := s.registry.Referrers(ctx, s.repository, d)
 	if err != nil {
 		return nil, err
 	}
 	if !listed {
 		s.unlisted.Store(true)
-	}
-	for _, m := range found {
-		all = append(all, m.Digest)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

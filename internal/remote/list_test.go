@@ -2,8 +2,12 @@ package remote_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,35 +19,165 @@ import (
 	"ferry/internal/remote"
 )
 
-func TestTagsOfEveryPageAreListed(t *testing.T) {
+// paged is a registry that lists these pages of tags, each with the Link header
+// that link makes of the next page's query, and its client.
+func paged(t *testing.T, link func(query string) string, pages ...string) *remote.Registry {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Query().Get("last") {
-		case "":
-			w.Header().Set("Link", `</v2/a/tags/list?last=v2&n=2>; rel="next"`)
-			fmt.Fprint(w, `{"name":"a","tags":["v1","v2"]}`)
-		case "v2":
-			w.Header().Set("Link", `<https://elsewhere.example/x?last=v3>; rel=next`)
-			fmt.Fprint(w, `{"name":"a","tags":["v3"]}`)
-		default:
-			fmt.Fprint(w, `{"name":"a","tags":null}`)
+		page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+		if page+1 < len(pages) {
+			w.Header().Set("Link", link("page="+strconv.Itoa(page+1)))
 		}
+		fmt.Fprint(w, pages[page])
 	}))
 	t.Cleanup(s.Close)
-	tags, err := client(t, s.URL, remote.Options{}).Tags(t.Context(), "a")
+	return client(t, s.URL, remote.Options{})
+}
+
+func nextLink(query string) string { return "</v2/a/tags/list?" + query + `>; rel="next"` }
+
+func TestTagsOfEveryPageAreListed(t *testing.T) {
+	five := []string{`{"name":"a","tags":["v1","v2"]}`, `{"tags":["v3","v4","v2"]}`, `{"tags":["v5"],"name":"a"}`}
+	for name, test := range map[string]struct {
+		link  func(query string) string
+		pages []string
+	}{
+		"as usual":           {nextLink, five},
+		"another host":       {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" }, five},
+		"another parameter":  {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` }, five},
+		"several links":      {func(q string) string { return `<x?page=0>; rel="first", <x?` + q + `>; rel="next last"` }, five},
+		"an empty page":      {nextLink, []string{five[0], `{"tags":[]}`, `{"tags":null}`, five[1], five[2]}},
+		"an empty last page": {nextLink, append(five[:3:3], `{"name":"a","tags":null}`)},
+		"other members": {nextLink, []string{
+			`{"child":[],"manifest":{"sha256:1":{"tag":["x"],"n":[{"tags":["y"]}]}},"tags":["v1","v2"]}`, five[1], five[2]}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tags, err := paged(t, test.link, test.pages...).Tags(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(remote.TagList{Tags: []string{"v1", "v2", "v3", "v4", "v5"}}, tags); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestATagListingThatIsNotWholeIsAnError(t *testing.T) {
+	page := `{"name":"a","tags":["v1","v2"]}`
+	for name, r := range map[string]*remote.Registry{
+		"a link without brackets": paged(t, func(q string) string { return "/v2/a/tags/list?" + q + `; rel="next"` }, page, page),
+		"a link without a query":  paged(t, func(string) string { return `</v2/a/tags/2>; rel="next"` }, page, page),
+		"a page that is cut":      paged(t, nextLink, page, page[:20]),
+		"a page that has no tags": paged(t, nextLink, page, `{"errors":[{"code":"UNKNOWN"}]}`),
+		"HTML":                    paged(t, nextLink, page, `<!DOCTYPE html>`),
+		"another list":            paged(t, nextLink, page, `["v3"]`),
+		"another kind of tags":    paged(t, nextLink, page, `{"tags":{"v3":1}}`),
+		"another kind of tag":     paged(t, nextLink, page, `{"tags":[{"name":"v3"}]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tags, err := r.Tags(t.Context(), "a"); err == nil || len(tags.Tags) > 0 {
+				t.Errorf("%v, %v", tags, err)
+			}
+		})
+	}
+}
+
+func TestNamesThatAreNoTagsAreNotListed(t *testing.T) {
+	r := paged(t, nextLink, `{"tags":["v1","a\u0001b","","v2","`+strings.Repeat("x", 1000)+`","../v3"]}`)
+	tags, err := r.Tags(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"v1", "v2", "v3"}, tags); diff != "" {
+	if diff := cmp.Diff(remote.TagList{
+		Tags: []string{"v1", "v2"}, Invalid: []string{"a b", "", strings.Repeat("x", 300), "../v3"},
+	}, tags); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestACircularTagListingIsAnError(t *testing.T) {
+func TestATagListingThatLeadsNowhereIsAnError(t *testing.T) {
 	for _, link := range []string{`</v2/a/tags/list?n=1000>; rel="next"`, `</v2/a/tags/list?last=v1>; rel="next"`} {
 		r := answering(t, http.StatusOK, http.Header{"Link": {link}}, `{"tags":["v1"]}`)
 		if _, err := r.Tags(t.Context(), "a"); err == nil {
 			t.Errorf("Link %s: no error", link)
 		}
+	}
+	back := paged(t, func(q string) string {
+		if q == "page=3" {
+			q = "page=1"
+		}
+		return nextLink(q)
+	}, `{"tags":["1"]}`, `{"tags":["2"]}`, `{"tags":["3"]}`, `{"tags":["4"]}`)
+	if _, err := back.Tags(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "one that came before") {
+		t.Errorf("a loop: %v", err)
+	}
+	for _, page := range []string{`{"tags":[]}`, `{"tags":["v1"]}`} {
+		pages := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			pages++
+			w.Header().Set("Link", nextLink("page="+strconv.Itoa(pages)))
+			fmt.Fprint(w, page)
+		}))
+		t.Cleanup(s.Close)
+		if _, err := client(t, s.URL, remote.Options{}).Tags(t.Context(), "a"); err == nil || pages > 200 {
+			t.Errorf("%d pages of %s: %v", pages, page, err)
+		}
+	}
+}
+
+// A repeated is a text, and then another one again and again, up to size bytes.
+func repeated(w io.Writer, begin, again string, size int) {
+	fmt.Fprint(w, begin)
+	piece := []byte(strings.Repeat(again, 1<<16/len(again)))
+	for sent := 0; sent < size; sent += len(piece) {
+		if _, err := w.Write(piece); err != nil {
+			return
+		}
+	}
+}
+
+func TestAPageOfJunkTakesLittleMemory(t *testing.T) {
+	for name, test := range map[string]struct{ begin, again string }{
+		"one tag":          {`{"tags":["`, "a"},
+		"a tag of escapes": {`{"tags":["`, `\u0001`},
+		"empty tags":       {`{"tags":[`, `"",`},
+		"nulls":            {`{"tags":[`, `null,`},
+		"objects":          {`{"tags":[`, `{},`},
+		"a tag's lists":    {`{"tags":[`, `[`},
+		"other lists":      {`{"junk":`, `[`},
+		"other members":    {`{`, `"junk":[],`},
+		"spaces":           {`{"tags":[`, " "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				repeated(w, test.begin, test.again, 33<<20)
+			}))
+			t.Cleanup(s.Close)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := client(t, s.URL, remote.Options{}).Tags(t.Context(), "a")
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Error("no error")
+			}
+			if after.HeapSys > before.HeapSys+48<<20 {
+				t.Errorf("the heap grew from %d to %d MiB", before.HeapSys>>20, after.HeapSys>>20)
+			}
+		})
+	}
+}
+
+func TestReferrersOfEveryPageAreListed(t *testing.T) {
+	d, first, second := digest.FromString("subject"), digest.FromString("first"), digest.FromString("second")
+	entry := `{"manifests":[{"digest":"%s","annotations":{"a":"` + strings.Repeat("x", 100<<10) + `"}},{"digest":"junk"}]}`
+	r := paged(t, nextLink, fmt.Sprintf(entry, first), fmt.Sprintf(entry, second))
+	found, listed, err := r.Referrers(t.Context(), "a", d)
+	if err != nil || !listed {
+		t.Fatal(listed, err)
+	}
+	if diff := cmp.Diff([]digest.Digest{first, second}, found); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -70,7 +204,7 @@ func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, listed, err := r.Referrers(ctx, "a", index.Digest)
-	if err != nil || !listed || len(found) != 1 || found[0].Digest != signature.Digest {
+	if err != nil || !listed || len(found) != 1 || found[0] != signature.Digest {
 		t.Errorf("referrers: %+v, %v", found, err)
 	}
 
@@ -87,7 +221,7 @@ func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 	t.Cleanup(s.Close)
 	old := client(t, s.URL, remote.Options{})
 	found, listed, err = old.Referrers(ctx, "a", index.Digest)
-	if err != nil || listed || len(found) != 1 || found[0].Digest != signature.Digest {
+	if err != nil || listed || len(found) != 1 || found[0] != signature.Digest {
 		t.Errorf("referrers by tag: %+v, %v", found, err)
 	}
 	if found, _, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found) != 0 {

@@ -2,10 +2,8 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -14,22 +12,22 @@ import (
 	"ferry/internal/oci"
 )
 
+// maxReferrers is how many referrers one manifest may have.
+const maxReferrers = 10_000
+
 // Referrers returns the manifests whose subject is d (end-12a). A registry that
 // does not list referrers is asked for the tag in which clients list them
 // (section "Unavailable Referrers API" of the specification); listed is false
 // then.
 func (r *Registry) Referrers(
 	ctx context.Context, repository string, d digest.Digest,
-) (all []oci.Descriptor, listed bool, err error) {
+) (all []digest.Digest, listed bool, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("list referrers of %s: %w", d, err)
 		}
 	}()
-	resp, err := r.do(ctx, request{
-		method: http.MethodGet, repository: repository, path: "/referrers/" + string(d),
-		header: http.Header{"Accept": {v1.MediaTypeImageIndex}},
-	})
+	all, err = r.listedReferrers(ctx, repository, d)
 	if e := oci.AsError(err); e != nil {
 		switch e.Status {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
@@ -37,16 +35,33 @@ func (r *Registry) Referrers(
 			return all, false, err
 		}
 	}
-	if err != nil {
-		return nil, false, err
-	}
-	defer resp.Body.Close()
-	var index v1.Index
-	err = json.NewDecoder(io.LimitReader(resp.Body, oci.MaxManifestSize)).Decode(&index)
-	return index.Manifests, true, err
+	return all, err == nil, err
 }
 
-func (r *Registry) taggedReferrers(ctx context.Context, repository string, d digest.Digest) ([]oci.Descriptor, error) {
+func (r *Registry) listedReferrers(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
+	known := map[digest.Digest]bool{}
+	var all []digest.Digest
+	type entry struct {
+		Digest digest.Digest `json:"digest"`
+	}
+	err := readPages(ctx, r, request{
+		method: http.MethodGet, repository: repository, path: "/referrers/" + string(d),
+		header: http.Header{"Accept": {v1.MediaTypeImageIndex}},
+	}, list[entry]{
+		member: "manifests", most: maxReferrers, element: oci.MaxManifestSize,
+		add: func(e entry) bool {
+			if _, err := oci.ParseDigest(string(e.Digest)); err != nil || known[e.Digest] {
+				return false
+			}
+			known[e.Digest] = true
+			all = append(all, e.Digest)
+			return true
+		},
+	})
+	return all, err
+}
+
+func (r *Registry) taggedReferrers(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
 	m, err := r.Manifest(ctx, repository, ReferrersTag(d))
 	if errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrNameUnknown) {
 		return nil, nil
@@ -58,7 +73,11 @@ func (r *Registry) taggedReferrers(ctx context.Context, repository string, d dig
 	if err != nil {
 		return nil, nil // a tag that only looks like it
 	}
-	return index.Manifests, nil
+	var all []digest.Digest
+	for _, m := range index.Manifests {
+		all = append(all, m.Digest)
+	}
+	return all, nil
 }
 
 // ReferrersTag is the tag under which clients keep the referrers of d at a
