@@ -19,7 +19,7 @@ type Import struct {
 
 // An ImportPost asks for an image.
 type ImportPost struct {
-	Source               string   `json:"source" doc:"HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS."`
+	Source               string   `json:"source" doc:"HOST/REPOSITORY[:TAG][@DIGEST], of which the digest counts; http:// before it is without TLS."`
 	Images               []string `json:"images,omitempty" maxItems:"50" doc:"REPOSITORY:TAG here; none is the source's own name, unless that has a digest."`
 	Repository           string   `json:"repository,omitempty" doc:"Copy it here without a tag."`
 	Force                bool     `json:"force,omitempty" doc:"Move tags that exist."`

@@ -63,7 +63,7 @@ func (o *importNew) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
 	set.Lookup("name").Hidden = true
-	textVar(set, &o.post.Source, "source", "", "IMAGE", "HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST; http:// before it is without TLS")
+	textVar(set, &o.post.Source, "source", "", "IMAGE", "HOST/REPOSITORY[:TAG][@DIGEST], of which the digest counts; http:// before it is without TLS")
 	namesVar(set, &o.post.Images, "image", "t", "REPOSITORY:TAG...",
 		"what it becomes here (default the source's repository and tag; a digest needs it, or --repository); repeatable")
 	textVar(set, &o.post.Repository, "repository", "", "NAME", "copy it to this repository without a tag")

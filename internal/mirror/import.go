@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -55,10 +56,10 @@ func (q ImportRequest) like(o ImportRequest) bool {
 }
 
 // destinations are where the import puts its image.
-func (q ImportRequest) destinations(from Location, reference string) ([]destination, error) {
+func (q ImportRequest) destinations(from Image) ([]destination, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
-		if oci.IsDigest(reference) {
+		if from.Tag == "" {
 			return nil, errors.New("a digest says no tag: " +
 				"want --image REPOSITORY:TAG, or --repository NAME for a copy without a tag")
 		}
@@ -71,9 +72,7 @@ func (q ImportRequest) destinations(from Location, reference string) ([]destinat
 	for _, text := range images {
 		name, tag, ok := strings.Cut(text, ":")
 		if !ok {
-			if tag = reference; oci.IsDigest(reference) {
-				tag = "latest"
-			}
+			tag = cmp.Or(from.Tag, "latest")
 		}
 		if err := errors.Join(oci.CheckRepository(name), oci.CheckTag(tag)); err != nil {
 			return nil, fmt.Errorf("image %.200q: %w", text, err)
@@ -139,15 +138,15 @@ const (
 // already and may not be moved; or [ErrDiffers], wrapped, if the same image is on
 // its way in another way; or [ErrBusy], [ErrStopped], or the database's.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
-	from, reference, err := ParseImage(q.Source)
+	from, err := ParseImage(q.Source)
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
-	to, err := q.destinations(from, reference)
+	to, err := q.destinations(from)
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
-	src, err := s.source(from, access{q.Username, q.Password, q.CA})
+	src, err := s.source(from.Location, access{q.Username, q.Password, q.CA})
 	if err != nil {
 		return Import{}, RequestError{err}
 	}
@@ -156,7 +155,7 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 			return Import{}, err
 		}
 	}
-	j := newJob(s, q, src, reference, to)
+	j := newJob(s, q, src, from.reference(), to)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {

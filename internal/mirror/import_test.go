@@ -63,6 +63,25 @@ func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 	})
 }
 
+func TestAnImportByTagAndDigestKeepsTheTag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "1.0")
+		h.upstream.image("app", "two", 10, "1.0") // the tag moves on
+		for _, images := range [][]string{nil, {"copy"}} {
+			i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0@" + string(d), Images: images})
+			if i.State != mirror.ImportSucceeded {
+				t.Fatalf("%+v", i)
+			}
+		}
+		for _, repository := range []string{"app", "copy"} {
+			if diff := cmp.Diff(map[string]digest.Digest{"1.0": d}, h.tags(repository)); diff != "" {
+				t.Errorf("%s: %s", repository, diff)
+			}
+		}
+	})
+}
+
 func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

@@ -9,6 +9,7 @@
 package mirror
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,32 +76,41 @@ const dockerHub = "registry-1.docker.io"
 // http://HOST/REPOSITORY, which is not. docker.io is known by that name, and
 // its official images by their short names.
 func ParseLocation(text string) (Location, error) {
-	l, reference, err := parse(text)
-	if err == nil && reference != "" {
+	i, err := parse(text)
+	if err == nil && i.reference() != "" {
 		err = fmt.Errorf("source %.200q: want a repository, without a tag or a digest", text)
 	}
-	return l, err
+	return i.Location, err
 }
 
-// ParseImage reads HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, as
-// [ParseLocation] reads what is before the tag, which is latest where neither
-// is given. Of both, the digest counts.
-func ParseImage(text string) (Location, string, error) {
-	l, reference, err := parse(text)
-	if reference == "" {
-		reference = "latest"
+// An Image is an image of another registry. Of both, the digest says which it is.
+type Image struct {
+	Location
+	Tag    string        // "" of an image that has only a digest
+	Digest digest.Digest // "" if only the tag is given
+}
+
+// reference is what the registry is asked for.
+func (i Image) reference() string { return cmp.Or(string(i.Digest), i.Tag) }
+
+// ParseImage reads HOST/REPOSITORY[:TAG][@DIGEST], as [ParseLocation] reads
+// what is before the tag. Without a tag and a digest, the tag is latest.
+func ParseImage(text string) (Image, error) {
+	i, err := parse(text)
+	if i.reference() == "" {
+		i.Tag = "latest"
 	}
-	return l, reference, err
+	return i, err
 }
 
 // errCredentials does not repeat what it refuses.
 var errCredentials = errors.New("credentials do not belong in the source: " +
 	"use --username and --password-stdin; a digest is @sha256:HEX")
 
-func parse(text string) (l Location, reference string, _ error) {
+func parse(text string) (Image, error) {
 	if _, behind, ok := strings.Cut(text, "@"); ok {
 		if algorithm, _, _ := strings.Cut(behind, ":"); !digest.Algorithm(algorithm).Available() {
-			return Location{}, "", errCredentials
+			return Image{}, errCredentials
 		}
 	}
 	scheme, rest, ok := strings.Cut(text, "://")
@@ -108,15 +118,15 @@ func parse(text string) (l Location, reference string, _ error) {
 		scheme, rest = "https", text
 	}
 	if scheme != "https" && scheme != "http" {
-		return Location{}, "", fmt.Errorf(
+		return Image{}, fmt.Errorf(
 			"source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
 	}
 	r, err := oci.ParseReference(rest)
 	if err != nil {
-		return Location{}, "", fmt.Errorf("source %.200q: %w", text, err)
+		return Image{}, fmt.Errorf("source %.200q: %w", text, err)
 	}
 	if r.Host == "" {
-		return Location{}, "", fmt.Errorf(
+		return Image{}, fmt.Errorf(
 			"source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
 	}
 	if r.Host == "docker.io" || r.Host == "index.docker.io" {
@@ -125,11 +135,7 @@ func parse(text string) (l Location, reference string, _ error) {
 			r.Repository = "library/" + r.Repository
 		}
 	}
-	reference = string(r.Digest)
-	if reference == "" {
-		reference = r.Tag
-	}
-	return Location{Address: scheme + "://" + r.Host, Repository: r.Repository}, reference, nil
+	return Image{Location{Address: scheme + "://" + r.Host, Repository: r.Repository}, r.Tag, r.Digest}, nil
 }
 
 // SourceName is the name of a rule's items among those of other sources.

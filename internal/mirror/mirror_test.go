@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/mirror"
 )
 
@@ -33,12 +35,17 @@ func TestLocationsAreParsedAsPeopleWriteThem(t *testing.T) {
 			t.Errorf("ParseLocation(%q) = %v, %v", text, got, err)
 		}
 	}
-	for text, want := range map[string]string{
-		"ghcr.io/app": "latest", "ghcr.io/app:1": "1",
-		"ghcr.io/app:1@sha256:" + strings.Repeat("a", 64): "sha256:" + strings.Repeat("a", 64),
+	d := digest.FromString("x")
+	app := mirror.Location{Address: "https://ghcr.io", Repository: "app"}
+	for text, want := range map[string]mirror.Image{
+		"ghcr.io/app":                  {Location: app, Tag: "latest"},
+		"ghcr.io/app:1":                {Location: app, Tag: "1"},
+		"ghcr.io/app@" + string(d):     {Location: app, Digest: d},
+		"ghcr.io/app:1@" + string(d):   {Location: app, Tag: "1", Digest: d},
+		"docker.io/a/b:1@" + string(d): {Location: mirror.Location{Address: "https://registry-1.docker.io", Repository: "a/b"}, Tag: "1", Digest: d},
 	} {
-		if _, got, err := mirror.ParseImage(text); got != want || err != nil {
-			t.Errorf("ParseImage(%q) = %s, %v", text, got, err)
+		if got, err := mirror.ParseImage(text); got != want || err != nil {
+			t.Errorf("ParseImage(%q) = %v, %v", text, got, err)
 		}
 	}
 }
@@ -50,22 +57,21 @@ func FuzzParseImage(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		l, reference, err := mirror.ParseImage(text)
+		i, err := mirror.ParseImage(text)
 		if err != nil {
 			return
 		}
-		again, same, err := mirror.ParseImage(l.Address + "/" + l.Repository + separator(reference) + reference)
-		if err != nil || again != l || same != reference {
-			t.Errorf("%q is %v %s, and that is %v %s, %v", text, l, reference, again, same, err)
+		written := i.Address + "/" + i.Repository
+		if i.Tag != "" {
+			written += ":" + i.Tag
+		}
+		if i.Digest != "" {
+			written += "@" + string(i.Digest)
+		}
+		if again, err := mirror.ParseImage(written); err != nil || again != i {
+			t.Errorf("%q is %v, and %q is %v, %v", text, i, written, again, err)
 		}
 	})
-}
-
-func separator(reference string) string {
-	if strings.Contains(reference, ":") {
-		return "@"
-	}
-	return ":"
 }
 
 func TestAnInvalidSpecIsRefused(t *testing.T) {

@@ -101,12 +101,6 @@ func (s *source) host() string {
 // manifest.
 func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
 	d, err := s.registry.Resolve(ctx, s.repository, reference)
-	if err == nil && d == "" { // the registry does not say without the manifest
-		var m *remote.Manifest
-		if m, err = s.registry.Manifest(ctx, s.repository, reference); err == nil {
-			d = m.Digest
-		}
-	}
 	if absent(err) {
 		return "", nil
 	}

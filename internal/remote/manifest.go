@@ -3,14 +3,17 @@ package remote
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 )
 
 // A Manifest is a manifest or an index, byte for byte.
@@ -34,7 +37,7 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 		return nil, err
 	}
 	defer resp.Body.Close()
-	m := &Manifest{MediaType: resp.Header.Get("Content-Type")}
+	m := &Manifest{}
 	m.Payload, err = io.ReadAll(io.LimitReader(resp.Body, oci.MaxManifestSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", reference, err)
@@ -48,7 +51,24 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 	if got := m.Digest.Algorithm().FromBytes(m.Payload); got != m.Digest {
 		return nil, fmt.Errorf("read manifest %s: the content is %s, not %s", reference, got, m.Digest)
 	}
+	m.MediaType = mediaTypeOf(resp.Header.Get("Content-Type"), m.Payload)
 	return m, nil
+}
+
+// mediaTypeOf returns the media type of a manifest: what the registry says or,
+// where it says only something general such as application/json or text/plain,
+// what the manifest says itself.
+func mediaTypeOf(said string, payload []byte) string {
+	if t, _, err := mime.ParseMediaType(said); err == nil && oci.IsManifest(t) {
+		return t
+	}
+	var m struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(payload, &m) == nil && oci.IsManifest(m.MediaType) {
+		return m.MediaType
+	}
+	return said
 }
 
 // expected returns the digest that the payload must have: the reference, else
@@ -63,19 +83,34 @@ func expected(resp *http.Response, reference string, payload []byte) (digest.Dig
 	return digest.FromBytes(payload), nil
 }
 
-// Resolve returns the digest that reference has at the registry, without
-// reading the manifest; "" where the registry does not say.
+// Resolve returns the digest that reference has at the registry. The manifest is
+// read only if the registry does not say its digest without that.
 func (r *Registry) Resolve(ctx context.Context, repository, reference string) (digest.Digest, error) {
 	resp, err := r.manifest(ctx, http.MethodHead, repository, reference)
+	if err == nil {
+		drain(resp.Body)
+		if said := resp.Header.Get("Docker-Content-Digest"); said != "" {
+			return oci.ParseDigest(said)
+		}
+	} else if !headRefused(retry.Status(err)) {
+		return "", err
+	}
+	m, err := r.Manifest(ctx, repository, reference)
 	if err != nil {
 		return "", err
 	}
-	drain(resp.Body)
-	said := resp.Header.Get("Docker-Content-Digest")
-	if said == "" {
-		return "", nil
+	return m.Digest, nil
+}
+
+// headRefused reports whether the status of a HEAD may be of HEAD alone: proxies
+// and registries that do not allow it answer with one of these.
+func headRefused(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
+		http.StatusNotImplemented:
+		return true
 	}
-	return oci.ParseDigest(said)
+	return false
 }
 
 func (r *Registry) manifest(ctx context.Context, method, repository, reference string) (*http.Response, error) {

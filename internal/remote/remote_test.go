@@ -238,3 +238,47 @@ func TestAnAddressIsOneOfARegistry(t *testing.T) {
 		}
 	}
 }
+
+func TestAManifestMayNameItsOwnMediaType(t *testing.T) {
+	for name, test := range map[string]struct{ said, payload, want string }{
+		"JSON":         {"application/json", `{"mediaType":"` + oci.MediaTypeImageManifest + `"}`, oci.MediaTypeImageManifest},
+		"text":         {"text/plain; charset=utf-8", `{"mediaType":"` + oci.MediaTypeDockerList + `"}`, oci.MediaTypeDockerList},
+		"nothing":      {"", `{"mediaType":"` + oci.MediaTypeImageIndex + `"}`, oci.MediaTypeImageIndex},
+		"its own":      {oci.MediaTypeImageIndex + "; charset=utf-8", `{}`, oci.MediaTypeImageIndex},
+		"another":      {oci.MediaTypeImageIndex, `{"mediaType":"` + oci.MediaTypeDockerList + `"}`, oci.MediaTypeImageIndex},
+		"none at all":  {"application/json", `{"schemaVersion":2}`, "application/json"},
+		"another kind": {"text/plain", `{"mediaType":"text/html"}`, "text/plain"},
+		"no manifest":  {"text/html", `<html>`, "text/html"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := answering(t, http.StatusOK, http.Header{"Content-Type": {test.said}}, test.payload)
+			if m, err := r.Manifest(t.Context(), "a", "v1"); err != nil || m.MediaType != test.want {
+				t.Errorf("%+v, %v, want %s", m, err, test.want)
+			}
+		})
+	}
+}
+
+func TestAManifestIsReadIfHeadIsRefused(t *testing.T) {
+	const payload = `{"schemaVersion":2}`
+	for _, status := range []int{400, 403, 405, 406, 501, 401, 404, 429, 500} {
+		gets := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(status)
+				return
+			}
+			gets++
+			io.WriteString(w, payload)
+		}))
+		t.Cleanup(s.Close)
+		d, err := client(t, s.URL, remote.Options{}).Resolve(t.Context(), "a", "v1")
+		if asks := status != 401 && status != 404 && status != 429 && status != 500; asks {
+			if err != nil || d != digest.FromString(payload) {
+				t.Errorf("HEAD answers %d: %s, %v", status, d, err)
+			}
+		} else if err == nil || gets > 0 {
+			t.Errorf("HEAD answers %d: %s, no error, and %d manifests were read", status, d, gets)
+		}
+	}
+}
