@@ -138,7 +138,7 @@ type Settings struct {
 	GCEnabled  *bool   `json:"gcEnabled,omitempty" doc:"The default is true."`
 	GCSchedule *string `json:"gcSchedule,omitempty" maxLength:"256" doc:"Cron with five fields, in UTC; the default is 0 0 * * *."`
 
-	TagFilters []string `json:"tagFilters,omitzero" nullable:"false" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2. Empty is every tag, which is the default."`
+	TagFilters []string `json:"tagFilters,omitzero" nullable:"false" maxItems:"50" doc:"Only tags that one of these matches: a pattern as v1.*, a regular expression as /^v1/, a range of versions as >=1.2 <2; ! before one excludes what it matches. Empty is every tag, which is the default."`
 	KeepLast   *int     `json:"keepLast,omitempty" minimum:"0" maximum:"1000" doc:"Only this many tags of each repository, those that were set last; 0 is all, which is the default."`
 	Platforms  []string `json:"platforms,omitzero" nullable:"false" maxItems:"20" doc:"Of indexes only what is for one of these platforms, as linux/amd64 or linux/arm64/v8, and what is for none. Empty is every platform, which is the default."`
 	ByteBudget *string  `json:"byteBudget,omitempty" maxLength:"64" doc:"How much the site's syncs may fetch of layers, as 2GiB/day or 20GiB/month, in UTC; once that is spent they wait for the next, but for urgent repositories. Empty is no limit, which is the default."`

@@ -116,7 +116,7 @@ func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
 }
 
 // filterForms is what a tag filter may be, for help.
-const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; \"\" is every tag"
+const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; '!' before one leaves out what it matches; \"\" is every tag"
 
 // platformsUsage says what a list of platforms does.
 const platformsUsage = "of images for several platforms only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform"

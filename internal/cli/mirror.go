@@ -49,7 +49,7 @@ that it runs as, credential helpers included.`
 		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed", "ferry mirror show -r home -n alpine",
 			&showOptions[api.MirrorRule]{resource: mirrorRules}, "name"),
 		verb(env, "update", "Change a mirror rule; a rule without a window runs at once", `
-			ferry mirror update -r home -n alpine --tag-filter '3.*' latest
+			ferry mirror update -r home -n alpine --tag-filter '3.*' latest '!*-rc*'
 			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
 			&mirrorUpdate{}, "name"),
 		verb(env, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",

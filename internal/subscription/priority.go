@@ -46,6 +46,9 @@ func ParsePriorities(texts []string) (Priorities, error) {
 	return Priorities{rules}, err
 }
 
+// repositoryCharacters are those that the name of a repository has.
+const repositoryCharacters = "/-._0123456789abcdefghijklmnopqrstuvwxyz"
+
 func parsePriority(text string) (priorityRule, error) {
 	if len(text) > MaxPriority {
 		return priorityRule{}, errors.New("it is too long")
@@ -55,7 +58,7 @@ func parsePriority(text string) (priorityRule, error) {
 	if !ok || i < 0 {
 		return priorityRule{}, fmt.Errorf("want REPOSITORY=PRIORITY, as ops/*=urgent, with one of %s", strings.Join(priorityNames, ", "))
 	}
-	if stem := strings.TrimSuffix(pattern, "*"); pattern == "" || strings.ContainsAny(stem, "* ") {
+	if stem := strings.TrimSuffix(pattern, "*"); pattern == "" || strings.Trim(stem, repositoryCharacters) != "" {
 		return priorityRule{}, errors.New("want the name of a repository, or the begin of one and a *")
 	}
 	return priorityRule{pattern, Priority(i)}, nil

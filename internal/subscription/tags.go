@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -23,14 +24,19 @@ const (
 
 // Tags says which tags of a repository are selected. The zero value is all.
 type Tags struct {
-	filters  []func(tag string) bool
-	keepLast int
+	include, exclude []tagFilter
+	keepLast         int
 }
 
-// ParseTags returns a selection of the tags that one of the filters matches, of
-// every tag if there are none, and of these of the keepLast newest in each
-// repository; 0 is all of them. A filter is
+// A tagFilter reports whether it matches a tag's name.
+type tagFilter func(tag string) bool
+
+// ParseTags returns a selection of the tags that one of the filters matches, or
+// of every tag if none says what to include, without those that a filter
+// excludes, wherever that stands in the list. Of these, it selects the keepLast
+// newest in each repository; 0 is all of them. A filter is
 //
+//   - !FILTER, which excludes what FILTER matches;
 //   - /REGEXP/, which matches anywhere in the tag, unless it has ^ and $;
 //   - a range of versions, where it begins with one of < > = ~ ^, as
 //     ">=1.4 <3 || ^5"; a tag 1.4.0_b is version 1.4.0+b, as Helm has it;
@@ -40,14 +46,27 @@ func ParseTags(filters []string, keepLast int) (Tags, error) {
 	if keepLast < 0 || keepLast > MaxKeepLast {
 		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
 	}
-	parsed, err := parseAll("tag filter", "tag filters", MaxFilters, filters, parseFilter)
+	s := Tags{keepLast: keepLast}
+	_, err := parseAll("tag filter", "tag filters", MaxFilters, filters, func(text string) (tagFilter, error) {
+		rest, excludes := strings.CutPrefix(text, "!")
+		f, err := parseFilter(rest)
+		if excludes {
+			s.exclude = append(s.exclude, f)
+		} else {
+			s.include = append(s.include, f)
+		}
+		return f, err
+	})
 	if err != nil {
 		return Tags{}, err
 	}
-	return Tags{parsed, keepLast}, nil
+	return s, nil
 }
 
-func parseFilter(text string) (func(string) bool, error) {
+// patternCharacters are those that a tag or the syntax of a pattern has.
+const patternCharacters = `*?[]^\` + "-._0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+func parseFilter(text string) (tagFilter, error) {
 	switch {
 	case text == "":
 		return nil, errors.New("it is empty")
@@ -72,6 +91,9 @@ func parseFilter(text string) (func(string) bool, error) {
 	if _, err := path.Match(text, ""); err != nil {
 		return nil, errors.New("its brackets or backslashes do not close")
 	}
+	if rest := strings.Trim(text, patternCharacters); rest != "" {
+		return nil, fmt.Errorf("it matches nothing: no tag has a %.1q in its name", rest)
+	}
 	return func(tag string) bool {
 		ok, err := path.Match(text, tag)
 		return ok && err == nil
@@ -79,20 +101,16 @@ func parseFilter(text string) (func(string) bool, error) {
 }
 
 // All reports whether every tag is selected.
-func (s Tags) All() bool { return len(s.filters) == 0 && s.keepLast == 0 }
+func (s Tags) All() bool { return len(s.include) == 0 && len(s.exclude) == 0 && s.keepLast == 0 }
 
 // KeepLast is how many of the tags that match are kept in each repository;
 // 0 is all.
 func (s Tags) KeepLast() int { return s.keepLast }
 
-// Matches reports whether a filter matches a tag's name, however new it is.
+// Matches reports whether the filters select a tag by its name, however new it is.
 func (s Tags) Matches(tag string) bool {
-	for _, f := range s.filters {
-		if f(tag) {
-			return true
-		}
-	}
-	return len(s.filters) == 0
+	matches := func(f tagFilter) bool { return f(tag) }
+	return (len(s.include) == 0 || slices.ContainsFunc(s.include, matches)) && !slices.ContainsFunc(s.exclude, matches)
 }
 
 var subject = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.[a-z]+)?$`)

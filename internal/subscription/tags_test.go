@@ -54,8 +54,39 @@ func TestFiltersMatch(t *testing.T) {
 	}
 }
 
+func TestFiltersExclude(t *testing.T) {
+	for _, test := range []struct {
+		filters string
+		in, out string // tags
+	}{
+		{"!old", "new v1", "old"},
+		{"!*-rc* !/^nightly/", "1.0 latest", "1.0-rc1 nightly-7"},
+		{"!<2", "2.0 3 latest", "1.0 1.9.9"},
+		{"v* !v1.*", "v1 v2.0", "v1.0 x"},
+		{"!v1.* v*", "v1 v2.0", "v1.0 x"},
+		{"^2 ^3 !=2.1.3", "2.1.2 3.0", "2.1.3 4.0 latest"},
+	} {
+		t.Run(test.filters, func(t *testing.T) {
+			s, err := ParseTags(strings.Fields(test.filters), 0)
+			if err != nil || s.All() {
+				t.Fatal(s.All(), err)
+			}
+			for _, tag := range strings.Fields(test.in) {
+				if !s.Matches(tag) {
+					t.Errorf("%s is not selected", tag)
+				}
+			}
+			for _, tag := range strings.Fields(test.out) {
+				if s.Matches(tag) {
+					t.Errorf("%s is selected", tag)
+				}
+			}
+		})
+	}
+}
+
 func TestMalformedFiltersAreRefused(t *testing.T) {
-	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1", "^1 ||", "^1 || x", "^1.2.3-", strings.Repeat("a", MaxFilter+1)} {
+	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1", "^1 ||", "^1 || x", "^1.2.3-", "!", "!!old", "!/a", "!>", "v1.*,v2.*", "v1 v2", "a/*", "é", strings.Repeat("a", MaxFilter+1)} {
 		if _, err := ParseTags([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
 			t.Errorf("ParseTags(%.20q) = %v, want an error that names it", filter, err)
 		}
@@ -98,7 +129,7 @@ func TestTagsOfSignersBelongToTheirSubjects(t *testing.T) {
 }
 
 func FuzzFilter(f *testing.F) {
-	for _, filter := range []string{"v*", "/^v1/", ">=1.2 <2 || ^3", "~0", "=1.2.3-rc.1", "[a-"} {
+	for _, filter := range []string{"v*", "/^v1/", ">=1.2 <2 || ^3", "~0", "=1.2.3-rc.1", "[a-", "!v*", "!/rc/"} {
 		f.Add(filter, "v1.2.3-rc.1+b")
 	}
 	f.Fuzz(func(t *testing.T, filter, tag string) {
@@ -106,10 +137,11 @@ func FuzzFilter(f *testing.F) {
 		if err != nil || len(tag) > 128 { // which is as long as a tag can be
 			return
 		}
-		if all, err := ParseTags([]string{filter, "*"}, 0); err != nil || !all.Matches(tag) && !strings.Contains(tag, "/") {
+		all, err := ParseTags([]string{filter, "*"}, 0)
+		want := !strings.Contains(tag, "/") && (filter[0] != '!' || s.Matches(tag)) || filter[0] != '!' && s.Matches(tag)
+		if err != nil || all.Matches(tag) != want {
 			t.Errorf("with a second filter that matches: %v, %v", all.Matches(tag), err)
 		}
-		s.Matches(tag)
 	})
 }
 
