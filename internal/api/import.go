@@ -15,6 +15,7 @@ type Import struct {
 	StartTime time.Time  `json:"startTime"`
 	EndTime   *time.Time `json:"endTime"`
 	ByteProgress
+	Warnings []SourceWarning `json:"warnings" nullable:"false" doc:"What was odd at the source, and did not stop it."`
 }
 
 // An ImportPost asks for an image.

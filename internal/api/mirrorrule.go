@@ -35,6 +35,14 @@ type MirrorStatus struct {
 	ByteProgress
 	Error    *string         `json:"error" doc:"Why the last run did not end in step, or why the running one does not get on; null while one waits to begin, or to go on."`
 	Failures []MirrorFailure `json:"failures" nullable:"false" doc:"The first tags that failed."`
+	Warnings []SourceWarning `json:"warnings" nullable:"false" doc:"What was odd at the source in the last run, and did not stop it."`
+}
+
+// A SourceWarning is something optional that another registry did not do as it
+// should: the rest came, and nothing was removed for it.
+type SourceWarning struct {
+	Code    string `json:"code" enum:"ReferrersUnavailable,InvalidTags"`
+	Message string `json:"message"`
 }
 
 // A MirrorFailure is a tag that a mirror rule could not bring.

@@ -110,6 +110,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	case i.value.State == api.Failed:
 		return withHint(errors.New(value(i.value.Error)), "%s", value(i.value.Hint))
 	}
+	warnOfSource(env, i.value.Warnings)
 	return show(env, i, imports.columns)
 }
 

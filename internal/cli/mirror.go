@@ -22,7 +22,12 @@ var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRu
 	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
 	{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
 	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return seconds(r.Status.LastSuccessTime) }},
-	{title: "ERROR", text: func(r api.MirrorRule) string { return value(r.Status.Error) }},
+	{title: "ERROR", text: func(r api.MirrorRule) string {
+		if len(r.Status.Warnings) > 0 && value(r.Status.Error) == "" {
+			return "warning: " + r.Status.Warnings[0].Code
+		}
+		return value(r.Status.Error)
+	}},
 }}
 
 func newMirrorCommand(env *Env) *cobra.Command {
@@ -115,11 +120,19 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 		if why := value(r.value.Status.Error); err == nil && why != "" {
 			err = withHint(errors.New(why), "see ferry mirror show -n %s", r.value.Name)
 		}
+		warnOfSource(env, r.value.Status.Warnings)
 	}
 	if err != nil {
 		return err
 	}
 	return show(env, r, mirrorRules.columns)
+}
+
+// warnOfSource prints what was odd at another registry.
+func warnOfSource(env *Env, all []api.SourceWarning) {
+	for _, w := range all {
+		fmt.Fprintf(env.Stderr, "warning: %s: %s\n", printable(w.Code), printable(w.Message))
+	}
 }
 
 // mirrorProgress is how far the run of a rule is.

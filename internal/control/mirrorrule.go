@@ -268,7 +268,7 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	}
 	r.Status = api.MirrorStatus{
 		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),
-		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{},
+		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{}, Warnings: SourceWarnings(mirror.WarningsOf(row)),
 		NextRunTime: api.Time(run.NextRun(row, v, m.service.now())),
 	}
 	switch mirror.RuleState(r.Status.State) {
@@ -280,6 +280,15 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	}
 	err = countItems(&r.Status, tx, mirror.SourceName(row.Name))
 	return r, err
+}
+
+// SourceWarnings are warnings of a run or an import as the API shows them.
+func SourceWarnings(all []mirror.Warning) []api.SourceWarning {
+	shown := make([]api.SourceWarning, len(all))
+	for i, w := range all {
+		shown[i] = api.SourceWarning{Code: string(w.Code), Message: w.Message}
+	}
+	return shown
 }
 
 // countItems adds what is known of the source's items.

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -20,15 +21,17 @@ type MirrorRule struct {
 	EndedAt     time.Time // of the last run, or of the one before while one runs
 	SucceededAt time.Time // when the two sides last matched
 	Error       string    // why the last run did not end in step
+
+	Warnings json.RawMessage // what was odd in the last run, and did not stop it
 }
 
 const mirrorRuleColumns = `name, spec, secret, repository, created_at, version,
-	asked_at, owed_at, started_at, ended_at, succeeded_at, error`
+	asked_at, owed_at, started_at, ended_at, succeeded_at, error, warnings`
 
 func (r *MirrorRule) fields() []any {
 	return []any{
 		&r.Name, (*[]byte)(&r.Spec), &r.Secret, &r.Repository, at(&r.CreatedAt), &r.Version,
-		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error,
+		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error, (*[]byte)(&r.Warnings),
 	}
 }
 
@@ -48,7 +51,7 @@ func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
 // counts up. The version of r is not looked at.
 func (tx *Tx) PutMirrorRule(r MirrorRule) error {
 	return tx.do("write mirror rule "+r.Name,
-		`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '')
+		`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '', '[]')
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, secret = excluded.secret,
 		repository = excluded.repository, version = mirror_rules.version + 1`,
 		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
@@ -61,12 +64,12 @@ func (tx *Tx) AskMirrorRule(name string, at time.Time) error {
 		SET asked_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
 }
 
-// SetMirrorRun notes the times and the error of the last run, and what is
-// owed after it.
+// SetMirrorRun notes the times, the error and the warnings of the last run, and
+// what is owed after it.
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
-		SET owed_at = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6 WHERE name = $1`,
-		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error)
+		SET owed_at = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
+		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error, cmp.Or(string(r.Warnings), "[]"))
 }
 
 // DeleteMirrorRule removes a mirror rule. Its items are the caller's affair.

@@ -113,6 +113,7 @@ type Import struct {
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it is on its way
 	Progress  replication.Progress
+	Warnings  []Warning
 
 	BytesPerSecond int64 // over the last seconds; 0 once it is over
 }

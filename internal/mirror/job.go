@@ -44,6 +44,7 @@ func (j *job) now() Import {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := j.state
+	i.Warnings = j.source.warnings.list()
 	if i.Progress = j.engine.Progress(); i.EndedAt.IsZero() {
 		i.BytesPerSecond, i.Problem = j.engine.Rate(), j.problem()
 	}

@@ -54,6 +54,10 @@ func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) 
 	if err != nil {
 		return nil, err
 	}
+	if len(listed.Invalid) > 0 {
+		src.warnings.add(InvalidTags, fmt.Sprintf(
+			"the source lists names that are no tags, such as %q; they are left out", listed.Invalid[0]))
+	}
 	l := &listing{
 		run: r, source: src, part: partOf(r.spec), attached: map[digest.Digest][]string{},
 		resolved: map[string]digest.Digest{}, broken: map[string]bool{},
@@ -259,9 +263,10 @@ func (l *listing) expand(
 	return fresh, nil
 }
 
-// referrers returns the manifests that have one of subjects as their subject.
-// If the source does not list referrers, they are those that are recorded and
-// here: the tags that stand in for the list come along as attached tags.
+// referrers returns the manifests that have one of subjects as their subject. Of
+// a subject whose referrers the source does not list, they are those that are
+// recorded and here: the tags that stand in for the list come along as attached
+// tags.
 func (l *listing) referrers(
 	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
 ) (all []digest.Digest, _ error) {
@@ -279,12 +284,8 @@ func (l *listing) referrers(
 		}
 	}
 	for _, d := range subjects {
-		if !l.source.unlisted.Load() {
-			found, err := l.source.referrers(ctx, d) // it has the answer already
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
+		if answer := l.source.answered(d); answer.Listed {
+			all = append(all, answer.Digests...)
 			continue
 		}
 		found, err := l.Storage.Referrers(ctx, l.spec.Repository, d, "")

@@ -18,7 +18,8 @@ type run struct {
 	*task
 	rule   metadb.MirrorRule
 	spec   Spec
-	host   string // of the source
+	host   string  // of the source
+	src    *source // nil until it is known
 	cancel context.CancelCauseFunc
 }
 
@@ -42,6 +43,9 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 	attrs := []any{"items", result.Synced, "removed", result.Removed, "failed", result.Failed, "bytes", result.Received,
 		"took", now.Sub(r.rule.StartedAt).Round(time.Millisecond)}
 	r.rule.EndedAt, r.rule.Error = now, ""
+	if r.src != nil {
+		r.rule.Warnings = r.src.warnings.text()
+	}
 	temporary := false // it failed, and may succeed if it is tried again
 	switch {
 	case err == nil && result.Failed == 0:
@@ -179,7 +183,7 @@ func (r *run) source() (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.host = src.registry.Host()
+	r.host, r.src = src.registry.Host(), src
 	src.platforms, err = subscription.ParsePlatforms(r.spec.Platforms)
 	return src, err
 }

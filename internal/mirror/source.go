@@ -38,12 +38,18 @@ type source struct {
 	registry   *remote.Registry
 	repository string
 	platforms  subscription.Platforms
-	close      func()      // closes its connections
-	unlisted   atomic.Bool // it was seen not to list referrers
+	close      func() // closes its connections
+	warnings   warnings
+	unlisted   atomic.Bool // it does not list referrers
 
 	mu    sync.Mutex
-	known map[digest.Digest][]digest.Digest // referrers, by subject
+	known map[digest.Digest]remote.Referrers // by subject
+	odd   int                                // answers of no use, in a row, to the question for referrers
 }
+
+// maxOdd is how many answers of no use, in a row, make it known that a source
+// does not list referrers.
+const maxOdd = 8
 
 var _ replication.Source = (*source)(nil)
 
@@ -64,7 +70,7 @@ func (s *Service) source(l Location, a access) (*source, error) {
 		transport.DialContext = s.Dial
 	}
 	src := &source{
-		repository: l.Repository, close: transport.CloseIdleConnections, known: map[digest.Digest][]digest.Digest{},
+		repository: l.Repository, close: transport.CloseIdleConnections, known: map[digest.Digest]remote.Referrers{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
@@ -112,24 +118,41 @@ func (s *source) digest(ctx context.Context, reference string) (digest.Digest, e
 
 // referrers returns the manifests whose subject is d. The registry is asked
 // once: a plan and a listing get the same answer.
-func (s *source) referrers(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
+func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referrers, error) {
 	s.mu.Lock()
 	known, ok := s.known[d]
 	s.mu.Unlock()
 	if ok {
 		return known, nil
 	}
-	all, listed, err := s.registry.Referrers(ctx, s.repository, d)
+	found, err := s.registry.Referrers(ctx, s.repository, d)
 	if err != nil {
-		return nil, err
-	}
-	if !listed {
-		s.unlisted.Store(true)
+		return remote.Referrers{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known[d] = all
-	return all, nil
+	s.known[d] = found
+	switch {
+	case found.Listed:
+		s.odd = 0
+	case found.Problem == nil: // the source says that it has no such end-point
+		s.unlisted.Store(true)
+	default:
+		s.warnings.add(ReferrersUnavailable, found.Problem.Error()+
+			"; signatures and other referrers may be missing here, and none was removed")
+		if s.odd++; s.odd >= maxOdd {
+			s.unlisted.Store(true)
+		}
+	}
+	return found, nil
+}
+
+// answered returns what the registry answered when it was asked for the
+// referrers of d.
+func (s *source) answered(d digest.Digest) remote.Referrers {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[d]
 }
 
 // Plan implements [replication.Source]. Wanted manifests are read side by
@@ -256,11 +279,11 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 	if referrers == maxReferrers {
 		return nil
 	}
-	all, err := w.source.referrers(ctx, d)
+	found, err := w.source.referrers(ctx, d)
 	if err != nil {
 		return err
 	}
-	for _, r := range all {
+	for _, r := range found.Digests {
 		if err := w.manifest(ctx, r, depth, referrers+1); err != nil {
 			return err
 		}

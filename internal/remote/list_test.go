@@ -172,11 +172,11 @@ func TestReferrersOfEveryPageAreListed(t *testing.T) {
 	d, first, second := digest.FromString("subject"), digest.FromString("first"), digest.FromString("second")
 	entry := `{"manifests":[{"digest":"%s","annotations":{"a":"` + strings.Repeat("x", 100<<10) + `"}},{"digest":"junk"}]}`
 	r := paged(t, nextLink, fmt.Sprintf(entry, first), fmt.Sprintf(entry, second))
-	found, listed, err := r.Referrers(t.Context(), "a", d)
-	if err != nil || !listed {
-		t.Fatal(listed, err)
+	found, err := r.Referrers(t.Context(), "a", d)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]digest.Digest{first, second}, found); diff != "" {
+	if diff := cmp.Diff(remote.Referrers{Digests: []digest.Digest{first, second}, Listed: true}, found); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -203,8 +203,8 @@ func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 	if err := r.Push(ctx, "a", string(signature.Digest), signature, l, nil); err != nil {
 		t.Fatal(err)
 	}
-	found, listed, err := r.Referrers(ctx, "a", index.Digest)
-	if err != nil || !listed || len(found) != 1 || found[0] != signature.Digest {
+	found, err := r.Referrers(ctx, "a", index.Digest)
+	if err != nil || !found.Listed || len(found.Digests) != 1 || found.Digests[0] != signature.Digest {
 		t.Errorf("referrers: %+v, %v", found, err)
 	}
 
@@ -220,11 +220,12 @@ func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	old := client(t, s.URL, remote.Options{})
-	found, listed, err = old.Referrers(ctx, "a", index.Digest)
-	if err != nil || listed || len(found) != 1 || found[0] != signature.Digest {
+	found, err = old.Referrers(ctx, "a", index.Digest)
+	if err != nil || found.Listed || found.Problem != nil ||
+		len(found.Digests) != 1 || found.Digests[0] != signature.Digest {
 		t.Errorf("referrers by tag: %+v, %v", found, err)
 	}
-	if found, _, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found) != 0 {
+	if found, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found.Digests) != 0 {
 		t.Errorf("referrers of what has none: %+v, %v", found, err)
 	}
 }

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -37,7 +38,7 @@ func readPages[T any](ctx context.Context, r *Registry, q request, l list[T]) er
 	for range maxPages {
 		key := sha256.Sum256([]byte(q.query.Encode()))
 		if seen[key] {
-			return errors.New("a page is followed by one that came before")
+			return malformedError{errors.New("a page is followed by one that came before")}
 		}
 		seen[key] = true
 		resp, err := r.do(ctx, q)
@@ -51,23 +52,43 @@ func readPages[T any](ctx context.Context, r *Registry, q request, l list[T]) er
 		if left -= n; fresh > 0 {
 			vain = 0
 		} else if vain++; vain > maxVainPages {
-			return fmt.Errorf("%d pages in a row have nothing new", vain)
+			return malformedError{fmt.Errorf("%d pages in a row have nothing new", vain)}
 		}
 		next, err := oci.NextPage(resp.Header.Values("Link"))
-		if err != nil || next == nil {
-			return err
+		if err != nil {
+			return malformedError{err}
+		}
+		if next == nil {
+			return nil
 		}
 		q.query = next
 	}
-	return fmt.Errorf("there are more than %d pages", maxPages)
+	return malformedError{fmt.Errorf("there are more than %d pages", maxPages)}
 }
+
+// A malformedError says that a registry's answer came, and is not what was asked
+// for.
+type malformedError struct{ error }
+
+// Error implements error.
+func (e malformedError) Error() string { return "the answer cannot be read: " + e.error.Error() }
+
+// Unwrap returns the cause.
+func (e malformedError) Unwrap() error { return e.error }
 
 // readPage reads a page of at most limit elements, and closes it. It returns
 // how many elements there are, and how many were new.
 func readPage[T any](resp *http.Response, l list[T], limit int) (n, fresh int, err error) {
 	defer drain(resp.Body)
 	body := &bounded{r: resp.Body, left: maxPage}
-	dec := json.NewDecoder(body)
+	n, fresh, err = readMembers(body, json.NewDecoder(body), l, limit)
+	if err != nil {
+		err = cmp.Or[error](body.err, malformedError{err})
+	}
+	return n, fresh, err
+}
+
+func readMembers[T any](body *bounded, dec *json.Decoder, l list[T], limit int) (n, fresh int, err error) {
 	if err := body.delim(dec, '{'); err != nil {
 		return 0, 0, err
 	}
@@ -93,7 +114,7 @@ func readPage[T any](resp *http.Response, l list[T], limit int) (n, fresh int, e
 		return n, fresh, err
 	}
 	if !listed {
-		return n, fresh, fmt.Errorf("the answer has no %s", l.member)
+		return n, fresh, fmt.Errorf("it has no %s", l.member)
 	}
 	return n, fresh, nil
 }
@@ -128,6 +149,7 @@ type bounded struct {
 	r     io.Reader
 	left  int64 // bytes of all
 	piece int64 // bytes until the piece must have ended
+	err   error // of the link
 }
 
 // token are the bytes that one token may take, and the decoder reads ahead.
@@ -137,12 +159,15 @@ const token = 64 << 10
 func (b *bounded) Read(p []byte) (int, error) {
 	switch {
 	case b.left <= 0:
-		return 0, fmt.Errorf("an answer has more than %d MiB", maxPage>>20)
+		return 0, fmt.Errorf("it has more than %d MiB", maxPage>>20)
 	case b.piece <= 0:
-		return 0, errors.New("an answer has a text or an element that is too long")
+		return 0, errors.New("it has a text or an element that is too long")
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left, b.piece)])
 	b.left, b.piece = b.left-int64(n), b.piece-int64(n)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
 	return n, err
 }
 
@@ -163,7 +188,7 @@ func (b *bounded) more(dec *json.Decoder) bool {
 func (b *bounded) delim(dec *json.Decoder, want json.Delim) error {
 	got, err := b.token(dec)
 	if err == nil && got != want {
-		err = fmt.Errorf("the answer is no JSON object: it has %.20q for %s", fmt.Sprint(got), want)
+		err = fmt.Errorf("it has %.20q for %s", fmt.Sprint(got), want)
 	}
 	return err
 }
@@ -178,7 +203,7 @@ func (b *bounded) skip(dec *json.Decoder) error {
 		switch t {
 		case json.Delim('{'), json.Delim('['):
 			if depth++; depth > maxNesting {
-				return errors.New("an answer is nested too deeply")
+				return errors.New("it is nested too deeply")
 			}
 		case json.Delim('}'), json.Delim(']'):
 			depth--

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,32 +11,60 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/oci"
+	"ferry/internal/retry"
 )
 
 // maxReferrers is how many referrers one manifest may have.
 const maxReferrers = 10_000
 
+// Referrers are what a registry says of the manifests that have one as their
+// subject.
+type Referrers struct {
+	Digests []digest.Digest
+	Listed  bool  // the registry listed them, so these are all
+	Problem error // why it did not, if it is not that it has no such end-point
+}
+
 // Referrers returns the manifests whose subject is d (end-12a). A registry that
 // does not list referrers is asked for the tag in which clients list them
-// (section "Unavailable Referrers API" of the specification); listed is false
-// then.
-func (r *Registry) Referrers(
-	ctx context.Context, repository string, d digest.Digest,
-) (all []digest.Digest, listed bool, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("list referrers of %s: %w", d, err)
-		}
-	}()
-	all, err = r.listedReferrers(ctx, repository, d)
-	if e := oci.AsError(err); e != nil {
-		switch e.Status {
-		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
-			all, err = r.taggedReferrers(ctx, repository, d)
-			return all, false, err
-		}
+// (section "Unavailable Referrers API" of the specification). Both are optional,
+// and registries and proxies answer in many ways what they do not have, so an
+// answer that is of no use is no error, but a problem of the result.
+func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Digest) (Referrers, error) {
+	all, err := r.listedReferrers(ctx, repository, d)
+	if err == nil {
+		return Referrers{Digests: all, Listed: true}, nil
 	}
-	return all, err == nil, err
+	problem := fmt.Errorf("list referrers of %s: %w", d, err)
+	if !isOdd(err) {
+		return Referrers{}, problem
+	}
+	switch retry.Status(err) {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest, http.StatusNotImplemented:
+		problem = nil
+	}
+	all, err = r.taggedReferrers(ctx, repository, d)
+	if err != nil {
+		err = fmt.Errorf("list referrers of %s: %w", d, err)
+		if !isOdd(err) {
+			return Referrers{}, err
+		}
+		problem = cmp.Or(problem, err)
+	}
+	return Referrers{Digests: all, Problem: problem}, nil
+}
+
+// isOdd reports whether the registry answered, with something of no use. It
+// does not if the link broke, or if it wants to be asked again later.
+func isOdd(err error) bool {
+	if errors.As(err, &malformedError{}) {
+		return true
+	}
+	switch retry.Status(err) {
+	case 0, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return retry.After(err) == 0
 }
 
 func (r *Registry) listedReferrers(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {

@@ -235,5 +235,6 @@ CREATE TABLE mirror_rules (
   started_at   BIGINT NOT NULL,
   ended_at     BIGINT NOT NULL,
   succeeded_at BIGINT NOT NULL, -- when the two sides last matched
-  error        TEXT NOT NULL    -- why the last run did not end in step
+  error        TEXT NOT NULL,   -- why the last run did not end in step
+  warnings     TEXT NOT NULL    -- what was odd in it, and did not stop it; JSON
 );

@@ -1,0 +1,135 @@
+package mirror_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/mirror"
+)
+
+// intercept lets answer answer the requests that it wants to, and the upstream
+// the others.
+func (u *upstream) intercept(answer func(w http.ResponseWriter, r *http.Request) (done bool)) {
+	u.set(func() { u.before = answer })
+}
+
+// warned are the codes of the rule's warnings.
+func warned(row metadb.MirrorRule) (codes []mirror.WarningCode) {
+	for _, w := range mirror.WarningsOf(row) {
+		codes = append(codes, w.Code)
+	}
+	return codes
+}
+
+func TestAnOddAnswerForReferrersStopsNothing(t *testing.T) {
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"400":            {400, ""},
+		"401":            {401, ""},
+		"403":            {403, ""},
+		"404":            {404, ""},
+		"406":            {406, ""},
+		"500":            {500, ""},
+		"501":            {501, ""},
+		"502":            {502, "<html>"},
+		"HTML":           {200, "<!DOCTYPE html><html></html>"},
+		"nothing":        {204, ""},
+		"another object": {200, `{"errors":[]}`},
+	} {
+		for _, where := range []string{"the end-point", "the tag, too"} {
+			t.Run(name+" at "+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHere(t)
+					u := h.upstream
+					old := u.image("app", "old", 10, "1")
+					signature := u.referrer("app", "signature", old)
+					h.rule(mirror.Spec{})
+					h.await(time.Time{})
+					u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+						odd := strings.Contains(r.URL.Path, "/referrers/") ||
+							where != "the end-point" && strings.Contains(r.URL.Path, "/manifests/sha256-")
+						if odd {
+							w.WriteHeader(answer.status)
+							fmt.Fprint(w, answer.body)
+						}
+						return odd
+					})
+					fresh := u.image("app", "fresh", 10, "2")
+					row := h.ask()
+					if row.Error != "" {
+						t.Error(row.Error)
+					}
+					if diff := cmp.Diff(map[string]digest.Digest{"1": old, "2": fresh}, h.tags("local/app")); diff != "" {
+						t.Error(diff)
+					}
+					if !h.has("local/app", signature) {
+						t.Error("a signature went because the source did not list it")
+					}
+					plain := answer.status == 404 || answer.status == 400 || answer.status == 501
+					if codes := warned(row); plain && where == "the end-point" && len(codes) > 0 ||
+						!plain && !cmp.Equal(codes, []mirror.WarningCode{mirror.ReferrersUnavailable}) {
+						t.Errorf("the warnings are %v", mirror.WarningsOf(row))
+					}
+					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
+					if i.State != mirror.ImportSucceeded || plain != (len(i.Warnings) == 0) && where == "the end-point" {
+						t.Errorf("%+v", i)
+					}
+					u.intercept(nil)
+					if row := h.ask(); row.Error != "" || len(warned(row)) > 0 {
+						t.Errorf("%q, %v after the source is well", row.Error, warned(row))
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestOneOddAnswerForReferrersIsOfOneImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		odd, good := u.image("app", "odd", 10, "1"), u.image("app", "good", 10, "2")
+		oddly, signature := u.referrer("app", "oddly signed", odd), u.referrer("app", "signature", good)
+		u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			refused := strings.HasSuffix(r.URL.Path, "/referrers/"+string(odd))
+			if refused {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return refused
+		})
+		h.rule(mirror.Spec{})
+		if row := h.ask(); row.Error != "" || len(warned(row)) != 1 {
+			t.Errorf("%q, %v", row.Error, warned(row))
+		}
+		if !h.has("local/app", signature) || h.has("local/app", oddly) || len(h.tags("local/app")) != 2 {
+			t.Error("the other image's signature did not come")
+		}
+	})
+}
+
+func TestASourceThatAnswersOddlyIsNotAskedForEveryReferrer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		for i := range 50 {
+			h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
+		}
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		h.upstream.answering(http.StatusNotAcceptable, "/referrers/", time.Now().Add(time.Hour))
+		h.upstream.asked("GET referrers")
+		h.ask()
+		if n := h.upstream.asked("GET referrers"); n < 1 || n > 20 {
+			t.Errorf("it was asked %d times", n)
+		}
+	})
+}
