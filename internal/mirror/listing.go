@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -14,6 +15,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/subscription"
 )
 
@@ -40,10 +42,16 @@ type listing struct {
 	selected []string                   // tags that the rule's filters select
 	attached map[digest.Digest][]string // other tags, such as sha256-<hex>.sig, by the manifest that they are of
 
-	mu       sync.Mutex               // guards resolved while the source is asked
+	mu       sync.Mutex               // guards what follows while the source is asked
 	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
 	broken   map[string]bool          // tags that are listed without a manifest
+	failed   map[string]error         // tags of which the source did not say what they are
+	vain     int                      // answers of that kind in a row
 }
+
+// maxVain is how many answers in a row that may be temporary make an outage of
+// the source more likely than that these tags are at fault.
+const maxVain = 20
 
 // list reads the names of the source's tags.
 func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) (*listing, error) {
@@ -60,7 +68,7 @@ func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) 
 	}
 	l := &listing{
 		run: r, source: src, part: partOf(r.spec), attached: map[digest.Digest][]string{},
-		resolved: map[string]digest.Digest{}, broken: map[string]bool{},
+		resolved: map[string]digest.Digest{}, broken: map[string]bool{}, failed: map[string]error{},
 	}
 	for _, tag := range listed.Tags {
 		subject, attached := subscription.Subject(tag)
@@ -105,7 +113,7 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 		return nil, err
 	}
 	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
-		return nil, errNoManifest
+		return nil, l.noneResolved()
 	}
 	kept, err := l.kept(ctx, recorded)
 	if err != nil {
@@ -136,6 +144,17 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 		level = append(level, referrers...)
 	}
 	return items, nil
+}
+
+// noneResolved says why the source has none of the tags that it lists. All of them
+// are asked about again then.
+func (l *listing) noneResolved() error {
+	if len(l.failed) == 0 {
+		return errNoManifest
+	}
+	err := l.failed[slices.Min(slices.Collect(maps.Keys(l.failed)))]
+	clear(l.failed)
+	return err
 }
 
 // recorded returns the digests of the items that the last listing had, by name.
@@ -180,7 +199,7 @@ func (l *listing) kept(ctx context.Context, recorded map[string]digest.Digest) (
 }
 
 // addTags adds tags to items, and returns their digests. A tag that is listed
-// without a manifest stays as it is recorded.
+// without a manifest, or that failed, stays as it is recorded.
 func (l *listing) addTags(
 	ctx context.Context, items itemSet, tags []string, recorded map[string]digest.Digest,
 ) (all []digest.Digest, _ error) {
@@ -189,7 +208,7 @@ func (l *listing) addTags(
 	}
 	for _, tag := range tags {
 		d := l.resolved[tag]
-		if l.broken[tag] {
+		if l.broken[tag] || l.failed[tag] != nil {
 			d = recorded[tag]
 		}
 		if d != "" {
@@ -202,22 +221,33 @@ func (l *listing) addTags(
 
 // resolve asks the source for the digests of tags. If some have none, it reads
 // the names once more: a tag that is not listed any more was deleted meanwhile,
-// and one that is has lost its manifest.
+// and one that is has lost its manifest. A tag of which the source does not say
+// what it is fails alone.
 func (l *listing) resolve(ctx context.Context, tags []string) error {
 	var missing []string
-	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { _, ok := l.resolved[tag]; return ok })
+	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		_, ok := l.resolved[tag]
+		return ok || l.failed[tag] != nil
+	})
 	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
 		d, err := l.source.digest(ctx, tag)
-		if err != nil {
-			return err
-		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if d == "" {
+		switch {
+		case err != nil && !concernsOne(err):
+			return err
+		case err != nil:
+			l.failed[tag] = err
+			if l.vain++; l.vain%maxVain == 0 && !retry.Permanent(err) {
+				return err
+			}
+			return nil
+		case d == "":
 			missing = append(missing, tag)
-		} else {
+		default:
 			l.resolved[tag] = d
 		}
+		l.vain = 0
 		return nil
 	})
 	if err != nil || len(missing) == 0 {
@@ -301,13 +331,36 @@ func (l *listing) referrers(
 	return all, nil
 }
 
-// whole returns an error if the source lists tags that have no manifest.
+// whole returns an error if the source lists tags that it does not have, or of
+// which it does not say what they are.
 func (l *listing) whole() error {
-	if len(l.broken) == 0 {
+	var problems []string
+	if n := len(l.broken); n > 0 {
+		problems = append(problems, fmt.Sprintf("the source has no manifest for %d of the tags that it lists, as %s",
+			n, slices.Min(slices.Collect(maps.Keys(l.broken)))))
+	}
+	temporary := false
+	for _, err := range l.failed {
+		temporary = temporary || !retry.Permanent(err)
+	}
+	if n := len(l.failed); n > 0 {
+		first := slices.Min(slices.Collect(maps.Keys(l.failed)))
+		problems = append(problems, fmt.Sprintf("the source does not say what %d of its tags are: %s", n, l.failed[first]))
+	}
+	if len(problems) == 0 {
 		return nil
 	}
-	first := slices.Min(slices.Collect(maps.Keys(l.broken)))
-	return emptySourceError(fmt.Sprintf(
-		"the source has no manifest for %d of the tags that it lists, as %s; what is here of them stays",
-		len(l.broken), first))
+	return partialError{strings.Join(problems, "; ") + "; what is here of them stays", temporary}
 }
+
+// A partialError says which tags of a source are of no use. The others came.
+type partialError struct {
+	text      string
+	temporary bool
+}
+
+// Error implements error.
+func (e partialError) Error() string { return e.text }
+
+// Permanent reports whether another try is useless; see package retry.
+func (e partialError) Permanent() bool { return !e.temporary }

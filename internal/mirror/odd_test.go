@@ -133,3 +133,93 @@ func TestASourceThatAnswersOddlyIsNotAskedForEveryReferrer(t *testing.T) {
 		}
 	})
 }
+
+func TestATagThatFailsDoesNotStopTheOthers(t *testing.T) {
+	for _, status := range []int{403, 500} {
+		for what, path := range map[string]func(bad digest.Digest) string{
+			"the tag":      func(digest.Digest) string { return "/manifests/bad" },
+			"its manifest": func(bad digest.Digest) string { return "/manifests/" + string(bad) },
+		} {
+			t.Run(fmt.Sprint(status, " for ", what), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHere(t)
+					u := h.upstream
+					was, gone := u.image("app", "was", 10, "bad"), u.image("app", "gone", 10, "gone")
+					signature := u.image("app", "signature", 10, strings.Replace(string(was), ":", "-", 1)+".sig")
+					u.image("app", "good", 10, "good")
+					h.rule(mirror.Spec{TagFilters: []string{"*"}})
+					h.await(time.Time{})
+
+					bad, good := u.image("app", "bad", 10, "bad"), u.image("app", "better", 10, "good")
+					if err := u.DeleteTag(t.Context(), "app", "gone"); err != nil {
+						t.Fatal(err)
+					}
+					u.answering(status, path(bad), time.Now().Add(30*time.Minute))
+					began := time.Now()
+					row := h.ask()
+					if row.Error == "" || time.Since(began) > 5*time.Minute {
+						t.Errorf("after %s the run ended with %q", time.Since(began), row.Error)
+					}
+					tags := h.tags("local/app")
+					if tags["bad"] != was || tags["good"] != good || !h.has("local/app", signature) {
+						t.Errorf("there is %v", tags)
+					}
+					if what == "the tag" && (tags["gone"] == gone || !strings.Contains(row.Error, "1 of its tags are: look at bad")) {
+						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
+					}
+					if temporary := status >= 500; row.OwedAt.IsZero() == temporary {
+						t.Errorf("the run is tried again: %v", !temporary)
+					}
+					time.Sleep(2 * time.Hour)
+					h.ask()
+					if got := h.tags("local/app")["bad"]; got != bad {
+						t.Errorf("it did not come afterwards: %s", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestASourceThatRefusesEveryTagIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		for i := range 30 {
+			h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
+		}
+		h.upstream.answering(http.StatusBadGateway, "/manifests/", time.Now().Add(5*time.Minute))
+		h.rule(mirror.Spec{})
+		if row := h.await(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 30 {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		h.upstream.answering(http.StatusForbidden, "/manifests/", time.Now().Add(5*time.Minute))
+		if row := h.ask(); !strings.Contains(row.Error, "look at v0: ") || !strings.Contains(row.Error, "--username") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if n := len(h.tags("local/app")); n != 30 {
+			t.Errorf("there are %d tags", n)
+		}
+	})
+}
+
+func TestANameThatIsNoTagDoesNotStopTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		d := h.upstream.image("app", "one", 10, "v1")
+		h.upstream.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			lists := strings.HasSuffix(r.URL.Path, "/tags/list")
+			if lists {
+				fmt.Fprint(w, `{"tags":["a\u0001b","v1","../v2"]}`)
+			}
+			return lists
+		})
+		h.rule(mirror.Spec{})
+		row := h.await(time.Time{})
+		if row.Error != "" || !cmp.Equal(warned(row), []mirror.WarningCode{mirror.InvalidTags}) {
+			t.Errorf("%q, %v", row.Error, mirror.WarningsOf(row))
+		}
+		if diff := cmp.Diff(map[string]digest.Digest{"v1": d}, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/remote"
+	"ferry/internal/retry"
 )
 
 // unusable reports whether the source cannot be asked over the protocol, or with
@@ -23,6 +24,17 @@ func unusable(err error) bool {
 
 func speaksNoTLS(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
+}
+
+// concernsOne reports whether err may be about what was asked for alone, and not
+// about the source: that answered, does not refuse the login, and does not ask
+// for a pause.
+func concernsOne(err error) bool {
+	switch retry.Status(err) {
+	case 0, http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return retry.After(err) == 0
 }
 
 // An unreachableError says that a source did not answer several times in a row,

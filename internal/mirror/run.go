@@ -61,7 +61,7 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 		r.log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
 		return r.record(context.WithoutCancel(ctx))
 	default:
-		r.rule.Error, temporary = err.Error(), !permanent(err)
+		r.rule.Error, temporary = err.Error(), !permanent(err) || result.Failed > result.Refused
 		if text := hint(err); text != "" {
 			r.rule.Error += "; " + text
 		}

@@ -19,6 +19,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/subscription"
 	"ferry/internal/telemetry"
 )
@@ -156,13 +157,17 @@ func (s *source) answered(d digest.Digest) remote.Referrers {
 }
 
 // Plan implements [replication.Source]. Wanted manifests are read side by
-// side, and each comes whole: what is below it, itself, its referrers.
+// side, and each comes whole: what is below it, itself, its referrers. One that
+// the source does not give is missing alone, unless it gives none.
 func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	p := &planner{source: s, have: map[replication.Ref]bool{}, done: map[replication.Ref]bool{}, fn: fn}
 	for _, w := range have {
 		p.have[w] = true
 	}
-	return each(ctx, want, p.plan)
+	if err := each(ctx, want, p.plan); err != nil {
+		return err
+	}
+	return p.fail()
 }
 
 // each calls do for every one of all, several at a time, until one fails.
@@ -190,19 +195,32 @@ type planner struct {
 	*source
 	have map[replication.Ref]bool // manifests that are here, with all that is below them
 
-	mu   sync.Mutex
-	done map[replication.Ref]bool // manifests that need no second entry
-	fn   func(replication.PlanEntry) error
+	mu       sync.Mutex
+	done     map[replication.Ref]bool // manifests that need no second entry
+	fn       func(replication.PlanEntry) error
+	complete int                       // wanted manifests that came
+	failed   []replication.PlanMissing // those that did not, for a reason that may pass
+	failure  error                     // the last reason
 }
 
 // plan emits the entries for one wanted manifest.
 func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
-	if err := w.manifest(ctx, want.Digest, 0, 0); err != nil {
+	err := w.manifest(ctx, want.Digest, 0, 0)
+	if err != nil && !concernsOne(err) {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err != nil {
+		p.failed = append(p.failed, replication.PlanMissing{Ref: want, Reason: err.Error(), Temporary: true})
+		p.failure = err
+		if p.complete == 0 && len(p.failed) >= planners { // it is the source, more likely
+			return err
+		}
+		return nil
+	}
+	p.complete++
 	for _, e := range w.entries {
 		if m := e.Manifest; m != nil {
 			if p.done[m.Ref] {
@@ -215,6 +233,20 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 		}
 	}
 	return p.fn(replication.PlanEntry{Complete: &want})
+}
+
+// fail emits that wanted manifests are missing, if others came. It returns why
+// nothing came else: the source is asked again then.
+func (p *planner) fail() error {
+	if p.complete == 0 {
+		return p.failure
+	}
+	for _, m := range p.failed {
+		if err := p.fn(replication.PlanEntry{Missing: &m}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isDone reports whether the manifest has an entry.
@@ -250,7 +282,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	if err == nil {
 		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
 	}
-	if absent(err) || errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid) {
+	if err != nil && concernsOne(err) && retry.Permanent(err) {
 		w.missing(d, err.Error())
 		return nil
 	}

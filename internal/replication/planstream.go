@@ -27,7 +27,7 @@ func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
 	case entry.Missing != nil:
 		m := entry.Missing
 		if p.missing[m.Ref] == nil {
-			p.missing[m.Ref] = absentError{errors.New(m.Reason)}
+			p.missing[m.Ref] = missingError(m)
 			p.hold(len(m.Reason))
 		}
 	case entry.Blob != nil:
@@ -40,6 +40,15 @@ func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
 		}
 	}
 	return p.room()
+}
+
+// missingError says why a source does not send something.
+func missingError(m *PlanMissing) error {
+	err := errors.New(m.Reason)
+	if m.Temporary {
+		return err
+	}
+	return absentError{err}
 }
 
 func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {

@@ -59,7 +59,8 @@ type PlanManifest struct {
 // not give.
 type PlanMissing struct {
 	Ref
-	Reason string
+	Reason    string
+	Temporary bool // another try may bring it
 }
 
 // The states of an item.
