@@ -27,7 +27,7 @@ type job struct {
 func newJob(s *Service, q ImportRequest, from *source, reference string, to []destination) *job {
 	id := importID(q.Source, to)
 	j := &job{
-		task: s.newTask(s.Log.With("source", q.Source), replication.Options{
+		task: s.newTask(s.Log.With("source", q.Source), s.importSlots, replication.Options{
 			Source: importSource + id, Prune: replication.PruneNone, KeepTags: !q.Force,
 		}),
 		request: q, source: from, reference: reference, destinations: to,
@@ -66,16 +66,13 @@ func (j *job) set(change func(*Import)) {
 
 // run makes the import once there is a slot for it.
 func (j *job) run(ctx context.Context) {
-	var err error
-	select {
-	case j.slots <- struct{}{}:
-		defer func() { <-j.slots }()
+	err := j.enter(ctx)
+	defer j.leave()
+	if err == nil {
 		j.set(func(i *Import) { i.State = ImportRunning })
 		j.log.Info("import started", "images", j.state.Targets)
-		err = j.fetch(ctx)
+		err = j.copy(ctx)
 		j.source.close()
-	case <-ctx.Done():
-		err = context.Cause(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = ErrStopped
@@ -108,8 +105,8 @@ func (j *job) forget(ctx context.Context, done bool) error {
 	})
 }
 
-// fetch brings the image here.
-func (j *job) fetch(ctx context.Context) error {
+// copy brings the image here.
+func (j *job) copy(ctx context.Context) error {
 	d, err := j.resolve(ctx)
 	if err != nil {
 		return err
@@ -123,7 +120,7 @@ func (j *job) fetch(ctx context.Context) error {
 			return err
 		}
 	}
-	result, err := j.engine.Sync(ctx, j.source)
+	result, err := j.fetch(ctx, j.source, forever)
 	if err != nil || result.Failed == 0 {
 		return err
 	}

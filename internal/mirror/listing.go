@@ -46,7 +46,7 @@ type listing struct {
 	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
 	broken   map[string]bool          // tags that are listed without a manifest
 	failed   map[string]error         // tags of which the source did not say what they are
-	vain     int                      // answers of that kind in a row
+	outage   bool                     // many of these failed in a row
 }
 
 // maxVain is how many answers in a row that may be temporary make an outage of
@@ -224,32 +224,14 @@ func (l *listing) addTags(
 // and one that is has lost its manifest. A tag of which the source does not say
 // what it is fails alone.
 func (l *listing) resolve(ctx context.Context, tags []string) error {
-	var missing []string
-	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
-		_, ok := l.resolved[tag]
-		return ok || l.failed[tag] != nil
-	})
-	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
-		d, err := l.source.digest(ctx, tag)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		switch {
-		case err != nil && !concernsOne(err):
-			return err
-		case err != nil:
-			l.failed[tag] = err
-			if l.vain++; l.vain%maxVain == 0 && !retry.Permanent(err) {
-				return err
-			}
-			return nil
-		case d == "":
-			missing = append(missing, tag)
-		default:
-			l.resolved[tag] = d
-		}
-		l.vain = 0
-		return nil
-	})
+	missing, err := l.look(ctx, tags, maxVain)
+	if err == nil && l.outage {
+		l.outage = false // and what failed because of it is asked once more
+		maps.DeleteFunc(l.failed, func(_ string, err error) bool { return !retry.Permanent(err) })
+		var more []string
+		more, err = l.look(ctx, tags, len(tags)+1)
+		missing = append(missing, more...)
+	}
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -265,6 +247,41 @@ func (l *listing) resolve(ctx context.Context, tags []string) error {
 		}
 	}
 	return nil
+}
+
+// look asks the source for the digests of tags, unless it has answered for them
+// already, and returns the tags that have none. The error is that of the source
+// as a whole, or of the last of limit tags in a row: then it has an outage, more
+// likely.
+func (l *listing) look(ctx context.Context, tags []string, limit int) (missing []string, _ error) {
+	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		_, ok := l.resolved[tag]
+		return ok || l.failed[tag] != nil
+	})
+	vain := 0
+	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
+		d, err := l.source.digest(ctx, tag)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case err != nil && !concernsOne(err):
+			return err
+		case err != nil:
+			l.failed[tag] = err
+			if vain++; vain >= limit && !retry.Permanent(err) {
+				l.outage = true
+				return err
+			}
+			return nil
+		case d == "":
+			missing = append(missing, tag)
+		default:
+			l.resolved[tag] = d
+		}
+		vain = 0
+		return nil
+	})
+	return missing, err
 }
 
 // expand adds to here the roots and the manifests below them, with whether each

@@ -26,13 +26,16 @@ type task struct {
 	*Service
 	log     *slog.Logger
 	engine  *replication.Engine
+	slots   slots
+	inSlot  bool                   // it has one of them
 	failure atomic.Pointer[string] // why the source is asked again; nil while it answers
 }
 
-// newTask returns a task whose engine has o's source and rules.
-func (s *Service) newTask(log *slog.Logger, o replication.Options) *task {
+// newTask returns a task whose engine has o's source and rules. It works while it
+// has one of slots.
+func (s *Service) newTask(log *slog.Logger, slots slots, o replication.Options) *task {
 	o.Storage, o.DB, o.Log, o.Now, o.ChunkSize, o.Connections = s.Storage, s.DB, s.Log, s.Now, s.ChunkSize, s.Connections
-	return &task{Service: s, log: log, engine: replication.New(o)}
+	return &task{Service: s, log: log, slots: slots, engine: replication.New(o)}
 }
 
 // problem says why nothing comes from the source just now; "" if all is well.
@@ -68,7 +71,7 @@ func (t *task) ask(ctx context.Context, more func(error) bool, try func() error)
 		if t.failure.Swap(&failure) == nil {
 			t.log.Warn("mirror source does not answer, and is asked again", "err", err)
 		}
-		if err := retry.Sleep(ctx, max(pauses.NextBackOff(), pause), nil); err != nil {
+		if err := t.pause(ctx, max(pauses.NextBackOff(), pause)); err != nil {
 			return err
 		}
 	}

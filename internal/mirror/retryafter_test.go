@@ -1,12 +1,16 @@
 package mirror_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"ferry/internal/metadb"
 	"ferry/internal/mirror"
 )
 
@@ -100,4 +104,78 @@ func TestRetryAfterOfATokenEndpointIsHonoured(t *testing.T) {
 			t.Errorf("%d requests came before their time", n)
 		}
 	})
+}
+
+// held lets the upstream answer what busy.example is asked for, of paths with
+// part in them, with a time to come back.
+func (u *upstream) held(part string, pause time.Duration) {
+	until := time.Now().Add(pause)
+	u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		held := r.Host == "busy.example" && strings.Contains(r.URL.Path, part) && time.Now().Before(until)
+		if held {
+			w.Header().Set("Retry-After", strconv.Itoa(int(time.Until(until).Seconds())))
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+		return held
+	})
+}
+
+func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
+	for _, pause := range []time.Duration{2 * time.Minute, 9 * time.Minute, time.Hour} {
+		for _, part := range []string{"/tags/", "/manifests/", "/blobs/"} {
+			t.Run(fmt.Sprint(pause, part), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHere(t)
+					d := h.upstream.image("app", "one", 100<<10, "1")
+					h.upstream.held(part, pause)
+					names := []string{"a", "b", "c", "d", "healthy"}
+					for _, name := range names {
+						spec := mirror.Spec{Source: "http://busy.example/app", Repository: "rule/" + name, Schedule: "0 0 * * *"}
+						if name == "healthy" {
+							time.Sleep(time.Second) // until the others hold all slots
+							spec.Source = "http://upstream.example/app"
+						}
+						text, err := json.Marshal(spec)
+						if err != nil {
+							t.Fatal(err)
+						}
+						h.update(func(tx *metadb.Tx) error {
+							rule := metadb.MirrorRule{Name: name, Spec: text, Repository: spec.Repository, CreatedAt: time.Now()}
+							if err := tx.PutMirrorRule(rule); err != nil {
+								return err
+							}
+							return tx.AskMirrorRule(name, time.Now())
+						})
+						h.Wake()
+						synctest.Wait()
+					}
+					var last mirror.Import
+					for _, name := range names {
+						q := mirror.ImportRequest{Source: "http://busy.example/app:1", Images: []string{"import/" + name + ":1"}}
+						if name == "healthy" {
+							q.Source = "http://upstream.example/app:1"
+						}
+						var err error
+						if last, err = h.Import(t.Context(), q); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(time.Second)
+					}
+					time.Sleep(30 * time.Second)
+					if h.tags("rule/healthy")["1"] != d {
+						t.Error("the rule of another host waits")
+					}
+					if last = h.over(t, last); last.State != mirror.ImportSucceeded || last.EndedAt.Sub(last.StartedAt) > time.Minute {
+						t.Errorf("the import from another host waited: %+v", last)
+					}
+					time.Sleep(pause + 30*time.Minute)
+					for _, name := range names {
+						if h.tags("rule/" + name)["1"] != d || h.tags("import/" + name)["1"] != d {
+							t.Errorf("%s did not come after the pause", name)
+						}
+					}
+				})
+			})
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"sync"
 	"time"
 
 	"ferry/internal/metadb"
@@ -23,10 +22,13 @@ type run struct {
 	cancel context.CancelCauseFunc
 }
 
+// newRun returns a run that has one of the service's slots.
 func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCauseFunc) *run {
 	log := s.Log.With("rule", rule.Name, "source", v.Source, "repo", v.Repository)
 	engine := replication.Options{Source: SourceName(rule.Name), Prune: replication.PruneTracked}
-	return &run{task: s.newTask(log, engine), rule: rule, spec: v, cancel: cancel}
+	t := s.newTask(log, s.ruleSlots, engine)
+	t.inSlot = true
+	return &run{task: t, rule: rule, spec: v, cancel: cancel}
 }
 
 func (r *run) status() RunStatus {
@@ -119,7 +121,7 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 			return total, err
 		}
 		applied = items
-		result, err := r.fetch(ctx, src)
+		result, err := r.fetch(ctx, src, patience)
 		total = added(total, result)
 		if err != nil {
 			return total, err
@@ -139,34 +141,6 @@ func partOf(v Spec) string {
 		return ""
 	}
 	return subscription.Subscription{Platforms: v.Platforms}.ID()
-}
-
-// fetch runs the engine until it is done, or nothing comes for [patience].
-func (r *run) fetch(ctx context.Context, src *source) (replication.Result, error) {
-	ctx, watchdog := retry.Watch(ctx, patience)
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		for last := r.engine.Progress(); retry.Sleep(ctx, glance, nil) == nil; {
-			if now := r.engine.Progress(); now != last {
-				last = now
-				watchdog.Reset(patience)
-			}
-		}
-	})
-	result, err := r.engine.Sync(ctx, src)
-	if err != nil && context.Cause(ctx) == retry.ErrStalled {
-		err = errNothingComes
-	}
-	watchdog.Stop()
-	watcher.Wait()
-	return result, err
-}
-
-// added is the sum of two Syncs in a row. The last one tries again what failed
-// in the first.
-func added(a, b replication.Result) replication.Result {
-	b.Synced, b.Removed, b.Received = a.Synced+b.Synced, a.Removed+b.Removed, a.Received+b.Received
-	return b
 }
 
 // source returns the rule's source.

@@ -17,6 +17,7 @@ import (
 )
 
 // maxRuns is how many rules, and how many imports, run at a time. Others wait.
+// One that waits for its source does not count.
 const maxRuns = 4
 
 // patience is for how long nothing may come from the source of a run before
@@ -54,10 +55,11 @@ type Options struct {
 // concurrent use.
 type Service struct {
 	Options
-	hosts *hostBackoff
-	woken chan struct{} // holds a request to look at the rules
-	slots chan struct{} // holds the imports that run
-	jobs  sync.WaitGroup
+	hosts       *hostBackoff
+	woken       chan struct{} // holds a request to look at the rules
+	ruleSlots   slots
+	importSlots slots
+	jobs        sync.WaitGroup
 
 	mu      sync.Mutex
 	running map[string]*run        // by rule
@@ -74,7 +76,7 @@ func New(o Options) *Service {
 	}
 	return &Service{
 		Options: o, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}},
-		woken: make(chan struct{}, 1), slots: make(chan struct{}, maxRuns),
+		woken: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
 		running: map[string]*run{}, retries: map[string]*retryState{},
 	}
 }
@@ -185,7 +187,7 @@ func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
 
 // start starts the run of a rule, unless it is too early for its retry, or too
 // many others run. It returns for how long to wait before the next look: every
-// run wakes the service when it ends.
+// run wakes the service when it leaves its slot.
 func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d dueRun) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +199,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d d
 			return wait
 		}
 	}
-	if len(s.running) >= maxRuns {
+	if !s.ruleSlots.tryTake() {
 		return glance
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -213,6 +215,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d d
 		if !r.all(ctx) { // it would be due again at once, and again
 			retry.Sleep(ctx, glance, nil)
 		}
+		r.leave()
 		s.mu.Lock()
 		delete(s.running, rule.Name)
 		s.mu.Unlock()
