@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +18,7 @@ import (
 
 	"ferry/internal/download"
 	"ferry/internal/oci"
+	"ferry/internal/outbound"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
 	"ferry/internal/wire"
@@ -32,47 +32,13 @@ type Client struct {
 }
 
 // NewClient returns the client for a connection string. transport is nil for
-// [NewTransport]'s.
+// [NewTransport]'s. It follows redirects of blobs alone, as package outbound says.
 func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
 	}
-	client := &http.Client{Transport: transport, CheckRedirect: onlyBlobs}
-	return &Client{connection: c, http: client, codec: newCodec()}
-}
-
-// onlyBlobs follows redirects of blobs, to where their bytes are, and there
-// without the password: net/http looks at the host's name alone, and would send
-// it on to another port, to a name below the parent's and out of TLS. A request
-// of the gateway is answered where it was sent, or not at all: http would make
-// a GET of it.
-func onlyBlobs(r *http.Request, via []*http.Request) error {
-	if via[0].Method != http.MethodGet {
-		return http.ErrUseLastResponse
-	}
-	if len(via) >= 5 {
-		return errors.New("too many redirects")
-	}
-	if via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https" {
-		return fmt.Errorf("the parent sends this registry on from https to %s, which is not followed: "+
-			"are its blobs to be had over TLS?", r.URL.Scheme)
-	}
-	// A request that was elsewhere does not come back with the password either.
-	for _, hop := range slices.Concat(via[1:], []*http.Request{r}) {
-		if origin(hop.URL) != origin(via[0].URL) {
-			r.Header.Del("Authorization")
-		}
-	}
-	return nil
-}
-
-// origin is what a password is for: a scheme, a host and a port (RFC 6454).
-func origin(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + u.Hostname() + ":" + port
+	home := &url.URL{Scheme: c.Protocol, Host: c.Endpoint}
+	return &Client{connection: c, http: outbound.NewClient(home, transport), codec: newCodec()}
 }
 
 // stall is how long the parent may send nothing before it is given up.
@@ -90,12 +56,12 @@ func NewTransport() *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{
+		DialContext: outbound.Dial(net.Dialer{
 			Timeout: 30 * time.Second,
 			KeepAliveConfig: net.KeepAliveConfig{
 				Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4,
 			},
-		}).DialContext,
+		}),
 		TLSHandshakeTimeout: 30 * time.Second,
 		IdleConnTimeout:     10 * time.Minute,
 		MaxIdleConnsPerHost: maxIdle,

@@ -20,6 +20,7 @@ import (
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/wire"
 )
 
@@ -190,6 +191,18 @@ func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
 				t.Errorf("the password went to %v, want it to be %v with the last", sent, test.sent)
 			}
 		})
+	}
+}
+
+func TestARedirectToAPrivateNetworkIsRefused(t *testing.T) {
+	for _, where := range []string{"http://169.254.169.254/latest/meta-data", "http://192.168.1.1/admin", "http://10.1.2.3/"} {
+		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, where, http.StatusTemporaryRedirect)
+		})
+		_, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
+		if !retry.Permanent(err) || !strings.Contains(err.Error(), "a network that it is not in itself") {
+			t.Errorf("%s: %v", where, err)
+		}
 	}
 }
 

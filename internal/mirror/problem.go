@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ferry/internal/oci"
+	"ferry/internal/outbound"
 	"ferry/internal/remote"
 	"ferry/internal/retry"
 )
@@ -31,7 +32,9 @@ func speaksNoTLS(err error) bool {
 // for a pause.
 func concernsOne(err error) bool {
 	switch retry.Status(err) {
-	case 0, http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case 0:
+		return errors.As(err, new(*outbound.RefusedError))
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return false
 	}
 	return retry.After(err) == 0

@@ -48,7 +48,7 @@ var byStatus = map[int]*oci.Error{
 	http.StatusTooManyRequests: oci.ErrTooManyRequests,
 }
 
-// refusal makes an error of an answer of 400 or above.
+// refusal makes an error of an answer of 300 or above.
 func refusal(resp *http.Response, now time.Time) error {
 	e := &oci.Error{Code: "UNKNOWN", Message: "the registry answered " + resp.Status, Status: resp.StatusCode}
 	if known := byStatus[resp.StatusCode]; known != nil {

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/oci"
+	"ferry/internal/outbound"
 	"ferry/internal/retry"
 )
 
@@ -54,14 +55,16 @@ func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Di
 	return Referrers{Digests: all, Problem: problem}, nil
 }
 
-// isOdd reports whether the registry answered, with something of no use. It
-// does not if the link broke, or if it wants to be asked again later.
+// isOdd reports whether the registry answered with something of no use. That is
+// not so if the link broke, or if the registry wants to be asked again later.
 func isOdd(err error) bool {
 	if errors.As(err, &malformedError{}) {
 		return true
 	}
 	switch retry.Status(err) {
-	case 0, http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case 0:
+		return errors.As(err, new(*outbound.RefusedError))
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return false
 	}
 	return retry.After(err) == 0

@@ -17,10 +17,11 @@ import (
 	"os"
 	"time"
 
-	"ferry/internal/retry"
-
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
+
+	"ferry/internal/outbound"
+	"ferry/internal/retry"
 )
 
 // Options say how to reach a registry.
@@ -51,7 +52,7 @@ func New(address string, o Options) (*Registry, error) {
 		return nil, fmt.Errorf("%q is no registry's address: want http:// or https:// and a host", address)
 	}
 	base.Path = ""
-	client := &auth.Client{Client: &http.Client{Transport: o.Transport}, Cache: auth.NewCache()}
+	client := &auth.Client{Client: outbound.NewClient(base, o.Transport), Cache: auth.NewCache()}
 	switch {
 	case o.Username != "" || o.Password != "":
 		client.Credential = auth.StaticCredential(base.Host, auth.Credential{Username: o.Username, Password: o.Password})
@@ -110,7 +111,7 @@ func (q request) scope() string {
 	return auth.ScopeRepository(q.repository, auth.ActionPull, auth.ActionPush)
 }
 
-// do sends q, logged in as the registry asks. The answer is below 400; its
+// do sends q, logged in as the registry asks. The answer is below 300; its
 // body is the caller's to close.
 func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 	target, err := r.base.Parse("/v2/" + (&url.URL{Path: q.repository}).EscapedPath() + q.path)
@@ -140,7 +141,7 @@ func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.
 		}
 		return nil, loginRefusal(retry.WithoutURL(err))
 	}
-	if resp.StatusCode < http.StatusBadRequest {
+	if resp.StatusCode < http.StatusMultipleChoices {
 		return resp, nil
 	}
 	defer resp.Body.Close()

@@ -24,7 +24,7 @@ type layer struct {
 
 var layers = []layer{
 	{
-		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config", "internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile"},
+		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config", "internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile", "internal/outbound"},
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},
 	{
