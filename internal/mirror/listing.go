@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"ferry/internal/metadb"
 	"ferry/internal/oci"
-	"ferry/internal/replication"
 	"ferry/internal/retry"
 	"ferry/internal/subscription"
 )
@@ -38,9 +35,15 @@ const (
 type listing struct {
 	*run
 	source   *source
+	filters  subscription.Tags
 	part     string                     // of an index that the rule keeps; "" is all of it
-	selected []string                   // tags that the rule's filters select
-	attached map[digest.Digest][]string // other tags, such as sha256-<hex>.sig, by the manifest that they are of
+	listed   map[string]bool            // the source's tags
+	selected []string                   // those that the rule's filters select
+	attached map[digest.Digest][]string // others, such as sha256-<hex>.sig, by the manifest that they are of
+
+	count int             // of the items that the last listing had
+	lost  map[string]bool // those of them that the source does not list any more
+	kept  map[string]bool // those of these that stay, because it is in doubt
 
 	mu       sync.Mutex               // guards what follows while the source is asked
 	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
@@ -53,97 +56,46 @@ type listing struct {
 // the source more likely than that these tags are at fault.
 const maxVain = 20
 
-// list reads the names of the source's tags.
-func (r *run) list(ctx context.Context, src *source, filters subscription.Tags) (*listing, error) {
-	listed, err := src.registry.Tags(ctx, src.repository)
-	if errors.Is(err, oci.ErrNameUnknown) {
-		return nil, src.noRepository()
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(listed.Invalid) > 0 {
-		src.warnings.add(InvalidTags, fmt.Sprintf(
-			"the source lists names that are no tags, such as %q; they are left out", listed.Invalid[0]))
-	}
-	l := &listing{
-		run: r, source: src, part: partOf(r.spec), attached: map[digest.Digest][]string{},
+func (r *run) newListing(src *source, filters subscription.Tags) *listing {
+	return &listing{
+		run: r, source: src, filters: filters, part: partOf(r.spec),
 		resolved: map[string]digest.Digest{}, broken: map[string]bool{}, failed: map[string]error{},
 	}
-	for _, tag := range listed.Tags {
+}
+
+// read reads the names of the source's tags, also anew.
+func (l *listing) read(ctx context.Context) error {
+	tags, err := l.source.registry.Tags(ctx, l.source.repository)
+	if errors.Is(err, oci.ErrNameUnknown) {
+		return l.source.noRepository()
+	}
+	if err != nil {
+		return err
+	}
+	if len(tags.Invalid) > 0 {
+		l.source.warnings.add(InvalidTags, fmt.Sprintf(
+			"the source lists names that are no tags, such as %q; they are left out", tags.Invalid[0]))
+	}
+	l.source.forgetReferrers()
+	clear(l.failed)
+	l.listed, l.selected, l.attached, l.count = map[string]bool{}, nil, map[digest.Digest][]string{}, 0
+	for _, tag := range tags.Tags {
+		l.listed[tag] = true
 		subject, attached := subscription.Subject(tag)
 		switch {
-		case filters.All() || !attached && filters.Matches(tag):
+		case l.filters.All() || !attached && l.filters.Matches(tag):
 			l.selected = append(l.selected, tag)
 		case attached:
 			l.attached[subject] = append(l.attached[subject], tag)
 		}
 	}
 	switch {
-	case len(listed.Tags) == 0:
-		return nil, errNoTag
+	case len(tags.Tags) == 0:
+		return errNoTag
 	case len(l.selected) == 0:
-		return nil, errNoMatch
+		return errNoMatch
 	}
-	return l, nil
-}
-
-// An itemSet is a set of items of the rule's repository.
-type itemSet map[replication.ListedItem]bool
-
-// sorted returns the items by name.
-func (s itemSet) sorted() []replication.ListedItem {
-	return slices.SortedFunc(maps.Keys(s), func(a, b replication.ListedItem) int {
-		return cmp.Compare(a.Name(), b.Name())
-	})
-}
-
-// items returns what the rule selects: the tags that its filters select, and the
-// attached tags and referrers of the manifests here that those tags lead to.
-// Manifests of [listing.kept] count like these. A signature mostly comes later
-// than the image that it signs, and moves no tag.
-func (l *listing) items(ctx context.Context) (itemSet, error) {
-	recorded, err := l.recorded(ctx)
-	if err != nil {
-		return nil, err
-	}
-	items := itemSet{}
-	level, err := l.addTags(ctx, items, l.selected, recorded)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
-		return nil, l.noneResolved()
-	}
-	kept, err := l.kept(ctx, recorded)
-	if err != nil {
-		return nil, err
-	}
-	level = append(level, kept...)
-	here := map[digest.Digest]bool{}
-	for range maxReferrers {
-		fresh, err := l.expand(ctx, level, here)
-		if err != nil {
-			return nil, err
-		}
-		var tags []string
-		for _, d := range fresh {
-			tags = append(tags, l.attached[d]...)
-		}
-		if level, err = l.addTags(ctx, items, tags, recorded); err != nil {
-			return nil, err
-		}
-		subjects := slices.DeleteFunc(fresh, func(d digest.Digest) bool { return !here[d] })
-		referrers, err := l.referrers(ctx, subjects, recorded)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range referrers {
-			items[replication.ListedItem{Digest: d, Part: l.part}] = true
-		}
-		level = append(level, referrers...)
-	}
-	return items, nil
+	return nil
 }
 
 // noneResolved says why the source has none of the tags that it lists. All of them
@@ -155,68 +107,6 @@ func (l *listing) noneResolved() error {
 	err := l.failed[slices.Min(slices.Collect(maps.Keys(l.failed)))]
 	clear(l.failed)
 	return err
-}
-
-// recorded returns the digests of the items that the last listing had, by name.
-func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
-	rows, err := metadb.Read(ctx, l.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
-		return tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
-	})
-	recorded := map[string]digest.Digest{}
-	for _, row := range rows {
-		recorded[row.Item] = digest.Digest(row.Digest)
-	}
-	return recorded, err
-}
-
-// kept returns the manifests here that had attached tags or referrers in the last
-// listing. If another tag or a lock keeps one, it keeps its signatures.
-func (l *listing) kept(ctx context.Context, recorded map[string]digest.Digest) (all []digest.Digest, _ error) {
-	for name, d := range recorded {
-		subject, attached := subscription.Subject(name)
-		if !attached && name == string(d) {
-			m, err := l.Storage.Manifest(ctx, l.spec.Repository, name)
-			if e := oci.AsError(err); e != nil && e.Status < 500 {
-				continue // it is not here
-			}
-			if err != nil {
-				return nil, err
-			}
-			subject = m.Subject
-		}
-		if subject == "" {
-			continue
-		}
-		has, err := l.Storage.HasManifest(ctx, l.spec.Repository, subject)
-		if err != nil {
-			return nil, err
-		}
-		if has {
-			all = append(all, subject)
-		}
-	}
-	return all, nil
-}
-
-// addTags adds tags to items, and returns their digests. A tag that is listed
-// without a manifest, or that failed, stays as it is recorded.
-func (l *listing) addTags(
-	ctx context.Context, items itemSet, tags []string, recorded map[string]digest.Digest,
-) (all []digest.Digest, _ error) {
-	if err := l.resolve(ctx, tags); err != nil {
-		return nil, err
-	}
-	for _, tag := range tags {
-		d := l.resolved[tag]
-		if l.broken[tag] || l.failed[tag] != nil {
-			d = recorded[tag]
-		}
-		if d != "" {
-			items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part}] = true
-			all = append(all, d)
-		}
-	}
-	return all, nil
 }
 
 // resolve asks the source for the digests of tags. If some have none, it reads
@@ -282,70 +172,6 @@ func (l *listing) look(ctx context.Context, tags []string, limit int) (missing [
 		return nil
 	})
 	return missing, err
-}
-
-// expand adds to here the roots and the manifests below them, with whether each
-// is here. It returns those that are new.
-func (l *listing) expand(
-	ctx context.Context, roots []digest.Digest, here map[digest.Digest]bool,
-) (fresh []digest.Digest, err error) {
-	for queue := roots; len(queue) > 0; queue = queue[1:] {
-		d := queue[0]
-		if _, known := here[d]; known {
-			continue
-		}
-		fresh = append(fresh, d)
-		if here[d], err = l.Storage.HasManifest(ctx, l.spec.Repository, d); err != nil {
-			return nil, err
-		}
-		if !here[d] {
-			continue
-		}
-		children, err := l.Storage.Held(ctx, l.spec.Repository, d)
-		if err != nil {
-			return nil, err
-		}
-		queue = append(queue, children...)
-	}
-	return fresh, nil
-}
-
-// referrers returns the manifests that have one of subjects as their subject. Of
-// a subject whose referrers the source does not list, they are those that are
-// recorded and here: the tags that stand in for the list come along as attached
-// tags.
-func (l *listing) referrers(
-	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
-) (all []digest.Digest, _ error) {
-	ask := func(ctx context.Context, d digest.Digest) error {
-		if l.source.unlisted.Load() {
-			return nil
-		}
-		_, err := l.source.referrers(ctx, d)
-		return err
-	}
-	alone := min(1, len(subjects)) // the source may not list any
-	for _, part := range [][]digest.Digest{subjects[:alone], subjects[alone:]} {
-		if err := each(ctx, part, ask); err != nil {
-			return nil, err
-		}
-	}
-	for _, d := range subjects {
-		if answer := l.source.answered(d); answer.Listed {
-			all = append(all, answer.Digests...)
-			continue
-		}
-		found, err := l.Storage.Referrers(ctx, l.spec.Repository, d, "")
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range found {
-			if recorded[string(m.Digest)] != "" {
-				all = append(all, m.Digest)
-			}
-		}
-	}
-	return all, nil
 }
 
 // whole returns an error if the source lists tags that it does not have, or of

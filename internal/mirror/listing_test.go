@@ -1,7 +1,10 @@
 package mirror_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -121,4 +124,38 @@ func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
 			t.Errorf("there is %v", tags)
 		}
 	})
+}
+
+func TestEveryPageOfTagsCounts(t *testing.T) {
+	for link, readable := range map[string]bool{
+		`</v2/app/tags/list?%s>; rel="next"`:                          true,
+		`</v2/app/tags/list?%s>; type="application/json"; rel="next"`: true,
+		`/v2/app/tags/list?%s; rel="next"`:                            false,
+		`</v2/app/tags/list?%s; rel="next"`:                           false,
+	} {
+		t.Run(link, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, want := fiveTags(t)
+				pages := [][]string{{"v1", "v2"}, {}, {"v3", "v4"}, {"v5"}}
+				h.upstream.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+					lists := strings.HasSuffix(r.URL.Path, "/tags/list")
+					if lists {
+						page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+						if page+1 < len(pages) {
+							w.Header().Set("Link", fmt.Sprintf(link, fmt.Sprint("page=", page+1)))
+						}
+						json.NewEncoder(w).Encode(map[string]any{"name": "app", "tags": pages[page]})
+					}
+					return lists
+				})
+				row := h.ask()
+				if state := mirror.RuleStateOf(row, false); (state == mirror.InSync) != readable {
+					t.Errorf("it is %s: %s", state, row.Error)
+				}
+				if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
 }

@@ -5,7 +5,8 @@
 //
 // A [Service] (service.go) starts runs (run.go) of rules when they are due
 // (due.go), and imports (import.go). Both read from a source (source.go), which
-// they ask again if it does not answer (retry.go).
+// they ask again if it does not answer (retry.go). What a rule selects is a
+// listing (listing.go, item.go), which is doubted if it shrank by much (doubt.go).
 package mirror
 
 import (

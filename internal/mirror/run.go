@@ -91,7 +91,8 @@ func (r *run) record(ctx context.Context) bool {
 	return false
 }
 
-// sync brings the repository in sync with the source as it is now.
+// sync brings the repository in sync with the source as it is now. If the source
+// lists much less than before, that is removed only once another list agrees.
 func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	src, err := r.source()
 	if err != nil {
@@ -102,26 +103,44 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	if err != nil {
 		return total, err
 	}
-	var l *listing
-	if err := r.ask(ctx, func() (err error) { l, err = r.list(ctx, src, filters); return err }); err != nil {
-		return total, err
+	for l := r.newListing(src, filters); ; {
+		if err := r.ask(ctx, func() error { return l.read(ctx) }); err != nil {
+			return total, err
+		}
+		result, err := r.follow(ctx, l)
+		total = added(total, result)
+		if err != nil {
+			return total, err
+		}
+		d := r.doubt().next(l.kept, time.Now())
+		r.setDoubt(d)
+		if d.names == nil {
+			return total, l.whole()
+		}
+		if err := r.awaitConfirmation(ctx, d, len(l.kept), l.count); err != nil {
+			return total, err
+		}
 	}
-	// The children of an index are known only once they are here. If these have
-	// signatures, or were replaced, the listing has changed, and is applied again.
+}
+
+// follow brings the repository in sync with a listing. The children of an index
+// are known only once they are here. If these have signatures, or were replaced,
+// the listing has changed, and is applied again.
+func (r *run) follow(ctx context.Context, l *listing) (total replication.Result, _ error) {
 	for applied := (itemSet)(nil); ; {
 		var items itemSet
 		if err := r.ask(ctx, func() (err error) { items, err = l.items(ctx); return err }); err != nil {
 			return total, err
 		}
 		if maps.Equal(items, applied) {
-			return total, l.whole()
+			return total, nil
 		}
 		listing := replication.Listing{Repository: r.spec.Repository, Items: items.sorted()}
 		if err := r.engine.ApplyListing(ctx, listing); err != nil {
 			return total, err
 		}
 		applied = items
-		result, err := r.fetch(ctx, src, patience)
+		result, err := r.fetch(ctx, l.source, patience)
 		total = added(total, result)
 		if err != nil {
 			return total, err

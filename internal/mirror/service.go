@@ -64,6 +64,7 @@ type Service struct {
 	mu      sync.Mutex
 	running map[string]*run        // by rule
 	retries map[string]*retryState // by rule
+	doubts  map[string]doubt       // by rule
 	imports []*job                 // oldest first
 	life    context.Context        // of imports: Run's; nil unless that runs
 }
@@ -77,7 +78,7 @@ func New(o Options) *Service {
 	return &Service{
 		Options: o, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}},
 		woken: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
-		running: map[string]*run{}, retries: map[string]*retryState{},
+		running: map[string]*run{}, retries: map[string]*retryState{}, doubts: map[string]doubt{},
 	}
 }
 
@@ -110,6 +111,7 @@ func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
 	delete(s.retries, rule)
+	delete(s.doubts, rule)
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel(errChanged)

@@ -148,6 +148,13 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	return found, nil
 }
 
+// forgetReferrers lets the registry be asked for referrers anew.
+func (s *source) forgetReferrers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.known)
+}
+
 // answered returns what the registry answered when it was asked for the
 // referrers of d.
 func (s *source) answered(d digest.Digest) remote.Referrers {

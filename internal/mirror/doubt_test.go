@@ -1,0 +1,165 @@
+package mirror_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/mirror"
+)
+
+// lists lets the upstream list these tags, and nothing else.
+func (u *upstream) lists(tags ...string) {
+	u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		lists := strings.HasSuffix(r.URL.Path, "/tags/list")
+		if lists {
+			fmt.Fprintf(w, `{"tags":["%s"]}`, strings.Join(tags, `","`))
+		}
+		return lists
+	})
+}
+
+// runFor lets a run begin, and looks at the rule after that time.
+func (h *here) runFor(t *testing.T, d time.Duration) mirror.RunStatus {
+	t.Helper()
+	time.Sleep(time.Millisecond)
+	h.update(askRule)
+	h.Wake()
+	time.Sleep(d)
+	return h.Status("r")
+}
+
+// fiveTags is an instance that has the upstream's v1 to v5.
+func fiveTags(t *testing.T) (*here, map[string]digest.Digest) {
+	t.Helper()
+	h, want := newHere(t), map[string]digest.Digest{}
+	for i := 1; i <= 5; i++ {
+		tag := fmt.Sprint("v", i)
+		want[tag] = h.upstream.image("app", tag, 10, tag)
+	}
+	h.rule(mirror.Spec{})
+	h.await(time.Time{})
+	return h, want
+}
+
+func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, want := fiveTags(t)
+		want["v6"] = h.upstream.image("app", "new", 10, "v6")
+		h.upstream.lists("v1", "v5", "v6")
+		s := h.runFor(t, 5*time.Minute)
+		if !s.Running || !strings.Contains(s.Problem, "does not list 3 of the 5 tags") ||
+			!strings.Contains(s.Problem, "read again at 00:1") {
+			t.Errorf("%+v", s)
+		}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Errorf("what is new came, and nothing went: %s", diff)
+		}
+		h.upstream.intercept(nil) // it was an outage
+		time.Sleep(10 * time.Minute)
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" || h.Status("r").Running {
+			t.Errorf("%+v, %s", h.Status("r"), diff)
+		}
+		h.update(func(tx *metadb.Tx) error {
+			row, err := tx.MirrorRule("r")
+			if row.Error != "" || row.SucceededAt.IsZero() {
+				t.Errorf("the run ended as %+v", row)
+			}
+			return err
+		})
+	})
+}
+
+func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, want := fiveTags(t)
+		h.upstream.lists("v1", "v5")
+		h.runFor(t, 5*time.Minute)
+		h.upstream.lists("v1", "v2", "v5") // of three, two are gone
+		row := h.await(time.Time{})
+		if took := row.EndedAt.Sub(row.StartedAt); row.Error != "" || took < 10*time.Minute || took > 11*time.Minute {
+			t.Errorf("the run ended with %q after %s", row.Error, took)
+		}
+		delete(want, "v3")
+		delete(want, "v4")
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestADoubtLastsFromRunToRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, want := fiveTags(t)
+		h.upstream.lists("v1", "v5")
+		h.runFor(t, 5*time.Minute)
+		h.upstream.answering(http.StatusForbidden, "/tags/list", time.Now().Add(time.Hour))
+		if row := h.await(time.Time{}); !strings.Contains(row.Error, "list tags") {
+			t.Errorf("the run ended with %q", row.Error)
+		}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+		h.upstream.lists("v1", "v5")
+		row := h.ask()
+		if tags := h.tags("local/app"); row.Error != "" || len(tags) != 2 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+			t.Errorf("%+v, there is %v", row, tags)
+		}
+	})
+}
+
+func TestReferrersThatAllWentAreDoubtedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		var signatures []digest.Digest
+		for i := range 4 {
+			d := h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
+			signature := h.upstream.referrer("app", fmt.Sprint("signature ", i), d)
+			signatures = append(signatures, signature, h.upstream.referrer("app", fmt.Sprint("of it ", i), signature))
+		}
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		has := func() (n int) {
+			for _, d := range signatures {
+				if h.has("local/app", d) {
+					n++
+				}
+			}
+			return n
+		}
+		h.upstream.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			lists := strings.Contains(r.URL.Path, "/referrers/")
+			if lists {
+				fmt.Fprint(w, `{"schemaVersion":2,"manifests":[]}`)
+			}
+			return lists
+		})
+		if s := h.runFor(t, 5*time.Minute); !s.Running || has() != len(signatures) {
+			t.Errorf("%d are left: %+v", has(), s)
+		}
+		if row := h.await(time.Time{}); row.Error != "" || has() != 0 {
+			t.Errorf("%d are left: %q", has(), row.Error)
+		}
+	})
+}
+
+func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := fiveTags(t)
+		h.upstream.lists("v1", "v2", "v3", "v4")
+		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 4 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
+		}
+		h.rule(mirror.Spec{TagFilters: []string{"v1"}})
+		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 1 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
+		}
+	})
+}

@@ -1,0 +1,255 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+	"ferry/internal/subscription"
+)
+
+// An itemSet is a set of items of the rule's repository.
+type itemSet map[replication.ListedItem]bool
+
+// sorted returns the items by name.
+func (s itemSet) sorted() []replication.ListedItem {
+	return slices.SortedFunc(maps.Keys(s), func(a, b replication.ListedItem) int {
+		return cmp.Compare(a.Name(), b.Name())
+	})
+}
+
+// items returns what the rule selects: the tags that its filters select, and the
+// attached tags and referrers of the manifests here that those tags lead to. What
+// the source lists no more stays as it was while that is in doubt.
+func (l *listing) items(ctx context.Context) (itemSet, error) {
+	recorded, err := l.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.count == 0 { // what comes because of this listing was not lost
+		l.count = len(recorded)
+	}
+	l.lost, l.kept = l.lostTags(recorded), nil
+	for {
+		items, err := l.collect(ctx, recorded) // which finds the referrers that are lost
+		if err != nil {
+			return nil, err
+		}
+		kept := l.doubt().keep(l.lost, l.count, time.Now())
+		if maps.Equal(kept, l.kept) {
+			return items, nil
+		}
+		l.kept = kept // and what belongs to that may be lost, too
+	}
+}
+
+// lostTags returns the tags that the last listing had, the filters select or
+// cannot, and the source lists no more.
+func (l *listing) lostTags(recorded map[string]digest.Digest) map[string]bool {
+	lost := map[string]bool{}
+	for name, d := range recorded {
+		_, attached := subscription.Subject(name)
+		if name != string(d) && !l.listed[name] && (attached || l.filters.Matches(name)) {
+			lost[name] = true
+		}
+	}
+	return lost
+}
+
+// collect returns the items of the source, and those of [listing.kept]. Manifests
+// with signatures ([listing.signed]) count like those that tags lead to: a
+// signature mostly comes later than the image that it signs, and moves no tag.
+func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest) (itemSet, error) {
+	items := itemSet{}
+	level, err := l.addTags(ctx, items, l.selected, recorded)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
+		return nil, l.noneResolved()
+	}
+	for name := range l.kept {
+		if d := recorded[name]; name != string(d) {
+			items[replication.ListedItem{Tag: name, Digest: d, Part: l.part}] = true
+			level = append(level, d)
+		}
+	}
+	signed, err := l.signed(ctx, recorded)
+	if err != nil {
+		return nil, err
+	}
+	level = append(level, signed...)
+	here := map[digest.Digest]bool{}
+	for range maxReferrers {
+		fresh, err := l.expand(ctx, level, here)
+		if err != nil {
+			return nil, err
+		}
+		var tags []string
+		for _, d := range fresh {
+			tags = append(tags, l.attached[d]...)
+		}
+		if level, err = l.addTags(ctx, items, tags, recorded); err != nil {
+			return nil, err
+		}
+		subjects := slices.DeleteFunc(fresh, func(d digest.Digest) bool { return !here[d] })
+		referrers, err := l.referrers(ctx, subjects, recorded)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range referrers {
+			items[replication.ListedItem{Digest: d, Part: l.part}] = true
+		}
+		level = append(level, referrers...)
+	}
+	return items, nil
+}
+
+// recorded returns the digests of the items that the last listing had, by name.
+func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
+	rows, err := metadb.Read(ctx, l.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
+		return tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
+	})
+	recorded := map[string]digest.Digest{}
+	for _, row := range rows {
+		if row.Digest != "" {
+			recorded[row.Item] = digest.Digest(row.Digest)
+		}
+	}
+	return recorded, err
+}
+
+// signed returns the manifests here that had attached tags or referrers in the last
+// listing. If another tag or a lock keeps one, it keeps its signatures.
+func (l *listing) signed(ctx context.Context, recorded map[string]digest.Digest) (all []digest.Digest, _ error) {
+	for name, d := range recorded {
+		subject, attached := subscription.Subject(name)
+		if !attached && name == string(d) {
+			m, err := l.Storage.Manifest(ctx, l.spec.Repository, name)
+			if e := oci.AsError(err); e != nil && e.Status < 500 {
+				continue // it is not here
+			}
+			if err != nil {
+				return nil, err
+			}
+			subject = m.Subject
+		}
+		if subject == "" {
+			continue
+		}
+		has, err := l.Storage.HasManifest(ctx, l.spec.Repository, subject)
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			all = append(all, subject)
+		}
+	}
+	return all, nil
+}
+
+// addTags adds tags to items, and returns their digests. A tag that is listed
+// without a manifest, or that failed, stays as it is recorded.
+func (l *listing) addTags(
+	ctx context.Context, items itemSet, tags []string, recorded map[string]digest.Digest,
+) (all []digest.Digest, _ error) {
+	if err := l.resolve(ctx, tags); err != nil {
+		return nil, err
+	}
+	for _, tag := range tags {
+		d := l.resolved[tag]
+		if l.broken[tag] || l.failed[tag] != nil {
+			d = recorded[tag]
+		}
+		if d != "" {
+			items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part}] = true
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// expand adds to here the roots and the manifests below them, with whether each
+// is here. It returns those that are new.
+func (l *listing) expand(
+	ctx context.Context, roots []digest.Digest, here map[digest.Digest]bool,
+) (fresh []digest.Digest, err error) {
+	for queue := roots; len(queue) > 0; queue = queue[1:] {
+		d := queue[0]
+		if _, known := here[d]; known {
+			continue
+		}
+		fresh = append(fresh, d)
+		if here[d], err = l.Storage.HasManifest(ctx, l.spec.Repository, d); err != nil {
+			return nil, err
+		}
+		if !here[d] {
+			continue
+		}
+		children, err := l.Storage.Held(ctx, l.spec.Repository, d)
+		if err != nil {
+			return nil, err
+		}
+		queue = append(queue, children...)
+	}
+	return fresh, nil
+}
+
+// referrers returns the manifests that have one of subjects as their subject. Of
+// a subject whose referrers the source does not list, they are those that are
+// recorded and here: the tags that stand in for the list come along as attached
+// tags.
+func (l *listing) referrers(
+	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
+) (all []digest.Digest, _ error) {
+	ask := func(ctx context.Context, d digest.Digest) error {
+		if l.source.unlisted.Load() {
+			return nil
+		}
+		_, err := l.source.referrers(ctx, d)
+		return err
+	}
+	alone := min(1, len(subjects)) // the source may not list any
+	for _, part := range [][]digest.Digest{subjects[:alone], subjects[alone:]} {
+		if err := each(ctx, part, ask); err != nil {
+			return nil, err
+		}
+	}
+	hasReferrers := false
+	for name, d := range recorded {
+		hasReferrers = hasReferrers || name == string(d)
+	}
+	for _, d := range subjects {
+		answer := l.source.answered(d)
+		if answer.Listed {
+			all = append(all, answer.Digests...)
+		}
+		if !hasReferrers {
+			continue
+		}
+		found, err := l.Storage.Referrers(ctx, l.spec.Repository, d, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range found {
+			name := string(m.Digest)
+			if recorded[name] == "" || slices.Contains(answer.Digests, m.Digest) {
+				continue
+			}
+			if answer.Listed {
+				l.lost[name] = true
+			}
+			if !answer.Listed || l.kept[name] {
+				all = append(all, m.Digest)
+			}
+		}
+	}
+	return all, nil
+}
