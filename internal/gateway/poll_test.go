@@ -158,7 +158,7 @@ func TestListingIsCompleteWhereAShortOneCannotTell(t *testing.T) {
 			}
 			f.poll(t, f.at(0)) // the listing is remembered from before
 			f.later.Add(10)
-			if err := f.TrimFeed(t.Context(), f.now()); err != nil {
+			if err := f.TrimFeed(t.Context(), 0); err != nil {
 				t.Fatal(err)
 			}
 		}, "app/a 19"},
@@ -320,7 +320,7 @@ func TestPlaceOfNoUseStartsAnew(t *testing.T) {
 		trimmed := f.head(t)
 		f.image("app/a", "1", "v1")
 		f.later.Add(10)
-		if err := f.TrimFeed(t.Context(), f.now()); err != nil {
+		if err := f.TrimFeed(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		for name, test := range map[string]struct {

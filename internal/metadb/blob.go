@@ -7,21 +7,22 @@ type Blob struct {
 	Digest    string
 	Size      int64 // bytes
 	CreatedAt time.Time
+	StoredAt  Uptime // the same moment, as its age is counted
 }
 
 // A RepositoryBlob is a blob and what one repository says of it.
 type RepositoryBlob struct {
 	Blob
-	LinkedAt time.Time // when its link was made or renewed
-	Locks    Locks     // the repository's
+	LinkedAt Uptime // when its link was made or renewed
+	Locks    Locks  // the repository's
 }
 
-func (b *RepositoryBlob) fields() []any { return append(b.Blob.fields(), at(&b.LinkedAt), &b.Locks) }
+func (b *RepositoryBlob) fields() []any { return append(b.Blob.fields(), &b.LinkedAt, &b.Locks) }
 
-const blobColumns = `blobs.digest, blobs.size, blobs.created_at`
+const blobColumns = `blobs.digest, blobs.size, blobs.created_at, blobs.stored_at`
 
 func (b *Blob) fields() []any {
-	return []any{&b.Digest, &b.Size, at(&b.CreatedAt)}
+	return []any{&b.Digest, &b.Size, at(&b.CreatedAt), &b.StoredAt}
 }
 
 // Blob returns the blob digest, in whatever repository.
@@ -51,15 +52,15 @@ func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
 
 // PutBlob notes that the blob is in its place. A second call keeps the first row.
 func (tx *Tx) PutBlob(b Blob) error {
-	return tx.do("write blob "+b.Digest, `INSERT INTO blobs (digest, size, created_at) VALUES ($1, $2, $3)
-		ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Size, millis(b.CreatedAt))
+	return tx.do("write blob "+b.Digest, `INSERT INTO blobs (digest, size, created_at, stored_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Size, millis(b.CreatedAt), b.StoredAt)
 }
 
 // LinkBlob lets repository serve the blob digest, and renews the link's age.
-func (tx *Tx) LinkBlob(repository, digest string, now time.Time) error {
+func (tx *Tx) LinkBlob(repository, digest string, now Uptime) error {
 	return tx.do("link blob "+digest+" to "+repository,
 		`INSERT INTO repository_blobs (repository, digest, linked_at) VALUES ($1, $2, $3)
-		ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at`, repository, digest, millis(now))
+		ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at`, repository, digest, now)
 }
 
 // UnlinkBlob takes the blob digest from repository.
@@ -71,32 +72,32 @@ func (tx *Tx) UnlinkBlob(repository, digest string) error {
 // UnlinkStale removes the links, made before the given time, of blobs that no
 // manifest of their repository refers to, unless a lease holds the blob at
 // now. It returns how many went.
-func (tx *Tx) UnlinkStale(before, now time.Time) (int64, error) {
+func (tx *Tx) UnlinkStale(before, now Uptime) (int64, error) {
 	n, err := tx.exec(`DELETE FROM repository_blobs WHERE linked_at < $1
 		AND NOT EXISTS (SELECT 1 FROM manifest_children c
 			WHERE c.child = repository_blobs.digest AND c.repository = repository_blobs.repository AND c.manifest = 0)
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = repository_blobs.digest AND l.expires_at >= $2)`,
-		millis(before), millis(now))
+		before, now)
 	return n, wrap(err, "unlink stale blobs")
 }
 
-// garbage says of a blob that it was made before $1, and that no repository
+// garbage says of a blob that it was stored before $1, and that no repository
 // links it and no lease holds it at $2.
-const garbage = `created_at < $1
+const garbage = `stored_at < $1
 	AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = blobs.digest)
 	AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = blobs.digest AND l.expires_at >= $2)`
 
-// Garbage returns up to limit blobs, made before the given time, that no
+// Garbage returns up to limit blobs, stored before the given time, that no
 // repository links and no lease holds at now.
-func (tx *Tx) Garbage(before, now time.Time, limit int) ([]Blob, error) {
+func (tx *Tx) Garbage(before, now Uptime, limit int) ([]Blob, error) {
 	return list[Blob](tx, "list garbage", `SELECT `+blobColumns+` FROM blobs WHERE `+garbage+`
-		ORDER BY digest LIMIT $3`, millis(before), millis(now), limit)
+		ORDER BY digest LIMIT $3`, before, now, limit)
 }
 
 // DeleteIfGarbage removes the blob's row if it is still what [Tx.Garbage]
 // returns, and reports whether it was. Its file is the caller's to remove, after.
-func (tx *Tx) DeleteIfGarbage(digest string, before, now time.Time) (bool, error) {
-	n, err := tx.exec(`DELETE FROM blobs WHERE `+garbage+` AND digest = $3`, millis(before), millis(now), digest)
+func (tx *Tx) DeleteIfGarbage(digest string, before, now Uptime) (bool, error) {
+	n, err := tx.exec(`DELETE FROM blobs WHERE `+garbage+` AND digest = $3`, before, now, digest)
 	return n > 0, wrap(err, "delete blob "+digest)
 }
 
@@ -109,10 +110,10 @@ func (tx *Tx) AbsentBlobs(repository string, digests []string) ([]string, error)
 
 // Lease keeps the blob digest from collection until expires, or a later time
 // that the holder asked for before.
-func (tx *Tx) Lease(holder, digest string, expires time.Time) error {
+func (tx *Tx) Lease(holder, digest string, expires Uptime) error {
 	return tx.do("lease "+digest, `INSERT INTO leases (holder, digest, expires_at) VALUES ($1, $2, $3)
 		ON CONFLICT (holder, digest) DO UPDATE SET expires_at = excluded.expires_at
-		WHERE leases.expires_at < excluded.expires_at`, holder, digest, millis(expires))
+		WHERE leases.expires_at < excluded.expires_at`, holder, digest, expires)
 }
 
 // Release ends every lease of holder.
@@ -121,12 +122,12 @@ func (tx *Tx) Release(holder string) error {
 }
 
 // ReleaseBefore ends those leases of holder that expire before the given time.
-func (tx *Tx) ReleaseBefore(holder string, expires time.Time) error {
+func (tx *Tx) ReleaseBefore(holder string, expires Uptime) error {
 	return tx.do("release leases of "+holder,
-		`DELETE FROM leases WHERE holder = $1 AND expires_at < $2`, holder, millis(expires))
+		`DELETE FROM leases WHERE holder = $1 AND expires_at < $2`, holder, expires)
 }
 
 // DeleteExpiredLeases removes the leases that ended before now.
-func (tx *Tx) DeleteExpiredLeases(now time.Time) error {
-	return tx.do("delete expired leases", `DELETE FROM leases WHERE expires_at < $1`, millis(now))
+func (tx *Tx) DeleteExpiredLeases(now Uptime) error {
+	return tx.do("delete expired leases", `DELETE FROM leases WHERE expires_at < $1`, now)
 }

@@ -13,16 +13,18 @@ import (
 
 func TestABlobIsARepositorysOnceItIsLinkedAndHere(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		later := epoch.Add(time.Hour)
+		later := noon.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error {
 			return errors.Join(tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 1),
-				tx.PutBlob(metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch}),
-				tx.PutBlob(metadb.Blob{Digest: "x", Size: 7, CreatedAt: later}), // changes nothing
-				tx.LinkBlob("a", "x", epoch), tx.LinkBlob("a", "x", later), tx.LinkBlob("a", "not here", epoch))
+				tx.PutBlob(metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch, StoredAt: noon}),
+				tx.PutBlob(metadb.Blob{Digest: "x", Size: 7, StoredAt: later}), // changes nothing
+				tx.LinkBlob("a", "x", noon), tx.LinkBlob("a", "x", later), tx.LinkBlob("a", "not here", noon))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.RepositoryBlob("a", "x")
-			want := metadb.RepositoryBlob{Blob: metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch}, LinkedAt: later, Locks: 1}
+			want := metadb.RepositoryBlob{
+				Blob: metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch, StoredAt: noon}, LinkedAt: later, Locks: 1,
+			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -44,7 +46,7 @@ func TestAbsentBlobsAreThoseWithoutALink(t *testing.T) {
 				d := string(rune(0x4e00 + i))
 				if all = append(all, d); i%3 == 0 {
 					want = append(want, d)
-				} else if err := tx.LinkBlob("a", d, epoch); err != nil {
+				} else if err := tx.LinkBlob("a", d, noon); err != nil {
 					return err
 				}
 			}
@@ -66,34 +68,34 @@ func TestAbsentBlobsAreThoseWithoutALink(t *testing.T) {
 // TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage takes away one reason to keep
 // a blob at a time.
 func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
-	young, old := epoch.Add(time.Hour), epoch.Add(-time.Hour)
+	young, old := noon.Add(time.Hour), noon.Add(-time.Hour)
+	const never = 0
 	for name, tc := range map[string]struct {
-		created, linked time.Time
-		lease           time.Time
-		referencedBy    string
-		want            bool
+		stored, linked, lease metadb.Uptime
+		referencedBy          string
+		want                  bool
 	}{
-		"garbage":                   {old, old, time.Time{}, "", true},
-		"young blob":                {young, time.Time{}, time.Time{}, "", false},
-		"young link":                {old, young, time.Time{}, "", false},
-		"leased":                    {old, old, epoch, "", false},
-		"lease has ended":           {old, old, epoch.Add(-time.Millisecond), "", true},
-		"leased without a link":     {old, time.Time{}, epoch, "", false},
-		"referenced":                {old, old, time.Time{}, "a", false},
-		"referenced elsewhere only": {old, old, time.Time{}, "b", true},
+		"garbage":                   {old, old, never, "", true},
+		"young blob":                {young, never, never, "", false},
+		"young link":                {old, young, never, "", false},
+		"leased":                    {old, old, noon, "", false},
+		"lease has ended":           {old, old, noon - 1, "", true},
+		"leased without a link":     {old, never, noon, "", false},
+		"referenced":                {old, old, never, "a", false},
+		"referenced elsewhere only": {old, old, never, "b", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 				update(t, db, func(tx *metadb.Tx) error {
-					if err := tx.PutBlob(metadb.Blob{Digest: "x", CreatedAt: tc.created}); err != nil {
+					if err := tx.PutBlob(metadb.Blob{Digest: "x", StoredAt: tc.stored}); err != nil {
 						return err
 					}
-					if !tc.linked.IsZero() {
+					if tc.linked != never {
 						if err := tx.LinkBlob("a", "x", tc.linked); err != nil {
 							return err
 						}
 					}
-					if !tc.lease.IsZero() {
+					if tc.lease != never {
 						if err := tx.Lease("holder", "x", tc.lease); err != nil {
 							return err
 						}
@@ -105,17 +107,17 @@ func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
 					return nil
 				})
 				update(t, db, func(tx *metadb.Tx) error {
-					if _, err := tx.UnlinkStale(epoch, epoch); err != nil {
+					if _, err := tx.UnlinkStale(noon, noon); err != nil {
 						return err
 					}
-					garbage, err := tx.Garbage(epoch, epoch, 10)
+					garbage, err := tx.Garbage(noon, noon, 10)
 					if err != nil {
 						return err
 					}
 					if got := len(garbage) == 1; got != tc.want {
 						t.Errorf("garbage: %v, want %v", got, tc.want)
 					}
-					gone, err := tx.DeleteIfGarbage("x", epoch, epoch)
+					gone, err := tx.DeleteIfGarbage("x", noon, noon)
 					if gone != tc.want {
 						t.Errorf("deleted: %v, want %v", gone, tc.want)
 					}

@@ -1,9 +1,6 @@
 package metadb
 
-import (
-	"errors"
-	"time"
-)
+import "errors"
 
 // A FeedEntry is a row of feed: the place of one repository's last change.
 type FeedEntry struct {
@@ -25,13 +22,13 @@ func (e *FeedEntry) fields() []any {
 }
 
 // AdvanceFeed takes the next sequence number for a change to repository.
-func (tx *Tx) AdvanceFeed(repository string, now time.Time) (seq int64, err error) {
+func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) {
 	if seq, err = tx.Next(feedHead); err != nil {
 		return 0, err
 	}
 	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, prev_seq, changed_at) VALUES ($1, $2, 0, 0, $3)
 		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq, changed_at = excluded.changed_at`,
-		repository, seq, millis(now))
+		repository, seq, now)
 	return seq, wrap(err, "write feed of "+repository)
 }
 
@@ -73,11 +70,11 @@ func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
 }
 
 // PutTombstone notes that an item was removed from repository.
-func (tx *Tx) PutTombstone(repository, item string, seq int64, now time.Time) error {
+func (tx *Tx) PutTombstone(repository, item string, seq int64, now Uptime) error {
 	return tx.do("write tombstone of "+item+" in "+repository,
 		`INSERT INTO tombstones (repository, item, seq, removed_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (repository, item) DO UPDATE SET seq = excluded.seq, removed_at = excluded.removed_at`,
-		repository, item, seq, millis(now))
+		repository, item, seq, now)
 }
 
 // Removed returns the items that were removed from repository after the sequence
@@ -88,11 +85,10 @@ func (tx *Tx) Removed(repository string, after int64) ([]string, error) {
 		`SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
 }
 
-// TrimFeed forgets removals from before the given time, of items and of
+// TrimFeed forgets removals from before the given moment, of items and of
 // repositories. A reader who has not come to the last of them gets a complete
 // listing of the repository, or of every repository.
-func (tx *Tx) TrimFeed(before time.Time) error {
-	at := millis(before)
+func (tx *Tx) TrimFeed(before Uptime) error {
 	for _, statement := range []string{
 		`UPDATE feed SET relist_seq = CASE WHEN relist_seq < old.seq THEN old.seq ELSE relist_seq END
 			FROM (SELECT repository, MAX(seq) AS seq FROM tombstones WHERE removed_at < $1 GROUP BY repository) AS old
@@ -103,7 +99,7 @@ func (tx *Tx) TrimFeed(before time.Time) error {
 			ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counters.value < excluded.value`,
 		`DELETE FROM feed WHERE changed_at < $1 AND ` + deleted,
 	} {
-		if err := tx.do("trim feed", statement, at); err != nil {
+		if err := tx.do("trim feed", statement, before); err != nil {
 			return err
 		}
 	}

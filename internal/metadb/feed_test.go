@@ -15,7 +15,7 @@ import (
 func TestAChangeThatIsRolledBackTakesNoNumber(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		advance := func(tx *metadb.Tx) error {
-			_, err := tx.AdvanceFeed("a", epoch)
+			_, err := tx.AdvanceFeed("a", noon)
 			return err
 		}
 		update(t, db, advance)
@@ -48,7 +48,7 @@ func TestTrimmedTombstonesAreCoveredWhateverTheClockDid(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tc.at), func(t *testing.T) {
 			dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-				second := func(n int) time.Time { return epoch.Add(time.Duration(n) * time.Second) }
+				second := func(n int) metadb.Uptime { return noon.Add(time.Duration(n) * time.Second) }
 				update(t, db, func(tx *metadb.Tx) error {
 					if err := tx.TouchRepository("a", epoch); err != nil {
 						return err

@@ -252,11 +252,11 @@ func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
 // links of its blobs are as young as now afterwards: a client that was told
 // of one while the manifest kept it has the grace period to push another.
 // The manifest's tags are the caller's to remove, before.
-func (tx *Tx) DeleteManifest(repository, digest string, now time.Time) error {
+func (tx *Tx) DeleteManifest(repository, digest string, now Uptime) error {
 	what := "delete manifest " + repository + "@" + digest
 	if err := tx.do(what, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
 		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND manifest = 0)`,
-		repository, digest, millis(now)); err != nil {
+		repository, digest, now); err != nil {
 		return err
 	}
 	if err := tx.do(what,

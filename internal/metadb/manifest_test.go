@@ -120,10 +120,10 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 
 func TestADeletedManifestsBlobsAreYoungAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		now := epoch.Add(time.Hour)
+		now := noon.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, d := range []string{"its", "other"} {
-				if err := errors.Join(tx.PutBlob(metadb.Blob{Digest: d}), tx.LinkBlob("a", d, epoch)); err != nil {
+				if err := errors.Join(tx.PutBlob(metadb.Blob{Digest: d}), tx.LinkBlob("a", d, noon)); err != nil {
 					return err
 				}
 			}
@@ -131,12 +131,12 @@ func TestADeletedManifestsBlobsAreYoungAgain(t *testing.T) {
 			return errors.Join(err, tx.TouchRepository("a", epoch), tx.DeleteManifest("a", "m", now))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
-			for d, want := range map[string]time.Time{"its": now, "other": epoch} {
+			for d, want := range map[string]metadb.Uptime{"its": now, "other": noon} {
 				b, err := tx.RepositoryBlob("a", d)
 				if err != nil {
 					return err
 				}
-				if !b.LinkedAt.Equal(want) {
+				if b.LinkedAt != want {
 					t.Errorf("link of %s is from %v, want %v", d, b.LinkedAt, want)
 				}
 			}

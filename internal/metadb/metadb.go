@@ -29,6 +29,7 @@ type DB struct {
 	read    *sql.DB
 	write   *sql.DB // the same pool as read, except on SQLite, where it has one connection
 	batch   batcher
+	uptime  Uptime // that was saved when it was opened
 }
 
 // A Tx is one transaction, read-only inside [DB.View]. It must not be used
@@ -51,7 +52,11 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err := db.connect(ctx); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := db.migrate(ctx); err != nil {
+	err = db.migrate(ctx)
+	if err == nil {
+		db.uptime, err = Read(ctx, db, (*Tx).Uptime)
+	}
+	if err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}

@@ -12,7 +12,10 @@ import (
 )
 
 // epoch is the time at which tests begin.
+// epoch is a time, and noon the uptime then.
 var epoch = time.UnixMilli(1_700_000_000_000).UTC()
+
+const noon metadb.Uptime = 12 * 3600_000
 
 func TestARepositoryKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
@@ -69,7 +72,7 @@ func TestADeletedRepositoryLeavesNothingOfItself(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, name := range []string{"a", "b"} {
 				_, err := tx.PutManifest(metadb.Manifest{Repository: name, Digest: "m", Annotations: "{}", Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
-				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", 0, epoch), tx.LinkBlob(name, "x", epoch),
+				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", 0, epoch), tx.LinkBlob(name, "x", noon),
 					tx.PutUpload(metadb.Upload{ID: "u" + name, Repository: name, HashState: []byte{}})); err != nil {
 					return err
 				}

@@ -13,10 +13,10 @@ import (
 
 func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		now := time.UnixMilli(1_700_000_000_000).UTC()
+		now := noon
 		old := now.Add(-2 * time.Hour)
-		row := func(digest string, at time.Time) metadb.Transfer {
-			return metadb.Transfer{Digest: digest, Size: 9, Ranges: "[[0,5]]", Hashed: 5, HashState: []byte{0, 255}, CreatedAt: old, UpdatedAt: at}
+		row := func(digest string, at metadb.Uptime) metadb.Transfer {
+			return metadb.Transfer{Digest: digest, Size: 9, Ranges: "[[0,5]]", Hashed: 5, HashState: []byte{0, 255}, UpdatedAt: at}
 		}
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, tr := range []metadb.Transfer{row("sha256:1", old), row("sha256:2", old), row("sha256:3", now), row("sha256:4", now)} {
@@ -24,9 +24,7 @@ func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
 					return err
 				}
 			}
-			moved := row("sha256:4", old)
-			moved.CreatedAt = now // which a known one does not take
-			if err := tx.PutTransfer(moved); err != nil {
+			if err := tx.PutTransfer(row("sha256:4", old)); err != nil {
 				return err
 			}
 			if err := tx.Lease("other", "sha256:4", now.Add(-time.Minute)); err != nil { // it ended
@@ -54,7 +52,7 @@ func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
 			if _, err := tx.Transfer("sha256:1"); !errors.Is(err, metadb.ErrNotFound) {
 				t.Errorf("a deleted transfer: %v", err)
 			}
-			if err := tx.ReleaseBefore("sync", now.Add(time.Millisecond)); err != nil {
+			if err := tx.ReleaseBefore("sync", now+1); err != nil {
 				return err
 			}
 			gone, err := tx.DeleteTransferIfStale("sha256:2", before, now)

@@ -1,7 +1,5 @@
 package metadb
 
-import "time"
-
 // An Upload is a row of uploads: a client's blob on its way in. The first
 // Hashed bytes on disk have the sha256 state HashState.
 type Upload struct {
@@ -9,15 +7,14 @@ type Upload struct {
 	Repository string
 	Hashed     int64 // bytes
 	HashState  []byte
-	StartedAt  time.Time
-	UpdatedAt  time.Time
+	UpdatedAt  Uptime // of the last write
 }
 
 func (u *Upload) fields() []any {
-	return []any{&u.ID, &u.Repository, &u.Hashed, &u.HashState, at(&u.StartedAt), at(&u.UpdatedAt)}
+	return []any{&u.ID, &u.Repository, &u.Hashed, &u.HashState, &u.UpdatedAt}
 }
 
-const uploadColumns = `id, repository, hashed, hash_state, started_at, updated_at`
+const uploadColumns = `id, repository, hashed, hash_state, updated_at`
 
 // Upload returns the upload id of repository.
 func (tx *Tx) Upload(repository, id string) (Upload, error) {
@@ -32,9 +29,9 @@ func (tx *Tx) HasUpload(id string) (bool, error) {
 
 // PutUpload writes the upload, new or known.
 func (tx *Tx) PutUpload(u Upload) error {
-	return tx.do("write upload "+u.ID, `INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
+	return tx.do("write upload "+u.ID, `INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
-		u.ID, u.Repository, u.Hashed, u.HashState, millis(u.StartedAt), millis(u.UpdatedAt))
+		u.ID, u.Repository, u.Hashed, u.HashState, u.UpdatedAt)
 }
 
 // DeleteUpload removes the upload's row.
@@ -42,8 +39,9 @@ func (tx *Tx) DeleteUpload(id string) error {
 	return tx.one("delete upload "+id, `DELETE FROM uploads WHERE id = $1`, id)
 }
 
-// StaleUploads returns up to limit uploads that nobody wrote to since before.
-func (tx *Tx) StaleUploads(before time.Time, limit int) ([]Upload, error) {
+// StaleUploads returns up to limit uploads that nobody wrote to since before, behind
+// the id after, in order.
+func (tx *Tx) StaleUploads(before Uptime, after string, limit int) ([]Upload, error) {
 	return list[Upload](tx, "list stale uploads",
-		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 ORDER BY id LIMIT $2`, millis(before), limit)
+		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 AND id > $2 ORDER BY id LIMIT $3`, before, after, limit)
 }

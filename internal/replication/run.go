@@ -75,7 +75,7 @@ func newRun(e *Engine, src Source) *run {
 
 // all transfers what is to come, and removes what left the source.
 func (r *run) all(ctx context.Context) error {
-	start := r.now()
+	start := r.storage.Uptime()
 	wanted, err := r.Wanted(ctx)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (r *run) all(ctx context.Context) error {
 
 // unlease releases what was leased and is not needed any more. What the order
 // did not want keeps its leases: other Syncs began it.
-func (r *run) unlease(ctx context.Context, start time.Time) error {
+func (r *run) unlease(ctx context.Context, start metadb.Uptime) error {
 	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
 	if err != nil {
 		return err

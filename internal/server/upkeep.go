@@ -30,12 +30,17 @@ const collectedSetting = "garbage-collected"
 // trimEvery is how often removals are forgotten that are older than the longest message TTL.
 const trimEvery = time.Hour
 
-// An upkeep does the periodic work: it collects garbage, trims the feed, and sets
-// the log level that the parent decided.
+// uptimeEvery is how often it is written down how long the instance has run. After a
+// crash, that is how much younger at most its content seems.
+const uptimeEvery = 10 * time.Minute
+
+// An upkeep does the periodic work: it collects garbage, trims the feed, writes down
+// how long the instance has run, and sets the log level that the parent decided.
 type upkeep struct {
 	storage interface {
 		Collect(ctx context.Context) (storage.Collected, error)
-		TrimFeed(ctx context.Context, before time.Time) error
+		TrimFeed(ctx context.Context, age time.Duration) error
+		SaveUptime(ctx context.Context) error
 	}
 	fleet interface {
 		Own(ctx context.Context) (*wire.ConnectedRegistry, error)
@@ -50,6 +55,7 @@ type upkeep struct {
 	started   time.Time
 	collected time.Time // when garbage was last collected; zero until that was read
 	trimmed   time.Time
+	counted   time.Time // when it was last written down how long the instance has run
 }
 
 // levelOf returns the level that the parent may set: none if this instance's own
@@ -64,12 +70,14 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 // run ends with ctx. A failure is logged, and tried again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
+	u.counted = u.started
 	for {
 		if err := u.once(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
 		}
 		if retry.Sleep(ctx, upkeepEvery, nil) != nil {
-			return u.fleet.SaveSeen(context.WithoutCancel(ctx))
+			ctx = context.WithoutCancel(ctx)
+			return errors.Join(u.fleet.SaveSeen(ctx), u.storage.SaveUptime(ctx))
 		}
 	}
 }
@@ -84,7 +92,16 @@ func (u *upkeep) once(ctx context.Context) error {
 	now := u.now()
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.collect(ctx, own, now))
+	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.count(ctx, now), u.collect(ctx, own, now))
+}
+
+// count writes down how long the instance has run, if that is due.
+func (u *upkeep) count(ctx context.Context, now time.Time) error {
+	if now.Sub(u.counted) < uptimeEvery {
+		return nil
+	}
+	u.counted = now
+	return u.storage.SaveUptime(ctx)
 }
 
 // collect collects garbage, if that is due.
@@ -139,7 +156,7 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := u.storage.TrimFeed(ctx, now.Add(-ttl)); err != nil {
+	if err := u.storage.TrimFeed(ctx, ttl); err != nil {
 		return err
 	}
 	u.trimmed = now

@@ -26,6 +26,7 @@ type chores struct {
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
 	saved    int             // how often it was written down when connected registries were seen
+	counted  int             // and how long the instance has run
 }
 
 func (c *chores) Collect(context.Context) (storage.Collected, error) {
@@ -33,9 +34,14 @@ func (c *chores) Collect(context.Context) (storage.Collected, error) {
 	return storage.Collected{Blobs: 1}, c.failure
 }
 
-func (c *chores) TrimFeed(_ context.Context, before time.Time) error {
-	c.trims = append(c.trims, time.Since(before))
+func (c *chores) TrimFeed(_ context.Context, age time.Duration) error {
+	c.trims = append(c.trims, age)
 	return c.full
+}
+
+func (c *chores) SaveUptime(context.Context) error {
+	c.counted++
+	return nil
 }
 
 func (c *chores) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
@@ -78,6 +84,15 @@ func TestWhenRegistriesWereSeenIsWrittenEveryMinuteAndAtTheEnd(t *testing.T) {
 		c := &chores{full: errors.New("the disk is full")}
 		if after(t, 90*time.Second, c, nil); c.saved != 3 {
 			t.Errorf("written %d times in 90 seconds, want 3", c.saved)
+		}
+	})
+}
+
+func TestUptimeIsWrittenDownNowAndThenAndAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &chores{}
+		if after(t, 25*time.Minute, c, nil); c.counted != 3 {
+			t.Errorf("written %d times in 25 minutes, want 3", c.counted)
 		}
 	})
 }

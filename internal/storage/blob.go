@@ -46,12 +46,12 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 		err = s.checkFile(ctx, row.Blob)
 	}
 	// Not every look costs a write: a young link is left as it is.
-	if err == nil && !referenced && s.now().Sub(row.LinkedAt) > s.grace/2 {
+	if err == nil && !referenced && s.Uptime().Sub(row.LinkedAt) > s.grace/2 {
 		err = s.write(ctx, func(tx *metadb.Tx) error {
 			if _, err := tx.RepositoryBlob(repository, string(d)); err != nil {
 				return err
 			}
-			return tx.LinkBlob(repository, string(d), s.now())
+			return tx.LinkBlob(repository, string(d), s.Uptime())
 		})
 	}
 	if err != nil {
@@ -143,11 +143,10 @@ func (s *Storage) Mount(ctx context.Context, repository, from string, d digest.D
 }
 
 func (s *Storage) link(tx *metadb.Tx, repository string, d digest.Digest) error {
-	now := s.now()
-	if err := tx.TouchRepository(repository, now); err != nil {
+	if err := tx.TouchRepository(repository, s.now()); err != nil {
 		return err
 	}
-	return tx.LinkBlob(repository, string(d), now)
+	return tx.LinkBlob(repository, string(d), s.Uptime())
 }
 
 // DeleteBlob takes the blob d from repository; its content goes with the next

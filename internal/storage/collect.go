@@ -40,6 +40,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	// on a full disk they make the room that the others need.
 	for _, step := range []func(context.Context, *Collected) error{
 		s.collectPartials, s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
+		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
 	} {
 		if err := step(ctx, &c); err != nil {
 			return c, fmt.Errorf("collect garbage: %w", err)
@@ -50,7 +51,7 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 
 func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 	return s.write(ctx, func(tx *metadb.Tx) error {
-		now := s.now()
+		now := s.Uptime()
 		if err := tx.DeleteExpiredLeases(now); err != nil {
 			return err
 		}
@@ -61,12 +62,12 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	age := uploadAge
-	if at := s.fullAt.Load(); at != 0 && s.now().Sub(time.UnixMilli(at)) < fullFor {
+	if at := s.fullAt.Load(); at != nil && s.Uptime().Sub(*at) < fullFor {
 		age = s.grace
 	}
-	before := s.now().Add(-age)
+	before := s.Uptime().Add(-age)
 	stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
-		return tx.StaleUploads(before, page)
+		return tx.StaleUploads(before, "", page)
 	})
 	if err != nil {
 		return err
@@ -83,14 +84,14 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	return nil
 }
 
-func (s *Storage) collectUpload(ctx context.Context, repository, id string, before time.Time) (gone bool, err error) {
+func (s *Storage) collectUpload(ctx context.Context, repository, id string, before metadb.Uptime) (gone bool, err error) {
 	release, free := s.partials.tryLock(uploadPartial(id))
 	if !free {
 		return false, nil // somebody went on with it
 	}
 	defer release()
 	row, err := s.uploadRow(ctx, repository, id)
-	if errors.Is(err, metadb.ErrNotFound) || err == nil && !row.UpdatedAt.Before(before) {
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.UpdatedAt >= before {
 		return false, nil
 	}
 	if err != nil {
@@ -102,7 +103,7 @@ func (s *Storage) collectUpload(ctx context.Context, repository, id string, befo
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 	for {
 		garbage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) {
-			now := s.now()
+			now := s.Uptime()
 			return tx.Garbage(now.Add(-s.grace), now, page)
 		})
 		if err != nil || len(garbage) == 0 {
@@ -132,7 +133,7 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()
 	err = s.write(ctx, func(tx *metadb.Tx) error {
-		now := s.now()
+		now := s.Uptime()
 		gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now)
 		return err
 	})
@@ -201,7 +202,7 @@ func (s *Storage) ownsPartial(ctx context.Context, id string) (bool, error) {
 // Lease keeps blobs from collection for ttl from now, in holder's name, also
 // those that are not here yet.
 func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, digests ...digest.Digest) error {
-	expires := s.now().Add(ttl)
+	expires := s.Uptime().Add(ttl)
 	return s.write(ctx, func(tx *metadb.Tx) error {
 		for _, d := range digests {
 			if err := tx.Lease(holder, string(d), expires); err != nil {
@@ -219,6 +220,6 @@ func (s *Storage) Release(ctx context.Context, holder string) error {
 
 // ReleaseStale ends those leases of holder that it did not renew since, with
 // each lease made for ttl.
-func (s *Storage) ReleaseStale(ctx context.Context, holder string, since time.Time, ttl time.Duration) error {
+func (s *Storage) ReleaseStale(ctx context.Context, holder string, since metadb.Uptime, ttl time.Duration) error {
 	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
 }

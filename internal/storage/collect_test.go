@@ -13,8 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 // later advances the clock, and collects.
@@ -223,4 +225,74 @@ func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStepOfTheClockMakesNothingOld sets the clock in the middle of a push and of a
+// sync, as a time server does once a machine without a battery reaches it.
+func TestStepOfTheClockMakesNothingOld(t *testing.T) {
+	for name, step := range map[string]time.Duration{"two hours": 2 * time.Hour, "fifty years": 50 * 365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, f *fixture) {
+				ctx := t.Context()
+				config, layer := f.push(t, "a", []byte("config")), f.push(t, "a", []byte("layer"))
+				upload := f.begin(t, "a", "upload")
+				leased := digest.FromString("leased")
+				if err := f.PutBlob(ctx, "b", leased, []byte("leased")); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.DeleteRepository(ctx, "b"); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Lease(ctx, "sync", 24*time.Hour, leased); err != nil {
+					t.Fatal(err)
+				}
+				f.step = step
+				f.later(t, 10*time.Minute)
+				if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+					t.Error(err)
+				}
+				if has, err := f.HasBlob(ctx, leased); !has || err != nil {
+					t.Errorf("the leased blob: %v, %v", has, err)
+				}
+				f.resume(t, "a", upload).Close()
+				f.step = 0 // and back
+				if got := f.later(t, 24*time.Hour); got.Blobs != 1 {
+					t.Errorf("a day later Collect = %+v, want the blob whose lease ended", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAgesAreCountedOnAfterARestart(t *testing.T) {
+	dir, ran := t.TempDir(), time.Duration(0)
+	start := func() (*storage.Storage, *metadb.DB) {
+		t.Helper()
+		s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Uptime: func() time.Duration { return ran }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		return s, db
+	}
+	s, db := start()
+	if err := s.PutBlob(t.Context(), "a", digest.FromString("x"), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	ran = 40 * time.Minute
+	if err := s.SaveUptime(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ran = 50 * time.Minute // which a crash loses
+	db.Close()
+	s, _ = start()
+	for _, step := range []struct {
+		ran  time.Duration
+		gone int
+	}{{0, 0}, {15 * time.Minute, 0}, {25 * time.Minute, 1}} {
+		ran = step.ran
+		if got, err := s.Collect(t.Context()); got.Blobs != step.gone || err != nil {
+			t.Errorf("%s after the restart Collect = %+v, %v; want %d blobs", ran, got, err, step.gone)
+		}
+	}
 }

@@ -163,7 +163,8 @@ func (s *Storage) present(ctx context.Context, partials []verified) ([]bool, err
 
 // record makes the rows of a blob whose file is in its place.
 func (s *Storage) record(tx *metadb.Tx, v verified) error {
-	if err := tx.PutBlob(metadb.Blob{Digest: string(v.digest), Size: v.size, CreatedAt: s.now()}); err != nil {
+	row := metadb.Blob{Digest: string(v.digest), Size: v.size, CreatedAt: s.now(), StoredAt: s.Uptime()}
+	if err := tx.PutBlob(row); err != nil {
 		return err
 	}
 	for _, repository := range v.repositories {

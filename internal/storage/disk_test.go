@@ -65,7 +65,7 @@ func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	t.Helper()
 	f = newFixture(t)
 	d = &disk{Store: storagetest.Files(t, f.dir)}
-	s, db, err := storagetest.Open(t.Context(), f.dir, storage.Options{Blobs: d, Now: f.clock})
+	s, db, err := storagetest.Open(t.Context(), f.dir, storage.Options{Blobs: d, Now: f.clock, Uptime: f.uptime})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func (s *Storage) update(ctx context.Context, repository string, fn func(*change
 // number returns the change's sequence number.
 func (c *change) number() (seq int64, err error) {
 	if c.seq == 0 {
-		c.seq, err = c.tx.AdvanceFeed(c.repository, c.now())
+		c.seq, err = c.tx.AdvanceFeed(c.repository, c.Uptime())
 	}
 	return c.seq, err
 }
@@ -49,7 +49,7 @@ func (c *change) removed(item string) error {
 	if err != nil {
 		return err
 	}
-	return c.tx.PutTombstone(c.repository, item, seq, c.now())
+	return c.tx.PutTombstone(c.repository, item, seq, c.Uptime())
 }
 
 // relist notes that the change can add or remove items that have no number and
@@ -91,10 +91,10 @@ func (s *Storage) Watch(key string, concerns func(repository string) bool) (chan
 	return s.watchers.add(key, concerns)
 }
 
-// TrimFeed forgets which items and repositories were removed before the given
-// time: who reads the feed after that gets complete listings for them.
-func (s *Storage) TrimFeed(ctx context.Context, before time.Time) error {
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(before) })
+// TrimFeed forgets which items and repositories were removed longer ago than age:
+// who reads the feed after that gets complete listings for them.
+func (s *Storage) TrimFeed(ctx context.Context, age time.Duration) error {
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
 }
 
 // watchers are those who wait for a change, by their key.

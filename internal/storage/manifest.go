@@ -180,7 +180,7 @@ func (c *change) removeManifest(d digest.Digest) error {
 	if err := c.moved(); err != nil { // while what refers to it still says so
 		return err
 	}
-	if err := c.tx.DeleteManifest(c.repository, string(d), c.now()); err != nil {
+	if err := c.tx.DeleteManifest(c.repository, string(d), c.Uptime()); err != nil {
 		return err
 	}
 	if err := c.tx.MarkReferrers(c.repository, string(d)); err != nil {

@@ -41,8 +41,8 @@ var (
 	tagNames     = rapid.SampledFrom([]string{"t1", "t2"})
 )
 
-// TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases and
-// collections in any order.
+// TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases, steps of
+// the clock and collections in any order.
 func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Files(t, f.dir)
@@ -173,6 +173,12 @@ func (m *machine) Lease(r *rapid.T) {
 func (m *machine) Release(r *rapid.T) {
 	m.need(r, m.f.Storage.Release(m.t.Context(), "sync"))
 	clear(m.leases)
+}
+
+// StepClock sets the wall clock, by up to sixty years.
+func (m *machine) StepClock(r *rapid.T) {
+	hours := rapid.SampledFrom([]time.Duration{-60 * 365 * 24, -25, -2, 2, 25, 60 * 365 * 24}).Draw(r, "hours")
+	m.f.step = hours * time.Hour
 }
 
 func (m *machine) Collect(r *rapid.T) {

@@ -31,8 +31,11 @@ type Options struct {
 	DB    *metadb.DB
 	Blobs blob.Store
 	Log   *slog.Logger     // nil discards
-	Now   func() time.Time // nil is time.Now
-	Grace time.Duration    // how long unreferenced content is safe from collection; 0 is an hour
+	Now   func() time.Time // of what people read; nil is time.Now
+	// Uptime is how long this process has run, by a clock that no step of the wall
+	// clock moves; nil counts from New on. Ages are counted by it.
+	Uptime func() time.Duration
+	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
 }
 
 // A Storage is an instance's content. It is safe for concurrent use. Only one
@@ -43,6 +46,7 @@ type Storage struct {
 	log   *slog.Logger
 	now   func() time.Time
 	grace time.Duration
+	ran   func() time.Duration // for how long this process has
 
 	// digests guards a blob's file and its row together: a commit and a
 	// collection of the same digest never overlap.
@@ -52,7 +56,7 @@ type Storage struct {
 	transfers transfers
 	cache     *cache
 	watchers  watchers
-	fullAt    atomic.Int64 // when the disk was last found full, in milliseconds since 1970
+	fullAt    atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,
@@ -70,7 +74,20 @@ func New(o Options) (*Storage, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if s.ran = o.Uptime; s.ran == nil {
+		start := s.now() // that of package time has a reading of the clock that no step moves
+		s.ran = func() time.Duration { return s.now().Sub(start) }
+	}
 	return s, nil
+}
+
+// Uptime returns the moment from which ages are counted now.
+func (s *Storage) Uptime() metadb.Uptime { return s.db.Uptime().Add(s.ran()) }
+
+// SaveUptime writes the moment down. After a crash, ages are counted on from what was
+// written last, so that content seems younger than it is, and never older.
+func (s *Storage) SaveUptime(ctx context.Context) error {
+	return s.write(ctx, func(tx *metadb.Tx) error { return tx.SaveUptime(s.Uptime()) })
 }
 
 // write runs fn in a transaction.
@@ -99,7 +116,7 @@ func known(err error, unknown *oci.Error) error {
 // remembers when that was.
 func (s *Storage) full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
-		s.fullAt.Store(s.now().UnixMilli())
+		s.fullAt.Store(new(s.Uptime()))
 		return fmt.Errorf("%w: %w", oci.ErrNoSpace, err)
 	}
 	return err

@@ -18,12 +18,15 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// fixture is a storage with a clock that the test holds.
+// fixture is a storage with clocks that the test holds.
 type fixture struct {
 	storagetest.Content
-	dir string
-	now time.Time
+	dir  string
+	now  time.Time
+	step time.Duration // by how much the wall clock was set forwards
 }
+
+var epoch = time.Unix(1_700_000_000, 0)
 
 func run(t *testing.T, test func(t *testing.T, f *fixture)) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
@@ -35,7 +38,7 @@ func run(t *testing.T, test func(t *testing.T, f *fixture)) {
 
 // newFixture returns a fixture without a storage; see [fixture.open] and [fixture.openOn].
 func newFixture(t *testing.T) *fixture {
-	return &fixture{dir: t.TempDir(), now: time.Unix(1_700_000_000, 0)}
+	return &fixture{dir: t.TempDir(), now: epoch}
 }
 
 // open opens the storage on db and the fixture's directory, as a process does that starts.
@@ -47,10 +50,12 @@ func (f *fixture) open(t *testing.T, db *metadb.DB) {
 // openOn is [fixture.open] with another blob store.
 func (f *fixture) openOn(t *testing.T, db *metadb.DB, blobs blob.Store) {
 	t.Helper()
-	f.Content = storagetest.New(t, storage.Options{DB: db, Blobs: blobs, Now: f.clock})
+	f.Content = storagetest.New(t, storage.Options{DB: db, Blobs: blobs, Now: f.clock, Uptime: f.uptime})
 }
 
-func (f *fixture) clock() time.Time { return f.now }
+func (f *fixture) clock() time.Time { return f.now.Add(f.step) }
+
+func (f *fixture) uptime() time.Duration { return f.now.Sub(epoch) }
 
 func (f *fixture) push(t *testing.T, repository string, content []byte) digest.Digest {
 	t.Helper()

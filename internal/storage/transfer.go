@@ -86,7 +86,7 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
 	if !known { // a row is written once there is something to vouch for
-		t.row = metadb.Transfer{Digest: string(t.digest), CreatedAt: t.s.now()}
+		t.row = metadb.Transfer{Digest: string(t.digest)}
 		t.hash = t.digest.Algorithm().Hash()
 	} else if err := t.restore(); err != nil {
 		t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
@@ -264,7 +264,7 @@ func (t *Transfer) reset(ctx context.Context) error {
 // next is the row that says what is on disk now.
 func (t *Transfer) next() metadb.Transfer {
 	row := t.row
-	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, t.have.text(), t.hashed, stateOf(t.hash), t.s.now()
+	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, t.have.text(), t.hashed, stateOf(t.hash), t.s.Uptime()
 	return row
 }
 

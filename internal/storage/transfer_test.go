@@ -269,7 +269,7 @@ func TestTransferIsCollectedOnceNobodyWantsIt(t *testing.T) {
 			}
 			tr.Close()
 		}
-		since := f.now
+		since := f.Uptime()
 		if err := f.Lease(ctx, "sync", 24*time.Hour, open); err != nil {
 			t.Fatal(err)
 		}

@@ -87,7 +87,7 @@ func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 	after := ""
 	for {
 		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Transfer, error) {
-			now := s.now()
+			now := s.Uptime()
 			return tx.StaleTransfers(now.Add(-s.grace), now, after, page)
 		})
 		if err != nil || len(stale) == 0 {
@@ -110,7 +110,7 @@ func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
 	defer release()
 	var gone bool
 	err := s.db.Update(ctx, func(tx *metadb.Tx) (err error) {
-		now := s.now()
+		now := s.Uptime()
 		gone, err = tx.DeleteTransferIfStale(string(d), now.Add(-s.grace), now)
 		return err
 	})

@@ -44,10 +44,9 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	if err := oci.CheckRepository(repository); err != nil {
 		return nil, err
 	}
-	now := s.now()
 	u := &Upload{
 		s:    s,
-		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository, StartedAt: now},
+		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository},
 		hash: sha256.New(),
 	}
 	u.release = s.partials.lock(uploadPartial(u.row.ID))
@@ -192,7 +191,7 @@ func (u *Upload) save(ctx context.Context) error {
 		return nil
 	}
 	row := u.row
-	row.Hashed, row.HashState, row.UpdatedAt = u.size, stateOf(u.hash), u.s.now()
+	row.Hashed, row.HashState, row.UpdatedAt = u.size, stateOf(u.hash), u.s.Uptime()
 	if err := u.s.write(ctx, func(tx *metadb.Tx) error { return tx.PutUpload(row) }); err != nil {
 		return err
 	}

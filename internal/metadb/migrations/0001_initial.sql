@@ -1,6 +1,9 @@
 -- +goose Up
 
--- Times are milliseconds since 1970 in UTC. Flags are 0 or 1. Text sorts by
+-- Times are milliseconds since 1970 in UTC, except those that an age is counted
+-- from (stored_at, linked_at, expires_at, changed_at of feed, removed_at, and
+-- updated_at of uploads and transfers): for how many milliseconds the instance had
+-- run by then, which no step of the clock moves. Flags are 0 or 1. Text sorts by
 -- its bytes: SQLite does so by itself, and the words COLLATE "C", which
 -- PostgreSQL needs for it, are taken out before SQLite reads this file.
 
@@ -17,7 +20,8 @@ CREATE TABLE repositories (
 CREATE TABLE blobs (
   digest     TEXT COLLATE "C" PRIMARY KEY,
   size       BIGINT NOT NULL,
-  created_at BIGINT NOT NULL
+  created_at BIGINT NOT NULL,
+  stored_at  BIGINT NOT NULL
 );
 
 -- Which repository may serve which blob.
@@ -76,7 +80,6 @@ CREATE TABLE uploads (
   repository TEXT COLLATE "C" NOT NULL,
   hashed     BIGINT NOT NULL,
   hash_state BYTEA NOT NULL,
-  started_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
 );
 
@@ -190,7 +193,6 @@ CREATE TABLE transfers (
   ranges     TEXT NOT NULL,   -- a JSON array of [start, end) pairs
   hashed     BIGINT NOT NULL,
   hash_state BYTEA NOT NULL,
-  created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
 );
 
