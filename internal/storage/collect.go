@@ -65,23 +65,25 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	if at := s.fullAt.Load(); at != nil && s.Uptime().Sub(*at) < fullFor {
 		age = s.grace
 	}
-	before := s.Uptime().Add(-age)
-	stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
-		return tx.StaleUploads(before, "", page)
-	})
-	if err != nil {
-		return err
-	}
-	for _, row := range stale {
-		gone, err := s.collectUpload(ctx, row.Repository, row.ID, before)
-		if err != nil {
+	before, after := s.Uptime().Add(-age), ""
+	for {
+		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
+			return tx.StaleUploads(before, after, page)
+		})
+		if err != nil || len(stale) == 0 {
 			return err
 		}
-		if gone {
-			c.Uploads++
+		for _, row := range stale {
+			after = row.ID
+			gone, err := s.collectUpload(ctx, row.Repository, row.ID, before)
+			if err != nil {
+				return err
+			}
+			if gone {
+				c.Uploads++
+			}
 		}
 	}
-	return nil
 }
 
 func (s *Storage) collectUpload(ctx context.Context, repository, id string, before metadb.Uptime) (gone bool, err error) {

@@ -296,3 +296,24 @@ func TestAgesAreCountedOnAfterARestart(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryStaleUploadIsCollectedAtOnce(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		const uploads = 1100 // more than two pages
+		err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
+			for i := range uploads {
+				row := metadb.Upload{ID: fmt.Sprint("u", i), Repository: "a", HashState: []byte{}}
+				if err := tx.PutUpload(row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.later(t, 8*24*time.Hour); got.Uploads != uploads {
+			t.Errorf("Collect = %+v, want %d uploads", got, uploads)
+		}
+	})
+}
