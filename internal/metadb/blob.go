@@ -69,15 +69,27 @@ func (tx *Tx) UnlinkBlob(repository, digest string) error {
 		`DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
-// UnlinkStale removes the links, made before the given time, of blobs that no
-// manifest of their repository refers to, unless a lease holds the blob at
-// now. It returns how many went.
-func (tx *Tx) UnlinkStale(before, now Uptime) (int64, error) {
-	n, err := tx.exec(`DELETE FROM repository_blobs WHERE linked_at < $1
-		AND NOT EXISTS (SELECT 1 FROM manifest_children c
-			WHERE c.child = repository_blobs.digest AND c.repository = repository_blobs.repository AND c.manifest = 0)
+// loose says of a row of repository_blobs that no manifest of the repository refers
+// to its blob.
+const loose = `NOT EXISTS (SELECT 1 FROM manifest_children c
+	WHERE c.child = repository_blobs.digest AND c.repository = repository_blobs.repository AND c.manifest = 0)`
+
+// A StaleLink is what makes a loose link stale that no lease holds: it was made before
+// Before and, while the repository is pushed to, before BeforePush. A repository is
+// pushed to while it has a loose link that was made since Before, or an upload that
+// was written to since Written.
+type StaleLink struct {
+	Before, BeforePush, Written Uptime
+}
+
+// UnlinkStale removes the stale links. It returns how many went.
+func (tx *Tx) UnlinkStale(s StaleLink, now Uptime) (int64, error) {
+	n, err := tx.exec(`WITH pushed AS (SELECT repository FROM repository_blobs WHERE linked_at >= $1 AND `+loose+`
+			UNION SELECT repository FROM uploads WHERE updated_at >= $4)
+		DELETE FROM repository_blobs WHERE linked_at < $1 AND `+loose+`
+		AND (linked_at < $3 OR repository NOT IN (SELECT repository FROM pushed))
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = repository_blobs.digest AND l.expires_at >= $2)`,
-		before, now)
+		s.Before, now, s.BeforePush, s.Written)
 	return n, wrap(err, "unlink stale blobs")
 }
 

@@ -107,7 +107,7 @@ func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
 					return nil
 				})
 				update(t, db, func(tx *metadb.Tx) error {
-					if _, err := tx.UnlinkStale(noon, noon); err != nil {
+					if _, err := tx.UnlinkStale(metadb.StaleLink{Before: noon, BeforePush: noon, Written: noon}, noon); err != nil {
 						return err
 					}
 					garbage, err := tx.Garbage(noon, noon, 10)

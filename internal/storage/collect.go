@@ -13,6 +13,12 @@ import (
 	"ferry/internal/storage/blob"
 )
 
+// pushAge is for how long at most the links are kept that a push has made, while the
+// repository is being pushed to: a push may take that long from its first layer
+// to its manifest. Without a limit, a repository that is pushed to all the time would
+// keep the layers of every push that was given up.
+const pushAge = 24 * time.Hour
+
 // How long an upload that nobody writes to is kept: a week, and the grace
 // period in the day after the disk was found full. An upload that filled it
 // would else keep every other one out for a week, since the clients that
@@ -55,14 +61,30 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 		if err := tx.DeleteExpiredLeases(now); err != nil {
 			return err
 		}
-		_, err := tx.UnlinkStale(now.Add(-s.grace), now)
+		stale := metadb.StaleLink{Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause())}
+		_, err := tx.UnlinkStale(stale, now)
 		return err
 	})
 }
 
+// wasFull reports whether the disk was found full lately.
+func (s *Storage) wasFull() bool {
+	at := s.fullAt.Load()
+	return at != nil && s.Uptime().Sub(*at) < fullFor
+}
+
+// uploadPause is for how long nobody may write to an upload that keeps the links of
+// its repository.
+func (s *Storage) uploadPause() time.Duration {
+	if s.wasFull() {
+		return s.grace
+	}
+	return pushAge
+}
+
 func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	age := uploadAge
-	if at := s.fullAt.Load(); at != nil && s.Uptime().Sub(*at) < fullFor {
+	if s.wasFull() {
 		age = s.grace
 	}
 	before, after := s.Uptime().Add(-age), ""

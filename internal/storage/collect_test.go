@@ -317,3 +317,44 @@ func TestEveryStaleUploadIsCollectedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowPushKeepsTheLayersThatItSentFirst sends layers that take longer than the grace
+// period each, one after another, and then the manifest.
+func TestSlowPushKeepsTheLayersThatItSentFirst(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		layers := []digest.Digest{f.push(t, "a", []byte("config"))}
+		loose := f.push(t, "b", []byte("loose"))
+		for _, content := range []string{"layer 1", "layer 2", "layer 3"} {
+			id := f.begin(t, "a", content)
+			f.later(t, 67*time.Minute)
+			d := digest.FromString(content)
+			if err := f.resume(t, "a", id).Commit(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			layers = append(layers, d)
+			f.later(t, 0)
+		}
+		for _, layer := range layers[1:] {
+			if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(layers[0], layer)}); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, _, err := f.OpenBlob(t.Context(), "b", loose); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("a blob of a repository without a push: %v, want %v", err, oci.ErrBlobUnknown)
+		}
+	})
+}
+
+func TestPushesWithoutEndKeepALooseLayerForADay(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		loose := f.push(t, "a", []byte("loose"))
+		for hour := range 26 {
+			f.push(t, "a", fmt.Append(nil, "layer ", hour))
+			f.later(t, time.Hour)
+			_, _, err := f.OpenBlob(t.Context(), "a", loose)
+			if kept := hour < 24; kept != (err == nil) {
+				t.Errorf("after %d hours: %v, want it kept: %v", hour+1, err, kept)
+			}
+		}
+	})
+}
