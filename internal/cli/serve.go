@@ -26,7 +26,12 @@ and a key of the YAML file that --config or FERRY_CONFIG names (data-dir: ...).
 A flag wins over the environment, and that over the file.
 
 At its first start an instance makes the administrator "admin" and prints the
-password, which is also kept in initial-admin-password in the data directory.`
+password, which is also kept in initial-admin-password in the data directory.
+
+The data directory and the database each have the id of their instance. Where the
+two differ, or one of them is empty, because a volume is not mounted or a restore was
+half done, the instance does not start: it would remove the blobs that the
+database does not know. --adopt is for who means it, once.`
 	return cmd
 }
 
@@ -34,10 +39,12 @@ type serveOptions struct {
 	local
 	file     string
 	settings map[string]string // those that were given, by their names
+	adopt    bool
 }
 
 func (o *serveOptions) define(set *pflag.FlagSet) {
 	textVar(set, &o.file, "config", "", "FILE", "YAML file with settings")
+	set.BoolVar(&o.adopt, "adopt", false, "let this data directory and this database belong together")
 	for _, s := range config.Settings() {
 		help := s.Help
 		if s.Default != "" {
@@ -59,5 +66,6 @@ func (o *serveOptions) run(ctx context.Context, env *Env, _ *client) error {
 		Log:     telemetry.NewLogger(env.Stderr, level, cfg.LogFormat),
 		Level:   level,
 		Notices: env.Stdout,
+		Adopt:   o.adopt,
 	})
 }

@@ -27,8 +27,12 @@ type Options struct {
 	// Self is the connected registry that this instance is, as its connection
 	// string names it; "" is a root.
 	Self string
-	Log  *slog.Logger     // nil discards
-	Now  func() time.Time // nil is time.Now
+	// Instance is the id for an instance whose database is empty; "" makes one up.
+	Instance string
+	// Adopt makes anew what a database lacks that was in use. Else that is [ErrDamaged].
+	Adopt bool
+	Log   *slog.Logger     // nil discards
+	Now   func() time.Time // nil is time.Now
 }
 
 // A Service is who may do what at one instance. It is safe for concurrent
@@ -55,8 +59,9 @@ type Service struct {
 
 // New returns the service of an instance. At the instance's first
 // start it makes what has to be there: its id, its signing key and, in a
-// root, the scope maps that are defined by the system. A data directory that
-// belongs to another role, or to another connected registry, is an error.
+// root, the scope maps that are defined by the system. A database that belongs to
+// another role, or to another connected registry, is an error, and so is one that
+// was in use and lacks any of it ([ErrDamaged]).
 func New(ctx context.Context, o Options) (*Service, error) {
 	if o.DB == nil {
 		return nil, errors.New("open control plane: it needs a database")
@@ -68,7 +73,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	err := s.prepare(ctx)
+	err := s.prepare(ctx, o)
 	if err == nil {
 		err = s.reload(ctx)
 	}

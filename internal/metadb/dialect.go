@@ -44,6 +44,26 @@ func parse(rawURL string) (dialect, error) {
 	return dialect{}, fmt.Errorf("database URL must begin with sqlite: or postgres://")
 }
 
+// isNew reports whether there is no database at all yet. On PostgreSQL there always is.
+func (d dialect) isNew() (bool, error) {
+	if d.postgres {
+		return false, nil
+	}
+	info, err := os.Stat(d.dsn)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && info.Size() == 0, err
+}
+
+// tables counts the tables called name.
+func (d dialect) tables() string {
+	if d.postgres {
+		return `SELECT COUNT(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) AND tablename = $1`
+	}
+	return `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`
+}
+
 // viewIsolation gives a reader one state of the database for its whole
 // transaction. SQLite always does.
 func (d dialect) viewIsolation() sql.IsolationLevel {
@@ -100,32 +120,31 @@ func IsFull(err error) bool {
 	return errors.As(err, &p) && p.Code == "53100" // disk_full
 }
 
-// migrate brings the schema up to this program's version, and refuses one
-// that is newer.
-func (db *DB) migrate(ctx context.Context) error {
+// migrations returns what brings the schema up to this program's version.
+func (db *DB) migrations() (*goose.Provider, error) {
 	var source fs.FS
 	source, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	name, options := goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(migrationLock{})}
 	if !db.dialect.postgres {
 		name, source, options = goose.DialectSQLite3, withoutCollation{source}, nil
 	}
-	provider, err := goose.NewProvider(name, db.write, source, options...)
+	return goose.NewProvider(name, db.write, source, options...)
+}
+
+// checkVersion refuses a schema that is newer than this program's.
+func checkVersion(ctx context.Context, m *goose.Provider) error {
+	current, err := m.GetDBVersion(ctx)
 	if err != nil {
 		return err
 	}
-	current, err := provider.GetDBVersion(ctx)
-	if err != nil {
-		return err
-	}
-	sources := provider.ListSources()
+	sources := m.ListSources()
 	if known := sources[len(sources)-1].Version; current > known {
 		return fmt.Errorf("schema version %d, this program knows %d: %w", current, known, ErrNewer)
 	}
-	_, err = provider.Up(ctx)
-	return err
+	return nil
 }
 
 // migrationLock lets one of the servers that start on a PostgreSQL database

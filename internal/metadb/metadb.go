@@ -44,23 +44,56 @@ type Tx struct {
 // Open opens, and brings up to date, the database at url: "sqlite:PATH", or
 // "postgres://..." as libpq writes it. The caller must call [DB.Close].
 func Open(ctx context.Context, url string) (*DB, error) {
+	return OpenIf(ctx, url, func(Identity) error { return nil })
+}
+
+// OpenIf is [Open] for a database that accept returns nil for. Else nothing was changed,
+// and no database was made where there was none; the error is that of accept.
+func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, error) {
 	d, err := parse(url)
 	if err != nil {
 		return nil, err
+	}
+	isNew, err := d.isNew()
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if isNew {
+		if err := accept(Identity{}); err != nil {
+			return nil, err
+		}
 	}
 	db := &DB{dialect: d}
 	if err := db.connect(ctx); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	err = db.migrate(ctx)
-	if err == nil {
+	if err := db.prepare(ctx, accept); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// prepare brings the database up to date, if accept returns nil for it.
+func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
+	m, err := db.migrations()
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	id, err := db.identity(ctx, m)
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	if err := accept(id); err != nil {
+		return err
+	}
+	if _, err = m.Up(ctx); err == nil {
 		db.uptime, err = Read(ctx, db, (*Tx).Uptime)
 	}
 	if err != nil {
-		db.Close()
-		return nil, fmt.Errorf("open database: %w", err)
+		return fmt.Errorf("open database: %w", err)
 	}
-	return db, nil
+	return nil
 }
 
 // Close waits for running transactions and closes the database.

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"ferry/internal/config"
+	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
 )
@@ -42,6 +43,8 @@ func advise(cfg config.Config, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrLocked):
 		hint = "stop the other ferry, or give this one its own --data-dir"
+	case errors.Is(err, control.ErrDamaged):
+		hint = "restore the database; or ferry serve --adopt makes anew what it lacks"
 	case errors.Is(err, metadb.ErrNewer):
 		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -39,7 +39,7 @@ type instance struct {
 	notices io.Writer
 	url     string // of a client on this machine
 
-	unlock  func() error
+	dir     *dataDir
 	db      *metadb.DB
 	storage *storage.Storage
 	control *control.Service
@@ -84,14 +84,14 @@ func open(
 	if in.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return in, err
 	}
-	if in.unlock, err = storage.LockDir(cfg.DataDir); err != nil {
+	if in.dir, err = openDataDir(cfg.DataDir, o.Adopt, in.log); err != nil {
 		return in, err
 	}
 	database := cfg.Database
 	if database == "" {
 		database = "sqlite:" + filepath.Join(cfg.DataDir, databaseFile)
 	}
-	if in.db, err = metadb.Open(ctx, database); err != nil {
+	if in.db, err = metadb.OpenIf(ctx, database, in.dir.match); err != nil {
 		return in, firstCause(err)
 	}
 	blobs, err := fs.New(cfg.DataDir)
@@ -101,13 +101,16 @@ func open(
 	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
 		return in, err
 	}
-	resources := control.Options{DB: in.db, Log: in.log}
+	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
 	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
 		resources.Self = parent.Name
 		registries.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
 	}
 	if in.control, err = control.New(ctx, resources); err != nil {
+		return in, err
+	}
+	if err := in.dir.claim(in.control.InstanceID()); err != nil {
 		return in, err
 	}
 	registries.Control = in.control
@@ -183,8 +186,8 @@ func (in *instance) close() {
 			in.log.Error("database is not closed", "err", err)
 		}
 	}
-	if in.unlock != nil {
-		if err := in.unlock(); err != nil {
+	if in.dir != nil {
+		if err := in.dir.unlock(); err != nil {
 			in.log.Error("data directory is not unlocked", "err", err)
 		}
 	}

@@ -31,6 +31,9 @@ type Options struct {
 	// instance, the first administrator's password among them; nil discards
 	// them.
 	Notices io.Writer
+	// Adopt lets the data directory and the database belong together, whatever they
+	// are, and makes anew what the database lacks.
+	Adopt bool
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
 }

@@ -1,0 +1,42 @@
+package metadb
+
+import (
+	"context"
+
+	"github.com/pressly/goose/v3"
+)
+
+// An Identity says whose a database is. The zero value is nobody's: it is new, or empty.
+type Identity struct {
+	Instance string // the instance's id
+	Used     bool   // it has the id or the role of an instance, an operator or a repository
+}
+
+// The settings that say whose the database is.
+const (
+	SettingInstance = "instance-id"
+	SettingRole     = "role" // "root", or "connected-registry NAME"
+)
+
+// identity reads the database's identity, also before it is brought up to date. A
+// database of a newer version is [ErrNewer].
+func (db *DB) identity(ctx context.Context, m *goose.Provider) (id Identity, err error) {
+	var tables int
+	if err := db.write.QueryRowContext(ctx, db.dialect.tables(), "settings").Scan(&tables); err != nil || tables == 0 {
+		return id, err
+	}
+	if err := checkVersion(ctx, m); err != nil {
+		return id, err
+	}
+	return Read(ctx, db, (*Tx).Identity)
+}
+
+// Identity returns the identity of the database.
+func (tx *Tx) Identity() (id Identity, err error) {
+	if id.Instance, err = tx.Setting(SettingInstance); err == nil {
+		id.Used, err = get[bool](tx, "read identity",
+			`SELECT EXISTS (SELECT 1 FROM settings WHERE name IN ($1, $2) AND value <> '')
+			OR EXISTS (SELECT 1 FROM operators) OR EXISTS (SELECT 1 FROM repositories)`, SettingInstance, SettingRole)
+	}
+	return id, err
+}

@@ -1,0 +1,76 @@
+package metadb_test
+
+import (
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+)
+
+var errNotMine = errors.New("not mine")
+
+func TestARefusedDatabaseIsLeftAsItWas(t *testing.T) {
+	refuse := func(want metadb.Identity) func(metadb.Identity) error {
+		return func(got metadb.Identity) error {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			return errNotMine
+		}
+	}
+	t.Run("no SQLite file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "ferry.db")
+		if _, err := metadb.OpenIf(t.Context(), "sqlite:"+path, refuse(metadb.Identity{})); !errors.Is(err, errNotMine) {
+			t.Errorf("OpenIf = %v, want %v", err, errNotMine)
+		}
+		if found, err := os.ReadDir(filepath.Dir(path)); len(found) > 0 || err != nil {
+			t.Errorf("it made %v, %v", found, err)
+		}
+	})
+	t.Run("empty PostgreSQL", func(t *testing.T) {
+		url := dbtest.PostgresURL(t)
+		if _, err := metadb.OpenIf(t.Context(), url, refuse(metadb.Identity{})); !errors.Is(err, errNotMine) {
+			t.Errorf("OpenIf = %v, want %v", err, errNotMine)
+		}
+		raw, err := sql.Open("pgx", url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		var tables int
+		err = raw.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables)
+		if tables != 0 || err != nil {
+			t.Errorf("it made %d tables, %v", tables, err)
+		}
+	})
+}
+
+func TestADatabaseSaysWhoseItIs(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
+		for _, step := range []struct {
+			write func(*metadb.Tx) error
+			want  metadb.Identity
+		}{
+			{func(*metadb.Tx) error { return nil }, metadb.Identity{}},
+			{func(tx *metadb.Tx) error { return tx.SetSetting("another", "x") }, metadb.Identity{}},
+			{func(tx *metadb.Tx) error { return tx.TouchRepository("a", epoch) }, metadb.Identity{Used: true}},
+			{func(tx *metadb.Tx) error { return tx.SetSetting(metadb.SettingInstance, "i") },
+				metadb.Identity{Instance: "i", Used: true}},
+		} {
+			update(t, db, step.write)
+			view(t, db, func(tx *metadb.Tx) error {
+				got, err := tx.Identity()
+				if diff := cmp.Diff(step.want, got); diff != "" {
+					t.Error(diff)
+				}
+				return err
+			})
+		}
+	})
+}

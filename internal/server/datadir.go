@@ -1,0 +1,170 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"ferry/internal/atomicfile"
+	"ferry/internal/control"
+	"ferry/internal/metadb"
+	"ferry/internal/storage"
+)
+
+// The files in the data directory that say whose it is: the id of its instance, which
+// the instance's database has, too. During the first start, until the database has it,
+// it is in another file: what a crash then leaves is no data directory whose database
+// was lost.
+const (
+	instanceFile = "instance-id"
+	startingFile = "instance-id.new"
+)
+
+// A dataDir is an instance's data directory, which this process has locked. See
+// [dataDir.match] for what protects it from a database that does not belong to it.
+type dataDir struct {
+	path     string
+	log      *slog.Logger
+	adopt    bool // whatever its database is
+	unlock   func() error
+	instance string // whose it is; "" is nobody's
+	starting bool   // the instance's first start has not ended
+	filled   bool   // it has content
+}
+
+// openDataDir locks the data directory, which it creates, and reads whose it is.
+func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err error) {
+	d = &dataDir{path: path, log: log, adopt: adopt}
+	if d.unlock, err = storage.LockDir(path); err != nil {
+		return nil, err
+	}
+	if d.instance, err = d.read(instanceFile); err == nil && d.instance == "" {
+		d.instance, err = d.read(startingFile)
+		d.starting = d.instance != ""
+	}
+	if err == nil {
+		d.filled, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", errors.Join(err, d.unlock()))
+	}
+	return d, nil
+}
+
+// read returns the id in a file; "" where there is none.
+func (d *dataDir) read(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(d.path, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// hasFiles reports whether one of the directories below dir has anything in it.
+func hasFiles(dir string, below ...string) (bool, error) {
+	for _, name := range below {
+		f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		_, err = f.Readdirnames(1)
+		f.Close()
+		if !errors.Is(err, io.EOF) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// match returns nil for the database that belongs to the data directory, and, at a
+// first start, for an empty one. Else it says what was found: with another database
+// the instance would serve nothing of its content, and remove the blobs that the
+// database does not know.
+func (d *dataDir) match(db metadb.Identity) error {
+	const other = "or give the --data-dir and the --database that belong together"
+	const unknownFiles = "files that the database does not know are removed after a week"
+	switch {
+	case d.adopt:
+		return nil
+	case db.Instance == "" && db.Used:
+		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
+	case db.Instance != "" && db.Instance == d.instance:
+		return nil
+	case db.Instance != "" && d.instance != "":
+		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s to instance %s",
+			db.Instance, d.path, d.instance),
+			"restore the one that is wrong, "+other, "lets this directory belong to this database: "+unknownFiles)
+	case db.Instance != "" && !d.filled:
+		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s is empty",
+			db.Instance, d.path),
+			"mount its volume, "+other, "goes on without the blobs, which have to be pushed or synced again")
+	case db.Instance != "":
+		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s has content, but no %s",
+			db.Instance, d.path, instanceFile),
+			"restore that file, "+other, "lets this directory belong to this database: "+unknownFiles)
+	case d.instance != "" && !d.starting:
+		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s belongs to instance %s",
+			d.path, d.instance),
+			"restore the instance's database, "+other, "begins with the empty database, without repositories, tokens and "+
+				"connected registries: "+unknownFiles)
+	case d.filled:
+		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s has content", d.path),
+			"restore the instance's database, "+other, "begins with the empty database: "+unknownFiles)
+	}
+	return d.begin()
+}
+
+// refuse returns the error that says what was found, with the hint what to do.
+func (d *dataDir) refuse(found, todo, adopting string) error {
+	err := fmt.Errorf("%s: they do not belong together, so it does not start, and nothing was changed", found)
+	return withHint(err, fmt.Sprintf("%s; ferry serve --adopt %s", todo, adopting))
+}
+
+// begin notes that an instance starts here for the first time.
+func (d *dataDir) begin() error {
+	if d.starting {
+		return nil
+	}
+	id := uuid.NewString()
+	if err := atomicfile.Write(filepath.Join(d.path, startingFile), []byte(id+"\n")); err != nil {
+		return fmt.Errorf("begin data directory: %w", err)
+	}
+	d.instance, d.starting = id, true
+	return nil
+}
+
+// firstID returns the id that the instance gets if its database has none.
+func (d *dataDir) firstID() string {
+	if d.starting {
+		return d.instance
+	}
+	return ""
+}
+
+// claim makes the data directory the instance's, whose database has its id.
+func (d *dataDir) claim(instance string) error {
+	if d.instance == instance && !d.starting {
+		return nil
+	}
+	if d.adopt && !d.starting {
+		d.log.Warn("data directory is adopted", "dataDir", d.path, "instance", instance, "was", d.instance)
+	}
+	if err := atomicfile.Write(filepath.Join(d.path, instanceFile), []byte(instance+"\n")); err != nil {
+		return fmt.Errorf("claim data directory: %w", err)
+	}
+	if err := os.Remove(filepath.Join(d.path, startingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("claim data directory: %w", err)
+	}
+	d.instance, d.starting = instance, false
+	return nil
+}

@@ -1,0 +1,235 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/config"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/server"
+)
+
+// start serves until it is ready, and returns the error that stopped it.
+func start(t *testing.T, cfg config.Config, o server.Options) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o.Ready = func(server.Ready) { cancel() }
+	return server.Run(ctx, cfg, o)
+}
+
+// filled makes a root with one blob, and returns the blob's digest.
+func filled(t *testing.T, cfg config.Config) digest.Digest {
+	t.Helper()
+	r, stop := run(t, cfg)
+	content := "content of " + cfg.DataDir
+	d := digest.FromString(content)
+	req, err := http.NewRequestWithContext(t.Context(), "POST",
+		r.URL+"/v2/apps/blobs/uploads/?digest="+string(d), strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", passwordOf(t, r))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	if resp.Body.Close(); resp.StatusCode != 201 {
+		t.Fatalf("push: %d %s", resp.StatusCode, body)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// contentOf returns the files below dir, with what is in them.
+func contentOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		all[strings.TrimPrefix(path, dir)] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
+	remove := func(t *testing.T, dir string, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		damage func(t *testing.T, cfg *config.Config)
+		want   string
+	}{
+		{"the SQLite file is deleted", func(t *testing.T, cfg *config.Config) {
+			remove(t, cfg.DataDir, "ferry.db", "ferry.db-wal", "ferry.db-shm")
+		}, "the database is empty, and the data directory"},
+		{"the SQLite file is cut to nothing", func(t *testing.T, cfg *config.Config) {
+			if err := os.Truncate(filepath.Join(cfg.DataDir, "ferry.db"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}, "the database is empty, and the data directory"},
+		{"PostgreSQL is empty", func(t *testing.T, cfg *config.Config) {
+			cfg.Database = dbtest.PostgresURL(t)
+		}, "the database is empty, and the data directory"},
+		{"the database is that of another root", func(t *testing.T, cfg *config.Config) {
+			other := configIn(t.TempDir())
+			filled(t, other)
+			cfg.Database = "sqlite:" + filepath.Join(other.DataDir, "ferry.db")
+		}, "the database belongs to instance"},
+		{"the volume of the data directory is not mounted", func(t *testing.T, cfg *config.Config) {
+			cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "ferry.db")
+			cfg.DataDir = t.TempDir()
+		}, "is empty: they do not belong together"},
+		{"the data directory's id is lost", func(t *testing.T, cfg *config.Config) {
+			remove(t, cfg.DataDir, "instance-id")
+		}, "has content, but no instance-id"},
+		{"both are lost, but for the blobs", func(t *testing.T, cfg *config.Config) {
+			remove(t, cfg.DataDir, "instance-id", "ferry.db", "ferry.db-wal", "ferry.db-shm")
+		}, "the database is empty, and the data directory"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := configIn(t.TempDir())
+			d := filled(t, cfg)
+			test.damage(t, &cfg)
+			before := contentOf(t, cfg.DataDir)
+			err := start(t, cfg, server.Options{})
+			var h interface{ Hint() string }
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error %v, want one with %q", err, test.want)
+			}
+			if !errors.As(err, &h) || !strings.Contains(h.Hint(), "--adopt") {
+				t.Errorf("no hint for %v", err)
+			}
+			after := contentOf(t, cfg.DataDir)
+			delete(after, "/lock") // of a directory that is new
+			delete(before, "/lock")
+			for name, content := range before {
+				if after[name] != content {
+					t.Errorf("%s was changed", name)
+				}
+			}
+			if len(after) != len(before) {
+				t.Errorf("files were made or deleted: %v", after)
+			}
+
+			if err := start(t, cfg, server.Options{Adopt: true}); err != nil {
+				t.Fatalf("with --adopt: %v", err)
+			}
+			if err := start(t, cfg, server.Options{}); err != nil {
+				t.Errorf("after --adopt: %v", err)
+			}
+			path := filepath.Join(cfg.DataDir, "blobs", "sha256", d.Encoded())
+			if _, err := os.Stat(path); (err == nil) != (before["/blobs/sha256/"+d.Encoded()] != "") {
+				t.Errorf("the blob's file after --adopt: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheRightDatabaseServesAgainOnceItIsBack(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	d := filled(t, cfg)
+	path, away := filepath.Join(cfg.DataDir, "ferry.db"), filepath.Join(t.TempDir(), "ferry.db")
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, cfg, server.Options{}); err == nil {
+		t.Fatal("it starts without its database")
+	}
+	if err := os.Rename(away, path); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := run(t, cfg)
+	if status, body := get(t, r.URL+"/v2/apps/blobs/"+string(d), "admin", passwordOf(t, r)); status != 200 {
+		t.Errorf("the blob: %d %s", status, body)
+	}
+}
+
+// TestAFirstStartThatCrashedGoesOn leaves what a crash before and after the database
+// got its id leaves.
+func TestAFirstStartThatCrashedGoesOn(t *testing.T) {
+	for name, inDatabase := range map[string]bool{"before the database": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			cfg := configIn(t.TempDir())
+			if err := start(t, cfg, server.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			id := filepath.Join(cfg.DataDir, "instance-id")
+			if err := os.Rename(id, id+".new"); err != nil {
+				t.Fatal(err)
+			}
+			if !inDatabase {
+				if err := os.Remove(filepath.Join(cfg.DataDir, "ferry.db")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(id + ".new")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := start(t, cfg, server.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(id); string(got) != string(want) || err != nil {
+				t.Errorf("the id is %q, %v; want %q", got, err, want)
+			}
+			if _, err := os.Stat(id + ".new"); err == nil {
+				t.Error("the first start has not ended")
+			}
+		})
+	}
+}
+
+func TestABlankSettingIsNotMadeAnewWithoutAWord(t *testing.T) {
+	for _, setting := range []string{"instance-id", "role"} {
+		t.Run(setting, func(t *testing.T) {
+			cfg := configIn(t.TempDir())
+			if err := start(t, cfg, server.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			db, err := metadb.Open(t.Context(), "sqlite:"+filepath.Join(cfg.DataDir, "ferry.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetSetting(setting, "") })
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			err = start(t, cfg, server.Options{})
+			if err == nil || !strings.Contains(err.Error(), "no "+setting) {
+				t.Errorf("error %v, want one about %s", err, setting)
+			}
+			if err := start(t, cfg, server.Options{Adopt: true}); err != nil {
+				t.Errorf("with --adopt: %v", err)
+			}
+			if err := start(t, cfg, server.Options{}); err != nil {
+				t.Errorf("after --adopt: %v", err)
+			}
+		})
+	}
+}
