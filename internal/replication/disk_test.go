@@ -67,3 +67,24 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	}
 	same(t, p, r.Storage)
 }
+
+// TestLayersSurviveALostDatabase syncs into a data directory whose database was lost: the
+// files that no row knows are verified, and are as good as what was fetched.
+func TestLayersSurviveALostDatabase(t *testing.T) {
+	p := newParent(t)
+	p.image("app", [][]byte{random(1, 4<<20), random(2, 100<<10)}, "v1")
+	files := storagetest.Files(t, t.TempDir())
+	for sync, most := range []int64{5 << 20, 64 << 10} { // the second fetches manifests and configs
+		s, db, err := storagetest.Open(t.Context(), t.TempDir(), storage.Options{Blobs: files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db}), db: db, source: p.client(), t: t}
+		r.follow()
+		if result := r.sync(); result.Received > most {
+			t.Errorf("sync %d received %d bytes, want at most %d", sync, result.Received, most)
+		}
+		same(t, p, r.Storage)
+	}
+}

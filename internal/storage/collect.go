@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
-	"ferry/internal/storage/blob"
 )
 
 // pushAge is for how long at most the links are kept that a push has made, while the
@@ -38,21 +37,26 @@ type Collected struct {
 // Collect removes the blobs that no manifest refers to, no lease holds and
 // that are older than the grace period; uploads without a write for a week, or
 // for the grace period where the disk was full;
-// and files that a crash left behind. Service goes on meanwhile: a blob that
+// and files that no row has known for long (see [OrphanAge]). Service goes on meanwhile: a blob that
 // is pushed or mounted at the same moment is either kept, or was gone before
 // the client was told that it is there.
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
-	// The steps that remove files without a write to the database come first:
-	// on a full disk they make the room that the others need.
+	// The steps that remove files first, and then rows, come before the others: on a
+	// full disk they make the room that those need.
+	var failed []error
 	for _, step := range []func(context.Context, *Collected) error{
-		s.collectPartials, s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
+		s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
 		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
 	} {
+		if ctx.Err() != nil {
+			break
+		}
+		// What one step cannot remove does not stop the others.
 		if err := step(ctx, &c); err != nil {
-			return c, fmt.Errorf("collect garbage: %w", err)
+			failed = append(failed, fmt.Errorf("collect garbage: %w", err))
 		}
 	}
-	return c, nil
+	return c, errors.Join(append(failed, context.Cause(ctx))...)
 }
 
 func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
@@ -167,60 +171,20 @@ func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, 
 	return true, s.blobs.Delete(ctx, d)
 }
 
-// collectOrphans removes files without a row: a crash came between the two.
-// One that a transfer knows is not without an owner: that takes it back.
-func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
-	return s.blobs.Walk(ctx, func(info blob.Info) error {
-		if info.Modified.After(s.now().Add(-s.grace)) {
-			return nil
-		}
-		defer s.digests.lock(string(info.Digest))()
-		owned, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.KnowsBlob(string(info.Digest)) })
-		if err != nil || owned {
-			return err
-		}
-		c.Blobs++
-		c.Bytes += info.Size
-		return s.blobs.Delete(ctx, info.Digest)
-	})
-}
-
-// collectPartials removes partial content that belongs to no upload and no transfer.
-func (s *Storage) collectPartials(ctx context.Context, _ *Collected) error {
-	return s.blobs.WalkPartials(ctx, func(id string, modified time.Time) error {
-		if modified.After(s.now().Add(-s.grace)) {
-			return nil
-		}
-		// An open transfer need not have a row yet.
-		release, free := s.partials.tryLock(id)
-		if !free {
-			return nil
-		}
-		defer release()
-		owned, err := s.ownsPartial(ctx, id)
-		if err != nil || owned {
-			return err
-		}
-		return s.blobs.Discard(ctx, id)
-	})
-}
-
 // ownsPartial reports whether an upload or a transfer has the partial id.
-func (s *Storage) ownsPartial(ctx context.Context, id string) (bool, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
-		if upload, ok := strings.CutPrefix(id, "upload-"); ok {
-			return tx.HasUpload(upload)
-		}
-		d, ok := transferOf(id)
-		if !ok {
-			return false, nil
-		}
-		_, err := tx.Transfer(string(d))
-		if errors.Is(err, metadb.ErrNotFound) {
-			return false, nil
-		}
-		return err == nil, err
-	})
+func ownsPartial(tx *metadb.Tx, id string) (bool, error) {
+	if upload, ok := strings.CutPrefix(id, "upload-"); ok {
+		return tx.HasUpload(upload)
+	}
+	d, ok := transferOf(id)
+	if !ok {
+		return false, nil
+	}
+	_, err := tx.Transfer(string(d))
+	if errors.Is(err, metadb.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Lease keeps blobs from collection for ttl from now, in holder's name, also

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
@@ -89,49 +88,108 @@ func TestLookAtWhatOnlyAnotherRepositoryHasGivesNothing(t *testing.T) {
 	})
 }
 
-func TestFilesThatACrashLeftGoOnceTheyAreOld(t *testing.T) {
+func TestFilesThatNoRowKnowsAreKeptForAWeek(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		stored := f.push(t, "a", []byte("stored"))
+		f.pushImage(t, "a", "v1")
 		upload := f.begin(t, "a", "upload")
-		old, young := f.now.Add(-2*time.Hour), f.now.Add(-time.Minute)
-		write := func(name string, at time.Time) {
+		write := func(names ...string) {
 			t.Helper()
-			path := filepath.Join(f.dir, name)
-			if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Chtimes(path, at, at); err != nil {
-				t.Fatal(err)
+			for _, name := range names {
+				if err := os.WriteFile(filepath.Join(f.dir, name), []byte("12345"), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		orphan := digest.SHA512.FromString("orphan")
-		write("blobs/sha512/"+orphan.Encoded(), old)
-		write("blobs/sha256/"+digest.FromString("young").Encoded(), young)
-		write("partial/upload-gone", old)
-		write("partial/upload-young", young)
-		write("partial/transfer-sha512-"+orphan.Encoded(), old)
-		write("partial/small-gone", old)
-		for _, path := range []string{"partial/upload-" + upload, "blobs/sha256/" + stored.Encoded()} {
-			if err := os.Chtimes(filepath.Join(f.dir, path), old, old); err != nil {
-				t.Fatal(err)
+		there := func(when string, all map[string]bool) {
+			t.Helper()
+			for name, want := range all {
+				if _, err := os.Stat(filepath.Join(f.dir, name)); (err == nil) != want {
+					t.Errorf("%s: %s: %v, want it there: %v", when, name, err, want)
+				}
 			}
 		}
-		got := f.later(t, 0)
-		if diff := cmp.Diff(storage.Collected{Blobs: 1, Bytes: 5}, got); diff != "" {
-			t.Error(diff)
+		orphan, wanted, late := digest.SHA512.FromString("orphan"), digest.FromString("layer v2"), digest.FromString("late")
+		old := []string{
+			"blobs/sha512/" + orphan.Encoded(), "partial/upload-gone", "partial/small-gone",
+			"partial/transfer-sha512-" + orphan.Encoded(),
 		}
-		for name, want := range map[string]bool{
-			"blobs/sha512/" + orphan.Encoded():                     false,
-			"blobs/sha256/" + digest.FromString("young").Encoded(): true,
-			"blobs/sha256/" + stored.Encoded():                     true,
-			"partial/upload-gone":                                  false,
-			"partial/upload-young":                                 true,
-			"partial/upload-" + upload:                             true,
-			"partial/small-gone":                                   false,
-			"partial/transfer-sha512-" + orphan.Encoded():          false,
-		} {
-			if _, err := os.Stat(filepath.Join(f.dir, name)); (err == nil) != want {
-				t.Errorf("%s: %v, want it there: %v", name, err, want)
+		write(old...)
+		write("blobs/sha256/" + wanted.Encoded())
+		f.later(t, time.Hour) // it finds them
+		write("blobs/sha256/" + late.Encoded())
+		f.later(t, storage.OrphanAge-time.Hour)
+		f.pushImage(t, "a", "v2")
+		for _, name := range old {
+			there("within a week", map[string]bool{name: true})
+		}
+		f.step = 50 * 365 * 24 * time.Hour
+		if got := f.later(t, 2*time.Hour); got.Blobs != 1 || got.Bytes != 5 {
+			t.Errorf("Collect = %+v, want one blob of 5 bytes", got)
+		}
+		for _, name := range old {
+			there("after a week", map[string]bool{name: false})
+		}
+		there("after a week", map[string]bool{
+			"blobs/sha256/" + late.Encoded(): true, "blobs/sha256/" + wanted.Encoded(): true,
+			"blobs/sha256/" + digest.FromString("layer v1").Encoded(): true, "partial/upload-" + upload: false, // which a week makes stale
+		})
+	})
+}
+
+func TestAFullDiskKeepsFilesThatNoRowKnowsForTheGracePeriod(t *testing.T) {
+	f, disk, _ := onDisk(t)
+	orphan := filepath.Join(f.dir, "blobs/sha256", digest.FromString("orphan").Encoded())
+	if err := os.WriteFile(orphan, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.later(t, 0)
+	disk.full.Store(true)
+	if err := f.PutBlob(t.Context(), "a", digest.FromString("x"), []byte("x")); !errors.Is(err, oci.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	f.later(t, 30*time.Minute)
+	if _, err := os.Stat(orphan); err != nil {
+		t.Errorf("within the grace period: %v", err)
+	}
+	if got := f.later(t, 40*time.Minute); got.Blobs != 1 {
+		t.Errorf("Collect = %+v, want one blob", got)
+	}
+}
+
+func TestATransferGoesOnWithAFileThatNoRowKnows(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		content := []byte("content")
+		d := digest.FromBytes(content)
+		for _, onDisk := range []string{"content", "changed"} {
+			path := filepath.Join(f.dir, "blobs/sha256", d.Encoded())
+			if err := os.WriteFile(path, []byte(onDisk), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f.later(t, 0)
+			tr, err := f.Transfer(t.Context(), d, int64(len(content)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tr.Have() != tr.Size() {
+				t.Errorf("the transfer has %d bytes, want %d", tr.Have(), tr.Size())
+			}
+			if onDisk == "content" {
+				if err := tr.Commit(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if got := f.content(t, "a", d); got != "content" {
+					t.Errorf("the blob is %q", got)
+				}
+				if err := f.DeleteRepository(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				tr.Close()
+				f.later(t, 2*time.Hour)
+				continue
+			}
+			defer tr.Close()
+			if err := tr.Commit(t.Context(), "a"); !errors.Is(err, oci.ErrDigestInvalid) {
+				t.Errorf("Commit of changed bytes = %v, want %v", err, oci.ErrDigestInvalid)
 			}
 		}
 	})

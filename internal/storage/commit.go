@@ -49,6 +49,7 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 // them, or none.
 func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 	var partials []verified
+	var ids []string
 	index := map[digest.Digest]int{}
 	data := [][]byte{}
 	for _, b := range blobs {
@@ -60,10 +61,11 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 			i = len(partials)
 			index[b.Digest] = i
 			partials = append(partials, verified{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
-			data = append(data, b.Data)
+			data, ids = append(data, b.Data), append(ids, partials[i].id)
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)
 	}
+	defer s.partials.lockAll(ids)() // none has a row
 	err := each(partials, func(i int, p verified) error { return s.writeSmall(ctx, p, data[i]) })
 	if err == nil {
 		err = s.commitPartials(ctx, partials, func(*metadb.Tx) error { return nil })

@@ -270,7 +270,6 @@ func TestCrashBetweenAFileAndItsRowCostsNoByte(t *testing.T) {
 		tr.Close()
 		id := f.begin(t, "a", "uploaded")
 		files := storagetest.Files(t, f.dir)
-		age(t, f.dir, f.now.Add(-2*time.Hour))
 		if err := files.Commit(ctx, "transfer-sha256-"+d.Encoded(), d); err != nil {
 			t.Fatal(err)
 		}

@@ -263,6 +263,6 @@ func (m *machine) quiet(r *rapid.T, repositories ...string) {
 	if !maps.Equal(want, got) {
 		r.Fatalf("the files are of %v, want %v", got, want)
 	}
-	err = m.files.WalkPartials(ctx, func(id string, _ time.Time) error { return fmt.Errorf("partial %s is left", id) })
+	err = m.files.WalkPartials(ctx, func(id string, _ int64) error { return fmt.Errorf("partial %s is left", id) })
 	m.need(r, err)
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,9 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
-	if t.partial, err = t.s.recoverPartial(ctx, transferPartial(t.digest), t.digest, t.row.Size); err != nil {
+	// A blob that no row knows any more is as good as what was received.
+	t.partial, err = t.s.recoverPartial(ctx, transferPartial(t.digest), t.digest, cmp.Or(t.row.Size, t.size))
+	if err != nil {
 		return err
 	}
 	t.s.transfers.mu.Lock()
@@ -88,6 +91,9 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	if !known { // a row is written once there is something to vouch for
 		t.row = metadb.Transfer{Digest: string(t.digest)}
 		t.hash = t.digest.Algorithm().Hash()
+		if err := t.adopt(); err != nil {
+			return err
+		}
 	} else if err := t.restore(); err != nil {
 		t.s.log.Warn("transfer starts again", "digest", t.digest, "err", err)
 		if err := t.reset(ctx); err != nil {
@@ -95,6 +101,17 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 		}
 	}
 	t.s.transfers.open[t] = true
+	return nil
+}
+
+// adopt takes a whole file for received. Its digest is taken before the commit, as always.
+func (t *Transfer) adopt() error {
+	onDisk, err := t.partial.Size()
+	if err != nil || onDisk == 0 || onDisk != t.size {
+		return err
+	}
+	t.have, t.unsaved = ranges{{0, t.size}}, t.size
+	t.s.transfers.unsaved += t.size
 	return nil
 }
 

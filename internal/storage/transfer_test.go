@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -254,7 +253,6 @@ func TestTransferIsCollectedOnceNobodyWantsIt(t *testing.T) {
 		begin(unwanted).Close()
 		kept := begin(open)
 		f.now = f.now.Add(2 * time.Hour)
-		age(t, f.dir, f.now.Add(-2*time.Hour))
 		if _, err := f.Collect(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -291,18 +289,4 @@ func TestTransferIsCollectedOnceNobodyWantsIt(t *testing.T) {
 			}
 		}
 	})
-}
-
-// age makes every partial as old as at.
-func age(t *testing.T, dir string, at time.Time) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "partial", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if err := os.Chtimes(file, at, at); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- Times are milliseconds since 1970 in UTC, except those that an age is counted
--- from (stored_at, linked_at, expires_at, changed_at of feed, removed_at, and
+-- from (stored_at, linked_at, expires_at, since, changed_at of feed, removed_at, and
 -- updated_at of uploads and transfers): for how many milliseconds the instance had
 -- run by then, which no step of the clock moves. Flags are 0 or 1. Text sorts by
 -- its bytes: SQLite does so by itself, and the words COLLATE "C", which
@@ -92,6 +92,13 @@ CREATE TABLE leases (
   PRIMARY KEY (holder, digest)
 );
 CREATE INDEX leases_digest ON leases (digest);
+
+-- Files in the data directory that no row of blobs, uploads or transfers knows, and
+-- since when. They are kept for a while: the database may be the wrong one.
+CREATE TABLE orphans (
+  name  TEXT COLLATE "C" PRIMARY KEY, -- a blob's digest, or what a partial is called
+  since BIGINT NOT NULL
+);
 
 -- The feed: the sequence number of each repository's last change. Numbers come
 -- from the counter 'feed', in the transaction of the change, so that a reader

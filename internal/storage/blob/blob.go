@@ -41,8 +41,8 @@ type Store interface {
 	// Walk calls fn for every finished blob until fn returns an error, which
 	// Walk then returns.
 	Walk(ctx context.Context, fn func(Info) error) error
-	// WalkPartials calls fn with the id of every partial and when it last changed.
-	WalkPartials(ctx context.Context, fn func(id string, modified time.Time) error) error
+	// WalkPartials calls fn with the id of every partial and its size in bytes.
+	WalkPartials(ctx context.Context, fn func(id string, size int64) error) error
 }
 
 // Info describes a finished blob.

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -122,9 +121,14 @@ func absent(t *testing.T, s blob.Store, d digest.Digest) {
 
 func partials(t *testing.T, s blob.Store) (ids []string) {
 	t.Helper()
-	err := s.WalkPartials(t.Context(), func(id string, modified time.Time) error {
-		if modified.IsZero() {
-			t.Errorf("partial %s has no time", id)
+	err := s.WalkPartials(t.Context(), func(id string, size int64) error {
+		if p, err := s.Partial(t.Context(), id); err != nil {
+			t.Error(err)
+		} else {
+			if want, err := p.Size(); size != want || err != nil {
+				t.Errorf("partial %s has size %d, want %d, %v", id, size, want, err)
+			}
+			p.Close()
 		}
 		ids = append(ids, id)
 		return nil

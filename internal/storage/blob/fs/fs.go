@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -142,9 +141,9 @@ func (s *Store) Walk(ctx context.Context, fn func(blob.Info) error) error {
 }
 
 // WalkPartials implements [blob.Store].
-func (s *Store) WalkPartials(ctx context.Context, fn func(id string, modified time.Time) error) error {
+func (s *Store) WalkPartials(ctx context.Context, fn func(id string, size int64) error) error {
 	return files(ctx, filepath.Join(s.root, "partial"), func(info fs.FileInfo) error {
-		return fn(info.Name(), info.ModTime())
+		return fn(info.Name(), info.Size())
 	})
 }
 

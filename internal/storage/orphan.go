@@ -1,0 +1,174 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+// OrphanAge is for how long a file is kept that no row knows. A crash can leave one; but
+// where there are many, the database is not the one that belongs to the files, and
+// somebody has as long to restore it. Files stay in their places, so that they
+// are of use at once when a row wants them again. Where the disk was full, they are kept
+// for the grace period.
+const OrphanAge = 7 * 24 * time.Hour
+
+// collectOrphans notes the files without a row, and removes those that were noted long ago.
+func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
+	noteErr := s.noteOrphans(ctx)
+	age := OrphanAge
+	if s.wasFull() {
+		age = s.grace
+	}
+	before, after, back := s.Uptime().Add(-age), "", 0
+	for {
+		orphans, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Orphan, error) {
+			return tx.Orphans(after, page)
+		})
+		if err != nil || len(orphans) == 0 {
+			if back > 0 {
+				s.log.Info("files that no row knew are wanted again", "files", back)
+			}
+			return errors.Join(noteErr, err)
+		}
+		after = orphans[len(orphans)-1].Name
+		owned, err := s.collectSomeOrphans(ctx, orphans, before, c)
+		if back += owned; err != nil {
+			return errors.Join(noteErr, err)
+		}
+	}
+}
+
+// collectSomeOrphans removes those of the files that were noted before the given moment,
+// and forgets those that are owned, whose number it returns.
+func (s *Storage) collectSomeOrphans(
+	ctx context.Context, orphans []metadb.Orphan, before metadb.Uptime, c *Collected,
+) (back int, err error) {
+	var done []string
+	var failed error
+	for _, o := range orphans {
+		owned, gone, err := s.collectOrphan(ctx, o, before, c)
+		if owned {
+			back++
+		}
+		if err == nil && (owned || gone) {
+			done = append(done, o.Name)
+		}
+		if failed == nil {
+			failed = err
+		}
+	}
+	if len(done) == 0 {
+		return back, failed
+	}
+	return back, errors.Join(failed, s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
+}
+
+// noteOrphans writes down since when no row has known a file.
+func (s *Storage) noteOrphans(ctx context.Context) error {
+	var found []metadb.Orphan
+	files, bytes := 0, int64(0)
+	flush := func() error {
+		err := s.write(ctx, func(tx *metadb.Tx) error {
+			for _, o := range found {
+				if err := tx.PutOrphan(o); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		found = found[:0]
+		return err
+	}
+	note := func(name string, size int64) error {
+		release, free := s.lockFile(name)
+		if !free {
+			return nil // it need not have a row yet
+		}
+		defer release()
+		isNew, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
+			known, err := ownsFile(tx, name)
+			if err == nil && !known {
+				known, err = tx.IsOrphan(name)
+			}
+			return !known, err
+		})
+		if err != nil || !isNew {
+			return err
+		}
+		files, bytes = files+1, bytes+size
+		if found = append(found, metadb.Orphan{Name: name, Since: s.Uptime()}); len(found) < page {
+			return nil
+		}
+		return flush()
+	}
+	err := s.blobs.Walk(ctx, func(info blob.Info) error { return note(string(info.Digest), info.Size) })
+	if err == nil {
+		err = s.blobs.WalkPartials(ctx, note)
+	}
+	if err == nil && len(found) > 0 {
+		err = flush()
+	}
+	if files > 0 {
+		s.log.Warn("files that no row knows are kept for a while", "files", files, "bytes", bytes, "for", OrphanAge)
+	}
+	return err
+}
+
+// collectOrphan removes a file that was noted before the given moment, unless it is owned now.
+func (s *Storage) collectOrphan(
+	ctx context.Context, o metadb.Orphan, before metadb.Uptime, c *Collected,
+) (owned, gone bool, err error) {
+	release, free := s.lockFile(o.Name)
+	if !free {
+		return false, false, nil
+	}
+	defer release()
+	d, isBlob := orphanBlob(o.Name)
+	owned, err = metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return ownsFile(tx, o.Name) })
+	if err != nil || owned || !isBlob && o.Since >= before {
+		return owned, false, err
+	}
+	if !isBlob {
+		return false, true, s.blobs.Discard(ctx, o.Name)
+	}
+	info, err := s.blobs.Stat(ctx, d)
+	if errors.Is(err, blob.ErrNotExist) {
+		return false, true, nil
+	}
+	if err != nil || o.Since >= before {
+		return false, false, err
+	}
+	c.Blobs++
+	c.Bytes += info.Size
+	return false, true, s.blobs.Delete(ctx, d)
+}
+
+// lockFile keeps a commit of the same digest out, which comes before, and owns the file,
+// or after; or gives the partial, if it is free, one user.
+func (s *Storage) lockFile(name string) (release func(), free bool) {
+	if _, isBlob := orphanBlob(name); isBlob {
+		return s.digests.lock(name), true
+	}
+	return s.partials.tryLock(name)
+}
+
+// orphanBlob returns the digest that a file's name is, if it is a blob's.
+func orphanBlob(name string) (digest.Digest, bool) {
+	d, err := oci.ParseDigest(name)
+	return d, err == nil
+}
+
+// ownsFile reports whether a blob, an upload or a transfer has the file.
+func ownsFile(tx *metadb.Tx, name string) (bool, error) {
+	if d, ok := orphanBlob(name); ok {
+		return tx.KnowsBlob(string(d)) // a transfer takes back what a crash left in the blob's place
+	}
+	return ownsPartial(tx, name)
+}
