@@ -19,6 +19,9 @@ import (
 // client fetches a new one without being asked.
 const tokenLife = 5 * time.Minute
 
+// clockSkew is by how much the clock may go back without ending the tokens.
+const clockSkew = 30 * time.Second
+
 // A Signer makes and reads the short tokens of the token endpoint: JWTs
 // (RFC 7519) signed with Ed25519.
 type Signer struct {
@@ -71,7 +74,7 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.id, Subject: p.Name, Audience: jwt.ClaimStrings{service},
-			IssuedAt: jwt.NewNumericDate(issued), NotBefore: jwt.NewNumericDate(issued.Add(-30 * time.Second)),
+			IssuedAt: jwt.NewNumericDate(issued), NotBefore: jwt.NewNumericDate(issued.Add(-clockSkew)),
 			ExpiresAt: jwt.NewNumericDate(issued.Add(tokenLife)), ID: rand.Text(),
 		},
 		Kind: p.Kind, Access: scopes,
@@ -85,6 +88,15 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 	return token, issued, nil
 }
 
+// inTime reports whether a token is good now, and for no longer than those that
+// [Signer.sign] makes: who got hold of the key for a moment has no use of it later.
+func (c *claims) inTime(now time.Time) bool {
+	if c.IssuedAt == nil || c.ExpiresAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > tokenLife {
+		return false
+	}
+	return !now.Before(c.IssuedAt.Add(-clockSkew)) && !now.After(c.ExpiresAt.Time)
+}
+
 // read returns what a token says, if this signer made it and it is in time.
 func (s *Signer) read(token string) (*claims, error) {
 	if len(token) > maxToken {
@@ -94,7 +106,7 @@ func (s *Signer) read(token string) (*claims, error) {
 	c := s.known[token]
 	s.mu.Unlock()
 	if c != nil {
-		if s.now().After(c.ExpiresAt.Time) {
+		if !c.inTime(s.now()) {
 			return nil, ErrUnauthenticated
 		}
 		return c, nil
@@ -103,7 +115,7 @@ func (s *Signer) read(token string) (*claims, error) {
 	_, err := jwt.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return s.key.Public(), nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithIssuer(s.id),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.now))
-	if err != nil {
+	if err != nil || !c.inTime(s.now()) {
 		return nil, ErrUnauthenticated
 	}
 	if len(token) > maxKnownToken {

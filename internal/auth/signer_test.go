@@ -64,6 +64,60 @@ func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
 	}
 }
 
+func TestATokenThatLivesLongerThanThoseWeIssueIsRefused(t *testing.T) {
+	s := newTestSigner(t)
+	now := time.Now().Truncate(time.Second)
+	for _, test := range []struct {
+		name            string
+		issued, expires time.Time
+		want            bool
+	}{
+		{"as issued", now, now.Add(tokenLife), true},
+		{"a year", now, now.AddDate(1, 0, 0), false},
+		{"a second more", now, now.Add(tokenLife + time.Second), false},
+		{"issued in a year", now.AddDate(1, 0, 0), now.AddDate(1, 0, 0).Add(tokenLife), false},
+		{"over", now.Add(-2 * tokenLife), now.Add(-tokenLife), false},
+		{"nobody knows when it was issued", time.Time{}, now.Add(tokenLife), false},
+	} {
+		c := claims{Kind: KindOperator, RegisteredClaims: jwt.RegisteredClaims{
+			Issuer: s.id, Subject: "admin", ExpiresAt: jwt.NewNumericDate(test.expires),
+		}}
+		if !test.issued.IsZero() {
+			c.IssuedAt = jwt.NewNumericDate(test.issued)
+		}
+		token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c).SignedString(s.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.read(token); (err == nil) != test.want {
+			t.Errorf("%s: %v, want it accepted: %v", test.name, err, test.want)
+		}
+	}
+}
+
+// TestAClockThatIsSetBackEndsTheTokens has one that is remembered: its signature is not
+// checked again, and its time is.
+func TestAClockThatIsSetBackEndsTheTokens(t *testing.T) {
+	now := time.Now()
+	s, err := NewSigner(NewSigningKey(), func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := s.sign(&Principal{Kind: KindToken, Name: "x"}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		by   time.Duration
+		want bool
+	}{{0, true}, {-10 * time.Second, true}, {-time.Hour, false}, {time.Hour, true}, {time.Hour, false}} {
+		now = now.Add(step.by)
+		if _, err := s.read(token); (err == nil) != step.want {
+			t.Errorf("after a step of %s: %v, want it accepted: %v", step.by, err, step.want)
+		}
+	}
+}
+
 func TestASignerRemembersABoundedNumberOfTokens(t *testing.T) {
 	s := newTestSigner(t)
 	for n := range maxKnown + 10 {
