@@ -79,7 +79,11 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 			t.Logf("log of %q:\n%s", name, s.log)
 		}
 	})
-	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: s.control.Signer()})
+	signer, err := auth.NewSigner(auth.NewSigningKey(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: signer})
 	parent := gateway.NewServer(gateway.ServerOptions{
 		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
 		Watermarks: func() map[string]int64 {

@@ -45,7 +45,6 @@ type Service struct {
 	now  func() time.Time
 
 	instance string
-	signer   *auth.Signer
 	verifier *auth.OperatorVerifier
 
 	state   atomic.Pointer[State]
@@ -58,7 +57,7 @@ type Service struct {
 }
 
 // New returns the service of an instance. At the instance's first
-// start it makes what has to be there: its id, its signing key and, in a
+// start it makes what has to be there: its id, its role and, in a
 // root, the scope maps that are defined by the system. A database that belongs to
 // another role, or to another connected registry, is an error, and so is one that
 // was in use and lacks any of it ([ErrDamaged]).
@@ -86,9 +85,6 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // InstanceID tells this instance from every other. It is made at the first
 // start.
 func (s *Service) InstanceID() string { return s.instance }
-
-// Signer makes and reads this instance's short tokens.
-func (s *Service) Signer() *auth.Signer { return s.signer }
 
 // Directory knows who may use this instance: in a root every enabled token;
 // in a connected registry its client tokens and the sync tokens of its

@@ -10,14 +10,12 @@ import (
 
 	"github.com/google/uuid"
 
-	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
 
 // The settings that an instance keeps.
 const (
 	settingInstance = metadb.SettingInstance
-	settingKey      = "signing-key"
 	settingRole     = metadb.SettingRole
 )
 
@@ -52,13 +50,6 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 		}
 		s.instance, err = own.ensure(settingInstance, func() string { return cmp.Or(o.Instance, uuid.NewString()) })
 		if err != nil {
-			return err
-		}
-		key, err := own.ensure(settingKey, auth.NewSigningKey)
-		if err != nil {
-			return err
-		}
-		if s.signer, err = auth.NewSigner(key, s.now); err != nil {
 			return err
 		}
 		if s.self == "" {

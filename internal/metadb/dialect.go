@@ -56,6 +56,32 @@ func (d dialect) isNew() (bool, error) {
 	return err == nil && info.Size() == 0, err
 }
 
+// protect makes the file, and takes it and those that SQLite makes beside it from
+// everybody but their owner. SQLite gives what it makes the file's mode.
+func (d dialect) protect() error {
+	if err := os.MkdirAll(filepath.Dir(d.dsn), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.dsn, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	for _, path := range []string{d.dsn, d.dsn + "-wal", d.dsn + "-shm"} {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().Perm()&0o077 == 0 {
+			continue
+		}
+		if err == nil {
+			err = os.Chmod(path, info.Mode()&^0o077)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tables counts the tables called name.
 func (d dialect) tables() string {
 	if d.postgres {
@@ -93,7 +119,7 @@ func (db *DB) connect(ctx context.Context) (err error) {
 		db.write = db.read
 		return db.read.PingContext(ctx)
 	}
-	if err := os.MkdirAll(filepath.Dir(db.dialect.dsn), 0o700); err != nil {
+	if err := db.dialect.protect(); err != nil {
 		return err
 	}
 	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"

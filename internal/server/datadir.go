@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/google/uuid"
 
 	"ferry/internal/atomicfile"
+	"ferry/internal/auth"
 	"ferry/internal/control"
 	"ferry/internal/metadb"
 	"ferry/internal/storage"
@@ -37,6 +41,7 @@ type dataDir struct {
 	instance string // whose it is; "" is nobody's
 	starting bool   // the instance's first start has not ended
 	filled   bool   // it has content
+	first    bool   // this is the instance's first start
 }
 
 // openDataDir locks the data directory, which it creates, and reads whose it is.
@@ -45,17 +50,53 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	if d.unlock, err = storage.LockDir(path); err != nil {
 		return nil, err
 	}
-	if d.instance, err = d.read(instanceFile); err == nil && d.instance == "" {
+	if err = d.protect(); err == nil {
+		d.instance, err = d.read(instanceFile)
+	}
+	if err == nil && d.instance == "" {
 		d.instance, err = d.read(startingFile)
 		d.starting = d.instance != ""
+		d.first = d.starting
 	}
 	if err == nil {
 		d.filled, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open data directory: %w", errors.Join(err, d.unlock()))
+		d.unlock()
+		return nil, fmt.Errorf("open data directory: %w", err)
 	}
 	return d, nil
+}
+
+// othersMode are the permissions of everybody but a file's owner.
+const othersMode = 0o077
+
+// protect takes the directory from everybody but its owner. If it is another user's, as
+// a volume's is, that cannot be done: it is an error then if others could put files into
+// it, except for a group that this process is in.
+func (d *dataDir) protect() error {
+	info, err := os.Stat(d.path)
+	if err != nil || info.Mode().Perm()&othersMode == 0 {
+		return err
+	}
+	if err := os.Chmod(d.path, info.Mode()&^othersMode); err == nil {
+		d.log.Warn("others could enter the data directory, which is closed to them", "dataDir", d.path, "mode", info.Mode().String())
+		return nil
+	}
+	ours := false
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		groups, _ := os.Getgroups() // without them, it is not ours
+		ours = int(s.Gid) == os.Getegid() || slices.Contains(groups, int(s.Gid))
+	}
+	mode := info.Mode().Perm()
+	if mode&0o002 != 0 || mode&0o020 != 0 && !ours {
+		return withHint(fmt.Errorf("others may write to %s (%s), which belongs to another user", d.path, info.Mode()),
+			fmt.Sprintf("give it to this user and take it from others, or give a directory in it, as --data-dir %s",
+				filepath.Join(d.path, "ferry")))
+	}
+	d.log.Warn("others may enter the data directory, which belongs to another user; only the files in it are closed to them",
+		"dataDir", d.path, "mode", info.Mode().String())
+	return nil
 }
 
 // read returns the id in a file; "" where there is none.
@@ -139,7 +180,7 @@ func (d *dataDir) begin() error {
 	if err := atomicfile.Write(filepath.Join(d.path, startingFile), []byte(id+"\n")); err != nil {
 		return fmt.Errorf("begin data directory: %w", err)
 	}
-	d.instance, d.starting = id, true
+	d.instance, d.starting, d.first = id, true, true
 	return nil
 }
 
@@ -167,4 +208,36 @@ func (d *dataDir) claim(instance string) error {
 	}
 	d.instance, d.starting = instance, false
 	return nil
+}
+
+// keyFile is the key that signs the short tokens. It is not in the database, so that a
+// copy of that makes nobody an administrator.
+const keyFile = "signing.key"
+
+// signer returns the signer with the data directory's key. A key that is not there, or
+// that others could read, is made anew: clients fetch new tokens by themselves.
+func (d *dataDir) signer() (*auth.Signer, error) {
+	path := filepath.Join(d.path, keyFile)
+	key, err := os.ReadFile(path)
+	if err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersMode != 0 {
+			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode", info.Mode().String())
+			err = fs.ErrNotExist
+		}
+	} else if errors.Is(err, fs.ErrNotExist) && !d.first {
+		d.log.Warn("there is no signing key, and it is made anew", "path", path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		key = []byte(auth.NewSigningKey() + "\n")
+		err = atomicfile.Write(path, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open signing key: %w", err)
+	}
+	s, err := auth.NewSigner(strings.TrimSpace(string(key)), time.Now)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("open signing key %s: %w", path, err), "delete that file; a new key is made")
+	}
+	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -231,5 +232,78 @@ func TestABlankSettingIsNotMadeAnewWithoutAWord(t *testing.T) {
 				t.Errorf("after --adopt: %v", err)
 			}
 		})
+	}
+}
+
+func TestADataDirectoryIsItsOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil { // as systemd and volumes make it
+		t.Fatal(err)
+	}
+	cfg := configIn(dir)
+	filled(t, cfg)
+	var log strings.Builder
+	for _, name := range []string{"", "ferry.db", "signing.key"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "signing.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, cfg, server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("others may use %s: %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"others could enter the data directory", "others could read the signing key"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, &log)
+		}
+	}
+	if again, err := os.ReadFile(filepath.Join(dir, "signing.key")); string(again) == string(key) || err != nil {
+		t.Errorf("the key that others could read is still in use, %v", err)
+	}
+}
+
+func TestTheSigningKeyIsNotInTheDatabase(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	if err := start(t, cfg, server.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(cfg.DataDir, "signing.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ferry.db", "ferry.db-wal"} {
+		content, err := os.ReadFile(filepath.Join(cfg.DataDir, name))
+		if err == nil && strings.Contains(string(content), strings.TrimSpace(string(key))) {
+			t.Errorf("the key is in %s", name)
+		}
+	}
+	if err := start(t, cfg, server.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(filepath.Join(cfg.DataDir, "signing.key")); string(again) != string(key) || err != nil {
+		t.Errorf("a restart changed the key, %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.DataDir, "signing.key"), []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var h interface{ Hint() string }
+	if err := start(t, cfg, server.Options{}); !errors.As(err, &h) || !strings.Contains(err.Error(), "signing.key") {
+		t.Errorf("with a key that cannot be read: %v", err)
 	}
 }

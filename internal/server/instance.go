@@ -117,8 +117,12 @@ func open(
 	if in.fleet, err = fleet.New(ctx, registries); err != nil {
 		return in, err
 	}
+	signer, err := in.dir.signer()
+	if err != nil {
+		return in, err
+	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
-		Directory: in.control.Directory(), Signer: in.control.Signer(), Address: addressFor(cfg.ExternalURL),
+		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, level: levelOf(cfg, o), now: time.Now,

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"ferry/internal/config"
 	"ferry/internal/control"
@@ -48,7 +49,7 @@ type Ready struct {
 // Run starts the instance that cfg describes and serves until ctx ends, then
 // lets running requests finish for a while and returns nil. Every other
 // return is an error; where there is something to do about it, it has a
-// method Hint that says what.
+// method Hint that says what. The process' umask is 077 from then on.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Notices == nil {
@@ -61,6 +62,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		return err
 	}
 	limitMemory(ctx)
+	unix.Umask(othersMode) // of the whole process: whatever it writes is for its owner
 	l, scheme, err := listen(cfg, o.Log)
 	if err != nil {
 		return err

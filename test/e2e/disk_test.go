@@ -121,6 +121,26 @@ func TestAReadOnlyDirectoryIsAClearError(t *testing.T) {
 	refuses(t, o, o.DataDir, "permission denied")
 }
 
+func TestADirectoryThatOthersMayWriteToIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a directory of another user")
+	}
+	dir := shortDir(t)
+	o := site.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
+	program, err := os.ReadFile(site.Binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.WriteFile(o.Program, program, 0o755), os.Chmod(dir, 0o755),
+		os.Mkdir(o.DataDir, 0o700), os.Chmod(o.DataDir, 0o777))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	o.Attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	refuses(t, o, o.DataDir, "others may write")
+}
+
 // smallDisk returns a directory on a disk of its own with room for size.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()

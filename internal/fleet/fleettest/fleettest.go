@@ -68,8 +68,12 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 	if i.Password, err = i.Control.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
+	signer, err := auth.NewSigner(auth.NewSigningKey(), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
 	i.Auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
-		Directory: i.Control.Directory(), Signer: i.Control.Signer(), Now: clock,
+		Directory: i.Control.Directory(), Signer: signer, Now: clock,
 	})
 	i.Serve(t, management.Options{})
 	return i

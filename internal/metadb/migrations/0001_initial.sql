@@ -183,7 +183,7 @@ CREATE TABLE audit (
   detail TEXT NOT NULL
 );
 
--- What an instance must remember of itself: its id, its signing key, its
+-- What an instance must remember of itself: its id, its role, its
 -- place in the parent's feed.
 CREATE TABLE settings (
   name  TEXT COLLATE "C" PRIMARY KEY,
