@@ -45,6 +45,7 @@ type Principal struct {
 	Name        string
 	Permissions Permissions // what it may do here, now
 	Admin       bool        // an operator that may change things; other operators only read
+	Generation  string      // of the password that was right; see [Generation]
 }
 
 // A Directory knows who exists. Both methods return [ErrUnauthenticated] for
@@ -52,7 +53,8 @@ type Principal struct {
 type Directory interface {
 	// Authenticate returns the principal whose name and password these are.
 	Authenticate(ctx context.Context, name, password string) (*Principal, error)
-	// Lookup returns the principal as it is now; a signed token's holder is
+	// Lookup returns the principal as it is now, if the password of that
+	// generation still is one of its passwords. A signed token's holder is
 	// looked up with every request, so this must be cheap.
-	Lookup(ctx context.Context, kind Kind, name string) (*Principal, error)
+	Lookup(ctx context.Context, kind Kind, name, generation string) (*Principal, error)
 }

@@ -128,7 +128,7 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 		if err != nil {
 			return Grant{}, err
 		}
-		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject)
+		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
 		return Grant{principal: p, scopes: c.Access, limited: true}, err
 	}
 	p, err := a.Basic(r)

@@ -29,10 +29,10 @@ func (p *people) Authenticate(_ context.Context, name, password string) (*auth.P
 	if want, ok := p.passwords[name]; !ok || want != password {
 		return nil, auth.ErrUnauthenticated
 	}
-	return p.Lookup(context.Background(), auth.KindToken, name)
+	return p.Lookup(context.Background(), auth.KindToken, name, "")
 }
 
-func (p *people) Lookup(_ context.Context, _ auth.Kind, name string) (*auth.Principal, error) {
+func (p *people) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*auth.Principal, error) {
 	if who, ok := p.who[name]; ok {
 		return who, nil
 	}

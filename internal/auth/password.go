@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"hash/crc32"
 	"io"
@@ -53,4 +54,13 @@ func HashPassword(password string) string {
 // SamePassword reports whether password has the hash, in constant time.
 func SamePassword(hash, password string) bool {
 	return subtle.ConstantTimeCompare([]byte(hash), []byte(HashPassword(password))) == 1
+}
+
+// Generation names a password for as long as it is one, given what is stored
+// of it. A signed token holds the generation of the password that it was got
+// with, and ends with that password. Neither the password nor what is stored of
+// it can be computed from its generation.
+func Generation(stored string) string {
+	sum := sha256.Sum256([]byte("generation " + stored))
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }

@@ -36,8 +36,9 @@ type Signer struct {
 // claims are what a token says.
 type claims struct {
 	jwt.RegisteredClaims
-	Kind   Kind    `json:"kind"`
-	Access []Scope `json:"access"`
+	Kind       Kind    `json:"kind"`
+	Generation string  `json:"gen"` // of the password that it was got with
+	Access     []Scope `json:"access"`
 }
 
 // maxKnown bounds how many verified tokens are remembered.
@@ -77,7 +78,7 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 			IssuedAt: jwt.NewNumericDate(issued), NotBefore: jwt.NewNumericDate(issued.Add(-clockSkew)),
 			ExpiresAt: jwt.NewNumericDate(issued.Add(tokenLife)), ID: rand.Text(),
 		},
-		Kind: p.Kind, Access: scopes,
+		Kind: p.Kind, Generation: p.Generation, Access: scopes,
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
 	t.Header["kid"] = s.id

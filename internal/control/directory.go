@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -16,75 +15,73 @@ type directory struct{ *Service }
 
 var _ auth.Directory = directory{}
 
-// Authenticate implements [auth.Directory].
+// Authenticate implements [auth.Directory]. A name that an operator has is the
+// operator's: a parent may send a token of the same name, and must not shut the
+// operators of this instance out.
 func (d directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	state := d.State()
-	p, err := d.token(state, name)
-	if err == nil {
-		if !proves(state.Token(name).Passwords, password, d.now()) {
-			return nil, auth.ErrUnauthenticated
+	if o := state.Operator(name); o != nil {
+		same, err := d.verifier.Same(ctx, o.PasswordHash, password)
+		if err == nil && !same {
+			err = auth.ErrUnauthenticated
 		}
-		return p, nil
-	}
-	if !errors.Is(err, auth.ErrUnauthenticated) {
-		return nil, err
-	}
-	if p, err = d.operator(state, name); err != nil {
-		return nil, err
-	}
-	same, err := d.verifier.Same(ctx, state.Operator(name).PasswordHash, password)
-	if err == nil && !same {
-		err = auth.ErrUnauthenticated
-	}
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-// proves reports whether password is in one of a token's slots, and good now.
-func proves(slots []metadb.Password, password string, now time.Time) (right bool) {
-	for _, p := range slots {
-		if auth.SamePassword(p.Hash, password) && (p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)) {
-			right = true
+		if err != nil {
+			return nil, err
 		}
+		return principalOf(o), nil
 	}
-	return right
+	return d.token(state, name, func(hash string) bool { return auth.SamePassword(hash, password) })
 }
 
 // Lookup implements [auth.Directory].
-func (d directory) Lookup(_ context.Context, kind auth.Kind, name string) (*auth.Principal, error) {
-	if kind == auth.KindToken {
-		return d.token(d.State(), name)
+func (d directory) Lookup(_ context.Context, kind auth.Kind, name, generation string) (*auth.Principal, error) {
+	state := d.State()
+	o := state.Operator(name)
+	switch {
+	case kind == auth.KindToken && o == nil:
+		return d.token(state, name, func(hash string) bool { return auth.Generation(hash) == generation })
+	case kind == auth.KindOperator && o != nil && auth.Generation(o.PasswordHash) == generation:
+		return principalOf(o), nil
 	}
-	return d.operator(d.State(), name)
+	return nil, auth.ErrUnauthenticated
 }
 
-func (d directory) operator(s *State, name string) (*auth.Principal, error) {
-	o := s.Operator(name)
-	if o == nil {
-		return nil, auth.ErrUnauthenticated
+func principalOf(o *metadb.Operator) *auth.Principal {
+	p := &auth.Principal{
+		Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything, Generation: auth.Generation(o.PasswordHash),
 	}
-	p := &auth.Principal{Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything}
 	if o.Role == roleAdmin {
 		p.Permissions, p.Admin = auth.Everything, true
 	}
-	return p, nil
+	return p
 }
 
-func (d directory) token(s *State, name string) (*auth.Principal, error) {
+// token returns the token name, if it may be used here and one of its passwords,
+// which is good now, is right by its hash.
+func (d directory) token(s *State, name string, right func(hash string) bool) (*auth.Principal, error) {
 	t := s.Token(name)
 	if t == nil || t.Status != api.Enabled || t.ScopeMap != "" && s.ScopeMap(t.ScopeMap) == nil {
+		return nil, auth.ErrUnauthenticated
+	}
+	i := slices.IndexFunc(t.Passwords, func(p metadb.Password) bool { return goodAt(p, d.now()) && right(p.Hash) })
+	if i < 0 {
 		return nil, auth.ErrUnauthenticated
 	}
 	if t.invalid != nil {
 		return nil, t.invalid
 	}
-	p := &auth.Principal{Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions}
+	p := &auth.Principal{
+		Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions, Generation: auth.Generation(t.Passwords[i].Hash),
+	}
 	if d.self != "" {
 		return p, d.admit(s, p)
 	}
 	return p, nil
+}
+
+// goodAt reports whether a password has not expired.
+func goodAt(p metadb.Password, now time.Time) bool {
+	return p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)
 }
 
 // admit returns an error unless a token may be used at this connected

@@ -1,6 +1,9 @@
 package control_test
 
 import (
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -64,19 +67,80 @@ func TestAPasswordIsReplacedWhileTheOtherIsInUse(t *testing.T) {
 	}
 }
 
+func TestASignedTokenEndsWithItsPassword(t *testing.T) {
+	const credentials = "/tokens/line1/credentials"
+	for name, end := range map[string]func(*testing.T, *fleettest.Instance){
+		"rotated": func(t *testing.T, root *fleettest.Instance) {
+			root.Call(t, "POST", credentials, object{"passwords": []string{"password1"}}).OK(t, nil)
+		},
+		"deleted": func(t *testing.T, root *fleettest.Instance) {
+			root.Call(t, "DELETE", credentials+"/password1", nil).OK(t, nil)
+		},
+		"expired": func(_ *testing.T, root *fleettest.Instance) { root.Now = start.Add(time.Minute) },
+		"replaced": func(t *testing.T, root *fleettest.Instance) {
+			root.Call(t, "DELETE", "/tokens/line1", nil).OK(t, nil)
+			root.PutToken(t, "line1", "m")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := fleettest.NewRoot(t)
+			root.PutScopeMap(t, "m", "repositories/a/content/read")
+			var token api.Token
+			root.Call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{
+				{"name": "password1", "expiry": start.Add(time.Minute)}, {"name": "password2"},
+			}}).OK(t, &token)
+			first := signedToken(t, root, "line1", *token.Credentials.Passwords[0].Value)
+			second := signedToken(t, root, "line1", *token.Credentials.Passwords[1].Value)
+			if !mayPull(root, first) || !mayPull(root, second) {
+				t.Fatal("a signed token does not work at all")
+			}
+			end(t, root)
+			if mayPull(root, first) {
+				t.Error("the signed token outlives its password")
+			}
+			if works, want := mayPull(root, second), name != "replaced"; works != want {
+				t.Errorf("the other password's signed token works: %t", works)
+			}
+		})
+	}
+}
+
+// signedToken gets a token to pull the repository a.
+func signedToken(t *testing.T, i *fleettest.Instance, name, password string) string {
+	t.Helper()
+	r := httptest.NewRequest("GET", "/oauth2/token?service=x&scope=repository:a:pull", nil)
+	r.SetBasicAuth(name, password)
+	w := httptest.NewRecorder()
+	i.Auth.TokenHandler(slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+	var answer struct{ Token string }
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Token == "" {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return answer.Token
+}
+
+// mayPull reports whether a signed token lets its bearer pull the repository a.
+func mayPull(i *fleettest.Instance, signed string) bool {
+	r := httptest.NewRequest("GET", "/v2/a/manifests/v1", nil)
+	r.Header.Set("Authorization", "Bearer "+signed)
+	_, err := i.Auth.Authorize(r, auth.Access{Repository: "a", Action: auth.ContentRead})
+	return err == nil
+}
+
 func TestDisablingATokenWorksAtOnce(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	password := root.PutToken(t, "line1", "m")
+	generation := auth.Generation(auth.HashPassword(password))
 	for _, test := range []struct {
 		status string
 		works  bool
 	}{{"disabled", false}, {"Enabled", true}} {
-		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) == test.works {
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", generation); (err == nil) == test.works {
 			t.Errorf("before %s: %v", test.status, err)
 		}
 		root.Call(t, "PATCH", "/tokens/line1", object{"status": test.status}).OK(t, nil)
-		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1"); (err == nil) != test.works {
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", generation); (err == nil) != test.works {
 			t.Errorf("after %s: %v", test.status, err)
 		}
 		if root.MayLogIn(t, "line1", password) != test.works {
@@ -88,9 +152,9 @@ func TestDisablingATokenWorksAtOnce(t *testing.T) {
 func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
-	root.PutToken(t, "line1", "m")
+	generation := auth.Generation(auth.HashPassword(root.PutToken(t, "line1", "m")))
 	allows := func(repository string) bool {
-		p, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
+		p, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", generation)
 		if err != nil {
 			t.Fatal(err)
 		}

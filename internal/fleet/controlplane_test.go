@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
@@ -208,6 +209,36 @@ func (p pair) report(t *testing.T) {
 	}
 }
 
+func TestATokenOfTheParentShutsNoOperatorOut(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	d, err := p.root.Desired(t.Context(), "Ship01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = "of the parent's choice"
+	d.Version = "hostile"
+	d.ScopeMaps = append(d.ScopeMaps, wire.ScopeMap{Name: "m", Actions: []string{"repositories/*/content/read"}})
+	d.Tokens = append(d.Tokens, wire.Token{
+		Name: "admin", ScopeMap: "m", Status: api.Enabled,
+		Passwords: []wire.Password{{Name: "password1", Hash: auth.HashPassword(password)}},
+	})
+	d.Self.ClientTokens = append(d.Self.ClientTokens, "admin")
+	if err := p.ship.Apply(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	who, err := p.ship.Control.Directory().Authenticate(t.Context(), "admin", p.ship.Password)
+	if err != nil || !who.Admin {
+		t.Errorf("the operator: %+v, %v", who, err)
+	}
+	if p.ship.MayLogIn(t, "admin", password) {
+		t.Error("the parent's token is let in by the operator's name")
+	}
+	generation := auth.Generation(auth.HashPassword(password))
+	if who, err := p.ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
+		t.Errorf("the parent's token is looked up: %+v", who)
+	}
+}
+
 func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		p := newPair(t, newRoot(t), db)
@@ -227,11 +258,11 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 		if ship.MayLogIn(t, "line2", stranger) || ship.MayLogIn(t, "Ship01", own) || ship.MayLogIn(t, "admin", root.Password) {
 			t.Error("another token, its own sync token or the root's operator may log in")
 		}
-		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1")
+		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", auth.Generation(auth.HashPassword(client)))
 		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) || who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}
-		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1")
+		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1", auth.Generation(auth.HashPassword(sync)))
 		if err != nil || !who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}

@@ -46,10 +46,10 @@ func (d principals) Authenticate(ctx context.Context, name, password string) (*a
 	if password != "secret" {
 		return nil, auth.ErrUnauthenticated
 	}
-	return d.Lookup(ctx, auth.KindToken, name)
+	return d.Lookup(ctx, auth.KindToken, name, "")
 }
 
-func (d principals) Lookup(_ context.Context, _ auth.Kind, name string) (*auth.Principal, error) {
+func (d principals) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*auth.Principal, error) {
 	if p := d[name]; p != nil {
 		return p, nil
 	}
