@@ -39,3 +39,14 @@ func TestABlobIsMountedFromWhereTheClientMayRead(t *testing.T) {
 		})
 	}
 }
+
+func TestABlobIsNotMountedFromARepositoryWhoseReadingIsLocked(t *testing.T) {
+	s := newSite(t)
+	d := s.pushBlob("a", "hello")
+	s.do("PATCH", "/acr/v1/a", `{"readEnabled":false}`).want(t, 200)
+	s.do("GET", "/v2/a/blobs/"+d.String(), "").want(t, 403, "DENIED")
+	s.do("POST", "/v2/b/blobs/uploads/?from=a&mount="+d.String(), "").want(t, 202)
+	s.do("GET", "/v2/b/blobs/"+d.String(), "").want(t, 404, "BLOB_UNKNOWN")
+	s.do("PATCH", "/acr/v1/a", `{"readEnabled":true}`).want(t, 200)
+	s.do("POST", "/v2/b/blobs/uploads/?from=a&mount="+d.String(), "").want(t, 201)
+}

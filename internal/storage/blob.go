@@ -123,13 +123,13 @@ func (s *Storage) LinkBlob(ctx context.Context, repository string, d digest.Dige
 }
 
 // Mount lets repository serve the blob d of the repository from, and reports
-// whether from has it.
+// whether from has it and may be read.
 func (s *Storage) Mount(ctx context.Context, repository, from string, d digest.Digest) (bool, error) {
 	row, err := s.repositoryBlob(ctx, from, d)
 	if err == nil {
 		err = known(s.checkFile(ctx, row.Blob), oci.ErrBlobUnknown)
 	}
-	if errors.Is(err, oci.ErrBlobUnknown) {
+	if errors.Is(err, oci.ErrBlobUnknown) || err == nil && row.Locks&NoRead != 0 {
 		return false, nil
 	}
 	if err != nil {
