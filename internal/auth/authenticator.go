@@ -27,6 +27,7 @@ type Grant struct {
 	principal *Principal
 	scopes    []Scope // of a signed token
 	limited   bool    // whether the scopes count
+	source    string  // the address that the request came from
 }
 
 // AllowsRepository reports whether the request may do action on repository.
@@ -36,6 +37,17 @@ func (g Grant) AllowsRepository(repository string, action Action) bool {
 	}
 	return !g.limited || slices.ContainsFunc(g.scopes, func(s Scope) bool { return s.allows(repository, action) })
 }
+
+// Name is whose request it is; "" is nobody's.
+func (g Grant) Name() string {
+	if g.principal == nil {
+		return ""
+	}
+	return g.principal.Name
+}
+
+// Source is the address that the request came from.
+func (g Grant) Source() string { return g.source }
 
 // MayList reports whether the catalog shows the repository to the principal.
 func (g Grant) MayList(repository string) bool {
@@ -129,10 +141,10 @@ func (a *Authenticator) grant(r *http.Request) (Grant, error) {
 			return Grant{}, err
 		}
 		p, err := a.directory.Lookup(r.Context(), c.Kind, c.Subject, c.Generation)
-		return Grant{principal: p, scopes: c.Access, limited: true}, err
+		return Grant{principal: p, scopes: c.Access, limited: true, source: source(r)}, err
 	}
 	p, err := a.Basic(r)
-	return Grant{principal: p}, err
+	return Grant{principal: p, source: source(r)}, err
 }
 
 func isBearer(r *http.Request) bool {

@@ -43,6 +43,16 @@ func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
 	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action, Object: object}, keptAudit)
 }
 
+// Note returns what audits a change in the transaction that makes it: of content,
+// say, which has transactions of its own.
+func (s *Service) Note(actor, source, action, object, detail string) func(*metadb.Tx) error {
+	return func(tx *metadb.Tx) error {
+		return tx.AddAudit(metadb.AuditEntry{
+			At: s.now(), Actor: actor, Source: source, Action: action, Object: object, Detail: detail,
+		}, keptAudit)
+	}
+}
+
 // Record notes what is done in a transaction of its own, in a root and in a
 // connected registry: for what has no other transaction here.
 func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {

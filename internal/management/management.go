@@ -31,7 +31,7 @@ const bodyTimeout = time.Minute
 type Repositories interface {
 	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
 	Repository(ctx context.Context, name string) (storage.Repository, error)
-	DeleteRepository(ctx context.Context, name string) error
+	DeleteRepository(ctx context.Context, name string, notes ...storage.Note) error
 }
 
 // Mirrors is what runs mirror rules and imports; [mirror.Service] is one.

@@ -45,18 +45,12 @@ func (h *handler) repositories() {
 		})
 }
 
-// deleteRepository notes who did it before it is done: the content has its
-// own transaction, and nothing may go without a trace.
+// deleteRepository deletes a repository, and notes who did.
 func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name string) error {
 	if !h.Control.Writable() {
 		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
 			WithHint("delete it in the parent registry; that arrives with the next sync")
 	}
-	if _, err := h.Repositories.Repository(ctx, name); err != nil {
-		return err
-	}
-	if err := h.Control.Record(ctx, by, "delete", "repositories/"+name); err != nil {
-		return err
-	}
-	return h.Repositories.DeleteRepository(ctx, name)
+	note := h.Control.Note(by.Name, by.Source, "delete", "repositories/"+name, "")
+	return h.Repositories.DeleteRepository(ctx, name, note)
 }

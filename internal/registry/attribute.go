@@ -3,8 +3,10 @@ package registry
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +58,7 @@ func (g *Registry) repositoryAttributes(w http.ResponseWriter, q *request) error
 
 // deleteRepository removes a repository with everything in it.
 func (g *Registry) deleteRepository(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteRepository(q.Context(), q.repository); err != nil {
+	if err := g.storage.DeleteRepository(q.Context(), q.repository, g.note(q, "delete", "")); err != nil {
 		return err
 	}
 	return writeAccepted(w)
@@ -71,74 +73,70 @@ func writeAccepted(w http.ResponseWriter) error {
 }
 
 func (g *Registry) lockRepository(w http.ResponseWriter, q *request) error {
-	r, err := g.storage.Repository(q.Context(), q.repository)
-	if err != nil {
-		return err
-	}
-	return g.lock(w, q, r.Locks, g.repositoryAttributes)
+	return g.lock(w, q, g.repositoryAttributes)
 }
 
 func (g *Registry) lockTag(w http.ResponseWriter, q *request) error {
-	t, err := g.storage.Tag(q.Context(), q.repository, q.reference)
-	if err != nil {
-		return err
-	}
-	return g.lock(w, q, t.Locks, g.tagAttributes)
+	return g.lock(w, q, g.tagAttributes)
 }
 
 func (g *Registry) lockManifest(w http.ResponseWriter, q *request) error {
-	m, err := g.storage.DescribeManifest(q.Context(), q.repository, digest.Digest(q.reference))
-	if err != nil {
-		return err
-	}
-	return g.lock(w, q, m.Locks, g.manifestAttributes)
+	return g.lock(w, q, g.manifestAttributes)
 }
 
 // lock changes those attributes that the body names, and answers with view.
-func (g *Registry) lock(w http.ResponseWriter, q *request, locks storage.Locks, view func(http.ResponseWriter, *request) error) error {
-	locks, err := readLocks(w, q, locks)
+func (g *Registry) lock(w http.ResponseWriter, q *request, view func(http.ResponseWriter, *request) error) error {
+	change, words, err := readLocks(w, q)
 	if err != nil {
 		return err
 	}
-	if err := g.storage.SetLocks(q.Context(), q.repository, q.reference, locks); err != nil {
+	err = g.storage.ChangeLocks(q.Context(), q.repository, q.reference, change, g.note(q, "lock", words))
+	if err != nil {
 		return err
 	}
 	return view(w, q)
 }
 
-// readLocks returns locks with the changes that the body asks for.
-func readLocks(w http.ResponseWriter, q *request, locks storage.Locks) (storage.Locks, error) {
+// readLocks returns the change that the body asks for, and that change in words:
+// "readEnabled=false".
+func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words string, err error) {
 	var change struct {
 		DeleteEnabled, WriteEnabled, ReadEnabled, ListEnabled *bool
 	}
 	b := newBody(w, q, maxAttributes)
 	d := json.NewDecoder(b)
 	d.DisallowUnknownFields()
-	err := d.Decode(&change)
+	err = d.Decode(&change)
 	if err == nil {
 		if _, end := d.Token(); !errors.Is(end, io.EOF) {
 			err = errAttributes // something follows
 		}
 	}
 	if e := b.broke(err); e != nil {
-		return 0, e
+		return c, "", e
 	}
 	if err != nil {
-		return 0, errAttributes.With("the body is not one JSON object of deleteEnabled, writeEnabled, readEnabled and listEnabled, each true or false")
+		return c, "", errAttributes.With("the body is not one JSON object of deleteEnabled, writeEnabled, readEnabled and listEnabled, each true or false")
 	}
-	for lock, enabled := range map[storage.Locks]*bool{
-		storage.NoDelete: change.DeleteEnabled, storage.NoWrite: change.WriteEnabled,
-		storage.NoRead: change.ReadEnabled, storage.NoList: change.ListEnabled,
+	for _, a := range []struct {
+		name    string
+		enabled *bool
+		lock    storage.Locks
+	}{
+		{"deleteEnabled", change.DeleteEnabled, storage.NoDelete}, {"writeEnabled", change.WriteEnabled, storage.NoWrite},
+		{"readEnabled", change.ReadEnabled, storage.NoRead}, {"listEnabled", change.ListEnabled, storage.NoList},
 	} {
 		switch {
-		case enabled == nil:
-		case *enabled:
-			locks &^= lock
+		case a.enabled == nil:
+			continue
+		case *a.enabled:
+			c.Clear |= a.lock
 		default:
-			locks |= lock
+			c.Set |= a.lock
 		}
+		words += fmt.Sprintf(" %s=%t", a.name, *a.enabled)
 	}
-	return locks, nil
+	return c, strings.TrimPrefix(words, " "), nil
 }
 
 // A tagView is a tag with its attributes, as the reference shows it.
@@ -198,7 +196,7 @@ func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {
 
 // untag removes a tag and leaves the manifest.
 func (g *Registry) untag(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference); err != nil {
+	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.note(q, "delete", "")); err != nil {
 		return err
 	}
 	return writeAccepted(w)

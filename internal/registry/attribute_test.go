@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -176,4 +177,42 @@ func TestABadChangeOfLocksChangesNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestChangesOfLocksAtTheSameTimeAllCount(t *testing.T) {
+	s := newSite(t)
+	_, d := s.push("a", "v1", "hello")
+	for _, path := range []string{"/acr/v1/a", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + d.String()} {
+		// The handler of the first change waits for its body; the second one is made meanwhile.
+		body := &lateBody{text: `{"writeEnabled":false}`, first: func() {
+			s.do("PATCH", path, `{"deleteEnabled":false}`).want(t, 200)
+		}}
+		s.send("PATCH", path, body, "Expect: 100-continue").want(t, 200)
+		got := s.do("GET", path, "").want(t, 200).body
+		for _, want := range []string{`"deleteEnabled":false`, `"writeEnabled":false`, `"readEnabled":true`} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s lacks %s: %s", path, want, got)
+			}
+		}
+		s.do("PATCH", path, `{"deleteEnabled":true,"writeEnabled":true}`).want(t, 200)
+	}
+}
+
+// A lateBody is sent once the server's handler reads it, and first is done.
+type lateBody struct {
+	text  string
+	first func()
+}
+
+func (b *lateBody) Read(p []byte) (int, error) {
+	if b.first != nil {
+		b.first()
+		b.first = nil
+	}
+	n := copy(p, b.text)
+	b.text = b.text[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

@@ -76,7 +76,8 @@ func (r *ranged) ReadFrom(src io.Reader) (int64, error) {
 func (r *ranged) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (g *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteBlob(q.Context(), q.repository, digest.Digest(q.reference)); err != nil {
+	err := g.storage.DeleteBlob(q.Context(), q.repository, digest.Digest(q.reference), g.note(q, "delete", ""))
+	if err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

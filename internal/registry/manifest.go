@@ -114,9 +114,9 @@ func readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
 func (g *Registry) deleteManifest(w http.ResponseWriter, q *request) error {
 	var err error
 	if oci.IsDigest(q.reference) {
-		err = g.storage.DeleteManifest(q.Context(), q.repository, digest.Digest(q.reference))
+		err = g.storage.DeleteManifest(q.Context(), q.repository, digest.Digest(q.reference), g.note(q, "delete", ""))
 	} else {
-		err = g.storage.DeleteTag(q.Context(), q.repository, q.reference)
+		err = g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.note(q, "delete", ""))
 	}
 	if err != nil {
 		return err

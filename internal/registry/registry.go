@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"ferry/internal/auth"
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -23,12 +25,19 @@ type Authorizer interface {
 	Authorize(r *http.Request, need ...auth.Access) (auth.Grant, error)
 }
 
+// An Auditor notes who changed what: "delete" or "lock", of "repositories/app/tags/v1".
+// The detail says more where there is more.
+type Auditor interface {
+	Note(actor, source, action, object, detail string) func(*metadb.Tx) error
+}
+
 // Options are what a Registry is made of. Storage and Authorizer are required.
 type Options struct {
 	Storage    *storage.Storage
 	Authorizer Authorizer
 	// Writable reports whether clients may write; nil is always.
 	Writable func() bool
+	Auditor  Auditor      // of deletions and changes of locks; nil notes nothing
 	Log      *slog.Logger // nil discards
 }
 
@@ -37,6 +46,7 @@ type Registry struct {
 	storage    *storage.Storage
 	authorizer Authorizer
 	writable   func() bool
+	auditor    Auditor
 	log        *slog.Logger
 	scan       int // how many repositories one request for the catalog looks at
 }
@@ -44,7 +54,7 @@ type Registry struct {
 // New returns the handler.
 func New(o Options) *Registry {
 	r := &Registry{
-		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan,
+		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}
 	if r.writable == nil {
@@ -108,6 +118,26 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 		g.log.Error("disk is full", "path", r.URL.Path, "err", err)
 	}
 	oci.WriteError(w, e)
+}
+
+// note returns what the audit log gets of a request once it is done: who did
+// action to the tag, manifest or blob that it is about, or to the repository.
+func (g *Registry) note(q *request, action, detail string) storage.Note {
+	if g.auditor == nil {
+		return func(*metadb.Tx) error { return nil }
+	}
+	object := "repositories/" + q.repository
+	_, form := cutLast(q.at.path)
+	switch {
+	case q.reference == "":
+	case strings.Contains(q.at.path, "/blobs/"):
+		object += "/blobs/" + q.reference
+	case form == "<tag>", !oci.IsDigest(q.reference):
+		object += "/tags/" + q.reference
+	default:
+		object += "/manifests/" + q.reference
+	}
+	return g.auditor.Note(q.grant.Name(), q.grant.Source(), action, object, detail)
 }
 
 func (g *Registry) ping(w http.ResponseWriter, _ *request) error {

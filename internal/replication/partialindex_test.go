@@ -46,7 +46,7 @@ func TestAnIndexThatNobodyMayReadHereIsWholeNevertheless(t *testing.T) {
 	r.follow()
 	r.sync()
 	for _, d := range []oci.Descriptor{index, nested} {
-		if err := r.SetLocks(t.Context(), "app", string(d.Digest), storage.NoRead); err != nil {
+		if err := r.ChangeLocks(t.Context(), "app", string(d.Digest), storage.LockChange{Set: storage.NoRead}); err != nil {
 			t.Fatal(err)
 		}
 	}

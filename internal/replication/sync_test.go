@@ -148,7 +148,7 @@ func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	if err := r.SetLocks(t.Context(), "app", "v0", storage.NoWrite); err != nil {
+	if err := r.ChangeLocks(t.Context(), "app", "v0", storage.LockChange{Set: storage.NoWrite}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 10 {

@@ -234,7 +234,9 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	if in.mirrors != nil {
 		api.Mirrors, health.rules = in.mirrors, in.mirrors
 	}
-	content := registry.Options{Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Log: in.log}
+	content := registry.Options{
+		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Auditor: in.control, Log: in.log,
+	}
 	return &routes{
 		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),

@@ -152,7 +152,7 @@ func (s *Storage) link(tx *metadb.Tx, repository string, d digest.Digest) error 
 // DeleteBlob takes the blob d from repository; its content goes with the next
 // collection that finds it nowhere. A blob that a manifest of the repository
 // needs stays: [oci.ErrDenied].
-func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Digest) error {
+func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	return s.write(ctx, func(tx *metadb.Tx) error {
 		if _, err := tx.Repository(repository); err != nil {
 			return known(err, oci.ErrBlobUnknown)
@@ -167,6 +167,9 @@ func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Di
 		if parent != "" {
 			return oci.ErrDenied.With("blob is part of manifest %s; delete that first", parent)
 		}
-		return known(tx.UnlinkBlob(repository, string(d)), oci.ErrBlobUnknown)
+		if err := tx.UnlinkBlob(repository, string(d)); err != nil {
+			return known(err, oci.ErrBlobUnknown)
+		}
+		return writeNotes(tx, notes)
 	})
 }

@@ -23,20 +23,44 @@ const (
 // noRemoval are the locks that each forbid deletion.
 const noRemoval = NoWrite | NoDelete
 
-// SetLocks replaces the locks of a repository, where reference is empty, of a
-// tag, or of a manifest by its digest.
-func (s *Storage) SetLocks(ctx context.Context, repository, reference string, locks Locks) error {
+// A LockChange sets some locks and clears others. It leaves the rest as they are.
+type LockChange struct{ Set, Clear Locks }
+
+func (c LockChange) of(l Locks) Locks { return l&^c.Clear | c.Set }
+
+// ChangeLocks changes the locks of a repository, where reference is empty, of a
+// tag, or of a manifest by its digest. Changes at the same time all count.
+func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string, c LockChange, notes ...Note) error {
 	err := s.write(ctx, func(tx *metadb.Tx) error {
-		switch {
-		case reference == "":
-			return known(tx.SetRepositoryLocks(repository, locks), oci.ErrNameUnknown)
-		case oci.IsDigest(reference):
-			return known(tx.SetManifestLocks(repository, reference, locks), oci.ErrManifestUnknown)
+		if err := changeLocks(tx, repository, reference, c); err != nil {
+			return err
 		}
-		return known(tx.SetTagLocks(repository, reference, locks), oci.ErrManifestUnknown)
+		return writeNotes(tx, notes)
 	})
 	s.cache.forgetRepository(repository)
 	return err
+}
+
+func changeLocks(tx *metadb.Tx, repository, reference string, c LockChange) error {
+	switch {
+	case reference == "":
+		row, err := tx.Repository(repository)
+		if err != nil {
+			return known(err, oci.ErrNameUnknown)
+		}
+		return tx.SetRepositoryLocks(repository, c.of(row.Locks))
+	case oci.IsDigest(reference):
+		row, err := tx.Manifest(repository, reference)
+		if err != nil {
+			return known(err, oci.ErrManifestUnknown)
+		}
+		return tx.SetManifestLocks(repository, reference, c.of(row.Locks))
+	}
+	row, err := tx.Tag(repository, reference)
+	if err != nil {
+		return known(err, oci.ErrManifestUnknown)
+	}
+	return tx.SetTagLocks(repository, reference, c.of(row.Locks))
 }
 
 // checkWritable returns [oci.ErrDenied] when the repository, which need not

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -75,7 +76,7 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 			t.Run(tc.name+"/"+action, func(t *testing.T) {
 				repository := fmt.Sprintf("%d/%s", i, strings.ReplaceAll(action, " ", "-"))
 				f.pushImage(t, repository, tag)
-				if err := f.SetLocks(t.Context(), repository, tc.reference, tc.locks); err != nil {
+				if err := f.ChangeLocks(t.Context(), repository, tc.reference, storage.LockChange{Set: tc.locks}); err != nil {
 					t.Fatal(err)
 				}
 				var want error
@@ -100,7 +101,7 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 			f.pushImage(t, "a", tag)
 		}
 		for _, lock := range [][2]string{{"b", ""}, {"a", "v2"}} {
-			if err := f.SetLocks(ctx, lock[0], lock[1], storage.NoList); err != nil {
+			if err := f.ChangeLocks(ctx, lock[0], lock[1], storage.LockChange{Set: storage.NoList}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -116,9 +117,50 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 			t.Errorf("a hidden repository can't be pulled: %v", err)
 		}
 		for _, lock := range [][2]string{{"none", ""}, {"a", "none"}, {"a", string(digest.FromString("none"))}} {
-			if err := f.SetLocks(ctx, lock[0], lock[1], storage.NoRead); oci.AsError(err) == nil || oci.AsError(err).Status != 404 {
-				t.Errorf("SetLocks%q = %v, want a 404", lock, err)
+			if err := f.ChangeLocks(ctx, lock[0], lock[1], storage.LockChange{Set: storage.NoRead}); oci.AsError(err) == nil || oci.AsError(err).Status != 404 {
+				t.Errorf("ChangeLocks%q = %v, want a 404", lock, err)
 			}
+		}
+	})
+}
+
+func TestAChangeOfLocksLeavesTheOthersAndIsNotedOrNotMade(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		m := f.pushImage(t, "a", "v1")
+		lockOf := map[string]func() (storage.Locks, error){
+			"":               func() (storage.Locks, error) { r, err := f.Repository(ctx, "a"); return r.Locks, err },
+			"v1":             func() (storage.Locks, error) { tag, err := f.Tag(ctx, "a", "v1"); return tag.Locks, err },
+			string(m.Digest): func() (storage.Locks, error) { d, err := f.DescribeManifest(ctx, "a", m.Digest); return d.Locks, err },
+		}
+		refused := func(*metadb.Tx) error { return errors.New("not noted") }
+		for reference, locks := range lockOf {
+			for _, c := range []storage.LockChange{{Set: storage.NoList | storage.NoDelete}, {Set: storage.NoRead, Clear: storage.NoList}} {
+				if err := f.ChangeLocks(ctx, "a", reference, c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Set: storage.NoWrite}, refused); err == nil {
+				t.Error("a change that could not be noted was made")
+			}
+			if got, err := locks(); got != storage.NoDelete|storage.NoRead || err != nil {
+				t.Errorf("%q: locks %b, %v", reference, got, err)
+			}
+			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Clear: storage.NoDelete | storage.NoRead}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, remove := range map[string]func() error{
+			"tag":        func() error { return f.DeleteTag(ctx, "a", "v1", refused) },
+			"manifest":   func() error { return f.DeleteManifest(ctx, "a", m.Digest, refused) },
+			"repository": func() error { return f.DeleteRepository(ctx, "a", refused) },
+		} {
+			if err := remove(); err == nil || err.Error() != "not noted" {
+				t.Errorf("delete %s: %v", name, err)
+			}
+		}
+		if _, err := f.Manifest(ctx, "a", "v1"); err != nil {
+			t.Errorf("a deletion that could not be noted was made: %v", err)
 		}
 	})
 }

@@ -140,7 +140,7 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 // DeleteManifest removes the manifest d of repository and the tags that name
 // it. One that an index holds stays: [oci.ErrDenied]. What refers to it stays,
 // and is of use to nobody who does not know its digest.
-func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest) error {
+func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
 	err := s.update(ctx, repository, func(c *change) error {
 		row, err := c.tx.PullDigest(repository, string(d))
@@ -170,7 +170,10 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 			}
 			gone = append(gone, tag.Name)
 		}
-		return c.removeManifest(d)
+		if err := c.removeManifest(d); err != nil {
+			return err
+		}
+		return writeNotes(c.tx, notes)
 	})
 	s.cache.forget(repository, gone...)
 	return err

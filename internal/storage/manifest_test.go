@@ -163,7 +163,7 @@ func TestTagsMoveTogetherOrNotAtAll(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := f.SetLocks(ctx, "a", "locked", storage.NoWrite); err != nil {
+		if err := f.ChangeLocks(ctx, "a", "locked", storage.LockChange{Set: storage.NoWrite}); err != nil {
 			t.Fatal(err)
 		}
 		feed := f.head(t)

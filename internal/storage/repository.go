@@ -39,7 +39,7 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 
 // DeleteRepository removes a repository with everything in it, unless a lock
 // keeps it, or anything in it: then the error is [oci.ErrDenied].
-func (s *Storage) DeleteRepository(ctx context.Context, name string) error {
+func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
 	err := s.update(ctx, name, func(c *change) error {
 		if err := checkRemovable(c.tx, name); err != nil {
 			return err
@@ -54,7 +54,10 @@ func (s *Storage) DeleteRepository(ctx context.Context, name string) error {
 		if err := c.relist(); err != nil {
 			return err
 		}
-		return c.tx.DeleteRepository(name)
+		if err := c.tx.DeleteRepository(name); err != nil {
+			return err
+		}
+		return writeNotes(c.tx, notes)
 	})
 	s.cache.forgetRepository(name)
 	return err

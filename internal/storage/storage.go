@@ -95,6 +95,19 @@ func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.full(s.db.Update(ctx, fn))
 }
 
+// A Note is written in the transaction of a change, or the change is not made:
+// who made it, for the audit log.
+type Note func(*metadb.Tx) error
+
+func writeNotes(tx *metadb.Tx, notes []Note) error {
+	for _, write := range notes {
+		if err := write(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // convert returns what of returns for each row.
 func convert[R, T any](rows []R, of func(R) T) (all []T) {
 	all = slices.Grow(all, len(rows))

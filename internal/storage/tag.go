@@ -112,7 +112,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 }
 
 // DeleteTag removes a tag; the manifest that it named stays.
-func (s *Storage) DeleteTag(ctx context.Context, repository, name string) error {
+func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
 	err := s.update(ctx, repository, func(c *change) error {
 		tag, err := c.tx.Tag(repository, name)
 		if err != nil {
@@ -127,7 +127,10 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name string) error 
 		if err := c.tx.TouchRepository(repository, s.now()); err != nil {
 			return err
 		}
-		return c.removeTag(name)
+		if err := c.removeTag(name); err != nil {
+			return err
+		}
+		return writeNotes(c.tx, notes)
 	})
 	s.cache.forget(repository, name)
 	return err
