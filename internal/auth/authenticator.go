@@ -76,7 +76,10 @@ type AuthenticatorOptions struct {
 	// Address is where the sender of a request reached this registry, scheme
 	// and host, for the challenge; nil is the function [Address].
 	Address func(*http.Request) string
-	Now     func() time.Time // nil is time.Now
+	// Failed is told of every login that was refused; nil is nobody. It must not
+	// do much, since a stranger decides how often it is called.
+	Failed func(ctx context.Context, source, name string)
+	Now    func() time.Time // nil is time.Now
 }
 
 // An Authenticator finds out who sent a request. It is safe for concurrent use.
@@ -84,6 +87,7 @@ type Authenticator struct {
 	directory Directory
 	signer    *Signer
 	address   func(*http.Request) string
+	failed    func(ctx context.Context, source, name string)
 	limiter   *Limiter
 	proven    *proven
 }
@@ -96,7 +100,13 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	if o.Address == nil {
 		o.Address = Address
 	}
-	return &Authenticator{directory: o.Directory, signer: o.Signer, address: o.Address, limiter: NewLimiter(o.Now), proven: newProven()}
+	if o.Failed == nil {
+		o.Failed = func(context.Context, string, string) {}
+	}
+	return &Authenticator{
+		directory: o.Directory, signer: o.Signer, address: o.Address, failed: o.Failed,
+		limiter: NewLimiter(o.Now), proven: newProven(),
+	}
 }
 
 // Authorize returns the grant of a request that may have every access in
@@ -166,6 +176,7 @@ func (a *Authenticator) login(ctx context.Context, source, name, password string
 		return nil, ErrUnauthenticated // nobody's; clients that have no password send an empty one
 	}
 	if wait := a.limiter.Wait(source, name); wait > 0 && !a.proven.has(name, password) {
+		a.failed(ctx, source, name)
 		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
 	}
 	p, err := a.directory.Authenticate(ctx, name, password)
@@ -175,6 +186,7 @@ func (a *Authenticator) login(ctx context.Context, source, name, password string
 	case errors.Is(err, ErrUnauthenticated):
 		a.proven.set(name, password, false)
 		a.limiter.Failed(source, name)
+		a.failed(ctx, source, name)
 	}
 	return p, err
 }

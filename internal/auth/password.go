@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/big"
+	"strings"
 )
 
 // passwordPrefix lets a scanner for leaked secrets recognise a password.
@@ -33,6 +34,10 @@ func GeneratePassword(random io.Reader) (string, error) {
 	sum := new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(body))))
 	return body + encode62(sum, checksumDigits), nil
 }
+
+// HoldsPassword reports whether a machine password, or what looks like the
+// beginning of one, is in text.
+func HoldsPassword(text string) bool { return strings.Contains(text, passwordPrefix) }
 
 func encode62(n *big.Int, digits int) string {
 	text := make([]byte, digits)

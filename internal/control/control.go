@@ -46,6 +46,7 @@ type Service struct {
 
 	instance string
 	verifier *auth.OperatorVerifier
+	failed   *failedLogins
 
 	state   atomic.Pointer[State]
 	writing sync.Mutex // held by the one write at a time, until its state is published
@@ -66,7 +67,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, errors.New("open control plane: it needs a database")
 	}
 	s := &Service{
-		db: o.DB, self: o.Self, now: o.Now, verifier: auth.NewOperatorVerifier(),
+		db: o.DB, self: o.Self, now: o.Now, verifier: auth.NewOperatorVerifier(), failed: newFailedLogins(),
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), waiting: map[string]chan struct{}{}, changed: map[string]int64{},
 	}
 	if s.now == nil {

@@ -123,6 +123,7 @@ func open(
 	}
 	in.auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
 		Directory: in.control.Directory(), Signer: signer, Address: addressFor(cfg.ExternalURL),
+		Failed: in.control.LoginFailed,
 	})
 	in.upkeep = &upkeep{
 		storage: in.storage, fleet: in.fleet, db: in.db, log: in.log, level: levelOf(cfg, o), now: time.Now,

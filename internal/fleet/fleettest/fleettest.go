@@ -73,7 +73,7 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 		t.Fatal(err)
 	}
 	i.Auth = auth.NewAuthenticator(auth.AuthenticatorOptions{
-		Directory: i.Control.Directory(), Signer: signer, Now: clock,
+		Directory: i.Control.Directory(), Signer: signer, Now: clock, Failed: i.Control.LoginFailed,
 	})
 	i.Serve(t, management.Options{})
 	return i
