@@ -96,22 +96,13 @@ func withHint(err error, format string, args ...any) error {
 // report writes err as every command does: one line with what happened and,
 // where there is one, a line with what to do. It returns the exit code.
 func report(w io.Writer, err error) int {
-	fmt.Fprintf(w, "ferry: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(w, "ferry: %s\n", printable(err.Error()))
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", oneLine(h.Hint()))
+		fmt.Fprintf(w, "hint: %s\n", printable(h.Hint()))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
 	return 1
 }
-
-// oneLine keeps what came from elsewhere from moving the cursor or faking a
-// line of its own.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, isControl), " ")
-}
-
-// isControl reports whether a terminal would act on r.
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }

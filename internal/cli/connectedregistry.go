@@ -264,7 +264,7 @@ func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
 	}
 	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
 	for _, command := range left {
-		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", command, c.name)
+		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", printable(command), c.name)
 	}
 	return nil
 }

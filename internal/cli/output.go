@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -41,6 +42,9 @@ func (e *Env) print(result any) error {
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
 		}
+		if bytes.IndexFunc(text, isHidden) >= 0 {
+			return writeJSON(e.Stdout, value) // which is YAML, too, and has a form for such characters
+		}
 		_, err = e.Stdout.Write(text)
 		return err
 	}
@@ -80,10 +84,15 @@ func whole(v any) any {
 // writeJSON writes v with its members in alphabetical order and an indent of
 // two spaces, as the reference does.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(escape(text.Bytes()))
+	return err
 }
 
 // writeTSV writes a line for each element of value, or for value itself, with
@@ -124,5 +133,5 @@ func tsvCell(v any) string {
 	case []any:
 		return fmt.Sprint(len(v))
 	}
-	return strings.NewReplacer("\t", " ", "\n", " ", "\r", " ").Replace(cell(v))
+	return printable(cell(v))
 }

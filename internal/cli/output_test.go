@@ -3,10 +3,13 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
 )
 
 // A thing has a table of its own.
@@ -105,6 +108,45 @@ func TestNumbersOfBytesStayWhole(t *testing.T) {
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("-o %s --query %q: %s", test.format, test.query, diff)
 		}
+	}
+}
+
+func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
+	const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\t"
+	value := []any{map[string]any{"name" + hostile: hostile, "list": hostile}}
+	for _, format := range []string{"json", "yaml", "table", "tsv"} {
+		for _, query := range []string{"", "[0].list", "[].[list]"} {
+			got, err := printed(t, format, query, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i := strings.IndexFunc(got, func(r rune) bool { return isControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+				t.Errorf("-o %s --query %q passes %q", format, query, got[i:])
+			}
+			if format != "json" && format != "yaml" {
+				if lines := map[string]int{"table": 3, "tsv": 1}[format]; strings.Count(got, "\n") != lines {
+					t.Errorf("-o %s --query %q has other lines than %d: %q", format, query, lines, got)
+				}
+				continue
+			}
+			// Nothing is lost where there is a form for it.
+			var back, want any
+			unmarshal := map[string]func([]byte, any) error{
+				"json": json.Unmarshal, "yaml": func(b []byte, v any) error { return yaml.Load(b, v) },
+			}[format]
+			plainly, _ := printed(t, "json", query, value)
+			if err := errors.Join(unmarshal([]byte(got), &back), json.Unmarshal([]byte(plainly), &want)); err != nil {
+				t.Fatalf("%v: %s", err, got)
+			}
+			if diff := cmp.Diff(want, back); diff != "" || !strings.Contains(fmt.Sprint(back), hostile) {
+				t.Errorf("-o %s --query %q: %s", format, query, diff)
+			}
+		}
+	}
+	var errs bytes.Buffer
+	report(&errs, withHint(errors.New(hostile+"\x9b"), "%s", hostile))
+	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), isControl) || strings.Contains(got, "\x9b") {
+		t.Errorf("an error passes %q", got)
 	}
 }
 

@@ -45,7 +45,7 @@ func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 		p.running = true
 		switch {
 		case value(why) != "":
-			p.waiting = "waiting for the source: " + oneLine(*why)
+			p.waiting = "waiting for the source: " + printable(*why)
 		case p.BytesTotal == 0:
 			p.waiting = "asking the source what there is"
 		}
@@ -209,9 +209,9 @@ func besideBar(p progress) string {
 // itemName is an item as images are named.
 func itemName(i api.SyncItem) string {
 	if i.Tag != nil {
-		return i.Repository + ":" + *i.Tag
+		return printable(i.Repository + ":" + *i.Tag)
 	}
-	return i.Repository + "@" + shortDigest(value(i.ParentDigest))
+	return printable(i.Repository + "@" + shortDigest(value(i.ParentDigest)))
 }
 
 // shorten leaves the end of a text that is longer than n characters.

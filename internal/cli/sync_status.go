@@ -62,7 +62,7 @@ func (l *syncListing) show(
 	if len(items.value) > 0 {
 		text += "\n"
 	}
-	fmt.Fprintln(env.Stdout, text)
+	fmt.Fprintln(env.Stdout, printableLines(text))
 	return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
 }
 

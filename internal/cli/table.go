@@ -55,8 +55,8 @@ type strip struct {
 }
 
 func newStrip[T any](c column[T], rows []T) strip {
-	s := strip{lines: []string{c.title, ""}, rank: c.rank}
-	s.width = len(c.title) + 2 // the reference's tables have this much room
+	s := strip{lines: []string{printable(c.title), ""}, rank: c.rank}
+	s.width = utf8.RuneCountInString(s.lines[0]) + 2 // the reference's tables have this much room
 	for _, row := range rows {
 		text := printable(c.text(row))
 		s.lines = append(s.lines, text)
@@ -167,11 +167,6 @@ func cell(v any) string {
 		return fmt.Sprintf("[%d]", len(v))
 	}
 	return fmt.Sprint(v)
-}
-
-// printable keeps a value from another machine from moving the cursor.
-func printable(s string) string {
-	return strings.Join(strings.FieldsFunc(s, isControl), "")
 }
 
 // lastSegment is the last name of an id, which is a path.
