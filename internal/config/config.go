@@ -19,9 +19,18 @@ type Config struct {
 	ChunkSize            int64  // bytes in one range request of a sync
 	Spread               string // over how long connected registries spread what they fetch; see [ParseSpread]
 	ExternalURL          string // how others reach this instance; "" is the address that a caller used
+	Metrics              string // who may read /metrics: one of the constants below
 	LogLevel             slog.Level
 	LogFormat            string // text or json
 }
+
+// Who may read /metrics. Whoever shares the machine reaches loopback: other
+// users, and a proxy on behalf of anybody.
+const (
+	MetricsOperators = "operators" // with name and password
+	MetricsLoopback  = "loopback"  // also who asks from this machine, unless a proxy says for whom it does
+	MetricsAnyone    = "anyone"
+)
 
 // Default returns the settings of an instance without any of its own.
 func Default() Config {
@@ -30,6 +39,7 @@ func Default() Config {
 		Listen:    "127.0.0.1:5000",
 		ChunkSize: 1 << 20,
 		Spread:    SpreadAuto,
+		Metrics:   MetricsOperators,
 		LogLevel:  slog.LevelInfo,
 		LogFormat: "text",
 	}

@@ -49,6 +49,8 @@ func (c *Config) settings() []Setting {
 			"after a change, such as 90s; auto or off", text(&c.Spread)},
 		{"external-url", "URL", c.ExternalURL, "the address at which connected registries reach this instance",
 			text(&c.ExternalURL)},
+		{"metrics", "WHO", c.Metrics, "who may read /metrics: operators, by name and password; loopback, which is " +
+			"everybody on this machine, too; or anyone", text(&c.Metrics)},
 		{"log-level", "LEVEL", strings.ToLower(c.LogLevel.String()), "debug, info, warn or error",
 			func(s string) error {
 				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {

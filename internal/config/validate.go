@@ -35,6 +35,8 @@ func (c Config) Validate() error {
 			FormatSize(c.ChunkSize), FormatSize(MinChunkSize), FormatSize(MaxChunkSize))
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log-format %.80q: want text or json", c.LogFormat)
+	case c.Metrics != MetricsOperators && c.Metrics != MetricsLoopback && c.Metrics != MetricsAnyone:
+		return fmt.Errorf("metrics %.80q: want operators, loopback or anyone", c.Metrics)
 	case c.Database != "" && !databases.MatchString(c.Database):
 		return errors.New("database: want postgres://user@host/name or sqlite:PATH")
 	}

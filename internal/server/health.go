@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ferry/internal/auth"
+	"ferry/internal/config"
 	"ferry/internal/telemetry"
 )
 
@@ -49,11 +50,11 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// protectedMetrics serves metrics to this machine and to operators only.
-func protectedMetrics(m *telemetry.Metrics, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
+// protectedMetrics serves metrics to operators, and to whoever else the setting lets.
+func protectedMetrics(m *telemetry.Metrics, who string, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fromThisMachine(r) {
+		if who != config.MetricsAnyone && (who != config.MetricsLoopback || !fromThisMachine(r)) {
 			p, err := basic(r)
 			if err != nil || p.Kind != auth.KindOperator {
 				w.Header().Set("WWW-Authenticate", `Basic realm="ferry"`)

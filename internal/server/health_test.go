@@ -5,13 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"ferry/internal/auth"
+	"ferry/internal/config"
 	"ferry/internal/telemetry"
 )
 
-func TestMetricsAreForThisMachineAndOperators(t *testing.T) {
+func TestMetricsAreForOperatorsUnlessASettingSaysElse(t *testing.T) {
 	basic := func(r *http.Request) (*auth.Principal, error) {
 		user, _, _ := r.BasicAuth()
 		switch user {
@@ -22,37 +24,43 @@ func TestMetricsAreForThisMachineAndOperators(t *testing.T) {
 		}
 		return nil, auth.ErrUnauthenticated
 	}
-	h := protectedMetrics(telemetry.NewMetrics(), basic)
 	for _, test := range []struct {
 		name, remote, user string
 		header             string
-		want               int
+		to                 string // the least that the setting has to be
 	}{
-		{"this machine", "127.0.0.1:1234", "", "", 200},
-		{"this machine, IPv6", "[::1]:1234", "", "", 200},
-		{"this machine, mapped", "[::ffff:127.0.0.1]:1234", "", "", 200},
-		{"another machine", "192.0.2.1:1234", "", "", 401},
-		{"another machine through a proxy here", "127.0.0.1:1234", "", "X-Forwarded-For", 401},
-		{"an operator elsewhere", "192.0.2.1:1234", "reader", "", 200},
-		{"an operator through a proxy", "127.0.0.1:1234", "reader", "Via", 200},
-		{"a token", "192.0.2.1:1234", "token", "", 401},
-		{"no address", "", "", "", 401},
+		{"this machine", "127.0.0.1:1234", "", "", config.MetricsLoopback},
+		{"this machine, IPv6", "[::1]:1234", "", "", config.MetricsLoopback},
+		{"this machine, mapped", "[::ffff:127.0.0.1]:1234", "", "", config.MetricsLoopback},
+		{"another machine", "192.0.2.1:1234", "", "", config.MetricsAnyone},
+		{"another machine through a proxy here", "127.0.0.1:1234", "", "X-Forwarded-For", config.MetricsAnyone},
+		{"an operator elsewhere", "192.0.2.1:1234", "reader", "", config.MetricsOperators},
+		{"an operator through a proxy", "127.0.0.1:1234", "reader", "Via", config.MetricsOperators},
+		{"a token", "192.0.2.1:1234", "token", "", config.MetricsAnyone},
+		{"no address", "", "", "", config.MetricsAnyone},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/metrics", nil)
-			r.RemoteAddr = test.remote
-			if test.user != "" {
-				r.SetBasicAuth(test.user, "x")
+		settings := []string{config.MetricsOperators, config.MetricsLoopback, config.MetricsAnyone}
+		for n, setting := range settings {
+			want := 401
+			if n >= slices.Index(settings, test.to) {
+				want = 200
 			}
-			if test.header != "" {
-				r.Header.Set(test.header, "192.0.2.1")
-			}
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			if w.Code != test.want {
-				t.Errorf("%d, want %d", w.Code, test.want)
-			}
-		})
+			t.Run(setting+"/"+test.name, func(t *testing.T) {
+				r := httptest.NewRequest("GET", "/metrics", nil)
+				r.RemoteAddr = test.remote
+				if test.user != "" {
+					r.SetBasicAuth(test.user, "x")
+				}
+				if test.header != "" {
+					r.Header.Set(test.header, "192.0.2.1")
+				}
+				w := httptest.NewRecorder()
+				protectedMetrics(telemetry.NewMetrics(), setting, basic).ServeHTTP(w, r)
+				if w.Code != want {
+					t.Errorf("%d, want %d", w.Code, want)
+				}
+			})
+		}
 	}
 }
 

@@ -49,6 +49,7 @@ type instance struct {
 	mirrors *mirror.Service  // nil in a connected registry
 	upkeep  *upkeep
 	metrics *telemetry.Metrics
+	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
 }
 
@@ -75,7 +76,7 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 func open(
 	ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options,
 ) (in *instance, err error) {
-	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics()}
+	in = &instance{log: o.Log, notices: o.Notices, url: localURL, metrics: telemetry.NewMetrics(), readers: cfg.Metrics}
 	defer func() {
 		if err != nil {
 			in.close()
@@ -246,7 +247,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,
-		metrics:  protectedMetrics(in.metrics, in.auth.Basic),
+		metrics:  protectedMetrics(in.metrics, in.readers, in.auth.Basic),
 	}
 }
 

@@ -116,7 +116,7 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 					t.Errorf("%s with a wrong password: %d", path, got)
 				}
 			}
-			if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body,
+			if _, body := get(t, r.URL+"/metrics", "admin", password); !strings.Contains(body,
 				`ferry_http_requests_total{api="management",method="GET",status="401"} 1`) {
 				t.Errorf("metrics: %s", body)
 			}
@@ -248,7 +248,7 @@ func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	if got, _ := get(t, r.URL+"/v2/_catalog", "admin", password); got != 200 {
 		t.Errorf("catalog: %d", got)
 	}
-	if _, body := get(t, r.URL+"/metrics", "", ""); !strings.Contains(body, "ferry_sync_items_pending 0") ||
+	if _, body := get(t, r.URL+"/metrics", "admin", password); !strings.Contains(body, "ferry_sync_items_pending 0") ||
 		!strings.Contains(body, "ferry_sync_last_success_timestamp_seconds 0") {
 		t.Errorf("metrics: %s", body)
 	}
