@@ -28,8 +28,9 @@ type Env struct {
 	Getenv func(string) string
 	Now    func() time.Time // nil is time.Now
 
-	output string // --output and --query, of every command
+	output string // --output, --query and --to-file, of every command
 	query  string
+	file   resultFile
 }
 
 // Run runs the command line args, without the program's name, and returns
@@ -43,6 +44,9 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	if err == nil {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
+	}
+	if err == nil {
+		err = env.file.close(env)
 	}
 	if err != nil {
 		return report(env.Stderr, err)

@@ -73,7 +73,7 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			&registryUpdate{}, "name"),
 		verb(env, "get-settings", "Show what an instance needs to become a connected registry", `
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --generate-password 1 --yes
-			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes --query ACR_REGISTRY_CONNECTION_STRING -o tsv`,
+			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes --query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
 			&registrySettings{}, "name", "parent-protocol"),
 		verb(env, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
 			ferry connected-registry sync-status -r home -n ship1

@@ -59,6 +59,32 @@ func TestEveryCommandOfThePagesCanBeRead(t *testing.T) {
 	}
 }
 
+// A redirection makes a file that everybody may read.
+func TestNoPageRedirectsASecret(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, count := regexp.MustCompile(`ACR_REGISTRY_CONNECTION_STRING|passwords\[`), 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range examples(string(text)) {
+			if command := strings.Join(args, " "); secret.MatchString(command) {
+				count++
+				if !strings.Contains(command, " --to-file ") {
+					t.Errorf("%s: ferry %s does not save its secret with --to-file", page, command)
+				}
+			}
+		}
+	}
+	if count < 2 {
+		t.Errorf("only %d commands make a secret", count)
+	}
+}
+
 func TestEveryExampleOfHelpCanBeRead(t *testing.T) {
 	commands(t, func(cmd *cobra.Command) {
 		for _, args := range examples("```\n" + cmd.Example + "\n```") {

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ferry/internal/atomicfile"
+)
+
+// A resultFile is the file that --to-file names: it gets the result of a command
+// in the place of standard output, and only its owner may read it, whatever the
+// shell's umask. It is for results that are secrets.
+type resultFile struct {
+	path   string
+	result bytes.Buffer
+	stdout io.Writer // in whose place it is
+}
+
+// open makes the file the place of e's results. A file that could not be written
+// is an error now, and not after a password was made that is shown only once.
+func (f *resultFile) open(e *Env) error {
+	if f.path == "" {
+		return nil
+	}
+	info, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("--to-file: %w", err)
+	case !info.Mode().IsRegular():
+		return usagef("--to-file %s: that is no file that could be replaced", f.path)
+	}
+	try, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+"-*")
+	if err != nil {
+		return withHint(fmt.Errorf("--to-file: %w", err), "nothing was done; name a file in a directory that you may write to")
+	}
+	f.stdout, e.Stdout = e.Stdout, &f.result
+	return errors.Join(try.Close(), os.Remove(try.Name()))
+}
+
+// close writes the file. If it cannot, the result is shown after all.
+func (f *resultFile) close(e *Env) error {
+	if f.stdout == nil {
+		return nil
+	}
+	e.Stdout = f.stdout
+	if err := atomicfile.Write(f.path, f.result.Bytes()); err != nil {
+		_, showErr := e.Stdout.Write(f.result.Bytes())
+		return errors.Join(fmt.Errorf("--to-file: %w", err), showErr)
+	}
+	fmt.Fprintf(e.Stderr, "saved in %s, which only you can read\n", printable(f.path))
+	return nil
+}
