@@ -66,7 +66,7 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 		}
 		return kind, name, action, nil
 	}
-	if err := checkPattern(name); err != nil {
+	if err := CheckPattern(name); err != nil {
 		return bad(err)
 	}
 	if !slices.Contains(repositoryActions, action) {
@@ -119,9 +119,12 @@ func allows(all []permission, name string, action Action) bool {
 	return false
 }
 
-// checkPattern accepts a repository's name, "prefix/*" and "*".
-func checkPattern(pattern string) error {
-	if pattern == "*" {
+// CheckPattern accepts a repository's name, "prefix/*" and "*".
+func CheckPattern(pattern string) error {
+	switch pattern {
+	case "":
+		return errors.New("the name of a repository is empty")
+	case "*":
 		return nil
 	}
 	name := strings.TrimSuffix(pattern, "/*")
@@ -142,7 +145,7 @@ func splitAction(s string) (name string, action Action, err error) {
 	}
 	noun := strings.LastIndex(s[:verb], "/")
 	if noun <= 0 {
-		return "", "", errors.New("it names no object")
+		return "", "", errors.New("the name in it is empty")
 	}
 	return s[:noun], Action(strings.ToLower(s[noun+1:])), nil
 }

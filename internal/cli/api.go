@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,8 +19,11 @@ import (
 
 // Limits on one call: an answer's size in bytes, and how long it may take.
 const (
-	maxAnswer   = 64 << 20
-	callTimeout = 2 * time.Minute
+	maxAnswer      = 64 << 20
+	callTimeout    = 2 * time.Minute
+	connectTimeout = 10 * time.Second
+	answerTimeout  = time.Minute     // until an answer begins
+	sayAfter       = 5 * time.Second // until a person is told that it takes time
 )
 
 // A client calls one registry's APIs as one user.
@@ -28,15 +32,21 @@ type client struct {
 	base  *url.URL
 	login login
 	http  *http.Client
+	say   io.Writer // for people
 }
 
-func newClient(l login) (*client, error) {
+// newClient returns a client that tells people on say what it waits for.
+func newClient(l login, say io.Writer) (*client, error) {
 	base, err := parseAddress(l.URL)
 	if err != nil {
 		return nil, err
 	}
 	l.URL = base.String()
-	return &client{base: base, login: l, http: &http.Client{Timeout: callTimeout}}, nil
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: connectTimeout}).DialContext
+	transport.TLSHandshakeTimeout, transport.ResponseHeaderTimeout = connectTimeout, answerTimeout
+	transport.IdleConnTimeout = time.Second // a command's calls follow each other at once
+	return &client{base: base, login: l, http: &http.Client{Timeout: callTimeout, Transport: transport}, say: say}, nil
 }
 
 // A call is one request.
@@ -80,6 +90,8 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	}
 	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
 	req.SetBasicAuth(c.login.User, c.login.Password)
+	slow := time.AfterFunc(sayAfter, func() { fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base) })
+	defer slow.Stop()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
@@ -118,6 +130,10 @@ func (c *client) unreachable(err error) error {
 		return withHint(err, "the registry may speak TLS: use https://%s", c.base.Host)
 	case strings.Contains(text, "certificate signed by unknown authority"):
 		return withHint(err, "trust its certificate authority: SSL_CERT_FILE=ca.pem ferry ...")
+	case strings.Contains(text, "timeout awaiting response headers"):
+		return withHint(err, "something listens there, but does not answer: look at its log")
+	case errors.As(err, new(net.Error)) && strings.Contains(text, "timeout"), errors.Is(err, context.DeadlineExceeded):
+		return withHint(err, "is the address right, and does a firewall let this machine reach it?")
 	case strings.Contains(text, "no such host"):
 		return withHint(err, "check the address for a misspelling")
 	}

@@ -3,12 +3,18 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ferry/internal/api"
 
@@ -17,11 +23,66 @@ import (
 
 func clientOf(t *testing.T, url string) *client {
 	t.Helper()
-	c, err := newClient(login{URL: url, User: "admin", Password: "secret"})
+	c, err := newClient(login{URL: url, User: "admin", Password: "secret"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func TestARegistryThatDoesNotAnswerIsSaidSoAndGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := clientOf(t, "http://127.0.0.1:5000")
+		var said bytes.Buffer
+		c.say = &said
+		here, there := net.Pipe()
+		go io.Copy(io.Discard, there) // it hears everything and says nothing
+		c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return here, nil }
+		start := time.Now()
+		_, err := c.do(t.Context(), call{method: "GET", path: "/api/v1/tokens"})
+		if took := time.Since(start); err == nil || took > answerTimeout {
+			t.Errorf("after %s: %v", took, err)
+		}
+		var out bytes.Buffer
+		report(&out, err)
+		if !strings.Contains(out.String(), "hint: something listens there, but does not answer") {
+			t.Errorf("%s", &out)
+		}
+		if said.String() != "waiting for http://127.0.0.1:5000 to answer\n" {
+			t.Errorf("meanwhile %q", &said)
+		}
+		there.Close()
+	})
+}
+
+func TestAnAddressThatNobodyAnswersAtIsGivenUp(t *testing.T) {
+	c := clientOf(t, "http://127.0.0.1:5000")
+	c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	}
+	_, err := c.do(t.Context(), call{method: "GET", path: "/api/v1/tokens"})
+	var out bytes.Buffer
+	report(&out, err)
+	if !strings.Contains(out.String(), "hint: is the address right, and does a firewall") {
+		t.Errorf("%s", &out)
+	}
+}
+
+func TestJoinedErrorsThatHaveOneCauseAreOne(t *testing.T) {
+	full := errors.New("no space left on device")
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.Join(fmt.Errorf("write a: %w", full), fmt.Errorf("close a: %w", full), full), "write a: no space left on device"},
+		{errors.Join(fmt.Errorf("write a: %w", full), errors.New("stop: interrupted")), "write a: no space left on device; stop: interrupted"},
+	} {
+		var out bytes.Buffer
+		report(&out, test.err)
+		if out.String() != "ferry: "+test.want+"\n" {
+			t.Errorf("%q", &out)
+		}
+	}
 }
 
 func TestAnErrorIsOneLineAndAHint(t *testing.T) {

@@ -21,22 +21,45 @@ import (
 //     like, unless it is one of the command's own flags.
 //   - A switch takes the next argument if that is "true" or "false".
 func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
-	var out []string
+	out, words, err := normalizeFlags(flags, args)
+	for err == nil && len(words) > 0 && words[0] != "--" {
+		var more []string
+		out = append(out, words[0])
+		more, words, err = normalizeFlags(flags, words[1:])
+		out = append(out, more...)
+	}
+	return append(out, words...), err
+}
+
+// normalizeUntilWord is [normalize] for a command that only holds others: the
+// first word is the name of one that does not exist, and what follows belongs to
+// that, not to the flags of this one.
+func normalizeUntilWord(flags *pflag.FlagSet, args []string) ([]string, error) {
+	out, words, err := normalizeFlags(flags, args)
+	if len(words) > 0 && words[0] != "--" {
+		out = append(out, "--")
+	}
+	return append(out, words...), err
+}
+
+// normalizeFlags rewrites arguments up to the first word that is not a flag's,
+// and returns what is left from there on.
+func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, err error) {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
 		switch {
 		case arg == "--":
-			return append(append(out, arg), args...), nil
+			return out, append([]string{arg}, args...), nil
 		case strings.HasPrefix(arg, "--"):
 			name, value, hasValue := strings.Cut(arg[2:], "=")
 			f, err := findLong(flags, name)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			text, rest, err := takeValue(flags, f, value, hasValue, args)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			out, args = append(out, text), rest
 		case len(arg) > 1 && arg[0] == '-':
@@ -48,14 +71,14 @@ func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
 			value, hasValue := strings.TrimPrefix(arg[2:], "="), len(arg) > 2
 			text, rest, err := takeValue(flags, f, value, hasValue, args)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			out, args = append(out, text), rest
 		default:
-			out = append(out, arg)
+			return out, append([]string{arg}, args...), nil
 		}
 	}
-	return out, nil
+	return out, nil, nil
 }
 
 // takeValue gives f its value, from its own argument where hasValue, and else

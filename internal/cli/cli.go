@@ -61,18 +61,28 @@ func resolve(root *cobra.Command, args []string) ([]string, error) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	cmd, rest, err := root.Find(args)
-	if err != nil || cmd.DisableFlagParsing {
+	if err != nil || cmd.DisableFlagParsing || isCompletion(args) {
 		return args, nil
 	}
 	cmd.InitDefaultHelpFlag()
 	cmd.InitDefaultVersionFlag()
 	cmd.InheritedFlags() // merges the parents' flags into the command's own
 	path := strings.Fields(cmd.CommandPath())[1:]
-	rest, err = normalize(cmd.Flags(), rest)
+	if cmd.HasSubCommands() {
+		rest, err = normalizeUntilWord(cmd.Flags(), rest)
+	} else {
+		rest, err = normalize(cmd.Flags(), rest)
+	}
 	if err != nil {
 		return nil, withHint(err, "see %s --help", cmd.CommandPath())
 	}
 	return append(path, rest...), nil
+}
+
+// isCompletion reports whether a shell asks how args go on: cobra answers that, by
+// commands which it adds once it runs.
+func isCompletion(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 }
 
 // A usageError is a command that could not be understood: exit code 2.
@@ -97,10 +107,26 @@ func withHint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
+// causes is the text of an error on one line. Several errors that were joined stand
+// a line each; those that end in the cause of one before them say nothing new.
+func causes(text string) string {
+	var all []string
+	known := map[string]bool{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		cause := line[strings.LastIndex(line, ": ")+1:]
+		if line != "" && !known[strings.TrimSpace(cause)] {
+			all = append(all, line)
+		}
+		known[strings.TrimSpace(cause)] = true
+	}
+	return strings.Join(all, "; ")
+}
+
 // report writes err as every command does: one line with what happened and,
 // where there is one, a line with what to do. It returns the exit code.
 func report(w io.Writer, err error) int {
-	fmt.Fprintf(w, "ferry: %s\n", printable(err.Error()))
+	fmt.Fprintf(w, "ferry: %s\n", printable(causes(err.Error())))
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		fmt.Fprintf(w, "hint: %s\n", printable(h.Hint()))

@@ -224,6 +224,10 @@ func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 	if o.generate != "" {
 		env.warnShownOnce()
 	}
+	if strings.Contains(settings.value.ConnectionString, "=<parent gateway endpoint>") {
+		fmt.Fprintln(env.Stderr, "note: the root does not know the address of the parent at the site; "+
+			"write its host:port in the place of <parent gateway endpoint>")
+	}
 	return env.print(settings.raw)
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -66,31 +67,46 @@ func choose(text string, choices []string) (string, error) {
 // listVar defines a flag that one or more values follow, and that may be
 // repeated: --repository a b --repository c. add gets the values that came
 // together.
-func listVar(set *pflag.FlagSet, name, short, kind, usage string, add func(values []string)) {
-	split := func(text string) error { add(strings.Split(text, separator)); return nil }
+func listVar(set *pflag.FlagSet, name, short, kind, usage string, add func(values []string) error) {
+	split := func(text string) error { return add(strings.Split(text, separator)) }
 	set.VarP(&flag{kind: kind, list: true, set: split}, name, short, usage)
 }
 
 // groupsVar defines a list flag that keeps in *to which values came together.
 func groupsVar(set *pflag.FlagSet, to *[][]string, name, kind, usage string) {
-	listVar(set, name, "", kind, usage, func(values []string) { *to = append(*to, values) })
+	listVar(set, name, "", kind, usage, func(values []string) error {
+		*to = append(*to, values)
+		return noneEmpty(values)
+	})
 }
 
 // namesVar defines a list flag that keeps each of its values once, in *to.
 func namesVar(set *pflag.FlagSet, to *[]string, name, short, kind, usage string) {
-	listVar(set, name, short, kind, usage, func(values []string) {
+	listVar(set, name, short, kind, usage, func(values []string) error {
 		for _, v := range values {
 			if !slices.Contains(*to, v) {
 				*to = append(*to, v)
 			}
 		}
+		return noneEmpty(values)
 	})
+}
+
+// errEmpty is a value that is empty where a name is wanted.
+var errEmpty = errors.New("a value is empty")
+
+// noneEmpty refuses empty values: a script's variable was not set.
+func noneEmpty(values []string) error {
+	if slices.Contains(values, "") {
+		return errEmpty
+	}
+	return nil
 }
 
 // listOption defines a list flag that keeps each of its values once, in *to,
 // which is nil until it is given. An empty value stands for an empty list.
 func listOption(set *pflag.FlagSet, to *[]string, name, kind, usage string) {
-	listVar(set, name, "", kind, usage, func(values []string) {
+	listVar(set, name, "", kind, usage, func(values []string) error {
 		if *to == nil {
 			*to = []string{}
 		}
@@ -99,6 +115,7 @@ func listOption(set *pflag.FlagSet, to *[]string, name, kind, usage string) {
 				*to = append(*to, v)
 			}
 		}
+		return nil
 	})
 }
 

@@ -59,7 +59,7 @@ func (o *loginOptions) define(set *pflag.FlagSet) {
 }
 
 func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
-	c, err := newClient(login{URL: o.address, User: o.user})
+	c, err := newClient(login{URL: o.address, User: o.user}, env.Stderr)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,11 @@ func (e *Env) print(result any) error {
 	if e.query != "" {
 		value, err = jmespath.Search(e.query, value)
 		if err != nil {
-			return withHint(usagef("--query: %v", err), "see https://jmespath.org for the language")
+			hint := "see https://jmespath.org for the language"
+			if strings.Contains(e.query, "`") {
+				hint = "text stands in single quotes, as in \"[?name=='ship1']\"; what stands in backticks is JSON"
+			}
+			return withHint(usagef("--query %s is not JMESPath: %v", clip(e.query), err), "%s", hint)
 		}
 		if value, err = plain(value); err != nil { // the search may return its own types
 			return err

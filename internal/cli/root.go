@@ -48,6 +48,9 @@ and serves them to the machines beside it whether the link is up or not.`
 			err = fmt.Errorf("invalid argument %q for \"--%s\" flag: want a whole number",
 				clip(invalid.GetValue()), invalid.GetFlag().Name)
 		}
+		if ok && errors.Is(err, errEmpty) {
+			err = fmt.Errorf("--%s has an empty value; is a variable not set?", invalid.GetFlag().Name)
+		}
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()

@@ -57,7 +57,7 @@ func (t *target) client(env *Env) (*client, error) {
 		return nil, withHint(fmt.Errorf("no user is known for %s", l.URL), "save one: ferry login NAME --url %s "+
 			"-u admin --password-stdin, or set FERRY_USERNAME and FERRY_PASSWORD", l.URL)
 	}
-	c, err := newClient(l)
+	c, err := newClient(l, env.Stderr)
 	if err == nil {
 		c.name = name
 	}

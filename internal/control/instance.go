@@ -25,6 +25,9 @@ var ErrDamaged = errors.New("the database is damaged")
 
 const roleRoot = "root"
 
+// ErrNoConnectionString is that a connected registry was started like a root.
+var ErrNoConnectionString = errors.New("it needs its connection string to start")
+
 // prepare reads what the instance must remember of itself. It makes that in a database
 // that is empty; in another, only if o says that it may.
 func (s *Service) prepare(ctx context.Context, o Options) error {
@@ -41,6 +44,9 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 		had, err := tx.Setting(settingRole)
 		if err != nil {
 			return err
+		}
+		if had != "" && had != roleRoot && role == roleRoot {
+			return fmt.Errorf("the data belongs to the %s: %w", say(had), ErrNoConnectionString)
 		}
 		if had != "" && !strings.EqualFold(had, role) {
 			return fmt.Errorf("the data belongs to the %s, and not to the %s: give it a data directory of its own", say(had), say(role))

@@ -79,7 +79,7 @@ func TestADataDirectoryKeepsItsRole(t *testing.T) {
 	if _, err := control.New(t.Context(), control.Options{DB: db, Self: "Ship01"}); err != nil {
 		t.Fatal(err)
 	}
-	for self, want := range map[string]string{"": "root", "Other1": "Other1", "SHIP01": ""} {
+	for self, want := range map[string]string{"": "connection string", "Other1": "Other1", "SHIP01": ""} {
 		_, err := control.New(t.Context(), control.Options{DB: db, Self: self})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", self, err)

@@ -195,7 +195,7 @@ func packLayer(l *layout.Layout, name string, mode int64, content []byte) (packe
 		if err == nil {
 			_, err = archive.Write(content)
 		}
-		return errors.Join(err, archive.Close(), zip.Close())
+		return cmp.Or(err, archive.Close(), zip.Close()) // the first is why the others fail
 	})
 	return packed{d, digest.NewDigest(digest.SHA256, plain)}, err
 }

@@ -115,6 +115,11 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if !c.ownToken {
 		return c, c.readToken(tx)
 	}
+	for _, name := range put.Repositories { // in words about what was asked for, not about actions
+		if err := auth.CheckPattern(name); err != nil {
+			return nil, control.Invalid("%v", err)
+		}
+	}
 	c.actions, err = control.Normalize(repositoryActions(put.Repositories))
 	return c, err
 }

@@ -69,8 +69,29 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 			return ConnectionString{}, fmt.Errorf("connection string: %s is missing", key)
 		}
 	}
+	for i, key := range connectionKeys {
+		if v := *values[i]; strings.HasPrefix(v, "<") && strings.HasSuffix(v, ">") {
+			return ConnectionString{}, PlaceholderError{key}
+		}
+	}
 	c.Protocol = strings.ToLower(c.Protocol)
 	return c, c.check()
+}
+
+// A PlaceholderError is a connection string in which something is still to be filled in.
+type PlaceholderError struct{ key string }
+
+// Error names the field.
+func (e PlaceholderError) Error() string {
+	return fmt.Sprintf("connection string: %s is a placeholder, which stands where a value has to be", e.key)
+}
+
+// Hint says what has to be in its place.
+func (e PlaceholderError) Hint() string {
+	if e.key == keyEndpoint {
+		return "write the parent's host:port there, as this machine reaches it; the root does not know it"
+	}
+	return "make the connection string again, with --generate-password 1"
 }
 
 // values are the fields of c, in the order of [connectionKeys].

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -65,7 +66,8 @@ func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 		{replace("root.example:5000", "user:s3cr3t@root.example"), "no host"},
 		{replace("root.example:5000", "root.example:"), "empty port"},
 		{replace("root.example:5000", ":5000"), "no host"},
-		{replace("root.example:5000", "<parent gateway endpoint>"), "no host"},
+		{replace("root.example:5000", "<parent gateway endpoint>"), "ParentGatewayEndpoint is a placeholder"},
+		{replace("s3cr3t=/+==", "<use --generate-password to generate a new password>"), "SyncTokenPassword is a placeholder"},
 		{replace("=ship1;", "=../s3cr3t;"), "no name"},
 		{replace("ship1-sync", "a:b"), "colon"},
 		{plainString + strings.Repeat("s3cr3t", 1000), "longer than"},
@@ -76,6 +78,18 @@ func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%.60s: the error has the password: %v", test.text, err)
+		}
+	}
+}
+
+func TestAPlaceholderIsToBeFilledInByItsOwnAdvice(t *testing.T) {
+	for value, want := range map[string]string{
+		"root.example:5000": "host:port", "s3cr3t=/+==": "--generate-password",
+	} {
+		_, err := gateway.ParseConnectionString(strings.Replace(plainString, value, "<a word>", 1))
+		var h interface{ Hint() string }
+		if !errors.As(err, &h) || !strings.Contains(h.Hint(), want) || (want == "host:port") == strings.Contains(h.Hint(), "again") {
+			t.Errorf("%v", err)
 		}
 	}
 }

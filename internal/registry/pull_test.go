@@ -202,3 +202,24 @@ func TestWhatIsNotThereIsUnknown(t *testing.T) {
 		s.do("DELETE", path, "").want(t, 404)
 	}
 }
+
+func TestWhatIsUnknownIsNamed(t *testing.T) {
+	s := newSite(t)
+	s.push("team/app", "v1", "hello")
+	d := digest.FromString("nothing").String()
+	for path, want := range map[string]string{
+		"/v2/team/app/manifests/v9":        "manifest unknown: v9 of team/app",
+		"/v2/team/app/manifests/" + d:      "manifest unknown: " + d + " of team/app",
+		"/acr/v1/team/app/_tags/v9":        "manifest unknown: v9 of team/app",
+		"/acr/v1/team/app/_manifests/" + d: "manifest unknown: " + d + " of team/app",
+		"/v2/team/app/blobs/" + d:          "blob unknown to registry: " + d + " of team/app",
+		"/v2/team/none/tags/list":          "repository name not known to registry: team/none",
+		"/acr/v1/team/none/_tags":          "repository name not known to registry: team/none",
+	} {
+		var answer struct{ Errors []struct{ Message string } }
+		s.do("GET", path, "").want(t, 404).json(t, &answer)
+		if len(answer.Errors) != 1 || answer.Errors[0].Message != want {
+			t.Errorf("%s: %+v, want %q", path, answer, want)
+		}
+	}
+}

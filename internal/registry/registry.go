@@ -96,7 +96,22 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
 		return err
 	}
-	return q.rule.handle(g, w, q)
+	return q.name(q.rule.handle(g, w, q))
+}
+
+// name says what it is that is unknown, where an error does not.
+func (q *request) name(err error) error {
+	e := oci.AsError(err)
+	switch {
+	case e == nil:
+	case e.Message == oci.ErrManifestUnknown.Message && q.reference != "":
+		return e.With("%s: %s of %s", e.Message, q.reference, q.repository)
+	case e.Message == oci.ErrBlobUnknown.Message && q.reference != "":
+		return e.With("%s: %s of %s", e.Message, q.reference, q.repository)
+	case e.Message == oci.ErrNameUnknown.Message:
+		return e.With("%s: %s", e.Message, q.repository)
+	}
+	return err
 }
 
 // fail writes err in the specification's form. It is the only place that does.

@@ -45,6 +45,8 @@ func advise(cfg config.Config, err error) error {
 		hint = "stop the other ferry, or give this one its own --data-dir"
 	case errors.Is(err, control.ErrDamaged):
 		hint = "restore the database; or ferry serve --adopt makes anew what it lacks"
+	case errors.Is(err, control.ErrNoConnectionString):
+		hint = "give it with --connection-string-file FILE; to get another: " + getSettings
 	case errors.Is(err, metadb.ErrNewer):
 		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -69,6 +71,10 @@ func advise(cfg config.Config, err error) error {
 	}
 	return withHint(err, hint)
 }
+
+// getSettings is the command that makes a connection string.
+const getSettings = "ferry connected-registry get-settings -n NAME --parent-protocol https " +
+	"--generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file FILE"
 
 // anotherPort returns addr, which Validate has split, with the next port; the
 // one after the last is 0, which is any that is free.

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -55,8 +56,7 @@ type instance struct {
 
 // parent reads the connection string that cfg has or names; nil is none.
 func parent(cfg config.Config) (*gateway.ConnectionString, error) {
-	const hint = "get one with: ferry connected-registry get-settings -n NAME --parent-protocol https " +
-		"--generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv"
+	const hint = "get one with: " + getSettings
 	text, err := cfg.Connection()
 	if err != nil {
 		return nil, withHint(err, hint)
@@ -65,6 +65,9 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 		return nil, nil
 	}
 	c, err := gateway.ParseConnectionString(text)
+	if errors.As(err, new(gateway.PlaceholderError)) {
+		return nil, err // it has a hint of its own
+	}
 	if err != nil {
 		return nil, withHint(err, hint)
 	}

@@ -231,6 +231,22 @@ func TestADirectoryKeepsItsRole(t *testing.T) {
 	}
 }
 
+func TestAConnectedRegistryIsNotStartedWithoutItsConnectionString(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	cfg.ConnectionString = noParent
+	_, stop := run(t, cfg)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnectionString = ""
+	err := server.Run(t.Context(), cfg, server.Options{})
+	var h interface{ Hint() string }
+	if !errors.As(err, &h) || !strings.Contains(err.Error(), "ship1: it needs its connection string") ||
+		!strings.Contains(h.Hint(), "--connection-string-file") || strings.Contains(err.Error()+h.Hint(), "data directory") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A site whose parent is away serves; nothing in its start waits for the link.
 func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	cfg := configIn(t.TempDir())
