@@ -25,9 +25,10 @@ func newDemoCommand(env *Env) *cobra.Command {
 
 The demo starts both registries on loopback, in a directory of their own, packs
 two versions of an image out of this program, and does what the operator of a
-ship does: it pushes, makes a connected registry, starts it with its connection
-string, gives a token to the machines on board, and pulls, also with the root
-switched off. Then both serve until Ctrl-C, for you to try.`
+ship does: it pushes, makes a connected registry, and starts it with its connection
+string. The link is cut in the middle of the first crossing, which then goes on
+from the same byte. It gives a token to the machines on board, and pulls, also
+with the root switched off. Then both serve until Ctrl-C, for you to try.`
 	return cmd
 }
 
@@ -59,18 +60,28 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 	if err != nil {
 		return fmt.Errorf("find the running program: %w", err)
 	}
+	columns := columnsOf(env.Stdout)
 	terminal := isTerminal(env.Stdout) && env.Getenv("TERM") != "dumb"
 	return demo.Run(ctx, demo.Options{
 		Dir: o.dir, Port: o.port, Images: o.images, Once: o.once, LinkRate: perSecond, Program: program,
 		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "",
-		Ferry: ferry, Hint: withHint,
+		Columns: columns, Hint: withHint,
+		Ferry: func(ctx context.Context, configDir, stdin string, args []string) (string, error) {
+			return ferry(ctx, configDir, stdin, max(columns-demo.Indent, 0), args)
+		},
 	})
+}
+
+// A page is output that is shown on a terminal later.
+type page struct {
+	bytes.Buffer
+	columns int // of the terminal; 0 is any number
 }
 
 // ferry runs a command as in a shell whose only setting is where the saved
 // logins are.
-func ferry(ctx context.Context, configDir, stdin string, args []string) (string, error) {
-	var stdout, stderr bytes.Buffer
+func ferry(ctx context.Context, configDir, stdin string, columns int, args []string) (string, error) {
+	stdout, stderr := page{columns: columns}, bytes.Buffer{}
 	vars := map[string]string{"FERRY_CONFIG_DIR": configDir}
 	env := &Env{
 		Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr,

@@ -113,6 +113,9 @@ func layOut[T any](rows []T, columns []column[T], limit int) string {
 
 // columnsOf is how many characters a line of a terminal has; 0 is any number.
 func columnsOf(w io.Writer) int {
+	if p, ok := w.(*page); ok {
+		return p.columns
+	}
 	if f, ok := w.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return width

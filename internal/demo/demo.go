@@ -32,6 +32,7 @@ type Options struct {
 	Out      io.Writer
 	Terminal bool // Out is one that can move its cursor: redraw progress
 	Color    bool
+	Columns  int // of the terminal; 0 is any number
 	// Ferry runs one command of the program, without its name, with what it
 	// reads from standard input, and returns what it wrote to standard output.
 	Ferry func(ctx context.Context, configDir, stdin string, args []string) (stdout string, err error)
@@ -58,7 +59,7 @@ type demo struct {
 func Run(ctx context.Context, o Options) error {
 	d := &demo{
 		Options: o,
-		screen:  &screen{out: o.Out, terminal: o.Terminal, color: o.Color},
+		screen:  &screen{out: o.Out, terminal: o.Terminal, color: o.Color, columns: o.Columns},
 		known:   map[digest.Digest]bool{},
 	}
 	for _, text := range o.Images {

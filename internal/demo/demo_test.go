@@ -63,7 +63,7 @@ func TestADemoServesUntilItIsInterrupted(t *testing.T) {
 }
 
 func TestADemoThatIsInterruptedHalfWaySaysSoAndLeavesNothing(t *testing.T) {
-	steps := []string{"1. A root registry", "3. A connected registry", "4. A token"}
+	steps := []string{"1. A root registry", "3. A connected registry", "6. A token"}
 	if testing.Short() {
 		steps = steps[1:2]
 	}

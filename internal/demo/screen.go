@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"ferry/internal/config"
 )
@@ -20,6 +21,7 @@ type screen struct {
 	out      io.Writer
 	terminal bool
 	color    bool
+	columns  int // of the terminal; 0 is any number
 	steps    int
 	bar      bool      // the cursor is behind one
 	shown    time.Time // when something was
@@ -56,14 +58,32 @@ func words(lines ...string) (all []string) {
 	return all
 }
 
+// Indent is how many characters stand before a line that says what came of a command.
+const Indent = 3
+
 // say shows what came of it.
 func (s *screen) say(format string, args ...any) {
-	for line := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
-		if line != "\n" {
-			line = "   " + line
+	for text := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
+		for _, line := range s.wrap(strings.TrimSuffix(text, "\n")) {
+			if line != "" {
+				line = strings.Repeat(" ", Indent) + line
+			}
+			s.write(line + "\n")
 		}
-		s.write(line)
 	}
+}
+
+// wrap breaks a line between words, where it has more than the terminal's columns.
+func (s *screen) wrap(line string) (all []string) {
+	width := s.columns - Indent
+	for s.columns > 0 && utf8.RuneCountInString(line) > width {
+		at := strings.LastIndex(string([]rune(line)[:width]), " ")
+		if at <= 0 || strings.Contains(line, "\x1b") { // one long word, or what has a colour
+			break
+		}
+		all, line = append(all, line[:at]), line[at+1:]
+	}
+	return append(all, line)
 }
 
 // How often progress is shown, on a terminal and elsewhere.

@@ -27,6 +27,16 @@ func TestACommandIsShownAndReadAsAShellReadsIt(t *testing.T) {
 	}
 }
 
+func TestLongLinesBreakBetweenWords(t *testing.T) {
+	var out bytes.Buffer
+	s := &screen{out: &out, columns: 20}
+	s.say("one two three four five\n\n%s", strings.Repeat("x", 30))
+	want := "   one two three\n   four five\n\n   " + strings.Repeat("x", 30) + "\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestProgressIsLinesWhereThereIsNoTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -47,15 +47,21 @@ func (d *demo) story(ctx context.Context) error {
 
 // ferry shows the lines of a command and runs it.
 func (d *demo) ferry(ctx context.Context, lines ...string) error {
-	d.screen.typed(append([]string{"ferry " + lines[0]}, lines[1:]...)...)
-	_, err := d.quietly(ctx, lines...)
+	_, err := d.ferryShown(ctx, lines...)
 	return err
 }
 
+// ferryShown is ferry for a command whose output is wanted.
+func (d *demo) ferryShown(ctx context.Context, lines ...string) (string, error) {
+	d.screen.typed(append([]string{"ferry " + lines[0]}, lines[1:]...)...)
+	return d.quietly(ctx, lines...)
+}
+
 // quietly runs a command without showing it, and returns what it writes. The
-// command may end in a redirection from or to a file of the demo's directory.
+// command may end in the name of a file of the demo's directory that it reads or
+// writes.
 func (d *demo) quietly(ctx context.Context, lines ...string) (string, error) {
-	args, stdin, to := words(lines...), "", ""
+	args, stdin := words(lines...), ""
 	switch last := len(args) - 1; args[last-1] {
 	case "<":
 		text, err := os.ReadFile(d.path(args[last]))
@@ -63,14 +69,10 @@ func (d *demo) quietly(ctx context.Context, lines ...string) (string, error) {
 			return "", err
 		}
 		stdin, args = string(text), args[:last-1]
-	case ">":
-		to, args = d.path(args[last]), args[:last-1]
+	case "--to-file":
+		args[last] = d.path(args[last])
 	}
-	out, err := d.Ferry(ctx, d.path("logins"), stdin, args)
-	if err == nil && to != "" {
-		err = os.WriteFile(to, []byte(out), 0o600)
-	}
-	return out, err
+	return d.Ferry(ctx, d.path("logins"), stdin, args)
 }
 
 // startRoot runs the root registry, and saves its login.
@@ -135,19 +137,65 @@ func (d *demo) startShip(ctx context.Context) error {
 	d.screen.say("The link to the ship is %s, %s.", d.link.url(), speed)
 	if err := d.ferry(ctx, "connected-registry get-settings -n aurora -r ashore-by-link",
 		"--parent-protocol http --generate-password 1 --yes",
-		"--query ACR_REGISTRY_CONNECTION_STRING -o tsv > connection-string"); err != nil {
+		"--query ACR_REGISTRY_CONNECTION_STRING -o tsv", "--to-file connection-string"); err != nil {
 		return err
 	}
 	d.ship.cfg.ConnectionStringFile = d.path("connection-string")
 	d.screen.typed("ferry serve --data-dir aurora --listen "+d.ship.cfg.Listen, "--connection-string-file connection-string &")
-	d.link.received.Store(0)
+	first, cutAt := d.images[0], int64(0)
+	if first.fresh >= worthCutting {
+		cutAt = first.fresh / 2
+	}
+	d.link.count(cutAt)
 	if err := d.ship.start(ctx); err != nil {
 		return err
 	}
-	if err := d.cross(ctx, d.images[0]); err != nil {
+	if err := d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin", "< aurora/initial-admin-password"); err != nil {
 		return err
 	}
-	return d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin", "< aurora/initial-admin-password")
+	if cutAt == 0 {
+		return d.cross(ctx, first)
+	}
+	return d.crossOverACut(ctx, first)
+}
+
+// worthCutting is the size in bytes of an image whose crossing is cut: a smaller
+// one comes in one go, and begins again.
+const worthCutting = 4 << 20
+
+// crossOverACut waits until the link is cut in the middle of a crossing, shows
+// what the ship says then, and lets the image go on.
+func (d *demo) crossOverACut(ctx context.Context, i *image) error {
+	err := d.until(ctx, i.name+" does not set off", func() (bool, error) {
+		d.screen.progress("cross "+i.name, d.link.received(), i.fresh)
+		return d.link.isCut(), nil
+	})
+	if err != nil {
+		return err
+	}
+	before := d.link.received()
+	d.screen.title("The link is cut in the middle of it, after %s", config.SizeText(before))
+	if err := d.until(ctx, "the ship does not see that its link is down", func() (bool, error) {
+		codes, err := d.quietly(ctx, "sync status -r aurora -o tsv --query details[].code")
+		return strings.Contains(codes, "LinkDown"), err
+	}); err != nil {
+		return err
+	}
+	out, err := d.ferryShown(ctx, "sync status -r aurora --open")
+	if err != nil {
+		return err
+	}
+	d.screen.say("%s", strings.TrimSpace(out))
+	d.screen.title("The link is back, and the crossing goes on from the same byte")
+	d.link.count(0)
+	d.link.mend()
+	if err := d.cross(ctx, i); err != nil {
+		return err
+	}
+	all := before + d.link.received()
+	d.screen.say("before and after the cut together %s: %s more than the image has", config.SizeText(all),
+		config.SizeText(max(0, all-i.fresh)))
+	return nil
 }
 
 // cross waits until the ship serves an image. The link counts from when the
@@ -155,7 +203,7 @@ func (d *demo) startShip(ctx context.Context) error {
 func (d *demo) cross(ctx context.Context, i *image) error {
 	start := time.Now()
 	err := d.until(ctx, i.name+" does not cross", func() (bool, error) {
-		d.screen.progress("cross "+i.name, d.link.received.Load(), i.fresh)
+		d.screen.progress("cross "+i.name, d.link.received(), i.fresh)
 		at, err := d.ship.admin.Resolve(ctx, i.repository, i.tag)
 		return err == nil && at == i.root.Digest, nil // a ship that has nothing yet knows no repository
 	})
@@ -163,7 +211,7 @@ func (d *demo) cross(ctx context.Context, i *image) error {
 		return err
 	}
 	d.screen.say("%s is on board after %.1f s", i.name, time.Since(start).Seconds())
-	d.screen.say("%s came over the link, for an image of %s", config.SizeText(d.link.received.Load()), config.SizeText(i.size))
+	d.screen.say("%s came over the link, for an image of %s", config.SizeText(d.link.received()), config.SizeText(i.size))
 	return nil
 }
 
@@ -172,12 +220,12 @@ func (d *demo) cross(ctx context.Context, i *image) error {
 func (d *demo) until(ctx context.Context, what string, ready func() (bool, error)) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	last, moved := d.link.received.Load(), time.Now()
+	last, moved := d.link.received(), time.Now()
 	for {
 		if ok, err := ready(); err != nil || ok {
 			return err
 		}
-		if now := d.link.received.Load(); now != last {
+		if now := d.link.received(); now != last {
 			last, moved = now, time.Now()
 		}
 		if time.Since(moved) > patience {
@@ -200,7 +248,7 @@ func (d *demo) makeClient(ctx context.Context) error {
 		return err
 	}
 	if err := d.ferry(ctx, "token create -n deckhand -r ashore --scope-map pull-demo",
-		"--query 'credentials.passwords[0].value' -o tsv > deckhand.password"); err != nil {
+		"--query 'credentials.passwords[0].value' -o tsv", "--to-file deckhand.password"); err != nil {
 		return err
 	}
 	password, err := os.ReadFile(d.path("deckhand.password"))
@@ -211,7 +259,7 @@ func (d *demo) makeClient(ctx context.Context) error {
 	if d.deckhand, err = remote.New(d.ship.url, remote.Options{Username: "deckhand", Password: d.password}); err != nil {
 		return err
 	}
-	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore --add-client-tokens deckhand"); err != nil {
+	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore", "--add-client-tokens deckhand"); err != nil {
 		return err
 	}
 	if err := d.until(ctx, "the token does not reach the ship", func() (bool, error) {
@@ -237,7 +285,7 @@ func (d *demo) pull(ctx context.Context, i *image) error {
 func (d *demo) update(ctx context.Context) error {
 	for _, i := range d.images[1:] {
 		d.screen.title("The next image: %s", i.name)
-		d.link.received.Store(0)
+		d.link.count(0)
 		if err := d.push(ctx, i); err != nil {
 			return err
 		}
