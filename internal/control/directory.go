@@ -30,7 +30,7 @@ func (d directory) Authenticate(ctx context.Context, name, password string) (*au
 		}
 		return principalOf(o), nil
 	}
-	return d.token(state, name, func(hash string) bool { return auth.SamePassword(hash, password) })
+	return d.token(state, name, func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
 }
 
 // Lookup implements [auth.Directory].
@@ -39,7 +39,7 @@ func (d directory) Lookup(_ context.Context, kind auth.Kind, name, generation st
 	o := state.Operator(name)
 	switch {
 	case kind == auth.KindToken && o == nil:
-		return d.token(state, name, func(hash string) bool { return auth.Generation(hash) == generation })
+		return d.token(state, name, func(t *Token, slot int) bool { return t.generations[slot] == generation })
 	case kind == auth.KindOperator && o != nil && auth.Generation(o.PasswordHash) == generation:
 		return principalOf(o), nil
 	}
@@ -57,21 +57,24 @@ func principalOf(o *metadb.Operator) *auth.Principal {
 }
 
 // token returns the token name, if it may be used here and one of its passwords,
-// which is good now, is right by its hash.
-func (d directory) token(s *State, name string, right func(hash string) bool) (*auth.Principal, error) {
+// which is good now, is right.
+func (d directory) token(s *State, name string, right func(t *Token, slot int) bool) (*auth.Principal, error) {
 	t := s.Token(name)
 	if t == nil || t.Status != api.Enabled || t.ScopeMap != "" && s.ScopeMap(t.ScopeMap) == nil {
 		return nil, auth.ErrUnauthenticated
 	}
-	i := slices.IndexFunc(t.Passwords, func(p metadb.Password) bool { return goodAt(p, d.now()) && right(p.Hash) })
-	if i < 0 {
+	slot := 0
+	for slot < len(t.Passwords) && !(goodAt(t.Passwords[slot], d.now()) && right(t, slot)) {
+		slot++
+	}
+	if slot == len(t.Passwords) {
 		return nil, auth.ErrUnauthenticated
 	}
 	if t.invalid != nil {
 		return nil, t.invalid
 	}
 	p := &auth.Principal{
-		Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions, Generation: auth.Generation(t.Passwords[i].Hash),
+		Kind: auth.KindToken, Name: t.Name, Permissions: t.Permissions, Generation: t.generations[slot],
 	}
 	if d.self != "" {
 		return p, d.admit(s, p)

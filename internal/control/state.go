@@ -40,7 +40,8 @@ type Token struct {
 	metadb.Token
 	Actions     []string // of its scope map
 	Permissions auth.Permissions
-	invalid     error // why Actions cannot be read
+	generations []string // of its passwords, in their order
+	invalid     error    // why Actions cannot be read
 }
 
 func newState() *State {
@@ -171,6 +172,9 @@ func (s *State) setToken(name string, row *metadb.Token) {
 		return
 	}
 	t := &Token{Token: *row}
+	for _, p := range row.Passwords {
+		t.generations = append(t.generations, auth.Generation(p.Hash))
+	}
 	if m, ok := s.scopeMaps.Get(key(row.ScopeMap)); ok {
 		t.Actions = m.Actions
 		t.Permissions, t.invalid = auth.ParsePermissions(m.Actions)

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// An AuditEntry is a row of audit: a write of the management API that was done.
+// An AuditEntry is a row of audit: a write of the management API that was done, a
+// deletion or a change of locks by the registry API, or a login that failed.
 type AuditEntry struct {
 	ID     int64
 	At     time.Time
-	Actor  string // an operator's name, or what else acted
+	Actor  string // an operator's or a token's name, or what else acted; "" if nobody proved who it was
 	Source string // the caller's address
 	Action string // "create", "delete", ...
 	Object string // "tokens/line1"
-	Detail string
+	Detail string // more of it: which locks, how many others
 }
 
 func (e *AuditEntry) fields() []any {
