@@ -56,8 +56,8 @@ and serves them to the machines beside it whether the link is up or not.`
 	flags := root.PersistentFlags()
 	choiceVar(flags, &env.output, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
 	textVar(flags, &env.query, "query", "", "JMESPATH", "the part of the result to show")
-	textVar(flags, &env.file.path, "to-file", "", "FILE", "write the result to this file, which only you can read, instead of showing it")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return env.file.open(env) }
+	env.file.define(flags)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.open(env, cmd.Name()) }
 	ignored(flags, "subscription", "")
 	ignored(flags, "only-show-errors", "")
 	flags.Lookup("only-show-errors").NoOptDefVal = "true"

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/pflag"
+
 	"ferry/internal/atomicfile"
 )
 
@@ -21,11 +23,26 @@ type resultFile struct {
 	stdout io.Writer // in whose place it is
 }
 
-// open makes the file the place of e's results. A file that could not be written
-// is an error now, and not after a password was made that is shown only once.
-func (f *resultFile) open(e *Env) error {
+func (f *resultFile) define(set *pflag.FlagSet) {
+	keep := func(path string) error {
+		if f.path = path; path == "" {
+			return errEmpty
+		}
+		return nil
+	}
+	set.Var(&flag{kind: "FILE", set: keep}, "to-file",
+		"write the result to this file, which only you can read, instead of showing it")
+}
+
+// open makes the file the place of e's results, for the command. A file that could
+// not be written is an error now, and not after a password was made that is shown
+// only once.
+func (f *resultFile) open(e *Env, command string) error {
 	if f.path == "" {
 		return nil
+	}
+	if command == "serve" || command == "demo" {
+		return usagef("--to-file: ferry %s has no result", command)
 	}
 	info, err := os.Stat(f.path)
 	switch {
