@@ -147,13 +147,7 @@ func sameReport(a, b *wire.Report) bool {
 // recordFailures saves what is wrong after a sync that came to its end: after a
 // good one, nothing.
 func (a *Agent) recordFailures(ctx context.Context, o outcome) {
-	var details []wire.StatusDetail
-	add := func(kind, code, description string) {
-		details = append(details, wire.StatusDetail{
-			Type: kind, Code: code, Description: shortened(description), Timestamp: a.now().UTC(),
-		})
-	}
-	example, full := "", errors.Is(o.err, oci.ErrNoSpace)
+	example, full := "", diskIsFull(o.err)
 	if o.Failed > 0 {
 		noSpace, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) (bool, error) {
 			failed, err := tx.SyncItems(metadb.Parent, metadb.FailedSyncItem, "", "", 1)
@@ -170,16 +164,35 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 		}
 		full = full || noSpace
 	}
+	details := failuresOf(o, example, full)
+	for i := range details {
+		details[i].Timestamp = a.now().UTC()
+	}
+	a.update(ctx, func(s *state) { s.Details = details })
+}
+
+// diskIsFull reports whether this instance's disk is why.
+func diskIsFull(err error) bool { return errors.Is(err, oci.ErrNoSpace) || metadb.IsFull(err) }
+
+// failuresOf is what is wrong after a sync that ended so. An example is of an item
+// that failed. A full disk is said once, whoever met it.
+func failuresOf(o outcome, example string, full bool) (details []wire.StatusDetail) {
+	add := func(kind, code, description string) {
+		details = append(details, wire.StatusDetail{Type: kind, Code: code, Description: shortened(description)})
+	}
 	if full {
 		add("Disk", "DiskError", oci.ErrNoSpace.Message)
 	}
-	if o.err != nil {
+	if o.err != nil && !diskIsFull(o.err) {
 		add("Sync", "SyncError", o.err.Error())
 	}
 	if o.Failed > 0 {
+		if full && strings.Contains(example, oci.ErrNoSpace.Message) {
+			example = ""
+		}
 		add("Sync", "ItemsFailed", fmt.Sprintf("items that are not synced: %d%s", o.Failed, example))
 	}
-	a.update(ctx, func(s *state) { s.Details = details })
+	return details
 }
 
 // shortened is a detail's description, no longer than a report can have.

@@ -130,6 +130,9 @@ func known(err error, unknown *oci.Error) error {
 func (s *Storage) full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
 		s.fullAt.Store(new(s.Uptime()))
+		if errors.Is(err, oci.ErrNoSpace) {
+			return err // it says so already
+		}
 		return fmt.Errorf("%w: %w", oci.ErrNoSpace, err)
 	}
 	return err
