@@ -111,8 +111,8 @@ func (l *lister) readIndex(
 		return err
 	}
 	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-	if err != nil {
-		return err
+	if m.Damaged || err != nil {
+		return nil // nobody gets it until it is whole, and it must not hold up the others
 	}
 	leftOut := l.filter.Platforms.LeftOut(parsed.Manifests)
 	l.kept[index], l.omitted[index] = nil, slices.Clip(children.Omitted)

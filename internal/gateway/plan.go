@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/storage"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
@@ -176,7 +177,7 @@ func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) 
 	p.sent[key] = true
 	content, info, err := p.Storage.OpenBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) {
-		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: "the parent lost this blob"}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: lost(err)}})
 	}
 	if err != nil {
 		return err
@@ -192,8 +193,23 @@ func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) 
 		if _, err := io.ReadFull(content, b.Data); err != nil {
 			return fmt.Errorf("read blob %s: %w", d, err)
 		}
+		if d.Algorithm().FromBytes(b.Data) != d { // the child would take the whole plan for garbled
+			reason, err := p.Storage.VerifyBlob(ctx, d, storage.Unpaced)
+			if err != nil {
+				return err
+			}
+			return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: "the parent's blob is damaged: " + reason}})
+		}
 	}
 	return p.emit(wire.PlanEntry{Blob: b})
+}
+
+// lost says why a blob of the parent's manifest is not here.
+func lost(err error) string {
+	if e := oci.AsError(err); e.Message != oci.ErrBlobUnknown.Message {
+		return "at the parent, the " + e.Message
+	}
+	return "the parent lost this blob"
 }
 
 func (p *planner) emit(e wire.PlanEntry) error {

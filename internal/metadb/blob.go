@@ -30,9 +30,10 @@ func (tx *Tx) Blob(digest string) (Blob, error) {
 	return get[Blob](tx, "read blob "+digest, `SELECT `+blobColumns+` FROM blobs WHERE digest = $1`, digest)
 }
 
-// KnowsBlob reports whether the blob digest is here or on its way in.
+// KnowsBlob reports whether the blob digest is here, maybe damaged, or on its way in.
 func (tx *Tx) KnowsBlob(digest string) (bool, error) {
 	return get[bool](tx, "read blob "+digest, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = $1)
+		OR EXISTS (SELECT 1 FROM damaged WHERE repository = '' AND digest = $1)
 		OR EXISTS (SELECT 1 FROM transfers WHERE digest = $1)`, digest)
 }
 
@@ -50,8 +51,11 @@ func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
 		WHERE child = $1 AND repository = $2 AND manifest = 0)`, digest, repository)
 }
 
-// PutBlob notes that the blob is in its place. A second call keeps the first row.
+// PutBlob notes that the blob is in its place, whole. A second call keeps the first row.
 func (tx *Tx) PutBlob(b Blob) error {
+	if err := tx.forgetDamage("", b.Digest); err != nil {
+		return err
+	}
 	return tx.do("write blob "+b.Digest, `INSERT INTO blobs (digest, size, created_at, stored_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Size, millis(b.CreatedAt), b.StoredAt)
 }
@@ -113,11 +117,12 @@ func (tx *Tx) DeleteIfGarbage(digest string, before, now Uptime) (bool, error) {
 	return n > 0, wrap(err, "delete blob "+digest)
 }
 
-// AbsentBlobs returns those of digests that repository may not serve, in
-// their order. The digests must differ from each other.
+// AbsentBlobs returns those of digests that repository may not serve, or that
+// are damaged, in their order. The digests must differ from each other.
 func (tx *Tx) AbsentBlobs(repository string, digests []string) ([]string, error) {
 	return tx.absent("read blobs of "+repository,
-		`SELECT digest FROM repository_blobs WHERE repository = $1 AND digest IN (%s)`, repository, digests)
+		`SELECT l.digest FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+		WHERE l.repository = $1 AND l.digest IN (%s)`, repository, digests)
 }
 
 // Lease keeps the blob digest from collection until expires, or a later time

@@ -38,16 +38,28 @@ func TestABlobIsARepositorysOnceItIsLinkedAndHere(t *testing.T) {
 	})
 }
 
-func TestAbsentBlobsAreThoseWithoutALink(t *testing.T) {
+func TestAbsentBlobsAreThoseWithoutALinkOrDamaged(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		var all, want []string
 		update(t, db, func(tx *metadb.Tx) error {
 			for i := range 1200 { // more than one statement takes
 				d := string(rune(0x4e00 + i))
-				if all = append(all, d); i%3 == 0 {
-					want = append(want, d)
-				} else if err := tx.LinkBlob("a", d, noon); err != nil {
+				all = append(all, d)
+				if err := tx.PutBlob(metadb.Blob{Digest: d, CreatedAt: epoch}); err != nil {
 					return err
+				}
+				if i%3 == 0 {
+					want = append(want, d)
+					continue
+				}
+				if err := tx.LinkBlob("a", d, noon); err != nil {
+					return err
+				}
+				if i%5 == 0 {
+					want = append(want, d)
+					if _, err := tx.DamageBlob(metadb.Damage{Digest: d}); err != nil {
+						return err
+					}
 				}
 			}
 			return nil

@@ -24,6 +24,7 @@ type Manifest struct {
 
 	Seq           int64 // of the change that added it, in the feed
 	WasReferenced bool  // a tag, an index or a subject referenced it at some time
+	Damaged       bool  // the payload is not what the digest says
 }
 
 // A Child is what a manifest refers to.
@@ -54,7 +55,7 @@ func (c Child) kind() int {
 
 const (
 	manifestBody = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
-		LENGTH(payload), pushed_at, manifests.seq, was_referenced`
+		LENGTH(payload), pushed_at, manifests.seq, was_referenced, damaged`
 	manifestHead    = manifestBody + `, manifests.locks, NULL`
 	manifestColumns = manifestBody + `, manifests.locks, payload`
 )
@@ -62,7 +63,7 @@ const (
 func (m *Manifest) fields() []any {
 	return []any{
 		&m.Repository, (*string)(&m.Digest), &m.MediaType, &m.ArtifactType, (*string)(&m.Subject), &m.Annotations, &m.Size,
-		at(&m.PushedAt), &m.Seq, &m.WasReferenced, &m.Locks, &m.Payload,
+		at(&m.PushedAt), &m.Seq, &m.WasReferenced, &m.Damaged, &m.Locks, &m.Payload,
 	}
 }
 
@@ -92,14 +93,20 @@ func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
 }
 
 // AbsentManifests returns those of digests that repository does not have as
-// manifests, in their order. The digests must differ from each other.
+// manifests, or that are damaged, in their order. The digests must differ from each other.
 func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, error) {
 	return tx.absent("read manifests of "+repository,
-		`SELECT digest FROM manifests WHERE repository = $1 AND digest IN (%s)`, repository, digests)
+		`SELECT digest FROM manifests WHERE repository = $1 AND damaged = 0 AND digest IN (%s)`, repository, digests)
 }
 
-// HasManifest reports whether repository has the manifest digest.
+// HasManifest reports whether repository has the manifest digest, undamaged.
 func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
+	return get[bool](tx, "read manifest "+repository+"@"+digest,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2 AND damaged = 0)`, repository, digest)
+}
+
+// KnowsManifest reports whether repository has the manifest digest, maybe damaged.
+func (tx *Tx) KnowsManifest(repository, digest string) (bool, error) {
 	return get[bool](tx, "read manifest "+repository+"@"+digest,
 		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
@@ -195,22 +202,24 @@ func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
 }
 
 // PutManifest writes a new manifest and what it refers to. It reports whether
-// it was new; one that was there stays as it is. It counts as
-// referenced if m says so, or if an index holds it. The caller marks its children
-// as referenced.
+// it was new; one that was there stays as it is, unless it was damaged: then it
+// gets its payload again. It counts as referenced if m says so, or if an index
+// holds it. The caller marks its children as referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	name := m.Repository + "@" + string(m.Digest)
 	n, err := tx.exec(`INSERT INTO manifests
 		(repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 OR EXISTS (SELECT 1 FROM manifest_children
 			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END)
-		ON CONFLICT (repository, digest) DO NOTHING`,
+		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, damaged = 0 WHERE manifests.damaged = 1`,
 		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, m.Payload,
 		millis(m.PushedAt), m.Seq, m.WasReferenced)
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest "+name)
 	}
-	err = tx.addChildren(m.Repository, string(m.Digest), children)
+	if err = tx.forgetDamage(m.Repository, string(m.Digest)); err == nil {
+		err = tx.addChildren(m.Repository, string(m.Digest), children)
+	}
 	return err == nil, wrap(err, "write children of "+name)
 }
 

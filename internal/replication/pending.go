@@ -124,8 +124,11 @@ func (r *run) whole(ctx context.Context, im *image) (bool, error) {
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return false, nil
 	}
-	if err != nil || !oci.IsIndex(m.MediaType) {
-		return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	if whole, err := r.storage.IsWhole(ctx, im.repository, im.root); err != nil || !whole || !oci.IsIndex(m.MediaType) {
+		return whole, err
 	}
 	if slices.ContainsFunc(im.items, func(item metadb.SyncItem) bool { return item.Part != "" }) {
 		return false, nil
@@ -150,6 +153,9 @@ func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (
 	for _, child := range parsed.Manifests {
 		if !slices.Contains(held, child.Digest) {
 			return false, nil
+		}
+		if whole, err := r.storage.IsWhole(ctx, index.Repository, child.Digest); err != nil || !whole {
+			return false, err
 		}
 		if !oci.IsIndex(child.MediaType) || depth == maxDepth {
 			continue

@@ -232,7 +232,11 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 		if err != nil {
 			return err
 		}
-		if !oci.IsIndex(m.MediaType) {
+		whole, err := r.storage.IsWhole(ctx, repository, child)
+		if err != nil {
+			return err
+		}
+		if whole && !oci.IsIndex(m.MediaType) {
 			all[Ref{Repository: repository, Digest: child}] = true
 		}
 	}

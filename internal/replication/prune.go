@@ -145,7 +145,7 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 		if needed, err := tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
 			return needed, err
 		}
-		return tx.HasManifest(repository, string(subject))
+		return tx.KnowsManifest(repository, string(subject))
 	})
 }
 

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -23,11 +24,36 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string, d digest.Dige
 	if row.Locks&NoRead != 0 {
 		return nil, blob.Info{}, oci.ErrDenied.With("reading repository %s is locked", repository)
 	}
-	r, err := s.blobs.Open(ctx, d)
+	r, err := s.openFile(ctx, row.Blob)
+	if errors.Is(err, blob.ErrNotExist) {
+		_, err = s.repositoryBlob(ctx, repository, d) // which says why
+		err = cmp.Or[error](err, oci.ErrBlobUnknown)
+	}
 	if err != nil {
-		return nil, blob.Info{}, known(err, oci.ErrBlobUnknown)
+		return nil, blob.Info{}, err
 	}
 	return r, infoOf(row), nil
+}
+
+// openFile opens the file of a blob. One that is lost, or of another size, is taken out
+// of service: the error is [blob.ErrNotExist].
+func (s *Storage) openFile(ctx context.Context, row metadb.Blob) (io.ReadSeekCloser, error) {
+	r, err := s.blobs.Open(ctx, digest.Digest(row.Digest))
+	if err == nil {
+		var size int64
+		if size, err = r.Seek(0, io.SeekEnd); err == nil && size == row.Size {
+			_, err = r.Seek(0, io.SeekStart)
+			return r, err
+		}
+		err = errors.Join(err, r.Close())
+	}
+	if err == nil || errors.Is(err, blob.ErrNotExist) {
+		err = s.checkFile(ctx, row)
+	}
+	if err == nil { // it came back meanwhile
+		return s.blobs.Open(ctx, digest.Digest(row.Digest))
+	}
+	return nil, err
 }
 
 // StatBlob describes the blob d of repository, or returns
@@ -39,6 +65,9 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (row metadb.RepositoryBlob, err error) {
 		if row, err = tx.RepositoryBlob(repository, string(d)); err == nil {
 			referenced, err = tx.BlobReferenced(repository, string(d))
+		}
+		if errors.Is(err, metadb.ErrNotFound) {
+			err = unknownBlob(tx, repository, d)
 		}
 		return row, err
 	})
@@ -63,17 +92,11 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 func (s *Storage) repositoryBlob(ctx context.Context, repository string, d digest.Digest) (metadb.RepositoryBlob, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.RepositoryBlob, error) {
 		row, err := tx.RepositoryBlob(repository, string(d))
-		return row, known(err, oci.ErrBlobUnknown)
+		if errors.Is(err, metadb.ErrNotFound) {
+			err = unknownBlob(tx, repository, d)
+		}
+		return row, err
 	})
-}
-
-// checkFile returns [blob.ErrNotExist] where the row's file was lost.
-func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
-	has, err := s.hasFile(ctx, digest.Digest(row.Digest), row.Size)
-	if err == nil && !has {
-		err = blob.ErrNotExist
-	}
-	return err
 }
 
 func infoOf(row metadb.RepositoryBlob) blob.Info {
@@ -83,13 +106,13 @@ func infoOf(row metadb.RepositoryBlob) blob.Info {
 // HasBlob reports whether the blob d is here, in whatever repository.
 func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 	row, err := s.blob(ctx, d)
-	if errors.Is(err, metadb.ErrNotFound) {
+	if err == nil {
+		err = s.checkFile(ctx, row)
+	}
+	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, blob.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return s.hasFile(ctx, d, row.Size)
+	return err == nil, err
 }
 
 // blob returns the row of the blob d, in whatever repository.

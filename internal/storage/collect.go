@@ -66,8 +66,10 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 			return err
 		}
 		stale := metadb.StaleLink{Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause())}
-		_, err := tx.UnlinkStale(stale, now)
-		return err
+		if _, err := tx.UnlinkStale(stale, now); err != nil {
+			return err
+		}
+		return tx.ForgetDamages()
 	})
 }
 

@@ -105,8 +105,13 @@ type verified struct {
 
 // commitPartials makes partials blobs, and in one transaction links them to
 // their repositories and runs also. No two have the same digest. When it
-// returns an error the partials are as they were. It is the only place where a
-// blob comes to be. The context's end does not stop it halfway.
+// returns an error the partials are as they were, unless only the replacing of a
+// file failed. It is the only place where a blob comes to be. The context's end
+// does not stop it halfway.
+//
+// A file that is there is replaced by what was just verified: its own bytes may
+// have changed since it was written. That comes after the transaction, because
+// until then the partial must stay.
 func (s *Storage) commitPartials(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	digests := make([]string, len(partials))
@@ -137,14 +142,17 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 			return also(tx)
 		})
 	}
-	for i, p := range partials {
-		switch {
-		case err != nil && moved[i]:
-			err = errors.Join(err, s.takeBack(ctx, p.id, p.digest))
-		case err == nil && !moved[i]:
-			if err := s.blobs.Discard(ctx, p.id); err != nil { // a collection will
-				s.log.Warn("partial is left behind", "digest", p.digest, "err", err)
+	if err == nil {
+		return each(partials, func(i int, p verified) error {
+			if moved[i] {
+				return nil
 			}
+			return s.full(s.blobs.Commit(ctx, p.id, p.digest))
+		})
+	}
+	for i, p := range partials {
+		if moved[i] {
+			err = errors.Join(err, s.blobs.Reopen(ctx, p.digest, p.id))
 		}
 	}
 	return err
@@ -155,8 +163,11 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 func (s *Storage) present(ctx context.Context, partials []verified) ([]bool, error) {
 	here := make([]bool, len(partials))
 	for i, p := range partials {
-		var err error
-		if here[i], err = s.HasBlob(ctx, p.digest); err != nil {
+		row, err := s.blob(ctx, p.digest)
+		if err == nil {
+			here[i], err = s.hasFile(ctx, p.digest, row.Size)
+		}
+		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 			return nil, err
 		}
 	}
@@ -199,10 +210,20 @@ func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size in
 	return err
 }
 
-// takeBack makes the file of the blob d the partial id again, unless the blob
-// has its row. The caller holds the digest's lock.
-func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest) error {
+// takeBack makes the file of the blob d, of size bytes, the partial id again, unless the
+// blob has its row, or the file is the damaged one. The caller holds the digest's lock.
+func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest, size int64) error {
 	if _, err := s.blob(ctx, d); !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	damage, err := s.damageOf(ctx, d)
+	if err == nil && damage != nil {
+		var reason string
+		if reason, err = s.look(ctx, d, size, Unpaced); reason != "" {
+			return nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return s.blobs.Reopen(ctx, d, id)
@@ -226,7 +247,7 @@ func (s *Storage) recoverPartial(ctx context.Context, id string, d digest.Digest
 		return p, nil
 	}
 	if err == nil {
-		err = s.takeBack(ctx, id, d)
+		err = s.takeBack(ctx, id, d, size)
 	}
 	if err := errors.Join(err, p.Close()); err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknown(tx, repository, reference)
 		}
+		if err == nil && row.Damaged {
+			err = damagedManifest(tx, repository, row.Digest)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -70,11 +73,14 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
+		if err == nil && m.Damaged {
+			err = damagedManifest(tx, repository, d)
+		}
 		return m, known(err, oci.ErrManifestUnknown)
 	})
 }
 
-// HasManifest reports whether repository has the manifest d.
+// HasManifest reports whether repository has the manifest d, undamaged.
 func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
 }

@@ -16,7 +16,7 @@ import (
 // not be there. To put the same thing twice changes nothing; an index that is
 // here holds afterwards what the last put did not leave out.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
-	prepared, err := s.prepare(p)
+	prepared, err := s.prepare(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +39,9 @@ type preparedPut struct {
 	row    Manifest
 }
 
-// prepare returns what a manifest is stored as, or what is wrong with it.
-func (s *Storage) prepare(p Put) (preparedPut, error) {
+// prepare returns what a manifest is stored as, or what is wrong with it. Blobs
+// whose files were lost are out of service afterwards, and absent to it.
+func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
 	if err := checkNames(p.Repository, p.Tags); err != nil {
 		return preparedPut{}, err
 	}
@@ -60,6 +61,9 @@ func (s *Storage) prepare(p Put) (preparedPut, error) {
 		return preparedPut{}, oci.ErrDigestInvalid.With("manifest has digest %s, not %s", d, p.Digest)
 	}
 	annotations, err := json.Marshal(parsed.Annotations)
+	if err == nil {
+		err = s.checkFiles(ctx, parsed.Blobs())
+	}
 	if err != nil {
 		return preparedPut{}, err
 	}

@@ -16,7 +16,8 @@ CREATE TABLE repositories (
   locks      INTEGER NOT NULL DEFAULT 0
 );
 
--- A row exists for every blob that is verified, fsynced and in its place.
+-- A row exists for every blob that is verified, fsynced and in its place, unless
+-- damage was found since: then the blob has a row in damaged instead.
 CREATE TABLE blobs (
   digest     TEXT COLLATE "C" PRIMARY KEY,
   size       BIGINT NOT NULL,
@@ -45,6 +46,7 @@ CREATE TABLE manifests (
   locks         INTEGER NOT NULL DEFAULT 0,
   was_referenced INTEGER NOT NULL DEFAULT 0, -- 1 once a tag, an index or a subject referenced it
   seq           BIGINT NOT NULL DEFAULT 0,  -- the sequence number of the change that added it
+  damaged       INTEGER NOT NULL DEFAULT 0, -- 1 where the payload is not what the digest says
   PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject);
@@ -93,11 +95,22 @@ CREATE TABLE leases (
 );
 CREATE INDEX leases_digest ON leases (digest);
 
--- Files in the data directory that no row of blobs, uploads or transfers knows, and
+-- Files in the data directory that no row of blobs, damaged, uploads or transfers knows, and
 -- since when. They are kept for a while: the database may be the wrong one.
 CREATE TABLE orphans (
   name  TEXT COLLATE "C" PRIMARY KEY, -- a blob's digest, or what a partial is called
   since BIGINT NOT NULL
+);
+
+-- Content that is not what its digest says any more, or that is lost. It is not
+-- served until it was pushed or fetched again.
+CREATE TABLE damaged (
+  repository TEXT COLLATE "C" NOT NULL, -- of a manifest; '' of a blob, which all repositories share
+  digest     TEXT COLLATE "C" NOT NULL,
+  size       BIGINT NOT NULL,
+  reason     TEXT NOT NULL,             -- what is wrong with it
+  found_at   BIGINT NOT NULL,
+  PRIMARY KEY (repository, digest)
 );
 
 -- The feed: the sequence number of each repository's last change. Numbers come

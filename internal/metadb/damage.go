@@ -1,0 +1,180 @@
+package metadb
+
+import "time"
+
+// A Damage is a row of damaged: content that is not what its digest says, or
+// that is lost. It is not served.
+type Damage struct {
+	Repository string // of a manifest; "" of a blob
+	Digest     string
+	Size       int64  // bytes
+	Reason     string // what is wrong with it, for people
+	FoundAt    time.Time
+}
+
+const damageColumns = `repository, digest, size, reason, found_at`
+
+func (d *Damage) fields() []any {
+	return []any{&d.Repository, &d.Digest, &d.Size, &d.Reason, at(&d.FoundAt)}
+}
+
+// stillDamaged says of a row of damaged that somebody may still want the content:
+// a repository links the blob, or has the manifest.
+const stillDamaged = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = damaged.digest)
+	OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = damaged.repository AND m.digest = damaged.digest AND m.damaged = 1))`
+
+// DamageBlob takes a blob out of service. The items of every source that need it
+// are pending again. It reports whether the blob was in service.
+func (tx *Tx) DamageBlob(d Damage) (bool, error) {
+	n, err := tx.exec(`DELETE FROM blobs WHERE digest = $1`, d.Digest)
+	if err != nil || n == 0 {
+		return false, wrap(err, "take blob "+d.Digest+" out of service")
+	}
+	d.Repository = ""
+	return true, tx.putDamage(d)
+}
+
+// DamageManifest is [Tx.DamageBlob] for a manifest.
+func (tx *Tx) DamageManifest(d Damage) (bool, error) {
+	n, err := tx.exec(`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository, d.Digest)
+	if err != nil || n == 0 {
+		return false, wrap(err, "take manifest "+d.Repository+"@"+d.Digest+" out of service")
+	}
+	return true, tx.putDamage(d)
+}
+
+func (tx *Tx) putDamage(d Damage) error {
+	err := tx.do("note damage of "+d.Digest, `INSERT INTO damaged (`+damageColumns+`) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (repository, digest) DO UPDATE SET reason = excluded.reason, found_at = excluded.found_at`,
+		d.Repository, d.Digest, d.Size, d.Reason, millis(d.FoundAt))
+	if err != nil {
+		return err
+	}
+	needing, err := tx.Needing(d)
+	for _, m := range needing {
+		// The time tells a Sync that looked at the old row from one that looks at this.
+		err = tx.do("fetch "+m.Repository+"@"+m.Digest+" again", `UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
+			WHERE repository = $1 AND digest = $2`, m.Repository, m.Digest)
+		if err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// A Place is a manifest of a repository.
+type Place struct{ Repository, Digest string }
+
+func (p *Place) fields() []any { return []any{&p.Repository, &p.Digest} }
+
+// Needing returns the manifests that are not whole because of d: those that refer
+// to the blob, indexes that hold one of them, and the subjects of each.
+func (tx *Tx) Needing(d Damage) (all []Place, err error) {
+	queue := []Place{{d.Repository, d.Digest}}
+	if d.Repository == "" {
+		queue, err = list[Place](tx, "list manifests with blob "+d.Digest,
+			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND manifest = 0 ORDER BY repository, parent`, d.Digest)
+	}
+	seen := map[Place]bool{}
+	for ; len(queue) > 0 && err == nil; queue = queue[1:] {
+		m := queue[0]
+		if seen[m] {
+			continue
+		}
+		seen[m] = true
+		all = append(all, m)
+		var above []Place
+		above, err = list[Place](tx, "list what leads to "+m.Digest,
+			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND manifest = 1
+			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`, m.Repository, m.Digest)
+		queue = append(queue, above...)
+	}
+	return all, err
+}
+
+// forgetDamage notes that a manifest, or with "" a blob, is whole again.
+func (tx *Tx) forgetDamage(repository, digest string) error {
+	return tx.do("forget damage of "+digest, `DELETE FROM damaged WHERE repository = $1 AND digest = $2`, repository, digest)
+}
+
+// ForgetDamages forgets the damage of what nobody wants any more.
+func (tx *Tx) ForgetDamages() error {
+	return tx.do("forget damages", `DELETE FROM damaged WHERE NOT `+stillDamaged)
+}
+
+// DamageOf returns the damage of a manifest or, with "" as repository, of a blob.
+func (tx *Tx) DamageOf(repository, digest string) (Damage, error) {
+	return get[Damage](tx, "read damage of "+digest,
+		`SELECT `+damageColumns+` FROM damaged WHERE repository = $1 AND digest = $2`, repository, digest)
+}
+
+// LinkedDamage returns the damage of a blob that repository links.
+func (tx *Tx) LinkedDamage(repository, digest string) (Damage, error) {
+	return get[Damage](tx, "read damage of "+digest, `SELECT '', d.digest, d.size, d.reason, d.found_at
+		FROM damaged d JOIN repository_blobs l ON l.digest = d.digest
+		WHERE d.repository = '' AND l.repository = $1 AND l.digest = $2`, repository, digest)
+}
+
+// Damages returns up to limit damages after (repository, digest), in that order.
+func (tx *Tx) Damages(repository, digest string, limit int) ([]Damage, error) {
+	return list[Damage](tx, "list damages", `SELECT `+damageColumns+` FROM damaged
+		WHERE (repository, digest) > ($1, $2) AND `+stillDamaged+`
+		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
+}
+
+// A Sum is how many there are of something, and their bytes.
+type Sum struct{ Count, Bytes int64 }
+
+func (s *Sum) fields() []any { return []any{&s.Count, &s.Bytes} }
+
+// A DamageSum is how much is damaged, and when the latest of that was found.
+type DamageSum struct {
+	Sum
+	Latest time.Time
+}
+
+func (s *DamageSum) fields() []any { return append(s.Sum.fields(), at(&s.Latest)) }
+
+// SumDamages returns how much is damaged.
+func (tx *Tx) SumDamages() (DamageSum, error) {
+	return get[DamageSum](tx, "count damages", `SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(MAX(found_at), 0)
+		FROM damaged WHERE `+stillDamaged)
+}
+
+// SumBlobs returns how many blobs are in service.
+func (tx *Tx) SumBlobs() (Sum, error) {
+	return get[Sum](tx, "count blobs", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs`)
+}
+
+// SumManifests returns how many manifests are in service.
+func (tx *Tx) SumManifests() (Sum, error) {
+	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM manifests WHERE damaged = 0`)
+}
+
+// Blobs returns up to limit blobs after digest, in order.
+func (tx *Tx) Blobs(after string, limit int) ([]Blob, error) {
+	return list[Blob](tx, "list blobs", `SELECT `+blobColumns+` FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2`, after, limit)
+}
+
+// ManifestsAfter returns up to limit manifests after (repository, digest), in that
+// order, of all repositories, apart from the damaged.
+func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]Place, error) {
+	return list[Place](tx, "list manifests", `SELECT repository, digest FROM manifests
+		WHERE (repository, digest) > ($1, $2) AND damaged = 0
+		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
+}
+
+// A ChildBlob is a blob that a manifest refers to.
+type ChildBlob struct {
+	Digest string
+	Size   int64 // -1 where the blob is not here
+}
+
+func (c *ChildBlob) fields() []any { return []any{&c.Digest, &c.Size} }
+
+// ChildBlobs returns the blobs that a manifest refers to, by digest.
+func (tx *Tx) ChildBlobs(repository, digest string) ([]ChildBlob, error) {
+	return list[ChildBlob](tx, "list blobs of "+repository+"@"+digest, `SELECT c.child, COALESCE(b.size, -1)
+		FROM manifest_children c LEFT JOIN blobs b ON b.digest = c.child
+		WHERE c.repository = $1 AND c.parent = $2 AND c.manifest = 0 ORDER BY c.child`, repository, digest)
+}

@@ -1,0 +1,97 @@
+package replication_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+	"ferry/internal/storage"
+)
+
+// spoil changes a blob on the replica's disk, and takes it out of service.
+func (r *replica) spoil(repository string, content []byte) {
+	r.t.Helper()
+	d := digest.FromBytes(content)
+	file, _, err := r.OpenBlob(r.t.Context(), repository, d)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer file.Close()
+	if err := os.Truncate(file.(*os.File).Name(), 1); err != nil {
+		r.t.Fatal(err)
+	}
+	if reason, err := r.VerifyBlob(r.t.Context(), d, storage.Unpaced); reason == "" || err != nil {
+		r.t.Fatalf("VerifyBlob = %q, %v", reason, err)
+	}
+}
+
+// Only what is damaged is fetched again: of an image, of an image below an index, of a referrer
+// and of a manifest alone.
+func TestDamagedContentIsFetchedAgain(t *testing.T) {
+	const size = 300 << 10
+	amd, arm, single, signature := random(1, size), random(2, size), random(3, size), []byte("signature")
+	for name, damage := range map[string]struct {
+		content []byte
+		cost    int64
+		pending int // items
+	}{
+		"a layer of an image":             {single, size, 1},
+		"a layer of an image of an index": {arm, size, 1},
+		"a layer of a referrer":           {signature, 0, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newParent(t)
+			p.image("a", [][]byte{single}, "v1")
+			index := p.index("a", []oci.Descriptor{p.image("a", [][]byte{amd}), p.image("a", [][]byte{arm})}, "v2")
+			p.referrer("a", index, signature)
+			r := newReplica(t, p, replication.Options{})
+			r.follow()
+			r.sync()
+			r.spoil("a", damage.content)
+			if _, pending, _, err := r.Counts(t.Context()); pending != damage.pending || err != nil {
+				t.Errorf("%d items are pending, %v; want %d", pending, err, damage.pending)
+			}
+			sent := p.blobs.Load()
+			r.sync()
+			same(t, p, r.Storage)
+			if n := p.blobs.Load() - sent; n != damage.cost {
+				t.Errorf("%d bytes of blobs were sent, want %d", n, damage.cost)
+			}
+			if sum, err := metadb.Read(t.Context(), r.db, (*metadb.Tx).SumDamages); sum.Count != 0 || err != nil {
+				t.Errorf("still damaged: %+v, %v", sum, err)
+			}
+		})
+	}
+}
+
+func TestDamagedManifestIsFetchedAgain(t *testing.T) {
+	p := newParent(t)
+	layer := random(1, 300<<10)
+	m := p.image("a", [][]byte{layer})
+	index := p.index("a", []oci.Descriptor{m}, "v1")
+	r := newReplica(t, p, replication.Options{})
+	r.follow()
+	r.sync()
+	for _, d := range []digest.Digest{m.Digest, index.Digest} {
+		err := r.db.Update(t.Context(), func(tx *metadb.Tx) error {
+			_, err := tx.DamageManifest(metadb.Damage{Repository: "a", Digest: string(d), Reason: "test"})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := p.blobs.Load()
+		r.sync()
+		if has, err := r.HasManifest(t.Context(), "a", d); !has || err != nil {
+			t.Errorf("HasManifest = %v, %v", has, err)
+		}
+		if n := p.blobs.Load() - sent; n != 0 {
+			t.Errorf("%d bytes of blobs were sent for a manifest", n)
+		}
+	}
+	same(t, p, r.Storage)
+}

@@ -1,0 +1,320 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+// Content that is not what its digest says, or that is lost, is out of service: it counts
+// as absent, so that it is fetched or pushed again, and the same transaction makes
+// pending what needs it. A damaged file stays where it is until it is replaced.
+
+// A Damage is content that is out of service, and why.
+type Damage = metadb.Damage
+
+// A Pace waits until n more bytes may be read.
+type Pace func(ctx context.Context, n int) error
+
+// Unpaced lets everything be read at once, until ctx ends.
+func Unpaced(ctx context.Context, _ int) error { return ctx.Err() }
+
+// readStep is how many bytes a check reads at a time.
+const readStep = 256 << 10
+
+// look reads the file of a blob of size bytes, and returns what is wrong with it; "" is nothing.
+func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
+	r, err := s.blobs.Open(ctx, d)
+	if errors.Is(err, blob.ErrNotExist) {
+		return "its file is lost", nil
+	}
+	if err != nil {
+		return unreadable(err)
+	}
+	defer r.Close()
+	hash := d.Algorithm().Hash()
+	buf := make([]byte, min(readStep, max(size, 1)))
+	var have int64
+	for {
+		if err := pace(ctx, len(buf)); err != nil {
+			return "", err
+		}
+		n, err := io.ReadFull(r, buf)
+		hash.Write(buf[:n])
+		have += int64(n)
+		switch {
+		case err == nil:
+		case err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF):
+			return unreadable(err)
+		case have != size:
+			return wrongLength(have, size), nil
+		case digest.NewDigest(d.Algorithm(), hash) != d:
+			return "its content changed on the disk", nil
+		default:
+			return "", nil
+		}
+	}
+}
+
+// unreadable tells a disk that does not give content back from other errors.
+func unreadable(err error) (reason string, _ error) {
+	if errors.Is(err, syscall.EIO) {
+		return "the disk does not give its content back", nil
+	}
+	return "", err
+}
+
+func wrongLength(have, size int64) string {
+	return fmt.Sprintf("its file has %d bytes, not %d", have, size)
+}
+
+// checkFile looks at the size of a blob's file. One that is lost, or of another
+// size, is taken out of service: the error is [blob.ErrNotExist].
+func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
+	d := digest.Digest(row.Digest)
+	has, err := s.hasFile(ctx, d, row.Size)
+	if err != nil || has {
+		return err
+	}
+	reason, err := s.takeOut(context.WithoutCancel(ctx), d, func(ctx context.Context, size int64) (string, error) {
+		info, err := s.blobs.Stat(ctx, d)
+		switch {
+		case errors.Is(err, blob.ErrNotExist):
+			return "its file is lost", nil
+		case err != nil || info.Size == size:
+			return "", err
+		}
+		return wrongLength(info.Size, size), nil
+	})
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // it is not here, whether that could be noted or not
+		s.log.Error("damage is not noted", "digest", d, "err", err)
+	}
+	if err != nil || reason != "" {
+		return blob.ErrNotExist
+	}
+	return nil
+}
+
+// checkFiles looks at the files of blobs that a manifest refers to. Those whose
+// files are lost are out of service afterwards.
+func (s *Storage) checkFiles(ctx context.Context, blobs []oci.Descriptor) error {
+	for _, b := range blobs {
+		info, err := s.blobs.Stat(ctx, b.Digest)
+		if err == nil && info.Size == b.Size {
+			continue
+		}
+		if err != nil && !errors.Is(err, blob.ErrNotExist) {
+			return err
+		}
+		if _, err := s.HasBlob(ctx, b.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOut takes a blob out of service if look, which is called while no commit
+// can replace the file, returns a reason, and returns that, too. The error is
+// [metadb.ErrNotFound] if the blob is not in service.
+func (s *Storage) takeOut(
+	ctx context.Context, d digest.Digest, look func(ctx context.Context, size int64) (reason string, err error),
+) (reason string, err error) {
+	defer s.digests.lock(string(d))()
+	row, err := s.blob(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	if reason, err = look(ctx, row.Size); err != nil || reason == "" {
+		return "", err
+	}
+	damage := Damage{Digest: string(d), Size: row.Size, Reason: reason, FoundAt: s.now()}
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		_, err := tx.DamageBlob(damage)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err", reason)
+	return reason, nil
+}
+
+// VerifyBlob reads the blob d again, and takes it out of service if it is damaged: the
+// reason says why. One that is not here, or not in service, is passed over.
+func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (reason string, err error) {
+	row, err := s.blob(ctx, d)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return "", nil
+	}
+	if err == nil {
+		reason, err = s.look(ctx, d, row.Size, pace)
+	}
+	if err != nil || reason == "" {
+		return "", err
+	}
+	// The second look tells damage from a commit that came meanwhile.
+	reason, err = s.takeOut(ctx, d, func(ctx context.Context, size int64) (string, error) {
+		return s.look(ctx, d, size, Unpaced)
+	})
+	if errors.Is(err, metadb.ErrNotFound) {
+		return "", nil
+	}
+	return reason, err
+}
+
+// VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
+func (s *Storage) VerifyManifest(ctx context.Context, repository string, d digest.Digest) (size int64, reason string, err error) {
+	row, err := s.manifestRow(ctx, repository, d)
+	if err != nil || row == nil || d.Algorithm().FromBytes(row.Payload) == d {
+		return sizeOf(row), "", err
+	}
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		reason = ""
+		again, err := tx.Manifest(repository, string(d))
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && d.Algorithm().FromBytes(again.Payload) == d {
+			return nil // it came again, or went, meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		reason = "its content changed in the database"
+		damage := Damage{Repository: repository, Digest: string(d), Size: again.Size, Reason: reason, FoundAt: s.now()}
+		_, err = tx.DamageManifest(damage)
+		return err
+	})
+	if err == nil && reason != "" {
+		s.cache.forgetRepository(repository)
+		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d, "err", reason)
+	}
+	return row.Size, reason, err
+}
+
+// manifestRow returns a manifest's row; nil is none, or one that is out of service.
+func (s *Storage) manifestRow(ctx context.Context, repository string, d digest.Digest) (*Manifest, error) {
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.Damaged {
+		return nil, nil
+	}
+	return &row, err
+}
+
+func sizeOf(row *Manifest) int64 {
+	if row == nil {
+		return 0
+	}
+	return row.Size
+}
+
+// ReviveBlob puts a blob back into service that is out of it, if its file is
+// whole: a disk can fail for a while, and an operator can put a file back. It
+// reports whether the file is.
+func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (bool, error) {
+	damage, err := s.damageOf(ctx, d)
+	if err != nil || damage == nil {
+		return false, err
+	}
+	if reason, err := s.look(ctx, d, damage.Size, pace); err != nil || reason != "" {
+		return false, err
+	}
+	defer s.digests.lock(string(d))()
+	if reason, err := s.look(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
+		return false, err
+	}
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		return tx.PutBlob(metadb.Blob{Digest: string(d), Size: damage.Size, CreatedAt: s.now(), StoredAt: s.Uptime()})
+	})
+	if err == nil {
+		s.log.Info("blob is whole again, and in service", "digest", d)
+	}
+	return err == nil, err
+}
+
+// CheckFiles looks at the file of every blob, whose content it does not read, and
+// takes those out of service whose files are lost or of another size. It returns
+// how many these are.
+func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
+	after := ""
+	for {
+		rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(after, page) })
+		if err != nil || len(rows) == 0 {
+			return lost, err
+		}
+		for _, row := range rows {
+			after = row.Digest
+			if err := s.checkFile(ctx, row); errors.Is(err, blob.ErrNotExist) {
+				lost++
+			} else if err != nil {
+				return lost, err
+			}
+		}
+	}
+}
+
+// IsWhole reports whether repository has the manifest d and every blob that it
+// refers to, as far as their files' sizes tell. Children of an index are others.
+func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	var blobs []metadb.ChildBlob
+	has, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (has bool, err error) {
+		if has, err = tx.HasManifest(repository, string(d)); err == nil && has {
+			blobs, err = tx.ChildBlobs(repository, string(d))
+		}
+		return has, err
+	})
+	if err != nil || !has {
+		return false, err
+	}
+	for _, b := range blobs {
+		if b.Size < 0 {
+			return false, nil
+		}
+		err := s.checkFile(ctx, metadb.Blob{Digest: b.Digest, Size: b.Size})
+		if errors.Is(err, blob.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// damageOf returns the damage of a blob; nil is none.
+func (s *Storage) damageOf(ctx context.Context, d digest.Digest) (*Damage, error) {
+	damage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Damage, error) { return tx.DamageOf("", string(d)) })
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil, nil
+	}
+	return &damage, err
+}
+
+// unknownBlob says that a repository has no such blob, or why it is out of service.
+func unknownBlob(tx *metadb.Tx, repository string, d digest.Digest) error {
+	damage, err := tx.LinkedDamage(repository, string(d))
+	if err != nil {
+		return known(err, oci.ErrBlobUnknown)
+	}
+	return oci.ErrBlobUnknown.With("%s", damageText("blob", damage))
+}
+
+// damagedManifest says why a manifest is out of service.
+func damagedManifest(tx *metadb.Tx, repository string, d digest.Digest) error {
+	damage, err := tx.DamageOf(repository, string(d))
+	if err != nil {
+		return known(err, oci.ErrManifestUnknown)
+	}
+	return oci.ErrManifestUnknown.With("%s", damageText("manifest", damage))
+}
+
+func damageText(kind string, d Damage) string {
+	return fmt.Sprintf("%s is damaged at this registry since %s: %s; it is served again once it was pushed or synced again",
+		kind, d.FoundAt.UTC().Format(time.RFC3339), d.Reason)
+}
