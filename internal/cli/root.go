@@ -23,6 +23,8 @@ func newRootCommand(env *Env) *cobra.Command {
 		newTokenCommand(env),
 		newConnectedRegistryCommand(env),
 		newSyncCommand(env),
+		newVerifyCommand(env),
+		newRepairCommand(env),
 		newMirrorCommand(env),
 		newImportCommand(env),
 		newDemoCommand(env),

@@ -18,6 +18,9 @@ type Config struct {
 	ConnectionStringFile string
 	ChunkSize            int64  // bytes in one range request of a sync
 	Spread               string // over how long connected registries spread what they fetch; see [ParseSpread]
+	Scrub                string // how often everything that is stored is read again; see [ParseScrub]
+	ScrubRate            int64  // bytes that this reads in a second
+	ScrubWindow          string // when in a day; see [ParseHours]
 	ExternalURL          string // how others reach this instance; "" is the address that a caller used
 	Metrics              string // who may read /metrics: one of the constants below
 	LogLevel             slog.Level
@@ -35,12 +38,15 @@ const (
 // Default returns the settings of an instance without any of its own.
 func Default() Config {
 	return Config{
-		DataDir:   "ferry-data",
-		Listen:    "127.0.0.1:5000",
-		ChunkSize: 1 << 20,
-		Spread:    SpreadAuto,
-		Metrics:   MetricsOperators,
-		LogLevel:  slog.LevelInfo,
-		LogFormat: "text",
+		DataDir:     "ferry-data",
+		Listen:      "127.0.0.1:5000",
+		ChunkSize:   1 << 20,
+		Spread:      SpreadAuto,
+		Scrub:       "30d",
+		ScrubRate:   4 << 20,
+		ScrubWindow: ScrubAny,
+		Metrics:     MetricsOperators,
+		LogLevel:    slog.LevelInfo,
+		LogFormat:   "text",
 	}
 }

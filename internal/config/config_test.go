@@ -39,6 +39,7 @@ func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
+		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
 		"external-url": "https://h", "metrics": "anyone", "log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {

@@ -47,6 +47,15 @@ func (c *Config) settings() []Setting {
 			}},
 		{"spread", "DURATION", c.Spread, "over how long the connected registries of this instance spread what they fetch " +
 			"after a change, such as 90s; auto or off", text(&c.Spread)},
+		{"scrub", "PERIOD", c.Scrub, "how often everything that is stored is read again, so that damage is found; such as 30d, or off",
+			text(&c.Scrub)},
+		{"scrub-rate", "SIZE", FormatSize(c.ScrubRate), "how many bytes a scrub reads in a second at most, as 4MiB",
+			func(s string) (err error) {
+				c.ScrubRate, err = ParseSize(s)
+				return err
+			}},
+		{"scrub-window", "HOURS", c.ScrubWindow, "when in a day, in UTC, a scrub may read, such as 01:00-05:00; or any",
+			text(&c.ScrubWindow)},
 		{"external-url", "URL", c.ExternalURL, "the address at which connected registries reach this instance",
 			text(&c.ExternalURL)},
 		{"metrics", "WHO", c.Metrics, "who may read /metrics: operators, by name and password; loopback, which is " +

@@ -43,6 +43,15 @@ func (c Config) Validate() error {
 	if _, err := ParseSpread(c.Spread); err != nil {
 		return fmt.Errorf("spread %.80q: %w", c.Spread, err)
 	}
+	if _, err := ParseScrub(c.Scrub); err != nil {
+		return fmt.Errorf("scrub %.80q: %w", c.Scrub, err)
+	}
+	if _, err := ParseHours(c.ScrubWindow); err != nil {
+		return fmt.Errorf("scrub-window %.80q: %w", c.ScrubWindow, err)
+	}
+	if c.ScrubRate < minScrubRate {
+		return fmt.Errorf("scrub-rate %s: want at least %s", FormatSize(c.ScrubRate), FormatSize(minScrubRate))
+	}
 	if err := checkListen(c.Listen); err != nil {
 		return err
 	}

@@ -95,14 +95,22 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 			Type: "Sync", Code: "BudgetSpent", Timestamp: since.UTC(), Description: description,
 		})
 	}
+	damage, err := a.damage(ctx)
+	if damage != nil {
+		s.Details = append(slices.Clip(s.Details), *damage)
+		if s.State == stateOnline {
+			s.State = stateUnhealthy
+		}
+	}
 	switch {
 	case !st.Activated:
 		s.SyncState = stateInactive
 	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power was lost
 		s.SyncState = statePending
 	}
-	var err error
-	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, err = a.engine.Counts(ctx)
+	var countErr error
+	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, countErr = a.engine.Counts(ctx)
+	err = errors.Join(err, countErr)
 	if running || s.ItemsPending+s.ItemsFailed > 0 {
 		p := a.engine.Progress()
 		s.BytesTotal, s.BytesDone = p.BytesTotal, p.BytesDone
@@ -111,6 +119,19 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 		s.BytesPerSecond = a.engine.Rate()
 	}
 	return s, err
+}
+
+// damage says what is damaged here; nil is nothing.
+func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
+	sum, err := metadb.Read(ctx, a.options.DB, (*metadb.Tx).SumDamages)
+	if err != nil || sum.Count == 0 {
+		return nil, err
+	}
+	return &wire.StatusDetail{
+		Type: "Disk", Code: "Damaged", Timestamp: sum.Latest.UTC(),
+		Description: fmt.Sprintf("damaged and out of service: %d blobs or manifests; what the parent has of them is fetched again "+
+			"(ferry verify --show lists them)", sum.Count),
+	}, nil
 }
 
 // Watermarks returns, for each ancestor's feed, the sequence number up to which

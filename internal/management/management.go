@@ -54,6 +54,7 @@ type Options struct {
 	Repositories  Repositories
 	Syncer        Syncer       // nil in a root
 	Mirrors       Mirrors      // nil in a connected registry
+	Verifier      Verifier     // nil leaves out what it is for
 	Version       string       // of the program
 	Log           *slog.Logger // nil discards
 }
@@ -79,6 +80,9 @@ func NewHandler(o Options) http.Handler {
 	h.repositories()
 	h.status()
 	h.sync()
+	if o.Verifier != nil {
+		h.verify()
+	}
 	if o.Mirrors != nil {
 		h.mirrorRules()
 		h.imports()

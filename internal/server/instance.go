@@ -24,6 +24,7 @@ import (
 	"ferry/internal/mirror"
 	"ferry/internal/registry"
 	"ferry/internal/replication"
+	"ferry/internal/scrub"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob/fs"
 	"ferry/internal/telemetry"
@@ -49,6 +50,7 @@ type instance struct {
 	agent   *connected.Agent // nil in a root
 	mirrors *mirror.Service  // nil in a connected registry
 	upkeep  *upkeep
+	scrub   *scrub.Scrubber
 	metrics *telemetry.Metrics
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
@@ -105,6 +107,9 @@ func open(
 	if in.storage, err = storage.New(storage.Options{DB: in.db, Blobs: blobs, Log: in.log}); err != nil {
 		return in, err
 	}
+	if in.scrub, err = newScrubber(ctx, cfg, in); err != nil {
+		return in, err
+	}
 	resources := control.Options{DB: in.db, Log: in.log, Instance: in.dir.firstID(), Adopt: o.Adopt}
 	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
@@ -136,6 +141,52 @@ func open(
 		return in, in.follow(ctx, cfg, *parent)
 	}
 	return in, in.mirror(cfg)
+}
+
+// newScrubber makes what reads the instance's content again, as the settings say.
+func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.Scrubber, error) {
+	every, err := config.ParseScrub(cfg.Scrub)
+	if err != nil {
+		return nil, err
+	}
+	hours, err := config.ParseHours(cfg.ScrubWindow)
+	if err != nil {
+		return nil, err
+	}
+	s, err := scrub.New(ctx, scrub.Options{
+		Storage: in.storage, DB: in.db, Log: in.log, Every: every, Rate: cfg.ScrubRate, Open: hours.Has,
+	})
+	if err == nil {
+		in.metrics.Gauges(func() []telemetry.Gauge { return scrubGauges(ctx, in.log, s) })
+	}
+	return s, err
+}
+
+// damaged counts what is out of service.
+func (in *instance) damaged(ctx context.Context) (int64, error) {
+	sum, err := metadb.Read(ctx, in.db, (*metadb.Tx).SumDamages)
+	return sum.Count, err
+}
+
+// scrubGauges say what is damaged, and how far the scrub is.
+func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []telemetry.Gauge {
+	v, err := s.Status(ctx)
+	if err != nil { // what is not known is not said
+		log.Warn("damage is not counted", "err", err)
+		return nil
+	}
+	var ended float64
+	if v.EndTime != nil {
+		ended = float64(v.EndTime.Unix())
+	}
+	return []telemetry.Gauge{
+		{Name: "ferry_damaged_items", Value: float64(v.DamagedNow),
+			Help: "Blobs and manifests that are damaged, and out of service until they come again."},
+		{Name: "ferry_scrub_last_end_timestamp_seconds", Value: ended,
+			Help: "When everything that is stored was last read again; 0 while that runs, or if it never did."},
+		{Name: "ferry_scrub_bytes_done", Value: float64(v.BytesDone), Help: "What the running scrub, or the last one, has read."},
+		{Name: "ferry_scrub_bytes_total", Value: float64(v.BytesTotal), Help: "What the running scrub, or the last one, has to read."},
+	}
 }
 
 // mirror makes the service that runs mirror rules.
@@ -229,9 +280,9 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 	api := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Version: telemetry.Version(), Log: in.log,
+		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
 	}
-	health := &syncHealth{own: in.fleet.Own, now: time.Now, started: time.Now()}
+	health := &syncHealth{own: in.fleet.Own, damaged: in.damaged, now: time.Now, started: time.Now()}
 	if in.agent != nil {
 		api.Syncer, health.agent = in.agent, in.agent
 		parent.Watermarks = in.agent.Watermarks

@@ -88,6 +88,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return in.serve(ctx, l) })
 	all.Go(func() error { return in.upkeep.run(ctx) })
+	all.Go(func() error { return in.scrub.Run(ctx) })
 	if in.agent != nil {
 		all.Go(func() error { return in.agent.Run(ctx) })
 	}

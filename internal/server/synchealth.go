@@ -35,6 +35,7 @@ type syncHealth struct {
 		Summary(context.Context) (mirror.Summary, error)
 	}
 	own     func(context.Context) (*wire.ConnectedRegistry, error)
+	damaged func(context.Context) (int64, error) // counts what is out of service; nil is nothing
 	now     func() time.Time
 	started time.Time
 
@@ -49,6 +50,7 @@ type syncAnswer struct {
 	Reason       string     `json:"reason,omitempty"` // why not
 	ItemsPending int        `json:"itemsPending"`
 	ItemsFailed  int        `json:"itemsFailed"`
+	Damaged      int64      `json:"damaged"`     // stored content that is out of service
 	LastSuccess  *time.Time `json:"lastSuccess"` // null is never
 }
 
@@ -76,7 +78,20 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 	} else {
 		h.last = h.ofAgent(ctx, now)
 	}
+	h.last.addDamage(ctx, h.damaged)
 	return h.last
+}
+
+// addDamage adds what is damaged to an answer.
+func (a *syncAnswer) addDamage(ctx context.Context, count func(context.Context) (int64, error)) {
+	if count == nil {
+		return
+	}
+	n, err := count(ctx)
+	if err != nil && a.InSync {
+		a.InSync, a.Reason = false, "what is damaged cannot be read"
+	}
+	a.Damaged = n
 }
 
 // ofRules is the answer of a root.

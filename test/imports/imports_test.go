@@ -40,6 +40,10 @@ var layers = []layer{
 		"it is the only writer of content, so the invariants are written once, for a push and for a sync",
 	},
 	{
+		[]string{"internal/scrub"},
+		"it reads what storage keeps, and says what is damaged; what heals it is the engine's affair, or a pusher's",
+	},
+	{
 		[]string{"internal/storage/storagetest"},
 		"it fills a storage, for the tests of every package that has one",
 	},

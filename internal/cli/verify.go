@@ -1,0 +1,322 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferry/internal/api"
+	"ferry/internal/config"
+)
+
+const pathVerification = api.Root + "/verification"
+
+func newVerifyCommand(env *Env) *cobra.Command {
+	cmd := verb(env, "verify", "Read all that a registry stores again, and find what is damaged", `
+		ferry verify -r home
+		ferry verify -r ship1 --show -o json`,
+		&verifyOptions{})
+	cmd.Long = `Read all that a registry stores again, and find what is damaged.
+
+What is damaged is not served any more: a pull of it fails until the content
+comes again. A connected registry fetches it from its parent with its next
+sync, and a mirror rule with its next run; ferry repair lets them begin at
+once. What no parent and no source has must be pushed again.
+
+The registry goes on with it when this command is interrupted. It also reads
+everything once in a while by itself; see --scrub of ferry serve.
+
+The exit code is 1 if anything is damaged.`
+	return cmd
+}
+
+func newRepairCommand(env *Env) *cobra.Command {
+	cmd := verb(env, "repair", "Verify a registry, and have what is damaged fetched again", `
+		ferry repair -r ship1
+		ferry repair -r home -o json`,
+		&repairOptions{})
+	cmd.Long = `Verify a registry, and have what is damaged fetched again: at a connected
+registry by a sync from its parent, whatever the schedule says, and at a root
+by its mirror rules. It waits until that is over.
+
+The exit code is 1 if anything is damaged then. What no parent and no source
+has must be pushed again.`
+	return cmd
+}
+
+// damageOutput is how both commands show what they found.
+type damageOutput struct {
+	target
+	output string // in the place of every command's: sentences for people
+}
+
+func (o *damageOutput) define(set *pflag.FlagSet) {
+	o.target.define(set)
+	choiceVar(set, &o.output, "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
+}
+
+// show shows what a pass found, and returns an error if anything is damaged.
+func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[api.Verification], hint string) error {
+	damaged, err := damagedOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	switch {
+	case env.output == "table" && env.query == "":
+		err = writeTable(env.Stdout, damaged.value, damagedColumns)
+	case env.asText():
+		fmt.Fprintln(env.Stdout, sayVerification(v.value))
+		if len(damaged.value) > 0 {
+			err = writeTable(env.Stdout, damaged.value, damagedColumns)
+		}
+	default:
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(v.raw, &all); err != nil {
+			return fmt.Errorf("read verification: %w", err)
+		}
+		all["damaged"] = damaged.raw
+		err = env.print(all)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(damaged.value) > 0:
+		return withHint(fmt.Errorf("%s damaged, and out of service", countedAre(len(damaged.value), "item")), "%s", hint)
+	case v.value.ItemsUnread > 0:
+		return withHint(fmt.Errorf("%s not read", countedAre(int(v.value.ItemsUnread), "item")), "the registry's log says why")
+	}
+	return nil
+}
+
+// countedAre is a number of things, and the verb behind it.
+func countedAre(n int, thing string) string { return counted(n, thing) + " " + are(n) }
+
+// damagedOf returns what is out of service.
+func damagedOf(ctx context.Context, c *client) (result[[]api.Damaged], error) {
+	return pages[api.Damaged](ctx, c, api.Root+"/damaged", url.Values{"n": {"1000"}}, "value", 0)
+}
+
+var damagedColumns = []column[api.Damaged]{
+	{title: "DIGEST", text: func(d api.Damaged) string { return shortDigest(d.Digest) }},
+	{title: "SIZE", text: func(d api.Damaged) string { return config.SizeText(d.Size) }},
+	{title: "IMAGES", text: func(d api.Damaged) string { return strings.Join(d.Images, ", ") }},
+	{title: "FETCHED AGAIN", text: func(d api.Damaged) string {
+		if d.Fetched {
+			return "yes"
+		}
+		return "no: push it again"
+	}},
+	{title: "FOUND (UTC)", text: func(d api.Damaged) string { return seconds(&d.FoundTime) }, rank: 1},
+	{title: "REASON", text: func(d api.Damaged) string { return d.Reason }, cut: true},
+}
+
+// sayVerification puts a pass into a sentence.
+func sayVerification(v api.Verification) string {
+	if v.StartTime == nil {
+		text := "Nothing was verified yet."
+		if v.NextTime != nil {
+			text += " The first scrub is due at " + seconds(v.NextTime) + "."
+		}
+		return text
+	}
+	read := fmt.Sprintf("%d of %d items, %s", v.ItemsDone, v.ItemsTotal, doneOf(v.BytesDone, max(v.BytesTotal, 1)))
+	switch v.State {
+	case api.VerifyRunning:
+		text := fmt.Sprintf("Verifying since %s: %s are read%s.", seconds(v.StartTime), read,
+			paceOf(api.ByteProgress{BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds}))
+		return text + sayDamaged(v)
+	case api.VerifyWaiting:
+		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", seconds(v.StartTime), read) + sayDamaged(v)
+	}
+	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), seconds(v.StartTime), seconds(v.EndTime)) + sayDamaged(v)
+}
+
+func sayDamaged(v api.Verification) string {
+	if v.DamagedNow == 0 {
+		return " Nothing is damaged."
+	}
+	return fmt.Sprintf(" %s damaged, and out of service until it comes again:", countedAre(int(v.DamagedNow), "item"))
+}
+
+type verifyOptions struct {
+	damageOutput
+	showOnly, noWait bool
+}
+
+func (o *verifyOptions) define(set *pflag.FlagSet) {
+	o.damageOutput.define(set)
+	set.BoolVar(&o.showOnly, "show", false, "only show how far that is, or what was found last")
+	set.BoolVar(&o.noWait, "no-wait", false, "do not wait until everything is read; see --show")
+}
+
+func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
+	env.output = o.output
+	var v result[api.Verification]
+	var err error
+	switch {
+	case o.showOnly:
+		v, err = ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification})
+	case o.noWait:
+		v, err = ask[api.Verification](ctx, c, call{method: http.MethodPost, path: pathVerification})
+	default:
+		v, err = verify(ctx, env, c)
+	}
+	if err != nil {
+		return err
+	}
+	return o.show(ctx, env, c, v, "ferry repair fetches again what a parent or a mirror rule has; push the rest again")
+}
+
+// verify lets a registry read everything again, and waits until it has.
+func verify(ctx context.Context, env *Env, c *client) (result[api.Verification], error) {
+	v, err := ask[api.Verification](ctx, c, call{method: http.MethodPost, path: pathVerification})
+	if err != nil {
+		return v, err
+	}
+	v, err = await(ctx, env, v, verifyProgress, func(ctx context.Context) (result[api.Verification], error) {
+		return ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification})
+	})
+	if errors.Is(err, errInterrupted) {
+		err = withHint(err, "ferry verify --show says how")
+	}
+	return v, err
+}
+
+// verifyProgress is how far a pass is.
+func verifyProgress(v api.Verification) progress {
+	p := progress{running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
+		BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds,
+	}}
+	if v.BytesTotal == 0 {
+		p.waiting = "nothing is stored"
+	}
+	return p
+}
+
+// repairPatience is for how long nothing may be under way until a repair gives up.
+const repairPatience = 30 * time.Second
+
+type repairOptions struct{ damageOutput }
+
+func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
+	env.output = o.output
+	v, err := verify(ctx, env, c)
+	if err != nil {
+		return err
+	}
+	damaged, err := damagedOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	if len(damaged.value) > 0 {
+		if err := repair(ctx, env, c, damaged.value); err != nil {
+			return err
+		}
+		if v, err = ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification}); err != nil {
+			return err
+		}
+	}
+	return o.show(ctx, env, c, v, "ferry sync status says why what a parent has does not come; push what nobody has again")
+}
+
+// repair lets what is damaged be fetched again, and waits until it is here, or nothing is
+// under way.
+func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) error {
+	status, err := ask[api.InstanceStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/status"})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stderr, "%s damaged; asking for what can be fetched again\n", countedAre(len(damaged), "item"))
+	underway := syncUnderway
+	if status.value.Sync == nil {
+		underway = rulesUnderway
+		err = runRules(ctx, c, damaged)
+	} else {
+		_, err = c.do(ctx, call{method: http.MethodPost, path: api.Root + "/sync/now"})
+	}
+	if err != nil {
+		return err
+	}
+	for quiet := time.Now(); time.Since(quiet) < repairPatience; {
+		left, err := damagedOf(ctx, c)
+		if err != nil {
+			return err
+		}
+		fetched := 0
+		for _, d := range left.value {
+			if d.Fetched {
+				fetched++
+			}
+		}
+		if fetched == 0 {
+			return nil
+		}
+		moving, err := underway(ctx, c)
+		if err != nil {
+			return err
+		}
+		if moving {
+			quiet = time.Now()
+		}
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+			return errInterrupted
+		}
+	}
+	return nil
+}
+
+// syncUnderway reports whether a site's sync runs.
+func syncUnderway(ctx context.Context, c *client) (bool, error) {
+	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/sync"})
+	return s.value.State == api.Syncing, err
+}
+
+// rulesUnderway reports whether a mirror rule runs.
+func rulesUnderway(ctx context.Context, c *client) (bool, error) {
+	rules, err := pages[api.MirrorRule](ctx, c, api.Root+"/"+mirrorRules.kind, nil, "value", 0)
+	for _, r := range rules.value {
+		if mirrorProgress(r).running {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// runRules runs the mirror rules that bring what is damaged.
+func runRules(ctx context.Context, c *client, damaged []api.Damaged) error {
+	rules, err := pages[api.MirrorRule](ctx, c, api.Root+"/"+mirrorRules.kind, nil, "value", 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules.value {
+		if !needs(damaged, r.Repository) {
+			continue
+		}
+		if _, err := write[api.MirrorRule](ctx, c, http.MethodPost, nil, mirrorRules.kind, r.Name, "run"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// needs reports whether an image of repository is not whole because of what is damaged.
+func needs(damaged []api.Damaged, repository string) bool {
+	for _, d := range damaged {
+		for _, image := range d.Images {
+			if strings.HasPrefix(image, repository+":") || strings.HasPrefix(image, repository+"@") {
+				return true
+			}
+		}
+	}
+	return false
+}

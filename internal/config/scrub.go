@@ -1,0 +1,70 @@
+package config
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The values of [Config.Scrub] and [Config.ScrubWindow] beside others.
+const (
+	ScrubOff = "off"
+	ScrubAny = "any"
+)
+
+// minScrubRate is the least that a scrub may read in a second, in bytes.
+const minScrubRate = 64 << 10
+
+// ParseScrub reads how often everything that is stored is read again; 0 is never.
+func ParseScrub(text string) (time.Duration, error) {
+	if text == ScrubOff {
+		return 0, nil
+	}
+	wrong := errors.New("want off, or a time of at least 1h, such as 30d or 36h")
+	var every time.Duration
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 15)
+		if err != nil {
+			return 0, wrong
+		}
+		every = time.Duration(n) * 24 * time.Hour
+	} else if d, err := time.ParseDuration(text); err == nil {
+		every = d
+	}
+	if every < time.Hour {
+		return 0, wrong
+	}
+	return every, nil
+}
+
+// Hours are a part of each day, in UTC. The zero value is all of it.
+type Hours struct{ from, to int } // minutes; an end that is not after the begin is on the next day
+
+// ParseHours reads any, or HH:MM-HH:MM.
+func ParseHours(text string) (Hours, error) {
+	if text == ScrubAny {
+		return Hours{}, nil
+	}
+	from, to, _ := strings.Cut(text, "-")
+	a, errFrom := time.Parse("15:04", from)
+	b, errTo := time.Parse("15:04", to)
+	h := Hours{a.Hour()*60 + a.Minute(), b.Hour()*60 + b.Minute()}
+	if errFrom != nil || errTo != nil || h.from == h.to {
+		return Hours{}, errors.New("want any, or HH:MM-HH:MM in UTC, such as 01:00-05:00")
+	}
+	return h, nil
+}
+
+// Has reports whether t is within the hours.
+func (h Hours) Has(t time.Time) bool {
+	t = t.UTC()
+	minute := t.Hour()*60 + t.Minute()
+	switch {
+	case h == Hours{}:
+		return true
+	case h.from < h.to:
+		return h.from <= minute && minute < h.to
+	}
+	return h.from <= minute || minute < h.to
+}

@@ -1,0 +1,54 @@
+package management
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+
+	"ferry/internal/api"
+)
+
+// A Verifier reads everything that is stored again; [scrub.Scrubber] is one.
+type Verifier interface {
+	// Order begins a pass at once.
+	Order(ctx context.Context) error
+	// Status returns how far the running pass is, or what the last one found.
+	Status(ctx context.Context) (api.Verification, error)
+	// Damaged returns up to limit of what is out of service, after a place.
+	Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error)
+}
+
+func (h *handler) verify() {
+	type status = plain[api.Verification]
+	read := func(ctx context.Context) (*status, error) {
+		v, err := h.Verifier.Status(ctx)
+		return &status{v}, err
+	}
+	register(h, operation{"GET /verification", "get-verification", "Get how far the reading of all stored content is"},
+		func(ctx context.Context, _ *struct{}) (*status, error) { return read(ctx) })
+	register(h, operation{"POST /verification", "verify", "Read all stored content again, and take out of service what is damaged"},
+		func(ctx context.Context, in *struct{ Call }) (*status, error) {
+			if err := h.Control.Record(ctx, in.by, "verify", "content"); err != nil {
+				return nil, err
+			}
+			if err := h.Verifier.Order(ctx); err != nil {
+				return nil, err
+			}
+			return read(ctx)
+		})
+	register(h, operation{"GET /damaged", "list-damaged", "List the stored content that is damaged, and out of service"},
+		func(ctx context.Context, in *struct {
+			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+			Repository string `query:"repository" doc:"Begin after a digest of this repository; empty is the blobs."`
+			Last       string `query:"last" doc:"Begin after this digest."`
+		}) (*page[api.Damaged], error) {
+			all, err := h.Verifier.Damaged(ctx, in.Repository, in.Last, in.N+1)
+			return newPage(all[:min(len(all), in.N)], len(all) > in.N, func(last api.Damaged) string {
+				at := url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Digest}}
+				if last.Repository != nil {
+					at.Set("repository", *last.Repository)
+				}
+				return api.Root + "/damaged?" + at.Encode()
+			}), err
+		})
+}

@@ -1,0 +1,60 @@
+package scrub
+
+import (
+	"context"
+
+	"ferry/internal/api"
+	"ferry/internal/metadb"
+)
+
+// maxImages is how many images are named that are not whole because of one damage.
+const maxImages = 10
+
+// Damaged returns up to limit of what is out of service after (repository, digest), in that
+// order, and what is not whole because of it.
+func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error) {
+	all := []api.Damaged{}
+	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.Damages(repository, digest, limit)
+		for _, row := range rows {
+			d := api.Damaged{Digest: row.Digest, Size: row.Size, Reason: row.Reason, FoundTime: row.FoundAt.UTC()}
+			if row.Repository != "" {
+				d.Repository = &row.Repository
+			}
+			if d.Images, d.Fetched, err = imagesOf(tx, row); err != nil {
+				return err
+			}
+			all = append(all, d)
+		}
+		return err
+	})
+	return all, err
+}
+
+// imagesOf names images that are not whole because of a damage, by their tags where they have
+// any, and reports whether a source brings one of them.
+func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err error) {
+	tagged, untagged := []string{}, []string{}
+	needing, err := tx.Needing(d)
+	for _, m := range needing {
+		tags, err := tx.TagsOf(m.Repository, m.Digest)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, t := range tags {
+			tagged = append(tagged, m.Repository+":"+t.Name)
+		}
+		if len(tags) == 0 {
+			untagged = append(untagged, m.Repository+"@"+m.Digest)
+		}
+		if !fetched {
+			if fetched, err = tx.WantsManifest(m.Repository, m.Digest); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	if len(tagged) == 0 {
+		tagged = untagged
+	}
+	return tagged[:min(len(tagged), maxImages)], fetched, err
+}

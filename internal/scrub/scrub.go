@@ -1,0 +1,360 @@
+// Package scrub reads everything that is stored again, now and then, so that damage is found,
+// and healed, before somebody needs the content. It begins at [Scrubber.Run].
+//
+// A pass reads the manifests, then the blobs, each in order, and remembers its place. What it
+// finds damaged, package storage takes out of service.
+package scrub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"ferry/internal/api"
+	"ferry/internal/metadb"
+	"ferry/internal/retry"
+	"ferry/internal/storage"
+)
+
+const (
+	// lookEvery is how often it is looked whether a pass is due.
+	lookEvery = time.Minute
+	// saveEvery is how often a pass saves its place.
+	saveEvery = 30 * time.Second
+	// pageSize is how many rows are read at a time.
+	pageSize = 100
+	// leastBurst is how many bytes may be read at once, whatever the rate.
+	leastBurst = 1 << 20
+)
+
+// errSuperseded ends a read of a pass in whose place another has begun.
+var errSuperseded = errors.New("another pass has begun")
+
+// Options are what a Scrubber is made of. Storage and DB are required.
+type Options struct {
+	Storage *storage.Storage
+	DB      *metadb.DB
+	Log     *slog.Logger         // nil discards
+	Now     func() time.Time     // nil is time.Now
+	Every   time.Duration        // how often everything is read; 0 is only when somebody asks
+	Rate    int64                // bytes in a second, unless somebody asks; 0 is no limit
+	Open    func(time.Time) bool // whether a pass may read then, unless somebody asks; nil is always
+}
+
+// A Scrubber runs passes, one at a time. Its methods are safe for concurrent use.
+type Scrubber struct {
+	Options
+	limiter  *rate.Limiter
+	suspects suspects
+
+	mu     sync.Mutex
+	state  state
+	wakeup chan struct{} // closed when somebody asks for a pass
+	saved  time.Time     // when the state was
+	from   progress      // of the running pass, when this process began to read
+	since  time.Time     // when that was
+}
+
+// New returns a scrubber, with the place that an earlier process saved.
+func New(ctx context.Context, o Options) (*Scrubber, error) {
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Open == nil {
+		o.Open = func(time.Time) bool { return true }
+	}
+	limit := rate.Inf
+	if o.Rate > 0 {
+		limit = rate.Limit(o.Rate)
+	}
+	s := &Scrubber{
+		Options: o, limiter: rate.NewLimiter(limit, int(max(leastBurst, o.Rate/10))),
+		suspects: newSuspects(), wakeup: make(chan struct{}),
+	}
+	return s, s.load(ctx)
+}
+
+// Run reads what is due until ctx ends. A failure is logged, and tried again.
+func (s *Scrubber) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return s.runPasses(ctx) })
+	g.Go(func() error { return s.runSuspects(ctx) })
+	return g.Wait()
+}
+
+func (s *Scrubber) runPasses(ctx context.Context) error {
+	for ctx.Err() == nil {
+		wakeup := s.awaitWakeup()
+		p, err := s.due(ctx)
+		if err == nil && p != nil {
+			if err = s.step(ctx, *p); err == nil {
+				continue
+			}
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errSuperseded) {
+			s.Log.Error("scrub failed, and is tried again", "err", err)
+		}
+		if !errors.Is(err, errSuperseded) {
+			_ = retry.Sleep(ctx, lookEvery, wakeup)
+		}
+	}
+	return s.save(context.WithoutCancel(ctx))
+}
+
+// due returns the pass that is to go on, which it begins if its time has come; nil is none.
+func (s *Scrubber) due(ctx context.Context) (*pass, error) {
+	now := s.Now()
+	s.mu.Lock()
+	p, last := s.state.Running, s.state.Ended
+	if last.IsZero() || last.After(now) { // it counts from the first start, or from where the clock was set back to
+		s.state.Ended, last = now, now
+	}
+	s.mu.Unlock()
+	switch {
+	case p != nil && (p.Asked || s.Open(now)):
+		return p, nil
+	case p == nil && s.Every > 0 && s.Open(now) && now.Sub(last) >= s.Every:
+		return s.begin(ctx, false)
+	}
+	return nil, nil
+}
+
+// Order begins a pass at once, in the place of one that runs. It reads as fast as it can.
+func (s *Scrubber) Order(ctx context.Context) error {
+	_, err := s.begin(ctx, true)
+	return err
+}
+
+// CheckFiles looks at the file of every blob, without reading it; see [storage.Storage.CheckFiles].
+func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
+	return s.Storage.CheckFiles(ctx)
+}
+
+// begin begins a pass.
+func (s *Scrubber) begin(ctx context.Context, asked bool) (*pass, error) {
+	p := &pass{Started: s.Now().UTC(), Asked: asked}
+	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
+		blobs, err := tx.SumBlobs()
+		if err != nil {
+			return err
+		}
+		manifests, err := tx.SumManifests()
+		p.Total = progress{blobs.Count + manifests.Count, blobs.Bytes + manifests.Bytes}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Log.Info("scrub begins", "items", p.Total.Items, "bytes", p.Total.Bytes)
+	s.mu.Lock()
+	if old := s.state.Running; old != nil && !p.Started.After(old.Started) {
+		p.Started = old.Started.Add(1)
+	}
+	s.state.Running, s.since = p, time.Time{}
+	close(s.wakeup)
+	s.wakeup = make(chan struct{})
+	s.mu.Unlock()
+	return p, s.save(ctx)
+}
+
+func (s *Scrubber) awaitWakeup() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wakeup
+}
+
+// step reads the next page of a pass.
+func (s *Scrubber) step(ctx context.Context, p pass) error {
+	s.mu.Lock()
+	if s.since.IsZero() {
+		s.from, s.since = p.Done, s.Now()
+	}
+	due := s.Now().Sub(s.saved) >= saveEvery
+	s.mu.Unlock()
+	if due {
+		if err := s.save(ctx); err != nil {
+			return err
+		}
+	}
+	switch p.Phase {
+	case readManifests:
+		return s.stepManifests(ctx, p)
+	case readBlobs:
+		return s.stepBlobs(ctx, p)
+	case readDamaged:
+		return s.stepDamaged(ctx, p)
+	}
+	return s.finish(ctx, p)
+}
+
+func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
+	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Place, error) {
+		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
+	})
+	if err != nil || len(rows) == 0 {
+		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	}
+	for _, row := range rows {
+		size, reason, err := s.Storage.VerifyManifest(ctx, row.Repository, digest.Digest(row.Digest))
+		if err == nil {
+			err = s.pace(p)(ctx, int(size))
+		}
+		if err := s.read(ctx, p, row, size, reason, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
+	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(p.Digest, pageSize) })
+	if err != nil || len(rows) == 0 {
+		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	}
+	for _, row := range rows {
+		if !p.Asked && !s.Open(s.Now()) {
+			return nil
+		}
+		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(p))
+		if err := s.read(ctx, p, metadb.Place{Digest: row.Digest}, row.Size, reason, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepDamaged looks whether blobs that are out of service are whole again.
+func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
+	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Damage, error) {
+		return tx.Damages(p.Repository, p.Digest, pageSize)
+	})
+	if err != nil || len(rows) == 0 || rows[0].Repository != "" { // blobs come first
+		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	}
+	for _, row := range rows {
+		if row.Repository == "" {
+			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
+		}
+		if err := s.read(ctx, p, metadb.Place{Repository: row.Repository, Digest: row.Digest}, 0, "", err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read notes the result of one read. An error of a single file stops nothing.
+func (s *Scrubber) read(ctx context.Context, p pass, at metadb.Place, size int64, reason string, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	if err != nil {
+		s.Log.Warn("content cannot be read again", "repo", at.Repository, "digest", at.Digest, "err", err)
+	}
+	return s.advance(p.Started, func(p *pass) {
+		p.Repository, p.Digest = at.Repository, at.Digest
+		switch {
+		case p.Phase == readDamaged:
+			return
+		case err != nil:
+			p.Unread++
+		case reason != "":
+			p.Damaged++
+		}
+		p.Done.Items++
+		p.Done.Bytes += size
+	})
+}
+
+// advance changes the pass that began at started, if it still runs.
+func (s *Scrubber) advance(started time.Time, change func(*pass)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Running == nil || !s.state.Running.Started.Equal(started) {
+		return errSuperseded
+	}
+	p := *s.state.Running // whoever has the old one must not see it change
+	change(&p)
+	s.state.Running = &p
+	return nil
+}
+
+// finish ends a pass.
+func (s *Scrubber) finish(ctx context.Context, p pass) error {
+	s.mu.Lock()
+	if s.state.Running == nil || !s.state.Running.Started.Equal(p.Started) {
+		s.mu.Unlock()
+		return errSuperseded
+	}
+	s.state.Running, s.state.Last, s.state.Ended = nil, &p, s.Now().UTC()
+	s.mu.Unlock()
+	level := slog.LevelInfo
+	if p.Damaged+p.Unread > 0 {
+		level = slog.LevelWarn
+	}
+	s.Log.Log(ctx, level, "scrub ended", "items", p.Done.Items, "bytes", p.Done.Bytes, "damaged", p.Damaged, "unread", p.Unread)
+	return s.save(ctx)
+}
+
+// pace returns the pace of a pass: the rate, unless somebody asked for the pass.
+func (s *Scrubber) pace(p pass) storage.Pace {
+	return func(ctx context.Context, n int) error {
+		if err := s.advance(p.Started, func(*pass) {}); err != nil || p.Asked {
+			return cmp.Or(err, context.Cause(ctx))
+		}
+		return s.wait(ctx, n)
+	}
+}
+
+// wait waits until n more bytes may be read.
+func (s *Scrubber) wait(ctx context.Context, n int) error {
+	for n > 0 {
+		some := min(n, s.limiter.Burst())
+		if err := s.limiter.WaitN(ctx, some); err != nil {
+			return err
+		}
+		n -= some
+	}
+	return nil
+}
+
+// Status returns how far the running pass is, or what the last one found.
+func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
+	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).SumDamages)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := api.Verification{State: api.VerifyIdle, DamagedNow: damaged.Count}
+	if s.Every > 0 && !s.state.Ended.IsZero() {
+		v.NextTime = api.Time(s.state.Ended.Add(s.Every))
+	}
+	p := s.state.Last
+	switch {
+	case s.state.Running != nil:
+		p, v.State, v.NextTime = s.state.Running, api.VerifyRunning, nil
+		if !p.Asked && !s.Open(s.Now()) {
+			v.State = api.VerifyWaiting
+		}
+	case p != nil:
+		v.EndTime = api.Time(s.state.Ended)
+	default:
+		return v, err
+	}
+	v.StartTime, v.Asked = api.Time(p.Started), p.Asked
+	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(p.Total.Items, p.Done.Items), p.Done.Items, p.Damaged, p.Unread
+	v.BytesTotal, v.BytesDone = max(p.Total.Bytes, p.Done.Bytes), p.Done.Bytes
+	if took := s.Now().Sub(s.since); v.State == api.VerifyRunning && !s.since.IsZero() && took > 0 {
+		v.BytesPerSecond = int64(float64(p.Done.Bytes-s.from.Bytes) / took.Seconds())
+		if v.BytesPerSecond > 0 {
+			left := (v.BytesTotal - v.BytesDone) / v.BytesPerSecond
+			v.EtaSeconds = &left
+		}
+	}
+	return v, err
+}

@@ -1,0 +1,193 @@
+package scrub_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"ferry/internal/api"
+	"ferry/internal/scrub"
+	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// spoil flips a bit of a blob on the disk.
+func spoil(t *testing.T, c storagetest.Content, d digest.Digest) {
+	t.Helper()
+	file, _, err := c.OpenBlob(t.Context(), "a", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	path := file.(*os.File).Name()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		content[len(content)/2] ^= 1
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs a scrubber over c until stop.
+func start(t *testing.T, c storagetest.Content, o scrub.Options) (s *scrub.Scrubber, stop func()) {
+	t.Helper()
+	o.Storage, o.DB = c.Storage, c.DB
+	s, err := scrub.New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	return s, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func status(t *testing.T, s *scrub.Scrubber) api.Verification {
+	t.Helper()
+	v, err := s.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestEverythingIsReadOnceInAPeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		layer := []byte("layer")
+		c.Push("a", c.Image("a", "config", layer), "v1")
+		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+		defer stop()
+		spoil(t, c, digest.FromBytes(layer))
+		time.Sleep(47 * time.Hour)
+		if v := status(t, s); v.DamagedNow != 0 || v.StartTime != nil || v.NextTime == nil {
+			t.Errorf("before the period: %+v", v)
+		}
+		time.Sleep(2 * time.Hour)
+		v := status(t, s)
+		if v.State != api.VerifyIdle || v.ItemsDone != 3 || v.ItemsDamaged != 1 || v.DamagedNow != 1 || v.Asked {
+			t.Errorf("after the period: %+v", v)
+		}
+		all, err := s.Damaged(t.Context(), "", "", 10)
+		if err != nil || len(all) != 1 || all[0].Fetched {
+			t.Fatalf("Damaged = %+v, %v", all, err)
+		}
+		if diff := cmp.Diff([]string{"a:v1"}, all[0].Images); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestScrubKeepsToItsRateAndItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		for i := range 4 {
+			c.PushBlob("a", append(make([]byte, 8<<20), byte(i)))
+		}
+		began := time.Now()
+		// 256 KiB a second, which is 32 s a blob, and 90 s in each hour: three blobs are begun in
+		// such a window at most.
+		open := func(at time.Time) bool { return at.Sub(began)%time.Hour < 90*time.Second }
+		s, stop := start(t, c, scrub.Options{Every: 24 * time.Hour, Rate: 256 << 10, Open: open})
+		defer stop()
+		time.Sleep(24*time.Hour + 30*time.Minute)
+		v := status(t, s)
+		if v.State != api.VerifyWaiting || v.ItemsDone < 1 || v.ItemsDone > 3 {
+			t.Errorf("after one window: %+v", v)
+		}
+		first := v.ItemsDone
+		time.Sleep(time.Hour)
+		if v := status(t, s); v.ItemsDone <= first {
+			t.Errorf("after two windows: %+v", v)
+		}
+	})
+}
+
+func TestPassGoesOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		for i := range 4 {
+			c.PushBlob("a", append(make([]byte, 1<<20), byte(i)))
+		}
+		o := scrub.Options{Every: time.Hour, Rate: 64 << 10}
+		s, stop := start(t, c, o)
+		time.Sleep(time.Hour + 40*time.Second)
+		before := status(t, s)
+		stop()
+		if before.State != api.VerifyRunning || before.ItemsDone == 0 || before.ItemsDone == 4 {
+			t.Fatalf("before the restart: %+v", before)
+		}
+		s, stop = start(t, c, o)
+		defer stop()
+		if v := status(t, s); v.ItemsDone != before.ItemsDone || !v.StartTime.Equal(*before.StartTime) {
+			t.Errorf("after the restart: %+v, want %+v", v, before)
+		}
+		time.Sleep(10 * time.Minute)
+		if v := status(t, s); v.State != api.VerifyIdle || v.ItemsDone != 4 || v.BytesDone != v.BytesTotal {
+			t.Errorf("at the end: %+v", v)
+		}
+	})
+}
+
+func TestOrderReadsAtOnceAndAtFullSpeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		d := c.PushBlob("a", make([]byte, 32<<20)).Digest
+		s, stop := start(t, c, scrub.Options{Rate: 64 << 10, Open: func(time.Time) bool { return false }})
+		defer stop()
+		spoil(t, c, d)
+		if err := s.Order(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if v := status(t, s); v.State != api.VerifyIdle || !v.Asked || v.DamagedNow != 1 {
+			t.Errorf("after the order: %+v", v)
+		}
+		spoil2 := c.PushBlob("a", make([]byte, 32<<20)) // the same content again
+		if err := s.Order(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if v := status(t, s); v.DamagedNow != 0 || v.ItemsDamaged != 0 || v.ItemsDone != 1 {
+			t.Errorf("after %s was pushed again: %+v", spoil2.Digest, v)
+		}
+	})
+}
+
+func TestSuspectIsReadOnceInAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		d := c.PushBlob("a", []byte("content")).Digest
+		s, stop := start(t, c, scrub.Options{})
+		defer stop()
+		s.Suspect(d)
+		time.Sleep(time.Minute)
+		spoil(t, c, d)
+		s.Suspect(d)
+		time.Sleep(time.Minute)
+		if v := status(t, s); v.DamagedNow != 0 {
+			t.Errorf("a suspect was read twice in an hour: %+v", v)
+		}
+		time.Sleep(time.Hour)
+		s.Suspect(d)
+		time.Sleep(time.Minute)
+		if v := status(t, s); v.DamagedNow != 1 {
+			t.Errorf("a suspect was not read after an hour: %+v", v)
+		}
+	})
+}

@@ -1,0 +1,78 @@
+package scrub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ferry/internal/metadb"
+)
+
+// stateSetting is the name under which the state is kept.
+const stateSetting = "scrub"
+
+// A state is what a scrubber must know after a restart.
+type state struct {
+	Running *pass     `json:"running,omitempty"`
+	Last    *pass     `json:"last,omitempty"`
+	Ended   time.Time `json:"ended,omitzero"` // when the last one did; without one, when that was first asked
+}
+
+// A pass is one read of everything, and how far it is.
+type pass struct {
+	Started    time.Time `json:"started"`         // which tells it from others
+	Asked      bool      `json:"asked,omitempty"` // by somebody, who waits for it
+	Phase      phase     `json:"phase"`
+	Repository string    `json:"repository,omitempty"` // the last one that was read in the phase
+	Digest     string    `json:"digest,omitempty"`
+	Total      progress  `json:"total"` // when it began
+	Done       progress  `json:"done"`
+	Damaged    int64     `json:"damaged,omitempty"`
+	Unread     int64     `json:"unread,omitempty"`
+}
+
+type progress struct {
+	Items int64 `json:"items"`
+	Bytes int64 `json:"bytes"`
+}
+
+// A phase is what a pass reads.
+type phase int
+
+const (
+	readManifests phase = iota
+	readBlobs
+	readDamaged
+	readAll
+)
+
+// next goes on to the next phase.
+func (p *pass) next() {
+	p.Phase++
+	p.Repository, p.Digest = "", ""
+}
+
+// load reads the state that an earlier process saved.
+func (s *Scrubber) load(ctx context.Context) error {
+	text, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) (string, error) { return tx.Setting(stateSetting) })
+	if err != nil || text == "" {
+		return err
+	}
+	if err := json.Unmarshal([]byte(text), &s.state); err != nil {
+		return fmt.Errorf("read the place of the scrub: %w", err)
+	}
+	return nil
+}
+
+// save writes the state.
+func (s *Scrubber) save(ctx context.Context) error {
+	s.mu.Lock()
+	text, err := json.Marshal(s.state)
+	s.saved = s.Now()
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(stateSetting, string(text)) })
+}
