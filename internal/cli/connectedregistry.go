@@ -79,8 +79,10 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
 			&registrySyncStatus{}, "name"),
-		verb(env, "resync", "Let a site compare all that it has with its parent, at its next visit",
-			"ferry connected-registry resync -r home -n ship1", &registryResync{}, "name"),
+		verb(env, "resync", "Let a site compare all that it has with its parent, at its next visit", `
+			ferry connected-registry resync -r home -n ship1
+			ferry connected-registry resync -r home -n ship1 --verify`,
+			&registryResync{}, "name"),
 		verb(env, "deactivate", "Release a connected registry, so that another instance can become it",
 			"ferry connected-registry deactivate -r home -n ship1 --yes", &confirmed{do: deactivate,
 				question: "Are you sure you want to deactivate the connected registry '%s'?"}, "name"),
@@ -231,10 +233,26 @@ func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 	return env.print(settings.raw)
 }
 
-type registryResync struct{ named }
+type registryResync struct {
+	named
+	verify bool
+}
+
+func (o *registryResync) define(set *pflag.FlagSet) {
+	o.named.define(set)
+	set.BoolVar(&o.verify, "verify", false, "let it read all that it has again, too, and fetch again what is damaged")
+}
 
 func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
-	return connectedRegistries.change(ctx, env, c, http.MethodPost, nil, o.name, "resync")
+	resync := call{method: http.MethodPost, path: resourcePath(connectedRegistries.kind, o.name, "resync")}
+	if o.verify {
+		resync.query = url.Values{"verify": {"true"}}
+	}
+	v, err := ask[api.ConnectedRegistry](ctx, c, resync)
+	if err != nil {
+		return err
+	}
+	return show(env, v, connectedRegistries.columns)
 }
 
 func deactivate(ctx context.Context, c *client, name string) error {

@@ -47,6 +47,14 @@ type Fleet interface {
 	Descendants(ctx context.Context) ([]wire.Status, error)
 }
 
+// A Content looks after what is stored here.
+type Content interface {
+	// CheckFiles finds blobs whose files are lost, and takes them out of service.
+	CheckFiles(ctx context.Context) (lost int, err error)
+	// Order begins to read everything that is stored again.
+	Order(ctx context.Context) error
+}
+
 // Options are what an Agent is made of. Name, Parent, DB, Engine, InstanceID
 // and Fleet are required.
 type Options struct {
@@ -56,6 +64,7 @@ type Options struct {
 	Engine      *replication.Engine
 	InstanceID  string // tells this instance from every other, for good
 	Fleet       Fleet
+	Content     Content          // nil checks nothing
 	Version     string           // of the program, for the parent
 	LoginServer string           // the address that clients use, for the parent; "" is unknown
 	TLS         bool             // whether that address speaks TLS

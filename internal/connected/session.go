@@ -215,7 +215,14 @@ func (s *session) record(
 	if a.Restart {
 		trigger := st.trigger(q, a)
 		s.log.Info("the parent lists every repository", "trigger", trigger)
-		s.update(ctx, func(now *state) { now.SyncTrigger, now.Resync = trigger, st.Self.Resync })
+		if trigger == triggerResync {
+			if err := s.checkContent(ctx, st); err != nil {
+				return false, err
+			}
+		}
+		s.update(ctx, func(now *state) {
+			now.SyncTrigger, now.Resync, now.Verify = trigger, st.Self.Resync, st.Self.Verify
+		})
 	}
 	changed, err := s.engine.ApplyAnswer(ctx, gateway.AnswerOf(a))
 	if err != nil {
@@ -231,6 +238,23 @@ func (s *session) record(
 	ended := (q.Pass > 0 || a.Restart) && place.Pass == 0 // which must be reported, also if nothing changed
 	s.changed = s.changed || changed || ended
 	return a.More || !place.Current(), nil
+}
+
+// checkContent compares what is stored here with what is recorded of it, as a resync does with
+// what the parent has: what is lost is pending afterwards.
+func (s *session) checkContent(ctx context.Context, st state) error {
+	if s.options.Content == nil {
+		return nil
+	}
+	lost, err := s.options.Content.CheckFiles(ctx)
+	if err != nil {
+		return err
+	}
+	s.log.Info("checked the files of all blobs", "lost", lost)
+	if st.Verify == st.Self.Verify {
+		return nil
+	}
+	return s.options.Content.Order(ctx)
 }
 
 // trigger says why the parent lists every repository, in answer to q.

@@ -28,6 +28,7 @@ import (
 	"ferry/internal/oci"
 	"ferry/internal/registry"
 	"ferry/internal/replication"
+	"ferry/internal/scrub"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
 )
@@ -43,6 +44,7 @@ type site struct {
 	control *control.Service
 	fleet   *fleet.Service
 	engine  *replication.Engine
+	scrub   *scrub.Scrubber // which does not run unless a test lets it
 	log     *safeBuffer
 	link    *listener
 	handler http.Handler
@@ -74,6 +76,9 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 		t.Fatal(err)
 	}
 	s.engine = s.newEngine()
+	if s.scrub, err = scrub.New(t.Context(), scrub.Options{Storage: s.Storage, DB: db, Log: log}); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of %q:\n%s", name, s.log)
@@ -199,7 +204,8 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	agent, err := connected.New(s.T.Context(), connected.Options{
 		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.DB, Engine: child.engine,
 		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000", Log: log,
-		Now: func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
+		Content: child.scrub,
+		Now:     func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
 	if err != nil {
 		s.T.Fatal(err)

@@ -30,6 +30,7 @@ type state struct {
 	Spent spending `json:"spent,omitzero"`
 
 	Resync int64 `json:"resync,omitempty"` // the last wish for a listing of every repository that was heeded
+	Verify int64 `json:"verify,omitempty"` // the last wish for a read of all content that was heeded
 
 	// Watermarks are, for each ancestor's feed, the sequence number up to which
 	// everything is here: those below this registry can rely on it.

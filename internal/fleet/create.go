@@ -259,7 +259,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 			actions = control.OnRepositories(m.Actions)
 		}
 	}
-	v.Epoch, v.Resync, v.Permissions, v.SubscriptionSeq = 0, 0, nil, 0
+	v.Epoch, v.Resync, v.Verify, v.Permissions, v.SubscriptionSeq = 0, 0, 0, nil, 0
 	had, err := json.Marshal(v)
 	if err != nil {
 		return err

@@ -103,6 +103,16 @@ func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (a
 	})
 }
 
+// ResyncAndVerify is [Service.Resync], and lets the instance read all that it has
+// again.
+func (s *Service) ResyncAndVerify(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
+	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
+		v.Resync++
+		v.Verify++
+		return nil
+	})
+}
+
 // Delete removes a connected registry that has none below
 // it. With cleanup its sync token and scope map go, too, and what its
 // ancestors were allowed because of its gateway. What runs at the site stays

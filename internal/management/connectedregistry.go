@@ -39,7 +39,15 @@ func (h *handler) registries() {
 	}, act(h.Fleet.Deactivate))
 	register(h, operation{
 		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",
-	}, act(h.Fleet.Resync))
+	}, func(ctx context.Context, in *struct {
+		About
+		Verify bool `query:"verify" doc:"Let it read all that it has again, too, and fetch again what is damaged."`
+	}) (*reply[api.ConnectedRegistry], error) {
+		if in.Verify {
+			return replied(h.Fleet.ResyncAndVerify(ctx, in.by, in.Name))
+		}
+		return replied(h.Fleet.Resync(ctx, in.by, in.Name))
+	})
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
 		"Get what a connected registry last said of its sync, and how long ago",

@@ -213,6 +213,7 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		InstanceID:  in.control.InstanceID(),
 		Fleet:       in.fleet,
 		Version:     telemetry.Version(),
+		Content:     in.scrub,
 		LoginServer: hostOf(address),
 		TLS:         strings.HasPrefix(cmp.Or(address, in.url), "https:"),
 		Log:         in.log,

@@ -234,6 +234,7 @@ type Spec struct {
 	Permissions  []string `json:"permissions"`      // the actions of the sync scope map, repositories' only; a root reads the scope map itself
 	Epoch        int64    `json:"epoch,omitempty"`  // counts deactivations: an activation of an earlier one is over, at every level
 	Resync       int64    `json:"resync,omitempty"` // counts how often an operator asked for every repository to be listed anew
+	Verify       int64    `json:"verify,omitempty"` // counts how often that was to read all content again, too
 
 	// What an operator may change; api.Settings has a field of each name.
 	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
