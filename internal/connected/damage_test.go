@@ -157,3 +157,27 @@ func TestResyncCanReadEverythingAgain(t *testing.T) {
 		await(t, "the layer is whole", func() bool { return ship.whole("app/a", layer) })
 	})
 }
+
+// TestWrongContentIsVerifiedAtTheParent is about damage that nobody sees at the parent until a
+// child gets it.
+func TestWrongContentIsVerifiedAtTheParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", large)
+		layer := root.layerOf("1", large)
+		root.spoil("app/a", layer)
+		root.runScrub()
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "the root finds the damage", func() bool { return root.damaged() == 1 })
+		if !ship.serves("app/a", "v1", "") {
+			t.Error("the ship serves an image of which it has no layer")
+		}
+		root.push("app/a", "1", "v1", large) // the same content
+		ship.awaitTag("app/a", "v1", d)
+		if root.damaged() != 0 || !ship.whole("app/a", layer) {
+			t.Errorf("damaged at the root: %d; the layer is whole at the ship: %v", root.damaged(), ship.whole("app/a", layer))
+		}
+	})
+}

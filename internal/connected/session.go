@@ -146,11 +146,16 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	if s.reported == nil || !sameReport(report, s.reported) {
 		q.Report = report
 	}
+	suspects := s.engine.Suspects()
+	for _, suspect := range suspects {
+		q.Suspects = append(q.Suspects, wire.Want(suspect))
+	}
 	a, err := s.ask(ctx, q)
 	if err != nil {
 		return false, parentError{err}
 	}
 	s.reported = report
+	s.engine.NoteReported(suspects)
 	if a.Desired != nil {
 		if err := s.applyDesired(ctx, a.Desired); err != nil {
 			return false, err

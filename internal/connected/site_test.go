@@ -97,7 +97,8 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 			}
 			return nil
 		},
-		Spread: func() time.Duration { return time.Duration(s.spread.Load()) },
+		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
+		Suspect: s.scrub.Suspect,
 	})
 	content := registry.New(registry.Options{Storage: s.Storage, Authorizer: authenticator, Log: log})
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

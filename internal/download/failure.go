@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -226,17 +227,20 @@ type content struct {
 }
 
 type badContent struct {
-	sessions int // in which it was wrong
-	pause    time.Duration
-	until    time.Time
+	repository string // in which the source was asked for it
+	reported   bool   // to the source
+	sessions   int    // in which it was wrong
+	pause      time.Duration
+	until      time.Time
 }
 
 // add notes that the content of c was wrong in a session.
-func (q *quarantine) add(c content, now time.Time) {
+func (q *quarantine) add(c content, repository string, now time.Time) {
 	if *q == nil || len(*q) >= maxQuarantined {
 		*q = quarantine{}
 	}
 	b := (*q)[c]
+	b.repository, b.reported = repository, false
 	if b.sessions++; b.sessions >= quarantineAfter {
 		b.pause = min(max(2*b.pause, quarantinePause), quarantineMaxPause)
 		b.until = now.Add(b.pause)
@@ -253,6 +257,33 @@ func (d *Downloader) Quarantined(blob digest.Digest, size int64) error {
 		return fmt.Errorf("blob %s: its content was wrong, and is fetched again after %s", blob, until)
 	}
 	return nil
+}
+
+// maxSuspects is how many suspects a source is told of at a time.
+const maxSuspects = 16
+
+// Suspects returns blobs whose content was wrong, and of which the source was not told yet.
+func (d *Downloader) Suspects() (all []Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c, b := range d.quarantine {
+		if !b.reported && len(all) < maxSuspects {
+			all = append(all, Ref{b.repository, c.digest})
+		}
+	}
+	return all
+}
+
+// NoteReported notes that the source was told of suspects.
+func (d *Downloader) NoteReported(suspects []Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c, b := range d.quarantine {
+		if slices.Contains(suspects, Ref{b.repository, c.digest}) {
+			b.reported = true
+			d.quarantine[c] = b
+		}
+	}
 }
 
 // ClearQuarantine lets blobs be fetched again whose content was wrong, because

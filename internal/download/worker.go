@@ -335,7 +335,7 @@ func (d *Downloader) corrupted(b *Blob) verdict {
 		b.state = fetching
 		d.place(b, time.Now())
 	} else {
-		d.quarantine.add(content{b.Digest, b.Size}, time.Now())
+		d.quarantine.add(content{b.Digest, b.Size}, b.Repositories[min(b.from, len(b.Repositories)-1)], time.Now())
 	}
 	return v
 }

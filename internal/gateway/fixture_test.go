@@ -35,6 +35,7 @@ type fixture struct {
 	client     *gateway.Client
 	later      atomic.Int64                     // how much later than now it is for the parent, in seconds
 	watermarks atomic.Pointer[map[string]int64] // what it has of its own ancestors
+	suspects   []digest.Digest                  // that its children doubt
 }
 
 // run runs test with a fresh parent on each database.
@@ -92,6 +93,7 @@ func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
 	f.handler = gateway.NewServer(gateway.ServerOptions{
 		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
 		Watermarks: func() map[string]int64 { return *f.watermarks.Load() },
+		Suspect:    func(d digest.Digest) { f.suspects = append(f.suspects, d) },
 	}.Listing(n))
 	return f
 }

@@ -6,10 +6,14 @@ import (
 	"sync"
 	"time"
 
+	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
 )
+
+// maxSuspects is how many blobs a poll names at most that came with wrong content.
+const maxSuspects = 16
 
 // feedPage is how many repositories of the feed are read at a time.
 const feedPage = 500
@@ -34,6 +38,10 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	if err := s.ControlPlane.Report(ctx, c.name, q.InstanceID, report); err != nil {
 		return nil, err
 	}
+	if err := s.noteSuspects(ctx, c, q.Suspects); err != nil {
+		return nil, err
+	}
+	q.Suspects = nil
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -46,6 +54,30 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 			return nil, err
 		}
 	}
+}
+
+// noteSuspects passes on which blobs the caller got with wrong content, as far as they are here
+// and the caller may read them.
+func (s *server) noteSuspects(ctx context.Context, c caller, all []wire.Want) error {
+	if len(all) > maxSuspects {
+		return invalid("a poll has at most %d suspects", maxSuspects)
+	}
+	for _, w := range all {
+		if c.barred(w.Repository) != "" {
+			continue
+		}
+		content, _, err := s.Storage.OpenBlob(ctx, w.Repository, w.Digest)
+		if e := oci.AsError(err); e != nil && e.Status < 500 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		content.Close()
+		s.Log.Debug("connected registry got a blob whose content is wrong", "registry", c.name, "repo", w.Repository, "digest", w.Digest)
+		s.Suspect(w.Digest)
+	}
+	return nil
 }
 
 // pollHeld answers a poll. Where there is nothing to tell yet it waits, and

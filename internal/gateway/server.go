@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/auth"
 	"ferry/internal/oci"
@@ -37,7 +38,9 @@ type ServerOptions struct {
 	// Spread returns over how long children spread what they fetch after a
 	// change; nil is not at all.
 	Spread func() time.Duration
-	Log    *slog.Logger // nil discards
+	// Suspect is told of a blob that a child got with wrong content; nil is nobody.
+	Suspect func(d digest.Digest)
+	Log     *slog.Logger // nil discards
 
 	maxListed int // how many items an answer lists, about; 0 is [maxListed]
 }
@@ -59,6 +62,9 @@ func NewServer(o ServerOptions) http.Handler {
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
 		s.Watermarks = func() map[string]int64 { return nil }
+	}
+	if s.Suspect == nil {
+		s.Suspect = func(digest.Digest) {}
 	}
 	if s.Spread == nil {
 		s.Spread = func() time.Duration { return 0 }

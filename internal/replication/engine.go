@@ -158,6 +158,13 @@ func (e *Engine) Trouble() (until time.Time, why error) {
 // because somebody mended it at the source.
 func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
 
+// Suspects returns blobs whose content from the source was not what the digest says, and of
+// which the source was not told yet.
+func (e *Engine) Suspects() []Ref { return e.download.Suspects() }
+
+// NoteReported notes that the source was told of suspects.
+func (e *Engine) NoteReported(suspects []Ref) { e.download.NoteReported(suspects) }
+
 // An Order says of a repository how soon a Sync fetches what is to come to
 // it, the lowest priority first, and whether it fetches that at all. It must
 // not block, nor call the engine.

@@ -277,7 +277,8 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
-		Log: in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
+		Suspect: in.scrub.Suspect,
+		Log:     in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
 	api := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,

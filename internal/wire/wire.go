@@ -62,6 +62,7 @@ type PollRequest struct {
 	Page           *Page   `json:"page,omitempty"`           // a complete listing, or the rest of one, to be sent first
 	DesiredVersion string  `json:"desiredVersion,omitempty"` // of the desired state that the child has
 	Report         *Report `json:"report,omitempty"`         // nil when nothing changed since the last that was answered
+	Suspects       []Want  `json:"suspects,omitempty"`       // blobs whose content came and was not what the digest says: the parent reads them again; at most 16
 	WaitSeconds    int     `json:"waitSeconds,omitempty"`    // how long the parent may hold the request until something changes; at most 60
 }
 

@@ -1,0 +1,87 @@
+package gateway_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/replication"
+	"ferry/internal/wire"
+)
+
+// spoil flips a bit of a blob on the parent's disk.
+func (f *fixture) spoil(repository string, d digest.Digest) {
+	f.T.Helper()
+	file, _, err := f.OpenBlob(f.T.Context(), repository, d)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	defer file.Close()
+	path := file.(*os.File).Name()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		content[0] ^= 1
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		f.T.Fatal(err)
+	}
+}
+
+func TestPlanSaysThatASmallBlobIsDamaged(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	bad, good := f.image("app/a", "bad", "v1"), f.image("app/a", "good", "v2")
+	layer := digest.FromString("layer bad")
+	f.spoil("app/a", layer)
+	for range 2 { // it is found, and then it is out of service
+		var missing []string
+		entries := f.plan(t, []digest.Digest{bad, good}, nil)
+		for _, e := range entries {
+			if e.Missing != nil {
+				missing = append(missing, string(e.Missing.Digest)+" "+e.Missing.Reason)
+			}
+		}
+		if len(missing) != 1 || !strings.HasPrefix(missing[0], string(layer)) || !strings.Contains(missing[0], "damaged") {
+			t.Errorf("missing: %q", missing)
+		}
+		complete := 0
+		for _, e := range entries {
+			if e.Complete != nil {
+				complete++
+			}
+		}
+		if complete != 2 {
+			t.Errorf("the plan is complete for %d images, want 2", complete)
+		}
+	}
+}
+
+// TestSuspectsAreThoseThatTheChildMayRead is about a child that names whatever it likes.
+func TestSuspectsAreThoseThatTheChildMayRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	own := f.PushBlob("app/a", []byte("own")).Digest
+	secret := f.PushBlob("secret", []byte("secret")).Digest
+	q := wire.PollRequest{Suspects: []wire.Want{
+		{Repository: "app/a", Digest: own},
+		{Repository: "secret", Digest: secret},
+		{Repository: "app/a", Digest: secret},
+		{Repository: "app/a", Digest: digest.FromString("nothing")},
+		{Repository: "app/../a", Digest: "sha256:x"},
+	}}
+	f.poll(t, q)
+	if diff := cmp.Diff([]digest.Digest{own}, f.suspects); diff != "" {
+		t.Error(diff)
+	}
+	for len(q.Suspects) < 17 {
+		q.Suspects = append(q.Suspects, wire.Want(replication.Ref{Repository: "app/a", Digest: own}))
+	}
+	q.InstanceID = "instance"
+	if _, err := f.client.Poll(t.Context(), q); err == nil || len(f.suspects) != 1 {
+		t.Errorf("seventeen suspects: %v, and %d are read", err, len(f.suspects))
+	}
+}
