@@ -35,11 +35,14 @@ func (s *site) file(repository string, d digest.Digest) string {
 // spoil flips a bit of a blob on the disk.
 func (s *site) spoil(repository string, d digest.Digest) {
 	s.T.Helper()
-	path := s.file(repository, d)
-	content, err := os.ReadFile(path)
-	if err == nil {
-		content[len(content)/2] ^= 1
-		err = os.WriteFile(path, content, 0o600)
+	disk, err := os.OpenFile(s.file(repository, d), os.O_RDWR, 0)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	defer disk.Close()
+	one := make([]byte, 1)
+	if _, err = disk.ReadAt(one, 1); err == nil { // in its place: the file is never shorter
+		_, err = disk.WriteAt([]byte{one[0] ^ 1}, 1)
 	}
 	if err != nil {
 		s.T.Fatal(err)

@@ -122,6 +122,11 @@ func (tx *Tx) Damages(repository, digest string, limit int) ([]Damage, error) {
 		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
 }
 
+// AnyDamage reports whether anything is damaged.
+func (tx *Tx) AnyDamage() (bool, error) {
+	return get[bool](tx, "look for damage", `SELECT EXISTS (SELECT 1 FROM damaged)`)
+}
+
 // A Sum is how many there are of something, and their bytes.
 type Sum struct{ Count, Bytes int64 }
 

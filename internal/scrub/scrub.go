@@ -28,6 +28,9 @@ const (
 	lookEvery = time.Minute
 	// saveEvery is how often a pass saves its place.
 	saveEvery = 30 * time.Second
+	// checkEvery is how often the files of all blobs are looked at without reading them. Most of
+	// what is lost goes with a loss of power, so it is also done soon after the start.
+	checkEvery = 24 * time.Hour
 	// pageSize is how many rows are read at a time.
 	pageSize = 100
 	// leastBurst is how many bytes may be read at once, whatever the rate.
@@ -71,15 +74,17 @@ func New(ctx context.Context, o Options) (*Scrubber, error) {
 	if o.Open == nil {
 		o.Open = func(time.Time) bool { return true }
 	}
-	limit := rate.Inf
-	if o.Rate > 0 {
-		limit = rate.Limit(o.Rate)
-	}
-	s := &Scrubber{
-		Options: o, limiter: rate.NewLimiter(limit, int(max(leastBurst, o.Rate/10))),
-		suspects: newSuspects(), wakeup: make(chan struct{}),
-	}
+	s := &Scrubber{Options: o, limiter: newLimiter(o.Rate), suspects: newSuspects(), wakeup: make(chan struct{})}
 	return s, s.load(ctx)
+}
+
+// newLimiter limits to so many bytes in a second; 0 is no limit.
+func newLimiter(bytes int64) *rate.Limiter {
+	limit := rate.Inf
+	if bytes > 0 {
+		limit = rate.Limit(bytes)
+	}
+	return rate.NewLimiter(limit, int(max(leastBurst, bytes/10)))
 }
 
 // Run reads what is due until ctx ends. A failure is logged, and tried again.
@@ -87,7 +92,22 @@ func (s *Scrubber) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.runPasses(ctx) })
 	g.Go(func() error { return s.runSuspects(ctx) })
+	g.Go(func() error { return s.runChecks(ctx) })
 	return g.Wait()
+}
+
+// runChecks looks at the files of all blobs now and then.
+func (s *Scrubber) runChecks(ctx context.Context) error {
+	for pause := lookEvery; retry.Sleep(ctx, pause, nil) == nil; pause = checkEvery {
+		lost, err := s.CheckFiles(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("files of blobs are not checked", "err", err)
+		}
+		if lost > 0 {
+			s.Log.Warn("files of blobs are lost", "lost", lost)
+		}
+	}
+	return nil
 }
 
 func (s *Scrubber) runPasses(ctx context.Context) error {
@@ -106,25 +126,33 @@ func (s *Scrubber) runPasses(ctx context.Context) error {
 			_ = retry.Sleep(ctx, lookEvery, wakeup)
 		}
 	}
-	return s.save(context.WithoutCancel(ctx))
+	s.save(context.WithoutCancel(ctx))
+	return nil
 }
 
 // due returns the pass that is to go on, which it begins if its time has come; nil is none.
 func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 	now := s.Now()
 	s.mu.Lock()
-	p, last := s.state.Running, s.state.Ended
-	if last.IsZero() || last.After(now) { // it counts from the first start, or from where the clock was set back to
-		s.state.Ended, last = now, now
+	p, since := s.state.Running, s.state.Since
+	unknown := since.IsZero() || since.After(now) // at the first start, and once the clock was set back
+	if unknown {
+		s.state.Since, since = now, now
 	}
 	s.mu.Unlock()
+	if unknown {
+		s.save(ctx)
+	}
 	switch {
 	case p != nil && (p.Asked || s.Open(now)):
 		return p, nil
-	case p == nil && s.Every > 0 && s.Open(now) && now.Sub(last) >= s.Every:
-		return s.begin(ctx, false)
+	case p != nil || s.Every == 0 || !s.Open(now) || now.Sub(since) < s.Every:
+		return nil, nil
 	}
-	return nil, nil
+	if _, err := s.CheckFiles(ctx); err != nil { // it would take out of service what a disk has that is away
+		return nil, err
+	}
+	return s.begin(ctx, false)
 }
 
 // Order begins a pass at once, in the place of one that runs. It reads as fast as it can.
@@ -162,7 +190,8 @@ func (s *Scrubber) begin(ctx context.Context, asked bool) (*pass, error) {
 	close(s.wakeup)
 	s.wakeup = make(chan struct{})
 	s.mu.Unlock()
-	return p, s.save(ctx)
+	s.save(ctx)
+	return p, nil
 }
 
 func (s *Scrubber) awaitWakeup() <-chan struct{} {
@@ -180,9 +209,7 @@ func (s *Scrubber) step(ctx context.Context, p pass) error {
 	due := s.Now().Sub(s.saved) >= saveEvery
 	s.mu.Unlock()
 	if due {
-		if err := s.save(ctx); err != nil {
-			return err
-		}
+		s.save(ctx)
 	}
 	switch p.Phase {
 	case readManifests:
@@ -199,8 +226,11 @@ func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
 	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Place, error) {
 		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
 	})
-	if err != nil || len(rows) == 0 {
-		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	if err == nil && len(rows) == 0 {
+		err = s.advance(p.Started, (*pass).next)
+	}
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
 		size, reason, err := s.Storage.VerifyManifest(ctx, row.Repository, digest.Digest(row.Digest))
@@ -216,8 +246,11 @@ func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
 
 func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(p.Digest, pageSize) })
-	if err != nil || len(rows) == 0 {
-		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	if err == nil && len(rows) == 0 {
+		err = s.advance(p.Started, (*pass).next)
+	}
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
 		if !p.Asked && !s.Open(s.Now()) {
@@ -236,10 +269,14 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Damage, error) {
 		return tx.Damages(p.Repository, p.Digest, pageSize)
 	})
-	if err != nil || len(rows) == 0 || rows[0].Repository != "" { // blobs come first
-		return cmp.Or(err, s.advance(p.Started, func(p *pass) { p.next() }))
+	if err == nil && len(rows) == 0 {
+		err = s.advance(p.Started, (*pass).next)
+	}
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
+		var err error
 		if row.Repository == "" {
 			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
 		}
@@ -293,14 +330,16 @@ func (s *Scrubber) finish(ctx context.Context, p pass) error {
 		s.mu.Unlock()
 		return errSuperseded
 	}
-	s.state.Running, s.state.Last, s.state.Ended = nil, &p, s.Now().UTC()
+	p.Ended = s.Now().UTC()
+	s.state.Running, s.state.Last, s.state.Since = nil, &p, p.Ended
 	s.mu.Unlock()
 	level := slog.LevelInfo
 	if p.Damaged+p.Unread > 0 {
 		level = slog.LevelWarn
 	}
 	s.Log.Log(ctx, level, "scrub ended", "items", p.Done.Items, "bytes", p.Done.Bytes, "damaged", p.Damaged, "unread", p.Unread)
-	return s.save(ctx)
+	s.save(ctx)
+	return nil
 }
 
 // pace returns the pace of a pass: the rate, unless somebody asked for the pass.
@@ -309,15 +348,15 @@ func (s *Scrubber) pace(p pass) storage.Pace {
 		if err := s.advance(p.Started, func(*pass) {}); err != nil || p.Asked {
 			return cmp.Or(err, context.Cause(ctx))
 		}
-		return s.wait(ctx, n)
+		return wait(ctx, s.limiter, n)
 	}
 }
 
 // wait waits until n more bytes may be read.
-func (s *Scrubber) wait(ctx context.Context, n int) error {
+func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 	for n > 0 {
-		some := min(n, s.limiter.Burst())
-		if err := s.limiter.WaitN(ctx, some); err != nil {
+		some := min(n, limiter.Burst())
+		if err := limiter.WaitN(ctx, some); err != nil {
 			return err
 		}
 		n -= some
@@ -331,8 +370,8 @@ func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := api.Verification{State: api.VerifyIdle, DamagedNow: damaged.Count}
-	if s.Every > 0 && !s.state.Ended.IsZero() {
-		v.NextTime = api.Time(s.state.Ended.Add(s.Every))
+	if s.Every > 0 && !s.state.Since.IsZero() {
+		v.NextTime = api.Time(s.state.Since.Add(s.Every))
 	}
 	p := s.state.Last
 	switch {
@@ -342,7 +381,7 @@ func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 			v.State = api.VerifyWaiting
 		}
 	case p != nil:
-		v.EndTime = api.Time(s.state.Ended)
+		v.EndTime = api.Time(p.Ended)
 	default:
 		return v, err
 	}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ferry/internal/api"
+	"ferry/internal/metadb"
 	"ferry/internal/scrub"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
@@ -27,11 +28,14 @@ func spoil(t *testing.T, c storagetest.Content, d digest.Digest) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	path := file.(*os.File).Name()
-	content, err := os.ReadFile(path)
-	if err == nil {
-		content[len(content)/2] ^= 1
-		err = os.WriteFile(path, content, 0o600)
+	disk, err := os.OpenFile(file.(*os.File).Name(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	one := make([]byte, 1)
+	if _, err = disk.ReadAt(one, 1); err == nil { // in its place: the file is never shorter
+		_, err = disk.WriteAt([]byte{one[0] ^ 1}, 1)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +68,23 @@ func status(t *testing.T, s *scrub.Scrubber) api.Verification {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// setting is the state that the scrubber has saved.
+func setting(t *testing.T, c storagetest.Content) string {
+	t.Helper()
+	text, err := metadb.Read(t.Context(), c.DB, func(tx *metadb.Tx) (string, error) { return tx.Setting("scrub") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func set(t *testing.T, c storagetest.Content, text string) {
+	t.Helper()
+	if err := c.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetSetting("scrub", text) }); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestEverythingIsReadOnceInAPeriod(t *testing.T) {
@@ -140,6 +161,48 @@ func TestPassGoesOnAfterARestart(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if v := status(t, s); v.State != api.VerifyIdle || v.ItemsDone != 4 || v.BytesDone != v.BytesTotal {
 			t.Errorf("at the end: %+v", v)
+		}
+	})
+}
+
+// A machine that is switched off every evening never ends its process well.
+func TestPeriodCountsOverAKilledProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		c.PushBlob("a", []byte("content"))
+		for range 5 {
+			// What is saved at the end of a process that is stopped is put back.
+			_, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+			time.Sleep(8 * time.Hour)
+			before := setting(t, c)
+			stop()
+			set(t, c, before)
+			time.Sleep(4 * time.Hour)
+		}
+		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
+		defer stop()
+		if v := status(t, s); v.ItemsDone != 1 {
+			t.Errorf("after two days and a half: %+v", v)
+		}
+	})
+}
+
+func TestLostFilesAreFoundSoonAfterTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storagetest.New(t, storage.Options{})
+		file, _, err := c.OpenBlob(t.Context(), "a", c.PushBlob("a", []byte("content")).Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := os.Remove(file.(*os.File).Name()); err != nil {
+			t.Fatal(err)
+		}
+		s, stop := start(t, c, scrub.Options{})
+		defer stop()
+		time.Sleep(5 * time.Minute)
+		if v := status(t, s); v.DamagedNow != 1 {
+			t.Errorf("five minutes after the start: %+v", v)
 		}
 	})
 }

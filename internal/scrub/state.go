@@ -16,12 +16,13 @@ const stateSetting = "scrub"
 type state struct {
 	Running *pass     `json:"running,omitempty"`
 	Last    *pass     `json:"last,omitempty"`
-	Ended   time.Time `json:"ended,omitzero"` // when the last one did; without one, when that was first asked
+	Since   time.Time `json:"since,omitzero"` // from when on the period until the next pass counts
 }
 
 // A pass is one read of everything, and how far it is.
 type pass struct {
-	Started    time.Time `json:"started"`         // which tells it from others
+	Started    time.Time `json:"started"` // which tells it from others
+	Ended      time.Time `json:"ended,omitzero"`
 	Asked      bool      `json:"asked,omitempty"` // by somebody, who waits for it
 	Phase      phase     `json:"phase"`
 	Repository string    `json:"repository,omitempty"` // the last one that was read in the phase
@@ -65,14 +66,17 @@ func (s *Scrubber) load(ctx context.Context) error {
 	return nil
 }
 
-// save writes the state.
-func (s *Scrubber) save(ctx context.Context) error {
+// save writes the state. If the disk does not take it, the scrub goes on: a restart reads
+// something twice.
+func (s *Scrubber) save(ctx context.Context) {
 	s.mu.Lock()
 	text, err := json.Marshal(s.state)
 	s.saved = s.Now()
 	s.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(stateSetting, string(text)) })
 	}
-	return s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetSetting(stateSetting, string(text)) })
+	if err != nil {
+		s.Log.Warn("place of the scrub is not saved", "err", err)
+	}
 }

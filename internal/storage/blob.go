@@ -109,7 +109,10 @@ func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 	if err == nil {
 		err = s.checkFile(ctx, row)
 	}
-	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, blob.ErrNotExist) {
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+		return s.reviveLost(ctx, d)
+	case errors.Is(err, blob.ErrNotExist):
 		return false, nil
 	}
 	return err == nil, err

@@ -28,14 +28,21 @@ type Pace func(ctx context.Context, n int) error
 // Unpaced lets everything be read at once, until ctx ends.
 func Unpaced(ctx context.Context, _ int) error { return ctx.Err() }
 
+// What can be wrong with a blob, beside its file's length.
+const (
+	fileLost          = "its file is lost"
+	contentChanged    = "its content changed on the disk"
+	contentUnreadable = "the disk does not give its content back"
+)
+
 // readStep is how many bytes a check reads at a time.
 const readStep = 256 << 10
 
 // look reads the file of a blob of size bytes, and returns what is wrong with it; "" is nothing.
 func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
-	r, err := s.blobs.Open(ctx, d)
+	r, err := s.reread(ctx, d)
 	if errors.Is(err, blob.ErrNotExist) {
-		return "its file is lost", nil
+		return fileLost, nil
 	}
 	if err != nil {
 		return unreadable(err)
@@ -58,17 +65,25 @@ func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pa
 		case have != size:
 			return wrongLength(have, size), nil
 		case digest.NewDigest(d.Algorithm(), hash) != d:
-			return "its content changed on the disk", nil
+			return contentChanged, nil
 		default:
 			return "", nil
 		}
 	}
 }
 
+// reread opens the file of a blob, from the disk if the store can do so.
+func (s *Storage) reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	if store, ok := s.blobs.(blob.Rereader); ok {
+		return store.Reread(ctx, d)
+	}
+	return s.blobs.Open(ctx, d)
+}
+
 // unreadable tells a disk that does not give content back from other errors.
 func unreadable(err error) (reason string, _ error) {
 	if errors.Is(err, syscall.EIO) {
-		return "the disk does not give its content back", nil
+		return contentUnreadable, nil
 	}
 	return "", err
 }
@@ -89,7 +104,7 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 		info, err := s.blobs.Stat(ctx, d)
 		switch {
 		case errors.Is(err, blob.ErrNotExist):
-			return "its file is lost", nil
+			return fileLost, nil
 		case err != nil || info.Size == size:
 			return "", err
 		}
@@ -137,6 +152,7 @@ func (s *Storage) takeOut(
 		return "", err
 	}
 	damage := Damage{Digest: string(d), Size: row.Size, Reason: reason, FoundAt: s.now()}
+	s.anyDamage.Store(damageSome)
 	err = s.write(ctx, func(tx *metadb.Tx) error {
 		_, err := tx.DamageBlob(damage)
 		return err
@@ -238,25 +254,92 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	return err == nil, err
 }
 
+// ErrManyLost is returned, wrapped, if so many files are lost that the disk is more likely to
+// be another one, or not mounted. Nothing is taken out of service then.
+var ErrManyLost = errors.New("is the disk with the blobs mounted? Nothing was taken out of service")
+
+// manyLost is how many files, and one in how many, may be lost until that is doubted.
+const (
+	manyLost      = 20
+	manyLostShare = 4
+)
+
 // CheckFiles looks at the file of every blob, whose content it does not read, and
 // takes those out of service whose files are lost or of another size. It returns
 // how many these are.
 func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
-	after := ""
+	var missing []metadb.Blob
+	after, all := "", 0
 	for {
 		rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(after, page) })
-		if err != nil || len(rows) == 0 {
-			return lost, err
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) == 0 {
+			break
 		}
 		for _, row := range rows {
-			after = row.Digest
-			if err := s.checkFile(ctx, row); errors.Is(err, blob.ErrNotExist) {
-				lost++
-			} else if err != nil {
-				return lost, err
+			has, err := s.hasFile(ctx, digest.Digest(row.Digest), row.Size)
+			if err != nil {
+				return 0, err
+			}
+			if after = row.Digest; !has {
+				missing = append(missing, row)
 			}
 		}
+		all += len(rows)
 	}
+	if len(missing) > max(manyLost, all/manyLostShare) {
+		return 0, fmt.Errorf("check files: %d of %d files of blobs are lost: %w", len(missing), all, ErrManyLost)
+	}
+	for _, row := range missing {
+		if err := s.checkFile(ctx, row); errors.Is(err, blob.ErrNotExist) {
+			lost++
+		} else if err != nil {
+			return lost, err
+		}
+	}
+	return lost, nil
+}
+
+// Whether anything is damaged, as far as this process knows.
+const (
+	damageUnknown int32 = iota
+	damageNone
+	damageSome
+)
+
+// reviveLost puts a blob back into service that is out of it because its file was lost, if that
+// is in its place again: a disk can be away for a while, and every byte was paid for.
+func (s *Storage) reviveLost(ctx context.Context, d digest.Digest) (bool, error) {
+	if s.anyDamage.Load() == damageNone { // most of what is asked for is just not here
+		return false, nil
+	}
+	damage, err := s.damageOf(ctx, d)
+	if damage == nil || err != nil {
+		return false, errors.Join(err, s.learnDamage(ctx))
+	}
+	if damage.Reason == contentChanged || damage.Reason == contentUnreadable {
+		return false, nil
+	}
+	if has, err := s.hasFile(ctx, d, damage.Size); err != nil || !has {
+		return false, err
+	}
+	return s.ReviveBlob(ctx, d, Unpaced)
+}
+
+// learnDamage finds out, once, whether anything is damaged.
+func (s *Storage) learnDamage(ctx context.Context) error {
+	if s.anyDamage.Load() != damageUnknown {
+		return nil
+	}
+	some, err := metadb.Read(ctx, s.db, (*metadb.Tx).AnyDamage)
+	if err == nil && !some {
+		s.anyDamage.CompareAndSwap(damageUnknown, damageNone)
+	} else if err == nil {
+		s.anyDamage.Store(damageSome)
+	}
+	return err
 }
 
 // IsWhole reports whether repository has the manifest d and every blob that it

@@ -317,3 +317,29 @@ func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
 		}
 	})
 }
+
+// TestLostFilesThatAreBackAreNotFetchedAgain is about a disk that is away for a while.
+func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		var all []digest.Digest
+		for i := range 30 {
+			all = append(all, f.push(t, "a", []byte{byte(i)}))
+		}
+		blobs := filepath.Join(f.dir, "blobs")
+		if err := errors.Join(os.Rename(blobs, blobs+".away"), os.MkdirAll(filepath.Join(blobs, "sha256"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if lost, err := f.CheckFiles(t.Context()); lost != 0 || !errors.Is(err, storage.ErrManyLost) || len(f.damaged(t)) != 0 {
+			t.Errorf("CheckFiles without the disk = %d, %v; damaged are %v", lost, err, f.damaged(t))
+		}
+		if has, err := f.HasBlob(t.Context(), all[0]); has || err != nil || len(f.damaged(t)) != 1 {
+			t.Errorf("HasBlob without the disk = %v, %v; damaged are %v", has, err, f.damaged(t))
+		}
+		if err := errors.Join(os.RemoveAll(blobs), os.Rename(blobs+".away", blobs)); err != nil {
+			t.Fatal(err)
+		}
+		if has, err := f.HasBlob(t.Context(), all[0]); !has || err != nil || len(f.damaged(t)) != 0 {
+			t.Errorf("HasBlob with the disk = %v, %v; damaged are %v", has, err, f.damaged(t))
+		}
+	})
+}

@@ -57,6 +57,7 @@ type Storage struct {
 	cache     *cache
 	watchers  watchers
 	fullAt    atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
+	anyDamage atomic.Int32                  // see [damageUnknown]
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,

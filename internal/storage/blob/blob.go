@@ -45,6 +45,12 @@ type Store interface {
 	WalkPartials(ctx context.Context, fn func(id string, size int64) error) error
 }
 
+// A Rereader is a [Store] that can open a blob so that its bytes come from the disk, and not
+// from memory, where they may be better.
+type Rereader interface {
+	Reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
+}
+
 // Info describes a finished blob.
 type Info struct {
 	Digest   digest.Digest

@@ -54,6 +54,28 @@ func (s *Store) Open(_ context.Context, d digest.Digest) (io.ReadSeekCloser, err
 	return f, nil
 }
 
+var _ blob.Rereader = (*Store)(nil)
+
+// Reread implements [blob.Rereader]. What it reads does not stay in memory either: it
+// would take the place of what clients pull.
+func (s *Store) Reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	r, err := s.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	f := reread{r.(*os.File)}
+	f.forget()
+	return f, nil
+}
+
+type reread struct{ *os.File }
+
+// Close implements [io.Closer].
+func (f reread) Close() error {
+	f.forget()
+	return f.File.Close()
+}
+
 // Stat implements [blob.Store].
 func (s *Store) Stat(_ context.Context, d digest.Digest) (blob.Info, error) {
 	path, err := s.path(d)
