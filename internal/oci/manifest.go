@@ -77,6 +77,9 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 		}
 		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %s", clip(err.Error()))
 	}
+	if err := checkKeys(payload); err != nil {
+		return nil, err
+	}
 	mediaType, err := manifestMediaType(contentType, raw.MediaType)
 	if err != nil {
 		return nil, err

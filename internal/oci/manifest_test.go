@@ -41,6 +41,45 @@ func TestAManifestSaysWhatItRefersTo(t *testing.T) {
 	}
 }
 
+// TestManifestWithAFieldTwiceIsRefused has fields twice, and in another case than the
+// specification's, which encoding/json takes for the same.
+func TestManifestWithAFieldTwiceIsRefused(t *testing.T) {
+	config := `"config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2}`
+	other := strings.Replace(config, sha256, string(digest.FromString("other")), 1)
+	child := `{"mediaType":"` + MediaTypeImageManifest + `","digest":"` + sha256 + `","size":1%s}`
+	index := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageIndex + `","manifests":[` + child + `]%s}`
+	for name, text := range map[string]string{
+		"config twice":                 strings.Replace(plain, config, config+","+other, 1),
+		"config in another case, too":  strings.Replace(plain, config, config+","+strings.Replace(other, "config", "CONFIG", 1), 1),
+		"config in another case alone": strings.Replace(plain, `"config":`, `"Config":`, 1),
+		"config with an escape":        strings.Replace(plain, config, config+","+strings.Replace(other, "config", `\u0063onfig`, 1), 1),
+		"a letter that folds to s":     strings.Replace(plain, `"layers"`, "\"layer\u017F\":[],\"layers\"", 1),
+		"mediaType twice":              strings.Replace(plain, `"schemaVersion"`, `"mediaType":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
+		"mediaType in another case":    strings.Replace(plain, `"schemaVersion"`, `"mediatype":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
+		"subject twice":                strings.Replace(plain, `"layers"`, `"subject":`+fmt.Sprintf(child, "")+`,"subject":null,"layers"`, 1),
+		"layers twice, null first":     strings.Replace(plain, `"layers":[]`, `"layers":null,"layers":[]`, 1),
+		"a digest twice in a layer":    strings.Replace(plain, `[]`, `[{"digest":"`+sha512+`","digest":"`+sha256+`","size":1}]`, 1),
+		"a size in another case":       strings.Replace(plain, `"size":2`, `"size":2,"Size":3`, 1),
+		"manifests twice":              fmt.Sprintf(index, "", `,"Manifests":[]`),
+		"a child's type twice":         fmt.Sprintf(index, `,"mediaType":"x/y"`, ""),
+		"a child's os twice":           fmt.Sprintf(index, `,"platform":{"os":"linux","OS":"windows","architecture":"arm"}`, ""),
+	} {
+		if _, err := ParseManifest("", []byte(text)); !errors.Is(err, ErrManifestInvalid) {
+			t.Errorf("%s: %v, want %v", name, err, ErrManifestInvalid)
+		}
+	}
+	for name, text := range map[string]string{
+		"spaces":             strings.NewReplacer(",", " ,\n\t ", "[]", "[ ]", `":`, `" : `).Replace(plain),
+		"names of users":     strings.Replace(plain, `"layers"`, `"annotations":{"config":"a","Config":"\"b\\","CONFIG":"c}"},"layers"`, 1),
+		"an unknown field":   strings.Replace(plain, `"layers"`, `"x":{"size":1,"Size":[{"a":-1.5e3,"a":null}]},"X":true,"layers"`, 1),
+		"the same elsewhere": fmt.Sprintf(index, `,"data":"AA==","artifactType":"x"`, `,"artifactType":"y"`),
+	} {
+		if _, err := ParseManifest("", []byte(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestAMalformedManifestIsInvalid(t *testing.T) {
 	for name, c := range map[string]struct{ contentType, text string }{
 		"nothing":                {"", ""},
