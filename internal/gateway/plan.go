@@ -114,7 +114,7 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	}
 	if !p.have[want] {
 		for _, b := range parsed.Blobs() {
-			if err := p.blob(ctx, want.Repository, b.Digest); err != nil {
+			if err := p.blob(ctx, want.Repository, b); err != nil {
 				return err
 			}
 		}
@@ -168,14 +168,20 @@ func (p *planner) children(
 	return kept, left, nil
 }
 
-// blob writes a blob: with its content where that is small.
-func (p *planner) blob(ctx context.Context, repository string, d digest.Digest) error {
+// blob writes a blob: with its content where that is small. One that is not here,
+// and need not be, has no entry.
+func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor) error {
+	d := of.Digest
 	key := wire.Want{Repository: repository, Digest: d}
 	if p.sent[key] {
 		return nil
 	}
 	p.sent[key] = true
 	content, info, err := p.Storage.OpenBlob(ctx, repository, d)
+	if errors.Is(err, oci.ErrBlobUnknown) && oci.MayBeAbsent(of) {
+		delete(p.sent, key) // for a manifest that does need it
+		return nil
+	}
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: lost(err)}})
 	}

@@ -307,10 +307,34 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 			return err
 		}
 	}
+	for _, blob := range parsed.Blobs() {
+		if err := w.optional(ctx, blob); err != nil {
+			return err
+		}
+	}
 	w.entries = append(w.entries, replication.PlanEntry{Manifest: &replication.PlanManifest{
 		Ref: key, MediaType: m.MediaType, Payload: m.Payload, OmittedChildren: omitted,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
+}
+
+// optional adds a blob that may be absent, if the source has it. What else a
+// manifest refers to the source must have.
+func (w *walk) optional(ctx context.Context, blob oci.Descriptor) error {
+	if !oci.MayBeAbsent(blob) {
+		return nil
+	}
+	has, err := w.registry.HasBlob(ctx, w.repository, blob.Digest)
+	switch {
+	case retry.Answered(err) && retry.After(err) == 0: // it does not say
+	case err != nil:
+		return err
+	case has:
+		w.entries = append(w.entries, replication.PlanEntry{Blob: &replication.PlanBlob{
+			Ref: replication.Ref{Repository: w.to, Digest: blob.Digest}, Size: blob.Size,
+		}})
+	}
+	return nil
 }
 
 // referrers adds the manifests whose subject is d.

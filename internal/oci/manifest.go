@@ -27,21 +27,24 @@ type Manifest struct {
 	ArtifactType string            // of the manifest; an image's config media type where it has none
 	Annotations  map[string]string // nil where there are none
 	Config       *Descriptor       // nil in an index
-	Layers       []Descriptor      // nil in an index
-	Manifests    []Descriptor      // an index's children
+	Layers       []Descriptor      // of an index, its entries that are blobs
+	Manifests    []Descriptor      // of an index, its entries that are manifests
 	Subject      *Descriptor       // nil where the manifest is no referrer
 }
 
-// Blobs returns the config and the layers, each digest once, without those
-// layers whose content the registry is not asked to hold (foreign layers with
-// URLs, as Docker's non-distributable ones).
+// Blobs returns the blobs that the manifest refers to, each digest once: the
+// config, the layers, and the entries of an index that are no manifests. Some
+// of them need not be here; see [MayBeAbsent].
 func (m *Manifest) Blobs() []Descriptor {
 	var blobs []Descriptor
-	seen := map[digest.Digest]bool{}
+	place := map[digest.Digest]int{}
 	add := func(d Descriptor) {
-		if !seen[d.Digest] && len(d.URLs) == 0 {
-			seen[d.Digest] = true
+		switch i, seen := place[d.Digest]; {
+		case !seen:
+			place[d.Digest] = len(blobs)
 			blobs = append(blobs, d)
+		case !MayBeAbsent(d): // elsewhere in the manifest it may
+			blobs[i] = d
 		}
 	}
 	if m.Config != nil {
@@ -52,6 +55,11 @@ func (m *Manifest) Blobs() []Descriptor {
 	}
 	return blobs
 }
+
+// MayBeAbsent reports whether a registry may serve a manifest without this blob:
+// it has URLs to come from, as Docker's foreign layers do. A blob that is here
+// all the same is kept, and synced, like any other.
+func MayBeAbsent(blob Descriptor) bool { return len(blob.URLs) > 0 }
 
 // ParseManifest reads a manifest that was sent with contentType, which may be
 // empty when the manifest names its own media type. The payload must be one
@@ -92,7 +100,13 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 		if raw.Config != nil || raw.Layers != nil {
 			return nil, ErrManifestInvalid.With("an index has no config or layers")
 		}
-		m.Manifests = raw.Manifests
+		for _, d := range raw.Manifests {
+			if isEntryOfManifest(d) {
+				m.Manifests = append(m.Manifests, d)
+			} else {
+				m.Layers = append(m.Layers, d)
+			}
+		}
 	} else {
 		if raw.Manifests != nil {
 			return nil, ErrManifestInvalid.With("an image manifest has no manifests; is it an index?")
@@ -107,6 +121,11 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	}
 	return m, m.check()
 }
+
+// isEntryOfManifest reports whether an entry of an index is a manifest: one whose
+// media type is that of a manifest, or is not said. Others are blobs, such as the
+// layers in the index of a cache that BuildKit pushes.
+func isEntryOfManifest(d Descriptor) bool { return d.MediaType == "" || IsManifest(d.MediaType) }
 
 // manifestMediaType settles the media type from the Content-Type header and
 // the manifest's own field, which must agree.

@@ -26,18 +26,54 @@ func TestAManifestSaysWhatItRefersTo(t *testing.T) {
 	var blobs []digest.Digest
 	for _, b := range m.Blobs() {
 		blobs = append(blobs, b.Digest)
+		if MayBeAbsent(b) != (b.Digest == foreign) {
+			t.Errorf("%s may be absent: %v", b.Digest, MayBeAbsent(b))
+		}
 	}
-	if diff := cmp.Diff([]digest.Digest{sha256, sha512}, blobs); diff != "" {
+	if diff := cmp.Diff([]digest.Digest{sha256, sha512, foreign}, blobs); diff != "" {
 		t.Error(diff)
 	}
 	if m.MediaType != MediaTypeDockerManifest || m.ArtifactType != "x/config" || m.Subject.Digest != sha512 || m.Annotations["k"] != "v" || len(m.Layers) != 4 {
 		t.Errorf("manifest %+v", m)
 	}
 
-	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/list","manifests":[{"mediaType":"x/y","digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`, MediaTypeImageIndex, sha256)
+	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/list","manifests":[
+		{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`, MediaTypeImageIndex, MediaTypeImageManifest, sha256)
 	m, err = ParseManifest("", []byte(index))
 	if err != nil || len(m.Blobs()) != 0 || len(m.Manifests) != 1 || m.Manifests[0].Platform.OS != "linux" || m.ArtifactType != "x/list" {
 		t.Errorf("index %+v, %v", m, err)
+	}
+}
+
+func TestIndexEntryIsAManifestOnlyByItsMediaType(t *testing.T) {
+	index := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageIndex + `","manifests":[
+		{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"` + sha256 + `","size":1},
+		{"mediaType":"` + MediaTypeDockerManifest + `","digest":"` + string(digest.FromString("child")) + `","size":2},
+		{"digest":"` + string(digest.FromString("typeless")) + `","size":3},
+		{"mediaType":"application/vnd.buildkit.cacheconfig.v0","digest":"` + sha512 + `","size":4}]}`
+	m, err := ParseManifest("", []byte(index))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := func(all []Descriptor) (sizes []int64) {
+		for _, d := range all {
+			sizes = append(sizes, d.Size)
+		}
+		return sizes
+	}
+	if diff := cmp.Diff([][]int64{{2, 3}, {1, 4}, {1, 4}}, [][]int64{sizes(m.Manifests), sizes(m.Layers), sizes(m.Blobs())}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBlobThatIsForeignInOnePlaceOnlyMustBeHere(t *testing.T) {
+	layer := `{"mediaType":"x/layer","digest":"` + sha512 + `","size":3%s}`
+	foreign := fmt.Sprintf(layer, `,"urls":["https://example.com/x"]`)
+	for _, layers := range []string{foreign + "," + fmt.Sprintf(layer, ""), fmt.Sprintf(layer, "") + "," + foreign} {
+		m, err := ParseManifest("", []byte(strings.Replace(plain, "[]", "["+layers+"]", 1)))
+		if err != nil || len(m.Blobs()) != 2 || MayBeAbsent(m.Blobs()[1]) {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 }
 

@@ -2,8 +2,10 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 
@@ -51,7 +53,11 @@ func (r *Registry) push(ctx context.Context, p pushing, d oci.Descriptor, refere
 		}
 	}
 	for _, blob := range m.Blobs() {
-		if err := r.pushBlob(ctx, p, blob); err != nil {
+		err := r.pushBlob(ctx, p, blob)
+		if oci.MayBeAbsent(blob) && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

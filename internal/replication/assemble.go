@@ -91,11 +91,15 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 	return nil
 }
 
-// collectBlob adds a blob to what im lacks, unless it is here. If the manifest
-// says another size than the source, the manifest is wrong, and other images
-// that have the blob are not.
+// collectBlob adds a blob to what im lacks, unless it is here, or may be absent
+// and is at the source, too. If the manifest says another size than the source,
+// the manifest is wrong, and other images that have the blob are not.
 func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor) error {
 	ref := Ref{Repository: im.repository, Digest: b.Digest}
+	optional := oci.MayBeAbsent(b)
+	if optional && !a.plan.offered[ref] {
+		return nil
+	}
 	if linked, err := a.isLinked(ctx, ref); err != nil || linked {
 		return err
 	}
@@ -105,10 +109,13 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	}
 	planned, known := a.plan.blobs[b.Digest]
 	if known && !elsewhere && planned.Size != b.Size {
+		if optional {
+			return nil
+		}
 		im.err = cmp.Or(im.err, wrongSize(b, planned.Size))
 		return nil
 	}
-	n := need{Descriptor: b, elsewhere: elsewhere, batch: a.batches && planned.Batch}
+	n := need{Descriptor: b, elsewhere: elsewhere, optional: optional, batch: a.batches && planned.Batch}
 	if a.plan.missing[ref] != nil {
 		n.missing = a.plan.absent("blob", ref)
 	}

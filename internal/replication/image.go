@@ -47,6 +47,7 @@ type image struct {
 type need struct {
 	oci.Descriptor
 	elsewhere bool  // it is here under another repository
+	optional  bool  // the image is whole without it, too
 	batch     bool  // it can come in a batch
 	missing   error // the source does not have it
 }
@@ -83,6 +84,11 @@ func (im *image) layersOfAll() map[*layer]bool {
 		}
 	}
 	return all
+}
+
+// isOptional reports whether the image is whole without a blob that it lacks.
+func (im *image) isOptional(d digest.Digest) bool {
+	return !slices.ContainsFunc(im.needs, func(n need) bool { return n.Digest == d && !n.optional })
 }
 
 // bytes are how many bytes are to be fetched for the image and its referrers.

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/download"
 )
 
@@ -23,9 +25,9 @@ type other struct {
 	need
 }
 
-// join makes an image wait for what it lacks.
-func (r *run) join(im *image) {
-	for _, b := range im.needs {
+// join makes an image wait for some of what it lacks.
+func (r *run) join(im *image, needs ...need) {
+	for _, b := range needs {
 		l := r.layers[b.Digest]
 		switch {
 		case im.err != nil:
@@ -37,7 +39,10 @@ func (r *run) join(im *image) {
 			im.err = b.missing
 			continue
 		case l == nil:
-			if im.err = r.download.Quarantined(b.Digest, b.Size); im.err != nil {
+			if err := r.download.Quarantined(b.Digest, b.Size); err != nil {
+				if !im.isOptional(b.Digest) {
+					im.err = err
+				}
 				continue
 			}
 			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
@@ -121,9 +126,13 @@ func (r *run) fetched(b download.Result) {
 	delete(r.layers, l.Digest)
 	mains := map[*image]bool{}
 	for _, im := range slices.Clone(l.images) {
-		if b.Err != nil {
+		if b.Err != nil && !im.isOptional(l.Digest) {
 			r.fail(im, b.Err)
 			continue
+		}
+		if b.Err != nil {
+			r.log.Warn("layer need not be here, and is left out", "repo", im.repository, "digest", l.Digest, "err", b.Err)
+			im.links = slices.DeleteFunc(im.links, func(d digest.Digest) bool { return d == l.Digest })
 		}
 		delete(im.waits, l)
 		if main := im.main(); !mains[main] {
@@ -149,8 +158,7 @@ func (r *run) settleOthers(l *layer, here bool) {
 		case here:
 			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
 		default:
-			o.image.needs = []need{o.need}
-			r.join(o.image)
+			r.join(o.image, o.need)
 			if o.image.err != nil {
 				r.fail(o.image, o.image.err)
 			}

@@ -55,7 +55,7 @@ type plan struct {
 	blobs        map[digest.Digest]PlanBlob // the layers
 	missing      map[Ref]error              // what the source does not have, and why
 	referrers    map[Ref][]*plannedManifest // by subject, in the order of the stream
-	inline       map[Ref]bool               // blobs whose content came
+	offered      map[Ref]bool               // blobs that the source said it has, or sent
 	small        []storage.SmallBlob        // of these, those that are not stored yet
 	smallBytes   int                        // of their content
 	complete     map[Ref]bool               // wanted ones of which the source said all it has to say
@@ -75,7 +75,7 @@ func newPlan(images []*image) *plan {
 	p := &plan{
 		repositories: map[string]bool{}, wanted: map[Ref]bool{}, manifests: map[Ref]*plannedManifest{},
 		blobs: map[digest.Digest]PlanBlob{}, missing: map[Ref]error{}, referrers: map[Ref][]*plannedManifest{},
-		inline: map[Ref]bool{}, complete: map[Ref]bool{},
+		offered: map[Ref]bool{}, complete: map[Ref]bool{},
 	}
 	for _, im := range images {
 		p.repositories[im.repository] = true

@@ -55,21 +55,22 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	if _, err := oci.ParseDigest(string(b.Digest)); err != nil || b.Size < 0 || !p.repositories[b.Repository] {
 		return fmt.Errorf("plan: %w: blob %s of %d bytes in %s", download.ErrGarbled, b.Digest, b.Size, b.Repository)
 	}
-	if b.Data == nil && b.Size > 0 {
-		if _, known := p.blobs[b.Digest]; !known {
-			p.blobs[b.Digest] = *b
-			p.hold(0)
-		}
+	if p.offered[b.Ref] {
 		return nil
 	}
-	if p.inline[b.Ref] {
+	if b.Data == nil && b.Size > 0 {
+		p.offered[b.Ref] = true
+		p.hold(0)
+		if _, known := p.blobs[b.Digest]; !known {
+			p.blobs[b.Digest] = *b
+		}
 		return nil
 	}
 	r.download.Receive(int64(len(b.Data)))
 	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
 		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
 	}
-	p.inline[b.Ref] = true
+	p.offered[b.Ref] = true
 	p.hold(0)
 	p.small = append(p.small, storage.SmallBlob{Repository: b.Repository, Digest: b.Digest, Data: b.Data})
 	if p.smallBytes += len(b.Data); len(p.small) < enoughSmall && p.smallBytes < enoughSmallBytes {

@@ -281,7 +281,7 @@ func (r *run) admit(im *image) {
 	r.images[im] = true
 	for _, part := range im.parts() {
 		part.planned = true
-		r.join(part)
+		r.join(part, part.needs...)
 	}
 	for l := range im.layersOfAll() {
 		im.left += l.Size

@@ -186,6 +186,9 @@ func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Di
 		if err := checkRemovable(tx, repository); err != nil {
 			return err
 		}
+		if _, err := tx.RepositoryBlob(repository, string(d)); err != nil {
+			return known(err, oci.ErrBlobUnknown) // a manifest may refer to it all the same
+		}
 		parent, err := tx.ParentOf(repository, string(d))
 		if err != nil {
 			return err

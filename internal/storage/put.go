@@ -12,8 +12,8 @@ import (
 
 // PutManifest stores a manifest and sets its tags, in one transaction.
 // Everything that it refers to must be in its repository, else the error is
-// [oci.ErrManifestBlobUnknown] with the digests that are not; a subject need
-// not be there. To put the same thing twice changes nothing; an index that is
+// [oci.ErrManifestBlobUnknown] with the digests that are not; a subject, and a
+// blob that [oci.MayBeAbsent], need not be there. To put the same thing twice changes nothing; an index that is
 // here holds afterwards what the last put did not leave out.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	prepared, err := s.prepare(ctx, p)
@@ -150,7 +150,9 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 	var children []metadb.Child
 	var blobs, manifests []string
 	for _, b := range p.parsed.Blobs() {
-		blobs = append(blobs, string(b.Digest))
+		if !oci.MayBeAbsent(b) {
+			blobs = append(blobs, string(b.Digest))
+		}
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
 	left, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
