@@ -17,15 +17,16 @@ type SyncItem struct {
 	Part       string // which part of an index the source has; "" is the whole
 	State      string
 	Error      string
+	Permanent  bool // it failed, and fails again until the source changes
 	ChangedAt  time.Time
 	SyncedAt   time.Time // zero is never
 }
 
-const syncItemColumns = `source, repository, item, tag, digest, part, state, error, changed_at, synced_at`
+const syncItemColumns = `source, repository, item, tag, digest, part, state, error, permanent, changed_at, synced_at`
 
 func (i *SyncItem) fields() []any {
 	return []any{
-		&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, at(&i.ChangedAt), at(&i.SyncedAt),
+		&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, &i.Permanent, at(&i.ChangedAt), at(&i.SyncedAt),
 	}
 }
 
@@ -38,10 +39,11 @@ func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
 // PutSyncItem writes an item, new or known.
 func (tx *Tx) PutSyncItem(i SyncItem) error {
 	return tx.do("write sync item "+i.Repository+" "+i.Item,
-		`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+		CASE WHEN $9 THEN 1 ELSE 0 END, $10, $11)
 		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part, state = excluded.state,
-		error = excluded.error, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
-		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, millis(i.ChangedAt), millis(i.SyncedAt))
+		error = excluded.error, permanent = excluded.permanent, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
+		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, i.Permanent, millis(i.ChangedAt), millis(i.SyncedAt))
 }
 
 // A SyncItemKind is a condition on items.
@@ -52,6 +54,9 @@ const (
 	AnySyncItem     SyncItemKind = `1 = 1`
 	OpenSyncItem    SyncItemKind = `state <> 'synced'`
 	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
+	HoldingSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
+		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not refused for good
+	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1` // refused for good
 	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`  // to be deleted
 	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`   // deleted
 	FailedSyncItem  SyncItemKind = `state = 'failed'`                   // the last try failed
@@ -139,7 +144,7 @@ func (tx *Tx) NotPassed(source string) ([]string, error) {
 // DropSyncItems marks every item of source in repository for removal.
 func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 	return tx.do("drop sync items of "+repository,
-		`UPDATE sync_items SET digest = '', state = 'pending', error = '', changed_at = $3
+		`UPDATE sync_items SET digest = '', state = 'pending', error = '', permanent = 0, changed_at = $3
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 }
 

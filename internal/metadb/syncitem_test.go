@@ -20,12 +20,13 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced", ChangedAt: now, SyncedAt: now}
 		gone := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
 		went := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
+		refused := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed", Error: "schema 1", Permanent: true, ChangedAt: now}
 		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
 			{Source: "mirror/x", Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:9", State: "pending", ChangedAt: now},
 			{Source: "mirror/x", Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now},
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, i := range append(slices.Clone(others), went, gone, synced, failed, wanted) {
+			for _, i := range append(slices.Clone(others), refused, went, gone, synced, failed, wanted) {
 				if err := tx.PutSyncItem(i); err != nil {
 					return err
 				}
@@ -47,10 +48,12 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				return tx.SyncItems(source, kind, repository, item, limit)
 			}
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went}, page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
+		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went, refused}, page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
 		items("items of a page", []metadb.SyncItem{wanted, synced}, page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
-		items("open items", []metadb.SyncItem{failed, wanted, gone}, page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
-		items("failed items", []metadb.SyncItem{failed}, page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
+		items("open items", []metadb.SyncItem{failed, wanted, gone, refused}, page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
+		items("failed items", []metadb.SyncItem{failed, refused}, page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
+		items("refused items", []metadb.SyncItem{refused}, page(metadb.Parent, metadb.RefusedSyncItem, "", "", 10))
+		items("items that removals wait for", []metadb.SyncItem{failed, wanted}, page(metadb.Parent, metadb.HoldingSyncItem, "", "", 10))
 		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
 			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {
@@ -62,7 +65,7 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		}
 		update(t, db, func(tx *metadb.Tx) error {
 			for kind, want := range map[metadb.SyncItemKind]map[string]int{
-				metadb.AnySyncItem: {"a": 2, "b": 2, "c": 1}, metadb.WantedSyncItem: {"a": 2}, metadb.GoneSyncItem: {"c": 1},
+				metadb.AnySyncItem: {"a": 2, "b": 2, "c": 1, "d": 1}, metadb.WantedSyncItem: {"a": 2, "d": 1}, metadb.GoneSyncItem: {"c": 1},
 			} {
 				got, err := tx.SyncRepositories(metadb.Parent, kind)
 				if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -70,7 +73,7 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				}
 			}
 			counts, err := tx.CountSyncItems(metadb.Parent)
-			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 1, "synced": 1}, counts); diff != "" || err != nil {
+			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 2, "synced": 1}, counts); diff != "" || err != nil {
 				t.Errorf("counts: %v, %s", err, diff)
 			}
 			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": true, "sha256:3": false} {

@@ -305,3 +305,43 @@ func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
 		h.update(nothingKnown(t))
 	})
 }
+
+// TestTagOfAnUnknownFormatHoldsUpNoRemoval has a tag that names an image of Docker's schema 1, which
+// nobody serves any more.
+func TestTagOfAnUnknownFormatHoldsUpNoRemoval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		old := u.image("app", "old", 100, "legacy")
+		u.image("app", "one", 100, "v1")
+		u.image("app", "two", 100, "v2")
+		h.rule(mirror.Spec{})
+		if row := h.ask(); row.Error != "" {
+			t.Fatal(row.Error)
+		}
+		legacy := []byte(`{"schemaVersion":1,"name":"app","tag":"legacy","signatures":[]}`)
+		u.set(func() {
+			u.before = func(w http.ResponseWriter, r *http.Request) bool {
+				for _, reference := range []string{"legacy", digest.FromBytes(legacy).String()} {
+					if strings.HasSuffix(r.URL.Path, "/manifests/"+reference) {
+						w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+						w.Header().Set("Docker-Content-Digest", digest.FromBytes(legacy).String())
+						w.Write(legacy)
+						return true
+					}
+				}
+				return false
+			}
+		})
+		if err := u.DeleteTag(t.Context(), "app", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		if row := h.ask(); row.Error == "" {
+			t.Error("the run ended without an error")
+		}
+		tags := h.tags("local/app")
+		if _, has := tags["v1"]; has || tags["legacy"] != old || len(tags) != 2 {
+			t.Errorf("the tags are %v; want v2, and legacy as it was", tags)
+		}
+	})
+}

@@ -281,7 +281,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		return w.referrers(ctx, d, depth, referrers)
 	}
 	if depth > maxDepth || len(w.seen) > maxManifests {
-		w.missing(d, "too many manifests belong to one")
+		w.missing(d, "too many manifests belong to one", false)
 		return nil
 	}
 	m, err := w.registry.Manifest(ctx, w.repository, string(d))
@@ -290,7 +290,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
 	}
 	if err != nil && concernsOne(err) && retry.Permanent(err) {
-		w.missing(d, err.Error())
+		w.missing(d, err.Error(), errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid))
 		return nil
 	}
 	if err != nil {
@@ -326,7 +326,7 @@ func (w *walk) optional(ctx context.Context, blob oci.Descriptor) error {
 	}
 	has, err := w.registry.HasBlob(ctx, w.repository, blob.Digest)
 	switch {
-	case retry.Answered(err) && retry.After(err) == 0: // it does not say
+	case concernsOne(err): // it does not say
 	case err != nil:
 		return err
 	case has:
@@ -354,9 +354,9 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 	return nil
 }
 
-func (w *walk) missing(d digest.Digest, reason string) {
+func (w *walk) missing(d digest.Digest, reason string, useless bool) {
 	w.entries = append(w.entries, replication.PlanEntry{Missing: &replication.PlanMissing{
-		Ref: replication.Ref{Repository: w.to, Digest: d}, Reason: reason,
+		Ref: replication.Ref{Repository: w.to, Digest: d}, Reason: reason, Useless: useless,
 	}})
 }
 

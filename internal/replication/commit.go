@@ -197,13 +197,24 @@ func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error
 	if err != nil || now.Digest != row.Digest || !now.ChangedAt.Equal(row.ChangedAt) {
 		return err
 	}
-	now.State, now.Error = Synced, ""
+	failedBefore := now.State == Failed
+	now.State, now.Error, now.Permanent = Synced, "", false
 	if failure != nil {
-		now.State, now.Error = Failed, failure.Error()
+		now.State, now.Error, now.Permanent = Failed, failure.Error(), isPermanent(failure, failedBefore)
 	} else {
 		now.SyncedAt = e.now()
 	}
 	return tx.PutSyncItem(now)
+}
+
+// isPermanent reports whether an item that failed is not waited for any more.
+// That the source lacks something counts only if the item failed before: the
+// source may have changed since it listed the item.
+func isPermanent(failure error, failedBefore bool) bool {
+	if e, ok := errors.AsType[absentError](failure); ok && e.useless {
+		return true
+	}
+	return failedBefore && retry.Permanent(failure) && !retry.Unauthorized(failure)
 }
 
 // committed takes the results of commits in.

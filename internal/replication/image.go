@@ -145,7 +145,14 @@ func group(rows []metadb.SyncItem) []*image {
 }
 
 // An absentError says that the source does not have what is needed.
-type absentError struct{ error }
+type absentError struct {
+	error
+	useless bool // the source has it, and this registry can make nothing of it
+}
+
+func absent(format string, args ...any) error {
+	return absentError{fmt.Errorf(format, args...), false}
+}
 
 // Unwrap returns the error itself.
 func (e absentError) Unwrap() error { return e.error }
@@ -156,7 +163,7 @@ func (e absentError) Permanent() bool { return true }
 // wrongSize is the error of an image whose manifest says a size that the blob
 // does not have.
 func wrongSize(b oci.Descriptor, size int64) error {
-	return absentError{fmt.Errorf("the manifest says that blob %s has %d bytes, and it has %d", b.Digest, b.Size, size)}
+	return absent("the manifest says that blob %s has %d bytes, and it has %d", b.Digest, b.Size, size)
 }
 
 // errCancelled is the error of an image that nobody wants any more.

@@ -298,7 +298,7 @@ func (p *plan) split(images []*image) {
 	if i := slices.IndexFunc(p.rest, func(im *image) bool { return p.manifests[im.ref()] != nil }); i >= 0 {
 		first = p.rest[i]
 	} else {
-		p.missing[first.ref()] = absentError{fmt.Errorf("its manifests take more than %d bytes", planMax)}
+		p.missing[first.ref()] = absent("its manifests take more than %d bytes", planMax)
 	}
 	p.images = []*image{first}
 	p.rest = slices.DeleteFunc(p.rest, func(im *image) bool { return im == first })
@@ -308,7 +308,7 @@ func (p *plan) split(images []*image) {
 func (p *plan) absent(what string, ref Ref) error {
 	reason := p.missing[ref]
 	if reason == nil {
-		reason = absentError{errors.New("the source did not send it")}
+		reason = absent("the source did not send it")
 	}
 	return fmt.Errorf("%s %s: %w", what, ref.Digest, reason)
 }

@@ -48,7 +48,7 @@ func missingError(m *PlanMissing) error {
 	if m.Temporary {
 		return err
 	}
-	return absentError{err}
+	return absentError{err, m.Useless}
 }
 
 func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
@@ -127,7 +127,7 @@ func (p *plan) noteManifest(entry *PlanManifest) error {
 	}
 	var err error
 	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
-		p.missing[m.Ref] = absentError{err}
+		p.missing[m.Ref] = absentError{err, true}
 		p.hold(0)
 		return nil
 	}

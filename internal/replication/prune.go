@@ -12,14 +12,19 @@ import (
 )
 
 // remove removes what left the source, in every repository in which nothing new
-// is still missing, and then the manifests that nothing references any more. A
-// repository whose new content fails keeps its old content.
+// is still to come, and then the manifests that nothing references any more. A
+// repository whose new content fails keeps its old content. Content that fails
+// for good keeps only what it would have replaced: see [run.replaced].
 func (r *run) remove(ctx context.Context) error {
-	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
+	waiting, err := r.repositories(ctx, metadb.HoldingSyncItem)
 	if err != nil {
 		return err
 	}
-	if err := r.removeItems(ctx, waiting); err != nil {
+	kept, err := r.replaced(ctx, waiting)
+	if err != nil {
+		return err
+	}
+	if err := r.removeItems(ctx, waiting, kept); err != nil {
 		return err
 	}
 	kind := metadb.GoneSyncItem
@@ -37,7 +42,7 @@ func (r *run) remove(ctx context.Context) error {
 		if waiting[repository] > 0 {
 			continue
 		}
-		if err := r.pruneRepository(ctx, repository); err != nil {
+		if err := r.pruneRepository(ctx, repository, kept[repository]); err != nil {
 			return fmt.Errorf("prune %s: %w", repository, err)
 		}
 		delete(r.touched, repository)
@@ -46,7 +51,7 @@ func (r *run) remove(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) removeItems(ctx context.Context, waiting map[string]int) error {
+func (r *run) removeItems(ctx context.Context, waiting map[string]int, kept map[string]digestSet) error {
 	repository, item := "", ""
 	for {
 		rows, err := r.Items(ctx, metadb.LeavingSyncItem, repository, item, page)
@@ -55,7 +60,7 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]int) error {
 		}
 		for _, row := range rows {
 			repository, item = row.Repository, row.Item
-			if waiting[row.Repository] > 0 {
+			if waiting[row.Repository] > 0 || kept[row.Repository].keeps(row) {
 				continue
 			}
 			if err := r.removeItem(ctx, row); err != nil {
@@ -99,7 +104,7 @@ func (r *run) removeLoose(ctx context.Context, repository string, d digest.Diges
 // pruneRepository removes the manifests of a repository that no tag, no index and no
 // item references: the old image of a tag that moved, the children of an index
 // that was removed. A repository with nothing left in it is deleted.
-func (r *run) pruneRepository(ctx context.Context, repository string) error {
+func (r *run) pruneRepository(ctx context.Context, repository string, kept digestSet) error {
 	after, removed := "", false
 	for {
 		loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
@@ -115,7 +120,7 @@ func (r *run) pruneRepository(ctx context.Context, repository string) error {
 			if err != nil {
 				return err
 			}
-			if needed {
+			if needed || kept[m.Digest] {
 				continue
 			}
 			err = r.storage.DeleteManifest(ctx, repository, m.Digest)

@@ -61,6 +61,7 @@ type PlanMissing struct {
 	Ref
 	Reason    string
 	Temporary bool // another try may bring it
+	Useless   bool // the source has it, and this registry can make nothing of it
 }
 
 // The states of an item.

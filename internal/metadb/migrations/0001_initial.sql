@@ -227,6 +227,7 @@ CREATE TABLE sync_items (
   part       TEXT COLLATE "C" NOT NULL, -- which part of an index the source has; '' is the whole
   state      TEXT NOT NULL,             -- pending, synced or failed
   error      TEXT NOT NULL,
+  permanent  INTEGER NOT NULL,          -- 1 where it failed, and fails again until the source changes
   changed_at BIGINT NOT NULL,           -- when the source's side last moved
   synced_at  BIGINT NOT NULL,           -- when the two sides last matched; 0 is never
   PRIMARY KEY (source, repository, item)

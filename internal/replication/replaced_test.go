@@ -1,0 +1,88 @@
+package replication_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/oci"
+	"ferry/internal/replication"
+)
+
+// TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace has one tag that moves to a manifest that
+// this registry can make nothing of, and one that is new and does so.
+func TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace(t *testing.T) {
+	for name, test := range map[string]struct {
+		missing replication.PlanMissing
+		syncs   int // until the failure counts as permanent
+	}{
+		"a format that nobody serves": {replication.PlanMissing{Reason: "schema 1", Useless: true}, 1},
+		"the parent does not have it": {replication.PlanMissing{Reason: "manifest unknown"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newParent(t)
+			ctx := t.Context()
+			old := p.image("app", [][]byte{random(1, 20<<10)}, "moves")
+			child := p.image("app", [][]byte{random(2, 20<<10)})
+			oldIndex := p.index("app", []oci.Descriptor{child}, "index")
+			referrer := p.referrer("app", old, random(3, 100))
+			signature := "sha256-" + child.Digest.Encoded() + ".sig"
+			p.image("app", [][]byte{random(4, 100)}, signature)
+			gone := p.image("app", [][]byte{random(5, 20<<10)}, "leaves")
+			p.referrer("app", gone, random(6, 100))
+			r := newReplica(t, p, replication.Options{})
+			r.follow()
+			r.sync()
+
+			refused := p.image("app", [][]byte{random(7, 20<<10)}, "moves", "index", "new")
+			for _, tag := range []string{"leaves", signature} {
+				if err := p.DeleteTag(ctx, "app", tag); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.image("app", [][]byte{random(8, 20<<10)}, "comes")
+			r.relist()
+			src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+				if e.Manifest != nil && e.Manifest.Digest == refused.Digest {
+					missing := test.missing
+					missing.Ref = e.Manifest.Ref
+					e = replication.PlanEntry{Missing: &missing}
+				}
+				return e, nil
+			}}
+			for i := range test.syncs {
+				if i > 0 && !slices.Contains(r.tags(), "app:leaves") {
+					t.Errorf("content left after %d Syncs", i)
+				}
+				if result, err := r.Sync(ctx, src); err != nil || result.Failed != 3 {
+					t.Fatalf("Sync = %+v, %v", result, err)
+				}
+			}
+			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:" + signature}, r.tags()); diff != "" {
+				t.Error(diff)
+			}
+			for what, d := range map[string]digest.Digest{
+				"old image": old.Digest, "its referrer": referrer.Digest, "old index": oldIndex.Digest, "its child": child.Digest,
+			} {
+				if has, err := r.HasManifest(ctx, "app", d); !has || err != nil {
+					t.Errorf("%s is here: %v, %v", what, has, err)
+				}
+			}
+			if all, err := r.Manifests(ctx, "app", "", 100); err != nil || len(all) != 6 {
+				t.Errorf("%d manifests are here, %v; want 6", len(all), err)
+			}
+			if items := strings.Join(r.items(), "\n"); strings.Count(items, "failed "+"manifest "+string(refused.Digest)) != 3 {
+				t.Errorf("the items are\n%s", items)
+			}
+
+			r.sync() // the parent has it again
+			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:new"}, r.tags()); diff != "" {
+				t.Error(diff)
+			}
+			same(t, p, r.Storage)
+		})
+	}
+}
