@@ -1,6 +1,7 @@
 package connected
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,7 +203,7 @@ func failuresOf(o outcome, example string, full bool) (details []wire.StatusDeta
 		details = append(details, wire.StatusDetail{Type: kind, Code: code, Description: shortened(description)})
 	}
 	if full {
-		add("Disk", "DiskError", oci.ErrNoSpace.Message)
+		add("Disk", "DiskError", cmp.Or(o.DiskFull(), oci.ErrNoSpace.Message))
 	}
 	if o.err != nil && !diskIsFull(o.err) {
 		add("Sync", "SyncError", o.err.Error())

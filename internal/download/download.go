@@ -122,6 +122,7 @@ func (d *Downloader) Begin(src Source) {
 // own, of its disk or its database. Everything that came is on disk then.
 func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	d.results = results
+	defer d.storage.Promise(d.missing)()
 	g, work := errgroup.WithContext(ctx)
 	for range d.connections {
 		g.Go(func() error { return d.work(work) })
@@ -177,6 +178,19 @@ func (d *Downloader) Waiting() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.queue.waiting
+}
+
+// missing returns how many bytes are still to be written of the blobs, of which
+// partial are on disk.
+func (d *Downloader) missing(partial map[digest.Digest]int64) (n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for b := range d.queue.open {
+		if b.state != complete && b.state != committing {
+			n += max(b.Size-partial[b.Digest], 0)
+		}
+	}
+	return n
 }
 
 // wake lets those look again who found nothing to do.

@@ -24,6 +24,11 @@ func (tx *Tx) Transfer(digest string) (Transfer, error) {
 		`SELECT `+transferColumns+` FROM transfers WHERE digest = $1`, digest)
 }
 
+// Transfers returns every transfer.
+func (tx *Tx) Transfers() ([]Transfer, error) {
+	return list[Transfer](tx, "list transfers", `SELECT `+transferColumns+` FROM transfers`)
+}
+
 // PutTransfer writes the transfer, new or known.
 func (tx *Tx) PutTransfer(t Transfer) error {
 	return tx.do("write transfer "+t.Digest,

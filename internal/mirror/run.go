@@ -55,6 +55,9 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 		r.log.Info("mirror run finished", attrs...)
 	case err == nil:
 		r.rule.Error, temporary = "some tags failed; see failures", result.Failed > result.Refused
+		if full := result.DiskFull(); full != "" {
+			r.rule.Error += "; " + full
+		}
 		r.log.Warn("mirror run finished with failures", attrs...)
 	case errors.Is(err, errWindowClosed):
 		r.rule.Error = "the window closed before everything was here; the next goes on from the same byte"

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 	"ferry/internal/retry"
 	"ferry/internal/storage"
 )
@@ -248,6 +249,12 @@ func (r *run) finish(c *commit) {
 	}
 	for _, item := range c.items {
 		failure := cmp.Or(c.failure, c.tagErrs[item.Tag])
+		if errors.Is(failure, oci.ErrNoSpace) {
+			r.result.NoRoom++
+			for l := range c.image.layersOfAll() { // somebody else took its room
+				r.short[l.Digest] = l.Size
+			}
+		}
 		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
 		if failure != nil {
 			r.result.Failed++

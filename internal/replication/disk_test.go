@@ -2,10 +2,15 @@ package replication_test
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/replication"
 	"ferry/internal/storage"
@@ -13,28 +18,196 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// small is a blob store on a disk with room for so many bytes more.
-type small struct {
+// A smallDisk is a blob store on a disk with little room.
+type smallDisk struct {
 	blob.Store
-	room *atomic.Int64
+	silent bool // it does not say how much room there is
+
+	mu    sync.Mutex
+	room  int64            // in bytes
+	sizes map[string]int64 // of partials
 }
 
-func (s small) Partial(ctx context.Context, id string) (blob.Partial, error) {
+func (s *smallDisk) setRoom(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = n
+}
+
+func (s *smallDisk) Free(context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silent {
+		return math.MaxInt64, nil
+	}
+	return s.room, nil
+}
+
+// take takes n bytes for a partial, or returns them if n is negative.
+func (s *smallDisk) take(id string, n int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > s.room {
+		return syscall.ENOSPC
+	}
+	s.room -= n
+	s.sizes[id] += n
+	return nil
+}
+
+func (s *smallDisk) partialSize(id string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sizes[id]
+}
+
+func (s *smallDisk) Discard(ctx context.Context, id string) error {
+	s.take(id, -s.partialSize(id))
+	return s.Store.Discard(ctx, id)
+}
+
+func (s *smallDisk) Commit(ctx context.Context, id string, d digest.Digest) error {
+	err := s.Store.Commit(ctx, id, d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.sizes, id)
+	}
+	return err
+}
+
+func (s *smallDisk) Partial(ctx context.Context, id string) (blob.Partial, error) {
 	p, err := s.Store.Partial(ctx, id)
-	return smallPartial{p, s.room}, err
+	return smallPartial{p, s, id}, err
 }
 
 type smallPartial struct {
 	blob.Partial
-	room *atomic.Int64
+	disk *smallDisk
+	id   string
 }
 
 func (p smallPartial) WriteAt(b []byte, offset int64) (int, error) {
-	if p.room.Add(-int64(len(b))) < 0 {
-		p.room.Add(int64(len(b)))
-		return 0, syscall.ENOSPC
+	if err := p.disk.take(p.id, int64(len(b))); err != nil {
+		return 0, err
 	}
 	return p.Partial.WriteAt(b, offset)
+}
+
+// onSmallDisk returns a replica of p on a disk with room for so many bytes beside
+// what syncs leave to others.
+func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
+	t.Helper()
+	dir := t.TempDir()
+	disk := &smallDisk{Store: storagetest.Files(t, dir), room: room + spare, sizes: map[string]int64{}}
+	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	engine := replication.New(replication.Options{Storage: s, DB: db, Connections: 4})
+	return &replica{Storage: s, Engine: engine, db: db, source: p.client(), t: t}, disk
+}
+
+// spare is what syncs leave of a disk.
+const spare = 2 << 20
+
+// images stores images of the sizes, in MiB and in this order.
+func (p *parent) images(sizes ...int) {
+	for i, size := range sizes {
+		p.image("app", [][]byte{random(uint64(100+i), size<<20)}, fmt.Sprintf("v%02d", i))
+	}
+}
+
+func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
+	p := newParent(t)
+	p.images(4, 1, 3, 2, 1, 5, 1, 2, 6, 1)
+	r, disk := onSmallDisk(t, p, 9<<20+100<<10)
+	r.follow()
+	for range 2 { // the second time nothing has changed
+		result, err := r.Sync(t.Context(), r.source)
+		if err != nil || result.NoRoom != 4 || result.Failed != 4 {
+			t.Fatalf("Sync = %+v, %v", result, err)
+		}
+		if missing := int64(18<<20 - 1<<20); result.Short < missing-200<<10 || result.Short > missing+200<<10 {
+			t.Errorf("%d bytes are missing, want about %d", result.Short, missing)
+		}
+	}
+	want := []string{"app:v01", "app:v03", "app:v04", "app:v06", "app:v07", "app:v09"}
+	if diff := cmp.Diff(want, r.tags()); diff != "" {
+		t.Error(diff)
+	}
+	if sent := p.blobs.Load(); sent > 9<<20 {
+		t.Errorf("%d bytes were sent, of 8 MiB that fit", sent)
+	}
+	items := strings.Join(r.items(), "\n")
+	for _, text := range []string{":v02 ", "the image needs 3.0 MiB more", "no space left on the registry's disk"} {
+		if !strings.Contains(items, text) {
+			t.Errorf("no item says %q:\n%s", text, items)
+		}
+	}
+	disk.setRoom(1 << 30)
+	r.sync()
+	same(t, p, r.Storage)
+}
+
+// TestPartialFilesGiveWayToWhatFits has a sync that was stopped when all layers had begun, and a disk
+// that is full then.
+func TestPartialFilesGiveWayToWhatFits(t *testing.T) {
+	p := newParent(t)
+	p.images(6, 4, 3, 3)
+	r, disk := onSmallDisk(t, p, 40<<20)
+	r.follow()
+	for _, im := range []int{0, 1, 2} { // the larger, the more is here of it
+		layer := random(uint64(100+im), []int{6, 4, 3}[im]<<20)
+		transfer, err := r.Transfer(t.Context(), digest.FromBytes(layer), int64(len(layer)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := transfer.Write(t.Context(), layer[:len(layer)/2], 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := transfer.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.setRoom(spare + 2<<20) // v02 lacks 1.5 MiB, v01 2, v00 and v03 3
+	result, err := r.Sync(t.Context(), r.source)
+	if err != nil || result.NoRoom != 2 {
+		t.Errorf("Sync = %+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"app:v01", "app:v02"}, r.tags()); diff != "" {
+		t.Error(diff)
+	}
+	if result.Received > 4<<20 {
+		t.Errorf("%d bytes were received; what was here is fetched again", result.Received)
+	}
+}
+
+// TestPartialFileStaysWhereItsRoomHelpsNobody has one image, of which the last bytes do not fit.
+func TestPartialFileStaysWhereItsRoomHelpsNobody(t *testing.T) {
+	p := newParent(t)
+	p.images(4, 4)
+	r, disk := onSmallDisk(t, p, 5<<20)
+	layer := random(100, 4<<20)
+	transfer, err := r.Transfer(t.Context(), digest.FromBytes(layer), int64(len(layer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transfer.Write(t.Context(), layer[:3<<20], 0); err != nil {
+		t.Fatal(err)
+	}
+	transfer.Close()
+	disk.setRoom(spare)
+	r.follow()
+	if result, err := r.Sync(t.Context(), r.source); err != nil || result.NoRoom != 2 {
+		t.Errorf("Sync = %+v, %v", result, err)
+	}
+	disk.setRoom(spare + 2<<20)
+	result, err := r.Sync(t.Context(), r.source)
+	if err != nil || result.Synced != 1 || result.Received > 1<<20+100<<10 {
+		t.Errorf("Sync with room for the rest = %+v, %v", result, err)
+	}
 }
 
 func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
@@ -42,17 +215,10 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	const size = 4 << 20
 	p.image("app", [][]byte{random(1, size)}, "large")
 	p.image("app", [][]byte{random(2, 100<<10)}, "small")
-	dir := t.TempDir()
-	var room atomic.Int64
-	blobs := small{storagetest.Files(t, dir), &room}
-	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: blobs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db, Connections: 1}), db: db, source: p.client(), t: t}
+	r, disk := onSmallDisk(t, p, 0)
+	disk.silent = true // somebody else takes the room that a sync counted on
 	r.follow()
-	room.Store(3 << 20)
+	disk.setRoom(3 << 20)
 	result, err := r.Sync(t.Context(), r.source)
 	if err != nil || result.Synced != 1 || result.Failed != 1 {
 		t.Fatalf("Sync = %+v, %v: %v", result, err, r.items())
@@ -60,7 +226,7 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	if items := r.items(); !strings.Contains(items[0], "no space left on the registry's disk") {
 		t.Errorf("the items are %v", items)
 	}
-	room.Store(1 << 30)
+	disk.setRoom(1 << 30)
 	again := r.sync()
 	if most := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > most {
 		t.Errorf("%d and %d bytes were received", result.Received, again.Received)

@@ -94,6 +94,8 @@ type Result struct {
 	Removed  int   // items that are gone now
 	Failed   int   // items that are left for the next Sync
 	Refused  int   // of these, those that fail again until the source changes
+	NoRoom   int   // of the failed ones, those for which the disk has no room
+	Short    int64 // bytes for which the disk has no room
 	Received int64 // bytes of content that came over the link
 }
 

@@ -59,6 +59,7 @@ type plan struct {
 	small        []storage.SmallBlob        // of these, those that are not stored yet
 	smallBytes   int                        // of their content
 	complete     map[Ref]bool               // wanted ones of which the source said all it has to say
+	short        map[digest.Digest]int64    // what images lack for which the disk has no room
 	entries      int                        // that were new
 	held         int                        // bytes
 	cut          bool                       // there is more at the source than fits
@@ -76,6 +77,7 @@ func newPlan(images []*image) *plan {
 		repositories: map[string]bool{}, wanted: map[Ref]bool{}, manifests: map[Ref]*plannedManifest{},
 		blobs: map[digest.Digest]PlanBlob{}, missing: map[Ref]error{}, referrers: map[Ref][]*plannedManifest{},
 		offered: map[Ref]bool{}, complete: map[Ref]bool{},
+		short: map[digest.Digest]int64{},
 	}
 	for _, im := range images {
 		p.repositories[im.repository] = true
@@ -96,7 +98,10 @@ func (r *run) plan(ctx context.Context, images []*image) (*plan, error) {
 		return p, nil
 	}
 	p.split(images)
-	return p, r.assemble(ctx, p)
+	if err := r.assemble(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, r.fit(ctx, p)
 }
 
 // ask asks the source what is needed for the images, again and again while

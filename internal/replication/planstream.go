@@ -108,6 +108,10 @@ func (r *run) storeSmall(ctx context.Context, p *plan) error {
 			break
 		}
 	}
+	if errors.Is(err, oci.ErrNoSpace) {
+		r.log.Debug("small blobs are not stored, and fetched as others are", "err", err)
+		return nil
+	}
 	return download.Local(err)
 }
 

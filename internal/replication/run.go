@@ -3,6 +3,7 @@ package replication
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -56,6 +57,7 @@ type run struct {
 	ready     []*image                 // that are to be committed, or whose outcome is to be noted
 	failed    map[itemPlace]time.Time  // items that are not tried again in this run, until they change after that
 	refused   error                    // by the source: nothing more is planned
+	short     map[digest.Digest]int64  // what images lack for which the disk has no room
 	seq       int
 }
 
@@ -68,6 +70,7 @@ func newRun(e *Engine, src Source) *run {
 	r := &run{
 		Engine: e, src: src, wake: make(chan struct{}, 1), images: map[*image]bool{},
 		byItem: map[itemPlace]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemPlace]time.Time{},
+		short: map[digest.Digest]int64{},
 	}
 	r.readAgain()
 	return r
@@ -90,6 +93,9 @@ func (r *run) all(ctx context.Context) error {
 		if err := r.remove(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.measureShort(ctx); err != nil {
+		return err
 	}
 	return r.unlease(ctx, start)
 }
@@ -291,6 +297,7 @@ func (r *run) admit(im *image) {
 // admitPlan takes planned images into the pipeline.
 func (r *run) admitPlan(p *plan) {
 	r.planning = false
+	maps.Copy(r.short, p.short)
 	if p.refused != nil {
 		r.refused = p.refused
 	}

@@ -56,6 +56,7 @@ type Storage struct {
 	transfers transfers
 	cache     *cache
 	watchers  watchers
+	promises  promises
 	fullAt    atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
 	anyDamage atomic.Int32                  // see [damageUnknown]
 }
@@ -71,6 +72,7 @@ func New(o Options) (*Storage, error) {
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, time.Hour),
 	}
 	s.transfers.open = map[*Transfer]bool{}
+	s.promises.all = map[*Promise]bool{}
 	s.watchers.groups = map[string]*watchGroup{}
 	if s.now == nil {
 		s.now = time.Now

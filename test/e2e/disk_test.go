@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -16,8 +17,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/retry"
 	"ferry/test/image"
 	"ferry/test/site"
 )
@@ -199,6 +202,51 @@ func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
 	push(t, root, "apps/a", after)
 	if d, err := admin.Pull(t.Context(), "apps/a", after.Tag); err != nil || d != after.Digest {
 		t.Errorf("pull once there is room: %s, %v; want %s", d, err, after.Digest)
+	}
+}
+
+// TestASmallDiskServesAsManyImagesAsFit has a site whose disk has room for about 11 of 16 images.
+func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
+	const images, size = 16, 3 << 20
+	root := startRoot(t)
+	for i := range images {
+		push(t, root, "apps/a", image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprintf("v%02d", i), Layers: []int64{size}}))
+	}
+	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	dir := smallDisk(t, "40m")
+	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	defer cancel()
+	for !strings.Contains(ship.Log(), "sync finished with failures") {
+		if err := retry.Sleep(ctx, 100*time.Millisecond, nil); err != nil {
+			t.Fatalf("%v\n%s", err, ship.Log())
+		}
+	}
+
+	served := 0
+	for i := range images {
+		if _, err := ship.AsAdmin(t).Pull(ctx, "apps/a", fmt.Sprintf("v%02d", i)); err == nil {
+			served++
+		}
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	const spare = 2 << 20 // what syncs leave to the database
+	if free := int64(disk.Bavail) * disk.Bsize; free >= size+spare {
+		t.Errorf("%d images are served, and %d bytes are free", served, free)
+	}
+	partial, err := os.ReadDir(filepath.Join(dir, "data", "partial"))
+	if err != nil || len(partial) > 0 {
+		t.Errorf("partial files: %v, %v; want none", partial, err)
+	}
+	status := ship.Admin(t, "ship1").Run(t, "sync", "status", "-r", "ship1", "-o", "json")
+	t.Logf("%d of %d images are served; %s", served, images, status)
+	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; room that they lack: ", images-served), "the image needs "} {
+		if !strings.Contains(status, text) {
+			t.Errorf("the status does not say %q", text)
+		}
 	}
 }
 

@@ -38,6 +38,9 @@ type Store interface {
 	Discard(ctx context.Context, id string) error
 	// Delete removes a finished blob. One that is not there is no error.
 	Delete(ctx context.Context, d digest.Digest) error
+	// Free returns how many bytes the store has room for; [math.MaxInt64] if it
+	// has no bound that it knows of.
+	Free(ctx context.Context) (int64, error)
 	// Walk calls fn for every finished blob until fn returns an error, which
 	// Walk then returns.
 	Walk(ctx context.Context, fn func(Info) error) error

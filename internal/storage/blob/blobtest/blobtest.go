@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 		"AWalkMeetsEveryBlobAndEndsAtTheFirstError": testWalk,
 		"AWalkMeetsEveryPartial":                    testWalkPartials,
 		"NoInputNamesAnotherFile":                   testHostile,
+		"AStoreSaysHowMuchRoomItHas":                testFree,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -56,6 +57,13 @@ func begin(t *testing.T, s blob.Store, id, content string) blob.Partial {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func testFree(t *testing.T, open func() blob.Store) {
+	free, err := open().Free(t.Context())
+	if err != nil || free <= 0 {
+		t.Errorf("Free = %d, %v", free, err)
+	}
 }
 
 func commit(t *testing.T, s blob.Store, content string, algorithm digest.Algorithm) digest.Digest {

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"ferry/internal/oci"
 	"ferry/internal/storage/blob"
@@ -143,6 +145,16 @@ func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 		return wrap("delete", d, err)
 	}
 	return nil
+}
+
+// Free implements [blob.Store].
+func (s *Store) Free(context.Context) (int64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.root, &disk); err != nil {
+		return 0, fmt.Errorf("read free space of %s: %w", s.root, err)
+	}
+	free := float64(disk.Bavail) * float64(disk.Bsize)
+	return int64(min(free, math.MaxInt64/2)), nil
 }
 
 // Walk implements [blob.Store].
