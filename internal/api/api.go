@@ -55,16 +55,18 @@ func List(all []string) []string { return append([]string{}, all...) }
 
 // A ByteProgress is how far a sync, an import or a mirror rule's run is.
 type ByteProgress struct {
-	BytesTotal     int64  `json:"bytesTotal" doc:"Of the layers that were missing when it began, as far as it has planned."`
+	BytesTotal     int64  `json:"bytesTotal" doc:"Of the layers that are or were missing for the items that it has planned."`
 	BytesDone      int64  `json:"bytesDone" doc:"Of these, what is here."`
+	ItemsUnplanned int    `json:"itemsUnplanned" doc:"How many missing items bytesTotal does not have, because their sizes are not known yet. Unless it is 0, bytesTotal is the least that it can be."`
 	BytesPerSecond int64  `json:"bytesPerSecond" doc:"Over the last seconds; 0 unless it runs."`
-	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
+	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows, as long as there are unplanned items."`
 }
 
-// ByteProgressOf is the progress for done of total bytes, and perSecond more each second.
-func ByteProgressOf(done, total, perSecond int64) ByteProgress {
-	p := ByteProgress{BytesTotal: total, BytesDone: done, BytesPerSecond: perSecond}
-	if done < total && perSecond > 0 {
+// ByteProgressOf is the progress for done of total bytes, beside those of unplanned
+// items, and perSecond more each second.
+func ByteProgressOf(done, total int64, unplanned int, perSecond int64) ByteProgress {
+	p := ByteProgress{BytesTotal: total, BytesDone: done, ItemsUnplanned: unplanned, BytesPerSecond: perSecond}
+	if done < total && perSecond > 0 && unplanned == 0 {
 		p.EtaSeconds = new((total - done + perSecond - 1) / perSecond)
 	}
 	return p

@@ -12,7 +12,6 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"ferry/internal/api"
-	"ferry/internal/config"
 )
 
 const (
@@ -203,7 +202,7 @@ func besideBar(p progress) string {
 	if p.waiting != "" {
 		return p.waiting
 	}
-	return fmt.Sprintf("%s of %s%s", config.SizeText(p.BytesDone), config.SizeText(p.BytesTotal), paceOf(p.ByteProgress))
+	return progressText(p.ByteProgress) + paceOf(p.ByteProgress)
 }
 
 // itemName is an item as images are named.

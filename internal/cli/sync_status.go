@@ -91,12 +91,22 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 	}...)
 }
 
+// progressText is how many bytes are here of a total, which may be the least that
+// it can be.
+func progressText(p api.ByteProgress) string {
+	least := ""
+	if p.ItemsUnplanned > 0 {
+		least = "at least "
+	}
+	return fmt.Sprintf("%s of %s%s", config.SizeText(p.BytesDone), least, config.SizeText(p.BytesTotal))
+}
+
 // doneOf is how many bytes of a total are here; "" where there is no total.
 func doneOf(done, total int64) string {
 	if total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s of %s", config.SizeText(done), config.SizeText(total))
+	return progressText(api.ByteProgress{BytesDone: done, BytesTotal: total})
 }
 
 // rateOf is a number of bytes a second, where there are any.
@@ -178,7 +188,7 @@ func sayStatus(s api.SyncStatus) string {
 		text += " Last in sync at " + seconds(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
-		text += fmt.Sprintf(" %s are here%s.", doneOf(s.BytesDone, s.BytesTotal), paceOf(s.ByteProgress))
+		text += fmt.Sprintf(" %s are here%s.", progressText(s.ByteProgress), paceOf(s.ByteProgress))
 	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."

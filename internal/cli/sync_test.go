@@ -28,6 +28,13 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		{"one item", api.SyncStatus{InSync: true, ItemsSynced: 1}, "In sync: 1 item."},
 		{"one is pending", api.SyncStatus{ItemsSynced: 2, ItemsPending: 1}, "Not in sync: 2 items are in sync, 1 is pending, 0 failed."},
 		{
+			"not all sizes are known",
+			api.SyncStatus{
+				ItemsSynced: 1, ItemsPending: 76, ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
+			},
+			"Not in sync: 1 item is in sync, 76 are pending, 0 failed. 2.0 MiB of at least 10.0 MiB are here, 1.0 MiB/s.",
+		},
+		{
 			"the budget is spent",
 			api.SyncStatus{
 				ItemsSynced: 1, ItemsPending: 2, NextSyncTime: next,

@@ -115,6 +115,9 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	if running || s.ItemsPending+s.ItemsFailed > 0 {
 		p := a.engine.Progress()
 		s.BytesTotal, s.BytesDone = p.BytesTotal, p.BytesDone
+		if err == nil {
+			s.ItemsUnplanned, err = a.engine.ItemsUnplanned(ctx)
+		}
 	}
 	if running {
 		s.BytesPerSecond = a.engine.Rate()

@@ -274,7 +274,8 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	switch mirror.RuleState(r.Status.State) {
 	case mirror.Running:
 		r.Status.Error = api.Text(run.Problem)
-		r.Status.ByteProgress = api.ByteProgressOf(run.Progress.BytesDone, run.Progress.BytesTotal, run.BytesPerSecond)
+		p := run.Progress
+		r.Status.ByteProgress = api.ByteProgressOf(p.BytesDone, p.BytesTotal, p.ItemsUnplanned(), run.BytesPerSecond)
 	case mirror.Waiting, mirror.BrokenOff:
 		r.Status.Error = nil
 	}

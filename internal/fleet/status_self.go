@@ -17,7 +17,7 @@ func syncStatusOf(st wire.Status) *api.SyncStatus {
 	return &api.SyncStatus{
 		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
-		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.BytesPerSecond),
+		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.ItemsUnplanned, st.BytesPerSecond),
 		Result:       resultOf(st), Details: detailsOf(st),
 	}
 }

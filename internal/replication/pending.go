@@ -105,11 +105,14 @@ func (p *pending) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for repository := range waiting {
+	total := 0
+	for repository, count := range waiting {
 		if priority, wanted := p.order(repository); wanted {
 			p.priorities = append(p.priorities, priority)
+			total += count
 		}
 	}
+	p.run.setTotal(total)
 	slices.Sort(p.priorities)
 	p.priorities = slices.Compact(p.priorities)
 	p.listed = true

@@ -2,10 +2,13 @@ package replication
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
 )
 
 // InFlight is an image that a Sync has planned, and not finished yet.
@@ -47,11 +50,32 @@ func (e *Engine) Progress() Progress {
 	defer e.mu.Unlock()
 	p, bytes := e.items, e.download.Progress()
 	p.BytesTotal, p.BytesDone, p.Received = bytes.BytesTotal, bytes.BytesDone, bytes.Received
+	for _, u := range e.left {
+		p.ItemsPlanned += len(u.Items)
+	}
+	if e.current != nil {
+		for im := range e.current.images {
+			p.ItemsPlanned += len(im.items)
+		}
+	}
 	for _, u := range e.aside {
 		p.BytesTotal += u.BytesTotal
 		p.BytesDone += u.BytesDone
+		p.ItemsPlanned += len(u.Items)
+		p.ItemsTotal += len(u.Items)
 	}
 	return p
+}
+
+// ItemsUnplanned returns how many items are missing here of which nobody knows
+// yet how many bytes they lack: [Engine.Progress] does not count those.
+func (e *Engine) ItemsUnplanned(ctx context.Context) (int, error) {
+	missing, err := e.repositories(ctx, metadb.WantedSyncItem)
+	n := -e.Progress().ItemsPlanned
+	for _, count := range missing {
+		n += count
+	}
+	return max(n, 0), err
 }
 
 // Rate returns how many bytes of content came a second, over the last seconds.

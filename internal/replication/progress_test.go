@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,52 @@ import (
 	"ferry/internal/faultnet"
 	"ferry/internal/replication"
 )
+
+// TestProgressSaysHowManySizesAreNotKnown has a source that does not answer the second plan, of a first
+// page of 32 items and 8 others.
+func TestProgressSaysHowManySizesAreNotKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const items, first, size = 40, 32, 20 << 10
+		p := newPipeParent(t)
+		for i := range items {
+			p.image("app", [][]byte{random(uint64(i), size)}, fmt.Sprintf("v%02d", i))
+		}
+		r := newReplica(t, p, replication.Options{})
+		r.follow()
+		unplanned := func(want int) {
+			t.Helper()
+			if n, err := r.ItemsUnplanned(t.Context()); n != want || err != nil {
+				t.Errorf("ItemsUnplanned = %d, %v; want %d", n, err, want)
+			}
+		}
+		unplanned(items)
+		plans, answer := 0, make(chan struct{})
+		src := &altered{Source: r.source, want: func([]replication.Ref) {
+			if plans++; plans == 2 {
+				<-answer
+			}
+		}}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Sync(ctx, src)
+		}()
+		time.Sleep(time.Minute)
+		now := r.Progress()
+		if now.ItemsTotal != items || now.ItemsDone != first || now.ItemsUnplanned() != items-first || now.BytesTotal != first*size {
+			t.Errorf("while a plan is awaited: %+v", now)
+		}
+		unplanned(items - first)
+		close(answer)
+		<-done
+		if now = r.Progress(); now.ItemsUnplanned() != 0 || now.BytesTotal != items*size {
+			t.Errorf("in the end: %+v", now)
+		}
+		unplanned(0)
+	})
+}
 
 func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,6 +74,13 @@ const (
 // Progress is a moment of a running sync.
 type Progress struct {
 	ItemsTotal, ItemsDone, ItemsFailed int
-	BytesTotal, BytesDone              int64 // of the layers that were missing when the sync began
+	ItemsPlanned                       int   // of those that are neither done nor failed
+	BytesTotal, BytesDone              int64 // of the layers that were missing for items that are or were planned
 	Received                           int64 // bytes of content that came over the link in this run
+}
+
+// ItemsUnplanned returns how many items are to come of which nobody knows yet how
+// many bytes they lack.
+func (p Progress) ItemsUnplanned() int {
+	return max(p.ItemsTotal-p.ItemsDone-p.ItemsFailed-p.ItemsPlanned, 0)
 }

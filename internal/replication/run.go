@@ -79,13 +79,6 @@ func newRun(e *Engine, src Source) *run {
 // all transfers what is to come, and removes what left the source.
 func (r *run) all(ctx context.Context) error {
 	start := r.storage.Uptime()
-	wanted, err := r.Wanted(ctx)
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	r.items.ItemsTotal = wanted
-	r.mu.Unlock()
 	if err := r.transfer(ctx); err != nil {
 		return err
 	}
@@ -278,6 +271,13 @@ func (r *run) claim(im *image) {
 			r.cancel(old)
 		}
 	}
+}
+
+// setTotal notes how many items are to come, or failed.
+func (r *run) setTotal(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.items.ItemsTotal = r.items.ItemsDone + n
 }
 
 // admit takes an image of which everything is known into the pipeline.

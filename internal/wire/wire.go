@@ -307,6 +307,7 @@ type Status struct {
 	ItemsFailed    int              `json:"itemsFailed"`
 	BytesTotal     int64            `json:"bytesTotal,omitempty"`     // of the layers that the running sync, or the one that was stopped, has to have
 	BytesDone      int64            `json:"bytesDone,omitempty"`      // of these
+	ItemsUnplanned int              `json:"itemsUnplanned,omitempty"` // items whose layers BytesTotal does not have: nobody knows their sizes yet
 	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	Paused         bool             `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
 	NextSync       time.Time        `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
