@@ -5,7 +5,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/api"
+	"ferry/internal/storage"
 )
 
 func TestResyncListsEveryRepositoryOnce(t *testing.T) {
@@ -52,5 +55,39 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 			o := all[0].Open[0]
 			return o.Repository == "app/a" && o.Tag == "v1" && o.Error != "" && o.Digest != "" && o.Here == ""
 		})
+	})
+}
+
+// TestLockOfListingRemovesNothingAtASite locks the listing of a tag and of a repository. Who knows the
+// names pulls them at the root, and at the site.
+func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		digests := map[string]digest.Digest{"app/a": root.push("app/a", "1", "v1", 10), "app/b": root.push("app/b", "2", "v1", 10)}
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", digests["app/a"])
+		ship.awaitTag("app/b", "v1", digests["app/b"])
+		for _, lock := range [][2]string{{"app/a", "v1"}, {"app/b", ""}} {
+			if err := root.SetLocks(t.Context(), lock[0], lock[1], storage.NoList); err != nil {
+				t.Fatal(err)
+			}
+		}
+		digests["app/c"] = root.push("app/c", "3", "v1", 10)
+		ship.awaitTag("app/c", "v1", digests["app/c"])
+		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=Resync") == 1 })
+		time.Sleep(10 * time.Minute)
+		for repository, d := range digests {
+			if !ship.serves(repository, "v1", d) {
+				t.Errorf("the site does not serve %s", repository)
+			}
+			if state := root.stateOf("ship1", repository, "v1"); state != api.InSync {
+				t.Errorf("at the root %s is %q", repository, state)
+			}
+		}
 	})
 }
