@@ -206,7 +206,9 @@ func TestParentHoldsAPollUntilSomethingChanges(t *testing.T) {
 				t.Errorf("%+v: %+v", p.question, p.answer)
 			}
 		}
-		time.Sleep(10 * time.Second)
+		ended := len(ship.polls.all())
+		await(t, "a poll ends", func() bool { return len(ship.polls.all()) > ended })
+		time.Sleep(10 * time.Second) // the next one is held
 		e := root.push("app/a", "2", "v1", 10)
 		time.Sleep(10 * time.Millisecond)
 		if !ship.serves("app/a", "v1", e) {
