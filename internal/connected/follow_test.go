@@ -170,7 +170,7 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		id := other.control.InstanceID()
-		if w := ship.agent.Watermarks(); len(w) != 1 || w[id] != other.head() {
+		if w, _ := ship.agent.Watermarks(); len(w) != 1 || w[id] != other.head() {
 			t.Errorf("the site has all up to %v, want %d in the other's feed alone", w, other.head())
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,52 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 		return add(tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", 3*maxOutOfSync))
 	})
 	return all, err
+}
+
+// lacking returns the items that are not here and fail for good, and those that
+// the parent lacks itself. all is that there are no others that are not in sync,
+// and not too many of these.
+func (a *Agent) lacking(ctx context.Context, p replication.Place) (items []wire.OpenItem, all bool, err error) {
+	all = true
+	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
+		rows, err := tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", maxOutOfSync+1)
+		for _, row := range rows {
+			if all = all && row.State == replication.Failed && row.Permanent; !all || err != nil {
+				return err
+			}
+			var i wire.OpenItem
+			i, err = openItem(tx, row)
+			items = append(items, wire.OpenItem{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: i.Error})
+		}
+		return err
+	})
+	for _, l := range p.Lacking {
+		i := wire.OpenItem{Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: l.Error}
+		same := func(o wire.OpenItem) bool {
+			return o.Repository == i.Repository && o.Tag == i.Tag && o.Digest == i.Digest
+		}
+		if !slices.ContainsFunc(items, same) {
+			items = append(items, i)
+		}
+	}
+	return items, all && len(items) <= maxOutOfSync, err
+}
+
+// addLacking adds to a report what the parent lacks itself: the root must not take
+// it for what is in sync here.
+func addLacking(self *wire.Status, lacking []replication.LackedItem) {
+	for _, l := range lacking {
+		same := func(o wire.OpenItem) bool { return o.Repository == l.Repository && o.Tag == l.Tag }
+		if slices.ContainsFunc(self.Open, same) {
+			continue
+		}
+		why := "the parent lacks it: " + strings.TrimPrefix(l.Error, "the parent lacks it: ")
+		self.ItemsFailed++
+		self.Open = slices.Insert(self.Open, 0, wire.OpenItem{
+			Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: why[:min(len(why), maxItemError)],
+		})
+	}
+	self.Open = self.Open[:min(len(self.Open), maxOutOfSync)]
 }
 
 func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OpenItem, error) {

@@ -301,10 +301,8 @@ func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	items := pending + failed
-	if items == 0 {
-		if err := s.advanceWatermarks(ctx); err != nil {
-			return 0, err
-		}
+	if err := s.advanceWatermarks(ctx); err != nil {
+		return 0, err
 	}
 	switch {
 	case items == 0 && s.changed:
@@ -321,16 +319,22 @@ func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 	return firstReport, nil
 }
 
-// advanceWatermarks saves up to where everything is here, with nothing to sync.
+// advanceWatermarks saves up to where everything is here that is not lacking for
+// good, while no sync runs.
 func (s *session) advanceWatermarks(ctx context.Context) error {
 	place, err := s.engine.Place(ctx)
 	if err != nil {
 		return err
 	}
-	if known := place.Known(); known != nil && !maps.Equal(known, s.current().Watermarks) {
-		s.update(ctx, func(st *state) { st.Watermarks = known })
+	known := place.Known()
+	if known == nil {
+		return nil
 	}
-	return nil
+	lacking, all, err := s.lacking(ctx, place)
+	if st := s.current(); err == nil && all && !(maps.Equal(known, st.Watermarks) && slices.Equal(lacking, st.Lacking)) {
+		s.update(ctx, func(st *state) { st.Watermarks, st.Lacking = known, lacking })
+	}
+	return err
 }
 
 // markInSync records that something changed, and that there is nothing to do

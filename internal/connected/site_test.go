@@ -31,6 +31,7 @@ import (
 	"ferry/internal/scrub"
 	"ferry/internal/storage"
 	"ferry/internal/storage/storagetest"
+	"ferry/internal/wire"
 )
 
 // by is who changes things at the root.
@@ -91,11 +92,11 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: signer})
 	parent := gateway.NewServer(gateway.ServerOptions{
 		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
-		Watermarks: func() map[string]int64 {
+		Watermarks: func() (map[string]int64, []wire.OpenItem) {
 			if a := s.follows.Load(); a != nil {
 				return a.Watermarks()
 			}
-			return nil
+			return nil, nil
 		},
 		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
 		Suspect: s.scrub.Suspect,

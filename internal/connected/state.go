@@ -33,8 +33,9 @@ type state struct {
 	Verify int64 `json:"verify,omitempty"` // the last wish for a read of all content that was heeded
 
 	// Watermarks are, for each ancestor's feed, the sequence number up to which
-	// everything is here: those below this registry can rely on it.
+	// everything is here, apart from Lacking: those below this registry can rely on it.
 	Watermarks map[string]int64 `json:"whole,omitempty"`
+	Lacking    []wire.OpenItem  `json:"lacking,omitempty"` // what fails for good
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`

@@ -139,8 +139,12 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 }
 
 // Watermarks returns, for each ancestor's feed, the sequence number up to which
-// everything is here. It must not be changed.
-func (a *Agent) Watermarks() map[string]int64 { return a.current().Watermarks }
+// everything is here, and what is not here all the same, because it fails for
+// good. They must not be changed.
+func (a *Agent) Watermarks() (map[string]int64, []wire.OpenItem) {
+	st := a.current()
+	return st.Watermarks, st.Lacking
+}
 
 // report is what the parent is told.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
@@ -158,6 +162,7 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 			return nil, err
 		}
 	}
+	addLacking(self, place.Lacking)
 	below, err := a.options.Fleet.Descendants(ctx)
 	return &wire.Report{Self: *self, Descendants: below}, err
 }

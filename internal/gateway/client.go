@@ -234,11 +234,19 @@ func PollRequestOf(p replication.Place) wire.PollRequest {
 	return q
 }
 
+// maxLacking is how many items are recorded that the parent lacks itself.
+const maxLacking = 50
+
 // AnswerOf returns what the engine records of a parent's answer to a poll.
 func AnswerOf(a *wire.PollResponse) replication.Answer {
 	answer := replication.Answer{
 		Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor,
 		Restart: a.Restart, Head: a.Head, More: a.More, Watermarks: a.Watermarks,
+	}
+	for _, i := range a.Lacking[:min(len(a.Lacking), maxLacking)] {
+		answer.Lacking = append(answer.Lacking, replication.LackedItem{
+			Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: clip(i.Error),
+		})
 	}
 	for _, l := range a.Listings {
 		listing := replication.Listing{

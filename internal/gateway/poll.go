@@ -185,7 +185,13 @@ func (s *server) pollOnce(
 	a = &pollAnswer{PollResponse: wire.PollResponse{
 		Capability: agreed(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
 	}}
-	a.Watermarks = s.Watermarks() // before the state is read that they are of
+	watermarks, lacking := s.Watermarks() // before the state is read that they are of
+	a.Watermarks = watermarks
+	for _, i := range lacking {
+		if c.mayRead(i.Repository) && (i.Tag == "" || in.filter.Tags.All() || in.filter.Tags.Matches(i.Tag)) {
+			a.Lacking = append(a.Lacking, i)
+		}
+	}
 	p := &poller{server: s, caller: c, input: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
 	err = s.Storage.View(ctx, func(v *storage.View) error {
 		p.view = v

@@ -352,7 +352,11 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.watermarks.Store(&map[string]int64{"root": 7})
+	f.lacking = []wire.OpenItem{{Repository: "app/a", Tag: "v1", Digest: "sha256:1", Error: "schema 1"}, {Repository: "secret", Tag: "v1"}}
 	a := f.poll(t, f.at(0))
+	if diff := cmp.Diff(f.lacking[:1], a.Lacking); diff != "" {
+		t.Errorf("what the parent lacks, of what the child gets: %s", diff)
+	}
 	if diff := cmp.Diff(map[string]int64{"root": 7}, a.Watermarks); diff != "" || a.Desired != nil {
 		t.Errorf("desired state %v, which the child has; %s", a.Desired, diff)
 	}

@@ -33,8 +33,9 @@ type ServerOptions struct {
 	// predecessor at this address for instance: the instance's id will do.
 	Feed string
 	// Watermarks returns up to which sequence number of each of its ancestors'
-	// feeds this registry has everything; nil is a root, which has no ancestors.
-	Watermarks func() map[string]int64
+	// feeds this registry has everything, and what it lacks all the same; nil is a
+	// root, which has no ancestors.
+	Watermarks func() (map[string]int64, []wire.OpenItem)
 	// Spread returns over how long children spread what they fetch after a
 	// change; nil is not at all.
 	Spread func() time.Duration
@@ -61,7 +62,7 @@ func NewServer(o ServerOptions) http.Handler {
 	s.maxListed = cmp.Or(o.maxListed, maxListed)
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
-		s.Watermarks = func() map[string]int64 { return nil }
+		s.Watermarks = func() (map[string]int64, []wire.OpenItem) { return nil, nil }
 	}
 	if s.Suspect == nil {
 		s.Suspect = func(digest.Digest) {}

@@ -63,11 +63,22 @@ type Place struct {
 	// Watermarks are what the source had everything of when it last answered: a
 	// sequence number for each of its own sources' feeds.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
+	// Lacking are items that the watermarks cover and that the source did not have
+	// all the same.
+	Lacking []LackedItem `json:"lacking,omitempty"`
 
 	Page *Page `json:"page,omitempty"` // the rest of the listing that is being read
 	// Relist are repositories whose items do not add up to what the source has:
 	// their complete listing must be asked for.
 	Relist []string `json:"relist,omitempty"`
+}
+
+// A LackedItem is an item that cannot come, because the source lacks it itself.
+type LackedItem struct {
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag,omitempty"` // "" of a manifest without one
+	Digest     digest.Digest `json:"digest"`        // of what the source should have
+	Error      string        `json:"error"`         // why it does not
 }
 
 // A Page is a place in a complete listing.
@@ -137,6 +148,7 @@ type Answer struct {
 	More               bool  // the answer does not have all there is
 	Listings           []Listing
 	Watermarks         map[string]int64 // see [Place]
+	Lacking            []LackedItem     // likewise
 }
 
 // ApplyAnswer records what a source answered, and the place that follows, in
@@ -157,7 +169,8 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 				return err
 			}
 		}
-		p.Feed, p.Subscription, p.Cursor, p.Watermarks = a.Feed, a.Subscription, a.Cursor, a.Watermarks
+		p.Feed, p.Subscription, p.Cursor = a.Feed, a.Subscription, a.Cursor
+		p.Watermarks, p.Lacking = a.Watermarks, a.Lacking
 		for _, l := range a.Listings {
 			changed, err := e.applyPaged(tx, &p, l)
 			if err != nil {

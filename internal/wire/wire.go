@@ -95,6 +95,10 @@ type PollResponse struct {
 	// ancestors the parent has everything: the child knows of as much once it
 	// has recorded everything up to Cursor.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
+	// Lacking are items that the watermarks cover and that the parent does not have
+	// all the same: they fail for good. It has no watermark that more than 50 items
+	// would be missing from.
+	Lacking []OpenItem `json:"lacking,omitempty"`
 }
 
 // A Listing is the items of one repository that the child's subscription
