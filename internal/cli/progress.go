@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ var errInterrupted = errors.New("interrupted; it goes on at the registry")
 type progress struct {
 	api.ByteProgress
 	running bool
+	what    string // it does; "" is syncing
 	waiting string // what it does where no bytes come
 }
 
@@ -147,7 +149,7 @@ func (b *syncBoard) show(now moment) {
 		b.drawn.UpdateBarPriority(b.bars[name].bar, len(shown), false)
 		shown[name] = true
 	}
-	draw("syncing", now.all)
+	draw(cmp.Or(now.all.what, "syncing"), now.all)
 	for _, item := range now.images[:min(len(now.images), mostBars)] {
 		draw(" "+itemName(item), progress{ByteProgress: api.ByteProgress{
 			BytesTotal: value(item.BytesTotal), BytesDone: value(item.BytesDone),

@@ -192,7 +192,7 @@ func verify(ctx context.Context, env *Env, c *client) (result[api.Verification],
 
 // verifyProgress is how far a pass is.
 func verifyProgress(v api.Verification) progress {
-	p := progress{running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
+	p := progress{what: "verifying", running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
 		BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds,
 	}}
 	if v.BytesTotal == 0 {
