@@ -259,9 +259,11 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 var ErrManyLost = errors.New("is the disk with the blobs mounted? Nothing was taken out of service")
 
 // manyLost is how many files, and one in how many, may be lost until that is doubted.
+// mostLost is how many are taken out of service at a time: they are held in memory.
 const (
 	manyLost      = 20
 	manyLostShare = 4
+	mostLost      = 10_000
 )
 
 // CheckFiles looks at the file of every blob, whose content it does not read, and
@@ -269,7 +271,7 @@ const (
 // how many these are.
 func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
 	var missing []metadb.Blob
-	after, all := "", 0
+	after, all, absent := "", 0, 0
 	for {
 		rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(after, page) })
 		if err != nil {
@@ -283,14 +285,17 @@ func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
 			if err != nil {
 				return 0, err
 			}
-			if after = row.Digest; !has {
+			if after = row.Digest; has {
+				continue
+			}
+			if absent++; absent <= mostLost {
 				missing = append(missing, row)
 			}
 		}
 		all += len(rows)
 	}
-	if len(missing) > max(manyLost, all/manyLostShare) {
-		return 0, fmt.Errorf("check files: %d of %d files of blobs are lost: %w", len(missing), all, ErrManyLost)
+	if absent > max(manyLost, all/manyLostShare) {
+		return 0, fmt.Errorf("check files: %d of %d files of blobs are lost: %w", absent, all, ErrManyLost)
 	}
 	for _, row := range missing {
 		if err := s.checkFile(ctx, row); errors.Is(err, blob.ErrNotExist) {
