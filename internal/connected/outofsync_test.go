@@ -70,7 +70,7 @@ func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
 		ship.awaitTag("app/a", "v1", digests["app/a"])
 		ship.awaitTag("app/b", "v1", digests["app/b"])
 		for _, lock := range [][2]string{{"app/a", "v1"}, {"app/b", ""}} {
-			if err := root.SetLocks(t.Context(), lock[0], lock[1], storage.NoList); err != nil {
+			if err := root.ChangeLocks(t.Context(), lock[0], lock[1], storage.LockChange{Set: storage.NoList}); err != nil {
 				t.Fatal(err)
 			}
 		}
