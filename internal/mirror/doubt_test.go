@@ -163,3 +163,43 @@ func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestSignaturesOfAnImageThatATagLeftAreNotDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		push := func(seed string) []string {
+			var children []digest.Digest
+			for i := range 3 {
+				children = append(children, u.image("app", fmt.Sprint(seed, i), 10))
+			}
+			var tags []string
+			for _, d := range append(children, u.index("app", children, "latest")) {
+				tags = append(tags, strings.Replace(string(d), ":", "-", 1)+".sig")
+				u.image("app", "signature of "+string(d), 10, tags[len(tags)-1])
+				u.referrer("app", "sbom of "+string(d), d)
+			}
+			return tags
+		}
+		old := push("old")
+		h.rule(mirror.Spec{TagFilters: []string{"latest"}})
+		h.await(time.Time{})
+		if n := len(h.tags("local/app")); n != 5 {
+			t.Fatalf("there are %d tags", n)
+		}
+		push("new")
+		for _, tag := range old {
+			if err := u.DeleteTag(t.Context(), "app", tag); err != nil {
+				t.Fatal(err)
+			}
+		}
+		row := h.ask()
+		if n := len(h.tags("local/app")); row.Error != "" || n != 5 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+			t.Errorf("%+v, there are %d tags", row, n)
+		}
+		u.lists("latest")
+		if s := h.runFor(t, 5*time.Minute); !s.Running || len(h.tags("local/app")) != 5 {
+			t.Errorf("%+v, there is %v", s, h.tags("local/app"))
+		}
+	})
+}

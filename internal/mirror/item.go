@@ -50,13 +50,14 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	}
 }
 
-// lostTags returns the tags that the last listing had, the filters select or
-// cannot, and the source lists no more.
+// lostTags returns the tags that the last listing had, the filters select, and
+// the source lists no more. Attached tags are lost only if what they belong to is
+// not.
 func (l *listing) lostTags(recorded map[string]digest.Digest) map[string]bool {
 	lost := map[string]bool{}
 	for name, d := range recorded {
 		_, attached := subscription.Subject(name)
-		if name != string(d) && !l.listed[name] && (attached || l.filters.Matches(name)) {
+		if name != string(d) && !l.listed[name] && !attached && l.filters.Matches(name) {
 			lost[name] = true
 		}
 	}
@@ -75,10 +76,14 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 	if !slices.ContainsFunc(l.selected, func(tag string) bool { return l.resolved[tag] != "" }) {
 		return nil, l.noneResolved()
 	}
-	for name := range l.kept {
-		if d := recorded[name]; name != string(d) {
-			items[replication.ListedItem{Tag: name, Digest: d, Part: l.part}] = true
-			level = append(level, d)
+	lostAttached := map[digest.Digest][]string{}
+	for name, d := range recorded {
+		switch subject, attached := subscription.Subject(name); {
+		case name == string(d) || l.listed[name]:
+		case attached:
+			lostAttached[subject] = append(lostAttached[subject], name)
+		case l.kept[name]:
+			level = append(level, l.addKept(items, name, d))
 		}
 	}
 	signed, err := l.signed(ctx, recorded)
@@ -92,12 +97,20 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 		if err != nil {
 			return nil, err
 		}
-		var tags []string
+		var tags, kept []string
 		for _, d := range fresh {
 			tags = append(tags, l.attached[d]...)
+			for _, tag := range lostAttached[d] {
+				if l.lost[tag] = true; l.kept[tag] {
+					kept = append(kept, tag)
+				}
+			}
 		}
 		if level, err = l.addTags(ctx, items, tags, recorded); err != nil {
 			return nil, err
+		}
+		for _, tag := range kept {
+			level = append(level, l.addKept(items, tag, recorded[tag]))
 		}
 		subjects := slices.DeleteFunc(fresh, func(d digest.Digest) bool { return !here[d] })
 		referrers, err := l.referrers(ctx, subjects, recorded)
@@ -110,6 +123,12 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 		level = append(level, referrers...)
 	}
 	return items, nil
+}
+
+// addKept adds a tag that stays as it is recorded, and returns its digest.
+func (l *listing) addKept(items itemSet, tag string, d digest.Digest) digest.Digest {
+	items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part}] = true
+	return d
 }
 
 // recorded returns the digests of the items that the last listing had, by name.
