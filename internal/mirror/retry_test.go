@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -148,4 +149,36 @@ func TestARunWithoutProgressEndsAndIsRetried(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 	})
+}
+
+func TestASourceThatStopsAnsweringIsAskedAgain(t *testing.T) {
+	for name, begin := range map[string]string{"from the start": "", "in the middle": `{"tags":["1",`} {
+		for _, part := range []string{"/tags/", "/manifests/", "/referrers/"} {
+			t.Run(part+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHere(t)
+					d := h.upstream.image("app", "one", 10, "1")
+					stalled, over := false, make(chan struct{})
+					defer close(over)
+					h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
+						if stalled || !strings.Contains(r.URL.Path, part) {
+							return false
+						}
+						stalled = true
+						if begin != "" {
+							io.WriteString(w, begin)
+							w.(http.Flusher).Flush()
+						}
+						<-over
+						return true
+					}
+					h.rule(mirror.Spec{})
+					time.Sleep(9 * time.Minute)
+					if h.tags("local/app")["1"] != d || h.Status("r").Running {
+						t.Errorf("%+v", h.Status("r"))
+					}
+				})
+			})
+		}
+	}
 }

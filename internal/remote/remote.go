@@ -122,7 +122,28 @@ func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 	return r.send(ctx, q, target)
 }
 
+// How long a registry may take to begin an answer, as some do to list many tags,
+// and how long it may send nothing of one that it began.
+const (
+	patience = 5 * time.Minute
+	stall    = time.Minute
+)
+
 func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.Response, error) {
+	if q.body != nil { // it takes as long as the link needs
+		return r.sendOnce(ctx, q, target)
+	}
+	ctx, w := retry.Watch(ctx, patience)
+	resp, err := r.sendOnce(ctx, q, target)
+	if err != nil {
+		w.Stop()
+		return nil, w.Cause(err)
+	}
+	resp.Body = w.Body(resp.Body, stall)
+	return resp, nil
+}
+
+func (r *Registry) sendOnce(ctx context.Context, q request, target *url.URL) (*http.Response, error) {
 	ctx = auth.AppendScopesForHost(ctx, target.Host, q.scope())
 	req, err := http.NewRequestWithContext(ctx, q.method, target.String(), q.body)
 	if err != nil {
