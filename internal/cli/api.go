@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ferry/internal/outbound"
 	"ferry/internal/retry"
 	"ferry/internal/telemetry"
 )
@@ -46,7 +47,8 @@ func newClient(l login, say io.Writer) (*client, error) {
 	transport.DialContext = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	transport.TLSHandshakeTimeout, transport.ResponseHeaderTimeout = connectTimeout, answerTimeout
 	transport.IdleConnTimeout = time.Second // a command's calls follow each other at once
-	return &client{base: base, login: l, http: &http.Client{Timeout: callTimeout, Transport: transport}, say: say}, nil
+	h := &http.Client{Timeout: callTimeout, Transport: transport, CheckRedirect: outbound.CheckRedirect}
+	return &client{base: base, login: l, http: h, say: say}, nil
 }
 
 // A call is one request.
@@ -57,7 +59,7 @@ type call struct {
 	body   any // encoded as JSON; nil is none
 }
 
-// An answer is what came back, when the status was below 400.
+// An answer is what came back, when the status was below 300.
 type answer struct {
 	body   json.RawMessage // empty where there was none
 	header http.Header
@@ -104,7 +106,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if len(text) > maxAnswer {
 		return nil, fmt.Errorf("%s answered with more than %d MiB", c.base, maxAnswer>>20)
 	}
-	if resp.StatusCode >= 400 {
+	if resp.StatusCode >= 300 {
 		return nil, c.refused(resp, text)
 	}
 	a := &answer{body: bytes.TrimSpace(text), header: resp.Header}
@@ -140,7 +142,7 @@ func (c *client) unreachable(err error) error {
 	return err
 }
 
-// A refusal is an answer of 400 or above.
+// A refusal is an answer of 300 or above.
 type refusal struct {
 	status int
 	text   string
@@ -152,7 +154,7 @@ func (r *refusal) Error() string { return r.text }
 // Hint returns what the server, or this program, advises.
 func (r *refusal) Hint() string { return r.hint }
 
-// statusOf is the status of an answer of 400 or above; 0 for any other error.
+// statusOf is the status of an answer of 300 or above; 0 for any other error.
 func statusOf(err error) int {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.status
@@ -206,6 +208,9 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 	}
 	if r.hint != "" {
 		return r
+	}
+	if to, err := resp.Location(); err == nil { // which was not followed
+		r.hint = fmt.Sprintf("use the address that it redirects to: %s://%s", to.Scheme, to.Host)
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:

@@ -211,6 +211,30 @@ func TestAListingThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
+func TestARedirectDoesNotTakeThePasswordAlong(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := r.BasicAuth(); ok || r.Method != http.MethodGet {
+			t.Errorf("%s came, with a login: %v", r.Method, ok)
+		}
+		fmt.Fprint(w, `{}`)
+	}))
+	defer elsewhere.Close()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusMovedPermanently)
+	}))
+	defer srv.Close()
+	c := clientOf(t, srv.URL)
+	if _, err := c.do(t.Context(), call{method: "GET", path: "/x"}); err != nil {
+		t.Error(err)
+	}
+	// It would arrive as a GET, and seem to have succeeded.
+	_, err := c.do(t.Context(), call{method: "POST", path: "/x", body: 1})
+	var hint interface{ Hint() string }
+	if !errors.As(err, &hint) || hint.Hint() != "use the address that it redirects to: "+elsewhere.URL {
+		t.Errorf("%v, %v", err, hint)
+	}
+}
+
 func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	var got string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() }))

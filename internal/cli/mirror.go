@@ -43,7 +43,8 @@ Without a window, the first run begins at once. A run asks for the digest of
 each tag; manifests move only where that is new, and layers go on from the
 same byte after whatever broke them off. Tags that left the source, or that
 the filters leave out, go here, too; tags that others push to the repository
-stay.
+stay. If the source suddenly lists much less, nothing goes before another list,
+ten minutes later, agrees.
 
 Without --username, the registry uses what docker login has kept for the user
 that it runs as, credential helpers included.`

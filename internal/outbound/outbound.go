@@ -32,9 +32,9 @@ func (e *RefusedError) Permanent() bool { return true }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
-// NewClient returns a client of the registry at home. It follows redirects of GET
-// and HEAD; any other request is answered where it was sent. The addresses of
-// redirects are checked if transport, or what it wraps, dials with [Dial].
+// NewClient returns a client of the registry at home, with [CheckRedirect]. The
+// addresses of redirects are checked if transport, or what it wraps, dials with
+// [Dial].
 func NewClient(home *url.URL, transport http.RoundTripper) *http.Client {
 	if transport == nil {
 		transport = http.DefaultTransport
@@ -43,13 +43,14 @@ func NewClient(home *url.URL, transport http.RoundTripper) *http.Client {
 		RoundTripper: transport, home: hostPort(home),
 		proxies: map[string]bool{}, networks: map[netip.Prefix]bool{},
 	}
-	return &http.Client{Transport: g, CheckRedirect: checkRedirect}
+	return &http.Client{Transport: g, CheckRedirect: CheckRedirect}
 }
 
-// checkRedirect follows r, which comes after via. Beyond the origin of the first
-// request it goes without the login: net/http looks at the host's name alone, and
+// CheckRedirect is an [http.Client]'s. It follows redirects of GET and HEAD; any
+// other request is answered where it was sent. No redirect out of TLS is followed.
+// Beyond the origin of the first request, r goes without the login: net/http looks at the host's name alone, and
 // would send it on to another port, to a name below the registry's and out of TLS.
-func checkRedirect(r *http.Request, via []*http.Request) error {
+func CheckRedirect(r *http.Request, via []*http.Request) error {
 	if m := via[0].Method; m != http.MethodGet && m != http.MethodHead {
 		return http.ErrUseLastResponse // http would make a GET of it
 	}
