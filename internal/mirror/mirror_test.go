@@ -37,12 +37,13 @@ func TestLocationsAreParsedAsPeopleWriteThem(t *testing.T) {
 	}
 	d := digest.FromString("x")
 	app := mirror.Location{Address: "https://ghcr.io", Repository: "app"}
+	hub := mirror.Location{Address: "https://registry-1.docker.io", Repository: "a/b"}
 	for text, want := range map[string]mirror.Image{
 		"ghcr.io/app":                  {Location: app, Tag: "latest"},
 		"ghcr.io/app:1":                {Location: app, Tag: "1"},
 		"ghcr.io/app@" + string(d):     {Location: app, Digest: d},
 		"ghcr.io/app:1@" + string(d):   {Location: app, Tag: "1", Digest: d},
-		"docker.io/a/b:1@" + string(d): {Location: mirror.Location{Address: "https://registry-1.docker.io", Repository: "a/b"}, Tag: "1", Digest: d},
+		"docker.io/a/b:1@" + string(d): {Location: hub, Tag: "1", Digest: d},
 	} {
 		if got, err := mirror.ParseImage(text); got != want || err != nil {
 			t.Errorf("ParseImage(%q) = %v, %v", text, got, err)

@@ -42,10 +42,12 @@ func TestTagsOfEveryPageAreListed(t *testing.T) {
 		link  func(query string) string
 		pages []string
 	}{
-		"as usual":           {nextLink, five},
-		"another host":       {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" }, five},
-		"another parameter":  {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` }, five},
-		"several links":      {func(q string) string { return `<x?page=0>; rel="first", <x?` + q + `>; rel="next last"` }, five},
+		"as usual":          {nextLink, five},
+		"another host":      {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" }, five},
+		"another parameter": {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` }, five},
+		"several links": {func(q string) string {
+			return `<x?page=0>; rel="first", <x?` + q + `>; rel="next last"`
+		}, five},
 		"an empty page":      {nextLink, []string{five[0], `{"tags":[]}`, `{"tags":null}`, five[1], five[2]}},
 		"an empty last page": {nextLink, append(five[:3:3], `{"name":"a","tags":null}`)},
 		"other members": {nextLink, []string{
@@ -65,8 +67,9 @@ func TestTagsOfEveryPageAreListed(t *testing.T) {
 
 func TestATagListingThatIsNotWholeIsAnError(t *testing.T) {
 	page := `{"name":"a","tags":["v1","v2"]}`
+	bare := func(q string) string { return "/v2/a/tags/list?" + q + `; rel="next"` }
 	for name, r := range map[string]*remote.Registry{
-		"a link without brackets": paged(t, func(q string) string { return "/v2/a/tags/list?" + q + `; rel="next"` }, page, page),
+		"a link without brackets": paged(t, bare, page, page),
 		"a link without a query":  paged(t, func(string) string { return `</v2/a/tags/2>; rel="next"` }, page, page),
 		"a page that is cut":      paged(t, nextLink, page, page[:20]),
 		"a page that has no tags": paged(t, nextLink, page, `{"errors":[{"code":"UNKNOWN"}]}`),
