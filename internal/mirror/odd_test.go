@@ -223,3 +223,32 @@ func TestANameThatIsNoTagDoesNotStopTheOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestManifestsThatAlwaysFailDoNotHoldUpTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		u.image("app", "good", 10, "good")
+		h.rule(mirror.Spec{})
+		h.await(time.Time{})
+		bad := map[string]bool{}
+		for i := range 20 {
+			bad[string(u.image("app", fmt.Sprint("bad", i), 10, fmt.Sprint("bad", i)))] = true
+		}
+		u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			fails := r.Method == http.MethodGet && bad[r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]] &&
+				strings.Contains(r.URL.Path, "/manifests/")
+			if fails {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return fails
+		})
+		row := h.ask()
+		if took := row.EndedAt.Sub(row.StartedAt); took > 3*time.Minute || row.Error != "some tags failed; see failures" {
+			t.Errorf("after %s the run ended with %q", took, row.Error)
+		}
+		if row.OwedAt.IsZero() {
+			t.Error("the run is not tried again")
+		}
+	})
+}

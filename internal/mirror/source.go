@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -45,12 +46,17 @@ type source struct {
 
 	mu    sync.Mutex
 	known map[digest.Digest]remote.Referrers // by subject
+	count int                                // of them
 	odd   int                                // answers of no use, in a row, to the question for referrers
+	vain  time.Time                          // since when no wanted manifest came; zero if one did
 }
 
 // maxOdd is how many answers of no use, in a row, make it known that a source
 // does not list referrers.
 const maxOdd = 8
+
+// maxAllReferrers bounds the referrers that are remembered of a repository.
+const maxAllReferrers = 200_000
 
 var _ replication.Source = (*source)(nil)
 
@@ -132,6 +138,10 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.count += len(found.Digests); s.count > maxAllReferrers {
+		s.unlisted.Store(true)
+		found = remote.Referrers{Problem: fmt.Errorf("the source lists more than %d referrers", maxAllReferrers)}
+	}
 	s.known[d] = found
 	switch {
 	case found.Listed:
@@ -153,6 +163,7 @@ func (s *source) forgetReferrers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.known)
+	s.count = 0
 }
 
 // answered returns what the registry answered when it was asked for the
@@ -163,9 +174,15 @@ func (s *source) answered(d digest.Digest) remote.Referrers {
 	return s.known[d]
 }
 
+// planPatience is for how long a source that answers otherwise may give none of
+// the wanted manifests before these are missing. Others, and what must be
+// removed, would wait else.
+const planPatience = time.Minute
+
 // Plan implements [replication.Source]. Wanted manifests are read side by
 // side, and each comes whole: what is below it, itself, its referrers. One that
-// the source does not give is missing alone, unless it gives none.
+// the source does not give is missing alone. If the source gives none, it is
+// asked again for [planPatience].
 func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	p := &planner{source: s, have: map[replication.Ref]bool{}, done: map[replication.Ref]bool{}, fn: fn}
 	for _, w := range have {
@@ -174,7 +191,7 @@ func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func
 	if err := each(ctx, want, p.plan); err != nil {
 		return err
 	}
-	return p.fail()
+	return p.fail(ctx)
 }
 
 // each calls do for every one of all, several at a time, until one fails.
@@ -222,7 +239,7 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	if err != nil {
 		p.failed = append(p.failed, replication.PlanMissing{Ref: want, Reason: err.Error(), Temporary: true})
 		p.failure = err
-		if p.complete == 0 && len(p.failed) >= planners { // it is the source, more likely
+		if p.complete == 0 && len(p.failed) >= planners && p.mayCome() { // it is the source, more likely
 			return err
 		}
 		return nil
@@ -242,11 +259,20 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	return p.fn(replication.PlanEntry{Complete: &want})
 }
 
-// fail emits that wanted manifests are missing, if others came. It returns why
-// nothing came else: the source is asked again then.
-func (p *planner) fail() error {
-	if p.complete == 0 {
-		return p.failure
+// fail emits which wanted manifests are missing. It returns why nothing came at
+// all while that may change: the source is asked again then.
+func (p *planner) fail(ctx context.Context) error {
+	if p.complete > 0 {
+		p.source.mu.Lock()
+		p.vain = time.Time{}
+		p.source.mu.Unlock()
+	} else if p.failure != nil {
+		if p.mayCome() {
+			return p.failure
+		}
+		if _, err := p.registry.HasRepository(ctx, p.repository); err != nil { // it is an outage
+			return p.failure
+		}
 	}
 	for _, m := range p.failed {
 		if err := p.fn(replication.PlanEntry{Missing: &m}); err != nil {
@@ -254,6 +280,17 @@ func (p *planner) fail() error {
 		}
 	}
 	return nil
+}
+
+// mayCome reports whether the source, which gave no wanted manifest just now, is
+// asked for the same ones again.
+func (s *source) mayCome() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.vain.IsZero() {
+		s.vain = time.Now()
+	}
+	return time.Since(s.vain) < planPatience
 }
 
 // isDone reports whether the manifest has an entry.
