@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,13 +159,13 @@ func TestASourceThatStopsAnsweringIsAskedAgain(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newHere(t)
 					d := h.upstream.image("app", "one", 10, "1")
-					stalled, over := false, make(chan struct{})
+					var stalled atomic.Bool
+					over := make(chan struct{})
 					defer close(over)
 					h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
-						if stalled || !strings.Contains(r.URL.Path, part) {
+						if !strings.Contains(r.URL.Path, part) || !stalled.CompareAndSwap(false, true) {
 							return false
 						}
-						stalled = true
 						if begin != "" {
 							io.WriteString(w, begin)
 							w.(http.Flusher).Flush()
