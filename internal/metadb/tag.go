@@ -65,6 +65,22 @@ func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Ta
 	return list[Tag](tx, "list tags of "+repository, query+` LIMIT $4`, args...)
 }
 
+// TagNames returns up to limit names of tags of repository behind the name
+// after, in order, without those that have one of the locks hidden. They come
+// as one row, which costs a third of a row for each.
+func (tx *Tx) TagNames(repository, after string, limit int, hidden Locks) ([]string, error) {
+	const separator = "," // no tag has one in its name
+	names, err := get[string](tx, "list tags of "+repository, `SELECT COALESCE(string_agg(name, '`+separator+`'), '') FROM (
+		SELECT name FROM tags WHERE repository = $1 AND name > $2 AND locks & $3 = 0 ORDER BY name LIMIT $4) AS page`,
+		repository, after, uint8(hidden), limit)
+	if err != nil || names == "" {
+		return nil, err
+	}
+	all := strings.Split(names, separator)
+	slices.Sort(all) // string_agg promises no order
+	return all, nil
+}
+
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 	// Sorted here: SQLite would read all tags of the repository to have them in order.

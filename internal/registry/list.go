@@ -62,14 +62,14 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	tags, err := g.tags(w, q, p, storage.TagOrder{})
+	names, err := g.storage.TagNames(q.Context(), q.repository, p.last, p.n+1)
 	if err != nil {
 		return err
 	}
-	names := make([]string, len(tags))
-	for i, t := range tags {
-		names[i] = t.Name
+	if len(names) > p.n && p.n > 0 {
+		p.next(w, q, names[p.n-1])
 	}
+	names = append([]string{}, names[:min(len(names), p.n)]...) // an empty list is no null
 	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
 }
 

@@ -31,6 +31,19 @@ func (s *Storage) Tags(ctx context.Context, repository string, o TagOrder, after
 	})
 }
 
+// TagNames returns up to limit names of tags of repository behind the name
+// after, in order, without those whose listing is locked. The error is
+// [oci.ErrNameUnknown] where there is no such repository.
+func (s *Storage) TagNames(ctx context.Context, repository, after string, limit int) ([]string, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]string, error) {
+		names, err := tx.TagNames(repository, after, limit, NoList)
+		if err == nil && len(names) == 0 {
+			_, err = tx.Repository(repository)
+		}
+		return names, known(err, oci.ErrNameUnknown)
+	})
+}
+
 // Tag returns the tag name of repository, or [oci.ErrManifestUnknown].
 func (s *Storage) Tag(ctx context.Context, repository, name string) (Tag, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Tag, error) {
