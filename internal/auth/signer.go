@@ -30,7 +30,7 @@ type Signer struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	known map[string]*claims // tokens whose signature was right, so that it is checked once
+	known map[string]*claims // tokens that it made, or whose signature was right: nothing is checked again
 }
 
 // claims are what a token says.
@@ -86,6 +86,7 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign token: %w", err)
 	}
+	s.remember(token, &c)
 	return token, issued, nil
 }
 
@@ -119,8 +120,14 @@ func (s *Signer) read(token string) (*claims, error) {
 	if err != nil || !c.inTime(s.now()) {
 		return nil, ErrUnauthenticated
 	}
+	s.remember(token, c)
+	return c, nil
+}
+
+// remember keeps what a token of this signer says, unless the token is long.
+func (s *Signer) remember(token string, c *claims) {
 	if len(token) > maxKnownToken {
-		return c, nil
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,5 +135,4 @@ func (s *Signer) read(token string) (*claims, error) {
 		clear(s.known)
 	}
 	s.known[token] = c
-	return c, nil
 }
