@@ -129,7 +129,8 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers then find
 		return err
 	}
-	db.read = openRemembering(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)")
+	// Half of SQLite's default cache, in KiB, for each reader: the system has the file in its own.
+	db.read = openRemembering(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-1000)")
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
