@@ -5,12 +5,9 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"ferry/test/daemon"
@@ -68,19 +65,9 @@ func tagList(t *testing.T) []figure {
 		both.push(t, img)
 	}
 	authorization := map[string]string{both.ferry.Host: mustBearer(t, both.reader, "bench/app")}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
-	defer client.CloseIdleConnections()
 	list := func(l site.Login) float64 {
-		return perSecond(t, clients, func(ctx context.Context) error {
-			body, err := fetch(ctx, client, "http://"+l.Host+"/v2/bench/app/tags/list", authorization[l.Host])
-			if err != nil {
-				return err
-			}
-			if n := strings.Count(string(body), `"v1.`); n != tags {
-				return fmt.Errorf("%s lists %d tags", l.Host, n)
-			}
-			return nil
-		})
+		rate, _ := side{l.Host, "/v2/bench/app/tags/list", authorization[l.Host]}.load(t, clients, 0, shortTime)
+		return rate
 	}
 	own, theirs, ratio := inTurn(both.ferry, both.distribution, list)
 	return []figure{perSecondFigure("lists of 1,000 tags, 8 clients, with a bearer token", 2.6, own, theirs, ratio)}
@@ -94,17 +81,20 @@ func fresh(t *testing.T) []figure {
 	img := image.New(t, image.Options{Seed: 6, Layers: []int64{1000}})
 	both.push(t, img)
 	get := func(l site.Login) float64 {
-		return perSecond(t, clients, func(ctx context.Context) error {
-			client := &http.Client{Transport: &http.Transport{}}
-			defer client.CloseIdleConnections()
-			authorization := ""
+		manifest := side{host: l.Host, path: "/v2/bench/app/manifests/" + img.Tag}
+		return perSecond(t, clients, func(context.Context) error {
+			g, err := newGetter(l.Host, 8<<10)
+			if err != nil {
+				return err
+			}
+			defer g.conn.Close()
+			asked := manifest
 			if l.Host == both.ferry.Host {
-				var err error
-				if authorization, err = bearer(ctx, client, both.reader, "bench/app"); err != nil {
+				if asked.authorization, err = g.bearer(both.reader, "bench/app"); err != nil {
 					return err
 				}
 			}
-			_, err := fetch(ctx, client, "http://"+l.Host+"/v2/bench/app/manifests/"+img.Tag, authorization)
+			_, err = g.get(asked.request())
 			return err
 		})
 	}
@@ -164,17 +154,4 @@ func perSecond(t *testing.T, clients int, do func(ctx context.Context) error) fl
 		total += n
 	}
 	return float64(total) / time.Since(start).Seconds()
-}
-
-// fetch returns the body at url.
-func fetch(ctx context.Context, client *http.Client, url, authorization string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Accept", v1.MediaTypeImageManifest)
-	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
-	}
-	return answer(client, req)
 }

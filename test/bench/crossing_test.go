@@ -42,18 +42,19 @@ func memory(t *testing.T) []figure {
 		t.Fatal(err)
 	}
 	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(), mustBearer(t, reader, "bench/small")}
+	request := blob.request()
 	synced, done := context.WithCancel(ctx)
 	var group errgroup.Group
 	pulls := make([]int, clients)
 	for i := range clients {
 		group.Go(func() error {
-			g, err := newGetter(blob.host, blob.path, blob.authorization)
+			g, err := newGetter(blob.host, 1<<20)
 			if err != nil {
 				return err
 			}
 			defer g.conn.Close()
 			for synced.Err() == nil {
-				if _, err := g.get(); err != nil {
+				if _, err := g.get(request); err != nil {
 					return err
 				}
 				pulls[i]++

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -33,7 +34,7 @@ func firstSync(t *testing.T) []figure {
 	start, before := time.Now(), cpuOf(t, root.PID())
 	// The health of a sync costs the site next to nothing to say.
 	for ; ; time.Sleep(time.Second) {
-		_, err := fetch(ctx, http.DefaultClient, "http://"+ship.Host+"/health/sync", "")
+		err := healthOf(ctx, ship)
 		if err == nil {
 			break
 		}
@@ -57,6 +58,23 @@ func firstSync(t *testing.T) []figure {
 			target: "under 64 MiB", met: resident < 64<<20,
 		},
 	}
+}
+
+// healthOf asks whether a connected registry is in sync.
+func healthOf(ctx context.Context, s *site.Site) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Host+"/health/sync", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
 }
 
 // pushMany fills repositories bench/r0000 and on. Their images share a layer,

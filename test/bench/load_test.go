@@ -4,86 +4,110 @@ package bench
 
 import (
 	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/textproto"
+	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
+
+	"ferry/test/site"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
-// A getter is one client: a connection that is kept open, and one request
-// that is sent over it again and again. It does as little as it can, since it
-// shares the machine with what it measures, and does the same for both sides.
+// A getter is one client with a connection of its own. It does as little as it
+// can, since it shares the machine with what it measures, and does the same for
+// both sides.
 type getter struct {
-	conn    net.Conn
-	reader  *bufio.Reader
-	request []byte
-	buffer  []byte
+	conn   net.Conn
+	reader *bufio.Reader
+	buffer []byte
 }
 
-// newGetter connects to host for GETs of path. authorization may be empty.
-func newGetter(host, path, authorization string) (*getter, error) {
+// newGetter connects to host. Of answers larger than size, in bytes, it keeps only a part.
+func newGetter(host string, size int) (*getter, error) {
 	conn, err := net.Dial("tcp", host)
 	if err != nil {
 		return nil, err
 	}
-	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", path, host, v1.MediaTypeImageManifest)
-	if authorization != "" {
-		request += "Authorization: " + authorization + "\r\n"
-	}
-	return &getter{
-		conn:    conn,
-		reader:  bufio.NewReaderSize(conn, 8<<10),
-		request: []byte(request + "\r\n"),
-		buffer:  make([]byte, 1<<20),
-	}, nil
+	return &getter{conn: conn, reader: bufio.NewReaderSize(conn, 8<<10), buffer: make([]byte, size)}, nil
 }
 
-// get makes the request, reads all of the answer, and returns its body's size.
-func (g *getter) get() (int64, error) {
-	if _, err := g.conn.Write(g.request); err != nil {
+// get makes a request of [side.request], reads all of the answer, and returns its
+// body's size. A body that fits begins the buffer.
+func (g *getter) get(request []byte) (size int64, err error) {
+	if _, err := g.conn.Write(request); err != nil {
 		return 0, err
 	}
-	status, err := g.reader.ReadString('\n')
+	resp, err := http.ReadResponse(g.reader, nil)
 	if err != nil {
 		return 0, err
 	}
-	header, err := textproto.NewReader(g.reader).ReadMIMEHeader()
-	if err != nil {
-		return 0, err
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET: %s", resp.Status)
 	}
-	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
-		return 0, fmt.Errorf("GET: %s", status)
-	}
-	size, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	left := size
-	for left > 0 {
-		var from io.Reader = g.conn // past what the reader has, straight into the buffer
-		if g.reader.Buffered() > 0 {
-			from = io.LimitReader(g.reader, int64(g.reader.Buffered()))
+	for {
+		n, err := resp.Body.Read(g.buffer[size%int64(len(g.buffer)):])
+		size += int64(n)
+		if errors.Is(err, io.EOF) {
+			return size, nil
 		}
-		n, err := from.Read(g.buffer[:min(left, int64(len(g.buffer)))])
-		left -= int64(n)
-		if err != nil && left > 0 {
+		if err != nil {
 			return 0, err
 		}
 	}
-	return size, nil
+}
+
+// bearer exchanges a login for a token that may pull a repository, and returns
+// it as the header Authorization has it.
+func (g *getter) bearer(l site.Login, repo string) (string, error) {
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(l.User+":"+l.Password))
+	size, err := g.get(side{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull", basic}.request())
+	if err != nil {
+		return "", err
+	}
+	var token struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(g.buffer[:size], &token); err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return "Bearer " + token.Token, nil
+}
+
+// mustBearer is [getter.bearer] for what is set up before a measurement.
+func mustBearer(t *testing.T, l site.Login, repo string) string {
+	t.Helper()
+	g, err := newGetter(l.Host, 8<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.conn.Close()
+	header, err := g.bearer(l, repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
 }
 
 // A side is one of two servers that are asked for the same thing.
 type side struct {
-	host, path, authorization string
+	host, path, authorization string // authorization may be empty
+}
+
+// request is the text of a GET.
+func (s side) request() []byte {
+	text := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", s.path, s.host, v1.MediaTypeImageManifest)
+	if s.authorization != "" {
+		text += "Authorization: " + s.authorization + "\r\n"
+	}
+	return []byte(text + "\r\n")
 }
 
 // load makes clients get the path until each has done requests of them, or,
@@ -96,18 +120,19 @@ func (s side) load(t *testing.T, clients, requests int, atMost time.Duration) (r
 	sizes := make([]int64, clients)
 	getters := make([]*getter, clients)
 	for i := range getters {
-		g, err := newGetter(s.host, s.path, s.authorization)
+		g, err := newGetter(s.host, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer g.conn.Close()
 		getters[i] = g
 	}
+	request := s.request()
 	start := time.Now()
 	for i, g := range getters {
 		group.Go(func() error {
 			for requests == 0 || counts[i] < int64(requests) {
-				n, err := g.get()
+				n, err := g.get(request)
 				if err != nil {
 					return err
 				}

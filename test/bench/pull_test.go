@@ -3,10 +3,7 @@
 package bench
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -21,52 +18,6 @@ import (
 )
 
 const rounds = 9 // of each side, in turn
-
-// bearer exchanges a login for a token that may pull a repository, and returns
-// it as the header Authorization has it.
-func bearer(ctx context.Context, client *http.Client, l site.Login, repo string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		"http://"+l.Host+"/oauth2/token?service="+l.Host+"&scope=repository:"+repo+":pull", nil)
-	if err != nil {
-		return "", err
-	}
-	req.SetBasicAuth(l.User, l.Password)
-	body, err := answer(client, req)
-	if err != nil {
-		return "", err
-	}
-	var token struct {
-		Token string `json:"token"`
-	}
-	if err := json.Unmarshal(body, &token); err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	return "Bearer " + token.Token, nil
-}
-
-// mustBearer is [bearer] for what is set up before a measurement.
-func mustBearer(t *testing.T, l site.Login, repo string) string {
-	t.Helper()
-	header, err := bearer(t.Context(), http.DefaultClient, l, repo)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return header
-}
-
-// answer makes a request and returns the answer's body.
-func answer(client *http.Client, req *http.Request) ([]byte, error) {
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = &site.StatusError{Method: req.Method, URL: req.URL.String(), Status: resp.StatusCode, Body: string(body)}
-	}
-	return body, err
-}
 
 // blobs pulls a layer of 256 MB, 4 at a time, from Ferry and, as the same
 // file, from http.FileServer.
