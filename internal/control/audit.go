@@ -56,5 +56,5 @@ func (s *Service) Note(actor, source, action, object, detail string) func(*metad
 // Record notes what is done in a transaction of its own, in a root and in a
 // connected registry: for what has no other transaction here.
 func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {
-	return s.db.Update(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
+	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
 }

@@ -108,7 +108,8 @@ func (s *Service) IsChild(row metadb.ConnectedRegistry) bool {
 func (s *Service) State() *State { return s.state.Load() }
 
 // Change runs fn in a transaction that may write the control plane, and
-// publishes the state that follows before it returns.
+// publishes the state that follows before it returns. On a full disk the transaction has
+// the reserve, and fn may be run twice.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -116,7 +117,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	var next *State
 	var rows []metadb.ControlRow
 	uncertain := false // whether it was committed
-	err := s.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+	err := s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		next, uncertain = nil, false
 		if err := fn(tx); err != nil {
 			return err

@@ -35,7 +35,7 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 	if s.self != "" {
 		role = "connected-registry " + s.self
 	}
-	return s.db.Update(ctx, func(tx *metadb.Tx) error {
+	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
 		id, err := tx.Identity()
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ type DB struct {
 	read    *sql.DB
 	write   *sql.DB // the same pool as read, except on SQLite, where it has one connection
 	batch   batcher
+	reserve reserve
 	uptime  Uptime // that was saved when it was opened
 }
 
@@ -64,13 +65,14 @@ func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, 
 		}
 	}
 	db := &DB{dialect: d}
-	if err := db.connect(ctx); err != nil {
+	if err := db.openWithReserve(ctx); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	if err := db.prepare(ctx, accept); err != nil {
 		db.Close()
 		return nil, err
 	}
+	_ = db.reserve.keep() // who stores content asks again
 	return db, nil
 }
 

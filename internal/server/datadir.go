@@ -80,7 +80,8 @@ func (d *dataDir) protect() error {
 		return err
 	}
 	if err := os.Chmod(d.path, info.Mode()&^othersMode); err == nil {
-		d.log.Warn("others could enter the data directory, which is closed to them", "dataDir", d.path, "mode", info.Mode().String())
+		d.log.Warn("others could enter the data directory, which is closed to them",
+			"dataDir", d.path, "mode", info.Mode().String())
 		return nil
 	}
 	ours := false
@@ -94,7 +95,7 @@ func (d *dataDir) protect() error {
 			fmt.Sprintf("give it to this user and take it from others, or give a directory in it, as --data-dir %s",
 				filepath.Join(d.path, "ferry")))
 	}
-	d.log.Warn("others may enter the data directory, which belongs to another user; only the files in it are closed to them",
+	d.log.Warn("others may enter the data directory of another user; only the files in it are closed to them",
 		"dataDir", d.path, "mode", info.Mode().String())
 	return nil
 }

@@ -179,7 +179,7 @@ func (s *Storage) link(tx *metadb.Tx, repository string, d digest.Digest) error 
 // collection that finds it nowhere. A blob that a manifest of the repository
 // needs stays: [oci.ErrDenied].
 func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
-	return s.write(ctx, func(tx *metadb.Tx) error {
+	return s.remove(ctx, func(tx *metadb.Tx) error {
 		if _, err := tx.Repository(repository); err != nil {
 			return known(err, oci.ErrBlobUnknown)
 		}

@@ -56,16 +56,21 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 			failed = append(failed, fmt.Errorf("collect garbage: %w", err))
 		}
 	}
+	if err := s.db.KeepReserve(); err != nil {
+		s.log.Warn("there is no room for the reserve, and nothing is stored until there is", "err", err)
+	}
 	return c, errors.Join(append(failed, context.Cause(ctx))...)
 }
 
 func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
-	return s.write(ctx, func(tx *metadb.Tx) error {
+	return s.remove(ctx, func(tx *metadb.Tx) error {
 		now := s.Uptime()
 		if err := tx.DeleteExpiredLeases(now); err != nil {
 			return err
 		}
-		stale := metadb.StaleLink{Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause())}
+		stale := metadb.StaleLink{
+			Before: now.Add(-s.grace), BeforePush: now.Add(-pushAge), Written: now.Add(-s.uploadPause()),
+		}
 		if _, err := tx.UnlinkStale(stale, now); err != nil {
 			return err
 		}
@@ -114,7 +119,9 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	}
 }
 
-func (s *Storage) collectUpload(ctx context.Context, repository, id string, before metadb.Uptime) (gone bool, err error) {
+func (s *Storage) collectUpload(
+	ctx context.Context, repository, id string, before metadb.Uptime,
+) (gone bool, err error) {
 	release, free := s.partials.tryLock(uploadPartial(id))
 	if !free {
 		return false, nil // somebody went on with it
@@ -162,7 +169,7 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 // the same blob out until the file is gone.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()
-	err = s.write(ctx, func(tx *metadb.Tx) error {
+	err = s.remove(ctx, func(tx *metadb.Tx) error {
 		now := s.Uptime()
 		gone, err = tx.DeleteIfGarbage(string(d), now.Add(-s.grace), now)
 		return err
@@ -205,11 +212,11 @@ func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, d
 
 // Release ends every lease of holder.
 func (s *Storage) Release(ctx context.Context, holder string) error {
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.Release(holder) })
+	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.Release(holder) })
 }
 
 // ReleaseStale ends those leases of holder that it did not renew since, with
 // each lease made for ttl.
 func (s *Storage) ReleaseStale(ctx context.Context, holder string, since metadb.Uptime, ttl time.Duration) error {
-	return s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
+	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
 }

@@ -48,6 +48,9 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 // PutBlobs stores small blobs, and records them in one transaction: all of
 // them, or none.
 func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
+	if err := s.checkRoom(); err != nil {
+		return err
+	}
 	var partials []verified
 	var ids []string
 	index := map[digest.Digest]int{}

@@ -10,6 +10,9 @@ import (
 	"ferry/internal/metadb"
 )
 
+// A transaction runs a function in one.
+type transaction func(context.Context, func(*metadb.Tx) error) error
+
 // A change is what one transaction changes in one repository. It takes one
 // sequence number of the feed, when the first thing changes.
 type change struct {
@@ -20,11 +23,11 @@ type change struct {
 	added      digest.Digest // of the manifest that was added, if one was
 }
 
-// update runs fn in a transaction on one repository. Once that is committed, and
-// has changed anything, those who watch the repository know.
-func (s *Storage) update(ctx context.Context, repository string, fn func(*change) error) error {
+// update runs fn in a transaction on one repository, by write or remove. Once that is
+// committed, and has changed anything, those who watch the repository know.
+func (s *Storage) update(ctx context.Context, repository string, by transaction, fn func(*change) error) error {
 	c := &change{Storage: s, repository: repository}
-	err := s.write(ctx, func(tx *metadb.Tx) error {
+	err := by(ctx, func(tx *metadb.Tx) error {
 		c.tx, c.seq, c.added = tx, 0, ""
 		return fn(c)
 	})
@@ -94,7 +97,7 @@ func (s *Storage) Watch(key string, concerns func(repository string) bool) (chan
 // TrimFeed forgets which items and repositories were removed longer ago than age:
 // who reads the feed after that gets complete listings for them.
 func (s *Storage) TrimFeed(ctx context.Context, age time.Duration) error {
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
+	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
 }
 
 // watchers are those who wait for a change, by their key.

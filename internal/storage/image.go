@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,6 +25,11 @@ type Image struct {
 // [Storage.SetTag] holds for each manifest and tag. If any is refused, none of
 // the images is stored.
 func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
+	if slices.ContainsFunc(images, func(im Image) bool { return len(im.Manifests) > 0 }) {
+		if err := s.checkRoom(); err != nil {
+			return err
+		}
+	}
 	rows := make([][]preparedPut, len(images))
 	for i, im := range images {
 		if err := checkNames(im.Repository, im.Tags); err != nil {

@@ -31,7 +31,7 @@ func (c LockChange) of(l Locks) Locks { return l&^c.Clear | c.Set }
 // ChangeLocks changes the locks of a repository, where reference is empty, of a
 // tag, or of a manifest by its digest. Changes at the same time all count.
 func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string, c LockChange, notes ...Note) error {
-	err := s.write(ctx, func(tx *metadb.Tx) error {
+	err := s.remove(ctx, func(tx *metadb.Tx) error {
 		if err := changeLocks(tx, repository, reference, c); err != nil {
 			return err
 		}

@@ -148,7 +148,7 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 // and is of use to nobody who does not know its digest.
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
-	err := s.update(ctx, repository, func(c *change) error {
+	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		row, err := c.tx.PullDigest(repository, string(d))
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)

@@ -67,7 +67,7 @@ func (s *Storage) collectSomeOrphans(
 	if len(done) == 0 {
 		return back, failed
 	}
-	return back, errors.Join(failed, s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
+	return back, errors.Join(failed, s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
 }
 
 // noteOrphans writes down since when no row has known a file.
@@ -75,7 +75,7 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 	var found []metadb.Orphan
 	files, bytes := 0, int64(0)
 	flush := func() error {
-		err := s.write(ctx, func(tx *metadb.Tx) error {
+		err := s.remove(ctx, func(tx *metadb.Tx) error {
 			for _, o := range found {
 				if err := tx.PutOrphan(o); err != nil {
 					return err

@@ -21,7 +21,10 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		return nil, err
 	}
 	row := prepared.row
-	err = s.update(ctx, p.Repository, func(c *change) (err error) {
+	if err := s.checkRoom(); err != nil {
+		return nil, err
+	}
+	err = s.update(ctx, p.Repository, s.write, func(c *change) (err error) {
 		row, err = c.put(prepared)
 		return err
 	})

@@ -40,7 +40,7 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 // DeleteRepository removes a repository with everything in it, unless a lock
 // keeps it, or anything in it: then the error is [oci.ErrDenied].
 func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
-	err := s.update(ctx, name, func(c *change) error {
+	err := s.update(ctx, name, s.remove, func(c *change) error {
 		if err := checkRemovable(c.tx, name); err != nil {
 			return err
 		}

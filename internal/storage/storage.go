@@ -90,7 +90,7 @@ func (s *Storage) Uptime() metadb.Uptime { return s.db.Uptime().Add(s.ran()) }
 // SaveUptime writes the moment down. After a crash, ages are counted on from what was
 // written last, so that content seems younger than it is, and never older.
 func (s *Storage) SaveUptime(ctx context.Context) error {
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.SaveUptime(s.Uptime()) })
+	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.SaveUptime(s.Uptime()) })
 }
 
 // write runs fn in a transaction.
@@ -110,6 +110,16 @@ func writeNotes(tx *metadb.Tx, notes []Note) error {
 	}
 	return nil
 }
+
+// remove runs fn, which removes something, in a transaction. On a full disk it has the
+// reserve, and fn may be run twice.
+func (s *Storage) remove(ctx context.Context, fn func(*metadb.Tx) error) error {
+	return s.full(s.db.UpdateWithReserve(ctx, fn))
+}
+
+// checkRoom returns [oci.ErrNoSpace] while the reserve is not there: what room there
+// is, is for removals.
+func (s *Storage) checkRoom() error { return s.full(s.db.KeepReserve()) }
 
 // convert returns what of returns for each row.
 func convert[R, T any](rows []R, of func(R) T) (all []T) {

@@ -126,7 +126,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 
 // DeleteTag removes a tag; the manifest that it named stays.
 func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
-	err := s.update(ctx, repository, func(c *change) error {
+	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		tag, err := c.tx.Tag(repository, name)
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)

@@ -165,6 +165,9 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	if offset < 0 || offset+int64(len(p)) > t.size {
 		return 0, oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
 	}
+	if err := t.s.checkRoom(); err != nil {
+		return 0, fmt.Errorf("write transfer %s: %w", t.digest, err)
+	}
 	all := &t.s.transfers
 	all.mu.Lock()
 	defer all.mu.Unlock()

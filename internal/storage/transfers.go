@@ -109,7 +109,7 @@ func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
 	}
 	defer release()
 	var gone bool
-	err := s.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+	err := s.remove(ctx, func(tx *metadb.Tx) (err error) {
 		now := s.Uptime()
 		gone, err = tx.DeleteTransferIfStale(string(d), now.Add(-s.grace), now)
 		return err

@@ -44,6 +44,9 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	if err := oci.CheckRepository(repository); err != nil {
 		return nil, err
 	}
+	if err := s.checkRoom(); err != nil {
+		return nil, err
+	}
 	u := &Upload{
 		s:    s,
 		row:  metadb.Upload{ID: strings.ToLower(rand.Text()), Repository: repository},
@@ -137,6 +140,9 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	for {
 		n, readErr := r.Read(buf)
 		if n > 0 {
+			if err := u.s.checkRoom(); err != nil {
+				return err
+			}
 			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
 				return u.s.full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err), u.partial.Truncate(u.size)))
 			}
@@ -253,7 +259,7 @@ func (s *Storage) removeUpload(ctx context.Context, id string) error {
 	if err := s.blobs.Discard(ctx, uploadPartial(id)); err != nil {
 		return err
 	}
-	return s.write(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(id) })
+	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(id) })
 }
 
 // Close releases the upload, which keeps what it has. A second call does nothing.

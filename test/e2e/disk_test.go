@@ -250,6 +250,79 @@ func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	}
 }
 
+// fill takes all the room of a disk, and returns how to give it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "others")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for err == nil {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		err = nil
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAFullDiskStillDeletes fills the disk to the last page: what an operator deletes, and
+// a token that is disabled, need room in the database's log, which is the reserve's.
+func TestAFullDiskStillDeletes(t *testing.T) {
+	dir := smallDisk(t, "48m")
+	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
+	admin, sh := root.AsAdmin(t), root.Admin(t, "root")
+	var all []*image.Image
+	for i := range 20 {
+		img := image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprint("v", i), Layers: []int64{100_000}})
+		push(t, root, "apps/a", img)
+		all = append(all, img)
+	}
+	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
+	site.Token(t, sh, "line1", "readers")
+	root.Stop(t)
+	free := fill(t, dir)
+
+	root = site.Start(t, site.Options{DataDir: filepath.Join(dir, "data"), Listen: root.Host})
+	more := image.New(t, image.Options{Seed: 70, Tag: "more", Layers: []int64{2 << 20}})
+	if err := admin.Push(t.Context(), "apps/a", more); !isStatus(err, http.StatusInsufficientStorage, "no space") {
+		t.Errorf("push to a full disk: %v, want 507", err)
+	}
+	for _, img := range all[:10] {
+		resp, err := admin.Do(t.Context(), http.MethodDelete, "/v2/apps/a/manifests/"+string(img.Digest), nil, nil, 0)
+		if err != nil {
+			t.Fatalf("delete on a full disk: %v\n%s", err, root.Log())
+		}
+		resp.Body.Close()
+	}
+	sh.Run(t, "token", "update", "--name", "line1", "--status", "disabled")
+	if err := admin.Push(t.Context(), "apps/a", more); !isStatus(err, http.StatusInsufficientStorage, "no space") {
+		t.Errorf("push while the disk is full: %v, want 507", err)
+	}
+	for _, img := range all[10:] {
+		if d, err := admin.Pull(t.Context(), "apps/a", img.Tag); err != nil || d != img.Digest {
+			t.Errorf("pull from a full disk: %s, %v; want %s", d, err, img.Digest)
+		}
+	}
+	free()
+	if err := admin.Push(t.Context(), "apps/a", more); err != nil {
+		t.Errorf("push once there is room: %v", err)
+	}
+	info, err := os.Stat(filepath.Join(root.DataDir, "ferry.db-reserve"))
+	if err != nil || info.Size() == 0 {
+		t.Errorf("the reserve is not kept again: %v, %v", info, err)
+	}
+}
+
 func TestAnUploadGoesOnAfterARestart(t *testing.T) {
 	for name, end := range map[string]func(*site.Site, testing.TB){
 		"stop": (*site.Site).Stop,
