@@ -18,7 +18,8 @@ func newServeCommand(env *Env) *cobra.Command {
 	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
-		ferry serve --config /etc/ferry/ferry.yaml`, &serveOptions{settings: map[string]string{}})
+		ferry serve --config /etc/ferry/ferry.yaml
+		ferry serve --data-dir /var/lib/ferry --adopt`, &serveOptions{settings: map[string]string{}})
 	cmd.Long = `Run a registry: a root, or a connected registry where there is a connection string.
 
 Each setting is a flag, an environment variable (--data-dir is FERRY_DATA_DIR)

@@ -211,6 +211,14 @@ func (d *dataDir) claim(instance string) error {
 	return nil
 }
 
+// noteMissing says so if a key's file is not there, unless this is the first start.
+func (d *dataDir) noteMissing(name, todo string) {
+	path := filepath.Join(d.path, name)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !d.first {
+		d.log.Warn("a key is missing, and is made anew", "path", path, "todo", todo)
+	}
+}
+
 // keyFile is the key that signs the short tokens. It is not in the database, so that a
 // copy of that makes nobody an administrator.
 const keyFile = "signing.key"
@@ -218,6 +226,7 @@ const keyFile = "signing.key"
 // signer returns the signer with the data directory's key. A key that is not there, or
 // that others could read, is made anew: clients fetch new tokens by themselves.
 func (d *dataDir) signer() (*auth.Signer, error) {
+	d.noteMissing(keyFile, "nothing has to be done: clients fetch new tokens by themselves")
 	path := filepath.Join(d.path, keyFile)
 	key, err := os.ReadFile(path)
 	if err == nil {
@@ -226,8 +235,6 @@ func (d *dataDir) signer() (*auth.Signer, error) {
 			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode", info.Mode().String())
 			err = fs.ErrNotExist
 		}
-	} else if errors.Is(err, fs.ErrNotExist) && !d.first {
-		d.log.Warn("there is no signing key, and it is made anew", "path", path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		key = []byte(auth.NewSigningKey() + "\n")

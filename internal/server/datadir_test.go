@@ -307,3 +307,26 @@ func TestTheSigningKeyIsNotInTheDatabase(t *testing.T) {
 		t.Errorf("with a key that cannot be read: %v", err)
 	}
 }
+
+func TestAKeyIsNotMadeAnewWithoutAWord(t *testing.T) {
+	cfg := configIn(t.TempDir())
+	for boot, missing := range [][]string{nil, {"signing.key"}, {"mirror.key"}, nil} {
+		for _, name := range missing {
+			if err := os.Remove(filepath.Join(cfg.DataDir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var log strings.Builder
+		if err := start(t, cfg, server.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Contains(log.String(), "a key is missing"); said != (len(missing) > 0) {
+			t.Errorf("start %d without %v says:\n%s", boot, missing, &log)
+		}
+		for _, name := range missing {
+			if !strings.Contains(log.String(), name) {
+				t.Errorf("start %d without %v says:\n%s", boot, missing, &log)
+			}
+		}
+	}
+}

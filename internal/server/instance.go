@@ -191,6 +191,7 @@ func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []tel
 
 // mirror makes the service that runs mirror rules.
 func (in *instance) mirror(cfg config.Config) error {
+	in.dir.noteMissing(mirror.KeyFile, "give the passwords of mirror rules' sources again")
 	key, err := mirror.OpenKey(cfg.DataDir)
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type machine struct {
 	promised  map[ref]time.Time        // by content
 	leases    map[string]time.Time     // by content
 	known     map[digest.Digest]string // content of every blob there ever was
+	left      map[string]time.Time     // until when a file stays that no row knows, by content
 }
 
 var (
@@ -42,7 +43,7 @@ var (
 )
 
 // TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases, steps of
-// the clock and collections in any order.
+// the clock, crashes between a file and its row, and collections in any order.
 func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Files(t, f.dir)
@@ -51,7 +52,7 @@ func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
 		m := &machine{
 			t: t, f: f, files: files,
 			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{}, leases: map[string]time.Time{},
-			known: map[digest.Digest]string{},
+			known: map[digest.Digest]string{}, left: map[string]time.Time{},
 		}
 		m.quiet(r, "a", "b") // what a run before this one left
 		r.Repeat(rapid.StateMachineActions(m))
@@ -85,7 +86,26 @@ func (m *machine) PushBlob(r *rapid.T) {
 	d := digest.FromString(content)
 	m.need(r, m.f.PutBlob(m.t.Context(), repository, d, []byte(content)))
 	m.known[d] = content
+	delete(m.left, content)
 	m.told(repository, content, time.Hour)
+}
+
+// CrashBeforeRow leaves a file in a blob's place without its row.
+func (m *machine) CrashBeforeRow(r *rapid.T) {
+	content := contents.Draw(r, "content")
+	d := digest.FromString(content)
+	has, err := m.f.HasBlob(m.t.Context(), d)
+	if m.need(r, err); has {
+		r.Skip()
+	}
+	p, err := m.files.Partial(m.t.Context(), "crashed")
+	m.need(r, err)
+	_, err = p.WriteAt([]byte(content), 0)
+	m.need(r, errors.Join(err, p.Close(), m.files.Commit(m.t.Context(), "crashed", d)))
+	m.known[d] = content
+	if _, already := m.left[content]; !already {
+		m.left[content] = m.f.now.Add(storage.OrphanAge)
+	}
 }
 
 func (m *machine) LookAtBlob(r *rapid.T) {
@@ -223,6 +243,11 @@ func (m *machine) Check(r *rapid.T) {
 			readable(at.repository, at.name, "which a client was told of")
 		}
 	}
+	for content, until := range m.left {
+		if _, err := m.files.Stat(ctx, digest.FromString(content)); err != nil && !m.f.now.After(until) {
+			r.Fatalf("the file of %q, which no row knows: %v", content, err)
+		}
+	}
 	for content, until := range m.leases {
 		if m.f.now.After(until) {
 			continue
@@ -240,9 +265,11 @@ func (m *machine) quiet(r *rapid.T, repositories ...string) {
 	for _, repository := range repositories {
 		m.need(r, m.f.Storage.DeleteRepository(ctx, repository), oci.ErrNameUnknown)
 	}
-	m.f.now = m.f.now.Add(24 * time.Hour)
-	_, err := m.f.Storage.Collect(ctx)
-	m.need(r, err)
+	for _, wait := range []time.Duration{24 * time.Hour, storage.OrphanAge + time.Hour} {
+		m.f.now = m.f.now.Add(wait)
+		_, err := m.f.Storage.Collect(ctx)
+		m.need(r, err)
+	}
 	m.Check(r)
 	want := map[string]bool{}
 	for _, blobs := range m.manifests {
@@ -251,7 +278,7 @@ func (m *machine) quiet(r *rapid.T, repositories ...string) {
 		}
 	}
 	got := map[string]bool{}
-	err = m.files.Walk(ctx, func(info blob.Info) error {
+	err := m.files.Walk(ctx, func(info blob.Info) error {
 		got[m.known[info.Digest]] = true
 		has, err := m.f.HasBlob(ctx, info.Digest)
 		if err == nil && !has {
