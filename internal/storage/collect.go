@@ -43,7 +43,7 @@ type Collected struct {
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	// The steps that remove files first, and then rows, come before the others: on a
 	// full disk they make the room that those need.
-	var failed []error
+	var failed failures
 	for _, step := range []func(context.Context, *Collected) error{
 		s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
 		func(ctx context.Context, _ *Collected) error { return s.SaveUptime(ctx) },
@@ -51,15 +51,40 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 		if ctx.Err() != nil {
 			break
 		}
-		// What one step cannot remove does not stop the others.
-		if err := step(ctx, &c); err != nil {
-			failed = append(failed, fmt.Errorf("collect garbage: %w", err))
-		}
+		failed.note(step(ctx, &c))
 	}
 	if err := s.db.KeepReserve(); err != nil {
 		s.log.Warn("there is no room for the reserve, and nothing is stored until there is", "err", err)
 	}
-	return c, errors.Join(append(failed, context.Cause(ctx))...)
+	if err := failed.join(context.Cause(ctx)); err != nil {
+		return c, fmt.Errorf("collect garbage: %w", err)
+	}
+	return c, nil
+}
+
+// failures are what went wrong in a walk that goes on: a file that cannot be removed does
+// not keep the others.
+type failures struct {
+	first error
+	more  int
+}
+
+// note reports whether err is nil, and keeps it if it is not.
+func (f *failures) note(err error) (ok bool) {
+	if err != nil && f.first == nil {
+		f.first = err
+	} else if err != nil {
+		f.more++
+	}
+	return err == nil
+}
+
+// join returns what went wrong, and err, with which the walk ended.
+func (f *failures) join(err error) error {
+	if f.more > 0 {
+		return errors.Join(fmt.Errorf("%w, and %d times more", f.first, f.more), err)
+	}
+	return errors.Join(f.first, err)
 }
 
 func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
@@ -98,21 +123,19 @@ func (s *Storage) collectUploads(ctx context.Context, c *Collected) error {
 	if s.wasFull() {
 		age = s.grace
 	}
+	var failed failures
 	before, after := s.Uptime().Add(-age), ""
 	for {
 		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Upload, error) {
 			return tx.StaleUploads(before, after, page)
 		})
 		if err != nil || len(stale) == 0 {
-			return err
+			return failed.join(err)
 		}
 		for _, row := range stale {
 			after = row.ID
 			gone, err := s.collectUpload(ctx, row.Repository, row.ID, before)
-			if err != nil {
-				return err
-			}
-			if gone {
+			if failed.note(err) && gone {
 				c.Uploads++
 			}
 		}
@@ -138,34 +161,34 @@ func (s *Storage) collectUpload(
 }
 
 func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
+	var failed failures
 	for {
 		garbage, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) {
 			now := s.Uptime()
 			return tx.Garbage(now.Add(-s.grace), now, page)
 		})
 		if err != nil || len(garbage) == 0 {
-			return err
+			return failed.join(err)
 		}
-		removed := 0
+		rows := 0
 		for _, b := range garbage {
 			gone, err := s.collectBlob(ctx, digest.Digest(b.Digest))
-			if err != nil {
-				return err
-			}
 			if gone {
-				removed++
+				rows++
+			}
+			if failed.note(err) && gone {
+				c.Blobs++
 				c.Bytes += b.Size
 			}
 		}
-		c.Blobs += removed
-		if removed == 0 {
-			return nil // all of them came back into use
+		if rows == 0 {
+			return failed.join(nil) // the others came back into use
 		}
 	}
 }
 
 // collectBlob removes the row and then the file of a blob, if in the row's
-// own transaction it is still garbage. The digest's lock keeps a commit of
+// own transaction it is still garbage, and reports whether the row is gone. The digest's lock keeps a commit of
 // the same blob out until the file is gone.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -415,4 +419,48 @@ func TestPushesWithoutEndKeepALooseLayerForADay(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestFileThatCannotBeDeletedHoldsUpNothingElse(t *testing.T) {
+	f, disk, _ := onDisk(t)
+	var all []digest.Digest
+	for _, content := range []string{"a", "b", "c", "d"} {
+		all = append(all, f.push(t, "a", []byte(content)))
+	}
+	slices.Sort(all) // the order in which they are deleted
+	disk.stuck.Store(&all[1])
+	id := f.begin(t, "a", "upload")
+	f.now = f.now.Add(8 * 24 * time.Hour)
+	got, err := f.Collect(t.Context())
+	if !errors.Is(err, syscall.EIO) || got.Blobs != 3 || got.Uploads != 1 {
+		t.Errorf("Collect = %+v, %v; want three blobs, the upload %s, and %v", got, err, id, syscall.EIO)
+	}
+	disk.stuck.Store(nil)
+	f.later(t, 0)
+	if got := f.later(t, storage.OrphanAge+time.Hour); got.Blobs != 1 {
+		t.Errorf("once it can be deleted Collect = %+v, want one blob", got)
+	}
+}
+
+func TestTheLogSaysThatNoRowKnowsAFile(t *testing.T) {
+	var log strings.Builder
+	dir := t.TempDir()
+	files := storagetest.Files(t, dir)
+	s := storagetest.New(t, storage.Options{Blobs: files, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	path := filepath.Join(dir, "blobs/sha256", digest.FromString("12345").Encoded())
+	if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"files that no row knows are kept for a while", "", "files that no row knew are wanted again"} {
+		log.Reset()
+		if _, err := s.Collect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if want == "" && log.Len() > 0 || !strings.Contains(log.String(), want) {
+			t.Errorf("the log says %q, want %q", &log, want)
+		}
+		if want == "" {
+			s.PushBlob("a", []byte("12345"))
+		}
+	}
 }

@@ -22,14 +22,22 @@ import (
 // disk is a blob store whose disk a test fills and breaks.
 type disk struct {
 	blob.Store
-	full     atomic.Bool // writes store half of what they are given, then ENOSPC
-	broken   atomic.Bool // syncs fail
-	onCommit func()      // called after a file is in its place
+	full     atomic.Bool                   // writes store half of what they are given, then ENOSPC
+	broken   atomic.Bool                   // syncs fail
+	onCommit func()                        // called after a file is in its place
+	stuck    atomic.Pointer[digest.Digest] // of a blob whose file cannot be deleted
 }
 
 func (d *disk) Partial(ctx context.Context, id string) (blob.Partial, error) {
 	p, err := d.Store.Partial(ctx, id)
 	return diskPartial{p, d}, err
+}
+
+func (d *disk) Delete(ctx context.Context, of digest.Digest) error {
+	if stuck := d.stuck.Load(); stuck != nil && *stuck == of {
+		return syscall.EIO
+	}
+	return d.Store.Delete(ctx, of)
 }
 
 func (d *disk) Commit(ctx context.Context, id string, of digest.Digest) error {

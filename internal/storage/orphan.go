@@ -21,7 +21,8 @@ const OrphanAge = 7 * 24 * time.Hour
 
 // collectOrphans notes the files without a row, and removes those that were noted long ago.
 func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
-	noteErr := s.noteOrphans(ctx)
+	var failed failures
+	failed.note(s.noteOrphans(ctx))
 	age := OrphanAge
 	if s.wasFull() {
 		age = s.grace
@@ -35,13 +36,12 @@ func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 			if back > 0 {
 				s.log.Info("files that no row knew are wanted again", "files", back)
 			}
-			return errors.Join(noteErr, err)
+			return failed.join(err)
 		}
 		after = orphans[len(orphans)-1].Name
 		owned, err := s.collectSomeOrphans(ctx, orphans, before, c)
-		if back += owned; err != nil {
-			return errors.Join(noteErr, err)
-		}
+		back += owned
+		failed.note(err)
 	}
 }
 
@@ -51,23 +51,20 @@ func (s *Storage) collectSomeOrphans(
 	ctx context.Context, orphans []metadb.Orphan, before metadb.Uptime, c *Collected,
 ) (back int, err error) {
 	var done []string
-	var failed error
+	var failed failures
 	for _, o := range orphans {
 		owned, gone, err := s.collectOrphan(ctx, o, before, c)
 		if owned {
 			back++
 		}
-		if err == nil && (owned || gone) {
+		if failed.note(err) && (owned || gone) {
 			done = append(done, o.Name)
-		}
-		if failed == nil {
-			failed = err
 		}
 	}
 	if len(done) == 0 {
-		return back, failed
+		return back, failed.join(nil)
 	}
-	return back, errors.Join(failed, s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
+	return back, failed.join(s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
 }
 
 // noteOrphans writes down since when no row has known a file.
@@ -145,9 +142,11 @@ func (s *Storage) collectOrphan(
 	if err != nil || o.Since >= before {
 		return false, false, err
 	}
-	c.Blobs++
-	c.Bytes += info.Size
-	return false, true, s.blobs.Delete(ctx, d)
+	if err = s.blobs.Delete(ctx, d); err == nil {
+		c.Blobs++
+		c.Bytes += info.Size
+	}
+	return false, true, err
 }
 
 // lockFile keeps a commit of the same digest out, which comes before, and owns the file,

@@ -84,6 +84,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 // collectTransfers drops the transfers that nothing was written to for the
 // grace period and that no lease holds: nobody wants what they are of.
 func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
+	var failed failures
 	after := ""
 	for {
 		stale, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Transfer, error) {
@@ -91,13 +92,11 @@ func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 			return tx.StaleTransfers(now.Add(-s.grace), now, after, page)
 		})
 		if err != nil || len(stale) == 0 {
-			return err
+			return failed.join(err)
 		}
 		for _, row := range stale {
 			after = row.Digest
-			if err := s.collectTransfer(ctx, digest.Digest(row.Digest)); err != nil {
-				return err
-			}
+			failed.note(s.collectTransfer(ctx, digest.Digest(row.Digest)))
 		}
 	}
 }
