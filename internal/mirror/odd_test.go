@@ -252,3 +252,35 @@ func TestManifestsThatAlwaysFailDoNotHoldUpTheRun(t *testing.T) {
 		}
 	})
 }
+
+func TestAReferrerThatFailsDoesNotStopItsImage(t *testing.T) {
+	for _, status := range []int{403, 404, 500} {
+		for _, what := range []string{"/manifests/", "/blobs/"} {
+			t.Run(fmt.Sprint(status, what), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newHere(t)
+					u := h.upstream
+					d := u.image("app", "one", 10, "1")
+					bad, good := u.referrer("app", "bad", d), u.referrer("app", "good", d)
+					path := what + string(bad)
+					if what == "/blobs/" {
+						path = what + string(digest.FromString("config bad"))
+					}
+					u.answering(status, path, time.Now().Add(1000*time.Hour))
+					h.rule(mirror.Spec{})
+					row := h.await(time.Time{})
+					if h.tags("local/app")["1"] != d || !h.has("local/app", good) || h.has("local/app", bad) {
+						t.Errorf("there is %v: %s", h.tags("local/app"), row.Error)
+					}
+					if row.Error != "some tags failed; see failures" {
+						t.Errorf("the run ended with %q", row.Error)
+					}
+					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+					if h.tags("app")["1"] != d || !h.has("app", good) || (what == "/manifests/") != (len(i.Warnings) == 1) {
+						t.Errorf("%+v", i)
+					}
+				})
+			})
+		}
+	}
+}

@@ -318,7 +318,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		return w.referrers(ctx, d, depth, referrers)
 	}
 	if depth > maxDepth || len(w.seen) > maxManifests {
-		w.missing(d, "too many manifests belong to one", false)
+		w.missing(replication.PlanMissing{Ref: key, Reason: "too many manifests belong to one"})
 		return nil
 	}
 	m, err := w.registry.Manifest(ctx, w.repository, string(d))
@@ -326,8 +326,15 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	if err == nil {
 		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
 	}
-	if err != nil && concernsOne(err) && retry.Permanent(err) {
-		w.missing(d, err.Error(), errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid))
+	// A referrer is optional: what it refers to comes without it.
+	if optional := referrers > 0; err != nil && concernsOne(err) && (optional || retry.Permanent(err)) {
+		w.missing(replication.PlanMissing{
+			Ref: key, Reason: err.Error(), Temporary: !retry.Permanent(err),
+			Useless: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
+		})
+		if optional {
+			w.warnings.add(ReferrersUnavailable, err.Error()+"; the image that it refers to came without it")
+		}
 		return nil
 	}
 	if err != nil {
@@ -391,10 +398,8 @@ func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers 
 	return nil
 }
 
-func (w *walk) missing(d digest.Digest, reason string, useless bool) {
-	w.entries = append(w.entries, replication.PlanEntry{Missing: &replication.PlanMissing{
-		Ref: replication.Ref{Repository: w.to, Digest: d}, Reason: reason, Useless: useless,
-	}})
+func (w *walk) missing(m replication.PlanMissing) {
+	w.entries = append(w.entries, replication.PlanEntry{Missing: &m})
 }
 
 // absent reports whether the source does not have what was asked for.
