@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"ferry/internal/terminal"
 )
 
 // An Env is what a command has of the process it runs in.
@@ -126,10 +128,10 @@ func causes(text string) string {
 // report writes err as every command does: one line with what happened and,
 // where there is one, a line with what to do. It returns the exit code.
 func report(w io.Writer, err error) int {
-	fmt.Fprintf(w, "ferry: %s\n", printable(causes(err.Error())))
+	fmt.Fprintf(w, "ferry: %s\n", terminal.Printable(causes(err.Error())))
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", printable(h.Hint()))
+		fmt.Fprintf(w, "hint: %s\n", terminal.Printable(h.Hint()))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/terminal"
 )
 
 var connectedRegistries = resource[api.ConnectedRegistry]{
@@ -286,7 +287,7 @@ func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
 	}
 	fmt.Fprintf(env.Stderr, "note: its sync token and permissions are still there; to remove them:\n")
 	for _, command := range left {
-		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", printable(command), c.name)
+		fmt.Fprintf(env.Stderr, "  ferry %s -r %s\n", terminal.Printable(command), c.name)
 	}
 	return nil
 }

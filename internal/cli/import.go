@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/terminal"
 )
 
 var imports = resource[api.Import]{"imports", []column[api.Import]{
@@ -96,7 +97,7 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	}
 	name := i.value.Name
 	if o.noWait {
-		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", printable(name))
+		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", terminal.Printable(name))
 		return show(env, i, imports.columns)
 	}
 	i, err = await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {

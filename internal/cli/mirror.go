@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/terminal"
 )
 
 var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRule]{
@@ -132,7 +133,7 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 // warnOfSource prints what was odd at another registry.
 func warnOfSource(env *Env, all []api.SourceWarning) {
 	for _, w := range all {
-		fmt.Fprintf(env.Stderr, "warning: %s: %s\n", printable(w.Code), printable(w.Message))
+		fmt.Fprintf(env.Stderr, "warning: %s: %s\n", terminal.Printable(w.Code), terminal.Printable(w.Message))
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jmespath-community/go-jmespath"
 	"go.yaml.in/yaml/v4"
+
+	"ferry/internal/terminal"
 )
 
 // asText reports whether sentences are wanted.
@@ -46,7 +48,7 @@ func (e *Env) print(result any) error {
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
 		}
-		if bytes.IndexFunc(text, isHidden) >= 0 {
+		if terminal.Hides(text) {
 			return writeJSON(e.Stdout, value) // which is YAML, too, and has a form for such characters
 		}
 		_, err = e.Stdout.Write(text)
@@ -95,7 +97,7 @@ func writeJSON(w io.Writer, v any) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	_, err := w.Write(escape(text.Bytes()))
+	_, err := w.Write(terminal.Escape(text.Bytes()))
 	return err
 }
 
@@ -137,5 +139,5 @@ func tsvCell(v any) string {
 	case []any:
 		return fmt.Sprint(len(v))
 	}
-	return printable(cell(v))
+	return terminal.Printable(cell(v))
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
+
+	"ferry/internal/terminal"
 )
 
 // A thing has a table of its own.
@@ -120,7 +122,7 @@ func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i := strings.IndexFunc(got, func(r rune) bool { return isControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+			if i := strings.IndexFunc(got, func(r rune) bool { return terminal.Acts(r) && r != '\n' && r != '\t' }); i >= 0 {
 				t.Errorf("-o %s --query %q passes %q", format, query, got[i:])
 			}
 			if format != "json" && format != "yaml" {
@@ -145,7 +147,7 @@ func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
 	}
 	var errs bytes.Buffer
 	report(&errs, withHint(errors.New(hostile+"\x9b"), "%s", hostile))
-	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), isControl) || strings.Contains(got, "\x9b") {
+	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), terminal.Acts) || strings.Contains(got, "\x9b") {
 		t.Errorf("an error passes %q", got)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"ferry/internal/api"
+	"ferry/internal/terminal"
 )
 
 const (
@@ -46,7 +47,7 @@ func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 		p.running = true
 		switch {
 		case value(why) != "":
-			p.waiting = "waiting for the source: " + printable(*why)
+			p.waiting = "waiting for the source: " + terminal.Printable(*why)
 		case p.BytesTotal == 0:
 			p.waiting = "asking the source what there is"
 		}
@@ -210,9 +211,9 @@ func besideBar(p progress) string {
 // itemName is an item as images are named.
 func itemName(i api.SyncItem) string {
 	if i.Tag != nil {
-		return printable(i.Repository + ":" + *i.Tag)
+		return terminal.Printable(i.Repository + ":" + *i.Tag)
 	}
-	return printable(i.Repository + "@" + shortDigest(value(i.ParentDigest)))
+	return terminal.Printable(i.Repository + "@" + shortDigest(value(i.ParentDigest)))
 }
 
 // shorten leaves the end of a text that is longer than n characters.

@@ -13,6 +13,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/config"
+	"ferry/internal/terminal"
 )
 
 // A syncListing lists the items of a site below what is said of them all. On
@@ -62,7 +63,7 @@ func (l *syncListing) show(
 	if len(items.value) > 0 {
 		text += "\n"
 	}
-	fmt.Fprintln(env.Stdout, printableLines(text))
+	fmt.Fprintln(env.Stdout, terminal.PrintableLines(text))
 	return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
 }
 
@@ -191,7 +192,7 @@ func sayStatus(s api.SyncStatus) string {
 		text += fmt.Sprintf(" %s are here%s.", progressText(s.ByteProgress), paceOf(s.ByteProgress))
 	}
 	for _, d := range s.Details {
-		text += "\n" + strings.TrimSuffix(title(printable(d.Description)), ".") + "."
+		text += "\n" + strings.TrimSuffix(title(terminal.Printable(d.Description)), ".") + "."
 	}
 	switch next := seconds(s.NextSyncTime); {
 	case s.Paused:
@@ -211,7 +212,7 @@ const budgetSpent = "BudgetSpent"
 func detailOf(s api.SyncStatus, code string) string {
 	for _, d := range s.Details {
 		if d.Code == code {
-			return printable(d.Description)
+			return terminal.Printable(d.Description)
 		}
 	}
 	return ""

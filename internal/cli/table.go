@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"ferry/internal/terminal"
 )
 
 // A column is a table's column: its title, and what it shows of a row.
@@ -55,10 +57,10 @@ type strip struct {
 }
 
 func newStrip[T any](c column[T], rows []T) strip {
-	s := strip{lines: []string{printable(c.title), ""}, rank: c.rank}
+	s := strip{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank}
 	s.width = utf8.RuneCountInString(s.lines[0]) + 2 // the reference's tables have this much room
 	for _, row := range rows {
-		text := printable(c.text(row))
+		text := terminal.Printable(c.text(row))
 		s.lines = append(s.lines, text)
 		s.width = max(s.width, utf8.RuneCountInString(text))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/atomicfile"
+	"ferry/internal/terminal"
 )
 
 // A resultFile is the file that --to-file names: it gets the result of a command
@@ -70,6 +71,6 @@ func (f *resultFile) close(e *Env) error {
 		_, showErr := e.Stdout.Write(f.result.Bytes())
 		return errors.Join(fmt.Errorf("--to-file: %w", err), showErr)
 	}
-	fmt.Fprintf(e.Stderr, "saved in %s, which only you can read\n", printable(f.path))
+	fmt.Fprintf(e.Stderr, "saved in %s, which only you can read\n", terminal.Printable(f.path))
 	return nil
 }

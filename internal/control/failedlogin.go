@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/time/rate"
 
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
+	"ferry/internal/terminal"
 )
 
 // How often a failed login is noted. Strangers decide how many there are, so
@@ -84,11 +84,6 @@ func harmless(name string) string {
 	if auth.HoldsPassword(name) {
 		return "(a password)"
 	}
-	name = strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(name, ""))
+	name = terminal.Printable(name)
 	return strings.ToValidUTF8(name[:min(len(name), maxNameInNotes)], "")
 }

@@ -13,6 +13,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"ferry/internal/oci"
+	"ferry/internal/terminal"
 )
 
 // A pausedError is a refusal that says when to come back.
@@ -101,11 +102,5 @@ func unknown(err error, what *oci.Error) error {
 // printable makes a registry's message short, and safe for a terminal.
 func printable(s string) string {
 	const limit = 300
-	s = strings.ToValidUTF8(s[:min(len(s), limit)], "")
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
+	return terminal.Printable(strings.ToValidUTF8(s[:min(len(s), limit)], ""))
 }

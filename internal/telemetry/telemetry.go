@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+
+	"ferry/internal/terminal"
 )
 
 // NewLogger returns a logger that writes lines of the given format, "text" or
@@ -18,7 +20,7 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 		return a
 	}}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.New(slog.NewJSONHandler(terminal.EscapingWriter{Writer: w}, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ferry/internal/terminal"
 )
 
 func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
@@ -52,6 +54,17 @@ func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 	} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+func TestALogMovesNoCursor(t *testing.T) {
+	const hostile = "a\x1b[2J\u009b2J\u202eb\nc"
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		NewLogger(&out, slog.LevelInfo, format).Info("said", "repo", hostile)
+		if line := strings.TrimSuffix(out.String(), "\n"); strings.ContainsFunc(line, terminal.Acts) {
+			t.Errorf("%s: %q", format, line)
 		}
 	}
 }

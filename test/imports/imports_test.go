@@ -24,6 +24,10 @@ type layer struct {
 
 var layers = []layer{
 	{
+		[]string{"internal/terminal"},
+		"whatever writes words that others chose, a log too, writes them so that a terminal does not act on them",
+	},
+	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config", "internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile", "internal/outbound"},
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},
