@@ -10,6 +10,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ func Run(ctx context.Context, args []string, env *Env) int {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	if err == nil {
-		err = env.file.close(env)
+	if err == nil || env.file.result.Len() > 0 { // a command may have a result and fail, as verify does
+		err = cmp.Or(err, env.file.close(env))
 	}
 	if err != nil {
 		return report(env.Stderr, err)

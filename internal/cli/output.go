@@ -18,6 +18,9 @@ import (
 // asText reports whether sentences are wanted.
 func (e *Env) asText() bool { return e.output == "text" && e.query == "" }
 
+// say shows sentences for people, which may have words of other machines in them.
+func (e *Env) say(text string) { fmt.Fprintln(e.Stdout, terminal.PrintableLines(text)) }
+
 // print shows a result in the form that the caller asked for. A table is of the
 // result's plain members.
 func (e *Env) print(result any) error {

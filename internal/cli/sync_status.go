@@ -63,7 +63,7 @@ func (l *syncListing) show(
 	if len(items.value) > 0 {
 		text += "\n"
 	}
-	fmt.Fprintln(env.Stdout, terminal.PrintableLines(text))
+	env.say(text)
 	return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
 }
 

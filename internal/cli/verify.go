@@ -73,7 +73,7 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 	case env.output == "table" && env.query == "":
 		err = writeTable(env.Stdout, damaged.value, damagedColumns)
 	case env.asText():
-		fmt.Fprintln(env.Stdout, sayVerification(v.value))
+		env.say(sayVerification(v.value))
 		if len(damaged.value) > 0 {
 			err = writeTable(env.Stdout, damaged.value, damagedColumns)
 		}
