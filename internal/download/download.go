@@ -165,6 +165,13 @@ func (d *Downloader) Drop(b *Blob) {
 	d.abandon(b)
 }
 
+// HasBegun reports whether any of a blob was looked for or asked for.
+func (d *Downloader) HasBegun(b *Blob) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return b.state != waiting
+}
+
 // ExpectMore says whether more blobs may be added. If not, the rest is shared
 // out among the connections so that all are done at about the same time.
 func (d *Downloader) ExpectMore(more bool) {

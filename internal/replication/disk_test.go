@@ -3,11 +3,15 @@ package replication_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -149,6 +153,58 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	disk.setRoom(1 << 30)
 	r.sync()
 	same(t, p, r.Storage)
+}
+
+// TestSmallerImagesOfALaterPlanGetTheRoom has two large images among the 32 that are planned first, for
+// which there is room then. Nothing of them has come when the others are planned.
+func TestSmallerImagesOfALaterPlanGetTheRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeParent(t)
+		const first, later = 32, 8
+		for i := range first + later {
+			size := 100 << 10
+			switch {
+			case i < 2:
+				size = 6 << 20
+			case i >= first:
+				size = 1 << 20
+			}
+			p.image("app", [][]byte{random(uint64(100+i), size)}, fmt.Sprintf("v%02d", i))
+		}
+		r, _ := onSmallDisk(t, p, 17<<20)
+		r.follow()
+		planned := make(chan struct{})
+		src := &heldBlobs{altered{Source: r.source}, planned}
+		var complete atomic.Int64
+		src.entry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			if e.Complete != nil && complete.Add(1) == first+later {
+				time.AfterFunc(time.Second, func() { close(planned) })
+			}
+			return e, nil
+		}
+		result, err := r.Sync(t.Context(), src)
+		if err != nil || result.NoRoom != 1 || result.Synced != first+later-1 {
+			t.Errorf("Sync = %+v, %v; want one image that does not fit", result, err)
+		}
+		if items := r.items(); !strings.Contains(items[0]+items[1], "the image needs 6.0 MiB more") {
+			t.Errorf("the items are %v", items[:2])
+		}
+	})
+}
+
+// heldBlobs is a source that sends no blob before a channel is closed.
+type heldBlobs struct {
+	altered
+	until <-chan struct{}
+}
+
+func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+	select {
+	case <-h.until:
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+	return h.altered.Blob(ctx, repository, d, offset, length)
 }
 
 // TestPartialFilesGiveWayToWhatFits has a sync that was stopped when all layers had begun, and a disk

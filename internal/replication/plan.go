@@ -59,6 +59,7 @@ type plan struct {
 	small        []storage.SmallBlob        // of these, those that are not stored yet
 	smallBytes   int                        // of their content
 	complete     map[Ref]bool               // wanted ones of which the source said all it has to say
+	displaced    []displaced                // images of earlier plans that must leave their room to smaller ones
 	short        map[digest.Digest]int64    // what images lack for which the disk has no room
 	entries      int                        // that were new
 	held         int                        // bytes

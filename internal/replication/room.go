@@ -64,24 +64,31 @@ func (r *run) measureShort(ctx context.Context) error {
 type fitting struct {
 	*run
 	storage.Room
+	plan     *plan
 	underway map[digest.Digest]bool // blobs that are being fetched, whose room is promised
 	promised map[digest.Digest]bool // other blobs of the images that fit
 }
 
 // fit fails the images of a plan for which the disk has no room. Those that lack
-// the least are the first to get some.
+// the least are the first to get some. They get it from larger ones of earlier
+// plans that nobody has begun to fetch, and then from what is here of larger ones
+// of this plan.
 func (r *run) fit(ctx context.Context, p *plan) error {
 	room, err := r.storage.Room(ctx)
 	if err != nil {
 		return err
 	}
-	f := &fitting{run: r, Room: room, underway: r.underway(), promised: map[digest.Digest]bool{}}
+	f := &fitting{run: r, Room: room, plan: p, underway: r.underway(), promised: map[digest.Digest]bool{}}
 	images := slices.DeleteFunc(slices.Clone(p.images), func(im *image) bool { return im.err != nil })
 	if f.fitsAll(images) {
 		return nil
 	}
 	slices.SortStableFunc(images, func(x, y *image) int { return cmp.Compare(f.cost(x), f.cost(y)) })
 	images = slices.DeleteFunc(images, f.admit)
+	if len(images) > 0 {
+		f.displace(images)
+		images = slices.DeleteFunc(images, f.admit)
+	}
 	for i, im := range images {
 		if err := f.makeRoom(ctx, im, images[i+1:]); err != nil {
 			return err
@@ -149,6 +156,77 @@ func (f *fitting) admit(im *image) bool {
 		f.promised[d] = true
 	}
 	return true
+}
+
+// displace takes back what was promised to larger images than those that do not
+// fit, where that gives one of these the room that it needs.
+func (f *fitting) displace(images []*image) {
+	larger := f.unbegun(images[0].priority)
+	for _, im := range images {
+		cost, free, n := f.cost(im), max(f.Free, 0), 0
+		for n < len(larger) && free < cost && larger[n].needs > cost {
+			free += larger[n].needs
+			n++
+		}
+		if free < cost {
+			return // nor do those that lack more fit
+		}
+		f.plan.displaced = append(f.plan.displaced, larger[:n]...)
+		larger = larger[n:]
+		f.Free = free
+		f.admit(im)
+	}
+}
+
+// A displaced image loses the room that it was promised.
+type displaced struct {
+	*image
+	needs int64 // how much that is
+}
+
+// unbegun returns the images of earlier plans of which nobody has begun to fetch
+// anything, the largest first, and that are not more urgent than priority.
+func (f *fitting) unbegun(priority int) (all []displaced) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for im := range f.images {
+		if im.err != nil || im.working || im.committed || im.priority < priority {
+			continue
+		}
+		d, begun := displaced{image: im}, false
+		for l := range im.layersOfAll() {
+			shared := f.plan.needs(l.Digest) || slices.ContainsFunc(l.images, func(o *image) bool { return o.main() != im })
+			if begun = begun || f.download.HasBegun(l.Blob); !shared {
+				d.needs += l.Size
+			}
+		}
+		if !begun && d.needs > 0 {
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(x, y displaced) int { return cmp.Compare(y.needs, x.needs) })
+	return all
+}
+
+// needs reports whether an image of the plan lacks a blob.
+func (p *plan) needs(d digest.Digest) bool {
+	return slices.ContainsFunc(p.images, func(im *image) bool {
+		return slices.ContainsFunc(im.parts(), func(part *image) bool {
+			return slices.ContainsFunc(part.needs, func(n need) bool { return n.Digest == d })
+		})
+	})
+}
+
+// failDisplaced fails the images that have no room any more.
+func (r *run) failDisplaced(p *plan) {
+	for _, d := range p.displaced {
+		if d.err == nil && !d.working && !d.committed && r.images[d.image] {
+			for l := range d.layersOfAll() {
+				r.short[l.Digest] = l.Size
+			}
+			r.fail(d.image, noRoomError{d.needs, 0})
+		}
+	}
 }
 
 // makeRoom gives back what is here of larger images that cannot be finished, if an

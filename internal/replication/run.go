@@ -314,6 +314,7 @@ func (r *run) admitPlan(p *plan) {
 	for _, im := range images {
 		r.admit(im)
 	}
+	r.failDisplaced(p)
 	for _, im := range images {
 		for _, part := range im.parts() {
 			if part.err != nil {
