@@ -8,7 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
@@ -57,6 +59,26 @@ func TestPlanSaysThatASmallBlobIsDamaged(t *testing.T) {
 		if complete != 2 {
 			t.Errorf("the plan is complete for %d images, want 2", complete)
 		}
+	}
+}
+
+func TestPlanSaysThatAManifestIsDamaged(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	good, bad := f.image("app/a", "1"), digest.FromString("as it was pushed")
+	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
+		row := metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}
+		_, err := tx.PutManifest(row, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := f.plan(t, []digest.Digest{bad, good}, nil)
+	if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
+		t.Error(diff)
+	}
+	if m := entries[0].Missing; m == nil || m.Digest != bad || !strings.Contains(m.Reason, "damaged") {
+		t.Errorf("the first entry is %+v", entries[0])
 	}
 }
 

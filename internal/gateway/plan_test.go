@@ -150,7 +150,7 @@ func TestPlanForTooMuchIsRefused(t *testing.T) {
 
 func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	good, bad := f.image("app/a", "1"), digest.FromString("bad")
+	good, bad := f.image("app/a", "1"), digest.FromString("{")
 	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
 		return err

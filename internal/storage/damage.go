@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 	"time"
 
@@ -190,13 +191,13 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 // VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
 func (s *Storage) VerifyManifest(ctx context.Context, repository string, d digest.Digest) (size int64, reason string, err error) {
 	row, err := s.manifestRow(ctx, repository, d)
-	if err != nil || row == nil || d.Algorithm().FromBytes(row.Payload) == d {
+	if err != nil || row == nil || isContentOf(d, row.Payload) {
 		return sizeOf(row), "", err
 	}
 	err = s.write(ctx, func(tx *metadb.Tx) error {
 		reason = ""
 		again, err := tx.Manifest(repository, string(d))
-		if errors.Is(err, metadb.ErrNotFound) || err == nil && d.Algorithm().FromBytes(again.Payload) == d {
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && isContentOf(d, again.Payload) {
 			return nil // it came again, or went, meanwhile
 		}
 		if err != nil {
@@ -212,6 +213,26 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string, d diges
 		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d, "err", reason)
 	}
 	return row.Size, reason, err
+}
+
+// isContentOf reports whether d is the digest of content. The digest can be damaged, too.
+func isContentOf(d digest.Digest, content []byte) bool {
+	_, err := oci.ParseDigest(string(d))
+	return err == nil && d.Algorithm().FromBytes(content) == d
+}
+
+// checkPayload takes a manifest that was read out of service if its payload is damaged: the
+// error is [oci.ErrManifestUnknown].
+func (s *Storage) checkPayload(ctx context.Context, m Manifest) error {
+	if !m.Damaged && isContentOf(m.Digest, m.Payload) {
+		return nil
+	}
+	if !m.Damaged {
+		if _, _, err := s.VerifyManifest(context.WithoutCancel(ctx), m.Repository, m.Digest); err != nil {
+			s.log.Error("damage is not noted", "repo", m.Repository, "digest", m.Digest, "err", err)
+		}
+	}
+	return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
 }
 
 // manifestRow returns a manifest's row; nil is none, or one that is out of service.
@@ -348,7 +369,8 @@ func (s *Storage) learnDamage(ctx context.Context) error {
 }
 
 // IsWhole reports whether repository has the manifest d and every blob that it
-// refers to, as far as their files' sizes tell. Children of an index are others.
+// refers to, as far as their files' sizes tell. Children of an index are others. A blob with
+// URLs to come from need not be here, unless it was, and is damaged.
 func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	var blobs []metadb.ChildBlob
 	has, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (has bool, err error) {
@@ -361,10 +383,12 @@ func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Diges
 		return false, err
 	}
 	for _, b := range blobs {
+		var err error
 		if b.Size < 0 {
-			return false, nil
+			err = s.checkAbsent(ctx, repository, d, digest.Digest(b.Digest))
+		} else {
+			err = s.checkFile(ctx, metadb.Blob{Digest: b.Digest, Size: b.Size})
 		}
-		err := s.checkFile(ctx, metadb.Blob{Digest: b.Digest, Size: b.Size})
 		if errors.Is(err, blob.ErrNotExist) {
 			return false, nil
 		}
@@ -373,6 +397,27 @@ func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Diges
 		}
 	}
 	return true, nil
+}
+
+// checkAbsent returns [blob.ErrNotExist] unless the manifest may be served without the blob d.
+func (s *Storage) checkAbsent(ctx context.Context, repository string, manifest, d digest.Digest) error {
+	m, err := s.DescribeManifest(ctx, repository, manifest)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return blob.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	if err != nil {
+		return err
+	}
+	optional := slices.ContainsFunc(parsed.Blobs(), func(b oci.Descriptor) bool { return b.Digest == d && len(b.URLs) > 0 })
+	damage, err := s.damageOf(ctx, d)
+	if err == nil && (!optional || damage != nil) {
+		err = blob.ErrNotExist
+	}
+	return err
 }
 
 // damageOf returns the damage of a blob; nil is none.

@@ -245,17 +245,14 @@ func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Manifest(t.Context(), "a", "v1"); err != nil { // it is remembered
-			t.Fatal(err)
-		}
-		if _, reason, err := f.VerifyManifest(t.Context(), "a", d); reason == "" || err != nil {
-			t.Errorf("VerifyManifest = %q, %v", reason, err)
-		}
 		for _, reference := range []string{"v1", string(d)} {
 			_, err := f.Manifest(t.Context(), "a", reference)
 			if !errors.Is(err, oci.ErrManifestUnknown) || !strings.Contains(err.Error(), "changed in the database") {
 				t.Errorf("Manifest(%s) = %v", reference, err)
 			}
+		}
+		if all := f.damaged(t); len(all) != 1 || all[0].Digest != string(d) || all[0].Repository != "a" {
+			t.Errorf("damaged are %v", all)
 		}
 		if err := f.SetTag(t.Context(), "a", "v2", d); !errors.Is(err, oci.ErrManifestUnknown) {
 			t.Errorf("SetTag = %v", err)
@@ -269,6 +266,33 @@ func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
 		}
 		if size, reason, err := f.VerifyManifest(t.Context(), "a", d); size != int64(len(payload)) || reason != "" || err != nil {
 			t.Errorf("VerifyManifest = %d, %q, %v after a push", size, reason, err)
+		}
+	})
+}
+
+func TestVerifyFindsADamagedManifestThatIsRemembered(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		m := f.pushImage(t, "a", "v1")
+		if _, err := f.Manifest(t.Context(), "a", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
+			if err := tx.DeleteManifest("a", string(m.Digest), f.Uptime()); err != nil {
+				return err
+			}
+			row := *m
+			row.Payload = append([]byte(" "), m.Payload...)
+			_, err := tx.PutManifest(row, nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, reason, err := f.VerifyManifest(t.Context(), "a", m.Digest); reason == "" || err != nil {
+			t.Errorf("VerifyManifest = %q, %v", reason, err)
+		}
+		if _, err := f.Manifest(t.Context(), "a", "v1"); !errors.Is(err, oci.ErrManifestUnknown) {
+			t.Errorf("Manifest = %v", err)
 		}
 	})
 }

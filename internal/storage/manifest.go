@@ -32,7 +32,7 @@ func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*
 }
 
 func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
+	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
 		pull := tx.PullTag
 		if oci.IsDigest(reference) {
 			pull = tx.PullDigest
@@ -41,14 +41,18 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknown(tx, repository, reference)
 		}
-		if err == nil && row.Damaged {
-			err = damagedManifest(tx, repository, row.Digest)
-		}
 		if err != nil {
 			return nil, err
 		}
 		return &row, nil
 	})
+	if err == nil {
+		err = s.checkPayload(ctx, *m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // unknown says that a manifest is not here, and why where that is known.
@@ -71,13 +75,14 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 // own locks alone, and is answered also where reading is locked: it is for
 // who manages content, not for who pulls it.
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
+	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
-		if err == nil && m.Damaged {
-			err = damagedManifest(tx, repository, d)
-		}
 		return m, known(err, oci.ErrManifestUnknown)
 	})
+	if err == nil {
+		err = s.checkPayload(ctx, m)
+	}
+	return m, err
 }
 
 // HasManifest reports whether repository has the manifest d, undamaged.
