@@ -367,3 +367,50 @@ func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestUploadTakesBackOnlyItsOwnFile has a blob that is damaged, and an upload of it whose partial
+// is empty: after a crash in its commit, and after a loss.
+func TestUploadTakesBackOnlyItsOwnFile(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		d := f.push(t, "a", []byte("content"))
+		f.spoil(t, d)
+		f.verify(t, d)
+
+		lost := f.begin(t, "a", "content")
+		if err := os.Truncate(filepath.Join(f.dir, "partial", "upload-"+lost), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ResumeUpload(t.Context(), "a", lost); !errors.Is(err, oci.ErrBlobUploadUnknown) {
+			t.Errorf("an upload that lost its content goes on with the damaged file: %v", err)
+		}
+
+		crashed := f.begin(t, "a", "content")
+		if err := storagetest.Files(t, f.dir).Commit(t.Context(), "upload-"+crashed, d); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.resume(t, "a", crashed).Commit(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.content(t, "a", d); got != "content" || len(f.damaged(t)) != 0 {
+			t.Errorf("the blob is %q; damaged are %v", got, f.damaged(t))
+		}
+	})
+}
+
+func TestReplacementThatCannotBeRecordedKeepsTheUpload(t *testing.T) {
+	f, _, raw := onDisk(t)
+	d := f.push(t, "a", []byte("content"))
+	f.spoil(t, d)
+	id := f.begin(t, "a", "content")
+	mend := breakTable(t, raw, "repository_blobs")
+	if err := f.resume(t, "a", id).Commit(t.Context(), d); err == nil {
+		t.Fatal("Commit succeeded without its table")
+	}
+	mend()
+	if err := f.resume(t, "a", id).Commit(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.content(t, "a", d); got != "content" {
+		t.Errorf("the blob is %q", got)
+	}
+}
