@@ -84,15 +84,18 @@ func (s *keyScanner) object(check bool) error {
 
 // fieldOf returns the place of a quoted key in fields, or -1.
 func fieldOf(quoted []byte) (int, error) {
-	key := string(quoted[1 : len(quoted)-1])
-	if bytes.IndexByte(quoted, '\\') >= 0 {
-		if err := json.Unmarshal(quoted, &key); err != nil {
-			return -1, err
+	for i, f := range fields { // without a copy, as it mostly is
+		if string(quoted[1:len(quoted)-1]) == f.name {
+			return i, nil
 		}
+	}
+	var key string
+	if err := json.Unmarshal(quoted, &key); err != nil {
+		return -1, err
 	}
 	for i, f := range fields {
 		switch {
-		case key == f.name:
+		case key == f.name: // with escapes
 			return i, nil
 		case strings.EqualFold(key, f.name):
 			return -1, ErrManifestInvalid.With("manifest has %q where the specification has %q", clip(key), f.name)
