@@ -24,42 +24,44 @@ const stillDamaged = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blob
 	OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = damaged.repository AND m.digest = damaged.digest AND m.damaged = 1))`
 
 // DamageBlob takes a blob out of service. The items of every source that need it
-// are pending again. It reports whether the blob was in service.
-func (tx *Tx) DamageBlob(d Damage) (bool, error) {
-	n, err := tx.exec(`DELETE FROM blobs WHERE digest = $1`, d.Digest)
-	if err != nil || n == 0 {
-		return false, wrap(err, "take blob "+d.Digest+" out of service")
+// are pending again: it returns how many. The error is [ErrNotFound] if the blob
+// is not in service.
+func (tx *Tx) DamageBlob(d Damage) (pending int64, err error) {
+	if err := tx.one("take blob "+d.Digest+" out of service", `DELETE FROM blobs WHERE digest = $1`, d.Digest); err != nil {
+		return 0, err
 	}
 	d.Repository = ""
-	return true, tx.putDamage(d)
+	return tx.putDamage(d)
 }
 
 // DamageManifest is [Tx.DamageBlob] for a manifest.
-func (tx *Tx) DamageManifest(d Damage) (bool, error) {
-	n, err := tx.exec(`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository, d.Digest)
-	if err != nil || n == 0 {
-		return false, wrap(err, "take manifest "+d.Repository+"@"+d.Digest+" out of service")
+func (tx *Tx) DamageManifest(d Damage) (pending int64, err error) {
+	err = tx.one("take manifest "+d.Repository+"@"+d.Digest+" out of service",
+		`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository, d.Digest)
+	if err != nil {
+		return 0, err
 	}
-	return true, tx.putDamage(d)
+	return tx.putDamage(d)
 }
 
-func (tx *Tx) putDamage(d Damage) error {
-	err := tx.do("note damage of "+d.Digest, `INSERT INTO damaged (`+damageColumns+`) VALUES ($1, $2, $3, $4, $5)
+func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
+	err = tx.do("note damage of "+d.Digest, `INSERT INTO damaged (`+damageColumns+`) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (repository, digest) DO UPDATE SET reason = excluded.reason, found_at = excluded.found_at`,
 		d.Repository, d.Digest, d.Size, d.Reason, millis(d.FoundAt))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	needing, err := tx.Needing(d)
 	for _, m := range needing {
 		// The time tells a Sync that looked at the old row from one that looks at this.
-		err = tx.do("fetch "+m.Repository+"@"+m.Digest+" again", `UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
+		n, err := tx.exec(`UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
 			WHERE repository = $1 AND digest = $2`, m.Repository, m.Digest)
 		if err != nil {
-			return err
+			return 0, wrap(err, "fetch "+m.Repository+"@"+m.Digest+" again")
 		}
+		pending += n
 	}
-	return err
+	return pending, err
 }
 
 // A Place is a manifest of a repository.

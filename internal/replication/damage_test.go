@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -26,6 +27,9 @@ func (r *replica) spoil(repository string, content []byte) {
 	}
 	if reason, err := r.VerifyBlob(r.t.Context(), d, storage.Unpaced); reason == "" || err != nil {
 		r.t.Fatalf("VerifyBlob = %q, %v", reason, err)
+	}
+	if _, err := os.Stat(file.(*os.File).Name()); !errors.Is(err, os.ErrNotExist) {
+		r.t.Errorf("the damaged file takes room: %v", err)
 	}
 }
 

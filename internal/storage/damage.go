@@ -18,7 +18,8 @@ import (
 
 // Content that is not what its digest says, or that is lost, is out of service: it counts
 // as absent, so that it is fetched or pushed again, and the same transaction makes
-// pending what needs it. A damaged file stays where it is until it is replaced.
+// pending what needs it. A damaged file stays where it is until it is replaced, or is removed
+// at once where a source brings the content again.
 
 // A Damage is content that is out of service, and why.
 type Damage = metadb.Damage
@@ -154,12 +155,18 @@ func (s *Storage) takeOut(
 	}
 	damage := Damage{Digest: string(d), Size: row.Size, Reason: reason, FoundAt: s.now()}
 	s.anyDamage.Store(damageSome)
-	err = s.write(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.DamageBlob(damage)
+	var pending int64
+	err = s.write(ctx, func(tx *metadb.Tx) (err error) {
+		pending, err = tx.DamageBlob(damage)
 		return err
 	})
 	if err != nil {
 		return "", err
+	}
+	if pending > 0 && reason != fileLost { // it comes again, and may need the room
+		if err := s.blobs.Delete(ctx, d); err != nil {
+			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
+		}
 	}
 	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err", reason)
 	return reason, nil
@@ -206,6 +213,9 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string, d diges
 		reason = "its content changed in the database"
 		damage := Damage{Repository: repository, Digest: string(d), Size: again.Size, Reason: reason, FoundAt: s.now()}
 		_, err = tx.DamageManifest(damage)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil // somebody else found it meanwhile
+		}
 		return err
 	})
 	if err == nil && reason != "" {
@@ -412,7 +422,7 @@ func (s *Storage) checkAbsent(ctx context.Context, repository string, manifest, 
 	if err != nil {
 		return err
 	}
-	optional := slices.ContainsFunc(parsed.Blobs(), func(b oci.Descriptor) bool { return b.Digest == d && len(b.URLs) > 0 })
+	optional := slices.ContainsFunc(parsed.Blobs(), func(b oci.Descriptor) bool { return b.Digest == d && oci.MayBeAbsent(b) })
 	damage, err := s.damageOf(ctx, d)
 	if err == nil && (!optional || damage != nil) {
 		err = blob.ErrNotExist
