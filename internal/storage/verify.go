@@ -1,0 +1,251 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/metadb"
+	"ferry/internal/oci"
+	"ferry/internal/storage/blob"
+)
+
+// A Pace waits until n more bytes may be read.
+type Pace func(ctx context.Context, n int) error
+
+// Unpaced lets everything be read at once, until ctx ends.
+func Unpaced(ctx context.Context, _ int) error { return ctx.Err() }
+
+// What can be wrong with a blob, beside its file's length.
+const (
+	fileLost          = "its file is lost"
+	contentChanged    = "its content changed on the disk"
+	contentUnreadable = "the disk does not give its content back"
+)
+
+// readStep is how many bytes a check reads at a time.
+const readStep = 256 << 10
+
+// look reads the file of a blob of size bytes, and returns what is wrong with it; "" is nothing.
+func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
+	r, err := s.reread(ctx, d)
+	if errors.Is(err, blob.ErrNotExist) {
+		return fileLost, nil
+	}
+	if err != nil {
+		return unreadable(err)
+	}
+	defer r.Close()
+	hash := d.Algorithm().Hash()
+	buf := make([]byte, min(readStep, max(size, 1)))
+	var have int64
+	for {
+		if err := pace(ctx, len(buf)); err != nil {
+			return "", err
+		}
+		n, err := io.ReadFull(r, buf)
+		hash.Write(buf[:n])
+		have += int64(n)
+		switch {
+		case err == nil:
+		case err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF):
+			return unreadable(err)
+		case have != size:
+			return wrongLength(have, size), nil
+		case digest.NewDigest(d.Algorithm(), hash) != d:
+			return contentChanged, nil
+		default:
+			return "", nil
+		}
+	}
+}
+
+// reread opens the file of a blob, from the disk if the store can do so.
+func (s *Storage) reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	if store, ok := s.blobs.(blob.Rereader); ok {
+		return store.Reread(ctx, d)
+	}
+	return s.blobs.Open(ctx, d)
+}
+
+// unreadable tells a disk that does not give content back from other errors.
+func unreadable(err error) (reason string, _ error) {
+	if errors.Is(err, syscall.EIO) {
+		return contentUnreadable, nil
+	}
+	return "", err
+}
+
+func wrongLength(have, size int64) string {
+	return fmt.Sprintf("its file has %d bytes, not %d", have, size)
+}
+
+// VerifyBlob reads the blob d again, and takes it out of service if it is damaged: the
+// reason says why. One that is not here, or not in service, is passed over.
+func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (reason string, err error) {
+	row, err := s.blob(ctx, d)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return "", nil
+	}
+	if err == nil {
+		reason, err = s.look(ctx, d, row.Size, pace)
+	}
+	if err != nil || reason == "" {
+		return "", err
+	}
+	// The second look tells damage from a commit that came meanwhile.
+	reason, err = s.takeOut(ctx, d, func(ctx context.Context, size int64) (string, error) {
+		return s.look(ctx, d, size, Unpaced)
+	})
+	if errors.Is(err, metadb.ErrNotFound) {
+		return "", nil
+	}
+	return reason, err
+}
+
+// VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
+func (s *Storage) VerifyManifest(ctx context.Context, repository string, d digest.Digest) (size int64, reason string, err error) {
+	row, err := s.manifestRow(ctx, repository, d)
+	if err != nil || row == nil || isContentOf(d, row.Payload) {
+		return sizeOf(row), "", err
+	}
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		reason = ""
+		again, err := tx.Manifest(repository, string(d))
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && isContentOf(d, again.Payload) {
+			return nil // it came again, or went, meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		reason = "its content changed in the database"
+		damage := Damage{Repository: repository, Digest: string(d), Size: again.Size, Reason: reason, FoundAt: s.now()}
+		_, err = tx.DamageManifest(damage)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil // somebody else found it meanwhile
+		}
+		return err
+	})
+	if err == nil && reason != "" {
+		s.cache.forgetRepository(repository)
+		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d, "err", reason)
+	}
+	return row.Size, reason, err
+}
+
+// isContentOf reports whether d is the digest of content. The digest can be damaged, too.
+func isContentOf(d digest.Digest, content []byte) bool {
+	_, err := oci.ParseDigest(string(d))
+	return err == nil && d.Algorithm().FromBytes(content) == d
+}
+
+// checkPayload takes a manifest that was read out of service if its payload is damaged: the
+// error is [oci.ErrManifestUnknown].
+func (s *Storage) checkPayload(ctx context.Context, m Manifest) error {
+	if !m.Damaged && isContentOf(m.Digest, m.Payload) {
+		return nil
+	}
+	if !m.Damaged {
+		if _, _, err := s.VerifyManifest(context.WithoutCancel(ctx), m.Repository, m.Digest); err != nil {
+			s.log.Error("damage is not noted", "repo", m.Repository, "digest", m.Digest, "err", err)
+		}
+	}
+	return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
+}
+
+// manifestRow returns a manifest's row; nil is none, or one that is out of service.
+func (s *Storage) manifestRow(ctx context.Context, repository string, d digest.Digest) (*Manifest, error) {
+	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.Damaged {
+		return nil, nil
+	}
+	return &row, err
+}
+
+func sizeOf(row *Manifest) int64 {
+	if row == nil {
+		return 0
+	}
+	return row.Size
+}
+
+// ReviveBlob puts a blob back into service that is out of it, if its file is
+// whole: a disk can fail for a while, and an operator can put a file back. It
+// reports whether the file is.
+func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (bool, error) {
+	damage, err := s.damageOf(ctx, d)
+	if err != nil || damage == nil {
+		return false, err
+	}
+	if reason, err := s.look(ctx, d, damage.Size, pace); err != nil || reason != "" {
+		return false, err
+	}
+	defer s.digests.lock(string(d))()
+	if reason, err := s.look(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
+		return false, err
+	}
+	err = s.write(ctx, func(tx *metadb.Tx) error {
+		return tx.PutBlob(metadb.Blob{Digest: string(d), Size: damage.Size, CreatedAt: s.now(), StoredAt: s.Uptime()})
+	})
+	if err == nil {
+		s.log.Info("blob is whole again, and in service", "digest", d)
+	}
+	return err == nil, err
+}
+
+// ErrManyLost is returned, wrapped, if so many files are lost that the disk is more likely to
+// be another one, or not mounted. Nothing is taken out of service then.
+var ErrManyLost = errors.New("is the disk with the blobs mounted? Nothing was taken out of service")
+
+// manyLost is how many files, and one in how many, may be lost until that is doubted.
+// mostLost is how many are taken out of service at a time: they are held in memory.
+const (
+	manyLost      = 20
+	manyLostShare = 4
+	mostLost      = 10_000
+)
+
+// CheckFiles looks at the file of every blob, whose content it does not read, and
+// takes those out of service whose files are lost or of another size. It returns
+// how many these are.
+func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
+	var missing []metadb.Blob
+	after, all, absent := "", 0, 0
+	for {
+		rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(after, page) })
+		if err != nil {
+			return 0, err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		for _, row := range rows {
+			has, err := s.hasFile(ctx, digest.Digest(row.Digest), row.Size)
+			if err != nil {
+				return 0, err
+			}
+			if after = row.Digest; has {
+				continue
+			}
+			if absent++; absent <= mostLost {
+				missing = append(missing, row)
+			}
+		}
+		all += len(rows)
+	}
+	if absent > max(manyLost, all/manyLostShare) {
+		return 0, fmt.Errorf("check files: %d of %d files of blobs are lost: %w", absent, all, ErrManyLost)
+	}
+	for _, row := range missing {
+		if err := s.checkFile(ctx, row); errors.Is(err, blob.ErrNotExist) {
+			lost++
+		} else if err != nil {
+			return lost, err
+		}
+	}
+	return lost, nil
+}
