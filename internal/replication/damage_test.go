@@ -59,11 +59,10 @@ func TestDamagedContentIsFetchedAgain(t *testing.T) {
 			if _, pending, _, err := r.Counts(t.Context()); pending != damage.pending || err != nil {
 				t.Errorf("%d items are pending, %v; want %d", pending, err, damage.pending)
 			}
-			sent := p.blobs.Load()
-			r.sync()
+			result := r.sync()
 			same(t, p, r.Storage)
-			if n := p.blobs.Load() - sent; n != damage.cost {
-				t.Errorf("%d bytes of blobs were sent, want %d", n, damage.cost)
+			if n := result.Received; n < damage.cost || n > damage.cost+1<<10 { // configs come with the plan
+				t.Errorf("%d bytes came, want %d and configs", n, damage.cost)
 			}
 			if sum, err := metadb.Read(t.Context(), r.db, (*metadb.Tx).SumDamages); sum.Count != 0 || err != nil {
 				t.Errorf("still damaged: %+v, %v", sum, err)
@@ -88,13 +87,12 @@ func TestDamagedManifestIsFetchedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent := p.blobs.Load()
-		r.sync()
+		result := r.sync()
 		if has, err := r.HasManifest(t.Context(), "a", d); !has || err != nil {
 			t.Errorf("HasManifest = %v, %v", has, err)
 		}
-		if n := p.blobs.Load() - sent; n != 0 {
-			t.Errorf("%d bytes of blobs were sent for a manifest", n)
+		if n := result.Received; n > 1<<10 {
+			t.Errorf("%d bytes of blobs came for a manifest", n)
 		}
 	}
 	same(t, p, r.Storage)
