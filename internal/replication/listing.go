@@ -157,7 +157,7 @@ type Answer struct {
 // Sync that follows its end. changed reports whether there is anything to do.
 func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err error) {
 	var touched []string
-	err = e.db.Update(ctx, func(tx *metadb.Tx) error {
+	err = e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
 		touched = nil
 		p, err := e.place(tx)
 		if err != nil {
@@ -241,7 +241,7 @@ func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 // yet, unless a Sync runs that has nothing better to do.
 func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	var changed bool
-	err := e.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+	err := e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		changed, _, err = e.applyListing(tx, l)
 		return err
 	})

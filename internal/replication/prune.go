@@ -84,7 +84,7 @@ func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	if err != nil && !stays(err) {
 		return fmt.Errorf("remove %s %s: %w", row.Repository, row.Item, err)
 	}
-	return r.db.Update(ctx, func(tx *metadb.Tx) error { return r.settle(tx, row, nil) })
+	return r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return r.settle(tx, row, nil) })
 }
 
 // stays reports whether err says that there is nothing to remove, or that it is
@@ -158,7 +158,7 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 // has no content and no item then.
 func (r *run) dropEmpty(ctx context.Context, repository string) error {
 	var items []metadb.SyncItem
-	err := r.db.Update(ctx, func(tx *metadb.Tx) (err error) {
+	err := r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		if err := tx.DeleteGoneSyncItems(r.name, repository); err != nil {
 			return err
 		}

@@ -111,8 +111,8 @@ func writeNotes(tx *metadb.Tx, notes []Note) error {
 	return nil
 }
 
-// remove runs fn, which removes something, in a transaction. On a full disk it has the
-// reserve, and fn may be run twice.
+// remove runs fn, which removes something or lets it be removed, in a transaction. On a
+// full disk it has the reserve, and fn may be run twice.
 func (s *Storage) remove(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.full(s.db.UpdateWithReserve(ctx, fn))
 }

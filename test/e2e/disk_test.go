@@ -323,6 +323,46 @@ func TestAFullDiskStillDeletes(t *testing.T) {
 	}
 }
 
+// TestAFullSiteRemovesWhatItsParentDeleted fills a site's disk to the last page: to hear
+// what is gone, and to remove it, needs room in the database's log, too.
+func TestAFullSiteRemovesWhatItsParentDeleted(t *testing.T) {
+	root := startRoot(t)
+	var all []*image.Image
+	for i := range 12 {
+		img := image.New(t, image.Options{Seed: uint64(80 + i), Tag: fmt.Sprint("v", i), Layers: []int64{100_000}})
+		push(t, root, "apps/a", img)
+		all = append(all, img)
+	}
+	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	dir := smallDisk(t, "40m")
+	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	for _, img := range all {
+		arrive(t, ship, "apps/a", img)
+	}
+	fill(t, dir)
+	for _, img := range all[1:] {
+		resp, err := root.AsAdmin(t).Do(t.Context(), http.MethodDelete, "/v2/apps/a/manifests/"+string(img.Digest), nil, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	defer cancel()
+	for _, img := range all[1:] {
+		for {
+			_, err := ship.AsAdmin(t).Digest(ctx, "apps/a", img.Tag)
+			if isStatus(err, http.StatusNotFound, "") {
+				break
+			}
+			if err := retry.Sleep(ctx, 100*time.Millisecond, nil); err != nil {
+				t.Fatalf("%s is still there: %v\n%s", img.Tag, err, ship.Log())
+			}
+		}
+	}
+	arrive(t, ship, "apps/a", all[0])
+}
+
 func TestAnUploadGoesOnAfterARestart(t *testing.T) {
 	for name, end := range map[string]func(*site.Site, testing.TB){
 		"stop": (*site.Site).Stop,
