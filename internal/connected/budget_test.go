@@ -123,3 +123,29 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 		check("after a restart", size)
 	})
 }
+
+// TestAClockThatIsBehindAllowsNoSecondBudget starts a machine whose clock is decades behind
+// until it finds the time.
+func TestAClockThatIsBehindAllowsNoSecondBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := "2MiB/day"
+		root := newRoot(t)
+		root.push("app/a", "1", "v1", 12<<20)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
+		ship := root.child("ship1")
+		time.Sleep(2 * time.Hour)
+		stop := root.start(ship, c)
+		for range 3 {
+			time.Sleep(20 * time.Minute)
+			stop()
+			ship.ahead.Store(int64(-20 * 365 * 24 * time.Hour))
+			stop = root.start(ship, c)
+			time.Sleep(20 * time.Minute)
+			ship.ahead.Store(0)
+		}
+		time.Sleep(20 * time.Minute)
+		if sent := root.sent.Load(); sent > 2<<20+512<<10 {
+			t.Errorf("%d bytes came on the first day, want 2 MiB", sent)
+		}
+	})
+}

@@ -125,10 +125,15 @@ type spending struct {
 	Bytes int64     `json:"bytes"`
 }
 
+// firstYear is when the program was written: a clock before it is that of a machine
+// without a battery, which has not found the time yet.
+const firstYear = 2025
+
 // within reports whether it belongs to a period: also if the budget was of
-// days before and is of months now.
+// days before and is of months now. A clock that is far back begins no period: each
+// start of the machine would allow the budget once more.
 func (s spending) within(start, next time.Time) bool {
-	return !s.Since.Before(start) && s.Since.Before(next)
+	return !s.Since.Before(start) && (s.Since.Before(next) || next.Year() < firstYear)
 }
 
 // budget returns the byte budget. One that this program cannot read, which a
