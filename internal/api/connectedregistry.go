@@ -25,6 +25,7 @@ type ConnectedRegistry struct {
 	ConnectionState    string              `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`
 	LastActivityTime   *time.Time          `json:"lastActivityTime"`
 	Activation         Activation          `json:"activation"`
+	Sync               Verdict             `json:"sync"`
 	Parent             Parent              `json:"parent"`
 	ClientTokenIDs     []string            `json:"clientTokenIds"`
 	TagFilters         []string            `json:"tagFilters"` // empty is every tag
@@ -58,7 +59,7 @@ type SyncProperties struct {
 	Schedule        string     `json:"schedule"`   // cron, five fields, UTC
 	SyncWindow      *string    `json:"syncWindow"` // ISO 8601; null when continuous
 	MessageTTL      string     `json:"messageTtl"` // ISO 8601
-	LastSyncTime    *time.Time `json:"lastSyncTime"`
+	LastSyncTime    *time.Time `json:"lastSyncTime" doc:"When a sync last succeeded; registrySyncResult says when one was last tried."`
 	Bandwidth       []string   `json:"bandwidth"`  // empty is no limit
 	ByteBudget      *string    `json:"byteBudget"` // null is no limit
 	Priorities      []string   `json:"priorities"` // empty is none

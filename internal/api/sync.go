@@ -2,7 +2,8 @@ package api
 
 import "time"
 
-// The states of a [SyncItem].
+// The states of a [SyncItem]. The first and the last are also those of a
+// [Verdict], beside [NotInSync].
 const (
 	InSync   = "InSync"
 	Pending  = "Pending"
@@ -11,9 +12,21 @@ const (
 	Unknown  = "Unknown"
 )
 
-// A SyncStatus is how a connected registry's sync goes, in its own eyes.
+// NotInSync is the status of a [Verdict] for which something is known to differ.
+const NotInSync = "NotInSync"
+
+// A Verdict says whether a connected registry is in sync with its parent, as far
+// as that is known.
+type Verdict struct {
+	InSync   bool       `json:"inSync" doc:"Whether status is InSync."`
+	Status   string     `json:"status" enum:"InSync,NotInSync,Unknown" doc:"Unknown is of a site that should have been in touch with its parent since, or cannot be."`
+	AsOfTime *time.Time `json:"asOfTime" doc:"As of when status is so; of Unknown, since when nothing is known. Null is never."`
+	Reason   *string    `json:"reason" doc:"Why it is not in sync, or not known; null where it is."`
+}
+
+// A SyncStatus is how a connected registry's sync goes.
 type SyncStatus struct {
-	InSync       bool       `json:"inSync" doc:"Whether everything that it knows of at its parent is here."`
+	Verdict
 	State        string     `json:"state" enum:"Online,Syncing,Unhealthy"`
 	Time         time.Time  `json:"time" doc:"When this was so."`
 	Paused       bool       `json:"paused" doc:"Whether somebody at the site stopped syncs until further notice."`
@@ -31,7 +44,7 @@ type SyncStatus struct {
 type SyncItem struct {
 	Repository    string     `json:"repository"`
 	Tag           *string    `json:"tag" doc:"Null for a manifest without one."`
-	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says, or whose parent is a site that had the tag when nobody knows whether this one did."`
+	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says, or of which nothing is known just now: digest and lastMatchTime are then what was known last."`
 	Digest        *string    `json:"digest" doc:"What the site serves; null is nothing."`
 	ParentDigest  *string    `json:"parentDigest" doc:"What the parent has; null is nothing any more."`
 	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both were last known to be the same."`
@@ -45,9 +58,10 @@ type SyncItem struct {
 	Key string `json:"-"` // its place in the repository's listing: the tag, or the digest
 }
 
-// A SiteSync is what a connected registry last said of its sync, as its
-// ancestor has it: also of one that is offline.
+// A SiteSync is what an ancestor knows of a connected registry's sync, also of one
+// that is offline: its verdict, and what the site last said.
 type SiteSync struct {
+	Verdict
 	Name            string      `json:"name"`
 	ConnectionState string      `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`
 	Activation      Activation  `json:"activation" doc:"Inactive is of a site that no instance holds: what is here was said by the last that did."`

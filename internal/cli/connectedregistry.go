@@ -17,10 +17,10 @@ import (
 
 var connectedRegistries = resource[api.ConnectedRegistry]{
 	"connected-registries", slices.Concat(registryListColumns, []column[api.ConnectedRegistry]{
-		{title: "SYNC STATE", text: syncStateOf},
-		{title: "LAST SUCCESS (UTC)", text: func(r api.ConnectedRegistry) string {
-			return seconds(value(r.RegistrySyncResult).LastSuccessfulSyncEndTime)
-		}},
+		{title: "LAST RESULT", text: syncStateOf},
+		{title: "LAST TRY (UTC)", text: func(r api.ConnectedRegistry) string {
+			return seconds(value(r.RegistrySyncResult).LastSyncEndTime)
+		}, rank: 2},
 		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string {
 			return r.Parent.SyncProperties.Schedule
 		}, rank: 3},
@@ -37,6 +37,7 @@ var registryListColumns = []column[api.ConnectedRegistry]{
 	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
 	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
 	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
+	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string { return verdictOf(r.Sync) }},
 	{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
 		return seconds(r.Parent.SyncProperties.LastSyncTime)
 	}, rank: 2},

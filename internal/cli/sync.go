@@ -17,7 +17,7 @@ func newSyncCommand(env *Env) *cobra.Command {
 		return verb(env, what, short, "ferry sync "+what+" -r ship1", &syncOrder{what: what})
 	}
 	return group("sync", "Syncs of a connected registry, at the site itself",
-		verb(env, "status", "Show whether a connected registry is in sync, tag by tag, and how fast it gets there", `
+		verb(env, "status", "Show whether a connected registry is in sync and as of when, tag by tag, and how fast it gets there", `
 			ferry sync status -r ship1
 			ferry sync status -r ship1 --open -o json`,
 			&syncStatus{}),
@@ -46,7 +46,7 @@ func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 }
 
 var syncColumns = []column[api.SyncStatus]{
-	{title: "IN SYNC", text: func(s api.SyncStatus) string { return fmt.Sprint(s.InSync) }},
+	{title: "SYNC (UTC)", text: func(s api.SyncStatus) string { return verdictOf(s.Verdict) }},
 	{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, rank: 1},
 	{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
 	{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
@@ -88,5 +88,5 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 			return err
 		}
 	}
-	return o.show(ctx, env, c, api.Root+"/sync/items", sayStatus(s.value), s.raw, s.value.ItemsSynced)
+	return o.show(ctx, env, c, api.Root+"/sync/items", sayStatus(s.value), s.raw, &s.value)
 }

@@ -35,10 +35,10 @@ func (l *syncListing) brief(env *Env) bool {
 }
 
 // show shows the items that are listed at path in the form that was asked for:
-// in sentences below text, in a table alone, else as a member of status. synced
-// is how many items there are that are in sync.
+// in sentences below text, in a table alone, else as a member of status. sync is
+// what the site said; nil is nothing.
 func (l *syncListing) show(
-	ctx context.Context, env *Env, c *client, path, text string, status json.RawMessage, synced int,
+	ctx context.Context, env *Env, c *client, path, text string, status json.RawMessage, sync *api.SyncStatus,
 ) error {
 	open := value(l.open) || l.brief(env)
 	query := url.Values{"n": {"1000"}, "open": {fmt.Sprint(open)}}
@@ -57,14 +57,20 @@ func (l *syncListing) show(
 		all["items"] = items.raw
 		return env.print(all)
 	}
-	if synced > 0 && l.brief(env) {
-		text += fmt.Sprintf("\nNot listed: %s in sync; --open=false lists them, too.", counted(synced, "item"))
+	rows := items.value
+	if s := value(sync); l.brief(env) && s.ItemsSynced > 0 {
+		left := "is in sync"
+		if s.Status == api.Unknown {
+			left = "was in sync then"
+			rows = slices.DeleteFunc(rows, func(i api.SyncItem) bool { return i.State == api.Unknown })
+		}
+		text += fmt.Sprintf("\nNot listed: what %s; --open=false lists it, too.", left)
 	}
-	if len(items.value) > 0 {
+	if len(rows) > 0 {
 		text += "\n"
 	}
 	env.say(text)
-	return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
+	return writeTable(env.Stdout, rows, syncItemColumns(rows))
 }
 
 // syncItemColumns are the columns for items; how far one is has columns where
@@ -152,7 +158,7 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 		return err
 	}
 	path := resourcePath(connectedRegistries.kind, o.name, "sync-items")
-	return o.show(ctx, env, c, path, saySite(site.value), site.raw, value(site.value.Sync).ItemsSynced)
+	return o.show(ctx, env, c, path, saySite(site.value), site.raw, site.value.Sync)
 }
 
 // saySite puts what is known of a site into a few sentences.
@@ -165,28 +171,47 @@ func saySite(site api.SiteSync) string {
 	if site.Sync == nil {
 		return text + ", and was never heard."
 	}
-	who := "it"
+	who := "It"
 	if inactive {
-		who = "the instance that was"
+		who = "The instance that was,"
 	}
 	age := time.Duration(value(site.AgeSeconds)) * time.Second
-	return fmt.Sprintf("%s. %s ago, at %s, %s said:\n%s", text, age, seconds(site.HeardTime), who, sayStatus(*site.Sync))
+	return fmt.Sprintf("%s. %s was heard %s ago, at %s.\n%s", text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync))
+}
+
+// verdictOf is a verdict in a few words, never without its time.
+func verdictOf(v api.Verdict) string {
+	switch at := seconds(v.AsOfTime); {
+	case at == "":
+		return v.Status
+	case v.Status == api.Unknown:
+		return v.Status + " since " + at
+	default:
+		return v.Status + " as of " + at
+	}
 }
 
 // sayStatus puts a status into a sentence or two.
 func sayStatus(s api.SyncStatus) string {
+	at, reason, open := seconds(s.AsOfTime), terminal.Printable(value(s.Reason)), s.ItemsPending+s.ItemsFailed
 	var text string
 	switch {
-	case s.InSync:
-		text = fmt.Sprintf("In sync: %s.", counted(s.ItemsSynced, "item"))
-	case s.ItemsPending+s.ItemsFailed == 0:
-		text = "Not in sync: no sync came to its end yet."
+	case s.Status == api.InSync:
+		text = fmt.Sprintf("In sync as of %s: %s.", at, counted(s.ItemsSynced, "item"))
+	case s.Status == api.NotInSync && open > 0:
+		text = fmt.Sprintf("Not in sync as of %s: %s.", at, countsOf(s, are))
+	case s.Status == api.NotInSync:
+		text = fmt.Sprintf("Not in sync as of %s: %s.", at, reason)
+	case at == "":
+		text = fmt.Sprintf("Unknown: %s.", reason)
 	default:
-		text = fmt.Sprintf("Not in sync: %s %s in sync, %d %s pending, %d failed.",
-			counted(s.ItemsSynced, "item"), are(s.ItemsSynced), s.ItemsPending, are(s.ItemsPending), s.ItemsFailed)
+		text = fmt.Sprintf("Unknown since %s: %s.", at, reason)
 	}
-	if at := value(s.Result).LastSuccessfulSyncEndTime; at != nil {
-		text += " Last in sync at " + seconds(at) + "."
+	if s.Status == api.Unknown && s.ItemsSynced+open > 0 {
+		text += " Then " + countsOf(s, were) + "."
+	}
+	if at := value(s.Result).LastSuccessfulSyncEndTime; at != nil && s.Status != api.InSync {
+		text += " The last sync that succeeded ended at " + seconds(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
 		text += fmt.Sprintf(" %s are here%s.", progressText(s.ByteProgress), paceOf(s.ByteProgress))
@@ -218,6 +243,12 @@ func detailOf(s api.SyncStatus, code string) string {
 	return ""
 }
 
+// countsOf is how many items are, or were, how far.
+func countsOf(s api.SyncStatus, be func(n int) string) string {
+	return fmt.Sprintf("%s %s in sync, %d %s pending, %d failed",
+		counted(s.ItemsSynced, "item"), be(s.ItemsSynced), s.ItemsPending, be(s.ItemsPending), s.ItemsFailed)
+}
+
 // paceOf is how fast something comes and how long it still takes, behind what
 // is said of it, as far as that is known.
 func paceOf(p api.ByteProgress) (text string) {
@@ -238,10 +269,17 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// are is what n things do.
+// are is what n things do, and were what they did.
 func are(n int) string {
 	if n == 1 {
 		return "is"
 	}
 	return "are"
+}
+
+func were(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
 }

@@ -18,38 +18,56 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 	detail := func(code, description string) api.StatusDetail {
 		return api.StatusDetail{Code: code, Description: description}
 	}
-	next := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
+	at, next := new(time.Date(2030, 1, 1, 23, 0, 0, 0, time.UTC)), new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
+	verdict := func(status string, reason *string) api.Verdict {
+		return api.Verdict{InSync: status == api.InSync, Status: status, AsOfTime: at, Reason: reason}
+	}
+	open := verdict(api.NotInSync, new("items are still to come, or to go"))
 	for _, test := range []struct {
 		name   string
 		status api.SyncStatus
 		want   string
 	}{
-		{"in sync", api.SyncStatus{InSync: true, ItemsSynced: 3}, "In sync: 3 items."},
-		{"one item", api.SyncStatus{InSync: true, ItemsSynced: 1}, "In sync: 1 item."},
-		{"one is pending", api.SyncStatus{ItemsSynced: 2, ItemsPending: 1}, "Not in sync: 2 items are in sync, 1 is pending, 0 failed."},
+		{"in sync", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 3}, "In sync as of 2030-01-01T23:00:00Z: 3 items."},
+		{"one item", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 1}, "In sync as of 2030-01-01T23:00:00Z: 1 item."},
+		{"one is pending", api.SyncStatus{Verdict: open, ItemsSynced: 2, ItemsPending: 1},
+			"Not in sync as of 2030-01-01T23:00:00Z: 2 items are in sync, 1 is pending, 0 failed."},
+		{"it is behind", api.SyncStatus{Verdict: verdict(api.NotInSync, new("no sync came to its end yet"))},
+			"Not in sync as of 2030-01-01T23:00:00Z: no sync came to its end yet."},
+		{"nothing was ever known", api.SyncStatus{Verdict: api.Verdict{Status: api.Unknown, Reason: new("its parent was never heard")}},
+			"Unknown: its parent was never heard."},
+		{
+			"nothing is known",
+			api.SyncStatus{
+				Verdict: verdict(api.Unknown, new("the parent refuses this registry")), ItemsSynced: 1,
+				Result: &api.RegistrySyncResult{LastSuccessfulSyncEndTime: at},
+			},
+			"Unknown since 2030-01-01T23:00:00Z: the parent refuses this registry. Then 1 item was in sync, 0 were pending, 0 failed." +
+				" The last sync that succeeded ended at 2030-01-01T23:00:00Z.",
+		},
 		{
 			"not all sizes are known",
 			api.SyncStatus{
-				ItemsSynced: 1, ItemsPending: 76, ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
+				Verdict: open, ItemsSynced: 1, ItemsPending: 76, ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
 			},
-			"Not in sync: 1 item is in sync, 76 are pending, 0 failed. 2.0 MiB of at least 10.0 MiB are here, 1.0 MiB/s.",
+			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 76 are pending, 0 failed. 2.0 MiB of at least 10.0 MiB are here, 1.0 MiB/s.",
 		},
 		{
 			"the budget is spent",
 			api.SyncStatus{
-				ItemsSynced: 1, ItemsPending: 2, NextSyncTime: next,
+				Verdict: open, ItemsSynced: 1, ItemsPending: 2, NextSyncTime: next,
 				Details: []api.StatusDetail{detail("BudgetSpent", "the byte budget of 2GiB/day is spent; syncs go on in the next period")},
 			},
-			"Not in sync: 1 item is in sync, 2 are pending, 0 failed.\n" +
+			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 2 are pending, 0 failed.\n" +
 				"The byte budget of 2GiB/day is spent; syncs go on in the next period.\n" +
 				"The next period in which a sync may run begins at 2030-01-02T00:00:00Z.",
 		},
 		{
 			"the window is closed, and the disk was full",
 			api.SyncStatus{
-				ItemsFailed: 1, NextSyncTime: next, Details: []api.StatusDetail{detail("DiskError", "the disk is full."), detail("ItemsFailed", "1 items are not synced")},
+				Verdict: verdict(api.NotInSync, new("items failed")), ItemsFailed: 1, NextSyncTime: next, Details: []api.StatusDetail{detail("DiskError", "the disk is full."), detail("ItemsFailed", "1 items are not synced")},
 			},
-			"Not in sync: 0 items are in sync, 0 are pending, 1 failed.\nThe disk is full.\n1 items are not synced.\n" +
+			"Not in sync as of 2030-01-01T23:00:00Z: 0 items are in sync, 0 are pending, 1 failed.\nThe disk is full.\n1 items are not synced.\n" +
 				"The next sync window opens at 2030-01-02T00:00:00Z; ferry sync now opens one at once.",
 		},
 	} {
@@ -98,8 +116,8 @@ func TestHelpSaysThatASyncIsShownInText(t *testing.T) {
 }
 
 func TestAWordForASite(t *testing.T) {
-	sync := &api.SyncStatus{InSync: true, ItemsSynced: 1}
 	at := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
+	sync := &api.SyncStatus{Verdict: api.Verdict{InSync: true, Status: api.InSync, AsOfTime: at}, ItemsSynced: 1}
 	for _, test := range []struct {
 		name string
 		site api.SiteSync
@@ -107,9 +125,9 @@ func TestAWordForASite(t *testing.T) {
 	}{
 		{"new", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}}, "ship1 is Offline: it is not activated, and was never heard."},
 		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
-			"ship1 is Online. 1m1s ago, at 2030-01-02T00:00:00Z, it said:\nIn sync: 1 item."},
+			"ship1 is Online. It was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
 		{"deactivated", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
-			"ship1 is Offline: it is not activated. 1m1s ago, at 2030-01-02T00:00:00Z, the instance that was said:\nIn sync: 1 item."},
+			"ship1 is Offline: it is not activated. The instance that was, was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
 	} {
 		test.site.Name = "ship1"
 		if diff := cmp.Diff(test.want, saySite(test.site)); diff != "" {

@@ -57,7 +57,7 @@ func failureOf(err error) failure {
 	case !errors.As(err, &parentError{}):
 		return failure{"Sync", "SyncError", "", "sync failed here, and is tried again", true}
 	case gateway.Refused(err):
-		return failure{"Connection", "ParentRefuses", "the parent refuses this registry: ",
+		return failure{"Connection", wire.ParentRefuses, "the parent refuses this registry: ",
 			"parent refuses this registry, which goes on serving what it has", true}
 	case errors.As(err, new(*gateway.AnswerError)):
 		return failure{"Connection", "ParentUnwell", "the parent is not well: ", "parent is not well", false}

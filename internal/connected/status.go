@@ -12,6 +12,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
+	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
 
@@ -44,9 +45,14 @@ const maxDetail = 500
 func (a *Agent) Status() *wire.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
-	s, err := a.status(ctx)
+	s, _, err := a.status(ctx)
 	if err != nil {
 		a.log.Warn("sync items are not counted", "err", err)
+		s.State = stateUnhealthy
+		s.Details = append(slices.Clip(s.Details), wire.StatusDetail{
+			Type: "Sync", Code: "SyncError", Timestamp: a.now().UTC(),
+			Description: "this registry's own database does not answer: what is in sync is not known",
+		})
 	}
 	if t := a.link.current(); t != nil {
 		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
@@ -59,8 +65,9 @@ func (a *Agent) Status() *wire.Status {
 }
 
 // status is [Agent.Status] as the parent is told, which hears it over the very
-// link. It returns one in any case; the error is why it has no counts.
-func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
+// link, and the engine's place, which its watermarks are of. It returns one in any
+// case; the error is why it has no counts and no watermarks.
+func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Place, error) {
 	w, now := a.windows(), a.now()
 	a.mu.Lock()
 	st, running := a.state, a.stopSync != nil
@@ -109,9 +116,12 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power was lost
 		s.SyncState = statePending
 	}
+	place, placeErr := a.engine.Place(ctx) // before the items: what it covers is among them
 	var countErr error
 	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, countErr = a.engine.Counts(ctx)
-	err = errors.Join(err, countErr)
+	if err = errors.Join(err, placeErr, countErr); err == nil {
+		s.Watermarks = place.Known()
+	}
 	if running || s.ItemsPending+s.ItemsFailed > 0 {
 		p := a.engine.Progress()
 		s.BytesTotal, s.BytesDone = p.BytesTotal, p.BytesDone
@@ -122,7 +132,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, error) {
 	if running {
 		s.BytesPerSecond = a.engine.Rate()
 	}
-	return s, err
+	return s, place, err
 }
 
 // damage says what is damaged here; nil is nothing.
@@ -148,15 +158,10 @@ func (a *Agent) Watermarks() (map[string]int64, []wire.OpenItem) {
 
 // report is what the parent is told.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
-	place, err := a.engine.Place(ctx) // before the items: what it covers is among them
+	self, place, err := a.status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	self, err := a.status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	self.Watermarks = place.Known()
 	if self.ItemsPending+self.ItemsFailed > 0 {
 		if self.Open, err = a.outOfSync(ctx); err != nil {
 			return nil, err

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
 )
@@ -294,6 +296,14 @@ func (s *State) SyncedBy(token string) *Registry {
 func (s *State) Token(name string) *Token {
 	t, _ := s.tokens.Get(key(name))
 	return t
+}
+
+// MayLogIn reports whether a token is enabled and has a password that is good now.
+func (s *State) MayLogIn(name string, now time.Time) bool {
+	t := s.Token(name)
+	return t != nil && t.Status == api.Enabled && slices.ContainsFunc(t.Passwords, func(p metadb.Password) bool {
+		return p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)
+	})
 }
 
 // ScopeMap returns the scope map name; nil is none.

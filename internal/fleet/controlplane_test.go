@@ -168,6 +168,7 @@ type pair struct {
 func newPair(t *testing.T, root *instance, ship *metadb.DB) pair {
 	t.Helper()
 	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}}).OK(t, nil)
+	root.SyncPassword(t, "Ship01")
 	p := pair{root, newInstance(t, ship, "Ship01")}
 	if err := root.Activate(t.Context(), "Ship01", p.ship.Control.InstanceID(), "v1"); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func (s *Service) Create(ctx context.Context, by control.Caller, name string, pu
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return r, err
+	return s.judged(ctx, r, err)
 }
 
 // A creation is a connected registry on its way to be.

@@ -32,9 +32,9 @@ type Options struct {
 	// Address is how others reach this instance, as "host:port"; "" is the
 	// address that a caller used.
 	Address string
-	// Status returns what a connected registry would report of itself; nil,
-	// or a nil result, is nothing yet.
-	Status func() *wire.Status
+	// Status returns what a connected registry would report of itself, and when
+	// its parent last answered before that; nil, or a nil result, is nothing yet.
+	Status func() (st *wire.Status, heard time.Time)
 	Now    func() time.Time // nil is time.Now
 }
 
@@ -46,7 +46,7 @@ type Service struct {
 	control *control.Service
 	content Content
 	address string
-	status  func() *wire.Status
+	status  func() (*wire.Status, time.Time)
 	now     func() time.Time
 
 	reports reports
@@ -70,7 +70,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		reports: reports{unsaved: map[string]bool{}}, desired: map[string]remembered{},
 	}
 	if s.status == nil {
-		s.status = func() *wire.Status { return nil }
+		s.status = func() (*wire.Status, time.Time) { return nil, time.Time{} }
 	}
 	if s.now == nil {
 		s.now = time.Now

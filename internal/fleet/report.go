@@ -177,7 +177,7 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Rep
 	said := map[string]lastReport{child.Name: v}
 	var moved []string // descendants that another instance holds now
 	for _, st := range r.Descendants {
-		below, v := s.passedOn(state, child, st, now)
+		below, v := s.passedOn(state, child, st, now, r.Self.At)
 		if below == nil {
 			continue
 		}
@@ -189,9 +189,12 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Rep
 	return s.putReports(ctx, said, moved)
 }
 
-// passedOn returns a descendant of child and what child passes on of it; nil
-// where that is of an activation that was ended here since, or known already.
-func (s *Service) passedOn(state *control.State, child *control.Registry, st wire.Status, now time.Time) (*control.Registry, lastReport) {
+// passedOn returns a descendant of child and what child passes on of it, whose
+// clock says at where the one here says now; nil where that is of an activation
+// that was ended here since, or known already.
+func (s *Service) passedOn(
+	state *control.State, child *control.Registry, st wire.Status, now, at time.Time,
+) (*control.Registry, lastReport) {
 	below := state.Registry(st.Name)
 	if below == nil || st.InstanceID == "" || st.Epoch != below.Settings.Epoch {
 		return nil, lastReport{}
@@ -205,8 +208,8 @@ func (s *Service) passedOn(state *control.State, child *control.Registry, st wir
 		return nil, lastReport{}
 	}
 	v := lastReport{SeenAt: now, Status: bounded(st), Hops: 1 + hops}
-	if !st.At.IsZero() && st.At.Before(now) {
-		v.SeenAt = st.At.UTC()
+	if age := at.Sub(st.At); !st.At.IsZero() && age > 0 {
+		v.SeenAt = now.Add(-age)
 	}
 	return below, v
 }
@@ -288,7 +291,9 @@ func (s *Service) Descendants(context.Context) ([]wire.Status, error) {
 	var all []wire.Status
 	room := maxOpenBelow
 	for _, r := range s.control.State().Below(s.control.Self()) {
-		st := s.reports.of(r.Name).Status
+		last := s.reports.of(r.Name)
+		st := last.Status
+		st.At = last.SeenAt // by the clock here, as that of the report is
 		if r.InstanceID == "" || st.InstanceID != r.InstanceID {
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
-	"ferry/internal/gateway"
+	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/subscription"
 	"ferry/internal/wire"
@@ -20,7 +20,14 @@ import (
 // registry name is to have, or what of it is not known to be in sync. more says
 // that there are others behind them.
 func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit int) (all []api.SyncItem, more bool, err error) {
-	v, err := s.site(ctx, name)
+	var v site
+	var verdict api.Verdict
+	err = s.content.View(ctx, func(c *storage.View) (err error) {
+		if v, err = s.site(c, name); err == nil {
+			verdict, err = s.verdict(c, v)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, false, err
 	}
@@ -28,11 +35,16 @@ func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit in
 		if err != nil {
 			return nil, false, err
 		}
-		items, err := s.itemsIn(ctx, v, repository)
+		var items []api.SyncItem
+		err := s.content.View(ctx, func(c *storage.View) (err error) {
+			items, err = v.itemsIn(c, repository)
+			return err
+		})
 		if err != nil {
 			return nil, false, err
 		}
 		for _, i := range items {
+			i = asKnown(i, verdict)
 			switch {
 			case repository == at.Repository && i.Key <= at.Key:
 			case at.Open && i.State == api.InSync:
@@ -46,20 +58,32 @@ func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit in
 	return all, false, nil
 }
 
+// asKnown returns an item as the verdict on its site lets it be: nothing is in
+// sync where nothing is known. What was known last is still said.
+func asKnown(i api.SyncItem, v api.Verdict) api.SyncItem {
+	if i.State == api.InSync && v.Status == api.Unknown {
+		i.State = api.Unknown
+	}
+	return i
+}
+
 // repositoriesPage is how many repositories are read at a time.
 const repositoriesPage = 500
 
 // repositoriesFrom returns the repository from, unless that is "", and in order
-// those behind it that are here or that the site said something of.
+// those behind it that are here, that were deleted since the site knew of
+// everything, or that it said something of.
 func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if from != "" && !yield(from, nil) {
 			return
 		}
 		for last := false; !last; {
-			var names []string
+			var names, others []string
 			err := s.content.View(ctx, func(c *storage.View) (err error) {
-				names, err = c.Repositories(from, repositoriesPage)
+				if names, err = c.Repositories(from, repositoriesPage); err == nil && v.watermark > 0 {
+					others, err = c.DeletedSince(v.watermark)
+				}
 				return err
 			})
 			if err != nil {
@@ -68,8 +92,12 @@ func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) ite
 			}
 			last = len(names) < repositoriesPage
 			for _, o := range v.report.Status.Open {
-				if o.Repository > from && (last || o.Repository < names[repositoriesPage-1]) {
-					names = append(names, o.Repository)
+				others = append(others, o.Repository)
+			}
+			end := len(names) - 1
+			for _, name := range others {
+				if name > from && (last || name < names[end]) {
+					names = append(names, name)
 				}
 			}
 			slices.Sort(names)
@@ -83,23 +111,21 @@ func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) ite
 }
 
 // itemsIn returns a site's items of one repository, in order: what it said is
-// open, and the tags that it is to have, of which what it said counts.
-func (s *Service) itemsIn(ctx context.Context, v site, repository string) (items []api.SyncItem, _ error) {
+// open, and the tags that it is to have or to lose, of which what it said counts.
+func (v site) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+	tags, err := v.tagsIn(c, repository)
+	if err != nil {
+		return nil, err
+	}
+	removed, err := v.removedFrom(c, repository)
+	if err != nil {
+		return nil, err
+	}
 	open := map[string]api.SyncItem{} // by key
 	for _, o := range v.report.Status.Open {
 		if o.Repository == repository {
 			i := OpenItemOf(o)
 			open[i.Key] = i
-		}
-	}
-	var tags []siteTag
-	if !slices.ContainsFunc(v.way, func(r subscribed) bool { return !r.mayRead(repository) }) {
-		err := s.content.View(ctx, func(c *storage.View) (err error) {
-			tags, err = v.tagsIn(c, repository)
-			return err
-		})
-		if err != nil {
-			return nil, err
 		}
 	}
 	for _, t := range tags {
@@ -110,9 +136,96 @@ func (s *Service) itemsIn(ctx context.Context, v site, repository string) (items
 		}
 		items = append(items, i)
 	}
+	for _, i := range removed {
+		if o, ok := open[i.Key]; ok {
+			i.Digest, i.LastMatchTime = o.Digest, o.LastMatchTime
+			delete(open, i.Key)
+		}
+		items = append(items, i)
+	}
+	if len(open) > 0 {
+		here, err := c.HasRepository(repository)
+		if err != nil {
+			return nil, err
+		}
+		if !here {
+			open = leaving(open, removed)
+		}
+	}
 	items = slices.AppendSeq(items, maps.Values(open))
 	slices.SortFunc(items, func(a, b api.SyncItem) int { return cmp.Compare(a.Key, b.Key) })
 	return items, nil
+}
+
+// leaving returns what is left to do of a site's open items in a repository that
+// is no longer here: to remove what it has of them, unless that is said of the
+// whole repository already.
+func leaving(open map[string]api.SyncItem, removed []api.SyncItem) map[string]api.SyncItem {
+	left := map[string]api.SyncItem{}
+	for key, i := range open {
+		if len(removed) > 0 || i.ParentDigest != nil && i.Digest == nil {
+			continue
+		}
+		i.ParentDigest, i.Error, i.State = nil, nil, api.ToRemove
+		left[key] = i
+	}
+	return left
+}
+
+// changedIn returns the items of a repository that changed since the site knew of
+// everything.
+func (v site) changedIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+	tags, err := v.tagsIn(c, repository)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tags {
+		if t.seq > v.watermark {
+			items = append(items, v.stateOf(t))
+		}
+	}
+	removed, err := v.removedFrom(c, repository)
+	return append(items, removed...), err
+}
+
+// removedFrom returns the tags that were removed from a repository since the site
+// knew of everything, and that it gets no longer; of a repository that was
+// deleted with all its tags, one item without a name. With keep-last, every tag
+// of the repository has yet to be looked at anyway.
+func (v site) removedFrom(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+	if v.watermark == 0 || !v.mayRead(repository) {
+		return nil, nil
+	}
+	entry, err := c.FeedEntry(repository)
+	if err != nil || entry.Seq <= v.watermark {
+		return nil, err
+	}
+	here, err := c.HasRepository(repository)
+	if err != nil {
+		return nil, err
+	}
+	if !here {
+		return []api.SyncItem{{Repository: repository, State: api.ToRemove}}, nil
+	}
+	names, err := c.Removed(repository, v.watermark)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := c.Tags(repository)
+	for _, name := range names {
+		back := slices.ContainsFunc(tags, func(t storage.Tag) bool { return t.Name == name })
+		if !back && oci.CheckTag(name) == nil && v.selects(name) {
+			items = append(items, api.SyncItem{Repository: repository, Tag: &name, State: api.ToRemove, Key: name})
+		}
+	}
+	return items, err
+}
+
+// selects reports whether everybody on the way to the site selects a tag by its name alone.
+func (v site) selects(tag string) bool {
+	return !slices.ContainsFunc(v.way, func(r subscribed) bool {
+		return r.filter.Tags.KeepLast() > 0 || !r.filter.Tags.Matches(tag)
+	})
 }
 
 // OpenItemOf returns an item that a connected registry said is open.
@@ -153,7 +266,7 @@ func (v site) stateOf(t siteTag) api.SyncItem {
 	case open > len(st.Open):
 		i.State = api.Unknown
 	default:
-		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(st.At)
+		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(v.report.SeenAt)
 	}
 	return i
 }
@@ -168,6 +281,9 @@ type siteTag struct {
 // tagsIn returns the tags of a repository that everybody on the way to the site
 // gets, by name.
 func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ error) {
+	if !v.mayRead(repository) {
+		return nil, nil
+	}
 	entry, err := c.FeedEntry(repository)
 	if err != nil {
 		return nil, err
@@ -175,7 +291,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 	seq, attached := entry.RelistSeq, int64(0)
 	got := map[string]int{} // by how many of those on the way
 	for i, r := range v.way {
-		items, err := gateway.List(c, repository, r.filter)
+		items, err := v.lists.of(c, repository, r)
 		if err != nil {
 			return nil, err
 		}

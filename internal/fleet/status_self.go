@@ -13,18 +13,13 @@ import (
 	"ferry/internal/wire"
 )
 
-func syncStatusOf(st wire.Status) *api.SyncStatus {
+func syncStatusOf(st wire.Status, v api.Verdict) *api.SyncStatus {
 	return &api.SyncStatus{
-		InSync: inSync(st), State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
+		Verdict: v, State: st.State, Time: st.At.UTC(), Paused: st.Paused, NextSyncTime: api.Time(st.NextSync),
 		ItemsSynced: st.ItemsSynced, ItemsPending: st.ItemsPending, ItemsFailed: st.ItemsFailed,
 		ByteProgress: api.ByteProgressOf(st.BytesDone, st.BytesTotal, st.ItemsUnplanned, st.BytesPerSecond),
 		Result:       resultOf(st), Details: detailsOf(st),
 	}
-}
-
-// inSync reports whether a site has everything that it knows of.
-func inSync(st wire.Status) bool {
-	return !st.LastSyncSuccess.IsZero() && st.ItemsPending == 0 && st.ItemsFailed == 0 && st.SyncState != notActivated
 }
 
 // notActivated is the state of a sync at a site that its parent does not know.
@@ -33,11 +28,11 @@ const notActivated = "NotActivated"
 // SyncStatus returns how the sync of this connected registry goes; nil in a
 // root, and before its agent runs.
 func (s *Service) SyncStatus() *api.SyncStatus {
-	st := s.status()
+	st, v := s.ownVerdict()
 	if st == nil {
 		return nil
 	}
-	return syncStatusOf(*st)
+	return syncStatusOf(*st, v)
 }
 
 // addProgress notes how far an item is, where a sync fetches it.
@@ -54,14 +49,15 @@ func addProgress(i *api.SyncItem, o wire.OpenItem) {
 // A Place is where a page of items begins, and which items it has.
 type Place struct {
 	Repository, Key string // begin after this one
-	Open            bool   // only those that are not in sync
+	Open            bool   // only those that are not in sync, or not known to be
 }
 
 // SyncItems returns up to limit items of this connected registry behind a
 // place, in order. Of those that are moving it has how far they are.
 func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) ([]api.SyncItem, error) {
-	kind := metadb.AnySyncItem
-	if at.Open {
+	_, verdict := s.ownVerdict()
+	kind := metadb.ListedSyncItem
+	if at.Open && verdict.Status != api.Unknown { // else it is all of them
 		kind = metadb.OpenSyncItem
 	}
 	far := map[[2]string]wire.OpenItem{}
@@ -75,7 +71,10 @@ func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenIte
 			if err != nil {
 				return nil, err
 			}
-			i := syncItemOf(row, here)
+			i := asKnown(syncItemOf(row, here), verdict)
+			if row.State == replication.Synced && verdict.AsOfTime != nil && verdict.AsOfTime.After(row.SyncedAt) {
+				i.LastMatchTime = verdict.AsOfTime // the parent would have said otherwise
+			}
 			addProgress(&i, far[[2]string{i.Repository, i.Key}])
 			all = append(all, i)
 		}

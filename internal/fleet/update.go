@@ -44,7 +44,7 @@ func (s *Service) change(
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return r, err
+	return s.judged(ctx, r, err)
 }
 
 // lists changes the client tokens and the notifications.

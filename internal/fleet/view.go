@@ -11,12 +11,12 @@ import (
 	"ferry/internal/wire"
 )
 
-// registryOf returns a row as the API shows it.
+// registryOf returns a row as the API shows it, without the verdict on its sync.
 func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v control.Spec) api.ConnectedRegistry {
 	h := s.reports.of(row.Name)
 	if s.control.IsSelf(row.Name) {
 		row.InstanceID = s.control.InstanceID()
-		if own := s.status(); own != nil {
+		if own, _ := s.status(); own != nil {
 			h = lastReport{SeenAt: own.At, Status: *own}
 		}
 	}
@@ -26,7 +26,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		Activation: activationOf(row),
 		Parent: api.Parent{SyncProperties: api.SyncProperties{
 			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow), MessageTTL: v.MessageTTL,
-			LastSyncTime: api.Time(h.Status.LastSyncEnd), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget),
+			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget),
 			Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
 		}},
 		ClientTokenIDs:    []string{},
@@ -118,9 +118,10 @@ func detailsOf(st wire.Status) []api.StatusDetail {
 
 // Get returns the connected registry name, in whatever case.
 func (s *Service) Get(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) {
+	r, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) {
 		return s.readRegistry(tx, by, name)
 	})
+	return s.judged(ctx, r, err)
 }
 
 func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {
@@ -134,7 +135,7 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 
 // List returns the connected registries below parent, each
 // followed by those below it, or only those right below; "" is the top.
-func (s *Service) List(_ context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
+func (s *Service) List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
 	state := s.control.State()
 	var some []*control.Registry
 	switch {
@@ -155,5 +156,5 @@ func (s *Service) List(_ context.Context, by control.Caller, parent string, dire
 	for _, r := range some {
 		all = append(all, s.registryOf(by, r.ConnectedRegistry, r.Settings))
 	}
-	return all, nil
+	return all, s.judge(ctx, all)
 }

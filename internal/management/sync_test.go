@@ -35,7 +35,8 @@ func (o *orders) Resume(context.Context)                            { o.given, o
 func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *orders) {
 	t.Helper()
 	site := fleettest.New(t, db, "ship1")
-	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2}
+	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2,
+		Watermarks: map[string]int64{"feed": 1}}
 	o := &orders{status: site.Status}
 	site.Serve(t, management.Options{Syncer: o})
 	return site, o

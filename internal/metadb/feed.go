@@ -58,6 +58,13 @@ func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
 		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
+// DeletedSince returns the repositories that were deleted after the sequence
+// number after, by name.
+func (tx *Tx) DeletedSince(after int64) ([]string, error) {
+	return list[string](tx, "read deleted repositories",
+		`SELECT repository FROM feed WHERE seq > $1 AND `+deleted+` ORDER BY repository`, after)
+}
+
 // FeedEntry returns the place of a repository in the feed; zero is that it
 // never was, or was deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {

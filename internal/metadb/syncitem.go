@@ -56,10 +56,11 @@ const (
 	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
 	HoldingSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
 		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not refused for good
-	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1` // refused for good
-	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`  // to be deleted
-	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`   // deleted
-	FailedSyncItem  SyncItemKind = `state = 'failed'`                   // the last try failed
+	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // refused for good
+	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`      // to be deleted
+	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
+	FailedSyncItem  SyncItemKind = `state = 'failed'`                       // the last try failed
+	ListedSyncItem  SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
 )
 
 // SyncItems returns up to limit items of source and of kind after (repository,
@@ -74,7 +75,7 @@ func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item strin
 // for those that went.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1
-		AND NOT (`+string(GoneSyncItem)+`) GROUP BY state`, source)
+		AND `+string(ListedSyncItem)+` GROUP BY state`, source)
 }
 
 // SyncItemFailedWith reports whether an item of source failed with an error that

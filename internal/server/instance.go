@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/auth"
 	"ferry/internal/config"
 	"ferry/internal/connected"
@@ -114,7 +115,10 @@ func open(
 	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
 		resources.Self = parent.Name
-		registries.Status = func() *wire.Status { return in.agent.Status() } // asked once the agent is there
+		registries.Status = func() (*wire.Status, time.Time) { // asked once the agent is there
+			heard := in.agent.Heard() // first: the status may be of a later answer
+			return in.agent.Status(), heard
+		}
 	}
 	if in.control, err = control.New(ctx, resources); err != nil {
 		return in, err
@@ -220,23 +224,32 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 		Log:         in.log,
 	})
 	if err == nil {
-		in.metrics.Gauges(func() []telemetry.Gauge { return syncGauges(in.agent.Status()) })
+		in.metrics.Gauges(func() []telemetry.Gauge { return syncGauges(in.fleet.SyncStatus()) })
 	}
 	return err
 }
 
 // syncGauges say how far a connected registry is in sync.
-func syncGauges(s *wire.Status) []telemetry.Gauge {
-	var success float64
-	if !s.LastSyncSuccess.IsZero() {
-		success = float64(s.LastSyncSuccess.Unix())
+func syncGauges(s *api.SyncStatus) []telemetry.Gauge {
+	var inSync float64
+	if s.InSync {
+		inSync = 1
+	}
+	seconds := func(t *time.Time) float64 {
+		if t == nil {
+			return 0
+		}
+		return float64(t.Unix())
 	}
 	return []telemetry.Gauge{
+		{Name: "ferry_sync_in_sync", Value: inSync, Help: "1 if it is in sync; 0 if it is not, or if that is not known."},
+		{Name: "ferry_sync_as_of_timestamp_seconds", Value: seconds(s.AsOfTime),
+			Help: "As of when ferry_sync_in_sync is so, or since when nothing is known; 0 is never."},
 		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced), Help: "Tags and manifests that match the parent."},
 		{Name: "ferry_sync_items_pending", Value: float64(s.ItemsPending),
 			Help: "Tags and manifests that are still to come, or to go."},
 		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed), Help: "Tags and manifests whose last sync failed."},
-		{Name: "ferry_sync_last_success_timestamp_seconds", Value: success,
+		{Name: "ferry_sync_last_success_timestamp_seconds", Value: seconds(s.Result.LastSuccessfulSyncEndTime),
 			Help: "When a sync last ended with everything in step; 0 is never."},
 	}
 }
@@ -281,17 +294,17 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		Suspect: in.scrub.Suspect,
 		Log:     in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
-	api := management.Options{
+	operations := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
 		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
 	}
-	health := &syncHealth{own: in.fleet.Own, damaged: in.damaged, now: time.Now, started: time.Now()}
+	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
-		api.Syncer, health.agent = in.agent, in.agent
+		operations.Syncer, health.site = in.agent, in.fleet
 		parent.Watermarks = in.agent.Watermarks
 	}
 	if in.mirrors != nil {
-		api.Mirrors, health.rules = in.mirrors, in.mirrors
+		operations.Mirrors, health.rules = in.mirrors, in.mirrors
 	}
 	content := registry.Options{
 		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Auditor: in.control, Log: in.log,
@@ -300,7 +313,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, wire.PathPoll, gateway.NewServer(parent)),
-		api:      management.NewHandler(api),
+		api:      management.NewHandler(operations),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 
 	"github.com/opencontainers/go-digest"
 
@@ -44,6 +45,19 @@ func (v *View) Repositories(after string, limit int) ([]string, error) {
 	rows, err := v.tx.Repositories(after, limit, 0)
 	return convert(rows, func(row metadb.Repository) string { return row.Name }), err
 }
+
+// HasRepository reports whether a repository exists.
+func (v *View) HasRepository(name string) (bool, error) {
+	_, err := v.tx.Repository(name)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// DeletedSince returns the repositories that were deleted after the sequence
+// number after, by name, as far as [Storage.TrimFeed] has not forgotten them.
+func (v *View) DeletedSince(after int64) ([]string, error) { return v.tx.DeletedSince(after) }
 
 // Removed returns the items that were removed from repository after the
 // sequence number after: tags, and digests of manifests without a tag. One that

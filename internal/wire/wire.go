@@ -296,7 +296,7 @@ type Status struct {
 	LoginServer     string    `json:"loginServer,omitempty"` // the address it serves at
 	TLS             bool      `json:"tls,omitempty"`
 	State           string    `json:"state"` // Online, Syncing or Unhealthy
-	At              time.Time `json:"at"`    // when this was so, by its own clock
+	At              time.Time `json:"at"`    // when this was so, by the clock of who sends the report
 	LastSyncStart   time.Time `json:"lastSyncStart,omitzero"`
 	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
@@ -335,6 +335,10 @@ type OpenItem struct {
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // over the last seconds
 	SecondsLeft    int64 `json:"secondsLeft,omitempty"`    // until it is here, after what comes before it; 0 where nobody knows
 }
+
+// ParentRefuses is the code of a status detail: the parent was reached, and
+// refuses the connected registry until somebody changes something.
+const ParentRefuses = "ParentRefuses"
 
 // A StatusDetail is one thing that is wrong.
 type StatusDetail struct {

@@ -4,6 +4,7 @@ package fleettest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http/httptest"
@@ -35,6 +36,7 @@ type Instance struct {
 	Log      *bytes.Buffer
 	Now      time.Time
 	Status   *wire.Status // that a connected registry has of its sync
+	Heard    time.Time    // when its parent last answered; zero is now
 }
 
 // OnEvery runs test with a root on each database.
@@ -60,7 +62,8 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 		t.Fatal(err)
 	}
 	i.Service, err = fleet.New(t.Context(), fleet.Options{
-		DB: db, Control: i.Control, Content: i.Storage, Status: func() *wire.Status { return i.Status }, Now: clock,
+		DB: db, Control: i.Control, Content: i.Storage, Now: clock,
+		Status: func() (*wire.Status, time.Time) { return i.Status, cmp.Or(i.Heard, i.Now) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,267 @@
+package fleet_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+	"ferry/internal/management"
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/replication"
+	"ferry/internal/wire"
+)
+
+// idle is the syncs of a site where nothing moves.
+type idle struct{ management.Syncer }
+
+func (idle) Underway(context.Context) ([]wire.OpenItem, error) { return nil, nil }
+
+// good is what a site in sync says of itself, of a feed that nobody asks here.
+func good() wire.Status {
+	return wire.Status{
+		State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3, Watermarks: map[string]int64{"feed": 1},
+	}
+}
+
+func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		change   func(*wire.Status)
+		schedule string
+		later    time.Duration // since the parent last answered
+		status   string
+		reason   string
+	}{
+		{"all is here", nil, "* * * * *", time.Minute, "InSync", ""},
+		{"the link was just lost", nil, "* * * * *", 10 * time.Minute, "InSync", ""},
+		{"the link is long lost", nil, "* * * * *", time.Hour, "Unknown", "the parent was not heard"},
+		{"between two windows", nil, "0 2 * * *", 13 * time.Hour, "InSync", ""},
+		{"a window went by in silence", nil, "0 2 * * *", 27 * time.Hour, "Unknown", "the parent was not heard"},
+		{"not activated", func(s *wire.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "Unknown", "not activated"},
+		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "0 2 * * *", 0, "Unknown", "refuses"},
+		{"refused, and items are open", func(s *wire.Status) {
+			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "ParentRefuses"}}, 1
+		}, "* * * * *", 0, "Unknown", "refuses"},
+		{"paused, with all here", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "InSync", ""},
+		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to come"},
+		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
+		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "NotInSync", "no sync"},
+		{"half of a listing is read", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown", "not known yet"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPair(t, newRoot(t), dbtest.SQLite(t))
+			if test.schedule != "* * * * *" {
+				p.root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": test.schedule, "syncWindow": "PT2H"}).OK(t, nil)
+				p.apply(t)
+			}
+			st := good()
+			if test.change != nil {
+				test.change(&st)
+			}
+			p.ship.Status, p.ship.Heard, p.ship.Now = &st, start, start.Add(test.later)
+			p.ship.Serve(t, management.Options{Syncer: idle{}})
+			want := api.Verdict{InSync: test.status == api.InSync, Status: test.status, AsOfTime: api.Time(start)}
+			var own api.SyncStatus
+			p.ship.Call(t, "GET", "/sync", nil).OK(t, &own)
+			var instance api.InstanceStatus
+			p.ship.Call(t, "GET", "/status", nil).OK(t, &instance)
+			for surface, got := range map[string]api.Verdict{
+				"sync": own.Verdict, "status": instance.Sync.Verdict, "show": p.ship.Show(t, "Ship01").Sync,
+			} {
+				if (got.Reason == nil) != (test.reason == "") || got.Reason != nil && !strings.Contains(*got.Reason, test.reason) {
+					t.Errorf("%s: reason %v, want %q", surface, got.Reason, test.reason)
+				}
+				got.Reason = nil
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s: %s", surface, diff)
+				}
+			}
+		})
+	}
+}
+
+// everywhere returns the verdict on a site, which must be the same wherever it is said.
+func (i *instance) everywhere(t *testing.T, name string) api.Verdict {
+	t.Helper()
+	site := i.siteStatus(t, name)
+	var list struct{ Value []api.ConnectedRegistry }
+	i.Call(t, "GET", "/connected-registries", nil).OK(t, &list)
+	all := map[string]api.Verdict{"show": i.Show(t, name).Sync}
+	for _, r := range list.Value {
+		if r.Name == name {
+			all["list"] = r.Sync
+		}
+	}
+	if site.Sync != nil {
+		all["what the site said"] = site.Sync.Verdict
+	}
+	for surface, got := range all {
+		if diff := cmp.Diff(site.Verdict, got); diff != "" {
+			t.Errorf("%s of %s is not as its sync status: %s", surface, name, diff)
+		}
+	}
+	return site.Verdict
+}
+
+// wantVerdict checks the verdict on a site, and that the site's items agree with it.
+func (i *instance) wantVerdict(t *testing.T, when, name, status, reason string, items ...string) {
+	t.Helper()
+	v := i.everywhere(t, name)
+	text := ""
+	if v.Reason != nil {
+		text = *v.Reason
+	}
+	if v.Status != status || v.InSync != (status == api.InSync) || !strings.Contains(text, reason) || (reason == "") != (text == "") {
+		t.Errorf("%s: %s (%q), want %s (%q)", when, v.Status, text, status, reason)
+	}
+	if v.AsOfTime == nil && status != api.Unknown {
+		t.Errorf("%s: %s, without a time", when, v.Status)
+	}
+	i.wantItems(t, when, name, "", items...)
+}
+
+func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.site(t, "ship1", "a", "b")
+		root.push(t, "a", "v1")
+		root.push(t, "a", "v2")
+		known := root.upTo(root.push(t, "b", "v1"))
+		st := good()
+		st.Name, st.Watermarks = "ship1", known
+		root.hear(t, st)
+		same := []string{"a v1 InSync", "a v2 InSync", "b v1 InSync"}
+		root.wantVerdict(t, "all is there", "ship1", "InSync", "", same...)
+		root.push(t, "c", "v1")
+		root.wantVerdict(t, "what is not for it changed", "ship1", "InSync", "", same...)
+		root.push(t, "a", "v2")
+		root.wantVerdict(t, "a tag moved", "ship1", "NotInSync", "changed here", "a v1 InSync", "a v2 Pending", "b v1 InSync")
+		root.Call(t, "DELETE", "/repositories/b", nil).OK(t, nil)
+		if err := root.Storage.DeleteTag(t.Context(), "a", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		root.wantVerdict(t, "a tag and a repository went", "ship1", "NotInSync", "changed here", "a v1 ToRemove", "a v2 Pending", "b - ToRemove")
+		st.Watermarks, st.ItemsSynced = root.upTo(root.head(t)), 1
+		root.hear(t, st)
+		root.wantVerdict(t, "it knows of that", "ship1", "InSync", "", "a v2 InSync")
+		if err := root.Storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
+			t.Fatal(err)
+		}
+		root.wantVerdict(t, "its last tag went", "ship1", "NotInSync", "changed here", "a v2 ToRemove")
+		root.Now = root.Now.Add(time.Hour)
+		root.wantVerdict(t, "it is silent", "ship1", "Unknown", "not heard", "a v2 ToRemove")
+	})
+}
+
+func TestASilentSiteIsNotCalledInSync(t *testing.T) {
+	root := newRoot(t)
+	ship, cabin := tree(t, root)
+	cabin.LastSyncSuccess, ship.LastSyncSuccess = start, start
+	root.hearBoth(t, ship, cabin)
+	same, unknown := []string{"a v1 InSync", "a v2 InSync"}, []string{"a v1 Unknown", "a v2 Unknown"}
+	root.wantVerdict(t, "all is well", "cabin1", "InSync", "", same...)
+	heard := root.Now
+	root.Now = heard.Add(20 * time.Minute)
+	for _, name := range []string{"ship1", "cabin1"} {
+		root.wantVerdict(t, "the link is down", name, "Unknown", "not heard", unknown...)
+		if v := root.everywhere(t, name); !v.AsOfTime.Equal(heard) {
+			t.Errorf("%s is unknown since %v, and was last heard at %v", name, v.AsOfTime, heard)
+		}
+	}
+	var page struct{ Value []api.SyncItem }
+	root.Call(t, "GET", "/connected-registries/ship1/sync-items?open=true", nil).OK(t, &page)
+	if len(page.Value) != 2 || page.Value[0].Digest == nil || page.Value[0].LastMatchTime == nil || !page.Value[0].LastMatchTime.Equal(heard) {
+		t.Errorf("what was known last is not said: %+v", page.Value)
+	}
+
+	// A site that syncs by night is silent by day, and so is what is below it.
+	root.Call(t, "PATCH", "/connected-registries/ship1", object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}).OK(t, nil)
+	root.hearBoth(t, ship, cabin)
+	root.Now = root.Now.Add(12 * time.Hour)
+	for _, name := range []string{"ship1", "cabin1"} {
+		root.wantVerdict(t, "by day", name, "InSync", "", same...)
+	}
+	root.Now = root.Now.Add(14 * time.Hour)
+	for _, name := range []string{"ship1", "cabin1"} {
+		root.wantVerdict(t, "after a night in silence", name, "Unknown", "not heard", unknown...)
+	}
+	cabin.At = root.Now.Add(-time.Hour)
+	root.hear(t, ship, cabin)
+	root.wantVerdict(t, "a site below is silent", "ship1", "InSync", "", same...)
+	root.wantVerdict(t, "a site below is silent", "cabin1", "Unknown", "not heard", unknown...)
+}
+
+func TestASiteThatCannotLogInIsUnknown(t *testing.T) {
+	for _, test := range []struct {
+		name, method, path string
+		body               any
+	}{
+		{"its token is disabled", "PATCH", "/tokens/ship1", object{"status": "disabled"}},
+		{"its password is deleted", "DELETE", "/tokens/ship1/credentials/password1", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root := newRoot(t)
+			root.site(t, "ship1", "a")
+			st := good()
+			st.Name, st.Watermarks = "ship1", root.upTo(root.push(t, "a", "v1"))
+			root.hear(t, st)
+			root.wantVerdict(t, "before", "ship1", "InSync", "", "a v1 InSync")
+			root.Call(t, test.method, test.path, test.body).OK(t, nil)
+			root.wantVerdict(t, "after", "ship1", "Unknown", "its sync token", "a v1 Unknown")
+		})
+	}
+}
+
+func TestAWrongClockOfASiteBetweenMakesNobodyOld(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	p.root.Connect(t, "Cabin1", "Ship01", "a")
+	p.apply(t)
+	p.ship.Now = start.Add(-25 * time.Hour)
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.ship.Now = p.ship.Now.Add(30 * time.Second)
+	p.report(t)
+	if v := p.root.siteStatus(t, "Cabin1"); v.AgeSeconds == nil || *v.AgeSeconds != 30 {
+		t.Errorf("it is %v s old, want 30", v.AgeSeconds)
+	}
+}
+
+func TestAnItemThatWasRemovedIsNotListed(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	st := good()
+	p.ship.Status = &st
+	p.ship.Serve(t, management.Options{Syncer: idle{}})
+	err := p.ship.DB.Update(t.Context(), func(tx *metadb.Tx) error {
+		for _, row := range []metadb.SyncItem{
+			{Repository: "a", Item: "v1", Tag: "v1", State: replication.Synced}, // a run was stopped before it forgot it
+			{Repository: "a", Item: "v2", Tag: "v2", State: replication.Synced, Digest: "sha256:x", SyncedAt: start},
+		} {
+			if err := tx.PutSyncItem(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page struct{ Value []api.SyncItem }
+	p.ship.Call(t, "GET", "/sync/items", nil).OK(t, &page)
+	if len(page.Value) != 1 || *page.Value[0].Tag != "v2" {
+		t.Errorf("%+v", page.Value)
+	}
+}
+
+func TestAnItemOfARepositoryThatWentIsNotPending(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, Open: []wire.OpenItem{
+		{Repository: "a", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "v2", Digest: "sha256:y", Here: "sha256:z"},
+	}})
+	root.wantItems(t, "it was deleted here", "ship1", "", "a v2 ToRemove")
+}
