@@ -37,6 +37,7 @@ type ConnectedRegistry struct {
 	NotificationsList  []string            `json:"notificationsList"`
 	GarbageCollection  GarbageCollection   `json:"garbageCollection"`
 	RegistrySyncResult *RegistrySyncResult `json:"registrySyncResult"`
+	LastRefusedLogin   *RefusedLogin       `json:"lastRefusedLogin"`
 	ProvisioningState  string              `json:"provisioningState"`
 
 	Tagged

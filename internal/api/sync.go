@@ -68,6 +68,16 @@ type SiteSync struct {
 	HeardTime       *time.Time  `json:"heardTime" doc:"When this was heard; null is never."`
 	AgeSeconds      *int64      `json:"ageSeconds" doc:"How long ago that is."`
 	Sync            *SyncStatus `json:"sync"`
+
+	LastRefusedLogin *RefusedLogin `json:"lastRefusedLogin"`
+}
+
+// A RefusedLogin is the last login that was refused at the parent of a connected
+// registry, with the name of its sync token.
+type RefusedLogin struct {
+	Time   time.Time `json:"time"`
+	Source string    `json:"source" doc:"The address that it came from, whoever that was."`
+	Reason string    `json:"reason"`
 }
 
 // An InstanceStatus is what an instance says of itself.

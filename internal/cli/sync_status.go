@@ -168,15 +168,21 @@ func saySite(site api.SiteSync) string {
 	if inactive {
 		text += ": it is not activated"
 	}
+	refused := ""
+	if l := site.LastRefusedLogin; l != nil && (site.HeardTime == nil || l.Time.After(*site.HeardTime)) {
+		refused = fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",
+			seconds(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
+	}
 	if site.Sync == nil {
-		return text + ", and was never heard."
+		return text + ", and was never heard." + refused
 	}
 	who := "It"
 	if inactive {
 		who = "The instance that was,"
 	}
 	age := time.Duration(value(site.AgeSeconds)) * time.Second
-	return fmt.Sprintf("%s. %s was heard %s ago, at %s.\n%s", text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync))
+	return fmt.Sprintf("%s. %s was heard %s ago, at %s.\n%s%s",
+		text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync), refused)
 }
 
 // verdictOf is a verdict in a few words, never without its time.

@@ -21,7 +21,7 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 		}).OK(t, nil)
 		want := `{
 			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
-			"lastActivityTime": null, "activation": {"status": "Inactive"},
+			"lastActivityTime": null, "activation": {"status": "Inactive"}, "lastRefusedLogin": null,
 			"sync": {"status": "Unknown", "inSync": false, "asOfTime": null, "reason": "it is not activated at its parent"},
 			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
 				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},

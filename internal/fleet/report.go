@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -76,6 +77,16 @@ func (r *reports) seen(name string, now time.Time) {
 	r.last[name], r.unsaved[name] = v, true
 }
 
+// refused notes that a login was refused.
+func (r *reports) refused(name string, login wire.RefusedLogin) {
+	name = strings.ToLower(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.last[name]
+	v.Status.LastRefused = &login
+	r.last[name], r.unsaved[name] = v, true
+}
+
 // forgetDeleted forgets the reports of connected registries that are no more.
 func (s *Service) forgetDeleted() {
 	s.reports.mu.Lock()
@@ -140,7 +151,7 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 		now := s.now().UTC()
 		v = lastReport{SeenAt: now, Status: wire.Status{
 			Name: r.Name, InstanceID: instance, Epoch: r.Settings.Epoch, Version: clip(version, 64),
-			State: api.Online, At: now, SyncState: "Pending",
+			State: api.Online, At: now, SyncState: "Pending", LastRefused: s.reports.of(r.Name).Status.LastRefused,
 		}}
 		if err := v.write(tx, r.Name); err != nil {
 			return err
@@ -174,6 +185,7 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Rep
 	}
 	v := lastReport{SeenAt: now, Status: bounded(r.Self)}
 	v.Status.Name, v.Status.InstanceID, v.Status.Epoch = child.Name, instance, child.Settings.Epoch
+	v.Status.LastRefused = s.reports.of(child.Name).Status.LastRefused // it cannot know
 	said := map[string]lastReport{child.Name: v}
 	var moved []string // descendants that another instance holds now
 	for _, st := range r.Descendants {
@@ -204,7 +216,8 @@ func (s *Service) passedOn(
 		return nil, lastReport{} // it was moved or deleted, and child does not know yet
 	}
 	st.InstanceID, st.Name = clip(st.InstanceID, 64), below.Name
-	if below.InstanceID == st.InstanceID && st.At.Equal(s.reports.of(below.Name).Status.At) {
+	had := s.reports.of(below.Name).Status
+	if below.InstanceID == st.InstanceID && st.At.Equal(had.At) && reflect.DeepEqual(st.LastRefused, had.LastRefused) {
 		return nil, lastReport{}
 	}
 	v := lastReport{SeenAt: now, Status: bounded(st), Hops: 1 + hops}
@@ -273,6 +286,9 @@ func bounded(st wire.Status) wire.Status {
 	}
 	if len(st.Watermarks) > control.MaxDepth+1 {
 		st.Watermarks = nil
+	}
+	if l := st.LastRefused; l != nil {
+		st.LastRefused = &wire.RefusedLogin{At: l.At, From: clip(l.From, maxReportText), Why: clip(l.Why, maxReportText)}
 	}
 	return st
 }

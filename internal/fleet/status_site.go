@@ -24,6 +24,7 @@ func (s *Service) SiteSync(ctx context.Context, name string) (v api.SiteSync, er
 		v = api.SiteSync{
 			Name: site.Name, ConnectionState: connectionState(site.ConnectedRegistry, site.Settings, site.report, s.now()),
 			Activation: activationOf(site.ConnectedRegistry), HeardTime: api.Time(site.report.SeenAt),
+			LastRefusedLogin: refusedOf(site.report.Status),
 		}
 		if v.Verdict, err = s.verdict(c, site); err != nil || v.HeardTime == nil {
 			return err

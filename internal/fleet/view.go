@@ -34,6 +34,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		Platforms:         api.List(v.Platforms),
 		Logging:           api.Logging{LogLevel: v.LogLevel, AuditLogStatus: "Disabled"},
 		StatusDetails:     detailsOf(h.Status),
+		LastRefusedLogin:  refusedOf(h.Status),
 		NotificationsList: api.List(v.Notifications),
 		GarbageCollection: api.GarbageCollection{Enabled: v.GCEnabled, Schedule: v.GCSchedule},
 		ProvisioningState: api.Succeeded,

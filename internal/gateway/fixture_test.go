@@ -147,6 +147,7 @@ type plane struct {
 	desired wire.Desired
 	holders map[string]string // instances, by connected registry
 	reports []*wire.Report
+	refused []string      // tokens and codes of logins that were refused
 	changed chan struct{} // closed with the next change
 }
 
@@ -163,6 +164,13 @@ func (p *plane) Changed(string) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changed
+}
+
+// Refused implements [gateway.ControlPlane].
+func (p *plane) Refused(token, from string, why wire.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = append(p.refused, token+" "+from+" "+why.Code)
 }
 
 func (p *plane) Version() int64 { return 0 } // the database has none either

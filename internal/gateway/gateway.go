@@ -40,6 +40,9 @@ type ControlPlane interface {
 	// ErrNotActivated when instance does not hold name. A nil report says that
 	// nothing is other than in the last.
 	Report(ctx context.Context, name, instance string, r *wire.Report) error
+	// Refused notes that somebody who used the name of a sync token was refused:
+	// from which address, and with which problem.
+	Refused(token, from string, why wire.Problem)
 	// Changed returns a channel that is closed when the result of Desired may
 	// be another than before the call.
 	Changed(name string) <-chan struct{}

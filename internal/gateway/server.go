@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -246,6 +247,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())
 	}
+	s.noteRefusal(r, p)
 	body, _ := json.Marshal(p.Problem) // it holds strings and a number
 	w.Header().Set("Content-Type", typeProblem)
 	if p.Status == http.StatusUnauthorized {
@@ -253,6 +255,24 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.WriteHeader(p.Status)
 	w.Write(body)
+}
+
+// noteRefusal leaves a trace of a login that was refused.
+func (s *server) noteRefusal(r *http.Request, p problemError) {
+	token, _, ok := r.BasicAuth()
+	switch p.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+	default:
+		ok = ok && p.Code == ErrAlreadyActivated.(problemError).Code
+	}
+	if !ok {
+		return
+	}
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		from = r.RemoteAddr
+	}
+	s.ControlPlane.Refused(token, from, p.Problem)
 }
 
 func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest) (*wire.ActivateResponse, error) {

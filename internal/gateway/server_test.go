@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
@@ -64,6 +65,24 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 		if code := codeOf(test.err); code != test.code || test.want != nil && !errors.Is(test.err, test.want) {
 			t.Errorf("%s: %v (%s), want %s", name, test.err, code, test.code)
 		}
+	}
+}
+
+func TestARefusedLoginIsNoted(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	other := f.connection("secret")
+	other.Name = "ship2"
+	for _, c := range []*gateway.Client{f.as(t, "wrong"), gateway.NewClient(other, nil), f.client} {
+		if _, err := c.Activate(t.Context(), wire.ActivateRequest{InstanceID: "another"}); err == nil {
+			t.Error("it works")
+		}
+	}
+	want := []string{"ship1 127.0.0.1 UNAUTHORIZED", "ship1 127.0.0.1 DENIED", "ship1 127.0.0.1 ALREADY_ACTIVATED"}
+	f.plane.mu.Lock()
+	defer f.plane.mu.Unlock()
+	if diff := cmp.Diff(want, f.plane.refused); diff != "" {
+		t.Error(diff)
 	}
 }
 

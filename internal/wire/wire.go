@@ -317,6 +317,16 @@ type Status struct {
 	NextSync       time.Time        `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
 	Open           []OpenItem       `json:"open,omitempty"`           // what is not in sync, those that failed first, then those that are being fetched; at most 50
 	Details        []StatusDetail   `json:"details,omitempty"`
+	// LastRefused is set by its parent: the last time that it refused somebody who
+	// used the name of the registry's sync token.
+	LastRefused *RefusedLogin `json:"lastRefused,omitempty"`
+}
+
+// A RefusedLogin is one that a parent refused. Who it was is not known.
+type RefusedLogin struct {
+	At   time.Time `json:"at"`
+	From string    `json:"from"` // an address
+	Why  string    `json:"why"`
 }
 
 // An OpenItem is a tag, or a manifest that no tag leads to, that is not in

@@ -1,0 +1,70 @@
+package fleet_test
+
+import (
+	"strings"
+	"testing"
+
+	"ferry/internal/api"
+	"ferry/internal/control"
+	"ferry/internal/fleet/fleettest"
+	"ferry/internal/gateway"
+	"ferry/internal/metadb/dbtest"
+	"ferry/internal/wire"
+)
+
+var unauthorized = wire.Problem{Status: 401, Code: "UNAUTHORIZED", Detail: "the sync token or its password is wrong, expired or disabled"}
+
+func TestTheLastRefusedLoginOfASiteIsKept(t *testing.T) {
+	db := dbtest.SQLite(t)
+	root := newInstance(t, db, "")
+	root.Connect(t, "ship1", "", "a")
+	refused := func(want string) {
+		t.Helper()
+		for surface, l := range map[string]*api.RefusedLogin{
+			"show": root.Show(t, "ship1").LastRefusedLogin, "sync status": root.siteStatus(t, "ship1").LastRefusedLogin,
+		} {
+			if l == nil || l.Source != "192.0.2.1" || !l.Time.Equal(root.Now) || !strings.Contains(l.Reason, want) {
+				t.Errorf("%s: %+v, want %q", surface, l, want)
+			}
+		}
+	}
+	root.Refused("ship1", "192.0.2.1", unauthorized)
+	refused("has no password")
+	root.SyncPassword(t, "ship1")
+	root.Refused("ship1", "192.0.2.1", unauthorized)
+	refused("wrong, or has expired")
+	root.Refused("nosuch", "192.0.2.1", unauthorized) // and leaves none of a name that is nobody's
+	if err := root.Activate(t.Context(), "ship1", "ship1", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	forged := &wire.RefusedLogin{Why: "forged"}
+	root.hear(t, wire.Status{Name: "ship1", State: "Online", LastRefused: forged})
+	refused("wrong, or has expired")
+	root.Call(t, "PATCH", "/tokens/ship1", object{"status": "disabled"}).OK(t, nil)
+	root.Refused("ship1", "192.0.2.1", unauthorized)
+	refused("is disabled")
+	root.Refused("ship1", "192.0.2.1", wire.Problem{Status: 409, Detail: gateway.ErrAlreadyActivated.Error()})
+	refused("another instance")
+	if err := root.SaveSeen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := fleettest.New(t, db, "").Get(t.Context(), control.Caller{}, "ship1")
+	if err != nil || again.LastRefusedLogin == nil || !strings.Contains(again.LastRefusedLogin.Reason, "another instance") {
+		t.Errorf("after a restart: %+v %v", again.LastRefusedLogin, err)
+	}
+}
+
+func TestARefusedLoginIsHeardOfAtEveryLevel(t *testing.T) {
+	p := newPair(t, newRoot(t), dbtest.SQLite(t))
+	p.root.Connect(t, "Cabin1", "Ship01", "a")
+	p.apply(t)
+	if err := p.ship.Activate(t.Context(), "Cabin1", "cabin", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.report(t)
+	p.ship.Refused("Cabin1", "192.0.2.7", unauthorized)
+	p.report(t)
+	if l := p.root.Show(t, "Cabin1").LastRefusedLogin; l == nil || l.Source != "192.0.2.7" {
+		t.Errorf("%+v", l)
+	}
+}
