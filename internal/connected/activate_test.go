@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/gateway"
 )
 
 func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
@@ -152,6 +153,36 @@ func TestRestartWithoutALinkServesThenSyncs(t *testing.T) {
 		ship.awaitTag("app/a", "v1", e)
 		if n := ship.log.count("connected registry is activated"); n != 1 {
 			t.Errorf("it was activated %d times, want once", n)
+		}
+	})
+}
+
+func TestAChainThatStartsAtOnceActivatesInSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const levels = 5
+		root := newRoot(t)
+		names := []string{"", "level1", "level2", "level3", "level4", "level5"}
+		sites, connections := []*site{root}, map[string]gateway.ConnectionString{}
+		for i := 1; i <= levels; i++ {
+			connections[names[i]] = root.connectedRegistry(names[i], api.RegistryPut{Parent: names[i-1], Repositories: []string{"app/*"}})
+			sites = append(sites, root.child(names[i]))
+		}
+		begun := time.Now()
+		for i := levels; i > 0; i-- {
+			sites[i-1].start(sites[i], connections[names[i]])
+			time.Sleep(100 * time.Millisecond) // each asks before its parent knows anything
+		}
+		await(t, "all are activated", func() bool { return sites[levels].log.count("connected registry is activated") == 1 })
+		if took := time.Since(begun); took > 4*levels*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		for _, s := range sites[2:] {
+			if n := s.log.count("password"); n > 0 {
+				t.Errorf("the log of %s speaks of a password %d times", s.name, n)
+			}
+			if n := s.log.count("parent does not know this registry yet"); n != 1 {
+				t.Errorf("the log of %s says %d times that its parent does not know it yet", s.name, n)
+			}
 		}
 	})
 }

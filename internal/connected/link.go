@@ -59,14 +59,18 @@ func failureOf(err error) failure {
 	case gateway.Refused(err):
 		return failure{"Connection", wire.ParentRefuses, "the parent refuses this registry: ",
 			"parent refuses this registry, which goes on serving what it has", true}
+	case errors.Is(err, gateway.ErrNotReady):
+		return failure{"Connection", codeNotReady, "", "parent does not know this registry yet, and is asked again", false}
 	case errors.As(err, new(*gateway.AnswerError)):
 		return failure{"Connection", "ParentUnwell", "the parent is not well: ", "parent is not well", false}
 	}
 	return failure{"Connection", codeLinkDown, "the parent cannot be reached: ", "link is down", false}
 }
 
-// codeLinkDown is the code of a parent that does not answer.
-const codeLinkDown = "LinkDown"
+const (
+	codeLinkDown = "LinkDown"       // of a parent that does not answer
+	codeNotReady = "ParentNotReady" // it awaits its own parent's first answer
+)
 
 // answered records an answer, and reports whether the link was down until then.
 func (l *link) answered() (wasDown bool) {
@@ -95,6 +99,9 @@ func (l *link) failed(err error) time.Duration {
 	case f.slow && l.logged != err.Error():
 		l.logged = err.Error()
 		l.log.Error(f.message, attrs...)
+	case f.code == codeNotReady && l.down.IsZero():
+		l.down = now
+		l.log.Info(f.message, attrs...)
 	case !f.slow && l.down.IsZero():
 		l.down = now
 		l.log.Warn(f.message, attrs...)
@@ -104,6 +111,10 @@ func (l *link) failed(err error) time.Duration {
 		detail.Timestamp = l.trouble.Timestamp // since when it is so
 	}
 	l.trouble = detail
+	if f.code == codeNotReady { // it says when, and it is not for long
+		l.backoff, l.slow = nil, false
+		return max(linkPause, retry.After(err))
+	}
 	if l.backoff == nil || l.slow != f.slow {
 		l.backoff, l.slow = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), f.slow
 		if f.slow {

@@ -98,6 +98,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 			}
 			return nil, nil
 		},
+		Ready:   s.fleet.Ready,
 		Spread:  func() time.Duration { return time.Duration(s.spread.Load()) },
 		Suspect: s.scrub.Suspect,
 	})

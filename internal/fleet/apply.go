@@ -197,6 +197,13 @@ func (s *Service) DesiredVersion(ctx context.Context) (string, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (string, error) { return tx.Setting(settingDesired) })
 }
 
+// Ready reports whether this instance knows the connected registries below it: a
+// connected registry does once its parent told it what it is to be.
+func (s *Service) Ready() bool {
+	self := s.control.Self()
+	return self == "" || s.control.State().Registry(self) != nil
+}
+
 // Own returns what the parent last decided for this connected registry; nil
 // before it first did, and in a root. It asks the database, and so says whether
 // that answers.

@@ -19,6 +19,9 @@ const (
 	// putOffLeast and putOffMost are between how many seconds a request is put
 	// off, each for another time.
 	putOffLeast, putOffMost = 3, 15
+	// notReadyLeast and notReadyMost are the same of a parent that does not know
+	// its children yet: it knows them with one answer of its own parent.
+	notReadyLeast, notReadyMost = 1, 3
 )
 
 // codeBusy is the code of a parent that is asked for more than it can give.

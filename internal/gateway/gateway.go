@@ -57,25 +57,36 @@ var (
 	// ErrNotActivated: this instance holds it no longer; it may try to activate.
 	ErrNotActivated error = problem(http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated")
 	// ErrUnauthorized: the sync token or its password is wrong.
-	ErrUnauthorized error = problem(http.StatusUnauthorized, "UNAUTHORIZED",
+	ErrUnauthorized error = problem(http.StatusUnauthorized, codeUnauthorized,
 		"the sync token or its password is wrong, expired or disabled")
 	// ErrUnknown: there is no such connected registry.
 	ErrUnknown error = problem(http.StatusNotFound, "UNKNOWN_CONNECTED_REGISTRY",
 		"there is no such connected registry")
 )
 
+const codeUnauthorized = "UNAUTHORIZED"
+
 // known are the errors of a child, by the parent's code.
 var known = map[string]error{
 	"ALREADY_ACTIVATED":          ErrAlreadyActivated,
 	"NOT_ACTIVATED":              ErrNotActivated,
-	"UNAUTHORIZED":               ErrUnauthorized,
+	codeUnauthorized:             ErrUnauthorized,
 	"DENIED":                     ErrUnauthorized,
 	"UNKNOWN_CONNECTED_REGISTRY": ErrUnknown,
+	"NOT_READY":                  ErrNotReady,
 }
 
-// Refused reports whether err is one of these errors: the parent was reached, and
-// refuses the connected registry until somebody changes something.
-func Refused(err error) bool { return errors.As(err, new(problemError)) }
+// ErrNotReady: the parent does not know yet which connected registries it has,
+// because its own parent has not told it. It soon may.
+var ErrNotReady error = problem(http.StatusServiceUnavailable, "NOT_READY",
+	"this parent has not heard from its own parent yet, and does not know its connected registries")
+
+// Refused reports whether err is one of these errors, but for [ErrNotReady]: the
+// parent was reached, and refuses the connected registry until somebody changes
+// something.
+func Refused(err error) bool {
+	return errors.As(err, new(problemError)) && !errors.Is(err, ErrNotReady)
+}
 
 // A problemError is a [wire.Problem] for a child, at either end.
 type problemError struct{ wire.Problem }

@@ -37,6 +37,9 @@ type ServerOptions struct {
 	// feeds this registry has everything, and what it lacks all the same; nil is a
 	// root, which has no ancestors.
 	Watermarks func() (map[string]int64, []wire.OpenItem)
+	// Ready reports whether this registry knows its connected registries: one that
+	// has a parent does not before that told it. nil is a root, which always does.
+	Ready func() bool
 	// Spread returns over how long children spread what they fetch after a
 	// change; nil is not at all.
 	Spread func() time.Duration
@@ -153,7 +156,11 @@ func handle[Q any, A any, P interface {
 }
 
 // read authenticates the sender first, so that a stranger's body costs nothing.
+// Who cannot be known yet is not called wrong, and does not count as a failed login.
 func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, error) {
+	if s.Ready != nil && !s.Ready() {
+		return caller{}, ErrNotReady
+	}
 	who, err := s.Authenticate(r)
 	if err != nil {
 		return caller{}, err
@@ -238,11 +245,17 @@ func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) e
 // fail answers with the problem that err is, or that it stands for.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if p.Status >= 500 && p.Code != codeBusy {
+	putOff := func(least, most int) { w.Header().Set("Retry-After", strconv.Itoa(least+rand.IntN(most-least+1))) }
+	switch {
+	case p.Code == codeBusy:
+		putOff(putOffLeast, putOffMost)
+	case errors.Is(err, ErrNotReady):
+		putOff(notReadyLeast, notReadyMost)
+	case p.Status >= 500:
 		s.Log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
-	if p.Code == codeBusy {
-		w.Header().Set("Retry-After", strconv.Itoa(putOffLeast+rand.IntN(putOffMost-putOffLeast+1)))
+	if s.Ready != nil && p.Code == codeUnauthorized {
+		p.Hint = "if this connected registry is new, wait: its parent hears of it with its own next sync; else " + p.Hint
 	}
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())

@@ -301,7 +301,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
 		operations.Syncer, health.site = in.agent, in.fleet
-		parent.Watermarks = in.agent.Watermarks
+		parent.Watermarks, parent.Ready = in.agent.Watermarks, in.fleet.Ready
 	}
 	if in.mirrors != nil {
 		operations.Mirrors, health.rules = in.mirrors, in.mirrors
