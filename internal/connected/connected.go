@@ -33,6 +33,9 @@ type Parent interface {
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
 	// Poll asks for what changed.
 	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
+	// ParentTime returns what the parent's clock says now, as far as its last
+	// answer tells; zero if none did.
+	ParentTime() time.Time
 }
 
 var _ Parent = (*gateway.Client)(nil)
@@ -81,6 +84,7 @@ type Agent struct {
 	log       *slog.Logger
 	now       func() time.Time
 	link      *link
+	clock     *clock
 	bandwidth *bandwidthCap
 
 	mu         sync.Mutex
@@ -103,7 +107,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		options: o, parent: o.Parent, engine: o.Engine, log: o.Log, now: o.Now,
-		link: &link{log: o.Log, now: o.Now}, wakeup: make(chan struct{}),
+		link: &link{log: o.Log, now: o.Now}, clock: &clock{log: o.Log}, wakeup: make(chan struct{}),
 	}
 	a.bandwidth = newBandwidthCap(func() []string { return a.current().Self.Bandwidth }, a.now)
 	if err := a.load(ctx); err != nil {
@@ -205,6 +209,7 @@ func (a *Agent) parentAnswered(ctx context.Context) (wasDown bool) {
 	if due {
 		a.save(ctx)
 	}
+	a.clock.compare(now, a.parent.ParentTime())
 	return a.link.answered()
 }
 

@@ -103,6 +103,9 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Place, er
 			Type: "Sync", Code: "BudgetSpent", Timestamp: since.UTC(), Description: description,
 		})
 	}
+	if d := a.clock.detail(); d != nil {
+		s.Details = append(slices.Clip(s.Details), *d)
+	}
 	damage, err := a.damage(ctx)
 	if damage != nil {
 		s.Details = append(slices.Clip(s.Details), *damage)

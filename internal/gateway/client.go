@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,6 +30,20 @@ type Client struct {
 	connection ConnectionString
 	http       *http.Client
 	codec      *codec
+	dated      atomic.Pointer[dated]
+}
+
+// A dated answer is what the parent's clock said at a moment here.
+type dated struct{ parent, here time.Time }
+
+// ParentTime returns what the parent's clock says now, as far as its last answer
+// tells; zero if none did. A step of the clock here does not move it.
+func (c *Client) ParentTime() time.Time {
+	d := c.dated.Load()
+	if d == nil {
+		return time.Time{}
+	}
+	return d.parent.Add(time.Since(d.here))
 }
 
 // NewClient returns the client for a connection string. transport is nil for
@@ -206,6 +221,9 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	if err != nil {
 		w.Stop()
 		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(retry.WithoutURL(err)))
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		c.dated.Store(&dated{date, time.Now()})
 	}
 	resp.Body = w.Body(resp.Body, stall)
 	if resp.StatusCode != http.StatusOK {
