@@ -114,6 +114,7 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.engine.RestoreInFlight(a.state.Left)
+	a.link.restore(a.state.Trouble)
 	return a, nil
 }
 
@@ -153,7 +154,7 @@ func (a *Agent) activate(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			retry.Sleep(ctx, a.link.failed(err), wakeup)
+			retry.Sleep(ctx, a.failed(ctx, err), wakeup)
 		}
 	}
 }
@@ -162,16 +163,32 @@ func (a *Agent) activate(ctx context.Context) {
 // leaves its place to another.
 const deactivatedPause = 10 * time.Minute
 
-// deactivated records that the parent does not know this instance any more. It
-// goes on serving, and leaves its place to another for a while: whoever
-// deactivates a running instance has a new one in mind.
-func (a *Agent) deactivated(ctx context.Context) {
+// deactivated records that the parent, which answered with err, does not know
+// this instance any more. It goes on serving, and leaves its place to another for
+// a while: whoever deactivates a running instance has a new one in mind.
+func (a *Agent) deactivated(ctx context.Context, err error) {
 	wakeup := a.awaitWakeup()
-	a.log.Error("connected registry was deactivated: this instance goes on serving what it has, "+
-		"and will try to activate again", "registry", a.options.Name, "after", deactivatedPause,
-		"hint", "ferry sync now activates it at once")
 	a.update(ctx, func(s *state) { s.Activated = false })
+	a.failed(ctx, parentError{deactivatedError{err}})
 	retry.Sleep(ctx, deactivatedPause, wakeup)
+}
+
+// failed records a failure, as [link.failed] does, and keeps for a restart what a
+// person must see to.
+func (a *Agent) failed(ctx context.Context, err error) (pause time.Duration) {
+	pause = a.link.failed(err)
+	a.clock.compare(a.now(), a.parent.ParentTime())
+	a.keepTrouble(ctx)
+	return pause
+}
+
+// keepTrouble saves what a person must see to, where that is other than before.
+func (a *Agent) keepTrouble(ctx context.Context) {
+	had, now := a.current().Trouble, a.link.toKeep()
+	if had == nil && now == nil || had != nil && now != nil && had.Code == now.Code {
+		return
+	}
+	a.update(ctx, func(s *state) { s.Trouble = now })
 }
 
 // applyDesired makes the parent's decisions this instance's own.
@@ -209,8 +226,10 @@ func (a *Agent) parentAnswered(ctx context.Context) (wasDown bool) {
 	if due {
 		a.save(ctx)
 	}
+	wasDown = a.link.answered()
 	a.clock.compare(now, a.parent.ParentTime())
-	return a.link.answered()
+	a.keepTrouble(ctx)
+	return wasDown
 }
 
 // Heard returns when the parent last answered, also before a restart; zero is

@@ -56,6 +56,9 @@ func failureOf(err error) failure {
 	switch {
 	case !errors.As(err, &parentError{}):
 		return failure{"Sync", "SyncError", "", "sync failed here, and is tried again", true}
+	case errors.Is(err, gateway.ErrNotActivated):
+		return failure{"Connection", codeDeactivated, "", "connected registry was deactivated: this instance goes on serving " +
+			"what it has, and will try to activate again", true}
 	case gateway.Refused(err):
 		return failure{"Connection", wire.ParentRefuses, "the parent refuses this registry: ",
 			"parent refuses this registry, which goes on serving what it has", true}
@@ -68,9 +71,26 @@ func failureOf(err error) failure {
 }
 
 const (
-	codeLinkDown = "LinkDown"       // of a parent that does not answer
-	codeNotReady = "ParentNotReady" // it awaits its own parent's first answer
+	codeLinkDown    = "LinkDown" // of a parent that does not answer
+	codeDeactivated = "Deactivated"
+	codeNotReady    = "ParentNotReady" // it awaits its own parent's first answer
 )
+
+// deactivatedError is the refusal of an instance that was deactivated while it
+// ran, in words for people at the site.
+type deactivatedError struct{ error }
+
+// Error says what was decided, and by whom.
+func (deactivatedError) Error() string {
+	return "this registry was deactivated at the root, where another instance may be meant to take its place: " +
+		"it waits for " + deactivatedPause.String() + " before it tries to activate again, and goes on serving what it has"
+}
+
+// Unwrap returns the refusal.
+func (e deactivatedError) Unwrap() error { return e.error }
+
+// restore brings back the trouble that an earlier run saved; nil is none.
+func (l *link) restore(trouble *wire.StatusDetail) { l.trouble = trouble }
 
 // answered records an answer, and reports whether the link was down until then.
 func (l *link) answered() (wasDown bool) {
@@ -131,6 +151,17 @@ func (l *link) isDown() bool {
 	return !l.down.IsZero()
 }
 
+// toKeep returns why the last try failed where a person must see to it; nil
+// otherwise. What passes by itself shows again with the next try.
+func (l *link) toKeep() *wire.StatusDetail {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.slow {
+		return nil
+	}
+	return l.trouble
+}
+
 // current returns why the last try failed; nil if it did not.
 func (l *link) current() *wire.StatusDetail {
 	l.mu.Lock()
@@ -142,6 +173,8 @@ func (l *link) current() *wire.StatusDetail {
 func hintFor(err error) string {
 	answer := (*gateway.AnswerError)(nil)
 	switch {
+	case errors.Is(err, gateway.ErrNotActivated):
+		return "ferry sync now tries at once"
 	case errors.As(err, &answer):
 		return answer.Hint
 	case errors.As(err, new(x509.UnknownAuthorityError)):

@@ -81,7 +81,7 @@ func (a *Agent) runSession(ctx context.Context) {
 		s.finishSync(<-s.sync)
 	}
 	if errors.Is(err, gateway.ErrNotActivated) && ctx.Err() == nil {
-		a.deactivated(ctx)
+		a.deactivated(ctx, err)
 	}
 }
 
@@ -104,7 +104,7 @@ func (s *session) run(ctx context.Context) error {
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err
 		case err != nil:
-			pause = s.link.failed(err)
+			pause = s.failed(ctx, err)
 		case more:
 			pause = 0
 		}

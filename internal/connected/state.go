@@ -45,6 +45,7 @@ type state struct {
 
 	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
 	Details []wire.StatusDetail    `json:"details,omitempty"` // what was wrong when a sync last came to its end
+	Trouble *wire.StatusDetail     `json:"trouble,omitempty"` // why the parent refuses this registry; nil if it does not
 	Left    []replication.InFlight `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
 }
 
