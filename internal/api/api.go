@@ -16,13 +16,34 @@ const Root = "/api/v1"
 const Succeeded = "Succeeded"
 
 // Tagged is the part of a resource that tells what it says from what it said
-// before. It is a header, and not in the JSON.
+// before, and who does not know of it yet.
 type Tagged struct {
-	ETag string `json:"-"`
+	ETag string `json:"-"` // it is a header
+	Told
 }
 
 // EntityTag returns the resource's entity tag.
 func (t Tagged) EntityTag() string { return t.ETag }
+
+// Told is the part of the answer to a write that says who has not heard of it.
+type Told struct {
+	Unheard *Unheard `json:"unheard,omitempty" doc:"In the answer to a write: the connected registries that it concerns and that have not heard of it. Not there where all hear of it at once."`
+}
+
+// SetUnheard sets who has not heard of a write; nil is nobody.
+func (t *Told) SetUnheard(u *Unheard) { t.Unheard = u }
+
+// An Unheard is the connected registries that have not heard of a write.
+type Unheard struct {
+	Count      int               `json:"count" doc:"How many there are."`
+	Registries []UnheardRegistry `json:"registries" nullable:"false" doc:"The first twenty, those that hear of it last first."`
+}
+
+// An UnheardRegistry is a connected registry that has not heard of a write.
+type UnheardRegistry struct {
+	Name         string     `json:"name"`
+	ExpectedTime *time.Time `json:"expectedTime" doc:"When it is expected to, as its sync window and those on the way to it open; null where nobody knows: it should have been heard of, or cannot log in."`
+}
 
 // ScopeMapID returns the id of a scope map.
 func ScopeMapID(name string) string { return "/scope-maps/" + name }

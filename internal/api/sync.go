@@ -104,4 +104,6 @@ type InstanceSettings struct {
 	LoginServer       string `json:"ACR_REGISTRY_LOGIN_SERVER"`
 	SyncTokenPassword string `json:"SYNC_TOKEN_PASSWORD"`
 	SyncTokenUser     string `json:"SYNC_TOKEN_USER"`
+
+	Told
 }

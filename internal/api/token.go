@@ -31,6 +31,8 @@ type Token struct {
 type TokenCredentials struct {
 	Username  string          `json:"username"` // the token's name
 	Passwords []TokenPassword `json:"passwords"`
+
+	Told
 }
 
 // A TokenPassword is one of a token's two slots. Value is there only in the

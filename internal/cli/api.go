@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ferry/internal/api"
 	"ferry/internal/outbound"
 	"ferry/internal/retry"
 	"ferry/internal/telemetry"
@@ -34,6 +35,8 @@ type client struct {
 	login login
 	http  *http.Client
 	say   io.Writer // for people
+
+	unheard *api.Unheard // by the last write; nil is nobody
 }
 
 // newClient returns a client that tells people on say what it waits for.
@@ -113,6 +116,10 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if len(a.body) > 0 && !json.Valid(a.body) {
 		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base),
 			"is a ferry registry at this address?")
+	}
+	var told api.Told
+	if r.method != http.MethodGet && json.Unmarshal(a.body, &told) == nil && told.Unheard != nil {
+		c.unheard = told.Unheard
 	}
 	return a, nil
 }

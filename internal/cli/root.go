@@ -129,7 +129,11 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 			if err != nil {
 				return err
 			}
-			return o.run(cmd.Context(), env, c)
+			if err := o.run(cmd.Context(), env, c); err != nil || c == nil {
+				return err
+			}
+			env.noteUnheard(c.unheard)
+			return nil
 		},
 	}
 	o.define(cmd.Flags())

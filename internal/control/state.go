@@ -318,8 +318,8 @@ func (s *State) Operator(name string) *metadb.Operator {
 	return o
 }
 
-// usersOf returns the connected registries, in lower case, that a row concerns.
-func (s *State) usersOf(row metadb.ControlRow) (names []string) {
+// UsersOf returns the connected registries, in lower case, that a row concerns.
+func (s *State) UsersOf(row metadb.ControlRow) (names []string) {
 	switch row.Table {
 	case metadb.ConnectedRegistryRow:
 		return []string{row.Name}
@@ -350,7 +350,7 @@ func concerned(old, next *State, rows []metadb.ControlRow, self string) []string
 	var names []string
 	for _, s := range []*State{old, next} {
 		for _, row := range rows {
-			for _, name := range s.usersOf(row) {
+			for _, name := range s.UsersOf(row) {
 				if top := s.topOf(name, self); top != "" {
 					names = append(names, top)
 				}

@@ -86,10 +86,7 @@ func (s *Service) siteOf(state *control.State, r *control.Registry, head int64, 
 	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= head { // else it is of a database that was lost
 		v.watermark = w
 	}
-	for _, r := range append([]*control.Registry{v.Registry}, state.Ancestors(v.Parent)...) {
-		if s.control.IsSelf(r.Name) {
-			break
-		}
+	for _, r := range s.wayTo(state, r) {
 		if err := v.follow(state, r); err != nil {
 			return v, err
 		}

@@ -108,10 +108,7 @@ func (s *Service) siteEvidence(state *control.State, r *control.Registry) eviden
 // others pass on waits for them: how late it is counts up to when they were
 // heard, and nothing is known of it once they are silent themselves.
 func (s *Service) isSilent(state *control.State, r *control.Registry) bool {
-	way := append([]*control.Registry{r}, state.Ancestors(r.Parent)...)
-	if end := slices.IndexFunc(way, func(r *control.Registry) bool { return s.control.IsSelf(r.Name) }); end >= 0 {
-		way = way[:end]
-	}
+	way := s.wayTo(state, r)
 	for i, at := range way {
 		by := s.now()
 		if i+1 < len(way) {
@@ -122,6 +119,15 @@ func (s *Service) isSilent(state *control.State, r *control.Registry) bool {
 		}
 	}
 	return false
+}
+
+// wayTo returns a site and those between it and this instance, the site first.
+func (s *Service) wayTo(state *control.State, r *control.Registry) []*control.Registry {
+	way := append([]*control.Registry{r}, state.Ancestors(r.Parent)...)
+	if end := slices.IndexFunc(way, func(r *control.Registry) bool { return s.control.IsSelf(r.Name) }); end >= 0 {
+		way = way[:end]
+	}
+	return way
 }
 
 // overdue reports whether two that last heard each other at heard should have

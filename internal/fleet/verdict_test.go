@@ -22,9 +22,9 @@ type idle struct{ management.Syncer }
 func (idle) Underway(context.Context) ([]wire.OpenItem, error) { return nil, nil }
 
 // good is what a site in sync says of itself, of a feed that nobody asks here.
-func good() wire.Status {
+func good(name string) wire.Status {
 	return wire.Status{
-		State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3, Watermarks: map[string]int64{"feed": 1},
+		Name: name, State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3, Watermarks: map[string]int64{"feed": 1},
 	}
 }
 
@@ -59,7 +59,7 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 				p.root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": test.schedule, "syncWindow": "PT2H"}).OK(t, nil)
 				p.apply(t)
 			}
-			st := good()
+			st := good("Ship01")
 			if test.change != nil {
 				test.change(&st)
 			}
@@ -131,8 +131,8 @@ func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
 		root.push(t, "a", "v1")
 		root.push(t, "a", "v2")
 		known := root.upTo(root.push(t, "b", "v1"))
-		st := good()
-		st.Name, st.Watermarks = "ship1", known
+		st := good("ship1")
+		st.Watermarks = known
 		root.hear(t, st)
 		same := []string{"a v1 InSync", "a v2 InSync", "b v1 InSync"}
 		root.wantVerdict(t, "all is there", "ship1", "InSync", "", same...)
@@ -206,8 +206,8 @@ func TestASiteThatCannotLogInIsUnknown(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
 			root.site(t, "ship1", "a")
-			st := good()
-			st.Name, st.Watermarks = "ship1", root.upTo(root.push(t, "a", "v1"))
+			st := good("ship1")
+			st.Watermarks = root.upTo(root.push(t, "a", "v1"))
 			root.hear(t, st)
 			root.wantVerdict(t, "before", "ship1", "InSync", "", "a v1 InSync")
 			root.Call(t, test.method, test.path, test.body).OK(t, nil)
@@ -233,7 +233,7 @@ func TestAWrongClockOfASiteBetweenMakesNobodyOld(t *testing.T) {
 
 func TestAnItemThatWasRemovedIsNotListed(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
-	st := good()
+	st := good("Ship01")
 	p.ship.Status = &st
 	p.ship.Serve(t, management.Options{Syncer: idle{}})
 	err := p.ship.DB.Update(t.Context(), func(tx *metadb.Tx) error {

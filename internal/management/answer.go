@@ -2,8 +2,11 @@ package management
 
 import (
 	"context"
+	"net/http"
 
+	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/metadb"
 )
 
 // A reply is a resource with its entity tag.
@@ -41,11 +44,37 @@ func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 	return p
 }
 
-// nothing is the answer to what needs none.
-type nothing struct{}
+// nothing is the answer to what needs none, unless somebody has not heard of it.
+type nothing struct {
+	Status int
+	Body   *api.Told
+}
 
 // A resource has an entity tag of what it says.
 type resource interface{ EntityTag() string }
+
+// A told answer can say who has not heard of a write.
+type told[T any] interface {
+	*T
+	SetUnheard(u *api.Unheard)
+}
+
+// A teller is asked before a write to what name is the name of. Its result says
+// after that which connected registries have not heard of the write.
+type teller func(name string) (unheard func() *api.Unheard)
+
+// tell is the teller of a table of the control plane.
+func (h *handler) tell(table metadb.ControlTable) teller {
+	return func(name string) func() *api.Unheard {
+		before := h.Control.State()
+		return func() *api.Unheard {
+			return h.Fleet.Unheard(before, metadb.ControlRow{Table: table, Name: name})
+		}
+	}
+}
+
+// tellNobody is the teller of what stays at this registry.
+func tellNobody(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
 
 func replied[T resource](v T, err error) (*reply[T], error) {
 	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
@@ -71,30 +100,65 @@ func show[T resource](get func(ctx context.Context, name string) (T, error)) ans
 }
 
 // act answers with the resource as do left it.
-func act[T resource](do func(context.Context, control.Caller, string) (T, error)) answer[About, reply[T]] {
-	return func(ctx context.Context, in *About) (*reply[T], error) { return replied(do(ctx, in.by, in.Name)) }
+func act[T resource, P told[T]](
+	tell teller, do func(context.Context, control.Caller, string) (T, error),
+) answer[About, reply[T]] {
+	return func(ctx context.Context, in *About) (*reply[T], error) {
+		unheard := tell(in.Name)
+		v, err := do(ctx, in.by, in.Name)
+		if err == nil {
+			P(&v).SetUnheard(unheard())
+		}
+		return replied(v, err)
+	}
 }
 
 // write answers with the resource as put, which gets the request's body, left it.
-func write[T resource, B any](
-	put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
+func write[T resource, B any, P told[T]](
+	tell teller, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
 ) answer[Put[B], reply[T]] {
 	return func(ctx context.Context, in *Put[B]) (*reply[T], error) {
-		return replied(put(ctx, in.by, in.Name, in.Body, in.when()))
+		unheard := tell(in.Name)
+		v, err := put(ctx, in.by, in.Name, in.Body, in.when())
+		if err == nil {
+			P(&v).SetUnheard(unheard())
+		}
+		return replied(v, err)
 	}
 }
 
 // remove answers once del deleted the resource.
-func remove(del func(context.Context, control.Caller, string, control.Precondition) error) answer[Write, nothing] {
+func remove(
+	tell teller, del func(context.Context, control.Caller, string, control.Precondition) error,
+) answer[Write, nothing] {
 	return func(ctx context.Context, in *Write) (*nothing, error) {
-		return nil, del(ctx, in.by, in.Name, in.when())
+		unheard := tell(in.Name)
+		return removed(del(ctx, in.by, in.Name, in.when()), unheard)
 	}
 }
 
+// removed is the answer once something was deleted, unless err says that it was not.
+func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
+	if err != nil {
+		return nil, err
+	}
+	n := &nothing{Status: http.StatusNoContent}
+	if u := unheard(); u != nil {
+		n.Status, n.Body = http.StatusOK, &api.Told{Unheard: u}
+	}
+	return n, nil
+}
+
 // ask answers with what do makes of the request's body.
-func ask[T, B any](do func(context.Context, control.Caller, string, B) (T, error)) answer[Post[B], plain[T]] {
+func ask[T, B any, P told[T]](
+	tell teller, do func(context.Context, control.Caller, string, B) (T, error),
+) answer[Post[B], plain[T]] {
 	return func(ctx context.Context, in *Post[B]) (*plain[T], error) {
+		unheard := tell(in.Name)
 		v, err := do(ctx, in.by, in.Name, in.Body)
+		if err == nil {
+			P(&v).SetUnheard(unheard())
+		}
 		return &plain[T]{v}, err
 	}
 }

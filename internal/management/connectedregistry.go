@@ -6,10 +6,12 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/fleet"
+	"ferry/internal/metadb"
 )
 
 func (h *handler) registries() {
 	const path = "/connected-registries/{name}"
+	tell := h.tell(metadb.ConnectedRegistryRow)
 	register(h, operation{
 		"GET /connected-registries", "list-connected-registries",
 		"List the connected registries, each followed by those below it",
@@ -20,33 +22,35 @@ func (h *handler) registries() {
 	}) (*listing[api.ConnectedRegistry], error) {
 		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 	})
-	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(h.Fleet.Get))
+	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(tellNobody, h.Fleet.Get))
 	register(h, operation{
 		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
-	}, write(h.Fleet.Create))
+	}, write(tell, h.Fleet.Create))
 	register(h, operation{"PATCH " + path, "update-connected-registry", "Change a connected registry"},
-		write(h.Fleet.Update))
+		write(tell, h.Fleet.Update))
 	register(h, operation{
 		"DELETE " + path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is",
 	}, func(ctx context.Context, in *struct {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
 	}) (*nothing, error) {
-		return nil, h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when())
+		unheard := tell(in.Name)
+		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
 	})
 	register(h, operation{
 		"POST " + path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry",
-	}, act(h.Fleet.Deactivate))
+	}, act(tell, h.Fleet.Deactivate))
 	register(h, operation{
 		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",
 	}, func(ctx context.Context, in *struct {
 		About
 		Verify bool `query:"verify" doc:"Let it read all that it has again, too, and fetch again what is damaged."`
 	}) (*reply[api.ConnectedRegistry], error) {
+		resync := h.Fleet.Resync
 		if in.Verify {
-			return replied(h.Fleet.ResyncAndVerify(ctx, in.by, in.Name))
+			resync = h.Fleet.ResyncAndVerify
 		}
-		return replied(h.Fleet.Resync(ctx, in.by, in.Name))
+		return act(tell, resync)(ctx, &in.About)
 	})
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
@@ -71,5 +75,11 @@ func (h *handler) registries() {
 	})
 	register(h, operation{
 		"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry",
-	}, ask(h.Fleet.InstanceSettings))
+	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {
+		tell := tellNobody
+		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
+			tell = func(string) func() *api.Unheard { return h.tell(metadb.TokenRow)(r.SyncToken) }
+		}
+		return ask(tell, h.Fleet.InstanceSettings)(ctx, in)
+	})
 }

@@ -151,6 +151,9 @@ func register[I, O any](h *handler, op operation, answer answer[I, O]) {
 	o.Responses = map[string]*huma.Response{"default": {
 		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},
 	}}
+	if method == http.MethodDelete {
+		o.Responses["204"] = &huma.Response{Description: "It is deleted, and all that it concerns know."}
+	}
 	huma.Register(h.huma, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := answer(ctx, in)
 		if err != nil {

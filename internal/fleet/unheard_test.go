@@ -1,0 +1,137 @@
+package fleet_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+)
+
+// unheardBy returns who has not heard of a write, with when they are expected to,
+// of the test's first day: "" is that nobody knows.
+func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[string]string {
+	t.Helper()
+	r := i.Call(t, method, path, body)
+	if r.Status == 204 {
+		return nil
+	}
+	var told api.Told
+	r.OK(t, &told)
+	if told.Unheard == nil {
+		return nil
+	}
+	all := map[string]string{}
+	for _, u := range told.Unheard.Registries {
+		all[u.Name] = ""
+		if u.ExpectedTime != nil {
+			all[u.Name] = u.ExpectedTime.Format("02 15:04")
+		}
+	}
+	if told.Unheard.Count != len(all) {
+		t.Errorf("%d are counted: %v", told.Unheard.Count, all)
+	}
+	return all
+}
+
+func TestAWriteSaysWhoHasNotHeardOfItAndWhenTheyAreExpectedTo(t *testing.T) {
+	nightly := object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}
+	root := newRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	for _, token := range []string{"all", "ships", "cabins", "nobodys"} {
+		root.PutToken(t, token, "m")
+	}
+	for name, settings := range map[string]object{"ship1": nightly, "ship2": nil, "ship3": nightly} {
+		root.site(t, name, "a")
+		if settings != nil {
+			root.Call(t, "PATCH", "/connected-registries/"+name, settings).OK(t, nil)
+		}
+	}
+	use := func(name string, tokens ...string) {
+		root.Call(t, "PATCH", "/connected-registries/"+name, object{"addClientTokens": tokens}).OK(t, nil)
+	}
+	// cabin1 is below a site that syncs by night, by a schedule of its own, and so
+	// is cabin2, which is always in step; cabin3 is held by nobody.
+	for _, name := range []string{"cabin1", "cabin2", "cabin3"} {
+		root.Connect(t, name, "ship1", "a")
+		root.SyncPassword(t, name)
+		use(name, "all", "cabins")
+	}
+	root.Call(t, "PATCH", "/connected-registries/cabin1", object{"syncSchedule": "0 5 * * *", "syncWindow": "PT1H"}).OK(t, nil)
+	for _, name := range []string{"ship1", "ship2"} {
+		use(name, "all", "ships")
+	}
+	hear := func() {
+		for _, name := range []string{"ship2", "ship3"} {
+			root.hear(t, good(name))
+		}
+		cabin1, cabin2 := good("cabin1"), good("cabin2")
+		cabin1.InstanceID, cabin1.At, cabin2.InstanceID, cabin2.At = "c1", root.Now, "c2", root.Now
+		root.hear(t, good("ship1"), cabin1, cabin2)
+	}
+	hear()
+	root.Now = root.Now.Add(3 * time.Hour) // 06:04, between two windows
+	root.hear(t, good("ship2"))
+	disabled, enabled := object{"status": "disabled"}, object{"status": "enabled"}
+	for _, test := range []struct {
+		name, method, path string
+		body               any
+		want               map[string]string
+	}{
+		{"a client token", "PATCH", "/tokens/all", disabled, map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
+		{"a token of some", "PATCH", "/tokens/ships", disabled, map[string]string{"ship1": "03 02:00"}},
+		{"its password", "DELETE", "/tokens/ships/credentials/password1", nil, map[string]string{"ship1": "03 02:00"}},
+		{"new passwords", "POST", "/tokens/ships/credentials", object{"passwords": []string{"password1"}}, map[string]string{"ship1": "03 02:00"}},
+		{"a token that nobody uses", "PATCH", "/tokens/nobodys", disabled, nil},
+		{"a scope map", "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/b/content/read"}},
+			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
+		{"a connected registry that is always in step", "PATCH", "/connected-registries/ship2", object{"gcEnabled": false}, nil},
+		{"one that is not", "PATCH", "/connected-registries/ship3", object{"gcEnabled": false}, map[string]string{"ship3": "03 02:00"}},
+		{"a resync", "POST", "/connected-registries/cabin1/resync", nil, map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00"}},
+		{"the sync token of one right below", "PATCH", "/tokens/ship3", disabled, nil},
+		{"the same", "PATCH", "/tokens/ship3", enabled, nil},
+		{"the sync token of one below a site", "PATCH", "/tokens/cabin2", disabled, map[string]string{"ship1": "03 02:00"}},
+		{"a deactivation below a site", "POST", "/connected-registries/cabin1/deactivate", nil, map[string]string{"ship1": "03 02:00"}},
+		{"settings that are only read", "POST", "/connected-registries/cabin3/settings", object{"parentProtocol": "http"}, nil},
+		{"a new password of one below a site", "POST", "/connected-registries/cabin3/settings",
+			object{"parentProtocol": "http", "generatePassword": 1}, map[string]string{"ship1": "03 02:00"}},
+		{"a token that is deleted", "DELETE", "/tokens/ships", nil, map[string]string{"ship1": "03 02:00"}},
+		{"a connected registry that is deleted", "DELETE", "/connected-registries/cabin3", nil, map[string]string{"ship1": "03 02:00"}},
+	} {
+		if diff := cmp.Diff(test.want, root.unheardBy(t, test.method, test.path, test.body)); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+	root.Now = root.Now.Add(48 * time.Hour)
+	want := map[string]string{"ship1": "", "ship2": "", "cabin2": ""}
+	if diff := cmp.Diff(want, root.unheardBy(t, "PATCH", "/tokens/all", enabled)); diff != "" {
+		t.Errorf("nobody was heard for two days: %s", diff)
+	}
+}
+
+func TestNoMoreThanTwentyAreNamedOfThoseThatHaveNotHeard(t *testing.T) {
+	root := newRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	for n := range 25 {
+		name := fmt.Sprintf("ship%02d", n)
+		root.site(t, name, "a")
+		body := object{"addClientTokens": []string{"line1"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}
+		if n == 7 {
+			body["syncSchedule"] = "0 2 5 * *"
+		}
+		root.Call(t, "PATCH", "/connected-registries/"+name, body).OK(t, nil)
+	}
+	var told api.Told
+	root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).OK(t, &told)
+	if u := told.Unheard; u == nil || u.Count != 25 || len(u.Registries) != 20 || u.Registries[0].Name != "ship07" {
+		t.Errorf("%+v", u)
+	}
+	var shown api.Told
+	root.Call(t, "GET", "/tokens/line1", nil).OK(t, &shown)
+	if shown.Unheard != nil {
+		t.Errorf("who reads is told, too: %+v", shown.Unheard)
+	}
+}
