@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/config"
 	"ferry/internal/outbound"
 	"ferry/internal/retry"
 	"ferry/internal/telemetry"
@@ -35,6 +38,7 @@ type client struct {
 	login login
 	http  *http.Client
 	say   io.Writer // for people
+	local string    // the data directory of an instance on this machine; "" is one that is asked over the network
 
 	unheard *api.Unheard // by the last write; nil is nobody
 }
@@ -52,6 +56,19 @@ func newClient(l login, say io.Writer) (*client, error) {
 	transport.IdleConnTimeout = time.Second // a command's calls follow each other at once
 	h := &http.Client{Timeout: callTimeout, Transport: transport, CheckRedirect: outbound.CheckRedirect}
 	return &client{base: base, login: l, http: h, say: say}, nil
+}
+
+// newLocalClient returns a client of the instance on this machine whose data
+// directory is given. It needs no user: whoever may open the socket there may ask.
+func newLocalClient(dataDir string, say io.Writer) *client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", config.LocalSocket(dataDir))
+	}
+	return &client{
+		base: &url.URL{Scheme: "http", Host: "localhost"}, local: dataDir,
+		http: &http.Client{Timeout: callTimeout, Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}},
+		say:  say,
+	}
 }
 
 // A call is one request.
@@ -94,7 +111,9 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
-	req.SetBasicAuth(c.login.User, c.login.Password)
+	if c.local == "" {
+		req.SetBasicAuth(c.login.User, c.login.Password)
+	}
 	slow := time.AfterFunc(sayAfter, func() { fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base) })
 	defer slow.Stop()
 	resp, err := c.http.Do(req)
@@ -126,6 +145,16 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 
 // unreachable turns a failed exchange into words.
 func (c *client) unreachable(err error) error {
+	switch {
+	case c.local == "":
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return withHint(fmt.Errorf("no ferry serves with the data directory %s", c.local),
+			"is ferry serve running, and is that its --data-dir?")
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(fmt.Errorf("you may not ask the ferry of the data directory %s", c.local),
+			"run it as the user that ferry serve runs as, or as root; "+
+				"or log in: ferry login NAME --url URL -u USER --password-stdin")
+	}
 	err = fmt.Errorf("reach %s: %w", c.base, retry.WithoutURL(err))
 	text := err.Error()
 	switch {

@@ -19,7 +19,8 @@ func newSyncCommand(env *Env) *cobra.Command {
 	return group("sync", "Syncs of a connected registry, at the site itself",
 		verb(env, "status", "Show whether a connected registry is in sync and as of when, tag by tag, and how fast it gets there", `
 			ferry sync status -r ship1
-			ferry sync status -r ship1 --open -o json`,
+			ferry sync status -r ship1 --open -o json
+			ferry sync status --data-dir /var/lib/ferry`,
 			&syncStatus{}),
 		order("now", "Sync now, whatever the schedule says"),
 		order("pause", "Stop syncing until it is resumed; what came stays"),
@@ -60,11 +61,29 @@ var syncColumns = []column[api.SyncStatus]{
 type syncStatus struct {
 	target
 	syncListing
+	dataDir string // of an instance on this machine, in the place of the target
 }
 
 func (o *syncStatus) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	o.syncListing.define(set)
+	textVar(set, &o.dataDir, "data-dir", "", "DIR",
+		"instead of --registry, on the site's own machine and without a login: its data directory")
+}
+
+func (o *syncStatus) client(env *Env) (*client, error) {
+	switch {
+	case o.dataDir != "" && o.registry != "":
+		return nil, usagef("exactly one must be provided: --registry, or --data-dir")
+	case o.dataDir != "":
+		return newLocalClient(o.dataDir, env.Stderr), nil
+	}
+	c, err := o.target.client(env)
+	if err != nil && o.registry == "" && env.Getenv("FERRY_REGISTRY") == "" {
+		err = withHint(err, "name a registry that was saved with ferry login, or an address; "+
+			"on the site's own machine --data-dir DIR needs no login")
+	}
+	return c, err
 }
 
 func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {

@@ -4,7 +4,10 @@
 // the default.
 package config
 
-import "log/slog"
+import (
+	"log/slog"
+	"path/filepath"
+)
 
 // A Config is the settings of one instance. [Default] is where to begin; the
 // zero value is not valid.
@@ -50,3 +53,7 @@ func Default() Config {
 		LogFormat:   "text",
 	}
 }
+
+// LocalSocket returns the path of the socket at which an instance says how it is
+// to whoever may open it: the owner of its data directory.
+func LocalSocket(dataDir string) string { return filepath.Join(dataDir, "ferry.sock") }

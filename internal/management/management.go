@@ -63,6 +63,28 @@ type Options struct {
 // OpenAPI document, which is made from the types here, is at
 // /api/v1/openapi.json.
 func NewHandler(o Options) http.Handler {
+	h := newHandler(o)
+	return h.guard(segments(h.mux))
+}
+
+// NewLocalHandler returns the part of the management API that needs no login, for
+// whoever can reach the instance from within its machine: what it is, and how its
+// sync goes. Nothing can be changed there.
+func NewLocalHandler(o Options) http.Handler {
+	h := newHandler(o)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := strings.TrimPrefix(r.URL.Path, api.Root); {
+		case r.Method != http.MethodGet, path != "/status" && path != "/sync" && path != "/sync/items":
+			refuse(w, control.Refuse(api.CodeDenied, "without a login an instance only says how its sync goes").
+				WithHint("log in as an operator: ferry login NAME --url URL -u admin --password-stdin"))
+		default:
+			w.Header().Set("Cache-Control", "no-store")
+			h.mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+func newHandler(o Options) *handler {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	config := huma.DefaultConfig("Ferry management API", o.Version)
 	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil
@@ -73,7 +95,7 @@ func NewHandler(o Options) http.Handler {
 		"basic": {Type: "http", Scheme: "basic", Description: "An operator. Any may read, those with the role admin may write."},
 	}
 	mux := http.NewServeMux()
-	h := &handler{Options: o, huma: humago.NewWithPrefix(mux, api.Root, config)}
+	h := &handler{Options: o, mux: mux, huma: humago.NewWithPrefix(mux, api.Root, config)}
 	h.scopeMaps()
 	h.tokens()
 	h.registries()
@@ -95,7 +117,7 @@ func NewHandler(o Options) http.Handler {
 		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method, r.URL.Path).
 			WithHint("see %s/openapi.json", api.Root))
 	})
-	return h.guard(segments(mux))
+	return h
 }
 
 // followsParent answers what asks a connected registry to follow another.
@@ -107,6 +129,7 @@ func followsParent(w http.ResponseWriter, _ *http.Request) {
 // A handler is the management API's operations.
 type handler struct {
 	Options
+	mux  *http.ServeMux
 	huma huma.API
 }
 

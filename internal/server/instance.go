@@ -294,17 +294,13 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		Suspect: in.scrub.Suspect,
 		Log:     in.log, Spread: func() time.Duration { return in.spread(in.control.State().Count()) },
 	}
-	operations := management.Options{
-		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
-		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
-	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
-		operations.Syncer, health.site = in.agent, in.fleet
+		health.site = in.fleet
 		parent.Watermarks, parent.Ready = in.agent.Watermarks, in.fleet.Ready
 	}
 	if in.mirrors != nil {
-		operations.Mirrors, health.rules = in.mirrors, in.mirrors
+		health.rules = in.mirrors
 	}
 	content := registry.Options{
 		Storage: in.storage, Authorizer: in.auth, Writable: in.control.Writable, Auditor: in.control, Log: in.log,
@@ -313,12 +309,27 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),
 		gateway:  releasing(stop, wire.PathPoll, gateway.NewServer(parent)),
-		api:      management.NewHandler(operations),
+		api:      management.NewHandler(in.management()),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
 		sync:     health,
 		metrics:  protectedMetrics(in.metrics, in.readers, in.auth.Basic),
 	}
+}
+
+// management returns what the management API is made of.
+func (in *instance) management() management.Options {
+	o := management.Options{
+		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
+		Verifier: in.scrub, Version: telemetry.Version(), Log: in.log,
+	}
+	if in.agent != nil {
+		o.Syncer = in.agent
+	}
+	if in.mirrors != nil {
+		o.Mirrors = in.mirrors
+	}
+	return o
 }
 
 // loginServer is the address of clients that the parent shows; "" if it is not

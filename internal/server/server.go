@@ -78,6 +78,10 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err != nil {
 		return advise(cfg, err)
 	}
+	local, err := listenLocal(cfg.DataDir)
+	if err != nil { // its path is too long, for instance
+		o.Log.Warn("no local socket: ferry sync status needs a login", "err", err)
+	}
 	ready := Ready{Addr: l.Addr(), URL: in.url, AdminPasswordFile: filepath.Join(cfg.DataDir, control.PasswordFile)}
 	o.Log.Info("serving", "url", ready.URL, "role", in.role(), "dataDir", cfg.DataDir)
 	in.notice(ready, password)
@@ -87,6 +91,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return in.serve(ctx, l) })
+	if local != nil {
+		all.Go(func() error { return in.serveLocal(ctx, local) })
+	}
 	all.Go(func() error { return in.upkeep.run(ctx) })
 	all.Go(func() error { return in.scrub.Run(ctx) })
 	if in.agent != nil {
