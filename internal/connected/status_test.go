@@ -8,6 +8,8 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/fleet"
+	"ferry/internal/metadb"
 )
 
 func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
@@ -122,5 +124,40 @@ func TestEmptySubscriptionIsInSync(t *testing.T) {
 			s := r.RegistrySyncResult
 			return s != nil && s.SyncState == "Succeeded" && s.SyncTrigger == "InitialSync" && r.Parent.SyncProperties.LastSyncTime != nil
 		})
+	})
+}
+
+func TestAnItemLastMatchedWhenTheParentLastSaidSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		d := root.push("app/a", "1", "v1", 10)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		ship.awaitTag("app/a", "v1", d)
+		lastMatch := func(state string) time.Time {
+			t.Helper()
+			items, _, err := root.fleet.SiteItems(t.Context(), "ship1", fleet.Place{}, 10)
+			if err != nil || len(items) != 1 || items[0].State != state || items[0].LastMatchTime == nil {
+				t.Fatalf("%+v %v, want one that is %s", items, err, state)
+			}
+			return *items[0].LastMatchTime
+		}
+		time.Sleep(time.Hour)
+		if age := time.Since(lastMatch("InSync")); age > 2*time.Minute {
+			t.Errorf("what is in sync last matched %v ago", age)
+		}
+		ship.agent.Pause(t.Context())
+		time.Sleep(time.Minute)
+		moved := time.Now()
+		root.push("app/a", "2", "v1", 10)
+		time.Sleep(time.Hour)
+		if before := moved.Sub(lastMatch("Pending")); before < 0 || before > 2*time.Minute {
+			t.Errorf("it last matched %v before it moved", before)
+		}
+		own, err := ship.engine.Items(t.Context(), metadb.OpenSyncItem, "", "", 10)
+		if err != nil || len(own) != 1 || !own[0].SyncedAt.Equal(lastMatch("Pending")) {
+			t.Errorf("the site says %+v %v, the root %v", own, err, lastMatch("Pending"))
+		}
 	})
 }

@@ -58,7 +58,10 @@ type Place struct {
 	Subscription string `json:"subscription,omitempty"` // which subscription the listings were for
 	Cursor       int64  `json:"cursor,omitempty"`       // the sequence number up to which repositories are recorded
 	Since        int64  `json:"since,omitempty"`        // the Cursor at which the source last had no more to tell
-	Pass         int64  `json:"pass,omitempty"`         // the feed's head when the pass over all repositories began; 0 is none
+	// AsOf is when the source last had no more to tell: what was in sync then is
+	// known to have matched then.
+	AsOf time.Time `json:"asOf,omitzero"`
+	Pass int64     `json:"pass,omitempty"` // the feed's head when the pass over all repositories began; 0 is none
 
 	// Watermarks are what the source had everything of when it last answered: a
 	// sequence number for each of its own sources' feeds.
@@ -164,7 +167,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			return err
 		}
 		if a.Restart {
-			p = Place{Pass: a.Head}
+			p = Place{Pass: a.Head, AsOf: p.AsOf}
 			if err := tx.ClearPass(e.name); err != nil {
 				return err
 			}
@@ -183,7 +186,8 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 		if a.More {
 			return e.setPlace(tx, p)
 		}
-		if p.Since = p.Cursor; p.Pass > 0 {
+		p.Since, p.AsOf = p.Cursor, e.now()
+		if p.Pass > 0 {
 			p.Pass = 0
 			dropped, err := e.endPass(tx)
 			if err != nil {
@@ -206,7 +210,7 @@ func (e *Engine) applyPaged(tx *metadb.Tx, p *Place, l Listing) (changed bool, e
 			return false, err
 		}
 	}
-	changed, whole, err := e.applyListing(tx, l)
+	changed, whole, err := e.applyListing(tx, l, p.AsOf)
 	if err != nil {
 		return false, err
 	}
@@ -242,7 +246,7 @@ func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	var changed bool
 	err := e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
-		changed, _, err = e.applyListing(tx, l)
+		changed, _, err = e.applyListing(tx, l, time.Time{})
 		return err
 	})
 	if err == nil && changed {
@@ -251,9 +255,10 @@ func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	return err
 }
 
-// applyListing records a listing. whole reports whether the items then add up to
-// what the source has.
-func (e *Engine) applyListing(tx *metadb.Tx, l Listing) (changed, whole bool, err error) {
+// applyListing records a listing. What was in sync and has moved is known to have
+// matched at asOf; zero is not known. whole reports whether the items then add up
+// to what the source has.
+func (e *Engine) applyListing(tx *metadb.Tx, l Listing, asOf time.Time) (changed, whole bool, err error) {
 	known, err := e.listed(tx, l)
 	if err != nil {
 		return false, false, err
@@ -265,7 +270,7 @@ func (e *Engine) applyListing(tx *metadb.Tx, l Listing) (changed, whole bool, er
 			continue
 		}
 		changed = true
-		if err := tx.PutSyncItem(e.moved(l.Repository, item, old)); err != nil {
+		if err := tx.PutSyncItem(e.moved(l.Repository, item, old, asOf)); err != nil {
 			return false, false, err
 		}
 	}
@@ -274,7 +279,7 @@ func (e *Engine) applyListing(tx *metadb.Tx, l Listing) (changed, whole bool, er
 			continue
 		}
 		changed = true
-		if err := tx.PutSyncItem(e.moved(l.Repository, ListedItem{Tag: row.Tag}, row)); err != nil {
+		if err := tx.PutSyncItem(e.moved(l.Repository, ListedItem{Tag: row.Tag}, row, asOf)); err != nil {
 			return false, false, err
 		}
 	}
@@ -316,7 +321,10 @@ func (e *Engine) listed(tx *metadb.Tx, l Listing) (map[string]metadb.SyncItem, e
 
 // moved returns the row of an item that is other at the source than old says;
 // an item without a digest must be removed.
-func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem) metadb.SyncItem {
+func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem, asOf time.Time) metadb.SyncItem {
+	if old.State == Synced && asOf.After(old.SyncedAt) {
+		old.SyncedAt = asOf
+	}
 	now := e.now()
 	if !now.After(old.ChangedAt) { // a Sync that looked at the old row must not take this one for it
 		now = old.ChangedAt.Add(time.Millisecond)
