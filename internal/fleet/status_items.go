@@ -291,7 +291,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 	seq, attached := entry.RelistSeq, int64(0)
 	got := map[string]int{} // by how many of those on the way
 	for i, r := range v.way {
-		items, err := v.lists.of(c, repository, r)
+		items, err := v.shared.listing(c, repository, r)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"slices"
+	"sort"
 	"time"
 
 	"ferry/internal/api"
@@ -41,11 +42,10 @@ type site struct {
 	*control.Registry
 	state     *control.State
 	report    lastReport
-	head      int64        // of the feed here
 	watermark int64        // up to where in the feed here it said that it knows of everything
 	changed   int64        // the number of the last change of what it, or one above it, gets
 	way       []subscribed // itself, and those between it and this instance
-	lists     listCache
+	shared    *shared
 }
 
 // subscribed is what of the content here a connected registry gets.
@@ -73,17 +73,17 @@ func (s *Service) site(c *storage.View, name string) (v site, err error) {
 	if r == nil {
 		return v, control.MapNotFound(metadb.ErrNotFound, "connected registry", name)
 	}
-	head, _, err := c.FeedHead()
+	common, err := newShared(c)
 	if err != nil {
 		return v, err
 	}
-	return s.siteOf(state, r, head, newListCache())
+	return s.siteOf(state, r, common)
 }
 
 // siteOf returns what is known of a connected registry below this instance.
-func (s *Service) siteOf(state *control.State, r *control.Registry, head int64, lists listCache) (v site, err error) {
-	v = site{Registry: r, state: state, report: s.reports.of(r.Name), head: head, lists: lists}
-	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= head { // else it is of a database that was lost
+func (s *Service) siteOf(state *control.State, r *control.Registry, common *shared) (v site, err error) {
+	v = site{Registry: r, state: state, report: s.reports.of(r.Name), shared: common}
+	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= common.head { // else it is of a database that was lost
 		v.watermark = w
 	}
 	for _, r := range s.wayTo(state, r) {
@@ -113,29 +113,64 @@ func (v *site) follow(state *control.State, r *control.Registry) (err error) {
 	return err
 }
 
-// A listCache has the listings that were computed for one request, which sites
-// with the same filters share.
-type listCache map[listKey][]gateway.Item
+// A shared is what was read for one request, for all sites that it is about. It is
+// of one view of the content here.
+type shared struct {
+	head     int64                      // of the feed
+	listings map[listKey][]gateway.Item // which sites with the same filters share
+	changes  []storage.FeedEntry        // the repositories that changed after since
+	since    int64
+}
 
 type listKey struct{ repository, filter string }
 
-func newListCache() listCache { return listCache{} }
+func newShared(c *storage.View) (*shared, error) {
+	head, _, err := c.FeedHead()
+	return &shared{head: head, listings: map[listKey][]gateway.Item{}, since: head}, err
+}
 
-// maxCached is how many listings a cache has.
-const maxCached = 1000
+// maxListings is how many listings are kept.
+const maxListings = 1000
 
-func (l listCache) of(c *storage.View, repository string, r subscribed) ([]gateway.Item, error) {
+// listing returns what of a repository somebody gets.
+func (h *shared) listing(c *storage.View, repository string, r subscribed) ([]gateway.Item, error) {
 	key := listKey{repository, r.filterID}
-	if items, ok := l[key]; ok {
+	if items, ok := h.listings[key]; ok {
 		return items, nil
 	}
 	items, err := gateway.List(c, repository, r.filter)
 	if err != nil {
 		return nil, err
 	}
-	if len(l) >= maxCached {
-		clear(l)
+	if len(h.listings) >= maxListings {
+		clear(h.listings)
 	}
-	l[key] = items
+	h.listings[key] = items
 	return items, nil
+}
+
+// changedSince returns the repositories that changed after a sequence number, by the
+// number of their last change. Each is read once, however many sites ask.
+func (h *shared) changedSince(c *storage.View, after int64) ([]storage.FeedEntry, error) {
+	var older []storage.FeedEntry
+	for at := after; at < h.since; {
+		entries, err := c.Feed(at, repositoriesPage)
+		if err != nil {
+			return nil, err
+		}
+		entries = entries[:behind(entries, h.since)]
+		if older = append(older, entries...); len(entries) < repositoriesPage {
+			break
+		}
+		at = entries[len(entries)-1].Seq
+	}
+	if after < h.since {
+		h.changes, h.since = append(older, h.changes...), after
+	}
+	return h.changes[behind(h.changes, after):], nil
+}
+
+// behind returns the place of the first entry with a higher number than seq.
+func behind(entries []storage.FeedEntry, seq int64) int {
+	return sort.Search(len(entries), func(i int) bool { return entries[i].Seq > seq })
 }

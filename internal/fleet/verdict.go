@@ -173,17 +173,14 @@ func (v site) missed(c *storage.View) (bool, error) {
 	if v.changed > v.watermark {
 		return true, nil
 	}
-	for after := v.watermark; after < v.head; {
-		entries, err := c.Feed(after, repositoriesPage)
-		if err != nil || len(entries) == 0 {
-			return false, err
-		}
-		for _, entry := range entries {
-			after = entry.Seq
-			rows, err := v.changedIn(c, entry.Repository)
-			if err != nil || len(rows) > 0 {
-				return len(rows) > 0, err
-			}
+	changes, err := v.shared.changedSince(c, v.watermark)
+	if err != nil {
+		return false, err
+	}
+	for _, entry := range changes {
+		rows, err := v.changedIn(c, entry.Repository)
+		if err != nil || len(rows) > 0 {
+			return len(rows) > 0, err
 		}
 	}
 	return false, nil
@@ -202,8 +199,8 @@ func (s *Service) judged(ctx context.Context, r api.ConnectedRegistry, err error
 // judge sets the verdicts on connected registries.
 func (s *Service) judge(ctx context.Context, all []api.ConnectedRegistry) error {
 	return s.content.View(ctx, func(c *storage.View) error {
-		state, lists := s.control.State(), newListCache()
-		head, _, err := c.FeedHead()
+		state := s.control.State()
+		common, err := newShared(c)
 		for i := 0; i < len(all) && err == nil; i++ {
 			r := state.Registry(all[i].Name)
 			switch {
@@ -213,7 +210,7 @@ func (s *Service) judge(ctx context.Context, all []api.ConnectedRegistry) error 
 				_, all[i].Sync = s.ownVerdict()
 			default:
 				var v site
-				if v, err = s.siteOf(state, r, head, lists); err == nil {
+				if v, err = s.siteOf(state, r, common); err == nil {
 					all[i].Sync, err = s.verdict(c, v)
 				}
 			}
