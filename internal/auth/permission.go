@@ -110,6 +110,12 @@ func (p Permissions) AllowsGateway(name string, action Action) bool {
 	return allows(p.gateways, strings.ToLower(name), action)
 }
 
+// AllowsAnyGateway reports whether action is allowed on the gateway of any connected
+// registry.
+func (p Permissions) AllowsAnyGateway(action Action) bool {
+	return slices.ContainsFunc(p.gateways, func(g permission) bool { return slices.Contains(g.actions, action) })
+}
+
 func allows(all []permission, name string, action Action) bool {
 	for _, p := range all {
 		if subscription.Covers(p.name, name) && slices.Contains(p.actions, action) {

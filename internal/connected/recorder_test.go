@@ -18,6 +18,7 @@ type recorder struct {
 	most     int  // how many listings an answer has; 0 is as many as the parent sends
 	left     int  // answers of a pass until polls fail; 0 is any number
 	broken   bool // polls fail
+	stuck    bool // every answer has more to tell, and nothing new
 }
 
 type poll struct {
@@ -47,6 +48,13 @@ func (r *recorder) mend() {
 	r.broken = false
 }
 
+// stick makes every answer promise more and tell nothing.
+func (r *recorder) stick() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stuck, r.answered = true, nil
+}
+
 // all returns the polls that were answered.
 func (r *recorder) all() []poll {
 	r.mu.Lock()
@@ -74,6 +82,9 @@ func (r *recorder) note(q wire.PollRequest, a *wire.PollResponse, asked time.Tim
 	if n := r.most; n > 0 && len(a.Listings) > n {
 		a.Listings, a.More = a.Listings[:n], true
 		a.Cursor = a.Listings[n-1].Seq
+	}
+	if r.stuck {
+		a.Listings, a.Restart, a.Cursor, a.More = nil, false, q.Cursor, true
 	}
 	r.answered = append(r.answered, poll{q, *a, asked})
 	if r.left > 0 && (q.Pass > 0 || a.Restart) {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"ferry/internal/gateway"
 	"ferry/internal/replication"
@@ -33,6 +36,16 @@ const (
 	maxSpread = time.Hour
 )
 
+// errNoProgress is a parent that has more to tell, and tells the same again.
+var errNoProgress = errors.New("the parent has more to tell, and tells nothing new")
+
+// A pass over everything polls at once, again and again. No parent with 5,000 items
+// in an answer needs more of these than pollBurst, and then pollRate a second.
+const (
+	pollRate  = 2
+	pollBurst = 100
+)
+
 // errSyncOver is the cause with which a held poll ends because the sync has
 // ended, and there is something to report.
 var errSyncOver = errors.New("the sync is over")
@@ -51,6 +64,8 @@ type session struct {
 	loggedAt time.Time       // when its progress was logged last
 	retry    *retry.Backoff  // between syncs of items that failed
 	retryAt  time.Time       // when the next of these is due
+
+	polls *rate.Limiter // at once, one after the other
 
 	// notBefore is when this registry may begin to fetch what changed: the
 	// children of one parent spread their requests.
@@ -73,7 +88,10 @@ func (a *Agent) runSession(ctx context.Context) {
 		defer close(closed)
 		a.closeWindow(window, cancel, wakeup)
 	}()
-	s := &session{Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor)}
+	s := &session{
+		Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor),
+		polls: rate.NewLimiter(pollRate, pollBurst),
+	}
 	err := s.run(window)
 	cancel(err)
 	<-closed
@@ -106,7 +124,7 @@ func (s *session) run(ctx context.Context) error {
 		case err != nil:
 			pause = s.failed(ctx, err)
 		case more:
-			pause = 0
+			pause = s.polls.Reserve().Delay()
 		}
 		s.wait(ctx, pause)
 	}
@@ -168,7 +186,14 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 			s.end(errWindowClosed)
 		}
 	}
-	return s.record(ctx, st, q, a)
+	if more, err = s.record(ctx, st, q, a); err != nil || !more {
+		return more, err
+	}
+	now, err := s.engine.Place(ctx)
+	if err == nil && reflect.DeepEqual(place, now) {
+		err = parentError{errNoProgress}
+	}
+	return err == nil, err
 }
 
 // ask polls. A poll that is held ends with [errSyncOver] when the sync that runs

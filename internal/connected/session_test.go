@@ -135,6 +135,22 @@ func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 	})
 }
 
+func TestParentThatTellsNothingNewIsNotPolledInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		served := root.repositories(1)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "all is served", func() bool { return served(ship) })
+		ship.polls.stick()
+		time.Sleep(time.Hour)
+		if n := len(ship.polls.all()); n < 10 || n > 150 {
+			t.Errorf("%d polls in an hour", n)
+		}
+	})
+}
+
 func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)

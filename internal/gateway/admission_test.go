@@ -48,7 +48,7 @@ func TestRequestThatWouldWaitTooLongIsPutOff(t *testing.T) {
 		if err == nil {
 			t.Fatal("a request behind minutes of work is admitted")
 		}
-		s := &server{codec: newCodec()}
+		s := &server{codec: newCodec(maxRequest)}
 		w := httptest.NewRecorder()
 		s.fail(w, httptest.NewRequest(http.MethodPost, "/gateway/v1/poll", nil), err)
 		seconds, _ := strconv.Atoi(w.Header().Get("Retry-After"))

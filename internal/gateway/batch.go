@@ -71,7 +71,7 @@ func (c *Client) Batch(
 	ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error,
 ) error {
 	q := wire.BatchRequest{Name: c.connection.Name, Want: wantsOf(want)}
-	resp, err := c.post(ctx, wire.PathBlobs, q, stall)
+	resp, err := c.stream(ctx, wire.PathBlobs, q)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func readBatch(body io.Reader, want []download.Ref, fn func(i int, size int64, c
 			return err
 		}
 		var e wire.BatchEntry
-		if err := json.Unmarshal(bytes.TrimSpace(line), &e); err != nil {
+		if _, err := batchEntries.Unmarshal(bytes.TrimSpace(line), &e); err != nil {
 			return err
 		}
 		if e.Digest != w.Digest || e.Size < 0 || e.Size > BatchLimit {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,13 +10,23 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"ferry/internal/jsonlimit"
 )
 
-// Limits on bodies, in bytes, of what is read after decompression.
+// Limits on bodies, in bytes, as they are after decompression.
 const (
-	maxRequest   = 4 << 20  // a child's request
-	maxResponse  = 32 << 20 // a parent's answer, the plan's stream aside
-	maxPlanEntry = 16 << 20 // one line of a plan: a manifest in base64 and its frame
+	maxRequest   = 4 << 20 // a child's request
+	maxResponse  = 8 << 20 // a parent's answer, the plan's stream aside
+	maxPlanEntry = 8 << 20 // one line of a plan: a manifest in base64 and its frame
+)
+
+// Limits on what the values of a body take in memory, in bytes, by package
+// jsonlimit's estimate. Text of three bytes can be a value of several hundred.
+const (
+	maxRequestValues   = 8 << 20
+	maxResponseValues  = 12 << 20
+	maxPlanEntryValues = 7 << 20
 )
 
 // compressFrom is the size in bytes from which a body is worth compressing.
@@ -24,8 +35,8 @@ const compressFrom = 512
 // streamBuffer is how many bytes of a stream are sent at a time.
 const streamBuffer = 64 << 10
 
-// windowLimit bounds the memory that a compressed body can ask for.
-const windowLimit = 8 << 20
+// windowLimit bounds the memory, in bytes, that a compressed stream can ask for.
+const windowLimit = 1 << 20
 
 const (
 	encodingZstd   = "zstd"
@@ -39,20 +50,47 @@ const (
 // each holds about a megabyte, which a fleet that polls cannot have each for
 // itself. It is safe for concurrent use.
 type codec struct {
-	compressor *zstd.Encoder
-	readers    sync.Pool // of *zstd.Decoder
+	compressor   *zstd.Encoder
+	decompressor *zstd.Decoder // of whole bodies
+	readers      sync.Pool     // of *zstd.Decoder, of streams
 }
 
-func newCodec() *codec {
+// newCodec returns a codec for bodies of at most limit bytes, streams aside.
+func newCodec(limit int64) *codec {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(256<<10),
 		zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are right
 	}
-	return &codec{compressor: z}
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(uint64(limit)), zstd.WithDecoderMaxMemory(uint64(limit)))
+	if err != nil {
+		panic(err)
+	}
+	return &codec{compressor: z, decompressor: d}
 }
 
-// decompress returns the plain content of a body. Closing it, which must happen
+// plain returns the content of a body that was read whole. The error is
+// [jsonlimit.ErrTooLarge] where the codec's limit does not let it be.
+func (c *codec) plain(body []byte, encoding string) ([]byte, error) {
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		return body, nil
+	case encodingZstd:
+		text, err := c.decompressor.DecodeAll(body, nil)
+		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+			return nil, jsonlimit.ErrTooLarge
+		}
+		return text, err
+	}
+	return nil, unknownEncoding(encoding)
+}
+
+func unknownEncoding(encoding string) error {
+	return fmt.Errorf("Content-Encoding %.50q is not known", encoding)
+}
+
+// decompress returns the plain content of a stream. Closing it, which must happen
 // once, closes the body.
 func (c *codec) decompress(body io.ReadCloser, encoding string) (io.ReadCloser, error) {
 	switch strings.ToLower(encoding) {
@@ -73,7 +111,7 @@ func (c *codec) decompress(body io.ReadCloser, encoding string) (io.ReadCloser, 
 		}
 		return &plainBody{z, body, c}, nil
 	}
-	return nil, fmt.Errorf("Content-Encoding %q is not known", encoding)
+	return nil, unknownEncoding(encoding)
 }
 
 // A plainBody is the content of a compressed body.
@@ -89,17 +127,6 @@ func (b *plainBody) Close() error {
 		b.codec.readers.Put(z)
 	}
 	return b.body.Close()
-}
-
-// decode reads one JSON value from a plain body. One of more than limit bytes is
-// an [http.MaxBytesError].
-func decode(body io.Reader, limit int64, v any) error {
-	limited := &io.LimitedReader{R: body, N: limit + 1}
-	err := json.NewDecoder(limited).Decode(v)
-	if limited.N <= 0 {
-		return &http.MaxBytesError{Limit: limit}
-	}
-	return err
 }
 
 // encode returns v as JSON, compressed where that is smaller, and its encoding.

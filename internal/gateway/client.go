@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/download"
+	"ferry/internal/jsonlimit"
 	"ferry/internal/oci"
 	"ferry/internal/outbound"
 	"ferry/internal/replication"
@@ -53,7 +53,7 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 		transport = NewTransport()
 	}
 	home := &url.URL{Scheme: c.Protocol, Host: c.Endpoint}
-	return &Client{connection: c, http: outbound.NewClient(home, transport), codec: newCodec()}
+	return &Client{connection: c, http: outbound.NewClient(home, transport), codec: newCodec(maxResponse)}
 }
 
 // stall is how long the parent may send nothing before it is given up.
@@ -88,16 +88,22 @@ func NewTransport() *http.Transport {
 // Activate binds the instance to the connected registry.
 func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error) {
 	q.Name, q.Capability = c.connection.Name, wire.Capability
-	a := &wire.ActivateResponse{}
-	return a, c.call(ctx, wire.PathActivate, q, a, stall)
+	return call(ctx, c, wire.PathActivate, q, activateResponses, stall)
 }
 
 // Poll asks for what changed.
 func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
 	q.Name, q.Capability = c.connection.Name, wire.Capability
-	a := &wire.PollResponse{}
-	return a, c.call(ctx, wire.PathPoll, q, a, time.Duration(q.WaitSeconds)*time.Second+stall)
+	return call(ctx, c, wire.PathPoll, q, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
 }
+
+// The decoders of a parent's answers. They are only read.
+var (
+	activateResponses = jsonlimit.New[wire.ActivateResponse](maxResponseValues)
+	pollResponses     = jsonlimit.New[wire.PollResponse](maxResponseValues)
+	planEntries       = jsonlimit.New[wire.PlanEntry](maxPlanEntryValues)
+	batchEntries      = jsonlimit.New[wire.BatchEntry](maxBatchEntry)
+)
 
 var (
 	_ replication.Source = (*Client)(nil)
@@ -107,7 +113,7 @@ var (
 // Plan implements [replication.Source].
 func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	q := wire.PlanRequest{Name: c.connection.Name, Want: wantsOf(want), Have: wantsOf(have)}
-	resp, err := c.post(ctx, wire.PathPlan, q, stall)
+	resp, err := c.stream(ctx, wire.PathPlan, q)
 	if err != nil {
 		return err
 	}
@@ -125,7 +131,7 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 	lines.Buffer(make([]byte, 0, 64<<10), maxPlanEntry)
 	for entries := 0; lines.Scan(); entries++ {
 		var e wire.PlanEntry
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		if _, err := planEntries.Unmarshal(lines.Bytes(), &e); err != nil {
 			return fmt.Errorf("plan: entry %d: %w", entries, err)
 		}
 		if e.End != nil {
@@ -181,25 +187,51 @@ func (c *Client) Blob(
 }
 
 // call sends a request and reads its answer, which begins within patience.
-func (c *Client) call(ctx context.Context, path string, q, a any, patience time.Duration) error {
+func call[A any](
+	ctx context.Context, c *Client, path string, q any, answers *jsonlimit.Decoder[A], patience time.Duration,
+) (*A, error) {
 	resp, err := c.post(ctx, path, q, patience)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if err := decode(resp.Body, maxResponse, a); err != nil {
-		return fmt.Errorf("read answer of %s: %w", path, err)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
+	if err == nil && len(body) > maxResponse {
+		err = jsonlimit.ErrTooLarge
 	}
-	drain(resp.Body)
-	return nil
+	if err == nil {
+		body, err = c.codec.plain(body, resp.Header.Get(headerEncoding))
+	}
+	a := new(A)
+	if err == nil {
+		_, err = answers.Unmarshal(body, a)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	return a, nil
 }
 
 // drain reads the end of an answer, so that its connection is kept.
 func drain(body io.Reader) { io.Copy(io.Discard, io.LimitReader(body, 4<<10)) }
 
-// post sends a request, and returns an answer of 200, with its body
-// decompressed, or an error. The answer begins within patience, and then never
-// pauses for longer than [stall].
+// stream is [Client.post] for an answer that is read as it comes, decompressed.
+func (c *Client) stream(ctx context.Context, path string, q any) (*http.Response, error) {
+	resp, err := c.post(ctx, path, q, stall)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := c.codec.decompress(resp.Body, resp.Header.Get(headerEncoding))
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	resp.Body = plain
+	return resp, nil
+}
+
+// post sends a request, and returns an answer of 200, or an error. The answer begins
+// within patience, and then never pauses for longer than [stall].
 func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
 	body, encoding, err := c.codec.encode(q)
 	if err != nil {
@@ -230,12 +262,6 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 		defer resp.Body.Close()
 		return nil, fmt.Errorf("ask %s: %w", path, answerError(resp))
 	}
-	plain, err := c.codec.decompress(resp.Body, resp.Header.Get(headerEncoding))
-	if err != nil {
-		resp.Body.Close()
-		return nil, fmt.Errorf("read answer of %s: %w", path, err)
-	}
-	resp.Body = plain
 	return resp, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/gateway"
+	"ferry/internal/jsonlimit"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
@@ -249,3 +250,41 @@ func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
 }
 
 var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http", Endpoint: "parent"}
+
+func TestElementsOfAnAnswerAreCountedBeforeTheyAreMade(t *testing.T) {
+	var body []byte
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "zstd")
+		w.Write(body)
+	})
+	poll := func() error { _, err := c.Poll(t.Context(), wire.PollRequest{}); return err }
+	for name, test := range map[string]struct {
+		body []byte
+		call func() error
+	}{
+		"listings":   {bomb(t, `{"listings":[`, "{}", 2_700_000, `]}`), poll},
+		"items":      {bomb(t, `{"listings":[{"items":[`, "{}", 2_700_000, `]}]}`), poll},
+		"registries": {bomb(t, `{"desired":{"connectedRegistries":[`, "{}", 2_700_000, `]}}`), poll},
+		"too long":   {bomb(t, `{"feed":"`, strings.Repeat("x", 1023), 9000, `"}`), poll},
+		"activation": {bomb(t, `{"desired":{"tokens":[`, "null", 1_500_000, `]}}`), func() error {
+			_, err := c.Activate(t.Context(), wire.ActivateRequest{})
+			return err
+		}},
+		"a plan": {bomb(t, `{"manifest":{"leftOut":[`, `""`, 2_500_000, "]}}\n"), func() error {
+			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
+		}},
+		"blobs of a plan": {bomb(t, `{"blob":{"ways":[`, `{}`, 2_500_000, "]}}\n"), func() error {
+			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
+		}},
+	} {
+		body = test.body
+		used := allocated(func() {
+			if err := test.call(); !errors.Is(err, jsonlimit.ErrTooLarge) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+		if len(body) > 4000 || used > 48<<20 {
+			t.Errorf("%s: %d MiB are allocated for %d bytes", name, used>>20, len(body))
+		}
+	}
+}

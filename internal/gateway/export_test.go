@@ -1,7 +1,8 @@
 package gateway
 
-// Listing returns options of a server whose answers list about n items.
+// Listing returns options of a server whose answers list about n items, and
+// that slows down nobody.
 func (o ServerOptions) Listing(n int) ServerOptions {
-	o.maxListed = n
+	o.maxListed, o.unpaced = n, true
 	return o
 }

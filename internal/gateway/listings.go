@@ -17,6 +17,8 @@ const (
 	maxListed = 5000
 	// maxRemembered is how many items are kept of listings that were computed.
 	maxRemembered = 30_000
+	// maxEncoded is how many bytes of a listing are kept, encoded for readers at different places.
+	maxEncoded = 1 << 20
 	// itemCost is what a listing costs beside its items, in items.
 	itemCost = 4
 )
@@ -42,6 +44,7 @@ type listing struct {
 
 	mu      sync.Mutex
 	encoded map[int64]json.RawMessage // as it is sent, by the reader's cursor
+	bytes   int                       // of encoded
 }
 
 // complete is the cursor of a reader that needs the complete listing.
@@ -114,10 +117,12 @@ func (l *listing) since(
 	if text, err = json.Marshal(w); err != nil || w.More {
 		return text, len(w.Items), w.More, err
 	}
-	if len(l.encoded) >= 8 {
+	if len(l.encoded) >= 8 || l.bytes+len(text) > maxEncoded {
 		clear(l.encoded)
+		l.bytes = 0
 	}
 	l.encoded[cursor] = text
+	l.bytes += len(text)
 	return text, len(w.Items) + len(w.Gone), false, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/internal/jsonlimit"
 	"ferry/internal/replication"
 	"ferry/internal/wire"
 )
@@ -50,21 +51,26 @@ func FuzzReadBatch(f *testing.F) {
 }
 
 func FuzzDecode(f *testing.F) {
-	body, encoding, err := newCodec().encode(wire.PollRequest{Name: strings.Repeat("ship", 1000)})
+	const limit = 1 << 16
+	c := newCodec(limit)
+	body, encoding, err := c.encode(wire.PollRequest{Name: strings.Repeat("ship", 1000)})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(body, encoding)
 	f.Add([]byte(`{"name":"ship1"}`), "")
+	requests := jsonlimit.New[wire.PollRequest](limit)
 	f.Fuzz(func(t *testing.T, body []byte, encoding string) {
-		var q wire.PollRequest
-		plain, err := newCodec().decompress(io.NopCloser(bytes.NewReader(body)), encoding)
+		text, err := c.plain(body, encoding)
 		if err != nil {
 			return
 		}
-		defer plain.Close()
-		if err := decode(plain, 1<<16, &q); err == nil && len(q.Name) > 1<<16 {
-			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), 1<<16)
+		if len(text) > max(limit, len(body)) {
+			t.Fatalf("%d bytes came through a limit of %d", len(text), limit)
+		}
+		var q wire.PollRequest
+		if _, err := requests.Unmarshal(text, &q); err == nil && len(q.Name) > limit {
+			t.Errorf("a name of %d bytes came through a limit of %d", len(q.Name), limit)
 		}
 	})
 }

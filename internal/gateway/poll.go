@@ -30,6 +30,9 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, invalid("the report is of another connected registry")
 	}
+	if err := checkPoll(q); err != nil {
+		return nil, err
+	}
 	report := q.Report
 	q.Report = nil // it is not held with the request
 	if err := s.admission.check(); err != nil {
@@ -42,6 +45,7 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 		return nil, err
 	}
 	q.Suspects = nil
+	c.claim.release()
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -76,6 +80,24 @@ func (s *server) noteSuspects(ctx context.Context, c caller, all []wire.Want) er
 		content.Close()
 		s.Log.Debug("connected registry got a blob whose content is wrong", "registry", c.name, "repo", w.Repository, "digest", w.Digest)
 		s.Suspect(w.Digest)
+	}
+	return nil
+}
+
+// maxPollText bounds each text of a poll, in bytes, the report's aside: the parent
+// holds them.
+const maxPollText = 512
+
+// checkPoll refuses a poll with a text that is longer than any that is of use.
+func checkPoll(q wire.PollRequest) error {
+	texts := []string{q.Name, q.InstanceID, q.Feed, q.Subscription, q.DesiredVersion}
+	if q.Page != nil {
+		texts = append(texts, q.Page.Repository, q.Page.After)
+	}
+	for _, text := range texts {
+		if len(text) > maxPollText {
+			return invalid("a name, an id or a version is longer than %d bytes", maxPollText)
+		}
 	}
 	return nil
 }

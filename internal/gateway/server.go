@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/auth"
+	"ferry/internal/jsonlimit"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 	"ferry/internal/wire"
@@ -47,7 +48,8 @@ type ServerOptions struct {
 	Suspect func(d digest.Digest)
 	Log     *slog.Logger // nil discards
 
-	maxListed int // how many items an answer lists, about; 0 is [maxListed]
+	maxListed int  // how many items an answer lists, about; 0 is [maxListed]
+	unpaced   bool // a child may ask as fast as it likes
 }
 
 // A server answers connected registries.
@@ -57,12 +59,19 @@ type server struct {
 	inputs    inputs
 	codec     *codec
 	admission *admission
+	intake    *intake
+	pace      *pace
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
-	s := &server{ServerOptions: o, codec: newCodec(), admission: newAdmission()}
+	s := &server{
+		ServerOptions: o, codec: newCodec(maxRequest), admission: newAdmission(), intake: newIntake(), pace: newPace(),
+	}
+	if o.unpaced {
+		s.pace = nil
+	}
 	s.maxListed = cmp.Or(o.maxListed, maxListed)
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
@@ -90,16 +99,20 @@ type caller struct {
 	name    string
 	who     *auth.Principal
 	request *http.Request
+	claim   *claim // on memory, for what it asked
 }
 
 // admit returns who sent r as the connected registry name, if that is who
 // sent it.
 func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
 	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
-		return caller{}, problem(http.StatusForbidden, "DENIED",
-			"the token has no gateway permission for this connected registry")
+		return caller{}, errNoGateway()
 	}
-	return caller{name, who, r}, nil
+	return caller{name: name, who: who, request: r, claim: &claim{}}, nil
+}
+
+func errNoGateway() error {
+	return problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
 }
 
 // again returns the caller as it is now: a request that was held may have
@@ -139,11 +152,13 @@ func handle[Q any, A any, P interface {
 	answer func(context.Context, caller, Q) (A, error),
 	write func(*server, http.ResponseWriter, *http.Request, A) error,
 ) http.Handler {
+	requests := jsonlimit.New[Q](maxRequestValues)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		var a A
-		c, err := s.read(w, r, P(&q))
+		c, err := receive(s, w, r, requests, P(&q))
 		if err == nil {
+			defer c.claim.release()
 			a, err = answer(r.Context(), c, q)
 		}
 		if err == nil {
@@ -155,9 +170,13 @@ func handle[Q any, A any, P interface {
 	})
 }
 
-// read authenticates the sender first, so that a stranger's body costs nothing.
+// receive reads a request. Who sent it comes first: the body of a sender without a
+// right on any gateway is not looked at, and nobody asks faster than is of use.
 // Who cannot be known yet is not called wrong, and does not count as a failed login.
-func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, error) {
+func receive[Q any, P interface {
+	*Q
+	named
+}](s *server, w http.ResponseWriter, r *http.Request, requests *jsonlimit.Decoder[Q], q P) (caller, error) {
 	if s.Ready != nil && !s.Ready() {
 		return caller{}, ErrNotReady
 	}
@@ -165,18 +184,59 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, q named) (caller, 
 	if err != nil {
 		return caller{}, err
 	}
-	body, err := s.codec.decompress(http.MaxBytesReader(w, r.Body, maxRequest), r.Header.Get(headerEncoding))
-	if err == nil {
-		defer body.Close()
-		err = decode(body, maxRequest, q)
+	if !who.Permissions.AllowsAnyGateway(auth.MessageRead) {
+		return caller{}, errNoGateway()
 	}
-	if errors.As(err, new(*http.MaxBytesError)) {
+	if err := s.pace.wait(r.Context(), who.Name, r.URL.Path); err != nil {
+		return caller{}, err
+	}
+	used, err := readBody(s, w, r, requests, q)
+	if errors.As(err, new(problemError)) || r.Context().Err() != nil {
+		return caller{}, err
+	}
+	if errors.Is(err, jsonlimit.ErrTooLarge) || errors.As(err, new(*http.MaxBytesError)) {
 		return caller{}, problem(http.StatusRequestEntityTooLarge, "INVALID", "the request is too large")
 	}
 	if err != nil {
 		return caller{}, invalid("the request is not valid: %v", err)
 	}
-	return admit(r, who, q.Registry())
+	c, err := admit(r, who, q.Registry())
+	if err == nil {
+		err = s.intake.keep(c.claim, int64(used))
+	}
+	return c, err
+}
+
+// readBody reads the body of a request into q, and returns how much memory q takes.
+func readBody[Q any](
+	s *server, w http.ResponseWriter, r *http.Request, requests *jsonlimit.Decoder[Q], q *Q,
+) (memory int, err error) {
+	size := r.ContentLength
+	if size > maxRequest {
+		return 0, jsonlimit.ErrTooLarge
+	}
+	if size < 0 {
+		size = maxRequest
+	}
+	claimed, err := s.intake.claim(r.Context(), size)
+	if err != nil {
+		return 0, err
+	}
+	defer claimed.release()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		return 0, err
+	}
+	end, err := s.intake.decode(r.Context())
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	text, err := s.codec.plain(body, r.Header.Get(headerEncoding))
+	if err != nil {
+		return 0, err
+	}
+	return requests.Unmarshal(text, q)
 }
 
 // writeJSON answers with a, compressed where that is smaller.
@@ -251,7 +311,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		putOff(putOffLeast, putOffMost)
 	case errors.Is(err, ErrNotReady):
 		putOff(notReadyLeast, notReadyMost)
-	case p.Status >= 500:
+	case p.Status >= 500 && r.Context().Err() == nil: // else nobody is there, and that is why
 		s.Log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
 	if s.Ready != nil && p.Code == codeUnauthorized {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -169,6 +171,83 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" {
 		t.Errorf("status %d, challenge %q; want 401 and one", resp.StatusCode, resp.Header.Get("WWW-Authenticate"))
+	}
+}
+
+// An unread is a body that must not be read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body is read")
+	return 0, io.EOF
+}
+
+func TestBodyOfATokenWithoutAGatewayIsNotRead(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.plane.set(func(p *plane) { p.actions = []string{"repositories/app/*/content/read"} })
+	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {
+		r := httptest.NewRequest(http.MethodPost, path, unread{t})
+		r.SetBasicAuth("ship1", "secret")
+		w := httptest.NewRecorder()
+		f.handler.ServeHTTP(w, r)
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "DENIED") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// allocated returns how many bytes fn allocates.
+func allocated(fn func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// bomb is a small body that unpacks to a list of n elements.
+func bomb(t *testing.T, before, element string, n int, after string) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll([]byte(before+strings.Repeat(element+",", n-1)+element+after), nil)
+}
+
+func TestElementsOfARequestAreCountedBeforeTheyAreMade(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	for name, test := range map[string]struct {
+		path string
+		body []byte
+	}{
+		"open items":  {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"self":{"open":[`, "{}", 1_390_000, `]}}}`)},
+		"descendants": {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "{}", 1_390_000, `]}}`)},
+		"null":        {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "0", 2_000_000, `]}}`)},
+		"wanted":      {wire.PathPlan, bomb(t, `{"name":"ship1","want":[`, "{}", 1_390_000, `]}`)},
+		"blobs":       {wire.PathBlobs, bomb(t, `{"name":"ship1","want":[`, "{}", 1_390_000, `]}`)},
+	} {
+		if len(test.body) > 2000 {
+			t.Errorf("%s: the body has %d bytes", name, len(test.body))
+		}
+		used := allocated(func() {
+			if resp, p := f.post(t, test.path, "zstd", test.body); resp.StatusCode != http.StatusRequestEntityTooLarge {
+				t.Errorf("%s: %d %+v", name, resp.StatusCode, p)
+			}
+		})
+		if used > 16<<20 {
+			t.Errorf("%s: %d MiB are allocated", name, used>>20)
+		}
+	}
+}
+
+func TestLongTextsOfAPollAreNotHeld(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", Feed: strings.Repeat("x", 1<<20)})
+	if codeOf(err) != "INVALID" {
+		t.Error(err)
 	}
 }
 

@@ -28,6 +28,10 @@ var layers = []layer{
 		"whatever writes words that others chose, a log too, writes them so that a terminal does not act on them",
 	},
 	{
+		[]string{"internal/jsonlimit"},
+		"it knows no type of ours: whatever is decoded from a stranger's text is decoded with it",
+	},
+	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config", "internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile", "internal/outbound"},
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},

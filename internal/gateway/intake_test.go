@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ferry/internal/wire"
+)
+
+func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIntake()
+		var claims []*claim
+		for range maxInWork / maxRequest {
+			c, err := i.claim(t.Context(), maxRequest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			claims = append(claims, c)
+		}
+		start := time.Now()
+		if _, err := i.claim(t.Context(), maxRequest); problemOf(err).Code != codeBusy || time.Since(start) != maxDelay {
+			t.Errorf("one too many: %v after %v", err, time.Since(start))
+		}
+		if err := i.keep(&claim{}, smallBody+1); problemOf(err).Code != codeBusy {
+			t.Errorf("more in work: %v", err)
+		}
+		if _, err := i.claim(t.Context(), smallBody); err != nil {
+			t.Errorf("a small one: %v", err)
+		}
+		time.AfterFunc(time.Second, claims[0].release)
+		c, err := i.claim(t.Context(), maxRequest)
+		if err != nil {
+			t.Errorf("after another has ended: %v", err)
+		}
+		c.release()
+		c.release()
+	})
+}
+
+func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace()
+		start := time.Now()
+		for range 300 {
+			if err := p.wait(t.Context(), "ship1", wire.PathPoll); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start).Round(time.Second); took != 200*time.Second {
+			t.Errorf("300 polls take %v", took)
+		}
+		if start = time.Now(); p.wait(t.Context(), "ship2", wire.PathPoll) != nil || time.Since(start) != 0 {
+			t.Error("another child waits, too")
+		}
+		put := make(chan error, 50)
+		for range 50 { // at the same time
+			go func() { put <- p.wait(t.Context(), "ship1", wire.PathPoll) }()
+		}
+		off := 0
+		for range 50 {
+			if err := <-put; err != nil {
+				off++
+			}
+		}
+		if off < 30 || off == 50 || time.Since(start) > maxPause {
+			t.Errorf("%d of 50 are put off, after %v", off, time.Since(start))
+		}
+	})
+}
+
+func TestEveryKindOfRequestHasAPace(t *testing.T) {
+	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {
+		if p := paces[path]; p.rate <= 0 || p.burst <= 0 {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}

@@ -1,0 +1,285 @@
+// Package jsonlimit decodes JSON that a stranger may have written. Three bytes of
+// text, as "{},", are enough for a value of several hundred bytes, so that a limit on
+// the text does not limit the memory. A [Decoder] adds up what the values of a text
+// take before it makes any of them, and refuses a text that asks for too much.
+package jsonlimit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrTooLarge is a text whose values would take too much memory, or that is nested too
+// deeply.
+var ErrTooLarge = errors.New("it holds more than is allowed")
+
+// maxDepth is how deep lists and objects may be nested.
+const maxDepth = 64
+
+// The estimates beside the size of a type, in bytes.
+const (
+	stringCost = 16  // of a string: what its bytes are rounded up by
+	mapCost    = 320 // of a map with its first members
+	memberCost = 48  // of each member of a map, beside its key and its value
+	anyCost    = 64  // of a value whose type the text decides
+	growth     = 2   // what a list takes while it grows, to what it has
+)
+
+// A Decoder decodes values of one type. It never changes, and is safe for
+// concurrent use.
+type Decoder[T any] struct {
+	schema *schema
+	limit  func(text int) int
+}
+
+// New returns a decoder of values that take at most memory bytes, as estimated
+// from the sizes of their types.
+func New[T any](memory int) *Decoder[T] {
+	return NewScaled[T](func(int) int { return memory })
+}
+
+// NewScaled is [New] with a limit that depends on the size of the text.
+func NewScaled[T any](memory func(text int) int) *Decoder[T] {
+	return &Decoder[T]{schemaOf(reflect.TypeFor[T](), map[reflect.Type]*schema{}), memory}
+}
+
+// Unmarshal decodes text into v, and returns how much memory, in bytes, the value is
+// estimated to take. The error is [ErrTooLarge], or one of [json.Unmarshal].
+func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
+	s := scanner{text: text, room: d.limit(len(text))}
+	before := s.room
+	// What is no JSON ends the scan early. Unmarshal finds it before it makes anything.
+	if err := s.value(d.schema, 0); err != nil && !errors.Is(err, errSyntax) {
+		return 0, err
+	}
+	return before - s.room, json.Unmarshal(text, v)
+}
+
+// A schema is what matters of a type.
+type schema struct {
+	kind   reflect.Kind
+	size   int                // of a value
+	elem   *schema            // of a list, a map or a pointer
+	fields map[string]*schema // of a struct, by folded name
+}
+
+// anything is the schema of an interface: what is in it costs by the value.
+func anything() *schema {
+	s := &schema{kind: reflect.Interface, size: anyCost}
+	s.elem = s
+	return s
+}
+
+// schemaOf returns the schema of t. A type may hold itself.
+func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
+	if s := known[t]; s != nil {
+		return s
+	}
+	if t.Kind() == reflect.Interface {
+		return anything()
+	}
+	s := &schema{kind: t.Kind(), size: int(t.Size())}
+	known[t] = s
+	switch s.kind {
+	case reflect.Slice, reflect.Array, reflect.Map, reflect.Pointer:
+		s.elem = schemaOf(t.Elem(), known)
+	case reflect.Struct:
+		s.fields = map[string]*schema{}
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if !f.IsExported() || f.Anonymous && name == "" {
+				continue // the fields of an embedded struct are visible, too
+			}
+			if name == "" {
+				name = f.Name
+			}
+			s.fields[fold(name)] = schemaOf(f.Type, known)
+		}
+	}
+	return s
+}
+
+// fold returns the form of a name in which package json compares names: what
+// differs only in case is the same.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for { // the least of the runes that fold into each other
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, name)
+}
+
+// errSyntax ends the scan of a text that is no JSON.
+var errSyntax = errors.New("no JSON")
+
+// A scanner adds up what the values of a text take. It accepts every JSON, and may
+// accept what is none.
+type scanner struct {
+	text []byte
+	at   int
+	room int // bytes of memory that are left
+}
+
+// take counts memory.
+func (s *scanner) take(bytes int) error {
+	if s.room -= bytes; s.room < 0 {
+		return fmt.Errorf("%w: its values would take too much memory", ErrTooLarge)
+	}
+	return nil
+}
+
+// next skips space and returns the byte there; 0 is the end.
+func (s *scanner) next() byte {
+	for ; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; c {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// value scans one value, which is decoded into t; nil is one that is skipped.
+func (s *scanner) value(t *schema, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%w: it is nested too deeply", ErrTooLarge)
+	}
+	c := s.next()
+	for c != 'n' && t != nil && t.kind == reflect.Pointer {
+		if t = t.elem; t != nil {
+			if err := s.take(t.size); err != nil {
+				return err
+			}
+		}
+	}
+	switch c {
+	case 0:
+		return errSyntax
+	case '{':
+		return s.object(t, depth)
+	case '[':
+		return s.list(t, depth)
+	case '"':
+		text, err := s.str()
+		if err == nil && t != nil {
+			err = s.take(stringCost + len(text))
+		}
+		return err
+	}
+	from := s.at
+	for ; s.at < len(s.text); s.at++ {
+		if strings.IndexByte(",]} \t\r\n", s.text[s.at]) >= 0 {
+			break
+		}
+	}
+	if s.at == from {
+		return errSyntax
+	}
+	return nil
+}
+
+// str scans a string, and returns what is between its quotes.
+func (s *scanner) str() ([]byte, error) {
+	from := s.at + 1
+	for i := from; i < len(s.text); i++ {
+		switch s.text[i] {
+		case '"':
+			s.at = i + 1
+			return s.text[from:i], nil
+		case '\\':
+			i++
+		}
+	}
+	s.at = len(s.text)
+	return nil, errSyntax
+}
+
+func (s *scanner) list(t *schema, depth int) error {
+	var elem *schema
+	cost := 0
+	if t != nil && t.elem != nil && t.kind != reflect.Map {
+		elem, cost = t.elem, growth*t.elem.size
+	}
+	return s.members(']', func() error {
+		if err := s.take(cost); err != nil {
+			return err
+		}
+		return s.value(elem, depth+1)
+	})
+}
+
+func (s *scanner) object(t *schema, depth int) error {
+	isMap := t != nil && (t.kind == reflect.Map || t.kind == reflect.Interface)
+	if isMap {
+		if err := s.take(mapCost); err != nil {
+			return err
+		}
+	}
+	return s.members('}', func() error {
+		if s.next() != '"' {
+			return errSyntax
+		}
+		key, err := s.str()
+		if err != nil {
+			return err
+		}
+		if s.next() != ':' {
+			return errSyntax
+		}
+		s.at++
+		var member *schema
+		switch {
+		case isMap:
+			member = t.elem
+			if err := s.take(memberCost + stringCost + len(key) + member.size); err != nil {
+				return err
+			}
+		case t != nil && t.fields != nil:
+			member = t.fields[fieldName(key)]
+		}
+		return s.value(member, depth+1)
+	})
+}
+
+// members scans what is between commas, up to end.
+func (s *scanner) members(end byte, member func() error) error {
+	for s.at++; ; {
+		switch c := s.next(); c {
+		case 0:
+			return errSyntax
+		case end:
+			s.at++
+			return nil
+		case ',':
+			s.at++
+		default:
+			if err := member(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fieldName returns the folded name that a key stands for.
+func fieldName(key []byte) string {
+	name := string(key)
+	if strings.IndexByte(name, '\\') >= 0 {
+		if json.Unmarshal([]byte(`"`+name+`"`), &name) != nil {
+			return ""
+		}
+	}
+	if !utf8.ValidString(name) {
+		return "" // it is nobody's
+	}
+	return fold(name)
+}

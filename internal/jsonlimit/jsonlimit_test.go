@@ -1,0 +1,144 @@
+package jsonlimit_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/jsonlimit"
+)
+
+type inner struct {
+	Name string            `json:"name"`
+	More map[string]string `json:"more"`
+	Text [12]string        `json:"-"`
+}
+
+type base struct {
+	Listed []inner `json:"listed"`
+}
+
+type outer struct {
+	base2
+	Base  *base           `json:"base"`
+	Any   any             `json:"any"`
+	Self  *outer          `json:"self"`
+	Raw   json.RawMessage `json:"raw"`
+	Names []string        `json:"names"`
+	At    time.Time       `json:"at"`
+	Count map[string]int  `json:"count"`
+}
+
+type base2 struct {
+	Listings []inner `json:"listings"`
+}
+
+// memory is what the tests' decoder allows.
+const memory = 64 << 10
+
+func TestValuesAreCountedBeforeTheyAreMade(t *testing.T) {
+	many := func(open, element, end string) string {
+		return open + strings.TrimSuffix(strings.Repeat(element+",", 5000), ",") + end
+	}
+	var members strings.Builder
+	for i := range 5000 {
+		members.WriteString(`"` + string(rune('a'+i%26)) + strings.Repeat("x", i%7) + `":1,`)
+	}
+	for name, text := range map[string]string{
+		"objects":              many(`{"base":{"listed":[`, "{}", `]}}`),
+		"null":                 many(`{"base":{"listed":[`, "null", `]}}`),
+		"of another type":      many(`{"base":{"listed":[`, `""`, `]}}`),
+		"an embedded list":     many(`{"listings":[`, "{}", `]}`),
+		"in capitals":          many(`{"LISTINGS":[`, "{}", `]}`),
+		"with a long s":        many(`{"liſtings":[`, "{}", `]}`),
+		"with an escaped name": many(`{"\u006cistings":[`, "{}", `]}`),
+		"several lists":        many(`{`, `"listings":[{},{},{},{}]`, `}`),
+		"strings":              many(`{"names":[`, `""`, `]}`),
+		"values of any type":   many(`{"any":[`, "0", `]}`),
+		"lists of lists":       many(`{"any":[`, "[]", `]}`),
+		"members of a map":     `{"count":{` + strings.TrimSuffix(members.String(), ",") + `}}`,
+		"members of any type":  `{"any":{` + strings.TrimSuffix(members.String(), ",") + `}}`,
+		"in itself":            strings.Repeat(`{"self":`, 500) + "{}" + strings.Repeat("}", 500),
+		"a long text":          `{"names":["` + strings.Repeat("x", memory) + `"]}`,
+	} {
+		var v outer
+		if _, err := jsonlimit.New[outer](memory).Unmarshal([]byte(text), &v); !errors.Is(err, jsonlimit.ErrTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(outer{}, v, cmp.AllowUnexported(outer{})); diff != "" {
+			t.Errorf("%s: something was made: %s", name, diff)
+		}
+	}
+}
+
+func TestWhatIsNotDecodedCostsNothing(t *testing.T) {
+	text := `{"unknown":[` + strings.TrimSuffix(strings.Repeat(`{"a":[]},`, 10_000), ",") + `],"names":["a"]}`
+	var v outer
+	if _, err := jsonlimit.New[outer](1000).Unmarshal([]byte(text), &v); err != nil || len(v.Names) != 1 {
+		t.Errorf("%v, %v", v, err)
+	}
+}
+
+func TestTextWithinTheLimitIsDecoded(t *testing.T) {
+	text := ` {"base" : {"listed":[{"name":"a\"]","more":{"k":"v"}}, null]}, "any":[1,{"x":[true]}], "raw": [1 , 2],
+		"names":["é","\u00e9"], "at":"2030-01-02T03:04:05Z", "count":{"a":1}, "self":null}`
+	var want, got outer
+	if err := json.Unmarshal([]byte(text), &want); err != nil {
+		t.Fatal(err)
+	}
+	n, err := jsonlimit.New[outer](memory).Unmarshal([]byte(text), &got)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(outer{})); diff != "" || err != nil || n < len(text)/2 || n > 10_000 {
+		t.Errorf("%v, %d bytes: %s", err, n, diff)
+	}
+}
+
+// FuzzUnmarshal holds the scanner to package json: where that accepts a text, a
+// decoder with much room makes the same of it, and the estimate is no less than the
+// strings and elements that came out of it.
+func FuzzUnmarshal(f *testing.F) {
+	for _, text := range []string{
+		`{}`, `[]`, `{"base":{"listed":[{},{}]}}`, `{"any":{"a":[1,2,"x"]}}`, `{"names":["a","b"]`, `{"names":[,]}`, `"`, `{"a"`,
+		`{"\u006eames":["a"]}`, `{"NAMES":["a"],"names":null}`, ` `, `{"self":{"self":{"names":["x"]}}}`, `{"count":{"a":1,"b":2}}`,
+	} {
+		f.Add([]byte(text))
+	}
+	d := jsonlimit.New[outer](1 << 30)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var want, got outer
+		wantErr := json.Unmarshal(text, &want)
+		n, err := d.Unmarshal(text, &got)
+		if errors.Is(err, jsonlimit.ErrTooLarge) {
+			return // nested deeply
+		}
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("%v, want %v", err, wantErr)
+		}
+		if err == nil && n < least(&got) {
+			t.Errorf("%d bytes are estimated, and there are at least %d", n, least(&got))
+		}
+	})
+}
+
+// least is what a value takes at least.
+func least(v *outer) (bytes int) {
+	count := func(names []string) {
+		for _, name := range names {
+			bytes += 16 + len(name)
+		}
+	}
+	for v := v; v != nil; v = v.Self {
+		count(v.Names)
+		bytes += 200 * len(v.Listings)
+		if v.Base != nil {
+			bytes += 200 * len(v.Base.Listed)
+		}
+		for key := range v.Count {
+			bytes += 16 + len(key)
+		}
+	}
+	return bytes
+}
