@@ -60,8 +60,10 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 		p, err = a.Basic(r)
 	case http.MethodPost:
 		r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
-		if err := r.ParseForm(); err != nil {
-			return nil, "", nil, oci.ErrUnsupported.With("the form is malformed or too large")
+		if err := r.ParseForm(); errors.As(err, new(*http.MaxBytesError)) {
+			return nil, "", nil, oci.ErrTooLarge.With("the form is larger than %d bytes", maxTokenRequest)
+		} else if err != nil {
+			return nil, "", nil, oci.ErrUnsupported.With("the form is malformed").WithStatus(http.StatusBadRequest)
 		}
 		query = r.PostForm
 		p, err = a.formGrant(r)

@@ -79,7 +79,7 @@ func TestTheOAuth2FormIsTheSame(t *testing.T) {
 		{"Basic with the form", url.Values{}, basic("puller", "secret"), 200, `"token"`},
 		{"a refresh token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}, "", 401, "use password"},
 		{"nothing", url.Values{}, "", 401, "UNAUTHORIZED"},
-		{"a form that is too large", url.Values{"x": {strings.Repeat("x", 100<<10)}}, "", 405, "too large"},
+		{"a form that is too large", url.Values{"x": {strings.Repeat("x", 3<<20)}}, "", 413, "larger than 65536 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.form.Set("scope", "repository:team/app:pull")
@@ -104,6 +104,18 @@ func TestTheOAuth2FormIsTheSame(t *testing.T) {
 	}
 }
 
+func TestAMalformedFormIsABadRequest(t *testing.T) {
+	d := newDesk(t)
+	resp, err := http.Post(d.url+"/oauth2/token", "application/x-www-form-urlencoded", strings.NewReader("scope=%zz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Error(resp.StatusCode)
+	}
+}
+
 func TestTheTokenEndpointSaysHowLongATokenIsGoodFor(t *testing.T) {
 	d := newDesk(t)
 	resp, body := d.get(t, "/oauth2/token", basic("puller", "secret"))
@@ -124,19 +136,27 @@ func TestTheTokenEndpointSaysHowLongATokenIsGoodFor(t *testing.T) {
 	}
 }
 
-func TestATokenForTheMostScopesWorks(t *testing.T) {
+func TestScopesBeyondTheLimitAreLeftOut(t *testing.T) {
 	d := newDesk(t)
-	name := "team/" + strings.Repeat("x", 240)
-	var scopes []string
-	for n := range 64 {
-		scopes = append(scopes, fmt.Sprintf("repository:%s%d:pull", name, n))
-	}
-	token := d.token(t, "puller", strings.Join(scopes, " "))
-	if resp, body := d.get(t, "/v2/?need="+name+"63|content/read", "Bearer "+token); resp.StatusCode != 200 {
-		t.Errorf("%d %s", resp.StatusCode, body)
-	}
-	resp, body := d.get(t, "/oauth2/token?scope="+url.QueryEscape(strings.Join(append(scopes, "repository:team/y:pull"), " ")), basic("puller", "secret"))
-	if resp.StatusCode != 403 || !strings.Contains(body, "64") {
-		t.Errorf("%d %s", resp.StatusCode, body)
+	for _, test := range []struct {
+		name        string // of a repository, without its number
+		asked, want int
+	}{
+		{"team/app", 65, 65},
+		{"team/app", 1000, 256},
+		{"team/" + strings.Repeat("x", 240), 65, 65},
+		{"team/" + strings.Repeat("x", 240), 1000, 130},
+	} {
+		var scopes []string
+		for n := range test.asked {
+			scopes = append(scopes, fmt.Sprintf("repository:%s%03d:pull", test.name, n))
+		}
+		token := d.token(t, "puller", scopes...)
+		if got := len(access(t, token)); got != test.want || len(token) > 60<<10 {
+			t.Errorf("%d of %d scopes are granted, not %d; the token has %d bytes", got, test.asked, test.want, len(token))
+		}
+		if resp, body := d.get(t, "/v2/?need="+test.name+"064|content/read", "Bearer "+token); resp.StatusCode != 200 {
+			t.Errorf("%d %s", resp.StatusCode, body)
+		}
 	}
 }

@@ -16,11 +16,15 @@ type Scope struct {
 	Actions []string `json:"actions"`
 }
 
-// Limits on a token request.
+// Limits on a token request. More scopes, such as those of a client that follows
+// many repositories, are left out: the client asks again where it needs one.
 const (
-	maxScopes       = 64
+	maxScopes       = 256
 	maxScopeActions = 16
 	maxScopeLength  = 1024
+	// maxScopesLength bounds, in bytes, what a token says of all its scopes, so that
+	// the token fits into a header.
+	maxScopesLength = 40 << 10
 )
 
 // scopeActions are the actions of a scope and what they mean here. To pull
@@ -36,29 +40,33 @@ var scopeActions = map[string][]Action{
 
 // ParseScopes reads the scope parameters of a token request, each of which
 // may hold several, divided by spaces: "repository:team/app:pull,push". What
-// it does not know it leaves out, as the specification of the original asks;
-// what is no scope at all is an error.
+// it does not know it leaves out, as the specification of the original asks, and
+// so it does with scopes beyond the first 256, or fewer of long names; what is no
+// scope at all is an error.
 func ParseScopes(params []string) ([]Scope, error) {
 	var all []Scope
+	length := 0
 	for _, param := range params {
-		if len(param) > maxScopeLength*maxScopes {
-			return nil, oci.ErrDenied.With("the scope is too long")
-		}
-		for _, text := range strings.Fields(param) {
-			if len(all) >= maxScopes {
-				return nil, oci.ErrDenied.With("a token request is for at most %d scopes", maxScopes)
-			}
+		for text := range strings.FieldsSeq(param) {
 			s, known, err := parseScope(text)
 			if err != nil {
 				return nil, err
 			}
-			if known {
-				all = append(all, s)
+			if !known {
+				continue
 			}
+			length += len(text) + scopeFrame
+			if len(all) == maxScopes || length > maxScopesLength {
+				return all, nil
+			}
+			all = append(all, s)
 		}
 	}
 	return all, nil
 }
+
+// scopeFrame is what a token has around the text of a scope, in bytes.
+const scopeFrame = 50
 
 func parseScope(text string) (s Scope, known bool, err error) {
 	if len(text) > maxScopeLength {
