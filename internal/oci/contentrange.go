@@ -2,6 +2,7 @@ package oci
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -23,6 +24,28 @@ func ParseContentRange(header string) (start, end int64, err error) {
 	}
 	return start, end, nil
 }
+
+// CleanRange returns a Range header (RFC 9110, section 14.2) in the form that
+// [net/http.ServeContent] reads as the RFC has it. "" is the whole content, also
+// for a unit other than bytes, which must be ignored. The last zero bytes are
+// nothing, and so a range beyond any content.
+func CleanRange(header string) string {
+	unit, specs, found := strings.Cut(header, "=")
+	if !found || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
+		return ""
+	}
+	all := strings.Split(specs, ",")
+	for i, spec := range all {
+		all[i] = strings.Trim(spec, " \t")
+		if length, ok := strings.CutPrefix(all[i], "-"); ok && length != "" && strings.Trim(length, "0") == "" {
+			all[i] = beyond
+		}
+	}
+	return "bytes=" + strings.Join(all, ",")
+}
+
+// beyond is a range behind the end of any content.
+var beyond = strconv.FormatInt(math.MaxInt64, 10) + "-"
 
 // ParseUploadRange reads the Content-Range of an upload's chunk, "0-99"
 // (distribution specification, "Pushing a blob in chunks"), and returns the

@@ -58,3 +58,32 @@ func FuzzParseContentRange(f *testing.F) {
 		}
 	})
 }
+
+func TestRangesThatServeContentMisreadsAreCleaned(t *testing.T) {
+	for header, want := range map[string]string{
+		"bytes=0-1":       "bytes=0-1",
+		"Bytes=0-1":       "bytes=0-1",
+		"bytes=-0":        "bytes=9223372036854775807-",
+		"bytes=-000,2-3":  "bytes=9223372036854775807-,2-3",
+		"bytes= 2-3 , -1": "bytes=2-3,-1",
+		"bytes=-":         "bytes=-",
+		"bytes=x":         "bytes=x",
+		"items=0-1":       "",
+		"seconds":         "",
+		"bytes 0-1":       "",
+	} {
+		if got := CleanRange(header); got != want {
+			t.Errorf("%q becomes %q, want %q", header, got, want)
+		}
+	}
+}
+
+func FuzzCleanRange(f *testing.F) {
+	f.Add("bytes=0-1,-0")
+	f.Add("Bytes=-0")
+	f.Fuzz(func(t *testing.T, header string) {
+		if clean := CleanRange(header); CleanRange(clean) != clean {
+			t.Errorf("%q becomes %q, then %q", header, clean, CleanRange(clean))
+		}
+	})
+}

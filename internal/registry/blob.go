@@ -32,6 +32,9 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	h.Set("Etag", `"`+q.reference+`"`)
 	h.Set("Cache-Control", "max-age=31536000, immutable")
 	h["X-Content-Type-Options"] = noSniff
+	if asked := q.Header.Get("Range"); asked != "" {
+		q.Header.Set("Range", oci.CleanRange(asked))
+	}
 	out := &ranged{ResponseWriter: w}
 	http.ServeContent(out, q.Request, "", info.Modified, content)
 	if out.refused {

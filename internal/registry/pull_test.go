@@ -36,6 +36,10 @@ func TestABlobIsServedInRanges(t *testing.T) {
 		{"the same content", []string{"Range: bytes=2-4", "If-Range: " + etag}, 206, "234", "bytes 2-4/10"},
 		{"other content", []string{"Range: bytes=2-4", `If-Range: "other"`}, 200, content, ""},
 		{"more ranges than content", []string{"Range: bytes=0-9,0-9,0-9"}, 200, content, ""},
+		{"of a unit that is not known", []string{"Range: lines=1-2"}, 200, content, ""},
+		{"in capitals", []string{"Range: Bytes=2-4"}, 206, "234", "bytes 2-4/10"},
+		{"the last zero bytes, and others", []string{"Range: bytes=-0,2-4"}, 206, "234", "bytes 2-4/10"},
+		{"the last zero bytes of other content", []string{"Range: bytes=-0", `If-Range: "other"`}, 200, content, ""},
 		{"what the client has", []string{"If-None-Match: " + etag}, 304, "", ""},
 		{"what the client has among others", []string{`If-None-Match: "x", W/` + etag}, 304, "", ""},
 		{"other than the client has", []string{`If-None-Match: "x"`}, 200, content, ""},
@@ -56,9 +60,9 @@ func TestABlobIsServedInRanges(t *testing.T) {
 		})
 	}
 	s.t = t
-	for _, bad := range []string{"bytes=10-", "bytes=100-200", "bytes=4-2", "bytes=x-y", "bytes=-", "lines=1-2", "bytes=99999999999999999999-"} {
+	for _, bad := range []string{"bytes=10-", "bytes=100-200", "bytes=4-2", "bytes=x-y", "bytes=-", "bytes=-0", "bytes=99999999999999999999-"} {
 		a := s.do("GET", path, "", "Range: "+bad).want(t, 416, "RANGE_INVALID")
-		if strings.HasPrefix(bad, "bytes=10") && a.header.Get("Content-Range") != "bytes */10" {
+		if (strings.HasPrefix(bad, "bytes=10") || bad == "bytes=-0") && a.header.Get("Content-Range") != "bytes */10" {
 			t.Errorf("%s: Content-Range %q", bad, a.header.Get("Content-Range"))
 		}
 	}
