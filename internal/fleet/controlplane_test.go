@@ -58,6 +58,21 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 	})
 }
 
+func TestEverySpellingOfANameSharesOneDesiredState(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.Connect(t, "Ship01", "", "a")
+		want, err := root.Desired(t.Context(), "Ship01")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"ship01", "SHIP01", "sHiP01"} {
+			if got, err := root.Desired(t.Context(), name); err != nil || got != want {
+				t.Errorf("%s has a desired state of its own, %v", name, err)
+			}
+		}
+	})
+}
+
 func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")

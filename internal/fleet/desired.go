@@ -20,16 +20,17 @@ import (
 // Implements [gateway.ControlPlane].
 func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error) {
 	at := s.control.ChangedAt(name) // before the state is read
+	state := s.control.State()
+	child, err := s.child(state, name)
+	if err != nil {
+		return nil, err
+	}
+	name = child.Name // which callers may spell in many ways
 	s.mu.Lock()
 	known, ok := s.desired[name]
 	s.mu.Unlock()
 	if ok && known.version >= at {
 		return known.value, nil
-	}
-	state := s.control.State()
-	child, err := s.child(state, name)
-	if err != nil {
-		return nil, err
 	}
 	d, err := desiredFrom(state, child)
 	if err != nil {
