@@ -45,7 +45,10 @@ type syncAnswer struct {
 
 // ServeHTTP implements [http.Handler].
 func (h *syncHealth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := h.answer(r.Context())
+	// The answer is everybody's for a while, and must not depend on one who leaves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), readyTimeout)
+	defer cancel()
+	a := h.answer(ctx)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !a.InSync {

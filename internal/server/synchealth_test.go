@@ -85,3 +85,22 @@ func TestSyncHealthCountsDamage(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+func TestSyncHealthDoesNotDependOnWhoAskedAndLeft(t *testing.T) {
+	h := &syncHealth{
+		agent: &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: time.Now()}, heard: time.Now()},
+		now:   time.Now, started: time.Now(),
+		own: func(ctx context.Context) (*wire.ConnectedRegistry, error) {
+			return &wire.ConnectedRegistry{Spec: wire.Spec{Schedule: "* * * * *"}}, ctx.Err()
+		},
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{gone, t.Context()} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/health/sync", nil))
+		if w.Code != 200 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+}
