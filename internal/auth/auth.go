@@ -48,10 +48,14 @@ type Principal struct {
 	Generation  string      // of the password that was right; see [Generation]
 }
 
-// A Directory knows who exists. Both methods return [ErrUnauthenticated] for
+// A Directory knows who exists. Its methods return [ErrUnauthenticated] for
 // a name that is not there or may not be used at this registry.
 type Directory interface {
-	// Authenticate returns the principal whose name and password these are.
+	// AuthenticateToken returns the token whose name and password these are, at
+	// once. known reports whether the name is a token's, and no operator's.
+	AuthenticateToken(name, password string) (p *Principal, known bool, err error)
+	// Authenticate returns the principal whose name and password these are. It
+	// takes as long for a name that nobody has as for an operator's.
 	Authenticate(ctx context.Context, name, password string) (*Principal, error)
 	// Lookup returns the principal as it is now, if the password of that
 	// generation still is one of its passwords. A signed token's holder is

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"ferry/internal/oci"
 )
 
@@ -90,6 +92,7 @@ type Authenticator struct {
 	failed    func(ctx context.Context, source, name string)
 	limiter   *Limiter
 	proven    *proven
+	flights   singleflight.Group
 }
 
 // NewAuthenticator returns an authenticator over o's directory.
@@ -168,25 +171,63 @@ const (
 	maxPassword = 1024
 )
 
-// login checks a name and a password, unless its sender failed too often. A
-// password that was right before is checked all the same: whoever shares its
-// sender's address and fails cannot lock it out.
+// login returns whose name and password these are, and tells of those that are refused.
 func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
 	if name == "" || password == "" || len(name) > maxName || len(password) > maxPassword {
 		return nil, ErrUnauthenticated // nobody's; clients that have no password send an empty one
 	}
-	if wait := a.limiter.Wait(source, name); wait > 0 && !a.proven.has(name, password) {
+	p, err := a.check(ctx, source, name, password)
+	if errors.Is(err, ErrUnauthenticated) || errors.As(err, new(*ChallengeError)) {
 		a.failed(ctx, source, name)
+	}
+	return p, err
+}
+
+// check checks a name and a password. A machine password that is right is never
+// slowed down: it cannot have been guessed. For any other its sender must not have
+// failed too often, unless it was right before: whoever shares its sender's address
+// and fails cannot lock it out.
+func (a *Authenticator) check(ctx context.Context, source, name, password string) (*Principal, error) {
+	if isMachinePassword(password) {
+		p, known, err := a.directory.AuthenticateToken(name, password)
+		if known || err == nil {
+			return p, err
+		}
+	}
+	if a.proven.has(name, password) {
+		p, err := a.directory.Authenticate(ctx, name, password)
+		if errors.Is(err, ErrUnauthenticated) {
+			a.proven.set(name, password, false)
+			if end, wait := a.limiter.Begin(source, name); wait == 0 {
+				end(false)
+			}
+		}
+		return p, err
+	}
+	// The same guess at the same time is one guess. It is not the first's alone,
+	// who may leave.
+	flight := a.flights.DoChan(source+" "+a.proven.text(name, password), func() (any, error) {
+		return a.checkOnce(context.WithoutCancel(ctx), source, name, password)
+	})
+	select {
+	case result := <-flight:
+		p, _ := result.Val.(*Principal)
+		return p, result.Err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// checkOnce checks a name and a password, unless their sender failed too often.
+func (a *Authenticator) checkOnce(ctx context.Context, source, name, password string) (*Principal, error) {
+	end, wait := a.limiter.Begin(source, name)
+	if wait > 0 {
 		return nil, &ChallengeError{Err: oci.ErrTooManyRequests.With("too many failed logins"), RetryAfter: wait}
 	}
 	p, err := a.directory.Authenticate(ctx, name, password)
-	switch {
-	case err == nil:
+	end(!errors.Is(err, ErrUnauthenticated))
+	if err == nil {
 		a.proven.set(name, password, true)
-	case errors.Is(err, ErrUnauthenticated):
-		a.proven.set(name, password, false)
-		a.limiter.Failed(source, name)
-		a.failed(ctx, source, name)
 	}
 	return p, err
 }

@@ -1,11 +1,16 @@
 package auth_test
 
 import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ferry/internal/auth"
@@ -145,6 +150,99 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	d.now = d.now.Add(time.Minute)
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
 		t.Errorf("after a minute: %v", err)
+	}
+}
+
+func TestGuessesAtTheSameTimeAreSlowedDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newSilentDesk(t)
+		d.people.slow = make(chan struct{})
+		refused := make(chan error, 1000)
+		for n := range 1000 {
+			go func() { refused <- d.from("10.0.0.1:1", "puller", fmt.Sprint("guess ", n)) }()
+		}
+		synctest.Wait()
+		if d.people.asked != 10 || len(refused) != 990 {
+			t.Errorf("%d of 1,000 guesses are checked, %d are refused", d.people.asked, len(refused))
+		}
+		close(d.people.slow)
+		synctest.Wait()
+		if len(refused) != 1000 {
+			t.Errorf("%d are answered", len(refused))
+		}
+	})
+}
+
+func TestTheSameLoginAtTheSameTimeIsCheckedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newSilentDesk(t)
+		d.people.slow = make(chan struct{})
+		first, leave := context.WithCancel(t.Context())
+		results := make(chan error, 50)
+		for n := range 50 {
+			ctx := t.Context()
+			if n == 0 {
+				ctx = first
+			}
+			go func() {
+				r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+				r.SetBasicAuth("puller", "secret")
+				_, err := d.Basic(r)
+				results <- err
+			}()
+			synctest.Wait()
+		}
+		leave() // the others do not depend on the first
+		synctest.Wait()
+		close(d.people.slow)
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: %v", err)
+		}
+		for range 49 {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+		if d.people.asked != 1 {
+			t.Errorf("the password is checked %d times", d.people.asked)
+		}
+	})
+}
+
+func TestAMachinePasswordIsNeverSlowedDown(t *testing.T) {
+	d := newDesk(t)
+	right, err := auth.GeneratePassword(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := auth.GeneratePassword(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.people.passwords["puller"] = right
+	for n := range 200 { // all behind one address
+		_ = d.from("10.0.0.1:1", fmt.Sprint("name", n), "guess")
+		_ = d.from("10.0.0.1:1", "puller", "guess")
+	}
+	if err := d.from("10.0.0.1:1", "puller", right); err != nil {
+		t.Errorf("the first login: %v", err)
+	}
+	asked := d.people.asked
+	for range 200 { // a cluster with an old password locks nobody out
+		if err := d.from("10.0.0.2:1", "puller", wrong); !isUnauthenticated(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := d.from("10.0.0.2:1", "pusher", "secret"); err != nil || d.people.asked != asked+1 {
+		t.Errorf("%v, after %d checks", err, d.people.asked-asked)
+	}
+	// A person's password may look like a machine's, and is guessed no faster.
+	d.people.operators = map[string]bool{"puller": true}
+	tries := 0
+	for ; tries < 100 && isUnauthenticated(d.from("10.0.0.3:1", "puller", wrong)); tries++ {
+	}
+	if tries != 10 {
+		t.Errorf("%d guesses at an operator were let pass", tries)
 	}
 }
 

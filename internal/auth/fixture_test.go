@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,11 +22,30 @@ import (
 type people struct {
 	passwords map[string]string
 	who       map[string]*auth.Principal
-	asked     int // how often for a password
+	operators map[string]bool
+	mu        sync.Mutex
+	asked     int           // how often for a password
+	slow      chan struct{} // a check ends when something comes here; nil is at once
+}
+
+func (p *people) AuthenticateToken(name, password string) (*auth.Principal, bool, error) {
+	if _, token := p.passwords[name]; !token || p.operators[name] {
+		return nil, false, auth.ErrUnauthenticated
+	}
+	if p.passwords[name] != password {
+		return nil, true, auth.ErrUnauthenticated
+	}
+	who, err := p.Lookup(context.Background(), auth.KindToken, name, "")
+	return who, true, err
 }
 
 func (p *people) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {
+	p.mu.Lock()
 	p.asked++
+	p.mu.Unlock()
+	if p.slow != nil {
+		<-p.slow
+	}
 	if want, ok := p.passwords[name]; !ok || want != password {
 		return nil, auth.ErrUnauthenticated
 	}
@@ -49,7 +69,8 @@ type desk struct {
 	now    time.Time
 }
 
-func newDesk(t *testing.T) *desk {
+// newSilentDesk is a desk that nobody reaches over HTTP.
+func newSilentDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), people: &people{
 		passwords: map[string]string{"puller": "secret", "pusher": "secret"},
@@ -64,6 +85,12 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: d.people, Signer: signer, Now: clock})
+	return d
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := newSilentDesk(t)
 	mux := http.NewServeMux()
 	mux.Handle("/oauth2/token", d.TokenHandler(slog.New(slog.DiscardHandler)))
 	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {

@@ -1,10 +1,9 @@
 package auth
 
 import (
+	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // The failed logins that are let pass: a person who mistypes a few times and
@@ -12,68 +11,118 @@ import (
 const (
 	failuresAllowed = 10              // in a row, of one name from one source
 	sourceAllowed   = 100             // in a row, of one source whatever the name
+	sourceAtOnce    = 10              // logins of one source that are being checked
 	failureRefill   = 6 * time.Second // until one of them is forgiven
 	maxLimited      = 16 << 10        // names and sources that are watched
 )
 
-// A Limiter slows down who guesses passwords. It counts failures by source
-// and by source and name together, never by name alone: or a stranger could
-// lock out a name by failing with it.
+// A Limiter slows down who guesses passwords. A login counts as failed from before
+// it is checked until it is found to be right, so that guesses that are made at the
+// same time count, too. It counts by source and by source and name together, never
+// by name alone: or a stranger could lock out a name by failing with it.
 type Limiter struct {
 	now func() time.Time
 
 	mu     sync.Mutex
-	failed map[limitKey]*rate.Limiter
+	failed map[limitKey]*failures
 }
 
 type limitKey struct{ source, name string }
 
+// failures are what is not forgiven of a source, or of a name from it.
+type failures struct {
+	count   float64 // logins that are being checked among them
+	at      time.Time
+	pending int // logins that are being checked
+}
+
 // NewLimiter returns a limiter without a memory of failures.
 func NewLimiter(now func() time.Time) *Limiter {
-	return &Limiter{now: now, failed: map[limitKey]*rate.Limiter{}}
+	return &Limiter{now: now, failed: map[limitKey]*failures{}}
 }
 
-// Wait returns how long a login of name from source has to wait; 0 is not at all.
-func (l *Limiter) Wait(source, name string) time.Duration {
+// Begin counts a login of name from source, which may be checked now if wait is 0,
+// and then must be ended, once: right says that it did not fail. Otherwise the login
+// has to wait for so long, and is not counted.
+func (l *Limiter) Begin(source, name string) (end func(right bool), wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(l.wait(limitKey{source, name}), l.wait(limitKey{source, ""}))
+	source = network(source)
+	bySource, byName := l.at(limitKey{source, ""}), l.at(limitKey{source, name})
+	wait = max(bySource.wait(sourceAllowed), byName.wait(failuresAllowed))
+	if wait == 0 && bySource.pending >= sourceAtOnce {
+		wait = time.Second
+	}
+	if wait > 0 {
+		return nil, wait
+	}
+	for _, f := range []*failures{bySource, byName} {
+		f.count++
+		f.pending++
+	}
+	return func(right bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, f := range []*failures{bySource, byName} {
+			f.pending--
+			if right {
+				f.count = max(0, f.count-1)
+			}
+		}
+	}, 0
 }
 
-func (l *Limiter) wait(key limitKey) time.Duration {
+// at returns the failures of a key as they are now.
+func (l *Limiter) at(key limitKey) *failures {
 	f := l.failed[key]
 	if f == nil {
-		return 0
-	}
-	f.ReserveN(l.now(), 0) // notes a clock that was set back, which forgives and accuses nobody
-	missing := max(0, 1-f.TokensAt(l.now()))
-	return time.Duration(missing * float64(failureRefill))
-}
-
-// Failed notes a failed login. Those that were let in at the same time count
-// beyond what is allowed, and lengthen the wait.
-func (l *Limiter) Failed(source, name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, allowed := range map[limitKey]int{{source, name}: failuresAllowed, {source, ""}: sourceAllowed} {
-		if l.failed[key] == nil {
-			if len(l.failed) >= maxLimited {
-				l.forget()
-			}
-			l.failed[key] = rate.NewLimiter(rate.Every(failureRefill), allowed)
+		if len(l.failed) >= maxLimited {
+			l.forget()
 		}
-		l.failed[key].ReserveN(l.now(), 1)
+		f = &failures{}
+		l.failed[key] = f
 	}
+	f.forgive(l.now())
+	return f
 }
 
-// forget makes room: what is forgiven goes, and if nothing is, everything.
+// forgive counts the time that has passed. A clock that was set back forgives and
+// accuses nobody.
+func (f *failures) forgive(now time.Time) {
+	if d := now.Sub(f.at); d > 0 {
+		f.count = max(0, f.count-d.Seconds()/failureRefill.Seconds())
+	}
+	f.at = now
+}
+
+// wait is how long it takes until there is room for one more.
+func (f *failures) wait(allowed int) time.Duration {
+	return time.Duration(max(0, f.count+1-float64(allowed)) * float64(failureRefill))
+}
+
+// forget makes room: what is forgiven is dropped, and if nothing is, everything.
 func (l *Limiter) forget() {
+	now := l.now()
 	for key, f := range l.failed {
-		if f.TokensAt(l.now()) >= float64(f.Burst()) {
+		if f.forgive(now); f.count == 0 && f.pending == 0 {
 			delete(l.failed, key)
 		}
 	}
 	if len(l.failed) >= maxLimited {
 		clear(l.failed)
 	}
+}
+
+// network is what one sender can choose its addresses from: an IPv4 address, or an
+// IPv6 network of 64 bits.
+func network(source string) string {
+	a, err := netip.ParseAddr(source)
+	if err != nil || a.Unmap().Is4() {
+		return source
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return source
+	}
+	return p.String()
 }

@@ -6,53 +6,99 @@ import (
 	"time"
 )
 
+// fail makes n logins that fail, or as many as the limiter lets.
+func (l *Limiter) fail(source, name string, n int) (failed int) {
+	for range n {
+		end, wait := l.Begin(source, name)
+		if wait > 0 {
+			break
+		}
+		end(false)
+		failed++
+	}
+	return failed
+}
+
+// wait returns how long a login has to wait.
+func (l *Limiter) wait(source, name string) time.Duration {
+	end, wait := l.Begin(source, name)
+	if wait == 0 {
+		end(true)
+	}
+	return wait
+}
+
 func TestALimiterForgetsWithTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
-	for range failuresAllowed {
-		l.Failed("source", "name")
-	}
-	if wait := l.Wait("source", "name"); wait != failureRefill {
+	l.fail("source", "name", failuresAllowed)
+	if wait := l.wait("source", "name"); wait != failureRefill {
 		t.Errorf("wait %v", wait)
 	}
-	if wait := l.Wait("source", "other") + l.Wait("elsewhere", "name"); wait != 0 {
+	if wait := l.wait("source", "other") + l.wait("elsewhere", "name"); wait != 0 {
 		t.Errorf("others wait %v", wait)
 	}
 	now = now.Add(failureRefill)
-	if wait := l.Wait("source", "name"); wait != 0 {
+	if wait := l.wait("source", "name"); wait != 0 {
 		t.Errorf("after the wait: %v", wait)
 	}
 	now = now.Add(-time.Hour)
-	if wait := l.Wait("source", "name"); wait != 0 {
+	if wait := l.wait("source", "name"); wait != 0 {
 		t.Errorf("with a clock that was set back: %v", wait)
 	}
 	now = now.Add(2 * time.Hour)
-	for range failuresAllowed {
-		l.Failed("source", "name")
-	}
+	l.fail("source", "name", failuresAllowed)
 	now = now.Add(-time.Hour)
-	if wait := l.Wait("source", "name"); wait != failureRefill {
+	if wait := l.wait("source", "name"); wait != failureRefill {
 		t.Errorf("after failures and with a clock that was set back: %v", wait)
 	}
 	now = now.Add(failureRefill)
-	if wait := l.Wait("source", "name"); wait != 0 {
+	if wait := l.wait("source", "name"); wait != 0 {
 		t.Errorf("after that wait: %v", wait)
 	}
 }
 
-func TestFailuresAtTheSameTimeLengthenTheWait(t *testing.T) {
-	now := time.Unix(0, 0)
-	l := NewLimiter(func() time.Time { return now })
-	for range 2 * failuresAllowed {
-		l.Failed("source", "name")
+func TestLoginsThatAreBeingCheckedCount(t *testing.T) {
+	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
+	var ends []func(bool)
+	for range 1000 {
+		if end, wait := l.Begin("source", "name"); wait == 0 {
+			ends = append(ends, end)
+		}
 	}
-	now = now.Add(failuresAllowed * failureRefill)
-	if wait := l.Wait("source", "name"); wait != failureRefill {
-		t.Errorf("wait %v", wait)
+	if len(ends) != failuresAllowed {
+		t.Fatalf("%d guesses are checked at a time", len(ends))
 	}
-	now = now.Add(failureRefill)
-	if wait := l.Wait("source", "name"); wait != 0 {
-		t.Errorf("after the wait: %v", wait)
+	for _, end := range ends {
+		end(true)
+	}
+	if failed := l.fail("source", "name", 1000); failed != failuresAllowed {
+		t.Errorf("%d failures are let pass after logins that were right", failed)
+	}
+}
+
+func TestASourceHasFewLoginsCheckedAtATime(t *testing.T) {
+	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
+	pending := 0
+	for n := range 1000 {
+		if _, wait := l.Begin("source", fmt.Sprint(n)); wait == 0 {
+			pending++
+		}
+	}
+	if wait := l.wait("elsewhere", "name"); pending != sourceAtOnce || wait != 0 {
+		t.Errorf("%d are checked at a time, and another source waits %v", pending, wait)
+	}
+}
+
+func TestAnIPv6NetworkIsOneSource(t *testing.T) {
+	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
+	l.fail("2001:db8::1", "name", failuresAllowed)
+	if l.wait("2001:db8::ffff:2", "name") == 0 || l.wait("2001:db8:0:1::1", "name") > 0 {
+		t.Error("sources are not told apart by their network")
+	}
+	l.fail("::ffff:192.0.2.1", "name", failuresAllowed)
+	if l.wait("::ffff:192.0.2.2", "name") > 0 {
+		t.Error("IPv4 addresses are one source")
 	}
 }
 
@@ -60,7 +106,7 @@ func TestALimiterWatchesABoundedNumber(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
 	for n := range 3 * maxLimited {
-		l.Failed(fmt.Sprint(n), "name")
+		l.fail(fmt.Sprint(n), "name", 1)
 		if len(l.failed) > maxLimited+1 {
 			t.Fatalf("%d are watched", len(l.failed))
 		}

@@ -28,7 +28,11 @@ const (
 func HashOperatorPassword(password string) string {
 	salt := make([]byte, argonSalt)
 	rand.Read(salt) // it never fails
-	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey)
+	return phc(argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey), salt)
+}
+
+// phc is a key and its salt in the PHC string format.
+func phc(key, salt []byte) string {
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
 		b64.EncodeToString(salt), b64.EncodeToString(key))
@@ -65,13 +69,27 @@ func sameOperatorPassword(hash, password string) bool {
 // memory on purpose; so one runs at a time, and a password that was right is
 // remembered, by a digest with a secret key, for as long as the process lives.
 type OperatorVerifier struct {
-	slow  chan struct{} // holds one value while a check runs
-	right *proven
+	slow   chan struct{} // holds one value while a check runs
+	right  *proven
+	nobody string // a hash that no password has
 }
 
 // NewOperatorVerifier returns a verifier that remembers nothing yet.
 func NewOperatorVerifier() *OperatorVerifier {
-	return &OperatorVerifier{slow: make(chan struct{}, 1), right: newProven()}
+	key := make([]byte, argonKey)
+	rand.Read(key) // it never fails
+	return &OperatorVerifier{slow: make(chan struct{}, 1), right: newProven(), nobody: phc(key, key[:argonSalt])}
+}
+
+// Nobody takes as long as [OperatorVerifier.Same] to find that a password is wrong,
+// for a name that no operator has: how long a refusal takes must not tell whose
+// names there are.
+func (v *OperatorVerifier) Nobody(ctx context.Context, password string) error {
+	_, err := v.Same(ctx, v.nobody, password)
+	if err == nil {
+		err = ErrUnauthenticated
+	}
+	return err
 }
 
 // Same reports whether password has the hash of [HashOperatorPassword]. It

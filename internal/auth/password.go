@@ -31,8 +31,19 @@ func GeneratePassword(random io.Reader) (string, error) {
 		return "", err
 	}
 	body := passwordPrefix + encode62(new(big.Int).SetBytes(raw), passwordDigits)
-	sum := new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(body))))
-	return body + encode62(sum, checksumDigits), nil
+	return body + checksum(body), nil
+}
+
+// isMachinePassword reports whether a text is one that [GeneratePassword] may have
+// made. Nobody can guess one that is right.
+func isMachinePassword(text string) bool {
+	body := len(text) - checksumDigits
+	return body == len(passwordPrefix)+passwordDigits && strings.HasPrefix(text, passwordPrefix) &&
+		text[body:] == checksum(text[:body])
+}
+
+func checksum(body string) string {
+	return encode62(new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(body)))), checksumDigits)
 }
 
 // HoldsPassword reports whether a machine password, or what looks like the

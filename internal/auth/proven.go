@@ -40,6 +40,12 @@ func (p *proven) digest(a, b string) [32]byte {
 	return [32]byte(mac.Sum(nil))
 }
 
+// text is the digest of a and b as text.
+func (p *proven) text(a, b string) string {
+	d := p.digest(a, b)
+	return string(d[:])
+}
+
 func (p *proven) has(a, b string) bool {
 	d := p.digest(a, b)
 	p.mu.Lock()

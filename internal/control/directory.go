@@ -30,7 +30,25 @@ func (d directory) Authenticate(ctx context.Context, name, password string) (*au
 		}
 		return principalOf(o), nil
 	}
-	return d.token(state, name, func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
+	if state.Token(name) == nil {
+		return nil, d.verifier.Nobody(ctx, password)
+	}
+	return d.tokenWith(state, name, password)
+}
+
+// AuthenticateToken implements [auth.Directory].
+func (d directory) AuthenticateToken(name, password string) (p *auth.Principal, known bool, err error) {
+	state := d.State()
+	if state.Operator(name) != nil || state.Token(name) == nil {
+		return nil, false, auth.ErrUnauthenticated
+	}
+	p, err = d.tokenWith(state, name, password)
+	return p, true, err
+}
+
+// tokenWith returns the token name, if it may be used here with the password.
+func (d directory) tokenWith(s *State, name, password string) (*auth.Principal, error) {
+	return d.token(s, name, func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
 }
 
 // Lookup implements [auth.Directory].

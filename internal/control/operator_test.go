@@ -1,9 +1,11 @@
 package control_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -83,6 +85,33 @@ func TestADataDirectoryKeepsItsRole(t *testing.T) {
 		_, err := control.New(t.Context(), control.Options{DB: db, Self: self})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", self, err)
+		}
+	}
+}
+
+func TestAnUnknownNameIsRefusedAsSlowlyAsAnOperators(t *testing.T) {
+	i := bare(t, dbtest.SQLite(t))
+	if _, err := i.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	guess, err := auth.GeneratePassword(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What makes the check slow takes memory, which can be counted.
+	cost := func(name, password string) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if mayLogIn(t, i, name, password) {
+			t.Errorf("%s logs in with a guess", name)
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	for _, password := range []string{"guess", guess} {
+		known, unknown := cost("admin", password), cost("root", password)
+		if known < 5<<20 || unknown < known*9/10 || unknown > known*11/10 {
+			t.Errorf("the refusal of a known name takes %d bytes, of an unknown one %d", known, unknown)
 		}
 	}
 }

@@ -42,6 +42,10 @@ func (d directory) principals(t testing.TB) principals {
 	return all
 }
 
+func (d principals) AuthenticateToken(string, string) (*auth.Principal, bool, error) {
+	return nil, false, auth.ErrUnauthenticated
+}
+
 func (d principals) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	if password != "secret" {
 		return nil, auth.ErrUnauthenticated
