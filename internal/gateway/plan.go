@@ -128,12 +128,12 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	if referrerDepth >= maxReferrerDepth {
 		return nil
 	}
-	referrers, err := p.Storage.Referrers(ctx, want.Repository, want.Digest, "")
+	referrers, err := p.Storage.ReferrerDigests(ctx, want.Repository, want.Digest)
 	if err != nil {
 		return err
 	}
-	for _, r := range referrers {
-		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: r.Digest}, depth, referrerDepth+1)
+	for _, referrer := range referrers {
+		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: referrer}, depth, referrerDepth+1)
 		if err != nil {
 			return err
 		}

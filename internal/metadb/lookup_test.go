@@ -50,7 +50,9 @@ func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
 		for what, ask := range map[string]func() error{
 			"TagsOf":          func() error { _, err := tx.TagsOf("app", last); return err },
 			"ParentOf":        func() error { _, err := tx.ParentOf("app", last); return err },
-			"Referrers":       func() error { _, err := tx.Referrers("app", last); return err },
+			"Referrers":       func() error { _, err := tx.Referrers("app", last, "", "", 10); return err },
+			"ReferrerDigests": func() error { _, err := tx.ReferrerDigests("app", last); return err },
+			"IsSubject":       func() error { _, err := tx.IsSubject("app", last); return err },
 			"HasReferrers":    func() error { _, err := tx.HasReferrers("app"); return err },
 			"NeverReferenced": func() error { _, err := tx.NeverReferenced("app", last); return err },
 			"IsLoose":         func() error { _, err := tx.IsLoose("app", last); return err },

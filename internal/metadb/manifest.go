@@ -16,7 +16,7 @@ type Manifest struct {
 	MediaType    string
 	ArtifactType string
 	Subject      digest.Digest // "" where there is none
-	Annotations  string        // a JSON object
+	Annotations  string        // a JSON object; "" in what is read, but for [Tx.Referrers]
 	Payload      []byte        // must not be changed; nil in lists
 	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
@@ -54,8 +54,11 @@ func (c Child) kind() int {
 }
 
 const (
-	manifestBody = `manifests.repository, manifests.digest, media_type, artifact_type, subject, annotations,
-		LENGTH(payload), pushed_at, manifests.seq, was_referenced, damaged`
+	manifestKind = `manifests.repository, manifests.digest, media_type, artifact_type, subject, `
+	manifestRest = `, LENGTH(payload), pushed_at, manifests.seq, was_referenced, damaged`
+	manifestBody = manifestKind + `''` + manifestRest
+
+	referrerColumns = manifestKind + `annotations` + manifestRest + `, manifests.locks, NULL`
 	manifestHead    = manifestBody + `, manifests.locks, NULL`
 	manifestColumns = manifestBody + `, manifests.locks, payload`
 )
@@ -179,11 +182,29 @@ func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
 		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest)
 }
 
-// Referrers returns the manifests of repository whose subject is digest,
-// oldest first, without their payloads.
-func (tx *Tx) Referrers(repository, digest string) ([]Manifest, error) {
-	return list[Manifest](tx, "list referrers of "+repository+"@"+digest, `SELECT `+manifestHead+` FROM manifests
+// Referrers returns up to limit manifests of repository whose subject is digest,
+// oldest first, with their annotations and without their payloads: those behind the
+// digest after, or from the first on where that is none of them; and only those of
+// artifactType where that is not empty.
+func (tx *Tx) Referrers(repository, digest, artifactType, after string, limit int) ([]Manifest, error) {
+	return list[Manifest](tx, "list referrers of "+repository+"@"+digest, `SELECT `+referrerColumns+` FROM manifests
+		WHERE repository = $1 AND subject = $2 AND ($3 = '' OR artifact_type = $3)
+		AND (pushed_at, digest) > (COALESCE((SELECT pushed_at FROM manifests
+			WHERE repository = $1 AND digest = $4 AND subject = $2), -1), $4)
+		ORDER BY pushed_at, digest LIMIT $5`, repository, digest, artifactType, after, limit)
+}
+
+// ReferrerDigests returns the digests of all manifests of repository whose subject is
+// digest, oldest first.
+func (tx *Tx) ReferrerDigests(repository, digest string) ([]string, error) {
+	return list[string](tx, "list referrers of "+repository+"@"+digest, `SELECT digest FROM manifests
 		WHERE repository = $1 AND subject = $2 ORDER BY pushed_at, digest`, repository, digest)
+}
+
+// IsSubject reports whether any manifest of repository has digest as its subject.
+func (tx *Tx) IsSubject(repository, digest string) (bool, error) {
+	return get[bool](tx, "look for referrers of "+repository+"@"+digest,
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject = $2)`, repository, digest)
 }
 
 // Children returns what the manifest refers to, by digest; of an index, what

@@ -253,20 +253,20 @@ func (l *listing) referrers(
 		if !hasReferrers {
 			continue
 		}
-		found, err := l.Storage.Referrers(ctx, l.spec.Repository, d, "")
+		found, err := l.Storage.ReferrerDigests(ctx, l.spec.Repository, d)
 		if err != nil {
 			return nil, err
 		}
 		for _, m := range found {
-			name := string(m.Digest)
-			if recorded[name] == "" || slices.Contains(answer.Digests, m.Digest) {
+			name := string(m)
+			if recorded[name] == "" || slices.Contains(answer.Digests, m) {
 				continue
 			}
 			if answer.Listed {
 				l.lost[name] = true
 			}
 			if !answer.Listed || l.kept[name] {
-				all = append(all, m.Digest)
+				all = append(all, m)
 			}
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +26,9 @@ const maxScan = 50_000
 // maxReferrers bounds a page of referrers, in bytes of their descriptors. It
 // is what clients read of one answer.
 const maxReferrers = oci.MaxManifestSize - 1024
+
+// referrersAtOnce is how many referrers are read from the database at a time.
+const referrersAtOnce = 100
 
 // A page is the part of a list that a client asks for.
 type page struct {
@@ -125,26 +127,12 @@ func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	artifactType := q.URL.Query().Get("artifactType")
-	all, err := g.storage.Referrers(q.Context(), q.repository, digest.Digest(q.reference), artifactType)
+	manifests, last, more, err := g.referrers(q, p, artifactType)
 	if err != nil {
 		return err
 	}
-	if p.last != "" { // after one that is gone since, it begins anew
-		all = all[1+slices.IndexFunc(all, func(d oci.Descriptor) bool { return string(d.Digest) == p.last }):]
-	}
-	manifests := []json.RawMessage{}
-	for size := 0; len(manifests) < min(p.n, len(all)); {
-		text, err := json.Marshal(all[len(manifests)])
-		if err != nil {
-			return err
-		}
-		if size += len(text) + 1; size > maxReferrers && len(manifests) > 0 {
-			break
-		}
-		manifests = append(manifests, text)
-	}
-	if n := len(manifests); n < len(all) && n > 0 {
-		p.next(w, q, string(all[n-1].Digest))
+	if more && len(manifests) > 0 {
+		p.next(w, q, string(last))
 	}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
@@ -152,4 +140,34 @@ func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	return writeJSONAs(w, oci.MediaTypeImageIndex, map[string]any{
 		"schemaVersion": 2, "mediaType": oci.MediaTypeImageIndex, "manifests": manifests,
 	})
+}
+
+// referrers returns a page of referrers, as text, the digest of its last, and whether
+// there are more.
+func (g *Registry) referrers(
+	q *request, p page, artifactType string,
+) (manifests []json.RawMessage, last digest.Digest, more bool, err error) {
+	manifests, last = []json.RawMessage{}, digest.Digest(p.last)
+	limit := min(referrersAtOnce, p.n+1)
+	for size := 0; ; {
+		some, err := g.storage.Referrers(q.Context(), q.repository, digest.Digest(q.reference), storage.ReferrerPage{
+			ArtifactType: artifactType, After: last, Limit: limit,
+		})
+		if err != nil {
+			return nil, "", false, err
+		}
+		for _, d := range some {
+			text, err := json.Marshal(d)
+			if err != nil {
+				return nil, "", false, err
+			}
+			if size += len(text) + 1; len(manifests) == p.n || size > maxReferrers && len(manifests) > 0 {
+				return manifests, last, true, nil
+			}
+			manifests, last = append(manifests, text), d.Digest
+		}
+		if len(some) < limit {
+			return manifests, last, false, nil
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -113,7 +115,7 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 			ArtifactType: artifactType,
 			Config:       &oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: config, Size: 2},
 			Subject:      new(storagetest.Reference(subject)),
-			Annotations:  map[string]string{"note": note},
+			Annotations:  map[string]string{"note": note, "short": "x"},
 		}.Payload())
 		d := digest.FromString(text)
 		a := s.do("PUT", "/v2/a/manifests/"+d.String(), text, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
@@ -127,11 +129,12 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 	path := "/v2/a/referrers/" + subject.String()
 
 	a := s.do("GET", path+"?artifactType=application/sbom", "").want(t, 200)
-	var index struct {
+	type listed struct {
 		SchemaVersion int
 		MediaType     string
 		Manifests     []oci.Descriptor
 	}
+	var index listed
 	a.json(t, &index)
 	if a.header.Get("Content-Type") != oci.MediaTypeImageIndex || a.header.Get("OCI-Filters-Applied") != "artifactType" {
 		t.Errorf("headers %v", a.header)
@@ -153,15 +156,53 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 	if len(paged) != 2 || paged[0][0] == paged[1][0] {
 		t.Errorf("pages %v", paged)
 	}
-	// Large annotations make more pages, not larger ones.
-	big := strings.Repeat("x", oci.MaxManifestSize*2/3)
-	refer("application/big", big)
-	refer("application/big", big+"y")
-	if got := s.pages(path+"?artifactType=application/big", "manifests"); len(got) != 2 {
-		t.Errorf("%d pages", len(got))
+	// Of annotations that are too long, a listing has the shortest.
+	refer("application/big", strings.Repeat("x", oci.MaxManifestSize*2/3))
+	index = listed{}
+	s.do("GET", path+"?artifactType=application/big", "").want(t, 200).json(t, &index)
+	if m := index.Manifests; len(m) != 1 || len(m[0].Annotations) != 1 || m[0].Annotations["short"] != "x" {
+		t.Errorf("referrers with long annotations: %d, %v", len(m), m[0].Annotations)
 	}
 	// A subject that is not there has no referrers; that is no error.
 	if a := s.do("GET", "/v2/a/referrers/"+digest.FromString("absent").String(), "").want(t, 200); !strings.Contains(a.body, `"manifests":[]`) {
 		t.Error(a.body)
+	}
+}
+
+func TestAPageOfReferrersReadsNoMoreThanItShows(t *testing.T) {
+	s := newSite(t)
+	_, subject := s.push("a", "v1", "hello")
+	config := digest.FromString("{}")
+	annotations := map[string]string{}
+	for i := range 100 {
+		annotations[fmt.Sprint("key", i)] = strings.Repeat("x", 40<<10)
+	}
+	annotations["short"] = "x"
+	const referrers = 250
+	for i := range referrers {
+		if i == 8 { // the others have what just fits
+			annotations = map[string]string{"note": strings.Repeat("x", 15<<10)}
+		}
+		annotations["number"] = fmt.Sprint(i)
+		text := string(storagetest.Manifest{
+			Config:  &oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: config, Size: 2},
+			Subject: new(storagetest.Reference(subject)), Annotations: annotations,
+		}.Payload())
+		s.do("PUT", "/v2/a/manifests/"+digest.FromString(text).String(), text, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
+	}
+	path := "/v2/a/referrers/" + subject.String()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s.do("GET", path+"?n=1", "").want(t, 200)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 2<<20 {
+		t.Errorf("a page of one takes %d MiB", used>>20)
+	}
+	n := 0
+	for _, page := range s.pages(path, "manifests") {
+		n += len(page)
+	}
+	if n != referrers {
+		t.Errorf("%d referrers are listed", n)
 	}
 }

@@ -199,12 +199,12 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 				follow(repository, child.Digest)
 			}
 		}
-		referrers, err := p.Referrers(t.Context(), repository, d, "")
+		referrers, err := p.ReferrerDigests(t.Context(), repository, d)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range referrers {
-			follow(repository, r.Digest)
+			follow(repository, r)
 		}
 	}
 	repositories, err := p.Repositories(t.Context(), "", 1000)

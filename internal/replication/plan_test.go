@@ -244,7 +244,7 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 			if result, err := r.Sync(t.Context(), src); err != nil || result.Synced != 1 {
 				t.Fatalf("Sync = %+v, %v", result, err)
 			}
-			if all, err := r.Referrers(t.Context(), "app", v1.Digest, ""); err != nil || len(all) != 4 {
+			if all, err := r.ReferrerDigests(t.Context(), "app", v1.Digest); err != nil || len(all) != 4 {
 				t.Errorf("%d referrers are here of 4, %v", len(all), err)
 			}
 		})
@@ -269,7 +269,7 @@ func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
 	r.want("app", items...)
 	r.sync()
 	for _, i := range items {
-		if all, err := r.Referrers(t.Context(), "app", i.Digest, ""); err != nil || len(all) != each {
+		if all, err := r.ReferrerDigests(t.Context(), "app", i.Digest); err != nil || len(all) != each {
 			t.Errorf("%s: %d referrers are here of %d, %v", i.Tag, len(all), each, err)
 		}
 	}

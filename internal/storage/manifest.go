@@ -122,21 +122,27 @@ func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d diges
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.IsLoose(repository, string(d)) })
 }
 
-// Referrers returns descriptors of the manifests of repository whose subject
-// is d, oldest first; only those of artifactType where that is not empty.
-// The subject itself need not be here.
-func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Digest, artifactType string) ([]oci.Descriptor, error) {
+// A ReferrerPage is which referrers to list.
+type ReferrerPage struct {
+	ArtifactType string        // only of this type; "" is any
+	After        digest.Digest // those behind this one; "", or one that is gone, is from the first on
+	Limit        int
+}
+
+// Referrers returns descriptors of manifests of repository whose subject is d, oldest
+// first. The subject itself need not be here. Of annotations longer than 16 KiB in
+// all, those are left out that are the longest.
+func (s *Storage) Referrers(
+	ctx context.Context, repository string, d digest.Digest, page ReferrerPage,
+) ([]oci.Descriptor, error) {
 	rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Manifest, error) {
-		return tx.Referrers(repository, string(d))
+		return tx.Referrers(repository, string(d), page.ArtifactType, string(page.After), page.Limit)
 	})
 	if err != nil {
 		return nil, err
 	}
 	var all []oci.Descriptor
 	for _, row := range rows {
-		if artifactType != "" && row.ArtifactType != artifactType {
-			continue
-		}
 		desc := oci.Descriptor{
 			MediaType: row.MediaType, Digest: row.Digest, Size: row.Size, ArtifactType: row.ArtifactType,
 		}
@@ -146,6 +152,15 @@ func (s *Storage) Referrers(ctx context.Context, repository string, d digest.Dig
 		all = append(all, desc)
 	}
 	return all, nil
+}
+
+// ReferrerDigests returns the digests of all manifests of repository whose subject is
+// d, oldest first.
+func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
+		all, err := tx.ReferrerDigests(repository, string(d))
+		return convert(all, func(text string) digest.Digest { return digest.Digest(text) }), err
+	})
 }
 
 // DeleteManifest removes the manifest d of repository and the tags that name

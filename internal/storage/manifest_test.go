@@ -276,12 +276,30 @@ func TestReferrersAreListedWithAndWithoutTheirSubject(t *testing.T) {
 			})
 		}
 		for filter, want := range map[string][]oci.Descriptor{"": all, "text/sbom": all[1:], "text/other": nil} {
-			got, err := f.Referrers(ctx, "a", subject, filter)
+			got, err := f.Referrers(ctx, "a", subject, storage.ReferrerPage{ArtifactType: filter, Limit: 10})
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("Referrers of type %q: %v %s", filter, err, diff)
 			}
 		}
-		if got, err := f.Referrers(ctx, "b", subject, ""); len(got) > 0 || err != nil {
+		page := storage.ReferrerPage{Limit: 1}
+		for _, want := range all {
+			got, err := f.Referrers(ctx, "a", subject, page)
+			if diff := cmp.Diff([]oci.Descriptor{want}, got); diff != "" || err != nil {
+				t.Errorf("page behind %q: %v %s", page.After, err, diff)
+			}
+			page.After = want.Digest
+		}
+		if got, err := f.Referrers(ctx, "a", subject, page); len(got) > 0 || err != nil {
+			t.Errorf("page behind the last: %v, %v", got, err)
+		}
+		page.After = digest.FromString("gone")
+		if got, err := f.Referrers(ctx, "a", subject, page); err != nil || len(got) != 1 || got[0].Digest != all[0].Digest {
+			t.Errorf("page behind one that is gone: %v, %v", got, err)
+		}
+		if got, err := f.ReferrerDigests(ctx, "a", subject); err != nil || len(got) != 2 || got[0] != all[0].Digest {
+			t.Errorf("digests %v, %v", got, err)
+		}
+		if got, err := f.ReferrerDigests(ctx, "b", subject); len(got) > 0 || err != nil {
 			t.Errorf("Referrers in another repository = %v, %v", got, err)
 		}
 	})

@@ -40,7 +40,7 @@ CREATE TABLE manifests (
   media_type    TEXT NOT NULL,
   artifact_type TEXT NOT NULL,
   subject       TEXT COLLATE "C" NOT NULL, -- '' where there is none
-  annotations   TEXT NOT NULL,             -- a JSON object; served with referrers
+  annotations   TEXT NOT NULL,             -- a JSON object; what of them is listed with referrers
   payload       BYTEA NOT NULL,
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
@@ -49,7 +49,7 @@ CREATE TABLE manifests (
   damaged       INTEGER NOT NULL DEFAULT 0, -- 1 where the payload is not what the digest says
   PRIMARY KEY (repository, digest)
 );
-CREATE INDEX manifests_subject ON manifests (repository, subject);
+CREATE INDEX manifests_subject ON manifests (repository, subject, pushed_at, digest);
 
 -- What a manifest refers to: its config and layers (manifest = 0), or an
 -- index's manifests: those that it holds here (manifest = 1), and those that it
