@@ -3,10 +3,13 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"mime"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"ferry/internal/jsonlimit"
 )
 
 // Limits on a manifest. The size is the least that the distribution
@@ -30,7 +33,24 @@ type Manifest struct {
 	Layers       []Descriptor      // of an index, its entries that are blobs
 	Manifests    []Descriptor      // of an index, its entries that are manifests
 	Subject      *Descriptor       // nil where the manifest is no referrer
+	Memory       int               // bytes that all this takes, as estimated
 }
+
+// A rawManifest is a manifest or an index as it is written.
+type rawManifest struct {
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	ArtifactType  string            `json:"artifactType"`
+	Config        *Descriptor       `json:"config"`
+	Layers        children          `json:"layers"`
+	Manifests     children          `json:"manifests"`
+	Subject       *Descriptor       `json:"subject"`
+	Annotations   map[string]string `json:"annotations"`
+}
+
+// rawManifests decodes manifests whose values take no more memory than any manifest
+// that is of use: a descriptor takes some four times its text. It is only read.
+var rawManifests = jsonlimit.NewScaled[rawManifest](func(text int) int { return 64<<10 + 8*min(text, 2<<20) })
 
 // Blobs returns the blobs that the manifest refers to, each digest once: the
 // config, the layers, and the entries of an index that are no manifests. Some
@@ -69,19 +89,14 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	if len(payload) > MaxManifestSize {
 		return nil, ErrTooLarge.With("manifest is larger than %d bytes", MaxManifestSize)
 	}
-	var raw struct {
-		SchemaVersion int               `json:"schemaVersion"`
-		MediaType     string            `json:"mediaType"`
-		ArtifactType  string            `json:"artifactType"`
-		Config        *Descriptor       `json:"config"`
-		Layers        children          `json:"layers"`
-		Manifests     children          `json:"manifests"`
-		Subject       *Descriptor       `json:"subject"`
-		Annotations   map[string]string `json:"annotations"`
-	}
-	if err := json.Unmarshal(payload, &raw); err != nil {
+	var raw rawManifest
+	memory, err := rawManifests.Unmarshal(payload, &raw)
+	if err != nil {
 		if e := AsError(err); e != nil {
 			return nil, e
+		}
+		if errors.Is(err, jsonlimit.ErrTooLarge) {
+			return nil, ErrManifestInvalid.With("manifest holds more values than any image has")
 		}
 		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %s", clip(err.Error()))
 	}
@@ -95,7 +110,7 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	if raw.SchemaVersion != 2 {
 		return nil, ErrManifestInvalid.With("schemaVersion is %d, want 2", raw.SchemaVersion)
 	}
-	m := &Manifest{MediaType: mediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations, Subject: raw.Subject}
+	m := &Manifest{MediaType: mediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations, Subject: raw.Subject, Memory: memory}
 	if IsIndex(mediaType) {
 		if raw.Config != nil || raw.Layers != nil {
 			return nil, ErrManifestInvalid.With("an index has no config or layers")

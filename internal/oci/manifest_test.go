@@ -235,3 +235,44 @@ func FuzzParseManifest(f *testing.F) {
 		}
 	})
 }
+
+func TestValuesOfAManifestAreCountedBeforeTheyAreMade(t *testing.T) {
+	const head = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"a/b","digest":"` +
+		`sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2`
+	fill := func(before, element, after string) string {
+		n := (MaxManifestSize - len(before) - len(after) - 10) / (len(element) + 1)
+		return before + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + after
+	}
+	var members strings.Builder
+	for i := range 300_000 {
+		fmt.Fprintf(&members, `"%x":"",`, i)
+	}
+	for name, text := range map[string]string{
+		"URLs":        fill(head+`,"urls":[`, `""`, `]},"layers":[]}`),
+		"features":    fill(head+`,"platform":{"os.features":[`, `""`, `]}},"layers":[]}`),
+		"layers":      fill(head+`},"layers":[`, `{}`, `]}`),
+		"annotations": head + `},"layers":[],"annotations":{` + strings.TrimSuffix(members.String(), ",") + `}}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := ParseManifest("", []byte(text))
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; !errors.Is(err, ErrManifestInvalid) || used > 40 {
+			t.Errorf("%s: %v, %d MiB", name, err, used)
+		}
+	}
+}
+
+func TestTheLargestImagesAreNotTooLarge(t *testing.T) {
+	var layers strings.Builder
+	for i := range MaxManifestChildren {
+		fmt.Fprintf(&layers, `{"mediaType":"%s","digest":"sha256:%064x","size":%d,"annotations":{"org.example.name":"layer-%d","org.example.of":"x"}},`,
+			"application/vnd.oci.image.layer.v1.tar+gzip", i, i, i)
+	}
+	text := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"a/b","digest":"sha256:` +
+		strings.Repeat("0", 64) + `","size":2},"layers":[` + strings.TrimSuffix(layers.String(), ",") + `]}`
+	m, err := ParseManifest("", []byte(text))
+	if err != nil || len(m.Layers) != MaxManifestChildren || m.Memory < len(text) {
+		t.Errorf("a manifest of %d bytes: %v", len(text), err)
+	}
+}

@@ -98,3 +98,46 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 		}
 	})
 }
+
+func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		l := make(pipes)
+		srv := &http.Server{
+			Handler:  registry.New(registry.Options{Storage: newStorage(t, db), Authorizer: anyone{}}),
+			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		}
+		defer srv.Close()
+		defer close(l)
+		go srv.Serve(l)
+
+		push := func(size int, rest string) net.Conn {
+			conn := l.dial()
+			fmt.Fprintf(conn, "PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, rest)
+			synctest.Wait()
+			return conn
+		}
+		for range 8 { // 32 MiB that are being read
+			defer push(4<<20, "x").Close()
+		}
+		start := time.Now()
+		large := push(4<<20, "")
+		defer large.Close()
+		small := push(2, "{}")
+		defer small.Close()
+		resp, err := http.ReadResponse(bufio.NewReader(small), nil)
+		if err != nil || resp.StatusCode != 400 || time.Since(start) != 0 {
+			t.Errorf("a small one: %v, %v after %s", resp, err, time.Since(start))
+		}
+		resp, err = http.ReadResponse(bufio.NewReader(large), nil)
+		if err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || time.Since(start) != 30*time.Second {
+			t.Errorf("a large one: %v, %v after %s", resp, err, time.Since(start))
+		}
+		time.Sleep(time.Second) // until the server has let go of that connection
+	})
+}

@@ -1,14 +1,18 @@
 package registry
 
 import (
+	"bytes"
+	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
 
+	"ferry/internal/auth"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -60,10 +64,15 @@ func notModified(h http.Header, etag string) bool {
 
 // putManifest stores a manifest under its reference and the tags of the query.
 func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
-	payload, err := readManifest(w, q)
+	payload, err := g.readManifest(w, q)
 	if err != nil {
 		return err
 	}
+	end, err := claim(q.Context(), g.storing, smallManifest+manifestCost*int64(len(payload)))
+	if err != nil {
+		return err
+	}
+	defer end()
 	put := storage.Put{Repository: q.repository, MediaType: q.Header.Get("Content-Type"), Payload: payload}
 	tags := q.URL.Query()["tag"]
 	if len(tags) > maxTagParameters {
@@ -94,20 +103,59 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 
 // readManifest reads the body. One that says beforehand that it is too large
 // is refused before it is sent.
-func readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
+func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
 	errTooLarge := oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
-	if q.ContentLength > oci.MaxManifestSize {
+	size := q.ContentLength
+	if size > oci.MaxManifestSize {
 		return nil, errTooLarge
 	}
+	if size < 0 {
+		size = oci.MaxManifestSize
+	}
+	if size > smallManifest {
+		end, err := claim(q.Context(), g.reading, size)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+	}
 	b := newBody(w, q, oci.MaxManifestSize)
-	payload, err := io.ReadAll(b)
+	payload := bytes.NewBuffer(make([]byte, 0, max(q.ContentLength, 0)+bytes.MinRead))
+	_, err := payload.ReadFrom(b)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errTooLarge
 	}
 	if e := b.broke(err); e != nil {
 		return nil, e
 	}
-	return payload, err
+	return payload.Bytes(), err
+}
+
+// Limits on what the manifests that are being pushed take in memory together, in bytes.
+const (
+	maxReading = 32 << 20 // of bodies that are being read
+	maxStoring = 64 << 20 // of manifests that came, while they are looked at and stored
+	// smallManifest is the size up to which a body is not counted while it is read.
+	smallManifest = 64 << 10
+	// manifestCost is what a manifest may take while it is stored, in bytes for each of
+	// its bytes.
+	manifestCost = 8
+	// maxTurn is how long a manifest waits for others.
+	maxTurn = 30 * time.Second
+)
+
+// claim gives a manifest memory until end is called. It waits for its turn.
+func claim(ctx context.Context, room *semaphore.Weighted, bytes int64) (end func(), err error) {
+	turn, cancel := context.WithTimeout(ctx, maxTurn)
+	defer cancel()
+	if room.Acquire(turn, bytes) == nil {
+		return func() { room.Release(bytes) }, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	e := oci.ErrTooManyRequests.With("too many large manifests are pushed at the same time")
+	return nil, &auth.ChallengeError{Err: e, RetryAfter: maxTurn}
 }
 
 // deleteManifest removes a manifest by its digest, or only a tag.

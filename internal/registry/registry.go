@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -49,13 +51,16 @@ type Registry struct {
 	auditor    Auditor
 	log        *slog.Logger
 	scan       int // how many repositories one request for the catalog looks at
+
+	reading, storing *semaphore.Weighted // bytes of manifests that are being pushed
 }
 
 // New returns the handler.
 func New(o Options) *Registry {
 	r := &Registry{
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		reading: semaphore.NewWeighted(maxReading), storing: semaphore.NewWeighted(maxStoring),
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }

@@ -23,7 +23,7 @@ const (
 	// asked for later.
 	planEnough = 4 << 20
 	// planMax is how much one image's plan may have.
-	planMax = 32 << 20
+	planMax = 24 << 20
 	// entryCost is what an entry takes beside its payload, roughly.
 	entryCost = 512
 )

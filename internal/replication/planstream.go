@@ -137,7 +137,7 @@ func (p *plan) noteManifest(entry *PlanManifest) error {
 	}
 	p.manifests[m.Ref] = m
 	// What it refers to is held twice: as bytes, and parsed.
-	p.hold(2*len(m.Payload) + entryCost*len(m.omitted))
+	p.hold(len(m.Payload) + m.parsed.Memory + entryCost*len(m.omitted))
 	if m.parsed.Subject != nil {
 		subject := Ref{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
 		p.referrers[subject] = append(p.referrers[subject], m)
