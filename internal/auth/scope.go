@@ -24,7 +24,7 @@ const (
 	maxScopeLength  = 1024
 	// maxScopesLength bounds, in bytes, what a token says of all its scopes, so that
 	// the token fits into a header.
-	maxScopesLength = 40 << 10
+	maxScopesLength = 20 << 10
 )
 
 // scopeActions are the actions of a scope and what they mean here. To pull

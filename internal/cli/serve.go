@@ -18,6 +18,7 @@ func newServeCommand(env *Env) *cobra.Command {
 	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
+		ferry serve --data-dir /var/lib/ferry --external-url https://registry.example --trusted-proxies 127.0.0.1,10.0.0.0/8
 		ferry serve --config /etc/ferry/ferry.yaml
 		ferry serve --data-dir /var/lib/ferry --adopt`, &serveOptions{settings: map[string]string{}})
 	cmd.Long = `Run a registry: a root, or a connected registry where there is a connection string.

@@ -26,6 +26,8 @@ type Config struct {
 	ScrubWindow          string // when in a day; see [ParseHours]
 	ExternalURL          string // how others reach this instance; "" is the address that a caller used
 	Metrics              string // who may read /metrics: one of the constants below
+	TrustedProxies       string // addresses and networks whose X-Forwarded-For is believed; see [ParseProxies]
+	MaxConnections       int    // that are open at a time; 0 is as many as suit the instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
 }

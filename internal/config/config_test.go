@@ -40,7 +40,7 @@ func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
-		"external-url": "https://h", "metrics": "anyone", "log-level": "error", "log-format": "json",
+		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100", "log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
 		value, ok := values[s.Name]
@@ -88,6 +88,8 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},
+		{"proxies", "", "trusted-proxies", "10.0.0.0/8,proxy", `trusted-proxies "10.0.0.0/8,proxy": want addresses`},
+		{"connections", "", "max-connections", "0", `--max-connections: "0": want auto, or a number`},
 		{"log level", "", "log-level", "loud", "want debug, info, warn or error"},
 		{"empty data directory", "", "data-dir", "", "--data-dir is empty"},
 		{"a connection string from a variable that is not set", "", "connection-string", "", "--connection-string is empty"},

@@ -60,6 +60,13 @@ func (c *Config) settings() []Setting {
 			text(&c.ExternalURL)},
 		{"metrics", "WHO", c.Metrics, "who may read /metrics: operators, by name and password; loopback, which is " +
 			"everybody on this machine, too; or anyone", text(&c.Metrics)},
+		{"trusted-proxies", "LIST", c.TrustedProxies, "addresses and networks of proxies, such as 10.0.0.0/8,::1, that say in " +
+			"X-Forwarded-For or Forwarded who sent a request", text(&c.TrustedProxies)},
+		{"max-connections", "NUMBER", connectionsText(c.MaxConnections), "connections that are open at a time, and half as " +
+			"many from one address; auto is 16384, and 512 for a connected registry", func(s string) (err error) {
+			c.MaxConnections, err = parseConnections(s)
+			return err
+		}},
 		{"log-level", "LEVEL", strings.ToLower(c.LogLevel.String()), "debug, info, warn or error",
 			func(s string) error {
 				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {

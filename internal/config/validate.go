@@ -52,6 +52,9 @@ func (c Config) Validate() error {
 	if c.ScrubRate < minScrubRate {
 		return fmt.Errorf("scrub-rate %s: want at least %s", FormatSize(c.ScrubRate), FormatSize(minScrubRate))
 	}
+	if _, err := ParseProxies(c.TrustedProxies); err != nil {
+		return fmt.Errorf("trusted-proxies %.80q: %w", c.TrustedProxies, err)
+	}
 	if err := checkListen(c.Listen); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	maxRequest   = 4 << 20 // a child's request
 	maxResponse  = 8 << 20 // a parent's answer, the plan's stream aside
-	maxPlanEntry = 8 << 20 // one line of a plan: a manifest in base64 and its frame
+	maxPlanEntry = 7 << 20 // one line of a plan: a manifest in base64 and its frame
 )
 
 // Limits on what the values of a body take in memory, in bytes, by package

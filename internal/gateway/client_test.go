@@ -270,10 +270,10 @@ func TestElementsOfAnAnswerAreCountedBeforeTheyAreMade(t *testing.T) {
 			_, err := c.Activate(t.Context(), wire.ActivateRequest{})
 			return err
 		}},
-		"a plan": {bomb(t, `{"manifest":{"leftOut":[`, `""`, 2_500_000, "]}}\n"), func() error {
+		"a plan": {bomb(t, `{"manifest":{"leftOut":[`, `""`, 2_300_000, "]}}\n"), func() error {
 			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
 		}},
-		"blobs of a plan": {bomb(t, `{"blob":{"ways":[`, `{}`, 2_500_000, "]}}\n"), func() error {
+		"blobs of a plan": {bomb(t, `{"blob":{"ways":[`, `{}`, 2_300_000, "]}}\n"), func() error {
 			return c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil })
 		}},
 	} {

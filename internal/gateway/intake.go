@@ -12,8 +12,9 @@ const (
 	maxInWork = 24 << 20
 	// smallBody is the size up to which a request is not counted: most are smaller.
 	smallBody = 16 << 10
-	// maxDecoding is how many bodies are decoded at a time.
-	maxDecoding = 2
+	// maxDecoding is how many bodies are decoded at a time: one takes up to 12 MiB, and
+	// most a few microseconds.
+	maxDecoding = 1
 )
 
 // An intake bounds the memory of requests.

@@ -55,6 +55,9 @@ type instance struct {
 	metrics *telemetry.Metrics
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
+	proxies proxies // whose word for the sender of a request is believed
+
+	requests int // that are answered at a time
 }
 
 // parent reads the connection string that cfg has or names; nil is none.
@@ -91,6 +94,10 @@ func open(
 	if in.spread, err = config.ParseSpread(cfg.Spread); err != nil {
 		return in, err
 	}
+	if in.proxies, err = config.ParseProxies(cfg.TrustedProxies); err != nil {
+		return in, err
+	}
+	in.requests = maxConnections(cfg, parent != nil)
 	if in.dir, err = openDataDir(cfg.DataDir, o.Adopt, in.log); err != nil {
 		return in, err
 	}
@@ -282,7 +289,9 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 		_, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Setting("ready") })
 		return err
 	}}
-	srv := newHTTPServer(newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics), in.log)
+	m := newMiddleware(in.routes(ctx, ready).find, in.log, in.metrics)
+	m.proxies, m.quota = in.proxies, newQuota(in.requests, in.proxies)
+	srv := newHTTPServer(m, in.log)
 	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
 }
 

@@ -14,16 +14,17 @@ import (
 )
 
 // Limits of a connection. There is none on how long an answer may take to
-// write, or an upload to read: a layer over a slow link takes hours.
+// write, or an upload to read: a layer over a slow link takes hours. Both must
+// go on, see [body] and [recorder].
 const (
 	readHeaderTimeout = 20 * time.Second
 	idleTimeout       = 5 * time.Minute // longer than the time between two polls
-	maxHeaderBytes    = 64 << 10
+	maxHeaderBytes    = 32 << 10        // a token for the most scopes fits
 )
 
 // listen opens the listener that cfg asks for, with TLS if it has a certificate,
 // and returns it with its scheme.
-func listen(cfg config.Config, log *slog.Logger) (l net.Listener, scheme string, err error) {
+func listen(cfg config.Config, connected bool, log *slog.Logger) (l net.Listener, scheme string, err error) {
 	var cert *certificate
 	if cfg.TLSCert != "" {
 		if cert, err = loadCertificate(cfg.TLSCert, cfg.TLSKey, log); err != nil {
@@ -42,6 +43,11 @@ func listen(cfg config.Config, log *slog.Logger) (l net.Listener, scheme string,
 		}
 		return nil, "", advise(cfg, err)
 	}
+	trusted, err := config.ParseProxies(cfg.TrustedProxies)
+	if err != nil {
+		return nil, "", err // Validate has refused it
+	}
+	l = newBoundedListener(l, newQuota(maxConnections(cfg, connected), trusted), log)
 	if cert == nil {
 		return l, "http", nil
 	}

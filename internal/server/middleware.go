@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"ferry/internal/telemetry"
 )
@@ -21,13 +24,16 @@ const requestIDHeader = "X-Request-Id"
 // middleware surrounds every handler: it gives a request its id, counts and
 // logs it, and turns a panic into a 500 that leaves the server up.
 type middleware struct {
-	find    func(path string) (api string, h http.Handler) // api is one of a few words
-	log     *slog.Logger
-	metrics *telemetry.Metrics
-	now     func() time.Time
-	stall   time.Duration // how long a reader may take nothing
-	prefix  string        // of the ids made here, so that two runs' ids differ
-	count   atomic.Int64
+	find       func(path string) (api string, h http.Handler) // api is one of a few words
+	log        *slog.Logger
+	metrics    *telemetry.Metrics
+	now        func() time.Time
+	stall      time.Duration // how long a reader may take nothing
+	proxies    proxies       // whose word for a sender is believed
+	quota      *quota        // of requests, of which one connection of HTTP/2 has many; nil is none
+	complaints *rate.Limiter
+	prefix     string // of the ids made here, so that two runs' ids differ
+	count      atomic.Int64
 }
 
 func newMiddleware(
@@ -35,6 +41,7 @@ func newMiddleware(
 ) *middleware {
 	return &middleware{
 		find: find, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-",
+		complaints: newComplaints(),
 	}
 }
 
@@ -46,6 +53,8 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(requestIDHeader, id) // handlers log it, too
 	}
 	w.Header().Set(requestIDHeader, id)
+	r.RemoteAddr = m.proxies.sender(r)
+	bounded(w, r)
 	rec := &recorder{ResponseWriter: w, stall: m.stall}
 	ended := m.metrics.Started()
 	api, next := m.find(r.URL.Path)
@@ -67,7 +76,24 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				slog.Duration("took", took))
 		}
 	}()
+	if m.quota != nil {
+		from := sourceOf(r.RemoteAddr)
+		if refusal := m.quota.take(from); refusal != "" {
+			m.refuse(rec, from, refusal)
+			return
+		}
+		defer m.quota.give(from)
+	}
 	next.ServeHTTP(rec, r)
+}
+
+// refuse answers a request that is one too many.
+func (m *middleware) refuse(w http.ResponseWriter, from netip.Addr, refusal string) {
+	if m.complaints.Allow() {
+		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.most, "hint", hintQuota)
+	}
+	w.Header().Set("Retry-After", "10")
+	writeError(w, http.StatusServiceUnavailable, "TOOMANYREQUESTS", "there are too many requests at the same time")
 }
 
 // recovered ends a request whose handler panicked. ErrAbortHandler is how a

@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	limitMemory(ctx)
 	unix.Umask(othersMode) // of the whole process: whatever it writes is for its owner
-	l, scheme, err := listen(cfg, o.Log)
+	l, scheme, err := listen(cfg, connection != nil, o.Log)
 	if err != nil {
 		return err
 	}

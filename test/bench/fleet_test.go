@@ -111,10 +111,13 @@ type fleetRun struct {
 // measureFleet measures a root with n connected registries. The last of them
 // is made while the others poll: a root has no more than 10,000.
 func measureFleet(t *testing.T, n int) []figure {
-	allowFiles(t, uint64(n)+1000)
+	allowFiles(t, 2*uint64(n)+4000) // the root accepts fewer connections than it may open files
 	ctx, cancel := context.WithTimeout(t.Context(), fleetPatience+*idleFor)
 	defer cancel()
-	options := site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)}
+	options := site.Options{
+		DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t),
+		Args: []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies", "127.0.0.1"}, // all of one address
+	}
 	r := &fleetRun{t: t, root: site.Start(t, options)}
 	sh := r.root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "pushers", "--repository", "bench/*", "content/read", "content/write")
