@@ -2,9 +2,12 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"maps"
 	"mime"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,7 +31,7 @@ type Descriptor = v1.Descriptor
 type Manifest struct {
 	MediaType    string
 	ArtifactType string            // of the manifest; an image's config media type where it has none
-	Annotations  map[string]string // nil where there are none
+	Annotations  map[string]string // those that are listed with referrers; see [annotations]
 	Config       *Descriptor       // nil in an index
 	Layers       []Descriptor      // of an index, its entries that are blobs
 	Manifests    []Descriptor      // of an index, its entries that are manifests
@@ -38,14 +41,14 @@ type Manifest struct {
 
 // A rawManifest is a manifest or an index as it is written.
 type rawManifest struct {
-	SchemaVersion int               `json:"schemaVersion"`
-	MediaType     string            `json:"mediaType"`
-	ArtifactType  string            `json:"artifactType"`
-	Config        *Descriptor       `json:"config"`
-	Layers        children          `json:"layers"`
-	Manifests     children          `json:"manifests"`
-	Subject       *Descriptor       `json:"subject"`
-	Annotations   map[string]string `json:"annotations"`
+	SchemaVersion int         `json:"schemaVersion"`
+	MediaType     string      `json:"mediaType"`
+	ArtifactType  string      `json:"artifactType"`
+	Config        *Descriptor `json:"config"`
+	Layers        children    `json:"layers"`
+	Manifests     children    `json:"manifests"`
+	Subject       *Descriptor `json:"subject"`
+	Annotations   annotations `json:"annotations"`
 }
 
 // rawManifests decodes manifests whose values take no more memory than any manifest
@@ -190,6 +193,62 @@ func (c *children) UnmarshalJSON(text []byte) error {
 		*c = append(*c, d)
 	}
 	return nil
+}
+
+// maxAnnotations bounds, in bytes, the annotations that are kept of a manifest.
+const maxAnnotations = 16 << 10
+
+// annotations are the annotations of a manifest that are listed with referrers: all,
+// or where they are too long the shortest of them, as many as fit. The manifest's
+// bytes have them all.
+type annotations map[string]string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (a *annotations) UnmarshalJSON(text []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	first, err := dec.Token()
+	if err != nil || first == nil { // null
+		return err
+	}
+	if first != json.Delim('{') {
+		return ErrManifestInvalid.With("annotations are an object of strings")
+	}
+	kept, size := annotations{}, 0
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		var value string
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		kept[key.(string)] = value // the last of a key, as readers take it
+		if size += kept.size(key.(string)); size > 2*maxAnnotations {
+			size = kept.shorten()
+		}
+	}
+	kept.shorten()
+	*a = kept
+	return nil
+}
+
+// size is what an annotation takes in JSON, but for escapes.
+func (a annotations) size(key string) int { return len(key) + len(a[key]) + len(`"":"",`) }
+
+// shorten removes the longest annotations that are too many, and returns the size of
+// the others.
+func (a annotations) shorten() (size int) {
+	bySize := func(x, y string) int { return cmp.Or(a.size(x)-a.size(y), cmp.Compare(x, y)) }
+	full := false
+	for _, key := range slices.SortedFunc(maps.Keys(a), bySize) {
+		if full = full || size+a.size(key) > maxAnnotations; full {
+			delete(a, key)
+		} else {
+			size += a.size(key)
+		}
+	}
+	return size
 }
 
 func (m *Manifest) check() error {

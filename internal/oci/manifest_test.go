@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -274,5 +275,49 @@ func TestTheLargestImagesAreNotTooLarge(t *testing.T) {
 	m, err := ParseManifest("", []byte(text))
 	if err != nil || len(m.Layers) != MaxManifestChildren || m.Memory < len(text) {
 		t.Errorf("a manifest of %d bytes: %v", len(text), err)
+	}
+}
+
+func TestTheShortestAnnotationsAreKept(t *testing.T) {
+	parse := func(annotations string) map[string]string {
+		t.Helper()
+		m, err := ParseManifest("", []byte(strings.TrimSuffix(plain, "}")+`,"annotations":`+annotations+"}"))
+		if err != nil {
+			t.Fatalf("%.100s: %v", annotations, err)
+		}
+		return m.Annotations
+	}
+	if got := parse("null"); got != nil {
+		t.Errorf("null becomes %v", got)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "2", "b": "\u00e9"}, parse(`{"a":"1","b":"\u00e9","a":"2"}`)); diff != "" {
+		t.Error(diff)
+	}
+	all := map[string]string{}
+	for i := range 3000 {
+		all[fmt.Sprint("key", i)] = strings.Repeat("x", i*7%1000)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, size, longest := parse(string(text)), 0, 0
+	for key, value := range got {
+		size += len(key) + len(value) + 6
+		longest = max(longest, len(key)+len(value))
+	}
+	if size > maxAnnotations || size < maxAnnotations-2000 {
+		t.Errorf("%d bytes are kept", size)
+	}
+	for key, value := range all {
+		if _, kept := got[key]; !kept && len(key)+len(value) < longest {
+			t.Fatalf("%s, of %d bytes, is left out, and one of %d is kept", key, len(value), longest)
+		}
+	}
+	for _, bad := range []string{`[]`, `"x"`, `{"a":1}`, `{"a":{}}`} {
+		text := strings.TrimSuffix(plain, "}") + `,"annotations":` + bad + "}"
+		if _, err := ParseManifest("", []byte(text)); !errors.Is(err, ErrManifestInvalid) {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }

@@ -1,11 +1,8 @@
 package storage
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"maps"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -66,7 +63,7 @@ func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
 	if p.Digest != "" && d != p.Digest {
 		return preparedPut{}, oci.ErrDigestInvalid.With("manifest has digest %s, not %s", d, p.Digest)
 	}
-	annotations, err := json.Marshal(listedAnnotations(parsed.Annotations))
+	annotations, err := json.Marshal(parsed.Annotations)
 	if err == nil {
 		err = s.checkFiles(ctx, parsed.Blobs())
 	}
@@ -81,33 +78,6 @@ func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
 		row.Subject = parsed.Subject.Digest
 	}
 	return preparedPut{p, parsed, row}, nil
-}
-
-// maxListedAnnotations bounds, in bytes, the annotations of a manifest that are listed
-// with referrers. The manifest itself has them all.
-const maxListedAnnotations = 16 << 10
-
-// listedAnnotations returns the annotations that are listed: all, or where they are
-// too long the shortest of them, as many as fit.
-func listedAnnotations(all map[string]string) map[string]string {
-	const frame = 6 // quotes, colon and comma
-	size := func(key string) int { return len(key) + len(all[key]) + frame }
-	total := 0
-	for key := range all {
-		total += size(key)
-	}
-	if total <= maxListedAnnotations {
-		return all
-	}
-	listed, room := map[string]string{}, maxListedAnnotations
-	keys := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(size(a)-size(b), cmp.Compare(a, b)) })
-	for _, key := range keys {
-		if room -= size(key); room < 0 {
-			break
-		}
-		listed[key] = all[key]
-	}
-	return listed
 }
 
 // checkNames returns what is wrong with a repository's name or a tag.
