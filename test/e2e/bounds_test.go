@@ -1,0 +1,366 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"ferry/test/image"
+	"ferry/test/site"
+)
+
+// maxResident is what a connected registry may take, whatever it is sent, in bytes.
+const maxResident = 64 << 20
+
+// maxWithLarge is what it may take while it syncs manifests of 4 MiB, the largest that
+// there are. Each is there several times: as a line of the plan, decoded, on its way
+// into the database, and in the database's memory.
+const maxWithLarge = 96 << 20
+
+// resident returns the most memory, in bytes, that a site has had since the last call.
+func resident(t *testing.T, s *site.Site) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(text)
+	if m == nil {
+		t.Fatalf("no VmHWM in\n%s", text)
+	}
+	n, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.PID()), []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
+}
+
+// staysSmall runs an input against a site, which must keep its memory and serve.
+func staysSmall(t *testing.T, s *site.Site, name string, input func(t *testing.T)) {
+	staysWithin(t, s, maxResident, name, input)
+}
+
+func staysWithin(t *testing.T, s *site.Site, limit int64, name string, input func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		before := resident(t, s)
+		start := time.Now()
+		input(t)
+		most := resident(t, s)
+		t.Logf("%d MiB resident, after %d MiB; %v", most>>20, before>>20, time.Since(start).Round(time.Millisecond))
+		if most > limit {
+			t.Errorf("%d MiB resident, want at most %d", most>>20, limit>>20)
+		}
+		resp, err := http.Get(s.URL + "/health/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("ready: %d", resp.StatusCode)
+		}
+	})
+}
+
+// unpacks returns JSON that a list of n elements makes long, and zstd short.
+func unpacks(t *testing.T, before, element string, n int, after string) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll([]byte(before+strings.Repeat(element+",", n-1)+element+after), nil)
+}
+
+// together runs fn n times, at most width at a time.
+func together(n, width int, fn func(i int)) {
+	var all sync.WaitGroup
+	turns := make(chan struct{}, width)
+	for i := range n {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			fn(i)
+		})
+	}
+	all.Wait()
+}
+
+// post sends a body to the gateway, and returns the answer's status; 0 is none.
+func post(t *testing.T, l site.Login, path string, body []byte) int {
+	t.Helper()
+	header := http.Header{"Content-Encoding": {"zstd"}, "Content-Type": {"application/json"}}
+	resp, err := l.Do(t.Context(), http.MethodPost, path, header, bytes.NewReader(body), int64(len(body)))
+	if s, ok := errors.AsType[*site.StatusError](err); ok {
+		return s.Status
+	}
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+func TestAConnectedRegistryStaysSmallUnderEveryInput(t *testing.T) {
+	root := startRoot(t)
+	sh := root.Admin(t, "root")
+	img := image.New(t, image.Options{Seed: 60, Layers: []int64{1000}})
+	push(t, root, "apps/a", img)
+	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	below := site.Connect(t, sh, "cabin1", "unused", []string{"apps/*"}, "--parent", "ship1")
+	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/*", "content/read", "metadata/read")
+	reader := site.Token(t, sh, "reader", "readers")
+	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
+	ship := site.Start(t, crossing.Options(site.Options{}))
+	arrive(t, ship, "apps/a", img)
+	reader.Host = ship.Host
+	child := loginOf(t, below.ConnectionString)
+	child.Host = ship.Host
+	admin := ship.AsAdmin(t)
+	activate := []byte(`{"name":"cabin1","instanceId":"one","version":"test","capability":1}`)
+	if status := post(t, child, "/gateway/v1/activate", zstdOf(t, activate)); status != http.StatusOK {
+		t.Fatalf("activate: %d", status)
+	}
+
+	staysSmall(t, ship, "a request that unpacks to a million objects", func(t *testing.T) {
+		bomb := unpacks(t, `{"name":"cabin1","instanceId":"one","report":{"descendants":[`, "{}", 1_390_000, "]}}")
+		together(40, 20, func(int) {
+			if status := post(t, reader, "/gateway/v1/poll", bomb); status != http.StatusForbidden {
+				t.Errorf("from a token without a gateway: %d", status)
+			}
+			if status := post(t, child, "/gateway/v1/poll", bomb); status != http.StatusRequestEntityTooLarge {
+				t.Errorf("from a child: %d", status)
+			}
+		})
+	})
+	staysSmall(t, ship, "spellings of a child's name", func(t *testing.T) {
+		together(150, 50, func(i int) {
+			name := []byte("cabin1")
+			for bit := range 5 {
+				if i>>bit&1 == 1 {
+					name[bit] -= 'a' - 'A'
+				}
+			}
+			body := fmt.Sprintf(`{"name":%q,"want":[{"repository":"apps/a","digest":%q}]}`, name, img.Digest)
+			if status := post(t, child, "/gateway/v1/plan", zstdOf(t, []byte(body))); status != 200 && status != 503 {
+				t.Errorf("%s: %d", name, status)
+			}
+		})
+	})
+	staysSmall(t, ship, "a child that polls in a loop", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		busy := 0
+		for ctx.Err() == nil && busy == 0 {
+			var mu sync.Mutex
+			together(50, 50, func(int) {
+				if status := post(t, child, "/gateway/v1/poll", zstdOf(t, []byte(`{"name":"cabin1","instanceId":"one"}`))); status == 503 {
+					mu.Lock()
+					busy++
+					mu.Unlock()
+				}
+			})
+		}
+		if busy == 0 {
+			t.Error("it is never slowed down")
+		}
+	})
+	staysSmall(t, ship, "bodies that are half sent", func(t *testing.T) {
+		halfSent(t, ship, 1500, "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx")
+		if _, err := admin.Digest(t.Context(), "apps/a", img.Tag); err != nil { // from another address
+			t.Error(err)
+		}
+		if !strings.Contains(ship.Log(), "connection is refused") {
+			t.Errorf("the log says nothing:\n%s", ship.Log())
+		}
+	})
+	staysSmall(t, ship, "headers that are half sent", func(t *testing.T) {
+		header := "GET /v2/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-Long: "+strings.Repeat("x", 1000)+"\r\n", 60)
+		halfSent(t, ship, 500, header)
+	})
+	staysSmall(t, ship, "guesses at a password", func(t *testing.T) {
+		var mu sync.Mutex
+		checked := 0
+		together(1000, 30, func(i int) {
+			guess := site.Login{Host: ship.Host, User: "admin", Password: fmt.Sprint("guess", i)}
+			_, err := guess.Do(t.Context(), http.MethodGet, "/v2/", nil, nil, 0)
+			mu.Lock()
+			defer mu.Unlock()
+			if isStatus(err, http.StatusUnauthorized, "") {
+				checked++
+			}
+		})
+		if checked > 12 { // one more every six seconds
+			t.Errorf("%d of 1,000 guesses are checked", checked)
+		}
+		if _, err := reader.Digest(t.Context(), "apps/a", img.Tag); err != nil {
+			t.Errorf("a client behind the same address: %v", err)
+		}
+		if _, err := admin.Digest(t.Context(), "apps/a", img.Tag); err != nil {
+			t.Errorf("the administrator: %v", err)
+		}
+	})
+	staysWithin(t, ship, maxWithLarge, "referrers with long annotations", func(t *testing.T) {
+		const referrers = 12
+		last := pushReferrers(t, root.AsAdmin(t), "apps/a", img, referrers)
+		ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+		defer cancel()
+		for {
+			if _, err := reader.Digest(ctx, "apps/a", last.String()); err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatal("they do not arrive")
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+		together(50, 10, func(int) {
+			resp, err := reader.Do(t.Context(), http.MethodGet, "/v2/apps/a/referrers/"+img.Digest.String()+"?n=1", nil, nil, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		})
+	})
+}
+
+// halfSent opens n connections from an address of its own, on which a request begins,
+// until the test ends.
+func halfSent(t *testing.T, s *site.Site, n int, begin string) {
+	t.Helper()
+	stranger := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for range n {
+		c, err := stranger.DialContext(t.Context(), "tcp", s.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprint(c, begin) // one connection too many is closed
+	}
+}
+
+// pushReferrers pushes manifests with almost 4 MiB of annotations each, whose subject
+// is img, and returns the digest of the last.
+func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n int) (last digest.Digest) {
+	t.Helper()
+	for i := range n {
+		annotations := map[string]string{"number": fmt.Sprint(i)}
+		for k := range 100 {
+			annotations[fmt.Sprint("key", k)] = strings.Repeat("x", 40<<10)
+		}
+		m := v1.Manifest{
+			MediaType: v1.MediaTypeImageManifest, Config: img.Manifest.Config, Layers: []v1.Descriptor{}, Annotations: annotations,
+			Subject: &v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: img.Digest, Size: 1},
+		}
+		m.SchemaVersion = 2
+		text, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = digest.FromBytes(text)
+		header := http.Header{"Content-Type": {v1.MediaTypeImageManifest}}
+		resp, err := l.Do(t.Context(), http.MethodPut, "/v2/"+repo+"/manifests/"+last.String(), header, bytes.NewReader(text), int64(len(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	return last
+}
+
+func TestAConnectedRegistryStaysSmallUnderItsParentsAnswers(t *testing.T) {
+	bombs := map[string][]byte{
+		"listings":      unpacks(t, `{"listings":[`, "{}", 2_700_000, "]}"),
+		"items":         unpacks(t, `{"listings":[{"items":[`, "{}", 2_700_000, "]}]}"),
+		"registries":    unpacks(t, `{"desired":{"connectedRegistries":[`, "{}", 2_700_000, "]}}"),
+		"a long text":   unpacks(t, `{"feed":"`, strings.Repeat("x", 1023), 100_000, `"}`),
+		"no end of it":  unpacks(t, `{"feed":"`, strings.Repeat("x", 1023), 8000, `"}`),
+		"a large error": []byte(`{"errors":[` + strings.Repeat("{},", 1<<20) + "{}]}"),
+	}
+	for name, bomb := range bombs {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			asked := 0
+			parent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				asked++
+				mu.Unlock()
+				if name == "a large error" {
+					w.WriteHeader(http.StatusBadRequest)
+				} else {
+					w.Header().Set("Content-Encoding", "zstd")
+				}
+				w.Write(bomb)
+			}))
+			defer parent.Close()
+			c := site.Crossing{Name: "ship1", ConnectionString: "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
+				"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL, "http://") + ";ParentEndpointProtocol=http"}
+			ship := site.Start(t, c.Options(site.Options{}))
+			staysSmall(t, ship, "answers", func(t *testing.T) {
+				for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+					mu.Lock()
+					enough := asked >= 3
+					mu.Unlock()
+					if enough {
+						return
+					}
+				}
+				t.Fatal("the parent is not asked again")
+			})
+		})
+	}
+}
+
+// zstdOf is text, compressed.
+func zstdOf(t *testing.T, text []byte) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll(text, nil)
+}
+
+// loginOf returns the sync token of a connection string.
+func loginOf(t *testing.T, connection string) site.Login {
+	t.Helper()
+	var l site.Login
+	for field := range strings.SplitSeq(connection, ";") {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "SyncTokenName":
+			l.User = value
+		case "SyncTokenPassword":
+			l.Password = value
+		}
+	}
+	if l.Password == "" {
+		t.Fatal("the connection string has no password")
+	}
+	return l
+}
