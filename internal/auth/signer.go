@@ -31,6 +31,7 @@ type Signer struct {
 
 	mu    sync.Mutex
 	known map[string]*claims // tokens that it made, or whose signature was right: nothing is checked again
+	bytes int                // that these take, as estimated
 }
 
 // claims are what a token says.
@@ -41,8 +42,13 @@ type claims struct {
 	Access     []Scope `json:"access"`
 }
 
-// maxKnown bounds how many verified tokens are remembered.
-const maxKnown = 4096
+// Limits on the verified tokens that are remembered: how many, and what they take in
+// bytes. With what it says, a token takes some four times its text.
+const (
+	maxKnown      = 4096
+	maxKnownBytes = 8 << 20
+	knownCost     = 4
+)
 
 // Limits on a token, in bytes: the longest that is looked at, which is more
 // than one for the most scopes has, and the longest that is remembered.
@@ -131,8 +137,10 @@ func (s *Signer) remember(token string, c *claims) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.known) >= maxKnown {
+	if len(s.known) >= maxKnown || s.bytes+knownCost*len(token) > maxKnownBytes {
 		clear(s.known)
+		s.bytes = 0
 	}
 	s.known[token] = c
+	s.bytes += knownCost * len(token)
 }

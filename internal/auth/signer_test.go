@@ -139,3 +139,26 @@ func TestASigningKeyThatIsMalformedIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestASignerRemembersABoundedSizeOfTokens(t *testing.T) {
+	s := newTestSigner(t)
+	var scopes []Scope
+	for range 20 {
+		scopes = append(scopes, Scope{Type: "repository", Name: strings.Repeat("x", 80), Actions: []string{"pull"}})
+	}
+	for range 1500 {
+		if _, _, err := s.sign(&Principal{Kind: KindToken, Name: "x"}, "", scopes); err != nil {
+			t.Fatal(err)
+		}
+		text := 0
+		for token := range s.known {
+			text += len(token)
+		}
+		if text > maxKnownBytes/knownCost || len(s.known) == 0 {
+			t.Fatalf("%d tokens of %d bytes are remembered", len(s.known), text)
+		}
+	}
+	if len(s.known) == 1500 {
+		t.Error("the test is of no use: all of them fit")
+	}
+}
