@@ -9,13 +9,19 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/auth"
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 	"ferry/internal/registry"
+	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 )
 
 // anyone lets everybody do everything.
@@ -139,5 +145,66 @@ func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 			t.Errorf("a large one: %v, %v after %s", resp, err, time.Since(start))
 		}
 		time.Sleep(time.Second) // until the server has let go of that connection
+	})
+}
+
+func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		st := newStorage(t, db)
+		config := storage.SmallBlob{Repository: "a", Digest: digest.FromString("{}"), Data: []byte("{}")}
+		if err := st.PutBlobs(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		m := storagetest.Manifest{
+			Config:      &oci.Descriptor{MediaType: "a/b", Digest: config.Digest, Size: 2},
+			Annotations: map[string]string{"long": strings.Repeat("x", 4<<20-1000)},
+		}
+		if _, err := st.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: m.Payload(), Tags: []string{"v1"}}); err != nil {
+			t.Fatal(err)
+		}
+		l := make(pipes)
+		srv := &http.Server{
+			Handler:  registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
+			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		}
+		defer srv.Close()
+		defer close(l)
+		go srv.Serve(l)
+
+		pull := func() net.Conn {
+			conn := l.dial()
+			fmt.Fprint(conn, "GET /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n")
+			synctest.Wait()
+			return conn
+		}
+		var slow []net.Conn
+		for range 4 { // 16 MiB that are being sent
+			slow = append(slow, pull())
+			defer slow[len(slow)-1].Close()
+		}
+		start := time.Now()
+		refused := pull()
+		defer refused.Close()
+		resp, err := http.ReadResponse(bufio.NewReader(refused), nil)
+		if err != nil || resp.StatusCode != 429 || time.Since(start) != 30*time.Second {
+			t.Errorf("one too many: %v, %v after %s", resp, err, time.Since(start))
+		}
+		waiting := pull()
+		defer waiting.Close()
+		slow[0].Close()
+		resp, err = http.ReadResponse(bufio.NewReader(waiting), nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("after another has ended: %v, %v", resp, err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); n != int64(len(m.Payload())) || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		time.Sleep(time.Second) // until the server has let go of the connections
 	})
 }

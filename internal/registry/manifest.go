@@ -27,6 +27,13 @@ func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if len(m.Payload) > largeManifest && q.Method != http.MethodHead {
+		var end func()
+		if m, end, err = g.claimLarge(q, m); err != nil {
+			return err
+		}
+		defer end()
+	}
 	// One allocation for the values of all headers, in place of one for each.
 	v := []string{string(m.Digest), `"` + string(m.Digest) + `"`, m.MediaType, strconv.Itoa(len(m.Payload))}
 	h := w.Header()
@@ -131,18 +138,40 @@ func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, erro
 	return payload.Bytes(), err
 }
 
-// Limits on what the manifests that are being pushed take in memory together, in bytes.
+// Limits on what manifests take in memory together, in bytes.
 const (
 	maxReading = 32 << 20 // of bodies that are being read
 	maxStoring = 64 << 20 // of manifests that came, while they are looked at and stored
 	// smallManifest is the size up to which a body is not counted while it is read.
 	smallManifest = 64 << 10
+	// largeManifest is the size from which manifests are counted while they are sent;
+	// smaller ones are remembered, once for all clients.
+	largeManifest = 256 << 10
+	maxServing    = 16 << 20 // of large ones that are being sent
 	// manifestCost is what a manifest may take while it is stored, in bytes for each of
 	// its bytes.
 	manifestCost = 8
 	// maxTurn is how long a manifest waits for others.
 	maxTurn = 30 * time.Second
 )
+
+// claimLarge gives a large manifest memory until end is called, so that clients who
+// read slowly do not hold any number of them. One that has to wait is let go of, and
+// read again.
+func (g *Registry) claimLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
+	size := int64(len(m.Payload))
+	if g.serving.TryAcquire(size) {
+		return m, func() { g.serving.Release(size) }, nil
+	}
+	m = nil
+	if end, err = claim(q.Context(), g.serving, size); err != nil {
+		return nil, nil, err
+	}
+	if m, err = g.storage.Manifest(q.Context(), q.repository, q.reference); err != nil {
+		end()
+	}
+	return m, end, err
+}
 
 // claim gives a manifest memory until end is called. It waits for its turn.
 func claim(ctx context.Context, room *semaphore.Weighted, bytes int64) (end func(), err error) {
@@ -154,7 +183,7 @@ func claim(ctx context.Context, room *semaphore.Weighted, bytes int64) (end func
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	e := oci.ErrTooManyRequests.With("too many large manifests are pushed at the same time")
+	e := oci.ErrTooManyRequests.With("too many large manifests are pushed or pulled at the same time")
 	return nil, &auth.ChallengeError{Err: e, RetryAfter: maxTurn}
 }
 

@@ -52,7 +52,7 @@ type Registry struct {
 	log        *slog.Logger
 	scan       int // how many repositories one request for the catalog looks at
 
-	reading, storing *semaphore.Weighted // bytes of manifests that are being pushed
+	reading, storing, serving *semaphore.Weighted // bytes of manifests that are in work
 }
 
 // New returns the handler.
@@ -61,6 +61,7 @@ func New(o Options) *Registry {
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		reading: semaphore.NewWeighted(maxReading), storing: semaphore.NewWeighted(maxStoring),
+		serving: semaphore.NewWeighted(maxServing),
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }
