@@ -88,11 +88,8 @@ func TestSyncHealthCountsDamage(t *testing.T) {
 
 func TestSyncHealthDoesNotDependOnWhoAskedAndLeft(t *testing.T) {
 	h := &syncHealth{
-		agent: &quietSite{status: wire.Status{SyncState: "Succeeded", LastSyncSuccess: time.Now()}, heard: time.Now()},
-		now:   time.Now, started: time.Now(),
-		own: func(ctx context.Context) (*wire.ConnectedRegistry, error) {
-			return &wire.ConnectedRegistry{Spec: wire.Spec{Schedule: "* * * * *"}}, ctx.Err()
-		},
+		rules: rules{}, now: time.Now,
+		damaged: func(ctx context.Context) (int64, error) { return 0, ctx.Err() },
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
