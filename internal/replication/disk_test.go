@@ -29,6 +29,7 @@ type smallDisk struct {
 
 	mu    sync.Mutex
 	room  int64            // in bytes
+	small int64            // a partial of at most so many bytes fits whatever room there is
 	sizes map[string]int64 // of partials
 }
 
@@ -51,7 +52,7 @@ func (s *smallDisk) Free(context.Context) (int64, error) {
 func (s *smallDisk) take(id string, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n > s.room {
+	if n > s.room && s.sizes[id]+n > s.small {
 		return syscall.ENOSPC
 	}
 	s.room -= n
@@ -273,6 +274,7 @@ func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
 	p.image("app", [][]byte{random(2, 100<<10)}, "small")
 	r, disk := onSmallDisk(t, p, 0)
 	disk.silent = true // somebody else takes the room that a sync counted on
+	disk.small = 128 << 10
 	r.follow()
 	disk.setRoom(3 << 20)
 	result, err := r.Sync(t.Context(), r.source)
