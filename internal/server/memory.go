@@ -14,7 +14,7 @@ const (
 	largeHeap = 20 << 20
 	// smallMemory is the limit, in bytes, of all that Go takes while the heap is small:
 	// a burst is then collected sooner, so that a site stays within 64 MiB.
-	smallMemory = 32 << 20
+	smallMemory = 30 << 20
 	// often is GOGC for a large heap: a parent of ten thousand would have ten
 	// kilobytes of garbage for each poll that it holds. While the heap is small,
 	// that would cost the requests more than it saves.
