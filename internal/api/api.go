@@ -15,23 +15,24 @@ const Root = "/api/v1"
 // it is answered.
 const Succeeded = "Succeeded"
 
-// Tagged is the part of a resource that tells what it says from what it said
-// before, and who does not know of it yet.
+// Tagged is the part of a resource that tells its present content from earlier content, and, in
+// the answer to a write, which connected registries have not heard of the write.
 type Tagged struct {
 	ETag string `json:"-"` // it is a header
-	Told
+	WriteResult
 }
 
 // EntityTag returns the resource's entity tag.
 func (t Tagged) EntityTag() string { return t.ETag }
 
-// Told is the part of the answer to a write that says who has not heard of it.
-type Told struct {
+// WriteResult is the part of the answer to a write that says which connected registries have
+// not heard of it.
+type WriteResult struct {
 	Unheard *Unheard `json:"unheard,omitempty" doc:"In the answer to a write: the connected registries that it concerns and that have not heard of it. Not there where all hear of it at once."`
 }
 
-// SetUnheard sets who has not heard of a write; nil is nobody.
-func (t *Told) SetUnheard(u *Unheard) { t.Unheard = u }
+// SetUnheard sets the connected registries that have not heard of the write; nil is none.
+func (t *WriteResult) SetUnheard(u *Unheard) { t.Unheard = u }
 
 // An Unheard is the connected registries that have not heard of a write.
 type Unheard struct {

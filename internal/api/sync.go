@@ -105,5 +105,5 @@ type InstanceSettings struct {
 	SyncTokenPassword string `json:"SYNC_TOKEN_PASSWORD"`
 	SyncTokenUser     string `json:"SYNC_TOKEN_USER"`
 
-	Told
+	WriteResult
 }

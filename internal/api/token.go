@@ -32,7 +32,7 @@ type TokenCredentials struct {
 	Username  string          `json:"username"` // the token's name
 	Passwords []TokenPassword `json:"passwords"`
 
-	Told
+	WriteResult
 }
 
 // A TokenPassword is one of a token's two slots. Value is there only in the

@@ -136,9 +136,9 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		return nil, withHint(fmt.Errorf("%s answered with something other than JSON", c.base),
 			"is a ferry registry at this address?")
 	}
-	var told api.Told
-	if r.method != http.MethodGet && json.Unmarshal(a.body, &told) == nil && told.Unheard != nil {
-		c.unheard = told.Unheard
+	var result api.WriteResult
+	if r.method != http.MethodGet && json.Unmarshal(a.body, &result) == nil && result.Unheard != nil {
+		c.unheard = result.Unheard
 	}
 	return a, nil
 }

@@ -3,7 +3,7 @@ package cli
 import "testing"
 
 func TestAWriteSaysWhoHasNotHeardOfIt(t *testing.T) {
-	const told = `{"name":"line1","unheard":{"count":5,"registries":[{"name":"ship4","expectedTime":null},` +
+	const result = `{"name":"line1","unheard":{"count":5,"registries":[{"name":"ship4","expectedTime":null},` +
 		`{"name":"ship1","expectedTime":"2030-01-02T02:00:00Z"},{"name":"ship2","expectedTime":"2030-01-02T02:00:00Z"},{"name":"ship3"}]}}`
 	const note = "note: 5 connected registries have not heard of this yet: ship4 (nobody knows when it is back), " +
 		"ship1 (expected at 2030-01-02T02:00:00Z), ship2 (expected at 2030-01-02T02:00:00Z) and 2 others\n"
@@ -12,14 +12,14 @@ func TestAWriteSaysWhoHasNotHeardOfIt(t *testing.T) {
 		{"token", "delete", "-n", "line1", "--yes"},
 		{"token", "credential", "delete", "-n", "line1", "--password1"},
 	} {
-		if _, stderr := runAt(t, told, args...); stderr != note {
+		if _, stderr := runAt(t, result, args...); stderr != note {
 			t.Errorf("%v: %q", args, stderr)
 		}
 	}
 	if _, stderr := runAt(t, `{"name":"line1"}`, "token", "update", "-n", "line1", "--status", "disabled"); stderr != "" {
 		t.Errorf("all have heard of it: %q", stderr)
 	}
-	if _, stderr := runAt(t, told, "token", "show", "-n", "line1"); stderr != "" {
+	if _, stderr := runAt(t, result, "token", "show", "-n", "line1"); stderr != "" {
 		t.Errorf("nothing was written: %q", stderr)
 	}
 }

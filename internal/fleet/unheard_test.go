@@ -18,20 +18,20 @@ func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[st
 	if r.Status == 204 {
 		return nil
 	}
-	var told api.Told
-	r.OK(t, &told)
-	if told.Unheard == nil {
+	var result api.WriteResult
+	r.OK(t, &result)
+	if result.Unheard == nil {
 		return nil
 	}
 	all := map[string]string{}
-	for _, u := range told.Unheard.Registries {
+	for _, u := range result.Unheard.Registries {
 		all[u.Name] = ""
 		if u.ExpectedTime != nil {
 			all[u.Name] = u.ExpectedTime.Format("02 15:04")
 		}
 	}
-	if told.Unheard.Count != len(all) {
-		t.Errorf("%d are counted: %v", told.Unheard.Count, all)
+	if result.Unheard.Count != len(all) {
+		t.Errorf("%d are counted: %v", result.Unheard.Count, all)
 	}
 	return all
 }
@@ -124,12 +124,12 @@ func TestNoMoreThanTwentyAreNamedOfThoseThatHaveNotHeard(t *testing.T) {
 		}
 		root.Call(t, "PATCH", "/connected-registries/"+name, body).OK(t, nil)
 	}
-	var told api.Told
-	root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).OK(t, &told)
-	if u := told.Unheard; u == nil || u.Count != 25 || len(u.Registries) != 20 || u.Registries[0].Name != "ship07" {
+	var result api.WriteResult
+	root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).OK(t, &result)
+	if u := result.Unheard; u == nil || u.Count != 25 || len(u.Registries) != 20 || u.Registries[0].Name != "ship07" {
 		t.Errorf("%+v", u)
 	}
-	var shown api.Told
+	var shown api.WriteResult
 	root.Call(t, "GET", "/tokens/line1", nil).OK(t, &shown)
 	if shown.Unheard != nil {
 		t.Errorf("who reads is told, too: %+v", shown.Unheard)

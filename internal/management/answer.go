@@ -47,24 +47,24 @@ func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 // nothing is the answer to what needs none, unless somebody has not heard of it.
 type nothing struct {
 	Status int
-	Body   *api.Told
+	Body   *api.WriteResult
 }
 
 // A resource has an entity tag of what it says.
 type resource interface{ EntityTag() string }
 
-// A told answer can say who has not heard of a write.
-type told[T any] interface {
+// A writeResult can say which connected registries have not heard of the write.
+type writeResult[T any] interface {
 	*T
 	SetUnheard(u *api.Unheard)
 }
 
-// A teller is asked before a write to what name is the name of. Its result says
-// after that which connected registries have not heard of the write.
-type teller func(name string) (unheard func() *api.Unheard)
+// An unheardOf is called with a resource's name before a write to it. Its result is called
+// after the write, and returns the connected registries that have not heard of it; nil is none.
+type unheardOf func(name string) (unheard func() *api.Unheard)
 
-// tell is the teller of a table of the control plane.
-func (h *handler) tell(table metadb.ControlTable) teller {
+// unheardOf is for the resources of a table of the control plane.
+func (h *handler) unheardOf(table metadb.ControlTable) unheardOf {
 	return func(name string) func() *api.Unheard {
 		before := h.Control.State()
 		return func() *api.Unheard {
@@ -73,8 +73,8 @@ func (h *handler) tell(table metadb.ControlTable) teller {
 	}
 }
 
-// tellNobody is the teller of what stays at this registry.
-func tellNobody(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
+// noneUnheard is the [unheardOf] of a resource that concerns no connected registry.
+func noneUnheard(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
 
 func replied[T resource](v T, err error) (*reply[T], error) {
 	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
@@ -100,11 +100,11 @@ func show[T resource](get func(ctx context.Context, name string) (T, error)) ans
 }
 
 // act answers with the resource as do left it.
-func act[T resource, P told[T]](
-	tell teller, do func(context.Context, control.Caller, string) (T, error),
+func act[T resource, P writeResult[T]](
+	of unheardOf, do func(context.Context, control.Caller, string) (T, error),
 ) answer[About, reply[T]] {
 	return func(ctx context.Context, in *About) (*reply[T], error) {
-		unheard := tell(in.Name)
+		unheard := of(in.Name)
 		v, err := do(ctx, in.by, in.Name)
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -114,11 +114,11 @@ func act[T resource, P told[T]](
 }
 
 // write answers with the resource as put, which gets the request's body, left it.
-func write[T resource, B any, P told[T]](
-	tell teller, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
+func write[T resource, B any, P writeResult[T]](
+	of unheardOf, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
 ) answer[Put[B], reply[T]] {
 	return func(ctx context.Context, in *Put[B]) (*reply[T], error) {
-		unheard := tell(in.Name)
+		unheard := of(in.Name)
 		v, err := put(ctx, in.by, in.Name, in.Body, in.when())
 		if err == nil {
 			P(&v).SetUnheard(unheard())
@@ -129,10 +129,10 @@ func write[T resource, B any, P told[T]](
 
 // remove answers once del deleted the resource.
 func remove(
-	tell teller, del func(context.Context, control.Caller, string, control.Precondition) error,
+	of unheardOf, del func(context.Context, control.Caller, string, control.Precondition) error,
 ) answer[Write, nothing] {
 	return func(ctx context.Context, in *Write) (*nothing, error) {
-		unheard := tell(in.Name)
+		unheard := of(in.Name)
 		return removed(del(ctx, in.by, in.Name, in.when()), unheard)
 	}
 }
@@ -144,17 +144,17 @@ func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
 	}
 	n := &nothing{Status: http.StatusNoContent}
 	if u := unheard(); u != nil {
-		n.Status, n.Body = http.StatusOK, &api.Told{Unheard: u}
+		n.Status, n.Body = http.StatusOK, &api.WriteResult{Unheard: u}
 	}
 	return n, nil
 }
 
 // ask answers with what do makes of the request's body.
-func ask[T, B any, P told[T]](
-	tell teller, do func(context.Context, control.Caller, string, B) (T, error),
+func ask[T, B any, P writeResult[T]](
+	of unheardOf, do func(context.Context, control.Caller, string, B) (T, error),
 ) answer[Post[B], plain[T]] {
 	return func(ctx context.Context, in *Post[B]) (*plain[T], error) {
-		unheard := tell(in.Name)
+		unheard := of(in.Name)
 		v, err := do(ctx, in.by, in.Name, in.Body)
 		if err == nil {
 			P(&v).SetUnheard(unheard())

@@ -11,7 +11,7 @@ import (
 
 func (h *handler) registries() {
 	const path = "/connected-registries/{name}"
-	tell := h.tell(metadb.ConnectedRegistryRow)
+	of := h.unheardOf(metadb.ConnectedRegistryRow)
 	register(h, operation{
 		"GET /connected-registries", "list-connected-registries",
 		"List the connected registries, each followed by those below it",
@@ -22,24 +22,24 @@ func (h *handler) registries() {
 	}) (*listing[api.ConnectedRegistry], error) {
 		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 	})
-	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(tellNobody, h.Fleet.Get))
+	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(noneUnheard, h.Fleet.Get))
 	register(h, operation{
 		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
-	}, write(tell, h.Fleet.Create))
+	}, write(of, h.Fleet.Create))
 	register(h, operation{"PATCH " + path, "update-connected-registry", "Change a connected registry"},
-		write(tell, h.Fleet.Update))
+		write(of, h.Fleet.Update))
 	register(h, operation{
 		"DELETE " + path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is",
 	}, func(ctx context.Context, in *struct {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
 	}) (*nothing, error) {
-		unheard := tell(in.Name)
+		unheard := of(in.Name)
 		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
 	})
 	register(h, operation{
 		"POST " + path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry",
-	}, act(tell, h.Fleet.Deactivate))
+	}, act(of, h.Fleet.Deactivate))
 	register(h, operation{
 		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",
 	}, func(ctx context.Context, in *struct {
@@ -50,7 +50,7 @@ func (h *handler) registries() {
 		if in.Verify {
 			resync = h.Fleet.ResyncAndVerify
 		}
-		return act(tell, resync)(ctx, &in.About)
+		return act(of, resync)(ctx, &in.About)
 	})
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
@@ -76,10 +76,10 @@ func (h *handler) registries() {
 	register(h, operation{
 		"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry",
 	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {
-		tell := tellNobody
+		of := noneUnheard
 		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
-			tell = func(string) func() *api.Unheard { return h.tell(metadb.TokenRow)(r.SyncToken) }
+			of = func(string) func() *api.Unheard { return h.unheardOf(metadb.TokenRow)(r.SyncToken) }
 		}
-		return ask(tell, h.Fleet.InstanceSettings)(ctx, in)
+		return ask(of, h.Fleet.InstanceSettings)(ctx, in)
 	})
 }

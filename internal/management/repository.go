@@ -41,7 +41,7 @@ func (h *handler) repositories() {
 		})
 	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all that is in it"},
 		func(ctx context.Context, in *About) (*nothing, error) {
-			return removed(h.deleteRepository(ctx, in.by, in.Name), tellNobody(in.Name))
+			return removed(h.deleteRepository(ctx, in.by, in.Name), noneUnheard(in.Name))
 		})
 }
 

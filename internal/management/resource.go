@@ -9,36 +9,36 @@ import (
 
 func (h *handler) scopeMaps() {
 	const path = "/scope-maps/{name}"
-	tell := h.tell(metadb.ScopeMapRow)
+	of := h.unheardOf(metadb.ScopeMapRow)
 	register(h, operation{"GET /scope-maps", "list-scope-maps", "List the scope maps"}, listAll(h.Control.ScopeMaps))
 	register(h, operation{"GET " + path, "get-scope-map", "Get a scope map"}, show(h.Control.ScopeMap))
 	register(h, operation{"PUT " + path, "put-scope-map", "Create a scope map, or replace it"},
-		write(tell, h.Control.PutScopeMap))
-	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"}, write(tell, h.Control.UpdateScopeMap))
+		write(of, h.Control.PutScopeMap))
+	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"}, write(of, h.Control.UpdateScopeMap))
 	register(h, operation{"DELETE " + path, "delete-scope-map", "Delete a scope map"},
-		remove(tell, h.Control.DeleteScopeMap))
+		remove(of, h.Control.DeleteScopeMap))
 }
 
 func (h *handler) tokens() {
 	const path = "/tokens/{name}"
-	tell := h.tell(metadb.TokenRow)
+	of := h.unheardOf(metadb.TokenRow)
 	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
 	register(h, operation{
 		"PUT " + path, "put-token", "Create a token, or replace it; the answer alone has the values of its new passwords",
-	}, write(tell, h.Control.PutToken))
+	}, write(of, h.Control.PutToken))
 	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
-		write(tell, h.Control.UpdateToken))
-	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(tell, h.Control.DeleteToken))
+		write(of, h.Control.UpdateToken))
+	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(of, h.Control.DeleteToken))
 	register(h, operation{
 		"POST " + path + "/credentials", "generate-credentials", "Make passwords of a token; the answer alone has their values",
-	}, ask(tell, h.Control.GenerateCredentials))
+	}, ask(of, h.Control.GenerateCredentials))
 	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential", "Delete a password of a token"},
 		func(ctx context.Context, in *struct {
 			About
 			Password string `path:"password" doc:"password1 or password2"`
 		}) (*nothing, error) {
-			unheard := tell(in.Name)
+			unheard := of(in.Name)
 			return removed(h.Control.DeleteCredential(ctx, in.by, in.Name, in.Password), unheard)
 		})
 }
@@ -48,10 +48,10 @@ func (h *handler) mirrorRules() {
 	const path = "/mirror-rules/{name}"
 	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"}, listAll(rules.List))
 	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, and how its runs go"}, show(rules.Get))
-	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"}, write(tellNobody, rules.Put))
-	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"}, write(tellNobody, rules.Update))
+	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"}, write(noneUnheard, rules.Put))
+	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"}, write(noneUnheard, rules.Update))
 	register(h, operation{"DELETE " + path, "delete-mirror-rule", "Delete a mirror rule; the images that it brought stay"},
-		remove(tellNobody, rules.Delete))
+		remove(noneUnheard, rules.Delete))
 	register(h, operation{"POST " + path + "/run", "run-mirror-rule", "Run a mirror rule now, whatever its schedule says"},
-		act(tellNobody, rules.Run))
+		act(noneUnheard, rules.Run))
 }
