@@ -78,8 +78,8 @@ type AuthenticatorOptions struct {
 	// Address is where the sender of a request reached this registry, scheme
 	// and host, for the challenge; nil is the function [Address].
 	Address func(*http.Request) string
-	// Failed is told of every login that was refused; nil is nobody. It must not
-	// do much, since a stranger decides how often it is called.
+	// Failed is called with every login that was refused; nil is not called. It must be
+	// cheap, because strangers decide how often it is called.
 	Failed func(ctx context.Context, source, name string)
 	Now    func() time.Time // nil is time.Now
 }
@@ -185,8 +185,8 @@ func (a *Authenticator) login(ctx context.Context, source, name, password string
 
 // check checks a name and a password. A machine password that is right is never
 // slowed down: it cannot have been guessed. For any other its sender must not have
-// failed too often, unless it was right before: whoever shares its sender's address
-// and fails cannot lock it out.
+// failed too often, unless it was right before, so that failures of others who share
+// its sender's address cannot lock it out.
 func (a *Authenticator) check(ctx context.Context, source, name, password string) (*Principal, error) {
 	if isMachinePassword(password) {
 		p, known, err := a.directory.AuthenticateToken(name, password)

@@ -16,10 +16,10 @@ const (
 	maxLimited      = 16 << 10        // names and sources that are watched
 )
 
-// A Limiter slows down who guesses passwords. A login counts as failed from before
+// A Limiter slows down the guessing of passwords. A login counts as failed from before
 // it is checked until it is found to be right, so that guesses that are made at the
 // same time count, too. It counts by source and by source and name together, never
-// by name alone: or a stranger could lock out a name by failing with it.
+// by name alone, because a stranger could then lock out a name by failing with it.
 type Limiter struct {
 	now func() time.Time
 

@@ -28,7 +28,7 @@ const (
 	callTimeout    = 2 * time.Minute
 	connectTimeout = 10 * time.Second
 	answerTimeout  = time.Minute     // until an answer begins
-	sayAfter       = 5 * time.Second // until a person is told that it takes time
+	sayAfter       = 5 * time.Second // until a message says that it takes time
 )
 
 // A client calls one registry's APIs as one user.
@@ -40,7 +40,7 @@ type client struct {
 	say   io.Writer // for people
 	local string    // the data directory of an instance on this machine; "" is one that is asked over the network
 
-	unheard *api.Unheard // by the last write; nil is nobody
+	unheard *api.Unheard // by the last write; nil is none
 }
 
 // newClient returns a client that tells people on say what it waits for.
@@ -59,7 +59,7 @@ func newClient(l login, say io.Writer) (*client, error) {
 }
 
 // newLocalClient returns a client of the instance on this machine whose data
-// directory is given. It needs no user: whoever may open the socket there may ask.
+// directory is given. It needs no login: the socket's mode decides who may ask.
 func newLocalClient(dataDir string, say io.Writer) *client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", config.LocalSocket(dataDir))

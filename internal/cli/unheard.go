@@ -12,7 +12,7 @@ import (
 const mostUnheard = 3
 
 // noteUnheard says, to standard error, which connected registries have not heard
-// of a write; nil is nobody.
+// of a write; nil is none.
 func (e *Env) noteUnheard(u *api.Unheard) {
 	if u == nil {
 		return

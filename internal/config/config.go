@@ -32,11 +32,11 @@ type Config struct {
 	LogFormat            string // text or json
 }
 
-// Who may read /metrics. Whoever shares the machine reaches loopback: other
-// users, and a proxy on behalf of anybody.
+// The values of [Config.Metrics]. Every user of the machine can connect to loopback, and so
+// can a proxy on it, for any of its clients.
 const (
 	MetricsOperators = "operators" // with name and password
-	MetricsLoopback  = "loopback"  // also who asks from this machine, unless a proxy says for whom it does
+	MetricsLoopback  = "loopback"  // also requests from this machine, unless a proxy says that they are for others
 	MetricsAnyone    = "anyone"
 )
 
@@ -56,6 +56,6 @@ func Default() Config {
 	}
 }
 
-// LocalSocket returns the path of the socket at which an instance says how it is
-// to whoever may open it: the owner of its data directory.
+// LocalSocket returns the path of the socket at which an instance reports its status without
+// a login. Only the owner of the data directory may open it.
 func LocalSocket(dataDir string) string { return filepath.Join(dataDir, "ferry.sock") }

@@ -10,7 +10,7 @@ import (
 )
 
 // maxSkew is by how much the clocks of a registry and its parent may differ
-// before somebody is told: less than that moves no window that matters, and no
+// before that is reported: a smaller difference moves no window that matters, and no
 // link delays an answer for so long.
 const maxSkew = 5 * time.Minute
 
@@ -46,7 +46,7 @@ func (c *clock) compare(now, parent time.Time) {
 	}
 }
 
-// detail is what people are told of the clock; nil if there is nothing to say.
+// detail is what a report says of the clock; nil if both agree.
 func (c *clock) detail() *wire.StatusDetail {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -165,7 +165,7 @@ const deactivatedPause = 10 * time.Minute
 
 // deactivated records that the parent, which answered with err, does not know
 // this instance any more. It goes on serving, and leaves its place to another for
-// a while: whoever deactivates a running instance has a new one in mind.
+// a while, because a running instance is mostly deactivated to be replaced.
 func (a *Agent) deactivated(ctx context.Context, err error) {
 	wakeup := a.awaitWakeup()
 	a.update(ctx, func(s *state) { s.Activated = false })

@@ -213,7 +213,7 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 func diskIsFull(err error) bool { return errors.Is(err, oci.ErrNoSpace) || metadb.IsFull(err) }
 
 // failuresOf is what is wrong after a sync that ended so. An example is of an item
-// that failed. A full disk is said once, whoever met it.
+// that failed. A full disk is reported once, however many parts of the sync failed by it.
 func failuresOf(o outcome, example string, full bool) (details []wire.StatusDetail) {
 	add := func(kind, code, description string) {
 		details = append(details, wire.StatusDetail{Type: kind, Code: code, Description: shortened(description)})

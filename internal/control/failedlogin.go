@@ -78,8 +78,8 @@ func (s *Service) LoginFailed(ctx context.Context, source, name string) {
 	}
 }
 
-// harmless returns what is noted of a name that a stranger chose. People send
-// their password as the name by mistake; it must not be kept.
+// harmless returns what is noted of a name that a stranger chose: at most
+// [maxNameInNotes] bytes, and no password, which people send as the name by mistake.
 func harmless(name string) string {
 	if auth.HoldsPassword(name) {
 		return "(a password)"

@@ -259,10 +259,11 @@ func (d *Downloader) Quarantined(blob digest.Digest, size int64) error {
 	return nil
 }
 
-// maxSuspects is how many suspects a source is told of at a time.
+// maxSuspects is how many suspects are reported to a source at a time.
 const maxSuspects = 16
 
-// Suspects returns blobs whose content was wrong, and of which the source was not told yet.
+// Suspects returns up to [maxSuspects] blobs whose content was wrong, which was not reported
+// to the source yet.
 func (d *Downloader) Suspects() (all []Ref) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -274,7 +275,7 @@ func (d *Downloader) Suspects() (all []Ref) {
 	return all
 }
 
-// NoteReported notes that the source was told of suspects.
+// NoteReported notes that suspects were reported to the source.
 func (d *Downloader) NoteReported(suspects []Ref) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -197,8 +197,8 @@ func (s *Service) DesiredVersion(ctx context.Context) (string, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (string, error) { return tx.Setting(settingDesired) })
 }
 
-// Ready reports whether this instance knows the connected registries below it: a
-// connected registry does once its parent told it what it is to be.
+// Ready reports whether this instance knows the connected registries below it. A root
+// always does, and a connected registry once it received a desired state.
 func (s *Service) Ready() bool {
 	self := s.control.Self()
 	return self == "" || s.control.State().Registry(self) != nil

@@ -9,8 +9,8 @@ import (
 )
 
 // Refused notes the last login that was refused with the name of a child's sync
-// token. Of each child there is one, whoever it was: a stranger can replace it,
-// and no more. Implements [gateway.ControlPlane].
+// token. One is kept for each child, so a stranger can
+// replace it, and do no more. Implements [gateway.ControlPlane].
 func (s *Service) Refused(token, from string, why wire.Problem) {
 	state := s.control.State()
 	r := state.SyncedBy(token)
@@ -22,8 +22,8 @@ func (s *Service) Refused(token, from string, why wire.Problem) {
 	})
 }
 
-// whyRefused is why a login was refused, for operators: its sender is not told
-// what is wrong with a token or a password.
+// whyRefused is why a login was refused, for operators. The answer to its sender does
+// not say what is wrong with a token or a password.
 func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire.Problem) string {
 	switch t := state.Token(r.SyncToken); {
 	case why.Status != http.StatusUnauthorized || t == nil:

@@ -35,7 +35,7 @@ const (
 	lacksChange  = "what changed here since it was last heard has not reached it"
 )
 
-// Evidence is what is known of a connected registry's sync.
+// evidence is what is known of a connected registry's sync.
 type evidence struct {
 	status wire.Status // what it last said
 	asOf   time.Time   // when it and its parent last agreed on that; zero is never

@@ -77,7 +77,7 @@ var known = map[string]error{
 }
 
 // ErrNotReady: the parent does not know yet which connected registries it has,
-// because its own parent has not told it. It soon may.
+// because its own parent has not answered yet. It soon may.
 var ErrNotReady error = problem(http.StatusServiceUnavailable, "NOT_READY",
 	"this parent has not heard from its own parent yet, and does not know its connected registries")
 

@@ -39,12 +39,12 @@ type ServerOptions struct {
 	// root, which has no ancestors.
 	Watermarks func() (map[string]int64, []wire.OpenItem)
 	// Ready reports whether this registry knows its connected registries: one that
-	// has a parent does not before that told it. nil is a root, which always does.
+	// has a parent does once that answered. nil is a root, which always does.
 	Ready func() bool
 	// Spread returns over how long children spread what they fetch after a
 	// change; nil is not at all.
 	Spread func() time.Duration
-	// Suspect is told of a blob that a child got with wrong content; nil is nobody.
+	// Suspect is called with a blob that a child got with wrong content; nil is not called.
 	Suspect func(d digest.Digest)
 	Log     *slog.Logger // nil discards
 

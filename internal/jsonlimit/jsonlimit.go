@@ -279,7 +279,7 @@ func fieldName(key []byte) string {
 		}
 	}
 	if !utf8.ValidString(name) {
-		return "" // it is nobody's
+		return "" // no field has such a name
 	}
 	return fold(name)
 }

@@ -67,9 +67,8 @@ func NewHandler(o Options) http.Handler {
 	return h.guard(segments(h.mux))
 }
 
-// NewLocalHandler returns the part of the management API that needs no login, for
-// whoever can reach the instance from within its machine: what it is, and how its
-// sync goes. Nothing can be changed there.
+// NewLocalHandler returns the part of the management API that needs no login, for the
+// local socket: what the instance is, and how its sync goes. It changes nothing.
 func NewLocalHandler(o Options) http.Handler {
 	h := newHandler(o)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

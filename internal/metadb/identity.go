@@ -6,7 +6,7 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// An Identity says whose a database is. The zero value is nobody's: it is new, or empty.
+// An Identity says whose a database is. The zero value is that of a new or empty database.
 type Identity struct {
 	Instance string // the instance's id
 	Used     bool   // it has the id or the role of an instance, an operator or a repository

@@ -18,8 +18,8 @@ import (
 const reserveSize = 4 << 20
 
 // A reserve is a file beside a SQLite database that takes room on its disk, and is
-// deleted where a transaction needs that room. While it is not there, whoever
-// stores content must not: see [DB.KeepReserve].
+// deleted where a transaction needs that room. While it is not there, no content
+// may be stored: see [DB.KeepReserve].
 type reserve struct {
 	path string // "" keeps none
 	kept atomic.Bool

@@ -10,7 +10,7 @@ import (
 	"ferry/internal/retry"
 )
 
-// Slots bound how many tasks work at a time.
+// slots bounds how many tasks work at a time: its capacity.
 type slots chan struct{}
 
 // tryTake takes a slot if one is free.

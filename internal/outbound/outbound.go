@@ -48,8 +48,9 @@ func NewClient(home *url.URL, transport http.RoundTripper) *http.Client {
 
 // CheckRedirect is an [http.Client]'s. It follows redirects of GET and HEAD; any
 // other request is answered where it was sent. No redirect out of TLS is followed.
-// Beyond the origin of the first request, r goes without the login: net/http looks at the host's name alone, and
-// would send it on to another port, to a name below the registry's and out of TLS.
+// Beyond the origin of the first request, r is sent without the login: net/http looks at
+// the host's name alone, and would send it on to another port, to a name below the
+// registry's and out of TLS.
 func CheckRedirect(r *http.Request, via []*http.Request) error {
 	if m := via[0].Method; m != http.MethodGet && m != http.MethodHead {
 		return http.ErrUseLastResponse // http would make a GET of it

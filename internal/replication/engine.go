@@ -160,11 +160,11 @@ func (e *Engine) Trouble() (until time.Time, why error) {
 // because somebody mended it at the source.
 func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
 
-// Suspects returns blobs whose content from the source was not what the digest says, and of
-// which the source was not told yet.
+// Suspects returns blobs whose content from the source was not what the digest says, which
+// was not reported to the source yet.
 func (e *Engine) Suspects() []Ref { return e.download.Suspects() }
 
-// NoteReported notes that the source was told of suspects.
+// NoteReported notes that suspects were reported to the source.
 func (e *Engine) NoteReported(suspects []Ref) { e.download.NoteReported(suspects) }
 
 // An Order says of a repository how soon a Sync fetches what is to come to

@@ -317,7 +317,7 @@ func (s *Scrubber) advance(started time.Time, change func(*pass)) error {
 	if s.state.Running == nil || !s.state.Running.Started.Equal(started) {
 		return errSuperseded
 	}
-	p := *s.state.Running // whoever has the old one must not see it change
+	p := *s.state.Running // a copy, because callers hold the old one
 	change(&p)
 	s.state.Running = &p
 	return nil

@@ -38,7 +38,7 @@ type dataDir struct {
 	log      *slog.Logger
 	adopt    bool // whatever its database is
 	unlock   func() error
-	instance string // whose it is; "" is nobody's
+	instance string // id of the instance whose it is; "" is none
 	starting bool   // the instance's first start has not ended
 	filled   bool   // it has content
 	first    bool   // this is the instance's first start

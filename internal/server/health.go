@@ -50,7 +50,7 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// protectedMetrics serves metrics to operators, and to whoever else the setting lets.
+// protectedMetrics serves metrics to operators, and to others as who, the setting, allows.
 func protectedMetrics(m *telemetry.Metrics, who string, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -45,7 +45,7 @@ func (p proxies) first(peer netip.Addr, hops []string) netip.Addr {
 	for _, hop := range slices.Backward(hops) {
 		a, ok := hopAddr(hop)
 		if !ok {
-			break // whoever wrote that told nothing
+			break // it is no address
 		}
 		if peer = a; !p.trust(a) {
 			break

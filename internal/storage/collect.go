@@ -36,10 +36,9 @@ type Collected struct {
 
 // Collect removes the blobs that no manifest refers to, no lease holds and
 // that are older than the grace period; uploads without a write for a week, or
-// for the grace period where the disk was full;
-// and files that no row has known for long (see [OrphanAge]). Service goes on meanwhile: a blob that
-// is pushed or mounted at the same moment is either kept, or was gone before
-// the client was told that it is there.
+// for the grace period if the disk was full; and files that no row has known for
+// [OrphanAge]. Service goes on meanwhile: a blob that is pushed or mounted at the same
+// moment is either kept, or was gone before the answer to the client.
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	// The steps that remove files first, and then rows, come before the others: on a
 	// full disk they make the room that those need.
@@ -187,9 +186,9 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 	}
 }
 
-// collectBlob removes the row and then the file of a blob, if in the row's
-// own transaction it is still garbage, and reports whether the row is gone. The digest's lock keeps a commit of
-// the same blob out until the file is gone.
+// collectBlob removes the row and then the file of a blob, if in the row's own
+// transaction it is still garbage, and reports whether the row is gone. The digest's
+// lock keeps a commit of the same blob out until the file is gone.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()
 	err = s.remove(ctx, func(tx *metadb.Tx) error {

@@ -94,8 +94,8 @@ func (s *Storage) Watch(key string, concerns func(repository string) bool) (chan
 	return s.watchers.add(key, concerns)
 }
 
-// TrimFeed forgets which items and repositories were removed longer ago than age:
-// who reads the feed after that gets complete listings for them.
+// TrimFeed forgets which items and repositories were removed longer ago than age. A reader
+// whose cursor is from before that gets complete listings instead.
 func (s *Storage) TrimFeed(ctx context.Context, age time.Duration) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
 }

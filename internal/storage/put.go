@@ -13,8 +13,8 @@ import (
 // PutManifest stores a manifest and sets its tags, in one transaction.
 // Everything that it refers to must be in its repository, else the error is
 // [oci.ErrManifestBlobUnknown] with the digests that are not; a subject, and a
-// blob that [oci.MayBeAbsent], need not be there. To put the same thing twice changes nothing; an index that is
-// here holds afterwards what the last put did not leave out.
+// blob that [oci.MayBeAbsent], need not be there. To put the same thing twice changes nothing;
+// an index that is here holds afterwards what the last put did not leave out.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	prepared, err := s.prepare(ctx, p)
 	if err != nil {

@@ -98,8 +98,8 @@ func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.full(s.db.Update(ctx, fn))
 }
 
-// A Note is written in the transaction of a change, or the change is not made:
-// who made it, for the audit log.
+// A Note writes to the audit log, in the transaction of a change, who made the change. If it
+// fails, the change is not made.
 type Note func(*metadb.Tx) error
 
 func writeNotes(tx *metadb.Tx, notes []Note) error {
