@@ -33,7 +33,7 @@ password, which is also kept in initial-admin-password in the data directory.
 The data directory and the database each have the id of their instance. Where the
 two differ, or one of them is empty, because a volume is not mounted or a restore was
 half done, the instance does not start: it would remove the blobs that the
-database does not know. --adopt is for who means it, once.`
+database does not know. Start once with --adopt if they belong together all the same.`
 	return cmd
 }
 

@@ -89,15 +89,15 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 	case err != nil:
 		return err
 	case len(damaged.value) > 0:
-		return withHint(fmt.Errorf("%s damaged, and out of service", countedAre(len(damaged.value), "item")), "%s", hint)
+		return withHint(fmt.Errorf("%s damaged, and out of service", itemsAre(len(damaged.value))), "%s", hint)
 	case v.value.ItemsUnread > 0:
-		return withHint(fmt.Errorf("%s not read", countedAre(int(v.value.ItemsUnread), "item")), "the registry's log says why")
+		return withHint(fmt.Errorf("%s not read", itemsAre(int(v.value.ItemsUnread))), "the registry's log says why")
 	}
 	return nil
 }
 
-// countedAre is a number of things, and the verb behind it.
-func countedAre(n int, thing string) string { return counted(n, thing) + " " + are(n) }
+// itemsAre is a number of items, and the verb behind it.
+func itemsAre(n int) string { return counted(n, "item") + " " + are(n) }
 
 // damagedOf returns what is out of service.
 func damagedOf(ctx context.Context, c *client) (result[[]api.Damaged], error) {
@@ -143,7 +143,7 @@ func sayDamaged(v api.Verification) string {
 	if v.DamagedNow == 0 {
 		return " Nothing is damaged."
 	}
-	return fmt.Sprintf(" %s damaged, and out of service until it comes again:", countedAre(int(v.DamagedNow), "item"))
+	return fmt.Sprintf(" %s damaged, and out of service until it comes again:", itemsAre(int(v.DamagedNow)))
 }
 
 type verifyOptions struct {
@@ -234,7 +234,7 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(env.Stderr, "%s damaged; asking for what can be fetched again\n", countedAre(len(damaged), "item"))
+	fmt.Fprintf(env.Stderr, "%s damaged; asking for what can be fetched again\n", itemsAre(len(damaged)))
 	underway := syncUnderway
 	if status.value.Sync == nil {
 		underway = rulesUnderway

@@ -222,13 +222,20 @@ func (s *Scrubber) step(ctx context.Context, p pass) error {
 	return s.finish(ctx, p)
 }
 
-func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
-	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Place, error) {
-		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
-	})
+// page returns the next rows of a pass's phase. If there are none, the pass goes on to the next
+// phase.
+func page[T any](ctx context.Context, s *Scrubber, p pass, read func(*metadb.Tx) ([]T, error)) ([]T, error) {
+	rows, err := metadb.Read(ctx, s.DB, read)
 	if err == nil && len(rows) == 0 {
 		err = s.advance(p.Started, (*pass).next)
 	}
+	return rows, err
+}
+
+func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
+	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Place, error) {
+		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
+	})
 	if err != nil {
 		return err
 	}
@@ -245,10 +252,9 @@ func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
 }
 
 func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
-	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Blob, error) { return tx.Blobs(p.Digest, pageSize) })
-	if err == nil && len(rows) == 0 {
-		err = s.advance(p.Started, (*pass).next)
-	}
+	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Blob, error) {
+		return tx.Blobs(p.Digest, pageSize)
+	})
 	if err != nil {
 		return err
 	}
@@ -266,12 +272,9 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 
 // stepDamaged looks whether blobs that are out of service are whole again.
 func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
-	rows, err := metadb.Read(ctx, s.DB, func(tx *metadb.Tx) ([]metadb.Damage, error) {
+	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Damage, error) {
 		return tx.Damages(p.Repository, p.Digest, pageSize)
 	})
-	if err == nil && len(rows) == 0 {
-		err = s.advance(p.Started, (*pass).next)
-	}
 	if err != nil {
 		return err
 	}
