@@ -113,16 +113,22 @@ func (l *Limiter) forget() {
 	}
 }
 
-// network is what one sender can choose its addresses from: an IPv4 address, or an
-// IPv6 network of 64 bits.
+// network is [SenderOf] for the text of an address. Any other text stands for itself.
 func network(source string) string {
 	a, err := netip.ParseAddr(source)
-	if err != nil || a.Unmap().Is4() {
-		return source
-	}
-	p, err := a.WithZone("").Prefix(64)
 	if err != nil {
 		return source
 	}
-	return p.String()
+	return SenderOf(a).String()
+}
+
+// SenderOf returns what limits count the sender at an address by: an IPv4 address, or the
+// first address of an IPv6 network of 64 bits, because one sender can choose from all of it.
+// A loopback address stands for itself.
+func SenderOf(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if p, err := a.Prefix(64); err == nil && a.Is6() && !a.IsLoopback() {
+		return p.Addr()
+	}
+	return a
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"ferry/internal/auth"
 	"ferry/internal/config"
 )
 
@@ -128,18 +129,14 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// sourceOf is the sender of an address with a port: an IPv4 address, or an IPv6
-// network of 64 bits, from which one sender can choose.
+// sourceOf is the sender of an address with a port, as [auth.SenderOf] counts it; the
+// zero value if it is no address.
 func sourceOf(address string) netip.Addr {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return netip.Addr{}
 	}
-	from := ap.Addr().Unmap().WithZone("")
-	if p, err := from.Prefix(64); err == nil && from.Is6() && !from.IsLoopback() {
-		return p.Addr()
-	}
-	return from
+	return auth.SenderOf(ap.Addr())
 }
 
 // A tcpConn is a connection that is counted. It keeps the methods with which the
