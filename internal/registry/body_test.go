@@ -65,8 +65,9 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 		u.Close()
 		l := make(pipes)
 		srv := &http.Server{
-			Handler:  registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
-			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+			Handler:     registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
+			ErrorLog:    slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+			ReadTimeout: time.Minute, // which the registry must not put off
 		}
 		defer srv.Close()
 		defer close(l)
@@ -75,7 +76,11 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 		first := l.dial()
 		defer first.Close()
 		path := uploads + u.ID()
-		fmt.Fprintf(first, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhel", path)
+		fmt.Fprintf(first, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhe", path)
+		synctest.Wait()
+		start := time.Now()
+		time.Sleep(30 * time.Second)
+		fmt.Fprint(first, "l")
 		synctest.Wait()
 		ask := func() *http.Response {
 			conn := l.dial()
@@ -90,7 +95,6 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 		if resp := ask(); resp.StatusCode != 429 {
 			t.Errorf("while the first is at it: %d", resp.StatusCode)
 		}
-		start := time.Now()
 		resp, err := http.ReadResponse(bufio.NewReader(first), nil)
 		if err != nil {
 			t.Fatal(err)

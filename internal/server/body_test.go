@@ -113,6 +113,29 @@ func TestASlowPushGoesOn(t *testing.T) {
 	})
 }
 
+func TestAHandlerMayTakeItsTimeBetweenReads(t *testing.T) {
+	inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+		for range 3 {
+			if _, err := io.ReadFull(r.Body, make([]byte, 100)); err != nil {
+				w.WriteHeader(http.StatusRequestTimeout)
+			}
+			time.Sleep(2 * readStall) // as a disk may
+		}
+	}, func(t *testing.T, dial func() net.Conn) {
+		c := dial()
+		defer c.Close()
+		fmt.Fprint(c, "PATCH / HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n")
+		go func() {
+			for range 3 {
+				c.Write(make([]byte, 100))
+			}
+		}()
+		if status, took := answered(c); status != http.StatusOK || took != 6*readStall {
+			t.Errorf("%d after %v", status, took)
+		}
+	})
+}
+
 func TestAHeldRequestIsNotEndedByItsBody(t *testing.T) {
 	inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
