@@ -64,7 +64,7 @@ func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
 	}
 }
 
-func TestATokenThatLivesLongerThanThoseWeIssueIsRefused(t *testing.T) {
+func TestATokenThatLivesTooLongIsRefused(t *testing.T) {
 	s := newTestSigner(t)
 	now := time.Now().Truncate(time.Second)
 	for _, test := range []struct {

@@ -30,7 +30,7 @@ func clientOf(t *testing.T, url string) *client {
 	return c
 }
 
-func TestARegistryThatDoesNotAnswerIsSaidSoAndGivenUp(t *testing.T) {
+func TestASilentRegistryIsReportedAndGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, "http://127.0.0.1:5000")
 		var said bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestAClockThatIsFarOffIsToldAtTheSiteAndAtTheRoot(t *testing.T) {
+func TestClockSkewIsReportedAtSiteAndRoot(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		ahead time.Duration

@@ -135,7 +135,7 @@ func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 	})
 }
 
-func TestParentThatTellsNothingNewIsNotPolledInALoop(t *testing.T) {
+func TestParentWithoutProgressIsNotPolledInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(1)

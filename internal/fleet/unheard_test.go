@@ -36,7 +36,7 @@ func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[st
 	return all
 }
 
-func TestAWriteSaysWhoHasNotHeardOfItAndWhenTheyAreExpectedTo(t *testing.T) {
+func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
 	nightly := object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
@@ -111,7 +111,7 @@ func TestAWriteSaysWhoHasNotHeardOfItAndWhenTheyAreExpectedTo(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanTwentyAreNamedOfThoseThatHaveNotHeard(t *testing.T) {
+func TestAtMostTwentyUnheardSitesAreNamed(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")

@@ -82,7 +82,7 @@ func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 	}
 }
 
-func TestAPlaceholderIsToBeFilledInByItsOwnAdvice(t *testing.T) {
+func TestAPlaceholderHasItsOwnHint(t *testing.T) {
 	for value, want := range map[string]string{
 		"root.example:5000": "host:port", "s3cr3t=/+==": "--generate-password",
 	} {

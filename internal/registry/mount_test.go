@@ -40,7 +40,7 @@ func TestABlobIsMountedFromWhereTheClientMayRead(t *testing.T) {
 	}
 }
 
-func TestABlobIsNotMountedFromARepositoryWhoseReadingIsLocked(t *testing.T) {
+func TestABlobIsNotMountedFromAReadLockedRepository(t *testing.T) {
 	s := newSite(t)
 	d := s.pushBlob("a", "hello")
 	s.do("PATCH", "/acr/v1/a", `{"readEnabled":false}`).want(t, 200)

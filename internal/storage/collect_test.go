@@ -140,7 +140,7 @@ func TestFilesThatNoRowKnowsAreKeptForAWeek(t *testing.T) {
 	})
 }
 
-func TestAFullDiskKeepsFilesThatNoRowKnowsForTheGracePeriod(t *testing.T) {
+func TestAFullDiskKeepsUnknownFilesForTheGracePeriod(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	orphan := filepath.Join(f.dir, "blobs/sha256", digest.FromString("orphan").Encoded())
 	if err := os.WriteFile(orphan, nil, 0o600); err != nil {

@@ -124,7 +124,7 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 	})
 }
 
-func TestAChangeOfLocksLeavesTheOthersAndIsNotedOrNotMade(t *testing.T) {
+func TestAChangeOfLocksKeepsTheOthersAndIsAudited(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")

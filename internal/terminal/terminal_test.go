@@ -10,7 +10,7 @@ import (
 
 const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\tö 世 🚢"
 
-func TestWordsKeepWhatIsPrintedAndNothingThatATerminalActsOn(t *testing.T) {
+func TestPrintableDropsWhatATerminalActsOn(t *testing.T) {
 	if got, want := terminal.Printable(hostile+"\x9b"), "a ]0;x 2J gnp.exe b ferry: c ö 世 🚢\ufffd"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
