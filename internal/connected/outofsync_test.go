@@ -58,8 +58,8 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 	})
 }
 
-// TestLockOfListingRemovesNothingAtASite locks the listing of a tag and of a repository. Who knows the
-// names pulls them at the root, and at the site.
+// TestLockOfListingRemovesNothingAtASite locks the listing of a tag and of a repository. Clients
+// that know the names pull them at the root, and at the site.
 func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)

@@ -333,8 +333,9 @@ func (s *site) stateOf(name, repository, tag string) string {
 	return ""
 }
 
-// TestRootKnowsWhatIsBelowASiteThatLacksAnImage has an image that the site in the middle can never get.
-// At the site below it is not in sync, also while that is offline, and everything else is.
+// TestRootKnowsWhatIsBelowASiteThatLacksAnImage has an image that the site in the middle can
+// never get. At the site below it is not in sync, also while that is offline, and everything
+// else is.
 func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)

@@ -74,8 +74,8 @@ func (r *reserve) spend() bool {
 func (db *DB) KeepReserve() error { return db.reserve.keep() }
 
 // UpdateWithReserve is [DB.Update] for what has to be possible on a full disk: removals,
-// what a source says about them, and what an operator decides. Where it finds the disk full, it deletes the reserve
-// and runs fn again.
+// what a source says about them, and what an operator decides. Where it finds the disk full, it
+// deletes the reserve and runs fn again.
 func (db *DB) UpdateWithReserve(ctx context.Context, fn func(*Tx) error) error {
 	err := db.Update(ctx, fn)
 	if err != nil && IsFull(err) && db.reserve.spend() {

@@ -14,8 +14,8 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// TestForeignLayersAndIndexesOfBlobsAreMirrored has layers that a registry need not have: one that the
-// source has, one that it has not, and one of which it does not say.
+// TestForeignLayersAndIndexesOfBlobsAreMirrored has layers that a registry need not have: one
+// that the source has, one that it has not, and one of which it does not say.
 func TestForeignLayersAndIndexesOfBlobsAreMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

@@ -306,8 +306,8 @@ func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	})
 }
 
-// TestTagOfAnUnknownFormatHoldsUpNoRemoval has a tag that names an image of Docker's schema 1, which
-// nobody serves any more.
+// TestTagOfAnUnknownFormatHoldsUpNoRemoval has a tag that names an image of Docker's schema 1,
+// which nobody serves any more.
 func TestTagOfAnUnknownFormatHoldsUpNoRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

@@ -156,8 +156,8 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	same(t, p, r.Storage)
 }
 
-// TestSmallerImagesOfALaterPlanGetTheRoom has two large images among the 32 that are planned first, for
-// which there is room then. Nothing of them has come when the others are planned.
+// TestSmallerImagesOfALaterPlanGetTheRoom has two large images among the 32 that are planned
+// first, for which there is room then. Nothing of them has come when the others are planned.
 func TestSmallerImagesOfALaterPlanGetTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -208,8 +208,8 @@ func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest
 	return h.altered.Blob(ctx, repository, d, offset, length)
 }
 
-// TestPartialFilesGiveWayToWhatFits has a sync that was stopped when all layers had begun, and a disk
-// that is full then.
+// TestPartialFilesGiveWayToWhatFits has a sync that was stopped when all layers had begun, and
+// a disk that is full then.
 func TestPartialFilesGiveWayToWhatFits(t *testing.T) {
 	p := newParent(t)
 	p.images(6, 4, 3, 3)

@@ -11,8 +11,8 @@ import (
 	"ferry/internal/replication"
 )
 
-// TestProgressSaysHowManySizesAreNotKnown has a source that does not answer the second plan, of a first
-// page of 32 items and 8 others.
+// TestProgressSaysHowManySizesAreNotKnown has a source that does not answer the second plan, of
+// a first page of 32 items and 8 others.
 func TestProgressSaysHowManySizesAreNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const items, first, size = 40, 32, 20 << 10

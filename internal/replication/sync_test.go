@@ -164,8 +164,8 @@ func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
 	}
 }
 
-// TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere has a parent that lacks a manifest which it
-// lists: once, it may have changed meanwhile.
+// TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere has a parent that lacks a manifest
+// which it lists: once, it may have changed meanwhile.
 func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()

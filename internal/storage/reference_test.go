@@ -39,7 +39,8 @@ func TestForeignLayerIsKeptWhereItIsHere(t *testing.T) {
 	})
 }
 
-// TestIndexNeedsAndKeepsItsBlobs has an index as BuildKit pushes a cache: its entries are layers and a config.
+// TestIndexNeedsAndKeepsItsBlobs has an index as BuildKit pushes a cache: its entries are
+// layers and a config.
 func TestIndexNeedsAndKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		image := f.pushImage(t, "a", "v1")
