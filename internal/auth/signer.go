@@ -97,7 +97,7 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 }
 
 // inTime reports whether a token is good now, and for no longer than those that
-// [Signer.sign] makes: who got hold of the key for a moment has no use of it later.
+// [Signer.sign] makes. A longer one was made by somebody who had the key for a moment.
 func (c *claims) inTime(now time.Time) bool {
 	if c.IssuedAt == nil || c.ExpiresAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > tokenLife {
 		return false

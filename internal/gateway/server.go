@@ -170,9 +170,9 @@ func handle[Q any, A any, P interface {
 	})
 }
 
-// receive reads a request. Who sent it comes first: the body of a sender without a
-// right on any gateway is not looked at, and nobody asks faster than is of use.
-// Who cannot be known yet is not called wrong, and does not count as a failed login.
+// receive reads a request, once its sender is known: the body of a sender without a
+// right on any gateway is not read, and each sender is held to its pace. Before this
+// registry knows its children no login counts as failed.
 func receive[Q any, P interface {
 	*Q
 	named

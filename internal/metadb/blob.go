@@ -148,3 +148,13 @@ func (tx *Tx) ReleaseBefore(holder string, expires Uptime) error {
 func (tx *Tx) DeleteExpiredLeases(now Uptime) error {
 	return tx.do("delete expired leases", `DELETE FROM leases WHERE expires_at < $1`, now)
 }
+
+// SumBlobs returns how many blobs are in service.
+func (tx *Tx) SumBlobs() (Sum, error) {
+	return get[Sum](tx, "count blobs", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs`)
+}
+
+// Blobs returns up to limit blobs after digest, in order.
+func (tx *Tx) Blobs(after string, limit int) ([]Blob, error) {
+	return list[Blob](tx, "list blobs", `SELECT `+blobColumns+` FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2`, after, limit)
+}

@@ -33,7 +33,7 @@ func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) 
 }
 
 // SkipFeed takes the next sequence number for a change that is to no
-// repository, such as one of who gets what.
+// repository, such as one of a subscription.
 func (tx *Tx) SkipFeed() (seq int64, err error) { return tx.Next(feedHead) }
 
 // Relist notes that only a complete listing can tell what changed in

@@ -303,3 +303,31 @@ func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 	return get[string](tx, "read references to "+digest, `SELECT COALESCE((SELECT parent FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`, digest, repository)
 }
+
+// SumManifests returns how many manifests are in service.
+func (tx *Tx) SumManifests() (Sum, error) {
+	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM manifests WHERE damaged = 0`)
+}
+
+// ManifestsAfter returns up to limit manifests after (repository, digest), in that
+// order, of all repositories, apart from the damaged.
+func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]Place, error) {
+	return list[Place](tx, "list manifests", `SELECT repository, digest FROM manifests
+		WHERE (repository, digest) > ($1, $2) AND damaged = 0
+		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
+}
+
+// A ChildBlob is a blob that a manifest refers to.
+type ChildBlob struct {
+	Digest string
+	Size   int64 // -1 where the blob is not here
+}
+
+func (c *ChildBlob) fields() []any { return []any{&c.Digest, &c.Size} }
+
+// ChildBlobs returns the blobs that a manifest refers to, by digest.
+func (tx *Tx) ChildBlobs(repository, digest string) ([]ChildBlob, error) {
+	return list[ChildBlob](tx, "list blobs of "+repository+"@"+digest, `SELECT c.child, COALESCE(b.size, -1)
+		FROM manifest_children c LEFT JOIN blobs b ON b.digest = c.child
+		WHERE c.repository = $1 AND c.parent = $2 AND c.manifest = 0 ORDER BY c.child`, repository, digest)
+}

@@ -27,7 +27,7 @@ type Authorizer interface {
 	Authorize(r *http.Request, need ...auth.Access) (auth.Grant, error)
 }
 
-// An Auditor notes who changed what: "delete" or "lock", of "repositories/app/tags/v1".
+// An Auditor notes changes with their authors: "delete" or "lock", of "repositories/app/tags/v1".
 // The detail says more where there is more.
 type Auditor interface {
 	Note(actor, source, action, object, detail string) func(*metadb.Tx) error

@@ -230,7 +230,7 @@ func (r *run) failDisplaced(p *plan) {
 }
 
 // makeRoom gives back what is here of larger images that cannot be finished, if an
-// image has room then. Else it stays, because it was paid for.
+// image has room then. Else it stays, because it came over the link already.
 func (f *fitting) makeRoom(ctx context.Context, im *image, larger []*image) error {
 	own := f.lacks(im)
 	var given []digest.Digest

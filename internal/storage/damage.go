@@ -108,7 +108,7 @@ const (
 )
 
 // reviveLost puts a blob back into service that is out of it because its file was lost, if that
-// is in its place again: a disk can be away for a while, and every byte was paid for.
+// is in its place again, because a disk can be away for a while: no byte is fetched twice.
 func (s *Storage) reviveLost(ctx context.Context, d digest.Digest) (bool, error) {
 	if s.anyDamage.Load() == damageNone { // most of what is asked for is just not here
 		return false, nil

@@ -73,7 +73,7 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 // DescribeManifest returns the manifest d of repository, or
 // [oci.ErrManifestUnknown]. Unlike [Storage.Manifest] it has the manifest's
 // own locks alone, and is answered also where reading is locked: it is for
-// who manages content, not for who pulls it.
+// the management of content, not for pulls.
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))

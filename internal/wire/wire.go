@@ -296,7 +296,7 @@ type Status struct {
 	LoginServer     string    `json:"loginServer,omitempty"` // the address it serves at
 	TLS             bool      `json:"tls,omitempty"`
 	State           string    `json:"state"` // Online, Syncing or Unhealthy
-	At              time.Time `json:"at"`    // when this was so, by the clock of who sends the report
+	At              time.Time `json:"at"`    // when this was so, by the clock of the sender of the report
 	LastSyncStart   time.Time `json:"lastSyncStart,omitzero"`
 	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
