@@ -53,7 +53,7 @@ func newLink(root string, perSecond int64) (*link, error) {
 	return l, nil
 }
 
-// url is that of the root, as the ship sees it.
+// url is the root's address, as the ship sees it.
 func (l *link) url() string { return "http://" + l.Addr().String() }
 
 // count begins to count what comes back. Once so many bytes came, the link is

@@ -212,9 +212,12 @@ func (v site) removedFrom(c *storage.View, repository string) (items []api.SyncI
 		return nil, err
 	}
 	tags, err := c.Tags(repository)
+	back := map[string]bool{} // tags that are here, again
+	for _, t := range tags {
+		back[t.Name] = true
+	}
 	for _, name := range names {
-		back := slices.ContainsFunc(tags, func(t storage.Tag) bool { return t.Name == name })
-		if !back && oci.CheckTag(name) == nil && v.selects(name) {
+		if !back[name] && oci.CheckTag(name) == nil && v.selects(name) {
 			items = append(items, api.SyncItem{Repository: repository, Tag: &name, State: api.ToRemove, Key: name})
 		}
 	}
