@@ -49,30 +49,39 @@ func (p pipes) dial() net.Conn {
 	return client
 }
 
+// inMemory opens a storage, and serves it to everybody over connections in memory.
+// Both end with the test's bubble.
+func inMemory(t *testing.T, dir string) (*storage.Storage, pipes) {
+	t.Helper()
+	db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	st, l := newStorage(t, db), make(pipes)
+	srv := &http.Server{
+		Handler:     registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
+		ErrorLog:    slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		ReadTimeout: time.Minute, // which the registry must not put off
+	}
+	go srv.Serve(l)
+	t.Cleanup(func() {
+		close(l)
+		srv.Close()
+		time.Sleep(time.Second) // a server lets go of a body that was cut after half a second
+	})
+	return st, l
+}
+
 func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		st := newStorage(t, db)
+		st, l := inMemory(t, dir)
 		u, err := st.StartUpload(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		u.Close()
-		l := make(pipes)
-		srv := &http.Server{
-			Handler:     registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
-			ErrorLog:    slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-			ReadTimeout: time.Minute, // which the registry must not put off
-		}
-		defer srv.Close()
-		defer close(l)
-		go srv.Serve(l)
-
 		first := l.dial()
 		defer first.Close()
 		path := uploads + u.ID()
@@ -112,20 +121,7 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		l := make(pipes)
-		srv := &http.Server{
-			Handler:  registry.New(registry.Options{Storage: newStorage(t, db), Authorizer: anyone{}}),
-			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-		}
-		defer srv.Close()
-		defer close(l)
-		go srv.Serve(l)
-
+		_, l := inMemory(t, dir)
 		push := func(size int, rest string) net.Conn {
 			conn := l.dial()
 			fmt.Fprintf(conn, "PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, rest)
@@ -148,19 +144,13 @@ func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 		if err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || time.Since(start) != 30*time.Second {
 			t.Errorf("a large one: %v, %v after %s", resp, err, time.Since(start))
 		}
-		time.Sleep(time.Second) // until the server has let go of that connection
 	})
 }
 
 func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		st := newStorage(t, db)
+		st, l := inMemory(t, dir)
 		config := storage.SmallBlob{Repository: "a", Digest: digest.FromString("{}"), Data: []byte("{}")}
 		if err := st.PutBlobs(t.Context(), config); err != nil {
 			t.Fatal(err)
@@ -172,15 +162,6 @@ func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
 		if _, err := st.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: m.Payload(), Tags: []string{"v1"}}); err != nil {
 			t.Fatal(err)
 		}
-		l := make(pipes)
-		srv := &http.Server{
-			Handler:  registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
-			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-		}
-		defer srv.Close()
-		defer close(l)
-		go srv.Serve(l)
-
 		pull := func() net.Conn {
 			conn := l.dial()
 			fmt.Fprint(conn, "GET /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n")
