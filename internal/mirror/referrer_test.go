@@ -134,3 +134,33 @@ func TestAnImageThatStaysKeepsItsSignatures(t *testing.T) {
 		}
 	})
 }
+
+func TestReferrersThatAreAlwaysPutOffHoldNoImageUp(t *testing.T) {
+	for name, pause := range map[string]string{"later": "", "in half a minute": "30"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHere(t)
+				u := h.upstream
+				for _, tag := range []string{"1", "2", "3"} {
+					u.image("app", tag, 10, tag)
+				}
+				u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+					busy := strings.Contains(r.URL.Path, "/referrers/")
+					if busy {
+						w.Header().Set("Retry-After", pause)
+						w.WriteHeader(http.StatusTooManyRequests)
+					}
+					return busy
+				})
+				h.rule(mirror.Spec{})
+				row := h.await(time.Time{})
+				if row.Error != "" || len(h.tags("local/app")) != 3 {
+					t.Errorf("the run ended with %q, there is %v", row.Error, h.tags("local/app"))
+				}
+				if !strings.Contains(string(row.Warnings), string(mirror.ReferrersUnavailable)) {
+					t.Errorf("it warns of %q", row.Warnings)
+				}
+			})
+		})
+	}
+}

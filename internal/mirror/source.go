@@ -47,6 +47,7 @@ type source struct {
 	mu    sync.Mutex
 	known map[digest.Digest]remote.Referrers // by subject
 	count int                                // of them
+	later map[digest.Digest]time.Time        // subjects of which it wants to be asked later, since when
 	odd   int                                // answers of no use, in a row, to the question for referrers
 	vain  time.Time                          // since when no wanted manifest came; zero if one did
 }
@@ -77,7 +78,8 @@ func (s *Service) source(l Location, a access) (*source, error) {
 		transport.DialContext = s.Dial
 	}
 	src := &source{
-		repository: l.Repository, close: transport.CloseIdleConnections, known: map[digest.Digest]remote.Referrers{},
+		repository: l.Repository, close: transport.CloseIdleConnections,
+		known: map[digest.Digest]remote.Referrers{}, later: map[digest.Digest]time.Time{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
@@ -133,11 +135,15 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 		return known, nil
 	}
 	found, err := s.registry.Referrers(ctx, s.repository, d)
-	if err != nil {
-		return remote.Referrers{}, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		if !s.putOffTooLong(d, err) {
+			return remote.Referrers{}, err
+		}
+		found = remote.Referrers{Problem: err}
+	}
+	delete(s.later, d)
 	if s.count += len(found.Digests); s.count > maxAllReferrers {
 		s.unlisted.Store(true)
 		found = remote.Referrers{Problem: fmt.Errorf("the source lists more than %d referrers", maxAllReferrers)}
@@ -156,6 +162,21 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 		}
 	}
 	return found, nil
+}
+
+// putOffTooLong reports whether err is one of several answers, over
+// [planPatience], by which the source puts off the question for the referrers of
+// d. An image that it gives comes without them then.
+func (s *source) putOffTooLong(d digest.Digest, err error) bool {
+	if retry.Status(err) == 0 {
+		return false // it did not answer
+	}
+	since, ok := s.later[d]
+	if !ok {
+		since = time.Now()
+		s.later[d] = since
+	}
+	return time.Since(since) >= planPatience
 }
 
 // forgetReferrers lets the registry be asked for referrers anew.
