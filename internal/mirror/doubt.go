@@ -77,7 +77,8 @@ func (r *run) setDoubt(d doubt) {
 	}
 }
 
-// awaitConfirmation waits, without a slot, until a doubt can be confirmed.
+// awaitConfirmation waits, without a slot, until a doubt can be confirmed, or
+// until the rule is asked to run: the source may be whole again, or have more.
 func (r *run) awaitConfirmation(ctx context.Context, d doubt, kept, items int) error {
 	pause := doubtPause - time.Since(d.since)
 	text := fmt.Sprintf("the source does not list %d of the %d tags and referrers that it had; "+
@@ -86,5 +87,5 @@ func (r *run) awaitConfirmation(ctx context.Context, d doubt, kept, items int) e
 	r.log.Warn("mirror source lists much less than before", "missing", kept, "items", items)
 	r.failure.Store(&text)
 	defer r.failure.Store(nil)
-	return r.pause(ctx, pause)
+	return r.pause(ctx, pause, r.again)
 }

@@ -77,6 +77,29 @@ func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
 	})
 }
 
+func TestARunThatIsAskedForReadsADoubtedListingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, want := fiveTags(t)
+		h.upstream.lists("v1", "v5")
+		h.runFor(t, time.Minute)
+		want["v6"] = h.upstream.image("app", "new", 10, "v6")
+		h.upstream.lists("v1", "v5", "v6")
+		if s := h.runFor(t, time.Minute); !s.Running {
+			t.Errorf("much is still gone: %+v", s)
+		}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Errorf("what is new did not come, or something went: %s", diff)
+		}
+		h.upstream.intercept(nil) // it was an outage
+		if s := h.runFor(t, time.Minute); s.Running {
+			t.Errorf("the source has all again: %+v", s)
+		}
+		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)

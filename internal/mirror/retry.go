@@ -71,7 +71,7 @@ func (t *task) ask(ctx context.Context, more func(error) bool, try func() error)
 		if t.failure.Swap(&failure) == nil {
 			t.log.Warn("mirror source does not answer, and is asked again", "err", err)
 		}
-		if err := t.pause(ctx, max(pauses.NextBackOff(), pause)); err != nil {
+		if err := t.pause(ctx, max(pauses.NextBackOff(), pause), nil); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,8 @@ type run struct {
 	host   string  // of the source
 	src    *source // nil until it is known
 	cancel context.CancelCauseFunc
+	again  chan struct{} // holds a request to read a doubted listing again
+	asked  time.Time     // since when the last such request is due; only the service's loop uses it
 }
 
 // newRun returns a run that has one of the service's slots.
@@ -28,7 +30,20 @@ func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCau
 	engine := replication.Options{Source: SourceName(rule.Name), Prune: replication.PruneTracked}
 	t := s.newTask(log, s.ruleSlots, engine)
 	t.inSlot = true
-	return &run{task: t, rule: rule, spec: v, cancel: cancel}
+	return &run{task: t, rule: rule, spec: v, cancel: cancel, again: make(chan struct{}, 1)}
+}
+
+// lookAgain lets a run that waits for another listing read it now, because the
+// rule must run again since then. It does so once for each such time.
+func (r *run) lookAgain(since time.Time) {
+	if r.asked.Equal(since) {
+		return
+	}
+	r.asked = since
+	select {
+	case r.again <- struct{}{}:
+	default: // it will read it anyway
+	}
 }
 
 func (r *run) status() RunStatus {

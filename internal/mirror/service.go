@@ -177,8 +177,12 @@ func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
 			s.Log.Error("mirror rule cannot be read", "rule", rule.Name, "err", err)
 			continue
 		}
-		if d, ok := when.due(rule, now); ok && running[rule.Name] == nil {
+		d, ok := when.due(rule, now)
+		switch r := running[rule.Name]; {
+		case ok && r == nil:
 			pause = min(pause, s.start(ctx, rule, v, d))
+		case ok && !d.retry:
+			r.lookAgain(d.since)
 		}
 		if next := when.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))

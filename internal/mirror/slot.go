@@ -49,11 +49,11 @@ func (t *task) leave() {
 	}
 }
 
-// pause waits for d, and lets others have the slot meanwhile. The error is ctx's
-// cause.
-func (t *task) pause(ctx context.Context, d time.Duration) error {
+// pause waits for d, or until wake sends, and lets others have the slot
+// meanwhile. The error is ctx's cause.
+func (t *task) pause(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	t.leave()
-	if err := retry.Sleep(ctx, d, nil); err != nil {
+	if err := retry.Sleep(ctx, d, wake); err != nil {
 		return err
 	}
 	return t.enter(ctx)
@@ -78,7 +78,7 @@ func (t *task) fetch(ctx context.Context, src *source, patience time.Duration) (
 			return total, err
 		}
 		t.failure.Store(&held.text)
-		err = t.pause(ctx, held.left)
+		err = t.pause(ctx, held.left, nil)
 		t.failure.Store(nil)
 		if err != nil {
 			return total, err
