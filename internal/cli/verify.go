@@ -109,8 +109,11 @@ var damagedColumns = []column[api.Damaged]{
 	{title: "SIZE", text: func(d api.Damaged) string { return config.SizeText(d.Size) }},
 	{title: "IMAGES", text: func(d api.Damaged) string { return strings.Join(d.Images, ", ") }},
 	{title: "FETCHED AGAIN", text: func(d api.Damaged) string {
-		if d.Fetched {
+		switch {
+		case d.Fetched:
 			return "yes"
+		case len(d.Images) == 0:
+			return "no: no image needs it"
 		}
 		return "no: push it again"
 	}},
