@@ -10,6 +10,7 @@ import (
 type Identity struct {
 	Instance string // the instance's id
 	Used     bool   // it has the id or the role of an instance, an operator or a repository
+	Blobs    bool   // it knows a blob
 }
 
 // The settings that say whose the database is.
@@ -34,6 +35,9 @@ func (db *DB) identity(ctx context.Context, m *goose.Provider) (id Identity, err
 // Identity returns the identity of the database.
 func (tx *Tx) Identity() (id Identity, err error) {
 	if id.Instance, err = tx.Setting(SettingInstance); err == nil {
+		id.Blobs, err = get[bool](tx, "read identity", `SELECT EXISTS (SELECT 1 FROM blobs)`)
+	}
+	if err == nil {
 		id.Used, err = get[bool](tx, "read identity",
 			`SELECT EXISTS (SELECT 1 FROM settings WHERE name IN ($1, $2) AND value <> '')
 			OR EXISTS (SELECT 1 FROM operators) OR EXISTS (SELECT 1 FROM repositories)`, SettingInstance, SettingRole)

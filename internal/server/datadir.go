@@ -41,6 +41,7 @@ type dataDir struct {
 	instance string // id of the instance whose it is; "" is none
 	starting bool   // the instance's first start has not ended
 	filled   bool   // it has content
+	blobless bool   // it has not even the directories that blobs are in
 	first    bool   // this is the instance's first start
 }
 
@@ -60,6 +61,11 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	}
 	if err == nil {
 		d.filled, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
+	}
+	if err == nil {
+		var found bool
+		found, err = hasFiles(path, "blobs")
+		d.blobless = !found
 	}
 	if err != nil {
 		d.unlock()
@@ -140,6 +146,9 @@ func (d *dataDir) match(db metadb.Identity) error {
 		return nil
 	case db.Instance == "" && db.Used:
 		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
+	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.blobless:
+		return d.refuse(fmt.Sprintf("the database knows blobs, and there is nothing in %s", filepath.Join(d.path, "blobs")),
+			"mount its volume, or restore it", "goes on without the blobs, which have to be pushed or synced again")
 	case db.Instance != "" && db.Instance == d.instance:
 		return nil
 	case db.Instance != "" && d.instance != "":

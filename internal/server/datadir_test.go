@@ -106,6 +106,9 @@ func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
 			cfg.Database = "sqlite:" + filepath.Join(cfg.DataDir, "ferry.db")
 			cfg.DataDir = t.TempDir()
 		}, "is empty: they do not belong together"},
+		{"the volume of the blobs is not mounted", func(t *testing.T, cfg *config.Config) {
+			remove(t, cfg.DataDir, "blobs/sha256", "blobs/sha512")
+		}, "the database knows blobs, and there is nothing in"},
 		{"the data directory's id is lost", func(t *testing.T, cfg *config.Config) {
 			remove(t, cfg.DataDir, "instance-id")
 		}, "has content, but no instance-id"},
