@@ -123,6 +123,18 @@ func (db *DB) Close() error {
 	return errors.Join(db.write.Close(), db.read.Close())
 }
 
+// ReleaseLog gives the room of SQLite's log of writes back to the disk, as far as no
+// reader needs it. The log takes up to a few MiB, which are much on a small disk.
+// PostgreSQL does so by itself.
+func (db *DB) ReleaseLog(ctx context.Context) error {
+	if db.dialect.postgres {
+		return nil
+	}
+	var busy, frames, written int
+	err := db.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &written)
+	return wrap(err, "release the log of writes")
+}
+
 // View runs fn in a transaction that sees one state of the database and
 // cannot write.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
 	"ferry/internal/replication"
 	"ferry/internal/storage"
 	"ferry/internal/storage/blob"
@@ -25,7 +28,9 @@ import (
 // A smallDisk is a blob store on a disk with little room.
 type smallDisk struct {
 	blob.Store
-	silent bool // it does not say how much room there is
+	dir    string // of the database
+	silent bool   // it does not say how much room there is
+	log    string // the file of the database's log, which takes room, too; "" is none
 
 	mu    sync.Mutex
 	room  int64            // in bytes
@@ -45,7 +50,11 @@ func (s *smallDisk) Free(context.Context) (int64, error) {
 	if s.silent {
 		return math.MaxInt64, nil
 	}
-	return s.room, nil
+	log, err := os.Stat(s.log)
+	if err != nil {
+		return s.room, nil
+	}
+	return s.room - log.Size(), nil
 }
 
 // take takes n bytes for a partial, or returns them if n is negative.
@@ -104,7 +113,7 @@ func (p smallPartial) WriteAt(b []byte, offset int64) (int, error) {
 func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
 	t.Helper()
 	dir := t.TempDir()
-	disk := &smallDisk{Store: storagetest.Files(t, dir), room: room + spare, sizes: map[string]int64{}}
+	disk := &smallDisk{Store: storagetest.Files(t, dir), dir: dir, room: room + spare, sizes: map[string]int64{}}
 	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: disk})
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +161,24 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 		}
 	}
 	disk.setRoom(1 << 30)
+	r.sync()
+	same(t, p, r.Storage)
+}
+
+// TestLogOfTheDatabaseMakesRoom has an image that fits only without what SQLite's log takes.
+func TestLogOfTheDatabaseMakesRoom(t *testing.T) {
+	p := newParent(t)
+	p.images(3)
+	r, disk := onSmallDisk(t, p, 4<<20)
+	r.follow()
+	err := r.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetSetting("long", strings.Repeat("x", 3<<20)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.log = filepath.Join(disk.dir, "ferry.db-wal")
+	if log, err := os.Stat(disk.log); err != nil || log.Size() < 3<<20 {
+		t.Fatalf("the log is %v, %v", log, err)
+	}
 	r.sync()
 	same(t, p, r.Storage)
 }

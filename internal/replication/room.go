@@ -83,6 +83,15 @@ func (r *run) fit(ctx context.Context, p *plan) error {
 	if f.fitsAll(images) {
 		return nil
 	}
+	if err := r.storage.ReleaseRoom(ctx); err != nil {
+		return err
+	}
+	if f.Room, err = r.storage.Room(ctx); err != nil {
+		return err
+	}
+	if f.fitsAll(images) {
+		return nil
+	}
 	slices.SortStableFunc(images, func(x, y *image) int { return cmp.Compare(f.cost(x), f.cost(y)) })
 	images = slices.DeleteFunc(images, f.admit)
 	if len(images) > 0 {

@@ -31,6 +31,9 @@ func (s *Storage) Room(ctx context.Context) (r Room, err error) {
 	return r, nil
 }
 
+// ReleaseRoom gives back to the disk what the database can do without.
+func (s *Storage) ReleaseRoom(ctx context.Context) error { return s.db.ReleaseLog(ctx) }
+
 // partialBytes returns how many bytes are on disk of each transfer.
 func (s *Storage) partialBytes(ctx context.Context) (map[digest.Digest]int64, error) {
 	rows, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]metadb.Transfer, error) { return tx.Transfers() })
