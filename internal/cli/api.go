@@ -114,8 +114,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if c.local == "" {
 		req.SetBasicAuth(c.login.User, c.login.Password)
 	}
-	slow := time.AfterFunc(sayAfter, func() { fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base) })
-	defer slow.Stop()
+	defer c.sayIfSlow()()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
@@ -141,6 +140,21 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 		c.unheard = result.Unheard
 	}
 	return a, nil
+}
+
+// sayIfSlow says that the registry does not answer, unless stop is called soon. Nothing
+// is written once stop has returned.
+func (c *client) sayIfSlow() (stop func()) {
+	said := make(chan struct{})
+	slow := time.AfterFunc(sayAfter, func() {
+		defer close(said)
+		fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base)
+	})
+	return func() {
+		if !slow.Stop() {
+			<-said
+		}
+	}
 }
 
 // unreachable turns a failed exchange into words.
