@@ -112,6 +112,7 @@ func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) ite
 
 // itemsIn returns a site's items of one repository, in order: what it said is
 // open, and the tags that it is to have or to lose, of which what it said counts.
+// A manifest without a tag, such as a signature, is one only where it is not in sync.
 func (v site) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
 	tags, err := v.tagsIn(c, repository)
 	if err != nil {
@@ -130,11 +131,13 @@ func (v site) itemsIn(c *storage.View, repository string) (items []api.SyncItem,
 	}
 	for _, t := range tags {
 		i := v.stateOf(t)
-		if o, ok := open[t.name]; ok {
+		if o, ok := open[i.Key]; ok {
 			i = moved(o, i.ParentDigest)
-			delete(open, t.name)
+			delete(open, i.Key)
 		}
-		items = append(items, i)
+		if t.name != "" || i.State == api.Pending {
+			items = append(items, i)
+		}
 	}
 	for _, i := range removed {
 		if o, ok := open[i.Key]; ok {
@@ -262,7 +265,7 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 // stateOf derives the state of a tag that the site did not list as out of sync:
 // it is in sync up to the site's watermark, and unknown where the list was cut.
 func (v site) stateOf(t siteTag) api.SyncItem {
-	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)), Key: t.name}
+	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)), Key: t.key()}
 	st := v.report.Status
 	switch open := st.ItemsPending + st.ItemsFailed; {
 	case max(t.seq, v.changed) > v.watermark:
@@ -274,15 +277,17 @@ func (v site) stateOf(t siteTag) api.SyncItem {
 	return i
 }
 
-// A siteTag is a tag that a site gets.
+// A siteTag is a tag that a site gets, or a manifest without one, which has no name.
 type siteTag struct {
 	repository, name string
 	digest           digest.Digest
 	seq              int64 // of the last change that the site must know of to have it
 }
 
-// tagsIn returns the tags of a repository that everybody on the way to the site
-// gets, by name.
+func (t siteTag) key() string { return cmp.Or(t.name, string(t.digest)) }
+
+// tagsIn returns the tags of a repository, and the manifests without one, that
+// everybody on the way to the site gets.
 func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ error) {
 	if !v.mayRead(repository) {
 		return nil, nil
@@ -292,7 +297,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 		return nil, err
 	}
 	seq, attached := entry.RelistSeq, int64(0)
-	got := map[string]int{} // by how many of those on the way
+	got := map[string]int{} // by how many of those on the way, by tag or digest
 	for i, r := range v.way {
 		items, err := v.shared.listing(c, repository, r)
 		if err != nil {
@@ -305,10 +310,11 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 			attached = entry.Seq
 		}
 		for _, item := range items {
-			if item.Tag != "" && got[item.Tag] == i {
-				got[item.Tag]++
+			name := item.Name()
+			if got[name] == i {
+				got[name]++
 			}
-			if item.Tag != "" && got[item.Tag] == len(v.way) {
+			if got[name] == len(v.way) {
 				tags = append(tags, siteTag{repository, item.Tag, item.Digest, item.Seq})
 			}
 		}

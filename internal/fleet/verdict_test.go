@@ -12,7 +12,9 @@ import (
 	"ferry/internal/management"
 	"ferry/internal/metadb"
 	"ferry/internal/metadb/dbtest"
+	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/wire"
 )
 
@@ -154,6 +156,26 @@ func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
 		root.wantVerdict(t, "its last tag went", "ship1", "NotInSync", "changed here", "a v2 ToRemove")
 		root.Now = root.Now.Add(time.Hour)
 		root.wantVerdict(t, "it is silent", "ship1", "Unknown", "not heard", "a v2 ToRemove")
+	})
+}
+
+func TestASiteThatLacksASignatureIsNotInSync(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.site(t, "ship1", "a")
+		image := root.Push("a", storagetest.Index(), "v1")
+		st := good("ship1")
+		st.Watermarks = root.upTo(root.head(t))
+		root.hear(t, st)
+		root.wantVerdict(t, "all is there", "ship1", "InSync", "", "a v1 InSync")
+		signature := storagetest.Index()
+		signature.Subject = &image
+		root.Push("a", signature)
+		root.wantVerdict(t, "a signature came", "ship1", "NotInSync", "changed here", "a - Pending", "a v1 InSync")
+		root.Push("a", storagetest.Manifest{MediaType: oci.MediaTypeImageIndex, Annotations: map[string]string{"of": "nothing"}})
+		root.wantVerdict(t, "a manifest without a tag came", "ship1", "NotInSync", "changed here", "a - Pending", "a - Pending", "a v1 InSync")
+		st.Watermarks = root.upTo(root.head(t))
+		root.hear(t, st)
+		root.wantVerdict(t, "it knows of both", "ship1", "InSync", "", "a v1 InSync")
 	})
 }
 
