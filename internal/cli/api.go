@@ -168,6 +168,9 @@ func (c *client) unreachable(err error) error {
 		return withHint(fmt.Errorf("you may not ask the ferry of the data directory %s", c.local),
 			"run it as the user that ferry serve runs as, or as root; "+
 				"or log in: ferry login NAME --url URL -u USER --password-stdin")
+	case errors.Is(err, syscall.EINVAL):
+		return withHint(fmt.Errorf("the path of the data directory %s is too long for a socket", c.local),
+			"log in: ferry login NAME --url URL -u USER --password-stdin")
 	}
 	err = fmt.Errorf("reach %s: %w", c.base, retry.WithoutURL(err))
 	text := err.Error()
