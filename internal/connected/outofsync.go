@@ -25,7 +25,13 @@ const (
 // Underway returns the items that the running sync fetches, in the order in
 // which they come; or those that the last one left when it was stopped.
 func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
-	return a.underway(ctx, a.engine.InFlight())
+	all, err := a.underway(ctx, a.engine.InFlight())
+	if t := a.link.current(); t != nil && t.Code == codeLinkDown { // nobody knows how long that lasts
+		for i := range all {
+			all[i].BytesPerSecond, all[i].SecondsLeft = 0, 0
+		}
+	}
+	return all, err
 }
 
 // underway returns the items of images that are not in sync.

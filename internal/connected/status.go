@@ -58,7 +58,7 @@ func (a *Agent) Status() *wire.Status {
 		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
 		s.State = stateUnhealthy
 		if t.Code == codeLinkDown {
-			s.State = stateOffline
+			s.State, s.BytesPerSecond = stateOffline, 0 // which was the rate before
 		}
 	}
 	return s

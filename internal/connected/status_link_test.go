@@ -67,6 +67,34 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 	})
 }
 
+func TestNoTimeIsLeftWhileTheLinkIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := newRoot(t)
+		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}})
+		ship := root.child("ship1")
+		root.start(ship, c)
+		await(t, "all is well", func() bool { code, _ := ship.detail(); return code == "" })
+		root.rate.Store(100_000)
+		root.push("app/a", "1", "v1", 20<<20)
+		left := func() (seconds int64) {
+			all, err := ship.agent.Underway(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range all {
+				seconds += i.SecondsLeft + i.BytesPerSecond
+			}
+			return seconds
+		}
+		await(t, "a time is known", func() bool { return ship.agent.Status().BytesPerSecond > 0 && left() > 0 })
+		root.link.cut()
+		await(t, "the link is down", func() bool { code, _ := ship.detail(); return code == "LinkDown" })
+		if rate, left := ship.agent.Status().BytesPerSecond, left(); rate != 0 || left != 0 {
+			t.Errorf("with the link down %d B/s are said, and %d of the items", rate, left)
+		}
+	})
+}
+
 func TestStatusDetailsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
