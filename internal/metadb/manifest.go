@@ -77,23 +77,28 @@ func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
 }
 
 // PullDigest returns the manifest digest of repository, with the locks of the
-// manifest and of the repository together.
-func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
+// manifest and of the repository together. A payload of more than most bytes is
+// not read, and nil.
+func (tx *Tx) PullDigest(repository, digest string, most int64) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
-		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, `+payloadUpTo+`
 		FROM manifests JOIN repositories ON repositories.name = manifests.repository
-		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
+		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest, most)
 }
 
 // PullTag returns the manifest that the tag names, with the locks of the
-// manifest, of the tag and of the repository together.
-func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
+// manifest, of the tag and of the repository together; its payload as
+// [Tx.PullDigest] does.
+func (tx *Tx) PullTag(repository, tag string, most int64) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+":"+tag,
-		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, `+payloadUpTo+`
 		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
 		JOIN repositories ON repositories.name = tags.repository
-		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag)
+		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag, most)
 }
+
+// payloadUpTo is a payload of at most $3 bytes.
+const payloadUpTo = `CASE WHEN CAST(LENGTH(payload) AS BIGINT) <= $3 THEN payload END`
 
 // AbsentManifests returns those of digests that repository does not have as
 // manifests, or that are damaged, in their order. The digests must differ from each other.

@@ -3,6 +3,7 @@ package metadb_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -48,12 +49,12 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			}
 			pulled := want
 			pulled.Locks = 1 | 2
-			byTag, tagErr := tx.PullTag("a", "t")
+			byTag, tagErr := tx.PullTag("a", "t", math.MaxInt64)
 			if diff := cmp.Diff(pulled, byTag); diff != "" {
 				t.Error(diff)
 			}
 			pulled.Locks = 1
-			again, pullErr := tx.PullDigest("a", "m")
+			again, pullErr := tx.PullDigest("a", "m", math.MaxInt64)
 			if diff := cmp.Diff(pulled, again); diff != "" {
 				t.Error(diff)
 			}

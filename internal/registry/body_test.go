@@ -169,7 +169,7 @@ func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
 			return conn
 		}
 		var slow []net.Conn
-		for range 4 { // 16 MiB that are being sent
+		for range 3 { // 12 MiB that are being sent
 			slow = append(slow, pull())
 			defer slow[len(slow)-1].Close()
 		}

@@ -23,23 +23,24 @@ const maxTagParameters = 10
 // getManifest serves a manifest, byte for byte. This is the path of every
 // pull: it is answered from memory where it can be.
 func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
-	m, err := g.storage.Manifest(q.Context(), q.repository, q.reference)
+	m, err := g.storage.ManifestUpTo(q.Context(), q.repository, q.reference, largeManifest)
 	if err != nil {
 		return err
 	}
-	if len(m.Payload) > largeManifest && q.Method != http.MethodHead {
+	// One allocation for the values of all headers, in place of one for each.
+	v := []string{string(m.Digest), `"` + string(m.Digest) + `"`, m.MediaType, strconv.FormatInt(m.Size, 10)}
+	known := notModified(q.Header, v[1])
+	if m.Size > largeManifest && q.Method != http.MethodHead && !known {
 		var end func()
-		if m, end, err = g.claimLarge(q, m); err != nil {
+		if m, end, err = g.readLarge(q, m); err != nil {
 			return err
 		}
 		defer end()
 	}
-	// One allocation for the values of all headers, in place of one for each.
-	v := []string{string(m.Digest), `"` + string(m.Digest) + `"`, m.MediaType, strconv.Itoa(len(m.Payload))}
 	h := w.Header()
 	h["Docker-Content-Digest"] = v[0:1:1]
 	h["Etag"] = v[1:2:2]
-	if notModified(q.Header, v[1]) {
+	if known {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -147,7 +148,8 @@ const (
 	// largeManifest is the size from which manifests are counted while they are sent;
 	// smaller ones are remembered, once for all clients.
 	largeManifest = 256 << 10
-	maxServing    = 16 << 20 // of large ones that are being sent
+	maxServing    = 12 << 20 // of large ones that are being sent
+	maxLoading    = 1        // large ones that are read at a time, not bytes: each takes four times its size
 	// manifestCost is what a manifest may take while it is stored, in bytes for each of
 	// its bytes.
 	manifestCost = 8
@@ -155,19 +157,18 @@ const (
 	maxTurn = 30 * time.Second
 )
 
-// claimLarge gives a large manifest memory until end is called, so that clients who
-// read slowly do not hold any number of them. One that has to wait is let go of, and
-// read again.
-func (g *Registry) claimLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
-	size := int64(len(m.Payload))
-	if g.serving.TryAcquire(size) {
-		return m, func() { g.serving.Release(size) }, nil
-	}
-	m = nil
-	if end, err = claim(q.Context(), g.serving, size); err != nil {
+// readLarge reads a large manifest once there is memory for it, which it has until end
+// is called, so that clients who read slowly do not hold any number of them.
+func (g *Registry) readLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
+	if end, err = claim(q.Context(), g.serving, m.Size); err != nil {
 		return nil, nil, err
 	}
-	if m, err = g.storage.Manifest(q.Context(), q.repository, q.reference); err != nil {
+	read, err := claim(q.Context(), g.loading, 1)
+	if err == nil {
+		m, err = g.storage.Manifest(q.Context(), q.repository, string(m.Digest))
+		read()
+	}
+	if err != nil {
 		end()
 	}
 	return m, end, err

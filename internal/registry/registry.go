@@ -53,6 +53,7 @@ type Registry struct {
 	scan       int // how many repositories one request for the catalog looks at
 
 	reading, storing, serving *semaphore.Weighted // bytes of manifests that are in work
+	loading                   *semaphore.Weighted // large manifests that are read from the database
 }
 
 // New returns the handler.
@@ -61,7 +62,7 @@ func New(o Options) *Registry {
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		reading: semaphore.NewWeighted(maxReading), storing: semaphore.NewWeighted(maxStoring),
-		serving: semaphore.NewWeighted(maxServing),
+		serving: semaphore.NewWeighted(maxServing), loading: semaphore.NewWeighted(maxLoading),
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,13 +18,21 @@ import (
 // what another process writes to the same database is not seen for as long as
 // the answer is remembered.
 func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+	return s.ManifestUpTo(ctx, repository, reference, math.MaxInt64)
+}
+
+// ManifestUpTo is [Storage.Manifest] for those who can take so many bytes only: a
+// payload of more than most bytes is not read, and nil.
+func (s *Storage) ManifestUpTo(ctx context.Context, repository, reference string, most int64) (*Manifest, error) {
 	m, generation := s.cache.get(repository, reference)
 	if m == nil {
 		var err error
-		if m, err = s.readManifest(ctx, repository, reference); err != nil {
+		if m, err = s.readManifest(ctx, repository, reference, most); err != nil {
 			return nil, err
 		}
-		s.cache.put(repository, reference, m, generation)
+		if m.Payload != nil {
+			s.cache.put(repository, reference, m, generation)
+		}
 	}
 	if m.Locks&NoRead != 0 {
 		return nil, oci.ErrDenied.With("reading %s of %s is locked", reference, repository)
@@ -31,13 +40,13 @@ func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*
 	return m, nil
 }
 
-func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
+func (s *Storage) readManifest(ctx context.Context, repository, reference string, most int64) (*Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
 		pull := tx.PullTag
 		if oci.IsDigest(reference) {
 			pull = tx.PullDigest
 		}
-		row, err := pull(repository, reference)
+		row, err := pull(repository, reference, most)
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknown(tx, repository, reference)
 		}
@@ -46,7 +55,7 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		}
 		return &row, nil
 	})
-	if err == nil {
+	if err == nil && (m.Payload != nil || m.Damaged) {
 		err = s.checkPayload(ctx, *m)
 	}
 	if err != nil {
@@ -169,7 +178,7 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
-		row, err := c.tx.PullDigest(repository, string(d))
+		row, err := c.tx.PullDigest(repository, string(d), 0)
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}
