@@ -174,12 +174,13 @@ func (g *Registry) readLarge(q *request, m *storage.Manifest) (_ *storage.Manife
 	return m, end, err
 }
 
-// claim gives a manifest memory until end is called. It waits for its turn.
-func claim(ctx context.Context, room *semaphore.Weighted, bytes int64) (end func(), err error) {
+// claim gives a manifest n of what room has, bytes or a place, until end is called. It
+// waits for its turn.
+func claim(ctx context.Context, room *semaphore.Weighted, n int64) (end func(), err error) {
 	turn, cancel := context.WithTimeout(ctx, maxTurn)
 	defer cancel()
-	if room.Acquire(turn, bytes) == nil {
-		return func() { room.Release(bytes) }, nil
+	if room.Acquire(turn, n) == nil {
+		return func() { room.Release(n) }, nil
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
