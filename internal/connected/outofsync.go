@@ -12,6 +12,7 @@ import (
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
@@ -152,7 +153,7 @@ func addLacking(self *wire.Status, lacking []replication.LackedItem) {
 func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OpenItem, error) {
 	i := wire.OpenItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), MatchedAt: row.SyncedAt,
-		Error: strings.ToValidUTF8(row.Error[:min(len(row.Error), maxItemError)], ""),
+		Error: terminal.Clip(row.Error, maxItemError),
 	}
 	if row.Tag == "" {
 		return i, nil

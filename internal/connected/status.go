@@ -13,6 +13,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
@@ -235,5 +236,5 @@ func failuresOf(o outcome, example string, full bool) (details []wire.StatusDeta
 
 // shortened is a detail's description, no longer than a report can have.
 func shortened(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), maxDetail)], "")
+	return terminal.Clip(text, maxDetail)
 }

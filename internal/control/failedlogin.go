@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -78,12 +77,13 @@ func (s *Service) LoginFailed(ctx context.Context, source, name string) {
 	}
 }
 
-// harmless returns what is noted of a name that a stranger chose: at most
-// [maxNameInNotes] bytes, and no password, which people send as the name by mistake.
+// harmless returns the form in which the log and the audit log have the name of a failed
+// login: at most [maxNameInNotes] bytes, and no password, which people send as the name
+// by mistake.
 func harmless(name string) string {
 	if auth.HoldsPassword(name) {
 		return "(a password)"
 	}
 	name = terminal.Printable(name)
-	return strings.ToValidUTF8(name[:min(len(name), maxNameInNotes)], "")
+	return terminal.Clip(name, maxNameInNotes)
 }

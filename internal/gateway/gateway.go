@@ -14,12 +14,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"ferry/internal/auth"
 	"ferry/internal/oci"
 	"ferry/internal/retry"
+	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
@@ -183,5 +183,5 @@ func answerError(resp *http.Response) error {
 const maxWords = 1000
 
 func clip(s string) string {
-	return strings.ToValidUTF8(s[:min(len(s), maxWords)], "")
+	return terminal.Clip(s, maxWords)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -102,5 +101,5 @@ func unknown(err error, what *oci.Error) error {
 // printable makes a registry's message short, and safe for a terminal.
 func printable(s string) string {
 	const limit = 300
-	return terminal.Printable(strings.ToValidUTF8(s[:min(len(s), limit)], ""))
+	return terminal.Printable(terminal.Clip(s, limit))
 }

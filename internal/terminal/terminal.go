@@ -26,6 +26,10 @@ func Printable(text string) string {
 	return strings.Join(strings.FieldsFunc(text, Acts), " ")
 }
 
+// Clip returns text without what is behind its first most bytes, and without bytes
+// that are no character, as one that was cut is none.
+func Clip(text string, most int) string { return strings.ToValidUTF8(text[:min(len(text), most)], "") }
+
 // PrintableLines is [Printable] for text of several lines.
 func PrintableLines(text string) string {
 	lines := strings.Split(text, "\n")

@@ -44,3 +44,15 @@ func FuzzEscape(f *testing.F) {
 		}
 	})
 }
+
+func TestClipCutsNoCharacter(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aéb", 2, "a"}, {"aéb", 3, "aé"}, {"a\x80b", 3, "ab"}} {
+		if got := terminal.Clip(c.text, c.most); got != c.want {
+			t.Errorf("Clip(%q, %d) = %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}
