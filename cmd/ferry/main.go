@@ -25,6 +25,7 @@ func main() {
 
 // run is the program without its process: it returns the exit code, which is
 // 0 for success, 1 for an error and 2 for wrong usage.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer,
+	getenv func(string) string) int {
 	return cli.Run(ctx, args, &cli.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: getenv})
 }

@@ -23,16 +23,19 @@ func TestTheChallengeIsExactEnoughForEveryClient(t *testing.T) {
 		{"a greeting", "", "", start},
 		{"a pull", "?need=team/app|content/read", "", start + `,scope="repository:team/app:pull"`},
 		{"a push", "?need=a|content/read&need=a|content/write", "", start + `,scope="repository:a:pull,push"`},
-		{"a mount", "?need=a|content/read&need=a|content/write&need=b|content/read", "", start + `,scope="repository:a:pull,push repository:b:pull"`},
+		{"a mount", "?need=a|content/read&need=a|content/write&need=b|content/read", "",
+			start + `,scope="repository:a:pull,push repository:b:pull"`},
 		{"a delete", "?need=a|content/delete", "", start + `,scope="repository:a:delete"`},
 		{"a listing", "?need=a|metadata/read", "", start + `,scope="repository:a:metadata_read"`},
 		{"a wrong password", "", basic("puller", "wrong"), start},
-		{"a token that is none", "?need=a|content/read", "Bearer x.y.z", start + `,scope="repository:a:pull",error="invalid_token"`},
+		{"a token that is none", "?need=a|content/read", "Bearer x.y.z",
+			start + `,scope="repository:a:pull",error="invalid_token"`},
 		{"another scheme", "", "Digest x", start},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			resp, body := d.get(t, "/v2/"+test.query, test.authorization)
-			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != test.want || !strings.Contains(body, `"UNAUTHORIZED"`) {
+			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != test.want ||
+				!strings.Contains(body, `"UNAUTHORIZED"`) {
 				t.Errorf("%d %s %s, want %s", resp.StatusCode, got, body, test.want)
 			}
 		})
@@ -50,7 +53,8 @@ func TestARequestMayDoWhatItsPrincipalAndItsTokenAllow(t *testing.T) {
 		words                     string
 	}{
 		{"Basic", basic("puller", "secret"), "team/app|content/read", 200, "puller"},
-		{"Basic, and no right", basic("puller", "secret"), "team/app|content/write", 403, "Insufficient scopes to perform the operation"},
+		{"Basic, and no right", basic("puller", "secret"), "team/app|content/write", 403,
+			"Insufficient scopes to perform the operation"},
 		{"Basic, and another repository", basic("puller", "secret"), "teams/app|content/read", 403, "DENIED"},
 		{"a token", "Bearer " + pull, "team/app|content/read", 200, "puller"},
 		{"a scheme in another case", "bearer " + pull, "team/app|content/read", 200, "puller"},
@@ -58,7 +62,8 @@ func TestARequestMayDoWhatItsPrincipalAndItsTokenAllow(t *testing.T) {
 		{"a token for another repository", "Bearer " + pull, "team/web|content/read", 401, "UNAUTHORIZED"},
 		{"a token for all that is allowed", "Bearer " + all, "a|content/write", 200, "pusher"},
 		{"a token for all, and what is not", "Bearer " + all, "a|content/delete", 403, "DENIED"},
-		{"to list tags with a token to pull", "Bearer " + d.token(t, "pusher", "repository:a:pull"), "a|metadata/read", 200, "pusher"},
+		{"to list tags with a token to pull", "Bearer " + d.token(t, "pusher", "repository:a:pull"), "a|metadata/read",
+			200, "pusher"},
 		{"a greeting with a token for nothing", "Bearer " + none, "", 200, "pusher"},
 		{"a pull with a token for nothing", "Bearer " + none, "a|content/read", 401, "UNAUTHORIZED"},
 	} {
@@ -280,7 +285,8 @@ func TestWhoIsSlowedDownIsToldForHowLong(t *testing.T) {
 	}
 	for _, path := range []string{"/v2/", "/oauth2/token"} {
 		resp, body := d.get(t, path, basic("puller", "guess"))
-		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "6" || !strings.Contains(body, `"TOOMANYREQUESTS"`) {
+		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "6" ||
+			!strings.Contains(body, `"TOOMANYREQUESTS"`) {
 			t.Errorf("%s: %d %q %s", path, resp.StatusCode, resp.Header.Get("Retry-After"), body)
 		}
 	}

@@ -95,7 +95,8 @@ func (a *Authenticator) formGrant(r *http.Request) (*Principal, error) {
 // writeError answers in the form of the distribution specification.
 func (a *Authenticator) writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	if errors.Is(err, ErrUnauthenticated) {
-		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated), Challenge: `Basic realm="` + a.address(r) + `"`}
+		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated),
+			Challenge: `Basic realm="` + a.address(r) + `"`}
 	}
 	if c, ok := errors.AsType[*ChallengeError](err); ok {
 		c.SetHeaders(w.Header())

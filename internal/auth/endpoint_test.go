@@ -38,14 +38,21 @@ func TestATokenIsForAsMuchOfTheScopeAsIsAllowed(t *testing.T) {
 		want      []auth.Scope
 	}{
 		{"nothing", "puller", nil, []auth.Scope{}},
-		{"to pull", "puller", []string{"repository:team/app:pull"}, []auth.Scope{{Type: "repository", Name: "team/app", Actions: []string{"pull"}}}},
-		{"to push what may only be pulled", "puller", []string{"repository:team/app:pull,push"}, []auth.Scope{{Type: "repository", Name: "team/app", Actions: []string{"pull"}}}},
+		{"to pull", "puller", []string{"repository:team/app:pull"},
+			[]auth.Scope{{Type: "repository", Name: "team/app", Actions: []string{"pull"}}}},
+		{"to push what may only be pulled", "puller", []string{"repository:team/app:pull,push"},
+			[]auth.Scope{{Type: "repository", Name: "team/app", Actions: []string{"pull"}}}},
 		{"a repository of others", "puller", []string{"repository:a:pull"}, []auth.Scope{}},
-		{"several in one", "pusher", []string{"repository:a:pull repository:b:pull"}, []auth.Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}}},
-		{"several", "pusher", []string{"repository:b:pull", "repository:a:push"}, []auth.Scope{{Type: "repository", Name: "a", Actions: []string{"push"}}}},
-		{"all", "pusher", []string{"repository:a:*"}, []auth.Scope{{Type: "repository", Name: "a", Actions: []string{"pull", "push", "metadata_read"}}}},
-		{"the catalog", "puller", []string{"registry:catalog:*"}, []auth.Scope{{Type: "registry", Name: "catalog", Actions: []string{"*"}}}},
-		{"what nobody knows", "puller", []string{"repository:team/app:fly", "moon:a:b", "repository:A:pull", ":::", ""}, []auth.Scope{}},
+		{"several in one", "pusher", []string{"repository:a:pull repository:b:pull"},
+			[]auth.Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}}},
+		{"several", "pusher", []string{"repository:b:pull", "repository:a:push"},
+			[]auth.Scope{{Type: "repository", Name: "a", Actions: []string{"push"}}}},
+		{"all", "pusher", []string{"repository:a:*"},
+			[]auth.Scope{{Type: "repository", Name: "a", Actions: []string{"pull", "push", "metadata_read"}}}},
+		{"the catalog", "puller", []string{"registry:catalog:*"},
+			[]auth.Scope{{Type: "registry", Name: "catalog", Actions: []string{"*"}}}},
+		{"what nobody knows", "puller", []string{"repository:team/app:fly", "moon:a:b", "repository:A:pull", ":::", ""},
+			[]auth.Scope{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, access(t, d.token(t, test.who, test.scopes...))); diff != "" {
@@ -59,7 +66,8 @@ func TestAScopeThatIsMalformedIsRefusedWithAnExample(t *testing.T) {
 	d := newDesk(t)
 	for _, scope := range []string{"repository", "repository/a:pull", "repository:a:pull pull"} {
 		resp, body := d.get(t, "/oauth2/token?scope="+url.QueryEscape(scope), basic("puller", "secret"))
-		if resp.StatusCode != 400 || !strings.Contains(body, `"UNSUPPORTED"`) || !strings.Contains(body, "as repository:team/app:pull") {
+		if resp.StatusCode != 400 || !strings.Contains(body, `"UNSUPPORTED"`) ||
+			!strings.Contains(body, "as repository:team/app:pull") {
 			t.Errorf("%q: %d %s", scope, resp.StatusCode, body)
 		}
 	}
@@ -74,10 +82,13 @@ func TestTheOAuth2FormIsTheSame(t *testing.T) {
 		status int
 		words  string
 	}{
-		{"a password", url.Values{"grant_type": {"password"}, "username": {"puller"}, "password": {"secret"}}, "", 200, `"access_token"`},
-		{"a wrong password", url.Values{"grant_type": {"password"}, "username": {"puller"}, "password": {"wrong"}}, "", 401, "invalid user name or password"},
+		{"a password", url.Values{"grant_type": {"password"}, "username": {"puller"}, "password": {"secret"}}, "", 200,
+			`"access_token"`},
+		{"a wrong password", url.Values{"grant_type": {"password"}, "username": {"puller"}, "password": {"wrong"}}, "",
+			401, "invalid user name or password"},
 		{"Basic with the form", url.Values{}, basic("puller", "secret"), 200, `"token"`},
-		{"a refresh token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}, "", 401, "use password"},
+		{"a refresh token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}, "", 401,
+			"use password"},
 		{"nothing", url.Values{}, "", 401, "UNAUTHORIZED"},
 		{"a form that is too large", url.Values{"x": {strings.Repeat("x", 3<<20)}}, "", 413, "larger than 65536 bytes"},
 	} {
@@ -97,7 +108,8 @@ func TestTheOAuth2FormIsTheSame(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			body, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != test.status || !strings.Contains(string(body), test.words) || strings.Contains(string(body), "secret") {
+			if resp.StatusCode != test.status || !strings.Contains(string(body), test.words) ||
+				strings.Contains(string(body), "secret") {
 				t.Errorf("%d %s", resp.StatusCode, body)
 			}
 		})
@@ -153,7 +165,8 @@ func TestScopesBeyondTheLimitAreLeftOut(t *testing.T) {
 		}
 		token := d.token(t, "puller", scopes...)
 		if got := len(access(t, token)); got != test.want || len(token) > 30<<10 {
-			t.Errorf("%d of %d scopes are granted, not %d; the token has %d bytes", got, test.asked, test.want, len(token))
+			t.Errorf("%d of %d scopes are granted, not %d; the token has %d bytes", got, test.asked, test.want,
+				len(token))
 		}
 		if resp, body := d.get(t, "/v2/?need="+test.name+"063|content/read", "Bearer "+token); resp.StatusCode != 200 {
 			t.Errorf("%d %s", resp.StatusCode, body)

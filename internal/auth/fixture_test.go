@@ -76,7 +76,8 @@ func newSilentDesk(t *testing.T) *desk {
 		passwords: map[string]string{"puller": "secret", "pusher": "secret"},
 		who: map[string]*auth.Principal{
 			"puller": principal(t, "puller", "repositories/team/*/content/read"),
-			"pusher": principal(t, "pusher", "repositories/a/content/read", "repositories/a/content/write", "repositories/a/metadata/read", "gateway/ship01/message/read"),
+			"pusher": principal(t, "pusher", "repositories/a/content/read", "repositories/a/content/write",
+				"repositories/a/metadata/read", "gateway/ship01/message/read"),
 		},
 	}}
 	clock := func() time.Time { return d.now }
@@ -164,9 +165,11 @@ type tokenAnswer struct {
 // token gets a token for the scopes.
 func (d *desk) token(t *testing.T, name string, scopes ...string) string {
 	t.Helper()
-	resp, body := d.get(t, "/oauth2/token?"+url.Values{"service": {d.host}, "scope": scopes}.Encode(), basic(name, "secret"))
+	resp, body := d.get(t, "/oauth2/token?"+url.Values{"service": {d.host}, "scope": scopes}.Encode(),
+		basic(name, "secret"))
 	var a tokenAnswer
-	if err := json.Unmarshal([]byte(body), &a); err != nil || resp.StatusCode != 200 || a.Token == "" || a.Token != a.AccessToken {
+	if err := json.Unmarshal([]byte(body), &a); err != nil || resp.StatusCode != 200 || a.Token == "" ||
+		a.Token != a.AccessToken {
 		t.Fatalf("%d %s: %v", resp.StatusCode, body, err)
 	}
 	return a.Token

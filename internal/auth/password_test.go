@@ -26,7 +26,8 @@ func TestAPasswordIsRecognisedByAScanner(t *testing.T) {
 		seen[p] = true
 		var sum uint64
 		for _, c := range p[len(p)-6:] {
-			sum = sum*62 + uint64(strings.IndexRune("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", c))
+			sum = sum*62 + uint64(strings.IndexRune("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+				c))
 		}
 		if want := crc32.ChecksumIEEE([]byte(p[:len(p)-6])); sum != uint64(want) {
 			t.Errorf("checksum of %q: %d, want %d", p, sum, want)
@@ -44,7 +45,8 @@ func TestAPasswordIsRecognisedByAScanner(t *testing.T) {
 
 func TestAMachinesPasswordIsComparedWithItsHash(t *testing.T) {
 	hash := auth.HashPassword("ferry_x")
-	if strings.Contains(hash, "ferry_x") || !auth.SamePassword(hash, "ferry_x") || auth.SamePassword(hash, "ferry_y") || auth.SamePassword("", "") {
+	if strings.Contains(hash, "ferry_x") || !auth.SamePassword(hash, "ferry_x") || auth.SamePassword(hash, "ferry_y") ||
+		auth.SamePassword("", "") {
 		t.Error(hash)
 	}
 }
@@ -67,7 +69,8 @@ func TestAnOperatorsPasswordIsComparedWithItsHash(t *testing.T) {
 		{"wrong", hash, "correct house", false},
 		{"none", hash, "", false},
 		{"no hash", "", "correct horse", false},
-		{"another kind of hash", "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", "correct horse", false},
+		{"another kind of hash", "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", "correct horse",
+			false},
 		{"a hash that wants all memory", strings.Replace(hash, "m=7168", "m=4194304", 1), "correct horse", false},
 		{"a hash that wants no memory", strings.Replace(hash, "m=7168", "m=0", 1), "correct horse", false},
 		{"a hash that takes forever", strings.Replace(hash, "t=5", "t=4000000", 1), "correct horse", false},

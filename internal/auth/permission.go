@@ -62,7 +62,8 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 			return bad(fmt.Errorf("%.100q is no name of a connected registry", name))
 		}
 		if !slices.Contains(gatewayActions, action) {
-			return bad(fmt.Errorf("%.100s is not an action on a gateway (want one of %s)", action, join(gatewayActions)))
+			return bad(fmt.Errorf("%.100s is not an action on a gateway (want one of %s)", action,
+				join(gatewayActions)))
 		}
 		return kind, name, action, nil
 	}
@@ -70,7 +71,8 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 		return bad(err)
 	}
 	if !slices.Contains(repositoryActions, action) {
-		return bad(fmt.Errorf("%.100s is not an action on a repository (want one of %s)", action, join(repositoryActions)))
+		return bad(fmt.Errorf("%.100s is not an action on a repository (want one of %s)", action,
+			join(repositoryActions)))
 	}
 	return kind, name, action, nil
 }

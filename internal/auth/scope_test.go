@@ -9,7 +9,8 @@ import (
 
 func FuzzParseScopes(f *testing.F) {
 	for _, text := range []string{
-		"repository:a:pull", "repository:a/b:pull,push repository:c:*", "registry:catalog:*", "repository:host:5000/a:pull", "repository::", " ", "a:b:c",
+		"repository:a:pull", "repository:a/b:pull,push repository:c:*", "registry:catalog:*",
+		"repository:host:5000/a:pull", "repository::", " ", "a:b:c",
 		strings.Repeat("repository:a:pull ", 300), "repository:a:" + strings.Repeat("pull,", 100),
 	} {
 		f.Add(text)

@@ -38,7 +38,8 @@ func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
 	if _, err := s.read(parts[0] + "." + parts[1] + "."); err != ErrUnauthenticated {
 		t.Errorf("a token without signature: %v", err)
 	}
-	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: s.id, Subject: "admin", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}, Kind: KindOperator}
+	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: s.id, Subject: "admin",
+		ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}, Kind: KindOperator}
 	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, c).SignedString(jwt.UnsafeAllowNoneSignatureType)
 	if err != nil {
 		t.Fatal(err)

@@ -66,8 +66,9 @@ func newLocalClient(dataDir string, say io.Writer) *client {
 	}
 	return &client{
 		base: &url.URL{Scheme: "http", Host: "localhost"}, local: dataDir,
-		http: &http.Client{Timeout: callTimeout, Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}},
-		say:  say,
+		http: &http.Client{Timeout: callTimeout,
+			Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Second}},
+		say: say,
 	}
 }
 

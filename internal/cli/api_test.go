@@ -74,8 +74,10 @@ func TestJoinedErrorsThatHaveOneCauseAreOne(t *testing.T) {
 		err  error
 		want string
 	}{
-		{errors.Join(fmt.Errorf("write a: %w", full), fmt.Errorf("close a: %w", full), full), "write a: no space left on device"},
-		{errors.Join(fmt.Errorf("write a: %w", full), errors.New("stop: interrupted")), "write a: no space left on device; stop: interrupted"},
+		{errors.Join(fmt.Errorf("write a: %w", full), fmt.Errorf("close a: %w", full), full),
+			"write a: no space left on device"},
+		{errors.Join(fmt.Errorf("write a: %w", full), errors.New("stop: interrupted")),
+			"write a: no space left on device; stop: interrupted"},
 	} {
 		var out bytes.Buffer
 		report(&out, test.err)
@@ -100,14 +102,29 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 		want    string
 		hint    string
 	}{
-		{"a problem", answer(404, problem, `{"title":"Not Found","status":404,"detail":"token x does not exist","hint":"see ferry token list"}`), "token x does not exist", "see ferry token list"},
-		{"a problem with errors", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`), "validation failed: mode: expected string", ""},
-		{"a problem with all of it", answer(422, problem, `{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},{"message":"expected number","location":"query.n"}]}`), "validation failed: expected object; query.n: expected number", ""},
-		{"the registry's errors", answer(404, "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), "repository name not known to registry", "ferry repository list"},
-		{"a wrong password", answer(401, "application/json", `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`), `does not accept the user "admin" with this password`, "ferry login"},
-		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins", "wait a while"},
+		{"a problem",
+			answer(404, problem,
+				`{"title":"Not Found","status":404,"detail":"token x does not exist","hint":"see ferry token list"}`),
+			"token x does not exist", "see ferry token list"},
+		{"a problem with errors",
+			answer(422, problem,
+				`{"detail":"validation failed","errors":[{"message":"expected string","location":"body.mode"}]}`),
+			"validation failed: mode: expected string", ""},
+		{"a problem with all of it",
+			answer(422, problem,
+				`{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},{"message":"expected number","location":"query.n"}]}`), "validation failed: expected object; query.n: expected number", ""},
+		{"the registry's errors",
+			answer(404, "application/json",
+				`{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`),
+			"repository name not known to registry", "ferry repository list"},
+		{"a wrong password",
+			answer(401, "application/json", `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`),
+			`does not accept the user "admin" with this password`, "ferry login"},
+		{"too many tries", answer(429, problem, `{"detail":"too many failed logins"}`), "too many failed logins",
+			"wait a while"},
 		{"a page of a proxy", answer(502, "text/html", `<html>Bad Gateway`), "answered 502 Bad Gateway", ""},
-		{"something else that listens there", answer(200, "text/html", `<html>Hello`), "something other than JSON", "is a ferry registry at this address?"},
+		{"something else that listens there", answer(200, "text/html", `<html>Hello`), "something other than JSON",
+			"is a ferry registry at this address?"},
 		{"a cut", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "EOF", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -122,7 +139,8 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			first, second, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
-			if !strings.HasPrefix(first, "ferry: ") || !strings.Contains(first, test.want) || !strings.Contains(second, test.hint) || (test.hint == "") != (second == "") {
+			if !strings.HasPrefix(first, "ferry: ") || !strings.Contains(first, test.want) ||
+				!strings.Contains(second, test.hint) || (test.hint == "") != (second == "") {
 				t.Errorf("got %q", out.String())
 			}
 			if strings.Contains(out.String(), "secret") {
@@ -187,7 +205,8 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 	}))
 	defer srv.Close()
 	for top, want := range map[int][]string{0: {"a", "b", "c"}, 1: {"a"}, 3: {"a", "b", "c"}} {
-		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", url.Values{"n": {pageSize}}, "repositories", top)
+		got, err := pages[string](t.Context(), clientOf(t, srv.URL), "/v2/_catalog", url.Values{"n": {pageSize}},
+			"repositories", top)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +259,8 @@ func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() }))
 	defer srv.Close()
 	for name, want := range map[string]string{
-		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc", "%2e%2e": "/api/v1/tokens/%252e%252e",
+		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc",
+		"%2e%2e": "/api/v1/tokens/%252e%252e",
 	} {
 		if _, err := get[api.Token](t.Context(), clientOf(t, srv.URL), tokens.kind, name); err != nil || got != want {
 			t.Errorf("%q: %s, %v", name, got, err)

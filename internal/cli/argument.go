@@ -84,7 +84,8 @@ func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, e
 // takeValue gives f its value, from its own argument where hasValue, and else
 // from the front of args. It returns the flag as one argument, and what is
 // left of args.
-func takeValue(flags *pflag.FlagSet, f *pflag.Flag, value string, hasValue bool, args []string) (string, []string, error) {
+func takeValue(flags *pflag.FlagSet, f *pflag.Flag, value string, hasValue bool,
+	args []string) (string, []string, error) {
 	own, isOwn := f.Value.(*flag)
 	isSwitch := f.NoOptDefVal != ""
 	values := []string{}

@@ -31,8 +31,11 @@ func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
 		want []string
 		err  string
 	}{
-		{"several values after one flag", "--repository a b c -n x", []string{"--repository=" + join("a", "b", "c"), "--name=x"}, ""},
-		{"a repeated list", "--repository ns/app content/read --repository b content/write", []string{"--repository=" + join("ns/app", "content/read"), "--repository=" + join("b", "content/write")}, ""},
+		{"several values after one flag", "--repository a b c -n x",
+			[]string{"--repository=" + join("a", "b", "c"), "--name=x"}, ""},
+		{"a repeated list", "--repository ns/app content/read --repository b content/write",
+			[]string{"--repository=" + join("ns/app", "content/read"), "--repository=" + join("b", "content/write")},
+			""},
 		{"a list after =", "--repository=a b", []string{"--repository=" + join("a", "b")}, ""},
 		{"a list at the end of flags", "--repository a -- b", []string{"--repository=a", "--", "b"}, ""},
 		{"an empty list", "--repository --name x", nil, "--repository needs a value"},
@@ -108,7 +111,9 @@ func FuzzNormalize(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := set.Parse(got); err != nil && !strings.Contains(err.Error(), "unknown shorthand") && !strings.Contains(err.Error(), "invalid argument") && !strings.Contains(err.Error(), "needs an argument") && err != pflag.ErrHelp {
+		if err := set.Parse(got); err != nil && !strings.Contains(err.Error(), "unknown shorthand") &&
+			!strings.Contains(err.Error(), "invalid argument") && !strings.Contains(err.Error(), "needs an argument") &&
+			err != pflag.ErrHelp {
 			t.Errorf("%q became %q: %v", args, got, err)
 		}
 		again, err := normalize(set, got)

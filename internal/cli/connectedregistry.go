@@ -102,11 +102,15 @@ type registryCreate struct {
 func (o *registryCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	namesVar(set, &o.put.Repositories, "repository", "", "NAME...", "the repositories to sync")
-	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME", "instead of --repository: a token whose scope map says what to sync")
-	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly, "ReadOnly: clients of the site may pull. ReadWrite is not there yet", api.ReadOnly, api.ReadWrite)
-	textVar(set, &o.put.Parent, "parent", "p", "NAME", "the connected registry to be below (default this registry itself)")
+	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME",
+		"instead of --repository: a token whose scope map says what to sync")
+	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly,
+		"ReadOnly: clients of the site may pull. ReadWrite is not there yet", api.ReadOnly, api.ReadWrite)
+	textVar(set, &o.put.Parent, "parent", "p", "NAME",
+		"the connected registry to be below (default this registry itself)")
 	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...", "tokens that may be used at the site")
-	namesVar(set, &o.put.Notifications, "notifications", "", "PATTERN...", "events to report, as app/*:push or app:1.0:*")
+	namesVar(set, &o.put.Notifications, "notifications", "", "PATTERN...",
+		"events to report, as app/*:push or app:1.0:*")
 	defineSyncFlags(set, &o.put.Settings)
 	o.confirmation.define(set)
 	managedIdentityFlags(set)
@@ -128,18 +132,28 @@ const platformsUsage = "of images for several platforms only what is for these, 
 // defineSyncFlags defines the flags for the settings of a connected registry
 // that can be changed after it was created.
 func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
-	textOption(set, &s.Schedule, "sync-schedule", "s", "CRON", "when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
-	textOption(set, &s.SyncWindow, "sync-window", "w", "DURATION", "for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
-	textOption(set, &s.MessageTTL, "sync-message-ttl", "", "DURATION", "how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
-	choiceOption(set, &s.LogLevel, "log-level", "what the instance logs (default Information)", "Debug", "Information", "Warning", "Error", "None")
-	switchOption(set, &s.GCEnabled, "gc-enabled", "true", "whether the instance removes what nothing refers to any more")
-	textOption(set, &s.GCSchedule, "gc-schedule", "", "CRON", "when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
+	textOption(set, &s.Schedule, "sync-schedule", "s", "CRON",
+		"when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
+	textOption(set, &s.SyncWindow, "sync-window", "w", "DURATION",
+		"for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
+	textOption(set, &s.MessageTTL, "sync-message-ttl", "", "DURATION",
+		"how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
+	choiceOption(set, &s.LogLevel, "log-level", "what the instance logs (default Information)", "Debug", "Information",
+		"Warning", "Error", "None")
+	switchOption(set, &s.GCEnabled, "gc-enabled", "true",
+		"whether the instance removes what nothing refers to any more")
+	textOption(set, &s.GCSchedule, "gc-schedule", "", "CRON",
+		"when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
 	listOption(set, &s.TagFilters, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
-	numberOption(set, &s.KeepLast, "keep-last", "sync only this many tags of each repository, those that were set last; 0 is all")
+	numberOption(set, &s.KeepLast, "keep-last",
+		"sync only this many tags of each repository, those that were set last; 0 is all")
 	listOption(set, &s.Platforms, "platform", "PLATFORM...", platformsUsage)
-	textOption(set, &s.ByteBudget, "byte-budget", "", "SIZE/PERIOD", "how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
-	listOption(set, &s.Bandwidth, "bandwidth", "RATE...", "what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
-	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...", "which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")
+	textOption(set, &s.ByteBudget, "byte-budget", "", "SIZE/PERIOD",
+		"how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
+	listOption(set, &s.Bandwidth, "bandwidth", "RATE...",
+		"what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
+	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...",
+		"which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")
 }
 
 // managedIdentityFlags accepts the reference's choice of how to authenticate,
@@ -185,8 +199,10 @@ type registryUpdate struct {
 
 func (o *registryUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...", "tokens that may be used at the site from now on")
-	namesVar(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "", "NAME...", "tokens that may be used there no more")
+	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...",
+		"tokens that may be used at the site from now on")
+	namesVar(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "", "NAME...",
+		"tokens that may be used there no more")
 	namesVar(set, &o.patch.AddNotifications, "add-notifications", "", "PATTERN...", "events to report from now on")
 	namesVar(set, &o.patch.RemoveNotifications, "remove-notifications", "", "PATTERN...", "events to report no more")
 	defineSyncFlags(set, &o.patch.Settings)
@@ -207,7 +223,8 @@ type registrySettings struct {
 func (o *registrySettings) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	choiceVar(set, &o.protocol, "parent-protocol", "", "", "how the instance reaches its parent", "http", "https")
-	choiceVar(set, &o.generate, "generate-password", "", "", "make a new password for the sync token, in this slot", "1", "2")
+	choiceVar(set, &o.generate, "generate-password", "", "", "make a new password for the sync token, in this slot",
+		"1", "2")
 	o.confirmation.define(set)
 }
 
@@ -221,7 +238,8 @@ func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 		}
 		post.GeneratePassword = int(o.generate[0] - '0')
 	}
-	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries.kind, o.name, "settings")
+	settings, err := write[api.InstanceSettings](ctx, c, http.MethodPost, post, connectedRegistries.kind, o.name,
+		"settings")
 	if err != nil {
 		return err
 	}
@@ -270,7 +288,8 @@ type registryDelete struct {
 
 func (o *registryDelete) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	set.BoolVar(&o.cleanup, "cleanup", false, "delete its sync token and scope map, too, and its permissions in its ancestors'")
+	set.BoolVar(&o.cleanup, "cleanup", false,
+		"delete its sync token and scope map, too, and its permissions in its ancestors'")
 	o.confirmation.define(set)
 }
 

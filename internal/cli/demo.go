@@ -41,10 +41,14 @@ type demoOptions struct {
 }
 
 func (o *demoOptions) define(set *pflag.FlagSet) {
-	textVar(set, &o.dir, "data-dir", "", "DIR", "directory for all that the demo writes, new or empty (default a temporary one, removed at the end)")
-	set.IntVar(&o.port, "port", 5050, "port of the root; the connected registry has the next (0 is any two that are free)")
-	namesVar(set, &o.images, "image", "", "oci:DIR:TAG...", "OCI image layouts to use instead of packed images; they cross in this order")
-	textVar(set, &o.rate, "link-rate", "", "SIZE", "what the link lets through in a second, as 4MiB; 0 is no limit (default 8MiB)")
+	textVar(set, &o.dir, "data-dir", "", "DIR",
+		"directory for all that the demo writes, new or empty (default a temporary one, removed at the end)")
+	set.IntVar(&o.port, "port", 5050,
+		"port of the root; the connected registry has the next (0 is any two that are free)")
+	namesVar(set, &o.images, "image", "", "oci:DIR:TAG...",
+		"OCI image layouts to use instead of packed images; they cross in this order")
+	textVar(set, &o.rate, "link-rate", "", "SIZE",
+		"what the link lets through in a second, as 4MiB; 0 is no limit (default 8MiB)")
 	set.BoolVar(&o.once, "once", false, "end after the last step")
 }
 

@@ -96,14 +96,16 @@ func TestEveryExampleOfHelpCanBeRead(t *testing.T) {
 // check fails the test unless args are a command whose flags can be read.
 func check(t *testing.T, where string, args []string) {
 	t.Helper()
-	root := newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: func(string) string { return "" }})
+	root := newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
+		Getenv: func(string) string { return "" }})
 	resolved, err := resolve(root, args)
 	if err != nil {
 		t.Errorf("%s: ferry %s: %v", where, strings.Join(args, " "), err)
 		return
 	}
 	cmd, rest, err := root.Find(resolved)
-	if err == nil && (cmd == root && len(args) > 0 || cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-")) {
+	if err == nil &&
+		(cmd == root && len(args) > 0 || cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-")) {
 		t.Errorf("%s: there is no command ferry %s", where, strings.Join(args, " "))
 		return
 	}

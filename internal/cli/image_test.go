@@ -18,7 +18,8 @@ func pack(dir, tag string) error {
 	if err != nil {
 		return err
 	}
-	config, err := l.PutJSON("application/vnd.oci.image.config.v1+json", map[string]any{"architecture": "amd64", "os": "linux"})
+	config, err := l.PutJSON("application/vnd.oci.image.config.v1+json",
+		map[string]any{"architecture": "amd64", "os": "linux"})
 	if err != nil {
 		return err
 	}
@@ -27,7 +28,8 @@ func pack(dir, tag string) error {
 		return err
 	}
 	d, err := l.PutJSON(oci.MediaTypeImageManifest, map[string]any{
-		"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest, "config": config, "layers": []oci.Descriptor{layer},
+		"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest, "config": config,
+		"layers": []oci.Descriptor{layer},
 	})
 	if err != nil {
 		return err
@@ -40,10 +42,12 @@ func push(url, user, password, image string) error {
 	repository, tag, _ := strings.Cut(image, ":")
 	blob := func(mediaType, content string) (oci.Descriptor, error) {
 		d := oci.Descriptor{MediaType: mediaType, Digest: digest.FromString(content), Size: int64(len(content))}
-		_, _, err := request("POST", url+"/v2/"+repository+"/blobs/uploads/?digest="+d.Digest.String(), user, password, "application/octet-stream", strings.NewReader(content), d.Size)
+		_, _, err := request("POST", url+"/v2/"+repository+"/blobs/uploads/?digest="+d.Digest.String(), user, password,
+			"application/octet-stream", strings.NewReader(content), d.Size)
 		return d, err
 	}
-	config, err := blob("application/vnd.oci.image.config.v1+json", fmt.Sprintf(`{"architecture":"amd64","os":"linux","config":{"Labels":{"image":%q}}}`, image))
+	config, err := blob("application/vnd.oci.image.config.v1+json",
+		fmt.Sprintf(`{"architecture":"amd64","os":"linux","config":{"Labels":{"image":%q}}}`, image))
 	if err != nil {
 		return err
 	}
@@ -51,11 +55,13 @@ func push(url, user, password, image string) error {
 	if err != nil {
 		return err
 	}
-	manifest, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest, "config": config, "layers": []oci.Descriptor{layer}})
+	manifest, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest,
+		"config": config, "layers": []oci.Descriptor{layer}})
 	if err != nil {
 		return err
 	}
-	_, _, err = request("PUT", url+"/v2/"+repository+"/manifests/"+tag, user, password, oci.MediaTypeImageManifest, bytes.NewReader(manifest), int64(len(manifest)))
+	_, _, err = request("PUT", url+"/v2/"+repository+"/manifests/"+tag, user, password, oci.MediaTypeImageManifest,
+		bytes.NewReader(manifest), int64(len(manifest)))
 	return err
 }
 

@@ -64,7 +64,8 @@ func (o *importNew) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
 	set.Lookup("name").Hidden = true
-	textVar(set, &o.post.Source, "source", "", "IMAGE", "HOST/REPOSITORY[:TAG][@DIGEST], of which the digest counts; http:// before it is without TLS")
+	textVar(set, &o.post.Source, "source", "", "IMAGE",
+		"HOST/REPOSITORY[:TAG][@DIGEST], of which the digest counts; http:// before it is without TLS")
 	namesVar(set, &o.post.Images, "image", "t", "REPOSITORY:TAG...",
 		"what it becomes here (default the source's repository and tag; a digest needs it, or --repository); repeatable")
 	textVar(set, &o.post.Repository, "repository", "", "NAME", "copy it to this repository without a tag")
@@ -97,7 +98,8 @@ func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
 	}
 	name := i.value.Name
 	if o.noWait {
-		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n", terminal.Printable(name))
+		fmt.Fprintf(env.Stderr, "it goes on at the registry; ferry import show -n %s says how\n",
+			terminal.Printable(name))
 		return show(env, i, imports.columns)
 	}
 	i, err = await(ctx, env, i, importProgress, func(ctx context.Context) (result[api.Import], error) {

@@ -53,13 +53,15 @@ that it runs as, credential helpers included.`
 		create,
 		verb(env, "list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
 			&listOptions[api.MirrorRule]{resource: mirrorRules}),
-		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed", "ferry mirror show -r home -n alpine",
+		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed",
+			"ferry mirror show -r home -n alpine",
 			&showOptions[api.MirrorRule]{resource: mirrorRules}, "name"),
 		verb(env, "update", "Change a mirror rule; a rule without a window runs at once", `
 			ferry mirror update -r home -n alpine --tag-filter '3.*' latest '!*-rc*'
 			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
 			&mirrorUpdate{}, "name"),
-		verb(env, "delete", "Delete a mirror rule; the images that it brought stay", "ferry mirror delete -r home -n alpine --yes",
+		verb(env, "delete", "Delete a mirror rule; the images that it brought stay",
+			"ferry mirror delete -r home -n alpine --yes",
 			&confirmed{do: mirrorRules.delete,
 				question: "The mirror rule '%s' will be deleted; its images stay as they are. Proceed?"}, "name"),
 		verb(env, "run", "Run a mirror rule now, whatever its schedule says", `
@@ -152,9 +154,12 @@ type mirrorSettings struct {
 
 func (m *mirrorSettings) define(set *pflag.FlagSet) {
 	m.named.define(set)
-	textOption(set, &m.patch.Source, "source", "", "HOST/REPOSITORY", "the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
-	textOption(set, &m.patch.Schedule, "schedule", "s", "CRON", "when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
-	textOption(set, &m.patch.Window, "window", "w", "DURATION", "for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
+	textOption(set, &m.patch.Source, "source", "", "HOST/REPOSITORY",
+		"the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
+	textOption(set, &m.patch.Schedule, "schedule", "s", "CRON",
+		"when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
+	textOption(set, &m.patch.Window, "window", "w", "DURATION",
+		"for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
 	listOption(set, &m.patch.TagFilters, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
 	listOption(set, &m.patch.Platforms, "platform", "PLATFORM...", platformsUsage)
 	m.sourceLogin.define(set)
@@ -177,10 +182,13 @@ type sourceLogin struct {
 }
 
 func (l *sourceLogin) define(set *pflag.FlagSet) {
-	textOption(set, &l.username, "username", "u", "USER", "user at the source (default what docker login keeps at the registry)")
-	textOption(set, &l.password, "password", "p", "PASSWORD", "its password, which others on this machine can see in a list of processes; better is --password-stdin")
+	textOption(set, &l.username, "username", "u", "USER",
+		"user at the source (default what docker login keeps at the registry)")
+	textOption(set, &l.password, "password", "p", "PASSWORD",
+		"its password, which others on this machine can see in a list of processes; better is --password-stdin")
 	set.BoolVar(&l.stdin, "password-stdin", false, "read the password from standard input")
-	textOption(set, &l.caFile, "ca-file", "", "FILE", "certificates, PEM, of an authority that the source's is from, beside those that the registry's machine trusts; \"\" is none")
+	textOption(set, &l.caFile, "ca-file", "", "FILE",
+		"certificates, PEM, of an authority that the source's is from, beside those that the registry's machine trusts; \"\" is none")
 }
 
 // maxCertificates bounds the file of --ca-file, in bytes.

@@ -48,15 +48,18 @@ func printed(t *testing.T, format, query string, v any) (string, error) {
 
 func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 	things := []any{
-		map[string]any{"name": "ship1", "mode": "ReadOnly", "parent": map[string]any{"id": nil}, "size": 12345678901, "tags": []any{"a", "b"}},
-		map[string]any{"name": "a-longer-name", "mode": "ReadWrite", "parent": map[string]any{"id": "/x/ship1"}, "size": nil, "tags": nil},
+		map[string]any{"name": "ship1", "mode": "ReadOnly", "parent": map[string]any{"id": nil}, "size": 12345678901,
+			"tags": []any{"a", "b"}},
+		map[string]any{"name": "a-longer-name", "mode": "ReadWrite", "parent": map[string]any{"id": "/x/ship1"},
+			"size": nil, "tags": nil},
 	}
 	for _, test := range []struct {
 		name, format, query string
 		value               any
 		want                string
 	}{
-		{"json has sorted members and keeps <", "json", "", map[string]any{"b": "<x>", "a": 1}, "{\n  \"a\": 1,\n  \"b\": \"<x>\"\n}\n"},
+		{"json has sorted members and keeps <", "json", "", map[string]any{"b": "<x>", "a": 1},
+			"{\n  \"a\": 1,\n  \"b\": \"<x>\"\n}\n"},
 		{"json of nothing", "json", "", []any{}, "[]\n"},
 		{"yaml", "yaml", "", map[string]any{"b": []string{"x"}, "a": nil}, "a: null\nb:\n- x\n"},
 		{"table", "table", "", things, "" +
@@ -72,7 +75,8 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 		{"table of words", "table", "", []string{"one", "two"}, "Result\n--------\none\ntwo\n"},
 		{"table of nothing", "table", "", []any{}, ""},
 		{"tsv of a word", "tsv", "[0].name", things, "ship1\n"},
-		{"tsv of rows", "tsv", "", things, "ReadOnly\tship1\t1\t12345678901\t2\nReadWrite\ta-longer-name\t1\tNone\tNone\n"},
+		{"tsv of rows", "tsv", "", things,
+			"ReadOnly\tship1\t1\t12345678901\t2\nReadWrite\ta-longer-name\t1\tNone\tNone\n"},
 		{"tsv of lists", "tsv", "[].[name, mode]", things, "ship1\tReadOnly\na-longer-name\tReadWrite\n"},
 		{"tsv of nothing", "tsv", "[]", []any{}, ""},
 		{"tsv of null", "tsv", "[9]", things, "None\n"},
@@ -93,7 +97,8 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 func TestNumbersOfBytesStayWhole(t *testing.T) {
 	status := map[string]any{"bytesTotal": 30002660.0, "all": []any{12345678901234.0, -30000000.0, 0.5}}
 	for _, test := range []struct{ format, query, want string }{
-		{"json", "", "{\n  \"all\": [\n    12345678901234,\n    -30000000,\n    0.5\n  ],\n  \"bytesTotal\": 30002660\n}\n"},
+		{"json", "",
+			"{\n  \"all\": [\n    12345678901234,\n    -30000000,\n    0.5\n  ],\n  \"bytesTotal\": 30002660\n}\n"},
 		{"yaml", "", "all:\n- 12345678901234\n- -30000000\n- 0.5\nbytesTotal: 30002660\n"},
 		{"table", "", "BytesTotal\n------------\n30002660\n"},
 		{"tsv", "", "3\t30002660\n"},
@@ -122,7 +127,8 @@ func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i := strings.IndexFunc(got, func(r rune) bool { return terminal.Acts(r) && r != '\n' && r != '\t' }); i >= 0 {
+			if i := strings.IndexFunc(got,
+				func(r rune) bool { return terminal.Acts(r) && r != '\n' && r != '\t' }); i >= 0 {
 				t.Errorf("-o %s --query %q passes %q", format, query, got[i:])
 			}
 			if format != "json" && format != "yaml" {
@@ -147,7 +153,8 @@ func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
 	}
 	var errs bytes.Buffer
 	report(&errs, withHint(errors.New(hostile+"\x9b"), "%s", hostile))
-	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), terminal.Acts) || strings.Contains(got, "\x9b") {
+	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), terminal.Acts) ||
+		strings.Contains(got, "\x9b") {
 		t.Errorf("an error passes %q", got)
 	}
 }

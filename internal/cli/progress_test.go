@@ -16,7 +16,8 @@ import (
 
 // importing is an import as the management API shows it.
 func importing(state, why string, done, total int64) api.Import {
-	i := api.Import{State: state, Error: api.Text(why), ByteProgress: api.ByteProgress{BytesDone: done, BytesTotal: total}}
+	i := api.Import{State: state, Error: api.Text(why),
+		ByteProgress: api.ByteProgress{BytesDone: done, BytesTotal: total}}
 	if done > 0 {
 		i.BytesPerSecond, i.EtaSeconds = 2048, new(int64(90))
 	}
@@ -26,10 +27,11 @@ func importing(state, why string, done, total int64) api.Import {
 // awaiting waits for an import that read reads.
 func awaiting(ctx context.Context, env *Env, read func(context.Context) (api.Import, error)) error {
 	first, _ := read(ctx)
-	_, err := await(ctx, env, result[api.Import]{value: first}, importProgress, func(ctx context.Context) (i result[api.Import], err error) {
-		i.value, err = read(ctx)
-		return i, err
-	})
+	_, err := await(ctx, env, result[api.Import]{value: first}, importProgress,
+		func(ctx context.Context) (i result[api.Import], err error) {
+			i.value, err = read(ctx)
+			return i, err
+		})
 	return err
 }
 
@@ -51,7 +53,8 @@ func TestWithoutATerminalALineSaysNowAndThenWhatChanged(t *testing.T) {
 			return importing("Succeeded", "", 40<<20, 40<<20), nil
 		})
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		for _, want := range []string{"waiting for its turn", "waiting for the source: no such host", "20.0 MiB of 40.0 MiB, 2.0 KiB/s, 1m30s left"} {
+		for _, want := range []string{"waiting for its turn", "waiting for the source: no such host",
+			"20.0 MiB of 40.0 MiB, 2.0 KiB/s, 1m30s left"} {
 			if !slices.Contains(lines, want) {
 				t.Errorf("%q was not said: %q", want, lines)
 			}
@@ -66,12 +69,15 @@ func TestABarSaysWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		asked := 0
-		states := []api.Import{importing("Running", "too many requests", 0, 0), importing("Running", "", 1<<20, 4<<20), importing("Succeeded", "", 4<<20, 4<<20)}
-		err := watchSync(t.Context(), &out, importProgress(importing("Running", "", 0, 0)), func(context.Context) (moment, error) {
-			asked++
-			return moment{all: importProgress(states[asked-1])}, nil
-		})
-		for _, want := range []string{"asking the source", "waiting for the source: too many requests", "1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left"} {
+		states := []api.Import{importing("Running", "too many requests", 0, 0), importing("Running", "", 1<<20, 4<<20),
+			importing("Succeeded", "", 4<<20, 4<<20)}
+		err := watchSync(t.Context(), &out, importProgress(importing("Running", "", 0, 0)),
+			func(context.Context) (moment, error) {
+				asked++
+				return moment{all: importProgress(states[asked-1])}, nil
+			})
+		for _, want := range []string{"asking the source", "waiting for the source: too many requests",
+			"1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%q was not drawn: %q", want, &out)
 			}
@@ -88,10 +94,12 @@ func TestAWaitThatIsBrokenOffSaysThatItGoesOn(t *testing.T) {
 		for name, wait := range map[string]func(context.Context) error{
 			"at a bar": func(ctx context.Context) error {
 				now := importProgress(running)
-				return watchSync(ctx, &bytes.Buffer{}, now, func(context.Context) (moment, error) { return moment{all: now}, nil })
+				return watchSync(ctx, &bytes.Buffer{}, now,
+					func(context.Context) (moment, error) { return moment{all: now}, nil })
 			},
 			"between two questions": func(ctx context.Context) error {
-				return awaiting(ctx, &Env{Stderr: &bytes.Buffer{}}, func(context.Context) (api.Import, error) { return running, nil })
+				return awaiting(ctx, &Env{Stderr: &bytes.Buffer{}},
+					func(context.Context) (api.Import, error) { return running, nil })
 			},
 			"in a question": func(ctx context.Context) error {
 				asked := 0
@@ -127,7 +135,8 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 			}
 			item := api.SyncItem{
 				Repository: "factory/applications/web", Tag: new(fmt.Sprint("v", asked)),
-				BytesDone: new(int64(512)), BytesTotal: new(int64(1024)), BytesPerSecond: new(int64(100)), EtaSeconds: new(int64(6)),
+				BytesDone: new(int64(512)), BytesTotal: new(int64(1024)), BytesPerSecond: new(int64(100)),
+				EtaSeconds: new(int64(6)),
 			}
 			return moment{status("Syncing", int64(asked), 90), []api.SyncItem{item}}, nil
 		}
@@ -135,7 +144,8 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 		if err := watchSync(t.Context(), &out, status("Syncing", 0, 90), ask); err != nil {
 			t.Error(err)
 		}
-		for _, want := range []string{"1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left", "3.0 MiB of 4.0 MiB", "=>", " …pplications/web:v1 [", " …pplications/web:v3 [", "512 B of 1.0 KiB, 100 B/s, 6s left"} {
+		for _, want := range []string{"1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left", "3.0 MiB of 4.0 MiB", "=>",
+			" …pplications/web:v1 [", " …pplications/web:v3 [", "512 B of 1.0 KiB, 100 B/s, 6s left"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%q was not drawn: %q", want, &out)
 			}
@@ -148,7 +158,8 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 
 func TestASyncThatDoesNotRunIsNotDrawn(t *testing.T) {
 	var out bytes.Buffer
-	if err := watchSync(t.Context(), &out, progressOf("Online", nil, api.ByteProgress{}), nil); err != nil || out.Len() > 0 {
+	if err := watchSync(t.Context(), &out, progressOf("Online", nil, api.ByteProgress{}), nil); err != nil ||
+		out.Len() > 0 {
 		t.Errorf("%q, %v", &out, err)
 	}
 }

@@ -27,8 +27,10 @@ func recorder(t *testing.T) (env *Env, body *string) {
 		fmt.Fprint(w, "{}")
 	}))
 	t.Cleanup(srv.Close)
-	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x", "FERRY_CONFIG_DIR": t.TempDir()}
-	return &Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: func(name string) string { return vars[name] }}, body
+	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x",
+		"FERRY_CONFIG_DIR": t.TempDir()}
+	return &Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
+		Getenv: func(name string) string { return vars[name] }}, body
 }
 
 func TestOnlyWhatWasGivenIsSent(t *testing.T) {

@@ -18,7 +18,8 @@ func commands(t *testing.T, visit func(*cobra.Command)) {
 			walk(c)
 		}
 	}
-	walk(newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: func(string) string { return "" }}))
+	walk(newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
+		Getenv: func(string) string { return "" }}))
 }
 
 func TestEveryCommandsHelpHasExamplesThatCanBeRead(t *testing.T) {

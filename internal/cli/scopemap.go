@@ -33,7 +33,8 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 			&scopeMapUpdate{}, "name"),
 		verb(env, "delete", "Delete a scope map", "ferry scope-map delete -r home -n pullers --yes",
 			&confirmed{do: scopeMaps.delete,
-				question: "Deleting the scope map '%s' will remove its permissions with associated tokens. Proceed?"}, "name"),
+				question: "Deleting the scope map '%s' will remove its permissions with associated tokens. Proceed?"},
+			"name"),
 	)
 }
 
@@ -47,8 +48,10 @@ func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.name, "name", "n", "NAME", "name of the scope map")
 	textVar(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
-	groupsVar(set, &o.repositories, "repository", "NAME ACTION...", "a repository, prefix/* or *, and its actions: content/read, content/write, content/delete, metadata/read, metadata/write; repeatable")
-	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...", "a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
+	groupsVar(set, &o.repositories, "repository", "NAME ACTION...",
+		"a repository, prefix/* or *, and its actions: content/read, content/write, content/delete, metadata/read, metadata/write; repeatable")
+	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...",
+		"a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
 }
 
 func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
@@ -74,7 +77,8 @@ func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	textOption(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
 	groupsVar(set, &o.addRepositories, "add-repository", "NAME ACTION...", "permissions to add; repeatable")
-	groupsVar(set, &o.removeRepositories, "remove-repository", "NAME ACTION...", "permissions to remove, before any are added; repeatable")
+	groupsVar(set, &o.removeRepositories, "remove-repository", "NAME ACTION...",
+		"permissions to remove, before any are added; repeatable")
 	groupsVar(set, &o.addGateways, "add-gateway", "NAME ACTION...", "gateway permissions to add; repeatable")
 	groupsVar(set, &o.removeGateways, "remove-gateway", "NAME ACTION...", "gateway permissions to remove; repeatable")
 }

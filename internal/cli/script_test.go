@@ -167,7 +167,8 @@ func start(dir string, flags []string) (*instance, error) {
 	var stderr strings.Builder
 	go func() {
 		args := append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...)
-		env := &cli.Env{Stdin: strings.NewReader(""), Stdout: in, Stderr: &stderr, Getenv: func(string) string { return "" }}
+		env := &cli.Env{Stdin: strings.NewReader(""), Stdout: in, Stderr: &stderr,
+			Getenv: func(string) string { return "" }}
 		var err error
 		if code := cli.Run(ctx, args, env); code != 0 {
 			err = fmt.Errorf("ferry serve: exit code %d: %s", code, &stderr)

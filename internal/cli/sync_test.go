@@ -28,13 +28,16 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		status api.SyncStatus
 		want   string
 	}{
-		{"in sync", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 3}, "In sync as of 2030-01-01T23:00:00Z: 3 items."},
-		{"one item", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 1}, "In sync as of 2030-01-01T23:00:00Z: 1 item."},
+		{"in sync", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 3},
+			"In sync as of 2030-01-01T23:00:00Z: 3 items."},
+		{"one item", api.SyncStatus{Verdict: verdict(api.InSync, nil), ItemsSynced: 1},
+			"In sync as of 2030-01-01T23:00:00Z: 1 item."},
 		{"one is pending", api.SyncStatus{Verdict: open, ItemsSynced: 2, ItemsPending: 1},
 			"Not in sync as of 2030-01-01T23:00:00Z: 2 items are in sync, 1 is pending, 0 failed."},
 		{"it is behind", api.SyncStatus{Verdict: verdict(api.NotInSync, new("no sync came to its end yet"))},
 			"Not in sync as of 2030-01-01T23:00:00Z: no sync came to its end yet."},
-		{"nothing was ever known", api.SyncStatus{Verdict: api.Verdict{Status: api.Unknown, Reason: new("its parent was never heard")}},
+		{"nothing was ever known",
+			api.SyncStatus{Verdict: api.Verdict{Status: api.Unknown, Reason: new("its parent was never heard")}},
 			"Unknown: its parent was never heard."},
 		{
 			"nothing is known",
@@ -48,7 +51,8 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		{
 			"not all sizes are known",
 			api.SyncStatus{
-				Verdict: open, ItemsSynced: 1, ItemsPending: 76, ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
+				Verdict: open, ItemsSynced: 1, ItemsPending: 76,
+				ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
 			},
 			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 76 are pending, 0 failed. 2.0 MiB of at least 10.0 MiB are here, 1.0 MiB/s.",
 		},
@@ -56,7 +60,8 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 			"the budget is spent",
 			api.SyncStatus{
 				Verdict: open, ItemsSynced: 1, ItemsPending: 2, NextSyncTime: next,
-				Details: []api.StatusDetail{detail("BudgetSpent", "the byte budget of 2GiB/day is spent; syncs go on in the next period")},
+				Details: []api.StatusDetail{detail("BudgetSpent",
+					"the byte budget of 2GiB/day is spent; syncs go on in the next period")},
 			},
 			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 2 are pending, 0 failed.\n" +
 				"The byte budget of 2GiB/day is spent; syncs go on in the next period.\n" +
@@ -65,7 +70,9 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		{
 			"the window is closed, and the disk was full",
 			api.SyncStatus{
-				Verdict: verdict(api.NotInSync, new("items failed")), ItemsFailed: 1, NextSyncTime: next, Details: []api.StatusDetail{detail("DiskError", "the disk is full."), detail("ItemsFailed", "1 items are not synced")},
+				Verdict: verdict(api.NotInSync, new("items failed")), ItemsFailed: 1, NextSyncTime: next,
+				Details: []api.StatusDetail{detail("DiskError", "the disk is full."),
+					detail("ItemsFailed", "1 items are not synced")},
 			},
 			"Not in sync as of 2030-01-01T23:00:00Z: 0 items are in sync, 0 are pending, 1 failed.\nThe disk is full.\n1 items are not synced.\n" +
 				"The next sync window opens at 2030-01-02T00:00:00Z; ferry sync now opens one at once.",
@@ -85,8 +92,10 @@ func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 	defer srv.Close()
 	var out, errs bytes.Buffer
-	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x", "FERRY_CONFIG_DIR": t.TempDir()}
-	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(name string) string { return vars[name] }}
+	vars := map[string]string{"FERRY_REGISTRY": srv.URL, "FERRY_USERNAME": "admin", "FERRY_PASSWORD": "x",
+		"FERRY_CONFIG_DIR": t.TempDir()}
+	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs,
+		Getenv: func(name string) string { return vars[name] }}
 	if code := Run(t.Context(), args, env); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}
@@ -96,7 +105,8 @@ func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
 func TestASyncThatTheBudgetHoldsBackIsNotOrderedWithoutAWord(t *testing.T) {
 	const spent = `{"inSync":false,"details":[{"code":"BudgetSpent","description":"the byte budget of 2GiB/day is spent; syncs go on in the next period"}]}`
 	_, stderr := runAt(t, spent, "sync", "now")
-	if !strings.HasPrefix(stderr, "warning: the byte budget of 2GiB/day is spent;") || !strings.Contains(stderr, "\nhint: ") {
+	if !strings.HasPrefix(stderr, "warning: the byte budget of 2GiB/day is spent;") ||
+		!strings.Contains(stderr, "\nhint: ") {
 		t.Errorf("%q", stderr)
 	}
 	for _, quiet := range []struct{ body, order string }{{`{"inSync":true,"details":[]}`, "now"}, {spent, "resume"}} {
@@ -123,10 +133,14 @@ func TestAWordForASite(t *testing.T) {
 		site api.SiteSync
 		want string
 	}{
-		{"new", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}}, "ship1 is Offline: it is not activated, and was never heard."},
-		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
+		{"new", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}},
+			"ship1 is Offline: it is not activated, and was never heard."},
+		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"},
+			AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Online. It was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
-		{"deactivated", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}, AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
+		{"deactivated",
+			api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
+				AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Offline: it is not activated. The instance that was, was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
 	} {
 		test.site.Name = "ship1"
@@ -139,12 +153,15 @@ func TestAWordForASite(t *testing.T) {
 func TestATableOfItemsFitsItsTerminal(t *testing.T) {
 	items := []api.SyncItem{
 		{
-			Repository: "factory/app", Tag: new("1.0"), State: api.Failed, Digest: new("sha256:" + strings.Repeat("0", 64)), ParentDigest: new("sha256:" + strings.Repeat("1", 64)),
-			LastMatchTime: new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)), Error: new("fetch layer: " + strings.Repeat("it is not there; ", 9)),
+			Repository: "factory/app", Tag: new("1.0"), State: api.Failed,
+			Digest: new("sha256:" + strings.Repeat("0", 64)), ParentDigest: new("sha256:" + strings.Repeat("1", 64)),
+			LastMatchTime: new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)),
+			Error:         new("fetch layer: " + strings.Repeat("it is not there; ", 9)),
 		},
 		{
 			Repository: "factory/tool", Tag: new("2.0"), State: api.Pending,
-			BytesTotal: new(int64(2e6)), BytesDone: new(int64(1e6)), BytesPerSecond: new(int64(5e5)), EtaSeconds: new(int64(2)),
+			BytesTotal: new(int64(2e6)), BytesDone: new(int64(1e6)), BytesPerSecond: new(int64(5e5)),
+			EtaSeconds: new(int64(2)),
 		},
 	}
 	columns := syncItemColumns(items)

@@ -52,7 +52,8 @@ func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 			}
 		})
 	}
-	for _, registry := range []string{"unknown", "http://127.0.0.1:5001", "ftp://x", "http://u:p@h", "http://h/path", "http://", "https://127.0.0.1:5000", "a b"} {
+	for _, registry := range []string{"unknown", "http://127.0.0.1:5001", "ftp://x", "http://u:p@h", "http://h/path",
+		"http://", "https://127.0.0.1:5000", "a b"} {
 		c, err := (&target{registry: registry}).client(env)
 		if err == nil {
 			t.Errorf("%q: got %s as %s", registry, c.base, c.login.User)
@@ -128,7 +129,8 @@ func FuzzParseAddress(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || (u.Scheme != "http" && u.Scheme != "https") {
+		if u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" ||
+			(u.Scheme != "http" && u.Scheme != "https") {
 			t.Errorf("%q is %q", s, u)
 		}
 		again, err := parseAddress(u.String())

@@ -55,7 +55,8 @@ func (f *resultFile) open(e *Env, command string) error {
 	}
 	try, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+"-*")
 	if err != nil {
-		return withHint(fmt.Errorf("--to-file: %w", err), "nothing was done; name a file in a directory that you may write to")
+		return withHint(fmt.Errorf("--to-file: %w", err),
+			"nothing was done; name a file in a directory that you may write to")
 	}
 	f.stdout, e.Stdout = e.Stdout, &f.result
 	return errors.Join(try.Close(), os.Remove(try.Name()))

@@ -63,7 +63,8 @@ func newTokenCommand(env *Env) *cobra.Command {
 			&tokenUpdate{}, "name"),
 		verb(env, "delete", "Delete a token", "ferry token delete -r home -n line1 --yes",
 			&confirmed{do: tokens.delete,
-				question: "Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?"}, "name"),
+				question: "Deleting the token '%s' will invalidate access to anyone using its credentials. Proceed?"},
+			"name"),
 		newTokenCredentialCommand(env),
 	)
 }
@@ -94,8 +95,10 @@ type tokenCreate struct {
 func (o *tokenCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
-	groupsVar(set, &o.repositories, "repository", "NAME ACTION...", "instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
-	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...", "instead of --scope-map: a connected registry and its actions; repeatable")
+	groupsVar(set, &o.repositories, "repository", "NAME ACTION...",
+		"instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
+	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...",
+		"instead of --scope-map: a connected registry and its actions; repeatable")
 	choiceVar(set, &o.status, "status", "", api.Enabled, "whether the token can be used", api.Enabled, api.Disabled)
 	set.BoolVar(&o.noPasswords, "no-passwords", false, "make no passwords yet")
 	o.expiry.define(set)

@@ -16,7 +16,8 @@ func TestAWriteSaysWhoHasNotHeardOfIt(t *testing.T) {
 			t.Errorf("%v: %q", args, stderr)
 		}
 	}
-	if _, stderr := runAt(t, `{"name":"line1"}`, "token", "update", "-n", "line1", "--status", "disabled"); stderr != "" {
+	if _, stderr := runAt(t, `{"name":"line1"}`, "token", "update", "-n", "line1", "--status",
+		"disabled"); stderr != "" {
 		t.Errorf("all have heard of it: %q", stderr)
 	}
 	if _, stderr := runAt(t, result, "token", "show", "-n", "line1"); stderr != "" {

@@ -137,9 +137,11 @@ func sayVerification(v api.Verification) string {
 			paceOf(api.ByteProgress{BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds}))
 		return text + sayDamaged(v)
 	case api.VerifyWaiting:
-		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", seconds(v.StartTime), read) + sayDamaged(v)
+		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", seconds(v.StartTime),
+			read) + sayDamaged(v)
 	}
-	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), seconds(v.StartTime), seconds(v.EndTime)) + sayDamaged(v)
+	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), seconds(v.StartTime),
+		seconds(v.EndTime)) + sayDamaged(v)
 }
 
 func sayDamaged(v api.Verification) string {
@@ -227,7 +229,8 @@ func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
 			return err
 		}
 	}
-	return o.show(ctx, env, c, v, "ferry sync status says why what a parent has does not come; push what nobody has again")
+	return o.show(ctx, env, c, v,
+		"ferry sync status says why what a parent has does not come; push what nobody has again")
 }
 
 // repair lets what is damaged be fetched again, and waits until it is here, or nothing is

@@ -40,7 +40,8 @@ func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
 		"scrub": "14d", "scrub-rate": "8MiB", "scrub-window": "01:00-05:00",
-		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100", "log-level": "error", "log-format": "json",
+		"external-url": "https://h", "metrics": "anyone", "trusted-proxies": "10.0.0.0/8", "max-connections": "100",
+		"log-level": "error", "log-format": "json",
 	}
 	for _, s := range Settings() {
 		value, ok := values[s.Name]
@@ -92,7 +93,8 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"connections", "", "max-connections", "0", `--max-connections: "0": want auto, or a number`},
 		{"log level", "", "log-level", "loud", "want debug, info, warn or error"},
 		{"empty data directory", "", "data-dir", "", "--data-dir is empty"},
-		{"a connection string from a variable that is not set", "", "connection-string", "", "--connection-string is empty"},
+		{"a connection string from a variable that is not set", "", "connection-string", "",
+			"--connection-string is empty"},
 		{"TLS from a variable that is not set", "", "tls-cert", " ", "--tls-cert is empty"},
 		{"empty in the file", "\ndatabase: ''\n", "", "", "ferry.yaml:2: database is empty"},
 	} {
@@ -139,7 +141,8 @@ func TestTheConnectionStringIsReadFromItsFile(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	for text, want := range map[string]int64{
-		"0": 0, "17": 17, "1KiB": 1024, "1kib": 1024, "2 MiB": 2 << 20, "1MB": 1e6, "3GB": 3e9, "5B": 5, "1TiB": 1 << 40,
+		"0": 0, "17": 17, "1KiB": 1024, "1kib": 1024, "2 MiB": 2 << 20, "1MB": 1e6, "3GB": 3e9, "5B": 5,
+		"1TiB": 1 << 40,
 	} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, got, err, want)

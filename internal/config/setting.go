@@ -45,9 +45,11 @@ func (c *Config) settings() []Setting {
 				c.ChunkSize, err = ParseSize(s)
 				return err
 			}},
-		{"spread", "DURATION", c.Spread, "over how long the connected registries of this instance spread what they fetch " +
-			"after a change, such as 90s; auto or off", text(&c.Spread)},
-		{"scrub", "PERIOD", c.Scrub, "how often everything that is stored is read again, so that damage is found; such as 30d, or off",
+		{"spread", "DURATION", c.Spread,
+			"over how long the connected registries of this instance spread what they fetch " +
+				"after a change, such as 90s; auto or off", text(&c.Spread)},
+		{"scrub", "PERIOD", c.Scrub,
+			"how often everything that is stored is read again, so that damage is found; such as 30d, or off",
 			text(&c.Scrub)},
 		{"scrub-rate", "SIZE", FormatSize(c.ScrubRate), "how many bytes a scrub reads in a second at most, as 4MiB",
 			func(s string) (err error) {
@@ -60,13 +62,15 @@ func (c *Config) settings() []Setting {
 			text(&c.ExternalURL)},
 		{"metrics", "WHO", c.Metrics, "who may read /metrics: operators, by name and password; loopback, which is " +
 			"everybody on this machine, too; or anyone", text(&c.Metrics)},
-		{"trusted-proxies", "LIST", c.TrustedProxies, "addresses and networks of proxies, such as 10.0.0.0/8,::1, that say in " +
-			"X-Forwarded-For or Forwarded who sent a request", text(&c.TrustedProxies)},
-		{"max-connections", "NUMBER", connectionsText(c.MaxConnections), "connections that are open at a time, and half as " +
-			"many from one address; auto is 16384, and 512 for a connected registry", func(s string) (err error) {
-			c.MaxConnections, err = parseConnections(s)
-			return err
-		}},
+		{"trusted-proxies", "LIST", c.TrustedProxies,
+			"addresses and networks of proxies, such as 10.0.0.0/8,::1, that say in " +
+				"X-Forwarded-For or Forwarded who sent a request", text(&c.TrustedProxies)},
+		{"max-connections", "NUMBER", connectionsText(c.MaxConnections),
+			"connections that are open at a time, and half as " +
+				"many from one address; auto is 16384, and 512 for a connected registry", func(s string) (err error) {
+				c.MaxConnections, err = parseConnections(s)
+				return err
+			}},
 		{"log-level", "LEVEL", strings.ToLower(c.LogLevel.String()), "debug, info, warn or error",
 			func(s string) error {
 				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil {

@@ -164,7 +164,8 @@ func TestAChainThatStartsAtOnceActivatesInSeconds(t *testing.T) {
 		names := []string{"", "level1", "level2", "level3", "level4", "level5"}
 		sites, connections := []*site{root}, map[string]gateway.ConnectionString{}
 		for i := 1; i <= levels; i++ {
-			connections[names[i]] = root.connectedRegistry(names[i], api.RegistryPut{Parent: names[i-1], Repositories: []string{"app/*"}})
+			connections[names[i]] = root.connectedRegistry(names[i],
+				api.RegistryPut{Parent: names[i-1], Repositories: []string{"app/*"}})
 			sites = append(sites, root.child(names[i]))
 		}
 		begun := time.Now()
@@ -172,7 +173,8 @@ func TestAChainThatStartsAtOnceActivatesInSeconds(t *testing.T) {
 			sites[i-1].start(sites[i], connections[names[i]])
 			time.Sleep(100 * time.Millisecond) // each asks before its parent knows anything
 		}
-		await(t, "all are activated", func() bool { return sites[levels].log.count("connected registry is activated") == 1 })
+		await(t, "all are activated",
+			func() bool { return sites[levels].log.count("connected registry is activated") == 1 })
 		if took := time.Since(begun); took > 4*levels*time.Second {
 			t.Errorf("it took %v", took)
 		}

@@ -15,7 +15,8 @@ func TestBandwidthCapHoldsForBatches(t *testing.T) {
 		for i := range 60 {
 			root.push("app/a", fmt.Sprint(i), fmt.Sprint("v", i), 30_000)
 		}
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Bandwidth: []string{"30KiB"}}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Bandwidth: []string{"30KiB"}}})
 		root.start(root.child("ship1"), c)
 		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
 		before := root.sent.Load()
@@ -32,7 +33,9 @@ func TestBandwidthCapHoldsOverAllConnectionsAndChangesLive(t *testing.T) {
 		for _, seed := range []string{"1", "2", "3", "4"} {
 			root.push("app/"+seed, seed, "v1", 8<<20)
 		}
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Bandwidth: []string{"00:00-01:00=800kbit", "4Mbit"}}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"app/*"},
+				Settings: api.Settings{Bandwidth: []string{"00:00-01:00=800kbit", "4Mbit"}}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		time.Sleep(20 * time.Second) // the first bytes fill what is between the two

@@ -14,7 +14,8 @@ func TestSpentBudgetDelaysSyncsToTheNextPeriod(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{ByteBudget: &budget}})
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		stop := root.start(ship, c)
@@ -30,7 +31,8 @@ func TestSpentBudgetDelaysSyncsToTheNextPeriod(t *testing.T) {
 			}
 			s := ship.agent.Status()
 			next := time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
-			if s.SyncState != "Pending" || s.State != "Online" || len(s.Details) != 1 || s.Details[0].Code != "BudgetSpent" || !s.NextSync.Equal(next) {
+			if s.SyncState != "Pending" || s.State != "Online" || len(s.Details) != 1 ||
+				s.Details[0].Code != "BudgetSpent" || !s.NextSync.Equal(next) {
 				t.Errorf("status = %+v, want one that says that the budget is spent", s)
 			}
 			if day == 0 {
@@ -51,7 +53,8 @@ func TestLiftedBudgetAppliesAtOnce(t *testing.T) {
 		budget := "1MiB/day"
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 5<<20)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		root.start(ship, c)
@@ -74,7 +77,8 @@ func TestMonthlyBudgetCountsBytesOfTheDailyOne(t *testing.T) {
 		daily, monthly := "2MiB/day", "2MiB/month"
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", 5<<20)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &daily}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &daily}})
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		root.start(ship, c)
@@ -96,7 +100,8 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		root.push("media/film", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		stop := root.start(ship, c)
@@ -107,7 +112,8 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 				t.Errorf("%s: %d of %d bytes are here, want some MiB of %d", when, s.BytesDone, s.BytesTotal, total)
 			}
 			all, err := ship.agent.Underway(t.Context())
-			if err != nil || len(all) != 1 || all[0].Repository != "media/film" || all[0].BytesTotal != size || all[0].BytesDone < 1<<20 {
+			if err != nil || len(all) != 1 || all[0].Repository != "media/film" || all[0].BytesTotal != size ||
+				all[0].BytesDone < 1<<20 {
 				t.Errorf("%s: %+v, %v; want the film with what is here of it", when, all, err)
 			}
 		}
@@ -131,7 +137,8 @@ func TestAClockThatIsBehindAllowsNoSecondBudget(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", 12<<20)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		ship := root.child("ship1")
 		time.Sleep(2 * time.Hour)
 		stop := root.start(ship, c)

@@ -41,7 +41,8 @@ func TestClockSkewIsReportedAtSiteAndRoot(t *testing.T) {
 					return (text != "") == (test.words != "") && strings.Contains(text, test.words)
 				}
 				own := ship.agent.Status().Details
-				if len(own) > 0 != (test.words != "") || len(own) > 0 && (own[0].Code != "ClockSkew" || !says(own[0].Description)) {
+				if len(own) > 0 != (test.words != "") || len(own) > 0 &&
+					(own[0].Code != "ClockSkew" || !says(own[0].Description)) {
 					t.Errorf("at the site: %+v", own)
 				}
 				r, err := root.fleet.Get(t.Context(), by, "ship1")

@@ -21,7 +21,8 @@ func TestResumeContinuesAPausedSyncFromTheSameByte(t *testing.T) {
 		ship.agent.Pause(t.Context())
 		time.Sleep(time.Second)
 		s := ship.agent.Status()
-		if !s.Paused || s.State != "Online" || s.SyncState != "Pending" || s.BytesDone == 0 || s.BytesTotal < size || s.BytesPerSecond != 0 {
+		if !s.Paused || s.State != "Online" || s.SyncState != "Pending" || s.BytesDone == 0 || s.BytesTotal < size ||
+			s.BytesPerSecond != 0 {
 			t.Errorf("while it is paused: %+v", s)
 		}
 		before := root.sent.Load()

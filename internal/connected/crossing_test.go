@@ -27,7 +27,9 @@ func TestImageSyncsOverARealNetwork(t *testing.T) {
 		parent := &http.Server{Handler: root.handler}
 		go parent.Serve(l)
 		defer parent.Close()
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, ClientTokens: []string{root.clientToken("reader", "app/*")}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"app/*"},
+				ClientTokens: []string{root.clientToken("reader", "app/*")}})
 		c.Endpoint = l.Addr().String()
 		d := root.push("app/a", "1", "v1", 3<<20, 100)
 		root.startAt(ship, c, nil)

@@ -105,7 +105,8 @@ func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, "the damage is found", func() bool { return ship.damaged() == 1 })
-		if _, _, err := ship.OpenBlob(t.Context(), "app/a", layer); err == nil || !strings.Contains(err.Error(), "damaged") {
+		if _, _, err := ship.OpenBlob(t.Context(), "app/a", layer); err == nil ||
+			!strings.Contains(err.Error(), "damaged") {
 			t.Errorf("the damaged layer: %v", err)
 		}
 		if s := ship.agent.Status(); s.ItemsPending != 1 || !hasDetail(s, "Damaged") {
@@ -180,7 +181,8 @@ func TestWrongContentIsVerifiedAtTheParent(t *testing.T) {
 		root.push("app/a", "1", "v1", large) // the same content
 		ship.awaitTag("app/a", "v1", d)
 		if root.damaged() != 0 || !ship.whole("app/a", layer) {
-			t.Errorf("damaged at the root: %d; the layer is whole at the ship: %v", root.damaged(), ship.whole("app/a", layer))
+			t.Errorf("damaged at the root: %d; the layer is whole at the ship: %v", root.damaged(),
+				ship.whole("app/a", layer))
 		}
 	})
 }

@@ -23,7 +23,8 @@ func TestADeactivatedSiteSaysWhy(t *testing.T) {
 		}
 		await(t, "the site says why", func() bool {
 			code, text := first.detail()
-			return code == "Deactivated" && strings.Contains(text, "deactivated at the root") && strings.Contains(text, "ferry sync now")
+			return code == "Deactivated" && strings.Contains(text, "deactivated at the root") &&
+				strings.Contains(text, "ferry sync now")
 		})
 		if s := first.agent.Status(); s.State != "Unhealthy" || s.SyncState != "NotActivated" {
 			t.Errorf("it is %s, %s", s.State, s.SyncState)

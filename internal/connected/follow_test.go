@@ -193,7 +193,8 @@ func TestContentSyncsThroughANestedConnectedRegistry(t *testing.T) {
 		floor.awaitTag("app/a", "v1", second)
 		await(t, "the root has heard of the one at the bottom", func() bool {
 			r, err := root.fleet.Get(t.Context(), by, "floor")
-			return err == nil && r.ConnectionState == "Online" && r.RegistrySyncResult != nil && r.RegistrySyncResult.SyncState == "Succeeded"
+			return err == nil && r.ConnectionState == "Online" && r.RegistrySyncResult != nil &&
+				r.RegistrySyncResult.SyncState == "Succeeded"
 		})
 		root.link.cut()
 		time.Sleep(time.Hour)

@@ -57,13 +57,15 @@ func failureOf(err error) failure {
 	case !errors.As(err, &parentError{}):
 		return failure{"Sync", "SyncError", "", "sync failed here, and is tried again", true}
 	case errors.Is(err, gateway.ErrNotActivated):
-		return failure{"Connection", codeDeactivated, "", "connected registry was deactivated: this instance goes on serving " +
-			"what it has, and will try to activate again", true}
+		return failure{"Connection", codeDeactivated, "",
+			"connected registry was deactivated: this instance goes on serving " +
+				"what it has, and will try to activate again", true}
 	case gateway.Refused(err):
 		return failure{"Connection", wire.ParentRefuses, "the parent refuses this registry: ",
 			"parent refuses this registry, which goes on serving what it has", true}
 	case errors.Is(err, gateway.ErrNotReady):
-		return failure{"Connection", codeNotReady, "", "parent does not know this registry yet, and is asked again", false}
+		return failure{"Connection", codeNotReady, "", "parent does not know this registry yet, and is asked again",
+			false}
 	case errors.As(err, new(*gateway.AnswerError)):
 		return failure{"Connection", "ParentUnwell", "the parent is not well: ", "parent is not well", false}
 	}
@@ -83,7 +85,8 @@ type deactivatedError struct{ error }
 // Error says what was decided, and by whom.
 func (deactivatedError) Error() string {
 	return "this registry was deactivated at the root, where another instance may be meant to take its place: " +
-		"it waits for " + deactivatedPause.String() + " before it tries to activate again, and goes on serving what it has"
+		"it waits for " + deactivatedPause.String() +
+		" before it tries to activate again, and goes on serving what it has"
 }
 
 // Unwrap returns the refusal.

@@ -31,11 +31,13 @@ func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 		{"an authority that nobody knows", secure.URL, nil, "SSL_CERT_FILE=ca.pem"},
 		{"another name", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), trusting, "ParentGatewayEndpoint"},
 		{"TLS to a parent without", strings.Replace(plain.URL, "http:", "https:", 1), nil, "--parent-protocol http\""},
-		{"no TLS to a parent with it", strings.Replace(secure.URL, "https:", "http:", 1), nil, "--parent-protocol https\""},
+		{"no TLS to a parent with it", strings.Replace(secure.URL, "https:", "http:", 1), nil,
+			"--parent-protocol https\""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			protocol, endpoint, _ := strings.Cut(test.url, "://")
-			c := gateway.NewClient(gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "secret", Endpoint: endpoint, Protocol: protocol}, test.transport)
+			c := gateway.NewClient(gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "secret",
+				Endpoint: endpoint, Protocol: protocol}, test.transport)
 			_, err := c.Activate(t.Context(), wire.ActivateRequest{})
 			if err == nil {
 				t.Fatal("it works")
@@ -43,7 +45,8 @@ func TestMisconfiguredLinkIsLoggedOnceWithAHint(t *testing.T) {
 			var text bytes.Buffer
 			l := link{log: slog.New(slog.NewTextHandler(&text, nil)), now: time.Now}
 			l.failed(parentError{err})
-			if !strings.Contains(text.String(), " hint=") || !strings.Contains(text.String(), test.hint) || strings.Contains(text.String(), "secret") {
+			if !strings.Contains(text.String(), " hint=") || !strings.Contains(text.String(), test.hint) ||
+				strings.Contains(text.String(), "secret") {
 				t.Error(text.String())
 			}
 			text.Reset()

@@ -63,14 +63,16 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		digests := map[string]digest.Digest{"app/a": root.push("app/a", "1", "v1", 10), "app/b": root.push("app/b", "2", "v1", 10)}
+		digests := map[string]digest.Digest{"app/a": root.push("app/a", "1", "v1", 10),
+			"app/b": root.push("app/b", "2", "v1", 10)}
 		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
 		ship := root.child("ship1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", digests["app/a"])
 		ship.awaitTag("app/b", "v1", digests["app/b"])
 		for _, lock := range [][2]string{{"app/a", "v1"}, {"app/b", ""}} {
-			if err := root.ChangeLocks(t.Context(), lock[0], lock[1], storage.LockChange{Set: storage.NoList}); err != nil {
+			if err := root.ChangeLocks(t.Context(), lock[0], lock[1],
+				storage.LockChange{Set: storage.NoList}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -19,7 +19,8 @@ func (s *site) index(repository, tag string, platforms map[string]digest.Digest)
 	s.T.Helper()
 	index := storagetest.Index()
 	for platform, d := range platforms {
-		attestation := storagetest.ReferenceFor("unknown/unknown", s.push(repository, "attestation of "+platform, "", 10))
+		attestation := storagetest.ReferenceFor("unknown/unknown",
+			s.push(repository, "attestation of "+platform, "", 10))
 		attestation.Annotations = map[string]string{
 			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": string(d),
 		}
@@ -51,8 +52,13 @@ func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 		}
 		index := root.index("app/a", "v1", images)
 		single := root.push("app/b", "single", "v1", 10)
-		attestation := func(platform string) digest.Digest { return root.push("app/a", "attestation of "+platform, "", 10) }
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Platforms: []string{"linux/amd64"}}})
+		attestation := func(platform string) digest.Digest {
+			return root.push("app/a", "attestation of "+platform, "",
+				10)
+		}
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"app/*"},
+				Settings: api.Settings{Platforms: []string{"linux/amd64"}}})
 		cabin := root.connectedRegistry("cabin1", api.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
 		ship, below := root.child("ship1"), root.child("cabin1")
 		root.start(ship, c)
@@ -65,7 +71,8 @@ func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 				want = append(want, images[p], attestation(p))
 			}
 			for _, s := range []*site{ship, below} {
-				await(t, fmt.Sprintf("%s has only %v", s.name, platforms), func() bool { return s.has("app/a", want...) })
+				await(t, fmt.Sprintf("%s has only %v", s.name, platforms),
+					func() bool { return s.has("app/a", want...) })
 				s.awaitTag("app/a", "v1", index)
 				s.awaitTag("app/b", "v1", single)
 			}

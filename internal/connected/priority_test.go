@@ -20,7 +20,8 @@ func TestUrgentRepositoriesSyncWithASpentBudget(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)
 		large := root.push("media/film", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
+		c := root.connectedRegistry("ship1",
+			api.RegistryPut{Repositories: []string{"*"}, Settings: api.Settings{ByteBudget: &budget}})
 		root.prefer("ship1", "ops/*=urgent")
 		ship := root.child("ship1")
 		root.start(ship, c)

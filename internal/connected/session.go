@@ -356,7 +356,8 @@ func (s *session) advanceWatermarks(ctx context.Context) error {
 		return nil
 	}
 	lacking, all, err := s.lacking(ctx, place)
-	if st := s.current(); err == nil && all && !(maps.Equal(known, st.Watermarks) && slices.Equal(lacking, st.Lacking)) {
+	if st := s.current(); err == nil && all &&
+		!(maps.Equal(known, st.Watermarks) && slices.Equal(lacking, st.Lacking)) {
 		s.update(ctx, func(st *state) { st.Watermarks, st.Lacking = known, lacking })
 	}
 	return err

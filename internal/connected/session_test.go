@@ -25,7 +25,8 @@ func TestFirstPollHasNoCursorAndIsNotHeld(t *testing.T) {
 		root.start(ship, c)
 		await(t, "it polled", func() bool { return len(ship.polls.all()) > 0 })
 		p := ship.polls.all()[0]
-		if q := p.question; q.Feed != "" || q.Subscription != "" || q.Cursor != 0 || q.Pass != 0 || q.Page != nil || q.WaitSeconds != 0 || q.Report == nil {
+		if q := p.question; q.Feed != "" || q.Subscription != "" || q.Cursor != 0 || q.Pass != 0 || q.Page != nil ||
+			q.WaitSeconds != 0 || q.Report == nil {
 			t.Errorf("the first question is %+v", q)
 		}
 		if !p.answer.Restart || len(p.answer.Listings) != 1 {
@@ -50,17 +51,23 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		trigger string
 		passes  int // beside the first
 	}{
-		{"tag filters", func(root *site) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) }, "SyncTokenUpdate", 1},
-		{"keep-last", func(root *site) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate", 1},
-		{"platforms", func(root *site) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) }, "SyncTokenUpdate", 1},
+		{"tag filters", func(root *site) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
+			"SyncTokenUpdate", 1},
+		{"keep-last", func(root *site) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate",
+			1},
+		{"platforms", func(root *site) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
+			"SyncTokenUpdate", 1},
 		{"permissions", func(root *site) error {
-			return scopeMap(root, api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
+			return scopeMap(root,
+				api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
 		}, "SyncTokenUpdate", 1},
-		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err }, "Resync", 1},
+		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err },
+			"Resync", 1},
 		{"what selects nothing", func(root *site) error {
 			return update(root, api.Settings{GCEnabled: &no})
 		}, "InitialSync", 0},
-		{"a description", func(root *site) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) }, "InitialSync", 0},
+		{"a description", func(root *site) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) },
+			"InitialSync", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -125,7 +132,8 @@ func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 		await(t, "all is served", func() bool { return served(ship) })
 		polls := ship.polls.all()
 		for i, p := range polls[:5] {
-			if p.question.Pass > 0 != (i > 0) || p.question.WaitSeconds != 0 || p.answer.Restart != (i == 0) || len(p.answer.Listings) != 1 {
+			if p.question.Pass > 0 != (i > 0) || p.question.WaitSeconds != 0 || p.answer.Restart != (i == 0) ||
+				len(p.answer.Listings) != 1 {
 				t.Errorf("poll %d: %+v: %+v", i, p.question, p.answer)
 			}
 			if pause := p.asked.Sub(polls[0].asked); pause > 0 {
@@ -189,7 +197,8 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 			ended = ended || restarts > 0 && !p.answer.More
 		}
 		if restarts != 1 || !ended || len(listed) != 6 {
-			t.Errorf("%d passes began, one ended: %t, %d repositories were listed; want 1, and 6", restarts, ended, len(listed))
+			t.Errorf("%d passes began, one ended: %t, %d repositories were listed; want 1, and 6", restarts, ended,
+				len(listed))
 		}
 		for repository, n := range listed {
 			if n != 1 {
@@ -280,7 +289,8 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 		time.Sleep(time.Minute)
 		first := root.head()
 		if ship.serves("app/a", "v1", d) || root.known(ship) != first || whole() != 0 {
-			t.Errorf("while the first sync runs it reports %d and has all up to %d; want %d and 0", root.known(ship), whole(), first)
+			t.Errorf("while the first sync runs it reports %d and has all up to %d; want %d and 0", root.known(ship),
+				whole(), first)
 		}
 		root.rate.Store(0)
 		ship.awaitTag("app/a", "v1", d)
@@ -302,7 +312,8 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 			t.Errorf("with %d items that failed once it has all up to %d; want %d", s.ItemsFailed, whole(), first)
 		}
 		time.Sleep(6 * time.Minute) // another try, and a poll
-		if _, lacking := ship.agent.Watermarks(); whole() != root.head() || len(lacking) != 1 || lacking[0].Repository != "app/b" {
+		if _, lacking := ship.agent.Watermarks(); whole() != root.head() || len(lacking) != 1 ||
+			lacking[0].Repository != "app/b" {
 			t.Errorf("it has all up to %d, want %d, apart from %+v", whole(), root.head(), lacking)
 		}
 		if root.known(ship) != root.head() {
@@ -313,7 +324,8 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		if _, lacking := ship.agent.Watermarks(); whole() != root.head() || len(lacking) > 0 {
-			t.Errorf("with nothing that is missing it has all up to %d, want %d, apart from %+v", whole(), root.head(), lacking)
+			t.Errorf("with nothing that is missing it has all up to %d, want %d, apart from %+v", whole(), root.head(),
+				lacking)
 		}
 	})
 }
@@ -360,7 +372,8 @@ func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		states := func(when string, v2 string) {
 			t.Helper()
-			for _, test := range [][3]string{{"app/a", "v1", api.InSync}, {"app/a", "v2", v2}, {"app/b", "v3", api.InSync}} {
+			for _, test := range [][3]string{{"app/a", "v1", api.InSync}, {"app/a", "v2", v2},
+				{"app/b", "v3", api.InSync}} {
 				if state := root.stateOf("floor", test[0], test[1]); state != test[2] {
 					t.Errorf("%s: %s:%s is %s, want %s", when, test[0], test[1], state, test[2])
 				}

@@ -73,7 +73,8 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.fleet, err = fleet.New(t.Context(), fleet.Options{DB: db, Control: s.control, Content: s.Storage, Address: "site"}); err != nil {
+	if s.fleet, err = fleet.New(t.Context(),
+		fleet.Options{DB: db, Control: s.control, Content: s.Storage, Address: "site"}); err != nil {
 		t.Fatal(err)
 	}
 	s.engine = s.newEngine()
@@ -91,7 +92,8 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	}
 	authenticator := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: s.control.Directory(), Signer: signer})
 	parent := gateway.NewServer(gateway.ServerOptions{
-		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(), Log: log,
+		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(),
+		Log: log,
 		Watermarks: func() (map[string]int64, []wire.OpenItem) {
 			if a := s.follows.Load(); a != nil {
 				return a.Watermarks()
@@ -146,7 +148,8 @@ func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 // a root.
 func (s *site) update(name string, c api.Settings) {
 	s.T.Helper()
-	if _, err := s.fleet.Update(s.T.Context(), by, name, api.RegistryPatch{Settings: c}, control.Precondition{}); err != nil {
+	if _, err := s.fleet.Update(s.T.Context(), by, name, api.RegistryPatch{Settings: c},
+		control.Precondition{}); err != nil {
 		s.T.Fatal(err)
 	}
 }
@@ -161,11 +164,13 @@ func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.Conne
 	if _, err := s.fleet.Create(s.T.Context(), by, name, put, control.Precondition{}); err != nil {
 		s.T.Fatal(err)
 	}
-	v, err := s.fleet.InstanceSettings(s.T.Context(), by, name, api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
+	v, err := s.fleet.InstanceSettings(s.T.Context(), by, name,
+		api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1})
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	c, err := gateway.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent", 1))
+	c, err := gateway.ParseConnectionString(strings.Replace(v.ConnectionString, "<parent gateway endpoint>", "parent",
+		1))
 	if err != nil {
 		s.T.Fatalf("%q: %v", v.ConnectionString, err)
 	}
@@ -179,7 +184,8 @@ func (s *site) clientToken(name, repository string) string {
 	if _, err := s.control.PutScopeMap(s.T.Context(), by, name, m, control.Precondition{}); err != nil {
 		s.T.Fatal(err)
 	}
-	token, err := s.control.PutToken(s.T.Context(), by, name, api.TokenPut{ScopeMap: name, Passwords: []api.PasswordPut{{Name: "password1"}}}, control.Precondition{})
+	token, err := s.control.PutToken(s.T.Context(), by, name,
+		api.TokenPut{ScopeMap: name, Passwords: []api.PasswordPut{{Name: "password1"}}}, control.Precondition{})
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -197,7 +203,8 @@ func (s *site) start(child *site, c gateway.ConnectionString) (stop func()) {
 }
 
 // startAt is start with a network; nil is the real one.
-func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
+func (s *site) startAt(child *site, c gateway.ConnectionString,
+	dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
 	s.T.Helper()
 	transport := gateway.NewTransport()
 	if dial != nil {
@@ -205,8 +212,10 @@ func (s *site) startAt(child *site, c gateway.ConnectionString, dial func(contex
 	}
 	log := slog.New(slog.NewTextHandler(child.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	agent, err := connected.New(s.T.Context(), connected.Options{
-		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.DB, Engine: child.engine,
-		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000", Log: log,
+		Name: c.Name, Parent: recorded{gateway.NewClient(c, transport), &child.polls}, DB: child.DB,
+		Engine:     child.engine,
+		InstanceID: child.control.InstanceID(), Fleet: child.fleet, Version: "test", LoginServer: "child:5000",
+		Log:     log,
 		Content: child.scrub,
 		Now:     func() time.Time { return time.Now().Add(time.Duration(child.ahead.Load())) },
 	})
@@ -275,7 +284,8 @@ func await(t testing.TB, what string, done func() bool) {
 // awaitTag returns once the child serves the tag as d.
 func (s *site) awaitTag(repository, tag string, d digest.Digest) {
 	s.T.Helper()
-	await(s.T, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag), func() bool { return s.serves(repository, tag, d) })
+	await(s.T, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag),
+		func() bool { return s.serves(repository, tag, d) })
 }
 
 // safeBuffer is a log that is read while it is written.

@@ -37,7 +37,8 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 		lost := time.Now()
 		time.Sleep(time.Hour)
 		s := ship.agent.Status()
-		if code, text := ship.detail(); s.State != "Offline" || code != "LinkDown" || !strings.Contains(text, "network is unreachable") {
+		if code, text := ship.detail(); s.State != "Offline" || code != "LinkDown" ||
+			!strings.Contains(text, "network is unreachable") {
 			t.Errorf("%s, %s: %q; want it to be Offline with a reason", s.State, code, text)
 		}
 		if since := s.Details[0].Timestamp.Sub(lost); since < 0 || since > 2*time.Minute {
@@ -50,14 +51,16 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
 		}
 		root.link.restore()
-		await(t, "the link is back", func() bool { code, _ := ship.detail(); return code == "" && ship.agent.Status().State == "Online" })
+		await(t, "the link is back",
+			func() bool { code, _ := ship.detail(); return code == "" && ship.agent.Status().State == "Online" })
 		await(t, "its parent never hears that it was not heard", func() bool {
 			r, err := root.fleet.Get(t.Context(), by, "ship1")
 			return err == nil && r.ConnectionState == "Online" && len(r.StatusDetails) == 0
 		})
 
 		// Another password, of which the site does not know.
-		if _, err := root.fleet.InstanceSettings(t.Context(), by, "ship1", api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
+		if _, err := root.fleet.InstanceSettings(t.Context(), by, "ship1",
+			api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "the refusal is seen", func() bool {
@@ -109,7 +112,8 @@ func TestStatusDetailsSurviveARestart(t *testing.T) {
 		time.Sleep(90 * time.Minute) // the window is closed
 		stop()
 		root.start(ship, c)
-		if code, text := ship.detail(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") || ship.agent.Status().State != "Unhealthy" {
+		if code, text := ship.detail(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") ||
+			ship.agent.Status().State != "Unhealthy" {
 			t.Errorf("after a restart: %s %q", code, text)
 		}
 	})

@@ -27,7 +27,8 @@ func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
 		ship.awaitTag("app/b", "v1", d)
 		await(t, "the root sees what is wrong", func() bool {
 			r, err := root.fleet.Get(t.Context(), by, "ship1")
-			return err == nil && r.ConnectionState == "Unhealthy" && len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "ItemsFailed"
+			return err == nil && r.ConnectionState == "Unhealthy" && len(r.StatusDetails) == 1 &&
+				r.StatusDetails[0].Code == "ItemsFailed"
 		})
 		r, err := root.fleet.Get(t.Context(), by, "ship1")
 		if err != nil {
@@ -46,7 +47,8 @@ func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
 		if !ship.serves("app/a", "v1", broken) {
 			t.Error("the item did not come after its content came back")
 		}
-		await(t, "all is well", func() bool { s := ship.agent.Status(); return s.State == "Online" && s.ItemsFailed == 0 })
+		await(t, "all is well",
+			func() bool { s := ship.agent.Status(); return s.State == "Online" && s.ItemsFailed == 0 })
 	})
 }
 
@@ -122,7 +124,8 @@ func TestEmptySubscriptionIsInSync(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := r.RegistrySyncResult
-			return s != nil && s.SyncState == "Succeeded" && s.SyncTrigger == "InitialSync" && r.Parent.SyncProperties.LastSyncTime != nil
+			return s != nil && s.SyncState == "Succeeded" && s.SyncTrigger == "InitialSync" &&
+				r.Parent.SyncProperties.LastSyncTime != nil
 		})
 	})
 }

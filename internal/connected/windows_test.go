@@ -31,7 +31,8 @@ func TestClosedWindowMakesNoConnections(t *testing.T) {
 		second := root.push("app/a", "2", "v1", large)
 		time.Sleep(55 * time.Minute)
 		if root.link.dialled() != dials || root.requests.Load() != requests {
-			t.Errorf("%d dials and %d requests outside of the window, want none", root.link.dialled()-dials, root.requests.Load()-requests)
+			t.Errorf("%d dials and %d requests outside of the window, want none", root.link.dialled()-dials,
+				root.requests.Load()-requests)
 		}
 		if !ship.serves("app/a", "v1", first) {
 			t.Error("the image moved outside of the window")
@@ -63,7 +64,8 @@ func TestSyncCutByItsWindowResumesFromTheSameByte(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		if s := ship.agent.Status(); s.State != "Online" || s.SyncState != "Pending" || s.ItemsPending != 1 {
-			t.Errorf("after the window: %s, %s, %d pending; want Online, Pending, 1", s.State, s.SyncState, s.ItemsPending)
+			t.Errorf("after the window: %s, %s, %d pending; want Online, Pending, 1", s.State, s.SyncState,
+				s.ItemsPending)
 		}
 		root.rate.Store(0)
 		before := root.sent.Load()

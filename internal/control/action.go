@@ -66,11 +66,13 @@ func OnRepositories(actions []string) []string {
 func checkCount(name string, actions []string) error {
 	on := len(OnRepositories(actions))
 	if on > maxPermissions {
-		return Invalid("the scope map '%s' would have %d permissions on repositories: at most %d are allowed", name, on, maxPermissions).
+		return Invalid("the scope map '%s' would have %d permissions on repositories: at most %d are allowed", name, on,
+			maxPermissions).
 			WithHint("name many repositories at once, as in team/* or *")
 	}
 	if n := len(actions) - on; n > maxGatewayPermissions {
-		return Invalid("the scope map '%s' would have %d permissions on gateways: at most %d are allowed", name, n, maxGatewayPermissions)
+		return Invalid("the scope map '%s' would have %d permissions on gateways: at most %d are allowed", name, n,
+			maxGatewayPermissions)
 	}
 	return nil
 }

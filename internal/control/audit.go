@@ -40,7 +40,8 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 // Audit notes what was done. No detail of it holds a secret, since there is
 // none but the object's name.
 func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
-	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action, Object: object}, keptAudit)
+	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action,
+		Object: object}, keptAudit)
 }
 
 // Note returns what audits a change in the transaction that makes it: of content,

@@ -68,7 +68,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{
 		db: o.DB, self: o.Self, now: o.Now, verifier: auth.NewOperatorVerifier(), failed: newFailedLogins(),
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), waiting: map[string]chan struct{}{}, changed: map[string]int64{},
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), waiting: map[string]chan struct{}{},
+		changed: map[string]int64{},
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -48,7 +48,8 @@ func (d directory) AuthenticateToken(name, password string) (p *auth.Principal, 
 
 // tokenWith returns the token name, if it may be used here with the password.
 func (d directory) tokenWith(s *State, name, password string) (*auth.Principal, error) {
-	return d.token(s, name, func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
+	return d.token(s, name,
+		func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
 }
 
 // Lookup implements [auth.Directory].
@@ -66,7 +67,8 @@ func (d directory) Lookup(_ context.Context, kind auth.Kind, name, generation st
 
 func principalOf(o *metadb.Operator) *auth.Principal {
 	p := &auth.Principal{
-		Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything, Generation: auth.Generation(o.PasswordHash),
+		Kind: auth.KindOperator, Name: o.Name, Permissions: auth.ReadEverything,
+		Generation: auth.Generation(o.PasswordHash),
 	}
 	if o.Role == roleAdmin {
 		p.Permissions, p.Admin = auth.Everything, true

@@ -41,7 +41,8 @@ func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflic
 func MapNotFound(err error, what, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
 		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(what, "sync "), " rule"), " ", "-")
-		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", what, name).WithHint("see ferry %s list", kind)
+		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", what, name).WithHint("see ferry %s list",
+			kind)
 	}
 	return err
 }

@@ -13,7 +13,8 @@ import (
 // failedLogins are the failed logins that are in the audit log, oldest first.
 func failedLogins(t *testing.T, i *fleettest.Instance) (all []metadb.AuditEntry) {
 	t.Helper()
-	entries, err := metadb.Read(t.Context(), i.DB, func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 1000) })
+	entries, err := metadb.Read(t.Context(), i.DB,
+		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 1000) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,8 @@ func TestASourceIsNotedAgainAfterAPause(t *testing.T) {
 
 func TestANameOfAFailedLoginIsHarmless(t *testing.T) {
 	root := fleettest.NewRoot(t)
-	for n, name := range []string{root.Password, "x " + root.Password, "a\x00\x1b[2J\xffb\u202e", strings.Repeat("é", 200)} {
+	for n, name := range []string{root.Password, "x " + root.Password, "a\x00\x1b[2J\xffb\u202e",
+		strings.Repeat("é", 200)} {
 		root.Control.LoginFailed(t.Context(), fmt.Sprint(n), name)
 	}
 	var got []string

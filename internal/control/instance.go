@@ -49,7 +49,8 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 			return fmt.Errorf("the data belongs to the %s: %w", say(had), ErrNoConnectionString)
 		}
 		if had != "" && !strings.EqualFold(had, role) {
-			return fmt.Errorf("the data belongs to the %s, and not to the %s: give it a data directory of its own", say(had), say(role))
+			return fmt.Errorf("the data belongs to the %s, and not to the %s: give it a data directory of its own",
+				say(had), say(role))
 		}
 		if _, err := own.ensure(settingRole, func() string { return role }); err != nil {
 			return err

@@ -71,12 +71,14 @@ func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 
 // Put creates a rule, or replaces one. Where no run is bound to a window, one
 // begins now.
-func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut, when Precondition) (r api.MirrorRule, err error) {
+func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut,
+	when Precondition) (r api.MirrorRule, err error) {
 	if err := checkName("mirror rule", name); err != nil {
 		return api.MirrorRule{}, err
 	}
 	v := mirror.Spec{
-		Source: put.Source, Repository: put.Repository, Schedule: cmp.Or(put.Schedule, defaultMirrorSchedule), Window: put.Window,
+		Source: put.Source, Repository: put.Repository, Schedule: cmp.Or(put.Schedule, defaultMirrorSchedule),
+		Window:     put.Window,
 		TagFilters: put.TagFilters, Platforms: put.Platforms, Username: put.Username, CA: put.CertificateAuthority,
 	}
 	err = m.service.Write(ctx, by, "write", "mirror-rules/"+name, func(tx *metadb.Tx) error {
@@ -104,7 +106,8 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 
 // Update changes a rule. It counts from the next run; where none is bound to
 // a window, that is now.
-func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch, when Precondition) (r api.MirrorRule, err error) {
+func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch,
+	when Precondition) (r api.MirrorRule, err error) {
 	err = m.service.Write(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
 		if err := when.CheckChange(row.Version, err, "mirror rule", name); err != nil {
@@ -123,7 +126,8 @@ func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch 
 		}
 		if patch.Password == nil && v.Username != "" && secret != "" { // it stays
 			if was, is := sealedFor(old), sealedFor(v); was != is {
-				return Invalid("the password was given for %s, and is not sent to another registry", was).WithHint("give the password for %s", is)
+				return Invalid("the password was given for %s, and is not sent to another registry",
+					was).WithHint("give the password for %s", is)
 			}
 			row.Secret = secret
 		}
@@ -262,13 +266,17 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 		return api.MirrorRule{}, err
 	}
 	r := api.MirrorRule{
-		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository, Schedule: v.Schedule,
-		Window: api.Text(v.Window), TagFilters: api.List(v.TagFilters), Platforms: api.List(v.Platforms), Username: api.Text(v.Username), CertificateAuthority: api.Text(v.CA),
+		ID: "/mirror-rules/" + row.Name, Name: row.Name, Source: v.Source, Repository: v.Repository,
+		Schedule: v.Schedule,
+		Window:   api.Text(v.Window), TagFilters: api.List(v.TagFilters), Platforms: api.List(v.Platforms),
+		Username: api.Text(v.Username), CertificateAuthority: api.Text(v.CA),
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 	r.Status = api.MirrorStatus{
-		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt), LastRunEndTime: api.Time(row.EndedAt),
-		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{}, Warnings: SourceWarnings(mirror.WarningsOf(row)),
+		State: string(mirror.RuleStateOf(row, run.Running)), LastRunStartTime: api.Time(row.StartedAt),
+		LastRunEndTime:  api.Time(row.EndedAt),
+		LastSuccessTime: api.Time(row.SucceededAt), Error: api.Text(row.Error), Failures: []api.MirrorFailure{},
+		Warnings:    SourceWarnings(mirror.WarningsOf(row)),
 		NextRunTime: api.Time(run.NextRun(row, v, m.service.now())),
 	}
 	switch mirror.RuleState(r.Status.State) {

@@ -48,10 +48,12 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		root, r := newMirroring(t, db)
 		var v api.MirrorRule
-		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT3H", "username": "bot", "password": "hush-hush", "tagFilters": []string{">=1"}}
+		put := object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT3H", "username": "bot",
+			"password": "hush-hush", "tagFilters": []string{">=1"}}
 		text := root.Call(t, "PUT", "/mirror-rules/app", put)
 		text.OK(t, &v)
-		if v.Schedule != "0 * * * *" || *v.Window != "PT3H" || *v.Username != "bot" || v.Status.State != "Waiting" || v.Repository != "acme/app" {
+		if v.Schedule != "0 * * * *" || *v.Window != "PT3H" || *v.Username != "bot" || v.Status.State != "Waiting" ||
+			v.Repository != "acme/app" {
 			t.Errorf("%+v", v)
 		}
 		root.Call(t, "PATCH", "/mirror-rules/app", object{"schedule": "0 3 * * *", "window": "PT2H"}).OK(t, &v)
@@ -69,7 +71,8 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 			}
 			return row
 		}
-		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() || strings.Contains(string(m.Spec), "hush") {
+		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() ||
+			strings.Contains(string(m.Spec), "hush") {
 			t.Errorf("%+v", m)
 		}
 		root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
@@ -77,7 +80,8 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.AskedAt, r.woken)
 		}
 		// A password is not sent to another registry, nor kept without its user.
-		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).Fails(t, 400, "INVALID", "is not sent to another registry")
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).Fails(t, 400, "INVALID",
+			"is not sent to another registry")
 		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).OK(t, &v)
 		if m := row(); m.Secret != "sealed for https://quay.io: 5" {
 			t.Errorf("%+v", m)
@@ -86,7 +90,8 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 		if m := row(); m.Secret != "" || v.Username != nil {
 			t.Errorf("%+v", m)
 		}
-		root.Call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).Fails(t, 400, "INVALID", "needs a user name")
+		root.Call(t, "PATCH", "/mirror-rules/app", object{"password": "x"}).Fails(t, 400, "INVALID",
+			"needs a user name")
 		root.Call(t, "DELETE", "/mirror-rules/app", nil).OK(t, nil)
 		root.Call(t, "GET", "/mirror-rules/app", nil).Fails(t, 404, "NOT_FOUND", "ferry mirror list")
 		if diff := cmp.Diff([]string{"app", "app", "app", "app", "app"}, r.changed); diff != "" {
@@ -118,7 +123,8 @@ func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
 			t.Errorf("%s: the rule is %s", step.name, v.Status.State)
 		}
 		// The run is over, and began a moment ago.
-		ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start.Add(-time.Minute), EndedAt: start, SucceededAt: start})
+		ran(t, root,
+			metadb.MirrorRule{Name: "app", StartedAt: start.Add(-time.Minute), EndedAt: start, SucceededAt: start})
 		asked(t, root, start.Add(-time.Hour))
 	}
 }
@@ -134,7 +140,8 @@ func ran(t *testing.T, root *fleettest.Instance, row metadb.MirrorRule) {
 // asked notes when somebody asked for a run of the rule app.
 func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 	t.Helper()
-	if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
+	if err := root.DB.Update(t.Context(),
+		func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -156,13 +163,16 @@ func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
 		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
 	}
 	if len(r.changed) != 1 || r.woken != 1 {
-		t.Errorf("the runner was told of %q and woken %d times: the run was broken off, or nobody looks", r.changed, r.woken)
+		t.Errorf("the runner was told of %q and woken %d times: the run was broken off, or nobody looks", r.changed,
+			r.woken)
 	}
 }
 
 func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).OK(t, nil)
+	root.Call(t, "PUT", "/mirror-rules/app",
+		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).OK(t,
+		nil)
 	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock stands at 3:04:05
 	before := start.Add(-time.Hour)
 	for name, c := range map[string]struct {
@@ -171,16 +181,26 @@ func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 		want string
 		next time.Time
 	}{
-		"new":                         {metadb.MirrorRule{}, mirror.RunStatus{}, "Waiting", tick},
-		"in step":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start}, mirror.RunStatus{}, "InSync", tick},
-		"killed in its first run":     {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
-		"killed in a later run":       {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour), SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
-		"killed, the window is over":  {metadb.MirrorRule{StartedAt: before.Add(-time.Hour), OwedAt: before.Add(-time.Hour)}, mirror.RunStatus{}, "BrokenOff", tick},
-		"stopped":                     {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
-		"failed for good":             {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.RunStatus{}, "Failed", tick},
-		"failed for a while":          {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(10 * time.Minute)}, "Failed", start.Add(10 * time.Minute)},
-		"failed, too late to go on":   {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502", OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(time.Hour)}, "Failed", tick},
-		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{Running: true}, "Running", tick},
+		"new": {metadb.MirrorRule{}, mirror.RunStatus{}, "Waiting", tick},
+		"in step": {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start},
+			mirror.RunStatus{}, "InSync", tick},
+		"killed in its first run": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{},
+			"BrokenOff", start},
+		"killed in a later run": {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour),
+			SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.RunStatus{}, "BrokenOff", start},
+		"killed, the window is over": {metadb.MirrorRule{StartedAt: before.Add(-time.Hour),
+			OwedAt: before.Add(-time.Hour)}, mirror.RunStatus{}, "BrokenOff", tick},
+		"stopped": {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before},
+			mirror.RunStatus{}, "BrokenOff", start},
+		"failed for good": {metadb.MirrorRule{StartedAt: before, EndedAt: start,
+			SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.RunStatus{}, "Failed", tick},
+		"failed for a while": {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502",
+			OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(10 * time.Minute)}, "Failed",
+			start.Add(10 * time.Minute)},
+		"failed, too late to go on": {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502",
+			OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(time.Hour)}, "Failed", tick},
+		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before},
+			mirror.RunStatus{Running: true}, "Running", tick},
 	} {
 		c.row.Name, r.state = "app", c.run
 		ran(t, root, c.row)
@@ -212,8 +232,10 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 	} {
 		root.Call(t, "PUT", "/mirror-rules/other", good(change)).Fails(t, 400, "INVALID", text)
 	}
-	root.Call(t, "PUT", "/mirror-rules/other", good(nil)).Fails(t, 409, "CONFLICT", "the mirror rule 'app' keeps the repository acme/app")
-	root.Call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).Fails(t, 409, "CONFLICT", "keeps the repository")
+	root.Call(t, "PUT", "/mirror-rules/other", good(nil)).Fails(t, 409, "CONFLICT",
+		"the mirror rule 'app' keeps the repository acme/app")
+	root.Call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).Fails(t, 409, "CONFLICT",
+		"keeps the repository")
 	root.Call(t, "PUT", "/mirror-rules/.app", good(nil)).Fails(t, 400, "INVALID", "no name for a mirror rule")
 	if len(r.changed) != 1 {
 		t.Errorf("the runner was told of %q", r.changed)
@@ -222,10 +244,12 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 
 func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
-	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).OK(t, nil)
+	root.Call(t, "PUT", "/mirror-rules/app",
+		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).OK(t, nil)
 	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for tag, state := range map[string]string{"1": "synced", "2": "failed", "3": "pending"} {
-			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag, Digest: "sha256:1", State: state}
+			item := metadb.SyncItem{Source: mirror.SourceName("app"), Repository: "acme/app", Item: tag, Tag: tag,
+				Digest: "sha256:1", State: state}
 			if state == "failed" {
 				item.Error = "no such blob"
 			}
@@ -233,7 +257,8 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 				return err
 			}
 		}
-		return tx.SetMirrorRun(metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start, Error: "some tags failed"})
+		return tx.SetMirrorRun(metadb.MirrorRule{Name: "app", StartedAt: start, EndedAt: start,
+			Error: "some tags failed"})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -241,15 +266,18 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	var v api.MirrorRule
 	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 	s := v.Status
-	if s.State != "Failed" || s.ItemsSynced != 1 || s.ItemsFailed != 1 || s.ItemsPending != 1 || *s.Error != "some tags failed" {
+	if s.State != "Failed" || s.ItemsSynced != 1 || s.ItemsFailed != 1 || s.ItemsPending != 1 ||
+		*s.Error != "some tags failed" {
 		t.Errorf("%+v", s)
 	}
 	if diff := cmp.Diff([]api.MirrorFailure{{Tag: "2", Error: "no such blob"}}, s.Failures); diff != "" {
 		t.Error(diff)
 	}
-	r.state = mirror.RunStatus{Running: true, Problem: "no route to host", BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
+	r.state = mirror.RunStatus{Running: true, Problem: "no route to host", BytesPerSecond: 10,
+		Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}}
 	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
-	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 || *v.Status.EtaSeconds != 6 {
+	if v.Status.State != "Running" || *v.Status.Error != "no route to host" || v.Status.BytesPerSecond != 10 ||
+		*v.Status.EtaSeconds != 6 {
 		t.Errorf("%+v", v.Status)
 	}
 }
@@ -258,12 +286,14 @@ func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	want := []string{"V1.*", "v1.*"}
 	var rule api.MirrorRule
-	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).OK(t, &rule)
+	root.Call(t, "PUT", "/mirror-rules/app",
+		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "tagFilters": want}).OK(t, &rule)
 	if diff := cmp.Diff(want, rule.TagFilters); diff != "" {
 		t.Errorf("mirror rule: %s", diff)
 	}
 	var ship api.ConnectedRegistry
-	root.Call(t, "PUT", "/connected-registries/ship1", object{"repositories": []string{"app/a"}, "tagFilters": want}).OK(t, &ship)
+	root.Call(t, "PUT", "/connected-registries/ship1",
+		object{"repositories": []string{"app/a"}, "tagFilters": want}).OK(t, &ship)
 	if diff := cmp.Diff(want, ship.TagFilters); diff != "" {
 		t.Errorf("connected registry: %s", diff)
 	}

@@ -38,7 +38,8 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 	if err := atomicfile.Write(filepath.Join(dir, PasswordFile), []byte(password+"\n")); err != nil {
 		return "", fmt.Errorf("keep first password: %w", err)
 	}
-	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password), CreatedAt: s.now()}
+	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password),
+		CreatedAt: s.now()}
 	err = s.Change(ctx, func(tx *metadb.Tx) error {
 		if err := tx.PutOperator(row); err != nil {
 			return err

@@ -57,7 +57,9 @@ func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
 			t.Errorf("%v", files)
 		}
 		p, err := i.Directory().Authenticate(t.Context(), "admin", password)
-		if err != nil || p.Kind != auth.KindOperator || !p.Admin || !p.Permissions.AllowsRepository("any", auth.ContentDelete) || p.Permissions.AllowsGateway("Ship01", auth.MessageRead) {
+		if err != nil || p.Kind != auth.KindOperator || !p.Admin ||
+			!p.Permissions.AllowsRepository("any", auth.ContentDelete) ||
+			p.Permissions.AllowsGateway("Ship01", auth.MessageRead) {
 			t.Errorf("%+v, %v", p, err)
 		}
 		if mayLogIn(t, i, "admin", password+"x") || mayLogIn(t, i, "admin", "") || mayLogIn(t, i, "", "") {

@@ -24,7 +24,8 @@ func set[T any](to, from *T) {
 
 func scopeMapOf(row metadb.ScopeMap) api.ScopeMap {
 	return api.ScopeMap{
-		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description, Actions: row.Actions,
+		ID: api.ScopeMapID(row.Name), Name: row.Name, Type: row.Type, Description: row.Description,
+		Actions:      row.Actions,
 		CreationDate: row.CreatedAt, ProvisioningState: api.Succeeded, Tagged: api.Tagged{ETag: ETag(row.Version)},
 	}
 }
@@ -53,7 +54,8 @@ func (s *Service) PutScopeMap(
 			return err
 		}
 		if len(actions) == 0 {
-			return Invalid("the scope map '%s' has no actions", name).WithHint("as in: repositories/team/app/content/read")
+			return Invalid("the scope map '%s' has no actions",
+				name).WithHint("as in: repositories/team/app/content/read")
 		}
 		old, err := tx.ScopeMap(name)
 		exists, err := when.CheckPut(old.Version, err, "scope map", name)
@@ -69,7 +71,8 @@ func (s *Service) PutScopeMap(
 				return Conflict("there are %d scope maps already, which is the most", n)
 			}
 		}
-		row := metadb.ScopeMap{Name: name, Type: api.UserDefined, Description: put.Description, Actions: actions, CreatedAt: s.now()}
+		row := metadb.ScopeMap{Name: name, Type: api.UserDefined, Description: put.Description, Actions: actions,
+			CreatedAt: s.now()}
 		m, err = s.WriteScopeMap(tx, row)
 		return err
 	})
@@ -162,11 +165,13 @@ func IsSystem(row metadb.ScopeMap) bool {
 func (s *Service) putSystemScopeMaps(tx *metadb.Tx) error {
 	for _, m := range []metadb.ScopeMap{
 		{Name: "_repositories_admin", Description: "Can perform all read, write and delete operations on the registry",
-			Actions: []string{"repositories/*/metadata/read", "repositories/*/metadata/write", "repositories/*/content/read", "repositories/*/content/write", "repositories/*/content/delete"}},
+			Actions: []string{"repositories/*/metadata/read", "repositories/*/metadata/write",
+				"repositories/*/content/read", "repositories/*/content/write", "repositories/*/content/delete"}},
 		{Name: "_repositories_pull", Description: "Can pull any repository of the registry",
 			Actions: []string{"repositories/*/content/read", "repositories/*/metadata/read"}},
 		{Name: "_repositories_push", Description: "Can push to any repository of the registry",
-			Actions: []string{"repositories/*/content/read", "repositories/*/content/write", "repositories/*/metadata/read"}},
+			Actions: []string{"repositories/*/content/read", "repositories/*/content/write",
+				"repositories/*/metadata/read"}},
 	} {
 		old, err := OrNil(tx.ScopeMap(m.Name))
 		if err == nil && old == nil {

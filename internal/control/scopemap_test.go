@@ -16,12 +16,15 @@ func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
 	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
 		var m api.ScopeMap
 		root.Call(t, "PUT", "/scope-maps/pullers", object{"description": "for the line", "actions": []string{
-			"repositories/a/b/Content/Read", "repositories/a/b/content/read", "gateway/Ship01/message/read", "repositories/*/metadata/read",
+			"repositories/a/b/Content/Read", "repositories/a/b/content/read", "gateway/Ship01/message/read",
+			"repositories/*/metadata/read",
 		}}).OK(t, &m)
-		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "gateway/Ship01/message/read", "repositories/*/metadata/read"}, m.Actions); diff != "" {
+		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "gateway/Ship01/message/read",
+			"repositories/*/metadata/read"}, m.Actions); diff != "" {
 			t.Error(diff)
 		}
-		if m.Type != "UserDefined" || m.ID != "/scope-maps/pullers" || !m.CreationDate.Equal(start) || m.ProvisioningState != "Succeeded" {
+		if m.Type != "UserDefined" || m.ID != "/scope-maps/pullers" || !m.CreationDate.Equal(start) ||
+			m.ProvisioningState != "Succeeded" {
 			t.Errorf("%+v", m)
 		}
 		// What is to go goes first, whatever its case.
@@ -30,7 +33,8 @@ func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
 			"addActions":    []string{"repositories/*/metadata/read", "repositories/x/content/read"},
 			"description":   "",
 		}).OK(t, &m)
-		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "repositories/*/metadata/read", "repositories/x/content/read"}, m.Actions); diff != "" || m.Description != "" {
+		if diff := cmp.Diff([]string{"repositories/a/b/content/read", "repositories/*/metadata/read",
+			"repositories/x/content/read"}, m.Actions); diff != "" || m.Description != "" {
 			t.Errorf("%q %s", m.Description, diff)
 		}
 		root.Now = start.AddDate(1, 0, 0)
@@ -54,12 +58,15 @@ func TestTheSystemsScopeMapsAreThereAndStay(t *testing.T) {
 		}
 		names = append(names, m.Name)
 	}
-	if diff := cmp.Diff([]string{"_repositories_admin", "_repositories_pull", "_repositories_push"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"_repositories_admin", "_repositories_pull", "_repositories_push"},
+		names); diff != "" {
 		t.Error(diff)
 	}
 	root.Call(t, "DELETE", "/scope-maps/_repositories_pull", nil).Fails(t, 409, "CONFLICT", "system")
-	root.Call(t, "PATCH", "/scope-maps/_repositories_pull", object{"description": "x"}).Fails(t, 409, "CONFLICT", "system")
-	root.Call(t, "PUT", "/scope-maps/_mine", object{"actions": []string{"repositories/*/content/read"}}).Fails(t, 400, "INVALID", "_mine")
+	root.Call(t, "PATCH", "/scope-maps/_repositories_pull", object{"description": "x"}).Fails(t, 409, "CONFLICT",
+		"system")
+	root.Call(t, "PUT", "/scope-maps/_mine", object{"actions": []string{"repositories/*/content/read"}}).Fails(t, 400,
+		"INVALID", "_mine")
 }
 
 func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
@@ -74,14 +81,22 @@ func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
 		words      []string
 	}{
 		{"no actions", "/scope-maps/m", object{"actions": []string{}}, []string{"actions"}},
-		{"an unknown action", "/scope-maps/m", object{"actions": []string{"repositories/a/content/eat"}}, []string{"content/eat", "metadata/write"}},
-		{"a star inside", "/scope-maps/m", object{"actions": []string{"repositories/a/*/b/content/read"}}, []string{"star"}},
-		{"an unknown kind", "/scope-maps/m", object{"actions": []string{"registry/a/content/read"}}, []string{"repositories/"}},
-		{"a gateway's action on a repository", "/scope-maps/m", object{"actions": []string{"repositories/a/config/read"}}, []string{"config/read"}},
-		{"a name that no repository has", "/scope-maps/m", object{"actions": []string{"repositories/A/content/read"}}, []string{"invalid repository name"}},
-		{"a long description", "/scope-maps/m", object{"description": strings.Repeat("ü", 257), "actions": []string{"repositories/a/content/read"}}, []string{"256"}},
+		{"an unknown action", "/scope-maps/m", object{"actions": []string{"repositories/a/content/eat"}},
+			[]string{"content/eat", "metadata/write"}},
+		{"a star inside", "/scope-maps/m", object{"actions": []string{"repositories/a/*/b/content/read"}},
+			[]string{"star"}},
+		{"an unknown kind", "/scope-maps/m", object{"actions": []string{"registry/a/content/read"}},
+			[]string{"repositories/"}},
+		{"a gateway's action on a repository", "/scope-maps/m",
+			object{"actions": []string{"repositories/a/config/read"}}, []string{"config/read"}},
+		{"a name that no repository has", "/scope-maps/m", object{"actions": []string{"repositories/A/content/read"}},
+			[]string{"invalid repository name"}},
+		{"a long description", "/scope-maps/m",
+			object{"description": strings.Repeat("ü", 257), "actions": []string{"repositories/a/content/read"}},
+			[]string{"256"}},
 		{"too many permissions", "/scope-maps/m", object{"actions": many}, []string{"500", "team/*"}},
-		{"a name that is a path", "/scope-maps/a%2Fb", object{"actions": []string{"repositories/a/content/read"}}, []string{"a/b"}},
+		{"a name that is a path", "/scope-maps/a%2Fb", object{"actions": []string{"repositories/a/content/read"}},
+			[]string{"a/b"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := root.Call(t, "PUT", test.path, test.body)
@@ -91,7 +106,8 @@ func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
 			}
 		})
 	}
-	root.Call(t, "PUT", "/scope-maps/m", object{"description": strings.Repeat("ü", 256), "actions": many[:500]}).OK(t, nil)
+	root.Call(t, "PUT", "/scope-maps/m", object{"description": strings.Repeat("ü", 256), "actions": many[:500]}).OK(t,
+		nil)
 	root.Call(t, "PATCH", "/scope-maps/m", object{"addActions": many[500:]}).Fails(t, 400, "INVALID", "500")
 }
 
@@ -118,12 +134,15 @@ func TestAnEditOfWhatChangedMeanwhileIsRefused(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	body := object{"actions": []string{"repositories/a/content/read"}}
 	tag := root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").OK(t, nil).Header.Get("ETag")
-	root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").Fails(t, 412, "PRECONDITION_FAILED", "exists already")
+	root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").Fails(t, 412, "PRECONDITION_FAILED",
+		"exists already")
 	if got := root.Call(t, "GET", "/scope-maps/m", nil).Header.Get("ETag"); got != tag || tag == "" {
 		t.Errorf("ETag %q, want %q", got, tag)
 	}
-	next := root.Call(t, "PATCH", "/scope-maps/m", object{"description": "1"}, "If-Match", tag).OK(t, nil).Header.Get("ETag")
-	root.Call(t, "PATCH", "/scope-maps/m", object{"description": "2"}, "If-Match", tag).Fails(t, 412, "PRECONDITION_FAILED", "read it again")
+	next := root.Call(t, "PATCH", "/scope-maps/m", object{"description": "1"}, "If-Match", tag).OK(t,
+		nil).Header.Get("ETag")
+	root.Call(t, "PATCH", "/scope-maps/m", object{"description": "2"}, "If-Match", tag).Fails(t, 412,
+		"PRECONDITION_FAILED", "read it again")
 	root.Call(t, "DELETE", "/scope-maps/m", nil, "If-Match", tag).Fails(t, 412, "PRECONDITION_FAILED")
 	root.Call(t, "PUT", "/scope-maps/new", body, "If-Match", "*").Fails(t, 412, "PRECONDITION_FAILED")
 	root.Call(t, "DELETE", "/scope-maps/m", nil, "If-Match", `"0", `+next).OK(t, nil)

@@ -103,7 +103,8 @@ var errStopped = errors.New("stopped")
 func randomWrite(tx *metadb.Tx, rng *rand.Rand, name func(string) string) error {
 	switch rng.IntN(7) {
 	case 0, 1:
-		return tx.PutScopeMap(metadb.ScopeMap{Name: name("map"), Actions: []string{"repositories/" + name("repo") + "/content/read"}})
+		return tx.PutScopeMap(metadb.ScopeMap{Name: name("map"),
+			Actions: []string{"repositories/" + name("repo") + "/content/read"}})
 	case 2:
 		return tx.DeleteScopeMap(name("map"))
 	case 3:
@@ -141,7 +142,8 @@ func TestOnlyConcernedRegistriesAreWoken(t *testing.T) {
 	s.mustChange(t, func(tx *metadb.Tx) error {
 		return errors.Join(
 			tx.PutScopeMap(metadb.ScopeMap{Name: "m"}),
-			tx.PutToken(metadb.Token{Name: "a", Status: "enabled"}), tx.PutToken(metadb.Token{Name: "b", ScopeMap: "m", Status: "enabled"}),
+			tx.PutToken(metadb.Token{Name: "a", Status: "enabled"}),
+			tx.PutToken(metadb.Token{Name: "b", ScopeMap: "m", Status: "enabled"}),
 		)
 	})
 	put("Ship1", "", "a")
@@ -163,7 +165,8 @@ func TestOnlyConcernedRegistriesAreWoken(t *testing.T) {
 		t.Error("ship 2 was not woken")
 	}
 	if s.ChangedAt("ship1") != at1 || s.ChangedAt("ship2") <= at2 {
-		t.Errorf("the versions are %d and %d; they were %d and %d", s.ChangedAt("ship1"), s.ChangedAt("ship2"), at1, at2)
+		t.Errorf("the versions are %d and %d; they were %d and %d", s.ChangedAt("ship1"), s.ChangedAt("ship2"), at1,
+			at2)
 	}
 }
 

@@ -220,7 +220,8 @@ func (s *Service) DropToken(tx *metadb.Tx, name string) error {
 		}
 		if row.SyncToken == name {
 			return Conflict("the token '%s' is the sync token of the connected registry '%s'", name, row.Name).
-				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", row.Name)
+				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup",
+					row.Name)
 		}
 		spec, err := SpecOf(row)
 		if err != nil {

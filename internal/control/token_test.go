@@ -19,11 +19,13 @@ func TestATokensPasswordsAreShownOnceAndWork(t *testing.T) {
 		root.Call(t, "PUT", "/tokens/line1", object{"scopeMap": "m", "passwords": []object{
 			{"name": "password1"}, {"name": "password2", "expiry": start.Add(time.Hour)},
 		}}).OK(t, &token)
-		if token.ScopeMapID != "/scope-maps/m" || token.Status != "enabled" || token.Credentials.Username != "line1" || len(token.Credentials.Passwords) != 2 {
+		if token.ScopeMapID != "/scope-maps/m" || token.Status != "enabled" || token.Credentials.Username != "line1" ||
+			len(token.Credentials.Passwords) != 2 {
 			t.Fatalf("%+v", token)
 		}
 		first, second := *token.Credentials.Passwords[0].Value, *token.Credentials.Passwords[1].Value
-		if !root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) || root.MayLogIn(t, "line1", first+"x") {
+		if !root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) ||
+			root.MayLogIn(t, "line1", first+"x") {
 			t.Error("the passwords do not work as they should")
 		}
 		root.Call(t, "GET", "/tokens/line1", nil).OK(t, &token)
@@ -58,10 +60,14 @@ func TestAPasswordIsReplacedWhileTheOtherIsInUse(t *testing.T) {
 	}
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).Fails(t, 404, "NOT_FOUND", "password1")
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password3", nil).Fails(t, 404, "NOT_FOUND")
-	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password3"}}).Fails(t, 400, "INVALID", "password3")
-	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1", "password1"}}).Fails(t, 400, "INVALID", "twice")
-	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1"}, "expiry": start}).Fails(t, 400, "INVALID", "is over")
-	root.Call(t, "POST", "/tokens/nosuch/credentials", object{"passwords": []string{"password1"}}).Fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password3"}}).Fails(t, 400,
+		"INVALID", "password3")
+	root.Call(t, "POST", "/tokens/line1/credentials", object{"passwords": []string{"password1", "password1"}}).Fails(t,
+		400, "INVALID", "twice")
+	root.Call(t, "POST", "/tokens/line1/credentials",
+		object{"passwords": []string{"password1"}, "expiry": start}).Fails(t, 400, "INVALID", "is over")
+	root.Call(t, "POST", "/tokens/nosuch/credentials", object{"passwords": []string{"password1"}}).Fails(t, 404,
+		"NOT_FOUND", "nosuch")
 	if !root.MayLogIn(t, "line1", second) {
 		t.Error("a refused request did something")
 	}
@@ -136,11 +142,13 @@ func TestDisablingATokenWorksAtOnce(t *testing.T) {
 		status string
 		works  bool
 	}{{"disabled", false}, {"Enabled", true}} {
-		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", generation); (err == nil) == test.works {
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1",
+			generation); (err == nil) == test.works {
 			t.Errorf("before %s: %v", test.status, err)
 		}
 		root.Call(t, "PATCH", "/tokens/line1", object{"status": test.status}).OK(t, nil)
-		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", generation); (err == nil) != test.works {
+		if _, err := root.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1",
+			generation); (err == nil) != test.works {
 			t.Errorf("after %s: %v", test.status, err)
 		}
 		if root.MayLogIn(t, "line1", password) != test.works {
@@ -163,7 +171,9 @@ func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
 	if !allows("a") || allows("b") {
 		t.Fatal("wrong from the start")
 	}
-	root.Call(t, "PATCH", "/scope-maps/m", object{"removeActions": []string{"repositories/a/content/read"}, "addActions": []string{"repositories/b/content/read"}}).OK(t, nil)
+	root.Call(t, "PATCH", "/scope-maps/m",
+		object{"removeActions": []string{"repositories/a/content/read"},
+			"addActions": []string{"repositories/b/content/read"}}).OK(t, nil)
 	if allows("a") || !allows("b") {
 		t.Error("the token has its old rights")
 	}
@@ -181,9 +191,14 @@ func TestATokenThatIsWrongIsRefused(t *testing.T) {
 		{"no such scope map", "/tokens/x", object{"scopeMap": "nosuch"}, 404, "NOT_FOUND", "nosuch"},
 		{"no scope map", "/tokens/x", object{}, 422, "INVALID", "scopeMap"},
 		{"an unknown status", "/tokens/x", object{"scopeMap": "m", "status": "maybe"}, 400, "INVALID", "maybe"},
-		{"a third password", "/tokens/x", object{"scopeMap": "m", "passwords": []object{{"name": "password3"}}}, 422, "INVALID", "password"},
-		{"an expiry that is over", "/tokens/x", object{"scopeMap": "m", "passwords": []object{{"name": "password1", "expiry": "2029-01-01T00:00:00Z"}}}, 400, "INVALID", "is over"},
-		{"an expiry that is no time", "/tokens/x", object{"scopeMap": "m", "passwords": []object{{"name": "password1", "expiry": "tomorrow"}}}, 422, "INVALID", "expiry"},
+		{"a third password", "/tokens/x", object{"scopeMap": "m", "passwords": []object{{"name": "password3"}}}, 422,
+			"INVALID", "password"},
+		{"an expiry that is over", "/tokens/x",
+			object{"scopeMap": "m", "passwords": []object{{"name": "password1", "expiry": "2029-01-01T00:00:00Z"}}},
+			400, "INVALID", "is over"},
+		{"an expiry that is no time", "/tokens/x",
+			object{"scopeMap": "m", "passwords": []object{{"name": "password1", "expiry": "tomorrow"}}}, 422, "INVALID",
+			"expiry"},
 		{"an operator's name", "/tokens/Admin", object{"scopeMap": "m"}, 409, "CONFLICT", "operator"},
 		{"a colon", "/tokens/a:b", object{"scopeMap": "m"}, 400, "INVALID", "a:b"},
 		{"a field that is unknown", "/tokens/x", object{"scopeMap": "m", "sudo": true}, 422, "INVALID", "sudo"},
@@ -205,7 +220,8 @@ func TestATokenThatIsDeletedIsNobodysClientToken(t *testing.T) {
 	password := root.PutToken(t, "line1", "m")
 	root.PutToken(t, "line2", "m")
 	root.Connect(t, "Ship01", "", "a")
-	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1", "line2"}}).OK(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1", "line2"}}).OK(t,
+		nil)
 	root.Call(t, "DELETE", "/tokens/Ship01", nil).Fails(t, 409, "CONFLICT", "Ship01", "--cleanup")
 	root.Call(t, "DELETE", "/tokens/line1", nil).OK(t, nil)
 	if r := root.Show(t, "Ship01"); len(r.ClientTokenIDs) != 1 || r.ClientTokenIDs[0] != "/tokens/line2" {

@@ -70,7 +70,8 @@ func Run(ctx context.Context, o Options) error {
 			err = d.open(dir, tag)
 		}
 		if err != nil {
-			return o.Hint(err, "make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3")
+			return o.Hint(err,
+				"make one with: skopeo copy docker://alpine:3 oci:alpine:3, then ferry demo --image oci:alpine:3")
 		}
 	}
 	if err := d.makeDir(); err != nil {

@@ -53,7 +53,8 @@ func TestADemoServesUntilItIsInterrupted(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, complained)
 	}
 	for _, want := range []string{
-		"ashore, the root: http://127.0.0.1:", "aurora, the ship: http://127.0.0.1:", "  admin     ferry_", "  deckhand  ferry_",
+		"ashore, the root: http://127.0.0.1:", "aurora, the ship: http://127.0.0.1:", "  admin     ferry_",
+		"  deckhand  ferry_",
 		"connected-registry show -n aurora -r ashore", "skopeo copy", "stopping",
 	} {
 		if !strings.Contains(said, want) {
@@ -82,7 +83,8 @@ func TestADirectoryThatCannotBeWrittenToIsRefusedWithAdvice(t *testing.T) {
 	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: stderr, Getenv: os.Getenv}
 	// Not even root may make a directory there.
 	code := cli.Run(t.Context(), []string{"demo", "--once", "--port", "0", "--data-dir", "/sys/ferry-demo"}, env)
-	if code != 1 || !strings.Contains(stderr.String(), "/sys/ferry-demo") || !strings.Contains(stderr.String(), "hint: name a directory that you may write to") {
+	if code != 1 || !strings.Contains(stderr.String(), "/sys/ferry-demo") ||
+		!strings.Contains(stderr.String(), "hint: name a directory that you may write to") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

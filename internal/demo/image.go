@@ -205,7 +205,8 @@ func packImage(l *layout.Layout, tag string, program, sample packed) error {
 	config, err := l.PutJSON(v1.MediaTypeImageConfig, v1.Image{
 		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
 		Config: v1.ImageConfig{
-			Entrypoint: []string{"/usr/bin/ferry"}, Cmd: []string{"version"}, Labels: map[string]string{v1.AnnotationVersion: tag},
+			Entrypoint: []string{"/usr/bin/ferry"}, Cmd: []string{"version"},
+			Labels: map[string]string{v1.AnnotationVersion: tag},
 		},
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{program.diffID, sample.diffID}},
 	})

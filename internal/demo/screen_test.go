@@ -21,7 +21,8 @@ func TestACommandIsShownAndReadAsAShellReadsIt(t *testing.T) {
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
-	args := []string{"ferry", "create", "-n", "aurora", "--sync-schedule", "* * * * *", "--repository", "demo/*", "-o", "tsv", ">", "file"}
+	args := []string{"ferry", "create", "-n", "aurora", "--sync-schedule", "* * * * *", "--repository", "demo/*", "-o",
+		"tsv", ">", "file"}
 	if diff := cmp.Diff(args, words(lines...)); diff != "" {
 		t.Error(diff)
 	}

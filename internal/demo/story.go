@@ -86,7 +86,8 @@ func (d *demo) startRoot(ctx context.Context) error {
 	if d.link, err = newLink(d.root.cfg.Listen, d.LinkRate); err != nil {
 		return err
 	}
-	return d.ferry(ctx, "login ashore --url "+d.root.url+" -u admin --password-stdin", "< ashore/initial-admin-password")
+	return d.ferry(ctx, "login ashore --url "+d.root.url+" -u admin --password-stdin",
+		"< ashore/initial-admin-password")
 }
 
 // pushFirst makes the images, unless there are some, and pushes the first.
@@ -126,7 +127,8 @@ func (d *demo) startShip(ctx context.Context) error {
 	}
 	// The connection string holds the address at which it is asked for: the
 	// link's, so that what the ship fetches goes through it.
-	_, err := d.quietly(ctx, "login ashore-by-link --url "+d.link.url()+" -u admin --password-stdin < ashore/initial-admin-password")
+	_, err := d.quietly(ctx,
+		"login ashore-by-link --url "+d.link.url()+" -u admin --password-stdin < ashore/initial-admin-password")
 	if err != nil {
 		return err
 	}
@@ -141,7 +143,8 @@ func (d *demo) startShip(ctx context.Context) error {
 		return err
 	}
 	d.ship.cfg.ConnectionStringFile = d.path("connection-string")
-	d.screen.typed("ferry serve --data-dir aurora --listen "+d.ship.cfg.Listen, "--connection-string-file connection-string &")
+	d.screen.typed("ferry serve --data-dir aurora --listen "+d.ship.cfg.Listen,
+		"--connection-string-file connection-string &")
 	first, cutAt := d.images[0], int64(0)
 	if first.fresh >= worthCutting {
 		cutAt = first.fresh / 2
@@ -150,7 +153,8 @@ func (d *demo) startShip(ctx context.Context) error {
 	if err := d.ship.start(ctx); err != nil {
 		return err
 	}
-	if err := d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin", "< aurora/initial-admin-password"); err != nil {
+	if err := d.ferry(ctx, "login aurora --url "+d.ship.url+" -u admin --password-stdin",
+		"< aurora/initial-admin-password"); err != nil {
 		return err
 	}
 	if cutAt == 0 {
@@ -211,7 +215,8 @@ func (d *demo) cross(ctx context.Context, i *image) error {
 		return err
 	}
 	d.screen.say("%s is on board after %.1f s", i.name, time.Since(start).Seconds())
-	d.screen.say("%s came over the link, for an image of %s", config.SizeText(d.link.received()), config.SizeText(i.size))
+	d.screen.say("%s came over the link, for an image of %s", config.SizeText(d.link.received()),
+		config.SizeText(i.size))
 	return nil
 }
 
@@ -256,10 +261,12 @@ func (d *demo) makeClient(ctx context.Context) error {
 		return err
 	}
 	d.password = strings.TrimSpace(string(password))
-	if d.deckhand, err = remote.New(d.ship.url, remote.Options{Username: "deckhand", Password: d.password}); err != nil {
+	if d.deckhand, err = remote.New(d.ship.url,
+		remote.Options{Username: "deckhand", Password: d.password}); err != nil {
 		return err
 	}
-	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore", "--add-client-tokens deckhand"); err != nil {
+	if err := d.ferry(ctx, "connected-registry update -n aurora -r ashore",
+		"--add-client-tokens deckhand"); err != nil {
 		return err
 	}
 	if err := d.until(ctx, "the token does not reach the ship", func() (bool, error) {

@@ -261,7 +261,8 @@ func (w *worker) receiveBatch(ctx context.Context, segments []*segment) (fresh [
 			return nil
 		}
 		if size != segments[i].Size {
-			return fmt.Errorf("blob %s: %w: it has %d bytes, not %d", want[i].Digest, ErrGarbled, size, segments[i].Size)
+			return fmt.Errorf("blob %s: %w: it has %d bytes, not %d", want[i].Digest, ErrGarbled, size,
+				segments[i].Size)
 		}
 		in := &stream{worker: w, segment: segments[i], watchdog: watchdog, body: content}
 		err := in.until(ctx, size)

@@ -44,7 +44,8 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 				}
 				for _, i := range instances {
 					err := p.ship.Report(t.Context(), "Cabin1", i, nil)
-					if holds := i == holder(); holds != (err == nil) || err != nil && !errors.Is(err, gateway.ErrNotActivated) {
+					if holds := i == holder(); holds != (err == nil) || err != nil &&
+						!errors.Is(err, gateway.ErrNotActivated) {
 						rt.Fatalf("%s reports, %q holds it: %v", i, holder(), err)
 					}
 				}

@@ -29,7 +29,8 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 		return err
 	}
 	err := s.control.Change(ctx, func(tx *metadb.Tx) error {
-		if err := s.applyRegistries(tx, append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
+		if err := s.applyRegistries(tx,
+			append([]wire.ConnectedRegistry{d.Self}, d.ConnectedRegistries...)); err != nil {
 			return err
 		}
 		if err := applyTokens(tx, d.Tokens); err != nil {
@@ -75,7 +76,8 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 // wireOf returns a row as it goes over the wire.
 func wireOf(row metadb.ConnectedRegistry, v control.Spec) wire.ConnectedRegistry {
 	return wire.ConnectedRegistry{
-		Name: row.Name, Parent: row.Parent, SyncToken: row.SyncToken, InstanceID: row.InstanceID, CreatedAt: row.CreatedAt, Spec: v.Spec,
+		Name: row.Name, Parent: row.Parent, SyncToken: row.SyncToken, InstanceID: row.InstanceID,
+		CreatedAt: row.CreatedAt, Spec: v.Spec,
 	}
 }
 
@@ -157,7 +159,8 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 	}
 	var wanted []metadb.ScopeMap
 	for _, m := range scopeMaps {
-		wanted = append(wanted, metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()})
+		wanted = append(wanted,
+			metadb.ScopeMap{Name: m.Name, Type: api.UserDefined, Actions: m.Actions, CreatedAt: s.now()})
 	}
 	name := func(m metadb.ScopeMap) string { return m.Name }
 	same := func(a, b metadb.ScopeMap) bool { return slices.Equal(a.Actions, b.Actions) }

@@ -17,7 +17,8 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 		root.PutToken(t, "line1", "m")
 		got := root.Call(t, "PUT", "/connected-registries/Ship01", object{
 			"mode": "readonly", "repositories": []string{"a", "team/*"}, "clientTokens": []string{"line1", "line1"},
-			"syncSchedule": "30 * * * *", "syncWindow": "PT1H", "notifications": []string{"a:*:push", "a:*:push"}, "logLevel": "debug",
+			"syncSchedule": "30 * * * *", "syncWindow": "PT1H", "notifications": []string{"a:*:push", "a:*:push"},
+			"logLevel": "debug",
 		}).OK(t, nil)
 		want := `{
 			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
@@ -34,15 +35,18 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 			t.Error(diff)
 		}
 		actions := []string{
-			"repositories/a/content/read", "repositories/a/metadata/read", "repositories/team/*/content/read", "repositories/team/*/metadata/read",
-			"gateway/ship01/config/read", "gateway/ship01/config/write", "gateway/ship01/message/read", "gateway/ship01/message/write",
+			"repositories/a/content/read", "repositories/a/metadata/read", "repositories/team/*/content/read",
+			"repositories/team/*/metadata/read",
+			"gateway/ship01/config/read", "gateway/ship01/config/write", "gateway/ship01/message/read",
+			"gateway/ship01/message/write",
 		}
 		if diff := cmp.Diff(actions, root.Actions(t, "Ship01")); diff != "" {
 			t.Error(diff)
 		}
 		var token api.Token
 		root.Call(t, "GET", "/tokens/Ship01", nil).OK(t, &token)
-		if token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" || len(token.Credentials.Passwords) != 0 {
+		if token.ScopeMapID != "/scope-maps/Ship01" || token.Status != "enabled" ||
+			len(token.Credentials.Passwords) != 0 {
 			t.Errorf("%+v", token)
 		}
 	})
@@ -59,16 +63,19 @@ func parse(t *testing.T, text string) (v any) {
 func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 	root := newRoot(t)
 	root.Call(t, "PUT", "/connected-registries/level1", object{"repositories": []string{"a"}}).OK(t, nil)
-	root.Call(t, "PUT", "/connected-registries/level2", object{"mode": "ReadOnly", "parent": "LEVEL1", "repositories": []string{"b"}}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/level2",
+		object{"mode": "ReadOnly", "parent": "LEVEL1", "repositories": []string{"b"}}).OK(t, nil)
 	root.Connect(t, "Level3", "level2", "c")
 	gateway := func(name string) []string {
-		return []string{"gateway/" + name + "/config/read", "gateway/" + name + "/config/write", "gateway/" + name + "/message/read", "gateway/" + name + "/message/write"}
+		return []string{"gateway/" + name + "/config/read", "gateway/" + name + "/config/write",
+			"gateway/" + name + "/message/read", "gateway/" + name + "/message/write"}
 	}
 	read := func(name string) []string {
 		return []string{"repositories/" + name + "/content/read", "repositories/" + name + "/metadata/read"}
 	}
 	for name, want := range map[string][]string{
-		"level1": slices.Concat(read("a"), gateway("level1"), read("b"), gateway("level2"), read("c"), gateway("level3")),
+		"level1": slices.Concat(read("a"), gateway("level1"), read("b"), gateway("level2"), read("c"),
+			gateway("level3")),
 		"level2": slices.Concat(read("b"), gateway("level2"), read("c"), gateway("level3")),
 		"Level3": slices.Concat(read("c"), gateway("level3")),
 	} {
@@ -76,7 +83,8 @@ func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if r := root.Show(t, "LEVEL3"); *r.Parent.ID != "/connected-registries/level2" || r.Parent.SyncProperties.GatewayEndpoint != "" {
+	if r := root.Show(t, "LEVEL3"); *r.Parent.ID != "/connected-registries/level2" ||
+		r.Parent.SyncProperties.GatewayEndpoint != "" {
 		t.Errorf("%+v", r.Parent)
 	}
 
@@ -113,7 +121,8 @@ func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 	root.Call(t, "GET", "/tokens/Level3", nil).Fails(t, 404, "NOT_FOUND")
 	root.Call(t, "GET", "/scope-maps/Level3", nil).Fails(t, 404, "NOT_FOUND")
 	for _, name := range []string{"level1", "level2"} {
-		if slices.ContainsFunc(root.Actions(t, name), func(a string) bool { return slices.Contains(gateway("level3"), a) }) {
+		if slices.ContainsFunc(root.Actions(t, name),
+			func(a string) bool { return slices.Contains(gateway("level3"), a) }) {
 			t.Errorf("%s still has the gateway of level3", name)
 		}
 	}
@@ -135,29 +144,40 @@ func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 	}{
 		{"a short name", "abcd", object{"repositories": a}, 400, "INVALID", "5 to 50"},
 		{"a name with a digit first", "1abcd", object{"repositories": a}, 400, "INVALID", "letter"},
-		{"neither repositories nor token", "Other1", object{}, 400, "INVALID", "either --sync-token or --repository must be provided, but not both"},
+		{"neither repositories nor token", "Other1", object{}, 400, "INVALID",
+			"either --sync-token or --repository must be provided, but not both"},
 		{"both", "Other1", object{"repositories": a, "syncToken": "line1"}, 400, "INVALID", "not both"},
 		{"another case of a name", "SHIP01", object{"repositories": []string{"b"}}, 409, "CONFLICT", "Ship01"},
 		{"an unknown mode", "Other1", object{"repositories": a, "mode": "Mirror"}, 400, "INVALID", "Mirror"},
-		{"a mode that is not there yet", "Other1", object{"repositories": a, "mode": "ReadWrite"}, 400, "INVALID", "ReadWrite is not there yet"},
-		{"no such parent", "Other1", object{"repositories": a, "parent": "nosuch"}, 404, "NOT_FOUND", "parent connected registry 'nosuch' could not be found"},
-		{"no such client token", "Other1", object{"repositories": a, "clientTokens": []string{"line1", "nosuch"}}, 404, "NOT_FOUND", "nosuch"},
+		{"a mode that is not there yet", "Other1", object{"repositories": a, "mode": "ReadWrite"}, 400, "INVALID",
+			"ReadWrite is not there yet"},
+		{"no such parent", "Other1", object{"repositories": a, "parent": "nosuch"}, 404, "NOT_FOUND",
+			"parent connected registry 'nosuch' could not be found"},
+		{"no such client token", "Other1", object{"repositories": a, "clientTokens": []string{"line1", "nosuch"}}, 404,
+			"NOT_FOUND", "nosuch"},
 		{"no such sync token", "Other1", object{"syncToken": "nosuch"}, 404, "NOT_FOUND", "nosuch"},
 		{"another's sync token", "Other1", object{"syncToken": "Ship01"}, 409, "CONFLICT", "Ship01"},
-		{"a sync token that may too little", "Other1", object{"syncToken": "line1"}, 400, "INVALID", "repositories/a/metadata/read"},
+		{"a sync token that may too little", "Other1", object{"syncToken": "line1"}, 400, "INVALID",
+			"repositories/a/metadata/read"},
 		{"a repository's name", "Other1", object{"repositories": []string{"a*"}}, 400, "INVALID", "star"},
-		{"a cron expression", "Other1", object{"repositories": a, "syncSchedule": "every day", "syncWindow": "PT1H"}, 400, "INVALID", "every day"},
+		{"a cron expression", "Other1", object{"repositories": a, "syncSchedule": "every day", "syncWindow": "PT1H"},
+			400, "INVALID", "every day"},
 		{"no window", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *"}, 400, "INVALID", "window"},
-		{"a window that is no duration", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "3h"}, 400, "INVALID", "3h"},
-		{"a window that is too long", "Other1", object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "P8D"}, 400, "INVALID", "P8D"},
-		{"a TTL that is too short", "Other1", object{"repositories": a, "syncMessageTtl": "PT1H"}, 400, "INVALID", "PT1H"},
+		{"a window that is no duration", "Other1",
+			object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "3h"}, 400, "INVALID", "3h"},
+		{"a window that is too long", "Other1",
+			object{"repositories": a, "syncSchedule": "0 2 * * *", "syncWindow": "P8D"}, 400, "INVALID", "P8D"},
+		{"a TTL that is too short", "Other1", object{"repositories": a, "syncMessageTtl": "PT1H"}, 400, "INVALID",
+			"PT1H"},
 		{"a log level", "Other1", object{"repositories": a, "logLevel": "loud"}, 400, "INVALID", "loud"},
 		{"a gc schedule", "Other1", object{"repositories": a, "gcSchedule": "never"}, 400, "INVALID", "never"},
-		{"a notification", "Other1", object{"repositories": a, "notifications": []string{"a:b"}}, 400, "INVALID", "a:b"},
+		{"a notification", "Other1", object{"repositories": a, "notifications": []string{"a:b"}}, 400, "INVALID",
+			"a:b"},
 		{"a name that an operator has", "admin", object{"repositories": a}, 409, "CONFLICT", "operator"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.Call(t, "PUT", "/connected-registries/"+test.path, test.body).Fails(t, test.status, test.code, test.word)
+			root.Call(t, "PUT", "/connected-registries/"+test.path, test.body).Fails(t, test.status, test.code,
+				test.word)
 			if test.path == "Other1" || test.path == "admin" {
 				root.Call(t, "GET", "/scope-maps/"+test.path, nil).Fails(t, 404, "NOT_FOUND")
 				root.Call(t, "GET", "/tokens/"+test.path, nil).Fails(t, 404, "NOT_FOUND")
@@ -179,7 +199,8 @@ func TestCreatingTheSameConnectedRegistryAgainChangesNothing(t *testing.T) {
 		t.Error("the sync token's password is gone")
 	}
 	body["syncMessageTtl"] = "P3D"
-	root.Call(t, "PUT", "/connected-registries/Ship01", body).Fails(t, 409, "CONFLICT", "exists already", "connected-registry update")
+	root.Call(t, "PUT", "/connected-registries/Ship01", body).Fails(t, 409, "CONFLICT", "exists already",
+		"connected-registry update")
 	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"b"}}).Fails(t, 409, "CONFLICT")
 }
 
@@ -214,25 +235,34 @@ func TestAConnectedRegistrysSettingsChange(t *testing.T) {
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
 	root.PutToken(t, "line2", "m")
-	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"a"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT3H", "clientTokens": []string{"line1"}}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/Ship01",
+		object{"repositories": []string{"a"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT3H",
+			"clientTokens": []string{"line1"}}).OK(t, nil)
 	var r api.ConnectedRegistry
 	root.Call(t, "PATCH", "/connected-registries/ship01", object{
-		"addClientTokens": []string{"line2"}, "removeClientTokens": []string{"line1"}, "addNotifications": []string{"a:*:*"},
-		"syncMessageTtl": "P10D", "gcEnabled": false, "gcSchedule": "0 5 * * *", "logLevel": "None",
+		"addClientTokens": []string{"line2"}, "removeClientTokens": []string{"line1"},
+		"addNotifications": []string{"a:*:*"},
+		"syncMessageTtl":   "P10D", "gcEnabled": false, "gcSchedule": "0 5 * * *", "logLevel": "None",
 	}).OK(t, &r)
 	p := r.Parent.SyncProperties
-	if p.MessageTTL != "P10D" || r.GarbageCollection.Enabled || r.GarbageCollection.Schedule != "0 5 * * *" || r.Logging.LogLevel != "None" ||
-		!slices.Equal(r.ClientTokenIDs, []string{"/tokens/line2"}) || !slices.Equal(r.NotificationsList, []string{"a:*:*"}) || *p.SyncWindow != "PT3H" {
+	if p.MessageTTL != "P10D" || r.GarbageCollection.Enabled || r.GarbageCollection.Schedule != "0 5 * * *" ||
+		r.Logging.LogLevel != "None" ||
+		!slices.Equal(r.ClientTokenIDs, []string{"/tokens/line2"}) ||
+		!slices.Equal(r.NotificationsList, []string{"a:*:*"}) || *p.SyncWindow != "PT3H" {
 		t.Errorf("%+v", r)
 	}
 	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "* * * * *"}).OK(t, &r)
 	if r.Parent.SyncProperties.SyncWindow != nil {
 		t.Errorf("a continuous sync has the window %s", *r.Parent.SyncProperties.SyncWindow)
 	}
-	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "0 2 * * *"}).Fails(t, 400, "INVALID", "window")
-	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}, "removeClientTokens": []string{"line1"}}).Fails(t, 400, "INVALID", "ambiguity")
+	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": "0 2 * * *"}).Fails(t, 400, "INVALID",
+		"window")
+	root.Call(t, "PATCH", "/connected-registries/Ship01",
+		object{"addClientTokens": []string{"line1"}, "removeClientTokens": []string{"line1"}}).Fails(t, 400, "INVALID",
+		"ambiguity")
 	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"mode": "ReadWrite"}).Fails(t, 422, "INVALID", "mode")
-	root.Call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": true}).Fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "PATCH", "/connected-registries/nosuch", object{"gcEnabled": true}).Fails(t, 404, "NOT_FOUND",
+		"nosuch")
 }
 
 func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
@@ -243,9 +273,10 @@ func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
 	const none = "<use --generate-password to generate a new password>"
 	want := object{
 		"ACR_REGISTRY_CERTIFICATE_VOLUME": "/var/acr/certs", "ACR_REGISTRY_DATA_VOLUME": "/var/acr/data",
-		"ACR_REGISTRY_CONNECTION_STRING": "ConnectedRegistryName=Ship01;SyncTokenName=Ship01;SyncTokenPassword=" + none + ";ParentGatewayEndpoint=" + host + ";ParentEndpointProtocol=https",
-		"ACR_REGISTRY_LOGIN_SERVER":      "<Optional: connected registry login server>",
-		"SYNC_TOKEN_PASSWORD":            none, "SYNC_TOKEN_USER": "Ship01",
+		"ACR_REGISTRY_CONNECTION_STRING": "ConnectedRegistryName=Ship01;SyncTokenName=Ship01;SyncTokenPassword=" +
+			none + ";ParentGatewayEndpoint=" + host + ";ParentEndpointProtocol=https",
+		"ACR_REGISTRY_LOGIN_SERVER": "<Optional: connected registry login server>",
+		"SYNC_TOKEN_PASSWORD":       none, "SYNC_TOKEN_USER": "Ship01",
 	}
 	var got object
 	root.Call(t, "POST", "/connected-registries/ship01/settings", object{"parentProtocol": "https"}).OK(t, &got)
@@ -253,19 +284,25 @@ func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
 		t.Error(diff)
 	}
 	var v api.InstanceSettings
-	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 2}).OK(t, &v)
+	root.Call(t, "POST", "/connected-registries/Ship01/settings",
+		object{"parentProtocol": "http", "generatePassword": 2}).OK(t, &v)
 	c, err := gateway.ParseConnectionString(v.ConnectionString)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "Ship01" || c.Password != v.SyncTokenPassword || c.Endpoint != host || c.Protocol != "http" || !root.MayLogIn(t, c.Token, c.Password) {
+	if c.Name != "Ship01" || c.Password != v.SyncTokenPassword || c.Endpoint != host || c.Protocol != "http" ||
+		!root.MayLogIn(t, c.Token, c.Password) {
 		t.Errorf("%v", c)
 	}
 	root.Call(t, "POST", "/connected-registries/Cabin1/settings", object{"parentProtocol": "http"}).OK(t, &got)
-	if want := "ParentGatewayEndpoint=<parent gateway endpoint>;"; !contains(got["ACR_REGISTRY_CONNECTION_STRING"], want) {
+	if want := "ParentGatewayEndpoint=<parent gateway endpoint>;"; !contains(got["ACR_REGISTRY_CONNECTION_STRING"],
+		want) {
 		t.Errorf("%v", got)
 	}
-	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "ftp"}).Fails(t, 422, "INVALID", "parentProtocol")
-	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 3}).Fails(t, 422, "INVALID", "generatePassword")
-	root.Call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).Fails(t, 404, "NOT_FOUND", "nosuch")
+	root.Call(t, "POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "ftp"}).Fails(t, 422,
+		"INVALID", "parentProtocol")
+	root.Call(t, "POST", "/connected-registries/Ship01/settings",
+		object{"parentProtocol": "http", "generatePassword": 3}).Fails(t, 422, "INVALID", "generatePassword")
+	root.Call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).Fails(t, 404,
+		"NOT_FOUND", "nosuch")
 }

@@ -42,7 +42,8 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 				t.Fatalf("%v, want %v", err, step.want)
 			}
 		}
-		if r := root.Show(t, "Ship01"); r.Activation.Status != "Active" || r.ConnectionState != "Online" || *r.Version != "v1" {
+		if r := root.Show(t, "Ship01"); r.Activation.Status != "Active" || r.ConnectionState != "Online" ||
+			*r.Version != "v1" {
 			t.Errorf("%+v", r)
 		}
 		root.Call(t, "POST", "/connected-registries/Ship01/deactivate", nil).OK(t, nil)
@@ -84,7 +85,8 @@ func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	root.Connect(t, "Cabin1", "Ship01", "b")
 	root.Connect(t, "Other1", "", "c")
 	root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).OK(t, nil)
-	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": []string{"line2", "line1"}}).OK(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": []string{"line2", "line1"}}).OK(t,
+		nil)
 	root.SyncPassword(t, "Ship01")
 	secret := root.SyncPassword(t, "Cabin1")
 	d, err := root.Desired(t.Context(), "ship01")
@@ -101,10 +103,12 @@ func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	for _, x := range d.ConnectedRegistries {
 		below = append(below, x.Name)
 	}
-	if diff := cmp.Diff([][]string{{"Cabin1", "line1", "line2"}, {"Cabin1", "Ship01", "m"}, {"Cabin1"}}, [][]string{tokens, maps, below}); diff != "" {
+	if diff := cmp.Diff([][]string{{"Cabin1", "line1", "line2"}, {"Cabin1", "Ship01", "m"}, {"Cabin1"}},
+		[][]string{tokens, maps, below}); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"repositories/a/content/read", "repositories/a/metadata/read", "repositories/b/content/read", "repositories/b/metadata/read"}
+	want := []string{"repositories/a/content/read", "repositories/a/metadata/read", "repositories/b/content/read",
+		"repositories/b/metadata/read"}
 	if diff := cmp.Diff(want, d.Self.Permissions); diff != "" || d.Self.Name != "Ship01" {
 		t.Errorf("%s: %s", d.Self.Name, diff)
 	}
@@ -170,7 +174,8 @@ func TestAControlChangeWakesOnlyThoseItConcerns(t *testing.T) {
 		default:
 		}
 		if woken != change.want {
-			t.Errorf("%s %s %v: Ship01 is woken: %t, want %t", change.method, change.path, change.body, woken, change.want)
+			t.Errorf("%s %s %v: Ship01 is woken: %t, want %t", change.method, change.path, change.body, woken,
+				change.want)
 		}
 	}
 }
@@ -268,17 +273,22 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 			t.Error("it knows a token before it was told")
 		}
 		p.apply(t)
-		if !ship.MayLogIn(t, "line1", client) || !ship.MayLogIn(t, "Cabin1", sync) || !ship.MayLogIn(t, "admin", ship.Password) {
+		if !ship.MayLogIn(t, "line1", client) || !ship.MayLogIn(t, "Cabin1", sync) ||
+			!ship.MayLogIn(t, "admin", ship.Password) {
 			t.Error("a client token, a child's sync token or its operator may not log in")
 		}
-		if ship.MayLogIn(t, "line2", stranger) || ship.MayLogIn(t, "Ship01", own) || ship.MayLogIn(t, "admin", root.Password) {
+		if ship.MayLogIn(t, "line2", stranger) || ship.MayLogIn(t, "Ship01", own) ||
+			ship.MayLogIn(t, "admin", root.Password) {
 			t.Error("another token, its own sync token or the root's operator may log in")
 		}
-		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1", auth.Generation(auth.HashPassword(client)))
-		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) || who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
+		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1",
+			auth.Generation(auth.HashPassword(client)))
+		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) ||
+			who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}
-		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1", auth.Generation(auth.HashPassword(sync)))
+		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1",
+			auth.Generation(auth.HashPassword(sync)))
 		if err != nil || !who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
 			t.Errorf("%v, %+v", err, who)
 		}
@@ -295,7 +305,8 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 			t.Error("a token that was disabled or deleted works")
 		}
 		own2, err := ship.Own(t.Context())
-		if err != nil || own2.Name != "Ship01" || !slices.Contains(own2.Permissions, "repositories/a/content/read") || own2.Mode != "ReadOnly" {
+		if err != nil || own2.Name != "Ship01" || !slices.Contains(own2.Permissions, "repositories/a/content/read") ||
+			own2.Mode != "ReadOnly" {
 			t.Errorf("%v, %+v", err, own2)
 		}
 	})
@@ -309,12 +320,14 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	if err := ship.Activate(t.Context(), "Cabin1", "first", "v7"); err != nil {
 		t.Fatal(err)
 	}
-	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing", LoginServer: "10.0.0.1:5000", At: start}}
+	report := &wire.Report{Self: wire.Status{Name: "Cabin1", State: "Syncing", SyncState: "Syncing",
+		LoginServer: "10.0.0.1:5000", At: start}}
 	if err := ship.Report(t.Context(), "Cabin1", "first", report); err != nil {
 		t.Fatal(err)
 	}
 	p.report(t)
-	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Active" || r.ConnectionState != "Syncing" || r.LoginServer.Host != "10.0.0.1:5000" || r.RegistrySyncResult.SyncState != "Syncing" {
+	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Active" || r.ConnectionState != "Syncing" ||
+		r.LoginServer.Host != "10.0.0.1:5000" || r.RegistrySyncResult.SyncState != "Syncing" {
 		t.Errorf("%+v", r)
 	}
 
@@ -360,10 +373,13 @@ func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(d *wire.Desired){
-		"another's":        func(d *wire.Desired) { d.Self.Name = "Other1" },
-		"no version":       func(d *wire.Desired) { d.Version = "" },
-		"a bad schedule":   func(d *wire.Desired) { d.Self.Schedule = "sometimes" },
-		"a bad permission": func(d *wire.Desired) { d.ScopeMaps = []wire.ScopeMap{{Name: "m", Actions: []string{"x"}}} },
+		"another's":      func(d *wire.Desired) { d.Self.Name = "Other1" },
+		"no version":     func(d *wire.Desired) { d.Version = "" },
+		"a bad schedule": func(d *wire.Desired) { d.Self.Schedule = "sometimes" },
+		"a bad permission": func(d *wire.Desired) {
+			d.ScopeMaps = []wire.ScopeMap{{Name: "m",
+				Actions: []string{"x"}}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := *d
@@ -385,12 +401,14 @@ func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
 func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "always", "", "a")
-	root.Call(t, "PUT", "/connected-registries/daily", object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).OK(t, nil)
+	root.Call(t, "PUT", "/connected-registries/daily",
+		object{"repositories": []string{"a"}, "syncSchedule": "0 12 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	for _, name := range []string{"always", "daily"} {
 		if err := root.Activate(t.Context(), name, name, "v1"); err != nil {
 			t.Fatal(err)
 		}
-		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.Now, Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
+		r := &wire.Report{Self: wire.Status{Name: name, State: "Unhealthy", At: root.Now,
+			Details: []wire.StatusDetail{{Type: "Disk", Code: "DiskError", Description: "full"}}}}
 		if err := root.Report(t.Context(), name, name, r); err != nil {
 			t.Fatal(err)
 		}
@@ -405,7 +423,8 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 		{10 * time.Hour, "Offline", "Offline"},  // its window opened
 	} {
 		root.Now = start.Add(test.after)
-		if a, d := root.Show(t, "always").ConnectionState, root.Show(t, "daily").ConnectionState; a != test.always || d != test.daily {
+		if a, d := root.Show(t, "always").ConnectionState, root.Show(t, "daily").ConnectionState; a != test.always ||
+			d != test.daily {
 			t.Errorf("after %v: %s, %s", test.after, a, d)
 		}
 	}

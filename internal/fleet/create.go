@@ -37,7 +37,8 @@ func checkRegistryName(name string) error {
 // map, which replaces one of its name; and in the scope map of each ancestor
 // the right to pass on what this one may have. A connected registry that is
 // exactly like this is returned as it is, so that a request can be repeated.
-func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut, when control.Precondition) (r api.ConnectedRegistry, err error) {
+func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut,
+	when control.Precondition) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		c, err := s.newCreation(tx, name, put)
 		if err != nil {
@@ -110,7 +111,8 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 		return nil, err
 	}
 	if other := c.state.SyncedBy(c.row.SyncToken); other != nil && !strings.EqualFold(other.Name, name) {
-		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken, other.Name)
+		return nil, control.Conflict("the token '%s' is the sync token of the connected registry '%s'", c.row.SyncToken,
+			other.Name)
 	}
 	if !c.ownToken {
 		return c, c.readToken(tx)
@@ -184,7 +186,8 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 	}
 	if missing := control.Without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
 		return control.Invalid("the sync token '%s' must have at least the actions that a sync needs on every repository it names", token.Name).
-			WithHint("it needs content/read and metadata/read; missing: %s", strings.Join(missing[:min(len(missing), 5)], ", "))
+			WithHint("it needs content/read and metadata/read; missing: %s",
+				strings.Join(missing[:min(len(missing), 5)], ", "))
 	}
 	return nil
 }

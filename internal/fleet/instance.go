@@ -20,9 +20,11 @@ const (
 
 // InstanceSettings returns what an instance needs to become the connected registry
 // name, and makes a password where that is asked for.
-func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name string, post api.SettingsPost) (v api.InstanceSettings, err error) {
+func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name string,
+	post api.SettingsPost) (v api.InstanceSettings, err error) {
 	if post.ParentProtocol != "http" && post.ParentProtocol != "https" {
-		return api.InstanceSettings{}, control.Invalid("'%.20s' is no protocol of a parent: want http or https", post.ParentProtocol)
+		return api.InstanceSettings{}, control.Invalid("'%.20s' is no protocol of a parent: want http or https",
+			post.ParentProtocol)
 	}
 	var row metadb.ConnectedRegistry
 	read := func(tx *metadb.Tx) (err error) {

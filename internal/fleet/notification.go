@@ -24,7 +24,8 @@ var tagPattern = regexp.MustCompile(`^(\*|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 // end in /*.
 func checkNotification(text string) error {
 	bad := func(why string) error {
-		return control.Invalid("notification '%.100s': %s", text, why).WithHint("as in: team/app:1.0:push, team/*:*, *@*:delete")
+		return control.Invalid("notification '%.100s': %s", text,
+			why).WithHint("as in: team/app:1.0:push, team/*:*, *@*:delete")
 	}
 	if len(text) > maxNotificationLength {
 		return bad("it is too long")

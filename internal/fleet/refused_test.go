@@ -12,7 +12,8 @@ import (
 	"ferry/internal/wire"
 )
 
-var unauthorized = wire.Problem{Status: 401, Code: "UNAUTHORIZED", Detail: "the sync token or its password is wrong, expired or disabled"}
+var unauthorized = wire.Problem{Status: 401, Code: "UNAUTHORIZED",
+	Detail: "the sync token or its password is wrong, expired or disabled"}
 
 func TestTheLastRefusedLoginOfASiteIsKept(t *testing.T) {
 	db := dbtest.SQLite(t)
@@ -49,7 +50,8 @@ func TestTheLastRefusedLoginOfASiteIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := fleettest.New(t, db, "").Get(t.Context(), control.Caller{}, "ship1")
-	if err != nil || again.LastRefusedLogin == nil || !strings.Contains(again.LastRefusedLogin.Reason, "another instance") {
+	if err != nil || again.LastRefusedLogin == nil ||
+		!strings.Contains(again.LastRefusedLogin.Reason, "another instance") {
 		t.Errorf("after a restart: %+v %v", again.LastRefusedLogin, err)
 	}
 }

@@ -270,25 +270,30 @@ const (
 
 // bounded returns a status cut to what is kept.
 func bounded(st wire.Status) wire.Status {
-	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState} {
+	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger,
+		&st.SyncState} {
 		*text = clip(*text, maxReportText)
 	}
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
 	for i := range st.Details {
 		d := &st.Details[i]
-		d.Type, d.Code, d.Description = clip(d.Type, maxReportText), clip(d.Code, maxReportText), clip(d.Description, maxDetail)
+		d.Type, d.Code, d.Description = clip(d.Type, maxReportText), clip(d.Code, maxReportText), clip(d.Description,
+			maxDetail)
 	}
 	st.Open = slices.Clone(st.Open[:min(len(st.Open), maxOpen)])
 	for i := range st.Open {
 		o := &st.Open[i]
-		o.Repository, o.Tag, o.Error = clip(o.Repository, maxReportText), clip(o.Tag, maxReportText), clip(o.Error, maxReportText)
-		o.Digest, o.Here = digest.Digest(clip(string(o.Digest), maxReportText)), digest.Digest(clip(string(o.Here), maxReportText))
+		o.Repository, o.Tag, o.Error = clip(o.Repository, maxReportText), clip(o.Tag, maxReportText), clip(o.Error,
+			maxReportText)
+		o.Digest, o.Here = digest.Digest(clip(string(o.Digest), maxReportText)), digest.Digest(clip(string(o.Here),
+			maxReportText))
 	}
 	if len(st.Watermarks) > control.MaxDepth+1 {
 		st.Watermarks = nil
 	}
 	if l := st.LastRefused; l != nil {
-		st.LastRefused = &wire.RefusedLogin{At: l.At, From: clip(l.From, maxReportText), Why: clip(l.Why, maxReportText)}
+		st.LastRefused = &wire.RefusedLogin{At: l.At, From: clip(l.From, maxReportText),
+			Why: clip(l.Why, maxReportText)}
 	}
 	return st
 }

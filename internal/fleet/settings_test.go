@@ -20,7 +20,8 @@ func TestEverySettingCanBeChanged(t *testing.T) {
 			given.Set(reflect.MakeSlice(f.Type, 0, 0))
 		}
 		had := wire.Spec{
-			Schedule: "x", SyncWindow: "x", MessageTTL: "x", LogLevel: "x", GCEnabled: true, GCSchedule: "x", TagFilters: []string{"x"}, KeepLast: 1,
+			Schedule: "x", SyncWindow: "x", MessageTTL: "x", LogLevel: "x", GCEnabled: true, GCSchedule: "x",
+			TagFilters: []string{"x"}, KeepLast: 1,
 			Platforms: []string{"x"}, Bandwidth: []string{"x"}, ByteBudget: "x", Priorities: []string{"x"},
 		}
 		want := had

@@ -19,7 +19,8 @@ import (
 // SiteItems returns up to limit items behind a place: what the connected
 // registry name is to have, or what of it is not known to be in sync. more says
 // that there are others behind them.
-func (s *Service) SiteItems(ctx context.Context, name string, at Place, limit int) (all []api.SyncItem, more bool, err error) {
+func (s *Service) SiteItems(ctx context.Context, name string, at Place,
+	limit int) (all []api.SyncItem, more bool, err error) {
 	var v site
 	var verdict api.Verdict
 	err = s.content.View(ctx, func(c *storage.View) (err error) {
@@ -237,7 +238,8 @@ func (v site) selects(tag string) bool {
 // OpenItemOf returns an item that a connected registry said is open.
 func OpenItemOf(o wire.OpenItem) api.SyncItem {
 	i := api.SyncItem{
-		Repository: o.Repository, Tag: api.Text(o.Tag), State: api.Pending, Digest: api.Text(string(o.Here)), ParentDigest: api.Text(string(o.Digest)),
+		Repository: o.Repository, Tag: api.Text(o.Tag), State: api.Pending, Digest: api.Text(string(o.Here)),
+		ParentDigest:  api.Text(string(o.Digest)),
 		LastMatchTime: api.Time(o.MatchedAt), Error: api.Text(o.Error), Key: cmp.Or(o.Tag, string(o.Digest)),
 	}
 	switch {
@@ -265,7 +267,8 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 // stateOf derives the state of a tag that the site did not list as out of sync:
 // it is in sync up to the site's watermark, and unknown where the list was cut.
 func (v site) stateOf(t siteTag) api.SyncItem {
-	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)), Key: t.key()}
+	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending,
+		ParentDigest: api.Text(string(t.digest)), Key: t.key()}
 	st := v.report.Status
 	switch open := st.ItemsPending + st.ItemsFailed; {
 	case max(t.seq, v.changed) > v.watermark:

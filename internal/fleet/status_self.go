@@ -100,7 +100,8 @@ func digestHere(tx *metadb.Tx, row metadb.SyncItem) (digest.Digest, error) {
 
 func syncItemOf(row metadb.SyncItem, here digest.Digest) api.SyncItem {
 	o := wire.OpenItem{
-		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), Here: here, MatchedAt: row.SyncedAt,
+		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), Here: here,
+		MatchedAt: row.SyncedAt,
 	}
 	if row.State == replication.Failed {
 		o.Error = row.Error

@@ -23,8 +23,9 @@ func (s *Service) SiteSync(ctx context.Context, name string) (v api.SiteSync, er
 			return err
 		}
 		v = api.SiteSync{
-			Name: site.Name, ConnectionState: connectionState(site.ConnectedRegistry, site.Settings, site.report, s.now()),
-			Activation: activationOf(site.ConnectedRegistry), HeardTime: api.Time(site.report.SeenAt),
+			Name:            site.Name,
+			ConnectionState: connectionState(site.ConnectedRegistry, site.Settings, site.report, s.now()),
+			Activation:      activationOf(site.ConnectedRegistry), HeardTime: api.Time(site.report.SeenAt),
 			LastRefusedLogin: refusedOf(site.report.Status),
 		}
 		if v.Verdict, err = s.verdict(c, site); err != nil || v.HeardTime == nil {
@@ -66,7 +67,8 @@ func (v site) mayRead(repository string) bool {
 // site returns what is known of the connected registry name.
 func (s *Service) site(c *storage.View, name string) (v site, err error) {
 	if s.control.IsSelf(name) {
-		return v, control.Invalid("'%s' is this registry itself", s.control.Self()).WithHint("ask for its own sync: ferry sync status")
+		return v, control.Invalid("'%s' is this registry itself",
+			s.control.Self()).WithHint("ask for its own sync: ferry sync status")
 	}
 	state := s.control.State()
 	r := state.Registry(name)

@@ -123,7 +123,8 @@ func TestATagAboveTheWatermarkIsPending(t *testing.T) {
 		}
 		root.wantItems(t, "it was away for longer than removals are kept", "ship1", "", "a v1 Unknown", "a v2 Pending")
 
-		st.Watermarks, st.ItemsPending, st.Open = root.upTo(next), 1, []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
+		st.Watermarks, st.ItemsPending, st.Open = root.upTo(next), 1, []wire.OpenItem{{Repository: "a", Tag: "v2",
+			Digest: "sha256:x"}}
 		root.hear(t, st)
 		root.wantItems(t, "it lacks it", "ship1", "", "a v1 InSync", "a v2 Pending")
 		st.ItemsSynced, st.ItemsPending, st.Open = 2, 0, nil
@@ -198,16 +199,24 @@ func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
 		body        object
 		ship, cabin []string
 	}{
-		{"a tag filter of the site's", "/connected-registries/cabin1", object{"tagFilters": []string{"v2"}}, same, []string{"a v2 Pending"}},
-		{"a tag filter of an ancestor's", "/connected-registries/ship1", object{"tagFilters": []string{"v2"}}, []string{"a v2 Pending"}, []string{"a v2 Pending"}},
-		{"keep-last", "/connected-registries/ship1", object{"keepLast": 1}, []string{"a v2 Pending"}, []string{"a v2 Pending"}},
+		{"a tag filter of the site's", "/connected-registries/cabin1", object{"tagFilters": []string{"v2"}}, same,
+			[]string{"a v2 Pending"}},
+		{"a tag filter of an ancestor's", "/connected-registries/ship1", object{"tagFilters": []string{"v2"}},
+			[]string{"a v2 Pending"}, []string{"a v2 Pending"}},
+		{"keep-last", "/connected-registries/ship1", object{"keepLast": 1}, []string{"a v2 Pending"},
+			[]string{"a v2 Pending"}},
 		{"platforms", "/connected-registries/ship1", object{"platforms": []string{"linux/amd64"}}, pending, pending},
-		{"the site's scope map", "/scope-maps/cabin1", object{"addActions": reading("b")}, same, pending}, // ship1 does not get b
-		{"an ancestor's scope map", "/scope-maps/ship1", object{"addActions": reading("b")}, append(pending, "b v1 Pending"), pending},
-		{"a smaller scope map", "/scope-maps/ship1", object{"removeActions": reading("a"), "addActions": reading("b")}, []string{"b v1 Pending"}, nil},
-		{"another scope map of a sync token", "/tokens/ship1", object{"scopeMap": "old"}, append(pending, "b v1 Pending"), pending},
+		{"the site's scope map", "/scope-maps/cabin1", object{"addActions": reading("b")}, same,
+			pending}, // ship1 does not get b
+		{"an ancestor's scope map", "/scope-maps/ship1", object{"addActions": reading("b")},
+			append(pending, "b v1 Pending"), pending},
+		{"a smaller scope map", "/scope-maps/ship1", object{"removeActions": reading("a"), "addActions": reading("b")},
+			[]string{"b v1 Pending"}, nil},
+		{"another scope map of a sync token", "/tokens/ship1", object{"scopeMap": "old"},
+			append(pending, "b v1 Pending"), pending},
 		{"a scope map's description", "/scope-maps/ship1", object{"description": "other"}, same, same},
-		{"a setting that selects nothing", "/connected-registries/ship1", object{"gcEnabled": false, "bandwidth": []string{"1Mbit"}}, same, same},
+		{"a setting that selects nothing", "/connected-registries/ship1",
+			object{"gcEnabled": false, "bandwidth": []string{"1Mbit"}}, same, same},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
@@ -298,10 +307,12 @@ func TestASiteBelowASiteIsKnownByItsOwnWatermark(t *testing.T) {
 		ship, cabin string // of v3
 	}{
 		{"nobody knows of it", func() {}, "Pending", "Pending"},
-		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.Open = root.upTo(next), 1, open }, "Pending", "Pending"},
+		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.Open = root.upTo(next), 1, open },
+			"Pending", "Pending"},
 		{"ship1 has it", func() { ship.ItemsSynced, ship.ItemsPending, ship.Open = 3, 0, nil }, "InSync", "Pending"},
 		{"ship1 says so again", func() {}, "InSync", "Pending"},
-		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.Open = root.upTo(next), 1, open }, "InSync", "Pending"},
+		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.Open = root.upTo(next), 1, open },
+			"InSync", "Pending"},
 		{"cabin1 has it", func() { cabin.ItemsSynced, cabin.ItemsPending, cabin.Open = 3, 0, nil }, "InSync", "InSync"},
 	} {
 		step.report()
@@ -356,7 +367,9 @@ func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
 	}{
 		{"it knows of nothing", nil, "a v1 Pending", "a v1 Pending"},
 		{"it knows of all that Ship01 had before", p.ship.upTo(p.ship.head(t)), "a v1 Pending", "a v1 InSync"},
-		{"it knows of all", map[string]int64{p.root.Control.InstanceID(): p.root.head(t), p.ship.Control.InstanceID(): p.ship.head(t)}, "a v1 InSync", "a v1 InSync"},
+		{"it knows of all",
+			map[string]int64{p.root.Control.InstanceID(): p.root.head(t), p.ship.Control.InstanceID(): p.ship.head(t)},
+			"a v1 InSync", "a v1 InSync"},
 	} {
 		p.ship.Now = p.ship.Now.Add(time.Second)
 		st := wire.Status{Name: "Cabin1", State: "Online", ItemsSynced: 1, At: p.ship.Now, Watermarks: step.watermarks}
@@ -386,12 +399,14 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 			root := newRoot(t)
 			root.site(t, "ship1", "a")
 			root.Connect(t, "cabin1", "ship1", "a")
-			root.hear(t, wire.Status{Name: "ship1", State: "Online"}, wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
+			root.hear(t, wire.Status{Name: "ship1", State: "Online"},
+				wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
 			v := root.siteStatus(t, "cabin1")
 			if v.AgeSeconds == nil || *v.AgeSeconds != test.age || v.ConnectionState != test.state {
 				t.Errorf("%s, %v s ago; want %s, %d s", v.ConnectionState, v.AgeSeconds, test.state, test.age)
 			}
-			if r := root.Show(t, "cabin1"); !r.LastActivityTime.Equal(start.Add(-time.Duration(test.age) * time.Second)) {
+			if r := root.Show(t,
+				"cabin1"); !r.LastActivityTime.Equal(start.Add(-time.Duration(test.age) * time.Second)) {
 				t.Errorf("last activity at %v", r.LastActivityTime)
 			}
 		})
@@ -443,9 +458,13 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 	known := root.upTo(root.push(t, "b", "v1"))
 	root.wantItems(t, "it was never heard", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
 	loose := digest.FromString("loose")
-	root.hear(t, wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1, Open: []wire.OpenItem{
-		{Repository: "b", Digest: loose, Error: "no such blob"}, {Repository: "b", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "gone"},
-	}})
+	root.hear(t,
+		wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1,
+			Open: []wire.OpenItem{
+				{Repository: "b", Digest: loose, Error: "no such blob"},
+				{Repository: "b", Tag: "v1", Digest: "sha256:x"},
+				{Repository: "a", Tag: "gone"},
+			}})
 	root.push(t, "c", "v1")
 	root.Now = root.Now.Add(10 * time.Minute)
 	if v := root.siteStatus(t, "ship1"); v.ConnectionState != "Offline" {
@@ -474,7 +493,8 @@ func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
 	}
 	root.push(t, "r500", "v1")
 	st := wire.Status{Name: "ship1", ItemsPending: 4}
-	want := []string{"a gone ToRemove", "r007-gone gone ToRemove", "r499 gone ToRemove", "r500 v1 Pending", "z gone ToRemove"}
+	want := []string{"a gone ToRemove", "r007-gone gone ToRemove", "r499 gone ToRemove", "r500 v1 Pending",
+		"z gone ToRemove"}
 	for _, repository := range []string{"z", "r499", "a", "r007-gone"} {
 		st.Open = append(st.Open, wire.OpenItem{Repository: repository, Tag: "gone"})
 	}
@@ -487,21 +507,25 @@ func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
 func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "ship2", "", "a")
-	if v := root.siteStatus(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.HeardTime != nil || v.Sync != nil {
+	if v := root.siteStatus(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" ||
+		v.HeardTime != nil || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
 	root.site(t, "ship1", "a")
-	root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
+	root.hear(t,
+		wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
 	if v := root.siteStatus(t, "ship1"); v.Activation.Status != "Active" {
 		t.Errorf("%+v", v)
 	}
 	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
 	root.Now = root.Now.Add(time.Second)
 	v := root.siteStatus(t, "ship1")
-	if v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.AgeSeconds == nil || *v.AgeSeconds != 1 || v.Sync.ItemsSynced != 7 {
+	if v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.AgeSeconds == nil ||
+		*v.AgeSeconds != 1 || v.Sync.ItemsSynced != 7 {
 		t.Errorf("%+v", v)
 	}
-	if r := root.Show(t, "ship1"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" || r.RegistrySyncResult.SyncState != "Succeeded" {
+	if r := root.Show(t, "ship1"); r.Activation.Status != "Inactive" || r.ConnectionState != "Offline" ||
+		r.RegistrySyncResult.SyncState != "Succeeded" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -515,7 +539,8 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	root.hear(t, wire.Status{Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, Open: []wire.OpenItem{
-		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
+		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5,
+			SecondsLeft: 13},
 	}})
 	for _, query := range []string{"", "?open=true"} {
 		var page struct{ Value []api.SyncItem }
@@ -524,7 +549,8 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 			t.Fatalf("%+v", page.Value)
 		}
 		i := page.Value[0]
-		if i.BytesTotal == nil || *i.BytesTotal != 100 || *i.BytesDone != 50 || *i.BytesPerSecond != 5 || i.EtaSeconds == nil || *i.EtaSeconds != 13 {
+		if i.BytesTotal == nil || *i.BytesTotal != 100 || *i.BytesDone != 50 || *i.BytesPerSecond != 5 ||
+			i.EtaSeconds == nil || *i.EtaSeconds != 13 {
 			t.Errorf("%+v", i)
 		}
 	}
@@ -533,7 +559,8 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 func TestASiteIsAskedForItsOwnSyncElsewhere(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	for _, path := range []string{"sync-status", "sync-items"} {
-		p.ship.Call(t, "GET", "/connected-registries/ship01/"+path, nil).Fails(t, 400, "INVALID", "this registry itself", "ferry sync status")
+		p.ship.Call(t, "GET", "/connected-registries/ship01/"+path, nil).Fails(t, 400, "INVALID",
+			"this registry itself", "ferry sync status")
 	}
 }
 
@@ -543,7 +570,8 @@ func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
 	for _, paused := range []bool{true, false} {
 		root.hear(t, wire.Status{Name: "ship1", State: "Online", Paused: paused})
 		r := root.Show(t, "ship1")
-		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused || r.ConnectionState != "Online" {
+		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused ||
+			r.ConnectionState != "Online" {
 			t.Errorf("paused: %t; %s, %+v", paused, r.ConnectionState, r.StatusDetails)
 		}
 	}

@@ -59,7 +59,8 @@ func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
 		root.SyncPassword(t, name)
 		use(name, "all", "cabins")
 	}
-	root.Call(t, "PATCH", "/connected-registries/cabin1", object{"syncSchedule": "0 5 * * *", "syncWindow": "PT1H"}).OK(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/cabin1",
+		object{"syncSchedule": "0 5 * * *", "syncWindow": "PT1H"}).OK(t, nil)
 	for _, name := range []string{"ship1", "ship2"} {
 		use(name, "all", "ships")
 	}
@@ -80,25 +81,34 @@ func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
 		body               any
 		want               map[string]string
 	}{
-		{"a client token", "PATCH", "/tokens/all", disabled, map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
+		{"a client token", "PATCH", "/tokens/all", disabled,
+			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
 		{"a token of some", "PATCH", "/tokens/ships", disabled, map[string]string{"ship1": "03 02:00"}},
 		{"its password", "DELETE", "/tokens/ships/credentials/password1", nil, map[string]string{"ship1": "03 02:00"}},
-		{"new passwords", "POST", "/tokens/ships/credentials", object{"passwords": []string{"password1"}}, map[string]string{"ship1": "03 02:00"}},
+		{"new passwords", "POST", "/tokens/ships/credentials", object{"passwords": []string{"password1"}},
+			map[string]string{"ship1": "03 02:00"}},
 		{"a token that nobody uses", "PATCH", "/tokens/nobodys", disabled, nil},
 		{"a scope map", "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/b/content/read"}},
 			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
-		{"a connected registry that is always in step", "PATCH", "/connected-registries/ship2", object{"gcEnabled": false}, nil},
-		{"one that is not", "PATCH", "/connected-registries/ship3", object{"gcEnabled": false}, map[string]string{"ship3": "03 02:00"}},
-		{"a resync", "POST", "/connected-registries/cabin1/resync", nil, map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00"}},
+		{"a connected registry that is always in step", "PATCH", "/connected-registries/ship2",
+			object{"gcEnabled": false}, nil},
+		{"one that is not", "PATCH", "/connected-registries/ship3", object{"gcEnabled": false},
+			map[string]string{"ship3": "03 02:00"}},
+		{"a resync", "POST", "/connected-registries/cabin1/resync", nil,
+			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00"}},
 		{"the sync token of one right below", "PATCH", "/tokens/ship3", disabled, nil},
 		{"the same", "PATCH", "/tokens/ship3", enabled, nil},
-		{"the sync token of one below a site", "PATCH", "/tokens/cabin2", disabled, map[string]string{"ship1": "03 02:00"}},
-		{"a deactivation below a site", "POST", "/connected-registries/cabin1/deactivate", nil, map[string]string{"ship1": "03 02:00"}},
-		{"settings that are only read", "POST", "/connected-registries/cabin3/settings", object{"parentProtocol": "http"}, nil},
+		{"the sync token of one below a site", "PATCH", "/tokens/cabin2", disabled,
+			map[string]string{"ship1": "03 02:00"}},
+		{"a deactivation below a site", "POST", "/connected-registries/cabin1/deactivate", nil,
+			map[string]string{"ship1": "03 02:00"}},
+		{"settings that are only read", "POST", "/connected-registries/cabin3/settings",
+			object{"parentProtocol": "http"}, nil},
 		{"a new password of one below a site", "POST", "/connected-registries/cabin3/settings",
 			object{"parentProtocol": "http", "generatePassword": 1}, map[string]string{"ship1": "03 02:00"}},
 		{"a token that is deleted", "DELETE", "/tokens/ships", nil, map[string]string{"ship1": "03 02:00"}},
-		{"a connected registry that is deleted", "DELETE", "/connected-registries/cabin3", nil, map[string]string{"ship1": "03 02:00"}},
+		{"a connected registry that is deleted", "DELETE", "/connected-registries/cabin3", nil,
+			map[string]string{"ship1": "03 02:00"}},
 	} {
 		if diff := cmp.Diff(test.want, root.unheardBy(t, test.method, test.path, test.body)); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)

@@ -12,7 +12,8 @@ import (
 
 // Update changes a connected registry. The site learns of it
 // with its next poll.
-func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch, when control.Precondition) (api.ConnectedRegistry, error) {
+func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch,
+	when control.Precondition) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "update", name, when, func(tx *metadb.Tx, v *control.Spec) error {
 		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
 			return err
@@ -24,7 +25,8 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 // change writes a connected registry as edit leaves it, and returns it as it is
 // then. The verb is for the audit log.
 func (s *Service) change(
-	ctx context.Context, by control.Caller, verb, name string, when control.Precondition, edit func(*metadb.Tx, *control.Spec) error,
+	ctx context.Context, by control.Caller, verb, name string, when control.Precondition,
+	edit func(*metadb.Tx, *control.Spec) error,
 ) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, verb, "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
@@ -69,9 +71,11 @@ func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
 		}
 	}
 	if len(v.ClientTokens) > maxClientTokens {
-		return control.Invalid("%d client tokens are too many: at most %d are allowed", len(v.ClientTokens), maxClientTokens)
+		return control.Invalid("%d client tokens are too many: at most %d are allowed", len(v.ClientTokens),
+			maxClientTokens)
 	}
-	v.Notifications, err = notifications(control.Union(control.Without(v.Notifications, p.RemoveNotifications), p.AddNotifications))
+	v.Notifications, err = notifications(control.Union(control.Without(v.Notifications, p.RemoveNotifications),
+		p.AddNotifications))
 	return err
 }
 
@@ -117,7 +121,8 @@ func (s *Service) ResyncAndVerify(ctx context.Context, by control.Caller, name s
 // it. With cleanup its sync token and scope map go, too, and what its
 // ancestors were allowed because of its gateway. What runs at the site stays
 // as it is, and finds that its parent knows it no longer.
-func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool, when control.Precondition) error {
+func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool,
+	when control.Precondition) error {
 	err := s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ConnectedRegistry(name)
 		if err := when.CheckChange(row.Version, err, "connected registry", name); err != nil {
@@ -129,7 +134,8 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 			for _, c := range children[:min(len(children), 5)] {
 				names = append(names, c.Name)
 			}
-			return control.Conflict("the connected registry '%s' has others below it: %s", row.Name, strings.Join(names, ", ")).
+			return control.Conflict("the connected registry '%s' has others below it: %s", row.Name,
+				strings.Join(names, ", ")).
 				WithHint("delete those first")
 		}
 		if err := tx.DeleteConnectedRegistry(row.Name); err != nil {

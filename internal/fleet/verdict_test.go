@@ -26,7 +26,8 @@ func (idle) Underway(context.Context) ([]wire.OpenItem, error) { return nil, nil
 // good is what a site in sync says of itself, of a feed that nobody asks here.
 func good(name string) wire.Status {
 	return wire.Status{
-		Name: name, State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3, Watermarks: map[string]int64{"feed": 1},
+		Name: name, State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3,
+		Watermarks: map[string]int64{"feed": 1},
 	}
 }
 
@@ -44,8 +45,10 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 		{"the link is long lost", nil, "* * * * *", time.Hour, "Unknown", "the parent was not heard"},
 		{"between two windows", nil, "0 2 * * *", 13 * time.Hour, "InSync", ""},
 		{"a window went by in silence", nil, "0 2 * * *", 27 * time.Hour, "Unknown", "the parent was not heard"},
-		{"not activated", func(s *wire.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "Unknown", "not activated"},
-		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "0 2 * * *", 0, "Unknown", "refuses"},
+		{"not activated", func(s *wire.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "Unknown",
+			"not activated"},
+		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "0 2 * * *", 0,
+			"Unknown", "refuses"},
 		{"refused, and items are open", func(s *wire.Status) {
 			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "ParentRefuses"}}, 1
 		}, "* * * * *", 0, "Unknown", "refuses"},
@@ -53,12 +56,14 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to come"},
 		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
 		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "NotInSync", "no sync"},
-		{"half of a listing is read", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown", "not known yet"},
+		{"half of a listing is read", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown",
+			"not known yet"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPair(t, newRoot(t), dbtest.SQLite(t))
 			if test.schedule != "* * * * *" {
-				p.root.Call(t, "PATCH", "/connected-registries/Ship01", object{"syncSchedule": test.schedule, "syncWindow": "PT2H"}).OK(t, nil)
+				p.root.Call(t, "PATCH", "/connected-registries/Ship01",
+					object{"syncSchedule": test.schedule, "syncWindow": "PT2H"}).OK(t, nil)
 				p.apply(t)
 			}
 			st := good("Ship01")
@@ -75,7 +80,8 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 			for surface, got := range map[string]api.Verdict{
 				"sync": own.Verdict, "status": instance.Sync.Verdict, "show": p.ship.Show(t, "Ship01").Sync,
 			} {
-				if (got.Reason == nil) != (test.reason == "") || got.Reason != nil && !strings.Contains(*got.Reason, test.reason) {
+				if (got.Reason == nil) != (test.reason == "") || got.Reason != nil &&
+					!strings.Contains(*got.Reason, test.reason) {
 					t.Errorf("%s: reason %v, want %q", surface, got.Reason, test.reason)
 				}
 				got.Reason = nil
@@ -118,7 +124,8 @@ func (i *instance) wantVerdict(t *testing.T, when, name, status, reason string, 
 	if v.Reason != nil {
 		text = *v.Reason
 	}
-	if v.Status != status || v.InSync != (status == api.InSync) || !strings.Contains(text, reason) || (reason == "") != (text == "") {
+	if v.Status != status || v.InSync != (status == api.InSync) || !strings.Contains(text, reason) ||
+		(reason == "") != (text == "") {
 		t.Errorf("%s: %s (%q), want %s (%q)", when, v.Status, text, status, reason)
 	}
 	if v.AsOfTime == nil && status != api.Unknown {
@@ -141,12 +148,14 @@ func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
 		root.push(t, "c", "v1")
 		root.wantVerdict(t, "what is not for it changed", "ship1", "InSync", "", same...)
 		root.push(t, "a", "v2")
-		root.wantVerdict(t, "a tag moved", "ship1", "NotInSync", "changed here", "a v1 InSync", "a v2 Pending", "b v1 InSync")
+		root.wantVerdict(t, "a tag moved", "ship1", "NotInSync", "changed here", "a v1 InSync", "a v2 Pending",
+			"b v1 InSync")
 		root.Call(t, "DELETE", "/repositories/b", nil).OK(t, nil)
 		if err := root.Storage.DeleteTag(t.Context(), "a", "v1"); err != nil {
 			t.Fatal(err)
 		}
-		root.wantVerdict(t, "a tag and a repository went", "ship1", "NotInSync", "changed here", "a v1 ToRemove", "a v2 Pending", "b - ToRemove")
+		root.wantVerdict(t, "a tag and a repository went", "ship1", "NotInSync", "changed here", "a v1 ToRemove",
+			"a v2 Pending", "b - ToRemove")
 		st.Watermarks, st.ItemsSynced = root.upTo(root.head(t)), 1
 		root.hear(t, st)
 		root.wantVerdict(t, "it knows of that", "ship1", "InSync", "", "a v2 InSync")
@@ -171,8 +180,10 @@ func TestASiteThatLacksASignatureIsNotInSync(t *testing.T) {
 		signature.Subject = &image
 		root.Push("a", signature)
 		root.wantVerdict(t, "a signature came", "ship1", "NotInSync", "changed here", "a - Pending", "a v1 InSync")
-		root.Push("a", storagetest.Manifest{MediaType: oci.MediaTypeImageIndex, Annotations: map[string]string{"of": "nothing"}})
-		root.wantVerdict(t, "a manifest without a tag came", "ship1", "NotInSync", "changed here", "a - Pending", "a - Pending", "a v1 InSync")
+		root.Push("a",
+			storagetest.Manifest{MediaType: oci.MediaTypeImageIndex, Annotations: map[string]string{"of": "nothing"}})
+		root.wantVerdict(t, "a manifest without a tag came", "ship1", "NotInSync", "changed here", "a - Pending",
+			"a - Pending", "a v1 InSync")
 		st.Watermarks = root.upTo(root.head(t))
 		root.hear(t, st)
 		root.wantVerdict(t, "it knows of both", "ship1", "InSync", "", "a v1 InSync")
@@ -196,12 +207,14 @@ func TestASilentSiteIsNotCalledInSync(t *testing.T) {
 	}
 	var page struct{ Value []api.SyncItem }
 	root.Call(t, "GET", "/connected-registries/ship1/sync-items?open=true", nil).OK(t, &page)
-	if len(page.Value) != 2 || page.Value[0].Digest == nil || page.Value[0].LastMatchTime == nil || !page.Value[0].LastMatchTime.Equal(heard) {
+	if len(page.Value) != 2 || page.Value[0].Digest == nil || page.Value[0].LastMatchTime == nil ||
+		!page.Value[0].LastMatchTime.Equal(heard) {
 		t.Errorf("what was known last is not said: %+v", page.Value)
 	}
 
 	// A site that syncs by night is silent by day, and so is what is below it.
-	root.Call(t, "PATCH", "/connected-registries/ship1", object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}).OK(t, nil)
+	root.Call(t, "PATCH", "/connected-registries/ship1",
+		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}).OK(t, nil)
 	root.hearBoth(t, ship, cabin)
 	root.Now = root.Now.Add(12 * time.Hour)
 	for _, name := range []string{"ship1", "cabin1"} {
@@ -260,7 +273,8 @@ func TestAnItemThatWasRemovedIsNotListed(t *testing.T) {
 	p.ship.Serve(t, management.Options{Syncer: idle{}})
 	err := p.ship.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for _, row := range []metadb.SyncItem{
-			{Repository: "a", Item: "v1", Tag: "v1", State: replication.Synced}, // a run was stopped before it forgot it
+			{Repository: "a", Item: "v1", Tag: "v1",
+				State: replication.Synced}, // a run was stopped before it forgot it
 			{Repository: "a", Item: "v2", Tag: "v2", State: replication.Synced, Digest: "sha256:x", SyncedAt: start},
 		} {
 			if err := tx.PutSyncItem(row); err != nil {
@@ -283,7 +297,8 @@ func TestAnItemOfARepositoryThatWentIsNotPending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, Open: []wire.OpenItem{
-		{Repository: "a", Tag: "v1", Digest: "sha256:x"}, {Repository: "a", Tag: "v2", Digest: "sha256:y", Here: "sha256:z"},
+		{Repository: "a", Tag: "v1", Digest: "sha256:x"},
+		{Repository: "a", Tag: "v2", Digest: "sha256:y", Here: "sha256:z"},
 	}})
 	root.wantItems(t, "it was deleted here", "ship1", "", "a v2 ToRemove")
 }

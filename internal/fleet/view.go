@@ -25,8 +25,10 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 		ConnectionState: connectionState(row, v, h, s.now()), LastActivityTime: api.Time(h.SeenAt),
 		Activation: activationOf(row),
 		Parent: api.Parent{SyncProperties: api.SyncProperties{
-			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow), MessageTTL: v.MessageTTL,
-			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth), ByteBudget: api.Text(v.ByteBudget),
+			TokenID: api.TokenID(row.SyncToken), Schedule: v.Schedule, SyncWindow: api.Text(v.SyncWindow),
+			MessageTTL:   v.MessageTTL,
+			LastSyncTime: api.Time(h.Status.LastSyncSuccess), Bandwidth: api.List(v.Bandwidth),
+			ByteBudget: api.Text(v.ByteBudget),
 			Priorities: api.List(v.Priorities), GatewayEndpoint: s.endpointFor(by, row),
 		}},
 		ClientTokenIDs:    []string{},
@@ -57,8 +59,9 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 	}
 	if h.Status.Paused {
 		r.StatusDetails = append(r.StatusDetails, api.StatusDetail{
-			Type: "Sync", Code: "Paused", Description: "somebody at the site paused syncs, until they are resumed there",
-			Timestamp: h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
+			Type: "Sync", Code: "Paused",
+			Description: "somebody at the site paused syncs, until they are resumed there",
+			Timestamp:   h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
 		})
 	}
 	if h.Status.SyncState != "" {
@@ -111,7 +114,8 @@ func detailsOf(st wire.Status) []api.StatusDetail {
 	all := []api.StatusDetail{}
 	for _, d := range st.Details {
 		all = append(all, api.StatusDetail{
-			Type: d.Type, Code: d.Code, Description: d.Description, Timestamp: d.Timestamp.UTC(), CorrelationID: st.InstanceID,
+			Type: d.Type, Code: d.Code, Description: d.Description, Timestamp: d.Timestamp.UTC(),
+			CorrelationID: st.InstanceID,
 		})
 	}
 	return all
@@ -136,7 +140,8 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 
 // List returns the connected registries below parent, each
 // followed by those below it, or only those right below; "" is the top.
-func (s *Service) List(ctx context.Context, by control.Caller, parent string, direct bool) ([]api.ConnectedRegistry, error) {
+func (s *Service) List(ctx context.Context, by control.Caller, parent string,
+	direct bool) ([]api.ConnectedRegistry, error) {
 	state := s.control.State()
 	var some []*control.Registry
 	switch {

@@ -28,7 +28,8 @@ func TestWorkBeyondTheLimitWaitsForItsTurn(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if most.Load() != maxWorking || working.Load() != 0 {
-			t.Errorf("%d worked at a time, and %d work after %v; want %d and none", most.Load(), working.Load(), time.Since(start), maxWorking)
+			t.Errorf("%d worked at a time, and %d work after %v; want %d and none", most.Load(), working.Load(),
+				time.Since(start), maxWorking)
 		}
 	})
 }

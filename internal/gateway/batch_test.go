@@ -45,7 +45,8 @@ func (f *fixture) batch(t *testing.T, want ...replication.Ref) (all []string) {
 
 func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b", []byte("second")), f.wantBlob(t, "app/a", nil)
+	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b",
+		[]byte("second")), f.wantBlob(t, "app/a", nil)
 	secret := f.wantBlob(t, "other/a", []byte("secret"))
 	large := f.wantBlob(t, "app/a", make([]byte, gateway.BatchLimit+1))
 	unknown := replication.Ref{Repository: "app/a", Digest: digest.FromString("unknown")}
@@ -58,7 +59,8 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 
 func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	want := []replication.Ref{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)), f.wantBlob(t, "app/a", []byte("y"))}
+	want := []replication.Ref{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)),
+		f.wantBlob(t, "app/a", []byte("y"))}
 	seen := 0
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, _ io.Reader) error {
 		seen++
@@ -68,7 +70,8 @@ func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
 		t.Errorf("%d blobs, %v", seen, err)
 	}
 	stop := errors.New("enough")
-	if err := f.client.Batch(t.Context(), want, func(int, int64, io.Reader) error { return stop }); !errors.Is(err, stop) {
+	if err := f.client.Batch(t.Context(), want, func(int, int64, io.Reader) error { return stop }); !errors.Is(err,
+		stop) {
 		t.Errorf("the caller's error became %v", err)
 	}
 }
@@ -92,7 +95,8 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 
 func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	for size, want := range map[int]bool{wire.InlineLimit: false, wire.InlineLimit + 1: true, gateway.BatchLimit: true, gateway.BatchLimit + 1: false} {
+	for size, want := range map[int]bool{wire.InlineLimit: false, wire.InlineLimit + 1: true, gateway.BatchLimit: true,
+		gateway.BatchLimit + 1: false} {
 		image := f.image("app/a", strings.Repeat("x", size-len("layer ")))
 		found := false
 		for _, e := range f.plan(t, []digest.Digest{image}, nil) {

@@ -33,7 +33,8 @@ func clientOf(t *testing.T, answer http.HandlerFunc) *gateway.Client {
 	transport := gateway.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	return gateway.NewClient(gateway.ConnectionString{
-		Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http", Endpoint: strings.TrimPrefix(srv.URL, "http://"),
+		Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
+		Endpoint: strings.TrimPrefix(srv.URL, "http://"),
 	}, transport)
 }
 
@@ -53,7 +54,8 @@ func TestBlobSaysWhereItBegins(t *testing.T) {
 		"to the end": {func(w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
 		}, 3, -1, 3, "3456789"},
-		"a source without ranges": {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, content) }, 3, 4, 0, content},
+		"a source without ranges": {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, content) }, 3, 4,
+			0, content},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/elsewhere" {
 				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
@@ -148,14 +150,15 @@ func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
 		sent     bool     // with the last
 		reached  int
 	}{
-		"the parent itself":            {"http", []string{"http://parent/x"}, true, 2},
-		"the parent, with its port":    {"https", []string{"https://parent:443/x"}, true, 2},
-		"another port":                 {"http", []string{"http://parent:8080/x"}, false, 2},
-		"a name below the parent's":    {"http", []string{"http://blobs.parent/x"}, false, 2},
-		"TLS":                          {"http", []string{"https://parent/x"}, false, 2},
-		"there and back":               {"http", []string{"http://parent:8080/x", "http://parent/x"}, false, 3},
-		"out of TLS":                   {"https", []string{"http://parent/x"}, false, 1},
-		"out of TLS, over TLS at last": {"http", []string{"https://blobs/x", "http://blobs/x", "https://blobs/x"}, false, 2},
+		"the parent itself":         {"http", []string{"http://parent/x"}, true, 2},
+		"the parent, with its port": {"https", []string{"https://parent:443/x"}, true, 2},
+		"another port":              {"http", []string{"http://parent:8080/x"}, false, 2},
+		"a name below the parent's": {"http", []string{"http://blobs.parent/x"}, false, 2},
+		"TLS":                       {"http", []string{"https://parent/x"}, false, 2},
+		"there and back":            {"http", []string{"http://parent:8080/x", "http://parent/x"}, false, 3},
+		"out of TLS":                {"https", []string{"http://parent/x"}, false, 1},
+		"out of TLS, over TLS at last": {"http", []string{"https://blobs/x", "http://blobs/x", "https://blobs/x"},
+			false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var sent []bool // of each request, whether the password came
@@ -170,7 +173,8 @@ func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
 			defer overTLS.Close()
 			transport := gateway.NewTransport()
 			defer transport.CloseIdleConnections()
-			transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "example.com"} // as httptest's is called
+			transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(),
+				ServerName: "example.com"} // as httptest's is called
 			transport.TLSClientConfig.RootCAs.AddCert(overTLS.Certificate())
 			transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 				server := plain
@@ -196,7 +200,8 @@ func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
 }
 
 func TestARedirectToAPrivateNetworkIsRefused(t *testing.T) {
-	for _, where := range []string{"http://169.254.169.254/latest/meta-data", "http://192.168.1.1/admin", "http://10.1.2.3/"} {
+	for _, where := range []string{"http://169.254.169.254/latest/meta-data", "http://192.168.1.1/admin",
+		"http://10.1.2.3/"} {
 		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, where, http.StatusTemporaryRedirect)
 		})
@@ -249,7 +254,8 @@ func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
 	}
 }
 
-var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http", Endpoint: "parent"}
+var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
+	Endpoint: "parent"}
 
 func TestElementsOfAnAnswerAreCountedBeforeTheyAreMade(t *testing.T) {
 	var body []byte

@@ -19,21 +19,22 @@ var plainConnection = gateway.ConnectionString{
 
 func TestConnectionStringSurvivesWhatIsAroundIt(t *testing.T) {
 	for name, text := range map[string]string{
-		"plain":                   plainString,
-		"byte-order mark":         "\ufeff" + plainString,
-		"line end":                plainString + "\n",
-		"line end of Windows":     "\ufeff" + plainString + "\r\n",
-		"double quotes":           `"` + plainString + `"`,
-		"single quotes":           "'" + plainString + "'\n",
-		"mark within quotes":      "\"\ufeff" + plainString + "\"",
-		"quotes within a mark":    "\ufeff \"" + plainString + "\" \r\n",
-		"white space":             "\t " + plainString + "  ",
-		"semicolon at the end":    plainString + ";",
-		"broken lines":            strings.ReplaceAll(plainString, ";", ";\r\n"),
-		"spaces between fields":   strings.ReplaceAll(plainString, ";", " ; "),
-		"other case of keys":      strings.Replace(plainString, "SyncTokenName", "synctokenname", 1),
-		"other case of protocol":  strings.Replace(plainString, "https", "HTTPS", 1),
-		"other order":             "ParentEndpointProtocol=https;" + strings.TrimSuffix(plainString, ";ParentEndpointProtocol=https"),
+		"plain":                  plainString,
+		"byte-order mark":        "\ufeff" + plainString,
+		"line end":               plainString + "\n",
+		"line end of Windows":    "\ufeff" + plainString + "\r\n",
+		"double quotes":          `"` + plainString + `"`,
+		"single quotes":          "'" + plainString + "'\n",
+		"mark within quotes":     "\"\ufeff" + plainString + "\"",
+		"quotes within a mark":   "\ufeff \"" + plainString + "\" \r\n",
+		"white space":            "\t " + plainString + "  ",
+		"semicolon at the end":   plainString + ";",
+		"broken lines":           strings.ReplaceAll(plainString, ";", ";\r\n"),
+		"spaces between fields":  strings.ReplaceAll(plainString, ";", " ; "),
+		"other case of keys":     strings.Replace(plainString, "SyncTokenName", "synctokenname", 1),
+		"other case of protocol": strings.Replace(plainString, "https", "HTTPS", 1),
+		"other order": "ParentEndpointProtocol=https;" + strings.TrimSuffix(plainString,
+			";ParentEndpointProtocol=https"),
 		"wrapped in its password": strings.Replace(plainString, "s3cr", "s3\ncr", 1),
 	} {
 		c, err := gateway.ParseConnectionString(text)
@@ -67,7 +68,8 @@ func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 		{replace("root.example:5000", "root.example:"), "empty port"},
 		{replace("root.example:5000", ":5000"), "no host"},
 		{replace("root.example:5000", "<parent gateway endpoint>"), "ParentGatewayEndpoint is a placeholder"},
-		{replace("s3cr3t=/+==", "<use --generate-password to generate a new password>"), "SyncTokenPassword is a placeholder"},
+		{replace("s3cr3t=/+==", "<use --generate-password to generate a new password>"),
+			"SyncTokenPassword is a placeholder"},
 		{replace("=ship1;", "=../s3cr3t;"), "no name"},
 		{replace("ship1-sync", "a:b"), "colon"},
 		{plainString + strings.Repeat("s3cr3t", 1000), "longer than"},
@@ -88,7 +90,8 @@ func TestAPlaceholderHasItsOwnHint(t *testing.T) {
 	} {
 		_, err := gateway.ParseConnectionString(strings.Replace(plainString, value, "<a word>", 1))
 		var h interface{ Hint() string }
-		if !errors.As(err, &h) || !strings.Contains(h.Hint(), want) || (want == "host:port") == strings.Contains(h.Hint(), "again") {
+		if !errors.As(err, &h) || !strings.Contains(h.Hint(), want) ||
+			(want == "host:port") == strings.Contains(h.Hint(), "again") {
 			t.Errorf("%v", err)
 		}
 	}

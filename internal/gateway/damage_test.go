@@ -47,7 +47,8 @@ func TestPlanSaysThatASmallBlobIsDamaged(t *testing.T) {
 				missing = append(missing, string(e.Missing.Digest)+" "+e.Missing.Reason)
 			}
 		}
-		if len(missing) != 1 || !strings.HasPrefix(missing[0], string(layer)) || !strings.Contains(missing[0], "damaged") {
+		if len(missing) != 1 || !strings.HasPrefix(missing[0], string(layer)) ||
+			!strings.Contains(missing[0], "damaged") {
 			t.Errorf("missing: %q", missing)
 		}
 		complete := 0
@@ -66,7 +67,8 @@ func TestPlanSaysThatAManifestIsDamaged(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	good, bad := f.image("app/a", "1"), digest.FromString("as it was pushed")
 	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
-		row := metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}
+		row := metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest,
+			Payload: []byte("{")}
 		_, err := tx.PutManifest(row, nil)
 		return err
 	})

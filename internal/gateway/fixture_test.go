@@ -87,7 +87,8 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
 	t.Helper()
 	f := &fixture{plane: &plane{
-		actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}, holders: map[string]string{}, changed: make(chan struct{}),
+		actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}, holders: map[string]string{},
+		changed: make(chan struct{}),
 	}}
 	f.Content = storagetest.New(t, storage.Options{DB: db, Now: f.now})
 	f.watermarks.Store(new(map[string]int64))
@@ -120,7 +121,8 @@ func (f *fixture) second(t testing.TB) *gateway.Client {
 	transport := gateway.NewTransport()
 	t.Cleanup(transport.CloseIdleConnections)
 	client := gateway.NewClient(c, transport)
-	if _, err := client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
+	if _, err := client.Activate(t.Context(),
+		wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	return client
@@ -128,14 +130,16 @@ func (f *fixture) second(t testing.TB) *gateway.Client {
 
 func (f *fixture) connection(password string) gateway.ConnectionString {
 	return gateway.ConnectionString{
-		Name: "ship1", Token: "ship1", Password: password, Protocol: "http", Endpoint: strings.TrimPrefix(f.server.URL, "http://"),
+		Name: "ship1", Token: "ship1", Password: password, Protocol: "http",
+		Endpoint: strings.TrimPrefix(f.server.URL, "http://"),
 	}
 }
 
 func shipActions(repository string) []string {
 	return []string{
 		"repositories/" + repository + "/content/read", "repositories/" + repository + "/metadata/read",
-		"gateway/ship1/config/read", "gateway/ship1/config/write", "gateway/ship1/message/read", "gateway/ship1/message/write",
+		"gateway/ship1/config/read", "gateway/ship1/config/write", "gateway/ship1/message/read",
+		"gateway/ship1/message/write",
 	}
 }
 
@@ -229,13 +233,15 @@ func (p *plane) Report(_ context.Context, name, instance string, r *wire.Report)
 func (f *fixture) at(cursor int64) wire.PollRequest {
 	f.plane.mu.Lock()
 	defer f.plane.mu.Unlock()
-	return wire.PollRequest{Feed: feedName, Subscription: gateway.SubscriptionOf(f.plane.desired.Self).ID(), Cursor: cursor}
+	return wire.PollRequest{Feed: feedName, Subscription: gateway.SubscriptionOf(f.plane.desired.Self).ID(),
+		Cursor: cursor}
 }
 
 // activate makes the client ship1's instance.
 func (f *fixture) activate(t testing.TB) {
 	t.Helper()
-	if _, err := f.client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
+	if _, err := f.client.Activate(t.Context(),
+		wire.ActivateRequest{InstanceID: "instance", Version: "test"}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -102,7 +102,8 @@ func (h *history) putIndex(t *testing.T, repository string, child digest.Digest,
 		if has, err := h.HasManifest(t.Context(), repository, d); err != nil || !has {
 			return
 		}
-		index.Manifests = append(index.Manifests, storagetest.ReferenceFor([]string{"linux/amd64", "linux/arm64"}[i], d))
+		index.Manifests = append(index.Manifests,
+			storagetest.ReferenceFor([]string{"linux/amd64", "linux/arm64"}[i], d))
 		if h.random.IntN(4) == 0 {
 			leftOut = append(leftOut, d)
 		}
@@ -113,7 +114,8 @@ func (h *history) putIndex(t *testing.T, repository string, child digest.Digest,
 	}
 }
 
-func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, leftOut []digest.Digest, tags ...string) {
+func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, leftOut []digest.Digest,
+	tags ...string) {
 	t.Helper()
 	if has, err := h.hasConfig(t, repository); err != nil || !has {
 		h.PushBlob(repository, []byte("{}"))
@@ -175,7 +177,8 @@ type follower struct {
 // newFollower returns a child that begins with nothing. Several share a database
 // under different names.
 func (f *fixture) newFollower(db *metadb.DB, name string) *follower {
-	return &follower{Engine: replication.New(replication.Options{Storage: f.Storage, DB: db, Source: name}), db: db, name: name}
+	return &follower{Engine: replication.New(replication.Options{Storage: f.Storage, DB: db, Source: name}), db: db,
+		name: name}
 }
 
 // follow asks until there is nothing more to be told. meanwhile is called before

@@ -20,7 +20,8 @@ func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
 			claims = append(claims, c)
 		}
 		start := time.Now()
-		if _, err := i.claim(t.Context(), maxRequest); problemOf(err).Code != codeBusy || time.Since(start) != maxDelay {
+		if _, err := i.claim(t.Context(), maxRequest); problemOf(err).Code != codeBusy ||
+			time.Since(start) != maxDelay {
 			t.Errorf("one too many: %v after %v", err, time.Since(start))
 		}
 		if err := i.keep(&claim{}, smallBody+1); problemOf(err).Code != codeBusy {

@@ -180,8 +180,10 @@ func TestListingHasWhatTheSubscriptionSelects(t *testing.T) {
 			r.referrer("sbom", "1")
 			r.remove("1")
 		}, ""},
-		"a referrer whose subject never came": {everything, func(r *repository) { r.referrer("sbom", "nothing") }, "@sbom"},
-		"a referrer with a tag twice":         {everything, func(r *repository) { r.image("1", "v1"); r.referrer("sbom", "1", "sbom") }, "@sbom sbom v1"},
+		"a referrer whose subject never came": {everything, func(r *repository) { r.referrer("sbom", "nothing") },
+			"@sbom"},
+		"a referrer with a tag twice": {everything,
+			func(r *repository) { r.image("1", "v1"); r.referrer("sbom", "1", "sbom") }, "@sbom sbom v1"},
 		"signatures, among every tag": {everything, func(r *repository) {
 			r.image("1")
 			r.sign("1")
@@ -289,13 +291,14 @@ func TestListingHasWhatTheSubscriptionSelects(t *testing.T) {
 			r.referrer("of nothing", "nothing")
 			r.image("untagged")
 		}, "@of all @of the sbom @sbom v1!"},
-		"signatures of what the platforms keep": {wire.Spec{Platforms: amd64.Platforms, TagFilters: []string{"v*"}}, func(r *repository) {
-			r.image("amd64")
-			r.image("arm64")
-			r.index("index", "amd64 arm64", "", "v1")
-			r.sign("amd64")
-			r.sign("arm64")
-		}, "sig-of-amd64 v1!"},
+		"signatures of what the platforms keep": {wire.Spec{Platforms: amd64.Platforms, TagFilters: []string{"v*"}},
+			func(r *repository) {
+				r.image("amd64")
+				r.image("arm64")
+				r.index("index", "amd64 arm64", "", "v1")
+				r.sign("amd64")
+				r.sign("arm64")
+			}, "sig-of-amd64 v1!"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRepository(t)
@@ -345,7 +348,8 @@ func TestPartTellsWhichChildrenAreLeftOut(t *testing.T) {
 	if parts["whole"] != "" || parts["for amd64"] == "" || parts["for amd64"] != parts["without arm64"] {
 		t.Errorf("parts are %v", parts)
 	}
-	if parts["for arm64"] == parts["for amd64"] || parts["neither"] == parts["for arm64"] || parts["neither"] == parts["for amd64"] {
+	if parts["for arm64"] == parts["for amd64"] || parts["neither"] == parts["for arm64"] ||
+		parts["neither"] == parts["for amd64"] {
 		t.Errorf("different parts are told by the same text: %v", parts)
 	}
 }
@@ -406,7 +410,8 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 				return err
 			}
 			for _, child := range parsed.Manifests {
-				if slices.Contains(children.Omitted, child.Digest) || filter.Platforms.LeftOut(parsed.Manifests)[child.Digest] {
+				if slices.Contains(children.Omitted, child.Digest) ||
+					filter.Platforms.LeftOut(parsed.Manifests)[child.Digest] {
 					r.omitted[[2]digest.Digest{index, child.Digest}] = true
 				}
 			}
@@ -507,5 +512,6 @@ func (r *rules) partial(d digest.Digest, depth int) bool {
 			return true
 		}
 	}
-	return depth < 10 && slices.ContainsFunc(r.indexes[d].Held, func(child digest.Digest) bool { return r.partial(child, depth+1) })
+	return depth < 10 &&
+		slices.ContainsFunc(r.indexes[d].Held, func(child digest.Digest) bool { return r.partial(child, depth+1) })
 }

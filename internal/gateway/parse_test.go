@@ -25,8 +25,10 @@ func FuzzReadPlan(f *testing.F) {
 }
 
 func FuzzReadBatch(f *testing.F) {
-	want := []replication.Ref{{Repository: "a", Digest: "sha256:0"}, {Repository: "a", Digest: "sha256:1"}, {Repository: "b", Digest: "sha256:2"}}
-	f.Add([]byte(`{"digest":"sha256:0","size":2}` + "\nab" + `{"digest":"sha256:1","missing":"gone"}` + "\n" + `{"digest":"sha256:2"}` + "\n"))
+	want := []replication.Ref{{Repository: "a", Digest: "sha256:0"}, {Repository: "a", Digest: "sha256:1"},
+		{Repository: "b", Digest: "sha256:2"}}
+	f.Add([]byte(`{"digest":"sha256:0","size":2}` + "\nab" + `{"digest":"sha256:1","missing":"gone"}` + "\n" +
+		`{"digest":"sha256:2"}` + "\n"))
 	f.Add([]byte(`{"digest":"sha256:0","size":99999999999}` + "\n"))
 	f.Add(bytes.Repeat([]byte(" "), 2*maxBatchEntry))
 	f.Fuzz(func(t *testing.T, body []byte) {

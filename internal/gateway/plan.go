@@ -204,7 +204,8 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 			if err != nil {
 				return err
 			}
-			return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: "the parent's blob is damaged: " + reason}})
+			return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key,
+				Reason: "the parent's blob is damaged: " + reason}})
 		}
 	}
 	return p.emit(wire.PlanEntry{Blob: b})

@@ -123,7 +123,9 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	secret := f.image("secret/a", "1", "v1")
 	absent := digest.FromString("absent")
 	var missing []string
-	err := f.client.Plan(t.Context(), []replication.Ref{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent}, {Repository: "../..", Digest: absent}}, nil,
+	err := f.client.Plan(t.Context(),
+		[]replication.Ref{{Repository: "secret/a", Digest: secret}, {Repository: "app/a", Digest: absent},
+			{Repository: "../..", Digest: absent}}, nil,
 		func(e replication.PlanEntry) error {
 			if e.Complete != nil {
 				return nil
@@ -142,7 +144,8 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 
 func TestPlanForTooMuchIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	err := f.client.Plan(t.Context(), make([]replication.Ref, 1001), nil, func(replication.PlanEntry) error { return nil })
+	err := f.client.Plan(t.Context(), make([]replication.Ref, 1001), nil,
+		func(replication.PlanEntry) error { return nil })
 	if code := codeOf(err); code != "INVALID" {
 		t.Errorf("plan = %v, want INVALID", err)
 	}
@@ -152,14 +155,16 @@ func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	good, bad := f.image("app/a", "1"), digest.FromString("{")
 	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
-		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
+		_, err := tx.PutManifest(metadb.Manifest{Repository: "app/a", Digest: bad,
+			MediaType: oci.MediaTypeImageManifest, Payload: []byte("{")}, nil)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var entries []replication.PlanEntry
-	err = f.client.Plan(t.Context(), []replication.Ref{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
+	err = f.client.Plan(t.Context(),
+		[]replication.Ref{{Repository: "app/a", Digest: good}, {Repository: "app/a", Digest: bad}}, nil,
 		func(e replication.PlanEntry) error {
 			entries = append(entries, e)
 			return nil

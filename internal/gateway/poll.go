@@ -78,7 +78,8 @@ func (s *server) noteSuspects(ctx context.Context, c caller, all []wire.Want) er
 			return err
 		}
 		content.Close()
-		s.Log.Debug("connected registry got a blob whose content is wrong", "registry", c.name, "repo", w.Repository, "digest", w.Digest)
+		s.Log.Debug("connected registry got a blob whose content is wrong", "registry", c.name, "repo", w.Repository,
+			"digest", w.Digest)
 		s.Suspect(w.Digest)
 	}
 	return nil

@@ -118,8 +118,10 @@ func TestShortListingHasWhatChangedAndAChecksum(t *testing.T) {
 			sum.Add(i.Tag, string(i.Digest), i.Part)
 		}
 		want := []wire.Listing{{
-			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(loose), "t004"}, Count: len(items), Sum: sum.String(),
-			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: loose}, {Tag: "t006", Digest: d}},
+			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(loose), "t004"}, Count: len(items),
+			Sum: sum.String(),
+			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: loose},
+				{Tag: "t006", Digest: d}},
 		}}
 		if diff := cmp.Diff(want, f.poll(t, f.at(old)).Listings); diff != "" {
 			t.Error(diff)
@@ -133,10 +135,14 @@ func TestListingIsCompleteWhereAShortOneCannotTell(t *testing.T) {
 		change func(t *testing.T, f *fixture)
 		want   string
 	}{
-		"a tag was set":     {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 1 short 0 gone"},
-		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", many(15)...) }, "app/a 20"},
-		"with filters":      {wire.Spec{TagFilters: []string{"*"}}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 21"},
-		"with keep-last":    {wire.Spec{KeepLast: 5}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 5"},
+		"a tag was set": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") },
+			"app/a 1 short 0 gone"},
+		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", many(15)...) },
+			"app/a 20"},
+		"with filters": {wire.Spec{TagFilters: []string{"*"}},
+			func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 21"},
+		"with keep-last": {wire.Spec{KeepLast: 5}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") },
+			"app/a 5"},
 		"a subject came late": {wire.Spec{}, func(t *testing.T, f *fixture) {
 			subject := f.manifest("app/a", "1")
 			f.referrer("app/a", "sbom", digest.FromBytes(subject.Payload()))
@@ -234,7 +240,8 @@ func TestManyRepositoriesComeInSeveralAnswers(t *testing.T) {
 		}
 		if q = f.at(a.Cursor); !a.More {
 			if n != 5 || len(seen) != 10 || a.Cursor != f.head(t) {
-				t.Errorf("%d answers with %d repositories, cursor %d; want 5 with 10, %d", n, len(seen), a.Cursor, f.head(t))
+				t.Errorf("%d answers with %d repositories, cursor %d; want 5 with 10, %d", n, len(seen), a.Cursor,
+					f.head(t))
 			}
 			return
 		}
@@ -254,7 +261,8 @@ func TestLargeListingComesInPages(t *testing.T) {
 	q := f.at(first.Cursor)
 	q.Pass, q.Page = 1, &wire.Page{Repository: "app/a", Seq: first.Listings[0].Seq, After: "t007"}
 	second := f.poll(t, q) // which is full, and past app/a all the same
-	if diff := cmp.Diff([]string{"app/a 8"}, outline(second)); diff != "" || !second.More || second.Listings[0].After != "t007" {
+	if diff := cmp.Diff([]string{"app/a 8"}, outline(second)); diff != "" || !second.More ||
+		second.Listings[0].After != "t007" {
 		t.Errorf("more is %v; %s", second.More, diff)
 	}
 	q = f.at(second.Cursor)
@@ -273,7 +281,8 @@ func TestPageOfAListingThatChangedBeginsAnew(t *testing.T) {
 	q.Page = &wire.Page{Repository: "app/a", Seq: f.head(t), After: "t003"}
 	f.image("app/a", "1", "a")
 	a := f.poll(t, q)
-	if diff := cmp.Diff([]string{"app/a 4 more"}, outline(a)); diff != "" || a.Listings[0].After != "" || a.Listings[0].Items[0].Tag != "a" {
+	if diff := cmp.Diff([]string{"app/a 4 more"}, outline(a)); diff != "" || a.Listings[0].After != "" ||
+		a.Listings[0].Items[0].Tag != "a" {
 		t.Errorf("%s; after %q", diff, a.Listings[0].After)
 	}
 }
@@ -335,13 +344,17 @@ func TestPlaceOfNoUseStartsAnew(t *testing.T) {
 			"in a pass":             {func(q *wire.PollRequest) { q.Cursor, q.Pass = trimmed-1, trimmed }, false},
 			"in a pass from before": {func(q *wire.PollRequest) { q.Pass = trimmed - 1 }, true},
 			"behind the trimmed":    {func(q *wire.PollRequest) { q.Cursor = trimmed }, false},
-			"a page of it":          {func(q *wire.PollRequest) { q.Feed, q.Page = "another", &wire.Page{Repository: "app/x"} }, true},
+			"a page of it": {func(q *wire.PollRequest) {
+				q.Feed, q.Page = "another",
+					&wire.Page{Repository: "app/x"}
+			}, true},
 		} {
 			q := f.at(f.head(t))
 			test.change(&q)
 			q.WaitSeconds = 60
 			a := f.poll(t, q)
-			if diff := cmp.Diff([]string{"app/a 1"}, outline(a)); diff != "" || a.Restart != test.restart || a.Cursor != f.head(t) {
+			if diff := cmp.Diff([]string{"app/a 1"}, outline(a)); diff != "" || a.Restart != test.restart ||
+				a.Cursor != f.head(t) {
 				t.Errorf("%s: restart %v, cursor %d; %s", name, a.Restart, a.Cursor, diff)
 			}
 		}
@@ -352,7 +365,8 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.watermarks.Store(&map[string]int64{"root": 7})
-	f.lacking = []wire.OpenItem{{Repository: "app/a", Tag: "v1", Digest: "sha256:1", Error: "schema 1"}, {Repository: "secret", Tag: "v1"}}
+	f.lacking = []wire.OpenItem{{Repository: "app/a", Tag: "v1", Digest: "sha256:1", Error: "schema 1"},
+		{Repository: "secret", Tag: "v1"}}
 	a := f.poll(t, f.at(0))
 	if diff := cmp.Diff(f.lacking[:1], a.Lacking); diff != "" {
 		t.Errorf("what the parent lacks, of what the child gets: %s", diff)
@@ -482,7 +496,8 @@ func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 	}
 	f.client = gateway.NewClient(f.connection("secret"), transport)
 	q := f.at(f.head(t))
-	q.Report = &wire.Report{Self: wire.Status{Name: "ship1", InstanceID: "instance", State: "Online", SyncState: "Succeeded", ItemsSynced: 50_000}}
+	q.Report = &wire.Report{Self: wire.Status{Name: "ship1", InstanceID: "instance", State: "Online",
+		SyncState: "Succeeded", ItemsSynced: 50_000}}
 	for i := range 3 {
 		up.Store(0)
 		down.Store(0)
@@ -511,7 +526,8 @@ func TestReportIsKeptUnlessItIsOfAnother(t *testing.T) {
 	f.activate(t)
 	f.poll(t, wire.PollRequest{})
 	f.poll(t, wire.PollRequest{Report: &wire.Report{Self: wire.Status{Name: "ship1", State: "Online"}}})
-	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", Report: &wire.Report{Self: wire.Status{Name: "ship2"}}})
+	_, err := f.client.Poll(t.Context(),
+		wire.PollRequest{InstanceID: "instance", Report: &wire.Report{Self: wire.Status{Name: "ship2"}}})
 	var refusal *gateway.AnswerError
 	if !errors.As(err, &refusal) || refusal.Status != http.StatusBadRequest {
 		t.Errorf("report of another = %v, want 400", err)

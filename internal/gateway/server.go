@@ -315,7 +315,8 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
 	if s.Ready != nil && p.Code == codeUnauthorized {
-		p.Hint = "if this connected registry is new, wait: its parent hears of it with its own next sync; else " + p.Hint
+		p.Hint = "if this connected registry is new, wait: its parent hears of it with its own next sync; else " +
+			p.Hint
 	}
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())

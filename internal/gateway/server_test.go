@@ -58,11 +58,19 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 		want error
 		code string
 	}{
-		"wrong password":        {activate(f.as(t, "wrong")), gateway.ErrUnauthorized, "UNAUTHORIZED"},
-		"another registry":      {activate(gateway.NewClient(other, nil)), gateway.ErrUnauthorized, "DENIED"},
-		"second instance":       {activate(f.client), gateway.ErrAlreadyActivated, "ALREADY_ACTIVATED"},
-		"no instance":           {func() error { _, err := f.client.Activate(t.Context(), wire.ActivateRequest{}); return err }(), nil, "INVALID"},
-		"not an instance of it": {func() error { _, err := f.client.Poll(t.Context(), wire.PollRequest{}); return err }(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
+		"wrong password":   {activate(f.as(t, "wrong")), gateway.ErrUnauthorized, "UNAUTHORIZED"},
+		"another registry": {activate(gateway.NewClient(other, nil)), gateway.ErrUnauthorized, "DENIED"},
+		"second instance":  {activate(f.client), gateway.ErrAlreadyActivated, "ALREADY_ACTIVATED"},
+		"no instance": {func() error {
+			_,
+				err := f.client.Activate(t.Context(), wire.ActivateRequest{})
+			return err
+		}(), nil, "INVALID"},
+		"not an instance of it": {func() error {
+			_,
+				err := f.client.Poll(t.Context(), wire.PollRequest{})
+			return err
+		}(), gateway.ErrNotActivated, "NOT_ACTIVATED"},
 	} {
 		if code := codeOf(test.err); code != test.code || test.want != nil && !errors.Is(test.err, test.want) {
 			t.Errorf("%s: %v (%s), want %s", name, test.err, code, test.code)
@@ -119,7 +127,8 @@ func (f *fixture) post(t *testing.T, path, encoding string, body []byte) (*http.
 		t.Fatal(err)
 	}
 	if resp.StatusCode >= 400 {
-		if err := json.Unmarshal(text, &p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
+		if err := json.Unmarshal(text, &p); err != nil ||
+			resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("answer of %d is no problem: %s", resp.StatusCode, text)
 		}
 	}
@@ -258,7 +267,8 @@ func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 		f.image("app/a", "1", "tag-"+strings.Repeat("x", i))
 	}
 	for _, accept := range []string{"", "gzip", "gzip, zstd"} {
-		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathPoll, strings.NewReader(`{"name":"ship1","instanceId":"instance"}`))
+		r, err := http.NewRequest(http.MethodPost, f.server.URL+wire.PathPoll,
+			strings.NewReader(`{"name":"ship1","instanceId":"instance"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -91,7 +91,8 @@ func TestTextWithinTheLimitIsDecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := jsonlimit.New[outer](memory).Unmarshal([]byte(text), &got)
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(outer{})); diff != "" || err != nil || n < len(text)/2 || n > 10_000 {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(outer{})); diff != "" || err != nil || n < len(text)/2 ||
+		n > 10_000 {
 		t.Errorf("%v, %d bytes: %s", err, n, diff)
 	}
 }
@@ -101,8 +102,10 @@ func TestTextWithinTheLimitIsDecoded(t *testing.T) {
 // strings and elements that came out of it.
 func FuzzUnmarshal(f *testing.F) {
 	for _, text := range []string{
-		`{}`, `[]`, `{"base":{"listed":[{},{}]}}`, `{"any":{"a":[1,2,"x"]}}`, `{"names":["a","b"]`, `{"names":[,]}`, `"`, `{"a"`,
-		`{"\u006eames":["a"]}`, `{"NAMES":["a"],"names":null}`, ` `, `{"self":{"self":{"names":["x"]}}}`, `{"count":{"a":1,"b":2}}`,
+		`{}`, `[]`, `{"base":{"listed":[{},{}]}}`, `{"any":{"a":[1,2,"x"]}}`, `{"names":["a","b"]`, `{"names":[,]}`,
+		`"`, `{"a"`,
+		`{"\u006eames":["a"]}`, `{"NAMES":["a"],"names":null}`, ` `, `{"self":{"self":{"names":["x"]}}}`,
+		`{"count":{"a":1,"b":2}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -34,7 +34,8 @@ func Open(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("open image layout %s: %w", dir, err)
 	}
 	if mark.Version != v1.ImageLayoutVersion {
-		return nil, fmt.Errorf("open image layout %s: its version is %q, want %q", dir, mark.Version, v1.ImageLayoutVersion)
+		return nil, fmt.Errorf("open image layout %s: its version is %q, want %q", dir, mark.Version,
+			v1.ImageLayoutVersion)
 	}
 	return &Layout{dir}, nil
 }

@@ -22,14 +22,16 @@ func (h *handler) registries() {
 	}) (*listing[api.ConnectedRegistry], error) {
 		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 	})
-	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"}, act(noneUnheard, h.Fleet.Get))
+	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"},
+		act(noneUnheard, h.Fleet.Get))
 	register(h, operation{
 		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
 	}, write(of, h.Fleet.Create))
 	register(h, operation{"PATCH " + path, "update-connected-registry", "Change a connected registry"},
 		write(of, h.Fleet.Update))
 	register(h, operation{
-		"DELETE " + path, "delete-connected-registry", "Delete a connected registry; what runs at the site stays as it is",
+		"DELETE " + path, "delete-connected-registry",
+		"Delete a connected registry; what runs at the site stays as it is",
 	}, func(ctx context.Context, in *struct {
 		Write
 		Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
@@ -38,7 +40,8 @@ func (h *handler) registries() {
 		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
 	})
 	register(h, operation{
-		"POST " + path + "/deactivate", "deactivate-connected-registry", "Let another instance become a connected registry",
+		"POST " + path + "/deactivate", "deactivate-connected-registry",
+		"Let another instance become a connected registry",
 	}, act(of, h.Fleet.Deactivate))
 	register(h, operation{
 		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",

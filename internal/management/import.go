@@ -47,10 +47,12 @@ func (h *handler) imports() {
 
 func importOf(i mirror.Import) api.Import {
 	return api.Import{
-		ID: "/imports/" + i.ID, Name: i.ID, Source: i.Source, Images: i.Targets, Digest: api.Text(string(i.Digest)), State: string(i.State),
+		ID: "/imports/" + i.ID, Name: i.ID, Source: i.Source, Images: i.Targets, Digest: api.Text(string(i.Digest)),
+		State: string(i.State),
 		Error: api.Text(i.Problem), Hint: api.Text(i.Hint), StartTime: i.StartedAt.UTC(), EndTime: api.Time(i.EndedAt),
-		ByteProgress: api.ByteProgressOf(i.Progress.BytesDone, i.Progress.BytesTotal, i.Progress.ItemsUnplanned(), i.BytesPerSecond),
-		Warnings:     control.SourceWarnings(i.Warnings),
+		ByteProgress: api.ByteProgressOf(i.Progress.BytesDone, i.Progress.BytesTotal, i.Progress.ItemsUnplanned(),
+			i.BytesPerSecond),
+		Warnings: control.SourceWarnings(i.Warnings),
 	}
 }
 

@@ -26,13 +26,16 @@ type runner struct {
 
 func (r *runner) Import(_ context.Context, q mirror.ImportRequest) (mirror.Import, error) {
 	r.imports = append(r.imports, q)
-	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending, StartedAt: start}, r.refuse
+	return mirror.Import{ID: "abc", Source: q.Source, Targets: q.Images, State: mirror.ImportPending,
+		StartedAt: start}, r.refuse
 }
 
 func (r *runner) Imports() []mirror.Import {
 	return []mirror.Import{
-		{ID: "abd", State: mirror.ImportFailed, Problem: "x509", Hint: "--ca-file FILE", StartedAt: start, EndedAt: start},
-		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10, Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
+		{ID: "abd", State: mirror.ImportFailed, Problem: "x509", Hint: "--ca-file FILE", StartedAt: start,
+			EndedAt: start},
+		{ID: "abc", State: mirror.ImportRunning, StartedAt: start, BytesPerSecond: 10,
+			Progress: replication.Progress{BytesTotal: 100, BytesDone: 45}},
 	}
 }
 
@@ -51,9 +54,13 @@ func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	var v api.Import
-	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot", "password": "hush"}).OK(t, &v)
-	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot", Password: "hush"}
-	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" || v.State != "Pending" {
+	root.Call(t, "POST", "/imports",
+		object{"source": "ghcr.io/acme/app:1", "images": []string{"app:1"}, "force": true, "username": "bot",
+			"password": "hush"}).OK(t, &v)
+	want := mirror.ImportRequest{Source: "ghcr.io/acme/app:1", Images: []string{"app:1"}, Force: true, Username: "bot",
+		Password: "hush"}
+	if diff := cmp.Diff([]mirror.ImportRequest{want}, r.imports); diff != "" || v.Name != "abc" ||
+		v.State != "Pending" {
 		t.Errorf("%+v %s", v, diff)
 	}
 	root.Call(t, "GET", "/imports/abc", nil).OK(t, &v)
@@ -61,7 +68,8 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	r.refuse = fmt.Errorf("app:1: %w", mirror.ErrExists)
 	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 409, "CONFLICT", "--force")
 	r.refuse = fmt.Errorf("import abc: %w", mirror.ErrDiffers)
-	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 409, "CONFLICT", "ferry import list")
+	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 409, "CONFLICT",
+		"ferry import list")
 	r.refuse = mirror.ErrBusy
 	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 429, "TOO_MANY_REQUESTS")
 	err := root.DB.View(t.Context(), func(tx *metadb.Tx) error {
@@ -86,7 +94,8 @@ func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
 	if v := all.Value[0]; v.Name != "abd" || *v.Error != "x509" || *v.Hint != "--ca-file FILE" || v.EtaSeconds != nil {
 		t.Errorf("%+v", v)
 	}
-	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 || v.Hint != nil {
+	if v := all.Value[1]; v.Name != "abc" || v.BytesDone != 45 || v.BytesPerSecond != 10 || *v.EtaSeconds != 6 ||
+		v.Hint != nil {
 		t.Errorf("%+v", v)
 	}
 }

@@ -91,7 +91,8 @@ func newHandler(o Options) *handler {
 	config.Transformers = []huma.Transformer{asProblem}
 	config.Security = []map[string][]string{{"basic": {}}}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"basic": {Type: "http", Scheme: "basic", Description: "An operator. Any may read, those with the role admin may write."},
+		"basic": {Type: "http", Scheme: "basic",
+			Description: "An operator. Any may read, those with the role admin may write."},
 	}
 	mux := http.NewServeMux()
 	h := &handler{Options: o, mux: mux, huma: humago.NewWithPrefix(mux, api.Root, config)}
@@ -113,7 +114,8 @@ func newHandler(o Options) *handler {
 		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method, r.URL.Path).
+		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method,
+			r.URL.Path).
 			WithHint("see %s/openapi.json", api.Root))
 	})
 	return h
@@ -137,7 +139,8 @@ type handler struct {
 func segments(next http.Handler) http.Handler {
 	const prefix = api.Root + "/repositories/"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name, ok := strings.CutPrefix(r.URL.Path, prefix); ok && strings.Contains(name, "/") && oci.CheckRepository(name) == nil {
+		if name, ok := strings.CutPrefix(r.URL.Path, prefix); ok && strings.Contains(name, "/") &&
+			oci.CheckRepository(name) == nil {
 			u := *r.URL
 			u.RawPath = prefix + url.PathEscape(name)
 			escaped := *r
@@ -168,7 +171,8 @@ type operation struct {
 // register adds an operation whose errors, all of them, are problems.
 func register[I, O any](h *handler, op operation, answer answer[I, O]) {
 	method, path, _ := strings.Cut(op.pattern, " ")
-	o := huma.Operation{Method: method, Path: path, OperationID: op.id, Summary: op.summary, BodyReadTimeout: bodyTimeout}
+	o := huma.Operation{Method: method, Path: path, OperationID: op.id, Summary: op.summary,
+		BodyReadTimeout: bodyTimeout}
 	schema := h.huma.OpenAPI().Components.Schemas.Schema(problemType, true, "")
 	o.Responses = map[string]*huma.Response{"default": {
 		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},

@@ -26,7 +26,8 @@ func TestOnlyOperatorsManage(t *testing.T) {
 	root.PutScopeMap(t, "m", "repositories/*/content/write")
 	password := root.PutToken(t, "line1", "m")
 	err := root.Control.Change(t.Context(), func(tx *metadb.Tx) error {
-		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader", PasswordHash: auth.HashOperatorPassword("look"), CreatedAt: start})
+		return tx.PutOperator(metadb.Operator{Name: "viewer", Role: "reader",
+			PasswordHash: auth.HashOperatorPassword("look"), CreatedAt: start})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -39,9 +40,12 @@ func TestOnlyOperatorsManage(t *testing.T) {
 	root.CallAs(t, "admin", "wrong", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
 	root.CallAs(t, "line1", password, "GET", "/tokens", nil).Fails(t, 403, "DENIED", "operator")
 	root.CallAs(t, "viewer", "look", "GET", "/tokens", nil).OK(t, nil)
-	root.CallAs(t, "viewer", "look", "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}).Fails(t, 403, "DENIED", "may only read")
-	root.CallAs(t, "viewer", "look", "POST", "/connected-registries/x/settings", object{"parentProtocol": "http"}).Fails(t, 403, "DENIED")
-	root.Call(t, "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}, "Sec-Fetch-Site", "cross-site").Fails(t, 403, "DENIED", "another site")
+	root.CallAs(t, "viewer", "look", "PUT", "/scope-maps/x",
+		object{"actions": []string{"repositories/a/content/read"}}).Fails(t, 403, "DENIED", "may only read")
+	root.CallAs(t, "viewer", "look", "POST", "/connected-registries/x/settings",
+		object{"parentProtocol": "http"}).Fails(t, 403, "DENIED")
+	root.Call(t, "PUT", "/scope-maps/x", object{"actions": []string{"repositories/a/content/read"}}, "Sec-Fetch-Site",
+		"cross-site").Fails(t, 403, "DENIED", "another site")
 }
 
 func TestWhoGuessesIsToldWhenToTryAgain(t *testing.T) {
@@ -72,8 +76,10 @@ func TestARequestThatIsNotUnderstoodIsAProblem(t *testing.T) {
 		{"no JSON", "PUT", "/scope-maps/m", "{", 400, "INVALID"},
 		{"another type", "PUT", "/scope-maps/m", `{"actions": "all"}`, 422, "INVALID"},
 		{"null", "PUT", "/scope-maps/m", `{"actions": null}`, 422, "INVALID"},
-		{"a body that is too large", "PUT", "/scope-maps/m", `{"description":"` + strings.Repeat("x", 2<<20) + `"}`, 413, "TOO_LARGE"},
-		{"an unknown field", "PUT", "/scope-maps/m", `{"actions":["repositories/a/content/read"],"scope":1}`, 422, "INVALID"},
+		{"a body that is too large", "PUT", "/scope-maps/m", `{"description":"` + strings.Repeat("x", 2<<20) + `"}`,
+			413, "TOO_LARGE"},
+		{"an unknown field", "PUT", "/scope-maps/m", `{"actions":["repositories/a/content/read"],"scope":1}`, 422,
+			"INVALID"},
 		{"a JSON bomb", "PUT", "/scope-maps/m", strings.Repeat("[", 100_000), 400, "INVALID"},
 		{"an n that is no number", "GET", "/repositories?n=many", nil, 422, "INVALID"},
 		{"a repository that is not there", "GET", "/repositories/a/b", nil, 404, "NOT_FOUND"},
@@ -149,7 +155,8 @@ func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
 func TestRepositoriesAreListedShownAndDeleted(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	for _, name := range []string{"a", "team/app", "z"} {
-		if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.TouchRepository(name, start) }); err != nil {
+		if err := root.DB.Update(t.Context(),
+			func(tx *metadb.Tx) error { return tx.TouchRepository(name, start) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +165,8 @@ func TestRepositoriesAreListedShownAndDeleted(t *testing.T) {
 		NextLink string
 	}
 	root.Call(t, "GET", "/repositories?n=2", nil).OK(t, &page)
-	if len(page.Value) != 2 || page.Value[1].Name != "team/app" || page.NextLink != "/api/v1/repositories?last=team%2Fapp&n=2" {
+	if len(page.Value) != 2 || page.Value[1].Name != "team/app" ||
+		page.NextLink != "/api/v1/repositories?last=team%2Fapp&n=2" {
 		t.Errorf("%+v", page)
 	}
 	page.NextLink = ""
@@ -198,7 +206,8 @@ func TestEveryWriteIsAudited(t *testing.T) {
 		}
 		want := []string{
 			"admin 127.0.0.1 delete connected-registries/Ship01", "admin 127.0.0.1 create connected-registries/Ship01",
-			"admin 127.0.0.1 write tokens/line1", "admin 127.0.0.1 write scope-maps/m", "first start  create operators/admin",
+			"admin 127.0.0.1 write tokens/line1", "admin 127.0.0.1 write scope-maps/m",
+			"first start  create operators/admin",
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("%s", strings.Join(got, "\n"))
@@ -286,9 +295,11 @@ func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
 		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
 		{"DELETE", "/connected-registries/Ship01", nil},
 	} {
-		site.Call(t, call.method, call.path, call.body).Fails(t, 403, "MANAGED_BY_PARENT", "is managed by the parent registry", "root registry")
+		site.Call(t, call.method, call.path, call.body).Fails(t, 403, "MANAGED_BY_PARENT",
+			"is managed by the parent registry", "root registry")
 	}
-	site.Call(t, "DELETE", "/repositories/a", nil).Fails(t, 403, "MANAGED_BY_PARENT", "This operation is not allowed on this registry.")
+	site.Call(t, "DELETE", "/repositories/a", nil).Fails(t, 403, "MANAGED_BY_PARENT",
+		"This operation is not allowed on this registry.")
 	if after := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text; after != before {
 		t.Errorf("%s\n%s", before, after)
 	}

@@ -67,7 +67,8 @@ func (p *problem) ContentType(ct string) string {
 
 // newProblem returns a problem with a status that its code need not have.
 func newProblem(status int, code, format string, args ...any) *problem {
-	return &problem{Problem: api.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: fmt.Sprintf(format, args...)}}
+	return &problem{Problem: api.Problem{Title: http.StatusText(status), Status: status, Code: code,
+		Detail: fmt.Sprintf(format, args...)}}
 }
 
 // refused returns the problem of a refusal.

@@ -34,7 +34,8 @@ func (h *handler) repositories() {
 				return api.Root + "/repositories?" + url.Values{"n": {strconv.Itoa(in.N)}, "last": {last.Name}}.Encode()
 			}), err
 		})
-	register(h, operation{"GET " + path, "get-repository", "Get a repository; slashes in its name may be escaped or not"},
+	register(h, operation{"GET " + path, "get-repository",
+		"Get a repository; slashes in its name may be escaped or not"},
 		func(ctx context.Context, in *About) (*plain[api.Repository], error) {
 			r, err := h.Repositories.Repository(ctx, in.Name)
 			return &plain[api.Repository]{repositoryOf(r, true)}, err

@@ -14,7 +14,8 @@ func (h *handler) scopeMaps() {
 	register(h, operation{"GET " + path, "get-scope-map", "Get a scope map"}, show(h.Control.ScopeMap))
 	register(h, operation{"PUT " + path, "put-scope-map", "Create a scope map, or replace it"},
 		write(of, h.Control.PutScopeMap))
-	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"}, write(of, h.Control.UpdateScopeMap))
+	register(h, operation{"PATCH " + path, "update-scope-map", "Change a scope map"},
+		write(of, h.Control.UpdateScopeMap))
 	register(h, operation{"DELETE " + path, "delete-scope-map", "Delete a scope map"},
 		remove(of, h.Control.DeleteScopeMap))
 }
@@ -25,15 +26,18 @@ func (h *handler) tokens() {
 	register(h, operation{"GET /tokens", "list-tokens", "List the tokens"}, listAll(h.Control.Tokens))
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
 	register(h, operation{
-		"PUT " + path, "put-token", "Create a token, or replace it; the answer alone has the values of its new passwords",
+		"PUT " + path, "put-token",
+		"Create a token, or replace it; the answer alone has the values of its new passwords",
 	}, write(of, h.Control.PutToken))
 	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
 		write(of, h.Control.UpdateToken))
 	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(of, h.Control.DeleteToken))
 	register(h, operation{
-		"POST " + path + "/credentials", "generate-credentials", "Make passwords of a token; the answer alone has their values",
+		"POST " + path + "/credentials", "generate-credentials",
+		"Make passwords of a token; the answer alone has their values",
 	}, ask(of, h.Control.GenerateCredentials))
-	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential", "Delete a password of a token"},
+	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential",
+		"Delete a password of a token"},
 		func(ctx context.Context, in *struct {
 			About
 			Password string `path:"password" doc:"password1 or password2"`
@@ -48,10 +52,14 @@ func (h *handler) mirrorRules() {
 	const path = "/mirror-rules/{name}"
 	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"}, listAll(rules.List))
 	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, and how its runs go"}, show(rules.Get))
-	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"}, write(noneUnheard, rules.Put))
-	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"}, write(noneUnheard, rules.Update))
-	register(h, operation{"DELETE " + path, "delete-mirror-rule", "Delete a mirror rule; the images that it brought stay"},
+	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"},
+		write(noneUnheard, rules.Put))
+	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"},
+		write(noneUnheard, rules.Update))
+	register(h, operation{"DELETE " + path, "delete-mirror-rule",
+		"Delete a mirror rule; the images that it brought stay"},
 		remove(noneUnheard, rules.Delete))
-	register(h, operation{"POST " + path + "/run", "run-mirror-rule", "Run a mirror rule now, whatever its schedule says"},
+	register(h, operation{"POST " + path + "/run", "run-mirror-rule",
+		"Run a mirror rule now, whatever its schedule says"},
 		act(noneUnheard, rules.Run))
 }

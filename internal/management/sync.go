@@ -37,7 +37,8 @@ func (h *handler) sync() {
 	}
 	register(h, operation{"GET /sync", "get-sync", "Get how this connected registry's sync goes"},
 		func(context.Context, *struct{}) (*status, error) { return read() })
-	register(h, operation{"GET /sync/items", "list-sync-items", "List what this connected registry is to have, and how far that is"},
+	register(h, operation{"GET /sync/items", "list-sync-items",
+		"List what this connected registry is to have, and how far that is"},
 		func(ctx context.Context, in *struct {
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin after this repository's item."`

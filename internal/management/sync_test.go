@@ -28,14 +28,21 @@ type orders struct {
 
 func (o *orders) Underway(context.Context) ([]wire.OpenItem, error) { return o.underway, nil }
 func (o *orders) SyncNow(context.Context)                           { o.given = append(o.given, "now") }
-func (o *orders) Pause(context.Context)                             { o.given, o.status.Paused = append(o.given, "pause"), true }
-func (o *orders) Resume(context.Context)                            { o.given, o.status.Paused = append(o.given, "resume"), false }
+func (o *orders) Pause(context.Context) {
+	o.given,
+		o.status.Paused = append(o.given, "pause"), true
+}
+func (o *orders) Resume(context.Context) {
+	o.given,
+		o.status.Paused = append(o.given, "resume"), false
+}
 
 // newSyncing returns a connected registry whose syncs are o's.
 func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *orders) {
 	t.Helper()
 	site := fleettest.New(t, db, "ship1")
-	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 2,
+	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded",
+		LastSyncSuccess: start, ItemsSynced: 2,
 		Watermarks: map[string]int64{"feed": 1}}
 	o := &orders{status: site.Status}
 	site.Serve(t, management.Options{Syncer: o})
@@ -74,7 +81,8 @@ func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 
 func TestARootHasNoSync(t *testing.T) {
 	root := fleettest.NewRoot(t)
-	root.Call(t, "GET", "/sync", nil).Fails(t, 404, "NOT_FOUND", "root registry", "ferry connected-registry sync-status")
+	root.Call(t, "GET", "/sync", nil).Fails(t, 404, "NOT_FOUND", "root registry",
+		"ferry connected-registry sync-status")
 	root.Call(t, "GET", "/sync/items", nil).Fails(t, 404, "NOT_FOUND")
 	root.Call(t, "POST", "/sync/pause", nil).Fails(t, 404, "NOT_FOUND")
 }
@@ -99,15 +107,19 @@ func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
 func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		site, o := newSyncing(t, db)
-		m, err := site.Storage.PutManifest(t.Context(), storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"}, Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
+		m, err := site.Storage.PutManifest(t.Context(),
+			storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"},
+				Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		here, other := string(m.Digest), "sha256:"+strings.Repeat("0", 64)
 		err = db.Update(t.Context(), func(tx *metadb.Tx) error {
 			for _, i := range []metadb.SyncItem{
-				{Repository: "app/a", Item: "v1", Tag: "v1", Digest: here, State: "synced", SyncedAt: start, ChangedAt: start},
-				{Repository: "app/a", Item: "v2", Tag: "v2", Digest: other, State: "failed", Error: "no such blob", SyncedAt: start, ChangedAt: start},
+				{Repository: "app/a", Item: "v1", Tag: "v1", Digest: here, State: "synced", SyncedAt: start,
+					ChangedAt: start},
+				{Repository: "app/a", Item: "v2", Tag: "v2", Digest: other, State: "failed", Error: "no such blob",
+					SyncedAt: start, ChangedAt: start},
 				{Repository: "app/a", Item: "v3", Tag: "v3", State: "pending", ChangedAt: start},
 				{Repository: "app/b", Item: other, Digest: other, State: "pending", ChangedAt: start},
 			} {
@@ -132,26 +144,32 @@ func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
 				}
 				return *p
 			}
-			text := strings.Join([]string{i.Repository, s(i.Tag), i.State, s(i.Digest), s(i.ParentDigest), s(i.Error)}, " ")
+			text := strings.Join([]string{i.Repository, s(i.Tag), i.State, s(i.Digest), s(i.ParentDigest), s(i.Error)},
+				" ")
 			if i.BytesTotal != nil {
-				text += fmt.Sprintf(" %d of %d, %d/s, %d s", *i.BytesDone, *i.BytesTotal, *i.BytesPerSecond, *i.EtaSeconds)
+				text += fmt.Sprintf(" %d of %d, %d/s, %d s", *i.BytesDone, *i.BytesTotal, *i.BytesPerSecond,
+					*i.EtaSeconds)
 			}
 			return text
 		}
 		o.underway = []wire.OpenItem{
-			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2, SecondsLeft: 3},
-			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5, SecondsLeft: 13},
+			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2,
+				SecondsLeft: 3},
+			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50,
+				BytesPerSecond: 5, SecondsLeft: 13},
 		}
 		for _, test := range []struct {
 			name, path string
 			want       []string
 		}{
 			{"all", "/sync/items?n=1", []string{
-				"app/a v1 InSync HERE HERE -", "app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
+				"app/a v1 InSync HERE HERE -", "app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s",
+				"app/a v3 ToRemove - - -",
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
 			}},
 			{"what is open", "/sync/items?n=2&open=true", []string{
-				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -", "app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
+				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
+				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
 			}},
 			{"what is on its way", "/sync/items?underway=true", []string{
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s", "app/a v2 Pending - OTHER - 50 of 100, 5/s, 13 s",

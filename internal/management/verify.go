@@ -26,7 +26,8 @@ func (h *handler) verify() {
 	}
 	register(h, operation{"GET /verification", "get-verification", "Get how far the reading of all stored content is"},
 		func(ctx context.Context, _ *struct{}) (*status, error) { return read(ctx) })
-	register(h, operation{"POST /verification", "verify", "Read all stored content again, and take out of service what is damaged"},
+	register(h, operation{"POST /verification", "verify",
+		"Read all stored content again, and take out of service what is damaged"},
 		func(ctx context.Context, in *struct{ Call }) (*status, error) {
 			if err := h.Control.Record(ctx, in.by, "verify", "content"); err != nil {
 				return nil, err
@@ -36,7 +37,8 @@ func (h *handler) verify() {
 			}
 			return read(ctx)
 		})
-	register(h, operation{"GET /damaged", "list-damaged", "List the stored content that is damaged, and out of service"},
+	register(h, operation{"GET /damaged", "list-damaged",
+		"List the stored content that is damaged, and out of service"},
 		func(ctx context.Context, in *struct {
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
 			Repository string `query:"repository" doc:"Begin after a digest of this repository; empty is the blobs."`

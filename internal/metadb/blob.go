@@ -156,5 +156,6 @@ func (tx *Tx) SumBlobs() (Sum, error) {
 
 // Blobs returns up to limit blobs after digest, in order.
 func (tx *Tx) Blobs(after string, limit int) ([]Blob, error) {
-	return list[Blob](tx, "list blobs", `SELECT `+blobColumns+` FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2`, after, limit)
+	return list[Blob](tx, "list blobs", `SELECT `+blobColumns+` FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2`,
+		after, limit)
 }

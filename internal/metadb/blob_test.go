@@ -23,7 +23,8 @@ func TestABlobIsARepositorysOnceItIsLinkedAndHere(t *testing.T) {
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.RepositoryBlob("a", "x")
 			want := metadb.RepositoryBlob{
-				Blob: metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch, StoredAt: noon}, LinkedAt: later, Locks: 1,
+				Blob: metadb.Blob{Digest: "x", Size: 1 << 40, CreatedAt: epoch, StoredAt: noon}, LinkedAt: later,
+				Locks: 1,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
@@ -113,13 +114,15 @@ func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
 						}
 					}
 					if tc.referencedBy != "" {
-						_, err := tx.PutManifest(metadb.Manifest{Repository: tc.referencedBy, Digest: "m", Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
+						_, err := tx.PutManifest(metadb.Manifest{Repository: tc.referencedBy, Digest: "m",
+							Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
 						return err
 					}
 					return nil
 				})
 				update(t, db, func(tx *metadb.Tx) error {
-					if _, err := tx.UnlinkStale(metadb.StaleLink{Before: noon, BeforePush: noon, Written: noon}, noon); err != nil {
+					if _, err := tx.UnlinkStale(metadb.StaleLink{Before: noon, BeforePush: noon, Written: noon},
+						noon); err != nil {
 						return err
 					}
 					garbage, err := tx.Garbage(noon, noon, 10)

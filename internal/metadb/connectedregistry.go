@@ -23,7 +23,8 @@ const connectedRegistryColumns = `name, parent, sync_token, spec, status, instan
 
 func (r *ConnectedRegistry) fields() []any {
 	return []any{
-		&r.Name, &r.Parent, &r.SyncToken, (*[]byte)(&r.Spec), (*[]byte)(&r.Status), &r.InstanceID, at(&r.CreatedAt), &r.Version,
+		&r.Name, &r.Parent, &r.SyncToken, (*[]byte)(&r.Spec), (*[]byte)(&r.Status), &r.InstanceID, at(&r.CreatedAt),
+		&r.Version,
 	}
 }
 

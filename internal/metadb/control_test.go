@@ -32,7 +32,8 @@ func view(t *testing.T, db *metadb.DB, fn func(tx *metadb.Tx) error) {
 
 func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		m := metadb.ScopeMap{Name: "m", Description: "d", Type: "UserDefined", Actions: []string{"repositories/a/content/read"}, CreatedAt: at}
+		m := metadb.ScopeMap{Name: "m", Description: "d", Type: "UserDefined",
+			Actions: []string{"repositories/a/content/read"}, CreatedAt: at}
 		changed := m
 		changed.Actions, changed.CreatedAt = nil, at.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error { return errors.Join(tx.PutScopeMap(m), tx.PutScopeMap(changed)) })
@@ -66,11 +67,14 @@ func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
 
 func TestATokenIsReadAsItWasWritten(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Seq: 1, Passwords: []metadb.Password{
-			{Name: "password1", Hash: "h1", CreatedAt: at}, {Name: "password2", Hash: "h2", CreatedAt: at, ExpiresAt: at.AddDate(7000, 0, 0)},
-		}}
+		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Seq: 1,
+			Passwords: []metadb.Password{
+				{Name: "password1", Hash: "h1", CreatedAt: at},
+				{Name: "password2", Hash: "h2", CreatedAt: at, ExpiresAt: at.AddDate(7000, 0, 0)},
+			}}
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.PutToken(row), tx.PutToken(metadb.Token{Name: "Line2", Status: "disabled", CreatedAt: at}))
+			return errors.Join(tx.PutToken(row),
+				tx.PutToken(metadb.Token{Name: "Line2", Status: "disabled", CreatedAt: at}))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.Token("line1")
@@ -96,12 +100,14 @@ func TestATokenIsReadAsItWasWritten(t *testing.T) {
 
 func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		row := metadb.ConnectedRegistry{Name: "Ship01", Parent: "p", SyncToken: "s", Spec: json.RawMessage(`{"mode":"ReadOnly"}`), CreatedAt: at}
+		row := metadb.ConnectedRegistry{Name: "Ship01", Parent: "p", SyncToken: "s",
+			Spec: json.RawMessage(`{"mode":"ReadOnly"}`), CreatedAt: at}
 		update(t, db, func(tx *metadb.Tx) error {
 			if err := tx.PutConnectedRegistry(row); err != nil {
 				return err
 			}
-			return errors.Join(tx.SetConnectedRegistryStatus("Ship01", json.RawMessage(`{"x":1}`)), tx.SetActivation("Ship01", "one"))
+			return errors.Join(tx.SetConnectedRegistryStatus("Ship01", json.RawMessage(`{"x":1}`)),
+				tx.SetActivation("Ship01", "one"))
 		})
 		changed := row
 		changed.Spec, changed.InstanceID = json.RawMessage(`{"mode":"ReadWrite"}`), "ignored"
@@ -117,11 +123,13 @@ func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 		})
 		twin := row
 		twin.Name = "SHIP01"
-		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.PutConnectedRegistry(twin) }); err == nil {
+		if err := db.Update(t.Context(),
+			func(tx *metadb.Tx) error { return tx.PutConnectedRegistry(twin) }); err == nil {
 			t.Error("two names differ only in their case")
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.SetConnectedRegistryStatus("nosuch", json.RawMessage(`{}`)); !errors.Is(err, metadb.ErrNotFound) {
+			if err := tx.SetConnectedRegistryStatus("nosuch", json.RawMessage(`{}`)); !errors.Is(err,
+				metadb.ErrNotFound) {
 				t.Error(err)
 			}
 			return tx.DeleteConnectedRegistry("Ship01")

@@ -27,7 +27,8 @@ const stillDamaged = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blob
 // are pending again: it returns how many. The error is [ErrNotFound] if the blob
 // is not in service.
 func (tx *Tx) DamageBlob(d Damage) (pending int64, err error) {
-	if err := tx.one("take blob "+d.Digest+" out of service", `DELETE FROM blobs WHERE digest = $1`, d.Digest); err != nil {
+	if err := tx.one("take blob "+d.Digest+" out of service", `DELETE FROM blobs WHERE digest = $1`,
+		d.Digest); err != nil {
 		return 0, err
 	}
 	d.Repository = ""
@@ -37,7 +38,8 @@ func (tx *Tx) DamageBlob(d Damage) (pending int64, err error) {
 // DamageManifest is [Tx.DamageBlob] for a manifest.
 func (tx *Tx) DamageManifest(d Damage) (pending int64, err error) {
 	err = tx.one("take manifest "+d.Repository+"@"+d.Digest+" out of service",
-		`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository, d.Digest)
+		`UPDATE manifests SET damaged = 1 WHERE repository = $1 AND digest = $2 AND damaged = 0`, d.Repository,
+		d.Digest)
 	if err != nil {
 		return 0, err
 	}
@@ -96,7 +98,8 @@ func (tx *Tx) Needing(d Damage) (all []Place, err error) {
 
 // forgetDamage notes that a manifest, or with "" a blob, is whole again.
 func (tx *Tx) forgetDamage(repository, digest string) error {
-	return tx.do("forget damage of "+digest, `DELETE FROM damaged WHERE repository = $1 AND digest = $2`, repository, digest)
+	return tx.do("forget damage of "+digest, `DELETE FROM damaged WHERE repository = $1 AND digest = $2`, repository,
+		digest)
 }
 
 // ForgetDamages forgets the damage of what nobody wants any more.

@@ -26,7 +26,8 @@ func TestDamagesAreListedAndCountedWhileSomebodyWantsThem(t *testing.T) {
 				if err := tx.TouchRepository(name, epoch); err != nil {
 					return err
 				}
-				row := metadb.Manifest{Repository: name, Digest: digest.Digest("m"), Annotations: "{}", Payload: []byte("12345"), PushedAt: epoch}
+				row := metadb.Manifest{Repository: name, Digest: digest.Digest("m"), Annotations: "{}",
+					Payload: []byte("12345"), PushedAt: epoch}
 				if _, err := tx.PutManifest(row, []metadb.Child{{Digest: "x"}, {Digest: "y"}}); err != nil {
 					return err
 				}
@@ -76,11 +77,13 @@ func TestDamagesAreListedAndCountedWhileSomebodyWantsThem(t *testing.T) {
 				t.Errorf("Blobs = %v, %v", rows, err)
 			}
 			children, err := tx.ChildBlobs("a", "m")
-			if diff := cmp.Diff([]metadb.ChildBlob{{Digest: "x", Size: -1}, {Digest: "y", Size: 10}}, children); diff != "" || err != nil {
+			if diff := cmp.Diff([]metadb.ChildBlob{{Digest: "x", Size: -1}, {Digest: "y", Size: 10}},
+				children); diff != "" || err != nil {
 				t.Error(err, diff)
 			}
 			needing, err := tx.Needing(damage("", "x"))
-			if diff := cmp.Diff([]metadb.Place{{Repository: "a", Digest: "m"}, {Repository: "b", Digest: "m"}}, needing); diff != "" || err != nil {
+			if diff := cmp.Diff([]metadb.Place{{Repository: "a", Digest: "m"}, {Repository: "b", Digest: "m"}},
+				needing); diff != "" || err != nil {
 				t.Error(err, diff)
 			}
 			return nil

@@ -20,7 +20,8 @@ func TestAChangeThatIsRolledBackTakesNoNumber(t *testing.T) {
 		}
 		update(t, db, advance)
 		stop := errors.New("stop")
-		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return errors.Join(advance(tx), stop) }); !errors.Is(err, stop) {
+		if err := db.Update(t.Context(),
+			func(tx *metadb.Tx) error { return errors.Join(advance(tx), stop) }); !errors.Is(err, stop) {
 			t.Fatalf("Update = %v, want %v", err, stop)
 		}
 		update(t, db, advance)
@@ -81,7 +82,8 @@ func TestScopeMapTakesANumberWhenItsActionsChange(t *testing.T) {
 		put := func(description string, actions ...string) (seq int64) {
 			t.Helper()
 			update(t, db, func(tx *metadb.Tx) error {
-				if err := tx.PutScopeMap(metadb.ScopeMap{Name: "m", Description: description, Actions: actions}); err != nil {
+				if err := tx.PutScopeMap(metadb.ScopeMap{Name: "m", Description: description,
+					Actions: actions}); err != nil {
 					return err
 				}
 				m, err := tx.ScopeMap("m")
@@ -91,7 +93,8 @@ func TestScopeMapTakesANumberWhenItsActionsChange(t *testing.T) {
 			return seq
 		}
 		read, list, poll := "repositories/a/content/read", "repositories/a/metadata/read", "gateway/ship/message/read"
-		for i, got := range []int64{put("first", read), put("second", read), put("second", read, poll), put("second", read, list)} {
+		for i, got := range []int64{put("first", read), put("second", read), put("second", read, poll),
+			put("second", read, list)} {
 			if want := []int64{1, 1, 1, 2}[i]; got != want {
 				t.Errorf("put %d has number %d, want %d", i, got, want)
 			}

@@ -26,7 +26,8 @@ func TestARefusedDatabaseIsLeftAsItWas(t *testing.T) {
 	}
 	t.Run("no SQLite file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "ferry.db")
-		if _, err := metadb.OpenIf(t.Context(), "sqlite:"+path, refuse(metadb.Identity{})); !errors.Is(err, errNotMine) {
+		if _, err := metadb.OpenIf(t.Context(), "sqlite:"+path, refuse(metadb.Identity{})); !errors.Is(err,
+			errNotMine) {
 			t.Errorf("OpenIf = %v, want %v", err, errNotMine)
 		}
 		if found, err := os.ReadDir(filepath.Dir(path)); len(found) > 0 || err != nil {
@@ -44,7 +45,8 @@ func TestARefusedDatabaseIsLeftAsItWas(t *testing.T) {
 		}
 		defer raw.Close()
 		var tables int
-		err = raw.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables)
+		err = raw.QueryRowContext(t.Context(),
+			`SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables)
 		if tables != 0 || err != nil {
 			t.Errorf("it made %d tables, %v", tables, err)
 		}

@@ -21,7 +21,8 @@ func TestALeaseIsOnlyEverMadeLonger(t *testing.T) {
 		}
 		hour := noon.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.PutBlob(metadb.Blob{Digest: "x"}), tx.Lease("one", "x", hour), tx.Lease("one", "x", noon))
+			return errors.Join(tx.PutBlob(metadb.Blob{Digest: "x"}), tx.Lease("one", "x", hour),
+				tx.Lease("one", "x", noon))
 		})
 		if !held(hour) || held(hour+1) {
 			t.Error("the lease does not end after the longer of its two times")

@@ -19,7 +19,8 @@ func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
 	name := func(i int) string { return fmt.Sprintf("sha256:%064d", i) }
 	update(t, db, func(tx *metadb.Tx) error {
 		for i := range many {
-			m := metadb.Manifest{Repository: "app", Digest: digest.Digest(name(i)), Subject: digest.Digest(name(i + 1)), Annotations: "{}", Payload: []byte("{}"), PushedAt: now}
+			m := metadb.Manifest{Repository: "app", Digest: digest.Digest(name(i)), Subject: digest.Digest(name(i + 1)),
+				Annotations: "{}", Payload: []byte("{}"), PushedAt: now}
 			if _, err := tx.PutManifest(m, []metadb.Child{{Digest: name(i + 2), Manifest: true}}); err != nil {
 				return err
 			}

@@ -65,7 +65,8 @@ const (
 
 func (m *Manifest) fields() []any {
 	return []any{
-		&m.Repository, (*string)(&m.Digest), &m.MediaType, &m.ArtifactType, (*string)(&m.Subject), &m.Annotations, &m.Size,
+		&m.Repository, (*string)(&m.Digest), &m.MediaType, &m.ArtifactType, (*string)(&m.Subject), &m.Annotations,
+		&m.Size,
 		at(&m.PushedAt), &m.Seq, &m.WasReferenced, &m.Damaged, &m.Locks, &m.Payload,
 	}
 }
@@ -110,7 +111,8 @@ func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, er
 // HasManifest reports whether repository has the manifest digest, undamaged.
 func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
 	return get[bool](tx, "read manifest "+repository+"@"+digest,
-		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2 AND damaged = 0)`, repository, digest)
+		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2 AND damaged = 0)`, repository,
+		digest)
 }
 
 // KnowsManifest reports whether repository has the manifest digest, maybe damaged.
@@ -177,7 +179,8 @@ func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []stri
 // also once it is deleted.
 func (tx *Tx) MarkReferrers(repository, subject string) error {
 	return tx.do("mark referrers of "+repository+"@"+subject,
-		`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`, repository, subject)
+		`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`,
+		repository, subject)
 }
 
 // IsLoose reports whether no tag names the manifest and no index holds it.
@@ -311,7 +314,8 @@ func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 
 // SumManifests returns how many manifests are in service.
 func (tx *Tx) SumManifests() (Sum, error) {
-	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM manifests WHERE damaged = 0`)
+	return get[Sum](tx, "count manifests",
+		`SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM manifests WHERE damaged = 0`)
 }
 
 // ManifestsAfter returns up to limit manifests after (repository, digest), in that

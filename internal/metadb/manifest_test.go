@@ -87,9 +87,11 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 			for _, d := range []string{"child", "index", "loose", "tagged"} {
 				var children []metadb.Child
 				if d == "index" {
-					children = []metadb.Child{{Digest: "child", Manifest: true}, {Digest: "loose"}} // the second is a blob of that digest
+					children = []metadb.Child{{Digest: "child", Manifest: true},
+						{Digest: "loose"}} // the second is a blob of that digest
 				}
-				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest.Digest(d), Payload: []byte("{}")}, children); err != nil {
+				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest.Digest(d),
+					Payload: []byte("{}")}, children); err != nil {
 					return err
 				}
 			}
@@ -132,7 +134,8 @@ func TestADeletedManifestsBlobsAreYoungAgain(t *testing.T) {
 					return err
 				}
 			}
-			_, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: "m", Payload: []byte("{}")}, []metadb.Child{{Digest: "its"}})
+			_, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: "m", Payload: []byte("{}")},
+				[]metadb.Child{{Digest: "its"}})
 			return errors.Join(err, tx.TouchRepository("a", epoch), tx.DeleteManifest("a", "m", now))
 		})
 		view(t, db, func(tx *metadb.Tx) error {

@@ -31,7 +31,8 @@ const mirrorRuleColumns = `name, spec, secret, repository, created_at, version,
 func (r *MirrorRule) fields() []any {
 	return []any{
 		&r.Name, (*[]byte)(&r.Spec), &r.Secret, &r.Repository, at(&r.CreatedAt), &r.Version,
-		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error, (*[]byte)(&r.Warnings),
+		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error,
+		(*[]byte)(&r.Warnings),
 	}
 }
 
@@ -69,7 +70,8 @@ func (tx *Tx) AskMirrorRule(name string, at time.Time) error {
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
 		SET owed_at = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
-		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error, cmp.Or(string(r.Warnings), "[]"))
+		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error,
+		cmp.Or(string(r.Warnings), "[]"))
 }
 
 // DeleteMirrorRule removes a mirror rule. Its items are the caller's affair.

@@ -38,7 +38,8 @@ func (tx *Tx) DeleteOrphans(names ...string) error {
 		for i, name := range some {
 			args[i], places[i] = name, fmt.Sprintf("$%d", i+1)
 		}
-		if err := tx.do("delete orphans", `DELETE FROM orphans WHERE name IN (`+strings.Join(places, ", ")+`)`, args...); err != nil {
+		if err := tx.do("delete orphans", `DELETE FROM orphans WHERE name IN (`+strings.Join(places, ", ")+`)`,
+			args...); err != nil {
 			return err
 		}
 	}

@@ -48,7 +48,8 @@ func (tx *Tx) SetRepositoryLocks(name string, locks Locks) error {
 // DeleteRepository removes a repository and every row that is in it. Blobs
 // lose their link, not their content.
 func (tx *Tx) DeleteRepository(name string) error {
-	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs", "uploads"} {
+	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs",
+		"uploads"} {
 		if err := tx.do("delete repository "+name, `DELETE FROM `+table+` WHERE repository = $1`, name); err != nil {
 			return err
 		}

@@ -21,7 +21,8 @@ func TestARepositoryKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 5), tx.TouchRepository("a", later))
+			return errors.Join(tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 5),
+				tx.TouchRepository("a", later))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			got, err := tx.Repository("a")
@@ -71,8 +72,10 @@ func TestADeletedRepositoryLeavesNothingOfItself(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, name := range []string{"a", "b"} {
-				_, err := tx.PutManifest(metadb.Manifest{Repository: name, Digest: "m", Annotations: "{}", Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
-				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", 0, epoch), tx.LinkBlob(name, "x", noon),
+				_, err := tx.PutManifest(metadb.Manifest{Repository: name, Digest: "m", Annotations: "{}",
+					Payload: []byte("{}")}, []metadb.Child{{Digest: "x"}})
+				if err := errors.Join(err, tx.TouchRepository(name, epoch), tx.SetTag(name, "t", "m", 0, epoch),
+					tx.LinkBlob(name, "x", noon),
 					tx.PutUpload(metadb.Upload{ID: "u" + name, Repository: name, HashState: []byte{}})); err != nil {
 					return err
 				}

@@ -62,10 +62,12 @@ func TestADatabaseOfANewerVersionIsRefusedUnchanged(t *testing.T) {
 			t.Fatalf("Open = %v, want %v", err, metadb.ErrNewer)
 		}
 		var repositories, version int
-		if err := raw.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM folders`).Scan(&repositories); err != nil || repositories != 1 {
+		if err := raw.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM folders`).Scan(&repositories); err != nil ||
+			repositories != 1 {
 			t.Errorf("the newer table has %d rows, %v; want 1", repositories, err)
 		}
-		if err := raw.QueryRowContext(t.Context(), `SELECT MAX(version_id) FROM goose_db_version`).Scan(&version); err != nil || version != 9999 {
+		if err := raw.QueryRowContext(t.Context(),
+			`SELECT MAX(version_id) FROM goose_db_version`).Scan(&version); err != nil || version != 9999 {
 			t.Errorf("the version is %d, %v; want 9999", version, err)
 		}
 	})
@@ -178,7 +180,8 @@ func TestAnUpdateThatFailsOrIsCancelledChangesNothing(t *testing.T) {
 
 func TestABadDatabaseURLIsNamedWithoutItsPassword(t *testing.T) {
 	for _, address := range []string{
-		"mysql://u:secret@h/db", "postgres://u:secret@h:port/db", "secret", "", "postgres://u:secret@127.0.0.1:1/db?connect_timeout=1",
+		"mysql://u:secret@h/db", "postgres://u:secret@h:port/db", "secret", "",
+		"postgres://u:secret@127.0.0.1:1/db?connect_timeout=1",
 		"postgres://u:secret@127.0.0.1:1/db?sslmode=nonsense",
 	} {
 		db, err := metadb.Open(t.Context(), address)

@@ -26,14 +26,16 @@ const syncItemColumns = `source, repository, item, tag, digest, part, state, err
 
 func (i *SyncItem) fields() []any {
 	return []any{
-		&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, &i.Permanent, at(&i.ChangedAt), at(&i.SyncedAt),
+		&i.Source, &i.Repository, &i.Item, &i.Tag, &i.Digest, &i.Part, &i.State, &i.Error, &i.Permanent,
+		at(&i.ChangedAt), at(&i.SyncedAt),
 	}
 }
 
 // SyncItem returns one item of source.
 func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
 	return get[SyncItem](tx, "read sync item "+repository+" "+item,
-		`SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source, repository, item)
+		`SELECT `+syncItemColumns+` FROM sync_items WHERE source = $1 AND repository = $2 AND item = $3`, source,
+		repository, item)
 }
 
 // PutSyncItem writes an item, new or known.
@@ -43,7 +45,8 @@ func (tx *Tx) PutSyncItem(i SyncItem) error {
 		CASE WHEN $9 THEN 1 ELSE 0 END, $10, $11)
 		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part, state = excluded.state,
 		error = excluded.error, permanent = excluded.permanent, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
-		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, i.Permanent, millis(i.ChangedAt), millis(i.SyncedAt))
+		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, i.Permanent, millis(i.ChangedAt),
+		millis(i.SyncedAt))
 }
 
 // A SyncItemKind is a condition on items.
@@ -126,7 +129,8 @@ func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncIte
 // NotePassed notes that the running pass over source has listed repository.
 func (tx *Tx) NotePassed(source, repository string) error {
 	return tx.do("note pass over "+repository,
-		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`, source, repository)
+		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`,
+		source, repository)
 }
 
 // ClearPass forgets which repositories a pass over source has listed.
@@ -152,7 +156,8 @@ func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 // DeleteGoneSyncItems removes the items of source in repository that went.
 func (tx *Tx) DeleteGoneSyncItems(source, repository string) error {
 	return tx.do("delete sync items of "+repository,
-		`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND digest = '' AND state = 'synced'`, source, repository)
+		`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND digest = '' AND state = 'synced'`, source,
+		repository)
 }
 
 // ForgetSource removes every item of source. What they led to stays.

@@ -15,14 +15,19 @@ import (
 func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		now := time.UnixMilli(1_700_000_000_123).UTC()
-		wanted := metadb.SyncItem{Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "pending", ChangedAt: now}
-		failed := metadb.SyncItem{Repository: "a", Item: "sha256:2", Digest: "sha256:2", State: "failed", Error: "not found", ChangedAt: now, SyncedAt: now}
-		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced", ChangedAt: now, SyncedAt: now}
+		wanted := metadb.SyncItem{Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "pending",
+			ChangedAt: now}
+		failed := metadb.SyncItem{Repository: "a", Item: "sha256:2", Digest: "sha256:2", State: "failed",
+			Error: "not found", ChangedAt: now, SyncedAt: now}
+		synced := metadb.SyncItem{Repository: "b", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "synced",
+			ChangedAt: now, SyncedAt: now}
 		gone := metadb.SyncItem{Repository: "b", Item: "v2", Tag: "v2", State: "pending", ChangedAt: now}
 		went := metadb.SyncItem{Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now}
-		refused := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed", Error: "schema 1", Permanent: true, ChangedAt: now}
+		refused := metadb.SyncItem{Repository: "d", Item: "v1", Tag: "v1", Digest: "sha256:3", State: "failed",
+			Error: "schema 1", Permanent: true, ChangedAt: now}
 		others := []metadb.SyncItem{ // of another source, which no question about the parent touches
-			{Source: "mirror/x", Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:9", State: "pending", ChangedAt: now},
+			{Source: "mirror/x", Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:9", State: "pending",
+				ChangedAt: now},
 			{Source: "mirror/x", Repository: "c", Item: "v1", Tag: "v1", State: "synced", ChangedAt: now},
 		}
 		update(t, db, func(tx *metadb.Tx) error {
@@ -48,12 +53,17 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				return tx.SyncItems(source, kind, repository, item, limit)
 			}
 		}
-		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went, refused}, page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
-		items("items of a page", []metadb.SyncItem{wanted, synced}, page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
-		items("open items", []metadb.SyncItem{failed, wanted, gone, refused}, page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
-		items("failed items", []metadb.SyncItem{failed, refused}, page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
+		items("items", []metadb.SyncItem{failed, wanted, synced, gone, went, refused},
+			page(metadb.Parent, metadb.AnySyncItem, "", "", 10))
+		items("items of a page", []metadb.SyncItem{wanted, synced},
+			page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
+		items("open items", []metadb.SyncItem{failed, wanted, gone, refused},
+			page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
+		items("failed items", []metadb.SyncItem{failed, refused},
+			page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
 		items("refused items", []metadb.SyncItem{refused}, page(metadb.Parent, metadb.RefusedSyncItem, "", "", 10))
-		items("items that removals wait for", []metadb.SyncItem{failed, wanted}, page(metadb.Parent, metadb.HoldingSyncItem, "", "", 10))
+		items("items that removals wait for", []metadb.SyncItem{failed, wanted},
+			page(metadb.Parent, metadb.HoldingSyncItem, "", "", 10))
 		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
 			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {
@@ -65,7 +75,8 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		}
 		update(t, db, func(tx *metadb.Tx) error {
 			for kind, want := range map[metadb.SyncItemKind]map[string]int{
-				metadb.AnySyncItem: {"a": 2, "b": 2, "c": 1, "d": 1}, metadb.WantedSyncItem: {"a": 2, "d": 1}, metadb.GoneSyncItem: {"c": 1},
+				metadb.AnySyncItem: {"a": 2, "b": 2, "c": 1, "d": 1}, metadb.WantedSyncItem: {"a": 2, "d": 1},
+				metadb.GoneSyncItem: {"c": 1},
 			} {
 				got, err := tx.SyncRepositories(metadb.Parent, kind)
 				if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -73,7 +84,8 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 				}
 			}
 			counts, err := tx.CountSyncItems(metadb.Parent)
-			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 2, "synced": 1}, counts); diff != "" || err != nil {
+			if diff := cmp.Diff(map[string]int{"pending": 2, "failed": 2, "synced": 1}, counts); diff != "" ||
+				err != nil {
 				t.Errorf("counts: %v, %s", err, diff)
 			}
 			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": true, "sha256:3": false} {
@@ -106,12 +118,14 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("import/") })
 		items("items of a source of another kind", others, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error {
-			if err := tx.PutSyncItem(metadb.SyncItem{Source: "mirror/y", Repository: "a", Item: "v1", Tag: "v1", State: "synced"}); err != nil {
+			if err := tx.PutSyncItem(metadb.SyncItem{Source: "mirror/y", Repository: "a", Item: "v1", Tag: "v1",
+				State: "synced"}); err != nil {
 				return err
 			}
 			return tx.ForgetSource("mirror/y")
 		})
-		items("items beside those of a source that was forgotten", others, page("mirror/x", metadb.AnySyncItem, "", "", 10))
+		items("items beside those of a source that was forgotten", others,
+			page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetSources("mirror/") })
 		items("items of a source that was forgotten", nil, page("mirror/x", metadb.AnySyncItem, "", "", 10))
 		update(t, db, func(tx *metadb.Tx) error {
@@ -124,12 +138,15 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 func TestAPassKnowsWhatItDidNotList(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		put := func(tx *metadb.Tx, source, repository, digest string) error {
-			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: repository, Item: "v1", Tag: "v1", Digest: digest, State: "synced"})
+			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: repository, Item: "v1", Tag: "v1",
+				Digest: digest, State: "synced"})
 		}
 		update(t, db, func(tx *metadb.Tx) error {
 			return errors.Join(
-				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "gone", ""), put(tx, "mirror/x", "other", "d"),
-				tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed("mirror/x", "not listed"),
+				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "gone", ""),
+				put(tx, "mirror/x", "other", "d"),
+				tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed(metadb.Parent, "listed"),
+				tx.NotePassed("mirror/x", "not listed"),
 			)
 		})
 		check := func(want ...string) {
@@ -159,7 +176,8 @@ func TestListedSyncItemsAreThoseOfTheRange(t *testing.T) {
 			}
 			return nil
 		})
-		for _, tc := range []struct{ after, last, want string }{{"", "", "abcd"}, {"a", "c", "bc"}, {"b", "", "cd"}, {"", "b", "ab"}} {
+		for _, tc := range []struct{ after, last, want string }{{"", "", "abcd"}, {"a", "c", "bc"}, {"b", "", "cd"},
+			{"", "b", "ab"}} {
 			view(t, db, func(tx *metadb.Tx) error {
 				rows, err := tx.ListedSyncItems(metadb.Parent, "r", tc.after, tc.last)
 				got := ""

@@ -15,8 +15,10 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
-			return errors.Join(tx.SetTag("a", "b", "m1", 1, epoch), tx.SetTagLocks("a", "b", 4), tx.SetTag("a", "b", "m2", 2, later),
-				tx.SetTag("a", "B", "m2", 0, later), tx.SetTag("a", "hidden", "m3", 0, later), tx.SetTagLocks("a", "hidden", 8))
+			return errors.Join(tx.SetTag("a", "b", "m1", 1, epoch), tx.SetTagLocks("a", "b", 4),
+				tx.SetTag("a", "b", "m2", 2, later),
+				tx.SetTag("a", "B", "m2", 0, later), tx.SetTag("a", "hidden", "m3", 0, later),
+				tx.SetTagLocks("a", "hidden", 8))
 		})
 		b := metadb.Tag{Repository: "a", Name: "b", Digest: "m2", CreatedAt: epoch, UpdatedAt: later, Locks: 4, Seq: 2}
 		upper := metadb.Tag{Repository: "a", Name: "B", Digest: "m2", CreatedAt: later, UpdatedAt: later}

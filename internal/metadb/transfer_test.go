@@ -16,10 +16,12 @@ func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
 		now := noon
 		old := now.Add(-2 * time.Hour)
 		row := func(digest string, at metadb.Uptime) metadb.Transfer {
-			return metadb.Transfer{Digest: digest, Size: 9, Ranges: "[[0,5]]", Hashed: 5, HashState: []byte{0, 255}, UpdatedAt: at}
+			return metadb.Transfer{Digest: digest, Size: 9, Ranges: "[[0,5]]", Hashed: 5, HashState: []byte{0, 255},
+				UpdatedAt: at}
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, tr := range []metadb.Transfer{row("sha256:1", old), row("sha256:2", old), row("sha256:3", now), row("sha256:4", now)} {
+			for _, tr := range []metadb.Transfer{row("sha256:1", old), row("sha256:2", old), row("sha256:3", now),
+				row("sha256:4", now)} {
 				if err := tx.PutTransfer(tr); err != nil {
 					return err
 				}
@@ -44,7 +46,8 @@ func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
 			if got, err = tx.StaleTransfers(before, now, "sha256:1", 10); err != nil || len(got) != 1 {
 				t.Errorf("stale transfers of the next page: %v, %v", got, err)
 			}
-			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": false, "sha256:3": false, "sha256:9": false} {
+			for digest, want := range map[string]bool{"sha256:1": true, "sha256:2": false, "sha256:3": false,
+				"sha256:9": false} {
 				if gone, err := tx.DeleteTransferIfStale(digest, before, now); gone != want || err != nil {
 					t.Errorf("DeleteTransferIfStale(%s) = %v, %v", digest, gone, err)
 				}

@@ -43,5 +43,6 @@ func (tx *Tx) DeleteUpload(id string) error {
 // the id after, in order.
 func (tx *Tx) StaleUploads(before Uptime, after string, limit int) ([]Upload, error) {
 	return list[Upload](tx, "list stale uploads",
-		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 AND id > $2 ORDER BY id LIMIT $3`, before, after, limit)
+		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 AND id > $2 ORDER BY id LIMIT $3`, before, after,
+		limit)
 }

@@ -40,7 +40,8 @@ func TestAnUploadIsReadAsItWasLastWritten(t *testing.T) {
 			return errors.Join(err, staleErr, err2, err3)
 		})
 		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteUpload("u") })
-		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteUpload("u") }); !errors.Is(err, metadb.ErrNotFound) {
+		if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.DeleteUpload("u") }); !errors.Is(err,
+			metadb.ErrNotFound) {
 			t.Errorf("a second DeleteUpload = %v, want %v", err, metadb.ErrNotFound)
 		}
 	})

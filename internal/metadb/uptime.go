@@ -23,7 +23,8 @@ func (db *DB) Uptime() Uptime { return db.uptime }
 
 // Uptime returns what [Tx.SaveUptime] noted last.
 func (tx *Tx) Uptime() (Uptime, error) {
-	return get[Uptime](tx, "read uptime", `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0)`, uptimeCounter)
+	return get[Uptime](tx, "read uptime", `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0)`,
+		uptimeCounter)
 }
 
 // SaveUptime notes how long the instance has run; a later moment that is noted stays.

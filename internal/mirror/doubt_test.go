@@ -132,7 +132,8 @@ func TestADoubtLastsFromRunToRun(t *testing.T) {
 		}
 		h.upstream.lists("v1", "v5")
 		row := h.ask()
-		if tags := h.tags("local/app"); row.Error != "" || len(tags) != 2 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+		if tags := h.tags("local/app"); row.Error != "" || len(tags) != 2 ||
+			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, tags)
 		}
 	})
@@ -177,11 +178,13 @@ func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := fiveTags(t)
 		h.upstream.lists("v1", "v2", "v3", "v4")
-		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 4 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 4 ||
+			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
 		}
 		h.rule(mirror.Spec{TagFilters: []string{"v1"}})
-		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 1 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 1 ||
+			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
 		}
 	})

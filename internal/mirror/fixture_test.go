@@ -234,7 +234,8 @@ func (h *here) rule(v mirror.Spec) {
 		h.content.T.Fatal(err)
 	}
 	h.update(func(tx *metadb.Tx) error {
-		err := tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository, CreatedAt: time.Now()})
+		err := tx.PutMirrorRule(metadb.MirrorRule{Name: "r", Spec: text, Repository: v.Repository,
+			CreatedAt: time.Now()})
 		if err != nil || v.Window != "" {
 			return err
 		}

@@ -56,7 +56,8 @@ func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 		if !h.has("plain", d) || len(h.tags("plain")) != 0 {
 			t.Error("the copy without a tag is not there, or has one")
 		}
-		i = h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d), Images: []string{"app:x"}})
+		i = h.bring(t,
+			mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d), Images: []string{"app:x"}})
 		if i.State != mirror.ImportSucceeded || h.tags("app")["x"] != d {
 			t.Errorf("%+v", i)
 		}
@@ -69,7 +70,8 @@ func TestAnImportByTagAndDigestKeepsTheTag(t *testing.T) {
 		d := h.upstream.image("app", "one", 10, "1.0")
 		h.upstream.image("app", "two", 10, "1.0") // the tag moves on
 		for _, images := range [][]string{nil, {"copy"}} {
-			i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0@" + string(d), Images: images})
+			i := h.bring(t,
+				mirror.ImportRequest{Source: "http://upstream.example/app:1.0@" + string(d), Images: images})
 			if i.State != mirror.ImportSucceeded {
 				t.Fatalf("%+v", i)
 			}

@@ -188,7 +188,8 @@ func (l *listing) whole() error {
 	}
 	if n := len(l.failed); n > 0 {
 		first := slices.Min(slices.Collect(maps.Keys(l.failed)))
-		problems = append(problems, fmt.Sprintf("the source does not say what %d of its tags are: %s", n, l.failed[first]))
+		problems = append(problems,
+			fmt.Sprintf("the source does not say what %d of its tags are: %s", n, l.failed[first]))
 	}
 	if len(problems) == 0 {
 		return nil

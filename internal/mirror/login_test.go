@@ -74,7 +74,8 @@ func TestAnImportUsesDockerLogins(t *testing.T) {
 					{Source: "http://elsewhere.example/library/app:1", Images: []string{"elsewhere:1"}},
 					{Source: "http://" + v.source, Images: []string{"other:1"}, Username: "other", Password: "x"},
 				} {
-					if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Problem, "UNAUTHORIZED") {
+					if i := h.bring(t, q); i.State != mirror.ImportFailed ||
+						!strings.Contains(i.Problem, "UNAUTHORIZED") {
 						t.Errorf("%+v", i)
 					}
 				}

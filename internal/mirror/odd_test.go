@@ -69,7 +69,8 @@ func TestAnOddAnswerForReferrersStopsNothing(t *testing.T) {
 					if row.Error != "" {
 						t.Error(row.Error)
 					}
-					if diff := cmp.Diff(map[string]digest.Digest{"1": old, "2": fresh}, h.tags("local/app")); diff != "" {
+					if diff := cmp.Diff(map[string]digest.Digest{"1": old, "2": fresh},
+						h.tags("local/app")); diff != "" {
 						t.Error(diff)
 					}
 					if !h.has("local/app", signature) {
@@ -81,7 +82,8 @@ func TestAnOddAnswerForReferrersStopsNothing(t *testing.T) {
 						t.Errorf("the warnings are %v", mirror.WarningsOf(row))
 					}
 					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
-					if i.State != mirror.ImportSucceeded || plain != (len(i.Warnings) == 0) && where == "the end-point" {
+					if i.State != mirror.ImportSucceeded || plain != (len(i.Warnings) == 0) &&
+						where == "the end-point" {
 						t.Errorf("%+v", i)
 					}
 					u.intercept(nil)
@@ -164,7 +166,8 @@ func TestATagThatFailsDoesNotStopTheOthers(t *testing.T) {
 					if tags["bad"] != was || tags["good"] != good || !h.has("local/app", signature) {
 						t.Errorf("there is %v", tags)
 					}
-					if what == "the tag" && (tags["gone"] == gone || !strings.Contains(row.Error, "1 of its tags are: look at bad")) {
+					if what == "the tag" &&
+						(tags["gone"] == gone || !strings.Contains(row.Error, "1 of its tags are: look at bad")) {
 						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
 					}
 					if temporary := status >= 500; row.OwedAt.IsZero() == temporary {
@@ -244,7 +247,8 @@ func TestManifestsThatAlwaysFailDoNotHoldUpTheRun(t *testing.T) {
 			return fails
 		})
 		row := h.ask()
-		if took := row.EndedAt.Sub(row.StartedAt); took > 3*time.Minute || row.Error != "some tags failed; see failures" {
+		if took := row.EndedAt.Sub(row.StartedAt); took > 3*time.Minute ||
+			row.Error != "some tags failed; see failures" {
 			t.Errorf("after %s the run ended with %q", took, row.Error)
 		}
 		if row.OwedAt.IsZero() {
@@ -276,7 +280,8 @@ func TestAReferrerThatFailsDoesNotStopItsImage(t *testing.T) {
 						t.Errorf("the run ended with %q", row.Error)
 					}
 					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
-					if h.tags("app")["1"] != d || !h.has("app", good) || (what == "/manifests/") != (len(i.Warnings) == 1) {
+					if h.tags("app")["1"] != d || !h.has("app", good) ||
+						(what == "/manifests/") != (len(i.Warnings) == 1) {
 						t.Errorf("%+v", i)
 					}
 				})

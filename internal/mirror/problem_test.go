@@ -88,7 +88,8 @@ func TestATLSErrorIsNotRetried(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				failsAtOnce(t, reaching(t, v.serve), mirror.ImportRequest{Source: "example.com/app:1"}, v.trouble, v.advice)
+				failsAtOnce(t, reaching(t, v.serve), mirror.ImportRequest{Source: "example.com/app:1"}, v.trouble,
+					v.advice)
 			})
 		})
 	}
@@ -163,7 +164,8 @@ func TestAnImportShowsRetryAfter(t *testing.T) {
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
 		until := began.Add(90 * time.Second).UTC().Format("15:04:05 UTC")
-		if want := "held off until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want || i.Hint != "" {
+		if want := "held off until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
+			i.Hint != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
 		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {

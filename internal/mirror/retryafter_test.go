@@ -130,7 +130,8 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 					h.upstream.held(part, pause)
 					names := []string{"a", "b", "c", "d", "healthy"}
 					for _, name := range names {
-						spec := mirror.Spec{Source: "http://busy.example/app", Repository: "rule/" + name, Schedule: "0 0 * * *"}
+						spec := mirror.Spec{Source: "http://busy.example/app", Repository: "rule/" + name,
+							Schedule: "0 0 * * *"}
 						if name == "healthy" {
 							time.Sleep(time.Second) // until the others hold all slots
 							spec.Source = "http://upstream.example/app"
@@ -140,7 +141,8 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 							t.Fatal(err)
 						}
 						h.update(func(tx *metadb.Tx) error {
-							rule := metadb.MirrorRule{Name: name, Spec: text, Repository: spec.Repository, CreatedAt: time.Now()}
+							rule := metadb.MirrorRule{Name: name, Spec: text, Repository: spec.Repository,
+								CreatedAt: time.Now()}
 							if err := tx.PutMirrorRule(rule); err != nil {
 								return err
 							}
@@ -151,7 +153,8 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 					}
 					var last mirror.Import
 					for _, name := range names {
-						q := mirror.ImportRequest{Source: "http://busy.example/app:1", Images: []string{"import/" + name + ":1"}}
+						q := mirror.ImportRequest{Source: "http://busy.example/app:1",
+							Images: []string{"import/" + name + ":1"}}
 						if name == "healthy" {
 							q.Source = "http://upstream.example/app:1"
 						}
@@ -165,7 +168,8 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 					if h.tags("rule/healthy")["1"] != d {
 						t.Error("the rule of another host waits")
 					}
-					if last = h.over(t, last); last.State != mirror.ImportSucceeded || last.EndedAt.Sub(last.StartedAt) > time.Minute {
+					if last = h.over(t, last); last.State != mirror.ImportSucceeded ||
+						last.EndedAt.Sub(last.StartedAt) > time.Minute {
 						t.Errorf("the import from another host waited: %+v", last)
 					}
 					time.Sleep(pause + 30*time.Minute)

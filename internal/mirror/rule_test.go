@@ -67,7 +67,8 @@ func TestPlatformFilterOfAMirrorRuleSurvivesRestart(t *testing.T) {
 		check := func(platforms ...string) {
 			t.Helper()
 			for platform, d := range images {
-				if has, want := h.has("local/app", d), len(platforms) == 0 || slices.Contains(platforms, platform); has != want {
+				if has, want := h.has("local/app", d), len(platforms) == 0 ||
+					slices.Contains(platforms, platform); has != want {
 					t.Errorf("with %v, what is for %s is here: %v", platforms, platform, has)
 				}
 			}
@@ -126,7 +127,8 @@ func TestAnUnchangedTagCostsNoManifest(t *testing.T) {
 		h.upstream.asked("GET manifests")
 		h.upstream.asked("HEAD manifests")
 		h.ask()
-		if gets, heads := h.upstream.asked("GET manifests"), h.upstream.asked("HEAD manifests"); gets != 0 || heads != 3 {
+		if gets, heads := h.upstream.asked("GET manifests"), h.upstream.asked("HEAD manifests"); gets != 0 ||
+			heads != 3 {
 			t.Errorf("%d manifests were read and %d asked about, want 0 and 3", gets, heads)
 		}
 	})

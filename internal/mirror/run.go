@@ -47,7 +47,8 @@ func (r *run) lookAgain(since time.Time) {
 }
 
 func (r *run) status() RunStatus {
-	return RunStatus{Running: true, Progress: r.engine.Progress(), Problem: r.problem(), BytesPerSecond: r.engine.Rate()}
+	return RunStatus{Running: true, Progress: r.engine.Progress(), Problem: r.problem(),
+		BytesPerSecond: r.engine.Rate()}
 }
 
 // all makes the run, and reports whether its result was recorded.

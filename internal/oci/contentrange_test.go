@@ -16,9 +16,12 @@ func TestTheRangeOfAnAnswerIsRead(t *testing.T) {
 		}
 	}
 	for _, header := range []string{
-		"", "bytes", "bytes ", "bytes 0-99", "0-99/100", "bytes=0-99/100", "bytes */100", "bytes 0-100/100", "bytes 5-4/100", "bytes -5/100", "bytes 5-/100",
-		"bytes 0-99/x", "bytes 0-99/", "bytes 0-99/-1", "bytes +0-99/100", "bytes 0x0-99/100", "bytes 0 - 99/100", "bytes 0-99/100 ", "bits 0-99/100",
-		"bytes 0-9223372036854775807/*", "bytes 0-99999999999999999999/*", "bytes 0-99/99999999999999999999", "bytes 1_0-2_0/100",
+		"", "bytes", "bytes ", "bytes 0-99", "0-99/100", "bytes=0-99/100", "bytes */100", "bytes 0-100/100",
+		"bytes 5-4/100", "bytes -5/100", "bytes 5-/100",
+		"bytes 0-99/x", "bytes 0-99/", "bytes 0-99/-1", "bytes +0-99/100", "bytes 0x0-99/100", "bytes 0 - 99/100",
+		"bytes 0-99/100 ", "bits 0-99/100",
+		"bytes 0-9223372036854775807/*", "bytes 0-99999999999999999999/*", "bytes 0-99/99999999999999999999",
+		"bytes 1_0-2_0/100",
 	} {
 		if start, end, err := ParseContentRange(header); err == nil {
 			t.Errorf("%q: %d, %d", header, start, end)
@@ -32,7 +35,8 @@ func TestTheRangeOfAChunkIsRead(t *testing.T) {
 			t.Errorf("%s: %d, %d, %v", header, start, end, err)
 		}
 	}
-	for _, header := range []string{"", "-", "5", "5-", "-5", "5-4", "a-b", "0-1-2", "0-9/10", "bytes=0-9", "0-9223372036854775807", "0--1", " 0-1"} {
+	for _, header := range []string{"", "-", "5", "5-", "-5", "5-4", "a-b", "0-1-2", "0-9/10", "bytes=0-9",
+		"0-9223372036854775807", "0--1", " 0-1"} {
 		if start, end, err := ParseUploadRange(header); !errors.Is(err, ErrBlobUploadInvalid) {
 			t.Errorf("%q: %d, %d, %v", header, start, end, err)
 		}

@@ -25,31 +25,48 @@ type Error struct {
 // The errors of the specification. Derive one that says more with
 // [Error.With] or [Error.Wrap]; never change these.
 var (
-	ErrBlobUnknown         = &Error{Code: "BLOB_UNKNOWN", Message: "blob unknown to registry", Status: http.StatusNotFound}
-	ErrBlobUploadInvalid   = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "blob upload invalid", Status: http.StatusBadRequest}
-	ErrBlobUploadUnknown   = &Error{Code: "BLOB_UPLOAD_UNKNOWN", Message: "blob upload unknown to registry", Status: http.StatusNotFound}
-	ErrDigestInvalid       = &Error{Code: "DIGEST_INVALID", Message: "provided digest did not match uploaded content", Status: http.StatusBadRequest}
-	ErrManifestBlobUnknown = &Error{Code: "MANIFEST_BLOB_UNKNOWN", Message: "manifest references a manifest or blob unknown to registry", Status: http.StatusNotFound}
-	ErrManifestInvalid     = &Error{Code: "MANIFEST_INVALID", Message: "manifest invalid", Status: http.StatusBadRequest}
-	ErrManifestUnknown     = &Error{Code: "MANIFEST_UNKNOWN", Message: "manifest unknown", Status: http.StatusNotFound}
-	ErrNameInvalid         = &Error{Code: "NAME_INVALID", Message: "invalid repository name", Status: http.StatusBadRequest}
-	ErrNameUnknown         = &Error{Code: "NAME_UNKNOWN", Message: "repository name not known to registry", Status: http.StatusNotFound}
-	ErrSizeInvalid         = &Error{Code: "SIZE_INVALID", Message: "provided length did not match content length", Status: http.StatusBadRequest}
-	ErrTagInvalid          = &Error{Code: "TAG_INVALID", Message: "invalid tag", Status: http.StatusBadRequest}
-	ErrUnauthorized        = &Error{Code: "UNAUTHORIZED", Message: "authentication required", Status: http.StatusUnauthorized}
-	ErrDenied              = &Error{Code: "DENIED", Message: "requested access to the resource is denied", Status: http.StatusForbidden}
-	ErrUnsupported         = &Error{Code: "UNSUPPORTED", Message: "the operation is unsupported", Status: http.StatusMethodNotAllowed}
-	ErrTooManyRequests     = &Error{Code: "TOOMANYREQUESTS", Message: "too many requests", Status: http.StatusTooManyRequests}
+	ErrBlobUnknown = &Error{Code: "BLOB_UNKNOWN", Message: "blob unknown to registry",
+		Status: http.StatusNotFound}
+	ErrBlobUploadInvalid = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "blob upload invalid",
+		Status: http.StatusBadRequest}
+	ErrBlobUploadUnknown = &Error{Code: "BLOB_UPLOAD_UNKNOWN", Message: "blob upload unknown to registry",
+		Status: http.StatusNotFound}
+	ErrDigestInvalid = &Error{Code: "DIGEST_INVALID", Message: "provided digest did not match uploaded content",
+		Status: http.StatusBadRequest}
+	ErrManifestBlobUnknown = &Error{Code: "MANIFEST_BLOB_UNKNOWN",
+		Message: "manifest references a manifest or blob unknown to registry", Status: http.StatusNotFound}
+	ErrManifestInvalid = &Error{Code: "MANIFEST_INVALID", Message: "manifest invalid",
+		Status: http.StatusBadRequest}
+	ErrManifestUnknown = &Error{Code: "MANIFEST_UNKNOWN", Message: "manifest unknown", Status: http.StatusNotFound}
+	ErrNameInvalid     = &Error{Code: "NAME_INVALID", Message: "invalid repository name",
+		Status: http.StatusBadRequest}
+	ErrNameUnknown = &Error{Code: "NAME_UNKNOWN", Message: "repository name not known to registry",
+		Status: http.StatusNotFound}
+	ErrSizeInvalid = &Error{Code: "SIZE_INVALID", Message: "provided length did not match content length",
+		Status: http.StatusBadRequest}
+	ErrTagInvalid   = &Error{Code: "TAG_INVALID", Message: "invalid tag", Status: http.StatusBadRequest}
+	ErrUnauthorized = &Error{Code: "UNAUTHORIZED", Message: "authentication required",
+		Status: http.StatusUnauthorized}
+	ErrDenied = &Error{Code: "DENIED", Message: "requested access to the resource is denied",
+		Status: http.StatusForbidden}
+	ErrUnsupported = &Error{Code: "UNSUPPORTED", Message: "the operation is unsupported",
+		Status: http.StatusMethodNotAllowed}
+	ErrTooManyRequests = &Error{Code: "TOOMANYREQUESTS", Message: "too many requests",
+		Status: http.StatusTooManyRequests}
 
 	// ErrRangeInvalid answers an upload chunk that does not start where the
 	// last one ended (end-5 of the specification).
-	ErrRangeInvalid = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "chunk is out of order", Status: http.StatusRequestedRangeNotSatisfiable}
+	ErrRangeInvalid = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "chunk is out of order",
+		Status: http.StatusRequestedRangeNotSatisfiable}
 	// ErrTooLarge answers a manifest of more than [MaxManifestSize].
-	ErrTooLarge = &Error{Code: "SIZE_INVALID", Message: "content is too large", Status: http.StatusRequestEntityTooLarge}
+	ErrTooLarge = &Error{Code: "SIZE_INVALID", Message: "content is too large",
+		Status: http.StatusRequestEntityTooLarge}
 	// ErrInternal answers when the registry itself failed; its log says how.
-	ErrInternal = &Error{Code: "UNKNOWN", Message: "the registry failed to answer", Status: http.StatusInternalServerError}
+	ErrInternal = &Error{Code: "UNKNOWN", Message: "the registry failed to answer",
+		Status: http.StatusInternalServerError}
 	// ErrNoSpace answers a write that the disk has no room for.
-	ErrNoSpace = &Error{Code: "UNKNOWN", Message: "no space left on the registry's disk", Status: http.StatusInsufficientStorage}
+	ErrNoSpace = &Error{Code: "UNKNOWN", Message: "no space left on the registry's disk",
+		Status: http.StatusInsufficientStorage}
 )
 
 // Error returns the code and the message on one line.

@@ -15,7 +15,8 @@ func TestErrorsAreTheSameByCodeAndStatus(t *testing.T) {
 	if errors.Is(ErrRangeInvalid, ErrBlobUploadInvalid) || errors.Is(ErrSizeInvalid.WithStatus(418), ErrSizeInvalid) {
 		t.Error("another status is the same error")
 	}
-	if AsError(errors.New("other")) != nil || AsError(err).Message != "no tag v1" || ErrManifestUnknown.Message != "manifest unknown" {
+	if AsError(errors.New("other")) != nil || AsError(err).Message != "no tag v1" ||
+		ErrManifestUnknown.Message != "manifest unknown" {
 		t.Errorf("%v", AsError(err))
 	}
 }
@@ -29,7 +30,8 @@ func TestAnErrorIsWrittenInTheSpecificationsForm(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		WriteError(w, e)
-		if w.Code != e.Status || w.Body.String() != want || w.Header().Get("Content-Type") != "application/json; charset=utf-8" {
+		if w.Code != e.Status || w.Body.String() != want ||
+			w.Header().Get("Content-Type") != "application/json; charset=utf-8" {
 			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 		}
 	}

@@ -113,7 +113,8 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	if raw.SchemaVersion != 2 {
 		return nil, ErrManifestInvalid.With("schemaVersion is %d, want 2", raw.SchemaVersion)
 	}
-	m := &Manifest{MediaType: mediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations, Subject: raw.Subject, Memory: memory}
+	m := &Manifest{MediaType: mediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations,
+		Subject: raw.Subject, Memory: memory}
 	if IsIndex(mediaType) {
 		if raw.Config != nil || raw.Layers != nil {
 			return nil, ErrManifestInvalid.With("an index has no config or layers")
@@ -155,12 +156,14 @@ func manifestMediaType(contentType, own string) (string, error) {
 			return "", ErrManifestInvalid.With("Content-Type %q is malformed", clip(contentType))
 		}
 		if own != "" && own != parsed {
-			return "", ErrManifestInvalid.With("Content-Type %q does not match the manifest's mediaType %q", clip(parsed), clip(own))
+			return "", ErrManifestInvalid.With("Content-Type %q does not match the manifest's mediaType %q",
+				clip(parsed), clip(own))
 		}
 		mediaType = parsed
 	}
 	if !IsManifest(mediaType) {
-		return "", ErrManifestInvalid.With("media type %q is not of a manifest that this registry keeps", clip(mediaType))
+		return "", ErrManifestInvalid.With("media type %q is not of a manifest that this registry keeps",
+			clip(mediaType))
 	}
 	return mediaType, nil
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-const plain = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2},"layers":[]}`
+const plain = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
+	`","config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2},"layers":[]}`
 
 func TestAManifestSaysWhatItRefersTo(t *testing.T) {
 	foreign := digest.FromString("foreign")
@@ -34,14 +35,16 @@ func TestAManifestSaysWhatItRefersTo(t *testing.T) {
 	if diff := cmp.Diff([]digest.Digest{sha256, sha512, foreign}, blobs); diff != "" {
 		t.Error(diff)
 	}
-	if m.MediaType != MediaTypeDockerManifest || m.ArtifactType != "x/config" || m.Subject.Digest != sha512 || m.Annotations["k"] != "v" || len(m.Layers) != 4 {
+	if m.MediaType != MediaTypeDockerManifest || m.ArtifactType != "x/config" || m.Subject.Digest != sha512 ||
+		m.Annotations["k"] != "v" || len(m.Layers) != 4 {
 		t.Errorf("manifest %+v", m)
 	}
 
 	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/list","manifests":[
 		{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`, MediaTypeImageIndex, MediaTypeImageManifest, sha256)
 	m, err = ParseManifest("", []byte(index))
-	if err != nil || len(m.Blobs()) != 0 || len(m.Manifests) != 1 || m.Manifests[0].Platform.OS != "linux" || m.ArtifactType != "x/list" {
+	if err != nil || len(m.Blobs()) != 0 || len(m.Manifests) != 1 || m.Manifests[0].Platform.OS != "linux" ||
+		m.ArtifactType != "x/list" {
 		t.Errorf("index %+v, %v", m, err)
 	}
 }
@@ -62,7 +65,8 @@ func TestIndexEntryIsAManifestOnlyByItsMediaType(t *testing.T) {
 		}
 		return sizes
 	}
-	if diff := cmp.Diff([][]int64{{2, 3}, {1, 4}, {1, 4}}, [][]int64{sizes(m.Manifests), sizes(m.Layers), sizes(m.Blobs())}); diff != "" {
+	if diff := cmp.Diff([][]int64{{2, 3}, {1, 4}, {1, 4}},
+		[][]int64{sizes(m.Manifests), sizes(m.Layers), sizes(m.Blobs())}); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -86,29 +90,38 @@ func TestManifestWithAFieldTwiceIsRefused(t *testing.T) {
 	child := `{"mediaType":"` + MediaTypeImageManifest + `","digest":"` + sha256 + `","size":1%s}`
 	index := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageIndex + `","manifests":[` + child + `]%s}`
 	for name, text := range map[string]string{
-		"config twice":                 strings.Replace(plain, config, config+","+other, 1),
-		"config in another case, too":  strings.Replace(plain, config, config+","+strings.Replace(other, "config", "CONFIG", 1), 1),
+		"config twice": strings.Replace(plain, config, config+","+other, 1),
+		"config in another case, too": strings.Replace(plain, config,
+			config+","+strings.Replace(other, "config", "CONFIG", 1), 1),
 		"config in another case alone": strings.Replace(plain, `"config":`, `"Config":`, 1),
-		"config with an escape":        strings.Replace(plain, config, config+","+strings.Replace(other, "config", `\u0063onfig`, 1), 1),
-		"a letter that folds to s":     strings.Replace(plain, `"layers"`, "\"layer\u017F\":[],\"layers\"", 1),
-		"mediaType twice":              strings.Replace(plain, `"schemaVersion"`, `"mediaType":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
-		"mediaType in another case":    strings.Replace(plain, `"schemaVersion"`, `"mediatype":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
-		"subject twice":                strings.Replace(plain, `"layers"`, `"subject":`+fmt.Sprintf(child, "")+`,"subject":null,"layers"`, 1),
-		"layers twice, null first":     strings.Replace(plain, `"layers":[]`, `"layers":null,"layers":[]`, 1),
-		"a digest twice in a layer":    strings.Replace(plain, `[]`, `[{"digest":"`+sha512+`","digest":"`+sha256+`","size":1}]`, 1),
-		"a size in another case":       strings.Replace(plain, `"size":2`, `"size":2,"Size":3`, 1),
-		"manifests twice":              fmt.Sprintf(index, "", `,"Manifests":[]`),
-		"a child's type twice":         fmt.Sprintf(index, `,"mediaType":"x/y"`, ""),
-		"a child's os twice":           fmt.Sprintf(index, `,"platform":{"os":"linux","OS":"windows","architecture":"arm"}`, ""),
+		"config with an escape": strings.Replace(plain, config,
+			config+","+strings.Replace(other, "config", `\u0063onfig`, 1), 1),
+		"a letter that folds to s": strings.Replace(plain, `"layers"`, "\"layer\u017F\":[],\"layers\"", 1),
+		"mediaType twice": strings.Replace(plain, `"schemaVersion"`,
+			`"mediaType":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
+		"mediaType in another case": strings.Replace(plain, `"schemaVersion"`,
+			`"mediatype":"`+MediaTypeImageManifest+`","schemaVersion"`, 1),
+		"subject twice": strings.Replace(plain, `"layers"`,
+			`"subject":`+fmt.Sprintf(child, "")+`,"subject":null,"layers"`, 1),
+		"layers twice, null first": strings.Replace(plain, `"layers":[]`, `"layers":null,"layers":[]`, 1),
+		"a digest twice in a layer": strings.Replace(plain, `[]`,
+			`[{"digest":"`+sha512+`","digest":"`+sha256+`","size":1}]`, 1),
+		"a size in another case": strings.Replace(plain, `"size":2`, `"size":2,"Size":3`, 1),
+		"manifests twice":        fmt.Sprintf(index, "", `,"Manifests":[]`),
+		"a child's type twice":   fmt.Sprintf(index, `,"mediaType":"x/y"`, ""),
+		"a child's os twice": fmt.Sprintf(index,
+			`,"platform":{"os":"linux","OS":"windows","architecture":"arm"}`, ""),
 	} {
 		if _, err := ParseManifest("", []byte(text)); !errors.Is(err, ErrManifestInvalid) {
 			t.Errorf("%s: %v, want %v", name, err, ErrManifestInvalid)
 		}
 	}
 	for name, text := range map[string]string{
-		"spaces":             strings.NewReplacer(",", " ,\n\t ", "[]", "[ ]", `":`, `" : `).Replace(plain),
-		"names of users":     strings.Replace(plain, `"layers"`, `"annotations":{"config":"a","Config":"\"b\\","CONFIG":"c}"},"layers"`, 1),
-		"an unknown field":   strings.Replace(plain, `"layers"`, `"x":{"size":1,"Size":[{"a":-1.5e3,"a":null}]},"X":true,"layers"`, 1),
+		"spaces": strings.NewReplacer(",", " ,\n\t ", "[]", "[ ]", `":`, `" : `).Replace(plain),
+		"names of users": strings.Replace(plain, `"layers"`,
+			`"annotations":{"config":"a","Config":"\"b\\","CONFIG":"c}"},"layers"`, 1),
+		"an unknown field": strings.Replace(plain, `"layers"`,
+			`"x":{"size":1,"Size":[{"a":-1.5e3,"a":null}]},"X":true,"layers"`, 1),
 		"the same elsewhere": fmt.Sprintf(index, `,"data":"AA==","artifactType":"x"`, `,"artifactType":"y"`),
 	} {
 		if _, err := ParseManifest("", []byte(text)); err != nil {
@@ -160,16 +173,17 @@ func bombs() map[string]string {
 		return head + strings.Repeat(unit, (MaxManifestSize-len(head)-len(tail))/len(unit)) + tail
 	}
 	return map[string]string{
-		"nested lists":                 fill("", "[", ""),
-		"nested objects":               fill("", `{"a":`, ""),
-		"nested below a known name":    fill(`{"schemaVersion":2,"config":`, `{"annotations":`, ""),
-		"nested where a list is":       fill(`{"schemaVersion":2,"layers":`, "[", ""),
-		"empty layers":                 fill(`{"schemaVersion":2,"layers":[{}`, ",{}", "]}"),
-		"empty children":               fill(`{"schemaVersion":2,"manifests":[{}`, ",{}", "]}"),
-		"null layers":                  fill(`{"schemaVersion":2,"layers":[null`, ",null", "]}"),
-		"layers again and again":       fill(`{"schemaVersion":2`, `,"layers":[{},{},{},{},{},{},{},{}]`, "}"),
-		"urls":                         fill(`{"schemaVersion":2,"layers":[{"urls":[""`, `,""`, "]}]}"),
-		"features of a platform":       fill(`{"schemaVersion":2,"manifests":[{"platform":{"os.features":[""`, `,""`, "]}}]}"),
+		"nested lists":              fill("", "[", ""),
+		"nested objects":            fill("", `{"a":`, ""),
+		"nested below a known name": fill(`{"schemaVersion":2,"config":`, `{"annotations":`, ""),
+		"nested where a list is":    fill(`{"schemaVersion":2,"layers":`, "[", ""),
+		"empty layers":              fill(`{"schemaVersion":2,"layers":[{}`, ",{}", "]}"),
+		"empty children":            fill(`{"schemaVersion":2,"manifests":[{}`, ",{}", "]}"),
+		"null layers":               fill(`{"schemaVersion":2,"layers":[null`, ",null", "]}"),
+		"layers again and again":    fill(`{"schemaVersion":2`, `,"layers":[{},{},{},{},{},{},{},{}]`, "}"),
+		"urls":                      fill(`{"schemaVersion":2,"layers":[{"urls":[""`, `,""`, "]}]}"),
+		"features of a platform": fill(`{"schemaVersion":2,"manifests":[{"platform":{"os.features":[""`, `,""`,
+			"]}}]}"),
 		"an endless number":            fill(`{"schemaVersion":`, "9", "}"),
 		"an endless text":              fill(`{"mediaType":"`, `\u0000`, `"}`),
 		"an endless name":              fill(`{"`, "x", `":1}`),
@@ -238,7 +252,8 @@ func FuzzParseManifest(f *testing.F) {
 }
 
 func TestValuesOfAManifestAreCountedBeforeTheyAreMade(t *testing.T) {
-	const head = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"a/b","digest":"` +
+	const head = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
+		`","config":{"mediaType":"a/b","digest":"` +
 		`sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2`
 	fill := func(before, element, after string) string {
 		n := (MaxManifestSize - len(before) - len(after) - 10) / (len(element) + 1)
@@ -267,10 +282,12 @@ func TestValuesOfAManifestAreCountedBeforeTheyAreMade(t *testing.T) {
 func TestTheLargestImagesAreNotTooLarge(t *testing.T) {
 	var layers strings.Builder
 	for i := range MaxManifestChildren {
-		fmt.Fprintf(&layers, `{"mediaType":"%s","digest":"sha256:%064x","size":%d,"annotations":{"org.example.name":"layer-%d","org.example.of":"x"}},`,
+		fmt.Fprintf(&layers,
+			`{"mediaType":"%s","digest":"sha256:%064x","size":%d,"annotations":{"org.example.name":"layer-%d","org.example.of":"x"}},`,
 			"application/vnd.oci.image.layer.v1.tar+gzip", i, i, i)
 	}
-	text := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest + `","config":{"mediaType":"a/b","digest":"sha256:` +
+	text := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
+		`","config":{"mediaType":"a/b","digest":"sha256:` +
 		strings.Repeat("0", 64) + `","size":2},"layers":[` + strings.TrimSuffix(layers.String(), ",") + `]}`
 	m, err := ParseManifest("", []byte(text))
 	if err != nil || len(m.Layers) != MaxManifestChildren || m.Memory < len(text) {
@@ -290,7 +307,8 @@ func TestTheShortestAnnotationsAreKept(t *testing.T) {
 	if got := parse("null"); got != nil {
 		t.Errorf("null becomes %v", got)
 	}
-	if diff := cmp.Diff(map[string]string{"a": "2", "b": "\u00e9"}, parse(`{"a":"1","b":"\u00e9","a":"2"}`)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"a": "2", "b": "\u00e9"},
+		parse(`{"a":"1","b":"\u00e9","a":"2"}`)); diff != "" {
 		t.Error(diff)
 	}
 	all := map[string]string{}

@@ -12,13 +12,15 @@ const (
 )
 
 func TestRepositoryNamesAreTheSpecifications(t *testing.T) {
-	for _, name := range []string{"a", "0", "a/b", "a/b/c", "a.b", "a_b", "a__b", "a-b", "a---b", "team/app-1.2_x", "library", strings.Repeat("a", 255)} {
+	for _, name := range []string{"a", "0", "a/b", "a/b/c", "a.b", "a_b", "a__b", "a-b", "a---b", "team/app-1.2_x",
+		"library", strings.Repeat("a", 255)} {
 		if err := CheckRepository(name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, name := range []string{
-		"", "/", "a/", "/a", "a//b", "A", "a/B", ".a", "a.", "-a", "a-", "a..b", "a___b", "a_.b", "a b", "a\n", "a\x00", "ä", "a:b", "a@b", "..", "a/../b",
+		"", "/", "a/", "/a", "a//b", "A", "a/B", ".a", "a.", "-a", "a-", "a..b", "a___b", "a_.b", "a b", "a\n", "a\x00",
+		"ä", "a:b", "a@b", "..", "a/../b",
 		"_catalog", "a/_tags", strings.Repeat("a", 256), strings.Repeat("a/", 5000),
 	} {
 		if err := CheckRepository(name); !errors.Is(err, ErrNameInvalid) {
@@ -33,7 +35,8 @@ func TestTagsAreTheSpecifications(t *testing.T) {
 			t.Errorf("%s: %v", tag, err)
 		}
 	}
-	for _, tag := range []string{"", ".a", "-a", "a b", "a:b", "a/b", "a@b", "a\n", "\na", "ä", strings.Repeat("a", 129)} {
+	for _, tag := range []string{"", ".a", "-a", "a b", "a:b", "a/b", "a@b", "a\n", "\na", "ä",
+		strings.Repeat("a", 129)} {
 		if err := CheckTag(tag); !errors.Is(err, ErrTagInvalid) {
 			t.Errorf("%q: %v", tag, err)
 		}
@@ -47,8 +50,10 @@ func TestDigestsAreOfKnownAlgorithmsAndInLowerCase(t *testing.T) {
 		}
 	}
 	for _, d := range []string{
-		"", ":", "sha256", "sha256:", strings.ToUpper(sha256), "SHA256" + sha256[6:], sha256[:70], sha256 + "0", sha512[:71], "sha512" + sha256[6:],
-		"sha384:" + strings.Repeat("a", 96), "md5:d41d8cd98f00b204e9800998ecf8427e", " " + sha256, sha256 + "\n", "sha256:../" + strings.Repeat("a", 61),
+		"", ":", "sha256", "sha256:", strings.ToUpper(sha256), "SHA256" + sha256[6:], sha256[:70], sha256 + "0",
+		sha512[:71], "sha512" + sha256[6:],
+		"sha384:" + strings.Repeat("a", 96), "md5:d41d8cd98f00b204e9800998ecf8427e", " " + sha256, sha256 + "\n",
+		"sha256:../" + strings.Repeat("a", 61),
 		"sha256:" + strings.Repeat("g", 64), "sha256+b64:" + strings.Repeat("a", 64), strings.Repeat("a", 1<<20),
 	} {
 		got, err := ParseDigest(d)
@@ -84,10 +89,13 @@ func FuzzNames(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if CheckRepository(s) == nil && (len(s) == 0 || len(s) > MaxRepositoryLength || strings.ContainsAny(s, ":@\\ \n") || strings.Contains(s, "..") || strings.Contains(s, "//")) {
+		if CheckRepository(s) == nil &&
+			(len(s) == 0 || len(s) > MaxRepositoryLength || strings.ContainsAny(s, ":@\\ \n") ||
+				strings.Contains(s, "..") || strings.Contains(s, "//")) {
 			t.Fatalf("repository %q", s)
 		}
-		if CheckTag(s) == nil && (len(s) == 0 || len(s) > MaxTagLength || strings.ContainsAny(s, "/:@\\ \n") || s[0] == '.') {
+		if CheckTag(s) == nil &&
+			(len(s) == 0 || len(s) > MaxTagLength || strings.ContainsAny(s, "/:@\\ \n") || s[0] == '.') {
 			t.Fatalf("tag %q", s)
 		}
 	})

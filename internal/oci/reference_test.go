@@ -10,20 +10,21 @@ import (
 
 func TestReferencesAreReadAsClientsReadThem(t *testing.T) {
 	for text, want := range map[string]Reference{
-		"app":                                   {Repository: "app"},
-		"team/app":                              {Repository: "team/app"},
-		"app:v1":                                {Repository: "app", Tag: "v1"},
-		"app:5000":                              {Repository: "app", Tag: "5000"},
-		"team/app@" + sha256:                    {Repository: "team/app", Digest: sha256},
-		"team/app:v1@" + sha512:                 {Repository: "team/app", Tag: "v1", Digest: sha512},
-		"localhost/app":                         {Host: "localhost", Repository: "app"},
-		"localhost:5000/a/b:v1":                 {Host: "localhost:5000", Repository: "a/b", Tag: "v1"},
-		"registry.example.com/app":              {Host: "registry.example.com", Repository: "app"},
-		"10.0.0.1:5000/app":                     {Host: "10.0.0.1:5000", Repository: "app"},
-		"[::1]:5000/app:v1":                     {Host: "[::1]:5000", Repository: "app", Tag: "v1"},
-		"[fe80::1]/app":                         {Host: "[fe80::1]", Repository: "app"},
-		"HOST/app":                              {Host: "HOST", Repository: "app"},
-		"host-1.local:443/a.b/c_d:_x@" + sha256: {Host: "host-1.local:443", Repository: "a.b/c_d", Tag: "_x", Digest: sha256},
+		"app":                      {Repository: "app"},
+		"team/app":                 {Repository: "team/app"},
+		"app:v1":                   {Repository: "app", Tag: "v1"},
+		"app:5000":                 {Repository: "app", Tag: "5000"},
+		"team/app@" + sha256:       {Repository: "team/app", Digest: sha256},
+		"team/app:v1@" + sha512:    {Repository: "team/app", Tag: "v1", Digest: sha512},
+		"localhost/app":            {Host: "localhost", Repository: "app"},
+		"localhost:5000/a/b:v1":    {Host: "localhost:5000", Repository: "a/b", Tag: "v1"},
+		"registry.example.com/app": {Host: "registry.example.com", Repository: "app"},
+		"10.0.0.1:5000/app":        {Host: "10.0.0.1:5000", Repository: "app"},
+		"[::1]:5000/app:v1":        {Host: "[::1]:5000", Repository: "app", Tag: "v1"},
+		"[fe80::1]/app":            {Host: "[fe80::1]", Repository: "app"},
+		"HOST/app":                 {Host: "HOST", Repository: "app"},
+		"host-1.local:443/a.b/c_d:_x@" + sha256: {Host: "host-1.local:443", Repository: "a.b/c_d", Tag: "_x",
+			Digest: sha256},
 	} {
 		got, err := ParseReference(text)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -31,11 +32,16 @@ func TestReferencesAreReadAsClientsReadThem(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]*Error{
-		"": ErrNameInvalid, "/": ErrNameInvalid, ":v1": ErrNameInvalid, "@" + sha256: ErrNameInvalid, "App": ErrNameInvalid, "host.com/": ErrNameInvalid,
-		"host.com/App": ErrNameInvalid, "https://host.com/app": ErrNameInvalid, "host:x/app": ErrNameInvalid, "host:0/app": ErrNameInvalid,
-		"host:65536/app": ErrNameInvalid, "host:99999999999/app": ErrNameInvalid, "host:/app": ErrNameInvalid, "[::1/app": ErrNameInvalid, "-.x/app": ErrNameInvalid,
-		"a..b/app": ErrNameInvalid, "user@host.com/app": ErrDigestInvalid, "app:": ErrTagInvalid, "app:v 1": ErrTagInvalid, "app:v1:v2": ErrTagInvalid,
-		"a:b/c": ErrNameInvalid, "app@": ErrDigestInvalid, "app@sha256:abc": ErrDigestInvalid, "app@v1": ErrDigestInvalid, "app@" + sha256 + "@" + sha256: ErrDigestInvalid,
+		"": ErrNameInvalid, "/": ErrNameInvalid, ":v1": ErrNameInvalid, "@" + sha256: ErrNameInvalid,
+		"App": ErrNameInvalid, "host.com/": ErrNameInvalid,
+		"host.com/App": ErrNameInvalid, "https://host.com/app": ErrNameInvalid, "host:x/app": ErrNameInvalid,
+		"host:0/app":     ErrNameInvalid,
+		"host:65536/app": ErrNameInvalid, "host:99999999999/app": ErrNameInvalid, "host:/app": ErrNameInvalid,
+		"[::1/app": ErrNameInvalid, "-.x/app": ErrNameInvalid,
+		"a..b/app": ErrNameInvalid, "user@host.com/app": ErrDigestInvalid, "app:": ErrTagInvalid,
+		"app:v 1": ErrTagInvalid, "app:v1:v2": ErrTagInvalid,
+		"a:b/c": ErrNameInvalid, "app@": ErrDigestInvalid, "app@sha256:abc": ErrDigestInvalid,
+		"app@v1": ErrDigestInvalid, "app@" + sha256 + "@" + sha256: ErrDigestInvalid,
 		strings.Repeat("a", 1<<20): ErrNameInvalid, "app\n": ErrNameInvalid,
 	} {
 		if got, err := ParseReference(text); !errors.Is(err, want) {

@@ -26,7 +26,8 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 
 func FuzzParseRetryAfter(f *testing.F) {
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	for _, s := range []string{"7", "99999999999999999999999", "Mon, 04 May 2026 03:03:01 GMT", "Monday, 04-May-26 03:03:01 UTC", "-1"} {
+	for _, s := range []string{"7", "99999999999999999999999", "Mon, 04 May 2026 03:03:01 GMT",
+		"Monday, 04-May-26 03:03:01 UTC", "-1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

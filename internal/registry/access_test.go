@@ -15,7 +15,8 @@ import (
 func (s *site) login(user string, scopes ...string) *site {
 	s.t.Helper()
 	var token struct{ Token string }
-	s.as(user).do("GET", "/oauth2/token?"+url.Values{"service": {"x"}, "scope": scopes}.Encode(), "").want(s.t, 200).json(s.t, &token)
+	s.as(user).do("GET", "/oauth2/token?"+url.Values{"service": {"x"}, "scope": scopes}.Encode(), "").want(s.t,
+		200).json(s.t, &token)
 	other := s.as(user)
 	other.bearer = token.Token
 	return other
@@ -52,7 +53,8 @@ func requests(d digest.Digest, manifest string) []struct{ name, method, path, bo
 
 func TestEachRequestNeedsItsActionsAndNoOthers(t *testing.T) {
 	actions := []string{"content/read", "content/write", "content/delete", "metadata/read", "metadata/write"}
-	users := directory{"other": {"repositories/b/content/read", "repositories/b/metadata/read", "repositories/a/b/content/delete"}}
+	users := directory{"other": {"repositories/b/content/read", "repositories/b/metadata/read",
+		"repositories/a/b/content/delete"}}
 	for _, missing := range actions {
 		for _, a := range actions {
 			if a != missing {
@@ -68,12 +70,14 @@ func TestEachRequestNeedsItsActionsAndNoOthers(t *testing.T) {
 		for _, action := range needs {
 			name := "without " + action
 			s.as(name).do(r.method, r.path, r.body, header).refused(t, r.name+" "+name, r.method)
-			s.login(name, "repository:a:*").do(r.method, r.path, r.body, header).refused(t, r.name+" with a token "+name, r.method)
+			s.login(name, "repository:a:*").do(r.method, r.path, r.body, header).refused(t,
+				r.name+" with a token "+name, r.method)
 		}
 		if len(needs) > 0 {
 			s.as("other").do(r.method, r.path, r.body, header).refused(t, r.name+" of another repository", r.method)
 		}
-		if a := s.as("").do(r.method, r.path, r.body, header); a.status != 401 || !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer realm=") {
+		if a := s.as("").do(r.method, r.path, r.body, header); a.status != 401 ||
+			!strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer realm=") {
 			t.Errorf("%s by nobody: %d %v", r.name, a.status, a.header)
 		}
 	}
@@ -116,13 +120,15 @@ func TestATokenForTooLittleIsToldWhatToAskFor(t *testing.T) {
 	} {
 		a := s.login("all", "repository:a:pull").do(c.method, c.path, manifest).want(t, 401, "UNAUTHORIZED")
 		challenge := a.header.Get("WWW-Authenticate")
-		if !strings.Contains(challenge, `scope="`+c.scope+`"`) || !strings.Contains(challenge, `error="insufficient_scope"`) {
+		if !strings.Contains(challenge, `scope="`+c.scope+`"`) ||
+			!strings.Contains(challenge, `error="insufficient_scope"`) {
 			t.Errorf("%s %s: %s", c.method, c.path, challenge)
 		}
 	}
 	mount := "/v2/b/blobs/uploads/?mount=" + layer + "&from=a"
 	a := s.login("all", "repository:b:pull,push").do("POST", mount, "").want(t, 401, "UNAUTHORIZED")
-	if challenge := a.header.Get("WWW-Authenticate"); !strings.Contains(challenge, `scope="repository:b:pull,push repository:a:pull"`) {
+	if challenge := a.header.Get("WWW-Authenticate"); !strings.Contains(challenge,
+		`scope="repository:b:pull,push repository:a:pull"`) {
 		t.Errorf("mount: %s", challenge)
 	}
 	s.login("all", "repository:b:pull,push repository:a:pull").do("POST", mount, "").want(t, 201)
@@ -131,7 +137,8 @@ func TestATokenForTooLittleIsToldWhatToAskFor(t *testing.T) {
 func TestAStrangerLearnsNothing(t *testing.T) {
 	s := newSite(t)
 	s.push("a", "v1", "hello")
-	for _, path := range []string{"/v2/a/manifests/v1", "/v2/b/manifests/v1", "/v2/A/manifests/v1", "/v2/nonsense", "/acr/v1/", "/v2/a/blobs/sha256:x"} {
+	for _, path := range []string{"/v2/a/manifests/v1", "/v2/b/manifests/v1", "/v2/A/manifests/v1", "/v2/nonsense",
+		"/acr/v1/", "/v2/a/blobs/sha256:x"} {
 		for _, user := range []string{"", "unknown"} {
 			s.as(user).do("GET", path, "").want(t, 401, "UNAUTHORIZED")
 		}
@@ -139,7 +146,8 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 }
 
 func TestAReadOnlyRegistryRefusesEveryWriteInTheReferencesWords(t *testing.T) {
-	s := newSiteOn(t, dbtest.SQLite(t), directory{"reader": {"repositories/*/content/read", "repositories/*/metadata/read"}})
+	s := newSiteOn(t, dbtest.SQLite(t),
+		directory{"reader": {"repositories/*/content/read", "repositories/*/metadata/read"}})
 	manifest, d := s.push("a", "v1", "hello")
 	location := s.start()
 	s.readOnly = true

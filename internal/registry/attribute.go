@@ -123,7 +123,8 @@ func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words s
 		enabled *bool
 		lock    storage.Locks
 	}{
-		{"deleteEnabled", change.DeleteEnabled, storage.NoDelete}, {"writeEnabled", change.WriteEnabled, storage.NoWrite},
+		{"deleteEnabled", change.DeleteEnabled, storage.NoDelete},
+		{"writeEnabled", change.WriteEnabled, storage.NoWrite},
 		{"readEnabled", change.ReadEnabled, storage.NoRead}, {"listEnabled", change.ListEnabled, storage.NoList},
 	} {
 		switch {

@@ -19,14 +19,16 @@ func TestAttributesHaveTheReferencesShape(t *testing.T) {
 	unlocked := map[string]any{"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true}
 	host := strings.TrimPrefix(s.url, "http://")
 	tag := map[string]any{"name": "v1", "digest": d.String(), "signed": false, "changeableAttributes": unlocked}
-	manifest := map[string]any{"digest": d.String(), "mediaType": oci.MediaTypeImageManifest, "artifactType": "application/vnd.oci.image.config.v1+json",
-		"tags": []any{"v1"}, "changeableAttributes": unlocked}
+	manifest := map[string]any{"digest": d.String(), "mediaType": oci.MediaTypeImageManifest,
+		"artifactType": "application/vnd.oci.image.config.v1+json",
+		"tags":         []any{"v1"}, "changeableAttributes": unlocked}
 	whole := map[string]any{"imageSize": 7.0}
 	for k, v := range manifest {
 		whole[k] = v
 	}
 	for path, want := range map[string]map[string]any{
-		"/acr/v1/a/b":                          {"registry": host, "imageName": "a/b", "manifestCount": 1.0, "tagCount": 1.0, "changeableAttributes": unlocked},
+		"/acr/v1/a/b": {"registry": host, "imageName": "a/b", "manifestCount": 1.0,
+			"tagCount": 1.0, "changeableAttributes": unlocked},
 		"/acr/v1/a/b/_tags":                    {"registry": host, "imageName": "a/b", "tags": []any{tag}},
 		"/acr/v1/a/b/_tags/v1":                 {"registry": host, "imageName": "a/b", "tag": tag},
 		"/acr/v1/a/b/_manifests":               {"registry": host, "imageName": "a/b", "manifests": []any{manifest}},
@@ -164,7 +166,8 @@ func TestABadChangeOfLocksChangesNothing(t *testing.T) {
 	s := newSiteOn(t, dbtest.SQLite(t), directory{})
 	s.push("a", "v1", "hello")
 	for name, body := range map[string]string{
-		"nothing": "", "null and more": "null 1", "no object": "[]", "no JSON": "{", "a text": `{"readEnabled":"false"}`,
+		"nothing": "", "null and more": "null 1", "no object": "[]", "no JSON": "{",
+		"a text":               `{"readEnabled":"false"}`,
 		"an unknown attribute": `{"readEnabled":false,"quarantined":true}`, "two objects": `{"readEnabled":false}{}`,
 		"too large": `{"readEnabled":false` + strings.Repeat(" ", 5000) + `}`, "deep": strings.Repeat("[", 4000),
 	} {

@@ -10,7 +10,8 @@ import (
 )
 
 // errNoRange answers a Range header that is malformed or beyond the content.
-var errNoRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content", Status: http.StatusRequestedRangeNotSatisfiable}
+var errNoRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content",
+	Status: http.StatusRequestedRangeNotSatisfiable}
 
 // getBlob serves a blob, whole or in ranges, by sendfile where it is a file.
 func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {

@@ -141,7 +141,8 @@ func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 			t.Errorf("a small one: %v, %v after %s", resp, err, time.Since(start))
 		}
 		resp, err = http.ReadResponse(bufio.NewReader(large), nil)
-		if err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || time.Since(start) != 30*time.Second {
+		if err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" ||
+			time.Since(start) != 30*time.Second {
 			t.Errorf("a large one: %v, %v after %s", resp, err, time.Since(start))
 		}
 	})
@@ -159,7 +160,8 @@ func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
 			Config:      &oci.Descriptor{MediaType: "a/b", Digest: config.Digest, Size: 2},
 			Annotations: map[string]string{"long": strings.Repeat("x", 4<<20-1000)},
 		}
-		if _, err := st.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: m.Payload(), Tags: []string{"v1"}}); err != nil {
+		if _, err := st.PutManifest(t.Context(),
+			storage.Put{Repository: "a", Payload: m.Payload(), Tags: []string{"v1"}}); err != nil {
 			t.Fatal(err)
 		}
 		pull := func() net.Conn {

@@ -89,7 +89,8 @@ func newSiteOn(t testing.TB, db *metadb.DB, users directory) *site {
 		t.Fatal(err)
 	}
 	a := auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: users.principals(t), Signer: signer})
-	s.handler = registry.New(registry.Options{Storage: s.storage, Authorizer: a, Writable: func() bool { return !s.readOnly }})
+	s.handler = registry.New(registry.Options{Storage: s.storage, Authorizer: a,
+		Writable: func() bool { return !s.readOnly }})
 	tokens := a.TokenHandler(slog.New(slog.DiscardHandler))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/oauth2/token" {
@@ -180,7 +181,8 @@ func (a answer) want(t testing.TB, status int, code ...string) answer {
 	var e struct {
 		Errors []struct{ Code, Message string }
 	}
-	if err := json.Unmarshal([]byte(a.body), &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Code != code[0] || e.Errors[0].Message == "" {
+	if err := json.Unmarshal([]byte(a.body), &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Code != code[0] ||
+		e.Errors[0].Message == "" {
 		t.Fatalf("error %s, want code %s", a.body, code[0])
 	}
 	if len(code) > 1 && e.Errors[0].Message != code[1] {
@@ -211,7 +213,8 @@ func image(config digest.Digest, layers ...digest.Digest) string {
 		Config: &oci.Descriptor{MediaType: "application/vnd.oci.image.config.v1+json", Digest: config, Size: 2},
 	}
 	for _, l := range layers {
-		m.Layers = append(m.Layers, oci.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: l, Size: 5})
+		m.Layers = append(m.Layers,
+			oci.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: l, Size: 5})
 	}
 	return string(m.Payload())
 }

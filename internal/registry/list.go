@@ -42,7 +42,8 @@ func (q *request) page(byDefault int) (page, error) {
 	if text := query.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return page{}, &oci.Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is no number of entries", Status: http.StatusBadRequest}
+			return page{}, &oci.Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is no number of entries",
+				Status: http.StatusBadRequest}
 		}
 		p.n = min(n, maxPage)
 	}

@@ -136,13 +136,15 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 	}
 	var index listed
 	a.json(t, &index)
-	if a.header.Get("Content-Type") != oci.MediaTypeImageIndex || a.header.Get("OCI-Filters-Applied") != "artifactType" {
+	if a.header.Get("Content-Type") != oci.MediaTypeImageIndex ||
+		a.header.Get("OCI-Filters-Applied") != "artifactType" {
 		t.Errorf("headers %v", a.header)
 	}
 	if index.SchemaVersion != 2 || index.MediaType != oci.MediaTypeImageIndex || len(index.Manifests) != 1 {
 		t.Fatalf("index %s", a.body)
 	}
-	if m := index.Manifests[0]; m.Digest.String() != sbom || m.ArtifactType != "application/sbom" || m.Annotations["note"] != "one" || m.Size == 0 {
+	if m := index.Manifests[0]; m.Digest.String() != sbom || m.ArtifactType != "application/sbom" ||
+		m.Annotations["note"] != "one" || m.Size == 0 {
 		t.Errorf("descriptor %+v", m)
 	}
 	all := s.pages(path, "manifests")
@@ -164,7 +166,8 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 		t.Errorf("referrers with long annotations: %d, %v", len(m), m[0].Annotations)
 	}
 	// A subject that is not there has no referrers; that is no error.
-	if a := s.do("GET", "/v2/a/referrers/"+digest.FromString("absent").String(), "").want(t, 200); !strings.Contains(a.body, `"manifests":[]`) {
+	if a := s.do("GET", "/v2/a/referrers/"+digest.FromString("absent").String(), "").want(t,
+		200); !strings.Contains(a.body, `"manifests":[]`) {
 		t.Error(a.body)
 	}
 }
@@ -188,7 +191,8 @@ func TestAPageOfReferrersReadsNoMoreThanItShows(t *testing.T) {
 			Config:  &oci.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: config, Size: 2},
 			Subject: new(storagetest.Reference(subject)), Annotations: annotations,
 		}.Payload())
-		s.do("PUT", "/v2/a/manifests/"+digest.FromString(text).String(), text, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
+		s.do("PUT", "/v2/a/manifests/"+digest.FromString(text).String(), text,
+			"Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 	}
 	path := "/v2/a/referrers/" + subject.String()
 	var before, after runtime.MemStats

@@ -84,7 +84,8 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	put := storage.Put{Repository: q.repository, MediaType: q.Header.Get("Content-Type"), Payload: payload}
 	tags := q.URL.Query()["tag"]
 	if len(tags) > maxTagParameters {
-		return oci.ErrTagInvalid.With("a push sets at most %d tags", maxTagParameters).WithStatus(http.StatusRequestURITooLong)
+		return oci.ErrTagInvalid.With("a push sets at most %d tags",
+			maxTagParameters).WithStatus(http.StatusRequestURITooLong)
 	}
 	put.Tags = tags
 	if oci.IsDigest(q.reference) {

@@ -35,24 +35,36 @@ func TestABadManifestIsRefusedAndHarmsNothing(t *testing.T) {
 		{"another media type", "v1", oci.MediaTypeDockerManifest, good, 400, "MANIFEST_INVALID"},
 		{"an unknown media type", "v1", "text/plain", good, 400, "MANIFEST_INVALID"},
 		{"a malformed media type", "v1", "///", good, 400, "MANIFEST_INVALID"},
-		{"no media type", "v1", "", strings.Replace(good, `"mediaType":"`+oci.MediaTypeImageManifest+`",`, "", 1), 400, "MANIFEST_INVALID"},
-		{"schema 1", "v1", "application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1}`, 400, "MANIFEST_INVALID"},
+		{"no media type", "v1", "", strings.Replace(good, `"mediaType":"`+oci.MediaTypeImageManifest+`",`, "", 1), 400,
+			"MANIFEST_INVALID"},
+		{"schema 1", "v1", "application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1}`, 400,
+			"MANIFEST_INVALID"},
 		{"no config", "v1", oci.MediaTypeImageManifest, `{"schemaVersion":2}`, 400, "MANIFEST_INVALID"},
 		{"a malformed digest", "v1", oci.MediaTypeImageManifest, image("sha256:x"), 400, "MANIFEST_INVALID"},
-		{"a path as a digest", "v1", oci.MediaTypeImageManifest, image("sha256:../../../../etc/passwd"), 400, "MANIFEST_INVALID"},
-		{"a negative size", "v1", oci.MediaTypeImageManifest, strings.Replace(good, `"size":5`, `"size":-5`, 1), 400, "MANIFEST_INVALID"},
-		{"a size that is no number", "v1", oci.MediaTypeImageManifest, strings.Replace(good, `"size":5`, `"size":"5"`, 1), 400, "MANIFEST_INVALID"},
-		{"an image and an index", "v1", oci.MediaTypeImageManifest, strings.Replace(good, `"layers"`, `"manifests":[],"layers"`, 1), 400, "MANIFEST_INVALID"},
-		{"an index with layers", "v1", oci.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[],"layers":[]}`, 400, "MANIFEST_INVALID"},
+		{"a path as a digest", "v1", oci.MediaTypeImageManifest, image("sha256:../../../../etc/passwd"), 400,
+			"MANIFEST_INVALID"},
+		{"a negative size", "v1", oci.MediaTypeImageManifest, strings.Replace(good, `"size":5`, `"size":-5`, 1), 400,
+			"MANIFEST_INVALID"},
+		{"a size that is no number", "v1", oci.MediaTypeImageManifest,
+			strings.Replace(good, `"size":5`, `"size":"5"`, 1), 400, "MANIFEST_INVALID"},
+		{"an image and an index", "v1", oci.MediaTypeImageManifest,
+			strings.Replace(good, `"layers"`, `"manifests":[],"layers"`, 1), 400, "MANIFEST_INVALID"},
+		{"an index with layers", "v1", oci.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[],"layers":[]}`, 400,
+			"MANIFEST_INVALID"},
 		{"another digest", absent.String(), oci.MediaTypeImageManifest, good, 400, "DIGEST_INVALID"},
 		{"an absent layer", "v1", oci.MediaTypeImageManifest, image(config, absent), 404, "MANIFEST_BLOB_UNKNOWN"},
 		{"an absent config", "v1", oci.MediaTypeImageManifest, image(absent), 404, "MANIFEST_BLOB_UNKNOWN"},
-		{"an absent child", "v1", oci.MediaTypeImageIndex, index(fmt.Sprintf(`{"digest":%q,"size":1}`, absent)), 404, "MANIFEST_BLOB_UNKNOWN"},
+		{"an absent child", "v1", oci.MediaTypeImageIndex, index(fmt.Sprintf(`{"digest":%q,"size":1}`, absent)), 404,
+			"MANIFEST_BLOB_UNKNOWN"},
 		{"nested too deep", "v1", oci.MediaTypeImageManifest, strings.Repeat("[", 1<<20), 400, "MANIFEST_INVALID"},
-		{"nested too deep below what is known", "v1", oci.MediaTypeImageManifest, `{"x":` + strings.Repeat(`{"x":`, 1<<19), 400, "MANIFEST_INVALID"},
-		{"too many layers", "v1", oci.MediaTypeImageManifest, `{"schemaVersion":2,"layers":[` + strings.Repeat("{},", 1<<20) + `{}]}`, 400, "MANIFEST_INVALID"},
-		{"too many children", "v1", oci.MediaTypeImageIndex, index(strings.Repeat("{},", 1<<20) + "{}"), 400, "MANIFEST_INVALID"},
-		{"too large", "v1", oci.MediaTypeImageManifest, good + strings.Repeat(" ", oci.MaxManifestSize), 413, "SIZE_INVALID"},
+		{"nested too deep below what is known", "v1", oci.MediaTypeImageManifest,
+			`{"x":` + strings.Repeat(`{"x":`, 1<<19), 400, "MANIFEST_INVALID"},
+		{"too many layers", "v1", oci.MediaTypeImageManifest,
+			`{"schemaVersion":2,"layers":[` + strings.Repeat("{},", 1<<20) + `{}]}`, 400, "MANIFEST_INVALID"},
+		{"too many children", "v1", oci.MediaTypeImageIndex, index(strings.Repeat("{},", 1<<20) + "{}"), 400,
+			"MANIFEST_INVALID"},
+		{"too large", "v1", oci.MediaTypeImageManifest, good + strings.Repeat(" ", oci.MaxManifestSize), 413,
+			"SIZE_INVALID"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.t = t
@@ -60,9 +72,11 @@ func TestABadManifestIsRefusedAndHarmsNothing(t *testing.T) {
 		})
 	}
 	s.t = t
-	s.send("PUT", "/v2/a/manifests/v1", io.MultiReader(strings.NewReader(good), strings.NewReader(strings.Repeat(" ", oci.MaxManifestSize))),
+	s.send("PUT", "/v2/a/manifests/v1",
+		io.MultiReader(strings.NewReader(good), strings.NewReader(strings.Repeat(" ", oci.MaxManifestSize))),
 		"Content-Type: "+oci.MediaTypeImageManifest).want(t, 413, "SIZE_INVALID") // of unknown length
-	if a := s.do("GET", "/v2/a/manifests/v1", "").want(t, 200); a.body != good || a.header.Get("Docker-Content-Digest") != d.String() {
+	if a := s.do("GET", "/v2/a/manifests/v1", "").want(t, 200); a.body != good ||
+		a.header.Get("Docker-Content-Digest") != d.String() {
 		t.Errorf("v1 is %q", a.body)
 	}
 	// The largest that is accepted.
@@ -98,7 +112,8 @@ func TestAManifestIsPushedWithEitherDigest(t *testing.T) {
 	s.push("a", "v1", "hello")
 	text := image(digest.FromString("{}"), digest.FromString("hello"))
 	d := digest.SHA512.FromString(text)
-	a := s.do("PUT", "/v2/a/manifests/"+d.String()+"?tag=long", text, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
+	a := s.do("PUT", "/v2/a/manifests/"+d.String()+"?tag=long", text,
+		"Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 	if a.header.Get("Docker-Content-Digest") != d.String() {
 		t.Errorf("headers %v", a.header)
 	}
@@ -112,8 +127,9 @@ func TestDeletedIsWhatWasAskedFor(t *testing.T) {
 	manifest, d := s.push("a", "v1", "hello")
 	s.do("PUT", "/v2/a/manifests/v2", manifest, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 
-	s.do("DELETE", "/v2/a/blobs/"+digest.FromString("hello").String(), "").want(t, 403, "DENIED") // the manifest needs it
-	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 202)                                         // the tag alone
+	s.do("DELETE", "/v2/a/blobs/"+digest.FromString("hello").String(), "").want(t, 403,
+		"DENIED") // the manifest needs it
+	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 202) // the tag alone
 	s.do("GET", "/v2/a/manifests/v1", "").want(t, 404, "MANIFEST_UNKNOWN")
 	s.do("GET", "/v2/a/manifests/v2", "").want(t, 200)
 	s.do("DELETE", "/v2/a/manifests/"+d.String(), "").want(t, 202) // with all its tags

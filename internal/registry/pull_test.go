@@ -60,7 +60,8 @@ func TestABlobIsServedInRanges(t *testing.T) {
 		})
 	}
 	s.t = t
-	for _, bad := range []string{"bytes=10-", "bytes=100-200", "bytes=4-2", "bytes=x-y", "bytes=-", "bytes=-0", "bytes=99999999999999999999-"} {
+	for _, bad := range []string{"bytes=10-", "bytes=100-200", "bytes=4-2", "bytes=x-y", "bytes=-", "bytes=-0",
+		"bytes=99999999999999999999-"} {
 		a := s.do("GET", path, "", "Range: "+bad).want(t, 416, "RANGE_INVALID")
 		if (strings.HasPrefix(bad, "bytes=10") || bad == "bytes=-0") && a.header.Get("Content-Range") != "bytes */10" {
 			t.Errorf("%s: Content-Range %q", bad, a.header.Get("Content-Range"))
@@ -139,8 +140,10 @@ func TestAManifestIsServedByteForByte(t *testing.T) {
 		"application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar",
 	).Replace(image(config, layer))
 	child := digest.FromString(docker).String()
-	list := `{ "schemaVersion": 2,` + "\n\t" + `"mediaType": "` + oci.MediaTypeDockerList + `", "manifests": [ {"mediaType":"` +
-		oci.MediaTypeDockerManifest + `","digest":"` + child + `","size":1,"platform":{"os":"linux","architecture":"arm"}} ], "unknown": [1.0, 1e3, "\u00e9"] }` + "\n"
+	list := `{ "schemaVersion": 2,` + "\n\t" + `"mediaType": "` + oci.MediaTypeDockerList +
+		`", "manifests": [ {"mediaType":"` +
+		oci.MediaTypeDockerManifest + `","digest":"` + child +
+		`","size":1,"platform":{"os":"linux","architecture":"arm"}} ], "unknown": [1.0, 1e3, "\u00e9"] }` + "\n"
 	for _, c := range []struct{ tag, mediaType, text string }{
 		{"oci", oci.MediaTypeImageManifest, image(config, layer) + "\n \n"},
 		{"docker", oci.MediaTypeDockerManifest, docker},
@@ -162,7 +165,8 @@ func TestAManifestIsServedByteForByte(t *testing.T) {
 					t.Errorf("body %q", got.body)
 				}
 				for _, h := range []http.Header{got.header, head.header} {
-					if h.Get("Content-Type") != c.mediaType || h.Get("Docker-Content-Digest") != d || h.Get("Etag") != `"`+d+`"` {
+					if h.Get("Content-Type") != c.mediaType || h.Get("Docker-Content-Digest") != d ||
+						h.Get("Etag") != `"`+d+`"` {
 						t.Errorf("%s: headers %v", ref, h)
 					}
 				}
@@ -181,7 +185,8 @@ func TestAMovedTagIsSeenAtOnce(t *testing.T) {
 	s := newSite(t)
 	for _, content := range []string{"one", "two", "one"} {
 		manifest, d := s.push("a", "latest", content)
-		if a := s.do("GET", "/v2/a/manifests/latest", "").want(t, 200); a.body != manifest || a.header.Get("Etag") != `"`+d.String()+`"` {
+		if a := s.do("GET", "/v2/a/manifests/latest", "").want(t, 200); a.body != manifest ||
+			a.header.Get("Etag") != `"`+d.String()+`"` {
 			t.Fatalf("latest is %s", a.body)
 		}
 	}
@@ -194,15 +199,18 @@ func TestWhatIsNotThereIsUnknown(t *testing.T) {
 	s.push("a", "v1", "x")
 	d := digest.FromString("nothing").String()
 	for path, code := range map[string]string{
-		"/v2/a/manifests/v2": "MANIFEST_UNKNOWN", "/v2/a/manifests/" + d: "MANIFEST_UNKNOWN", "/v2/b/manifests/v1": "MANIFEST_UNKNOWN",
-		"/v2/a/blobs/" + d: "BLOB_UNKNOWN", "/v2/b/blobs/" + digest.FromString("x").String(): "BLOB_UNKNOWN",
-		"/v2/b/tags/list": "NAME_UNKNOWN", "/acr/v1/b": "NAME_UNKNOWN", "/acr/v1/b/_tags": "NAME_UNKNOWN", "/acr/v1/b/_manifests": "NAME_UNKNOWN",
-		"/acr/v1/a/_tags/v2": "MANIFEST_UNKNOWN", "/acr/v1/a/_manifests/" + d: "MANIFEST_UNKNOWN",
+		"/v2/a/manifests/v2": "MANIFEST_UNKNOWN", "/v2/a/manifests/" + d: "MANIFEST_UNKNOWN",
+		"/v2/b/manifests/v1": "MANIFEST_UNKNOWN",
+		"/v2/a/blobs/" + d:   "BLOB_UNKNOWN", "/v2/b/blobs/" + digest.FromString("x").String(): "BLOB_UNKNOWN",
+		"/v2/b/tags/list": "NAME_UNKNOWN", "/acr/v1/b": "NAME_UNKNOWN", "/acr/v1/b/_tags": "NAME_UNKNOWN",
+		"/acr/v1/b/_manifests": "NAME_UNKNOWN",
+		"/acr/v1/a/_tags/v2":   "MANIFEST_UNKNOWN", "/acr/v1/a/_manifests/" + d: "MANIFEST_UNKNOWN",
 	} {
 		s.do("GET", path, "").want(t, 404, code)
 		s.do("HEAD", path, "").want(t, 404)
 	}
-	for _, path := range []string{"/v2/a/manifests/v2", "/v2/a/manifests/" + d, "/acr/v1/b", "/acr/v1/a/_tags/v2", "/acr/v1/a/_manifests/" + d} {
+	for _, path := range []string{"/v2/a/manifests/v2", "/v2/a/manifests/" + d, "/acr/v1/b", "/acr/v1/a/_tags/v2",
+		"/acr/v1/a/_manifests/" + d} {
 		s.do("DELETE", path, "").want(t, 404)
 	}
 }

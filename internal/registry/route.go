@@ -45,7 +45,8 @@ func parse(r *http.Request) (*request, error) {
 		q.at.method = http.MethodGet
 	}
 	if q.rule = rules[q.at]; q.rule == nil {
-		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method), allow(q.at.path)}
+		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method),
+			allow(q.at.path)}
 	}
 	if actions := q.rule.need; len(actions) > 0 { // what needs access to a repository must have one
 		if err := oci.CheckRepository(q.repository); err != nil {

@@ -159,7 +159,8 @@ func TestEveryWriteNeedsARight(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, path := range []string{"/v2/", "/v2/a/b/manifests/v1", "/v2/a/blobs/" + sha256, "/v2/a/blobs/uploads/x", "/v2/a/tags/list", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + sha256} {
+	for _, path := range []string{"/v2/", "/v2/a/b/manifests/v1", "/v2/a/blobs/" + sha256, "/v2/a/blobs/uploads/x",
+		"/v2/a/tags/list", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + sha256} {
 		f.Add("GET", path)
 		f.Add("DELETE", path)
 	}

@@ -40,7 +40,8 @@ func TestOneRequestForTheCatalogLooksAtSoManyRepositories(t *testing.T) {
 		w := httptest.NewRecorder()
 		g.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		link := w.Header().Get("Link")
-		if w.Code != 200 || w.Body.String() != `{"repositories":[]}` || !strings.Contains(link, next) || next == "" && link != "" {
+		if w.Code != 200 || w.Body.String() != `{"repositories":[]}` || !strings.Contains(link, next) || next == "" &&
+			link != "" {
 			t.Fatalf("%d %s, Link %q, want %q", w.Code, w.Body, link, next)
 		}
 		path, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">")

@@ -29,7 +29,8 @@ func (g *Registry) startUpload(w http.ResponseWriter, q *request) error {
 		}
 	}
 	if algorithm := query.Get("digest-algorithm"); algorithm != "" && algorithm != "sha256" && algorithm != "sha512" {
-		return oci.ErrUnsupported.With("digest algorithm %.20q is neither sha256 nor sha512", algorithm).WithStatus(http.StatusBadRequest)
+		return oci.ErrUnsupported.With("digest algorithm %.20q is neither sha256 nor sha512",
+			algorithm).WithStatus(http.StatusBadRequest)
 	}
 	whole := digest.Digest(query.Get("digest"))
 	if whole != "" {
@@ -63,7 +64,8 @@ func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) 
 	if oci.CheckRepository(from) != nil {
 		return false, nil
 	}
-	if _, err := g.authorizer.Authorize(q.Request, append(q.need, auth.Access{Repository: from, Action: auth.ContentRead})...); err != nil {
+	if _, err := g.authorizer.Authorize(q.Request,
+		append(q.need, auth.Access{Repository: from, Action: auth.ContentRead})...); err != nil {
 		if errors.Is(err, oci.ErrDenied) {
 			return false, nil
 		}
@@ -147,7 +149,8 @@ func announced(q *request, u *storage.Upload) (int64, error) {
 		return 0, oci.ErrRangeInvalid.With("chunk begins at byte %d, the upload has %d", start, u.Size())
 	}
 	if q.ContentLength >= 0 && q.ContentLength != end-start {
-		return 0, oci.ErrSizeInvalid.With("Content-Range is of %d bytes, Content-Length is %d", end-start, q.ContentLength)
+		return 0, oci.ErrSizeInvalid.With("Content-Range is of %d bytes, Content-Length is %d", end-start,
+			q.ContentLength)
 	}
 	return end - start, nil
 }

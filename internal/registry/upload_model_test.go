@@ -21,7 +21,8 @@ func TestAnUploadIsWhatItsClientWasTold(t *testing.T) {
 			if a.status != status {
 				r.Fatalf("status %d, want %d: %s", a.status, status, a.body)
 			}
-			if want := fmt.Sprintf("0-%d", max(len(sent)-1, 0)); live && status != 201 && a.header.Get("Range") != want {
+			if want := fmt.Sprintf("0-%d", max(len(sent)-1, 0)); live && status != 201 &&
+				a.header.Get("Range") != want {
 				r.Fatalf("Range %q, want %s", a.header.Get("Range"), want)
 			}
 		}
@@ -41,7 +42,8 @@ func TestAnUploadIsWhatItsClientWasTold(t *testing.T) {
 				check(s.do("PATCH", location, text, headers...), status)
 			},
 			"chunk elsewhere": func(r *rapid.T) {
-				from := rapid.IntRange(0, len(sent)+30).Filter(func(n int) bool { return n != len(sent) }).Draw(r, "from")
+				from := rapid.IntRange(0, len(sent)+30).Filter(func(n int) bool { return n != len(sent) }).Draw(r,
+					"from")
 				status := 404
 				if live {
 					status = 416
@@ -54,7 +56,8 @@ func TestAnUploadIsWhatItsClientWasTold(t *testing.T) {
 				if live {
 					sent, status = sent+text, 400
 				}
-				check(s.send("PATCH", location, io.MultiReader(strings.NewReader(text)), span(start, len(text)+1)), status)
+				check(s.send("PATCH", location, io.MultiReader(strings.NewReader(text)), span(start, len(text)+1)),
+					status)
 			},
 			"state": func(r *rapid.T) {
 				status := 404

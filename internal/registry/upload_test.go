@@ -21,7 +21,8 @@ const uploads = "/v2/a/blobs/uploads/"
 func (s *site) start() string {
 	s.t.Helper()
 	a := s.do("POST", uploads, "").want(s.t, 202)
-	if a.header.Get("Docker-Upload-UUID") == "" || a.header.Get("Range") != "0-0" || a.header.Get("OCI-Chunk-Min-Length") == "" {
+	if a.header.Get("Docker-Upload-UUID") == "" || a.header.Get("Range") != "0-0" ||
+		a.header.Get("OCI-Chunk-Min-Length") == "" {
 		s.t.Fatalf("headers %v", a.header)
 	}
 	return a.header.Get("Location")
@@ -47,7 +48,8 @@ func TestEveryWayOfPushingABlobMakesTheSameBlob(t *testing.T) {
 			},
 			"streamed": func(s *site) answer {
 				location := s.start()
-				s.send("PATCH", location, io.MultiReader(strings.NewReader(content))).want(s.t, 202) // of unknown length
+				s.send("PATCH", location, io.MultiReader(strings.NewReader(content))).want(s.t,
+					202) // of unknown length
 				return s.do("PUT", location+"?digest="+d.String(), "")
 			},
 			"chunks": func(s *site) answer {
@@ -184,7 +186,8 @@ func TestABadPushOfABlobIsRefusedInTheSpecificationsWords(t *testing.T) {
 		{"a malformed digest", "POST", uploads + "?digest=sha256:abc", "hello", 400, "DIGEST_INVALID"},
 		{"an unknown algorithm", "POST", uploads + "?digest-algorithm=md5", "", 400, "UNSUPPORTED"},
 		{"an unknown upload", "PATCH", uploads + "nothing", "x", 404, "BLOB_UPLOAD_UNKNOWN"},
-		{"an unknown upload's end", "PUT", uploads + "nothing?digest=" + good.String(), "x", 404, "BLOB_UPLOAD_UNKNOWN"},
+		{"an unknown upload's end", "PUT", uploads + "nothing?digest=" + good.String(), "x", 404,
+			"BLOB_UPLOAD_UNKNOWN"},
 		{"an unknown upload's state", "GET", uploads + "nothing", "", 404, "BLOB_UPLOAD_UNKNOWN"},
 		{"an unknown upload's end by force", "DELETE", uploads + "nothing", "", 404, "BLOB_UPLOAD_UNKNOWN"},
 		{"a path as an upload", "GET", uploads + "..%2f..%2fetc", "", 404, "NOT_FOUND"},
@@ -250,7 +253,8 @@ func (s *site) dial(method, target string, headers ...string) *net.TCPConn {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YWxsOnNlY3JldA==\r\nContent-Length: 5\r\n", method, target)
+	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YWxsOnNlY3JldA==\r\nContent-Length: 5\r\n",
+		method, target)
 	for _, h := range headers {
 		io.WriteString(conn, h+"\r\n")
 	}

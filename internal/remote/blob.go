@@ -46,7 +46,8 @@ func (r *Registry) Blob(
 // HasBlob reports whether the registry has a blob in repository.
 func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	resp, err := r.do(ctx, request{method: http.MethodHead, repository: repository, path: "/blobs/" + string(d)})
-	if err := unknown(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) || errors.Is(err, oci.ErrNameUnknown) {
+	if err := unknown(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) ||
+		errors.Is(err, oci.ErrNameUnknown) {
 		return false, nil
 	}
 	if err != nil {

@@ -82,7 +82,8 @@ func loginRefusal(err error) error {
 	}
 	e := byStatus[answer.StatusCode]
 	if e == nil {
-		e = oci.ErrUnauthorized.With("the login was refused with status %d", answer.StatusCode).WithStatus(answer.StatusCode)
+		e = oci.ErrUnauthorized.With("the login was refused with status %d",
+			answer.StatusCode).WithStatus(answer.StatusCode)
 	}
 	if len(answer.Errors) > 0 {
 		return e.With("%s", printable(answer.Errors[0].Message))

@@ -42,16 +42,19 @@ func TestTagsOfEveryPageAreListed(t *testing.T) {
 		link  func(query string) string
 		pages []string
 	}{
-		"as usual":          {nextLink, five},
-		"another host":      {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" }, five},
-		"another parameter": {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` }, five},
+		"as usual": {nextLink, five},
+		"another host": {func(q string) string { return "<https://elsewhere.example/x?" + q + ">; rel=next" },
+			five},
+		"another parameter": {func(q string) string { return "<x?" + q + `>; type="application/json"; rel="next"` },
+			five},
 		"several links": {func(q string) string {
 			return `<x?page=0>; rel="first", <x?` + q + `>; rel="next last"`
 		}, five},
 		"an empty page":      {nextLink, []string{five[0], `{"tags":[]}`, `{"tags":null}`, five[1], five[2]}},
 		"an empty last page": {nextLink, append(five[:3:3], `{"name":"a","tags":null}`)},
 		"other members": {nextLink, []string{
-			`{"child":[],"manifest":{"sha256:1":{"tag":["x"],"n":[{"tags":["y"]}]}},"tags":["v1","v2"]}`, five[1], five[2]}},
+			`{"child":[],"manifest":{"sha256:1":{"tag":["x"],"n":[{"tags":["y"]}]}},"tags":["v1","v2"]}`, five[1],
+			five[2]}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tags, err := paged(t, test.link, test.pages...).Tags(t.Context(), "a")
@@ -173,7 +176,8 @@ func TestAPageOfJunkTakesLittleMemory(t *testing.T) {
 
 func TestReferrersOfEveryPageAreListed(t *testing.T) {
 	d, first, second := digest.FromString("subject"), digest.FromString("first"), digest.FromString("second")
-	entry := `{"manifests":[{"digest":"%s","annotations":{"a":"` + strings.Repeat("x", 100<<10) + `"}},{"digest":"junk"}]}`
+	entry := `{"manifests":[{"digest":"%s","annotations":{"a":"` + strings.Repeat("x",
+		100<<10) + `"}},{"digest":"junk"}]}`
 	r := paged(t, nextLink, fmt.Sprintf(entry, first), fmt.Sprintf(entry, second))
 	found, err := r.Referrers(t.Context(), "a", d)
 	if err != nil {

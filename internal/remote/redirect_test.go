@@ -37,7 +37,8 @@ func TestARedirectOutOfTLSIsRefused(t *testing.T) {
 		"a blob":     func() error { _, _, err := r.Blob(ctx, "a", d, 0, -1); return err },
 	} {
 		var refusal *outbound.RefusedError
-		if err := ask(); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "redirects from https to http://") {
+		if err := ask(); !errors.As(err, &refusal) ||
+			!strings.Contains(err.Error(), "redirects from https to http://") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

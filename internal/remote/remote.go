@@ -55,7 +55,8 @@ func New(address string, o Options) (*Registry, error) {
 	client := &auth.Client{Client: outbound.NewClient(base, o.Transport), Cache: auth.NewCache()}
 	switch {
 	case o.Username != "" || o.Password != "":
-		client.Credential = auth.StaticCredential(base.Host, auth.Credential{Username: o.Username, Password: o.Password})
+		client.Credential = auth.StaticCredential(base.Host,
+			auth.Credential{Username: o.Username, Password: o.Password})
 	case o.DockerLogins && (os.Getenv("DOCKER_CONFIG") != "" || os.Getenv("HOME") != ""):
 		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 		if err != nil {

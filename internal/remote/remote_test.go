@@ -241,11 +241,14 @@ func TestAnAddressIsOneOfARegistry(t *testing.T) {
 
 func TestAManifestMayNameItsOwnMediaType(t *testing.T) {
 	for name, test := range map[string]struct{ said, payload, want string }{
-		"JSON":         {"application/json", `{"mediaType":"` + oci.MediaTypeImageManifest + `"}`, oci.MediaTypeImageManifest},
-		"text":         {"text/plain; charset=utf-8", `{"mediaType":"` + oci.MediaTypeDockerList + `"}`, oci.MediaTypeDockerList},
-		"nothing":      {"", `{"mediaType":"` + oci.MediaTypeImageIndex + `"}`, oci.MediaTypeImageIndex},
-		"its own":      {oci.MediaTypeImageIndex + "; charset=utf-8", `{}`, oci.MediaTypeImageIndex},
-		"another":      {oci.MediaTypeImageIndex, `{"mediaType":"` + oci.MediaTypeDockerList + `"}`, oci.MediaTypeImageIndex},
+		"JSON": {"application/json", `{"mediaType":"` + oci.MediaTypeImageManifest + `"}`,
+			oci.MediaTypeImageManifest},
+		"text": {"text/plain; charset=utf-8", `{"mediaType":"` + oci.MediaTypeDockerList + `"}`,
+			oci.MediaTypeDockerList},
+		"nothing": {"", `{"mediaType":"` + oci.MediaTypeImageIndex + `"}`, oci.MediaTypeImageIndex},
+		"its own": {oci.MediaTypeImageIndex + "; charset=utf-8", `{}`, oci.MediaTypeImageIndex},
+		"another": {oci.MediaTypeImageIndex, `{"mediaType":"` + oci.MediaTypeDockerList + `"}`,
+			oci.MediaTypeImageIndex},
 		"none at all":  {"application/json", `{"schemaVersion":2}`, "application/json"},
 		"another kind": {"text/plain", `{"mediaType":"text/html"}`, "text/plain"},
 		"no manifest":  {"text/html", `<html>`, "text/html"},

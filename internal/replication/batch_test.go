@@ -27,7 +27,8 @@ type batching struct {
 	began         func() // told of every answer
 }
 
-func (b *batching) Batch(ctx context.Context, want []replication.Ref, fn func(i int, size int64, content io.Reader) error) error {
+func (b *batching) Batch(ctx context.Context, want []replication.Ref,
+	fn func(i int, size int64, content io.Reader) error) error {
 	b.calls.Add(1)
 	return b.Client.Batch(ctx, want, func(i int, size int64, content io.Reader) (err error) {
 		if b.began != nil {
@@ -42,7 +43,8 @@ func (b *batching) Batch(ctx context.Context, want []replication.Ref, fn func(i 
 	})
 }
 
-func (b *batching) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (b *batching) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+	length int64) (io.ReadCloser, int64, error) {
 	b.single.Add(1)
 	body, start, err := b.Client.Blob(ctx, repository, d, offset, length)
 	if err == nil && b.began != nil {

@@ -165,7 +165,8 @@ func (e *Engine) stored(c *commit, part *image) storage.Image {
 	im := storage.Image{Repository: part.repository, Blobs: part.links, Root: part.root, KeepTags: e.keepTags}
 	for _, m := range part.manifests {
 		im.Manifests = append(im.Manifests, storage.Put{
-			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest, LeftOut: m.OmittedChildren,
+			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest,
+			LeftOut: m.OmittedChildren,
 		})
 	}
 	if part == c.image {

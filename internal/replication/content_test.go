@@ -30,7 +30,8 @@ func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]boo
 
 // readIndexes is [read] where an index is whole with the children that below
 // returns.
-func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool, below children) (content, error) {
+func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool,
+	below children) (content, error) {
 	c := content{map[string]digest.Digest{}, map[string]string{}}
 	repositories, err := s.Repositories(ctx, "", 1000)
 	if err != nil {
@@ -66,7 +67,8 @@ func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Dig
 // children returns which children of an index have to be there.
 type children func(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error)
 
-func everyChild(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest, parsed *oci.Manifest) (all []digest.Digest, err error) {
+func everyChild(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest,
+	parsed *oci.Manifest) (all []digest.Digest, err error) {
 	for _, child := range parsed.Manifests {
 		all = append(all, child.Digest)
 	}
@@ -74,7 +76,8 @@ func everyChild(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest
 }
 
 // heldChildren are those that a platform filter did not leave out.
-func heldChildren(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error) {
+func heldChildren(ctx context.Context, s *storage.Storage, repository string, index digest.Digest,
+	parsed *oci.Manifest) ([]digest.Digest, error) {
 	if len(parsed.Manifests) == 0 {
 		return nil, nil
 	}
@@ -82,7 +85,8 @@ func heldChildren(ctx context.Context, s *storage.Storage, repository string, in
 }
 
 // whole returns an error when something of a manifest is not there, or wrong.
-func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool, below children) error {
+func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool,
+	below children) error {
 	m, err := s.Manifest(ctx, repository, string(d))
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)

@@ -171,7 +171,8 @@ func TestLogOfTheDatabaseMakesRoom(t *testing.T) {
 	p.images(3)
 	r, disk := onSmallDisk(t, p, 4<<20)
 	r.follow()
-	err := r.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetSetting("long", strings.Repeat("x", 3<<20)) })
+	err := r.db.Update(t.Context(),
+		func(tx *metadb.Tx) error { return tx.SetSetting("long", strings.Repeat("x", 3<<20)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +227,8 @@ type heldBlobs struct {
 	until <-chan struct{}
 }
 
-func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+	length int64) (io.ReadCloser, int64, error) {
 	select {
 	case <-h.until:
 	case <-ctx.Done():
@@ -331,7 +333,8 @@ func TestLayersSurviveALostDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db}), db: db, source: p.client(), t: t}
+		r := &replica{Storage: s, Engine: replication.New(replication.Options{Storage: s, DB: db}), db: db,
+			source: p.client(), t: t}
 		r.follow()
 		if result := r.sync(); result.Received > most {
 			t.Errorf("sync %d received %d bytes, want at most %d", sync, result.Received, most)

@@ -139,7 +139,8 @@ func (p *parent) open() {
 	if p.Storage, p.DB, err = storagetest.Open(p.T.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
 		p.T.Fatal(err)
 	}
-	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p}, Authenticate: p.authenticate, Feed: "parent"})
+	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p},
+		Authenticate: p.authenticate, Feed: "parent"})
 }
 
 // take reports whether a request may be answered, and counts it.
@@ -349,7 +350,8 @@ func (r *replica) items() []string {
 	}
 	var texts []string
 	for _, i := range all {
-		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Error)))
+		texts = append(texts,
+			strings.TrimSpace(fmt.Sprintf("%s:%s %.14s %s %s", i.Repository, i.Tag, i.Digest, i.State, i.Error)))
 	}
 	return texts
 }

@@ -131,7 +131,8 @@ func (r *run) fetched(b download.Result) {
 			continue
 		}
 		if b.Err != nil {
-			r.log.Warn("layer need not be here, and is left out", "repo", im.repository, "digest", l.Digest, "err", b.Err)
+			r.log.Warn("layer need not be here, and is left out", "repo", im.repository, "digest", l.Digest, "err",
+				b.Err)
 			im.links = slices.DeleteFunc(im.links, func(d digest.Digest) bool { return d == l.Digest })
 		}
 		delete(im.waits, l)

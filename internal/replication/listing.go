@@ -386,7 +386,8 @@ func (e *Engine) Items(
 
 // repositories returns the repositories with items of kind, and how many each has.
 func (e *Engine) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]int, error) {
-	return metadb.Read(ctx, e.db, func(tx *metadb.Tx) (map[string]int, error) { return tx.SyncRepositories(e.name, kind) })
+	return metadb.Read(ctx, e.db,
+		func(tx *metadb.Tx) (map[string]int, error) { return tx.SyncRepositories(e.name, kind) })
 }
 
 // Counts returns how many items are in each state.

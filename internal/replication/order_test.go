@@ -70,7 +70,8 @@ func startSlowSync(t *testing.T, repository string) *slowSync {
 	p := newPipeParent(t)
 	p.image(repository, [][]byte{random(1, 3<<20)}, "v1")
 	p.network.Set(faultnet.Faults{Rate: 100 << 10})
-	s := &slowSync{replica: newReplica(t, p, replication.Options{Connections: 4}), parent: p, t: t, start: time.Now(), done: make(chan replication.Result, 1)}
+	s := &slowSync{replica: newReplica(t, p, replication.Options{Connections: 4}), parent: p, t: t, start: time.Now(),
+		done: make(chan replication.Result, 1)}
 	s.SetOrder(byName)
 	s.follow()
 	go func() { s.done <- s.sync() }()

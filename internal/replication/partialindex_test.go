@@ -46,7 +46,8 @@ func TestAnIndexThatNobodyMayReadHereIsWholeNevertheless(t *testing.T) {
 	r.follow()
 	r.sync()
 	for _, d := range []oci.Descriptor{index, nested} {
-		if err := r.ChangeLocks(t.Context(), "app", string(d.Digest), storage.LockChange{Set: storage.NoRead}); err != nil {
+		if err := r.ChangeLocks(t.Context(), "app", string(d.Digest),
+			storage.LockChange{Set: storage.NoRead}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -106,7 +106,8 @@ func TestBadLayerHoldsUpNothingElse(t *testing.T) {
 		{"unauthorized", answer(http.StatusUnauthorized), 10 * time.Second},
 		{"broken", answer(http.StatusInternalServerError), 5 * time.Minute},
 		{"always cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 5 * time.Minute},
-		{"wrong content", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 100<<10)) }, 10 * time.Second},
+		{"wrong content", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 100<<10)) },
+			10 * time.Second},
 		{"too short", func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }, 5 * time.Minute},
 		{"another range", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 5-9/102400")

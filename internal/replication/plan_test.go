@@ -50,7 +50,8 @@ type unflushed struct {
 	spoil func(replication.PlanEntry) (replication.PlanEntry, error)
 }
 
-func (u *unflushed) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+func (u *unflushed) Plan(ctx context.Context, want, have []replication.Ref,
+	fn func(replication.PlanEntry) error) error {
 	var buffered []replication.PlanEntry
 	err := u.Source.Plan(ctx, want, have, func(e replication.PlanEntry) (err error) {
 		if e, err = u.spoil(e); err == nil {
@@ -140,7 +141,9 @@ func TestHugePlansAreTakenInParts(t *testing.T) {
 	config := p.PushBlob("app", []byte("{}"))
 	for i := range images {
 		config.Annotations = map[string]string{"n": fmt.Sprintf("%01000000d", i)}
-		p.Push("app", storagetest.Manifest{Config: &config, Layers: []oci.Descriptor{p.PushBlob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
+		p.Push("app",
+			storagetest.Manifest{Config: &config,
+				Layers: []oci.Descriptor{p.PushBlob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
@@ -188,12 +191,15 @@ func TestHostilePlanHarmsNothing(t *testing.T) {
 		p.image("app", [][]byte{random(1, 100)}, "v1")
 		other := oci.Descriptor{Digest: digest.FromString("other")}
 		for name, extra := range map[string]replication.PlanEntry{
-			"nothing":            {},
-			"negative size":      {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: -1}},
-			"malformed digest":   {Blob: &replication.PlanBlob{Ref: ref("app", "sha256:../../x"), Size: 1}},
-			"wrong content":      {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: 1, Data: []byte("x")}},
-			"another repository": {Blob: &replication.PlanBlob{Ref: ref("else", other.Digest), Size: 5, Data: []byte("other")}},
-			"no manifest":        {Manifest: &replication.PlanManifest{Ref: ref("app", other.Digest), Payload: []byte("other")}},
+			"nothing":          {},
+			"negative size":    {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: -1}},
+			"malformed digest": {Blob: &replication.PlanBlob{Ref: ref("app", "sha256:../../x"), Size: 1}},
+			"wrong content": {Blob: &replication.PlanBlob{Ref: ref("app", other.Digest), Size: 1,
+				Data: []byte("x")}},
+			"another repository": {Blob: &replication.PlanBlob{Ref: ref("else", other.Digest), Size: 5,
+				Data: []byte("other")}},
+			"no manifest": {Manifest: &replication.PlanManifest{Ref: ref("app", other.Digest),
+				Payload: []byte("other")}},
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()

@@ -44,7 +44,8 @@ func TestProgressSaysHowManySizesAreNotKnown(t *testing.T) {
 		}()
 		time.Sleep(time.Minute)
 		now := r.Progress()
-		if now.ItemsTotal != items || now.ItemsDone != first || now.ItemsUnplanned() != items-first || now.BytesTotal != first*size {
+		if now.ItemsTotal != items || now.ItemsDone != first || now.ItemsUnplanned() != items-first ||
+			now.BytesTotal != first*size {
 			t.Errorf("while a plan is awaited: %+v", now)
 		}
 		unplanned(items - first)
@@ -79,7 +80,8 @@ func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 			t.Fatalf("in flight: %+v", all)
 		}
 		first, second := all[0], all[1]
-		if first.BytesTotal != 1<<20 || first.BytesDone < 4*rate || first.BytesDone > 7*rate || first.BytesPerSecond < rate/2 {
+		if first.BytesTotal != 1<<20 || first.BytesDone < 4*rate || first.BytesDone > 7*rate ||
+			first.BytesPerSecond < rate/2 {
 			t.Errorf("the first is at %+v", first)
 		}
 		if second.BytesTotal != 3<<20 || second.BytesDone < first.BytesDone {

@@ -77,6 +77,7 @@ func (plane) Version() int64 { return 0 }
 // authenticate says who everybody is: the child.
 func (p *parent) authenticate(*http.Request) (*auth.Principal, error) {
 	repository := cmp.Or(p.within().repository, "*")
-	permissions, err := auth.ParsePermissions([]string{"repositories/" + repository + "/content/read", "gateway/ship/message/read"})
+	permissions, err := auth.ParsePermissions([]string{"repositories/" + repository + "/content/read",
+		"gateway/ship/message/read"})
 	return &auth.Principal{Name: "ship", Permissions: permissions}, err
 }

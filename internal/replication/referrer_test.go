@@ -127,13 +127,15 @@ func TestAManifestThatGoesAndIsNotHereIsNothingToDo(t *testing.T) {
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), p.image("app", [][]byte{random(3, 1000)})}, "v1")
+	p.index("app",
+		[]oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), p.image("app", [][]byte{random(3, 1000)})}, "v1")
 	r.follow() // the children came by themselves, and are the index's now
 	counts := func(when string, wantSynced, wantPending int) {
 		t.Helper()
 		synced, pending, failed, err := r.Counts(t.Context())
 		if synced != wantSynced || pending != wantPending || failed != 0 || err != nil {
-			t.Errorf("%s: %d synced, %d pending, %d failed, %v; want %d synced, %d pending", when, synced, pending, failed, err, wantSynced, wantPending)
+			t.Errorf("%s: %d synced, %d pending, %d failed, %v; want %d synced, %d pending", when, synced, pending,
+				failed, err, wantSynced, wantPending)
 		}
 	}
 	counts("told", 1, 1)

@@ -61,11 +61,13 @@ func TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace(t *testing.T) {
 					t.Fatalf("Sync = %+v, %v", result, err)
 				}
 			}
-			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:" + signature}, r.tags()); diff != "" {
+			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:" + signature},
+				r.tags()); diff != "" {
 				t.Error(diff)
 			}
 			for what, d := range map[string]digest.Digest{
-				"old image": old.Digest, "its referrer": referrer.Digest, "old index": oldIndex.Digest, "its child": child.Digest,
+				"old image": old.Digest, "its referrer": referrer.Digest, "old index": oldIndex.Digest,
+				"its child": child.Digest,
 			} {
 				if has, err := r.HasManifest(ctx, "app", d); !has || err != nil {
 					t.Errorf("%s is here: %v, %v", what, has, err)
@@ -74,7 +76,8 @@ func TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace(t *testing.T) {
 			if all, err := r.Manifests(ctx, "app", "", 100); err != nil || len(all) != 6 {
 				t.Errorf("%d manifests are here, %v; want 6", len(all), err)
 			}
-			if items := strings.Join(r.items(), "\n"); strings.Count(items, "failed "+"manifest "+string(refused.Digest)) != 3 {
+			if items := strings.Join(r.items(), "\n"); strings.Count(items,
+				"failed "+"manifest "+string(refused.Digest)) != 3 {
 				t.Errorf("the items are\n%s", items)
 			}
 

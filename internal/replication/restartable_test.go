@@ -33,7 +33,8 @@ func (s *restartable) start() {
 		s.t.Fatal(err)
 	}
 	s.replica = &replica{
-		Storage: st, Engine: replication.New(replication.Options{Storage: st, DB: db, ChunkSize: 32 << 10}), db: db, source: s.source, t: s.t,
+		Storage: st, Engine: replication.New(replication.Options{Storage: st, DB: db, ChunkSize: 32 << 10}), db: db,
+		source: s.source, t: s.t,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ended = cancel

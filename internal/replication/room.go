@@ -204,7 +204,8 @@ func (f *fitting) unbegun(priority int) (all []displaced) {
 		}
 		d, begun := displaced{image: im}, false
 		for l := range im.layersOfAll() {
-			shared := f.plan.needs(l.Digest) || slices.ContainsFunc(l.images, func(o *image) bool { return o.main() != im })
+			shared := f.plan.needs(l.Digest) ||
+				slices.ContainsFunc(l.images, func(o *image) bool { return o.main() != im })
 			if begun = begun || f.download.HasBegun(l.Blob); !shared {
 				d.needs += l.Size
 			}

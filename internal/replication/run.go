@@ -266,7 +266,8 @@ func (r *run) claim(im *image) {
 		if old == nil || old == im {
 			continue
 		}
-		old.items = slices.DeleteFunc(slices.Clone(old.items), func(o metadb.SyncItem) bool { return o.Item == item.Item })
+		old.items = slices.DeleteFunc(slices.Clone(old.items),
+			func(o metadb.SyncItem) bool { return o.Item == item.Item })
 		if len(old.items) == 0 {
 			r.cancel(old)
 		}

@@ -113,7 +113,8 @@ type laggard struct {
 	until func(ctx context.Context)
 }
 
-func (l *laggard) Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error) {
+func (l *laggard) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+	length int64) (io.ReadCloser, int64, error) {
 	if offset > 0 && !l.first.Swap(true) {
 		l.until(ctx)
 	}
@@ -152,14 +153,16 @@ func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 10 {
-		p.image("app", [][]byte{random(1, 1000), random(uint64(10+i), 100)}, fmt.Sprint("v", i), fmt.Sprint("also-v", i))
+		p.image("app", [][]byte{random(1, 1000), random(uint64(10+i), 100)}, fmt.Sprint("v", i),
+			fmt.Sprint("also-v", i))
 	}
 	r.follow()
 	result, err := r.Sync(t.Context(), r.source)
 	if err != nil || result.Failed != 1 || result.Synced != 19 {
 		t.Errorf("Sync = %+v, %v; items %v", result, err, r.items())
 	}
-	if items := r.items(); !slices.ContainsFunc(items, func(i string) bool { return strings.Contains(i, ":v0 ") && strings.Contains(i, "locked") }) {
+	if items := r.items(); !slices.ContainsFunc(items,
+		func(i string) bool { return strings.Contains(i, ":v0 ") && strings.Contains(i, "locked") }) {
 		t.Errorf("no item says that the tag is locked: %v", items)
 	}
 }
@@ -185,7 +188,8 @@ func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 	r.follow()
 	src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if e.Manifest != nil && e.Manifest.Digest == moved.Digest {
-			e = replication.PlanEntry{Missing: &replication.PlanMissing{Ref: ref("a", moved.Digest), Reason: "not today"}}
+			e = replication.PlanEntry{Missing: &replication.PlanMissing{Ref: ref("a", moved.Digest),
+				Reason: "not today"}}
 		}
 		return e, nil
 	}}
@@ -196,7 +200,8 @@ func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
 	if got := r.tags(); !slices.Equal(got, want) {
 		t.Errorf("while a's new image fails, the tags are %v, want %v", got, want)
 	}
-	if items := r.items(); !slices.ContainsFunc(items, func(i string) bool { return strings.HasSuffix(i, "not today") }) {
+	if items := r.items(); !slices.ContainsFunc(items,
+		func(i string) bool { return strings.HasSuffix(i, "not today") }) {
 		t.Errorf("no item says why it failed: %v", items)
 	}
 	r.sync()
@@ -255,7 +260,8 @@ func TestPassThatIsCutRemovesNothing(t *testing.T) {
 	ctx := t.Context()
 	listing := func(repository string) replication.Listing {
 		m := p.image(repository, [][]byte{random(1, 100)}, "v1")
-		return replication.Listing{Repository: repository, Items: []replication.ListedItem{{Tag: "v1", Digest: m.Digest}}}
+		return replication.Listing{Repository: repository,
+			Items: []replication.ListedItem{{Tag: "v1", Digest: m.Digest}}}
 	}
 	a, b, c := listing("a"), listing("b"), listing("c")
 	r := newReplica(t, p, replication.Options{})
@@ -263,16 +269,20 @@ func TestPassThatIsCutRemovesNothing(t *testing.T) {
 		answer replication.Answer
 		want   []string
 	}{
-		{replication.Answer{Restart: true, Head: 3, Cursor: 3, Listings: []replication.Listing{a, b}}, []string{"a:v1", "b:v1"}},
-		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 1, Listings: []replication.Listing{a}}, []string{"a:v1", "b:v1"}}, // then the process ends
-		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 3, Listings: []replication.Listing{c}}, []string{"a:v1", "b:v1", "c:v1"}},
+		{replication.Answer{Restart: true, Head: 3, Cursor: 3, Listings: []replication.Listing{a, b}},
+			[]string{"a:v1", "b:v1"}},
+		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 1, Listings: []replication.Listing{a}},
+			[]string{"a:v1", "b:v1"}}, // then the process ends
+		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 3, Listings: []replication.Listing{c}},
+			[]string{"a:v1", "b:v1", "c:v1"}},
 		{replication.Answer{Cursor: 4, Listings: []replication.Listing{b}}, []string{"b:v1", "c:v1"}},
 	} {
 		step.answer.Feed, step.answer.Subscription = "parent", "all"
 		if _, err := r.ApplyAnswer(ctx, step.answer); err != nil {
 			t.Fatal(err)
 		}
-		if place, err := r.Place(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More || err != nil {
+		if place, err := r.Place(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More ||
+			err != nil {
 			t.Errorf("step %d: the place is %+v, %v", i, place, err)
 		}
 		r.sync()

@@ -80,7 +80,8 @@ func (w *world) children(repository string) []oci.Descriptor {
 		return all
 	}
 	all = append(all, w.push(repository), w.push(repository)) // the last is for no platform
-	for i, of := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "windows", Architecture: "amd64"}} {
+	for i, of := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"},
+		{OS: "windows", Architecture: "amd64"}} {
 		all[i].Platform = &of
 	}
 	if w.rng.IntN(3) == 0 { // and an index within
@@ -150,7 +151,8 @@ func TestReplicaBecomesWhatTheParentIsWhateverTheLinkDoes(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
-			r := newReplica(t, w.parent, replication.Options{ChunkSize: 256 << 10, StallTimeout: 300 * time.Millisecond})
+			r := newReplica(t, w.parent,
+				replication.Options{ChunkSize: 256 << 10, StallTimeout: 300 * time.Millisecond})
 			for range 8 {
 				w.step()
 			}
@@ -181,7 +183,8 @@ func TestReplicaBecomesWhatTheParentIsWhateverTheLinkDoes(t *testing.T) {
 			}
 			for round := range 6 {
 				w.network.Set(faults[round%len(faults)])
-				window, close := context.WithTimeoutCause(t.Context(), time.Duration(w.rng.IntN(1500))*time.Millisecond, errClosed)
+				window, close := context.WithTimeoutCause(t.Context(), time.Duration(w.rng.IntN(1500))*time.Millisecond,
+					errClosed)
 				if _, err := r.Sync(window, r.source); err != nil && !errors.Is(err, errClosed) {
 					t.Errorf("Sync: %v", err)
 				}

@@ -15,10 +15,13 @@ func TestBandwidthFollowsTheTimeOfDay(t *testing.T) {
 		{"one rate", []string{"512KiB"}, map[string]int64{"00:00": 512 << 10, "23:59": 512 << 10}},
 		{"bits", []string{"4Mbit/s"}, map[string]int64{"12:00": 500_000}},
 		{"a fraction", []string{"1.5 MiB"}, map[string]int64{"12:00": 3 << 19}},
-		{"the day and the rest", []string{"08:00-18:00=1MiB", "unlimited"}, map[string]int64{"07:59": 0, "08:00": 1 << 20, "17:59": 1 << 20, "18:00": 0}},
-		{"past midnight", []string{"22:00-06:00=8MiB", "1MiB"}, map[string]int64{"23:00": 8 << 20, "05:59": 8 << 20, "06:00": 1 << 20}},
+		{"the day and the rest", []string{"08:00-18:00=1MiB", "unlimited"},
+			map[string]int64{"07:59": 0, "08:00": 1 << 20, "17:59": 1 << 20, "18:00": 0}},
+		{"past midnight", []string{"22:00-06:00=8MiB", "1MiB"},
+			map[string]int64{"23:00": 8 << 20, "05:59": 8 << 20, "06:00": 1 << 20}},
 		{"to the day's end", []string{"20:00-24:00=2KiB"}, map[string]int64{"23:59": 2048, "00:00": 0}},
-		{"the first that fits", []string{"12:00-13:00=unlimited", "10:00-14:00=2KiB"}, map[string]int64{"12:30": 0, "11:00": 2048}},
+		{"the first that fits", []string{"12:00-13:00=unlimited", "10:00-14:00=2KiB"},
+			map[string]int64{"12:30": 0, "11:00": 2048}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b, err := ParseBandwidth(test.texts)
@@ -36,7 +39,9 @@ func TestBandwidthFollowsTheTimeOfDay(t *testing.T) {
 }
 
 func TestMalformedBandwidthsAreRefused(t *testing.T) {
-	for _, text := range []string{"", "1", "1MB", "MiB", "-1MiB", "1e9MiB", "1KiBKiB", "0.5KiB", "NaNMiB", "0MiB", "8-18=1MiB", "08:00=1MiB", "08:00-08:00=1MiB", "08:00-25:00=1MiB", "8:00-09:00=1MiB", "99999999999999GiB", "1..2MiB"} {
+	for _, text := range []string{"", "1", "1MB", "MiB", "-1MiB", "1e9MiB", "1KiBKiB", "0.5KiB", "NaNMiB", "0MiB",
+		"8-18=1MiB", "08:00=1MiB", "08:00-08:00=1MiB", "08:00-25:00=1MiB", "8:00-09:00=1MiB", "99999999999999GiB",
+		"1..2MiB"} {
 		if _, err := ParseBandwidth([]string{text}); err == nil {
 			t.Errorf("ParseBandwidth(%q) succeeded", text)
 		}

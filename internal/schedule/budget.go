@@ -33,7 +33,8 @@ func ParseBudget(text string) (Budget, error) {
 		err = errors.New("want a size of at least 1MiB")
 	}
 	if err != nil {
-		return Budget{}, fmt.Errorf("byte budget %.50q: want SIZE/day or SIZE/month, as 2GiB/day, of at least 1MiB", text)
+		return Budget{}, fmt.Errorf("byte budget %.50q: want SIZE/day or SIZE/month, as 2GiB/day, of at least 1MiB",
+			text)
 	}
 	b.Bytes = n
 	return b, nil

@@ -21,11 +21,13 @@ func TestBudgetsAreOfDaysOrMonths(t *testing.T) {
 			t.Fatal(err)
 		}
 		start, next := b.Period(at)
-		if b.Bytes != test.bytes || start.Format(time.DateOnly) != test.start || next.Format(time.DateOnly) != test.next {
+		if b.Bytes != test.bytes || start.Format(time.DateOnly) != test.start ||
+			next.Format(time.DateOnly) != test.next {
 			t.Errorf("%q: %d, %v to %v", test.text, b.Bytes, start, next)
 		}
 	}
-	for _, text := range []string{"2GiB", "/day", "2GiB/week", "2/day", "unlimited/day", "1KiB/day", "8Mbit/day", "-1GiB/day", "2GiB/day/day"} {
+	for _, text := range []string{"2GiB", "/day", "2GiB/week", "2/day", "unlimited/day", "1KiB/day", "8Mbit/day",
+		"-1GiB/day", "2GiB/day/day"} {
 		if _, err := ParseBudget(text); err == nil {
 			t.Errorf("ParseBudget(%q) succeeded", text)
 		}

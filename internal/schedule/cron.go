@@ -29,14 +29,16 @@ type Cron struct{ expression string }
 // ParseCron reads a cron expression.
 func ParseCron(text string) (Cron, error) {
 	bad := func(why string) (Cron, error) {
-		return Cron{}, fmt.Errorf("cron expression %.40q: %s (example: 30 * * * *, which is half past every hour)", text, why)
+		return Cron{}, fmt.Errorf("cron expression %.40q: %s (example: 30 * * * *, which is half past every hour)",
+			text, why)
 	}
 	if len(text) > maxExpression {
 		return bad("it is too long")
 	}
 	fields := strings.Fields(text)
 	if len(fields) != 5 {
-		return bad(fmt.Sprintf("it has %d fields, want five: minute, hour, day of month, month, day of week", len(fields)))
+		return bad(fmt.Sprintf("it has %d fields, want five: minute, hour, day of month, month, day of week",
+			len(fields)))
 	}
 	for _, f := range fields {
 		if !cronField.MatchString(f) {

@@ -24,7 +24,8 @@ func ParseWindow(text string) (time.Duration, error) {
 
 // ParseMessageTTL reads how long removals are remembered, P1D to P90D.
 func ParseMessageTTL(text string) (time.Duration, error) {
-	return parseDuration("message TTL", text, MinMessageTTL, MaxMessageTTL, "P1D to P90D; example: P2D, which is two days")
+	return parseDuration("message TTL", text, MinMessageTTL, MaxMessageTTL,
+		"P1D to P90D; example: P2D, which is two days")
 }
 
 func parseDuration(what, text string, least, most time.Duration, want string) (time.Duration, error) {

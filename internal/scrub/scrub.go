@@ -340,7 +340,8 @@ func (s *Scrubber) finish(ctx context.Context, p pass) error {
 	if p.Damaged+p.Unread > 0 {
 		level = slog.LevelWarn
 	}
-	s.Log.Log(ctx, level, "scrub ended", "items", p.Done.Items, "bytes", p.Done.Bytes, "damaged", p.Damaged, "unread", p.Unread)
+	s.Log.Log(ctx, level, "scrub ended", "items", p.Done.Items, "bytes", p.Done.Bytes, "damaged", p.Damaged, "unread",
+		p.Unread)
 	s.save(ctx)
 	return nil
 }
@@ -389,7 +390,8 @@ func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 		return v, err
 	}
 	v.StartTime, v.Asked = api.Time(p.Started), p.Asked
-	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(p.Total.Items, p.Done.Items), p.Done.Items, p.Damaged, p.Unread
+	v.ItemsTotal, v.ItemsDone, v.ItemsDamaged, v.ItemsUnread = max(p.Total.Items,
+		p.Done.Items), p.Done.Items, p.Damaged, p.Unread
 	v.BytesTotal, v.BytesDone = max(p.Total.Bytes, p.Done.Bytes), p.Done.Bytes
 	if took := s.Now().Sub(s.since); v.State == api.VerifyRunning && !s.since.IsZero() && took > 0 {
 		v.BytesPerSecond = int64(float64(p.Done.Bytes-s.from.Bytes) / took.Seconds())

@@ -62,7 +62,8 @@ func TestWhatClientsDeleteAndLockIsAudited(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	entries, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 100) })
+	entries, err := metadb.Read(t.Context(), db,
+		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 100) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +75,10 @@ func TestWhatClientsDeleteAndLockIsAudited(t *testing.T) {
 	}
 	want := []string{
 		"lock repositories/app deleteEnabled=false", "lock repositories/app deleteEnabled=true",
-		"lock repositories/app/tags/v2 readEnabled=true listEnabled=false", "lock repositories/app/manifests/" + digest(index),
-		"delete repositories/app/tags/v1", "delete repositories/app/tags/v2", "delete repositories/app/blobs/" + digest("x"),
+		"lock repositories/app/tags/v2 readEnabled=true listEnabled=false",
+		"lock repositories/app/manifests/" + digest(index),
+		"delete repositories/app/tags/v1", "delete repositories/app/tags/v2",
+		"delete repositories/app/blobs/" + digest("x"),
 		"delete repositories/app/manifests/" + digest(index), "delete repositories/app",
 		"delete repositories/app/manifests/" + digest(index), "delete repositories/app",
 	}

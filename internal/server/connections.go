@@ -117,7 +117,8 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if refusal := l.quota.take(from); refusal != "" {
 			c.Close()
 			if l.complaints.Allow() {
-				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.most, "hint", hintQuota)
+				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.most, "hint",
+					hintQuota)
 			}
 			continue
 		}

@@ -193,7 +193,8 @@ func TestRequestsAreBoundedLikeConnections(t *testing.T) {
 		go func() { done <- ask("192.0.2.1") }()
 		<-held
 	}
-	if status := ask("192.0.2.1"); status != http.StatusServiceUnavailable || !strings.Contains(log.String(), "level=ERROR") {
+	if status := ask("192.0.2.1"); status != http.StatusServiceUnavailable ||
+		!strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("the third of one source: %d, log: %s", status, &log)
 	}
 	go func() { done <- ask("192.0.2.2") }()

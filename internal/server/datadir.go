@@ -147,7 +147,8 @@ func (d *dataDir) match(db metadb.Identity) error {
 	case db.Instance == "" && db.Used:
 		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
 	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.blobless:
-		return d.refuse(fmt.Sprintf("the database knows blobs, and there is nothing in %s", filepath.Join(d.path, "blobs")),
+		return d.refuse(fmt.Sprintf("the database knows blobs, and there is nothing in %s",
+			filepath.Join(d.path, "blobs")),
 			"mount its volume, or restore it", "goes on without the blobs, which have to be pushed or synced again")
 	case db.Instance != "" && db.Instance == d.instance:
 		return nil
@@ -166,7 +167,8 @@ func (d *dataDir) match(db metadb.Identity) error {
 	case d.instance != "" && !d.starting:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s belongs to instance %s",
 			d.path, d.instance),
-			"restore the instance's database, "+other, "begins with the empty database, without repositories, tokens and "+
+			"restore the instance's database, "+other,
+			"begins with the empty database, without repositories, tokens and "+
 				"connected registries: "+unknownFiles)
 	case d.filled:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s has content", d.path),
@@ -241,7 +243,8 @@ func (d *dataDir) signer() (*auth.Signer, error) {
 	if err == nil {
 		var info os.FileInfo
 		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersMode != 0 {
-			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode", info.Mode().String())
+			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode",
+				info.Mode().String())
 			err = fs.ErrNotExist
 		}
 	}

@@ -299,7 +299,8 @@ func TestTheSigningKeyIsNotInTheDatabase(t *testing.T) {
 	if err := start(t, cfg, server.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := os.ReadFile(filepath.Join(cfg.DataDir, "signing.key")); string(again) != string(key) || err != nil {
+	if again, err := os.ReadFile(filepath.Join(cfg.DataDir, "signing.key")); string(again) != string(key) ||
+		err != nil {
 		t.Errorf("a restart changed the key, %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(cfg.DataDir, "signing.key"), []byte("junk"), 0o600); err != nil {

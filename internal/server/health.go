@@ -51,7 +51,8 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // protectedMetrics serves metrics to operators, and to others as who, the setting, allows.
-func protectedMetrics(m *telemetry.Metrics, who string, basic func(*http.Request) (*auth.Principal, error)) http.Handler {
+func protectedMetrics(m *telemetry.Metrics, who string,
+	basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if who != config.MetricsAnyone && (who != config.MetricsLoopback || !fromThisMachine(r)) {

@@ -54,7 +54,8 @@ func advise(cfg config.Config, err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		hint = "this machine has no such address; :PORT listens on all that it has"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s", cfg.DataDir)
+		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s",
+			cfg.DataDir)
 	case errors.Is(err, syscall.ENOSPC), metadb.IsFull(err):
 		hint = fmt.Sprintf("the disk of %s is full; make room, or give another --data-dir", cfg.DataDir)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, fs.ErrNotExist):

@@ -195,8 +195,10 @@ func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []tel
 			Help: "Blobs and manifests that are damaged, and out of service until they come again."},
 		{Name: "ferry_scrub_last_end_timestamp_seconds", Value: ended,
 			Help: "When everything that is stored was last read again; 0 while that runs, or if it never did."},
-		{Name: "ferry_scrub_bytes_done", Value: float64(v.BytesDone), Help: "What the running scrub, or the last one, has read."},
-		{Name: "ferry_scrub_bytes_total", Value: float64(v.BytesTotal), Help: "What the running scrub, or the last one, has to read."},
+		{Name: "ferry_scrub_bytes_done", Value: float64(v.BytesDone),
+			Help: "What the running scrub, or the last one, has read."},
+		{Name: "ferry_scrub_bytes_total", Value: float64(v.BytesTotal),
+			Help: "What the running scrub, or the last one, has to read."},
 	}
 }
 
@@ -216,7 +218,8 @@ func (in *instance) mirror(cfg config.Config) error {
 // follow makes the agent that keeps the instance in sync with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
-	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log, ChunkSize: cfg.ChunkSize})
+	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
+		ChunkSize: cfg.ChunkSize})
 	in.agent, err = connected.New(ctx, connected.Options{
 		Name:        parent.Name,
 		Parent:      gateway.NewClient(parent, nil),
@@ -249,13 +252,16 @@ func syncGauges(s *api.SyncStatus) []telemetry.Gauge {
 		return float64(t.Unix())
 	}
 	return []telemetry.Gauge{
-		{Name: "ferry_sync_in_sync", Value: inSync, Help: "1 if it is in sync; 0 if it is not, or if that is not known."},
+		{Name: "ferry_sync_in_sync", Value: inSync,
+			Help: "1 if it is in sync; 0 if it is not, or if that is not known."},
 		{Name: "ferry_sync_as_of_timestamp_seconds", Value: seconds(s.AsOfTime),
 			Help: "As of when ferry_sync_in_sync is so, or since when nothing is known; 0 is never."},
-		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced), Help: "Tags and manifests that match the parent."},
+		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced),
+			Help: "Tags and manifests that match the parent."},
 		{Name: "ferry_sync_items_pending", Value: float64(s.ItemsPending),
 			Help: "Tags and manifests that are still to come, or to go."},
-		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed), Help: "Tags and manifests whose last sync failed."},
+		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed),
+			Help: "Tags and manifests whose last sync failed."},
 		{Name: "ferry_sync_last_success_timestamp_seconds", Value: seconds(s.Result.LastSuccessfulSyncEndTime),
 			Help: "When a sync last ended with everything in step; 0 is never."},
 	}

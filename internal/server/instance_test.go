@@ -15,7 +15,8 @@ func TestLoginServerIsAReachableAddressOrEmpty(t *testing.T) {
 		{"[::]:5000", "", "http://127.0.0.1:5000", ""},
 		{":5000", "https://ship1.example", "http://127.0.0.1:5000", "https://ship1.example"},
 	} {
-		if got := loginServer(config.Config{Listen: test.listen, ExternalURL: test.external}, test.local); got != test.want {
+		if got := loginServer(config.Config{Listen: test.listen, ExternalURL: test.external},
+			test.local); got != test.want {
 			t.Errorf("%+v: %q", test, got)
 		}
 	}

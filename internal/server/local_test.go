@@ -26,9 +26,10 @@ func TestTheOwnerOfTheDataDirectoryAsksWithoutALogin(t *testing.T) {
 	cfg := configIn(dir)
 	cfg.ConnectionString = noParent
 	_, stop := run(t, cfg)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}}}
 	ask := func(method, path string) (int, string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+path, nil)
@@ -47,7 +48,8 @@ func TestTheOwnerOfTheDataDirectoryAsksWithoutALogin(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	for path, want := range map[string]string{
-		"/api/v1/sync": `"status":"Unknown"`, "/api/v1/status": `"role":"connected"`, "/api/v1/sync/items?n=10": `"value":[]`,
+		"/api/v1/sync": `"status":"Unknown"`, "/api/v1/status": `"role":"connected"`,
+		"/api/v1/sync/items?n=10": `"value":[]`,
 	} {
 		if code, body := ask("GET", path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, code, body)

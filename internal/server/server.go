@@ -112,6 +112,7 @@ func (in *instance) notice(r Ready, password string) {
 	if password != "" {
 		fmt.Fprintf(in.notices, "\nThis is its first start. Its administrator, whose password is shown only now:\n\n")
 		fmt.Fprintf(in.notices, "  user      admin\n  password  %s\n\n", password)
-		fmt.Fprintf(in.notices, "It is also in %s; delete that file once you have kept it elsewhere.\n", r.AdminPasswordFile)
+		fmt.Fprintf(in.notices, "It is also in %s; delete that file once you have kept it elsewhere.\n",
+			r.AdminPasswordFile)
 	}
 }

@@ -103,7 +103,8 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 			r, stop := run(t, cfg)
 			password := passwordOf(t, r)
 			for path, want := range map[string]int{
-				"/v2/": 200, "/v2/_catalog": 200, "/api/v1/tokens": 200, "/api/v1/status": 200, "/oauth2/token?service=x": 200,
+				"/v2/": 200, "/v2/_catalog": 200, "/api/v1/tokens": 200, "/api/v1/status": 200,
+				"/oauth2/token?service=x":     200,
 				"/acr/oauth2/token?service=x": 200, "/health": 200, "/health/ready": 200, "/metrics": 200,
 				"/gateway/v1/poll": 404, "/": 404,
 			} {
@@ -138,7 +139,8 @@ func TestThePasswordIsPrintedOnce(t *testing.T) {
 		var notices strings.Builder
 		ctx, cancel := context.WithCancel(t.Context())
 		var r server.Ready
-		err := server.Run(ctx, cfg, server.Options{Notices: &notices, Ready: func(at server.Ready) { r = at; cancel() }})
+		err := server.Run(ctx, cfg,
+			server.Options{Notices: &notices, Ready: func(at server.Ready) { r = at; cancel() }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +171,8 @@ func TestAStartErrorHasAHint(t *testing.T) {
 		{"the directory is a file", func(c *config.Config) { c.DataDir = file }, "not a directory"},
 		{"the directory cannot be made", func(c *config.Config) { c.DataDir = "/proc/ferry" }, "open data directory"},
 		{"a newer database", func(c *config.Config) { c.DataDir = newer }, "newer version of ferry"},
-		{"no such PostgreSQL", func(c *config.Config) { c.Database = "postgres://u:secret@127.0.0.1:1/d" }, "open database"},
+		{"no such PostgreSQL", func(c *config.Config) { c.Database = "postgres://u:secret@127.0.0.1:1/d" },
+			"open database"},
 		{"no such host", func(c *config.Config) { c.Listen = "192.0.2.1:0" }, "cannot assign requested address"},
 		{"no such name", func(c *config.Config) { c.Listen = "ferry.invalid:0" }, "ferry.invalid"},
 		{"no database's URL", func(c *config.Config) { c.Database = "postgres://%zz:secret@h/d" }, "malformed"},
@@ -242,7 +245,8 @@ func TestAConnectedRegistryIsNotStartedWithoutItsConnectionString(t *testing.T) 
 	err := server.Run(t.Context(), cfg, server.Options{})
 	var h interface{ Hint() string }
 	if !errors.As(err, &h) || !strings.Contains(err.Error(), "ship1: it needs its connection string") ||
-		!strings.Contains(h.Hint(), "--connection-string-file") || strings.Contains(err.Error()+h.Hint(), "data directory") {
+		!strings.Contains(h.Hint(), "--connection-string-file") ||
+		strings.Contains(err.Error()+h.Hint(), "data directory") {
 		t.Errorf("error %v", err)
 	}
 }

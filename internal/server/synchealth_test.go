@@ -30,10 +30,12 @@ func TestSyncHealthIs200OnlyInSync(t *testing.T) {
 	}{
 		{api.Verdict{InSync: true, Status: api.InSync, AsOfTime: &at}, 200},
 		{api.Verdict{Status: api.NotInSync, AsOfTime: &at, Reason: new("items failed")}, 503},
-		{api.Verdict{Status: api.Unknown, AsOfTime: &at, Reason: new("the parent was not heard when it should have been")}, 503},
+		{api.Verdict{Status: api.Unknown, AsOfTime: &at,
+			Reason: new("the parent was not heard when it should have been")}, 503},
 	} {
 		site := &quietSite{status: api.SyncStatus{
-			Verdict: test.verdict, ItemsPending: 2, ItemsFailed: 1, Result: &api.RegistrySyncResult{LastSuccessfulSyncEndTime: &at},
+			Verdict: test.verdict, ItemsPending: 2, ItemsFailed: 1,
+			Result: &api.RegistrySyncResult{LastSuccessfulSyncEndTime: &at},
 		}}
 		h := &syncHealth{site: site, now: func() time.Time { return at }}
 		for range 3 {
@@ -71,7 +73,8 @@ func TestARootIsInSyncIfItsMirrorRulesAre(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		(&syncHealth{rules: c.rules, now: time.Now}).ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
-		if w.Code != c.status || !strings.Contains(w.Body.String(), c.reason) || strings.Contains(w.Body.String(), `"asOfTime":null`) {
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.reason) ||
+			strings.Contains(w.Body.String(), `"asOfTime":null`) {
 			t.Errorf("%+v: %d %s", c.rules, w.Code, w.Body)
 		}
 	}

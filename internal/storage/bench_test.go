@@ -44,7 +44,8 @@ func BenchmarkManifestFromTheDatabase(b *testing.B) {
 	put(b, s, 0)
 	for b.Loop() {
 		b.StopTimer()
-		if err := s.ChangeLocks(b.Context(), "a", "latest", storage.LockChange{Clear: storage.NoRead}); err != nil { // which forgets it
+		if err := s.ChangeLocks(b.Context(), "a", "latest",
+			storage.LockChange{Clear: storage.NoRead}); err != nil { // which forgets it
 			b.Fatal(err)
 		}
 		b.StartTimer()

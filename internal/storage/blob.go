@@ -16,7 +16,8 @@ import (
 // OpenBlob opens the blob d of repository; an *os.File where the blob store
 // keeps files. The error is [oci.ErrBlobUnknown] where the repository does
 // not have it, and [oci.ErrDenied] where the repository's reading is locked.
-func (s *Storage) OpenBlob(ctx context.Context, repository string, d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
+func (s *Storage) OpenBlob(ctx context.Context, repository string,
+	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
 	row, err := s.repositoryBlob(ctx, repository, d)
 	if err != nil {
 		return nil, blob.Info{}, err
@@ -89,7 +90,8 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 	return infoOf(row), nil
 }
 
-func (s *Storage) repositoryBlob(ctx context.Context, repository string, d digest.Digest) (metadb.RepositoryBlob, error) {
+func (s *Storage) repositoryBlob(ctx context.Context, repository string,
+	d digest.Digest) (metadb.RepositoryBlob, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.RepositoryBlob, error) {
 		row, err := tx.RepositoryBlob(repository, string(d))
 		if errors.Is(err, metadb.ErrNotFound) {

@@ -47,7 +47,8 @@ func TestLookKeepsABlobThatAnotherRepositoryRefersTo(t *testing.T) {
 			}
 		}
 		f.later(t, 20*time.Minute)
-		if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+		if _, err := f.PutManifest(t.Context(),
+			storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -67,7 +68,8 @@ func TestLookWhileAManifestKeptTheBlobIsGoodAfterItsDeletion(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.later(t, 50*time.Minute)
-		if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+		if _, err := f.PutManifest(t.Context(),
+			storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -135,7 +137,8 @@ func TestFilesThatNoRowKnowsAreKeptForAWeek(t *testing.T) {
 		}
 		there("after a week", map[string]bool{
 			"blobs/sha256/" + late.Encoded(): true, "blobs/sha256/" + wanted.Encoded(): true,
-			"blobs/sha256/" + digest.FromString("layer v1").Encoded(): true, "partial/upload-" + upload: false, // which a week makes stale
+			"blobs/sha256/" + digest.FromString("layer v1").Encoded(): true,
+			"partial/upload-" + upload:                                false, // which a week makes stale
 		})
 	})
 }
@@ -272,7 +275,8 @@ func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
 					return err
 				}
 				d := digest.FromBytes(text("seen"))
-				_, err = f.PutManifest(ctx, storage.Put{Repository: "old", Payload: image(d, d), Tags: []string{"seen"}})
+				_, err = f.PutManifest(ctx,
+					storage.Put{Repository: "old", Payload: image(d, d), Tags: []string{"seen"}})
 				return err
 			})
 			close(start)
@@ -292,7 +296,8 @@ func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
 // TestStepOfTheClockMakesNothingOld sets the clock in the middle of a push and of a
 // sync, as a time server does once a machine without a battery reaches it.
 func TestStepOfTheClockMakesNothingOld(t *testing.T) {
-	for name, step := range map[string]time.Duration{"two hours": 2 * time.Hour, "fifty years": 50 * 365 * 24 * time.Hour} {
+	for name, step := range map[string]time.Duration{"two hours": 2 * time.Hour,
+		"fifty years": 50 * 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(t *testing.T, f *fixture) {
 				ctx := t.Context()
@@ -310,7 +315,8 @@ func TestStepOfTheClockMakesNothingOld(t *testing.T) {
 				}
 				f.step = step
 				f.later(t, 10*time.Minute)
-				if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
+				if _, err := f.PutManifest(ctx,
+					storage.Put{Repository: "a", Payload: image(config, layer)}); err != nil {
 					t.Error(err)
 				}
 				if has, err := f.HasBlob(ctx, leased); !has || err != nil {
@@ -397,7 +403,8 @@ func TestSlowPushKeepsTheLayersThatItSentFirst(t *testing.T) {
 			f.later(t, 0)
 		}
 		for _, layer := range layers[1:] {
-			if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(layers[0], layer)}); err != nil {
+			if _, err := f.PutManifest(t.Context(),
+				storage.Put{Repository: "a", Payload: image(layers[0], layer)}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -451,7 +458,8 @@ func TestTheLogSaysThatNoRowKnowsAFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"files that no row knows are kept for a while", "", "files that no row knew are wanted again"} {
+	for _, want := range []string{"files that no row knows are kept for a while", "",
+		"files that no row knew are wanted again"} {
 		log.Reset()
 		if _, err := s.Collect(t.Context()); err != nil {
 			t.Fatal(err)

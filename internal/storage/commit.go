@@ -63,7 +63,8 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 		if !seen {
 			i = len(partials)
 			index[b.Digest] = i
-			partials = append(partials, verified{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
+			partials = append(partials,
+				verified{id: "small-" + strings.ToLower(rand.Text()), digest: b.Digest, size: int64(len(b.Data))})
 			data, ids = append(data, b.Data), append(ids, partials[i].id)
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)

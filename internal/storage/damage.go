@@ -96,7 +96,8 @@ func (s *Storage) takeOut(
 			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
 		}
 	}
-	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err", reason)
+	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err",
+		reason)
 	return reason, nil
 }
 
@@ -184,7 +185,8 @@ func (s *Storage) checkAbsent(ctx context.Context, repository string, manifest, 
 	if err != nil {
 		return err
 	}
-	optional := slices.ContainsFunc(parsed.Blobs(), func(b oci.Descriptor) bool { return b.Digest == d && oci.MayBeAbsent(b) })
+	optional := slices.ContainsFunc(parsed.Blobs(),
+		func(b oci.Descriptor) bool { return b.Digest == d && oci.MayBeAbsent(b) })
 	damage, err := s.damageOf(ctx, d)
 	if err == nil && (!optional || damage != nil) {
 		err = blob.ErrNotExist

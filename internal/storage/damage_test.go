@@ -47,7 +47,8 @@ func (f *fixture) verify(t *testing.T, d digest.Digest) (reason string) {
 // damaged returns what is out of service.
 func (f *fixture) damaged(t *testing.T) []storage.Damage {
 	t.Helper()
-	all, err := metadb.Read(t.Context(), f.DB, func(tx *metadb.Tx) ([]storage.Damage, error) { return tx.Damages("", "", 10) })
+	all, err := metadb.Read(t.Context(), f.DB,
+		func(tx *metadb.Tx) ([]storage.Damage, error) { return tx.Damages("", "", 10) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,8 @@ func TestLostFileIsNoticedByEveryLook(t *testing.T) {
 						t.Fatalf("damaged are %v", all)
 					}
 					f.push(t, "a", []byte("layer v1"))
-					if _, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: m.Payload, Tags: []string{"v2"}}); err != nil {
+					if _, err := f.PutManifest(t.Context(),
+						storage.Put{Repository: "a", Payload: m.Payload, Tags: []string{"v2"}}); err != nil {
 						t.Error(err)
 					}
 					if all := f.damaged(t); len(all) != 0 {
@@ -168,7 +170,8 @@ func TestDamagedBlobIsOutOfServiceUntilItIsPushed(t *testing.T) {
 			"OpenBlob": func() error { _, _, err := f.OpenBlob(t.Context(), "a", layer); return err },
 			"StatBlob": func() error { _, err := f.StatBlob(t.Context(), "a", layer); return err },
 		} {
-			if err := look(); !errors.Is(err, oci.ErrBlobUnknown) || !strings.Contains(err.Error(), "its content changed on the disk") {
+			if err := look(); !errors.Is(err, oci.ErrBlobUnknown) ||
+				!strings.Contains(err.Error(), "its content changed on the disk") {
 				t.Errorf("%s = %v", name, err)
 			}
 		}
@@ -235,7 +238,8 @@ func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
 		spoilt[len(spoilt)/2] ^= 1
 		d := digest.FromBytes(payload)
 		err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
-			row := metadb.Manifest{Repository: "a", Digest: d, MediaType: oci.MediaTypeImageManifest, Annotations: "{}", Payload: spoilt}
+			row := metadb.Manifest{Repository: "a", Digest: d, MediaType: oci.MediaTypeImageManifest, Annotations: "{}",
+				Payload: spoilt}
 			_, err := tx.PutManifest(row, []metadb.Child{{Digest: string(config)}, {Digest: string(layer)}})
 			if err == nil {
 				err = tx.SetTag("a", "v1", string(d), 1, f.now)
@@ -264,7 +268,8 @@ func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
 		if err != nil || string(m.Payload) != string(payload) || len(f.damaged(t)) != 0 {
 			t.Errorf("after a push: %v, %v", err, f.damaged(t))
 		}
-		if size, reason, err := f.VerifyManifest(t.Context(), "a", d); size != int64(len(payload)) || reason != "" || err != nil {
+		if size, reason, err := f.VerifyManifest(t.Context(), "a", d); size != int64(len(payload)) || reason != "" ||
+			err != nil {
 			t.Errorf("VerifyManifest = %d, %q, %v after a push", size, reason, err)
 		}
 	})
@@ -307,8 +312,9 @@ func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
 		f.Push("a", signature)
 		other := f.Push("a", f.Image("a", "other", []byte("other")), "v2")
 		put := func(tx *metadb.Tx, source, tag string, d digest.Digest) error {
-			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: "a", Item: tag, Tag: tag, Digest: string(d),
-				State: "synced", ChangedAt: f.now, SyncedAt: f.now})
+			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: "a", Item: tag, Tag: tag,
+				Digest: string(d),
+				State:  "synced", ChangedAt: f.now, SyncedAt: f.now})
 		}
 		states := func() (got string) {
 			err := f.DB.View(t.Context(), func(tx *metadb.Tx) error {
@@ -350,10 +356,12 @@ func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
 			all = append(all, f.push(t, "a", []byte{byte(i)}))
 		}
 		blobs := filepath.Join(f.dir, "blobs")
-		if err := errors.Join(os.Rename(blobs, blobs+".away"), os.MkdirAll(filepath.Join(blobs, "sha256"), 0o700)); err != nil {
+		if err := errors.Join(os.Rename(blobs, blobs+".away"),
+			os.MkdirAll(filepath.Join(blobs, "sha256"), 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		if lost, err := f.CheckFiles(t.Context()); lost != 0 || !errors.Is(err, storage.ErrManyLost) || len(f.damaged(t)) != 0 {
+		if lost, err := f.CheckFiles(t.Context()); lost != 0 || !errors.Is(err, storage.ErrManyLost) ||
+			len(f.damaged(t)) != 0 {
 			t.Errorf("CheckFiles without the disk = %d, %v; damaged are %v", lost, err, f.damaged(t))
 		}
 		if has, err := f.HasBlob(t.Context(), all[0]); has || err != nil || len(f.damaged(t)) != 1 {

@@ -99,7 +99,8 @@ func TestForgottenTombstonesAskForACompleteListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, _, trimmed := f.entries(t, 0)
-		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 3, PrevSeq: 3}}, all); diff != "" || trimmed != 0 {
+		if diff := cmp.Diff([]storage.FeedEntry{{Repository: "a", Seq: 4, RelistSeq: 3, PrevSeq: 3}},
+			all); diff != "" || trimmed != 0 {
 			t.Errorf("trimmed %d; %s", trimmed, diff)
 		}
 		if names := f.removed(t, "a", 0); len(names) > 0 {
@@ -136,7 +137,8 @@ func TestChangedIndexAsksForACompleteListing(t *testing.T) {
 		first, second := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest
 		put := func(left ...digest.Digest) {
 			t.Helper()
-			_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: index(first, second), LeftOut: left, Tags: []string{"both"}})
+			_, err := f.PutManifest(t.Context(),
+				storage.Put{Repository: "a", Payload: index(first, second), LeftOut: left, Tags: []string{"both"}})
 			if err != nil {
 				t.Fatal(err)
 			}

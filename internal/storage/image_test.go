@@ -21,10 +21,12 @@ func TestImagesBecomeVisibleTogetherOrNotAtAll(t *testing.T) {
 			t.Fatal(err)
 		}
 		image := func(repository string) storage.Image {
-			payload := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[],"annotations":{"of":%q}}`,
+			payload := fmt.Appendf(nil,
+				`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[],"annotations":{"of":%q}}`,
 				oci.MediaTypeImageManifest, blob, len(content), repository)
 			return storage.Image{
-				Repository: repository, Blobs: []digest.Digest{blob}, Root: digest.FromBytes(payload), Tags: []string{"v1", "v2"},
+				Repository: repository, Blobs: []digest.Digest{blob}, Root: digest.FromBytes(payload),
+				Tags:      []string{"v1", "v2"},
 				Manifests: []storage.Put{{Repository: repository, Payload: payload}},
 			}
 		}
@@ -37,10 +39,12 @@ func TestImagesBecomeVisibleTogetherOrNotAtAll(t *testing.T) {
 			also   error
 			want   error
 		}{
-			"a child is absent":    {append(all[:2:2], bad), nil, oci.ErrManifestBlobUnknown},
-			"what is more fails":   {all, failure, failure},
-			"a blob is not here":   {[]storage.Image{all[0], {Repository: "c", Blobs: []digest.Digest{digest.FromString("x")}}}, nil, oci.ErrBlobUnknown},
-			"a tag has no content": {[]storage.Image{all[0], {Repository: "c", Root: digest.FromString("x"), Tags: []string{"v1"}}}, nil, oci.ErrManifestUnknown},
+			"a child is absent":  {append(all[:2:2], bad), nil, oci.ErrManifestBlobUnknown},
+			"what is more fails": {all, failure, failure},
+			"a blob is not here": {[]storage.Image{all[0],
+				{Repository: "c", Blobs: []digest.Digest{digest.FromString("x")}}}, nil, oci.ErrBlobUnknown},
+			"a tag has no content": {[]storage.Image{all[0],
+				{Repository: "c", Root: digest.FromString("x"), Tags: []string{"v1"}}}, nil, oci.ErrManifestUnknown},
 		} {
 			err := f.PutImages(ctx, step.images, func(*metadb.Tx) error { return step.also })
 			if !errors.Is(err, step.want) {

@@ -42,7 +42,8 @@ func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 		return err
 	}
 	byDigest := func(a, b metadb.Child) int { return strings.Compare(a.Digest, b.Digest) }
-	held := slices.DeleteFunc(slices.SortedFunc(slices.Values(children), byDigest), func(c metadb.Child) bool { return c.LeftOut })
+	held := slices.DeleteFunc(slices.SortedFunc(slices.Values(children), byDigest),
+		func(c metadb.Child) bool { return c.LeftOut })
 	if slices.Equal(old, held) {
 		return nil
 	}

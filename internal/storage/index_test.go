@@ -68,7 +68,8 @@ func TestAnIndexHoldsWhatItsLastPutDidNotLeaveOut(t *testing.T) {
 		if m, err := f.Manifest(ctx, "a", string(inner)); err != nil || string(m.Payload) != string(payload) {
 			t.Errorf("the index is %v, %v", m, err)
 		}
-		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload}); !errors.Is(err, oci.ErrManifestBlobUnknown) {
+		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload}); !errors.Is(err,
+			oci.ErrManifestBlobUnknown) {
 			t.Errorf("PutManifest without a child that is not left out = %v, want %v", err, oci.ErrManifestBlobUnknown)
 		}
 		held(here)

@@ -20,7 +20,11 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 	layer := digest.FromString("layer v1")
 	m := digest.FromBytes(image(digest.FromString("config v1"), layer))
 	actions := map[string]func(t *testing.T, f *fixture, a string) error{
-		"pull tag": func(t *testing.T, f *fixture, a string) error { _, err := f.Manifest(t.Context(), a, tag); return err },
+		"pull tag": func(t *testing.T, f *fixture, a string) error {
+			_,
+				err := f.Manifest(t.Context(), a, tag)
+			return err
+		},
 		"pull digest": func(t *testing.T, f *fixture, a string) error {
 			_, err := f.Manifest(t.Context(), a, string(m))
 			return err
@@ -34,7 +38,8 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 		},
 		"push": func(t *testing.T, f *fixture, a string) error {
 			d := f.push(t, a, []byte("more"))
-			_, err := f.PutManifest(t.Context(), storage.Put{Repository: a, Payload: image(d, d), Tags: []string{"new"}})
+			_, err := f.PutManifest(t.Context(),
+				storage.Put{Repository: a, Payload: image(d, d), Tags: []string{"new"}})
 			return err
 		},
 		"push tag": func(t *testing.T, f *fixture, a string) error {
@@ -42,10 +47,19 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 			_, err := f.PutManifest(t.Context(), storage.Put{Repository: a, Payload: image(d, d), Tags: []string{tag}})
 			return err
 		},
-		"set tag":           func(t *testing.T, f *fixture, a string) error { return f.SetTag(t.Context(), a, "other", m) },
-		"delete tag":        func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag) },
-		"delete manifest":   func(t *testing.T, f *fixture, a string) error { return f.DeleteManifest(t.Context(), a, m) },
-		"delete repository": func(t *testing.T, f *fixture, a string) error { return f.DeleteRepository(t.Context(), a) },
+		"set tag": func(t *testing.T, f *fixture, a string) error {
+			return f.SetTag(t.Context(), a, "other",
+				m)
+		},
+		"delete tag": func(t *testing.T, f *fixture, a string) error { return f.DeleteTag(t.Context(), a, tag) },
+		"delete manifest": func(t *testing.T, f *fixture, a string) error {
+			return f.DeleteManifest(t.Context(), a,
+				m)
+		},
+		"delete repository": func(t *testing.T, f *fixture, a string) error {
+			return f.DeleteRepository(t.Context(),
+				a)
+		},
 	}
 	pulls := []string{"pull tag", "pull digest", "pull blob"}
 	pushes := []string{"push", "push tag", "set tag"}
@@ -76,7 +90,8 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 			t.Run(tc.name+"/"+action, func(t *testing.T) {
 				repository := fmt.Sprintf("%d/%s", i, strings.ReplaceAll(action, " ", "-"))
 				f.pushImage(t, repository, tag)
-				if err := f.ChangeLocks(t.Context(), repository, tc.reference, storage.LockChange{Set: tc.locks}); err != nil {
+				if err := f.ChangeLocks(t.Context(), repository, tc.reference,
+					storage.LockChange{Set: tc.locks}); err != nil {
 					t.Fatal(err)
 				}
 				var want error
@@ -117,7 +132,8 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 			t.Errorf("a hidden repository can't be pulled: %v", err)
 		}
 		for _, lock := range [][2]string{{"none", ""}, {"a", "none"}, {"a", string(digest.FromString("none"))}} {
-			if err := f.ChangeLocks(ctx, lock[0], lock[1], storage.LockChange{Set: storage.NoRead}); oci.AsError(err) == nil || oci.AsError(err).Status != 404 {
+			if err := f.ChangeLocks(ctx, lock[0], lock[1],
+				storage.LockChange{Set: storage.NoRead}); oci.AsError(err) == nil || oci.AsError(err).Status != 404 {
 				t.Errorf("ChangeLocks%q = %v, want a 404", lock, err)
 			}
 		}
@@ -129,24 +145,35 @@ func TestAChangeOfLocksKeepsTheOthersAndIsAudited(t *testing.T) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")
 		lockOf := map[string]func() (storage.Locks, error){
-			"":               func() (storage.Locks, error) { r, err := f.Repository(ctx, "a"); return r.Locks, err },
-			"v1":             func() (storage.Locks, error) { tag, err := f.Tag(ctx, "a", "v1"); return tag.Locks, err },
-			string(m.Digest): func() (storage.Locks, error) { d, err := f.DescribeManifest(ctx, "a", m.Digest); return d.Locks, err },
+			"": func() (storage.Locks, error) { r, err := f.Repository(ctx, "a"); return r.Locks, err },
+			"v1": func() (storage.Locks, error) {
+				tag, err := f.Tag(ctx, "a", "v1")
+				return tag.Locks,
+					err
+			},
+			string(m.Digest): func() (storage.Locks, error) {
+				d,
+					err := f.DescribeManifest(ctx, "a", m.Digest)
+				return d.Locks, err
+			},
 		}
 		refused := func(*metadb.Tx) error { return errors.New("not noted") }
 		for reference, locks := range lockOf {
-			for _, c := range []storage.LockChange{{Set: storage.NoList | storage.NoDelete}, {Set: storage.NoRead, Clear: storage.NoList}} {
+			for _, c := range []storage.LockChange{{Set: storage.NoList | storage.NoDelete},
+				{Set: storage.NoRead, Clear: storage.NoList}} {
 				if err := f.ChangeLocks(ctx, "a", reference, c); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Set: storage.NoWrite}, refused); err == nil {
+			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Set: storage.NoWrite},
+				refused); err == nil {
 				t.Error("a change that could not be noted was made")
 			}
 			if got, err := locks(); got != storage.NoDelete|storage.NoRead || err != nil {
 				t.Errorf("%q: locks %b, %v", reference, got, err)
 			}
-			if err := f.ChangeLocks(ctx, "a", reference, storage.LockChange{Clear: storage.NoDelete | storage.NoRead}); err != nil {
+			if err := f.ChangeLocks(ctx, "a", reference,
+				storage.LockChange{Clear: storage.NoDelete | storage.NoRead}); err != nil {
 				t.Fatal(err)
 			}
 		}

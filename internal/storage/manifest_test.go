@@ -48,7 +48,8 @@ func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
 		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			of := algorithm.FromBytes(payload)
 			tag := "as-" + string(algorithm)
-			put, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, Digest: of, Tags: []string{tag}})
+			put, err := f.PutManifest(ctx,
+				storage.Put{Repository: "a", Payload: payload, Digest: of, Tags: []string{tag}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +62,8 @@ func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if m.Digest != of || m.MediaType != oci.MediaTypeImageManifest || string(m.Payload) != string(payload) || m.Size != int64(len(payload)) {
+					if m.Digest != of || m.MediaType != oci.MediaTypeImageManifest ||
+						string(m.Payload) != string(payload) || m.Size != int64(len(payload)) {
 						t.Errorf("%s is %s, %s, %q", reference, m.Digest, m.MediaType, m.Payload)
 					}
 				}
@@ -73,19 +75,23 @@ func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
 func TestABadManifestIsRefusedAndLeavesNoTrace(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
-		here, missing, other := f.push(t, "a", []byte("here")), digest.FromString("missing"), f.push(t, "b", []byte("of another repository"))
+		here, missing, other := f.push(t, "a", []byte("here")), digest.FromString("missing"), f.push(t, "b",
+			[]byte("of another repository"))
 		good := image(here, here)
 		feed := f.head(t)
 		for name, tc := range map[string]struct {
 			put  storage.Put
 			want *oci.Error
 		}{
-			"wrong digest":               {storage.Put{Payload: good, Digest: missing}, oci.ErrDigestInvalid},
-			"wrong sha512":               {storage.Put{Payload: good, Digest: digest.SHA512.FromString("missing")}, oci.ErrDigestInvalid},
-			"malformed digest":           {storage.Put{Payload: good, Digest: "sha256:12"}, oci.ErrDigestInvalid},
-			"malformed tag":              {storage.Put{Payload: good, Tags: []string{"good", "-bad"}}, oci.ErrTagInvalid},
-			"malformed repository":       {storage.Put{Payload: good, Repository: "A"}, oci.ErrNameInvalid},
-			"other media type":           {storage.Put{Payload: good, MediaType: oci.MediaTypeImageIndex}, oci.ErrManifestInvalid},
+			"wrong digest": {storage.Put{Payload: good, Digest: missing}, oci.ErrDigestInvalid},
+			"wrong sha512": {storage.Put{Payload: good, Digest: digest.SHA512.FromString("missing")},
+				oci.ErrDigestInvalid},
+			"malformed digest": {storage.Put{Payload: good, Digest: "sha256:12"}, oci.ErrDigestInvalid},
+			"malformed tag": {storage.Put{Payload: good, Tags: []string{"good", "-bad"}},
+				oci.ErrTagInvalid},
+			"malformed repository": {storage.Put{Payload: good, Repository: "A"}, oci.ErrNameInvalid},
+			"other media type": {storage.Put{Payload: good, MediaType: oci.MediaTypeImageIndex},
+				oci.ErrManifestInvalid},
 			"no JSON":                    {storage.Put{Payload: []byte("{")}, oci.ErrManifestInvalid},
 			"too large":                  {storage.Put{Payload: make([]byte, oci.MaxManifestSize+1)}, oci.ErrTooLarge},
 			"missing blob":               {storage.Put{Payload: image(here, missing)}, oci.ErrManifestBlobUnknown},
@@ -132,22 +138,28 @@ func TestARefusalNamesEveryChildThatIsMissing(t *testing.T) {
 func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
-		here, filtered, missing := f.pushImage(t, "a", "v1").Digest, digest.FromString("filtered"), digest.FromString("missing")
+		here, filtered, missing := f.pushImage(t, "a",
+			"v1").Digest, digest.FromString("filtered"), digest.FromString("missing")
 		left := []digest.Digest{filtered}
-		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, filtered, missing), LeftOut: left})
+		_, err := f.PutManifest(ctx,
+			storage.Put{Repository: "a", Payload: index(here, filtered, missing), LeftOut: left})
 		if !errors.Is(err, oci.ErrManifestBlobUnknown) {
 			t.Errorf("PutManifest = %v, want %v", err, oci.ErrManifestBlobUnknown)
 		}
-		if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: index(here, here, filtered), LeftOut: left}); err != nil {
+		if _, err := f.PutManifest(ctx,
+			storage.Put{Repository: "a", Payload: index(here, here, filtered), LeftOut: left}); err != nil {
 			t.Error(err)
 		}
 		for d, why := range map[digest.Digest]string{filtered: "not for this platform", missing: ""} {
 			_, err := f.Manifest(ctx, "a", string(d))
-			if !errors.Is(err, oci.ErrManifestUnknown) || (why == "") != (oci.AsError(err).Message == oci.ErrManifestUnknown.Message) || !strings.Contains(err.Error(), why) {
+			if !errors.Is(err, oci.ErrManifestUnknown) ||
+				(why == "") != (oci.AsError(err).Message == oci.ErrManifestUnknown.Message) ||
+				!strings.Contains(err.Error(), why) {
 				t.Errorf("Manifest = %v, want %v that says %q", err, oci.ErrManifestUnknown, why)
 			}
 		}
-		if held, err := f.Held(ctx, "a", digest.FromBytes(index(here, here, filtered))); err != nil || !slices.Equal(held, []digest.Digest{here}) {
+		if held, err := f.Held(ctx, "a", digest.FromBytes(index(here, here, filtered))); err != nil ||
+			!slices.Equal(held, []digest.Digest{here}) {
 			t.Errorf("Held = %v, %v", held, err)
 		}
 	})
@@ -169,11 +181,13 @@ func TestTagsMoveTogetherOrNotAtAll(t *testing.T) {
 		feed := f.head(t)
 		d := f.push(t, "a", []byte("v2"))
 		payload := image(d, d)
-		_, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, Tags: []string{"new", "latest", "locked"}})
+		_, err := f.PutManifest(ctx,
+			storage.Put{Repository: "a", Payload: payload, Tags: []string{"new", "latest", "locked"}})
 		if !errors.Is(err, oci.ErrDenied) {
 			t.Fatalf("PutManifest = %v, want %v", err, oci.ErrDenied)
 		}
-		for reference, want := range map[string]error{"new": oci.ErrManifestUnknown, string(digest.FromBytes(payload)): oci.ErrManifestUnknown, "latest": nil} {
+		for reference, want := range map[string]error{"new": oci.ErrManifestUnknown,
+			string(digest.FromBytes(payload)): oci.ErrManifestUnknown, "latest": nil} {
 			m, err := f.Manifest(ctx, "a", reference)
 			if !errors.Is(err, want) || err == nil && m.Digest != v1.Digest {
 				t.Errorf("%s = %v, %v; want %v", reference, m, err, want)
@@ -194,7 +208,8 @@ func TestKeptTagDoesNotMove(t *testing.T) {
 			want error
 		}{{v1.Digest, nil}, {v1.Digest, nil}, {v2.Digest, oci.ErrDenied}} {
 			kept := storage.Image{Repository: "a", Root: step.add, Tags: []string{"latest"}, KeepTags: true}
-			if err := f.PutImages(ctx, []storage.Image{kept}, func(*metadb.Tx) error { return nil }); !errors.Is(err, step.want) {
+			if err := f.PutImages(ctx, []storage.Image{kept}, func(*metadb.Tx) error { return nil }); !errors.Is(err,
+				step.want) {
 				t.Errorf("a tag for %s: %v, want %v", step.add, err, step.want)
 			}
 			if m, err := f.Manifest(ctx, "a", "latest"); err != nil || m.Digest != v1.Digest {
@@ -293,7 +308,8 @@ func TestReferrersAreListedWithAndWithoutTheirSubject(t *testing.T) {
 			t.Errorf("page behind the last: %v, %v", got, err)
 		}
 		page.After = digest.FromString("gone")
-		if got, err := f.Referrers(ctx, "a", subject, page); err != nil || len(got) != 1 || got[0].Digest != all[0].Digest {
+		if got, err := f.Referrers(ctx, "a", subject, page); err != nil || len(got) != 1 ||
+			got[0].Digest != all[0].Digest {
 			t.Errorf("page behind one that is gone: %v, %v", got, err)
 		}
 		if got, err := f.ReferrerDigests(ctx, "a", subject); err != nil || len(got) != 2 || got[0] != all[0].Digest {

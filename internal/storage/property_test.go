@@ -51,8 +51,9 @@ func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{
 			t: t, f: f, files: files,
-			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{}, leases: map[string]time.Time{},
-			known: map[digest.Digest]string{}, left: map[string]time.Time{},
+			manifests: map[ref][]string{}, tags: map[ref]string{}, promised: map[ref]time.Time{},
+			leases: map[string]time.Time{},
+			known:  map[digest.Digest]string{}, left: map[string]time.Time{},
 		}
 		m.quiet(r, "a", "b") // what a run before this one left
 		r.Repeat(rapid.StateMachineActions(m))
@@ -125,7 +126,8 @@ func (m *machine) MountBlob(r *rapid.T) {
 }
 
 func (m *machine) PushManifest(r *rapid.T) {
-	repository, config, layer := repositories.Draw(r, "repository"), contents.Draw(r, "config"), contents.Draw(r, "layer")
+	repository, config, layer := repositories.Draw(r, "repository"), contents.Draw(r, "config"), contents.Draw(r,
+		"layer")
 	put := storage.Put{Repository: repository, Payload: image(digest.FromString(config), digest.FromString(layer))}
 	if rapid.Bool().Draw(r, "tagged") {
 		put.Tags = []string{tagNames.Draw(r, "tag")}
@@ -164,7 +166,8 @@ func (m *machine) DeleteManifest(r *rapid.T) {
 
 func (m *machine) DeleteBlob(r *rapid.T) {
 	at := ref{repositories.Draw(r, "repository"), contents.Draw(r, "content")}
-	if m.need(r, m.f.DeleteBlob(m.t.Context(), at.repository, digest.FromString(at.name)), oci.ErrBlobUnknown, oci.ErrDenied) {
+	if m.need(r, m.f.DeleteBlob(m.t.Context(), at.repository, digest.FromString(at.name)), oci.ErrBlobUnknown,
+		oci.ErrDenied) {
 		delete(m.promised, at)
 	}
 }

@@ -167,7 +167,8 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 			continue
 		}
 		seen[m.Digest] = true
-		children = append(children, metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], LeftOut: left[m.Digest]})
+		children = append(children,
+			metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], LeftOut: left[m.Digest]})
 		if !left[m.Digest] {
 			manifests = append(manifests, string(m.Digest))
 		}

@@ -45,7 +45,8 @@ func (rs ranges) add(r Range) ranges {
 	}
 	// first is the first range that ends at r's start or later; last is behind
 	// the last one that begins at r's end or earlier: those become one with r.
-	first, _ := slices.BinarySearchFunc(rs, r.Start, func(e Range, start int64) int { return cmp.Compare(e.End, start) })
+	first, _ := slices.BinarySearchFunc(rs, r.Start,
+		func(e Range, start int64) int { return cmp.Compare(e.End, start) })
 	last := first
 	for last < len(rs) && rs[last].Start <= r.End {
 		r.Start, r.End = min(r.Start, rs[last].Start), max(r.End, rs[last].End)

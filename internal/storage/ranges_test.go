@@ -64,7 +64,8 @@ func TestRangesAreTheSetOfTheirBytes(t *testing.T) {
 }
 
 func TestMalformedRangesAreFound(t *testing.T) {
-	for _, rs := range []ranges{{{-1, 2}}, {{0, 0}}, {{3, 2}}, {{0, 11}}, {{4, 6}, {0, 2}}, {{0, 4}, {3, 6}}, {{0, 4}, {4, 6}}} {
+	for _, rs := range []ranges{{{-1, 2}}, {{0, 0}}, {{3, 2}}, {{0, 11}}, {{4, 6}, {0, 2}}, {{0, 4}, {3, 6}},
+		{{0, 4}, {4, 6}}} {
 		if rs.check(10) == nil {
 			t.Errorf("%v passes", rs)
 		}

@@ -31,7 +31,8 @@ func TestForeignLayerIsKeptWhereItIsHere(t *testing.T) {
 		if got, err := f.Collect(t.Context()); err != nil || got.Blobs > 0 {
 			t.Errorf("Collect = %+v, %v; want nothing", got, err)
 		}
-		for content, want := range map[string]error{"here": oci.ErrDenied, "late": oci.ErrDenied, "elsewhere": oci.ErrBlobUnknown} {
+		for content, want := range map[string]error{"here": oci.ErrDenied, "late": oci.ErrDenied,
+			"elsewhere": oci.ErrBlobUnknown} {
 			if err := f.DeleteBlob(t.Context(), "a", digest.FromString(content)); !errors.Is(err, want) {
 				t.Errorf("DeleteBlob of the layer %q = %v, want %v", content, err, want)
 			}
@@ -44,7 +45,8 @@ func TestForeignLayerIsKeptWhereItIsHere(t *testing.T) {
 func TestIndexNeedsAndKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		image := f.pushImage(t, "a", "v1")
-		layer := oci.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar+gzip", Digest: digest.FromString("cache"), Size: 5}
+		layer := oci.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
+			Digest: digest.FromString("cache"), Size: 5}
 		config := f.PushBlob("a", []byte("cache config"))
 		config.MediaType = "application/vnd.buildkit.cacheconfig.v0"
 		cache := storage.Put{
@@ -52,7 +54,8 @@ func TestIndexNeedsAndKeepsItsBlobs(t *testing.T) {
 			Tags: []string{"cache"},
 		}
 		var refusal *oci.Error
-		if _, err := f.PutManifest(t.Context(), cache); !errors.As(err, &refusal) || !errors.Is(err, oci.ErrManifestBlobUnknown) {
+		if _, err := f.PutManifest(t.Context(), cache); !errors.As(err, &refusal) ||
+			!errors.Is(err, oci.ErrManifestBlobUnknown) {
 			t.Fatalf("PutManifest without a blob = %v, want %v", err, oci.ErrManifestBlobUnknown)
 		}
 		f.PushBlob("a", []byte("cache"))

@@ -18,13 +18,15 @@ func small(repository, content string) storage.SmallBlob {
 
 func TestSmallBlobsAreStoredTogether(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		if err := f.PutBlobs(t.Context(), small("a", "x"), small("b", "x"), small("a", "y"), small("a", "y")); err != nil {
+		if err := f.PutBlobs(t.Context(), small("a", "x"), small("b", "x"), small("a", "y"),
+			small("a", "y")); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.PutBlobs(t.Context(), small("b", "y"), small("a", "z")); err != nil { // y is here
 			t.Fatal(err)
 		}
-		for _, want := range []storage.SmallBlob{small("a", "x"), small("b", "x"), small("a", "y"), small("b", "y"), small("a", "z")} {
+		for _, want := range []storage.SmallBlob{small("a", "x"), small("b", "x"), small("a", "y"), small("b", "y"),
+			small("a", "z")} {
 			if got := f.content(t, want.Repository, want.Digest); got != string(want.Data) {
 				t.Errorf("%s has %q, want %q", want.Repository, got, want.Data)
 			}

@@ -76,7 +76,8 @@ func transferOf(id string) (digest.Digest, bool) {
 }
 
 func (t *Transfer) open(ctx context.Context) (err error) {
-	t.row, err = metadb.Read(ctx, t.s.db, func(tx *metadb.Tx) (metadb.Transfer, error) { return tx.Transfer(string(t.digest)) })
+	t.row, err = metadb.Read(ctx, t.s.db,
+		func(tx *metadb.Tx) (metadb.Transfer, error) { return tx.Transfer(string(t.digest)) })
 	known := err == nil
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err
@@ -214,9 +215,10 @@ func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err erro
 	if got := digest.NewDigest(t.digest.Algorithm(), t.hash); got != t.digest {
 		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, t.digest)
 	}
-	return t.s.commitPartials(ctx, []verified{{transferPartial(t.digest), t.digest, t.size, repositories}}, func(tx *metadb.Tx) error {
-		return tx.DeleteTransfer(string(t.digest))
-	})
+	return t.s.commitPartials(ctx, []verified{{transferPartial(t.digest), t.digest, t.size, repositories}},
+		func(tx *metadb.Tx) error {
+			return tx.DeleteTransfer(string(t.digest))
+		})
 }
 
 // seal makes the content durable, so that it is of no interest to other

@@ -144,7 +144,8 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 				return err
 			}
 			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
-				return u.s.full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err), u.partial.Truncate(u.size)))
+				return u.s.full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err),
+					u.partial.Truncate(u.size)))
 			}
 			u.hash.Write(buf[:n])
 			if u.size += int64(n); u.size-u.saved >= checkpointEvery {
@@ -227,9 +228,10 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 	if err := u.partial.Sync(); err != nil {
 		return u.s.full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
-	return u.s.commitPartials(ctx, []verified{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}}, func(tx *metadb.Tx) error {
-		return known(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
-	})
+	return u.s.commitPartials(ctx, []verified{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}},
+		func(tx *metadb.Tx) error {
+			return known(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
+		})
 }
 
 // digest returns the content's digest; any algorithm but sha256 reads it all again.

@@ -108,7 +108,8 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 }
 
 // VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
-func (s *Storage) VerifyManifest(ctx context.Context, repository string, d digest.Digest) (size int64, reason string, err error) {
+func (s *Storage) VerifyManifest(ctx context.Context, repository string,
+	d digest.Digest) (size int64, reason string, err error) {
 	row, err := s.manifestRow(ctx, repository, d)
 	if err != nil || row == nil || isContentOf(d, row.Payload) {
 		return sizeOf(row), "", err
@@ -132,7 +133,8 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string, d diges
 	})
 	if err == nil && reason != "" {
 		s.cache.forgetRepository(repository)
-		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d, "err", reason)
+		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d,
+			"err", reason)
 	}
 	return row.Size, reason, err
 }
@@ -159,7 +161,8 @@ func (s *Storage) checkPayload(ctx context.Context, m Manifest) error {
 
 // manifestRow returns a manifest's row; nil is none, or one that is out of service.
 func (s *Storage) manifestRow(ctx context.Context, repository string, d digest.Digest) (*Manifest, error) {
-	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
+	row, err := metadb.Read(ctx, s.db,
+		func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
 	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.Damaged {
 		return nil, nil
 	}

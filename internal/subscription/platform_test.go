@@ -16,7 +16,8 @@ func child(text string) v1.Descriptor {
 	d := v1.Descriptor{Digest: digest.FromString(text)}
 	if of, ok := strings.CutPrefix(text, ">"); ok {
 		d.Annotations = map[string]string{
-			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": string(digest.FromString(of)),
+			"vnd.docker.reference.type":   "attestation-manifest",
+			"vnd.docker.reference.digest": string(digest.FromString(of)),
 		}
 		text = "unknown/unknown"
 	}
@@ -89,7 +90,9 @@ func TestNoPlatformIsEveryPlatform(t *testing.T) {
 }
 
 func TestMalformedPlatformsAreRefused(t *testing.T) {
-	for _, text := range []string{"", "linux", "/amd64", "linux/", "linux/arm/", "linux/arm/v7/x", "linux/adm64", "linus/amd64", "linux/ amd64", "linux/386 amd64", "linux/arm/v 7", "linux/arm/" + strings.Repeat("v", MaxPlatform)} {
+	for _, text := range []string{"", "linux", "/amd64", "linux/", "linux/arm/", "linux/arm/v7/x", "linux/adm64",
+		"linus/amd64", "linux/ amd64", "linux/386 amd64", "linux/arm/v 7",
+		"linux/arm/" + strings.Repeat("v", MaxPlatform)} {
 		if _, err := ParsePlatforms([]string{text}); err == nil || !strings.Contains(err.Error(), "platform ") {
 			t.Errorf("ParsePlatforms(%.30q) = %v, want an error that names it", text, err)
 		}
@@ -101,7 +104,8 @@ func TestMalformedPlatformsAreRefused(t *testing.T) {
 
 func TestMorePlatformsNeverLeaveOutMore(t *testing.T) {
 	platform := rapid.Custom(func(r *rapid.T) string {
-		text := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r, "os") + "/" + rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")
+		text := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r,
+			"os") + "/" + rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")
 		return text + rapid.SampledFrom([]string{"", "/v5", "/v7", "/v8", "/8.1", "/odd"}).Draw(r, "variant")
 	})
 	rapid.Check(t, func(r *rapid.T) {
@@ -142,7 +146,8 @@ func FuzzPlatform(f *testing.F) {
 			return
 		}
 		d := child(wanted)
-		other := v1.Descriptor{Digest: digest.FromString("other"), Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}
+		other := v1.Descriptor{Digest: digest.FromString("other"),
+			Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}
 		if p.LeftOut([]v1.Descriptor{other, d})[d.Digest] {
 			t.Errorf("%q leaves out itself beside %s/%s/%s", wanted, os, arch, variant)
 		}

@@ -56,7 +56,8 @@ func parsePriority(text string) (priorityRule, error) {
 	pattern, name, ok := strings.Cut(text, "=")
 	i := slices.Index(priorityNames, name)
 	if !ok || i < 0 {
-		return priorityRule{}, fmt.Errorf("want REPOSITORY=PRIORITY, as ops/*=urgent, with one of %s", strings.Join(priorityNames, ", "))
+		return priorityRule{}, fmt.Errorf("want REPOSITORY=PRIORITY, as ops/*=urgent, with one of %s",
+			strings.Join(priorityNames, ", "))
 	}
 	if stem := strings.TrimSuffix(pattern, "*"); pattern == "" || strings.Trim(stem, repositoryCharacters) != "" {
 		return priorityRule{}, errors.New("want the name of a repository, or the begin of one and a *")

@@ -11,7 +11,8 @@ func TestTheFirstPriorityThatFitsCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for repository, want := range map[string]Priority{
-		"ops/nav": Normal, "ops/nav2": Urgent, "ops/a/b": Urgent, "ops": Normal, "media/film": Low, "web": High, "web/shop": Normal, "else": Normal,
+		"ops/nav": Normal, "ops/nav2": Urgent, "ops/a/b": Urgent, "ops": Normal, "media/film": Low, "web": High,
+		"web/shop": Normal, "else": Normal,
 	} {
 		if got := p.Of(repository); got != want {
 			t.Errorf("%s is %d, want %d", repository, got, want)
@@ -27,7 +28,8 @@ func TestTheFirstPriorityThatFitsCounts(t *testing.T) {
 
 func TestAPriorityThatCannotBeReadIsRefusedWithWhatIsWanted(t *testing.T) {
 	for text, want := range map[string]string{
-		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository", "a*b=low": "the begin of one and a *",
+		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository",
+		"a*b=low": "the begin of one and a *",
 		"a b=low": "the begin of one", "": "REPOSITORY=PRIORITY", strings.Repeat("a", MaxPriority) + "=low": "too long",
 	} {
 		if _, err := ParsePriorities([]string{text}); err == nil || !strings.Contains(err.Error(), want) {

@@ -20,7 +20,8 @@ type Subscription struct {
 // ID tells s from every other subscription, in 16 characters. Subscriptions
 // whose lists differ only in their order have the same.
 func (s Subscription) ID() string {
-	text, err := json.Marshal(Subscription{sorted(s.Permissions), sorted(s.TagFilters), s.KeepLast, sorted(s.Platforms)})
+	text, err := json.Marshal(Subscription{sorted(s.Permissions), sorted(s.TagFilters), s.KeepLast,
+		sorted(s.Platforms)})
 	if err != nil {
 		panic(err) // it has strings and a number
 	}

@@ -86,7 +86,9 @@ func TestFiltersExclude(t *testing.T) {
 }
 
 func TestMalformedFiltersAreRefused(t *testing.T) {
-	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1", "^1 ||", "^1 || x", "^1.2.3-", "!", "!!old", "!/a", "!>", "v1.*,v2.*", "v1 v2", "a/*", "é", strings.Repeat("a", MaxFilter+1)} {
+	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1",
+		"^1 ||", "^1 || x", "^1.2.3-", "!", "!!old", "!/a", "!>", "v1.*,v2.*", "v1 v2", "a/*", "é",
+		strings.Repeat("a", MaxFilter+1)} {
 		if _, err := ParseTags([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
 			t.Errorf("ParseTags(%.20q) = %v, want an error that names it", filter, err)
 		}
@@ -138,7 +140,8 @@ func FuzzFilter(f *testing.F) {
 			return
 		}
 		all, err := ParseTags([]string{filter, "*"}, 0)
-		want := !strings.Contains(tag, "/") && (filter[0] != '!' || s.Matches(tag)) || filter[0] != '!' && s.Matches(tag)
+		want := !strings.Contains(tag, "/") && (filter[0] != '!' || s.Matches(tag)) || filter[0] != '!' &&
+			s.Matches(tag)
 		if err != nil || all.Matches(tag) != want {
 			t.Errorf("with a second filter that matches: %v, %v", all.Matches(tag), err)
 		}

@@ -68,7 +68,8 @@ func (read gauges) Describe(chan<- *prometheus.Desc) {}
 // Collect implements [prometheus.Collector].
 func (read gauges) Collect(out chan<- prometheus.Metric) {
 	for _, g := range read() {
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.Name, g.Help, nil, nil), prometheus.GaugeValue, g.Value)
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.Name, g.Help, nil, nil), prometheus.GaugeValue,
+			g.Value)
 	}
 }
 

@@ -36,7 +36,8 @@ func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
 func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 	m := NewMetrics()
 	m.Gauges(func() []Gauge {
-		return []Gauge{{Name: "ferry_test", Help: "A test.", Value: 42}, {Name: "ferry_other", Help: "Another.", Value: 7}}
+		return []Gauge{{Name: "ferry_test", Help: "A test.", Value: 42},
+			{Name: "ferry_other", Help: "Another.", Value: 7}}
 	})
 	ended := m.Started()
 	m.Answered("registry", "GET", 200, 17, time.Second)

@@ -50,8 +50,9 @@ func (s servers) push(t *testing.T, img *image.Image) {
 // ratio has to be atLeast.
 func perSecondFigure(name string, atLeast, own, theirs, ratio float64) figure {
 	return figure{
-		name: name, ferry: fmt.Sprintf("%.0f/s", own), beside: fmt.Sprintf("CNCF distribution without authentication: %.0f/s", theirs),
-		ratio: fmt.Sprintf("%.2f", ratio), target: fmt.Sprint(atLeast), met: ratio >= atLeast,
+		name: name, ferry: fmt.Sprintf("%.0f/s", own),
+		beside: fmt.Sprintf("CNCF distribution without authentication: %.0f/s", theirs),
+		ratio:  fmt.Sprintf("%.2f", ratio), target: fmt.Sprint(atLeast), met: ratio >= atLeast,
 	}
 }
 
@@ -113,7 +114,9 @@ func pushes(t *testing.T) []figure {
 		pushed[l.Host]++
 		if len(made) < pushed[l.Host]*images {
 			for i := range images {
-				made = append(made, image.New(t, image.Options{Seed: uint64(1000*(1+round) + i), Layers: []int64{4 << 20}, Plain: true}))
+				made = append(made,
+					image.New(t,
+						image.Options{Seed: uint64(1000*(1+round) + i), Layers: []int64{4 << 20}, Plain: true}))
 			}
 		}
 		start := time.Now()

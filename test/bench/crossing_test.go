@@ -30,7 +30,8 @@ func memory(t *testing.T) []figure {
 	}
 	sh := root.Admin(t, "root")
 	reader := puller(t, sh)
-	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens", reader.User)
+	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens",
+		reader.User)
 	ship := site.Start(t, crossing.Options(site.Options{}))
 	reader.Host = ship.Host
 	if err := reader.Await(ctx, "bench/small", small.Tag, small.Digest); err != nil {
@@ -41,7 +42,8 @@ func memory(t *testing.T) []figure {
 	if err := admin.Push(ctx, "bench/large", large); err != nil {
 		t.Fatal(err)
 	}
-	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(), mustBearer(t, reader, "bench/small")}
+	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(),
+		mustBearer(t, reader, "bench/small")}
 	request := blob.request()
 	synced, done := context.WithCancel(ctx)
 	var group errgroup.Group

@@ -30,7 +30,8 @@ func firstSync(t *testing.T) []figure {
 	root := site.Start(t, site.Options{})
 	pushMany(ctx, t, root.AsAdmin(t), repositories, tags)
 
-	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
+	ship := site.Start(t,
+		site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
 	start, before := time.Now(), cpuOf(t, root.PID())
 	// The health of a sync costs the site next to nothing to say.
 	for ; ; time.Sleep(time.Second) {
@@ -47,7 +48,8 @@ func firstSync(t *testing.T) []figure {
 	child := cpuOf(t, ship.PID()) / (repositories * tags)
 	parent := (cpuOf(t, root.PID()) - before) / (repositories * tags)
 	t.Logf("in sync after %.0f s; processor time of the parent: %s a tag", took.Seconds(), milliseconds(parent))
-	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 kB that share layers", repositories, tags)
+	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 kB that share layers", repositories,
+		tags)
 	return []figure{
 		{
 			name: name + ": processor time of the connected registry", ferry: milliseconds(child) + " a tag",
@@ -92,10 +94,12 @@ func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tag
 				return err
 			}
 			for i := range tags {
-				config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","config":{"Labels":{"tag":"%d/%d"}}}`, r, i)
+				config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","config":{"Labels":{"tag":"%d/%d"}}}`,
+					r, i)
 				m := v1.Manifest{
 					Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-					Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
+					Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(config),
+						Size: int64(len(config))},
 					Layers: []v1.Descriptor{layer},
 				}
 				text, err := json.Marshal(m)
@@ -121,7 +125,8 @@ func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tag
 
 // send makes a request with a body, and drops the answer's.
 func send(ctx context.Context, l site.Login, method, path, contentType string, body []byte) error {
-	resp, err := l.Do(ctx, method, path, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body), int64(len(body)))
+	resp, err := l.Do(ctx, method, path, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body),
+		int64(len(body)))
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,8 @@ func measureFleet(t *testing.T, n int) []figure {
 	defer cancel()
 	options := site.Options{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t),
-		Args: []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies", "127.0.0.1"}, // all of one address
+		Args: []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies",
+			"127.0.0.1"}, // all of one address
 	}
 	r := &fleetRun{t: t, root: site.Start(t, options)}
 	sh := r.root.Admin(t, "root")

@@ -78,9 +78,11 @@ func idle(t *testing.T) figure {
 	}
 	w := watch(t, root.Host)
 	l := link.Start(t, w.host)
-	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/*"}).Options(site.Options{}))
+	ship := site.Start(t,
+		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/*"}).Options(site.Options{}))
 	sh := ship.Admin(t, "ship")
-	if err := ship.AsAdmin(t).Await(t.Context(), fmt.Sprintf("bench/r%04d", repositories-1), fmt.Sprintf("t%02d", tags-1), digest.FromBytes(empty)); err != nil {
+	if err := ship.AsAdmin(t).Await(t.Context(), fmt.Sprintf("bench/r%04d", repositories-1),
+		fmt.Sprintf("t%02d", tags-1), digest.FromBytes(empty)); err != nil {
 		t.Fatal(err)
 	}
 	for strings.TrimSpace(sh.Run(t, "sync", "status", "-r", "ship", "--query", "inSync")) != "true" {
@@ -98,9 +100,10 @@ func idle(t *testing.T) figure {
 	after, asked := l.Stats(t), w.since(seen)
 	down, up := after.Down-before.Down, after.Up-before.Up
 	return figure{
-		name:  fmt.Sprintf("idle cycle, once a minute; %d repositories of %d tags", repositories, tags),
-		ferry: fmt.Sprintf("%d request, %d bytes up, %d down", len(asked), up, down), target: "1 request, under 1 KiB each way",
-		met: len(asked) == 1 && up < 1<<10 && down < 1<<10,
+		name:   fmt.Sprintf("idle cycle, once a minute; %d repositories of %d tags", repositories, tags),
+		ferry:  fmt.Sprintf("%d request, %d bytes up, %d down", len(asked), up, down),
+		target: "1 request, under 1 KiB each way",
+		met:    len(asked) == 1 && up < 1<<10 && down < 1<<10,
 	}
 }
 
@@ -122,7 +125,8 @@ func flow(t *testing.T) figure {
 	}
 	w := watch(t, root.Host)
 	l := link.Start(t, w.host, "-down", "8mbit", "-up", "8mbit", "-rtt", roundTrip.String())
-	ship := site.Start(t, site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/app"}).Options(site.Options{}))
+	ship := site.Start(t,
+		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/app"}).Options(site.Options{}))
 	if err := ship.AsAdmin(t).Await(t.Context(), "bench/app", "t0000", want); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +152,8 @@ func flow(t *testing.T) figure {
 	}
 	trips := first.Sub(heard).Seconds() / roundTrip.Seconds()
 	return figure{
-		name:  "first layer of 500 images of 20 kB that changed at once; 600 ms",
-		ferry: fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(heard).Seconds(), trips), target: "within 3 round trips", met: trips <= 3,
+		name:   "first layer of 500 images of 20 kB that changed at once; 600 ms",
+		ferry:  fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(heard).Seconds(), trips),
+		target: "within 3 round trips", met: trips <= 3,
 	}
 }

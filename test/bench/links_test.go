@@ -60,7 +60,8 @@ const mbit = 1e6 / 8
 
 var journeys = []journey{
 	{
-		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MB image", flags: []string{"-down", "100mbit", "-up", "100mbit", "-rtt", "20ms"},
+		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MB image",
+		flags:  []string{"-down", "100mbit", "-up", "100mbit", "-rtt", "20ms"},
 		layers: []int64{40_000_000, 20_000_000, 4_000_000}, images: 1, rate: 100 * mbit,
 		target: "no slower than regsync",
 		met: func(a arrival, _ time.Duration, peers []arrival) bool {
@@ -69,7 +70,8 @@ var journeys = []journey{
 	},
 	{
 		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MB image", most: 1.02,
-		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"}, cutFor: 3 * time.Second,
+		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"},
+		cutFor: 3 * time.Second,
 		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
 		target: "1.15 × the ideal time",
 		met: func(a arrival, least time.Duration, _ []arrival) bool {
@@ -77,8 +79,9 @@ var journeys = []journey{
 		},
 	},
 	{
-		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MB image", flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
-		kill: 10 * time.Second, most: 1.05,
+		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MB image",
+		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
+		kill:  10 * time.Second, most: 1.05,
 		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
 	},
 	{
@@ -183,7 +186,8 @@ func (j journey) run(t *testing.T) []figure {
 	source := reader
 	source.Host = root.Host
 	peers := []arrival{
-		over(t, "regsync", peersPatience, func(t *testing.T, host string) fetcher { return j.regsync(t, source, host) }),
+		over(t, "regsync", peersPatience,
+			func(t *testing.T, host string) fetcher { return j.regsync(t, source, host) }),
 		over(t, "skopeo", peersPatience, func(t *testing.T, host string) fetcher { return j.skopeo(t, source, host) }),
 	}
 	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
@@ -191,16 +195,19 @@ func (j journey) run(t *testing.T) []figure {
 	beside := fmt.Sprintf("%s; %s", peers[0], peers[1])
 	if j.target != "" {
 		figures = append(figures, figure{
-			name: j.name, ferry: ours.String(), beside: beside, ratio: fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
+			name: j.name, ferry: ours.String(), beside: beside,
+			ratio:  fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
 			target: j.target, met: j.met(ours, least, peers),
 		})
 		beside = ""
 	}
 	if j.most > 0 {
 		figures = append(figures, figure{
-			name: j.name + "; its bytes", ferry: fmt.Sprintf("%s; %.3f × the bytes", ours, float64(ours.bytes)/float64(size)), beside: beside,
+			name:  j.name + "; its bytes",
+			ferry: fmt.Sprintf("%s; %.3f × the bytes", ours, float64(ours.bytes)/float64(size)), beside: beside,
 			ratio:  fmt.Sprintf("%.2f", float64(size)/float64(ours.bytes)),
-			target: fmt.Sprintf("%.2f × the bytes", j.most), met: ours.done && float64(ours.bytes) <= j.most*float64(size),
+			target: fmt.Sprintf("%.2f × the bytes", j.most), met: ours.done &&
+				float64(ours.bytes) <= j.most*float64(size),
 		})
 	}
 	return figures
@@ -265,7 +272,8 @@ func nothing() error { return nil }
 
 // untilDone runs a program again until it succeeds or ctx ends, each time after
 // prepare.
-func (j journey) untilDone(ctx context.Context, t *testing.T, dir string, prepare func() error, program string, args ...string) bool {
+func (j journey) untilDone(ctx context.Context, t *testing.T, dir string, prepare func() error, program string,
+	args ...string) bool {
 	for ctx.Err() == nil {
 		if err := prepare(); err != nil {
 			t.Error(err)

@@ -68,7 +68,8 @@ func (g *getter) get(request []byte) (size int64, err error) {
 // it as the header Authorization has it.
 func (g *getter) bearer(l site.Login, repo string) (string, error) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(l.User+":"+l.Password))
-	size, err := g.get(side{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull", basic}.request())
+	size, err := g.get(side{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull",
+		basic}.request())
 	if err != nil {
 		return "", err
 	}
@@ -103,7 +104,8 @@ type side struct {
 
 // request is the text of a GET.
 func (s side) request() []byte {
-	text := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", s.path, s.host, v1.MediaTypeImageManifest)
+	text := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", s.path, s.host,
+		v1.MediaTypeImageManifest)
 	if s.authorization != "" {
 		text += "Authorization: " + s.authorization + "\r\n"
 	}

@@ -31,7 +31,8 @@ func pages(t *testing.T) map[string]string {
 		t.Fatalf("no pages: %v", err)
 	}
 	all := map[string]string{}
-	for _, name := range append(names, filepath.Join(top, "README.md"), filepath.Join(top, "CONTRIBUTING.md"), filepath.Join(top, "CHANGELOG.md")) {
+	for _, name := range append(names, filepath.Join(top, "README.md"), filepath.Join(top, "CONTRIBUTING.md"),
+		filepath.Join(top, "CHANGELOG.md")) {
 		name, err := filepath.Rel(top, name)
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +95,8 @@ func TestTheStoragePageNamesEveryTable(t *testing.T) {
 		// A table that takes another's place is known by that one's name.
 		renamed := found(`ALTER TABLE (\w+) RENAME TO`, string(sql))
 		made := found(`CREATE TABLE (\w+)`, string(sql))
-		tables = append(tables, slices.DeleteFunc(made, func(name string) bool { return slices.Contains(renamed, name) })...)
+		tables = append(tables,
+			slices.DeleteFunc(made, func(name string) bool { return slices.Contains(renamed, name) })...)
 	}
 	named(t, page, read(t, page), tables)
 }

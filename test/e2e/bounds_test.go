@@ -176,7 +176,8 @@ func TestAConnectedRegistryStaysSmallUnderEveryInput(t *testing.T) {
 		for ctx.Err() == nil && busy == 0 {
 			var mu sync.Mutex
 			together(50, 50, func(int) {
-				if status := post(t, child, "/gateway/v1/poll", zstdOf(t, []byte(`{"name":"cabin1","instanceId":"one"}`))); status == 503 {
+				if status := post(t, child, "/gateway/v1/poll",
+					zstdOf(t, []byte(`{"name":"cabin1","instanceId":"one"}`))); status == 503 {
 					mu.Lock()
 					busy++
 					mu.Unlock()
@@ -188,7 +189,8 @@ func TestAConnectedRegistryStaysSmallUnderEveryInput(t *testing.T) {
 		}
 	})
 	staysSmall(t, ship, "bodies that are half sent", func(t *testing.T) {
-		halfSent(t, ship, 1500, "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx")
+		halfSent(t, ship, 1500,
+			"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx")
 		if _, err := admin.Digest(t.Context(), "apps/a", img.Tag); err != nil { // from another address
 			t.Error(err)
 		}
@@ -238,7 +240,8 @@ func TestAConnectedRegistryStaysSmallUnderEveryInput(t *testing.T) {
 			}
 		}
 		together(50, 10, func(int) {
-			resp, err := reader.Do(t.Context(), http.MethodGet, "/v2/apps/a/referrers/"+img.Digest.String()+"?n=1", nil, nil, 0)
+			resp, err := reader.Do(t.Context(), http.MethodGet, "/v2/apps/a/referrers/"+img.Digest.String()+"?n=1", nil,
+				nil, 0)
 			if err != nil {
 				t.Error(err)
 				return
@@ -274,8 +277,9 @@ func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n 
 			annotations[fmt.Sprint("key", k)] = strings.Repeat("x", 40<<10)
 		}
 		m := v1.Manifest{
-			MediaType: v1.MediaTypeImageManifest, Config: img.Manifest.Config, Layers: []v1.Descriptor{}, Annotations: annotations,
-			Subject: &v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: img.Digest, Size: 1},
+			MediaType: v1.MediaTypeImageManifest, Config: img.Manifest.Config, Layers: []v1.Descriptor{},
+			Annotations: annotations,
+			Subject:     &v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: img.Digest, Size: 1},
 		}
 		m.SchemaVersion = 2
 		text, err := json.Marshal(m)
@@ -284,7 +288,8 @@ func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n 
 		}
 		last = digest.FromBytes(text)
 		header := http.Header{"Content-Type": {v1.MediaTypeImageManifest}}
-		resp, err := l.Do(t.Context(), http.MethodPut, "/v2/"+repo+"/manifests/"+last.String(), header, bytes.NewReader(text), int64(len(text)))
+		resp, err := l.Do(t.Context(), http.MethodPut, "/v2/"+repo+"/manifests/"+last.String(), header,
+			bytes.NewReader(text), int64(len(text)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,8 +323,10 @@ func TestAConnectedRegistryStaysSmallUnderItsParentsAnswers(t *testing.T) {
 				w.Write(bomb)
 			}))
 			defer parent.Close()
-			c := site.Crossing{Name: "ship1", ConnectionString: "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
-				"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL, "http://") + ";ParentEndpointProtocol=http"}
+			c := site.Crossing{Name: "ship1",
+				ConnectionString: "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
+					"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL,
+					"http://") + ";ParentEndpointProtocol=http"}
 			ship := site.Start(t, c.Options(site.Options{}))
 			staysSmall(t, ship, "answers", func(t *testing.T) {
 				for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {

@@ -77,7 +77,8 @@ func (c *containerd) push(m *image.Image, ref string) (digest.Digest, error) {
 }
 
 func (c *containerd) pull(ref string) (digest.Digest, error) {
-	if _, err := c.run("--namespace", "pull", "images", "pull", "--plain-http", "--snapshotter", "native", "--user", c.User+":"+c.Password, ref); err != nil {
+	if _, err := c.run("--namespace", "pull", "images", "pull", "--plain-http", "--snapshotter", "native", "--user",
+		c.User+":"+c.Password, ref); err != nil {
 		return "", err
 	}
 	out, err := c.run("--namespace", "pull", "images", "list", "name=="+ref)

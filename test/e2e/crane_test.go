@@ -20,7 +20,8 @@ type crane struct {
 
 func newCrane(t *testing.T, l site.Login) client {
 	dir := t.TempDir()
-	return &crane{command{path: program(t, "crane"), env: []string{"DOCKER_CONFIG=" + dir}, args: []string{"--insecure"}}, l, dir}
+	return &crane{command{path: program(t, "crane"), env: []string{"DOCKER_CONFIG=" + dir},
+		args: []string{"--insecure"}}, l, dir}
 }
 
 // login only saves the password; crane finds out later.

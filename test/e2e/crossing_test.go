@@ -46,7 +46,8 @@ func TestAnImageCrossesALinkThatIsCut(t *testing.T) {
 	arrive(t, ship, "apps/a", img)
 
 	stats := wan.Stats(t)
-	t.Logf("image of %d bytes: %d bytes down, %d up, %d cuts, %d ms", img.Size, stats.Down, stats.Up, stats.Cuts, stats.ElapsedMS)
+	t.Logf("image of %d bytes: %d bytes down, %d up, %d cuts, %d ms", img.Size, stats.Down, stats.Up, stats.Cuts,
+		stats.ElapsedMS)
 	if stats.Cuts == 0 {
 		t.Error("the link was never cut")
 	}
@@ -71,7 +72,8 @@ const killedLayer = 12 << 20
 // arriveUnderKills kills a site, which was started with options, so many times
 // while img comes over the link, and returns once it is there. It fails where
 // kills cost more than they may.
-func arriveUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link, repository string, img *image.Image) {
+func arriveUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link, repository string,
+	img *image.Image) {
 	t.Helper()
 	const (
 		lost     = 1 << 20   // that a kill may lose
@@ -117,7 +119,8 @@ func TestAConnectedRegistryFollowsItsParentAndServesWithoutIt(t *testing.T) {
 	push(t, root, "apps/a", first)
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
 	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
-	options := site.Options{DataDir: t.TempDir() + "/data", Args: []string{"--connection-string-file", crossing.File(t)}}
+	options := site.Options{DataDir: t.TempDir() + "/data",
+		Args: []string{"--connection-string-file", crossing.File(t)}}
 	ship := site.Start(t, options)
 	arrive(t, ship, "apps/a", first)
 

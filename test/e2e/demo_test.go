@@ -69,7 +69,8 @@ podman() {
 	if err != nil {
 		t.Errorf("%v\ntyped:\n%s", err, strings.Join(script, "\n"))
 	}
-	for what, want := range map[string]string{"the ship is online": `"connectionState": "Online"`, "the image has the program": `"platform": "linux/`} {
+	for what, want := range map[string]string{"the ship is online": `"connectionState": "Online"`,
+		"the image has the program": `"platform": "linux/`} {
 		if !strings.Contains(typed, want) {
 			t.Errorf("what was typed does not show that %s:\n%s", what, typed)
 		}

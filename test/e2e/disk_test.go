@@ -210,7 +210,8 @@ func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	const images, size = 16, 3 << 20
 	root := startRoot(t)
 	for i := range images {
-		push(t, root, "apps/a", image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprintf("v%02d", i), Layers: []int64{size}}))
+		push(t, root, "apps/a",
+			image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprintf("v%02d", i), Layers: []int64{size}}))
 	}
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
@@ -243,7 +244,8 @@ func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	}
 	status := ship.Admin(t, "ship1").Run(t, "sync", "status", "-r", "ship1", "-o", "json")
 	t.Logf("%d of %d images are served; %s", served, images, status)
-	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; room that they lack: ", images-served), "the image needs "} {
+	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; room that they lack: ", images-served),
+		"the image needs "} {
 		if !strings.Contains(status, text) {
 			t.Errorf("the status does not say %q", text)
 		}
@@ -341,7 +343,8 @@ func TestAFullSiteRemovesWhatItsParentDeleted(t *testing.T) {
 	}
 	fill(t, dir)
 	for _, img := range all[1:] {
-		resp, err := root.AsAdmin(t).Do(t.Context(), http.MethodDelete, "/v2/apps/a/manifests/"+string(img.Digest), nil, nil, 0)
+		resp, err := root.AsAdmin(t).Do(t.Context(), http.MethodDelete, "/v2/apps/a/manifests/"+string(img.Digest), nil,
+			nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -409,7 +412,8 @@ func patch(t *testing.T, l site.Login, location string, content []byte, from, to
 		"Content-Type":  {"application/octet-stream"},
 		"Content-Range": {fmt.Sprintf("%d-%d", from, to-1)},
 	}
-	resp, err := l.Do(t.Context(), http.MethodPatch, location, header, bytes.NewReader(content[from:to]), int64(to-from))
+	resp, err := l.Do(t.Context(), http.MethodPatch, location, header, bytes.NewReader(content[from:to]),
+		int64(to-from))
 	if err != nil {
 		t.Fatalf("upload a chunk: %v", err)
 	}

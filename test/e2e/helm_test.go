@@ -74,6 +74,7 @@ func TestHelmIsRefusedWithTheWrongPassword(t *testing.T) {
 }
 
 func login(helm command, l site.Login) error {
-	_, err := helm.feed(l.Password, "registry", "login", l.Host, "--username", l.User, "--password-stdin", "--plain-http")
+	_, err := helm.feed(l.Password, "registry", "login", l.Host, "--username", l.User, "--password-stdin",
+		"--plain-http")
 	return err
 }

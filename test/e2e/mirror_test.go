@@ -45,7 +45,8 @@ func tokenServer(t *testing.T) string {
 	}
 	coordinate := base64.RawURLEncoding.EncodeToString
 	keys, err := json.Marshal(map[string]any{"keys": []map[string]any{{
-		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "test", "x": coordinate(public[1:33]), "y": coordinate(public[33:]),
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "test", "x": coordinate(public[1:33]),
+		"y": coordinate(public[33:]),
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -62,12 +63,14 @@ func tokenServer(t *testing.T) string {
 		var access []map[string]any
 		for _, scope := range r.URL.Query()["scope"] {
 			if part := strings.Split(scope, ":"); len(part) == 3 {
-				access = append(access, map[string]any{"type": part[0], "name": part[1], "actions": strings.Split(part[2], ",")})
+				access = append(access,
+					map[string]any{"type": part[0], "name": part[1], "actions": strings.Split(part[2], ",")})
 			}
 		}
 		now := time.Now()
 		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
-			"iss": "test", "sub": botUser, "aud": "test", "iat": now.Unix(), "nbf": now.Add(-time.Minute).Unix(), "exp": now.Add(time.Minute).Unix(), "jti": rand.Text(), "access": access,
+			"iss": "test", "sub": botUser, "aud": "test", "iat": now.Unix(), "nbf": now.Add(-time.Minute).Unix(),
+			"exp": now.Add(time.Minute).Unix(), "jti": rand.Text(), "access": access,
 		})
 		token.Header["kid"] = "test"
 		text, err := token.SignedString(key)
@@ -77,7 +80,8 @@ func tokenServer(t *testing.T) string {
 		json.NewEncoder(w).Encode(map[string]any{"token": text, "expires_in": 60})
 	}))
 	t.Cleanup(srv.Close)
-	return fmt.Sprintf("auth:\n  token:\n    realm: %q\n    service: test\n    issuer: test\n    jwks: %q\n", srv.URL+"/token", file)
+	return fmt.Sprintf("auth:\n  token:\n    realm: %q\n    service: test\n    issuer: test\n    jwks: %q\n",
+		srv.URL+"/token", file)
 }
 
 func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
@@ -93,22 +97,26 @@ func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
 		auth, tls, scheme string
 		flags             []string
 	}{
-		"open":              {scheme: "http://"},
-		"with-tokens":       {auth: tokenServer(t), scheme: "http://", flags: []string{"--username", botUser, "--password", botPassword}},
+		"open": {scheme: "http://"},
+		"with-tokens": {auth: tokenServer(t), scheme: "http://",
+			flags: []string{"--username", botUser, "--password", botPassword}},
 		"private-authority": {tls: tls, flags: []string{"--ca-file", cert}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host := daemon.Distribution(t, program(t, "registry"), from.auth, from.tls)
 			img := image.New(t, image.Options{Seed: 50, Layers: []int64{100_000, 2_000_000}})
 			skopeo := command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}
-			if _, err := skopeo.run("copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", botUser+":"+botPassword,
+			if _, err := skopeo.run("copy", "--quiet", "--dest-tls-verify=false", "--dest-creds",
+				botUser+":"+botPassword,
 				"oci:"+img.Dir+":"+img.Tag, "docker://"+host+"/team/app:v1"); err != nil {
 				t.Fatal(err)
 			}
 			source, repository := from.scheme+host+"/team/app", "mirrored/"+name
-			sh.Run(t, append([]string{"mirror", "create", "-n", name, "--source", source, "--repository", repository}, from.flags...)...)
+			sh.Run(t, append([]string{"mirror", "create", "-n", name, "--source", source, "--repository", repository},
+				from.flags...)...)
 			sh.Run(t, "mirror", "run", "-n", name, "--wait")
-			sh.Run(t, append([]string{"import", "--source", source + ":v1", "--image", "imported/" + name + ":x"}, from.flags...)...)
+			sh.Run(t, append([]string{"import", "--source", source + ":v1", "--image", "imported/" + name + ":x"},
+				from.flags...)...)
 			for repo, tag := range map[string]string{repository: "v1", "imported/" + name: "x"} {
 				got, err := root.AsAdmin(t).Pull(t.Context(), repo, tag)
 				if err != nil || got != img.Digest {
@@ -137,7 +145,8 @@ func TestAMirrorRuleThatIsKilledGoesOnUnaskedFromWhatIsOnDisk(t *testing.T) {
 	// Its only tick is months away: after a kill nothing but the run that it
 	// is owed brings the image.
 	far := time.Now().UTC().AddDate(0, 6, 0)
-	edge.Admin(t, "edge").Run(t, "mirror", "create", "-n", "app", "--source", "http://"+wan.Host+"/team/app", "--repository", "mirrored/app",
+	edge.Admin(t, "edge").Run(t, "mirror", "create", "-n", "app", "--source", "http://"+wan.Host+"/team/app",
+		"--repository", "mirrored/app",
 		"--schedule", far.Format("4 15 2 1 *"), "--username", login.User, "--password", login.Password)
 	arriveUnderKills(t, 3, edge, options, wan, "mirrored/app", img)
 }

@@ -26,18 +26,21 @@ func newOras(t *testing.T, l site.Login) client {
 }
 
 func (c *oras) login() error {
-	_, err := c.feed(c.Password, "login", "--plain-http", "--registry-config", c.auth, "--username", c.User, "--password-stdin", c.Host)
+	_, err := c.feed(c.Password, "login", "--plain-http", "--registry-config", c.auth, "--username", c.User,
+		"--password-stdin", c.Host)
 	return err
 }
 
 func (c *oras) push(m *image.Image, ref string) (digest.Digest, error) {
-	_, err := c.run("cp", "--no-tty", "--from-oci-layout", m.Dir+":"+m.Tag, "--to-plain-http", "--to-registry-config", c.auth, ref)
+	_, err := c.run("cp", "--no-tty", "--from-oci-layout", m.Dir+":"+m.Tag, "--to-plain-http", "--to-registry-config",
+		c.auth, ref)
 	return m.Digest, err
 }
 
 func (c *oras) pull(ref string) (digest.Digest, error) {
 	out := filepath.Join(c.dir, "pulled")
-	if _, err := c.run("cp", "--no-tty", "--from-plain-http", "--from-registry-config", c.auth, ref, "--to-oci-layout", out+":x"); err != nil {
+	if _, err := c.run("cp", "--no-tty", "--from-plain-http", "--from-registry-config", c.auth, ref, "--to-oci-layout",
+		out+":x"); err != nil {
 		return "", err
 	}
 	return layoutDigest(out)
@@ -58,7 +61,8 @@ func TestOrasFindsWhatItAttached(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.run("attach", "--plain-http", "--registry-config", c.auth, "--disable-path-validation",
-		"--artifact-type", "application/vnd.example.sbom", ref, filepath.Join(c.dir, "sbom.json")+":application/json"); err != nil {
+		"--artifact-type", "application/vnd.example.sbom", ref,
+		filepath.Join(c.dir, "sbom.json")+":application/json"); err != nil {
 		t.Fatal(err)
 	}
 	out, err := c.run("discover", "--plain-http", "--registry-config", c.auth, "--format", "json", ref)

@@ -30,12 +30,14 @@ func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
 	}
 	root := startRoot(t)
 	sh := root.Admin(t, "root")
-	sh.Run(t, "mirror", "create", "-n", "app", "--source", "http://"+host+"/team/app", "--repository", "local/app", "--tag-filter", "v1", "--platform", "linux/arm64")
+	sh.Run(t, "mirror", "create", "-n", "app", "--source", "http://"+host+"/team/app", "--repository", "local/app",
+		"--tag-filter", "v1", "--platform", "linux/arm64")
 	sh.Run(t, "mirror", "run", "-n", "app", "--wait")
 
 	admin := root.AsAdmin(t)
 	ref := root.Host + "/local/app:v1"
-	skopeo, podman, containerd := newSkopeo(t, admin).(*skopeo), newPodman(t, admin).(*podman), newContainerd(t, admin).(*containerd)
+	skopeo, podman, containerd := newSkopeo(t, admin).(*skopeo), newPodman(t, admin).(*podman), newContainerd(t,
+		admin).(*containerd)
 	for _, c := range []client{skopeo, podman} {
 		if err := c.login(); err != nil {
 			t.Fatal(err)
@@ -43,13 +45,15 @@ func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
 	}
 	for name, pull := range map[string]func(arch string) (string, error){
 		"skopeo": func(arch string) (string, error) {
-			return skopeo.run("--override-arch", arch, "copy", "--quiet", "--authfile", skopeo.auth, "--src-tls-verify=false", "docker://"+ref, "dir:"+filepath.Join(t.TempDir(), arch))
+			return skopeo.run("--override-arch", arch, "copy", "--quiet", "--authfile", skopeo.auth,
+				"--src-tls-verify=false", "docker://"+ref, "dir:"+filepath.Join(t.TempDir(), arch))
 		},
 		"podman": func(arch string) (string, error) {
 			return podman.run("pull", "--quiet", "--arch", arch, "--authfile", podman.auth, "--tls-verify=false", ref)
 		},
 		"containerd": func(arch string) (string, error) {
-			return containerd.run("--namespace", arch, "images", "pull", "--plain-http", "--user", admin.User+":"+admin.Password, "--platform", "linux/"+arch, ref)
+			return containerd.run("--namespace", arch, "images", "pull", "--plain-http", "--user",
+				admin.User+":"+admin.Password, "--platform", "linux/"+arch, ref)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +66,8 @@ func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
 			}
 			t.Log(err)
 			// containerd's client does not pass on what a registry says to 404.
-			if text := err.Error(); !strings.Contains(text, "not for this platform") && !(name == "containerd" && strings.Contains(text, "not found")) {
+			if text := err.Error(); !strings.Contains(text, "not for this platform") &&
+				!(name == "containerd" && strings.Contains(text, "not found")) {
 				t.Errorf("the client does not hear what is wrong: %s", text)
 			}
 		})

@@ -31,7 +31,8 @@ func newPodman(t *testing.T, l site.Login) client {
 }
 
 func (c *podman) login() error {
-	_, err := c.feed(c.Password, "login", "--authfile", c.auth, "--tls-verify=false", "--username", c.User, "--password-stdin", c.Host)
+	_, err := c.feed(c.Password, "login", "--authfile", c.auth, "--tls-verify=false", "--username", c.User,
+		"--password-stdin", c.Host)
 	return err
 }
 
@@ -47,7 +48,8 @@ func (c *podman) push(m *image.Image, ref string) (digest.Digest, error) {
 		return "", err
 	}
 	file := filepath.Join(c.dir, "digest")
-	if _, err := c.run("push", "--quiet", "--authfile", c.auth, "--tls-verify=false", "--digestfile", file, strings.TrimSpace(id), "docker://"+ref); err != nil {
+	if _, err := c.run("push", "--quiet", "--authfile", c.auth, "--tls-verify=false", "--digestfile", file,
+		strings.TrimSpace(id), "docker://"+ref); err != nil {
 		return "", err
 	}
 	text, err := os.ReadFile(file)

@@ -20,22 +20,26 @@ type skopeo struct {
 
 func newSkopeo(t *testing.T, l site.Login) client {
 	dir := t.TempDir()
-	return &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}, l, dir, filepath.Join(dir, "auth.json")}
+	return &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}, l, dir,
+		filepath.Join(dir, "auth.json")}
 }
 
 func (c *skopeo) login() error {
-	_, err := c.feed(c.Password, "login", "--authfile", c.auth, "--tls-verify=false", "--username", c.User, "--password-stdin", c.Host)
+	_, err := c.feed(c.Password, "login", "--authfile", c.auth, "--tls-verify=false", "--username", c.User,
+		"--password-stdin", c.Host)
 	return err
 }
 
 func (c *skopeo) push(m *image.Image, ref string) (digest.Digest, error) {
-	_, err := c.run("copy", "--quiet", "--preserve-digests", "--authfile", c.auth, "--dest-tls-verify=false", "oci:"+m.Dir+":"+m.Tag, "docker://"+ref)
+	_, err := c.run("copy", "--quiet", "--preserve-digests", "--authfile", c.auth, "--dest-tls-verify=false",
+		"oci:"+m.Dir+":"+m.Tag, "docker://"+ref)
 	return m.Digest, err
 }
 
 func (c *skopeo) pull(ref string) (digest.Digest, error) {
 	out := filepath.Join(c.dir, "pulled")
-	if _, err := c.run("copy", "--quiet", "--preserve-digests", "--authfile", c.auth, "--src-tls-verify=false", "docker://"+ref, "oci:"+out+":x"); err != nil {
+	if _, err := c.run("copy", "--quiet", "--preserve-digests", "--authfile", c.auth, "--src-tls-verify=false",
+		"docker://"+ref, "oci:"+out+":x"); err != nil {
 		return "", err
 	}
 	return layoutDigest(out)

@@ -25,7 +25,8 @@ func TestTheUserStoryRunsAsItIsWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(repo, "somenamespace/") {
-			want = append(want, fmt.Sprintf("pulled %s %s", repo, img.Digest), fmt.Sprintf("pulled offline %s %s", repo, img.Digest))
+			want = append(want, fmt.Sprintf("pulled %s %s", repo, img.Digest),
+				fmt.Sprintf("pulled offline %s %s", repo, img.Digest))
 		}
 	}
 	path := []string{filepath.Dir(site.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}

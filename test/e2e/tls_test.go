@@ -61,15 +61,19 @@ func TestAConnectedRegistryReachesItsParentByTLS(t *testing.T) {
 	trust := "SSL_CERT_FILE=" + cert
 	root := site.Start(t, site.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
 	img := image.New(t, image.Options{Seed: 40, Layers: []int64{100_000}})
-	c := &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}, env: []string{trust}}, root.AsAdmin(t), "", filepath.Join(t.TempDir(), "auth.json")}
-	if _, err := c.feed(c.Password, "login", "--authfile", c.auth, "--username", "admin", "--password-stdin", root.Host); err != nil {
+	c := &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}, env: []string{trust}},
+		root.AsAdmin(t), "", filepath.Join(t.TempDir(), "auth.json")}
+	if _, err := c.feed(c.Password, "login", "--authfile", c.auth, "--username", "admin", "--password-stdin",
+		root.Host); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.run("copy", "--quiet", "--authfile", c.auth, "oci:"+img.Dir+":"+img.Tag, "docker://"+root.Host+"/apps/a:v1"); err != nil {
+	if _, err := c.run("copy", "--quiet", "--authfile", c.auth, "oci:"+img.Dir+":"+img.Tag,
+		"docker://"+root.Host+"/apps/a:v1"); err != nil {
 		t.Fatal(err)
 	}
 	sh := root.Admin(t, "root", trust)
-	sh.Run(t, "connected-registry", "create", "--name", "ship1", "--mode", "ReadOnly", "--repository", "apps/a", "--yes")
+	sh.Run(t, "connected-registry", "create", "--name", "ship1", "--mode", "ReadOnly", "--repository", "apps/a",
+		"--yes")
 	crossing := site.Settings(t, sh, "ship1", root.Host, "https")
 	ship := site.Start(t, crossing.Options(site.Options{Env: []string{trust}}))
 	arrive(t, ship, "apps/a", img)

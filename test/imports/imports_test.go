@@ -32,7 +32,9 @@ var layers = []layer{
 		"it knows no type of ours: whatever is decoded from a stranger's text is decoded with it",
 	},
 	{
-		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config", "internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile", "internal/outbound"},
+		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config",
+			"internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile",
+			"internal/outbound"},
 		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
 	},
 	{
@@ -40,7 +42,8 @@ var layers = []layer{
 		"each is one thing that content needs, and none needs another: bytes, rows, rights, other registries, image layouts",
 	},
 	{
-		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest", "internal/metadb/dbtest"},
+		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest",
+			"internal/metadb/dbtest"},
 		"they are one way each to do what the package above them says",
 	},
 	{
@@ -118,13 +121,21 @@ type ban struct {
 }
 
 var bans = []ban{
-	{target: "ferry/internal/remote", not: []string{"internal/registry"}, reason: "a pull never waits for the parent, so what answers pulls has no means to call it"},
-	{target: "ferry/internal/connected", not: []string{"internal/registry", "internal/storage", "internal/control", "internal/fleet", "internal/management"}, reason: "a registry serves the same way with a parent and without"},
-	{target: "ferry/internal/control", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
-	{target: "ferry/internal/fleet", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
-	{target: "ferry/internal/management", not: []string{"internal/cli"}, reason: "the command line uses the management API as any client does"},
-	{target: "ferry/internal/wire", not: []string{"internal/download", "internal/replication", "internal/mirror"}, reason: "the engine owns the types that its sources answer in, whatever protocol they speak"},
-	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"}, reason: "who writes blobs past storage writes past the invariants"},
+	{target: "ferry/internal/remote", not: []string{"internal/registry"},
+		reason: "a pull never waits for the parent, so what answers pulls has no means to call it"},
+	{target: "ferry/internal/connected",
+		not: []string{"internal/registry", "internal/storage", "internal/control", "internal/fleet",
+			"internal/management"}, reason: "a registry serves the same way with a parent and without"},
+	{target: "ferry/internal/control", not: []string{"internal/cli"},
+		reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/fleet", not: []string{"internal/cli"},
+		reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/management", not: []string{"internal/cli"},
+		reason: "the command line uses the management API as any client does"},
+	{target: "ferry/internal/wire", not: []string{"internal/download", "internal/replication", "internal/mirror"},
+		reason: "the engine owns the types that its sources answer in, whatever protocol they speak"},
+	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"},
+		reason: "who writes blobs past storage writes past the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
 	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
 	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
@@ -134,20 +145,34 @@ var bans = []ban{
 	{target: "net/http/pprof", reason: "it adds handlers to a global mux that nobody authenticates"},
 	{target: "net/http/httptest", reason: "it is for tests"},
 	{target: "math/rand", reason: "seeded randomness ends up in a secret sooner or later; math/rand/v2 serves jitter"},
-	{target: "math/rand/v2", not: []string{"internal/auth", "internal/control", "internal/fleet"}, reason: "passwords and keys come from crypto/rand"},
-	{target: "log", only: []string{"internal/server"}, reason: "logs go to the slog.Logger that was handed in; net/http alone wants a log.Logger"},
-	{target: "database/sql", not: []string{"internal/registry", "internal/gateway", "internal/replication", "internal/storage/*", "internal/remote", "internal/cli"}, reason: "SQL that moves content is in metadb, on both databases"},
-	{target: "modernc.org/sqlite", only: []string{"internal/metadb"}, reason: "which database it is, is metadb's affair"},
-	{target: "github.com/jackc/pgx", only: []string{"internal/metadb"}, reason: "which database it is, is metadb's affair"},
+	{target: "math/rand/v2", not: []string{"internal/auth", "internal/control", "internal/fleet"},
+		reason: "passwords and keys come from crypto/rand"},
+	{target: "log", only: []string{"internal/server"},
+		reason: "logs go to the slog.Logger that was handed in; net/http alone wants a log.Logger"},
+	{target: "database/sql",
+		not: []string{"internal/registry", "internal/gateway", "internal/replication", "internal/storage/*",
+			"internal/remote", "internal/cli"}, reason: "SQL that moves content is in metadb, on both databases"},
+	{target: "modernc.org/sqlite", only: []string{"internal/metadb"},
+		reason: "which database it is, is metadb's affair"},
+	{target: "github.com/jackc/pgx", only: []string{"internal/metadb"},
+		reason: "which database it is, is metadb's affair"},
 	{target: "github.com/pressly/goose", only: []string{"internal/metadb"}, reason: "the schema has one owner"},
-	{target: "github.com/spf13/cobra", only: []string{"internal/cli"}, reason: "a library must not dictate how anything but commands is written"},
-	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli"}, reason: "what draws on a terminal stands next to the terminal"},
-	{target: "github.com/danielgtaylor/huma", only: []string{"internal/management"}, reason: "the registry's and the gateway's handlers are our own"},
-	{target: "github.com/golang-jwt/jwt", only: []string{"internal/auth"}, reason: "a token that was parsed elsewhere was checked elsewhere"},
-	{target: "github.com/minio", only: []string{"internal/storage/blob/s3"}, reason: "where blobs are is the blob store's affair"},
-	{target: "oras.land/oras-go", only: []string{"internal/remote"}, reason: "it logs in to other registries; all else of ours is our own"},
-	{target: "github.com/adhocore/gronx", only: []string{"internal/schedule"}, reason: "what a cron expression means is said in one place"},
-	{target: "github.com/prometheus/client_golang", only: []string{"internal/telemetry"}, reason: "metrics have one registry and one list of names"},
+	{target: "github.com/spf13/cobra", only: []string{"internal/cli"},
+		reason: "a library must not dictate how anything but commands is written"},
+	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli"},
+		reason: "what draws on a terminal stands next to the terminal"},
+	{target: "github.com/danielgtaylor/huma", only: []string{"internal/management"},
+		reason: "the registry's and the gateway's handlers are our own"},
+	{target: "github.com/golang-jwt/jwt", only: []string{"internal/auth"},
+		reason: "a token that was parsed elsewhere was checked elsewhere"},
+	{target: "github.com/minio", only: []string{"internal/storage/blob/s3"},
+		reason: "where blobs are is the blob store's affair"},
+	{target: "oras.land/oras-go", only: []string{"internal/remote"},
+		reason: "it logs in to other registries; all else of ours is our own"},
+	{target: "github.com/adhocore/gronx", only: []string{"internal/schedule"},
+		reason: "what a cron expression means is said in one place"},
+	{target: "github.com/prometheus/client_golang", only: []string{"internal/telemetry"},
+		reason: "metrics have one registry and one list of names"},
 }
 
 // testsOnly are packages that tests alone import; the bans are not for them.
@@ -204,7 +229,8 @@ func TestImportsPointOneWay(t *testing.T) {
 				continue
 			}
 			if other, ok := level[name]; ok && other >= own {
-				t.Errorf("%s imports %s, and may import only what stands before it: %s", p.name(), name, layers[own].reason)
+				t.Errorf("%s imports %s, and may import only what stands before it: %s", p.name(), name,
+					layers[own].reason)
 			}
 		}
 	}

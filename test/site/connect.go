@@ -19,7 +19,8 @@ type Crossing struct {
 // parent at host, which may be a link to it, by HTTP.
 func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ...string) Crossing {
 	t.Helper()
-	create := slices.Concat([]string{"connected-registry", "create", "--name", name, "--mode", "ReadOnly", "--repository"}, repos, args, []string{"--yes"})
+	create := slices.Concat([]string{"connected-registry", "create", "--name", name, "--mode", "ReadOnly",
+		"--repository"}, repos, args, []string{"--yes"})
 	sh.Run(t, create...)
 	return Settings(t, sh, name, host, "http")
 }

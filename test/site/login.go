@@ -45,7 +45,8 @@ func (s *Site) AsAdmin(t testing.TB) Login {
 
 // Do makes a request, with the path below http://HOST, and returns the answer
 // when its status is below 300. The caller closes its body.
-func (l Login) Do(ctx context.Context, method, path string, header http.Header, body io.Reader, size int64) (*http.Response, error) {
+func (l Login) Do(ctx context.Context, method, path string, header http.Header, body io.Reader,
+	size int64) (*http.Response, error) {
 	url := path
 	if !strings.HasPrefix(path, "http") {
 		url = "http://" + l.Host + path
@@ -89,7 +90,8 @@ func (l Login) Push(ctx context.Context, repo string, m *image.Image) error {
 		return err
 	}
 	header := http.Header{"Content-Type": {v1.MediaTypeImageManifest}}
-	resp, err := l.Do(ctx, http.MethodPut, "/v2/"+repo+"/manifests/"+m.Tag, header, bytes.NewReader(text), int64(len(text)))
+	resp, err := l.Do(ctx, http.MethodPut, "/v2/"+repo+"/manifests/"+m.Tag, header, bytes.NewReader(text),
+		int64(len(text)))
 	if err != nil {
 		return err
 	}
@@ -207,7 +209,8 @@ func (l Login) Await(ctx context.Context, repo, tag string, d digest.Digest) err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s:%s at %s: have digest %q, want %s (%v): %w", repo, tag, l.Host, got, d, err, context.Cause(ctx))
+			return fmt.Errorf("%s:%s at %s: have digest %q, want %s (%v): %w", repo, tag, l.Host, got, d, err,
+				context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -68,7 +68,8 @@ func Try(t testing.TB, o Options) (*Site, error) {
 		o.Program = Binary(t)
 	}
 	s := &Site{DataDir: o.DataDir, exited: make(chan struct{})}
-	s.cmd = exec.Command(o.Program, append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
+	s.cmd = exec.Command(o.Program,
+		append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
 	s.cmd.SysProcAttr = o.Attr
 	s.cmd.Env = append(os.Environ(), o.Env...)
 	read, write, err := os.Pipe()

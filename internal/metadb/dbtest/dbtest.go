@@ -185,7 +185,8 @@ var start = sync.OnceValues(func() (server, error) {
 	}
 	bin := binaries()
 	data := filepath.Join(dir, "data")
-	initdb := asPostgres(exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "ferry", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"))
+	initdb := asPostgres(exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "ferry", "-A", "trust",
+		"--no-sync", "-E", "UTF8", "--locale=C.UTF-8"))
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return server{}, fmt.Errorf("initdb: %w: %s", err, out)
 	}

@@ -321,7 +321,8 @@ func testHostile(t *testing.T, reopen func() blob.Store) {
 	hex := digest.FromString("content").Encoded()
 	for _, d := range []digest.Digest{
 		"", "sha256:", "sha256:../../../etc/passwd", digest.Digest("sha256:" + hex[1:]), digest.Digest("SHA256:" + hex),
-		digest.Digest("sha256:" + strings.ToUpper(hex)), digest.Digest("md5:" + hex), digest.Digest("../sha256:" + hex), digest.Digest(hex),
+		digest.Digest("sha256:" + strings.ToUpper(hex)), digest.Digest("md5:" + hex), digest.Digest("../sha256:" + hex),
+		digest.Digest(hex),
 	} {
 		if r, err := s.Open(t.Context(), d); err == nil {
 			r.Close()
@@ -338,7 +339,8 @@ func testHostile(t *testing.T, reopen func() blob.Store) {
 			t.Errorf("Commit(%q) succeeded", d)
 		}
 	}
-	for _, id := range []string{"", ".", "..", "../x", "a/b", "/etc/passwd", "a\x00b", ".hidden", strings.Repeat("x", 300)} {
+	for _, id := range []string{"", ".", "..", "../x", "a/b", "/etc/passwd", "a\x00b", ".hidden",
+		strings.Repeat("x", 300)} {
 		if p, err := s.Partial(t.Context(), id); err == nil {
 			p.Close()
 			t.Errorf("Partial(%q) succeeded", id)

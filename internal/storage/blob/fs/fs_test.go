@@ -101,7 +101,8 @@ func TestAWalkPassesFilesThatAreNoBlobs(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "blobs/sha256/notes.txt"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "blobs/sha256", digest.FromString("a directory").Encoded()), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "blobs/sha256", digest.FromString("a directory").Encoded()),
+		0o700); err != nil {
 		t.Fatal(err)
 	}
 	var got []digest.Digest
