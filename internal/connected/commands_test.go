@@ -77,6 +77,10 @@ func TestSyncNowOpensAWindow(t *testing.T) {
 		if s := ship.agent.Status(); !s.NextSync.IsZero() {
 			t.Errorf("the next window is said to open at %v, and one is open", s.NextSync)
 		}
+		end := time.Now().Add(time.Hour - time.Second)
+		if got := ship.agent.Status().WindowEnd; !got.Equal(end) {
+			t.Errorf("the window is said to close at %v, not %v", got, end)
+		}
 	})
 }
 

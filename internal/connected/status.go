@@ -83,6 +83,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Place, er
 	if open, _ := w.Open(now); !open {
 		s.NextSync = w.Next(now).UTC()
 	}
+	s.WindowEnd = w.extraEnd(now).UTC()
 	switch {
 	case running: // which may mend what was wrong
 		s.State = stateSyncing

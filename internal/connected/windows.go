@@ -58,6 +58,16 @@ func (w windows) Open(t time.Time) (open bool, until time.Time) {
 	return open, until
 }
 
+// extraEnd returns when the window closes that is open at t and that no tick opened; zero if
+// there is none, or the schedule keeps a window open for longer.
+func (w windows) extraEnd(t time.Time) time.Time {
+	_, scheduled := w.Window.Open(t)
+	if open, until := w.Open(t); open && until.After(scheduled) {
+		return until
+	}
+	return time.Time{}
+}
+
 // awaitWindow returns true once a window is open, and false when ctx ends.
 func (a *Agent) awaitWindow(ctx context.Context) bool {
 	for logged := false; ; logged = true {

@@ -101,12 +101,11 @@ func (s *Service) hears(state *control.State, r *control.Registry) (at time.Time
 		if err != nil || site.InstanceID == "" || !state.MayLogIn(site.SyncToken, s.now()) || s.isSilent(state, site) {
 			return time.Time{}, false
 		}
-		open, _ := w.Open(at)
-		away := i == len(way)-1 && connectionState(site.ConnectedRegistry, site.Settings, last, s.now()) == api.Offline
-		switch {
-		case open && away:
+		open, until := w.Open(at)
+		switch extra := at.Before(last.Status.WindowEnd); {
+		case open && i == len(way)-1 && s.isQuiet(last, until.Add(-w.Length)):
 			return time.Time{}, false
-		case !open:
+		case !open && !(extra && !s.isQuiet(last, time.Time{})):
 			at, now = w.Next(at), false
 			if at.IsZero() {
 				return at, false
@@ -114,4 +113,13 @@ func (s *Service) hears(state *control.State, r *control.Registry) (at time.Time
 		}
 	}
 	return at, now
+}
+
+// isQuiet reports whether a site that may poll since opened was last heard too long ago to
+// count as connected.
+func (s *Service) isQuiet(last lastReport, opened time.Time) bool {
+	if last.SeenAt.After(opened) {
+		opened = last.SeenAt
+	}
+	return s.now().After(opened.Add(time.Duration(1+last.Hops) * patience))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/api"
+	"ferry/internal/wire"
 )
 
 // unheardBy returns who has not heard of a write, with when they are expected to,
@@ -118,6 +119,71 @@ func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
 	want := map[string]string{"ship1": "", "ship2": "", "cabin2": ""}
 	if diff := cmp.Diff(want, root.unheardBy(t, "PATCH", "/tokens/all", enabled)); diff != "" {
 		t.Errorf("nobody was heard for two days: %s", diff)
+	}
+}
+
+func TestAWindowThatNoTickOpenedIsNotAwaited(t *testing.T) {
+	root := newRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	root.site(t, "ship1", "a")
+	root.Connect(t, "cabin1", "ship1", "a")
+	root.SyncPassword(t, "cabin1")
+	for _, name := range []string{"ship1", "cabin1"} {
+		root.Call(t, "PATCH", "/connected-registries/"+name, object{
+			"addClientTokens": []string{"line1"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT1H",
+		}).OK(t, nil)
+	}
+	both := map[string]string{"ship1": "03 02:00", "cabin1": "03 02:00"}
+	cabin := map[string]string{"cabin1": "03 02:00"}
+	ends := root.Now.Add(20 * time.Minute)
+	for _, test := range []struct {
+		name               string
+		shipEnds, cabinEnd time.Time
+		later              time.Duration
+		want               map[string]string
+	}{
+		{"between two windows", time.Time{}, time.Time{}, 0, both},
+		{"both are in their first window", ends, ends, 0, nil},
+		{"only one is", ends, time.Time{}, 0, cabin},
+		{"the link is down", ends, ends, 10 * time.Minute, both},
+		{"the window is over", root.Now, ends, 0, both},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root.hearBoth(t, wire.Status{Name: "ship1", State: "Online", WindowEnd: test.shipEnds},
+				wire.Status{Name: "cabin1", InstanceID: "c1", State: "Online", WindowEnd: test.cabinEnd})
+			now := root.Now
+			defer func() { root.Now = now }()
+			root.Now = now.Add(test.later)
+			got := root.unheardBy(t, "PATCH", "/tokens/line1", object{"status": "enabled"})
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestASiteThatIsSilentInItsWindowIsUnheard(t *testing.T) {
+	root := newRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	root.PutToken(t, "line1", "m")
+	root.site(t, "ship1", "a")
+	root.Call(t, "PATCH", "/connected-registries/ship1", object{
+		"addClientTokens": []string{"line1"}, "syncSchedule": "0 3 * * *", "syncWindow": "PT4H",
+	}).OK(t, nil)
+	for _, test := range []struct {
+		later time.Duration
+		want  map[string]string
+	}{
+		{time.Minute, nil},
+		{time.Hour, map[string]string{"ship1": ""}},
+		{24*time.Hour - 3*time.Minute, nil}, // the window has just opened again
+	} {
+		root.Now = start.Add(test.later)
+		got := root.unheardBy(t, "PATCH", "/tokens/line1", object{"status": "enabled"})
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("heard %v ago: %s", test.later, diff)
+		}
 	}
 }
 

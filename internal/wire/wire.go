@@ -315,8 +315,11 @@ type Status struct {
 	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
 	Paused         bool             `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
 	NextSync       time.Time        `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
-	Open           []OpenItem       `json:"open,omitempty"`           // what is not in sync, those that failed first, then those that are being fetched; at most 50
-	Details        []StatusDetail   `json:"details,omitempty"`
+	// WindowEnd is when the window that is open closes, if no tick of the schedule opened it: the
+	// first one of a registry, or one that an operator asked for. Zero if none is open.
+	WindowEnd time.Time      `json:"windowEnd,omitzero"`
+	Open      []OpenItem     `json:"open,omitempty"` // what is not in sync, those that failed first, then those that are being fetched; at most 50
+	Details   []StatusDetail `json:"details,omitempty"`
 	// LastRefused is set by its parent: the last time that it refused somebody who
 	// used the name of the registry's sync token.
 	LastRefused *RefusedLogin `json:"lastRefused,omitempty"`
