@@ -12,7 +12,7 @@ export FERRY_SHARED ?= $(abspath ../shared)
 # to spare, what the tests write is held there.
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: test race fmt vet staticcheck imports build conformance e2e bench bench-links bench-fleet chaos fuzz tools packages clean
+.PHONY: test race fmt vet staticcheck imports words build conformance e2e bench bench-links bench-fleet chaos fuzz tools packages clean
 
 test: ## every test that needs nothing but Go
 	go test ./...
@@ -35,6 +35,11 @@ staticcheck:
 
 imports: ## what may import what (design, section 4)
 	go test -count=1 -v ./test/imports
+
+words: ## the words of docs/glossary.md, line lengths, links, and British spelling in text and comments
+	@test/tools.sh misspell
+	go test -count=1 ./test/words ./test/docs
+	test/spelling.sh
 
 build: ## the program for amd64, arm64 and armv7, held to its size
 	test/build.sh

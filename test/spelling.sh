@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Finds misspelt words in everything that people write, and American spelling
+# in text and comments. Identifiers are spelt as in Go's library.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Words of specifications, names of functions in their comments, and a mistake
+# that a test makes on purpose.
+known=artifact,catalog,catalogs,unauthorized,dialing,normalize,prioritize,conected
+
+code=() text=()
+while IFS= read -r -d '' file; do
+	case $file in
+	go.mod | go.sum | */testdata/fuzz/*) ;;
+	*.go) code+=("$file") ;;
+	*) text+=("$file") ;;
+	esac
+done < <(git ls-files -z)
+
+failed=0
+.tools/misspell -error -i "$known" "${code[@]}" || failed=1
+.tools/misspell -error -i "$known" -locale UK -source go "${code[@]}" || failed=1
+.tools/misspell -error -i "$known" -locale UK "${text[@]}" || failed=1
+exit "$failed"
