@@ -191,7 +191,10 @@ func receive[Q any, P interface {
 		return caller{}, err
 	}
 	used, err := readBody(s, w, r, requests, q)
-	if errors.As(err, new(problemError)) || r.Context().Err() != nil {
+	if r.Context().Err() != nil {
+		return caller{}, context.Cause(r.Context())
+	}
+	if errors.As(err, new(problemError)) {
 		return caller{}, err
 	}
 	if errors.Is(err, jsonlimit.ErrTooLarge) || errors.As(err, new(*http.MaxBytesError)) {

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -285,6 +286,24 @@ func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("Accept-Encoding %q: Content-Encoding %q, want %q", accept, got, want)
+		}
+	}
+}
+
+// TestRequestOfAClientThatLeftIsNotAnswered includes one that leaves once its body has come.
+func TestRequestOfAClientThatLeftIsNotAnswered(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	f.activate(t)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 20 { // a body is read, or not: both may happen
+		r := httptest.NewRequestWithContext(gone, http.MethodPost, wire.PathPoll,
+			strings.NewReader(`{"name": "ship1", "instanceId": "instance"}`))
+		r.SetBasicAuth("ship1", "secret")
+		w := httptest.NewRecorder()
+		f.handler.ServeHTTP(w, r)
+		if w.Code < 500 {
+			t.Errorf("a client that left is answered with %d: %s", w.Code, w.Body)
 		}
 	}
 }
