@@ -56,10 +56,12 @@ type Content interface {
 	CheckFiles(ctx context.Context) (lost int, err error)
 	// Order begins to read everything that is stored again.
 	Order(ctx context.Context) error
+	// DamageFound returns a channel that is closed when content is next found damaged.
+	DamageFound() <-chan struct{}
 }
 
-// Options are what an Agent is made of. Name, Parent, DB, Engine, InstanceID
-// and Fleet are required.
+// Options are what an Agent is made of. Name, Parent, DB, Engine, InstanceID,
+// Fleet and Content are required.
 type Options struct {
 	Name        string // of the connected registry, as the connection string has it
 	Parent      Parent
@@ -67,7 +69,7 @@ type Options struct {
 	Engine      *replication.Engine
 	InstanceID  string // tells this instance from every other, for good
 	Fleet       Fleet
-	Content     Content          // nil checks nothing
+	Content     Content
 	Version     string           // of the program, for the parent
 	LoginServer string           // the address that clients use, for the parent; "" is unknown
 	TLS         bool             // whether that address speaks TLS
@@ -98,8 +100,8 @@ type Agent struct {
 
 // New returns the agent, with the state that an earlier run saved.
 func New(ctx context.Context, o Options) (*Agent, error) {
-	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.InstanceID == "" || o.Fleet == nil {
-		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine and a control plane")
+	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.InstanceID == "" || o.Fleet == nil || o.Content == nil {
+		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine, a control plane and content")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {

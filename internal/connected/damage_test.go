@@ -2,17 +2,20 @@ package connected_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/api"
 	"ferry/internal/metadb"
+	"ferry/internal/storage"
 	"ferry/internal/wire"
 )
 
@@ -85,6 +88,156 @@ func (s *site) damaged() int64 {
 
 func hasDetail(s *wire.Status, code string) bool {
 	return slices.ContainsFunc(s.Details, func(d wire.StatusDetail) bool { return d.Code == code })
+}
+
+// spoilManifest changes a manifest in the database.
+func (s *site) spoilManifest(repository string, d digest.Digest) {
+	s.T.Helper()
+	err := s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error {
+		m, err := tx.Manifest(repository, string(d))
+		if err != nil {
+			return err
+		}
+		children, err := tx.Children(repository, string(d))
+		if err != nil {
+			return err
+		}
+		if err := tx.DeleteManifest(repository, string(d), s.Uptime()); err != nil {
+			return err
+		}
+		m.Payload = append([]byte(" "), m.Payload...)
+		_, err = tx.PutManifest(m, children)
+		return err
+	})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+// verify reads everything again that the site stores.
+func (s *site) verify() {
+	s.T.Helper()
+	if err := s.scrub.Order(s.T.Context()); err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+// awaitDamageFound waits until the site takes a blob out of service, maybe for a moment only.
+func (s *site) awaitDamageFound() {
+	s.T.Helper()
+	await(s.T, s.name+" finds the damage", func() bool { return s.log.count("blob is damaged") == 1 })
+}
+
+// awaitWhole waits until the site serves a blob again, and fails the test if that takes longer
+// than a second: the time in which nothing else would end the wait of its agent.
+func (s *site) awaitWhole(repository string, d digest.Digest) {
+	s.T.Helper()
+	from := time.Now()
+	await(s.T, s.name+" has the blob", func() bool { return s.whole(repository, d) })
+	if took := time.Since(from); took > time.Second {
+		s.T.Errorf("%s has the blob after %v", s.name, took)
+	}
+}
+
+func TestFoundDamageIsHealedWithinASecond(t *testing.T) {
+	layer := digest.FromBytes([]byte(strings.Repeat("1 0;", large)[:large]))
+	for name, damage := range map[string]func(ship *site, image digest.Digest){
+		"a scrub": func(ship *site, _ digest.Digest) {
+			ship.spoil("app/a", layer)
+			ship.verify()
+			ship.awaitDamageFound()
+		},
+		"a check of the files": func(ship *site, _ digest.Digest) {
+			if err := os.Remove(ship.file("app/a", layer)); err != nil {
+				ship.T.Fatal(err)
+			}
+			if lost, err := ship.scrub.CheckFiles(ship.T.Context()); lost != 1 || err != nil {
+				ship.T.Fatalf("CheckFiles = %d, %v", lost, err)
+			}
+		},
+		"a pull of the blob": func(ship *site, _ digest.Digest) {
+			if err := os.Remove(ship.file("app/a", layer)); err != nil {
+				ship.T.Fatal(err)
+			}
+			if ship.whole("app/a", layer) {
+				ship.T.Fatal("the ship serves a blob that it lost")
+			}
+		},
+		"a suspicion": func(ship *site, _ digest.Digest) {
+			ship.spoil("app/a", layer)
+			ship.scrub.Suspect(layer)
+			ship.awaitDamageFound()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, ship, image := newPair(t, large)
+				ship.runScrub()
+				time.Sleep(10*time.Minute + 5*time.Second) // the parent holds a poll
+				damage(ship, image)
+				ship.awaitWhole("app/a", layer)
+			})
+		})
+	}
+}
+
+func TestPullOfADamagedManifestHealsItWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ship, image := newPair(t, large)
+		time.Sleep(10*time.Minute + 5*time.Second)
+		ship.spoilManifest("app/a", image)
+		from := time.Now()
+		await(t, "the ship serves the image", func() bool {
+			_, err := ship.Storage.Manifest(t.Context(), "app/a", string(image))
+			return err == nil
+		})
+		if took := time.Since(from); took > time.Second {
+			t.Errorf("the manifest is served after %v", took)
+		}
+	})
+}
+
+// TestGrandchildHealsItsParent is about damage that a parent, a connected registry itself, does not see
+// until its own child asks for the content.
+func TestGrandchildHealsItsParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ship, image := newPair(t, large)
+		ship.runScrub()
+		layer := ship.layerOf("1", large)
+		time.Sleep(10*time.Minute + 5*time.Second)
+		ship.spoil("app/a", layer)
+		cabin := ship.connect("cabin1", api.RegistryPut{})
+		ship.awaitDamageFound()
+		ship.awaitWhole("app/a", layer)
+		cabin.awaitTag("app/a", "v1", image)
+	})
+}
+
+func TestDamageThatIsNotHealedEndsNoFurtherPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ship, _ := newPair(t, large)
+		var layers []digest.Digest
+		for i := range 300 {
+			seed := fmt.Sprint("more", i)
+			root.push("app/b", seed, seed, 20)
+			layers = append(layers, root.layerOf(seed, 20))
+		}
+		await(t, "the ship is in sync", func() bool { return ship.whole("app/b", layers[299]) && ship.agent.Status().ItemsPending == 0 })
+		ship.agent.Pause(t.Context())
+		time.Sleep(10 * time.Minute)
+		before := len(ship.polls.all())
+		for _, layer := range layers {
+			ship.spoil("app/b", layer)
+			if reason, err := ship.VerifyBlob(t.Context(), layer, storage.Unpaced); reason == "" || err != nil {
+				t.Fatalf("VerifyBlob = %q, %v", reason, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := len(ship.polls.all()) - before; n > 200 {
+			t.Errorf("%d polls while syncs are paused", n)
+		}
+	})
 }
 
 func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {

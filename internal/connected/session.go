@@ -46,9 +46,11 @@ const (
 	pollBurst = 100
 )
 
-// errSyncOver is the cause with which a held poll ends because the sync has
-// ended, and there is something to report.
-var errSyncOver = errors.New("the sync is over")
+// The causes with which this registry ends a poll that the parent holds.
+var (
+	errSyncOver    = errors.New("the sync is over") // there is something to report
+	errDamageFound = errors.New("content was found damaged")
+)
 
 // A session is one open window. One goroutine polls the parent, one request at a
 // time; beside it runs at most one sync.
@@ -66,6 +68,8 @@ type session struct {
 	retryAt  time.Time       // when the next of these is due
 
 	polls *rate.Limiter // at once, one after the other
+
+	damageFound <-chan struct{} // closed when content was found damaged since the last look
 
 	// notBefore is when this registry may begin to fetch what changed: the
 	// children of one parent spread their requests.
@@ -90,7 +94,7 @@ func (a *Agent) runSession(ctx context.Context) {
 	}()
 	s := &session{
 		Agent: a, end: cancel, retry: retry.NewBackoff(itemPause, itemMaxPause, pauseFactor),
-		polls: rate.NewLimiter(pollRate, pollBurst),
+		polls: rate.NewLimiter(pollRate, pollBurst), damageFound: a.options.Content.DamageFound(),
 	}
 	err := s.run(window)
 	cancel(err)
@@ -106,6 +110,7 @@ func (a *Agent) runSession(ctx context.Context) {
 // run returns [gateway.ErrNotActivated], or nil when ctx ends.
 func (s *session) run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		s.noticeDamage()
 		more, err := s.poll(ctx)
 		var pause time.Duration
 		if err == nil {
@@ -119,6 +124,8 @@ func (s *session) run(ctx context.Context) error {
 		case errors.Is(err, errSyncOver): // the next poll reports it
 			s.finishSync(<-s.sync)
 			continue
+		case errors.Is(err, errDamageFound): // the next poll is not held
+			pause = s.polls.Reserve().Delay()
 		case errors.Is(err, gateway.ErrNotActivated):
 			return err
 		case err != nil:
@@ -196,21 +203,46 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	return err == nil, err
 }
 
-// ask polls. A poll that is held ends with [errSyncOver] when the sync that runs
-// beside it does.
+// ask polls. A poll that is held ends with [errSyncOver] when the sync that runs beside it ends.
+// Without one it ends with [errDamageFound] when content is found damaged.
 func (s *session) ask(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
-	if s.sync == nil || q.WaitSeconds == 0 {
+	if q.WaitSeconds == 0 {
 		return s.parent.Poll(ctx, q)
 	}
 	held, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(s.syncOver, func() { cancel(errSyncOver) })
-	defer stop()
+	over, damaged := (<-chan struct{})(nil), s.damageFound
+	if s.sync != nil {
+		over, damaged = s.syncOver.Done(), nil
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-over:
+			cancel(errSyncOver)
+		case <-damaged:
+			cancel(errDamageFound)
+		case <-held.Done():
+		}
+	}()
 	a, err := s.parent.Poll(held, q)
-	if err != nil && errors.Is(context.Cause(held), errSyncOver) {
-		return nil, errSyncOver
+	cancel(nil)
+	<-watched
+	if cause := context.Cause(held); err != nil && (cause == errSyncOver || cause == errDamageFound) {
+		return nil, cause
 	}
 	return a, err
+}
+
+// noticeDamage makes a sync due if content was found damaged since the last look. It does not
+// wait for the time over which children spread their requests: the others have no damage.
+func (s *session) noticeDamage() {
+	select {
+	case <-s.damageFound:
+		s.damageFound = s.options.Content.DamageFound()
+		s.changed, s.notBefore = true, time.Time{}
+	default:
+	}
 }
 
 // holdTime is how long the parent may hold the next poll: not at all while there
@@ -273,9 +305,6 @@ func (s *session) record(
 // checkContent compares what is stored here with what is recorded of it, as a resync does with
 // what the parent has: what is lost is pending afterwards.
 func (s *session) checkContent(ctx context.Context, st state) error {
-	if s.options.Content == nil {
-		return nil
-	}
 	lost, err := s.options.Content.CheckFiles(ctx)
 	if err != nil {
 		s.log.Error("files of blobs are not checked", "err", err)

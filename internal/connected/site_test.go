@@ -50,6 +50,10 @@ type site struct {
 	link    *listener
 	handler http.Handler
 
+	parent     *site                    // of a site that [site.connect] made
+	connection gateway.ConnectionString // to the parent
+	stop       func()                   // ends the agent that was started last
+
 	password string       // of the client token that was made last
 	requests atomic.Int64 // that came
 	sent     atomic.Int64 // bytes of blobs
@@ -144,6 +148,43 @@ func (s *site) newEngine() *replication.Engine {
 // newRoot returns a root on SQLite.
 func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
 
+// newPair returns a root with the image app/a:v1, and the site ship1, which has synced it. The
+// sizes are of the image's layers.
+func newPair(t testing.TB, sizes ...int) (root, ship *site, image digest.Digest) {
+	t.Helper()
+	root = newRoot(t)
+	image = root.push("app/a", "1", "v1", sizes...)
+	ship = root.connect("ship1", api.RegistryPut{})
+	ship.awaitTag("app/a", "v1", image)
+	return root, ship, image
+}
+
+// connect makes a connected registry right below s, and returns its site, whose agent runs. It
+// syncs app/* unless put says otherwise.
+func (s *site) connect(name string, put api.RegistryPut) *site {
+	s.T.Helper()
+	root := s
+	for root.parent != nil {
+		root = root.parent
+	}
+	if put.Parent = s.name; len(put.Repositories) == 0 {
+		put.Repositories = []string{"app/*"}
+	}
+	child := s.child(name)
+	child.parent, child.connection = s, root.connectedRegistry(name, put)
+	child.restart()
+	return child
+}
+
+// restart starts the agent of a site that [site.connect] made, once the last one has ended.
+func (s *site) restart() {
+	s.T.Helper()
+	if s.stop != nil {
+		s.stop()
+	}
+	s.parent.start(s, s.connection)
+}
+
 // update changes the settings of a connected registry below s, which must be
 // a root.
 func (s *site) update(name string, c api.Settings) {
@@ -234,6 +275,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString,
 		}
 		transport.CloseIdleConnections()
 	})
+	child.stop = stop
 	s.T.Cleanup(stop)
 	return stop
 }

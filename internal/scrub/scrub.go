@@ -161,6 +161,9 @@ func (s *Scrubber) Order(ctx context.Context) error {
 	return err
 }
 
+// DamageFound is [storage.Storage.DamageFound].
+func (s *Scrubber) DamageFound() <-chan struct{} { return s.Storage.DamageFound() }
+
 // CheckFiles looks at the file of every blob, without reading it; see [storage.Storage.CheckFiles].
 func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
 	return s.Storage.CheckFiles(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,36 @@ import (
 
 // A Damage is content that is out of service, and why.
 type Damage = metadb.Damage
+
+// A signal wakes everyone who waits for the next event. The zero value is ready.
+type signal struct {
+	mu   sync.Mutex
+	next chan struct{} // closed by the next event; nil while nobody waits
+}
+
+// wait returns a channel that the next event closes.
+func (s *signal) wait() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		s.next = make(chan struct{})
+	}
+	return s.next
+}
+
+// notify wakes everyone who waits.
+func (s *signal) notify() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		close(s.next)
+		s.next = nil
+	}
+}
+
+// DamageFound returns a channel that is closed when content is next taken out of service by this
+// process. Call it before you look at what is damaged, or you miss damage that is found in between.
+func (s *Storage) DamageFound() <-chan struct{} { return s.damageFound.wait() }
 
 // checkFile looks at the size of a blob's file. One that is lost, or of another
 // size, is taken out of service: the error is [blob.ErrNotExist].
@@ -96,6 +127,7 @@ func (s *Storage) takeOut(
 			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
 		}
 	}
+	s.damageFound.notify()
 	s.log.Error("blob is damaged, and out of service until it comes again", "digest", d, "bytes", row.Size, "err",
 		reason)
 	return reason, nil

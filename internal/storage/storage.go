@@ -52,13 +52,14 @@ type Storage struct {
 	// collection of the same digest never overlap.
 	digests keyLock
 	// partials gives each upload and each transfer one user at a time.
-	partials  keyLock
-	transfers transfers
-	cache     *cache
-	watchers  watchers
-	promises  promises
-	fullAt    atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
-	anyDamage atomic.Int32                  // see [damageUnknown]
+	partials    keyLock
+	transfers   transfers
+	cache       *cache
+	watchers    watchers
+	promises    promises
+	fullAt      atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
+	anyDamage   atomic.Int32                  // see [damageUnknown]
+	damageFound signal
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,
