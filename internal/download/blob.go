@@ -9,45 +9,46 @@ import (
 	"ferry/internal/storage"
 )
 
-// A Blob is to be fetched. The exported fields must not change once it is
-// added.
+// A Blob is content to fetch. Its exported fields must not change after
+// [Downloader.Add].
 type Blob struct {
 	Digest       digest.Digest
 	Size         int64
-	Repositories []string // that get it; the source may have it in any of them
-	Batch        bool     // the source can send it with others in one answer
+	Repositories []string // that will hold the blob; the source may have it in any of them
+	Batch        bool     // the source can send the blob together with others
 
-	// The Downloader's lock guards what follows.
-	rank      Rank
-	seq       int // the order in which blobs were added
-	index     int // in the heap; -1 is not in it
-	state     state
-	unwanted  bool // it failed, or nobody needs it: nothing more is asked for
-	from      int  // the repository in which the source is asked for it
-	transfer  *storage.Transfer
-	segments  []*segment // that are being fetched
-	exclusive bool       // one connection fetches all of it, because the source ignores ranges
-	corrupt   int        // how often its content was wrong
-	attempts  attempts
-	deferral  deferral
+	// The Downloader's lock guards the fields below.
+	rank        Rank
+	seq         int // blobs are numbered in the order in which they are added
+	heapIndex   int // in queue.ready; -1 if the blob is not in it
+	state       state
+	dropped     bool // failed or canceled: no further request is made for it
+	askedIn     int  // index in Repositories of the repository named in requests
+	transfer    *storage.Transfer
+	segments    []*segment // in flight
+	exclusive   bool       // one worker fetches the whole blob, because the source ignores ranges
+	corruptions int        // how often the content did not match the digest
+	failures    failures
+	deferral    deferral
 
-	counted, done int64 // bytes, as [Progress] has them
-	pace          pace  // of those that are done
+	bytesExpected, bytesDone int64 // as counted in [Progress]
+	rate                     rateMeter
 }
 
-// A Rank says how soon a blob is fetched: the lowest priority first and, within
-// it, what is needed for the image that lacks the fewest bytes.
+// A Rank says how soon a blob is fetched: lowest priority value first and, within a
+// priority, blobs of the image that lacks the fewest bytes first.
 type Rank struct {
 	Priority int
-	Left     int64 // bytes that the image lacks
+	Left     int64 // bytes that the image still lacks
 }
 
-// Compare returns -1 if r comes before o, 1 if it comes after o, and else 0.
+// Compare returns -1 if r is fetched before o, 1 if after, and 0 if they are equal.
 func (r Rank) Compare(o Rank) int {
 	return cmp.Or(cmp.Compare(r.Priority, o.Priority), cmp.Compare(r.Left, o.Left))
 }
 
-// compare is negative if b is fetched before o.
+// compare returns a negative number if b is fetched before o. Deferred blobs come last;
+// equal ranks keep the order in which they were added.
 func (b *Blob) compare(o *Blob) int {
 	switch {
 	case b.deferral.active == o.deferral.active:
@@ -58,39 +59,39 @@ func (b *Blob) compare(o *Blob) int {
 	return -1
 }
 
-// A state is how far a blob is.
+// A state is how far a blob has come.
 type state int
 
 const (
-	waiting    state = iota // nobody looked at it
-	opening                 // a worker looks what of it is here
+	pending    state = iota // not started
+	opening                 // a worker looks for bytes of it on disk
 	fetching                // its transfer is open
-	complete                // all of it is here, and is to be committed
-	committing              // a worker commits it
-	over                    // it is here, or given up
+	complete                // all bytes are on disk; it waits for its commit
+	committing              // a worker verifies and commits it
+	finished                // committed, failed or canceled
 )
 
 // A segment is a range of a blob that one request fetches.
 type segment struct {
 	*Blob
 	storage.Range
-	repository int // in which the source is asked for it
+	askedIn int // index of the repository named in the request
 }
 
-// small reports whether the blob can come in a batch.
-func (b *Blob) small(chunk int64) bool {
-	return b.Batch && b.Size > 0 && b.Size <= min(chunk, minSegment)
+// isSmall reports whether the blob can be part of a batch.
+func (b *Blob) isSmall(chunkSize int64) bool {
+	return b.Batch && b.Size > 0 && b.Size <= min(chunkSize, minSegment)
 }
 
-// drop takes a segment off its blob.
-func (s *segment) drop() {
+// remove removes a segment from its blob.
+func (s *segment) remove() {
 	s.segments = slices.DeleteFunc(s.segments, func(o *segment) bool { return o == s })
 	if len(s.segments) == 0 {
 		s.exclusive = false
 	}
 }
 
-// gaps returns what of the blob is neither here nor being fetched.
+// gaps returns the ranges of the blob that are neither on disk nor in flight.
 func (b *Blob) gaps() []storage.Range {
 	gaps := b.transfer.Missing()
 	for _, s := range b.segments {

@@ -1,10 +1,18 @@
-// Package download brings blobs from a source into storage: in ranges, over
-// many connections, with retries, and so that no byte that came is fetched
-// again. It knows no images and no tags.
+// Package download fetches blobs from a source into storage: in ranges, over many
+// connections, with retries. It never fetches a byte twice that is already on disk. It
+// knows nothing of images and tags.
 //
-// A [Downloader] holds the state, guarded by one lock. Its workers (worker.go)
-// take a job from it (queue.go), do it, and hand back the result, of which
-// failure.go says what becomes.
+// A [Downloader] holds the state of a session behind one lock. Its workers (worker.go)
+// take jobs from its queue, which decides what is fetched next (queue.go), and return the
+// results. The other files:
+//
+//   - resume.go opens transfers, which continue where earlier sessions stopped;
+//   - rangesize.go decides how many bytes one request asks for;
+//   - stream.go writes a response to disk;
+//   - commit.go verifies a blob and makes it visible;
+//   - failure.go decides whether a failed blob is retried, deferred or given up;
+//   - link.go pauses all requests while the link is down or the source asks for it;
+//   - quarantine.go remembers blobs whose content was wrong.
 package download
 
 import (
@@ -23,72 +31,71 @@ import (
 	"ferry/internal/storage"
 )
 
-// A Ref is a blob or a manifest of a repository.
+// A Ref names a blob or a manifest of a repository.
 type Ref struct {
 	Repository string
 	Digest     digest.Digest
 }
 
-// A Source is where blobs come from. Its errors say of themselves what package
-// retry asks.
+// A Source sends blobs. Its errors have the methods that package retry documents.
 type Source interface {
-	// Blob opens a blob from offset, for length bytes or, at -1, to its end.
-	// The source may ignore the range; the second result is the offset at
-	// which the body really begins.
+	// Blob opens a blob at offset, for length bytes or, if length is -1, to its end.
+	// The source may ignore the range; the second result is the offset at which the
+	// body really begins.
 	Blob(ctx context.Context, repository string, d digest.Digest, offset, length int64) (io.ReadCloser, int64, error)
 }
 
-// MaxBatch is how many blobs a [Batcher] is asked for at a time at most.
+// MaxBatch is the largest number of blobs in one request to a [Batcher].
 const MaxBatch = 64
 
-// A Batcher is a source that can send several small blobs in one answer, which
-// saves a round trip for each.
+// A Batcher is a source that can send several small blobs in one response, which saves a
+// round trip for each.
 type Batcher interface {
-	// Batch streams blobs, in the order of want, to fn, and returns after the
-	// last, or with the first error. content is nil if that blob does not come
-	// in this way.
+	// Batch streams the wanted blobs, in order, to fn. It returns after the last one,
+	// or with the first error. content is nil if the source does not send that blob in
+	// a batch.
 	Batch(ctx context.Context, want []Ref, fn func(i int, size int64, content io.Reader) error) error
 }
 
-// connections is how many requests run at a time by default. On a satellite link
-// (4 Mbit/s, 600 ms, 1 % loss) 16 reach 83 % of its rate, 18 reach 93 %, and 20, 24
-// and 32 reach 94 %. On a link that is cut each loses what it has under way, so that
-// 20 or more cost bytes.
+// connections is the default number of concurrent requests. On a satellite link
+// (4 Mbit/s, 600 ms, 1 % loss), 16 reach 83 % of its rate, 18 reach 93 %, and 20, 24
+// and 32 reach 94 %. When a link is cut, each connection loses its bytes in flight, so
+// 20 or more waste bytes.
 const connections = 18
 
-// Options are what a Downloader is made of. Storage is required.
+// Options configure a Downloader. Storage is required.
 type Options struct {
 	Storage      *storage.Storage
 	Log          *slog.Logger  // nil discards
-	ChunkSize    int64         // the least that one request asks for over a fast link, in bytes; 0 is 1 MiB
-	Connections  int           // how many requests run at a time; 0 is 18
-	StallTimeout time.Duration // how long a connection may move no byte; 0 is 60 s
+	ChunkSize    int64         // smallest range to ask for over a fast link, in bytes; 0 is 1 MiB
+	Connections  int           // number of concurrent requests; 0 is 18
+	StallTimeout time.Duration // a connection that moves no byte for so long is dropped; 0 is 60 s
 }
 
-// A Downloader fetches blobs. Its methods are safe for concurrent use. What it
-// knows of wrong content and of the received bytes outlives a [Downloader.Run].
+// A Downloader fetches blobs, one session after the other. Its methods are safe for
+// concurrent use. The quarantine outlives a session; the progress of the last session
+// can be read until the next one starts.
 type Downloader struct {
-	storage     *storage.Storage
-	log         *slog.Logger
-	chunk       int64
-	connections int
-	stall       time.Duration
+	storage      *storage.Storage
+	log          *slog.Logger
+	chunkSize    int64
+	connections  int
+	stallTimeout time.Duration
 
-	mu         sync.Mutex
-	src        Source
-	results    chan<- Result // of the workers; set before they start
-	queue      queue
-	link       link
-	quarantine quarantine
-	progress   Progress
-	received   pace
-	changed    chan struct{} // closed when there may be something to do
+	mu          sync.Mutex
+	src         Source
+	results     chan<- Result // set before the workers start
+	queue       queue
+	link        link
+	quarantine  quarantine
+	progress    Progress
+	receiveRate rateMeter
+	changed     chan struct{} // closed when an idle worker may find something to do
 }
 
-// A Result is the end of a blob: it is here, a blob of its repositories, or it
-// failed for good. A Deferred one is not the end: the blob failed for a while,
-// and waits behind all others. If the source answers anything else and the blob
-// fails for that long again, it fails for good.
+// A Result is the outcome for a blob. If Err is nil, all of its repositories hold it. If
+// Deferred is true, the blob is not finished: it kept failing for a while and now waits
+// behind all others. If it keeps failing while other requests succeed, it fails for good.
 type Result struct {
 	Blob     *Blob
 	Err      error
@@ -98,101 +105,101 @@ type Result struct {
 // New returns a downloader into o's storage.
 func New(o Options) *Downloader {
 	return &Downloader{
-		storage:     o.Storage,
-		log:         cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		chunk:       cmp.Or(o.ChunkSize, 1<<20),
-		connections: cmp.Or(o.Connections, connections),
-		stall:       cmp.Or(o.StallTimeout, time.Minute),
-		changed:     make(chan struct{}),
+		storage:      o.Storage,
+		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		chunkSize:    cmp.Or(o.ChunkSize, 1<<20),
+		connections:  cmp.Or(o.Connections, connections),
+		stallTimeout: cmp.Or(o.StallTimeout, time.Minute),
+		changed:      make(chan struct{}),
 	}
 }
 
-// Begin forgets the blobs of the last session and starts one with another
-// source, whose progress begins at zero.
-func (d *Downloader) Begin(src Source) {
+// StartSession drops the blobs of the last session and starts a session with src. Its
+// progress starts at zero.
+func (d *Downloader) StartSession(src Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.src = src
 	d.queue, d.link = newQueue(), newLink()
-	d.progress, d.received = Progress{}, pace{}
+	d.progress, d.receiveRate = Progress{}, rateMeter{}
 }
 
-// Run fetches what is added until ctx ends, and sends what is finished to
-// results, which somebody must read for that long. The error is this registry's
-// own, of its disk or its database. Everything that came is on disk then.
+// Run fetches the added blobs until ctx ends, and sends a [Result] for each to results,
+// which must have a reader until Run returns. An error means that this registry's disk
+// or database failed. When Run returns, every received byte is on disk.
 func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	d.results = results
-	defer d.storage.Promise(d.missing)()
+	defer d.storage.Promise(d.bytesToWrite)()
 	g, work := errgroup.WithContext(ctx)
 	for range d.connections {
-		g.Go(func() error { return d.work(work) })
+		g.Go(func() error { return d.runWorker(work) })
 	}
-	return errors.Join(g.Wait(), d.closeAll())
+	return errors.Join(g.Wait(), d.closeTransfers())
 }
 
-// Add lets blobs be fetched. A blob that cannot be stored, or whose content was
-// wrong too often, must not be added: see [Downloader.Quarantined].
+// Add queues blobs. The caller must not add a blob that cannot be stored or that is
+// [Downloader.Quarantined].
 func (d *Downloader) Add(blobs ...*Blob) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	for _, b := range blobs {
-		d.expect(b)
+		d.countExpected(b)
 		d.queue.add(b)
-		d.place(b, now)
+		d.requeue(b, now)
 	}
 }
 
-// Rank changes how soon a blob is fetched. Requests under way are answered.
+// Rank changes how soon a blob is fetched. Requests in flight are not interrupted.
 func (d *Downloader) Rank(b *Blob, r Rank) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b.rank != r {
 		b.rank = r
-		d.queue.fix(b)
+		d.queue.reorder(b)
 	}
 }
 
-// Drop ends the fetching of a blob that nobody needs any more, without a
-// result, unless it is just being committed. What came of it is kept on disk.
-func (d *Downloader) Drop(b *Blob) {
+// Cancel stops fetching a blob that is no longer needed. It sends no result, and keeps the
+// received bytes on disk. A commit that is running completes.
+func (d *Downloader) Cancel(b *Blob) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if b.state == over || b.unwanted {
+	if b.state == finished || b.dropped {
 		return
 	}
-	d.forget(b)
-	d.abandon(b)
+	d.uncount(b)
+	d.dropBlob(b)
 }
 
-// HasBegun reports whether any of a blob was looked for or asked for.
-func (d *Downloader) HasBegun(b *Blob) bool {
+// HasStarted reports whether a worker has started on a blob.
+func (d *Downloader) HasStarted(b *Blob) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return b.state != waiting
+	return b.state != pending
 }
 
-// ExpectMore says whether more blobs may be added. If not, the rest is shared
-// out among the connections so that all are done at about the same time.
+// ExpectMore says whether more blobs may be added. If not, the remaining bytes are shared
+// out so that all connections finish at about the same time.
 func (d *Downloader) ExpectMore(more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queue.more = more
+	d.queue.expectMore = more
 }
 
-// Waiting returns how many bytes the blobs have that nobody has begun.
-func (d *Downloader) Waiting() int64 {
+// PendingBytes returns the total size of the blobs that no worker has started on.
+func (d *Downloader) PendingBytes() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.queue.waiting
+	return d.queue.pendingBytes
 }
 
-// missing returns how many bytes are still to be written of the blobs, of which
-// partial are on disk.
-func (d *Downloader) missing(partial map[digest.Digest]int64) (n int64) {
+// bytesToWrite returns how many bytes will still be written, if partial says how many
+// bytes of each blob are on disk.
+func (d *Downloader) bytesToWrite(partial map[digest.Digest]int64) (n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for b := range d.queue.open {
+	for b := range d.queue.unfinished {
 		if b.state != complete && b.state != committing {
 			n += max(b.Size-partial[b.Digest], 0)
 		}
@@ -200,18 +207,18 @@ func (d *Downloader) missing(partial map[digest.Digest]int64) (n int64) {
 	return n
 }
 
-// wake lets those look again who found nothing to do.
-func (d *Downloader) wake() {
+// wakeWorkers makes idle workers look for a job again. The lock is held.
+func (d *Downloader) wakeWorkers() {
 	close(d.changed)
 	d.changed = make(chan struct{})
 }
 
-// closeAll makes durable what was fetched of the blobs that are not finished.
-func (d *Downloader) closeAll() error {
+// closeTransfers ends the session and makes durable what it received of unfinished blobs.
+func (d *Downloader) closeTransfers() error {
 	d.mu.Lock()
-	open := d.queue.closing
-	for b := range d.queue.open {
-		b.state = over
+	open := d.queue.toClose
+	for b := range d.queue.unfinished {
+		b.state = finished
 		if b.transfer != nil {
 			open = append(open, b.transfer)
 		}
@@ -225,8 +232,8 @@ func (d *Downloader) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// closeTransfer closes a transfer. A full disk is no error: the blob that needs
-// the room fails for it.
+// closeTransfer closes a transfer. It ignores a full disk, which only fails the blob that
+// needs the space.
 func closeTransfer(t *storage.Transfer) error {
 	if err := t.Close(); !errors.Is(err, oci.ErrNoSpace) {
 		return err

@@ -22,16 +22,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A shelf is a source that has blobs, and fails as a test says.
-type shelf struct {
+// A memorySource has blobs in memory. Its requests fail with the errors of fail.
+type memorySource struct {
 	blobs map[digest.Digest][]byte
 
 	mu   sync.Mutex
 	sent int64
-	fail func(repository string, d digest.Digest, offset int64) error
+	fail func(repository string, d digest.Digest, offset int64) error // nil never fails
 }
 
-func (s *shelf) Blob(
+func (s *memorySource) Blob(
 	_ context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
 	if s.fail != nil {
@@ -46,7 +46,7 @@ func (s *shelf) Blob(
 	return io.NopCloser(bytes.NewReader(content)), offset, nil
 }
 
-func (s *shelf) put(seed uint64, size int) digest.Digest {
+func (s *memorySource) put(seed uint64, size int) digest.Digest {
 	content := make([]byte, size)
 	rand.NewChaCha8([32]byte{byte(seed)}).Read(content)
 	d := digest.FromBytes(content)
@@ -60,35 +60,35 @@ func newDownloader(t *testing.T) (*download.Downloader, *storage.Storage) {
 	return download.New(download.Options{Storage: s, ChunkSize: 64 << 10, Connections: 4}), s
 }
 
-// fetch downloads blobs, and returns what became of each.
+// fetch runs a session that downloads blobs, and returns the final error of each.
 func fetch(t *testing.T, d *download.Downloader, src download.Source, blobs ...*download.Blob) map[digest.Digest]error {
 	t.Helper()
-	d.Begin(src)
+	d.StartSession(src)
 	d.Add(blobs...)
 	d.ExpectMore(false)
 	ctx, stop := context.WithCancel(t.Context())
 	done, results := make(chan error, 1), make(chan download.Result)
 	go func() { done <- d.Run(ctx, results) }()
-	ends := map[digest.Digest]error{}
-	for len(ends) < len(blobs) {
+	errs := map[digest.Digest]error{}
+	for len(errs) < len(blobs) {
 		select {
 		case r := <-results:
 			if !r.Deferred {
-				ends[r.Blob.Digest] = r.Err
+				errs[r.Blob.Digest] = r.Err
 			}
 		case <-time.After(time.Hour):
-			t.Fatal("a blob has no end")
+			t.Fatal("a blob has no result after an hour")
 		}
 	}
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	return ends
+	return errs
 }
 
-func TestBlobsComeWholeAndOnce(t *testing.T) {
-	s := &shelf{blobs: map[digest.Digest][]byte{}}
+func TestBlobsAreFetchedCompletelyAndOnce(t *testing.T) {
+	s := &memorySource{blobs: map[digest.Digest][]byte{}}
 	d, st := newDownloader(t)
 	var blobs []*download.Blob
 	var total int64
@@ -108,12 +108,12 @@ func TestBlobsComeWholeAndOnce(t *testing.T) {
 		}
 	}
 	if p := d.Progress(); s.sent != total || p.Received != total || p.BytesDone != total || p.BytesTotal != total {
-		t.Errorf("%d bytes were sent for %d; progress %+v", s.sent, total, p)
+		t.Errorf("%d bytes were sent, want %d; progress %+v", s.sent, total, p)
 	}
 }
 
-func TestBlobComesFromTheRepositoryThatHasIt(t *testing.T) {
-	s := &shelf{blobs: map[digest.Digest][]byte{}}
+func TestBlobIsFetchedFromTheRepositoryThatHasIt(t *testing.T) {
+	s := &memorySource{blobs: map[digest.Digest][]byte{}}
 	blob := s.put(1, 300<<10)
 	s.fail = func(repository string, _ digest.Digest, _ int64) error {
 		if repository == "a" {
@@ -128,10 +128,11 @@ func TestBlobComesFromTheRepositoryThatHasIt(t *testing.T) {
 	}
 }
 
-// A blob that always fails is deferred while another comes, and fails then.
-func TestBlobThatKeepsFailingWhileOthersComeFails(t *testing.T) {
+// The bad blob is deferred first. It fails when it keeps failing while the good one is
+// fetched.
+func TestBlobFailsIfOnlyItKeepsFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{blobs: map[digest.Digest][]byte{}}
+		s := &memorySource{blobs: map[digest.Digest][]byte{}}
 		bad, good := s.put(1, 100<<10), s.put(2, 20<<20)
 		cut := errors.New("connection reset by peer")
 		s.fail = func(_ string, d digest.Digest, _ int64) error {
@@ -142,11 +143,11 @@ func TestBlobThatKeepsFailingWhileOthersComeFails(t *testing.T) {
 			return nil
 		}
 		d, _ := newDownloader(t)
-		ends := fetch(t, d, s,
+		errs := fetch(t, d, s,
 			&download.Blob{Digest: bad, Size: 100 << 10, Repositories: []string{"a"}},
 			&download.Blob{Digest: good, Size: 20 << 20, Repositories: []string{"a"}})
-		if !errors.Is(ends[bad], cut) || ends[good] != nil {
-			t.Errorf("the ends are %v", ends)
+		if !errors.Is(errs[bad], cut) || errs[good] != nil {
+			t.Errorf("errors are %v, want only one for the bad blob", errs)
 		}
 	})
 }

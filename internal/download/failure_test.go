@@ -11,33 +11,33 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestFailureDecidesWhatBecomesOfABlob(t *testing.T) {
+func TestPolicyMapsFailuresToVerdicts(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
-		kind  failure
+		kind  failureKind
 		tries int
 		time  time.Duration
 		want  verdict
 	}{
-		"a database that is broken":            {Local(errors.New("disk I/O error")), local, 1, 0, endSync},
-		"a full disk":                          {Local(oci.ErrNoSpace), unstorable, 1, 0, failBlob},
-		"a transfer that is open elsewhere":    {Local(storage.ErrBusy), busy, 1, 0, tryAgain},
-		"a blob that is not there":             {oci.ErrBlobUnknown, refused, 1, 0, failBlob},
-		"bad credentials":                      {oci.ErrUnauthorized, unauthorized, 100, time.Second, tryAgain},
-		"bad credentials for a while":          {oci.ErrUnauthorized, unauthorized, 1, 5 * time.Second, failBlob},
-		"a server that fails":                  {oci.ErrInternal, answered, 3, time.Second, tryAgain},
-		"a server that fails rarely":           {oci.ErrInternal, answered, 2, time.Hour, tryAgain},
-		"a server that fails again and again":  {oci.ErrInternal, answered, 3, time.Minute, deferBlob},
-		"another range than the one asked for": {fmt.Errorf("fetch: %w", ErrGarbled), answered, 1, 0, tryAgain},
-		"a link that is cut again and again":   {retry.ErrStalled, cut, 3, time.Minute, deferBlob},
-		"wrong content":                        {nil, corrupt, 1, 0, tryAgain},
-		"wrong content again":                  {nil, corrupt, 2, 0, failBlob},
+		"a broken database":                    {Local(errors.New("disk I/O error")), localFailure, 1, 0, endSession},
+		"a full disk":                          {Local(oci.ErrNoSpace), notStorable, 1, 0, failBlob},
+		"a transfer that another run has open": {Local(storage.ErrBusy), transferBusy, 1, 0, retryBlob},
+		"a missing blob":                       {oci.ErrBlobUnknown, refused, 1, 0, failBlob},
+		"wrong credentials":                    {oci.ErrUnauthorized, unauthorized, 100, time.Second, retryBlob},
+		"wrong credentials for five seconds":   {oci.ErrUnauthorized, unauthorized, 1, 5 * time.Second, failBlob},
+		"a server error, three times at once":  {oci.ErrInternal, badAnswer, 3, time.Second, retryBlob},
+		"a server error, twice in an hour":     {oci.ErrInternal, badAnswer, 2, time.Hour, retryBlob},
+		"server errors for a minute":           {oci.ErrInternal, badAnswer, 3, time.Minute, deferBlob},
+		"another range than the wanted one":    {fmt.Errorf("fetch: %w", ErrGarbled), badAnswer, 1, 0, retryBlob},
+		"a link that stalls for a minute":      {retry.ErrStalled, linkFailed, 3, time.Minute, deferBlob},
+		"wrong content":                        {nil, wrongContent, 1, 0, retryBlob},
+		"wrong content again":                  {nil, wrongContent, 2, 0, failBlob},
 	} {
 		if got := classify(test.err); test.err != nil && got != test.kind {
-			t.Errorf("%s: is of kind %d, want %d", name, got, test.kind)
+			t.Errorf("%s: kind = %d, want %d", name, got, test.kind)
 		}
 		if got := decide(test.kind, test.tries, test.time); got != test.want {
-			t.Errorf("%s: the verdict is %d, want %d", name, got, test.want)
+			t.Errorf("%s: verdict = %d, want %d", name, got, test.want)
 		}
 	}
 }
@@ -53,15 +53,15 @@ func TestRepeated401BecomesFinal(t *testing.T) {
 		final     bool
 	}{
 		{0, 7, false},
-		{time.Second, 7, false}, // others whose token expired
+		{time.Second, 7, false}, // the token of other requests has expired, too
 		{patience - 1, 7, false},
 		{patience, 7, true},
-		{patience + time.Second, 8, false}, // something came: another token expired
+		{patience + time.Second, 8, false}, // a request succeeded: another token expired
 		{2*patience + time.Second, 8, true},
 	} {
 		l.successes = step.successes
-		if final := l.final(start.Add(step.after), oci.ErrUnauthorized); final != step.final {
-			t.Errorf("after %v, with %d that came through, it is final: %v", step.after, step.successes, final)
+		if final := l.isFinal(start.Add(step.after), oci.ErrUnauthorized); final != step.final {
+			t.Errorf("after %v and %d successes: isFinal = %v", step.after, step.successes, final)
 		}
 	}
 }

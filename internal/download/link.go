@@ -7,89 +7,87 @@ import (
 	"ferry/internal/retry"
 )
 
-// The pauses between tries grow with how long there was no success, to about
-// a tenth of it, so that a link which comes back is used soon.
+// The back-off of the link. Pauses grow to about a tenth of the time without success, so
+// that a link that comes back is soon used.
 const (
 	firstPause  = 100 * time.Millisecond
 	maxPause    = 15 * time.Second
 	pauseFactor = 1.1
 )
 
-// troubleAfter is for how long nothing comes through before that is reported:
-// a cut that heals at once is not worth a word.
-const troubleAfter = 5 * time.Second
+// reportAfter is how long requests must fail before [Downloader.LinkError] reports it. A
+// cut that heals at once is not reported.
+const reportAfter = 5 * time.Second
 
-// A link is what is known of the way to the source. All requests pause while
-// it is down, and go on with the first that gets through. The Downloader's
-// lock guards it.
+// A link is the state of the connection to the source. While the link is down, all
+// requests pause; the first one that succeeds ends the pause. The Downloader's lock
+// guards it.
 type link struct {
-	pauses    *retry.Backoff
-	until     time.Time // no request before; zero while all is well
-	asked     time.Time // the source asked for no request before, whatever comes through
-	successes int64     // requests that brought something
-	err       error     // of the last request; nil since something came through
-	since     time.Time // when requests began to fail
-	rejected  attempts  // of the credentials, in a row
+	backoff      *retry.Backoff
+	pausedUntil  time.Time // end of the back-off; zero while the link is up
+	retryAfter   time.Time // end of the pause that the source asked for, which no success shortens
+	successes    int64     // number of requests that succeeded
+	lastError    error     // of the last request; nil after a success
+	failingSince time.Time // when requests began to fail
+	unauthorized failures  // consecutive refusals of the credentials
 }
 
-func newLink() link { return link{pauses: retry.NewBackoff(firstPause, maxPause, pauseFactor)} }
+func newLink() link { return link{backoff: retry.NewBackoff(firstPause, maxPause, pauseFactor)} }
 
-// failed notes that a request failed, and that the source asked for a pause,
-// if that is not 0. Those that fail together count once.
-func (l *link) failed(now time.Time, asked time.Duration, err error) {
-	if l.err == nil {
-		l.since = now
+// failed records a failed request. If the source asked for a pause, retryAfter is not 0.
+// Requests that fail during a pause do not prolong the back-off.
+func (l *link) failed(now time.Time, retryAfter time.Duration, err error) {
+	if l.lastError == nil {
+		l.failingSince = now
 	}
-	l.err = err
-	if until := now.Add(asked); asked > 0 && until.After(l.asked) {
-		l.asked = until
+	l.lastError = err
+	if until := now.Add(retryAfter); retryAfter > 0 && until.After(l.retryAfter) {
+		l.retryAfter = until
 	}
-	if !now.Before(l.until) {
-		l.until = now.Add(l.pauses.NextBackOff())
+	if !now.Before(l.pausedUntil) {
+		l.pausedUntil = now.Add(l.backoff.NextBackOff())
 	}
 }
 
-// good notes that something came through, and reports whether the link was
-// down until then.
-func (l *link) good(now time.Time) (back bool) {
+// succeeded records a request that succeeded, and reports whether it ended a back-off.
+func (l *link) succeeded(now time.Time) (back bool) {
 	l.successes++
-	if !now.Before(l.asked) {
-		l.err = nil
+	if !now.Before(l.retryAfter) {
+		l.lastError = nil
 	}
-	if back = !l.until.IsZero(); back {
-		l.until = time.Time{}
-		l.pauses.Reset()
+	if back = !l.pausedUntil.IsZero(); back {
+		l.pausedUntil = time.Time{}
+		l.backoff.Reset()
 	}
 	return back
 }
 
-// heldUntil is when the next request may be made.
-func (l *link) heldUntil() time.Time {
-	if l.asked.After(l.until) {
-		return l.asked
+// nextRequestAt returns when the next request may be made.
+func (l *link) nextRequestAt() time.Time {
+	if l.retryAfter.After(l.pausedUntil) {
+		return l.retryAfter
 	}
-	return l.until
+	return l.pausedUntil
 }
 
-// final reports whether the source's refusal err is one for good: bad
-// credentials are not at once, because those that expired are renewed meanwhile.
-func (l *link) final(now time.Time, err error) bool {
+// isFinal reports whether a refusal by the source is permanent. Refused credentials are
+// permanent only if they are refused for a while: expired ones are renewed meanwhile.
+func (l *link) isFinal(now time.Time, err error) bool {
 	if !retry.Unauthorized(err) {
 		return retry.Permanent(err)
 	}
-	if r := &l.rejected; r.first.IsZero() || l.successes > r.successes {
-		*r = attempts{first: now, successes: l.successes}
+	if u := &l.unauthorized; u.first.IsZero() || l.successes > u.successes {
+		*u = failures{first: now, successes: l.successes}
 	}
-	l.rejected.count++
-	return decide(unauthorized, l.rejected.count, now.Sub(l.rejected.first)) == failBlob
+	l.unauthorized.count++
+	return decide(unauthorized, l.unauthorized.count, now.Sub(l.unauthorized.first)) == failBlob
 }
 
-// Wait returns when it is time for a request to the source, or with ctx's
-// cause.
-func (d *Downloader) Wait(ctx context.Context) error {
+// WaitForLink returns when a request may be made, or with ctx's cause.
+func (d *Downloader) WaitForLink(ctx context.Context) error {
 	for {
 		d.mu.Lock()
-		pause, wake := time.Until(d.link.heldUntil()), d.changed
+		pause, wake := time.Until(d.link.nextRequestAt()), d.changed
 		d.mu.Unlock()
 		if pause <= 0 || ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -100,41 +98,41 @@ func (d *Downloader) Wait(ctx context.Context) error {
 	}
 }
 
-// Succeeded notes that the source answered a request that was not for a blob.
-func (d *Downloader) Succeeded() {
+// RequestSucceeded records that the source answered a request other than for a blob.
+func (d *Downloader) RequestSucceeded() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.link.good(time.Now()) {
-		d.wake()
+	if d.link.succeeded(time.Now()) {
+		d.wakeWorkers()
 	}
 }
 
-// Failed notes that such a request failed.
-func (d *Downloader) Failed(err error) {
+// RequestFailed records that a request other than for a blob failed.
+func (d *Downloader) RequestFailed(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.link.failed(time.Now(), retry.After(err), err)
 }
 
-// Final reports whether the source's answer err stands, so that another try is
-// useless.
-func (d *Downloader) Final(err error) bool {
+// IsFinal reports whether a request other than for a blob failed permanently. It counts
+// the error: see [link.isFinal].
+func (d *Downloader) IsFinal(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.link.final(time.Now(), err)
+	return d.link.isFinal(time.Now(), err)
 }
 
-// Trouble returns why nothing comes through, nil if all is well, and until
-// when the source asked for a pause, if it did.
-func (d *Downloader) Trouble() (until time.Time, err error) {
+// LinkError returns why requests fail; nil if they succeed. If the source asked for a
+// pause, until is its end.
+func (d *Downloader) LinkError() (until time.Time, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l, now := d.link, time.Now()
 	switch {
-	case l.err != nil && now.Before(l.asked):
-		return l.asked, l.err
-	case now.Sub(l.since) < troubleAfter:
+	case l.lastError != nil && now.Before(l.retryAfter):
+		return l.retryAfter, l.lastError
+	case now.Sub(l.failingSince) < reportAfter:
 		return time.Time{}, nil
 	}
-	return time.Time{}, l.err
+	return time.Time{}, l.lastError
 }

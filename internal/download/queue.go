@@ -10,46 +10,47 @@ import (
 	"ferry/internal/storage"
 )
 
-// A queue is the blobs of a session. The Downloader's lock guards it.
+// A queue holds the blobs of a session and decides, in pickJob, what is fetched next. The
+// Downloader's lock guards it.
 type queue struct {
-	open      map[*Blob]bool // all that are not over
-	ready     byRank         // those of which something can be asked for
-	opening   map[*Blob]bool // those that a worker looks at
-	delayed   map[*Blob]bool // those that wait for their next try
-	complete  []*Blob
-	closing   []*storage.Transfer // of blobs that were given up
-	sizer     sizer
-	added     int
-	waiting   int64 // bytes of the blobs that nobody looked at
-	more      bool  // more blobs may be added
-	rangeless int   // blobs in a row that came whole although a range was asked for
+	unfinished    map[*Blob]bool
+	ready         blobHeap            // blobs that have something to fetch, by rank
+	opening       map[*Blob]bool      // blobs in the state opening
+	delayed       map[*Blob]bool      // blobs that wait for their next try
+	toCommit      []*Blob             // complete blobs
+	toClose       []*storage.Transfer // of dropped blobs
+	rangeSizer    rangeSizer
+	added         int   // number of blobs added
+	pendingBytes  int64 // total size of the blobs in the state pending
+	expectMore    bool  // more blobs may be added
+	ignoredRanges int   // consecutive blobs for which the source ignored the range
 }
 
-// rangelessSources is how many blobs in a row a source has to send whole until
-// it is asked for nothing else: one may come from a cache on the way.
-const rangelessSources = 2
+// maxIgnoredRanges is the number of consecutive blobs that must come whole before the
+// source counts as one without ranges: a single one may come from a cache on the way.
+const maxIgnoredRanges = 2
 
 func newQueue() queue {
-	return queue{open: map[*Blob]bool{}, opening: map[*Blob]bool{}, delayed: map[*Blob]bool{}, more: true}
+	return queue{unfinished: map[*Blob]bool{}, opening: map[*Blob]bool{}, delayed: map[*Blob]bool{}, expectMore: true}
 }
 
 func (q *queue) add(b *Blob) {
 	q.added++
-	b.seq, b.index = q.added, -1
-	q.open[b] = true
-	q.waiting += b.Size
+	b.seq, b.heapIndex = q.added, -1
+	q.unfinished[b] = true
+	q.pendingBytes += b.Size
 }
 
-// fix puts a blob whose rank changed in its place.
-func (q *queue) fix(b *Blob) {
-	if b.index >= 0 && q.open[b] {
-		heap.Fix(&q.ready, b.index)
+// reorder restores the order of the ready blobs after b's rank changed.
+func (q *queue) reorder(b *Blob) {
+	if b.heapIndex >= 0 && q.unfinished[b] {
+		heap.Fix(&q.ready, b.heapIndex)
 	}
 }
 
-// missing returns how many bytes are not here of all blobs.
-func (q *queue) missing() (n int64) {
-	for b := range q.open {
+// bytesMissing returns how many bytes of all blobs are not on disk.
+func (q *queue) bytesMissing() (n int64) {
+	for b := range q.unfinished {
 		n += b.Size
 		if b.transfer != nil {
 			n -= b.transfer.Have()
@@ -58,77 +59,76 @@ func (q *queue) missing() (n int64) {
 	return n
 }
 
-// place puts a blob where the next pick finds it, after anything about it
-// changed.
-func (d *Downloader) place(b *Blob, now time.Time) {
+// requeue puts a blob into the part of the queue in which it belongs. It must be called
+// after every change to the blob. The lock is held.
+func (d *Downloader) requeue(b *Blob, now time.Time) {
 	q := &d.queue
-	if b.index >= 0 {
-		heap.Remove(&q.ready, b.index)
+	if b.heapIndex >= 0 {
+		heap.Remove(&q.ready, b.heapIndex)
 	}
 	delete(q.delayed, b)
 	switch {
-	case b.unwanted:
-		d.abandon(b)
+	case b.dropped:
+		d.dropBlob(b)
 		return
-	case b.state != waiting && b.state != fetching, b.exclusive && len(b.segments) > 0:
+	case b.state != pending && b.state != fetching, b.exclusive && len(b.segments) > 0:
 		return
 	case b.state == fetching && len(b.gaps()) == 0:
 		if len(b.segments) > 0 {
 			return
 		}
 		b.state = complete
-		q.complete = append(q.complete, b)
-	case now.Before(b.attempts.next):
+		q.toCommit = append(q.toCommit, b)
+	case now.Before(b.failures.notBefore):
 		q.delayed[b] = true
 	default:
 		heap.Push(&q.ready, b)
 	}
-	d.wake()
+	d.wakeWorkers()
 }
 
-// abandon lets nothing more be asked for of a blob. Once nobody is at work on
-// it, its transfer is closed.
-func (d *Downloader) abandon(b *Blob) {
+// dropBlob makes no further request for a blob. Its transfer is closed as soon as no
+// worker uses it. The lock is held.
+func (d *Downloader) dropBlob(b *Blob) {
 	q := &d.queue
-	b.unwanted = true
-	if b.index >= 0 {
-		heap.Remove(&q.ready, b.index)
+	b.dropped = true
+	if b.heapIndex >= 0 {
+		heap.Remove(&q.ready, b.heapIndex)
 	}
 	delete(q.delayed, b)
-	if b.state == over || b.state == opening || b.state == committing || len(b.segments) > 0 {
+	if b.state == finished || b.state == opening || b.state == committing || len(b.segments) > 0 {
 		return
 	}
-	q.complete = slices.DeleteFunc(q.complete, func(o *Blob) bool { return o == b })
-	d.end(b)
+	q.toCommit = slices.DeleteFunc(q.toCommit, func(o *Blob) bool { return o == b })
+	d.removeBlob(b)
 	if b.transfer != nil {
-		q.closing = append(q.closing, b.transfer)
-		d.wake()
+		q.toClose = append(q.toClose, b.transfer)
+		d.wakeWorkers()
 	}
 }
 
-// end forgets a blob that is over.
-func (d *Downloader) end(b *Blob) {
-	if b.state == waiting {
-		d.queue.waiting -= b.Size
+// removeBlob removes a finished blob. The lock is held.
+func (d *Downloader) removeBlob(b *Blob) {
+	if b.state == pending {
+		d.queue.pendingBytes -= b.Size
 	}
-	b.state = over
-	delete(d.queue.open, b)
+	b.state = finished
+	delete(d.queue.unfinished, b)
 }
 
-// A job is what a worker does next; one of the fields is set.
+// A job is the next thing for a worker to do. Exactly one field is set.
 type job struct {
-	open   []*Blob    // look what of them is here
-	fetch  []*segment // one, or several whole blobs that come in one answer
+	open   []*Blob    // open their transfers, and start to fetch
+	fetch  []*segment // one segment, or several whole blobs in one batch
 	commit *Blob
 	close  *storage.Transfer
 }
 
-// next returns what to do next, and waits while there is nothing, or the link
-// is down. The error is ctx's cause.
-func (d *Downloader) next(ctx context.Context) (*job, error) {
+// nextJob returns a worker's next job. It waits while there is none, or the link is down. The error is ctx's cause.
+func (d *Downloader) nextJob(ctx context.Context) (*job, error) {
 	for ctx.Err() == nil { // a job that is picked must be done
 		d.mu.Lock()
-		j, at := d.pick(time.Now())
+		j, at := d.pickJob(time.Now())
 		wake := d.changed
 		d.mu.Unlock()
 		if j != nil {
@@ -145,45 +145,47 @@ func (d *Downloader) next(ctx context.Context) (*job, error) {
 	return nil, context.Cause(ctx)
 }
 
-// pick is next without waiting; it returns when it is time to look again, if
-// that is known.
-func (d *Downloader) pick(now time.Time) (_ *job, at time.Time) {
+// pickJob returns the most urgent job: first to close and to commit, which need no link,
+// then to fetch from the ready blob with the best rank. If it returns no job, at is when
+// there may be one; zero means that only a change can bring one. The lock is held.
+func (d *Downloader) pickJob(now time.Time) (_ *job, at time.Time) {
 	q := &d.queue
-	if n := len(q.closing); n > 0 {
-		t := q.closing[n-1]
-		q.closing = q.closing[:n-1]
+	if n := len(q.toClose); n > 0 {
+		t := q.toClose[n-1]
+		q.toClose = q.toClose[:n-1]
 		return &job{close: t}, at
 	}
-	if len(q.complete) > 0 {
-		b := q.complete[0]
-		q.complete = q.complete[1:]
+	if len(q.toCommit) > 0 {
+		b := q.toCommit[0]
+		q.toCommit = q.toCommit[1:]
 		b.state = committing
 		return &job{commit: b}, at
 	}
-	if at := d.link.heldUntil(); now.Before(at) {
+	if at := d.link.nextRequestAt(); now.Before(at) {
 		return nil, at
 	}
 	for b := range q.delayed {
-		if !now.Before(b.attempts.next) {
+		if !now.Before(b.failures.notBefore) {
 			delete(q.delayed, b)
 			heap.Push(&q.ready, b)
-		} else if at.IsZero() || b.attempts.next.Before(at) {
-			at = b.attempts.next
+		} else if at.IsZero() || b.failures.notBefore.Before(at) {
+			at = b.failures.notBefore
 		}
 	}
-	if len(q.ready) == 0 || d.overtaken(q.ready[0]) {
+	if len(q.ready) == 0 || d.isMoreUrgentOpening(q.ready[0]) {
 		return nil, at
 	}
 	if b := q.ready[0]; b.state == fetching {
-		return &job{fetch: []*segment{d.claim(b, now)}}, at
+		return &job{fetch: []*segment{d.nextSegment(b, now)}}, at
 	}
-	return &job{open: d.batch(q.ready[0])}, at
+	return &job{open: d.pickBatch(q.ready[0])}, at
 }
 
-// overtaken reports whether a blob that comes before b, and keeps several
-// workers busy, is just being opened: that takes a moment, and b's request long.
-func (d *Downloader) overtaken(b *Blob) bool {
-	_, most := d.queue.sizer.bounds()
+// isMoreUrgentOpening reports whether a worker is opening a blob that comes before b and is
+// large enough for several workers. It is better to wait for that blob, which takes a
+// moment, than to start a request for b, which takes long.
+func (d *Downloader) isMoreUrgentOpening(b *Blob) bool {
+	_, most := d.queue.rangeSizer.bounds()
 	for o := range d.queue.opening {
 		if o.Size > most && o.compare(b) < 0 {
 			return true
@@ -192,26 +194,26 @@ func (d *Downloader) overtaken(b *Blob) bool {
 	return false
 }
 
-// batch returns b, and other blobs that can come in the same answer: each is
-// small, and would cost a round trip of its own. They are the share of one
-// connection of all that wait, so that the others have some, too.
-func (d *Downloader) batch(b *Blob) []*Blob {
+// pickBatch takes b from the ready blobs and, if b is small, other small blobs that can
+// share its response and save a round trip each. A batch is one connection's share of all
+// small blobs, so that the other connections get some, too.
+func (d *Downloader) pickBatch(b *Blob) []*Blob {
 	q := &d.queue
 	blobs := []*Blob{b}
-	if b.small(d.chunk) {
+	if b.isSmall(d.chunkSize) {
 		var others []*Blob
 		total := b.Size
 		for _, o := range q.ready {
-			if o != b && o.state == waiting && o.small(d.chunk) {
+			if o != b && o.state == pending && o.isSmall(d.chunkSize) {
 				others = append(others, o)
 				total += o.Size
 			}
 		}
 		slices.SortFunc(others, (*Blob).compare)
-		_, most := q.sizer.bounds()
-		room := min(total/int64(d.connections), most) - b.Size
+		_, most := q.rangeSizer.bounds()
+		left := min(total/int64(d.connections), most) - b.Size
 		for _, o := range others {
-			if room -= o.Size; room < 0 || len(blobs) == MaxBatch {
+			if left -= o.Size; left < 0 || len(blobs) == MaxBatch {
 				break
 			}
 			blobs = append(blobs, o)
@@ -220,59 +222,60 @@ func (d *Downloader) batch(b *Blob) []*Blob {
 	for _, b := range blobs {
 		b.state = opening
 		q.opening[b] = true
-		q.waiting -= b.Size
-		heap.Remove(&q.ready, b.index)
+		q.pendingBytes -= b.Size
+		heap.Remove(&q.ready, b.heapIndex)
 	}
 	return blobs
 }
 
-// claim returns the next range of a blob that has a gap.
-func (d *Downloader) claim(b *Blob, now time.Time) *segment {
+// nextSegment starts on the first gap of a blob and returns the range to fetch. The blob
+// must have a gap.
+func (d *Downloader) nextSegment(b *Blob, now time.Time) *segment {
 	q := &d.queue
 	gaps := b.gaps()
-	b.exclusive = b.exclusive || q.rangeless >= rangelessSources
+	b.exclusive = b.exclusive || q.ignoredRanges >= maxIgnoredRanges
 	r := storage.Range{Start: gaps[0].Start, End: b.Size}
 	if !b.exclusive {
-		s := rangeSizing{sizer: q.sizer, gap: gaps[0].Len(), chunk: d.chunk, connections: d.connections}
+		in := rangeInputs{rangeSizer: q.rangeSizer, gap: gaps[0].Len(), chunk: d.chunkSize, connections: d.connections}
 		for _, g := range gaps {
-			s.left += g.Len()
+			in.blobLeft += g.Len()
 		}
-		if !q.more {
-			s.rest = q.missing()
+		if !q.expectMore {
+			in.sessionLeft = q.bytesMissing()
 		}
-		r.End = r.Start + rangeSize(s)
+		r.End = r.Start + rangeSize(in)
 	}
-	return d.assign(b, r, now)
+	return d.startSegment(b, r, now)
 }
 
-// assign notes that a range of a blob is being fetched.
-func (d *Downloader) assign(b *Blob, r storage.Range, now time.Time) *segment {
-	s := &segment{b, r, b.from}
+// startSegment marks a range of a blob as in flight.
+func (d *Downloader) startSegment(b *Blob, r storage.Range, now time.Time) *segment {
+	s := &segment{b, r, b.askedIn}
 	b.segments = append(b.segments, s)
-	d.place(b, now)
+	d.requeue(b, now)
 	return s
 }
 
-// byRank is a heap of blobs; see [heap.Interface].
-type byRank []*Blob
+// A blobHeap is a heap of blobs, the most urgent first; see [heap.Interface].
+type blobHeap []*Blob
 
-func (h byRank) Len() int           { return len(h) }
-func (h byRank) Less(i, j int) bool { return h[i].compare(h[j]) < 0 }
-func (h byRank) Swap(i, j int) {
+func (h blobHeap) Len() int           { return len(h) }
+func (h blobHeap) Less(i, j int) bool { return h[i].compare(h[j]) < 0 }
+func (h blobHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].heapIndex, h[j].heapIndex = i, j
 }
 
-func (h *byRank) Push(x any) {
+func (h *blobHeap) Push(x any) {
 	b := x.(*Blob)
-	b.index = len(*h)
+	b.heapIndex = len(*h)
 	*h = append(*h, b)
 }
 
-func (h *byRank) Pop() any {
+func (h *blobHeap) Pop() any {
 	last := len(*h) - 1
 	b := (*h)[last]
-	b.index = -1
+	b.heapIndex = -1
 	(*h)[last] = nil
 	*h = (*h)[:last]
 	return b

@@ -15,9 +15,9 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestBlobsComeByPriorityAndBytesLeftOfTheImage(t *testing.T) {
+func TestBlobsAreOrderedByPriorityAndBytesLeft(t *testing.T) {
 	d := New(Options{})
-	d.Begin(nil)
+	d.StartSession(nil)
 	add := func(name string, r Rank) *Blob {
 		b := &Blob{Digest: digest.FromString(name), Size: 1, Repositories: []string{name}}
 		d.Rank(b, r)
@@ -31,7 +31,7 @@ func TestBlobsComeByPriorityAndBytesLeftOfTheImage(t *testing.T) {
 	bad := add("deferred", Rank{Left: 1})
 	d.mu.Lock()
 	bad.deferral.active = true
-	d.place(bad, time.Now())
+	d.requeue(bad, time.Now())
 	d.mu.Unlock()
 	d.Rank(late, Rank{Priority: -1, Left: 1000})
 	var got []string
@@ -43,9 +43,9 @@ func TestBlobsComeByPriorityAndBytesLeftOfTheImage(t *testing.T) {
 	}
 }
 
-func TestOnlySmallBlobsThatNobodyHasBegunShareAnAnswer(t *testing.T) {
+func TestOnlySmallPendingBlobsAreBatched(t *testing.T) {
 	d := New(Options{Connections: 1})
-	d.Begin(nil)
+	d.StartSession(nil)
 	var want []*Blob
 	for i := range 5 {
 		b := &Blob{Digest: digest.FromString(fmt.Sprint(i)), Size: 1000, Repositories: []string{"a"}, Batch: true}
@@ -56,46 +56,46 @@ func TestOnlySmallBlobsThatNobodyHasBegunShareAnAnswer(t *testing.T) {
 		o.Repositories = []string{"a"}
 		d.Add(&o)
 	}
-	j, _ := d.pick(time.Now())
+	j, _ := d.pickJob(time.Now())
 	if !slices.Equal(j.open, want) {
-		t.Errorf("%d blobs share an answer, want the first %d", len(j.open), len(want))
+		t.Errorf("%d blobs are in the batch, want the first %d", len(j.open), len(want))
 	}
-	if left := d.Waiting(); left != 1<<20+1000 {
-		t.Errorf("%d bytes are waiting", left)
+	if left := d.PendingBytes(); left != 1<<20+1000 {
+		t.Errorf("PendingBytes = %d", left)
 	}
 }
 
-// A transfer that nobody closes is busy for every session that follows.
-func TestTransferToCloseIsNotLostAtTheEnd(t *testing.T) {
+// A transfer that is never closed would be busy in all later sessions.
+func TestCanceledWorkerLeavesTransfersToClose(t *testing.T) {
 	d := New(Options{})
-	d.Begin(nil)
-	d.queue.closing = make([]*storage.Transfer, 1)
+	d.StartSession(nil)
+	d.queue.toClose = make([]*storage.Transfer, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := d.next(ctx); err == nil {
-		t.Error("a worker goes on after the end")
+	if _, err := d.nextJob(ctx); err == nil {
+		t.Error("nextJob returned a job after ctx ended")
 	}
-	if n := len(d.queue.closing); n != 1 {
-		t.Errorf("%d transfers are left to close, want 1", n)
+	if n := len(d.queue.toClose); n != 1 {
+		t.Errorf("%d transfers are in toClose, want 1", n)
 	}
 }
 
-func TestBytesDoneAreNeverNegativeNorMoreThanThereAre(t *testing.T) {
+func TestBytesDoneStayWithinTheTotal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := New(Options{})
 		blobs := []*Blob{{Size: 0}, {Size: 10}, {Size: 1000}}
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			b := rapid.SampledFrom(blobs).Draw(t, "blob")
 			n := rapid.Int64Range(-2000, 2000).Draw(t, "bytes")
-			switch rapid.IntRange(0, 2).Draw(t, "what") {
+			switch rapid.IntRange(0, 2).Draw(t, "operation") {
 			case 0:
-				if b.counted == 0 { // each blob is added once
-					d.expect(b)
+				if b.bytesExpected == 0 { // each blob is added once
+					d.countExpected(b)
 				}
 			case 1:
-				d.got(b, n)
+				d.countDone(b, n)
 			case 2:
-				d.forget(b)
+				d.uncount(b)
 			}
 			if p := d.Progress(); p.BytesDone < 0 || p.BytesDone > p.BytesTotal {
 				t.Fatalf("%d of %d bytes done", p.BytesDone, p.BytesTotal)

@@ -9,73 +9,75 @@ import (
 	"ferry/internal/retry"
 )
 
-// A stream is the answer to one request for a segment.
+// A stream writes the response to one request for a segment to disk.
 type stream struct {
 	*worker
 	*segment
 	body     io.Reader
-	held     int   // bytes in buf that are not written
-	at       int64 // where they belong
+	buffered int   // bytes in buf that are not written yet
+	offset   int64 // in the blob, of the buffered or next bytes
 	received int64
-	fresh    int64 // of these, that were not here: a source without ranges begins anew
+	newBytes int64 // bytes received that were not on disk before
 	watchdog *retry.Watchdog
 }
 
-// until writes what comes, up to the byte end of the blob.
-func (s *stream) until(ctx context.Context, end int64) error {
+// copyUntil copies the body to disk, up to the offset end of the blob.
+func (s *stream) copyUntil(ctx context.Context, end int64) error {
 	if s.buf == nil {
 		s.buf = make([]byte, bufferSize)
 	}
-	for s.at < end {
+	for s.offset < end {
 		var err error
-		if s.held == 0 {
-			s.held, err = s.body.Read(s.buf[:min(int64(len(s.buf)), end-s.at)])
+		if s.buffered == 0 {
+			s.buffered, err = s.body.Read(s.buf[:min(int64(len(s.buf)), end-s.offset)])
 		}
-		if s.held > 0 {
-			if err := s.write(ctx); err != nil {
+		if s.buffered > 0 {
+			if err := s.flush(ctx); err != nil {
 				return err
 			}
 		}
-		if err != nil && s.at < end {
+		if err != nil && s.offset < end {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return fmt.Errorf("fetch %s: byte %d of %d: %w", s.Digest, s.at, s.Size, err)
+			return fmt.Errorf("fetch %s: byte %d of %d: %w", s.Digest, s.offset, s.Size, err)
 		}
 	}
 	return nil
 }
 
-func (s *stream) write(ctx context.Context) error {
-	n := int64(s.held)
-	s.watchdog.Reset(s.stall)
-	fresh, err := s.transfer.Write(ctx, s.buf[:n], s.at)
-	s.fresh += max(fresh, 0)
-	s.count(n, fresh)
+// flush writes the buffered bytes.
+func (s *stream) flush(ctx context.Context) error {
+	n := int64(s.buffered)
+	s.watchdog.Reset(s.stallTimeout)
+	newBytes, err := s.transfer.Write(ctx, s.buf[:n], s.offset)
+	s.newBytes += max(newBytes, 0)
+	s.countBytes(n, newBytes)
 	if err != nil {
 		return Local(err)
 	}
-	s.at += n
-	s.held = 0
+	s.offset += n
+	s.buffered = 0
 	return nil
 }
 
-// count notes that n bytes came, of which fresh were not here.
-func (s *stream) count(n, fresh int64) {
+// countBytes counts n received bytes, of which newBytes were not on disk before. The first
+// bytes of a response show that the link is up.
+func (s *stream) countBytes(n, newBytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.received == 0 && s.link.good(time.Now()) {
-		s.wake()
+	if s.received == 0 && s.link.succeeded(time.Now()) {
+		s.wakeWorkers()
 	}
 	s.received += n
-	s.Downloader.receive(n)
-	s.got(s.Blob, fresh)
+	s.countReceived(n)
+	s.countDone(s.Blob, newBytes)
 }
 
-// more reports whether the source sends more than it was asked for: it ignores
-// ranges. If it does not, the connection can be used again.
-func (s *stream) more() bool {
+// sendsMore reports whether the source sends more bytes than the range has, because it
+// ignores ranges. If it does not, the body is at its end and the connection can be reused.
+func (s *stream) sendsMore() bool {
 	n, _ := s.body.Read(s.buf[:1])
-	s.held = n
+	s.buffered = n
 	return n > 0
 }

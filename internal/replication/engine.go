@@ -126,7 +126,7 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 
 // begin starts a run, and notes what it leaves alone of what earlier ones began.
 func (e *Engine) begin(src Source) *run {
-	e.download.Begin(src)
+	e.download.StartSession(src)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current, e.items = newRun(e, src), Progress{}
@@ -153,7 +153,7 @@ func (e *Engine) Trouble() (until time.Time, why error) {
 	if e.current == nil {
 		return time.Time{}, nil
 	}
-	return e.download.Trouble()
+	return e.download.LinkError()
 }
 
 // ClearQuarantine lets the next Sync fetch what had wrong content at once,
@@ -162,10 +162,10 @@ func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
 
 // Suspects returns blobs whose content from the source was not what the digest says, which
 // was not reported to the source yet.
-func (e *Engine) Suspects() []Ref { return e.download.Suspects() }
+func (e *Engine) Suspects() []Ref { return e.download.CorruptBlobs() }
 
 // NoteReported notes that suspects were reported to the source.
-func (e *Engine) NoteReported(suspects []Ref) { e.download.NoteReported(suspects) }
+func (e *Engine) NoteReported(suspects []Ref) { e.download.MarkReported(suspects) }
 
 // An Order says of a repository how soon a Sync fetches what is to come to
 // it, the lowest priority first, and whether it fetches that at all. It must

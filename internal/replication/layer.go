@@ -193,7 +193,7 @@ func (r *run) leave(im *image, l *layer) {
 	}
 	delete(r.layers, l.Digest)
 	if l.added {
-		r.download.Drop(l.Blob)
+		r.download.Cancel(l.Blob)
 	}
 	r.settleOthers(l, false)
 }

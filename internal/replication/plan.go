@@ -119,7 +119,7 @@ func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
 			return nil
 		}
 		some := want[:min(limit, len(want))]
-		if err := r.download.Wait(ctx); err != nil {
+		if err := r.download.WaitForLink(ctx); err != nil {
 			return err
 		}
 		before := p.entries
@@ -136,7 +136,7 @@ func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
 		case errors.Is(err, errEnough):
 			p.cut = true
 			return nil
-		case r.download.Final(err):
+		case r.download.IsFinal(err):
 			p.refused = err
 			return nil
 		}
@@ -145,7 +145,7 @@ func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
 			continue
 		}
 		r.log.Debug("plan is asked for again", "err", err)
-		r.download.Failed(err)
+		r.download.RequestFailed(err)
 		if !began || retry.Answered(err) {
 			continue // it is the link, or all of the source, and no fault of the plan's
 		}
@@ -168,7 +168,7 @@ func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began boo
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
 	err = r.src.Plan(ctx, want, have, func(entry PlanEntry) error {
 		watchdog.Reset(planPatience * r.stall)
-		r.download.Succeeded()
+		r.download.RequestSucceeded()
 		answer.Store(true)
 		return r.note(ctx, p, entry)
 	})
@@ -183,17 +183,17 @@ func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began boo
 // probe asks the source for the plan of an image of which a layer fails again
 // and again, so that it is known whether the link is at fault.
 func (r *run) probe(ctx context.Context, im *image) {
-	if r.download.Wait(ctx) != nil {
+	if r.download.WaitForLink(ctx) != nil {
 		return
 	}
 	ctx, watchdog := retry.Watch(ctx, planPatience*r.stall)
 	defer watchdog.Stop()
 	err := r.src.Plan(ctx, []Ref{im.ref()}, nil, func(PlanEntry) error {
-		r.download.Succeeded()
+		r.download.RequestSucceeded()
 		return errEnough
 	})
 	if err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
-		r.download.Failed(err)
+		r.download.RequestFailed(err)
 	}
 }
 

@@ -66,7 +66,7 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 		}
 		return nil
 	}
-	r.download.Receive(int64(len(b.Data)))
+	r.download.CountReceived(int64(len(b.Data)))
 	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
 		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
 	}

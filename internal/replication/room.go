@@ -206,7 +206,7 @@ func (f *fitting) unbegun(priority int) (all []displaced) {
 		for l := range im.layersOfAll() {
 			shared := f.plan.needs(l.Digest) ||
 				slices.ContainsFunc(l.images, func(o *image) bool { return o.main() != im })
-			if begun = begun || f.download.HasBegun(l.Blob); !shared {
+			if begun = begun || f.download.HasStarted(l.Blob); !shared {
 				d.needs += l.Size
 			}
 		}

@@ -242,7 +242,7 @@ func (r *run) nextPlan() []*image {
 			ahead++
 		}
 	}
-	if ahead >= maxImages || ahead >= enoughImages && r.download.Waiting() >= enoughBytes {
+	if ahead >= maxImages || ahead >= enoughImages && r.download.PendingBytes() >= enoughBytes {
 		return nil
 	}
 	n := slices.IndexFunc(r.unplanned, func(im *image) bool { return im.priority != priority })
