@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ferry/internal/oci"
+	"ferry/internal/terminal"
 )
 
 // Limits on a token request, in bytes: the largest form that is read, and how
@@ -76,7 +77,7 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 	}
 	scopes, err := ParseScopes(query["scope"])
 	service := query.Get("service")
-	return p, service[:min(len(service), maxService)], scopes, err
+	return p, terminal.Clip(service, maxService), scopes, err
 }
 
 // formGrant is RFC 6749, section 4.3. Some clients send the credentials as

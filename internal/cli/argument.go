@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"ferry/internal/terminal"
 )
 
 // The reference's scripts write flags in ways that pflag does not read:
@@ -151,10 +153,4 @@ func isFlag(flags *pflag.FlagSet, arg string) bool {
 }
 
 // clip shortens what a person typed before it goes into a message.
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return s[:limit] + "..."
-	}
-	return s
-}
+func clip(s string) string { return terminal.Excerpt(s, 80) }

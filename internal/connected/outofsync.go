@@ -144,7 +144,7 @@ func addLacking(self *wire.Status, lacking []replication.LackedItem) {
 		why := "the parent lacks it: " + strings.TrimPrefix(l.Error, "the parent lacks it: ")
 		self.ItemsFailed++
 		self.Open = slices.Insert(self.Open, 0, wire.OpenItem{
-			Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: why[:min(len(why), maxItemError)],
+			Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: terminal.Clip(why, maxItemError),
 		})
 	}
 	self.Open = self.Open[:min(len(self.Open), maxOutOfSync)]

@@ -5,6 +5,7 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
+	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
@@ -18,7 +19,7 @@ func (s *Service) Refused(token, from string, why wire.Problem) {
 		return
 	}
 	s.reports.refused(r.Name, wire.RefusedLogin{
-		At: s.now().UTC(), From: clip(from, maxReportText), Why: clip(s.whyRefused(state, r, why), maxReportText),
+		At: s.now().UTC(), From: terminal.Clip(from, maxReportText), Why: terminal.Clip(s.whyRefused(state, r, why), maxReportText),
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"ferry/internal/control"
 	"ferry/internal/gateway"
 	"ferry/internal/metadb"
+	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
@@ -150,7 +151,7 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 		}
 		now := s.now().UTC()
 		v = lastReport{SeenAt: now, Status: wire.Status{
-			Name: r.Name, InstanceID: instance, Epoch: r.Settings.Epoch, Version: clip(version, 64),
+			Name: r.Name, InstanceID: instance, Epoch: r.Settings.Epoch, Version: terminal.Clip(version, 64),
 			State: api.Online, At: now, SyncState: "Pending", LastRefused: s.reports.of(r.Name).Status.LastRefused,
 		}}
 		if err := v.write(tx, r.Name); err != nil {
@@ -215,7 +216,7 @@ func (s *Service) passedOn(
 	if hops < 0 {
 		return nil, lastReport{} // it was moved or deleted, and child does not know yet
 	}
-	st.InstanceID, st.Name = clip(st.InstanceID, 64), below.Name
+	st.InstanceID, st.Name = terminal.Clip(st.InstanceID, 64), below.Name
 	had := s.reports.of(below.Name).Status
 	if below.InstanceID == st.InstanceID && st.At.Equal(had.At) && reflect.DeepEqual(st.LastRefused, had.LastRefused) {
 		return nil, lastReport{}
@@ -272,37 +273,30 @@ const (
 func bounded(st wire.Status) wire.Status {
 	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger,
 		&st.SyncState} {
-		*text = clip(*text, maxReportText)
+		*text = terminal.Clip(*text, maxReportText)
 	}
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
 	for i := range st.Details {
 		d := &st.Details[i]
-		d.Type, d.Code, d.Description = clip(d.Type, maxReportText), clip(d.Code, maxReportText), clip(d.Description,
+		d.Type, d.Code, d.Description = terminal.Clip(d.Type, maxReportText), terminal.Clip(d.Code, maxReportText), terminal.Clip(d.Description,
 			maxDetail)
 	}
 	st.Open = slices.Clone(st.Open[:min(len(st.Open), maxOpen)])
 	for i := range st.Open {
 		o := &st.Open[i]
-		o.Repository, o.Tag, o.Error = clip(o.Repository, maxReportText), clip(o.Tag, maxReportText), clip(o.Error,
+		o.Repository, o.Tag, o.Error = terminal.Clip(o.Repository, maxReportText), terminal.Clip(o.Tag, maxReportText), terminal.Clip(o.Error,
 			maxReportText)
-		o.Digest, o.Here = digest.Digest(clip(string(o.Digest), maxReportText)), digest.Digest(clip(string(o.Here),
+		o.Digest, o.Here = digest.Digest(terminal.Clip(string(o.Digest), maxReportText)), digest.Digest(terminal.Clip(string(o.Here),
 			maxReportText))
 	}
 	if len(st.Watermarks) > control.MaxDepth+1 {
 		st.Watermarks = nil
 	}
 	if l := st.LastRefused; l != nil {
-		st.LastRefused = &wire.RefusedLogin{At: l.At, From: clip(l.From, maxReportText),
-			Why: clip(l.Why, maxReportText)}
+		st.LastRefused = &wire.RefusedLogin{At: l.At, From: terminal.Clip(l.From, maxReportText),
+			Why: terminal.Clip(l.Why, maxReportText)}
 	}
 	return st
-}
-
-func clip(s string, limit int) string {
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "")
-	}
-	return s
 }
 
 // Descendants returns what was last heard of each activated connected

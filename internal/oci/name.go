@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"ferry/internal/terminal"
 )
 
 // Limits on names, in bytes. A repository's is what clients accept together
@@ -68,10 +70,4 @@ func ParseDigest(s string) (digest.Digest, error) {
 func IsDigest(reference string) bool { return strings.Contains(reference, ":") }
 
 // clip shortens hostile input before it goes into a message.
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return s[:limit] + "..."
-	}
-	return s
-}
+func clip(s string) string { return terminal.Excerpt(s, 80) }

@@ -30,6 +30,19 @@ func Printable(text string) string {
 // that are no character, as one that was cut is none.
 func Clip(text string, most int) string { return strings.ToValidUTF8(text[:min(len(text), most)], "") }
 
+// Excerpt is the first most bytes of text, without half a character at their end, and
+// "..." if there is more. Messages quote with it what a stranger sent.
+func Excerpt(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	end := most
+	for end > max(most-utf8.UTFMax, 0) && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "..."
+}
+
 // PrintableLines is [Printable] for text of several lines.
 func PrintableLines(text string) string {
 	lines := strings.Split(text, "\n")

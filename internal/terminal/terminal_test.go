@@ -56,3 +56,18 @@ func TestClipCutsNoCharacter(t *testing.T) {
 		}
 	}
 }
+
+func TestExcerptEndsAtACharacter(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "abc..."}, {"aéb", 2, "a..."}, {"aéb", 3, "aé..."}, {"aé", 3, "aé"},
+		{"é", 1, "..."}, {"\x80\x80", 1, "..."}, {"\x80\x80\x80\x80\x80\x80\x80", 6, "\x80\x80..."},
+	} {
+		if got := terminal.Excerpt(c.text, c.most); got != c.want {
+			t.Errorf("Excerpt(%q, %d) = %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}
