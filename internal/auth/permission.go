@@ -45,10 +45,14 @@ const (
 // ParseAction reads an action as a scope map holds it:
 // "repositories/<name>/content/read", "gateway/<name>/message/write". A
 // repository may be "prefix/*" or "*"; a star anywhere else is an error. The
-// kind is [OnRepository] or [OnGateway].
+// kind is [OnRepository] or [OnGateway]. An error about the name begins with what is
+// wrong with it, because the caller may have given no more than the name.
 func ParseAction(text string) (kind, name string, action Action, err error) {
 	bad := func(err error) (string, string, Action, error) {
 		return "", "", "", fmt.Errorf("action %.300q: %w", text, err)
+	}
+	badName := func(err error) (string, string, Action, error) {
+		return "", "", "", fmt.Errorf("%w (in the action %.300q)", err, text)
 	}
 	kind, rest, _ := strings.Cut(text, "/")
 	if kind != OnRepository && kind != OnGateway {
@@ -58,8 +62,8 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 		return bad(err)
 	}
 	if kind == OnGateway {
-		if !gatewayName.MatchString(name) {
-			return bad(fmt.Errorf("%.100q is no name of a connected registry", name))
+		if err := CheckGatewayName(name); err != nil {
+			return badName(err)
 		}
 		if !slices.Contains(gatewayActions, action) {
 			return bad(fmt.Errorf("%.100s is not an action on a gateway (want one of %s)", action,
@@ -68,7 +72,7 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 		return kind, name, action, nil
 	}
 	if err := CheckPattern(name); err != nil {
-		return bad(err)
+		return badName(err)
 	}
 	if !slices.Contains(repositoryActions, action) {
 		return bad(fmt.Errorf("%.100s is not an action on a repository (want one of %s)", action,
@@ -78,6 +82,14 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 }
 
 var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// CheckGatewayName accepts the name of a connected registry, in any case.
+func CheckGatewayName(name string) error {
+	if gatewayName.MatchString(name) {
+		return nil
+	}
+	return fmt.Errorf("%.100q is not the name of a connected registry: want letters, digits, - and _", name)
+}
 
 // ParsePermissions reads actions as [ParseAction] does.
 func ParsePermissions(actions []string) (Permissions, error) {
@@ -129,18 +141,19 @@ func allows(all []permission, name string, action Action) bool {
 
 // CheckPattern accepts a repository's name, "prefix/*" and "*".
 func CheckPattern(pattern string) error {
-	switch pattern {
-	case "":
-		return errors.New("the name of a repository is empty")
-	case "*":
+	if strings.TrimSpace(pattern) == "" {
+		return fmt.Errorf("the name of a repository is blank: %.100q", pattern)
+	}
+	if pattern == "*" {
 		return nil
 	}
 	name := strings.TrimSuffix(pattern, "/*")
 	if strings.Contains(name, "*") {
-		return fmt.Errorf("repository %q: a star is allowed only alone or at the end, as in team/*", pattern)
+		return fmt.Errorf("repository %.100q: a star is allowed only alone or at the end, as in team/*", pattern)
 	}
 	if err := oci.CheckRepository(name); err != nil {
-		return errors.New(oci.AsError(err).Message) // its code is another API's
+		return fmt.Errorf("%s: want lower-case letters and digits, with . _ - or / between them",
+			oci.AsError(err).Message) // its code is another API's
 	}
 	return nil
 }
@@ -153,7 +166,7 @@ func splitAction(s string) (name string, action Action, err error) {
 	}
 	noun := strings.LastIndex(s[:verb], "/")
 	if noun <= 0 {
-		return "", "", errors.New("the name in it is empty")
+		return "", "", errors.New("the name in it is empty, or the action is not noun/verb, such as content/read")
 	}
 	return s[:noun], Action(strings.ToLower(s[noun+1:])), nil
 }

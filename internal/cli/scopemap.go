@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferry/internal/api"
+	"ferry/internal/auth"
 )
 
 var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
@@ -103,12 +104,16 @@ func actionsOf(repositories, gateways [][]string) ([]string, error) {
 	var all []string
 	for _, kind := range []struct {
 		prefix, noun, actions string
+		check                 func(name string) error
 		groups                [][]string
 	}{
-		{"repositories/", "repository", "content/read metadata/read", repositories},
-		{"gateway/", "gateway", "config/read message/read", gateways},
+		{"repositories/", "repository", "content/read metadata/read", auth.CheckPattern, repositories},
+		{"gateway/", "gateway", "config/read message/read", auth.CheckGatewayName, gateways},
 	} {
 		for _, group := range kind.groups {
+			if err := kind.check(group[0]); err != nil {
+				return nil, usageError{err}
+			}
 			if len(group) < 2 {
 				err := usagef("at least one action must be specified with the %s %s", kind.noun, clip(group[0]))
 				return nil, withHint(err, "as in: %s %s", group[0], kind.actions)

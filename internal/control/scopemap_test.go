@@ -89,6 +89,8 @@ func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
 			[]string{"repositories/"}},
 		{"a gateway's action on a repository", "/scope-maps/m",
 			object{"actions": []string{"repositories/a/config/read"}}, []string{"config/read"}},
+		{"a blank name", "/scope-maps/m", object{"actions": []string{"repositories/ /content/read"}},
+			[]string{`"the name of a repository is blank: \" \"`}},
 		{"a name that no repository has", "/scope-maps/m", object{"actions": []string{"repositories/A/content/read"}},
 			[]string{"invalid repository name"}},
 		{"a long description", "/scope-maps/m",
