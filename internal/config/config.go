@@ -49,7 +49,7 @@ func Default() Config {
 		Spread:      SpreadAuto,
 		Scrub:       "30d",
 		ScrubRate:   4 << 20,
-		ScrubWindow: ScrubAny,
+		ScrubWindow: scrubAny,
 		Metrics:     MetricsOperators,
 		LogLevel:    slog.LevelInfo,
 		LogFormat:   "text",

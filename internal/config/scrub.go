@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// The values of [Config.Scrub] and [Config.ScrubWindow] beside others.
+// Words that [ParseScrub] and [ParseHours] accept.
 const (
-	ScrubOff = "off"
-	ScrubAny = "any"
+	scrubOff = "off"
+	scrubAny = "any"
 )
 
 // minScrubRate is the least that a scrub may read in a second, in bytes.
@@ -18,7 +18,7 @@ const minScrubRate = 64 << 10
 
 // ParseScrub reads how often everything that is stored is read again; 0 is never.
 func ParseScrub(text string) (time.Duration, error) {
-	if text == ScrubOff {
+	if text == scrubOff {
 		return 0, nil
 	}
 	wrong := errors.New("want off, or a time of at least 1h, such as 30d or 36h")
@@ -43,7 +43,7 @@ type Hours struct{ from, to int } // minutes; an end that is not after the begin
 
 // ParseHours reads any, or HH:MM-HH:MM.
 func ParseHours(text string) (Hours, error) {
-	if text == ScrubAny {
+	if text == scrubAny {
 		return Hours{}, nil
 	}
 	from, to, _ := strings.Cut(text, "-")
