@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -86,11 +87,40 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 			return withHint(usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names, ", ")), "%s", hint)
 		}
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), strings.Join(near, " or "))
+			hint = fmt.Sprintf("did you mean %s?", corrected(cmd, near, args[1:]))
 		}
 		return withHint(usagef("%s has no command %q", cmd.CommandPath(), clip(args[0])), "%s", hint)
 	}
 	return cmd
+}
+
+// corrected returns the command line that was typed, with each of the names in the place
+// of the unknown one. rest is what followed that.
+func corrected(cmd *cobra.Command, names, rest []string) string {
+	before, after := cmd.CommandPath(), ""
+	cmd.Flags().Visit(func(f *pflag.Flag) { before += " --" + f.Name + " " + quoted(f.Value.String()) })
+	for _, arg := range rest {
+		if strings.HasPrefix(arg, "-p") || strings.HasPrefix(arg, "--pass") {
+			after += " ..." // a log must not get the password
+			break
+		}
+		after += " " + quoted(arg)
+	}
+	var all []string
+	for _, name := range names {
+		all = append(all, before+" "+name+after)
+	}
+	return strings.Join(all, " or ")
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// quoted is arg as a shell reads it.
+func quoted(arg string) string {
+	if plainWord.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // options are what a command line gives a verb. They can be filled in, and run,
