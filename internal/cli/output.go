@@ -40,6 +40,10 @@ func (e *Env) print(result any) error {
 		if value, err = plain(value); err != nil { // the search may return its own types
 			return err
 		}
+		if e.file.open() && nothing(value) {
+			return withHint(fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query), clip(e.file.path)),
+				"the command itself was run; if it made passwords, make new ones, with a query that finds them")
+		}
 	}
 	switch e.output {
 	case "table":
@@ -59,6 +63,24 @@ func (e *Env) print(result any) error {
 	}
 	return writeJSON(e.Stdout, value)
 }
+
+// nothing reports whether a plain value has nothing in it that could be of use to the
+// reader of a file.
+func nothing(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case []any:
+		return !slices.ContainsFunc(v, something)
+	case map[string]any:
+		return !slices.ContainsFunc(slices.Collect(maps.Values(v)), something)
+	}
+	return false
+}
+
+func something(v any) bool { return !nothing(v) }
 
 // plain turns a value into what JSON decodes to: maps, slices, strings,
 // numbers, booleans and nil.

@@ -60,7 +60,7 @@ and serves them to the machines beside it whether the link is up or not.`
 	choiceVar(flags, &env.output, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
 	textVar(flags, &env.query, "query", "", "JMESPATH", "the part of the result to show")
 	env.file.define(flags)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.open(env, cmd.Name()) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.begin(env, cmd.Name()) }
 	ignored(flags, "subscription", "")
 	ignored(flags, "only-show-errors", "")
 	flags.Lookup("only-show-errors").NoOptDefVal = "true"

@@ -35,10 +35,13 @@ func (f *resultFile) define(set *pflag.FlagSet) {
 		"write the result to this file, which only you can read, instead of showing it")
 }
 
-// open makes the file the place of e's results, for the command. A file that could
+// open reports whether results are written to the file.
+func (f *resultFile) open() bool { return f.stdout != nil }
+
+// begin makes the file the place of e's results, for the command. A file that could
 // not be written is an error now, and not after a password was made that is shown
 // only once.
-func (f *resultFile) open(e *Env, command string) error {
+func (f *resultFile) begin(e *Env, command string) error {
 	if f.path == "" {
 		return nil
 	}
@@ -64,7 +67,7 @@ func (f *resultFile) open(e *Env, command string) error {
 
 // close writes the file. If it cannot, the result is shown after all.
 func (f *resultFile) close(e *Env) error {
-	if f.stdout == nil {
+	if !f.open() {
 		return nil
 	}
 	e.Stdout = f.stdout
