@@ -112,7 +112,9 @@ type mirrorRun struct {
 
 func (o *mirrorRun) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	set.BoolVar(&o.wait, "wait", false, "wait until the run is over; the exit code is 1 unless both sides match then")
+	set.BoolVar(&o.wait, "wait", false,
+		"wait until the run is over; the exit code is 1 unless both sides match then. "+
+			"A source that gives no usable answer is asked again for up to 10 minutes")
 }
 
 func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
@@ -141,7 +143,12 @@ func warnOfSource(env *Env, all []api.SourceWarning) {
 
 // mirrorProgress is how far the run of a rule is.
 func mirrorProgress(r api.MirrorRule) progress {
-	return progressOf(r.Status.State, r.Status.Error, r.Status.ByteProgress)
+	p := progressOf(r.Status.State, r.Status.Error, r.Status.ByteProgress)
+	if p.running && value(r.Status.Error) != "" {
+		p.waiting = "waiting for the source, which is asked again for up to 10 minutes: " +
+			terminal.Printable(*r.Status.Error)
+	}
+	return p
 }
 
 // mirrorSettings are the name of a mirror rule, and those of its settings that

@@ -163,3 +163,15 @@ func TestASyncThatDoesNotRunIsNotDrawn(t *testing.T) {
 		t.Errorf("%q, %v", &out, err)
 	}
 }
+
+func TestMirrorWaitSaysThatTheSourceIsAskedAgain(t *testing.T) {
+	rule := api.MirrorRule{Status: api.MirrorStatus{State: "Running", Error: new("GET /v2/app/tags/list: not JSON")}}
+	want := "waiting for the source, which is asked again for up to 10 minutes: GET /v2/app/tags/list: not JSON"
+	if got := besideBar(mirrorProgress(rule)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	rule.Status.State = "Failed"
+	if p := mirrorProgress(rule); p.running || p.waiting != "" {
+		t.Errorf("a run that failed still waits: %+v", p)
+	}
+}
