@@ -1,14 +1,17 @@
-// Package docs holds the pages to the program: what they name must be there,
-// and what the program shows to others must be in them.
+// Package docs compares the pages with the program. Everything that a page
+// names must exist, and a page that describes an interface must name all of it.
 package docs
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -26,23 +29,24 @@ func read(t *testing.T, name string) string {
 // pages returns the pages of the repository by their path below its top.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(top, "docs", "*.md"))
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no pages: %v", err)
-	}
 	all := map[string]string{}
-	for _, name := range append(names, filepath.Join(top, "README.md"), filepath.Join(top, "CONTRIBUTING.md"),
-		filepath.Join(top, "CHANGELOG.md")) {
-		name, err := filepath.Rel(top, name)
-		if err != nil {
-			t.Fatal(err)
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md"} {
+		names, err := filepath.Glob(filepath.Join(top, pattern))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no pages match %s: %v", pattern, err)
 		}
-		all[name] = read(t, name)
+		for _, name := range names {
+			name, err := filepath.Rel(top, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[name] = read(t, name)
+		}
 	}
 	return all
 }
 
-// found returns what the first group of pattern matches in text, each once.
+// found returns the distinct matches of the first group of pattern in text.
 func found(pattern, text string) []string {
 	var all []string
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
@@ -53,8 +57,8 @@ func found(pattern, text string) []string {
 	return all
 }
 
-// named fails the test unless text has each word in code style, or in an
-// example of JSON.
+// named fails the test unless text has each word in code style or as a JSON
+// string.
 func named(t *testing.T, page, text string, words []string) {
 	t.Helper()
 	if len(words) == 0 {
@@ -67,7 +71,7 @@ func named(t *testing.T, page, text string, words []string) {
 	}
 }
 
-func TestTheProtocolsPageNamesEveryFieldAndCode(t *testing.T) {
+func TestProtocolPageNamesEveryFieldAndCode(t *testing.T) {
 	const page = "docs/protocol.md"
 	text, wire := read(t, page), read(t, "internal/wire/wire.go")
 	named(t, page, text, found(`json:"(\w+)`, wire))
@@ -80,7 +84,7 @@ func TestTheProtocolsPageNamesEveryFieldAndCode(t *testing.T) {
 	named(t, page, text, found(`http\.\w+, "([A-Z_]+)"`, source))
 }
 
-func TestTheStoragePageNamesEveryTable(t *testing.T) {
+func TestStoragePageNamesEveryTable(t *testing.T) {
 	const page = "docs/storage.md"
 	files, err := filepath.Glob(filepath.Join(top, "internal/metadb/migrations/*.sql"))
 	if err != nil {
@@ -92,7 +96,7 @@ func TestTheStoragePageNamesEveryTable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A table that takes another's place is known by that one's name.
+		// A table that replaces another one is renamed, and known by the new name.
 		renamed := found(`ALTER TABLE (\w+) RENAME TO`, string(sql))
 		made := found(`CREATE TABLE (\w+)`, string(sql))
 		tables = append(tables,
@@ -101,12 +105,12 @@ func TestTheStoragePageNamesEveryTable(t *testing.T) {
 	named(t, page, read(t, page), tables)
 }
 
-func TestTheManagementPageNamesEveryCode(t *testing.T) {
+func TestManagementPageNamesEveryCode(t *testing.T) {
 	const page = "docs/management-api.md"
 	named(t, page, read(t, page), found(`= "([A-Z_]{5,})"`, read(t, "internal/api/problem.go")))
 }
 
-func TestTheArchitecturePageNamesEveryPackage(t *testing.T) {
+func TestArchitecturePageNamesEveryPackage(t *testing.T) {
 	const page = "docs/ARCHITECTURE.md"
 	text := read(t, page)
 	err := filepath.WalkDir(filepath.Join(top, "internal"), func(path string, d fs.DirEntry, err error) error {
@@ -125,8 +129,8 @@ func TestTheArchitecturePageNamesEveryPackage(t *testing.T) {
 	}
 }
 
-// A test that a page names is `TestName` or `package: TestName`.
-func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
+// Pages name tests to show which promise each of them keeps.
+func TestEveryNamedTestExists(t *testing.T) {
 	var source strings.Builder
 	for _, dir := range []string{"internal", "test"} {
 		err := filepath.WalkDir(filepath.Join(top, dir), func(path string, d fs.DirEntry, err error) error {
@@ -144,35 +148,79 @@ func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
 	for page, text := range pages(t) {
 		for _, name := range found(`\b((?:Test|Fuzz)[A-Z][A-Za-z0-9]+)\b`, text) {
 			if !strings.Contains(source.String(), "func "+name+"(") {
-				t.Errorf("%s names the test %s, which is not there", page, name)
+				t.Errorf("%s names the test %s, which does not exist", page, name)
 			}
 		}
 	}
 }
 
-func TestEveryLinkLeadsSomewhere(t *testing.T) {
-	for page, text := range pages(t) {
-		for _, link := range found(`\]\(([^)\s]+)\)`, text) {
-			file, anchor, _ := strings.Cut(link, "#")
-			if strings.Contains(file, "://") {
-				continue
-			}
-			target := page
-			if file != "" {
-				target = filepath.Join(filepath.Dir(page), file)
-			}
-			if _, err := os.Stat(filepath.Join(top, target)); err != nil {
-				t.Errorf("%s leads to %s, which is not there", page, link)
-				continue
-			}
-			if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
-				t.Errorf("%s leads to %s, and there is no such heading", page, link)
+// A link is the target of a Markdown link or image, or an attribute of HTML.
+const link = `\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"`
+
+func TestEveryLinkHasATarget(t *testing.T) {
+	all := pages(t)
+	images, err := filepath.Glob(filepath.Join(top, "docs", "*.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range images {
+		all["docs/"+filepath.Base(image)] = read(t, "docs/"+filepath.Base(image))
+	}
+	for page, text := range all {
+		for _, target := range links(text) {
+			if err := follow(page, target); err != nil {
+				t.Errorf("%s: the link %s: %v", page, target, err)
 			}
 		}
 	}
 }
 
-// anchors returns what a page's headings are linked by.
+func TestBrokenLinksAreFound(t *testing.T) {
+	text := `[a](none.md) ![b](none.svg) <img src="none.png"> <source srcset="none2.svg"> [c](../README.md#no-such-heading)`
+	found := links(text)
+	if len(found) != 5 {
+		t.Errorf("%d links in %s: %q", len(found), text, found)
+	}
+	for _, target := range found {
+		if follow("docs/README.md", target) == nil {
+			t.Errorf("no error for %s", target)
+		}
+	}
+}
+
+// links returns the links in text that lead into the repository.
+func links(text string) []string {
+	var all []string
+	for _, m := range regexp.MustCompile(link).FindAllStringSubmatch(text, -1) {
+		if target := m[1] + m[2]; !strings.Contains(target, "://") {
+			all = append(all, target)
+		}
+	}
+	return all
+}
+
+// follow returns an error unless target, a link in page, names a file and, after
+// a "#", a heading in it.
+func follow(page, target string) error {
+	file, anchor, _ := strings.Cut(target, "#")
+	name := page
+	if file != "" {
+		name = filepath.Join(filepath.Dir(page), file)
+	}
+	text, err := os.ReadFile(filepath.Join(top, name))
+	if errors.Is(err, syscall.EISDIR) && anchor == "" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if anchor != "" && !slices.Contains(anchors(string(text)), anchor) {
+		return fmt.Errorf("%s has no such heading", name)
+	}
+	return nil
+}
+
+// anchors returns the anchors of the headings of a page.
 func anchors(text string) []string {
 	var all []string
 	for _, heading := range found(`(?m)^#+ +(.+)$`, text) {
@@ -182,7 +230,7 @@ func anchors(text string) []string {
 	return all
 }
 
-func TestEveryMakeTargetThatAPageNamesIsThere(t *testing.T) {
+func TestEveryNamedMakeTargetExists(t *testing.T) {
 	targets := found(`(?m)^([a-z0-9-]+):`, read(t, "Makefile"))
 	for page, text := range pages(t) {
 		for _, target := range found("(?m)(?:`|^)make ([a-z0-9-]+)", text) {
