@@ -176,20 +176,24 @@ func leaving(open map[string]api.SyncItem, removed []api.SyncItem) map[string]ap
 	return left
 }
 
-// changedIn returns the items of a repository that changed since the site knew of
-// everything.
-func (v site) changedIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+// changedIn reports whether anything changed in a repository, for the site, since the site knew
+// of everything.
+func (v site) changedIn(c *storage.View, repository string) (bool, error) {
+	entry, err := c.FeedEntry(repository)
+	if err != nil {
+		return false, err
+	}
 	tags, err := v.tagsIn(c, repository)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	for _, t := range tags {
-		if t.seq > v.watermark {
-			items = append(items, v.stateOf(t))
+		if max(t.seq, t.scopeSeq, entry.RelistSeq) > v.watermark {
+			return true, nil
 		}
 	}
 	removed, err := v.removedFrom(c, repository)
-	return append(items, removed...), err
+	return len(removed) > 0, err
 }
 
 // removedFrom returns the tags that were removed from a repository since the site
@@ -264,15 +268,19 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 	}
 }
 
-// stateOf derives the state of a tag that the site did not list as out of sync:
-// it is in sync up to the site's watermark, and unknown where the list was cut.
+// stateOf derives the state of a tag that the site did not list as out of sync. A tag that
+// changed since the site knew of everything is pending, and any other is in sync. It is unknown
+// if only a change of the site's scope may have brought it to the site, or if the site did not
+// list everything that is out of sync.
 func (v site) stateOf(t siteTag) api.SyncItem {
-	i := api.SyncItem{Repository: t.repository, Tag: api.Text(t.name), State: api.Pending,
-		ParentDigest: api.Text(string(t.digest)), Key: t.key()}
+	i := api.SyncItem{
+		Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)),
+		Key: t.key(),
+	}
 	st := v.report.Status
-	switch open := st.ItemsPending + st.ItemsFailed; {
-	case max(t.seq, v.changed) > v.watermark:
-	case open > len(st.Open):
+	switch {
+	case t.seq > v.watermark:
+	case max(t.scopeSeq, v.changed) > v.watermark, st.ItemsPending+st.ItemsFailed > len(st.Open):
 		i.State = api.Unknown
 	default:
 		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(v.report.SeenAt)
@@ -284,7 +292,8 @@ func (v site) stateOf(t siteTag) api.SyncItem {
 type siteTag struct {
 	repository, name string
 	digest           digest.Digest
-	seq              int64 // of the last change that the site must know of to have it
+	seq              int64 // of the last change to it
+	scopeSeq         int64 // of the last change to the repository that may have brought it into the site's scope
 }
 
 func (t siteTag) key() string { return cmp.Or(t.name, string(t.digest)) }
@@ -299,18 +308,11 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 	if err != nil {
 		return nil, err
 	}
-	seq, attached := entry.RelistSeq, int64(0)
 	got := map[string]int{} // by how many of those on the way, by tag or digest
 	for i, r := range v.way {
 		items, err := v.shared.listing(c, repository, r)
 		if err != nil {
 			return nil, err
-		}
-		if r.filter.Tags.KeepLast() > 0 { // a tag that is removed may bring an old one back
-			seq = entry.Seq
-		}
-		if !r.filter.Tags.All() { // a tag that is set may bring those that belong to its manifest
-			attached = entry.Seq
 		}
 		for _, item := range items {
 			name := item.Name()
@@ -318,15 +320,45 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 				got[name]++
 			}
 			if got[name] == len(v.way) {
-				tags = append(tags, siteTag{repository, item.Tag, item.Digest, item.Seq})
+				tags = append(tags, siteTag{repository: repository, name: item.Tag, digest: item.Digest, seq: item.Seq})
 			}
 		}
 	}
+	tagSeq, attachedSeq, err := v.scopeSeqs(c, entry)
 	for i := range tags {
-		tags[i].seq = max(tags[i].seq, seq)
-		if _, belongs := subscription.Subject(tags[i].name); belongs {
-			tags[i].seq = max(tags[i].seq, attached)
+		t := &tags[i]
+		_, attached := subscription.Subject(t.name)
+		switch t.scopeSeq = tagSeq; {
+		case t.name == "":
+			t.scopeSeq = max(tagSeq, entry.RelistSeq)
+		case attached:
+			t.scopeSeq = max(tagSeq, attachedSeq)
 		}
 	}
-	return tags, nil
+	return tags, err
+}
+
+// scopeSeqs returns the numbers of the last changes to a repository that may have brought old
+// tags into the site's scope: any tag, and one that belongs to a manifest. A filter without
+// keep-last selects a tag by its name alone, so that nothing brings in an old one. With
+// keep-last the removal of a newer tag does, and a filter brings in the signatures of a manifest
+// together with the manifest.
+func (v site) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
+	for _, r := range v.way {
+		if !r.filter.Tags.All() {
+			attached = entry.Seq
+		}
+		if r.filter.Tags.KeepLast() == 0 {
+			continue
+		}
+		removed, err := c.Removed(entry.Repository, v.watermark)
+		if err != nil {
+			return 0, 0, err
+		}
+		counted := func(name string) bool { return oci.CheckTag(name) == nil && r.filter.Tags.Matches(name) }
+		if tag = max(tag, entry.RelistSeq); slices.ContainsFunc(removed, counted) {
+			tag = entry.Seq
+		}
+	}
+	return tag, attached, nil
 }

@@ -185,13 +185,13 @@ func (i *instance) hearBoth(t *testing.T, ship, cabin wire.Status) {
 	i.hear(t, ship, cabin)
 }
 
-func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
+func TestATagIsUnknownUntilTheSiteKnowsItsSubscription(t *testing.T) {
 	reading := func(repository string) []string {
 		return []string{"repositories/" + repository + "/content/read", "repositories/" + repository + "/metadata/read"}
 	}
 	var (
 		same    = []string{"a v1 InSync", "a v2 InSync"}
-		pending = []string{"a v1 Pending", "a v2 Pending"}
+		unknown = []string{"a v1 Unknown", "a v2 Unknown"}
 	)
 	for _, test := range []struct {
 		name        string
@@ -200,20 +200,20 @@ func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
 		ship, cabin []string
 	}{
 		{"a tag filter of the site's", "/connected-registries/cabin1", object{"tagFilters": []string{"v2"}}, same,
-			[]string{"a v2 Pending"}},
+			[]string{"a v2 Unknown"}},
 		{"a tag filter of an ancestor's", "/connected-registries/ship1", object{"tagFilters": []string{"v2"}},
-			[]string{"a v2 Pending"}, []string{"a v2 Pending"}},
-		{"keep-last", "/connected-registries/ship1", object{"keepLast": 1}, []string{"a v2 Pending"},
-			[]string{"a v2 Pending"}},
-		{"platforms", "/connected-registries/ship1", object{"platforms": []string{"linux/amd64"}}, pending, pending},
+			[]string{"a v2 Unknown"}, []string{"a v2 Unknown"}},
+		{"keep-last", "/connected-registries/ship1", object{"keepLast": 1}, []string{"a v2 Unknown"},
+			[]string{"a v2 Unknown"}},
+		{"platforms", "/connected-registries/ship1", object{"platforms": []string{"linux/amd64"}}, unknown, unknown},
 		{"the site's scope map", "/scope-maps/cabin1", object{"addActions": reading("b")}, same,
-			pending}, // ship1 does not get b
+			unknown}, // ship1 does not get b
 		{"an ancestor's scope map", "/scope-maps/ship1", object{"addActions": reading("b")},
-			append(pending, "b v1 Pending"), pending},
+			append(unknown, "b v1 Unknown"), unknown},
 		{"a smaller scope map", "/scope-maps/ship1", object{"removeActions": reading("a"), "addActions": reading("b")},
-			[]string{"b v1 Pending"}, nil},
+			[]string{"b v1 Unknown"}, nil},
 		{"another scope map of a sync token", "/tokens/ship1", object{"scopeMap": "old"},
-			append(pending, "b v1 Pending"), pending},
+			append(unknown, "b v1 Unknown"), unknown},
 		{"a scope map's description", "/scope-maps/ship1", object{"description": "other"}, same, same},
 		{"a setting that selects nothing", "/connected-registries/ship1",
 			object{"gcEnabled": false, "bandwidth": []string{"1Mbit"}}, same, same},
@@ -237,15 +237,15 @@ func TestATagIsPendingUntilTheSiteKnowsItsSubscription(t *testing.T) {
 	}
 }
 
-// inSync returns lines of [instance.siteItems] with what is Pending in sync.
+// inSync returns lines of [instance.siteItems] with what is Unknown in sync.
 func inSync(lines []string) (all []string) {
 	for _, line := range lines {
-		all = append(all, strings.Replace(line, "Pending", "InSync", 1))
+		all = append(all, strings.Replace(line, "Unknown", "InSync", 1))
 	}
 	return all
 }
 
-func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
+func TestATagThatComesBackIntoKeepLastIsUnknown(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).OK(t, nil)
@@ -254,16 +254,29 @@ func TestATagThatComesBackIntoKeepLastIsPending(t *testing.T) {
 	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v2"))}
 	root.hear(t, st)
 	root.wantItems(t, "it has the newest", "ship1", "", "a v2 InSync")
-	if err := root.Storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
-		t.Fatal(err)
-	}
-	root.wantItems(t, "the newest was deleted", "ship1", "", "a v1 Pending")
+	root.Now = root.Now.Add(time.Minute)
+	root.push(t, "a", "v3")
+	root.wantItems(t, "a newer one was pushed", "ship1", "", "a v3 Pending")
 	st.Watermarks = root.upTo(root.head(t))
 	root.hear(t, st)
-	root.wantItems(t, "it knows of that", "ship1", "", "a v1 InSync")
+	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 2}).OK(t, nil)
+	st.Watermarks = root.upTo(root.head(t))
+	root.hear(t, st)
+	root.Now = root.Now.Add(time.Minute)
+	root.push(t, "a", "v4")
+	root.wantItems(t, "a newer one was pushed", "ship1", "", "a v3 InSync", "a v4 Pending")
+	st.Watermarks = root.upTo(root.head(t))
+	root.hear(t, st)
+	if err := root.Storage.DeleteTag(t.Context(), "a", "v4"); err != nil {
+		t.Fatal(err)
+	}
+	root.wantItems(t, "the newest was deleted", "ship1", "", "a v2 Unknown", "a v3 Unknown")
+	st.Watermarks = root.upTo(root.head(t))
+	root.hear(t, st)
+	root.wantItems(t, "it knows of that", "ship1", "", "a v2 InSync", "a v3 InSync")
 }
 
-func TestASignatureIsPendingWhenItsImageComesIntoScope(t *testing.T) {
+func TestASignatureIsUnknownWhenItsImageComesIntoScope(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).OK(t, nil)
@@ -280,10 +293,60 @@ func TestASignatureIsPendingWhenItsImageComesIntoScope(t *testing.T) {
 	if err := root.Storage.SetTag(t.Context(), "a", "v1", image.Digest); err != nil {
 		t.Fatal(err)
 	}
-	root.wantItems(t, "v1 is the image now", "ship1", "", "a "+signature+" Pending", "a v1 Pending")
+	root.wantItems(t, "v1 is the image now", "ship1", "", "a "+signature+" Unknown", "a v1 Pending")
 	st.Watermarks = root.upTo(root.head(t))
 	root.hear(t, st)
 	root.wantItems(t, "it knows of that", "ship1", "", "a "+signature+" InSync", "a v1 InSync")
+}
+
+func TestOtherTagsStayInSyncWhenASignatureIsRemoved(t *testing.T) {
+	onEvery(t, func(t *testing.T, root *instance) {
+		root.site(t, "ship1", "a")
+		image, other := storagetest.Index(), storagetest.Index()
+		other.Annotations = map[string]string{"other": "image"}
+		root.Push("a", other, "v2")
+		v1 := root.Push("a", image, "v1")
+		for n := range 2 {
+			signature := storagetest.Index()
+			signature.Subject, signature.Annotations = &v1, map[string]string{"signature": fmt.Sprint(n)}
+			root.Push("a", signature)
+		}
+		signatures, err := root.Storage.ReferrerDigests(t.Context(), "a", v1.Digest)
+		if err != nil || len(signatures) != 2 {
+			t.Fatalf("%v, %v", signatures, err)
+		}
+		st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 4, LastSyncSuccess: start,
+			Watermarks: root.upTo(root.head(t))}
+		root.hear(t, st)
+		if v := root.siteStatus(t, "ship1"); !v.InSync {
+			t.Errorf("at first: %+v", v.Verdict)
+		}
+		if err := root.Storage.DeleteManifest(t.Context(), "a", signatures[0]); err != nil {
+			t.Fatal(err)
+		}
+		if v := root.siteStatus(t, "ship1"); v.Status != api.NotInSync {
+			t.Errorf("a signature was removed: %+v", v.Verdict)
+		}
+		root.wantItems(t, "a signature was removed", "ship1", "", "a v1 InSync", "a v2 InSync")
+	})
+}
+
+func TestOnlyTagsOfAnIndexWithOtherChildrenArePending(t *testing.T) {
+	root := newRoot(t)
+	root.site(t, "ship1", "a")
+	child := root.Push("a", storagetest.Index())
+	index := storagetest.Index(child)
+	root.Push("a", index, "v1")
+	root.push(t, "a", "v2")
+	root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 2, Watermarks: root.upTo(root.head(t))})
+	root.wantItems(t, "at first", "ship1", "", "a v1 InSync", "a v2 InSync")
+	root.Push("a", index)
+	root.wantItems(t, "it was pushed again", "ship1", "", "a v1 InSync", "a v2 InSync")
+	part := storage.Put{Repository: "a", Payload: index.Payload(), LeftOut: []digest.Digest{child.Digest}}
+	if _, err := root.Storage.PutManifest(t.Context(), part); err != nil {
+		t.Fatal(err)
+	}
+	root.wantItems(t, "it does not hold its child here any more", "ship1", "", "a v1 Pending", "a v2 InSync")
 }
 
 func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {

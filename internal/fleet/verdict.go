@@ -178,9 +178,8 @@ func (v site) missed(c *storage.View) (bool, error) {
 		return false, err
 	}
 	for _, entry := range changes {
-		rows, err := v.changedIn(c, entry.Repository)
-		if err != nil || len(rows) > 0 {
-			return len(rows) > 0, err
+		if changed, err := v.changedIn(c, entry.Repository); err != nil || changed {
+			return changed, err
 		}
 	}
 	return false, nil

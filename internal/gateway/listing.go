@@ -18,7 +18,9 @@ import (
 // all the same.
 type Item struct {
 	wire.Item
-	Seq int64 // of the change that set the tag, or added the manifest
+	// Seq is the number of the last change to the item: the change set the tag, or added the
+	// manifest, or changed which children an index holds to which the item leads.
+	Seq int64
 }
 
 // Name is the tag or, without one, the digest.
@@ -56,6 +58,7 @@ type lister struct {
 	tags      []storage.Tag
 	manifests []storage.Manifest
 	here      map[digest.Digest]bool
+	seq       map[digest.Digest]int64           // of the last change to each index
 	kept      map[digest.Digest][]digest.Digest // children of each index that go along with it
 	omitted   map[digest.Digest][]digest.Digest // the others
 	referrers map[digest.Digest][]digest.Digest // by subject
@@ -69,7 +72,8 @@ type lister struct {
 // read reads what the listing depends on.
 func read(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
 	l = &lister{
-		filter: f, here: map[digest.Digest]bool{}, kept: map[digest.Digest][]digest.Digest{},
+		filter: f, here: map[digest.Digest]bool{}, seq: map[digest.Digest]int64{},
+		kept:    map[digest.Digest][]digest.Digest{},
 		omitted: map[digest.Digest][]digest.Digest{}, referrers: map[digest.Digest][]digest.Digest{},
 		attached: map[digest.Digest][]storage.Tag{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
 	}
@@ -88,6 +92,11 @@ func read(v *storage.View, repository string, f subscription.Filter) (l *lister,
 	indexes, err := v.Indexes(repository)
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range l.manifests {
+		if _, ok := indexes[m.Digest]; ok {
+			l.seq[m.Digest] = m.Seq
+		}
 	}
 	for index, children := range indexes {
 		if err := l.readIndex(v, repository, index, children); err != nil {
@@ -203,12 +212,13 @@ func (l *lister) items() (all []Item) {
 }
 
 func (l *lister) item(tag string, d digest.Digest, seq int64) Item {
-	return Item{wire.Item{Tag: tag, Digest: d, Part: l.part(d)}, seq}
+	part, changed := l.part(d)
+	return Item{wire.Item{Tag: tag, Digest: d, Part: part}, max(seq, changed)}
 }
 
 // part tells which part of an index, and of the indexes within it, goes along;
-// "" is all of it.
-func (l *lister) part(d digest.Digest) string {
+// "" is all of it. The number is of the last change to any of these indexes.
+func (l *lister) part(d digest.Digest) (part string, seq int64) {
 	var omitted []string
 	seen := map[digest.Digest]bool{}
 	var collect func(digest.Digest)
@@ -217,6 +227,7 @@ func (l *lister) part(d digest.Digest) string {
 			return
 		}
 		seen[index] = true
+		seq = max(seq, l.seq[index])
 		for _, child := range l.omitted[index] {
 			omitted = append(omitted, string(index)+" "+string(child))
 		}
@@ -225,12 +236,12 @@ func (l *lister) part(d digest.Digest) string {
 		}
 	}
 	if collect(d); len(omitted) == 0 {
-		return ""
+		return "", seq
 	}
 	slices.Sort(omitted)
 	h := sha256.New()
 	for _, line := range omitted {
 		h.Write([]byte(line + "\n"))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
+	return hex.EncodeToString(h.Sum(nil)[:8]), seq
 }

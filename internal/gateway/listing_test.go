@@ -423,7 +423,7 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 	}
 	listed := f.list(t, repository, of)
 	add := func(tag string, d digest.Digest, seq int64) {
-		item := gateway.Item{Item: wire.Item{Tag: tag, Digest: d}, Seq: seq}
+		item := gateway.Item{Item: wire.Item{Tag: tag, Digest: d}, Seq: max(seq, r.lastChange(d, 0))}
 		for _, l := range listed { // the text of a part is List's to choose
 			if l.Name() == item.Name() && (l.Part != "") == r.partial(d, 0) {
 				item.Part = l.Part
@@ -503,6 +503,25 @@ func (r *rules) reachable(d digest.Digest, seen map[digest.Digest]bool) bool {
 		}
 	}
 	return false
+}
+
+// lastChange returns the number of the last change to an index, or to one within it.
+func (r *rules) lastChange(d digest.Digest, depth int) (seq int64) {
+	children, isIndex := r.indexes[d]
+	if !isIndex || depth == 10 {
+		return 0
+	}
+	for _, m := range r.manifests {
+		if m.Digest == d {
+			seq = m.Seq
+		}
+	}
+	for _, child := range children.Held {
+		if !r.omitted[[2]digest.Digest{d, child}] {
+			seq = max(seq, r.lastChange(child, depth+1))
+		}
+	}
+	return seq
 }
 
 // partial reports whether anything below an index is left out.

@@ -22,7 +22,7 @@ type Manifest struct {
 	PushedAt     time.Time
 	Locks        Locks
 
-	Seq           int64 // of the change that added it, in the feed
+	Seq           int64 // of the change that added it, or last changed what it holds, in the feed
 	WasReferenced bool  // a tag, an index or a subject referenced it at some time
 	Damaged       bool  // the payload is not what the digest says
 }
@@ -252,9 +252,12 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	return err == nil, wrap(err, "write children of "+name)
 }
 
-// SetChildren replaces what an index holds.
-func (tx *Tx) SetChildren(repository, index string, children []Child) error {
-	_, err := tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, index)
+// SetChildren replaces what an index holds, in the change with the number seq.
+func (tx *Tx) SetChildren(repository, index string, children []Child, seq int64) error {
+	_, err := tx.exec(`UPDATE manifests SET seq = $3 WHERE repository = $1 AND digest = $2`, repository, index, seq)
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, index)
+	}
 	if err == nil {
 		err = tx.addChildren(repository, index, children)
 	}

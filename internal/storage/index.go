@@ -47,7 +47,11 @@ func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	if slices.Equal(old, held) {
 		return nil
 	}
-	if err := c.tx.SetChildren(index.Repository, string(index.Digest), children); err != nil {
+	seq, err := c.number()
+	if err != nil {
+		return err
+	}
+	if err := c.tx.SetChildren(index.Repository, string(index.Digest), children, seq); err != nil {
 		return err
 	}
 	return c.relist() // whatever tag leads to the index has another part of it now
