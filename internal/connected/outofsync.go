@@ -53,7 +53,7 @@ func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (al
 					return err
 				}
 				i.BytesTotal, i.BytesDone, i.BytesPerSecond = u.BytesTotal, u.BytesDone, u.BytesPerSecond
-				i.SecondsLeft = int64((max(u.Left, 0) + time.Second - 1) / time.Second)
+				i.SecondsLeft = int64((max(u.TimeLeft, 0) + time.Second - 1) / time.Second)
 				all = append(all, i)
 			}
 		}
@@ -107,7 +107,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 // lacking returns the items that are not here and fail for good, and those that
 // the parent lacks itself. all is that there are no others that are not in sync,
 // and not too many of these.
-func (a *Agent) lacking(ctx context.Context, p replication.Place) (items []wire.OpenItem, all bool, err error) {
+func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OpenItem, all bool, err error) {
 	all = true
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", maxOutOfSync+1)
@@ -135,7 +135,7 @@ func (a *Agent) lacking(ctx context.Context, p replication.Place) (items []wire.
 
 // addLacking adds to a report what the parent lacks itself: the root must not take
 // it for what is in sync here.
-func addLacking(self *wire.Status, lacking []replication.LackedItem) {
+func addLacking(self *wire.Status, lacking []replication.MissingItem) {
 	for _, l := range lacking {
 		same := func(o wire.OpenItem) bool { return o.Repository == l.Repository && o.Tag == l.Tag }
 		if slices.ContainsFunc(self.Open, same) {

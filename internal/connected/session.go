@@ -154,7 +154,7 @@ func (s *session) wait(ctx context.Context, d time.Duration) {
 // whether there is more to ask for at once.
 func (s *session) poll(ctx context.Context) (more bool, err error) {
 	st := s.current()
-	place, err := s.engine.Place(ctx)
+	place, err := s.engine.Position(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -171,7 +171,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	if s.reported == nil || !sameReport(report, s.reported) {
 		q.Report = report
 	}
-	suspects := s.engine.Suspects()
+	suspects := s.engine.CorruptBlobs()
 	for _, suspect := range suspects {
 		q.Suspects = append(q.Suspects, wire.Want(suspect))
 	}
@@ -180,7 +180,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		return false, parentError{err}
 	}
 	s.reported = report
-	s.engine.NoteReported(suspects)
+	s.engine.MarkReported(suspects)
 	if a.Desired != nil {
 		if err := s.applyDesired(ctx, a.Desired); err != nil {
 			return false, err
@@ -196,7 +196,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	if more, err = s.record(ctx, st, q, a); err != nil || !more {
 		return more, err
 	}
-	now, err := s.engine.Place(ctx)
+	now, err := s.engine.Position(ctx)
 	if err == nil && reflect.DeepEqual(place, now) {
 		err = parentError{errNoProgress}
 	}
@@ -248,7 +248,7 @@ func (s *session) noticeDamage() {
 // holdTime is how long the parent may hold the next poll: not at all while there
 // is, or may be, something to do here, or to find out whether the link is
 // back; while a sync runs, until the next report of it is due.
-func (s *session) holdTime(st state, p replication.Place) time.Duration {
+func (s *session) holdTime(st state, p replication.Position) time.Duration {
 	now := s.now()
 	until := func(t time.Time) time.Duration { return min(holdFor, t.Sub(now).Truncate(time.Second)+time.Second) }
 	spent, _ := st.budgetSpent(now)
@@ -293,7 +293,7 @@ func (s *session) record(
 	if changed {
 		s.spread(st, a)
 	}
-	place, err := s.engine.Place(ctx)
+	place, err := s.engine.Position(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -376,7 +376,7 @@ func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 // advanceWatermarks saves up to where everything is here that is not lacking for
 // good, while no sync runs.
 func (s *session) advanceWatermarks(ctx context.Context) error {
-	place, err := s.engine.Place(ctx)
+	place, err := s.engine.Position(ctx)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (a *Agent) Status() *wire.Status {
 // status is [Agent.Status] as the parent is told, which hears it over the very
 // link, and the engine's place, which its watermarks are of. It returns one in any
 // case; the error is why it has no counts and no watermarks.
-func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Place, error) {
+func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position, error) {
 	w, now := a.windows(), a.now()
 	a.mu.Lock()
 	st, running := a.state, a.stopSync != nil
@@ -121,7 +121,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Place, er
 	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power was lost
 		s.SyncState = statePending
 	}
-	place, placeErr := a.engine.Place(ctx) // before the items: what it covers is among them
+	place, placeErr := a.engine.Position(ctx) // before the items: what it covers is among them
 	var countErr error
 	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, countErr = a.engine.Counts(ctx)
 	if err = errors.Join(err, placeErr, countErr); err == nil {

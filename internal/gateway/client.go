@@ -267,7 +267,7 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 
 // PollRequestOf returns the question for what changed since the place that the
 // engine is at. The zero place asks for every repository.
-func PollRequestOf(p replication.Place) wire.PollRequest {
+func PollRequestOf(p replication.Position) wire.PollRequest {
 	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
 	if p.Since != p.Cursor {
 		q.Since = &p.Since
@@ -288,7 +288,7 @@ func AnswerOf(a *wire.PollResponse) replication.Answer {
 		Restart: a.Restart, Head: a.Head, More: a.More, Watermarks: a.Watermarks,
 	}
 	for _, i := range a.Lacking[:min(len(a.Lacking), maxLacking)] {
-		answer.Lacking = append(answer.Lacking, replication.LackedItem{
+		answer.Lacking = append(answer.Lacking, replication.MissingItem{
 			Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: clip(i.Error),
 		})
 	}

@@ -187,7 +187,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 	t.Helper()
 	for range 1000 {
 		meanwhile()
-		p, err := c.Place(t.Context())
+		p, err := c.Position(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 		if _, err := c.ApplyAnswer(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		p, err = c.Place(t.Context())
+		p, err = c.Position(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -123,7 +123,7 @@ func (l *lister) readIndex(
 	if m.Damaged || err != nil {
 		return nil // nobody gets it until it is whole, and it must not hold up the others
 	}
-	leftOut := l.filter.Platforms.LeftOut(parsed.Manifests)
+	leftOut := l.filter.Platforms.Omitted(parsed.Manifests)
 	l.kept[index], l.omitted[index] = nil, slices.Clip(children.Omitted)
 	for _, d := range children.Held {
 		if leftOut[d] {

@@ -411,7 +411,7 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 			}
 			for _, child := range parsed.Manifests {
 				if slices.Contains(children.Omitted, child.Digest) ||
-					filter.Platforms.LeftOut(parsed.Manifests)[child.Digest] {
+					filter.Platforms.Omitted(parsed.Manifests)[child.Digest] {
 					r.omitted[[2]digest.Digest{index, child.Digest}] = true
 				}
 			}

@@ -157,7 +157,7 @@ func (p *planner) children(
 	for _, d := range all {
 		held[d] = true
 	}
-	leftOut := p.platforms.LeftOut(parsed.Manifests)
+	leftOut := p.platforms.Omitted(parsed.Manifests)
 	for _, child := range parsed.Manifests {
 		if d := child.Digest; held[d] && !leftOut[d] {
 			kept = append(kept, d)

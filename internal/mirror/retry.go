@@ -43,7 +43,7 @@ func (t *task) problem() string {
 	if failure := t.failure.Load(); failure != nil {
 		return *failure
 	}
-	return describe(t.engine.Trouble())
+	return describe(t.engine.LinkError())
 }
 
 // ask calls try until it succeeds, the source refuses, or ctx ends, whose cause

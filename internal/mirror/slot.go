@@ -99,7 +99,7 @@ func (t *task) fetchUntilPause(
 			if now := t.engine.Progress(); now != last {
 				last, since = now, time.Now()
 			}
-			until, why := t.engine.Trouble()
+			until, why := t.engine.LinkError()
 			if left := time.Until(until); left > sourceLook {
 				cancel(&heldOffError{describe(until, why), left})
 			} else if time.Since(since) >= patience {

@@ -351,7 +351,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	if optional := referrers > 0; err != nil && concernsOne(err) && (optional || retry.Permanent(err)) {
 		w.missing(replication.PlanMissing{
 			Ref: key, Reason: err.Error(), Temporary: !retry.Permanent(err),
-			Useless: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
+			Unsupported: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
 		})
 		if optional {
 			w.warnings.add(ReferrersUnavailable, err.Error()+"; the image that it refers to came without it")
@@ -362,7 +362,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		return err
 	}
 	var omitted []digest.Digest
-	omit := w.platforms.LeftOut(parsed.Manifests)
+	omit := w.platforms.Omitted(parsed.Manifests)
 	for _, child := range parsed.Manifests {
 		if omit[child.Digest] {
 			omitted = append(omitted, child.Digest)

@@ -251,7 +251,7 @@ func (r *run) finish(c *commit) {
 	for _, item := range c.items {
 		failure := cmp.Or(c.failure, c.tagErrs[item.Tag])
 		if errors.Is(failure, oci.ErrNoSpace) {
-			r.result.NoRoom++
+			r.result.NoSpace++
 			for l := range c.image.layersOfAll() { // somebody else took its room
 				r.short[l.Digest] = l.Size
 			}

@@ -197,7 +197,7 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 		if err != nil {
 			t.Fatal(err)
 		}
-		left := platforms.LeftOut(parsed.Manifests)
+		left := platforms.Omitted(parsed.Manifests)
 		for _, child := range parsed.Manifests {
 			if !left[child.Digest] {
 				follow(repository, child.Digest)

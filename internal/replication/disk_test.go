@@ -140,11 +140,11 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	r.follow()
 	for range 2 { // the second time nothing has changed
 		result, err := r.Sync(t.Context(), r.source)
-		if err != nil || result.NoRoom != 4 || result.Failed != 4 {
+		if err != nil || result.NoSpace != 4 || result.Failed != 4 {
 			t.Fatalf("Sync = %+v, %v", result, err)
 		}
-		if missing := int64(18<<20 - 1<<20); result.Short < missing-200<<10 || result.Short > missing+200<<10 {
-			t.Errorf("%d bytes are missing, want about %d", result.Short, missing)
+		if missing := int64(18<<20 - 1<<20); result.MissingSpace < missing-200<<10 || result.MissingSpace > missing+200<<10 {
+			t.Errorf("%d bytes are missing, want about %d", result.MissingSpace, missing)
 		}
 	}
 	want := []string{"app:v01", "app:v03", "app:v04", "app:v06", "app:v07", "app:v09"}
@@ -212,7 +212,7 @@ func TestSmallerImagesOfALaterPlanGetTheRoom(t *testing.T) {
 			return e, nil
 		}
 		result, err := r.Sync(t.Context(), src)
-		if err != nil || result.NoRoom != 1 || result.Synced != first+later-1 {
+		if err != nil || result.NoSpace != 1 || result.Synced != first+later-1 {
 			t.Errorf("Sync = %+v, %v; want one image that does not fit", result, err)
 		}
 		if items := r.items(); !strings.Contains(items[0]+items[1], "the image needs 6.0 MiB more") {
@@ -259,7 +259,7 @@ func TestPartialFilesGiveWayToWhatFits(t *testing.T) {
 	}
 	disk.setRoom(spare + 2<<20) // v02 lacks 1.5 MiB, v01 2, v00 and v03 3
 	result, err := r.Sync(t.Context(), r.source)
-	if err != nil || result.NoRoom != 2 {
+	if err != nil || result.NoSpace != 2 {
 		t.Errorf("Sync = %+v, %v", result, err)
 	}
 	if diff := cmp.Diff([]string{"app:v01", "app:v02"}, r.tags()); diff != "" {
@@ -286,7 +286,7 @@ func TestPartialFileStaysWhereItsRoomHelpsNobody(t *testing.T) {
 	transfer.Close()
 	disk.setRoom(spare)
 	r.follow()
-	if result, err := r.Sync(t.Context(), r.source); err != nil || result.NoRoom != 2 {
+	if result, err := r.Sync(t.Context(), r.source); err != nil || result.NoSpace != 2 {
 		t.Errorf("Sync = %+v, %v", result, err)
 	}
 	disk.setRoom(spare + 2<<20)

@@ -90,13 +90,13 @@ func New(o Options) *Engine {
 
 // A Result is what one Sync did.
 type Result struct {
-	Synced   int   // items that match the source now
-	Removed  int   // items that are gone now
-	Failed   int   // items that are left for the next Sync
-	Refused  int   // of these, those that fail again until the source changes
-	NoRoom   int   // of the failed ones, those for which the disk has no room
-	Short    int64 // bytes for which the disk has no room
-	Received int64 // bytes of content that came over the link
+	Synced       int   // items that match the source now
+	Removed      int   // items that are gone now
+	Failed       int   // items that are left for the next Sync
+	Refused      int   // of these, those that fail again until the source changes
+	NoSpace      int   // of the failed ones, those for which the disk has no room
+	MissingSpace int64 // bytes for which the disk has no room
+	Received     int64 // bytes of content that came over the link
 }
 
 // Sync works off every item that is not synced: it fetches what is missing,
@@ -147,7 +147,7 @@ func (e *Engine) end(r *run) {
 
 // Trouble returns why nothing comes to the running Sync, nil if all is well,
 // and until when its source asked for a pause, if it did.
-func (e *Engine) Trouble() (until time.Time, why error) {
+func (e *Engine) LinkError() (until time.Time, why error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.current == nil {
@@ -162,10 +162,10 @@ func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
 
 // Suspects returns blobs whose content from the source was not what the digest says, which
 // was not reported to the source yet.
-func (e *Engine) Suspects() []Ref { return e.download.CorruptBlobs() }
+func (e *Engine) CorruptBlobs() []Ref { return e.download.CorruptBlobs() }
 
 // NoteReported notes that suspects were reported to the source.
-func (e *Engine) NoteReported(suspects []Ref) { e.download.MarkReported(suspects) }
+func (e *Engine) MarkReported(suspects []Ref) { e.download.MarkReported(suspects) }
 
 // An Order says of a repository how soon a Sync fetches what is to come to
 // it, the lowest priority first, and whether it fetches that at all. It must

@@ -294,7 +294,7 @@ func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wir
 		if _, err := e.ApplyAnswer(ctx, gateway.AnswerOf(a)); err != nil {
 			return err
 		}
-		p, err := e.Place(ctx)
+		p, err := e.Position(ctx)
 		if err != nil || p.Current() && !a.More {
 			return err
 		}
@@ -305,7 +305,7 @@ func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wir
 // follow records what changed at the parent.
 func (r *replica) follow() {
 	r.t.Helper()
-	p, err := r.Place(r.t.Context())
+	p, err := r.Position(r.t.Context())
 	if err == nil {
 		err = poll(r.t.Context(), r.Engine, r.source, gateway.PollRequestOf(p))
 	}

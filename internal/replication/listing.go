@@ -53,7 +53,7 @@ func (i ListedItem) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 const placeSetting = "sync-place"
 
 // A Place is how far this registry has recorded what its source has.
-type Place struct {
+type Position struct {
 	Feed         string `json:"feed,omitempty"`         // which feed of the source Cursor counts in; "" is none
 	Subscription string `json:"subscription,omitempty"` // which subscription the listings were for
 	Cursor       int64  `json:"cursor,omitempty"`       // the sequence number up to which repositories are recorded
@@ -68,7 +68,7 @@ type Place struct {
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
 	// Lacking are items that the watermarks cover and that the source did not have
 	// all the same.
-	Lacking []LackedItem `json:"lacking,omitempty"`
+	Lacking []MissingItem `json:"lacking,omitempty"`
 
 	Page *Page `json:"page,omitempty"` // the rest of the listing that is being read
 	// Relist are repositories whose items do not add up to what the source has:
@@ -77,7 +77,7 @@ type Place struct {
 }
 
 // A LackedItem is an item that cannot come, because the source lacks it itself.
-type LackedItem struct {
+type MissingItem struct {
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag,omitempty"` // "" of a manifest without one
 	Digest     digest.Digest `json:"digest"`        // of what the source should have
@@ -93,13 +93,13 @@ type Page struct {
 
 // Current reports whether everything that the source had when it last answered
 // is recorded.
-func (p Place) Current() bool {
+func (p Position) Current() bool {
 	return p.Feed != "" && p.Pass == 0 && p.Since == p.Cursor && p.Page == nil && len(p.Relist) == 0
 }
 
 // Known returns, for each feed, the sequence number up to which everything is
 // recorded; nil where that is not known.
-func (p Place) Known() map[string]int64 {
+func (p Position) Known() map[string]int64 {
 	if !p.Current() {
 		return nil
 	}
@@ -113,7 +113,7 @@ func (p Place) Known() map[string]int64 {
 
 // NextPage is the complete listing, or the rest of one, to ask for first; nil
 // is none.
-func (p Place) NextPage() *Page {
+func (p Position) NextPage() *Page {
 	if p.Page == nil && len(p.Relist) > 0 {
 		return &Page{Repository: p.Relist[0]}
 	}
@@ -121,11 +121,11 @@ func (p Place) NextPage() *Page {
 }
 
 // Place returns the engine's place; zero is none.
-func (e *Engine) Place(ctx context.Context) (Place, error) {
+func (e *Engine) Position(ctx context.Context) (Position, error) {
 	return metadb.Read(ctx, e.db, e.place)
 }
 
-func (e *Engine) place(tx *metadb.Tx) (p Place, err error) {
+func (e *Engine) place(tx *metadb.Tx) (p Position, err error) {
 	text, err := tx.Setting(e.own(placeSetting))
 	if err == nil && text != "" {
 		err = json.Unmarshal([]byte(text), &p)
@@ -133,7 +133,7 @@ func (e *Engine) place(tx *metadb.Tx) (p Place, err error) {
 	return p, err
 }
 
-func (e *Engine) setPlace(tx *metadb.Tx, p Place) error {
+func (e *Engine) setPlace(tx *metadb.Tx, p Position) error {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ type Answer struct {
 	More               bool  // the answer does not have all there is
 	Listings           []Listing
 	Watermarks         map[string]int64 // see [Place]
-	Lacking            []LackedItem     // likewise
+	Lacking            []MissingItem    // likewise
 }
 
 // ApplyAnswer records what a source answered, and the place that follows, in
@@ -167,7 +167,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			return err
 		}
 		if a.Restart {
-			p = Place{Pass: a.Head, AsOf: p.AsOf}
+			p = Position{Pass: a.Head, AsOf: p.AsOf}
 			if err := tx.ClearPass(e.name); err != nil {
 				return err
 			}
@@ -204,7 +204,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 }
 
 // applyPaged records a listing, and what of its repository is still to be asked for.
-func (e *Engine) applyPaged(tx *metadb.Tx, p *Place, l Listing) (changed bool, err error) {
+func (e *Engine) applyPaged(tx *metadb.Tx, p *Position, l Listing) (changed bool, err error) {
 	if p.Pass > 0 {
 		if err := tx.NotePassed(e.name, l.Repository); err != nil {
 			return false, err

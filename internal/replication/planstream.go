@@ -48,7 +48,7 @@ func missingError(m *PlanMissing) error {
 	if m.Temporary {
 		return err
 	}
-	return absentError{err, m.Useless}
+	return absentError{err, m.Unsupported}
 }
 
 func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {

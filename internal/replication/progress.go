@@ -19,7 +19,7 @@ type InFlight struct {
 	BytesTotal     int64         // of its layers, and its referrers', that were missing when it was planned
 	BytesDone      int64         // of these
 	BytesPerSecond int64         // over the last seconds
-	Left           time.Duration // until it is here, after what comes before it; negative if nobody knows
+	TimeLeft       time.Duration // until it is here, after what comes before it; negative if nobody knows
 }
 
 // InFlight returns the images that the running Sync has planned, in the order
@@ -97,7 +97,7 @@ func (r *run) inFlight() []InFlight {
 	var ahead int64
 	seen := map[*layer]bool{}
 	for _, im := range images {
-		u := InFlight{Repository: im.repository, Digest: im.root, Left: -1}
+		u := InFlight{Repository: im.repository, Digest: im.root, TimeLeft: -1}
 		for _, item := range im.items {
 			u.Items = append(u.Items, item.Item)
 		}
@@ -112,7 +112,7 @@ func (r *run) inFlight() []InFlight {
 			}
 		}
 		if rate > 0 {
-			u.Left = time.Duration(float64(ahead) / float64(rate) * float64(time.Second))
+			u.TimeLeft = time.Duration(float64(ahead) / float64(rate) * float64(time.Second))
 		}
 		all = append(all, u)
 	}
@@ -122,7 +122,7 @@ func (r *run) inFlight() []InFlight {
 // stopped is what was in flight when nothing moves any more.
 func stopped(all []InFlight) []InFlight {
 	for i := range all {
-		all[i].BytesPerSecond, all[i].Left = 0, -1
+		all[i].BytesPerSecond, all[i].TimeLeft = 0, -1
 	}
 	return all
 }

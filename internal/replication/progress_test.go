@@ -89,8 +89,8 @@ func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 		}
 		near := func(u replication.InFlight, want time.Duration) {
 			t.Helper()
-			if u.Left < want-5*time.Second || u.Left > want+5*time.Second {
-				t.Errorf("%v are left until %s is here, want about %v", u.Left, u.Repository, want)
+			if u.TimeLeft < want-5*time.Second || u.TimeLeft > want+5*time.Second {
+				t.Errorf("%v are left until %s is here, want about %v", u.TimeLeft, u.Repository, want)
 			}
 		}
 		near(first, 5*time.Second)
@@ -100,7 +100,7 @@ func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
 		stop()
 		<-done
 		all = r.InFlight()
-		if len(all) != 2 || all[0].BytesDone < first.BytesDone || all[0].BytesPerSecond != 0 || all[0].Left >= 0 {
+		if len(all) != 2 || all[0].BytesDone < first.BytesDone || all[0].BytesPerSecond != 0 || all[0].TimeLeft >= 0 {
 			t.Errorf("after a stop: %+v", all)
 		}
 		p.network.Set(faultnet.Faults{})

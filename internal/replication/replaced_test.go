@@ -19,7 +19,7 @@ func TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace(t *testing.T) {
 		missing replication.PlanMissing
 		syncs   int // until the failure counts as permanent
 	}{
-		"a format that nobody serves": {replication.PlanMissing{Reason: "schema 1", Useless: true}, 1},
+		"a format that nobody serves": {replication.PlanMissing{Reason: "schema 1", Unsupported: true}, 1},
 		"the parent does not have it": {replication.PlanMissing{Reason: "manifest unknown"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,9 +59,9 @@ type PlanManifest struct {
 // not give.
 type PlanMissing struct {
 	Ref
-	Reason    string
-	Temporary bool // another try may bring it
-	Useless   bool // the source has it, and this registry can make nothing of it
+	Reason      string
+	Temporary   bool // another try may bring it
+	Unsupported bool // the source has it, and this registry can make nothing of it
 }
 
 // The states of an item.

@@ -35,16 +35,16 @@ func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64((n*10+1<
 // DiskFull says how many items did not fit on the disk, and how much room they
 // lack; "" if all did.
 func (r Result) DiskFull() string {
-	if r.NoRoom == 0 {
+	if r.NoSpace == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%s: items that do not fit: %d; room that they lack: %s",
-		oci.ErrNoSpace.Message, r.NoRoom, mebibytes(r.Short))
+		oci.ErrNoSpace.Message, r.NoSpace, mebibytes(r.MissingSpace))
 }
 
 // measureShort notes how much room is missing for all that did not fit.
 func (r *run) measureShort(ctx context.Context) error {
-	if r.result.NoRoom == 0 {
+	if r.result.NoSpace == 0 {
 		return nil
 	}
 	room, err := r.storage.Room(ctx)
@@ -52,9 +52,9 @@ func (r *run) measureShort(ctx context.Context) error {
 		return err
 	}
 	for _, n := range r.short {
-		r.result.Short += n
+		r.result.MissingSpace += n
 	}
-	r.result.Short = max(r.result.Short-max(room.Free, 0), 0)
+	r.result.MissingSpace = max(r.result.MissingSpace-max(room.Free, 0), 0)
 	return nil
 }
 

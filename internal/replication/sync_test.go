@@ -281,7 +281,7 @@ func TestPassThatIsCutRemovesNothing(t *testing.T) {
 		if _, err := r.ApplyAnswer(ctx, step.answer); err != nil {
 			t.Fatal(err)
 		}
-		if place, err := r.Place(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More ||
+		if place, err := r.Position(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More ||
 			err != nil {
 			t.Errorf("step %d: the place is %+v, %v", i, place, err)
 		}

@@ -13,8 +13,8 @@ import (
 
 // Limits on platforms.
 const (
-	MaxPlatforms = 20 // how many there are
-	MaxPlatform  = 64 // how long one is, in bytes
+	maxPlatforms      = 20 // how many there are
+	maxPlatformLength = 64 // how long one is, in bytes
 )
 
 // Platforms are those for which images go to a connected registry. The zero
@@ -36,13 +36,13 @@ const (
 // ParsePlatforms reads platforms as linux/amd64 and linux/arm/v7; none is
 // every platform.
 func ParsePlatforms(texts []string) (Platforms, error) {
-	wanted, err := parseAll("platform", "platforms", MaxPlatforms, texts, parsePlatform)
+	wanted, err := parseAll("platform", "platforms", maxPlatforms, texts, parsePlatform)
 	return Platforms{wanted}, err
 }
 
 func parsePlatform(text string) (platform, error) {
 	parts := strings.Split(text, "/")
-	if len(text) > MaxPlatform || len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+	if len(text) > maxPlatformLength || len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
 		return platform{}, errors.New("want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as linux/amd64 or linux/arm/v7")
 	}
 	p := platform{os: parts[0], arch: parts[1]}
@@ -110,7 +110,7 @@ func (p Platforms) All() bool { return len(p.wanted) == 0 }
 // Of the variants of an architecture, a platform that names one gets what a
 // machine of that variant would choose: that variant or, where the index has
 // none, the next lower one. A platform that names none gets all.
-func (p Platforms) LeftOut(children []v1.Descriptor) map[digest.Digest]bool {
+func (p Platforms) Omitted(children []v1.Descriptor) map[digest.Digest]bool {
 	if p.All() {
 		return nil
 	}

@@ -55,7 +55,7 @@ func TestAnIndexKeepsWhatAMachineOfTheWantedPlatformsWouldChoose(t *testing.T) {
 			for _, text := range strings.Fields(test.left + " " + test.kept) {
 				children = append(children, child(text))
 			}
-			left := p.LeftOut(children)
+			left := p.Omitted(children)
 			for _, text := range strings.Fields(test.kept) {
 				if left[child(text).Digest] {
 					t.Errorf("%s is left out", text)
@@ -77,14 +77,14 @@ func TestAChildThatIsForTwoPlatformsIsKeptForEither(t *testing.T) {
 	}
 	both := []v1.Descriptor{child("linux/amd64"), child("linux/386")}
 	both[1].Digest = both[0].Digest
-	if left := p.LeftOut(both); len(left) != 0 {
+	if left := p.Omitted(both); len(left) != 0 {
 		t.Errorf("left out: %v", left)
 	}
 }
 
 func TestNoPlatformIsEveryPlatform(t *testing.T) {
 	p, err := ParsePlatforms(nil)
-	if err != nil || !p.All() || len(p.LeftOut([]v1.Descriptor{child("linux/s390x")})) != 0 {
+	if err != nil || !p.All() || len(p.Omitted([]v1.Descriptor{child("linux/s390x")})) != 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -92,12 +92,12 @@ func TestNoPlatformIsEveryPlatform(t *testing.T) {
 func TestMalformedPlatformsAreRefused(t *testing.T) {
 	for _, text := range []string{"", "linux", "/amd64", "linux/", "linux/arm/", "linux/arm/v7/x", "linux/adm64",
 		"linus/amd64", "linux/ amd64", "linux/386 amd64", "linux/arm/v 7",
-		"linux/arm/" + strings.Repeat("v", MaxPlatform)} {
+		"linux/arm/" + strings.Repeat("v", maxPlatformLength)} {
 		if _, err := ParsePlatforms([]string{text}); err == nil || !strings.Contains(err.Error(), "platform ") {
 			t.Errorf("ParsePlatforms(%.30q) = %v, want an error that names it", text, err)
 		}
 	}
-	if _, err := ParsePlatforms(make([]string, MaxPlatforms+1)); err == nil {
+	if _, err := ParsePlatforms(make([]string, maxPlatforms+1)); err == nil {
 		t.Error("too many platforms are not refused")
 	}
 }
@@ -120,7 +120,7 @@ func TestMorePlatformsNeverLeaveOutMore(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			left := p.LeftOut(children)
+			left := p.Omitted(children)
 			for d := range left {
 				if before != nil && !before[d] {
 					r.Fatalf("with %s something more is left out", wanted[n-1])
@@ -148,7 +148,7 @@ func FuzzPlatform(f *testing.F) {
 		d := child(wanted)
 		other := v1.Descriptor{Digest: digest.FromString("other"),
 			Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}
-		if p.LeftOut([]v1.Descriptor{other, d})[d.Digest] {
+		if p.Omitted([]v1.Descriptor{other, d})[d.Digest] {
 			t.Errorf("%q leaves out itself beside %s/%s/%s", wanted, os, arch, variant)
 		}
 	})

@@ -9,8 +9,8 @@ import (
 
 // Limits on priorities.
 const (
-	MaxPriorities = 50  // how many there are
-	MaxPriority   = 512 // how long one is, in bytes
+	maxPriorities     = 50  // how many there are
+	maxPriorityLength = 512 // how long one is, in bytes
 )
 
 // A Priority is how soon a repository's content goes to a connected registry.
@@ -42,7 +42,7 @@ type priorityRule struct {
 // fits a repository counts; where none does, it is the normal one. A pattern
 // is a repository's name, or the begin of one and a *.
 func ParsePriorities(texts []string) (Priorities, error) {
-	rules, err := parseAll("priority", "priorities", MaxPriorities, texts, parsePriority)
+	rules, err := parseAll("priority", "priorities", maxPriorities, texts, parsePriority)
 	return Priorities{rules}, err
 }
 
@@ -50,7 +50,7 @@ func ParsePriorities(texts []string) (Priorities, error) {
 const repositoryCharacters = "/-._0123456789abcdefghijklmnopqrstuvwxyz"
 
 func parsePriority(text string) (priorityRule, error) {
-	if len(text) > MaxPriority {
+	if len(text) > maxPriorityLength {
 		return priorityRule{}, errors.New("it is too long")
 	}
 	pattern, name, ok := strings.Cut(text, "=")

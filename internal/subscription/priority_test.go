@@ -30,13 +30,13 @@ func TestAPriorityThatCannotBeReadIsRefusedWithWhatIsWanted(t *testing.T) {
 	for text, want := range map[string]string{
 		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository",
 		"a*b=low": "the begin of one and a *",
-		"a b=low": "the begin of one", "": "REPOSITORY=PRIORITY", strings.Repeat("a", MaxPriority) + "=low": "too long",
+		"a b=low": "the begin of one", "": "REPOSITORY=PRIORITY", strings.Repeat("a", maxPriorityLength) + "=low": "too long",
 	} {
 		if _, err := ParsePriorities([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: %v, want %q in it", text, err, want)
 		}
 	}
-	if _, err := ParsePriorities(make([]string, MaxPriorities+1)); err == nil {
+	if _, err := ParsePriorities(make([]string, maxPriorities+1)); err == nil {
 		t.Error("there is no limit on how many there are")
 	}
 }

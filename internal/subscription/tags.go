@@ -17,9 +17,9 @@ import (
 
 // Limits on tags.
 const (
-	MaxFilters  = 50   // how many there are
-	MaxFilter   = 512  // how long one is, in bytes
-	MaxKeepLast = 1000 // how many tags keep-last keeps at most
+	maxFilters      = 50   // how many there are
+	maxFilterLength = 512  // how long one is, in bytes
+	maxKeepLast     = 1000 // how many tags keep-last keeps at most
 )
 
 // Tags says which tags of a repository are selected. The zero value is all.
@@ -43,11 +43,11 @@ type tagFilter func(tag string) bool
 //   - else a pattern in which * is any text, ? any character and [a-z] one of
 //     a few.
 func ParseTags(filters []string, keepLast int) (Tags, error) {
-	if keepLast < 0 || keepLast > MaxKeepLast {
-		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, MaxKeepLast)
+	if keepLast < 0 || keepLast > maxKeepLast {
+		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, maxKeepLast)
 	}
 	s := Tags{keepLast: keepLast}
-	_, err := parseAll("tag filter", "tag filters", MaxFilters, filters, func(text string) (tagFilter, error) {
+	_, err := parseAll("tag filter", "tag filters", maxFilters, filters, func(text string) (tagFilter, error) {
 		rest, excludes := strings.CutPrefix(text, "!")
 		f, err := parseFilter(rest)
 		if excludes {
@@ -70,7 +70,7 @@ func parseFilter(text string) (tagFilter, error) {
 	switch {
 	case text == "":
 		return nil, errors.New("it is empty")
-	case len(text) > MaxFilter:
+	case len(text) > maxFilterLength:
 		return nil, errors.New("it is too long")
 	case text[0] == '/':
 		if len(text) < 3 || !strings.HasSuffix(text, "/") {

@@ -88,17 +88,17 @@ func TestFiltersExclude(t *testing.T) {
 func TestMalformedFiltersAreRefused(t *testing.T) {
 	for _, filter := range []string{"", "/", "//", "/a", "/(/", "[", "a[", `a\`, ">", ">=x", ">=1.2.3.4", "=>1", "<>1",
 		"^1 ||", "^1 || x", "^1.2.3-", "!", "!!old", "!/a", "!>", "v1.*,v2.*", "v1 v2", "a/*", "é",
-		strings.Repeat("a", MaxFilter+1)} {
+		strings.Repeat("a", maxFilterLength+1)} {
 		if _, err := ParseTags([]string{filter}, 0); err == nil || !strings.Contains(err.Error(), "tag filter") {
 			t.Errorf("ParseTags(%.20q) = %v, want an error that names it", filter, err)
 		}
 	}
-	for _, keep := range []int{-1, MaxKeepLast + 1} {
+	for _, keep := range []int{-1, maxKeepLast + 1} {
 		if _, err := ParseTags(nil, keep); err == nil {
 			t.Errorf("Parse of keep-last %d succeeded", keep)
 		}
 	}
-	if _, err := ParseTags(make([]string, MaxFilters+1), 0); err == nil {
+	if _, err := ParseTags(make([]string, maxFilters+1), 0); err == nil {
 		t.Error("too many filters are not refused")
 	}
 }
