@@ -24,7 +24,7 @@ type Verification struct {
 	BytesDone      int64      `json:"bytesDone"`
 	BytesPerSecond int64      `json:"bytesPerSecond" doc:"0 unless it runs."`
 	EtaSeconds     *int64     `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows."`
-	DamagedNow     int64      `json:"damagedNow" doc:"What is out of service now, whoever found it."`
+	DamagedNow     int64      `json:"damagedNow" doc:"What is out of service now and an image needs, whoever found it."`
 	NextTime       *time.Time `json:"nextTime" doc:"When the next pass is due; null is when somebody asks."`
 }
 

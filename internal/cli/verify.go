@@ -109,11 +109,8 @@ var damagedColumns = []column[api.Damaged]{
 	{title: "SIZE", text: func(d api.Damaged) string { return config.SizeText(d.Size) }},
 	{title: "IMAGES", text: func(d api.Damaged) string { return strings.Join(d.Images, ", ") }},
 	{title: "FETCHED AGAIN", text: func(d api.Damaged) string {
-		switch {
-		case d.Fetched:
+		if d.Fetched {
 			return "yes"
-		case len(d.Images) == 0:
-			return "no: no image needs it"
 		}
 		return "no: push it again"
 	}},
@@ -221,40 +218,47 @@ func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
+	hint := ""
 	if len(damaged.value) > 0 {
-		if err := repair(ctx, env, c, damaged.value); err != nil {
+		if hint, err = repair(ctx, env, c, damaged.value); err != nil {
 			return err
 		}
 		if v, err = ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification}); err != nil {
 			return err
 		}
 	}
-	return o.show(ctx, env, c, v,
-		"ferry sync status says why what a parent has does not come; push what nobody has again")
+	return o.show(ctx, env, c, v, hint)
 }
 
-// repair lets what is damaged be fetched again, and waits until it is here, or nothing is
-// under way.
-func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) error {
+// What a person can do about content that stays damaged after a repair.
+const (
+	rootHint = "a root has no parent: push the images again, bring them with a mirror rule " +
+		"(ferry mirror list says why one failed), or restore the files from a backup and run ferry repair again"
+	connectedHint = "ferry sync status says why content that the parent has does not come; push the rest to the root again"
+)
+
+// repair has damaged content fetched again, and waits until it is here or nothing is under way.
+// The hint is for a person, about the content that is still damaged then.
+func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hint string, err error) {
 	status, err := ask[api.InstanceStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/status"})
 	if err != nil {
-		return err
+		return "", err
 	}
 	fmt.Fprintf(env.Stderr, "%s damaged; asking for what can be fetched again\n", itemsAre(len(damaged)))
-	underway := syncUnderway
+	hint, underway := connectedHint, syncUnderway
 	if status.value.Sync == nil {
-		underway = rulesUnderway
+		hint, underway = rootHint, rulesUnderway
 		err = runRules(ctx, c, damaged)
 	} else {
 		_, err = c.do(ctx, call{method: http.MethodPost, path: api.Root + "/sync/now"})
 	}
 	if err != nil {
-		return err
+		return hint, err
 	}
 	for quiet := time.Now(); time.Since(quiet) < repairPatience; {
 		left, err := damagedOf(ctx, c)
 		if err != nil {
-			return err
+			return hint, err
 		}
 		fetched := 0
 		for _, d := range left.value {
@@ -263,11 +267,11 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) err
 			}
 		}
 		if fetched == 0 {
-			return nil
+			return hint, nil
 		}
 		moving, err := underway(ctx, c)
 		if err != nil {
-			return err
+			return hint, err
 		}
 		if moving {
 			quiet = time.Now()
@@ -275,10 +279,10 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) err
 		select {
 		case <-time.After(askEvery):
 		case <-ctx.Done():
-			return errInterrupted
+			return hint, errInterrupted
 		}
 	}
-	return nil
+	return hint, nil
 }
 
 // syncUnderway reports whether a site's sync runs.

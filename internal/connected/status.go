@@ -147,7 +147,7 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 		return nil, err
 	}
 	return &wire.StatusDetail{
-		Type: "Disk", Code: "Damaged", Timestamp: sum.Latest.UTC(),
+		Type: "Disk", Code: wire.Damaged, Timestamp: sum.Latest.UTC(),
 		Description: fmt.Sprintf("damaged and out of service: %d blobs or manifests; what the parent has of them is fetched again "+
 			"(ferry verify --show lists them)", sum.Count),
 	}, nil

@@ -29,6 +29,9 @@ const (
 	doubtToken    = "its sync token is disabled, or has no password that is good now"
 	doubtListing  = "it is not known yet what the parent has"
 
+	// ReasonDamaged is of an instance whose own content is damaged, a root too.
+	ReasonDamaged = "stored content is damaged"
+
 	lacksFailed  = "items failed"
 	lacksPending = "items are still to come, or to go"
 	lacksSync    = "no sync came to its end yet"
@@ -52,6 +55,8 @@ func (e evidence) verdict() api.Verdict {
 	switch st := e.status; {
 	case e.doubt != "":
 		v.Status, reason = api.Unknown, e.doubt
+	case hasDetail(st, wire.Damaged):
+		reason = ReasonDamaged
 	case st.ItemsFailed > 0:
 		reason = lacksFailed
 	case st.ItemsPending > 0:
@@ -69,6 +74,10 @@ func (e evidence) verdict() api.Verdict {
 	return v
 }
 
+func hasDetail(st wire.Status, code string) bool {
+	return slices.ContainsFunc(st.Details, func(d wire.StatusDetail) bool { return d.Code == code })
+}
+
 // ownEvidence is what this connected registry, which says st of itself, knows of
 // its own sync. heard is when its parent last answered.
 func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
@@ -77,7 +86,7 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	switch {
 	case st.SyncState == notActivated:
 		e.doubt = doubtInactive
-	case slices.ContainsFunc(st.Details, func(d wire.StatusDetail) bool { return d.Code == wire.ParentRefuses }):
+	case hasDetail(st, wire.ParentRefuses):
 		e.doubt = doubtRefused
 	case heard.IsZero():
 		e.doubt = doubtNoParent

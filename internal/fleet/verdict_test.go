@@ -53,6 +53,12 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "ParentRefuses"}}, 1
 		}, "* * * * *", 0, "Unknown", "refuses"},
 		{"paused, with all here", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "InSync", ""},
+		{"damaged", func(s *wire.Status) {
+			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "Damaged"}}, 1
+		}, "* * * * *", 0, "NotInSync", "damaged"},
+		{"damaged, and no item needs it", func(s *wire.Status) {
+			s.Details = []wire.StatusDetail{{Code: "Damaged"}}
+		}, "* * * * *", 0, "NotInSync", "damaged"},
 		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to come"},
 		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
 		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "NotInSync", "no sync"},

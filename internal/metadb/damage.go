@@ -18,10 +18,18 @@ func (d *Damage) fields() []any {
 	return []any{&d.Repository, &d.Digest, &d.Size, &d.Reason, at(&d.FoundAt)}
 }
 
-// stillDamaged says of a row of damaged that somebody may still want the content:
-// a repository links the blob, or has the manifest.
-const stillDamaged = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = damaged.digest)
-	OR EXISTS (SELECT 1 FROM manifests m WHERE m.repository = damaged.repository AND m.digest = damaged.digest AND m.damaged = 1))`
+// Conditions on a row of damaged.
+const (
+	// damagedManifest holds for a manifest that a repository has.
+	damagedManifest = `EXISTS (SELECT 1 FROM manifests m
+		WHERE m.repository = damaged.repository AND m.digest = damaged.digest AND m.damaged = 1)`
+	// keptDamage holds for content that a repository has: it links the blob, or has the manifest.
+	keptDamage = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = damaged.digest)
+		OR ` + damagedManifest + `)`
+	// neededDamage holds for content that an image needs: a manifest refers to the blob, or is damaged.
+	neededDamage = `(repository = '' AND EXISTS (SELECT 1 FROM manifest_children c
+		WHERE c.child = damaged.digest AND c.manifest = 0) OR ` + damagedManifest + `)`
+)
 
 // DamageBlob takes a blob out of service. The items of every source that need it
 // are pending again: it returns how many. The error is [ErrNotFound] if the blob
@@ -102,9 +110,9 @@ func (tx *Tx) forgetDamage(repository, digest string) error {
 		digest)
 }
 
-// ForgetDamages forgets the damage of what nobody wants any more.
+// ForgetDamages forgets the damage of content that no repository has any more.
 func (tx *Tx) ForgetDamages() error {
-	return tx.do("forget damages", `DELETE FROM damaged WHERE NOT `+stillDamaged)
+	return tx.do("forget damages", `DELETE FROM damaged WHERE NOT `+keptDamage)
 }
 
 // DamageOf returns the damage of a manifest or, with "" as repository, of a blob.
@@ -120,14 +128,15 @@ func (tx *Tx) LinkedDamage(repository, digest string) (Damage, error) {
 		WHERE d.repository = '' AND l.repository = $1 AND l.digest = $2`, repository, digest)
 }
 
-// Damages returns up to limit damages after (repository, digest), in that order.
+// Damages returns up to limit damages after (repository, digest), in that order. Content that no
+// image needs is not among them.
 func (tx *Tx) Damages(repository, digest string, limit int) ([]Damage, error) {
 	return list[Damage](tx, "list damages", `SELECT `+damageColumns+` FROM damaged
-		WHERE (repository, digest) > ($1, $2) AND `+stillDamaged+`
+		WHERE (repository, digest) > ($1, $2) AND `+neededDamage+`
 		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
 }
 
-// AnyDamage reports whether anything is damaged.
+// AnyDamage reports whether anything is damaged, also if no image needs it.
 func (tx *Tx) AnyDamage() (bool, error) {
 	return get[bool](tx, "look for damage", `SELECT EXISTS (SELECT 1 FROM damaged)`)
 }
@@ -145,8 +154,8 @@ type DamageSum struct {
 
 func (s *DamageSum) fields() []any { return append(s.Sum.fields(), at(&s.Latest)) }
 
-// SumDamages returns how much is damaged.
+// SumDamages returns how much is damaged of what images need.
 func (tx *Tx) SumDamages() (DamageSum, error) {
 	return get[DamageSum](tx, "count damages", `SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(MAX(found_at), 0)
-		FROM damaged WHERE `+stillDamaged)
+		FROM damaged WHERE `+neededDamage)
 }

@@ -11,13 +11,13 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestDamagesAreListedAndCountedWhileSomebodyWantsThem(t *testing.T) {
+func TestDamagesAreListedAndCountedWhileImagesNeedThem(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		damage := func(repository, d string) metadb.Damage {
 			return metadb.Damage{Repository: repository, Digest: d, Size: 10, Reason: "test", FoundAt: epoch}
 		}
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, d := range []string{"x", "y", "z"} {
+			for _, d := range []string{"unneeded", "x", "y", "z"} {
 				if err := tx.PutBlob(metadb.Blob{Digest: d, Size: 10, CreatedAt: epoch}); err != nil {
 					return err
 				}
@@ -35,7 +35,12 @@ func TestDamagesAreListedAndCountedWhileSomebodyWantsThem(t *testing.T) {
 					return err
 				}
 			}
-			for _, d := range []metadb.Damage{damage("b", "m"), damage("", "x"), damage("", "z")} {
+			if err := tx.LinkBlob("a", "unneeded", noon); err != nil {
+				return err
+			}
+			for _, d := range []metadb.Damage{
+				damage("b", "m"), damage("", "x"), damage("", "z"), damage("", "unneeded"),
+			} {
 				take := tx.DamageBlob
 				if d.Repository != "" {
 					take = tx.DamageManifest
@@ -90,7 +95,7 @@ func TestDamagesAreListedAndCountedWhileSomebodyWantsThem(t *testing.T) {
 		})
 		update(t, db, func(tx *metadb.Tx) error { return tx.ForgetDamages() })
 		view(t, db, func(tx *metadb.Tx) error {
-			for of, want := range map[string]bool{"x": true, "z": false} {
+			for of, want := range map[string]bool{"x": true, "unneeded": true, "z": false} {
 				if knows, err := tx.KnowsBlob(of); knows != want || err != nil {
 					t.Errorf("KnowsBlob(%s) = %v, %v; want %v", of, knows, err, want)
 				}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet"
 	"ferry/internal/mirror"
 )
 
@@ -39,7 +40,7 @@ type syncAnswer struct {
 	api.Verdict
 	ItemsPending int        `json:"itemsPending"`
 	ItemsFailed  int        `json:"itemsFailed"`
-	Damaged      int64      `json:"damaged"`     // stored content that is out of service
+	Damaged      int64      `json:"damaged"`     // blobs and manifests that images need, out of service
 	LastSuccess  *time.Time `json:"lastSuccess"` // null is never
 }
 
@@ -74,16 +75,21 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 	return h.last
 }
 
-// addDamage adds what is damaged to an answer.
+// addDamage adds what is damaged to an answer. An instance with damaged content is not in sync. A
+// root without mirror rules, too, can only report it: somebody must push the content again.
 func (a *syncAnswer) addDamage(ctx context.Context, count func(context.Context) (int64, error)) {
 	if count == nil {
 		return
 	}
 	n, err := count(ctx)
-	if err != nil && a.InSync {
-		a.InSync, a.Status, a.Reason = false, api.Unknown, api.Text("what is damaged cannot be read")
-	}
 	a.Damaged = n
+	switch {
+	case !a.InSync:
+	case err != nil:
+		a.InSync, a.Status, a.Reason = false, api.Unknown, api.Text("what is damaged cannot be read")
+	case n > 0:
+		a.InSync, a.Status, a.Reason = false, api.NotInSync, api.Text(fleet.ReasonDamaged)
+	}
 }
 
 // ofRules is the answer of a root.

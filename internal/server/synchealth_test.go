@@ -80,11 +80,12 @@ func TestARootIsInSyncIfItsMirrorRulesAre(t *testing.T) {
 	}
 }
 
-func TestSyncHealthCountsDamage(t *testing.T) {
+func TestDamagedRootIsNotInSync(t *testing.T) {
 	h := &syncHealth{rules: rules{}, now: time.Now, damaged: func(context.Context) (int64, error) { return 2, nil }}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
-	if w.Code != 200 || !strings.Contains(w.Body.String(), `"damaged":2`) {
+	body := w.Body.String()
+	if w.Code != 503 || !strings.Contains(body, `"damaged":2`) || !strings.Contains(body, `"reason":"stored content is damaged"`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

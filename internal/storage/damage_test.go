@@ -216,7 +216,25 @@ func TestDamagedBlobThatIsWholeAgainIsRevived(t *testing.T) {
 	})
 }
 
-func TestDamageOfWhatNobodyWantsIsForgotten(t *testing.T) {
+func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		m := f.pushImage(t, "a", "v1")
+		f.spoil(t, digest.FromString("layer v1"))
+		f.verify(t, digest.FromString("layer v1"))
+		if all := f.damaged(t); len(all) != 1 {
+			t.Fatalf("damaged are %v", all)
+		}
+		if err := f.DeleteManifest(t.Context(), "a", m.Digest); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := metadb.Read(t.Context(), f.DB, (*metadb.Tx).SumDamages)
+		if all := f.damaged(t); len(all) != 0 || sum.Count != 0 || err != nil {
+			t.Errorf("damaged are %v, %+v, %v, though no image needs them", all, sum, err)
+		}
+	})
+}
+
+func TestDamageOfUnneededContentIsForgotten(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
 		f.spoil(t, d)
@@ -224,8 +242,9 @@ func TestDamageOfWhatNobodyWantsIsForgotten(t *testing.T) {
 		f.later(t, 2*time.Hour) // the link
 		f.later(t, time.Hour)   // the file is one that no row knows
 		f.later(t, storage.OrphanAge+time.Hour)
-		if _, err := os.Stat(f.file(d)); !errors.Is(err, os.ErrNotExist) || len(f.damaged(t)) > 0 {
-			t.Errorf("left are the file, %v, and %v", err, f.damaged(t))
+		any, err := metadb.Read(t.Context(), f.DB, (*metadb.Tx).AnyDamage)
+		if _, missing := os.Stat(f.file(d)); !errors.Is(missing, os.ErrNotExist) || any || err != nil {
+			t.Errorf("left are the file, %v, or its damage: %v, %v", missing, any, err)
 		}
 	})
 }
@@ -351,9 +370,10 @@ func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
 // TestLostFilesThatAreBackAreNotFetchedAgain is about a disk that is away for a while.
 func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		var all []digest.Digest
+		f.pushImage(t, "a", "v1")
+		layer := digest.FromString("layer v1")
 		for i := range 30 {
-			all = append(all, f.push(t, "a", []byte{byte(i)}))
+			f.push(t, "a", []byte{byte(i)})
 		}
 		blobs := filepath.Join(f.dir, "blobs")
 		if err := errors.Join(os.Rename(blobs, blobs+".away"),
@@ -364,13 +384,13 @@ func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
 			len(f.damaged(t)) != 0 {
 			t.Errorf("CheckFiles without the disk = %d, %v; damaged are %v", lost, err, f.damaged(t))
 		}
-		if has, err := f.HasBlob(t.Context(), all[0]); has || err != nil || len(f.damaged(t)) != 1 {
+		if has, err := f.HasBlob(t.Context(), layer); has || err != nil || len(f.damaged(t)) != 1 {
 			t.Errorf("HasBlob without the disk = %v, %v; damaged are %v", has, err, f.damaged(t))
 		}
 		if err := errors.Join(os.RemoveAll(blobs), os.Rename(blobs+".away", blobs)); err != nil {
 			t.Fatal(err)
 		}
-		if has, err := f.HasBlob(t.Context(), all[0]); !has || err != nil || len(f.damaged(t)) != 0 {
+		if has, err := f.HasBlob(t.Context(), layer); !has || err != nil || len(f.damaged(t)) != 0 {
 			t.Errorf("HasBlob with the disk = %v, %v; damaged are %v", has, err, f.damaged(t))
 		}
 	})

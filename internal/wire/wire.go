@@ -353,6 +353,9 @@ type OpenItem struct {
 // refuses the connected registry until somebody changes something.
 const ParentRefuses = "ParentRefuses"
 
+// Damaged is the code of a status detail: content that images need is damaged and out of service.
+const Damaged = "Damaged"
+
 // A StatusDetail is one thing that is wrong.
 type StatusDetail struct {
 	Type        string    `json:"type"` // Disk, Sync, ...
