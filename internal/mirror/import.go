@@ -41,7 +41,7 @@ func (e RequestError) Unwrap() error { return e.error }
 
 // An ImportRequest asks for one image of another registry.
 type ImportRequest struct {
-	Source             string   // as [ParseImage] reads it
+	Source             string   // HOST/REPOSITORY[:TAG][@DIGEST]; without both, the tag is latest
 	Images             []string // REPOSITORY[:TAG] here; none is the source's own name, unless Repository is given
 	Repository         string   // to copy it to without a tag; "" is none
 	Force              bool     // move tags that exist
@@ -139,7 +139,7 @@ const (
 // already and may not be moved; or [ErrDiffers], wrapped, if the same image is on
 // its way in another way; or [ErrBusy], [ErrStopped], or the database's.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
-	from, err := ParseImage(q.Source)
+	from, err := parseImage(q.Source)
 	if err != nil {
 		return Import{}, RequestError{err}
 	}

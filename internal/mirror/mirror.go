@@ -10,13 +10,8 @@
 package mirror
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
-
-	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
@@ -62,81 +57,6 @@ func (s Spec) Check() error {
 	}
 	_, err := newTransport(s.CA)
 	return err
-}
-
-// A Location is a repository of another registry.
-type Location struct {
-	Address    string // of the registry: its scheme and host
-	Repository string
-}
-
-// dockerHub is where the registry is that everybody calls docker.io.
-const dockerHub = "registry-1.docker.io"
-
-// ParseLocation reads HOST/REPOSITORY, which is reached over TLS, or
-// http://HOST/REPOSITORY, which is not. docker.io is known by that name, and
-// its official images by their short names.
-func ParseLocation(text string) (Location, error) {
-	i, err := parse(text)
-	if err == nil && i.reference() != "" {
-		err = fmt.Errorf("source %.200q: want a repository, without a tag or a digest", text)
-	}
-	return i.Location, err
-}
-
-// An Image is an image of another registry. Of both, the digest says which it is.
-type Image struct {
-	Location
-	Tag    string        // "" of an image that has only a digest
-	Digest digest.Digest // "" if only the tag is given
-}
-
-// reference is what the registry is asked for.
-func (i Image) reference() string { return cmp.Or(string(i.Digest), i.Tag) }
-
-// ParseImage reads HOST/REPOSITORY[:TAG][@DIGEST], as [ParseLocation] reads
-// what is before the tag. Without a tag and a digest, the tag is latest.
-func ParseImage(text string) (Image, error) {
-	i, err := parse(text)
-	if i.reference() == "" {
-		i.Tag = "latest"
-	}
-	return i, err
-}
-
-// errCredentials does not repeat what it refuses.
-var errCredentials = errors.New("credentials do not belong in the source: " +
-	"use --username and --password-stdin; a digest is @sha256:HEX")
-
-func parse(text string) (Image, error) {
-	if _, behind, ok := strings.Cut(text, "@"); ok {
-		if algorithm, _, _ := strings.Cut(behind, ":"); !digest.Algorithm(algorithm).Available() {
-			return Image{}, errCredentials
-		}
-	}
-	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		scheme, rest = "https", text
-	}
-	if scheme != "https" && scheme != "http" {
-		return Image{}, fmt.Errorf(
-			"source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
-	}
-	r, err := oci.ParseReference(rest)
-	if err != nil {
-		return Image{}, fmt.Errorf("source %.200q: %w", text, err)
-	}
-	if r.Host == "" {
-		return Image{}, fmt.Errorf(
-			"source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
-	}
-	if r.Host == "docker.io" || r.Host == "index.docker.io" {
-		r.Host = dockerHub
-		if !strings.Contains(r.Repository, "/") {
-			r.Repository = "library/" + r.Repository
-		}
-	}
-	return Image{Location{Address: scheme + "://" + r.Host, Repository: r.Repository}, r.Tag, r.Digest}, nil
 }
 
 // SourceName is the name of a rule's items among those of other sources.

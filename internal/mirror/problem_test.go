@@ -213,16 +213,3 @@ func TestAnImportShowsWhyItsLayersWait(t *testing.T) {
 		})
 	}
 }
-
-func TestCredentialsInASourceAreRefusedAndNotRepeated(t *testing.T) {
-	for _, source := range []string{
-		"https://user:secret@ghcr.io/acme/app:1", "http://user:secret@127.0.0.1:5000/app", "user:secret@ghcr.io/app",
-		"https://user:se/cr@et@ghcr.io/app:1", "ftp://user:secret@ghcr.io/app", "https://user:secret@ghcr.io",
-	} {
-		_, err := mirror.ParseImage(source)
-		if err == nil || !strings.Contains(err.Error(), "credentials do not belong in the source: use --username") ||
-			strings.Contains(err.Error(), "user:") {
-			t.Errorf("ParseImage(%q) = %v", source, err)
-		}
-	}
-}
