@@ -78,6 +78,8 @@ func (l *listing) read(ctx context.Context) error {
 	}
 	l.source.forgetReferrers()
 	clear(l.failed)
+	clear(l.broken)
+	maps.DeleteFunc(l.resolved, func(_ string, d digest.Digest) bool { return d == "" })
 	l.listed, l.selected, l.attached, l.count = map[string]bool{}, nil, map[digest.Digest][]string{}, 0
 	for _, tag := range tags.Tags {
 		l.listed[tag] = true
@@ -151,10 +153,11 @@ func (l *listing) look(ctx context.Context, tags []string, limit int) (missing [
 	vain := 0
 	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
 		d, err := l.source.digest(ctx, tag)
+		_, attached := subscription.Subject(tag)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {
-		case err != nil && !concernsOne(err):
+		case err != nil && !concernsOne(err) && !(attached && l.source.canDoWithout(tag, err)):
 			return err
 		case err != nil:
 			l.failed[tag] = err

@@ -10,16 +10,24 @@ import (
 )
 
 // hostBackoff remembers Retry-After per host. All runs and imports share it,
-// because a host sees them as one client.
+// because a host sees them as one client. A pause that the host asks for when it
+// is asked for something optional, such as referrers, holds for optional requests
+// alone: the images must not wait for it.
 type hostBackoff struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	until map[string]time.Time // by host, with its port
+	until map[hostRequests]time.Time
 }
 
-// note remembers the pause that an answer asks for.
-func (b *hostBackoff) note(resp *http.Response) {
+// hostRequests are the requests to a host that share a pause.
+type hostRequests struct {
+	host     string // with its port
+	optional bool
+}
+
+// note remembers the pause that an answer to one of the requests asks for.
+func (b *hostBackoff) note(of hostRequests, resp *http.Response) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		return
 	}
@@ -27,27 +35,27 @@ func (b *hostBackoff) note(resp *http.Response) {
 	until := now.Add(oci.ParseRetryAfter(resp.Header.Get("Retry-After"), now))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if host := resp.Request.URL.Host; until.After(now) && until.After(b.until[host]) {
-		b.until[host] = until
+	if until.After(now) && until.After(b.until[of]) {
+		b.until[of] = until
 	}
 }
 
-// left is for how long a host must not be asked.
-func (b *hostBackoff) left(host string) time.Duration {
+// left is for how long no such request may be sent.
+func (b *hostBackoff) left(of hostRequests) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	left := b.until[host].Sub(b.now())
+	left := b.until[of].Sub(b.now())
 	if left <= 0 {
-		delete(b.until, host)
+		delete(b.until, of)
 		return 0
 	}
 	return left
 }
 
-// A backoffError says that a request was not made because its host asked for a
+// A backoffError says that a request was not sent because its host asked for a
 // pause.
 type backoffError struct {
-	host string
+	hostRequests
 	left time.Duration
 }
 
@@ -59,24 +67,28 @@ func (e *backoffError) Error() string {
 // RetryAfter returns how long.
 func (e *backoffError) RetryAfter() time.Duration { return e.left }
 
-// A backoffTransport makes no request to a host that asked for a pause. Token
+// A backoffTransport sends no request to a host that asked for a pause. Token
 // endpoints and the targets of redirects are hosts of their own.
 type backoffTransport struct {
 	http.RoundTripper
-	hosts *hostBackoff
+	hosts    *hostBackoff
+	optional bool // its requests are
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (t backoffTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if left := t.hosts.left(req.URL.Host); left > 0 {
-		if req.Body != nil {
-			req.Body.Close()
+	own := hostRequests{req.URL.Host, t.optional}
+	for _, of := range []hostRequests{{host: own.host}, own} {
+		if left := t.hosts.left(of); left > 0 {
+			if req.Body != nil {
+				req.Body.Close()
+			}
+			return nil, &backoffError{of, left}
 		}
-		return nil, &backoffError{req.URL.Host, left}
 	}
 	resp, err := t.RoundTripper.RoundTrip(req)
 	if err == nil {
-		t.hosts.note(resp)
+		t.hosts.note(own, resp)
 	}
 	return resp, err
 }

@@ -10,8 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/metadb"
 	"ferry/internal/mirror"
+	"ferry/internal/oci"
+	"ferry/internal/remote"
 )
 
 // busy lets the upstream answer one request with 429 and a time to come back,
@@ -181,5 +185,80 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestRetryAfterOfSomethingOptionalDelaysNoImage has one kind of request answered with
+// 429 for an hour.
+func TestRetryAfterOfSomethingOptionalDelaysNoImage(t *testing.T) {
+	signatureTag := func(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
+	for name, is := range map[string]func(method, path string, image, referrer digest.Digest) bool{
+		"the referrers' end-point": func(_, path string, _, _ digest.Digest) bool {
+			return strings.Contains(path, "/referrers/")
+		},
+		"the referrers' tag": func(_, path string, image, _ digest.Digest) bool {
+			return strings.HasSuffix(path, "/manifests/"+remote.ReferrersTag(image))
+		},
+		"a signature's tag": func(_, path string, image, _ digest.Digest) bool {
+			return strings.HasSuffix(path, "/manifests/"+signatureTag(image))
+		},
+		"a referrer": func(_, path string, _, referrer digest.Digest) bool {
+			return strings.HasSuffix(path, "/manifests/"+string(referrer))
+		},
+		"a foreign layer": func(method, path string, _, _ digest.Digest) bool {
+			return method == http.MethodHead && strings.Contains(path, "/blobs/")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHere(t)
+				u := h.upstream
+				m := u.manifest("app", "one", 10)
+				layer := oci.Descriptor{MediaType: "x/layer", Digest: digest.FromString("foreign"), Size: 7}
+				layer.URLs = []string{"https://example.com/x"}
+				m.Layers = append(m.Layers, layer)
+				d := u.Push("app", m, "v1").Digest
+				referrer := u.referrer("app", "sbom", d)
+				u.image("app", "signature", 10, signatureTag(d))
+				until, early := time.Now().Add(time.Hour), -1
+				u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+					if name == "the referrers' tag" && strings.Contains(r.URL.Path, "/referrers/") {
+						w.WriteHeader(http.StatusNotFound)
+						return true
+					}
+					if !is(r.Method, r.URL.Path, d, referrer) || time.Now().After(until) {
+						return false
+					}
+					u.set(func() { early++ })
+					w.Header().Set("Retry-After", strconv.Itoa(int(time.Until(until).Seconds())))
+					w.WriteHeader(http.StatusTooManyRequests)
+					return true
+				})
+				h.rule(mirror.Spec{TagFilters: []string{"v*"}})
+				time.Sleep(time.Minute)
+				if h.tags("local/app")["v1"] != d {
+					t.Fatalf("the image waits: %+v", h.Status("r"))
+				}
+				again := u.image("app", "two", 10, "v2")
+				h.update(askRule)
+				h.Wake()
+				if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"}); i.State != mirror.ImportSucceeded {
+					t.Errorf("%+v", i)
+				}
+				time.Sleep(5 * time.Minute)
+				if h.tags("local/app")["v2"] != again {
+					t.Errorf("the next run waits: %+v", h.Status("r"))
+				}
+				if early != 0 {
+					t.Errorf("%d requests came before their time", early)
+				}
+				time.Sleep(2 * time.Hour)
+				h.ask()
+				if !strings.HasPrefix(name, "the referrers' tag") && !h.has("local/app", referrer) ||
+					h.tags("local/app")[signatureTag(d)] == "" {
+					t.Errorf("afterwards something is missing: %v", h.tags("local/app"))
+				}
+			})
+		})
 	}
 }

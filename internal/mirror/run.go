@@ -89,7 +89,7 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 		r.log.Warn("mirror run failed", append(attrs, "err", err)...)
 	}
 	if temporary {
-		r.retryLater(r.rule.Name, max(retry.After(err), r.hosts.left(r.host)))
+		r.retryLater(r.rule.Name, max(retry.After(err), r.hosts.left(hostRequests{host: r.host})))
 	} else {
 		r.clearRetry(r.rule.Name)
 		r.rule.OwedAt = time.Time{}

@@ -76,7 +76,7 @@ func New(o Options) *Service {
 		o.Now = time.Now
 	}
 	return &Service{
-		Options: o, hosts: &hostBackoff{now: o.Now, until: map[string]time.Time{}},
+		Options: o, hosts: &hostBackoff{now: o.Now, until: map[hostRequests]time.Time{}},
 		woken: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
 		running: map[string]*run{}, retries: map[string]*retryState{}, doubts: map[string]doubt{},
 	}

@@ -18,6 +18,7 @@ import (
 
 	"ferry/internal/gateway"
 	"ferry/internal/oci"
+	"ferry/internal/outbound"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
@@ -38,6 +39,7 @@ const (
 // Ferry. Content for any repository here is looked for in that one.
 type source struct {
 	registry   *remote.Registry
+	optional   *remote.Registry // the same, for requests that an image can do without
 	repository string
 	platforms  subscription.Platforms
 	close      func() // closes its connections
@@ -47,7 +49,8 @@ type source struct {
 	mu    sync.Mutex
 	known map[digest.Digest]remote.Referrers // by subject
 	count int                                // of them
-	later map[digest.Digest]time.Time        // subjects of which it wants to be asked later, since when
+	extra map[digest.Digest]bool             // manifests that belong to others, which can do without them
+	later map[string]time.Time               // optional things for which it wants to be asked later, since when
 	odd   int                                // answers of no use, in a row, to the question for referrers
 	vain  time.Time                          // since when no wanted manifest came; zero if one did
 }
@@ -79,13 +82,17 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	}
 	src := &source{
 		repository: l.Repository, close: transport.CloseIdleConnections,
-		known: map[digest.Digest]remote.Referrers{}, later: map[digest.Digest]time.Time{},
+		known: map[digest.Digest]remote.Referrers{}, extra: map[digest.Digest]bool{}, later: map[string]time.Time{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
-		Transport: backoffTransport{transport, s.hosts}, UserAgent: "ferry/" + telemetry.Version(),
+		Transport: backoffTransport{transport, s.hosts, false}, UserAgent: "ferry/" + telemetry.Version(),
 	})
-	return src, err
+	if err != nil {
+		return nil, err
+	}
+	src.optional = src.registry.Over(backoffTransport{transport, s.hosts, true})
+	return src, nil
 }
 
 func newTransport(ca string) (*http.Transport, error) {
@@ -115,14 +122,31 @@ func (s *source) host() string {
 // digest returns the digest of reference at the source; "" if it has no such
 // manifest.
 func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
-	d, err := s.registry.Resolve(ctx, s.repository, reference)
+	registry := s.registry
+	_, attached := subscription.Subject(reference)
+	if attached {
+		registry = s.optional
+	}
+	d, err := registry.Resolve(ctx, s.repository, reference)
 	if absent(err) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("look at %s: %w", reference, err)
 	}
+	if attached {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.extra[d] = true
+	}
 	return d, nil
+}
+
+// isExtra reports whether d is a referrer, or was attached to another manifest.
+func (s *source) isExtra(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.extra[d]
 }
 
 // referrers returns the manifests whose subject is d. The registry is asked
@@ -134,21 +158,25 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	if ok {
 		return known, nil
 	}
-	found, err := s.registry.Referrers(ctx, s.repository, d)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	what := "referrers of " + string(d)
+	found, err := s.optional.Referrers(ctx, s.repository, d)
 	if err != nil {
-		if !s.putOffTooLong(d, err) {
+		if !s.canDoWithout(what, err) {
 			return remote.Referrers{}, err
 		}
 		found = remote.Referrers{Problem: err}
 	}
-	delete(s.later, d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.later, what)
 	if s.count += len(found.Digests); s.count > maxAllReferrers {
 		s.unlisted.Store(true)
 		found = remote.Referrers{Problem: fmt.Errorf("the source lists more than %d referrers", maxAllReferrers)}
 	}
 	s.known[d] = found
+	for _, r := range found.Digests {
+		s.extra[r] = true
+	}
 	switch {
 	case found.Listed:
 		s.odd = 0
@@ -164,19 +192,34 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	return found, nil
 }
 
-// putOffTooLong reports whether err is one of several answers, over
-// [planPatience], by which the source puts off the question for the referrers of
-// d. An image that it gives comes without them then.
-func (s *source) putOffTooLong(d digest.Digest, err error) bool {
-	if retry.Status(err) == 0 {
-		return false // it did not answer
+// canDoWithout reports whether an image comes without something optional, because
+// the source answered the request for it with err. If the source asks for a pause,
+// the image waits, for up to [planPatience] in all.
+func (s *source) canDoWithout(what string, err error) bool {
+	pause := retry.After(err)
+	if held := (*backoffError)(nil); errors.As(err, &held) {
+		if !held.optional {
+			return false // the image cannot come either
+		}
+	} else {
+		switch retry.Status(err) {
+		case 0:
+			return errors.As(err, new(*outbound.RefusedError)) // else it did not answer
+		case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		default:
+			if pause == 0 {
+				return true
+			}
+		}
 	}
-	since, ok := s.later[d]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, ok := s.later[what]
 	if !ok {
 		since = time.Now()
-		s.later[d] = since
+		s.later[what] = since
 	}
-	return time.Since(since) >= planPatience
+	return time.Since(since)+pause >= planPatience
 }
 
 // forgetReferrers lets the registry be asked for referrers anew.
@@ -342,13 +385,16 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		w.missing(replication.PlanMissing{Ref: key, Reason: "too many manifests belong to one"})
 		return nil
 	}
-	m, err := w.registry.Manifest(ctx, w.repository, string(d))
+	optional, registry := referrers > 0 || w.isExtra(d), w.registry
+	if optional {
+		registry = w.optional
+	}
+	m, err := registry.Manifest(ctx, w.repository, string(d))
 	var parsed *oci.Manifest
 	if err == nil {
 		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
 	}
-	// A referrer is optional: what it refers to comes without it.
-	if optional := referrers > 0; err != nil && concernsOne(err) && (optional || retry.Permanent(err)) {
+	if err != nil && (concernsOne(err) && retry.Permanent(err) || optional && w.canDoWithout(string(d), err)) {
 		w.missing(replication.PlanMissing{
 			Ref: key, Reason: err.Error(), Temporary: !retry.Permanent(err),
 			Unsupported: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
@@ -373,7 +419,7 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		}
 	}
 	for _, blob := range parsed.Blobs() {
-		if err := w.optional(ctx, blob); err != nil {
+		if err := w.optionalBlob(ctx, blob); err != nil {
 			return err
 		}
 	}
@@ -383,17 +429,17 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	return w.referrers(ctx, d, depth, referrers)
 }
 
-// optional adds a blob that may be absent, if the source has it. What else a
+// optionalBlob adds a blob that may be absent, if the source has it. What else a
 // manifest refers to the source must have.
-func (w *walk) optional(ctx context.Context, blob oci.Descriptor) error {
+func (w *walk) optionalBlob(ctx context.Context, blob oci.Descriptor) error {
 	if !oci.MayBeAbsent(blob) {
 		return nil
 	}
-	has, err := w.registry.HasBlob(ctx, w.repository, blob.Digest)
+	has, err := w.source.optional.HasBlob(ctx, w.repository, blob.Digest)
 	switch {
-	case concernsOne(err): // it does not say
-	case err != nil:
+	case err != nil && !w.canDoWithout(string(blob.Digest), err):
 		return err
+	case err != nil: // it does not say
 	case has:
 		w.entries = append(w.entries, replication.PlanEntry{Blob: &replication.PlanBlob{
 			Ref: replication.Ref{Repository: w.to, Digest: blob.Digest}, Size: blob.Size,

@@ -73,6 +73,14 @@ func New(address string, o Options) (*Registry, error) {
 	return &Registry{base: base, client: client}, nil
 }
 
+// Over returns a client of the same registry, with the same logins, that sends its
+// requests over another transport.
+func (r *Registry) Over(transport http.RoundTripper) *Registry {
+	client := *r.client
+	client.Client = outbound.NewClient(r.base, transport)
+	return &Registry{base: r.base, client: &client}
+}
+
 // cachedLogins returns the logins that docker login cached in store.
 func cachedLogins(store credentials.Store) auth.CredentialFunc {
 	read := credentials.Credential(store)
