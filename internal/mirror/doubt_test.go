@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,14 +16,19 @@ import (
 	"ferry/internal/mirror"
 )
 
-// lists lets the upstream list these tags, and nothing else.
-func (u *upstream) lists(tags ...string) {
+// hasTags makes the upstream have these tags only.
+func (u *upstream) hasTags(tags ...string) {
 	u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
-		lists := strings.HasSuffix(r.URL.Path, "/tags/list")
-		if lists {
+		_, reference, ok := strings.Cut(r.URL.Path, "/manifests/")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/tags/list"):
 			fmt.Fprintf(w, `{"tags":["%s"]}`, strings.Join(tags, `","`))
+		case ok && !strings.Contains(reference, ":") && !slices.Contains(tags, reference):
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			return false
 		}
-		return lists
+		return true
 	})
 }
 
@@ -53,7 +59,7 @@ func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		want["v6"] = h.upstream.image("app", "new", 10, "v6")
-		h.upstream.lists("v1", "v5", "v6")
+		h.upstream.hasTags("v1", "v5", "v6")
 		s := h.runFor(t, 5*time.Minute)
 		if !s.Running || !strings.Contains(s.Problem, "does not list 3 of the 5 tags") ||
 			!strings.Contains(s.Problem, "read again at 00:1") {
@@ -80,10 +86,10 @@ func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
 func TestARunThatIsAskedForReadsADoubtedListingAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
-		h.upstream.lists("v1", "v5")
+		h.upstream.hasTags("v1", "v5")
 		h.runFor(t, time.Minute)
 		want["v6"] = h.upstream.image("app", "new", 10, "v6")
-		h.upstream.lists("v1", "v5", "v6")
+		h.upstream.hasTags("v1", "v5", "v6")
 		if s := h.runFor(t, time.Minute); !s.Running {
 			t.Errorf("much is still gone: %+v", s)
 		}
@@ -103,9 +109,9 @@ func TestARunThatIsAskedForReadsADoubtedListingAgain(t *testing.T) {
 func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
-		h.upstream.lists("v1", "v5")
+		h.upstream.hasTags("v1", "v5")
 		h.runFor(t, 5*time.Minute)
-		h.upstream.lists("v1", "v2", "v5") // of three, two are gone
+		h.upstream.hasTags("v1", "v2", "v5") // of three, two are gone
 		row := h.await(time.Time{})
 		if took := row.EndedAt.Sub(row.StartedAt); row.Error != "" || took < 10*time.Minute || took > 11*time.Minute {
 			t.Errorf("the run ended with %q after %s", row.Error, took)
@@ -121,7 +127,7 @@ func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
 func TestADoubtLastsFromRunToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
-		h.upstream.lists("v1", "v5")
+		h.upstream.hasTags("v1", "v5")
 		h.runFor(t, 5*time.Minute)
 		h.upstream.answering(http.StatusForbidden, "/tags/list", time.Now().Add(time.Hour))
 		if row := h.await(time.Time{}); !strings.Contains(row.Error, "list tags") {
@@ -130,7 +136,7 @@ func TestADoubtLastsFromRunToRun(t *testing.T) {
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
-		h.upstream.lists("v1", "v5")
+		h.upstream.hasTags("v1", "v5")
 		row := h.ask()
 		if tags := h.tags("local/app"); row.Error != "" || len(tags) != 2 ||
 			row.EndedAt.Sub(row.StartedAt) > time.Minute {
@@ -177,7 +183,7 @@ func TestReferrersThatAllWentAreDoubtedToo(t *testing.T) {
 func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := fiveTags(t)
-		h.upstream.lists("v1", "v2", "v3", "v4")
+		h.upstream.hasTags("v1", "v2", "v3", "v4")
 		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 4 ||
 			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
@@ -223,7 +229,7 @@ func TestSignaturesOfAnImageThatATagLeftAreNotDoubted(t *testing.T) {
 		if n := len(h.tags("local/app")); row.Error != "" || n != 5 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there are %d tags", row, n)
 		}
-		u.lists("latest")
+		u.hasTags("latest")
 		if s := h.runFor(t, 5*time.Minute); !s.Running || len(h.tags("local/app")) != 5 {
 			t.Errorf("%+v, there is %v", s, h.tags("local/app"))
 		}

@@ -12,6 +12,7 @@ import (
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/replication"
+	"ferry/internal/retry"
 	"ferry/internal/subscription"
 )
 
@@ -36,7 +37,10 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	if l.count == 0 { // what comes because of this listing was not lost
 		l.count = len(recorded)
 	}
-	l.lost, l.kept = l.lostTags(recorded), nil
+	if l.lost, err = l.lostTags(ctx, recorded); err != nil {
+		return nil, err
+	}
+	l.kept = nil
 	for {
 		items, err := l.collect(ctx, recorded) // which finds the referrers that are lost
 		if err != nil {
@@ -51,17 +55,40 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 }
 
 // lostTags returns the tags that the last listing had, the filters select, and
-// the source lists no more. Attached tags are lost only if what they belong to is
-// not.
-func (l *listing) lostTags(recorded map[string]digest.Digest) map[string]bool {
-	lost := map[string]bool{}
+// the source no longer has. Attached tags are lost only if the manifests that they
+// belong to are not.
+//
+// A tag that the source has and does not list any more is not lost: registries can
+// hide a tag from their lists. From here on it counts as listed.
+func (l *listing) lostTags(
+	ctx context.Context, recorded map[string]digest.Digest,
+) (map[string]bool, error) {
+	var unlisted []string
 	for name, d := range recorded {
 		_, attached := subscription.Subject(name)
-		if name != string(d) && !l.listed[name] && !attached && l.filters.Matches(name) {
+		if name != string(d) && !l.listed[name] && (attached || l.filters.Matches(name)) {
+			unlisted = append(unlisted, name)
+		}
+	}
+	if err := l.resolve(ctx, unlisted); err != nil {
+		return nil, err
+	}
+	lost := map[string]bool{}
+	for _, name := range unlisted {
+		subject, attached := subscription.Subject(name)
+		if retry.Permanent(l.failed[name]) { // many registries refuse a tag that they do not have
+			delete(l.failed, name)
+		}
+		switch has := l.resolved[name] != "" || l.failed[name] != nil; {
+		case has && attached && !l.filters.All():
+			l.listed[name], l.attached[subject] = true, append(l.attached[subject], name)
+		case has:
+			l.listed[name], l.selected = true, append(l.selected, name)
+		case !attached:
 			lost[name] = true
 		}
 	}
-	return lost
+	return lost, nil
 }
 
 // collect returns the items of the source, and those of [listing.kept]. Manifests

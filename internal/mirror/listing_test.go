@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/mirror"
+	"ferry/internal/storage"
 )
 
 func TestAnEmptySourceRemovesNothing(t *testing.T) {
@@ -158,4 +159,56 @@ func TestEveryPageOfTagsCounts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestATagThatIsOnlyUnlistedIsKeptAndFollowed has the source, another Ferry, hide tags
+// from its lists.
+func TestATagThatIsOnlyUnlistedIsKeptAndFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		want := map[string]digest.Digest{"v1": u.image("app", "one", 10, "v1"), "v2": u.image("app", "two", 10, "v2")}
+		for i := range 10 { // so that the last ones are not many
+			tag := fmt.Sprint("v0.", i)
+			want[tag] = u.image("app", tag, 10, tag)
+		}
+		signature := strings.Replace(string(want["v1"]), ":", "-", 1) + ".sig"
+		want[signature] = u.image("app", "signature", 10, signature)
+		h.rule(mirror.Spec{TagFilters: []string{"v*"}})
+		h.await(time.Time{})
+		for _, tag := range []string{"v2", signature} {
+			if err := u.ChangeLocks(t.Context(), "app", tag, storage.LockChange{Set: storage.NoList}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask := func() {
+			t.Helper()
+			if row := h.ask(); row.Error != "" || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+				t.Errorf("%+v", row)
+			}
+			if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
+				t.Error(diff)
+			}
+		}
+		ask()
+		want["v2"] = u.image("app", "three", 10, "v2")
+		ask()
+		u.intercept(func(w http.ResponseWriter, r *http.Request) bool { // it does not say whether it has it
+			fails := strings.HasSuffix(r.URL.Path, "/manifests/v2")
+			if fails {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return fails
+		})
+		h.ask()
+		u.intercept(nil)
+		ask()
+		for _, tag := range []string{"v2", signature} {
+			if err := u.DeleteTag(t.Context(), "app", tag); err != nil {
+				t.Fatal(err)
+			}
+			delete(want, tag)
+		}
+		ask()
+	})
 }
