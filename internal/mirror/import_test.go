@@ -11,8 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/internal/mirror"
+	"ferry/internal/oci"
+	"ferry/internal/storage/storagetest"
 )
 
 // bring makes an import and waits until it is over.
@@ -283,4 +286,28 @@ func TestAnInvalidImportRequestIsRefused(t *testing.T) {
 			t.Errorf("Import(%+v) = %v", q, err)
 		}
 	}
+}
+
+// TestAnImportOfAPartialIndexFailsWithItsMissingChild has an index here already, which
+// a rule brought without one platform.
+func TestAnImportOfAPartialIndexFailsWithItsMissingChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHere(t)
+		u := h.upstream
+		bad := u.image("app", "arm", 10)
+		index := storagetest.Index()
+		for arch, d := range map[string]digest.Digest{"amd64": u.image("app", "amd", 10), "arm64": bad} {
+			index.Manifests = append(index.Manifests, oci.Descriptor{
+				MediaType: oci.MediaTypeImageManifest, Digest: d, Size: 1, Platform: &v1.Platform{OS: "linux", Architecture: arch},
+			})
+		}
+		u.Push("app", index, "1")
+		h.rule(mirror.Spec{Repository: "app", Platforms: []string{"linux/amd64"}})
+		h.await(time.Time{})
+		u.answering(http.StatusForbidden, "/blobs/"+string(digest.FromString("config arm")), time.Now().Add(time.Hour))
+		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1", Force: true})
+		if i.State != mirror.ImportFailed || h.tags("app")["1"] == "" || h.has("app", bad) {
+			t.Errorf("%+v, there is %v", i, h.tags("app"))
+		}
+	})
 }

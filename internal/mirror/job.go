@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 	"ferry/internal/replication"
 )
 
@@ -124,7 +126,7 @@ func (j *job) copy(ctx context.Context) error {
 	if err != nil || result.Failed == 0 {
 		return err
 	}
-	return j.itemError(ctx)
+	return j.itemsError(ctx)
 }
 
 // resolve asks the source for the digest of the image.
@@ -144,20 +146,55 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	return d, err
 }
 
-// itemError says why items failed. If a tag appeared here meanwhile, that is
-// [ErrExists], as for one that was here before.
-func (j *job) itemError(ctx context.Context) error {
+// itemsError says why items failed. An image that is here without some of its
+// referrers did not fail: that is a warning.
+func (j *job) itemsError(ctx context.Context) error {
 	items, err := j.engine.Items(ctx, metadb.AnySyncItem, "", "", len(j.destinations))
 	for _, i := range items {
 		if i.State != replication.Failed {
 			continue
 		}
-		why := errors.New(i.Error)
-		tag, tagErr := j.Storage.Tag(ctx, i.Repository, i.Tag)
-		if tagErr == nil && string(tag.Digest) != i.Digest && !j.request.Force {
-			why = ErrExists
+		itemErr := j.itemError(ctx, i)
+		if itemErr == nil {
+			j.source.warnings.add(ReferrersUnavailable, i.Error+"; the image came without it")
+			continue
 		}
-		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, why))
+		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, itemErr))
 	}
 	return err
+}
+
+// itemError says why an image is not here; nil if it is, with its tag. If the tag
+// appeared here meanwhile, the error is [ErrExists], as for one that was here before.
+func (j *job) itemError(ctx context.Context, i metadb.SyncItem) error {
+	if i.Tag != "" {
+		tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag)
+		if err == nil && string(tag.Digest) != i.Digest && !j.request.Force {
+			return ErrExists
+		}
+		if err != nil || string(tag.Digest) != i.Digest {
+			return errors.New(i.Error)
+		}
+	}
+	if !j.isWhole(ctx, i.Repository, digest.Digest(i.Digest), map[digest.Digest]bool{}) {
+		return errors.New(i.Error)
+	}
+	return nil
+}
+
+// isWhole reports whether a manifest is here with all manifests below it: a rule
+// with platforms may have brought it without some. It skips those in seen.
+func (j *job) isWhole(ctx context.Context, repository string, d digest.Digest, seen map[digest.Digest]bool) bool {
+	if seen[d] {
+		return true
+	}
+	seen[d] = true
+	m, err := j.Storage.Manifest(ctx, repository, string(d))
+	if err != nil {
+		return false
+	}
+	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	return err == nil && !slices.ContainsFunc(parsed.Manifests, func(child oci.Descriptor) bool {
+		return !j.isWhole(ctx, repository, child.Digest, seen)
+	})
 }
