@@ -20,7 +20,7 @@ const NotInSync = "NotInSync"
 type Verdict struct {
 	InSync   bool       `json:"inSync" doc:"Whether status is InSync."`
 	Status   string     `json:"status" enum:"InSync,NotInSync,Unknown" doc:"Unknown is of a site that should have been in touch with its parent since, or cannot be."`
-	AsOfTime *time.Time `json:"asOfTime" doc:"As of when status is so; of Unknown, since when nothing is known. Null is never."`
+	AsOfTime *time.Time `json:"asOfTime" doc:"As of when status is so; of Unknown, since when nothing is known, which is its creation if it never reported. Null is never."`
 	Reason   *string    `json:"reason" doc:"Why it is not in sync, or not known; null where it is."`
 }
 

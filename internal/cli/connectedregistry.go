@@ -37,7 +37,13 @@ var registryListColumns = []column[api.ConnectedRegistry]{
 	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
 	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
 	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
-	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string { return verdictOf(r.Sync) }},
+	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
+		text := verdictOf(r.Sync)
+		if r.LastActivityTime == nil { // no other column says why
+			text += ": " + value(r.Sync.Reason)
+		}
+		return text
+	}},
 	{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
 		return seconds(r.Parent.SyncProperties.LastSyncTime)
 	}, rank: 2},

@@ -164,17 +164,12 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 // saySite puts what is known of a site into a few sentences.
 func saySite(site api.SiteSync) string {
 	text := fmt.Sprintf("%s is %s", site.Name, site.ConnectionState)
+	if site.Sync == nil {
+		return fmt.Sprintf("%s. %s: %s.%s", text, verdictOf(site.Verdict), value(site.Reason), refusedLoginOf(site))
+	}
 	inactive := site.Activation.Status == "Inactive"
 	if inactive {
 		text += ": it is not activated"
-	}
-	refused := ""
-	if l := site.LastRefusedLogin; l != nil && (site.HeardTime == nil || l.Time.After(*site.HeardTime)) {
-		refused = fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",
-			seconds(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
-	}
-	if site.Sync == nil {
-		return text + ", and was never heard." + refused
 	}
 	who := "It"
 	if inactive {
@@ -182,7 +177,17 @@ func saySite(site api.SiteSync) string {
 	}
 	age := time.Duration(value(site.AgeSeconds)) * time.Second
 	return fmt.Sprintf("%s. %s was heard %s ago, at %s.\n%s%s",
-		text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync), refused)
+		text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync), refusedLoginOf(site))
+}
+
+// refusedLoginOf is the login that was refused since a site was last heard; "" is none.
+func refusedLoginOf(site api.SiteSync) string {
+	l := site.LastRefusedLogin
+	if l == nil || site.HeardTime != nil && !l.Time.After(*site.HeardTime) {
+		return ""
+	}
+	return fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",
+		seconds(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
 }
 
 // verdictOf is a verdict in a few words, never without its time.

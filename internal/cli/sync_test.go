@@ -133,8 +133,10 @@ func TestAWordForASite(t *testing.T) {
 		site api.SiteSync
 		want string
 	}{
-		{"new", api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"}},
-			"ship1 is Offline: it is not activated, and was never heard."},
+		{"new", api.SiteSync{
+			Verdict:         api.Verdict{Status: api.Unknown, AsOfTime: at, Reason: new("it was never activated")},
+			ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
+		}, "ship1 is Offline. Unknown since 2030-01-02T00:00:00Z: it was never activated."},
 		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"},
 			AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Online. It was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},

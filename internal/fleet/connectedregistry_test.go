@@ -23,7 +23,7 @@ func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
 		want := `{
 			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
 			"lastActivityTime": null, "activation": {"status": "Inactive"}, "lastRefusedLogin": null,
-			"sync": {"status": "Unknown", "inSync": false, "asOfTime": null, "reason": "it is not activated at its parent"},
+			"sync": {"status": "Unknown", "inSync": false, "asOfTime": "` + start.Format("2006-01-02T15:04:05Z07:00") + `", "reason": "it was never activated"},
 			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
 				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,

@@ -21,9 +21,10 @@ const syncPatience = 15 * time.Minute
 // nothing.
 const (
 	doubtInactive = "it is not activated at its parent"
+	doubtNew      = "it was never activated"
 	doubtRefused  = "the parent refuses this registry"
 	doubtNoParent = "its parent was never heard"
-	doubtNoSite   = "it was never heard"
+	doubtNoReport = "it is activated, and has not reported yet"
 	doubtSilent   = "it was not heard when it should have been"
 	doubtParent   = "the parent was not heard when it should have been"
 	doubtToken    = "its sync token is disabled, or has no password that is good now"
@@ -41,7 +42,7 @@ const (
 // evidence is what is known of a connected registry's sync.
 type evidence struct {
 	status wire.Status // what it last said
-	asOf   time.Time   // when it and its parent last agreed on that; zero is never
+	asOf   time.Time   // when it and its parent last agreed on that, or its creation; zero is never
 	doubt  string      // why that says nothing of now; "" is nothing known
 	missed bool        // something changed since of which it does not know
 }
@@ -100,11 +101,16 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 func (s *Service) siteEvidence(state *control.State, r *control.Registry) evidence {
 	h := s.reports.of(r.Name)
 	e := evidence{status: h.Status, asOf: h.SeenAt}
+	if h.SeenAt.IsZero() {
+		e.asOf = r.CreatedAt // since then nothing is known
+	}
 	switch {
+	case r.InstanceID == "" && h.SeenAt.IsZero() && r.Settings.Epoch == 0:
+		e.doubt = doubtNew
 	case r.InstanceID == "":
 		e.doubt = doubtInactive
 	case h.SeenAt.IsZero():
-		e.doubt = doubtNoSite
+		e.doubt = doubtNoReport
 	case !state.MayLogIn(r.SyncToken, s.now()):
 		e.doubt = doubtToken
 	case s.isSilent(state, r):
