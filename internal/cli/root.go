@@ -28,6 +28,7 @@ func newRootCommand(env *Env) *cobra.Command {
 		newRepairCommand(env),
 		newMirrorCommand(env),
 		newImportCommand(env),
+		newAuditCommand(env),
 		newDemoCommand(env),
 		newVersionCommand(env),
 	)

@@ -59,3 +59,13 @@ func (s *Service) Note(actor, source, action, object, detail string) func(*metad
 func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {
 	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
 }
+
+// AuditLog returns the entries of the audit log that q selects, newest first.
+func (s *Service) AuditLog(ctx context.Context, q metadb.AuditQuery) ([]api.AuditEntry, error) {
+	list := func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(q) }
+	return readAll(ctx, s, list, func(e metadb.AuditEntry) api.AuditEntry {
+		return api.AuditEntry{
+			ID: e.ID, Time: e.At, Actor: e.Actor, Source: e.Source, Action: e.Action, Object: e.Object, Detail: e.Detail,
+		}
+	})
+}

@@ -14,7 +14,7 @@ import (
 func failedLogins(t *testing.T, i *fleettest.Instance) (all []metadb.AuditEntry) {
 	t.Helper()
 	entries, err := metadb.Read(t.Context(), i.DB,
-		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 1000) })
+		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(metadb.AuditQuery{Limit: 1000}) })
 	if err != nil {
 		t.Fatal(err)
 	}

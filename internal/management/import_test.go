@@ -73,7 +73,7 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	r.refuse = mirror.ErrBusy
 	root.Call(t, "POST", "/imports", object{"source": "ghcr.io/acme/app:1"}).Fails(t, 429, "TOO_MANY_REQUESTS")
 	err := root.DB.View(t.Context(), func(tx *metadb.Tx) error {
-		entries, err := tx.Audit(1<<62, 1)
+		entries, err := tx.Audit(metadb.AuditQuery{Limit: 1})
 		if len(entries) != 1 || entries[0].Action != "import" || entries[0].Object != "imports/abc" {
 			t.Errorf("%+v", entries)
 		}

@@ -98,6 +98,7 @@ func newHandler(o Options) *handler {
 	h := &handler{Options: o, mux: mux, huma: humago.NewWithPrefix(mux, api.Root, config)}
 	h.scopeMaps()
 	h.tokens()
+	h.auditLog()
 	h.registries()
 	h.repositories()
 	h.status()

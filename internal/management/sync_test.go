@@ -68,7 +68,7 @@ func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 	site.CallAs(t, "", "", "POST", "/sync/now", nil).Fails(t, 401, "UNAUTHORIZED")
 	var log []string
 	err := site.DB.View(t.Context(), func(tx *metadb.Tx) error {
-		entries, err := tx.Audit(1<<62, 10)
+		entries, err := tx.Audit(metadb.AuditQuery{Limit: 10})
 		for _, e := range entries {
 			log = append(log, e.Actor+" "+e.Action+" "+e.Object)
 		}

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"math"
 	"strconv"
 	"time"
 )
@@ -41,8 +42,24 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 	return wrap(err, "write audit entry "+strconv.FormatInt(id, 10))
 }
 
-// Audit returns up to limit entries before the number before, newest first.
-func (tx *Tx) Audit(before int64, limit int) ([]AuditEntry, error) {
-	return list[AuditEntry](tx, "read audit log",
-		`SELECT `+auditColumns+` FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
+// An AuditQuery selects entries of the audit log. A zero field selects all of them, apart from Limit.
+type AuditQuery struct {
+	Before       int64     // only entries with a lower number
+	Since, Until time.Time // only entries from Since on, and before Until
+	Actor        string
+	Limit        int // at most this many, the newest
+}
+
+// Audit returns the entries that q selects, newest first.
+func (tx *Tx) Audit(q AuditQuery) ([]AuditEntry, error) {
+	before, until := int64(math.MaxInt64), int64(math.MaxInt64)
+	if q.Before > 0 {
+		before = q.Before
+	}
+	if !q.Until.IsZero() {
+		until = millis(q.Until)
+	}
+	return list[AuditEntry](tx, "read audit log", `SELECT `+auditColumns+` FROM audit
+		WHERE id < $1 AND at >= $2 AND at < $3 AND ($4 = '' OR actor = $4) ORDER BY id DESC LIMIT $5`,
+		before, millis(q.Since), until, q.Actor, q.Limit)
 }

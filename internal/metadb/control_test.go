@@ -163,7 +163,7 @@ func TestTheAuditLogKeepsTheLastEntries(t *testing.T) {
 			})
 		}
 		view(t, db, func(tx *metadb.Tx) error {
-			all, err := tx.Audit(4, 10)
+			all, err := tx.Audit(metadb.AuditQuery{Before: 4, Limit: 10})
 			if len(all) != 2 || all[0].Object != "c" || all[0].ID != 3 || !all[0].At.Equal(at) || all[1].Object != "b" {
 				t.Errorf("%+v", all)
 			}

@@ -63,7 +63,7 @@ func TestWhatClientsDeleteAndLockIsAudited(t *testing.T) {
 	}
 	defer db.Close()
 	entries, err := metadb.Read(t.Context(), db,
-		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(1<<62, 100) })
+		func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(metadb.AuditQuery{Limit: 100}) })
 	if err != nil {
 		t.Fatal(err)
 	}

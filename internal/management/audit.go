@@ -1,0 +1,44 @@
+package management
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"time"
+
+	"ferry/internal/api"
+	"ferry/internal/metadb"
+)
+
+// auditQuery is the query of a page of the audit log.
+type auditQuery struct {
+	N      int       `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+	Before int64     `query:"before" minimum:"0" doc:"Only entries with a lower id."`
+	Since  time.Time `query:"since" doc:"Only entries from this time on."`
+	Until  time.Time `query:"until" doc:"Only entries before this time."`
+	Actor  string    `query:"actor" maxLength:"256" doc:"Only entries of this operator or token."`
+}
+
+func (h *handler) auditLog() {
+	register(h, operation{"GET /audit-log", "list-audit-log", "List the audit log, newest first"},
+		func(ctx context.Context, in *auditQuery) (*page[api.AuditEntry], error) {
+			all, err := h.Control.AuditLog(ctx, metadb.AuditQuery{
+				Before: in.Before, Since: in.Since, Until: in.Until, Actor: in.Actor, Limit: in.N + 1,
+			})
+			return newPage(all[:min(len(all), in.N)], len(all) > in.N, in.next), err
+		})
+}
+
+// next returns the address of the page after an entry.
+func (q *auditQuery) next(last api.AuditEntry) string {
+	v := url.Values{"n": {strconv.Itoa(q.N)}, "before": {strconv.FormatInt(last.ID, 10)}}
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	if q.Actor != "" {
+		v.Set("actor", q.Actor)
+	}
+	return api.Root + "/audit-log?" + v.Encode()
+}

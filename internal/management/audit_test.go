@@ -1,0 +1,77 @@
+package management_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
+)
+
+// auditLog returns the entries of all pages, as lines of their actor, action and object.
+func auditLog(t *testing.T, root *fleettest.Instance, query string) (lines []string, pages int) {
+	t.Helper()
+	for path := "/audit-log?" + query; path != ""; pages++ {
+		var page struct {
+			Value    []api.AuditEntry
+			NextLink string
+		}
+		root.Call(t, "GET", path, nil).OK(t, &page)
+		for _, e := range page.Value {
+			lines = append(lines, e.Actor+" "+e.Action+" "+e.Object)
+		}
+		path = strings.TrimPrefix(page.NextLink, api.Root)
+	}
+	return lines, pages
+}
+
+func TestAuditLogIsListedInPagesNewestFirst(t *testing.T) {
+	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
+		var want []string
+		for n := range 5 {
+			root.Now = start.Add(time.Duration(n) * time.Minute)
+			name := fmt.Sprint("m", n)
+			root.PutScopeMap(t, name, "repositories/a/content/read")
+			want = append([]string{"admin write scope-maps/" + name}, want...)
+		}
+		first := "first start create operators/admin"
+		for _, test := range []struct {
+			query string
+			want  []string
+			pages int
+		}{
+			{"", append(want[:5:5], first), 1},
+			{"n=2", append(want[:5:5], first), 3},
+			{"n=2&actor=admin", want, 3},
+			{"n=1&actor=admin&since=2030-01-02T03:05:05Z&until=2030-01-02T03:08:05Z", want[1:4], 3},
+			{"since=2030-01-02T04:07:05%2B01:00", want[:2], 1},
+			{"actor=nobody", nil, 1},
+		} {
+			got, pages := auditLog(t, root, test.query)
+			if diff := cmp.Diff(test.want, got); diff != "" || pages != test.pages {
+				t.Errorf("%s: %d pages, %s", test.query, pages, diff)
+			}
+		}
+	})
+}
+
+func TestOnlyOperatorsReadTheAuditLog(t *testing.T) {
+	root := fleettest.NewRoot(t)
+	root.PutScopeMap(t, "m", "repositories/a/content/read")
+	token := root.PutToken(t, "line1", "m")
+	root.CallAs(t, "line1", token, "GET", "/audit-log", nil).Fails(t, 403, "DENIED", "a token may not manage the registry")
+	root.CallAs(t, "admin", "wrong", "GET", "/audit-log", nil).Fails(t, 401, "UNAUTHORIZED")
+	var page struct{ Value []api.AuditEntry }
+	root.Call(t, "GET", "/audit-log?n=1", nil).OK(t, &page)
+	want := api.AuditEntry{
+		ID: page.Value[0].ID, Time: start, Source: "127.0.0.1", Action: "failed-login", Object: "logins/admin",
+	}
+	if diff := cmp.Diff([]api.AuditEntry{want}, page.Value); diff != "" {
+		t.Error(diff)
+	}
+	root.Call(t, "GET", "/audit-log?since=yesterday", nil).Fails(t, 422, "INVALID")
+}
