@@ -77,7 +77,8 @@ type call struct {
 	method string
 	path   string // escaped; see resourcePath
 	query  url.Values
-	body   any // encoded as JSON; nil is none
+	body   any  // encoded as JSON; nil is none
+	create bool // refused with 412 if the resource exists
 }
 
 // An answer is what came back, when the status was below 300.
@@ -110,6 +111,9 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.create {
+		req.Header.Set("If-None-Match", "*")
 	}
 	req.Header.Set("User-Agent", "ferry/"+telemetry.Version())
 	if c.local == "" {

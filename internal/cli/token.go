@@ -142,15 +142,15 @@ func (e *Env) warnShownOnce() {
 	fmt.Fprintln(e.Stderr, "note: the passwords are shown only this once; store them safely")
 }
 
-// ensureScopeMap makes a scope map with exactly these actions. One that is
-// there already must have the same.
+// ensureScopeMap creates a scope map with exactly these actions. If it exists, it must have the
+// same actions: one that somebody else creates meanwhile is never replaced.
 func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
-	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
-	if statusOf(err) == http.StatusNotFound {
-		put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
-		_, err = write[api.ScopeMap](ctx, c, http.MethodPut, put, scopeMaps.kind, name)
+	put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
+	_, err := c.do(ctx, call{method: http.MethodPut, path: resourcePath(scopeMaps.kind, name), body: put, create: true})
+	if statusOf(err) != http.StatusPreconditionFailed {
 		return err
 	}
+	existing, err := get[api.ScopeMap](ctx, c, scopeMaps.kind, name)
 	if err != nil {
 		return err
 	}
