@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // shellWord is a word of a shell's command: with quotes, a comment, or plain.
@@ -117,5 +119,38 @@ func check(t *testing.T, where string, args []string) {
 	}
 	if err != nil {
 		t.Errorf("%s: ferry %s: %v", where, strings.Join(args, " "), err)
+	}
+}
+
+func TestCommandsPageNamesEveryCommandAndFlag(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.Split(string(text), "\n## ")
+	everywhere := sections[1] // the flags of every command
+	defined := map[string]bool{}
+	commands(t, func(cmd *cobra.Command) {
+		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { defined[f.Name] = true })
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { defined[f.Name] = true })
+		if cmd.HasSubCommands() && !cmd.HasLocalFlags() || cmd.Hidden || !cmd.HasParent() {
+			return
+		}
+		row := regexp.MustCompile("\n\\| `" + cmd.CommandPath() + "( [A-Z]+)?` \\|")
+		section := slices.IndexFunc(sections, row.MatchString)
+		if section < 0 {
+			t.Errorf("docs/cli.md does not name %s", cmd.CommandPath())
+			return
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if name := "`--" + f.Name + "`"; !f.Hidden && !strings.Contains(sections[section]+everywhere, name) {
+				t.Errorf("docs/cli.md does not name the flag %s of %s", name, cmd.CommandPath())
+			}
+		})
+	})
+	for _, m := range regexp.MustCompile("`--([a-z0-9-]+)`").FindAllStringSubmatch(string(text), -1) {
+		if !defined[m[1]] && m[1] != "help" {
+			t.Errorf("docs/cli.md names the flag --%s, which no command has", m[1])
+		}
 	}
 }
