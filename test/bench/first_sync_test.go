@@ -48,7 +48,7 @@ func firstSync(t *testing.T) []figure {
 	child := cpuOf(t, ship.PID()) / (repositories * tags)
 	parent := (cpuOf(t, root.PID()) - before) / (repositories * tags)
 	t.Logf("in sync after %.0f s; processor time of the parent: %s a tag", took.Seconds(), milliseconds(parent))
-	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 kB that share layers", repositories,
+	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 KiB that share layers", repositories,
 		tags)
 	return []figure{
 		{
@@ -83,7 +83,7 @@ func healthOf(ctx context.Context, s *site.Site) error {
 // and each has a config of its own.
 func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tags int) {
 	t.Helper()
-	base := image.New(t, image.Options{Seed: 7, Layers: []int64{20_000}})
+	base := image.New(t, image.Options{Seed: 7, Layers: []int64{20 << 10}})
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for r := range repositories {

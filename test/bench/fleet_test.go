@@ -125,7 +125,7 @@ func measureFleet(t *testing.T, n int) []figure {
 	pusher := site.Token(t, sh, "pusher", "pushers")
 	pusher.Host = r.root.Host
 	for i, repository := range []string{repositoryOfAll, repositoryOfTen} {
-		m := image.New(t, image.Options{Seed: uint64(200 + i), Layers: []int64{20_000}})
+		m := image.New(t, image.Options{Seed: uint64(200 + i), Layers: []int64{20 << 10}})
 		if err := pusher.Push(ctx, repository, m); err != nil {
 			t.Fatal(err)
 		}
@@ -311,7 +311,7 @@ func (r *fleetRun) idle(ctx context.Context, before int64) {
 // push pushes a small image that concerns the first n sites.
 func (r *fleetRun) push(ctx context.Context, pusher site.Login, repository string, n int) {
 	r.settle(ctx)
-	m := image.New(r.t, image.Options{Seed: uint64(300 + n), Tag: "v2", Layers: []int64{20_000}})
+	m := image.New(r.t, image.Options{Seed: uint64(300 + n), Tag: "v2", Layers: []int64{20 << 10}})
 	for _, b := range m.Blobs() {
 		if err := pusher.PushBlob(ctx, repository, m.Blob(b.Digest), b); err != nil {
 			r.t.Fatal(err)

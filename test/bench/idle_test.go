@@ -113,7 +113,7 @@ func flow(t *testing.T) figure {
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
 	push := func(i int) {
-		m := image.New(t, image.Options{Seed: uint64(100 + i), Tag: fmt.Sprintf("t%04d", i), Layers: []int64{20_000}})
+		m := image.New(t, image.Options{Seed: uint64(100 + i), Tag: fmt.Sprintf("t%04d", i), Layers: []int64{20 << 10}})
 		if err := admin.Push(t.Context(), "bench/app", m); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func flow(t *testing.T) figure {
 	}
 	trips := first.Sub(heard).Seconds() / roundTrip.Seconds()
 	return figure{
-		name:   "first layer of 500 images of 20 kB that changed at once; 600 ms",
+		name:   "first layer of 500 images of 20 KiB that changed at once; 600 ms",
 		ferry:  fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(heard).Seconds(), trips),
 		target: "within 3 round trips", met: trips <= 3,
 	}

@@ -51,52 +51,52 @@ type arrival struct {
 
 func (a arrival) String() string {
 	if !a.done {
-		return fmt.Sprintf("not done after %.0f s and %.1f MB", a.took.Seconds(), float64(a.bytes)/1e6)
+		return fmt.Sprintf("not done after %.0f s and %.1f MiB", a.took.Seconds(), mebibytes(a.bytes))
 	}
-	return fmt.Sprintf("%.1f s, %.1f MB", a.took.Seconds(), float64(a.bytes)/1e6)
+	return fmt.Sprintf("%.1f s, %.1f MiB", a.took.Seconds(), mebibytes(a.bytes))
 }
 
 const mbit = 1e6 / 8
 
 var journeys = []journey{
 	{
-		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MB image",
+		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MiB image",
 		flags:  []string{"-down", "100mbit", "-up", "100mbit", "-rtt", "20ms"},
-		layers: []int64{40_000_000, 20_000_000, 4_000_000}, images: 1, rate: 100 * mbit,
+		layers: []int64{40 << 20, 20 << 20, 4 << 20}, images: 1, rate: 100 * mbit,
 		target: "no slower than regsync",
 		met: func(a arrival, _ time.Duration, peers []arrival) bool {
 			return a.done && float64(a.took) <= 1.05*float64(peers[0].took)
 		},
 	},
 	{
-		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MB image", most: 1.02,
+		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MiB image", most: 1.02,
 		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"},
 		cutFor: 3 * time.Second,
-		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
+		layers: []int64{24 << 20, 6 << 20, 2 << 20}, images: 1, rate: 8 * mbit,
 		target: "1.15 × the ideal time",
 		met: func(a arrival, least time.Duration, _ []arrival) bool {
 			return a.done && float64(a.took) <= 1.15*float64(least)
 		},
 	},
 	{
-		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MB image",
+		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MiB image",
 		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
 		kill:  10 * time.Second, most: 1.05,
-		layers: []int64{24_000_000, 6_000_000, 2_000_000}, images: 1, rate: 8 * mbit,
+		layers: []int64{24 << 20, 6 << 20, 2 << 20}, images: 1, rate: 8 * mbit,
 	},
 	{
-		id: "satellite", name: "satellite: 4 Mbit/s, 600 ms, 1 % loss; a 64 MB image",
+		id: "satellite", name: "satellite: 4 Mbit/s, 600 ms, 1 % loss; a 64 MiB image",
 		flags:  []string{"-down", "4mbit", "-up", "4mbit", "-rtt", "600ms", "-loss", "0.01"},
-		layers: []int64{40_000_000, 20_000_000, 4_000_000}, images: 1, rate: 4 * mbit,
+		layers: []int64{40 << 20, 20 << 20, 4 << 20}, images: 1, rate: 4 * mbit,
 		target: "90 % of the rate",
 		met: func(a arrival, least time.Duration, _ []arrival) bool {
 			return a.done && float64(least) >= 0.9*float64(a.took)
 		},
 	},
 	{
-		id: "many", name: "many: 8 Mbit/s, 600 ms; 500 images of 20 kB",
+		id: "many", name: "many: 8 Mbit/s, 600 ms; 500 images of 20 KiB",
 		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "600ms"},
-		layers: []int64{20_000}, images: 500, rate: 8 * mbit,
+		layers: []int64{20 << 10}, images: 500, rate: 8 * mbit,
 		target: "none; the ideal is bytes / rate",
 		met:    func(a arrival, _ time.Duration, _ []arrival) bool { return a.done },
 	},

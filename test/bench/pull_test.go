@@ -19,10 +19,10 @@ import (
 
 const rounds = 9 // of each side, in turn
 
-// blobs pulls a layer of 256 MB, 4 at a time, from Ferry and, as the same
+// blobs pulls a layer of 256 MiB, 4 at a time, from Ferry and, as the same
 // file, from http.FileServer.
 func blobs(t *testing.T) []figure {
-	const clients, size = 4, 256_000_000
+	const clients, size = 4, 256 << 20
 	root := site.Start(t, site.Options{})
 	img := image.New(t, image.Options{Seed: 1, Layers: []int64{size}, Plain: true})
 	admin := root.AsAdmin(t)
@@ -39,9 +39,9 @@ func blobs(t *testing.T) []figure {
 	throughput := func(s side) float64 { _, rate := s.load(t, clients, 2, 0); return rate }
 	own, theirs, ratio := inTurn(ferry, other, throughput)
 	return []figure{{
-		name:   "pulls of a 256 MB layer, 4 at a time",
-		ferry:  fmt.Sprintf("%.2f GB/s", own/1e9),
-		beside: fmt.Sprintf("`http.FileServer` on the same file: %.2f GB/s", theirs/1e9),
+		name:   "pulls of a 256 MiB layer, 4 at a time",
+		ferry:  fmt.Sprintf("%.2f GiB/s", own/(1<<30)),
+		beside: fmt.Sprintf("`http.FileServer` on the same file: %.2f GiB/s", theirs/(1<<30)),
 		ratio:  fmt.Sprintf("%.2f", ratio),
 		target: "as fast",
 		met:    ratio >= 0.95, // the noise of two runs of the same server
