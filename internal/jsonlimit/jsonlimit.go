@@ -30,11 +30,18 @@ const (
 	growth     = 2   // what a list takes while it grows, to what it has
 )
 
+// A FieldError says that an object has a field of its type twice, or in another case.
+type FieldError string
+
+// Error implements error.
+func (e FieldError) Error() string { return string(e) }
+
 // A Decoder decodes values of one type. It never changes, and is safe for
 // concurrent use.
 type Decoder[T any] struct {
 	schema *schema
 	limit  func(text int) int
+	strict bool
 }
 
 // New returns a decoder of values that take at most memory bytes, as estimated
@@ -45,13 +52,20 @@ func New[T any](memory int) *Decoder[T] {
 
 // NewScaled is [New] with a limit that depends on the size of the text.
 func NewScaled[T any](memory func(text int) int) *Decoder[T] {
-	return &Decoder[T]{schemaOf(reflect.TypeFor[T](), map[reflect.Type]*schema{}), memory}
+	return &Decoder[T]{schema: schemaOf(reflect.TypeFor[T](), map[reflect.Type]*schema{}), limit: memory}
 }
 
+// Strict returns a decoder that refuses an object with a [FieldError] if it has a
+// field of its type twice, or in another case. Readers differ in which of two they
+// take, and package json takes either case, so two readers could find different
+// values in the same text. The types have at most 64 fields each.
+func (d *Decoder[T]) Strict() *Decoder[T] { return &Decoder[T]{d.schema, d.limit, true} }
+
 // Unmarshal decodes text into v, and returns how much memory, in bytes, the value is
-// estimated to take. The error is [ErrTooLarge], or one of [json.Unmarshal].
+// estimated to take. The error is [ErrTooLarge], a [FieldError], or one of
+// [json.Unmarshal].
 func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
-	s := scanner{text: text, room: d.limit(len(text))}
+	s := scanner{text: text, room: d.limit(len(text)), strict: d.strict}
 	before := s.room
 	// What is no JSON ends the scan early. Unmarshal finds it before it makes anything.
 	if err := s.value(d.schema, 0); err != nil && !errors.Is(err, errSyntax) {
@@ -63,9 +77,16 @@ func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
 // A schema is what matters of a type.
 type schema struct {
 	kind   reflect.Kind
-	size   int                // of a value
-	elem   *schema            // of a list, a map or a pointer
-	fields map[string]*schema // of a struct, by folded name
+	size   int               // of a value
+	elem   *schema           // of a list, a map or a pointer
+	fields map[string]*field // of a struct, by its name and by its folded name
+}
+
+// A field is a field of a struct.
+type field struct {
+	*schema
+	name string
+	bit  uint64 // its own in the struct
 }
 
 // anything is the schema of an interface: what is in it costs by the value.
@@ -89,8 +110,8 @@ func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
 	case reflect.Slice, reflect.Array, reflect.Map, reflect.Pointer:
 		s.elem = schemaOf(t.Elem(), known)
 	case reflect.Struct:
-		s.fields = map[string]*schema{}
-		for _, f := range reflect.VisibleFields(t) {
+		s.fields = map[string]*field{}
+		for i, f := range reflect.VisibleFields(t) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !f.IsExported() || f.Anonymous && name == "" {
 				continue // the fields of an embedded struct are visible, too
@@ -98,7 +119,8 @@ func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
 			if name == "" {
 				name = f.Name
 			}
-			s.fields[fold(name)] = schemaOf(f.Type, known)
+			own := &field{schemaOf(f.Type, known), name, 1 << i}
+			s.fields[name], s.fields[fold(name)] = own, own
 		}
 	}
 	return s
@@ -127,6 +149,8 @@ type scanner struct {
 	text []byte
 	at   int
 	room int // bytes of memory that are left
+
+	strict bool // see [Decoder.Strict]
 }
 
 // take counts memory.
@@ -225,6 +249,7 @@ func (s *scanner) object(t *schema, depth int) error {
 			return err
 		}
 	}
+	seen := uint64(0)
 	return s.members('}', func() error {
 		if s.next() != '"' {
 			return errSyntax
@@ -245,7 +270,18 @@ func (s *scanner) object(t *schema, depth int) error {
 				return err
 			}
 		case t != nil && t.fields != nil:
-			member = t.fields[fieldName(key)]
+			f, exact := t.field(key)
+			if f == nil {
+				break
+			}
+			if s.strict && !exact {
+				return FieldError(fmt.Sprintf("it has %.100q instead of %s", key, f.name))
+			}
+			if s.strict && seen&f.bit != 0 {
+				return FieldError("it has " + f.name + " twice in one object")
+			}
+			seen |= f.bit
+			member = f.schema
 		}
 		return s.value(member, depth+1)
 	})
@@ -270,16 +306,18 @@ func (s *scanner) members(end byte, member func() error) error {
 	}
 }
 
-// fieldName returns the folded name that a key stands for.
-func fieldName(key []byte) string {
+// field returns the field of a struct that a key stands for; nil if there is none.
+// exact is whether the key, without its escapes, is the field's name.
+func (s *schema) field(key []byte) (f *field, exact bool) {
+	if f = s.fields[string(key)]; f != nil { // without a copy, as it mostly is
+		return f, f.name == string(key)
+	}
 	name := string(key)
-	if strings.IndexByte(name, '\\') >= 0 {
-		if json.Unmarshal([]byte(`"`+name+`"`), &name) != nil {
-			return ""
-		}
+	if strings.IndexByte(name, '\\') >= 0 && json.Unmarshal([]byte(`"`+name+`"`), &name) != nil {
+		return nil, false
 	}
-	if !utf8.ValidString(name) {
-		return "" // no field has such a name
+	if f = s.fields[fold(name)]; f == nil || !utf8.ValidString(name) { // no field has a name that is not valid
+		return nil, false
 	}
-	return fold(name)
+	return f, f.name == name
 }

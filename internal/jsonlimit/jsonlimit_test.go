@@ -97,6 +97,29 @@ func TestTextWithinTheLimitIsDecoded(t *testing.T) {
 	}
 }
 
+func TestStrictDecoderRefusesAmbiguousFields(t *testing.T) {
+	strict := jsonlimit.New[outer](memory).Strict()
+	for text, want := range map[string]string{
+		`{"names":["a"],"names":["b"]}`:                             "it has names twice in one object",
+		`{"names":["a"],"\u006eames":null}`:                         "it has names twice in one object",
+		`{"NAMES":["a"]}`:                                           `it has "NAMES" instead of names`,
+		`{"li\u017ftings":[]}`:                                      `it has "li\\u017ftings" instead of listings`,
+		`{"base":{"listed":[{"name":"a"},{"name":"b","Name":""}]}}`: `it has "Name" instead of name`,
+		`{"self":{"self":{"raw":1,"raw":2}}}`:                       "it has raw twice in one object",
+
+		`{"names":["a"],"self":{"names":["b"]}}`:   "",
+		`{"count":{"a":1,"A":2},"x":1,"X":2}`:      "",
+		`{"any":{"names":1,"NAMES":2,"names":3}}`:  "",
+		`{"\u006eames":["a"],"raw":{"a":1,"A":2}}`: "",
+	} {
+		var v outer
+		_, err := strict.Unmarshal([]byte(text), &v)
+		if got, ok := errors.AsType[jsonlimit.FieldError](err); string(got) != want || ok != (want != "") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 // FuzzUnmarshal holds the scanner to package json: where that accepts a text, a
 // decoder with much room makes the same of it, and the estimate is no less than the
 // strings and elements that came out of it.

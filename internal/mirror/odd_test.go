@@ -283,7 +283,6 @@ func TestAReferrerThatFailsDoesNotStopItsImage(t *testing.T) {
 					if h.tags("app")["1"] != d || !h.has("app", good) ||
 						i.State != mirror.ImportSucceeded || len(i.Warnings) != 1 {
 						t.Errorf("%+v", i)
-						t.Errorf("%+v", i)
 					}
 				})
 			})

@@ -52,8 +52,10 @@ type rawManifest struct {
 }
 
 // rawManifests decodes manifests whose values take no more memory than any manifest
-// that is of use: a descriptor takes some four times its text. It is only read.
-var rawManifests = jsonlimit.NewScaled[rawManifest](func(text int) int { return 64<<10 + 8*min(text, 2<<20) })
+// that is of use: a descriptor takes some four times its text. It refuses a field
+// that is there twice or in another case: a client and this registry could find
+// different content in the same manifest. It is only read.
+var rawManifests = jsonlimit.NewScaled[rawManifest](func(text int) int { return 64<<10 + 8*min(text, 2<<20) }).Strict()
 
 // Blobs returns the blobs that the manifest refers to, each digest once: the
 // config, the layers, and the entries of an index that are no manifests. Some
@@ -101,10 +103,10 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 		if errors.Is(err, jsonlimit.ErrTooLarge) {
 			return nil, ErrManifestInvalid.With("manifest holds more values than any image has")
 		}
+		if e, ok := errors.AsType[jsonlimit.FieldError](err); ok {
+			return nil, ErrManifestInvalid.With("manifest is ambiguous: %s", clip(e.Error()))
+		}
 		return nil, ErrManifestInvalid.With("manifest is not valid JSON: %s", clip(err.Error()))
-	}
-	if err := checkKeys(payload); err != nil {
-		return nil, err
 	}
 	mediaType, err := manifestMediaType(contentType, raw.MediaType)
 	if err != nil {
@@ -174,9 +176,6 @@ type children []Descriptor
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (c *children) UnmarshalJSON(text []byte) error {
-	if *c != nil {
-		return ErrManifestInvalid.With("manifest has layers or manifests twice") // and readers differ in which they take
-	}
 	if string(text) == "null" {
 		return nil
 	}
