@@ -70,7 +70,7 @@ func tagList(t *testing.T) []figure {
 		rate, _ := side{l.Host, "/v2/bench/app/tags/list", authorization[l.Host]}.load(t, clients, 0, shortTime)
 		return rate
 	}
-	own, theirs, ratio := inTurn(both.ferry, both.distribution, list)
+	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, list)
 	return []figure{perSecondFigure("lists of 1,000 tags, 8 clients, with a bearer token", 2.6, own, theirs, ratio)}
 }
 
@@ -99,7 +99,7 @@ func fresh(t *testing.T) []figure {
 			return err
 		})
 	}
-	own, theirs, ratio := inTurn(both.ferry, both.distribution, get)
+	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, get)
 	return []figure{perSecondFigure("token and manifest over a fresh connection, 8 clients; beside it the manifest alone", 1.2, own, theirs, ratio)}
 }
 
@@ -127,7 +127,7 @@ func pushes(t *testing.T) []figure {
 		}
 		return images / time.Since(start).Seconds()
 	}
-	own, theirs, ratio := inTurn(both.ferry, both.distribution, push)
+	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, push)
 	return []figure{perSecondFigure("pushes of an image with a layer of 4 MiB, 40 in turn", 1.4, own, theirs, ratio)}
 }
 
