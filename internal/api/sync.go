@@ -58,9 +58,9 @@ type SyncItem struct {
 	Key string `json:"-"` // its place in the repository's listing: the tag, or the digest
 }
 
-// A SiteSync is what an ancestor knows of a connected registry's sync, also of one
+// A DescendantSync is what an ancestor knows of a connected registry's sync, also of one
 // that is offline: its verdict, and what the site last said.
-type SiteSync struct {
+type DescendantSync struct {
 	Verdict
 	Name            string      `json:"name"`
 	ConnectionState string      `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`

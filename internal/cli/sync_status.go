@@ -153,7 +153,7 @@ func (o *registrySyncStatus) define(set *pflag.FlagSet) {
 
 func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	site, err := get[api.SiteSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
+	site, err := get[api.DescendantSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 }
 
 // saySite puts what is known of a site into a few sentences.
-func saySite(site api.SiteSync) string {
+func saySite(site api.DescendantSync) string {
 	text := fmt.Sprintf("%s is %s", site.Name, site.ConnectionState)
 	if site.Sync == nil {
 		return fmt.Sprintf("%s. %s: %s.%s", text, verdictOf(site.Verdict), value(site.Reason), refusedLoginOf(site))
@@ -181,7 +181,7 @@ func saySite(site api.SiteSync) string {
 }
 
 // refusedLoginOf is the login that was refused since a site was last heard; "" is none.
-func refusedLoginOf(site api.SiteSync) string {
+func refusedLoginOf(site api.DescendantSync) string {
 	l := site.LastRefusedLogin
 	if l == nil || site.HeardTime != nil && !l.Time.After(*site.HeardTime) {
 		return ""

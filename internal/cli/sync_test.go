@@ -130,18 +130,18 @@ func TestAWordForASite(t *testing.T) {
 	sync := &api.SyncStatus{Verdict: api.Verdict{InSync: true, Status: api.InSync, AsOfTime: at}, ItemsSynced: 1}
 	for _, test := range []struct {
 		name string
-		site api.SiteSync
+		site api.DescendantSync
 		want string
 	}{
-		{"new", api.SiteSync{
+		{"new", api.DescendantSync{
 			Verdict:         api.Verdict{Status: api.Unknown, AsOfTime: at, Reason: new("it was never activated")},
 			ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
 		}, "ship1 is Offline. Unknown since 2030-01-02T00:00:00Z: it was never activated."},
-		{"heard", api.SiteSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"},
+		{"heard", api.DescendantSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"},
 			AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Online. It was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
 		{"deactivated",
-			api.SiteSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
+			api.DescendantSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
 				AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
 			"ship1 is Offline: it is not activated. The instance that was, was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
 	} {

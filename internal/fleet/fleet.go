@@ -2,7 +2,7 @@
 // what was decided for each ([Service.Create], [Service.Update]), what each is
 // told ([Service.Desired]) and makes of it ([Service.Apply]), what it says
 // ([Service.Activate], [Service.Report]), and what is known of it therefore
-// ([Service.SiteSync], [Service.SiteItems]). It begins at [Service].
+// ([Service.DescendantSync], [Service.DescendantItems]). It begins at [Service].
 package fleet
 
 import (

@@ -96,9 +96,9 @@ func (s *Service) hears(state *control.State, r *control.Registry) (at time.Time
 	now = true
 	way := s.wayTo(state, r)
 	for i := len(way) - 1; i >= 0; i-- {
-		site, last := way[i], s.reports.of(way[i].Name)
-		w, err := schedule.Parse(site.Settings.Schedule, site.Settings.SyncWindow)
-		if err != nil || site.InstanceID == "" || !state.MayLogIn(site.SyncToken, s.now()) || s.isSilent(state, site) {
+		hop, last := way[i], s.reports.of(way[i].Name)
+		w, err := schedule.Parse(hop.Settings.Schedule, hop.Settings.SyncWindow)
+		if err != nil || hop.InstanceID == "" || !state.MayLogIn(hop.SyncToken, s.now()) || s.isSilent(state, hop) {
 			return time.Time{}, false
 		}
 		open, until := w.Open(at)

@@ -97,8 +97,8 @@ func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	return e
 }
 
-// siteEvidence is what is known of a site's sync, but for what it missed.
-func (s *Service) siteEvidence(state *control.State, r *control.Registry) evidence {
+// descendantEvidence is what is known of a site's sync, but for what it missed.
+func (s *Service) descendantEvidence(state *control.State, r *control.Registry) evidence {
 	h := s.reports.of(r.Name)
 	e := evidence{status: h.Status, asOf: h.SeenAt}
 	if h.SeenAt.IsZero() {
@@ -170,8 +170,8 @@ func (s *Service) ownVerdict() (*wire.Status, api.Verdict) {
 }
 
 // verdict is the verdict on a site. The view is of the content here.
-func (s *Service) verdict(c *storage.View, v site) (api.Verdict, error) {
-	e := s.siteEvidence(v.state, v.Registry)
+func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
+	e := s.descendantEvidence(v.state, v.Registry)
 	if !e.verdict().InSync {
 		return e.verdict(), nil
 	}
@@ -184,7 +184,7 @@ func (s *Service) verdict(c *storage.View, v site) (api.Verdict, error) {
 
 // missed reports whether something changed of what a site gets since it last knew
 // of everything.
-func (v site) missed(c *storage.View) (bool, error) {
+func (v descendant) missed(c *storage.View) (bool, error) {
 	if v.changed > v.watermark {
 		return true, nil
 	}
@@ -223,8 +223,8 @@ func (s *Service) judge(ctx context.Context, all []api.ConnectedRegistry) error 
 			case s.control.IsSelf(r.Name):
 				_, all[i].Sync = s.ownVerdict()
 			default:
-				var v site
-				if v, err = s.siteOf(state, r, common); err == nil {
+				var v descendant
+				if v, err = s.descendantOf(state, r, common); err == nil {
 					all[i].Sync, err = s.verdict(c, v)
 				}
 			}

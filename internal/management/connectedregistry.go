@@ -58,9 +58,9 @@ func (h *handler) registries() {
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
 		"Get what a connected registry last said of its sync, and how long ago",
-	}, func(ctx context.Context, in *About) (*plain[api.SiteSync], error) {
-		v, err := h.Fleet.SiteSync(ctx, in.Name)
-		return &plain[api.SiteSync]{v}, err
+	}, func(ctx context.Context, in *About) (*plain[api.DescendantSync], error) {
+		v, err := h.Fleet.DescendantSync(ctx, in.Name)
+		return &plain[api.DescendantSync]{v}, err
 	})
 	register(h, operation{
 		"GET " + path + "/sync-items", "list-connected-registry-sync-items",
@@ -73,7 +73,7 @@ func (h *handler) registries() {
 		Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
 	}) (*page[api.SyncItem], error) {
 		at := fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}
-		all, more, err := h.Fleet.SiteItems(ctx, in.Name, at, in.N)
+		all, more, err := h.Fleet.DescendantItems(ctx, in.Name, at, in.N)
 		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
 	})
 	register(h, operation{

@@ -16,15 +16,15 @@ import (
 	"ferry/internal/wire"
 )
 
-// SiteItems returns up to limit items behind a place: what the connected
+// DescendantItems returns up to limit items behind a place: what the connected
 // registry name is to have, or what of it is not known to be in sync. more says
 // that there are others behind them.
-func (s *Service) SiteItems(ctx context.Context, name string, at Place,
+func (s *Service) DescendantItems(ctx context.Context, name string, at Place,
 	limit int) (all []api.SyncItem, more bool, err error) {
-	var v site
+	var v descendant
 	var verdict api.Verdict
 	err = s.content.View(ctx, func(c *storage.View) (err error) {
-		if v, err = s.site(c, name); err == nil {
+		if v, err = s.descendant(c, name); err == nil {
 			verdict, err = s.verdict(c, v)
 		}
 		return err
@@ -74,7 +74,7 @@ const repositoriesPage = 500
 // repositoriesFrom returns the repository from, unless that is "", and in order
 // those behind it that are here, that were deleted since the site knew of
 // everything, or that it said something of.
-func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) iter.Seq2[string, error] {
+func (s *Service) repositoriesFrom(ctx context.Context, v descendant, from string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if from != "" && !yield(from, nil) {
 			return
@@ -114,7 +114,7 @@ func (s *Service) repositoriesFrom(ctx context.Context, v site, from string) ite
 // itemsIn returns a site's items of one repository, in order: what it said is
 // open, and the tags that it is to have or to lose, of which what it said counts.
 // A manifest without a tag, such as a signature, is one only where it is not in sync.
-func (v site) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+func (v descendant) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
 	tags, err := v.tagsIn(c, repository)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func leaving(open map[string]api.SyncItem, removed []api.SyncItem) map[string]ap
 
 // changedIn reports whether anything changed in a repository, for the site, since the site knew
 // of everything.
-func (v site) changedIn(c *storage.View, repository string) (bool, error) {
+func (v descendant) changedIn(c *storage.View, repository string) (bool, error) {
 	entry, err := c.FeedEntry(repository)
 	if err != nil {
 		return false, err
@@ -200,7 +200,7 @@ func (v site) changedIn(c *storage.View, repository string) (bool, error) {
 // knew of everything, and that it gets no longer; of a repository that was
 // deleted with all its tags, one item without a name. With keep-last, every tag
 // of the repository has yet to be looked at anyway.
-func (v site) removedFrom(c *storage.View, repository string) (items []api.SyncItem, _ error) {
+func (v descendant) removedFrom(c *storage.View, repository string) (items []api.SyncItem, _ error) {
 	if v.watermark == 0 || !v.mayRead(repository) {
 		return nil, nil
 	}
@@ -233,7 +233,7 @@ func (v site) removedFrom(c *storage.View, repository string) (items []api.SyncI
 }
 
 // selects reports whether everybody on the way to the site selects a tag by its name alone.
-func (v site) selects(tag string) bool {
+func (v descendant) selects(tag string) bool {
 	return !slices.ContainsFunc(v.way, func(r subscribed) bool {
 		return r.filter.Tags.KeepLast() > 0 || !r.filter.Tags.Matches(tag)
 	})
@@ -272,7 +272,7 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 // changed since the site knew of everything is pending, and any other is in sync. It is unknown
 // if only a change of the site's scope may have brought it to the site, or if the site did not
 // list everything that is out of sync.
-func (v site) stateOf(t siteTag) api.SyncItem {
+func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	i := api.SyncItem{
 		Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)),
 		Key: t.key(),
@@ -288,19 +288,19 @@ func (v site) stateOf(t siteTag) api.SyncItem {
 	return i
 }
 
-// A siteTag is a tag that a site gets, or a manifest without one, which has no name.
-type siteTag struct {
+// A selectedTag is a tag that a site gets, or a manifest without one, which has no name.
+type selectedTag struct {
 	repository, name string
 	digest           digest.Digest
 	seq              int64 // of the last change to it
 	scopeSeq         int64 // of the last change to the repository that may have brought it into the site's scope
 }
 
-func (t siteTag) key() string { return cmp.Or(t.name, string(t.digest)) }
+func (t selectedTag) key() string { return cmp.Or(t.name, string(t.digest)) }
 
 // tagsIn returns the tags of a repository, and the manifests without one, that
 // everybody on the way to the site gets.
-func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ error) {
+func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedTag, _ error) {
 	if !v.mayRead(repository) {
 		return nil, nil
 	}
@@ -320,7 +320,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 				got[name]++
 			}
 			if got[name] == len(v.way) {
-				tags = append(tags, siteTag{repository: repository, name: item.Tag, digest: item.Digest, seq: item.Seq})
+				tags = append(tags, selectedTag{repository: repository, name: item.Tag, digest: item.Digest, seq: item.Seq})
 			}
 		}
 	}
@@ -343,7 +343,7 @@ func (v site) tagsIn(c *storage.View, repository string) (tags []siteTag, _ erro
 // keep-last selects a tag by its name alone, so that nothing brings in an old one. With
 // keep-last the removal of a newer tag does, and a filter brings in the signatures of a manifest
 // together with the manifest.
-func (v site) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
+func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
 	for _, r := range v.way {
 		if !r.filter.Tags.All() {
 			attached = entry.Seq

@@ -15,31 +15,31 @@ import (
 	"ferry/internal/subscription"
 )
 
-// SiteSync returns what is known of the sync of the connected registry name.
-func (s *Service) SiteSync(ctx context.Context, name string) (v api.SiteSync, err error) {
+// DescendantSync returns what is known of the sync of the connected registry name.
+func (s *Service) DescendantSync(ctx context.Context, name string) (v api.DescendantSync, err error) {
 	err = s.content.View(ctx, func(c *storage.View) error {
-		site, err := s.site(c, name)
+		d, err := s.descendant(c, name)
 		if err != nil {
 			return err
 		}
-		v = api.SiteSync{
-			Name:            site.Name,
-			ConnectionState: connectionState(site.ConnectedRegistry, site.Settings, site.report, s.now()),
-			Activation:      activationOf(site.ConnectedRegistry), HeardTime: api.Time(site.report.SeenAt),
-			LastRefusedLogin: refusedOf(site.report.Status),
+		v = api.DescendantSync{
+			Name:            d.Name,
+			ConnectionState: connectionState(d.ConnectedRegistry, d.Settings, d.report, s.now()),
+			Activation:      activationOf(d.ConnectedRegistry), HeardTime: api.Time(d.report.SeenAt),
+			LastRefusedLogin: refusedOf(d.report.Status),
 		}
-		if v.Verdict, err = s.verdict(c, site); err != nil || v.HeardTime == nil {
+		if v.Verdict, err = s.verdict(c, d); err != nil || v.HeardTime == nil {
 			return err
 		}
-		age := int64(max(s.now().Sub(site.report.SeenAt), 0) / time.Second)
-		v.AgeSeconds, v.Sync = &age, syncStatusOf(site.report.Status, v.Verdict)
+		age := int64(max(s.now().Sub(d.report.SeenAt), 0) / time.Second)
+		v.AgeSeconds, v.Sync = &age, syncStatusOf(d.report.Status, v.Verdict)
 		return nil
 	})
 	return v, err
 }
 
-// A site is what is known of a connected registry.
-type site struct {
+// A descendant is what is known of a connected registry.
+type descendant struct {
 	*control.Registry
 	state     *control.State
 	report    lastReport
@@ -58,14 +58,14 @@ type subscribed struct {
 
 // mayRead reports whether the site, and everybody on the way to it, gets anything
 // of a repository.
-func (v site) mayRead(repository string) bool {
+func (v descendant) mayRead(repository string) bool {
 	return !slices.ContainsFunc(v.way, func(r subscribed) bool {
 		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
 	})
 }
 
 // site returns what is known of the connected registry name.
-func (s *Service) site(c *storage.View, name string) (v site, err error) {
+func (s *Service) descendant(c *storage.View, name string) (v descendant, err error) {
 	if s.control.IsSelf(name) {
 		return v, control.Invalid("'%s' is this registry itself",
 			s.control.Self()).WithHint("ask for its own sync: ferry sync status")
@@ -79,12 +79,12 @@ func (s *Service) site(c *storage.View, name string) (v site, err error) {
 	if err != nil {
 		return v, err
 	}
-	return s.siteOf(state, r, common)
+	return s.descendantOf(state, r, common)
 }
 
-// siteOf returns what is known of a connected registry below this instance.
-func (s *Service) siteOf(state *control.State, r *control.Registry, common *shared) (v site, err error) {
-	v = site{Registry: r, state: state, report: s.reports.of(r.Name), shared: common}
+// descendantOf returns what is known of a connected registry below this instance.
+func (s *Service) descendantOf(state *control.State, r *control.Registry, common *shared) (v descendant, err error) {
+	v = descendant{Registry: r, state: state, report: s.reports.of(r.Name), shared: common}
 	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= common.head { // else it is of a database that was lost
 		v.watermark = w
 	}
@@ -97,7 +97,7 @@ func (s *Service) siteOf(state *control.State, r *control.Registry, common *shar
 }
 
 // follow adds what a connected registry on the way to the site gets.
-func (v *site) follow(state *control.State, r *control.Registry) (err error) {
+func (v *descendant) follow(state *control.State, r *control.Registry) (err error) {
 	v.changed = max(v.changed, r.Settings.SubscriptionSeq)
 	var s subscribed
 	if t := state.Token(r.SyncToken); t != nil { // without it, it may have nothing

@@ -65,7 +65,7 @@ func (i *instance) site(t *testing.T, name string, repositories ...string) {
 }
 
 // siteStatus returns what is known of a site's sync.
-func (i *instance) siteStatus(t *testing.T, name string) (v api.SiteSync) {
+func (i *instance) siteStatus(t *testing.T, name string) (v api.DescendantSync) {
 	t.Helper()
 	i.Call(t, "GET", "/connected-registries/"+name+"/sync-status", nil).OK(t, &v)
 	return v
