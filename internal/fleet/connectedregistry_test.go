@@ -2,12 +2,15 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/api"
+	"ferry/internal/fleet/fleettest"
 	"ferry/internal/gateway"
 )
 
@@ -305,4 +308,35 @@ func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
 		object{"parentProtocol": "http", "generatePassword": 3}).Fails(t, 422, "INVALID", "generatePassword")
 	root.Call(t, "POST", "/connected-registries/nosuch/settings", object{"parentProtocol": "http"}).Fails(t, 404,
 		"NOT_FOUND", "nosuch")
+}
+
+func TestTreeGrowsNoLargerThanAChildAccepts(t *testing.T) {
+	root := newRoot(t)
+	root.Connect(t, "Ship01", "", "a")
+	root.Connect(t, "Cabin1", "Ship01", "a")
+	var tokens []string
+	for i := range 64 {
+		name := fmt.Sprint("line", i)
+		var actions []string
+		for j := range 500 {
+			actions = append(actions, fmt.Sprintf("repositories/%s/%d/content/read", strings.Repeat("long", 45), j))
+		}
+		root.PutScopeMap(t, name, actions...)
+		root.PutToken(t, name, name)
+		tokens = append(tokens, name)
+	}
+	patch := func(tokens []string) fleettest.Response {
+		return root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"addClientTokens": tokens})
+	}
+	patch(tokens).Fails(t, 409, "CONFLICT", "'Ship01'", "fewer client tokens")
+	patch(tokens[:52]).OK(t, nil)
+	desk := object{"parent": "Cabin1", "repositories": []string{"a"}, "clientTokens": tokens[52:]}
+	root.Call(t, "PUT", "/connected-registries/Desk01", desk).
+		Fails(t, 409, "CONFLICT", "'Ship01'", "1 others", "at the top")
+	root.Connect(t, "Ship02", "", "a")
+	root.Connect(t, "Desk01", "Cabin1", "a")
+	d, err := root.Desired(t.Context(), "Ship01")
+	if err != nil || gateway.CheckDesired(d) != nil {
+		t.Errorf("the desired state: %v, %v", err, gateway.CheckDesired(d))
+	}
 }

@@ -194,6 +194,9 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 
 // create writes all of it.
 func (c *creation) create(tx *metadb.Tx) error {
+	if err := checkRoom(c.state, c.ancestors, c.spec.ClientTokens); err != nil {
+		return err
+	}
 	if c.ownToken {
 		if err := c.createToken(tx); err != nil {
 			return err

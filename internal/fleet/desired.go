@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"ferry/internal/control"
 	"ferry/internal/gateway"
+	"ferry/internal/jsonlimit"
 	"ferry/internal/wire"
 )
 
@@ -45,6 +47,26 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	return d, nil
 }
 
+// checkRoom returns an error if the desired state of the connected registry at the top of way, which
+// leads there from one below it, would be more than that one accepts, with more client tokens.
+func checkRoom(state *control.State, way []*control.Registry, clientTokens []string) error {
+	if len(way) == 0 {
+		return nil
+	}
+	top := way[len(way)-1]
+	b := newBuilder(state, top)
+	for _, name := range clientTokens {
+		b.clientToken(name)
+	}
+	err := gateway.CheckDesired(&b.d)
+	if errors.Is(err, jsonlimit.ErrTooLarge) {
+		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, and tokens and scope "+
+			"maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
+			WithHint("create more connected registries at the top, or below another one; or use fewer client tokens")
+	}
+	return err
+}
+
 // child returns the connected registry name when it is right below this
 // instance, else [gateway.ErrUnknown].
 func (s *Service) child(state *control.State, name string) (*control.Registry, error) {
@@ -56,11 +78,7 @@ func (s *Service) child(state *control.State, name string) (*control.Registry, e
 }
 
 func desiredFrom(state *control.State, child *control.Registry) (*wire.Desired, error) {
-	b := builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
-	b.d.Self = b.registry(child, nil)
-	for _, below := range state.Below(child.Name) {
-		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, b.registry(below, &below.SyncToken))
-	}
+	b := newBuilder(state, child)
 	slices.SortFunc(b.d.Tokens, func(x, y wire.Token) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(b.d.ScopeMaps, func(x, y wire.ScopeMap) int { return cmp.Compare(x.Name, y.Name) })
 	var err error
@@ -75,6 +93,16 @@ type builder struct {
 	tokens, scopeMaps map[string]bool // that it has
 }
 
+// newBuilder returns the builder of a child's desired state, which has everything but the version.
+func newBuilder(state *control.State, child *control.Registry) *builder {
+	b := &builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
+	b.d.Self = b.registry(child, nil)
+	for _, below := range state.Below(child.Name) {
+		b.d.ConnectedRegistries = append(b.d.ConnectedRegistries, b.registry(below, &below.SyncToken))
+	}
+	return b
+}
+
 // registry returns a connected registry as it is sent, and adds its tokens and
 // scope maps. syncToken is nil for the one that it is sent to, which has the
 // token's password already.
@@ -82,14 +110,19 @@ func (b *builder) registry(r *control.Registry, syncToken *string) wire.Connecte
 	w := wireOf(r.ConnectedRegistry, r.Settings)
 	w.Permissions = []string{}
 	for _, name := range r.Settings.ClientTokens {
-		b.token(name)
-		b.scopeMapOf(name)
+		b.clientToken(name)
 	}
 	if syncToken != nil {
 		b.token(*syncToken)
 	}
 	w.Permissions = control.OnRepositories(b.scopeMapOf(r.SyncToken))
 	return w
+}
+
+// clientToken adds a token and its scope map.
+func (b *builder) clientToken(name string) {
+	b.token(name)
+	b.scopeMapOf(name)
 }
 
 // token adds a token. One that is gone is no error: its connected registry then

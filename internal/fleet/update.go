@@ -18,7 +18,11 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 		if err := changeSettings(&v.Spec, patch.Settings); err != nil {
 			return err
 		}
-		return applyLists(tx, patch, v)
+		if err := applyLists(tx, patch, v); err != nil || len(patch.AddClientTokens) == 0 {
+			return err
+		}
+		state := s.control.State() // as it is in this transaction
+		return checkRoom(state, state.Ancestors(name), v.ClientTokens)
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ferry/internal/jsonlimit"
+	"ferry/internal/wire"
 )
 
 // Limits on bodies, in bytes, as they are after decompression.
@@ -28,6 +29,28 @@ const (
 	maxResponseValues  = 12 << 20
 	maxPlanEntryValues = 7 << 20
 )
+
+// A desired state takes at most this share of an answer. The listings need the rest.
+const (
+	maxDesired       = maxResponse / 4 * 3
+	maxDesiredValues = maxResponseValues / 4 * 3
+)
+
+var desiredStates = jsonlimit.New[wire.Desired](maxDesiredValues)
+
+// CheckDesired returns [jsonlimit.ErrTooLarge], wrapped, for a desired state that may be more than
+// a child accepts in an answer.
+func CheckDesired(d *wire.Desired) error {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	if len(text) > maxDesired {
+		return fmt.Errorf("%w: a desired state of %d bytes", jsonlimit.ErrTooLarge, len(text))
+	}
+	_, err = desiredStates.Measure(text)
+	return err
+}
 
 // compressFrom is the size in bytes from which a body is worth compressing.
 const compressFrom = 512

@@ -65,13 +65,22 @@ func (d *Decoder[T]) Strict() *Decoder[T] { return &Decoder[T]{d.schema, d.limit
 // estimated to take. The error is [ErrTooLarge], a [FieldError], or one of
 // [json.Unmarshal].
 func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
+	if memory, err = d.Measure(text); err != nil {
+		return 0, err
+	}
+	return memory, json.Unmarshal(text, v)
+}
+
+// Measure returns how much memory, in bytes, the value of text is estimated to take. The error is
+// [ErrTooLarge] or a [FieldError].
+func (d *Decoder[T]) Measure(text []byte) (memory int, err error) {
 	s := scanner{text: text, room: d.limit(len(text)), strict: d.strict}
 	before := s.room
-	// What is no JSON ends the scan early. Unmarshal finds it before it makes anything.
+	// Text that is no JSON ends the scan early. Unmarshal finds it before it makes anything.
 	if err := s.value(d.schema, 0); err != nil && !errors.Is(err, errSyntax) {
 		return 0, err
 	}
-	return before - s.room, json.Unmarshal(text, v)
+	return before - s.room, nil
 }
 
 // A schema is what matters of a type.
