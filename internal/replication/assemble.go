@@ -12,38 +12,39 @@ import (
 	"ferry/internal/oci"
 )
 
-// An assembly turns a plan into what each image lacks.
+// An assembly compares the images of a plan with this registry's content.
 type assembly struct {
 	*run
-	plan    *plan
-	batches bool                   // the source can send several blobs in one answer
-	linked  map[Ref]bool           // blobs that are in a repository or not
-	present map[digest.Digest]bool // blobs that are here or not, in whatever repository
+	plan         *plan
+	batches      bool                   // the source can send blobs in batches
+	inRepository map[Ref]bool           // caches isInRepository
+	stored       map[digest.Digest]bool // caches isStored
 }
 
-// assemble fills in the plan's images with their referrers, the smallest
-// first, so that something useful lands early.
+// assemble fills in the manifests, the missing blobs and the referrers of the plan's
+// images. It sorts the images by the bytes that they lack, so that the first one is soon
+// complete.
 func (r *run) assemble(ctx context.Context, p *plan) error {
-	if err := r.lease(ctx, p); err != nil {
+	if err := r.leaseBlobs(ctx, p); err != nil {
 		return err
 	}
-	a := &assembly{run: r, plan: p, linked: map[Ref]bool{}, present: map[digest.Digest]bool{}}
+	a := &assembly{run: r, plan: p, inRepository: map[Ref]bool{}, stored: map[digest.Digest]bool{}}
 	_, a.batches = r.src.(download.Batcher)
-	for _, im := range p.images {
-		if err := a.collect(ctx, im, im.root); err != nil {
+	for _, im := range p.complete {
+		if err := a.collectManifest(ctx, im, im.root); err != nil {
 			return err
 		}
 		if err := a.collectReferrers(ctx, im); err != nil {
 			return err
 		}
 	}
-	slices.SortStableFunc(p.images, func(x, y *image) int { return cmp.Compare(x.bytes(), y.bytes()) })
+	slices.SortStableFunc(p.complete, func(x, y *image) int { return cmp.Compare(x.bytesToFetch(), y.bytesToFetch()) })
 	return nil
 }
 
-// lease keeps every blob of the plan from collection, before anything relies
-// on one that is here.
-func (r *run) lease(ctx context.Context, p *plan) error {
+// leaseBlobs protects every blob of the plan from garbage collection. It must come before
+// the check which of them are here.
+func (r *run) leaseBlobs(ctx context.Context, p *plan) error {
 	var all []digest.Digest
 	for _, m := range p.manifests {
 		for _, b := range m.parsed.Blobs() {
@@ -51,34 +52,34 @@ func (r *run) lease(ctx context.Context, p *plan) error {
 		}
 	}
 	slices.Sort(all)
-	return r.storage.Lease(ctx, r.own(leaseHolder), leaseTime, slices.Compact(all)...)
+	return r.storage.Lease(ctx, r.sourceKey(leaseHolder), leaseTime, slices.Compact(all)...)
 }
 
-// collect adds the manifest d, with what is below it, to im. What is wrong
-// with it is im's failure; the error is this registry's.
-func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) error {
+// collectManifest adds the manifest d and everything below it to im. If the manifest cannot
+// be had, im fails. The returned error is a failure of this registry.
+func (a *assembly) collectManifest(ctx context.Context, im *image, d digest.Digest) error {
 	ref := Ref{Repository: im.repository, Digest: d}
 	m := a.plan.manifests[ref]
 	if m == nil {
 		has, err := a.storage.HasManifest(ctx, im.repository, d)
 		if err == nil && !has {
-			im.err = cmp.Or(im.err, a.plan.absent("manifest", ref))
+			im.err = cmp.Or(im.err, a.plan.reasonMissing("manifest", ref))
 		}
 		return err
 	}
-	if im.has[d] {
+	if im.collected[d] {
 		return nil
 	}
-	im.has[d] = true
-	comes := func(child oci.Descriptor) bool { return !m.omitted[child.Digest] }
-	if len(m.omitted) > 0 && !slices.ContainsFunc(m.parsed.Manifests, comes) {
+	im.collected[d] = true
+	included := func(child oci.Descriptor) bool { return !m.omitted[child.Digest] }
+	if len(m.omitted) > 0 && !slices.ContainsFunc(m.parsed.Manifests, included) {
 		a.log.Warn("index has nothing for this registry's platforms", "repo", im.repository, "digest", d)
 	}
 	for _, child := range m.parsed.Manifests {
-		if !comes(child) {
+		if !included(child) {
 			continue
 		}
-		if err := a.collect(ctx, im, child.Digest); err != nil {
+		if err := a.collectManifest(ctx, im, child.Digest); err != nil {
 			return err
 		}
 	}
@@ -91,19 +92,19 @@ func (a *assembly) collect(ctx context.Context, im *image, d digest.Digest) erro
 	return nil
 }
 
-// collectBlob adds a blob to what im lacks, unless it is here, or may be absent
-// and is at the source, too. If the manifest says another size than the source,
-// the manifest is wrong, and other images that have the blob are not.
+// collectBlob adds a blob to im.needed, unless the repository holds it, or it is optional
+// and the source does not have it. If the manifest and the source state different sizes,
+// the manifest is wrong: im fails, and other images with the blob do not.
 func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor) error {
 	ref := Ref{Repository: im.repository, Digest: b.Digest}
 	optional := oci.MayBeAbsent(b)
-	if optional && !a.plan.offered[ref] {
+	if optional && !a.plan.available[ref] {
 		return nil
 	}
-	if linked, err := a.isLinked(ctx, ref); err != nil || linked {
+	if present, err := a.isInRepository(ctx, ref); err != nil || present {
 		return err
 	}
-	elsewhere, err := a.has(ctx, b.Digest)
+	elsewhere, err := a.isStored(ctx, b.Digest)
 	if err != nil {
 		return err
 	}
@@ -112,65 +113,65 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 		if optional {
 			return nil
 		}
-		im.err = cmp.Or(im.err, wrongSize(b, planned.Size))
+		im.err = cmp.Or(im.err, wrongSizeError(b, planned.Size))
 		return nil
 	}
-	n := need{Descriptor: b, elsewhere: elsewhere, optional: optional, batch: a.batches && planned.Batch}
+	n := neededBlob{Descriptor: b, elsewhere: elsewhere, optional: optional, batch: a.batches && planned.Batch}
 	if a.plan.missing[ref] != nil {
-		n.missing = a.plan.absent("blob", ref)
+		n.missing = a.plan.reasonMissing("blob", ref)
 	}
-	im.needs = append(im.needs, n)
+	im.needed = append(im.needed, n)
 	return nil
 }
 
-// isLinked reports whether a blob is in its repository.
-func (a *assembly) isLinked(ctx context.Context, ref Ref) (bool, error) {
-	if linked, known := a.linked[ref]; known {
-		return linked, nil
+// isInRepository reports whether a repository holds a blob.
+func (a *assembly) isInRepository(ctx context.Context, ref Ref) (bool, error) {
+	if present, known := a.inRepository[ref]; known {
+		return present, nil
 	}
 	_, err := a.storage.StatBlob(ctx, ref.Repository, ref.Digest)
-	linked := err == nil
+	present := err == nil
 	if errors.Is(err, oci.ErrBlobUnknown) {
 		err = nil
 	}
 	if err == nil {
-		a.linked[ref] = linked
+		a.inRepository[ref] = present
 	}
-	return linked, err
+	return present, err
 }
 
-// has reports whether a blob is here, in whatever repository.
-func (a *assembly) has(ctx context.Context, d digest.Digest) (bool, error) {
-	if has, known := a.present[d]; known {
+// isStored reports whether any repository holds a blob.
+func (a *assembly) isStored(ctx context.Context, d digest.Digest) (bool, error) {
+	if has, known := a.stored[d]; known {
 		return has, nil
 	}
 	has, err := a.storage.HasBlob(ctx, d)
 	if err == nil {
-		a.present[d] = has
+		a.stored[d] = has
 	}
 	return has, err
 }
 
-// collectReferrers adds the referrers of im's manifests, and theirs, as
-// images that follow im, except those that are wanted for themselves.
+// collectReferrers adds the referrers of im's manifests, and the referrers of those, as
+// images that follow im. It leaves out referrers that are wanted items themselves.
 func (a *assembly) collectReferrers(ctx context.Context, im *image) error {
 	queue := slices.Clone(im.manifests)
-	taken := map[digest.Digest]bool{}
+	seen := map[digest.Digest]bool{}
 	for len(queue) > 0 {
 		subject := queue[0].Ref
 		queue = queue[1:]
 		for _, m := range a.plan.referrers[subject] {
-			if taken[m.Digest] || a.plan.wanted[m.Ref] {
+			if seen[m.Digest] || a.plan.wanted[m.Ref] {
 				continue
 			}
-			taken[m.Digest] = true
-			part := newImage(im.repository, m.Digest)
-			part.subject = im
-			if err := a.collect(ctx, part, m.Digest); err != nil {
+			seen[m.Digest] = true
+			referrer := newImage(im.repository, m.Digest)
+			referrer.subject = im
+			if err := a.collectManifest(ctx, referrer, m.Digest); err != nil {
 				return err
 			}
-			im.referrers = append(im.referrers, part)
-			queue = append(queue, part.manifests...)
+			im.referrers = append(im.referrers, referrer)
+			queue = append(queue, referrer.manifests...)
 		}
 	}
 	return nil

@@ -12,29 +12,29 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxCommits is how many images become visible in one transaction at most, so
+// maxCommits is the largest number of images that become visible in one transaction, so
 // that other writers wait only for a moment.
 const maxCommits = 100
 
-// A commit makes parts of one image visible, and notes the outcome for its
-// items if it is known then.
+// A commit makes an image, its referrers, or some of them visible, sets the tags, and
+// records the outcome of the items.
 type commit struct {
-	image   *image
-	parts   []*image // in their order
-	items   []metadb.SyncItem
-	final   bool  // the outcome is known once the parts are visible, or failed
-	failure error // of another part, known before
+	main         *image
+	images       []*image // main and its referrers, as far as they become visible now
+	items        []metadb.SyncItem
+	outcomeKnown bool  // afterwards, main and all referrers are visible or failed
+	failure      error // the first among them; nil if all are visible
 
 	// The result.
-	errs    map[*image]error // why a part cannot become visible
-	tagErrs map[string]error // why a tag cannot be set
-	settled bool             // the outcome is noted
+	errs      map[*image]error // why an image cannot become visible
+	tagErrors map[string]error // why a tag cannot be set
+	recorded  bool             // the outcome of the items is recorded
 }
 
-// advance queues an image of which a part can become visible, or the outcome
-// is known.
-func (r *run) advance(im *image) {
-	if im.queued || im.working || !r.images[im] {
+// queueCommit queues an image if it or a referrer can become visible, or if its outcome is
+// known.
+func (r *run) queueCommit(im *image) {
+	if im.queued || im.committing || !r.images[im] {
 		return
 	}
 	known, _ := im.outcome()
@@ -42,72 +42,74 @@ func (r *run) advance(im *image) {
 		return
 	}
 	im.queued = true
-	r.ready = append(r.ready, im)
+	r.toCommit = append(r.toCommit, im)
 }
 
-// committable returns the parts of an image that can become visible now.
-func (im *image) committable() (parts []*image) {
-	for _, part := range im.parts() {
-		if part.ready() && (part == im || im.committed || len(parts) > 0) {
-			parts = append(parts, part)
+// committable returns the image and the referrers that can become visible now. A referrer
+// cannot become visible before the image.
+func (im *image) committable() (images []*image) {
+	for _, part := range im.withReferrers() {
+		if part.isReady() && (part == im || im.committed || len(images) > 0) {
+			images = append(images, part)
 		}
 	}
-	return parts
+	return images
 }
 
-// nextCommits returns the images that become visible next, together.
+// nextCommits returns the images to commit next in one transaction; nil if there are none,
+// or a commit is running.
 func (r *run) nextCommits() (batch []*commit) {
-	if r.working {
+	if r.committing {
 		return nil
 	}
-	r.ready = slices.DeleteFunc(r.ready, func(im *image) bool { return im.cancelled })
-	n := min(len(r.ready), maxCommits)
-	for _, im := range r.ready[:n] {
-		im.queued, im.working = false, true
+	r.toCommit = slices.DeleteFunc(r.toCommit, func(im *image) bool { return im.canceled })
+	n := min(len(r.toCommit), maxCommits)
+	for _, im := range r.toCommit[:n] {
+		im.queued, im.committing = false, true
 		c := &commit{
-			image: im, parts: im.committable(), items: im.items, errs: map[*image]error{}, tagErrs: im.tagErrs,
+			main: im, images: im.committable(), items: im.items, errs: map[*image]error{}, tagErrors: im.tagErrors,
 		}
-		c.final, c.failure = im.outcome(c.parts...)
+		c.outcomeKnown, c.failure = im.outcome(c.images...)
 		batch = append(batch, c)
 	}
-	r.ready = slices.Delete(r.ready, 0, n)
-	r.working = len(batch) > 0
+	r.toCommit = slices.Delete(r.toCommit, 0, n)
+	r.committing = len(batch) > 0
 	return batch
 }
 
-// commit makes images visible, and notes what became of their items: all in
-// one transaction or, if anything is refused, each image in one of its own. The
-// error is ctx's, or the database's.
+// commit makes the images of a batch visible, sets their tags, and records the outcome of
+// their items. It tries one transaction for all; if that fails, one for each image; if
+// that fails, too, one for each manifest and tag, so that an error stops nothing else. The
+// returned error is ctx's cause, or a failure of the database.
 func (e *Engine) commit(ctx context.Context, batch []*commit) error {
-	if e.putTogether(ctx, batch...) == nil {
+	if e.commitTogether(ctx, batch...) == nil {
 		return nil
 	}
 	for _, c := range batch {
-		if e.putTogether(ctx, c) == nil {
+		if e.commitTogether(ctx, c) == nil {
 			continue
 		}
-		if err := e.putApart(ctx, c); err != nil {
+		if err := e.commitSeparately(ctx, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// putTogether makes images visible, and notes the outcome for their items, in
-// one transaction.
-func (e *Engine) putTogether(ctx context.Context, batch ...*commit) error {
+// commitTogether commits a batch in one transaction.
+func (e *Engine) commitTogether(ctx context.Context, batch ...*commit) error {
 	var images []storage.Image
 	for _, c := range batch {
-		for _, part := range c.parts {
-			images = append(images, e.stored(c, part))
+		for _, im := range c.images {
+			images = append(images, e.storageImage(c, im))
 		}
 	}
 	err := e.storage.PutImages(ctx, images, func(tx *metadb.Tx) error {
 		for _, c := range batch {
-			if !c.final {
+			if !c.outcomeKnown {
 				continue
 			}
-			if err := e.noteOutcome(tx, c); err != nil {
+			if err := e.recordOutcome(tx, c); err != nil {
 				return err
 			}
 		}
@@ -117,81 +119,83 @@ func (e *Engine) putTogether(ctx context.Context, batch ...*commit) error {
 		return err
 	}
 	for _, c := range batch {
-		c.settled = c.final
+		c.recorded = c.outcomeKnown
 	}
 	return nil
 }
 
-// putApart makes the parts of an image visible one by one, and sets each tag
-// alone, so that what is refused stops nothing else.
-func (e *Engine) putApart(ctx context.Context, c *commit) error {
+// commitSeparately commits the image and each referrer in a transaction of its own, and
+// sets each tag in another one.
+func (e *Engine) commitSeparately(ctx context.Context, c *commit) error {
 	nothing := func(*metadb.Tx) error { return nil }
-	for _, part := range c.parts {
-		im := e.stored(c, part)
-		tags := im.Tags
-		im.Tags = nil
-		err := e.storage.PutImages(ctx, []storage.Image{im}, nothing)
+	for _, im := range c.images {
+		stored := e.storageImage(c, im)
+		tags := stored.Tags
+		stored.Tags = nil
+		err := e.storage.PutImages(ctx, []storage.Image{stored}, nothing)
 		if ctx.Err() != nil {
-			return context.Cause(ctx) // which is no fault of the image
+			return context.Cause(ctx) // not the image's fault
 		}
 		if err != nil {
-			c.errs[part] = err
+			c.errs[im] = err
 			c.failure = cmp.Or(c.failure, err)
-			if part == c.image {
-				c.final = true
-				break // its referrers do not come without it
+			if im == c.main {
+				c.outcomeKnown = true
+				break // its referrers cannot become visible without it
 			}
 		}
 		for _, tag := range tags {
-			one := storage.Image{Repository: im.Repository, Root: im.Root, Tags: []string{tag}, KeepTags: im.KeepTags}
-			if err := e.storage.PutImages(ctx, []storage.Image{one}, nothing); err != nil {
-				c.tagErrs[tag] = err
+			tagged := storage.Image{
+				Repository: stored.Repository, Root: stored.Root, Tags: []string{tag}, KeepTags: stored.KeepTags,
+			}
+			if err := e.storage.PutImages(ctx, []storage.Image{tagged}, nothing); err != nil {
+				c.tagErrors[tag] = err
 			}
 		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !c.final {
+	if !c.outcomeKnown {
 		return nil
 	}
-	c.settled = true
-	return e.db.Update(ctx, func(tx *metadb.Tx) error { return e.noteOutcome(tx, c) })
+	c.recorded = true
+	return e.db.Update(ctx, func(tx *metadb.Tx) error { return e.recordOutcome(tx, c) })
 }
 
-// stored is a part of an image as storage takes it: blobs, then manifests from
-// the bottom up, then the tags.
-func (e *Engine) stored(c *commit, part *image) storage.Image {
-	im := storage.Image{Repository: part.repository, Blobs: part.links, Root: part.root, KeepTags: e.keepTags}
-	for _, m := range part.manifests {
-		im.Manifests = append(im.Manifests, storage.Put{
+// storageImage returns an image in storage's terms: blobs to link, manifests with children
+// first and, for the main image, the tags.
+func (e *Engine) storageImage(c *commit, im *image) storage.Image {
+	stored := storage.Image{Repository: im.repository, Blobs: im.blobsToLink, Root: im.root, KeepTags: e.keepTags}
+	for _, m := range im.manifests {
+		stored.Manifests = append(stored.Manifests, storage.Put{
 			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest,
 			LeftOut: m.OmittedChildren,
 		})
 	}
-	if part == c.image {
+	if im == c.main {
 		for _, item := range c.items {
 			if item.Tag != "" {
-				im.Tags = append(im.Tags, item.Tag)
+				stored.Tags = append(stored.Tags, item.Tag)
 			}
 		}
 	}
-	return im
+	return stored
 }
 
-// noteOutcome notes what became of an image's items.
-func (e *Engine) noteOutcome(tx *metadb.Tx, c *commit) error {
+// recordOutcome records for each item of a commit whether it is in sync or failed.
+func (e *Engine) recordOutcome(tx *metadb.Tx, c *commit) error {
 	for _, item := range c.items {
-		if err := e.settle(tx, item, cmp.Or(c.failure, c.tagErrs[item.Tag])); err != nil {
+		if err := e.recordItem(tx, item, cmp.Or(c.failure, c.tagErrors[item.Tag])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle notes how a try at an item ended, unless the item has moved on
-// meanwhile: then it has to be looked at again anyway.
-func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error {
+// recordItem records that an item is in sync or, with a failure, that it failed. It records
+// nothing if the item changed meanwhile, because then it must be synced again.
+func (e *Engine) recordItem(tx *metadb.Tx, row metadb.SyncItem, failure error) error {
 	now, err := tx.SyncItem(e.name, row.Repository, row.Item)
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil
@@ -209,51 +213,51 @@ func (e *Engine) settle(tx *metadb.Tx, row metadb.SyncItem, failure error) error
 	return tx.PutSyncItem(now)
 }
 
-// isPermanent reports whether an item that failed is not waited for any more.
-// That the source lacks something counts only if the item failed before: the
-// source may have changed since it listed the item.
+// isPermanent reports whether a failed item no longer holds up the removal of old content.
+// Missing content counts only from the second failure on, because the source may have
+// changed since it listed the item. Refused credentials never count.
 func isPermanent(failure error, failedBefore bool) bool {
-	if e, ok := errors.AsType[absentError](failure); ok && e.useless {
+	if e, ok := errors.AsType[unavailableError](failure); ok && e.unsupported {
 		return true
 	}
 	return failedBefore && retry.Permanent(failure) && !retry.Unauthorized(failure)
 }
 
-// committed takes the results of commits in.
-func (r *run) committed(batch []*commit) {
-	r.working = false
+// imagesCommitted handles the results of a batch of commits.
+func (r *run) imagesCommitted(batch []*commit) {
+	r.committing = false
 	for _, c := range batch {
-		im := c.image
-		im.working = false
-		for _, part := range c.parts {
-			if err := c.errs[part]; err != nil {
-				r.fail(part, err)
-			} else if im.err == nil {
-				part.committed = true
-				part.manifests, part.links = nil, nil // a long queue must not hold them
+		c.main.committing = false
+		for _, im := range c.images {
+			if err := c.errs[im]; err != nil {
+				r.failImage(im, err)
+			} else if c.main.err == nil {
+				im.committed = true
+				im.manifests, im.blobsToLink = nil, nil // free the memory while referrers are in flight
 			}
 		}
-		if c.settled {
-			r.finish(c)
+		if c.recorded {
+			r.finishImage(c)
 		} else {
-			r.advance(im)
+			r.queueCommit(c.main)
 		}
 	}
 }
 
-// finish counts the items of an image whose outcome is noted.
-func (r *run) finish(c *commit) {
-	r.forget(c.image)
-	delete(r.images, c.image)
-	if c.image.committed {
-		r.touched[c.image.repository] = true
+// finishImage counts the items of an image after their outcome is recorded. The image is no
+// longer in flight.
+func (r *run) finishImage(c *commit) {
+	r.unassignItems(c.main)
+	delete(r.images, c.main)
+	if c.main.committed {
+		r.toPrune[c.main.repository] = true
 	}
 	for _, item := range c.items {
-		failure := cmp.Or(c.failure, c.tagErrs[item.Tag])
+		failure := cmp.Or(c.failure, c.tagErrors[item.Tag])
 		if errors.Is(failure, oci.ErrNoSpace) {
 			r.result.NoSpace++
-			for l := range c.image.layersOfAll() { // somebody else took its room
-				r.short[l.Digest] = l.Size
+			for l := range c.main.allLayers() { // another writer took the reserved space
+				r.spaceShort[l.Digest] = l.Size
 			}
 		}
 		log := r.log.With("repo", item.Repository, "tag", item.Tag, "digest", item.Digest)
@@ -262,7 +266,7 @@ func (r *run) finish(c *commit) {
 			if retry.Permanent(failure) {
 				r.result.Refused++
 			}
-			r.failed[placeOf(item)] = item.ChangedAt
+			r.failed[keyOf(item)] = item.ChangedAt
 			r.items.ItemsFailed++
 			log.Warn("item is not synced", "err", failure)
 			continue

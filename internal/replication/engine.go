@@ -13,100 +13,100 @@ import (
 	"ferry/internal/storage"
 )
 
-// A Prune says what a Sync may remove from the repositories that it keeps.
+// A Prune says what a Sync may remove from the repositories that it syncs.
 type Prune int
 
-// The kinds of removal.
+// The kinds of pruning.
 const (
-	// PruneAll removes what the source does not have: the repositories are
-	// the source's alone.
+	// PruneAll removes everything that the source does not have: the repositories
+	// belong to the source alone.
 	PruneAll Prune = iota
-	// PruneTracked leaves manifests that were pushed without a tag, because
-	// others write there, too: it removes the tags that the source had and
-	// lost, and manifests that a tag, an index or a subject referenced until then.
+	// PruneTracked removes tags that the source had and lost, and manifests that a tag,
+	// an index or a subject referenced until then. It keeps manifests that were pushed
+	// without a tag, because other clients write to the repositories, too.
 	PruneTracked
-	// PruneNone only adds.
+	// PruneNone removes nothing.
 	PruneNone
 )
 
-// Options are what an Engine is made of. Storage and DB are required.
+// Options configure an Engine. Storage and DB are required.
 type Options struct {
 	Storage      *storage.Storage
 	DB           *metadb.DB
 	Log          *slog.Logger     // nil discards
-	Now          func() time.Time // of what is stored; nil is time.Now
-	Source       string           // the source's name, which tells its items from those of others; "" is the parent
-	Prune        Prune            // what is removed that the source does not have
-	KeepTags     bool             // a tag that is here and names something else stays, and its item fails
-	ChunkSize    int64            // the least that one request asks for; see [download.Options]
-	Connections  int              // how many requests run at a time; see [download.Options]
-	StallTimeout time.Duration    // how long a connection may move no byte; 0 is 60 s
+	Now          func() time.Time // for stored times; nil is time.Now
+	Source       string           // name that separates the source's items from others; "" is the parent
+	Prune        Prune
+	KeepTags     bool          // do not move a tag that is here and names another manifest: its item fails
+	ChunkSize    int64         // see [download.Options]
+	Connections  int           // see [download.Options]
+	StallTimeout time.Duration // a connection that moves no byte for so long is dropped; 0 is 60 s
 }
 
-// An Engine keeps the list of items that are to be here and works it off. Its
-// methods are safe for concurrent use; of two Syncs, the second waits.
+// An Engine records the items that a source lists, and syncs them. Its methods are safe
+// for concurrent use. Only one Sync runs at a time; a second one waits.
 type Engine struct {
-	name     string // the source's
-	prune    Prune
-	keepTags bool
-	storage  *storage.Storage
-	db       *metadb.DB
-	log      *slog.Logger
-	now      func() time.Time
-	stall    time.Duration
-	download *download.Downloader
+	name         string // of the source
+	pruneMode    Prune
+	keepTags     bool
+	storage      *storage.Storage
+	db           *metadb.DB
+	log          *slog.Logger
+	now          func() time.Time
+	stallTimeout time.Duration
+	download     *download.Downloader
 
-	mu      sync.Mutex // guards what follows, and the state of the running Sync
-	order   Order
-	follows bool       // the running Sync takes up what is recorded meanwhile: somebody set the order
-	current *run       // nil while no Sync runs
-	items   Progress   // of the running, or the last, Sync, without bytes
-	left    []InFlight // by the last one
-	aside   []InFlight // that earlier ones left, and the last one was not to fetch
+	mu             sync.Mutex // guards the fields below, and the state of the running Sync
+	order          Order
+	followsChanges bool       // the running Sync reads items that are recorded meanwhile; true if an order is set
+	current        *run       // nil while no Sync runs
+	items          Progress   // of the running or last Sync, without bytes
+	unfinished     []InFlight // images that the last Sync left in flight
+	setAside       []InFlight // images left by earlier Syncs that the last one's order excluded
 
-	running chan struct{} // holds the one Sync that runs
+	running chan struct{} // holds one token while a Sync runs
 
-	// What follows is the running Sync's.
-	pruned  bool            // a Sync of this process has looked into every repository
-	touched map[string]bool // repositories in which something came or went and that were not pruned since
+	// The running Sync owns the fields below.
+	prunedAll bool            // a Sync of this process has pruned every repository
+	toPrune   map[string]bool // repositories whose content changed since they were pruned
 }
 
 // New returns an engine over o's storage.
 func New(o Options) *Engine {
 	e := &Engine{
-		name: o.Source, prune: o.Prune, keepTags: o.KeepTags,
+		name: o.Source, pruneMode: o.Prune, keepTags: o.KeepTags,
 		storage: o.Storage, db: o.DB, now: o.Now,
-		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stall: cmp.Or(o.StallTimeout, time.Minute),
-		order: anyOrder, running: make(chan struct{}, 1), touched: map[string]bool{},
+		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stallTimeout: cmp.Or(o.StallTimeout, time.Minute),
+		order: anyOrder, running: make(chan struct{}, 1), toPrune: map[string]bool{},
 	}
 	if e.now == nil {
 		e.now = time.Now
 	}
 	e.download = download.New(download.Options{
-		Storage: o.Storage, Log: e.log, ChunkSize: o.ChunkSize, Connections: o.Connections, StallTimeout: e.stall,
+		Storage: o.Storage, Log: e.log,
+		ChunkSize: o.ChunkSize, Connections: o.Connections, StallTimeout: e.stallTimeout,
 	})
 	return e
 }
 
-// A Result is what one Sync did.
+// A Result is the result of one Sync.
 type Result struct {
-	Synced       int   // items that match the source now
-	Removed      int   // items that are gone now
-	Failed       int   // items that are left for the next Sync
-	Refused      int   // of these, those that fail again until the source changes
-	NoSpace      int   // of the failed ones, those for which the disk has no room
-	MissingSpace int64 // bytes for which the disk has no room
-	Received     int64 // bytes of content that came over the link
+	Synced       int   // items that now match the source
+	Removed      int   // items that were removed
+	Failed       int   // items that the next Sync tries again
+	Refused      int   // failed items that will fail again until the source changes
+	NoSpace      int   // failed items for which the disk has no space
+	MissingSpace int64 // bytes of disk space that they need beside the free space
+	Received     int64 // bytes of content received over the link
 }
 
-// Sync works off every item that is not synced: it fetches what is missing,
-// makes it visible, the tag last, and then removes what left the source. An
-// item that fails does not stop the others; the next Sync tries it again. A
-// link that is down is waited for, as long as ctx lives.
+// Sync syncs every pending item: it fetches missing content, makes it visible, the tag
+// last, and then removes content that left the source. An item that fails does not stop
+// the others; the next Sync tries it again. While the link is down, Sync waits until ctx
+// ends.
 //
-// The error is ctx's cause when ctx ends, and otherwise says that the
-// database, the disk or the source is of no use for anything. Every byte that
-// was received is kept in any case.
+// The error is ctx's cause if ctx ended. Otherwise, the database or the disk failed, or
+// the source refuses every request. Received bytes are kept in any case.
 func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	select {
 	case e.running <- struct{}{}:
@@ -114,9 +114,9 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	case <-ctx.Done():
 		return Result{}, context.Cause(ctx)
 	}
-	r := e.begin(src)
-	defer e.end(r)
-	err := r.all(ctx)
+	r := e.beginRun(src)
+	defer e.endRun(r)
+	err := r.sync(ctx)
 	r.result.Received = e.download.Progress().Received
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -124,30 +124,31 @@ func (e *Engine) Sync(ctx context.Context, src Source) (Result, error) {
 	return r.result, err
 }
 
-// begin starts a run, and notes what it leaves alone of what earlier ones began.
-func (e *Engine) begin(src Source) *run {
+// beginRun starts a run. It sets aside images that earlier runs left in flight and that the
+// order now excludes.
+func (e *Engine) beginRun(src Source) *run {
 	e.download.StartSession(src)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.current, e.items = newRun(e, src), Progress{}
-	e.aside = slices.DeleteFunc(slices.Concat(e.left, e.aside), func(u InFlight) bool {
+	e.setAside = slices.DeleteFunc(slices.Concat(e.unfinished, e.setAside), func(u InFlight) bool {
 		_, wanted := e.order(u.Repository)
 		return wanted
 	})
-	e.left = nil
+	e.unfinished = nil
 	return e.current
 }
 
-// end notes that no Sync runs, and what the last one left.
-func (e *Engine) end(r *run) {
+// endRun ends a run and remembers the images that it leaves in flight.
+func (e *Engine) endRun(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.current, e.left = nil, stopped(r.inFlight())
+	e.current, e.unfinished = nil, stoppedInFlight(r.inFlight())
 }
 
-// Trouble returns why nothing comes to the running Sync, nil if all is well,
-// and until when its source asked for a pause, if it did.
-func (e *Engine) LinkError() (until time.Time, why error) {
+// LinkError returns why the requests of the running Sync fail; nil if they succeed or no
+// Sync runs. If the source asked for a pause, until is its end.
+func (e *Engine) LinkError() (until time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.current == nil {
@@ -156,45 +157,18 @@ func (e *Engine) LinkError() (until time.Time, why error) {
 	return e.download.LinkError()
 }
 
-// ClearQuarantine lets the next Sync fetch what had wrong content at once,
-// because somebody mended it at the source.
+// ClearQuarantine allows the next Sync to fetch quarantined blobs at once, for example
+// because an operator repaired them at the source.
 func (e *Engine) ClearQuarantine() { e.download.ClearQuarantine() }
 
-// Suspects returns blobs whose content from the source was not what the digest says, which
-// was not reported to the source yet.
+// CorruptBlobs returns blobs whose content did not match the digest and that were not
+// reported to the source yet, so that the source can verify them.
 func (e *Engine) CorruptBlobs() []Ref { return e.download.CorruptBlobs() }
 
-// NoteReported notes that suspects were reported to the source.
-func (e *Engine) MarkReported(suspects []Ref) { e.download.MarkReported(suspects) }
+// MarkReported records that corrupt blobs were reported to the source.
+func (e *Engine) MarkReported(blobs []Ref) { e.download.MarkReported(blobs) }
 
-// An Order says of a repository how soon a Sync fetches what is to come to
-// it, the lowest priority first, and whether it fetches that at all. It must
-// not block, nor call the engine.
-type Order func(repository string) (priority int, wanted bool)
-
-// anyOrder is the order if there is none.
-func anyOrder(string) (priority int, wanted bool) { return 0, true }
-
-// SetOrder lets Syncs follow an order from now on; nil is none. In a Sync that
-// runs, requests under way are answered, and the next ones follow the new order.
-func (e *Engine) SetOrder(o Order) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.order, e.follows = o, o != nil; o == nil {
-		e.order = anyOrder
-	}
-	if e.current != nil {
-		e.current.reorder()
-	}
-}
-
-func (e *Engine) currentOrder() Order {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.order
-}
-
-// Wanted returns how many pending items the order lets a Sync fetch.
+// Wanted returns how many pending items the order allows a Sync to fetch.
 func (e *Engine) Wanted(ctx context.Context) (n int, err error) {
 	order := e.currentOrder()
 	waiting, err := e.repositories(ctx, metadb.WantedSyncItem)

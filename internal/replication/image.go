@@ -13,72 +13,73 @@ import (
 	"ferry/internal/oci"
 )
 
-// An image is a wanted manifest with all that is below it, in the order in
-// which it must become visible; or a referrer, which follows its subject. What
-// a plan says of it is written by whoever assembles it; everything else belongs
-// to the run.
+// An image is a wanted manifest with everything below it; or a referrer, which becomes
+// visible after its subject. While an image is planned, the plan's job owns it; afterwards
+// the run does.
 type image struct {
 	repository string
-	root       digest.Digest
-	tags       []string               // that have it, when it was read from the list
-	manifests  []PlanManifest         // root last; without those that were here already
-	has        map[digest.Digest]bool // which those are
-	needs      []need                 // its blobs that are not in its repository
+	root       digest.Digest          // the wanted manifest
+	tags       []string               // of its items
+	manifests  []PlanManifest         // to store, in this order: children first, the root last
+	collected  map[digest.Digest]bool // digests of manifests
+	needed     []neededBlob           // blobs that its repository lacks
 	referrers  []*image
-	subject    *image // of a referrer
+	subject    *image // the image that this referrer follows; nil if it is no referrer
 
-	seq       int // the order in which images were planned
-	priority  int
-	items     []metadb.SyncItem // that are synced once it is whole, referrers and all
-	links     []digest.Digest   // blobs that are here under another repository, or will be
-	layers    []*layer          // that were missing
-	waits     map[*layer]bool   // for those of them that are on their way
-	left      int64             // bytes of those, and of its referrers'
-	err       error             // why it cannot be whole
-	tagErrs   map[string]error  // why a tag cannot be set
-	planned   bool              // all of the above is known
-	queued    bool              // it is to be committed, or its outcome noted
-	working   bool              // that is being done
-	cancelled bool              // nobody wants it any more
-	committed bool
+	seq         int // images are numbered in the order in which they are planned
+	priority    int
+	items       []metadb.SyncItem // in sync once the image and its referrers are visible
+	blobsToLink []digest.Digest   // blobs that are, or will be, stored for other repositories
+	layers      []*layer          // blobs that were downloaded, or are
+	waitsFor    map[*layer]bool   // layers in flight
+	bytesLeft   int64             // of those, and of its referrers'
+	err         error             // why the image cannot become visible
+	tagErrors   map[string]error  // why a tag cannot be set
+	planned     bool              // the fields above are filled in
+	queued      bool              // in run.toCommit
+	committing  bool
+	canceled    bool // no longer wanted
+	committed   bool
 }
 
-// A need is a blob that an image lacks.
-type need struct {
+// A neededBlob is a blob that the repository of an image lacks.
+type neededBlob struct {
 	oci.Descriptor
-	elsewhere bool  // it is here under another repository
-	optional  bool  // the image is whole without it, too
-	batch     bool  // it can come in a batch
-	missing   error // the source does not have it
+	elsewhere bool  // another repository holds it
+	optional  bool  // the image is complete without it
+	batch     bool  // it can be fetched in a batch
+	missing   error // why the source does not send it
 }
 
 func newImage(repository string, root digest.Digest) *image {
 	return &image{
 		repository: repository, root: root,
-		has: map[digest.Digest]bool{}, waits: map[*layer]bool{}, tagErrs: map[string]error{},
+		collected: map[digest.Digest]bool{}, waitsFor: map[*layer]bool{}, tagErrors: map[string]error{},
 	}
 }
 
 func (im *image) ref() Ref { return Ref{Repository: im.repository, Digest: im.root} }
 
-// main is the image itself, or the subject of a referrer.
-func (im *image) main() *image {
+// subjectOrSelf returns the subject of a referrer, and any other image itself.
+func (im *image) subjectOrSelf() *image {
 	if im.subject != nil {
 		return im.subject
 	}
 	return im
 }
 
-// parts are the image and its referrers.
-func (im *image) parts() []*image { return append([]*image{im}, im.referrers...) }
+// withReferrers returns the image and its referrers.
+func (im *image) withReferrers() []*image { return append([]*image{im}, im.referrers...) }
 
-// rank is how soon the layers of an image are fetched.
-func (im *image) rank() download.Rank { return download.Rank{Priority: im.priority, Left: im.left} }
+// rank returns how soon the layers of the image are fetched.
+func (im *image) rank() download.Rank {
+	return download.Rank{Priority: im.priority, Left: im.bytesLeft}
+}
 
-// layersOfAll are the layers that were missing of the image and its referrers.
-func (im *image) layersOfAll() map[*layer]bool {
+// allLayers returns the layers of the image and its referrers.
+func (im *image) allLayers() map[*layer]bool {
 	all := map[*layer]bool{}
-	for _, part := range im.parts() {
+	for _, part := range im.withReferrers() {
 		for _, l := range part.layers {
 			all[l] = true
 		}
@@ -86,16 +87,16 @@ func (im *image) layersOfAll() map[*layer]bool {
 	return all
 }
 
-// isOptional reports whether the image is whole without a blob that it lacks.
+// isOptional reports whether the image is complete without a blob that it lacks.
 func (im *image) isOptional(d digest.Digest) bool {
-	return !slices.ContainsFunc(im.needs, func(n need) bool { return n.Digest == d && !n.optional })
+	return !slices.ContainsFunc(im.needed, func(b neededBlob) bool { return b.Digest == d && !b.optional })
 }
 
-// bytes are how many bytes are to be fetched for the image and its referrers.
-func (im *image) bytes() (n int64) {
+// bytesToFetch returns how many bytes must be fetched for the image and its referrers.
+func (im *image) bytesToFetch() (n int64) {
 	seen := map[digest.Digest]bool{}
-	for _, part := range im.parts() {
-		for _, b := range part.needs {
+	for _, part := range im.withReferrers() {
+		for _, b := range part.needed {
 			if !b.elsewhere && !seen[b.Digest] {
 				seen[b.Digest] = true
 				n += b.Size
@@ -105,27 +106,27 @@ func (im *image) bytes() (n int64) {
 	return n
 }
 
-// ready reports whether the image can become visible, once its subject is.
-func (im *image) ready() bool {
-	return im.planned && im.err == nil && !im.committed && len(im.waits) == 0
+// isReady reports whether the image can become visible, apart from its subject.
+func (im *image) isReady() bool {
+	return im.planned && im.err == nil && !im.committed && len(im.waitsFor) == 0
 }
 
-// outcome reports whether it is known what became of the image and its
-// referrers once some parts are visible, and the first reason why one is not here.
+// outcome reports whether the image and all of its referrers are visible or failed, if
+// those in visible are taken as visible. failure is the first error among them.
 func (im *image) outcome(visible ...*image) (known bool, failure error) {
 	if im.err != nil {
 		return true, im.err
 	}
 	known = true
-	for _, part := range im.parts() {
+	for _, part := range im.withReferrers() {
 		failure = cmp.Or(failure, part.err)
 		known = known && (part.err != nil || part.committed || slices.Contains(visible, part))
 	}
 	return known, failure
 }
 
-// group puts the items of one manifest together.
-func group(rows []metadb.SyncItem) []*image {
+// groupByManifest returns an image for each manifest that the items name.
+func groupByManifest(rows []metadb.SyncItem) []*image {
 	var images []*image
 	byRoot := map[Ref]*image{}
 	for _, row := range rows {
@@ -144,27 +145,27 @@ func group(rows []metadb.SyncItem) []*image {
 	return images
 }
 
-// An absentError says that the source does not have what is needed.
-type absentError struct {
+// An unavailableError says that the source does not have, or cannot send, something that an
+// image needs.
+type unavailableError struct {
 	error
-	useless bool // the source has it, and this registry can make nothing of it
+	unsupported bool // the source has it, in a format that this registry cannot serve
 }
 
-func absent(format string, args ...any) error {
-	return absentError{fmt.Errorf(format, args...), false}
+func unavailable(format string, args ...any) error {
+	return unavailableError{fmt.Errorf(format, args...), false}
 }
 
-// Unwrap returns the error itself.
-func (e absentError) Unwrap() error { return e.error }
+// Unwrap returns the reason.
+func (e unavailableError) Unwrap() error { return e.error }
 
-// Permanent reports that another try is useless; see package retry.
-func (e absentError) Permanent() bool { return true }
+// Permanent reports that a retry is useless; see package retry.
+func (e unavailableError) Permanent() bool { return true }
 
-// wrongSize is the error of an image whose manifest says a size that the blob
-// does not have.
-func wrongSize(b oci.Descriptor, size int64) error {
-	return absent("the manifest says that blob %s has %d bytes, and it has %d", b.Digest, b.Size, size)
+// wrongSizeError is the error of an image whose manifest states a wrong size for a blob.
+func wrongSizeError(b oci.Descriptor, size int64) error {
+	return unavailable("the manifest says that blob %s has %d bytes, and it has %d", b.Digest, b.Size, size)
 }
 
-// errCancelled is the error of an image that nobody wants any more.
-var errCancelled = errors.New("the image is not wanted any more")
+// errCanceled is the error of an image that is no longer wanted.
+var errCanceled = errors.New("the image is not wanted any more")

@@ -11,29 +11,31 @@ import (
 	"ferry/internal/download"
 )
 
-// A layer is a blob on its way, and the images that wait for it.
+// A layer is a blob in flight, and the images that wait for it.
 type layer struct {
 	*download.Blob
-	added  bool // to the downloader
-	images []*image
-	others []other
+	added      bool // to the downloader
+	images     []*image
+	otherSizes []otherSize
 }
 
-// An other is an image whose manifest says that a layer has another size.
-type other struct {
+// An otherSize is an image whose manifest states another size for a layer. Its image waits
+// until the layer's digest proves which size is right.
+type otherSize struct {
 	image *image
-	need
+	neededBlob
 }
 
-// join makes an image wait for some of what it lacks.
-func (r *run) join(im *image, needs ...need) {
-	for _, b := range needs {
+// waitForBlobs makes an image wait for blobs that it needs. It adds layers that are not in
+// flight yet to newLayers. It sets im.err if a blob cannot be had.
+func (r *run) waitForBlobs(im *image, needed ...neededBlob) {
+	for _, b := range needed {
 		l := r.layers[b.Digest]
 		switch {
 		case im.err != nil:
 			return
 		case b.elsewhere && l == nil:
-			im.links = append(im.links, b.Digest)
+			im.blobsToLink = append(im.blobsToLink, b.Digest)
 			continue
 		case l == nil && b.missing != nil:
 			im.err = b.missing
@@ -47,15 +49,15 @@ func (r *run) join(im *image, needs ...need) {
 			}
 			l = &layer{Blob: &download.Blob{Digest: b.Digest, Size: b.Size, Batch: b.batch}}
 			r.layers[b.Digest] = l
-			r.fresh = append(r.fresh, l)
+			r.newLayers = append(r.newLayers, l)
 		}
-		if im.waits[l] {
+		if im.waitsFor[l] {
 			continue
 		}
-		im.waits[l] = true
+		im.waitsFor[l] = true
 		im.layers = append(im.layers, l)
 		if l.Size != b.Size {
-			l.others = append(l.others, other{im, b})
+			l.otherSizes = append(l.otherSizes, otherSize{im, b})
 			continue
 		}
 		l.images = append(l.images, im)
@@ -64,130 +66,132 @@ func (r *run) join(im *image, needs ...need) {
 		case !l.added:
 			l.Repositories = append(l.Repositories, im.repository)
 		default:
-			im.links = append(im.links, b.Digest) // the blob's commit does not know this repository
+			im.blobsToLink = append(im.blobsToLink, b.Digest) // the download does not know this repository
 		}
 	}
 }
 
-// fetchFresh hands the layers to the downloader that came since the last time,
-// and that somebody still needs. All images of a plan have joined them by then.
-func (r *run) fetchFresh() {
+// queueNewLayers adds the new layers to the downloader, except those that no image needs
+// any more. By then, all images of a plan wait for them, so their ranks are right.
+func (r *run) queueNewLayers() {
 	var blobs []*download.Blob
-	for _, l := range r.fresh {
+	for _, l := range r.newLayers {
 		if r.layers[l.Digest] == l {
 			l.added = true
-			r.rank(l)
+			r.rankLayer(l)
 			blobs = append(blobs, l.Blob)
 		}
 	}
-	r.fresh = nil
+	r.newLayers = nil
 	r.download.Add(blobs...)
 }
 
-// rank tells the downloader how soon a layer is needed, if it knows the layer.
-func (r *run) rank(l *layer) {
+// rankLayer tells the downloader how soon a layer is needed: the best rank of the images
+// that wait for it.
+func (r *run) rankLayer(l *layer) {
 	if !l.added {
 		return
 	}
 	best := download.Rank{Priority: math.MaxInt, Left: math.MaxInt64}
 	for _, im := range l.images {
-		if of := im.main().rank(); of.Compare(best) < 0 {
-			best = of
+		if rank := im.subjectOrSelf().rank(); rank.Compare(best) < 0 {
+			best = rank
 		}
 	}
 	r.download.Rank(l.Blob, best)
 }
 
-// rerank ranks the layers that images wait for.
-func (r *run) rerank(images ...*image) {
+// rankLayersOf ranks the layers that images wait for.
+func (r *run) rankLayersOf(images ...*image) {
 	seen := map[*layer]bool{}
 	for _, im := range images {
-		for _, part := range im.parts() {
-			for l := range part.waits {
+		for _, part := range im.withReferrers() {
+			for l := range part.waitsFor {
 				if !seen[l] {
 					seen[l] = true
-					r.rank(l)
+					r.rankLayer(l)
 				}
 			}
 		}
 	}
 }
 
-// fetched lets the images go on that waited for a layer, or fails them.
-func (r *run) fetched(b download.Result) {
-	l := r.layers[b.Blob.Digest]
-	if l == nil || l.Blob != b.Blob {
-		return // it was dropped
+// layerDownloaded handles the downloader's result: it continues, or fails, the images that
+// wait for the layer.
+func (r *run) layerDownloaded(result download.Result) {
+	l := r.layers[result.Blob.Digest]
+	if l == nil || l.Blob != result.Blob {
+		return // no image needs it any more
 	}
-	if b.Deferred {
-		r.doubted = l.images[0]
+	if result.Deferred {
+		r.suspect = l.images[0]
 		return
 	}
 	delete(r.layers, l.Digest)
-	mains := map[*image]bool{}
+	affected := map[*image]bool{} // images and subjects of referrers
 	for _, im := range slices.Clone(l.images) {
-		if b.Err != nil && !im.isOptional(l.Digest) {
-			r.fail(im, b.Err)
+		if result.Err != nil && !im.isOptional(l.Digest) {
+			r.failImage(im, result.Err)
 			continue
 		}
-		if b.Err != nil {
-			r.log.Warn("layer need not be here, and is left out", "repo", im.repository, "digest", l.Digest, "err",
-				b.Err)
-			im.links = slices.DeleteFunc(im.links, func(d digest.Digest) bool { return d == l.Digest })
+		if result.Err != nil {
+			r.log.Warn("optional layer is left out", "repo", im.repository, "digest", l.Digest, "err", result.Err)
+			im.blobsToLink = slices.DeleteFunc(im.blobsToLink, func(d digest.Digest) bool { return d == l.Digest })
 		}
-		delete(im.waits, l)
-		if main := im.main(); !mains[main] {
-			mains[main] = true
-			main.left -= l.Size
+		delete(im.waitsFor, l)
+		if main := im.subjectOrSelf(); !affected[main] {
+			affected[main] = true
+			main.bytesLeft -= l.Size
 		}
 	}
-	for im := range mains {
-		r.advance(im)
+	for im := range affected {
+		r.queueCommit(im)
 	}
-	r.settleOthers(l, b.Err == nil)
-	r.rerank(slices.Collect(maps.Keys(mains))...)
+	r.resolveOtherSizes(l, result.Err == nil)
+	r.rankLayersOf(slices.Collect(maps.Keys(affected))...)
 }
 
-// settleOthers fails the images that say that a layer has another size, if it
-// is here. Else theirs may be the right one.
-func (r *run) settleOthers(l *layer, here bool) {
-	for _, o := range l.others {
-		delete(o.image.waits, l)
+// resolveOtherSizes handles the images that state another size for a layer. If the layer
+// was downloaded, those images are wrong and fail. If not, their size may be the right
+// one, and they wait for a layer of that size.
+func (r *run) resolveOtherSizes(l *layer, downloaded bool) {
+	for _, o := range l.otherSizes {
+		delete(o.image.waitsFor, l)
 		o.image.layers = slices.DeleteFunc(o.image.layers, func(x *layer) bool { return x == l })
 		switch {
 		case o.image.err != nil:
-		case here:
-			r.fail(o.image, wrongSize(o.Descriptor, l.Size))
+		case downloaded:
+			r.failImage(o.image, wrongSizeError(o.Descriptor, l.Size))
 		default:
-			r.join(o.image, o.need)
+			r.waitForBlobs(o.image, o.neededBlob)
 			if o.image.err != nil {
-				r.fail(o.image, o.image.err)
+				r.failImage(o.image, o.image.err)
 			}
 		}
 	}
 }
 
-// fail notes why an image cannot be whole, and drops the layers that nobody
-// needs then. With an image its referrers fail.
-func (r *run) fail(im *image, err error) {
+// failImage records why an image cannot become visible, fails its referrers, too, and
+// stops the downloads that no other image needs.
+func (r *run) failImage(im *image, err error) {
 	im.err = cmp.Or(im.err, err)
 	if im.subject == nil {
-		for _, part := range im.referrers {
-			r.fail(part, err)
+		for _, referrer := range im.referrers {
+			r.failImage(referrer, err)
 		}
 	}
-	for l := range im.waits {
-		r.leave(im, l)
+	for l := range im.waitsFor {
+		r.stopWaiting(im, l)
 	}
-	clear(im.waits)
-	r.advance(im.main())
+	clear(im.waitsFor)
+	r.queueCommit(im.subjectOrSelf())
 }
 
-// leave lets an image wait no longer for a layer, and drops the layer if no
-// other image does.
-func (r *run) leave(im *image, l *layer) {
+// stopWaiting removes an image from a layer, and cancels the download if no other image
+// waits for it.
+func (r *run) stopWaiting(im *image, l *layer) {
 	l.images = slices.DeleteFunc(l.images, func(o *image) bool { return o == im })
-	l.others = slices.DeleteFunc(l.others, func(o other) bool { return o.image == im })
+	l.otherSizes = slices.DeleteFunc(l.otherSizes, func(o otherSize) bool { return o.image == im })
 	if len(l.images) > 0 || r.layers[l.Digest] != l {
 		return
 	}
@@ -195,5 +199,5 @@ func (r *run) leave(im *image, l *layer) {
 	if l.added {
 		r.download.Cancel(l.Blob)
 	}
-	r.settleOthers(l, false)
+	r.resolveOtherSizes(l, false)
 }

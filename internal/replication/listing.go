@@ -3,9 +3,7 @@ package replication
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -15,154 +13,58 @@ import (
 	"ferry/internal/subscription"
 )
 
-// A Listing is what a source has in one repository for this registry, or what
-// of that changed.
+// A Listing lists the items of one repository that this registry must have, or the changes
+// since an earlier listing.
 type Listing struct {
 	Repository string
-	Seq        int64        // of the repository's last change; a listing without pages may have none
+	Seq        int64        // of the repository's last change; 0 if the listing has only one page
 	Items      []ListedItem // by name
 
-	// A listing that is not Short is complete, or a page of a complete one: it
-	// has every item whose name is above After and, where More follows, not
-	// above that of its last item.
+	// A listing that is not Short is complete, or one page of a complete one. A page has
+	// all items after the name After and, if More is true, up to that of its last item.
 	After string
 	More  bool
 
-	// A Short listing has the items that were set since the last one, and the
-	// names of those that are Gone. Where Sum is not "", it is the
-	// [subscription.Sum] of all Count items that this registry must have in the repository then.
+	// A Short listing has the items that were set since the last listing, and the names
+	// of items that are Gone. If Sum is not "", the repository must then have Count
+	// items with the [subscription.Sum] Sum.
 	Short bool
 	Gone  []string
 	Count int
 	Sum   string
 }
 
-// A ListedItem is a tag, or a manifest that this registry must have although no
-// tag leads to it.
+// A ListedItem is a tag, or a manifest that this registry must have without a tag.
 type ListedItem struct {
-	Tag    string // "" of a manifest without one
+	Tag    string // "" for a manifest without a tag
 	Digest digest.Digest
-	Part   string // of an index of which the source has only a part: what tells that part from others
+	Part   string // identifies the part that the source has of an index; "" if it has all
 }
 
-// Name is the tag or, without one, the digest.
+// Name is the tag or, without a tag, the digest.
 func (i ListedItem) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 
-// placeSetting is the name under which the engine's place is kept among the
-// settings; see [Engine.own].
-const placeSetting = "sync-place"
-
-// A Place is how far this registry has recorded what its source has.
-type Position struct {
-	Feed         string `json:"feed,omitempty"`         // which feed of the source Cursor counts in; "" is none
-	Subscription string `json:"subscription,omitempty"` // which subscription the listings were for
-	Cursor       int64  `json:"cursor,omitempty"`       // the sequence number up to which repositories are recorded
-	Since        int64  `json:"since,omitempty"`        // the Cursor at which the source last had no more to tell
-	// AsOf is when the source last had no more to tell: what was in sync then is
-	// known to have matched then.
-	AsOf time.Time `json:"asOf,omitzero"`
-	Pass int64     `json:"pass,omitempty"` // the feed's head when the pass over all repositories began; 0 is none
-
-	// Watermarks are what the source had everything of when it last answered: a
-	// sequence number for each of its own sources' feeds.
-	Watermarks map[string]int64 `json:"watermarks,omitempty"`
-	// Lacking are items that the watermarks cover and that the source did not have
-	// all the same.
-	Lacking []MissingItem `json:"lacking,omitempty"`
-
-	Page *Page `json:"page,omitempty"` // the rest of the listing that is being read
-	// Relist are repositories whose items do not add up to what the source has:
-	// their complete listing must be asked for.
-	Relist []string `json:"relist,omitempty"`
-}
-
-// A LackedItem is an item that cannot come, because the source lacks it itself.
-type MissingItem struct {
-	Repository string        `json:"repository"`
-	Tag        string        `json:"tag,omitempty"` // "" of a manifest without one
-	Digest     digest.Digest `json:"digest"`        // of what the source should have
-	Error      string        `json:"error"`         // why it does not
-}
-
-// A Page is a place in a complete listing.
-type Page struct {
-	Repository string `json:"repository"`
-	Seq        int64  `json:"seq"`
-	After      string `json:"after"`
-}
-
-// Current reports whether everything that the source had when it last answered
-// is recorded.
-func (p Position) Current() bool {
-	return p.Feed != "" && p.Pass == 0 && p.Since == p.Cursor && p.Page == nil && len(p.Relist) == 0
-}
-
-// Known returns, for each feed, the sequence number up to which everything is
-// recorded; nil where that is not known.
-func (p Position) Known() map[string]int64 {
-	if !p.Current() {
-		return nil
-	}
-	known := maps.Clone(p.Watermarks)
-	if known == nil {
-		known = map[string]int64{}
-	}
-	known[p.Feed] = p.Cursor
-	return known
-}
-
-// NextPage is the complete listing, or the rest of one, to ask for first; nil
-// is none.
-func (p Position) NextPage() *Page {
-	if p.Page == nil && len(p.Relist) > 0 {
-		return &Page{Repository: p.Relist[0]}
-	}
-	return p.Page
-}
-
-// Place returns the engine's place; zero is none.
-func (e *Engine) Position(ctx context.Context) (Position, error) {
-	return metadb.Read(ctx, e.db, e.place)
-}
-
-func (e *Engine) place(tx *metadb.Tx) (p Position, err error) {
-	text, err := tx.Setting(e.own(placeSetting))
-	if err == nil && text != "" {
-		err = json.Unmarshal([]byte(text), &p)
-	}
-	return p, err
-}
-
-func (e *Engine) setPlace(tx *metadb.Tx, p Position) error {
-	text, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return tx.SetSetting(e.own(placeSetting), string(text))
-}
-
-// An Answer is what a source answers to the question what changed since a
-// [Place].
+// An Answer is a source's answer to a poll from a [Position].
 type Answer struct {
 	Feed, Subscription string
-	Cursor             int64 // of the next place
-	Restart            bool  // the place was of no use: a pass over all repositories begins with this answer
-	Head               int64 // with Restart: the feed's head, at least 1
-	More               bool  // the answer does not have all there is
+	Cursor             int64 // of the next position
+	Restart            bool  // the position is invalid: this answer begins a pass over all repositories
+	Head               int64 // if Restart: the feed's head, at least 1
+	More               bool  // further answers follow
 	Listings           []Listing
-	Watermarks         map[string]int64 // see [Place]
-	Lacking            []MissingItem    // likewise
+	Watermarks         map[string]int64 // see [Position]
+	Lacking            []MissingItem    // see [Position]
 }
 
-// ApplyAnswer records what a source answered, and the place that follows, in
-// one transaction. Nothing is fetched yet, unless a Sync runs that has nothing
-// better to do. What a pass over all repositories did not list is removed by the
-// Sync that follows its end. changed reports whether there is anything to do.
+// ApplyAnswer records a source's answer and the next position in one transaction. It
+// fetches nothing, but a running Sync fetches the changed items if they are urgent enough.
+// Repositories that a complete pass did not list are removed by the next Sync. changed
+// reports whether there is anything to sync.
 func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err error) {
-	var touched []string
+	var repositories []string // that changed
 	err = e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error {
-		touched = nil
-		p, err := e.place(tx)
+		repositories = nil
+		p, err := e.loadPosition(tx)
 		if err != nil {
 			return err
 		}
@@ -175,16 +77,16 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 		p.Feed, p.Subscription, p.Cursor = a.Feed, a.Subscription, a.Cursor
 		p.Watermarks, p.Lacking = a.Watermarks, a.Lacking
 		for _, l := range a.Listings {
-			changed, err := e.applyPaged(tx, &p, l)
+			changed, err := e.applyPage(tx, &p, l)
 			if err != nil {
 				return err
 			}
 			if changed {
-				touched = append(touched, l.Repository)
+				repositories = append(repositories, l.Repository)
 			}
 		}
 		if a.More {
-			return e.setPlace(tx, p)
+			return e.savePosition(tx, p)
 		}
 		p.Since, p.AsOf = p.Cursor, e.now()
 		if p.Pass > 0 {
@@ -193,24 +95,25 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 			if err != nil {
 				return err
 			}
-			touched = append(touched, dropped...)
+			repositories = append(repositories, dropped...)
 		}
-		return e.setPlace(tx, p)
+		return e.savePosition(tx, p)
 	})
 	if err == nil {
-		e.noteChanged(touched)
+		e.notifyRun(repositories)
 	}
-	return len(touched) > 0, err
+	return len(repositories) > 0, err
 }
 
-// applyPaged records a listing, and what of its repository is still to be asked for.
-func (e *Engine) applyPaged(tx *metadb.Tx, p *Position, l Listing) (changed bool, err error) {
+// applyPage records a listing, and in p which page of its repository must be requested
+// next.
+func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool, err error) {
 	if p.Pass > 0 {
 		if err := tx.NotePassed(e.name, l.Repository); err != nil {
 			return false, err
 		}
 	}
-	changed, whole, err := e.applyListing(tx, l, p.AsOf)
+	changed, matches, err := e.applyListing(tx, l, p.AsOf)
 	if err != nil {
 		return false, err
 	}
@@ -221,14 +124,15 @@ func (e *Engine) applyPaged(tx *metadb.Tx, p *Position, l Listing) (changed bool
 	switch {
 	case l.More && len(l.Items) > 0:
 		p.Page = &Page{Repository: l.Repository, Seq: l.Seq, After: l.Items[len(l.Items)-1].Name()}
-	case !whole:
-		e.log.Warn("listing does not add up, and is asked for whole", "repo", l.Repository)
+	case !matches:
+		e.log.Warn("listing does not match its sum; the complete listing is requested", "repo", l.Repository)
 		p.Relist = append(p.Relist, l.Repository)
 	}
 	return changed, nil
 }
 
-// endPass marks what the pass did not list for removal.
+// endPass marks the items of repositories that the pass did not list for removal, and
+// returns those repositories.
 func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 	if dropped, err = tx.NotPassed(e.name); err != nil {
 		return nil, err
@@ -241,8 +145,8 @@ func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
 	return dropped, tx.ClearPass(e.name)
 }
 
-// ApplyListing records what a source has in one repository. Nothing is fetched
-// yet, unless a Sync runs that has nothing better to do.
+// ApplyListing records a listing from a source without a feed. It fetches nothing, but a
+// running Sync fetches the changed items if they are urgent enough.
 func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 	var changed bool
 	err := e.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
@@ -250,49 +154,49 @@ func (e *Engine) ApplyListing(ctx context.Context, l Listing) error {
 		return err
 	})
 	if err == nil && changed {
-		e.noteChanged([]string{l.Repository})
+		e.notifyRun([]string{l.Repository})
 	}
 	return err
 }
 
-// applyListing records a listing. What was in sync and has moved is known to have
-// matched at asOf; zero is not known. whole reports whether the items then add up
-// to what the source has.
-func (e *Engine) applyListing(tx *metadb.Tx, l Listing, asOf time.Time) (changed, whole bool, err error) {
-	known, err := e.listed(tx, l)
+// applyListing records a listing. Changed items that were in sync are known to have matched
+// the source at asOf; zero is unknown. matches reports whether the recorded items then
+// match the listing's sum.
+func (e *Engine) applyListing(tx *metadb.Tx, l Listing, asOf time.Time) (changed, matches bool, err error) {
+	recorded, err := e.affectedItems(tx, l)
 	if err != nil {
 		return false, false, err
 	}
 	for _, item := range l.Items {
-		old, ok := known[item.Name()]
-		delete(known, item.Name()) // what is left at last is gone
+		old, ok := recorded[item.Name()]
+		delete(recorded, item.Name()) // the items that remain at the end are gone
 		if ok && old.Digest == string(item.Digest) && old.Part == item.Part {
 			continue
 		}
 		changed = true
-		if err := tx.PutSyncItem(e.moved(l.Repository, item, old, asOf)); err != nil {
+		if err := tx.PutSyncItem(e.changedItem(l.Repository, item, old, asOf)); err != nil {
 			return false, false, err
 		}
 	}
-	for _, row := range known {
+	for _, row := range recorded {
 		if row.Digest == "" {
 			continue
 		}
 		changed = true
-		if err := tx.PutSyncItem(e.moved(l.Repository, ListedItem{Tag: row.Tag}, row, asOf)); err != nil {
+		if err := tx.PutSyncItem(e.changedItem(l.Repository, ListedItem{Tag: row.Tag}, row, asOf)); err != nil {
 			return false, false, err
 		}
 	}
 	if !l.Short || l.Sum == "" {
 		return changed, true, nil
 	}
-	whole, err = e.addsUp(tx, l)
-	return changed, whole, err
+	matches, err = e.sumMatches(tx, l)
+	return changed, matches, err
 }
 
-// listed returns the items that a listing may change, by name.
-func (e *Engine) listed(tx *metadb.Tx, l Listing) (map[string]metadb.SyncItem, error) {
-	known := map[string]metadb.SyncItem{}
+// affectedItems returns the recorded items that a listing may change, by name.
+func (e *Engine) affectedItems(tx *metadb.Tx, l Listing) (map[string]metadb.SyncItem, error) {
+	recorded := map[string]metadb.SyncItem{}
 	if l.Short {
 		names := l.Gone[:len(l.Gone):len(l.Gone)]
 		for _, item := range l.Items {
@@ -301,12 +205,12 @@ func (e *Engine) listed(tx *metadb.Tx, l Listing) (map[string]metadb.SyncItem, e
 		for _, name := range names {
 			row, err := tx.SyncItem(e.name, l.Repository, name)
 			if err == nil {
-				known[name] = row
+				recorded[name] = row
 			} else if !errors.Is(err, metadb.ErrNotFound) {
 				return nil, err
 			}
 		}
-		return known, nil
+		return recorded, nil
 	}
 	last := ""
 	if n := len(l.Items); l.More && n > 0 {
@@ -314,19 +218,19 @@ func (e *Engine) listed(tx *metadb.Tx, l Listing) (map[string]metadb.SyncItem, e
 	}
 	rows, err := tx.ListedSyncItems(e.name, l.Repository, l.After, last)
 	for _, row := range rows {
-		known[row.Item] = row
+		recorded[row.Item] = row
 	}
-	return known, err
+	return recorded, err
 }
 
-// moved returns the row of an item that is other at the source than old says;
-// an item without a digest must be removed.
-func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem, asOf time.Time) metadb.SyncItem {
+// changedItem returns the row of an item that differs from old, its recorded row. An item
+// without a digest must be removed.
+func (e *Engine) changedItem(repository string, item ListedItem, old metadb.SyncItem, asOf time.Time) metadb.SyncItem {
 	if old.State == Synced && asOf.After(old.SyncedAt) {
 		old.SyncedAt = asOf
 	}
 	now := e.now()
-	if !now.After(old.ChangedAt) { // a Sync that looked at the old row must not take this one for it
+	if !now.After(old.ChangedAt) { // a Sync tells the rows apart by ChangedAt
 		now = old.ChangedAt.Add(time.Millisecond)
 	}
 	return metadb.SyncItem{
@@ -335,9 +239,8 @@ func (e *Engine) moved(repository string, item ListedItem, old metadb.SyncItem, 
 	}
 }
 
-// addsUp reports whether the items of a listing's repository are those that the
-// source has.
-func (e *Engine) addsUp(tx *metadb.Tx, l Listing) (bool, error) {
+// sumMatches reports whether the recorded items of a repository match a listing's sum.
+func (e *Engine) sumMatches(tx *metadb.Tx, l Listing) (bool, error) {
 	rows, err := tx.ListedSyncItems(e.name, l.Repository, "", "")
 	if err != nil {
 		return false, err
@@ -353,29 +256,30 @@ func (e *Engine) addsUp(tx *metadb.Tx, l Listing) (bool, error) {
 	return count == l.Count && sum.String() == l.Sum, nil
 }
 
-// noteChanged makes the Sync that runs look at what changed in repositories.
-func (e *Engine) noteChanged(repositories []string) {
+// notifyRun makes the running Sync read the pending items again if a change in one of the
+// repositories is urgent enough.
+func (e *Engine) notifyRun(repositories []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.current != nil && e.follows && slices.ContainsFunc(repositories, e.current.concerns) {
-		e.current.readAgain()
+	if e.current != nil && e.followsChanges && slices.ContainsFunc(repositories, e.current.isAffectedBy) {
+		e.current.restartReading()
 	}
 }
 
-// ForgetSource forgets every item of a source, and the place in its feed.
-// What is here stays. A Sync with the source that runs may note some again.
+// ForgetSource deletes the recorded items of a source, its leases and its position. The
+// content stays. A Sync with the source that runs may record some items again.
 func ForgetSource(tx *metadb.Tx, source string) error {
 	if err := tx.ForgetSource(source); err != nil {
 		return err
 	}
-	if err := tx.Release(own(source, leaseHolder)); err != nil {
+	if err := tx.Release(sourceKey(source, leaseHolder)); err != nil {
 		return err
 	}
-	return tx.DeleteSettings(own(source, placeSetting))
+	return tx.DeleteSettings(sourceKey(source, positionSetting))
 }
 
-// Items returns up to limit items of kind after (repository, item), in order:
-// item is the tag, or the digest of an item without one.
+// Items returns up to limit items of kind after (repository, item), in that order. item is
+// the tag or, without a tag, the digest.
 func (e *Engine) Items(
 	ctx context.Context, kind metadb.SyncItemKind, repository, item string, limit int,
 ) ([]metadb.SyncItem, error) {
@@ -384,10 +288,11 @@ func (e *Engine) Items(
 	})
 }
 
-// repositories returns the repositories with items of kind, and how many each has.
+// repositories returns how many items of kind each repository has.
 func (e *Engine) repositories(ctx context.Context, kind metadb.SyncItemKind) (map[string]int, error) {
-	return metadb.Read(ctx, e.db,
-		func(tx *metadb.Tx) (map[string]int, error) { return tx.SyncRepositories(e.name, kind) })
+	return metadb.Read(ctx, e.db, func(tx *metadb.Tx) (map[string]int, error) {
+		return tx.SyncRepositories(e.name, kind)
+	})
 }
 
 // Counts returns how many items are in each state.
@@ -396,12 +301,12 @@ func (e *Engine) Counts(ctx context.Context) (synced, pending, failed int, err e
 	return n[Synced], n[Pending], n[Failed], err
 }
 
-// own makes a name the source's own.
-func own(source, name string) string {
+// sourceKey returns the name of a setting or a lease holder that belongs to a source.
+func sourceKey(source, name string) string {
 	if source == metadb.Parent {
 		return name
 	}
 	return name + "/" + source
 }
 
-func (e *Engine) own(name string) string { return own(e.name, name) }
+func (e *Engine) sourceKey(name string) string { return sourceKey(e.name, name) }

@@ -10,75 +10,77 @@ import (
 	"ferry/internal/storage"
 )
 
-// How many items are read, and planned, at once: at first few, so that the
-// link has something to carry soon; then enough to fill it for many round
-// trips, and few enough that their manifests fit into memory.
+// How many items are read, and planned, together. The first page is small, so that the
+// link soon has something to transfer. The others are large enough to fill the link for
+// many round trips, and small enough that the plan's manifests fit into memory.
 const (
-	firstPage = 32
-	page      = 200
+	firstPageSize = 32
+	pageSize      = 200
 )
 
-// pending iterates over the items that are to come, by priority, repository
-// and name.
-type pending struct {
+// pendingItems iterates over the items that are not in sync, by priority, repository and
+// name.
+type pendingItems struct {
 	run              *run
 	order            Order
-	priorities       []int  // that are left
-	listed           bool   // priorities are known
-	repository, item string // the last one that was read of the first priority
+	priorities       []int  // not read yet, or not to the end; best first
+	listed           bool   // priorities is filled in
+	repository, item string // the last item that was read of the first priority
 	size             int    // of the next page
 }
 
-func newPending(r *run) *pending { return &pending{run: r, order: r.order, size: firstPage} }
-
-// An itemPage is some items of one priority, as images.
-type itemPage struct {
-	from     *pending
-	priority int
-	present  []*image // whose manifests are here, whole: they only lack their tags
-	absent   []*image
-	last     bool // nothing is left
+func newPendingItems(r *run) *pendingItems {
+	return &pendingItems{run: r, order: r.order, size: firstPageSize}
 }
 
-// next returns the next page.
-func (p *pending) next(ctx context.Context) (itemPage, error) {
-	priority, rows, err := p.read(ctx)
-	result := itemPage{from: p, priority: priority, last: len(rows) == 0}
+// An itemPage has the images of some pending items of one priority.
+type itemPage struct {
+	reader   *pendingItems
+	priority int
+	whole    []*image // images that are here already: only their tags are missing
+	lacking  []*image // images to plan
+	end      bool     // the page is empty, and no item is left
+}
+
+// nextPage returns the next page.
+func (p *pendingItems) nextPage(ctx context.Context) (itemPage, error) {
+	priority, rows, err := p.readItems(ctx)
+	page := itemPage{reader: p, priority: priority, end: len(rows) == 0}
 	if err != nil {
-		return result, err
+		return page, err
 	}
-	for _, im := range group(rows) {
+	for _, im := range groupByManifest(rows) {
 		im.priority = priority
-		whole, err := p.run.whole(ctx, im)
+		whole, err := p.run.isWhole(ctx, im)
 		if err != nil {
-			return result, err
+			return page, err
 		}
 		if whole {
-			result.present = append(result.present, im)
+			page.whole = append(page.whole, im)
 		} else {
-			result.absent = append(result.absent, im)
+			page.lacking = append(page.lacking, im)
 		}
 	}
-	return result, nil
+	return page, nil
 }
 
-// read returns the next items, and their priority.
-func (p *pending) read(ctx context.Context) (priority int, due []metadb.SyncItem, _ error) {
-	if err := p.list(ctx); err != nil {
+// readItems returns the next items and their priority.
+func (p *pendingItems) readItems(ctx context.Context) (priority int, due []metadb.SyncItem, _ error) {
+	if err := p.listPriorities(ctx); err != nil {
 		return 0, nil, err
 	}
 	size := p.size
-	p.size = page
+	p.size = pageSize
 	for len(p.priorities) > 0 {
 		priority = p.priorities[0]
-		rows, err := p.run.Items(ctx, metadb.OpenSyncItem, p.repository, p.item, page)
+		rows, err := p.run.Items(ctx, metadb.OpenSyncItem, p.repository, p.item, pageSize)
 		if err != nil {
 			return 0, nil, err
 		}
 		for _, row := range rows {
 			p.repository, p.item = row.Repository, row.Item
 			of, wanted := p.order(row.Repository)
-			if wanted && of == priority && row.Digest != "" && p.run.due(row) {
+			if wanted && of == priority && row.Digest != "" && p.run.isDue(row) {
 				due = append(due, row)
 			}
 			if len(due) == size {
@@ -96,8 +98,8 @@ func (p *pending) read(ctx context.Context) (priority int, due []metadb.SyncItem
 	return priority, nil, nil
 }
 
-// list finds out which priorities there are.
-func (p *pending) list(ctx context.Context) error {
+// listPriorities finds the priorities of the pending items.
+func (p *pendingItems) listPriorities(ctx context.Context) error {
 	if p.listed {
 		return nil
 	}
@@ -112,17 +114,31 @@ func (p *pending) list(ctx context.Context) error {
 			total += count
 		}
 	}
-	p.run.setTotal(total)
+	p.run.setItemsTotal(total)
 	slices.Sort(p.priorities)
 	p.priorities = slices.Compact(p.priorities)
 	p.listed = true
 	return nil
 }
 
-// whole reports whether the manifest of an image is here, with all that must be
-// below it, as far as that can be told without the source: of an index of which
-// the source has a part it cannot.
-func (r *run) whole(ctx context.Context, im *image) (bool, error) {
+// isDue reports whether an item must be planned: it did not fail in this run, and its image
+// is not in flight. An item that changed since is due in both cases.
+func (r *run) isDue(row metadb.SyncItem) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed[keyOf(row)].Equal(row.ChangedAt) {
+		return false
+	}
+	im := r.imageOf[keyOf(row)]
+	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool {
+		return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt)
+	})
+}
+
+// isWhole reports whether the manifest of an image is here with everything below it. For
+// an index of which the source has only a part, it returns false, because only the source
+// knows which part.
+func (r *run) isWhole(ctx context.Context, im *image) (bool, error) {
 	m, err := r.storage.DescribeManifest(ctx, im.repository, im.root)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return false, nil
@@ -130,31 +146,32 @@ func (r *run) whole(ctx context.Context, im *image) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if whole, err := r.storage.IsWhole(ctx, im.repository, im.root); err != nil || !whole || !oci.IsIndex(m.MediaType) {
+	whole, err := r.storage.IsWhole(ctx, im.repository, im.root)
+	if err != nil || !whole || !oci.IsIndex(m.MediaType) {
 		return whole, err
 	}
 	if slices.ContainsFunc(im.items, func(item metadb.SyncItem) bool { return item.Part != "" }) {
 		return false, nil
 	}
-	return r.holdsAll(ctx, m, 0)
+	return r.hasAllChildren(ctx, m, 0)
 }
 
-// maxDepth is how far indexes within indexes are looked into.
+// maxDepth is how many levels of indexes within indexes are checked.
 const maxDepth = 8
 
-// holdsAll reports whether an index that is here holds all of its children. It
-// may not: a platform filter, which may be gone, may have applied when it came.
-func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
+// hasAllChildren reports whether an index that is here has all of its children. Some are
+// missing if a platform filter applied when the index was synced.
+func (r *run) hasAllChildren(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
 	parsed, err := oci.ParseManifest(index.MediaType, index.Payload)
 	if err != nil {
 		return false, err
 	}
-	held, err := r.storage.Held(ctx, index.Repository, index.Digest)
+	present, err := r.storage.Held(ctx, index.Repository, index.Digest)
 	if err != nil {
 		return false, err
 	}
 	for _, child := range parsed.Manifests {
-		if !slices.Contains(held, child.Digest) {
+		if !slices.Contains(present, child.Digest) {
 			return false, nil
 		}
 		if whole, err := r.storage.IsWhole(ctx, index.Repository, child.Digest); err != nil || !whole {
@@ -165,27 +182,14 @@ func (r *run) holdsAll(ctx context.Context, index storage.Manifest, depth int) (
 		}
 		m, err := r.storage.DescribeManifest(ctx, index.Repository, child.Digest)
 		if errors.Is(err, oci.ErrManifestUnknown) {
-			return false, nil // it went meanwhile
+			return false, nil // it was deleted meanwhile
 		}
 		if err != nil {
 			return false, err
 		}
-		if all, err := r.holdsAll(ctx, m, depth+1); err != nil || !all {
+		if all, err := r.hasAllChildren(ctx, m, depth+1); err != nil || !all {
 			return false, err
 		}
 	}
 	return true, nil
-}
-
-// due reports whether an item has to be planned.
-func (r *run) due(row metadb.SyncItem) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failed[placeOf(row)].Equal(row.ChangedAt) {
-		return false
-	}
-	im := r.byItem[placeOf(row)]
-	return im == nil || !slices.ContainsFunc(im.items, func(o metadb.SyncItem) bool {
-		return o.Item == row.Item && o.ChangedAt.Equal(row.ChangedAt)
-	})
 }

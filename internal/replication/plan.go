@@ -17,68 +17,68 @@ import (
 	"ferry/internal/storage"
 )
 
-// Limits on what a plan holds in memory, in bytes.
+// Limits on the memory that a plan takes, in bytes.
 const (
-	// planEnough is how much of several images is held; the others' plan is
-	// asked for later.
-	planEnough = 4 << 20
-	// planMax is how much one image's plan may have.
-	planMax = 24 << 20
-	// entryCost is what an entry takes beside its payload, roughly.
-	entryCost = 512
+	// planSoftLimit ends a plan that has all entries of at least one image. The other
+	// images are planned later.
+	planSoftLimit = 4 << 20
+	// planHardLimit ends any plan, so it limits the plan of one image.
+	planHardLimit = 24 << 20
+	// entryOverhead is the approximate memory of an entry without its payload.
+	entryOverhead = 512
 )
 
-// planTries is how often in a row a source may break off the plan of one
-// image before that fails.
+// planTries is how often in a row a source may break off within the plan of one image
+// before that image fails.
 const planTries = 5
 
-// planPatience is how many times the stall timeout may pass between two
-// entries of a plan: an entry can be large, and its bytes are not seen here.
-const planPatience = 5
+// planStallFactor is how many stall timeouts may pass between two entries of a plan. An
+// entry can be large, and its bytes are not seen one by one here.
+const planStallFactor = 5
 
-// maxHave is how many manifests a source is told of at most.
+// maxHave is the largest number of manifests that a source is told as present.
 const maxHave = 10_000
 
-// errEnough ends a plan of which as much came as fits.
-var errEnough = errors.New("the plan is long enough")
+// errPlanFull ends the stream of a plan that has reached a memory limit.
+var errPlanFull = errors.New("the plan is long enough")
 
-// A plan is what a source said is needed for some images. It grows from one
-// try to the next: what came once is not asked for again.
+// A plan lists everything that some images need, according to the source. It collects the
+// entries of several requests: an entry that was received is not requested again.
 type plan struct {
-	images  []*image // for which it is complete
-	rest    []*image // that must be planned again
-	refused error    // the source answers no plan
+	complete   []*image // images of which all entries were received, or that failed
+	incomplete []*image // images to plan again
+	refused    error    // the source refuses plans permanently
 
 	repositories map[string]bool // of the images
-	wanted       map[Ref]bool
+	wanted       map[Ref]bool    // root manifests of the images
 	manifests    map[Ref]*plannedManifest
-	blobs        map[digest.Digest]PlanBlob // the layers
-	missing      map[Ref]error              // what the source does not have, and why
+	blobs        map[digest.Digest]PlanBlob // blobs without data
+	missing      map[Ref]error              // why the source does not send something
 	referrers    map[Ref][]*plannedManifest // by subject, in the order of the stream
-	offered      map[Ref]bool               // blobs that the source said it has, or sent
-	small        []storage.SmallBlob        // of these, those that are not stored yet
-	smallBytes   int                        // of their content
-	complete     map[Ref]bool               // wanted ones of which the source said all it has to say
-	displaced    []displaced                // images of earlier plans that must leave their room to smaller ones
-	short        map[digest.Digest]int64    // what images lack for which the disk has no room
-	entries      int                        // that were new
-	held         int                        // bytes
-	cut          bool                       // there is more at the source than fits
+	available    map[Ref]bool               // blobs that the source has or sent
+	smallBlobs   []storage.SmallBlob        // received and not stored yet
+	smallBytes   int                        // size of smallBlobs
+	completed    map[Ref]bool               // wanted manifests of which all entries were received
+	displaced    []displaced                // images of earlier plans that lose their disk space to smaller ones
+	spaceShort   map[digest.Digest]int64    // disk space that blobs lack, in bytes
+	entries      int                        // number of new entries
+	memory       int                        // bytes
+	truncated    bool                       // a memory limit ended the plan
 }
 
-// plannedManifest is a manifest of the plan.
+// A plannedManifest is a manifest of the plan.
 type plannedManifest struct {
 	PlanManifest
 	parsed  *oci.Manifest
-	omitted map[digest.Digest]bool
+	omitted map[digest.Digest]bool // OmittedChildren as a set
 }
 
 func newPlan(images []*image) *plan {
 	p := &plan{
 		repositories: map[string]bool{}, wanted: map[Ref]bool{}, manifests: map[Ref]*plannedManifest{},
 		blobs: map[digest.Digest]PlanBlob{}, missing: map[Ref]error{}, referrers: map[Ref][]*plannedManifest{},
-		offered: map[Ref]bool{}, complete: map[Ref]bool{},
-		short: map[digest.Digest]int64{},
+		available: map[Ref]bool{}, completed: map[Ref]bool{},
+		spaceShort: map[digest.Digest]int64{},
 	}
 	for _, im := range images {
 		p.repositories[im.repository] = true
@@ -87,34 +87,38 @@ func newPlan(images []*image) *plan {
 	return p
 }
 
-// plan asks the source what is needed for images, stores what is small, and
-// finds out what each image lacks. The error is ctx's, or this registry's own.
+// plan requests the plan of images from the source, stores the small blobs that come with
+// it, compares it with this registry's content, and reserves disk space for the missing
+// blobs. The error is ctx's cause, or a failure of this registry.
 func (r *run) plan(ctx context.Context, images []*image) (*plan, error) {
 	p := newPlan(images)
-	if err := r.ask(ctx, p, images); err != nil {
+	if err := r.requestPlan(ctx, p, images); err != nil {
 		return nil, err
 	}
 	if p.refused != nil {
-		p.rest = images
+		p.incomplete = images
 		return p, nil
 	}
-	p.split(images)
+	p.splitComplete(images)
 	if err := r.assemble(ctx, p); err != nil {
 		return nil, err
 	}
-	return p, r.fit(ctx, p)
+	return p, r.reserveSpace(ctx, p)
 }
 
-// ask asks the source what is needed for the images, again and again while
-// the link is bad, until ctx ends or the source refuses.
-func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
+// requestPlan requests the plan of images, again and again while the link is bad, until
+// the plan is complete or full, ctx ends, or the source refuses.
+//
+// If the source repeatedly breaks off within the plan of some images, it halves the number
+// of images per request. An image at which the source breaks off by itself fails.
+func (r *run) requestPlan(ctx context.Context, p *plan, images []*image) error {
 	have, err := r.have(ctx, images)
 	if err != nil {
 		return err
 	}
-	vain, limit := 0, len(images)
+	fruitless, limit := 0, len(images)
 	for {
-		want := p.open(images)
+		want := p.openWants(images)
 		if len(want) == 0 {
 			return nil
 		}
@@ -123,7 +127,7 @@ func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
 			return err
 		}
 		before := p.entries
-		began, err := r.askOnce(ctx, p, some, p.known(have))
+		answered, err := r.requestPlanOnce(ctx, p, some, p.haveNow(have))
 		switch {
 		case err == nil && len(some) == len(want):
 			return nil
@@ -133,80 +137,78 @@ func (r *run) ask(ctx context.Context, p *plan, images []*image) error {
 			return context.Cause(ctx)
 		case errors.As(err, &download.LocalError{}):
 			return err
-		case errors.Is(err, errEnough):
-			p.cut = true
+		case errors.Is(err, errPlanFull):
+			p.truncated = true
 			return nil
 		case r.download.IsFinal(err):
 			p.refused = err
 			return nil
 		}
 		if err == nil || p.entries > before {
-			vain, limit = 0, min(2*limit, len(images))
+			fruitless, limit = 0, min(2*limit, len(images))
 			continue
 		}
-		r.log.Debug("plan is asked for again", "err", err)
+		r.log.Debug("plan is requested again", "err", err)
 		r.download.RequestFailed(err)
-		if !began || retry.Answered(err) {
-			continue // it is the link, or all of the source, and no fault of the plan's
+		if !answered || retry.Answered(err) {
+			continue // the link or the source as a whole is at fault, not an image
 		}
-		// The source breaks off within one of these: find out which.
-		if vain++; limit > 1 && vain >= planTries/2 {
-			vain, limit = 0, limit/2
-		} else if vain == planTries {
-			vain = 0
+		if fruitless++; limit > 1 && fruitless >= planTries/2 {
+			fruitless, limit = 0, limit/2
+		} else if fruitless == planTries {
+			fruitless = 0
 			p.missing[some[0]] = err
 		}
 	}
 }
 
-// askOnce adds what the source streams to p. It reports whether the source
-// began to answer.
-func (r *run) askOnce(ctx context.Context, p *plan, want, have []Ref) (began bool, err error) {
-	ctx, watchdog := retry.Watch(ctx, planPatience*r.stall)
+// requestPlanOnce makes one request and adds the entries that the source streams to p. It
+// reports whether the source began to answer.
+func (r *run) requestPlanOnce(ctx context.Context, p *plan, want, have []Ref) (answered bool, err error) {
+	ctx, watchdog := retry.Watch(ctx, planStallFactor*r.stallTimeout)
 	defer watchdog.Stop()
-	var answer atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answer.Store(true) }})
+	var began atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { began.Store(true) }})
 	err = r.src.Plan(ctx, want, have, func(entry PlanEntry) error {
-		watchdog.Reset(planPatience * r.stall)
+		watchdog.Reset(planStallFactor * r.stallTimeout)
 		r.download.RequestSucceeded()
-		answer.Store(true)
-		return r.note(ctx, p, entry)
+		began.Store(true)
+		return r.addEntry(ctx, p, entry)
 	})
 	err = watchdog.Cause(err)
-	// What came is kept, however the stream ended.
-	if stored := r.storeSmall(ctx, p); stored != nil {
-		err = stored
+	// Received blobs are kept, however the stream ended.
+	if storeErr := r.storeSmallBlobs(ctx, p); storeErr != nil {
+		err = storeErr
 	}
-	return answer.Load(), err
+	return began.Load(), err
 }
 
-// probe asks the source for the plan of an image of which a layer fails again
-// and again, so that it is known whether the link is at fault.
-func (r *run) probe(ctx context.Context, im *image) {
+// probeLink requests the plan of an image of which a layer keeps failing, so that the
+// downloader learns whether other requests succeed.
+func (r *run) probeLink(ctx context.Context, im *image) {
 	if r.download.WaitForLink(ctx) != nil {
 		return
 	}
-	ctx, watchdog := retry.Watch(ctx, planPatience*r.stall)
+	ctx, watchdog := retry.Watch(ctx, planStallFactor*r.stallTimeout)
 	defer watchdog.Stop()
 	err := r.src.Plan(ctx, []Ref{im.ref()}, nil, func(PlanEntry) error {
 		r.download.RequestSucceeded()
-		return errEnough
+		return errPlanFull
 	})
-	if err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, errPlanFull) && ctx.Err() == nil {
 		r.download.RequestFailed(err)
 	}
 }
 
-// have returns the manifests that are worth telling the source of: those that
-// the wanted tags' present images are made of, and what is here of the wanted
-// ones.
+// have returns the manifests that the source need not send, because they are here: those
+// below the images that the wanted tags name now, and below the wanted images.
 func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
 	all := map[Ref]bool{}
 	for _, im := range images {
 		for _, tag := range im.tags {
 			m, err := r.storage.Manifest(ctx, im.repository, tag)
 			if e := oci.AsError(err); e != nil && e.Status < 500 {
-				continue // the tag is new, or locked
+				continue // the tag is new, or locked against reading
 			}
 			if err == nil {
 				err = r.haveChildren(ctx, im.repository, m.Digest, all)
@@ -222,18 +224,17 @@ func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
 	return slices.Collect(maps.Keys(all)), nil
 }
 
-// haveChildren adds the manifests to all that an index holds, for which the
-// source need not be asked. What it holds of indexes within it may be more or
-// less than it should be.
+// haveChildren adds to all the image manifests that an index holds. It leaves out indexes
+// within the index, because they may hold other children than at the source.
 func (r *run) haveChildren(ctx context.Context, repository string, d digest.Digest, all map[Ref]bool) error {
 	if len(all) >= maxHave {
 		return nil
 	}
-	held, err := r.storage.Held(ctx, repository, d)
-	for _, child := range held {
+	children, err := r.storage.Held(ctx, repository, d)
+	for _, child := range children {
 		m, err := r.storage.DescribeManifest(ctx, repository, child)
 		if errors.Is(err, oci.ErrManifestUnknown) {
-			continue // it went meanwhile
+			continue // it was deleted meanwhile
 		}
 		if err != nil {
 			return err
@@ -249,72 +250,74 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 	return err
 }
 
-// markComplete notes that the source said all that it has to say of want.
+// markComplete records that all entries of wanted manifests were received.
 func (p *plan) markComplete(want ...Ref) {
 	for _, w := range want {
-		if p.wanted[w] && !p.complete[w] {
-			p.complete[w] = true
+		if p.wanted[w] && !p.completed[w] {
+			p.completed[w] = true
 			p.entries++
 		}
 	}
 }
 
-// open returns the wanted manifests that the source may have more to say of.
-func (p *plan) open(images []*image) []Ref {
+// openWants returns the wanted manifests for which the source may have more entries.
+func (p *plan) openWants(images []*image) []Ref {
 	var open []Ref
 	for _, im := range images {
-		if p.missing[im.ref()] == nil && !p.complete[im.ref()] {
+		if p.missing[im.ref()] == nil && !p.completed[im.ref()] {
 			open = append(open, im.ref())
 		}
 	}
 	return open
 }
 
-// known returns the manifests that the source need not send: have, and those
-// that came. It says what belongs to them all the same.
-func (p *plan) known(have []Ref) []Ref {
+// haveNow adds the received manifests to have. The source still sends entries that belong
+// to them.
+func (p *plan) haveNow(have []Ref) []Ref {
 	all := slices.AppendSeq(slices.Clone(have), maps.Keys(p.manifests))
 	return all[:min(len(all), maxHave)]
 }
 
-// split tells the images for which the plan is complete, or which cannot be
-// had, from the others. At least one is of the former.
-func (p *plan) split(images []*image) {
-	if !p.cut {
-		p.images = images
+// splitComplete separates the images of which all entries were received, or that the
+// source lacks, from the others. At least one image is complete afterwards: if the plan of
+// a single image is too large, that image is taken without the referrers that did not fit
+// or, if its own manifests did not fit, it fails.
+func (p *plan) splitComplete(images []*image) {
+	if !p.truncated {
+		p.complete = images
 		return
 	}
 	open := map[Ref]bool{}
-	for _, want := range p.open(images) {
+	for _, want := range p.openWants(images) {
 		open[want] = true
 	}
 	for _, im := range images {
 		if open[im.ref()] {
-			p.rest = append(p.rest, im)
+			p.incomplete = append(p.incomplete, im)
 		} else {
-			p.images = append(p.images, im)
+			p.complete = append(p.complete, im)
 		}
 	}
-	if len(p.images) > 0 {
+	if len(p.complete) > 0 {
 		return
 	}
-	// One image alone is too much. If it came, it is only its referrers that
-	// did not all come.
-	first := p.rest[0]
-	if i := slices.IndexFunc(p.rest, func(im *image) bool { return p.manifests[im.ref()] != nil }); i >= 0 {
-		first = p.rest[i]
+	first := p.incomplete[0]
+	hasRoot := func(im *image) bool { return p.manifests[im.ref()] != nil }
+	if i := slices.IndexFunc(p.incomplete, hasRoot); i >= 0 {
+		first = p.incomplete[i]
 	} else {
-		p.missing[first.ref()] = absent("its manifests take more than %d bytes", planMax)
+		p.missing[first.ref()] = unavailable("its manifests take more than %d bytes", planHardLimit)
 	}
-	p.images = []*image{first}
-	p.rest = slices.DeleteFunc(p.rest, func(im *image) bool { return im == first })
+	p.complete = []*image{first}
+	p.incomplete = slices.DeleteFunc(p.incomplete, func(im *image) bool { return im == first })
 }
 
-// absent says why a manifest or a blob that is needed did not come.
-func (p *plan) absent(what string, ref Ref) error {
+// reasonMissing returns why a needed manifest or blob was not received. kind is "manifest"
+// or "blob".
+func (p *plan) reasonMissing(kind string, ref Ref) error {
 	reason := p.missing[ref]
 	if reason == nil {
-		reason = absent("the source did not send it")
+		reason = unavailable("the source did not send it")
 	}
-	return fmt.Errorf("%s %s: %w", what, ref.Digest, reason)
+	return fmt.Errorf("%s %s: %w", kind, ref.Digest, reason)
 }

@@ -12,15 +12,16 @@ import (
 	"ferry/internal/storage"
 )
 
-// How many small blobs are stored together, and how many bytes of them.
+// How many small blobs, and how many bytes of them, are stored together.
 const (
-	enoughSmall      = 128
-	enoughSmallBytes = 1 << 20
+	maxSmallBlobs     = 128
+	maxSmallBlobBytes = 1 << 20
 )
 
-// note keeps an entry of the stream. Blobs that came whole are stored some at a time.
-// The error is a [download.LocalError], [download.ErrGarbled] or errEnough.
-func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
+// addEntry checks an entry of the stream and adds it to the plan. It stores small blobs
+// whenever enough of them were received. The error is a [download.LocalError],
+// [download.ErrGarbled] or errPlanFull.
+func (r *run) addEntry(ctx context.Context, p *plan, entry PlanEntry) error {
 	switch {
 	case entry.Complete != nil:
 		p.markComplete(*entry.Complete)
@@ -28,39 +29,38 @@ func (r *run) note(ctx context.Context, p *plan, entry PlanEntry) error {
 		m := entry.Missing
 		if p.missing[m.Ref] == nil {
 			p.missing[m.Ref] = missingError(m)
-			p.hold(len(m.Reason))
+			p.countMemory(len(m.Reason))
 		}
 	case entry.Blob != nil:
-		if err := r.noteBlob(ctx, p, entry.Blob); err != nil {
+		if err := r.addBlob(ctx, p, entry.Blob); err != nil {
 			return err
 		}
 	case entry.Manifest != nil:
-		if err := p.noteManifest(entry.Manifest); err != nil {
+		if err := p.addManifest(entry.Manifest); err != nil {
 			return err
 		}
 	}
-	return p.room()
+	return p.checkMemory()
 }
 
-// missingError says why a source does not send something.
 func missingError(m *PlanMissing) error {
 	err := errors.New(m.Reason)
 	if m.Temporary {
 		return err
 	}
-	return absentError{err, m.Unsupported}
+	return unavailableError{err, m.Unsupported}
 }
 
-func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
+func (r *run) addBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	if _, err := oci.ParseDigest(string(b.Digest)); err != nil || b.Size < 0 || !p.repositories[b.Repository] {
 		return fmt.Errorf("plan: %w: blob %s of %d bytes in %s", download.ErrGarbled, b.Digest, b.Size, b.Repository)
 	}
-	if p.offered[b.Ref] {
+	if p.available[b.Ref] {
 		return nil
 	}
 	if b.Data == nil && b.Size > 0 {
-		p.offered[b.Ref] = true
-		p.hold(0)
+		p.available[b.Ref] = true
+		p.countMemory(0)
 		if _, known := p.blobs[b.Digest]; !known {
 			p.blobs[b.Digest] = *b
 		}
@@ -70,22 +70,22 @@ func (r *run) noteBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 	if b.Digest.Algorithm().FromBytes(b.Data) != b.Digest {
 		return fmt.Errorf("plan: %w: the content of blob %s", download.ErrGarbled, b.Digest)
 	}
-	p.offered[b.Ref] = true
-	p.hold(0)
-	p.small = append(p.small, storage.SmallBlob{Repository: b.Repository, Digest: b.Digest, Data: b.Data})
-	if p.smallBytes += len(b.Data); len(p.small) < enoughSmall && p.smallBytes < enoughSmallBytes {
+	p.available[b.Ref] = true
+	p.countMemory(0)
+	p.smallBlobs = append(p.smallBlobs, storage.SmallBlob{Repository: b.Repository, Digest: b.Digest, Data: b.Data})
+	if p.smallBytes += len(b.Data); len(p.smallBlobs) < maxSmallBlobs && p.smallBytes < maxSmallBlobBytes {
 		return nil
 	}
-	return r.storeSmall(ctx, p)
+	return r.storeSmallBlobs(ctx, p)
 }
 
-// storeSmall stores the small blobs that came, apart from those that are here:
-// the image that needs them links them to its repository. Also a sync that was
-// stopped keeps what came.
-func (r *run) storeSmall(ctx context.Context, p *plan) error {
+// storeSmallBlobs stores the received small blobs, even if the sync was stopped. It skips
+// blobs that are stored already; their image links them to its repository. If the disk is
+// full, blobs that do not fit are left to the downloader.
+func (r *run) storeSmallBlobs(ctx context.Context, p *plan) error {
 	ctx = context.WithoutCancel(ctx)
-	blobs := p.small
-	p.small, p.smallBytes = nil, 0
+	blobs := p.smallBlobs
+	p.smallBlobs, p.smallBytes = nil, 0
 	absent := blobs[:0]
 	for _, b := range blobs {
 		has, err := r.storage.HasBlob(ctx, b.Digest)
@@ -103,19 +103,19 @@ func (r *run) storeSmall(ctx context.Context, p *plan) error {
 	if err == nil {
 		return nil
 	}
-	for _, b := range absent { // the disk may have room for some
+	for _, b := range absent { // there may be space for some
 		if err = r.storage.PutBlobs(ctx, b); err != nil {
 			break
 		}
 	}
 	if errors.Is(err, oci.ErrNoSpace) {
-		r.log.Debug("small blobs are not stored, and fetched as others are", "err", err)
+		r.log.Debug("small blobs are not stored, and are downloaded later", "err", err)
 		return nil
 	}
 	return download.Local(err)
 }
 
-func (p *plan) noteManifest(entry *PlanManifest) error {
+func (p *plan) addManifest(entry *PlanManifest) error {
 	m := &plannedManifest{PlanManifest: *entry, omitted: map[digest.Digest]bool{}}
 	for _, d := range entry.OmittedChildren {
 		m.omitted[d] = true
@@ -131,13 +131,12 @@ func (p *plan) noteManifest(entry *PlanManifest) error {
 	}
 	var err error
 	if m.parsed, err = oci.ParseManifest(m.MediaType, m.Payload); err != nil {
-		p.missing[m.Ref] = absentError{err, true}
-		p.hold(0)
+		p.missing[m.Ref] = unavailableError{err, true}
+		p.countMemory(0)
 		return nil
 	}
 	p.manifests[m.Ref] = m
-	// What it refers to is held twice: as bytes, and parsed.
-	p.hold(len(m.Payload) + m.parsed.Memory + entryCost*len(m.omitted))
+	p.countMemory(len(m.Payload) + m.parsed.Memory + entryOverhead*len(m.omitted))
 	if m.parsed.Subject != nil {
 		subject := Ref{Repository: m.Repository, Digest: m.parsed.Subject.Digest}
 		p.referrers[subject] = append(p.referrers[subject], m)
@@ -145,19 +144,19 @@ func (p *plan) noteManifest(entry *PlanManifest) error {
 	return nil
 }
 
-// hold counts a new entry, which takes so many bytes beside its own.
-func (p *plan) hold(bytes int) {
+// countMemory counts a new entry that takes bytes beside its overhead.
+func (p *plan) countMemory(bytes int) {
 	p.entries++
-	p.held += entryCost + bytes
+	p.memory += entryOverhead + bytes
 }
 
-// room returns errEnough when nothing more may be held.
-func (p *plan) room() error {
-	if p.held < planEnough {
+// checkMemory returns errPlanFull if the plan has reached a memory limit.
+func (p *plan) checkMemory() error {
+	if p.memory < planSoftLimit {
 		return nil
 	}
-	if p.held >= planMax || len(p.complete) > 0 {
-		return errEnough
+	if p.memory >= planHardLimit || len(p.completed) > 0 {
+		return errPlanFull
 	}
 	return nil
 }

@@ -11,46 +11,46 @@ import (
 	"ferry/internal/metadb"
 )
 
-// InFlight is an image that a Sync has planned, and not finished yet.
+// InFlight is an image in flight: planned by a Sync, and not finished.
 type InFlight struct {
 	Repository     string
 	Digest         digest.Digest
-	Items          []string      // the names of the items that are in sync once it is here
-	BytesTotal     int64         // of its layers, and its referrers', that were missing when it was planned
-	BytesDone      int64         // of these
+	Items          []string      // names of the items that are in sync when the image is
+	BytesTotal     int64         // of the layers that it and its referrers lacked when it was planned
+	BytesDone      int64         // bytes of BytesTotal that are on disk
 	BytesPerSecond int64         // over the last seconds
-	TimeLeft       time.Duration // until it is here, after what comes before it; negative if nobody knows
+	TimeLeft       time.Duration // until it and all images before it are complete; negative if unknown
 }
 
-// InFlight returns the images that the running Sync has planned, in the order
-// in which they come. After a Sync that was stopped they are those that it
-// left, until the next one begins. What a Sync was not to fetch comes last.
+// InFlight returns the images in flight of the running Sync, in the order in which they
+// are expected. After a Sync that was stopped, it returns the images that this Sync left,
+// until the next one begins. Images that the order excludes come last.
 func (e *Engine) InFlight() []InFlight {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	left := e.left
+	images := e.unfinished
 	if e.current != nil {
-		left = e.current.inFlight()
+		images = e.current.inFlight()
 	}
-	return slices.Concat(left, e.aside)
+	return slices.Concat(images, e.setAside)
 }
 
-// RestoreInFlight lets [Engine.InFlight] and [Engine.Progress] include what a
-// Sync left before a restart, until the next one begins.
-func (e *Engine) RestoreInFlight(left []InFlight) {
+// RestoreInFlight makes [Engine.InFlight] and [Engine.Progress] include the images
+// that a Sync left in flight before a restart, until the next Sync begins.
+func (e *Engine) RestoreInFlight(images []InFlight) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.aside = stopped(slices.Clone(left))
+	e.setAside = stoppedInFlight(slices.Clone(images))
 }
 
-// Progress returns how far the running, or the last, Sync is, with the bytes of
-// what it leaves alone.
+// Progress returns the progress of the running or last Sync, including the bytes of images
+// that were set aside.
 func (e *Engine) Progress() Progress {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p, bytes := e.items, e.download.Progress()
 	p.BytesTotal, p.BytesDone, p.Received = bytes.BytesTotal, bytes.BytesDone, bytes.Received
-	for _, u := range e.left {
+	for _, u := range e.unfinished {
 		p.ItemsPlanned += len(u.Items)
 	}
 	if e.current != nil {
@@ -58,7 +58,7 @@ func (e *Engine) Progress() Progress {
 			p.ItemsPlanned += len(im.items)
 		}
 	}
-	for _, u := range e.aside {
+	for _, u := range e.setAside {
 		p.BytesTotal += u.BytesTotal
 		p.BytesDone += u.BytesDone
 		p.ItemsPlanned += len(u.Items)
@@ -67,8 +67,8 @@ func (e *Engine) Progress() Progress {
 	return p
 }
 
-// ItemsUnplanned returns how many items are missing here of which nobody knows
-// yet how many bytes they lack: [Engine.Progress] does not count those.
+// ItemsUnplanned returns for how many pending items it is not known yet how many bytes they
+// lack. [Engine.Progress] does not count their bytes.
 func (e *Engine) ItemsUnplanned(ctx context.Context) (int, error) {
 	missing, err := e.repositories(ctx, metadb.WantedSyncItem)
 	n := -e.Progress().ItemsPlanned
@@ -78,14 +78,14 @@ func (e *Engine) ItemsUnplanned(ctx context.Context) (int, error) {
 	return max(n, 0), err
 }
 
-// Rate returns how many bytes of content came a second, over the last seconds.
+// Rate returns the bytes of content received per second, over the last seconds.
 func (e *Engine) Rate() int64 { return e.download.Rate() }
 
-// inFlight is [Engine.InFlight] for one run. The engine's lock is held.
+// inFlight returns the images in flight of a run. The engine's lock is held.
 func (r *run) inFlight() []InFlight {
 	images := make([]*image, 0, len(r.images))
 	for im := range r.images {
-		if im.planned && len(im.layersOfAll()) > 0 {
+		if im.planned && len(im.allLayers()) > 0 {
 			images = append(images, im)
 		}
 	}
@@ -94,33 +94,33 @@ func (r *run) inFlight() []InFlight {
 	})
 	all := make([]InFlight, 0, len(images))
 	rate := r.download.Rate()
-	var ahead int64
+	var bytesAhead int64
 	seen := map[*layer]bool{}
 	for _, im := range images {
 		u := InFlight{Repository: im.repository, Digest: im.root, TimeLeft: -1}
 		for _, item := range im.items {
 			u.Items = append(u.Items, item.Item)
 		}
-		for l := range im.layersOfAll() {
+		for l := range im.allLayers() {
 			done, rate := r.download.BlobProgress(l.Blob)
 			u.BytesTotal += l.Size
 			u.BytesDone += done
 			u.BytesPerSecond += rate
 			if !seen[l] {
 				seen[l] = true
-				ahead += l.Size - done
+				bytesAhead += l.Size - done
 			}
 		}
 		if rate > 0 {
-			u.TimeLeft = time.Duration(float64(ahead) / float64(rate) * float64(time.Second))
+			u.TimeLeft = time.Duration(float64(bytesAhead) / float64(rate) * float64(time.Second))
 		}
 		all = append(all, u)
 	}
 	return all
 }
 
-// stopped is what was in flight when nothing moves any more.
-func stopped(all []InFlight) []InFlight {
+// stoppedInFlight clears the rate and the time left of images whose Sync has stopped.
+func stoppedInFlight(all []InFlight) []InFlight {
 	for i := range all {
 		all[i].BytesPerSecond, all[i].TimeLeft = 0, -1
 	}

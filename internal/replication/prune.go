@@ -11,56 +11,56 @@ import (
 	"ferry/internal/oci"
 )
 
-// remove removes what left the source, in every repository in which nothing new
-// is still to come, and then the manifests that nothing references any more. A
-// repository whose new content fails keeps its old content. Content that fails
-// for good keeps only what it would have replaced: see [run.replaced].
-func (r *run) remove(ctx context.Context) error {
+// removeOldContent removes the items that left the source, and then the manifests that
+// nothing references any more. It skips repositories with pending items, because nothing
+// is removed before its replacement is complete. A permanently failed item retains only
+// the content that it would have replaced: see [run.retainedManifests].
+func (r *run) removeOldContent(ctx context.Context) error {
 	waiting, err := r.repositories(ctx, metadb.HoldingSyncItem)
 	if err != nil {
 		return err
 	}
-	kept, err := r.replaced(ctx, waiting)
+	retained, err := r.retainedManifests(ctx, waiting)
 	if err != nil {
 		return err
 	}
-	if err := r.removeItems(ctx, waiting, kept); err != nil {
+	if err := r.removeItems(ctx, waiting, retained); err != nil {
 		return err
 	}
 	kind := metadb.GoneSyncItem
-	if !r.pruned { // a crash may have come between a tag's move and the pruning
+	if !r.prunedAll { // the last process may have ended between moving a tag and pruning
 		kind = metadb.AnySyncItem
 	}
 	repositories, err := r.repositories(ctx, kind)
 	if err != nil {
 		return err
 	}
-	for repository := range r.touched {
+	for repository := range r.toPrune {
 		repositories[repository]++
 	}
 	for repository := range repositories {
 		if waiting[repository] > 0 {
 			continue
 		}
-		if err := r.pruneRepository(ctx, repository, kept[repository]); err != nil {
+		if err := r.pruneRepository(ctx, repository, retained[repository]); err != nil {
 			return fmt.Errorf("prune %s: %w", repository, err)
 		}
-		delete(r.touched, repository)
+		delete(r.toPrune, repository)
 	}
-	r.pruned = true
+	r.prunedAll = true
 	return nil
 }
 
-func (r *run) removeItems(ctx context.Context, waiting map[string]int, kept map[string]digestSet) error {
+func (r *run) removeItems(ctx context.Context, waiting map[string]int, retained map[string]digestSet) error {
 	repository, item := "", ""
 	for {
-		rows, err := r.Items(ctx, metadb.LeavingSyncItem, repository, item, page)
+		rows, err := r.Items(ctx, metadb.LeavingSyncItem, repository, item, pageSize)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		for _, row := range rows {
 			repository, item = row.Repository, row.Item
-			if waiting[row.Repository] > 0 || kept[row.Repository].keeps(row) {
+			if waiting[row.Repository] > 0 || retained[row.Repository].contains(row) {
 				continue
 			}
 			if err := r.removeItem(ctx, row); err != nil {
@@ -71,65 +71,63 @@ func (r *run) removeItems(ctx context.Context, waiting map[string]int, kept map[
 	}
 }
 
-// removeItem removes a tag, or a manifest that was wanted by its digest if
-// nothing else references it. The item itself is deleted when its repository is
-// pruned.
+// removeItem removes a tag, or an untagged manifest that nothing else references. The row
+// of the item is deleted when its repository is pruned.
 func (r *run) removeItem(ctx context.Context, row metadb.SyncItem) error {
 	var err error
 	if row.Tag != "" {
 		err = r.storage.DeleteTag(ctx, row.Repository, row.Tag)
 	} else {
-		err = r.removeLoose(ctx, row.Repository, digest.Digest(row.Item))
+		err = r.removeUnreferenced(ctx, row.Repository, digest.Digest(row.Item))
 	}
-	if err != nil && !stays(err) {
+	if err != nil && !cannotRemove(err) {
 		return fmt.Errorf("remove %s %s: %w", row.Repository, row.Item, err)
 	}
-	return r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return r.settle(tx, row, nil) })
+	return r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return r.recordItem(tx, row, nil) })
 }
 
-// stays reports whether err says that there is nothing to remove, or that it is
-// locked.
-func stays(err error) bool {
+// cannotRemove reports whether err says that the content is locked or does not exist.
+func cannotRemove(err error) bool {
 	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrDenied)
 }
 
-func (r *run) removeLoose(ctx context.Context, repository string, d digest.Digest) error {
-	loose, err := r.storage.IsUnreferenced(ctx, repository, d)
-	if err != nil || !loose {
+func (r *run) removeUnreferenced(ctx context.Context, repository string, d digest.Digest) error {
+	unreferenced, err := r.storage.IsUnreferenced(ctx, repository, d)
+	if err != nil || !unreferenced {
 		return err
 	}
 	return r.storage.DeleteManifest(ctx, repository, d)
 }
 
-// pruneRepository removes the manifests of a repository that no tag, no index and no
-// item references: the old image of a tag that moved, the children of an index
-// that was removed. A repository with nothing left in it is deleted.
-func (r *run) pruneRepository(ctx context.Context, repository string, kept digestSet) error {
+// pruneRepository removes the manifests of a repository that no tag, index or item
+// references, such as the old image of a tag that moved, or the children of a removed
+// index. It deletes the repository if nothing is left in it.
+func (r *run) pruneRepository(ctx context.Context, repository string, retained digestSet) error {
 	after, removed := "", false
 	for {
-		loose, err := r.storage.UnreferencedManifests(ctx, repository, after, page)
+		unreferenced, err := r.storage.UnreferencedManifests(ctx, repository, after, pageSize)
 		if errors.Is(err, oci.ErrNameUnknown) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		for _, m := range loose {
+		for _, m := range unreferenced {
 			after = string(m.Digest)
-			needed, err := r.needed(ctx, repository, m.Digest, m.Subject)
+			needed, err := r.isNeeded(ctx, repository, m.Digest, m.Subject)
 			if err != nil {
 				return err
 			}
-			if needed || kept[m.Digest] {
+			if needed || retained[m.Digest] {
 				continue
 			}
 			err = r.storage.DeleteManifest(ctx, repository, m.Digest)
-			if err != nil && !stays(err) {
+			if err != nil && !cannotRemove(err) {
 				return err
 			}
 			removed = removed || err == nil
 		}
-		if len(loose) == page {
+		if len(unreferenced) == pageSize {
 			continue
 		}
 		if !removed {
@@ -137,14 +135,15 @@ func (r *run) pruneRepository(ctx context.Context, repository string, kept diges
 		}
 		after, removed = "", false // the children of a removed index are unreferenced only now
 	}
-	return r.dropEmpty(ctx, repository)
+	return r.deleteIfEmpty(ctx, repository)
 }
 
-// needed reports whether an item asks for the manifest or, if others write here,
-// too, whether it was pushed for itself or for a subject that is here.
-func (r *run) needed(ctx context.Context, repository string, d, subject digest.Digest) (bool, error) {
+// isNeeded reports whether an unreferenced manifest stays: an item names it or, unless the
+// source owns the repository, a client pushed it without a tag, or as a referrer of a
+// subject that is here.
+func (r *run) isNeeded(ctx context.Context, repository string, d, subject digest.Digest) (bool, error) {
 	return metadb.Read(ctx, r.db, func(tx *metadb.Tx) (bool, error) {
-		if needed, err := tx.WantsManifest(repository, string(d)); err != nil || needed || r.prune == PruneAll {
+		if needed, err := tx.WantsManifest(repository, string(d)); err != nil || needed || r.pruneMode == PruneAll {
 			return needed, err
 		}
 		if needed, err := tx.NeverReferenced(repository, string(d)); err != nil || needed || subject == "" {
@@ -154,9 +153,9 @@ func (r *run) needed(ctx context.Context, repository string, d, subject digest.D
 	})
 }
 
-// dropEmpty forgets the items that were removed, and deletes a repository that
-// has no content and no item then.
-func (r *run) dropEmpty(ctx context.Context, repository string) error {
+// deleteIfEmpty deletes the rows of removed items, and then the repository if it has
+// neither items nor content.
+func (r *run) deleteIfEmpty(ctx context.Context, repository string) error {
 	var items []metadb.SyncItem
 	err := r.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		if err := tx.DeleteGoneSyncItems(r.name, repository); err != nil {
@@ -176,7 +175,7 @@ func (r *run) dropEmpty(ctx context.Context, repository string) error {
 		return err
 	}
 	err = r.storage.DeleteRepository(ctx, repository)
-	if stays(err) || errors.Is(err, oci.ErrNameUnknown) {
+	if cannotRemove(err) || errors.Is(err, oci.ErrNameUnknown) {
 		return nil
 	}
 	return err

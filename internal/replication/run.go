@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -15,87 +14,87 @@ import (
 	"ferry/internal/metadb"
 )
 
-// How much on its way in is enough to keep the link busy for the round trips
-// of the next plan: so many images or, if they are small, so many bytes, of
-// no more images than fit into memory.
+// No further plan is requested while enough images are in flight to keep the link busy for
+// the round trips of the next plan: fillImages or, if they are small, fillBytes. At most
+// maxImages are in flight, so that they fit into memory.
 const (
-	enoughImages = 100
-	enoughBytes  = 16 << 20
-	maxImages    = 400
+	fillImages = 100
+	fillBytes  = 16 << 20
+	maxImages  = 400
 )
 
-// leaseTime is how long a sync's blobs and transfers are safe from collection
-// without a manifest: a registry may be without its link for a season. What a
-// Sync did not ask for again is released at its end.
+// leaseTime is how long a sync's blobs and transfers are safe from garbage collection
+// without a manifest. It is long because a registry may be without its link for a season;
+// a sync that completes releases the leases that it no longer needs.
 const leaseTime = 90 * 24 * time.Hour
 
-// leaseHolder is the name that a sync's leases are held in; see [Engine.own].
+// leaseHolder is the holder of a sync's leases; see [Engine.sourceKey].
 const leaseHolder = "sync"
 
-// A run is one Sync. Its pipeline owns its state, and holds the engine's lock
-// while it handles an event. Jobs that take time run beside it, and return what
-// to do with their results.
+// A run is one call of [Engine.Sync]. Its pipeline owns its state, and holds the engine's
+// lock while it handles an event. Work that takes time runs as background jobs.
 type run struct {
 	*Engine
 	src    Source
 	result Result
-	wake   chan struct{} // tells the pipeline that the list is read anew
+	wake   chan struct{} // tells the pipeline that reading restarted
 
-	// The engine's lock guards what follows, and every image.
-	pending   *pending
-	reached   int                      // the priority up to which the list was read
-	reading   bool                     // a page of the list
-	planning  bool                     // some images
-	working   bool                     // a commit runs
-	doubted   *image                   // one of which a layer fails again and again
-	exhausted bool                     // the list was read to its end
-	unplanned []*image                 // read from the list
-	images    map[*image]bool          // planned, and not finished
-	byItem    map[itemPlace]*image     // that are planned, or being planned
-	layers    map[digest.Digest]*layer // on their way
-	fresh     []*layer                 // of these, those that the downloader does not know yet
-	ready     []*image                 // that are to be committed, or whose outcome is to be noted
-	failed    map[itemPlace]time.Time  // items that are not tried again in this run, until they change after that
-	refused   error                    // by the source: nothing more is planned
-	short     map[digest.Digest]int64  // what images lack for which the disk has no room
-	seq       int
+	// The engine's lock guards the fields below, and every image.
+	pending      *pendingItems
+	priorityRead int                      // the priority up to which pending items were read
+	reading      bool                     // a job reads a page of pending items
+	planning     bool                     // a job plans images
+	committing   bool                     // a job commits images
+	suspect      *image                   // has a deferred layer; probeLink finds out if the link is at fault
+	readAll      bool                     // no pending item is left to read
+	unplanned    []*image                 // read, and to be planned
+	images       map[*image]bool          // in flight: planned, and not finished
+	imageOf      map[itemKey]*image       // of items whose image is in flight or being planned
+	layers       map[digest.Digest]*layer // in flight
+	newLayers    []*layer                 // layers that the downloader does not know yet
+	toCommit     []*image                 // can be committed, or have an outcome to record
+	failed       map[itemKey]time.Time    // ChangedAt of items that failed: not tried again until they change
+	refused      error                    // by the source, permanently: no further plan is requested
+	spaceShort   map[digest.Digest]int64  // disk space that blobs lack, in bytes
+	planned      int                      // number of images planned
 }
 
-// An itemPlace is a place in the list of items.
-type itemPlace struct{ repository, item string }
+// An itemKey identifies an item of the engine's source.
+type itemKey struct{ repository, item string }
 
-func placeOf(row metadb.SyncItem) itemPlace { return itemPlace{row.Repository, row.Item} }
+func keyOf(row metadb.SyncItem) itemKey { return itemKey{row.Repository, row.Item} }
 
 func newRun(e *Engine, src Source) *run {
 	r := &run{
 		Engine: e, src: src, wake: make(chan struct{}, 1), images: map[*image]bool{},
-		byItem: map[itemPlace]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemPlace]time.Time{},
-		short: map[digest.Digest]int64{},
+		imageOf: map[itemKey]*image{}, layers: map[digest.Digest]*layer{}, failed: map[itemKey]time.Time{},
+		spaceShort: map[digest.Digest]int64{},
 	}
-	r.readAgain()
+	r.restartReading()
 	return r
 }
 
-// all transfers what is to come, and removes what left the source.
-func (r *run) all(ctx context.Context) error {
+// sync transfers the pending items and then removes old content.
+func (r *run) sync(ctx context.Context) error {
 	start := r.storage.Uptime()
 	if err := r.transfer(ctx); err != nil {
 		return err
 	}
-	if r.prune != PruneNone {
-		if err := r.remove(ctx); err != nil {
+	if r.pruneMode != PruneNone {
+		if err := r.removeOldContent(ctx); err != nil {
 			return err
 		}
 	}
-	if err := r.measureShort(ctx); err != nil {
+	if err := r.sumMissingSpace(ctx); err != nil {
 		return err
 	}
-	return r.unlease(ctx, start)
+	return r.releaseLeases(ctx, start)
 }
 
-// unlease releases what was leased and is not needed any more. What the order
-// did not want keeps its leases: other Syncs began it.
-func (r *run) unlease(ctx context.Context, start metadb.Uptime) error {
+// releaseLeases releases the leases that are no longer needed. While the order excludes a
+// pending repository, it keeps all of them, because an earlier sync may have fetched a
+// part of that repository's content.
+func (r *run) releaseLeases(ctx context.Context, start metadb.Uptime) error {
 	waiting, err := r.repositories(ctx, metadb.WantedSyncItem)
 	if err != nil {
 		return err
@@ -107,134 +106,130 @@ func (r *run) unlease(ctx context.Context, start metadb.Uptime) error {
 		}
 	}
 	if r.result.Failed == 0 {
-		return r.storage.Release(ctx, r.own(leaseHolder))
+		return r.storage.Release(ctx, r.sourceKey(leaseHolder))
 	}
-	return r.storage.ReleaseStale(ctx, r.own(leaseHolder), start, leaseTime)
+	return r.storage.ReleaseStale(ctx, r.sourceKey(leaseHolder), start, leaseTime)
 }
 
-// transfer runs the pipeline, and the downloader beside it.
+// transfer runs the pipeline and the downloader side by side.
 func (r *run) transfer(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	results := make(chan download.Result)
-	g.Go(func() error { return r.download.Run(ctx, results) })
+	layers := make(chan download.Result)
+	g.Go(func() error { return r.download.Run(ctx, layers) })
 	g.Go(func() error {
-		err := r.pipeline(ctx, g, results)
+		err := r.pipeline(ctx, jobs{g, make(chan func())}, layers)
 		stop()
 		return err
 	})
 	return g.Wait()
 }
 
-// pipeline is the way of every item: it is read from the list; its image is
-// planned, and what it lacks is fetched; once all of it is here, it is made
-// visible. Each step has more to do when the one before is done, and the
-// pipeline ends when no step has. What is more urgent overtakes in each step.
-func (r *run) pipeline(ctx context.Context, g *errgroup.Group, results <-chan download.Result) error {
-	events := make(chan func())
-	// beside runs a job beside the pipeline, which then calls what it returns.
-	beside := func(job func() (event func(), err error)) {
-		g.Go(func() error {
-			event, err := job()
-			if err != nil {
-				return err
-			}
-			select {
-			case events <- event:
-			case <-ctx.Done():
-			}
-			return nil
-		})
-	}
+// pipeline moves every pending item through four steps:
+//
+//  1. Read: a page of pending items is read, most urgent first (pending.go).
+//  2. Plan: the source lists everything that their images need (plan.go).
+//  3. Download: package download fetches the missing layers.
+//  4. Commit: an image that is complete becomes visible, its tags last (commit.go).
+//
+// The steps overlap. After each event, every step that is idle and has work starts a
+// background job; when no step has work, the pipeline is done. Urgent items overtake
+// others in each step.
+func (r *run) pipeline(ctx context.Context, jobs jobs, layers <-chan download.Result) error {
 	for {
 		r.mu.Lock()
-		r.fetchFresh()
-		if list := r.nextRead(); list != nil {
-			beside(func() (func(), error) {
-				p, err := list.next(ctx)
-				return func() { r.readPage(p) }, err
-			})
-		}
-		if images := r.nextPlan(); images != nil {
-			beside(func() (func(), error) {
-				p, err := r.plan(ctx, images)
-				return func() { r.admitPlan(p) }, err
-			})
-		}
-		if batch := r.nextCommits(); batch != nil {
-			beside(func() (func(), error) {
-				err := r.commit(ctx, batch)
-				return func() { r.committed(batch) }, err
-			})
-		}
-		if im := r.doubted; im != nil {
-			r.doubted = nil
-			beside(func() (func(), error) {
-				r.probe(ctx, im)
-				return func() {}, nil
-			})
-		}
-		more := r.morePlanned()
+		r.queueNewLayers()
+		r.startRead(ctx, jobs)
+		r.startPlan(ctx, jobs)
+		r.startCommit(ctx, jobs)
+		r.startProbe(ctx, jobs)
+		more := r.mayPlanMore()
 		r.download.ExpectMore(more)
-		done := !more && len(r.images) == 0 && !r.working
+		done := !more && len(r.images) == 0 && !r.committing
 		r.mu.Unlock()
 		if done {
 			return r.refused
 		}
 
-		var event func()
+		var handle func()
 		select {
-		case event = <-events:
-		case b := <-results:
-			event = func() { r.fetched(b) }
+		case handle = <-jobs.done:
+		case result := <-layers:
+			handle = func() { r.layerDownloaded(result) }
 		case <-r.wake:
 			continue
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 		r.mu.Lock()
-		event()
+		handle()
 		r.mu.Unlock()
 	}
 }
 
-// morePlanned reports whether more images may be planned.
-func (r *run) morePlanned() bool {
-	return r.reading || r.planning || r.refused == nil && (!r.exhausted || len(r.unplanned) > 0)
+// jobs run in the background of the pipeline. Each returns a function that handles its
+// result, which the pipeline calls with the engine's lock held.
+type jobs struct {
+	group *errgroup.Group
+	done  chan func()
 }
 
-// nextRead returns the list if another page of it is needed.
-func (r *run) nextRead() *pending {
-	if r.reading || r.exhausted || r.refused != nil || len(r.unplanned) > 0 || len(r.ready) >= maxImages {
+func (j jobs) start(ctx context.Context, job func() (handle func(), err error)) {
+	j.group.Go(func() error {
+		handle, err := job()
+		if err != nil {
+			return err
+		}
+		select {
+		case j.done <- handle:
+		case <-ctx.Done():
+		}
 		return nil
-	}
-	r.reading = true
-	return r.pending
+	})
 }
 
-// readPage takes a page of the list in.
-func (r *run) readPage(p itemPage) {
-	r.reading = false
-	if p.from != r.pending {
-		return // the list is read anew
-	}
-	if r.exhausted = p.last; r.exhausted {
+// mayPlanMore reports whether more images may be planned in this run.
+func (r *run) mayPlanMore() bool {
+	return r.reading || r.planning || r.refused == nil && (!r.readAll || len(r.unplanned) > 0)
+}
+
+// startRead starts to read the next page of pending items, if one is needed.
+func (r *run) startRead(ctx context.Context, jobs jobs) {
+	if r.reading || r.readAll || r.refused != nil || len(r.unplanned) > 0 || len(r.toCommit) >= maxImages {
 		return
 	}
-	r.reached, r.unplanned = p.priority, p.absent
-	for _, im := range p.present {
-		r.claim(im)
-		r.admit(im)
-		r.advance(im)
+	r.reading = true
+	pending := r.pending
+	jobs.start(ctx, func() (func(), error) {
+		page, err := pending.nextPage(ctx)
+		return func() { r.pageRead(page) }, err
+	})
+}
+
+// pageRead adds the images of a page to the pipeline. Images that are here already only
+// lack their tags and need no plan.
+func (r *run) pageRead(page itemPage) {
+	r.reading = false
+	if page.reader != r.pending {
+		return // reading restarted meanwhile
+	}
+	if r.readAll = page.end; r.readAll {
+		return
+	}
+	r.priorityRead, r.unplanned = page.priority, page.lacking
+	for _, im := range page.whole {
+		r.assignItems(im)
+		r.addImage(im)
+		r.queueCommit(im)
 	}
 }
 
-// nextPlan returns the images that are planned next, if there is room for them
-// among those of their priority and better ones.
-func (r *run) nextPlan() []*image {
+// startPlan starts to plan the unplanned images of the best priority, unless enough images
+// that are at least as urgent are in flight.
+func (r *run) startPlan(ctx context.Context, jobs jobs) {
 	if r.planning || len(r.unplanned) == 0 || r.refused != nil {
-		return nil
+		return
 	}
 	priority, ahead := r.unplanned[0].priority, 0
 	for im := range r.images {
@@ -242,8 +237,8 @@ func (r *run) nextPlan() []*image {
 			ahead++
 		}
 	}
-	if ahead >= maxImages || ahead >= enoughImages && r.download.PendingBytes() >= enoughBytes {
-		return nil
+	if ahead >= maxImages || ahead >= fillImages && r.download.PendingBytes() >= fillBytes {
+		return
 	}
 	n := slices.IndexFunc(r.unplanned, func(im *image) bool { return im.priority != priority })
 	if n < 0 {
@@ -252,137 +247,90 @@ func (r *run) nextPlan() []*image {
 	images := r.unplanned[:n:n]
 	r.unplanned, r.planning = r.unplanned[n:], true
 	for _, im := range images {
-		r.claim(im)
+		r.assignItems(im)
 	}
-	return images
+	jobs.start(ctx, func() (func(), error) {
+		p, err := r.plan(ctx, images)
+		return func() { r.imagesPlanned(p) }, err
+	})
 }
 
-// claim makes im the image of its items. An older one, of what an item was
-// before, loses it.
-func (r *run) claim(im *image) {
-	for _, item := range im.items {
-		old := r.byItem[placeOf(item)]
-		r.byItem[placeOf(item)] = im
-		if old == nil || old == im {
-			continue
-		}
-		old.items = slices.DeleteFunc(slices.Clone(old.items),
-			func(o metadb.SyncItem) bool { return o.Item == item.Item })
-		if len(old.items) == 0 {
-			r.cancel(old)
-		}
-	}
-}
-
-// setTotal notes how many items are to come, or failed.
-func (r *run) setTotal(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.items.ItemsTotal = r.items.ItemsDone + n
-}
-
-// admit takes an image of which everything is known into the pipeline.
-func (r *run) admit(im *image) {
-	r.seq++
-	im.seq = r.seq
-	r.images[im] = true
-	for _, part := range im.parts() {
-		part.planned = true
-		r.join(part, part.needs...)
-	}
-	for l := range im.layersOfAll() {
-		im.left += l.Size
-	}
-}
-
-// admitPlan takes planned images into the pipeline.
-func (r *run) admitPlan(p *plan) {
+// imagesPlanned adds the images of a plan to the pipeline. Images whose plan is incomplete
+// are planned again.
+func (r *run) imagesPlanned(p *plan) {
 	r.planning = false
-	maps.Copy(r.short, p.short)
+	maps.Copy(r.spaceShort, p.spaceShort)
 	if p.refused != nil {
 		r.refused = p.refused
 	}
-	for _, im := range p.rest {
-		r.forget(im)
+	for _, im := range p.incomplete {
+		r.unassignItems(im)
 	}
 	unwanted := func(im *image) bool {
 		r.prioritize(im)
-		return im.cancelled
+		return im.canceled
 	}
-	r.unplanned = append(slices.DeleteFunc(p.rest, unwanted), r.unplanned...)
+	r.unplanned = append(slices.DeleteFunc(p.incomplete, unwanted), r.unplanned...)
 	slices.SortStableFunc(r.unplanned, func(a, b *image) int { return cmp.Compare(a.priority, b.priority) })
-	images := slices.DeleteFunc(p.images, unwanted)
+	images := slices.DeleteFunc(p.complete, unwanted)
 	for _, im := range images {
-		r.admit(im)
+		r.addImage(im)
 	}
 	r.failDisplaced(p)
 	for _, im := range images {
-		for _, part := range im.parts() {
+		for _, part := range im.withReferrers() {
 			if part.err != nil {
-				r.fail(part, part.err)
+				r.failImage(part, part.err)
 			}
 		}
-		r.advance(im)
+		r.queueCommit(im)
 	}
-	r.rerank(images...)
+	r.rankLayersOf(images...)
 }
 
-// prioritize gives an image the priority of its repository, or cancels it.
-func (r *run) prioritize(im *image) {
-	priority, wanted := r.order(im.repository)
-	if im.priority = priority; !wanted {
-		r.cancel(im)
+// addImage puts a planned image in flight.
+func (r *run) addImage(im *image) {
+	r.planned++
+	im.seq = r.planned
+	r.images[im] = true
+	for _, part := range im.withReferrers() {
+		part.planned = true
+		r.waitForBlobs(part, part.needed...)
+	}
+	for l := range im.allLayers() {
+		im.bytesLeft += l.Size
 	}
 }
 
-// cancel drops an image that nobody wants any more, unless it is just becoming
-// visible.
-func (r *run) cancel(im *image) {
-	if im.working || im.committed {
+// startCommit starts to commit the images that are ready.
+func (r *run) startCommit(ctx context.Context, jobs jobs) {
+	batch := r.nextCommits()
+	if batch == nil {
 		return
 	}
-	im.cancelled = true
-	r.forget(im)
-	if !im.planned {
+	jobs.start(ctx, func() (func(), error) {
+		err := r.commit(ctx, batch)
+		return func() { r.imagesCommitted(batch) }, err
+	})
+}
+
+// startProbe starts to find out whether the link is at fault for a layer that keeps
+// failing.
+func (r *run) startProbe(ctx context.Context, jobs jobs) {
+	im := r.suspect
+	if im == nil {
 		return
 	}
-	delete(r.images, im)
-	r.fail(im, errCancelled)
+	r.suspect = nil
+	jobs.start(ctx, func() (func(), error) {
+		r.probeLink(ctx, im)
+		return func() {}, nil
+	})
 }
 
-// forget lets the items of an image be read from the list again.
-func (r *run) forget(im *image) {
-	for _, item := range im.items {
-		if r.byItem[placeOf(item)] == im {
-			delete(r.byItem, placeOf(item))
-		}
-	}
-}
-
-// concerns reports whether what is recorded for a repository goes before, or
-// is of the same priority as, what is at work.
-func (r *run) concerns(repository string) bool {
-	priority, wanted := r.order(repository)
-	return wanted && (r.reading || priority <= r.reached)
-}
-
-// reorder makes the pipeline follow another order.
-func (r *run) reorder() {
-	for im := range r.images {
-		r.prioritize(im)
-	}
-	for _, l := range r.layers {
-		r.rank(l)
-	}
-	r.readAgain()
-}
-
-// readAgain makes the pipeline read the list from its start, in the order that
-// counts now.
-func (r *run) readAgain() {
-	r.pending, r.unplanned, r.reached, r.exhausted = newPending(r), nil, math.MaxInt, false
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+// setItemsTotal records how many items are pending or failed.
+func (r *run) setItemsTotal(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.items.ItemsTotal = r.items.ItemsDone + n
 }

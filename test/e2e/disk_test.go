@@ -244,7 +244,7 @@ func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	}
 	status := ship.Admin(t, "ship1").Run(t, "sync", "status", "-r", "ship1", "-o", "json")
 	t.Logf("%d of %d images are served; %s", served, images, status)
-	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; room that they lack: ", images-served),
+	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; missing space: ", images-served),
 		"the image needs "} {
 		if !strings.Contains(status, text) {
 			t.Errorf("the status does not say %q", text)

@@ -15,24 +15,25 @@ import (
 // A digestSet is a set of manifests of a repository.
 type digestSet map[digest.Digest]bool
 
-// keeps reports whether an item that left the source stays, because it is, or
-// belongs to, a manifest of the set.
-func (s digestSet) keeps(row metadb.SyncItem) bool {
-	if subject, belongs := subscription.Subject(row.Tag); belongs {
+// contains reports whether the set has the manifest of an item or, if the item is the tag
+// of a signature, the signed manifest.
+func (s digestSet) contains(row metadb.SyncItem) bool {
+	if subject, attached := subscription.Subject(row.Tag); attached {
 		return s[subject]
 	}
 	return row.Tag == "" && s[digest.Digest(row.Item)]
 }
 
-// replaced returns, for each repository that is not waiting, the manifests here
-// that content would have replaced which fails for good: those that its tags
-// still name, what is below them, and their signatures and other referrers.
-func (r *run) replaced(ctx context.Context, waiting map[string]int) (map[string]digestSet, error) {
-	old, err := r.oldImages(ctx, waiting)
+// retainedManifests returns the manifests that stay, by repository, although they left the
+// source: the new content of their tags failed permanently. These are the manifests that
+// the tags still name here, everything below them, and their signatures and other
+// referrers. It leaves out waiting repositories, in which nothing is removed anyway.
+func (r *run) retainedManifests(ctx context.Context, waiting map[string]int) (map[string]digestSet, error) {
+	old, err := r.unreplacedImages(ctx, waiting)
 	if err != nil {
 		return nil, err
 	}
-	kept := map[string]digestSet{}
+	retained := map[string]digestSet{}
 	for repository, queue := range old {
 		var attached map[digest.Digest][]digest.Digest
 		err := r.storage.View(ctx, func(v *storage.View) (err error) {
@@ -49,18 +50,18 @@ func (r *run) replaced(ctx context.Context, waiting map[string]int) (map[string]
 				queue = append(queue, attached[d]...)
 			}
 		}
-		kept[repository] = set
+		retained[repository] = set
 	}
-	return kept, nil
+	return retained, nil
 }
 
-// oldImages returns, by repository, what the tags name here whose new content
-// fails for good.
-func (r *run) oldImages(ctx context.Context, waiting map[string]int) (map[string][]digest.Digest, error) {
+// unreplacedImages returns, by repository, the manifests here of tags whose new content
+// failed permanently.
+func (r *run) unreplacedImages(ctx context.Context, waiting map[string]int) (map[string][]digest.Digest, error) {
 	old := map[string][]digest.Digest{}
 	repository, item := "", ""
 	for {
-		rows, err := r.Items(ctx, metadb.RefusedSyncItem, repository, item, page)
+		rows, err := r.Items(ctx, metadb.RefusedSyncItem, repository, item, pageSize)
 		if err != nil || len(rows) == 0 {
 			return old, err
 		}
@@ -71,7 +72,7 @@ func (r *run) oldImages(ctx context.Context, waiting map[string]int) (map[string
 			}
 			tag, err := r.storage.Tag(ctx, row.Repository, row.Tag)
 			if errors.Is(err, oci.ErrManifestUnknown) {
-				continue // it is new
+				continue // the tag is new, and replaces nothing
 			}
 			if err != nil {
 				return nil, err
@@ -81,7 +82,8 @@ func (r *run) oldImages(ctx context.Context, waiting map[string]int) (map[string
 	}
 }
 
-// attachments returns what goes along with each manifest of a repository.
+// attachments returns the manifests that belong to each manifest of a repository: children
+// of an index, referrers, and signatures that are attached by their tag.
 func attachments(v *storage.View, repository string) (map[digest.Digest][]digest.Digest, error) {
 	all := map[digest.Digest][]digest.Digest{}
 	indexes, err := v.Indexes(repository)
@@ -102,7 +104,7 @@ func attachments(v *storage.View, repository string) (map[digest.Digest][]digest
 	}
 	tags, err := v.Tags(repository)
 	for _, tag := range tags {
-		if subject, belongs := subscription.Subject(tag.Name); belongs {
+		if subject, attached := subscription.Subject(tag.Name); attached {
 			all[subject] = append(all[subject], tag.Digest)
 		}
 	}
