@@ -9,7 +9,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestAKilledImportDoesNotKeepOldImages(t *testing.T) {
+func TestKilledImportKeepsNoOldImages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream

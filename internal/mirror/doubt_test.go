@@ -55,7 +55,7 @@ func fiveTags(t *testing.T) (*here, map[string]digest.Digest) {
 	return h, want
 }
 
-func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
+func TestShrunkenListingRemovesNothingAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		want["v6"] = h.upstream.image("app", "new", 10, "v6")
@@ -83,7 +83,7 @@ func TestAListingThatShrankByMuchRemovesNothingAtOnce(t *testing.T) {
 	})
 }
 
-func TestARunThatIsAskedForReadsADoubtedListingAgain(t *testing.T) {
+func TestRequestedRunRereadsADoubtedListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
@@ -106,7 +106,7 @@ func TestARunThatIsAskedForReadsADoubtedListingAgain(t *testing.T) {
 	})
 }
 
-func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
+func TestSecondListingConfirmsDeletions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
@@ -124,7 +124,7 @@ func TestASecondListingConfirmsWhatIsGone(t *testing.T) {
 	})
 }
 
-func TestADoubtLastsFromRunToRun(t *testing.T) {
+func TestDoubtLastsFromRunToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
@@ -145,7 +145,7 @@ func TestADoubtLastsFromRunToRun(t *testing.T) {
 	})
 }
 
-func TestReferrersThatAllWentAreDoubtedToo(t *testing.T) {
+func TestMissingReferrersAreDoubtedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		var signatures []digest.Digest
@@ -180,7 +180,7 @@ func TestReferrersThatAllWentAreDoubtedToo(t *testing.T) {
 	})
 }
 
-func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
+func TestFewOrFilteredTagsAreRemovedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := fiveTags(t)
 		h.upstream.hasTags("v1", "v2", "v3", "v4")
@@ -196,7 +196,7 @@ func TestFewTagsAndThoseThatAFilterDropsGoAtOnce(t *testing.T) {
 	})
 }
 
-func TestSignaturesOfAnImageThatATagLeftAreNotDoubted(t *testing.T) {
+func TestSignaturesOfReplacedImagesAreNotDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream

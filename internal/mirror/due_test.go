@@ -7,7 +7,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-func TestARuleIsDueByScheduleAndOnRequest(t *testing.T) {
+func TestRuleIsDueByScheduleAndOnRequest(t *testing.T) {
 	day := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	at := func(clock string) time.Time {
 		d, err := time.ParseDuration(clock)

@@ -42,7 +42,7 @@ func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
 	return i
 }
 
-func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
+func TestImportCopiesAnImageToEveryDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 300<<10, "1.0")
@@ -67,7 +67,7 @@ func TestAnImportCopiesAnImageToEveryDestination(t *testing.T) {
 	})
 }
 
-func TestAnImportByTagAndDigestKeepsTheTag(t *testing.T) {
+func TestImportByTagAndDigestKeepsTheTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1.0")
@@ -87,7 +87,7 @@ func TestAnImportByTagAndDigestKeepsTheTag(t *testing.T) {
 	})
 }
 
-func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
+func TestImportMovesATagOnlyWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
@@ -107,7 +107,7 @@ func TestAnImportMovesATagOnlyWithForce(t *testing.T) {
 	})
 }
 
-func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
+func TestTagCreatedDuringAnImportIsNotMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
@@ -134,7 +134,7 @@ func TestATagThatAppearsDuringAnImportIsNotMoved(t *testing.T) {
 	})
 }
 
-func TestAnImportWithReferrersFailsWithItsTag(t *testing.T) {
+func TestImportWithReferrersFailsWithItsTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "v1"))
@@ -185,7 +185,7 @@ func TestImportsAreListedLatestFirst(t *testing.T) {
 	})
 }
 
-func TestASecondImportMustHaveTheSameSettings(t *testing.T) {
+func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
@@ -221,7 +221,7 @@ func TestASecondImportMustHaveTheSameSettings(t *testing.T) {
 	})
 }
 
-func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
+func TestFailedImportSaysWhyAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
 		h := newHere(t)
@@ -257,7 +257,7 @@ func TestAFailedImportSaysWhyAndResumes(t *testing.T) {
 	})
 }
 
-func TestAnImportFromAnUnreachableSourceFailsSoon(t *testing.T) {
+func TestImportFromUnreachableSourceFailsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.pipe.Close()
@@ -270,7 +270,7 @@ func TestAnImportFromAnUnreachableSourceFailsSoon(t *testing.T) {
 	})
 }
 
-func TestAnInvalidImportRequestIsRefused(t *testing.T) {
+func TestInvalidImportRequestIsRefused(t *testing.T) {
 	h := newHere(t)
 	for _, q := range []mirror.ImportRequest{
 		{Source: "alpine"},
@@ -288,9 +288,9 @@ func TestAnInvalidImportRequestIsRefused(t *testing.T) {
 	}
 }
 
-// TestAnImportOfAPartialIndexFailsWithItsMissingChild has an index here already, which
+// TestImportOfPartialIndexFailsWithMissingChild has an index here already, which
 // a rule brought without one platform.
-func TestAnImportOfAPartialIndexFailsWithItsMissingChild(t *testing.T) {
+func TestImportOfPartialIndexFailsWithMissingChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream

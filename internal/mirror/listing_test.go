@@ -17,7 +17,7 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestAnEmptySourceRemovesNothing(t *testing.T) {
+func TestEmptySourceRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
@@ -56,7 +56,7 @@ func (u *upstream) unresolved(tags ...string) {
 	})
 }
 
-func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
+func TestSourceWithoutManifestsRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "1"),
@@ -73,7 +73,7 @@ func TestASourceWithTagsButNoManifestRemovesNothing(t *testing.T) {
 	})
 }
 
-func TestATagIsRemovedOnlyOnceItIsNotListed(t *testing.T) {
+func TestListedTagWithoutManifestIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		lost := h.upstream.image("app", "lost", 10, "lost")
@@ -127,7 +127,7 @@ func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
 	})
 }
 
-func TestEveryPageOfTagsCounts(t *testing.T) {
+func TestEveryPageOfTagsIsRead(t *testing.T) {
 	for link, readable := range map[string]bool{
 		`</v2/app/tags/list?%s>; rel="next"`:                          true,
 		`</v2/app/tags/list?%s>; type="application/json"; rel="next"`: true,
@@ -161,9 +161,9 @@ func TestEveryPageOfTagsCounts(t *testing.T) {
 	}
 }
 
-// TestATagThatIsOnlyUnlistedIsKeptAndFollowed has the source, another Ferry, hide tags
+// TestHiddenTagIsKeptInSync has the source, another Ferry, hide tags
 // from its lists.
-func TestATagThatIsOnlyUnlistedIsKeptAndFollowed(t *testing.T) {
+func TestHiddenTagIsKeptInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream

@@ -71,7 +71,7 @@ func FuzzParseImage(f *testing.F) {
 	})
 }
 
-func TestCredentialsInASourceAreRefusedAndNotRepeated(t *testing.T) {
+func TestCredentialsInSourceAreRefusedAndNotRepeated(t *testing.T) {
 	for _, source := range []string{
 		"https://user:secret@ghcr.io/acme/app:1", "http://user:secret@127.0.0.1:5000/app", "user:secret@ghcr.io/app",
 		"https://user:se/cr@et@ghcr.io/app:1", "ftp://user:secret@ghcr.io/app", "https://user:secret@ghcr.io",

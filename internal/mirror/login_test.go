@@ -53,7 +53,7 @@ func auths(server string) string {
 	return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, server, base64.StdEncoding.EncodeToString([]byte("bot:hush")))
 }
 
-func TestAnImportUsesDockerLogins(t *testing.T) {
+func TestImportUsesDockerLogins(t *testing.T) {
 	for name, v := range map[string]struct{ config, source string }{
 		"in the configuration": {auths("upstream.example"), "upstream.example/library/app:1"},
 		"by a helper":          {`{"credHelpers":{"upstream.example":"x"}}`, "upstream.example/library/app:1"},
@@ -84,7 +84,7 @@ func TestAnImportUsesDockerLogins(t *testing.T) {
 	}
 }
 
-func TestARuleUsesDockerLogins(t *testing.T) {
+func TestRuleUsesDockerLogins(t *testing.T) {
 	dockerConfig(t, auths("upstream.example"))
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)

@@ -9,7 +9,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-func TestAnInvalidSpecIsRefused(t *testing.T) {
+func TestInvalidSpecIsRefused(t *testing.T) {
 	good := mirror.Spec{Source: "ghcr.io/acme/app", Repository: "acme/app", Schedule: "0 * * * *", Window: "PT2H",
 		TagFilters: []string{">=1"}}
 	if err := good.Check(); err != nil {
@@ -30,7 +30,7 @@ func TestAnInvalidSpecIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPasswordIsReadableOnlyForItsRegistryWithItsKey(t *testing.T) {
+func TestPasswordIsBoundToItsRegistryAndKey(t *testing.T) {
 	dir := t.TempDir()
 	s, err := mirror.OpenKey(dir)
 	if err != nil {

@@ -29,7 +29,7 @@ func warned(row metadb.MirrorRule) (codes []mirror.WarningCode) {
 	return codes
 }
 
-func TestAnOddAnswerForReferrersStopsNothing(t *testing.T) {
+func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 	for name, answer := range map[string]struct {
 		status int
 		body   string
@@ -96,7 +96,7 @@ func TestAnOddAnswerForReferrersStopsNothing(t *testing.T) {
 	}
 }
 
-func TestOneOddAnswerForReferrersIsOfOneImage(t *testing.T) {
+func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -119,7 +119,7 @@ func TestOneOddAnswerForReferrersIsOfOneImage(t *testing.T) {
 	})
 }
 
-func TestASourceThatAnswersOddlyIsNotAskedForEveryReferrer(t *testing.T) {
+func TestBrokenReferrersEndpointIsNotAskedPerImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		for i := range 50 {
@@ -136,7 +136,7 @@ func TestASourceThatAnswersOddlyIsNotAskedForEveryReferrer(t *testing.T) {
 	})
 }
 
-func TestATagThatFailsDoesNotStopTheOthers(t *testing.T) {
+func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 	for _, status := range []int{403, 500} {
 		for what, path := range map[string]func(bad digest.Digest) string{
 			"the tag":      func(digest.Digest) string { return "/manifests/bad" },
@@ -184,7 +184,7 @@ func TestATagThatFailsDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-func TestASourceThatRefusesEveryTagIsAskedAgain(t *testing.T) {
+func TestSourceRefusingEveryTagIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		for i := range 30 {
@@ -205,7 +205,7 @@ func TestASourceThatRefusesEveryTagIsAskedAgain(t *testing.T) {
 	})
 }
 
-func TestANameThatIsNoTagDoesNotStopTheOthers(t *testing.T) {
+func TestInvalidTagNameDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "v1")
@@ -227,7 +227,7 @@ func TestANameThatIsNoTagDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
-func TestManifestsThatAlwaysFailDoNotHoldUpTheRun(t *testing.T) {
+func TestFailingManifestsDoNotDelayTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -257,7 +257,7 @@ func TestManifestsThatAlwaysFailDoNotHoldUpTheRun(t *testing.T) {
 	})
 }
 
-func TestAReferrerThatFailsDoesNotStopItsImage(t *testing.T) {
+func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 	for _, status := range []int{403, 404, 500} {
 		for _, what := range []string{"/manifests/", "/blobs/"} {
 			t.Run(fmt.Sprint(status, what), func(t *testing.T) {

@@ -66,7 +66,7 @@ func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice 
 	}
 }
 
-func TestATLSErrorIsNotRetried(t *testing.T) {
+func TestTLSErrorIsNotRetried(t *testing.T) {
 	certificate := selfSigned(t)
 	says := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {
@@ -95,7 +95,7 @@ func TestATLSErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestARefusedLoginIsNotRetried(t *testing.T) {
+func TestRefusedLoginIsNotRetried(t *testing.T) {
 	dockerConfig(t, `{"credHelpers":{"elsewhere.example":"missing"}}`)
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
@@ -114,7 +114,7 @@ func TestARefusedLoginIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestAMissingTagOrRepositoryIsNamed(t *testing.T) {
+func TestMissingTagOrRepositoryIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("acme/app", "one", 10, "1")
@@ -131,7 +131,7 @@ func TestAMissingTagOrRepositoryIsNamed(t *testing.T) {
 	})
 }
 
-func TestARulesErrorHasAHint(t *testing.T) {
+func TestRuleErrorHasAHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.rule(mirror.Spec{Source: "upstream.example/app"})
@@ -142,7 +142,7 @@ func TestARulesErrorHasAHint(t *testing.T) {
 	})
 }
 
-func TestAnImportShowsRetryAfter(t *testing.T) {
+func TestImportShowsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 10, "1")
@@ -174,7 +174,7 @@ func TestAnImportShowsRetryAfter(t *testing.T) {
 	})
 }
 
-func TestAnImportShowsWhyItsLayersWait(t *testing.T) {
+func TestImportShowsWhyItsLayersWait(t *testing.T) {
 	for name, v := range map[string]struct {
 		refuse func(w http.ResponseWriter)
 		want   string

@@ -68,7 +68,7 @@ func TestReferrersOfUnchangedImagesAreAddedAndRemoved(t *testing.T) {
 	})
 }
 
-func TestASourceWithoutReferrersIsAskedOnceAndRemovesNone(t *testing.T) {
+func TestSourceWithoutReferrersRemovesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -102,9 +102,9 @@ func TestASourceWithoutReferrersIsAskedOnceAndRemovesNone(t *testing.T) {
 	})
 }
 
-// TestAnImageThatStaysKeepsItsSignatures has a tag of somebody's here keep an
+// TestKeptImageKeepsItsSignatures has a tag of somebody's here keep an
 // image that the source's tag left.
-func TestAnImageThatStaysKeepsItsSignatures(t *testing.T) {
+func TestKeptImageKeepsItsSignatures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream
@@ -135,7 +135,7 @@ func TestAnImageThatStaysKeepsItsSignatures(t *testing.T) {
 	})
 }
 
-func TestReferrersThatAreAlwaysPutOffHoldNoImageUp(t *testing.T) {
+func TestPostponedReferrersDelayNoImage(t *testing.T) {
 	for name, pause := range map[string]string{"later": "", "in half a minute": "30"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

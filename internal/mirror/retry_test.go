@@ -34,7 +34,7 @@ func clock(after time.Duration) {
 	time.Sleep(time.Until(midnight.Add(after)))
 }
 
-func TestARunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
+func TestRunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
@@ -80,7 +80,7 @@ func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 	})
 }
 
-func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
+func TestOnlyTemporaryFailuresAreRetriedBeforeNextTick(t *testing.T) {
 	bad := "/blobs/" + string(digest.FromString("config bad"))
 	for name, c := range map[string]struct {
 		status int
@@ -112,7 +112,7 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeTheNextTick(t *testing.T) {
 	}
 }
 
-func TestARunWithoutProgressEndsAndIsRetried(t *testing.T) {
+func TestRunWithoutProgressEndsAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "large", 4<<20, "1")
@@ -152,7 +152,7 @@ func TestARunWithoutProgressEndsAndIsRetried(t *testing.T) {
 	})
 }
 
-func TestASourceThatStopsAnsweringIsAskedAgain(t *testing.T) {
+func TestSourceThatStopsAnsweringIsRetried(t *testing.T) {
 	for name, begin := range map[string]string{"from the start": "", "in the middle": `{"tags":["1",`} {
 		for _, part := range []string{"/tags/", "/manifests/", "/referrers/"} {
 			t.Run(part+name, func(t *testing.T) {

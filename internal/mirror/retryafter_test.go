@@ -93,7 +93,7 @@ func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 	})
 }
 
-func TestRetryAfterOfATokenEndpointIsHonoured(t *testing.T) {
+func TestTokenEndpointRetryAfterIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "one", 10, "1")
@@ -124,7 +124,7 @@ func (u *upstream) held(part string, pause time.Duration) {
 	})
 }
 
-func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
+func TestPausedSourceHoldsNoSlot(t *testing.T) {
 	for _, pause := range []time.Duration{2 * time.Minute, 9 * time.Minute, time.Hour} {
 		for _, part := range []string{"/tags/", "/manifests/", "/blobs/"} {
 			t.Run(fmt.Sprint(pause, part), func(t *testing.T) {
@@ -188,9 +188,9 @@ func TestNobodyHoldsASlotWhileASourceWantsAPause(t *testing.T) {
 	}
 }
 
-// TestRetryAfterOfSomethingOptionalDelaysNoImage has one kind of request answered with
+// TestOptionalRetryAfterDelaysNoImage has one kind of request answered with
 // 429 for an hour.
-func TestRetryAfterOfSomethingOptionalDelaysNoImage(t *testing.T) {
+func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 	signatureTag := func(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
 	for name, is := range map[string]func(method, path string, image, referrer digest.Digest) bool{
 		"the referrers' end-point": func(_, path string, _, _ digest.Digest) bool {

@@ -16,7 +16,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
+func TestRuleAddsMovesAndRemovesTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		first := h.upstream.image("app", "one", 300<<10, "1.0", "latest")
@@ -49,7 +49,7 @@ func TestARuleAddsMovesAndRemovesTags(t *testing.T) {
 	})
 }
 
-func TestPlatformFilterOfAMirrorRuleSurvivesRestart(t *testing.T) {
+func TestPlatformFilterSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := stoppedHere(t)
 		u := h.upstream
@@ -116,7 +116,7 @@ func TestPlatformFilterOfAMirrorRuleSurvivesRestart(t *testing.T) {
 	})
 }
 
-func TestAnUnchangedTagCostsNoManifest(t *testing.T) {
+func TestUnchangedTagNeedsNoManifestRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		for _, tag := range []string{"1", "2", "3"} {
@@ -168,7 +168,7 @@ func TestSignaturesComeWithFilteredTags(t *testing.T) {
 	})
 }
 
-func TestARunResumesInTheNextWindow(t *testing.T) {
+func TestRunResumesInTheNextWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 12 << 20
 		h := newHere(t)
@@ -207,7 +207,7 @@ func TestARunResumesInTheNextWindow(t *testing.T) {
 	})
 }
 
-func TestRetryAfterOfASourceIsHonoured(t *testing.T) {
+func TestSourceRetryAfterIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		h.upstream.image("app", "one", 10, "1")
@@ -238,7 +238,7 @@ func TestRetryAfterOfASourceIsHonoured(t *testing.T) {
 	})
 }
 
-func TestAnImageWithAMissingBlobFailsAlone(t *testing.T) {
+func TestImageWithMissingBlobFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		good := h.upstream.image("app", "good", 10, "good")
@@ -260,7 +260,7 @@ func TestAnImageWithAMissingBlobFailsAlone(t *testing.T) {
 	})
 }
 
-func TestAnInterruptedRunResumesAfterARestart(t *testing.T) {
+func TestInterruptedRunResumesAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		h := stoppedHere(t)
@@ -287,7 +287,7 @@ func TestAnInterruptedRunResumesAfterARestart(t *testing.T) {
 	})
 }
 
-func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
+func TestDeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		d := h.upstream.image("app", "small", 10, "1")
@@ -308,9 +308,9 @@ func TestADeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	})
 }
 
-// TestTagOfAnUnknownFormatHoldsUpNoRemoval has a tag that names an image of Docker's schema 1,
+// TestTagOfUnknownFormatBlocksNoRemoval has a tag that names an image of Docker's schema 1,
 // which nobody serves any more.
-func TestTagOfAnUnknownFormatHoldsUpNoRemoval(t *testing.T) {
+func TestTagOfUnknownFormatBlocksNoRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHere(t)
 		u := h.upstream

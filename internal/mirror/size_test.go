@@ -12,7 +12,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestAManifestWithAWrongSizeFailsAlone(t *testing.T) {
+func TestManifestWithWrongSizeFailsAlone(t *testing.T) {
 	for _, size := range []int{0, 10, 999, 1001, 1 << 20} {
 		t.Run(fmt.Sprint(size, " for 1000"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

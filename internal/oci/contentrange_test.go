@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheRangeOfAnAnswerIsRead(t *testing.T) {
+func TestContentRangeIsParsed(t *testing.T) {
 	for header, want := range map[string][2]int64{
 		"bytes 0-99/1234": {0, 100}, "bytes 5-5/6": {5, 6}, "bytes 0-0/*": {0, 1},
 		"bytes 4611686018427387902-4611686018427387903/*": {1<<62 - 2, 1 << 62},
@@ -29,7 +29,7 @@ func TestTheRangeOfAnAnswerIsRead(t *testing.T) {
 	}
 }
 
-func TestTheRangeOfAChunkIsRead(t *testing.T) {
+func TestUploadRangeIsParsed(t *testing.T) {
 	for header, want := range map[string][2]int64{"0-99": {0, 100}, "7-7": {7, 8}, "bytes 1-2": {1, 3}} {
 		if start, end, err := ParseUploadRange(header); err != nil || start != want[0] || end != want[1] {
 			t.Errorf("%s: %d, %d, %v", header, start, end, err)
@@ -63,7 +63,7 @@ func FuzzParseContentRange(f *testing.F) {
 	})
 }
 
-func TestRangesThatServeContentMisreadsAreCleaned(t *testing.T) {
+func TestRangeIsCleanedForServeContent(t *testing.T) {
 	for header, want := range map[string]string{
 		"bytes=0-1":       "bytes=0-1",
 		"Bytes=0-1":       "bytes=0-1",

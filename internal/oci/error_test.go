@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestErrorsAreTheSameByCodeAndStatus(t *testing.T) {
+func TestErrorsMatchByCodeAndStatus(t *testing.T) {
 	err := fmt.Errorf("read tag: %w", ErrManifestUnknown.With("no tag %s", "v1").WithDetail(1))
 	if !errors.Is(err, ErrManifestUnknown) || errors.Is(err, ErrBlobUnknown) {
 		t.Errorf("%v", err)
@@ -21,7 +21,7 @@ func TestErrorsAreTheSameByCodeAndStatus(t *testing.T) {
 	}
 }
 
-func TestAnErrorIsWrittenInTheSpecificationsForm(t *testing.T) {
+func TestErrorIsWrittenInTheSpecifiedForm(t *testing.T) {
 	for want, e := range map[string]*Error{
 		`{"errors":[{"code":"DENIED","message":"no \"\u003c"}]}`:                             ErrDenied.With(`no "<`),
 		`{"errors":[{"code":"DENIED","message":"no","detail":{"missing":["a"]}}]}`:           ErrDenied.With("no").WithDetail(map[string][]string{"missing": {"a"}}),

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestLinkHeadersAreReadWhole(t *testing.T) {
+func TestLinkHeadersAreParsedCompletely(t *testing.T) {
 	for _, test := range []struct {
 		headers []string
 		want    string // the next page's query
@@ -40,7 +40,7 @@ func TestLinkHeadersAreReadWhole(t *testing.T) {
 	}
 }
 
-func TestALinkThatCannotBeReadIsAnError(t *testing.T) {
+func TestInvalidLinkHeaderIsAnError(t *testing.T) {
 	for _, header := range []string{
 		`/v2/a/tags/list?last=v2; rel="next"`, `/v2/a/tags/list?last=v2`, `<x?last=v2; rel="next"`,
 		`<x?last=v2> rel="next"`, `<x?last=v2>; rel="next`, `<x?last=v2>; rel="next\`, `<x?last=v2>; rel=next"`,

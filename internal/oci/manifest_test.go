@@ -15,7 +15,7 @@ import (
 const plain = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
 	`","config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2},"layers":[]}`
 
-func TestAManifestSaysWhatItRefersTo(t *testing.T) {
+func TestManifestReferencesAreParsed(t *testing.T) {
 	foreign := digest.FromString("foreign")
 	text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/config","digest":%q,"size":2},"layers":[
 		{"mediaType":"x/layer","digest":%[2]q,"size":3},{"mediaType":"x/layer","digest":%[2]q,"size":3},{"digest":%[1]q,"size":2},
@@ -49,7 +49,7 @@ func TestAManifestSaysWhatItRefersTo(t *testing.T) {
 	}
 }
 
-func TestIndexEntryIsAManifestOnlyByItsMediaType(t *testing.T) {
+func TestIndexEntriesAreSplitByMediaType(t *testing.T) {
 	index := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageIndex + `","manifests":[
 		{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"` + sha256 + `","size":1},
 		{"mediaType":"` + MediaTypeDockerManifest + `","digest":"` + string(digest.FromString("child")) + `","size":2},
@@ -71,7 +71,7 @@ func TestIndexEntryIsAManifestOnlyByItsMediaType(t *testing.T) {
 	}
 }
 
-func TestBlobThatIsForeignInOnePlaceOnlyMustBeHere(t *testing.T) {
+func TestBlobForeignInOnlyOnePlaceIsRequired(t *testing.T) {
 	layer := `{"mediaType":"x/layer","digest":"` + sha512 + `","size":3%s}`
 	foreign := fmt.Sprintf(layer, `,"urls":["https://example.com/x"]`)
 	for _, layers := range []string{foreign + "," + fmt.Sprintf(layer, ""), fmt.Sprintf(layer, "") + "," + foreign} {
@@ -82,9 +82,9 @@ func TestBlobThatIsForeignInOnePlaceOnlyMustBeHere(t *testing.T) {
 	}
 }
 
-// TestManifestWithAFieldTwiceIsRefused has fields twice, and in another case than the
+// TestManifestWithAmbiguousFieldsIsRefused has fields twice, and in another case than the
 // specification's, which encoding/json takes for the same.
-func TestManifestWithAFieldTwiceIsRefused(t *testing.T) {
+func TestManifestWithAmbiguousFieldsIsRefused(t *testing.T) {
 	config := `"config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2}`
 	other := strings.Replace(config, sha256, string(digest.FromString("other")), 1)
 	child := `{"mediaType":"` + MediaTypeImageManifest + `","digest":"` + sha256 + `","size":1%s}`
@@ -130,7 +130,7 @@ func TestManifestWithAFieldTwiceIsRefused(t *testing.T) {
 	}
 }
 
-func TestAMalformedManifestIsInvalid(t *testing.T) {
+func TestMalformedManifestIsInvalid(t *testing.T) {
 	for name, c := range map[string]struct{ contentType, text string }{
 		"nothing":                {"", ""},
 		"null":                   {MediaTypeImageManifest, "null"},
@@ -195,7 +195,7 @@ func bombs() map[string]string {
 // is garbage at once.
 const maxBombCost = 200
 
-func TestABombCostsABoundedAmountOfMemory(t *testing.T) {
+func TestManifestBombUsesBoundedMemory(t *testing.T) {
 	for name, text := range bombs() {
 		t.Run(name, func(t *testing.T) {
 			payload := []byte(text)
@@ -214,7 +214,7 @@ func TestABombCostsABoundedAmountOfMemory(t *testing.T) {
 	}
 }
 
-func TestAsManyChildrenAsAllowedAreRead(t *testing.T) {
+func TestManifestMayHaveTheMaximumOfChildren(t *testing.T) {
 	layer := `{"digest":"` + sha256 + `","size":1}`
 	text := func(n int) []byte {
 		return []byte(strings.Replace(plain, "[]", "["+strings.Repeat(layer+",", n-1)+layer+"]", 1))
@@ -251,7 +251,7 @@ func FuzzParseManifest(f *testing.F) {
 	})
 }
 
-func TestValuesOfAManifestAreCountedBeforeTheyAreMade(t *testing.T) {
+func TestManifestMemoryIsBoundedBeforeDecoding(t *testing.T) {
 	const head = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
 		`","config":{"mediaType":"a/b","digest":"` +
 		`sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2`
@@ -279,7 +279,7 @@ func TestValuesOfAManifestAreCountedBeforeTheyAreMade(t *testing.T) {
 	}
 }
 
-func TestTheLargestImagesAreNotTooLarge(t *testing.T) {
+func TestLargestImagesAreAccepted(t *testing.T) {
 	var layers strings.Builder
 	for i := range MaxManifestChildren {
 		fmt.Fprintf(&layers,
@@ -295,7 +295,7 @@ func TestTheLargestImagesAreNotTooLarge(t *testing.T) {
 	}
 }
 
-func TestTheShortestAnnotationsAreKept(t *testing.T) {
+func TestShortestAnnotationsAreKept(t *testing.T) {
 	parse := func(annotations string) map[string]string {
 		t.Helper()
 		m, err := ParseManifest("", []byte(strings.TrimSuffix(plain, "}")+`,"annotations":`+annotations+"}"))

@@ -11,7 +11,7 @@ const (
 	sha512 = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"
 )
 
-func TestRepositoryNamesAreTheSpecifications(t *testing.T) {
+func TestRepositoryNamesFollowTheSpecification(t *testing.T) {
 	for _, name := range []string{"a", "0", "a/b", "a/b/c", "a.b", "a_b", "a__b", "a-b", "a---b", "team/app-1.2_x",
 		"library", strings.Repeat("a", 255)} {
 		if err := CheckRepository(name); err != nil {
@@ -29,7 +29,7 @@ func TestRepositoryNamesAreTheSpecifications(t *testing.T) {
 	}
 }
 
-func TestTagsAreTheSpecifications(t *testing.T) {
+func TestTagsFollowTheSpecification(t *testing.T) {
 	for _, tag := range []string{"a", "A", "1", "_", "_x", "v1.2.3-rc_1", strings.Repeat("a", 128)} {
 		if err := CheckTag(tag); err != nil {
 			t.Errorf("%s: %v", tag, err)
@@ -43,7 +43,7 @@ func TestTagsAreTheSpecifications(t *testing.T) {
 	}
 }
 
-func TestDigestsAreOfKnownAlgorithmsAndInLowerCase(t *testing.T) {
+func TestDigestsMustBeKnownAndLowerCase(t *testing.T) {
 	for _, d := range []string{sha256, sha512} {
 		if got, err := ParseDigest(d); err != nil || string(got) != d {
 			t.Errorf("%s: %s, %v", d, got, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestReferencesAreReadAsClientsReadThem(t *testing.T) {
+func TestReferencesAreParsedAsClientsDo(t *testing.T) {
 	for text, want := range map[string]Reference{
 		"app":                      {Repository: "app"},
 		"team/app":                 {Repository: "team/app"},

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestNetworksOfAddresses(t *testing.T) {
+func TestAddressesAreGroupedByNetwork(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1": "127.0.0.0/8", "127.9.9.9": "127.0.0.0/8", "::1": "::1/128", "::ffff:127.0.0.1": "127.0.0.0/8",
 		"0.0.0.0": "0.0.0.0/8", "::": "::/128", "10.1.2.3": "10.0.0.0/8", "172.31.0.1": "172.16.0.0/12",
@@ -47,7 +47,7 @@ func redirecting(t *testing.T, where string) (*http.Client, string) {
 	return NewClient(home, transport), s.URL
 }
 
-func TestARedirectToAPrivateAddressIsRefused(t *testing.T) {
+func TestRedirectToPrivateAddressIsRefused(t *testing.T) {
 	for _, where := range []string{
 		"http://169.254.169.254/latest/meta-data/", "http://192.168.1.1/", "http://10.0.0.1:8080/",
 		"https://172.16.0.1/",
@@ -69,7 +69,7 @@ func TestARedirectToAPrivateAddressIsRefused(t *testing.T) {
 	}
 }
 
-func TestARedirectWithinTheRegistrysNetworkIsFollowed(t *testing.T) {
+func TestRedirectWithinTheSameNetworkIsFollowed(t *testing.T) {
 	blobs := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer blobs.Close()
 	for _, where := range []string{blobs.URL, "/blobs"} {
@@ -85,7 +85,7 @@ func TestARedirectWithinTheRegistrysNetworkIsFollowed(t *testing.T) {
 	}
 }
 
-func TestAProxyDecidesWhereItGoes(t *testing.T) {
+func TestProxyMayDialAnyAddress(t *testing.T) {
 	var asked []string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked = append(asked, r.URL.Host); r.URL.Host == "parent.example" {
@@ -118,7 +118,7 @@ func TestAProxyDecidesWhereItGoes(t *testing.T) {
 	}
 }
 
-func TestAnswersToOtherRequestsAreNotRedirected(t *testing.T) {
+func TestOnlyGetAndHeadAreRedirected(t *testing.T) {
 	c, home := redirecting(t, "/elsewhere")
 	resp, err := c.Post(home, "", strings.NewReader("x"))
 	if err != nil {

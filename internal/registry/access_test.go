@@ -51,7 +51,7 @@ func requests(d digest.Digest, manifest string) []struct{ name, method, path, bo
 	}
 }
 
-func TestEachRequestNeedsItsActionsAndNoOthers(t *testing.T) {
+func TestEachRequestNeedsOnlyItsActions(t *testing.T) {
 	actions := []string{"content/read", "content/write", "content/delete", "metadata/read", "metadata/write"}
 	users := directory{"other": {"repositories/b/content/read", "repositories/b/metadata/read",
 		"repositories/a/b/content/delete"}}
@@ -104,7 +104,7 @@ func (a answer) refused(t *testing.T, what, method string) {
 	}
 }
 
-func TestATokenForTooLittleIsToldWhatToAskFor(t *testing.T) {
+func TestInsufficientTokenGetsAChallengeWithScope(t *testing.T) {
 	s := newSite(t)
 	manifest, d := s.push("a", "v1", "hello")
 	s.push("b", "v1", "other")
@@ -134,7 +134,7 @@ func TestATokenForTooLittleIsToldWhatToAskFor(t *testing.T) {
 	s.login("all", "repository:b:pull,push repository:a:pull").do("POST", mount, "").want(t, 201)
 }
 
-func TestAStrangerLearnsNothing(t *testing.T) {
+func TestAnonymousClientLearnsNothing(t *testing.T) {
 	s := newSite(t)
 	s.push("a", "v1", "hello")
 	for _, path := range []string{"/v2/a/manifests/v1", "/v2/b/manifests/v1", "/v2/A/manifests/v1", "/v2/nonsense",
@@ -145,7 +145,7 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 	}
 }
 
-func TestAReadOnlyRegistryRefusesEveryWriteInTheReferencesWords(t *testing.T) {
+func TestReadOnlyRegistryRefusesEveryWrite(t *testing.T) {
 	s := newSiteOn(t, dbtest.SQLite(t),
 		directory{"reader": {"repositories/*/content/read", "repositories/*/metadata/read"}})
 	manifest, d := s.push("a", "v1", "hello")

@@ -13,7 +13,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestAttributesHaveTheReferencesShape(t *testing.T) {
+func TestAttributesHaveTheReferenceShape(t *testing.T) {
 	s := newSite(t)
 	_, d := s.push("a/b", "v1", "hello")
 	unlocked := map[string]any{"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true}
@@ -94,7 +94,7 @@ func TestTagsAreListedByTime(t *testing.T) {
 	}
 }
 
-func TestLocksKeepContentAsItIs(t *testing.T) {
+func TestLocksPreventChanges(t *testing.T) {
 	s := newSite(t)
 	manifest, d := s.push("a", "v1", "hello")
 	other := image(digest.FromString("{}"), s.pushBlob("a", "other"))
@@ -162,7 +162,7 @@ func TestLocksKeepContentAsItIs(t *testing.T) {
 	s.do("GET", "/v2/a/tags/list", "").want(t, 404, "NAME_UNKNOWN")
 }
 
-func TestABadChangeOfLocksChangesNothing(t *testing.T) {
+func TestInvalidLockChangeChangesNothing(t *testing.T) {
 	s := newSiteOn(t, dbtest.SQLite(t), directory{})
 	s.push("a", "v1", "hello")
 	for name, body := range map[string]string{
@@ -182,7 +182,7 @@ func TestABadChangeOfLocksChangesNothing(t *testing.T) {
 	}
 }
 
-func TestChangesOfLocksAtTheSameTimeAllCount(t *testing.T) {
+func TestConcurrentLockChangesAllApply(t *testing.T) {
 	s := newSite(t)
 	_, d := s.push("a", "v1", "hello")
 	for _, path := range []string{"/acr/v1/a", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + d.String()} {

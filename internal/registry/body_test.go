@@ -73,7 +73,7 @@ func inMemory(t *testing.T, dir string) (*storage.Storage, pipes) {
 	return st, l
 }
 
-func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
+func TestStalledUploadIsReleasedForARetry(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		st, l := inMemory(t, dir)
@@ -118,7 +118,7 @@ func TestAStalledUploadIsFreedForTheNextTry(t *testing.T) {
 	})
 }
 
-func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
+func TestLargeManifestsWaitForMemory(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		_, l := inMemory(t, dir)
@@ -148,7 +148,7 @@ func TestLargeManifestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 	})
 }
 
-func TestSlowReadersDoNotHoldAnyNumberOfLargeManifests(t *testing.T) {
+func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		st, l := inMemory(t, dir)

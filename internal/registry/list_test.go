@@ -48,7 +48,7 @@ func (s *site) pages(path, key string) (all [][]string) {
 	return nil
 }
 
-func TestTagsComeInPagesByName(t *testing.T) {
+func TestTagsArePagedByName(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		s := newSiteOn(t, db, directory{})
 		// In the order of their bytes, on either database.
@@ -77,7 +77,7 @@ func TestTagsComeInPagesByName(t *testing.T) {
 	})
 }
 
-func TestTheCatalogShowsWhatTheClientMayRead(t *testing.T) {
+func TestCatalogShowsOnlyReadableRepositories(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		s := newSiteOn(t, db, directory{
 			"team":   {"repositories/team/*/content/read"},
@@ -172,7 +172,7 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 	}
 }
 
-func TestAPageOfReferrersReadsNoMoreThanItShows(t *testing.T) {
+func TestReferrersPageReadsOnlyItsOwnManifests(t *testing.T) {
 	s := newSite(t)
 	_, subject := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")

@@ -13,7 +13,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestABadManifestIsRefusedAndHarmsNothing(t *testing.T) {
+func TestInvalidManifestIsRefusedAndChangesNothing(t *testing.T) {
 	s := newSite(t)
 	good, d := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")
@@ -87,7 +87,7 @@ func TestABadManifestIsRefusedAndHarmsNothing(t *testing.T) {
 	}
 }
 
-func TestAPushByDigestSetsTheTagsOfItsQuery(t *testing.T) {
+func TestPushByDigestSetsTheQueryTags(t *testing.T) {
 	s := newSite(t)
 	manifest, d := s.push("a", "v1", "hello")
 	path := "/v2/a/manifests/" + d.String()
@@ -107,7 +107,7 @@ func TestAPushByDigestSetsTheTagsOfItsQuery(t *testing.T) {
 	}
 }
 
-func TestAManifestIsPushedWithEitherDigest(t *testing.T) {
+func TestManifestIsPushedBySHA256OrSHA512(t *testing.T) {
 	s := newSite(t)
 	s.push("a", "v1", "hello")
 	text := image(digest.FromString("{}"), digest.FromString("hello"))
@@ -122,7 +122,7 @@ func TestAManifestIsPushedWithEitherDigest(t *testing.T) {
 	}
 }
 
-func TestDeletedIsWhatWasAskedFor(t *testing.T) {
+func TestDeleteRemovesOnlyTheNamedReference(t *testing.T) {
 	s := newSite(t)
 	manifest, d := s.push("a", "v1", "hello")
 	s.do("PUT", "/v2/a/manifests/v2", manifest, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
@@ -137,7 +137,7 @@ func TestDeletedIsWhatWasAskedFor(t *testing.T) {
 	s.do("DELETE", "/v2/a/blobs/"+digest.FromString("hello").String(), "").want(t, 202)
 }
 
-func TestAMethodThatIsNotThereNamesThoseThatAre(t *testing.T) {
+func TestUnsupportedMethodListsAllowedMethods(t *testing.T) {
 	s := newSite(t)
 	for path, allow := range map[string]string{
 		"/v2/": "GET, HEAD", "/v2/a/manifests/v1": "DELETE, GET, HEAD, PUT", "/v2/a/blobs/uploads/": "POST",

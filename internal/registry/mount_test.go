@@ -6,7 +6,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestABlobIsMountedFromWhereTheClientMayRead(t *testing.T) {
+func TestBlobIsMountedOnlyFromReadableRepositories(t *testing.T) {
 	s := newSiteOn(t, dbtest.SQLite(t), directory{
 		"pusher": {"repositories/b/content/read", "repositories/b/content/write", "repositories/a/content/read"},
 		"narrow": {"repositories/b/content/read", "repositories/b/content/write"},
@@ -40,7 +40,7 @@ func TestABlobIsMountedFromWhereTheClientMayRead(t *testing.T) {
 	}
 }
 
-func TestABlobIsNotMountedFromAReadLockedRepository(t *testing.T) {
+func TestBlobIsNotMountedFromReadLockedRepository(t *testing.T) {
 	s := newSite(t)
 	d := s.pushBlob("a", "hello")
 	s.do("PATCH", "/acr/v1/a", `{"readEnabled":false}`).want(t, 200)

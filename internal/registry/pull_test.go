@@ -15,7 +15,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestABlobIsServedInRanges(t *testing.T) {
+func TestBlobIsServedInRanges(t *testing.T) {
 	s := newSite(t)
 	const content = "0123456789"
 	d := s.pushBlob("a", content)
@@ -69,7 +69,7 @@ func TestABlobIsServedInRanges(t *testing.T) {
 	}
 }
 
-func TestSeveralRangesComeInParts(t *testing.T) {
+func TestSeveralRangesAreSentAsMultipart(t *testing.T) {
 	s := newSite(t)
 	d := s.pushBlob("a", strings.Repeat("0123456789", 100))
 	a := s.do("GET", "/v2/a/blobs/"+d.String(), "", "Range: bytes=0-1,5-6").want(t, 206)
@@ -107,7 +107,7 @@ func (s *sink) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(s.ResponseRecorder, r)
 }
 
-func TestABlobIsSentFromItsFile(t *testing.T) {
+func TestBlobIsSentWithSendfile(t *testing.T) {
 	s := newSite(t)
 	d := s.pushBlob("a", "0123456789")
 	for name, span := range map[string]string{"whole": "", "a range": "bytes=2-4"} {
@@ -131,7 +131,7 @@ func TestABlobIsSentFromItsFile(t *testing.T) {
 	}
 }
 
-func TestAManifestIsServedByteForByte(t *testing.T) {
+func TestManifestIsServedByteForByte(t *testing.T) {
 	s := newSite(t)
 	config, layer := s.pushBlob("a", "{}"), s.pushBlob("a", "hello")
 	docker := strings.NewReplacer(
@@ -181,7 +181,7 @@ func TestAManifestIsServedByteForByte(t *testing.T) {
 	}
 }
 
-func TestAMovedTagIsSeenAtOnce(t *testing.T) {
+func TestMovedTagIsServedAtOnce(t *testing.T) {
 	s := newSite(t)
 	for _, content := range []string{"one", "two", "one"} {
 		manifest, d := s.push("a", "latest", content)
@@ -194,7 +194,7 @@ func TestAMovedTagIsSeenAtOnce(t *testing.T) {
 	s.do("GET", "/v2/a/manifests/latest", "").want(t, 404, "MANIFEST_UNKNOWN")
 }
 
-func TestWhatIsNotThereIsUnknown(t *testing.T) {
+func TestMissingContentIsUnknown(t *testing.T) {
 	s := newSite(t)
 	s.push("a", "v1", "x")
 	d := digest.FromString("nothing").String()
@@ -215,7 +215,7 @@ func TestWhatIsNotThereIsUnknown(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnknownIsNamed(t *testing.T) {
+func TestUnknownErrorsNameTheirReference(t *testing.T) {
 	s := newSite(t)
 	s.push("team/app", "v1", "hello")
 	d := digest.FromString("nothing").String()

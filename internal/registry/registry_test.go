@@ -11,7 +11,7 @@ import (
 	"ferry/internal/registry"
 )
 
-func TestAFailureOfItsOwnIsLoggedAndNotToldToClients(t *testing.T) {
+func TestInternalErrorIsLoggedAndNotSentToClients(t *testing.T) {
 	db := dbtest.SQLite(t)
 	var log bytes.Buffer
 	h := registry.New(registry.Options{Storage: newStorage(t, db), Authorizer: anyone{},

@@ -18,7 +18,7 @@ const (
 	sha512 = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"
 )
 
-func TestEachEndPointIsFoundFromTheRight(t *testing.T) {
+func TestPathsAreParsedFromTheRight(t *testing.T) {
 	for _, c := range []struct {
 		method, path string
 		form         string
@@ -76,7 +76,7 @@ func TestEachEndPointIsFoundFromTheRight(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoEndPointHasTheSpecificationsError(t *testing.T) {
+func TestUnknownPathHasTheSpecifiedError(t *testing.T) {
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -141,7 +141,7 @@ func TestWhatIsNoEndPointHasTheSpecificationsError(t *testing.T) {
 	}
 }
 
-func TestEveryWriteNeedsARight(t *testing.T) {
+func TestEveryWriteNeedsAnAction(t *testing.T) {
 	// What changes something is refused by a registry that may not be
 	// written to, and nobody may do it without a right.
 	open := []string{"/v2/", "/v2/_catalog"}

@@ -20,7 +20,7 @@ type blind struct{}
 
 func (blind) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
 
-func TestOneRequestForTheCatalogLooksAtSoManyRepositories(t *testing.T) {
+func TestCatalogRequestScansABoundedNumberOfRepositories(t *testing.T) {
 	db := dbtest.SQLite(t)
 	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
 		for i := range 2*maxPage + 10 {

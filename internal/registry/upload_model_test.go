@@ -10,10 +10,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAnUploadIsWhatItsClientWasTold drives an upload with good and bad
+// TestUploadStateMatchesItsAnswers drives an upload with good and bad
 // requests in any order: its state is always what the answers said, and what
 // it becomes is what was sent.
-func TestAnUploadIsWhatItsClientWasTold(t *testing.T) {
+func TestUploadStateMatchesItsAnswers(t *testing.T) {
 	s := newSite(t)
 	rapid.Check(t, func(r *rapid.T) {
 		location, sent, live := s.start(), "", true

@@ -37,7 +37,7 @@ func (s *site) has(location, want string) {
 	}
 }
 
-func TestEveryWayOfPushingABlobMakesTheSameBlob(t *testing.T) {
+func TestEveryPushMethodStoresTheSameBlob(t *testing.T) {
 	const content = "hello, world"
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		d := algorithm.FromString(content)
@@ -99,7 +99,7 @@ func TestEveryWayOfPushingABlobMakesTheSameBlob(t *testing.T) {
 	}
 }
 
-func TestAChunkOutOfOrderChangesNothing(t *testing.T) {
+func TestChunkOutOfOrderChangesNothing(t *testing.T) {
 	s := newSite(t)
 	location := s.start()
 	s.do("PATCH", location, "hello", "Content-Range: 0-4").want(t, 202)
@@ -136,7 +136,7 @@ func TestAChunkOutOfOrderChangesNothing(t *testing.T) {
 	s.do("PUT", location+"?digest="+digest.FromString("hello").String(), "").want(t, 201)
 }
 
-func TestABodyOfUnknownLengthMustBeAsLongAsItsRange(t *testing.T) {
+func TestChunkedBodyMustMatchItsContentRange(t *testing.T) {
 	s := newSite(t)
 	location := s.start()
 	unknown := func(text string) io.Reader { return io.MultiReader(strings.NewReader(text)) }
@@ -148,7 +148,7 @@ func TestABodyOfUnknownLengthMustBeAsLongAsItsRange(t *testing.T) {
 	s.do("PUT", location+"?digest="+digest.FromString("hello").String(), "").want(t, 201)
 }
 
-func TestABodyThatIsCutShortIsKeptAsFarAsItCame(t *testing.T) {
+func TestPartOfACutBodyIsKept(t *testing.T) {
 	s := newSite(t)
 	for _, method := range []string{"PATCH", "PUT"} {
 		location := s.start()
@@ -174,7 +174,7 @@ func TestABodyThatIsCutShortIsKeptAsFarAsItCame(t *testing.T) {
 	}
 }
 
-func TestABadPushOfABlobIsRefusedInTheSpecificationsWords(t *testing.T) {
+func TestInvalidBlobPushHasTheSpecifiedError(t *testing.T) {
 	s := newSite(t)
 	good := digest.FromString("hello")
 	for _, c := range []struct {
@@ -211,7 +211,7 @@ func TestABadPushOfABlobIsRefusedInTheSpecificationsWords(t *testing.T) {
 	s.do("GET", "/v2/a/blobs/"+good.String(), "").want(t, 404, "BLOB_UNKNOWN")
 }
 
-func TestACancelledUploadIsGone(t *testing.T) {
+func TestCancelledUploadIsUnknown(t *testing.T) {
 	s := newSite(t)
 	location := s.start()
 	s.do("PATCH", location, "hello").want(t, 202)
@@ -220,7 +220,7 @@ func TestACancelledUploadIsGone(t *testing.T) {
 	s.do("PATCH", location, "hello").want(t, 404, "BLOB_UPLOAD_UNKNOWN")
 }
 
-func TestOneRequestAtATimeWritesToAnUpload(t *testing.T) {
+func TestUploadHasOneWriterAtATime(t *testing.T) {
 	s := newSite(t)
 	location := s.start()
 	conn := s.dial("PATCH", location, "Expect: 100-continue")

@@ -68,7 +68,7 @@ func TestTagsOfEveryPageAreListed(t *testing.T) {
 	}
 }
 
-func TestATagListingThatIsNotWholeIsAnError(t *testing.T) {
+func TestIncompleteTagListIsAnError(t *testing.T) {
 	page := `{"name":"a","tags":["v1","v2"]}`
 	bare := func(q string) string { return "/v2/a/tags/list?" + q + `; rel="next"` }
 	for name, r := range map[string]*remote.Registry{
@@ -89,7 +89,7 @@ func TestATagListingThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreNoTagsAreNotListed(t *testing.T) {
+func TestInvalidTagNamesAreNotListed(t *testing.T) {
 	r := paged(t, nextLink, `{"tags":["v1","a\u0001b","","v2","`+strings.Repeat("x", 1000)+`","../v3"]}`)
 	tags, err := r.Tags(t.Context(), "a")
 	if err != nil {
@@ -102,7 +102,7 @@ func TestNamesThatAreNoTagsAreNotListed(t *testing.T) {
 	}
 }
 
-func TestATagListingThatLeadsNowhereIsAnError(t *testing.T) {
+func TestEndlessTagListIsAnError(t *testing.T) {
 	for _, link := range []string{`</v2/a/tags/list?n=1000>; rel="next"`, `</v2/a/tags/list?last=v1>; rel="next"`} {
 		r := answering(t, http.StatusOK, http.Header{"Link": {link}}, `{"tags":["v1"]}`)
 		if _, err := r.Tags(t.Context(), "a"); err == nil {
@@ -143,7 +143,7 @@ func repeated(w io.Writer, begin, again string, size int) {
 	}
 }
 
-func TestAPageOfJunkTakesLittleMemory(t *testing.T) {
+func TestJunkPageTakesLittleMemory(t *testing.T) {
 	for name, test := range map[string]struct{ begin, again string }{
 		"one tag":          {`{"tags":["`, "a"},
 		"a tag of escapes": {`{"tags":["`, `\u0001`},
@@ -188,7 +188,7 @@ func TestReferrersOfEveryPageAreListed(t *testing.T) {
 	}
 }
 
-func TestReferrersAreFoundByEndPointAndByTag(t *testing.T) {
+func TestReferrersAreFoundByEndpointAndByTag(t *testing.T) {
 	address, password := serve(t)
 	r := client(t, address, remote.Options{Username: "admin", Password: password})
 	l, index, _ := pack(t)

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/remote"
 )
 
-func TestARedirectOutOfTLSIsRefused(t *testing.T) {
+func TestRedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
 	asked := 0
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked++
@@ -50,7 +50,7 @@ func TestARedirectOutOfTLSIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPushThatIsRedirectedFails(t *testing.T) {
+func TestRedirectedPushFails(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 	}))

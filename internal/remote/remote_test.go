@@ -58,7 +58,7 @@ func pack(t *testing.T) (*layout.Layout, oci.Descriptor, []oci.Descriptor) {
 	return l, index, blobs
 }
 
-func TestAnImageThatWasPushedIsReadBackByteForByte(t *testing.T) {
+func TestPushedImageIsReadBackByteForByte(t *testing.T) {
 	address, password := serve(t)
 	r := client(t, address, remote.Options{Username: "admin", Password: password})
 	l, index, blobs := pack(t)
@@ -125,7 +125,7 @@ func readBlob(t *testing.T, l *layout.Layout, d digest.Digest) []byte {
 	return text
 }
 
-func TestAWrongPasswordIsUnauthorizedAndAMissingThingUnknown(t *testing.T) {
+func TestErrorsKeepTheirCodesAcrossHTTP(t *testing.T) {
 	address, password := serve(t)
 	ctx := t.Context()
 	r := client(t, address, remote.Options{Username: "admin", Password: "wrong"})
@@ -152,7 +152,7 @@ func TestAWrongPasswordIsUnauthorizedAndAMissingThingUnknown(t *testing.T) {
 	}
 }
 
-func TestALoginThatTheTokenEndpointRefusesIsUnauthorized(t *testing.T) {
+func TestLoginRefusedByTokenEndpointIsUnauthorized(t *testing.T) {
 	for body, want := range map[string]string{
 		"": "", `{"errors":[{"code":"DENIED","message":"bot is locked"}]}`: "bot is locked",
 	} {
@@ -180,7 +180,7 @@ func TestALoginThatTheTokenEndpointRefusesIsUnauthorized(t *testing.T) {
 	}
 }
 
-func TestContentThatIsNotItsDigestIsRefused(t *testing.T) {
+func TestManifestWithAnotherDigestIsRefused(t *testing.T) {
 	header := http.Header{"Docker-Content-Digest": {digest.FromString("other").String()},
 		"Content-Type": {oci.MediaTypeImageManifest}}
 	r := answering(t, http.StatusOK, header, `{"schemaVersion":2}`)
@@ -198,7 +198,7 @@ func TestContentThatIsNotItsDigestIsRefused(t *testing.T) {
 	}
 }
 
-func TestARegistryThatIsBusySaysForHowLong(t *testing.T) {
+func TestRetryAfterIsPartOfTheError(t *testing.T) {
 	r := answering(t, http.StatusTooManyRequests, http.Header{"Retry-After": {"7"}}, "")
 	_, err := r.Manifest(t.Context(), "a", "v1")
 	var asked interface{ RetryAfter() time.Duration }
@@ -207,7 +207,7 @@ func TestARegistryThatIsBusySaysForHowLong(t *testing.T) {
 	}
 }
 
-func TestARegistrysMessageIsSafeForATerminal(t *testing.T) {
+func TestRegistryMessageIsSafeForATerminal(t *testing.T) {
 	r := answering(t, http.StatusForbidden, nil,
 		`{"errors":[{"code":"DENIED","message":"no\u001b[2Jway\nferry: all is well"}]}`)
 	_, err := r.Manifest(t.Context(), "a", "v1")
@@ -216,7 +216,7 @@ func TestARegistrysMessageIsSafeForATerminal(t *testing.T) {
 	}
 }
 
-func TestAManifestWithoutAnEndIsNotReadForever(t *testing.T) {
+func TestEndlessManifestIsRefused(t *testing.T) {
 	r := answering(t, http.StatusOK, http.Header{"Content-Type": {oci.MediaTypeImageManifest}},
 		strings.Repeat(" ", oci.MaxManifestSize+1))
 	if _, err := r.Manifest(t.Context(), "a", "v1"); !errors.Is(err, oci.ErrTooLarge) {
@@ -224,7 +224,7 @@ func TestAManifestWithoutAnEndIsNotReadForever(t *testing.T) {
 	}
 }
 
-func TestAnAddressIsOneOfARegistry(t *testing.T) {
+func TestInvalidAddressIsRefused(t *testing.T) {
 	for _, address := range []string{
 		"", "host", "ftp://host", "http://", "http://host/path", "http://user:secret@host", "http://a b",
 	} {
@@ -239,7 +239,7 @@ func TestAnAddressIsOneOfARegistry(t *testing.T) {
 	}
 }
 
-func TestAManifestMayNameItsOwnMediaType(t *testing.T) {
+func TestManifestMayNameItsOwnMediaType(t *testing.T) {
 	for name, test := range map[string]struct{ said, payload, want string }{
 		"JSON": {"application/json", `{"mediaType":"` + oci.MediaTypeImageManifest + `"}`,
 			oci.MediaTypeImageManifest},
@@ -262,7 +262,7 @@ func TestAManifestMayNameItsOwnMediaType(t *testing.T) {
 	}
 }
 
-func TestAManifestIsReadIfHeadIsRefused(t *testing.T) {
+func TestManifestIsReadIfHeadIsRefused(t *testing.T) {
 	const payload = `{"schemaVersion":2}`
 	for _, status := range []int{400, 403, 405, 406, 501, 401, 404, 429, 500} {
 		gets := 0

@@ -32,7 +32,7 @@ var mayDisable = map[string][]string{
 	"1.1": {"post cancel/blob-post-cancel"},
 }
 
-func TestTheSpecificationsSuitePasses(t *testing.T) {
+func TestSpecificationSuitePasses(t *testing.T) {
 	suite := program(t)
 	root := site.Start(t, site.Options{})
 	for _, version := range versions {

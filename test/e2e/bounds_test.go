@@ -123,7 +123,7 @@ func post(t *testing.T, l site.Login, path string, body []byte) int {
 	return resp.StatusCode
 }
 
-func TestAConnectedRegistryStaysSmallUnderEveryInput(t *testing.T) {
+func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 	root := startRoot(t)
 	sh := root.Admin(t, "root")
 	img := image.New(t, image.Options{Seed: 60, Layers: []int64{1000}})
@@ -298,7 +298,7 @@ func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n 
 	return last
 }
 
-func TestAConnectedRegistryStaysSmallUnderItsParentsAnswers(t *testing.T) {
+func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 	bombs := map[string][]byte{
 		"listings":      unpacks(t, `{"listings":[`, "{}", 2_700_000, "]}"),
 		"items":         unpacks(t, `{"listings":[{"items":[`, "{}", 2_700_000, "]}]}"),

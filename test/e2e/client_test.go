@@ -191,7 +191,7 @@ func layoutDigest(dir string) (digest.Digest, error) {
 
 // The first administrator may push and pull as well, with the password that
 // the first start printed.
-func TestAnOperatorLogsInWithAnyClient(t *testing.T) {
+func TestOperatorLogsInWithAnyClient(t *testing.T) {
 	admin := startRoot(t).AsAdmin(t)
 	img := image.New(t, image.Options{Seed: 9, Layers: []int64{1000}})
 	for name, connect := range clients {

@@ -36,7 +36,7 @@ func push(t *testing.T, s *site.Site, repo string, m *image.Image) {
 	}
 }
 
-func TestAnImageCrossesALinkThatIsCut(t *testing.T) {
+func TestImageIsSyncedOverALinkWithCuts(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 20, Layers: []int64{6 << 20, 2 << 20, 1000}})
 	push(t, root, "apps/a", img)
@@ -56,7 +56,7 @@ func TestAnImageCrossesALinkThatIsCut(t *testing.T) {
 	}
 }
 
-func TestKillingAConnectedRegistryLosesAtMostAMebibyteOfTheTransfer(t *testing.T) {
+func TestKilledTransferLosesAtMostOneMebibyte(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 21, Layers: []int64{killedLayer}})
 	push(t, root, "apps/a", img)
@@ -111,7 +111,7 @@ func awaitBytes(t *testing.T, l *link.Link, n int64) {
 	}
 }
 
-func TestAConnectedRegistryFollowsItsParentAndServesWithoutIt(t *testing.T) {
+func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	root := startRoot(t)
 	sh := root.Admin(t, "root")
 	first := image.New(t, image.Options{Seed: 22, Layers: []int64{100_000}})

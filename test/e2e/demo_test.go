@@ -15,7 +15,7 @@ import (
 	"ferry/test/site"
 )
 
-func TestTheDemoRunsFromACloneByTheCommandOfTheReadme(t *testing.T) {
+func TestDemoRunsWithTheReadmeCommand(t *testing.T) {
 	cmd := exec.Command("go", "run", "./cmd/ferry", "demo", "--once", "--port", "0")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
@@ -29,7 +29,7 @@ func TestTheDemoRunsFromACloneByTheCommandOfTheReadme(t *testing.T) {
 }
 
 // What the demo prints to try next is typed in another terminal, word for word.
-func TestWhatTheDemoSuggestsToTryWorks(t *testing.T) {
+func TestCommandsSuggestedByTheDemoWork(t *testing.T) {
 	program(t, "skopeo")
 	program(t, "podman")
 	temporary := t.TempDir()

@@ -60,7 +60,7 @@ func refuses(t *testing.T, o site.Options, words ...string) {
 	}
 }
 
-func TestASecondServerOnADataDirectoryIsRefused(t *testing.T) {
+func TestSecondServerOnADataDirectoryIsRefused(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 30, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
@@ -70,7 +70,7 @@ func TestASecondServerOnADataDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-func TestADataDirectoryOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
+func TestDataDirectoryOfNewerVersionIsRefusedUnchanged(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 31, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
@@ -95,7 +95,7 @@ func TestADataDirectoryOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAPortInUseIsAClearError(t *testing.T) {
+func TestPortInUseIsAClearError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestAPortInUseIsAClearError(t *testing.T) {
 	refuses(t, site.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
 }
 
-func TestAReadOnlyDirectoryIsAClearError(t *testing.T) {
+func TestReadOnlyDirectoryIsAClearError(t *testing.T) {
 	dir := shortDir(t)
 	o := site.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
 	program, err := os.ReadFile(site.Binary(t))
@@ -124,7 +124,7 @@ func TestAReadOnlyDirectoryIsAClearError(t *testing.T) {
 	refuses(t, o, o.DataDir, "permission denied")
 }
 
-func TestADirectoryThatOthersMayWriteToIsRefused(t *testing.T) {
+func TestDirectoryWritableByOthersIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make a directory of another user")
 	}
@@ -155,7 +155,7 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-func TestADiskThatIsFullAtTheFirstStartIsAClearError(t *testing.T) {
+func TestFullDiskAtFirstStartIsAClearError(t *testing.T) {
 	dir := smallDisk(t, "64k")
 	if err := os.WriteFile(filepath.Join(dir, "others"), make([]byte, 32<<10), 0o600); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestADiskThatIsFullAtTheFirstStartIsAClearError(t *testing.T) {
 	refuses(t, site.Options{DataDir: filepath.Join(dir, "data")}, "open database")
 }
 
-func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
+func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
 	dir := smallDisk(t, "24m")
 	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
 	admin := root.AsAdmin(t)
@@ -205,8 +205,8 @@ func TestAFullDiskRefusesOnePushAndHarmsNothing(t *testing.T) {
 	}
 }
 
-// TestASmallDiskServesAsManyImagesAsFit has a site whose disk has room for about 11 of 16 images.
-func TestASmallDiskServesAsManyImagesAsFit(t *testing.T) {
+// TestSmallDiskServesAsManyImagesAsFit has a site whose disk has room for about 11 of 16 images.
+func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	const images, size = 16, 3 << 20
 	root := startRoot(t)
 	for i := range images {
@@ -277,9 +277,9 @@ func fill(t *testing.T, dir string) (free func()) {
 	}
 }
 
-// TestAFullDiskStillDeletes fills the disk to the last page: what an operator deletes, and
+// TestFullDiskStillDeletes fills the disk to the last page: what an operator deletes, and
 // a token that is disabled, need room in the database's log, which is the reserve's.
-func TestAFullDiskStillDeletes(t *testing.T) {
+func TestFullDiskStillDeletes(t *testing.T) {
 	dir := smallDisk(t, "48m")
 	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
 	admin, sh := root.AsAdmin(t), root.Admin(t, "root")
@@ -325,9 +325,9 @@ func TestAFullDiskStillDeletes(t *testing.T) {
 	}
 }
 
-// TestAFullSiteRemovesWhatItsParentDeleted fills a site's disk to the last page: to hear
+// TestFullDiskAppliesDeletionsOfTheParent fills a site's disk to the last page: to hear
 // what is gone, and to remove it, needs room in the database's log, too.
-func TestAFullSiteRemovesWhatItsParentDeleted(t *testing.T) {
+func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 	root := startRoot(t)
 	var all []*image.Image
 	for i := range 12 {
@@ -366,7 +366,7 @@ func TestAFullSiteRemovesWhatItsParentDeleted(t *testing.T) {
 	arrive(t, ship, "apps/a", all[0])
 }
 
-func TestAnUploadGoesOnAfterARestart(t *testing.T) {
+func TestUploadResumesAfterARestart(t *testing.T) {
 	for name, end := range map[string]func(*site.Site, testing.TB){
 		"stop": (*site.Site).Stop,
 		"kill": (*site.Site).Kill,
@@ -438,7 +438,7 @@ func uploaded(t *testing.T, l site.Login, location string) int {
 	return last + 1
 }
 
-func TestPostgreSQLServesAParentAndItsConnectedRegistry(t *testing.T) {
+func TestParentRunsOnPostgreSQL(t *testing.T) {
 	root := site.Start(t, site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}})
 	img := image.New(t, image.Options{Seed: 36, Layers: []int64{100_000}})
 	push(t, root, "apps/a", img)

@@ -84,7 +84,7 @@ func tokenServer(t *testing.T) string {
 		srv.URL+"/token", file)
 }
 
-func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
+func TestRootMirrorsAndImportsFromDistribution(t *testing.T) {
 	cert, key := certificate(t)
 	tls := fmt.Sprintf("  tls: {certificate: %q, key: %q}\n", cert, key)
 	password := filepath.Join(t.TempDir(), "password")
@@ -134,7 +134,7 @@ func TestARootMirrorsDistributionAndImportsFromIt(t *testing.T) {
 	}
 }
 
-func TestAMirrorRuleThatIsKilledGoesOnUnaskedFromWhatIsOnDisk(t *testing.T) {
+func TestKilledMirrorRunResumesFromDisk(t *testing.T) {
 	source := startRoot(t)
 	img := image.New(t, image.Options{Seed: 51, Layers: []int64{killedLayer}})
 	push(t, source, "team/app", img)

@@ -46,7 +46,7 @@ func (c *oras) pull(ref string) (digest.Digest, error) {
 	return layoutDigest(out)
 }
 
-func TestOrasFindsWhatItAttached(t *testing.T) {
+func TestOrasFindsAttachedArtifacts(t *testing.T) {
 	l := pushToken(t, startRoot(t), "apps/*")
 	c := newOras(t, l).(*oras)
 	if err := c.login(); err != nil {

@@ -14,7 +14,7 @@ import (
 	"ferry/test/site"
 )
 
-func TestTheUserStoryRunsAsItIsWritten(t *testing.T) {
+func TestUserStoryRunsAsWritten(t *testing.T) {
 	skopeo, jq := program(t, "skopeo"), program(t, "jq")
 	root := startRoot(t)
 	admin := root.AsAdmin(t)

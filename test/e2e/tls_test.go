@@ -56,7 +56,7 @@ func certificate(t *testing.T) (cert, key string) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER)
 }
 
-func TestAConnectedRegistryReachesItsParentByTLS(t *testing.T) {
+func TestConnectedRegistryReachesItsParentOverTLS(t *testing.T) {
 	cert, key := certificate(t)
 	trust := "SSL_CERT_FILE=" + cert
 	root := site.Start(t, site.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
