@@ -60,7 +60,7 @@ func (p *parent) smallImages(n int) {
 	}
 }
 
-func TestSmallLayersComeManyAtATime(t *testing.T) {
+func TestSmallLayersAreFetchedInBatches(t *testing.T) {
 	p := newParent(t)
 	const images = 100
 	p.smallImages(images)
@@ -114,7 +114,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
 
-func TestFiveHundredSmallImagesBeginToFlowWithinThreeRoundTrips(t *testing.T) {
+func TestFirstLayerFlowsWithinThreeRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const roundTrip = 600 * time.Millisecond
 		images := 500

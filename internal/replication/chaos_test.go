@@ -24,7 +24,7 @@ var errStopped = errors.New("the site stops")
 // Whatever happens on the way and at both ends, a site that is left in peace
 // at last has what its parent has, byte for byte, and nobody who pulled from it
 // meanwhile saw an image that was not whole.
-func TestChaosEndsInStep(t *testing.T) {
+func TestChaosEndsInSync(t *testing.T) {
 	seeds := chaosSeeds
 	if text := os.Getenv("CHAOS_SEEDS"); text != "" {
 		var err error

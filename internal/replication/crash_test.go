@@ -116,7 +116,7 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 }
 
 // A kill may come between any two writes, and in the midst of one.
-func TestKillAtAnyMomentLeavesWholeImagesAndASyncThatGoesOn(t *testing.T) {
+func TestKilledSyncLeavesWholeImagesAndResumes(t *testing.T) {
 	rounds := 10
 	if testing.Short() {
 		rounds = 3

@@ -165,8 +165,8 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	same(t, p, r.Storage)
 }
 
-// TestLogOfTheDatabaseMakesRoom has an image that fits only without what SQLite's log takes.
-func TestLogOfTheDatabaseMakesRoom(t *testing.T) {
+// TestDatabaseLogGivesItsSpaceToImages has an image that fits only without what SQLite's log takes.
+func TestDatabaseLogGivesItsSpaceToImages(t *testing.T) {
 	p := newParent(t)
 	p.images(3)
 	r, disk := onSmallDisk(t, p, 4<<20)
@@ -184,9 +184,9 @@ func TestLogOfTheDatabaseMakesRoom(t *testing.T) {
 	same(t, p, r.Storage)
 }
 
-// TestSmallerImagesOfALaterPlanGetTheRoom has two large images among the 32 that are planned
+// TestSmallerImagesOfALaterPlanGetTheSpace has two large images among the 32 that are planned
 // first, for which there is room then. Nothing of them has come when the others are planned.
-func TestSmallerImagesOfALaterPlanGetTheRoom(t *testing.T) {
+func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		const first, later = 32, 8
@@ -237,9 +237,9 @@ func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest
 	return h.altered.Blob(ctx, repository, d, offset, length)
 }
 
-// TestPartialFilesGiveWayToWhatFits has a sync that was stopped when all layers had begun, and
+// TestPartialLayersAreDiscardedForImagesThatFit has a sync that was stopped when all layers had begun, and
 // a disk that is full then.
-func TestPartialFilesGiveWayToWhatFits(t *testing.T) {
+func TestPartialLayersAreDiscardedForImagesThatFit(t *testing.T) {
 	p := newParent(t)
 	p.images(6, 4, 3, 3)
 	r, disk := onSmallDisk(t, p, 40<<20)
@@ -270,8 +270,8 @@ func TestPartialFilesGiveWayToWhatFits(t *testing.T) {
 	}
 }
 
-// TestPartialFileStaysWhereItsRoomHelpsNobody has one image, of which the last bytes do not fit.
-func TestPartialFileStaysWhereItsRoomHelpsNobody(t *testing.T) {
+// TestPartialLayerStaysIfDiscardingItHelpsNothing has one image, of which the last bytes do not fit.
+func TestPartialLayerStaysIfDiscardingItHelpsNothing(t *testing.T) {
 	p := newParent(t)
 	p.images(4, 4)
 	r, disk := onSmallDisk(t, p, 5<<20)
@@ -296,7 +296,7 @@ func TestPartialFileStaysWhereItsRoomHelpsNobody(t *testing.T) {
 	}
 }
 
-func TestFullDiskFailsTheItemAndKeepsWhatItHas(t *testing.T) {
+func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 	p := newParent(t)
 	const size = 4 << 20
 	p.image("app", [][]byte{random(1, size)}, "large")

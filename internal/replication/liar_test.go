@@ -148,7 +148,7 @@ func otherRange(asked string, rng *rand.Rand) string {
 	}[rng.IntN(5)]
 }
 
-func TestAnswersInGoodFormThatAreNotWhatWasAskedForAreFoundOut(t *testing.T) {
+func TestWrongButWellFormedAnswersAreDetected(t *testing.T) {
 	for _, l := range everyLie() {
 		t.Run(l.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

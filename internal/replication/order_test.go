@@ -22,7 +22,7 @@ func byName(repository string) (rank int, wanted bool) {
 	return int(repository[0]), repository[0] != 'z'
 }
 
-func TestItemsArePlannedInTheirOrderAndWhatIsNotWantedStaysOut(t *testing.T) {
+func TestOrderDecidesWhenAndWhetherItemsAreFetched(t *testing.T) {
 	p := newParent(t)
 	for i, repository := range []string{"a/1", "b", "a/2", "c", "z"} {
 		p.image(repository, [][]byte{random(uint64(i), 1000)}, "v1", "v2")
@@ -104,7 +104,7 @@ func (s *slowSync) finish(bytes int64) {
 	same(s.t, s.parent, s.Storage)
 }
 
-func TestWhatIsMoreUrgentGoesFirstAlsoWhereASyncRuns(t *testing.T) {
+func TestUrgentItemOvertakesInARunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
 		s.parent.image("a", [][]byte{random(2, 100<<10)}, "v1")
@@ -117,7 +117,7 @@ func TestWhatIsMoreUrgentGoesFirstAlsoWhereASyncRuns(t *testing.T) {
 	})
 }
 
-func TestTagThatMovesMeanwhileIsNotFetchedTwice(t *testing.T) {
+func TestMovedTagCancelsItsOldImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
 		moved := s.parent.image("b", [][]byte{random(2, 100<<10)}, "v1")
@@ -132,7 +132,7 @@ func TestTagThatMovesMeanwhileIsNotFetchedTwice(t *testing.T) {
 	})
 }
 
-func TestAnOrderThatChangesHoldsForTheSyncThatRuns(t *testing.T) {
+func TestNewOrderAppliesToTheRunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
 		s.parent.image("c", [][]byte{random(2, 100<<10)}, "v1")
@@ -146,7 +146,7 @@ func TestAnOrderThatChangesHoldsForTheSyncThatRuns(t *testing.T) {
 	})
 }
 
-func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
+func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	p := newParent(t)
 	for i := range 150 { // more than are on their way at once
 		p.image(fmt.Sprintf("c/%03d", i), [][]byte{random(uint64(i), 20<<10)}, "v1")
@@ -182,7 +182,7 @@ func TestWhatComesLateOfOneRankGoesBeforeAllThatIsWorse(t *testing.T) {
 
 // A Sync that may fetch only some repositories leaves what others have begun as
 // it is, for however long.
-func TestWhatAnOrderDoesNotWantKeepsItsBytes(t *testing.T) {
+func TestExcludedRepositoryKeepsItsPartialLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		const size = 8 << 20

@@ -38,7 +38,7 @@ func TestChangedPlatformsAreReplannedAfterAKill(t *testing.T) {
 	})
 }
 
-func TestAnIndexThatNobodyMayReadHereIsWholeNevertheless(t *testing.T) {
+func TestReadLockedIndexCountsAsWhole(t *testing.T) {
 	p := newParent(t)
 	nested := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(1, 1000)})})
 	index := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), nested}, "v1")

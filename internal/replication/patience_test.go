@@ -14,7 +14,7 @@ import (
 	"ferry/internal/replication"
 )
 
-func TestStalledConnectionIsDroppedAndWhatItBroughtIsKept(t *testing.T) {
+func TestStalledConnectionIsDroppedAndItsBytesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		const size = 4 << 20
@@ -34,7 +34,7 @@ func TestStalledConnectionIsDroppedAndWhatItBroughtIsKept(t *testing.T) {
 	})
 }
 
-func TestLinkThatComesBackIsUsedSoon(t *testing.T) {
+func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 	for _, down := range []time.Duration{3 * time.Second, time.Minute, time.Hour} {
 		t.Run(down.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestLinkThatComesBackIsUsedSoon(t *testing.T) {
 	}
 }
 
-func TestSourceIsNotAskedBeforeItsRetryAfter(t *testing.T) {
+func TestNoRequestIsMadeBeforeRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		p.image("app", [][]byte{random(1, 100<<10), random(2, 100<<10)}, "v1")
@@ -92,7 +92,7 @@ func TestSourceIsNotAskedBeforeItsRetryAfter(t *testing.T) {
 	})
 }
 
-func TestBadLayerHoldsUpNothingElse(t *testing.T) {
+func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 	answer := func(status int) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 	}
@@ -150,7 +150,7 @@ func TestBadLayerHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
-func TestLayerThatOneRepositoryLacksComesFromAnother(t *testing.T) {
+func TestLayerMissingInOneRepositoryComesFromAnother(t *testing.T) {
 	p := newParent(t)
 	shared := random(1, 300<<10)
 	p.image("a", [][]byte{shared}, "v1")
@@ -170,7 +170,7 @@ func TestLayerThatOneRepositoryLacksComesFromAnother(t *testing.T) {
 
 // A layer for which its source asks for patience, again and again, fails like
 // any other that cannot be had, and holds up nothing else.
-func TestLayerThatIsAlwaysDeferredHoldsUpNothingElse(t *testing.T) {
+func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 	for _, size := range []int{100 << 10, 8 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestLayerThatIsAlwaysDeferredHoldsUpNothingElse(t *testing.T) {
 
 // A source without ranges that always breaks off at the same byte brings
 // nothing new, however many bytes that takes.
-func TestResumedBytesAreNotCountedAsReceived(t *testing.T) {
+func TestRepeatedBytesAreNotProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		bad := random(1, 100<<10)
@@ -228,7 +228,7 @@ func TestResumedBytesAreNotCountedAsReceived(t *testing.T) {
 
 // One layer that comes whole where a range was asked for, from a cache on the
 // way, does not take its connections from the others.
-func TestOneLayerWithoutRangesCostsOthersNothing(t *testing.T) {
+func TestOneLayerWithoutRangesDoesNotSlowOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		odd, last := random(1, 1<<20), random(3, 32<<20)

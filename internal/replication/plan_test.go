@@ -70,7 +70,7 @@ func (u *unflushed) Plan(ctx context.Context, want, have []replication.Ref,
 	return nil
 }
 
-func TestPlanThatIsCutGoesOnWhereItStopped(t *testing.T) {
+func TestInterruptedPlanContinuesWhereItStopped(t *testing.T) {
 	p := newParent(t)
 	const images = 60
 	for i := range images {
@@ -96,7 +96,7 @@ func TestPlanThatIsCutGoesOnWhereItStopped(t *testing.T) {
 	same(t, p, r.Storage)
 }
 
-func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
+func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		var bad oci.Descriptor
@@ -135,7 +135,7 @@ func TestImageAtWhichThePlanBreaksOffFailsAlone(t *testing.T) {
 	})
 }
 
-func TestHugePlansAreTakenInParts(t *testing.T) {
+func TestHugePlansAreSplit(t *testing.T) {
 	p := newParent(t)
 	const images = 12
 	config := p.PushBlob("app", []byte("{}"))
@@ -185,7 +185,7 @@ func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 	})
 }
 
-func TestHostilePlanHarmsNothing(t *testing.T) {
+func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		p.image("app", [][]byte{random(1, 100)}, "v1")
@@ -228,7 +228,7 @@ func TestHostilePlanHarmsNothing(t *testing.T) {
 
 // What is known of an image when its manifest came is not all: its referrers
 // follow, and what breaks off among them is asked for again.
-func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
+func TestPlanCutAmongReferrersLosesNone(t *testing.T) {
 	for cutAt := range 6 {
 		t.Run(fmt.Sprint("at manifest ", cutAt), func(t *testing.T) {
 			p := newParent(t)
@@ -257,7 +257,7 @@ func TestPlanThatIsCutAmongReferrersLosesNone(t *testing.T) {
 	}
 }
 
-func TestPlanThatIsTooLongLosesNoReferrers(t *testing.T) {
+func TestOversizedPlanLosesNoReferrers(t *testing.T) {
 	p := newParent(t)
 	config := p.PushBlob("app", []byte("{}"))
 	var items []replication.ListedItem

@@ -11,9 +11,9 @@ import (
 	"ferry/internal/replication"
 )
 
-// TestProgressSaysHowManySizesAreNotKnown has a source that does not answer the second plan, of
+// TestProgressCountsUnplannedItems has a source that does not answer the second plan, of
 // a first page of 32 items and 8 others.
-func TestProgressSaysHowManySizesAreNotKnown(t *testing.T) {
+func TestProgressCountsUnplannedItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const items, first, size = 40, 32, 20 << 10
 		p := newPipeParent(t)
@@ -58,7 +58,7 @@ func TestProgressSaysHowManySizesAreNotKnown(t *testing.T) {
 	})
 }
 
-func TestInFlightSaysHowFarEachImageIsAndWhenItIsHere(t *testing.T) {
+func TestInFlightReportsProgressAndTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 100 << 10 // of the link
 		p := newPipeParent(t)

@@ -8,7 +8,7 @@ import (
 
 // The referrer of an image that left goes with it, also where only changes are
 // followed, which do not say so.
-func TestReferrersOfWhatLeftGoWithIt(t *testing.T) {
+func TestReferrersAreRemovedWithTheirSubject(t *testing.T) {
 	p := newParent(t)
 	r := newReplica(t, p, replication.Options{})
 	p.image("app", [][]byte{random(1, 200)}, "v0")

@@ -42,7 +42,7 @@ func TestForeignLayerIsSyncedIfTheParentHasIt(t *testing.T) {
 	}
 }
 
-func TestForeignLayerThatDoesNotComeIsLeftOut(t *testing.T) {
+func TestUnavailableForeignLayerIsLeftOut(t *testing.T) {
 	p := newParent(t)
 	layer := random(1, 300<<10)
 	p.PushBlob("app", layer)

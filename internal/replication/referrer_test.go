@@ -9,7 +9,7 @@ import (
 
 // What a replica has of things without a tag must not depend on whether it was
 // told by changes or by a snapshot: each of these is followed in both ways.
-func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
+func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 	for name, history := range map[string]func(t *testing.T, p *parent, pause func()){
 		"a referrer of an untagged index's child": func(t *testing.T, p *parent, pause func()) {
 			child := p.image("app", [][]byte{random(1, 1000)})
@@ -121,7 +121,7 @@ func TestWhatHasNoTagIsHereAsASnapshotSays(t *testing.T) {
 	}
 }
 
-func TestAManifestThatGoesAndIsNotHereIsNothingToDo(t *testing.T) {
+func TestRemovingAnAbsentManifestIsNotPending(t *testing.T) {
 	p := newParent(t)
 	p.image("app", [][]byte{random(1, 1000)}, "v0")
 	r := newReplica(t, p, replication.Options{})

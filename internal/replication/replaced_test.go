@@ -12,9 +12,9 @@ import (
 	"ferry/internal/replication"
 )
 
-// TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace has one tag that moves to a manifest that
+// TestPermanentFailureRetainsOnlyItsOldContent has one tag that moves to a manifest that
 // this registry can make nothing of, and one that is new and does so.
-func TestContentThatNeverComesHoldsUpOnlyWhatItWouldReplace(t *testing.T) {
+func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 	for name, test := range map[string]struct {
 		missing replication.PlanMissing
 		syncs   int // until the failure counts as permanent

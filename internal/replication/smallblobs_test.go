@@ -10,7 +10,7 @@ import (
 	"ferry/internal/replication"
 )
 
-func TestAStoppedSyncKeepsTheSmallBlobsThatCame(t *testing.T) {
+func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 	for _, at := range []int{100, 110, 120, 125} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			p := newParent(t)

@@ -20,7 +20,7 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestReplicaBecomesWhatTheParentIs(t *testing.T) {
+func TestReplicaMatchesItsParent(t *testing.T) {
 	p := newParent(t)
 	base := random(1, 300<<10)
 	v1 := p.image("app/web", [][]byte{base, random(2, 2<<20)}, "v1", "latest")
@@ -90,7 +90,7 @@ func TestEveryByteIsFetchedOnce(t *testing.T) {
 	}
 }
 
-func TestSourceThatSendsNoRangesWillDo(t *testing.T) {
+func TestSourceWithoutRangesIsSynced(t *testing.T) {
 	p := newParent(t)
 	p.ranges = func() bool { return false }
 	const size = 3 << 20
@@ -143,7 +143,7 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	}
 }
 
-func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
+func TestLockedTagFailsAlone(t *testing.T) {
 	p := newParent(t)
 	p.image("app", [][]byte{random(0, 1000)}, "v0")
 	r := newReplica(t, p, replication.Options{})
@@ -167,9 +167,9 @@ func TestLockedTagFailsAloneAmongImagesThatComeTogether(t *testing.T) {
 	}
 }
 
-// TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere has a parent that lacks a manifest
+// TestOldContentStaysUntilNewContentIsComplete has a parent that lacks a manifest
 // which it lists: once, it may have changed meanwhile.
-func TestOldContentStaysUntilAllThatIsNewInItsRepositoryIsHere(t *testing.T) {
+func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
 	for _, repository := range []string{"a", "b"} {
@@ -231,7 +231,7 @@ func (r *replica) tags() []string {
 	return tags
 }
 
-func TestWhatIsOutOfScopeGoes(t *testing.T) {
+func TestContentOutOfScopeIsRemoved(t *testing.T) {
 	p := newParent(t)
 	for _, repository := range []string{"a", "b"} {
 		m := p.image(repository, [][]byte{random(1, 20<<10)})
@@ -255,7 +255,7 @@ func TestWhatIsOutOfScopeGoes(t *testing.T) {
 	}
 }
 
-func TestPassThatIsCutRemovesNothing(t *testing.T) {
+func TestIncompletePassRemovesNothing(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
 	listing := func(repository string) replication.Listing {

@@ -143,7 +143,7 @@ func (w *world) ignore(err error) {
 // errClosed ends a window of the test's.
 var errClosed = errors.New("the window closed")
 
-func TestReplicaBecomesWhatTheParentIsWhateverTheLinkDoes(t *testing.T) {
+func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 	seeds := uint64(3)
 	if testing.Short() {
 		seeds = 1

@@ -34,7 +34,7 @@ type later struct {
 func (l later) Unwrap() error             { return l.error }
 func (l later) RetryAfter() time.Duration { return l.pause }
 
-func TestErrorSaysWhetherAndWhenToTryAgain(t *testing.T) {
+func TestErrorsDecideWhetherAndWhenToRetry(t *testing.T) {
 	cut := errors.New("connection reset by peer")
 	for name, test := range map[string]struct {
 		err       error
@@ -132,7 +132,7 @@ func (s *slow) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-func TestWatchdogEndsOnlyAnAnswerThatDoesNotMove(t *testing.T) {
+func TestWatchdogEndsOnlyStalledResponses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, dog := retry.Watch(t.Context(), time.Second)
 		body := dog.Body(io.NopCloser(&slow{ctx, 50 * time.Second, 10}), time.Minute)

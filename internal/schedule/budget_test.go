@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestBudgetsAreOfDaysOrMonths(t *testing.T) {
+func TestBudgetPeriodsAreDaysOrMonths(t *testing.T) {
 	at := time.Date(2030, 12, 31, 23, 30, 0, 0, time.FixedZone("west", -2*3600)) // 2031-01-01T01:30Z
 	for _, test := range []struct {
 		text        string

@@ -27,7 +27,7 @@ func child(text string) v1.Descriptor {
 	return d
 }
 
-func TestAnIndexKeepsWhatAMachineOfTheWantedPlatformsWouldChoose(t *testing.T) {
+func TestIndexKeepsImagesThatWantedPlatformsChoose(t *testing.T) {
 	for _, test := range []struct{ wanted, kept, left string }{
 		{"linux/amd64", "linux/amd64", "linux/arm64 windows/amd64 linux/arm/v7"},
 		{"linux/amd64 linux/arm64/v8", "linux/amd64 linux/arm64", "linux/s390x"},
@@ -70,7 +70,7 @@ func TestAnIndexKeepsWhatAMachineOfTheWantedPlatformsWouldChoose(t *testing.T) {
 	}
 }
 
-func TestAChildThatIsForTwoPlatformsIsKeptForEither(t *testing.T) {
+func TestChildForTwoPlatformsIsKeptForEither(t *testing.T) {
 	p, err := ParsePlatforms([]string{"linux/amd64"})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestAChildThatIsForTwoPlatformsIsKeptForEither(t *testing.T) {
 	}
 }
 
-func TestNoPlatformIsEveryPlatform(t *testing.T) {
+func TestNoPlatformMeansEveryPlatform(t *testing.T) {
 	p, err := ParsePlatforms(nil)
 	if err != nil || !p.All() || len(p.Omitted([]v1.Descriptor{child("linux/s390x")})) != 0 {
 		t.Errorf("%+v, %v", p, err)
@@ -102,7 +102,7 @@ func TestMalformedPlatformsAreRefused(t *testing.T) {
 	}
 }
 
-func TestMorePlatformsNeverLeaveOutMore(t *testing.T) {
+func TestMorePlatformsNeverOmitMore(t *testing.T) {
 	platform := rapid.Custom(func(r *rapid.T) string {
 		text := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r,
 			"os") + "/" + rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestTheFirstPriorityThatFitsCounts(t *testing.T) {
+func TestFirstMatchingPriorityCounts(t *testing.T) {
 	p, err := ParsePriorities([]string{"ops/nav=normal", "ops/*=urgent", "media/*=low", "web=high"})
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func TestTheFirstPriorityThatFitsCounts(t *testing.T) {
 	}
 }
 
-func TestAPriorityThatCannotBeReadIsRefusedWithWhatIsWanted(t *testing.T) {
+func TestMalformedPriorityIsRefusedWithAnExample(t *testing.T) {
 	for text, want := range map[string]string{
 		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository",
 		"a*b=low": "the begin of one and a *",

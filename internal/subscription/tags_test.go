@@ -103,7 +103,7 @@ func TestMalformedFiltersAreRefused(t *testing.T) {
 	}
 }
 
-func TestNoFilterIsEverything(t *testing.T) {
+func TestNoFilterMatchesEveryTag(t *testing.T) {
 	s, err := ParseTags(nil, 0)
 	if err != nil || !s.All() || !s.Matches("x") || !(Tags{}).Matches("x") {
 		t.Errorf("%+v, %v", s, err)
@@ -113,7 +113,7 @@ func TestNoFilterIsEverything(t *testing.T) {
 	}
 }
 
-func TestTagsOfSignersBelongToTheirSubjects(t *testing.T) {
+func TestSignatureTagsNameTheirSubject(t *testing.T) {
 	d := digest.FromString("x")
 	for _, d := range []digest.Digest{d, digest.SHA512.FromString("x")} {
 		stem := strings.Replace(string(d), ":", "-", 1)
