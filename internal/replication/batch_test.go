@@ -20,22 +20,22 @@ import (
 )
 
 // batching is a parent's gateway whose batches pass a test's hands.
-type batching struct {
+type batchSource struct {
 	*gateway.Client
-	calls, single atomic.Int64
-	blob          func(i int, content io.Reader) (io.Reader, error)
-	began         func() // told of every answer
+	batches, single atomic.Int64
+	alterBlob       func(i int, content io.Reader) (io.Reader, error)
+	onResponse      func() // told of every answer
 }
 
-func (b *batching) Batch(ctx context.Context, want []replication.Ref,
+func (b *batchSource) Batch(ctx context.Context, want []replication.Ref,
 	fn func(i int, size int64, content io.Reader) error) error {
-	b.calls.Add(1)
+	b.batches.Add(1)
 	return b.Client.Batch(ctx, want, func(i int, size int64, content io.Reader) (err error) {
-		if b.began != nil {
-			b.began()
+		if b.onResponse != nil {
+			b.onResponse()
 		}
-		if b.blob != nil {
-			if content, err = b.blob(i, content); err != nil {
+		if b.alterBlob != nil {
+			if content, err = b.alterBlob(i, content); err != nil {
 				return err
 			}
 		}
@@ -43,12 +43,12 @@ func (b *batching) Batch(ctx context.Context, want []replication.Ref,
 	})
 }
 
-func (b *batching) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+func (b *batchSource) Blob(ctx context.Context, repository string, d digest.Digest, offset,
 	length int64) (io.ReadCloser, int64, error) {
 	b.single.Add(1)
 	body, start, err := b.Client.Blob(ctx, repository, d, offset, length)
-	if err == nil && b.began != nil {
-		b.began()
+	if err == nil && b.onResponse != nil {
+		b.onResponse()
 	}
 	return body, start, err
 }
@@ -56,7 +56,7 @@ func (b *batching) Blob(ctx context.Context, repository string, d digest.Digest,
 // smallImages stores images with a layer each that no plan has.
 func (p *parent) smallImages(n int) {
 	for i := range n {
-		p.image("app", [][]byte{random(uint64(i), 20_000)}, fmt.Sprintf("v%d", i))
+		p.image("app", [][]byte{randomBytes(uint64(i), 20_000)}, fmt.Sprintf("v%d", i))
 	}
 }
 
@@ -66,13 +66,13 @@ func TestSmallLayersAreFetchedInBatches(t *testing.T) {
 	p.smallImages(images)
 	r := newReplica(t, p, replication.Options{Connections: 4})
 	r.follow()
-	src := &batching{Client: r.source}
+	src := &batchSource{Client: r.source}
 	result, err := r.Sync(t.Context(), src)
 	if err != nil || result.Synced != images {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
-	same(t, p, r.Storage)
-	if n := src.calls.Load() + src.single.Load(); n > images/2 {
+	assertInSync(t, p, r.Storage)
+	if n := src.batches.Load() + src.single.Load(); n > images/2 {
 		t.Errorf("%d requests for %d layers", n, images)
 	}
 }
@@ -85,14 +85,14 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 	r.follow()
 	var mu sync.Mutex
 	count := 0
-	src := &batching{Client: r.source, blob: func(i int, content io.Reader) (io.Reader, error) {
+	src := &batchSource{Client: r.source, alterBlob: func(i int, content io.Reader) (io.Reader, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch count++; count % 4 {
 		case 1:
 			return nil, nil // the parent does not send it in this way
 		case 2:
-			return io.MultiReader(io.LimitReader(content, 1000), broken{}), nil
+			return io.MultiReader(io.LimitReader(content, 1000), brokenReader{}), nil
 		}
 		return content, nil
 	}}
@@ -100,7 +100,7 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 	if err != nil || result.Synced != images {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 	if most := int64(images*20_000 + images*500); result.Received > most {
 		t.Errorf("%d bytes were received, at most %d should be", result.Received, most)
 	}
@@ -110,9 +110,9 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 }
 
 // broken is what a connection that is cut reads like.
-type broken struct{}
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
 
 func TestFirstLayerFlowsWithinThreeRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestFirstLayerFlowsWithinThreeRoundTrips(t *testing.T) {
 			}
 			return dial(ctx, network, address)
 		}
-		p.image("app", [][]byte{random(9999, 20_000)}, "first")
+		p.image("app", [][]byte{randomBytes(9999, 20_000)}, "first")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
 		r.sync() // connections are open now, as at a site that is in step
@@ -141,7 +141,7 @@ func TestFirstLayerFlowsWithinThreeRoundTrips(t *testing.T) {
 		var first time.Duration
 		var once sync.Once
 		start := time.Now()
-		src := &batching{Client: r.source, began: func() { once.Do(func() { first = time.Since(start) }) }}
+		src := &batchSource{Client: r.source, onResponse: func() { once.Do(func() { first = time.Since(start) }) }}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		done := make(chan error, 1)

@@ -20,7 +20,7 @@ func BenchmarkFirstSync(b *testing.B) {
 		repository := fmt.Sprint("app/", i)
 		var layers []oci.Descriptor
 		for l := range 3 {
-			layers = append(layers, p.PushBlob(repository, random(uint64(l), 20_000)))
+			layers = append(layers, p.PushBlob(repository, randomBytes(uint64(l), 20_000)))
 		}
 		for j := range tags {
 			config := p.PushBlob(repository, fmt.Appendf(nil, `{"tag":%d}`, j))

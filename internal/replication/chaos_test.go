@@ -43,34 +43,34 @@ func TestChaosEndsInSync(t *testing.T) {
 }
 
 func chaos(t *testing.T, seed uint64) {
-	w := &world{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), most: 200 << 10}
-	moods, liar := &moods{rng: rand.New(rand.NewPCG(seed, 8))}, newLiar(seed, everyLie()...)
-	w.refuse, w.answer = moods.refuse, liar.answer
-	w.placed, w.chosen = seed%4 == 3, seed%3 == 2
+	w := &randomParent{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), maxLayer: 200 << 10}
+	moods, liar := &randomRefusals{rng: rand.New(rand.NewPCG(seed, 8))}, newWrongAnswers(seed, allWrongAnswers()...)
+	w.refuse, w.intercept = moods.refuse, liar.answer
+	w.hasPlatforms, w.hasFilters = seed%4 == 3, seed%3 == 2
 	if seed%5 == 4 {
 		w.redirect()
 	}
-	site := &restartable{t: t, dir: t.TempDir(), source: w.client(), below: everyChild}
-	if w.placed {
-		site.below = heldChildren
+	site := &restartableReplica{t: t, dir: t.TempDir(), source: w.client(), children: allChildren}
+	if w.hasPlatforms {
+		site.children = heldChildren
 	}
 	site.start()
 	defer site.stop()
-	w.steps(6)
+	w.changeOften(6)
 	site.follow()
-	if w.placed || w.chosen {
-		w.setReach()
+	if w.hasPlatforms || w.hasFilters {
+		w.changeSubscription()
 		site.follow()
 	}
 	for range 4 {
-		changed := (w.placed || w.chosen) && w.rng.IntN(2) == 0
+		changed := (w.hasPlatforms || w.hasFilters) && w.rng.IntN(2) == 0
 		if changed {
-			w.setReach() // of which the site hears later
+			w.changeSubscription() // of which the site hears later
 		}
-		weather := badWeather(w.rng)
+		weather := randomFaults(w.rng)
 		mood, how := w.rng.IntN(3), w.rng.IntN(6)
 		if how < 2 {
-			w.tick()
+			w.pause()
 			w.push("app/0", "v0") // for there to be something to be killed in the midst of
 			site.follow()
 			weather.Rate = 5<<10 + w.rng.Int64N(50<<10)
@@ -81,7 +81,7 @@ func chaos(t *testing.T, seed uint64) {
 		window := time.Duration(w.rng.IntN(30_000)) * time.Millisecond
 		switch how {
 		case 0, 1:
-			site.killIn(moment(w.rng))
+			site.syncAndKillAfter(randomDelay(w.rng))
 		case 2:
 			site.syncFor(window)
 			site.stop()
@@ -100,7 +100,7 @@ func chaos(t *testing.T, seed uint64) {
 		moods.set(0)
 		liar.set(0)
 		w.network.Set(faultnet.Faults{})
-		w.steps(2)
+		w.changeOften(2)
 		if changed {
 			site.follow()
 		}
@@ -114,42 +114,42 @@ func chaos(t *testing.T, seed uint64) {
 	site.ClearQuarantine()
 	site.syncFor(time.Hour)
 	site.sync()
-	same(t, w.parent, site.Storage)
+	assertInSync(t, w.parent, site.Storage)
 }
 
 // steps changes so many things, one after the other.
-func (w *world) steps(n int) {
+func (w *randomParent) changeOften(n int) {
 	for range n {
-		w.tick()
-		w.step()
+		w.pause()
+		w.changeSomething()
 	}
 }
 
 // tick lets a moment pass, so that it is known which of two tags is newer.
-func (w *world) tick() { time.Sleep(10 * time.Millisecond) }
+func (w *randomParent) pause() { time.Sleep(10 * time.Millisecond) }
 
 // moment is a time after which a site is killed: as often within a few round
 // trips as within many.
-func moment(rng *rand.Rand) time.Duration {
+func randomDelay(rng *rand.Rand) time.Duration {
 	return time.Duration(100+rng.IntN(100<<rng.IntN(8))) * time.Millisecond
 }
 
 // setReach lets other content be for the site.
-func (w *world) setReach() {
-	var r reach
-	if w.placed {
+func (w *randomParent) changeSubscription() {
+	var r childSubscription
+	if w.hasPlatforms {
 		all := [][]string{nil, {"linux/amd64"}, {"linux/amd64", "linux/arm64"}, {"windows/amd64"}, {"linux/s390x"}}
 		r.platforms = all[w.rng.IntN(len(all))]
 	}
-	if w.chosen {
+	if w.hasFilters {
 		all := [][]string{nil, {"v1"}, {"v[01]"}, {"/^v[12]$/"}, {"v2", "v0"}}
 		r.filters, r.keepLast = all[w.rng.IntN(len(all))], w.rng.IntN(3)
 	}
-	w.reach.Store(&r)
+	w.subscribed.Store(&r)
 }
 
 // badWeather is what a link may do.
-func badWeather(rng *rand.Rand) faultnet.Faults {
+func randomFaults(rng *rand.Rand) faultnet.Faults {
 	var f faultnet.Faults
 	if rng.IntN(2) == 0 {
 		f.CutEvery = 20<<10 + rng.Int64N(400<<10)
@@ -170,22 +170,22 @@ func badWeather(rng *rand.Rand) faultnet.Faults {
 }
 
 // moods are a parent's: it may refuse what it is asked.
-type moods struct {
-	mu  sync.Mutex
-	rng *rand.Rand
-	bad int // 0 is well; else one request of so many is refused
+type randomRefusals struct {
+	mu    sync.Mutex
+	rng   *rand.Rand
+	oneIn int // 0 is well; else one request of so many is refused
 }
 
-func (m *moods) set(bad int) {
+func (m *randomRefusals) set(bad int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.bad = bad * 4
+	m.oneIn = bad * 4
 }
 
-func (m *moods) refuse(w http.ResponseWriter, r *http.Request) bool {
+func (m *randomRefusals) refuse(w http.ResponseWriter, r *http.Request) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.bad == 0 || m.rng.IntN(m.bad) > 0 {
+	if m.oneIn == 0 || m.rng.IntN(m.oneIn) > 0 {
 		return false
 	}
 	switch status := []int{401, 429, 500, 502, 503}[m.rng.IntN(5)]; status {

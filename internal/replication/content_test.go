@@ -24,14 +24,14 @@ type content struct {
 
 // read returns a storage's content. Every tag's must be whole, down to the
 // digests of the blobs that are not in checked yet.
-func read(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
-	return readIndexes(ctx, s, checked, everyChild)
+func readContent(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
+	return readContentWith(ctx, s, checked, allChildren)
 }
 
 // readIndexes is [read] where an index is whole with the children that below
 // returns.
-func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool,
-	below children) (content, error) {
+func readContentWith(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool,
+	below childrenOf) (content, error) {
 	c := content{map[string]digest.Digest{}, map[string]string{}}
 	repositories, err := s.Repositories(ctx, "", 1000)
 	if err != nil {
@@ -44,7 +44,7 @@ func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Dig
 		}
 		for _, tag := range tags {
 			c.tags[r.Name+":"+tag.Name] = tag.Digest
-			if err := whole(ctx, s, r.Name, tag.Digest, checked, below); err != nil {
+			if err := checkWhole(ctx, s, r.Name, tag.Digest, checked, below); err != nil {
 				if now, again := s.Tag(ctx, r.Name, tag.Name); again == nil && now.Digest == tag.Digest {
 					return c, fmt.Errorf("%s:%s: %w", r.Name, tag.Name, err)
 				} // it moved on meanwhile
@@ -65,9 +65,9 @@ func readIndexes(ctx context.Context, s *storage.Storage, checked map[digest.Dig
 }
 
 // children returns which children of an index have to be there.
-type children func(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error)
+type childrenOf func(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error)
 
-func everyChild(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest,
+func allChildren(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest,
 	parsed *oci.Manifest) (all []digest.Digest, err error) {
 	for _, child := range parsed.Manifests {
 		all = append(all, child.Digest)
@@ -85,8 +85,8 @@ func heldChildren(ctx context.Context, s *storage.Storage, repository string, in
 }
 
 // whole returns an error when something of a manifest is not there, or wrong.
-func whole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool,
-	below children) error {
+func checkWhole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool,
+	below childrenOf) error {
 	m, err := s.Manifest(ctx, repository, string(d))
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
@@ -103,7 +103,7 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 		return err
 	}
 	for _, child := range listed {
-		if err := whole(ctx, s, repository, child, checked, below); err != nil {
+		if err := checkWhole(ctx, s, repository, child, checked, below); err != nil {
 			if now, again := below(ctx, s, repository, d, parsed); again == nil && slices.Contains(now, child) {
 				return err
 			} // it is none of the index's any more
@@ -131,9 +131,9 @@ func whole(ctx context.Context, s *storage.Storage, repository string, d digest.
 
 // same fails unless the replica serves what of the parent's content is for it,
 // and nothing else.
-func same(t testing.TB, p *parent, s *storage.Storage) {
+func assertInSync(t testing.TB, p *parent, s *storage.Storage) {
 	t.Helper()
-	want, got := p.meant(t), p.arrived(t, s)
+	want, got := p.contentForChild(t), p.contentOf(t, s)
 	if diff := cmp.Diff(want.tags, got.tags); diff != "" {
 		t.Errorf("tags differ (-parent +replica):\n%s", diff)
 	}
@@ -148,26 +148,26 @@ func same(t testing.TB, p *parent, s *storage.Storage) {
 }
 
 // meant is what of the parent's content is for a replica.
-func (p *parent) meant(t testing.TB) content {
+func (p *parent) contentForChild(t testing.TB) content {
 	t.Helper()
-	all, err := read(t.Context(), p.Storage, map[digest.Digest]bool{})
+	all, err := readContent(t.Context(), p.Storage, map[digest.Digest]bool{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := content{map[string]digest.Digest{}, all.manifests}
-	follow := p.followed(t, c.tags)
+	follow := p.manifestsForChild(t, c.tags)
 	maps.DeleteFunc(c.manifests, func(name, _ string) bool { return !follow[name] })
 	return c
 }
 
 // arrived is what a replica has, of indexes what is for its platforms.
-func (p *parent) arrived(t testing.TB, s *storage.Storage) content {
+func (p *parent) contentOf(t testing.TB, s *storage.Storage) content {
 	t.Helper()
-	below := everyChild
-	if len(p.within().platforms) > 0 {
+	below := allChildren
+	if len(p.subscription().platforms) > 0 {
 		below = heldChildren
 	}
-	c, err := readIndexes(t.Context(), s, map[digest.Digest]bool{}, below)
+	c, err := readContentWith(t.Context(), s, map[digest.Digest]bool{}, below)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,9 +178,9 @@ func (p *parent) arrived(t testing.TB, s *storage.Storage) content {
 // what a tag that is leads to and, unless a filter goes by the tags, what was
 // only ever pushed by its digest, with what is below them and refers to them.
 // It notes those tags.
-func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[string]bool {
+func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest) map[string]bool {
 	t.Helper()
-	platforms, err := subscription.ParsePlatforms(p.within().platforms)
+	platforms, err := subscription.ParsePlatforms(p.subscription().platforms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 			noted[r.Name+":"+tag.Name] = tag.Digest
 			follow(r.Name, tag.Digest)
 		}
-		if !p.within().all() {
+		if !p.subscription().isUnfiltered() {
 			continue
 		}
 		err := p.View(t.Context(), func(v *storage.View) error {
@@ -240,7 +240,7 @@ func (p *parent) followed(t testing.TB, noted map[string]digest.Digest) map[stri
 }
 
 // random returns n bytes that no other seed gives.
-func random(seed uint64, n int) []byte {
+func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	newRand(seed).Read(b)
 	return b

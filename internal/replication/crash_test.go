@@ -21,12 +21,12 @@ import (
 
 // The environment of a test binary that is a replica in a process of its own.
 const (
-	childDir    = "FERRY_TEST_REPLICA_DIR"
-	childParent = "FERRY_TEST_REPLICA_PARENT"
+	replicaDirEnv    = "FERRY_TEST_REPLICA_DIR"
+	replicaParentEnv = "FERRY_TEST_REPLICA_PARENT"
 )
 
 // child follows the parent once, with its data in dir.
-func child(dir, parent string) int {
+func runReplicaProcess(dir, parent string) int {
 	err := func() error {
 		ctx := context.Background()
 		s, db, err := storagetest.Open(ctx, dir, storage.Options{})
@@ -52,9 +52,9 @@ func child(dir, parent string) int {
 }
 
 // childOf returns a replica of p in a process, which is killed when ctx ends.
-func childOf(ctx context.Context, p *parent, dir string) *exec.Cmd {
+func replicaProcess(ctx context.Context, p *parent, dir string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+dir, childParent+"="+p.address())
+	cmd.Env = append(os.Environ(), replicaDirEnv+"="+dir, replicaParentEnv+"="+p.address())
 	cmd.Stderr = os.Stderr
 	return cmd
 }
@@ -66,7 +66,7 @@ func newRand(seed uint64) *rand.ChaCha8 {
 func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 	p := newParent(t)
 	const size = 12 << 20
-	p.image("app", [][]byte{random(1, size/2), random(2, size/3), random(3, size/6)}, "v1")
+	p.image("app", [][]byte{randomBytes(1, size/2), randomBytes(2, size/3), randomBytes(3, size/6)}, "v1")
 	p.network.Set(faultnet.Faults{Rate: 16 << 20}) // or the sockets' buffers take it all
 	dir := t.TempDir()
 	kills := 0
@@ -74,7 +74,7 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 		if kills > 50 {
 			t.Fatal("it never gets done")
 		}
-		cmd := childOf(t.Context(), p, dir)
+		cmd := replicaProcess(t.Context(), p, dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +109,8 @@ func TestKillLosesAtMostOneMebibyte(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	same(t, p, s)
-	if _, err := read(t.Context(), s, map[digest.Digest]bool{}); err != nil {
+	assertInSync(t, p, s)
+	if _, err := readContent(t.Context(), s, map[digest.Digest]bool{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -121,9 +121,9 @@ func TestKilledSyncLeavesWholeImagesAndResumes(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(1, 2)), most: 1 << 20}
+	w := &randomParent{parent: newParent(t), rng: rand.New(rand.NewPCG(1, 2)), maxLayer: 1 << 20}
 	dir := t.TempDir()
-	live := func(ctx context.Context) error { return childOf(ctx, w.parent, dir).Run() }
+	live := func(ctx context.Context) error { return replicaProcess(ctx, w.parent, dir).Run() }
 	if err := live(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestKilledSyncLeavesWholeImagesAndResumes(t *testing.T) {
 	for range rounds {
 		for range 4 {
 			w.push(fmt.Sprintf("app/%d", w.rng.IntN(3)), fmt.Sprintf("v%d", w.rng.IntN(3)))
-			w.step()
+			w.changeSomething()
 		}
 		life, end := context.WithTimeout(t.Context(), time.Duration(20+w.rng.IntN(300))*time.Millisecond)
 		if err := live(life); err != nil {
@@ -145,7 +145,7 @@ func TestKilledSyncLeavesWholeImagesAndResumes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := read(t.Context(), s, map[digest.Digest]bool{}); err != nil {
+		if _, err := readContent(t.Context(), s, map[digest.Digest]bool{}); err != nil {
 			t.Errorf("after a kill: %v", err)
 		}
 		if _, err := s.Collect(t.Context()); err != nil {
@@ -162,5 +162,5 @@ func TestKilledSyncLeavesWholeImagesAndResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	same(t, w.parent, s)
+	assertInSync(t, w.parent, s)
 }

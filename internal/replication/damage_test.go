@@ -14,7 +14,7 @@ import (
 )
 
 // spoil changes a blob on the replica's disk, and takes it out of service.
-func (r *replica) spoil(repository string, content []byte) {
+func (r *replica) damage(repository string, content []byte) {
 	r.t.Helper()
 	d := digest.FromBytes(content)
 	file, _, err := r.OpenBlob(r.t.Context(), repository, d)
@@ -37,7 +37,7 @@ func (r *replica) spoil(repository string, content []byte) {
 // and of a manifest alone.
 func TestDamagedContentIsFetchedAgain(t *testing.T) {
 	const size = 300 << 10
-	amd, arm, single, signature := random(1, size), random(2, size), random(3, size), []byte("signature")
+	amd, arm, single, signature := randomBytes(1, size), randomBytes(2, size), randomBytes(3, size), []byte("signature")
 	for name, damage := range map[string]struct {
 		content []byte
 		cost    int64
@@ -55,12 +55,12 @@ func TestDamagedContentIsFetchedAgain(t *testing.T) {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			r.sync()
-			r.spoil("a", damage.content)
+			r.damage("a", damage.content)
 			if _, pending, _, err := r.Counts(t.Context()); pending != damage.pending || err != nil {
 				t.Errorf("%d items are pending, %v; want %d", pending, err, damage.pending)
 			}
 			result := r.sync()
-			same(t, p, r.Storage)
+			assertInSync(t, p, r.Storage)
 			if n := result.Received; n < damage.cost || n > damage.cost+1<<10 { // configs come with the plan
 				t.Errorf("%d bytes came, want %d and configs", n, damage.cost)
 			}
@@ -73,7 +73,7 @@ func TestDamagedContentIsFetchedAgain(t *testing.T) {
 
 func TestDamagedManifestIsFetchedAgain(t *testing.T) {
 	p := newParent(t)
-	layer := random(1, 300<<10)
+	layer := randomBytes(1, 300<<10)
 	m := p.image("a", [][]byte{layer})
 	index := p.index("a", []oci.Descriptor{m}, "v1")
 	r := newReplica(t, p, replication.Options{})
@@ -95,5 +95,5 @@ func TestDamagedManifestIsFetchedAgain(t *testing.T) {
 			t.Errorf("%d bytes of blobs came for a manifest", n)
 		}
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }

@@ -28,8 +28,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		os.Exit(child(dir, os.Getenv(childParent)))
+	if dir := os.Getenv(replicaDirEnv); dir != "" {
+		os.Exit(runReplicaProcess(dir, os.Getenv(replicaParentEnv)))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -37,24 +37,24 @@ func TestMain(m *testing.M) {
 // A parent is a registry with a gateway, behind a network that can be bad.
 type parent struct {
 	storagetest.Content
-	dir     string
-	gateway http.Handler
-	network *faultnet.Network
-	server  *httptest.Server
-	blobs   atomic.Int64                                            // bytes of blobs that were sent
-	onSent  atomic.Value                                            // a func(int64) that is told of them
-	dial    func(context.Context, string, string) (net.Conn, error) // nil is net's
-	plans   atomic.Int64                                            // plans that were asked for
-	ranges  func() bool                                             // whether ranges are sent; nil is yes
-	refuse  func(http.ResponseWriter, *http.Request) bool
-	answer  func(http.ResponseWriter, *http.Request, http.Handler) // a request that a handler is for; nil lets that do so
-	blobsAt string                                                 // the address to which requests for blobs are sent; "" is none
+	dir        string
+	gateway    http.Handler
+	network    *faultnet.Network
+	server     *httptest.Server
+	blobs      atomic.Int64                                            // bytes of blobs that were sent
+	onSent     atomic.Value                                            // a func(int64) that is told of them
+	dial       func(context.Context, string, string) (net.Conn, error) // nil is net's
+	plans      atomic.Int64                                            // plans that were asked for
+	ranges     func() bool                                             // whether ranges are sent; nil is yes
+	refuse     func(http.ResponseWriter, *http.Request) bool
+	intercept  func(http.ResponseWriter, *http.Request, http.Handler) // a request that a handler is for; nil lets that do so
+	redirectTo string                                                 // the address to which requests for blobs are sent; "" is none
 
-	reach atomic.Pointer[reach] // nil is all
+	subscribed atomic.Pointer[childSubscription] // nil is all
 
-	mu      sync.Mutex
-	stopped bool           // no request is taken
-	busy    sync.WaitGroup // with requests
+	mu       sync.Mutex
+	stopped  bool           // no request is taken
+	inFlight sync.WaitGroup // with requests
 }
 
 func newParent(t testing.TB) *parent {
@@ -101,8 +101,8 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 		p.gateway.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
-		if p.blobsAt != "" {
-			http.Redirect(w, r, p.blobsAt+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+		if p.redirectTo != "" {
+			http.Redirect(w, r, p.redirectTo+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 			return
 		}
 		p.serveBlob(w, r)
@@ -114,12 +114,12 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 // listen serves what comes over the network to l while the parent is not stopped.
 func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Server {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !p.take() {
+		if !p.accept() {
 			panic(http.ErrAbortHandler) // as from a port at which nobody listens
 		}
-		defer p.busy.Done()
-		if p.answer != nil {
-			p.answer(w, r, handler)
+		defer p.inFlight.Done()
+		if p.intercept != nil {
+			p.intercept(w, r, handler)
 			return
 		}
 		handler(w, r)
@@ -139,16 +139,16 @@ func (p *parent) open() {
 	if p.Storage, p.DB, err = storagetest.Open(p.T.Context(), p.dir, storage.Options{Grace: time.Hour}); err != nil {
 		p.T.Fatal(err)
 	}
-	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: plane{parent: p},
+	p.gateway = gateway.NewServer(gateway.ServerOptions{Storage: p.Storage, ControlPlane: controlPlane{parent: p},
 		Authenticate: p.authenticate, Feed: "parent"})
 }
 
 // take reports whether a request may be answered, and counts it.
-func (p *parent) take() bool {
+func (p *parent) accept() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.stopped {
-		p.busy.Add(1)
+		p.inFlight.Add(1)
 	}
 	return !p.stopped
 }
@@ -164,7 +164,7 @@ func (p *parent) restart(d time.Duration) {
 	p.T.Helper()
 	p.stop(true)
 	p.network.Cut()
-	p.busy.Wait()
+	p.inFlight.Wait()
 	if err := p.DB.Close(); err != nil {
 		p.T.Error(err)
 	}

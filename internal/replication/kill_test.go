@@ -19,7 +19,7 @@ import (
 var errKilled = errors.New("the site was killed")
 
 // killIn lets a window be open, and kills the site after d.
-func (s *restartable) killIn(d time.Duration) {
+func (s *restartableReplica) syncAndKillAfter(d time.Duration) {
 	s.t.Helper()
 	ctx, kill := context.WithCancelCause(s.t.Context())
 	var g errgroup.Group
@@ -30,7 +30,7 @@ func (s *restartable) killIn(d time.Duration) {
 	time.Sleep(d)
 	s.kill(func() {
 		kill(errKilled)
-		s.tolerate(g.Wait(), errKilled)
+		s.allowEnd(g.Wait(), errKilled)
 	})
 }
 
@@ -40,13 +40,13 @@ func (s *restartable) killIn(d time.Duration) {
 //
 // The moment is one at which every goroutine of the site waits for the link,
 // the clock or each other, so that no file is being written.
-func (s *restartable) kill(bury func()) {
+func (s *restartableReplica) kill(bury func()) {
 	s.t.Helper()
-	before := s.served()
+	before := s.content()
 	synctest.Wait()
 	dead, dir := s.dir, s.t.TempDir()
 	copyDirectory(s.t, dead, dir)
-	still := s.served() // what moved on since is not held against the copy
+	still := s.content() // what moved on since is not held against the copy
 	bury()
 	s.stop()
 	if err := os.RemoveAll(dead); err != nil {
@@ -54,13 +54,13 @@ func (s *restartable) kill(bury func()) {
 	}
 	s.dir = dir
 	s.start()
-	s.kept(before, still, s.served())
+	s.checkKept(before, still, s.content())
 }
 
 // served is what the site has; every tag's content is whole.
-func (s *restartable) served() content {
+func (s *restartableReplica) content() content {
 	s.t.Helper()
-	c, err := readIndexes(s.t.Context(), s.Storage, map[digest.Digest]bool{}, s.below)
+	c, err := readContentWith(s.t.Context(), s.Storage, map[digest.Digest]bool{}, s.children)
 	if err != nil {
 		s.t.Errorf("a user of the site: %v", err)
 	}
@@ -68,7 +68,7 @@ func (s *restartable) served() content {
 }
 
 // kept fails the test unless after has what both earlier contents had.
-func (s *restartable) kept(before, still, after content) {
+func (s *restartableReplica) checkKept(before, still, after content) {
 	s.t.Helper()
 	tags := maps.Clone(before.tags)
 	maps.DeleteFunc(tags, func(name string, d digest.Digest) bool { return still.tags[name] != d })

@@ -14,34 +14,34 @@ import (
 func TestChangedPlatformsAreReplannedAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		only := func(platforms ...string) { p.reach.Store(&reach{platforms: platforms}) }
+		only := func(platforms ...string) { p.subscribed.Store(&childSubscription{platforms: platforms}) }
 		var children []oci.Descriptor
 		for i, arch := range []string{"amd64", "arm64"} {
-			child := p.image("app", [][]byte{random(uint64(i), 20<<10)})
+			child := p.image("app", [][]byte{randomBytes(uint64(i), 20<<10)})
 			child.Platform = &v1.Platform{OS: "linux", Architecture: arch}
 			children = append(children, child)
 		}
 		p.index("app", children, "v1")
-		site := &restartable{t: t, dir: t.TempDir(), source: p.client(), below: heldChildren}
+		site := &restartableReplica{t: t, dir: t.TempDir(), source: p.client(), children: heldChildren}
 		site.start()
 		defer site.stop()
 		site.follow()
 		site.sync()
-		same(t, p, site.Storage)
+		assertInSync(t, p, site.Storage)
 		for _, platforms := range [][]string{{"linux/arm64"}, {"linux/amd64", "linux/arm64"}, {"linux/amd64"}, nil} {
 			only(platforms...)
 			site.follow()
 			site.kill(func() {})
 			site.sync()
-			same(t, p, site.Storage)
+			assertInSync(t, p, site.Storage)
 		}
 	})
 }
 
 func TestReadLockedIndexCountsAsWhole(t *testing.T) {
 	p := newParent(t)
-	nested := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(1, 1000)})})
-	index := p.index("app", []oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), nested}, "v1")
+	nested := p.index("app", []oci.Descriptor{p.image("app", [][]byte{randomBytes(1, 1000)})})
+	index := p.index("app", []oci.Descriptor{p.image("app", [][]byte{randomBytes(2, 1000)}), nested}, "v1")
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()

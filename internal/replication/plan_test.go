@@ -19,20 +19,20 @@ import (
 )
 
 // altered is a source whose plan passes a test's hands.
-type altered struct {
+type interceptedSource struct {
 	replication.Source
-	entry func(replication.PlanEntry) (replication.PlanEntry, error)
-	want  func([]replication.Ref)
+	alterEntry func(replication.PlanEntry) (replication.PlanEntry, error)
+	onRequest  func([]replication.Ref)
 }
 
-func (a *altered) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
-	if a.want != nil {
-		a.want(want)
+func (a *interceptedSource) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+	if a.onRequest != nil {
+		a.onRequest(want)
 	}
 	return a.Source.Plan(ctx, want, have, func(e replication.PlanEntry) error {
-		if a.entry != nil {
+		if a.alterEntry != nil {
 			var err error
-			if e, err = a.entry(e); err != nil {
+			if e, err = a.alterEntry(e); err != nil {
 				return err
 			}
 		}
@@ -45,16 +45,16 @@ func ref(repository string, d digest.Digest) replication.Ref {
 }
 
 // unflushed is a source that, where it fails, loses what it had not sent yet.
-type unflushed struct {
+type bufferedSource struct {
 	replication.Source
-	spoil func(replication.PlanEntry) (replication.PlanEntry, error)
+	alterEntry func(replication.PlanEntry) (replication.PlanEntry, error)
 }
 
-func (u *unflushed) Plan(ctx context.Context, want, have []replication.Ref,
+func (u *bufferedSource) Plan(ctx context.Context, want, have []replication.Ref,
 	fn func(replication.PlanEntry) error) error {
 	var buffered []replication.PlanEntry
 	err := u.Source.Plan(ctx, want, have, func(e replication.PlanEntry) (err error) {
-		if e, err = u.spoil(e); err == nil {
+		if e, err = u.alterEntry(e); err == nil {
 			buffered = append(buffered, e)
 		}
 		return err
@@ -74,13 +74,13 @@ func TestInterruptedPlanContinuesWhereItStopped(t *testing.T) {
 	p := newParent(t)
 	const images = 60
 	for i := range images {
-		p.image("app", [][]byte{random(uint64(i), 2000)}, fmt.Sprint("v", i))
+		p.image("app", [][]byte{randomBytes(uint64(i), 2000)}, fmt.Sprint("v", i))
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	cut := errors.New("cut")
 	came := 0
-	src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+	src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if came++; came%25 == 0 {
 			return e, cut
 		}
@@ -93,7 +93,7 @@ func TestInterruptedPlanContinuesWhereItStopped(t *testing.T) {
 	if least := 4 * images; came > least+least/4 {
 		t.Errorf("%d entries were sent for %d", came, least)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
@@ -101,7 +101,7 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 		p := newPipeParent(t)
 		var bad oci.Descriptor
 		for i := range 20 {
-			if m := p.image("app", [][]byte{random(uint64(i), 100)}, fmt.Sprint("v", i)); i == 11 {
+			if m := p.image("app", [][]byte{randomBytes(uint64(i), 100)}, fmt.Sprint("v", i)); i == 11 {
 				bad = m
 			}
 		}
@@ -123,13 +123,13 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
-			src := &unflushed{Source: r.source, spoil: spoil}
+			src := &bufferedSource{Source: r.source, alterEntry: spoil}
 			result, err := r.Sync(t.Context(), src)
 			if err != nil || result.Synced != 19 || result.Failed != 1 {
 				t.Errorf("%s: Sync = %+v, %v: %v", name, result, err, r.items())
 			}
 			if r.sync(); !t.Failed() {
-				same(t, p, r.Storage)
+				assertInSync(t, p, r.Storage)
 			}
 		}
 	})
@@ -143,7 +143,7 @@ func TestHugePlansAreSplit(t *testing.T) {
 		config.Annotations = map[string]string{"n": fmt.Sprintf("%01000000d", i)}
 		p.Push("app",
 			storagetest.Manifest{Config: &config,
-				Layers: []oci.Descriptor{p.PushBlob("app", random(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
+				Layers: []oci.Descriptor{p.PushBlob("app", randomBytes(uint64(i), 20<<10))}}, fmt.Sprint("v", i))
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
@@ -151,7 +151,7 @@ func TestHugePlansAreSplit(t *testing.T) {
 	if plans := p.plans.Load(); plans < 3 || plans > images {
 		t.Errorf("%d plans were asked for", plans)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // The second plan is asked for while the first one's layers come. Here its
@@ -161,7 +161,7 @@ func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 		p := newPipeParent(t)
 		const images = 60
 		for i := range images {
-			p.image("app", [][]byte{random(uint64(i), 17<<10)}, fmt.Sprint("v", i))
+			p.image("app", [][]byte{randomBytes(uint64(i), 17<<10)}, fmt.Sprint("v", i))
 		}
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
@@ -181,14 +181,14 @@ func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 			return false
 		}
 		r.sync()
-		same(t, p, r.Storage)
+		assertInSync(t, p, r.Storage)
 	})
 }
 
 func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		p.image("app", [][]byte{random(1, 100)}, "v1")
+		p.image("app", [][]byte{randomBytes(1, 100)}, "v1")
 		other := oci.Descriptor{Digest: digest.FromString("other")}
 		for name, extra := range map[string]replication.PlanEntry{
 			"nothing":          {},
@@ -204,9 +204,9 @@ func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			first := true
-			src := &altered{Source: r.source}
-			src.want = func([]replication.Ref) { first = true }
-			src.entry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &interceptedSource{Source: r.source}
+			src.onRequest = func([]replication.Ref) { first = true }
+			src.alterEntry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if first {
 					first = false
 					return extra, nil
@@ -221,7 +221,7 @@ func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 			}
 			r.relist()
 			r.sync()
-			same(t, p, r.Storage)
+			assertInSync(t, p, r.Storage)
 		}
 	})
 }
@@ -232,14 +232,14 @@ func TestPlanCutAmongReferrersLosesNone(t *testing.T) {
 	for cutAt := range 6 {
 		t.Run(fmt.Sprint("at manifest ", cutAt), func(t *testing.T) {
 			p := newParent(t)
-			v1 := p.image("app", [][]byte{random(1, 2000)}, "v1")
+			v1 := p.image("app", [][]byte{randomBytes(1, 2000)}, "v1")
 			for i := range 4 {
-				p.referrer("app", v1, random(uint64(100+i), 3000))
+				p.referrer("app", v1, randomBytes(uint64(100+i), 3000))
 			}
 			r := newReplica(t, p, replication.Options{Prune: replication.PruneNone}) // or what is not listed is removed
 			r.want("app", replication.ListedItem{Tag: "v1", Digest: v1.Digest})
 			manifests := 0
-			src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil {
 					if manifests++; manifests == cutAt {
 						return e, errors.New("cut")

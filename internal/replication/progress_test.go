@@ -18,7 +18,7 @@ func TestProgressCountsUnplannedItems(t *testing.T) {
 		const items, first, size = 40, 32, 20 << 10
 		p := newPipeParent(t)
 		for i := range items {
-			p.image("app", [][]byte{random(uint64(i), size)}, fmt.Sprintf("v%02d", i))
+			p.image("app", [][]byte{randomBytes(uint64(i), size)}, fmt.Sprintf("v%02d", i))
 		}
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
@@ -30,7 +30,7 @@ func TestProgressCountsUnplannedItems(t *testing.T) {
 		}
 		unplanned(items)
 		plans, answer := 0, make(chan struct{})
-		src := &altered{Source: r.source, want: func([]replication.Ref) {
+		src := &interceptedSource{Source: r.source, onRequest: func([]replication.Ref) {
 			if plans++; plans == 2 {
 				<-answer
 			}
@@ -62,9 +62,9 @@ func TestInFlightReportsProgressAndTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 100 << 10 // of the link
 		p := newPipeParent(t)
-		shared := random(1, 1<<20)
+		shared := randomBytes(1, 1<<20)
 		small := p.image("a", [][]byte{shared}, "v1", "latest")
-		large := p.image("b", [][]byte{shared, random(2, 2<<20)}, "v1")
+		large := p.image("b", [][]byte{shared, randomBytes(2, 2<<20)}, "v1")
 		p.network.Set(faultnet.Faults{Rate: rate})
 		r := newReplica(t, p, replication.Options{Connections: 4})
 		r.follow()

@@ -11,13 +11,13 @@ import (
 func TestReferrersAreRemovedWithTheirSubject(t *testing.T) {
 	p := newParent(t)
 	r := newReplica(t, p, replication.Options{})
-	p.image("app", [][]byte{random(1, 200)}, "v0")
+	p.image("app", [][]byte{randomBytes(1, 200)}, "v0")
 	r.follow()
-	v1 := p.image("app", [][]byte{random(1, 2000)}, "v1")
-	referrer := p.referrer("app", v1, random(100, 3000))
+	v1 := p.image("app", [][]byte{randomBytes(1, 2000)}, "v1")
+	referrer := p.referrer("app", v1, randomBytes(100, 3000))
 	r.follow()
 	r.sync()
-	p.image("app", [][]byte{random(2, 2000)}, "v1")
+	p.image("app", [][]byte{randomBytes(2, 2000)}, "v1")
 	r.follow()
 	r.sync()
 	if has, err := r.HasManifest(t.Context(), "app", referrer.Digest); has || err != nil {

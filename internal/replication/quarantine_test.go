@@ -17,7 +17,7 @@ func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
 		p := newPipeParent(t)
-		bad := random(1, size)
+		bad := randomBytes(1, size)
 		digest := string(p.PushBlob("a", bad).Digest)
 		p.image("a", [][]byte{bad}, "bad")
 		r := newReplica(t, p, replication.Options{})

@@ -9,7 +9,7 @@ import (
 )
 
 // elsewhere is the host at which blobs are that a parent does not send itself.
-const elsewhere = "elsewhere"
+const blobHost = "elsewhere"
 
 // redirect lets the parent say only where blobs are, as one does that has them
 // in a bucket. The way there passes the same network.
@@ -18,12 +18,12 @@ func (p *parent) redirect() {
 	pipe := faultnet.NewPipe()
 	gateway := p.dial
 	p.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if host, _, _ := net.SplitHostPort(address); host == elsewhere {
+		if host, _, _ := net.SplitHostPort(address); host == blobHost {
 			return pipe.Dial(ctx, network, address)
 		}
 		return gateway(ctx, network, address)
 	}
-	p.blobsAt = "http://" + elsewhere
+	p.redirectTo = "http://" + blobHost
 	p.listen(pipe, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
 			p.T.Error("the password was sent to another host than the parent's")

@@ -22,17 +22,17 @@ import (
 
 func TestReplicaMatchesItsParent(t *testing.T) {
 	p := newParent(t)
-	base := random(1, 300<<10)
-	v1 := p.image("app/web", [][]byte{base, random(2, 2<<20)}, "v1", "latest")
+	base := randomBytes(1, 300<<10)
+	v1 := p.image("app/web", [][]byte{base, randomBytes(2, 2<<20)}, "v1", "latest")
 	p.image("app/db", [][]byte{base, []byte("small"), nil}, "v1")
-	amd := p.image("multi", [][]byte{random(3, 100<<10)})
-	arm := p.image("multi", [][]byte{random(4, 100<<10)})
+	amd := p.image("multi", [][]byte{randomBytes(3, 100<<10)})
+	arm := p.image("multi", [][]byte{randomBytes(4, 100<<10)})
 	p.index("multi", []oci.Descriptor{amd, arm}, "v1")
 	p.referrer("app/web", v1, []byte("signature"))
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	result := r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 	if result.Synced != 5 || result.Received < 2<<20 {
 		t.Errorf("Sync = %+v", result)
 	}
@@ -57,7 +57,7 @@ func TestEveryByteIsFetchedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newParent(t)
 			const size = 8 << 20
-			p.image("app", [][]byte{random(1, size)}, "v1")
+			p.image("app", [][]byte{randomBytes(1, size)}, "v1")
 			p.network.Set(faultnet.Faults{Rate: 32 << 20}) // or the sockets' buffers take it all
 			r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
 			r.follow()
@@ -80,7 +80,7 @@ func TestEveryByteIsFetchedOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			same(t, p, r.Storage)
+			assertInSync(t, p, r.Storage)
 			// What the engine took from a connection it kept: the layer, and the
 			// config of the image.
 			if received < size || received > size+1000 {
@@ -94,11 +94,11 @@ func TestSourceWithoutRangesIsSynced(t *testing.T) {
 	p := newParent(t)
 	p.ranges = func() bool { return false }
 	const size = 3 << 20
-	p.image("app", [][]byte{random(1, size), random(2, size), random(3, 100<<10)}, "v1")
+	p.image("app", [][]byte{randomBytes(1, size), randomBytes(2, size), randomBytes(3, 100<<10)}, "v1")
 	r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
 	r.follow()
 	result := r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 	// The first connections may find out at the same time.
 	if result.Received > 2*2*size {
 		t.Errorf("%d bytes were received for %d", result.Received, 2*size)
@@ -107,16 +107,16 @@ func TestSourceWithoutRangesIsSynced(t *testing.T) {
 
 // laggard is a source whose first answer to a request for a blob comes only
 // once the rest of the layer is here.
-type laggard struct {
+type slowFirstSource struct {
 	replication.Source
 	first atomic.Bool
-	until func(ctx context.Context)
+	wait  func(ctx context.Context)
 }
 
-func (l *laggard) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+func (l *slowFirstSource) Blob(ctx context.Context, repository string, d digest.Digest, offset,
 	length int64) (io.ReadCloser, int64, error) {
 	if offset > 0 && !l.first.Swap(true) {
-		l.until(ctx)
+		l.wait(ctx)
 	}
 	return l.Source.Blob(ctx, repository, d, offset, length)
 }
@@ -125,7 +125,7 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	p := newParent(t)
 	p.ranges = func() bool { return false }
 	const size = 3 << 20
-	p.image("app", [][]byte{random(1, size)}, "v1")
+	p.image("app", [][]byte{randomBytes(1, size)}, "v1")
 	r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
 	r.follow()
 	whole := func(ctx context.Context) {
@@ -133,11 +133,11 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	result, err := r.Sync(t.Context(), &laggard{Source: r.source, until: whole})
+	result, err := r.Sync(t.Context(), &slowFirstSource{Source: r.source, wait: whole})
 	if err != nil || result.Failed > 0 {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 	if result.Received > size+size/2 {
 		t.Errorf("%d bytes were received for %d", result.Received, size)
 	}
@@ -145,7 +145,7 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 
 func TestLockedTagFailsAlone(t *testing.T) {
 	p := newParent(t)
-	p.image("app", [][]byte{random(0, 1000)}, "v0")
+	p.image("app", [][]byte{randomBytes(0, 1000)}, "v0")
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
@@ -153,7 +153,7 @@ func TestLockedTagFailsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 10 {
-		p.image("app", [][]byte{random(1, 1000), random(uint64(10+i), 100)}, fmt.Sprint("v", i),
+		p.image("app", [][]byte{randomBytes(1, 1000), randomBytes(uint64(10+i), 100)}, fmt.Sprint("v", i),
 			fmt.Sprint("also-v", i))
 	}
 	r.follow()
@@ -173,20 +173,20 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
 	for _, repository := range []string{"a", "b"} {
-		p.image(repository, [][]byte{random(1, 20<<10)}, "v1")
-		p.image(repository, [][]byte{random(2, 20<<10)}, "old")
+		p.image(repository, [][]byte{randomBytes(1, 20<<10)}, "v1")
+		p.image(repository, [][]byte{randomBytes(2, 20<<10)}, "old")
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	moved := p.image("a", [][]byte{random(3, 20<<10)}, "v1")
+	moved := p.image("a", [][]byte{randomBytes(3, 20<<10)}, "v1")
 	for _, repository := range []string{"a", "b"} {
 		if err := p.DeleteTag(ctx, repository, "old"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.follow()
-	src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+	src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if e.Manifest != nil && e.Manifest.Digest == moved.Digest {
 			e = replication.PlanEntry{Missing: &replication.PlanMissing{Ref: ref("a", moved.Digest),
 				Reason: "not today"}}
@@ -219,7 +219,7 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 // tags returns the replica's tags, as repository:name.
 func (r *replica) tags() []string {
 	r.t.Helper()
-	c, err := read(r.t.Context(), r.Storage, map[digest.Digest]bool{})
+	c, err := readContent(r.t.Context(), r.Storage, map[digest.Digest]bool{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -234,14 +234,14 @@ func (r *replica) tags() []string {
 func TestContentOutOfScopeIsRemoved(t *testing.T) {
 	p := newParent(t)
 	for _, repository := range []string{"a", "b"} {
-		m := p.image(repository, [][]byte{random(1, 20<<10)})
+		m := p.image(repository, [][]byte{randomBytes(1, 20<<10)})
 		p.index(repository, []oci.Descriptor{m}, "v1")
-		p.image(repository, [][]byte{random(2, 20<<10)}) // without a tag
+		p.image(repository, [][]byte{randomBytes(2, 20<<10)}) // without a tag
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	p.reach.Store(&reach{repository: "a"})
+	p.subscribed.Store(&childSubscription{repository: "a"})
 	r.follow()
 	r.sync()
 	if got, want := r.tags(), []string{"a:v1"}; !slices.Equal(got, want) {
@@ -259,7 +259,7 @@ func TestIncompletePassRemovesNothing(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
 	listing := func(repository string) replication.Listing {
-		m := p.image(repository, [][]byte{random(1, 100)}, "v1")
+		m := p.image(repository, [][]byte{randomBytes(1, 100)}, "v1")
 		return replication.Listing{Repository: repository,
 			Items: []replication.ListedItem{{Tag: "v1", Digest: m.Digest}}}
 	}

@@ -22,7 +22,7 @@ func foreign(content []byte) oci.Descriptor {
 
 func TestForeignLayerIsSyncedIfTheParentHasIt(t *testing.T) {
 	p := newParent(t)
-	small, large, absent, private := random(1, 100), random(2, 300<<10), random(3, 100), random(4, 100)
+	small, large, absent, private := randomBytes(1, 100), randomBytes(2, 300<<10), randomBytes(3, 100), randomBytes(4, 100)
 	m := p.Image("app", "config")
 	m.Layers = []oci.Descriptor{foreign(small), foreign(large), foreign(absent), foreign(private)}
 	p.PushBlob("app", small)
@@ -44,9 +44,9 @@ func TestForeignLayerIsSyncedIfTheParentHasIt(t *testing.T) {
 
 func TestUnavailableForeignLayerIsLeftOut(t *testing.T) {
 	p := newParent(t)
-	layer := random(1, 300<<10)
+	layer := randomBytes(1, 300<<10)
 	p.PushBlob("app", layer)
-	m := p.Image("app", "config", random(2, 300<<10))
+	m := p.Image("app", "config", randomBytes(2, 300<<10))
 	m.Layers = append(m.Layers, foreign(layer))
 	root := p.Push("app", m, "v1")
 	p.refuse = func(w http.ResponseWriter, req *http.Request) bool {
@@ -68,16 +68,16 @@ func TestIndexOfBlobsIsSynced(t *testing.T) {
 	p := newParent(t)
 	var entries []oci.Descriptor
 	for i, size := range []int{100, 300 << 10} {
-		entry := p.PushBlob("cache", random(uint64(i), size))
+		entry := p.PushBlob("cache", randomBytes(uint64(i), size))
 		entry.MediaType = "application/vnd.oci.image.layer.v1.tar+gzip"
 		entries = append(entries, entry)
 	}
-	entries = append(entries, p.image("cache", [][]byte{random(7, 10)}))
+	entries = append(entries, p.image("cache", [][]byte{randomBytes(7, 10)}))
 	p.Push("cache", storagetest.Index(entries...), "latest")
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 	for _, entry := range entries[:2] {
 		if _, err := r.StatBlob(t.Context(), "cache", entry.Digest); err != nil {
 			t.Error(err)

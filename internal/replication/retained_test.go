@@ -25,27 +25,27 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newParent(t)
 			ctx := t.Context()
-			old := p.image("app", [][]byte{random(1, 20<<10)}, "moves")
-			child := p.image("app", [][]byte{random(2, 20<<10)})
+			old := p.image("app", [][]byte{randomBytes(1, 20<<10)}, "moves")
+			child := p.image("app", [][]byte{randomBytes(2, 20<<10)})
 			oldIndex := p.index("app", []oci.Descriptor{child}, "index")
-			referrer := p.referrer("app", old, random(3, 100))
+			referrer := p.referrer("app", old, randomBytes(3, 100))
 			signature := "sha256-" + child.Digest.Encoded() + ".sig"
-			p.image("app", [][]byte{random(4, 100)}, signature)
-			gone := p.image("app", [][]byte{random(5, 20<<10)}, "leaves")
-			p.referrer("app", gone, random(6, 100))
+			p.image("app", [][]byte{randomBytes(4, 100)}, signature)
+			gone := p.image("app", [][]byte{randomBytes(5, 20<<10)}, "leaves")
+			p.referrer("app", gone, randomBytes(6, 100))
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			r.sync()
 
-			refused := p.image("app", [][]byte{random(7, 20<<10)}, "moves", "index", "new")
+			refused := p.image("app", [][]byte{randomBytes(7, 20<<10)}, "moves", "index", "new")
 			for _, tag := range []string{"leaves", signature} {
 				if err := p.DeleteTag(ctx, "app", tag); err != nil {
 					t.Fatal(err)
 				}
 			}
-			p.image("app", [][]byte{random(8, 20<<10)}, "comes")
+			p.image("app", [][]byte{randomBytes(8, 20<<10)}, "comes")
 			r.relist()
-			src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == refused.Digest {
 					missing := test.missing
 					missing.Ref = e.Manifest.Ref
@@ -85,7 +85,7 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:new"}, r.tags()); diff != "" {
 				t.Error(diff)
 			}
-			same(t, p, r.Storage)
+			assertInSync(t, p, r.Storage)
 		})
 	}
 }

@@ -18,7 +18,7 @@ func TestStalledConnectionIsDroppedAndItsBytesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		const size = 4 << 20
-		p.image("app", [][]byte{random(1, size)}, "v1")
+		p.image("app", [][]byte{randomBytes(1, size)}, "v1")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
 		p.network.Set(faultnet.Faults{StallEvery: 1 << 20})
@@ -30,7 +30,7 @@ func TestStalledConnectionIsDroppedAndItsBytesAreKept(t *testing.T) {
 		if sent := p.blobs.Load(); sent > size+size/4 {
 			t.Errorf("%d bytes were sent for %d", sent, size)
 		}
-		same(t, p, r.Storage)
+		assertInSync(t, p, r.Storage)
 	})
 }
 
@@ -39,7 +39,7 @@ func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 		t.Run(down.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipeParent(t)
-				p.image("app", [][]byte{random(1, 3<<20)}, "v1")
+				p.image("app", [][]byte{randomBytes(1, 3<<20)}, "v1")
 				r := newReplica(t, p, replication.Options{})
 				r.follow()
 				p.network.Set(faultnet.Faults{Rate: 1 << 20})
@@ -55,7 +55,7 @@ func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 				if most := min(down/7, 20*time.Second) + 500*time.Millisecond; late > most {
 					t.Errorf("the link was used %v after it came back, want at most %v", late, most)
 				}
-				same(t, p, r.Storage)
+				assertInSync(t, p, r.Storage)
 			})
 		})
 	}
@@ -64,7 +64,7 @@ func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 func TestNoRequestIsMadeBeforeRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		p.image("app", [][]byte{random(1, 100<<10), random(2, 100<<10)}, "v1")
+		p.image("app", [][]byte{randomBytes(1, 100<<10), randomBytes(2, 100<<10)}, "v1")
 		r := newReplica(t, p, replication.Options{Connections: 1})
 		r.follow()
 		var until time.Time
@@ -118,11 +118,11 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipeParent(t)
-				bad := random(1, 100<<10)
+				bad := randomBytes(1, 100<<10)
 				badDigest := string(p.PushBlob("a", bad).Digest)
-				p.image("a", [][]byte{bad, random(2, 50<<10)}, "bad")
-				p.image("a", [][]byte{random(3, 200<<10)}, "good")
-				p.image("z", [][]byte{random(4, 200<<10)}, "good")
+				p.image("a", [][]byte{bad, randomBytes(2, 50<<10)}, "bad")
+				p.image("a", [][]byte{randomBytes(3, 200<<10)}, "good")
+				p.image("z", [][]byte{randomBytes(4, 200<<10)}, "good")
 				r := newReplica(t, p, replication.Options{})
 				r.follow()
 				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
@@ -144,7 +144,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 				if result := r.sync(); result.Synced != 1 {
 					t.Errorf("the next Sync = %+v", result)
 				}
-				same(t, p, r.Storage)
+				assertInSync(t, p, r.Storage)
 			})
 		})
 	}
@@ -152,7 +152,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 
 func TestLayerMissingInOneRepositoryComesFromAnother(t *testing.T) {
 	p := newParent(t)
-	shared := random(1, 300<<10)
+	shared := randomBytes(1, 300<<10)
 	p.image("a", [][]byte{shared}, "v1")
 	p.image("b", [][]byte{shared}, "v1")
 	r := newReplica(t, p, replication.Options{ChunkSize: 64 << 10})
@@ -165,7 +165,7 @@ func TestLayerMissingInOneRepositoryComesFromAnother(t *testing.T) {
 		return false
 	}
 	r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // A layer for which its source asks for patience, again and again, fails like
@@ -175,10 +175,10 @@ func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipeParent(t)
-				bad := random(1, size)
+				bad := randomBytes(1, size)
 				digest := string(p.PushBlob("a", bad).Digest)
 				p.image("a", [][]byte{bad}, "bad")
-				p.image("z", [][]byte{random(4, 10<<20)}, "good")
+				p.image("z", [][]byte{randomBytes(4, 10<<20)}, "good")
 				r := newReplica(t, p, replication.Options{})
 				r.follow()
 				p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
@@ -204,10 +204,10 @@ func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 func TestRepeatedBytesAreNotProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		bad := random(1, 100<<10)
+		bad := randomBytes(1, 100<<10)
 		digest := string(p.PushBlob("a", bad).Digest)
 		p.image("a", [][]byte{bad}, "bad")
-		p.image("z", [][]byte{random(4, 300<<10)}, "good")
+		p.image("z", [][]byte{randomBytes(4, 300<<10)}, "good")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
 		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
@@ -231,7 +231,7 @@ func TestRepeatedBytesAreNotProgress(t *testing.T) {
 func TestOneLayerWithoutRangesDoesNotSlowOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		odd, last := random(1, 1<<20), random(3, 32<<20)
+		odd, last := randomBytes(1, 1<<20), randomBytes(3, 32<<20)
 		oddDigest, lastDigest := string(p.PushBlob("a", odd).Digest), string(p.PushBlob("a", last).Digest)
 		p.image("a", [][]byte{odd}, "odd")
 		p.image("a", [][]byte{last}, "last")

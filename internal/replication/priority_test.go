@@ -18,24 +18,24 @@ import (
 )
 
 // byName ranks repositories by their first letter, a first; z is not wanted.
-func byName(repository string) (rank int, wanted bool) {
+func byFirstLetter(repository string) (rank int, wanted bool) {
 	return int(repository[0]), repository[0] != 'z'
 }
 
 func TestOrderDecidesWhenAndWhetherItemsAreFetched(t *testing.T) {
 	p := newParent(t)
 	for i, repository := range []string{"a/1", "b", "a/2", "c", "z"} {
-		p.image(repository, [][]byte{random(uint64(i), 1000)}, "v1", "v2")
+		p.image(repository, [][]byte{randomBytes(uint64(i), 1000)}, "v1", "v2")
 	}
 	r := newReplica(t, p, replication.Options{})
-	r.SetOrder(byName)
+	r.SetOrder(byFirstLetter)
 	r.follow()
 	if n, err := r.Wanted(t.Context()); n != 8 || err != nil {
 		t.Errorf("Wanted = %d, %v, want 8", n, err)
 	}
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []replication.Ref) {
+	src := &interceptedSource{Source: r.source, onRequest: func(all []replication.Ref) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range all {
@@ -53,7 +53,7 @@ func TestOrderDecidesWhenAndWhetherItemsAreFetched(t *testing.T) {
 	}
 	r.SetOrder(nil)
 	r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // A slowSync is a Sync in a bubble over a link of 100 kB/s, of a layer that
@@ -68,11 +68,11 @@ type slowSync struct {
 
 func startSlowSync(t *testing.T, repository string) *slowSync {
 	p := newPipeParent(t)
-	p.image(repository, [][]byte{random(1, 3<<20)}, "v1")
+	p.image(repository, [][]byte{randomBytes(1, 3<<20)}, "v1")
 	p.network.Set(faultnet.Faults{Rate: 100 << 10})
 	s := &slowSync{replica: newReplica(t, p, replication.Options{Connections: 4}), parent: p, t: t, start: time.Now(),
 		done: make(chan replication.Result, 1)}
-	s.SetOrder(byName)
+	s.SetOrder(byFirstLetter)
 	s.follow()
 	go func() { s.done <- s.sync() }()
 	time.Sleep(2 * time.Second)
@@ -80,7 +80,7 @@ func startSlowSync(t *testing.T, repository string) *slowSync {
 }
 
 // here is how long it took until an image was here.
-func (s *slowSync) here(repository string) time.Duration {
+func (s *slowSync) waitForImage(repository string) time.Duration {
 	s.t.Helper()
 	for time.Since(s.start) < time.Hour {
 		if _, err := s.Manifest(s.t.Context(), repository, "v1"); err == nil {
@@ -101,15 +101,15 @@ func (s *slowSync) finish(bytes int64) {
 	if p := s.Progress(); p.BytesDone != p.BytesTotal || p.ItemsDone < 2 {
 		s.t.Errorf("progress at the end: %+v", p)
 	}
-	same(s.t, s.parent, s.Storage)
+	assertInSync(s.t, s.parent, s.Storage)
 }
 
 func TestUrgentItemOvertakesInARunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
-		s.parent.image("a", [][]byte{random(2, 100<<10)}, "v1")
+		s.parent.image("a", [][]byte{randomBytes(2, 100<<10)}, "v1")
 		s.follow()
-		first, second := s.here("a"), s.here("b")
+		first, second := s.waitForImage("a"), s.waitForImage("b")
 		if first > 15*time.Second || second < 25*time.Second {
 			t.Errorf("the urgent one came after %v, the other after %v", first, second)
 		}
@@ -120,7 +120,7 @@ func TestUrgentItemOvertakesInARunningSync(t *testing.T) {
 func TestMovedTagCancelsItsOldImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
-		moved := s.parent.image("b", [][]byte{random(2, 100<<10)}, "v1")
+		moved := s.parent.image("b", [][]byte{randomBytes(2, 100<<10)}, "v1")
 		s.follow()
 		if result := <-s.done; result.Received > 3<<19 { // requests under way are answered
 			t.Errorf("%d bytes came, most of them of an image that nobody wants any more", result.Received)
@@ -128,17 +128,17 @@ func TestMovedTagCancelsItsOldImage(t *testing.T) {
 		if m, err := s.Manifest(t.Context(), "b", "v1"); err != nil || m.Digest != moved.Digest {
 			t.Errorf("the tag names %v, %v", m, err)
 		}
-		same(t, s.parent, s.Storage)
+		assertInSync(t, s.parent, s.Storage)
 	})
 }
 
 func TestNewOrderAppliesToTheRunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startSlowSync(t, "b")
-		s.parent.image("c", [][]byte{random(2, 100<<10)}, "v1")
+		s.parent.image("c", [][]byte{randomBytes(2, 100<<10)}, "v1")
 		s.follow()
 		s.SetOrder(func(repository string) (int, bool) { return -int(repository[0]), true })
-		first, second := s.here("c"), s.here("b")
+		first, second := s.waitForImage("c"), s.waitForImage("b")
 		if first > 15*time.Second || second < 25*time.Second {
 			t.Errorf("the first one came after %v, the other after %v", first, second)
 		}
@@ -149,18 +149,18 @@ func TestNewOrderAppliesToTheRunningSync(t *testing.T) {
 func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	p := newParent(t)
 	for i := range 150 { // more than are on their way at once
-		p.image(fmt.Sprintf("c/%03d", i), [][]byte{random(uint64(i), 20<<10)}, "v1")
+		p.image(fmt.Sprintf("c/%03d", i), [][]byte{randomBytes(uint64(i), 20<<10)}, "v1")
 	}
-	p.image("b/2", [][]byte{random(1000, 20<<10)}, "v1")
+	p.image("b/2", [][]byte{randomBytes(1000, 20<<10)}, "v1")
 	r := newReplica(t, p, replication.Options{})
-	r.SetOrder(byName)
+	r.SetOrder(byFirstLetter)
 	r.follow()
 	var once sync.Once
 	var mu sync.Mutex
 	var asked []string
-	src := &altered{Source: r.source, want: func(all []replication.Ref) {
+	src := &interceptedSource{Source: r.source, onRequest: func(all []replication.Ref) {
 		once.Do(func() { // while b is planned
-			p.image("b/1", [][]byte{random(2000, 20<<10)}, "v1")
+			p.image("b/1", [][]byte{randomBytes(2000, 20<<10)}, "v1")
 			r.follow()
 		})
 		mu.Lock()
@@ -177,7 +177,7 @@ func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	if diff := cmp.Diff([]string{"b", "c"}, slices.Compact(asked)); diff != "" {
 		t.Error(diff)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // A Sync that may fetch only some repositories leaves what others have begun as
@@ -186,7 +186,7 @@ func TestExcludedRepositoryKeepsItsPartialLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
 		const size = 8 << 20
-		p.image("slow", [][]byte{random(1, size)}, "v1")
+		p.image("slow", [][]byte{randomBytes(1, size)}, "v1")
 		r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
 		r.follow()
 		p.network.Set(faultnet.Faults{Rate: 16 << 20})
@@ -201,7 +201,7 @@ func TestExcludedRepositoryKeepsItsPartialLayers(t *testing.T) {
 			t.Fatal("the first sync was not stopped")
 		}
 		p.onSent.Store(func(int64) {})
-		p.image("urgent", [][]byte{random(2, 1000)}, "v1")
+		p.image("urgent", [][]byte{randomBytes(2, 1000)}, "v1")
 		r.follow()
 		r.SetOrder(func(repository string) (int, bool) { return 0, repository == "urgent" })
 		r.sync()

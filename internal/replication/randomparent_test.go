@@ -19,15 +19,15 @@ import (
 )
 
 // A world is a parent whose content changes at random.
-type world struct {
+type randomParent struct {
 	*parent
-	rng    *rand.Rand
-	layers [][]byte
-	most   int  // bytes of a layer; 0 is no limit
-	placed bool // indexes say for which platforms their children are
-	chosen bool // not every tag is for the child
-	made   uint64
-	pushed []pushed // what may be referred to and deleted: images, indexes, referrers
+	rng          *rand.Rand
+	layers       [][]byte
+	maxLayer     int  // bytes of a layer; 0 is no limit
+	hasPlatforms bool // indexes say for which platforms their children are
+	hasFilters   bool // not every tag is for the child
+	count        uint64
+	pushed       []pushed // what may be referred to and deleted: images, indexes, referrers
 }
 
 type pushed struct {
@@ -35,38 +35,38 @@ type pushed struct {
 	manifest   oci.Descriptor
 }
 
-func (w *world) layer() []byte {
+func (w *randomParent) layer() []byte {
 	if len(w.layers) > 0 && w.rng.IntN(3) == 0 {
 		return w.layers[w.rng.IntN(len(w.layers))] // shared
 	}
 	sizes := []int{0, 1, 100, 16 << 10, 16<<10 + 1, 200 << 10, 1 << 20, 1<<20 + 7, 3 << 20}
-	if w.most > 0 {
-		sizes = slices.DeleteFunc(sizes, func(n int) bool { return n > w.most })
+	if w.maxLayer > 0 {
+		sizes = slices.DeleteFunc(sizes, func(n int) bool { return n > w.maxLayer })
 	}
-	w.made++
-	layer := random(w.rng.Uint64(), sizes[w.rng.IntN(len(sizes))])
+	w.count++
+	layer := randomBytes(w.rng.Uint64(), sizes[w.rng.IntN(len(sizes))])
 	w.layers = append(w.layers, layer)
 	return layer
 }
 
-func (w *world) push(repository string, tags ...string) oci.Descriptor {
+func (w *randomParent) push(repository string, tags ...string) oci.Descriptor {
 	var layers [][]byte
 	for range 1 + w.rng.IntN(3) {
 		layers = append(layers, w.layer())
 	}
-	m := w.image(repository, append(layers, fmt.Appendf(nil, "%d", w.made)), tags...)
-	w.made++
-	return w.note(repository, m)
+	m := w.image(repository, append(layers, fmt.Appendf(nil, "%d", w.count)), tags...)
+	w.count++
+	return w.remember(repository, m)
 }
 
-func (w *world) note(repository string, m oci.Descriptor) oci.Descriptor {
+func (w *randomParent) remember(repository string, m oci.Descriptor) oci.Descriptor {
 	w.pushed = append(w.pushed, pushed{repository, m})
 	return m
 }
 
 // some returns something that was pushed, as often the last as any, so that
 // referrers have referrers.
-func (w *world) some() pushed {
+func (w *randomParent) pickPushed() pushed {
 	if w.rng.IntN(2) == 0 {
 		return w.pushed[len(w.pushed)-1]
 	}
@@ -74,9 +74,9 @@ func (w *world) some() pushed {
 }
 
 // children pushes what an index is of.
-func (w *world) children(repository string) []oci.Descriptor {
+func (w *randomParent) pushChildren(repository string) []oci.Descriptor {
 	all := []oci.Descriptor{w.push(repository), w.push(repository)}
-	if !w.placed {
+	if !w.hasPlatforms {
 		return all
 	}
 	all = append(all, w.push(repository), w.push(repository)) // the last is for no platform
@@ -85,13 +85,13 @@ func (w *world) children(repository string) []oci.Descriptor {
 		all[i].Platform = &of
 	}
 	if w.rng.IntN(3) == 0 { // and an index within
-		all = append(all[:2], w.note(repository, w.index(repository, all[1:])))
+		all = append(all[:2], w.remember(repository, w.index(repository, all[1:])))
 	}
 	return all
 }
 
 // step changes something.
-func (w *world) step() {
+func (w *randomParent) changeSomething() {
 	ctx := w.T.Context()
 	repository := fmt.Sprintf("app/%d", w.rng.IntN(3))
 	tag := fmt.Sprintf("v%d", w.rng.IntN(3))
@@ -99,41 +99,41 @@ func (w *world) step() {
 	case 0, 1, 2, 3:
 		w.push(repository, tag)
 	case 4:
-		w.note(repository, w.index(repository, w.children(repository), tag))
+		w.remember(repository, w.index(repository, w.pushChildren(repository), tag))
 	case 5:
 		w.push(repository) // without a tag
 	case 6, 10:
 		if len(w.pushed) > 0 {
-			p := w.some()
+			p := w.pickPushed()
 			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has {
-				w.note(p.repository, w.referrer(p.repository, p.manifest, w.layer()))
+				w.remember(p.repository, w.referrer(p.repository, p.manifest, w.layer()))
 			}
 		}
 	case 11, 12: // what is there gets a tag, or an index
 		if len(w.pushed) > 0 {
-			p := w.some()
+			p := w.pickPushed()
 			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has && w.rng.IntN(3) > 0 {
-				w.ignore(w.SetTag(ctx, p.repository, tag, p.manifest.Digest))
+				w.allowRefusal(w.SetTag(ctx, p.repository, tag, p.manifest.Digest))
 			} else if has {
-				w.note(p.repository, w.index(p.repository, []oci.Descriptor{p.manifest}))
+				w.remember(p.repository, w.index(p.repository, []oci.Descriptor{p.manifest}))
 			}
 		}
 	case 7:
-		w.ignore(w.DeleteTag(ctx, repository, tag))
+		w.allowRefusal(w.DeleteTag(ctx, repository, tag))
 	case 8:
 		if len(w.pushed) > 0 {
-			p := w.some()
-			w.ignore(w.DeleteManifest(ctx, p.repository, p.manifest.Digest))
+			p := w.pickPushed()
+			w.allowRefusal(w.DeleteManifest(ctx, p.repository, p.manifest.Digest))
 		}
 	case 9:
 		if w.rng.IntN(3) == 0 {
-			w.ignore(w.DeleteRepository(ctx, repository))
+			w.allowRefusal(w.DeleteRepository(ctx, repository))
 		}
 	}
 }
 
 // ignore fails the test unless err is a registry's refusal.
-func (w *world) ignore(err error) {
+func (w *randomParent) allowRefusal(err error) {
 	w.T.Helper()
 	if err != nil && oci.AsError(err) == nil {
 		w.T.Fatal(err)
@@ -150,11 +150,11 @@ func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			w := &world{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
+			w := &randomParent{parent: newParent(t), rng: rand.New(rand.NewPCG(seed, 1))}
 			r := newReplica(t, w.parent,
 				replication.Options{ChunkSize: 256 << 10, StallTimeout: 300 * time.Millisecond})
 			for range 8 {
-				w.step()
+				w.changeSomething()
 			}
 			r.follow()
 			watched, stop := context.WithCancel(t.Context())
@@ -162,7 +162,7 @@ func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 			g.Go(func() error { // no tag is ever seen whose content is not whole
 				checked := map[digest.Digest]bool{}
 				for watched.Err() == nil {
-					if _, err := read(context.WithoutCancel(watched), r.Storage, checked); err != nil {
+					if _, err := readContent(context.WithoutCancel(watched), r.Storage, checked); err != nil {
 						return fmt.Errorf("a puller saw: %w", err)
 					}
 				}
@@ -191,7 +191,7 @@ func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 				close()
 				w.network.Set(faultnet.Faults{})
 				for range 3 {
-					w.step()
+					w.changeSomething()
 				}
 				r.follow()
 			}
@@ -200,7 +200,7 @@ func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 			if err := g.Wait(); err != nil {
 				t.Error(err)
 			}
-			same(t, w.parent, r.Storage)
+			assertInSync(t, w.parent, r.Storage)
 		})
 	}
 }

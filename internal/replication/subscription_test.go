@@ -15,7 +15,7 @@ import (
 )
 
 // A reach is what of a parent's content is for its child. The zero value is all.
-type reach struct {
+type childSubscription struct {
 	repository string   // the only one; "" is all
 	platforms  []string // for which images go; none is all
 	filters    []string // of tags
@@ -23,20 +23,22 @@ type reach struct {
 }
 
 // all reports whether what no tag leads to is for the child, too.
-func (r reach) all() bool { return len(r.platforms) == 0 && len(r.filters) == 0 && r.keepLast == 0 }
+func (r childSubscription) isUnfiltered() bool {
+	return len(r.platforms) == 0 && len(r.filters) == 0 && r.keepLast == 0
+}
 
 // within returns what of the child is to get now.
-func (p *parent) within() reach {
-	if r := p.reach.Load(); r != nil {
+func (p *parent) subscription() childSubscription {
+	if r := p.subscribed.Load(); r != nil {
 		return *r
 	}
-	return reach{}
+	return childSubscription{}
 }
 
 // tags returns the tags of a repository that are for the child.
 func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 	t.Helper()
-	r := p.within()
+	r := p.subscription()
 	all, err := p.Tags(t.Context(), repository, storage.TagOrder{}, "", 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -54,13 +56,13 @@ func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 }
 
 // plane is a control plane of one connected registry that may read everything.
-type plane struct {
+type controlPlane struct {
 	gateway.ControlPlane
 	parent *parent
 }
 
-func (p plane) Desired(context.Context, string) (*wire.Desired, error) {
-	d, r := &wire.Desired{Version: "1"}, p.parent.within()
+func (p controlPlane) Desired(context.Context, string) (*wire.Desired, error) {
+	d, r := &wire.Desired{Version: "1"}, p.parent.subscription()
 	if r.repository != "" {
 		d.Self.Permissions = []string{"repositories/" + r.repository + "/content/read"}
 	}
@@ -68,15 +70,15 @@ func (p plane) Desired(context.Context, string) (*wire.Desired, error) {
 	return d, nil
 }
 
-func (plane) Report(context.Context, string, string, *wire.Report) error { return nil }
+func (controlPlane) Report(context.Context, string, string, *wire.Report) error { return nil }
 
-func (plane) Changed(string) <-chan struct{} { return nil }
+func (controlPlane) Changed(string) <-chan struct{} { return nil }
 
-func (plane) Version() int64 { return 0 }
+func (controlPlane) Version() int64 { return 0 }
 
 // authenticate says who everybody is: the child.
 func (p *parent) authenticate(*http.Request) (*auth.Principal, error) {
-	repository := cmp.Or(p.within().repository, "*")
+	repository := cmp.Or(p.subscription().repository, "*")
 	permissions, err := auth.ParsePermissions([]string{"repositories/" + repository + "/content/read",
 		"gateway/ship/message/read"})
 	return &auth.Principal{Name: "ship", Permissions: permissions}, err

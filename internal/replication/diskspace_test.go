@@ -28,43 +28,43 @@ import (
 // A smallDisk is a blob store on a disk with little room.
 type smallDisk struct {
 	blob.Store
-	dir    string // of the database
-	silent bool   // it does not say how much room there is
-	log    string // the file of the database's log, which takes room, too; "" is none
+	dir       string // of the database
+	hidesFree bool   // it does not say how much room there is
+	log       string // the file of the database's log, which takes room, too; "" is none
 
-	mu    sync.Mutex
-	room  int64            // in bytes
-	small int64            // a partial of at most so many bytes fits whatever room there is
-	sizes map[string]int64 // of partials
+	mu         sync.Mutex
+	free       int64            // in bytes
+	alwaysFits int64            // a partial of at most so many bytes fits whatever room there is
+	sizes      map[string]int64 // of partials
 }
 
-func (s *smallDisk) setRoom(n int64) {
+func (s *smallDisk) setFree(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.room = n
+	s.free = n
 }
 
 func (s *smallDisk) Free(context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.silent {
+	if s.hidesFree {
 		return math.MaxInt64, nil
 	}
 	log, err := os.Stat(s.log)
 	if err != nil {
-		return s.room, nil
+		return s.free, nil
 	}
-	return s.room - log.Size(), nil
+	return s.free - log.Size(), nil
 }
 
 // take takes n bytes for a partial, or returns them if n is negative.
-func (s *smallDisk) take(id string, n int64) error {
+func (s *smallDisk) reserve(id string, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n > s.room && s.sizes[id]+n > s.small {
+	if n > s.free && s.sizes[id]+n > s.alwaysFits {
 		return syscall.ENOSPC
 	}
-	s.room -= n
+	s.free -= n
 	s.sizes[id] += n
 	return nil
 }
@@ -76,7 +76,7 @@ func (s *smallDisk) partialSize(id string) int64 {
 }
 
 func (s *smallDisk) Discard(ctx context.Context, id string) error {
-	s.take(id, -s.partialSize(id))
+	s.reserve(id, -s.partialSize(id))
 	return s.Store.Discard(ctx, id)
 }
 
@@ -102,7 +102,7 @@ type smallPartial struct {
 }
 
 func (p smallPartial) WriteAt(b []byte, offset int64) (int, error) {
-	if err := p.disk.take(p.id, int64(len(b))); err != nil {
+	if err := p.disk.reserve(p.id, int64(len(b))); err != nil {
 		return 0, err
 	}
 	return p.Partial.WriteAt(b, offset)
@@ -113,7 +113,7 @@ func (p smallPartial) WriteAt(b []byte, offset int64) (int, error) {
 func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
 	t.Helper()
 	dir := t.TempDir()
-	disk := &smallDisk{Store: storagetest.Files(t, dir), dir: dir, room: room + spare, sizes: map[string]int64{}}
+	disk := &smallDisk{Store: storagetest.Files(t, dir), dir: dir, free: room + reserveLeft, sizes: map[string]int64{}}
 	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: disk})
 	if err != nil {
 		t.Fatal(err)
@@ -124,12 +124,12 @@ func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
 }
 
 // spare is what syncs leave of a disk.
-const spare = 2 << 20
+const reserveLeft = 2 << 20
 
 // images stores images of the sizes, in MiB and in this order.
 func (p *parent) images(sizes ...int) {
 	for i, size := range sizes {
-		p.image("app", [][]byte{random(uint64(100+i), size<<20)}, fmt.Sprintf("v%02d", i))
+		p.image("app", [][]byte{randomBytes(uint64(100+i), size<<20)}, fmt.Sprintf("v%02d", i))
 	}
 }
 
@@ -160,9 +160,9 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 			t.Errorf("no item says %q:\n%s", text, items)
 		}
 	}
-	disk.setRoom(1 << 30)
+	disk.setFree(1 << 30)
 	r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // TestDatabaseLogGivesItsSpaceToImages has an image that fits only without what SQLite's log takes.
@@ -181,7 +181,7 @@ func TestDatabaseLogGivesItsSpaceToImages(t *testing.T) {
 		t.Fatalf("the log is %v, %v", log, err)
 	}
 	r.sync()
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // TestSmallerImagesOfALaterPlanGetTheSpace has two large images among the 32 that are planned
@@ -198,14 +198,14 @@ func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 			case i >= first:
 				size = 1 << 20
 			}
-			p.image("app", [][]byte{random(uint64(100+i), size)}, fmt.Sprintf("v%02d", i))
+			p.image("app", [][]byte{randomBytes(uint64(100+i), size)}, fmt.Sprintf("v%02d", i))
 		}
 		r, _ := onSmallDisk(t, p, 17<<20)
 		r.follow()
 		planned := make(chan struct{})
-		src := &heldBlobs{altered{Source: r.source}, planned}
+		src := &blockedBlobSource{interceptedSource{Source: r.source}, planned}
 		var complete atomic.Int64
-		src.entry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
+		src.alterEntry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
 			if e.Complete != nil && complete.Add(1) == first+later {
 				time.AfterFunc(time.Second, func() { close(planned) })
 			}
@@ -222,19 +222,19 @@ func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 }
 
 // heldBlobs is a source that sends no blob before a channel is closed.
-type heldBlobs struct {
-	altered
+type blockedBlobSource struct {
+	interceptedSource
 	until <-chan struct{}
 }
 
-func (h *heldBlobs) Blob(ctx context.Context, repository string, d digest.Digest, offset,
+func (h *blockedBlobSource) Blob(ctx context.Context, repository string, d digest.Digest, offset,
 	length int64) (io.ReadCloser, int64, error) {
 	select {
 	case <-h.until:
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
 	}
-	return h.altered.Blob(ctx, repository, d, offset, length)
+	return h.interceptedSource.Blob(ctx, repository, d, offset, length)
 }
 
 // TestPartialLayersAreDiscardedForImagesThatFit has a sync that was stopped when all layers had begun, and
@@ -245,7 +245,7 @@ func TestPartialLayersAreDiscardedForImagesThatFit(t *testing.T) {
 	r, disk := onSmallDisk(t, p, 40<<20)
 	r.follow()
 	for _, im := range []int{0, 1, 2} { // the larger, the more is here of it
-		layer := random(uint64(100+im), []int{6, 4, 3}[im]<<20)
+		layer := randomBytes(uint64(100+im), []int{6, 4, 3}[im]<<20)
 		transfer, err := r.Transfer(t.Context(), digest.FromBytes(layer), int64(len(layer)))
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +257,7 @@ func TestPartialLayersAreDiscardedForImagesThatFit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	disk.setRoom(spare + 2<<20) // v02 lacks 1.5 MiB, v01 2, v00 and v03 3
+	disk.setFree(reserveLeft + 2<<20) // v02 lacks 1.5 MiB, v01 2, v00 and v03 3
 	result, err := r.Sync(t.Context(), r.source)
 	if err != nil || result.NoSpace != 2 {
 		t.Errorf("Sync = %+v, %v", result, err)
@@ -275,7 +275,7 @@ func TestPartialLayerStaysIfDiscardingItHelpsNothing(t *testing.T) {
 	p := newParent(t)
 	p.images(4, 4)
 	r, disk := onSmallDisk(t, p, 5<<20)
-	layer := random(100, 4<<20)
+	layer := randomBytes(100, 4<<20)
 	transfer, err := r.Transfer(t.Context(), digest.FromBytes(layer), int64(len(layer)))
 	if err != nil {
 		t.Fatal(err)
@@ -284,12 +284,12 @@ func TestPartialLayerStaysIfDiscardingItHelpsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	transfer.Close()
-	disk.setRoom(spare)
+	disk.setFree(reserveLeft)
 	r.follow()
 	if result, err := r.Sync(t.Context(), r.source); err != nil || result.NoSpace != 2 {
 		t.Errorf("Sync = %+v, %v", result, err)
 	}
-	disk.setRoom(spare + 2<<20)
+	disk.setFree(reserveLeft + 2<<20)
 	result, err := r.Sync(t.Context(), r.source)
 	if err != nil || result.Synced != 1 || result.Received > 1<<20+100<<10 {
 		t.Errorf("Sync with room for the rest = %+v, %v", result, err)
@@ -299,13 +299,13 @@ func TestPartialLayerStaysIfDiscardingItHelpsNothing(t *testing.T) {
 func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 	p := newParent(t)
 	const size = 4 << 20
-	p.image("app", [][]byte{random(1, size)}, "large")
-	p.image("app", [][]byte{random(2, 100<<10)}, "small")
+	p.image("app", [][]byte{randomBytes(1, size)}, "large")
+	p.image("app", [][]byte{randomBytes(2, 100<<10)}, "small")
 	r, disk := onSmallDisk(t, p, 0)
-	disk.silent = true // somebody else takes the room that a sync counted on
-	disk.small = 128 << 10
+	disk.hidesFree = true // somebody else takes the room that a sync counted on
+	disk.alwaysFits = 128 << 10
 	r.follow()
-	disk.setRoom(3 << 20)
+	disk.setFree(3 << 20)
 	result, err := r.Sync(t.Context(), r.source)
 	if err != nil || result.Synced != 1 || result.Failed != 1 {
 		t.Fatalf("Sync = %+v, %v: %v", result, err, r.items())
@@ -313,19 +313,19 @@ func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 	if items := r.items(); !strings.Contains(items[0], "no space left on the registry's disk") {
 		t.Errorf("the items are %v", items)
 	}
-	disk.setRoom(1 << 30)
+	disk.setFree(1 << 30)
 	again := r.sync()
 	if most := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > most {
 		t.Errorf("%d and %d bytes were received", result.Received, again.Received)
 	}
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 // TestLayersSurviveALostDatabase syncs into a data directory whose database was lost: the
 // files that no row knows are verified, and are as good as what was fetched.
 func TestLayersSurviveALostDatabase(t *testing.T) {
 	p := newParent(t)
-	p.image("app", [][]byte{random(1, 4<<20), random(2, 100<<10)}, "v1")
+	p.image("app", [][]byte{randomBytes(1, 4<<20), randomBytes(2, 100<<10)}, "v1")
 	files := storagetest.Files(t, t.TempDir())
 	for sync, most := range []int64{5 << 20, 64 << 10} { // the second fetches manifests and configs
 		s, db, err := storagetest.Open(t.Context(), t.TempDir(), storage.Options{Blobs: files})
@@ -339,6 +339,6 @@ func TestLayersSurviveALostDatabase(t *testing.T) {
 		if result := r.sync(); result.Received > most {
 			t.Errorf("sync %d received %d bytes, want at most %d", sync, result.Received, most)
 		}
-		same(t, p, r.Storage)
+		assertInSync(t, p, r.Storage)
 	}
 }

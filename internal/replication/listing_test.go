@@ -12,23 +12,23 @@ import (
 func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 	for name, history := range map[string]func(t *testing.T, p *parent, pause func()){
 		"a referrer of an untagged index's child": func(t *testing.T, p *parent, pause func()) {
-			child := p.image("app", [][]byte{random(1, 1000)})
+			child := p.image("app", [][]byte{randomBytes(1, 1000)})
 			p.index("app", []oci.Descriptor{child}, "v1")
 			pause()
 			p.referrer("app", child, []byte("signature"))
 			pause()
-			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 		},
 		"a referrer whose untagged subject is deleted": func(t *testing.T, p *parent, pause func()) {
-			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			old := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.referrer("app", old, []byte("signature"))
-			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 			pause()
 			p.delete(t, "app", old)
 		},
 		"a referrer of what comes back under another tag": func(t *testing.T, p *parent, pause func()) {
-			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
-			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			old := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 			pause()
 			p.referrer("app", p.referrer("app", old, []byte("SBOM")), []byte("signature of the SBOM"))
 			pause()
@@ -39,32 +39,32 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			p.tag(t, "app", old, "v3")
 		},
 		"a referrer with a tag of its own for a while": func(t *testing.T, p *parent, pause func()) {
-			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			pause()
 			p.tag(t, "app", p.referrer("app", subject, []byte("signature")), "signature")
 			p.untag(t, "app", "signature")
 		},
 		"a referrer of what was deleted and pushed again": func(t *testing.T, p *parent, pause func()) {
-			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.referrer("app", subject, []byte("signature"))
 			pause()
 			p.delete(t, "app", subject)
 			pause()
-			p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 		},
 		"a referrer that was there before its subject": func(t *testing.T, p *parent, pause func()) {
-			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.delete(t, "app", subject)
 			pause()
 			p.referrer("app", subject, []byte("signature"))
 			pause()
-			p.image("app", [][]byte{random(1, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			pause()
 			p.untag(t, "app", "v1")
 		},
 		"a referrer that was there before its subject, which goes nowhere": func(t *testing.T, p *parent, pause func()) {
-			old := p.image("app", [][]byte{random(1, 1000)}, "v1")
-			p.image("app", [][]byte{random(2, 1000)}, "v1")
+			old := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
+			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 			subject := p.referrer("app", old, []byte("SBOM"))
 			p.delete(t, "app", subject)
 			pause()
@@ -73,19 +73,19 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			p.referrer("app", old, []byte("SBOM"))
 		},
 		"a referrer that is deleted": func(t *testing.T, p *parent, pause func()) {
-			subject := p.image("app", [][]byte{random(1, 1000)}, "v1")
+			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			signature := p.referrer("app", subject, []byte("signature"))
 			pause()
 			p.delete(t, "app", signature)
 		},
 		"an image that has a tag for a while": func(t *testing.T, p *parent, pause func()) {
-			m := p.image("app", [][]byte{random(1, 1000)})
+			m := p.image("app", [][]byte{randomBytes(1, 1000)})
 			pause()
 			p.tag(t, "app", m, "v1")
 			p.untag(t, "app", "v1")
 		},
 		"an image that an index holds for a while": func(t *testing.T, p *parent, pause func()) {
-			m := p.image("app", [][]byte{random(1, 1000)})
+			m := p.image("app", [][]byte{randomBytes(1, 1000)})
 			pause()
 			index := p.index("app", []oci.Descriptor{m}, "v1")
 			pause()
@@ -95,7 +95,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newParent(t)
-			p.image("app", [][]byte{random(3, 1000)}, "other")
+			p.image("app", [][]byte{randomBytes(3, 1000)}, "other")
 			ways := map[string]*replica{}
 			for _, way := range []string{"changes", "changes that are not fetched", "snapshots", "one snapshot"} {
 				ways[way] = newReplica(t, p, replication.Options{})
@@ -115,7 +115,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			ways["one snapshot"].relist()
 			for way, r := range ways {
 				r.sync()
-				t.Run(way, func(t *testing.T) { same(t, p, r.Storage) })
+				t.Run(way, func(t *testing.T) { assertInSync(t, p, r.Storage) })
 			}
 		})
 	}
@@ -123,12 +123,12 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 
 func TestRemovingAnAbsentManifestIsNotPending(t *testing.T) {
 	p := newParent(t)
-	p.image("app", [][]byte{random(1, 1000)}, "v0")
+	p.image("app", [][]byte{randomBytes(1, 1000)}, "v0")
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
 	p.index("app",
-		[]oci.Descriptor{p.image("app", [][]byte{random(2, 1000)}), p.image("app", [][]byte{random(3, 1000)})}, "v1")
+		[]oci.Descriptor{p.image("app", [][]byte{randomBytes(2, 1000)}), p.image("app", [][]byte{randomBytes(3, 1000)})}, "v1")
 	r.follow() // the children came by themselves, and are the index's now
 	counts := func(when string, wantSynced, wantPending int) {
 		t.Helper()
@@ -141,7 +141,7 @@ func TestRemovingAnAbsentManifestIsNotPending(t *testing.T) {
 	counts("told", 1, 1)
 	r.sync()
 	counts("fetched", 2, 0)
-	same(t, p, r.Storage)
+	assertInSync(t, p, r.Storage)
 }
 
 func (p *parent) tag(t *testing.T, repository string, m oci.Descriptor, tag string) {

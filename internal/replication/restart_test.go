@@ -17,17 +17,17 @@ import (
 
 // A restartable is a replica that stops, or is killed, and starts again on what
 // is in its directory, and from which somebody pulls, and collects garbage, all the while.
-type restartable struct {
+type restartableReplica struct {
 	*replica
-	t      *testing.T
-	dir    string
-	source *gateway.Client
-	below  children // of an index: what has to be here
-	ended  context.CancelFunc
-	busy   sync.WaitGroup
+	t          *testing.T
+	dir        string
+	source     *gateway.Client
+	children   childrenOf // of an index: what has to be here
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 }
 
-func (s *restartable) start() {
+func (s *restartableReplica) start() {
 	st, db, err := storagetest.Open(s.t.Context(), s.dir, storage.Options{Grace: grace})
 	if err != nil {
 		s.t.Fatal(err)
@@ -37,19 +37,19 @@ func (s *restartable) start() {
 		source: s.source, t: s.t,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.ended = cancel
+	s.cancel = cancel
 	look := func(checked map[digest.Digest]bool) error {
-		_, err := readIndexes(context.Background(), st, checked, s.below)
+		_, err := readContentWith(context.Background(), st, checked, s.children)
 		return err
 	}
 	changed := func() <-chan struct{} {
 		changed, _ := st.Watch("all", func(string) bool { return true })
 		return changed
 	}
-	s.every(ctx, 300*time.Millisecond, never, func() error { return look(map[digest.Digest]bool{}) })
+	s.repeat(ctx, 300*time.Millisecond, never, func() error { return look(map[digest.Digest]bool{}) })
 	seen := map[digest.Digest]bool{} // by whom nothing escapes, and who need not read a blob twice
-	s.every(ctx, time.Hour, changed, func() error { return look(seen) })
-	s.every(ctx, time.Second, never, func() error {
+	s.repeat(ctx, time.Hour, changed, func() error { return look(seen) })
+	s.repeat(ctx, time.Second, never, func() error {
 		_, err := st.Collect(context.Background())
 		return err
 	})
@@ -59,8 +59,8 @@ func never() <-chan struct{} { return nil }
 
 // every does something now, then now and then and whenever changed says so,
 // until ctx ends.
-func (s *restartable) every(ctx context.Context, d time.Duration, changed func() <-chan struct{}, do func() error) {
-	s.busy.Go(func() {
+func (s *restartableReplica) repeat(ctx context.Context, d time.Duration, changed func() <-chan struct{}, do func() error) {
+	s.background.Go(func() {
 		tick := time.NewTicker(d)
 		defer tick.Stop()
 		for {
@@ -80,25 +80,25 @@ func (s *restartable) every(ctx context.Context, d time.Duration, changed func()
 }
 
 // stop ends the site as a machine's shutdown does.
-func (s *restartable) stop() {
-	s.ended()
-	s.busy.Wait()
+func (s *restartableReplica) stop() {
+	s.cancel()
+	s.background.Wait()
 	if err := s.db.Close(); err != nil {
 		s.t.Error(err)
 	}
 }
 
 // syncFor lets a window be open for d. What fails in it is for the next.
-func (s *restartable) syncFor(d time.Duration) {
+func (s *restartableReplica) syncFor(d time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(s.t.Context(), d, errStopped)
 	defer cancel()
 	_, err := s.Sync(ctx, s.source)
-	s.tolerate(err, errStopped)
+	s.allowEnd(err, errStopped)
 }
 
 // tolerate fails the test where a Sync ended for another reason than that the
 // site did, or the parent's mood.
-func (s *restartable) tolerate(err, ended error) {
+func (s *restartableReplica) allowEnd(err, ended error) {
 	s.t.Helper()
 	var answer *gateway.AnswerError
 	if err != nil && !errors.Is(err, ended) && !errors.As(err, &answer) && !errors.Is(err, gateway.ErrUnauthorized) {

@@ -18,7 +18,7 @@ func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 			for i := range images {
 				layers := [][]byte{}
 				for j := range 8 {
-					layers = append(layers, random(uint64(i*100+j), 300))
+					layers = append(layers, randomBytes(uint64(i*100+j), 300))
 				}
 				p.image("app", layers, fmt.Sprintf("v%02d", i))
 			}
@@ -27,7 +27,7 @@ func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var came []digest.Digest
-			src := &altered{Source: r.source, entry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Blob != nil && e.Blob.Data != nil {
 					came = append(came, e.Blob.Digest)
 					if len(came) == at {
