@@ -28,22 +28,22 @@ const (
 	callTimeout    = 2 * time.Minute
 	connectTimeout = 10 * time.Second
 	answerTimeout  = time.Minute     // until an answer begins
-	sayAfter       = 5 * time.Second // until a message says that it takes time
+	slowAfter      = 5 * time.Second // until a message says that the registry is slow
 )
 
-// A client calls one registry's APIs as one user.
+// A client calls the APIs of one registry, as one user.
 type client struct {
 	name  string // of the registry, as the user gave it
 	base  *url.URL
 	login login
 	http  *http.Client
 	say   io.Writer // for people
-	local string    // the data directory of an instance on this machine; "" is one that is asked over the network
+	local string    // the data directory of an instance on this machine; "" if it is called over the network
 
-	unheard *api.Unheard // by the last write; nil is none
+	unheard *api.Unheard // the answer of the last write; may be nil
 }
 
-// newClient returns a client that tells people on say what it waits for.
+// newClient returns a client, which writes to say if it waits for a slow registry.
 func newClient(l login, say io.Writer) (*client, error) {
 	base, err := parseAddress(l.URL)
 	if err != nil {
@@ -53,13 +53,13 @@ func newClient(l login, say io.Writer) (*client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	transport.TLSHandshakeTimeout, transport.ResponseHeaderTimeout = connectTimeout, answerTimeout
-	transport.IdleConnTimeout = time.Second // a command's calls follow each other at once
+	transport.IdleConnTimeout = time.Second // there are no pauses between the calls of a command
 	h := &http.Client{Timeout: callTimeout, Transport: transport, CheckRedirect: outbound.CheckRedirect}
 	return &client{base: base, login: l, http: h, say: say}, nil
 }
 
-// newLocalClient returns a client of the instance on this machine whose data
-// directory is given. It needs no login: the socket's mode decides who may ask.
+// newLocalClient returns a client of the instance that uses dataDir on this machine. It
+// needs no login: the mode of the socket in dataDir decides which users may connect.
 func newLocalClient(dataDir string, say io.Writer) *client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", config.LocalSocket(dataDir))
@@ -81,17 +81,17 @@ type call struct {
 	create bool // refused with 412 if the resource exists
 }
 
-// An answer is what came back, when the status was below 300.
+// An answer is a response with a status below 300.
 type answer struct {
-	body   json.RawMessage // empty where there was none
+	body   json.RawMessage // may be empty
 	header http.Header
 }
 
-// do makes a call. Every error is fit to be shown: it names the registry, and
-// carries a hint where there is something to do about it.
+// do makes a call. Every error names the registry, and has a hint if the user can do
+// something about it.
 func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	for segment := range strings.SplitSeq(r.path, "/") {
-		if segment == "." || segment == ".." { // it would be taken for a directory, and nothing has such a name
+		if segment == "." || segment == ".." { // the path would lead to another resource
 			return nil, usagef("%q is not a name", segment)
 		}
 	}
@@ -119,7 +119,7 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	if c.local == "" {
 		req.SetBasicAuth(c.login.User, c.login.Password)
 	}
-	defer c.sayIfSlow()()
+	defer c.noteIfSlow()()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
@@ -147,11 +147,11 @@ func (c *client) do(ctx context.Context, r call) (*answer, error) {
 	return a, nil
 }
 
-// sayIfSlow says that the registry does not answer, unless stop is called soon. Nothing
-// is written once stop has returned.
-func (c *client) sayIfSlow() (stop func()) {
+// noteIfSlow writes that the registry does not answer, unless stop is called before
+// [slowAfter]. After stop has returned, nothing is written.
+func (c *client) noteIfSlow() (stop func()) {
 	said := make(chan struct{})
-	slow := time.AfterFunc(sayAfter, func() {
+	slow := time.AfterFunc(slowAfter, func() {
 		defer close(said)
 		fmt.Fprintf(c.say, "waiting for %s to answer\n", c.base)
 	})
@@ -162,16 +162,16 @@ func (c *client) sayIfSlow() (stop func()) {
 	}
 }
 
-// unreachable turns a failed exchange into words.
+// unreachable explains a request that got no answer, or half of one.
 func (c *client) unreachable(err error) error {
 	switch {
 	case c.local == "":
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return withHint(fmt.Errorf("no ferry serves with the data directory %s", c.local),
+		return withHint(fmt.Errorf("no ferry serve runs with the data directory %s", c.local),
 			"is ferry serve running, and is that its --data-dir?")
 	case errors.Is(err, fs.ErrPermission):
-		return withHint(fmt.Errorf("you may not ask the ferry of the data directory %s", c.local),
-			"run it as the user that ferry serve runs as, or as root; "+
+		return withHint(fmt.Errorf("you may not open the socket in the data directory %s", c.local),
+			"run the command as the user that ferry serve runs as, or as root; "+
 				"or log in: ferry login NAME --url URL -u USER --password-stdin")
 	case errors.Is(err, syscall.EINVAL):
 		return withHint(fmt.Errorf("the path of the data directory %s is too long for a socket", c.local),
@@ -183,7 +183,7 @@ func (c *client) unreachable(err error) error {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
 	case strings.Contains(text, "connection refused"):
-		return withHint(err, "nothing listens there; is ferry serve running, and is the port right?")
+		return withHint(err, "nothing listens at this address; is ferry serve running, and is the port right?")
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return withHint(err, "the registry speaks plain HTTP: use http://%s", c.base.Host)
 	case strings.Contains(text, "malformed HTTP response"):
@@ -191,16 +191,16 @@ func (c *client) unreachable(err error) error {
 	case strings.Contains(text, "certificate signed by unknown authority"):
 		return withHint(err, "trust its certificate authority: SSL_CERT_FILE=ca.pem ferry ...")
 	case strings.Contains(text, "timeout awaiting response headers"):
-		return withHint(err, "something listens there, but does not answer: look at its log")
+		return withHint(err, "a program listens at this address, but does not answer: look at its log")
 	case errors.As(err, new(net.Error)) && strings.Contains(text, "timeout"), errors.Is(err, context.DeadlineExceeded):
-		return withHint(err, "is the address right, and does a firewall let this machine reach it?")
+		return withHint(err, "is the address right, and does a firewall block the connection?")
 	case strings.Contains(text, "no such host"):
 		return withHint(err, "check the address for a misspelling")
 	}
 	return err
 }
 
-// A refusal is an answer of 300 or above.
+// A refusal is a response with a status of 300 or above.
 type refusal struct {
 	status int
 	text   string
@@ -209,10 +209,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// Hint returns what the server, or this program, advises.
+// Hint returns the advice of the server, or of this program.
 func (r *refusal) Hint() string { return r.hint }
 
-// statusOf is the status of an answer of 300 or above; 0 for any other error.
+// statusOf returns the status of a [refusal], and 0 for any other error.
 func statusOf(err error) int {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.status
@@ -220,23 +220,22 @@ func statusOf(err error) int {
 	return 0
 }
 
-// registryHints are what to do about errors of the registry API, which brings
-// no hints of its own.
+// registryHints are hints for error codes of the registry API, which has none itself.
 var registryHints = map[string]string{
 	"NAME_UNKNOWN":     "see ferry repository list",
 	"MANIFEST_UNKNOWN": "see ferry repository show-tags",
 }
 
-// field names the part of a request that is wrong, where it is one.
-func field(location string) string {
+// fieldPrefix names the member of the request that an error is about, if it is one.
+func fieldPrefix(location string) string {
 	if name := strings.TrimPrefix(location, "body."); name != "" && name != "body" {
 		return name + ": "
 	}
 	return ""
 }
 
-// refused reads an error in either form that a registry answers with: a
-// problem document of the management API, or the registry API's errors.
+// refused reads an error in both forms that a registry may send: the problem document of
+// the management API, and the errors of the registry API.
 func (c *client) refused(resp *http.Response, text []byte) error {
 	var doc struct {
 		Detail, Hint string
@@ -251,14 +250,14 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 				r.hint = registryHints[e.Code]
 			}
 			if m := strings.TrimSpace(e.Message); m != "" && m != r.text {
-				more = append(more, field(e.Location)+m)
+				more = append(more, fieldPrefix(e.Location)+m)
 			}
 		}
 		if len(more) > 0 {
 			r.text = strings.TrimPrefix(r.text+": "+strings.Join(more, "; "), ": ")
 		}
 	}
-	if bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // as net/http says it
+	if bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // the text of net/http
 		r.text, r.hint = fmt.Sprintf("%s speaks TLS, not plain HTTP", c.base), "use https://"+c.base.Host
 	}
 	if r.text == "" {
@@ -267,7 +266,7 @@ func (c *client) refused(resp *http.Response, text []byte) error {
 	if r.hint != "" {
 		return r
 	}
-	if to, err := resp.Location(); err == nil { // which was not followed
+	if to, err := resp.Location(); err == nil { // a redirect that was not followed
 		r.hint = fmt.Sprintf("use the address that it redirects to: %s://%s", to.Scheme, to.Host)
 	}
 	switch resp.StatusCode {

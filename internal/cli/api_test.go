@@ -30,14 +30,15 @@ func clientOf(t *testing.T, url string) *client {
 	return c
 }
 
-func TestASilentRegistryIsReportedAndGivenUp(t *testing.T) {
+func TestASilentRegistryIsReportedAndTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientOf(t, "http://127.0.0.1:5000")
 		var said bytes.Buffer
 		c.say = &said
 		here, there := net.Pipe()
-		go io.Copy(io.Discard, there) // it hears everything and says nothing
-		c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return here, nil }
+		go io.Copy(io.Discard, there) // it reads everything and sends nothing
+		dial := func(context.Context, string, string) (net.Conn, error) { return here, nil }
+		c.http.Transport.(*http.Transport).DialContext = dial
 		start := time.Now()
 		_, err := c.do(t.Context(), call{method: "GET", path: "/api/v1/tokens"})
 		if took := time.Since(start); err == nil || took > answerTimeout {
@@ -45,7 +46,7 @@ func TestASilentRegistryIsReportedAndGivenUp(t *testing.T) {
 		}
 		var out bytes.Buffer
 		report(&out, err)
-		if !strings.Contains(out.String(), "hint: something listens there, but does not answer") {
+		if !strings.Contains(out.String(), "hint: a program listens at this address, but does not answer") {
 			t.Errorf("%s", &out)
 		}
 		if said.String() != "waiting for http://127.0.0.1:5000 to answer\n" {
@@ -55,7 +56,7 @@ func TestASilentRegistryIsReportedAndGivenUp(t *testing.T) {
 	})
 }
 
-func TestAnAddressThatNobodyAnswersAtIsGivenUp(t *testing.T) {
+func TestAnUnreachableAddressTimesOut(t *testing.T) {
 	c := clientOf(t, "http://127.0.0.1:5000")
 	c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
@@ -68,7 +69,7 @@ func TestAnAddressThatNobodyAnswersAtIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestJoinedErrorsThatHaveOneCauseAreOne(t *testing.T) {
+func TestJoinedErrorsWithTheSameCauseAreShownOnce(t *testing.T) {
 	full := errors.New("no space left on device")
 	for _, test := range []struct {
 		err  error
@@ -112,7 +113,9 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 			"validation failed: mode: expected string", ""},
 		{"a problem with all of it",
 			answer(422, problem,
-				`{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},{"message":"expected number","location":"query.n"}]}`), "validation failed: expected object; query.n: expected number", ""},
+				`{"detail":"validation failed","errors":[{"message":"expected object","location":"body"},`+
+					`{"message":"expected number","location":"query.n"}]}`),
+			"validation failed: expected object; query.n: expected number", ""},
 		{"the registry's errors",
 			answer(404, "application/json",
 				`{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`),
@@ -150,7 +153,7 @@ func TestAnErrorIsOneLineAndAHint(t *testing.T) {
 	}
 }
 
-func TestASchemeThatIsWrongIsRecognised(t *testing.T) {
+func TestAWrongSchemeIsRecognised(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -182,7 +185,7 @@ func TestAnInterruptIsNotAnError(t *testing.T) {
 	}
 }
 
-func TestAListingIsReadToItsEnd(t *testing.T) {
+func TestAllPagesOfAListingAreRead(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v2/_catalog" || r.FormValue("n") != "100" {
 			t.Errorf("asked for %s", r.URL)
@@ -192,7 +195,7 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 			w.Header().Set("Link", `</v2/_catalog?n=100&last=b>; rel="next"`)
 			fmt.Fprint(w, `{"repositories":["a","b"]}`)
 		case "b":
-			// All that it looked at may be hidden from the user.
+			// A page may be empty because the user may see none of its entries.
 			w.Header().Set("Link", `</v2/_catalog?n=100&last=bb>; rel="next"`)
 			fmt.Fprint(w, `{"repositories":[]}`)
 		case "bb":
@@ -216,7 +219,7 @@ func TestAListingIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-func TestAListingThatIsNotWholeIsAnError(t *testing.T) {
+func TestAnIncompleteListingIsAnError(t *testing.T) {
 	for _, link := range []string{`/v2/_catalog?last=a; rel="next"`, `</v2/_catalog?last=x>; rel="next"`} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", link)
@@ -230,7 +233,7 @@ func TestAListingThatIsNotWholeIsAnError(t *testing.T) {
 	}
 }
 
-func TestARedirectDoesNotTakeThePasswordAlong(t *testing.T) {
+func TestARedirectDoesNotGetThePassword(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, _, ok := r.BasicAuth(); ok || r.Method != http.MethodGet {
 			t.Errorf("%s came, with a login: %v", r.Method, ok)
@@ -246,7 +249,7 @@ func TestARedirectDoesNotTakeThePasswordAlong(t *testing.T) {
 	if _, err := c.do(t.Context(), call{method: "GET", path: "/x"}); err != nil {
 		t.Error(err)
 	}
-	// It would arrive as a GET, and seem to have succeeded.
+	// The redirected request would be a GET, and seem to succeed.
 	_, err := c.do(t.Context(), call{method: "POST", path: "/x", body: 1})
 	var hint interface{ Hint() string }
 	if !errors.As(err, &hint) || hint.Hint() != "use the address that it redirects to: "+elsewhere.URL {
@@ -256,7 +259,9 @@ func TestARedirectDoesNotTakeThePasswordAlong(t *testing.T) {
 
 func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	var got string
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.URL.EscapedPath()
+	}))
 	defer srv.Close()
 	for name, want := range map[string]string{
 		"plain": "/api/v1/tokens/plain", "a/b": "/api/v1/tokens/a%2Fb", "a b?c": "/api/v1/tokens/a%20b%3Fc",
@@ -273,7 +278,7 @@ func TestANameIsOneSegmentOfAPath(t *testing.T) {
 	}
 }
 
-func TestImagesAreReadAsTheReferenceReadsThem(t *testing.T) {
+func TestImageNamesAreParsedLikeTheReference(t *testing.T) {
 	const d = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	for image, want := range map[string][2]string{
 		"app:1.0": {"app", "1.0"}, "app": {"app", "latest"}, "a/b@" + d: {"a/b", d},

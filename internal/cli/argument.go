@@ -8,19 +8,18 @@ import (
 	"ferry/internal/terminal"
 )
 
-// The reference's scripts write flags in ways that pflag does not read:
-// several values after one flag, a flag by the beginning of its name, and a
-// value after a flag that needs none (--cleanup true). normalize rewrites
-// such arguments, for the flags of one command, into --name=value.
+// normalize rewrites the arguments of one command into the form --name=value. Scripts for
+// the reference write flags in ways that pflag does not read: several values after one
+// flag, the first letters of a flag's name, and a value after a switch (--cleanup true).
 //
-// Rules, in their order, for each argument:
-//   - "--" ends the flags; what follows is passed on as it is.
-//   - A long flag is the one with that name, else the only one that is not
-//     hidden and whose name begins so. None, or several, is an error.
-//   - A flag that takes a list takes every argument up to the next that
-//     begins with a dash, and at least one.
-//   - A flag that takes a value takes the next argument, whatever it looks
-//     like, unless it is one of the command's own flags.
+// The rules for each argument, in their order:
+//   - "--" ends the flags. The rest is not changed.
+//   - A long flag may be shortened, if exactly one flag that is not hidden begins with
+//     those letters. An unknown or ambiguous name is an error.
+//   - A flag with a list takes all arguments up to the next that begins with a dash, and
+//     at least one.
+//   - A flag with a value takes the next argument, also if that begins with a dash, unless
+//     it is one of the command's flags.
 //   - A switch takes the next argument if that is "true" or "false".
 func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
 	out, words, err := normalizeFlags(flags, args)
@@ -33,9 +32,8 @@ func normalize(flags *pflag.FlagSet, args []string) ([]string, error) {
 	return append(out, words...), err
 }
 
-// normalizeUntilWord is [normalize] for a command that only holds others: the
-// first word is the name of one that does not exist, and what follows belongs to
-// that, not to the flags of this one.
+// normalizeUntilWord is [normalize] for a group of commands. The first word is the name of
+// a command that does not exist, and the flags after it are not those of the group.
 func normalizeUntilWord(flags *pflag.FlagSet, args []string) ([]string, error) {
 	out, words, err := normalizeFlags(flags, args)
 	if len(words) > 0 && words[0] != "--" {
@@ -44,8 +42,8 @@ func normalizeUntilWord(flags *pflag.FlagSet, args []string) ([]string, error) {
 	return append(out, words...), err
 }
 
-// normalizeFlags rewrites arguments up to the first word that is not a flag's,
-// and returns what is left from there on.
+// normalizeFlags rewrites arguments up to the first word that belongs to no flag. It
+// returns that word and all after it as words.
 func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, err error) {
 	for len(args) > 0 {
 		arg := args[0]
@@ -67,7 +65,7 @@ func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, e
 		case len(arg) > 1 && arg[0] == '-':
 			f := flags.ShorthandLookup(arg[1:2])
 			if f == nil || (len(arg) > 2 && f.NoOptDefVal != "") {
-				out = append(out, arg) // unknown, or several switches in one: pflag's to judge
+				out = append(out, arg) // unknown, or several switches in one: pflag decides
 				continue
 			}
 			value, hasValue := strings.TrimPrefix(arg[2:], "="), len(arg) > 2
@@ -83,9 +81,8 @@ func normalizeFlags(flags *pflag.FlagSet, args []string) (out, words []string, e
 	return out, nil, nil
 }
 
-// takeValue gives f its value, from its own argument where hasValue, and else
-// from the front of args. It returns the flag as one argument, and what is
-// left of args.
+// takeValue finds the value of f: value if hasValue, else the first of args. It returns
+// the flag with its value as one argument, and the rest of args.
 func takeValue(flags *pflag.FlagSet, f *pflag.Flag, value string, hasValue bool,
 	args []string) (string, []string, error) {
 	own, isOwn := f.Value.(*flag)
@@ -114,7 +111,7 @@ func takeValue(flags *pflag.FlagSet, f *pflag.Flag, value string, hasValue bool,
 	return "--" + f.Name + "=" + strings.Join(values, separator), args, nil
 }
 
-// findLong returns the flag whose name is, or alone begins with, name.
+// findLong returns the flag called name, or the only flag whose name begins with it.
 func findLong(flags *pflag.FlagSet, name string) (*pflag.Flag, error) {
 	if f := flags.Lookup(name); f != nil {
 		return f, nil
@@ -129,8 +126,8 @@ func findLong(flags *pflag.FlagSet, name string) (*pflag.Flag, error) {
 	return flags.Lookup(strings.TrimPrefix(found[0], "--")), nil
 }
 
-// candidates returns the visible flags that begin with prefix, with dashes and
-// in alphabetical order.
+// candidates returns the visible flags that begin with prefix, with their dashes and in
+// alphabetical order.
 func candidates(flags *pflag.FlagSet, prefix string) []string {
 	var found []string
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -141,7 +138,7 @@ func candidates(flags *pflag.FlagSet, prefix string) []string {
 	return found
 }
 
-// isFlag reports whether arg, in the place of a value, is one of the
+// isFlag reports whether arg, which stands where a value is expected, is one of the
 // command's flags: then the value was forgotten.
 func isFlag(flags *pflag.FlagSet, arg string) bool {
 	name, long := strings.CutPrefix(arg, "--")
@@ -152,5 +149,5 @@ func isFlag(flags *pflag.FlagSet, arg string) bool {
 	return len(arg) == 2 && arg[0] == '-' && flags.ShorthandLookup(arg[1:]) != nil
 }
 
-// clip shortens what a person typed before it goes into a message.
+// clip shortens an argument for a message.
 func clip(s string) string { return terminal.Excerpt(s, 80) }

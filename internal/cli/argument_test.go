@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// testFlags are those of a made-up command with a flag of each sort.
+// testFlags are the flags of a made-up command: one of each kind.
 func testFlags() *pflag.FlagSet {
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	groupsVar(set, new([][]string), "repository", "NAME", "")
@@ -23,7 +23,7 @@ func testFlags() *pflag.FlagSet {
 	return set
 }
 
-func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
+func TestArgumentsAreParsedLikeTheReference(t *testing.T) {
 	join := func(values ...string) string { return strings.Join(values, separator) }
 	for _, test := range []struct {
 		name string
@@ -76,7 +76,7 @@ func TestArgumentsAreReadAsTheReferenceReadsThem(t *testing.T) {
 	}
 }
 
-func TestAListKeepsWhichValuesCameTogether(t *testing.T) {
+func TestAListFlagGroupsItsValues(t *testing.T) {
 	var groups [][]string
 	var names []string
 	set := testFlags()
@@ -98,9 +98,8 @@ func TestAListKeepsWhichValuesCameTogether(t *testing.T) {
 	}
 }
 
-// What normalize accepts, pflag reads, save for what normalize leaves to it:
-// short flags that it does not know, and values of the wrong type. And what
-// follows "--" is untouched.
+// FuzzNormalize checks that pflag parses the output of normalize, except unknown short
+// flags and values of the wrong type, and that arguments after "--" stay as they are.
 func FuzzNormalize(f *testing.F) {
 	f.Add("--repository a b -n x -- --y")
 	f.Add("--sync-w=PT1H -yg x --cleanup false")

@@ -12,7 +12,7 @@ import (
 )
 
 var auditColumns = []column[api.AuditEntry]{
-	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return seconds(&e.Time) }},
+	{title: "TIME (UTC)", text: func(e api.AuditEntry) string { return timeText(&e.Time) }},
 	{title: "ACTOR", text: func(e api.AuditEntry) string { return e.Actor }},
 	{title: "SOURCE", text: func(e api.AuditEntry) string { return e.Source }},
 	{title: "ACTION", text: func(e api.AuditEntry) string { return e.Action }},
@@ -21,7 +21,7 @@ var auditColumns = []column[api.AuditEntry]{
 }
 
 func newAuditCommand(env *Env) *cobra.Command {
-	return group("audit", "The audit log: who changed what, and which logins failed",
+	return group("audit", "The audit log of changes and failed logins",
 		verb(env, "list", "List the entries of the audit log, newest first", `
 			ferry audit list -r home -o table
 			ferry audit list -r home --actor admin --since 2030-01-02T00:00:00Z --top 0`,
@@ -37,10 +37,10 @@ type auditList struct {
 
 func (o *auditList) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	textVar(set, &o.actor, "actor", "", "NAME", "only what this operator or token did")
+	textVar(set, &o.actor, "actor", "", "NAME", "only the actions of this operator or token")
 	textVar(set, &o.since, "since", "", "TIME", "only entries from this time on, such as 2030-01-02T03:04:05Z")
 	textVar(set, &o.until, "until", "", "TIME", "only entries before this time")
-	set.IntVar(&o.top, "top", 100, "show at most this many; 0 shows all")
+	set.IntVar(&o.top, "top", 100, "show at most this many entries; 0 is all")
 }
 
 func (o *auditList) run(ctx context.Context, env *Env, c *client) error {

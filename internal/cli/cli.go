@@ -1,12 +1,11 @@
-// Package cli is the command line: the nouns and verbs of the reference, a
-// file each, over the management API and the registry API of a running
-// instance, and `ferry serve`, which is one.
+// Package cli is the command line: the nouns and verbs of the reference, one file per
+// noun. They call the management API and the registry API of a running instance, except
+// `ferry serve`, which is an instance. Begin with [Run] and with verb in root.go.
 //
-// Output that a script reads goes to standard output, in the form that
-// --output and --query ask for; everything else goes to standard error. An
-// error is one line, "ferry: what happened", and where there is something to
-// do about it a second, "hint: what". The exit code is 0, 1 for an error, or
-// 2 for a command that could not be understood.
+// Results are written to standard output, in the form that --output and --query ask for.
+// Messages for people are written to standard error. An error is one line, "ferry: ...";
+// if the user can do something about it, a line "hint: ..." follows. The exit code is 0,
+// 1 for an error, or 2 for a command line that could not be understood.
 package cli
 
 import (
@@ -23,7 +22,7 @@ import (
 	"ferry/internal/terminal"
 )
 
-// An Env is what a command has of the process it runs in.
+// An Env is the process that a command runs in.
 type Env struct {
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -31,7 +30,7 @@ type Env struct {
 	Getenv func(string) string
 	Now    func() time.Time // nil is time.Now
 
-	output string // --output, --query and --to-file, of every command
+	output string // the values of --output, --query and --to-file
 	query  string
 	file   resultFile
 }
@@ -48,7 +47,7 @@ func Run(ctx context.Context, args []string, env *Env) int {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	if err == nil || env.file.result.Len() > 0 { // a command may have a result and fail, as verify does
+	if err == nil || env.file.result.Len() > 0 { // a command may fail and have a result, such as verify
 		err = cmp.Or(err, env.file.close(env))
 	}
 	if err != nil {
@@ -57,9 +56,9 @@ func Run(ctx context.Context, args []string, env *Env) int {
 	return 0
 }
 
-// resolve finds the command that args name and rewrites its flags into the
-// form that pflag reads. Where there is no such command, args are left for
-// cobra to refuse.
+// resolve finds the command that args name, and rewrites its flags into the form that
+// pflag reads. If there is no such command, it returns args as they are, and cobra refuses
+// them.
 func resolve(root *cobra.Command, args []string) ([]string, error) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
@@ -82,20 +81,20 @@ func resolve(root *cobra.Command, args []string) ([]string, error) {
 	return append(path, rest...), nil
 }
 
-// isCompletion reports whether a shell asks how args go on: cobra answers that, by
-// commands which it adds once it runs.
+// isCompletion reports whether a shell asks for completions. Cobra answers that, with
+// commands that it adds when it runs.
 func isCompletion(args []string) bool {
 	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 }
 
-// A usageError is a command that could not be understood: exit code 2.
+// A usageError is a command line that could not be understood: exit code 2.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// A hinted error carries what its reader can do about it.
+// A hinted error also says how to solve the problem.
 type hinted struct {
 	error
 	hint string
@@ -110,9 +109,9 @@ func withHint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// causes is the text of an error on one line. Several errors that were joined stand
-// a line each; those that end in the cause of one before them say nothing new.
-func causes(text string) string {
+// oneLine returns the text of an error on one line. Joined errors have a line each. Those
+// that end in the same cause as an earlier one are left out.
+func oneLine(text string) string {
 	var all []string
 	known := map[string]bool{}
 	for line := range strings.Lines(text) {
@@ -126,10 +125,9 @@ func causes(text string) string {
 	return strings.Join(all, "; ")
 }
 
-// report writes err as every command does: one line with what happened and,
-// where there is one, a line with what to do. It returns the exit code.
+// report writes err, and its hint if it has one, and returns the exit code.
 func report(w io.Writer, err error) int {
-	fmt.Fprintf(w, "ferry: %s\n", terminal.Printable(causes(err.Error())))
+	fmt.Fprintf(w, "ferry: %s\n", terminal.Printable(oneLine(err.Error())))
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		fmt.Fprintf(w, "hint: %s\n", terminal.Printable(h.Hint()))

@@ -19,7 +19,7 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 	"connected-registries", slices.Concat(registryListColumns, []column[api.ConnectedRegistry]{
 		{title: "LAST RESULT", text: syncStateOf},
 		{title: "LAST TRY (UTC)", text: func(r api.ConnectedRegistry) string {
-			return seconds(value(r.RegistrySyncResult).LastSyncEndTime)
+			return timeText(value(r.RegistrySyncResult).LastSyncEndTime)
 		}, rank: 2},
 		{title: "SYNC SCHEDULE", text: func(r api.ConnectedRegistry) string {
 			return r.Parent.SyncProperties.Schedule
@@ -30,7 +30,7 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 	}),
 }
 
-// registryListColumns are those of a list. One registry alone has more.
+// registryListColumns are the columns of a list. The table of one registry has more.
 var registryListColumns = []column[api.ConnectedRegistry]{
 	{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
 	{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
@@ -38,19 +38,19 @@ var registryListColumns = []column[api.ConnectedRegistry]{
 	{title: "PARENT", text: func(r api.ConnectedRegistry) string { return lastSegment(value(r.Parent.ID)) }, rank: 1},
 	{title: "LOGIN SERVER", text: func(r api.ConnectedRegistry) string { return value(r.LoginServer).Host }, rank: 5},
 	{title: "SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-		text := verdictOf(r.Sync)
-		if r.LastActivityTime == nil { // no other column says why
+		text := verdictText(r.Sync)
+		if r.LastActivityTime == nil { // no other column has the reason
 			text += ": " + value(r.Sync.Reason)
 		}
 		return text
 	}},
 	{title: "LAST SYNC (UTC)", text: func(r api.ConnectedRegistry) string {
-		return seconds(r.Parent.SyncProperties.LastSyncTime)
+		return timeText(r.Parent.SyncProperties.LastSyncTime)
 	}, rank: 2},
 }
 
-// syncStateOf is how a connected registry's last sync went, and what its
-// status details have: whether it is paused, what failed.
+// syncStateOf returns the result of a connected registry's last sync and the codes of its
+// status details, such as Paused.
 func syncStateOf(r api.ConnectedRegistry) string {
 	text := value(r.RegistrySyncResult).SyncState
 	for _, d := range r.StatusDetails {
@@ -63,60 +63,73 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 	return group("connected-registry", "Connected registries: sites that follow this registry",
 		verb(env, "create", "Create a connected registry, with its sync token and permissions", `
 			ferry connected-registry create -r home -n ship1 --repository factory/app factory/tool
-			ferry connected-registry create -r home -n ship1 --mode ReadOnly --sync-schedule "30 * * * *" --sync-window PT1H --repository factory/app
-			ferry connected-registry create -r home -n cabin1 --parent ship1 --repository factory/app --client-tokens line1 line2`,
+			ferry connected-registry create -r home -n ship1 --repository factory/app \
+			--sync-schedule "30 * * * *" --sync-window PT1H
+			ferry connected-registry create -r home -n cabin1 --parent ship1 --repository factory/app \
+			--client-tokens line1 line2`,
 			&registryCreate{}, "name"),
 		verb(env, "show", "Show a connected registry and how its last sync went", `
 			ferry connected-registry show -r home -n ship1
 			ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
 			&showOptions[api.ConnectedRegistry]{resource: connectedRegistries}, "name"),
-		verb(env, "list", "List the connected registries, each followed by those below it", `
+		verb(env, "list", "List the connected registries, each followed by its children", `
 			ferry connected-registry list -r home -o table
 			ferry connected-registry list -r home --parent ship1 --no-children`,
 			&registryList{}),
-		verb(env, "update", "Change a connected registry; the site learns of it at its next sync", `
+		verb(env, "update", "Change a connected registry; the next sync applies it", `
 			ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
 			ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H
-			ferry connected-registry update -r home -n ship1 --byte-budget 2GiB/day --priority 'ops/*=urgent' 'media/*=low'`,
+			ferry connected-registry update -r home -n ship1 --byte-budget 2GiB/day \
+			--priority 'ops/*=urgent' 'media/*=low'`,
 			&registryUpdate{}, "name"),
-		verb(env, "get-settings", "Show what an instance needs to become a connected registry", `
+		verb(env, "get-settings", "Show the settings that an instance at the site needs", `
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --generate-password 1 --yes
-			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes --query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
+			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes \
+			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
 			&registrySettings{}, "name", "parent-protocol"),
-		verb(env, "sync-status", "Show what a site last said of its sync, tag by tag, also while it is offline", `
+		describe(verb(env, "sync-status", "Show what a site last reported about its syncs, tag by tag", `
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
-			&registrySyncStatus{}, "name"),
-		verb(env, "resync", "Let a site compare all that it has with its parent, at its next visit", `
+			&registrySyncStatus{}, "name"), `
+Show what a site last reported about its syncs, tag by tag, also while it is
+offline. At the site itself, ferry sync status shows the current state.`),
+		describe(verb(env, "resync", "Make a site compare all of its content with its parent", `
 			ferry connected-registry resync -r home -n ship1
 			ferry connected-registry resync -r home -n ship1 --verify`,
-			&registryResync{}, "name"),
-		verb(env, "deactivate", "Release a connected registry, so that another instance can become it",
+			&registryResync{}, "name"), `
+Make a site compare all of its content with its parent, at its next connection.`),
+		describe(verb(env, "deactivate", "Release a connected registry for another instance",
 			"ferry connected-registry deactivate -r home -n ship1 --yes", &confirmed{do: deactivate,
-				question: "Are you sure you want to deactivate the connected registry '%s'?"}, "name"),
-		verb(env, "delete", "Delete a connected registry; what runs at the site stays as it is",
-			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &registryDelete{}, "name"),
+				question: "Are you sure you want to deactivate the connected registry '%s'?"}, "name"), `
+Release a connected registry from its instance, so that another instance can
+activate it. The former instance can no longer sync; it keeps its content.`),
+		describe(verb(env, "delete", "Delete a connected registry",
+			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &registryDelete{}, "name"), `
+Delete a connected registry. Its instance at the site can no longer sync; it
+keeps its content and goes on serving it.`),
 	)
 }
 
 type registryCreate struct {
 	named
-	confirmation // the reference asks before it opens an endpoint, which there is no need for here
+	confirmation // accepted for the reference's scripts; nothing is asked
 	put          api.RegistryPut
 }
 
 func (o *registryCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	namesVar(set, &o.put.Repositories, "repository", "", "NAME...", "the repositories to sync")
+	namesVar(set, &o.put.Repositories, "repository", "", "NAME...",
+		"the repositories to sync: names, team/* for all that begin with team/, or * for all")
 	textVar(set, &o.put.SyncToken, "sync-token", "", "NAME",
-		"instead of --repository: a token whose scope map says what to sync")
+		"instead of --repository: a token whose scope map names the repositories to sync")
 	choiceVar(set, &o.put.Mode, "mode", "m", api.ReadOnly,
-		"ReadOnly: clients of the site may pull. ReadWrite is not there yet", api.ReadOnly, api.ReadWrite)
+		"ReadOnly: clients of the site may pull. ReadWrite is not implemented yet", api.ReadOnly, api.ReadWrite)
 	textVar(set, &o.put.Parent, "parent", "p", "NAME",
-		"the connected registry to be below (default this registry itself)")
-	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...", "tokens that may be used at the site")
+		"the connected registry that it syncs from (default this registry itself)")
+	namesVar(set, &o.put.ClientTokens, "client-tokens", "", "NAME...",
+		"tokens with which machines at the site can pull")
 	namesVar(set, &o.put.Notifications, "notifications", "", "PATTERN...",
-		"events to report, as app/*:push or app:1.0:*")
+		"events to report, such as app/*:push or app:1.0:*")
 	defineSyncFlags(set, &o.put.Settings)
 	o.confirmation.define(set)
 	managedIdentityFlags(set)
@@ -129,41 +142,46 @@ func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
 	return connectedRegistries.change(ctx, env, c, http.MethodPut, o.put, o.name)
 }
 
-// filterForms is what a tag filter may be, for help.
-const filterForms = "a pattern as 'v1.*', a regular expression as '/^v1/', or a range of versions as '>=1.2 <2'; '!' before one leaves out what it matches; \"\" is every tag"
+// filterForms says in help how to write a tag filter.
+const filterForms = "a pattern such as 'v1.*', a regular expression such as '/^v1/', or a range of versions " +
+	"such as '>=1.2 <2'; with '!' before it, a filter excludes the tags that it matches; \"\" is every tag"
 
-// platformsUsage says what a list of platforms does.
-const platformsUsage = "of images for several platforms only what is for these, as linux/amd64 or linux/arm/v7; \"\" is every platform"
+// platformsUsage is the help of --platform.
+const platformsUsage = "copy only these platforms of an image that has several, such as linux/amd64 or " +
+	"linux/arm/v7; \"\" is every platform"
 
-// defineSyncFlags defines the flags for the settings of a connected registry
-// that can be changed after it was created.
+// defineSyncFlags defines the flags for those settings of a connected registry that can be
+// changed later.
 func defineSyncFlags(set *pflag.FlagSet, s *api.Settings) {
 	textOption(set, &s.Schedule, "sync-schedule", "s", "CRON",
-		"when a sync may start: cron with five fields, in UTC (default \"* * * * *\", always in step)")
+		"when a sync may start: cron with five fields, in UTC (default \"* * * * *\", which is always)")
 	textOption(set, &s.SyncWindow, "sync-window", "w", "DURATION",
-		"for how long a scheduled sync may run: ISO 8601, PT1H to P7D")
+		"how long a scheduled sync may run: ISO 8601, PT1H to P7D; a schedule other than the default needs it")
 	textOption(set, &s.MessageTTL, "sync-message-ttl", "", "DURATION",
-		"how long changes wait for a site that is away: ISO 8601, P1D to P90D (default P2D)")
-	choiceOption(set, &s.LogLevel, "log-level", "what the instance logs (default Information)", "Debug", "Information",
-		"Warning", "Error", "None")
+		"how long deletions are remembered for a site that is offline: ISO 8601, P1D to P90D (default P2D)")
+	choiceOption(set, &s.LogLevel, "log-level", "the level of the instance's log (default Information)",
+		"Debug", "Information", "Warning", "Error", "None")
 	switchOption(set, &s.GCEnabled, "gc-enabled", "true",
-		"whether the instance removes what nothing refers to any more")
+		"whether the instance deletes content that nothing references any more")
 	textOption(set, &s.GCSchedule, "gc-schedule", "", "CRON",
-		"when it does: cron with five fields, in UTC (default \"0 0 * * *\")")
-	listOption(set, &s.TagFilters, "tag-filter", "FILTER...", "sync only tags that one of these matches: "+filterForms)
+		"when it deletes such content: cron with five fields, in UTC (default \"0 0 * * *\")")
+	listOption(set, &s.TagFilters, "tag-filter", "FILTER...",
+		"sync only tags that match one of these filters: "+filterForms)
 	numberOption(set, &s.KeepLast, "keep-last",
-		"sync only this many tags of each repository, those that were set last; 0 is all")
+		"sync only this many tags of each repository, the newest; 0 is all")
 	listOption(set, &s.Platforms, "platform", "PLATFORM...", platformsUsage)
 	textOption(set, &s.ByteBudget, "byte-budget", "", "SIZE/PERIOD",
-		"how much the site's syncs may fetch, as 2GiB/day or 20GiB/month, in UTC; then they wait for the next period; \"\" is no limit")
+		"how much the site's syncs may fetch in a day or a month (UTC), such as 2GiB/day or 20GiB/month; "+
+			"after that they wait for the next period; \"\" is no limit")
 	listOption(set, &s.Bandwidth, "bandwidth", "RATE...",
-		"what the site's syncs may take of its link: 512KiB, 2MiB, 4Mbit or unlimited, a second; HH:MM-HH:MM=RATE for a part of the day, in UTC; \"\" is no limit")
+		"how much of its link the site's syncs may use in a second: 512KiB, 2MiB, 4Mbit or unlimited; "+
+			"HH:MM-HH:MM=RATE is for a part of the day, in UTC; \"\" is no limit")
 	listOption(set, &s.Priorities, "priority", "REPOSITORY=PRIORITY...",
-		"which repositories come first, as 'ops/*=urgent': urgent, high, normal or low, the first that fits counts; urgent ones also come when the byte budget is spent; \"\" is none")
+		"which repositories are fetched first, such as 'ops/*=urgent': urgent, high, normal or low. The first "+
+			"entry that matches counts. Urgent ones are fetched even if the byte budget is spent; \"\" is none")
 }
 
-// managedIdentityFlags accepts the reference's choice of how to authenticate,
-// of which there is one here.
+// managedIdentityFlags defines flags of the reference for choices that Ferry does not have.
 func managedIdentityFlags(set *pflag.FlagSet) {
 	choiceVar(set, new(string), "auth-type", "", "SyncToken", "accepted for the reference's scripts", "SyncToken")
 	set.Lookup("auth-type").Hidden = true
@@ -179,8 +197,9 @@ type registryList struct {
 
 func (o *registryList) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	textVar(set, &o.parent, "parent", "p", "NAME", "only those below this connected registry")
-	set.BoolVar(&o.noChildren, "no-children", false, "only those right below the parent, or at the top")
+	textVar(set, &o.parent, "parent", "p", "NAME", "only the descendants of this connected registry")
+	set.BoolVar(&o.noChildren, "no-children", false,
+		"only direct children: of --parent, or of this registry")
 }
 
 func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
@@ -206,7 +225,7 @@ type registryUpdate struct {
 func (o *registryUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...",
-		"tokens that may be used at the site from now on")
+		"tokens with which machines at the site can pull from now on")
 	namesVar(set, &o.patch.RemoveClientTokens, "remove-client-tokens", "", "NAME...",
 		"tokens that may be used there no more")
 	namesVar(set, &o.patch.AddNotifications, "add-notifications", "", "PATTERN...", "events to report from now on")
@@ -223,14 +242,15 @@ type registrySettings struct {
 	named
 	confirmation
 	protocol string
-	generate string // which password; "" is none
+	generate string // the number of the password; "" is none
 }
 
 func (o *registrySettings) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	choiceVar(set, &o.protocol, "parent-protocol", "", "", "how the instance reaches its parent", "http", "https")
-	choiceVar(set, &o.generate, "generate-password", "", "", "make a new password for the sync token, in this slot",
-		"1", "2")
+	choiceVar(set, &o.protocol, "parent-protocol", "", "",
+		"the protocol between the site and its parent", "http", "https")
+	choiceVar(set, &o.generate, "generate-password", "", "",
+		"make a new first or second password for the sync token; without it, the connection string has none", "1", "2")
 	o.confirmation.define(set)
 }
 
@@ -266,7 +286,8 @@ type registryResync struct {
 
 func (o *registryResync) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	set.BoolVar(&o.verify, "verify", false, "let it read all that it has again, too, and fetch again what is damaged")
+	set.BoolVar(&o.verify, "verify", false,
+		"also make the site read all of its content, and fetch damaged content again")
 }
 
 func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
@@ -295,7 +316,7 @@ type registryDelete struct {
 func (o *registryDelete) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	set.BoolVar(&o.cleanup, "cleanup", false,
-		"delete its sync token and scope map, too, and its permissions in its ancestors'")
+		"also delete its sync token, its scope map, and its permissions in the scope maps of its ancestors")
 	o.confirmation.define(set)
 }
 
@@ -321,9 +342,9 @@ func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
 // maxAncestors bounds the way up from a connected registry to the root.
 const maxAncestors = 100
 
-// leftovers returns the commands that remove what outlives a connected
-// registry: its sync token, that token's scope map, and what the scope maps
-// of its ancestors have for its gateway.
+// leftovers returns the commands that delete what a deleted connected registry leaves
+// behind: its sync token, the token's scope map, and the permissions on its gateway in the
+// scope maps of its ancestors.
 func (c *client) leftovers(ctx context.Context, name string) (commands []string, err error) {
 	at := name
 	for range maxAncestors {

@@ -17,23 +17,24 @@ import (
 )
 
 func newDemoCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "demo", "Watch images cross from a root registry to a connected registry, on this machine", `
+	cmd := verb(env, "demo", "Watch a connected registry sync from a root registry", `
 		ferry demo
 		ferry demo --once
 		ferry demo --image oci:alpine:3.20 oci:alpine:3.21`, &demoOptions{})
-	cmd.Long = `Watch images cross from a root registry to a connected registry, on this machine.
+	cmd.Long = `Watch a connected registry sync images from a root registry, on this machine.
 
-The demo starts both registries on loopback, in a directory of their own, packs
-two versions of an image out of this program, and does what the operator of a
-ship does: it pushes, makes a connected registry, and starts it with its connection
-string. The link is cut in the middle of the first crossing, which then goes on
-from the same byte. It gives a token to the machines on board, and pulls, also
-with the root switched off. Then both serve until Ctrl-C, for you to try.`
+The demo runs both registries on loopback. It makes two versions of an image out
+of this program, and then does the work of the operator of a ship. It pushes the
+first version to the root, creates a connected registry, and starts it with its
+connection string. It cuts the link in the middle of the first sync, which later
+continues from the same byte. It makes a token for the machines on board, and
+pulls, also while the root is stopped. Then both registries run until Ctrl-C,
+for you to try.`
 	return cmd
 }
 
 type demoOptions struct {
-	local
+	noClient
 	dir, rate string
 	port      int
 	images    []string
@@ -42,13 +43,13 @@ type demoOptions struct {
 
 func (o *demoOptions) define(set *pflag.FlagSet) {
 	textVar(set, &o.dir, "data-dir", "", "DIR",
-		"directory for all that the demo writes, new or empty (default a temporary one, removed at the end)")
+		"new or empty directory for all files of the demo (default a temporary one, deleted at the end)")
 	set.IntVar(&o.port, "port", 5050,
-		"port of the root; the connected registry has the next (0 is any two that are free)")
+		"port of the root; the connected registry has the next one (0 is any two free ports)")
 	namesVar(set, &o.images, "image", "", "oci:DIR:TAG...",
-		"OCI image layouts to use instead of packed images; they cross in this order")
+		"OCI image layouts to sync, in this order, instead of images of this program")
 	textVar(set, &o.rate, "link-rate", "", "SIZE",
-		"what the link lets through in a second, as 4MiB; 0 is no limit (default 8MiB)")
+		"bytes that the link carries in a second, such as 4MiB; 0 is no limit (default 8MiB)")
 	set.BoolVar(&o.once, "once", false, "end after the last step")
 }
 
@@ -71,21 +72,21 @@ func (o *demoOptions) run(ctx context.Context, env *Env, _ *client) error {
 		Out: env.Stdout, Terminal: terminal, Color: terminal && env.Getenv("NO_COLOR") == "",
 		Columns: columns, Hint: withHint,
 		Ferry: func(ctx context.Context, configDir, stdin string, args []string) (string, error) {
-			return ferry(ctx, configDir, stdin, max(columns-demo.Indent, 0), args)
+			return runFerry(ctx, configDir, stdin, max(columns-demo.Indent, 0), args)
 		},
 	})
 }
 
-// A page is output that is shown on a terminal later.
-type page struct {
+// A capturedOutput is output that is shown on a terminal later.
+type capturedOutput struct {
 	bytes.Buffer
-	columns int // of the terminal; 0 is any number
+	columns int // the width of the terminal; 0 is no limit
 }
 
-// ferry runs a command as in a shell whose only setting is where the saved
-// logins are.
-func ferry(ctx context.Context, configDir, stdin string, columns int, args []string) (string, error) {
-	stdout, stderr := page{columns: columns}, bytes.Buffer{}
+// runFerry runs a command with FERRY_CONFIG_DIR as its only environment variable, and
+// returns its output.
+func runFerry(ctx context.Context, configDir, stdin string, columns int, args []string) (string, error) {
+	stdout, stderr := capturedOutput{columns: columns}, bytes.Buffer{}
 	vars := map[string]string{"FERRY_CONFIG_DIR": configDir}
 	env := &Env{
 		Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr,

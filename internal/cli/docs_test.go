@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// shellWord is a word of a shell's command: with quotes, a comment, or plain.
+// shellWord is a word of a shell command, with or without quotes, or a comment.
 var shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
-// examples returns the commands of the page that begin with ferry, as words.
+// examples returns the words of each ferry command in the code blocks of a page.
 func examples(page string) (all [][]string) {
 	code := false
 	for line := range strings.Lines(strings.ReplaceAll(page, "\\\n", " ")) {
@@ -40,7 +40,7 @@ func examples(page string) (all [][]string) {
 	return all
 }
 
-func TestEveryCommandOfThePagesCanBeRead(t *testing.T) {
+func TestEveryCommandInTheDocsParses(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +61,8 @@ func TestEveryCommandOfThePagesCanBeRead(t *testing.T) {
 	}
 }
 
-// A redirection makes a file that everybody may read.
-func TestNoPageRedirectsASecret(t *testing.T) {
+// Other users may read a file that is made by redirection.
+func TestTheDocsRedirectNoSecret(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestNoPageRedirectsASecret(t *testing.T) {
 	}
 }
 
-func TestEveryExampleOfHelpCanBeRead(t *testing.T) {
+func TestEveryExampleInHelpParses(t *testing.T) {
 	commands(t, func(cmd *cobra.Command) {
 		for _, args := range examples("```\n" + cmd.Example + "\n```") {
 			check(t, cmd.CommandPath(), args)
@@ -95,11 +95,10 @@ func TestEveryExampleOfHelpCanBeRead(t *testing.T) {
 	})
 }
 
-// check fails the test unless args are a command whose flags can be read.
+// check fails the test unless args are a valid command line.
 func check(t *testing.T, where string, args []string) {
 	t.Helper()
-	root := newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
-		Getenv: func(string) string { return "" }})
+	root := newRootCommand(newTestEnv(&bytes.Buffer{}))
 	resolved, err := resolve(root, args)
 	if err != nil {
 		t.Errorf("%s: ferry %s: %v", where, strings.Join(args, " "), err)

@@ -10,18 +10,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A flag is a command's flag: what it takes, and who gets that.
+// A flag is the value of a command's flag.
 type flag struct {
-	kind string // what its value is, for help
-	text string // its value; before it is given the default, for help
-	list bool   // one or more values may follow it, and set gets them joined by separator
+	kind string // the kind of value, for help, such as NAME
+	text string // its value, or the default, for help
+	list bool   // one or more values may follow it; set gets them joined by separator
 	set  func(text string) error
 }
 
 var _ pflag.Value = (*flag)(nil)
 
-// separator joins the values that followed one flag on their way through
-// pflag. No argument of a process can hold it.
+// separator joins the values of one flag, because pflag accepts only one. No argument of a
+// process can contain it.
 const separator = "\x00"
 
 func (f *flag) Set(text string) error {
@@ -34,17 +34,17 @@ func (f *flag) Set(text string) error {
 
 func (f *flag) String() string { return f.text }
 
-// Type is what help shows for the flag's value.
+// Type implements [pflag.Value].
 func (f *flag) Type() string { return f.kind }
 
-// textVar defines a flag for any text, which *to keeps.
+// textVar defines a flag for any text, and stores the text in *to.
 func textVar(set *pflag.FlagSet, to *string, name, short, kind, usage string) {
 	keep := func(text string) error { *to = text; return nil }
 	set.VarP(&flag{kind: kind, text: *to, set: keep}, name, short, usage)
 }
 
-// choiceVar defines a flag for one of a few words, in any case. *to keeps the
-// word as it stands in choices; standard, which may be "", is the default.
+// choiceVar defines a flag for one of a few words, in any case, and stores the word in *to
+// as it is spelt in choices. The default is standard, which may be "".
 func choiceVar(set *pflag.FlagSet, to *string, name, short, standard, usage string, choices ...string) {
 	*to = standard
 	keep := func(text string) (err error) {
@@ -54,7 +54,7 @@ func choiceVar(set *pflag.FlagSet, to *string, name, short, standard, usage stri
 	set.VarP(&flag{kind: strings.Join(choices, "|"), text: standard, set: keep}, name, short, usage)
 }
 
-// choose returns the one of choices that text is, in whatever case.
+// choose returns the member of choices that equals text, ignoring case.
 func choose(text string, choices []string) (string, error) {
 	for _, c := range choices {
 		if strings.EqualFold(c, text) {
@@ -64,15 +64,14 @@ func choose(text string, choices []string) (string, error) {
 	return "", fmt.Errorf("want one of %s", strings.Join(choices, ", "))
 }
 
-// listVar defines a flag that one or more values follow, and that may be
-// repeated: --repository a b --repository c. add gets the values that came
-// together.
+// listVar defines a flag that takes one or more values and may be repeated, such as in
+// --repository a b --repository c. It calls add for each flag, with all its values.
 func listVar(set *pflag.FlagSet, name, short, kind, usage string, add func(values []string) error) {
 	split := func(text string) error { return add(strings.Split(text, separator)) }
 	set.VarP(&flag{kind: kind, list: true, set: split}, name, short, usage)
 }
 
-// groupsVar defines a list flag that keeps in *to which values came together.
+// groupsVar defines a list flag that stores the values of each flag as one element of *to.
 func groupsVar(set *pflag.FlagSet, to *[][]string, name, kind, usage string) {
 	listVar(set, name, "", kind, usage, func(values []string) error {
 		*to = append(*to, values)
@@ -80,7 +79,7 @@ func groupsVar(set *pflag.FlagSet, to *[][]string, name, kind, usage string) {
 	})
 }
 
-// namesVar defines a list flag that keeps each of its values once, in *to.
+// namesVar defines a list flag that stores each of its values once in *to.
 func namesVar(set *pflag.FlagSet, to *[]string, name, short, kind, usage string) {
 	listVar(set, name, short, kind, usage, func(values []string) error {
 		for _, v := range values {
@@ -92,10 +91,10 @@ func namesVar(set *pflag.FlagSet, to *[]string, name, short, kind, usage string)
 	})
 }
 
-// errEmpty is a value that is empty where a name is wanted.
+// errEmpty says that a value is empty where a name is required.
 var errEmpty = errors.New("a value is empty")
 
-// noneEmpty refuses empty values: a script's variable was not set.
+// noneEmpty refuses empty values, because usually a variable of a script was not set.
 func noneEmpty(values []string) error {
 	if slices.Contains(values, "") {
 		return errEmpty
@@ -103,8 +102,8 @@ func noneEmpty(values []string) error {
 	return nil
 }
 
-// listOption defines a list flag that keeps each of its values once, in *to,
-// which is nil until it is given. An empty value stands for an empty list.
+// listOption defines a list flag that stores each of its values once in *to. Without the
+// flag, *to stays nil. An empty value stands for an empty list.
 func listOption(set *pflag.FlagSet, to *[]string, name, kind, usage string) {
 	listVar(set, name, "", kind, usage, func(values []string) error {
 		if *to == nil {
@@ -119,8 +118,8 @@ func listOption(set *pflag.FlagSet, to *[]string, name, kind, usage string) {
 	})
 }
 
-// option defines a flag that *to is nil without. standard is what nil stands
-// for, for help.
+// option defines a flag that stores its value in *to. Without the flag, *to stays nil. Help
+// shows standard as the default.
 func option[T any](
 	set *pflag.FlagSet, to **T, name, short, kind, standard, usage string, parse func(string) (T, error),
 ) {
@@ -134,24 +133,23 @@ func option[T any](
 	set.VarP(&flag{kind: kind, text: standard, set: keep}, name, short, usage)
 }
 
-// textOption defines a flag for any text, which *to is nil without.
+// textOption defines an [option] for any text.
 func textOption(set *pflag.FlagSet, to **string, name, short, kind, usage string) {
 	option(set, to, name, short, kind, "", usage, func(text string) (string, error) { return text, nil })
 }
 
-// choiceOption defines a flag for one of a few words, which *to is nil without.
+// choiceOption defines an [option] for one of a few words.
 func choiceOption(set *pflag.FlagSet, to **string, name, usage string, choices ...string) {
 	parse := func(text string) (string, error) { return choose(text, choices) }
 	option(set, to, name, "", strings.Join(choices, "|"), "", usage, parse)
 }
 
-// numberOption defines a flag for a whole number, which *to is nil without.
+// numberOption defines an [option] for a whole number.
 func numberOption(set *pflag.FlagSet, to **int, name, usage string) {
 	option(set, to, name, "", "int", "", usage, strconv.Atoi)
 }
 
-// switchOption defines a flag that is true or false, which *to is nil without;
-// standard is what it is then.
+// switchOption defines an [option] that is true or false.
 func switchOption(set *pflag.FlagSet, to **bool, name, standard, usage string) {
 	option(set, to, name, "", "bool", standard, usage, strconv.ParseBool)
 	set.Lookup(name).NoOptDefVal = "true"

@@ -12,7 +12,7 @@ import (
 	"ferry/internal/oci"
 )
 
-// pack makes an image layout with one image, whose content is its tag.
+// pack makes an image layout with one image. The tag is the content of its layer.
 func pack(dir, tag string) error {
 	l, err := layout.Create(dir)
 	if err != nil {
@@ -37,7 +37,7 @@ func pack(dir, tag string) error {
 	return l.Tag(d, tag)
 }
 
-// push pushes an image whose content is its name: a config and one layer.
+// push pushes an image with a config and one layer. Its name is the content of the layer.
 func push(url, user, password, image string) error {
 	repository, tag, _ := strings.Cut(image, ":")
 	blob := func(mediaType, content string) (oci.Descriptor, error) {

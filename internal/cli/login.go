@@ -26,14 +26,15 @@ import (
 
 func newLoginCommand(env *Env) *cobra.Command {
 	o := &loginOptions{}
-	cmd := verb(env, "login NAME", "Check a registry's user and password, and save them under a name", `
+	cmd := verb(env, "login NAME", "Check and save the user and password for a registry", `
 		ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin < initial-admin-password
 		ferry login ship --url https://registry.ship.example -u admin`, o, "url", "username")
-	cmd.Long = `Check a registry's user and password, and save them under a name, which
---registry then takes.
+	cmd.Long = `Check a registry's user and password, and save them under a name. Other
+commands take that name in --registry.
 
-The password is saved as it is, in registries.json in $FERRY_CONFIG_DIR or
-your configuration directory, in a file that only you can read.`
+The password is not encrypted. It is saved in registries.json, in
+$FERRY_CONFIG_DIR or in the directory ferry of your configuration directory.
+Only you can read the file.`
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return withHint(usagef("login needs one argument, the name to save the registry as"),
@@ -46,16 +47,16 @@ your configuration directory, in a file that only you can read.`
 }
 
 type loginOptions struct {
-	local
+	noClient
 	name          string // to save it under
 	address, user string
 	fromStdin     bool // read the password there
 }
 
 func (o *loginOptions) define(set *pflag.FlagSet) {
-	textVar(set, &o.address, "url", "", "URL", "the registry's address, as https://registry.example")
-	textVar(set, &o.user, "username", "u", "USER", "user, or token")
-	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input")
+	textVar(set, &o.address, "url", "", "URL", "the registry's address, such as https://registry.example")
+	textVar(set, &o.user, "username", "u", "USER", "a user, or a token")
+	set.BoolVar(&o.fromStdin, "password-stdin", false, "read the password from standard input (default ask for it)")
 }
 
 func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
@@ -89,12 +90,11 @@ func (o *loginOptions) run(ctx context.Context, env *Env, _ *client) error {
 // maxPassword bounds a password's length, in bytes.
 const maxPassword = 4096
 
-// readPassword reads a password's line from standard input, or asks for one
-// at a terminal.
+// readPassword reads a password from standard input, or asks for it at a terminal.
 func (e *Env) readPassword(fromStdin bool) (string, error) {
 	if !fromStdin {
 		if !isTerminal(e.Stdin) {
-			return "", withHint(errors.New("there is no terminal to ask for the password at"),
+			return "", withHint(errors.New("there is no terminal that could ask for the password"),
 				"pipe it in and add --password-stdin")
 		}
 		fmt.Fprint(e.Stderr, "Password: ")
@@ -123,13 +123,13 @@ type login struct {
 	Password string `json:"password"`
 }
 
-// logins are the saved registries by name. They live in one JSON file, which
-// only its owner can read, since the passwords are in it.
+// logins are the saved registries by name. They are kept in one JSON file, which only its
+// owner can read, because it has the passwords.
 type logins map[string]login
 
 var loginName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// checkLoginName accepts what cannot be mistaken for an address.
+// checkLoginName accepts names that cannot be mistaken for an address.
 func checkLoginName(name string) error {
 	if loginName.MatchString(name) {
 		return nil
@@ -137,8 +137,8 @@ func checkLoginName(name string) error {
 	return usagef("%q is not a name for a registry: want letters, digits, - and _", clip(name))
 }
 
-// find returns the login saved under name, whose case does not matter, or for
-// the address that name is, which may have no user.
+// find returns the login that was saved under name, ignoring case, or for the address
+// name. For an address without a saved login, the user is empty.
 func (l logins) find(name string) (login, error) {
 	if found, ok := l[name]; ok {
 		return found, nil
@@ -164,8 +164,8 @@ func (l logins) find(name string) (login, error) {
 	return login{URL: base.String()}, nil
 }
 
-// configFile returns where the logins are: in $FERRY_CONFIG_DIR, or where the
-// system keeps a user's configuration.
+// configFile returns the path of the saved logins: in $FERRY_CONFIG_DIR, or in the user's
+// configuration directory.
 func (e *Env) configFile() (string, error) {
 	dir := e.Getenv("FERRY_CONFIG_DIR")
 	if dir == "" {
@@ -181,7 +181,7 @@ func (e *Env) configFile() (string, error) {
 // maxLogins bounds the file of saved logins, in bytes.
 const maxLogins = 1 << 20
 
-// readFile reads a file of at most so many bytes.
+// readFile reads a file of at most most bytes.
 func readFile(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -195,7 +195,7 @@ func readFile(path string, most int64) ([]byte, error) {
 	return text, err
 }
 
-// loadLogins reads the saved logins; none were saved is no error.
+// loadLogins reads the saved logins. If there are none, it returns an empty map.
 func (e *Env) loadLogins() (logins, error) {
 	path, err := e.configFile()
 	if err != nil {
@@ -215,7 +215,7 @@ func (e *Env) loadLogins() (logins, error) {
 	return all, nil
 }
 
-// saveLogins replaces the file, and returns where it is.
+// saveLogins replaces the file of saved logins, and returns its path.
 func (e *Env) saveLogins(all logins) (path string, err error) {
 	if path, err = e.configFile(); err != nil {
 		return "", err

@@ -22,7 +22,7 @@ var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRu
 	{title: "SYNCED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsSynced) }},
 	{title: "PENDING", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsPending) }},
 	{title: "FAILED", text: func(r api.MirrorRule) string { return fmt.Sprint(r.Status.ItemsFailed) }},
-	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return seconds(r.Status.LastSuccessTime) }},
+	{title: "LAST SUCCESS (UTC)", text: func(r api.MirrorRule) string { return timeText(r.Status.LastSuccessTime) }},
 	{title: "ERROR", text: func(r api.MirrorRule) string {
 		if len(r.Status.Warnings) > 0 && value(r.Status.Error) == "" {
 			return "warning: " + r.Status.Warnings[0].Code
@@ -32,31 +32,35 @@ var mirrorRules = resource[api.MirrorRule]{"mirror-rules", []column[api.MirrorRu
 }}
 
 func newMirrorCommand(env *Env) *cobra.Command {
-	create := verb(env, "create", "Keep a repository in step with one of another registry, or replace the rule that does", `
+	create := verb(env, "create", "Create a rule that syncs a repository, or replace one", `
 		ferry mirror create -r home -n alpine --source docker.io/library/alpine --repository local/alpine
-		ferry mirror create -r home -n app --source ghcr.io/acme/app --repository acme/app --tag-filter '>=1.4 <3' --schedule '0 2 * * *' --window PT3H
-		ferry mirror create -r home -n nginx --source docker.io/library/nginx --repository local/nginx --tag-filter '1.*' --platform linux/amd64 linux/arm64
-		ferry mirror create -r home -n base --source registry.corp.example/base --repository base --username bot --password-stdin --ca-file corp-ca.pem < password`,
+		ferry mirror create -r home -n app --source ghcr.io/acme/app --repository acme/app \
+		--tag-filter '>=1.4 <3' --schedule '0 2 * * *' --window PT3H
+		ferry mirror create -r home -n nginx --source docker.io/library/nginx --repository local/nginx \
+		--tag-filter '1.*' --platform linux/amd64 linux/arm64
+		ferry mirror create -r home -n base --source registry.corp.example/base --repository base \
+		--username bot --password-stdin --ca-file corp-ca.pem < password`,
 		&mirrorCreate{}, "name", "source", "repository")
-	create.Long = `Keep a repository here in step with one of another registry, on a schedule.
+	create.Long = `Create a rule that syncs a repository of this registry from another registry,
+on a schedule.
 
 Without a window, the first run begins at once. A run asks for the digest of
-each tag; manifests move only where that is new, and layers go on from the
-same byte after whatever broke them off. Tags that left the source, or that
-the filters leave out, go here, too; tags that others push to the repository
-stay. If the source suddenly lists much less, nothing goes before another list,
-ten minutes later, agrees.
+each tag, and copies only images that changed. An interrupted layer continues
+from the same byte. A tag that the source deleted, or that the filters now
+exclude, is deleted in this registry, too; tags that others pushed to the
+repository stay. If the source suddenly lists many tags less, nothing is
+deleted until a second listing, ten minutes later, is the same.
 
-Without --username, the registry uses what docker login has kept for the user
-that it runs as, credential helpers included.`
-	return group("mirror", "Mirror rules: repositories that follow those of other registries",
+Without --username, the registry uses the credentials that docker login saved
+for the user that it runs as, including those in credential helpers.`
+	return group("mirror", "Mirror rules: sync repositories from other registries",
 		create,
-		verb(env, "list", "List the mirror rules, and how their runs go", "ferry mirror list -r home -o table",
+		verb(env, "list", "List the mirror rules, with the state of their runs", "ferry mirror list -r home -o table",
 			&listOptions[api.MirrorRule]{resource: mirrorRules}),
-		verb(env, "show", "Show a mirror rule, how its runs go, and which tags failed",
+		verb(env, "show", "Show a mirror rule, the state of its runs, and which tags failed",
 			"ferry mirror show -r home -n alpine",
 			&showOptions[api.MirrorRule]{resource: mirrorRules}, "name"),
-		verb(env, "update", "Change a mirror rule; a rule without a window runs at once", `
+		verb(env, "update", "Change a mirror rule; a rule without a window then runs at once", `
 			ferry mirror update -r home -n alpine --tag-filter '3.*' latest '!*-rc*'
 			ferry mirror update -r home -n alpine --schedule '0 */6 * * *'`,
 			&mirrorUpdate{}, "name"),
@@ -78,7 +82,8 @@ type mirrorCreate struct {
 
 func (o *mirrorCreate) define(set *pflag.FlagSet) {
 	o.mirrorSettings.define(set)
-	textVar(set, &o.repository, "repository", "", "NAME", "the repository here; a rule keeps it for good")
+	textVar(set, &o.repository, "repository", "", "NAME",
+		"the repository in this registry, which cannot be changed later")
 }
 
 func (o *mirrorCreate) run(ctx context.Context, env *Env, c *client) error {
@@ -113,7 +118,7 @@ type mirrorRun struct {
 func (o *mirrorRun) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	set.BoolVar(&o.wait, "wait", false,
-		"wait until the run is over; the exit code is 1 unless both sides match then. "+
+		"wait for the end of the run; the exit code is 1 unless both sides match then. "+
 			"A source that gives no usable answer is asked again for up to 10 minutes")
 }
 
@@ -126,7 +131,7 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 		if why := value(r.value.Status.Error); err == nil && why != "" {
 			err = withHint(errors.New(why), "see ferry mirror show -n %s", r.value.Name)
 		}
-		warnOfSource(env, r.value.Status.Warnings)
+		printSourceWarnings(env, r.value.Status.Warnings)
 	}
 	if err != nil {
 		return err
@@ -134,14 +139,14 @@ func (o *mirrorRun) run(ctx context.Context, env *Env, c *client) error {
 	return show(env, r, mirrorRules.columns)
 }
 
-// warnOfSource prints what was odd at another registry.
-func warnOfSource(env *Env, all []api.SourceWarning) {
+// printSourceWarnings prints what a run or an import noticed about the other registry.
+func printSourceWarnings(env *Env, all []api.SourceWarning) {
 	for _, w := range all {
 		fmt.Fprintf(env.Stderr, "warning: %s: %s\n", terminal.Printable(w.Code), terminal.Printable(w.Message))
 	}
 }
 
-// mirrorProgress is how far the run of a rule is.
+// mirrorProgress returns the progress of a rule's run.
 func mirrorProgress(r api.MirrorRule) progress {
 	p := progressOf(r.Status.State, r.Status.Error, r.Status.ByteProgress)
 	if p.running && value(r.Status.Error) != "" {
@@ -151,8 +156,7 @@ func mirrorProgress(r api.MirrorRule) progress {
 	return p
 }
 
-// mirrorSettings are the name of a mirror rule, and those of its settings that
-// can be changed.
+// mirrorSettings are the name of a mirror rule and those settings that can be changed.
 type mirrorSettings struct {
 	named
 	sourceLogin
@@ -162,17 +166,18 @@ type mirrorSettings struct {
 func (m *mirrorSettings) define(set *pflag.FlagSet) {
 	m.named.define(set)
 	textOption(set, &m.patch.Source, "source", "", "HOST/REPOSITORY",
-		"the repository to follow, as docker.io/library/alpine; http:// before it is without TLS")
+		"the repository to sync from, such as docker.io/library/alpine; http:// before the host means no TLS")
 	textOption(set, &m.patch.Schedule, "schedule", "s", "CRON",
 		"when it runs: cron with five fields, in UTC (default \"0 * * * *\", once an hour)")
 	textOption(set, &m.patch.Window, "window", "w", "DURATION",
-		"for how long a run may last: ISO 8601, PT1H to P7D (default as long as it takes); \"\" is as long as it takes")
-	listOption(set, &m.patch.TagFilters, "tag-filter", "FILTER...", "only tags that one of these matches: "+filterForms)
+		"how long a run may last: ISO 8601, PT1H to P7D; \"\" is no limit (default no limit)")
+	listOption(set, &m.patch.TagFilters, "tag-filter", "FILTER...",
+		"sync only tags that match one of these filters: "+filterForms)
 	listOption(set, &m.patch.Platforms, "platform", "PLATFORM...", platformsUsage)
 	m.sourceLogin.define(set)
 }
 
-// changes returns the settings that were given.
+// changes returns the settings that the flags gave.
 func (m *mirrorSettings) changes(env *Env) (api.MirrorRulePatch, error) {
 	err := m.read(env)
 	p := m.patch
@@ -180,28 +185,30 @@ func (m *mirrorSettings) changes(env *Env) (api.MirrorRulePatch, error) {
 	return p, err
 }
 
-// A sourceLogin says how another registry lets one in.
+// A sourceLogin is the credentials for another registry, and the certificates to trust.
 type sourceLogin struct {
 	username, password *string
 	caFile             *string
-	certificates       *string // of caFile, once they are read
-	stdin              bool    // read the password there
+	certificates       *string // the contents of caFile
+	stdin              bool    // read the password from standard input
 }
 
 func (l *sourceLogin) define(set *pflag.FlagSet) {
 	textOption(set, &l.username, "username", "u", "USER",
-		"user at the source (default what docker login keeps at the registry)")
+		"user at the source (default the credentials that docker login saved for the registry's user)")
 	textOption(set, &l.password, "password", "p", "PASSWORD",
-		"its password, which others on this machine can see in a list of processes; better is --password-stdin")
+		"its password. Other users of this machine can see it in the list of processes; prefer --password-stdin")
 	set.BoolVar(&l.stdin, "password-stdin", false, "read the password from standard input")
 	textOption(set, &l.caFile, "ca-file", "", "FILE",
-		"certificates, PEM, of an authority that the source's is from, beside those that the registry's machine trusts; \"\" is none")
+		"PEM file with certificate authorities to trust for the source, besides those of the registry's machine; "+
+			"\"\" is none")
 }
 
 // maxCertificates bounds the file of --ca-file, in bytes.
 const maxCertificates = 256 << 10
 
-// read reads the password and the certificates, if they stand elsewhere.
+// read reads the password from standard input and the certificates from their file, if the
+// flags say so.
 func (l *sourceLogin) read(env *Env) error {
 	if l.stdin {
 		if l.password != nil {

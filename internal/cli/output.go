@@ -15,14 +15,14 @@ import (
 	"ferry/internal/terminal"
 )
 
-// asText reports whether sentences are wanted.
+// asText reports whether the result is shown as sentences for people.
 func (e *Env) asText() bool { return e.output == "text" && e.query == "" }
 
-// say shows sentences for people, which may have words of other machines in them.
+// say prints sentences for people. They may contain text from other machines.
 func (e *Env) say(text string) { fmt.Fprintln(e.Stdout, terminal.PrintableLines(text)) }
 
-// print shows a result in the form that the caller asked for. A table is of the
-// result's plain members.
+// print shows a result in the form that --output and --query ask for. A table has those
+// members of the result that are neither objects nor arrays.
 func (e *Env) print(result any) error {
 	value, err := plain(result)
 	if err != nil {
@@ -33,7 +33,7 @@ func (e *Env) print(result any) error {
 		if err != nil {
 			hint := "see https://jmespath.org for the language"
 			if strings.Contains(e.query, "`") {
-				hint = "text stands in single quotes, as in \"[?name=='ship1']\"; what stands in backticks is JSON"
+				hint = "text stands in single quotes, such as in \"[?name=='ship1']\"; backticks are for JSON"
 			}
 			return withHint(usagef("--query %s is not JMESPath: %v", clip(e.query), err), "%s", hint)
 		}
@@ -41,7 +41,8 @@ func (e *Env) print(result any) error {
 			return err
 		}
 		if e.file.open() && nothing(value) {
-			return withHint(fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query), clip(e.file.path)),
+			return withHint(
+				fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query), clip(e.file.path)),
 				"the command itself was run; if it made passwords, make new ones, with a query that finds them")
 		}
 	}
@@ -51,12 +52,12 @@ func (e *Env) print(result any) error {
 	case "tsv":
 		return writeTSV(e.Stdout, value)
 	case "yaml":
-		text, err := yaml.Dump(whole(value))
+		text, err := yaml.Dump(wholeNumbers(value))
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
 		}
 		if terminal.Hides(text) {
-			return writeJSON(e.Stdout, value) // which is YAML, too, and has a form for such characters
+			return writeJSON(e.Stdout, value) // JSON is YAML, too, and can escape such characters
 		}
 		_, err = e.Stdout.Write(text)
 		return err
@@ -64,8 +65,7 @@ func (e *Env) print(result any) error {
 	return writeJSON(e.Stdout, value)
 }
 
-// nothing reports whether a plain value has nothing in it that could be of use to the
-// reader of a file.
+// nothing reports whether a plain value is empty: null, "", or made of such values only.
 func nothing(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -82,8 +82,8 @@ func nothing(v any) bool {
 
 func something(v any) bool { return !nothing(v) }
 
-// plain turns a value into what JSON decodes to: maps, slices, strings,
-// numbers, booleans and nil.
+// plain turns a value into the types of decoded JSON: maps, slices, strings, numbers,
+// booleans and nil.
 func plain(v any) (p any, err error) {
 	text, err := json.Marshal(v)
 	if err == nil {
@@ -92,28 +92,28 @@ func plain(v any) (p any, err error) {
 	return p, err
 }
 
-// whole returns a plain value with its whole numbers as integers, which YAML
-// would write with an exponent else.
-func whole(v any) any {
+// wholeNumbers turns the whole numbers of a plain value into integers. YAML would write
+// them with an exponent otherwise.
+func wholeNumbers(v any) any {
 	switch v := v.(type) {
 	case float64:
-		if n := int64(v); float64(n) == v && max(n, -n) < 1<<53 { // beyond, neighbours are the same
+		if n := int64(v); float64(n) == v && max(n, -n) < 1<<53 { // above that, floats skip integers
 			return n
 		}
 	case []any:
 		for i := range v {
-			v[i] = whole(v[i])
+			v[i] = wholeNumbers(v[i])
 		}
 	case map[string]any:
 		for name := range v {
-			v[name] = whole(v[name])
+			v[name] = wholeNumbers(v[name])
 		}
 	}
 	return v
 }
 
-// writeJSON writes v with its members in alphabetical order and an indent of
-// two spaces, as the reference does.
+// writeJSON writes v like the reference: members in alphabetical order, indented by two
+// spaces.
 func writeJSON(w io.Writer, v any) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
@@ -126,9 +126,9 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// writeTSV writes a line for each element of value, or for value itself, with
-// tabs between its members in alphabetical order. As in the reference, null
-// is the word None, and a nested array or object is the number of its members.
+// writeTSV writes a line for each element of value, or for value itself. The members are
+// in alphabetical order, with tabs between them. As in the reference, null is the word
+// None, and a nested array or object is the number of its members.
 func writeTSV(w io.Writer, value any) error {
 	rows, ok := value.([]any)
 	if !ok {

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/terminal"
 )
 
-// A thing has a table of its own.
+// A thing is a resource that has columns.
 type thing struct {
 	Name, Mode string
 	Parent     struct{ ID *string }
@@ -28,7 +28,7 @@ func thingColumns() []column[thing] {
 	}
 }
 
-// printed returns what is printed of a value; things are shown with their columns.
+// printed returns the output for a value. A thing is shown with its columns.
 func printed(t *testing.T, format, query string, v any) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -46,7 +46,7 @@ func printed(t *testing.T, format, query string, v any) (string, error) {
 	return out.String(), err
 }
 
-func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
+func TestOutputFormatsMatchTheReference(t *testing.T) {
 	things := []any{
 		map[string]any{"name": "ship1", "mode": "ReadOnly", "parent": map[string]any{"id": nil}, "size": 12345678901,
 			"tags": []any{"a", "b"}},
@@ -94,7 +94,7 @@ func TestResultsAreShownAsTheReferenceShowsThem(t *testing.T) {
 	}
 }
 
-func TestNumbersOfBytesStayWhole(t *testing.T) {
+func TestYAMLKeepsWholeNumbers(t *testing.T) {
 	status := map[string]any{"bytesTotal": 30002660.0, "all": []any{12345678901234.0, -30000000.0, 0.5}}
 	for _, test := range []struct{ format, query, want string }{
 		{"json", "",
@@ -118,7 +118,7 @@ func TestNumbersOfBytesStayWhole(t *testing.T) {
 	}
 }
 
-func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
+func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 	const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\t"
 	value := []any{map[string]any{"name" + hostile: hostile, "list": hostile}}
 	for _, format := range []string{"json", "yaml", "table", "tsv"} {
@@ -137,7 +137,7 @@ func TestNoFormOfOutputPassesWhatATerminalActsOn(t *testing.T) {
 				}
 				continue
 			}
-			// Nothing is lost where there is a form for it.
+			// JSON and YAML can escape the characters, so no text is lost.
 			var back, want any
 			unmarshal := map[string]func([]byte, any) error{
 				"json": json.Unmarshal, "yaml": func(b []byte, v any) error { return yaml.Load(b, v) },
@@ -169,7 +169,7 @@ func TestABrokenQueryIsAUsageError(t *testing.T) {
 	}
 }
 
-func TestAServersWordsCannotMoveTheCursor(t *testing.T) {
+func TestErrorsFromServersCannotControlTheTerminal(t *testing.T) {
 	got, err := printed(t, "table", "", []any{map[string]any{"name": "a\x1b[2J\nb"}})
 	if err != nil || strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 {
 		t.Errorf("%q, %v", got, err)

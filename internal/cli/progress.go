@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	// askEvery is how often something that runs is asked how far it is.
-	askEvery = 500 * time.Millisecond
-	// lineEvery is how often at most somebody who sees no bar is told.
-	lineEvery = 3 * time.Second
+	// pollInterval is the time between two requests for the progress.
+	pollInterval = 500 * time.Millisecond
+	// lineInterval is the least time between two lines, if there is no terminal for a bar.
+	lineInterval = 3 * time.Second
 )
 
-// errInterrupted is what becomes of a wait that a person breaks off.
-var errInterrupted = errors.New("interrupted; it goes on at the registry")
+// errInterrupted says that a person interrupted a wait.
+var errInterrupted = errors.New("interrupted; the registry goes on")
 
-// A progress is how far a sync, an image, an import or a run is.
+// A progress is the progress of a sync, an image, an import, a run or a scrub.
 type progress struct {
 	api.ByteProgress
 	running bool
-	what    string // it does; "" is syncing
-	waiting string // what it does where no bytes come
+	what    string // the name of the bar; "" is syncing
+	waiting string // why no bytes are received; "" if they are
 }
 
-// progressOf is how far a sync, an import or a mirror rule's run in a state is.
-// why is why no bytes come, if that is known.
+// progressOf returns the progress of a sync, an import or a mirror rule's run from its
+// state. why says why no bytes are received; it may be nil.
 func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 	p := progress{ByteProgress: bytes}
 	switch state {
@@ -55,49 +55,49 @@ func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 	return p
 }
 
-// await reads v again and again while it runs, and tells how far it is: by a
-// bar at a terminal, else by a line now and then.
+// await polls v with read until it no longer runs. It shows the progress: as a bar on a
+// terminal, else as a line now and then.
 func await[T any](
 	ctx context.Context, e *Env, v result[T], of func(T) progress, read func(context.Context) (result[T], error),
 ) (result[T], error) {
-	ask := func(ctx context.Context) (_ moment, err error) {
+	ask := func(ctx context.Context) (_ sample, err error) {
 		if v, err = read(ctx); err != nil {
-			return moment{}, err
+			return sample{}, err
 		}
-		return moment{all: of(v.value)}, nil
+		return sample{all: of(v.value)}, nil
 	}
-	watch := tellSync
+	watch := printProgress
 	if isTerminal(e.Stderr) {
-		watch = watchSync
+		watch = drawProgress
 	}
 	err := watch(ctx, e.Stderr, of(v.value), ask)
-	if err != nil && ctx.Err() != nil { // whatever went wrong for that
+	if err != nil && ctx.Err() != nil { // the interruption caused the error
 		err = errInterrupted
 	}
 	return v, err
 }
 
-// tellSync says in plain lines how something that runs goes, until it is over:
-// what changed, and not too often.
-func tellSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
+// printProgress prints the progress of a sync as lines, until it is over. It prints a line
+// only if it changed, and at most one in [lineInterval].
+func printProgress(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (sample, error)) error {
 	said, at := "", time.Now()
-	tell := func(now moment) {
-		if line := besideBar(now.all); line != said && time.Since(at) >= lineEvery {
+	tell := func(now sample) {
+		if line := progressLine(now.all); line != said && time.Since(at) >= lineInterval {
 			fmt.Fprintln(out, line)
 			said, at = line, time.Now()
 		}
 	}
-	return follow(ctx, moment{all: now}, tell, ask)
+	return poll(ctx, sample{all: now}, tell, ask)
 }
 
-// follow shows a moment and asks for the next, until nothing runs any more.
-func follow(
-	ctx context.Context, now moment, show func(moment), ask func(context.Context) (moment, error),
+// poll shows a sample and asks for the next one, until the sync is over.
+func poll(
+	ctx context.Context, now sample, show func(sample), ask func(context.Context) (sample, error),
 ) (err error) {
 	for now.all.running {
 		show(now)
 		select {
-		case <-time.After(askEvery):
+		case <-time.After(pollInterval):
 		case <-ctx.Done():
 			return errInterrupted
 		}
@@ -109,38 +109,37 @@ func follow(
 }
 
 const (
-	// mostBars is how many images have a bar at most, below that of the sync.
-	mostBars = 5
-	// barName is how many characters of an image's name stand before its bar.
-	barName = 20
+	// maxImageBars bounds the number of images with a bar of their own.
+	maxImageBars = 5
+	// barNameWidth is the width of an image's name before its bar, in characters.
+	barNameWidth = 20
 )
 
-// A moment is how far a site's sync is, and the images that come next.
-type moment struct {
+// A sample is the progress of a sync and of the images that it fetches, at one time.
+type sample struct {
 	all    progress
 	images []api.SyncItem
 }
 
-// watchSync draws a running sync on a terminal until it is over. The rates and
-// the times that are left are the site's own: what is measured here would begin
-// at nothing.
-func watchSync(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (moment, error)) error {
+// drawProgress draws a running sync on a terminal until it is over. The rate and the time
+// left are the site's own, because a measurement here would begin at zero.
+func drawProgress(ctx context.Context, out io.Writer, now progress, ask func(context.Context) (sample, error)) error {
 	b := &syncBoard{bars: map[string]*syncBar{}, drawn: mpb.NewWithContext(
-		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(askEvery/2), mpb.WithAutoRefresh(),
+		ctx, mpb.WithOutput(out), mpb.WithWidth(80), mpb.WithRefreshRate(pollInterval/2), mpb.WithAutoRefresh(),
 	)}
 	defer b.close()
-	return follow(ctx, moment{all: now}, b.show, ask)
+	return poll(ctx, sample{all: now}, b.show, ask)
 }
 
-// A syncBoard is the bars of a running sync, by what stands before them: one for
-// all of it, and one for each of the images that come next.
+// A syncBoard is the bars of a running sync by their names: one for the sync, and one for
+// each image that it fetches.
 type syncBoard struct {
 	drawn *mpb.Progress
 	bars  map[string]*syncBar
 }
 
-// show draws a moment.
-func (b *syncBoard) show(now moment) {
+// show draws a sample.
+func (b *syncBoard) show(now sample) {
 	shown := map[string]bool{}
 	draw := func(name string, p progress) {
 		if b.bars[name] == nil {
@@ -151,7 +150,7 @@ func (b *syncBoard) show(now moment) {
 		shown[name] = true
 	}
 	draw(cmp.Or(now.all.what, "syncing"), now.all)
-	for _, item := range now.images[:min(len(now.images), mostBars)] {
+	for _, item := range now.images[:min(len(now.images), maxImageBars)] {
 		draw(" "+itemName(item), progress{ByteProgress: api.ByteProgress{
 			BytesTotal: value(item.BytesTotal), BytesDone: value(item.BytesDone),
 			BytesPerSecond: value(item.BytesPerSecond), EtaSeconds: item.EtaSeconds,
@@ -165,7 +164,7 @@ func (b *syncBoard) show(now moment) {
 	}
 }
 
-// close takes the bars off the terminal.
+// close removes the bars from the terminal.
 func (b *syncBoard) close() {
 	for _, bar := range b.bars {
 		bar.bar.Abort(true)
@@ -173,7 +172,7 @@ func (b *syncBoard) close() {
 	b.drawn.Wait()
 }
 
-// A syncBar is a bar with what stands beside it.
+// A syncBar is a bar with the text beside it.
 type syncBar struct {
 	bar    *mpb.Bar
 	beside atomic.Pointer[string]
@@ -181,8 +180,10 @@ type syncBar struct {
 
 func (b *syncBoard) add(name string) *syncBar {
 	s := &syncBar{}
-	s.bar = b.drawn.AddBar(0, // with another total here it would be done when that is reached
-		mpb.PrependDecorators(decor.Name(shorten(name, barName), decor.WC{W: barName, C: decor.DindentRight})),
+	s.bar = b.drawn.AddBar(0, // with a total above 0, mpb would complete the bar by itself
+		mpb.PrependDecorators(decor.Name(
+			shorten(name, barNameWidth), decor.WC{W: barNameWidth, C: decor.DindentRight},
+		)),
 		mpb.AppendDecorators(decor.Any(
 			func(decor.Statistics) string { return value(s.beside.Load()) },
 			decor.WC{C: decor.DindentRight | decor.DSyncWidth},
@@ -190,25 +191,25 @@ func (b *syncBoard) add(name string) *syncBar {
 	return s
 }
 
-// show draws how far something is.
+// show draws the progress.
 func (s *syncBar) show(p progress) {
-	text := " " + besideBar(p)
+	text := " " + progressLine(p)
 	s.beside.Store(&text)
 	total := max(p.BytesTotal, 1)
 	s.bar.SetTotal(total, false)
 	s.bar.SetCurrent(min(p.BytesDone, total-1))
 }
 
-// besideBar is what stands beside a bar, or alone where there is none: short,
-// so that 80 columns have room for both, unless it is why there is no more.
-func besideBar(p progress) string {
+// progressLine returns the progress as text, for a line or for the space beside a bar. Both
+// fit in 80 columns, unless the text is the reason for a wait.
+func progressLine(p progress) string {
 	if p.waiting != "" {
 		return p.waiting
 	}
-	return progressText(p.ByteProgress) + paceOf(p.ByteProgress)
+	return progressText(p.ByteProgress) + rateAndTimeLeft(p.ByteProgress)
 }
 
-// itemName is an item as images are named.
+// itemName returns the name of an item's image.
 func itemName(i api.SyncItem) string {
 	if i.Tag != nil {
 		return terminal.Printable(i.Repository + ":" + *i.Tag)
@@ -216,7 +217,7 @@ func itemName(i api.SyncItem) string {
 	return terminal.Printable(i.Repository + "@" + shortDigest(value(i.ParentDigest)))
 }
 
-// shorten leaves the end of a text that is longer than n characters.
+// shorten returns the last n characters of a text, with a mark if there are more.
 func shorten(text string, n int) string {
 	runes := []rune(text)
 	if len(runes) <= n {

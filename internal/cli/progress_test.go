@@ -14,7 +14,7 @@ import (
 	"ferry/internal/api"
 )
 
-// importing is an import as the management API shows it.
+// importing is an import in the form of the management API.
 func importing(state, why string, done, total int64) api.Import {
 	i := api.Import{State: state, Error: api.Text(why),
 		ByteProgress: api.ByteProgress{BytesDone: done, BytesTotal: total}}
@@ -24,7 +24,7 @@ func importing(state, why string, done, total int64) api.Import {
 	return i
 }
 
-// awaiting waits for an import that read reads.
+// awaiting waits for the import that read returns.
 func awaiting(ctx context.Context, env *Env, read func(context.Context) (api.Import, error)) error {
 	first, _ := read(ctx)
 	_, err := await(ctx, env, result[api.Import]{value: first}, importProgress,
@@ -35,7 +35,7 @@ func awaiting(ctx context.Context, env *Env, read func(context.Context) (api.Imp
 	return err
 }
 
-func TestWithoutATerminalALineSaysNowAndThenWhatChanged(t *testing.T) {
+func TestProgressIsPrintedAsLinesWithoutATerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		began := time.Now()
@@ -47,7 +47,7 @@ func TestWithoutATerminalALineSaysNowAndThenWhatChanged(t *testing.T) {
 				return importing("Running", "no such\nhost", 0, 0), nil
 			case n < 20:
 				return importing("Running", "", n<<20, 40<<20), nil
-			case n < 60: // nothing comes
+			case n < 60: // no bytes are received
 				return importing("Running", "", 20<<20, 40<<20), nil
 			}
 			return importing("Succeeded", "", 40<<20, 40<<20), nil
@@ -65,16 +65,16 @@ func TestWithoutATerminalALineSaysNowAndThenWhatChanged(t *testing.T) {
 	})
 }
 
-func TestABarSaysWhatItWaitsFor(t *testing.T) {
+func TestAProgressBarShowsTheReasonForAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		asked := 0
 		states := []api.Import{importing("Running", "too many requests", 0, 0), importing("Running", "", 1<<20, 4<<20),
 			importing("Succeeded", "", 4<<20, 4<<20)}
-		err := watchSync(t.Context(), &out, importProgress(importing("Running", "", 0, 0)),
-			func(context.Context) (moment, error) {
+		err := drawProgress(t.Context(), &out, importProgress(importing("Running", "", 0, 0)),
+			func(context.Context) (sample, error) {
 				asked++
-				return moment{all: importProgress(states[asked-1])}, nil
+				return sample{all: importProgress(states[asked-1])}, nil
 			})
 		for _, want := range []string{"asking the source", "waiting for the source: too many requests",
 			"1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left"} {
@@ -88,14 +88,14 @@ func TestABarSaysWhatItWaitsFor(t *testing.T) {
 	})
 }
 
-func TestAWaitThatIsBrokenOffSaysThatItGoesOn(t *testing.T) {
+func TestAnInterruptedWaitSaysThatTheRegistryGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		running := importing("Running", "", 0, 0)
 		for name, wait := range map[string]func(context.Context) error{
 			"at a bar": func(ctx context.Context) error {
 				now := importProgress(running)
-				return watchSync(ctx, &bytes.Buffer{}, now,
-					func(context.Context) (moment, error) { return moment{all: now}, nil })
+				return drawProgress(ctx, &bytes.Buffer{}, now,
+					func(context.Context) (sample, error) { return sample{all: now}, nil })
 			},
 			"between two questions": func(ctx context.Context) error {
 				return awaiting(ctx, &Env{Stderr: &bytes.Buffer{}},
@@ -121,7 +121,7 @@ func TestAWaitThatIsBrokenOffSaysThatItGoesOn(t *testing.T) {
 	})
 }
 
-func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
+func TestARunningSyncIsDrawnUntilItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		status := func(state string, done, left int64) progress {
 			return progressOf(state, nil, api.ByteProgress{
@@ -129,19 +129,19 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 			})
 		}
 		asked := 0
-		ask := func(context.Context) (moment, error) {
+		ask := func(context.Context) (sample, error) {
 			if asked++; asked == 4 {
-				return moment{all: status("Online", 4, 0)}, nil
+				return sample{all: status("Online", 4, 0)}, nil
 			}
 			item := api.SyncItem{
 				Repository: "factory/applications/web", Tag: new(fmt.Sprint("v", asked)),
 				BytesDone: new(int64(512)), BytesTotal: new(int64(1024)), BytesPerSecond: new(int64(100)),
 				EtaSeconds: new(int64(6)),
 			}
-			return moment{status("Syncing", int64(asked), 90), []api.SyncItem{item}}, nil
+			return sample{status("Syncing", int64(asked), 90), []api.SyncItem{item}}, nil
 		}
 		var out bytes.Buffer
-		if err := watchSync(t.Context(), &out, status("Syncing", 0, 90), ask); err != nil {
+		if err := drawProgress(t.Context(), &out, status("Syncing", 0, 90), ask); err != nil {
 			t.Error(err)
 		}
 		for _, want := range []string{"1.0 MiB of 4.0 MiB, 2.0 KiB/s, 1m30s left", "3.0 MiB of 4.0 MiB", "=>",
@@ -156,9 +156,9 @@ func TestARunningSyncIsDrawnUntilItIsOver(t *testing.T) {
 	})
 }
 
-func TestASyncThatDoesNotRunIsNotDrawn(t *testing.T) {
+func TestNoBarIsDrawnWithoutARunningSync(t *testing.T) {
 	var out bytes.Buffer
-	if err := watchSync(t.Context(), &out, progressOf("Online", nil, api.ByteProgress{}), nil); err != nil ||
+	if err := drawProgress(t.Context(), &out, progressOf("Online", nil, api.ByteProgress{}), nil); err != nil ||
 		out.Len() > 0 {
 		t.Errorf("%q, %v", &out, err)
 	}
@@ -167,7 +167,7 @@ func TestASyncThatDoesNotRunIsNotDrawn(t *testing.T) {
 func TestMirrorWaitSaysThatTheSourceIsAskedAgain(t *testing.T) {
 	rule := api.MirrorRule{Status: api.MirrorStatus{State: "Running", Error: new("GET /v2/app/tags/list: not JSON")}}
 	want := "waiting for the source, which is asked again for up to 10 minutes: GET /v2/app/tags/list: not JSON"
-	if got := besideBar(mirrorProgress(rule)); got != want {
+	if got := progressLine(mirrorProgress(rule)); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	rule.Status.State = "Failed"

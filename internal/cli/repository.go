@@ -17,7 +17,7 @@ import (
 )
 
 func newRepositoryCommand(env *Env) *cobra.Command {
-	return group("repository", "Repositories: what is in a registry",
+	return group("repository", "Repositories: the content of a registry",
 		verb(env, "list", "List the repositories that you may see", `
 			ferry repository list --name home
 			ferry repository list -n home --query "[?starts_with(@, 'factory/')]" -o tsv`,
@@ -34,18 +34,18 @@ func newRepositoryCommand(env *Env) *cobra.Command {
 	)
 }
 
-// contentTarget is the registry of a repository command, which a token may run
-// as well as an operator. As in the reference, --name is the registry;
-// --registry is the same.
+// contentTarget is the registry of a repository command. Operators and tokens may run
+// those. As in the reference, --name is the registry; --registry is the same.
 type contentTarget struct{ target }
 
 func (t *contentTarget) define(set *pflag.FlagSet) {
 	t.flag = "--name/-n"
 	textVar(set, &t.registry, "name", "n", "REGISTRY", registryUsage)
 	textVar(set, &t.registry, "registry", "r", "REGISTRY", "the same as --name")
-	textVar(set, &t.user, "username", "u", "USER", "user or token (default that of ferry login, or $FERRY_USERNAME)")
+	textVar(set, &t.user, "username", "u", "USER",
+		"user or token (default $FERRY_USERNAME, or the user saved by ferry login)")
 	textVar(set, &t.password, "password", "p", "PASSWORD",
-		"its password (default that of ferry login, or $FERRY_PASSWORD)")
+		"its password (default $FERRY_PASSWORD, or the password saved by ferry login)")
 	ignored(set, "resource-group", "g")
 }
 
@@ -56,7 +56,7 @@ type repositoryList struct {
 
 func (o *repositoryList) define(set *pflag.FlagSet) {
 	o.contentTarget.define(set)
-	set.IntVar(&o.top, "top", 0, "show at most this many")
+	set.IntVar(&o.top, "top", 0, "show at most this many repositories (default all)")
 }
 
 func (o *repositoryList) run(ctx context.Context, env *Env, c *client) error {
@@ -78,12 +78,13 @@ type repositoryShowTags struct {
 func (o *repositoryShowTags) define(set *pflag.FlagSet) {
 	o.contentTarget.define(set)
 	textVar(set, &o.repository, "repository", "", "NAME", "the repository")
-	choiceVar(set, &o.order, "orderby", "", "", "order, by time; without it, by name", "time_asc", "time_desc")
-	set.IntVar(&o.top, "top", 0, "show at most this many")
-	set.BoolVar(&o.detail, "detail", false, "show digests, times and locks, too")
+	choiceVar(set, &o.order, "orderby", "", "",
+		"order by the time of the last update (default by name)", "time_asc", "time_desc")
+	set.IntVar(&o.top, "top", 0, "show at most this many tags (default all)")
+	set.BoolVar(&o.detail, "detail", false, "also show digests, times and locks")
 }
 
-// A tag is one of a repository, as /acr/v1/ lists it.
+// A tag is a tag in the form of the API below /acr/v1/.
 type tag struct {
 	Name           string    `json:"name"`
 	Digest         string    `json:"digest"`
@@ -113,16 +114,16 @@ func (o *repositoryShowTags) run(ctx context.Context, env *Env, c *client) error
 	return showAll(env, all, []column[tag]{
 		{title: "NAME", text: func(t tag) string { return t.Name }},
 		{title: "DIGEST", text: func(t tag) string { return t.Digest }},
-		{title: "CREATED", text: func(t tag) string { return seconds(&t.CreatedTime) }},
-		{title: "LAST UPDATE", text: func(t tag) string { return seconds(&t.LastUpdateTime) }},
+		{title: "CREATED", text: func(t tag) string { return timeText(&t.CreatedTime) }},
+		{title: "LAST UPDATE", text: func(t tag) string { return timeText(&t.LastUpdateTime) }},
 	})
 }
 
-// checkRepository makes of a malformed name a usage error, before it can
-// change which path is called.
+// checkRepository returns a usage error for a malformed name, which could lead to another
+// path of the API.
 func checkRepository(name string) error { return malformed(oci.CheckRepository(name)) }
 
-// malformed makes a usage error of an error of the specification.
+// malformed turns an error of the registry API into a usage error.
 func malformed(err error) error {
 	if err == nil {
 		return nil
@@ -130,7 +131,7 @@ func malformed(err error) error {
 	return usageError{errors.New(oci.AsError(err).Message)}
 }
 
-// pageSize is how many entries one request asks for, as the reference does.
+// pageSize is the number of entries in one page, as in the reference.
 const pageSize = "100"
 
 type repositoryDelete struct {
@@ -142,7 +143,8 @@ type repositoryDelete struct {
 func (o *repositoryDelete) define(set *pflag.FlagSet) {
 	o.contentTarget.define(set)
 	textVar(set, &o.repository, "repository", "", "NAME", "the repository to delete")
-	textVar(set, &o.image, "image", "t", "IMAGE", "the image to delete, as name:tag or name@digest")
+	textVar(set, &o.image, "image", "t", "IMAGE",
+		"the image to delete, NAME:TAG or NAME@DIGEST; all tags of the same image are deleted")
 	o.confirmation.define(set)
 }
 
@@ -167,8 +169,8 @@ func (o *repositoryDelete) run(ctx context.Context, env *Env, c *client) error {
 	return env.print(a.body)
 }
 
-// deleteImage deletes a manifest, by its digest, with all the tags that name
-// it, which the question lists.
+// deleteImage deletes a manifest by its digest, with all of its tags. The question lists
+// those.
 func (o *repositoryDelete) deleteImage(ctx context.Context, env *Env, c *client) error {
 	repository, digest, err := splitImage(o.image)
 	if err != nil {

@@ -19,14 +19,13 @@ import (
 	"ferry/internal/oci"
 )
 
-// A resource is a kind of resources.
+// A resource is a kind of resources, such as tokens.
 type resource[T any] struct {
-	kind    string // as the paths of the management API name it
+	kind    string // its name in the paths of the management API
 	columns []column[T]
 }
 
-// change makes a call that changes the resource that is called name, and shows
-// the answer.
+// change makes a call that changes the resource called name, and shows the answer.
 func (r resource[T]) change(
 	ctx context.Context, env *Env, c *client, method string, body any, name string, below ...string,
 ) error {
@@ -37,8 +36,8 @@ func (r resource[T]) change(
 	return show(env, v, r.columns)
 }
 
-// patch changes the resource that is called name. A patch that changes nothing
-// is a usage error, which says what could be given.
+// patch changes the resource called name. An empty patch is a usage error, which lists the
+// flags that could be given.
 func (r resource[T]) patch(ctx context.Context, env *Env, c *client, patch any, name, flags string) error {
 	if reflect.ValueOf(patch).IsZero() {
 		return usagef("nothing to change: want %s", flags)
@@ -46,13 +45,13 @@ func (r resource[T]) patch(ctx context.Context, env *Env, c *client, patch any, 
 	return r.change(ctx, env, c, http.MethodPatch, patch, name)
 }
 
-// delete deletes the resource that is called name.
+// delete deletes the resource called name.
 func (r resource[T]) delete(ctx context.Context, c *client, name string) error {
 	return c.remove(ctx, nil, r.kind, name)
 }
 
-// A result is an answer, as it was sent and decoded. Scripts get the former,
-// with members that this program does not know.
+// A result is an answer, raw and decoded. The raw form is shown to scripts, because it
+// includes members that this program does not know.
 type result[T any] struct {
 	raw   json.RawMessage
 	value T
@@ -69,19 +68,19 @@ func ask[T any](ctx context.Context, c *client, r call) (v result[T], err error)
 	return v, err
 }
 
-// decode reads the JSON of an answer; none is nothing to read.
+// decode decodes the JSON of an answer. If there is none, v stays as it is.
 func (c *client) decode(raw json.RawMessage, v any) error {
 	if len(raw) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return withHint(fmt.Errorf("%s answered with something else than was asked for", c.base),
+		return withHint(fmt.Errorf("%s sent an answer of an unexpected form", c.base),
 			"is it another version of ferry?")
 	}
 	return nil
 }
 
-// named is the one resource that a command is for, and its registry.
+// named is the resource that a command is for, and its registry.
 type named struct {
 	target
 	name string
@@ -92,12 +91,12 @@ func (n *named) define(set *pflag.FlagSet) {
 	textVar(set, &n.name, "name", "n", "NAME", "its name")
 }
 
-// resourcePath is the path of a resource, or of something below it.
+// resourcePath returns the path of a resource, or of a path below it.
 func resourcePath(kind, name string, below ...string) string {
 	return strings.Join(append([]string{api.Root, kind, url.PathEscape(name)}, below...), "/")
 }
 
-// get returns a resource, or what is below it.
+// get returns the resource at a path; see [resourcePath].
 func get[T any](ctx context.Context, c *client, kind, name string, below ...string) (result[T], error) {
 	return write[T](ctx, c, http.MethodGet, nil, kind, name, below...)
 }
@@ -109,19 +108,19 @@ func write[T any](
 	return ask[T](ctx, c, call{method: method, path: resourcePath(kind, name, below...), body: body})
 }
 
-// remove deletes a resource, or what is below it.
+// remove deletes the resource at a path; see [resourcePath].
 func (c *client) remove(ctx context.Context, query url.Values, kind, name string, below ...string) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: resourcePath(kind, name, below...), query: query})
 	return err
 }
 
-// maxPages bounds a listing against a server whose pages never end.
+// maxPages bounds a listing, because a faulty server may never send the last page.
 const maxPages = 100_000
 
-// pages collects the member named list of all pages of a listing, up to top
-// entries where top is above 0. A Link header of the registry API, or the member
-// nextLink of the management API, has the query of the next page. The path in it
-// is not followed: it is the one that was asked for.
+// pages collects the member called list of all pages of a listing, up to top entries if
+// top is above 0. The query of the next page is in the Link header of the registry API, or
+// in the member nextLink of the management API. Only the query is taken from the link, so
+// that a server cannot lead the client to another path.
 func pages[T any](
 	ctx context.Context, c *client, path string, query url.Values, list string, top int,
 ) (all result[[]T], err error) {
@@ -151,7 +150,7 @@ func pages[T any](
 			break
 		}
 		if next.Encode() == query.Encode() {
-			return all, fmt.Errorf("%s answered with a page that is followed by itself", c.base)
+			return all, fmt.Errorf("%s answered with a page that links to itself", c.base)
 		}
 		query = next
 	}
@@ -165,8 +164,8 @@ func pages[T any](
 	return all, err
 }
 
-// nextPage returns the query of the page that comes after an answer: by the
-// member nextLink, or by a Link header; nil is none.
+// nextPage returns the query of the page after an answer, from the member nextLink or from
+// the Link header. It returns nil after the last page.
 func (c *client) nextPage(a *answer, member json.RawMessage) (url.Values, error) {
 	var link string
 	if err := c.decode(member, &link); err != nil {
@@ -181,18 +180,18 @@ func (c *client) nextPage(a *answer, member json.RawMessage) (url.Values, error)
 	}
 	next, err := oci.NextPage(a.header.Values("Link"))
 	if err != nil {
-		return nil, fmt.Errorf("%s answered with a page of a list, and not with the rest: %w", c.base, err)
+		return nil, fmt.Errorf("%s sent a page of a list with an unreadable link to the next: %w", c.base, err)
 	}
 	return next, nil
 }
 
-// show prints a resource; columns are of its table.
+// show prints a resource. The columns are those of its table.
 func show[T any](e *Env, v result[T], columns []column[T]) error {
 	return showAll(e, result[[]T]{v.raw, []T{v.value}}, columns)
 }
 
-// showAll prints resources; columns are of their table. Every other form of
-// output, and a query, are of what the registry answered.
+// showAll prints resources. The columns are those of the table; every other form of output
+// shows the raw answer of the registry.
 func showAll[T any](e *Env, all result[[]T], columns []column[T]) error {
 	if e.output == "table" && e.query == "" {
 		return writeTable(e.Stdout, all.value, columns)
@@ -200,7 +199,7 @@ func showAll[T any](e *Env, all result[[]T], columns []column[T]) error {
 	return e.print(all.raw)
 }
 
-// showOptions are those of a verb that shows one resource.
+// showOptions are the options of a verb that shows one resource.
 type showOptions[T any] struct {
 	named
 	resource[T]
@@ -214,7 +213,7 @@ func (o *showOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 	return show(env, v, o.columns)
 }
 
-// listOptions are those of a verb that lists all resources of a kind.
+// listOptions are the options of a verb that lists all resources of a kind.
 type listOptions[T any] struct {
 	target
 	resource[T]
@@ -228,11 +227,11 @@ func (o *listOptions[T]) run(ctx context.Context, env *Env, c *client) error {
 	return showAll(env, all, o.columns)
 }
 
-// A confirmed verb does something to one resource once a person agrees.
+// A confirmed verb acts on one resource, after a question.
 type confirmed struct {
 	named
 	confirmation
-	question string // %s in it is the resource
+	question string // with %s for the name of the resource
 	do       func(ctx context.Context, c *client, name string) error
 }
 
@@ -248,7 +247,7 @@ func (o *confirmed) run(ctx context.Context, env *Env, c *client) error {
 	return o.do(ctx, c, o.name)
 }
 
-// errDeclined is what a command returns when the answer was no.
+// errDeclined says that the answer to a question was no.
 var errDeclined = errors.New("nothing was done")
 
 // A confirmation is a question that --yes answers.
@@ -260,9 +259,8 @@ func (c *confirmation) define(set *pflag.FlagSet) {
 	set.BoolVarP(&c.yes, "yes", "y", false, "do not ask for confirmation")
 }
 
-// ask returns nil when the answer is yes. Without a terminal to ask at, only
-// --yes is one. The question goes to standard error, so that the output of a
-// command whose output is kept stays clean.
+// ask returns nil if the answer is yes. Without a terminal, only --yes counts as yes. The
+// question is written to standard error, so that it does not mix with the result.
 func (c *confirmation) ask(env *Env, question string, args ...any) error {
 	if c.yes {
 		return nil

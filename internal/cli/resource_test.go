@@ -14,7 +14,7 @@ import (
 	"ferry/internal/api"
 )
 
-// recorder is a registry that answers {} and keeps the last request's body.
+// recorder is a registry that answers {} and stores the body of the last request.
 func recorder(t *testing.T) (env *Env, body *string) {
 	t.Helper()
 	body = new(string)
@@ -33,18 +33,19 @@ func recorder(t *testing.T) (env *Env, body *string) {
 		Getenv: func(name string) string { return vars[name] }}, body
 }
 
-func TestOnlyWhatWasGivenIsSent(t *testing.T) {
+func TestOnlyGivenFlagsAreSent(t *testing.T) {
 	const registry, mirror = "connected-registry update -n ship1 ", "mirror update -n alpine "
 	for args, want := range map[string]string{
-		registry + "--gc-enabled false --keep-last 0":                            `{"gcEnabled":false,"keepLast":0}`,
-		registry + "--gc-enabled":                                                `{"gcEnabled":true}`,
-		registry + "--tag-filter= --byte-budget=":                                `{"tagFilters":[],"byteBudget":""}`,
-		registry + "--platform a b --platform b c":                               `{"platforms":["a","b","c"]}`,
-		registry + "--log-level debug":                                           `{"logLevel":"Debug"}`,
-		registry + "-s @hourly --sync-message-ttl P3D --add-client-tokens line1": `{"addClientTokens":["line1"],"syncSchedule":"@hourly","syncMessageTtl":"P3D"}`,
-		mirror + "--window= --tag-filter=":                                       `{"window":"","tagFilters":[]}`,
-		"token update -n line1 --status DISABLED":                                `{"status":"disabled"}`,
-		"scope-map update -n m --description=":                                   `{"description":""}`,
+		registry + "--gc-enabled false --keep-last 0": `{"gcEnabled":false,"keepLast":0}`,
+		registry + "--gc-enabled":                     `{"gcEnabled":true}`,
+		registry + "--tag-filter= --byte-budget=":     `{"tagFilters":[],"byteBudget":""}`,
+		registry + "--platform a b --platform b c":    `{"platforms":["a","b","c"]}`,
+		registry + "--log-level debug":                `{"logLevel":"Debug"}`,
+		registry + "-s @hourly --sync-message-ttl P3D --add-client-tokens line1": `{"addClientTokens":["line1"],` +
+			`"syncSchedule":"@hourly","syncMessageTtl":"P3D"}`,
+		mirror + "--window= --tag-filter=":        `{"window":"","tagFilters":[]}`,
+		"token update -n line1 --status DISABLED": `{"status":"disabled"}`,
+		"scope-map update -n m --description=":    `{"description":""}`,
 	} {
 		env, body := recorder(t)
 		if code := Run(t.Context(), strings.Fields(args), env); code != 0 {
@@ -56,7 +57,7 @@ func TestOnlyWhatWasGivenIsSent(t *testing.T) {
 	}
 }
 
-func TestAVerbRunsWithoutACommandLine(t *testing.T) {
+func TestOptionsRunWithoutACommandLine(t *testing.T) {
 	env, body := recorder(t)
 	o := &tokenUpdate{named: named{name: "line1"}, patch: api.TokenPatch{Status: new(api.Disabled)}}
 	c, err := o.client(env)
@@ -68,7 +69,7 @@ func TestAVerbRunsWithoutACommandLine(t *testing.T) {
 	}
 }
 
-func TestScriptsGetWhatTheRegistrySent(t *testing.T) {
+func TestScriptsGetTheRawAnswer(t *testing.T) {
 	const sent = `{"name":"line1","later":{"a":1}}`
 	for _, test := range []struct{ args, body, want string }{
 		{"token show -n line1 --query later.a", sent, "1\n"},

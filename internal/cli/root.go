@@ -34,10 +34,10 @@ func newRootCommand(env *Env) *cobra.Command {
 	)
 	root.Long = `Ferry is an OCI container registry that travels.
 
-A root registry stands where the network is good. Connected registries stand
-on ships, in factories and in shops: each keeps a chosen part of its parent's
-repositories in step with it, over links that are slow, lossy and often down,
-and serves them to the machines beside it whether the link is up or not.`
+A root registry runs where the network is good. Connected registries run at
+sites: on ships, in factories and in shops. Each keeps some of its parent's
+repositories in step, over links that are slow, lossy and often down. It serves
+them to the machines at its site, whether the link is up or not.`
 	root.Example = `  ferry demo                               # see it work, on this machine
   ferry serve --data-dir /var/lib/ferry    # run a root registry
   ferry login home --url http://127.0.0.1:5000 -u admin --password-stdin`
@@ -58,22 +58,41 @@ and serves them to the machines beside it whether the link is up or not.`
 		return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
-	choiceVar(flags, &env.output, "output", "o", "json", "how to show the result", "json", "table", "yaml", "tsv")
-	textVar(flags, &env.query, "query", "", "JMESPATH", "the part of the result to show")
+	choiceVar(flags, &env.output, "output", "o", "json", outputUsage, "json", "table", "yaml", "tsv")
+	textVar(flags, &env.query, "query", "", "JMESPATH",
+		"the part of the result to show, such as '[].name'; see https://jmespath.org")
 	env.file.define(flags)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.begin(env, cmd.Name()) }
+	root.SetUsageTemplate(usageTemplate(root, columnsOf(env.Stdout)))
 	ignored(flags, "subscription", "")
 	ignored(flags, "only-show-errors", "")
 	flags.Lookup("only-show-errors").NoOptDefVal = "true"
 	return root
 }
 
-// group makes a command that only holds others. Its examples are the first of
-// each.
+// outputUsage is the help of --output.
+const outputUsage = "the form of the result"
+
+// usageTemplate is cobra's, with lines of flags that fit in a terminal with so many
+// columns; 0 is any number.
+func usageTemplate(root *cobra.Command, columns int) string {
+	return strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages",
+		fmt.Sprintf(".FlagUsagesWrapped %d", min(columns, maxHelpColumns)))
+}
+
+// maxHelpColumns bounds the length of a line of help: a longer one is hard to read.
+const maxHelpColumns = 120
+
+// group makes a command that only has subcommands. Its examples are the first of each.
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	var names, examples []string
 	for _, v := range verbs {
-		first, _, _ := strings.Cut(v.Example, "\n")
+		first, rest, _ := strings.Cut(v.Example, "\n")
+		for strings.HasSuffix(first, `\`) {
+			var line string
+			line, rest, _ = strings.Cut(rest, "\n")
+			first += "\n" + line
+		}
 		names, examples = append(names, v.Name()), append(examples, first)
 	}
 	cmd := &cobra.Command{Use: use, Short: short, Example: strings.Join(examples, "\n"), SuggestionsMinimumDistance: 2}
@@ -95,14 +114,14 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// corrected returns the command line that was typed, with each of the names in the place
-// of the unknown one. rest is what followed that.
+// corrected returns the command line with each of the names in place of the unknown word.
+// rest is the arguments after that word.
 func corrected(cmd *cobra.Command, names, rest []string) string {
 	before, after := cmd.CommandPath(), ""
 	cmd.Flags().Visit(func(f *pflag.Flag) { before += " --" + f.Name + " " + quoted(f.Value.String()) })
 	for _, arg := range rest {
 		if strings.HasPrefix(arg, "-p") || strings.HasPrefix(arg, "--pass") {
-			after += " ..." // a log must not get the password
+			after += " ..." // do not write a password into a log
 			break
 		}
 		after += " " + quoted(arg)
@@ -116,7 +135,7 @@ func corrected(cmd *cobra.Command, names, rest []string) string {
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
-// quoted is arg as a shell reads it.
+// quoted returns arg, in quotes if a shell needs them.
 func quoted(arg string) string {
 	if plainWord.MatchString(arg) {
 		return arg
@@ -124,25 +143,24 @@ func quoted(arg string) string {
 	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
-// options are what a command line gives a verb. They can be filled in, and run,
-// without one.
+// options are the flags of a verb, and the function that the verb runs. A test can set and
+// run them without a command line.
 type options interface {
 	// define defines the flags that set the options.
 	define(set *pflag.FlagSet)
 	// client returns a client of the registry that the options name.
 	client(env *Env) (*client, error)
-	// run does what the verb is for.
+	// run runs the verb.
 	run(ctx context.Context, env *Env, c *client) error
 }
 
-// local are the options of a verb that asks no registry, or several. It runs
-// without a client.
-type local struct{}
+// noClient is embedded in the options of a verb that calls no registry, or several.
+type noClient struct{}
 
-func (local) client(*Env) (*client, error) { return nil, nil }
+func (noClient) client(*Env) (*client, error) { return nil, nil }
 
-// verb makes a command that takes flags only, those of o. The names in required
-// are of flags that must be given.
+// verb makes a command whose flags are those of o. It takes no other arguments. The flags
+// named in required must be given.
 func verb(env *Env, use, short, example string, o options, required ...string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     use,
@@ -163,7 +181,7 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 			if err := o.run(cmd.Context(), env, c); err != nil || c == nil {
 				return err
 			}
-			env.noteUnheard(c.unheard)
+			env.printUnheard(c.unheard)
 			return nil
 		},
 	}
@@ -171,15 +189,20 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 	return cmd
 }
 
-// ignored defines a flag of the reference that means nothing here, so that
-// scripts which give it run.
+// describe gives a command a description of several lines.
+func describe(cmd *cobra.Command, long string) *cobra.Command {
+	cmd.Long = strings.TrimSpace(long)
+	return cmd
+}
+
+// ignored defines a flag of the reference that has no meaning in Ferry, so that scripts
+// with that flag run.
 func ignored(set *pflag.FlagSet, name, short string) {
 	set.StringP(name, short, "", "accepted for the reference's scripts, and ignored")
 	set.Lookup(name).Hidden = true
 }
 
-// require returns a usage error that names those of the flags that were not
-// given or are empty.
+// require returns a usage error that lists those flags that are missing or empty.
 func require(cmd *cobra.Command, names ...string) error {
 	var missing []string
 	for _, name := range names {
@@ -200,10 +223,15 @@ func require(cmd *cobra.Command, names ...string) error {
 		"see %s --help", cmd.CommandPath())
 }
 
+// indent indents examples by two spaces, and lines that continue one by six.
 func indent(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, l := range lines {
-		lines[i] = "  " + strings.TrimSpace(l)
+		prefix := "  "
+		if i > 0 && strings.HasSuffix(lines[i-1], `\`) {
+			prefix = "      "
+		}
+		lines[i] = prefix + strings.TrimSpace(l)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -214,7 +242,7 @@ func newVersionCommand(env *Env) *cobra.Command {
 		ferry version --query ferry -o tsv`, versionOptions{})
 }
 
-type versionOptions struct{ local }
+type versionOptions struct{ noClient }
 
 func (versionOptions) define(*pflag.FlagSet) {}
 

@@ -2,13 +2,16 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
 
-// commands calls visit with every command of the program that is its own.
+// commands calls visit with every command of the program.
 func commands(t *testing.T, visit func(*cobra.Command)) {
 	t.Helper()
 	var walk func(*cobra.Command)
@@ -18,18 +21,47 @@ func commands(t *testing.T, visit func(*cobra.Command)) {
 			walk(c)
 		}
 	}
-	walk(newRootCommand(&Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
-		Getenv: func(string) string { return "" }}))
+	walk(newRootCommand(newTestEnv(&bytes.Buffer{})))
 }
 
-func TestEveryCommandsHelpHasExamplesThatCanBeRead(t *testing.T) {
+// newTestEnv returns an environment without variables. Results are written to stdout.
+func newTestEnv(stdout io.Writer) *Env {
+	return &Env{Stdin: strings.NewReader(""), Stdout: stdout, Stderr: &bytes.Buffer{},
+		Getenv: func(string) string { return "" }}
+}
+
+func TestHelpOfEveryCommandHasExamples(t *testing.T) {
 	commands(t, func(cmd *cobra.Command) {
 		if strings.TrimSpace(cmd.Example) == "" {
 			t.Errorf("%s has no example", cmd.CommandPath())
 		}
-		for line := range strings.Lines(cmd.Example) {
+		for line := range strings.Lines(strings.ReplaceAll(cmd.Example, "\\\n", "")) {
 			if !strings.HasPrefix(strings.TrimSpace(line), "ferry ") {
 				t.Errorf("%s: %q is no example of ferry", cmd.CommandPath(), line)
+			}
+		}
+	})
+}
+
+func TestHelpFitsIn80Columns(t *testing.T) {
+	commands(t, func(cmd *cobra.Command) {
+		if len(cmd.Commands()) == 0 && cmd.Name() == "help" {
+			return
+		}
+		stdout := &capturedOutput{columns: 80}
+		args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
+		if code := Run(context.Background(), args, newTestEnv(stdout)); code != 0 {
+			t.Fatalf("ferry %s: exit code %d", strings.Join(args, " "), code)
+		}
+		section := ""
+		for line := range strings.Lines(stdout.String()) {
+			line = strings.TrimRight(line, "\n")
+			if strings.HasSuffix(line, ":") && !strings.HasPrefix(line, " ") {
+				section = line
+			}
+			exempt := section == "Examples:" || strings.HasPrefix(line, "Use \"ferry")
+			if !exempt && utf8.RuneCountInString(line) > 80 {
+				t.Errorf("ferry %s: %q is longer than 80 characters", strings.Join(args, " "), line)
 			}
 		}
 	})

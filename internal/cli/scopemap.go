@@ -14,15 +14,16 @@ import (
 var scopeMaps = resource[api.ScopeMap]{"scope-maps", []column[api.ScopeMap]{
 	{title: "NAME", text: func(m api.ScopeMap) string { return m.Name }},
 	{title: "TYPE", text: func(m api.ScopeMap) string { return m.Type }},
-	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return seconds(&m.CreationDate) }},
+	{title: "CREATION DATE", text: func(m api.ScopeMap) string { return timeText(&m.CreationDate) }},
 	{title: "DESCRIPTION", text: func(m api.ScopeMap) string { return m.Description }},
 }}
 
 func newScopeMapCommand(env *Env) *cobra.Command {
-	return group("scope-map", "Scope maps: named lists of permissions",
+	return group("scope-map", "Scope maps: named lists of permissions for tokens",
 		verb(env, "create", "Create a scope map, or replace one", `
 			ferry scope-map create -r home -n pullers --repository factory/app content/read metadata/read
-			ferry scope-map create -r home -n pullers --description "for the line" --repository factory/* content/read --repository base content/read`,
+			ferry scope-map create -r home -n pullers --description "for the production line" \
+			--repository 'factory/*' content/read --repository base content/read`,
 			&scopeMapCreate{}, "name"),
 		verb(env, "show", "Show a scope map", "ferry scope-map show -r home -n pullers",
 			&showOptions[api.ScopeMap]{resource: scopeMaps}, "name"),
@@ -42,17 +43,19 @@ func newScopeMapCommand(env *Env) *cobra.Command {
 type scopeMapCreate struct {
 	named
 	description            string
-	repositories, gateways [][]string // each with its actions
+	repositories, gateways [][]string // a name, then its actions
 }
 
 func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.name, "name", "n", "NAME", "name of the scope map")
-	textVar(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
+	textVar(set, &o.description, "description", "", "TEXT", "a description of at most 256 characters")
 	groupsVar(set, &o.repositories, "repository", "NAME ACTION...",
-		"a repository, prefix/* or *, and its actions: content/read, content/write, content/delete, metadata/read, metadata/write; repeatable")
+		"a repository, prefix/* or *, and the actions to allow on it: content/read, content/write, "+
+			"content/delete, metadata/read, metadata/write; repeatable")
 	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...",
-		"a connected registry and its actions: config/read, config/write, message/read, message/write; repeatable")
+		"a connected registry and the actions to allow on its gateway: config/read, config/write, "+
+			"message/read, message/write; repeatable")
 }
 
 func (o *scopeMapCreate) run(ctx context.Context, env *Env, c *client) error {
@@ -76,12 +79,15 @@ type scopeMapUpdate struct {
 
 func (o *scopeMapUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	textOption(set, &o.description, "description", "", "TEXT", "what it is for, in at most 256 characters")
-	groupsVar(set, &o.addRepositories, "add-repository", "NAME ACTION...", "permissions to add; repeatable")
+	textOption(set, &o.description, "description", "", "TEXT", "a description of at most 256 characters")
+	groupsVar(set, &o.addRepositories, "add-repository", "NAME ACTION...",
+		"a repository and the actions to add, such as factory/app content/read; repeatable")
 	groupsVar(set, &o.removeRepositories, "remove-repository", "NAME ACTION...",
-		"permissions to remove, before any are added; repeatable")
-	groupsVar(set, &o.addGateways, "add-gateway", "NAME ACTION...", "gateway permissions to add; repeatable")
-	groupsVar(set, &o.removeGateways, "remove-gateway", "NAME ACTION...", "gateway permissions to remove; repeatable")
+		"a repository and the actions to remove, before any are added; repeatable")
+	groupsVar(set, &o.addGateways, "add-gateway", "NAME ACTION...",
+		"a connected registry and the gateway actions to add, such as config/read; repeatable")
+	groupsVar(set, &o.removeGateways, "remove-gateway", "NAME ACTION...",
+		"a connected registry and the gateway actions to remove, before any are added; repeatable")
 }
 
 func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
@@ -98,8 +104,8 @@ func (o *scopeMapUpdate) run(ctx context.Context, env *Env, c *client) error {
 		"one of --add-repository, --remove-repository, --add-gateway, --remove-gateway, --description")
 }
 
-// actionsOf turns --repository NAME ACTION... and --gateway NAME ACTION...
-// into the strings of a scope map.
+// actionsOf turns the values of --repository NAME ACTION... and --gateway NAME ACTION...
+// into the actions of a scope map.
 func actionsOf(repositories, gateways [][]string) ([]string, error) {
 	var all []string
 	for _, kind := range []struct {
@@ -116,7 +122,7 @@ func actionsOf(repositories, gateways [][]string) ([]string, error) {
 			}
 			if len(group) < 2 {
 				err := usagef("at least one action must be specified with the %s %s", kind.noun, clip(group[0]))
-				return nil, withHint(err, "as in: %s %s", group[0], kind.actions)
+				return nil, withHint(err, "for example: --%s %s %s", kind.noun, group[0], kind.actions)
 			}
 			for _, action := range group[1:] {
 				all = append(all, kind.prefix+group[0]+"/"+action)

@@ -32,17 +32,17 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// The scripts read like documentation: each shows a verb as a person would
-// use it. Beside ferry itself they have these commands:
+// The scripts read like documentation: each uses a verb as a person would. Besides ferry
+// itself, they have these commands:
 //
-//	serve NAME [flags]        start an instance in this process; sets $NAME_URL, $NAME_HOST and $NAME_PASSWORD
+//	serve NAME [flags]        start an instance in this process; set $NAME_URL, _HOST, _PASSWORD
 //	stop NAME                 stop it
 //	image DIR TAG             make a small image as an image layout
 //	push NAME REPOSITORY:TAG  push a small image, as admin
 //	pull URL USER PASSWORD REPOSITORY:TAG   pull an image with all its blobs
 //	eventually COMMAND...     repeat a command until it succeeds, for at most a minute
 //	exits CODE ferry ...      run ferry and check its exit code
-//	scrub FILE                write standard output to FILE with what differs from run to run replaced
+//	scrub FILE                write standard output to FILE without times, passwords and digests
 //	setenv NAME FILE          set a variable to a file's first line
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -51,12 +51,12 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("FERRY_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
-			// Else the race detector lets each ferry sleep for a second at its end.
+			// Otherwise, the race detector makes each ferry sleep for a second at its end.
 			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 			env.Values["instances"] = map[string]*instance{}
 			env.Defer(func() {
 				for _, i := range env.Values["instances"].(map[string]*instance) {
-					_ = i.stop() // the script has failed already where this matters
+					_ = i.stop() // if the error matters, the script has failed already
 				}
 			})
 			return nil
@@ -116,7 +116,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// scrub replaces what differs from run to run.
+// scrub replaces text that differs from run to run.
 func scrub(s string) string {
 	for _, r := range []struct{ pattern, with string }{
 		{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`, "2031-05-06T07:08:09Z"},
@@ -129,7 +129,7 @@ func scrub(s string) string {
 	return s
 }
 
-// eventually runs a command of the script again and again.
+// eventually repeats a command of the script until it succeeds.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -145,7 +145,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
 		}
-		time.Sleep(50 * time.Millisecond) // what is waited for is another program's work
+		time.Sleep(50 * time.Millisecond) // waits for another process
 	}
 }
 
@@ -159,7 +159,7 @@ type instance struct {
 
 var servesAt = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
 
-// start runs `ferry serve` with its data in dir until it says where it serves.
+// start starts `ferry serve` with its data in dir, and waits until it prints its address.
 func start(dir string, flags []string) (*instance, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{cancel: cancel, done: make(chan error, 1)}
@@ -199,8 +199,8 @@ func (i *instance) stop() error {
 	return err
 }
 
-// request makes one request and returns its body, or an error that says what
-// the server said.
+// request makes a request and returns the body of the answer. An error has the server's
+// message.
 func request(method, url, user, password, contentType string, body io.Reader, size int64) ([]byte, http.Header, error) {
 	req, err := http.NewRequest(method, url, body)
 	if err != nil {

@@ -15,38 +15,42 @@ import (
 )
 
 func newServeCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "serve", "Run a registry: a root, or a connected registry where there is a connection string", `
+	cmd := verb(env, "serve", "Run a root registry or a connected registry", `
 		ferry serve --data-dir /var/lib/ferry --listen :5000
 		ferry serve --data-dir /var/lib/ferry --listen :5001 --connection-string-file /etc/ferry/connection-string
-		ferry serve --data-dir /var/lib/ferry --external-url https://registry.example --trusted-proxies 127.0.0.1,10.0.0.0/8
+		ferry serve --data-dir /var/lib/ferry --external-url https://registry.example \
+		--trusted-proxies 127.0.0.1,10.0.0.0/8
 		ferry serve --config /etc/ferry/ferry.yaml
 		ferry serve --data-dir /var/lib/ferry --adopt`, &serveOptions{settings: map[string]string{}})
-	cmd.Long = `Run a registry: a root, or a connected registry where there is a connection string.
+	cmd.Long = `Run a registry: a root registry, or a connected registry if given a connection
+string.
 
-Each setting is a flag, an environment variable (--data-dir is FERRY_DATA_DIR)
-and a key of the YAML file that --config or FERRY_CONFIG names (data-dir: ...).
-A flag wins over the environment, and that over the file.
+Each setting is a flag, an environment variable (FERRY_DATA_DIR for --data-dir)
+and a key of the YAML file (data-dir) that --config or FERRY_CONFIG names. A
+flag takes precedence over the environment, and that over the file.
 
-At its first start an instance makes the administrator "admin" and prints the
-password, which is also kept in initial-admin-password in the data directory.
+At its first start, an instance creates the administrator "admin" and prints
+the password. It is also saved in initial-admin-password in the data directory.
 
-The data directory and the database each have the id of their instance. Where the
-two differ, or one of them is empty, because a volume is not mounted or a restore was
-half done, the instance does not start: it would remove the blobs that the
-database does not know. Start once with --adopt if they belong together all the same.`
+The data directory and the database both store the id of their instance. If the
+ids differ, or one of the two is empty, a volume may not be mounted or a restore
+may be incomplete. The instance then does not start, because it would delete all
+blobs that the database does not know. If the two do belong together, start once
+with --adopt.`
 	return cmd
 }
 
 type serveOptions struct {
-	local
+	noClient
 	file     string
-	settings map[string]string // those that were given, by their names
+	settings map[string]string // the settings that flags gave, by name
 	adopt    bool
 }
 
 func (o *serveOptions) define(set *pflag.FlagSet) {
 	textVar(set, &o.file, "config", "", "FILE", "YAML file with settings")
-	set.BoolVar(&o.adopt, "adopt", false, "let this data directory and this database belong together")
+	set.BoolVar(&o.adopt, "adopt", false,
+		"accept that this data directory and this database belong together, although their ids differ")
 	for _, s := range config.Settings() {
 		help := s.Help
 		if s.Default != "" {

@@ -13,33 +13,33 @@ import (
 )
 
 func newSyncCommand(env *Env) *cobra.Command {
-	order := func(what, short string) *cobra.Command {
-		return verb(env, what, short, "ferry sync "+what+" -r ship1", &syncOrder{what: what})
+	command := func(name, short string) *cobra.Command {
+		return verb(env, name, short, "ferry sync "+name+" -r ship1", &syncCommand{name: name})
 	}
-	return group("sync", "Syncs of a connected registry, at the site itself",
-		verb(env, "status", "Show whether a connected registry is in sync and as of when, tag by tag, and how fast it gets there", `
+	return group("sync", "Show and control the syncs of a connected registry",
+		verb(env, "status", "Show whether a connected registry is in sync, tag by tag", `
 			ferry sync status -r ship1
 			ferry sync status -r ship1 --open -o json
 			ferry sync status --data-dir /var/lib/ferry`,
 			&syncStatus{}),
-		order("now", "Sync now, whatever the schedule says"),
-		order("pause", "Stop syncing until it is resumed; what came stays"),
-		order("resume", "Let syncs run again, from the same byte"),
+		command("now", "Sync now, regardless of the schedule"),
+		command("pause", "Stop syncs until ferry sync resume; fetched bytes stay"),
+		command("resume", "Allow syncs again; they continue from the same byte"),
 	)
 }
 
-// A syncOrder tells a site's syncs what to do.
-type syncOrder struct {
+// A syncCommand is one of now, pause and resume.
+type syncCommand struct {
 	target
-	what string
+	name string
 }
 
-func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
-	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: api.Root + "/sync/" + o.what})
+func (o *syncCommand) run(ctx context.Context, env *Env, c *client) error {
+	s, err := ask[api.SyncStatus](ctx, c, call{method: http.MethodPost, path: api.Root + "/sync/" + o.name})
 	if err != nil {
 		return err
 	}
-	if why := detailOf(s.value, budgetSpent); o.what == "now" && why != "" {
+	if why := detailOf(s.value, budgetSpent); o.name == "now" && why != "" {
 		fmt.Fprintf(env.Stderr, "warning: %s\nhint: give it more at the root: "+
 			"ferry connected-registry update -n NAME --byte-budget SIZE/day\n", why)
 	}
@@ -47,28 +47,28 @@ func (o *syncOrder) run(ctx context.Context, env *Env, c *client) error {
 }
 
 var syncColumns = []column[api.SyncStatus]{
-	{title: "SYNC (UTC)", text: func(s api.SyncStatus) string { return verdictOf(s.Verdict) }},
+	{title: "SYNC (UTC)", text: func(s api.SyncStatus) string { return verdictText(s.Verdict) }},
 	{title: "STATE", text: func(s api.SyncStatus) string { return s.State }, rank: 1},
 	{title: "PAUSED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.Paused) }},
 	{title: "SYNCED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsSynced) }},
 	{title: "PENDING", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsPending) }},
 	{title: "FAILED", text: func(s api.SyncStatus) string { return fmt.Sprint(s.ItemsFailed) }},
 	{title: "LAST SUCCESS (UTC)", text: func(s api.SyncStatus) string {
-		return seconds(value(s.Result).LastSuccessfulSyncEndTime)
+		return timeText(value(s.Result).LastSuccessfulSyncEndTime)
 	}},
 }
 
 type syncStatus struct {
 	target
 	syncListing
-	dataDir string // of an instance on this machine, in the place of the target
+	dataDir string // of an instance on this machine, instead of the target
 }
 
 func (o *syncStatus) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	o.syncListing.define(set)
 	textVar(set, &o.dataDir, "data-dir", "", "DIR",
-		"instead of --registry, on the site's own machine and without a login: its data directory")
+		"the data directory of an instance on this machine, instead of --registry; needs no login")
 }
 
 func (o *syncStatus) client(env *Env) (*client, error) {
@@ -95,17 +95,17 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 	}
 	if env.asText() && isTerminal(env.Stdout) {
 		now := func() progress { return progressOf(s.value.State, nil, s.value.ByteProgress) }
-		err := watchSync(ctx, env.Stdout, now(), func(ctx context.Context) (m moment, err error) {
+		err := drawProgress(ctx, env.Stdout, now(), func(ctx context.Context) (m sample, err error) {
 			if s, err = ask[api.SyncStatus](ctx, c, status); err != nil {
 				return m, err
 			}
-			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(mostBars)}}
-			next, err := pages[api.SyncItem](ctx, c, api.Root+"/sync/items", query, "value", mostBars)
-			return moment{now(), next.value}, err
+			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(maxImageBars)}}
+			next, err := pages[api.SyncItem](ctx, c, api.Root+"/sync/items", query, "value", maxImageBars)
+			return sample{now(), next.value}, err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return o.show(ctx, env, c, api.Root+"/sync/items", sayStatus(s.value), s.raw, &s.value)
+	return o.show(ctx, env, c, api.Root+"/sync/items", statusText(s.value), s.raw, &s.value)
 }

@@ -16,27 +16,28 @@ import (
 	"ferry/internal/terminal"
 )
 
-// A syncListing lists the items of a site below what is said of them all. On
-// a terminal it has only what is open, unless --open=false is given: of a
-// site with thousands of tags nobody could read the rest.
+// A syncListing shows the status of a site's syncs, and a list of its items. On a terminal,
+// the list has only items that are not in sync, unless --open=false is given, because a
+// site may have thousands of tags.
 type syncListing struct {
-	output string // in the place of every command's: sentences for people
+	output string // replaces the --output of all commands: its default is text
 	open   *bool
 }
 
 func (l *syncListing) define(set *pflag.FlagSet) {
-	choiceVar(set, &l.output, "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
-	switchOption(set, &l.open, "open", "false", "only what is not in sync; so it is on a terminal unless --open=false")
+	choiceVar(set, &l.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
+	switchOption(set, &l.open, "open", "false",
+		"list only items that are not in sync, which is the default on a terminal; --open=false lists all")
 }
 
-// brief reports whether the listing leaves out what nobody asked it to.
+// brief reports whether the list omits items although --open was not given.
 func (l *syncListing) brief(env *Env) bool {
 	return env.asText() && isTerminal(env.Stdout) && l.open == nil
 }
 
-// show shows the items that are listed at path in the form that was asked for:
-// in sentences below text, in a table alone, else as a member of status. sync is
-// what the site said; nil is nothing.
+// show shows the status and the items, which it reads from path. As text, the items follow
+// the sentences in text. As a table, they stand alone. In any other form, they are a member
+// of status. sync is the site's own status, or nil.
 func (l *syncListing) show(
 	ctx context.Context, env *Env, c *client, path, text string, status json.RawMessage, sync *api.SyncStatus,
 ) error {
@@ -48,7 +49,7 @@ func (l *syncListing) show(
 	}
 	switch {
 	case env.output == "table" && env.query == "":
-		return writeTable(env.Stdout, items.value, syncItemColumns(items.value))
+		return writeTable(env.Stdout, items.value, itemColumns(items.value))
 	case !env.asText():
 		var all map[string]json.RawMessage
 		if err := json.Unmarshal(status, &all); err != nil {
@@ -59,23 +60,23 @@ func (l *syncListing) show(
 	}
 	rows := items.value
 	if s := value(sync); l.brief(env) && s.ItemsSynced > 0 {
-		left := "is in sync"
+		omitted := "are in sync"
 		if s.Status == api.Unknown {
-			left = "was in sync then"
+			omitted = "were in sync then"
 			rows = slices.DeleteFunc(rows, func(i api.SyncItem) bool { return i.State == api.Unknown })
 		}
-		text += fmt.Sprintf("\nNot listed: what %s; --open=false lists it, too.", left)
+		text += fmt.Sprintf("\nItems that %s are not listed; --open=false lists them, too.", omitted)
 	}
 	if len(rows) > 0 {
 		text += "\n"
 	}
 	env.say(text)
-	return writeTable(env.Stdout, rows, syncItemColumns(rows))
+	return writeTable(env.Stdout, rows, itemColumns(rows))
 }
 
-// syncItemColumns are the columns for items; how far one is has columns where
-// one of them is on its way.
-func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
+// itemColumns returns the columns for items. Progress has columns only if an item is being
+// fetched.
+func itemColumns(items []api.SyncItem) []column[api.SyncItem] {
 	columns := []column[api.SyncItem]{
 		{title: "REPOSITORY", text: func(i api.SyncItem) string { return i.Repository }},
 		{title: "TAG", text: func(i api.SyncItem) string { return value(i.Tag) }},
@@ -84,22 +85,22 @@ func syncItemColumns(items []api.SyncItem) []column[api.SyncItem] {
 	if slices.ContainsFunc(items, func(i api.SyncItem) bool { return value(i.BytesTotal) > 0 }) {
 		columns = append(columns, []column[api.SyncItem]{
 			{title: "DONE", text: func(i api.SyncItem) string {
-				return doneOf(value(i.BytesDone), value(i.BytesTotal))
+				return doneText(value(i.BytesDone), value(i.BytesTotal))
 			}, rank: 2},
-			{title: "RATE", text: func(i api.SyncItem) string { return rateOf(value(i.BytesPerSecond)) }, rank: 3},
-			{title: "LEFT", text: func(i api.SyncItem) string { return leftOf(i.EtaSeconds) }, rank: 1},
+			{title: "RATE", text: func(i api.SyncItem) string { return rateText(value(i.BytesPerSecond)) }, rank: 3},
+			{title: "LEFT", text: func(i api.SyncItem) string { return timeLeftText(i.EtaSeconds) }, rank: 1},
 		}...)
 	}
 	return append(columns, []column[api.SyncItem]{
 		{title: "HERE", text: func(i api.SyncItem) string { return shortDigest(value(i.Digest)) }, rank: 6},
 		{title: "PARENT", text: func(i api.SyncItem) string { return shortDigest(value(i.ParentDigest)) }, rank: 5},
-		{title: "LAST MATCH (UTC)", text: func(i api.SyncItem) string { return seconds(i.LastMatchTime) }, rank: 4},
+		{title: "LAST MATCH (UTC)", text: func(i api.SyncItem) string { return timeText(i.LastMatchTime) }, rank: 4},
 		{title: "ERROR", text: func(i api.SyncItem) string { return value(i.Error) }, cut: true},
 	}...)
 }
 
-// progressText is how many bytes are here of a total, which may be the least that
-// it can be.
+// progressText says how many bytes of the total were received. The total is a lower bound
+// while some items are not planned yet.
 func progressText(p api.ByteProgress) string {
 	least := ""
 	if p.ItemsUnplanned > 0 {
@@ -108,31 +109,31 @@ func progressText(p api.ByteProgress) string {
 	return fmt.Sprintf("%s of %s%s", config.SizeText(p.BytesDone), least, config.SizeText(p.BytesTotal))
 }
 
-// doneOf is how many bytes of a total are here; "" where there is no total.
-func doneOf(done, total int64) string {
+// doneText says how many bytes of a total were received; "" if there is no total.
+func doneText(done, total int64) string {
 	if total == 0 {
 		return ""
 	}
 	return progressText(api.ByteProgress{BytesDone: done, BytesTotal: total})
 }
 
-// rateOf is a number of bytes a second, where there are any.
-func rateOf(rate int64) string {
+// rateText is a number of bytes a second; "" if it is 0.
+func rateText(rate int64) string {
 	if rate == 0 {
 		return ""
 	}
 	return config.SizeText(rate) + "/s"
 }
 
-// leftOf is a number of seconds, where it is known.
-func leftOf(seconds *int64) string {
+// timeLeftText is a number of seconds; "" if it is not known.
+func timeLeftText(seconds *int64) string {
 	if seconds == nil {
 		return ""
 	}
 	return (time.Duration(*seconds) * time.Second).String()
 }
 
-// shortDigest is as much of a digest as tells two apart.
+// shortDigest is the beginning of a digest, long enough to tell two apart.
 func shortDigest(digest string) string {
 	algorithm, hex, ok := strings.Cut(digest, ":")
 	if !ok {
@@ -158,41 +159,42 @@ func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error
 		return err
 	}
 	path := resourcePath(connectedRegistries.kind, o.name, "sync-items")
-	return o.show(ctx, env, c, path, saySite(site.value), site.raw, site.value.Sync)
+	return o.show(ctx, env, c, path, siteText(site.value), site.raw, site.value.Sync)
 }
 
-// saySite puts what is known of a site into a few sentences.
-func saySite(site api.DescendantSync) string {
+// siteText describes a site in a few sentences.
+func siteText(site api.DescendantSync) string {
 	text := fmt.Sprintf("%s is %s", site.Name, site.ConnectionState)
 	if site.Sync == nil {
-		return fmt.Sprintf("%s. %s: %s.%s", text, verdictOf(site.Verdict), value(site.Reason), refusedLoginOf(site))
+		return fmt.Sprintf("%s. %s: %s.%s", text, verdictText(site.Verdict), value(site.Reason), refusedLoginOf(site))
 	}
 	inactive := site.Activation.Status == "Inactive"
 	if inactive {
 		text += ": it is not activated"
 	}
-	who := "It"
+	sender := "Its"
 	if inactive {
-		who = "The instance that was,"
+		sender = "Its former instance's"
 	}
 	age := time.Duration(value(site.AgeSeconds)) * time.Second
-	return fmt.Sprintf("%s. %s was heard %s ago, at %s.\n%s%s",
-		text, who, age, seconds(site.HeardTime), sayStatus(*site.Sync), refusedLoginOf(site))
+	return fmt.Sprintf("%s. %s last report came %s ago, at %s.\n%s%s",
+		text, sender, age, timeText(site.HeardTime), statusText(*site.Sync), refusedLoginOf(site))
 }
 
-// refusedLoginOf is the login that was refused since a site was last heard; "" is none.
+// refusedLoginOf describes the login that was refused since the site's last report; "" if
+// there is none.
 func refusedLoginOf(site api.DescendantSync) string {
 	l := site.LastRefusedLogin
 	if l == nil || site.HeardTime != nil && !l.Time.After(*site.HeardTime) {
 		return ""
 	}
 	return fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",
-		seconds(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
+		timeText(&l.Time), terminal.Printable(l.Source), terminal.Printable(l.Reason))
 }
 
-// verdictOf is a verdict in a few words, never without its time.
-func verdictOf(v api.Verdict) string {
-	switch at := seconds(v.AsOfTime); {
+// verdictText is a verdict in a few words, with its time if there is one.
+func verdictText(v api.Verdict) string {
+	switch at := timeText(v.AsOfTime); {
 	case at == "":
 		return v.Status
 	case v.Status == api.Unknown:
@@ -202,15 +204,15 @@ func verdictOf(v api.Verdict) string {
 	}
 }
 
-// sayStatus puts a status into a sentence or two.
-func sayStatus(s api.SyncStatus) string {
-	at, reason, open := seconds(s.AsOfTime), terminal.Printable(value(s.Reason)), s.ItemsPending+s.ItemsFailed
+// statusText describes a status in a few sentences.
+func statusText(s api.SyncStatus) string {
+	at, reason, open := timeText(s.AsOfTime), terminal.Printable(value(s.Reason)), s.ItemsPending+s.ItemsFailed
 	var text string
 	switch {
 	case s.Status == api.InSync:
 		text = fmt.Sprintf("In sync as of %s: %s.", at, counted(s.ItemsSynced, "item"))
 	case s.Status == api.NotInSync && open > 0:
-		text = fmt.Sprintf("Not in sync as of %s: %s.", at, countsOf(s, are))
+		text = fmt.Sprintf("Not in sync as of %s: %s.", at, countsText(s, are))
 	case s.Status == api.NotInSync:
 		text = fmt.Sprintf("Not in sync as of %s: %s.", at, reason)
 	case at == "":
@@ -219,20 +221,20 @@ func sayStatus(s api.SyncStatus) string {
 		text = fmt.Sprintf("Unknown since %s: %s.", at, reason)
 	}
 	if s.Status == api.Unknown && s.ItemsSynced+open > 0 {
-		text += " Then " + countsOf(s, were) + "."
+		text += " Then " + countsText(s, were) + "."
 	}
 	if at := value(s.Result).LastSuccessfulSyncEndTime; at != nil && s.Status != api.InSync {
-		text += " The last sync that succeeded ended at " + seconds(at) + "."
+		text += " The last sync that succeeded ended at " + timeText(at) + "."
 	}
 	if s.BytesTotal > 0 && s.ItemsPending+s.ItemsFailed > 0 {
-		text += fmt.Sprintf(" %s are here%s.", progressText(s.ByteProgress), paceOf(s.ByteProgress))
+		text += fmt.Sprintf(" %s were received%s.", progressText(s.ByteProgress), rateAndTimeLeft(s.ByteProgress))
 	}
 	for _, d := range s.Details {
 		text += "\n" + strings.TrimSuffix(title(terminal.Printable(d.Description)), ".") + "."
 	}
-	switch next := seconds(s.NextSyncTime); {
+	switch next := timeText(s.NextSyncTime); {
 	case s.Paused:
-		text += "\nSyncs are paused; ferry sync resume lets them run again."
+		text += "\nSyncs are paused; ferry sync resume allows them again."
 	case next != "" && detailOf(s, budgetSpent) != "":
 		text += "\nThe next period in which a sync may run begins at " + next + "."
 	case next != "":
@@ -241,10 +243,10 @@ func sayStatus(s api.SyncStatus) string {
 	return text
 }
 
-// budgetSpent is the code of the detail of a site that may fetch no more for now.
+// budgetSpent is the code of the status detail of a site that has spent its byte budget.
 const budgetSpent = "BudgetSpent"
 
-// detailOf returns what a status says in the detail of a code; "" is nothing.
+// detailOf returns the text of the detail with a code; "" if the status has none.
 func detailOf(s api.SyncStatus, code string) string {
 	for _, d := range s.Details {
 		if d.Code == code {
@@ -254,25 +256,25 @@ func detailOf(s api.SyncStatus, code string) string {
 	return ""
 }
 
-// countsOf is how many items are, or were, how far.
-func countsOf(s api.SyncStatus, be func(n int) string) string {
+// countsText says how many items are, or were, in which state.
+func countsText(s api.SyncStatus, be func(n int) string) string {
 	return fmt.Sprintf("%s %s in sync, %d %s pending, %d failed",
 		counted(s.ItemsSynced, "item"), be(s.ItemsSynced), s.ItemsPending, be(s.ItemsPending), s.ItemsFailed)
 }
 
-// paceOf is how fast something comes and how long it still takes, behind what
-// is said of it, as far as that is known.
-func paceOf(p api.ByteProgress) (text string) {
-	if rate := rateOf(p.BytesPerSecond); rate != "" {
+// rateAndTimeLeft returns the rate and the time left, as far as they are known, to append
+// to a text.
+func rateAndTimeLeft(p api.ByteProgress) (text string) {
+	if rate := rateText(p.BytesPerSecond); rate != "" {
 		text += ", " + rate
 	}
-	if left := leftOf(p.EtaSeconds); left != "" {
+	if left := timeLeftText(p.EtaSeconds); left != "" {
 		text += ", " + left + " left"
 	}
 	return text
 }
 
-// counted is a number of things, which end in s where they are not one.
+// counted is a number of things, in the plural unless it is one.
 func counted(n int, thing string) string {
 	if n != 1 {
 		thing += "s"
@@ -280,7 +282,7 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// are is what n things do, and were what they did.
+// are returns "is" for one thing, and "are" for any other number.
 func are(n int) string {
 	if n == 1 {
 		return "is"
@@ -288,6 +290,7 @@ func are(n int) string {
 	return "are"
 }
 
+// were is the past of [are].
 func were(n int) string {
 	if n == 1 {
 		return "was"

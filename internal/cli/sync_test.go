@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
+func TestStatusTextGivesReasonAndTime(t *testing.T) {
 	detail := func(code, description string) api.StatusDetail {
 		return api.StatusDetail{Code: code, Description: description}
 	}
@@ -54,7 +54,8 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 				Verdict: open, ItemsSynced: 1, ItemsPending: 76,
 				ByteProgress: api.ByteProgressOf(2<<20, 10<<20, 70, 1<<20),
 			},
-			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 76 are pending, 0 failed. 2.0 MiB of at least 10.0 MiB are here, 1.0 MiB/s.",
+			"Not in sync as of 2030-01-01T23:00:00Z: 1 item is in sync, 76 are pending, 0 failed. " +
+				"2.0 MiB of at least 10.0 MiB were received, 1.0 MiB/s.",
 		},
 		{
 			"the budget is spent",
@@ -79,14 +80,14 @@ func TestAStatusSaysWhyAndUntilWhen(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, sayStatus(test.status)); diff != "" {
+			if diff := cmp.Diff(test.want, statusText(test.status)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// runAt runs a command against a registry that answers everything with body.
+// runAt runs a command against a registry that answers all requests with body.
 func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
@@ -102,8 +103,9 @@ func runAt(t *testing.T, body string, args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-func TestASyncThatTheBudgetHoldsBackIsNotOrderedWithoutAWord(t *testing.T) {
-	const spent = `{"inSync":false,"details":[{"code":"BudgetSpent","description":"the byte budget of 2GiB/day is spent; syncs go on in the next period"}]}`
+func TestSyncNowWarnsOfASpentBudget(t *testing.T) {
+	const spent = `{"inSync":false,"details":[{"code":"BudgetSpent",` +
+		`"description":"the byte budget of 2GiB/day is spent; syncs go on in the next period"}]}`
 	_, stderr := runAt(t, spent, "sync", "now")
 	if !strings.HasPrefix(stderr, "warning: the byte budget of 2GiB/day is spent;") ||
 		!strings.Contains(stderr, "\nhint: ") {
@@ -116,7 +118,7 @@ func TestASyncThatTheBudgetHoldsBackIsNotOrderedWithoutAWord(t *testing.T) {
 	}
 }
 
-func TestHelpSaysThatASyncIsShownInText(t *testing.T) {
+func TestHelpOfSyncStatusShowsTextAsDefault(t *testing.T) {
 	for _, args := range [][]string{{"sync", "status"}, {"connected-registry", "sync-status"}} {
 		help, _ := runAt(t, "", append(args, "--help")...)
 		if !strings.Contains(help, "(default text)") || strings.Contains(help, "(default json)") {
@@ -125,7 +127,7 @@ func TestHelpSaysThatASyncIsShownInText(t *testing.T) {
 	}
 }
 
-func TestAWordForASite(t *testing.T) {
+func TestSiteTextDescribesASite(t *testing.T) {
 	at := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
 	sync := &api.SyncStatus{Verdict: api.Verdict{InSync: true, Status: api.InSync, AsOfTime: at}, ItemsSynced: 1}
 	for _, test := range []struct {
@@ -139,20 +141,23 @@ func TestAWordForASite(t *testing.T) {
 		}, "ship1 is Offline. Unknown since 2030-01-02T00:00:00Z: it was never activated."},
 		{"heard", api.DescendantSync{ConnectionState: "Online", Activation: api.Activation{Status: "Active"},
 			AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
-			"ship1 is Online. It was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
+			"ship1 is Online. Its last report came 1m1s ago, at 2030-01-02T00:00:00Z.\n" +
+				"In sync as of 2030-01-02T00:00:00Z: 1 item."},
 		{"deactivated",
 			api.DescendantSync{ConnectionState: "Offline", Activation: api.Activation{Status: "Inactive"},
 				AgeSeconds: new(int64(61)), HeardTime: at, Sync: sync},
-			"ship1 is Offline: it is not activated. The instance that was, was heard 1m1s ago, at 2030-01-02T00:00:00Z.\nIn sync as of 2030-01-02T00:00:00Z: 1 item."},
+			"ship1 is Offline: it is not activated. " +
+				"Its former instance's last report came 1m1s ago, at 2030-01-02T00:00:00Z.\n" +
+				"In sync as of 2030-01-02T00:00:00Z: 1 item."},
 	} {
 		test.site.Name = "ship1"
-		if diff := cmp.Diff(test.want, saySite(test.site)); diff != "" {
+		if diff := cmp.Diff(test.want, siteText(test.site)); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
 		}
 	}
 }
 
-func TestATableOfItemsFitsItsTerminal(t *testing.T) {
+func TestAnItemTableFitsTheTerminal(t *testing.T) {
 	items := []api.SyncItem{
 		{
 			Repository: "factory/app", Tag: new("1.0"), State: api.Failed,
@@ -166,7 +171,7 @@ func TestATableOfItemsFitsItsTerminal(t *testing.T) {
 			EtaSeconds: new(int64(2)),
 		},
 	}
-	columns := syncItemColumns(items)
+	columns := itemColumns(items)
 	for _, test := range []struct {
 		limit int
 		want  string
@@ -179,7 +184,7 @@ func TestATableOfItemsFitsItsTerminal(t *testing.T) {
 		{80, "REPOSITORY TAG STATE LEFT ERROR"},
 		{10, "REPOSITORY TAG STATE ERROR"},
 	} {
-		lines := strings.Split(layOut(items, columns, test.limit), "\n")
+		lines := strings.Split(layout(items, columns, test.limit), "\n")
 		if got := strings.Join(strings.Fields(lines[0]), " "); got != test.want {
 			t.Errorf("%d: %s, want %s", test.limit, got, test.want)
 		}

@@ -18,29 +18,28 @@ import (
 	"ferry/internal/terminal"
 )
 
-// A column is a table's column: its title, and what it shows of a row.
+// A column is a column of a table: its title, and its text for a row.
 type column[T any] struct {
 	title string
 	text  func(row T) string
 
-	// On a terminal that is too narrow, a column whose rank is above 0 is left
-	// out, the highest rank first, and what may be cut is cut.
+	// If the terminal is too narrow, columns with a rank above 0 are omitted, the highest
+	// rank first, and the texts of columns with cut are shortened.
 	rank int
 	cut  bool
 }
 
-// leastCut is how many characters of a value that is cut are left.
-const leastCut = 24
+// minCutWidth is the least width of a column that is shortened, in characters.
+const minCutWidth = 24
 
-// writeTable writes a line for each of rows. On a terminal it has no more
-// columns than fit.
+// writeTable writes a line for each row. On a terminal, it omits columns that do not fit.
 func writeTable[T any](w io.Writer, rows []T, columns []column[T]) error {
-	_, err := io.WriteString(w, layOut(rows, columns, columnsOf(w)))
+	_, err := io.WriteString(w, layout(rows, columns, columnsOf(w)))
 	return err
 }
 
-// writePlainTable writes a table of a value that JSON decodes to: a line for
-// each element, or for the value itself, with its plain members.
+// writePlainTable writes a table of a [plain] value: a line for each element, or for the
+// value itself, with those members that are neither objects nor arrays.
 func writePlainTable(w io.Writer, value any) error {
 	rows, ok := value.([]any)
 	if !ok && value != nil {
@@ -49,15 +48,15 @@ func writePlainTable(w io.Writer, value any) error {
 	return writeTable(w, rows, plainColumns(rows))
 }
 
-// A strip is a column as it is laid out.
-type strip struct {
-	lines        []string // its title, a rule, and a value of each row
-	width, least int      // in characters: of its longest line, and if it is cut
+// A layoutColumn is a column with all of its lines.
+type layoutColumn struct {
+	lines        []string // its title, a rule, and the text for each row
+	width, least int      // the width of its longest line, and its width if shortened, in characters
 	rank         int
 }
 
-func newStrip[T any](c column[T], rows []T) strip {
-	s := strip{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank}
+func newLayoutColumn[T any](c column[T], rows []T) layoutColumn {
+	s := layoutColumn{lines: []string{terminal.Printable(c.title), ""}, rank: c.rank}
 	s.width = utf8.RuneCountInString(s.lines[0]) + 2 // the reference's tables have this much room
 	for _, row := range rows {
 		text := terminal.Printable(c.text(row))
@@ -66,39 +65,39 @@ func newStrip[T any](c column[T], rows []T) strip {
 	}
 	s.least = s.width
 	if c.cut {
-		s.least = min(s.width, leastCut)
+		s.least = min(s.width, minCutWidth)
 	}
 	return s
 }
 
-// layOut returns the table of rows, as wide as it is, or at most limit
-// characters where that is not 0 and its columns let it.
-func layOut[T any](rows []T, columns []column[T], limit int) string {
+// layout returns the table of rows. If limit is not 0, its lines have at most limit
+// characters, as far as ranks and cuts allow it.
+func layout[T any](rows []T, columns []column[T], limit int) string {
 	if len(rows) == 0 {
 		return ""
 	}
-	var strips []strip
-	room := limit + 2 // how many characters a line has left, when all that may be cut is
+	var laidOut []layoutColumn
+	room := limit + 2 // characters left in a line if every column has its least width
 	for _, c := range columns {
-		s := newStrip(c, rows)
-		strips = append(strips, s)
+		s := newLayoutColumn(c, rows)
+		laidOut = append(laidOut, s)
 		room -= s.least + 2
 	}
 	if limit > 0 {
 		for room < 0 {
-			worst := slices.MaxFunc(strips, func(a, b strip) int { return cmp.Compare(a.rank, b.rank) })
+			worst := slices.MaxFunc(laidOut, func(a, b layoutColumn) int { return cmp.Compare(a.rank, b.rank) })
 			if worst.rank == 0 {
 				break
 			}
-			strips = slices.DeleteFunc(strips, func(s strip) bool { return s.rank == worst.rank })
+			laidOut = slices.DeleteFunc(laidOut, func(s layoutColumn) bool { return s.rank == worst.rank })
 			room += worst.least + 2
 		}
-		for i, s := range strips {
-			strips[i].width = min(s.width, s.least+max(room, 0))
+		for i, s := range laidOut {
+			laidOut[i].width = min(s.width, s.least+max(room, 0))
 		}
 	}
 	lines := make([]string, len(rows)+2)
-	for _, s := range strips {
+	for _, s := range laidOut {
 		s.lines[1] = strings.Repeat("-", s.width)
 		for i, text := range s.lines {
 			if utf8.RuneCountInString(text) > s.width {
@@ -113,9 +112,9 @@ func layOut[T any](rows []T, columns []column[T], limit int) string {
 	return strings.Join(lines, "")
 }
 
-// columnsOf is how many characters a line of a terminal has; 0 is any number.
+// columnsOf returns the width of a terminal in characters; 0 if w is none.
 func columnsOf(w io.Writer) int {
-	if p, ok := w.(*page); ok {
+	if p, ok := w.(*capturedOutput); ok {
 		return p.columns
 	}
 	if f, ok := w.(*os.File); ok {
@@ -126,8 +125,8 @@ func columnsOf(w io.Writer) int {
 	return 0
 }
 
-// plainColumns returns a column for every member that is a plain value in
-// any of the rows, and for rows that are no objects a single one.
+// plainColumns returns a column for every member that is neither an object nor an array in
+// some row. If a row is not an object, there is only one column.
 func plainColumns(rows []any) []column[any] {
 	names := map[string]bool{}
 	for _, row := range rows {
@@ -151,13 +150,13 @@ func plainColumns(rows []any) []column[any] {
 	return columns
 }
 
-// title is a member's name with its first letter in upper case.
+// title is the name of a member with its first letter in upper case.
 func title(name string) string {
 	r, size := utf8.DecodeRuneInString(name)
 	return string(unicode.ToUpper(r)) + name[size:]
 }
 
-// cell is a plain value as a table shows it.
+// cell is the text of a [plain] value in a table.
 func cell(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -177,7 +176,7 @@ func cell(v any) string {
 // lastSegment is the last name of an id, which is a path.
 func lastSegment(id string) string { return id[strings.LastIndex(id, "/")+1:] }
 
-// value is what v leads to; the zero value for nil, which is JSON's null.
+// value returns *v, or the zero value if v is nil.
 func value[T any](v *T) (zero T) {
 	if v == nil {
 		return zero
@@ -186,7 +185,7 @@ func value[T any](v *T) (zero T) {
 }
 
 // seconds is a time without its fractions; "" for none.
-func seconds(t *time.Time) string {
+func timeText(t *time.Time) string {
 	if t == nil {
 		return ""
 	}

@@ -12,27 +12,26 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A target is the registry that a command is for, as its flags name it.
+// A target is the registry that a command is for. Its flags name it.
 type target struct {
-	flag     string // the flag that names the registry, if it is not --registry
+	flag     string // the flag that names the registry, if not --registry
 	registry string
 	user     string
 	password string
 }
 
 // registryUsage is the help of the flag that names the registry.
-const registryUsage = "registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)"
+const registryUsage = "the registry: a name saved by ferry login, or an address (default $FERRY_REGISTRY)"
 
-// define defines --registry and the flags of the reference that go with it and
-// mean nothing here.
+// define defines --registry, and a flag of the reference that is ignored.
 func (t *target) define(set *pflag.FlagSet) {
 	textVar(set, &t.registry, "registry", "r", "REGISTRY", registryUsage)
 	ignored(set, "resource-group", "g")
 }
 
-// client returns a client of the target's API. Credentials come from the
-// flags, else from the environment, else from the login that was saved under
-// the registry's name or for its address.
+// client returns a client of the registry. It takes the credentials from the flags, else
+// from the environment, else from the login that was saved under the registry's name or
+// for its address.
 func (t *target) client(env *Env) (*client, error) {
 	name := cmp.Or(t.registry, env.Getenv("FERRY_REGISTRY"))
 	saved, err := env.loadLogins()
@@ -78,7 +77,7 @@ func parseAddress(address string) (*url.URL, error) {
 		return nil, usagef("%q is not the address of a registry: want https://host, http://host:5000 or host:5000",
 			clip(address))
 	}
-	ip, _ := netip.ParseAddr(u.Hostname()) // of a name it is none, and no loopback address
+	ip, _ := netip.ParseAddr(u.Hostname()) // the zero value for a name is no loopback address
 	if !hasScheme && (u.Hostname() == "localhost" || ip.IsLoopback()) {
 		u.Scheme = "http"
 	}
@@ -86,7 +85,7 @@ func parseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// whichRegistry is a hint about the registries that could be named.
+// whichRegistry is a hint that lists the saved registries.
 func whichRegistry(saved logins) string {
 	if len(saved) == 0 {
 		return "save it with ferry login NAME --url URL -u USER --password-stdin, or give an address"

@@ -21,7 +21,7 @@ func testEnv(t *testing.T, vars map[string]string) *Env {
 	}}
 }
 
-func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
+func TestALoginIsFoundByNameOrAddress(t *testing.T) {
 	env := testEnv(t, map[string]string{"FERRY_REGISTRY": "home"})
 	_, err := env.saveLogins(logins{
 		"home": {URL: "http://127.0.0.1:5000", User: "admin", Password: "one"},
@@ -61,7 +61,7 @@ func TestARegistryIsFoundByItsNameOrItsAddress(t *testing.T) {
 	}
 }
 
-func TestSavedPasswordsAreTheOwnersOnly(t *testing.T) {
+func TestOnlyTheOwnerCanReadSavedPasswords(t *testing.T) {
 	env := testEnv(t, nil)
 	path, err := env.saveLogins(logins{"a": {URL: "http://h", User: "u", Password: "p"}})
 	if err != nil {
@@ -119,7 +119,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// What is taken for an address leads to no other host, and has no password.
+// FuzzParseAddress checks that an address leads to no other host, and has no password.
 func FuzzParseAddress(f *testing.F) {
 	f.Add("127.0.0.1:5000")
 	f.Add("https://registry.example/")

@@ -15,13 +15,12 @@ import (
 	"ferry/internal/terminal"
 )
 
-// A resultFile is the file that --to-file names: it gets the result of a command
-// in the place of standard output, and only its owner may read it, whatever the
-// shell's umask. It is for results that are secrets.
+// A resultFile is the file of --to-file. The result of a command is written to it instead of
+// standard output. It is for secrets: only its owner may read it, whatever the umask is.
 type resultFile struct {
 	path   string
 	result bytes.Buffer
-	stdout io.Writer // in whose place it is
+	stdout io.Writer // the standard output that it replaces; nil if there is no file
 }
 
 func (f *resultFile) define(set *pflag.FlagSet) {
@@ -38,8 +37,8 @@ func (f *resultFile) define(set *pflag.FlagSet) {
 // open reports whether results are written to the file.
 func (f *resultFile) open() bool { return f.stdout != nil }
 
-// begin makes the file the place of e's results, for the command. A file that could
-// not be written is an error now, and not after a password was made that is shown
+// begin redirects e's results to the file. If the file could not be written, it returns an
+// error before the command runs, because the command may make a password that is shown
 // only once.
 func (f *resultFile) begin(e *Env, command string) error {
 	if f.path == "" {
@@ -54,7 +53,7 @@ func (f *resultFile) begin(e *Env, command string) error {
 	case err != nil:
 		return fmt.Errorf("--to-file: %w", err)
 	case !info.Mode().IsRegular():
-		return usagef("--to-file %s: that is no file that could be replaced", f.path)
+		return usagef("--to-file %s: not a regular file", f.path)
 	}
 	try, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+"-*")
 	if err != nil {
@@ -65,7 +64,7 @@ func (f *resultFile) begin(e *Env, command string) error {
 	return errors.Join(try.Close(), os.Remove(try.Name()))
 }
 
-// close writes the file. If it cannot, the result is shown after all.
+// close writes the file. If it cannot, it shows the result on standard output.
 func (f *resultFile) close(e *Env) error {
 	if !f.open() {
 		return nil

@@ -21,11 +21,11 @@ var tokens = resource[api.Token]{"tokens", []column[api.Token]{
 	{title: "PASSWORD2 EXPIRY", text: func(t api.Token) string { return expiryOf(t, api.Password2) }},
 	{title: "STATUS", text: func(t api.Token) string { return t.Status }},
 	{title: "PROVISIONING STATE", text: func(t api.Token) string { return t.ProvisioningState }},
-	{title: "CREATION DATE", text: func(t api.Token) string { return seconds(&t.CreationDate) }},
+	{title: "CREATION DATE", text: func(t api.Token) string { return timeText(&t.CreationDate) }},
 }}
 
-// expiryOf is when a token's password expires: "" where it has no such password,
-// Never where that does not expire.
+// expiryOf returns the time when a token's password expires: "" if there is no such
+// password, and Never if it does not expire.
 func expiryOf(t api.Token, slot string) string {
 	switch p := passwordOf(t.Credentials, slot); {
 	case p == nil:
@@ -33,11 +33,11 @@ func expiryOf(t api.Token, slot string) string {
 	case p.Expiry == nil:
 		return "Never"
 	default:
-		return seconds(p.Expiry)
+		return timeText(p.Expiry)
 	}
 }
 
-// passwordOf is the password in a slot; nil where there is none.
+// passwordOf returns the password in a slot; nil if there is none.
 func passwordOf(c api.TokenCredentials, slot string) *api.TokenPassword {
 	for _, p := range c.Passwords {
 		if p.Name == slot {
@@ -48,7 +48,7 @@ func passwordOf(c api.TokenCredentials, slot string) *api.TokenPassword {
 }
 
 func newTokenCommand(env *Env) *cobra.Command {
-	return group("token", "Tokens: credentials of machines",
+	return group("token", "Tokens: credentials for machines that pull, push or sync",
 		verb(env, "create", "Create a token, or replace one, with two new passwords", `
 			ferry token create -r home -n line1 --scope-map pullers
 			ferry token create -r home -n line1 --repository factory/app content/read --expiration-in-days 30`,
@@ -76,7 +76,7 @@ type tokenUpdate struct {
 
 func (o *tokenUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	textOption(set, &o.patch.ScopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
+	textOption(set, &o.patch.ScopeMap, "scope-map", "", "NAME", "the scope map with the permissions of the token")
 	choiceOption(set, &o.patch.Status, "status", "whether the token can be used", api.Enabled, api.Disabled)
 }
 
@@ -88,19 +88,21 @@ type tokenCreate struct {
 	named
 	expiry
 	scopeMap, status       string
-	repositories, gateways [][]string // each with its actions
+	repositories, gateways [][]string // a name, then its actions
 	noPasswords            bool
 }
 
 func (o *tokenCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map that says what the token may do")
+	textVar(set, &o.scopeMap, "scope-map", "", "NAME", "the scope map with the permissions of the token")
 	groupsVar(set, &o.repositories, "repository", "NAME ACTION...",
-		"instead of --scope-map: a repository and its actions; makes the scope map NAME-scope-map; repeatable")
+		"instead of --scope-map: a repository and the actions to allow on it. The new scope map is called "+
+			"like the token, with -scope-map behind it; repeatable")
 	groupsVar(set, &o.gateways, "gateway", "NAME ACTION...",
-		"instead of --scope-map: a connected registry and its actions; repeatable")
+		"instead of --scope-map: a connected registry and the actions to allow on its gateway; repeatable")
 	choiceVar(set, &o.status, "status", "", api.Enabled, "whether the token can be used", api.Enabled, api.Disabled)
-	set.BoolVar(&o.noPasswords, "no-passwords", false, "make no passwords yet")
+	set.BoolVar(&o.noPasswords, "no-passwords", false,
+		"make no passwords; ferry token credential generate makes them later")
 	o.expiry.define(set)
 }
 
@@ -136,8 +138,7 @@ func (o *tokenCreate) run(ctx context.Context, env *Env, c *client) error {
 	return show(env, t, tokens.columns)
 }
 
-// warnShownOnce goes to standard error, so that it never mixes with the
-// result that a script reads.
+// warnShownOnce writes a note to standard error, so that it does not mix with the result.
 func (e *Env) warnShownOnce() {
 	fmt.Fprintln(e.Stderr, "note: the passwords are shown only this once; store them safely")
 }
@@ -157,11 +158,11 @@ func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions
 	if slices.Equal(folded(existing.value.Actions), folded(actions)) {
 		return nil
 	}
-	return withHint(fmt.Errorf("the scope map %s is there already, with other permissions", name),
+	return withHint(fmt.Errorf("the scope map %s exists already, with other permissions", name),
 		"change it with ferry scope-map update -n %s --add-repository ..., then give --scope-map %s", name, name)
 }
 
-// folded returns actions as a set: sorted, in lower case, each once.
+// folded returns actions in lower case, sorted, each once.
 func folded(actions []string) []string {
 	var all []string
 	for _, a := range actions {
@@ -172,17 +173,22 @@ func folded(actions []string) []string {
 }
 
 func newTokenCredentialCommand(env *Env) *cobra.Command {
-	return group("credential", "A token's two passwords, so that one can be replaced while the other is in use",
-		verb(env, "generate", "Make new passwords for a token, in place of the old ones", `
+	return group("credential", "The two passwords of a token",
+		describe(verb(env, "generate", "Make new passwords for a token, which replace the old ones", `
 			ferry token credential generate -r home -n line1 --password1
-			ferry token credential generate -r home -n line1 --expiration-in-days 30`,
-			&credentialGenerate{}, "name"),
-		verb(env, "delete", "Delete passwords of a token",
+			ferry token credential generate -r home -n line1 --expiration-in-days 30
+			ferry token credential generate -r home -n line1 --password2 \
+			--query 'passwords[1].value' -o tsv --to-file line1.password`,
+			&credentialGenerate{}, "name"), `
+Make new passwords for a token, which replace the old ones: both, unless a flag
+names one. A token has two passwords, so that one can be replaced while
+machines still use the other.`),
+		verb(env, "delete", "Delete one or both passwords of a token",
 			"ferry token credential delete -r home -n line1 --password2", &credentialDelete{}, "name"),
 	)
 }
 
-// slots are the flags --password1 and --password2.
+// slots are the values of --password1 and --password2.
 type slots struct {
 	first, second bool
 }
@@ -210,7 +216,7 @@ type credentialGenerate struct {
 
 func (o *credentialGenerate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	o.slots.define(set, "make")
+	o.slots.define(set, "make only")
 	o.expiry.define(set)
 }
 
@@ -264,21 +270,21 @@ func (o *credentialDelete) run(ctx context.Context, env *Env, c *client) error {
 // maxDays bounds --expiration-in-days: a hundred years.
 const maxDays = 36500
 
-// An expiry is when a password ends, as --expiration-in-days and
-// --expiration give it.
+// An expiry is the time when a password expires, from --expiration-in-days or --expiration.
 type expiry struct {
 	days *int
 	at   string
 }
 
 func (e *expiry) define(set *pflag.FlagSet) {
-	numberOption(set, &e.days, "expiration-in-days", "days for which the passwords are valid (default for ever)")
-	textVar(set, &e.at, "expiration", "", "TIME", "when the passwords expire, in UTC, as 2031-12-31T12:59:59Z")
+	numberOption(set, &e.days, "expiration-in-days", "days until the passwords expire (default never)")
+	textVar(set, &e.at, "expiration", "", "TIME",
+		"the time when the passwords expire, in UTC, such as 2031-12-31T12:59:59Z")
 	numberOption(set, &e.days, "days", "the same as --expiration-in-days")
 	set.Lookup("days").Hidden = true
 }
 
-// time returns when the password ends; nil is never.
+// time returns the time when the password expires; nil is never.
 func (e *expiry) time(now time.Time) (*time.Time, error) {
 	switch days := value(e.days); {
 	case e.days != nil && e.at != "":
@@ -293,7 +299,7 @@ func (e *expiry) time(now time.Time) (*time.Time, error) {
 	}
 	t, err := time.Parse("2006-01-02T15:04:05Z", e.at)
 	if err != nil {
-		return nil, usagef("--expiration %q: want a time in UTC, as 2031-12-31T12:59:59Z", clip(e.at))
+		return nil, usagef("--expiration %q: want a time in UTC, such as 2031-12-31T12:59:59Z", clip(e.at))
 	}
 	if !t.After(now) {
 		return nil, usagef("--expiration %s is in the past", e.at)

@@ -21,7 +21,7 @@ func TestScopeMapOfAnotherIsNotReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
-	var other sync.Once // another client, which creates it after the first request
+	var other sync.Once // another client creates the scope map before the first PUT arrives
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			other.Do(func() { root.PutScopeMap(t, "line1-scope-map", "repositories/other/content/read") })

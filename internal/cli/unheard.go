@@ -8,20 +8,20 @@ import (
 	"ferry/internal/terminal"
 )
 
-// mostUnheard is how many connected registries a line names.
-const mostUnheard = 3
+// maxUnheardNames bounds the number of names in a line.
+const maxUnheardNames = 3
 
-// noteUnheard says, to standard error, which connected registries have not heard
-// of a write; nil is none.
-func (e *Env) noteUnheard(u *api.Unheard) {
+// printUnheard writes to standard error which connected registries have not received a
+// change yet. u may be nil.
+func (e *Env) printUnheard(u *api.Unheard) {
 	if u == nil {
 		return
 	}
 	var names []string
-	for _, r := range u.Registries[:min(len(u.Registries), mostUnheard)] {
-		when := "nobody knows when it is back"
+	for _, r := range u.Registries[:min(len(u.Registries), maxUnheardNames)] {
+		when := "next connection unknown"
 		if r.ExpectedTime != nil {
-			when = "expected at " + seconds(r.ExpectedTime)
+			when = "expected at " + timeText(r.ExpectedTime)
 		}
 		names = append(names, fmt.Sprintf("%s (%s)", terminal.Printable(r.Name), when))
 	}
@@ -29,9 +29,9 @@ func (e *Env) noteUnheard(u *api.Unheard) {
 	if more := u.Count - len(names); more > 0 {
 		text += fmt.Sprintf(" and %s", counted(more, "other"))
 	}
-	what := "connected registries have"
+	subject := "connected registries have"
 	if u.Count == 1 {
-		what = "connected registry has"
+		subject = "connected registry has"
 	}
-	fmt.Fprintf(e.Stderr, "note: %d %s not heard of this yet: %s\n", u.Count, what, text)
+	fmt.Fprintf(e.Stderr, "note: %d %s not received this change yet: %s\n", u.Count, subject, text)
 }

@@ -2,10 +2,10 @@ package cli
 
 import "testing"
 
-func TestAWriteSaysWhoHasNotHeardOfIt(t *testing.T) {
+func TestWritesListTheSitesThatAreBehind(t *testing.T) {
 	const result = `{"name":"line1","unheard":{"count":5,"registries":[{"name":"ship4","expectedTime":null},` +
 		`{"name":"ship1","expectedTime":"2030-01-02T02:00:00Z"},{"name":"ship2","expectedTime":"2030-01-02T02:00:00Z"},{"name":"ship3"}]}}`
-	const note = "note: 5 connected registries have not heard of this yet: ship4 (nobody knows when it is back), " +
+	const note = "note: 5 connected registries have not received this change yet: ship4 (next connection unknown), " +
 		"ship1 (expected at 2030-01-02T02:00:00Z), ship2 (expected at 2030-01-02T02:00:00Z) and 2 others\n"
 	for _, args := range [][]string{
 		{"token", "update", "-n", "line1", "--status", "disabled"},

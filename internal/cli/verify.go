@@ -20,50 +20,50 @@ import (
 const pathVerification = api.Root + "/verification"
 
 func newVerifyCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "verify", "Read all that a registry stores again, and find what is damaged", `
+	cmd := verb(env, "verify", "Read all stored content of a registry, and find damage", `
 		ferry verify -r home
 		ferry verify -r ship1 --show -o json`,
 		&verifyOptions{})
-	cmd.Long = `Read all that a registry stores again, and find what is damaged.
+	cmd.Long = `Read all stored content of a registry, and find damage.
 
-What is damaged is not served any more: a pull of it fails until the content
-comes again. A connected registry fetches it from its parent with its next
-sync, and a mirror rule with its next run; ferry repair lets them begin at
-once. What no parent and no source has must be pushed again.
+Damaged content is no longer served: a pull of it fails until the registry has
+the content again. A connected registry fetches it from its parent with the next
+sync, a mirror rule with its next run; ferry repair starts them at once. Content
+that neither a parent nor a source has must be pushed again.
 
-The registry goes on with it when this command is interrupted. It also reads
-everything once in a while by itself; see --scrub of ferry serve.
+If this command is interrupted, the registry continues. It also reads all
+content regularly by itself; see --scrub of ferry serve.
 
 The exit code is 1 if anything is damaged.`
 	return cmd
 }
 
 func newRepairCommand(env *Env) *cobra.Command {
-	cmd := verb(env, "repair", "Verify a registry, and have what is damaged fetched again", `
+	cmd := verb(env, "repair", "Verify a registry, and fetch damaged content again", `
 		ferry repair -r ship1
 		ferry repair -r home -o json`,
 		&repairOptions{})
-	cmd.Long = `Verify a registry, and have what is damaged fetched again: at a connected
-registry by a sync from its parent, whatever the schedule says, and at a root
-by its mirror rules. It waits until that is over.
+	cmd.Long = `Verify a registry, fetch damaged content again, and wait for the end of that. A
+connected registry syncs from its parent, regardless of the schedule; a root
+registry runs its mirror rules.
 
-The exit code is 1 if anything is damaged then. What no parent and no source
-has must be pushed again.`
+The exit code is 1 if something is still damaged. Content that neither a parent
+nor a source has must be pushed again.`
 	return cmd
 }
 
-// damageOutput is how both commands show what they found.
+// damageOutput shows the result of both commands.
 type damageOutput struct {
 	target
-	output string // in the place of every command's: sentences for people
+	output string // replaces the --output of all commands: its default is text
 }
 
 func (o *damageOutput) define(set *pflag.FlagSet) {
 	o.target.define(set)
-	choiceVar(set, &o.output, "output", "o", "text", "how to show the result", "text", "json", "table", "yaml", "tsv")
+	choiceVar(set, &o.output, "output", "o", "text", outputUsage, "text", "json", "table", "yaml", "tsv")
 }
 
-// show shows what a pass found, and returns an error if anything is damaged.
+// show shows the result of a scrub, and returns an error if anything is damaged.
 func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[api.Verification], hint string) error {
 	damaged, err := damagedOf(ctx, c)
 	if err != nil {
@@ -73,7 +73,7 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 	case env.output == "table" && env.query == "":
 		err = writeTable(env.Stdout, damaged.value, damagedColumns)
 	case env.asText():
-		env.say(sayVerification(v.value))
+		env.say(verificationText(v.value))
 		if len(damaged.value) > 0 {
 			err = writeTable(env.Stdout, damaged.value, damagedColumns)
 		}
@@ -96,10 +96,10 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 	return nil
 }
 
-// itemsAre is a number of items, and the verb behind it.
+// itemsAre is a number of items with a verb, such as "1 item is".
 func itemsAre(n int) string { return counted(n, "item") + " " + are(n) }
 
-// damagedOf returns what is out of service.
+// damagedOf returns the damaged items, which are not served.
 func damagedOf(ctx context.Context, c *client) (result[[]api.Damaged], error) {
 	return pages[api.Damaged](ctx, c, api.Root+"/damaged", url.Values{"n": {"1000"}}, "value", 0)
 }
@@ -114,38 +114,38 @@ var damagedColumns = []column[api.Damaged]{
 		}
 		return "no: push it again"
 	}},
-	{title: "FOUND (UTC)", text: func(d api.Damaged) string { return seconds(&d.FoundTime) }, rank: 1},
+	{title: "FOUND (UTC)", text: func(d api.Damaged) string { return timeText(&d.FoundTime) }, rank: 1},
 	{title: "REASON", text: func(d api.Damaged) string { return d.Reason }, cut: true},
 }
 
-// sayVerification puts a pass into a sentence.
-func sayVerification(v api.Verification) string {
+// verificationText describes a scrub in a sentence.
+func verificationText(v api.Verification) string {
 	if v.StartTime == nil {
 		text := "Nothing was verified yet."
 		if v.NextTime != nil {
-			text += " The first scrub is due at " + seconds(v.NextTime) + "."
+			text += " The first scrub is due at " + timeText(v.NextTime) + "."
 		}
 		return text
 	}
-	read := fmt.Sprintf("%d of %d items, %s", v.ItemsDone, v.ItemsTotal, doneOf(v.BytesDone, max(v.BytesTotal, 1)))
+	read := fmt.Sprintf("%d of %d items, %s", v.ItemsDone, v.ItemsTotal, doneText(v.BytesDone, max(v.BytesTotal, 1)))
 	switch v.State {
 	case api.VerifyRunning:
-		text := fmt.Sprintf("Verifying since %s: %s are read%s.", seconds(v.StartTime), read,
-			paceOf(api.ByteProgress{BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds}))
-		return text + sayDamaged(v)
+		text := fmt.Sprintf("Verifying since %s: %s are read%s.", timeText(v.StartTime), read,
+			rateAndTimeLeft(api.ByteProgress{BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds}))
+		return text + damagedText(v)
 	case api.VerifyWaiting:
-		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", seconds(v.StartTime),
-			read) + sayDamaged(v)
+		return fmt.Sprintf("Verifying since %s, and waiting for the scrub window: %s are read.", timeText(v.StartTime),
+			read) + damagedText(v)
 	}
-	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), seconds(v.StartTime),
-		seconds(v.EndTime)) + sayDamaged(v)
+	return fmt.Sprintf("Verified %s from %s to %s.", counted(int(v.ItemsDone), "item"), timeText(v.StartTime),
+		timeText(v.EndTime)) + damagedText(v)
 }
 
-func sayDamaged(v api.Verification) string {
+func damagedText(v api.Verification) string {
 	if v.DamagedNow == 0 {
 		return " Nothing is damaged."
 	}
-	return fmt.Sprintf(" %s damaged, and out of service until it comes again:", itemsAre(int(v.DamagedNow)))
+	return fmt.Sprintf(" %s damaged, and out of service until fetched or pushed again:", itemsAre(int(v.DamagedNow)))
 }
 
 type verifyOptions struct {
@@ -155,8 +155,9 @@ type verifyOptions struct {
 
 func (o *verifyOptions) define(set *pflag.FlagSet) {
 	o.damageOutput.define(set)
-	set.BoolVar(&o.showOnly, "show", false, "only show how far that is, or what was found last")
-	set.BoolVar(&o.noWait, "no-wait", false, "do not wait until everything is read; see --show")
+	set.BoolVar(&o.showOnly, "show", false,
+		"only show the progress of a running verification, or the result of the last one")
+	set.BoolVar(&o.noWait, "no-wait", false, "do not wait for the end; see --show")
 }
 
 func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
@@ -174,10 +175,11 @@ func (o *verifyOptions) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	return o.show(ctx, env, c, v, "ferry repair fetches again what a parent or a mirror rule has; push the rest again")
+	return o.show(ctx, env, c, v,
+		"ferry repair fetches the content that a parent or a mirror rule has; push the rest again")
 }
 
-// verify lets a registry read everything again, and waits until it has.
+// verify starts a scrub of a registry, and waits for its end.
 func verify(ctx context.Context, env *Env, c *client) (result[api.Verification], error) {
 	v, err := ask[api.Verification](ctx, c, call{method: http.MethodPost, path: pathVerification})
 	if err != nil {
@@ -187,12 +189,12 @@ func verify(ctx context.Context, env *Env, c *client) (result[api.Verification],
 		return ask[api.Verification](ctx, c, call{method: http.MethodGet, path: pathVerification})
 	})
 	if errors.Is(err, errInterrupted) {
-		err = withHint(err, "ferry verify --show says how")
+		err = withHint(err, "see ferry verify --show")
 	}
 	return v, err
 }
 
-// verifyProgress is how far a pass is.
+// verifyProgress returns the progress of a scrub.
 func verifyProgress(v api.Verification) progress {
 	p := progress{what: "verifying", running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
 		BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds,
@@ -203,8 +205,8 @@ func verifyProgress(v api.Verification) progress {
 	return p
 }
 
-// repairPatience is for how long nothing may be under way until a repair gives up.
-const repairPatience = 30 * time.Second
+// repairTimeout is the time without a running sync or mirror rule after which a repair ends.
+const repairTimeout = 30 * time.Second
 
 type repairOptions struct{ damageOutput }
 
@@ -230,21 +232,21 @@ func (o *repairOptions) run(ctx context.Context, env *Env, c *client) error {
 	return o.show(ctx, env, c, v, hint)
 }
 
-// What a person can do about content that stays damaged after a repair.
+// Hints about content that stays damaged after a repair.
 const (
 	rootHint = "a root has no parent: push the images again, bring them with a mirror rule " +
 		"(ferry mirror list says why one failed), or restore the files from a backup and run ferry repair again"
-	connectedHint = "ferry sync status says why content that the parent has does not come; push the rest to the root again"
+	connectedHint = "ferry sync status says why content of the parent is missing; push the rest to the root again"
 )
 
-// repair has damaged content fetched again, and waits until it is here or nothing is under way.
-// The hint is for a person, about the content that is still damaged then.
+// repair makes the registry fetch damaged content again, and waits until it has, or until
+// neither a sync nor a mirror rule runs. The hint is about content that is still damaged.
 func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hint string, err error) {
 	status, err := ask[api.InstanceStatus](ctx, c, call{method: http.MethodGet, path: api.Root + "/status"})
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(env.Stderr, "%s damaged; asking for what can be fetched again\n", itemsAre(len(damaged)))
+	fmt.Fprintf(env.Stderr, "%s damaged; fetching again what a parent or a source has\n", itemsAre(len(damaged)))
 	hint, underway := connectedHint, syncUnderway
 	if status.value.Sync == nil {
 		hint, underway = rootHint, rulesUnderway
@@ -255,7 +257,7 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hi
 	if err != nil {
 		return hint, err
 	}
-	for quiet := time.Now(); time.Since(quiet) < repairPatience; {
+	for quiet := time.Now(); time.Since(quiet) < repairTimeout; {
 		left, err := damagedOf(ctx, c)
 		if err != nil {
 			return hint, err
@@ -277,7 +279,7 @@ func repair(ctx context.Context, env *Env, c *client, damaged []api.Damaged) (hi
 			quiet = time.Now()
 		}
 		select {
-		case <-time.After(askEvery):
+		case <-time.After(pollInterval):
 		case <-ctx.Done():
 			return hint, errInterrupted
 		}
@@ -302,7 +304,7 @@ func rulesUnderway(ctx context.Context, c *client) (bool, error) {
 	return false, err
 }
 
-// runRules runs the mirror rules that bring what is damaged.
+// runRules runs the mirror rules whose repositories have damaged content.
 func runRules(ctx context.Context, c *client, damaged []api.Damaged) error {
 	rules, err := pages[api.MirrorRule](ctx, c, api.Root+"/"+mirrorRules.kind, nil, "value", 0)
 	if err != nil {
@@ -319,7 +321,7 @@ func runRules(ctx context.Context, c *client, damaged []api.Damaged) error {
 	return nil
 }
 
-// needs reports whether an image of repository is not whole because of what is damaged.
+// needs reports whether an image of repository needs something that is damaged.
 func needs(damaged []api.Damaged, repository string) bool {
 	for _, d := range damaged {
 		for _, image := range d.Images {
