@@ -14,7 +14,7 @@ func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		first, second := root.child("ship1"), root.child("ship1")
 		stop := root.start(first, c)
 		first.awaitTag("app/a", "v1", d)
@@ -44,7 +44,7 @@ func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
 func TestRefusedInstanceRetriesSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		c.Password = "wrong"
 		ship := root.child("ship1")
 		root.start(ship, c)
@@ -62,7 +62,7 @@ func TestAgentOutlivesALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.link.cut()
 		root.start(ship, c)
@@ -77,12 +77,7 @@ func TestAgentOutlivesALinkThatIsDown(t *testing.T) {
 
 func TestNextTryNoticesThatTheLinkIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, 10)
 		time.Sleep(time.Minute)
 		root.link.cut()
 		time.Sleep(time.Hour)
@@ -97,9 +92,7 @@ func TestNextTryNoticesThatTheLinkIsBack(t *testing.T) {
 func TestFailingParentIsRetriedLikeALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		time.Sleep(time.Minute)
 		root.refuse.Store(true)
 		time.Sleep(time.Hour)
@@ -113,7 +106,7 @@ func TestDeactivatedInstanceWaitsBeforeItActivatesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		first, second := root.child("ship1"), root.child("ship1")
 		root.start(first, c)
 		first.awaitTag("app/a", "v1", d)
@@ -134,16 +127,11 @@ func TestDeactivatedInstanceWaitsBeforeItActivatesAgain(t *testing.T) {
 
 func TestRestartWithoutALinkServesThenSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, large)
 		time.Sleep(time.Minute)
-		stop()
+		ship.stop()
 		root.link.cut()
-		root.start(ship, c)
+		ship.restart()
 		time.Sleep(time.Hour)
 		if s := ship.agent.Status(); s.ItemsSynced != 1 || s.SyncState != "Succeeded" || s.LastSyncSuccess.IsZero() {
 			t.Errorf("status = %+v, want that of the last run", s)
@@ -165,7 +153,7 @@ func TestAChainThatStartsAtOnceActivatesInSeconds(t *testing.T) {
 		sites, connections := []*site{root}, map[string]gateway.ConnectionString{}
 		for i := 1; i <= levels; i++ {
 			connections[names[i]] = root.connectedRegistry(names[i],
-				api.RegistryPut{Parent: names[i-1], Repositories: []string{"app/*"}})
+				api.RegistryPut{Parent: names[i-1]})
 			sites = append(sites, root.child(names[i]))
 		}
 		begun := time.Now()

@@ -16,7 +16,7 @@ func TestBandwidthCapHoldsForBatches(t *testing.T) {
 			root.push("app/a", fmt.Sprint(i), fmt.Sprint("v", i), 30_000)
 		}
 		c := root.connectedRegistry("ship1",
-			api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{Bandwidth: []string{"30KiB"}}})
+			api.RegistryPut{Settings: api.Settings{Bandwidth: []string{"30KiB"}}})
 		root.start(root.child("ship1"), c)
 		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
 		before := root.sent.Load()
@@ -33,11 +33,8 @@ func TestBandwidthCapHoldsOverAllConnectionsAndChangesLive(t *testing.T) {
 		for _, seed := range []string{"1", "2", "3", "4"} {
 			root.push("app/"+seed, seed, "v1", 8<<20)
 		}
-		c := root.connectedRegistry("ship1",
-			api.RegistryPut{Repositories: []string{"app/*"},
-				Settings: api.Settings{Bandwidth: []string{"00:00-01:00=800kbit", "4Mbit"}}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{
+			Settings: api.Settings{Bandwidth: []string{"00:00-01:00=800kbit", "4Mbit"}}})
 		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
 		check := func(rate int64) {
 			t.Helper()

@@ -15,7 +15,7 @@ func TestSpentBudgetDelaysSyncsToTheNextPeriod(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
 		c := root.connectedRegistry("ship1",
-			api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{ByteBudget: &budget}})
+			api.RegistryPut{Settings: api.Settings{ByteBudget: &budget}})
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		stop := root.start(ship, c)

@@ -23,7 +23,7 @@ func TestClockSkewIsReportedAtSiteAndRoot(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				root := newRoot(t)
 				d := root.push("app/a", "1", "v1", 10)
-				c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+				c := root.connectedRegistry("ship1", api.RegistryPut{})
 				ship := root.child("ship1")
 				ship.ahead.Store(int64(test.ahead))
 				root.start(ship, c)

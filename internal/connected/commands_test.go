@@ -13,7 +13,7 @@ func TestResumeContinuesAPausedSyncFromTheSameByte(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.rate.Store(4_000) // on each connection
 		stop := root.start(ship, c)
@@ -60,9 +60,7 @@ func TestSyncNowOpensAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
 		time.Sleep(10 * time.Hour)
 		second := root.push("app/a", "2", "v1", 10)
@@ -88,7 +86,7 @@ func TestSyncNowRetriesFailedItemsAndTheLinkAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.link.cut()
 		root.start(ship, c)

@@ -244,9 +244,7 @@ func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large, 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.runScrub()
 		ship.awaitTag("app/a", "v1", d)
 		await(t, "the ship is in sync", func() bool { return ship.agent.Status().ItemsPending == 0 })
@@ -276,12 +274,7 @@ func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {
 
 func TestResyncFindsWhatIsLostAtTheSite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, large)
 		layer := ship.layerOf("1", large)
 		path := ship.file("app/a", layer)
 		if err := os.Remove(path); err != nil {
@@ -301,9 +294,7 @@ func TestResyncCanReadEverythingAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.runScrub()
 		ship.awaitTag("app/a", "v1", d)
 		layer := ship.layerOf("1", large)
@@ -324,9 +315,7 @@ func TestWrongContentIsVerifiedAtTheParent(t *testing.T) {
 		layer := root.layerOf("1", large)
 		root.spoil("app/a", layer)
 		root.runScrub()
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		await(t, "the root finds the damage", func() bool { return root.damaged() == 1 })
 		if !ship.serves("app/a", "v1", "") {
 			t.Error("the ship serves an image of which it has no layer")

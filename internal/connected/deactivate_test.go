@@ -13,7 +13,7 @@ func TestADeactivatedSiteSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		first, second := root.child("ship1"), root.child("ship1")
 		stop := root.start(first, c)
 		first.awaitTag("app/a", "v1", d)
@@ -44,9 +44,7 @@ func TestARefusalIsKeptOverARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", d)
 		password := api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}
 		if _, err := root.fleet.InstanceSettings(t.Context(), by, "ship1", password); err != nil {
@@ -54,8 +52,8 @@ func TestARefusalIsKeptOverARestart(t *testing.T) {
 		}
 		await(t, "the site is refused", func() bool { code, _ := ship.detail(); return code == "ParentRefuses" })
 		time.Sleep(3 * time.Hour) // the window is closed
-		stop()
-		root.start(ship, c)
+		ship.stop()
+		ship.restart()
 		if code, _ := ship.detail(); code != "ParentRefuses" || ship.agent.Status().State != "Unhealthy" {
 			t.Errorf("after a restart between two windows: %q, %s", code, ship.agent.Status().State)
 		}

@@ -17,9 +17,7 @@ func TestSyncedImageIsServedWithoutTheParent(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large, 10)
 		root.push("secret/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.awaitTag("app/a", "v1", d)
 		root.link.cut()
 		time.Sleep(time.Hour)
@@ -37,12 +35,7 @@ func TestSyncedImageIsServedWithoutTheParent(t *testing.T) {
 
 func TestChangesAreSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		first := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
-		ship.awaitTag("app/a", "v1", first)
+		root, ship, _ := newPair(t, large)
 
 		second := root.push("app/a", "2", "v1", large)
 		ship.awaitTag("app/a", "v1", second)
@@ -64,9 +57,7 @@ func TestChangesDuringAnOutageAreSyncedOnce(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
 		gone := root.push("app/a", "2", "gone", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.awaitTag("app/a", "v1", first)
 		ship.awaitTag("app/a", "gone", gone)
 
@@ -93,9 +84,7 @@ func TestTrimmedFeedStartsAPassOverAllRepositories(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
 		gone := root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.awaitTag("app/a", "v1", first)
 		ship.awaitTag("app/b", "v1", gone)
 
@@ -121,9 +110,7 @@ func TestChangedPermissionsAddAndRemoveRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		a, b := root.push("app/a", "1", "v1", large), root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/a"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Repositories: []string{"app/a"}})
 		ship.awaitTag("app/a", "v1", a)
 		time.Sleep(time.Minute)
 		if !ship.serves("app/b", "v1", "") {
@@ -144,7 +131,7 @@ func TestChangedPermissionsAddAndRemoveRepositories(t *testing.T) {
 func TestReplacedParentListsEveryRepository(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		d := root.push("app/a", "1", "v1", large)
 		stop := root.start(ship, c)
@@ -158,7 +145,7 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 		for i := range 20 {
 			other.push("app/a", strings.Repeat("x", i), "v2", 10)
 		}
-		c.Password = other.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}}).Password
+		c.Password = other.connectedRegistry("ship1", api.RegistryPut{}).Password
 		if err := other.fleet.Activate(t.Context(), "ship1", ship.control.InstanceID(), "test"); err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +167,7 @@ func TestContentSyncsThroughANestedConnectedRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)
-		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*"}})
+		up := root.connectedRegistry("plant", api.RegistryPut{})
 		plant := root.child("plant")
 		root.start(plant, up)
 		plant.awaitTag("app/a", "v1", d)

@@ -13,18 +13,13 @@ import (
 
 func TestResyncListsEveryRepositoryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, 10)
 		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "every repository is listed", func() bool { return ship.log.count("trigger=Resync") == 1 })
-		stop()
-		root.start(ship, c)
+		ship.stop()
+		ship.restart()
 		time.Sleep(10 * time.Minute)
 		if n := ship.log.count("trigger=Resync"); n != 1 {
 			t.Errorf("every repository is listed %d times for one wish", n)
@@ -44,9 +39,7 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		root.connect("ship1", api.RegistryPut{})
 		await(t, "the root hears of the item that failed", func() bool {
 			all, err := root.fleet.Descendants(t.Context())
 			if err != nil || len(all) != 1 || len(all[0].Open) != 1 || all[0].ItemsSynced != 1 {
@@ -65,9 +58,7 @@ func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
 		root := newRoot(t)
 		digests := map[string]digest.Digest{"app/a": root.push("app/a", "1", "v1", 10),
 			"app/b": root.push("app/b", "2", "v1", 10)}
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.awaitTag("app/a", "v1", digests["app/a"])
 		ship.awaitTag("app/b", "v1", digests["app/b"])
 		for _, lock := range [][2]string{{"app/a", "v1"}, {"app/b", ""}} {

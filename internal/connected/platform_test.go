@@ -59,7 +59,7 @@ func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 		c := root.connectedRegistry("ship1",
 			api.RegistryPut{Repositories: []string{"app/*"},
 				Settings: api.Settings{Platforms: []string{"linux/amd64"}}})
-		cabin := root.connectedRegistry("cabin1", api.RegistryPut{Parent: "ship1", Repositories: []string{"app/*"}})
+		cabin := root.connectedRegistry("cabin1", api.RegistryPut{Parent: "ship1"})
 		ship, below := root.child("ship1"), root.child("cabin1")
 		root.start(ship, c)
 		ship.awaitTag("app/a", "v1", index)

@@ -11,10 +11,7 @@ func TestChangedTagFiltersAddAndRemoveTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		one, two := root.push("app/a", "1", "v1.0", 10), root.push("app/a", "2", "v2.0", 10)
-		c := root.connectedRegistry("ship1",
-			api.RegistryPut{Repositories: []string{"app/*"}, Settings: api.Settings{TagFilters: []string{"v1.*"}}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: api.Settings{TagFilters: []string{"v1.*"}}})
 		ship.awaitTag("app/a", "v1.0", one)
 		if !ship.serves("app/a", "v2.0", "") {
 			t.Error("a tag came that no filter matches")

@@ -19,7 +19,7 @@ func TestFirstPollHasNoCursorAndIsNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		start := time.Now()
 		root.start(ship, c)
@@ -71,12 +71,7 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				root := newRoot(t)
-				d := root.push("app/a", "1", "v1", 10)
-				c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-				ship := root.child("ship1")
-				root.start(ship, c)
-				ship.awaitTag("app/a", "v1", d)
+				root, ship, d := newPair(t, 10)
 				time.Sleep(5 * time.Minute)
 				if s := ship.agent.Status(); s.SyncTrigger != "InitialSync" || s.SyncState != "Succeeded" {
 					t.Fatalf("at first: %s, %s", s.SyncTrigger, s.SyncState)
@@ -124,7 +119,7 @@ func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(5)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		ship.polls.cut(1)
 		root.rate.Store(20_000) // the sync of what is listed first takes longer
@@ -147,9 +142,7 @@ func TestParentWithoutProgressIsNotPolledInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(1)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		await(t, "all is served", func() bool { return served(ship) })
 		ship.polls.stick()
 		time.Sleep(time.Hour)
@@ -163,9 +156,7 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		served := root.repositories(6)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		await(t, "all is served", func() bool { return served(ship) })
 		time.Sleep(time.Minute)
 		before := len(ship.polls.all())
@@ -178,10 +169,10 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 		if !served(ship) {
 			t.Error("what was not listed yet is gone")
 		}
-		stop()
+		ship.stop()
 		ship.engine = ship.newEngine()
 		ship.polls.mend()
-		root.start(ship, c)
+		ship.restart()
 		time.Sleep(5 * time.Minute)
 		listed, restarts, ended := map[string]int{}, 0, false
 		for _, p := range ship.polls.all()[before:] {
@@ -213,12 +204,7 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 
 func TestParentHoldsAPollUntilSomethingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, 10)
 		time.Sleep(5 * time.Minute)
 		before := len(ship.polls.all())
 		time.Sleep(10 * time.Minute)
@@ -277,7 +263,7 @@ func (s *site) known(below *site) int64 {
 func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		d := root.push("app/a", "1", "v1", large)
 		ship := root.child("ship1")
 		root.rate.Store(1000)
@@ -352,7 +338,7 @@ func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*", "other"}})
-		down := root.connectedRegistry("floor", api.RegistryPut{Parent: "plant", Repositories: []string{"app/*"}})
+		down := root.connectedRegistry("floor", api.RegistryPut{Parent: "plant"})
 		plant, floor := root.child("plant"), root.child("floor")
 		root.push("app/a", "1", "v1", 10)
 		root.start(plant, up)
@@ -396,7 +382,7 @@ func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
 func TestRootKnowsWhatANestedConnectedRegistryHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*"}})
+		up := root.connectedRegistry("plant", api.RegistryPut{})
 		down := root.connectedRegistry("floor", api.RegistryPut{Parent: "plant", Repositories: []string{"app/a"}})
 		first := root.push("app/a", "1", "v1", large)
 		plant, floor := root.child("plant"), root.child("floor")
@@ -442,7 +428,7 @@ func TestRootKnowsWhatANestedConnectedRegistryHas(t *testing.T) {
 		root.update("plant", api.Settings{TagFilters: []string{"v3"}})
 		await(t, "plant has only v3", func() bool { return plant.serves("app/a", "v2", "") })
 		root.update("plant", api.Settings{TagFilters: []string{"v2", "v3"}})
-		if s := root.stateOf("floor", "app/a", "v2"); s != api.Pending {
+		if s := root.stateOf("floor", "app/a", "v2"); s != api.Unknown {
 			t.Errorf("v2 is %s at floor when nobody knows of the filter", s)
 		}
 		follow("v2", second)

@@ -159,17 +159,14 @@ func newPair(t testing.TB, sizes ...int) (root, ship *site, image digest.Digest)
 	return root, ship, image
 }
 
-// connect makes a connected registry right below s, and returns its site, whose agent runs. It
-// syncs app/* unless put says otherwise.
+// connect makes a connected registry right below s, and returns its site, whose agent runs.
 func (s *site) connect(name string, put api.RegistryPut) *site {
 	s.T.Helper()
 	root := s
 	for root.parent != nil {
 		root = root.parent
 	}
-	if put.Parent = s.name; len(put.Repositories) == 0 {
-		put.Repositories = []string{"app/*"}
-	}
+	put.Parent = s.name
 	child := s.child(name)
 	child.parent, child.connection = s, root.connectedRegistry(name, put)
 	child.restart()
@@ -195,12 +192,15 @@ func (s *site) update(name string, c api.Settings) {
 	}
 }
 
-// connectedRegistry makes a connected registry below s, which must be a
-// root, and returns its connection string.
+// connectedRegistry makes a connected registry below s, which must be a root, and returns its
+// connection string. It syncs app/* unless put says otherwise.
 func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
 	s.T.Helper()
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
+	}
+	if len(put.Repositories) == 0 {
+		put.Repositories = []string{"app/*"}
 	}
 	if _, err := s.fleet.Create(s.T.Context(), by, name, put, control.Precondition{}); err != nil {
 		s.T.Fatal(err)

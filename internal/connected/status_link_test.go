@@ -25,12 +25,7 @@ func (s *site) detail() (code, description string) {
 
 func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, 10)
 		await(t, "all is well", func() bool { code, _ := ship.detail(); return code == "" })
 
 		root.link.cut()
@@ -45,8 +40,8 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 			t.Errorf("the link is said to be down since %v after it went", since)
 		}
 		heard := ship.agent.Heard()
-		stop()
-		root.start(ship, c)
+		ship.stop()
+		ship.restart()
 		if again := ship.agent.Heard(); heard.After(lost) || again.IsZero() || heard.Sub(again) > 11*time.Minute {
 			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
 		}
@@ -73,9 +68,7 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 func TestNoTimeIsLeftWhileTheLinkIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Repositories: []string{"*"}})
 		await(t, "all is well", func() bool { code, _ := ship.detail(); return code == "" })
 		root.rate.Store(100_000)
 		root.push("app/a", "1", "v1", 20<<20)
@@ -105,13 +98,11 @@ func TestStatusDetailsSurviveARestart(t *testing.T) {
 		if err := root.loseBlob("app/a", root.PushBlob("app/a", []byte("config 1")).Digest); err != nil {
 			t.Fatal(err)
 		}
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		await(t, "the sync failed", func() bool { code, _ := ship.detail(); return code == "ItemsFailed" })
 		time.Sleep(90 * time.Minute) // the window is closed
-		stop()
-		root.start(ship, c)
+		ship.stop()
+		ship.restart()
 		if code, text := ship.detail(); code != "ItemsFailed" || !strings.Contains(text, "app/a v1") ||
 			ship.agent.Status().State != "Unhealthy" {
 			t.Errorf("after a restart: %s %q", code, text)
@@ -126,9 +117,7 @@ func TestStatusShowsARunningSyncAfterAFailure(t *testing.T) {
 		if err := root.loseBlob("app/a", root.PushBlob("app/a", []byte("config 1")).Digest); err != nil {
 			t.Fatal(err)
 		}
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		await(t, "the sync failed", func() bool { code, _ := ship.detail(); return code == "ItemsFailed" })
 		root.rate.Store(1000)
 		root.push("app/b", "2", "v1", large)

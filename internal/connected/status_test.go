@@ -21,9 +21,7 @@ func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := root.push("app/b", "2", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{})
 		ship.awaitTag("app/b", "v1", d)
 		await(t, "the root sees what is wrong", func() bool {
 			r, err := root.fleet.Get(t.Context(), by, "ship1")
@@ -56,7 +54,7 @@ func TestLongSyncIsReportedWhileItRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 4<<20)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.rate.Store(300)
 		root.start(ship, c)
@@ -98,7 +96,7 @@ func TestChangeDuringASyncIsSyncedRightAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		z := root.push("app/z", "1", "v1", 1<<20)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.rate.Store(5000)
 		root.start(ship, c)
@@ -115,9 +113,7 @@ func TestChangeDuringASyncIsSyncedRightAfter(t *testing.T) {
 func TestEmptySubscriptionIsInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		root.connect("ship1", api.RegistryPut{})
 		await(t, "the parent hears that the empty sync succeeded", func() bool {
 			r, err := root.fleet.Get(t.Context(), control.Caller{}, "ship1")
 			if err != nil {
@@ -132,12 +128,7 @@ func TestEmptySubscriptionIsInSync(t *testing.T) {
 
 func TestAnItemLastMatchedWhenTheParentLastSaidSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root := newRoot(t)
-		d := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
-		ship := root.child("ship1")
-		root.start(ship, c)
-		ship.awaitTag("app/a", "v1", d)
+		root, ship, _ := newPair(t, 10)
 		lastMatch := func(state string) time.Time {
 			t.Helper()
 			items, _, err := root.fleet.DescendantItems(t.Context(), "ship1", fleet.Place{}, 10)

@@ -19,9 +19,7 @@ func TestClosedWindowMakesNoConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first) // in the window that activation opens at once
 
 		time.Sleep(61 * time.Minute)
@@ -54,7 +52,7 @@ func TestSyncCutByItsWindowResumesFromTheSameByte(t *testing.T) {
 		const size = 10 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
+		c := root.connectedRegistry("ship1", api.RegistryPut{Settings: nightly()})
 		ship := root.child("ship1")
 		root.rate.Store(75) // on each connection
 		root.start(ship, c)
@@ -81,9 +79,7 @@ func TestChangedScheduleAppliesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
 		always := "* * * * *"
 		root.update("ship1", api.Settings{Schedule: &always})
@@ -97,20 +93,18 @@ func TestFirstWindowSurvivesARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
-		stop()
+		ship.stop()
 		second := root.push("app/a", "2", "v1", 10)
-		stop = root.start(ship, c)
+		ship.restart()
 		ship.awaitTag("app/a", "v1", second)
-		stop()
+		ship.stop()
 
 		time.Sleep(time.Hour)
 		requests := root.requests.Load()
 		root.push("app/a", "3", "v1", 10)
-		root.start(ship, c)
+		ship.restart()
 		time.Sleep(30 * time.Minute)
 		if n := root.requests.Load() - requests; n > 0 || !ship.serves("app/a", "v1", second) {
 			t.Errorf("%d requests after a restart outside of the window, want none", n)
@@ -123,7 +117,7 @@ func TestSyncCutByARestartResumesAtOnce(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.rate.Store(10_000)
 		stop := root.start(ship, c)
@@ -149,9 +143,7 @@ func TestClockChangesAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
 		time.Sleep(70 * time.Minute) // it is past 1, and the first window closed
 		second := root.push("app/a", "2", "v1", 10)
@@ -181,22 +173,20 @@ func TestMissedTickOpensTheRestOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", 10)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		stop := root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
-		stop()
+		ship.stop()
 		second := root.push("app/a", "2", "v1", 10)
 		time.Sleep(150 * time.Minute) // it is 2:30
-		stop = root.start(ship, c)
+		ship.restart()
 		time.Sleep(time.Minute)
 		if !ship.serves("app/a", "v1", second) {
 			t.Error("nothing came in what was left of the window")
 		}
-		stop()
+		ship.stop()
 		third := root.push("app/a", "3", "v1", 10)
 		time.Sleep(25 * time.Hour) // it is 3:31 of the next day
-		root.start(ship, c)
+		ship.restart()
 		time.Sleep(time.Hour)
 		if ship.serves("app/a", "v1", third) {
 			t.Error("a window that was missed whole was made up for")
@@ -215,7 +205,7 @@ func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 		const size = 4 << 20
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", size)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}})
+		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		root.rate.Store(100)
 		root.start(ship, c)
@@ -245,9 +235,7 @@ func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 func TestWindowsOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
-		c := root.connectedRegistry("ship1", api.RegistryPut{Repositories: []string{"app/*"}, Settings: nightly()})
-		ship := root.child("ship1")
-		root.start(ship, c)
+		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		time.Sleep(50 * time.Minute)
 		ship.agent.SyncNow(t.Context()) // until 1:50
 		time.Sleep(30 * time.Minute)

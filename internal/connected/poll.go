@@ -1,0 +1,183 @@
+package connected
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"time"
+
+	"ferry/internal/gateway"
+	"ferry/internal/subscription"
+	"ferry/internal/wire"
+)
+
+// maxSpread is the longest time that a parent can ask its children to wait.
+const maxSpread = time.Hour
+
+// errNoProgress is a parent whose answers promise more and bring nothing new.
+var errNoProgress = errors.New("the parent promises more, and sends nothing new")
+
+// The causes with which this registry ends a poll that the parent holds.
+var (
+	errSyncOver    = errors.New("the sync has ended") // the next poll reports it
+	errDamageFound = errors.New("content was found damaged")
+)
+
+// poll sends the report, asks the parent for changes, and records them. It returns true if the next
+// poll is due at once, because the answer was not all.
+func (s *session) poll(ctx context.Context) (more bool, err error) {
+	st := s.current()
+	place, err := s.engine.Position(ctx)
+	if err != nil {
+		return false, err
+	}
+	report, err := s.report(ctx)
+	if err != nil {
+		return false, err
+	}
+	var q wire.PollRequest
+	if st.Resync == st.Self.Resync { // else an operator asked for a listing of every repository
+		q = gateway.PollRequestOf(place)
+	}
+	q.InstanceID, q.DesiredVersion = s.options.InstanceID, st.DesiredVersion
+	q.WaitSeconds = int(s.holdTime(st, place) / time.Second)
+	if s.reported == nil || !sameReport(report, s.reported) {
+		q.Report = report
+	}
+	suspects := s.engine.CorruptBlobs()
+	for _, suspect := range suspects {
+		q.Suspects = append(q.Suspects, wire.Want(suspect))
+	}
+	a, err := s.ask(ctx, q)
+	if err != nil {
+		return false, parentError{err}
+	}
+	s.reported = report
+	s.engine.MarkReported(suspects)
+	if a.Desired != nil {
+		if err := s.applyDesired(ctx, a.Desired); err != nil {
+			return false, err
+		}
+		self := s.current().Self
+		if self.ByteBudget != st.Self.ByteBudget || !slices.Equal(self.Priorities, st.Self.Priorities) {
+			s.retryAt = time.Time{} // items that waited may be fetched now
+		}
+		if open, _ := s.windows().Open(s.now()); !open {
+			s.end(errWindowClosed)
+		}
+	}
+	if more, err = s.record(ctx, st, q, a); err != nil || !more {
+		return more, err
+	}
+	now, err := s.engine.Position(ctx)
+	if err == nil && reflect.DeepEqual(place, now) {
+		err = parentError{errNoProgress}
+	}
+	return err == nil, err
+}
+
+// ask sends a poll. If the parent holds it, it ends with [errSyncOver] when the running sync ends.
+// If no sync runs, it ends with [errDamageFound] when content is found damaged.
+func (s *session) ask(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
+	if q.WaitSeconds == 0 {
+		return s.parent.Poll(ctx, q)
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	over, damaged := (<-chan struct{})(nil), s.damageFound
+	if s.sync != nil {
+		over, damaged = s.syncOver.Done(), nil
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-over:
+			cancel(errSyncOver)
+		case <-damaged:
+			cancel(errDamageFound)
+		case <-held.Done():
+		}
+	}()
+	a, err := s.parent.Poll(held, q)
+	cancel(nil)
+	<-watched
+	if cause := context.Cause(held); err != nil && (cause == errSyncOver || cause == errDamageFound) {
+		return nil, cause
+	}
+	return a, err
+}
+
+// record gives the parent's answer to the engine. The question was q, and st the state at that time.
+// It returns true if the next poll is due at once.
+func (s *session) record(
+	ctx context.Context, st state, q wire.PollRequest, a *wire.PollResponse,
+) (more bool, err error) {
+	if a.Restart {
+		trigger := st.trigger(q, a)
+		s.log.Info("the parent lists every repository", "trigger", trigger)
+		if trigger == triggerResync {
+			if err := s.checkContent(ctx, st); err != nil {
+				return false, err
+			}
+		}
+		s.update(ctx, func(now *state) {
+			now.SyncTrigger, now.Resync, now.Verify = trigger, st.Self.Resync, st.Self.Verify
+		})
+	}
+	changed, err := s.engine.ApplyAnswer(ctx, gateway.AnswerOf(a))
+	if err != nil {
+		return false, err
+	}
+	if changed {
+		s.spread(st, a)
+	}
+	place, err := s.engine.Position(ctx)
+	if err != nil {
+		return false, err
+	}
+	ended := (q.Pass > 0 || a.Restart) && place.Pass == 0 // the end of a pass must be reported, even without a change
+	s.changed = s.changed || changed || ended
+	return a.More || !place.Current(), nil
+}
+
+// checkContent compares the stored files with the database, because a resync compares the database
+// with the parent. Images whose files are lost are pending afterwards.
+func (s *session) checkContent(ctx context.Context, st state) error {
+	lost, err := s.options.Content.CheckFiles(ctx)
+	if err != nil {
+		s.log.Error("files of blobs are not checked", "err", err)
+	} else {
+		s.log.Info("checked the files of all blobs", "lost", lost)
+	}
+	if st.Verify == st.Self.Verify {
+		return nil
+	}
+	return s.options.Content.Order(ctx)
+}
+
+// trigger returns why the parent lists every repository in its answer to q.
+func (st state) trigger(q wire.PollRequest, a *wire.PollResponse) string {
+	switch {
+	case st.Resync != st.Self.Resync && st.SyncTrigger != "":
+		return triggerResync
+	case q.Feed == "":
+		return triggerInitial
+	case q.Feed == a.Feed && q.Subscription != a.Subscription:
+		return triggerPermissions
+	}
+	return triggerRecovery
+}
+
+// spread delays the fetching of changes by a random part of the time over which the parent's children
+// spread their requests. Urgent repositories are not delayed, and a delay is not made longer.
+func (s *session) spread(st state, a *wire.PollResponse) {
+	urgent := func(l wire.Listing) bool { return st.priorities().Of(l.Repository) == subscription.Urgent }
+	switch now := s.now(); {
+	case slices.ContainsFunc(a.Listings, urgent):
+		s.notBefore = time.Time{}
+	case a.SpreadSeconds > 0 && !s.notBefore.After(now):
+		s.notBefore = now.Add(rand.N(min(time.Duration(a.SpreadSeconds)*time.Second, maxSpread)))
+	}
+}
