@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// ParseContentRange reads the header of a 206 answer, "bytes 0-99/1234" or
-// "bytes 0-99/*" (RFC 9110, section 14.4), and returns the first byte's
-// offset and that of the byte behind the last.
+// ParseContentRange parses the Content-Range of a 206 response, such as
+// "bytes 0-99/1234" or "bytes 0-99/*" (RFC 9110, section 14.4). start is the offset
+// of the first byte, and end the offset after the last byte.
 func ParseContentRange(header string) (start, end int64, err error) {
 	span, ok := strings.CutPrefix(header, "bytes ")
 	span, size, hasSize := strings.Cut(span, "/")
@@ -25,10 +25,10 @@ func ParseContentRange(header string) (start, end int64, err error) {
 	return start, end, nil
 }
 
-// CleanRange returns a Range header (RFC 9110, section 14.2) in the form that
-// [net/http.ServeContent] reads as the RFC has it. "" is the whole content, also
-// for a unit other than bytes, which must be ignored. The last zero bytes are
-// nothing, and so a range beyond any content.
+// CleanRange rewrites a Range header (RFC 9110, section 14.2) so that
+// [net/http.ServeContent] handles it as the RFC demands. A unit other than bytes must
+// be ignored, so the result is "", the whole content. A suffix of zero bytes ("-0")
+// cannot be satisfied, so it becomes a range beyond the end of any content.
 func CleanRange(header string) string {
 	unit, specs, found := strings.Cut(header, "=")
 	if !found || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
@@ -38,18 +38,18 @@ func CleanRange(header string) string {
 	for i, spec := range all {
 		all[i] = strings.Trim(spec, " \t")
 		if length, ok := strings.CutPrefix(all[i], "-"); ok && length != "" && strings.Trim(length, "0") == "" {
-			all[i] = beyond
+			all[i] = unsatisfiable
 		}
 	}
 	return "bytes=" + strings.Join(all, ",")
 }
 
-// beyond is a range behind the end of any content.
-var beyond = strconv.FormatInt(math.MaxInt64, 10) + "-"
+// unsatisfiable is a range beyond the end of any content.
+var unsatisfiable = strconv.FormatInt(math.MaxInt64, 10) + "-"
 
-// ParseUploadRange reads the Content-Range of an upload's chunk, "0-99"
-// (distribution specification, "Pushing a blob in chunks"), and returns the
-// first byte's offset and that of the byte behind the last. The error is
+// ParseUploadRange parses the Content-Range of a chunk of an upload, such as "0-99"
+// (distribution specification, "Pushing a blob in chunks"). start is the offset of
+// the first byte, and end the offset after the last byte. The error is
 // [ErrBlobUploadInvalid].
 func ParseUploadRange(header string) (start, end int64, err error) {
 	start, end, err = parseSpan(strings.TrimPrefix(header, "bytes "))
@@ -73,7 +73,8 @@ func parseSpan(s string) (start, end int64, err error) {
 	return start, end + 1, nil
 }
 
-// parseOffset reads a decimal number without a sign, and leaves room for one more.
+// parseOffset parses a decimal number without a sign. The number fits 62 bits, so
+// that adding one cannot overflow.
 func parseOffset(s string) (int64, error) {
 	n, err := strconv.ParseUint(s, 10, 62)
 	return int64(n), err

@@ -11,19 +11,18 @@ import (
 // "Error Codes", or one of the codes that Docker's registry added to them.
 type Code string
 
-// An Error is an error that a client of the registry API sees: a code, a
-// message for people, and an HTTP status. Two Errors are the same to
-// [errors.Is] when their codes are equal, whatever their message, so that a
-// caller can compare against the values below on either side of HTTP.
+// An Error is an error of the registry API: a code, a message for people, and an
+// HTTP status. [errors.Is] compares the code and the status and ignores the message,
+// so that both the server and the client can compare against the values below.
 type Error struct {
 	Code    Code
 	Message string
-	Detail  any // anything JSON can carry; nil is left out
-	Status  int // the HTTP status that goes with the code
+	Detail  any // any value that JSON can encode; nil is omitted
+	Status  int // HTTP status
 }
 
-// The errors of the specification. Derive one that says more with
-// [Error.With] or [Error.Wrap]; never change these.
+// The errors of the specification. Derive more specific ones with [Error.With];
+// never change these.
 var (
 	ErrBlobUnknown = &Error{Code: "BLOB_UNKNOWN", Message: "blob unknown to registry",
 		Status: http.StatusNotFound}
@@ -54,17 +53,17 @@ var (
 	ErrTooManyRequests = &Error{Code: "TOOMANYREQUESTS", Message: "too many requests",
 		Status: http.StatusTooManyRequests}
 
-	// ErrRangeInvalid answers an upload chunk that does not start where the
-	// last one ended (end-5 of the specification).
+	// ErrRangeInvalid: a chunk of an upload does not start where the last one ended
+	// (end-5 of the specification).
 	ErrRangeInvalid = &Error{Code: "BLOB_UPLOAD_INVALID", Message: "chunk is out of order",
 		Status: http.StatusRequestedRangeNotSatisfiable}
-	// ErrTooLarge answers a manifest of more than [MaxManifestSize].
+	// ErrTooLarge: a manifest is larger than [MaxManifestSize].
 	ErrTooLarge = &Error{Code: "SIZE_INVALID", Message: "content is too large",
 		Status: http.StatusRequestEntityTooLarge}
-	// ErrInternal answers when the registry itself failed; its log says how.
+	// ErrInternal: the registry itself failed. Its log has the cause.
 	ErrInternal = &Error{Code: "UNKNOWN", Message: "the registry failed to answer",
 		Status: http.StatusInternalServerError}
-	// ErrNoSpace answers a write that the disk has no room for.
+	// ErrNoSpace: the disk has no room for a write.
 	ErrNoSpace = &Error{Code: "UNKNOWN", Message: "no space left on the registry's disk",
 		Status: http.StatusInsufficientStorage}
 )
@@ -72,16 +71,16 @@ var (
 // Error returns the code and the message on one line.
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
-// StatusCode returns the HTTP status that goes with the code.
+// StatusCode returns the HTTP status; see package retry.
 func (e *Error) StatusCode() int { return e.Status }
 
-// Is reports whether target is an [Error] of the same code and status.
+// Is reports whether target is an [Error] with the same code and status.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && t.Status == e.Status
 }
 
-// With returns a copy of e with another message, formatted as by [fmt.Sprintf].
+// With returns a copy of e with another message, formatted by [fmt.Sprintf].
 func (e *Error) With(format string, args ...any) *Error {
 	c := *e
 	c.Message = fmt.Sprintf(format, args...)
@@ -95,21 +94,21 @@ func (e *Error) WithDetail(detail any) *Error {
 	return &c
 }
 
-// WithStatus returns a copy of e that goes with another HTTP status.
+// WithStatus returns a copy of e with another HTTP status.
 func (e *Error) WithStatus(status int) *Error {
 	c := *e
 	c.Status = status
 	return &c
 }
 
-// AsError returns the [Error] in err's chain, or nil.
+// AsError returns the first [Error] in err's chain, or nil.
 func AsError(err error) *Error {
 	e, _ := errors.AsType[*Error](err)
 	return e
 }
 
-// WriteError answers a request with e, in the form of the distribution
-// specification, section "Error Codes".
+// WriteError writes e as a response, in the form of the distribution specification,
+// section "Error Codes".
 func WriteError(w http.ResponseWriter, e *Error) {
 	type entry struct {
 		Code    Code   `json:"code"`
@@ -117,7 +116,7 @@ func WriteError(w http.ResponseWriter, e *Error) {
 		Detail  any    `json:"detail,omitempty"`
 	}
 	body, err := json.Marshal(map[string][]entry{"errors": {{e.Code, e.Message, e.Detail}}})
-	if err != nil { // a detail that JSON can't carry
+	if err != nil { // JSON cannot encode the detail
 		body, _ = json.Marshal(map[string][]entry{"errors": {{e.Code, e.Message, nil}}})
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")

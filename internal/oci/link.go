@@ -7,16 +7,15 @@ import (
 	"strings"
 )
 
-// maxLink is the longest Link header, in bytes, that is read.
+// maxLink is the length of the longest accepted Link header, in bytes.
 const maxLink = 16 << 10
 
-// NextPage returns the query of the page that an answer's Link headers (RFC
-// 8288) say comes next; nil if this is the last page. The rest of the link is
-// not used, because a registry behind a proxy often does not know its own
-// address: the next page is another page of the same listing.
+// NextPage returns the query of the next page according to the Link headers (RFC
+// 8288) of a response; nil if this is the last page. The next page is always at the
+// same path. The rest of the link is ignored, because a registry behind a proxy often
+// does not know its own address.
 //
-// A header that cannot be read is an error: a listing that ended with it would
-// be taken for the whole.
+// An invalid header is an error. Otherwise a list that ends there would seem complete.
 func NextPage(headers []string) (url.Values, error) {
 	var next url.Values
 	for _, header := range headers {
@@ -30,7 +29,7 @@ func NextPage(headers []string) (url.Values, error) {
 				return nil, fmt.Errorf("read Link %q: %w", clip(header), err)
 			}
 			if next != nil && next.Encode() != query.Encode() {
-				return nil, fmt.Errorf("read Link %q: two different pages come next", clip(header))
+				return nil, fmt.Errorf("read Link %q: it names two different next pages", clip(header))
 			}
 			next = query
 		}
@@ -41,19 +40,19 @@ func NextPage(headers []string) (url.Values, error) {
 func pageQuery(target string) (url.Values, error) {
 	u, err := url.Parse(target)
 	if err != nil {
-		return nil, errors.New("its target is no URL")
+		return nil, errors.New("its target is not a URL")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return nil, errors.New("the query of its target cannot be read")
 	}
 	if len(query) == 0 {
-		return nil, errors.New("its target has no query, which would name the page")
+		return nil, errors.New("its target has no query to name the page")
 	}
 	return query, nil
 }
 
-// nextTargets returns the targets of the links of a header whose relation is
+// nextTargets returns the targets of those links in a header that have the relation
 // "next".
 func nextTargets(header string) (targets []string, err error) {
 	if len(header) > maxLink {
@@ -78,13 +77,13 @@ func nextTargets(header string) (targets []string, err error) {
 	}
 }
 
-// A linkScanner is the rest of a Link header.
+// A linkScanner is the part of a Link header that was not parsed yet.
 type linkScanner string
 
-// skip drops the characters of set from the front.
+// skip drops all leading characters that are in set.
 func (s *linkScanner) skip(set string) { *s = linkScanner(strings.TrimLeft(string(*s), set)) }
 
-// take returns what stands before the first character of set, and drops it.
+// take returns the text before the first character that is in set, and drops it.
 func (s *linkScanner) take(set string) string {
 	text := string(*s)
 	if i := strings.IndexAny(text, set); i >= 0 {
@@ -94,7 +93,7 @@ func (s *linkScanner) take(set string) string {
 	return text
 }
 
-// next drops the character c from the front, and reports whether it was there.
+// next reports whether the first character is c, and drops it then.
 func (s *linkScanner) next(c byte) bool {
 	found := *s != "" && (*s)[0] == c
 	if found {
@@ -103,8 +102,8 @@ func (s *linkScanner) next(c byte) bool {
 	return found
 }
 
-// link reads one link: its target, and its relations. Of several rel
-// parameters the first counts (RFC 8288, section 3.3).
+// link parses one link, and returns its target and its relations. If there are
+// several rel parameters, the first one counts (RFC 8288, section 3.3).
 func (s *linkScanner) link() (target, rel string, err error) {
 	if !s.next('<') {
 		return "", "", errors.New("a link does not begin with '<'")
@@ -131,9 +130,9 @@ func (s *linkScanner) link() (target, rel string, err error) {
 	}
 }
 
-// parameter reads NAME, NAME=TOKEN or NAME="TEXT". Of a value without quotes,
-// everything up to the next white space, ',' or ';' is taken: many servers
-// leave the quotes out where they are needed.
+// parameter parses NAME, NAME=TOKEN or NAME="TEXT". A value without quotes extends to
+// the next white space, ',' or ';', because many servers omit quotes that the RFC
+// requires.
 func (s *linkScanner) parameter() (name, value string, err error) {
 	s.skip(" \t")
 	name = s.take(" \t=;,<>\"")
@@ -155,7 +154,7 @@ func (s *linkScanner) parameter() (name, value string, err error) {
 			text.WriteByte((*s)[0])
 			*s = (*s)[1:]
 		default:
-			return "", "", errors.New("a quoted text does not end")
+			return "", "", errors.New("a quoted string is not closed")
 		}
 	}
 }

@@ -67,7 +67,7 @@ func FuzzNextPage(f *testing.F) {
 		if len(last)+len(title) > 1000 {
 			return
 		}
-		// What is written by the rules is read, whatever stands before it.
+		// A valid link is found after any other valid link.
 		quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(title)
 		link := fmt.Sprintf(`<x?n=1>; rel="prev"; title="%s", <x?%s>; title="%s"; rel="next"`,
 			quoted, url.Values{"last": {last}}.Encode(), quoted)

@@ -15,9 +15,8 @@ import (
 	"ferry/internal/jsonlimit"
 )
 
-// Limits on a manifest. The size is the least that the distribution
-// specification asks a registry to accept; the count keeps a small manifest
-// from causing a large amount of work.
+// Limits on a manifest. A registry must accept at least this size, says the
+// distribution specification. The count keeps a small manifest from causing much work.
 const (
 	MaxManifestSize     = 4 << 20 // bytes
 	MaxManifestChildren = 10_000  // layers, or an index's manifests
@@ -26,20 +25,20 @@ const (
 // A Descriptor is a descriptor of the image specification.
 type Descriptor = v1.Descriptor
 
-// A Manifest is what the registry needs to know of a stored manifest or
-// index: what it refers to. The bytes themselves are never rebuilt from it.
+// A Manifest has the fields of a manifest or index that a registry needs: mostly, its
+// references to blobs and other manifests. The stored bytes are never rebuilt from it.
 type Manifest struct {
 	MediaType    string
-	ArtifactType string            // of the manifest; an image's config media type where it has none
-	Annotations  map[string]string // those that are listed with referrers; see [annotations]
+	ArtifactType string            // if an image has none, the media type of its config
+	Annotations  map[string]string // the ones to list with referrers; see [annotations]
 	Config       *Descriptor       // nil in an index
-	Layers       []Descriptor      // of an index, its entries that are blobs
-	Manifests    []Descriptor      // of an index, its entries that are manifests
-	Subject      *Descriptor       // nil where the manifest is no referrer
-	Memory       int               // bytes that all this takes, as estimated
+	Layers       []Descriptor      // in an index, the entries that are blobs
+	Manifests    []Descriptor      // in an index, the entries that are manifests
+	Subject      *Descriptor       // nil unless the manifest is a referrer
+	Memory       int               // estimated size of all this, in bytes
 }
 
-// A rawManifest is a manifest or an index as it is written.
+// A rawManifest has the JSON form of a manifest or an index.
 type rawManifest struct {
 	SchemaVersion int         `json:"schemaVersion"`
 	MediaType     string      `json:"mediaType"`
@@ -51,24 +50,24 @@ type rawManifest struct {
 	Annotations   annotations `json:"annotations"`
 }
 
-// rawManifests decodes manifests whose values take no more memory than any manifest
-// that is of use: a descriptor takes some four times its text. It refuses a field
-// that is there twice or in another case: a client and this registry could find
-// different content in the same manifest. It is only read.
+// rawManifests decodes manifests within a memory limit that no useful manifest needs: a
+// descriptor takes about four times the size of its text. It refuses a field that
+// occurs twice or in another case, because a client and this registry could find
+// different content in such a manifest. It is never modified.
 var rawManifests = jsonlimit.NewScaled[rawManifest](func(text int) int { return 64<<10 + 8*min(text, 2<<20) }).Strict()
 
-// Blobs returns the blobs that the manifest refers to, each digest once: the
-// config, the layers, and the entries of an index that are no manifests. Some
-// of them need not be here; see [MayBeAbsent].
+// Blobs returns the blobs that the manifest references, each digest once: the config,
+// the layers, and the entries of an index that are blobs. Some of them are optional;
+// see [MayBeAbsent].
 func (m *Manifest) Blobs() []Descriptor {
 	var blobs []Descriptor
-	place := map[digest.Digest]int{}
+	index := map[digest.Digest]int{}
 	add := func(d Descriptor) {
-		switch i, seen := place[d.Digest]; {
+		switch i, seen := index[d.Digest]; {
 		case !seen:
-			place[d.Digest] = len(blobs)
+			index[d.Digest] = len(blobs)
 			blobs = append(blobs, d)
-		case !MayBeAbsent(d): // elsewhere in the manifest it may
+		case !MayBeAbsent(d): // it is required if any reference requires it
 			blobs[i] = d
 		}
 	}
@@ -81,15 +80,15 @@ func (m *Manifest) Blobs() []Descriptor {
 	return blobs
 }
 
-// MayBeAbsent reports whether a registry may serve a manifest without this blob:
-// it has URLs to come from, as Docker's foreign layers do. A blob that is here
-// all the same is kept, and synced, like any other.
+// MayBeAbsent reports whether a registry may serve a manifest without this blob: it has
+// URLs to fetch it from, as Docker's foreign layers have. If such a blob is present, it
+// is kept and synced like any other.
 func MayBeAbsent(blob Descriptor) bool { return len(blob.URLs) > 0 }
 
-// ParseManifest reads a manifest that was sent with contentType, which may be
-// empty when the manifest names its own media type. The payload must be one
-// JSON object of a media type that [IsManifest] knows, with valid digests and
-// sizes. Every error is [ErrManifestInvalid] or [ErrTooLarge].
+// ParseManifest parses a manifest that was sent with contentType, which may be empty if
+// the manifest has a mediaType. The payload must be one JSON object whose media type
+// [IsManifest] accepts, with valid digests and sizes. Every error is
+// [ErrManifestInvalid] or [ErrTooLarge].
 func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	if len(payload) > MaxManifestSize {
 		return nil, ErrTooLarge.With("manifest is larger than %d bytes", MaxManifestSize)
@@ -101,7 +100,7 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 			return nil, e
 		}
 		if errors.Is(err, jsonlimit.ErrTooLarge) {
-			return nil, ErrManifestInvalid.With("manifest holds more values than any image has")
+			return nil, ErrManifestInvalid.With("manifest has more values than any image needs")
 		}
 		if e, ok := errors.AsType[jsonlimit.FieldError](err); ok {
 			return nil, ErrManifestInvalid.With("manifest is ambiguous: %s", clip(e.Error()))
@@ -122,7 +121,7 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 			return nil, ErrManifestInvalid.With("an index has no config or layers")
 		}
 		for _, d := range raw.Manifests {
-			if isEntryOfManifest(d) {
+			if isManifestEntry(d) {
 				m.Manifests = append(m.Manifests, d)
 			} else {
 				m.Layers = append(m.Layers, d)
@@ -143,13 +142,13 @@ func ParseManifest(contentType string, payload []byte) (*Manifest, error) {
 	return m, m.check()
 }
 
-// isEntryOfManifest reports whether an entry of an index is a manifest: one whose
-// media type is that of a manifest, or is not said. Others are blobs, such as the
-// layers in the index of a cache that BuildKit pushes.
-func isEntryOfManifest(d Descriptor) bool { return d.MediaType == "" || IsManifest(d.MediaType) }
+// isManifestEntry reports whether an entry of an index is a manifest: it has a media
+// type of manifests, or none. Other entries are blobs, such as the layers in the index
+// of a BuildKit cache.
+func isManifestEntry(d Descriptor) bool { return d.MediaType == "" || IsManifest(d.MediaType) }
 
-// manifestMediaType settles the media type from the Content-Type header and
-// the manifest's own field, which must agree.
+// manifestMediaType returns the media type, which is in the Content-Type header, in the
+// manifest's own field, or in both: then they must agree.
 func manifestMediaType(contentType, own string) (string, error) {
 	mediaType := own
 	if contentType != "" {
@@ -164,14 +163,14 @@ func manifestMediaType(contentType, own string) (string, error) {
 		mediaType = parsed
 	}
 	if !IsManifest(mediaType) {
-		return "", ErrManifestInvalid.With("media type %q is not of a manifest that this registry keeps",
+		return "", ErrManifestInvalid.With("media type %q is not a manifest type that this registry supports",
 			clip(mediaType))
 	}
 	return mediaType, nil
 }
 
-// children are descriptors that are counted while they are read: three bytes
-// of JSON are enough for one, which takes a hundred times as much in memory.
+// children are descriptors, which are counted while they are decoded: three bytes of
+// JSON are enough for one, and it takes a hundred times as much memory.
 type children []Descriptor
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -183,7 +182,7 @@ func (c *children) UnmarshalJSON(text []byte) error {
 	if first, err := dec.Token(); err != nil || first != json.Delim('[') {
 		return ErrManifestInvalid.With("layers and manifests are lists")
 	}
-	*c = children{} // an empty list is not no list
+	*c = children{} // distinguishes an empty list from a missing one
 	for dec.More() {
 		if len(*c) == MaxManifestChildren {
 			return ErrManifestInvalid.With("manifest has more than %d children", MaxManifestChildren)
@@ -197,12 +196,12 @@ func (c *children) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// maxAnnotations bounds, in bytes, the annotations that are kept of a manifest.
+// maxAnnotations limits the annotations that are kept of a manifest, in bytes.
 const maxAnnotations = 16 << 10
 
-// annotations are the annotations of a manifest that are listed with referrers: all,
-// or where they are too long the shortest of them, as many as fit. The manifest's
-// bytes have them all.
+// annotations are the annotations of a manifest that are listed with referrers. If they
+// exceed [maxAnnotations], only the shortest are kept, as many as fit. The stored
+// manifest always has all of them.
 type annotations map[string]string
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -225,7 +224,7 @@ func (a *annotations) UnmarshalJSON(text []byte) error {
 		if err := dec.Decode(&value); err != nil {
 			return err
 		}
-		kept[key.(string)] = value // the last of a key, as readers take it
+		kept[key.(string)] = value // if a key occurs twice, the last one counts, as in package json
 		if size += kept.size(key.(string)); size > 2*maxAnnotations {
 			size = kept.shorten()
 		}
@@ -235,11 +234,11 @@ func (a *annotations) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// size is what an annotation takes in JSON, but for escapes.
+// size is the length of an annotation in JSON, without escapes.
 func (a annotations) size(key string) int { return len(key) + len(a[key]) + len(`"":"",`) }
 
-// shorten removes the longest annotations that are too many, and returns the size of
-// the others.
+// shorten removes the longest annotations until the others fit [maxAnnotations], and
+// returns their size.
 func (a annotations) shorten() (size int) {
 	bySize := func(x, y string) int { return cmp.Or(a.size(x)-a.size(y), cmp.Compare(x, y)) }
 	full := false
@@ -271,8 +270,8 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-// Media types of manifests that the registry keeps. The OCI ones are of the
-// image specification; Docker's are its schema 2, stored and served as they are.
+// Media types of the manifests that the registry stores: those of the OCI image
+// specification, and those of Docker's schema 2, which are served unchanged.
 const (
 	MediaTypeImageManifest  = "application/vnd.oci.image.manifest.v1+json"
 	MediaTypeImageIndex     = "application/vnd.oci.image.index.v1+json"
@@ -280,7 +279,7 @@ const (
 	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// IsManifest reports whether mediaType names a manifest or an index.
+// IsManifest reports whether mediaType is one of a manifest or an index.
 func IsManifest(mediaType string) bool {
 	switch mediaType {
 	case MediaTypeImageManifest, MediaTypeDockerManifest:
@@ -289,7 +288,7 @@ func IsManifest(mediaType string) bool {
 	return IsIndex(mediaType)
 }
 
-// IsIndex reports whether mediaType names an index, OCI's or Docker's.
+// IsIndex reports whether mediaType is one of an index, from OCI or Docker.
 func IsIndex(mediaType string) bool {
 	return mediaType == MediaTypeImageIndex || mediaType == MediaTypeDockerList
 }

@@ -82,8 +82,7 @@ func TestBlobForeignInOnlyOnePlaceIsRequired(t *testing.T) {
 	}
 }
 
-// TestManifestWithAmbiguousFieldsIsRefused has fields twice, and in another case than the
-// specification's, which encoding/json takes for the same.
+// encoding/json treats a field in another case as the same field.
 func TestManifestWithAmbiguousFieldsIsRefused(t *testing.T) {
 	config := `"config":{"mediaType":"x/config","digest":"` + sha256 + `","size":2}`
 	other := strings.Replace(config, sha256, string(digest.FromString("other")), 1)
@@ -191,8 +190,8 @@ func bombs() map[string]string {
 	}
 }
 
-// maxBombCost is what reading a bomb may allocate in all, in MiB. Most of it
-// is garbage at once.
+// maxBombCost is how much parsing a bomb may allocate in total, in MiB. Most of it is
+// garbage immediately.
 const maxBombCost = 200
 
 func TestManifestBombUsesBoundedMemory(t *testing.T) {

@@ -1,7 +1,7 @@
-// Package oci holds the rules of the OCI specifications that need no I/O:
-// names, digests, media types, what a manifest refers to, ranges, and the
-// errors of the distribution specification. Everything here is pure and is
-// safe to call with input from a hostile network.
+// Package oci implements the rules of the OCI specifications that need no I/O: names,
+// digests, media types, references between manifests and blobs, ranges, and the errors
+// of the distribution specification. All functions are pure, and safe to call with
+// hostile input.
 package oci
 
 import (
@@ -13,8 +13,8 @@ import (
 	"ferry/internal/terminal"
 )
 
-// Limits on names, in bytes. A repository's is what clients accept together
-// with a host name; a tag's is the specification's.
+// Limits on names, in bytes. Clients accept repository names of this length, including
+// the host name. The limit on tags is in the specification.
 const (
 	MaxRepositoryLength = 255
 	MaxTagLength        = 128
@@ -26,8 +26,8 @@ var (
 	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// CheckRepository returns nil when name is a repository name, else an error
-// that is [ErrNameInvalid].
+// CheckRepository returns an error, which is [ErrNameInvalid], unless name is a valid
+// repository name.
 func CheckRepository(name string) error {
 	if len(name) > MaxRepositoryLength {
 		return ErrNameInvalid.With("repository name is longer than %d bytes", MaxRepositoryLength)
@@ -38,7 +38,7 @@ func CheckRepository(name string) error {
 	return nil
 }
 
-// CheckTag returns nil when tag is a tag, else an error that is [ErrTagInvalid].
+// CheckTag returns an error, which is [ErrTagInvalid], unless tag is a valid tag.
 func CheckTag(tag string) error {
 	if !tagPattern.MatchString(tag) {
 		return ErrTagInvalid.With("invalid tag %q", clip(tag))
@@ -46,8 +46,8 @@ func CheckTag(tag string) error {
 	return nil
 }
 
-// ParseDigest returns s as a digest. Only sha256 and sha512 in lower-case hex
-// are digests here; anything else is an error that is [ErrDigestInvalid].
+// ParseDigest returns s as a digest. Ferry supports sha256 and sha512, in lower-case
+// hex. The error is [ErrDigestInvalid].
 func ParseDigest(s string) (digest.Digest, error) {
 	algorithm, hex, _ := strings.Cut(s, ":")
 	want := 0
@@ -65,9 +65,9 @@ func ParseDigest(s string) (digest.Digest, error) {
 	return digest.Digest(s), nil
 }
 
-// IsDigest reports whether a manifest reference is meant as a digest rather
-// than a tag: no tag holds a colon.
+// IsDigest reports whether a manifest reference is a digest, valid or not, rather than
+// a tag: tags contain no colon.
 func IsDigest(reference string) bool { return strings.Contains(reference, ":") }
 
-// clip shortens hostile input before it goes into a message.
+// clip shortens hostile input for an error message.
 func clip(s string) string { return terminal.Excerpt(s, 80) }

@@ -8,25 +8,23 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A Reference names an image as people write it:
-// [host[:port]/]repository[:tag][@digest].
+// A Reference is an image name in the form [host[:port]/]repository[:tag][@digest].
 type Reference struct {
-	Host       string // with its port; "" where the text has none
+	Host       string // with its port; may be ""
 	Repository string
-	Tag        string        // "" where the text has none
-	Digest     digest.Digest // "" where the text has none
+	Tag        string        // may be ""
+	Digest     digest.Digest // may be ""
 }
 
-// maxReference is the longest text, in bytes, that may be a reference: the
-// longest host name, repository, tag and digest, with what divides them.
+// maxReference is the maximum length of a reference, in bytes: the longest host name,
+// repository, tag and digest, with the separators between them.
 const maxReference = 253 + 6 + 1 + MaxRepositoryLength + 1 + MaxTagLength + 1 + len("sha512:") + 128
 
 var hostPattern = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`)
 
-// ParseReference reads a reference. As every client does, it takes what
-// stands before the first slash for a host where it has a dot, a colon, or a
-// capital letter, or is "localhost". The error is [ErrNameInvalid],
-// [ErrTagInvalid] or [ErrDigestInvalid].
+// ParseReference parses a reference. As in every client, the part before the first
+// slash is a host if it contains a dot, a colon or a capital letter, or is
+// "localhost". The error is [ErrNameInvalid], [ErrTagInvalid] or [ErrDigestInvalid].
 func ParseReference(text string) (Reference, error) {
 	var r Reference
 	if len(text) > maxReference {
@@ -66,7 +64,7 @@ func isHost(s string) bool {
 func checkHost(host string) error {
 	port := 1
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		port, _ = strconv.Atoi(host[i+1:]) // the pattern holds it to digits
+		port, _ = strconv.Atoi(host[i+1:]) // hostPattern allows only digits
 	}
 	if !hostPattern.MatchString(host) || port < 1 || port > 65535 {
 		return ErrNameInvalid.With("invalid registry address %q", clip(host))

@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// maxRetryAfter bounds how long a registry can keep its clients away.
+// maxRetryAfter is the longest pause that a registry can ask for.
 const maxRetryAfter = time.Hour
 
-// ParseRetryAfter reads a Retry-After header, seconds or a date (RFC 9110,
-// section 10.2.3), and returns for how long after now a registry does not want
-// to be asked: at most an hour, whatever it says, and 0 where it says nothing
-// that can be read.
+// ParseRetryAfter parses a Retry-After header, in seconds or as a date (RFC 9110,
+// section 10.2.3), and returns the pause from now on: at most an hour, and 0 if the
+// header is invalid.
 func ParseRetryAfter(header string, now time.Time) time.Duration {
 	if header != "" && strings.Trim(header, "0123456789") == "" {
 		seconds, err := strconv.ParseUint(header, 10, 64)
-		if err != nil || seconds > uint64(maxRetryAfter/time.Second) { // or more than a number holds
+		if err != nil || seconds > uint64(maxRetryAfter/time.Second) { // err: the number overflows
 			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second
