@@ -206,7 +206,7 @@ func TestARedirectToAPrivateNetworkIsRefused(t *testing.T) {
 			http.Redirect(w, r, where, http.StatusTemporaryRedirect)
 		})
 		_, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1)
-		if !retry.Permanent(err) || !strings.Contains(err.Error(), "a network that it is not in itself") {
+		if !retry.Permanent(err) || !strings.Contains(err.Error(), "a network that the registry itself is not in") {
 			t.Errorf("%s: %v", where, err)
 		}
 	}

@@ -22,14 +22,15 @@ func TestAddressesAreGroupedByNetwork(t *testing.T) {
 		"64:ff9b::a9fe:a9fe": "169.254.0.0/16", "2002:7f00:1::": "127.0.0.0/8", "168.63.129.16": "168.63.129.16/32",
 		"8.8.8.8": "", "172.32.0.1": "", "2001:4860::8888": "", "64:ff9b::808:808": "", "2002:808:808::": "",
 	} {
-		got := networkOf(netip.MustParseAddr(address))
+		got := privateNetwork(netip.MustParseAddr(address))
 		if got.IsValid() != (want != "") || got.IsValid() && got.String() != want {
 			t.Errorf("%s is in %s, want %q", address, got, want)
 		}
 	}
 }
 
-// redirecting is a client of a registry on this machine that redirects to where.
+// redirecting returns a client of a registry on this machine that redirects to where,
+// and the registry's URL.
 func redirecting(t *testing.T, where string) (*http.Client, string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,8 +108,9 @@ func TestProxyMayDialAnyAddress(t *testing.T) {
 	if len(asked) != 2 || asked[1] != "blobs.example" {
 		t.Errorf("it was asked for %v", asked)
 	}
-	// A registry behind a proxy on this machine is not on this machine.
-	m := mark{&guard{home: "parent.example:80", proxies: map[string]bool{}, networks: map[netip.Prefix]bool{}}, false}
+	// If a proxy is on this machine, the registry behind it still is not.
+	m := requestInfo{&guard{home: "parent.example:80", proxies: map[string]bool{}, networks: map[netip.Prefix]bool{}},
+		false}
 	if err := m.check("127.0.0.1:3128", "127.0.0.1:3128"); err != nil {
 		t.Error(err)
 	}

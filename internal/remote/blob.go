@@ -13,10 +13,10 @@ import (
 	"ferry/internal/oci"
 )
 
-// Blob opens length bytes of a blob from offset on, or all to its end if
-// length is negative. The second result is where the body begins: at offset,
-// or at 0 if the registry does not support ranges. The bytes are not verified:
-// that takes all of them.
+// Blob opens length bytes of a blob from offset on; if length is negative, all bytes to
+// its end. The second result is the offset at which the body begins: offset, or 0 if
+// the registry does not support ranges. The caller must verify the digest once it has
+// the whole blob.
 func (r *Registry) Blob(
 	ctx context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
@@ -30,7 +30,7 @@ func (r *Registry) Blob(
 	}
 	resp, err := r.do(ctx, q)
 	if err != nil {
-		return nil, 0, fmt.Errorf("open blob %s: %w", d, unknown(err, oci.ErrBlobUnknown))
+		return nil, 0, fmt.Errorf("open blob %s: %w", d, notFoundAs(err, oci.ErrBlobUnknown))
 	}
 	if resp.StatusCode != http.StatusPartialContent {
 		return resp.Body, 0, nil
@@ -46,7 +46,7 @@ func (r *Registry) Blob(
 // HasBlob reports whether the registry has a blob in repository.
 func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	resp, err := r.do(ctx, request{method: http.MethodHead, repository: repository, path: "/blobs/" + string(d)})
-	if err := unknown(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) ||
+	if err := notFoundAs(err, oci.ErrBlobUnknown); errors.Is(err, oci.ErrBlobUnknown) ||
 		errors.Is(err, oci.ErrNameUnknown) {
 		return false, nil
 	}
@@ -57,8 +57,8 @@ func (r *Registry) HasBlob(ctx context.Context, repository string, d digest.Dige
 	return true, nil
 }
 
-// PutBlob uploads a blob of size bytes into repository, in one request after
-// the one that opens the upload (end-4a and end-6 of the specification).
+// PutBlob uploads a blob of size bytes into repository, in two requests: one starts the
+// upload (end-4a of the specification), the other sends the content (end-6).
 func (r *Registry) PutBlob(
 	ctx context.Context, repository string, d digest.Digest, size int64, content io.Reader,
 ) error {
@@ -67,7 +67,7 @@ func (r *Registry) PutBlob(
 		return fmt.Errorf("open upload of %s: %w", d, err)
 	}
 	drain(resp.Body)
-	location, err := resp.Location() // credentials go to the registry's own host alone
+	location, err := resp.Location() // elsewhere than at the registry, it gets no login
 	if err != nil {
 		return fmt.Errorf("open upload of %s: %w", d, err)
 	}

@@ -15,21 +15,20 @@ import (
 	"ferry/internal/terminal"
 )
 
-// A pausedError is a refusal that says when to come back.
-type pausedError struct {
+// A retryAfterError is an error response with a Retry-After header.
+type retryAfterError struct {
 	error // an oci.Error
 	pause time.Duration
 }
 
-// Unwrap returns the refusal.
-func (e *pausedError) Unwrap() error { return e.error }
+// Unwrap returns the error without the pause.
+func (e *retryAfterError) Unwrap() error { return e.error }
 
-// RetryAfter returns how long the registry wants not to be asked, at most an
-// hour.
-func (e *pausedError) RetryAfter() time.Duration { return e.pause }
+// RetryAfter returns the pause that the registry asks for, at most an hour.
+func (e *retryAfterError) RetryAfter() time.Duration { return e.pause }
 
-// A LoginError says that the login that docker login cached for a registry
-// cannot be read, such as if a credential helper is not installed.
+// A LoginError says that the login that "docker login" stored for a registry cannot be
+// read, for example because a credential helper is not installed.
 type LoginError struct {
 	Host string
 	error
@@ -41,17 +40,17 @@ func (e *LoginError) Error() string { return fmt.Sprintf("read the login for %s:
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.error }
 
-// byStatus are the errors of answers without a body, such as a HEAD's.
-var byStatus = map[int]*oci.Error{
+// errorsByStatus are the errors for responses without a body, such as those to HEAD.
+var errorsByStatus = map[int]*oci.Error{
 	http.StatusUnauthorized:    oci.ErrUnauthorized,
 	http.StatusForbidden:       oci.ErrDenied,
 	http.StatusTooManyRequests: oci.ErrTooManyRequests,
 }
 
-// refusal makes an error of an answer of 300 or above.
-func refusal(resp *http.Response, now time.Time) error {
+// responseError returns the error that a response of status 300 or above stands for.
+func responseError(resp *http.Response, now time.Time) error {
 	e := &oci.Error{Code: "UNKNOWN", Message: "the registry answered " + resp.Status, Status: resp.StatusCode}
-	if known := byStatus[resp.StatusCode]; known != nil {
+	if known := errorsByStatus[resp.StatusCode]; known != nil {
 		e = known
 	}
 	var body struct {
@@ -65,22 +64,22 @@ func refusal(resp *http.Response, now time.Time) error {
 		e = &oci.Error{Code: body.Errors[0].Code, Message: printable(body.Errors[0].Message), Status: resp.StatusCode}
 	}
 	if pause := oci.ParseRetryAfter(resp.Header.Get("Retry-After"), now); pause > 0 {
-		return &pausedError{e, pause}
+		return &retryAfterError{e, pause}
 	}
 	return e
 }
 
-// loginRefusal makes an [oci.Error] of a login that a registry, or its token
-// endpoint, refused. Other errors stay as they are.
-func loginRefusal(err error) error {
+// loginError returns an [oci.Error] if a registry, or its token endpoint, refused the
+// login. It returns other errors unchanged.
+func loginError(err error) error {
 	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
-		return oci.ErrUnauthorized.With("the registry wants a user name and a password")
+		return oci.ErrUnauthorized.With("the registry requires a user name and a password")
 	}
 	var answer *errcode.ErrorResponse
 	if !errors.As(err, &answer) || answer.StatusCode >= http.StatusInternalServerError {
 		return err
 	}
-	e := byStatus[answer.StatusCode]
+	e := errorsByStatus[answer.StatusCode]
 	if e == nil {
 		e = oci.ErrUnauthorized.With("the login was refused with status %d",
 			answer.StatusCode).WithStatus(answer.StatusCode)
@@ -91,15 +90,15 @@ func loginRefusal(err error) error {
 	return e
 }
 
-// unknown returns what for a 404 without a body, and else err.
-func unknown(err error, what *oci.Error) error {
+// notFoundAs returns what if err is a 404 without a body, and err otherwise.
+func notFoundAs(err error, what *oci.Error) error {
 	if e := oci.AsError(err); e != nil && e.Status == http.StatusNotFound && e.Code == "UNKNOWN" {
 		return what
 	}
 	return err
 }
 
-// printable makes a registry's message short, and safe for a terminal.
+// printable makes a message of a registry short, and safe to print on a terminal.
 func printable(s string) string {
 	const limit = 300
 	return terminal.Printable(terminal.Clip(s, limit))

@@ -43,7 +43,7 @@ func serve(t *testing.T) (address, password string) {
 	}
 }
 
-// answering is a registry that answers every request in one way.
+// answering returns a client of a registry that gives every request the same answer.
 func answering(t *testing.T, status int, header http.Header, body string) *remote.Registry {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -19,8 +19,8 @@ import (
 	"ferry/internal/remote"
 )
 
-// paged is a registry that lists these pages of tags, each with the Link header
-// that link makes of the next page's query, and its client.
+// paged returns a client of a registry that lists these pages of tags. link makes the
+// Link header of a page from the query of the next page.
 func paged(t *testing.T, link func(query string) string, pages ...string) *remote.Registry {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -115,7 +115,7 @@ func TestEndlessTagListIsAnError(t *testing.T) {
 		}
 		return nextLink(q)
 	}, `{"tags":["1"]}`, `{"tags":["2"]}`, `{"tags":["3"]}`, `{"tags":["4"]}`)
-	if _, err := back.Tags(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "one that came before") {
+	if _, err := back.Tags(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "an earlier page") {
 		t.Errorf("a loop: %v", err)
 	}
 	for _, page := range []string{`{"tags":[]}`, `{"tags":["v1"]}`} {
@@ -132,7 +132,7 @@ func TestEndlessTagListIsAnError(t *testing.T) {
 	}
 }
 
-// A repeated is a text, and then another one again and again, up to size bytes.
+// repeated writes begin, and then again over and over, up to size bytes.
 func repeated(w io.Writer, begin, again string, size int) {
 	fmt.Fprint(w, begin)
 	piece := []byte(strings.Repeat(again, 1<<16/len(again)))
@@ -233,6 +233,6 @@ func TestReferrersAreFoundByEndpointAndByTag(t *testing.T) {
 		t.Errorf("referrers by tag: %+v, %v", found, err)
 	}
 	if found, err := old.Referrers(ctx, "a", digest.FromString("alone")); err != nil || len(found.Digests) != 0 {
-		t.Errorf("referrers of what has none: %+v, %v", found, err)
+		t.Errorf("referrers of a manifest without any: %+v, %v", found, err)
 	}
 }

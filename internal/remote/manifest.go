@@ -23,14 +23,14 @@ type Manifest struct {
 	Payload   []byte
 }
 
-// accept are the media types that are asked for, as clients do: a registry
-// may answer another with a conversion.
-var accept = strings.Join([]string{
+// acceptedTypes are the media types in the Accept header. Without them, a registry may
+// convert the manifest into another format.
+var acceptedTypes = strings.Join([]string{
 	oci.MediaTypeImageManifest, oci.MediaTypeImageIndex, oci.MediaTypeDockerManifest, oci.MediaTypeDockerList,
 }, ", ")
 
-// Manifest reads the manifest that reference, a tag or a digest, names. The
-// payload is what its digest says, and the digest the one that was asked for.
+// Manifest reads the manifest with the given reference, a tag or a digest. The payload
+// matches its digest, which is the requested one if the reference is a digest.
 func (r *Registry) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	resp, err := r.manifest(ctx, http.MethodGet, repository, reference)
 	if err != nil {
@@ -45,7 +45,7 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 	if len(m.Payload) > oci.MaxManifestSize {
 		return nil, fmt.Errorf("read manifest %s: %w", reference, oci.ErrTooLarge)
 	}
-	if m.Digest, err = expected(resp, reference, m.Payload); err != nil {
+	if m.Digest, err = expectedDigest(resp, reference, m.Payload); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", reference, err)
 	}
 	if got := m.Digest.Algorithm().FromBytes(m.Payload); got != m.Digest {
@@ -55,11 +55,11 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 	return m, nil
 }
 
-// mediaTypeOf returns the media type of a manifest: what the registry says or,
-// where it says only something general such as application/json or text/plain,
-// what the manifest says itself.
-func mediaTypeOf(said string, payload []byte) string {
-	if t, _, err := mime.ParseMediaType(said); err == nil && oci.IsManifest(t) {
+// mediaTypeOf returns the media type of a manifest: that of its Content-Type header or,
+// if that is something general such as application/json or text/plain, that in the
+// manifest itself.
+func mediaTypeOf(contentType string, payload []byte) string {
+	if t, _, err := mime.ParseMediaType(contentType); err == nil && oci.IsManifest(t) {
 		return t
 	}
 	var m struct {
@@ -68,12 +68,12 @@ func mediaTypeOf(said string, payload []byte) string {
 	if json.Unmarshal(payload, &m) == nil && oci.IsManifest(m.MediaType) {
 		return m.MediaType
 	}
-	return said
+	return contentType
 }
 
-// expected returns the digest that the payload must have: the reference, else
-// what the registry says, else the payload's own.
-func expected(resp *http.Response, reference string, payload []byte) (digest.Digest, error) {
+// expectedDigest returns the digest that the payload must have: the reference if it is
+// a digest, else that of the response header, else the payload's own.
+func expectedDigest(resp *http.Response, reference string, payload []byte) (digest.Digest, error) {
 	if oci.IsDigest(reference) {
 		return oci.ParseDigest(reference)
 	}
@@ -83,8 +83,8 @@ func expected(resp *http.Response, reference string, payload []byte) (digest.Dig
 	return digest.FromBytes(payload), nil
 }
 
-// Resolve returns the digest that reference has at the registry. The manifest is
-// read only if the registry does not say its digest without that.
+// Resolve returns the digest of the manifest with the given reference. It reads the
+// manifest only if a HEAD request does not give its digest.
 func (r *Registry) Resolve(ctx context.Context, repository, reference string) (digest.Digest, error) {
 	resp, err := r.manifest(ctx, http.MethodHead, repository, reference)
 	if err == nil {
@@ -102,8 +102,8 @@ func (r *Registry) Resolve(ctx context.Context, repository, reference string) (d
 	return m.Digest, nil
 }
 
-// headRefused reports whether the status of a HEAD may be of HEAD alone: proxies
-// and registries that do not allow it answer with one of these.
+// headRefused reports whether a registry, or a proxy, may have answered with this status
+// only because it does not allow HEAD.
 func headRefused(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
@@ -116,10 +116,10 @@ func headRefused(status int) bool {
 func (r *Registry) manifest(ctx context.Context, method, repository, reference string) (*http.Response, error) {
 	resp, err := r.do(ctx, request{
 		method: method, repository: repository, path: "/manifests/" + reference,
-		header: http.Header{"Accept": {accept}},
+		header: http.Header{"Accept": {acceptedTypes}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", reference, unknown(err, oci.ErrManifestUnknown))
+		return nil, fmt.Errorf("read manifest %s: %w", reference, notFoundAs(err, oci.ErrManifestUnknown))
 	}
 	return resp, nil
 }

@@ -13,32 +13,32 @@ import (
 	"ferry/internal/oci"
 )
 
-// Limits on a list that a registry gives in pages. It decides how large these
-// are.
+// Limits on a list that a registry serves in pages. The registry decides how large its
+// pages are.
 const (
-	maxPages     = 10_000
-	maxVainPages = 100      // in a row that bring nothing new
-	maxPage      = 32 << 20 // bytes of one
-	maxNesting   = 100      // objects and lists within each other, of what is skipped
+	maxPages        = 10_000
+	maxUselessPages = 100      // pages in a row without a new element
+	maxPage         = 32 << 20 // size of one page, in bytes
+	maxNesting      = 100      // depth of skipped JSON values
 )
 
-// A list is a list that a registry gives in pages.
-type list[T any] struct {
-	member  string // of each page's JSON object
-	most    int    // elements on all pages
-	element int64  // bytes of one
-	add     func(T) (isNew bool)
+// A pagedList describes a list that a registry serves in pages.
+type pagedList[T any] struct {
+	member      string // the member of each page's JSON object that has the elements
+	max         int    // number of elements on all pages
+	elementSize int64  // maximum size of an element, in bytes
+	add         func(T) (isNew bool)
 }
 
-// readPages hands every element of the pages that q asks for to l. Pages that
-// lead nowhere, such as a page that is followed by itself, are an error.
-func readPages[T any](ctx context.Context, r *Registry, q request, l list[T]) error {
-	left, vain := l.most, 0
+// readPages passes every element of all pages, beginning with the one that q asks for,
+// to l.add. A loop of pages is an error.
+func readPages[T any](ctx context.Context, r *Registry, q request, l pagedList[T]) error {
+	left, useless := l.max, 0
 	seen := map[[sha256.Size]byte]bool{}
 	for range maxPages {
 		key := sha256.Sum256([]byte(q.query.Encode()))
 		if seen[key] {
-			return malformedError{errors.New("a page is followed by one that came before")}
+			return malformedError{errors.New("a page is followed by an earlier page")}
 		}
 		seen[key] = true
 		resp, err := r.do(ctx, q)
@@ -50,9 +50,9 @@ func readPages[T any](ctx context.Context, r *Registry, q request, l list[T]) er
 			return err
 		}
 		if left -= n; fresh > 0 {
-			vain = 0
-		} else if vain++; vain > maxVainPages {
-			return malformedError{fmt.Errorf("%d pages in a row have nothing new", vain)}
+			useless = 0
+		} else if useless++; useless > maxUselessPages {
+			return malformedError{fmt.Errorf("%d pages in a row have nothing new", useless)}
 		}
 		next, err := oci.NextPage(resp.Header.Values("Link"))
 		if err != nil {
@@ -66,21 +66,21 @@ func readPages[T any](ctx context.Context, r *Registry, q request, l list[T]) er
 	return malformedError{fmt.Errorf("there are more than %d pages", maxPages)}
 }
 
-// A malformedError says that a registry's answer came, and is not what was asked
-// for.
+// A malformedError says that a registry sent a complete response that is not in the
+// expected form.
 type malformedError struct{ error }
 
 // Error implements error.
-func (e malformedError) Error() string { return "the answer cannot be read: " + e.error.Error() }
+func (e malformedError) Error() string { return "the answer is malformed: " + e.error.Error() }
 
 // Unwrap returns the cause.
 func (e malformedError) Unwrap() error { return e.error }
 
-// readPage reads a page of at most limit elements, and closes it. It returns
-// how many elements there are, and how many were new.
-func readPage[T any](resp *http.Response, l list[T], limit int) (n, fresh int, err error) {
+// readPage reads a page of at most limit elements, and closes it. It returns the number
+// of elements, and how many of them were new.
+func readPage[T any](resp *http.Response, l pagedList[T], limit int) (n, fresh int, err error) {
 	defer drain(resp.Body)
-	body := &bounded{r: resp.Body, left: maxPage}
+	body := &boundedBody{r: resp.Body, left: maxPage}
 	n, fresh, err = readMembers(body, json.NewDecoder(body), l, limit)
 	if err != nil {
 		err = cmp.Or[error](body.err, malformedError{err})
@@ -88,7 +88,7 @@ func readPage[T any](resp *http.Response, l list[T], limit int) (n, fresh int, e
 	return n, fresh, err
 }
 
-func readMembers[T any](body *bounded, dec *json.Decoder, l list[T], limit int) (n, fresh int, err error) {
+func readMembers[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, fresh int, err error) {
 	if err := body.delim(dec, '{'); err != nil {
 		return 0, 0, err
 	}
@@ -120,19 +120,19 @@ func readMembers[T any](body *bounded, dec *json.Decoder, l list[T], limit int) 
 }
 
 // readElements reads a list of at most limit elements, or null.
-func readElements[T any](body *bounded, dec *json.Decoder, l list[T], limit int) (n, fresh int, err error) {
+func readElements[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, fresh int, err error) {
 	switch first, err := body.token(dec); {
 	case err != nil || first == nil:
 		return 0, 0, err
 	case first != json.Delim('['):
-		return 0, 0, fmt.Errorf("%s is no list", l.member)
+		return 0, 0, fmt.Errorf("%s is not a list", l.member)
 	}
 	for body.more(dec) {
 		if n++; n > limit {
-			return n, fresh, fmt.Errorf("there are more than %d %s", l.most, l.member)
+			return n, fresh, fmt.Errorf("there are more than %d %s", l.max, l.member)
 		}
 		var element T
-		body.allow(l.element)
+		body.allow(l.elementSize)
 		if err := dec.Decode(&element); err != nil {
 			return n, fresh, err
 		}
@@ -143,25 +143,27 @@ func readElements[T any](body *bounded, dec *json.Decoder, l list[T], limit int)
 	return n, fresh, body.delim(dec, ']')
 }
 
-// A bounded is the body of an answer that a [json.Decoder] reads piece by
-// piece: the decoder keeps a piece whole, so no piece may be large.
-type bounded struct {
+// A boundedBody is the body of a response that a [json.Decoder] reads piece by piece, a
+// token or an element at a time. The decoder holds a piece in memory, so it bounds the
+// size of each piece.
+type boundedBody struct {
 	r     io.Reader
-	left  int64 // bytes of all
-	piece int64 // bytes until the piece must have ended
+	left  int64 // bytes until the body must end
+	piece int64 // bytes until the piece must end
 	err   error // of the link
 }
 
-// token are the bytes that one token may take, and the decoder reads ahead.
-const token = 64 << 10
+// maxToken is how many bytes the decoder may read for one token, including what it
+// reads ahead.
+const maxToken = 64 << 10
 
 // Read implements [io.Reader].
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *boundedBody) Read(p []byte) (int, error) {
 	switch {
 	case b.left <= 0:
 		return 0, fmt.Errorf("it has more than %d MiB", maxPage>>20)
 	case b.piece <= 0:
-		return 0, errors.New("it has a text or an element that is too long")
+		return 0, errors.New("it has a string or an element that is too long")
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left, b.piece)])
 	b.left, b.piece = b.left-int64(n), b.piece-int64(n)
@@ -171,30 +173,30 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// allow lets the next piece have so many bytes.
-func (b *bounded) allow(bytes int64) { b.piece = bytes }
+// allow sets the maximum size of the next piece.
+func (b *boundedBody) allow(bytes int64) { b.piece = bytes }
 
-func (b *bounded) token(dec *json.Decoder) (json.Token, error) {
-	b.allow(token)
+func (b *boundedBody) token(dec *json.Decoder) (json.Token, error) {
+	b.allow(maxToken)
 	return dec.Token()
 }
 
-func (b *bounded) more(dec *json.Decoder) bool {
-	b.allow(token)
+func (b *boundedBody) more(dec *json.Decoder) bool {
+	b.allow(maxToken)
 	return dec.More()
 }
 
 // delim reads a token that must be want.
-func (b *bounded) delim(dec *json.Decoder, want json.Delim) error {
+func (b *boundedBody) delim(dec *json.Decoder, want json.Delim) error {
 	got, err := b.token(dec)
 	if err == nil && got != want {
-		err = fmt.Errorf("it has %.20q for %s", fmt.Sprint(got), want)
+		err = fmt.Errorf("it has %.20q instead of %s", fmt.Sprint(got), want)
 	}
 	return err
 }
 
-// skip reads a value of any size, and keeps nothing of it.
-func (b *bounded) skip(dec *json.Decoder) error {
+// skip reads a value of any size and discards it.
+func (b *boundedBody) skip(dec *json.Decoder) error {
 	for depth := 0; ; {
 		t, err := b.token(dec)
 		if err != nil {

@@ -12,36 +12,36 @@ import (
 	"ferry/internal/oci"
 )
 
-// Content is where the blobs and manifests of an image are read from.
+// Content provides the blobs and manifests of an image.
 type Content interface {
 	// Open opens a blob or a manifest.
 	Open(d digest.Digest) (io.ReadCloser, error)
 }
 
-// maxDepth bounds how deep indexes hold indexes.
+// maxDepth is how deep indexes may be nested.
 const maxDepth = 8
 
-// Push copies the image that root describes, and everything below it, into
-// repository, and then sets tag to it; blobs that are there already are not
-// sent. sent, which may be nil, is called with the number of bytes of each read.
+// Push copies the image with the descriptor root, and everything below it, into
+// repository, and then sets tag. It skips blobs that the registry already has. It calls
+// sent, which may be nil, with the number of bytes that it sent since the last call.
 func (r *Registry) Push(
 	ctx context.Context, repository, tag string, root oci.Descriptor, from Content, sent func(n int),
 ) error {
 	if sent == nil {
 		sent = func(int) {}
 	}
-	return r.push(ctx, pushing{repository, from, sent}, root, tag, 0)
+	return r.push(ctx, pushJob{repository, from, sent}, root, tag, 0)
 }
 
-type pushing struct {
+type pushJob struct {
 	repository string
 	from       Content
 	sent       func(n int)
 }
 
-func (r *Registry) push(ctx context.Context, p pushing, d oci.Descriptor, reference string, depth int) error {
+func (r *Registry) push(ctx context.Context, p pushJob, d oci.Descriptor, reference string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("push %s: indexes are more than %d deep", d.Digest, maxDepth)
+		return fmt.Errorf("push %s: indexes are nested more than %d levels deep", d.Digest, maxDepth)
 	}
 	payload, m, err := ReadManifest(p.from, d)
 	if err != nil {
@@ -64,7 +64,7 @@ func (r *Registry) push(ctx context.Context, p pushing, d oci.Descriptor, refere
 	return r.PutManifest(ctx, p.repository, reference, m.MediaType, payload)
 }
 
-func (r *Registry) pushBlob(ctx context.Context, p pushing, blob oci.Descriptor) error {
+func (r *Registry) pushBlob(ctx context.Context, p pushJob, blob oci.Descriptor) error {
 	has, err := r.HasBlob(ctx, p.repository, blob.Digest)
 	if err != nil || has {
 		return err
@@ -74,10 +74,11 @@ func (r *Registry) pushBlob(ctx context.Context, p pushing, blob oci.Descriptor)
 		return fmt.Errorf("push %s: %w", blob.Digest, err)
 	}
 	defer f.Close()
-	return r.PutBlob(ctx, p.repository, blob.Digest, blob.Size, &counting{f, p.sent})
+	return r.PutBlob(ctx, p.repository, blob.Digest, blob.Size, &countingReader{f, p.sent})
 }
 
-// ReadManifest reads and parses a manifest, whose content must have its descriptor's digest.
+// ReadManifest reads and parses a manifest. Its content must match the digest of its
+// descriptor.
 func ReadManifest(from Content, d oci.Descriptor) ([]byte, *oci.Manifest, error) {
 	f, err := from.Open(d.Digest)
 	if err != nil {
@@ -89,7 +90,7 @@ func ReadManifest(from Content, d oci.Descriptor) ([]byte, *oci.Manifest, error)
 		return nil, nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
 	}
 	if d.Digest.Algorithm().FromBytes(payload) != d.Digest {
-		return nil, nil, fmt.Errorf("read manifest %s: its content is something else", d.Digest)
+		return nil, nil, fmt.Errorf("read manifest %s: its content does not match its digest", d.Digest)
 	}
 	m, err := oci.ParseManifest(d.MediaType, payload)
 	if err != nil {
@@ -98,13 +99,13 @@ func ReadManifest(from Content, d oci.Descriptor) ([]byte, *oci.Manifest, error)
 	return payload, m, nil
 }
 
-// counting calls sent for everything that is read.
-type counting struct {
+// A countingReader calls sent with the number of bytes of each read.
+type countingReader struct {
 	io.Reader
 	sent func(n int)
 }
 
-func (c *counting) Read(p []byte) (int, error) {
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.sent(n)
 	return n, err

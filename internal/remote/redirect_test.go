@@ -46,7 +46,7 @@ func TestRedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
 		t.Errorf("referrers: %+v, %v", found, err)
 	}
 	if asked > 0 {
-		t.Errorf("%d requests went out of TLS", asked)
+		t.Errorf("%d requests were sent over http", asked)
 	}
 }
 
@@ -57,6 +57,6 @@ func TestRedirectedPushFails(t *testing.T) {
 	defer s.Close()
 	err := client(t, s.URL, remote.Options{}).PutManifest(t.Context(), "a", "v1", "application/json", []byte("{}"))
 	if err == nil || !strings.Contains(err.Error(), "307") {
-		t.Errorf("a manifest that is not stored: %v", err)
+		t.Errorf("the redirected push of a manifest: %v", err)
 	}
 }

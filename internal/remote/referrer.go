@@ -15,29 +15,29 @@ import (
 	"ferry/internal/retry"
 )
 
-// maxReferrers is how many referrers one manifest may have.
+// maxReferrers is the maximum number of referrers of one manifest.
 const maxReferrers = 10_000
 
-// Referrers are what a registry says of the manifests that have one as their
-// subject.
+// Referrers is a registry's answer about the referrers of a manifest: the manifests that
+// have it as their subject.
 type Referrers struct {
 	Digests []digest.Digest
-	Listed  bool  // the registry listed them, so these are all
-	Problem error // why it did not, if it is not that it has no such end-point
+	Listed  bool  // the registry listed them, so Digests is complete
+	Problem error // why it did not; nil also if it has no such end-point
 }
 
-// Referrers returns the manifests whose subject is d (end-12a). A registry that
-// does not list referrers is asked for the tag in which clients list them
-// (section "Unavailable Referrers API" of the specification). Both are optional,
-// and registries and proxies answer in many ways what they do not have, so an
-// answer that is of no use is no error, but a problem of the result.
+// Referrers returns the manifests that have d as their subject (end-12a). If the
+// registry does not list referrers, it reads the tag in which clients list them
+// instead (section "Unavailable Referrers API" of the specification). Both are
+// optional, and registries and proxies without them answer in many ways. Therefore an
+// unusable answer is not an error, but the Problem of the result.
 func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Digest) (Referrers, error) {
 	all, err := r.listedReferrers(ctx, repository, d)
 	if err == nil {
 		return Referrers{Digests: all, Listed: true}, nil
 	}
 	problem := fmt.Errorf("list referrers of %s: %w", d, err)
-	if !isOdd(err) {
+	if !isUnusable(err) {
 		return Referrers{}, problem
 	}
 	switch retry.Status(err) {
@@ -47,7 +47,7 @@ func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Di
 	all, err = r.taggedReferrers(ctx, repository, d)
 	if err != nil {
 		err = fmt.Errorf("list referrers of %s: %w", d, err)
-		if !isOdd(err) {
+		if !isUnusable(err) {
 			return Referrers{}, err
 		}
 		problem = cmp.Or(problem, err)
@@ -55,9 +55,9 @@ func (r *Registry) Referrers(ctx context.Context, repository string, d digest.Di
 	return Referrers{Digests: all, Problem: problem}, nil
 }
 
-// isOdd reports whether the registry answered with something of no use. That is
-// not so if the link broke, or if the registry wants to be asked again later.
-func isOdd(err error) bool {
+// isUnusable reports whether the registry answered, and the answer is of no use. It is
+// false if the link broke, or if the registry asks for a later retry.
+func isUnusable(err error) bool {
 	if errors.As(err, &malformedError{}) {
 		return true
 	}
@@ -79,8 +79,8 @@ func (r *Registry) listedReferrers(ctx context.Context, repository string, d dig
 	err := readPages(ctx, r, request{
 		method: http.MethodGet, repository: repository, path: "/referrers/" + string(d),
 		header: http.Header{"Accept": {v1.MediaTypeImageIndex}},
-	}, list[entry]{
-		member: "manifests", most: maxReferrers, element: oci.MaxManifestSize,
+	}, pagedList[entry]{
+		member: "manifests", max: maxReferrers, elementSize: oci.MaxManifestSize,
 		add: func(e entry) bool {
 			if _, err := oci.ParseDigest(string(e.Digest)); err != nil || known[e.Digest] {
 				return false
@@ -103,7 +103,7 @@ func (r *Registry) taggedReferrers(ctx context.Context, repository string, d dig
 	}
 	index, err := oci.ParseManifest(m.MediaType, m.Payload)
 	if err != nil {
-		return nil, nil // a tag that only looks like it
+		return nil, nil // the tag only looks like a list of referrers
 	}
 	var all []digest.Digest
 	for _, m := range index.Manifests {
@@ -112,8 +112,8 @@ func (r *Registry) taggedReferrers(ctx context.Context, repository string, d dig
 	return all, nil
 }
 
-// ReferrersTag is the tag under which clients keep the referrers of d at a
-// registry that does not list them.
+// ReferrersTag is the tag in which clients list the referrers of d at a registry that
+// does not list them itself.
 func ReferrersTag(d digest.Digest) string {
 	return d.Algorithm().String() + "-" + d.Encoded()[:min(len(d.Encoded()), 64)]
 }

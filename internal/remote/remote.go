@@ -1,7 +1,7 @@
-// Package remote is a client of any OCI registry, over the end-points of the
-// distribution specification. It logs in as the registry's challenge asks, reads
-// blobs by range so that a transfer can continue where it was cut, and checks
-// manifests against their digests.
+// Package remote is a client of any OCI registry that implements the distribution
+// specification. It logs in as the registry's challenge demands, reads ranges of blobs
+// so that a transfer can resume after a cut, and verifies the digests of manifests.
+// Begin with [New].
 package remote
 
 import (
@@ -26,30 +26,30 @@ import (
 
 // Options say how to reach a registry.
 type Options struct {
-	Username, Password string            // "" is anonymous, unless DockerLogins knows better
-	DockerLogins       bool              // use those of docker login, of its file or a credential helper
+	Username, Password string            // "" is anonymous, unless DockerLogins is set
+	DockerLogins       bool              // use the logins of "docker login": its file, or a credential helper
 	Transport          http.RoundTripper // nil is http.DefaultTransport
 	UserAgent          string            // "" is "ferry"
 }
 
-// A Registry is one registry elsewhere. It is safe for concurrent use.
+// A Registry is a client of one registry. It is safe for concurrent use.
 //
-// Its methods' errors are an [oci.Error] where the registry answered, with
-// the registry's own code and message, so that errors.Is compares them across
-// HTTP; where the registry said when to come back they have a method
-// RetryAfter. A [LoginError] is this machine's. Other errors are of the link.
+// If the registry answered, the error of a method is an [oci.Error] with the registry's
+// own code and message, so that errors.Is works across HTTP. If the answer had a
+// Retry-After header, the error has a method RetryAfter. A [LoginError] concerns this
+// machine. All other errors concern the link.
 type Registry struct {
 	base   *url.URL
 	client *auth.Client
 }
 
-// New returns a client of the registry at address: http or https, a host,
-// and no path.
+// New returns a client of the registry at address, which is http:// or https:// and a
+// host, without a path.
 func New(address string, o Options) (*Registry, error) {
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" ||
 		base.Host == "" || base.User != nil || base.Path != "" && base.Path != "/" {
-		return nil, fmt.Errorf("%q is no registry's address: want http:// or https:// and a host", address)
+		return nil, fmt.Errorf("%q is not a registry's address: want http:// or https:// and a host", address)
 	}
 	base.Path = ""
 	client := &auth.Client{Client: outbound.NewClient(base, o.Transport), Cache: auth.NewCache()}
@@ -65,8 +65,8 @@ func New(address string, o Options) (*Registry, error) {
 		client.Credential = cachedLogins(store)
 	}
 	if onThisMachine(base.Hostname()) {
-		// A registry here has its token endpoint here. From elsewhere, a
-		// challenge that points at this machine would be an attack.
+		// A registry on this machine has its token endpoint here, too. For any other
+		// registry, a challenge that names this machine would be an attack.
 		client.BlockedRealmPrefixes = []netip.Prefix{}
 	}
 	client.SetUserAgent(cmp.Or(o.UserAgent, "ferry"))
@@ -81,7 +81,7 @@ func (r *Registry) Over(transport http.RoundTripper) *Registry {
 	return &Registry{base: r.base, client: &client}
 }
 
-// cachedLogins returns the logins that docker login cached in store.
+// cachedLogins returns the logins that "docker login" cached in store.
 func cachedLogins(store credentials.Store) auth.CredentialFunc {
 	read := credentials.Credential(store)
 	return func(ctx context.Context, host string) (auth.Credential, error) {
@@ -93,7 +93,7 @@ func cachedLogins(store credentials.Store) auth.CredentialFunc {
 	}
 }
 
-// Host returns the registry's host, with its port where the address has one.
+// Host returns the registry's host, with its port if the address has one.
 func (r *Registry) Host() string { return r.base.Host }
 
 func onThisMachine(host string) bool {
@@ -101,7 +101,7 @@ func onThisMachine(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// A request is one request to the registry's API.
+// A request is a request to the registry's API.
 type request struct {
 	method     string
 	repository string
@@ -109,10 +109,10 @@ type request struct {
 	query      url.Values
 	header     http.Header
 	body       io.Reader
-	size       int64 // of body
+	size       int64 // of body, in bytes
 }
 
-// scope is what a token must allow.
+// scope is the scope that a token for q needs.
 func (q request) scope() string {
 	if q.method == http.MethodGet || q.method == http.MethodHead {
 		return auth.ScopeRepository(q.repository, auth.ActionPull)
@@ -120,8 +120,8 @@ func (q request) scope() string {
 	return auth.ScopeRepository(q.repository, auth.ActionPull, auth.ActionPush)
 }
 
-// do sends q, logged in as the registry asks. The answer is below 300; its
-// body is the caller's to close.
+// do sends q, with the login that the registry asks for. The status of the response is
+// below 300. The caller must close its body.
 func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 	target, err := r.base.Parse("/v2/" + (&url.URL{Path: q.repository}).EscapedPath() + q.path)
 	if err != nil {
@@ -131,24 +131,25 @@ func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 	return r.send(ctx, q, target)
 }
 
-// How long a registry may take to begin an answer, as some do to list many tags,
-// and how long it may send nothing of one that it began.
 const (
-	patience = 5 * time.Minute
-	stall    = time.Minute
+	// responseTimeout is how long a registry may take until its response begins. Some
+	// take long to list many tags.
+	responseTimeout = 5 * time.Minute
+	// stallTimeout is how long a registry may send nothing in the middle of a response.
+	stallTimeout = time.Minute
 )
 
 func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.Response, error) {
-	if q.body != nil { // it takes as long as the link needs
+	if q.body != nil { // no timeout: an upload takes as long as the link needs
 		return r.sendOnce(ctx, q, target)
 	}
-	ctx, w := retry.Watch(ctx, patience)
+	ctx, w := retry.Watch(ctx, responseTimeout)
 	resp, err := r.sendOnce(ctx, q, target)
 	if err != nil {
 		w.Stop()
 		return nil, w.Cause(err)
 	}
-	resp.Body = w.Body(resp.Body, stall)
+	resp.Body = w.Body(resp.Body, stallTimeout)
 	return resp, nil
 }
 
@@ -169,17 +170,17 @@ func (r *Registry) sendOnce(ctx context.Context, q request, target *url.URL) (*h
 		if own := (*LoginError)(nil); errors.As(err, &own) {
 			return nil, own
 		}
-		return nil, loginRefusal(retry.WithoutURL(err))
+		return nil, loginError(retry.WithoutURL(err))
 	}
 	if resp.StatusCode < http.StatusMultipleChoices {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, refusal(resp, time.Now())
+	return nil, responseError(resp, time.Now())
 }
 
-// drain reads the little that is left of an answer, so that its connection
-// is used again, and closes it.
+// drain reads the short rest of a response's body, so that its connection can be
+// reused, and closes it.
 func drain(body io.ReadCloser) {
 	io.Copy(io.Discard, io.LimitReader(body, 64<<10))
 	body.Close()

@@ -19,7 +19,8 @@ import (
 	"ferry/internal/remote"
 )
 
-// pack makes a layout with an index, tagged multi, of two images that share a layer.
+// pack makes a layout with an index of two images that share a layer. It returns the
+// layout, the index and all blobs.
 func pack(t *testing.T) (*layout.Layout, oci.Descriptor, []oci.Descriptor) {
 	t.Helper()
 	l, err := layout.Create(t.TempDir())
@@ -97,7 +98,7 @@ func TestPushedImageIsReadBackByteForByte(t *testing.T) {
 				want = want[:min(span[1], int64(len(want)))]
 			}
 			if start != span[0] || !bytes.Equal(got, want) {
-				t.Errorf("%s from %d, %d bytes: %d bytes came from %d on, which differ",
+				t.Errorf("%s from %d, %d bytes: got %d different bytes, from %d on",
 					b.Digest, span[0], span[1], len(got), start)
 			}
 		}

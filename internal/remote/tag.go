@@ -11,28 +11,28 @@ import (
 	"ferry/internal/oci"
 )
 
-// Limits on a listing of tags.
+// Limits on a list of tags.
 const (
-	tagPage = 1000 // tags, which the registry may ignore
+	tagPage = 1000 // tags on a page; the registry may send more or fewer
 	maxTags = 200_000
 )
 
-// A TagList is what a registry lists as the tags of a repository.
+// A TagList has the tags of a repository, as a registry lists them.
 type TagList struct {
-	Tags    []string // each once, in the registry's order
-	Invalid []string // some names that are listed and are no tags, shortened
+	Tags    []string // without duplicates, in the registry's order
+	Invalid []string // examples of listed names that are not valid tags, shortened
 }
 
-// maxInvalid is how many names that are no tags are kept.
+// maxInvalid is how many invalid names are kept.
 const maxInvalid = 10
 
-// Tags returns the tags of repository. The listing is whole, or the error says
-// why it is not. More than 200,000 names are an error.
+// Tags returns all tags of repository. An incomplete list is an error, and so are more
+// than 200,000 names.
 func (r *Registry) Tags(ctx context.Context, repository string) (TagList, error) {
 	var all TagList
 	known := map[string]bool{}
-	err := readPages(ctx, r, tagRequest(repository, tagPage), list[string]{
-		member: "tags", most: maxTags, element: token,
+	err := readPages(ctx, r, tagRequest(repository, tagPage), pagedList[string]{
+		member: "tags", max: maxTags, elementSize: maxToken,
 		add: func(tag string) bool {
 			if oci.CheckTag(tag) != nil {
 				if len(all.Invalid) < maxInvalid {
@@ -49,16 +49,15 @@ func (r *Registry) Tags(ctx context.Context, repository string) (TagList, error)
 		},
 	})
 	if err != nil {
-		return TagList{}, fmt.Errorf("list tags of %s: %w", repository, unknown(err, oci.ErrNameUnknown))
+		return TagList{}, fmt.Errorf("list tags of %s: %w", repository, notFoundAs(err, oci.ErrNameUnknown))
 	}
 	return all, nil
 }
 
-// HasRepository reports whether the registry has repository, by whether it
-// lists its tags.
+// HasRepository reports whether the registry has repository: whether it lists its tags.
 func (r *Registry) HasRepository(ctx context.Context, repository string) (bool, error) {
 	resp, err := r.do(ctx, tagRequest(repository, 1))
-	if errors.Is(unknown(err, oci.ErrNameUnknown), oci.ErrNameUnknown) {
+	if errors.Is(notFoundAs(err, oci.ErrNameUnknown), oci.ErrNameUnknown) {
 		return false, nil
 	}
 	if err != nil {
@@ -68,7 +67,7 @@ func (r *Registry) HasRepository(ctx context.Context, repository string) (bool, 
 	return true, nil
 }
 
-// tagRequest asks for the first page of a repository's tags.
+// tagRequest is the request for the first page of a repository's tags, n at a time.
 func tagRequest(repository string, n int) request {
 	return request{
 		method: http.MethodGet, repository: repository, path: "/tags/list", query: url.Values{"n": {strconv.Itoa(n)}},
