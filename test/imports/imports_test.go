@@ -1,5 +1,5 @@
-// Package imports holds the program to its layout: which of its packages may
-// import which, and which libraries may stand where, each with the reason.
+// Package imports tests which packages of the program may import which others,
+// and which libraries may be imported where. Each rule has its reason.
 package imports
 
 import (
@@ -15,8 +15,8 @@ import (
 
 const module = "ferry"
 
-// A layer is packages that may import the layers listed before theirs, and
-// each other only where an exception says so.
+// A layer is a set of packages. They may import packages of the layers before
+// their own, and none of their own layer.
 type layer struct {
 	packages []string // below the module
 	reason   string
@@ -25,78 +25,78 @@ type layer struct {
 var layers = []layer{
 	{
 		[]string{"internal/terminal"},
-		"whatever writes words that others chose, a log too, writes them so that a terminal does not act on them",
+		"output and logs contain text of other machines, and a terminal must not act on it",
 	},
 	{
 		[]string{"internal/jsonlimit"},
-		"it knows no type of ours: whatever is decoded from a stranger's text is decoded with it",
+		"every text of a stranger is decoded with it, so it may depend on no other package of ours",
 	},
 	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config",
 			"internal/faultnet", "internal/wire", "internal/api", "internal/retry", "internal/atomicfile",
 			"internal/outbound"},
-		"they are vocabulary: pure, and of use to everything, so they know of nothing of ours",
+		"they are vocabulary that everything uses, so they depend on no other package of ours",
 	},
 	{
 		[]string{"internal/storage/blob", "internal/metadb", "internal/auth", "internal/remote", "internal/layout"},
-		"each is one thing that content needs, and none needs another: bytes, rows, rights, other registries, image layouts",
+		"each is one basis of content (bytes, rows, rights, other registries, image layouts), and none needs another",
 	},
 	{
 		[]string{"internal/storage/blob/fs", "internal/storage/blob/s3", "internal/storage/blob/blobtest",
 			"internal/metadb/dbtest"},
-		"they are one way each to do what the package above them says",
+		"each implements, or tests, the package above it",
 	},
 	{
 		[]string{"internal/storage"},
-		"it is the only writer of content, so the invariants are written once, for a push and for a sync",
+		"it is the only writer of content, so that the invariants are written once, for pushes and for syncs",
 	},
 	{
 		[]string{"internal/scrub"},
-		"it reads what storage keeps, and says what is damaged; what heals it is the engine's affair, or a pusher's",
+		"it finds damage in stored content; the engine or a push heals it",
 	},
 	{
 		[]string{"internal/storage/storagetest"},
-		"it fills a storage, for the tests of every package that has one",
+		"it fills a storage with content, for the tests of the packages below",
 	},
 	{
 		[]string{"internal/download"},
-		"it brings bytes into storage, and knows neither images nor the protocol that they come by",
+		"it writes bytes to storage, and knows neither images nor the protocol of the source",
 	},
 	{
 		[]string{"internal/replication"},
-		"it decides which content is here; sources translate into its types, so it knows no protocol either",
+		"it decides which content belongs here; sources translate into its types, so it knows no protocol",
 	},
 	{
 		[]string{"internal/registry", "internal/gateway"},
-		"they give storage to the network, each in its own protocol, and neither needs the other",
+		"each serves storage in its own protocol, and neither needs the other",
 	},
 	{
 		[]string{"internal/mirror"},
-		"it follows any registry with the engine, whoever decides which",
+		"it follows other registries with the engine; control decides which ones",
 	},
 	{
 		[]string{"internal/control"},
-		"who may do what is asked by the registry and the gateway through interfaces of theirs, and they must not know who answers",
+		"the registry and the gateway ask for rights through interfaces of their own, and must not know who answers",
 	},
 	{
 		[]string{"internal/fleet"},
-		"connected registries come with scope maps and tokens, which do not know what they are for",
+		"a connected registry has scope maps and tokens, and these do not depend on their use",
 	},
 	{
 		[]string{"internal/management"},
-		"the management API is one way to use the resources, which work without it",
+		"the resources work without the management API",
 	},
 	{
 		[]string{"internal/fleet/fleettest"},
-		"it runs instances with their management API, for the tests of each of their parts",
+		"it runs instances with their management API, for tests",
 	},
 	{
 		[]string{"internal/connected", "internal/web"},
-		"a site's life and its pages use everything above",
+		"the life of a connected registry, and its web pages, use everything above",
 	},
 	{
 		[]string{"internal/server"},
-		"it composes an instance, so nothing in an instance may depend on how it was composed",
+		"it puts an instance together, and no part of the instance may depend on that",
 	},
 	{
 		[]string{"internal/demo"},
@@ -104,7 +104,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"internal/cli"},
-		"it is how a person starts it all",
+		"a person starts everything from here",
 	},
 	{
 		[]string{"cmd/ferry"},
@@ -112,76 +112,76 @@ var layers = []layer{
 	},
 }
 
-// A ban is a rule beside the layers.
+// A ban is a rule in addition to the layers.
 type ban struct {
 	target string   // a package of ours, or a library and all below it
-	only   []string // who may import it, tests aside; nil is nobody
-	not    []string // who may not, when only is empty; path.Match patterns
+	only   []string // packages that may import it, except tests; nil is none
+	not    []string // if only is empty, packages that may not; path.Match patterns
 	reason string
 }
 
 var bans = []ban{
 	{target: "ferry/internal/remote", not: []string{"internal/registry"},
-		reason: "a pull never waits for the parent, so what answers pulls has no means to call it"},
+		reason: "a pull never waits for the parent, so the code that answers pulls must not be able to call it"},
 	{target: "ferry/internal/connected",
 		not: []string{"internal/registry", "internal/storage", "internal/control", "internal/fleet",
-			"internal/management"}, reason: "a registry serves the same way with a parent and without"},
+			"internal/management"}, reason: "a registry serves in the same way with and without a parent"},
 	{target: "ferry/internal/control", not: []string{"internal/cli"},
-		reason: "the command line uses the management API as any client does"},
+		reason: "the command line uses the management API, like any other client"},
 	{target: "ferry/internal/fleet", not: []string{"internal/cli"},
-		reason: "the command line uses the management API as any client does"},
+		reason: "the command line uses the management API, like any other client"},
 	{target: "ferry/internal/management", not: []string{"internal/cli"},
-		reason: "the command line uses the management API as any client does"},
+		reason: "the command line uses the management API, like any other client"},
 	{target: "ferry/internal/wire", not: []string{"internal/download", "internal/replication", "internal/mirror"},
-		reason: "the engine owns the types that its sources answer in, whatever protocol they speak"},
+		reason: "the engine owns the types in which its sources answer, whatever their protocol is"},
 	{target: "ferry/internal/storage/blob/fs", only: []string{"internal/storage", "internal/server"},
-		reason: "who writes blobs past storage writes past the invariants"},
+		reason: "a write of blobs that bypasses storage bypasses the invariants"},
 	{target: "ferry/internal/metadb/dbtest", reason: "it starts database servers, for tests"},
-	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract to test stores against"},
+	{target: "ferry/internal/storage/blob/blobtest", reason: "it is a contract test for blob stores"},
 	{target: "ferry/internal/storage/storagetest", reason: "it makes content, for tests"},
 	{target: "ferry/internal/fleet/fleettest", reason: "it runs instances, for tests"},
 	{target: "ferry/internal/faultnet", reason: "it breaks networks, for tests"},
-	{target: "testing", reason: "the program is not a test; its flags would come along"},
-	{target: "net/http/pprof", reason: "it adds handlers to a global mux that nobody authenticates"},
+	{target: "testing", reason: "the program is not a test, and would get the flags of tests"},
+	{target: "net/http/pprof", reason: "it adds handlers without authentication to a global mux"},
 	{target: "net/http/httptest", reason: "it is for tests"},
-	{target: "math/rand", reason: "seeded randomness ends up in a secret sooner or later; math/rand/v2 serves jitter"},
+	{target: "math/rand", reason: "sooner or later its predictable numbers end up in a secret; for jitter there is math/rand/v2"},
 	{target: "math/rand/v2", not: []string{"internal/auth", "internal/control", "internal/fleet"},
 		reason: "passwords and keys come from crypto/rand"},
 	{target: "log", only: []string{"internal/server"},
-		reason: "logs go to the slog.Logger that was handed in; net/http alone wants a log.Logger"},
+		reason: "log lines are written to the slog.Logger that a caller passed in; only net/http needs a log.Logger"},
 	{target: "database/sql",
 		not: []string{"internal/registry", "internal/gateway", "internal/replication", "internal/storage/*",
-			"internal/remote", "internal/cli"}, reason: "SQL that moves content is in metadb, on both databases"},
+			"internal/remote", "internal/cli"}, reason: "SQL for content is in metadb, for both databases"},
 	{target: "modernc.org/sqlite", only: []string{"internal/metadb"},
-		reason: "which database it is, is metadb's affair"},
+		reason: "only metadb knows which database is in use"},
 	{target: "github.com/jackc/pgx", only: []string{"internal/metadb"},
-		reason: "which database it is, is metadb's affair"},
+		reason: "only metadb knows which database is in use"},
 	{target: "github.com/pressly/goose", only: []string{"internal/metadb"}, reason: "the schema has one owner"},
 	{target: "github.com/spf13/cobra", only: []string{"internal/cli"},
-		reason: "a library must not dictate how anything but commands is written"},
+		reason: "only commands depend on the library for commands"},
 	{target: "github.com/vbauerster/mpb", only: []string{"internal/cli"},
-		reason: "what draws on a terminal stands next to the terminal"},
+		reason: "only the command line draws on a terminal"},
 	{target: "github.com/danielgtaylor/huma", only: []string{"internal/management"},
 		reason: "the registry's and the gateway's handlers are our own"},
 	{target: "github.com/golang-jwt/jwt", only: []string{"internal/auth"},
-		reason: "a token that was parsed elsewhere was checked elsewhere"},
+		reason: "tokens are parsed and verified in one place"},
 	{target: "github.com/minio", only: []string{"internal/storage/blob/s3"},
-		reason: "where blobs are is the blob store's affair"},
+		reason: "only the blob store knows where blobs are"},
 	{target: "oras.land/oras-go", only: []string{"internal/remote"},
-		reason: "it logs in to other registries; all else of ours is our own"},
+		reason: "we use it only to log in to other registries"},
 	{target: "github.com/adhocore/gronx", only: []string{"internal/schedule"},
-		reason: "what a cron expression means is said in one place"},
+		reason: "the meaning of a cron expression is defined in one place"},
 	{target: "github.com/prometheus/client_golang", only: []string{"internal/telemetry"},
 		reason: "metrics have one registry and one list of names"},
 }
 
-// testsOnly are packages that tests alone import; the bans are not for them.
+// testsOnly are packages for tests. The bans do not apply to them.
 var testsOnly = []string{
 	"internal/metadb/dbtest", "internal/storage/blob/blobtest", "internal/storage/storagetest",
 	"internal/fleet/fleettest", "internal/faultnet",
 }
 
-// A pkg is what `go list` says of a package.
+// A pkg is the output of `go list` for a package.
 type pkg struct {
 	ImportPath string
 	Imports    []string // of the program; those of its tests are elsewhere
@@ -220,7 +220,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	for _, p := range list(t, "./internal/...", "./cmd/...") {
 		own, ok := level[p.name()]
 		if !ok {
-			t.Errorf("%s stands in no layer: give it one, and the reason", p.name())
+			t.Errorf("%s is in no layer: add it to one, with a reason", p.name())
 			continue
 		}
 		for _, imp := range p.Imports {
@@ -229,14 +229,14 @@ func TestImportsPointOneWay(t *testing.T) {
 				continue
 			}
 			if other, ok := level[name]; ok && other >= own {
-				t.Errorf("%s imports %s, and may import only what stands before it: %s", p.name(), name,
+				t.Errorf("%s imports %s, but may import only packages of the layers before its own: %s", p.name(), name,
 					layers[own].reason)
 			}
 		}
 	}
 }
 
-func TestEveryImportIsWhereItMayBe(t *testing.T) {
+func TestNoPackageHasABannedImport(t *testing.T) {
 	for _, p := range list(t, "./internal/...", "./cmd/...") {
 		if slices.Contains(testsOnly, p.name()) {
 			continue
@@ -251,13 +251,13 @@ func TestEveryImportIsWhereItMayBe(t *testing.T) {
 	}
 }
 
-// covers reports whether imp is what b is about.
+// covers reports whether b is a rule about the import imp.
 func (b ban) covers(imp string) bool {
-	library := strings.Contains(b.target, ".") // one with packages below its path
+	library := strings.Contains(b.target, ".") // its packages are below its path
 	return imp == b.target || library && strings.HasPrefix(imp, b.target+"/")
 }
 
-// allows reports whether b lets the package name import its target.
+// allows reports whether the package called name may import the target of b.
 func (b ban) allows(name string) bool {
 	if b.not == nil {
 		return slices.Contains(b.only, name)
@@ -268,10 +268,10 @@ func (b ban) allows(name string) bool {
 	})
 }
 
-func TestTheProgramHasWhatItNeedsAndNothingOfTests(t *testing.T) {
+func TestProgramLinksSHA512AndNoTestPackage(t *testing.T) {
 	deps := list(t, "./cmd/ferry")[0].Deps
 	if !slices.Contains(deps, "crypto/sha512") {
-		t.Error("the program lacks crypto/sha512: a digest's algorithm that is not linked in is not available")
+		t.Error("the program does not link crypto/sha512, so digests with sha512 do not work")
 	}
 	for _, p := range testsOnly {
 		if slices.Contains(deps, module+"/"+p) {
