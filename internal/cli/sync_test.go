@@ -22,7 +22,7 @@ func TestStatusTextGivesReasonAndTime(t *testing.T) {
 	verdict := func(status string, reason *string) api.Verdict {
 		return api.Verdict{InSync: status == api.InSync, Status: status, AsOfTime: at, Reason: reason}
 	}
-	open := verdict(api.NotInSync, new("items are still to come, or to go"))
+	open := verdict(api.NotInSync, new("items are still to be fetched or removed"))
 	for _, test := range []struct {
 		name   string
 		status api.SyncStatus
@@ -34,8 +34,8 @@ func TestStatusTextGivesReasonAndTime(t *testing.T) {
 			"In sync as of 2030-01-01T23:00:00Z: 1 item."},
 		{"one is pending", api.SyncStatus{Verdict: open, ItemsSynced: 2, ItemsPending: 1},
 			"Not in sync as of 2030-01-01T23:00:00Z: 2 items are in sync, 1 is pending, 0 failed."},
-		{"it is behind", api.SyncStatus{Verdict: verdict(api.NotInSync, new("no sync came to its end yet"))},
-			"Not in sync as of 2030-01-01T23:00:00Z: no sync came to its end yet."},
+		{"it is behind", api.SyncStatus{Verdict: verdict(api.NotInSync, new("no sync has finished yet"))},
+			"Not in sync as of 2030-01-01T23:00:00Z: no sync has finished yet."},
 		{"nothing was ever known",
 			api.SyncStatus{Verdict: api.Verdict{Status: api.Unknown, Reason: new("its parent was never heard")}},
 			"Unknown: its parent was never heard."},

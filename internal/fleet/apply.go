@@ -13,14 +13,13 @@ import (
 	"ferry/internal/wire"
 )
 
-// settingDesired is the version of the desired state that was applied last.
+// settingDesired is the setting with the version of the last applied desired state.
 const settingDesired = "desired-version"
 
-// Apply makes what the parent decided the state of this connected registry,
-// in one transaction: what the parent does not name is gone afterwards. Who
-// holds an activation below this instance, and what was heard of it, stays,
-// unless the activation was ended above. To apply the same version again
-// does nothing.
+// Apply replaces the state of this connected registry with the desired state from its parent, in
+// one transaction: rows that the desired state does not contain are deleted. Activations below this
+// instance and their reports stay, unless the parent ended the activation. Applying the same
+// version again does nothing.
 func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	if err := s.checkDesired(d); err != nil {
 		return fmt.Errorf("apply desired state: %w", err)
@@ -48,8 +47,8 @@ func (s *Service) Apply(ctx context.Context, d *wire.Desired) error {
 	return nil
 }
 
-// checkDesired refuses what could not be worked with, before it replaces
-// what can.
+// checkDesired returns an error for a desired state that this instance cannot use, before it
+// replaces the current state.
 func (s *Service) checkDesired(d *wire.Desired) error {
 	if s.control.Self() == "" {
 		return errors.New("this is a root registry")
@@ -73,7 +72,7 @@ func (s *Service) checkDesired(d *wire.Desired) error {
 	return nil
 }
 
-// wireOf returns a row as it goes over the wire.
+// wireOf returns the wire form of a row.
 func wireOf(row metadb.ConnectedRegistry, v control.Spec) wire.ConnectedRegistry {
 	return wire.ConnectedRegistry{
 		Name: row.Name, Parent: row.Parent, SyncToken: row.SyncToken, InstanceID: row.InstanceID,
@@ -91,7 +90,7 @@ func (s *Service) applyRegistries(tx *metadb.Tx, wanted []wire.ConnectedRegistry
 		names[r.Name] = true
 	}
 	for _, row := range rows {
-		if !names[row.Name] { // first, for one of another case may follow
+		if !names[row.Name] { // first, because a name that differs only in case may follow
 			if err := tx.DeleteConnectedRegistry(row.Name); err != nil {
 				return err
 			}
@@ -118,13 +117,13 @@ func (s *Service) applyRegistry(tx *metadb.Tx, r wire.ConnectedRegistry) error {
 		}
 		ended = r.Epoch > old.Epoch
 	} else {
-		row.InstanceID = r.InstanceID // this instance is new here; who is below it may not be
+		row.InstanceID = r.InstanceID // this instance is new, but its descendants may be activated already
 	}
 	row.Name, row.Parent, row.SyncToken, row.CreatedAt = r.Name, r.Parent, r.SyncToken, r.CreatedAt
 	if err := control.PutSpec(tx, row, control.Spec{Spec: r.Spec}); err != nil || !ended {
 		return err
 	}
-	return tx.SetActivation(row.Name, "") // what it last said stays known
+	return tx.SetActivation(row.Name, "") // the last report stays
 }
 
 func applyTokens(tx *metadb.Tx, tokens []wire.Token) error {
@@ -144,7 +143,7 @@ func applyTokens(tx *metadb.Tx, tokens []wire.Token) error {
 	return replaceRows(rows, wanted, name, sameToken, tx.PutToken, tx.DeleteToken)
 }
 
-// sameToken reports whether two rows say the same. Creation times are not compared.
+// sameToken reports whether two rows are equal, apart from their creation times.
 func sameToken(a, b metadb.Token) bool {
 	same := func(p, q metadb.Password) bool {
 		return p.Name == q.Name && p.Hash == q.Hash && p.CreatedAt.Equal(q.CreatedAt) && p.ExpiresAt.Equal(q.ExpiresAt)
@@ -167,8 +166,8 @@ func (s *Service) applyScopeMaps(tx *metadb.Tx, scopeMaps []wire.ScopeMap) error
 	return replaceRows(rows, wanted, name, same, tx.PutScopeMap, tx.DeleteScopeMap)
 }
 
-// replaceRows writes those of wanted that are not the same as the row of their
-// name, and deletes the rows that are not wanted.
+// replaceRows writes each wanted row that differs from the existing row of the same name, and
+// deletes the rows that are not wanted.
 func replaceRows[R any](
 	rows, wanted []R, name func(R) string, same func(a, b R) bool, put func(R) error, remove func(string) error,
 ) error {
@@ -194,22 +193,20 @@ func replaceRows[R any](
 	return nil
 }
 
-// DesiredVersion returns the version of the desired state that was applied
-// last; "" is none yet.
+// DesiredVersion returns the version of the last applied desired state; "" before the first one.
 func (s *Service) DesiredVersion(ctx context.Context) (string, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (string, error) { return tx.Setting(settingDesired) })
 }
 
-// Ready reports whether this instance knows the connected registries below it. A root
-// always does, and a connected registry once it received a desired state.
+// Ready reports whether this instance knows the connected registries below it. A root always does;
+// a connected registry does once it has received a desired state.
 func (s *Service) Ready() bool {
 	self := s.control.Self()
 	return self == "" || s.control.State().Registry(self) != nil
 }
 
-// Own returns what the parent last decided for this connected registry; nil
-// before it first did, and in a root. It asks the database, and so says whether
-// that answers.
+// Own returns the desired row of this connected registry. It is nil in a root, and before the first
+// desired state. It reads the database, and therefore shows whether the database answers.
 func (s *Service) Own(ctx context.Context) (*wire.ConnectedRegistry, error) {
 	if s.control.Self() == "" {
 		return nil, nil

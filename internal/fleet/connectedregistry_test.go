@@ -153,7 +153,7 @@ func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 		{"another case of a name", "SHIP01", object{"repositories": []string{"b"}}, 409, "CONFLICT", "Ship01"},
 		{"an unknown mode", "Other1", object{"repositories": a, "mode": "Mirror"}, 400, "INVALID", "Mirror"},
 		{"a mode that is not there yet", "Other1", object{"repositories": a, "mode": "ReadWrite"}, 400, "INVALID",
-			"ReadWrite is not there yet"},
+			"ReadWrite is not implemented yet"},
 		{"no such parent", "Other1", object{"repositories": a, "parent": "nosuch"}, 404, "NOT_FOUND",
 			"parent connected registry 'nosuch' could not be found"},
 		{"no such client token", "Other1", object{"repositories": a, "clientTokens": []string{"line1", "nosuch"}}, 404,

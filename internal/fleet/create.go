@@ -21,22 +21,23 @@ const (
 	maxClientTokens = 1_000
 )
 
-// registryName is what a connected registry may be called. The reference has 5
-// to 40 characters in one place and 5 to 50 in another.
+// registryName matches the names of connected registries. The reference allows 5 to 40 characters
+// in one place and 5 to 50 in another.
 var registryName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{4,49}$`)
 
 func checkRegistryName(name string) error {
 	if !registryName.MatchString(name) {
-		return control.Invalid("'%.100s' is no name for a connected registry: want 5 to 50 letters, digits, '_' or '-', beginning with a letter", name)
+		return control.Invalid("'%.100s' is not a name for a connected registry: "+
+			"want 5 to 50 letters, digits, '_' or '-', beginning with a letter", name)
 	}
 	return nil
 }
 
-// Create creates a connected registry with all that belongs
-// to it, or nothing of it: its sync token, without passwords, and its scope
-// map, which replaces one of its name; and in the scope map of each ancestor
-// the right to pass on what this one may have. A connected registry that is
-// exactly like this is returned as it is, so that a request can be repeated.
+// Create creates a connected registry with everything that belongs to it, or nothing at all. It
+// creates the sync token, without passwords, and its scope map, which replaces one of the same
+// name. It adds to the scope map of each ancestor the right to pass on what the new registry may
+// read. If the connected registry exists exactly as requested, it is returned unchanged, so that a
+// request can be repeated.
 func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut,
 	when control.Precondition) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
@@ -60,22 +61,22 @@ func (s *Service) Create(ctx context.Context, by control.Caller, name string, pu
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return s.judged(ctx, r, err)
+	return s.withVerdict(ctx, r, err)
 }
 
-// A creation is a connected registry on its way to be.
+// A creation is a connected registry that is being created.
 type creation struct {
 	s         *Service
 	row       metadb.ConnectedRegistry
 	spec      control.Spec
 	state     *control.State
 	ancestors []*control.Registry
-	actions   []string // on repositories, of its scope map
+	actions   []string // of its scope map, on repositories
 	scopeMap  string   // of its sync token
-	ownToken  bool     // the sync token is made with it
+	ownToken  bool     // the sync token is created, too
 }
 
-// newCreation checks all that can be checked before anything is written.
+// newCreation makes all checks that need no writes.
 func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (*creation, error) {
 	if err := checkRegistryName(name); err != nil {
 		return nil, err
@@ -87,10 +88,11 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	switch {
 	case put.Mode == "" || strings.EqualFold(put.Mode, api.ReadOnly):
 	case strings.EqualFold(put.Mode, api.ReadWrite):
-		// What is pushed there would stay there: nothing sends it up.
-		return nil, control.Invalid("the mode ReadWrite is not there yet").WithHint("create it with --mode ReadOnly, and push to the root")
+		// Nothing sends pushed content to the parent yet.
+		return nil, control.Invalid("the mode ReadWrite is not implemented yet").
+			WithHint("create it with --mode ReadOnly, and push to the root")
 	default:
-		return nil, control.Invalid("'%.32s' is no mode: want ReadOnly", put.Mode)
+		return nil, control.Invalid("'%.32s' is not a mode: want ReadOnly", put.Mode)
 	}
 	if err := changeSettings(&c.spec.Spec, put.Settings); err != nil {
 		return nil, err
@@ -99,7 +101,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if c.spec.Notifications, err = notifications(put.Notifications); err != nil {
 		return nil, err
 	}
-	c.state = s.control.State() // as it is in this transaction
+	c.state = s.control.State() // the state as of this transaction
 	if n := c.state.Count(); n >= maxRegistries {
 		return nil, control.Conflict("there are %d connected registries already, which is the most", n)
 	}
@@ -117,7 +119,7 @@ func (s *Service) newCreation(tx *metadb.Tx, name string, put api.RegistryPut) (
 	if !c.ownToken {
 		return c, c.readToken(tx)
 	}
-	for _, name := range put.Repositories { // in words about what was asked for, not about actions
+	for _, name := range put.Repositories { // checked first, so that the error names the repository and not an action
 		if err := auth.CheckPattern(name); err != nil {
 			return nil, control.Invalid("%v", err)
 		}
@@ -143,7 +145,7 @@ func (c *creation) setParent(name string) error {
 	return nil
 }
 
-// checkClientTokens returns the tokens, each once, if all of them exist.
+// checkClientTokens returns the tokens without duplicates. All of them must exist.
 func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
@@ -161,8 +163,8 @@ func checkClientTokens(tx *metadb.Tx, names []string) ([]string, error) {
 	return all, nil
 }
 
-// readToken takes what to sync from the scope map of a token that exists. It
-// must allow what the mode needs in every repository that it names.
+// readToken reads the scope map of an existing sync token. The scope map must allow all that a sync
+// needs on each repository that it names.
 func (c *creation) readToken(tx *metadb.Tx) error {
 	token, err := tx.Token(c.row.SyncToken)
 	if err != nil {
@@ -185,14 +187,15 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 		needed = control.Union(needed, repositoryActions([]string{repository}))
 	}
 	if missing := control.Without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
-		return control.Invalid("the sync token '%s' must have at least the actions that a sync needs on every repository it names", token.Name).
+		return control.Invalid("the sync token '%s' must have the actions that a sync needs on every repository it names",
+			token.Name).
 			WithHint("it needs content/read and metadata/read; missing: %s",
 				strings.Join(missing[:min(len(missing), 5)], ", "))
 	}
 	return nil
 }
 
-// create writes all of it.
+// create writes everything.
 func (c *creation) create(tx *metadb.Tx) error {
 	if err := checkRoom(c.state, c.ancestors, c.spec.ClientTokens); err != nil {
 		return err
@@ -202,7 +205,7 @@ func (c *creation) create(tx *metadb.Tx) error {
 			return err
 		}
 	}
-	if err := c.s.allow(tx, c.scopeMap, gatewayActions(c.row.Name)); err != nil {
+	if err := c.s.addActions(tx, c.scopeMap, gatewayActions(c.row.Name)); err != nil {
 		return err
 	}
 	for _, a := range c.ancestors {
@@ -210,15 +213,15 @@ func (c *creation) create(tx *metadb.Tx) error {
 		if err != nil {
 			return control.MapNotFound(err, "sync token", a.SyncToken)
 		}
-		if err := c.s.allow(tx, token.ScopeMap, slices.Concat(c.actions, gatewayActions(c.row.Name))); err != nil {
+		if err := c.s.addActions(tx, token.ScopeMap, slices.Concat(c.actions, gatewayActions(c.row.Name))); err != nil {
 			return err
 		}
 	}
 	return control.PutSpec(tx, c.row, c.spec)
 }
 
-// createToken makes the sync token and its scope map, in place of those that
-// an earlier connected registry of the name may have left.
+// createToken creates the sync token and its scope map. They replace those of a deleted connected
+// registry of the same name.
 func (c *creation) createToken(tx *metadb.Tx) error {
 	name := c.row.Name
 	m := metadb.ScopeMap{
@@ -238,8 +241,8 @@ func (c *creation) createToken(tx *metadb.Tx) error {
 	return tx.PutToken(metadb.Token{Name: name, ScopeMap: name, Status: api.Enabled, CreatedAt: c.row.CreatedAt})
 }
 
-// allow adds actions to a scope map.
-func (s *Service) allow(tx *metadb.Tx, scopeMap string, actions []string) error {
+// addActions adds actions to a scope map.
+func (s *Service) addActions(tx *metadb.Tx, scopeMap string, actions []string) error {
 	row, err := tx.ScopeMap(scopeMap)
 	if err != nil {
 		return control.MapNotFound(err, "scope map", scopeMap)
@@ -253,7 +256,7 @@ func (s *Service) allow(tx *metadb.Tx, scopeMap string, actions []string) error 
 	return err
 }
 
-// compare returns an error unless the row is what would be created.
+// compare returns an error unless the existing row equals the requested one.
 func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 	v, err := control.SpecOf(old)
 	if err != nil {
@@ -283,8 +286,7 @@ func (c *creation) compare(tx *metadb.Tx, old metadb.ConnectedRegistry) error {
 	return nil
 }
 
-// repositoryActions returns the scope map's actions for repositories that a
-// connected registry syncs.
+// repositoryActions returns the actions that a sync of the repositories needs.
 func repositoryActions(repositories []string) []string {
 	var all []string
 	for _, r := range repositories {
@@ -295,8 +297,8 @@ func repositoryActions(repositories []string) []string {
 	return all
 }
 
-// gatewayActions returns the scope map's actions for the gateway of a
-// connected registry, whose name is in lower case there.
+// gatewayActions returns the actions that a connected registry needs on its gateway. Scope maps
+// have its name in lower case.
 func gatewayActions(name string) []string {
 	var all []string
 	for _, a := range []auth.Action{auth.ConfigRead, auth.ConfigWrite, auth.MessageRead, auth.MessageWrite} {

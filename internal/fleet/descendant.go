@@ -15,7 +15,7 @@ import (
 	"ferry/internal/subscription"
 )
 
-// DescendantSync returns what is known of the sync of the connected registry name.
+// DescendantSync returns the sync status of the descendant name, from its last report.
 func (s *Service) DescendantSync(ctx context.Context, name string) (v api.DescendantSync, err error) {
 	err = s.content.View(ctx, func(c *storage.View) error {
 		d, err := s.descendant(c, name)
@@ -38,33 +38,32 @@ func (s *Service) DescendantSync(ctx context.Context, name string) (v api.Descen
 	return v, err
 }
 
-// A descendant is what is known of a connected registry.
+// A descendant is a connected registry below this instance, with its last report and what it gets.
 type descendant struct {
 	*control.Registry
 	state     *control.State
 	report    lastReport
-	watermark int64        // up to where in the feed here it said that it knows of everything
-	changed   int64        // the number of the last change of what it, or one above it, gets
-	way       []subscribed // itself, and those between it and this instance
-	shared    *shared
+	watermark int64       // of this instance's feed, by the last report
+	changed   int64       // the number of the last change to its subscription, or to that of a registry on the path
+	path      []selection // of itself first, and then of those between it and this instance
+	cache     *requestCache
 }
 
-// subscribed is what of the content here a connected registry gets.
-type subscribed struct {
+// selection is the part of the content that one connected registry on the path gets.
+type selection struct {
 	permissions auth.Permissions
 	filter      subscription.Filter
-	filterID    string // the same for the same filter
+	filterID    string // equal filters have the same ID
 }
 
-// mayRead reports whether the site, and everybody on the way to it, gets anything
-// of a repository.
+// mayRead reports whether the descendant and everyone on the path may read any of a repository.
 func (v descendant) mayRead(repository string) bool {
-	return !slices.ContainsFunc(v.way, func(r subscribed) bool {
+	return !slices.ContainsFunc(v.path, func(r selection) bool {
 		return !r.permissions.AllowsRepository(repository, auth.ContentRead)
 	})
 }
 
-// site returns what is known of the connected registry name.
+// descendant returns the descendant name.
 func (s *Service) descendant(c *storage.View, name string) (v descendant, err error) {
 	if s.control.IsSelf(name) {
 		return v, control.Invalid("'%s' is this registry itself",
@@ -75,32 +74,35 @@ func (s *Service) descendant(c *storage.View, name string) (v descendant, err er
 	if r == nil {
 		return v, control.MapNotFound(metadb.ErrNotFound, "connected registry", name)
 	}
-	common, err := newShared(c)
+	cache, err := newRequestCache(c)
 	if err != nil {
 		return v, err
 	}
-	return s.descendantOf(state, r, common)
+	return s.descendantOf(state, r, cache)
 }
 
-// descendantOf returns what is known of a connected registry below this instance.
-func (s *Service) descendantOf(state *control.State, r *control.Registry, common *shared) (v descendant, err error) {
-	v = descendant{Registry: r, state: state, report: s.reports.of(r.Name), shared: common}
-	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= common.head { // else it is of a database that was lost
+// descendantOf returns the descendant for a row below this instance.
+func (s *Service) descendantOf(
+	state *control.State, r *control.Registry, cache *requestCache,
+) (v descendant, err error) {
+	v = descendant{Registry: r, state: state, report: s.reports.of(r.Name), cache: cache}
+	// A watermark above the head is of a database that was lost.
+	if w := v.report.Status.Watermarks[s.control.InstanceID()]; w <= cache.head {
 		v.watermark = w
 	}
-	for _, r := range s.wayTo(state, r) {
-		if err := v.follow(state, r); err != nil {
+	for _, r := range s.pathTo(state, r) {
+		if err := v.addSelection(state, r); err != nil {
 			return v, err
 		}
 	}
 	return v, nil
 }
 
-// follow adds what a connected registry on the way to the site gets.
-func (v *descendant) follow(state *control.State, r *control.Registry) (err error) {
+// addSelection adds the selection of a connected registry on the path.
+func (v *descendant) addSelection(state *control.State, r *control.Registry) (err error) {
 	v.changed = max(v.changed, r.Settings.SubscriptionSeq)
-	var s subscribed
-	if t := state.Token(r.SyncToken); t != nil { // without it, it may have nothing
+	var s selection
+	if t := state.Token(r.SyncToken); t != nil { // without its token a registry gets nothing
 		v.changed = max(v.changed, t.Seq)
 		s.permissions = t.Permissions.WithoutGateways()
 		if m := state.ScopeMap(t.ScopeMap); m != nil {
@@ -111,68 +113,68 @@ func (v *descendant) follow(state *control.State, r *control.Registry) (err erro
 	sub.Permissions = nil
 	s.filterID = sub.ID()
 	s.filter, err = sub.Filter()
-	v.way = append(v.way, s)
+	v.path = append(v.path, s)
 	return err
 }
 
-// A shared is what was read for one request, for all sites that it is about. It is
-// of one view of the content here.
-type shared struct {
-	head     int64                      // of the feed
-	listings map[listKey][]gateway.Item // which sites with the same filters share
+// A requestCache holds data that one request has read, for all descendants in its answer. All of it
+// is from one view of the content.
+type requestCache struct {
+	head     int64                      // of the feed, in this view
+	listings map[listKey][]gateway.Item // shared by descendants with the same filter
 	changes  []storage.FeedEntry        // the repositories that changed after since
 	since    int64
 }
 
 type listKey struct{ repository, filter string }
 
-func newShared(c *storage.View) (*shared, error) {
+func newRequestCache(c *storage.View) (*requestCache, error) {
 	head, _, err := c.FeedHead()
-	return &shared{head: head, listings: map[listKey][]gateway.Item{}, since: head}, err
+	return &requestCache{head: head, listings: map[listKey][]gateway.Item{}, since: head}, err
 }
 
-// maxListings is how many listings are kept.
+// maxListings is the number of listings that a requestCache keeps.
 const maxListings = 1000
 
-// listing returns what of a repository somebody gets.
-func (h *shared) listing(c *storage.View, repository string, r subscribed) ([]gateway.Item, error) {
+// listing returns the items of a repository that a selection gets.
+func (q *requestCache) listing(c *storage.View, repository string, r selection) ([]gateway.Item, error) {
 	key := listKey{repository, r.filterID}
-	if items, ok := h.listings[key]; ok {
+	if items, ok := q.listings[key]; ok {
 		return items, nil
 	}
 	items, err := gateway.List(c, repository, r.filter)
 	if err != nil {
 		return nil, err
 	}
-	if len(h.listings) >= maxListings {
-		clear(h.listings)
+	if len(q.listings) >= maxListings {
+		clear(q.listings)
 	}
-	h.listings[key] = items
+	q.listings[key] = items
 	return items, nil
 }
 
-// changedSince returns the repositories that changed after a sequence number, by the
-// number of their last change. Each is read once, however many sites ask.
-func (h *shared) changedSince(c *storage.View, after int64) ([]storage.FeedEntry, error) {
+// changedSince returns the repositories that changed after a sequence number, ordered by the number
+// of their last change. It reads each entry once, for all descendants.
+func (q *requestCache) changedSince(c *storage.View, after int64) ([]storage.FeedEntry, error) {
 	var older []storage.FeedEntry
-	for at := after; at < h.since; {
+	for at := after; at < q.since; {
 		entries, err := c.Feed(at, repositoriesPage)
 		if err != nil {
 			return nil, err
 		}
-		entries = entries[:behind(entries, h.since)]
+		entries = entries[:firstAfter(entries, q.since)]
 		if older = append(older, entries...); len(entries) < repositoriesPage {
 			break
 		}
 		at = entries[len(entries)-1].Seq
 	}
-	if after < h.since {
-		h.changes, h.since = append(older, h.changes...), after
+	if after < q.since {
+		q.changes, q.since = append(older, q.changes...), after
 	}
-	return h.changes[behind(h.changes, after):], nil
+	return q.changes[firstAfter(q.changes, after):], nil
 }
 
-// behind returns the place of the first entry with a higher number than seq.
-func behind(entries []storage.FeedEntry, seq int64) int {
+// firstAfter returns the index of the first entry with a higher number than seq.
+func firstAfter(entries []storage.FeedEntry, seq int64) int {
 	return sort.Search(len(entries), func(i int) bool { return entries[i].Seq > seq })
 }

@@ -16,10 +16,9 @@ import (
 	"ferry/internal/wire"
 )
 
-// DescendantItems returns up to limit items behind a place: what the connected
-// registry name is to have, or what of it is not known to be in sync. more says
-// that there are others behind them.
-func (s *Service) DescendantItems(ctx context.Context, name string, at Place,
+// DescendantItems returns up to limit items of the descendant name from a page start on: everything
+// that it must have, or only what is not known to be in sync. more reports that other items follow.
+func (s *Service) DescendantItems(ctx context.Context, name string, at PageStart,
 	limit int) (all []api.SyncItem, more bool, err error) {
 	var v descendant
 	var verdict api.Verdict
@@ -45,7 +44,7 @@ func (s *Service) DescendantItems(ctx context.Context, name string, at Place,
 			return nil, false, err
 		}
 		for _, i := range items {
-			i = asKnown(i, verdict)
+			i = downgrade(i, verdict)
 			switch {
 			case repository == at.Repository && i.Key <= at.Key:
 			case at.Open && i.State == api.InSync:
@@ -59,28 +58,28 @@ func (s *Service) DescendantItems(ctx context.Context, name string, at Place,
 	return all, false, nil
 }
 
-// asKnown returns an item as the verdict on its site lets it be: nothing is in
-// sync where nothing is known. What was known last is still said.
-func asKnown(i api.SyncItem, v api.Verdict) api.SyncItem {
+// downgrade returns an item that agrees with the verdict on its registry: if the verdict is
+// Unknown, no item is in sync. The digests and times that were known last stay.
+func downgrade(i api.SyncItem, v api.Verdict) api.SyncItem {
 	if i.State == api.InSync && v.Status == api.Unknown {
 		i.State = api.Unknown
 	}
 	return i
 }
 
-// repositoriesPage is how many repositories are read at a time.
+// repositoriesPage is the number of repositories that are read at once.
 const repositoriesPage = 500
 
-// repositoriesFrom returns the repository from, unless that is "", and in order
-// those behind it that are here, that were deleted since the site knew of
-// everything, or that it said something of.
+// repositoriesFrom returns, in order, the repository from, unless that is "", and every repository
+// after it that is stored here, or was deleted after the descendant's watermark, or is in the
+// descendant's report.
 func (s *Service) repositoriesFrom(ctx context.Context, v descendant, from string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if from != "" && !yield(from, nil) {
 			return
 		}
 		for last := false; !last; {
-			var names, others []string
+			var names, others []string // stored here; deleted, or in the report
 			err := s.content.View(ctx, func(c *storage.View) (err error) {
 				if names, err = c.Repositories(from, repositoriesPage); err == nil && v.watermark > 0 {
 					others, err = c.DeletedSince(v.watermark)
@@ -111,9 +110,10 @@ func (s *Service) repositoriesFrom(ctx context.Context, v descendant, from strin
 	}
 }
 
-// itemsIn returns a site's items of one repository, in order: what it said is
-// open, and the tags that it is to have or to lose, of which what it said counts.
-// A manifest without a tag, such as a signature, is one only where it is not in sync.
+// itemsIn returns a descendant's items of one repository, in order: the items that its report lists
+// as out of sync, the tags that it must have, and the tags that it must remove. If the report lists
+// a tag, the report decides its state. A manifest without a tag, such as a signature, is an item
+// only while it is not in sync.
 func (v descendant) itemsIn(c *storage.View, repository string) (items []api.SyncItem, _ error) {
 	tags, err := v.tagsIn(c, repository)
 	if err != nil {
@@ -123,50 +123,50 @@ func (v descendant) itemsIn(c *storage.View, repository string) (items []api.Syn
 	if err != nil {
 		return nil, err
 	}
-	open := map[string]api.SyncItem{} // by key
+	reported := map[string]api.SyncItem{} // by key
 	for _, o := range v.report.Status.Open {
 		if o.Repository == repository {
 			i := OpenItemOf(o)
-			open[i.Key] = i
+			reported[i.Key] = i
 		}
 	}
 	for _, t := range tags {
 		i := v.stateOf(t)
-		if o, ok := open[i.Key]; ok {
-			i = moved(o, i.ParentDigest)
-			delete(open, i.Key)
+		if o, ok := reported[i.Key]; ok {
+			i = withParentDigest(o, i.ParentDigest)
+			delete(reported, i.Key)
 		}
 		if t.name != "" || i.State == api.Pending {
 			items = append(items, i)
 		}
 	}
 	for _, i := range removed {
-		if o, ok := open[i.Key]; ok {
+		if o, ok := reported[i.Key]; ok {
 			i.Digest, i.LastMatchTime = o.Digest, o.LastMatchTime
-			delete(open, i.Key)
+			delete(reported, i.Key)
 		}
 		items = append(items, i)
 	}
-	if len(open) > 0 {
+	if len(reported) > 0 {
 		here, err := c.HasRepository(repository)
 		if err != nil {
 			return nil, err
 		}
 		if !here {
-			open = leaving(open, removed)
+			reported = itemsToRemove(reported, removed)
 		}
 	}
-	items = slices.AppendSeq(items, maps.Values(open))
+	items = slices.AppendSeq(items, maps.Values(reported))
 	slices.SortFunc(items, func(a, b api.SyncItem) int { return cmp.Compare(a.Key, b.Key) })
 	return items, nil
 }
 
-// leaving returns what is left to do of a site's open items in a repository that
-// is no longer here: to remove what it has of them, unless that is said of the
-// whole repository already.
-func leaving(open map[string]api.SyncItem, removed []api.SyncItem) map[string]api.SyncItem {
+// itemsToRemove returns the remaining work for items of a report whose repository is deleted here:
+// the removal of those that the descendant has. There are none if the removal of the whole
+// repository is an item already.
+func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map[string]api.SyncItem {
 	left := map[string]api.SyncItem{}
-	for key, i := range open {
+	for key, i := range reported {
 		if len(removed) > 0 || i.ParentDigest != nil && i.Digest == nil {
 			continue
 		}
@@ -176,8 +176,8 @@ func leaving(open map[string]api.SyncItem, removed []api.SyncItem) map[string]ap
 	return left
 }
 
-// changedIn reports whether anything changed in a repository, for the site, since the site knew
-// of everything.
+// changedIn reports whether anything that the descendant gets of a repository changed after its
+// watermark.
 func (v descendant) changedIn(c *storage.View, repository string) (bool, error) {
 	entry, err := c.FeedEntry(repository)
 	if err != nil {
@@ -196,10 +196,9 @@ func (v descendant) changedIn(c *storage.View, repository string) (bool, error) 
 	return len(removed) > 0, err
 }
 
-// removedFrom returns the tags that were removed from a repository since the site
-// knew of everything, and that it gets no longer; of a repository that was
-// deleted with all its tags, one item without a name. With keep-last, every tag
-// of the repository has yet to be looked at anyway.
+// removedFrom returns the tags that were removed from a repository after the descendant's watermark
+// and that it must remove as well. A deleted repository is one item without a name. With keep-last
+// the result is empty, because a tag may have left the selection before it was removed.
 func (v descendant) removedFrom(c *storage.View, repository string) (items []api.SyncItem, _ error) {
 	if v.watermark == 0 || !v.mayRead(repository) {
 		return nil, nil
@@ -220,7 +219,7 @@ func (v descendant) removedFrom(c *storage.View, repository string) (items []api
 		return nil, err
 	}
 	tags, err := c.Tags(repository)
-	back := map[string]bool{} // tags that are here, again
+	back := map[string]bool{} // tags that were set again
 	for _, t := range tags {
 		back[t.Name] = true
 	}
@@ -232,14 +231,14 @@ func (v descendant) removedFrom(c *storage.View, repository string) (items []api
 	return items, err
 }
 
-// selects reports whether everybody on the way to the site selects a tag by its name alone.
+// selects reports whether everyone on the path selects a tag by its name alone.
 func (v descendant) selects(tag string) bool {
-	return !slices.ContainsFunc(v.way, func(r subscribed) bool {
+	return !slices.ContainsFunc(v.path, func(r selection) bool {
 		return r.filter.Tags.KeepLast() > 0 || !r.filter.Tags.Matches(tag)
 	})
 }
 
-// OpenItemOf returns an item that a connected registry said is open.
+// OpenItemOf returns the API's form of an item that a report lists as out of sync.
 func OpenItemOf(o wire.OpenItem) api.SyncItem {
 	i := api.SyncItem{
 		Repository: o.Repository, Tag: api.Text(o.Tag), State: api.Pending, Digest: api.Text(string(o.Here)),
@@ -256,9 +255,9 @@ func OpenItemOf(o wire.OpenItem) api.SyncItem {
 	return i
 }
 
-// moved returns an item that the site said is open, of a tag that names a
-// digest now: when that is another one, the site has yet to try it.
-func moved(i api.SyncItem, now *string) api.SyncItem {
+// withParentDigest returns an item of a report with the digest that its tag names here now. If that
+// differs from the digest in the report, the descendant has yet to try the new one.
+func withParentDigest(i api.SyncItem, now *string) api.SyncItem {
 	if i.ParentDigest != nil && *i.ParentDigest == *now {
 		return i
 	}
@@ -268,10 +267,9 @@ func moved(i api.SyncItem, now *string) api.SyncItem {
 	}
 }
 
-// stateOf derives the state of a tag that the site did not list as out of sync. A tag that
-// changed since the site knew of everything is pending, and any other is in sync. It is unknown
-// if only a change of the site's scope may have brought it to the site, or if the site did not
-// list everything that is out of sync.
+// stateOf derives the state of a tag that the report does not list as out of sync. A tag that
+// changed after the watermark is pending. It is unknown if a change may have added it to what the
+// descendant gets, or if the report lists only a part of what is out of sync. Any other is in sync.
 func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	i := api.SyncItem{
 		Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)),
@@ -288,18 +286,18 @@ func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	return i
 }
 
-// A selectedTag is a tag that a site gets, or a manifest without one, which has no name.
+// A selectedTag is a tag that a descendant gets, or a manifest without a tag, whose name is "".
 type selectedTag struct {
 	repository, name string
 	digest           digest.Digest
-	seq              int64 // of the last change to it
-	scopeSeq         int64 // of the last change to the repository that may have brought it into the site's scope
+	seq              int64 // of the last change to the tag
+	scopeSeq         int64 // of the last change that may have added the tag to what the descendant gets
 }
 
 func (t selectedTag) key() string { return cmp.Or(t.name, string(t.digest)) }
 
-// tagsIn returns the tags of a repository, and the manifests without one, that
-// everybody on the way to the site gets.
+// tagsIn returns the tags of a repository, and the manifests without one, that everyone on the path
+// gets.
 func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedTag, _ error) {
 	if !v.mayRead(repository) {
 		return nil, nil
@@ -308,9 +306,9 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 	if err != nil {
 		return nil, err
 	}
-	got := map[string]int{} // by how many of those on the way, by tag or digest
-	for i, r := range v.way {
-		items, err := v.shared.listing(c, repository, r)
+	got := map[string]int{} // the number of registries on the path that get it, by tag or digest
+	for i, r := range v.path {
+		items, err := v.cache.listing(c, repository, r)
 		if err != nil {
 			return nil, err
 		}
@@ -319,8 +317,9 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 			if got[name] == i {
 				got[name]++
 			}
-			if got[name] == len(v.way) {
-				tags = append(tags, selectedTag{repository: repository, name: item.Tag, digest: item.Digest, seq: item.Seq})
+			if got[name] == len(v.path) {
+				t := selectedTag{repository: repository, name: item.Tag, digest: item.Digest, seq: item.Seq}
+				tags = append(tags, t)
 			}
 		}
 	}
@@ -338,13 +337,13 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 	return tags, err
 }
 
-// scopeSeqs returns the numbers of the last changes to a repository that may have brought old
-// tags into the site's scope: any tag, and one that belongs to a manifest. A filter without
-// keep-last selects a tag by its name alone, so that nothing brings in an old one. With
-// keep-last the removal of a newer tag does, and a filter brings in the signatures of a manifest
-// together with the manifest.
+// scopeSeqs returns the numbers of the last changes to a repository that may have added old tags to
+// what the descendant gets: any tag, and a tag that belongs to a manifest, such as a signature. A
+// filter without keep-last selects a tag by its name alone, so that no other change adds it. With
+// keep-last, the removal of a newer tag does. With any filter, a tag that belongs to a manifest is
+// added together with the manifest.
 func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
-	for _, r := range v.way {
+	for _, r := range v.path {
 		if !r.filter.Tags.All() {
 			attached = entry.Seq
 		}

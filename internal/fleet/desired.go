@@ -15,19 +15,17 @@ import (
 	"ferry/internal/wire"
 )
 
-// Desired returns what the connected registry name, which is right below
-// this instance, must know: itself, its descendants, and the tokens and
-// scope maps of them all. The version is the same as long as all of it is,
-// who is activated aside. The result is shared and must not be changed.
-// Implements [gateway.ControlPlane].
+// Desired returns the desired state of the child name: the child itself, its descendants, and all
+// their tokens and scope maps. Its version changes with any of this, apart from activations. The
+// result is shared and must not be modified. Implements [gateway.ControlPlane].
 func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error) {
-	at := s.control.ChangedAt(name) // before the state is read
+	at := s.control.ChangedAt(name) // must come before the state is read
 	state := s.control.State()
 	child, err := s.child(state, name)
 	if err != nil {
 		return nil, err
 	}
-	name = child.Name // which callers may spell in many ways
+	name = child.Name // callers may spell the name in any case
 	s.mu.Lock()
 	known, ok := s.desired[name]
 	s.mu.Unlock()
@@ -43,17 +41,18 @@ func (s *Service) Desired(_ context.Context, name string) (*wire.Desired, error)
 	if len(s.desired) >= maxRegistries {
 		clear(s.desired)
 	}
-	s.desired[name] = remembered{d, state.Version()}
+	s.desired[name] = cachedDesired{d, state.Version()}
 	return d, nil
 }
 
-// checkRoom returns an error if the desired state of the connected registry at the top of way, which
-// leads there from one below it, would be more than that one accepts, with more client tokens.
-func checkRoom(state *control.State, way []*control.Registry, clientTokens []string) error {
-	if len(way) == 0 {
+// checkRoom returns an error if a child would refuse its desired state because it is too large,
+// after a connected registry at the start of path gets more client tokens. The child is the last on
+// the path.
+func checkRoom(state *control.State, path []*control.Registry, clientTokens []string) error {
+	if len(path) == 0 {
 		return nil
 	}
-	top := way[len(way)-1]
+	top := path[len(path)-1]
 	b := newBuilder(state, top)
 	for _, name := range clientTokens {
 		b.clientToken(name)
@@ -67,8 +66,8 @@ func checkRoom(state *control.State, way []*control.Registry, clientTokens []str
 	return err
 }
 
-// child returns the connected registry name when it is right below this
-// instance, else [gateway.ErrUnknown].
+// child returns the connected registry name if it is a child of this instance, else
+// [gateway.ErrUnknown].
 func (s *Service) child(state *control.State, name string) (*control.Registry, error) {
 	r := state.Registry(name)
 	if r == nil || !s.control.IsChild(r.ConnectedRegistry) {
@@ -86,14 +85,14 @@ func desiredFrom(state *control.State, child *control.Registry) (*wire.Desired, 
 	return &b.d, err
 }
 
-// A builder collects a desired state.
+// A builder builds a desired state.
 type builder struct {
 	state             *control.State
 	d                 wire.Desired
-	tokens, scopeMaps map[string]bool // that it has
+	tokens, scopeMaps map[string]bool // names that d has
 }
 
-// newBuilder returns the builder of a child's desired state, which has everything but the version.
+// newBuilder returns the builder of a child's desired state, complete but for the version.
 func newBuilder(state *control.State, child *control.Registry) *builder {
 	b := &builder{state: state, tokens: map[string]bool{}, scopeMaps: map[string]bool{}}
 	b.d.Self = b.registry(child, nil)
@@ -103,9 +102,8 @@ func newBuilder(state *control.State, child *control.Registry) *builder {
 	return b
 }
 
-// registry returns a connected registry as it is sent, and adds its tokens and
-// scope maps. syncToken is nil for the one that it is sent to, which has the
-// token's password already.
+// registry returns the wire form of a connected registry, and adds its tokens and scope maps.
+// syncToken is nil for the receiver of the desired state, which already has its own password.
 func (b *builder) registry(r *control.Registry, syncToken *string) wire.ConnectedRegistry {
 	w := wireOf(r.ConnectedRegistry, r.Settings)
 	w.Permissions = []string{}
@@ -125,8 +123,7 @@ func (b *builder) clientToken(name string) {
 	b.scopeMapOf(name)
 }
 
-// token adds a token. One that is gone is no error: its connected registry then
-// may do nothing.
+// token adds a token. A missing token is no error: its connected registry then has no rights.
 func (b *builder) token(name string) {
 	t := b.state.Token(name)
 	if t == nil || b.tokens[name] {
@@ -157,8 +154,8 @@ func (b *builder) scopeMapOf(token string) []string {
 	return m.Actions
 }
 
-// version is a digest of all that a desired state says. Who is activated is
-// left out: it moves by itself, and nobody below has to act on it.
+// version returns a hash of everything in a desired state, apart from activations: they change by
+// themselves, and no descendant has to act on them.
 func version(d wire.Desired) (string, error) {
 	d.Version, d.Self.InstanceID = "", ""
 	d.ConnectedRegistries = slices.Clone(d.ConnectedRegistries)

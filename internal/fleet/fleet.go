@@ -1,8 +1,8 @@
-// Package fleet is the connected registries of an instance: the tree of them,
-// what was decided for each ([Service.Create], [Service.Update]), what each is
-// told ([Service.Desired]) and makes of it ([Service.Apply]), what it says
-// ([Service.Activate], [Service.Report]), and what is known of it therefore
-// ([Service.DescendantSync], [Service.DescendantItems]). It begins at [Service].
+// Package fleet manages the connected registries of an instance: their tree; the settings of each
+// ([Service.Create], [Service.Update]); the desired state that a parent sends to a child
+// ([Service.Desired]) and that the child applies ([Service.Apply]); the reports of children
+// ([Service.Activate], [Service.Report]); and the sync status that follows from the reports
+// ([Service.DescendantSync], [Service.DescendantItems]). Begin at [Service].
 package fleet
 
 import (
@@ -18,29 +18,28 @@ import (
 	"ferry/internal/wire"
 )
 
-// Content is what connected registries are compared with;
-// [storage.Storage] is one.
+// Content is the stored content with which connected registries are compared; [storage.Storage]
+// implements it.
 type Content interface {
 	View(ctx context.Context, fn func(*storage.View) error) error
 }
 
-// Options are what a Service is made of. DB, Control and Content are required.
+// Options configure a Service. DB, Control and Content are required.
 type Options struct {
 	DB      *metadb.DB
 	Control *control.Service
 	Content Content
-	// Address is how others reach this instance, as "host:port"; "" is the
-	// address that a caller used.
+	// Address is the address of this instance for its children, as "host:port"; if it is "", the
+	// address that the caller used is returned to them.
 	Address string
-	// Status returns what a connected registry would report of itself, and when
-	// its parent last answered before that; nil, or a nil result, is nothing yet.
+	// Status returns the current status of this connected registry, and when its parent last
+	// answered. A nil function, or a nil status, means that there is none yet.
 	Status func() (st *wire.Status, heard time.Time)
 	Now    func() time.Time // nil is time.Now
 }
 
-// A Service is the connected registries of one instance. It is safe for
-// concurrent use. It writes in transactions of its [control.Service], whose
-// scope maps and tokens it writes in the same ones.
+// A Service manages the connected registries of one instance. It is safe for concurrent use. It
+// writes scope maps and tokens of its [control.Service] in the same transactions as its own rows.
 type Service struct {
 	db      *metadb.DB
 	control *control.Service
@@ -52,22 +51,22 @@ type Service struct {
 	reports reports
 
 	mu      sync.Mutex
-	desired map[string]remembered
+	desired map[string]cachedDesired
 }
 
-// A remembered desired state is as it was at a version of the control plane.
-type remembered struct {
+// A cachedDesired is the desired state of one child at a version of the control plane.
+type cachedDesired struct {
 	value   *wire.Desired
 	version int64
 }
 
 var _ gateway.ControlPlane = (*Service)(nil)
 
-// New returns the connected registries of an instance, with what they said last.
+// New returns the service of an instance. It reads the last reports from the database.
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, control: o.Control, content: o.Content, address: o.Address, status: o.Status, now: o.Now,
-		reports: reports{unsaved: map[string]bool{}}, desired: map[string]remembered{},
+		reports: reports{unsaved: map[string]bool{}}, desired: map[string]cachedDesired{},
 	}
 	if s.status == nil {
 		s.status = func() (*wire.Status, time.Time) { return nil, time.Time{} }
@@ -82,11 +81,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
-// Changed returns a channel that is closed when the result of [Service.Desired]
-// may be another than before. Implements [gateway.ControlPlane].
+// Changed returns a channel that is closed when the result of [Service.Desired] may have changed.
+// Implements [gateway.ControlPlane].
 func (s *Service) Changed(name string) <-chan struct{} { return s.control.Changed(name) }
 
-// CatchUp returns once [Service.Version] is at least version. Implements
+// CatchUp returns as soon as [Service.Version] is at least version. Implements
 // [gateway.ControlPlane].
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	return s.control.CatchUp(ctx, version)

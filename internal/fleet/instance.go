@@ -11,19 +11,19 @@ import (
 	"ferry/internal/metadb"
 )
 
-// What stands where there is nothing to say, in the reference's words.
+// Placeholders for missing values, in the reference's words.
 const (
 	noPassword    = "<use --generate-password to generate a new password>"
 	noLoginServer = "<Optional: connected registry login server>"
 	noEndpoint    = "<parent gateway endpoint>"
 )
 
-// InstanceSettings returns what an instance needs to become the connected registry
-// name, and makes a password where that is asked for.
+// InstanceSettings returns the settings that an instance needs to become the connected registry
+// name. On request, it generates a password of the sync token.
 func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name string,
 	post api.SettingsPost) (v api.InstanceSettings, err error) {
 	if post.ParentProtocol != "http" && post.ParentProtocol != "https" {
-		return api.InstanceSettings{}, control.Invalid("'%.20s' is no protocol of a parent: want http or https",
+		return api.InstanceSettings{}, control.Invalid("'%.20s' is not a protocol: want http or https",
 			post.ParentProtocol)
 	}
 	var row metadb.ConnectedRegistry
@@ -53,7 +53,7 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 			return tx.PutToken(token)
 		})
 	default:
-		err = control.Invalid("%d is no password of a token: want 1 or 2", post.GeneratePassword)
+		err = control.Invalid("%d is not a password of a token: want 1 or 2", post.GeneratePassword)
 	}
 	if err != nil {
 		return api.InstanceSettings{}, err
@@ -68,9 +68,8 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 	}, nil
 }
 
-// endpointFor is where the connected registry finds its parent, as
-// "host:port". Of a parent that is a connected registry itself it is "": its
-// address at the site is not known here.
+// endpointFor returns the address at which a connected registry finds its parent, as "host:port".
+// It is "" if the parent is a connected registry, whose address is not known here.
 func (s *Service) endpointFor(by control.Caller, row metadb.ConnectedRegistry) string {
 	if !strings.EqualFold(row.Parent, s.control.Self()) || s.control.IsSelf(row.Name) {
 		return ""

@@ -20,12 +20,11 @@ var tagPattern = regexp.MustCompile(`^(\*|[A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 //
 //	name [":" tag] ["@" digest] ":" action
 //
-// where the action is push, delete or *, and each part may be *; a name may
-// end in /*.
+// The action is push, delete or *. Any part may be *, and a name may end in /*.
 func checkNotification(text string) error {
 	bad := func(why string) error {
 		return control.Invalid("notification '%.100s': %s", text,
-			why).WithHint("as in: team/app:1.0:push, team/*:*, *@*:delete")
+			why).WithHint("examples: team/app:1.0:push, team/*:*, *@*:delete")
 	}
 	if len(text) > maxNotificationLength {
 		return bad("it is too long")
@@ -37,28 +36,28 @@ func checkNotification(text string) error {
 	switch text[end+1:] {
 	case "push", "delete", "*":
 	default:
-		return bad("its action is none of push, delete, *")
+		return bad("its action is not push, delete or *")
 	}
 	artifact, digest, hasDigest := strings.Cut(text[:end], "@")
 	if hasDigest && digest != "*" {
 		if _, err := oci.ParseDigest(digest); err != nil {
-			return bad("its digest is no digest")
+			return bad("its digest is not valid")
 		}
 	}
 	name, tag, hasTag := strings.Cut(artifact, ":")
 	if hasTag && !tagPattern.MatchString(tag) {
-		return bad("its tag is no tag")
+		return bad("its tag is not valid")
 	}
 	if name == "*" {
 		return nil
 	}
 	if oci.CheckRepository(strings.TrimSuffix(name, "/*")) != nil {
-		return bad("its name is no repository, team/* or *")
+		return bad("its name is not a repository, team/* or *")
 	}
 	return nil
 }
 
-// notifications returns patterns, checked and each once.
+// notifications checks patterns and returns them without duplicates.
 func notifications(patterns []string) ([]string, error) {
 	for _, p := range patterns {
 		if err := checkNotification(p); err != nil {

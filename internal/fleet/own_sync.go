@@ -22,11 +22,11 @@ func syncStatusOf(st wire.Status, v api.Verdict) *api.SyncStatus {
 	}
 }
 
-// notActivated is the state of a sync at a site that its parent does not know.
+// notActivated is the sync state of a connected registry that its parent has not activated.
 const notActivated = "NotActivated"
 
-// SyncStatus returns how the sync of this connected registry goes; nil in a
-// root, and before its agent runs.
+// SyncStatus returns the sync status of this connected registry. It is nil in a root, and before
+// the agent runs.
 func (s *Service) SyncStatus() *api.SyncStatus {
 	st, v := s.ownVerdict()
 	if st == nil {
@@ -35,7 +35,7 @@ func (s *Service) SyncStatus() *api.SyncStatus {
 	return syncStatusOf(*st, v)
 }
 
-// addProgress notes how far an item is, where a sync fetches it.
+// addProgress sets the progress of an item that a sync fetches.
 func addProgress(i *api.SyncItem, o wire.OpenItem) {
 	if o.BytesTotal == 0 {
 		return
@@ -46,23 +46,25 @@ func addProgress(i *api.SyncItem, o wire.OpenItem) {
 	}
 }
 
-// A Place is where a page of items begins, and which items it has.
-type Place struct {
-	Repository, Key string // begin after this one
-	Open            bool   // only those that are not in sync, or not known to be
+// A PageStart says where a page of items begins, and which items it contains.
+type PageStart struct {
+	Repository, Key string // the page begins after this item
+	Open            bool   // only items that are not known to be in sync
 }
 
-// SyncItems returns up to limit items of this connected registry behind a
-// place, in order. Of those that are moving it has how far they are.
-func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenItem, limit int) ([]api.SyncItem, error) {
+// SyncItems returns up to limit items of this connected registry from a page start on, in order.
+// inFlight are the items that a sync fetches now; they supply the progress.
+func (s *Service) SyncItems(
+	ctx context.Context, at PageStart, inFlight []wire.OpenItem, limit int,
+) ([]api.SyncItem, error) {
 	_, verdict := s.ownVerdict()
 	kind := metadb.ListedSyncItem
-	if at.Open && verdict.Status != api.Unknown { // else it is all of them
+	if at.Open && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
 		kind = metadb.OpenSyncItem
 	}
-	far := map[[2]string]wire.OpenItem{}
-	for _, o := range moving {
-		far[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
+	progress := map[[2]string]wire.OpenItem{}
+	for _, o := range inFlight {
+		progress[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
 	}
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (all []api.SyncItem, err error) {
 		rows, err := tx.SyncItems(metadb.Parent, kind, at.Repository, at.Key, limit)
@@ -71,18 +73,18 @@ func (s *Service) SyncItems(ctx context.Context, at Place, moving []wire.OpenIte
 			if err != nil {
 				return nil, err
 			}
-			i := asKnown(syncItemOf(row, here), verdict)
+			i := downgrade(syncItemOf(row, here), verdict)
 			if row.State == replication.Synced && verdict.AsOfTime != nil && verdict.AsOfTime.After(row.SyncedAt) {
-				i.LastMatchTime = verdict.AsOfTime // the parent would have said otherwise
+				i.LastMatchTime = verdict.AsOfTime // a change would have been in the parent's answer
 			}
-			addProgress(&i, far[[2]string{i.Repository, i.Key}])
+			addProgress(&i, progress[[2]string{i.Repository, i.Key}])
 			all = append(all, i)
 		}
 		return all, err
 	})
 }
 
-// digestHere returns the digest of what is served of an item; "" is nothing.
+// digestHere returns the digest that this registry serves for an item; "" if it serves none.
 func digestHere(tx *metadb.Tx, row metadb.SyncItem) (digest.Digest, error) {
 	if row.Tag == "" {
 		has, err := tx.HasManifest(row.Repository, row.Item)

@@ -5,26 +5,25 @@ import (
 
 	"ferry/internal/api"
 	"ferry/internal/control"
-	"ferry/internal/terminal"
 	"ferry/internal/wire"
 )
 
-// Refused notes the last login that was refused with the name of a child's sync
-// token. One is kept for each child, so a stranger can
-// replace it, and do no more. Implements [gateway.ControlPlane].
+// Refused records a refused login with the name of a child's sync token. Only the last one is kept
+// for each child, so that a stranger can replace it and do no more. Implements
+// [gateway.ControlPlane].
 func (s *Service) Refused(token, from string, why wire.Problem) {
 	state := s.control.State()
 	r := state.SyncedBy(token)
 	if r == nil || !s.control.IsChild(r.ConnectedRegistry) {
 		return
 	}
-	s.reports.refused(r.Name, wire.RefusedLogin{
-		At: s.now().UTC(), From: terminal.Clip(from, maxReportText), Why: terminal.Clip(s.whyRefused(state, r, why), maxReportText),
-	})
+	login := wire.RefusedLogin{At: s.now().UTC(), From: from, Why: s.whyRefused(state, r, why)}
+	clip(maxReportText, &login.From, &login.Why)
+	s.reports.setRefused(r.Name, login)
 }
 
-// whyRefused is why a login was refused, for operators. The answer to its sender does
-// not say what is wrong with a token or a password.
+// whyRefused returns why a login was refused, for operators. The answer to the sender does not say
+// what is wrong with a token or a password.
 func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire.Problem) string {
 	switch t := state.Token(r.SyncToken); {
 	case why.Status != http.StatusUnauthorized || t == nil:
@@ -32,7 +31,7 @@ func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire
 	case t.Status != api.Enabled:
 		return "the sync token is disabled"
 	case !state.MayLogIn(r.SyncToken, s.now()):
-		return "the sync token has no password, or none that has not expired"
+		return "the sync token has no password, or all have expired"
 	}
 	return "the password is wrong, or has expired"
 }

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"ferry/internal/api"
 	"ferry/internal/control"
 	"ferry/internal/gateway"
@@ -22,20 +20,20 @@ import (
 	"ferry/internal/wire"
 )
 
-// lastReport is what an instance last said of itself, as its row keeps it.
+// lastReport is the last report of one connected registry, in the form in which its row keeps it.
 type lastReport struct {
-	SeenAt time.Time   `json:"seenAt,omitzero"` // when that was so, by the clock here
+	SeenAt time.Time   `json:"seenAt,omitzero"` // when the registry was last seen, by the clock of this instance
 	Status wire.Status `json:"status"`
-	Hops   int         `json:"hops,omitempty"` // how many connected registries passed it on
+	Hops   int         `json:"hops,omitempty"` // the number of connected registries that forwarded the report
 }
 
-// reports are the last reports, by connected registry in lower case. They are
-// read from memory, and written to the database as they come; when a registry
-// that has nothing to say was last seen is written by [Service.SaveSeen].
+// reports are the last reports, by connected registry in lower case. Reads come from memory, and
+// each report is also written to the database. The time at which an unchanged registry was last
+// seen is only in memory until [Service.SaveSeen] writes it.
 type reports struct {
 	mu      sync.Mutex
 	last    map[string]lastReport
-	unsaved map[string]bool // of which SeenAt is newer than in the database
+	unsaved map[string]bool // names whose report in memory is newer than in the database
 }
 
 // readReports reads the last reports from the database.
@@ -68,18 +66,18 @@ func (r *reports) set(name string, v lastReport) {
 	delete(r.unsaved, strings.ToLower(name))
 }
 
-// seen notes that a connected registry was heard, and had nothing to say.
-func (r *reports) seen(name string, now time.Time) {
+// markSeen records that a registry polled without a report.
+func (r *reports) markSeen(name string, now time.Time) {
 	name = strings.ToLower(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.last[name]
-	v.SeenAt, v.Status.At = now, now // what it said is still so
+	v.SeenAt, v.Status.At = now, now // its last report is still current
 	r.last[name], r.unsaved[name] = v, true
 }
 
-// refused notes that a login was refused.
-func (r *reports) refused(name string, login wire.RefusedLogin) {
+// setRefused records a refused login.
+func (r *reports) setRefused(name string, login wire.RefusedLogin) {
 	name = strings.ToLower(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,11 +86,11 @@ func (r *reports) refused(name string, login wire.RefusedLogin) {
 	r.last[name], r.unsaved[name] = v, true
 }
 
-// forgetDeleted forgets the reports of connected registries that are no more.
+// forgetDeleted drops the reports of deleted connected registries.
 func (s *Service) forgetDeleted() {
 	s.reports.mu.Lock()
 	defer s.reports.mu.Unlock()
-	state := s.control.State() // with the lock held, so that it has every one that has reported
+	state := s.control.State() // read under the lock, so that it includes every registry in last
 	deleted := func(name string) bool { return state.Registry(name) == nil }
 	maps.DeleteFunc(s.reports.last, func(name string, _ lastReport) bool { return deleted(name) })
 	maps.DeleteFunc(s.reports.unsaved, func(name string, _ bool) bool { return deleted(name) })
@@ -107,8 +105,8 @@ func (v lastReport) write(tx *metadb.Tx, name string) error {
 	return tx.SetConnectedRegistryStatus(name, text)
 }
 
-// SaveSeen writes down when connected registries were last seen that have had
-// nothing to say since.
+// SaveSeen writes to the database when connected registries were last seen that have polled without
+// a report since their last one.
 func (s *Service) SaveSeen(ctx context.Context) error {
 	s.reports.mu.Lock()
 	unsaved := map[string]lastReport{}
@@ -134,15 +132,15 @@ func (s *Service) SaveSeen(ctx context.Context) error {
 	})
 }
 
-// Activate binds an instance to the connected registry name, which is right
-// below this one. Implements [gateway.ControlPlane].
+// Activate binds an instance to the connected registry name, which must be a child of this
+// instance. Implements [gateway.ControlPlane].
 func (s *Service) Activate(ctx context.Context, name, instance, version string) error {
 	if r, err := s.child(s.control.State(), name); err != nil || r.InstanceID == instance {
 		return err
 	}
 	var v lastReport
 	err := s.control.Change(ctx, func(tx *metadb.Tx) error {
-		r, err := s.child(s.control.State(), name) // as it is in this transaction
+		r, err := s.child(s.control.State(), name) // the state as of this transaction
 		if err != nil {
 			return err
 		}
@@ -168,8 +166,8 @@ func (s *Service) Activate(ctx context.Context, name, instance, version string) 
 	return err
 }
 
-// Report keeps what the connected registry name says of itself and of those
-// below it. Implements [gateway.ControlPlane].
+// Report stores the report of the connected registry name, a child of this instance, together with
+// the reports of its descendants. Implements [gateway.ControlPlane].
 func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Report) error {
 	state := s.control.State()
 	child, err := s.child(state, name)
@@ -181,63 +179,64 @@ func (s *Service) Report(ctx context.Context, name, instance string, r *wire.Rep
 	}
 	now := s.now().UTC()
 	if r == nil {
-		s.reports.seen(child.Name, now)
+		s.reports.markSeen(child.Name, now)
 		return nil
 	}
-	v := lastReport{SeenAt: now, Status: bounded(r.Self)}
+	v := lastReport{SeenAt: now, Status: truncated(r.Self)}
 	v.Status.Name, v.Status.InstanceID, v.Status.Epoch = child.Name, instance, child.Settings.Epoch
-	v.Status.LastRefused = s.reports.of(child.Name).Status.LastRefused // it cannot know
-	said := map[string]lastReport{child.Name: v}
-	var moved []string // descendants that another instance holds now
+	v.Status.LastRefused = s.reports.of(child.Name).Status.LastRefused // only the parent knows it
+	received := map[string]lastReport{child.Name: v}
+	var moved []string // descendants that another instance has activated
 	for _, st := range r.Descendants {
-		below, v := s.passedOn(state, child, st, now, r.Self.At)
-		if below == nil {
+		d, v := s.descendantReport(state, child, st, now, r.Self.At)
+		if d == nil {
 			continue
 		}
-		said[below.Name] = v
-		if below.InstanceID != v.Status.InstanceID {
-			moved = append(moved, below.Name)
+		received[d.Name] = v
+		if d.InstanceID != v.Status.InstanceID {
+			moved = append(moved, d.Name)
 		}
 	}
-	return s.putReports(ctx, said, moved)
+	return s.saveReports(ctx, received, moved)
 }
 
-// passedOn returns a descendant of child and what child passes on of it, whose
-// clock says at where the one here says now; nil where that is of an activation
-// that was ended here since, or known already.
-func (s *Service) passedOn(
+// descendantReport returns a descendant of child and its report, which child forwards. SeenAt is
+// converted to the clock of this instance: child's clock shows at when the one here shows now. The
+// result is nil if the report belongs to an activation that has ended here, or if it is known
+// already.
+func (s *Service) descendantReport(
 	state *control.State, child *control.Registry, st wire.Status, now, at time.Time,
 ) (*control.Registry, lastReport) {
-	below := state.Registry(st.Name)
-	if below == nil || st.InstanceID == "" || st.Epoch != below.Settings.Epoch {
+	d := state.Registry(st.Name)
+	if d == nil || st.InstanceID == "" || st.Epoch != d.Settings.Epoch {
 		return nil, lastReport{}
 	}
-	hops := slices.IndexFunc(state.Ancestors(below.Parent), func(r *control.Registry) bool { return r == child })
+	hops := slices.IndexFunc(state.Ancestors(d.Parent), func(r *control.Registry) bool { return r == child })
 	if hops < 0 {
-		return nil, lastReport{} // it was moved or deleted, and child does not know yet
+		return nil, lastReport{} // it was moved or deleted, and child has not received that change yet
 	}
-	st.InstanceID, st.Name = terminal.Clip(st.InstanceID, 64), below.Name
-	had := s.reports.of(below.Name).Status
-	if below.InstanceID == st.InstanceID && st.At.Equal(had.At) && reflect.DeepEqual(st.LastRefused, had.LastRefused) {
+	st.InstanceID, st.Name = terminal.Clip(st.InstanceID, 64), d.Name
+	known := s.reports.of(d.Name).Status
+	if d.InstanceID == st.InstanceID && st.At.Equal(known.At) && reflect.DeepEqual(st.LastRefused, known.LastRefused) {
 		return nil, lastReport{}
 	}
-	v := lastReport{SeenAt: now, Status: bounded(st), Hops: 1 + hops}
+	v := lastReport{SeenAt: now, Status: truncated(st), Hops: 1 + hops}
 	if age := at.Sub(st.At); !st.At.IsZero() && age > 0 {
 		v.SeenAt = now.Add(-age)
 	}
-	return below, v
+	return d, v
 }
 
-// putReports keeps reports, by name, and who holds those that moved.
-func (s *Service) putReports(ctx context.Context, said map[string]lastReport, moved []string) error {
+// saveReports stores reports by name, and activates the descendants in moved.
+func (s *Service) saveReports(ctx context.Context, received map[string]lastReport, moved []string) error {
 	write := func(tx *metadb.Tx) error {
-		for name, v := range said {
+		for name, v := range received {
 			if err := v.write(tx, name); err != nil {
 				return err
 			}
 		}
 		for _, name := range moved {
-			if err := tx.SetActivation(name, said[name].Status.InstanceID); err != nil {
+			if err := tx.SetActivation(name, received[name].Status.InstanceID); err != nil {
 				return err
 			}
 		}
@@ -248,67 +247,69 @@ func (s *Service) putReports(ctx context.Context, said map[string]lastReport, mo
 		update = s.control.Change
 	}
 	err := update(ctx, write)
-	if errors.Is(err, metadb.ErrNotFound) { // deleted meanwhile
+	if errors.Is(err, metadb.ErrNotFound) { // it was deleted in between
 		err = gateway.ErrUnknown
 	}
 	if err != nil {
 		return err
 	}
-	for name, v := range said {
+	for name, v := range received {
 		s.reports.set(name, v)
 	}
 	return nil
 }
 
-// Limits on what is kept of a report.
+// Limits on the stored part of a report.
 const (
 	maxDetails    = 50
-	maxOpen       = 50   // items that are not in sync
-	maxOpenBelow  = 1000 // of these, in what is passed on of all descendants
+	maxOpen       = 50   // items out of sync
+	maxOpenBelow  = 1000 // items out of sync in the forwarded reports of all descendants
 	maxReportText = 256  // bytes
 	maxDetail     = 2000 // bytes, of a detail
 )
 
-// bounded returns a status cut to what is kept.
-func bounded(st wire.Status) wire.Status {
-	for _, text := range []*string{&st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger,
-		&st.SyncState} {
-		*text = terminal.Clip(*text, maxReportText)
-	}
+// truncated returns a status whose texts and lists are cut to the limits.
+func truncated(st wire.Status) wire.Status {
+	clip(maxReportText, &st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState)
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])
 	for i := range st.Details {
 		d := &st.Details[i]
-		d.Type, d.Code, d.Description = terminal.Clip(d.Type, maxReportText), terminal.Clip(d.Code, maxReportText), terminal.Clip(d.Description,
-			maxDetail)
+		clip(maxReportText, &d.Type, &d.Code)
+		clip(maxDetail, &d.Description)
 	}
 	st.Open = slices.Clone(st.Open[:min(len(st.Open), maxOpen)])
 	for i := range st.Open {
 		o := &st.Open[i]
-		o.Repository, o.Tag, o.Error = terminal.Clip(o.Repository, maxReportText), terminal.Clip(o.Tag, maxReportText), terminal.Clip(o.Error,
-			maxReportText)
-		o.Digest, o.Here = digest.Digest(terminal.Clip(string(o.Digest), maxReportText)), digest.Digest(terminal.Clip(string(o.Here),
-			maxReportText))
+		clip(maxReportText, &o.Repository, &o.Tag, &o.Error, (*string)(&o.Digest), (*string)(&o.Here))
 	}
 	if len(st.Watermarks) > control.MaxDepth+1 {
 		st.Watermarks = nil
 	}
-	if l := st.LastRefused; l != nil {
-		st.LastRefused = &wire.RefusedLogin{At: l.At, From: terminal.Clip(l.From, maxReportText),
-			Why: terminal.Clip(l.Why, maxReportText)}
+	if st.LastRefused != nil {
+		l := *st.LastRefused
+		clip(maxReportText, &l.From, &l.Why)
+		st.LastRefused = &l
 	}
 	return st
 }
 
-// Descendants returns what was last heard of each activated connected
-// registry below this instance, for the report to its own parent. Of what is
-// open there it has as much as a report can carry.
+// clip cuts texts to limit bytes each.
+func clip(limit int, texts ...*string) {
+	for _, text := range texts {
+		*text = terminal.Clip(*text, limit)
+	}
+}
+
+// Descendants returns the last report of each activated descendant of this instance, for this
+// instance's report to its own parent. All reports together list at most maxOpenBelow items out of
+// sync.
 func (s *Service) Descendants(context.Context) ([]wire.Status, error) {
 	var all []wire.Status
 	room := maxOpenBelow
 	for _, r := range s.control.State().Below(s.control.Self()) {
 		last := s.reports.of(r.Name)
 		st := last.Status
-		st.At = last.SeenAt // by the clock here, as that of the report is
+		st.At = last.SeenAt // by the clock here, like the time of the report that carries it
 		if r.InstanceID == "" || st.InstanceID != r.InstanceID {
 			continue
 		}

@@ -14,11 +14,10 @@ import (
 	"ferry/internal/wire"
 )
 
-// defaultGC is once a day, as in the reference.
+// defaultGC is the default schedule of garbage collection: daily, as in the reference.
 const defaultGC = "0 0 * * *"
 
-// changeSettings sets what is given, and returns an error unless v is valid
-// then.
+// changeSettings applies the settings in c to v. It returns an error unless the result is valid.
 func changeSettings(v *wire.Spec, c api.Settings) error {
 	merge(v, c)
 	for _, text := range []*string{&v.Schedule, &v.SyncWindow, &v.MessageTTL, &v.GCSchedule, &v.ByteBudget} {
@@ -28,13 +27,13 @@ func changeSettings(v *wire.Spec, c api.Settings) error {
 	levels := []string{"Debug", "Information", "Warning", "Error", "None"}
 	i := slices.IndexFunc(levels, func(l string) bool { return strings.EqualFold(l, v.LogLevel) })
 	if i < 0 {
-		return control.Invalid("'%.32s' is no log level: want one of %s", v.LogLevel, strings.Join(levels, ", "))
+		return control.Invalid("'%.32s' is not a log level: want one of %s", v.LogLevel, strings.Join(levels, ", "))
 	}
 	v.LogLevel = levels[i]
 	return checkSettings(v)
 }
 
-// merge sets each field of v that has a value of its name in c: a pointer, or a
+// merge sets each field of v for which the field of the same name in c has a value: a pointer or a
 // list that is not nil.
 func merge(v *wire.Spec, c api.Settings) {
 	to, from := reflect.ValueOf(v).Elem(), reflect.ValueOf(c)
@@ -45,8 +44,8 @@ func merge(v *wire.Spec, c api.Settings) {
 	}
 }
 
-// checkSettings returns an error unless v is valid. A window that would mean
-// nothing is taken away.
+// checkSettings returns an error unless v is valid. It removes the sync window of a continuous
+// schedule, where it has no meaning.
 func checkSettings(v *wire.Spec) error {
 	cron, cronErr := schedule.ParseCron(v.Schedule)
 	if cronErr == nil && cron.Continuous() {
@@ -70,7 +69,7 @@ func checkSettings(v *wire.Spec) error {
 	return nil
 }
 
-// defaults is the spec of a connected registry of which nothing was said.
+// defaults returns the spec of a connected registry without any settings.
 func defaults() control.Spec {
 	return control.Spec{Spec: wire.Spec{
 		Mode: api.ReadOnly, Schedule: schedule.Continuous, MessageTTL: schedule.DefaultMessageTTL,

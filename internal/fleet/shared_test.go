@@ -19,16 +19,16 @@ func TestChangesReadOnceAreThoseOfTheFeed(t *testing.T) {
 		c.Push(repository, c.Image(repository, "config"), "v1")
 	}
 	err := c.View(t.Context(), func(v *storage.View) error {
-		common, err := newShared(v)
+		cache, err := newRequestCache(v)
 		if err != nil {
 			return err
 		}
-		for _, after := range []int64{common.head, common.head - 3, 5, 700, 0, 5, common.head + 1} {
+		for _, after := range []int64{cache.head, cache.head - 3, 5, 700, 0, 5, cache.head + 1} {
 			want, err := v.Feed(after, 2*repositories)
 			if err != nil {
 				return err
 			}
-			got, err := common.changedSince(v, after)
+			got, err := cache.changedSince(v, after)
 			if err != nil {
 				return err
 			}

@@ -12,29 +12,29 @@ import (
 	"ferry/internal/schedule"
 )
 
-// maxUnheard is how many connected registries are named that have not heard of a write.
+// maxUnheard is the number of connected registries that the answer to a write lists at most.
 const maxUnheard = 20
 
-// Unheard returns the connected registries that a write to a row, in the state
-// before, concerns and that do not hear of it at once: their sync window is
-// closed, or they should have been heard and were not. A site that is held by
-// nobody hears of everything when it is activated. nil is none.
+// Unheard returns the connected registries that are affected by a write to row and that do not
+// receive the change at once, because their sync window is closed or they are overdue. before is
+// the state before the write. A connected registry that is not activated is left out: it receives
+// everything with its activation. The result is nil if there are none.
 func (s *Service) Unheard(before *control.State, row metadb.ControlRow) *api.Unheard {
 	after := s.control.State()
-	rescoped := row.Table == metadb.TokenRow && scopeMapOf(before, row.Name) != scopeMapOf(after, row.Name)
-	concerned := map[string]bool{} // by name
+	newScopeMap := row.Table == metadb.TokenRow && scopeMapOf(before, row.Name) != scopeMapOf(after, row.Name)
+	names := map[string]bool{}
 	for _, state := range []*control.State{before, after} {
-		for _, name := range hearers(state, row, rescoped) {
-			concerned[name] = true
+		for _, name := range affected(state, row, newScopeMap) {
+			names[name] = true
 		}
 	}
 	v := &api.Unheard{Registries: []api.UnheardRegistry{}}
-	for name := range concerned {
+	for name := range names {
 		r := after.Registry(name)
 		if r == nil || r.InstanceID == "" || s.control.IsSelf(name) {
 			continue
 		}
-		if at, now := s.hears(after, r); !now {
+		if at, now := s.expectedAt(after, r); !now {
 			v.Registries = append(v.Registries, api.UnheardRegistry{Name: r.Name, ExpectedTime: api.Time(at)})
 		}
 	}
@@ -48,7 +48,7 @@ func (s *Service) Unheard(before *control.State, row metadb.ControlRow) *api.Unh
 	return v
 }
 
-// later compares two times, of which nil is later than any.
+// later compares two times. nil is later than any time.
 func later(a, b *time.Time) int {
 	switch {
 	case a == nil && b == nil:
@@ -61,17 +61,17 @@ func later(a, b *time.Time) int {
 	return a.Compare(*b)
 }
 
-// hearers returns, in lower case, the connected registries that must hear of a
-// row: those that it is of, those whose clients use a token, and those that let in
-// their children with it. The one that a sync token is of must hear only what
-// else it may have.
-func hearers(state *control.State, row metadb.ControlRow, rescoped bool) (names []string) {
+// affected returns, in lower case, the connected registries that must receive a change to row: the
+// registry or registries that the row describes; those whose clients use the token; and the parent
+// of a registry, which admits the registry by its sync token. The registry itself is not affected
+// by a change to its sync token, unless the token has a new scope map.
+func affected(state *control.State, row metadb.ControlRow, newScopeMap bool) (names []string) {
 	for _, name := range state.UsersOf(row) {
 		r := state.Registry(name)
 		if r == nil {
 			continue
 		}
-		if row.Table != metadb.TokenRow || rescoped || slices.Contains(r.Settings.ClientTokens, row.Name) {
+		if row.Table != metadb.TokenRow || newScopeMap || slices.Contains(r.Settings.ClientTokens, row.Name) {
 			names = append(names, strings.ToLower(r.Name))
 		}
 		if row.Table != metadb.TokenRow || r.SyncToken == row.Name {
@@ -88,22 +88,23 @@ func scopeMapOf(state *control.State, token string) string {
 	return ""
 }
 
-// hears returns when a site is expected to hear what is decided now: with the
-// windows of everybody on the way to it, and its own. now is that it hears at
-// once; a zero time without that is that nobody knows.
-func (s *Service) hears(state *control.State, r *control.Registry) (at time.Time, now bool) {
+// expectedAt returns when a registry is expected to receive a change that is made now: the change
+// waits for the sync windows of the registry and of all registries between it and this instance.
+// now reports that it receives the change at once. A zero time without now means that the time is
+// not known.
+func (s *Service) expectedAt(state *control.State, r *control.Registry) (at time.Time, now bool) {
 	at = s.now()
 	now = true
-	way := s.wayTo(state, r)
-	for i := len(way) - 1; i >= 0; i-- {
-		hop, last := way[i], s.reports.of(way[i].Name)
+	path := s.pathTo(state, r)
+	for i := len(path) - 1; i >= 0; i-- {
+		hop, last := path[i], s.reports.of(path[i].Name)
 		w, err := schedule.Parse(hop.Settings.Schedule, hop.Settings.SyncWindow)
 		if err != nil || hop.InstanceID == "" || !state.MayLogIn(hop.SyncToken, s.now()) || s.isSilent(state, hop) {
 			return time.Time{}, false
 		}
 		open, until := w.Open(at)
 		switch extra := at.Before(last.Status.WindowEnd); {
-		case open && i == len(way)-1 && s.isQuiet(last, until.Add(-w.Length)):
+		case open && i == len(path)-1 && s.isQuiet(last, until.Add(-w.Length)):
 			return time.Time{}, false
 		case !open && !(extra && !s.isQuiet(last, time.Time{})):
 			at, now = w.Next(at), false
@@ -115,11 +116,11 @@ func (s *Service) hears(state *control.State, r *control.Registry) (at time.Time
 	return at, now
 }
 
-// isQuiet reports whether a site that may poll since opened was last heard too long ago to
-// count as connected.
+// isQuiet reports whether a registry that may poll since opened was last seen too long ago to count
+// as connected.
 func (s *Service) isQuiet(last lastReport, opened time.Time) bool {
 	if last.SeenAt.After(opened) {
 		opened = last.SeenAt
 	}
-	return s.now().After(opened.Add(time.Duration(1+last.Hops) * patience))
+	return s.now().After(opened.Add(time.Duration(1+last.Hops) * pollGrace))
 }

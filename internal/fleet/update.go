@@ -10,8 +10,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Update changes a connected registry. The site learns of it
-// with its next poll.
+// Update changes a connected registry. The change reaches it with its next poll.
 func (s *Service) Update(ctx context.Context, by control.Caller, name string, patch api.RegistryPatch,
 	when control.Precondition) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "update", name, when, func(tx *metadb.Tx, v *control.Spec) error {
@@ -26,8 +25,8 @@ func (s *Service) Update(ctx context.Context, by control.Caller, name string, pa
 	})
 }
 
-// change writes a connected registry as edit leaves it, and returns it as it is
-// then. The verb is for the audit log.
+// change writes a connected registry as edit modifies it, and returns the result. The verb is for
+// the audit log.
 func (s *Service) change(
 	ctx context.Context, by control.Caller, verb, name string, when control.Precondition,
 	edit func(*metadb.Tx, *control.Spec) error,
@@ -50,15 +49,15 @@ func (s *Service) change(
 		r, err = s.readRegistry(tx, by, name)
 		return err
 	})
-	return s.judged(ctx, r, err)
+	return s.withVerdict(ctx, r, err)
 }
 
-// lists changes the client tokens and the notifications.
+// applyLists changes the client tokens and the notifications.
 func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
-	if err := unambiguous("client token", p.AddClientTokens, p.RemoveClientTokens); err != nil {
+	if err := checkNoOverlap("client token", p.AddClientTokens, p.RemoveClientTokens); err != nil {
 		return err
 	}
-	if err := unambiguous("notification", p.AddNotifications, p.RemoveNotifications); err != nil {
+	if err := checkNoOverlap("notification", p.AddNotifications, p.RemoveNotifications); err != nil {
 		return err
 	}
 	added, err := checkClientTokens(tx, p.AddClientTokens)
@@ -83,27 +82,26 @@ func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
 	return err
 }
 
-// unambiguous returns an error when something is to come and to go.
-func unambiguous(what string, add, remove []string) error {
+// checkNoOverlap returns an error if a value is both added and removed.
+func checkNoOverlap(what string, add, remove []string) error {
 	for _, v := range add {
 		if slices.Contains(remove, v) {
-			return control.Invalid("update ambiguity: the %s '%.100s' is to be added and to be removed", what, v)
+			return control.Invalid("update ambiguity: the %s '%.100s' is both added and removed", what, v)
 		}
 	}
 	return nil
 }
 
-// Deactivate ends the activation of the instance that holds
-// a connected registry, so that another can become it.
+// Deactivate ends the activation of a connected registry, so that another instance can activate it.
 func (s *Service) Deactivate(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "deactivate", name, control.Precondition{}, func(tx *metadb.Tx, v *control.Spec) error {
 		v.Epoch++
-		return tx.SetActivation(name, "") // what it last said stays known
+		return tx.SetActivation(name, "") // the last report stays
 	})
 }
 
-// Resync lets the instance that holds a connected registry
-// ask for a listing of every repository, and compare with it all that it has.
+// Resync makes a connected registry request a listing of every repository, and compare all of its
+// content with it.
 func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
 		v.Resync++
@@ -111,8 +109,8 @@ func (s *Service) Resync(ctx context.Context, by control.Caller, name string) (a
 	})
 }
 
-// ResyncAndVerify is [Service.Resync], and lets the instance read all that it has
-// again.
+// ResyncAndVerify is like [Service.Resync], and makes the connected registry read all of its
+// content again, too.
 func (s *Service) ResyncAndVerify(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
 	return s.change(ctx, by, "resync", name, control.Precondition{}, func(_ *metadb.Tx, v *control.Spec) error {
 		v.Resync++
@@ -121,10 +119,9 @@ func (s *Service) ResyncAndVerify(ctx context.Context, by control.Caller, name s
 	})
 }
 
-// Delete removes a connected registry that has none below
-// it. With cleanup its sync token and scope map go, too, and what its
-// ancestors were allowed because of its gateway. What runs at the site stays
-// as it is, and finds that its parent knows it no longer.
+// Delete deletes a connected registry that has no children. With cleanup it also deletes the sync
+// token and its scope map, and removes the actions on its gateway from its ancestors' scope maps.
+// The instance at the site keeps running; it learns that its parent does not know it any more.
 func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cleanup bool,
 	when control.Precondition) error {
 	err := s.control.Write(ctx, by, "delete", "connected-registries/"+name, func(tx *metadb.Tx) error {
@@ -156,8 +153,8 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 	return err
 }
 
-// cleanup removes what was made for a connected registry that is gone. What
-// was removed by hand before is no error.
+// cleanup deletes what was created for a deleted connected registry. What is already gone is no
+// error.
 func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors []*control.Registry) error {
 	for _, a := range ancestors {
 		if err := forgetGateway(tx, a.SyncToken, row.Name); err != nil {
@@ -182,7 +179,8 @@ func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors
 	return tx.DeleteScopeMap(m.Name)
 }
 
-// forgetGateway takes the gateway of a connected registry from a token's scope map.
+// forgetGateway removes the actions on the gateway of a connected registry from a token's scope
+// map.
 func forgetGateway(tx *metadb.Tx, token, name string) error {
 	t, err := control.OrNil(tx.Token(token))
 	if t == nil {

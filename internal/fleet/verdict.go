@@ -12,62 +12,60 @@ import (
 	"ferry/internal/wire"
 )
 
-// syncPatience is how much later than its schedule says a site and its parent may
-// hear each other before nothing is known of its sync: a link is often down for
-// a while.
-const syncPatience = 15 * time.Minute
+// syncGrace is how much later than the schedule says a registry and its parent may next answer each
+// other before the sync status is unknown. Links are often down for a while.
+const syncGrace = 15 * time.Minute
 
-// The reasons of a verdict. Anybody may read them, in /health/sync, so they name
-// nothing.
+// The reasons of a verdict. /health/sync shows them to everybody, so they contain no names.
 const (
-	doubtInactive = "it is not activated at its parent"
-	doubtNew      = "it was never activated"
-	doubtRefused  = "the parent refuses this registry"
-	doubtNoParent = "its parent was never heard"
-	doubtNoReport = "it is activated, and has not reported yet"
-	doubtSilent   = "it was not heard when it should have been"
-	doubtParent   = "the parent was not heard when it should have been"
-	doubtToken    = "its sync token is disabled, or has no password that is good now"
-	doubtListing  = "it is not known yet what the parent has"
+	unknownInactive = "it is not activated at its parent"
+	unknownNew      = "it was never activated"
+	unknownRefused  = "the parent refuses this registry"
+	unknownNoParent = "its parent was never heard"
+	unknownNoReport = "it is activated, and has not reported yet"
+	unknownSilent   = "it was not heard when it should have been"
+	unknownParent   = "the parent was not heard when it should have been"
+	unknownToken    = "its sync token is disabled, or has no valid password"
+	unknownListing  = "it is not known yet what the parent has"
 
-	// ReasonDamaged is of an instance whose own content is damaged, a root too.
+	// ReasonDamaged is the reason for an instance whose stored content is damaged, also for a root.
 	ReasonDamaged = "stored content is damaged"
 
-	lacksFailed  = "items failed"
-	lacksPending = "items are still to come, or to go"
-	lacksSync    = "no sync came to its end yet"
-	lacksChange  = "what changed here since it was last heard has not reached it"
+	notInSyncFailed   = "items failed"
+	notInSyncPending  = "items are still to be fetched or removed"
+	notInSyncNoSync   = "no sync has finished yet"
+	notInSyncOutdated = "it has not received what changed here since it was last heard"
 )
 
-// evidence is what is known of a connected registry's sync.
+// evidence is the basis of the verdict on one connected registry.
 type evidence struct {
-	status wire.Status // what it last said
-	asOf   time.Time   // when it and its parent last agreed on that, or its creation; zero is never
-	doubt  string      // why that says nothing of now; "" is nothing known
-	missed bool        // something changed since of which it does not know
+	status   wire.Status // its last report
+	asOf     time.Time   // when the registry and its parent last agreed on it, or the registry's creation
+	unknown  string      // why the current state is unknown; "" if it is known
+	outdated bool        // something changed that the registry does not know of yet
 }
 
-// verdict says whether a connected registry is in sync. It decides for every
-// surface: at the site, and at every ancestor. What may be otherwise by now is
-// Unknown, whatever it was.
+// verdict says whether a connected registry is in sync. Every surface uses it: the registry itself
+// and all its ancestors. If the state may have changed by now, the verdict is Unknown, whatever the
+// last report says.
 func (e evidence) verdict() api.Verdict {
 	v := api.Verdict{Status: api.NotInSync, AsOfTime: api.Time(e.asOf)}
 	reason := ""
 	switch st := e.status; {
-	case e.doubt != "":
-		v.Status, reason = api.Unknown, e.doubt
+	case e.unknown != "":
+		v.Status, reason = api.Unknown, e.unknown
 	case hasDetail(st, wire.Damaged):
 		reason = ReasonDamaged
 	case st.ItemsFailed > 0:
-		reason = lacksFailed
+		reason = notInSyncFailed
 	case st.ItemsPending > 0:
-		reason = lacksPending
+		reason = notInSyncPending
 	case st.Watermarks == nil:
-		v.Status, reason = api.Unknown, doubtListing
+		v.Status, reason = api.Unknown, unknownListing
 	case st.LastSyncSuccess.IsZero():
-		reason = lacksSync
-	case e.missed:
-		reason = lacksChange
+		reason = notInSyncNoSync
+	case e.outdated:
+		reason = notInSyncOutdated
 	default:
 		v.Status, v.InSync = api.InSync, true
 	}
@@ -79,116 +77,116 @@ func hasDetail(st wire.Status, code string) bool {
 	return slices.ContainsFunc(st.Details, func(d wire.StatusDetail) bool { return d.Code == code })
 }
 
-// ownEvidence is what this connected registry, which says st of itself, knows of
-// its own sync. heard is when its parent last answered.
+// ownEvidence returns the evidence on this connected registry, whose status is st. heard is when
+// its parent last answered.
 func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	e := evidence{status: st, asOf: heard}
 	own := s.control.State().Registry(s.control.Self())
 	switch {
 	case st.SyncState == notActivated:
-		e.doubt = doubtInactive
+		e.unknown = unknownInactive
 	case hasDetail(st, wire.ParentRefuses):
-		e.doubt = doubtRefused
+		e.unknown = unknownRefused
 	case heard.IsZero():
-		e.doubt = doubtNoParent
+		e.unknown = unknownNoParent
 	case own != nil && overdue(own.Settings.Spec, heard, s.now(), 0):
-		e.doubt = doubtParent
+		e.unknown = unknownParent
 	}
 	return e
 }
 
-// descendantEvidence is what is known of a site's sync, but for what it missed.
+// descendantEvidence returns the evidence on a descendant, apart from whether it is outdated.
 func (s *Service) descendantEvidence(state *control.State, r *control.Registry) evidence {
 	h := s.reports.of(r.Name)
 	e := evidence{status: h.Status, asOf: h.SeenAt}
 	if h.SeenAt.IsZero() {
-		e.asOf = r.CreatedAt // since then nothing is known
+		e.asOf = r.CreatedAt // the state is unknown since then
 	}
 	switch {
 	case r.InstanceID == "" && h.SeenAt.IsZero() && r.Settings.Epoch == 0:
-		e.doubt = doubtNew
+		e.unknown = unknownNew
 	case r.InstanceID == "":
-		e.doubt = doubtInactive
+		e.unknown = unknownInactive
 	case h.SeenAt.IsZero():
-		e.doubt = doubtNoReport
+		e.unknown = unknownNoReport
 	case !state.MayLogIn(r.SyncToken, s.now()):
-		e.doubt = doubtToken
+		e.unknown = unknownToken
 	case s.isSilent(state, r):
-		e.doubt = doubtSilent
+		e.unknown = unknownSilent
 	}
 	return e
 }
 
-// isSilent reports whether a site should have been heard since it last was. What
-// others pass on waits for them: how late it is counts up to when they were
-// heard, and nothing is known of it once they are silent themselves.
+// isSilent reports whether a descendant, or a registry between it and this instance, is overdue.
+// Reports that another registry forwards arrive only with the reports of that registry: a
+// descendant counts as overdue if it was overdue when the registry above it was last seen.
 func (s *Service) isSilent(state *control.State, r *control.Registry) bool {
-	way := s.wayTo(state, r)
-	for i, at := range way {
+	path := s.pathTo(state, r)
+	for i, hop := range path {
 		by := s.now()
-		if i+1 < len(way) {
-			by = s.reports.of(way[i+1].Name).SeenAt
+		if i+1 < len(path) {
+			by = s.reports.of(path[i+1].Name).SeenAt
 		}
-		if overdue(at.Settings.Spec, s.reports.of(at.Name).SeenAt, by, len(way)-1-i) {
+		if overdue(hop.Settings.Spec, s.reports.of(hop.Name).SeenAt, by, len(path)-1-i) {
 			return true
 		}
 	}
 	return false
 }
 
-// wayTo returns a site and those between it and this instance, the site first.
-func (s *Service) wayTo(state *control.State, r *control.Registry) []*control.Registry {
-	way := append([]*control.Registry{r}, state.Ancestors(r.Parent)...)
-	if end := slices.IndexFunc(way, func(r *control.Registry) bool { return s.control.IsSelf(r.Name) }); end >= 0 {
-		way = way[:end]
+// pathTo returns a descendant and the registries between it and this instance, the descendant
+// first.
+func (s *Service) pathTo(state *control.State, r *control.Registry) []*control.Registry {
+	path := append([]*control.Registry{r}, state.Ancestors(r.Parent)...)
+	if end := slices.IndexFunc(path, func(r *control.Registry) bool { return s.control.IsSelf(r.Name) }); end >= 0 {
+		path = path[:end]
 	}
-	return way
+	return path
 }
 
-// overdue reports whether two that last heard each other at heard should have
-// done so again by now: by the end of the first window that opened since, and
-// some patience, more where others pass it on. A schedule that this program
-// cannot read, which a newer parent may know, counts as continuous, as it does
-// at the site.
+// overdue reports whether two registries that last answered each other at heard should have done so
+// again by now: by the end of the first window that opened after heard, plus syncGrace, plus
+// pollGrace for each registry that forwards the report. A schedule that this program cannot read,
+// because a newer parent set it, counts as continuous, as it does at the child.
 func overdue(v wire.Spec, heard, now time.Time, hops int) bool {
 	w, err := schedule.Parse(v.Schedule, v.SyncWindow)
 	if err != nil {
 		w, _ = schedule.Parse(schedule.Continuous, "")
 	}
 	next := w.Next(heard)
-	return !next.IsZero() && now.After(next.Add(w.Length+syncPatience+time.Duration(hops)*patience))
+	return !next.IsZero() && now.After(next.Add(w.Length+syncGrace+time.Duration(hops)*pollGrace))
 }
 
-// ownVerdict is the verdict on this connected registry, and what it says of itself;
-// nil before its agent runs.
+// ownVerdict returns the status of this connected registry and the verdict on it. The status is nil
+// before the agent runs.
 func (s *Service) ownVerdict() (*wire.Status, api.Verdict) {
 	st, heard := s.status()
 	if st == nil {
-		return nil, evidence{doubt: doubtNoParent}.verdict()
+		return nil, evidence{unknown: unknownNoParent}.verdict()
 	}
 	return st, s.ownEvidence(*st, heard).verdict()
 }
 
-// verdict is the verdict on a site. The view is of the content here.
+// verdict returns the verdict on a descendant. The view is of the content of this instance.
 func (s *Service) verdict(c *storage.View, v descendant) (api.Verdict, error) {
 	e := s.descendantEvidence(v.state, v.Registry)
 	if !e.verdict().InSync {
 		return e.verdict(), nil
 	}
 	var err error
-	if e.missed, err = v.missed(c); e.missed {
+	if e.outdated, err = v.isOutdated(c); e.outdated {
 		e.asOf = s.now()
 	}
 	return e.verdict(), err
 }
 
-// missed reports whether something changed of what a site gets since it last knew
-// of everything.
-func (v descendant) missed(c *storage.View) (bool, error) {
+// isOutdated reports whether anything changed, in the content that a descendant gets, that is not
+// covered by the descendant's watermark.
+func (v descendant) isOutdated(c *storage.View) (bool, error) {
 	if v.changed > v.watermark {
 		return true, nil
 	}
-	changes, err := v.shared.changedSince(c, v.watermark)
+	changes, err := v.cache.changedSince(c, v.watermark)
 	if err != nil {
 		return false, err
 	}
@@ -200,31 +198,31 @@ func (v descendant) missed(c *storage.View) (bool, error) {
 	return false, nil
 }
 
-// judged returns a connected registry with the verdict on it.
-func (s *Service) judged(ctx context.Context, r api.ConnectedRegistry, err error) (api.ConnectedRegistry, error) {
+// withVerdict returns a connected registry with the verdict on it.
+func (s *Service) withVerdict(ctx context.Context, r api.ConnectedRegistry, err error) (api.ConnectedRegistry, error) {
 	if err != nil {
 		return r, err
 	}
 	all := []api.ConnectedRegistry{r}
-	err = s.judge(ctx, all)
+	err = s.setVerdicts(ctx, all)
 	return all[0], err
 }
 
-// judge sets the verdicts on connected registries.
-func (s *Service) judge(ctx context.Context, all []api.ConnectedRegistry) error {
+// setVerdicts sets the verdicts on connected registries.
+func (s *Service) setVerdicts(ctx context.Context, all []api.ConnectedRegistry) error {
 	return s.content.View(ctx, func(c *storage.View) error {
 		state := s.control.State()
-		common, err := newShared(c)
+		cache, err := newRequestCache(c)
 		for i := 0; i < len(all) && err == nil; i++ {
 			r := state.Registry(all[i].Name)
 			switch {
-			case r == nil: // it was deleted meanwhile
-				all[i].Sync = evidence{doubt: doubtInactive}.verdict()
+			case r == nil: // it was deleted in between
+				all[i].Sync = evidence{unknown: unknownInactive}.verdict()
 			case s.control.IsSelf(r.Name):
 				_, all[i].Sync = s.ownVerdict()
 			default:
 				var v descendant
-				if v, err = s.descendantOf(state, r, common); err == nil {
+				if v, err = s.descendantOf(state, r, cache); err == nil {
 					all[i].Sync, err = s.verdict(c, v)
 				}
 			}

@@ -59,7 +59,7 @@ func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
 		{"damaged, and no item needs it", func(s *wire.Status) {
 			s.Details = []wire.StatusDetail{{Code: "Damaged"}}
 		}, "* * * * *", 0, "NotInSync", "damaged"},
-		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to come"},
+		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to be fetched"},
 		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
 		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "NotInSync", "no sync"},
 		{"half of a listing is read", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown",

@@ -11,7 +11,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// registryOf returns a row as the API shows it, without the verdict on its sync.
+// registryOf returns a row in the form of the API, without the verdict on its sync.
 func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v control.Spec) api.ConnectedRegistry {
 	h := s.reports.of(row.Name)
 	if s.control.IsSelf(row.Name) {
@@ -60,7 +60,7 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 	if h.Status.Paused {
 		r.StatusDetails = append(r.StatusDetails, api.StatusDetail{
 			Type: "Sync", Code: "Paused",
-			Description: "somebody at the site paused syncs, until they are resumed there",
+			Description: "syncs were paused at the site, until they are resumed there",
 			Timestamp:   h.Status.At.UTC(), CorrelationID: h.Status.InstanceID,
 		})
 	}
@@ -70,14 +70,13 @@ func (s *Service) registryOf(by control.Caller, row metadb.ConnectedRegistry, v 
 	return r
 }
 
-// patience is how late a connected registry may be before it counts as away:
-// three polls of a minute, as a slow link needs. What others pass on waits for
-// the polls of each of them.
-const patience = 3 * time.Minute
+// pollGrace is how late a report may be before its sender counts as offline: three polls of a
+// minute each, because links are slow. A forwarded report waits for the polls of each registry that
+// forwards it.
+const pollGrace = 3 * time.Minute
 
-// connectionState returns what is to be thought of a connected registry at
-// now: what it last said of itself, unless it should have been heard of
-// since. Away from its schedule it is not expected to say anything.
+// connectionState returns the state of a connected registry at now: the one in its last report, or
+// Offline if a report is overdue. Outside of its sync windows no report is due.
 func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport, now time.Time) string {
 	if row.InstanceID == "" || h.SeenAt.IsZero() {
 		return api.Offline
@@ -86,7 +85,7 @@ func connectionState(row metadb.ConnectedRegistry, v control.Spec, h lastReport,
 	if cron, err := schedule.ParseCron(v.Schedule); err == nil && !cron.Continuous() {
 		due = cron.Next(h.SeenAt)
 	}
-	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*patience)) {
+	if !due.IsZero() && now.After(due.Add(time.Duration(1+h.Hops)*pollGrace)) {
 		return api.Offline
 	}
 	switch h.Status.State {
@@ -121,12 +120,12 @@ func detailsOf(st wire.Status) []api.StatusDetail {
 	return all
 }
 
-// Get returns the connected registry name, in whatever case.
+// Get returns the connected registry name, in any case.
 func (s *Service) Get(ctx context.Context, by control.Caller, name string) (api.ConnectedRegistry, error) {
 	r, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (api.ConnectedRegistry, error) {
 		return s.readRegistry(tx, by, name)
 	})
-	return s.judged(ctx, r, err)
+	return s.withVerdict(ctx, r, err)
 }
 
 func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (api.ConnectedRegistry, error) {
@@ -138,8 +137,8 @@ func (s *Service) readRegistry(tx *metadb.Tx, by control.Caller, name string) (a
 	return s.registryOf(by, row, v), err
 }
 
-// List returns the connected registries below parent, each
-// followed by those below it, or only those right below; "" is the top.
+// List returns the connected registries below parent, each followed by its descendants, or only the
+// children of parent. "" is the top of the tree.
 func (s *Service) List(ctx context.Context, by control.Caller, parent string,
 	direct bool) ([]api.ConnectedRegistry, error) {
 	state := s.control.State()
@@ -162,5 +161,5 @@ func (s *Service) List(ctx context.Context, by control.Caller, parent string,
 	for _, r := range some {
 		all = append(all, s.registryOf(by, r.ConnectedRegistry, r.Settings))
 	}
-	return all, s.judge(ctx, all)
+	return all, s.setVerdicts(ctx, all)
 }

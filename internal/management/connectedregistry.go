@@ -72,7 +72,7 @@ func (h *handler) registries() {
 		Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
 		Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
 	}) (*page[api.SyncItem], error) {
-		at := fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}
+		at := fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}
 		all, more, err := h.Fleet.DescendantItems(ctx, in.Name, at, in.N)
 		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
 	})

@@ -52,7 +52,7 @@ func (h *handler) sync() {
 			if in.Underway {
 				return h.underway(ctx, in.N)
 			}
-			return h.syncItems(ctx, fleet.Place{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
+			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
 		})
 	for _, order := range []struct {
 		name, summary string
@@ -88,7 +88,7 @@ func (h *handler) underway(ctx context.Context, n int) (*page[api.SyncItem], err
 	return newPage(all, false, nil), err
 }
 
-func (h *handler) syncItems(ctx context.Context, at fleet.Place, n int) (*page[api.SyncItem], error) {
+func (h *handler) syncItems(ctx context.Context, at fleet.PageStart, n int) (*page[api.SyncItem], error) {
 	moving, err := h.Syncer.Underway(ctx)
 	if err != nil {
 		return nil, err

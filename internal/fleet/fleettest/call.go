@@ -18,14 +18,14 @@ type Response struct {
 	Text   string
 }
 
-// Call makes a request of the management API as admin. body is JSON text, a value to be made JSON, or
-// nil; headers are names and values in turn.
+// Call makes a request of the management API as admin. body is JSON text, a value to encode, or
+// nil. headers are alternating names and values.
 func (i *Instance) Call(t *testing.T, method, path string, body any, header ...string) Response {
 	t.Helper()
 	return i.CallAs(t, "admin", i.Password, method, path, body, header...)
 }
 
-// CallAs is [Instance.Call] as another user; "" is nobody.
+// CallAs is like [Instance.Call], as another user; "" sends no login.
 func (i *Instance) CallAs(t *testing.T, user, password, method, path string, body any, header ...string) Response {
 	t.Helper()
 	var reader io.Reader
@@ -65,7 +65,7 @@ func (i *Instance) CallAs(t *testing.T, user, password, method, path string, bod
 	return Response{resp.StatusCode, resp.Header, string(text)}
 }
 
-// OK fails the test unless the call succeeded, and reads its answer into v.
+// OK fails the test unless the call succeeded, and decodes the answer into v.
 func (r Response) OK(t *testing.T, v any) Response {
 	t.Helper()
 	if r.Status >= 300 {
@@ -79,8 +79,8 @@ func (r Response) OK(t *testing.T, v any) Response {
 	return r
 }
 
-// Fails fails the test unless the call was answered with a problem of the status and code whose text
-// has all of words.
+// Fails fails the test unless the answer is a problem with the status and the code that contains
+// all of words.
 func (r Response) Fails(t *testing.T, status int, code string, words ...string) {
 	t.Helper()
 	var p api.Problem

@@ -1,4 +1,4 @@
-// Package fleettest runs roots and connected registries for tests, each with real storage and with its
+// Package fleettest runs roots and connected registries for tests. Each has real storage and its
 // management API on loopback.
 package fleettest
 
@@ -22,7 +22,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// Start is the time at which an instance's clock begins. It moves only when the test moves it.
+// Start is the initial time of an instance's clock. The clock moves only when the test moves it.
 var Start = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // An Instance is a root or a connected registry.
@@ -39,7 +39,7 @@ type Instance struct {
 	Heard    time.Time    // when its parent last answered; zero is now
 }
 
-// OnEvery runs test with a root on each database.
+// OnEvery runs test with a root on each kind of database.
 func OnEvery(t *testing.T, test func(t *testing.T, root *Instance)) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) { test(t, New(t, db, "")) })
 }
@@ -50,7 +50,7 @@ func NewRoot(t *testing.T) *Instance {
 	return New(t, dbtest.SQLite(t), "")
 }
 
-// New returns an instance on db: the connected registry self, or a root if that is "".
+// New returns an instance on db: the connected registry self, or a root if self is "".
 func New(t *testing.T, db *metadb.DB, self string) *Instance {
 	t.Helper()
 	i := &Instance{Log: &bytes.Buffer{}, Now: Start}
@@ -82,7 +82,7 @@ func New(t *testing.T, db *metadb.DB, self string) *Instance {
 	return i
 }
 
-// Serve serves the management API anew, at another URL, with what o adds to it.
+// Serve serves the management API with the options o, at a new URL.
 func (i *Instance) Serve(t *testing.T, o management.Options) {
 	t.Helper()
 	o.Control, o.Fleet, o.Authenticator, o.Version, o.Log = i.Control, i.Service, i.Auth, "v1.2.3", i.logger()
