@@ -12,7 +12,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-func TestWhatClientsDeleteAndLockIsAudited(t *testing.T) {
+func TestDeletesAndLocksOfClientsAreAudited(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	r, stop := run(t, cfg)
 	password := passwordOf(t, r)

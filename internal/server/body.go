@@ -6,25 +6,24 @@ import (
 	"time"
 )
 
-// A sender of a body has readStall for each readChunk bytes: 17 bytes a second,
-// which is less than any link that is of use. One that sends less holds its
-// connection no longer than that.
+// The sender of a body has readStall for each readChunk bytes: 17 bytes a second, which is
+// slower than any usable link. A slower sender loses its connection.
 const (
 	readChunk = 1 << 10
 	readStall = time.Minute
 )
 
-// A body is the body of a request, whose sender must go on sending. Only the time
-// that reads wait for the sender counts, not that in which the handler stores what
-// came. No handler sets a deadline of its own, which would replace this one.
+// A body is the body of a request. Its sender must make progress. The time counts while a
+// read waits for the sender, but not while the handler stores the bytes. A handler must
+// not set a read deadline of its own, because that would replace this one.
 type body struct {
 	io.ReadCloser
 	conn *http.ResponseController
 	came int           // bytes of the present chunk
-	left time.Duration // for which reads may still wait for the rest of it
+	left time.Duration // how long reads may still wait for the rest of the chunk
 }
 
-// bounded gives the body of r, if it has one, a deadline that progress renews.
+// bounded replaces the body of r, if it has one, with a [body].
 func bounded(w http.ResponseWriter, r *http.Request) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return
@@ -34,9 +33,9 @@ func bounded(w http.ResponseWriter, r *http.Request) {
 	b.setDeadline(time.Now().Add(b.left))
 }
 
-// Read implements [io.Reader]. The deadline ends with the body, since the connection
-// may be used again, and a request may be held for long. It stays where a handler
-// does not read the body: the server then does, before it answers.
+// Read implements [io.Reader]. At the end of the body it removes the deadline, because the
+// connection may be used again, and a poll may be held for long. If the handler does not
+// read the body, the deadline stays, because the server reads the body before it answers.
 func (b *body) Read(p []byte) (int, error) {
 	start := time.Now()
 	b.setDeadline(start.Add(b.left))
@@ -50,8 +49,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// setDeadline sets when reads end; zero is never.
+// setDeadline sets the time at which reads fail; zero is never.
 func (b *body) setDeadline(t time.Time) {
-	// If it cannot be set, the connection is gone, or is none, as the next read shows.
+	// If this fails, there is no connection, and the next read fails, too.
 	_ = b.conn.SetReadDeadline(t)
 }

@@ -32,12 +32,12 @@ func inMemory(t *testing.T, h http.HandlerFunc, test func(t *testing.T, dial fun
 			q <- server
 			return client
 		})
-		time.Sleep(2 * time.Second) // until both ends have let go of their connections
+		time.Sleep(2 * time.Second) // until both ends have closed their connections
 	})
 }
 
-// answered returns the answer that comes on c, and after how long; status 0 is that the
-// connection ends.
+// answered returns the status of the answer on c, and the time until it came. Status 0
+// means that the connection was closed.
 func answered(c net.Conn) (status int, after time.Duration) {
 	start := time.Now()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -48,14 +48,14 @@ func answered(c net.Conn) (status int, after time.Duration) {
 	return resp.StatusCode, time.Since(start)
 }
 
-// echo reads the body, and says how that ended.
+// echo reads the body, and answers with the error of the last read.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		w.WriteHeader(http.StatusRequestTimeout)
 	}
 }
 
-func TestABodyThatStallsEndsItsRequest(t *testing.T) {
+func TestStalledBodyEndsTheRequest(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"read":     echo,
 		"not read": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
@@ -67,7 +67,7 @@ func TestABodyThatStallsEndsItsRequest(t *testing.T) {
 				fmt.Fprint(c, "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
 				start := time.Now()
 				answered(c)
-				io.Copy(io.Discard, c) // until the server lets go of the connection
+				io.Copy(io.Discard, c) // until the server closes the connection
 				if took := time.Since(start); took < readStall || took > readStall+10*time.Second {
 					t.Errorf("the connection is held for %v", took)
 				}
@@ -76,7 +76,7 @@ func TestABodyThatStallsEndsItsRequest(t *testing.T) {
 	}
 }
 
-func TestABodyThatDripsEndsItsRequest(t *testing.T) {
+func TestDrippingBodyEndsTheRequest(t *testing.T) {
 	inMemory(t, echo, func(t *testing.T, dial func() net.Conn) {
 		c := dial()
 		defer c.Close()
@@ -95,7 +95,7 @@ func TestABodyThatDripsEndsItsRequest(t *testing.T) {
 	})
 }
 
-func TestASlowPushGoesOn(t *testing.T) {
+func TestSlowPushSucceeds(t *testing.T) {
 	inMemory(t, echo, func(t *testing.T, dial func() net.Conn) {
 		c := dial()
 		defer c.Close()
@@ -113,13 +113,13 @@ func TestASlowPushGoesOn(t *testing.T) {
 	})
 }
 
-func TestAHandlerMayTakeItsTimeBetweenReads(t *testing.T) {
+func TestHandlersMayPauseBetweenReads(t *testing.T) {
 	inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 		for range 3 {
 			if _, err := io.ReadFull(r.Body, make([]byte, 100)); err != nil {
 				w.WriteHeader(http.StatusRequestTimeout)
 			}
-			time.Sleep(2 * readStall) // as a disk may
+			time.Sleep(2 * readStall) // like a slow disk
 		}
 	}, func(t *testing.T, dial func() net.Conn) {
 		c := dial()
@@ -136,7 +136,7 @@ func TestAHandlerMayTakeItsTimeBetweenReads(t *testing.T) {
 	})
 }
 
-func TestAHeldRequestIsNotEndedByItsBody(t *testing.T) {
+func TestHeldRequestOutlivesItsBodyDeadline(t *testing.T) {
 	inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		select {
@@ -148,7 +148,7 @@ func TestAHeldRequestIsNotEndedByItsBody(t *testing.T) {
 	}, func(t *testing.T, dial func() net.Conn) {
 		c := dial()
 		defer c.Close()
-		for range 2 { // the connection is used again
+		for range 2 { // both on one connection
 			body := strings.Repeat("x", 100)
 			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 			if status, took := answered(c); status != http.StatusOK || took != time.Hour {

@@ -11,48 +11,48 @@ import (
 	"time"
 )
 
-// A certificate is a TLS certificate in two files, which may be replaced
-// while the server runs: the next handshake has the new one.
+// A certificate is a TLS certificate in two files. If they are replaced while the server
+// runs, the next handshake uses the new ones.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	read    [2]stamp // of the files that current, or the last failure, came from
+	read    [2]fileVersion // of the files that current, or the last failure, came from
 }
 
-// A stamp tells two versions of a file apart.
-type stamp struct {
+// A fileVersion changes if a file is replaced.
+type fileVersion struct {
 	modified time.Time
 	size     int64
 }
 
-// loadCertificate reads the files, whose content must belong together.
+// loadCertificate reads the files. The key must be that of the certificate.
 func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	var err error
-	if c.read, err = c.stamps(); err == nil {
+	if c.read, err = c.fileVersions(); err == nil {
 		c.current, err = c.load()
 	}
 	if err != nil {
 		hint := "--tls-cert wants PEM with the certificate first and then its chain, " +
 			"--tls-key the unencrypted key of that certificate"
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			hint = "check the paths of --tls-cert and --tls-key, and who may read the files"
+			hint = "check the paths of --tls-cert and --tls-key, and whether this user may read the files"
 		}
 		return nil, withHint(fmt.Errorf("read TLS certificate: %w", err), hint)
 	}
 	return c, nil
 }
 
-// get returns the certificate for a handshake, read again if a file changed.
-// Where the new files do not fit together (one of them may be about to be
-// replaced) the old certificate stays.
+// get returns the certificate for a handshake. If a file changed, it reads both again. If
+// the new files do not match, because one of them is still to be replaced, it returns the
+// old certificate.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, err := c.stamps()
+	now, err := c.fileVersions()
 	if err != nil || now == c.read {
 		return c.current, nil
 	}
@@ -72,13 +72,13 @@ func (c *certificate) load() (*tls.Certificate, error) {
 	return &pair, err
 }
 
-func (c *certificate) stamps() (stamps [2]stamp, err error) {
+func (c *certificate) fileVersions() (fileVersions [2]fileVersion, err error) {
 	for i, path := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(path)
 		if err != nil {
-			return stamps, err
+			return fileVersions, err
 		}
-		stamps[i] = stamp{info.ModTime(), info.Size()}
+		fileVersions[i] = fileVersion{info.ModTime(), info.Size()}
 	}
-	return stamps, nil
+	return fileVersions, nil
 }

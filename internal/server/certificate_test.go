@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// writePair writes a self-signed certificate for 127.0.0.1 and its key, with
-// modification times of their own, and returns their paths.
+// writePair writes a self-signed certificate for 127.0.0.1 and its key, sets their
+// modification time, and returns their paths.
 func writePair(t *testing.T, dir, name string, modified time.Time) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -67,7 +67,7 @@ func subject(t *testing.T, c *certificate) string {
 	return leaf.Subject.CommonName
 }
 
-func TestAReplacedCertificateIsServedAtTheNextHandshake(t *testing.T) {
+func TestReplacedCertificateIsUsedAtTheNextHandshake(t *testing.T) {
 	dir, start := t.TempDir(), time.Now()
 	certFile, keyFile := writePair(t, dir, "first", start)
 	c, err := loadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
@@ -95,7 +95,7 @@ func TestAReplacedCertificateIsServedAtTheNextHandshake(t *testing.T) {
 	}
 }
 
-func TestABadCertificateIsRefusedWithAHint(t *testing.T) {
+func TestBadCertificateIsRefusedWithAHint(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := writePair(t, dir, "x", time.Now())
 	for name, pair := range map[string][2]string{

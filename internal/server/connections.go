@@ -15,21 +15,18 @@ import (
 	"ferry/internal/config"
 )
 
-// Connections that an instance accepts, unless its settings say otherwise. A
-// connected registry has little memory, and each connection takes some 20 KiB, and
-// its header up to 32 more.
+// The default limits on connections. A connected registry has little memory, and each
+// connection takes some 20 KiB, and its header up to 32 KiB more.
 const (
 	rootConnections      = 16 << 10
 	connectedConnections = 512
 )
 
-// complaintEvery is how often the log says that connections are refused, or that
-// none can be accepted.
-const complaintEvery = 10 * time.Second
+// refusalLogInterval is the least time between two log lines about refused connections.
+const refusalLogInterval = 10 * time.Second
 
-// maxConnections returns how many connections an instance has at most: as its
-// settings say, and no more than leave some of the files that it may open to the
-// database and to blobs.
+// maxConnections returns the limit on connections: the setting, or less if the process may
+// not open enough files. Some of those are reserved for the database and for blobs.
 func maxConnections(cfg config.Config, connected bool) int {
 	n := cfg.MaxConnections
 	if n == 0 {
@@ -46,37 +43,37 @@ func maxConnections(cfg config.Config, connected bool) int {
 	return n
 }
 
-// A quota bounds how many of something there are at a time: in all, and of one source
-// up to half of that, so that no single sender shuts the others out.
+// A quota limits the number of connections or requests at a time. One source may have half
+// of them, so that a single sender cannot shut out all others.
 type quota struct {
-	most   int
-	exempt proxies // what comes from these is many senders'
+	limit  int
+	exempt proxies // addresses without a limit of their own, because they stand for many senders
 
 	mu  sync.Mutex
 	all int
 	by  map[netip.Addr]int
 }
 
-func newQuota(most int, exempt proxies) *quota {
-	return &quota{most: most, exempt: exempt, by: map[netip.Addr]int{}}
+func newQuota(limit int, exempt proxies) *quota {
+	return &quota{limit: limit, exempt: exempt, by: map[netip.Addr]int{}}
 }
 
-// take counts one more, which has to be given back, or returns why it is refused.
-func (q *quota) take(from netip.Addr) (refusal string) {
+// acquire counts one more, until [quota.release]. If that is too many, it returns the reason.
+func (q *quota) acquire(from netip.Addr) (refusal string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.all >= q.most:
+	case q.all >= q.limit:
 		return "there are too many"
-	case q.by[from] >= max(q.most/2, 1) && !q.exempt.trust(from):
-		return "there are too many of this source"
+	case q.by[from] >= max(q.limit/2, 1) && !q.exempt.trust(from):
+		return "there are too many from this source"
 	}
 	q.all++
 	q.by[from]++
 	return ""
 }
 
-func (q *quota) give(from netip.Addr) {
+func (q *quota) release(from netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all--
@@ -85,22 +82,21 @@ func (q *quota) give(from netip.Addr) {
 	}
 }
 
-// A boundedListener accepts connections within a quota. It closes those beyond, and
-// says so in the log.
+// A boundedListener accepts connections within a quota. It closes any other, and logs that.
 type boundedListener struct {
 	net.Listener
-	quota      *quota
-	log        *slog.Logger
-	complaints *rate.Limiter
+	quota       *quota
+	log         *slog.Logger
+	refusalLogs *rate.Limiter
 }
 
 func newBoundedListener(l net.Listener, q *quota, log *slog.Logger) *boundedListener {
-	return &boundedListener{l, q, log, newComplaints()}
+	return &boundedListener{l, q, log, newRefusalLogLimit()}
 }
 
-func newComplaints() *rate.Limiter { return rate.NewLimiter(rate.Every(complaintEvery), 1) }
+func newRefusalLogLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(refusalLogInterval), 1) }
 
-// hintQuota is what to do where a quota refuses what it should not.
+// hintQuota is the hint for a quota that is too small.
 const hintQuota = "raise --max-connections; a proxy in front belongs in --trusted-proxies"
 
 // Accept implements [net.Listener].
@@ -108,21 +104,21 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
-			if !errors.Is(err, net.ErrClosed) && l.complaints.Allow() {
+			if !errors.Is(err, net.ErrClosed) && l.refusalLogs.Allow() {
 				l.log.Error("connections cannot be accepted", "err", err)
 			}
 			return nil, err
 		}
 		from := sourceOf(c.RemoteAddr().String())
-		if refusal := l.quota.take(from); refusal != "" {
+		if refusal := l.quota.acquire(from); refusal != "" {
 			c.Close()
-			if l.complaints.Allow() {
-				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.most, "hint",
+			if l.refusalLogs.Allow() {
+				l.log.Error("connection is refused", "source", from, "err", refusal, "most", l.quota.limit, "hint",
 					hintQuota)
 			}
 			continue
 		}
-		release := sync.OnceFunc(func() { l.quota.give(from) })
+		release := sync.OnceFunc(func() { l.quota.release(from) })
 		if tcp, ok := c.(*net.TCPConn); ok {
 			return &tcpConn{tcp, release}, nil
 		}
@@ -130,8 +126,8 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// sourceOf is the sender of an address with a port, as [auth.SenderOf] counts it; the
-// zero value if it is no address.
+// sourceOf returns the sender of an address with a port; see [auth.SenderOf]. It returns
+// the zero value if the address is malformed.
 func sourceOf(address string) netip.Addr {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -140,8 +136,8 @@ func sourceOf(address string) netip.Addr {
 	return auth.SenderOf(ap.Addr())
 }
 
-// A tcpConn is a connection that is counted. It keeps the methods with which the
-// standard library sends files.
+// A tcpConn is a connection that counts in a quota. It has the methods of
+// [net.TCPConn], because the standard library sends files with one of them.
 type tcpConn struct {
 	*net.TCPConn
 	release func()
@@ -153,7 +149,7 @@ func (c *tcpConn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// An otherConn is a tcpConn of another network.
+// An otherConn is a connection that counts in a quota and is not TCP.
 type otherConn struct {
 	net.Conn
 	release func()

@@ -17,7 +17,7 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// A queue is a listener of connections, and errors, that the test makes.
+// A queue is a listener that returns the connections and errors of the test.
 type queue chan any
 
 func (q queue) Accept() (net.Conn, error) {
@@ -32,7 +32,7 @@ func (q queue) Accept() (net.Conn, error) {
 func (q queue) Close() error   { return nil }
 func (q queue) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A from is a connection from an address, which notes that it was closed.
+// A from is a connection from an address. It records that it was closed.
 type from struct {
 	net.Conn
 	addr   string
@@ -48,7 +48,7 @@ func (f *from) Close() error {
 	return nil
 }
 
-func TestConnectionsAreBoundedInAllAndBySource(t *testing.T) {
+func TestConnectionsAreLimitedInTotalAndBySource(t *testing.T) {
 	trusted, err := config.ParseProxies("10.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestConnectionsAreBoundedInAllAndBySource(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatCannotBeAcceptedAreLoggedAsAnError(t *testing.T) {
+func TestFailedAcceptsAreLoggedAsErrors(t *testing.T) {
 	var log bytes.Buffer
 	q := make(queue, 10)
 	l := newBoundedListener(q, newQuota(4, nil), slog.New(slog.NewTextHandler(&log, nil)))
@@ -131,7 +131,7 @@ func TestConnectionsThatCannotBeAcceptedAreLoggedAsAnError(t *testing.T) {
 	}
 }
 
-func TestACountedConnectionStillSendsFilesAsFiles(t *testing.T) {
+func TestCountedConnectionsKeepSendfile(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestACountedConnectionStillSendsFilesAsFiles(t *testing.T) {
 	}
 }
 
-func TestMostConnectionsLeaveFilesForTheDatabase(t *testing.T) {
+func TestConnectionLimitReservesFilesForTheDatabase(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestMostConnectionsLeaveFilesForTheDatabase(t *testing.T) {
 	}
 }
 
-func TestRequestsAreBoundedLikeConnections(t *testing.T) {
+func TestRequestsAreLimitedLikeConnections(t *testing.T) {
 	var log bytes.Buffer
 	held, release := make(chan bool), make(chan bool)
 	m := newMiddleware(always(func(http.ResponseWriter, *http.Request) {

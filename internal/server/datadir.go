@@ -22,30 +22,29 @@ import (
 	"ferry/internal/storage"
 )
 
-// The files in the data directory that say whose it is: the id of its instance, which
-// the instance's database has, too. During the first start, until the database has it,
-// it is in another file: what a crash then leaves is no data directory whose database
-// was lost.
+// The files in the data directory with the id of its instance. The database has the same
+// id. During the first start, until the database has it, the id is in startingFile, so that
+// a crash does not leave a data directory that seems to have lost its database.
 const (
 	instanceFile = "instance-id"
 	startingFile = "instance-id.new"
 )
 
-// A dataDir is an instance's data directory, which this process has locked. See
-// [dataDir.match] for what protects it from a database that does not belong to it.
+// A dataDir is an instance's data directory, locked by this process. [dataDir.match]
+// protects it from a database of another instance.
 type dataDir struct {
-	path     string
-	log      *slog.Logger
-	adopt    bool // whatever its database is
-	unlock   func() error
-	instance string // id of the instance whose it is; "" is none
-	starting bool   // the instance's first start has not ended
-	filled   bool   // it has content
-	blobless bool   // it has not even the directories that blobs are in
-	first    bool   // this is the instance's first start
+	path          string
+	log           *slog.Logger
+	adopt         bool // accept any database
+	unlock        func() error
+	instance      string // the id in it; "" is none
+	starting      bool   // the instance's first start has not ended
+	hasContent    bool   // it has content
+	lacksBlobDirs bool   // it has not even the directories that blobs are in
+	first         bool   // this is the instance's first start
 }
 
-// openDataDir locks the data directory, which it creates, and reads whose it is.
+// openDataDir creates the data directory if necessary, locks it, and reads its instance id.
 func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err error) {
 	d = &dataDir{path: path, log: log, adopt: adopt}
 	if d.unlock, err = storage.LockDir(path); err != nil {
@@ -60,12 +59,12 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 		d.first = d.starting
 	}
 	if err == nil {
-		d.filled, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
+		d.hasContent, err = hasFiles(path, "blobs/sha256", "blobs/sha512", "partial")
 	}
 	if err == nil {
 		var found bool
 		found, err = hasFiles(path, "blobs")
-		d.blobless = !found
+		d.lacksBlobDirs = !found
 	}
 	if err != nil {
 		d.unlock()
@@ -74,18 +73,18 @@ func openDataDir(path string, adopt bool, log *slog.Logger) (d *dataDir, err err
 	return d, nil
 }
 
-// othersMode are the permissions of everybody but a file's owner.
-const othersMode = 0o077
+// othersPermissions are the mode bits for all users but a file's owner.
+const othersPermissions = 0o077
 
-// protect takes the directory from everybody but its owner. If it is another user's, as
-// a volume's is, that cannot be done: it is an error then if others could put files into
-// it, except for a group that this process is in.
+// protect removes all permissions but the owner's from the directory. It cannot do that if
+// another user owns the directory, such as that of a volume. Then it returns an error if
+// others may write to it, except a group of this process.
 func (d *dataDir) protect() error {
 	info, err := os.Stat(d.path)
-	if err != nil || info.Mode().Perm()&othersMode == 0 {
+	if err != nil || info.Mode().Perm()&othersPermissions == 0 {
 		return err
 	}
-	if err := os.Chmod(d.path, info.Mode()&^othersMode); err == nil {
+	if err := os.Chmod(d.path, info.Mode()&^othersPermissions); err == nil {
 		d.log.Warn("others could enter the data directory, which is closed to them",
 			"dataDir", d.path, "mode", info.Mode().String())
 		return nil
@@ -106,7 +105,7 @@ func (d *dataDir) protect() error {
 	return nil
 }
 
-// read returns the id in a file; "" where there is none.
+// read returns the id in a file; "" if there is none.
 func (d *dataDir) read(name string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +114,7 @@ func (d *dataDir) read(name string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// hasFiles reports whether one of the directories below dir has anything in it.
+// hasFiles reports whether one of the directories below dir has any entry.
 func hasFiles(dir string, below ...string) (bool, error) {
 	for _, name := range below {
 		f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
@@ -134,10 +133,9 @@ func hasFiles(dir string, below ...string) (bool, error) {
 	return false, nil
 }
 
-// match returns nil for the database that belongs to the data directory, and, at a
-// first start, for an empty one. Else it says what was found: with another database
-// the instance would serve nothing of its content, and remove the blobs that the
-// database does not know.
+// match returns nil if the database belongs to the data directory, or if both are empty. Any
+// other pair is an error, because the instance would serve none of its content, and delete
+// the blobs that the database does not know.
 func (d *dataDir) match(db metadb.Identity) error {
 	const other = "or give the --data-dir and the --database that belong together"
 	const unknownFiles = "files that the database does not know are removed after a week"
@@ -146,7 +144,7 @@ func (d *dataDir) match(db metadb.Identity) error {
 		return nil
 	case db.Instance == "" && db.Used:
 		return fmt.Errorf("the database was in use, and has no instance-id: %w", control.ErrDamaged)
-	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.blobless:
+	case db.Instance != "" && db.Instance == d.instance && db.Blobs && d.lacksBlobDirs:
 		return d.refuse(fmt.Sprintf("the database knows blobs, and there is nothing in %s",
 			filepath.Join(d.path, "blobs")),
 			"mount its volume, or restore it", "goes on without the blobs, which have to be pushed or synced again")
@@ -156,13 +154,14 @@ func (d *dataDir) match(db metadb.Identity) error {
 		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s to instance %s",
 			db.Instance, d.path, d.instance),
 			"restore the one that is wrong, "+other, "lets this directory belong to this database: "+unknownFiles)
-	case db.Instance != "" && !d.filled:
+	case db.Instance != "" && !d.hasContent:
 		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s is empty",
 			db.Instance, d.path),
 			"mount its volume, "+other, "goes on without the blobs, which have to be pushed or synced again")
 	case db.Instance != "":
-		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s has content, but no %s",
-			db.Instance, d.path, instanceFile),
+		return d.refuse(
+			fmt.Sprintf("the database belongs to instance %s, and the data directory %s has content, but no %s",
+				db.Instance, d.path, instanceFile),
 			"restore that file, "+other, "lets this directory belong to this database: "+unknownFiles)
 	case d.instance != "" && !d.starting:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s belongs to instance %s",
@@ -170,20 +169,21 @@ func (d *dataDir) match(db metadb.Identity) error {
 			"restore the instance's database, "+other,
 			"begins with the empty database, without repositories, tokens and "+
 				"connected registries: "+unknownFiles)
-	case d.filled:
+	case d.hasContent:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s has content", d.path),
 			"restore the instance's database, "+other, "begins with the empty database: "+unknownFiles)
 	}
 	return d.begin()
 }
 
-// refuse returns the error that says what was found, with the hint what to do.
+// refuse returns an error for a pair that does not match. The hint says how to solve that,
+// and what --adopt does.
 func (d *dataDir) refuse(found, todo, adopting string) error {
 	err := fmt.Errorf("%s: they do not belong together, so it does not start, and nothing was changed", found)
 	return withHint(err, fmt.Sprintf("%s; ferry serve --adopt %s", todo, adopting))
 }
 
-// begin notes that an instance starts here for the first time.
+// begin records the start of a new instance in this directory.
 func (d *dataDir) begin() error {
 	if d.starting {
 		return nil
@@ -196,7 +196,7 @@ func (d *dataDir) begin() error {
 	return nil
 }
 
-// firstID returns the id that the instance gets if its database has none.
+// firstID returns the id for a new instance; "" if this is not the first start.
 func (d *dataDir) firstID() string {
 	if d.starting {
 		return d.instance
@@ -204,7 +204,7 @@ func (d *dataDir) firstID() string {
 	return ""
 }
 
-// claim makes the data directory the instance's, whose database has its id.
+// claim records that the data directory belongs to the instance of the database.
 func (d *dataDir) claim(instance string) error {
 	if d.instance == instance && !d.starting {
 		return nil
@@ -222,27 +222,27 @@ func (d *dataDir) claim(instance string) error {
 	return nil
 }
 
-// noteMissing says so if a key's file is not there, unless this is the first start.
-func (d *dataDir) noteMissing(name, todo string) {
+// warnMissingKey logs that the file of a key is missing, unless this is the first start.
+func (d *dataDir) warnMissingKey(name, todo string) {
 	path := filepath.Join(d.path, name)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !d.first {
 		d.log.Warn("a key is missing, and is made anew", "path", path, "todo", todo)
 	}
 }
 
-// keyFile is the key that signs the short tokens. It is not in the database, so that a
-// copy of that makes nobody an administrator.
+// keyFile has the key that signs JWTs. It is not in the database, so that a copy of the
+// database is not enough to become an administrator.
 const keyFile = "signing.key"
 
-// signer returns the signer with the data directory's key. A key that is not there, or
-// that others could read, is made anew: clients fetch new tokens by themselves.
+// signer returns the signer with the data directory's key. It replaces a key that is
+// missing, or that others could read. Clients then fetch new tokens by themselves.
 func (d *dataDir) signer() (*auth.Signer, error) {
-	d.noteMissing(keyFile, "nothing has to be done: clients fetch new tokens by themselves")
+	d.warnMissingKey(keyFile, "nothing has to be done: clients fetch new tokens by themselves")
 	path := filepath.Join(d.path, keyFile)
 	key, err := os.ReadFile(path)
 	if err == nil {
 		var info os.FileInfo
-		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersMode != 0 {
+		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersPermissions != 0 {
 			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode",
 				info.Mode().String())
 			err = fs.ErrNotExist

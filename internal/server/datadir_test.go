@@ -28,8 +28,8 @@ func start(t *testing.T, cfg config.Config, o server.Options) error {
 	return server.Run(ctx, cfg, o)
 }
 
-// filled makes a root with one blob, and returns the blob's digest.
-func filled(t *testing.T, cfg config.Config) digest.Digest {
+// makeFilledRoot makes a root with one blob, and returns the blob's digest.
+func makeFilledRoot(t *testing.T, cfg config.Config) digest.Digest {
 	t.Helper()
 	r, stop := run(t, cfg)
 	content := "content of " + cfg.DataDir
@@ -54,7 +54,7 @@ func filled(t *testing.T, cfg config.Config) digest.Digest {
 	return d
 }
 
-// contentOf returns the files below dir, with what is in them.
+// contentOf returns the files below dir with their contents.
 func contentOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -72,7 +72,7 @@ func contentOf(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
+func TestDatabaseOfAnotherDirectoryIsRefused(t *testing.T) {
 	remove := func(t *testing.T, dir string, names ...string) {
 		t.Helper()
 		for _, name := range names {
@@ -99,7 +99,7 @@ func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
 		}, "the database is empty, and the data directory"},
 		{"the database is that of another root", func(t *testing.T, cfg *config.Config) {
 			other := configIn(t.TempDir())
-			filled(t, other)
+			makeFilledRoot(t, other)
 			cfg.Database = "sqlite:" + filepath.Join(other.DataDir, "ferry.db")
 		}, "the database belongs to instance"},
 		{"the volume of the data directory is not mounted", func(t *testing.T, cfg *config.Config) {
@@ -118,7 +118,7 @@ func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := configIn(t.TempDir())
-			d := filled(t, cfg)
+			d := makeFilledRoot(t, cfg)
 			test.damage(t, &cfg)
 			before := contentOf(t, cfg.DataDir)
 			err := start(t, cfg, server.Options{})
@@ -130,7 +130,7 @@ func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
 				t.Errorf("no hint for %v", err)
 			}
 			after := contentOf(t, cfg.DataDir)
-			delete(after, "/lock") // of a directory that is new
+			delete(after, "/lock") // a new directory has a lock, too
 			delete(before, "/lock")
 			for name, content := range before {
 				if after[name] != content {
@@ -155,9 +155,9 @@ func TestADatabaseThatDoesNotBelongToTheDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheRightDatabaseServesAgainOnceItIsBack(t *testing.T) {
+func TestRestoredDatabaseServesAgain(t *testing.T) {
 	cfg := configIn(t.TempDir())
-	d := filled(t, cfg)
+	d := makeFilledRoot(t, cfg)
 	path, away := filepath.Join(cfg.DataDir, "ferry.db"), filepath.Join(t.TempDir(), "ferry.db")
 	if err := os.Rename(path, away); err != nil {
 		t.Fatal(err)
@@ -174,9 +174,9 @@ func TestTheRightDatabaseServesAgainOnceItIsBack(t *testing.T) {
 	}
 }
 
-// TestAFirstStartThatCrashedGoesOn leaves what a crash before and after the database
-// got its id leaves.
-func TestAFirstStartThatCrashedGoesOn(t *testing.T) {
+// TestCrashedFirstStartContinues starts from the states that a crash leaves before and
+// after the database gets its id.
+func TestCrashedFirstStartContinues(t *testing.T) {
 	for name, inDatabase := range map[string]bool{"before the database": false, "after it": true} {
 		t.Run(name, func(t *testing.T) {
 			cfg := configIn(t.TempDir())
@@ -209,7 +209,7 @@ func TestAFirstStartThatCrashedGoesOn(t *testing.T) {
 	}
 }
 
-func TestABlankSettingIsNotMadeAnewWithoutAWord(t *testing.T) {
+func TestMissingSettingsAreReportedBeforeTheyAreReplaced(t *testing.T) {
 	for _, setting := range []string{"instance-id", "role"} {
 		t.Run(setting, func(t *testing.T) {
 			cfg := configIn(t.TempDir())
@@ -238,13 +238,13 @@ func TestABlankSettingIsNotMadeAnewWithoutAWord(t *testing.T) {
 	}
 }
 
-func TestADataDirectoryIsItsOwnersAlone(t *testing.T) {
+func TestOnlyTheOwnerCanReadTheDataDirectory(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil { // as systemd and volumes make it
+	if err := os.Chmod(dir, 0o755); err != nil { // the mode of directories from systemd and of volumes
 		t.Fatal(err)
 	}
 	cfg := configIn(dir)
-	filled(t, cfg)
+	makeFilledRoot(t, cfg)
 	var log strings.Builder
 	for _, name := range []string{"", "ferry.db", "signing.key"} {
 		if err := os.Chmod(filepath.Join(dir, name), 0o755); err != nil {
@@ -312,7 +312,7 @@ func TestTheSigningKeyIsNotInTheDatabase(t *testing.T) {
 	}
 }
 
-func TestAKeyIsNotMadeAnewWithoutAWord(t *testing.T) {
+func TestReplacedKeysAreLogged(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	for boot, missing := range [][]string{nil, {"signing.key"}, {"mirror.key"}, nil} {
 		for _, name := range missing {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// drainTimeout is how long running requests may take after the instance was asked
-// to stop. A transfer that is cut then continues from the same byte at the next start.
+// drainTimeout is how long running requests may take after the instance was told to stop.
+// A transfer that is cut after that continues from the same byte at the next start.
 const drainTimeout = 15 * time.Second
 
-// serveUntil serves until ctx ends, then stops listening, waits up to
-// drainTimeout for running requests, and cuts the others.
+// serveUntil serves until ctx ends. Then it stops listening, waits up to [drainTimeout] for
+// running requests, and cuts the others.
 func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger, draining func()) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -38,9 +38,9 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, log *slog
 	return nil
 }
 
-// releasing ends the context of requests for path when stop ends, because they
-// are held until something happens. Other requests may finish.
-func releasing(stop context.Context, path string, next http.Handler) http.Handler {
+// cancelOnStop cancels requests for path when stop ends, because polls are held until
+// something changes. Other requests may finish.
+func cancelOnStop(stop context.Context, path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == path {
 			ctx, cancel := context.WithCancelCause(r.Context())

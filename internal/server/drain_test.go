@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestARunningRequestFinishesWhenTheInstanceStops(t *testing.T) {
+func TestRunningRequestsFinishWhenTheInstanceStops(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	ctx, stop := context.WithCancel(context.Background())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,12 +58,12 @@ func TestARunningRequestFinishesWhenTheInstanceStops(t *testing.T) {
 	}
 }
 
-func TestARequestThatIsHeldEndsWhenTheInstanceDrains(t *testing.T) {
+func TestHeldRequestsEndWhenTheInstanceDrains(t *testing.T) {
 	stop, drain := context.WithCancel(context.Background())
 	held := make(chan struct{}, 2)
 	ended := make(chan string, 2)
 	other := make(chan struct{})
-	h := releasing(stop, "/held", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := cancelOnStop(stop, "/held", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		held <- struct{}{}
 		select {
 		case <-r.Context().Done():

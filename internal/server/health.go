@@ -14,8 +14,7 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// readyTimeout is how long the database may take to answer before the
-// instance counts as not ready.
+// readyTimeout is how long the database of a ready instance may take to answer.
 const readyTimeout = 2 * time.Second
 
 var errDraining = errors.New("the instance is stopping")
@@ -23,11 +22,11 @@ var errDraining = errors.New("the instance is stopping")
 // live answers that the process serves requests.
 func live(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = io.WriteString(w, "ok\n") // a client that went away needs no answer
+	_, _ = io.WriteString(w, "ok\n") // fails only if the client disconnected
 }
 
-// A readiness says whether an instance should be sent requests: not while its
-// database does not answer, and not once it drains.
+// A readiness reports whether a load balancer should send requests to the instance: not
+// while its database does not answer, and not while it drains.
 type readiness struct {
 	draining atomic.Bool
 	check    func(context.Context) error
@@ -43,14 +42,14 @@ func (rd *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		// The cause may name the database's host; it is in the log of whoever asks there.
+		// The error is not sent, because it may name the database's host.
 		_, _ = io.WriteString(w, "not ready\n")
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// protectedMetrics serves metrics to operators, and to others as who, the setting, allows.
+// protectedMetrics serves metrics to operators, and to others if who, the setting, allows it.
 func protectedMetrics(m *telemetry.Metrics, who string,
 	basic func(*http.Request) (*auth.Principal, error)) http.Handler {
 	next := m.Handler()
@@ -67,8 +66,7 @@ func protectedMetrics(m *telemetry.Metrics, who string,
 	})
 }
 
-// fromThisMachine reports whether a request came over loopback and was not
-// passed on by a proxy for somebody else.
+// fromThisMachine reports whether a request came over loopback, and not through a proxy.
 func fromThisMachine(r *http.Request) bool {
 	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
 		if r.Header.Get(h) != "" {

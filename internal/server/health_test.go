@@ -13,7 +13,7 @@ import (
 	"ferry/internal/telemetry"
 )
 
-func TestMetricsAreForOperatorsUnlessASettingSaysElse(t *testing.T) {
+func TestMetricsNeedAnOperatorByDefault(t *testing.T) {
 	basic := func(r *http.Request) (*auth.Principal, error) {
 		user, _, _ := r.BasicAuth()
 		switch user {
@@ -27,7 +27,7 @@ func TestMetricsAreForOperatorsUnlessASettingSaysElse(t *testing.T) {
 	for _, test := range []struct {
 		name, remote, user string
 		header             string
-		to                 string // the least that the setting has to be
+		to                 string // the least setting that allows it
 	}{
 		{"this machine", "127.0.0.1:1234", "", "", config.MetricsLoopback},
 		{"this machine, IPv6", "[::1]:1234", "", "", config.MetricsLoopback},
@@ -64,7 +64,7 @@ func TestMetricsAreForOperatorsUnlessASettingSaysElse(t *testing.T) {
 	}
 }
 
-func TestAnInstanceIsReadyWhileItsDatabaseAnswersAndUntilItDrains(t *testing.T) {
+func TestReadinessFollowsTheDatabaseAndDraining(t *testing.T) {
 	var failure error
 	rd := &readiness{check: func(context.Context) error { return failure }}
 	status := func() int {

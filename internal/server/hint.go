@@ -23,7 +23,7 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
-// Hint says what to do about the error.
+// Hint says how to solve the problem.
 func (h hinted) Hint() string { return h.hint }
 
 func withHint(err error, hint string) error {
@@ -44,15 +44,15 @@ func advise(cfg config.Config, err error) error {
 	case errors.Is(err, storage.ErrLocked):
 		hint = "stop the other ferry, or give this one its own --data-dir"
 	case errors.Is(err, control.ErrDamaged):
-		hint = "restore the database; or ferry serve --adopt makes anew what it lacks"
+		hint = "restore the database; or let ferry serve --adopt create the missing settings"
 	case errors.Is(err, control.ErrNoConnectionString):
 		hint = "give it with --connection-string-file FILE; to get another: " + getSettings
 	case errors.Is(err, metadb.ErrNewer):
 		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
 	case errors.Is(err, syscall.EADDRINUSE):
-		hint = "another program listens there; choose another port, as --listen " + anotherPort(cfg.Listen)
+		hint = "another program listens there; choose another port, such as --listen " + anotherPort(cfg.Listen)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		hint = "this machine has no such address; :PORT listens on all that it has"
+		hint = "this machine has no such address; :PORT listens on all of its addresses"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		hint = fmt.Sprintf("give --data-dir a directory that this user may write to, or change the owner of %s",
 			cfg.DataDir)
@@ -61,14 +61,15 @@ func advise(cfg config.Config, err error) error {
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, fs.ErrNotExist):
 		hint = "--data-dir wants a directory, or the path of one that can be made"
 	case errors.As(err, new(*net.DNSError)):
-		hint = "--listen wants an address of this machine; :PORT listens on all that it has"
+		hint = "--listen wants an address of this machine; :PORT listens on all of its addresses"
 	case strings.HasPrefix(err.Error(), "database URL is malformed"):
-		hint = "as postgres://user:password@host/name; in a password, write what is not a letter or digit as %XX"
+		hint = "want postgres://user:password@host/name; in a password, write characters other than letters and " +
+			"digits as %XX"
 	case strings.HasPrefix(cfg.Database, "sqlite:") && strings.HasPrefix(err.Error(), "open database"):
 		path := strings.TrimPrefix(cfg.Database, "sqlite:")
 		hint = fmt.Sprintf("check --database: %s must be a file, or one that can be made", path)
 	case strings.HasPrefix(cfg.Database, "postgres") && strings.HasPrefix(err.Error(), "open database"):
-		hint = "check --database, and that PostgreSQL runs and lets this user in"
+		hint = "check --database, and that PostgreSQL runs and accepts this user"
 	}
 	return withHint(err, hint)
 }
@@ -77,16 +78,15 @@ func advise(cfg config.Config, err error) error {
 const getSettings = "ferry connected-registry get-settings -n NAME --parent-protocol https " +
 	"--generate-password 1 --query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file FILE"
 
-// anotherPort returns addr, which Validate has split, with the next port; the
-// one after the last is 0, which is any that is free.
+// anotherPort returns addr with the next port. After the last port it returns 0, which is
+// any free port. Validate has checked the form of addr.
 func anotherPort(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	n, _ := strconv.ParseUint(port, 10, 16)
 	return net.JoinHostPort(host, fmt.Sprint(uint16(n+1)))
 }
 
-// firstCause makes one line of an error that lists what was tried, one
-// attempt a line.
+// firstCause shortens an error that lists several attempts, one a line, to the first.
 func firstCause(err error) error {
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) == 1 {

@@ -32,15 +32,14 @@ import (
 	"ferry/internal/wire"
 )
 
-// databaseFile is where the database is in the data directory, unless the
-// settings say otherwise.
+// databaseFile is the default name of the database in the data directory.
 const databaseFile = "ferry.db"
 
-// An instance is a registry with everything that it is made of.
+// An instance is a registry with all of its parts.
 type instance struct {
 	log     *slog.Logger
 	notices io.Writer
-	url     string // of a client on this machine
+	url     string // for clients on this machine
 
 	dir     *dataDir
 	db      *metadb.DB
@@ -55,12 +54,12 @@ type instance struct {
 	metrics *telemetry.Metrics
 	readers string // of metrics, as [config.Config] has it
 	spread  func(registries int) time.Duration
-	proxies proxies // whose word for the sender of a request is believed
+	proxies proxies // trusted to name the sender of a request
 
 	requests int // that are answered at a time
 }
 
-// parent reads the connection string that cfg has or names; nil is none.
+// parent reads the connection string in cfg, or in the file that cfg names; nil is none.
 func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 	const hint = "get one with: " + getSettings
 	text, err := cfg.Connection()
@@ -80,8 +79,8 @@ func parent(cfg config.Config) (*gateway.ConnectionString, error) {
 	return &c, nil
 }
 
-// open makes the instance's parts, from the disk upwards. Its data directory
-// is locked until close.
+// open opens the data directory and the database, and creates the other parts. The data
+// directory is locked until close.
 func open(
 	ctx context.Context, cfg config.Config, parent *gateway.ConnectionString, localURL string, o Options,
 ) (in *instance, err error) {
@@ -154,7 +153,7 @@ func open(
 	return in, in.mirror(cfg)
 }
 
-// newScrubber makes what reads the instance's content again, as the settings say.
+// newScrubber makes the scrubber, which reads all stored content regularly.
 func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.Scrubber, error) {
 	every, err := config.ParseScrub(cfg.Scrub)
 	if err != nil {
@@ -173,16 +172,16 @@ func newScrubber(ctx context.Context, cfg config.Config, in *instance) (*scrub.S
 	return s, err
 }
 
-// damaged counts what is out of service.
+// damaged counts the damaged blobs and manifests, which are not served.
 func (in *instance) damaged(ctx context.Context) (int64, error) {
 	sum, err := metadb.Read(ctx, in.db, (*metadb.Tx).SumDamages)
 	return sum.Count, err
 }
 
-// scrubGauges say what is damaged, and how far the scrub is.
+// scrubGauges are the metrics of damage and of the scrub's progress.
 func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []telemetry.Gauge {
 	v, err := s.Status(ctx)
-	if err != nil { // what is not known is not said
+	if err != nil { // omit the metric: its value is unknown
 		log.Warn("damage is not counted", "err", err)
 		return nil
 	}
@@ -192,19 +191,19 @@ func scrubGauges(ctx context.Context, log *slog.Logger, s *scrub.Scrubber) []tel
 	}
 	return []telemetry.Gauge{
 		{Name: "ferry_damaged_items", Value: float64(v.DamagedNow),
-			Help: "Blobs and manifests that are damaged, and out of service until they come again."},
+			Help: "Blobs and manifests that are damaged, and out of service until they are fetched or pushed again."},
 		{Name: "ferry_scrub_last_end_timestamp_seconds", Value: ended,
-			Help: "When everything that is stored was last read again; 0 while that runs, or if it never did."},
+			Help: "Time when the last scrub ended; 0 while one runs, or if none ever ended."},
 		{Name: "ferry_scrub_bytes_done", Value: float64(v.BytesDone),
-			Help: "What the running scrub, or the last one, has read."},
+			Help: "Bytes that the running scrub, or the last one, has read."},
 		{Name: "ferry_scrub_bytes_total", Value: float64(v.BytesTotal),
-			Help: "What the running scrub, or the last one, has to read."},
+			Help: "Bytes that the running scrub, or the last one, has to read."},
 	}
 }
 
-// mirror makes the service that runs mirror rules.
+// mirror creates the service that runs mirror rules.
 func (in *instance) mirror(cfg config.Config) error {
-	in.dir.noteMissing(mirror.KeyFile, "give the passwords of mirror rules' sources again")
+	in.dir.warnMissingKey(mirror.KeyFile, "give the passwords of mirror rules' sources again")
 	key, err := mirror.OpenKey(cfg.DataDir)
 	if err != nil {
 		return err
@@ -215,7 +214,7 @@ func (in *instance) mirror(cfg config.Config) error {
 	return nil
 }
 
-// follow makes the agent that keeps the instance in sync with its parent.
+// follow creates the agent that keeps the instance in sync with its parent.
 func (in *instance) follow(ctx context.Context, cfg config.Config, parent gateway.ConnectionString) (err error) {
 	address := loginServer(cfg, in.url)
 	engine := replication.New(replication.Options{Storage: in.storage, DB: in.db, Log: in.log,
@@ -239,7 +238,7 @@ func (in *instance) follow(ctx context.Context, cfg config.Config, parent gatewa
 	return err
 }
 
-// syncGauges say how far a connected registry is in sync.
+// syncGauges are the metrics of a connected registry's syncs.
 func syncGauges(s *api.SyncStatus) []telemetry.Gauge {
 	var inSync float64
 	if s.InSync {
@@ -255,19 +254,19 @@ func syncGauges(s *api.SyncStatus) []telemetry.Gauge {
 		{Name: "ferry_sync_in_sync", Value: inSync,
 			Help: "1 if it is in sync; 0 if it is not, or if that is not known."},
 		{Name: "ferry_sync_as_of_timestamp_seconds", Value: seconds(s.AsOfTime),
-			Help: "As of when ferry_sync_in_sync is so, or since when nothing is known; 0 is never."},
+			Help: "Time as of which ferry_sync_in_sync was measured, or since which nothing is known; 0 is never."},
 		{Name: "ferry_sync_items_synced", Value: float64(s.ItemsSynced),
 			Help: "Tags and manifests that match the parent."},
 		{Name: "ferry_sync_items_pending", Value: float64(s.ItemsPending),
-			Help: "Tags and manifests that are still to come, or to go."},
+			Help: "Tags and manifests that are not yet fetched, or not yet deleted."},
 		{Name: "ferry_sync_items_failed", Value: float64(s.ItemsFailed),
 			Help: "Tags and manifests whose last sync failed."},
 		{Name: "ferry_sync_last_success_timestamp_seconds", Value: seconds(s.Result.LastSuccessfulSyncEndTime),
-			Help: "When a sync last ended with everything in step; 0 is never."},
+			Help: "Time when a sync last ended with everything in sync; 0 is never."},
 	}
 }
 
-// close releases what open got hold of; parts that it did not reach are nil.
+// close closes the parts that open has opened.
 func (in *instance) close() {
 	if in.db != nil {
 		if err := in.db.Close(); err != nil {
@@ -281,7 +280,7 @@ func (in *instance) close() {
 	}
 }
 
-// role is what the instance is, in words.
+// role describes the instance for people.
 func (in *instance) role() string {
 	if in.agent == nil {
 		return "root registry"
@@ -289,7 +288,7 @@ func (in *instance) role() string {
 	return "connected registry"
 }
 
-// serve answers requests until ctx ends and those that run then have ended.
+// serve serves requests until ctx ends, and waits for those that still run.
 func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	ready := &readiness{check: func(ctx context.Context) error {
 		_, err := metadb.Read(ctx, in.db, func(tx *metadb.Tx) (string, error) { return tx.Setting("ready") })
@@ -301,8 +300,7 @@ func (in *instance) serve(ctx context.Context, l net.Listener) error {
 	return serveUntil(ctx, srv, l, in.log, func() { ready.draining.Store(true) })
 }
 
-// routes returns the instance's APIs. Requests that a parent holds end with
-// stop.
+// routes returns the instance's APIs. When stop ends, held polls end, too.
 func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	parent := gateway.ServerOptions{
 		Storage: in.storage, ControlPlane: in.fleet, Authenticate: in.auth.Basic, Feed: in.control.InstanceID(),
@@ -311,7 +309,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 	health := &syncHealth{damaged: in.damaged, now: time.Now}
 	if in.agent != nil {
-		health.site = in.fleet
+		health.agent = in.fleet
 		parent.Watermarks, parent.Ready = in.agent.Watermarks, in.fleet.Ready
 	}
 	if in.mirrors != nil {
@@ -323,7 +321,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	return &routes{
 		registry: registry.New(content),
 		token:    in.auth.TokenHandler(in.log),
-		gateway:  releasing(stop, wire.PathPoll, gateway.NewServer(parent)),
+		gateway:  cancelOnStop(stop, wire.PathPoll, gateway.NewServer(parent)),
 		api:      management.NewHandler(in.management()),
 		live:     http.HandlerFunc(live),
 		ready:    ready,
@@ -332,7 +330,7 @@ func (in *instance) routes(stop context.Context, ready http.Handler) *routes {
 	}
 }
 
-// management returns what the management API is made of.
+// management returns the options of the management API.
 func (in *instance) management() management.Options {
 	o := management.Options{
 		Control: in.control, Fleet: in.fleet, Authenticator: in.auth, Repositories: in.storage,
@@ -347,22 +345,22 @@ func (in *instance) management() management.Options {
 	return o
 }
 
-// loginServer is the address of clients that the parent shows; "" if it is not
-// known, because the instance listens on every address of its machine.
+// loginServer returns the address for clients, which the parent shows. It is "" if the
+// instance listens on every address of its machine.
 func loginServer(cfg config.Config, local string) string {
 	if cfg.ExternalURL != "" {
 		return cfg.ExternalURL
 	}
-	host, _, _ := net.SplitHostPort(cfg.Listen) // Validate has split it
+	host, _, _ := net.SplitHostPort(cfg.Listen) // Validate has checked its form
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		return ""
 	}
 	return local
 }
 
-// addressFor returns a function that returns the address at which the client of a
-// request reached this instance. A request for the external URL's host came by
-// that URL, maybe through a proxy that took TLS away and did not say so.
+// addressFor returns a function that returns the URL through which the client of a request
+// reached this instance. If the host is that of the external URL, it is the external URL,
+// because a proxy may have terminated TLS without saying so.
 func addressFor(external string) func(*http.Request) string {
 	host := hostOf(external)
 	return func(r *http.Request) string {
@@ -373,11 +371,11 @@ func addressFor(external string) func(*http.Request) string {
 	}
 }
 
-// hostOf returns an address' host, with its port; "" of "".
+// hostOf returns the host of a URL, with its port; "" of "".
 func hostOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "" // Validate has refused it
+		return "" // cannot happen: Validate has checked it
 	}
 	return u.Host
 }

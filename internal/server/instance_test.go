@@ -6,7 +6,7 @@ import (
 	"ferry/internal/config"
 )
 
-func TestLoginServerIsAReachableAddressOrEmpty(t *testing.T) {
+func TestLoginServerIsReachableOrEmpty(t *testing.T) {
 	for _, test := range []struct{ listen, external, local, want string }{
 		{"10.0.0.7:5000", "", "http://10.0.0.7:5000", "http://10.0.0.7:5000"},
 		{"ship1.example:0", "", "https://10.0.0.7:41234", "https://10.0.0.7:41234"},

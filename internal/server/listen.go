@@ -13,17 +13,16 @@ import (
 	"ferry/internal/config"
 )
 
-// Limits of a connection. There is none on how long an answer may take to
-// write, or an upload to read: a layer over a slow link takes hours. Both must
-// go on, see [body] and [recorder].
+// Limits of a connection. Uploads and answers have no time limit, because a layer takes
+// hours over a slow link, but they must make progress; see [body] and [recorder].
 const (
 	readHeaderTimeout = 20 * time.Second
 	idleTimeout       = 5 * time.Minute // longer than the time between two polls
-	maxHeaderBytes    = 32 << 10        // a token for the most scopes fits
+	maxHeaderBytes    = 32 << 10        // enough for a token with the largest number of scopes
 )
 
-// listen opens the listener that cfg asks for, with TLS if it has a certificate,
-// and returns it with its scheme.
+// listen opens the listener of cfg, with TLS if cfg has a certificate, and returns it with
+// its scheme.
 func listen(cfg config.Config, connected bool, log *slog.Logger) (l net.Listener, scheme string, err error) {
 	var cert *certificate
 	if cfg.TLSCert != "" {
@@ -39,13 +38,14 @@ func listen(cfg config.Config, connected bool, log *slog.Logger) (l net.Listener
 		}
 		err = fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 		if errors.Is(err, os.ErrPermission) {
-			return nil, "", withHint(err, "ports below 1024 need a privilege; choose a higher one, as --listen :5000")
+			return nil, "", withHint(err,
+				"ports below 1024 need a privilege; choose a higher one, such as --listen :5000")
 		}
 		return nil, "", advise(cfg, err)
 	}
 	trusted, err := config.ParseProxies(cfg.TrustedProxies)
 	if err != nil {
-		return nil, "", err // Validate has refused it
+		return nil, "", err // cannot happen: Validate has checked it
 	}
 	l = newBoundedListener(l, newQuota(maxConnections(cfg, connected), trusted), log)
 	if cert == nil {
@@ -64,12 +64,12 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		// A client's broken handshake is its own affair.
+		// Errors such as a client's broken handshake are no errors of the server.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
-// localURL returns how a client on this machine reaches a listener.
+// localURL returns the URL of a listener for clients on this machine.
 func localURL(scheme string, addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

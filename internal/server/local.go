@@ -13,9 +13,9 @@ import (
 	"ferry/internal/management"
 )
 
-// listenLocal opens the socket in the data directory at which the directory's
-// owner may ask how the instance is, without a login. The directory is locked, so
-// a socket that is there was left by a process that is no more.
+// listenLocal opens the socket in the data directory, through which the directory's owner
+// may read the instance's status without a login. An existing socket is stale, because the
+// directory is locked.
 func listenLocal(dataDir string) (net.Listener, error) {
 	path := config.LocalSocket(dataDir)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -32,7 +32,7 @@ func listenLocal(dataDir string) (net.Listener, error) {
 	return l, nil
 }
 
-// serveLocal answers at the local socket until ctx ends.
+// serveLocal serves the local socket until ctx ends.
 func (in *instance) serveLocal(ctx context.Context, l net.Listener) error {
 	srv := newHTTPServer(management.NewLocalHandler(in.management()), in.log)
 	return serveUntil(ctx, srv, l, slog.New(slog.DiscardHandler), func() {})

@@ -13,14 +13,14 @@ import (
 	"ferry/internal/config"
 )
 
-func TestTheOwnerOfTheDataDirectoryAsksWithoutALogin(t *testing.T) {
+func TestOwnerOfTheDataDirectoryNeedsNoLogin(t *testing.T) {
 	dir, err := os.MkdirTemp("", "ferry") // a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := config.LocalSocket(dir)
-	if err := os.WriteFile(socket, nil, 0o666); err != nil { // left by a process that was killed
+	if err := os.WriteFile(socket, nil, 0o666); err != nil { // as after a kill
 		t.Fatal(err)
 	}
 	cfg := configIn(dir)
@@ -74,7 +74,7 @@ func TestTheOwnerOfTheDataDirectoryAsksWithoutALogin(t *testing.T) {
 	}
 }
 
-func TestAnInstanceServesWithoutALocalSocket(t *testing.T) {
+func TestInstanceServesWithoutALocalSocket(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 50))
 	r, _ := run(t, configIn(dir))
 	if code, body := get(t, r.URL+"/health", "", ""); code != 200 {

@@ -10,19 +10,20 @@ import (
 )
 
 const (
-	// largeHeap is how many bytes in use, with the stacks, make a heap large.
+	// largeHeap is the size in bytes, with the stacks, from which a heap is large.
 	largeHeap = 20 << 20
-	// smallMemory is the limit, in bytes, of all that Go takes while the heap is small:
-	// a burst is then collected sooner, so that a site stays within 64 MiB.
+	// smallMemory is the memory limit of the Go runtime while the heap is small, in bytes.
+	// Garbage of a burst is then collected sooner, so that a connected registry stays within
+	// 64 MiB.
 	smallMemory = 30 << 20
-	// often is GOGC for a large heap: a parent of ten thousand would have ten
-	// kilobytes of garbage for each poll that it holds. While the heap is small,
-	// that would cost the requests more than it saves.
-	often, normal = 50, 100
+	// gcPercentLarge is GOGC for a large heap. With the normal value, a parent of ten
+	// thousand children has ten kilobytes of garbage for each held poll. For a small heap,
+	// it would cost more time than the memory is worth.
+	gcPercentLarge, gcPercentNormal = 50, 100
 )
 
-// limitMemory sets when Go collects garbage, now and after each collection
-// until ctx ends. GOGC or GOMEMLIMIT in the environment leave that to whoever set them.
+// limitMemory sets GOGC and the memory limit by the size of the heap, now and after each
+// collection until ctx ends. It does nothing if GOGC or GOMEMLIMIT are in the environment.
 func limitMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -31,9 +32,9 @@ func limitMemory(ctx context.Context) {
 	afterCollections(ctx, false)
 }
 
-// afterCollections looks at the heap after each collection.
+// afterCollections applies the size of the heap after each collection.
 func afterCollections(ctx context.Context, wasLarge bool) {
-	collected := new(*byte) // the next collection finds it unused
+	collected := new(*byte) // unreachable, so the next collection runs its cleanup
 	runtime.AddCleanup(collected, func(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
@@ -42,16 +43,16 @@ func afterCollections(ctx context.Context, wasLarge bool) {
 		switch {
 		case large && !wasLarge:
 			debug.SetMemoryLimit(math.MaxInt64)
-			debug.SetGCPercent(often)
+			debug.SetGCPercent(gcPercentLarge)
 		case !large && wasLarge:
 			debug.SetMemoryLimit(smallMemory)
-			debug.SetGCPercent(normal)
+			debug.SetGCPercent(gcPercentNormal)
 		}
 		afterCollections(ctx, large)
 	}, ctx)
 }
 
-// inUse is how many bytes of heap the last collection found in use, and of stacks there are.
+// inUse returns the bytes of heap that survived the last collection, and of stacks.
 func inUse() uint64 {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)

@@ -15,7 +15,7 @@ func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 	t.Cleanup(func() {
 		cancel()
 		debug.SetMemoryLimit(math.MaxInt64)
-		debug.SetGCPercent(normal)
+		debug.SetGCPercent(gcPercentNormal)
 	})
 	limitMemory(ctx)
 	await := func(when string, want int64) {

@@ -17,23 +17,23 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// requestIDHeader carries a request's id, which is in the log and in the
-// answer. A caller may choose it.
+// requestIDHeader is the header with a request's id, which is also in the log and in the
+// answer. A client may choose the id.
 const requestIDHeader = "X-Request-Id"
 
-// middleware surrounds every handler: it gives a request its id, counts and
-// logs it, and turns a panic into a 500 that leaves the server up.
+// middleware wraps every handler. It gives a request its id, counts and logs it, and turns
+// a panic into a 500.
 type middleware struct {
-	find       func(path string) (api string, h http.Handler) // api is one of a few words
-	log        *slog.Logger
-	metrics    *telemetry.Metrics
-	now        func() time.Time
-	stall      time.Duration // how long a reader may take nothing
-	proxies    proxies       // whose word for a sender is believed
-	quota      *quota        // of requests, of which one connection of HTTP/2 has many; nil is none
-	complaints *rate.Limiter
-	prefix     string // of the ids made here, so that two runs' ids differ
-	count      atomic.Int64
+	find        func(path string) (api string, h http.Handler) // api is one of a few words
+	log         *slog.Logger
+	metrics     *telemetry.Metrics
+	now         func() time.Time
+	stall       time.Duration // how long a client may stop reading an answer
+	proxies     proxies       // trusted to name the sender of a request
+	quota       *quota        // of requests, because HTTP/2 has many on one connection; nil is no limit
+	refusalLogs *rate.Limiter
+	prefix      string // of ids, so that those of two runs differ
+	count       atomic.Int64
 }
 
 func newMiddleware(
@@ -41,7 +41,7 @@ func newMiddleware(
 ) *middleware {
 	return &middleware{
 		find: find, log: log, metrics: metrics, now: time.Now, stall: writeStall, prefix: rand.Text()[:8] + "-",
-		complaints: newComplaints(),
+		refusalLogs: newRefusalLogLimit(),
 	}
 }
 
@@ -66,7 +66,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		took := m.now().Sub(start)
 		if rec.status == 0 {
-			rec.status = http.StatusOK // what net/http sends for a handler that wrote nothing
+			rec.status = http.StatusOK // net/http sends it for a handler that wrote nothing
 		}
 		m.metrics.Answered(api, r.Method, rec.status, rec.sent, took)
 		if m.log.Enabled(r.Context(), slog.LevelDebug) {
@@ -78,26 +78,26 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	if m.quota != nil {
 		from := sourceOf(r.RemoteAddr)
-		if refusal := m.quota.take(from); refusal != "" {
+		if refusal := m.quota.acquire(from); refusal != "" {
 			m.refuse(rec, from, refusal)
 			return
 		}
-		defer m.quota.give(from)
+		defer m.quota.release(from)
 	}
 	next.ServeHTTP(rec, r)
 }
 
-// refuse answers a request that is one too many.
+// refuse answers a request that exceeds the quota.
 func (m *middleware) refuse(w http.ResponseWriter, from netip.Addr, refusal string) {
-	if m.complaints.Allow() {
-		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.most, "hint", hintQuota)
+	if m.refusalLogs.Allow() {
+		m.log.Error("request is refused", "source", from, "err", refusal, "most", m.quota.limit, "hint", hintQuota)
 	}
 	w.Header().Set("Retry-After", "10")
 	writeError(w, http.StatusServiceUnavailable, "TOOMANYREQUESTS", "there are too many requests at the same time")
 }
 
-// recovered ends a request whose handler panicked. ErrAbortHandler is how a
-// handler drops a connection, and is passed on.
+// recovered ends a request whose handler panicked. It passes on ErrAbortHandler, with which
+// a handler closes the connection.
 func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any) {
 	if v == http.ErrAbortHandler {
 		panic(v)
@@ -105,19 +105,19 @@ func (m *middleware) recovered(rec *recorder, r *http.Request, id string, v any)
 	m.log.Error("request panicked", "id", id, "method", r.Method, "path", r.URL.Path,
 		"err", fmt.Sprint(v), "stack", string(debug.Stack()))
 	if rec.status != 0 {
-		panic(http.ErrAbortHandler) // half an answer is sent; only a cut shows that to the client
+		panic(http.ErrAbortHandler) // after half an answer, only a closed connection shows the error
 	}
 	writeError(rec, http.StatusInternalServerError, "UNKNOWN", "internal error; the log has more under request id "+id)
 }
 
-// isRequestID accepts ids that are safe in a log and in a header.
+// isRequestID reports whether s is safe in a log and in a header.
 func isRequestID(s string) bool {
 	const safe = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_."
 	return s != "" && len(s) <= 64 && strings.Trim(s, safe) == ""
 }
 
-// writeError answers in the distribution specification's form, for requests
-// that belong to no API with a form of its own.
+// writeError sends an error in the distribution specification's form, for requests that no
+// API handles.
 func writeError(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

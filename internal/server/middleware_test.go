@@ -32,8 +32,7 @@ func serveThrough(t *testing.T, h http.HandlerFunc) (*httptest.Server, *bytes.Bu
 	return srv, log
 }
 
-// A readerFrom notices that it was given a file whole, which is what
-// net/http turns into sendfile.
+// A readerFrom records whether its ReadFrom got a file, for which net/http uses sendfile.
 type readerFrom struct {
 	*httptest.ResponseRecorder
 	from io.Reader
@@ -44,7 +43,7 @@ func (r *readerFrom) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(r.ResponseRecorder, src)
 }
 
-func TestAFileReachesTheConnectionAsAFile(t *testing.T) {
+func TestFilesReachTheConnectionForSendfile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "blob")
 	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
@@ -66,7 +65,7 @@ func TestAFileReachesTheConnectionAsAFile(t *testing.T) {
 	}
 }
 
-func TestAPanicIsA500AndTheServerStaysUp(t *testing.T) {
+func TestPanicIsA500AndTheServerStaysUp(t *testing.T) {
 	srv, log := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/bad" {
 			panic("a secret-free reason")
@@ -91,7 +90,7 @@ func TestAPanicIsA500AndTheServerStaysUp(t *testing.T) {
 	}
 }
 
-func TestAPanicAfterTheHeaderCutsTheConnection(t *testing.T) {
+func TestPanicAfterTheHeaderCutsTheConnection(t *testing.T) {
 	srv, _ := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "half")
@@ -106,7 +105,7 @@ func TestAPanicAfterTheHeaderCutsTheConnection(t *testing.T) {
 	}
 }
 
-func TestARequestHasAnID(t *testing.T) {
+func TestEveryRequestHasAnID(t *testing.T) {
 	srv, log := serveThrough(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Header.Get(requestIDHeader))
 	})
@@ -142,9 +141,9 @@ func TestARequestHasAnID(t *testing.T) {
 	}
 }
 
-// An answer of several chunks comes whole, from a file, from a part of one,
-// and from what is no file.
-func TestALongAnswerComesWhole(t *testing.T) {
+// An answer of several chunks arrives complete: from a file, from a part of one, and from
+// another reader.
+func TestLongAnswerArrivesComplete(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 3*writeChunk/16+1)
 	path := filepath.Join(t.TempDir(), "blob")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -184,7 +183,7 @@ func TestALongAnswerComesWhole(t *testing.T) {
 	}
 }
 
-func TestAReaderThatStallsIsDropped(t *testing.T) {
+func TestStalledReaderIsDropped(t *testing.T) {
 	dropped := make(chan error, 1)
 	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(w, io.LimitReader(endless{}, 1<<40))
@@ -206,7 +205,7 @@ func TestAReaderThatStallsIsDropped(t *testing.T) {
 	}
 }
 
-// deadlines notes the deadlines that its connection gets.
+// deadlines records the deadlines of its connection.
 type deadlines struct {
 	*httptest.ResponseRecorder
 	set []time.Time
@@ -217,7 +216,7 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func TestADeadlineEndsWithItsAnswer(t *testing.T) {
+func TestWriteDeadlineEndsWithTheAnswer(t *testing.T) {
 	under := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	m := newMiddleware(always(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "answer")

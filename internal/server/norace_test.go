@@ -2,6 +2,6 @@
 
 package server_test
 
-// raceDetector is whether the tests run under the race detector, with which
-// times mean nothing.
+// raceDetector reports whether the tests run under the race detector. Times mean nothing
+// then.
 const raceDetector = false

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// proxies are the addresses whose word for the sender of a request is believed.
+// proxies are the addresses that are trusted to name the sender of a request.
 type proxies []netip.Prefix
 
 func (p proxies) trust(a netip.Addr) bool {
@@ -16,10 +16,10 @@ func (p proxies) trust(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(net netip.Prefix) bool { return net.Contains(a) })
 }
 
-// sender returns the address that r came from, with a port: that of the connection or,
-// if that is a trusted proxy's, of the last sender before the trusted proxies. Of
-// X-Forwarded-For and Forwarded (RFC 7239) one is enough; if both are there and
-// disagree, a client may have made one of them up, and neither is believed.
+// sender returns the address of r's sender, with a port. It is the peer of the connection
+// or, if that is a trusted proxy, the last hop before the trusted proxies. The hops are in
+// X-Forwarded-For or Forwarded (RFC 7239). If both exist and differ, a client may have
+// forged one of them, and neither is trusted.
 func (p proxies) sender(r *http.Request) string {
 	if len(p) == 0 {
 		return r.RemoteAddr
@@ -40,12 +40,12 @@ func (p proxies) sender(r *http.Request) string {
 	return net.JoinHostPort(found[0].String(), "0")
 }
 
-// first returns the last hop that is not trusted, or the first of those that are.
+// first returns the last hop that is not trusted, or the first hop if all are trusted.
 func (p proxies) first(peer netip.Addr, hops []string) netip.Addr {
 	for _, hop := range slices.Backward(hops) {
 		a, ok := hopAddr(hop)
 		if !ok {
-			break // it is no address
+			break // not an address
 		}
 		if peer = a; !p.trust(a) {
 			break
@@ -54,7 +54,7 @@ func (p proxies) first(peer netip.Addr, hops []string) netip.Addr {
 	return peer
 }
 
-// hopAddr reads the address of a hop, which may have a port, brackets and quotes.
+// hopAddr parses the address of a hop, which may have a port, brackets and quotes.
 func hopAddr(hop string) (netip.Addr, bool) {
 	hop = strings.Trim(strings.TrimSpace(hop), `"`)
 	if ap, err := netip.ParseAddrPort(hop); err == nil {
@@ -71,7 +71,7 @@ func forwardedFor(h http.Header) (hops []string) {
 	return hops
 }
 
-// forwarded returns the for= of each element of Forwarded.
+// forwarded returns the value of for= in each element of Forwarded.
 func forwarded(h http.Header) (hops []string) {
 	for _, line := range h.Values("Forwarded") {
 		for element := range strings.SplitSeq(line, ",") {

@@ -7,7 +7,7 @@ import (
 	"ferry/internal/config"
 )
 
-func TestOnlyATrustedProxySaysWhoTheSenderIs(t *testing.T) {
+func TestOnlyTrustedProxiesNameTheSender(t *testing.T) {
 	trusted, err := config.ParseProxies("10.0.0.0/8, 2001:db8::/32 127.0.0.1")
 	if err != nil {
 		t.Fatal(err)

@@ -6,18 +6,16 @@ import (
 	"time"
 )
 
-// A reader of an answer gets writeChunk bytes at a time, and has writeStall
-// for each: two kilobytes a second, less than any link that is of use. One
-// that takes nothing holds its connection no longer than that.
+// The reader of an answer has writeStall for each writeChunk bytes: two kilobytes a second,
+// which is slower than any usable link. A slower reader loses its connection.
 const (
 	writeChunk = 1 << 20
 	writeStall = 10 * time.Minute
 )
 
-// A recorder is a ResponseWriter that remembers what was answered, and drops
-// a reader who stalls. It keeps ReadFrom, through which the standard library
-// sends files with sendfile, and Unwrap, through which handlers reach
-// deadlines and flushing.
+// A recorder is a ResponseWriter that records the status and the size of an answer, and
+// drops a reader that stalls. It has ReadFrom, so that the standard library can use
+// sendfile, and Unwrap, so that handlers can set deadlines and flush.
 type recorder struct {
 	http.ResponseWriter
 	stall  time.Duration
@@ -28,7 +26,7 @@ type recorder struct {
 var _ io.ReaderFrom = (*recorder)(nil)
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 && status >= 200 { // 1xx are followed by the real one
+	if r.status == 0 && status >= 200 { // the final status follows a 1xx
 		r.status = status
 	}
 	r.ResponseWriter.WriteHeader(status)
@@ -47,8 +45,8 @@ func (r *recorder) Write(p []byte) (written int, err error) {
 	return written, err
 }
 
-// ReadFrom sends what src has. Of a part of a file it sends parts, for the
-// standard library uses sendfile for a file, or one limit around a file.
+// ReadFrom sends src in chunks. If src is a limited file, each chunk is, too, because the
+// standard library uses sendfile only for a file, or for a file with one limit around it.
 func (r *recorder) ReadFrom(src io.Reader) (sent int64, err error) {
 	r.implicitHeader()
 	part, whole := &io.LimitedReader{R: src}, (*io.LimitedReader)(nil)
@@ -61,7 +59,7 @@ func (r *recorder) ReadFrom(src io.Reader) (sent int64, err error) {
 			part.N = min(part.N, whole.N)
 		}
 		r.extend()
-		n, err := io.Copy(r.ResponseWriter, part) // finds the writer's own ReadFrom
+		n, err := io.Copy(r.ResponseWriter, part) // calls the writer's ReadFrom
 		sent += n
 		r.sent += n
 		if whole != nil {
@@ -76,18 +74,18 @@ func (r *recorder) ReadFrom(src io.Reader) (sent int64, err error) {
 // extend gives the reader time for the next chunk.
 func (r *recorder) extend() { r.deadline(time.Now().Add(r.stall)) }
 
-// done lets the connection's next answer begin without a deadline.
+// done removes the deadline, which must not apply to the connection's next answer.
 func (r *recorder) done() { r.deadline(time.Time{}) }
 
 func (r *recorder) deadline(t time.Time) {
-	// If it cannot be set, the connection is gone, or is none, as the next write shows.
+	// If this fails, there is no connection, and the next write fails, too.
 	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(t)
 }
 
-// Flush serves handlers that ask for an http.Flusher.
+// Flush implements [http.Flusher].
 func (r *recorder) Flush() {
 	r.implicitHeader()
-	_ = http.NewResponseController(r.ResponseWriter).Flush() // a writer that cannot has no buffer to flush
+	_ = http.NewResponseController(r.ResponseWriter).Flush() // fails only if there is no buffer
 }
 
 // Unwrap is for [http.ResponseController].

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// routes are an instance's APIs, each at its paths. There is no ServeMux in
-// between: it would redirect paths that the registry API has its own answer to.
+// routes are the handlers of an instance's APIs. They do not use a ServeMux, because it
+// redirects paths that the registry API answers itself.
 type routes struct {
 	registry http.Handler // /v2/ and /acr/v1/
 	token    http.Handler // /oauth2/token and /acr/oauth2/token
@@ -18,7 +18,7 @@ type routes struct {
 	metrics  http.Handler // /metrics
 }
 
-// find returns the handler of a path, and its API as the metrics name it.
+// find returns the handler of a path, and the API's name in the metrics.
 func (rs *routes) find(path string) (api string, h http.Handler) {
 	switch {
 	case path == "/v2" || strings.HasPrefix(path, "/v2/"):

@@ -1,7 +1,6 @@
-// Package server is one running instance: it composes the registry, the
-// gateway, the management API and, where there is a connection string, the
-// agent that follows the parent, and serves them on one listener until its
-// context ends.
+// Package server is one running instance. It composes the registry, the gateway, the
+// management API and, in a connected registry, the agent that syncs from the parent. It
+// serves them on one listener until its context ends. Begin with [Run].
 package server
 
 import (
@@ -20,49 +19,45 @@ import (
 	"ferry/internal/control"
 )
 
-// Options are what an instance gets from the program around it.
+// Options are the parts of the process that an instance uses.
 type Options struct {
-	// Log receives everything that the instance has to say; nil discards it.
+	// Log is the instance's log; nil discards it.
 	Log *slog.Logger
-	// Level is Log's level, which a connected registry sets to what its
-	// parent decided, unless its own settings differ from the default; nil
-	// leaves the level alone.
+	// Level is Log's level. A connected registry sets it to the level in its desired state,
+	// unless its own setting differs from the default; nil leaves the level as it is.
 	Level *slog.LevelVar
-	// Notices receives the lines that are for the person who starts an
-	// instance, the first administrator's password among them; nil discards
-	// them.
+	// Notices receives lines for the person who starts the instance, such as the first
+	// administrator's password; nil discards them.
 	Notices io.Writer
-	// Adopt lets the data directory and the database belong together, whatever they
-	// are, and makes anew what the database lacks.
+	// Adopt accepts that the data directory and the database belong together, even if their
+	// ids differ, and creates the settings that the database lacks.
 	Adopt bool
 	// Ready is called once, when the instance serves; nil is allowed.
 	Ready func(Ready)
 }
 
-// Ready says where an instance serves.
+// Ready has the address of an instance.
 type Ready struct {
 	Addr              net.Addr
-	URL               string // of a client on this machine, as http://127.0.0.1:5000
+	URL               string // for clients on this machine, such as http://127.0.0.1:5000
 	AdminPasswordFile string // the first administrator's password; the user is "admin"
 }
 
-// Run starts the instance that cfg describes and serves until ctx ends, then
-// lets running requests finish for a while and returns nil. Every other
-// return is an error; where there is something to do about it, it has a
-// method Hint that says what. The process' umask is 077 from then on.
+// Run starts the instance that cfg describes, and serves until ctx ends. Then it waits a
+// while for running requests and returns nil. An error that a person can solve has a method
+// Hint, which says how. Run sets the umask of the process to 077.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Notices == nil {
 		o.Notices = io.Discard
 	}
-	// What is wrong with the settings, or already in use, is found out before
-	// anything is created.
+	// Check the settings, and whether the port is free, before anything is created.
 	connection, err := parent(cfg)
 	if err != nil {
 		return err
 	}
 	limitMemory(ctx)
-	unix.Umask(othersMode) // of the whole process: whatever it writes is for its owner
+	unix.Umask(othersPermissions) // of the whole process: only the owner may read its files
 	l, scheme, err := listen(cfg, connection != nil, o.Log)
 	if err != nil {
 		return err
@@ -79,7 +74,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		return advise(cfg, err)
 	}
 	local, err := listenLocal(cfg.DataDir)
-	if err != nil { // its path is too long, for instance
+	if err != nil { // for example, its path is too long
 		o.Log.Warn("no local socket: ferry sync status needs a login", "err", err)
 	}
 	ready := Ready{Addr: l.Addr(), URL: in.url, AdminPasswordFile: filepath.Join(cfg.DataDir, control.PasswordFile)}
@@ -105,12 +100,12 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	return all.Wait()
 }
 
-// notice tells the person who started the instance where it is and, once in
-// its life, the administrator's password.
+// notice prints the instance's address and, at its first start, the administrator's
+// password.
 func (in *instance) notice(r Ready, password string) {
 	fmt.Fprintf(in.notices, "Ferry serves at %s as a %s.\n", r.URL, in.role())
 	if password != "" {
-		fmt.Fprintf(in.notices, "\nThis is its first start. Its administrator, whose password is shown only now:\n\n")
+		fmt.Fprintf(in.notices, "\nThis is its first start. The administrator's password is shown only now:\n\n")
 		fmt.Fprintf(in.notices, "  user      admin\n  password  %s\n\n", password)
 		fmt.Fprintf(in.notices, "It is also in %s; delete that file once you have kept it elsewhere.\n",
 			r.AdminPasswordFile)

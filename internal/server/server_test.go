@@ -19,7 +19,7 @@ import (
 	"ferry/internal/server"
 )
 
-// run starts an instance, and returns where it serves and how to stop it.
+// run starts an instance, and returns its address and a function that stops it.
 func run(t *testing.T, cfg config.Config) (ready server.Ready, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -92,7 +92,7 @@ func passwordOf(t *testing.T, r server.Ready) string {
 	return strings.TrimSpace(string(text))
 }
 
-func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
+func TestInstanceServesAllAPIsOnBothDatabases(t *testing.T) {
 	for name, database := range map[string]func(*testing.T) string{
 		"sqlite":   func(*testing.T) string { return "" },
 		"postgres": func(t *testing.T) string { return dbtest.PostgresURL(t) },
@@ -124,7 +124,7 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
-			// The second start makes no second password.
+			// The second start must not make another password.
 			again, _ := run(t, cfg)
 			if passwordOf(t, again) != password {
 				t.Error("the password changed with a restart")
@@ -133,7 +133,7 @@ func TestAnInstanceServesAllItsAPIsOnEitherDatabase(t *testing.T) {
 	}
 }
 
-func TestThePasswordIsPrintedOnce(t *testing.T) {
+func TestAdminPasswordIsPrintedOnce(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	for start := range 2 {
 		var notices strings.Builder
@@ -150,7 +150,7 @@ func TestThePasswordIsPrintedOnce(t *testing.T) {
 	}
 }
 
-func TestAStartErrorHasAHint(t *testing.T) {
+func TestStartErrorsHaveHints(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	r, _ := run(t, cfg)
 	dir := t.TempDir()
@@ -202,7 +202,7 @@ func TestAStartErrorHasAHint(t *testing.T) {
 	}
 }
 
-// makeNewer leaves a database in dir as a later ferry would.
+// makeNewer makes a database in dir with the schema of a later ferry.
 func makeNewer(t *testing.T, dir string) {
 	t.Helper()
 	path := filepath.Join(dir, "ferry.db")
@@ -221,7 +221,7 @@ func makeNewer(t *testing.T, dir string) {
 	}
 }
 
-func TestADirectoryKeepsItsRole(t *testing.T) {
+func TestDataDirectoryKeepsItsRole(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	_, stop := run(t, cfg)
 	if err := stop(); err != nil {
@@ -234,7 +234,7 @@ func TestADirectoryKeepsItsRole(t *testing.T) {
 	}
 }
 
-func TestAConnectedRegistryIsNotStartedWithoutItsConnectionString(t *testing.T) {
+func TestConnectedRegistryNeedsItsConnectionString(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	cfg.ConnectionString = noParent
 	_, stop := run(t, cfg)
@@ -251,8 +251,9 @@ func TestAConnectedRegistryIsNotStartedWithoutItsConnectionString(t *testing.T) 
 	}
 }
 
-// A site whose parent is away serves; nothing in its start waits for the link.
-func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
+// A connected registry serves although its parent is unreachable: its start does not wait
+// for the link.
+func TestConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	cfg.ConnectionString = noParent
 	start := time.Now()
@@ -277,12 +278,12 @@ func TestAConnectedRegistryStartsWithoutItsParent(t *testing.T) {
 	}
 }
 
-func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
+func TestStartTakesUnderASecondWith100000Manifests(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("it writes 100,000 rows, and measures time")
 	}
 	dir := t.TempDir()
-	_, stop := run(t, configIn(dir)) // it makes the first password, which is slow on purpose
+	_, stop := run(t, configIn(dir)) // makes the first password, whose hash is slow on purpose
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +297,7 @@ func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
 	if err = errors.Join(err, raw.Close()); err != nil {
 		t.Fatal(err)
 	}
-	best := time.Hour // of three: what else the machine does is not ours
+	best := time.Hour // of three, because other processes may slow one down
 	for range 3 {
 		start := time.Now()
 		r, stop := run(t, configIn(dir))
@@ -313,12 +314,12 @@ func TestServingBeginsWithinASecondWith100000Manifests(t *testing.T) {
 	}
 }
 
-func TestTheChallengeNamesTheAddressThatItsClientUsed(t *testing.T) {
+func TestChallengeNamesTheClientsAddressOfTheInstance(t *testing.T) {
 	cfg := configIn(t.TempDir())
 	cfg.ExternalURL = "https://registry.example:8443"
 	ready, _ := run(t, cfg)
 	for _, test := range []struct{ host, want string }{
-		{"registry.example:8443", `realm="https://registry.example:8443/oauth2/token"`}, // a proxy took TLS away
+		{"registry.example:8443", `realm="https://registry.example:8443/oauth2/token"`}, // a proxy terminated TLS
 		{"REGISTRY.example:8443", `realm="https://registry.example:8443/oauth2/token"`},
 		{"127.0.0.1:5000", `realm="http://127.0.0.1:5000/oauth2/token"`},
 	} {

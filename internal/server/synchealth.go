@@ -13,21 +13,21 @@ import (
 	"ferry/internal/mirror"
 )
 
-// syncHealthAge is for how long an answer is repeated: anybody may ask, and each
-// new answer counts rows.
+// syncHealthAge is how long an answer is cached, because anybody may ask, and each new
+// answer counts rows.
 const syncHealthAge = time.Second
 
-// A syncHealth answers whether this instance is in sync with its parent or, if it
-// is a root, with the sources of its mirror rules: 200, or 503 with the reason.
-// Anybody may read it, so it has counts and times, and no names.
+// A syncHealth serves /health/sync: 200 if this instance is in sync with its parent or, in
+// a root, with the sources of its mirror rules; else 503 with the reason. Anybody may read
+// it, so it has counts and times, but no names.
 type syncHealth struct {
-	site interface { // nil in a root
+	agent interface { // nil in a root
 		SyncStatus() *api.SyncStatus
 	}
 	rules interface { // nil in a connected registry
 		Summary(context.Context) (mirror.Summary, error)
 	}
-	damaged func(context.Context) (int64, error) // counts what is out of service; nil is nothing
+	damaged func(context.Context) (int64, error) // counts damaged content; nil is none
 	now     func() time.Time
 
 	mu   sync.Mutex
@@ -35,18 +35,18 @@ type syncHealth struct {
 	last syncAnswer
 }
 
-// A syncAnswer is the body of an answer.
+// A syncAnswer is the body of the response.
 type syncAnswer struct {
 	api.Verdict
 	ItemsPending int        `json:"itemsPending"`
 	ItemsFailed  int        `json:"itemsFailed"`
-	Damaged      int64      `json:"damaged"`     // blobs and manifests that images need, out of service
+	Damaged      int64      `json:"damaged"`     // damaged blobs and manifests that images need
 	LastSuccess  *time.Time `json:"lastSuccess"` // null is never
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *syncHealth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The answer is everybody's for a while, and must not depend on one who leaves.
+	// Others get the cached answer, so it must not fail because this client disconnects.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), readyTimeout)
 	defer cancel()
 	a := h.answer(ctx)
@@ -55,7 +55,7 @@ func (h *syncHealth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !a.InSync {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(a) // a client that went away needs no answer
+	_ = json.NewEncoder(w).Encode(a) // fails only if the client disconnected
 }
 
 func (h *syncHealth) answer(ctx context.Context) syncAnswer {
@@ -66,17 +66,18 @@ func (h *syncHealth) answer(ctx context.Context) syncAnswer {
 		return h.last
 	}
 	h.at = now
-	if h.site == nil {
-		h.last = h.ofRules(ctx, now)
+	if h.agent == nil {
+		h.last = h.rootAnswer(ctx, now)
 	} else {
-		h.last = h.ofSite()
+		h.last = h.connectedAnswer()
 	}
 	h.last.addDamage(ctx, h.damaged)
 	return h.last
 }
 
-// addDamage adds what is damaged to an answer. An instance with damaged content is not in sync. A
-// root without mirror rules, too, can only report it: somebody must push the content again.
+// addDamage adds the number of damaged items to an answer. An instance with damaged content
+// is not in sync. That includes a root without mirror rules, whose content a person must
+// push again.
 func (a *syncAnswer) addDamage(ctx context.Context, count func(context.Context) (int64, error)) {
 	if count == nil {
 		return
@@ -86,14 +87,14 @@ func (a *syncAnswer) addDamage(ctx context.Context, count func(context.Context) 
 	switch {
 	case !a.InSync:
 	case err != nil:
-		a.InSync, a.Status, a.Reason = false, api.Unknown, api.Text("what is damaged cannot be read")
+		a.InSync, a.Status, a.Reason = false, api.Unknown, api.Text("the list of damaged content cannot be read")
 	case n > 0:
 		a.InSync, a.Status, a.Reason = false, api.NotInSync, api.Text(fleet.ReasonDamaged)
 	}
 }
 
-// ofRules is the answer of a root.
-func (h *syncHealth) ofRules(ctx context.Context, now time.Time) syncAnswer {
+// rootAnswer returns the answer of a root registry.
+func (h *syncHealth) rootAnswer(ctx context.Context, now time.Time) syncAnswer {
 	sum, err := h.rules.Summary(ctx)
 	a := syncAnswer{
 		Verdict:      api.Verdict{Status: api.NotInSync, AsOfTime: api.Time(now)},
@@ -106,16 +107,16 @@ func (h *syncHealth) ofRules(ctx context.Context, now time.Time) syncAnswer {
 		a.Reason = api.Text(fmt.Sprintf("%d of %d mirror rules are not in sync", sum.OutOfSync, sum.Rules))
 	default:
 		a.Status, a.InSync = api.InSync, true
-		if sum.Rules > 0 { // of whose sources nothing is known but by their runs
+		if sum.Rules > 0 { // their sources are known only as of the last runs
 			a.AsOfTime = a.LastSuccess
 		}
 	}
 	return a
 }
 
-// ofSite is the answer of a connected registry.
-func (h *syncHealth) ofSite() syncAnswer {
-	s := h.site.SyncStatus()
+// connectedAnswer returns the answer of a connected registry.
+func (h *syncHealth) connectedAnswer() syncAnswer {
+	s := h.agent.SyncStatus()
 	return syncAnswer{
 		Verdict: s.Verdict, ItemsPending: s.ItemsPending, ItemsFailed: s.ItemsFailed,
 		LastSuccess: s.Result.LastSuccessfulSyncEndTime,

@@ -14,13 +14,13 @@ import (
 	"ferry/internal/mirror"
 )
 
-// A quietSite is a site that says what the test wants it to.
-type quietSite struct {
+// A fakeAgent has the status that the test sets.
+type fakeAgent struct {
 	status api.SyncStatus
 	asked  int
 }
 
-func (s *quietSite) SyncStatus() *api.SyncStatus { s.asked++; return &s.status }
+func (s *fakeAgent) SyncStatus() *api.SyncStatus { s.asked++; return &s.status }
 
 func TestSyncHealthIs200OnlyInSync(t *testing.T) {
 	at := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -33,11 +33,11 @@ func TestSyncHealthIs200OnlyInSync(t *testing.T) {
 		{api.Verdict{Status: api.Unknown, AsOfTime: &at,
 			Reason: new("the parent was not heard when it should have been")}, 503},
 	} {
-		site := &quietSite{status: api.SyncStatus{
+		agent := &fakeAgent{status: api.SyncStatus{
 			Verdict: test.verdict, ItemsPending: 2, ItemsFailed: 1,
 			Result: &api.RegistrySyncResult{LastSuccessfulSyncEndTime: &at},
 		}}
-		h := &syncHealth{site: site, now: func() time.Time { return at }}
+		h := &syncHealth{agent: agent, now: func() time.Time { return at }}
 		for range 3 {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
@@ -50,18 +50,18 @@ func TestSyncHealthIs200OnlyInSync(t *testing.T) {
 				t.Errorf("%d, want %d: %s", w.Code, test.code, diff)
 			}
 		}
-		if site.asked != 1 {
-			t.Errorf("rows were counted %d times for three that asked at once", site.asked)
+		if agent.asked != 1 {
+			t.Errorf("rows were counted %d times for three that asked at once", agent.asked)
 		}
 	}
 }
 
-// rules are mirror rules that stand as the test wants them to.
+// rules are mirror rules with the summary that the test sets.
 type rules mirror.Summary
 
 func (r rules) Summary(context.Context) (mirror.Summary, error) { return mirror.Summary(r), nil }
 
-func TestARootIsInSyncIfItsMirrorRulesAre(t *testing.T) {
+func TestRootIsInSyncIfItsMirrorRulesAre(t *testing.T) {
 	for _, c := range []struct {
 		rules  rules
 		status int
@@ -90,7 +90,7 @@ func TestDamagedRootIsNotInSync(t *testing.T) {
 	}
 }
 
-func TestSyncHealthDoesNotDependOnWhoAskedAndLeft(t *testing.T) {
+func TestSyncHealthSurvivesDisconnectedClients(t *testing.T) {
 	h := &syncHealth{
 		rules: rules{}, now: time.Now,
 		damaged: func(ctx context.Context) (int64, error) { return 0, ctx.Err() },

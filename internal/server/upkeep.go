@@ -16,26 +16,26 @@ import (
 	"ferry/internal/wire"
 )
 
-// upkeepEvery is how often the upkeep looks whether something is due, and reads
-// the parent's decisions about it again.
-const upkeepEvery = time.Minute
+// upkeepInterval is how often the upkeep reads the desired state, and does the work that is
+// due.
+const upkeepInterval = time.Minute
 
-// rootCollection is when a root collects garbage; a connected registry does
-// when its parent says.
+// rootCollection is the schedule of garbage collection in a root. That of a connected
+// registry is in its desired state.
 const rootCollection = "0 * * * *"
 
-// collectedSetting is the name under which the last collection's time is kept.
+// collectedSetting is the name of the setting with the time of the last collection.
 const collectedSetting = "garbage-collected"
 
-// trimEvery is how often removals are forgotten that are older than the longest message TTL.
-const trimEvery = time.Hour
+// trimInterval is how often tombstones older than the longest message TTL are deleted.
+const trimInterval = time.Hour
 
-// uptimeEvery is how often it is written down how long the instance has run. After a
-// crash, that is how much younger at most its content seems.
-const uptimeEvery = 10 * time.Minute
+// uptimeInterval is how often the running time of the instance is saved. After a crash,
+// content seems younger by at most this much.
+const uptimeInterval = 10 * time.Minute
 
-// An upkeep does the periodic work: it collects garbage, trims the feed, writes down
-// how long the instance has run, and sets the log level that the parent decided.
+// An upkeep does the periodic work. It collects garbage, trims the feed, saves the running
+// time, and sets the log level of the desired state.
 type upkeep struct {
 	storage interface {
 		Collect(ctx context.Context) (storage.Collected, error)
@@ -58,8 +58,8 @@ type upkeep struct {
 	counted   time.Time // when it was last written down how long the instance has run
 }
 
-// levelOf returns the level that the parent may set: none if this instance's own
-// settings have another than the default.
+// levelOf returns the level that the desired state may set: nil if the instance's own
+// setting differs from the default.
 func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	if cfg.LogLevel != config.Default().LogLevel {
 		return nil
@@ -67,7 +67,7 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 	return o.Level
 }
 
-// run ends with ctx. A failure is logged, and tried again.
+// run works until ctx ends. It logs a failure, and tries again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
 	u.counted = u.started
@@ -75,14 +75,14 @@ func (u *upkeep) run(ctx context.Context) error {
 		if err := u.once(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
 		}
-		if retry.Sleep(ctx, upkeepEvery, nil) != nil {
+		if retry.Sleep(ctx, upkeepInterval, nil) != nil {
 			ctx = context.WithoutCancel(ctx)
 			return errors.Join(u.fleet.SaveSeen(ctx), u.storage.SaveUptime(ctx))
 		}
 	}
 }
 
-// once does what is due.
+// once does the work that is due.
 func (u *upkeep) once(ctx context.Context) error {
 	own, err := u.fleet.Own(ctx)
 	if err != nil {
@@ -95,9 +95,9 @@ func (u *upkeep) once(ctx context.Context) error {
 	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.count(ctx, now), u.collect(ctx, own, now))
 }
 
-// count writes down how long the instance has run, if that is due.
+// count saves the running time, if that is due.
 func (u *upkeep) count(ctx context.Context, now time.Time) error {
-	if now.Sub(u.counted) < uptimeEvery {
+	if now.Sub(u.counted) < uptimeInterval {
 		return nil
 	}
 	u.counted = now
@@ -112,10 +112,10 @@ func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now t
 	if !u.collectionDue(own, now) {
 		return nil
 	}
-	u.collected = now // what fails has its next try at the next time of the schedule
+	u.collected = now // a failed collection is tried again at the next time of the schedule
 	c, err := u.storage.Collect(ctx)
 	if ctx.Err() != nil {
-		return err // it was stopped, and is due again after the next start
+		return err // the instance stops; the collection is due again after the next start
 	}
 	if err == nil && c != (storage.Collected{}) {
 		u.log.Info("collected garbage", "blobs", c.Blobs, "bytes", c.Bytes, "uploads", c.Uploads)
@@ -123,8 +123,8 @@ func (u *upkeep) collect(ctx context.Context, own *wire.ConnectedRegistry, now t
 	return errors.Join(err, u.saveCollected(ctx))
 }
 
-// loadCollected reads when garbage was last collected. If that is not known, or
-// the clock was set back since, it counts from now.
+// loadCollected reads the time of the last collection. If it is unknown or in the future,
+// because the clock was set back, the interval starts now.
 func (u *upkeep) loadCollected(ctx context.Context, now time.Time) error {
 	if !u.collected.IsZero() && !u.collected.After(now) {
 		return nil
@@ -147,9 +147,9 @@ func (u *upkeep) saveCollected(ctx context.Context) error {
 	})
 }
 
-// trim forgets old removals, if that is due.
+// trim deletes old tombstones, if that is due.
 func (u *upkeep) trim(ctx context.Context, now time.Time) error {
-	if now.Sub(u.trimmed) < trimEvery {
+	if now.Sub(u.trimmed) < trimInterval {
 		return nil
 	}
 	ttl, err := u.longestTTL(ctx)
@@ -163,10 +163,10 @@ func (u *upkeep) trim(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// collectionDue reports whether a tick of the schedule came since the last
-// collection, maybe while the machine was off. None runs right after the start.
+// collectionDue reports whether a time of the schedule has passed since the last
+// collection, possibly while the machine was off. No collection runs right after the start.
 func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool {
-	if now.Sub(u.started) < upkeepEvery {
+	if now.Sub(u.started) < upkeepInterval {
 		return false
 	}
 	when := rootCollection
@@ -185,7 +185,7 @@ func (u *upkeep) collectionDue(own *wire.ConnectedRegistry, now time.Time) bool 
 	return !next.IsZero() && !next.After(now)
 }
 
-// longestTTL returns how long removals must be remembered for the descendants.
+// longestTTL returns the longest message TTL of the descendants.
 func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 	all, err := u.fleet.List(ctx, control.Caller{}, "", false)
 	if err != nil {
@@ -203,7 +203,7 @@ func (u *upkeep) longestTTL(ctx context.Context) (time.Duration, error) {
 	return longest, nil
 }
 
-// levelNone is above every level that is used.
+// levelNone is above every level of the log.
 const levelNone = slog.LevelError + 100
 
 func (u *upkeep) setLevel(own *wire.ConnectedRegistry) {

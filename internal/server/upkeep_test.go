@@ -16,47 +16,47 @@ import (
 	"ferry/internal/wire"
 )
 
-// chores counts what an upkeep does.
-type chores struct {
+// fakeWork counts the calls of an upkeep.
+type fakeWork struct {
 	db       *metadb.DB
 	own      *wire.ConnectedRegistry
 	below    []api.ConnectedRegistry
 	failure  error
-	full     error // that of the feed
+	full     error // returned by trimming the feed
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
-	saved    int             // how often it was written down when connected registries were seen
-	counted  int             // and how long the instance has run
+	saved    int             // how often the times of the last activity were saved
+	counted  int             // how often the running time was saved
 }
 
-func (c *chores) Collect(context.Context) (storage.Collected, error) {
+func (c *fakeWork) Collect(context.Context) (storage.Collected, error) {
 	c.collects = append(c.collects, time.Now())
 	return storage.Collected{Blobs: 1}, c.failure
 }
 
-func (c *chores) TrimFeed(_ context.Context, age time.Duration) error {
+func (c *fakeWork) TrimFeed(_ context.Context, age time.Duration) error {
 	c.trims = append(c.trims, age)
 	return c.full
 }
 
-func (c *chores) SaveUptime(context.Context) error {
+func (c *fakeWork) SaveUptime(context.Context) error {
 	c.counted++
 	return nil
 }
 
-func (c *chores) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
+func (c *fakeWork) Own(context.Context) (*wire.ConnectedRegistry, error) { return c.own, nil }
 
-func (c *chores) List(context.Context, control.Caller, string, bool) ([]api.ConnectedRegistry, error) {
+func (c *fakeWork) List(context.Context, control.Caller, string, bool) ([]api.ConnectedRegistry, error) {
 	return c.below, nil
 }
 
-func (c *chores) SaveSeen(context.Context) error {
+func (c *fakeWork) SaveSeen(context.Context) error {
 	c.saved++
 	return nil
 }
 
-// after runs an upkeep over c for d of a clock that begins at midnight, UTC.
-func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
+// after runs an upkeep over c for d. The clock starts at midnight, UTC.
+func after(t *testing.T, d time.Duration, c *fakeWork, level *slog.LevelVar) {
 	t.Helper()
 	if c.db == nil {
 		c.db = dbtest.SQLite(t)
@@ -69,9 +69,9 @@ func after(t *testing.T, d time.Duration, c *chores, level *slog.LevelVar) {
 	}
 }
 
-func TestARootCollectsGarbageEveryHour(t *testing.T) {
+func TestRootCollectsGarbageEveryHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{failure: errors.New("for once")}
+		c := &fakeWork{failure: errors.New("for once")}
 		after(t, 5*time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 5 {
 			t.Errorf("collected at %v", c.collects)
@@ -79,29 +79,29 @@ func TestARootCollectsGarbageEveryHour(t *testing.T) {
 	})
 }
 
-func TestWhenRegistriesWereSeenIsWrittenEveryMinuteAndAtTheEnd(t *testing.T) {
+func TestLastSeenTimesAreSavedRegularlyAndAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{full: errors.New("the disk is full")}
+		c := &fakeWork{full: errors.New("the disk is full")}
 		if after(t, 90*time.Second, c, nil); c.saved != 3 {
 			t.Errorf("written %d times in 90 seconds, want 3", c.saved)
 		}
 	})
 }
 
-func TestUptimeIsWrittenDownNowAndThenAndAtTheEnd(t *testing.T) {
+func TestRunningTimeIsSavedRegularlyAndAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{}
+		c := &fakeWork{}
 		if after(t, 25*time.Minute, c, nil); c.counted != 3 {
 			t.Errorf("written %d times in 25 minutes, want 3", c.counted)
 		}
 	})
 }
 
-func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
+func TestMissedCollectionRunsAfterStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "0 0 * * *"}}}
+		c := &fakeWork{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "0 0 * * *"}}}
 		time.Sleep(8 * time.Hour)
-		after(t, 10*time.Hour, c, nil) // it is new; nothing is overdue
+		after(t, 10*time.Hour, c, nil) // a new instance has nothing overdue
 		if len(c.collects) != 0 {
 			t.Fatalf("collected at %v", c.collects)
 		}
@@ -109,15 +109,15 @@ func TestAMachineThatIsOffAtNightCollectsInTheMorning(t *testing.T) {
 		started := time.Now()
 		after(t, 10*time.Hour, c, nil)
 		after(t, time.Hour, c, nil)
-		if len(c.collects) != 1 || c.collects[0].Sub(started) != upkeepEvery {
+		if len(c.collects) != 1 || c.collects[0].Sub(started) != upkeepInterval {
 			t.Errorf("started at %v, collected at %v", started, c.collects)
 		}
 	})
 }
 
-func TestAClockThatWasSetBackDoesNotStopCollections(t *testing.T) {
+func TestClockSetBackDoesNotStopCollections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{db: dbtest.SQLite(t)}
+		c := &fakeWork{db: dbtest.SQLite(t)}
 		later := &upkeep{db: c.db, collected: time.Now().Add(1000 * time.Hour)}
 		if err := later.saveCollected(t.Context()); err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestAClockThatWasSetBackDoesNotStopCollections(t *testing.T) {
 	})
 }
 
-func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
+func TestLastCollectionTimeIsSavedOnBothDatabases(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		start := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
 		load := func(now, want time.Time) {
@@ -139,7 +139,7 @@ func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
 				t.Errorf("at %v: %v, %v, want %v", now, u.collected, err, want)
 			}
 		}
-		load(start, start) // nothing is known: it counts from now
+		load(start, start) // without a saved time, the interval starts now
 		load(start.Add(time.Hour), start)
 		u := &upkeep{db: db, collected: start.Add(2 * time.Hour)}
 		if err := u.saveCollected(t.Context()); err != nil {
@@ -150,9 +150,9 @@ func TestTheLastCollectionIsRememberedOnEitherDatabase(t *testing.T) {
 	})
 }
 
-func TestGarbageIsCollectedIfTheFeedCannotBeTrimmed(t *testing.T) {
+func TestGarbageIsCollectedIfTrimmingTheFeedFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{full: errors.New("the disk is full")}
+		c := &fakeWork{full: errors.New("the disk is full")}
 		after(t, time.Hour+time.Minute, c, nil)
 		if len(c.collects) != 1 {
 			t.Errorf("collected at %v", c.collects)
@@ -160,16 +160,16 @@ func TestGarbageIsCollectedIfTheFeedCannotBeTrimmed(t *testing.T) {
 	})
 }
 
-func TestAConnectedRegistryCollectsGarbageOnItsParentsSchedule(t *testing.T) {
+func TestConnectedRegistryCollectsGarbageOnItsDesiredSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "30 5 * * *"}}}
+		c := &fakeWork{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCEnabled: true, GCSchedule: "30 5 * * *"}}}
 		after(t, 36*time.Hour, c, nil)
 		if len(c.collects) != 2 || c.collects[0].UTC().Format("15:04") != "05:30" {
 			t.Errorf("collected at %v", c.collects)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCSchedule: "* * * * *"}}}
+		c := &fakeWork{own: &wire.ConnectedRegistry{Spec: wire.Spec{GCSchedule: "* * * * *"}}}
 		after(t, time.Hour, c, nil)
 		if len(c.collects) != 0 {
 			t.Errorf("collected at %v, though it is not enabled", c.collects)
@@ -177,7 +177,7 @@ func TestAConnectedRegistryCollectsGarbageOnItsParentsSchedule(t *testing.T) {
 	})
 }
 
-func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
+func TestFeedIsKeptForTheLongestTTL(t *testing.T) {
 	ttl := func(text string) api.ConnectedRegistry {
 		var r api.ConnectedRegistry
 		r.Parent.SyncProperties.MessageTTL = text
@@ -194,7 +194,7 @@ func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &chores{below: test.below}
+				c := &fakeWork{below: test.below}
 				after(t, 150*time.Minute, c, nil)
 				if len(c.trims) != 3 || c.trims[0] != test.want || c.trims[2] != test.want {
 					t.Errorf("kept for %v", c.trims)
@@ -204,14 +204,14 @@ func TestTheFeedIsKeptForTheLongestMessageTTL(t *testing.T) {
 	}
 }
 
-func TestAConnectedRegistryLogsAtItsParentsLevel(t *testing.T) {
+func TestConnectedRegistryLogsAtItsDesiredLevel(t *testing.T) {
 	for text, want := range map[string]slog.Level{
 		"Debug": slog.LevelDebug, "Information": slog.LevelInfo, "Warning": slog.LevelWarn, "Error": slog.LevelError,
 		"None": levelNone, "Future": slog.LevelInfo,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			level := new(slog.LevelVar)
-			after(t, time.Second, &chores{own: &wire.ConnectedRegistry{Spec: wire.Spec{LogLevel: text}}}, level)
+			after(t, time.Second, &fakeWork{own: &wire.ConnectedRegistry{Spec: wire.Spec{LogLevel: text}}}, level)
 			if level.Level() != want {
 				t.Errorf("%s: %v", text, level.Level())
 			}
