@@ -114,6 +114,7 @@ func TestLongLinesAreFound(t *testing.T) {
 		{"b.md", strings.Repeat("x", 121), true},
 		{"b.md", "| " + strings.Repeat("x", 121), false},
 		{"b.md", "https://" + strings.Repeat("x", 121), false},
+		{"c.md", "```\n" + strings.Repeat("x", 121) + "\n```", false},
 		{"b.txt", strings.Repeat("x", 121), false},
 	} {
 		var want []string

@@ -182,6 +182,8 @@ func (c *checker) banned(file string, line int, found string, b Ban) {
 	c.found(BannedWord, file, line, "%q: the word %q is not used; use instead: %s", found, b.Word, b.Instead)
 }
 
+// Lines of Markdown may be longer where a line cannot be broken: in tables,
+// examples and addresses.
 var webAddress = regexp.MustCompile(`https?://\S+`)
 
 func (c *checker) lines(file, text string) {
@@ -192,12 +194,17 @@ func (c *checker) lines(file, text string) {
 			return
 		}
 	}
-	number := 0
+	number, fenced := 0, false
 	for line := range strings.Lines(text) {
 		number++
 		line = strings.TrimRight(line, "\r\n")
-		if path.Ext(file) == ".md" && (strings.HasPrefix(line, "|") || webAddress.MatchString(line)) {
-			continue
+		if path.Ext(file) == ".md" {
+			if strings.HasPrefix(line, "```") {
+				fenced = !fenced
+			}
+			if fenced || strings.HasPrefix(line, "|") || webAddress.MatchString(line) {
+				continue
+			}
 		}
 		columns := utf8.RuneCountInString(line) + (tab-1)*strings.Count(line, "\t")
 		if columns > maxColumns {
