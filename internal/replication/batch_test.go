@@ -19,12 +19,12 @@ import (
 	"ferry/internal/replication"
 )
 
-// batching is a parent's gateway whose batches pass a test's hands.
+// A batchSource counts and alters the batches of a parent.
 type batchSource struct {
 	*gateway.Client
 	batches, single atomic.Int64
 	alterBlob       func(i int, content io.Reader) (io.Reader, error)
-	onResponse      func() // told of every answer
+	onResponse      func() // called for every response
 }
 
 func (b *batchSource) Batch(ctx context.Context, want []replication.Ref,
@@ -53,7 +53,8 @@ func (b *batchSource) Blob(ctx context.Context, repository string, d digest.Dige
 	return body, start, err
 }
 
-// smallImages stores images with a layer each that no plan has.
+// smallImages pushes images with one layer that is too large for a plan and small enough for
+// a batch.
 func (p *parent) smallImages(n int) {
 	for i := range n {
 		p.image("app", [][]byte{randomBytes(uint64(i), 20_000)}, fmt.Sprintf("v%d", i))
@@ -90,7 +91,7 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 		defer mu.Unlock()
 		switch count++; count % 4 {
 		case 1:
-			return nil, nil // the parent does not send it in this way
+			return nil, nil // the parent does not send the blob in a batch
 		case 2:
 			return io.MultiReader(io.LimitReader(content, 1000), brokenReader{}), nil
 		}
@@ -102,14 +103,14 @@ func TestMissingBatchEntriesAreFetchedSeparately(t *testing.T) {
 	}
 	assertInSync(t, p, r.Storage)
 	if most := int64(images*20_000 + images*500); result.Received > most {
-		t.Errorf("%d bytes were received, at most %d should be", result.Received, most)
+		t.Errorf("%d bytes were received, want at most %d", result.Received, most)
 	}
 	if src.single.Load() == 0 {
-		t.Error("nothing came for itself: the test shows nothing")
+		t.Error("no blob was fetched separately; want some")
 	}
 }
 
-// broken is what a connection that is cut reads like.
+// A brokenReader fails like a cut connection.
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
@@ -126,14 +127,14 @@ func TestFirstLayerFlowsWithinThreeRoundTrips(t *testing.T) {
 		dial := p.dial
 		p.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if far.Load() {
-				time.Sleep(roundTrip) // of the handshake
+				time.Sleep(roundTrip) // for the handshake
 			}
 			return dial(ctx, network, address)
 		}
 		p.image("app", [][]byte{randomBytes(9999, 20_000)}, "first")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
-		r.sync() // connections are open now, as at a site that is in step
+		r.sync() // opens the connections
 		p.smallImages(images)
 		r.follow()
 		p.network.Set(faultnet.Faults{Delay: roundTrip})

@@ -11,8 +11,8 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// BenchmarkFirstSync is of many tags whose images share layers; "cpu-ns/tag" is
-// of both ends, which run in this process.
+// BenchmarkFirstSync syncs many tags whose images share layers. "cpu-ns/tag" counts both
+// ends, which run in this process.
 func BenchmarkFirstSync(b *testing.B) {
 	p := newParent(b)
 	const repositories, tags = 40, 50
@@ -39,7 +39,7 @@ func BenchmarkFirstSync(b *testing.B) {
 	b.ReportMetric(float64(took.Nanoseconds())/float64(synced), "cpu-ns/tag")
 }
 
-// processorTime is how much of it this process has used.
+// processorTime returns the CPU time that this process has used.
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)

@@ -15,15 +15,14 @@ import (
 	"ferry/internal/faultnet"
 )
 
-// chaosSeeds is how many seeds run; $CHAOS_SEEDS is another number, as in .ci/run.
+// chaosSeeds is the default number of seeds; $CHAOS_SEEDS overrides it.
 const chaosSeeds = 10
 
-// errStopped ends a sync whose site is stopped.
-var errStopped = errors.New("the site stops")
+// errStopped ends the Sync of a replica that is stopped.
+var errStopped = errors.New("the replica stops")
 
-// Whatever happens on the way and at both ends, a site that is left in peace
-// at last has what its parent has, byte for byte, and nobody who pulled from it
-// meanwhile saw an image that was not whole.
+// Links fail, parents and replicas restart, answers are wrong. In the end, the replica has the
+// parent's content, byte for byte, and no client has pulled an incomplete image.
 func TestChaosEndsInSync(t *testing.T) {
 	seeds := chaosSeeds
 	if text := os.Getenv("CHAOS_SEEDS"); text != "" {
@@ -44,80 +43,80 @@ func TestChaosEndsInSync(t *testing.T) {
 
 func chaos(t *testing.T, seed uint64) {
 	w := &randomParent{parent: newSeededParent(t, seed), rng: rand.New(rand.NewPCG(seed, 7)), maxLayer: 200 << 10}
-	moods, liar := &randomRefusals{rng: rand.New(rand.NewPCG(seed, 8))}, newWrongAnswers(seed, allWrongAnswers()...)
-	w.refuse, w.intercept = moods.refuse, liar.answer
+	refusals, wrong := &randomRefusals{rng: rand.New(rand.NewPCG(seed, 8))}, newWrongAnswers(seed, allWrongAnswers()...)
+	w.refuse, w.intercept = refusals.refuse, wrong.answer
 	w.hasPlatforms, w.hasFilters = seed%4 == 3, seed%3 == 2
 	if seed%5 == 4 {
 		w.redirect()
 	}
-	site := &restartableReplica{t: t, dir: t.TempDir(), source: w.client(), children: allChildren}
+	r := &restartableReplica{t: t, dir: t.TempDir(), source: w.client(), children: allChildren}
 	if w.hasPlatforms {
-		site.children = heldChildren
+		r.children = heldChildren
 	}
-	site.start()
-	defer site.stop()
+	r.start()
+	defer r.stop()
 	w.changeOften(6)
-	site.follow()
+	r.follow()
 	if w.hasPlatforms || w.hasFilters {
 		w.changeSubscription()
-		site.follow()
+		r.follow()
 	}
 	for range 4 {
 		changed := (w.hasPlatforms || w.hasFilters) && w.rng.IntN(2) == 0
 		if changed {
-			w.changeSubscription() // of which the site hears later
+			w.changeSubscription() // the replica learns of it later
 		}
-		weather := randomFaults(w.rng)
-		mood, how := w.rng.IntN(3), w.rng.IntN(6)
+		faults := randomFaults(w.rng)
+		refuse, how := w.rng.IntN(3), w.rng.IntN(6)
 		if how < 2 {
 			w.pause()
-			w.push("app/0", "v0") // for there to be something to be killed in the midst of
-			site.follow()
-			weather.Rate = 5<<10 + w.rng.Int64N(50<<10)
+			w.push("app/0", "v0") // so that the kill interrupts something
+			r.follow()
+			faults.Rate = 5<<10 + w.rng.Int64N(50<<10)
 		}
-		moods.set(mood)
-		liar.set(4 * w.rng.IntN(3))
-		w.network.Set(weather)
+		refusals.set(refuse)
+		wrong.set(4 * w.rng.IntN(3))
+		w.network.Set(faults)
 		window := time.Duration(w.rng.IntN(30_000)) * time.Millisecond
 		switch how {
 		case 0, 1:
-			site.syncAndKillAfter(randomDelay(w.rng))
+			r.syncAndKillAfter(randomDelay(w.rng))
 		case 2:
-			site.syncFor(window)
-			site.stop()
-			site.start()
+			r.syncFor(window)
+			r.stop()
+			r.start()
 		case 3:
 			var g sync.WaitGroup
 			g.Go(func() {
 				time.Sleep(window / 2)
 				w.restart(window / 8)
 			})
-			site.syncFor(window)
+			r.syncFor(window)
 			g.Wait()
 		default:
-			site.syncFor(window)
+			r.syncFor(window)
 		}
-		moods.set(0)
-		liar.set(0)
+		refusals.set(0)
+		wrong.set(0)
 		w.network.Set(faultnet.Faults{})
 		w.changeOften(2)
 		if changed {
-			site.follow()
+			r.follow()
 		}
 		if w.rng.IntN(4) > 0 {
-			site.follow()
+			r.follow()
 		} else {
-			site.relist()
+			r.relist()
 		}
 	}
-	// What is left of the bad weather, which may have let items fail for now.
-	site.ClearQuarantine()
-	site.syncFor(time.Hour)
-	site.sync()
-	assertInSync(t, w.parent, site.Storage)
+	// Try items again that failed because of the faults.
+	r.ClearQuarantine()
+	r.syncFor(time.Hour)
+	r.sync()
+	assertInSync(t, w.parent, r.Storage)
 }
 
-// steps changes so many things, one after the other.
+// changeOften makes n random changes.
 func (w *randomParent) changeOften(n int) {
 	for range n {
 		w.pause()
@@ -125,16 +124,15 @@ func (w *randomParent) changeOften(n int) {
 	}
 }
 
-// tick lets a moment pass, so that it is known which of two tags is newer.
+// pause lets some time pass, so that one of two tags is newer.
 func (w *randomParent) pause() { time.Sleep(10 * time.Millisecond) }
 
-// moment is a time after which a site is killed: as often within a few round
-// trips as within many.
+// randomDelay returns the time until a kill: as often a few round trips as many.
 func randomDelay(rng *rand.Rand) time.Duration {
 	return time.Duration(100+rng.IntN(100<<rng.IntN(8))) * time.Millisecond
 }
 
-// setReach lets other content be for the site.
+// changeSubscription subscribes the replica to other content.
 func (w *randomParent) changeSubscription() {
 	var r childSubscription
 	if w.hasPlatforms {
@@ -148,7 +146,7 @@ func (w *randomParent) changeSubscription() {
 	w.subscribed.Store(&r)
 }
 
-// badWeather is what a link may do.
+// randomFaults returns faults of the link.
 func randomFaults(rng *rand.Rand) faultnet.Faults {
 	var f faultnet.Faults
 	if rng.IntN(2) == 0 {
@@ -169,11 +167,11 @@ func randomFaults(rng *rand.Rand) faultnet.Faults {
 	return f
 }
 
-// moods are a parent's: it may refuse what it is asked.
+// randomRefusals make a parent refuse some requests.
 type randomRefusals struct {
 	mu    sync.Mutex
 	rng   *rand.Rand
-	oneIn int // 0 is well; else one request of so many is refused
+	oneIn int // one of so many requests is refused; 0 is none
 }
 
 func (m *randomRefusals) set(bad int) {

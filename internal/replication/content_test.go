@@ -15,23 +15,23 @@ import (
 	"ferry/internal/subscription"
 )
 
-// content is everything that a registry serves: manifests by repository and
-// digest, and tags.
+// content is everything that a registry serves.
 type content struct {
-	tags      map[string]digest.Digest
-	manifests map[string]string // payloads
+	tags      map[string]digest.Digest // by repository:tag
+	manifests map[string]string        // media types and payloads, by repository@digest
 }
 
-// read returns a storage's content. Every tag's must be whole, down to the
-// digests of the blobs that are not in checked yet.
+// readContent returns a storage's content. It fails unless the manifest of every tag is
+// whole, and all of its blobs match their digests. It skips and fills checked, the blobs
+// that were verified.
 func readContent(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool) (content, error) {
 	return readContentWith(ctx, s, checked, allChildren)
 }
 
-// readIndexes is [read] where an index is whole with the children that below
-// returns.
-func readContentWith(ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool,
-	below childrenOf) (content, error) {
+// readContentWith is [readContent] with the children that an index must have.
+func readContentWith(
+	ctx context.Context, s *storage.Storage, checked map[digest.Digest]bool, children childrenOf,
+) (content, error) {
 	c := content{map[string]digest.Digest{}, map[string]string{}}
 	repositories, err := s.Repositories(ctx, "", 1000)
 	if err != nil {
@@ -44,10 +44,10 @@ func readContentWith(ctx context.Context, s *storage.Storage, checked map[digest
 		}
 		for _, tag := range tags {
 			c.tags[r.Name+":"+tag.Name] = tag.Digest
-			if err := checkWhole(ctx, s, r.Name, tag.Digest, checked, below); err != nil {
+			if err := checkWhole(ctx, s, r.Name, tag.Digest, checked, children); err != nil {
 				if now, again := s.Tag(ctx, r.Name, tag.Name); again == nil && now.Digest == tag.Digest {
 					return c, fmt.Errorf("%s:%s: %w", r.Name, tag.Name, err)
-				} // it moved on meanwhile
+				} // otherwise the tag moved meanwhile
 			}
 		}
 		manifests, err := s.Manifests(ctx, r.Name, "", 1000)
@@ -64,29 +64,35 @@ func readContentWith(ctx context.Context, s *storage.Storage, checked map[digest
 	return c, nil
 }
 
-// children returns which children of an index have to be there.
-type childrenOf func(ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest) ([]digest.Digest, error)
+// childrenOf returns the children that an index must have.
+type childrenOf func(
+	ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest,
+) ([]digest.Digest, error)
 
-func allChildren(_ context.Context, _ *storage.Storage, _ string, _ digest.Digest,
-	parsed *oci.Manifest) (all []digest.Digest, err error) {
+func allChildren(
+	_ context.Context, _ *storage.Storage, _ string, _ digest.Digest, parsed *oci.Manifest,
+) (all []digest.Digest, err error) {
 	for _, child := range parsed.Manifests {
 		all = append(all, child.Digest)
 	}
 	return all, nil
 }
 
-// heldChildren are those that a platform filter did not leave out.
-func heldChildren(ctx context.Context, s *storage.Storage, repository string, index digest.Digest,
-	parsed *oci.Manifest) ([]digest.Digest, error) {
+// heldChildren returns the children that no platform filter excluded.
+func heldChildren(
+	ctx context.Context, s *storage.Storage, repository string, index digest.Digest, parsed *oci.Manifest,
+) ([]digest.Digest, error) {
 	if len(parsed.Manifests) == 0 {
 		return nil, nil
 	}
 	return s.Held(ctx, repository, index)
 }
 
-// whole returns an error when something of a manifest is not there, or wrong.
-func checkWhole(ctx context.Context, s *storage.Storage, repository string, d digest.Digest, checked map[digest.Digest]bool,
-	below childrenOf) error {
+// checkWhole returns an error if a manifest or something below it is missing or wrong.
+func checkWhole(
+	ctx context.Context, s *storage.Storage, repository string, d digest.Digest,
+	checked map[digest.Digest]bool, children childrenOf,
+) error {
 	m, err := s.Manifest(ctx, repository, string(d))
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
@@ -98,15 +104,15 @@ func checkWhole(ctx context.Context, s *storage.Storage, repository string, d di
 	if err != nil {
 		return err
 	}
-	listed, err := below(ctx, s, repository, d, parsed)
+	listed, err := children(ctx, s, repository, d, parsed)
 	if err != nil {
 		return err
 	}
 	for _, child := range listed {
-		if err := checkWhole(ctx, s, repository, child, checked, below); err != nil {
-			if now, again := below(ctx, s, repository, d, parsed); again == nil && slices.Contains(now, child) {
+		if err := checkWhole(ctx, s, repository, child, checked, children); err != nil {
+			if now, again := children(ctx, s, repository, d, parsed); again == nil && slices.Contains(now, child) {
 				return err
-			} // it is none of the index's any more
+			} // otherwise the index lost the child meanwhile
 		}
 	}
 	for _, b := range parsed.Blobs() {
@@ -129,8 +135,8 @@ func checkWhole(ctx context.Context, s *storage.Storage, repository string, d di
 	return nil
 }
 
-// same fails unless the replica serves what of the parent's content is for it,
-// and nothing else.
+// assertInSync fails the test unless the replica serves exactly the subscribed part of the
+// parent's content.
 func assertInSync(t testing.TB, p *parent, s *storage.Storage) {
 	t.Helper()
 	want, got := p.contentForChild(t), p.contentOf(t, s)
@@ -147,7 +153,7 @@ func assertInSync(t testing.TB, p *parent, s *storage.Storage) {
 	}
 }
 
-// meant is what of the parent's content is for a replica.
+// contentForChild returns the part of the parent's content that the child gets.
 func (p *parent) contentForChild(t testing.TB) content {
 	t.Helper()
 	all, err := readContent(t.Context(), p.Storage, map[digest.Digest]bool{})
@@ -160,33 +166,33 @@ func (p *parent) contentForChild(t testing.TB) content {
 	return c
 }
 
-// arrived is what a replica has, of indexes what is for its platforms.
+// contentOf returns the content of a replica. If its subscription has platforms, an index is
+// whole with the children that it holds.
 func (p *parent) contentOf(t testing.TB, s *storage.Storage) content {
 	t.Helper()
-	below := allChildren
+	children := allChildren
 	if len(p.subscription().platforms) > 0 {
-		below = heldChildren
+		children = heldChildren
 	}
-	c, err := readContentWith(t.Context(), s, map[digest.Digest]bool{}, below)
+	c, err := readContentWith(t.Context(), s, map[digest.Digest]bool{}, children)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// followed returns the manifests, as repository@digest, that are for a replica:
-// what a tag that is leads to and, unless a filter goes by the tags, what was
-// only ever pushed by its digest, with what is below them and refers to them.
-// It notes those tags.
-func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest) map[string]bool {
+// manifestsForChild returns the manifests that the child gets, as repository@digest: those
+// that a subscribed tag names and, without filters, those that were pushed untagged; with
+// everything below them and all of their referrers. It fills in tags, the subscribed tags.
+func (p *parent) manifestsForChild(t testing.TB, tags map[string]digest.Digest) map[string]bool {
 	t.Helper()
 	platforms, err := subscription.ParsePlatforms(p.subscription().platforms)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	var follow func(repository string, d digest.Digest)
-	follow = func(repository string, d digest.Digest) {
+	var add func(repository string, d digest.Digest)
+	add = func(repository string, d digest.Digest) {
 		name := repository + "@" + string(d)
 		m, err := p.Manifest(t.Context(), repository, string(d))
 		if seen[name] || err != nil {
@@ -197,10 +203,10 @@ func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}
-		left := platforms.Omitted(parsed.Manifests)
+		omitted := platforms.Omitted(parsed.Manifests)
 		for _, child := range parsed.Manifests {
-			if !left[child.Digest] {
-				follow(repository, child.Digest)
+			if !omitted[child.Digest] {
+				add(repository, child.Digest)
 			}
 		}
 		referrers, err := p.ReferrerDigests(t.Context(), repository, d)
@@ -208,7 +214,7 @@ func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest)
 			t.Fatal(err)
 		}
 		for _, r := range referrers {
-			follow(repository, r)
+			add(repository, r)
 		}
 	}
 	repositories, err := p.Repositories(t.Context(), "", 1000)
@@ -217,8 +223,8 @@ func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest)
 	}
 	for _, r := range repositories {
 		for _, tag := range p.tags(t, r.Name) {
-			noted[r.Name+":"+tag.Name] = tag.Digest
-			follow(r.Name, tag.Digest)
+			tags[r.Name+":"+tag.Name] = tag.Digest
+			add(r.Name, tag.Digest)
 		}
 		if !p.subscription().isUnfiltered() {
 			continue
@@ -227,7 +233,7 @@ func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest)
 			all, err := v.Manifests(r.Name)
 			for _, m := range all {
 				if has, _ := p.HasManifest(t.Context(), r.Name, m.Subject); !m.WasReferenced && !has {
-					follow(r.Name, m.Digest)
+					add(r.Name, m.Digest)
 				}
 			}
 			return err
@@ -239,7 +245,7 @@ func (p *parent) manifestsForChild(t testing.TB, noted map[string]digest.Digest)
 	return seen
 }
 
-// random returns n bytes that no other seed gives.
+// randomBytes returns n bytes that depend on the seed.
 func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	newRand(seed).Read(b)

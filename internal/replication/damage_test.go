@@ -13,7 +13,7 @@ import (
 	"ferry/internal/storage"
 )
 
-// spoil changes a blob on the replica's disk, and takes it out of service.
+// spoil corrupts a blob on the replica's disk and has storage find the damage.
 func (r *replica) damage(repository string, content []byte) {
 	r.t.Helper()
 	d := digest.FromBytes(content)
@@ -29,12 +29,11 @@ func (r *replica) damage(repository string, content []byte) {
 		r.t.Fatalf("VerifyBlob = %q, %v", reason, err)
 	}
 	if _, err := os.Stat(file.(*os.File).Name()); !errors.Is(err, os.ErrNotExist) {
-		r.t.Errorf("the damaged file takes room: %v", err)
+		r.t.Errorf("the damaged file still exists: %v", err)
 	}
 }
 
-// Only what is damaged is fetched again: of an image, of an image below an index, of a referrer
-// and of a manifest alone.
+// Only the damaged blob is fetched again.
 func TestDamagedContentIsFetchedAgain(t *testing.T) {
 	const size = 300 << 10
 	amd, arm, single, signature := randomBytes(1, size), randomBytes(2, size), randomBytes(3, size), []byte("signature")
@@ -62,7 +61,7 @@ func TestDamagedContentIsFetchedAgain(t *testing.T) {
 			result := r.sync()
 			assertInSync(t, p, r.Storage)
 			if n := result.Received; n < damage.cost || n > damage.cost+1<<10 { // configs come with the plan
-				t.Errorf("%d bytes came, want %d and configs", n, damage.cost)
+				t.Errorf("%d bytes were received, want %d and configs", n, damage.cost)
 			}
 			if sum, err := metadb.Read(t.Context(), r.db, (*metadb.Tx).SumDamages); sum.Count != 0 || err != nil {
 				t.Errorf("still damaged: %+v, %v", sum, err)
@@ -92,7 +91,7 @@ func TestDamagedManifestIsFetchedAgain(t *testing.T) {
 			t.Errorf("HasManifest = %v, %v", has, err)
 		}
 		if n := result.Received; n > 1<<10 {
-			t.Errorf("%d bytes of blobs came for a manifest", n)
+			t.Errorf("%d bytes of blobs were received for a manifest", n)
 		}
 	}
 	assertInSync(t, p, r.Storage)

@@ -25,17 +25,17 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// A smallDisk is a blob store on a disk with little room.
+// A smallDisk is a blob store on a disk with little space.
 type smallDisk struct {
 	blob.Store
 	dir       string // of the database
-	hidesFree bool   // it does not say how much room there is
-	log       string // the file of the database's log, which takes room, too; "" is none
+	hidesFree bool   // the free space is unknown
+	log       string // file of the database's log, which takes space, too; "" is none
 
 	mu         sync.Mutex
 	free       int64            // in bytes
-	alwaysFits int64            // a partial of at most so many bytes fits whatever room there is
-	sizes      map[string]int64 // of partials
+	alwaysFits int64            // a partial of at most so many bytes always fits
+	sizes      map[string]int64 // of partials, by id
 }
 
 func (s *smallDisk) setFree(n int64) {
@@ -57,7 +57,7 @@ func (s *smallDisk) Free(context.Context) (int64, error) {
 	return s.free - log.Size(), nil
 }
 
-// take takes n bytes for a partial, or returns them if n is negative.
+// reserve takes n bytes for a partial, or gives them back if n is negative.
 func (s *smallDisk) reserve(id string, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,12 +108,11 @@ func (p smallPartial) WriteAt(b []byte, offset int64) (int, error) {
 	return p.Partial.WriteAt(b, offset)
 }
 
-// onSmallDisk returns a replica of p on a disk with room for so many bytes beside
-// what syncs leave to others.
-func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
+// onSmallDisk returns a replica of p on a disk with free bytes for syncs.
+func onSmallDisk(t *testing.T, p *parent, free int64) (*replica, *smallDisk) {
 	t.Helper()
 	dir := t.TempDir()
-	disk := &smallDisk{Store: storagetest.Files(t, dir), dir: dir, free: room + reserveLeft, sizes: map[string]int64{}}
+	disk := &smallDisk{Store: storagetest.Files(t, dir), dir: dir, free: free + reserveLeft, sizes: map[string]int64{}}
 	s, db, err := storagetest.Open(t.Context(), dir, storage.Options{Blobs: disk})
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +122,10 @@ func onSmallDisk(t *testing.T, p *parent, room int64) (*replica, *smallDisk) {
 	return &replica{Storage: s, Engine: engine, db: db, source: p.client(), t: t}, disk
 }
 
-// spare is what syncs leave of a disk.
+// reserveLeft is the space that syncs leave to others.
 const reserveLeft = 2 << 20
 
-// images stores images of the sizes, in MiB and in this order.
+// images pushes images of the sizes, in MiB.
 func (p *parent) images(sizes ...int) {
 	for i, size := range sizes {
 		p.image("app", [][]byte{randomBytes(uint64(100+i), size<<20)}, fmt.Sprintf("v%02d", i))
@@ -138,13 +137,14 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	p.images(4, 1, 3, 2, 1, 5, 1, 2, 6, 1)
 	r, disk := onSmallDisk(t, p, 9<<20+100<<10)
 	r.follow()
-	for range 2 { // the second time nothing has changed
+	for range 2 { // the second Sync has the same result
 		result, err := r.Sync(t.Context(), r.source)
 		if err != nil || result.NoSpace != 4 || result.Failed != 4 {
 			t.Fatalf("Sync = %+v, %v", result, err)
 		}
-		if missing := int64(18<<20 - 1<<20); result.MissingSpace < missing-200<<10 || result.MissingSpace > missing+200<<10 {
-			t.Errorf("%d bytes are missing, want about %d", result.MissingSpace, missing)
+		if missing := int64(18<<20 - 1<<20); result.MissingSpace < missing-200<<10 ||
+			result.MissingSpace > missing+200<<10 {
+			t.Errorf("MissingSpace = %d, want about %d", result.MissingSpace, missing)
 		}
 	}
 	want := []string{"app:v01", "app:v03", "app:v04", "app:v06", "app:v07", "app:v09"}
@@ -152,7 +152,7 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 		t.Error(diff)
 	}
 	if sent := p.blobs.Load(); sent > 9<<20 {
-		t.Errorf("%d bytes were sent, of 8 MiB that fit", sent)
+		t.Errorf("%d bytes were sent, although only 8 MiB fit", sent)
 	}
 	items := strings.Join(r.items(), "\n")
 	for _, text := range []string{":v02 ", "the image needs 3.0 MiB more", "no space left on the registry's disk"} {
@@ -165,7 +165,7 @@ func TestSmallDiskGetsTheSmallestImagesThatFit(t *testing.T) {
 	assertInSync(t, p, r.Storage)
 }
 
-// TestDatabaseLogGivesItsSpaceToImages has an image that fits only without what SQLite's log takes.
+// The image fits only without SQLite's log.
 func TestDatabaseLogGivesItsSpaceToImages(t *testing.T) {
 	p := newParent(t)
 	p.images(3)
@@ -178,14 +178,14 @@ func TestDatabaseLogGivesItsSpaceToImages(t *testing.T) {
 	}
 	disk.log = filepath.Join(disk.dir, "ferry.db-wal")
 	if log, err := os.Stat(disk.log); err != nil || log.Size() < 3<<20 {
-		t.Fatalf("the log is %v, %v", log, err)
+		t.Fatalf("the log is %v, %v; want at least 3 MiB", log, err)
 	}
 	r.sync()
 	assertInSync(t, p, r.Storage)
 }
 
-// TestSmallerImagesOfALaterPlanGetTheSpace has two large images among the 32 that are planned
-// first, for which there is room then. Nothing of them has come when the others are planned.
+// The first plan has 32 images, two of them large. They fit, but their download has not
+// started when the second plan needs the space for smaller images.
 func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -203,9 +203,9 @@ func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 		r, _ := onSmallDisk(t, p, 17<<20)
 		r.follow()
 		planned := make(chan struct{})
-		src := &blockedBlobSource{interceptedSource{Source: r.source}, planned}
+		src := &blockedBlobSource{planSource{Source: r.source}, planned}
 		var complete atomic.Int64
-		src.alterEntry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
+		src.edit = func(e replication.PlanEntry) (replication.PlanEntry, error) {
 			if e.Complete != nil && complete.Add(1) == first+later {
 				time.AfterFunc(time.Second, func() { close(planned) })
 			}
@@ -216,14 +216,14 @@ func TestSmallerImagesOfALaterPlanGetTheSpace(t *testing.T) {
 			t.Errorf("Sync = %+v, %v; want one image that does not fit", result, err)
 		}
 		if items := r.items(); !strings.Contains(items[0]+items[1], "the image needs 6.0 MiB more") {
-			t.Errorf("the items are %v", items[:2])
+			t.Errorf("items are %v; want one that needs 6.0 MiB more", items[:2])
 		}
 	})
 }
 
-// heldBlobs is a source that sends no blob before a channel is closed.
+// A blockedBlobSource sends no blob before a channel is closed.
 type blockedBlobSource struct {
-	interceptedSource
+	planSource
 	until <-chan struct{}
 }
 
@@ -234,17 +234,16 @@ func (h *blockedBlobSource) Blob(ctx context.Context, repository string, d diges
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
 	}
-	return h.interceptedSource.Blob(ctx, repository, d, offset, length)
+	return h.planSource.Blob(ctx, repository, d, offset, length)
 }
 
-// TestPartialLayersAreDiscardedForImagesThatFit has a sync that was stopped when all layers had begun, and
-// a disk that is full then.
+// The disk becomes full after a sync was stopped in the middle of three layers.
 func TestPartialLayersAreDiscardedForImagesThatFit(t *testing.T) {
 	p := newParent(t)
 	p.images(6, 4, 3, 3)
 	r, disk := onSmallDisk(t, p, 40<<20)
 	r.follow()
-	for _, im := range []int{0, 1, 2} { // the larger, the more is here of it
+	for _, im := range []int{0, 1, 2} { // half of each layer is on disk
 		layer := randomBytes(uint64(100+im), []int{6, 4, 3}[im]<<20)
 		transfer, err := r.Transfer(t.Context(), digest.FromBytes(layer), int64(len(layer)))
 		if err != nil {
@@ -266,11 +265,11 @@ func TestPartialLayersAreDiscardedForImagesThatFit(t *testing.T) {
 		t.Error(diff)
 	}
 	if result.Received > 4<<20 {
-		t.Errorf("%d bytes were received; what was here is fetched again", result.Received)
+		t.Errorf("%d bytes were received; bytes on disk were fetched again", result.Received)
 	}
 }
 
-// TestPartialLayerStaysIfDiscardingItHelpsNothing has one image, of which the last bytes do not fit.
+// The last bytes of an image do not fit, and discarding the rest would help no other image.
 func TestPartialLayerStaysIfDiscardingItHelpsNothing(t *testing.T) {
 	p := newParent(t)
 	p.images(4, 4)
@@ -302,7 +301,7 @@ func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 	p.image("app", [][]byte{randomBytes(1, size)}, "large")
 	p.image("app", [][]byte{randomBytes(2, 100<<10)}, "small")
 	r, disk := onSmallDisk(t, p, 0)
-	disk.hidesFree = true // somebody else takes the room that a sync counted on
+	disk.hidesFree = true // as if another writer took the reserved space
 	disk.alwaysFits = 128 << 10
 	r.follow()
 	disk.setFree(3 << 20)
@@ -311,18 +310,17 @@ func TestFullDiskFailsTheItemAndKeepsItsBytes(t *testing.T) {
 		t.Fatalf("Sync = %+v, %v: %v", result, err, r.items())
 	}
 	if items := r.items(); !strings.Contains(items[0], "no space left on the registry's disk") {
-		t.Errorf("the items are %v", items)
+		t.Errorf("items are %v; want one that failed for lack of space", items)
 	}
 	disk.setFree(1 << 30)
 	again := r.sync()
 	if most := int64(size + 200<<10 + 64<<10*4); result.Received+again.Received > most {
-		t.Errorf("%d and %d bytes were received", result.Received, again.Received)
+		t.Errorf("%d and %d bytes were received, want at most %d in all", result.Received, again.Received, most)
 	}
 	assertInSync(t, p, r.Storage)
 }
 
-// TestLayersSurviveALostDatabase syncs into a data directory whose database was lost: the
-// files that no row knows are verified, and are as good as what was fetched.
+// The database of a data directory was lost. Files that no row knows are verified and used.
 func TestLayersSurviveALostDatabase(t *testing.T) {
 	p := newParent(t)
 	p.image("app", [][]byte{randomBytes(1, 4<<20), randomBytes(2, 100<<10)}, "v1")

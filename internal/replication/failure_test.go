@@ -25,7 +25,7 @@ func TestStalledConnectionIsDroppedAndItsBytesAreKept(t *testing.T) {
 		start := time.Now()
 		r.sync()
 		if took := time.Since(start); took < time.Minute || took > 10*time.Minute {
-			t.Errorf("it took %v; a connection should be dropped after a minute", took)
+			t.Errorf("Sync took %v; want a stalled connection to be dropped after a minute", took)
 		}
 		if sent := p.blobs.Load(); sent > size+size/4 {
 			t.Errorf("%d bytes were sent for %d", sent, size)
@@ -53,7 +53,7 @@ func TestLinkIsUsedSoonAfterItComesBack(t *testing.T) {
 				r.sync()
 				late := time.Since(start) - down - 3*time.Second
 				if most := min(down/7, 20*time.Second) + 500*time.Millisecond; late > most {
-					t.Errorf("the link was used %v after it came back, want at most %v", late, most)
+					t.Errorf("Sync ended %v late after the link came back, want at most %v", late, most)
 				}
 				assertInSync(t, p, r.Storage)
 			})
@@ -87,7 +87,7 @@ func TestNoRequestIsMadeBeforeRetryAfter(t *testing.T) {
 		start := time.Now()
 		r.sync()
 		if took := time.Since(start); early > 0 || took < 100*time.Second || took > 110*time.Second {
-			t.Errorf("%d requests came early, and it took %v", early, took)
+			t.Errorf("%d requests came early, and Sync took %v", early, took)
 		}
 	})
 }
@@ -99,7 +99,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer func(http.ResponseWriter, *http.Request)
-		within time.Duration // the bad item is known to have failed
+		within time.Duration // limit for the whole Sync
 	}{
 		{"not found", answer(http.StatusNotFound), 10 * time.Second},
 		{"denied", answer(http.StatusForbidden), 10 * time.Second},
@@ -138,7 +138,7 @@ func TestBadLayerFailsOnlyItsImage(t *testing.T) {
 					t.Fatalf("Sync = %+v, %v; items %v", result, err, r.items())
 				}
 				if took := time.Since(start); took > test.within {
-					t.Errorf("it took %v", took)
+					t.Errorf("Sync took %v, want at most %v", took, test.within)
 				}
 				p.refuse = nil
 				if result := r.sync(); result.Synced != 1 {
@@ -168,8 +168,8 @@ func TestLayerMissingInOneRepositoryComesFromAnother(t *testing.T) {
 	assertInSync(t, p, r.Storage)
 }
 
-// A layer for which its source asks for patience, again and again, fails like
-// any other that cannot be had, and holds up nothing else.
+// A layer whose source always answers with Retry-After fails in the end, like any other that
+// is unavailable.
 func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 	for _, size := range []int{100 << 10, 8 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -199,8 +199,8 @@ func TestLayerWithEndlessRetryAfterFailsAlone(t *testing.T) {
 	}
 }
 
-// A source without ranges that always breaks off at the same byte brings
-// nothing new, however many bytes that takes.
+// A source without ranges always breaks off at the same byte. The bytes before it were
+// received already, so that the layer fails.
 func TestRepeatedBytesAreNotProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -226,8 +226,8 @@ func TestRepeatedBytesAreNotProgress(t *testing.T) {
 	})
 }
 
-// One layer that comes whole where a range was asked for, from a cache on the
-// way, does not take its connections from the others.
+// One layer comes whole although a range was requested, as from a cache on the way. Other
+// layers are still fetched in ranges over several connections.
 func TestOneLayerWithoutRangesDoesNotSlowOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -253,7 +253,7 @@ func TestOneLayerWithoutRangesDoesNotSlowOthers(t *testing.T) {
 		}
 		r.sync()
 		if n := most.Load(); n < 8 {
-			t.Errorf("at most %d requests at a time for the layer that comes in ranges", n)
+			t.Errorf("the other layer had at most %d concurrent requests, want 8", n)
 		}
 	})
 }

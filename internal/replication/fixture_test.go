@@ -34,27 +34,28 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A parent is a registry with a gateway, behind a network that can be bad.
+// A parent is a registry with a gateway, behind a network with faults.
 type parent struct {
 	storagetest.Content
-	dir        string
-	gateway    http.Handler
-	network    *faultnet.Network
-	server     *httptest.Server
-	blobs      atomic.Int64                                            // bytes of blobs that were sent
-	onSent     atomic.Value                                            // a func(int64) that is told of them
-	dial       func(context.Context, string, string) (net.Conn, error) // nil is net's
-	plans      atomic.Int64                                            // plans that were asked for
-	ranges     func() bool                                             // whether ranges are sent; nil is yes
-	refuse     func(http.ResponseWriter, *http.Request) bool
-	intercept  func(http.ResponseWriter, *http.Request, http.Handler) // a request that a handler is for; nil lets that do so
-	redirectTo string                                                 // the address to which requests for blobs are sent; "" is none
+	dir     string
+	gateway http.Handler
+	network *faultnet.Network
+	server  *httptest.Server
+	blobs   atomic.Int64                                            // bytes of blobs sent
+	onSent  atomic.Value                                            // a func(int64), called with blobs
+	dial    func(context.Context, string, string) (net.Conn, error) // nil is the network's
+	plans   atomic.Int64                                            // number of plan requests
+	ranges  func() bool                                             // whether ranges are supported; nil is yes
+	refuse  func(http.ResponseWriter, *http.Request) bool           // returns true if it answered
+	// intercept answers a request instead of its handler; nil calls the handler.
+	intercept  func(http.ResponseWriter, *http.Request, http.Handler)
+	redirectTo string // URL to which requests for blobs are redirected; "" is none
 
-	subscribed atomic.Pointer[childSubscription] // nil is all
+	subscribed atomic.Pointer[childSubscription] // nil is everything
 
 	mu       sync.Mutex
-	stopped  bool           // no request is taken
-	inFlight sync.WaitGroup // with requests
+	stopped  bool // no request is accepted
+	inFlight sync.WaitGroup
 }
 
 func newParent(t testing.TB) *parent {
@@ -66,14 +67,13 @@ func newParent(t testing.TB) *parent {
 	return startParent(t, l, 1)
 }
 
-// newPipeParent returns a parent that is reached in memory, for tests in a
-// bubble of testing/synctest.
+// newPipeParent returns a parent on an in-memory network, for tests in a synctest bubble.
 func newPipeParent(t testing.TB) *parent {
 	t.Helper()
 	return newSeededParent(t, 1)
 }
 
-// newSeededParent is [newPipeParent] with a network whose chances come from seed.
+// newSeededParent is [newPipeParent] with the seed of the network's random faults.
 func newSeededParent(t testing.TB, seed uint64) *parent {
 	t.Helper()
 	pipe := faultnet.NewPipe()
@@ -111,11 +111,12 @@ func startParent(t testing.TB, l net.Listener, seed uint64) *parent {
 	return p
 }
 
-// listen serves what comes over the network to l while the parent is not stopped.
+// listen serves the requests that arrive at l through the network, unless the parent is
+// stopped.
 func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Server {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.accept() {
-			panic(http.ErrAbortHandler) // as from a port at which nobody listens
+			panic(http.ErrAbortHandler) // like a port without a listener
 		}
 		defer p.inFlight.Done()
 		if p.intercept != nil {
@@ -132,7 +133,7 @@ func (p *parent) listen(l net.Listener, handler http.HandlerFunc) *httptest.Serv
 	return server
 }
 
-// open opens what is on the parent's disk.
+// open opens the parent's storage.
 func (p *parent) open() {
 	p.T.Helper()
 	var err error
@@ -143,7 +144,7 @@ func (p *parent) open() {
 		Authenticate: p.authenticate, Feed: "parent"})
 }
 
-// take reports whether a request may be answered, and counts it.
+// take reports whether a request may be answered, and counts it as in flight.
 func (p *parent) accept() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -159,7 +160,7 @@ func (p *parent) stop(stopped bool) {
 	p.stopped = stopped
 }
 
-// restart stops the parent, and starts it again after d.
+// restart stops the parent and starts it again after d.
 func (p *parent) restart(d time.Duration) {
 	p.T.Helper()
 	p.stop(true)
@@ -182,7 +183,7 @@ func (p *parent) serveBlob(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		e := oci.AsError(err)
 		if e == nil {
-			panic(http.ErrAbortHandler) // the child went meanwhile
+			panic(http.ErrAbortHandler) // the child closed the connection
 		}
 		oci.WriteError(w, e)
 		return
@@ -211,7 +212,7 @@ func (w countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// client returns the child's end of the gateway.
+// client returns a client of the parent's gateway.
 func (p *parent) client() *gateway.Client {
 	transport := gateway.NewTransport()
 	transport.Proxy = nil
@@ -230,7 +231,7 @@ func newClient(address string, transport http.RoundTripper) *gateway.Client {
 
 func (p *parent) address() string { return p.server.Listener.Addr().String() }
 
-// image stores an image of layers, with a config of its own.
+// image pushes an image with a config of its own.
 func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.Descriptor {
 	p.T.Helper()
 	var name string
@@ -240,13 +241,13 @@ func (p *parent) image(repository string, layers [][]byte, tags ...string) oci.D
 	return p.Push(repository, p.Image(repository, fmt.Sprintf(`{"rootfs":%q}`, name), layers...), tags...)
 }
 
-// index stores an index of manifests.
+// index pushes an index.
 func (p *parent) index(repository string, manifests []oci.Descriptor, tags ...string) oci.Descriptor {
 	p.T.Helper()
 	return p.Push(repository, storagetest.Index(manifests...), tags...)
 }
 
-// referrer stores a manifest with one layer and a subject.
+// referrer pushes a manifest with one layer and a subject.
 func (p *parent) referrer(repository string, subject oci.Descriptor, layer []byte) oci.Descriptor {
 	p.T.Helper()
 	m := p.Image(repository, "{}", layer)
@@ -254,7 +255,7 @@ func (p *parent) referrer(repository string, subject oci.Descriptor, layer []byt
 	return p.Push(repository, m)
 }
 
-// A replica is what follows a parent.
+// A replica syncs from a parent.
 type replica struct {
 	*storage.Storage
 	*replication.Engine
@@ -274,16 +275,15 @@ func newReplica(t testing.TB, p *parent, o replication.Options) *replica {
 	return &replica{Storage: s, Engine: replication.New(o), db: db, source: p.client(), t: t}
 }
 
-// grace is a replica's grace period: short, so that leases matter.
+// grace is a replica's grace period. It is short, so that leases matter.
 const grace = 500 * time.Millisecond
 
-// relist records everything that the parent has, in a pass over all its
-// repositories.
+// relist records the listings of all repositories of the parent.
 func relist(ctx context.Context, e *replication.Engine, src *gateway.Client) error {
 	return poll(ctx, e, src, wire.PollRequest{})
 }
 
-// poll asks the parent what changed, and then whatever is left to ask.
+// poll polls the parent until the position is current.
 func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wire.PollRequest) error {
 	for {
 		q.InstanceID, q.DesiredVersion = "1", "1"
@@ -302,7 +302,7 @@ func poll(ctx context.Context, e *replication.Engine, src *gateway.Client, q wir
 	}
 }
 
-// follow records what changed at the parent.
+// follow records the changes at the parent.
 func (r *replica) follow() {
 	r.t.Helper()
 	p, err := r.Position(r.t.Context())
@@ -314,7 +314,7 @@ func (r *replica) follow() {
 	}
 }
 
-// relist records everything that the parent has.
+// relist records the listings of all repositories of the parent.
 func (r *replica) relist() {
 	r.t.Helper()
 	if err := relist(r.t.Context(), r.Engine, r.source); err != nil {
@@ -322,7 +322,7 @@ func (r *replica) relist() {
 	}
 }
 
-// want records items beside those that are known.
+// want records items in addition to the recorded ones.
 func (r *replica) want(repository string, items ...replication.ListedItem) {
 	r.t.Helper()
 	err := r.ApplyListing(r.t.Context(), replication.Listing{Repository: repository, Short: true, Items: items})
@@ -331,7 +331,7 @@ func (r *replica) want(repository string, items ...replication.ListedItem) {
 	}
 }
 
-// sync runs a Sync that must leave nothing open.
+// sync runs a Sync in which no item may fail.
 func (r *replica) sync() replication.Result {
 	r.t.Helper()
 	result, err := r.Sync(r.t.Context(), r.source)
@@ -341,7 +341,7 @@ func (r *replica) sync() replication.Result {
 	return result
 }
 
-// items returns the items as text, in order.
+// items returns the recorded items as text, in order.
 func (r *replica) items() []string {
 	r.t.Helper()
 	all, err := r.Items(r.t.Context(), metadb.AnySyncItem, "", "", 10_000)

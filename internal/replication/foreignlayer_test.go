@@ -12,7 +12,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// foreign is a layer that a registry need not have.
+// foreign describes a layer that a registry may lack.
 func foreign(content []byte) oci.Descriptor {
 	return oci.Descriptor{
 		MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: digest.FromBytes(content),
@@ -22,22 +22,23 @@ func foreign(content []byte) oci.Descriptor {
 
 func TestForeignLayerIsSyncedIfTheParentHasIt(t *testing.T) {
 	p := newParent(t)
-	small, large, absent, private := randomBytes(1, 100), randomBytes(2, 300<<10), randomBytes(3, 100), randomBytes(4, 100)
+	small, large, absent, private := randomBytes(1, 100), randomBytes(2, 300<<10), randomBytes(3, 100), randomBytes(4,
+		100)
 	m := p.Image("app", "config")
 	m.Layers = []oci.Descriptor{foreign(small), foreign(large), foreign(absent), foreign(private)}
 	p.PushBlob("app", small)
 	p.PushBlob("app", large)
 	p.Push("app", m, "v1")
-	p.image("other", [][]byte{private}, "v1") // which is no business of app's readers
+	p.image("other", [][]byte{private}, "v1") // readers of app may not read it
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	r.sync()
 	for name, test := range map[string]struct {
-		layer []byte
-		here  bool
+		layer  []byte
+		stored bool
 	}{"small": {small, true}, "large": {large, true}, "absent": {absent, false}, "private": {private, false}} {
-		if _, err := r.StatBlob(t.Context(), "app", digest.FromBytes(test.layer)); (err == nil) != test.here {
-			t.Errorf("%s layer: StatBlob = %v, want it here: %v", name, err, test.here)
+		if _, err := r.StatBlob(t.Context(), "app", digest.FromBytes(test.layer)); (err == nil) != test.stored {
+			t.Errorf("%s layer: StatBlob = %v, want it stored: %v", name, err, test.stored)
 		}
 	}
 }

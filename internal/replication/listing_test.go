@@ -7,8 +7,8 @@ import (
 	"ferry/internal/replication"
 )
 
-// What a replica has of things without a tag must not depend on whether it was
-// told by changes or by a snapshot: each of these is followed in both ways.
+// The untagged manifests of a replica must not depend on whether it received short or complete
+// listings. Each history is followed in several ways.
 func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 	for name, history := range map[string]func(t *testing.T, p *parent, pause func()){
 		"a referrer of an untagged index's child": func(t *testing.T, p *parent, pause func()) {
@@ -26,7 +26,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			pause()
 			p.delete(t, "app", old)
 		},
-		"a referrer of what comes back under another tag": func(t *testing.T, p *parent, pause func()) {
+		"a referrer of an image that gets another tag later": func(t *testing.T, p *parent, pause func()) {
 			old := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 			pause()
@@ -44,7 +44,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			p.tag(t, "app", p.referrer("app", subject, []byte("signature")), "signature")
 			p.untag(t, "app", "signature")
 		},
-		"a referrer of what was deleted and pushed again": func(t *testing.T, p *parent, pause func()) {
+		"a referrer of an image that is deleted and pushed again": func(t *testing.T, p *parent, pause func()) {
 			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.referrer("app", subject, []byte("signature"))
 			pause()
@@ -52,7 +52,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			pause()
 			p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 		},
-		"a referrer that was there before its subject": func(t *testing.T, p *parent, pause func()) {
+		"a referrer that is pushed before its subject": func(t *testing.T, p *parent, pause func()) {
 			subject := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.delete(t, "app", subject)
 			pause()
@@ -62,7 +62,7 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			pause()
 			p.untag(t, "app", "v1")
 		},
-		"a referrer that was there before its subject, which goes nowhere": func(t *testing.T, p *parent, pause func()) {
+		"a referrer that is pushed before its subject, which is untagged": func(t *testing.T, p *parent, pause func()) {
 			old := p.image("app", [][]byte{randomBytes(1, 1000)}, "v1")
 			p.image("app", [][]byte{randomBytes(2, 1000)}, "v1")
 			subject := p.referrer("app", old, []byte("SBOM"))
@@ -97,22 +97,23 @@ func TestShortAndCompleteListingsGiveTheSameContent(t *testing.T) {
 			p := newParent(t)
 			p.image("app", [][]byte{randomBytes(3, 1000)}, "other")
 			ways := map[string]*replica{}
-			for _, way := range []string{"changes", "changes that are not fetched", "snapshots", "one snapshot"} {
+			for _, way := range []string{"short listings", "short listings without Syncs", "complete listings",
+				"one complete listing"} {
 				ways[way] = newReplica(t, p, replication.Options{})
 				ways[way].follow()
 				ways[way].sync()
 			}
 			history(t, p, func() {
-				ways["changes"].follow()
-				ways["changes"].sync()
-				ways["changes that are not fetched"].follow()
-				ways["snapshots"].relist()
-				ways["snapshots"].sync()
+				ways["short listings"].follow()
+				ways["short listings"].sync()
+				ways["short listings without Syncs"].follow()
+				ways["complete listings"].relist()
+				ways["complete listings"].sync()
 			})
-			ways["changes"].follow()
-			ways["changes that are not fetched"].follow()
-			ways["snapshots"].relist()
-			ways["one snapshot"].relist()
+			ways["short listings"].follow()
+			ways["short listings without Syncs"].follow()
+			ways["complete listings"].relist()
+			ways["one complete listing"].relist()
 			for way, r := range ways {
 				r.sync()
 				t.Run(way, func(t *testing.T) { assertInSync(t, p, r.Storage) })
@@ -128,8 +129,9 @@ func TestRemovingAnAbsentManifestIsNotPending(t *testing.T) {
 	r.follow()
 	r.sync()
 	p.index("app",
-		[]oci.Descriptor{p.image("app", [][]byte{randomBytes(2, 1000)}), p.image("app", [][]byte{randomBytes(3, 1000)})}, "v1")
-	r.follow() // the children came by themselves, and are the index's now
+		[]oci.Descriptor{p.image("app", [][]byte{randomBytes(2, 1000)}),
+			p.image("app", [][]byte{randomBytes(3, 1000)})}, "v1")
+	r.follow() // the children were pushed untagged, and belong to the index now
 	counts := func(when string, wantSynced, wantPending int) {
 		t.Helper()
 		synced, pending, failed, err := r.Counts(t.Context())
@@ -138,9 +140,9 @@ func TestRemovingAnAbsentManifestIsNotPending(t *testing.T) {
 				failed, err, wantSynced, wantPending)
 		}
 	}
-	counts("told", 1, 1)
+	counts("listed", 1, 1)
 	r.sync()
-	counts("fetched", 2, 0)
+	counts("synced", 2, 0)
 	assertInSync(t, p, r.Storage)
 }
 

@@ -14,7 +14,7 @@ import (
 func TestChangedPlatformsAreReplannedAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
-		only := func(platforms ...string) { p.subscribed.Store(&childSubscription{platforms: platforms}) }
+		subscribe := func(platforms ...string) { p.subscribed.Store(&childSubscription{platforms: platforms}) }
 		var children []oci.Descriptor
 		for i, arch := range []string{"amd64", "arm64"} {
 			child := p.image("app", [][]byte{randomBytes(uint64(i), 20<<10)})
@@ -22,18 +22,18 @@ func TestChangedPlatformsAreReplannedAfterAKill(t *testing.T) {
 			children = append(children, child)
 		}
 		p.index("app", children, "v1")
-		site := &restartableReplica{t: t, dir: t.TempDir(), source: p.client(), children: heldChildren}
-		site.start()
-		defer site.stop()
-		site.follow()
-		site.sync()
-		assertInSync(t, p, site.Storage)
+		r := &restartableReplica{t: t, dir: t.TempDir(), source: p.client(), children: heldChildren}
+		r.start()
+		defer r.stop()
+		r.follow()
+		r.sync()
+		assertInSync(t, p, r.Storage)
 		for _, platforms := range [][]string{{"linux/arm64"}, {"linux/amd64", "linux/arm64"}, {"linux/amd64"}, nil} {
-			only(platforms...)
-			site.follow()
-			site.kill(func() {})
-			site.sync()
-			assertInSync(t, p, site.Storage)
+			subscribe(platforms...)
+			r.follow()
+			r.kill(func() {})
+			r.sync()
+			assertInSync(t, p, r.Storage)
 		}
 	})
 }
@@ -56,6 +56,6 @@ func TestReadLockedIndexCountsAsWhole(t *testing.T) {
 	}
 	r.follow()
 	if result := r.sync(); result.Synced != 1 || result.Received != 0 {
-		t.Errorf("Sync = %+v, want one item and no byte", result)
+		t.Errorf("Sync = %+v, want one synced item and no received byte", result)
 	}
 }

@@ -18,21 +18,23 @@ import (
 	"ferry/internal/wire"
 )
 
-// altered is a source whose plan passes a test's hands.
-type interceptedSource struct {
+// A planSource calls functions of a test for plan requests, and for the entries that
+// it receives.
+type planSource struct {
 	replication.Source
-	alterEntry func(replication.PlanEntry) (replication.PlanEntry, error)
-	onRequest  func([]replication.Ref)
+	edit      func(replication.PlanEntry) (replication.PlanEntry, error)
+	onRequest func([]replication.Ref)
 }
 
-func (a *interceptedSource) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
+func (a *planSource) Plan(ctx context.Context, want, have []replication.Ref,
+	fn func(replication.PlanEntry) error) error {
 	if a.onRequest != nil {
 		a.onRequest(want)
 	}
 	return a.Source.Plan(ctx, want, have, func(e replication.PlanEntry) error {
-		if a.alterEntry != nil {
+		if a.edit != nil {
 			var err error
-			if e, err = a.alterEntry(e); err != nil {
+			if e, err = a.edit(e); err != nil {
 				return err
 			}
 		}
@@ -44,17 +46,17 @@ func ref(repository string, d digest.Digest) replication.Ref {
 	return replication.Ref{Repository: repository, Digest: d}
 }
 
-// unflushed is a source that, where it fails, loses what it had not sent yet.
+// A bufferedSource sends all entries of a plan at the end, and none if one fails.
 type bufferedSource struct {
 	replication.Source
-	alterEntry func(replication.PlanEntry) (replication.PlanEntry, error)
+	edit func(replication.PlanEntry) (replication.PlanEntry, error)
 }
 
 func (u *bufferedSource) Plan(ctx context.Context, want, have []replication.Ref,
 	fn func(replication.PlanEntry) error) error {
 	var buffered []replication.PlanEntry
 	err := u.Source.Plan(ctx, want, have, func(e replication.PlanEntry) (err error) {
-		if e, err = u.alterEntry(e); err == nil {
+		if e, err = u.edit(e); err == nil {
 			buffered = append(buffered, e)
 		}
 		return err
@@ -79,9 +81,9 @@ func TestInterruptedPlanContinuesWhereItStopped(t *testing.T) {
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
 	cut := errors.New("cut")
-	came := 0
-	src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
-		if came++; came%25 == 0 {
+	sent := 0
+	src := &planSource{Source: r.source, edit: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+		if sent++; sent%25 == 0 {
 			return e, cut
 		}
 		return e, nil
@@ -90,8 +92,8 @@ func TestInterruptedPlanContinuesWhereItStopped(t *testing.T) {
 	if err != nil || result.Synced != images {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
-	if least := 4 * images; came > least+least/4 {
-		t.Errorf("%d entries were sent for %d", came, least)
+	if least := 4 * images; sent > least+least/4 {
+		t.Errorf("%d entries were sent, want about %d", sent, least)
 	}
 	assertInSync(t, p, r.Storage)
 }
@@ -123,7 +125,7 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
-			src := &bufferedSource{Source: r.source, alterEntry: spoil}
+			src := &bufferedSource{Source: r.source, edit: spoil}
 			result, err := r.Sync(t.Context(), src)
 			if err != nil || result.Synced != 19 || result.Failed != 1 {
 				t.Errorf("%s: Sync = %+v, %v: %v", name, result, err, r.items())
@@ -149,13 +151,13 @@ func TestHugePlansAreSplit(t *testing.T) {
 	r.follow()
 	r.sync()
 	if plans := p.plans.Load(); plans < 3 || plans > images {
-		t.Errorf("%d plans were asked for", plans)
+		t.Errorf("%d plans were requested", plans)
 	}
 	assertInSync(t, p, r.Storage)
 }
 
-// The second plan is asked for while the first one's layers come. Here its
-// answer waits until a byte of them was sent.
+// The second plan is requested while the first one's layers are downloaded: here, its answer
+// waits for the first byte of them.
 func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -174,8 +176,8 @@ func TestNewLayerFlowsAfterOnePlan(t *testing.T) {
 			}
 			select {
 			case <-flowed:
-			case <-time.After(time.Minute): // of the bubble's time: nothing else goes on
-				t.Error("no byte of a layer was sent before the second plan was answered")
+			case <-time.After(time.Minute): // in the bubble's time: every other goroutine waits
+				t.Error("no byte of a layer was sent while the second plan was pending")
 				flow()
 			}
 			return false
@@ -204,9 +206,9 @@ func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
 			first := true
-			src := &interceptedSource{Source: r.source}
+			src := &planSource{Source: r.source}
 			src.onRequest = func([]replication.Ref) { first = true }
-			src.alterEntry = func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src.edit = func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if first {
 					first = false
 					return extra, nil
@@ -226,8 +228,8 @@ func TestInvalidPlanEntriesAreRejected(t *testing.T) {
 	})
 }
 
-// What is known of an image when its manifest came is not all: its referrers
-// follow, and what breaks off among them is asked for again.
+// The referrers of an image follow its manifest. If the stream ends among them, the rest is
+// requested again.
 func TestPlanCutAmongReferrersLosesNone(t *testing.T) {
 	for cutAt := range 6 {
 		t.Run(fmt.Sprint("at manifest ", cutAt), func(t *testing.T) {
@@ -236,10 +238,11 @@ func TestPlanCutAmongReferrersLosesNone(t *testing.T) {
 			for i := range 4 {
 				p.referrer("app", v1, randomBytes(uint64(100+i), 3000))
 			}
-			r := newReplica(t, p, replication.Options{Prune: replication.PruneNone}) // or what is not listed is removed
+			r := newReplica(t, p,
+				replication.Options{Prune: replication.PruneNone}) // a short listing alone would remove the rest
 			r.want("app", replication.ListedItem{Tag: "v1", Digest: v1.Digest})
 			manifests := 0
-			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &planSource{Source: r.source, edit: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil {
 					if manifests++; manifests == cutAt {
 						return e, errors.New("cut")
@@ -251,7 +254,7 @@ func TestPlanCutAmongReferrersLosesNone(t *testing.T) {
 				t.Fatalf("Sync = %+v, %v", result, err)
 			}
 			if all, err := r.ReferrerDigests(t.Context(), "app", v1.Digest); err != nil || len(all) != 4 {
-				t.Errorf("%d referrers are here of 4, %v", len(all), err)
+				t.Errorf("%d referrers are stored, %v; want 4", len(all), err)
 			}
 		})
 	}
@@ -271,12 +274,13 @@ func TestOversizedPlanLosesNoReferrers(t *testing.T) {
 		}
 		items = append(items, replication.ListedItem{Tag: fmt.Sprint("v", i), Digest: m.Digest})
 	}
-	r := newReplica(t, p, replication.Options{Prune: replication.PruneNone}) // or what is not listed is removed
+	r := newReplica(t, p,
+		replication.Options{Prune: replication.PruneNone}) // a short listing alone would remove the rest
 	r.want("app", items...)
 	r.sync()
 	for _, i := range items {
 		if all, err := r.ReferrerDigests(t.Context(), "app", i.Digest); err != nil || len(all) != each {
-			t.Errorf("%s: %d referrers are here of %d, %v", i.Tag, len(all), each, err)
+			t.Errorf("%s: %d referrers are stored, %v; want %d", i.Tag, len(all), err, each)
 		}
 	}
 }

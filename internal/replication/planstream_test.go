@@ -26,11 +26,11 @@ func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 			r.follow()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			var came []digest.Digest
-			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			var received []digest.Digest
+			src := &planSource{Source: r.source, edit: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Blob != nil && e.Blob.Data != nil {
-					came = append(came, e.Blob.Digest)
-					if len(came) == at {
+					received = append(received, e.Blob.Digest)
+					if len(received) == at {
 						cancel()
 					}
 				}
@@ -38,7 +38,7 @@ func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 			}}
 			_, err := r.Sync(ctx, src)
 			kept := 0
-			for _, d := range came {
+			for _, d := range received {
 				has, err := r.HasBlob(t.Context(), d)
 				if err != nil {
 					t.Fatal(err)
@@ -47,8 +47,8 @@ func TestStoppedSyncKeepsReceivedSmallBlobs(t *testing.T) {
 					kept++
 				}
 			}
-			if len(came)-kept > 1 { // the last one may have come too late
-				t.Errorf("%d small blobs came, and %d are here (%v)", len(came), kept, err)
+			if len(received)-kept > 1 { // the last one may be too late
+				t.Errorf("%d small blobs were received, and %d are stored (%v)", len(received), kept, err)
 			}
 		})
 	}

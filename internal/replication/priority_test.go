@@ -17,7 +17,7 @@ import (
 	"ferry/internal/storage"
 )
 
-// byName ranks repositories by their first letter, a first; z is not wanted.
+// byFirstLetter orders repositories by their first letter, a first. It excludes z.
 func byFirstLetter(repository string) (rank int, wanted bool) {
 	return int(repository[0]), repository[0] != 'z'
 }
@@ -35,7 +35,7 @@ func TestOrderDecidesWhenAndWhetherItemsAreFetched(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var asked []string
-	src := &interceptedSource{Source: r.source, onRequest: func(all []replication.Ref) {
+	src := &planSource{Source: r.source, onRequest: func(all []replication.Ref) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range all {
@@ -56,8 +56,7 @@ func TestOrderDecidesWhenAndWhetherItemsAreFetched(t *testing.T) {
 	assertInSync(t, p, r.Storage)
 }
 
-// A slowSync is a Sync in a bubble over a link of 100 kB/s, of a layer that
-// takes half a minute.
+// A slowSync is a running Sync of a layer that takes half a minute, over a link of 100 KiB/s.
 type slowSync struct {
 	*replica
 	parent *parent
@@ -79,7 +78,7 @@ func startSlowSync(t *testing.T, repository string) *slowSync {
 	return s
 }
 
-// here is how long it took until an image was here.
+// waitForImage returns how long it took until the tag v1 of a repository was visible.
 func (s *slowSync) waitForImage(repository string) time.Duration {
 	s.t.Helper()
 	for time.Since(s.start) < time.Hour {
@@ -88,15 +87,16 @@ func (s *slowSync) waitForImage(repository string) time.Duration {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	s.t.Fatalf("%s never came: %v", repository, s.items())
+	s.t.Fatalf("%s:v1 is not visible after an hour: %v", repository, s.items())
 	return 0
 }
 
-// finish ends the Sync, and reports unless everything came, and only once.
+// finish waits for the end of the Sync. The replica must be in sync, and must have received
+// every byte once.
 func (s *slowSync) finish(bytes int64) {
 	s.t.Helper()
 	if result := <-s.done; result.Received < bytes || result.Received > bytes+bytes/100 {
-		s.t.Errorf("%d bytes were received for %d", result.Received, bytes)
+		s.t.Errorf("%d bytes were received, want about %d", result.Received, bytes)
 	}
 	if p := s.Progress(); p.BytesDone != p.BytesTotal || p.ItemsDone < 2 {
 		s.t.Errorf("progress at the end: %+v", p)
@@ -111,7 +111,7 @@ func TestUrgentItemOvertakesInARunningSync(t *testing.T) {
 		s.follow()
 		first, second := s.waitForImage("a"), s.waitForImage("b")
 		if first > 15*time.Second || second < 25*time.Second {
-			t.Errorf("the urgent one came after %v, the other after %v", first, second)
+			t.Errorf("the urgent image was visible after %v, the other after %v", first, second)
 		}
 		s.finish(3<<20 + 100<<10)
 	})
@@ -122,8 +122,8 @@ func TestMovedTagCancelsItsOldImage(t *testing.T) {
 		s := startSlowSync(t, "b")
 		moved := s.parent.image("b", [][]byte{randomBytes(2, 100<<10)}, "v1")
 		s.follow()
-		if result := <-s.done; result.Received > 3<<19 { // requests under way are answered
-			t.Errorf("%d bytes came, most of them of an image that nobody wants any more", result.Received)
+		if result := <-s.done; result.Received > 3<<19 { // requests in flight are answered
+			t.Errorf("%d bytes were received, most of them for a canceled image", result.Received)
 		}
 		if m, err := s.Manifest(t.Context(), "b", "v1"); err != nil || m.Digest != moved.Digest {
 			t.Errorf("the tag names %v, %v", m, err)
@@ -140,7 +140,7 @@ func TestNewOrderAppliesToTheRunningSync(t *testing.T) {
 		s.SetOrder(func(repository string) (int, bool) { return -int(repository[0]), true })
 		first, second := s.waitForImage("c"), s.waitForImage("b")
 		if first > 15*time.Second || second < 25*time.Second {
-			t.Errorf("the first one came after %v, the other after %v", first, second)
+			t.Errorf("the first image was visible after %v, the other after %v", first, second)
 		}
 		s.finish(3<<20 + 100<<10)
 	})
@@ -148,7 +148,7 @@ func TestNewOrderAppliesToTheRunningSync(t *testing.T) {
 
 func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	p := newParent(t)
-	for i := range 150 { // more than are on their way at once
+	for i := range 150 { // more than are in flight at a time
 		p.image(fmt.Sprintf("c/%03d", i), [][]byte{randomBytes(uint64(i), 20<<10)}, "v1")
 	}
 	p.image("b/2", [][]byte{randomBytes(1000, 20<<10)}, "v1")
@@ -158,7 +158,7 @@ func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	var once sync.Once
 	var mu sync.Mutex
 	var asked []string
-	src := &interceptedSource{Source: r.source, onRequest: func(all []replication.Ref) {
+	src := &planSource{Source: r.source, onRequest: func(all []replication.Ref) {
 		once.Do(func() { // while b is planned
 			p.image("b/1", [][]byte{randomBytes(2000, 20<<10)}, "v1")
 			r.follow()
@@ -169,9 +169,7 @@ func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 			asked = append(asked, strings.Split(w.Repository, "/")[0])
 		}
 	}}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if result, err := r.Sync(ctx, src); err != nil || result.Synced != 152 {
+	if result, err := r.Sync(t.Context(), src); err != nil || result.Synced != 152 {
 		t.Fatalf("Sync = %+v, %v", result, err)
 	}
 	if diff := cmp.Diff([]string{"b", "c"}, slices.Compact(asked)); diff != "" {
@@ -180,8 +178,8 @@ func TestLateItemComesBeforeLessUrgentOnes(t *testing.T) {
 	assertInSync(t, p, r.Storage)
 }
 
-// A Sync that may fetch only some repositories leaves what others have begun as
-// it is, for however long.
+// A Sync whose order excludes a repository keeps the partial layers of that repository, even
+// if they are older than the grace period.
 func TestExcludedRepositoryKeepsItsPartialLayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeParent(t)
@@ -211,7 +209,7 @@ func TestExcludedRepositoryKeepsItsPartialLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if last := r.sync(); last.Received > size-first.Received+storage.MaxLoss {
-			t.Errorf("%d bytes came again", last.Received+first.Received-size)
+			t.Errorf("%d bytes were received again", last.Received+first.Received-size)
 		}
 	})
 }

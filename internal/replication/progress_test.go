@@ -11,8 +11,7 @@ import (
 	"ferry/internal/replication"
 )
 
-// TestProgressCountsUnplannedItems has a source that does not answer the second plan, of
-// a first page of 32 items and 8 others.
+// The first plan has 32 items. The source does not answer the second one, of 8 items.
 func TestProgressCountsUnplannedItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const items, first, size = 40, 32, 20 << 10
@@ -30,7 +29,7 @@ func TestProgressCountsUnplannedItems(t *testing.T) {
 		}
 		unplanned(items)
 		plans, answer := 0, make(chan struct{})
-		src := &interceptedSource{Source: r.source, onRequest: func([]replication.Ref) {
+		src := &planSource{Source: r.source, onRequest: func([]replication.Ref) {
 			if plans++; plans == 2 {
 				<-answer
 			}
@@ -46,13 +45,13 @@ func TestProgressCountsUnplannedItems(t *testing.T) {
 		now := r.Progress()
 		if now.ItemsTotal != items || now.ItemsDone != first || now.ItemsUnplanned() != items-first ||
 			now.BytesTotal != first*size {
-			t.Errorf("while a plan is awaited: %+v", now)
+			t.Errorf("while the second plan is pending: Progress = %+v", now)
 		}
 		unplanned(items - first)
 		close(answer)
 		<-done
 		if now = r.Progress(); now.ItemsUnplanned() != 0 || now.BytesTotal != items*size {
-			t.Errorf("in the end: %+v", now)
+			t.Errorf("at the end: Progress = %+v", now)
 		}
 		unplanned(0)
 	})
@@ -77,36 +76,36 @@ func TestInFlightReportsProgressAndTimeLeft(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		all := r.InFlight()
 		if len(all) != 2 || all[0].Digest != small.Digest || all[1].Digest != large.Digest || len(all[0].Items) != 2 {
-			t.Fatalf("in flight: %+v", all)
+			t.Fatalf("InFlight = %+v", all)
 		}
 		first, second := all[0], all[1]
 		if first.BytesTotal != 1<<20 || first.BytesDone < 4*rate || first.BytesDone > 7*rate ||
 			first.BytesPerSecond < rate/2 {
-			t.Errorf("the first is at %+v", first)
+			t.Errorf("first image: %+v", first)
 		}
 		if second.BytesTotal != 3<<20 || second.BytesDone < first.BytesDone {
-			t.Errorf("the second is at %+v", second)
+			t.Errorf("second image: %+v", second)
 		}
 		near := func(u replication.InFlight, want time.Duration) {
 			t.Helper()
 			if u.TimeLeft < want-5*time.Second || u.TimeLeft > want+5*time.Second {
-				t.Errorf("%v are left until %s is here, want about %v", u.TimeLeft, u.Repository, want)
+				t.Errorf("%s: TimeLeft = %v, want about %v", u.Repository, u.TimeLeft, want)
 			}
 		}
 		near(first, 5*time.Second)
 		near(second, 25*time.Second)
 
-		// What was stopped stands where it was.
+		// After a stop, the progress stays as it was.
 		stop()
 		<-done
 		all = r.InFlight()
 		if len(all) != 2 || all[0].BytesDone < first.BytesDone || all[0].BytesPerSecond != 0 || all[0].TimeLeft >= 0 {
-			t.Errorf("after a stop: %+v", all)
+			t.Errorf("after a stop: InFlight = %+v", all)
 		}
 		p.network.Set(faultnet.Faults{})
 		r.sync()
 		if all = r.InFlight(); len(all) > 0 {
-			t.Errorf("in the end: %+v", all)
+			t.Errorf("at the end: InFlight = %+v", all)
 		}
 	})
 }

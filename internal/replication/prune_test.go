@@ -6,8 +6,7 @@ import (
 	"ferry/internal/replication"
 )
 
-// The referrer of an image that left goes with it, also where only changes are
-// followed, which do not say so.
+// A short listing does not say that the referrers of a removed image are gone, too.
 func TestReferrersAreRemovedWithTheirSubject(t *testing.T) {
 	p := newParent(t)
 	r := newReplica(t, p, replication.Options{})
@@ -21,12 +20,12 @@ func TestReferrersAreRemovedWithTheirSubject(t *testing.T) {
 	r.follow()
 	r.sync()
 	if has, err := r.HasManifest(t.Context(), "app", referrer.Digest); has || err != nil {
-		t.Errorf("the referrer is here: %v, %v", has, err)
+		t.Errorf("HasManifest of the referrer = %v, %v", has, err)
 	}
-	followed := r.items()
+	short := r.items()
 	r.relist()
 	r.sync()
-	if stock := r.items(); len(stock) != len(followed) {
-		t.Errorf("by changes there are %v, by a snapshot %v", followed, stock)
+	if complete := r.items(); len(complete) != len(short) {
+		t.Errorf("items are %v after short listings, and %v after complete ones", short, complete)
 	}
 }

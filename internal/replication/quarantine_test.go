@@ -11,8 +11,8 @@ import (
 	"ferry/internal/replication"
 )
 
-// Wrong content is paid for in three Syncs, for the link may have spoilt it,
-// and then not with every one that follows, unless somebody wants it.
+// Wrong content is fetched in three Syncs, because the link may have damaged it. Later Syncs
+// leave it alone for an hour, unless an operator clears the quarantine.
 func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
@@ -22,15 +22,15 @@ func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 		p.image("a", [][]byte{bad}, "bad")
 		r := newReplica(t, p, replication.Options{})
 		r.follow()
-		var mended atomic.Bool
+		var repaired atomic.Bool
 		p.refuse = func(w http.ResponseWriter, rq *http.Request) bool {
-			if !strings.HasSuffix(rq.URL.Path, digest) || mended.Load() {
+			if !strings.HasSuffix(rq.URL.Path, digest) || repaired.Load() {
 				return false
 			}
 			http.ServeContent(w, rq, "", time.Time{}, strings.NewReader(strings.Repeat("x", size)))
 			return true
 		}
-		cost := func() int64 {
+		received := func() int64 {
 			t.Helper()
 			result, err := r.Sync(t.Context(), r.source)
 			if err != nil || result.Failed != 1 {
@@ -39,27 +39,27 @@ func TestWrongContentIsQuarantinedAfterThreeSyncs(t *testing.T) {
 			return result.Received
 		}
 		for range 3 {
-			if n := cost(); n < 2*size || n > 2*size+100<<10 {
-				t.Errorf("%d bytes to find out, want twice %d", n, size)
+			if n := received(); n < 2*size || n > 2*size+100<<10 {
+				t.Errorf("%d bytes were received, want twice %d", n, size)
 			}
 		}
 		for range 10 {
 			time.Sleep(5 * time.Minute)
-			if n := cost(); n > 100<<10 {
-				t.Fatalf("%d bytes came of what is known to be wrong", n)
+			if n := received(); n > 100<<10 {
+				t.Fatalf("%d bytes were received of a quarantined layer", n)
 			}
 		}
 		if items := r.items(); len(items) != 1 || !strings.Contains(items[0], "fetched again after") {
 			t.Errorf("items: %v", items)
 		}
 		time.Sleep(15 * time.Minute)
-		if n := cost(); n < size {
-			t.Errorf("%d bytes came after an hour, want another try", n)
+		if n := received(); n < size {
+			t.Errorf("%d bytes were received after an hour, want another try", n)
 		}
-		mended.Store(true)
+		repaired.Store(true)
 		r.ClearQuarantine()
 		if result := r.sync(); result.Synced != 1 {
-			t.Errorf("after it was mended: %+v", result)
+			t.Errorf("after the repair: Sync = %+v", result)
 		}
 	})
 }

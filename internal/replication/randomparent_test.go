@@ -18,16 +18,16 @@ import (
 	"ferry/internal/replication"
 )
 
-// A world is a parent whose content changes at random.
+// A randomParent is a parent with random content.
 type randomParent struct {
 	*parent
 	rng          *rand.Rand
 	layers       [][]byte
-	maxLayer     int  // bytes of a layer; 0 is no limit
-	hasPlatforms bool // indexes say for which platforms their children are
-	hasFilters   bool // not every tag is for the child
-	count        uint64
-	pushed       []pushed // what may be referred to and deleted: images, indexes, referrers
+	maxLayer     int      // size limit of layers, in bytes; 0 is none
+	hasPlatforms bool     // children of indexes have platforms, and the subscription may, too
+	hasFilters   bool     // the subscription may have tag filters and keep-last
+	count        uint64   // of pushed layers and images
+	pushed       []pushed // images, indexes and referrers
 }
 
 type pushed struct {
@@ -64,8 +64,8 @@ func (w *randomParent) remember(repository string, m oci.Descriptor) oci.Descrip
 	return m
 }
 
-// some returns something that was pushed, as often the last as any, so that
-// referrers have referrers.
+// pickPushed returns a pushed manifest. Half of the time it is the last one, so that referrers
+// have referrers.
 func (w *randomParent) pickPushed() pushed {
 	if w.rng.IntN(2) == 0 {
 		return w.pushed[len(w.pushed)-1]
@@ -73,24 +73,24 @@ func (w *randomParent) pickPushed() pushed {
 	return w.pushed[w.rng.IntN(len(w.pushed))]
 }
 
-// children pushes what an index is of.
+// pushChildren pushes the children of an index.
 func (w *randomParent) pushChildren(repository string) []oci.Descriptor {
 	all := []oci.Descriptor{w.push(repository), w.push(repository)}
 	if !w.hasPlatforms {
 		return all
 	}
-	all = append(all, w.push(repository), w.push(repository)) // the last is for no platform
+	all = append(all, w.push(repository), w.push(repository)) // the last one has no platform
 	for i, of := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"},
 		{OS: "windows", Architecture: "amd64"}} {
 		all[i].Platform = &of
 	}
-	if w.rng.IntN(3) == 0 { // and an index within
+	if w.rng.IntN(3) == 0 { // an index within the index
 		all = append(all[:2], w.remember(repository, w.index(repository, all[1:])))
 	}
 	return all
 }
 
-// step changes something.
+// changeSomething makes one random change.
 func (w *randomParent) changeSomething() {
 	ctx := w.T.Context()
 	repository := fmt.Sprintf("app/%d", w.rng.IntN(3))
@@ -101,7 +101,7 @@ func (w *randomParent) changeSomething() {
 	case 4:
 		w.remember(repository, w.index(repository, w.pushChildren(repository), tag))
 	case 5:
-		w.push(repository) // without a tag
+		w.push(repository) // untagged
 	case 6, 10:
 		if len(w.pushed) > 0 {
 			p := w.pickPushed()
@@ -109,7 +109,7 @@ func (w *randomParent) changeSomething() {
 				w.remember(p.repository, w.referrer(p.repository, p.manifest, w.layer()))
 			}
 		}
-	case 11, 12: // what is there gets a tag, or an index
+	case 11, 12: // tag a pushed manifest, or push an index of it
 		if len(w.pushed) > 0 {
 			p := w.pickPushed()
 			if has, _ := w.HasManifest(ctx, p.repository, p.manifest.Digest); has && w.rng.IntN(3) > 0 {
@@ -132,7 +132,7 @@ func (w *randomParent) changeSomething() {
 	}
 }
 
-// ignore fails the test unless err is a registry's refusal.
+// allowRefusal fails the test unless err is nil or a refusal by the registry.
 func (w *randomParent) allowRefusal(err error) {
 	w.T.Helper()
 	if err != nil && oci.AsError(err) == nil {
@@ -140,7 +140,7 @@ func (w *randomParent) allowRefusal(err error) {
 	}
 }
 
-// errClosed ends a window of the test's.
+// errClosed ends the sync window of a test.
 var errClosed = errors.New("the window closed")
 
 func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
@@ -159,11 +159,11 @@ func TestReplicaMatchesItsParentOverABadLink(t *testing.T) {
 			r.follow()
 			watched, stop := context.WithCancel(t.Context())
 			var g errgroup.Group
-			g.Go(func() error { // no tag is ever seen whose content is not whole
+			g.Go(func() error { // every visible tag is whole
 				checked := map[digest.Digest]bool{}
 				for watched.Err() == nil {
 					if _, err := readContent(context.WithoutCancel(watched), r.Storage, checked); err != nil {
-						return fmt.Errorf("a puller saw: %w", err)
+						return fmt.Errorf("a client pulled: %w", err)
 					}
 				}
 				return nil

@@ -8,11 +8,11 @@ import (
 	"ferry/internal/faultnet"
 )
 
-// elsewhere is the host at which blobs are that a parent does not send itself.
+// blobHost is the host to which a parent redirects requests for blobs.
 const blobHost = "elsewhere"
 
-// redirect lets the parent say only where blobs are, as one does that has them
-// in a bucket. The way there passes the same network.
+// redirect makes the parent redirect requests for blobs to another host, as with an object
+// store. That host is on the same network.
 func (p *parent) redirect() {
 	p.T.Helper()
 	pipe := faultnet.NewPipe()

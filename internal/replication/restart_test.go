@@ -15,14 +15,14 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// A restartable is a replica that stops, or is killed, and starts again on what
-// is in its directory, and from which somebody pulls, and collects garbage, all the while.
+// A restartableReplica can be stopped or killed, and started again on the same directory. While
+// it runs, clients pull from it, and garbage is collected.
 type restartableReplica struct {
 	*replica
 	t          *testing.T
 	dir        string
 	source     *gateway.Client
-	children   childrenOf // of an index: what has to be here
+	children   childrenOf // that an index must have
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 }
@@ -38,7 +38,7 @@ func (s *restartableReplica) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	look := func(checked map[digest.Digest]bool) error {
+	pull := func(checked map[digest.Digest]bool) error {
 		_, err := readContentWith(context.Background(), st, checked, s.children)
 		return err
 	}
@@ -46,9 +46,9 @@ func (s *restartableReplica) start() {
 		changed, _ := st.Watch("all", func(string) bool { return true })
 		return changed
 	}
-	s.repeat(ctx, 300*time.Millisecond, never, func() error { return look(map[digest.Digest]bool{}) })
-	seen := map[digest.Digest]bool{} // by whom nothing escapes, and who need not read a blob twice
-	s.repeat(ctx, time.Hour, changed, func() error { return look(seen) })
+	s.repeat(ctx, 300*time.Millisecond, never, func() error { return pull(map[digest.Digest]bool{}) })
+	checked := map[digest.Digest]bool{} // this client pulls after every change, and reads each blob once
+	s.repeat(ctx, time.Hour, changed, func() error { return pull(checked) })
 	s.repeat(ctx, time.Second, never, func() error {
 		_, err := st.Collect(context.Background())
 		return err
@@ -57,16 +57,17 @@ func (s *restartableReplica) start() {
 
 func never() <-chan struct{} { return nil }
 
-// every does something now, then now and then and whenever changed says so,
-// until ctx ends.
-func (s *restartableReplica) repeat(ctx context.Context, d time.Duration, changed func() <-chan struct{}, do func() error) {
+// repeat calls do now, every d, and whenever the channel of changed is closed, until ctx ends.
+func (s *restartableReplica) repeat(
+	ctx context.Context, d time.Duration, changed func() <-chan struct{}, do func() error,
+) {
 	s.background.Go(func() {
 		tick := time.NewTicker(d)
 		defer tick.Stop()
 		for {
 			change := changed()
 			if err := do(); err != nil {
-				s.t.Errorf("a user of the site: %v", err)
+				s.t.Errorf("a client of the replica: %v", err)
 				return
 			}
 			select {
@@ -79,7 +80,7 @@ func (s *restartableReplica) repeat(ctx context.Context, d time.Duration, change
 	})
 }
 
-// stop ends the site as a machine's shutdown does.
+// stop stops the replica cleanly.
 func (s *restartableReplica) stop() {
 	s.cancel()
 	s.background.Wait()
@@ -88,7 +89,7 @@ func (s *restartableReplica) stop() {
 	}
 }
 
-// syncFor lets a window be open for d. What fails in it is for the next.
+// syncFor syncs in a window of length d. Items may fail.
 func (s *restartableReplica) syncFor(d time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(s.t.Context(), d, errStopped)
 	defer cancel()
@@ -96,8 +97,8 @@ func (s *restartableReplica) syncFor(d time.Duration) {
 	s.allowEnd(err, errStopped)
 }
 
-// tolerate fails the test where a Sync ended for another reason than that the
-// site did, or the parent's mood.
+// allowEnd fails the test unless a Sync ended without error, with ended, or because the parent
+// refused requests.
 func (s *restartableReplica) allowEnd(err, ended error) {
 	s.t.Helper()
 	var answer *gateway.AnswerError

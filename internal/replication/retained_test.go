@@ -12,15 +12,15 @@ import (
 	"ferry/internal/replication"
 )
 
-// TestPermanentFailureRetainsOnlyItsOldContent has one tag that moves to a manifest that
-// this registry can make nothing of, and one that is new and does so.
+// Three tags name a manifest that fails permanently: two that moved to it, and a new one. The
+// old images of the moved tags stay with everything that belongs to them.
 func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 	for name, test := range map[string]struct {
 		missing replication.PlanMissing
 		syncs   int // until the failure counts as permanent
 	}{
-		"a format that nobody serves": {replication.PlanMissing{Reason: "schema 1", Unsupported: true}, 1},
-		"the parent does not have it": {replication.PlanMissing{Reason: "manifest unknown"}, 2},
+		"an unsupported format":            {replication.PlanMissing{Reason: "schema 1", Unsupported: true}, 1},
+		"a manifest that the parent lacks": {replication.PlanMissing{Reason: "manifest unknown"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newParent(t)
@@ -45,7 +45,7 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 			}
 			p.image("app", [][]byte{randomBytes(8, 20<<10)}, "comes")
 			r.relist()
-			src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+			src := &planSource{Source: r.source, edit: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == refused.Digest {
 					missing := test.missing
 					missing.Ref = e.Manifest.Ref
@@ -55,7 +55,7 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 			}}
 			for i := range test.syncs {
 				if i > 0 && !slices.Contains(r.tags(), "app:leaves") {
-					t.Errorf("content left after %d Syncs", i)
+					t.Errorf("content was removed after %d Syncs", i)
 				}
 				if result, err := r.Sync(ctx, src); err != nil || result.Failed != 3 {
 					t.Fatalf("Sync = %+v, %v", result, err)
@@ -65,23 +65,23 @@ func TestPermanentFailureRetainsOnlyItsOldContent(t *testing.T) {
 				r.tags()); diff != "" {
 				t.Error(diff)
 			}
-			for what, d := range map[string]digest.Digest{
+			for name, d := range map[string]digest.Digest{
 				"old image": old.Digest, "its referrer": referrer.Digest, "old index": oldIndex.Digest,
 				"its child": child.Digest,
 			} {
 				if has, err := r.HasManifest(ctx, "app", d); !has || err != nil {
-					t.Errorf("%s is here: %v, %v", what, has, err)
+					t.Errorf("%s: HasManifest = %v, %v", name, has, err)
 				}
 			}
 			if all, err := r.Manifests(ctx, "app", "", 100); err != nil || len(all) != 6 {
-				t.Errorf("%d manifests are here, %v; want 6", len(all), err)
+				t.Errorf("%d manifests are stored, %v; want 6", len(all), err)
 			}
 			if items := strings.Join(r.items(), "\n"); strings.Count(items,
 				"failed "+"manifest "+string(refused.Digest)) != 3 {
-				t.Errorf("the items are\n%s", items)
+				t.Errorf("items are\n%s\nwant three that failed", items)
 			}
 
-			r.sync() // the parent has it again
+			r.sync() // the parent sends it now
 			if diff := cmp.Diff([]string{"app:comes", "app:index", "app:moves", "app:new"}, r.tags()); diff != "" {
 				t.Error(diff)
 			}

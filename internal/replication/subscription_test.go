@@ -14,59 +14,60 @@ import (
 	"ferry/internal/wire"
 )
 
-// A reach is what of a parent's content is for its child. The zero value is all.
+// A childSubscription is the part of the parent's content that the child gets. The zero value
+// is everything.
 type childSubscription struct {
-	repository string   // the only one; "" is all
-	platforms  []string // for which images go; none is all
-	filters    []string // of tags
-	keepLast   int      // of the tags of a repository; 0 is all
+	repository string   // the only repository; "" is all
+	platforms  []string // none is all
+	filters    []string // tag filters
+	keepLast   int      // newest tags of each repository; 0 is all
 }
 
-// all reports whether what no tag leads to is for the child, too.
-func (r childSubscription) isUnfiltered() bool {
-	return len(r.platforms) == 0 && len(r.filters) == 0 && r.keepLast == 0
+// isUnfiltered reports whether the child gets untagged manifests, too.
+func (s childSubscription) isUnfiltered() bool {
+	return len(s.platforms) == 0 && len(s.filters) == 0 && s.keepLast == 0
 }
 
-// within returns what of the child is to get now.
+// subscription returns the child's current subscription.
 func (p *parent) subscription() childSubscription {
-	if r := p.subscribed.Load(); r != nil {
-		return *r
+	if s := p.subscribed.Load(); s != nil {
+		return *s
 	}
 	return childSubscription{}
 }
 
-// tags returns the tags of a repository that are for the child.
+// tags returns the tags of a repository that the child gets.
 func (p *parent) tags(t testing.TB, repository string) []storage.Tag {
 	t.Helper()
-	r := p.subscription()
+	s := p.subscription()
 	all, err := p.Tags(t.Context(), repository, storage.TagOrder{}, "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc, err := subscription.ParseTags(r.filters, 0)
+	filter, err := subscription.ParseTags(s.filters, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = slices.DeleteFunc(all, func(tag storage.Tag) bool { return !sc.Matches(tag.Name) })
-	if r.keepLast > 0 && len(all) > r.keepLast {
+	all = slices.DeleteFunc(all, func(tag storage.Tag) bool { return !filter.Matches(tag.Name) })
+	if s.keepLast > 0 && len(all) > s.keepLast {
 		slices.SortFunc(all, func(a, b storage.Tag) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
-		all = all[:r.keepLast]
+		all = all[:s.keepLast]
 	}
 	return all
 }
 
-// plane is a control plane of one connected registry that may read everything.
+// A controlPlane knows one connected registry, which may read everything.
 type controlPlane struct {
 	gateway.ControlPlane
 	parent *parent
 }
 
 func (p controlPlane) Desired(context.Context, string) (*wire.Desired, error) {
-	d, r := &wire.Desired{Version: "1"}, p.parent.subscription()
-	if r.repository != "" {
-		d.Self.Permissions = []string{"repositories/" + r.repository + "/content/read"}
+	d, s := &wire.Desired{Version: "1"}, p.parent.subscription()
+	if s.repository != "" {
+		d.Self.Permissions = []string{"repositories/" + s.repository + "/content/read"}
 	}
-	d.Self.Platforms, d.Self.TagFilters, d.Self.KeepLast = r.platforms, r.filters, r.keepLast
+	d.Self.Platforms, d.Self.TagFilters, d.Self.KeepLast = s.platforms, s.filters, s.keepLast
 	return d, nil
 }
 
@@ -76,7 +77,7 @@ func (controlPlane) Changed(string) <-chan struct{} { return nil }
 
 func (controlPlane) Version() int64 { return 0 }
 
-// authenticate says who everybody is: the child.
+// authenticate takes every client for the child.
 func (p *parent) authenticate(*http.Request) (*auth.Principal, error) {
 	repository := cmp.Or(p.subscription().repository, "*")
 	permissions, err := auth.ParsePermissions([]string{"repositories/" + repository + "/content/read",

@@ -41,11 +41,11 @@ func TestReplicaMatchesItsParent(t *testing.T) {
 	}
 	sent := p.blobs.Load()
 	if again := r.sync(); again != (replication.Result{}) {
-		t.Errorf("a second Sync did something: %+v", again)
+		t.Errorf("the second Sync = %+v, want no work", again)
 	}
 	r.relist()
 	if again := r.sync(); again != (replication.Result{}) || p.blobs.Load() != sent {
-		t.Errorf("planning twice changed something: %+v", again)
+		t.Errorf("Sync after a complete listing = %+v, want no work", again)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestEveryByteIsFetchedOnce(t *testing.T) {
 			p := newParent(t)
 			const size = 8 << 20
 			p.image("app", [][]byte{randomBytes(1, size)}, "v1")
-			p.network.Set(faultnet.Faults{Rate: 32 << 20}) // or the sockets' buffers take it all
+			p.network.Set(faultnet.Faults{Rate: 32 << 20}) // without a limit, socket buffers would take everything
 			r := newReplica(t, p, replication.Options{ChunkSize: 256 << 10})
 			r.follow()
 			stops, received := 0, int64(0)
@@ -81,10 +81,9 @@ func TestEveryByteIsFetchedOnce(t *testing.T) {
 				}
 			}
 			assertInSync(t, p, r.Storage)
-			// What the engine took from a connection it kept: the layer, and the
-			// config of the image.
+			// The layer and the image's config, and nothing twice.
 			if received < size || received > size+1000 {
-				t.Errorf("%d bytes were received for %d, with %d stops", received, size, stops)
+				t.Errorf("%d bytes were received, want about %d, with %d stops", received, size, stops)
 			}
 		})
 	}
@@ -99,14 +98,13 @@ func TestSourceWithoutRangesIsSynced(t *testing.T) {
 	r.follow()
 	result := r.sync()
 	assertInSync(t, p, r.Storage)
-	// The first connections may find out at the same time.
+	// The first connections may find out at the same time that there are no ranges.
 	if result.Received > 2*2*size {
-		t.Errorf("%d bytes were received for %d", result.Received, 2*size)
+		t.Errorf("%d bytes were received, want at most twice %d", result.Received, 2*size)
 	}
 }
 
-// laggard is a source whose first answer to a request for a blob comes only
-// once the rest of the layer is here.
+// A slowFirstSource delays its answer to the first request within a blob.
 type slowFirstSource struct {
 	replication.Source
 	first atomic.Bool
@@ -139,7 +137,7 @@ func TestOnlyOneWorkerFetchesALayerWithoutRangeSupport(t *testing.T) {
 	}
 	assertInSync(t, p, r.Storage)
 	if result.Received > size+size/2 {
-		t.Errorf("%d bytes were received for %d", result.Received, size)
+		t.Errorf("%d bytes were received, want about %d", result.Received, size)
 	}
 }
 
@@ -167,8 +165,7 @@ func TestLockedTagFailsAlone(t *testing.T) {
 	}
 }
 
-// TestOldContentStaysUntilNewContentIsComplete has a parent that lacks a manifest
-// which it lists: once, it may have changed meanwhile.
+// The parent lacks a manifest that it lists. The first time, it may only have changed since.
 func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 	p := newParent(t)
 	ctx := t.Context()
@@ -186,7 +183,7 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 		}
 	}
 	r.follow()
-	src := &interceptedSource{Source: r.source, alterEntry: func(e replication.PlanEntry) (replication.PlanEntry, error) {
+	src := &planSource{Source: r.source, edit: func(e replication.PlanEntry) (replication.PlanEntry, error) {
 		if e.Manifest != nil && e.Manifest.Digest == moved.Digest {
 			e = replication.PlanEntry{Missing: &replication.PlanMissing{Ref: ref("a", moved.Digest),
 				Reason: "not today"}}
@@ -198,7 +195,7 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 	}
 	want := []string{"a:old", "a:v1", "b:v1"}
 	if got := r.tags(); !slices.Equal(got, want) {
-		t.Errorf("while a's new image fails, the tags are %v, want %v", got, want)
+		t.Errorf("while a's new image fails: tags are %v, want %v", got, want)
 	}
 	if items := r.items(); !slices.ContainsFunc(items,
 		func(i string) bool { return strings.HasSuffix(i, "not today") }) {
@@ -206,12 +203,12 @@ func TestOldContentStaysUntilNewContentIsComplete(t *testing.T) {
 	}
 	r.sync()
 	if got, want := r.tags(), []string{"a:v1", "b:v1"}; !slices.Equal(got, want) {
-		t.Errorf("then the tags are %v, want %v", got, want)
+		t.Errorf("after the last Sync: tags are %v, want %v", got, want)
 	}
 	for _, repository := range []string{"a", "b"} {
 		manifests, err := r.Manifests(ctx, repository, "", 100)
 		if err != nil || len(manifests) != 1 {
-			t.Errorf("%s has %d manifests, %v; the old ones should be gone", repository, len(manifests), err)
+			t.Errorf("%s has %d manifests, %v; want only the new one", repository, len(manifests), err)
 		}
 	}
 }
@@ -236,7 +233,7 @@ func TestContentOutOfScopeIsRemoved(t *testing.T) {
 	for _, repository := range []string{"a", "b"} {
 		m := p.image(repository, [][]byte{randomBytes(1, 20<<10)})
 		p.index(repository, []oci.Descriptor{m}, "v1")
-		p.image(repository, [][]byte{randomBytes(2, 20<<10)}) // without a tag
+		p.image(repository, [][]byte{randomBytes(2, 20<<10)}) // untagged
 	}
 	r := newReplica(t, p, replication.Options{})
 	r.follow()
@@ -272,7 +269,7 @@ func TestIncompletePassRemovesNothing(t *testing.T) {
 		{replication.Answer{Restart: true, Head: 3, Cursor: 3, Listings: []replication.Listing{a, b}},
 			[]string{"a:v1", "b:v1"}},
 		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 1, Listings: []replication.Listing{a}},
-			[]string{"a:v1", "b:v1"}}, // then the process ends
+			[]string{"a:v1", "b:v1"}}, // the pass ends early
 		{replication.Answer{Restart: true, Head: 3, More: true, Cursor: 3, Listings: []replication.Listing{c}},
 			[]string{"a:v1", "b:v1", "c:v1"}},
 		{replication.Answer{Cursor: 4, Listings: []replication.Listing{b}}, []string{"b:v1", "c:v1"}},
@@ -281,9 +278,10 @@ func TestIncompletePassRemovesNothing(t *testing.T) {
 		if _, err := r.ApplyAnswer(ctx, step.answer); err != nil {
 			t.Fatal(err)
 		}
-		if place, err := r.Position(ctx); place.Cursor != step.answer.Cursor || place.Current() == step.answer.More ||
+		if position, err := r.Position(ctx); position.Cursor != step.answer.Cursor ||
+			position.Current() == step.answer.More ||
 			err != nil {
-			t.Errorf("step %d: the place is %+v, %v", i, place, err)
+			t.Errorf("step %d: the position is %+v, %v", i, position, err)
 		}
 		r.sync()
 		if got := r.tags(); !slices.Equal(got, step.want) {

@@ -17,85 +17,85 @@ import (
 	"ferry/internal/replication"
 )
 
-// A liar stands before a parent. Some of the answers that it gives are in good
-// form, and not all of what was asked for, or something else.
+// wrongAnswers replace some answers of a parent with others that are well-formed, but
+// incomplete or not the requested content.
 type wrongAnswers struct {
 	kinds []wrongAnswer
 
 	mu    sync.Mutex
 	rng   *rand.Rand
-	oneIn int // one answer of so many is a lie; 0 is none
+	oneIn int // one of so many answers is wrong; 0 is none
 }
 
-func newWrongAnswers(seed uint64, lies ...wrongAnswer) *wrongAnswers {
-	return &wrongAnswers{rng: rand.New(rand.NewPCG(seed, 9)), kinds: lies}
+func newWrongAnswers(seed uint64, kinds ...wrongAnswer) *wrongAnswers {
+	return &wrongAnswers{rng: rand.New(rand.NewPCG(seed, 9)), kinds: kinds}
 }
 
-func (l *wrongAnswers) set(every int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.oneIn = every
+func (a *wrongAnswers) set(oneIn int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.oneIn = oneIn
 }
 
-// answer answers a request as next does, or with a lie.
-func (l *wrongAnswers) answer(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if tell, rng := l.draw(strings.HasPrefix(r.URL.Path, "/v2/")); tell != nil {
-		tell(exchange{w, r.Clone(r.Context()), next, rng})
+// answer answers a request with next, or wrongly.
+func (a *wrongAnswers) answer(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if answer, rng := a.draw(strings.HasPrefix(r.URL.Path, "/v2/")); answer != nil {
+		answer(exchange{w, r.Clone(r.Context()), next, rng})
 		return
 	}
 	next.ServeHTTP(w, r)
 }
 
-// draw returns what to answer, with chances of its own; nil is the truth.
-func (l *wrongAnswers) draw(ofBlob bool) (tell func(exchange), _ *rand.Rand) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.oneIn == 0 || l.rng.IntN(l.oneIn) > 0 {
+// draw returns a random wrong answer and its source of randomness; nil is a right answer.
+func (a *wrongAnswers) draw(ofBlob bool) (answer func(exchange), _ *rand.Rand) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.oneIn == 0 || a.rng.IntN(a.oneIn) > 0 {
 		return nil, nil
 	}
-	chosen := l.kinds[l.rng.IntN(len(l.kinds))]
+	chosen := a.kinds[a.rng.IntN(len(a.kinds))]
 	if chosen.onlyRanges && !ofBlob {
 		return nil, nil
 	}
-	return chosen.answer, rand.New(rand.NewPCG(l.rng.Uint64(), 0))
+	return chosen.answer, rand.New(rand.NewPCG(a.rng.Uint64(), 0))
 }
 
-// An exchange is a request, and the way to its answer.
+// An exchange is a request and its handler.
 type exchange struct {
 	w    http.ResponseWriter
-	r    *http.Request // which a lie may change
+	r    *http.Request // a wrong answer may change it
 	next http.Handler
 	rng  *rand.Rand
 }
 
-// A lie is a way to answer.
+// A wrongAnswer is a way to answer wrongly.
 type wrongAnswer struct {
 	name       string
-	onlyRanges bool // only a request for a range of a blob can be answered so
-	mayFail    bool // it may let an item fail
+	onlyRanges bool // only for requests for a range of a blob
+	mayFail    bool // an item may fail because of it
 	answer     func(exchange)
 }
 
-// everyLie is what a proxy, a cache or a server in trouble may answer.
+// allWrongAnswers returns answers that a faulty proxy, cache or server may give.
 func allWrongAnswers() []wrongAnswer {
 	return []wrongAnswer{
-		{name: "less, and its length is that of what comes", answer: func(x exchange) {
+		{name: "a shorter body with its own length", answer: func(x exchange) {
 			x.alterBody(func(body []byte) ([]byte, int) {
 				some := x.rng.IntN(len(body))
 				return body[:some], some
 			})
 		}},
-		{name: "less, in chunks the last of which comes", answer: func(x exchange) {
+		{name: "a shorter body in complete chunks", answer: func(x exchange) {
 			x.alterBody(func(body []byte) ([]byte, int) { return body[:x.rng.IntN(len(body))], -1 })
 		}},
-		{name: "less, up to the end of a line", answer: func(x exchange) {
+		{name: "a shorter body up to the end of a line", answer: func(x exchange) {
 			x.r.Header.Del("Accept-Encoding") // so that a plan has lines
 			x.alterBody(func(body []byte) ([]byte, int) {
 				some := 1 + bytes.LastIndexByte(body[:x.rng.IntN(len(body))], '\n')
 				return body[:some], some
 			})
 		}},
-		{name: "a length that is not reached", answer: func(x exchange) {
+		{name: "a length above that of the body", answer: func(x exchange) {
 			x.alterBody(func(body []byte) ([]byte, int) { return body, len(body) + 1 + x.rng.IntN(10_000) })
 		}},
 		{name: "the whole blob", onlyRanges: true, answer: func(x exchange) {
@@ -113,28 +113,28 @@ func allWrongAnswers() []wrongAnswer {
 	}
 }
 
-// retell answers with what change makes of next's body, and with the length
-// that it returns for it; without one where that is negative.
+// alterBody answers with next's answer, but with the body and the Content-Length that change
+// returns; without a length if that is negative.
 func (x exchange) alterBody(change func(body []byte) (_ []byte, length int)) {
-	told := httptest.NewRecorder()
-	x.next.ServeHTTP(told, x.r)
-	body, length := told.Body.Bytes(), told.Body.Len()
-	if told.Code < 300 && length > 0 {
+	recorded := httptest.NewRecorder()
+	x.next.ServeHTTP(recorded, x.r)
+	body, length := recorded.Body.Bytes(), recorded.Body.Len()
+	if recorded.Code < 300 && length > 0 {
 		body, length = change(body)
 	}
-	maps.Copy(x.w.Header(), told.Header())
+	maps.Copy(x.w.Header(), recorded.Header())
 	x.w.Header().Del("Content-Length")
 	if length >= 0 {
 		x.w.Header().Set("Content-Length", strconv.Itoa(length))
 	}
-	x.w.WriteHeader(told.Code)
+	x.w.WriteHeader(recorded.Code)
 	if length < 0 {
-		http.NewResponseController(x.w).Flush() // or the server finds the length out
+		http.NewResponseController(x.w).Flush() // prevents the server from setting the length
 	}
 	x.w.Write(body)
 }
 
-// otherRange returns a range that begins or ends elsewhere than the one asked for.
+// otherRange returns a range that begins or ends elsewhere than the requested one.
 func otherRange(asked string, rng *rand.Rand) string {
 	var start, end int64
 	fmt.Sscanf(asked, "bytes=%d-%d", &start, &end)
@@ -158,15 +158,15 @@ func TestWrongButWellFormedAnswersAreDetected(t *testing.T) {
 				p.referrer("app", large, randomBytes(102, 40<<10))
 				r := newReplica(t, p, replication.Options{ChunkSize: 32 << 10, Connections: 4})
 				r.follow()
-				liar := newWrongAnswers(1, l)
-				liar.set(1)
+				wrong := newWrongAnswers(1, l)
+				wrong.set(1)
 				var asked atomic.Int64
 				p.intercept = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 					if asked.Add(1)%2 == 0 {
 						next.ServeHTTP(w, r)
 						return
 					}
-					liar.answer(w, r, next)
+					wrong.answer(w, r, next)
 				}
 				if result, err := r.Sync(t.Context(), r.source); err != nil || result.Failed > 0 && !l.mayFail {
 					t.Errorf("Sync = %+v, %v; items: %v", result, err, r.items())

@@ -13,28 +13,30 @@ import (
 
 // Limits on platforms.
 const (
-	maxPlatforms      = 20 // how many there are
-	maxPlatformLength = 64 // how long one is, in bytes
+	maxPlatforms      = 20 // per list
+	maxPlatformLength = 64 // in bytes
 )
 
-// Platforms are those for which images go to a connected registry. The zero
-// value is every platform.
+// Platforms are the platforms whose images a connected registry gets. The zero value is every
+// platform.
 type Platforms struct {
 	wanted []platform
 }
 
-// A platform is what an image runs on, in Go's words.
+// A platform is an operating system and an architecture, by Go's names.
 type platform struct{ os, arch, variant string }
 
-// What Go, and so the image specification, knows. A name that is not among
-// these is a slip, which would leave out everything.
+// The names that Go, and therefore the image specification, knows. Any other name is a
+// mistake that would select nothing.
 const (
-	systems       = " aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris wasi wasip1 wasip2 windows "
-	architectures = " 386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x sparc64 wasm "
+	systems = " aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris wasi wasip1" +
+		" wasip2 windows "
+	architectures = " 386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x sparc64" +
+		" wasm "
 )
 
-// ParsePlatforms reads platforms as linux/amd64 and linux/arm/v7; none is
-// every platform.
+// ParsePlatforms reads platforms such as linux/amd64 and linux/arm/v7. An empty list is every
+// platform.
 func ParsePlatforms(texts []string) (Platforms, error) {
 	wanted, err := parseAll("platform", "platforms", maxPlatforms, texts, parsePlatform)
 	return Platforms{wanted}, err
@@ -43,20 +45,21 @@ func ParsePlatforms(texts []string) (Platforms, error) {
 func parsePlatform(text string) (platform, error) {
 	parts := strings.Split(text, "/")
 	if len(text) > maxPlatformLength || len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
-		return platform{}, errors.New("want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as linux/amd64 or linux/arm/v7")
+		return platform{}, errors.New(
+			"want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64 or linux/arm/v7")
 	}
 	p := platform{os: parts[0], arch: parts[1]}
 	if len(parts) == 3 {
 		p.variant = parts[2]
 	}
-	p = p.normal()
+	p = p.normalize()
 	switch {
 	case !isWord(p.os, systems):
 		return p, fmt.Errorf("%q is no operating system: want one of%s", p.os, systems[:len(systems)-1])
 	case !isWord(p.arch, architectures):
 		return p, fmt.Errorf("%q is no architecture: want one of%s", p.arch, architectures[:len(architectures)-1])
 	case strings.Trim(p.variant, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "":
-		return p, fmt.Errorf("%q is no variant: want one as v7", p.variant)
+		return p, fmt.Errorf("%q is no variant: want one such as v7", p.variant)
 	}
 	return p, nil
 }
@@ -65,8 +68,8 @@ func isWord(s, list string) bool {
 	return !strings.Contains(s, " ") && strings.Contains(list, " "+s+" ")
 }
 
-// normal spells a platform as Go does.
-func (p platform) normal() platform {
+// normalize returns the platform with Go's names.
+func (p platform) normalize() platform {
 	p = platform{strings.ToLower(p.os), strings.ToLower(p.arch), strings.ToLower(p.variant)}
 	switch p.arch {
 	case "x86_64", "x86-64":
@@ -82,8 +85,8 @@ func (p platform) normal() platform {
 	return p
 }
 
-// level returns the number of a variant, with which a machine also runs what
-// is for a lower one; of an image that names none, its architecture's usual.
+// level returns the number of a variant: a machine also runs images of lower levels. Without a
+// variant, it is the usual one of the architecture.
 func (p platform) level() (level float64, ok bool) {
 	usual := map[string]string{"arm": "7", "arm64": "8", "amd64": "1"}[p.arch]
 	if usual == "" {
@@ -103,47 +106,47 @@ func (p platform) level() (level float64, ok bool) {
 // All reports whether every platform is wanted.
 func (p Platforms) All() bool { return len(p.wanted) == 0 }
 
-// LeftOut returns which of an index's children are for platforms that are not
-// wanted. What is for no platform in particular is wanted, as are indexes
-// within the index; an attestation is where what it is of is.
+// Omitted returns the children of an index that are only for unwanted platforms. Children
+// without a platform, and indexes within the index, are wanted; an attestation is wanted if
+// its image is.
 //
-// Of the variants of an architecture, a platform that names one gets what a
-// machine of that variant would choose: that variant or, where the index has
-// none, the next lower one. A platform that names none gets all.
+// A wanted platform with a variant selects the image that a machine of that variant would
+// choose: that variant or, if the index lacks it, the next lower one. A wanted platform
+// without a variant selects all variants.
 func (p Platforms) Omitted(children []v1.Descriptor) map[digest.Digest]bool {
 	if p.All() {
 		return nil
 	}
-	left := map[digest.Digest]bool{}
+	omitted := map[digest.Digest]bool{}
 	keep := make([]bool, len(children))
 	for _, want := range p.wanted {
 		want.choose(children, keep)
 	}
 	for i, child := range children {
-		if _, placed := platformOf(child); placed && !keep[i] {
-			left[child.Digest] = true
+		if _, ok := platformOf(child); ok && !keep[i] {
+			omitted[child.Digest] = true
 		}
 	}
-	for i, child := range children { // that is there twice, for different ones
+	for i, child := range children { // a child may be listed for several platforms
 		if keep[i] {
-			delete(left, child.Digest)
+			delete(omitted, child.Digest)
 		}
 	}
 	for _, child := range children {
-		if _, placed := platformOf(child); !placed && left[attested(child)] {
-			left[child.Digest] = true
+		if _, ok := platformOf(child); !ok && omitted[attestationSubject(child)] {
+			omitted[child.Digest] = true
 		}
 	}
-	return left
+	return omitted
 }
 
-// choose marks the children that a machine of the platform would have.
+// choose marks in keep the children that a machine of the platform would choose.
 func (p platform) choose(children []v1.Descriptor, keep []bool) {
 	limit, ranked := p.level()
 	best := -1.0
 	each := func(do func(i int, of platform)) {
 		for i, child := range children {
-			if of, placed := platformOf(child); placed && of.os == p.os && of.arch == p.arch {
+			if of, ok := platformOf(child); ok && of.os == p.os && of.arch == p.arch {
 				do(i, of)
 			}
 		}
@@ -161,20 +164,20 @@ func (p platform) choose(children []v1.Descriptor, keep []bool) {
 	})
 }
 
-// platformOf returns what a child is for, where that is said.
-func platformOf(child v1.Descriptor) (p platform, placed bool) {
+// platformOf returns the platform of a child, if it has a known one.
+func platformOf(child v1.Descriptor) (p platform, ok bool) {
 	if child.Platform == nil {
 		return p, false
 	}
-	p = platform{child.Platform.OS, child.Platform.Architecture, child.Platform.Variant}.normal()
+	p = platform{child.Platform.OS, child.Platform.Architecture, child.Platform.Variant}.normalize()
 	return p, isKnown(p.os) && isKnown(p.arch)
 }
 
 func isKnown(name string) bool { return name != "" && name != "unknown" }
 
-// attested returns what a child is an attestation of, as BuildKit adds them
-// to an index; "" where it is none.
-func attested(child v1.Descriptor) digest.Digest {
+// attestationSubject returns the image of an attestation that BuildKit adds to an index; "" if
+// the child is no attestation.
+func attestationSubject(child v1.Descriptor) digest.Digest {
 	if child.Annotations["vnd.docker.reference.type"] == "" {
 		return ""
 	}

@@ -9,15 +9,14 @@ import (
 
 // Limits on priorities.
 const (
-	maxPriorities     = 50  // how many there are
-	maxPriorityLength = 512 // how long one is, in bytes
+	maxPriorities     = 50  // per list
+	maxPriorityLength = 512 // in bytes
 )
 
-// A Priority is how soon a repository's content goes to a connected registry.
+// A Priority says how soon a repository's content is synced.
 type Priority int
 
-// The priorities, the first of which goes first. Urgent content also goes
-// when the byte budget is spent.
+// The priorities, most urgent first. Urgent content is synced even if the byte budget is spent.
 const (
 	Urgent Priority = iota
 	High
@@ -27,8 +26,7 @@ const (
 
 var priorityNames = []string{"urgent", "high", "normal", "low"}
 
-// Priorities say which repositories' content goes first. The zero value gives
-// every repository the normal one.
+// Priorities give each repository a priority. With the zero value, all are Normal.
 type Priorities struct {
 	rules []priorityRule
 }
@@ -38,15 +36,15 @@ type priorityRule struct {
 	priority Priority
 }
 
-// ParsePriorities reads priorities as "ops/*=urgent", of which the first that
-// fits a repository counts; where none does, it is the normal one. A pattern
-// is a repository's name, or the begin of one and a *.
+// ParsePriorities reads rules such as "ops/*=urgent". The first rule that matches a repository
+// counts; without one, the priority is Normal. A pattern is the name of a repository, or a
+// prefix followed by a *.
 func ParsePriorities(texts []string) (Priorities, error) {
 	rules, err := parseAll("priority", "priorities", maxPriorities, texts, parsePriority)
 	return Priorities{rules}, err
 }
 
-// repositoryCharacters are those that the name of a repository has.
+// repositoryCharacters are the characters of names of repositories.
 const repositoryCharacters = "/-._0123456789abcdefghijklmnopqrstuvwxyz"
 
 func parsePriority(text string) (priorityRule, error) {
@@ -56,11 +54,11 @@ func parsePriority(text string) (priorityRule, error) {
 	pattern, name, ok := strings.Cut(text, "=")
 	i := slices.Index(priorityNames, name)
 	if !ok || i < 0 {
-		return priorityRule{}, fmt.Errorf("want REPOSITORY=PRIORITY, as ops/*=urgent, with one of %s",
+		return priorityRule{}, fmt.Errorf("want REPOSITORY=PRIORITY, such as ops/*=urgent, with one of %s",
 			strings.Join(priorityNames, ", "))
 	}
-	if stem := strings.TrimSuffix(pattern, "*"); pattern == "" || strings.Trim(stem, repositoryCharacters) != "" {
-		return priorityRule{}, errors.New("want the name of a repository, or the begin of one and a *")
+	if prefix := strings.TrimSuffix(pattern, "*"); pattern == "" || strings.Trim(prefix, repositoryCharacters) != "" {
+		return priorityRule{}, errors.New("want the name of a repository, or a prefix of names and a *")
 	}
 	return priorityRule{pattern, Priority(i)}, nil
 }
@@ -75,7 +73,7 @@ func (p Priorities) Of(repository string) Priority {
 	return Normal
 }
 
-// AnyUrgent reports whether a repository can be urgent.
+// AnyUrgent reports whether any repository may be urgent.
 func (p Priorities) AnyUrgent() bool {
 	return slices.ContainsFunc(p.rules, func(r priorityRule) bool { return r.priority == Urgent })
 }

@@ -29,8 +29,9 @@ func TestFirstMatchingPriorityCounts(t *testing.T) {
 func TestMalformedPriorityIsRefusedWithAnExample(t *testing.T) {
 	for text, want := range map[string]string{
 		"ops": "REPOSITORY=PRIORITY", "ops=soon": "urgent, high, normal, low", "=low": "the name of a repository",
-		"a*b=low": "the begin of one and a *",
-		"a b=low": "the begin of one", "": "REPOSITORY=PRIORITY", strings.Repeat("a", maxPriorityLength) + "=low": "too long",
+		"a*b=low": "a prefix of names and a *",
+		"a b=low": "a prefix of names", "": "REPOSITORY=PRIORITY",
+		strings.Repeat("a", maxPriorityLength) + "=low": "too long",
 	} {
 		if _, err := ParsePriorities([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: %v, want %q in it", text, err, want)

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// A Subscription is which part of its parent's content a connected registry
-// gets, as its operator wrote it.
+// A Subscription selects the part of its parent's content that a connected registry gets, as
+// written by its operator.
 type Subscription struct {
 	Permissions []string `json:"permissions,omitempty"` // actions on repositories
 	TagFilters  []string `json:"tagFilters,omitempty"`
@@ -17,13 +17,13 @@ type Subscription struct {
 	Platforms   []string `json:"platforms,omitempty"`
 }
 
-// ID tells s from every other subscription, in 16 characters. Subscriptions
-// whose lists differ only in their order have the same.
+// ID returns 16 characters that identify s among all subscriptions. The order of its lists does
+// not matter.
 func (s Subscription) ID() string {
 	text, err := json.Marshal(Subscription{sorted(s.Permissions), sorted(s.TagFilters), s.KeepLast,
 		sorted(s.Platforms)})
 	if err != nil {
-		panic(err) // it has strings and a number
+		panic(err) // strings and a number can always be marshaled
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
@@ -31,13 +31,13 @@ func (s Subscription) ID() string {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-// A Filter is which part of one repository a subscription selects.
+// A Filter selects a part of a repository.
 type Filter struct {
 	Tags      Tags
 	Platforms Platforms
 }
 
-// Filter returns what s selects of each repository that it may read.
+// Filter returns the filter of s, which applies to each repository that s may read.
 func (s Subscription) Filter() (f Filter, err error) {
 	if f.Tags, err = ParseTags(s.TagFilters, s.KeepLast); err == nil {
 		f.Platforms, err = ParsePlatforms(s.Platforms)

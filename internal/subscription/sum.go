@@ -5,13 +5,12 @@ import (
 	"encoding/hex"
 )
 
-// A Sum is a checksum of a set of items: of what a parent lists, and of what its
-// child has recorded. The order in which they are added does not matter. It finds
-// mistakes, and is no protection against an attacker. The zero value is that of
-// no item.
+// A Sum is a checksum of a set of items, with which a parent and its child compare a listing.
+// It does not depend on the order of the items. It finds mistakes, and does not protect
+// against an attacker. The zero value is the sum of no items.
 type Sum [8]byte
 
-// Add adds an item, which must not have been added before.
+// Add adds an item. Adding the same item twice removes it.
 func (s *Sum) Add(tag, digest, part string) {
 	sum := sha256.Sum256([]byte(tag + "\x00" + digest + "\x00" + part))
 	for i := range s {
@@ -19,5 +18,5 @@ func (s *Sum) Add(tag, digest, part string) {
 	}
 }
 
-// String is the checksum in hex.
+// String returns the checksum in hexadecimal.
 func (s Sum) String() string { return hex.EncodeToString(s[:]) }

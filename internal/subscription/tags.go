@@ -1,10 +1,11 @@
-// Package subscription says which content a connected registry gets: tags by
-// their names and by how new they are, children of an index by their platforms;
-// and which repositories come first. It is pure, and knows of no registry.
+// Package subscription decides which part of its parent's content a connected registry gets,
+// and in which order: tags by name and age (tags.go, version.go), children of an index by
+// platform (platform.go), repositories by priority (priority.go). It is pure: it uses no
+// network, disk or clock.
 package subscription
 
 import (
-	_ "crypto/sha512" // no digest of this algorithm is valid without
+	_ "crypto/sha512" // makes digests of this algorithm valid
 	"errors"
 	"fmt"
 	"path"
@@ -15,14 +16,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Limits on tags.
+// Limits on tag filters.
 const (
-	maxFilters      = 50   // how many there are
-	maxFilterLength = 512  // how long one is, in bytes
-	maxKeepLast     = 1000 // how many tags keep-last keeps at most
+	maxFilters      = 50   // per list
+	maxFilterLength = 512  // in bytes
+	maxKeepLast     = 1000 // tags
 )
 
-// Tags says which tags of a repository are selected. The zero value is all.
+// Tags select tags of a repository. The zero value selects all.
 type Tags struct {
 	include, exclude []tagFilter
 	keepLast         int
@@ -31,17 +32,16 @@ type Tags struct {
 // A tagFilter reports whether it matches a tag's name.
 type tagFilter func(tag string) bool
 
-// ParseTags returns a selection of the tags that one of the filters matches, or
-// of every tag if none says what to include, without those that a filter
-// excludes, wherever that stands in the list. Of these, it selects the keepLast
-// newest in each repository; 0 is all of them. A filter is
+// ParseTags returns a selection of the tags that match a filter; without an including
+// filter, all tags match. Excluding filters win, wherever they are in the list. Among the
+// matching tags of each repository, it selects the keepLast newest; 0 selects all. A filter
+// is one of:
 //
-//   - !FILTER, which excludes what FILTER matches;
+//   - !FILTER, which excludes the tags that FILTER matches;
 //   - /REGEXP/, which matches anywhere in the tag, unless it has ^ and $;
-//   - a range of versions, where it begins with one of < > = ~ ^, as
-//     ">=1.4 <3 || ^5"; a tag 1.4.0_b is version 1.4.0+b, as Helm has it;
-//   - else a pattern in which * is any text, ? any character and [a-z] one of
-//     a few.
+//   - a range of versions that begins with one of < > = ~ ^, such as ">=1.4 <3 || ^5"; a tag
+//     1.4.0_b is version 1.4.0+b, as in Helm;
+//   - a pattern in which * matches any text, ? any character and [a-z] a set of characters.
 func ParseTags(filters []string, keepLast int) (Tags, error) {
 	if keepLast < 0 || keepLast > maxKeepLast {
 		return Tags{}, fmt.Errorf("cannot keep the last %d tags: want 1 to %d, or 0 for all", keepLast, maxKeepLast)
@@ -63,7 +63,7 @@ func ParseTags(filters []string, keepLast int) (Tags, error) {
 	return s, nil
 }
 
-// patternCharacters are those that a tag or the syntax of a pattern has.
+// patternCharacters are the characters of tags and of the syntax of patterns.
 const patternCharacters = `*?[]^\` + "-._0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 func parseFilter(text string) (tagFilter, error) {
@@ -74,7 +74,7 @@ func parseFilter(text string) (tagFilter, error) {
 		return nil, errors.New("it is too long")
 	case text[0] == '/':
 		if len(text) < 3 || !strings.HasSuffix(text, "/") {
-			return nil, errors.New("a regular expression is between two slashes, as /^v[0-9]+$/")
+			return nil, errors.New("a regular expression is between two slashes, such as /^v[0-9]+$/")
 		}
 		re, err := regexp.Compile(text[1 : len(text)-1])
 		if err != nil {
@@ -103,11 +103,10 @@ func parseFilter(text string) (tagFilter, error) {
 // All reports whether every tag is selected.
 func (s Tags) All() bool { return len(s.include) == 0 && len(s.exclude) == 0 && s.keepLast == 0 }
 
-// KeepLast is how many of the tags that match are kept in each repository;
-// 0 is all.
+// KeepLast returns how many matching tags of each repository are selected; 0 is all.
 func (s Tags) KeepLast() int { return s.keepLast }
 
-// Matches reports whether the filters select a tag by its name, however new it is.
+// Matches reports whether the filters match a tag. It does not apply KeepLast.
 func (s Tags) Matches(tag string) bool {
 	matches := func(f tagFilter) bool { return f(tag) }
 	return (len(s.include) == 0 || slices.ContainsFunc(s.include, matches)) && !slices.ContainsFunc(s.exclude, matches)
@@ -115,9 +114,9 @@ func (s Tags) Matches(tag string) bool {
 
 var subject = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.[a-z]+)?$`)
 
-// Subject returns the digest of the manifest that a tag like
-// sha256-<hex>.sig, as signers make it, belongs to. Such a tag goes along
-// with what it belongs to, and is not one of those that keep-last counts.
+// Subject returns the digest of the manifest that a signature or attestation tag, such as
+// sha256-<hex>.sig, belongs to. Such a tag is selected together with its subject, and
+// KeepLast does not count it.
 func Subject(tag string) (digest.Digest, bool) {
 	m := subject.FindStringSubmatch(tag)
 	if m == nil {

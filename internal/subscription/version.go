@@ -7,17 +7,16 @@ import (
 	"strings"
 )
 
-// A version is a tag that reads as a semantic version. A leading v, and parts
-// after the first that are missing, are as in v1.2, which is 1.2.0. What
-// follows a plus sign is not looked at, nor what follows the underscore that
-// Helm writes in its place, for a tag cannot hold a plus sign.
+// A version is a tag that is a semantic version. A leading v is ignored, and missing parts are
+// 0: v1.2 is 1.2.0. Build metadata is ignored, too, after a plus sign or after the underscore
+// that Helm writes instead, because a tag cannot contain a plus sign.
 type version struct {
 	numbers    [3]uint64
-	parts      int    // how many numbers were written
+	parts      int    // how many numbers the tag has
 	prerelease string // "" is none
 }
 
-// maxDigits keeps every number within 64 bits.
+// maxDigits limits each number to 64 bits.
 const maxDigits = 18
 
 func parseVersion(text string) (v version, ok bool) {
@@ -71,7 +70,7 @@ func (v version) compare(o version) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// compareIdentifiers orders numbers by value, before words, which go by letter.
+// compareIdentifiers orders numbers by value, and before words, which it orders as strings.
 func compareIdentifiers(a, b string) int {
 	x, y := isNumber(a), isNumber(b)
 	switch {
@@ -89,8 +88,8 @@ func compareIdentifiers(a, b string) int {
 
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// after returns the first version that is greater than all that begin with
-// the first n numbers of v.
+// after returns the lowest version above all versions that begin with the first n numbers of
+// v.
 func (v version) after(n int) version {
 	next := version{parts: 3}
 	copy(next.numbers[:n], v.numbers[:n])
@@ -104,12 +103,12 @@ type bound struct {
 	version
 }
 
-// A versionRange is alternatives of bounds that all hold.
+// A versionRange matches if all bounds of one of its alternatives hold.
 type versionRange [][]bound
 
-// parseRange reads ranges as ">=1.2 <2", "^1.4 || ~2.1.0", ">1, <=3". A caret
-// lets everything but the first number that is not zero grow, a tilde the
-// last. A number that is not written is any: "=1.2" is 1.2.0 to 1.2.9 and on.
+// parseRange reads ranges such as ">=1.2 <2", "^1.4 || ~2.1.0" and ">1, <=3". A caret allows
+// higher versions with the same first number that is not zero; a tilde, with the same first
+// two numbers, as far as they are written. A missing number matches any: "=1.2" matches 1.2.0, 1.2.9 and so on.
 func parseRange(text string) (versionRange, error) {
 	var r versionRange
 	for alternative := range strings.SplitSeq(text, "||") {
@@ -145,7 +144,7 @@ func boundsOf(op string, v version) ([]bound, error) {
 	case "<", ">=":
 		return []bound{{op, v}}, nil
 	case ">", "<=":
-		if v.parts < 3 && v.prerelease == "" { // >1.2 begins behind all of 1.2
+		if v.parts < 3 && v.prerelease == "" { // >1.2 excludes all of 1.2
 			return []bound{{map[string]string{">": ">=", "<=": "<"}[op], v.after(v.parts)}}, nil
 		}
 		return []bound{{op, v}}, nil
@@ -166,8 +165,8 @@ func boundsOf(op string, v version) ([]bound, error) {
 	return nil, fmt.Errorf("%q is no comparison: want one of < <= > >= = ~ ^", op)
 }
 
-// matches reports whether a tag is a version in the range. A prerelease is
-// in one only where a bound names a prerelease of the same three numbers.
+// matches reports whether a tag is a version in the range. A prerelease matches only if a
+// bound is a prerelease of the same three numbers.
 func (r versionRange) matches(tag string) bool {
 	v, ok := parseVersion(tag)
 	if !ok {
