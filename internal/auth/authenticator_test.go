@@ -16,7 +16,7 @@ import (
 	"ferry/internal/auth"
 )
 
-func TestTheChallengeIsExactEnoughForEveryClient(t *testing.T) {
+func TestChallengeSuitsEveryClient(t *testing.T) {
 	d := newDesk(t)
 	start := `Bearer realm="` + d.url + `/oauth2/token",service="` + d.host + `"`
 	for _, test := range []struct{ name, query, authorization, want string }{
@@ -42,7 +42,7 @@ func TestTheChallengeIsExactEnoughForEveryClient(t *testing.T) {
 	}
 }
 
-func TestARequestMayDoWhatItsPrincipalAndItsTokenAllow(t *testing.T) {
+func TestRequestNeedsRightsOfPrincipalAndToken(t *testing.T) {
 	d := newDesk(t)
 	pull := d.token(t, "puller", "repository:team/app:pull,push")
 	all := d.token(t, "pusher", "repository:a:*")
@@ -80,7 +80,7 @@ func TestARequestMayDoWhatItsPrincipalAndItsTokenAllow(t *testing.T) {
 	}
 }
 
-func TestASignedTokenIsWorthWhatItsHolderMayDoNow(t *testing.T) {
+func TestSignedTokenHasItsHoldersCurrentRights(t *testing.T) {
 	d := newDesk(t)
 	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
 	status := func() int {
@@ -100,7 +100,7 @@ func TestASignedTokenIsWorthWhatItsHolderMayDoNow(t *testing.T) {
 	}
 }
 
-func TestASignedTokenEnds(t *testing.T) {
+func TestSignedTokenExpires(t *testing.T) {
 	d := newDesk(t)
 	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
 	for _, test := range []struct {
@@ -114,7 +114,7 @@ func TestASignedTokenEnds(t *testing.T) {
 	}
 }
 
-func TestAGrantOfNobodyAllowsNothing(t *testing.T) {
+func TestAnonymousGrantAllowsNothing(t *testing.T) {
 	if (auth.Grant{}).AllowsRepository("a", auth.ContentRead) || (auth.Grant{}).MayList("a") {
 		t.Error("nobody may do something")
 	}
@@ -129,7 +129,7 @@ func (d *desk) from(address, name, password string) error {
 	return err
 }
 
-func TestGuessingIsSlowedDown(t *testing.T) {
+func TestPasswordGuessesAreLimited(t *testing.T) {
 	d := newDesk(t)
 	tries := 0
 	for ; tries < 100; tries++ {
@@ -158,7 +158,7 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	}
 }
 
-func TestGuessesAtTheSameTimeAreSlowedDown(t *testing.T) {
+func TestConcurrentPasswordGuessesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newSilentDesk(t)
 		d.people.slow = make(chan struct{})
@@ -178,7 +178,7 @@ func TestGuessesAtTheSameTimeAreSlowedDown(t *testing.T) {
 	})
 }
 
-func TestTheSameLoginAtTheSameTimeIsCheckedOnce(t *testing.T) {
+func TestConcurrentEqualLoginsAreCheckedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newSilentDesk(t)
 		d.people.slow = make(chan struct{})
@@ -214,7 +214,7 @@ func TestTheSameLoginAtTheSameTimeIsCheckedOnce(t *testing.T) {
 	})
 }
 
-func TestAMachinePasswordIsNeverSlowedDown(t *testing.T) {
+func TestMachinePasswordsAreNeverLimited(t *testing.T) {
 	d := newDesk(t)
 	right, err := auth.GeneratePassword(rand.Reader)
 	if err != nil {
@@ -251,7 +251,7 @@ func TestAMachinePasswordIsNeverSlowedDown(t *testing.T) {
 	}
 }
 
-func TestStrangersCannotLockAnybodyOut(t *testing.T) {
+func TestStrangersCannotLockOutAName(t *testing.T) {
 	d := newDesk(t)
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestStrangersCannotLockAnybodyOut(t *testing.T) {
 
 func isUnauthenticated(err error) bool { return err == auth.ErrUnauthenticated }
 
-func TestWhoIsSlowedDownIsToldForHowLong(t *testing.T) {
+func TestLimitedLoginsGetRetryAfter(t *testing.T) {
 	d := newDesk(t)
 	for range 11 {
 		d.get(t, "/v2/", basic("puller", "guess"))
@@ -292,7 +292,7 @@ func TestWhoIsSlowedDownIsToldForHowLong(t *testing.T) {
 	}
 }
 
-func TestTheAddressIsTheOneThatTheCallerUsed(t *testing.T) {
+func TestAddressIsTheOneThatTheCallerUsed(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://registry.example:5000/v2/", nil)
 	if got := auth.Address(r); got != "http://registry.example:5000" {
 		t.Error(got)

@@ -30,7 +30,7 @@ func access(t *testing.T, token string) []auth.Scope {
 	return claims.Access
 }
 
-func TestATokenIsForAsMuchOfTheScopeAsIsAllowed(t *testing.T) {
+func TestTokenGrantsTheAllowedPartOfItsScope(t *testing.T) {
 	d := newDesk(t)
 	for _, test := range []struct {
 		name, who string
@@ -62,7 +62,7 @@ func TestATokenIsForAsMuchOfTheScopeAsIsAllowed(t *testing.T) {
 	}
 }
 
-func TestAScopeThatIsMalformedIsRefusedWithAnExample(t *testing.T) {
+func TestMalformedScopeIsRefusedWithAnExample(t *testing.T) {
 	d := newDesk(t)
 	for _, scope := range []string{"repository", "repository/a:pull", "repository:a:pull pull"} {
 		resp, body := d.get(t, "/oauth2/token?scope="+url.QueryEscape(scope), basic("puller", "secret"))
@@ -73,7 +73,7 @@ func TestAScopeThatIsMalformedIsRefusedWithAnExample(t *testing.T) {
 	}
 }
 
-func TestTheOAuth2FormIsTheSame(t *testing.T) {
+func TestOAuth2FormGetsTheSameToken(t *testing.T) {
 	d := newDesk(t)
 	for _, test := range []struct {
 		name   string
@@ -116,7 +116,7 @@ func TestTheOAuth2FormIsTheSame(t *testing.T) {
 	}
 }
 
-func TestAMalformedFormIsABadRequest(t *testing.T) {
+func TestMalformedFormIsABadRequest(t *testing.T) {
 	d := newDesk(t)
 	resp, err := http.Post(d.url+"/oauth2/token", "application/x-www-form-urlencoded", strings.NewReader("scope=%zz"))
 	if err != nil {
@@ -128,7 +128,7 @@ func TestAMalformedFormIsABadRequest(t *testing.T) {
 	}
 }
 
-func TestTheTokenEndpointSaysHowLongATokenIsGoodFor(t *testing.T) {
+func TestTokenAnswerHasItsLifetime(t *testing.T) {
 	d := newDesk(t)
 	resp, body := d.get(t, "/oauth2/token", basic("puller", "secret"))
 	var a tokenAnswer

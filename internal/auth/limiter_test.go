@@ -28,7 +28,7 @@ func (l *Limiter) wait(source, name string) time.Duration {
 	return wait
 }
 
-func TestALimiterForgetsWithTime(t *testing.T) {
+func TestLimiterForgetsFailuresWithTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
 	l.fail("source", "name", failuresAllowed)
@@ -58,7 +58,7 @@ func TestALimiterForgetsWithTime(t *testing.T) {
 	}
 }
 
-func TestLoginsThatAreBeingCheckedCount(t *testing.T) {
+func TestPendingLoginsCountAsFailures(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	var ends []func(bool)
 	for range 1000 {
@@ -77,7 +77,7 @@ func TestLoginsThatAreBeingCheckedCount(t *testing.T) {
 	}
 }
 
-func TestASourceHasFewLoginsCheckedAtATime(t *testing.T) {
+func TestPendingLoginsOfASourceAreBounded(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	pending := 0
 	for n := range 1000 {
@@ -90,7 +90,7 @@ func TestASourceHasFewLoginsCheckedAtATime(t *testing.T) {
 	}
 }
 
-func TestAnIPv6NetworkIsOneSource(t *testing.T) {
+func TestIPv6NetworkIsOneSource(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	l.fail("2001:db8::1", "name", failuresAllowed)
 	if l.wait("2001:db8::ffff:2", "name") == 0 || l.wait("2001:db8:0:1::1", "name") > 0 {
@@ -102,7 +102,7 @@ func TestAnIPv6NetworkIsOneSource(t *testing.T) {
 	}
 }
 
-func TestALimiterWatchesABoundedNumber(t *testing.T) {
+func TestLimiterSizeIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
 	for n := range 3 * maxLimited {

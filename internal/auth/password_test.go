@@ -13,7 +13,7 @@ import (
 	"ferry/internal/auth"
 )
 
-func TestAPasswordIsRecognisedByAScanner(t *testing.T) {
+func TestSecretScannersRecogniseAPassword(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {
 		p, err := auth.GeneratePassword(rand.Reader)
@@ -43,7 +43,7 @@ func TestAPasswordIsRecognisedByAScanner(t *testing.T) {
 	}
 }
 
-func TestAMachinesPasswordIsComparedWithItsHash(t *testing.T) {
+func TestMachinePasswordIsComparedWithItsHash(t *testing.T) {
 	hash := auth.HashPassword("ferry_x")
 	if strings.Contains(hash, "ferry_x") || !auth.SamePassword(hash, "ferry_x") || auth.SamePassword(hash, "ferry_y") ||
 		auth.SamePassword("", "") {
@@ -51,7 +51,7 @@ func TestAMachinesPasswordIsComparedWithItsHash(t *testing.T) {
 	}
 }
 
-func TestAnOperatorsPasswordIsComparedWithItsHash(t *testing.T) {
+func TestOperatorPasswordIsComparedWithItsHash(t *testing.T) {
 	hash := auth.HashOperatorPassword("correct horse")
 	if !regexp.MustCompile(`^\$argon2id\$v=19\$m=7168,t=5,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`).MatchString(hash) {
 		t.Errorf("%q is no PHC string", hash)
@@ -85,7 +85,7 @@ func TestAnOperatorsPasswordIsComparedWithItsHash(t *testing.T) {
 	}
 }
 
-func TestAPasswordThatWasRightIsNotHashedAgain(t *testing.T) {
+func TestVerifiedPasswordIsNotHashedAgain(t *testing.T) {
 	hash := auth.HashOperatorPassword("x")
 	v := auth.NewOperatorVerifier()
 	if ok, err := v.Same(t.Context(), hash, "x"); !ok || err != nil {
@@ -97,7 +97,7 @@ func TestAPasswordThatWasRightIsNotHashedAgain(t *testing.T) {
 	}
 }
 
-func TestWhoGoesAwayDoesNotWaitForACheck(t *testing.T) {
+func TestCancelledLoginDoesNotWaitForItsCheck(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)

@@ -38,7 +38,7 @@ func TestPermissionsAreAdditive(t *testing.T) {
 	}
 }
 
-func TestAPatternAllowsItsPrefixAndNothingElse(t *testing.T) {
+func TestPatternAllowsOnlyItsPrefix(t *testing.T) {
 	part := rapid.StringMatching(`[a-z0-9]{1,3}`)
 	rapid.Check(t, func(t *rapid.T) {
 		prefix, name := part.Draw(t, "prefix"), part.Draw(t, "name")+"/"+part.Draw(t, "rest")

@@ -19,7 +19,7 @@ func newTestSigner(t testing.TB) *Signer {
 	return s
 }
 
-func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
+func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	s, other := newTestSigner(t), newTestSigner(t)
 	who := &Principal{Kind: KindToken, Name: "line1"}
 	token, _, err := s.sign(who, "service", []Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}})
@@ -65,7 +65,7 @@ func TestATokenIsOnlyItsOwnSigners(t *testing.T) {
 	}
 }
 
-func TestATokenThatLivesTooLongIsRefused(t *testing.T) {
+func TestTokenWithALongLifetimeIsRefused(t *testing.T) {
 	s := newTestSigner(t)
 	now := time.Now().Truncate(time.Second)
 	for _, test := range []struct {
@@ -96,9 +96,9 @@ func TestATokenThatLivesTooLongIsRefused(t *testing.T) {
 	}
 }
 
-// TestAClockThatIsSetBackEndsTheTokens has one that is remembered: its signature is not
+// TestTokensEndWhenTheClockIsSetBack has one that is remembered: its signature is not
 // checked again, and its time is.
-func TestAClockThatIsSetBackEndsTheTokens(t *testing.T) {
+func TestTokensEndWhenTheClockIsSetBack(t *testing.T) {
 	now := time.Now()
 	s, err := NewSigner(NewSigningKey(), func() time.Time { return now })
 	if err != nil {
@@ -119,7 +119,7 @@ func TestAClockThatIsSetBackEndsTheTokens(t *testing.T) {
 	}
 }
 
-func TestASignerRemembersABoundedNumberOfTokens(t *testing.T) {
+func TestSignerCachesABoundedNumberOfTokens(t *testing.T) {
 	s := newTestSigner(t)
 	for n := range maxKnown + 10 {
 		s.known[fmt.Sprint(n)] = &claims{}
@@ -133,7 +133,7 @@ func TestASignerRemembersABoundedNumberOfTokens(t *testing.T) {
 	}
 }
 
-func TestASigningKeyThatIsMalformedIsRefused(t *testing.T) {
+func TestMalformedSigningKeyIsRefused(t *testing.T) {
 	for _, key := range []string{"", "x", "AAAA", NewSigningKey() + "A"} {
 		if _, err := NewSigner(key, time.Now); err == nil || len(key) > 8 && strings.Contains(err.Error(), key) {
 			t.Errorf("%q: %v", key, err)
@@ -141,7 +141,7 @@ func TestASigningKeyThatIsMalformedIsRefused(t *testing.T) {
 	}
 }
 
-func TestASignerRemembersABoundedSizeOfTokens(t *testing.T) {
+func TestSignerCacheSizeIsBounded(t *testing.T) {
 	s := newTestSigner(t)
 	var scopes []Scope
 	for range 20 {

@@ -26,7 +26,7 @@ func failedLogins(t *testing.T, i *fleettest.Instance) (all []metadb.AuditEntry)
 	return all
 }
 
-func TestAFailedLoginIsLoggedAndAudited(t *testing.T) {
+func TestFailedLoginIsLoggedAndAudited(t *testing.T) {
 	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
 		root.CallAs(t, "robot1", "guess", "GET", "/tokens", nil).Fails(t, 401, "UNAUTHORIZED")
 		got := failedLogins(t, root)
@@ -39,7 +39,7 @@ func TestAFailedLoginIsLoggedAndAudited(t *testing.T) {
 	})
 }
 
-func TestAFloodOfFailedLoginsFillsNoLog(t *testing.T) {
+func TestFailedLoginsCannotFloodTheLogs(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	const tries = 20_000
 	for n := range tries {
@@ -59,7 +59,7 @@ func TestAFloodOfFailedLoginsFillsNoLog(t *testing.T) {
 	}
 }
 
-func TestASourceIsNotedAgainAfterAPause(t *testing.T) {
+func TestSourceIsLoggedAgainAfterAPause(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	for _, after := range []time.Duration{0, time.Second, time.Minute, 5 * time.Minute} {
 		root.Now = start.Add(after)
@@ -71,7 +71,7 @@ func TestASourceIsNotedAgainAfterAPause(t *testing.T) {
 	}
 }
 
-func TestANameOfAFailedLoginIsHarmless(t *testing.T) {
+func TestLoggedLoginNamesAreHarmless(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	for n, name := range []string{root.Password, "x " + root.Password, "a\x00\x1b[2J\xffb\u202e",
 		strings.Repeat("é", 200)} {

@@ -44,7 +44,7 @@ func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	return root, r
 }
 
-func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
+func TestMirrorRuleLifecycle(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		root, r := newMirroring(t, db)
 		var v api.MirrorRule
@@ -100,7 +100,7 @@ func TestAMirrorRuleIsCreatedChangedAskedAndDeleted(t *testing.T) {
 	})
 }
 
-func TestARuleThatIsWrittenRunsUnlessItHasAWindow(t *testing.T) {
+func TestWrittenRuleRunsUnlessItHasAWindow(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	put := func(change object) { t.Helper(); root.Call(t, "PUT", "/mirror-rules/app", change).OK(t, nil) }
 	patch := func(change object) { t.Helper(); root.Call(t, "PATCH", "/mirror-rules/app", change).OK(t, nil) }
@@ -146,7 +146,7 @@ func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 	}
 }
 
-func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
+func TestRunRequestedDuringARunFollowsIt(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).OK(t, nil)
 	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
@@ -168,7 +168,7 @@ func TestARunThatIsAskedForDuringARunFollowsIt(t *testing.T) {
 	}
 }
 
-func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
+func TestMirrorRuleStateIsThatOfItsLastRun(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	root.Call(t, "PUT", "/mirror-rules/app",
 		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).OK(t,
@@ -212,7 +212,7 @@ func TestAMirrorRuleIsInSyncOnlyAsItsLastRunSays(t *testing.T) {
 	}
 }
 
-func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
+func TestInvalidMirrorRuleIsRefused(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	good := func(change object) object {
 		o := object{"source": "ghcr.io/acme/app", "repository": "acme/app"}
@@ -242,7 +242,7 @@ func TestAMirrorRuleThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
+func TestMirrorRuleShowsTheProgressOfItsRuns(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	root.Call(t, "PUT", "/mirror-rules/app",
 		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "window": "PT2H"}).OK(t, nil)
@@ -282,7 +282,7 @@ func TestAMirrorRuleShowsHowItsRunsGo(t *testing.T) {
 	}
 }
 
-func TestFiltersThatDifferInCaseAreBothKept(t *testing.T) {
+func TestFiltersAreCaseSensitive(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	want := []string{"V1.*", "v1.*"}
 	var rule api.MirrorRule

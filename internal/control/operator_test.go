@@ -34,7 +34,7 @@ func mayLogIn(t *testing.T, s *control.Service, name, password string) bool {
 	return err == nil
 }
 
-func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
+func TestFirstStartCreatesAnAdministrator(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		i := bare(t, db)
 		dir := t.TempDir()
@@ -68,7 +68,7 @@ func TestTheFirstStartMakesAnAdministrator(t *testing.T) {
 	})
 }
 
-func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
+func TestNoAdministratorWithoutItsPasswordFile(t *testing.T) {
 	i := bare(t, dbtest.SQLite(t))
 	if _, err := i.EnsureAdmin(t.Context(), filepath.Join(t.TempDir(), "nosuch")); err == nil {
 		t.Fatal("no error")
@@ -78,7 +78,7 @@ func TestWithoutItsFileThereIsNoAdministrator(t *testing.T) {
 	}
 }
 
-func TestADataDirectoryKeepsItsRole(t *testing.T) {
+func TestDataDirectoryKeepsItsRole(t *testing.T) {
 	db := dbtest.SQLite(t)
 	if _, err := control.New(t.Context(), control.Options{DB: db, Self: "Ship01"}); err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestADataDirectoryKeepsItsRole(t *testing.T) {
 	}
 }
 
-func TestAnUnknownNameIsRefusedAsSlowlyAsAnOperators(t *testing.T) {
+func TestUnknownNamesAreRefusedAsSlowlyAsOperators(t *testing.T) {
 	i := bare(t, dbtest.SQLite(t))
 	if _, err := i.EnsureAdmin(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
+func TestScopeMapLifecycle(t *testing.T) {
 	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
 		var m api.ScopeMap
 		root.Call(t, "PUT", "/scope-maps/pullers", object{"description": "for the line", "actions": []string{
@@ -47,7 +47,7 @@ func TestAScopeMapIsCreatedReplacedChangedAndDeleted(t *testing.T) {
 	})
 }
 
-func TestTheSystemsScopeMapsAreThereAndStay(t *testing.T) {
+func TestSystemScopeMapsCannotBeChanged(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var list struct{ Value []api.ScopeMap }
 	root.Call(t, "GET", "/scope-maps", nil).OK(t, &list)
@@ -69,7 +69,7 @@ func TestTheSystemsScopeMapsAreThereAndStay(t *testing.T) {
 		"INVALID", "_mine")
 }
 
-func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
+func TestInvalidScopeMapIsRefused(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var many []string
 	for n := range 501 {
@@ -113,7 +113,7 @@ func TestAScopeMapThatIsWrongIsRefused(t *testing.T) {
 	root.Call(t, "PATCH", "/scope-maps/m", object{"addActions": many[500:]}).Fails(t, 400, "INVALID", "500")
 }
 
-func TestDeletingAScopeMapLeavesItsTokensWithoutRights(t *testing.T) {
+func TestTokensOfADeletedScopeMapHaveNoRights(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	password := root.PutToken(t, "line1", "m")
@@ -132,7 +132,7 @@ func TestDeletingAScopeMapLeavesItsTokensWithoutRights(t *testing.T) {
 	}
 }
 
-func TestAnEditOfWhatChangedMeanwhileIsRefused(t *testing.T) {
+func TestEditOfAChangedResourceIsRefused(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	body := object{"actions": []string{"repositories/a/content/read"}}
 	tag := root.Call(t, "PUT", "/scope-maps/m", body, "If-None-Match", "*").OK(t, nil).Header.Get("ETag")

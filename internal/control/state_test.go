@@ -131,7 +131,7 @@ func randomWrite(tx *metadb.Tx, rng *rand.Rand, name func(string) string) error 
 	return tx.DeleteConnectedRegistry(name("Ship"))
 }
 
-func TestOnlyConcernedRegistriesAreWoken(t *testing.T) {
+func TestWriteWakesOnlyAffectedRegistries(t *testing.T) {
 	s := newService(t, "")
 	put := func(registry, parent, token string) {
 		t.Helper()
@@ -170,9 +170,9 @@ func TestOnlyConcernedRegistriesAreWoken(t *testing.T) {
 	}
 }
 
-// TestWritesOfAnotherProcessAreNoticed writes past the service, as another
+// TestWritesOfAnotherProcessAreRead writes past the service, as another
 // process on the same database does.
-func TestWritesOfAnotherProcessAreNoticed(t *testing.T) {
+func TestWritesOfAnotherProcessAreRead(t *testing.T) {
 	s := newService(t, "")
 	err := s.db.Update(t.Context(), func(tx *metadb.Tx) error {
 		if _, err := tx.AdvanceControl(); err != nil {

@@ -12,7 +12,7 @@ import (
 	"ferry/internal/fleet/fleettest"
 )
 
-func TestATokensPasswordsAreShownOnceAndWork(t *testing.T) {
+func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
 	fleettest.OnEvery(t, func(t *testing.T, root *fleettest.Instance) {
 		root.PutScopeMap(t, "m", "repositories/a/content/read")
 		var token api.Token
@@ -41,7 +41,7 @@ func TestATokensPasswordsAreShownOnceAndWork(t *testing.T) {
 	})
 }
 
-func TestAPasswordIsReplacedWhileTheOtherIsInUse(t *testing.T) {
+func TestPasswordIsReplacedWhileTheOtherWorks(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	first := root.PutToken(t, "line1", "m")
@@ -73,7 +73,7 @@ func TestAPasswordIsReplacedWhileTheOtherIsInUse(t *testing.T) {
 	}
 }
 
-func TestASignedTokenEndsWithItsPassword(t *testing.T) {
+func TestSignedTokenEndsWithItsPassword(t *testing.T) {
 	const credentials = "/tokens/line1/credentials"
 	for name, end := range map[string]func(*testing.T, *fleettest.Instance){
 		"rotated": func(t *testing.T, root *fleettest.Instance) {
@@ -133,7 +133,7 @@ func mayPull(i *fleettest.Instance, signed string) bool {
 	return err == nil
 }
 
-func TestDisablingATokenWorksAtOnce(t *testing.T) {
+func TestDisabledTokenIsRefusedAtOnce(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	password := root.PutToken(t, "line1", "m")
@@ -157,7 +157,7 @@ func TestDisablingATokenWorksAtOnce(t *testing.T) {
 	}
 }
 
-func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
+func TestScopeMapChangeAppliesAtOnce(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	generation := auth.Generation(auth.HashPassword(root.PutToken(t, "line1", "m")))
@@ -179,7 +179,7 @@ func TestAChangeOfAScopeMapReachesItsTokensAtOnce(t *testing.T) {
 	}
 }
 
-func TestATokenThatIsWrongIsRefused(t *testing.T) {
+func TestInvalidTokenIsRefused(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	for _, test := range []struct {
@@ -214,7 +214,7 @@ func TestATokenThatIsWrongIsRefused(t *testing.T) {
 	}
 }
 
-func TestATokenThatIsDeletedIsNobodysClientToken(t *testing.T) {
+func TestDeletedTokenIsRemovedFromClientTokens(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	password := root.PutToken(t, "line1", "m")

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/gateway"
 )
 
-func TestAConnectedRegistryComesWithAllThatBelongsToIt(t *testing.T) {
+func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.PutScopeMap(t, "m", "repositories/a/content/read")
 		root.PutToken(t, "line1", "m")
@@ -63,7 +63,7 @@ func parse(t *testing.T, text string) (v any) {
 	return v
 }
 
-func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
+func TestDescendantRightsAreAddedToEveryAncestor(t *testing.T) {
 	root := newRoot(t)
 	root.Call(t, "PUT", "/connected-registries/level1", object{"repositories": []string{"a"}}).OK(t, nil)
 	root.Call(t, "PUT", "/connected-registries/level2",
@@ -133,7 +133,7 @@ func TestADescendantsRightsReachEveryAncestor(t *testing.T) {
 	root.Call(t, "GET", "/tokens/level2", nil).OK(t, nil)
 }
 
-func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
+func TestInvalidConnectedRegistryCreatesNothing(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
@@ -189,7 +189,7 @@ func TestAConnectedRegistryThatIsWrongIsRefusedWhole(t *testing.T) {
 	}
 }
 
-func TestCreatingTheSameConnectedRegistryAgainChangesNothing(t *testing.T) {
+func TestRepeatedCreateChangesNothing(t *testing.T) {
 	root := newRoot(t)
 	body := object{"repositories": []string{"a"}, "mode": "ReadOnly"}
 	first := root.Call(t, "PUT", "/connected-registries/Ship01", body).OK(t, nil)
@@ -207,7 +207,7 @@ func TestCreatingTheSameConnectedRegistryAgainChangesNothing(t *testing.T) {
 	root.Call(t, "PUT", "/connected-registries/Ship01", object{"repositories": []string{"b"}}).Fails(t, 409, "CONFLICT")
 }
 
-func TestCreatingAConnectedRegistryOverwritesTheScopeMapOfItsName(t *testing.T) {
+func TestCreateReplacesTheScopeMapOfTheSameName(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "Ship01", "", "old")
 	password := root.SyncPassword(t, "Ship01")
@@ -221,7 +221,7 @@ func TestCreatingAConnectedRegistryOverwritesTheScopeMapOfItsName(t *testing.T) 
 	}
 }
 
-func TestATokenThatExistsCanBeTheSyncToken(t *testing.T) {
+func TestExistingTokenCanBeTheSyncToken(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read", "repositories/a/metadata/read")
 	password := root.PutToken(t, "mine", "m")
@@ -233,7 +233,7 @@ func TestATokenThatExistsCanBeTheSyncToken(t *testing.T) {
 	root.Call(t, "GET", "/scope-maps/Ship01", nil).Fails(t, 404, "NOT_FOUND")
 }
 
-func TestAConnectedRegistrysSettingsChange(t *testing.T) {
+func TestSettingsCanBeUpdated(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
@@ -268,7 +268,7 @@ func TestAConnectedRegistrysSettingsChange(t *testing.T) {
 		"nosuch")
 }
 
-func TestSettingsAreWhatAnInstanceNeeds(t *testing.T) {
+func TestInstanceSettingsContainAConnectionString(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "Ship01", "", "a")
 	root.Connect(t, "Cabin1", "Ship01", "a")

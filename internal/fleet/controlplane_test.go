@@ -59,7 +59,7 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 	})
 }
 
-func TestEverySpellingOfANameSharesOneDesiredState(t *testing.T) {
+func TestNamesInAnyCaseShareOneDesiredState(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.Connect(t, "Ship01", "", "a")
 		want, err := root.Desired(t.Context(), "Ship01")
@@ -74,7 +74,7 @@ func TestEverySpellingOfANameSharesOneDesiredState(t *testing.T) {
 	})
 }
 
-func TestTheDesiredStateIsTheSubtree(t *testing.T) {
+func TestDesiredStateContainsTheSubtree(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutScopeMap(t, "unused", "repositories/a/content/read")
@@ -146,7 +146,7 @@ func TestTheDesiredStateIsTheSubtree(t *testing.T) {
 	same(false, "a deactivation")
 }
 
-func TestAControlChangeWakesOnlyThoseItConcerns(t *testing.T) {
+func TestWriteWakesOnlyAffectedChildren(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "Ship01", "", "a")
 	root.Connect(t, "Cabin1", "Ship01", "a")
@@ -230,7 +230,7 @@ func (p pair) report(t *testing.T) {
 	}
 }
 
-func TestATokenOfTheParentShutsNoOperatorOut(t *testing.T) {
+func TestTokenFromParentCannotShadowAnOperator(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	d, err := p.root.Desired(t.Context(), "Ship01")
 	if err != nil {
@@ -260,7 +260,7 @@ func TestATokenOfTheParentShutsNoOperatorOut(t *testing.T) {
 	}
 }
 
-func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
+func TestClientTokensComeFromTheLastDesiredState(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		p := newPair(t, newRoot(t), db)
 		root, ship := p.root, p.ship
@@ -312,7 +312,7 @@ func TestAConnectedRegistryKnowsItsClientsFromWhatItWasToldLast(t *testing.T) {
 	})
 }
 
-func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
+func TestReportsReachTheRoot(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	root, ship := p.root, p.ship
 	root.Connect(t, "Cabin1", "Ship01", "a")
@@ -366,7 +366,7 @@ func TestWhatHappensBelowIsKnownAtTheRoot(t *testing.T) {
 	}
 }
 
-func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
+func TestInvalidDesiredStateIsNotApplied(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	d, err := p.root.Desired(t.Context(), "Ship01")
 	if err != nil {
@@ -398,7 +398,7 @@ func TestADesiredStateThatMakesNoSenseReplacesNothing(t *testing.T) {
 	}
 }
 
-func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
+func TestOverdueConnectedRegistryIsOffline(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "always", "", "a")
 	root.Call(t, "PUT", "/connected-registries/daily",
@@ -440,7 +440,7 @@ func TestAConnectedRegistryThatIsSilentTooLongIsOffline(t *testing.T) {
 	}
 }
 
-func TestNobodyPushesToASiteWhoseModeIsOfALaterParent(t *testing.T) {
+func TestUnknownModeDoesNotAllowPushes(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	d, err := p.root.Desired(t.Context(), "Ship01")
 	if err != nil {

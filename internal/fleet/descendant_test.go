@@ -100,7 +100,7 @@ func (i *instance) wantItems(t *testing.T, when, name, query string, want ...str
 	}
 }
 
-func TestATagAboveTheWatermarkIsPending(t *testing.T) {
+func TestTagAboveTheWatermarkIsPending(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a")
 		first := root.push(t, "a", "v1")
@@ -137,7 +137,7 @@ func TestATagAboveTheWatermarkIsPending(t *testing.T) {
 	})
 }
 
-func TestAWatermarkThatIsNotOfThisDatabaseIsNone(t *testing.T) {
+func TestWatermarkOfAnotherDatabaseIsIgnored(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	head := root.push(t, "a", "v1")
@@ -185,7 +185,7 @@ func (i *instance) hearBoth(t *testing.T, ship, cabin wire.Status) {
 	i.hear(t, ship, cabin)
 }
 
-func TestATagIsUnknownUntilTheSiteKnowsItsSubscription(t *testing.T) {
+func TestTagsAreUnknownAfterASubscriptionChange(t *testing.T) {
 	reading := func(repository string) []string {
 		return []string{"repositories/" + repository + "/content/read", "repositories/" + repository + "/metadata/read"}
 	}
@@ -245,7 +245,7 @@ func inSync(lines []string) (all []string) {
 	return all
 }
 
-func TestATagThatComesBackIntoKeepLastIsUnknown(t *testing.T) {
+func TestTagReturningIntoKeepLastIsUnknown(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).OK(t, nil)
@@ -276,7 +276,7 @@ func TestATagThatComesBackIntoKeepLastIsUnknown(t *testing.T) {
 	root.wantItems(t, "it knows of that", "ship1", "", "a v2 InSync", "a v3 InSync")
 }
 
-func TestASignatureIsUnknownWhenItsImageComesIntoScope(t *testing.T) {
+func TestSignatureOfANewlySelectedImageIsUnknown(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).OK(t, nil)
@@ -299,7 +299,7 @@ func TestASignatureIsUnknownWhenItsImageComesIntoScope(t *testing.T) {
 	root.wantItems(t, "it knows of that", "ship1", "", "a "+signature+" InSync", "a v1 InSync")
 }
 
-func TestOtherTagsStayInSyncWhenASignatureIsRemoved(t *testing.T) {
+func TestRemovedSignatureLeavesTagsInSync(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a")
 		image, other := storagetest.Index(), storagetest.Index()
@@ -331,7 +331,7 @@ func TestOtherTagsStayInSyncWhenASignatureIsRemoved(t *testing.T) {
 	})
 }
 
-func TestOnlyTagsOfAnIndexWithOtherChildrenArePending(t *testing.T) {
+func TestOnlyTagsOfAChangedIndexArePending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	child := root.Push("a", storagetest.Index())
@@ -349,7 +349,7 @@ func TestOnlyTagsOfAnIndexWithOtherChildrenArePending(t *testing.T) {
 	root.wantItems(t, "it does not hold its child here any more", "ship1", "", "a v1 Pending", "a v2 InSync")
 }
 
-func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {
+func TestFailedItemThatMovedIsPending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.hear(t, wire.Status{
@@ -359,7 +359,7 @@ func TestAnItemThatIsOpenAndMovedSinceHasYetToBeTried(t *testing.T) {
 	root.wantItems(t, "it failed, and moved", "ship1", "", "a v1 Pending")
 }
 
-func TestASiteBelowASiteIsKnownByItsOwnWatermark(t *testing.T) {
+func TestGrandchildIsKnownByItsOwnWatermark(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	next := root.push(t, "a", "v3")
@@ -392,7 +392,7 @@ func TestASiteBelowASiteIsKnownByItsOwnWatermark(t *testing.T) {
 	root.wantItems(t, "it cannot have what moved since", "cabin1", "", "a v1 Unknown", "a v2 Pending", "a v3 Unknown")
 }
 
-func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
+func TestReportOfAnotherActivationIsIgnored(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	was := cabin
@@ -413,7 +413,7 @@ func TestAReportOfAnotherActivationSaysNothing(t *testing.T) {
 	root.wantItems(t, "another became ship1", "ship1", "", "a v1 Pending", "a v2 Pending")
 }
 
-func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
+func TestWatermarkIsForwardedToTheRoot(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.root.SyncPassword(t, "Cabin1")
@@ -445,7 +445,7 @@ func TestAWatermarkTravelsThroughARegistryBetween(t *testing.T) {
 	}
 }
 
-func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
+func TestForwardedReportKeepsItsAge(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		at    time.Time
@@ -476,7 +476,7 @@ func TestASiteBelowASiteIsAsOldAsWhatItSaid(t *testing.T) {
 	}
 }
 
-func TestItemsOfASiteAgreeWithItsCounts(t *testing.T) {
+func TestItemsAgreeWithReportedCounts(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
@@ -514,7 +514,7 @@ func TestItemsOfASiteAgreeWithItsCounts(t *testing.T) {
 	}
 }
 
-func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
+func TestPendingItemsAreListedWithoutAReport(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "*")
 	root.push(t, "a", "v1")
@@ -540,7 +540,7 @@ func TestWhatIsOpenAtASiteIsListedWhetherOrNotItSaidSo(t *testing.T) {
 	}
 }
 
-func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
+func TestItemsOfDeletedRepositoriesAreListedInOrder(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "*")
 	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
@@ -567,7 +567,7 @@ func TestOpenItemsOfMissingRepositoriesAreListedInOrder(t *testing.T) {
 	}
 }
 
-func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
+func TestDeactivatedRegistryKeepsItsLastReport(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "ship2", "", "a")
 	if v := root.siteStatus(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" ||
@@ -593,7 +593,7 @@ func TestADeactivatedSiteKeepsWhatWasSaidAndIsNotCalledUnheard(t *testing.T) {
 	}
 }
 
-func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
+func TestItemsShowReportedProgress(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	known := root.upTo(root.push(t, "a", "v1"))
@@ -619,7 +619,7 @@ func TestTheRootKnowsHowFarEachTagIs(t *testing.T) {
 	}
 }
 
-func TestASiteIsAskedForItsOwnSyncElsewhere(t *testing.T) {
+func TestOwnSyncIsNotADescendantsSync(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	for _, path := range []string{"sync-status", "sync-items"} {
 		p.ship.Call(t, "GET", "/connected-registries/ship01/"+path, nil).Fails(t, 400, "INVALID",
@@ -627,7 +627,7 @@ func TestASiteIsAskedForItsOwnSyncElsewhere(t *testing.T) {
 	}
 }
 
-func TestTheRootKnowsWhereSyncsArePaused(t *testing.T) {
+func TestPausedSyncIsShownAtTheRoot(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	for _, paused := range []bool{true, false} {

@@ -12,7 +12,7 @@ var notificationSeeds = map[string]bool{
 	"a@x:push": false, ":push": false, "a::push": false,
 }
 
-func TestANotificationIsAPatternOfEvents(t *testing.T) {
+func TestNotificationPatterns(t *testing.T) {
 	for text, valid := range notificationSeeds {
 		if err := checkNotification(text); (err == nil) != valid {
 			t.Errorf("%q: %v", text, err)

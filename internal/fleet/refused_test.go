@@ -15,7 +15,7 @@ import (
 var unauthorized = wire.Problem{Status: 401, Code: "UNAUTHORIZED",
 	Detail: "the sync token or its password is wrong, expired or disabled"}
 
-func TestTheLastRefusedLoginOfASiteIsKept(t *testing.T) {
+func TestLastRefusedLoginIsKept(t *testing.T) {
 	db := dbtest.SQLite(t)
 	root := newInstance(t, db, "")
 	root.Connect(t, "ship1", "", "a")
@@ -56,7 +56,7 @@ func TestTheLastRefusedLoginOfASiteIsKept(t *testing.T) {
 	}
 }
 
-func TestARefusedLoginIsHeardOfAtEveryLevel(t *testing.T) {
+func TestRefusedLoginIsForwardedToTheRoot(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)

@@ -34,7 +34,7 @@ func TestEverySettingCanBeChanged(t *testing.T) {
 	}
 }
 
-func TestWhatAPatchDoesNotNameStays(t *testing.T) {
+func TestPatchKeepsOtherSettings(t *testing.T) {
 	v := defaults().Spec
 	v.TagFilters, v.KeepLast, v.Platforms = []string{"v1.*"}, 3, []string{"linux/amd64"}
 	want := v

@@ -37,7 +37,7 @@ func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[st
 	return all
 }
 
-func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
+func TestWriteListsUnheardRegistries(t *testing.T) {
 	nightly := object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
@@ -122,7 +122,7 @@ func TestAWriteNamesTheSitesThatHaveNotHeardOfIt(t *testing.T) {
 	}
 }
 
-func TestAWindowThatNoTickOpenedIsNotAwaited(t *testing.T) {
+func TestOpenExtraWindowReceivesWritesAtOnce(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
@@ -163,7 +163,7 @@ func TestAWindowThatNoTickOpenedIsNotAwaited(t *testing.T) {
 	}
 }
 
-func TestASiteThatIsSilentInItsWindowIsUnheard(t *testing.T) {
+func TestSilentRegistryInAnOpenWindowIsUnheard(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
@@ -187,7 +187,7 @@ func TestASiteThatIsSilentInItsWindowIsUnheard(t *testing.T) {
 	}
 }
 
-func TestAtMostTwentyUnheardSitesAreNamed(t *testing.T) {
+func TestAtMostTwentyUnheardRegistriesAreListed(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")

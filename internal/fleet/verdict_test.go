@@ -31,7 +31,7 @@ func good(name string) wire.Status {
 	}
 }
 
-func TestASiteClaimsNoMoreThanItKnows(t *testing.T) {
+func TestVerdictClaimsNoMoreThanIsKnown(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		change   func(*wire.Status)
@@ -140,7 +140,7 @@ func (i *instance) wantVerdict(t *testing.T, when, name, status, reason string, 
 	i.wantItems(t, when, name, "", items...)
 }
 
-func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
+func TestVerdictAgreesWithItems(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a", "b")
 		root.push(t, "a", "v1")
@@ -174,7 +174,7 @@ func TestTheHeadlineOfASiteAgreesWithItsItems(t *testing.T) {
 	})
 }
 
-func TestASiteThatLacksASignatureIsNotInSync(t *testing.T) {
+func TestMissingSignatureIsNotInSync(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
 		root.site(t, "ship1", "a")
 		image := root.Push("a", storagetest.Index(), "v1")
@@ -196,7 +196,7 @@ func TestASiteThatLacksASignatureIsNotInSync(t *testing.T) {
 	})
 }
 
-func TestASilentSiteIsNotCalledInSync(t *testing.T) {
+func TestSilentRegistryIsUnknown(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	cabin.LastSyncSuccess, ship.LastSyncSuccess = start, start
@@ -236,7 +236,7 @@ func TestASilentSiteIsNotCalledInSync(t *testing.T) {
 	root.wantVerdict(t, "a site below is silent", "cabin1", "Unknown", "not heard", unknown...)
 }
 
-func TestASiteThatCannotLogInIsUnknown(t *testing.T) {
+func TestRegistryThatCannotLogInIsUnknown(t *testing.T) {
 	for _, test := range []struct {
 		name, method, path string
 		body               any
@@ -257,7 +257,7 @@ func TestASiteThatCannotLogInIsUnknown(t *testing.T) {
 	}
 }
 
-func TestAWrongClockOfASiteBetweenMakesNobodyOld(t *testing.T) {
+func TestWrongClockOfAForwarderAgesNoReport(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
@@ -272,7 +272,7 @@ func TestAWrongClockOfASiteBetweenMakesNobodyOld(t *testing.T) {
 	}
 }
 
-func TestAnItemThatWasRemovedIsNotListed(t *testing.T) {
+func TestRemovedItemIsNotListed(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	st := good("Ship01")
 	p.ship.Status = &st
@@ -299,7 +299,7 @@ func TestAnItemThatWasRemovedIsNotListed(t *testing.T) {
 	}
 }
 
-func TestAnItemOfARepositoryThatWentIsNotPending(t *testing.T) {
+func TestItemOfADeletedRepositoryIsNotPending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
 	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, Open: []wire.OpenItem{

@@ -51,7 +51,7 @@ func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	return root, r
 }
 
-func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
+func TestImportsStartAndAreAudited(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	var v api.Import
 	root.Call(t, "POST", "/imports",
@@ -84,7 +84,7 @@ func TestImportsBeginAndAreInTheAuditLog(t *testing.T) {
 	}
 }
 
-func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
+func TestImportsAreListedWithTheirProgress(t *testing.T) {
 	root, _ := newMirroring(t, dbtest.SQLite(t))
 	var all struct{ Value []api.Import }
 	root.Call(t, "GET", "/imports", nil).OK(t, &all)
@@ -100,7 +100,7 @@ func TestImportsAreListedWithHowFarTheyAre(t *testing.T) {
 	}
 }
 
-func TestAConnectedRegistryHasNoMirrorRules(t *testing.T) {
+func TestConnectedRegistryHasNoMirrorRules(t *testing.T) {
 	site := fleettest.New(t, dbtest.SQLite(t), "ship1")
 	site.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "follows its parent alone")
 	site.Call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).Fails(t, 404, "NOT_FOUND", "at the root registry")

@@ -48,7 +48,7 @@ func TestOnlyOperatorsManage(t *testing.T) {
 		"cross-site").Fails(t, 403, "DENIED", "another site")
 }
 
-func TestWhoGuessesIsToldWhenToTryAgain(t *testing.T) {
+func TestPasswordGuessesAreAnsweredWithRetryAfter(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var r fleettest.Response
 	for range 20 {
@@ -62,7 +62,7 @@ func TestWhoGuessesIsToldWhenToTryAgain(t *testing.T) {
 	}
 }
 
-func TestARequestThatIsNotUnderstoodIsAProblem(t *testing.T) {
+func TestInvalidRequestsAreAnsweredWithProblems(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	for _, test := range []struct {
 		name, method, path string
@@ -101,7 +101,7 @@ func (b broken) Repository(context.Context, string) (storage.Repository, error) 
 	return storage.Repository{}, b.err
 }
 
-func TestAFullDiskIsAProblemWithAHint(t *testing.T) {
+func TestFullDiskIsAProblemWithAHint(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	raw, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -123,7 +123,7 @@ func TestAFullDiskIsAProblemWithAHint(t *testing.T) {
 	}
 }
 
-func TestTheOpenAPIDocumentNamesEveryOperation(t *testing.T) {
+func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var doc struct {
 		OpenAPI string
@@ -215,7 +215,7 @@ func TestEveryWriteIsAudited(t *testing.T) {
 	})
 }
 
-func TestNoSecretIsWrittenDown(t *testing.T) {
+func TestSecretsAreNeverLoggedOrShown(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.Connect(t, "Ship01", "", "a")
@@ -278,7 +278,7 @@ func newSite(t *testing.T, root *fleettest.Instance) *fleettest.Instance {
 	return site
 }
 
-func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
+func TestResourcesOfTheParentAreReadOnly(t *testing.T) {
 	site := newSite(t, fleettest.NewRoot(t))
 	before := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text
 	for _, call := range []struct {
@@ -305,7 +305,7 @@ func TestAConnectedRegistryRefusesToWriteWhatItsParentOwns(t *testing.T) {
 	}
 }
 
-func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
+func TestStatusShowsTheRoleOfAnInstance(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	var v api.InstanceStatus
 	root.Call(t, "GET", "/status", nil).OK(t, &v)
@@ -323,7 +323,7 @@ func TestTheStatusSaysWhatAnInstanceIs(t *testing.T) {
 	}
 }
 
-func TestAHeadIsAnsweredAsAGet(t *testing.T) {
+func TestHeadIsAnsweredLikeGet(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	if r := root.Call(t, http.MethodHead, "/tokens", nil); r.Status != 200 {
 		t.Errorf("status %d", r.Status)

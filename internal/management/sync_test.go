@@ -49,7 +49,7 @@ func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *orders) {
 	return site, o
 }
 
-func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
+func TestSyncCommandsOfOperatorsAreAudited(t *testing.T) {
 	site, o := newSyncing(t, dbtest.SQLite(t))
 	var v api.SyncStatus
 	site.Call(t, "POST", "/sync/now", nil).OK(t, &v)
@@ -79,7 +79,7 @@ func TestOperatorsOrderSyncsAndTheAuditLogHasIt(t *testing.T) {
 	}
 }
 
-func TestARootHasNoSync(t *testing.T) {
+func TestRootHasNoSync(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.Call(t, "GET", "/sync", nil).Fails(t, 404, "NOT_FOUND", "root registry",
 		"ferry connected-registry sync-status")
@@ -87,7 +87,7 @@ func TestARootHasNoSync(t *testing.T) {
 	root.Call(t, "POST", "/sync/pause", nil).Fails(t, 404, "NOT_FOUND")
 }
 
-func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
+func TestSyncShowsTheTimeLeft(t *testing.T) {
 	site, _ := newSyncing(t, dbtest.SQLite(t))
 	site.Status.State, site.Status.SyncState, site.Status.ItemsPending = "Syncing", "Syncing", 1
 	site.Status.BytesTotal, site.Status.BytesDone, site.Status.BytesPerSecond = 1000, 400, 100
@@ -104,7 +104,7 @@ func TestSyncSaysHowLongTheRestTakes(t *testing.T) {
 	}
 }
 
-func TestSyncItemsSayWhatIsHereAndWhatIsAtTheParent(t *testing.T) {
+func TestSyncItemsShowBothDigests(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		site, o := newSyncing(t, db)
 		m, err := site.Storage.PutManifest(t.Context(),

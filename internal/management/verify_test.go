@@ -40,7 +40,7 @@ func (v *verifier) Damaged(_ context.Context, repository, digest string, limit i
 	return all, nil
 }
 
-func TestOperatorsVerifyContent(t *testing.T) {
+func TestOperatorsCanVerifyContent(t *testing.T) {
 	root := fleettest.New(t, dbtest.SQLite(t), "")
 	v := &verifier{}
 	root.Serve(t, management.Options{Verifier: v})

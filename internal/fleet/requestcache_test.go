@@ -11,7 +11,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-func TestChangesReadOnceAreThoseOfTheFeed(t *testing.T) {
+func TestCachedChangesEqualTheFeed(t *testing.T) {
 	c := storagetest.New(t, storage.Options{})
 	const repositories = repositoriesPage + 10
 	for i := range repositories {
