@@ -11,8 +11,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// login returns the same registry with a token of the token endpoint.
-func (s *site) login(user string, scopes ...string) *site {
+// login returns the same registry, for a user with a token from the token endpoint.
+func (s *instance) login(user string, scopes ...string) *instance {
 	s.t.Helper()
 	var token struct{ Token string }
 	s.as(user).do("GET", "/oauth2/token?"+url.Values{"service": {"x"}, "scope": scopes}.Encode(), "").want(s.t,
@@ -22,7 +22,7 @@ func (s *site) login(user string, scopes ...string) *site {
 	return other
 }
 
-// requests is one request for each kind, and the actions that it needs.
+// requests returns a request of each kind, with the actions that it needs.
 func requests(d digest.Digest, manifest string) []struct{ name, method, path, body, needs string } {
 	return []struct{ name, method, path, body, needs string }{
 		{"ping", "GET", "/v2/", "", ""},
@@ -62,7 +62,7 @@ func TestEachRequestNeedsOnlyItsActions(t *testing.T) {
 			}
 		}
 	}
-	s := newSiteOn(t, dbtest.SQLite(t), users)
+	s := newInstanceOn(t, dbtest.SQLite(t), users)
 	manifest, d := s.push("a", "v1", "hello")
 	for _, r := range requests(d, manifest) {
 		needs := strings.Fields(r.needs)
@@ -78,17 +78,17 @@ func TestEachRequestNeedsOnlyItsActions(t *testing.T) {
 		}
 		if a := s.as("").do(r.method, r.path, r.body, header); a.status != 401 ||
 			!strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer realm=") {
-			t.Errorf("%s by nobody: %d %v", r.name, a.status, a.header)
+			t.Errorf("%s without a login: %d %v", r.name, a.status, a.header)
 		}
 	}
 	for _, r := range requests(d, manifest) {
-		// One who lacks an action that is not needed may.
+		// A user without an action that is not needed is allowed.
 		user := "without content/delete"
 		if strings.Contains(r.needs, "delete") {
 			user = "without metadata/read"
 		}
 		if a := s.as(user).do(r.method, r.path, r.body, "Content-Type: "+oci.MediaTypeImageManifest); a.status >= 300 {
-			t.Errorf("%s by one who may: %d %s", r.name, a.status, a.body)
+			t.Errorf("%s by an allowed user: %d %s", r.name, a.status, a.body)
 		}
 		if r.name == "manifest's deletion" {
 			s.do("DELETE", "/v2/a/blobs/"+digest.FromString("{}").String(), "").want(t, 202)
@@ -96,7 +96,7 @@ func TestEachRequestNeedsOnlyItsActions(t *testing.T) {
 	}
 }
 
-// refused fails the test unless the answer is the specification's DENIED.
+// refused fails the test unless the answer is the error DENIED of the specification.
 func (a answer) refused(t *testing.T, what, method string) {
 	t.Helper()
 	if a.status != 403 || method != "HEAD" && !strings.Contains(a.body, `"DENIED"`) {
@@ -105,7 +105,7 @@ func (a answer) refused(t *testing.T, what, method string) {
 }
 
 func TestInsufficientTokenGetsAChallengeWithScope(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	manifest, d := s.push("a", "v1", "hello")
 	s.push("b", "v1", "other")
 	layer := digest.FromString("hello").String()
@@ -115,7 +115,7 @@ func TestInsufficientTokenGetsAChallengeWithScope(t *testing.T) {
 		{"POST", "/v2/a/blobs/uploads/", "repository:a:pull,push"},
 		{"DELETE", "/v2/a/manifests/" + d.String(), "repository:a:delete"},
 		{"DELETE", "/acr/v1/a/_tags/v1", "repository:a:metadata_write"},
-		// A mount needs both repositories, and says so at once.
+		// A mount needs both repositories, and its challenge names both.
 		{"POST", "/v2/b/blobs/uploads/?mount=" + layer + "&from=a", "repository:b:pull,push"},
 	} {
 		a := s.login("all", "repository:a:pull").do(c.method, c.path, manifest).want(t, 401, "UNAUTHORIZED")
@@ -135,7 +135,7 @@ func TestInsufficientTokenGetsAChallengeWithScope(t *testing.T) {
 }
 
 func TestAnonymousClientLearnsNothing(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	s.push("a", "v1", "hello")
 	for _, path := range []string{"/v2/a/manifests/v1", "/v2/b/manifests/v1", "/v2/A/manifests/v1", "/v2/nonsense",
 		"/acr/v1/", "/v2/a/blobs/sha256:x"} {
@@ -146,7 +146,7 @@ func TestAnonymousClientLearnsNothing(t *testing.T) {
 }
 
 func TestReadOnlyRegistryRefusesEveryWrite(t *testing.T) {
-	s := newSiteOn(t, dbtest.SQLite(t),
+	s := newInstanceOn(t, dbtest.SQLite(t),
 		directory{"reader": {"repositories/*/content/read", "repositories/*/metadata/read"}})
 	manifest, d := s.push("a", "v1", "hello")
 	location := s.start()

@@ -15,10 +15,11 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxAttributes is the largest body, in bytes, of a change to attributes.
+// maxAttributes is the maximum size of the body of an attribute change, in bytes.
 const maxAttributes = 4 << 10
 
-// attributes are what may be done with something, in the reference's words.
+// attributes are the changeable attributes of a repository, a tag or a manifest, with
+// the reference's names.
 type attributes struct {
 	DeleteEnabled bool `json:"deleteEnabled"`
 	WriteEnabled  bool `json:"writeEnabled"`
@@ -33,7 +34,7 @@ func attributesOf(l storage.Locks) attributes {
 	}
 }
 
-// errAttributes answers what the listings with attributes cannot read.
+// errAttributes answers a malformed request to an endpoint below /acr/v1/.
 var errAttributes = &oci.Error{Code: "INVALID", Message: "the request is malformed", Status: http.StatusBadRequest}
 
 type repositoryView struct {
@@ -58,17 +59,17 @@ func (g *Registry) repositoryAttributes(w http.ResponseWriter, q *request) error
 
 // deleteRepository removes a repository with everything in it.
 func (g *Registry) deleteRepository(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteRepository(q.Context(), q.repository, g.note(q, "delete", "")); err != nil {
+	if err := g.storage.DeleteRepository(q.Context(), q.repository, g.auditNote(q, "delete", "")); err != nil {
 		return err
 	}
 	return writeAccepted(w)
 }
 
-// writeAccepted answers a deletion as the reference does, with a body.
+// writeAccepted writes the response to a deletion. Like the reference's, it has a body.
 func writeAccepted(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	io.WriteString(w, "{}") // a client that went away needs no answer
+	io.WriteString(w, "{}") // an error means that the client is gone
 	return nil
 }
 
@@ -84,21 +85,21 @@ func (g *Registry) lockManifest(w http.ResponseWriter, q *request) error {
 	return g.lock(w, q, g.manifestAttributes)
 }
 
-// lock changes those attributes that the body names, and answers with view.
+// lock changes the attributes that are in the body, and writes the response with view.
 func (g *Registry) lock(w http.ResponseWriter, q *request, view func(http.ResponseWriter, *request) error) error {
 	change, words, err := readLocks(w, q)
 	if err != nil {
 		return err
 	}
-	err = g.storage.ChangeLocks(q.Context(), q.repository, q.reference, change, g.note(q, "lock", words))
+	err = g.storage.ChangeLocks(q.Context(), q.repository, q.reference, change, g.auditNote(q, "lock", words))
 	if err != nil {
 		return err
 	}
 	return view(w, q)
 }
 
-// readLocks returns the change that the body asks for, and that change in words:
-// "readEnabled=false".
+// readLocks returns the change in the body, and the same change in words for the audit
+// log, such as "readEnabled=false".
 func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words string, err error) {
 	var change struct {
 		DeleteEnabled, WriteEnabled, ReadEnabled, ListEnabled *bool
@@ -109,14 +110,15 @@ func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words s
 	err = d.Decode(&change)
 	if err == nil {
 		if _, end := d.Token(); !errors.Is(end, io.EOF) {
-			err = errAttributes // something follows
+			err = errAttributes // the body has more than one value
 		}
 	}
-	if e := b.broke(err); e != nil {
+	if e := b.readError(err); e != nil {
 		return c, "", e
 	}
 	if err != nil {
-		return c, "", errAttributes.With("the body is not one JSON object of deleteEnabled, writeEnabled, readEnabled and listEnabled, each true or false")
+		return c, "", errAttributes.With("want one JSON object with deleteEnabled, writeEnabled, readEnabled or listEnabled, " +
+			"each true or false")
 	}
 	for _, a := range []struct {
 		name    string
@@ -140,13 +142,13 @@ func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words s
 	return c, strings.TrimPrefix(words, " "), nil
 }
 
-// A tagView is a tag with its attributes, as the reference shows it.
+// A tagView is a tag with its attributes, in the reference's form.
 type tagView struct {
 	Name                 string        `json:"name"`
 	Digest               digest.Digest `json:"digest"`
 	CreatedTime          time.Time     `json:"createdTime"`
 	LastUpdateTime       time.Time     `json:"lastUpdateTime"`
-	Signed               bool          `json:"signed"` // by Docker's content trust, which is no more
+	Signed               bool          `json:"signed"` // with Docker Content Trust, which is retired: always false
 	ChangeableAttributes attributes    `json:"changeableAttributes"`
 }
 
@@ -154,8 +156,8 @@ func viewTag(t storage.Tag) tagView {
 	return tagView{t.Name, t.Digest, t.CreatedAt, t.UpdatedAt, false, attributesOf(t.Locks)}
 }
 
-// tagAttributesList lists tags by name, or by time when orderby says so; only
-// those of one manifest where digest names it.
+// tagAttributesList lists tags, ordered by name unless the parameter orderby says by
+// time. The parameter digest limits the list to the tags of one manifest.
 func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 	p, err := q.page(defaultPage)
 	if err != nil {
@@ -174,7 +176,7 @@ func (g *Registry) tagAttributesList(w http.ResponseWriter, q *request) error {
 	case "timedesc":
 		o.ByTime, o.Newest = true, true
 	default:
-		return errAttributes.With("orderby is none of timeasc, timedesc, none")
+		return errAttributes.With("orderby must be timeasc, timedesc or none")
 	}
 	tags, err := g.tags(w, q, p, o)
 	if err != nil {
@@ -197,13 +199,13 @@ func (g *Registry) tagAttributes(w http.ResponseWriter, q *request) error {
 
 // untag removes a tag and leaves the manifest.
 func (g *Registry) untag(w http.ResponseWriter, q *request) error {
-	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.note(q, "delete", "")); err != nil {
+	if err := g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.auditNote(q, "delete", "")); err != nil {
 		return err
 	}
 	return writeAccepted(w)
 }
 
-// A manifestView is a manifest with its attributes, as the reference shows it.
+// A manifestView is a manifest with its attributes, in the reference's form.
 type manifestView struct {
 	Digest               digest.Digest `json:"digest"`
 	ImageSize            int64         `json:"imageSize,omitempty"` // of config and layers, in bytes; not in lists
@@ -226,14 +228,14 @@ func (g *Registry) viewManifest(q *request, m storage.Manifest) (manifestView, e
 	}, err
 }
 
-// imageSize is what the image's blobs have in all, 0 where it is not known.
+// imageSize is the total size of the image's blobs; 0 if it is unknown.
 func imageSize(m storage.Manifest) (size int64) {
 	if m.Payload == nil {
 		return 0
 	}
 	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
 	if err != nil {
-		return 0 // it was checked on its way in, by the rules of then
+		return 0 // an earlier version, with other checks, stored it
 	}
 	for _, b := range parsed.Blobs() {
 		size += b.Size

@@ -14,7 +14,7 @@ import (
 )
 
 func TestAttributesHaveTheReferenceShape(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	_, d := s.push("a/b", "v1", "hello")
 	unlocked := map[string]any{"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true}
 	host := strings.TrimPrefix(s.url, "http://")
@@ -45,7 +45,7 @@ func TestAttributesHaveTheReferenceShape(t *testing.T) {
 	}
 }
 
-// takeTimes removes the times from an answer, and says how many there were.
+// takeTimes removes the times from an answer, and returns their number.
 func takeTimes(v any) (n int) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -67,11 +67,11 @@ func takeTimes(v any) (n int) {
 }
 
 func TestTagsAreListedByTime(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	for _, tag := range []string{"b", "c", "a"} {
 		s.push("a", tag, tag)
 	}
-	_, d := s.push("a", "d", "c") // the same as c
+	_, d := s.push("a", "d", "c") // the same image as c
 	for query, want := range map[string][][]string{
 		"":                                       {{"a", "b", "c", "d"}},
 		"?orderby=none&n=3":                      {{"a", "b", "c"}, {"d"}},
@@ -95,7 +95,7 @@ func TestTagsAreListedByTime(t *testing.T) {
 }
 
 func TestLocksPreventChanges(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	manifest, d := s.push("a", "v1", "hello")
 	other := image(digest.FromString("{}"), s.pushBlob("a", "other"))
 	put := func(tag, text string) answer {
@@ -115,12 +115,12 @@ func TestLocksPreventChanges(t *testing.T) {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
-	get("v1").want(t, 200) // it is in memory from here on
+	get("v1").want(t, 200) // it is in the cache now
 
 	tag := "/acr/v1/a/_tags/v1"
 	lock(tag, "writeEnabled", false)
 	put("v1", other).want(t, 403, "DENIED")
-	put("v1", manifest).want(t, 201) // the same again changes nothing
+	put("v1", manifest).want(t, 201) // pushing the same manifest again changes nothing
 	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 403, "DENIED")
 	s.do("DELETE", tag, "").want(t, 403, "DENIED")
 	lock(tag, "writeEnabled", true)
@@ -138,7 +138,7 @@ func TestLocksPreventChanges(t *testing.T) {
 	lock(byDigest, "readEnabled", false)
 	get("v1").want(t, 403, "DENIED")
 	get(d.String()).want(t, 403, "DENIED")
-	s.do("GET", byDigest, "").want(t, 200) // or nobody could find out why
+	s.do("GET", byDigest, "").want(t, 200) // otherwise nobody could see the lock
 	lock(byDigest, "readEnabled", true)
 	lock(byDigest, "deleteEnabled", false)
 	s.do("DELETE", "/v2/a/manifests/"+d.String(), "").want(t, 403, "DENIED")
@@ -148,7 +148,7 @@ func TestLocksPreventChanges(t *testing.T) {
 
 	lock("/acr/v1/a", "deleteEnabled", false)
 	s.do("DELETE", "/acr/v1/a", "").want(t, 403, "DENIED")
-	// A repository's locks are not a manifest's own.
+	// The locks of a repository are not shown as those of its manifests.
 	if a := s.do("GET", byDigest, "").want(t, 200); strings.Contains(a.body, `Enabled":false`) {
 		t.Errorf("manifest %s", a.body)
 	}
@@ -163,7 +163,7 @@ func TestLocksPreventChanges(t *testing.T) {
 }
 
 func TestInvalidLockChangeChangesNothing(t *testing.T) {
-	s := newSiteOn(t, dbtest.SQLite(t), directory{})
+	s := newInstanceOn(t, dbtest.SQLite(t), directory{})
 	s.push("a", "v1", "hello")
 	for name, body := range map[string]string{
 		"nothing": "", "null and more": "null 1", "no object": "[]", "no JSON": "{",
@@ -183,10 +183,10 @@ func TestInvalidLockChangeChangesNothing(t *testing.T) {
 }
 
 func TestConcurrentLockChangesAllApply(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	_, d := s.push("a", "v1", "hello")
 	for _, path := range []string{"/acr/v1/a", "/acr/v1/a/_tags/v1", "/acr/v1/a/_manifests/" + d.String()} {
-		// The handler of the first change waits for its body; the second one is made meanwhile.
+		// While the handler of the first change waits for its body, the second one completes.
 		body := &lateBody{text: `{"writeEnabled":false}`, first: func() {
 			s.do("PATCH", path, `{"deleteEnabled":false}`).want(t, 200)
 		}}
@@ -201,7 +201,7 @@ func TestConcurrentLockChangesAllApply(t *testing.T) {
 	}
 }
 
-// A lateBody is sent once the server's handler reads it, and first is done.
+// A lateBody calls first, and only then gives its text, once the server reads it.
 type lateBody struct {
 	text  string
 	first func()

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// nowhere is a ResponseWriter that costs nothing.
+// nowhere is a ResponseWriter that discards everything.
 type nowhere struct {
 	header http.Header
 	status int
@@ -20,10 +20,10 @@ func (n *nowhere) Header() http.Header         { return n.header }
 func (n *nowhere) WriteHeader(status int)      { n.status = status }
 func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
-// BenchmarkManifestByTag is the handler alone: what a pull costs beside
-// net/http, with a token that was seen before.
+// BenchmarkManifestByTag measures the handler without net/http, with a token that is in
+// the cache.
 func BenchmarkManifestByTag(b *testing.B) {
-	s := newSite(b)
+	s := newInstance(b)
 	s.push("team/app", "latest", "hello")
 	r := httptest.NewRequest("GET", "/v2/team/app/manifests/latest", nil)
 	r.Header.Set("Authorization", "Bearer "+s.login("all", "repository:team/app:pull").bearer)
@@ -42,7 +42,7 @@ func BenchmarkManifestByTag(b *testing.B) {
 // BenchmarkBlob pulls a layer over loopback.
 func BenchmarkBlob(b *testing.B) {
 	const size = 16 << 20
-	s := newSite(b)
+	s := newInstance(b)
 	d := s.pushBlob("a", strings.Repeat("x", size))
 	b.SetBytes(size)
 	for b.Loop() {
@@ -50,8 +50,8 @@ func BenchmarkBlob(b *testing.B) {
 	}
 }
 
-// pull reads a blob and drops it.
-func (s *site) pull(d digest.Digest) {
+// pull reads a blob and discards it.
+func (s *instance) pull(d digest.Digest) {
 	s.t.Helper()
 	req, err := http.NewRequest("GET", s.url+"/v2/a/blobs/"+d.String(), nil)
 	if err != nil {

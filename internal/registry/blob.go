@@ -9,15 +9,16 @@ import (
 	"ferry/internal/oci"
 )
 
-// errNoRange answers a Range header that is malformed or beyond the content.
-var errNoRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content",
+// errInvalidRange answers a Range header that is malformed or beyond the content.
+var errInvalidRange = &oci.Error{Code: "RANGE_INVALID", Message: "the range is malformed or beyond the content",
 	Status: http.StatusRequestedRangeNotSatisfiable}
 
-// getBlob serves a blob, whole or in ranges, by sendfile where it is a file.
+// getBlob serves a blob or ranges of it. If the blob is a file, it uses sendfile.
 func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	d := digest.Digest(q.reference)
 	if q.Method == http.MethodHead {
-		// A pusher asks so before it decides not to upload.
+		// A client sends HEAD before a push, to find out whether it must upload.
+		// StatBlob keeps the blob from garbage collection in the meantime.
 		if _, err := g.storage.StatBlob(q.Context(), q.repository, d); err != nil {
 			return err
 		}
@@ -36,25 +37,25 @@ func (g *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	if asked := q.Header.Get("Range"); asked != "" {
 		q.Header.Set("Range", oci.CleanRange(asked))
 	}
-	out := &ranged{ResponseWriter: w}
+	out := &rangeWriter{ResponseWriter: w}
 	http.ServeContent(out, q.Request, "", info.Modified, content)
 	if out.refused {
-		return errNoRange
+		return errInvalidRange
 	}
 	return nil
 }
 
-// A ranged is a ResponseWriter that holds back [http.ServeContent]'s own
-// answer to a bad range, which is not in the specification's form. It keeps
-// ReadFrom, or sendfile would be lost.
-type ranged struct {
+// A rangeWriter is a ResponseWriter that suppresses the error response of
+// [http.ServeContent] to an invalid range, which is not in the specified form. It has a
+// ReadFrom method, because without it net/http would not use sendfile.
+type rangeWriter struct {
 	http.ResponseWriter
 	refused bool
 }
 
-var _ io.ReaderFrom = (*ranged)(nil)
+var _ io.ReaderFrom = (*rangeWriter)(nil)
 
-func (r *ranged) WriteHeader(status int) {
+func (r *rangeWriter) WriteHeader(status int) {
 	if status == http.StatusRequestedRangeNotSatisfiable {
 		r.refused = true
 		return
@@ -62,25 +63,25 @@ func (r *ranged) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *ranged) Write(p []byte) (int, error) {
+func (r *rangeWriter) Write(p []byte) (int, error) {
 	if r.refused {
 		return len(p), nil
 	}
 	return r.ResponseWriter.Write(p)
 }
 
-func (r *ranged) ReadFrom(src io.Reader) (int64, error) {
+func (r *rangeWriter) ReadFrom(src io.Reader) (int64, error) {
 	if r.refused {
 		return io.Copy(io.Discard, src)
 	}
-	return io.Copy(r.ResponseWriter, src) // finds the writer's own ReadFrom
+	return io.Copy(r.ResponseWriter, src) // calls the ResponseWriter's ReadFrom
 }
 
 // Unwrap is for [http.ResponseController].
-func (r *ranged) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+func (r *rangeWriter) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (g *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
-	err := g.storage.DeleteBlob(q.Context(), q.repository, digest.Digest(q.reference), g.note(q, "delete", ""))
+	err := g.storage.DeleteBlob(q.Context(), q.repository, digest.Digest(q.reference), g.auditNote(q, "delete", ""))
 	if err != nil {
 		return err
 	}

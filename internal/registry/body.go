@@ -9,16 +9,16 @@ import (
 	"ferry/internal/oci"
 )
 
-// A body is what a client sends. Its reader's errors are kept apart from those
-// of the storage that it is written to. The server's deadline ends the body of a
-// client that stalls, which frees its upload for the client's next try.
+// A body is the body of a request. It remembers its own read error, so that this is not
+// mistaken for an error of the storage that the body is written to. If a client stalls,
+// the server's read deadline ends the body, which releases the upload for a retry.
 type body struct {
 	r   io.Reader
-	err error // of the reader, unless it was the end
+	err error // of a read, unless it was io.EOF
 }
 
-// newBody returns a request's body, of at most limit bytes; the error for
-// more is a [*http.MaxBytesError].
+// newBody returns the body of a request. If it has more than limit bytes, its error is
+// a [*http.MaxBytesError].
 func newBody(w http.ResponseWriter, q *request, limit int64) *body {
 	return &body{r: http.MaxBytesReader(w, q.Body, limit)}
 }
@@ -32,9 +32,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// broke returns what to tell the client when err came of its body, else nil.
-// Nearly always the client is gone, and nobody reads it.
-func (b *body) broke(err error) *oci.Error {
+// readError returns the response to a request if err is the body's read error, and nil
+// otherwise. In most cases the client is gone and does not read the response.
+func (b *body) readError(err error) *oci.Error {
 	switch {
 	case b.err == nil || !errors.Is(err, b.err):
 		return nil

@@ -24,13 +24,13 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// anyone lets everybody do everything.
+// anyone allows everybody everything.
 type anyone struct{}
 
 func (anyone) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
 
-// pipes is a listener of connections in memory, whose deadlines follow the
-// test's clock.
+// pipes is a listener of in-memory connections, whose deadlines follow the clock of
+// synctest.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -49,8 +49,8 @@ func (p pipes) dial() net.Conn {
 	return client
 }
 
-// inMemory opens a storage, and serves it to everybody over connections in memory.
-// Both end with the test's bubble.
+// inMemory opens a storage, and serves it to everybody over in-memory connections. Both
+// end with the synctest bubble.
 func inMemory(t *testing.T, dir string) (*storage.Storage, pipes) {
 	t.Helper()
 	db, err := metadb.Open(context.Background(), "sqlite:"+filepath.Join(dir, "ferry.db"))
@@ -62,13 +62,13 @@ func inMemory(t *testing.T, dir string) (*storage.Storage, pipes) {
 	srv := &http.Server{
 		Handler:     registry.New(registry.Options{Storage: st, Authorizer: anyone{}}),
 		ErrorLog:    slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-		ReadTimeout: time.Minute, // which the registry must not put off
+		ReadTimeout: time.Minute, // the registry must not extend it
 	}
 	go srv.Serve(l)
 	t.Cleanup(func() {
 		close(l)
 		srv.Close()
-		time.Sleep(time.Second) // a server lets go of a body that was cut after half a second
+		time.Sleep(time.Second) // net/http releases a cut body after half a second
 	})
 	return st, l
 }
@@ -102,7 +102,7 @@ func TestStalledUploadIsReleasedForARetry(t *testing.T) {
 			return resp
 		}
 		if resp := ask(); resp.StatusCode != 429 {
-			t.Errorf("while the first is at it: %d", resp.StatusCode)
+			t.Errorf("while the first request writes: %d", resp.StatusCode)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(first), nil)
 		if err != nil {
@@ -110,10 +110,10 @@ func TestStalledUploadIsReleasedForARetry(t *testing.T) {
 		}
 		io.Copy(io.Discard, resp.Body)
 		if resp.StatusCode != 408 || resp.Header.Get("Range") != "0-2" || time.Since(start) != time.Minute {
-			t.Errorf("the first is told %d, %v, after %s", resp.StatusCode, resp.Header, time.Since(start))
+			t.Errorf("the first request: %d, %v, after %s", resp.StatusCode, resp.Header, time.Since(start))
 		}
 		if resp := ask(); resp.StatusCode != 204 || resp.Header.Get("Range") != "0-2" {
-			t.Errorf("the next try: %d, %v", resp.StatusCode, resp.Header)
+			t.Errorf("the retry: %d, %v", resp.StatusCode, resp.Header)
 		}
 	})
 }
@@ -128,7 +128,7 @@ func TestLargeManifestsWaitForMemory(t *testing.T) {
 			synctest.Wait()
 			return conn
 		}
-		for range 8 { // 32 MiB that are being read
+		for range 8 { // the clients send 32 MiB
 			defer push(4<<20, "x").Close()
 		}
 		start := time.Now()
@@ -171,7 +171,7 @@ func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
 			return conn
 		}
 		var slow []net.Conn
-		for range 3 { // 12 MiB that are being sent
+		for range 3 { // 12 MiB are being sent
 			slow = append(slow, pull())
 			defer slow[len(slow)-1].Close()
 		}
@@ -180,7 +180,7 @@ func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
 		defer refused.Close()
 		resp, err := http.ReadResponse(bufio.NewReader(refused), nil)
 		if err != nil || resp.StatusCode != 429 || time.Since(start) != 30*time.Second {
-			t.Errorf("one too many: %v, %v after %s", resp, err, time.Since(start))
+			t.Errorf("beyond the limit: %v, %v after %s", resp, err, time.Since(start))
 		}
 		waiting := pull()
 		defer waiting.Close()

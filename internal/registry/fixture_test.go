@@ -23,10 +23,10 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// directory is who exists in a test: actions of a scope map by name.
+// A directory has the users of a test: the actions of their scope maps, by user name.
 type directory map[string][]string
 
-// principals are those of a directory, as parsed. Every password is "secret".
+// principals are the parsed users of a directory. Every password is "secret".
 type principals map[string]*auth.Principal
 
 func (d directory) principals(t testing.TB) principals {
@@ -60,29 +60,28 @@ func (d principals) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*aut
 	return nil, auth.ErrUnauthenticated
 }
 
-// everyAction is what the user "all" may do.
+// everyAction has the actions of the user "all".
 var everyAction = []string{
 	"repositories/*/content/read", "repositories/*/content/write", "repositories/*/content/delete",
 	"repositories/*/metadata/read", "repositories/*/metadata/write",
 }
 
-// A site is a registry that serves on loopback, with real storage and real
-// authentication.
-type site struct {
+// An instance is a registry on loopback, with real storage and real authentication.
+type instance struct {
 	t        testing.TB
 	url      string
-	user     string // who asks; "" is nobody
-	bearer   string // a token to send instead
+	user     string // of requests; "" is anonymous
+	bearer   string // a token to send instead of the user and password
 	storage  *storage.Storage
 	handler  http.Handler
 	readOnly bool
 }
 
-func newSite(t testing.TB) *site { return newSiteOn(t, dbtest.SQLite(t), directory{}) }
+func newInstance(t testing.TB) *instance { return newInstanceOn(t, dbtest.SQLite(t), directory{}) }
 
-func newSiteOn(t testing.TB, db *metadb.DB, users directory) *site {
+func newInstanceOn(t testing.TB, db *metadb.DB, users directory) *instance {
 	t.Helper()
-	s := &site{t: t, user: "all", storage: newStorage(t, db)}
+	s := &instance{t: t, user: "all", storage: newStorage(t, db)}
 	users["all"] = everyAction
 	signer, err := auth.NewSigner(auth.NewSigningKey(), time.Now)
 	if err != nil {
@@ -106,28 +105,28 @@ func newSiteOn(t testing.TB, db *metadb.DB, users directory) *site {
 
 func newStorage(t testing.TB, db *metadb.DB) *storage.Storage {
 	t.Helper()
-	// No two writes are at the same time.
+	// Each write has a time of its own.
 	start, writes := time.Now(), atomic.Int64{}
 	now := func() time.Time { return start.Add(time.Duration(writes.Add(1)) * time.Second) }
 	return storagetest.New(t, storage.Options{DB: db, Now: now}).Storage
 }
 
-// as returns the same registry as another user sees it.
-func (s *site) as(user string) *site {
+// as returns the same registry for another user.
+func (s *instance) as(user string) *instance {
 	other := *s
 	other.user = user
 	return &other
 }
 
-// An answer is a response, read.
+// An answer is a response with its whole body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do makes a request; headers are "Name: value".
-func (s *site) do(method, path, body string, headers ...string) answer {
+// do sends a request; headers are "Name: value".
+func (s *instance) do(method, path, body string, headers ...string) answer {
 	s.t.Helper()
 	var r io.Reader
 	if body != "" {
@@ -136,7 +135,7 @@ func (s *site) do(method, path, body string, headers ...string) answer {
 	return s.send(method, path, r, headers...)
 }
 
-func (s *site) send(method, path string, body io.Reader, headers ...string) answer {
+func (s *instance) send(method, path string, body io.Reader, headers ...string) answer {
 	s.t.Helper()
 	url := path
 	if !strings.HasPrefix(path, "http") {
@@ -168,8 +167,8 @@ func (s *site) send(method, path string, body io.Reader, headers ...string) answ
 	return answer{resp.StatusCode, resp.Header, string(text)}
 }
 
-// want fails the test unless the answer has the status and, for an error, is
-// of the specification's form with the code.
+// want fails the test unless the answer has the status and, if a code is given, is an
+// error with that code in the specified form. A second code is the message.
 func (a answer) want(t testing.TB, status int, code ...string) answer {
 	t.Helper()
 	if a.status != status {
@@ -191,7 +190,7 @@ func (a answer) want(t testing.TB, status int, code ...string) answer {
 	return a
 }
 
-// json reads the body into v.
+// json decodes the body into v.
 func (a answer) json(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(a.body), v); err != nil {
@@ -200,14 +199,14 @@ func (a answer) json(t testing.TB, v any) {
 }
 
 // pushBlob uploads content in one request.
-func (s *site) pushBlob(repo, content string) digest.Digest {
+func (s *instance) pushBlob(repo, content string) digest.Digest {
 	s.t.Helper()
 	d := digest.FromString(content)
 	s.do("POST", "/v2/"+repo+"/blobs/uploads/?digest="+d.String(), content).want(s.t, 201)
 	return d
 }
 
-// image returns a manifest of a config and layers.
+// image returns the manifest of an image with a config and layers.
 func image(config digest.Digest, layers ...digest.Digest) string {
 	m := storagetest.Manifest{
 		Config: &oci.Descriptor{MediaType: "application/vnd.oci.image.config.v1+json", Digest: config, Size: 2},
@@ -220,7 +219,7 @@ func image(config digest.Digest, layers ...digest.Digest) string {
 }
 
 // push pushes an image under a tag and returns its manifest.
-func (s *site) push(repo, tag, content string) (manifest string, d digest.Digest) {
+func (s *instance) push(repo, tag, content string) (manifest string, d digest.Digest) {
 	s.t.Helper()
 	manifest = image(s.pushBlob(repo, "{}"), s.pushBlob(repo, content))
 	s.do("PUT", "/v2/"+repo+"/manifests/"+tag, manifest, "Content-Type: "+oci.MediaTypeImageManifest).want(s.t, 201)

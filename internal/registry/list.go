@@ -13,36 +13,36 @@ import (
 	"ferry/internal/storage"
 )
 
-// The number of entries on a page: asked for by n, or as many as this.
+// The number of entries on a page, unless the parameter n asks for fewer.
 const (
 	defaultPage = 100
 	maxPage     = 1000
 )
 
-// maxScan is how many repositories one request for the catalog looks at. A
-// client that may read few of many gets short pages with a link to the next.
+// maxScan is how many repositories one catalog request scans. A client that may read
+// only a few of many gets short pages with a link to the next.
 const maxScan = 50_000
 
-// maxReferrers bounds a page of referrers, in bytes of their descriptors. It
-// is what clients read of one answer.
+// maxReferrers is the maximum size of a page of referrers, in bytes. Clients read no
+// more than [oci.MaxManifestSize] of one.
 const maxReferrers = oci.MaxManifestSize - 1024
 
-// referrersAtOnce is how many referrers are read from the database at a time.
-const referrersAtOnce = 100
+// referrerBatch is how many referrers are read from the database at a time.
+const referrerBatch = 100
 
-// A page is the part of a list that a client asks for.
+// A page is the part of a list that a client asks for: up to n entries after last.
 type page struct {
 	n    int
 	last string
 }
 
-func (q *request) page(byDefault int) (page, error) {
+func (q *request) page(defaultN int) (page, error) {
 	query := q.URL.Query()
-	p := page{n: byDefault, last: query.Get("last")}
+	p := page{n: defaultN, last: query.Get("last")}
 	if text := query.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return page{}, &oci.Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is no number of entries",
+			return page{}, &oci.Error{Code: "PAGINATION_NUMBER_INVALID", Message: "n is not a number of entries",
 				Status: http.StatusBadRequest}
 		}
 		p.n = min(n, maxPage)
@@ -50,7 +50,7 @@ func (q *request) page(byDefault int) (page, error) {
 	return p, nil
 }
 
-// next sets the Link header (RFC 8288) to the page behind last.
+// next sets the Link header (RFC 8288) to the page after last.
 func (p page) next(w http.ResponseWriter, q *request, last string) {
 	query := q.URL.Query()
 	query.Set("n", strconv.Itoa(p.n))
@@ -72,16 +72,16 @@ func (g *Registry) listTags(w http.ResponseWriter, q *request) error {
 	if len(names) > p.n && p.n > 0 {
 		p.next(w, q, names[p.n-1])
 	}
-	names = append([]string{}, names[:min(len(names), p.n)]...) // an empty list is no null
+	names = append([]string{}, names[:min(len(names), p.n)]...) // an empty list, not null
 	return writeJSON(w, map[string]any{"name": q.repository, "tags": names})
 }
 
-// tags returns the page of tags behind the tag p.last in order o, and sets the
-// Link where there are more.
+// tags returns page p of the tags in order o, and sets the Link header if there are more
+// pages.
 func (g *Registry) tags(w http.ResponseWriter, q *request, p page, o storage.TagOrder) ([]storage.Tag, error) {
 	tags, err := g.storage.Tags(q.Context(), q.repository, o, p.last, p.n+1)
 	if errors.Is(err, oci.ErrManifestUnknown) {
-		return nil, errAttributes.With("last names no tag of this list; it may be gone, begin anew")
+		return nil, errAttributes.With("the tag in last is not in this list any more: start again without last")
 	}
 	if len(tags) > p.n && p.n > 0 {
 		p.next(w, q, tags[p.n-1].Name)
@@ -120,8 +120,8 @@ func (g *Registry) catalog(w http.ResponseWriter, q *request) error {
 	return writeJSON(w, map[string]any{"repositories": names})
 }
 
-// listReferrers answers with an index of the manifests whose subject is the
-// digest; an empty one where there is none.
+// listReferrers serves an index, possibly empty, of the manifests that have the digest
+// as their subject.
 func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	p, err := q.page(maxPage)
 	if err != nil {
@@ -143,13 +143,13 @@ func (g *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	})
 }
 
-// referrers returns a page of referrers, as text, the digest of its last, and whether
-// there are more.
+// referrers returns page p of the referrers, in JSON, the digest of the last one on it,
+// and whether there are more pages.
 func (g *Registry) referrers(
 	q *request, p page, artifactType string,
 ) (manifests []json.RawMessage, last digest.Digest, more bool, err error) {
 	manifests, last = []json.RawMessage{}, digest.Digest(p.last)
-	limit := min(referrersAtOnce, p.n+1)
+	limit := min(referrerBatch, p.n+1)
 	for size := 0; ; {
 		some, err := g.storage.Referrers(q.Context(), q.repository, digest.Digest(q.reference), storage.ReferrerPage{
 			ArtifactType: artifactType, After: last, Limit: limit,

@@ -15,9 +15,9 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// pages follows the Link headers from path, and returns what each page has
-// under key.
-func (s *site) pages(path, key string) (all [][]string) {
+// pages follows the Link headers from path on, and returns the names or digests that
+// each page has under key.
+func (s *instance) pages(path, key string) (all [][]string) {
 	s.t.Helper()
 	for range 20 {
 		a := s.do("GET", path, "").want(s.t, 200)
@@ -50,8 +50,8 @@ func (s *site) pages(path, key string) (all [][]string) {
 
 func TestTagsArePagedByName(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		s := newSiteOn(t, db, directory{})
-		// In the order of their bytes, on either database.
+		s := newInstanceOn(t, db, directory{})
+		// In byte order, on both databases.
 		tags := []string{"1.10", "1.9", "B", "_x", "a", "a-b", "a.b", "aa"}
 		for _, tag := range tags {
 			s.push("a/b", tag, "x")
@@ -79,7 +79,7 @@ func TestTagsArePagedByName(t *testing.T) {
 
 func TestCatalogShowsOnlyReadableRepositories(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		s := newSiteOn(t, db, directory{
+		s := newInstanceOn(t, db, directory{
 			"team":   {"repositories/team/*/content/read"},
 			"lister": {"repositories/other/metadata/read"},
 			"pusher": {"repositories/other/content/write"},
@@ -96,7 +96,7 @@ func TestCatalogShowsOnlyReadableRepositories(t *testing.T) {
 			for _, path := range []string{"/v2/_catalog", "/acr/v1/_catalog"} {
 				got := s.as(user).pages(path+"?n=2", "repositories")
 				if last := len(got) - 1; last > 0 && len(got[last]) == 0 {
-					got = got[:last] // a page may end where what may be seen ends
+					got = got[:last] // the last page may be empty
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: %s", user, diff)
@@ -107,7 +107,7 @@ func TestCatalogShowsOnlyReadableRepositories(t *testing.T) {
 }
 
 func TestReferrersAreFilteredAndPaged(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	_, subject := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")
 	refer := func(artifactType, note string) string {
@@ -152,20 +152,20 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 		t.Errorf("referrers %v", all)
 	}
 	if a := s.do("GET", path, ""); a.header.Get("OCI-Filters-Applied") != "" {
-		t.Error("a filter was applied that nobody asked for")
+		t.Error("a filter was applied without a request")
 	}
 	paged := s.pages(path+"?n=1", "manifests")
 	if len(paged) != 2 || paged[0][0] == paged[1][0] {
 		t.Errorf("pages %v", paged)
 	}
-	// Of annotations that are too long, a listing has the shortest.
+	// If annotations are too long, a list has only the shortest.
 	refer("application/big", strings.Repeat("x", oci.MaxManifestSize*2/3))
 	index = listed{}
 	s.do("GET", path+"?artifactType=application/big", "").want(t, 200).json(t, &index)
 	if m := index.Manifests; len(m) != 1 || len(m[0].Annotations) != 1 || m[0].Annotations["short"] != "x" {
 		t.Errorf("referrers with long annotations: %d, %v", len(m), m[0].Annotations)
 	}
-	// A subject that is not there has no referrers; that is no error.
+	// An absent subject has an empty list of referrers; that is not an error.
 	if a := s.do("GET", "/v2/a/referrers/"+digest.FromString("absent").String(), "").want(t,
 		200); !strings.Contains(a.body, `"manifests":[]`) {
 		t.Error(a.body)
@@ -173,7 +173,7 @@ func TestReferrersAreFilteredAndPaged(t *testing.T) {
 }
 
 func TestReferrersPageReadsOnlyItsOwnManifests(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	_, subject := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")
 	annotations := map[string]string{}
@@ -183,7 +183,7 @@ func TestReferrersPageReadsOnlyItsOwnManifests(t *testing.T) {
 	annotations["short"] = "x"
 	const referrers = 250
 	for i := range referrers {
-		if i == 8 { // the others have what just fits
+		if i == 8 { // the annotations of the others just fit
 			annotations = map[string]string{"note": strings.Repeat("x", 15<<10)}
 		}
 		annotations["number"] = fmt.Sprint(i)
@@ -200,7 +200,7 @@ func TestReferrersPageReadsOnlyItsOwnManifests(t *testing.T) {
 	s.do("GET", path+"?n=1", "").want(t, 200)
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 2<<20 {
-		t.Errorf("a page of one takes %d MiB", used>>20)
+		t.Errorf("a page with one referrer takes %d MiB", used>>20)
 	}
 	n := 0
 	for _, page := range s.pages(path, "manifests") {

@@ -17,22 +17,22 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxTagParameters is how many tags one push may set beside its reference.
+// maxTagParameters is how many tags a push may set in addition to its reference.
 const maxTagParameters = 10
 
-// getManifest serves a manifest, byte for byte. This is the path of every
-// pull: it is answered from memory where it can be.
+// getManifest serves a manifest, byte for byte. Every pull calls it, so storage answers
+// from a cache if it can.
 func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	m, err := g.storage.ManifestUpTo(q.Context(), q.repository, q.reference, largeManifest)
 	if err != nil {
 		return err
 	}
-	// One allocation for the values of all headers, in place of one for each.
+	// One allocation for the values of all headers instead of one for each.
 	v := []string{string(m.Digest), `"` + string(m.Digest) + `"`, m.MediaType, strconv.FormatInt(m.Size, 10)}
 	known := notModified(q.Header, v[1])
 	if m.Size > largeManifest && q.Method != http.MethodHead && !known {
 		var end func()
-		if m, end, err = g.readLarge(q, m); err != nil {
+		if m, end, err = g.loadLarge(q, m); err != nil {
 			return err
 		}
 		defer end()
@@ -48,15 +48,15 @@ func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	h["Content-Length"] = v[3:4:4]
 	h["X-Content-Type-Options"] = noSniff
 	if q.Method != http.MethodHead {
-		w.Write(m.Payload) // a client that went away needs no answer
+		w.Write(m.Payload) // an error means that the client is gone
 	}
 	return nil
 }
 
-// noSniff is only read.
+// noSniff is a header value. It is never modified.
 var noSniff = []string{"nosniff"}
 
-// notModified reports whether the client has the content with the ETag (RFC
+// notModified reports whether the client already has the content with the ETag (RFC
 // 9110, section 13.1.2).
 func notModified(h http.Header, etag string) bool {
 	for _, header := range h["If-None-Match"] {
@@ -70,13 +70,13 @@ func notModified(h http.Header, etag string) bool {
 	return false
 }
 
-// putManifest stores a manifest under its reference and the tags of the query.
+// putManifest stores a manifest under its reference and the tags in the query.
 func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	payload, err := g.readManifest(w, q)
 	if err != nil {
 		return err
 	}
-	end, err := claim(q.Context(), g.storing, smallManifest+manifestCost*int64(len(payload)))
+	end, err := acquire(q.Context(), g.storing, smallManifest+storeFactor*int64(len(payload)))
 	if err != nil {
 		return err
 	}
@@ -110,8 +110,8 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	return nil
 }
 
-// readManifest reads the body. One that says beforehand that it is too large
-// is refused before it is sent.
+// readManifest reads the body. It refuses a body that is too large by its
+// Content-Length before the client sends it.
 func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
 	errTooLarge := oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
 	size := q.ContentLength
@@ -122,7 +122,7 @@ func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, erro
 		size = oci.MaxManifestSize
 	}
 	if size > smallManifest {
-		end, err := claim(q.Context(), g.reading, size)
+		end, err := acquire(q.Context(), g.receiving, size)
 		if err != nil {
 			return nil, err
 		}
@@ -134,40 +134,45 @@ func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, erro
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errTooLarge
 	}
-	if e := b.broke(err); e != nil {
+	if e := b.readError(err); e != nil {
 		return nil, e
 	}
 	return payload.Bytes(), err
 }
 
-// Limits on what manifests take in memory together, in bytes.
+// Limits on the memory of all manifests together, in bytes.
 const (
-	maxReading = 32 << 20 // of bodies that are being read
-	maxStoring = 64 << 20 // of manifests that came, while they are looked at and stored
-	// smallManifest is the size up to which a body is not counted while it is read.
+	maxReceiving = 32 << 20 // bodies that clients are sending
+	maxStoring   = 64 << 20 // manifests that are being parsed and stored
+	maxSending   = 12 << 20 // large manifests that are being sent to clients
+	// smallManifest is the size up to which a body does not count towards maxReceiving.
 	smallManifest = 64 << 10
-	// largeManifest is the size from which manifests are counted while they are sent;
-	// smaller ones are remembered, once for all clients.
+	// largeManifest is the size above which a manifest counts towards maxSending. All
+	// clients share the cached copy of a smaller one.
 	largeManifest = 256 << 10
-	maxServing    = 12 << 20 // of large ones that are being sent
-	maxLoading    = 1        // large ones that are read at a time, not bytes: each takes four times its size
-	// manifestCost is what a manifest may take while it is stored, in bytes for each of
-	// its bytes.
-	manifestCost = 8
-	// maxTurn is how long a manifest waits for others.
-	maxTurn = 30 * time.Second
+	// storeFactor is how much memory parsing and storing a manifest may take, as a
+	// multiple of its size.
+	storeFactor = 8
 )
 
-// readLarge reads a large manifest once there is memory for it, which it has until end
-// is called, so that clients who read slowly do not hold any number of them.
-func (g *Registry) readLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
-	if end, err = claim(q.Context(), g.serving, m.Size); err != nil {
+// maxLoading is how many large manifests are read from the database at a time. Each
+// takes four times its size.
+const maxLoading = 1
+
+// maxWait is how long a manifest waits for memory.
+const maxWait = 30 * time.Second
+
+// loadLarge reads a large manifest from the database once there is memory for it, which
+// stays reserved until the caller calls end. Thereby slow clients cannot make Ferry hold
+// any number of large manifests in memory.
+func (g *Registry) loadLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
+	if end, err = acquire(q.Context(), g.sending, m.Size); err != nil {
 		return nil, nil, err
 	}
-	read, err := claim(q.Context(), g.loading, 1)
+	loaded, err := acquire(q.Context(), g.loading, 1)
 	if err == nil {
 		m, err = g.storage.Manifest(q.Context(), q.repository, string(m.Digest))
-		read()
+		loaded()
 	}
 	if err != nil {
 		end()
@@ -175,28 +180,28 @@ func (g *Registry) readLarge(q *request, m *storage.Manifest) (_ *storage.Manife
 	return m, end, err
 }
 
-// claim gives a manifest n of what room has, bytes or a place, until end is called. It
-// waits for its turn.
-func claim(ctx context.Context, room *semaphore.Weighted, n int64) (end func(), err error) {
-	turn, cancel := context.WithTimeout(ctx, maxTurn)
+// acquire acquires n of s, for up to [maxWait], until the caller calls release.
+func acquire(ctx context.Context, s *semaphore.Weighted, n int64) (release func(), err error) {
+	wait, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	if room.Acquire(turn, n) == nil {
-		return func() { room.Release(n) }, nil
+	if s.Acquire(wait, n) == nil {
+		return func() { s.Release(n) }, nil
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	e := oci.ErrTooManyRequests.With("too many large manifests are pushed or pulled at the same time")
-	return nil, &auth.ChallengeError{Err: e, RetryAfter: maxTurn}
+	return nil, &auth.ChallengeError{Err: e, RetryAfter: maxWait}
 }
 
-// deleteManifest removes a manifest by its digest, or only a tag.
+// deleteManifest deletes a manifest if the reference is a digest, or only a tag.
 func (g *Registry) deleteManifest(w http.ResponseWriter, q *request) error {
 	var err error
 	if oci.IsDigest(q.reference) {
-		err = g.storage.DeleteManifest(q.Context(), q.repository, digest.Digest(q.reference), g.note(q, "delete", ""))
+		err = g.storage.DeleteManifest(q.Context(), q.repository, digest.Digest(q.reference),
+			g.auditNote(q, "delete", ""))
 	} else {
-		err = g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.note(q, "delete", ""))
+		err = g.storage.DeleteTag(q.Context(), q.repository, q.reference, g.auditNote(q, "delete", ""))
 	}
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 )
 
 func TestInvalidManifestIsRefusedAndChangesNothing(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	good, d := s.push("a", "v1", "hello")
 	config := digest.FromString("{}")
 	absent := digest.FromString("absent")
@@ -79,16 +79,16 @@ func TestInvalidManifestIsRefusedAndChangesNothing(t *testing.T) {
 		a.header.Get("Docker-Content-Digest") != d.String() {
 		t.Errorf("v1 is %q", a.body)
 	}
-	// The largest that is accepted.
+	// A manifest of the maximum size is accepted.
 	largest := good + strings.Repeat(" ", oci.MaxManifestSize-len(good))
 	s.do("PUT", "/v2/a/manifests/largest", largest, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 	if a := s.do("GET", "/v2/a/manifests/largest", "").want(t, 200); a.body != largest {
-		t.Error("the largest manifest is not what was pushed")
+		t.Error("the largest manifest is served with other bytes")
 	}
 }
 
 func TestPushByDigestSetsTheQueryTags(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	manifest, d := s.push("a", "v1", "hello")
 	path := "/v2/a/manifests/" + d.String()
 	put := func(query string) answer {
@@ -108,7 +108,7 @@ func TestPushByDigestSetsTheQueryTags(t *testing.T) {
 }
 
 func TestManifestIsPushedBySHA256OrSHA512(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	s.push("a", "v1", "hello")
 	text := image(digest.FromString("{}"), digest.FromString("hello"))
 	d := digest.SHA512.FromString(text)
@@ -123,13 +123,13 @@ func TestManifestIsPushedBySHA256OrSHA512(t *testing.T) {
 }
 
 func TestDeleteRemovesOnlyTheNamedReference(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	manifest, d := s.push("a", "v1", "hello")
 	s.do("PUT", "/v2/a/manifests/v2", manifest, "Content-Type: "+oci.MediaTypeImageManifest).want(t, 201)
 
 	s.do("DELETE", "/v2/a/blobs/"+digest.FromString("hello").String(), "").want(t, 403,
 		"DENIED") // the manifest needs it
-	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 202) // the tag alone
+	s.do("DELETE", "/v2/a/manifests/v1", "").want(t, 202) // only the tag
 	s.do("GET", "/v2/a/manifests/v1", "").want(t, 404, "MANIFEST_UNKNOWN")
 	s.do("GET", "/v2/a/manifests/v2", "").want(t, 200)
 	s.do("DELETE", "/v2/a/manifests/"+d.String(), "").want(t, 202) // with all its tags
@@ -138,7 +138,7 @@ func TestDeleteRemovesOnlyTheNamedReference(t *testing.T) {
 }
 
 func TestUnsupportedMethodListsAllowedMethods(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	for path, allow := range map[string]string{
 		"/v2/": "GET, HEAD", "/v2/a/manifests/v1": "DELETE, GET, HEAD, PUT", "/v2/a/blobs/uploads/": "POST",
 		"/v2/a/blobs/uploads/x": "DELETE, GET, HEAD, PATCH, PUT", "/acr/v1/a": "DELETE, GET, HEAD, PATCH",

@@ -7,7 +7,7 @@ import (
 )
 
 func TestBlobIsMountedOnlyFromReadableRepositories(t *testing.T) {
-	s := newSiteOn(t, dbtest.SQLite(t), directory{
+	s := newInstanceOn(t, dbtest.SQLite(t), directory{
 		"pusher": {"repositories/b/content/read", "repositories/b/content/write", "repositories/a/content/read"},
 		"narrow": {"repositories/b/content/read", "repositories/b/content/write"},
 	})
@@ -28,7 +28,7 @@ func TestBlobIsMountedOnlyFromReadableRepositories(t *testing.T) {
 			s.t = t
 			a := s.do("POST", mount+c.from, "").want(t, c.status)
 			if c.status == 202 {
-				// The client uploads it instead.
+				// The client must upload it.
 				s.do("PATCH", a.header.Get("Location"), "hel").want(t, 202)
 				return
 			}
@@ -41,7 +41,7 @@ func TestBlobIsMountedOnlyFromReadableRepositories(t *testing.T) {
 }
 
 func TestBlobIsNotMountedFromReadLockedRepository(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	d := s.pushBlob("a", "hello")
 	s.do("PATCH", "/acr/v1/a", `{"readEnabled":false}`).want(t, 200)
 	s.do("GET", "/v2/a/blobs/"+d.String(), "").want(t, 403, "DENIED")

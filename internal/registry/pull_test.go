@@ -16,7 +16,7 @@ import (
 )
 
 func TestBlobIsServedInRanges(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	const content = "0123456789"
 	d := s.pushBlob("a", content)
 	path, etag := "/v2/a/blobs/"+d.String(), `"`+d.String()+`"`
@@ -70,7 +70,7 @@ func TestBlobIsServedInRanges(t *testing.T) {
 }
 
 func TestSeveralRangesAreSentAsMultipart(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	d := s.pushBlob("a", strings.Repeat("0123456789", 100))
 	a := s.do("GET", "/v2/a/blobs/"+d.String(), "", "Range: bytes=0-1,5-6").want(t, 206)
 	_, params, err := mime.ParseMediaType(a.header.Get("Content-Type"))
@@ -89,8 +89,8 @@ func TestSeveralRangesAreSentAsMultipart(t *testing.T) {
 	}
 }
 
-// A sink is a ResponseWriter of a connection: it takes a body by ReadFrom, as
-// the standard library's does to use sendfile, or by Write.
+// A sink is a ResponseWriter that records whether the body was written with ReadFrom,
+// for which net/http uses sendfile, or with Write.
 type sink struct {
 	*httptest.ResponseRecorder
 	from    io.Reader
@@ -108,7 +108,7 @@ func (s *sink) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func TestBlobIsSentWithSendfile(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	d := s.pushBlob("a", "0123456789")
 	for name, span := range map[string]string{"whole": "", "a range": "bytes=2-4"} {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestBlobIsSentWithSendfile(t *testing.T) {
 			}
 			out := &sink{ResponseRecorder: httptest.NewRecorder()}
 			s.handler.ServeHTTP(out, r)
-			// This is what the standard library looks for before it calls sendfile.
+			// net/http uses sendfile for exactly these types.
 			limited, ok := out.from.(*io.LimitedReader)
 			if !ok {
 				t.Fatalf("the body came from a %T", out.from)
@@ -132,7 +132,7 @@ func TestBlobIsSentWithSendfile(t *testing.T) {
 }
 
 func TestManifestIsServedByteForByte(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	config, layer := s.pushBlob("a", "{}"), s.pushBlob("a", "hello")
 	docker := strings.NewReplacer(
 		oci.MediaTypeImageManifest, oci.MediaTypeDockerManifest,
@@ -158,7 +158,7 @@ func TestManifestIsServedByteForByte(t *testing.T) {
 				t.Errorf("headers %v", a.header)
 			}
 			for _, ref := range []string{c.tag, d} {
-				// Whatever the client says that it accepts: what was pushed is what there is.
+				// The Accept header does not matter: manifests are never converted.
 				got := s.do("GET", "/v2/a/manifests/"+ref, "", "Accept: application/json").want(t, 200)
 				head := s.do("HEAD", "/v2/a/manifests/"+ref, "").want(t, 200)
 				if got.body != c.text || head.body != "" {
@@ -171,7 +171,7 @@ func TestManifestIsServedByteForByte(t *testing.T) {
 					}
 				}
 				if head.header.Get("Content-Length") != got.header.Get("Content-Length") {
-					t.Errorf("HEAD says %s bytes", head.header.Get("Content-Length"))
+					t.Errorf("HEAD: Content-Length %s", head.header.Get("Content-Length"))
 				}
 				s.do("GET", "/v2/a/manifests/"+ref, "", `If-None-Match: "x", "`+d+`"`).want(t, 304)
 				s.do("HEAD", "/v2/a/manifests/"+ref, "", "If-None-Match: *").want(t, 304)
@@ -182,7 +182,7 @@ func TestManifestIsServedByteForByte(t *testing.T) {
 }
 
 func TestMovedTagIsServedAtOnce(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	for _, content := range []string{"one", "two", "one"} {
 		manifest, d := s.push("a", "latest", content)
 		if a := s.do("GET", "/v2/a/manifests/latest", "").want(t, 200); a.body != manifest ||
@@ -195,7 +195,7 @@ func TestMovedTagIsServedAtOnce(t *testing.T) {
 }
 
 func TestMissingContentIsUnknown(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	s.push("a", "v1", "x")
 	d := digest.FromString("nothing").String()
 	for path, code := range map[string]string{
@@ -216,7 +216,7 @@ func TestMissingContentIsUnknown(t *testing.T) {
 }
 
 func TestUnknownErrorsNameTheirReference(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	s.push("team/app", "v1", "hello")
 	d := digest.FromString("nothing").String()
 	for path, want := range map[string]string{

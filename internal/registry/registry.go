@@ -1,7 +1,7 @@
-// Package registry is the HTTP API of the OCI distribution specification,
-// version 1.1, and the listings with attributes below /acr/v1/. A request is
-// parsed into one end-point, its access is decided in one place, and every error
-// is written in the specification's form in one place.
+// Package registry serves the HTTP API of the OCI distribution specification, version
+// 1.1, and the lists with attributes below /acr/v1/. route.go parses requests. rule.go
+// has, for each endpoint, the access that it needs and its handler. One method writes
+// all errors, in the specified form.
 package registry
 
 import (
@@ -21,48 +21,48 @@ import (
 	"ferry/internal/storage"
 )
 
-// An Authorizer decides whether a request may have every access in need. Its
-// errors are [auth.ChallengeError]s or the specification's.
+// An Authorizer decides whether a request is allowed every access in need. Its errors
+// are [auth.ChallengeError]s or those of the specification.
 type Authorizer interface {
 	Authorize(r *http.Request, need ...auth.Access) (auth.Grant, error)
 }
 
-// An Auditor notes changes with their authors: "delete" or "lock", of "repositories/app/tags/v1".
-// The detail says more where there is more.
+// An Auditor records changes and their authors. action is "delete" or "lock", object is
+// such as "repositories/app/tags/v1", detail may be "".
 type Auditor interface {
 	Note(actor, source, action, object, detail string) func(*metadb.Tx) error
 }
 
-// Options are what a Registry is made of. Storage and Authorizer are required.
+// Options configure a Registry. Storage and Authorizer are required.
 type Options struct {
 	Storage    *storage.Storage
 	Authorizer Authorizer
-	// Writable reports whether clients may write; nil is always.
+	// Writable reports whether clients may write; if it is nil, they always may.
 	Writable func() bool
-	Auditor  Auditor      // of deletions and changes of locks; nil notes nothing
+	Auditor  Auditor      // records deletions and lock changes; nil records nothing
 	Log      *slog.Logger // nil discards
 }
 
-// A Registry answers /v2/ and /acr/v1/.
+// A Registry is the handler of /v2/ and /acr/v1/.
 type Registry struct {
 	storage    *storage.Storage
 	authorizer Authorizer
 	writable   func() bool
 	auditor    Auditor
 	log        *slog.Logger
-	scan       int // how many repositories one request for the catalog looks at
+	scan       int // maximum number of repositories that a catalog request scans
 
-	reading, storing, serving *semaphore.Weighted // bytes of manifests that are in work
-	loading                   *semaphore.Weighted // large manifests that are read from the database
+	receiving, storing, sending *semaphore.Weighted // bytes of manifests in memory
+	loading                     *semaphore.Weighted // number of large manifests being read from the database
 }
 
 // New returns the handler.
 func New(o Options) *Registry {
 	r := &Registry{
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
-		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		reading: semaphore.NewWeighted(maxReading), storing: semaphore.NewWeighted(maxStoring),
-		serving: semaphore.NewWeighted(maxServing), loading: semaphore.NewWeighted(maxLoading),
+		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		receiving: semaphore.NewWeighted(maxReceiving), storing: semaphore.NewWeighted(maxStoring),
+		sending: semaphore.NewWeighted(maxSending), loading: semaphore.NewWeighted(maxLoading),
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }
@@ -70,31 +70,32 @@ func New(o Options) *Registry {
 	return r
 }
 
-// errReadOnly is the reference's word for a write to a ReadOnly connected registry.
+// errReadOnly answers a write to a ReadOnly connected registry, with the reference's
+// message.
 var errReadOnly = oci.ErrDenied.With("This operation is not allowed on this registry.")
 
 // ServeHTTP implements http.Handler.
 func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 	if err := g.serve(w, r); err != nil {
-		g.fail(w, r, err)
+		g.writeError(w, r, err)
 	}
 }
 
-// apiVersion is what Docker's clients look for. It is only read.
+// apiVersion is a header value that Docker's clients look for. It is never modified.
 var apiVersion = []string{"registry/2.0"}
 
 func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	q, err := parse(r)
 	if err != nil {
-		// A stranger learns nothing, not even that the path is wrong.
+		// An anonymous client learns nothing, not even that the path is wrong.
 		if _, err := g.authorizer.Authorize(r); err != nil {
 			return err
 		}
 		return err
 	}
 	if q.rule.write && !g.writable() {
-		// Who it is matters, what it may do does not: nobody may do this here.
+		// The client must be known, but its rights do not matter: nobody may write.
 		if _, err := g.authorizer.Authorize(r); err != nil {
 			return err
 		}
@@ -103,11 +104,12 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if q.grant, err = g.authorizer.Authorize(r, q.need...); err != nil {
 		return err
 	}
-	return q.name(q.rule.handle(g, w, q))
+	return q.nameUnknown(q.rule.handle(g, w, q))
 }
 
-// name says what it is that is unknown, where an error does not.
-func (q *request) name(err error) error {
+// nameUnknown adds the requested tag, digest or repository to an error that only says
+// that it is unknown.
+func (q *request) nameUnknown(err error) error {
 	e := oci.AsError(err)
 	switch {
 	case e == nil:
@@ -121,8 +123,8 @@ func (q *request) name(err error) error {
 	return err
 }
 
-// fail writes err in the specification's form. It is the only place that does.
-func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
+// writeError writes err in the specified form. Nothing else does.
+func (g *Registry) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if challenge, ok := errors.AsType[*auth.ChallengeError](err); ok {
 		challenge.SetHeaders(w.Header())
 	}
@@ -132,7 +134,7 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := oci.AsError(err)
 	if e == nil {
 		e = oci.ErrInternal
-		if r.Context().Err() == nil { // else nobody is there, and that is why
+		if r.Context().Err() == nil { // otherwise the client is gone, which is the cause
 			g.log.Error("registry request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
 	}
@@ -142,17 +144,17 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 	oci.WriteError(w, e)
 }
 
-// note returns what the audit log gets of a request once it is done: who did
-// action to the tag, manifest or blob that it is about, or to the repository.
-func (g *Registry) note(q *request, action, detail string) storage.Note {
+// auditNote returns a function that records, in the transaction of a change, that the
+// client did action to the tag, manifest, blob or repository of the request.
+func (g *Registry) auditNote(q *request, action, detail string) storage.Note {
 	if g.auditor == nil {
 		return func(*metadb.Tx) error { return nil }
 	}
 	object := "repositories/" + q.repository
-	_, form := cutLast(q.at.path)
+	_, form := cutLast(q.endpoint.path)
 	switch {
 	case q.reference == "":
-	case strings.Contains(q.at.path, "/blobs/"):
+	case strings.Contains(q.endpoint.path, "/blobs/"):
 		object += "/blobs/" + q.reference
 	case form == "<tag>", !oci.IsDigest(q.reference):
 		object += "/tags/" + q.reference

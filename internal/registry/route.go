@@ -9,46 +9,47 @@ import (
 	"ferry/internal/oci"
 )
 
-// A request is a parsed path with the HTTP request that it came from.
+// A request is an HTTP request with its parsed path.
 type request struct {
 	*http.Request
-	at         endPoint
+	endpoint   endpoint
 	rule       *rule
 	repository string
-	reference  string // a tag, a digest or an upload's id, "" where the end-point has none
+	reference  string // a tag, a digest or the id of an upload; "" if the endpoint has none
 	need       []auth.Access
 	grant      auth.Grant
 }
 
-// errNoPath answers a path that the specification does not have.
-var errNoPath = &oci.Error{Code: "NOT_FOUND", Message: "there is no such path in this API", Status: http.StatusNotFound}
+// errUnknownPath answers a path that is not in the specification.
+var errUnknownPath = &oci.Error{Code: "NOT_FOUND", Message: "there is no such path in this API",
+	Status: http.StatusNotFound}
 
-// A methodError answers a method that a resource does not have.
+// A methodError answers a method that a path does not support.
 type methodError struct {
 	err   *oci.Error
-	allow string // the methods that it has
+	allow string // the supported methods
 }
 
 func (e *methodError) Error() string { return e.err.Error() }
 
 func (e *methodError) Unwrap() error { return e.err }
 
-// parse reads a request's path from the right: a repository's name may hold
-// anything that stands to the left of the known words.
+// parse parses the path of a request from the right, because the name of a repository
+// may contain the fixed words of other paths.
 func parse(r *http.Request) (*request, error) {
 	q := &request{Request: r}
-	q.at = endPoint{r.Method, q.read(r.URL.Path)}
-	if q.at.path == "" {
-		return nil, errNoPath
+	q.endpoint = endpoint{r.Method, q.parsePath(r.URL.Path)}
+	if q.endpoint.path == "" {
+		return nil, errUnknownPath
 	}
 	if r.Method == http.MethodHead {
-		q.at.method = http.MethodGet
+		q.endpoint.method = http.MethodGet
 	}
-	if q.rule = rules[q.at]; q.rule == nil {
+	if q.rule = rules[q.endpoint]; q.rule == nil {
 		return nil, &methodError{oci.ErrUnsupported.With("method %.16q is not supported here", r.Method),
-			allow(q.at.path)}
+			allow(q.endpoint.path)}
 	}
-	if actions := q.rule.need; len(actions) > 0 { // what needs access to a repository must have one
+	if actions := q.rule.need; len(actions) > 0 { // then the path has a repository
 		if err := oci.CheckRepository(q.repository); err != nil {
 			return nil, err
 		}
@@ -60,12 +61,12 @@ func parse(r *http.Request) (*request, error) {
 	return q, q.checkReference()
 }
 
-// allow lists a path's methods for the Allow header.
+// allow returns the methods of a path for the Allow header.
 func allow(path string) string {
 	var methods []string
-	for at := range rules {
-		if at.path == path {
-			methods = append(methods, at.method)
+	for e := range rules {
+		if e.path == path {
+			methods = append(methods, e.method)
 		}
 	}
 	if slices.Contains(methods, http.MethodGet) {
@@ -75,8 +76,9 @@ func allow(path string) string {
 	return strings.Join(methods, ", ")
 }
 
-// read takes a path apart and returns its form in [rules], "" for none.
-func (q *request) read(path string) string {
+// parsePath sets the repository and the reference, and returns the form of path in
+// [rules]; "" if there is none.
+func (q *request) parsePath(path string) string {
 	switch path {
 	case "/v2", "/v2/":
 		return "/v2/"
@@ -92,7 +94,7 @@ func (q *request) read(path string) string {
 	return ""
 }
 
-// ociPath reads "<name>/<word>/<last>", and "<name>/blobs/uploads/<last>".
+// ociPath parses "<name>/<word>/<last>" and "<name>/blobs/uploads/<last>".
 func (q *request) ociPath(path string) string {
 	rest, last := cutLast(path)
 	name, word := cutLast(rest)
@@ -108,7 +110,7 @@ func (q *request) ociPath(path string) string {
 			return "/v2/<name>/blobs/uploads/"
 		}
 		return "/v2/<name>/blobs/uploads/<upload>"
-	case word == "blobs" && last == "uploads": // without the slash at its end
+	case word == "blobs" && last == "uploads": // without the trailing slash
 		q.reference = ""
 		return "/v2/<name>/blobs/uploads/"
 	case word == "blobs":
@@ -124,8 +126,8 @@ func (q *request) ociPath(path string) string {
 	return ""
 }
 
-// acrPath reads "<name>", "<name>/_tags", "<name>/_tags/<tag>" and the
-// same of _manifests.
+// acrPath parses "<name>", "<name>/_tags", "<name>/_tags/<tag>", "<name>/_manifests" and
+// "<name>/_manifests/<digest>".
 func (q *request) acrPath(path string) string {
 	rest, last := cutLast(path)
 	if last == "_tags" || last == "_manifests" {
@@ -144,10 +146,10 @@ func (q *request) acrPath(path string) string {
 	return "/acr/v1/<name>"
 }
 
-// checkReference refuses what is neither a tag nor a digest where one is
-// needed, in the specification's words.
+// checkReference returns an error of the specification unless the reference is a valid
+// tag or digest, as the endpoint requires.
 func (q *request) checkReference() error {
-	_, form := cutLast(q.at.path)
+	_, form := cutLast(q.endpoint.path)
 	switch {
 	case form == "<digest>", form == "<reference>" && oci.IsDigest(q.reference):
 		_, err := oci.ParseDigest(q.reference)
@@ -156,8 +158,8 @@ func (q *request) checkReference() error {
 		return oci.CheckTag(q.reference)
 	case form == "<reference>":
 		err := oci.CheckTag(q.reference)
-		if err != nil && q.at.method == http.MethodGet {
-			// No such tag can exist; clients look for this code.
+		if err != nil && q.endpoint.method == http.MethodGet {
+			// Such a tag cannot exist. Clients expect this code.
 			return oci.ErrManifestUnknown.With("manifest unknown: %s", oci.AsError(err).Message)
 		}
 		if err != nil {
@@ -167,7 +169,7 @@ func (q *request) checkReference() error {
 	return nil
 }
 
-// cutLast splits a path before its last element.
+// cutLast splits a path at its last slash.
 func cutLast(path string) (rest, last string) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 {

@@ -44,7 +44,7 @@ func TestPathsAreParsedFromTheRight(t *testing.T) {
 		{"DELETE", "/v2/a/blobs/uploads/x", "/v2/<name>/blobs/uploads/<upload>", "a", "x"},
 		{"GET", "/v2/a/tags/list", "/v2/<name>/tags/list", "a", ""},
 		{"GET", "/v2/a/referrers/" + sha256, "/v2/<name>/referrers/<digest>", "a", sha256},
-		// Words of the API may be parts of a name.
+		// Fixed words of the API may be parts of a repository name.
 		{"GET", "/v2/manifests/manifests/latest", "/v2/<name>/manifests/<reference>", "manifests", "latest"},
 		{"GET", "/v2/a/blobs/uploads/manifests/v1", "/v2/<name>/manifests/<reference>", "a/blobs/uploads", "v1"},
 		{"GET", "/v2/a/tags/list/tags/list", "/v2/<name>/tags/list", "a/tags/list", ""},
@@ -69,9 +69,9 @@ func TestPathsAreParsedFromTheRight(t *testing.T) {
 			t.Errorf("%s %s: %v", c.method, c.path, err)
 			continue
 		}
-		want := endPoint{strings.Replace(c.method, "HEAD", "GET", 1), c.form}
-		if q.at != want || q.repository != c.repository || q.reference != c.reference {
-			t.Errorf("%s %s: %v of %q, reference %q", c.method, c.path, q.at, q.repository, q.reference)
+		want := endpoint{strings.Replace(c.method, "HEAD", "GET", 1), c.form}
+		if q.endpoint != want || q.repository != c.repository || q.reference != c.reference {
+			t.Errorf("%s %s: %v of %q, reference %q", c.method, c.path, q.endpoint, q.repository, q.reference)
 		}
 	}
 }
@@ -121,7 +121,7 @@ func TestUnknownPathHasTheSpecifiedError(t *testing.T) {
 		{"DELETE", "/v2/a/manifests/a b", 400, "MANIFEST_INVALID"},
 		{"GET", "/acr/v1/a/_tags/.x", 400, "TAG_INVALID"},
 		{"GET", "/acr/v1/a/_manifests/v1", 400, "DIGEST_INVALID"},
-		// No name at all must never be less than a name.
+		// A path without a repository name is invalid.
 		{"GET", "/v2/manifests/v1", 400, "NAME_INVALID"},
 		{"PUT", "/v2/manifests/v1", 400, "NAME_INVALID"},
 		{"GET", "/v2/tags/list", 400, "NAME_INVALID"},
@@ -142,8 +142,8 @@ func TestUnknownPathHasTheSpecifiedError(t *testing.T) {
 }
 
 func TestEveryWriteNeedsAnAction(t *testing.T) {
-	// What changes something is refused by a registry that may not be
-	// written to, and nobody may do it without a right.
+	// A read-only registry must refuse every request that changes something, and each
+	// such request needs an action.
 	open := []string{"/v2/", "/v2/_catalog"}
 	for at, r := range rules {
 		changes := slices.ContainsFunc(r.need, func(a auth.Action) bool {
@@ -153,7 +153,7 @@ func TestEveryWriteNeedsAnAction(t *testing.T) {
 			t.Errorf("%v: needs %v, write %v", at, r.need, r.write)
 		}
 		if len(r.need) == 0 && !slices.Contains(open, at.path) {
-			t.Errorf("%v needs no right", at)
+			t.Errorf("%v needs no action", at)
 		}
 	}
 }

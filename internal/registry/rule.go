@@ -6,20 +6,20 @@ import (
 	"ferry/internal/auth"
 )
 
-// An endPoint is a method and a path of the API. A path's last element is
-// what its reference has to be.
-type endPoint struct{ method, path string }
+// An endpoint is a method and a path of the API. The last element of the path says
+// whether the reference is a tag, a digest, either of them, or an upload.
+type endpoint struct{ method, path string }
 
-// A rule is what a request needs, and who answers it.
+// A rule says which access a request needs, and which method handles it.
 type rule struct {
 	access
 	handle func(*Registry, http.ResponseWriter, *request) error
 }
 
-// An access is the actions that a request needs on its repository.
+// An access has the actions that a request needs on its repository.
 type access struct {
 	need  []auth.Action
-	write bool // refused by a registry that may not be written to
+	write bool // a read-only registry refuses it
 }
 
 var (
@@ -31,10 +31,9 @@ var (
 	change = access{need: []auth.Action{auth.MetadataWrite}, write: true}
 )
 
-// rules holds for each end-point what it needs; HEAD is as GET. It is only
-// read. The comments name the end-points of the distribution specification,
-// section "API".
-var rules = map[endPoint]*rule{
+// rules has the rule of each endpoint; HEAD follows the rule of GET. The comments name
+// the endpoints in the distribution specification, section "API". It is never modified.
+var rules = map[endpoint]*rule{
 	{"GET", "/v2/"}:                                 {anyone, (*Registry).ping},           // end-1
 	{"GET", "/v2/<name>/blobs/<digest>"}:            {pull, (*Registry).getBlob},          // end-2
 	{"GET", "/v2/<name>/manifests/<reference>"}:     {pull, (*Registry).getManifest},      // end-3
@@ -48,7 +47,8 @@ var rules = map[endPoint]*rule{
 	{"GET", "/v2/<name>/referrers/<digest>"}:        {pull, (*Registry).listReferrers},    // end-12a, end-12b
 	{"GET", "/v2/<name>/blobs/uploads/<upload>"}:    {push, (*Registry).getUpload},        // end-13
 	{"DELETE", "/v2/<name>/blobs/uploads/<upload>"}: {push, (*Registry).deleteUpload},     // end-14
-	// Of Docker's registry, and /acr/v1/_catalog.
+	// Not in the specification: Docker's catalog, also at /acr/v1/_catalog, and the
+	// attributes of the reference.
 	{"GET", "/v2/_catalog"}:                          {anyone, (*Registry).catalog},
 	{"GET", "/acr/v1/<name>"}:                        {read, (*Registry).repositoryAttributes},
 	{"PATCH", "/acr/v1/<name>"}:                      {change, (*Registry).lockRepository},

@@ -15,10 +15,12 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// blind lets in who may see no repository.
-type blind struct{}
+// noAccess authorizes everybody, without access to any repository.
+type noAccess struct{}
 
-func (blind) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) { return auth.Grant{}, nil }
+func (noAccess) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) {
+	return auth.Grant{}, nil
+}
 
 func TestCatalogRequestScansABoundedNumberOfRepositories(t *testing.T) {
 	db := dbtest.SQLite(t)
@@ -33,7 +35,7 @@ func TestCatalogRequestScansABoundedNumberOfRepositories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{Storage: storagetest.New(t, storage.Options{DB: db}).Storage, Authorizer: blind{}})
+	g := New(Options{Storage: storagetest.New(t, storage.Options{DB: db}).Storage, Authorizer: noAccess{}})
 	g.scan = 2 * maxPage
 	path := "/v2/_catalog?n=7"
 	for _, next := range []string{fmt.Sprintf("last=r%04d", 2*maxPage-1), ""} {

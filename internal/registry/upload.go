@@ -13,13 +13,13 @@ import (
 	"ferry/internal/storage"
 )
 
-// minChunk is what clients are told that a chunk should have at least, in
-// bytes: each is made durable before it is answered, which takes a disk its
-// time. A smaller one is accepted all the same.
+// minChunk is the recommended minimum size of a chunk, in bytes, which clients are told.
+// Each chunk is flushed to disk before the response, which is slow for small ones.
+// Smaller chunks are accepted.
 const minChunk = 64 << 10
 
-// startUpload begins an upload; or mounts a blob of another repository; or
-// takes a whole blob at once.
+// startUpload starts an upload. If the query asks for it, it mounts a blob of another
+// repository instead, or stores the body as a whole blob.
 func (g *Registry) startUpload(w http.ResponseWriter, q *request) error {
 	query := q.URL.Query()
 	if mount := query.Get("mount"); mount != "" {
@@ -44,23 +44,23 @@ func (g *Registry) startUpload(w http.ResponseWriter, q *request) error {
 	}
 	defer u.Close()
 	if whole != "" {
-		return g.finish(w, q, u, whole)
+		return finish(w, q, u, whole)
 	}
-	describe(w, q, u)
+	setUploadHeaders(w, q, u)
 	w.Header().Set("OCI-Chunk-Min-Length", strconv.Itoa(minChunk))
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
-// mount lets the repository have a blob of another one that the client may
-// read. done is false when it has to upload the blob after all.
+// mount links a blob into the repository from the repository from, which the client must
+// be allowed to read. If done is false, the client must upload the blob.
 func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) (done bool, err error) {
 	d, err := oci.ParseDigest(mount)
 	if err != nil {
 		return false, err
 	}
-	// Without a source, to look for the blob in every repository that the
-	// client may read would find it only by leave of the widest token.
+	// Without a source repository, the blob is not looked for in all repositories: a
+	// client's token seldom covers any other.
 	if oci.CheckRepository(from) != nil {
 		return false, nil
 	}
@@ -69,13 +69,13 @@ func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) 
 		if errors.Is(err, oci.ErrDenied) {
 			return false, nil
 		}
-		return false, err // a challenge: the client may have a token for both
+		return false, err // a challenge, so that the client gets a token for both repositories
 	}
 	mounted, err := g.storage.Mount(q.Context(), q.repository, from, d)
 	if err != nil || !mounted {
 		return false, err
 	}
-	created(w, q, d)
+	writeCreated(w, q, d)
 	return true, nil
 }
 
@@ -86,15 +86,15 @@ func (g *Registry) patchUpload(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	defer u.Close()
-	if err := g.append(w, q, u); err != nil {
+	if err := appendChunk(w, q, u); err != nil {
 		return err
 	}
-	describe(w, q, u)
+	setUploadHeaders(w, q, u)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
-// putUpload adds the last chunk, if there is one, and makes the upload a blob.
+// putUpload adds the last chunk, if there is one, and commits the upload as a blob.
 func (g *Registry) putUpload(w http.ResponseWriter, q *request) error {
 	d, err := oci.ParseDigest(q.URL.Query().Get("digest"))
 	if err != nil {
@@ -105,38 +105,38 @@ func (g *Registry) putUpload(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	defer u.Close()
-	return g.finish(w, q, u, d)
+	return finish(w, q, u, d)
 }
 
-// finish adds the body to u, all of it or none, and makes it the blob d.
-func (g *Registry) finish(w http.ResponseWriter, q *request, u *storage.Upload, d digest.Digest) error {
-	if err := g.append(w, q, u); err != nil {
+// finish adds the body to u and commits u as the blob d.
+func finish(w http.ResponseWriter, q *request, u *storage.Upload, d digest.Digest) error {
+	if err := appendChunk(w, q, u); err != nil {
 		return err
 	}
 	if err := u.Commit(q.Context(), d); err != nil {
 		return err
 	}
-	created(w, q, d)
+	writeCreated(w, q, d)
 	return nil
 }
 
-// append adds the body to u, which must be where the chunk begins, and checks
-// that as much came as was announced. When it did not, what came is kept, and
-// the answer says how much the upload has.
-func (g *Registry) append(w http.ResponseWriter, q *request, u *storage.Upload) error {
-	want, err := announced(q, u)
+// appendChunk adds the body to u. The chunk must begin at the end of u, and must have the
+// length that its headers declare. If the body is shorter, the received part is kept,
+// and the headers of the error response have the new size of the upload.
+func appendChunk(w http.ResponseWriter, q *request, u *storage.Upload) error {
+	want, err := declaredLength(q, u)
 	if err == nil && want != 0 {
-		err = receive(w, q, u, want)
+		err = appendBody(w, q, u, want)
 	}
 	if oci.AsError(err) != nil {
-		describe(w, q, u)
+		setUploadHeaders(w, q, u)
 	}
 	return err
 }
 
-// announced returns how many bytes the headers say that the body has, -1
-// where they do not.
-func announced(q *request, u *storage.Upload) (int64, error) {
+// declaredLength returns the length of the body according to its headers, in bytes; -1
+// if they do not have it.
+func declaredLength(q *request, u *storage.Upload) (int64, error) {
 	header := q.Header.Get("Content-Range")
 	if header == "" {
 		return q.ContentLength, nil
@@ -146,19 +146,20 @@ func announced(q *request, u *storage.Upload) (int64, error) {
 		return 0, err
 	}
 	if start != u.Size() {
-		return 0, oci.ErrRangeInvalid.With("chunk begins at byte %d, the upload has %d", start, u.Size())
+		return 0, oci.ErrRangeInvalid.With("the chunk begins at byte %d, but the upload has %d bytes", start, u.Size())
 	}
 	if q.ContentLength >= 0 && q.ContentLength != end-start {
-		return 0, oci.ErrSizeInvalid.With("Content-Range is of %d bytes, Content-Length is %d", end-start,
+		return 0, oci.ErrSizeInvalid.With("Content-Range has %d bytes, but Content-Length is %d", end-start,
 			q.ContentLength)
 	}
 	return end - start, nil
 }
 
-// maxBlob bounds a body of unknown length, in bytes; no blob reaches it.
+// maxBlob limits a body of unknown length, in bytes. No blob is as large.
 const maxBlob = 1 << 50
 
-func receive(w http.ResponseWriter, q *request, u *storage.Upload, want int64) error {
+// appendBody adds the body, of want bytes if that is not negative, to u.
+func appendBody(w http.ResponseWriter, q *request, u *storage.Upload, want int64) error {
 	limit := want
 	if want < 0 {
 		limit = maxBlob
@@ -166,25 +167,25 @@ func receive(w http.ResponseWriter, q *request, u *storage.Upload, want int64) e
 	b := newBody(w, q, limit)
 	n, err := u.Append(q.Context(), b)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return oci.ErrSizeInvalid.With("more than the announced %d bytes came", want)
+		return oci.ErrSizeInvalid.With("the body has more than the declared %d bytes", want)
 	}
-	if e := b.broke(err); e != nil {
+	if e := b.readError(err); e != nil {
 		return e
 	}
 	if err == nil && want >= 0 && n != want {
-		return oci.ErrSizeInvalid.With("%d bytes were announced, %d came", want, n)
+		return oci.ErrSizeInvalid.With("the body has %[2]d bytes instead of the declared %[1]d", want, n)
 	}
 	return err
 }
 
-// getUpload tells how much of an upload is here.
+// getUpload returns how much of an upload has been received.
 func (g *Registry) getUpload(w http.ResponseWriter, q *request) error {
 	u, err := g.storage.ResumeUpload(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
 	defer u.Close()
-	describe(w, q, u)
+	setUploadHeaders(w, q, u)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -201,16 +202,17 @@ func (g *Registry) deleteUpload(w http.ResponseWriter, q *request) error {
 	return nil
 }
 
-// describe sets the headers that tell a client where its upload is and how
-// far. An empty upload is "0-0": the specification has no form for it.
-func describe(w http.ResponseWriter, q *request, u *storage.Upload) {
+// setUploadHeaders sets the headers with the location and the size of an upload. The
+// range of an empty upload is "0-0", because the specification has no form for it.
+func setUploadHeaders(w http.ResponseWriter, q *request, u *storage.Upload) {
 	h := w.Header()
 	h.Set("Location", "/v2/"+q.repository+"/blobs/uploads/"+u.ID())
 	h.Set("Docker-Upload-Uuid", u.ID())
 	h.Set("Range", fmt.Sprintf("0-%d", max(u.Size()-1, 0)))
 }
 
-func created(w http.ResponseWriter, q *request, d digest.Digest) {
+// writeCreated writes the response for a new blob.
+func writeCreated(w http.ResponseWriter, q *request, d digest.Digest) {
 	w.Header().Set("Location", "/v2/"+q.repository+"/blobs/"+string(d))
 	w.Header().Set("Docker-Content-Digest", string(d))
 	w.WriteHeader(http.StatusCreated)

@@ -10,11 +10,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestUploadStateMatchesItsAnswers drives an upload with good and bad
-// requests in any order: its state is always what the answers said, and what
-// it becomes is what was sent.
+// The test sends valid and invalid requests to an upload in random order. The state of
+// the upload must always match the answers, and the blob must match the sent bytes.
 func TestUploadStateMatchesItsAnswers(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	rapid.Check(t, func(r *rapid.T) {
 		location, sent, live := s.start(), "", true
 		check := func(a answer, status int) {

@@ -17,8 +17,8 @@ import (
 
 const uploads = "/v2/a/blobs/uploads/"
 
-// start begins an upload and returns its location.
-func (s *site) start() string {
+// start starts an upload and returns its location.
+func (s *instance) start() string {
 	s.t.Helper()
 	a := s.do("POST", uploads, "").want(s.t, 202)
 	if a.header.Get("Docker-Upload-UUID") == "" || a.header.Get("Range") != "0-0" ||
@@ -28,8 +28,8 @@ func (s *site) start() string {
 	return a.header.Get("Location")
 }
 
-// has fails the test unless the upload is at a range.
-func (s *site) has(location, want string) {
+// has fails the test unless the upload has the range want.
+func (s *instance) has(location, want string) {
 	s.t.Helper()
 	a := s.do("GET", location, "").want(s.t, 204)
 	if a.header.Get("Range") != want || a.header.Get("Location") != location {
@@ -41,18 +41,18 @@ func TestEveryPushMethodStoresTheSameBlob(t *testing.T) {
 	const content = "hello, world"
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		d := algorithm.FromString(content)
-		ways := map[string]func(s *site) answer{
-			"one POST": func(s *site) answer { return s.do("POST", uploads+"?digest="+d.String(), content) },
-			"POST and PUT": func(s *site) answer {
+		ways := map[string]func(s *instance) answer{
+			"one POST": func(s *instance) answer { return s.do("POST", uploads+"?digest="+d.String(), content) },
+			"POST and PUT": func(s *instance) answer {
 				return s.do("PUT", s.start()+"?digest="+d.String(), content)
 			},
-			"streamed": func(s *site) answer {
+			"streamed": func(s *instance) answer {
 				location := s.start()
 				s.send("PATCH", location, io.MultiReader(strings.NewReader(content))).want(s.t,
 					202) // of unknown length
 				return s.do("PUT", location+"?digest="+d.String(), "")
 			},
-			"chunks": func(s *site) answer {
+			"chunks": func(s *instance) answer {
 				location := s.start()
 				a := s.do("PATCH", location, content[:5], "Content-Range: 0-4").want(s.t, 202)
 				if a.header.Get("Range") != "0-4" {
@@ -62,24 +62,24 @@ func TestEveryPushMethodStoresTheSameBlob(t *testing.T) {
 				s.has(location, "0-11")
 				return s.do("PUT", location+"?digest="+d.String(), "")
 			},
-			"chunks without ranges": func(s *site) answer {
+			"chunks without ranges": func(s *instance) answer {
 				location := s.start()
 				s.do("PATCH", location, content[:5]).want(s.t, 202)
 				s.do("PATCH", location, content[5:]).want(s.t, 202)
 				return s.do("PUT", location+"?digest="+d.String(), "")
 			},
-			"a last chunk": func(s *site) answer {
+			"a last chunk": func(s *instance) answer {
 				location := s.start()
 				s.do("PATCH", location, content[:5], "Content-Range: 0-4").want(s.t, 202)
 				return s.do("PUT", location+"?digest="+d.String(), content[5:], "Content-Range: 5-11")
 			},
-			"an algorithm beforehand": func(s *site) answer {
+			"an algorithm beforehand": func(s *instance) answer {
 				a := s.do("POST", uploads+"?digest-algorithm="+string(algorithm), "").want(s.t, 202)
 				return s.do("PUT", a.header.Get("Location")+"?digest="+d.String(), content)
 			},
 		}
 		dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-			s := newSiteOn(t, db, directory{})
+			s := newInstanceOn(t, db, directory{})
 			for name, push := range ways {
 				t.Run(string(algorithm)+" "+name, func(t *testing.T) {
 					s := *s
@@ -100,7 +100,7 @@ func TestEveryPushMethodStoresTheSameBlob(t *testing.T) {
 }
 
 func TestChunkOutOfOrderChangesNothing(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	location := s.start()
 	s.do("PATCH", location, "hello", "Content-Range: 0-4").want(t, 202)
 	for _, c := range []struct {
@@ -137,19 +137,19 @@ func TestChunkOutOfOrderChangesNothing(t *testing.T) {
 }
 
 func TestChunkedBodyMustMatchItsContentRange(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	location := s.start()
 	unknown := func(text string) io.Reader { return io.MultiReader(strings.NewReader(text)) }
 	a := s.send("PATCH", location, unknown("hel"), "Content-Range: 0-4").want(t, 400, "SIZE_INVALID")
 	if a.header.Get("Range") != "0-2" {
-		t.Fatalf("the answer says %q; what came is kept", a.header.Get("Range"))
+		t.Fatalf("Range %q: the received part was not kept", a.header.Get("Range"))
 	}
 	s.send("PATCH", location, unknown("lo, and more"), "Content-Range: 3-4").want(t, 400, "SIZE_INVALID")
 	s.do("PUT", location+"?digest="+digest.FromString("hello").String(), "").want(t, 201)
 }
 
 func TestPartOfACutBodyIsKept(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	for _, method := range []string{"PATCH", "PUT"} {
 		location := s.start()
 		target := location
@@ -175,7 +175,7 @@ func TestPartOfACutBodyIsKept(t *testing.T) {
 }
 
 func TestInvalidBlobPushHasTheSpecifiedError(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	good := digest.FromString("hello")
 	for _, c := range []struct {
 		name, method, path, body string
@@ -204,7 +204,7 @@ func TestInvalidBlobPushHasTheSpecifiedError(t *testing.T) {
 	for _, bad := range []string{"", "?digest=", "?digest=x", "?digest=sha256:zz"} {
 		s.do("PUT", location+bad, "hello").want(t, 400, "DIGEST_INVALID")
 	}
-	s.has(location, "0-0") // nothing was lost, and nothing came
+	s.has(location, "0-0") // unchanged
 	// An upload belongs to its repository.
 	s.do("GET", strings.Replace(location, "/v2/a/", "/v2/b/", 1), "").want(t, 404, "BLOB_UPLOAD_UNKNOWN")
 	s.do("PUT", location+"?digest="+good.String(), "other").want(t, 400, "DIGEST_INVALID")
@@ -212,7 +212,7 @@ func TestInvalidBlobPushHasTheSpecifiedError(t *testing.T) {
 }
 
 func TestCancelledUploadIsUnknown(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	location := s.start()
 	s.do("PATCH", location, "hello").want(t, 202)
 	s.do("DELETE", location, "").want(t, 204)
@@ -221,11 +221,11 @@ func TestCancelledUploadIsUnknown(t *testing.T) {
 }
 
 func TestUploadHasOneWriterAtATime(t *testing.T) {
-	s := newSite(t)
+	s := newInstance(t)
 	location := s.start()
 	conn := s.dial("PATCH", location, "Expect: 100-continue")
 	defer conn.Close()
-	// The server asks for the body once the upload is this request's.
+	// The server asks for the body once this request has the upload open.
 	answers := bufio.NewReader(conn)
 	if line, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
 		t.Fatalf("%q, %v", line, err)
@@ -246,8 +246,8 @@ func TestUploadHasOneWriterAtATime(t *testing.T) {
 	s.has(location, "0-4")
 }
 
-// dial sends the head of a request whose body of 5 bytes is the test's affair.
-func (s *site) dial(method, target string, headers ...string) *net.TCPConn {
+// dial sends the headers of a request with a body of 5 bytes, which the caller sends.
+func (s *instance) dial(method, target string, headers ...string) *net.TCPConn {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
