@@ -1,5 +1,6 @@
-# `make test` needs nothing but Go. The rest installs what it needs: tools into
-# .tools/, and, as root, Debian packages. `.ci/run` runs all that must hold.
+# `make test` needs only Go. The other targets install the programs that they
+# need: tools into .tools/ and, as root, Debian packages. `.ci/run` runs
+# everything that must pass.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,19 +9,20 @@ SHELL := /bin/bash
 # The end-to-end tests build the link simulator from here.
 export FERRY_SHARED ?= $(abspath ../shared)
 
-# Most of a test's time is fsync. Where the machine has two gigabytes of memory
-# to spare, what the tests write is held there.
+# Most of the tests' time is fsync, so they write to memory if the machine has
+# 2 GiB to spare.
 test chaos: export TMPDIR := $(shell test/memory.sh)
 
-.PHONY: test race fmt vet staticcheck imports words build conformance e2e bench bench-links bench-fleet chaos fuzz tools packages clean
+.PHONY: test race fmt vet staticcheck imports words build conformance e2e bench bench-links bench-fleet chaos \
+	fuzz tools packages clean
 
-test: ## every test that needs nothing but Go
+test: ## every test that needs only Go
 	go test ./...
 
 race: ## the same under the race detector, which needs a C compiler; with fewer histories
 	CGO_ENABLED=1 go test -race -short ./...
 
-fmt: ## fails where gofmt would change a file
+fmt: ## fails if gofmt would change a file
 	@unformatted=$$(gofmt -l cmd internal test); \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w" $$unformatted; exit 1; fi
 
@@ -33,7 +35,7 @@ staticcheck:
 	.tools/staticcheck ./...
 	.tools/staticcheck -tags e2e,bench,conformance ./test/...
 
-imports: ## what may import what (design, section 4)
+imports: ## the rules about which package may import which
 	go test -count=1 -v ./test/imports
 
 words: ## the words of docs/glossary.md, line lengths, links, and British spelling in text and comments
@@ -41,14 +43,14 @@ words: ## the words of docs/glossary.md, line lengths, links, and British spelli
 	go test -count=1 ./test/words ./test/docs
 	test/spelling.sh
 
-build: ## the program for amd64, arm64 and armv7, held to its size
+build: ## the program for amd64, arm64 and armv7, within its size limit
 	test/build.sh
 
 conformance: ## the OCI distribution specification's own suite
 	@test/tools.sh conformance
 	go test -count=1 -v -tags conformance -timeout 10m ./test/conformance
 
-e2e: packages ## real clients, the user story, and a crossing under trouble
+e2e: packages ## real clients, the user story, the quick start, and syncs over links that break
 	@test/tools.sh crane regctl oras helm registry
 	go test -count=1 -v -tags e2e -timeout 15m ./test/e2e
 
@@ -60,11 +62,11 @@ bench-links: ## poor links, beside regsync and skopeo; UPDATE=1 writes the table
 	@test/tools.sh regsync
 	go test -count=1 -v -tags bench -timeout 60m -run Links ./test/bench $(if $(UPDATE),-args -update)
 
-bench-fleet: ## what many connected registries cost a root; SITES=1000 and IDLE=30s for less; UPDATE=1 writes the table
+bench-fleet: ## the load of many connected registries on a root; SITES=1000 and IDLE=30s for less; UPDATE=1 writes the table
 	go test -count=1 -v -tags bench -timeout 70m -run Fleet ./test/bench \
 		-args $(if $(SITES),-sites $(SITES)) $(if $(IDLE),-idle $(IDLE)) $(if $(UPDATE),-update)
 
-chaos: ## SEEDS histories of a site over links and parents that fail in every way, and of its listings
+chaos: ## SEEDS random histories of a site with failing links and parents, and of its listings
 	CHAOS_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run TestChaos ./internal/replication
 	LISTING_SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -run 'StartingAnew|Corrupted|RulesSay' ./internal/gateway
 

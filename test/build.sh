@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the program for every platform it is released on, into bin/, and
-# holds it to what is promised of it: static, without cgo, below 40 MB.
+# Builds the program for every platform of a release, into bin/, and checks
+# its promises: static, without cgo, below 38 MiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-limit=40000000 # bytes
+limit=$((38 << 20)) # bytes
 for platform in amd64 arm64 arm; do
 	out=bin/ferry-linux-$platform
 	CGO_ENABLED=0 GOOS=linux GOARCH=$platform GOARM=7 \
@@ -15,7 +15,7 @@ for platform in amd64 arm64 arm; do
 		echo "$out: more than $limit bytes" >&2
 		exit 1
 	fi
-	# A program that needs a dynamic linker names it in its headers.
+	# The headers of a dynamic program name its linker.
 	if grep -qaE '/lib(64)?/ld-(linux|musl)' "$out"; then
 		echo "$out: is not static" >&2
 		exit 1

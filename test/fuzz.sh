@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for FUZZTIME. That is a number of
-# inputs rather than a duration: at the end of a duration, Go before 1.27
-# sometimes fails with "context deadline exceeded" and nothing found
-# (go.dev/issue/75804).
+# Runs every fuzz target of the module for FUZZTIME. Its default is a number of
+# inputs and not a duration: at the end of a duration, Go before 1.27 sometimes
+# fails with "context deadline exceeded" without a finding (go.dev/issue/75804).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the directory for files that tests write: one in memory if programs may
-# run in it and it has room for 2 GiB, or else the usual one.
+# Prints the directory for files that tests write: a directory in memory if
+# programs may run in it and it has room for 2 GiB, otherwise the usual one.
 set -euo pipefail
 usual=${TMPDIR:-/tmp} memory=/dev/shm
 options=$(awk -v dir="$memory" '$2 == dir { print $4 }' /proc/mounts 2>/dev/null || true)

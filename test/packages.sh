@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the end-to-end tests need, where one is
-# missing. Needs root; says so where it would have to install and cannot.
+# Installs missing Debian packages that the end-to-end tests need. Without root
+# it prints the command that installs them.
 set -euo pipefail
 
 packages=(skopeo podman containerd postgresql jq)

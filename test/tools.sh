@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the tools of test/tools.txt into .tools/: all of them, or those that
-# are named. One that is there in its pinned version, or is built for another
-# machine, is left alone or replaced.
+# the arguments name. A tool in its pinned version is kept, any other one is
+# replaced.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
