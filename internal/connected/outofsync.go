@@ -25,7 +25,7 @@ const (
 
 // Underway returns the items that the running sync fetches, in the order in
 // which they come; or those that the last one left when it was stopped.
-func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
+func (a *Agent) Underway(ctx context.Context) ([]wire.OutOfSyncItem, error) {
 	all, err := a.underway(ctx, a.engine.InFlight())
 	if t := a.link.current(); t != nil && t.Code == codeLinkDown { // nobody knows how long that lasts
 		for i := range all {
@@ -36,7 +36,7 @@ func (a *Agent) Underway(ctx context.Context) ([]wire.OpenItem, error) {
 }
 
 // underway returns the items of images that are not in sync.
-func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (all []wire.OpenItem, err error) {
+func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (all []wire.OutOfSyncItem, err error) {
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
 			for _, name := range u.Items {
@@ -70,7 +70,7 @@ func (a *Agent) firstInFlight() []replication.InFlight {
 
 // outOfSync returns the first items that are not in sync: those that failed,
 // then those that are being fetched, then the others.
-func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) {
+func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err error) {
 	underway, err := a.underway(ctx, a.firstInFlight())
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 					continue
 				}
 				listed[k] = true
-				var i wire.OpenItem
+				var i wire.OutOfSyncItem
 				i, err = openItem(tx, row)
 				all = append(all, i)
 			}
@@ -107,7 +107,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OpenItem, err error) 
 // lacking returns the items that are not here and fail for good, and those that
 // the parent lacks itself. all is that there are no others that are not in sync,
 // and not too many of these.
-func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OpenItem, all bool, err error) {
+func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OutOfSyncItem, all bool, err error) {
 	all = true
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		rows, err := tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", maxOutOfSync+1)
@@ -115,15 +115,15 @@ func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wi
 			if all = all && row.State == replication.Failed && row.Permanent; !all || err != nil {
 				return err
 			}
-			var i wire.OpenItem
+			var i wire.OutOfSyncItem
 			i, err = openItem(tx, row)
-			items = append(items, wire.OpenItem{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: i.Error})
+			items = append(items, wire.OutOfSyncItem{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: i.Error})
 		}
 		return err
 	})
 	for _, l := range p.Lacking {
-		i := wire.OpenItem{Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: l.Error}
-		same := func(o wire.OpenItem) bool {
+		i := wire.OutOfSyncItem{Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: l.Error}
+		same := func(o wire.OutOfSyncItem) bool {
 			return o.Repository == i.Repository && o.Tag == i.Tag && o.Digest == i.Digest
 		}
 		if !slices.ContainsFunc(items, same) {
@@ -137,21 +137,21 @@ func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wi
 // it for what is in sync here.
 func addLacking(self *wire.Status, lacking []replication.MissingItem) {
 	for _, l := range lacking {
-		same := func(o wire.OpenItem) bool { return o.Repository == l.Repository && o.Tag == l.Tag }
-		if slices.ContainsFunc(self.Open, same) {
+		same := func(o wire.OutOfSyncItem) bool { return o.Repository == l.Repository && o.Tag == l.Tag }
+		if slices.ContainsFunc(self.OutOfSync, same) {
 			continue
 		}
 		why := "the parent lacks it: " + strings.TrimPrefix(l.Error, "the parent lacks it: ")
 		self.ItemsFailed++
-		self.Open = slices.Insert(self.Open, 0, wire.OpenItem{
+		self.OutOfSync = slices.Insert(self.OutOfSync, 0, wire.OutOfSyncItem{
 			Repository: l.Repository, Tag: l.Tag, Digest: l.Digest, Error: terminal.Clip(why, maxItemError),
 		})
 	}
-	self.Open = self.Open[:min(len(self.Open), maxOutOfSync)]
+	self.OutOfSync = self.OutOfSync[:min(len(self.OutOfSync), maxOutOfSync)]
 }
 
-func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OpenItem, error) {
-	i := wire.OpenItem{
+func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OutOfSyncItem, error) {
+	i := wire.OutOfSyncItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), MatchedAt: row.SyncedAt,
 		Error: terminal.Clip(row.Error, maxItemError),
 	}

@@ -42,10 +42,10 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 		root.connect("ship1", api.RegistryPut{})
 		await(t, "the root hears of the item that failed", func() bool {
 			all, err := root.fleet.Descendants(t.Context())
-			if err != nil || len(all) != 1 || len(all[0].Open) != 1 || all[0].ItemsSynced != 1 {
+			if err != nil || len(all) != 1 || len(all[0].OutOfSync) != 1 || all[0].ItemsSynced != 1 {
 				return false
 			}
-			o := all[0].Open[0]
+			o := all[0].OutOfSync[0]
 			return o.Repository == "app/a" && o.Tag == "v1" && o.Error != "" && o.Digest != "" && o.Here == ""
 		})
 	})

@@ -98,7 +98,7 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	parent := gateway.NewServer(gateway.ServerOptions{
 		Storage: s.Storage, ControlPlane: s.fleet, Authenticate: authenticator.Basic, Feed: s.control.InstanceID(),
 		Log: log,
-		Watermarks: func() (map[string]int64, []wire.OpenItem) {
+		Watermarks: func() (map[string]int64, []wire.OutOfSyncItem) {
 			if a := s.follows.Load(); a != nil {
 				return a.Watermarks()
 			}

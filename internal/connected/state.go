@@ -34,8 +34,8 @@ type state struct {
 
 	// Watermarks are, for each ancestor's feed, the sequence number up to which
 	// everything is here, apart from Lacking: those below this registry can rely on it.
-	Watermarks map[string]int64 `json:"whole,omitempty"`
-	Lacking    []wire.OpenItem  `json:"lacking,omitempty"` // what fails for good
+	Watermarks map[string]int64     `json:"whole,omitempty"`
+	Lacking    []wire.OutOfSyncItem `json:"lacking,omitempty"` // what fails for good
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`

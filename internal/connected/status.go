@@ -156,7 +156,7 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 // Watermarks returns, for each ancestor's feed, the sequence number up to which
 // everything is here, and what is not here all the same, because it fails for
 // good. They must not be changed.
-func (a *Agent) Watermarks() (map[string]int64, []wire.OpenItem) {
+func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 	st := a.current()
 	return st.Watermarks, st.Lacking
 }
@@ -168,7 +168,7 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 		return nil, err
 	}
 	if self.ItemsPending+self.ItemsFailed > 0 {
-		if self.Open, err = a.outOfSync(ctx); err != nil {
+		if self.OutOfSync, err = a.outOfSync(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -91,7 +91,7 @@ func (s *Service) repositoriesFrom(ctx context.Context, v descendant, from strin
 				return
 			}
 			last = len(names) < repositoriesPage
-			for _, o := range v.report.Status.Open {
+			for _, o := range v.report.Status.OutOfSync {
 				others = append(others, o.Repository)
 			}
 			end := len(names) - 1
@@ -124,7 +124,7 @@ func (v descendant) itemsIn(c *storage.View, repository string) (items []api.Syn
 		return nil, err
 	}
 	reported := map[string]api.SyncItem{} // by key
-	for _, o := range v.report.Status.Open {
+	for _, o := range v.report.Status.OutOfSync {
 		if o.Repository == repository {
 			i := OpenItemOf(o)
 			reported[i.Key] = i
@@ -239,7 +239,7 @@ func (v descendant) selects(tag string) bool {
 }
 
 // OpenItemOf returns the API's form of an item that a report lists as out of sync.
-func OpenItemOf(o wire.OpenItem) api.SyncItem {
+func OpenItemOf(o wire.OutOfSyncItem) api.SyncItem {
 	i := api.SyncItem{
 		Repository: o.Repository, Tag: api.Text(o.Tag), State: api.Pending, Digest: api.Text(string(o.Here)),
 		ParentDigest:  api.Text(string(o.Digest)),
@@ -278,7 +278,7 @@ func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	st := v.report.Status
 	switch {
 	case t.seq > v.watermark:
-	case max(t.scopeSeq, v.changed) > v.watermark, st.ItemsPending+st.ItemsFailed > len(st.Open):
+	case max(t.scopeSeq, v.changed) > v.watermark, st.ItemsPending+st.ItemsFailed > len(st.OutOfSync):
 		i.State = api.Unknown
 	default:
 		i.State, i.Digest, i.LastMatchTime = api.InSync, i.ParentDigest, api.Time(v.report.SeenAt)

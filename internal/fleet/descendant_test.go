@@ -123,11 +123,11 @@ func TestTagAboveTheWatermarkIsPending(t *testing.T) {
 		}
 		root.wantItems(t, "it was away for longer than removals are kept", "ship1", "", "a v1 Unknown", "a v2 Pending")
 
-		st.Watermarks, st.ItemsPending, st.Open = root.upTo(next), 1, []wire.OpenItem{{Repository: "a", Tag: "v2",
+		st.Watermarks, st.ItemsPending, st.OutOfSync = root.upTo(next), 1, []wire.OutOfSyncItem{{Repository: "a", Tag: "v2",
 			Digest: "sha256:x"}}
 		root.hear(t, st)
 		root.wantItems(t, "it lacks it", "ship1", "", "a v1 InSync", "a v2 Pending")
-		st.ItemsSynced, st.ItemsPending, st.Open = 2, 0, nil
+		st.ItemsSynced, st.ItemsPending, st.OutOfSync = 2, 0, nil
 		root.hear(t, st)
 		root.wantItems(t, "it has it", "ship1", "", "a v1 InSync", "a v2 InSync")
 		root.push(t, "b", "v1")
@@ -354,7 +354,7 @@ func TestFailedItemThatMovedIsPending(t *testing.T) {
 	root.site(t, "ship1", "a")
 	root.hear(t, wire.Status{
 		Name: "ship1", ItemsFailed: 1, Watermarks: root.upTo(root.push(t, "a", "v1")),
-		Open: []wire.OpenItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
+		OutOfSync: []wire.OutOfSyncItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
 	})
 	root.wantItems(t, "it failed, and moved", "ship1", "", "a v1 Pending")
 }
@@ -363,20 +363,20 @@ func TestGrandchildIsKnownByItsOwnWatermark(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	next := root.push(t, "a", "v3")
-	open := []wire.OpenItem{{Repository: "a", Tag: "v3", Digest: "sha256:x"}}
+	open := []wire.OutOfSyncItem{{Repository: "a", Tag: "v3", Digest: "sha256:x"}}
 	for _, step := range []struct {
 		name        string
 		report      func()
 		ship, cabin string // of v3
 	}{
 		{"nobody knows of it", func() {}, "Pending", "Pending"},
-		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.Open = root.upTo(next), 1, open },
+		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.OutOfSync = root.upTo(next), 1, open },
 			"Pending", "Pending"},
-		{"ship1 has it", func() { ship.ItemsSynced, ship.ItemsPending, ship.Open = 3, 0, nil }, "InSync", "Pending"},
+		{"ship1 has it", func() { ship.ItemsSynced, ship.ItemsPending, ship.OutOfSync = 3, 0, nil }, "InSync", "Pending"},
 		{"ship1 says so again", func() {}, "InSync", "Pending"},
-		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.Open = root.upTo(next), 1, open },
+		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.OutOfSync = root.upTo(next), 1, open },
 			"InSync", "Pending"},
-		{"cabin1 has it", func() { cabin.ItemsSynced, cabin.ItemsPending, cabin.Open = 3, 0, nil }, "InSync", "InSync"},
+		{"cabin1 has it", func() { cabin.ItemsSynced, cabin.ItemsPending, cabin.OutOfSync = 3, 0, nil }, "InSync", "InSync"},
 	} {
 		step.report()
 		root.hearBoth(t, ship, cabin)
@@ -483,12 +483,12 @@ func TestItemsAgreeWithReportedCounts(t *testing.T) {
 		root.push(t, "a", tag)
 	}
 	known := root.upTo(root.head(t))
-	open := []wire.OpenItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
+	open := []wire.OutOfSyncItem{{Repository: "a", Tag: "v2", Digest: "sha256:x"}}
 	for _, test := range []struct {
 		name                    string
 		watermarks              map[string]int64
 		synced, pending, failed int
-		open                    []wire.OpenItem
+		open                    []wire.OutOfSyncItem
 		want                    string
 	}{
 		{"it has counted nothing", nil, 0, 0, 0, nil, "Pending Pending Pending Pending"},
@@ -501,7 +501,7 @@ func TestItemsAgreeWithReportedCounts(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			root.hear(t, wire.Status{
 				Name: "ship1", State: "Syncing", Watermarks: test.watermarks,
-				ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, Open: test.open,
+				ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, OutOfSync: test.open,
 			})
 			var states []string
 			for _, line := range root.siteItems(t, "ship1", "") {
@@ -523,7 +523,7 @@ func TestPendingItemsAreListedWithoutAReport(t *testing.T) {
 	loose := digest.FromString("loose")
 	root.hear(t,
 		wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1,
-			Open: []wire.OpenItem{
+			OutOfSync: []wire.OutOfSyncItem{
 				{Repository: "b", Digest: loose, Error: "no such blob"},
 				{Repository: "b", Tag: "v1", Digest: "sha256:x"},
 				{Repository: "a", Tag: "gone"},
@@ -559,7 +559,7 @@ func TestItemsOfDeletedRepositoriesAreListedInOrder(t *testing.T) {
 	want := []string{"a gone ToRemove", "r007-gone gone ToRemove", "r499 gone ToRemove", "r500 v1 Pending",
 		"z gone ToRemove"}
 	for _, repository := range []string{"z", "r499", "a", "r007-gone"} {
-		st.Open = append(st.Open, wire.OpenItem{Repository: repository, Tag: "gone"})
+		st.OutOfSync = append(st.OutOfSync, wire.OutOfSyncItem{Repository: repository, Tag: "gone"})
 	}
 	root.hear(t, st)
 	for _, n := range []string{"1", "2", "100"} {
@@ -601,7 +601,7 @@ func TestItemsShowReportedProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root.hear(t, wire.Status{Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, Open: []wire.OpenItem{
+	root.hear(t, wire.Status{Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, OutOfSync: []wire.OutOfSyncItem{
 		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5,
 			SecondsLeft: 13},
 	}})

@@ -36,7 +36,7 @@ func (s *Service) SyncStatus() *api.SyncStatus {
 }
 
 // addProgress sets the progress of an item that a sync fetches.
-func addProgress(i *api.SyncItem, o wire.OpenItem) {
+func addProgress(i *api.SyncItem, o wire.OutOfSyncItem) {
 	if o.BytesTotal == 0 {
 		return
 	}
@@ -55,14 +55,14 @@ type PageStart struct {
 // SyncItems returns up to limit items of this connected registry from a page start on, in order.
 // inFlight are the items that a sync fetches now; they supply the progress.
 func (s *Service) SyncItems(
-	ctx context.Context, at PageStart, inFlight []wire.OpenItem, limit int,
+	ctx context.Context, at PageStart, inFlight []wire.OutOfSyncItem, limit int,
 ) ([]api.SyncItem, error) {
 	_, verdict := s.ownVerdict()
 	kind := metadb.ListedSyncItem
 	if at.Open && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
 		kind = metadb.OpenSyncItem
 	}
-	progress := map[[2]string]wire.OpenItem{}
+	progress := map[[2]string]wire.OutOfSyncItem{}
 	for _, o := range inFlight {
 		progress[[2]string{o.Repository, cmp.Or(o.Tag, string(o.Digest))}] = o
 	}
@@ -101,7 +101,7 @@ func digestHere(tx *metadb.Tx, row metadb.SyncItem) (digest.Digest, error) {
 }
 
 func syncItemOf(row metadb.SyncItem, here digest.Digest) api.SyncItem {
-	o := wire.OpenItem{
+	o := wire.OutOfSyncItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), Here: here,
 		MatchedAt: row.SyncedAt,
 	}

@@ -38,7 +38,7 @@ func TestLastRefusedLoginIsKept(t *testing.T) {
 	if err := root.Activate(t.Context(), "ship1", "ship1", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	forged := &wire.RefusedLogin{Why: "forged"}
+	forged := &wire.RefusedLogin{Reason: "forged"}
 	root.hear(t, wire.Status{Name: "ship1", State: "Online", LastRefused: forged})
 	refused("wrong, or has expired")
 	root.Call(t, "PATCH", "/tokens/ship1", object{"status": "disabled"}).OK(t, nil)

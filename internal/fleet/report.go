@@ -277,9 +277,9 @@ func truncated(st wire.Status) wire.Status {
 		clip(maxReportText, &d.Type, &d.Code)
 		clip(maxDetail, &d.Description)
 	}
-	st.Open = slices.Clone(st.Open[:min(len(st.Open), maxOpen)])
-	for i := range st.Open {
-		o := &st.Open[i]
+	st.OutOfSync = slices.Clone(st.OutOfSync[:min(len(st.OutOfSync), maxOpen)])
+	for i := range st.OutOfSync {
+		o := &st.OutOfSync[i]
 		clip(maxReportText, &o.Repository, &o.Tag, &o.Error, (*string)(&o.Digest), (*string)(&o.Here))
 	}
 	if len(st.Watermarks) > control.MaxDepth+1 {
@@ -287,7 +287,7 @@ func truncated(st wire.Status) wire.Status {
 	}
 	if st.LastRefused != nil {
 		l := *st.LastRefused
-		clip(maxReportText, &l.From, &l.Why)
+		clip(maxReportText, &l.Source, &l.Reason)
 		st.LastRefused = &l
 	}
 	return st
@@ -313,8 +313,8 @@ func (s *Service) Descendants(context.Context) ([]wire.Status, error) {
 		if r.InstanceID == "" || st.InstanceID != r.InstanceID {
 			continue
 		}
-		st.Open = st.Open[:min(len(st.Open), room)]
-		room -= len(st.Open)
+		st.OutOfSync = st.OutOfSync[:min(len(st.OutOfSync), room)]
+		room -= len(st.OutOfSync)
 		all = append(all, st)
 	}
 	return all, nil

@@ -21,7 +21,7 @@ import (
 // idle is the syncs of a site where nothing moves.
 type idle struct{ management.Syncer }
 
-func (idle) Underway(context.Context) ([]wire.OpenItem, error) { return nil, nil }
+func (idle) Underway(context.Context) ([]wire.OutOfSyncItem, error) { return nil, nil }
 
 // good is what a site in sync says of itself, of a feed that nobody asks here.
 func good(name string) wire.Status {
@@ -302,7 +302,7 @@ func TestRemovedItemIsNotListed(t *testing.T) {
 func TestItemOfADeletedRepositoryIsNotPending(t *testing.T) {
 	root := newRoot(t)
 	root.site(t, "ship1", "a")
-	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, Open: []wire.OpenItem{
+	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, OutOfSync: []wire.OutOfSyncItem{
 		{Repository: "a", Tag: "v1", Digest: "sha256:x"},
 		{Repository: "a", Tag: "v2", Digest: "sha256:y", Here: "sha256:z"},
 	}})

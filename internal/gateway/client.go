@@ -329,8 +329,8 @@ func planEntryOf(e wire.PlanEntry) (p replication.PlanEntry) {
 		}
 	case e.Missing != nil:
 		p.Missing = &replication.PlanMissing{Ref: replication.Ref(e.Missing.Want), Reason: e.Missing.Reason}
-	case e.Told != nil:
-		p.Complete = new(replication.Ref(*e.Told))
+	case e.Complete != nil:
+		p.Complete = new(replication.Ref(*e.Complete))
 	}
 	return p
 }

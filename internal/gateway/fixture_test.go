@@ -35,7 +35,7 @@ type fixture struct {
 	client     *gateway.Client
 	later      atomic.Int64                     // how much later than now it is for the parent, in seconds
 	watermarks atomic.Pointer[map[string]int64] // what it has of its own ancestors
-	lacking    []wire.OpenItem                  // beside what fails for good
+	lacking    []wire.OutOfSyncItem                  // beside what fails for good
 	suspects   []digest.Digest                  // that its children doubt
 }
 
@@ -94,7 +94,7 @@ func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
 	f.watermarks.Store(new(map[string]int64))
 	f.handler = gateway.NewServer(gateway.ServerOptions{
 		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
-		Watermarks: func() (map[string]int64, []wire.OpenItem) { return *f.watermarks.Load(), f.lacking },
+		Watermarks: func() (map[string]int64, []wire.OutOfSyncItem) { return *f.watermarks.Load(), f.lacking },
 		Suspect:    func(d digest.Digest) { f.suspects = append(f.suspects, d) },
 	}.Listing(n))
 	return f

@@ -63,7 +63,7 @@ func (p *planner) run(ctx context.Context, wants []wire.Want) error {
 		if err := p.want(ctx, want); err != nil {
 			return err
 		}
-		if err := p.emit(wire.PlanEntry{Told: &want}); err != nil {
+		if err := p.emit(wire.PlanEntry{Complete: &want}); err != nil {
 			return err
 		}
 	}

@@ -365,7 +365,7 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.watermarks.Store(&map[string]int64{"root": 7})
-	f.lacking = []wire.OpenItem{{Repository: "app/a", Tag: "v1", Digest: "sha256:1", Error: "schema 1"},
+	f.lacking = []wire.OutOfSyncItem{{Repository: "app/a", Tag: "v1", Digest: "sha256:1", Error: "schema 1"},
 		{Repository: "secret", Tag: "v1"}}
 	a := f.poll(t, f.at(0))
 	if diff := cmp.Diff(f.lacking[:1], a.Lacking); diff != "" {

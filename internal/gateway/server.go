@@ -37,7 +37,7 @@ type ServerOptions struct {
 	// Watermarks returns up to which sequence number of each of its ancestors'
 	// feeds this registry has everything, and what it lacks all the same; nil is a
 	// root, which has no ancestors.
-	Watermarks func() (map[string]int64, []wire.OpenItem)
+	Watermarks func() (map[string]int64, []wire.OutOfSyncItem)
 	// Ready reports whether this registry knows its connected registries: one that
 	// has a parent does once that answered. nil is a root, which always does.
 	Ready func() bool
@@ -75,7 +75,7 @@ func NewServer(o ServerOptions) http.Handler {
 	s.maxListed = cmp.Or(o.maxListed, maxListed)
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if s.Watermarks == nil {
-		s.Watermarks = func() (map[string]int64, []wire.OpenItem) { return nil, nil }
+		s.Watermarks = func() (map[string]int64, []wire.OutOfSyncItem) { return nil, nil }
 	}
 	if s.Suspect == nil {
 		s.Suspect = func(digest.Digest) {}

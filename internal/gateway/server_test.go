@@ -232,7 +232,7 @@ func TestElementsOfARequestAreCountedBeforeTheyAreMade(t *testing.T) {
 		path string
 		body []byte
 	}{
-		"open items":  {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"self":{"open":[`, "{}", 1_390_000, `]}}}`)},
+		"out of sync": {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"self":{"outOfSync":[`, "{}", 1_390_000, `]}}}`)},
 		"descendants": {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "{}", 1_390_000, `]}}`)},
 		"null":        {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "0", 2_000_000, `]}}`)},
 		"wanted":      {wire.PathPlan, bomb(t, `{"name":"ship1","want":[`, "{}", 1_390_000, `]}`)},

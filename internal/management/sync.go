@@ -21,7 +21,7 @@ type Syncer interface {
 	Resume(ctx context.Context)
 	// Underway returns what the running sync fetches, in the order in which
 	// that comes, or what the last one left.
-	Underway(ctx context.Context) ([]wire.OpenItem, error)
+	Underway(ctx context.Context) ([]wire.OutOfSyncItem, error)
 }
 
 func (h *handler) sync() {

@@ -23,10 +23,10 @@ type orders struct {
 	given  []string
 	status *wire.Status
 
-	underway []wire.OpenItem
+	underway []wire.OutOfSyncItem
 }
 
-func (o *orders) Underway(context.Context) ([]wire.OpenItem, error) { return o.underway, nil }
+func (o *orders) Underway(context.Context) ([]wire.OutOfSyncItem, error) { return o.underway, nil }
 func (o *orders) SyncNow(context.Context)                           { o.given = append(o.given, "now") }
 func (o *orders) Pause(context.Context) {
 	o.given,
@@ -152,7 +152,7 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 			}
 			return text
 		}
-		o.underway = []wire.OpenItem{
+		o.underway = []wire.OutOfSyncItem{
 			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2,
 				SecondsLeft: 3},
 			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50,

@@ -1,6 +1,5 @@
-// Package wire is the types of the gateway protocol, and nothing else: what a
-// connected registry and its parent say to each other. docs/protocol.md
-// describes it.
+// Package wire is the types of the gateway protocol, and nothing else: the requests of a connected
+// registry, the child, and the answers of its parent. docs/protocol.md describes the protocol.
 package wire
 
 import (
@@ -10,12 +9,12 @@ import (
 )
 
 // Capability is the version of the protocol that this program speaks. Both
-// sides send theirs with every request; each then keeps to the lesser.
+// sides send theirs, and use the lower one.
 //
 //   - 1: activate, poll, plan, blobs; the ways "whole" and "batch".
 const Capability = 1
 
-// The paths of the protocol, below the gateway's address.
+// The paths of the protocol at the parent's address.
 const (
 	PathActivate = "/gateway/v1/activate"
 	PathPoll     = "/gateway/v1/poll"
@@ -23,53 +22,57 @@ const (
 	PathBlobs    = "/gateway/v1/blobs"
 )
 
-// ActivateRequest binds a running instance to a connected registry. The
-// child sends it once in its life, and again whenever its parent asks (409
-// answers with [Problem.Code] "ALREADY_ACTIVATED" or "NOT_ACTIVATED").
+// ActivateRequest binds a running instance to a connected registry. A child
+// sends it at its first start, and again after an answer with the [Problem.Code]
+// "NOT_ACTIVATED".
 type ActivateRequest struct {
-	Name       string `json:"name"`       // the connected registry's
-	InstanceID string `json:"instanceId"` // made at first start, kept in the data directory
+	Name       string `json:"name"`       // of the connected registry
+	InstanceID string `json:"instanceId"` // created at the first start, and kept in the database
 	Version    string `json:"version"`    // of the child's program
 	Capability int    `json:"capability"`
 }
 
-// ActivateResponse tells the child what it is to be.
+// ActivateResponse has the desired state of the child.
 type ActivateResponse struct {
 	Capability int      `json:"capability"`
 	Desired    *Desired `json:"desired"`
 }
 
-// PollRequest brings the child's report and asks for the listings of the
+// PollRequest brings the child's report, and asks for the listings of the
 // repositories that changed.
 type PollRequest struct {
 	Name       string `json:"name"`
 	InstanceID string `json:"instanceId"`
 	Capability int    `json:"capability"`
 
-	// Feed, Subscription and Cursor are the child's place: it has recorded the
-	// listings, for Subscription, of the repositories up to Cursor in Feed. All are
-	// absent where it has none, or wants every repository listed anew.
+	// Feed, Subscription and Cursor are the child's place: for Subscription, it has recorded the
+	// listings of all repositories up to Cursor in Feed. All three are absent if the child has no
+	// place yet, or wants every repository listed again.
 	Feed         string `json:"feed,omitempty"`
 	Subscription string `json:"subscription,omitempty"`
 	Cursor       int64  `json:"cursor,omitempty"`
-	// Since is the Cursor at which the parent last had no more to tell: only up
-	// to there everything is recorded. nil is Cursor itself.
+	// Since is the last Cursor at which the parent had nothing more to send. The child has recorded
+	// every change up to there. nil is Cursor itself.
 	Since *int64 `json:"since,omitempty"`
-	// Pass is the feed's head when the listing of every repository began that has
-	// not come to its end; listings then are complete. 0 is none.
+	// Pass is the feed's head when the running pass over every repository began. Listings are
+	// complete during a pass. 0 is no pass.
 	Pass int64 `json:"pass,omitempty"`
 
-	Page           *Page   `json:"page,omitempty"`           // a complete listing, or the rest of one, to be sent first
-	DesiredVersion string  `json:"desiredVersion,omitempty"` // of the desired state that the child has
-	Report         *Report `json:"report,omitempty"`         // nil when nothing changed since the last that was answered
-	Suspects       []Want  `json:"suspects,omitempty"`       // blobs whose content came and was not what the digest says: the parent reads them again; at most 16
-	WaitSeconds    int     `json:"waitSeconds,omitempty"`    // how long the parent may hold the request until something changes; at most 60
+	// Page asks for a complete listing, or the rest of one, which is sent first. nil is none.
+	Page           *Page  `json:"page,omitempty"`
+	DesiredVersion string `json:"desiredVersion,omitempty"` // of the desired state that the child has applied
+	// Report is nil if nothing changed since the last one that the parent answered.
+	Report *Report `json:"report,omitempty"`
+	// Suspects are blobs that came with content that does not match their digest, at most 16. The
+	// parent reads them again.
+	Suspects    []Want `json:"suspects,omitempty"`
+	WaitSeconds int    `json:"waitSeconds,omitempty"` // how long the parent may hold the request; at most 60
 }
 
 // A Page is a place in a complete listing.
 type Page struct {
 	Repository string `json:"repository"`
-	Seq        int64  `json:"seq,omitempty"`   // of the listing that the child has a part of; 0 is none
+	Seq        int64  `json:"seq,omitempty"`   // of the listing of which the child has a part; 0 is none
 	After      string `json:"after,omitempty"` // the name of the last item of that part
 }
 
@@ -79,102 +82,104 @@ type PollResponse struct {
 	Capability   int    `json:"capability"`
 	Feed         string `json:"feed"`
 	Subscription string `json:"subscription"`
-	Cursor       int64  `json:"cursor"`            // the child's next one
-	Restart      bool   `json:"restart,omitempty"` // the request's cursor was of no use: all repositories are listed, from this answer on
-	Head         int64  `json:"head,omitempty"`    // with Restart: the feed's head, or 1 where that is 0
-	More         bool   `json:"more,omitempty"`    // there are other listings: poll again at once
+	Cursor       int64  `json:"cursor"` // the child's next cursor
+	// Restart says that the child's place was not usable. A pass over every repository begins with
+	// this answer.
+	Restart bool  `json:"restart,omitempty"`
+	Head    int64 `json:"head,omitempty"` // with Restart: the feed's head, at least 1
+	More    bool  `json:"more,omitempty"` // there are more listings: poll again at once
 
 	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories
-	Desired  *Desired  `json:"desired,omitempty"`  // when it is not the version that the child has
+	Desired  *Desired  `json:"desired,omitempty"`  // nil if the child has this version
 
-	// SpreadSeconds is over how long the children of this parent spread what they
-	// fetch after a change: each begins at a time of its own within that.
+	// SpreadSeconds is the time over which the children of this parent spread their requests after a
+	// change: each begins at a random moment within it.
 	SpreadSeconds int `json:"spreadSeconds,omitempty"`
 
-	// Watermarks say, by feed, up to which sequence number of each of its own
-	// ancestors the parent has everything: the child knows of as much once it
-	// has recorded everything up to Cursor.
+	// Watermarks are, by feed, the sequence numbers up to which the parent has everything of each of
+	// its ancestors. They hold for the child once it has recorded everything up to Cursor.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
-	// Lacking are items that the watermarks cover and that the parent does not have
-	// all the same: they fail for good. It has no watermark that more than 50 items
-	// would be missing from.
-	Lacking []OpenItem `json:"lacking,omitempty"`
+	// Lacking are items that the watermarks cover although the parent does not have them, because
+	// they fail permanently. A parent that lacks more than 50 sends no newer watermark.
+	Lacking []OutOfSyncItem `json:"lacking,omitempty"`
 }
 
 // A Listing is the items of one repository that the child's subscription
-// selects, at one sequence number. It is complete; or a page of a complete
-// one; or short: what changed in it since the request's cursor.
+// selects, at one sequence number. It is complete, a page of a complete one, or
+// short. A short listing has only the changes since the request's cursor.
 type Listing struct {
 	Repository string `json:"repository"`
 	Seq        int64  `json:"seq"`             // of the repository's last change
-	Items      []Item `json:"items,omitempty"` // by name; in a short listing those that were set
+	Items      []Item `json:"items,omitempty"` // by name; in a short listing those that were added or changed
 
-	After string `json:"after,omitempty"` // of a page: the name of the last item of the page before
-	More  bool   `json:"more,omitempty"`  // of a page: others follow, when they are asked for
+	// Of a page.
+	After string `json:"after,omitempty"` // the name of the last item of the page before
+	More  bool   `json:"more,omitempty"`  // another page follows, if the child asks for it
 
+	// Of a short listing.
 	Short bool     `json:"short,omitempty"`
-	Gone  []string `json:"gone,omitempty"`  // of a short listing: the names of items that are no longer in it
-	Count int      `json:"count,omitempty"` // of a short listing: how many items the complete one has
-	Sum   string   `json:"sum,omitempty"`   // of a short listing: the checksum of all items of the complete one
+	Gone  []string `json:"gone,omitempty"`  // the names of items that were removed
+	Count int      `json:"count,omitempty"` // how many items the complete listing has
+	Sum   string   `json:"sum,omitempty"`   // the checksum of the complete listing
 }
 
-// An Item is a tag, or a manifest that the child must have although no tag
-// leads to it. Its name is the tag or, without one, the digest.
+// An Item is a tag, or a manifest that the child must have although it has no
+// tag. Its name is the tag or, without a tag, the digest.
 type Item struct {
 	Tag    string        `json:"tag,omitempty"`
 	Digest digest.Digest `json:"digest"`
-	Part   string        `json:"part,omitempty"` // of an index of which the child gets only a part: what tells that part from others
+	Part   string        `json:"part,omitempty"` // identifies the children that the child gets of an index; "" is all
 }
 
-// PlanRequest asks for what is needed to have the wanted manifests.
+// PlanRequest asks for everything that the child needs for the wanted manifests.
 type PlanRequest struct {
 	Name string `json:"name"`
 	Want []Want `json:"want"` // at most 1,000
-	// Have are manifests that the child has complete, referrers aside, and
-	// that the parent may leave out with all below them. At most 10,000.
+	// Have are manifests that the child has with everything below them, except referrers. The
+	// parent need not send them. At most 10,000.
 	Have []Want `json:"have,omitempty"`
 }
 
-// A Want is one manifest to have.
+// A Want names a manifest, or a blob.
 type Want struct {
 	Repository string        `json:"repository"`
 	Digest     digest.Digest `json:"digest"`
 }
 
-// A PlanEntry is one line of the answer to a plan, which is a stream of JSON
-// lines in dependency order: a manifest follows everything below it, a
-// referrer follows its subject. Exactly one of the fields is set. The stream
-// ends with an End; one that ends without it was cut.
+// A PlanEntry is one line of a plan, which is a stream of JSON lines in dependency
+// order: a manifest follows everything below it, and a referrer follows its
+// subject. Exactly one field is set. The last line has End; a stream without it
+// was cut.
 type PlanEntry struct {
 	Blob     *PlanBlob     `json:"blob,omitempty"`
 	Manifest *PlanManifest `json:"manifest,omitempty"`
 	Missing  *PlanMissing  `json:"missing,omitempty"`
-	Told     *Want         `json:"told,omitempty"` // a wanted manifest of which everything was said, its referrers included
+	Complete *Want         `json:"complete,omitempty"` // a wanted manifest; everything for it was sent, referrers too
 	End      *PlanEnd      `json:"end,omitempty"`
 }
 
-// PlanBlob is a config or a layer that a later manifest of the stream needs.
+// PlanBlob is a config or a layer that a manifest further down the stream needs.
 type PlanBlob struct {
 	Repository string        `json:"repository"`
 	Digest     digest.Digest `json:"digest"`
 	Size       int64         `json:"size"`
-	Data       []byte        `json:"data,omitempty"` // the whole content, when it is at most 16 KiB
-	Ways       []Way         `json:"ways,omitempty"` // how else it can come
+	Data       []byte        `json:"data,omitempty"` // the content, if it is at most 16 KiB
+	Ways       []Way         `json:"ways,omitempty"` // how it can be fetched, without Data
 }
 
-// A Way is one way in which a blob can come. A child ignores those it does not know.
+// A Way is a way to fetch a blob. A child ignores the kinds that it does not know.
 type Way struct {
 	Kind string `json:"kind"`
 }
 
-// The ways. Every child knows the first.
+// The kinds of a [Way]. Every child knows the first.
 const (
 	WayWhole = "whole" // GET /v2/<repository>/blobs/<digest>, with ranges
-	WayBatch = "batch" // POST /gateway/v1/blobs, with others that are small
+	WayBatch = "batch" // POST /gateway/v1/blobs, together with other small blobs
 )
 
-// BatchRequest asks for several small blobs in one answer: for each of them,
-// in this order, a line with its [BatchEntry], and then its content. At most 64.
+// BatchRequest asks for small blobs, at most 64. The answer has, for each of them
+// in this order, a line with its [BatchEntry] and then its content.
 type BatchRequest struct {
 	Name string `json:"name"`
 	Want []Want `json:"want"`
@@ -184,7 +189,7 @@ type BatchRequest struct {
 type BatchEntry struct {
 	Digest  digest.Digest `json:"digest"`
 	Size    int64         `json:"size,omitempty"`    // how many bytes follow the line
-	Missing string        `json:"missing,omitempty"` // why none do
+	Missing string        `json:"missing,omitempty"` // why no content follows
 }
 
 // PlanManifest is a manifest, byte for byte.
@@ -193,32 +198,32 @@ type PlanManifest struct {
 	Digest     digest.Digest `json:"digest"`
 	MediaType  string        `json:"mediaType"`
 	Payload    []byte        `json:"payload"`
-	// LeftOut are children of an index that do not come, and that the child
-	// is not to hold for it: its platforms leave them out, or the parent does
-	// not hold them, for its own do.
+	// LeftOut are children of an index that the child does not get and must not hold for the index:
+	// the child's platforms exclude them, or the parent's do.
 	LeftOut []digest.Digest `json:"leftOut,omitempty"`
 }
 
-// PlanMissing is a wanted manifest that the parent does not have (any more)
-// or whose reading the child is not allowed.
+// PlanMissing is a wanted manifest, or something below it, that the parent does
+// not have (any more) or that the child may not read.
 type PlanMissing struct {
 	Want
 	Reason string `json:"reason"`
 }
 
-// PlanEnd closes the stream.
+// PlanEnd is the last line of a plan.
 type PlanEnd struct {
-	Entries int `json:"entries"` // how many came before
+	Entries int `json:"entries"` // how many lines came before
 }
 
-// Desired is what the root decided for a connected registry and everything
-// below it: its subtree. Version changes whenever anything in it does.
+// Desired is the desired state of a connected registry and its descendants: its
+// subtree. Version changes with anything in it.
 type Desired struct {
 	Version             string              `json:"version"`
 	Self                ConnectedRegistry   `json:"self"`
 	ConnectedRegistries []ConnectedRegistry `json:"connectedRegistries,omitempty"` // the descendants
-	Tokens              []Token             `json:"tokens,omitempty"`              // client tokens of the subtree, sync tokens of the descendants
-	ScopeMaps           []ScopeMap          `json:"scopeMaps,omitempty"`           // of those tokens, and of Self's sync token
+	// Tokens are the client tokens of the subtree, and the sync tokens of the descendants.
+	Tokens    []Token    `json:"tokens,omitempty"`
+	ScopeMaps []ScopeMap `json:"scopeMaps,omitempty"` // of those tokens, and of Self's sync token
 }
 
 // A ConnectedRegistry is a connected registry's row as the root has it.
@@ -226,20 +231,22 @@ type ConnectedRegistry struct {
 	Name       string    `json:"name"`
 	Parent     string    `json:"parent,omitempty"`
 	SyncToken  string    `json:"syncToken"`
-	InstanceID string    `json:"instanceId,omitempty"` // who holds the activation; "" is nobody
+	InstanceID string    `json:"instanceId,omitempty"` // of the instance that holds the activation; "" is none
 	CreatedAt  time.Time `json:"createdAt"`
 	Spec
 }
 
-// A Spec is what the root decided for a connected registry. Rows keep it as it
-// goes over the wire.
+// A Spec is what the root decided for a connected registry. The database keeps
+// the JSON of the wire.
 type Spec struct {
 	Mode         string   `json:"mode"` // ReadOnly or ReadWrite
 	ClientTokens []string `json:"clientTokens,omitempty"`
-	Permissions  []string `json:"permissions"`      // the actions of the sync scope map, repositories' only; a root reads the scope map itself
-	Epoch        int64    `json:"epoch,omitempty"`  // counts deactivations: an activation of an earlier one is over, at every level
-	Resync       int64    `json:"resync,omitempty"` // counts how often an operator asked for every repository to be listed anew
-	Verify       int64    `json:"verify,omitempty"` // counts how often that was to read all content again, too
+	// Permissions are the actions on repositories of the sync token's scope map. A root reads the
+	// scope map itself.
+	Permissions []string `json:"permissions"`
+	Epoch       int64    `json:"epoch,omitempty"`  // counts deactivations: each ends earlier activations
+	Resync      int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
+	Verify      int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
 
 	// What an operator may change; api.Settings has a field of each name.
 	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
@@ -248,16 +255,17 @@ type Spec struct {
 	LogLevel   string   `json:"logLevel"`
 	GCEnabled  bool     `json:"gcEnabled"`
 	GCSchedule string   `json:"gcSchedule"`
-	TagFilters []string `json:"tagFilters,omitempty"` // only tags that one of these matches; none is every tag
-	KeepLast   int      `json:"keepLast,omitempty"`   // only this many of them in each repository, the newest; 0 is all
-	Platforms  []string `json:"platforms,omitempty"`  // of indexes only what is for these, as linux/arm64/v8; none is all
-	Bandwidth  []string `json:"bandwidth,omitempty"`  // what its syncs may take of the link, as RATE and HH:MM-HH:MM=RATE, in UTC; the first that fits counts
-	ByteBudget string   `json:"byteBudget,omitempty"` // how much its syncs may fetch, as 2GiB/day or 20GiB/month; "" is no limit
-	Priorities []string `json:"priorities,omitempty"` // which repositories come first, as ops/*=urgent; the first that fits counts
+	TagFilters []string `json:"tagFilters,omitempty"` // only tags that match one of these; none is every tag
+	KeepLast   int      `json:"keepLast,omitempty"`   // only the newest of them in each repository; 0 is all
+	Platforms  []string `json:"platforms,omitempty"`  // only these of indexes, such as linux/arm64/v8; none is all
+	// Bandwidth is RATE or HH:MM-HH:MM=RATE, in UTC, for all syncs together; the first that applies counts.
+	Bandwidth  []string `json:"bandwidth,omitempty"`
+	ByteBudget string   `json:"byteBudget,omitempty"` // for its syncs, such as 2GiB/day or 20GiB/month; "" is no limit
+	Priorities []string `json:"priorities,omitempty"` // such as ops/*=urgent; the first that applies counts
 }
 
-// A Token is a token without anything that could be used to log in: its
-// passwords are hashes.
+// A Token is a token without its passwords: it has their hashes, with which
+// nobody can log in.
 type Token struct {
 	Name      string     `json:"name"`
 	ScopeMap  string     `json:"scopeMap"`
@@ -280,77 +288,79 @@ type ScopeMap struct {
 	Actions []string `json:"actions"`
 }
 
-// A Report is what a connected registry says of itself and, for those below
-// it, of what they last said.
+// A Report is the status of a connected registry, and the last known status of
+// its descendants.
 type Report struct {
 	Self        Status   `json:"self"`
 	Descendants []Status `json:"descendants,omitempty"`
 }
 
-// A Status is a connected registry as it last was.
+// A Status is the state of a connected registry at one time.
 type Status struct {
 	Name            string    `json:"name"`
 	InstanceID      string    `json:"instanceId"`
-	Epoch           int64     `json:"epoch,omitempty"` // of the activation; set by the parent that heard the report
+	Epoch           int64     `json:"epoch,omitempty"` // of the activation; set by the parent that got the report
 	Version         string    `json:"version"`
-	LoginServer     string    `json:"loginServer,omitempty"` // the address it serves at
+	LoginServer     string    `json:"loginServer,omitempty"` // the address for clients
 	TLS             bool      `json:"tls,omitempty"`
 	State           string    `json:"state"` // Online, Syncing or Unhealthy
-	At              time.Time `json:"at"`    // when this was so, by the clock of the sender of the report
+	At              time.Time `json:"at"`    // of this status, by the sender's clock
 	LastSyncStart   time.Time `json:"lastSyncStart,omitzero"`
 	LastSyncEnd     time.Time `json:"lastSyncEnd,omitzero"`
 	LastSyncSuccess time.Time `json:"lastSyncSuccess,omitzero"`
 	SyncTrigger     string    `json:"syncTrigger,omitempty"` // InitialSync, ...
 	SyncState       string    `json:"syncState,omitempty"`   // NotActivated, Syncing, Failed, Succeeded, Pending
-	// Watermarks say, by feed, up to which sequence number of each ancestor the
-	// registry knows of everything that is for it: what of that it does not have
-	// it lists in Open, or counts. Absent while it does not know.
+	// Watermarks are, by feed, the sequence numbers up to which the registry knows the listings of
+	// each ancestor. Items of these that it does not have are in OutOfSync, or at least counted.
+	// Absent while it does not know.
 	Watermarks     map[string]int64 `json:"watermarks,omitempty"`
 	ItemsSynced    int              `json:"itemsSynced"`
 	ItemsPending   int              `json:"itemsPending"`
 	ItemsFailed    int              `json:"itemsFailed"`
-	BytesTotal     int64            `json:"bytesTotal,omitempty"`     // of the layers that the running sync, or the one that was stopped, has to have
+	BytesTotal     int64            `json:"bytesTotal,omitempty"`     // of the layers that the sync needs
 	BytesDone      int64            `json:"bytesDone,omitempty"`      // of these
-	ItemsUnplanned int              `json:"itemsUnplanned,omitempty"` // items whose layers BytesTotal does not have: nobody knows their sizes yet
+	ItemsUnplanned int              `json:"itemsUnplanned,omitempty"` // items whose layers are not in BytesTotal yet
 	BytesPerSecond int64            `json:"bytesPerSecond,omitempty"` // over the last seconds; 0 while no sync runs
-	Paused         bool             `json:"paused,omitempty"`         // somebody at the site stopped syncs until further notice
-	NextSync       time.Time        `json:"nextSync,omitzero"`        // when the next window opens, or the next budget begins; zero while syncs may run
-	// WindowEnd is when the window that is open closes, if no tick of the schedule opened it: the
-	// first one of a registry, or one that an operator asked for. Zero if none is open.
-	WindowEnd time.Time      `json:"windowEnd,omitzero"`
-	Open      []OpenItem     `json:"open,omitempty"` // what is not in sync, those that failed first, then those that are being fetched; at most 50
-	Details   []StatusDetail `json:"details,omitempty"`
-	// LastRefused is set by its parent: the last time that it refused somebody who
-	// used the name of the registry's sync token.
+	Paused         bool             `json:"paused,omitempty"`         // an operator paused syncs there
+	// NextSync is when the next window opens, or the next period of the byte budget begins. Zero
+	// while syncs may run.
+	NextSync time.Time `json:"nextSync,omitzero"`
+	// WindowEnd is when the open window closes, if no tick of the schedule opened it: the first one
+	// of a registry, or one that an operator asked for. Zero if no such window is open.
+	WindowEnd time.Time `json:"windowEnd,omitzero"`
+	// OutOfSync are items that are not in sync, at most 50: failed ones first, then those in flight.
+	OutOfSync []OutOfSyncItem `json:"outOfSync,omitempty"`
+	Details   []StatusDetail  `json:"details,omitempty"`
+	// LastRefused is set by the parent: the last login with the name of the registry's sync token
+	// that it refused.
 	LastRefused *RefusedLogin `json:"lastRefused,omitempty"`
 }
 
-// A RefusedLogin is one that a parent refused. Who it was is not known.
+// A RefusedLogin is a login that a parent refused. Its sender is not known.
 type RefusedLogin struct {
-	At   time.Time `json:"at"`
-	From string    `json:"from"` // an address
-	Why  string    `json:"why"`
+	At     time.Time `json:"at"`
+	Source string    `json:"source"` // an address
+	Reason string    `json:"reason"`
 }
 
-// An OpenItem is a tag, or a manifest that no tag leads to, that is not in
-// sync.
-type OpenItem struct {
+// An OutOfSyncItem is a tag or an untagged manifest that is not in sync.
+type OutOfSyncItem struct {
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag,omitempty"`
-	Digest     digest.Digest `json:"digest,omitempty"`   // what is to be there; "" where it is to go
-	Here       digest.Digest `json:"here,omitempty"`     // what is served until then
-	Error      string        `json:"error,omitempty"`    // of the last try, where that failed
-	MatchedAt  time.Time     `json:"matchedAt,omitzero"` // when both were last the same
+	Digest     digest.Digest `json:"digest,omitempty"`   // at the parent; "" if the item was removed there
+	Here       digest.Digest `json:"here,omitempty"`     // at the connected registry; "" if it has none
+	Error      string        `json:"error,omitempty"`    // of the last try, if it failed
+	MatchedAt  time.Time     `json:"matchedAt,omitzero"` // when both digests were last the same
 
-	// Of an image that a sync fetches, or that it left when it was stopped.
+	// Of an image in flight, or one that a stopped sync had begun.
 	BytesTotal     int64 `json:"bytesTotal,omitempty"`     // of the layers that were missing
 	BytesDone      int64 `json:"bytesDone,omitempty"`      // of these
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // over the last seconds
-	SecondsLeft    int64 `json:"secondsLeft,omitempty"`    // until it is here, after what comes before it; 0 where nobody knows
+	SecondsLeft    int64 `json:"secondsLeft,omitempty"`    // until it is complete, in its turn; 0 is not known
 }
 
-// ParentRefuses is the code of a status detail: the parent was reached, and
-// refuses the connected registry until somebody changes something.
+// ParentRefuses is the code of a status detail: the parent answers, and refuses
+// the connected registry until a person changes something.
 const ParentRefuses = "ParentRefuses"
 
 // Damaged is the code of a status detail: content that images need is damaged and out of service.
@@ -370,8 +380,8 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
-	Code   string `json:"code"`           // ALREADY_ACTIVATED, NOT_ACTIVATED, UNAUTHORIZED, DENIED, UNKNOWN_CONNECTED_REGISTRY, INVALID
-	Hint   string `json:"hint,omitempty"` // what to do about it
+	Code   string `json:"code"`           // such as NOT_ACTIVATED or UNAUTHORIZED; docs/protocol.md lists all
+	Hint   string `json:"hint,omitempty"` // the remedy
 }
 
 // InlineLimit is the size in bytes up to which a blob comes within the plan.
