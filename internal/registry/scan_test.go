@@ -15,7 +15,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// noAccess authorizes everybody, without access to any repository.
+// noAccess authorises everybody, without access to any repository.
 type noAccess struct{}
 
 func (noAccess) Authorize(*http.Request, ...auth.Access) (auth.Grant, error) {

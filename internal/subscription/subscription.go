@@ -23,7 +23,7 @@ func (s Subscription) ID() string {
 	text, err := json.Marshal(Subscription{sorted(s.Permissions), sorted(s.TagFilters), s.KeepLast,
 		sorted(s.Platforms)})
 	if err != nil {
-		panic(err) // strings and a number can always be marshaled
+		panic(err) // strings and a number can always be marshalled
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
