@@ -1,11 +1,11 @@
-// Package retry is the one place for what all clients of other machines need
-// when a request fails: whether to try again, when, and how to notice that an
-// answer does not move.
+// Package retry decides for all clients of other machines whether to retry a failed request,
+// and when ([Permanent], [After], [NewBackoff]). It also ends requests whose response has
+// stalled ([Watch], in stall.go).
 //
-// An error says what is known of it with up to three methods, anywhere in its
-// chain: StatusCode() int, the HTTP status of the peer's answer; Permanent()
-// bool, where the status does not say it; and RetryAfter() time.Duration, how
-// long the peer asked not to be asked again. Begin with [Permanent].
+// An error tells its properties by up to three methods, anywhere in its chain: StatusCode()
+// int is the HTTP status of the peer's answer; Permanent() bool says whether a retry is
+// useless, if the status alone does not; RetryAfter() time.Duration is the pause that the peer
+// asked for.
 package retry
 
 import (
@@ -18,11 +18,11 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// maxAfter bounds how long a peer can make its client wait.
+// maxAfter is the longest pause that a peer can ask for.
 const maxAfter = time.Hour
 
-// WithoutURL drops the URL from an error of net/http: the caller names what it
-// asked for, and a URL may hold a password or a signature.
+// WithoutURL removes the URL from an error of net/http, because a URL may contain a password or
+// a signature. Callers say in their own words which request failed.
 func WithoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
@@ -30,8 +30,7 @@ func WithoutURL(err error) error {
 	return err
 }
 
-// After returns how long the peer asked not to be asked again, at most an
-// hour; 0 if it did not ask.
+// After returns the pause that the peer asked for, at most an hour; 0 if it asked for none.
 func After(err error) time.Duration {
 	var e interface{ RetryAfter() time.Duration }
 	if errors.As(err, &e) {
@@ -40,8 +39,7 @@ func After(err error) time.Duration {
 	return 0
 }
 
-// Status returns the HTTP status with which the peer answered; 0 if there was
-// no answer.
+// Status returns the HTTP status of the peer's answer; 0 if there was no answer.
 func Status(err error) int {
 	var e interface{ StatusCode() int }
 	if errors.As(err, &e) {
@@ -50,17 +48,15 @@ func Status(err error) int {
 	return 0
 }
 
-// Answered reports whether err came with the peer's answer, so that the link
-// is up.
+// Answered reports whether the peer answered, which shows that the link is up.
 func Answered(err error) bool { return Status(err) != 0 }
 
-// Unauthorized reports whether the peer did not accept the credentials.
+// Unauthorized reports whether the peer refused the credentials.
 func Unauthorized(err error) bool { return Status(err) == http.StatusUnauthorized }
 
-// Permanent reports whether another try is useless unless something changes at
-// the peer: the error says so itself, or it is an answer of 400 to 499 other
-// than 408 and 429. Any other error, such as that of a broken link, is worth
-// another try.
+// Permanent reports whether a retry is useless unless something changes at the peer: the error
+// says so itself, or its status is 400 to 499 other than 408 and 429. Any other error, such as
+// that of a broken link, is worth a retry.
 func Permanent(err error) bool {
 	var e interface{ Permanent() bool }
 	if errors.As(err, &e) {
@@ -74,12 +70,12 @@ func Permanent(err error) bool {
 	}
 }
 
-// A Backoff returns the pauses between tries, one after the other.
+// A Backoff returns growing pauses between tries.
 type Backoff = backoff.ExponentialBackOff
 
-// NewBackoff returns pauses from first to most, each factor times the one
-// before. Each varies by up to 30 %, so that many clients that fail together
-// do not try again together.
+// NewBackoff returns pauses from first to most, each factor times as long as the one before.
+// Each varies by up to 30 % at random, so that clients that fail together do not retry
+// together.
 func NewBackoff(first, most time.Duration, factor float64) *Backoff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, most, factor, 0.3
@@ -87,8 +83,8 @@ func NewBackoff(first, most time.Duration, factor float64) *Backoff {
 	return b
 }
 
-// Sleep returns nil after d, or when wake, which may be nil, is closed or sends,
-// and ctx's cause when ctx ends.
+// Sleep returns nil after d, or when wake is closed or sends; wake may be nil. It returns ctx's
+// cause when ctx ends.
 func Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	if d <= 0 || ctx.Err() != nil {
 		return context.Cause(ctx)

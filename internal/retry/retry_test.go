@@ -13,26 +13,26 @@ import (
 	"ferry/internal/retry"
 )
 
-type answer int
+type statusError int
 
-func (a answer) Error() string   { return fmt.Sprint("status ", int(a)) }
-func (a answer) StatusCode() int { return int(a) }
+func (s statusError) Error() string   { return fmt.Sprint("status ", int(s)) }
+func (s statusError) StatusCode() int { return int(s) }
 
-type verdict struct {
+type permanenceError struct {
 	error
 	permanent bool
 }
 
-func (v verdict) Unwrap() error   { return v.error }
-func (v verdict) Permanent() bool { return v.permanent }
+func (p permanenceError) Unwrap() error   { return p.error }
+func (p permanenceError) Permanent() bool { return p.permanent }
 
-type later struct {
+type retryAfterError struct {
 	error
 	pause time.Duration
 }
 
-func (l later) Unwrap() error             { return l.error }
-func (l later) RetryAfter() time.Duration { return l.pause }
+func (r retryAfterError) Unwrap() error             { return r.error }
+func (r retryAfterError) RetryAfter() time.Duration { return r.pause }
 
 func TestErrorsDecideWhetherAndWhenToRetry(t *testing.T) {
 	cut := errors.New("connection reset by peer")
@@ -44,28 +44,30 @@ func TestErrorsDecideWhetherAndWhenToRetry(t *testing.T) {
 	}{
 		"none":                        {nil, false, false, 0},
 		"a cut":                       {cut, false, false, 0},
-		"not found":                   {answer(404), true, true, 0},
-		"bad credentials":             {answer(401), true, true, 0},
-		"time-out":                    {answer(408), false, true, 0},
-		"too many requests":           {later{answer(429), time.Minute}, false, true, time.Minute},
-		"a server that failed":        {answer(500), false, true, 0},
-		"a pause of a day":            {later{cut, 24 * time.Hour}, false, false, time.Hour},
-		"a cut that is permanent":     {verdict{cut, true}, true, false, 0},
-		"not found, for now":          {verdict{answer(404), false}, false, true, 0},
-		"a failure that is permanent": {verdict{later{answer(503), time.Second}, true}, true, true, time.Second},
+		"not found":                   {statusError(404), true, true, 0},
+		"wrong credentials":           {statusError(401), true, true, 0},
+		"time-out":                    {statusError(408), false, true, 0},
+		"too many requests":           {retryAfterError{statusError(429), time.Minute}, false, true, time.Minute},
+		"a server error":              {statusError(500), false, true, 0},
+		"a pause of a day":            {retryAfterError{cut, 24 * time.Hour}, false, false, time.Hour},
+		"a cut that is permanent":     {permanenceError{cut, true}, true, false, 0},
+		"not found, for now":          {permanenceError{statusError(404), false}, false, true, 0},
+		"a permanent 503": {
+			permanenceError{retryAfterError{statusError(503), time.Second}, true}, true, true, time.Second,
+		},
 	} {
 		err := test.err
 		if err != nil {
 			err = fmt.Errorf("open blob: %w", err)
 		}
 		if got := retry.Permanent(err); got != test.permanent {
-			t.Errorf("%s: permanent is %v", name, got)
+			t.Errorf("%s: Permanent = %v", name, got)
 		}
 		if got := retry.Answered(err); got != test.answered {
-			t.Errorf("%s: answered is %v", name, got)
+			t.Errorf("%s: Answered = %v", name, got)
 		}
 		if got := retry.After(err); got != test.after {
-			t.Errorf("%s: after is %v, want %v", name, got, test.after)
+			t.Errorf("%s: After = %v, want %v", name, got, test.after)
 		}
 	}
 }
@@ -115,14 +117,14 @@ func TestSleepEndsEarlyWhenWokenOrCancelled(t *testing.T) {
 	})
 }
 
-// slow sends a byte every step, and nothing after the last.
-type slow struct {
+// A slowReader returns a byte every step, and blocks after the last one.
+type slowReader struct {
 	ctx  context.Context
 	step time.Duration
 	left int
 }
 
-func (s *slow) Read(p []byte) (int, error) {
+func (s *slowReader) Read(p []byte) (int, error) {
 	if s.left == 0 {
 		<-s.ctx.Done()
 		return 0, s.ctx.Err()
@@ -134,15 +136,15 @@ func (s *slow) Read(p []byte) (int, error) {
 
 func TestWatchdogEndsOnlyStalledResponses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, dog := retry.Watch(t.Context(), time.Second)
-		body := dog.Body(io.NopCloser(&slow{ctx, 50 * time.Second, 10}), time.Minute)
+		ctx, watchdog := retry.Watch(t.Context(), time.Second)
+		body := watchdog.Body(io.NopCloser(&slowReader{ctx, 50 * time.Second, 10}), time.Minute)
 		defer body.Close()
 		start := time.Now()
 		got, err := io.ReadAll(body)
 		if len(got) != 10 || !errors.Is(err, retry.ErrStalled) || time.Since(start) != 560*time.Second {
 			t.Errorf("%d bytes, %v after %v", len(got), err, time.Since(start))
 		}
-		if cause := dog.Cause(io.EOF); cause != retry.ErrStalled {
+		if cause := watchdog.Cause(io.EOF); cause != retry.ErrStalled {
 			t.Errorf("Cause = %v", cause)
 		}
 	})

@@ -7,34 +7,34 @@ import (
 	"time"
 )
 
-// ErrStalled is the error of a request whose peer sent nothing for too long.
+// ErrStalled is the error of a request whose response has stalled.
 var ErrStalled = errors.New("the other end sent nothing for too long")
 
-// A Watchdog ends a request whose answer does not move.
+// A Watchdog ends a request if no byte of its response arrives within a timeout.
 type Watchdog struct {
 	ctx    context.Context // the request's
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 }
 
-// Watch returns a context for one request. It ends with [ErrStalled] unless
-// the watchdog is reset within patience. Stop the watchdog when the request is
-// over.
-func Watch(ctx context.Context, patience time.Duration) (context.Context, *Watchdog) {
+// Watch returns a context for one request, and its watchdog. The context ends with
+// [ErrStalled] if the watchdog is not reset within timeout. The caller must stop the watchdog
+// after the request.
+func Watch(ctx context.Context, timeout time.Duration) (context.Context, *Watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return ctx, &Watchdog{ctx, cancel, time.AfterFunc(patience, func() { cancel(ErrStalled) })}
+	return ctx, &Watchdog{ctx, cancel, time.AfterFunc(timeout, func() { cancel(ErrStalled) })}
 }
 
-// Reset gives the request patience from now on.
-func (w *Watchdog) Reset(patience time.Duration) { w.timer.Reset(patience) }
+// Reset starts the timeout anew.
+func (w *Watchdog) Reset(timeout time.Duration) { w.timer.Reset(timeout) }
 
-// Stop ends the request's context.
+// Stop stops the watchdog and cancels the request's context.
 func (w *Watchdog) Stop() {
 	w.timer.Stop()
 	w.cancel(nil)
 }
 
-// Cause returns [ErrStalled] if that is why the request failed, and else err.
+// Cause returns [ErrStalled] if the request failed because it stalled, and err otherwise.
 func (w *Watchdog) Cause(err error) error {
 	if err != nil && context.Cause(w.ctx) == ErrStalled {
 		return ErrStalled
@@ -42,30 +42,30 @@ func (w *Watchdog) Cause(err error) error {
 	return err
 }
 
-// Body returns an answer's body that resets the watchdog to patience with
-// everything that is read, and stops it when it is closed.
-func (w *Watchdog) Body(body io.ReadCloser, patience time.Duration) io.ReadCloser {
-	w.Reset(patience)
-	return &watchedBody{body, w, patience}
+// Body wraps the body of a response. Every byte that is read resets the watchdog to timeout;
+// closing the body stops it.
+func (w *Watchdog) Body(body io.ReadCloser, timeout time.Duration) io.ReadCloser {
+	w.Reset(timeout)
+	return &watchedBody{body, w, timeout}
 }
 
 type watchedBody struct {
 	io.ReadCloser
-	dog      *Watchdog
-	patience time.Duration
+	watchdog *Watchdog
+	timeout  time.Duration
 }
 
 // Read implements [io.Reader].
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		b.dog.Reset(b.patience)
+		b.watchdog.Reset(b.timeout)
 	}
-	return n, b.dog.Cause(err)
+	return n, b.watchdog.Cause(err)
 }
 
 // Close implements [io.Closer].
 func (b *watchedBody) Close() error {
-	b.dog.Stop()
+	b.watchdog.Stop()
 	return b.ReadCloser.Close()
 }

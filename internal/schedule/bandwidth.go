@@ -8,27 +8,26 @@ import (
 	"time"
 )
 
-// Limits on a bandwidth.
+// Limits on bandwidths.
 const (
 	maxSpans     = 24
-	minBandwidth = 1 << 10 // bytes a second; with less, connections look dead
+	minBandwidth = 1 << 10 // bytes per second; slower connections would look stalled
 )
 
-// A Bandwidth is how many bytes a second may come over a link, by the time of
-// day in UTC. The zero value is as many as there are.
+// A Bandwidth limits the bytes per second of a link, by the time of day in UTC. The zero value
+// is no limit.
 type Bandwidth struct{ spans []span }
 
-// A span is a part of each day and its rate.
+// A span is a part of each day and its limit.
 type span struct {
-	from, to int   // minutes of the day; a span whose end is not after its begin passes midnight
-	rate     int64 // bytes a second; 0 is unlimited
+	from, to int   // minutes of the day; to is exclusive, and below from if the span passes midnight
+	rate     int64 // bytes per second; 0 is unlimited
 }
 
-// ParseBandwidth reads a list of RATE and HH:MM-HH:MM=RATE, of which the
-// first that fits the time counts; where none does, there is no limit. A RATE
-// is a number of bytes a second with KiB, MiB or GiB behind it, a number of
-// bits with kbit, Mbit or Gbit, which are powers of ten, or "unlimited". The
-// least is 1 KiB.
+// ParseBandwidth reads a list of RATE and HH:MM-HH:MM=RATE. The first one that covers the time
+// counts; without one, there is no limit. A RATE is a number of bytes per second followed by
+// KiB, MiB or GiB; a number of bits followed by kbit, Mbit or Gbit, which are powers of ten; or
+// "unlimited". The lowest rate is 1 KiB.
 func ParseBandwidth(texts []string) (Bandwidth, error) {
 	var b Bandwidth
 	if len(texts) > maxSpans {
@@ -60,7 +59,7 @@ func parseSpan(text string) (s span, err error) {
 			return s, err
 		}
 		if s.from == s.to {
-			return s, errors.New("it begins when it ends")
+			return s, errors.New("it begins and ends at the same time")
 		}
 	}
 	s.rate, err = parseRate(strings.TrimSuffix(strings.TrimSpace(rate), "/s"))
@@ -75,7 +74,7 @@ func parseMinute(text string) (int, error) {
 	}
 	t, err := time.Parse("15:04", text)
 	if err != nil || len(text) != len("15:04") {
-		return 0, fmt.Errorf("%.20q is no time of day: want HH:MM", text)
+		return 0, fmt.Errorf("%.20q is not a time of day: want HH:MM", text)
 	}
 	return t.Hour()*60 + t.Minute(), nil
 }
@@ -85,7 +84,7 @@ func parseRate(text string) (int64, error) {
 	if strings.EqualFold(text, "unlimited") {
 		return 0, nil
 	}
-	const want = "want a rate as 512KiB, 2MiB, 4Mbit or unlimited"
+	const want = "want a rate such as 512KiB, 2MiB, 4Mbit or unlimited"
 	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 	factor, ok := map[string]float64{
 		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8,
@@ -98,12 +97,12 @@ func parseRate(text string) (int64, error) {
 		return 0, errors.New(want)
 	}
 	if n*factor < minBandwidth {
-		return 0, errors.New("it is less than 1 KiB a second")
+		return 0, errors.New("it is less than 1 KiB per second")
 	}
 	return int64(n * factor), nil
 }
 
-// At returns how many bytes a second may come at t; 0 is unlimited.
+// At returns the limit at t, in bytes per second; 0 is unlimited.
 func (b Bandwidth) At(t time.Time) int64 {
 	t = t.UTC()
 	minute := t.Hour()*60 + t.Minute()

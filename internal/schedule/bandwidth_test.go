@@ -15,12 +15,12 @@ func TestBandwidthFollowsTheTimeOfDay(t *testing.T) {
 		{"one rate", []string{"512KiB"}, map[string]int64{"00:00": 512 << 10, "23:59": 512 << 10}},
 		{"bits", []string{"4Mbit/s"}, map[string]int64{"12:00": 500_000}},
 		{"a fraction", []string{"1.5 MiB"}, map[string]int64{"12:00": 3 << 19}},
-		{"the day and the rest", []string{"08:00-18:00=1MiB", "unlimited"},
+		{"the day, and the rest", []string{"08:00-18:00=1MiB", "unlimited"},
 			map[string]int64{"07:59": 0, "08:00": 1 << 20, "17:59": 1 << 20, "18:00": 0}},
 		{"past midnight", []string{"22:00-06:00=8MiB", "1MiB"},
 			map[string]int64{"23:00": 8 << 20, "05:59": 8 << 20, "06:00": 1 << 20}},
-		{"to the day's end", []string{"20:00-24:00=2KiB"}, map[string]int64{"23:59": 2048, "00:00": 0}},
-		{"the first that fits", []string{"12:00-13:00=unlimited", "10:00-14:00=2KiB"},
+		{"until midnight", []string{"20:00-24:00=2KiB"}, map[string]int64{"23:59": 2048, "00:00": 0}},
+		{"the first that covers the time", []string{"12:00-13:00=unlimited", "10:00-14:00=2KiB"},
 			map[string]int64{"12:30": 0, "11:00": 2048}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestBandwidthFollowsTheTimeOfDay(t *testing.T) {
 			for at, want := range test.want {
 				day, _ := time.Parse("15:04", at)
 				if got := b.At(day.In(time.FixedZone("east", 3*3600))); got != want {
-					t.Errorf("at %s: %d, want %d", at, got, want)
+					t.Errorf("At(%s) = %d, want %d", at, got, want)
 				}
 			}
 		})
@@ -47,7 +47,7 @@ func TestMalformedBandwidthsAreRefused(t *testing.T) {
 		}
 	}
 	if _, err := ParseBandwidth(make([]string, maxSpans+1)); err == nil {
-		t.Error("too many are not refused")
+		t.Error("too many bandwidths are not refused")
 	}
 }
 
@@ -61,7 +61,7 @@ func FuzzBandwidth(f *testing.F) {
 			return
 		}
 		if rate := b.At(time.Unix(at%(1<<40), 0)); rate != 0 && rate < minBandwidth {
-			t.Errorf("%q is %d bytes a second", text, rate)
+			t.Errorf("%q is %d bytes per second", text, rate)
 		}
 	})
 }

@@ -1,6 +1,7 @@
-// Package schedule decides when a sync may run: by a cron expression, when a
-// window opens; by an ISO 8601 duration, for how long. All times are UTC, so
-// that neither a ship's time zone nor daylight saving moves a window.
+// Package schedule decides when a sync may run, and how much it may transfer: a window opens
+// with each tick of a cron expression, for an ISO 8601 duration (window.go); a bandwidth limits
+// the rate by time of day, and a budget the bytes per day or month. All times are UTC, so
+// that neither time zones nor daylight saving time move a window.
 package schedule
 
 import (
@@ -12,14 +13,13 @@ import (
 	"github.com/adhocore/gronx"
 )
 
-// Continuous is the expression of a schedule that is always open.
+// Continuous is the cron expression of a schedule whose window is always open.
 const Continuous = "* * * * *"
 
-// maxExpression is the longest cron expression, in bytes, that is looked at.
+// maxExpression is the maximum length of a cron expression, in bytes.
 const maxExpression = 256
 
-// cronField is what a field may be made of. Names of months and days are left
-// to the parser.
+// cronField matches the characters of a field. The parser checks the names of months and days.
 var cronField = regexp.MustCompile(`^[0-9A-Za-z*/,?#-]+$`)
 
 // A Cron is a valid cron expression of five fields: minute, hour, day of the
@@ -42,7 +42,7 @@ func ParseCron(text string) (Cron, error) {
 	}
 	for _, f := range fields {
 		if !cronField.MatchString(f) {
-			return bad(fmt.Sprintf("%q is no field of one", f))
+			return bad(fmt.Sprintf("%q is not a valid field", f))
 		}
 	}
 	c := Cron{strings.Join(fields, " ")}
@@ -50,24 +50,24 @@ func ParseCron(text string) (Cron, error) {
 		return bad("a field is out of its range")
 	}
 	if _, err := gronx.NextTickAfter(c.expression, time.Unix(0, 0).UTC(), true); err != nil {
-		return bad("it never comes")
+		return bad("it never matches")
 	}
 	return c, nil
 }
 
-// Continuous reports whether the schedule is always open.
+// Continuous reports whether the expression is [Continuous].
 func (c Cron) Continuous() bool { return c.expression == Continuous }
 
-// Next returns the first tick after t; zero is never.
+// Next returns the first tick after t; zero if there is none.
 func (c Cron) Next(t time.Time) time.Time {
 	next, err := gronx.NextTickAfter(c.expression, t.UTC(), false)
 	if err != nil {
-		return time.Time{} // the year that it wants is over
+		return time.Time{} // its year is over
 	}
 	return next
 }
 
-// Prev returns the last tick at or before t; zero is never.
+// Prev returns the last tick at or before t; zero if there is none.
 func (c Cron) Prev(t time.Time) time.Time {
 	prev, err := gronx.PrevTickBefore(c.expression, t.UTC(), true)
 	if err != nil {

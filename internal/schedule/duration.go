@@ -7,7 +7,7 @@ import (
 	"github.com/sosodev/duration"
 )
 
-// The limits of the reference.
+// The limits and the default of Azure's connected registry.
 const (
 	MinWindow = time.Hour
 	MaxWindow = 7 * 24 * time.Hour
@@ -17,28 +17,28 @@ const (
 	DefaultMessageTTL = "P2D"
 )
 
-// ParseWindow reads how long a sync window is, PT1H to P7D.
+// ParseWindow reads the length of a sync window, PT1H to P7D.
 func ParseWindow(text string) (time.Duration, error) {
 	return parseDuration("sync window", text, MinWindow, MaxWindow, "PT1H to P7D; example: PT3H, which is three hours")
 }
 
-// ParseMessageTTL reads how long removals are remembered, P1D to P90D.
+// ParseMessageTTL reads for how long removals are remembered, P1D to P90D.
 func ParseMessageTTL(text string) (time.Duration, error) {
 	return parseDuration("message TTL", text, MinMessageTTL, MaxMessageTTL,
 		"P1D to P90D; example: P2D, which is two days")
 }
 
-func parseDuration(what, text string, least, most time.Duration, want string) (time.Duration, error) {
+func parseDuration(name, text string, least, most time.Duration, want string) (time.Duration, error) {
 	if len(text) > 32 {
-		return 0, fmt.Errorf("%s %.32q is no ISO 8601 duration (want %s)", what, text, want)
+		return 0, fmt.Errorf("%s %.32q is not an ISO 8601 duration (want %s)", name, text, want)
 	}
 	parsed, err := duration.Parse(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s %q is no ISO 8601 duration (want %s)", what, text, want)
+		return 0, fmt.Errorf("%s %q is not an ISO 8601 duration (want %s)", name, text, want)
 	}
 	d := parsed.ToTimeDuration()
 	if d < least || d > most {
-		return 0, fmt.Errorf("%s %q is out of range (want %s)", what, text, want)
+		return 0, fmt.Errorf("%s %q is out of range (want %s)", name, text, want)
 	}
 	return d, nil
 }

@@ -17,7 +17,7 @@ func at(t *testing.T, text string) time.Time {
 	return v
 }
 
-func TestWindowOpensWithItsTickAndClosesAfterItsLength(t *testing.T) {
+func TestWindowOpensAtTickAndClosesAfterItsLength(t *testing.T) {
 	for _, test := range []struct {
 		name, cron, window, now string
 		open                    bool
@@ -27,7 +27,8 @@ func TestWindowOpensWithItsTickAndClosesAfterItsLength(t *testing.T) {
 			"2026-01-01 00:30:00"},
 		{"at the tick", "30 9 * * *", "PT1H", "2026-01-01 09:30:00", true, "2026-01-01 10:30:00",
 			"2026-01-02 09:30:00"},
-		{"inside", "30 9 * * *", "PT1H", "2026-01-01 10:29:59", true, "2026-01-01 10:30:00", "2026-01-02 09:30:00"},
+		{"inside the window", "30 9 * * *", "PT1H", "2026-01-01 10:29:59", true, "2026-01-01 10:30:00",
+			"2026-01-02 09:30:00"},
 		{"at its end", "30 9 * * *", "PT1H", "2026-01-01 10:30:00", false, "2026-01-01 10:30:00",
 			"2026-01-02 09:30:00"},
 		{"longer than the interval", "0 * * * *", "PT3H", "2026-01-01 10:30:00", true, "2026-01-01 13:00:00",
@@ -60,7 +61,7 @@ func TestContinuousIsAlwaysOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if open, until := w.Open(at(t, "2026-01-01 00:00:30")); !open || !until.IsZero() {
-		t.Errorf("Open = %v until %v, want true until never", open, until)
+		t.Errorf("Open = %v until %v, want true and zero", open, until)
 	}
 }
 
@@ -72,10 +73,10 @@ func TestBadSchedulesAreRefusedWithAnExample(t *testing.T) {
 		{"60 * * * *", "PT1H", "out of its range"},
 		{"0 0 31 2 *", "PT1H", "never"},
 		{"0 0 * * * *", "PT1H", "6 fields"},
-		{"$(id) * * * *", "PT1H", "no field"},
+		{"$(id) * * * *", "PT1H", "not a valid field"},
 		{strings.Repeat("1,", 1000) + "1 * * * *", "PT1H", "too long"},
 		{"0 * * * *", "", "required"},
-		{"0 * * * *", "1h", "no ISO 8601"},
+		{"0 * * * *", "1h", "not an ISO 8601"},
 		{"0 * * * *", "PT59M", "out of range"},
 		{"0 * * * *", "P8D", "out of range"},
 		{"0 * * * *", "-PT2H", "range"},

@@ -5,18 +5,16 @@ import (
 	"time"
 )
 
-// A Window is when a sync may run. It opens with each tick of its cron
-// expression and stays open for Length; a tick inside an open window makes it
-// last from that tick on, so a Length that is longer than the interval is
-// always open. A tick that passed while nobody looked counts for as long as
-// its window would still be open. With a continuous expression the window is
-// always open and Length means nothing.
+// A Window says when a sync may run. It opens with each tick of its cron expression and stays
+// open for Length. A tick in an open window extends it, so if Length is longer than the
+// interval, the window is always open. Ticks count even if the program did not run then. With
+// a continuous expression, the window is always open and Length is ignored.
 type Window struct {
 	Cron   Cron
 	Length time.Duration
 }
 
-// Parse reads a schedule and, unless that is continuous, its window.
+// Parse reads a cron expression and, unless that is continuous, the length of its window.
 func Parse(cron, window string) (Window, error) {
 	c, err := ParseCron(cron)
 	if err != nil {
@@ -36,8 +34,8 @@ func Parse(cron, window string) (Window, error) {
 // Continuous reports whether the window is always open.
 func (w Window) Continuous() bool { return w.Cron.Continuous() }
 
-// Open reports whether the window is open at t, and until when, as far as the
-// ticks up to t tell. Of a continuous window the end is zero: never.
+// Open reports whether the window is open at t, and until when if no further tick extends it.
+// For a continuous window, until is zero.
 func (w Window) Open(t time.Time) (open bool, until time.Time) {
 	if w.Continuous() {
 		return true, time.Time{}
@@ -50,5 +48,5 @@ func (w Window) Open(t time.Time) (open bool, until time.Time) {
 	return t.Before(until), until
 }
 
-// Next returns when the window opens after t; zero is never.
+// Next returns the first tick after t; zero if there is none.
 func (w Window) Next(t time.Time) time.Time { return w.Cron.Next(t) }

@@ -55,11 +55,11 @@ func parsePlatform(text string) (platform, error) {
 	p = p.normalize()
 	switch {
 	case !isWord(p.os, systems):
-		return p, fmt.Errorf("%q is no operating system: want one of%s", p.os, systems[:len(systems)-1])
+		return p, fmt.Errorf("%q is not an operating system: want one of%s", p.os, systems[:len(systems)-1])
 	case !isWord(p.arch, architectures):
-		return p, fmt.Errorf("%q is no architecture: want one of%s", p.arch, architectures[:len(architectures)-1])
+		return p, fmt.Errorf("%q is not an architecture: want one of%s", p.arch, architectures[:len(architectures)-1])
 	case strings.Trim(p.variant, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "":
-		return p, fmt.Errorf("%q is no variant: want one such as v7", p.variant)
+		return p, fmt.Errorf("%q is not a variant: want one such as v7", p.variant)
 	}
 	return p, nil
 }

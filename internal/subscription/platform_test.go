@@ -9,9 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// child returns a descriptor from text as linux/arm/v7; "-" is without a
-// platform, ">x" an attestation of the child x. Its digest follows from the
-// text.
+// child returns a descriptor for a platform such as linux/arm/v7; "-" has no platform, and
+// ">x" is an attestation of the child x. The digest depends on the text.
 func child(text string) v1.Descriptor {
 	d := v1.Descriptor{Digest: digest.FromString(text)}
 	if of, ok := strings.CutPrefix(text, ">"); ok {
@@ -28,7 +27,7 @@ func child(text string) v1.Descriptor {
 }
 
 func TestIndexKeepsImagesThatWantedPlatformsChoose(t *testing.T) {
-	for _, test := range []struct{ wanted, kept, left string }{
+	for _, test := range []struct{ wanted, kept, omitted string }{
 		{"linux/amd64", "linux/amd64", "linux/arm64 windows/amd64 linux/arm/v7"},
 		{"linux/amd64 linux/arm64/v8", "linux/amd64 linux/arm64", "linux/s390x"},
 		{"linux/arm64", "linux/arm64 linux/arm64/v8 linux/arm64/v9", "linux/arm/v7"},
@@ -46,23 +45,23 @@ func TestIndexKeepsImagesThatWantedPlatformsChoose(t *testing.T) {
 		{"linux/amd64", "linux/amd64 >linux/amd64 >elsewhere", "linux/arm64 >linux/arm64"},
 		{"windows/amd64", "", "linux/amd64 >linux/amd64"},
 	} {
-		t.Run(test.wanted+" of "+test.kept+" "+test.left, func(t *testing.T) {
+		t.Run(test.wanted+" of "+test.kept+" "+test.omitted, func(t *testing.T) {
 			p, err := ParsePlatforms(strings.Fields(test.wanted))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var children []v1.Descriptor
-			for _, text := range strings.Fields(test.left + " " + test.kept) {
+			for _, text := range strings.Fields(test.omitted + " " + test.kept) {
 				children = append(children, child(text))
 			}
-			left := p.Omitted(children)
+			omitted := p.Omitted(children)
 			for _, text := range strings.Fields(test.kept) {
-				if left[child(text).Digest] {
-					t.Errorf("%s is left out", text)
+				if omitted[child(text).Digest] {
+					t.Errorf("%s is omitted", text)
 				}
 			}
-			for _, text := range strings.Fields(test.left) {
-				if !left[child(text).Digest] {
+			for _, text := range strings.Fields(test.omitted) {
+				if !omitted[child(text).Digest] {
 					t.Errorf("%s is kept", text)
 				}
 			}
@@ -77,8 +76,8 @@ func TestChildForTwoPlatformsIsKeptForEither(t *testing.T) {
 	}
 	both := []v1.Descriptor{child("linux/amd64"), child("linux/386")}
 	both[1].Digest = both[0].Digest
-	if left := p.Omitted(both); len(left) != 0 {
-		t.Errorf("left out: %v", left)
+	if omitted := p.Omitted(both); len(omitted) != 0 {
+		t.Errorf("Omitted = %v", omitted)
 	}
 }
 
@@ -104,9 +103,9 @@ func TestMalformedPlatformsAreRefused(t *testing.T) {
 
 func TestMorePlatformsNeverOmitMore(t *testing.T) {
 	platform := rapid.Custom(func(r *rapid.T) string {
-		text := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r,
-			"os") + "/" + rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")
-		return text + rapid.SampledFrom([]string{"", "/v5", "/v7", "/v8", "/8.1", "/odd"}).Draw(r, "variant")
+		os := rapid.SampledFrom([]string{"linux", "windows"}).Draw(r, "os")
+		arch := rapid.SampledFrom([]string{"amd64", "arm", "arm64", "s390x"}).Draw(r, "architecture")
+		return os + "/" + arch + rapid.SampledFrom([]string{"", "/v5", "/v7", "/v8", "/8.1", "/odd"}).Draw(r, "variant")
 	})
 	rapid.Check(t, func(r *rapid.T) {
 		wanted := rapid.SliceOfN(platform, 1, 4).Draw(r, "wanted")
@@ -120,18 +119,18 @@ func TestMorePlatformsNeverOmitMore(t *testing.T) {
 			if err != nil {
 				r.Fatal(err)
 			}
-			left := p.Omitted(children)
-			for d := range left {
+			omitted := p.Omitted(children)
+			for d := range omitted {
 				if before != nil && !before[d] {
-					r.Fatalf("with %s something more is left out", wanted[n-1])
+					r.Fatalf("with %s, more is omitted", wanted[n-1])
 				}
 			}
 			for i := 0; i < len(children); i += 2 {
-				if left[children[i].Digest] != left[children[i+1].Digest] {
-					r.Fatalf("an attestation does not go with what it is of")
+				if omitted[children[i].Digest] != omitted[children[i+1].Digest] {
+					r.Fatalf("an attestation is omitted without its image, or kept without it")
 				}
 			}
-			before = left
+			before = omitted
 		}
 	})
 }
@@ -149,7 +148,7 @@ func FuzzPlatform(f *testing.F) {
 		other := v1.Descriptor{Digest: digest.FromString("other"),
 			Platform: &v1.Platform{OS: os, Architecture: arch, Variant: variant}}
 		if p.Omitted([]v1.Descriptor{other, d})[d.Digest] {
-			t.Errorf("%q leaves out itself beside %s/%s/%s", wanted, os, arch, variant)
+			t.Errorf("%q is omitted beside %s/%s/%s although it is wanted", wanted, os, arch, variant)
 		}
 	})
 }

@@ -15,11 +15,11 @@ func TestFirstMatchingPriorityCounts(t *testing.T) {
 		"web/shop": Normal, "else": Normal,
 	} {
 		if got := p.Of(repository); got != want {
-			t.Errorf("%s is %d, want %d", repository, got, want)
+			t.Errorf("Of(%s) = %d, want %d", repository, got, want)
 		}
 	}
 	if !p.AnyUrgent() || (Priorities{}).AnyUrgent() || (Priorities{}).Of("a") != Normal {
-		t.Error("what is urgent, and what is without any priorities")
+		t.Error("AnyUrgent, or the default priority, is wrong")
 	}
 	if all, err := ParsePriorities([]string{"*=low"}); err != nil || all.Of("any/thing") != Low {
 		t.Errorf("*=low: %v, %v", all, err)
@@ -34,11 +34,11 @@ func TestMalformedPriorityIsRefusedWithAnExample(t *testing.T) {
 		strings.Repeat("a", maxPriorityLength) + "=low": "too long",
 	} {
 		if _, err := ParsePriorities([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.20q: %v, want %q in it", text, err, want)
+			t.Errorf("%.20q: %v, want an error with %q", text, err, want)
 		}
 	}
 	if _, err := ParsePriorities(make([]string, maxPriorities+1)); err == nil {
-		t.Error("there is no limit on how many there are")
+		t.Error("too many priorities are not refused")
 	}
 }
 
@@ -48,7 +48,7 @@ func FuzzParsePriorities(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, repository string) {
 		p, err := ParsePriorities([]string{text})
 		if err == nil && (p.Of(repository) < Urgent || p.Of(repository) > Low) {
-			t.Errorf("%q gives %q no priority", text, repository)
+			t.Errorf("%q gives %q an unknown priority", text, repository)
 		}
 	})
 }

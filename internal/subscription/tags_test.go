@@ -95,7 +95,7 @@ func TestMalformedFiltersAreRefused(t *testing.T) {
 	}
 	for _, keep := range []int{-1, maxKeepLast + 1} {
 		if _, err := ParseTags(nil, keep); err == nil {
-			t.Errorf("Parse of keep-last %d succeeded", keep)
+			t.Errorf("ParseTags with keep-last %d succeeded", keep)
 		}
 	}
 	if _, err := ParseTags(make([]string, maxFilters+1), 0); err == nil {
@@ -136,7 +136,7 @@ func FuzzFilter(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, filter, tag string) {
 		s, err := ParseTags([]string{filter}, 0)
-		if err != nil || len(tag) > 128 { // which is as long as a tag can be
+		if err != nil || len(tag) > 128 { // the longest tag
 			return
 		}
 		all, err := ParseTags([]string{filter, "*"}, 0)

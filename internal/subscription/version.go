@@ -108,7 +108,8 @@ type versionRange [][]bound
 
 // parseRange reads ranges such as ">=1.2 <2", "^1.4 || ~2.1.0" and ">1, <=3". A caret allows
 // higher versions with the same first number that is not zero; a tilde, with the same first
-// two numbers, as far as they are written. A missing number matches any: "=1.2" matches 1.2.0, 1.2.9 and so on.
+// two numbers, as far as they are written. A missing number matches any: "=1.2" matches 1.2.0,
+// 1.2.9 and so on.
 func parseRange(text string) (versionRange, error) {
 	var r versionRange
 	for alternative := range strings.SplitSeq(text, "||") {
@@ -123,7 +124,7 @@ func parseRange(text string) (versionRange, error) {
 			}
 			v, ok := parseVersion(field[len(op):])
 			if !ok {
-				return nil, fmt.Errorf("%.50q is no version", field[len(op):])
+				return nil, fmt.Errorf("%.50q is not a version", field[len(op):])
 			}
 			bounds, err := boundsOf(op, v)
 			if err != nil {
@@ -162,7 +163,7 @@ func boundsOf(op string, v version) ([]bound, error) {
 		}
 		return []bound{{">=", v}, {"<", v.after(n)}}, nil
 	}
-	return nil, fmt.Errorf("%q is no comparison: want one of < <= > >= = ~ ^", op)
+	return nil, fmt.Errorf("%q is not a comparison: want one of < <= > >= = ~ ^", op)
 }
 
 // matches reports whether a tag is a version in the range. A prerelease matches only if a
