@@ -319,7 +319,7 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 // stateOf returns what s says of a tag at a site below it; "" is nothing.
 func (s *site) stateOf(name, repository, tag string) string {
 	s.T.Helper()
-	items, _, err := s.fleet.DescendantItems(s.T.Context(), name, fleet.Place{}, 100)
+	items, _, err := s.fleet.DescendantItems(s.T.Context(), name, fleet.PageStart{}, 100)
 	if err != nil {
 		s.T.Fatal(err)
 	}

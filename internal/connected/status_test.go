@@ -131,7 +131,7 @@ func TestAnItemLastMatchedWhenTheParentLastSaidSo(t *testing.T) {
 		root, ship, _ := newPair(t, 10)
 		lastMatch := func(state string) time.Time {
 			t.Helper()
-			items, _, err := root.fleet.DescendantItems(t.Context(), "ship1", fleet.Place{}, 10)
+			items, _, err := root.fleet.DescendantItems(t.Context(), "ship1", fleet.PageStart{}, 10)
 			if err != nil || len(items) != 1 || items[0].State != state || items[0].LastMatchTime == nil {
 				t.Fatalf("%+v %v, want one that is %s", items, err, state)
 			}
