@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -237,6 +238,51 @@ func TestEveryNamedMakeTargetExists(t *testing.T) {
 			if !slices.Contains(targets, target) {
 				t.Errorf("%s names `make %s`, which the Makefile does not have", page, target)
 			}
+		}
+	}
+}
+
+func TestEveryPageIsInItsIndex(t *testing.T) {
+	for page := range pages(t) {
+		dir, file := filepath.Split(page)
+		if dir == "" || file == "README.md" {
+			continue
+		}
+		if index := dir + "README.md"; !slices.Contains(links(read(t, index)), file) {
+			t.Errorf("%s does not link to %s", index, page)
+		}
+	}
+}
+
+func TestEveryPageNamesItsReaders(t *testing.T) {
+	for page, text := range pages(t) {
+		if dir, _ := filepath.Split(page); dir == "" {
+			continue
+		}
+		_, first, _ := strings.Cut(text, "\n\n")
+		if !strings.HasPrefix(first, "For ") && !strings.HasPrefix(first, "Read this before ") &&
+			page != "docs/README.md" { // which is a table of readers
+			t.Errorf("%s does not begin with the readers that it is for", page)
+		}
+	}
+}
+
+func TestEveryDecisionHasContextAndConsequences(t *testing.T) {
+	number := 0
+	for _, page := range slices.Sorted(maps.Keys(pages(t))) {
+		dir, file := filepath.Split(page)
+		if dir != "docs/decisions/" || file == "README.md" {
+			continue
+		}
+		number++
+		text := read(t, page)
+		if title := fmt.Sprintf("# %d. ", number); !strings.HasPrefix(text, title) ||
+			!strings.HasPrefix(file, fmt.Sprintf("%04d-", number)) {
+			t.Errorf("%s does not have the number %d in its name and title", page, number)
+		}
+		want := []string{"Context", "Decision", "Consequences"}
+		if got := found(`(?m)^## (.+)$`, text); !slices.Equal(got, want) {
+			t.Errorf("%s has the sections %q, want %q", page, got, want)
 		}
 	}
 }
