@@ -1,5 +1,5 @@
 // Package words keeps the tree to the words of docs/glossary.md and to lines
-// that fit on a screen. [Check] finds what breaks the rules; the tests of this
+// that fit on a screen. [Check] finds the breaches; the tests of this
 // package run it over the repository.
 package words
 
@@ -36,7 +36,7 @@ type Finding struct {
 	Rule Rule
 	File string // below the root of the tree, with slashes
 	Line int    // 0 for the file's name
-	Text string // what is wrong, and what to do
+	Text string // the fault and its remedy
 }
 
 func (f Finding) String() string {
@@ -89,7 +89,7 @@ func Bans(glossary string) ([]Ban, error) {
 	return bans, nil
 }
 
-// Check returns what breaks the rules in the text files below root.
+// Check returns the breaches of the rules in the text files below root.
 func Check(root string, bans []Ban) ([]Finding, error) {
 	c := newChecker(bans)
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
@@ -131,8 +131,8 @@ func ignoredDir(dir string) bool {
 
 // A checker gathers the findings of one tree.
 type checker struct {
-	names    map[string]Ban // by word: what no name may hold
-	text     map[string]Ban // by word: what no text may hold
+	names    map[string]Ban // by word: banned in names
+	text     map[string]Ban // by word: banned in text
 	pattern  *regexp.Regexp // matches the words of text
 	findings []Finding
 }
