@@ -7,16 +7,15 @@ import (
 	"ferry/internal/auth"
 )
 
-// Limits on a scope map: how many actions on repositories it has at most, as
-// in the reference, and on gateways, which is four for each descendant of a
-// connected registry.
+// Limits on a scope map: the number of actions on repositories, as in the reference, and on
+// gateways, which is four for each descendant of a connected registry.
 const (
 	maxPermissions        = 500
 	maxGatewayPermissions = 4000
 )
 
-// Normalize returns actions in the form that a scope map keeps: valid, the
-// verbs in lower case, each once.
+// Normalize checks actions and returns them in the form in which a scope map stores them: verbs in
+// lower case, no duplicates.
 func Normalize(actions []string) ([]string, error) {
 	var all []string
 	for _, text := range actions {
@@ -29,7 +28,7 @@ func Normalize(actions []string) ([]string, error) {
 	return Union(nil, all), nil
 }
 
-// Union returns a with those of b that it lacks. Case does not matter.
+// Union returns the values of a and those of b that a lacks, ignoring case.
 func Union(a, b []string) []string {
 	had := map[string]bool{}
 	all := make([]string, 0, len(a)+len(b))
@@ -42,7 +41,7 @@ func Union(a, b []string) []string {
 	return all
 }
 
-// Without returns a as far as it is not in b. Case does not matter.
+// Without returns the values of a that are not in b, ignoring case.
 func Without(a, b []string) []string {
 	gone := map[string]bool{}
 	for _, v := range b {
@@ -51,7 +50,7 @@ func Without(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(v string) bool { return gone[strings.ToLower(v)] })
 }
 
-// OnRepositories returns the actions that are on repositories.
+// OnRepositories returns the actions on repositories.
 func OnRepositories(actions []string) []string {
 	all := []string{}
 	for _, a := range actions {
@@ -62,13 +61,13 @@ func OnRepositories(actions []string) []string {
 	return all
 }
 
-// checkCount returns an error when a scope map would have too many actions.
+// checkCount returns an error if a scope map would have too many actions.
 func checkCount(name string, actions []string) error {
 	on := len(OnRepositories(actions))
 	if on > maxPermissions {
 		return Invalid("the scope map '%s' would have %d permissions on repositories: at most %d are allowed", name, on,
 			maxPermissions).
-			WithHint("name many repositories at once, as in team/* or *")
+			WithHint("name many repositories at once, such as team/* or *")
 	}
 	if n := len(actions) - on; n > maxGatewayPermissions {
 		return Invalid("the scope map '%s' would have %d permissions on gateways: at most %d are allowed", name, n,

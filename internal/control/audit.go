@@ -7,19 +7,19 @@ import (
 	"ferry/internal/metadb"
 )
 
-// keptAudit is how many entries the audit log has at most.
+// keptAudit is the maximum number of entries in the audit log.
 const keptAudit = 100_000
 
-// A Caller is who asks for something.
+// A Caller is the operator who makes a request.
 type Caller struct {
 	Name   string // of the operator
 	Source string // the address that the request came from
 	Host   string // the address, as host:port, at which it reached this instance
 }
 
-// Write runs fn in a transaction that changes object, and notes in the audit
-// log who did. It is how the management API writes; a connected registry
-// refuses, for all of this is its parent's.
+// Write runs fn in a transaction that changes object, and writes an audit entry in the same
+// transaction. The management API makes all its changes with it. A connected registry refuses,
+// because its parent manages these resources.
 func (s *Service) Write(ctx context.Context, by Caller, action, object string, fn func(*metadb.Tx) error) error {
 	if s.self != "" {
 		return Refuse(api.CodeManaged, "%s is managed by the parent registry", object).
@@ -37,15 +37,14 @@ func (s *Service) Write(ctx context.Context, by Caller, action, object string, f
 	return err
 }
 
-// Audit notes what was done. No detail of it holds a secret, since there is
-// none but the object's name.
+// Audit writes an audit entry. It contains no secret, because its only detail is the object's name.
 func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
 	return tx.AddAudit(metadb.AuditEntry{At: s.now(), Actor: by.Name, Source: by.Source, Action: action,
 		Object: object}, keptAudit)
 }
 
-// Note returns what audits a change in the transaction that makes it: of content,
-// say, which has transactions of its own.
+// Note returns a function that writes an audit entry, for a transaction that is not of the control
+// plane, such as one that deletes content.
 func (s *Service) Note(actor, source, action, object, detail string) func(*metadb.Tx) error {
 	return func(tx *metadb.Tx) error {
 		return tx.AddAudit(metadb.AuditEntry{
@@ -54,8 +53,8 @@ func (s *Service) Note(actor, source, action, object, detail string) func(*metad
 	}
 }
 
-// Record notes what is done in a transaction of its own, in a root and in a
-// connected registry: for what has no other transaction here.
+// Record writes an audit entry in a transaction of its own, for an action that has no other
+// transaction here. It works in a root and in a connected registry.
 func (s *Service) Record(ctx context.Context, by Caller, action, object string) error {
 	return s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) error { return s.Audit(tx, by, action, object) })
 }
@@ -65,7 +64,8 @@ func (s *Service) AuditLog(ctx context.Context, q metadb.AuditQuery) ([]api.Audi
 	list := func(tx *metadb.Tx) ([]metadb.AuditEntry, error) { return tx.Audit(q) }
 	return readAll(ctx, s, list, func(e metadb.AuditEntry) api.AuditEntry {
 		return api.AuditEntry{
-			ID: e.ID, Time: e.At, Actor: e.Actor, Source: e.Source, Action: e.Action, Object: e.Object, Detail: e.Detail,
+			ID: e.ID, Time: e.At, Actor: e.Actor, Source: e.Source,
+			Action: e.Action, Object: e.Object, Detail: e.Detail,
 		}
 	})
 }

@@ -1,9 +1,9 @@
-// Package control decides who may do what, and where: scope maps, tokens,
-// operators and mirror rules, with an audit log. It begins at [Service].
+// Package control holds the resources that say who may do what: scope maps, tokens, operators and
+// mirror rules, with an audit log. Begin at [Service].
 //
-// In a root registry its resources are written through the management API. In
-// a connected registry they are what the parent sent last: they can be read
-// there with the link down, and only the parent's word changes them.
+// In a root registry the management API writes these resources. In a connected registry they are
+// those of the last desired state from the parent: they can be read with the link down, and only a
+// new desired state changes them.
 package control
 
 import (
@@ -21,23 +21,22 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Options are what a Service is made of. DB is required.
+// Options configure a Service. DB is required.
 type Options struct {
 	DB *metadb.DB
-	// Self is the connected registry that this instance is, as its connection
-	// string names it; "" is a root.
+	// Self is the connected registry that this instance is, by the name in its connection string;
+	// "" is a root.
 	Self string
-	// Instance is the id for an instance whose database is empty; "" makes one up.
+	// Instance is the instance ID for an empty database; "" generates one.
 	Instance string
-	// Adopt makes anew what a database lacks that was in use. Else that is [ErrDamaged].
+	// Adopt creates again what a database in use lacks. Without it the result is [ErrDamaged].
 	Adopt bool
 	Log   *slog.Logger     // nil discards
 	Now   func() time.Time // nil is time.Now
 }
 
-// A Service is who may do what at one instance. It is safe for concurrent
-// use. Whoever writes the tables that its [State] is of does so in a
-// transaction of [Service.Change].
+// A Service manages the control plane of one instance. It is safe for concurrent use. Every
+// transaction that writes a table of [State] must run in [Service.Change].
 type Service struct {
 	db   *metadb.DB
 	self string
@@ -49,19 +48,18 @@ type Service struct {
 	failed   *failedLogins
 
 	state   atomic.Pointer[State]
-	writing sync.Mutex // held by the one write at a time, until its state is published
+	writing sync.Mutex // held during a write, until its state is published
 
 	mu       sync.Mutex
-	waiting  map[string]chan struct{} // by connected registry, in lower case; see [Service.Changed]
-	changed  map[string]int64         // by connected registry: the version that last concerned it
-	reloaded int64                    // the version at which everything was read anew, which concerns all
+	waiting  map[string]chan struct{} // by lower-case connected registry; see [Service.Changed]
+	changed  map[string]int64         // by lower-case connected registry: the version that last affected it
+	reloaded int64                    // the version at which everything was last read again, which affects all
 }
 
-// New returns the service of an instance. At the instance's first
-// start it makes what has to be there: its id, its role and, in a
-// root, the scope maps that are defined by the system. A database that belongs to
-// another role, or to another connected registry, is an error, and so is one that
-// was in use and lacks any of it ([ErrDamaged]).
+// New returns the service of an instance. At the first start it creates the instance ID, the role
+// and, in a root, the scope maps that the system defines. It returns an error if the database
+// belongs to another role or to another connected registry, and [ErrDamaged] if the database was in
+// use and lacks any of these.
 func New(ctx context.Context, o Options) (*Service, error) {
 	if o.DB == nil {
 		return nil, errors.New("open control plane: it needs a database")
@@ -84,13 +82,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
-// InstanceID tells this instance from every other. It is made at the first
-// start.
+// InstanceID identifies this instance. It is created at the first start.
 func (s *Service) InstanceID() string { return s.instance }
 
-// Directory knows who may use this instance: in a root every enabled token;
-// in a connected registry its client tokens and the sync tokens of its
-// children; in both the operators.
+// Directory returns the users of this instance: in a root, every enabled token; in a connected
+// registry, its client tokens and the sync tokens of its children; in both, the operators.
 func (s *Service) Directory() auth.Directory { return directory{s} }
 
 // Self returns the name of the connected registry that this instance is; "" is
@@ -100,24 +96,23 @@ func (s *Service) Self() string { return s.self }
 // IsSelf reports whether name is the connected registry that this instance is.
 func (s *Service) IsSelf(name string) bool { return s.self != "" && strings.EqualFold(s.self, name) }
 
-// IsChild reports whether the row is right below this instance.
+// IsChild reports whether the row is of a child of this instance.
 func (s *Service) IsChild(row metadb.ConnectedRegistry) bool {
 	return strings.EqualFold(row.Parent, s.self) && !s.IsSelf(row.Name)
 }
 
-// State returns the control plane as it is now.
+// State returns the current state of the control plane.
 func (s *Service) State() *State { return s.state.Load() }
 
-// Change runs fn in a transaction that may write the control plane, and
-// publishes the state that follows before it returns. On a full disk the transaction has
-// the reserve, and fn may be run twice.
+// Change runs fn in a transaction that may write the control plane, and publishes the new state
+// before it returns. On a full disk the transaction may use the reserve; fn may then run twice.
 func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	old := s.state.Load()
 	var next *State
 	var rows []metadb.ControlRow
-	uncertain := false // whether it was committed
+	uncertain := false // whether the transaction was committed
 	err := s.db.UpdateWithReserve(ctx, func(tx *metadb.Tx) (err error) {
 		next, uncertain = nil, false
 		if err := fn(tx); err != nil {
@@ -131,7 +126,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		if version != old.version+1 { // another process wrote, too
+		if version != old.version+1 { // another process has written, too
 			next, err = readState(tx)
 			return err
 		}
@@ -147,14 +142,13 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 	if next.version != old.version+1 {
 		s.publishAll(next)
 	} else {
-		s.publish(next, concerned(old, next, rows, s.self))
+		s.publish(next, affectedChildren(old, next, rows, s.self))
 	}
 	return nil
 }
 
-// CatchUp returns once the state is at least of the version, which the database
-// has: a write that is being published is waited for, and what another process
-// wrote is read.
+// CatchUp returns as soon as the state has at least the version, which the database has already. It
+// waits for a write that is being published, and reads what another process has written.
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -164,7 +158,7 @@ func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	return s.reload(ctx)
 }
 
-// reload reads the whole state anew.
+// reload reads the whole state again.
 func (s *Service) reload(ctx context.Context) error {
 	next, err := metadb.Read(ctx, s.db, readState)
 	if err == nil {
@@ -173,13 +167,13 @@ func (s *Service) reload(ctx context.Context) error {
 	return err
 }
 
-// publish makes next the state, and wakes those who wait for a change that
-// concerns one of the connected registries.
-func (s *Service) publish(next *State, concerned []string) {
+// publish makes next the current state, and wakes everyone who waits for a change that affects one
+// of the connected registries.
+func (s *Service) publish(next *State, affected []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Store(next)
-	for _, name := range concerned {
+	for _, name := range affected {
 		s.changed[name] = next.version
 		if c := s.waiting[name]; c != nil {
 			close(c)
@@ -188,7 +182,7 @@ func (s *Service) publish(next *State, concerned []string) {
 	}
 }
 
-// publishAll is publish for a state of which nobody knows what changed.
+// publishAll is like publish, for a state whose changes are not known: it wakes everyone.
 func (s *Service) publishAll(next *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,9 +195,8 @@ func (s *Service) publishAll(next *State) {
 	}
 }
 
-// Changed returns a channel that is closed with the next change that concerns
-// the connected registry name, which is right below this instance: of itself, of
-// its descendants, and of their tokens and scope maps.
+// Changed returns a channel that is closed with the next change that affects the child name: a
+// change to the child itself, to its descendants, or to their tokens and scope maps.
 func (s *Service) Changed(name string) <-chan struct{} {
 	name = strings.ToLower(name)
 	s.mu.Lock()
@@ -216,20 +209,22 @@ func (s *Service) Changed(name string) <-chan struct{} {
 	return c
 }
 
-// ChangedAt returns the version of the state that last concerned the connected
-// registry name, as [Service.Changed] has it.
+// ChangedAt returns the version of the state that last affected the child name, in the sense of
+// [Service.Changed].
 func (s *Service) ChangedAt(name string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return max(s.reloaded, s.changed[strings.ToLower(name)])
 }
 
-// readAll returns what of makes of every row that list reads.
-func readAll[R, T any](ctx context.Context, s *Service, list func(*metadb.Tx) ([]R, error), of func(R) T) ([]T, error) {
+// readAll returns the result of convert for every row that list reads.
+func readAll[R, T any](
+	ctx context.Context, s *Service, list func(*metadb.Tx) ([]R, error), convert func(R) T,
+) ([]T, error) {
 	rows, err := metadb.Read(ctx, s.db, list)
 	all := []T{}
 	for _, row := range rows {
-		all = append(all, of(row))
+		all = append(all, convert(row))
 	}
 	return all, err
 }

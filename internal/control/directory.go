@@ -10,14 +10,13 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A directory answers who may use an instance, from its state.
+// A directory authenticates the users of an instance, from its current state.
 type directory struct{ *Service }
 
 var _ auth.Directory = directory{}
 
-// Authenticate implements [auth.Directory]. A name that an operator has is the
-// operator's: a parent may send a token of the same name, and must not shut the
-// operators of this instance out.
+// Authenticate implements [auth.Directory]. A name that an operator has always means the operator:
+// a token of the same name, sent by a parent, must not lock the operators of this instance out.
 func (d directory) Authenticate(ctx context.Context, name, password string) (*auth.Principal, error) {
 	state := d.State()
 	if o := state.Operator(name); o != nil {
@@ -46,7 +45,7 @@ func (d directory) AuthenticateToken(name, password string) (p *auth.Principal, 
 	return p, true, err
 }
 
-// tokenWith returns the token name, if it may be used here with the password.
+// tokenWith returns the token name if it may be used here with the password.
 func (d directory) tokenWith(s *State, name, password string) (*auth.Principal, error) {
 	return d.token(s, name,
 		func(t *Token, slot int) bool { return auth.SamePassword(t.Passwords[slot].Hash, password) })
@@ -76,15 +75,15 @@ func principalOf(o *metadb.Operator) *auth.Principal {
 	return p
 }
 
-// token returns the token name, if it may be used here and one of its passwords,
-// which is good now, is right.
+// token returns the token name if it may be used here, and one of its valid passwords satisfies
+// right.
 func (d directory) token(s *State, name string, right func(t *Token, slot int) bool) (*auth.Principal, error) {
 	t := s.Token(name)
 	if t == nil || t.Status != api.Enabled || t.ScopeMap != "" && s.ScopeMap(t.ScopeMap) == nil {
 		return nil, auth.ErrUnauthenticated
 	}
 	slot := 0
-	for slot < len(t.Passwords) && !(goodAt(t.Passwords[slot], d.now()) && right(t, slot)) {
+	for slot < len(t.Passwords) && !(isValid(t.Passwords[slot], d.now()) && right(t, slot)) {
 		slot++
 	}
 	if slot == len(t.Passwords) {
@@ -102,17 +101,16 @@ func (d directory) token(s *State, name string, right func(t *Token, slot int) b
 	return p, nil
 }
 
-// goodAt reports whether a password has not expired.
-func goodAt(p metadb.Password, now time.Time) bool {
+// isValid reports whether a password has not expired.
+func isValid(p metadb.Password, now time.Time) bool {
 	return p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt)
 }
 
-// admit returns an error unless a token may be used at this connected
-// registry: as the sync token of a child, or as a client token, which then
-// has no say in a gateway.
+// admit returns an error unless a token may be used at this connected registry: as the sync token
+// of a child, or as a client token. A client token has no rights on gateways here.
 func (s *Service) admit(state *State, p *auth.Principal) error {
 	client := false
-	for _, name := range state.under(state.users, p.Name) {
+	for _, name := range state.entries(state.registriesByToken, p.Name) {
 		r := state.Registry(name)
 		if s.IsChild(r.ConnectedRegistry) && r.SyncToken == p.Name {
 			return nil
@@ -126,6 +124,6 @@ func (s *Service) admit(state *State, p *auth.Principal) error {
 	return nil
 }
 
-// Writable reports whether clients may write here: in a root alone, since
-// nothing sends up what is pushed to a connected registry, whatever its mode.
+// Writable reports whether clients may push here. They may only do so in a root: whatever the mode
+// of a connected registry, nothing sends to its parent what clients push.
 func (s *Service) Writable() bool { return s.self == "" }

@@ -10,8 +10,8 @@ import (
 	"ferry/internal/metadb"
 )
 
-// An Error is a refusal that the caller sees: a code for programs, of
-// [api.Problem], a message for people, and advice.
+// An Error is a refusal for the caller, with a code of [api.Problem] for programs, a message for
+// people, and a hint.
 type Error struct {
 	Code, Message, Hint string
 }
@@ -19,7 +19,7 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Message }
 
-// WithHint returns e with advice. It may only be called on a fresh one.
+// WithHint sets the hint and returns e.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
 	return e
@@ -30,14 +30,14 @@ func Refuse(code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Invalid refuses what makes no sense.
+// Invalid returns an error for an invalid request.
 func Invalid(format string, args ...any) *Error { return Refuse(api.CodeInvalid, format, args...) }
 
-// Conflict refuses what does not go with what there is.
+// Conflict returns an error for a request that conflicts with the current state.
 func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflict, format, args...) }
 
-// MapNotFound turns [metadb.ErrNotFound] into the refusal that the caller
-// sees, and returns every other error as it is.
+// MapNotFound replaces [metadb.ErrNotFound] by an [Error] for the caller. It returns any other
+// error unchanged.
 func MapNotFound(err error, what, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
 		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(what, "sync "), " rule"), " ", "-")
@@ -47,13 +47,14 @@ func MapNotFound(err error, what, name string) error {
 	return err
 }
 
-// A user's name in HTTP Basic has no colon; a path's segment is neither "." nor "..".
+// resourceName suits HTTP Basic, whose user names have no colon, and URL paths, whose segments are
+// neither "." nor "..".
 var resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 func checkName(what, name string) error {
 	if resourceName.MatchString(name) {
 		return nil
 	}
-	return Invalid("'%.100s' is no name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
+	return Invalid("'%.100s' is not a name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
 		"beginning with a letter or digit", name, what)
 }

@@ -13,77 +13,73 @@ import (
 	"ferry/internal/terminal"
 )
 
-// How often a failed login is noted. Strangers decide how many there are, so
-// that both the log and the audit log get a bounded number of entries: one of a
-// source at a time, and of all sources together no more than these.
+// How often failed logins are logged. Strangers decide how many there are, so that the log and the
+// audit log get a bounded number of entries for each source, and for all sources together.
 const (
-	notePause      = 5 * time.Minute // until a source is noted again
-	noteBurst      = 60              // entries at once
-	noteEvery      = time.Minute     // until there may be another one
-	maxNoted       = 4096            // sources that are remembered
-	noteTimeout    = 5 * time.Second
-	maxNameInNotes = 100 // bytes
+	logPause      = 5 * time.Minute // until the next entry of the same source
+	logBurst      = 60              // entries of all sources at once
+	logEvery      = time.Minute     // until all sources together may have one more entry
+	maxSources    = 4096            // sources with a recorded time
+	auditTimeout  = 5 * time.Second
+	maxLoggedName = 100 // bytes
 )
 
-// failedLogins decides which failed logins are noted.
+// failedLogins decides which failed logins are logged.
 type failedLogins struct {
 	mu      sync.Mutex
-	noted   map[string]time.Time // when, by source
+	logged  map[string]time.Time // the time of the last entry, by source
 	all     *rate.Limiter
-	unnoted int // failed logins since the last that was noted
+	skipped int // failed logins since the last entry
 }
 
 func newFailedLogins() *failedLogins {
-	return &failedLogins{noted: map[string]time.Time{}, all: rate.NewLimiter(rate.Every(noteEvery), noteBurst)}
+	return &failedLogins{logged: map[string]time.Time{}, all: rate.NewLimiter(rate.Every(logEvery), logBurst)}
 }
 
-// count counts a failed login. It reports whether to note it, and how many were
-// not noted before it.
-func (f *failedLogins) count(source string, now time.Time) (note bool, unnoted int) {
+// count counts a failed login. It reports whether to log it, and how many were skipped before it.
+func (f *failedLogins) count(source string, now time.Time) (log bool, skipped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last, ok := f.noted[source]
-	if ok && now.Sub(last) < notePause || !f.all.AllowN(now, 1) {
-		f.unnoted++
+	last, ok := f.logged[source]
+	if ok && now.Sub(last) < logPause || !f.all.AllowN(now, 1) {
+		f.skipped++
 		return false, 0
 	}
-	if len(f.noted) >= maxNoted {
-		clear(f.noted)
+	if len(f.logged) >= maxSources {
+		clear(f.logged)
 	}
-	f.noted[source] = now
-	unnoted, f.unnoted = f.unnoted, 0
-	return true, unnoted
+	f.logged[source] = now
+	skipped, f.skipped = f.skipped, 0
+	return true, skipped
 }
 
-// LoginFailed notes a login that was refused, in the log and in the audit log,
-// unless its source was noted just before, or there were too many. The next entry
-// then says how many were left out.
+// LoginFailed writes a refused login to the log and to the audit log, unless its source has a
+// recent entry or there are too many entries. The next entry then says how many were skipped.
 func (s *Service) LoginFailed(ctx context.Context, source, name string) {
-	note, unnoted := s.failed.count(source, s.now())
-	if !note {
+	log, skipped := s.failed.count(source, s.now())
+	if !log {
 		return
 	}
-	name = harmless(name)
-	s.log.Warn("login failed", "source", source, "name", name, "unnoted", unnoted)
+	name = loggableName(name)
+	s.log.Warn("login failed", "source", source, "name", name, "skipped", skipped)
 	e := metadb.AuditEntry{At: s.now(), Source: source, Action: "failed-login", Object: "logins/" + name}
-	if unnoted > 0 {
-		e.Detail = fmt.Sprintf("%d more failed since the last entry, from this source or from others", unnoted)
+	if skipped > 0 {
+		e.Detail = fmt.Sprintf("%d more failed since the last entry, from this source or from others", skipped)
 	}
-	// The client may be gone before this is written.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	// The client may have disconnected already.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
 	if err := s.db.Update(ctx, func(tx *metadb.Tx) error { return tx.AddAudit(e, keptAudit) }); err != nil {
 		s.log.Error("failed login is not audited", "err", err)
 	}
 }
 
-// harmless returns the form in which the log and the audit log have the name of a failed
-// login: at most [maxNameInNotes] bytes, and no password, which people send as the name
-// by mistake.
-func harmless(name string) string {
+// loggableName returns the name of a failed login in a form that is safe to log: at most
+// [maxLoggedName] bytes, and no password, because people send passwords as names by mistake.
+func loggableName(name string) string {
 	if auth.HoldsPassword(name) {
 		return "(a password)"
 	}
 	name = terminal.Printable(name)
-	return terminal.Clip(name, maxNameInNotes)
+	return terminal.Clip(name, maxLoggedName)
 }

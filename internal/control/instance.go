@@ -13,23 +13,23 @@ import (
 	"ferry/internal/metadb"
 )
 
-// The settings that an instance keeps.
+// The settings that an instance stores.
 const (
 	settingInstance = metadb.SettingInstance
 	settingRole     = metadb.SettingRole
 )
 
-// ErrDamaged is what [New] returns, wrapped, for a database that was in use and lacks
-// what an instance must remember of itself.
+// ErrDamaged is wrapped by the error of [New] for a database that was in use and lacks a setting of
+// its instance.
 var ErrDamaged = errors.New("the database is damaged")
 
 const roleRoot = "root"
 
-// ErrNoConnectionString is that a connected registry was started like a root.
+// ErrNoConnectionString is the error for a connected registry that is started as a root.
 var ErrNoConnectionString = errors.New("it needs its connection string to start")
 
-// prepare reads what the instance must remember of itself. It makes that in a database
-// that is empty; in another, only if o says that it may.
+// prepare reads the settings of the instance. It creates them in an empty database, and in another
+// one only with Options.Adopt.
 func (s *Service) prepare(ctx context.Context, o Options) error {
 	role := roleRoot
 	if s.self != "" {
@@ -40,17 +40,17 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 		if err != nil {
 			return err
 		}
-		own := memory{tx, id.Used, o.Adopt, s.log}
+		own := settings{tx, id.Used, o.Adopt, s.log}
 		had, err := tx.Setting(settingRole)
 		if err != nil {
 			return err
 		}
 		if had != "" && had != roleRoot && role == roleRoot {
-			return fmt.Errorf("the data belongs to the %s: %w", say(had), ErrNoConnectionString)
+			return fmt.Errorf("the data belongs to the %s: %w", roleText(had), ErrNoConnectionString)
 		}
 		if had != "" && !strings.EqualFold(had, role) {
 			return fmt.Errorf("the data belongs to the %s, and not to the %s: give it a data directory of its own",
-				say(had), say(role))
+				roleText(had), roleText(role))
 		}
 		if _, err := own.ensure(settingRole, func() string { return role }); err != nil {
 			return err
@@ -66,30 +66,30 @@ func (s *Service) prepare(ctx context.Context, o Options) error {
 	})
 }
 
-// A memory is what an instance remembers of itself in its database.
-type memory struct {
+// settings reads and creates the settings of an instance.
+type settings struct {
 	tx          *metadb.Tx
 	used, adopt bool
 	log         *slog.Logger
 }
 
-// ensure returns a setting, which it makes where there is none.
-func (m memory) ensure(name string, make func() string) (string, error) {
-	value, err := m.tx.Setting(name)
+// ensure returns a setting, and creates it if it is missing.
+func (s settings) ensure(name string, make func() string) (string, error) {
+	value, err := s.tx.Setting(name)
 	if err != nil || value != "" {
 		return value, err
 	}
-	if m.used && !m.adopt {
+	if s.used && !s.adopt {
 		return "", fmt.Errorf("it was in use, and has no %s: %w", name, ErrDamaged)
 	}
-	if m.used {
-		m.log.Warn("the database lacked a setting, which is made anew", "setting", name)
+	if s.used {
+		s.log.Warn("the database lacked a setting, which is created again", "setting", name)
 	}
 	value = make()
-	return value, m.tx.SetSetting(name, value)
+	return value, s.tx.SetSetting(name, value)
 }
 
-func say(role string) string {
+func roleText(role string) string {
 	if role == roleRoot {
 		return "root registry"
 	}

@@ -12,26 +12,26 @@ import (
 	"ferry/internal/replication"
 )
 
-// maxMirrorRules is how many there may be: each looks at a whole repository
-// now and then.
+// maxMirrorRules is the maximum number of rules, because each one lists a whole repository now and
+// then.
 const maxMirrorRules = 1000
 
 // defaultMirrorSchedule is once an hour.
 const defaultMirrorSchedule = "0 * * * *"
 
-// A MirrorRunner runs mirror rules; [mirror.Service] is one.
+// A MirrorRunner runs mirror rules; [mirror.Service] implements it.
 type MirrorRunner interface {
-	// Status returns how the rule's run goes.
+	// Status returns the state of the rule's run.
 	Status(rule string) mirror.RunStatus
-	// Changed says that a rule was written or deleted.
+	// Changed tells the runner that a rule was written or deleted.
 	Changed(rule string)
-	// Wake says that a rule was asked to run.
+	// Wake tells the runner that a run of a rule was requested.
 	Wake()
-	// EncryptPassword returns a password for the registry at l as it may be stored.
+	// EncryptPassword encrypts a password for the registry at l, so that it may be stored.
 	EncryptPassword(l mirror.Location, password string) string
 }
 
-// MirrorRules are the mirror rules of a root, with what runs them.
+// MirrorRules are the mirror rules of a root, and their runner.
 type MirrorRules struct {
 	service *Service
 	runner  MirrorRunner
@@ -56,7 +56,7 @@ func (m *MirrorRules) List(ctx context.Context) ([]api.MirrorRule, error) {
 	})
 }
 
-// Get returns a rule, and how its runs go.
+// Get returns a rule with the state of its runs.
 func (m *MirrorRules) Get(ctx context.Context, name string) (api.MirrorRule, error) {
 	return metadb.Read(ctx, m.service.db, func(tx *metadb.Tx) (api.MirrorRule, error) { return m.read(tx, name) })
 }
@@ -69,8 +69,7 @@ func (m *MirrorRules) read(tx *metadb.Tx, name string) (api.MirrorRule, error) {
 	return m.ruleOf(tx, row)
 }
 
-// Put creates a rule, or replaces one. Where no run is bound to a window, one
-// begins now.
+// Put creates or replaces a rule. Unless the rule has a window, a run begins now.
 func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.MirrorRulePut,
 	when Precondition) (r api.MirrorRule, err error) {
 	if err := checkName("mirror rule", name); err != nil {
@@ -88,13 +87,13 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 			return err
 		}
 		if exists && old.Repository != v.Repository {
-			return keepsRepository(old)
+			return repositoryTaken(old)
 		}
 		row := metadb.MirrorRule{Name: name, CreatedAt: m.service.now()}
 		if err := m.fill(&row, v, put.Password); err != nil {
 			return err
 		}
-		if err := free(tx, row); err != nil {
+		if err := checkRepositoryFree(tx, row); err != nil {
 			return err
 		}
 		r, err = m.store(tx, row, v)
@@ -104,8 +103,7 @@ func (m *MirrorRules) Put(ctx context.Context, by Caller, name string, put api.M
 	return r, err
 }
 
-// Update changes a rule. It counts from the next run; where none is bound to
-// a window, that is now.
+// Update changes a rule, for its next run. Unless the rule has a window, that run begins now.
 func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch api.MirrorRulePatch,
 	when Precondition) (r api.MirrorRule, err error) {
 	err = m.service.Write(ctx, by, "update", "mirror-rules/"+name, func(tx *metadb.Tx) error {
@@ -117,15 +115,15 @@ func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch 
 		if err != nil {
 			return err
 		}
-		v, secret, password := patched(old, patch), row.Secret, ""
+		v, secret, password := applyPatch(old, patch), row.Secret, ""
 		if patch.Password != nil {
 			password = *patch.Password
 		}
 		if err := m.fill(&row, v, password); err != nil {
 			return err
 		}
-		if patch.Password == nil && v.Username != "" && secret != "" { // it stays
-			if was, is := sealedFor(old), sealedFor(v); was != is {
+		if patch.Password == nil && v.Username != "" && secret != "" { // the stored password stays
+			if was, is := passwordHost(old), passwordHost(v); was != is {
 				return Invalid("the password was given for %s, and is not sent to another registry",
 					was).WithHint("give the password for %s", is)
 			}
@@ -138,8 +136,8 @@ func (m *MirrorRules) Update(ctx context.Context, by Caller, name string, patch 
 	return r, err
 }
 
-// patched returns v with the changes, but for the password.
-func patched(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
+// applyPatch returns v with the changes in p, apart from the password.
+func applyPatch(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
 	set(&v.Source, p.Source)
 	set(&v.Schedule, p.Schedule)
 	set(&v.Window, p.Window)
@@ -154,7 +152,7 @@ func patched(v mirror.Spec, p api.MirrorRulePatch) mirror.Spec {
 	return v
 }
 
-// fill puts what was decided into row.
+// fill sets the spec and the password of row.
 func (m *MirrorRules) fill(row *metadb.MirrorRule, v mirror.Spec, password string) error {
 	if err := v.Check(); err != nil {
 		return Invalid("%s", err)
@@ -171,8 +169,8 @@ func (m *MirrorRules) fill(row *metadb.MirrorRule, v mirror.Spec, password strin
 	return err
 }
 
-// sealedFor is the registry that a rule's password is for.
-func sealedFor(v mirror.Spec) string {
+// passwordHost returns the registry for which a rule's password was given.
+func passwordHost(v mirror.Spec) string {
 	l, err := mirror.ParseLocation(v.Source)
 	if err != nil {
 		return ""
@@ -180,15 +178,16 @@ func sealedFor(v mirror.Spec) string {
 	return l.Address
 }
 
-// free returns an error unless row may have its repository.
-func free(tx *metadb.Tx, row metadb.MirrorRule) error {
+// checkRepositoryFree returns an error if another rule has the repository of row, or if there are
+// too many rules.
+func checkRepositoryFree(tx *metadb.Tx, row metadb.MirrorRule) error {
 	rows, err := tx.MirrorRules()
 	if err != nil {
 		return err
 	}
 	for _, other := range rows {
 		if other.Name != row.Name && strings.EqualFold(other.Repository, row.Repository) {
-			return keepsRepository(other)
+			return repositoryTaken(other)
 		}
 	}
 	if len(rows) >= maxMirrorRules {
@@ -197,13 +196,12 @@ func free(tx *metadb.Tx, row metadb.MirrorRule) error {
 	return nil
 }
 
-func keepsRepository(row metadb.MirrorRule) error {
+func repositoryTaken(row metadb.MirrorRule) error {
 	return Conflict("the mirror rule '%s' keeps the repository %s", row.Name, row.Repository).
 		WithHint("delete it first: ferry mirror delete -n %s", row.Name)
 }
 
-// store writes a rule, and asks for a run of it unless that is bound to a
-// window.
+// store writes a rule, and requests a run of it unless the rule has a window.
 func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec) (api.MirrorRule, error) {
 	if err := tx.PutMirrorRule(row); err != nil {
 		return api.MirrorRule{}, err
@@ -216,8 +214,8 @@ func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec)
 	return m.read(tx, row.Name)
 }
 
-// Run asks for a run that begins from now on, whatever the schedule says: one
-// that goes on has listed what the source has, and another follows it.
+// Run requests a run that begins after this moment, whatever the schedule says. A run in progress
+// has listed its source already, so that another one follows it.
 func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.MirrorRule, err error) {
 	err = m.service.Write(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		if err := tx.AskMirrorRule(name, m.service.now()); err != nil {
@@ -232,7 +230,7 @@ func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.Mi
 	return r, err
 }
 
-// Delete removes a rule. The images that it brought stay.
+// Delete deletes a rule. The images that it mirrored stay.
 func (m *MirrorRules) Delete(ctx context.Context, by Caller, name string, when Precondition) error {
 	err := m.service.Write(ctx, by, "delete", "mirror-rules/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.MirrorRule(name)
@@ -248,17 +246,17 @@ func (m *MirrorRules) Delete(ctx context.Context, by Caller, name string, when P
 	return err
 }
 
-// notify lets what runs rules know of a change.
+// notify tells the runner of a change, unless err is set.
 func (m *MirrorRules) notify(err error, name string) {
 	if err == nil {
 		m.runner.Changed(name)
 	}
 }
 
-// shownFailures is how many of a rule's failures are shown.
+// shownFailures is the maximum number of failures in the API's answer.
 const shownFailures = 10
 
-// ruleOf makes a resource of a row and of how its run goes.
+// ruleOf returns the API's form of a row, with the state of its run.
 func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRule, error) {
 	run := m.runner.Status(row.Name)
 	v, err := mirror.SpecOf(row)
@@ -291,7 +289,7 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 	return r, err
 }
 
-// SourceWarnings are warnings of a run or an import as the API shows them.
+// SourceWarnings returns the API's form of the warnings of a run or an import.
 func SourceWarnings(all []mirror.Warning) []api.SourceWarning {
 	shown := make([]api.SourceWarning, len(all))
 	for i, w := range all {
@@ -300,7 +298,7 @@ func SourceWarnings(all []mirror.Warning) []api.SourceWarning {
 	return shown
 }
 
-// countItems adds what is known of the source's items.
+// countItems sets the counts and the failures of the source's items.
 func countItems(m *api.MirrorStatus, tx *metadb.Tx, source string) error {
 	counts, err := tx.CountSyncItems(source)
 	if err != nil {

@@ -22,21 +22,21 @@ const (
 	PasswordFile = "initial-admin-password"
 )
 
-// EnsureAdmin makes the operator "admin" where there is no operator yet. It
-// returns the new password, which is also in the file [PasswordFile] of dir
-// that only its owner may read; "" is that nothing had to be made.
+// EnsureAdmin creates the operator "admin" if there is no operator yet. It returns the new
+// password, and stores it in the file [PasswordFile] of dir, which only its owner may read. The
+// password is "" if there was an operator already.
 func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string, err error) {
 	operators, err := metadb.Read(ctx, s.db, (*metadb.Tx).Operators)
 	if err != nil || len(operators) > 0 {
 		return "", err
 	}
 	if password, err = auth.GeneratePassword(rand.Reader); err != nil {
-		return "", fmt.Errorf("make first password: %w", err)
+		return "", fmt.Errorf("generate first password: %w", err)
 	}
-	// The file comes first: a stop in between makes another password next
-	// time, and never an operator whose password nobody knows.
+	// The file comes first: if the process stops in between, the next start generates another
+	// password. There is never an operator whose password nobody knows.
 	if err := atomicfile.Write(filepath.Join(dir, PasswordFile), []byte(password+"\n")); err != nil {
-		return "", fmt.Errorf("keep first password: %w", err)
+		return "", fmt.Errorf("store first password: %w", err)
 	}
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password),
 		CreatedAt: s.now()}

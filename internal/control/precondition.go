@@ -9,15 +9,15 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A Precondition is what a caller says of the resource that it means to
-// write (RFC 9110, section 13.1). The zero value asks for nothing.
+// A Precondition is the caller's condition on the current version of a resource (RFC 9110, section
+// 13.1). The zero value has no condition.
 type Precondition struct {
 	Match     string // If-Match
 	NoneMatch string // If-None-Match
 }
 
-// check returns an error unless the resource, at its version where it exists,
-// is what the caller said.
+// check returns an error unless the resource, whose version counts only if it exists, meets the
+// condition.
 func (p Precondition) check(exists bool, version int64, what, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
 		return Refuse(api.CodePrecondition, "the %s '%s' exists already", what, name)
@@ -29,8 +29,8 @@ func (p Precondition) check(exists bool, version int64, what, name string) error
 	return nil
 }
 
-// CheckPut returns an error unless a resource that is created or replaced is what
-// the caller said, and reports whether it exists. Reading it gave version and err.
+// CheckPut returns an error unless a resource that is created or replaced meets the condition, and
+// reports whether the resource exists. version and err are the result of reading it.
 func (p Precondition) CheckPut(version int64, err error, what, name string) (exists bool, _ error) {
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return false, err
@@ -38,8 +38,8 @@ func (p Precondition) CheckPut(version int64, err error, what, name string) (exi
 	return err == nil, p.check(err == nil, version, what, name)
 }
 
-// CheckChange returns an error unless a resource that is changed or deleted exists
-// and is what the caller said. Reading it gave version and err.
+// CheckChange returns an error unless a resource that is changed or deleted exists and meets the
+// condition. version and err are the result of reading it.
 func (p Precondition) CheckChange(version int64, err error, what, name string) error {
 	if err != nil {
 		return MapNotFound(err, what, name)
@@ -47,7 +47,7 @@ func (p Precondition) CheckChange(version int64, err error, what, name string) e
 	return p.check(true, version, what, name)
 }
 
-// matches reports whether one of the tags of a header is the version's.
+// matches reports whether a header contains the entity tag of the version, or *.
 func matches(header string, version int64) bool {
 	for tag := range strings.SplitSeq(header, ",") {
 		if tag = strings.TrimSpace(tag); tag == "*" || tag == ETag(version) {
@@ -57,5 +57,5 @@ func matches(header string, version int64) bool {
 	return false
 }
 
-// ETag is the entity tag of a resource's version.
+// ETag returns the entity tag of a version.
 func ETag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }

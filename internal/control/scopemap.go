@@ -15,7 +15,7 @@ const (
 	maxScopeMaps   = 20_000
 )
 
-// set sets what is given.
+// set copies from to to, unless from is nil.
 func set[T any](to, from *T) {
 	if from != nil {
 		*to = *from
@@ -41,7 +41,7 @@ func (s *Service) ScopeMap(ctx context.Context, name string) (api.ScopeMap, erro
 	return scopeMapOf(row), MapNotFound(err, "scope map", name)
 }
 
-// PutScopeMap creates a scope map, or replaces one that a user defined.
+// PutScopeMap creates a scope map, or replaces one that is not defined by the system.
 func (s *Service) PutScopeMap(
 	ctx context.Context, by Caller, name string, put api.ScopeMapPut, when Precondition,
 ) (m api.ScopeMap, err error) {
@@ -55,7 +55,7 @@ func (s *Service) PutScopeMap(
 		}
 		if len(actions) == 0 {
 			return Invalid("the scope map '%s' has no actions",
-				name).WithHint("as in: repositories/team/app/content/read")
+				name).WithHint("example: repositories/team/app/content/read")
 		}
 		old, err := tx.ScopeMap(name)
 		exists, err := when.CheckPut(old.Version, err, "scope map", name)
@@ -79,7 +79,7 @@ func (s *Service) PutScopeMap(
 	return m, err
 }
 
-// UpdateScopeMap changes a scope map that a user defined, for all its tokens.
+// UpdateScopeMap changes a scope map that is not defined by the system, for all its tokens.
 func (s *Service) UpdateScopeMap(
 	ctx context.Context, by Caller, name string, patch api.ScopeMapPatch, when Precondition,
 ) (m api.ScopeMap, err error) {
@@ -104,7 +104,7 @@ func (s *Service) UpdateScopeMap(
 	return m, err
 }
 
-// WriteScopeMap writes a user's scope map and returns it as it is then.
+// WriteScopeMap writes a scope map that is not defined by the system, and returns the result.
 func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMap, error) {
 	if IsSystem(row) {
 		return api.ScopeMap{}, Conflict("the scope map '%s' is defined by the system and cannot be changed", row.Name)
@@ -122,8 +122,8 @@ func (s *Service) WriteScopeMap(tx *metadb.Tx, row metadb.ScopeMap) (api.ScopeMa
 	return scopeMapOf(row), err
 }
 
-// DeleteScopeMap removes a scope map that a user defined. Its tokens stay,
-// and may do nothing. That of a connected registry's sync token stays, too.
+// DeleteScopeMap deletes a scope map that is not defined by the system. Its tokens stay, without
+// rights. The scope map of a sync token cannot be deleted.
 func (s *Service) DeleteScopeMap(ctx context.Context, by Caller, name string, when Precondition) error {
 	return s.Write(ctx, by, "delete", "scope-maps/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.ScopeMap(name)
@@ -144,7 +144,8 @@ func (s *Service) dropScopeMap(tx *metadb.Tx, name string) error {
 	}
 	for _, t := range tokens {
 		if r := s.State().SyncedBy(t.Name); r != nil {
-			return Conflict("the scope map '%s' is what the connected registry '%s' syncs by", name, r.Name).
+			return Conflict("the scope map '%s' belongs to the sync token of the connected registry '%s'",
+				name, r.Name).
 				WithHint("delete the connected registry first: ferry connected-registry delete -n %s --cleanup", r.Name)
 		}
 		t.ScopeMap = ""
@@ -160,8 +161,7 @@ func IsSystem(row metadb.ScopeMap) bool {
 	return row.Type == api.SystemDefined || strings.HasPrefix(row.Name, "_")
 }
 
-// putSystemScopeMaps makes the scope maps of the reference that every
-// registry has.
+// putSystemScopeMaps creates the scope maps that every registry has in the reference.
 func (s *Service) putSystemScopeMaps(tx *metadb.Tx) error {
 	for _, m := range []metadb.ScopeMap{
 		{Name: "_repositories_admin", Description: "Can perform all read, write and delete operations on the registry",

@@ -9,17 +9,17 @@ import (
 	"ferry/internal/wire"
 )
 
-// A Spec is what the root decided for a connected registry, as its row keeps it.
+// A Spec is the settings of a connected registry, in the form in which its row stores them.
 type Spec struct {
 	wire.Spec
-	Notifications []string `json:"notifications,omitempty"` // patterns of events; they stay at the root
+	Notifications []string `json:"notifications,omitempty"` // patterns of events; not sent to the child
 
-	// SubscriptionSeq is the number, in the feed, of the last change of what
-	// content the connected registry gets, its scope map aside.
+	// SubscriptionSeq is the feed's number of the last change to the content that the connected
+	// registry gets, apart from changes to its scope map.
 	SubscriptionSeq int64 `json:"subscriptionSeq,omitempty"`
 }
 
-// SpecOf returns what the root decided for a connected registry.
+// SpecOf returns the settings in a row.
 func SpecOf(row metadb.ConnectedRegistry) (Spec, error) {
 	var v Spec
 	if err := json.Unmarshal(row.Spec, &v); err != nil {
@@ -28,8 +28,8 @@ func SpecOf(row metadb.ConnectedRegistry) (Spec, error) {
 	return v, nil
 }
 
-// PutSpec writes a row with what the root decided for it, which takes the next
-// number of the feed where it changes what content the connected registry gets.
+// PutSpec writes a row with its settings. If they change the content that the connected registry
+// gets, the change takes the next number of the feed.
 func PutSpec(tx *metadb.Tx, row metadb.ConnectedRegistry, v Spec) (err error) {
 	var old Spec
 	if len(row.Spec) > 0 {

@@ -13,31 +13,31 @@ import (
 	"ferry/internal/metadb"
 )
 
-// MaxDepth is how many levels of connected registries there can be.
+// MaxDepth is the maximum number of levels of connected registries.
 const MaxDepth = 16
 
-// A State is the control plane at one version: every connected registry, token,
-// scope map and operator. It is immutable, so that whoever has one reads without
-// a lock and without SQL. The next version shares with it what did not change.
+// A State is the control plane at one version: all connected registries, tokens, scope maps and
+// operators. It is immutable: reading it needs no lock and no SQL. Successive versions share
+// everything that did not change.
 type State struct {
-	version    int64
-	registries *iradix.Tree[*Registry] // by lower-case name
-	children   *iradix.Tree[*Registry] // by lower-case parent and name
-	tokens     *iradix.Tree[*Token]
-	scopeMaps  *iradix.Tree[*metadb.ScopeMap]
-	operators  *iradix.Tree[*metadb.Operator]
-	users      *iradix.Tree[string] // by token and lower-case name: connected registries whose sync or client token it is
-	holders    *iradix.Tree[string] // by scope map and token: tokens that have it
+	version           int64
+	registries        *iradix.Tree[*Registry] // by lower-case name
+	children          *iradix.Tree[*Registry] // by lower-case parent and name
+	tokens            *iradix.Tree[*Token]
+	scopeMaps         *iradix.Tree[*metadb.ScopeMap]
+	operators         *iradix.Tree[*metadb.Operator]
+	registriesByToken *iradix.Tree[string] // by sync or client token and lower-case name
+	tokensByScopeMap  *iradix.Tree[string] // by scope map and name
 }
 
-// A Registry is a connected registry with what was decided for it. What was
-// heard of it is not part of its row here.
+// A Registry is a connected registry with its settings. Its Status is nil: reports are not part of
+// the state.
 type Registry struct {
 	metadb.ConnectedRegistry
 	Settings Spec
 }
 
-// A Token is a token with what it may do.
+// A Token is a token with its rights.
 type Token struct {
 	metadb.Token
 	Actions     []string // of its scope map
@@ -50,12 +50,12 @@ func newState() *State {
 	return &State{
 		registries: iradix.New[*Registry](), children: iradix.New[*Registry](), tokens: iradix.New[*Token](),
 		scopeMaps: iradix.New[*metadb.ScopeMap](), operators: iradix.New[*metadb.Operator](),
-		users: iradix.New[string](), holders: iradix.New[string](),
+		registriesByToken: iradix.New[string](), tokensByScopeMap: iradix.New[string](),
 	}
 }
 
-// key is a key of several parts; one that ends with "" is the prefix of all
-// that go on.
+// key joins the parts of a key. A last part of "" makes it the prefix of all keys that begin with
+// the other parts.
 func key(parts ...string) []byte { return []byte(strings.Join(parts, "\x00")) }
 
 // readState reads the whole control plane.
@@ -95,7 +95,7 @@ func readState(tx *metadb.Tx) (*State, error) {
 	return s, err
 }
 
-// with returns the state after rows were written, at the next version.
+// with returns the state at the next version, after rows were written.
 func (s *State) with(tx *metadb.Tx, rows []metadb.ControlRow, version int64) (*State, error) {
 	next := *s
 	next.version = version
@@ -107,7 +107,7 @@ func (s *State) with(tx *metadb.Tx, rows []metadb.ControlRow, version int64) (*S
 	return &next, nil
 }
 
-// read takes over one row as it is now.
+// read replaces one row with its current value in the database.
 func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
 	switch row.Table {
 	case metadb.ScopeMapRow:
@@ -149,14 +149,14 @@ func OrNil[T any](row T, err error) (*T, error) {
 	return &row, nil
 }
 
-// setScopeMap replaces a scope map, or removes it, and what its tokens may do.
+// setScopeMap replaces or removes a scope map, and updates the rights of its tokens.
 func (s *State) setScopeMap(name string, m *metadb.ScopeMap) {
 	if m == nil {
 		s.scopeMaps, _, _ = s.scopeMaps.Delete(key(name))
 	} else {
 		s.scopeMaps, _, _ = s.scopeMaps.Insert(key(name), m)
 	}
-	for _, token := range s.under(s.holders, name) {
+	for _, token := range s.entries(s.tokensByScopeMap, name) {
 		if t, ok := s.tokens.Get(key(token)); ok {
 			row := t.Token
 			s.setToken(token, &row)
@@ -167,7 +167,7 @@ func (s *State) setScopeMap(name string, m *metadb.ScopeMap) {
 // setToken replaces a token, or removes it.
 func (s *State) setToken(name string, row *metadb.Token) {
 	if old, ok := s.tokens.Get(key(name)); ok {
-		s.holders, _, _ = s.holders.Delete(key(old.ScopeMap, name))
+		s.tokensByScopeMap, _, _ = s.tokensByScopeMap.Delete(key(old.ScopeMap, name))
 	}
 	if row == nil {
 		s.tokens, _, _ = s.tokens.Delete(key(name))
@@ -183,7 +183,7 @@ func (s *State) setToken(name string, row *metadb.Token) {
 	}
 	s.tokens, _, _ = s.tokens.Insert(key(name), t)
 	if row.ScopeMap != "" {
-		s.holders, _, _ = s.holders.Insert(key(row.ScopeMap, name), name)
+		s.tokensByScopeMap, _, _ = s.tokensByScopeMap.Insert(key(row.ScopeMap, name), name)
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *State) setRegistry(name string, row *metadb.ConnectedRegistry) error {
 	if old, ok := s.registries.Get(key(name)); ok {
 		s.children, _, _ = s.children.Delete(key(strings.ToLower(old.Parent), name))
 		for _, token := range old.tokens() {
-			s.users, _, _ = s.users.Delete(key(token, name))
+			s.registriesByToken, _, _ = s.registriesByToken.Delete(key(token, name))
 		}
 	}
 	if row == nil {
@@ -208,7 +208,7 @@ func (s *State) setRegistry(name string, row *metadb.ConnectedRegistry) error {
 	s.registries, _, _ = s.registries.Insert(key(name), r)
 	s.children, _, _ = s.children.Insert(key(strings.ToLower(r.Parent), name), r)
 	for _, token := range r.tokens() {
-		s.users, _, _ = s.users.Insert(key(token, name), name)
+		s.registriesByToken, _, _ = s.registriesByToken.Insert(key(token, name), name)
 	}
 	return nil
 }
@@ -218,8 +218,8 @@ func (r *Registry) tokens() []string {
 	return append([]string{r.SyncToken}, r.Settings.ClientTokens...)
 }
 
-// under returns what an index has for the first part of its keys.
-func (s *State) under(index *iradix.Tree[string], first string) (all []string) {
+// entries returns the values of an index for the first part of its keys.
+func (s *State) entries(index *iradix.Tree[string], first string) (all []string) {
 	index.Root().WalkPrefix(key(first, ""), func(_ []byte, v string) bool {
 		all = append(all, v)
 		return false
@@ -230,7 +230,7 @@ func (s *State) under(index *iradix.Tree[string], first string) (all []string) {
 // Version counts the writes to the control plane.
 func (s *State) Version() int64 { return s.version }
 
-// Registry returns the connected registry name, in whatever case; nil is none.
+// Registry returns the connected registry name, in any case; nil if there is none.
 func (s *State) Registry(name string) *Registry {
 	r, _ := s.registries.Get(key(strings.ToLower(name)))
 	return r
@@ -250,7 +250,7 @@ func (s *State) Below(name string) []*Registry { return s.below(name, 0) }
 
 func (s *State) below(name string, depth int) (all []*Registry) {
 	if depth > MaxDepth {
-		return nil // rows that are each other's parents
+		return nil // rows that form a cycle
 	}
 	for _, r := range s.Children(name) {
 		all = append(append(all, r), s.below(r.Name, depth+1)...)
@@ -258,8 +258,7 @@ func (s *State) below(name string, depth int) (all []*Registry) {
 	return all
 }
 
-// Ancestors returns the connected registries above one whose parent is given,
-// the parent first.
+// Ancestors returns the connected registries from parent upwards.
 func (s *State) Ancestors(parent string) (all []*Registry) {
 	for r := s.Registry(parent); r != nil && len(all) <= MaxDepth; r = s.Registry(r.Parent) {
 		all = append(all, r)
@@ -267,8 +266,8 @@ func (s *State) Ancestors(parent string) (all []*Registry) {
 	return all
 }
 
-// Tops returns the connected registries whose parent is none of them, by name:
-// a connected registry does not know those above it.
+// Tops returns the connected registries whose parent is not in the state, by name. A connected
+// registry does not know its own ancestors.
 func (s *State) Tops() (all []*Registry) {
 	s.registries.Root().Walk(func(_ []byte, r *Registry) bool {
 		if s.Registry(r.Parent) == nil {
@@ -279,12 +278,13 @@ func (s *State) Tops() (all []*Registry) {
 	return all
 }
 
-// Count returns how many connected registries there are.
+// Count returns the number of connected registries.
 func (s *State) Count() int { return s.registries.Len() }
 
-// SyncedBy returns the connected registry whose sync token name is; nil is none.
+// SyncedBy returns the connected registry whose sync token has the given name; nil if there is
+// none.
 func (s *State) SyncedBy(token string) *Registry {
-	for _, name := range s.under(s.users, token) {
+	for _, name := range s.entries(s.registriesByToken, token) {
 		if r := s.Registry(name); r != nil && r.SyncToken == token {
 			return r
 		}
@@ -292,13 +292,13 @@ func (s *State) SyncedBy(token string) *Registry {
 	return nil
 }
 
-// Token returns the token name; nil is none.
+// Token returns the token name; nil if there is none.
 func (s *State) Token(name string) *Token {
 	t, _ := s.tokens.Get(key(name))
 	return t
 }
 
-// MayLogIn reports whether a token is enabled and has a password that is good now.
+// MayLogIn reports whether a token is enabled and has a valid password.
 func (s *State) MayLogIn(name string, now time.Time) bool {
 	t := s.Token(name)
 	return t != nil && t.Status == api.Enabled && slices.ContainsFunc(t.Passwords, func(p metadb.Password) bool {
@@ -306,36 +306,36 @@ func (s *State) MayLogIn(name string, now time.Time) bool {
 	})
 }
 
-// ScopeMap returns the scope map name; nil is none.
+// ScopeMap returns the scope map name; nil if there is none.
 func (s *State) ScopeMap(name string) *metadb.ScopeMap {
 	m, _ := s.scopeMaps.Get(key(name))
 	return m
 }
 
-// Operator returns the operator name; nil is none.
+// Operator returns the operator name; nil if there is none.
 func (s *State) Operator(name string) *metadb.Operator {
 	o, _ := s.operators.Get(key(name))
 	return o
 }
 
-// UsersOf returns the connected registries, in lower case, that a row concerns.
-func (s *State) UsersOf(row metadb.ControlRow) (names []string) {
+// RegistriesOf returns the connected registries, in lower case, that a row affects.
+func (s *State) RegistriesOf(row metadb.ControlRow) (names []string) {
 	switch row.Table {
 	case metadb.ConnectedRegistryRow:
 		return []string{row.Name}
 	case metadb.TokenRow:
-		return s.under(s.users, row.Name)
+		return s.entries(s.registriesByToken, row.Name)
 	case metadb.ScopeMapRow:
-		for _, token := range s.under(s.holders, row.Name) {
-			names = append(names, s.under(s.users, token)...)
+		for _, token := range s.entries(s.tokensByScopeMap, row.Name) {
+			names = append(names, s.entries(s.registriesByToken, token)...)
 		}
 	}
 	return names
 }
 
-// topOf returns the ancestor of a connected registry, or itself, that is right
-// below self, in lower case; "" is none.
-func (s *State) topOf(name, self string) string {
+// childAbove returns, in lower case, the child of self that is the connected registry name or its
+// ancestor; "" if there is none.
+func (s *State) childAbove(name, self string) string {
 	for _, r := range s.Ancestors(name) { // the first is name itself
 		if strings.EqualFold(r.Parent, self) {
 			return strings.ToLower(r.Name)
@@ -344,14 +344,14 @@ func (s *State) topOf(name, self string) string {
 	return ""
 }
 
-// concerned returns the connected registries right below self, in lower case,
-// whose desired state may differ between two states because rows were written.
-func concerned(old, next *State, rows []metadb.ControlRow, self string) []string {
+// affectedChildren returns, in lower case, the children of self whose desired state may differ
+// between two states because rows were written.
+func affectedChildren(old, next *State, rows []metadb.ControlRow, self string) []string {
 	var names []string
 	for _, s := range []*State{old, next} {
 		for _, row := range rows {
-			for _, name := range s.UsersOf(row) {
-				if top := s.topOf(name, self); top != "" {
+			for _, name := range s.RegistriesOf(row) {
+				if top := s.childAbove(name, self); top != "" {
 					names = append(names, top)
 				}
 			}

@@ -48,7 +48,7 @@ func (s *State) dump() map[string]string {
 		all["scope map "+string(k)] = fmt.Sprintf("%v", *m)
 		return false
 	})
-	for name, index := range map[string]*iradix.Tree[string]{"user": s.users, "holder": s.holders} {
+	for name, index := range map[string]*iradix.Tree[string]{"user": s.registriesByToken, "holder": s.tokensByScopeMap} {
 		index.Root().Walk(func(k []byte, v string) bool {
 			all[name+" "+string(k)] = v
 			return false

@@ -38,7 +38,7 @@ func credentialsOf(row metadb.Token) api.TokenCredentials {
 	return c
 }
 
-// reveal adds the values of the passwords that were made just now, by slot.
+// reveal adds the values of new passwords, by slot.
 func reveal(c *api.TokenCredentials, values map[string]string) {
 	for i := range c.Passwords {
 		p := &c.Passwords[i]
@@ -57,8 +57,8 @@ func (s *Service) Token(ctx context.Context, name string) (api.Token, error) {
 	return tokenOf(row), MapNotFound(err, "token", name)
 }
 
-// PutToken creates a token, or replaces it, passwords and all. The result
-// alone has the values of the new passwords.
+// PutToken creates a token, or replaces it together with its passwords. Only this result contains
+// the values of the new passwords.
 func (s *Service) PutToken(
 	ctx context.Context, by Caller, name string, put api.TokenPut, when Precondition,
 ) (t api.Token, err error) {
@@ -92,7 +92,7 @@ func (s *Service) PutToken(
 	return t, err
 }
 
-// CheckNewToken returns an error when there may not be a token of that name.
+// CheckNewToken returns an error if a token with this name may not be created.
 func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 	operators, err := tx.Operators()
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Service) CheckNewToken(tx *metadb.Tx, name string) error {
 	return err
 }
 
-// setToken sets what is not nil.
+// setToken sets the fields that are not nil.
 func setToken(tx *metadb.Tx, row *metadb.Token, scopeMap, status *string) error {
 	if scopeMap != nil {
 		row.ScopeMap = strings.TrimPrefix(*scopeMap, api.ScopeMapID(""))
@@ -119,13 +119,13 @@ func setToken(tx *metadb.Tx, row *metadb.Token, scopeMap, status *string) error 
 	if status != nil {
 		row.Status = strings.ToLower(*status)
 		if row.Status != api.Enabled && row.Status != api.Disabled {
-			return Invalid("'%.20s' is no status of a token: want enabled or disabled", *status)
+			return Invalid("'%.20s' is not a status of a token: want enabled or disabled", *status)
 		}
 	}
 	return nil
 }
 
-// putToken writes a token and returns it as it is then.
+// putToken writes a token and returns the result.
 func putToken(tx *metadb.Tx, row metadb.Token) (api.Token, error) {
 	if err := tx.PutToken(row); err != nil {
 		return api.Token{}, err
@@ -134,7 +134,7 @@ func putToken(tx *metadb.Tx, row metadb.Token) (api.Token, error) {
 	return tokenOf(row), err
 }
 
-// changeToken writes a token as edit leaves it, and returns it as it is then.
+// changeToken writes a token as edit modifies it, and returns the result.
 func (s *Service) changeToken(
 	ctx context.Context, by Caller, action, name string, when Precondition, edit func(*metadb.Tx, *metadb.Token) error,
 ) (t api.Token, err error) {
@@ -152,7 +152,7 @@ func (s *Service) changeToken(
 	return t, err
 }
 
-// UpdateToken changes a token's scope map or status.
+// UpdateToken changes the scope map or the status of a token.
 func (s *Service) UpdateToken(
 	ctx context.Context, by Caller, name string, patch api.TokenPatch, when Precondition,
 ) (api.Token, error) {
@@ -161,8 +161,8 @@ func (s *Service) UpdateToken(
 	})
 }
 
-// GenerateCredentials makes passwords of a token, in place of what is in
-// their slots. The result alone has their values.
+// GenerateCredentials generates passwords of a token, which replace those in their slots. Only this
+// result contains their values.
 func (s *Service) GenerateCredentials(
 	ctx context.Context, by Caller, name string, post api.CredentialsPost,
 ) (api.TokenCredentials, error) {
@@ -180,7 +180,7 @@ func (s *Service) GenerateCredentials(
 	return t.Credentials, err
 }
 
-// DeleteCredential empties a password slot of a token.
+// DeleteCredential deletes the password in a slot of a token.
 func (s *Service) DeleteCredential(ctx context.Context, by Caller, name, slot string) error {
 	empty := func(_ *metadb.Tx, row *metadb.Token) error {
 		i := slices.IndexFunc(row.Passwords, func(p metadb.Password) bool { return p.Name == slot })
@@ -194,8 +194,7 @@ func (s *Service) DeleteCredential(ctx context.Context, by Caller, name, slot st
 	return err
 }
 
-// DeleteToken removes a token. A sync token stays for as long as its connected
-// registry.
+// DeleteToken deletes a token. A sync token cannot be deleted while its connected registry exists.
 func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when Precondition) error {
 	return s.Write(ctx, by, "delete", "tokens/"+name, func(tx *metadb.Tx) error {
 		row, err := tx.Token(name)
@@ -206,14 +205,13 @@ func (s *Service) DeleteToken(ctx context.Context, by Caller, name string, when 
 	})
 }
 
-// DropToken removes a token, and takes it from the client tokens of every
-// connected registry.
+// DropToken deletes a token, and removes it from the client tokens of every connected registry.
 func (s *Service) DropToken(tx *metadb.Tx, name string) error {
 	state := s.State()
-	for _, user := range state.under(state.users, name) {
+	for _, user := range state.entries(state.registriesByToken, name) {
 		row, err := tx.ConnectedRegistry(user)
 		if errors.Is(err, metadb.ErrNotFound) {
-			continue // it is deleted in the same transaction
+			continue // it was deleted in the same transaction
 		}
 		if err != nil {
 			return err
@@ -235,16 +233,16 @@ func (s *Service) DropToken(tx *metadb.Tx, name string) error {
 	return tx.DeleteToken(name)
 }
 
-// SetPasswords makes passwords, in place of what is in their slots, and
-// returns their values by slot.
+// SetPasswords generates passwords, which replace those in their slots, and returns their values by
+// slot.
 func (s *Service) SetPasswords(row *metadb.Token, passwords []api.PasswordPut) (map[string]string, error) {
 	values := map[string]string{}
 	for _, p := range passwords {
 		if p.Name != api.Password1 && p.Name != api.Password2 {
-			return nil, Invalid("'%.20s' is no password of a token: want password1 or password2", p.Name)
+			return nil, Invalid("'%.20s' is not a password of a token: want password1 or password2", p.Name)
 		}
 		if _, twice := values[p.Name]; twice {
-			return nil, Invalid("%s is there twice", p.Name)
+			return nil, Invalid("%s is given twice", p.Name)
 		}
 		made := metadb.Password{Name: p.Name, CreatedAt: s.now().UTC().Truncate(time.Millisecond)}
 		if p.Expiry != nil {

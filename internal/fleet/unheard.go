@@ -66,7 +66,7 @@ func later(a, b *time.Time) int {
 // of a registry, which admits the registry by its sync token. The registry itself is not affected
 // by a change to its sync token, unless the token has a new scope map.
 func affected(state *control.State, row metadb.ControlRow, newScopeMap bool) (names []string) {
-	for _, name := range state.UsersOf(row) {
+	for _, name := range state.RegistriesOf(row) {
 		r := state.Registry(name)
 		if r == nil {
 			continue
