@@ -168,7 +168,7 @@ func (c *checker) file(file, text string) {
 			c.found(LongTestName, file, n.line, "%s has %d words: use at most %d", n.text, count, maxTestWords)
 		}
 	}
-	if file == "docs/glossary.md" { // which lists the words
+	if file == "docs/glossary.md" || len(c.text) == 0 { // the glossary lists the words
 		return
 	}
 	lower := strings.ToLower(text)
