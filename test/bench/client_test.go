@@ -3,158 +3,161 @@
 package bench
 
 import (
-	"context"
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"ferry/test/daemon"
-	"ferry/test/image"
 	"ferry/test/site"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
 
-// shortTime is how long each round asks one server. A round of both is short, so
-// that a change in the machine's speed falls on both.
-const shortTime = 2 * time.Second
-
-// servers are Ferry and CNCF distribution, each a process of its own.
-type servers struct {
-	ferry        site.Login // as administrator, who pushes
-	reader       site.Login // of Ferry, a token that may pull
-	distribution site.Login // without authentication
+// A rawClient is a client with one connection. It does as little work as possible, because it
+// shares the machine with the servers.
+type rawClient struct {
+	conn   net.Conn
+	reader *bufio.Reader
+	buffer []byte
 }
 
-func startBoth(t *testing.T) servers {
-	root := site.Start(t, site.Options{})
-	reader := puller(t, root.Admin(t, "root"))
-	reader.Host = root.Host
-	return servers{
-		ferry: root.AsAdmin(t), reader: reader,
-		distribution: site.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")},
+// dialClient connects to host. It buffers size bytes of a response.
+func dialClient(host string, size int) (*rawClient, error) {
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	return &rawClient{conn: conn, reader: bufio.NewReaderSize(conn, 8<<10), buffer: make([]byte, size)}, nil
+}
+
+// get sends a request of [endpoint.request], reads the whole response, and returns the size of
+// its body. A body that fits is at the start of the buffer.
+func (g *rawClient) get(request []byte) (size int64, err error) {
+	if _, err := g.conn.Write(request); err != nil {
+		return 0, err
+	}
+	resp, err := http.ReadResponse(g.reader, nil)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET: %s", resp.Status)
+	}
+	for {
+		n, err := resp.Body.Read(g.buffer[size%int64(len(g.buffer)):])
+		size += int64(n)
+		if errors.Is(err, io.EOF) {
+			return size, nil
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
 }
 
-// push pushes an image to both.
-func (s servers) push(t *testing.T, img *image.Image) {
+// bearer exchanges a login for a token that may pull a repository. It returns the value of the
+// Authorization header.
+func (g *rawClient) bearer(l site.Login, repo string) (string, error) {
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(l.User+":"+l.Password))
+	size, err := g.get(endpoint{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull",
+		basic}.request())
+	if err != nil {
+		return "", err
+	}
+	var token struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(g.buffer[:size], &token); err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return "Bearer " + token.Token, nil
+}
+
+// bearerFor is [rawClient.bearer] over a connection of its own.
+func bearerFor(t *testing.T, l site.Login, repo string) string {
 	t.Helper()
-	for _, l := range []site.Login{s.ferry, s.distribution} {
-		if err := l.Push(t.Context(), "bench/app", img); err != nil {
+	g, err := dialClient(l.Host, 8<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.conn.Close()
+	header, err := g.bearer(l, repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
+
+// An endpoint is a URL of one of the compared servers.
+type endpoint struct {
+	host, path, authorization string // without authorization if that is empty
+}
+
+// request returns the bytes of a GET request.
+func (s endpoint) request() []byte {
+	text := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: %s\r\n", s.path, s.host,
+		v1.MediaTypeImageManifest)
+	if s.authorization != "" {
+		text += "Authorization: " + s.authorization + "\r\n"
+	}
+	return []byte(text + "\r\n")
+}
+
+// load makes clients get the path: each makes so many requests or, if that is 0, as many as it
+// can within the time. It returns requests and bytes per second.
+func (s endpoint) load(t *testing.T, clients, requests int, atMost time.Duration) (rate, throughput float64) {
+	t.Helper()
+	var group errgroup.Group
+	counts := make([]int64, clients)
+	sizes := make([]int64, clients)
+	getters := make([]*rawClient, clients)
+	for i := range getters {
+		g, err := dialClient(s.host, 1<<20)
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer g.conn.Close()
+		getters[i] = g
 	}
-}
-
-// perSecondFigure says how much Ferry and CNCF distribution do in a second. The
-// ratio has to be atLeast.
-func perSecondFigure(name string, atLeast, own, theirs, ratio float64) figure {
-	return figure{
-		name: name, ferry: fmt.Sprintf("%.0f/s", own),
-		beside: fmt.Sprintf("CNCF distribution without authentication: %.0f/s", theirs),
-		ratio:  fmt.Sprintf("%.2f", ratio), target: fmt.Sprint(atLeast), met: ratio >= atLeast,
-	}
-}
-
-// tagList lists the 1,000 tags of a repository, with a bearer token at Ferry.
-func tagList(t *testing.T) []figure {
-	const clients, tags = 8, 1000
-	both := startBoth(t)
-	img := image.New(t, image.Options{Seed: 5, Layers: []int64{1000}})
-	for i := range tags {
-		img.Tag = fmt.Sprintf("v1.%04d", i)
-		both.push(t, img)
-	}
-	authorization := map[string]string{both.ferry.Host: mustBearer(t, both.reader, "bench/app")}
-	list := func(l site.Login) float64 {
-		rate, _ := side{l.Host, "/v2/bench/app/tags/list", authorization[l.Host]}.load(t, clients, 0, shortTime)
-		return rate
-	}
-	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, list)
-	return []figure{perSecondFigure("lists of 1,000 tags, 8 clients, with a bearer token", 2.6, own, theirs, ratio)}
-}
-
-// fresh gets a manifest over a connection that is made for it. At Ferry the
-// client gets a token first, over the same connection.
-func fresh(t *testing.T) []figure {
-	const clients = 8
-	both := startBoth(t)
-	img := image.New(t, image.Options{Seed: 6, Layers: []int64{1000}})
-	both.push(t, img)
-	get := func(l site.Login) float64 {
-		manifest := side{host: l.Host, path: "/v2/bench/app/manifests/" + img.Tag}
-		return perSecond(t, clients, func(context.Context) error {
-			g, err := newGetter(l.Host, 8<<10)
-			if err != nil {
-				return err
-			}
-			defer g.conn.Close()
-			asked := manifest
-			if l.Host == both.ferry.Host {
-				if asked.authorization, err = g.bearer(both.reader, "bench/app"); err != nil {
-					return err
-				}
-			}
-			_, err = g.get(asked.request())
-			return err
-		})
-	}
-	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, get)
-	return []figure{perSecondFigure("token and manifest over a fresh connection, 8 clients; beside it the manifest alone", 1.2, own, theirs, ratio)}
-}
-
-// pushes sends images with a layer of 4 MiB, one after the other.
-func pushes(t *testing.T) []figure {
-	const images = 40
-	both := startBoth(t)
-	var made []*image.Image // a round's images, which both servers get
-	pushed := map[string]int{}
-	push := func(l site.Login) float64 {
-		round := pushed[l.Host]
-		pushed[l.Host]++
-		if len(made) < pushed[l.Host]*images {
-			for i := range images {
-				made = append(made,
-					image.New(t,
-						image.Options{Seed: uint64(1000*(1+round) + i), Layers: []int64{4 << 20}, Plain: true}))
-			}
-		}
-		start := time.Now()
-		for _, img := range made[round*images:][:images] {
-			if err := l.Push(t.Context(), "bench/app", img); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return images / time.Since(start).Seconds()
-	}
-	own, theirs, ratio := inTurn(rounds, both.ferry, both.distribution, push)
-	return []figure{perSecondFigure("pushes of an image with a layer of 4 MiB, 40 in turn", 1.4, own, theirs, ratio)}
-}
-
-// perSecond lets clients call do again and again for [shortTime], and returns
-// how many calls ended in a second.
-func perSecond(t *testing.T, clients int, do func(ctx context.Context) error) float64 {
-	t.Helper()
-	counts := make([]int, clients)
+	request := s.request()
 	start := time.Now()
-	group, ctx := errgroup.WithContext(t.Context())
-	for i := range clients {
+	for i, g := range getters {
 		group.Go(func() error {
-			for time.Since(start) < shortTime {
-				if err := do(ctx); err != nil {
+			for requests == 0 || counts[i] < int64(requests) {
+				n, err := g.get(request)
+				if err != nil {
 					return err
 				}
 				counts[i]++
+				sizes[i] += n
+				if requests == 0 && time.Since(start) > atMost {
+					return nil
+				}
 			}
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s%s: %v", s.host, s.path, err)
 	}
-	total := 0
-	for _, n := range counts {
-		total += n
+	seconds := time.Since(start).Seconds()
+	var count, size int64
+	for i := range counts {
+		count += counts[i]
+		size += sizes[i]
 	}
-	return float64(total) / time.Since(start).Seconds()
+	return float64(count) / seconds, float64(size) / seconds
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
 }

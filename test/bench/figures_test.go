@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write the figures into docs/performance
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(fileServerEnv); dir != "" {
-		serveFiles(dir) // this process is the other side of a measurement
+		runFileServer(dir) // this process is the file server of blobs
 		return
 	}
 	os.Exit(m.Run())
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 // A figure is one row of the table.
 type figure struct {
 	name   string
-	ferry  string // what was measured
-	beside string // what it was measured against
+	ferry  string // the measurement
+	peer   string // the measurement of the alternative
 	ratio  string
 	target string
 	met    bool
@@ -43,7 +43,7 @@ func TestFigures(t *testing.T) {
 		{"blobs", blobs},
 		{"manifests", manifests},
 		{"tag list", tagList},
-		{"fresh connection", fresh},
+		{"fresh connection", freshConnections},
 		{"pushes", pushes},
 		{"memory", memory},
 		{"first sync", firstSync},
@@ -56,20 +56,20 @@ func TestFigures(t *testing.T) {
 	text := markdown(t, figures)
 	fmt.Print("\n", text)
 	if *update {
-		insert(t, "../../docs/performance.md", "figures: make bench UPDATE=1", "end of figures", text)
+		replaceBetween(t, "../../docs/performance.md", "figures: make bench UPDATE=1", "end of figures", text)
 	}
 }
 
 func markdown(t *testing.T, figures []figure) string {
 	var b strings.Builder
-	b.WriteString(measuredOn(t))
+	b.WriteString(measuredWhereAndWhen(t))
 	b.WriteString("| case | Ferry | beside | ratio | target | met |\n|---|---|---|---|---|---|\n")
 	writeRows(&b, figures)
 	return b.String()
 }
 
-// measuredOn says when, with what and where.
-func measuredOn(t *testing.T) string {
+// measuredWhereAndWhen names the date, the Go version and the machine.
+func measuredWhereAndWhen(t *testing.T) string {
 	return fmt.Sprintf("Measured on %s with %s, on %d cores of %s.\n\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), processor(t))
 }
@@ -80,7 +80,7 @@ func writeRows(b *strings.Builder, figures []figure) {
 		if !f.met {
 			met = "**no**"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.ferry, f.beside, f.ratio, f.target, met)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.ferry, f.peer, f.ratio, f.target, met)
 	}
 }
 
@@ -99,8 +99,8 @@ func processor(t *testing.T) string {
 	return runtime.GOARCH
 }
 
-// insert replaces what stands between two comments of a file.
-func insert(t *testing.T, path, begin, end, text string) {
+// replaceBetween replaces the text between two comments of a file.
+func replaceBetween(t *testing.T, path, begin, end, text string) {
 	t.Helper()
 	old, err := os.ReadFile(path)
 	if err != nil {

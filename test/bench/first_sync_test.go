@@ -21,39 +21,39 @@ import (
 	"ferry/test/site"
 )
 
-// firstSync is what a new connected registry costs its machine until it has
-// 100,000 tags, over loopback.
+// firstSync measures CPU time and memory of a new connected registry until it has synced
+// 100,000 tags over loopback.
 func firstSync(t *testing.T) []figure {
 	const repositories, tags = 2000, 50
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 	defer cancel()
 	root := site.Start(t, site.Options{})
-	pushMany(ctx, t, root.AsAdmin(t), repositories, tags)
+	fillRepositories(ctx, t, root.AsAdmin(t), repositories, tags)
 
-	ship := site.Start(t,
+	child := site.Start(t,
 		site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
 	start, before := time.Now(), cpuOf(t, root.PID())
-	// The health of a sync costs the site next to nothing to say.
+	// A request for the health of the sync costs the child next to nothing.
 	for ; ; time.Sleep(time.Second) {
-		err := healthOf(ctx, ship)
+		err := checkHealth(ctx, child)
 		if err == nil {
 			break
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("not in sync: %v\n%s", err, ship.Log())
+			t.Fatalf("not in sync: %v\n%s", err, child.Log())
 		}
 	}
 	took := time.Since(start)
-	resident := memoryOf(t, ship.PID(), "VmHWM")
-	child := cpuOf(t, ship.PID()) / (repositories * tags)
-	parent := (cpuOf(t, root.PID()) - before) / (repositories * tags)
-	t.Logf("in sync after %.0f s; processor time of the parent: %s a tag", took.Seconds(), milliseconds(parent))
+	resident := memoryOf(t, child.PID(), "VmHWM")
+	childCPU := cpuOf(t, child.PID()) / (repositories * tags)
+	parentCPU := (cpuOf(t, root.PID()) - before) / (repositories * tags)
+	t.Logf("in sync after %.0f s; processor time of the parent: %s a tag", took.Seconds(), milliseconds(parentCPU))
 	name := fmt.Sprintf("first sync of %d repositories of %d tags, images of 20 KiB that share layers", repositories,
 		tags)
 	return []figure{
 		{
-			name: name + ": processor time of the connected registry", ferry: milliseconds(child) + " a tag",
-			target: "0.5 ms a tag", met: child <= 500*time.Microsecond,
+			name: name + ": processor time of the connected registry", ferry: milliseconds(childCPU) + " a tag",
+			target: "0.5 ms a tag", met: childCPU <= 500*time.Microsecond,
 		},
 		{
 			name: name + ": its memory", ferry: fmt.Sprintf("%.1f MiB resident at most", mebibytes(resident)),
@@ -62,8 +62,8 @@ func firstSync(t *testing.T) []figure {
 	}
 }
 
-// healthOf asks whether a connected registry is in sync.
-func healthOf(ctx context.Context, s *site.Site) error {
+// checkHealth returns an error unless a connected registry is in sync.
+func checkHealth(ctx context.Context, s *site.Site) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Host+"/health/sync", nil)
 	if err != nil {
 		return err
@@ -79,9 +79,9 @@ func healthOf(ctx context.Context, s *site.Site) error {
 	return nil
 }
 
-// pushMany fills repositories bench/r0000 and on. Their images share a layer,
-// and each has a config of its own.
-func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tags int) {
+// fillRepositories fills repositories bench/r0000 and following. All images share a layer; each
+// has a config of its own.
+func fillRepositories(ctx context.Context, t *testing.T, l site.Login, repositories, tags int) {
 	t.Helper()
 	base := image.New(t, image.Options{Seed: 7, Layers: []int64{20 << 10}})
 	group, ctx := errgroup.WithContext(ctx)
@@ -123,7 +123,7 @@ func pushMany(ctx context.Context, t *testing.T, l site.Login, repositories, tag
 	}
 }
 
-// send makes a request with a body, and drops the answer's.
+// send makes a request with a body, and ignores the body of the response.
 func send(ctx context.Context, l site.Login, method, path, contentType string, body []byte) error {
 	resp, err := l.Do(ctx, method, path, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body),
 		int64(len(body)))

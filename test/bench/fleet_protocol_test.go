@@ -17,81 +17,81 @@ import (
 // pollHold is how long a connected registry asks its parent to hold a poll.
 const pollHold = time.Minute
 
-// A follower is the protocol's state of one simulated connected registry: it
-// makes the requests, and reads the answers. All that the benchmark knows of
-// the gateway protocol is in this file. A follower keeps no content, and so
-// fetches no plan and no layer: it reports at once that it has everything.
-type follower struct {
+// A childState is the protocol state of one simulated connected registry: it makes requests and
+// reads responses. Everything that the benchmark knows of the gateway protocol is in this file.
+// A simulated child stores no content and requests no plans and layers. It reports at once
+// that it has everything.
+type childState struct {
 	name, instance string
 
-	desired string // the version of its desired state
+	desired string // version of its desired state
 
-	// Its place, as in a request to poll.
+	// Its position, as in a poll request.
 	feed, subscription string
 	cursor             int64
 	pass               int64
 	page               *wire.Page
 
-	watermarks map[string]int64 // of its parent
+	watermarks map[string]int64 // of the parent
 	items      int
 	syncedAt   time.Time
-	reports    bool // its next poll brings a report
+	reportDue  bool // the next poll contains a report
 }
 
-// A question is one request of the protocol.
-type question struct {
+// A request is a request of the protocol.
+type request struct {
 	path string
 	body any
-	hold time.Duration // how long the parent may wait before it answers
+	hold time.Duration // for how long the parent may hold it
 }
 
-// activation returns the request that binds the follower to its resource.
-func (f *follower) activation() question {
-	return question{path: wire.PathActivate, body: wire.ActivateRequest{
+// activateRequest returns the request that activates the child.
+func (f *childState) activateRequest() request {
+	return request{path: wire.PathActivate, body: wire.ActivateRequest{
 		Name: f.name, InstanceID: f.instance, Version: "bench", Capability: wire.Capability,
 	}}
 }
 
-// activated reads the answer to [follower.activation].
-func (f *follower) activated(body []byte) error {
+// readActivation reads the response to [childState.activateRequest].
+func (f *childState) readActivation(body []byte) error {
 	var a wire.ActivateResponse
 	if err := json.Unmarshal(body, &a); err != nil {
 		return err
 	}
-	f.obey(a.Desired)
+	f.applyDesired(a.Desired)
 	return nil
 }
 
-// next returns the request that an activated follower sends now. The parent
-// may hold it once the follower knows all of its items.
-func (f *follower) next() question {
+// nextRequest returns the next request of an activated child. The parent may hold it once the
+// child knows all of its items.
+func (f *childState) nextRequest() request {
 	q := wire.PollRequest{
 		Name: f.name, InstanceID: f.instance, Capability: wire.Capability,
 		Feed: f.feed, Subscription: f.subscription, Cursor: f.cursor, Pass: f.pass, Page: f.page,
 		DesiredVersion: f.desired,
 	}
-	if f.listed() {
+	if f.isCurrent() {
 		q.WaitSeconds = int(pollHold / time.Second)
 	}
-	if f.reports {
+	if f.reportDue {
 		q.Report = f.report()
 	}
-	return question{path: wire.PathPoll, body: q, hold: time.Duration(q.WaitSeconds) * time.Second}
+	return request{path: wire.PathPoll, body: q, hold: time.Duration(q.WaitSeconds) * time.Second}
 }
 
-// listed reports whether the follower knows all of its items.
-func (f *follower) listed() bool { return f.feed != "" && f.pass == 0 && f.page == nil }
+// isCurrent reports whether the child knows all of its items.
+func (f *childState) isCurrent() bool { return f.feed != "" && f.pass == 0 && f.page == nil }
 
-// read reads the answer to [follower.next], and returns the repositories in
-// which it says that something changed.
-func (f *follower) read(body []byte) (changed []string, err error) {
+// readPoll reads the response to [childState.nextRequest], and returns the repositories that
+// changed.
+func (f *childState) readPoll(body []byte) (changed []string, err error) {
 	var a wire.PollResponse
 	if err := json.Unmarshal(body, &a); err != nil {
 		return nil, err
 	}
-	f.reports = false // the last one has arrived
-	f.obey(a.Desired)
-	whole, moved := f.listed() && !a.Restart, f.cursor != a.Cursor
+	f.reportDue = false // the parent has it
+	f.applyDesired(a.Desired)
+	whole, moved := f.isCurrent() && !a.Restart, f.cursor != a.Cursor
 	if a.Restart {
 		f.pass, f.items = a.Head, 0
 	}
@@ -99,7 +99,7 @@ func (f *follower) read(body []byte) (changed []string, err error) {
 	f.page = nil
 	for _, l := range a.Listings {
 		if !whole || l.After != "" {
-			f.items += len(l.Items) // of later listings there is no need to count
+			f.items += len(l.Items) // later listings need not be counted
 		}
 		if whole {
 			changed = append(changed, l.Repository)
@@ -112,24 +112,24 @@ func (f *follower) read(body []byte) (changed []string, err error) {
 	if !a.More && f.page == nil {
 		f.pass = 0
 	}
-	if f.listed() && (!whole || len(changed) > 0) {
+	if f.isCurrent() && (!whole || len(changed) > 0) {
 		f.syncedAt = time.Now().UTC()
-		f.reports = true
+		f.reportDue = true
 	}
-	f.reports = f.reports || moved // its watermark has
+	f.reportDue = f.reportDue || moved // with a new watermark
 	return changed, nil
 }
 
-// obey takes over a desired state; nil is that there is no newer one.
-func (f *follower) obey(d *wire.Desired) {
+// applyDesired records a desired state; nil if there is no newer one.
+func (f *childState) applyDesired(d *wire.Desired) {
 	if d != nil {
-		f.desired, f.reports = d.Version, true
+		f.desired, f.reportDue = d.Version, true
 	}
 }
 
-// known returns up to which place in each feed the follower knows everything.
-func (f *follower) known() map[string]int64 {
-	if !f.listed() {
+// knownCursors returns, for each feed, the cursor up to which the child knows everything.
+func (f *childState) knownCursors() map[string]int64 {
+	if !f.isCurrent() {
 		return nil
 	}
 	known := map[string]int64{f.feed: f.cursor}
@@ -137,25 +137,25 @@ func (f *follower) known() map[string]int64 {
 	return known
 }
 
-func (f *follower) report() *wire.Report {
+func (f *childState) report() *wire.Report {
 	return &wire.Report{Self: wire.Status{
 		Name: f.name, InstanceID: f.instance, Version: "bench", LoginServer: "127.0.0.1:5000",
 		State: "Online", At: time.Now().UTC(),
 		LastSyncStart: f.syncedAt, LastSyncEnd: f.syncedAt, LastSyncSuccess: f.syncedAt,
-		SyncTrigger: "InitialSync", SyncState: "Succeeded", ItemsSynced: f.items, Watermarks: f.known(),
+		SyncTrigger: "InitialSync", SyncState: "Succeeded", ItemsSynced: f.items, Watermarks: f.knownCursors(),
 	}}
 }
 
-// A codec writes and reads bodies as the gateway's client does: compressed
-// where that is smaller. It is safe for concurrent use.
+// A codec encodes and decodes bodies like the gateway's client: compressed if that is smaller. It
+// is safe for concurrent use.
 type codec struct {
 	writer *zstd.Encoder
 	reader *zstd.Decoder
 }
 
 const (
-	compressFrom = 512      // bytes, from which on a body is compressed
-	maxBody      = 32 << 20 // bytes, of an answer
+	minCompressed = 512      // bytes; shorter bodies are not compressed
+	maxBody       = 32 << 20 // bytes of a response
 )
 
 func newCodec() (*codec, error) {
@@ -170,7 +170,7 @@ func newCodec() (*codec, error) {
 // encode returns v as JSON, and its Content-Encoding.
 func (c *codec) encode(v any) (body []byte, encoding string, err error) {
 	body, err = json.Marshal(v)
-	if err != nil || len(body) < compressFrom {
+	if err != nil || len(body) < minCompressed {
 		return body, "", err
 	}
 	if small := c.writer.EncodeAll(body, nil); len(small) < len(body) {

@@ -26,60 +26,60 @@ import (
 )
 
 var (
-	fleetSizes = flag.String("sites", "1000,4000,10000", "numbers of connected registries to measure")
-	idleFor    = flag.Duration("idle", 2*time.Minute, "how long they have nothing to do")
+	fleetSizes = flag.String("sites", "1000,4000,10000", "numbers of connected registries")
+	idleTime   = flag.Duration("idle", 2*time.Minute, "length of the idle phase")
 )
 
-// Limits in time on one measurement, and on its parts.
+// Time limits of a measurement and its phases.
 const (
-	fleetPatience  = 17 * time.Minute // and the idle time on top
-	createPatience = 8 * time.Minute
-	phasePatience  = 5 * time.Minute
-	heardPatience  = time.Minute
-	settlePatience = 2 * time.Minute
+	fleetTimeout  = 17 * time.Minute // plus the idle time
+	createTimeout = 8 * time.Minute
+	phaseTimeout  = 5 * time.Minute
+	notifyTimeout = time.Minute
+	settleTimeout = 2 * time.Minute
 )
 
-// What the sites are subscribed to: all of them to one repository, and the
-// first few to another one too.
+// All children subscribe to one repository, and the first few also to another one.
 const (
-	repositoryOfAll = "bench/all"
-	repositoryOfTen = "bench/ten"
-	fewSites        = 10
+	repositoryForAll = "bench/all"
+	repositoryForFew = "bench/ten"
+	few              = 10
 )
 
-// TestFleet measures what many connected registries cost their root: while
-// there is nothing to do, and when something concerns all of them, or a few.
+// TestFleet measures the load of many connected registries on their root: while they are idle,
+// and when a change concerns all of them, or a few.
 func TestFleet(t *testing.T) {
-	var columns []column
+	var columns []sizeFigures
 	for _, text := range strings.Split(*fleetSizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || n <= fewSites {
-			t.Fatalf("-sites: %q is no number above %d", text, fewSites)
+		if err != nil || n <= few {
+			t.Fatalf("-sites: %q is not a number above %d", text, few)
 		}
-		t.Run(strconv.Itoa(n), func(t *testing.T) { columns = append(columns, column{n, measureFleet(t, n)}) })
+		t.Run(strconv.Itoa(n), func(t *testing.T) { columns = append(columns, sizeFigures{n, measureFleet(t, n)}) })
 	}
 	if t.Failed() {
 		return
 	}
-	text := measuredOn(t) + fleetTable(columns)
+	text := measuredWhereAndWhen(t) + fleetTable(columns)
 	fmt.Print("\n", text)
 	if *update {
-		insert(t, "../../docs/performance.md", "fleet: make bench-fleet UPDATE=1", "end of fleet", text)
+		replaceBetween(t, "../../docs/performance.md", "fleet: make bench-fleet UPDATE=1", "end of fleet", text)
 	}
 }
 
-// A column is the figures of one number of sites.
-type column struct {
-	sites   int
-	figures []figure
+// sizeFigures are the figures for one number of children.
+type sizeFigures struct {
+	children int
+	figures  []figure
 }
 
-// fleetTable has a row for each figure, and a column for each number of sites.
-func fleetTable(columns []column) string {
+// fleetTable returns a table with a row for each figure, and a column for each number of
+// children.
+func fleetTable(columns []sizeFigures) string {
 	var b strings.Builder
 	head, line := "| case |", "|---|"
 	for _, c := range columns {
-		head, line = head+fmt.Sprintf(" %d sites |", c.sites), line+"---|"
+		head, line = head+fmt.Sprintf(" %d sites |", c.children), line+"---|"
 	}
 	b.WriteString(head + " target | met |\n" + line + "---|---|\n")
 	for i, f := range columns[0].figures {
@@ -99,32 +99,32 @@ func fleetTable(columns []column) string {
 	return b.String()
 }
 
-// A fleetRun is one measurement.
+// A fleetRun is the measurement of one number of children.
 type fleetRun struct {
-	t       *testing.T
-	root    *site.Site
-	fleet   *fleet
-	share   float64 // of a core, that the root used while it had nothing to do
-	figures []figure
+	t         *testing.T
+	root      *site.Site
+	fleet     *fleet
+	idleShare float64 // of a core that the root used while it was idle
+	figures   []figure
 }
 
-// measureFleet measures a root with n connected registries. The last of them
-// is made while the others poll: a root has no more than 10,000.
+// measureFleet measures a root with n connected registries. It creates the last one while the
+// others poll, because a root has at most 10,000.
 func measureFleet(t *testing.T, n int) []figure {
-	allowFiles(t, 2*uint64(n)+4000) // the root accepts fewer connections than it may open files
-	ctx, cancel := context.WithTimeout(t.Context(), fleetPatience+*idleFor)
+	raiseFileLimit(t, 2*uint64(n)+4000) // the root needs more files than connections
+	ctx, cancel := context.WithTimeout(t.Context(), fleetTimeout+*idleTime)
 	defer cancel()
 	options := site.Options{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t),
 		Args: []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies",
-			"127.0.0.1"}, // all of one address
+			"127.0.0.1"}, // all children connect from this host
 	}
 	r := &fleetRun{t: t, root: site.Start(t, options)}
 	sh := r.root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "pushers", "--repository", "bench/*", "content/read", "content/write")
 	pusher := site.Token(t, sh, "pusher", "pushers")
 	pusher.Host = r.root.Host
-	for i, repository := range []string{repositoryOfAll, repositoryOfTen} {
+	for i, repository := range []string{repositoryForAll, repositoryForFew} {
 		m := image.New(t, image.Options{Seed: uint64(200 + i), Layers: []int64{20 << 10}})
 		if err := pusher.Push(ctx, repository, m); err != nil {
 			t.Fatal(err)
@@ -137,68 +137,67 @@ func measureFleet(t *testing.T, n int) []figure {
 	api := newManagement(r.root.AsAdmin(t))
 	r.create(ctx, api, n-1)
 
-	// The memory that it took to create them is none of theirs.
+	// Restart the root, so that the memory for creating the children is not counted.
 	api.http.CloseIdleConnections()
 	http.DefaultClient.CloseIdleConnections()
 	r.root.Stop(t)
 	r.root = site.Start(t, options)
 	before := memoryOf(t, r.root.PID(), "VmRSS")
 	r.activate(ctx)
-	r.follow(ctx)
+	r.firstPolls(ctx)
 	defer r.fleet.end()
 	r.idle(ctx, before)
-	r.push(ctx, pusher, repositoryOfAll, n-1)
-	r.push(ctx, pusher, repositoryOfTen, fewSites)
+	r.push(ctx, pusher, repositoryForAll, n-1)
+	r.push(ctx, pusher, repositoryForFew, few)
 	r.createOneMore(ctx, api)
 	if err := r.fleet.end(); err != nil {
 		t.Fatal(err)
 	}
 	f := r.fleet
-	if why := f.trouble.Load(); why != nil {
-		t.Logf("requests were tried again, the last because of: %s", why)
+	if err := f.lastRetry.Load(); err != nil {
+		t.Logf("requests were retried, the last because of: %s", err)
 	}
-	t.Logf("%d polls answered; %d requests tried again, %d put off by the root; %.0f MiB resident at most",
-		f.answered.Load(), f.retried.Load(), f.refused.Load(), mebibytes(memoryOf(t, r.root.PID(), "VmHWM")))
+	t.Logf("%d polls answered; %d requests retried, %d answered with Retry-After; %.0f MiB resident at most",
+		f.answered.Load(), f.retries.Load(), f.deferrals.Load(), mebibytes(memoryOf(t, r.root.PID(), "VmHWM")))
 	return r.figures
 }
 
-// A cost is what something took.
+// A cost is the time that an operation took.
 type cost struct {
 	wall  time.Duration
-	root  time.Duration // processor time of the root
-	bench time.Duration // and of this process
+	root  time.Duration // CPU time of the root
+	bench time.Duration // CPU time of this process
 }
 
-// measure returns what it costs to do something. Every figure comes from
-// here, so the log has all there is to know of it.
-func (r *fleetRun) measure(what string, do func()) cost {
+// measure returns the cost of do, and logs it. All figures come from here.
+func (r *fleetRun) measure(name string, do func()) cost {
 	r.t.Helper()
 	start, root, bench := time.Now(), cpuOf(r.t, r.root.PID()), cpuOf(r.t, os.Getpid())
 	do()
 	c := cost{time.Since(start), cpuOf(r.t, r.root.PID()) - root, cpuOf(r.t, os.Getpid()) - bench}
 	r.t.Logf("%s: %.2f s; processor time of the root %.2f s, of the benchmark %.2f s; root has %.0f MiB resident",
-		what, c.wall.Seconds(), c.root.Seconds(), c.bench.Seconds(), mebibytes(memoryOf(r.t, r.root.PID(), "VmRSS")))
+		name, c.wall.Seconds(), c.root.Seconds(), c.bench.Seconds(), mebibytes(memoryOf(r.t, r.root.PID(), "VmRSS")))
 	return c
 }
 
-// each is a time divided by a number of sites.
-func each(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
+// perChild divides a time by a number of children.
+func perChild(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
 
-// milliseconds writes a time for the table.
+// milliseconds formats a time for the table.
 func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
 }
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
-// note adds a row. One without a target is met.
-func (r *fleetRun) note(name, ferry, target string, met bool) {
+// addFigure adds a row. Without a target, met is ignored.
+func (r *fleetRun) addFigure(name, ferry, target string, met bool) {
 	r.figures = append(r.figures, figure{name: name, ferry: ferry, target: target, met: met})
 }
 
-// create makes n connected registries.
+// create creates n connected registries.
 func (r *fleetRun) create(ctx context.Context, api *management, n int) {
-	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	credentials := make([]credential, n)
 	c := r.measure(fmt.Sprintf("create %d connected registries", n), func() {
@@ -206,14 +205,14 @@ func (r *fleetRun) create(ctx context.Context, api *management, n int) {
 		all.SetLimit(8)
 		for i := range n {
 			all.Go(func() (err error) {
-				repositories := []string{repositoryOfAll}
-				if i < fewSites {
-					repositories = append(repositories, repositoryOfTen)
+				repositories := []string{repositoryForAll}
+				if i < few {
+					repositories = append(repositories, repositoryForFew)
 				}
-				if err := api.createRegistry(ctx, siteName(i), repositories); err != nil {
+				if err := api.createRegistry(ctx, childName(i), repositories); err != nil {
 					return err
 				}
-				credentials[i], err = api.credential(ctx, siteName(i))
+				credentials[i], err = api.credential(ctx, childName(i))
 				return err
 			})
 		}
@@ -222,56 +221,56 @@ func (r *fleetRun) create(ctx context.Context, api *management, n int) {
 		}
 	})
 	for i, c := range credentials {
-		r.fleet.add(siteName(i), c.User, c.Password)
+		r.fleet.add(childName(i), c.User, c.Password)
 	}
-	r.note("create a connected registry, and its password; 8 at a time",
-		milliseconds(each(c.wall, n))+" each", "", true)
+	r.addFigure("create a connected registry, and its password; 8 at a time",
+		milliseconds(perChild(c.wall, n))+" each", "", true)
 }
 
-func siteName(i int) string { return fmt.Sprintf("site%05d", i) }
+func childName(i int) string { return fmt.Sprintf("site%05d", i) }
 
-// activate activates all sites at once.
+// activate activates all children at once.
 func (r *fleetRun) activate(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, phasePatience)
+	ctx, cancel := context.WithTimeout(ctx, phaseTimeout)
 	defer cancel()
-	n := len(r.fleet.sites)
+	n := len(r.fleet.children)
 	c := r.measure("activate all", func() {
 		if err := r.fleet.activate(ctx); err != nil {
 			r.t.Fatal(err)
 		}
 	})
-	cpu := each(c.root, n)
-	r.note("activate all at once: processor time each", milliseconds(cpu), "2 ms", cpu <= 2*time.Millisecond)
-	r.note("activate all at once: until the last is activated", fmt.Sprintf("%.1f s", c.wall.Seconds()), "", true)
+	cpu := perChild(c.root, n)
+	r.addFigure("activate all at once: processor time each", milliseconds(cpu), "2 ms", cpu <= 2*time.Millisecond)
+	r.addFigure("activate all at once: until the last is activated", fmt.Sprintf("%.1f s", c.wall.Seconds()), "", true)
 }
 
-// follow lets all sites learn what they are to have, and then poll.
-func (r *fleetRun) follow(ctx context.Context) {
-	r.fleet.follow(ctx)
-	c := r.measure("first polls", func() { r.settle(ctx) })
-	r.note("first listing, and the poll after it, of all at once: processor time each",
-		milliseconds(each(c.root, len(r.fleet.sites))), "", true)
+// firstPolls makes all children read their listings, and then poll until the end.
+func (r *fleetRun) firstPolls(ctx context.Context) {
+	r.fleet.poll(ctx)
+	c := r.measure("first polls", func() { r.waitUntilIdle(ctx) })
+	r.addFigure("first listing, and the poll after it, of all at once: processor time each",
+		milliseconds(perChild(c.root, len(r.fleet.children))), "", true)
 }
 
-// settle waits until every site has a poll that waits for an answer, and the
-// root does no more than polls that end for nothing need. It gives up after a
-// while, since a root may never rest.
-func (r *fleetRun) settle(ctx context.Context) {
-	const tick, rests = 250 * time.Millisecond, 3
-	n := int64(len(r.fleet.sites))
-	deadline := time.Now().Add(settlePatience)
+// waitUntilIdle waits until the root holds a poll of nearly every child, and uses little more
+// CPU time than in the idle phase. It gives up after settleTimeout.
+func (r *fleetRun) waitUntilIdle(ctx context.Context) {
+	const tick, quietTicks = 250 * time.Millisecond, 3
+	n := int64(len(r.fleet.children))
+	deadline := time.Now().Add(settleTimeout)
 	last, quiet := cpuOf(r.t, r.root.PID()), 0
-	for quiet < rests {
+	for quiet < quietTicks {
 		if time.Now().After(deadline) {
-			r.t.Logf("the root did not rest within %s: %d of %d polls wait for an answer, %d sites were told to come later",
-				settlePatience, r.fleet.holding.Load(), n, r.fleet.paused.Load())
+			r.t.Logf("the root is not idle after %s: %d of %d polls are held, %d children wait because of Retry-After",
+				settleTimeout, r.fleet.held.Load(), n, r.fleet.deferred.Load())
 			return
 		}
-		r.wait(ctx, tick)
+		r.sleep(ctx, tick)
 		now := cpuOf(r.t, r.root.PID())
 		used := (now - last).Seconds() / tick.Seconds()
 		last = now
-		if used < min(max(0.05, 1.5*r.share), 0.3) && r.fleet.holding.Load() >= n-n/100 && r.fleet.paused.Load() == 0 {
+		if used < min(max(0.05, 1.5*r.idleShare), 0.3) && r.fleet.held.Load() >= n-n/100 &&
+			r.fleet.deferred.Load() == 0 {
 			quiet++
 		} else {
 			quiet = 0
@@ -279,110 +278,109 @@ func (r *fleetRun) settle(ctx context.Context) {
 	}
 }
 
-// wait waits for d, and fails the test when the sites, or the time for the
-// measurement, ended before.
-func (r *fleetRun) wait(ctx context.Context, d time.Duration) {
+// sleep waits for d. It fails the test if the children or ctx end before.
+func (r *fleetRun) sleep(ctx context.Context, d time.Duration) {
 	r.t.Helper()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-r.fleet.over:
-		r.t.Fatalf("the sites ended: %v", r.fleet.end())
+	case <-r.fleet.ended:
+		r.t.Fatalf("the children ended: %v", r.fleet.end())
 	case <-ctx.Done():
 		r.t.Fatal(context.Cause(ctx))
 	}
 }
 
-// idle leaves all sites with nothing to do. before is the memory that the
-// root had when it had none.
+// idle measures the idle phase. before is the memory of the root without children.
 func (r *fleetRun) idle(ctx context.Context, before int64) {
-	n := len(r.fleet.sites)
+	n := len(r.fleet.children)
 	early, answered := r.fleet.early.Load(), r.fleet.answered.Load()
-	c := r.measure("idle", func() { r.wait(ctx, *idleFor) })
-	r.t.Logf("idle: %d polls answered, %d of them before their time",
+	c := r.measure("idle", func() { r.sleep(ctx, *idleTime) })
+	r.t.Logf("idle: %d polls answered, %d of them early",
 		r.fleet.answered.Load()-answered, r.fleet.early.Load()-early)
-	r.share = c.root.Seconds() / c.wall.Seconds()
-	r.note("idle: processor time", fmt.Sprintf("%.1f %% of a core", 100*r.share), "10 % of a core", r.share <= 0.1)
+	r.idleShare = c.root.Seconds() / c.wall.Seconds()
+	r.addFigure("idle: processor time", fmt.Sprintf("%.1f %% of a core", 100*r.idleShare), "10 % of a core",
+		r.idleShare <= 0.1)
 	held := float64(memoryOf(r.t, r.root.PID(), "VmRSS")-before) / float64(n) / (1 << 10)
-	r.note("idle: memory for each held poll", fmt.Sprintf("%.1f KiB", held), "64 KiB", held <= 64)
+	r.addFigure("idle: memory for each held poll", fmt.Sprintf("%.1f KiB", held), "64 KiB", held <= 64)
 }
 
-// push pushes a small image that concerns the first n sites.
+// push measures the push of a small image that concerns the first n children.
 func (r *fleetRun) push(ctx context.Context, pusher site.Login, repository string, n int) {
-	r.settle(ctx)
+	r.waitUntilIdle(ctx)
 	m := image.New(r.t, image.Options{Seed: uint64(300 + n), Tag: "v2", Layers: []int64{20 << 10}})
 	for _, b := range m.Blobs() {
 		if err := pusher.PushBlob(ctx, repository, m.Blob(b.Digest), b); err != nil {
 			r.t.Fatal(err)
 		}
 	}
-	a := r.fleet.await(repository, n)
+	a := r.fleet.expect(repository, n)
 	c := r.measure(fmt.Sprintf("push that concerns %d", n), func() {
 		if err := pusher.Push(ctx, repository, m); err != nil {
 			r.t.Fatal(err)
 		}
 		select {
-		case <-a.all:
-		case <-r.fleet.over:
-		case <-time.After(heardPatience):
+		case <-a.complete:
+		case <-r.fleet.ended:
+		case <-time.After(notifyTimeout):
 		case <-ctx.Done():
 		}
-		r.settle(ctx)
+		r.waitUntilIdle(ctx)
 	})
 	name := fmt.Sprintf("push that concerns %d: ", n)
-	if n == len(r.fleet.sites) {
+	if n == len(r.fleet.children) {
 		name = "push that concerns all: "
 	}
-	r.noteHeard(name, a)
-	if n == len(r.fleet.sites) {
-		cpu := each(c.root, n)
-		r.note(name+"processor time each", milliseconds(cpu), "1 ms", cpu <= time.Millisecond)
+	r.addNotifyFigure(name, a)
+	if n == len(r.fleet.children) {
+		cpu := perChild(c.root, n)
+		r.addFigure(name+"processor time each", milliseconds(cpu), "1 ms", cpu <= time.Millisecond)
 		return
 	}
-	r.note(name+"processor time in all", milliseconds(c.root), "", true)
+	r.addFigure(name+"processor time in all", milliseconds(c.root), "", true)
 	others := a.others.Load()
-	r.note(name+"polls of others that were answered", fmt.Sprint(others), "0", others == 0)
+	r.addFigure(name+"polls of others that were answered", fmt.Sprint(others), "0", others == 0)
 }
 
-// noteHeard adds how long it took until the last site heard.
-func (r *fleetRun) noteHeard(name string, a *awaited) {
-	name += "until the last has heard"
-	if left := a.left.Load(); left > 0 {
-		r.t.Logf("%s: %d requests tried again so far", name, r.fleet.retried.Load())
-		r.note(name, fmt.Sprintf("%d have not after %.0f s", left, heardPatience.Seconds()), "5 s", false)
+// addNotifyFigure adds the time until the last child learned of a change.
+func (r *fleetRun) addNotifyFigure(name string, a *expectedChange) {
+	name += "until the last one learns of it"
+	if left := a.missing.Load(); left > 0 {
+		r.t.Logf("%s: %d requests retried so far", name, r.fleet.retries.Load())
+		r.addFigure(name, fmt.Sprintf("%d have not after %.0f s", left, notifyTimeout.Seconds()), "5 s", false)
 		return
 	}
 	took := slices.Sorted(slices.Values(a.took))
 	last := took[len(took)-1]
 	r.t.Logf("%s: %.3f s, half of them in %.3f s", name, last.Seconds(), took[len(took)/2].Seconds())
-	r.note(name, fmt.Sprintf("%.2f s", last.Seconds()), "5 s", last <= 5*time.Second)
+	r.addFigure(name, fmt.Sprintf("%.2f s", last.Seconds()), "5 s", last <= 5*time.Second)
 }
 
-// createOneMore makes a connected registry while all others poll.
+// createOneMore measures the creation of a connected registry while all others poll.
 func (r *fleetRun) createOneMore(ctx context.Context, api *management) {
-	if err := api.call(ctx, http.MethodGet, siteName(0), nil, nil); err != nil { // the first login takes longer
+	if err := api.call(ctx, http.MethodGet, childName(0), nil, nil); err != nil { // the first login takes longer
 		r.t.Fatal(err)
 	}
-	r.settle(ctx)
-	a := r.fleet.await("", 0)
+	r.waitUntilIdle(ctx)
+	a := r.fleet.expect("", 0)
 	var took time.Duration
 	c := r.measure("create one more", func() {
 		start := time.Now()
-		name := siteName(len(r.fleet.sites))
-		if err := api.createRegistry(ctx, name, []string{repositoryOfAll}); err != nil {
+		name := childName(len(r.fleet.children))
+		if err := api.createRegistry(ctx, name, []string{repositoryForAll}); err != nil {
 			r.t.Fatal(err)
 		}
 		took = time.Since(start)
-		r.settle(ctx)
+		r.waitUntilIdle(ctx)
 	})
-	r.note("create one more while all poll: the call", milliseconds(took), "", true)
-	r.note("create one more while all poll: processor time in all", milliseconds(c.root), "", true)
+	r.addFigure("create one more while all poll: the call", milliseconds(took), "", true)
+	r.addFigure("create one more while all poll: processor time in all", milliseconds(c.root), "", true)
 	others := a.others.Load()
-	r.note("create one more while all poll: polls that were answered", fmt.Sprint(others), "0", others == 0)
+	r.addFigure("create one more while all poll: polls that were answered", fmt.Sprint(others), "0", others == 0)
 }
 
-// A management is a root's management API as its administrator uses it.
+// A management is an administrator's client of the root's management API.
 type management struct {
 	login site.Login
 	http  *http.Client
@@ -393,7 +391,7 @@ func newManagement(login site.Login) *management {
 	return &management{login, &http.Client{Transport: transport, Timeout: 2 * time.Minute}}
 }
 
-// A credential is what a connected registry logs in to its parent with.
+// A credential is the sync token of a connected registry.
 type credential struct {
 	User     string `json:"SYNC_TOKEN_USER"`
 	Password string `json:"SYNC_TOKEN_PASSWORD"`
@@ -404,15 +402,15 @@ func (m *management) createRegistry(ctx context.Context, name string, repositori
 	return m.call(ctx, http.MethodPut, name, body, nil)
 }
 
-// credential makes a password for a connected registry.
+// credential generates a password for a connected registry.
 func (m *management) credential(ctx context.Context, name string) (c credential, err error) {
 	body := map[string]any{"parentProtocol": "http", "generatePassword": 1}
 	err = m.call(ctx, http.MethodPost, name+"/settings", body, &c)
 	return c, err
 }
 
-// call asks for a connected registry with the path below all of them, and
-// reads the answer into v unless that is nil.
+// call makes a request for a path below connected-registries, and decodes the response into v
+// unless that is nil.
 func (m *management) call(ctx context.Context, method, path string, body, v any) error {
 	var text []byte
 	if body != nil {

@@ -22,27 +22,27 @@ import (
 	"ferry/test/site"
 )
 
-// A watched registry is one behind a proxy that notes when it answers what.
-type watched struct {
+// A watchedRegistry is a registry behind a proxy that records the time of each response.
+type watchedRegistry struct {
 	host string
 
-	mu      sync.Mutex
-	answers []answered
+	mu        sync.Mutex
+	responses []response
 }
 
-type answered struct {
+type response struct {
 	path string
 	at   time.Time
 }
 
-func watch(t *testing.T, host string) *watched {
-	w := &watched{}
+func watchRegistry(t *testing.T, host string) *watchedRegistry {
+	w := &watchedRegistry{}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: host})
 	proxy.FlushInterval = -1
 	proxy.ModifyResponse = func(r *http.Response) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.answers = append(w.answers, answered{r.Request.URL.Path, time.Now()})
+		w.responses = append(w.responses, response{r.Request.URL.Path, time.Now()})
 		return nil
 	}
 	srv := httptest.NewServer(proxy)
@@ -51,16 +51,16 @@ func watch(t *testing.T, host string) *watched {
 	return w
 }
 
-// since returns the answers after the first n.
-func (w *watched) since(n int) []answered {
+// after returns the responses after the first n.
+func (w *watchedRegistry) after(n int) []response {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]answered{}, w.answers[n:]...)
+	return append([]response{}, w.responses[n:]...)
 }
 
-// idle is what a site costs that has everything, with a thousand repositories
-// of fifty tags in its scope.
-func idle(t *testing.T) figure {
+// idleCycle measures the traffic of a connected registry that is in sync, with a thousand
+// repositories of fifty tags in its subscription.
+func idleCycle(t *testing.T) figure {
 	const repositories, tags = 1000, 50
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
@@ -76,28 +76,28 @@ func idle(t *testing.T) figure {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	w := watch(t, root.Host)
+	w := watchRegistry(t, root.Host)
 	l := link.Start(t, w.host)
-	ship := site.Start(t,
+	child := site.Start(t,
 		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/*"}).Options(site.Options{}))
-	sh := ship.Admin(t, "ship")
-	if err := ship.AsAdmin(t).Await(t.Context(), fmt.Sprintf("bench/r%04d", repositories-1),
+	sh := child.Admin(t, "ship")
+	if err := child.AsAdmin(t).Await(t.Context(), fmt.Sprintf("bench/r%04d", repositories-1),
 		fmt.Sprintf("t%02d", tags-1), digest.FromBytes(empty)); err != nil {
 		t.Fatal(err)
 	}
 	for strings.TrimSpace(sh.Run(t, "sync", "status", "-r", "ship", "--query", "inSync")) != "true" {
 		time.Sleep(time.Second)
 	}
-	// A whole cycle, from the end of the last one that had to tell of the sync.
-	polled := func() {
-		for from := len(w.since(0)); len(w.since(from)) == 0 && t.Context().Err() == nil; {
+	// Measure a whole cycle, from the end of the last poll that reports the sync.
+	waitForPoll := func() {
+		for from := len(w.after(0)); len(w.after(from)) == 0 && t.Context().Err() == nil; {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
-	polled()
-	before, seen := l.Stats(t), len(w.since(0))
-	polled()
-	after, asked := l.Stats(t), w.since(seen)
+	waitForPoll()
+	before, seen := l.Stats(t), len(w.after(0))
+	waitForPoll()
+	after, asked := l.Stats(t), w.after(seen)
 	down, up := after.Down-before.Down, after.Up-before.Up
 	return figure{
 		name:   fmt.Sprintf("idle cycle, once a minute; %d repositories of %d tags", repositories, tags),
@@ -107,8 +107,8 @@ func idle(t *testing.T) figure {
 	}
 }
 
-// flow is how soon layers come of 500 images that changed at once.
-func flow(t *testing.T) figure {
+// firstLayer measures how soon the first layer flows after 500 images changed at once.
+func firstLayer(t *testing.T) figure {
 	const images, roundTrip = 500, 600 * time.Millisecond
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
@@ -123,37 +123,37 @@ func flow(t *testing.T) figure {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := watch(t, root.Host)
+	w := watchRegistry(t, root.Host)
 	l := link.Start(t, w.host, "-down", "8mbit", "-up", "8mbit", "-rtt", roundTrip.String())
-	ship := site.Start(t,
+	child := site.Start(t,
 		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/app"}).Options(site.Options{}))
-	if err := ship.AsAdmin(t).Await(t.Context(), "bench/app", "t0000", want); err != nil {
+	if err := child.AsAdmin(t).Await(t.Context(), "bench/app", "t0000", want); err != nil {
 		t.Fatal(err)
 	}
-	sh := ship.Admin(t, "ship")
+	sh := child.Admin(t, "ship")
 	sh.Run(t, "sync", "pause", "-r", "ship")
 	for i := range images {
 		push(1 + i)
 	}
-	seen := len(w.since(0))
+	seen := len(w.after(0))
 	sh.Run(t, "sync", "resume", "-r", "ship")
-	var heard, first time.Time // when the answers left the root that told of the changes, and had the first layer
+	var listed, first time.Time // when the root sent the changes, and the first layer
 	for planned := false; first.IsZero() && t.Context().Err() == nil; time.Sleep(100 * time.Millisecond) {
-		for _, a := range w.since(seen) {
+		for _, a := range w.after(seen) {
 			switch {
 			case strings.HasSuffix(a.path, "/plan"):
 				planned = true
 			case strings.HasSuffix(a.path, "/poll") && !planned:
-				heard = a.at
+				listed = a.at
 			case strings.Contains(a.path, "/blobs") && first.IsZero():
 				first = a.at
 			}
 		}
 	}
-	trips := first.Sub(heard).Seconds() / roundTrip.Seconds()
+	trips := first.Sub(listed).Seconds() / roundTrip.Seconds()
 	return figure{
 		name:   "first layer of 500 images of 20 KiB that changed at once; 600 ms",
-		ferry:  fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(heard).Seconds(), trips),
+		ferry:  fmt.Sprintf("%.1f s, %.1f round trips", first.Sub(listed).Seconds(), trips),
 		target: "within 3 round trips", met: trips <= 3,
 	}
 }

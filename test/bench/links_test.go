@@ -20,36 +20,36 @@ import (
 	"ferry/test/site"
 )
 
-// How long a case may take: Ferry, and each of the programs beside it.
+// How long a case may take with Ferry, and with each other program.
 const (
-	patience      = 5 * time.Minute
-	peersPatience = 2 * time.Minute
+	ferryTimeout = 5 * time.Minute
+	peerTimeout  = 2 * time.Minute
 )
 
-// A journey is images on their way from a root to somewhere else over a link.
-type journey struct {
-	id     string
-	name   string
-	flags  []string // of linksim
-	layers []int64  // of each image
-	images int
-	rate   float64 // of the link, bytes per second; what the ideal is made of
-	cutFor time.Duration
-	kill   time.Duration // how often a program is killed; 0 is never
-	most   float64       // times the images' bytes that may cross the link; 0 is not asked
-	target string        // of the time; "" is not asked
-	met    func(a arrival, least time.Duration, peers []arrival) bool
+// A linkCase is a sync of images over a link.
+type linkCase struct {
+	id        string
+	name      string
+	flags     []string // of linksim
+	layers    []int64  // of each image
+	images    int
+	rate      float64 // of the link, in bytes per second, for the ideal time
+	cutFor    time.Duration
+	killEvery time.Duration // time between kills of the program; 0 is never
+	maxBytes  float64       // limit for the transferred bytes, in sizes of the images; 0 is none
+	target    string        // for the time; "" is none
+	met       func(a outcome, least time.Duration, peers []outcome) bool
 }
 
-// An arrival is how a program fared.
-type arrival struct {
+// An outcome is the result of one program.
+type outcome struct {
 	done  bool
 	took  time.Duration
-	bytes int64 // that crossed the link
+	bytes int64 // transferred over the link
 	cuts  int64
 }
 
-func (a arrival) String() string {
+func (a outcome) String() string {
 	if !a.done {
 		return fmt.Sprintf("not done after %.0f s and %.1f MiB", a.took.Seconds(), mebibytes(a.bytes))
 	}
@@ -58,30 +58,30 @@ func (a arrival) String() string {
 
 const mbit = 1e6 / 8
 
-var journeys = []journey{
+var linkCases = []linkCase{
 	{
 		id: "clean", name: "clean: 100 Mbit/s, 20 ms; a 64 MiB image",
 		flags:  []string{"-down", "100mbit", "-up", "100mbit", "-rtt", "20ms"},
 		layers: []int64{40 << 20, 20 << 20, 4 << 20}, images: 1, rate: 100 * mbit,
 		target: "no slower than regsync",
-		met: func(a arrival, _ time.Duration, peers []arrival) bool {
+		met: func(a outcome, _ time.Duration, peers []outcome) bool {
 			return a.done && float64(a.took) <= 1.05*float64(peers[0].took)
 		},
 	},
 	{
-		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MiB image", most: 1.02,
+		id: "cuts", name: "cuts: 8 Mbit/s, 300 ms, cut every 15 s for 3 s; a 32 MiB image", maxBytes: 1.02,
 		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms", "-cut-every", "15s", "-cut-for", "3s"},
 		cutFor: 3 * time.Second,
 		layers: []int64{24 << 20, 6 << 20, 2 << 20}, images: 1, rate: 8 * mbit,
 		target: "1.15 × the ideal time",
-		met: func(a arrival, least time.Duration, _ []arrival) bool {
+		met: func(a outcome, least time.Duration, _ []outcome) bool {
 			return a.done && float64(a.took) <= 1.15*float64(least)
 		},
 	},
 	{
 		id: "kills", name: "kills: 8 Mbit/s, 300 ms, `kill -9` every 10 s; a 32 MiB image",
-		flags: []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
-		kill:  10 * time.Second, most: 1.05,
+		flags:     []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "300ms"},
+		killEvery: 10 * time.Second, maxBytes: 1.05,
 		layers: []int64{24 << 20, 6 << 20, 2 << 20}, images: 1, rate: 8 * mbit,
 	},
 	{
@@ -89,7 +89,7 @@ var journeys = []journey{
 		flags:  []string{"-down", "4mbit", "-up", "4mbit", "-rtt", "600ms", "-loss", "0.01"},
 		layers: []int64{40 << 20, 20 << 20, 4 << 20}, images: 1, rate: 4 * mbit,
 		target: "90 % of the rate",
-		met: func(a arrival, least time.Duration, _ []arrival) bool {
+		met: func(a outcome, least time.Duration, _ []outcome) bool {
 			return a.done && float64(least) >= 0.9*float64(a.took)
 		},
 	},
@@ -98,34 +98,34 @@ var journeys = []journey{
 		flags:  []string{"-down", "8mbit", "-up", "8mbit", "-rtt", "600ms"},
 		layers: []int64{20 << 10}, images: 500, rate: 8 * mbit,
 		target: "none; the ideal is bytes / rate",
-		met:    func(a arrival, _ time.Duration, _ []arrival) bool { return a.done },
+		met:    func(a outcome, _ time.Duration, _ []outcome) bool { return a.done },
 	},
 }
 
-// TestLinks lets Ferry, regsync and skopeo fetch the same images over the same
-// links, one after the other.
+// TestLinks measures Ferry, regsync and skopeo with the same images over the same links, one
+// after the other.
 func TestLinks(t *testing.T) {
 	var figures []figure
-	for _, j := range journeys {
+	for _, j := range linkCases {
 		t.Run(j.id, func(t *testing.T) { figures = append(figures, j.run(t)...) })
 	}
-	t.Run("flow", func(t *testing.T) { figures = append(figures, flow(t)) })
-	t.Run("idle", func(t *testing.T) { figures = append(figures, idle(t)) })
+	t.Run("flow", func(t *testing.T) { figures = append(figures, firstLayer(t)) })
+	t.Run("idle", func(t *testing.T) { figures = append(figures, idleCycle(t)) })
 	if t.Failed() {
 		return
 	}
 	var b strings.Builder
-	b.WriteString(measuredOn(t))
+	b.WriteString(measuredWhereAndWhen(t))
 	b.WriteString("| link | Ferry | regsync; skopeo | ideal ÷ Ferry | target | met |\n|---|---|---|---|---|---|\n")
 	writeRows(&b, figures)
 	fmt.Print("\n", b.String())
 	if *update {
-		insert(t, "../../docs/performance.md", "links: make bench-links UPDATE=1", "end of links", b.String())
+		replaceBetween(t, "../../docs/performance.md", "links: make bench-links UPDATE=1", "end of links", b.String())
 	}
 }
 
-// run is the journey, by each program.
-func (j journey) run(t *testing.T) []figure {
+// run measures the case with each program.
+func (j linkCase) run(t *testing.T) []figure {
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
 	var size int64
@@ -140,11 +140,13 @@ func (j journey) run(t *testing.T) []figure {
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "listers", "--repository", "bench/*", "content/read", "metadata/read")
 	reader := site.Token(t, sh, "lister", "listers")
-	over := func(t *testing.T, name string, patience time.Duration, prepare func(t *testing.T, host string) fetcher) (a arrival) {
+	measure := func(
+		t *testing.T, name string, limit time.Duration, prepare func(t *testing.T, host string) fetchFunc,
+	) (a outcome) {
 		t.Run(name, func(t *testing.T) {
 			l := link.Start(t, root.Host, j.flags...)
 			fetch := prepare(t, l.Host)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			start := time.Now()
 			a.done = fetch(ctx)
@@ -164,7 +166,7 @@ func (j journey) run(t *testing.T) []figure {
 		}
 		want[tag] = d
 	}
-	ours := over(t, "ferry", patience, func(t *testing.T, host string) fetcher {
+	ours := measure(t, "ferry", ferryTimeout, func(t *testing.T, host string) fetchFunc {
 		o := site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).
 			Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
 		here := reader
@@ -180,46 +182,46 @@ func (j journey) run(t *testing.T) []figure {
 				}
 				arrived <- nil
 			}()
-			return j.live(t, o, arrived) == nil
+			return j.runAndKill(t, o, arrived) == nil
 		}
 	})
 	source := reader
 	source.Host = root.Host
-	peers := []arrival{
-		over(t, "regsync", peersPatience,
-			func(t *testing.T, host string) fetcher { return j.regsync(t, source, host) }),
-		over(t, "skopeo", peersPatience, func(t *testing.T, host string) fetcher { return j.skopeo(t, source, host) }),
+	peers := []outcome{
+		measure(t, "regsync", peerTimeout,
+			func(t *testing.T, host string) fetchFunc { return j.regsync(t, source, host) }),
+		measure(t, "skopeo", peerTimeout, func(t *testing.T, host string) fetchFunc { return j.skopeo(t, source, host) }),
 	}
 	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
 	var figures []figure
 	beside := fmt.Sprintf("%s; %s", peers[0], peers[1])
 	if j.target != "" {
 		figures = append(figures, figure{
-			name: j.name, ferry: ours.String(), beside: beside,
+			name: j.name, ferry: ours.String(), peer: beside,
 			ratio:  fmt.Sprintf("%.2f", least.Seconds()/ours.took.Seconds()),
 			target: j.target, met: j.met(ours, least, peers),
 		})
 		beside = ""
 	}
-	if j.most > 0 {
+	if j.maxBytes > 0 {
 		figures = append(figures, figure{
 			name:  j.name + "; its bytes",
-			ferry: fmt.Sprintf("%s; %.3f × the bytes", ours, float64(ours.bytes)/float64(size)), beside: beside,
+			ferry: fmt.Sprintf("%s; %.3f × the bytes", ours, float64(ours.bytes)/float64(size)), peer: beside,
 			ratio:  fmt.Sprintf("%.2f", float64(size)/float64(ours.bytes)),
-			target: fmt.Sprintf("%.2f × the bytes", j.most), met: ours.done &&
-				float64(ours.bytes) <= j.most*float64(size),
+			target: fmt.Sprintf("%.2f × the bytes", j.maxBytes), met: ours.done &&
+				float64(ours.bytes) <= j.maxBytes*float64(size),
 		})
 	}
 	return figures
 }
 
-// live lets a connected registry run, and be killed now and then, until
-// everything has arrived.
-func (j journey) live(t *testing.T, o site.Options, arrived <-chan error) error {
+// runAndKill runs a connected registry, and kills and restarts it every killEvery, until all
+// images have arrived.
+func (j linkCase) runAndKill(t *testing.T, o site.Options, arrived <-chan error) error {
 	ship := site.Start(t, o)
 	var ticks <-chan time.Time // never
-	if j.kill > 0 {
-		tick := time.NewTicker(j.kill)
+	if j.killEvery > 0 {
+		tick := time.NewTicker(j.killEvery)
 		defer tick.Stop()
 		ticks = tick.C
 	}
@@ -234,12 +236,12 @@ func (j journey) live(t *testing.T, o site.Options, arrived <-chan error) error 
 	}
 }
 
-// A fetcher fetches all images, and reports whether it did before ctx ended.
-type fetcher func(ctx context.Context) bool
+// A fetchFunc fetches all images, and reports whether it succeeded before ctx ended.
+type fetchFunc func(ctx context.Context) bool
 
-// regsync copies bench/app from host into an image layout, with its own
-// defaults but for the tries, of which it may have as many as there is time for.
-func (j journey) regsync(t *testing.T, from site.Login, host string) fetcher {
+// regsync copies bench/app from host into an image layout, with its own defaults. It is started
+// again until it succeeds.
+func (j linkCase) regsync(t *testing.T, from site.Login, host string) fetchFunc {
 	dir := t.TempDir()
 	config := fmt.Sprintf(`version: 1
 creds:
@@ -252,12 +254,14 @@ sync:
 		t.Fatal(err)
 	}
 	program := tool(t, "regsync")
-	return func(ctx context.Context) bool { return j.untilDone(ctx, t, dir, nothing, program, "once", "-c", path) }
+	return func(ctx context.Context) bool {
+		return j.untilDone(ctx, t, dir, noPreparation, program, "once", "-c", path)
+	}
 }
 
-// skopeo copies bench/app from host into a directory. It refuses to write to
-// one that is there, so each try begins without what the last one left.
-func (j journey) skopeo(t *testing.T, from site.Login, host string) fetcher {
+// skopeo copies bench/app from host into a directory. It refuses to write to an existing
+// directory, so each try starts from nothing.
+func (j linkCase) skopeo(t *testing.T, from site.Login, host string) fetchFunc {
 	dir := t.TempDir()
 	images := filepath.Join(dir, "images")
 	return func(ctx context.Context) bool {
@@ -267,26 +271,26 @@ func (j journey) skopeo(t *testing.T, from site.Login, host string) fetcher {
 	}
 }
 
-// nothing is what a program needs that goes on with what it left.
-func nothing() error { return nil }
+// noPreparation prepares a program that continues with its own files.
+func noPreparation() error { return nil }
 
-// untilDone runs a program again until it succeeds or ctx ends, each time after
-// prepare.
-func (j journey) untilDone(ctx context.Context, t *testing.T, dir string, prepare func() error, program string,
+// untilDone runs a program repeatedly until it succeeds or ctx ends. It calls prepare before
+// each run.
+func (j linkCase) untilDone(ctx context.Context, t *testing.T, dir string, prepare func() error, program string,
 	args ...string) bool {
 	for ctx.Err() == nil {
 		if err := prepare(); err != nil {
 			t.Error(err)
 			return false
 		}
-		life, end := ctx, context.CancelFunc(func() {})
-		if j.kill > 0 {
-			life, end = context.WithTimeout(ctx, j.kill)
+		runCtx, cancel := ctx, context.CancelFunc(func() {})
+		if j.killEvery > 0 {
+			runCtx, cancel = context.WithTimeout(ctx, j.killEvery)
 		}
-		cmd := exec.CommandContext(life, program, args...)
+		cmd := exec.CommandContext(runCtx, program, args...)
 		cmd.Env = append(os.Environ(), "HOME="+dir)
 		out, err := cmd.CombinedOutput()
-		end()
+		cancel()
 		if err == nil {
 			return true
 		}

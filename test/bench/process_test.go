@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryOf returns a process's memory, in bytes, by a field of
-// /proc/PID/status: VmRSS is what it has resident, VmHWM the most it has had.
+// memoryOf returns the memory of a process, in bytes, from a field of /proc/PID/status: VmRSS is
+// the resident memory, VmHWM its maximum.
 func memoryOf(t *testing.T, pid int, field string) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -32,8 +32,8 @@ func memoryOf(t *testing.T, pid int, field string) int64 {
 	return n << 10
 }
 
-// cpuOf returns the processor time, user and system, that a process has had.
-// Its clock counts nanoseconds, and /proc/PID/stat hundredths of a second.
+// cpuOf returns the CPU time of a process, user and system. It reads the process's clock, which
+// counts nanoseconds; /proc/PID/stat would count hundredths of a second.
 func cpuOf(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	var now unix.Timespec
@@ -43,8 +43,8 @@ func cpuOf(t *testing.T, pid int) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// allowFiles lets this process, and those that it starts, have n open files each.
-func allowFiles(t *testing.T, n uint64) {
+// raiseFileLimit allows this process, and those that it starts, n open files each.
+func raiseFileLimit(t *testing.T, n uint64) {
 	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tool returns the path of a program of .tools.
+// tool returns the path of a program in .tools.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("../../.tools", name))

@@ -14,13 +14,13 @@ import (
 	"ferry/test/site"
 )
 
-const timeout = 10 * time.Minute
+const caseTimeout = 10 * time.Minute
 
-// memory is what a connected registry needs while it syncs a layer of 2 GiB
-// and serves pulls.
+// memory measures the memory of a connected registry that syncs a layer of 2 GiB and serves
+// pulls.
 func memory(t *testing.T) []figure {
 	const clients = 4
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 	defer cancel()
 	root := site.Start(t, site.Options{})
 	admin := root.AsAdmin(t)
@@ -29,11 +29,11 @@ func memory(t *testing.T) []figure {
 		t.Fatal(err)
 	}
 	sh := root.Admin(t, "root")
-	reader := puller(t, sh)
-	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens",
+	reader := pullToken(t, sh)
+	connection := site.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens",
 		reader.User)
-	ship := site.Start(t, crossing.Options(site.Options{}))
-	reader.Host = ship.Host
+	child := site.Start(t, connection.Options(site.Options{}))
+	reader.Host = child.Host
 	if err := reader.Await(ctx, "bench/small", small.Tag, small.Digest); err != nil {
 		t.Fatal(err)
 	}
@@ -42,15 +42,15 @@ func memory(t *testing.T) []figure {
 	if err := admin.Push(ctx, "bench/large", large); err != nil {
 		t.Fatal(err)
 	}
-	blob := side{ship.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(),
-		mustBearer(t, reader, "bench/small")}
+	blob := endpoint{child.Host, "/v2/bench/small/blobs/" + small.Manifest.Layers[0].Digest.String(),
+		bearerFor(t, reader, "bench/small")}
 	request := blob.request()
-	synced, done := context.WithCancel(ctx)
+	synced, stopPulls := context.WithCancel(ctx)
 	var group errgroup.Group
 	pulls := make([]int, clients)
 	for i := range clients {
 		group.Go(func() error {
-			g, err := newGetter(blob.host, 1<<20)
+			g, err := dialClient(blob.host, 1<<20)
 			if err != nil {
 				return err
 			}
@@ -65,14 +65,14 @@ func memory(t *testing.T) []figure {
 		})
 	}
 	err := reader.Await(ctx, "bench/large", large.Tag, large.Digest)
-	done()
+	stopPulls()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, ship.Log())
+		t.Fatalf("%v\n%s", err, child.Log())
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	resident := memoryOf(t, ship.PID(), "VmHWM")
+	resident := memoryOf(t, child.PID(), "VmHWM")
 	total := 0
 	for _, n := range pulls {
 		total += n
@@ -86,9 +86,9 @@ func memory(t *testing.T) []figure {
 	}}
 }
 
-// puller makes a token that pulls what the measurements push. It is what runs
-// at a site; an administrator's password costs memory and time to check.
-func puller(t *testing.T, sh *site.Shell) site.Login {
+// pullToken creates a token that may pull the benchmarks' images, like the clients at a site.
+// An administrator's password would cost memory and time to check.
+func pullToken(t *testing.T, sh *site.Shell) site.Login {
 	t.Helper()
 	sh.Run(t, "scope-map", "create", "--name", "pullers", "--repository", "bench/*", "content/read", "metadata/read")
 	return site.Token(t, sh, "puller", "pullers")
