@@ -236,7 +236,7 @@ func TestInvalidMirrorRuleIsRefused(t *testing.T) {
 		"the mirror rule 'app' keeps the repository acme/app")
 	root.Call(t, "PUT", "/mirror-rules/app", good(object{"repository": "acme/other"})).Fails(t, 409, "CONFLICT",
 		"keeps the repository")
-	root.Call(t, "PUT", "/mirror-rules/.app", good(nil)).Fails(t, 400, "INVALID", "no name for a mirror rule")
+	root.Call(t, "PUT", "/mirror-rules/.app", good(nil)).Fails(t, 400, "INVALID", "not a name for a mirror rule")
 	if len(r.changed) != 1 {
 		t.Errorf("the runner was told of %q", r.changed)
 	}
