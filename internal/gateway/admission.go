@@ -16,6 +16,8 @@ const (
 	maxDelay = 2 * time.Second
 	// maxStreams is how many plans and batches are sent at a time.
 	maxStreams = 256
+	// maxLarge is how many of them have large manifests.
+	maxLarge = 16
 	// putOffLeast and putOffMost are between how many seconds a request is put
 	// off, each for another time.
 	putOffLeast, putOffMost = 3, 15
@@ -36,13 +38,17 @@ func errBusy() error {
 type admission struct {
 	turns   chan struct{}
 	streams chan struct{}
+	large   chan struct{} // streams with large manifests
 
 	waiting atomic.Int64 // requests that await their turn
 	took    atomic.Int64 // nanoseconds by a piece of work, on average of late
 }
 
 func newAdmission() *admission {
-	return &admission{turns: make(chan struct{}, maxWorking), streams: make(chan struct{}, maxStreams)}
+	return &admission{
+		turns: make(chan struct{}, maxWorking), streams: make(chan struct{}, maxStreams),
+		large: make(chan struct{}, maxLarge),
+	}
 }
 
 // check returns an error where a new request would have to wait for too long.

@@ -127,11 +127,10 @@ func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func
 
 // readPlan calls fn for every entry of a plan that came whole.
 func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
-	lines := bufio.NewScanner(body)
-	lines.Buffer(make([]byte, 0, 64<<10), maxPlanEntry)
-	for entries := 0; lines.Scan(); entries++ {
-		var e wire.PlanEntry
-		if _, err := planEntries.Unmarshal(lines.Bytes(), &e); err != nil {
+	lines := bufio.NewReaderSize(body, 64<<10)
+	for entries := 0; ; entries++ {
+		e, err := readPlanEntry(lines)
+		if err != nil {
 			return fmt.Errorf("plan: entry %d: %w", entries, err)
 		}
 		if e.End != nil {
@@ -144,10 +143,6 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 			return err
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("plan: %w", err)
-	}
-	return fmt.Errorf("plan: %w", io.ErrUnexpectedEOF)
 }
 
 // Blob opens length bytes of a blob from offset on, or all to its end where

@@ -109,3 +109,27 @@ func TestSuspectsAreThoseThatTheChildMayRead(t *testing.T) {
 		t.Errorf("seventeen suspects: %v, and %d are read", err, len(f.suspects))
 	}
 }
+
+func TestDamagedLargeManifestIsNeverSentWhole(t *testing.T) {
+	f := newFixture(t, dbtest.SQLite(t))
+	good := f.image("app/a", "1")
+	payload := f.manifest("app/a", "2").Payload()
+	payload = append(payload, strings.Repeat(" ", metadb.MaxInRow)...)
+	bad := digest.FromBytes(payload)
+	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
+		payload[len(payload)-1] = '\n'
+		row := metadb.Manifest{Repository: "app/a", Digest: bad, MediaType: oci.MediaTypeImageManifest,
+			Payload: payload}
+		_, err := tx.PutManifest(row, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it is found, and then it is out of service
+		entries := f.plan(t, []digest.Digest{bad, good}, nil)
+		if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

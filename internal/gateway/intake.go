@@ -2,13 +2,14 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
-	"golang.org/x/sync/semaphore"
+	"ferry/internal/memlimit"
 )
 
 // Limits on what the requests of all children take in memory together, in bytes.
 const (
-	// maxInWork is for bodies that are being read, and for what of them is in work.
+	// maxInWork is for bodies that are being read, and for requests that are in work.
 	maxInWork = 24 << 20
 	// smallBody is the size up to which a request is not counted: most are smaller.
 	smallBody = 16 << 10
@@ -19,52 +20,38 @@ const (
 
 // An intake bounds the memory of requests.
 type intake struct {
-	room     *semaphore.Weighted // bytes
+	memory   *memlimit.Budget
 	decoding chan struct{}
 }
 
 func newIntake() *intake {
-	return &intake{semaphore.NewWeighted(maxInWork), make(chan struct{}, maxDecoding)}
+	return &intake{memlimit.New(maxInWork, maxDelay), make(chan struct{}, maxDecoding)}
 }
 
-// A claim is the memory that a request was given. The zero value is none.
-type claim struct {
-	room  *semaphore.Weighted
-	bytes int64
-}
-
-// claim gives a request memory for its body, unless it would have to wait for too long.
-func (i *intake) claim(ctx context.Context, bytes int64) (*claim, error) {
+// acquire gives a request memory for its body, until release is called, unless the
+// request would have to wait for too long.
+func (i *intake) acquire(ctx context.Context, bytes int64) (release func(), err error) {
 	if bytes <= smallBody {
-		return &claim{}, nil
+		return func() {}, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, maxDelay, errBusy())
-	defer cancel()
-	if i.room.Acquire(ctx, bytes) != nil {
-		return nil, context.Cause(ctx)
-	}
-	return &claim{i.room, bytes}, nil
+	return busy(i.memory.Acquire(ctx, bytes))
 }
 
-// keep gives a request memory for what was decoded, into c. A request does not wait
-// for that: what it has decoded takes memory already.
-func (i *intake) keep(c *claim, bytes int64) error {
+// keep gives a request memory for what was decoded, until release is called. A request
+// does not wait for that: what it has decoded takes memory already.
+func (i *intake) keep(bytes int64) (release func(), err error) {
 	if bytes <= smallBody {
-		return nil
+		return func() {}, nil
 	}
-	if !i.room.TryAcquire(bytes) {
-		return errBusy()
-	}
-	c.room, c.bytes = i.room, bytes
-	return nil
+	return busy(i.memory.TryAcquire(bytes))
 }
 
-// release gives the memory back. It may be called more than once.
-func (c *claim) release() {
-	if c.bytes > 0 {
-		c.room.Release(c.bytes)
-		c.bytes = 0
+// busy tells a child that there is no memory.
+func busy(release func(), err error) (func(), error) {
+	if errors.Is(err, memlimit.ErrBusy) {
+		err = errBusy()
 	}
+	return release, err
 }
 
 // decode admits a body that came whole, until end is called.

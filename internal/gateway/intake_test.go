@@ -11,32 +11,28 @@ import (
 func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newIntake()
-		var claims []*claim
+		var release func()
 		for range maxInWork / maxRequest {
-			c, err := i.claim(t.Context(), maxRequest)
-			if err != nil {
+			var err error
+			if release, err = i.acquire(t.Context(), maxRequest); err != nil {
 				t.Fatal(err)
 			}
-			claims = append(claims, c)
 		}
 		start := time.Now()
-		if _, err := i.claim(t.Context(), maxRequest); problemOf(err).Code != codeBusy ||
+		if _, err := i.acquire(t.Context(), maxRequest); problemOf(err).Code != codeBusy ||
 			time.Since(start) != maxDelay {
 			t.Errorf("one too many: %v after %v", err, time.Since(start))
 		}
-		if err := i.keep(&claim{}, smallBody+1); problemOf(err).Code != codeBusy {
+		if _, err := i.keep(smallBody + 1); problemOf(err).Code != codeBusy {
 			t.Errorf("more in work: %v", err)
 		}
-		if _, err := i.claim(t.Context(), smallBody); err != nil {
+		if _, err := i.acquire(t.Context(), smallBody); err != nil {
 			t.Errorf("a small one: %v", err)
 		}
-		time.AfterFunc(time.Second, claims[0].release)
-		c, err := i.claim(t.Context(), maxRequest)
-		if err != nil {
+		time.AfterFunc(time.Second, release)
+		if _, err := i.acquire(t.Context(), maxRequest); err != nil {
 			t.Errorf("after another has ended: %v", err)
 		}
-		c.release()
-		c.release()
 	})
 }
 

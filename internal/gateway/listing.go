@@ -119,9 +119,12 @@ func (l *lister) readIndex(
 	if err != nil {
 		return err
 	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-	if m.Damaged || err != nil {
+	parsed, err := v.ParseManifest(m)
+	if m.Damaged || oci.AsError(err) != nil {
 		return nil // nobody gets it until it is whole, and it must not hold up the others
+	}
+	if err != nil {
+		return err
 	}
 	leftOut := l.filter.Platforms.Omitted(parsed.Manifests)
 	l.kept[index], l.omitted[index] = nil, slices.Clip(children.Omitted)

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +43,8 @@ func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream
 		p.have[have] = true
 	}
 	write := func(ctx context.Context, w io.Writer) error {
-		p.out = json.NewEncoder(w)
+		p.w, p.out = w, json.NewEncoder(w)
+		defer p.endLarge()
 		return p.run(ctx, q.Want)
 	}
 	return stream{registry: c.name, contentType: typeJSONLines, compress: true, write: write}, nil
@@ -52,8 +55,10 @@ type planner struct {
 	*server
 	caller    caller
 	platforms subscription.Platforms
-	out       *json.Encoder
+	w         io.Writer
+	out       *json.Encoder // to w
 	entries   int
+	large     bool               // a large manifest was met: the plan is one of few that have any
 	have      map[wire.Want]bool // manifests that are at the child, with their blobs
 	sent      map[wire.Want]bool // manifests and blobs that need no second line
 }
@@ -88,45 +93,18 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	if depth > maxIndexDepth {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: "indexes are nested too deeply"}})
 	}
-	m, err := p.Storage.Manifest(ctx, want.Repository, string(want.Digest))
+	m, parsed, err := p.read(ctx, want)
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		if p.have[want] {
 			return nil
 		}
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: e.Message}})
 	}
-	if err != nil {
+	if err == nil {
+		err = p.tree(ctx, want, m, parsed, depth, referrerDepth)
+	}
+	if err != nil || referrerDepth >= maxReferrerDepth {
 		return err
-	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
-	if err != nil {
-		return err
-	}
-	children, left, err := p.children(ctx, want, parsed)
-	if err != nil {
-		return err
-	}
-	for _, child := range children {
-		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: child}, depth+1, referrerDepth)
-		if err != nil {
-			return err
-		}
-	}
-	if !p.have[want] {
-		for _, b := range parsed.Blobs() {
-			if err := p.blob(ctx, want.Repository, b); err != nil {
-				return err
-			}
-		}
-		err = p.emit(wire.PlanEntry{Manifest: &wire.PlanManifest{
-			Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	if referrerDepth >= maxReferrerDepth {
-		return nil
 	}
 	referrers, err := p.Storage.ReferrerDigests(ctx, want.Repository, want.Digest)
 	if err != nil {
@@ -139,6 +117,67 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 		}
 	}
 	return nil
+}
+
+// read returns a manifest, and what it refers to. It waits for the plan's turn with a large one.
+func (p *planner) read(ctx context.Context, want wire.Want) (m *storage.Manifest, parsed *oci.Manifest, err error) {
+	m, err = p.Storage.Manifest(ctx, want.Repository, string(want.Digest))
+	if err == nil && m.Payload == nil {
+		err = p.beginLarge(ctx)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	parsed, err = p.Storage.ParseManifest(ctx, m)
+	if err != nil && !errors.Is(err, oci.ErrManifestUnknown) {
+		err = fmt.Errorf("parse manifest %s: %v", want.Digest, err) // the fault is not the child's
+	}
+	return m, parsed, err
+}
+
+// tree writes a manifest behind all that is below it.
+func (p *planner) tree(
+	ctx context.Context, want wire.Want, m *storage.Manifest, parsed *oci.Manifest, depth, referrerDepth int,
+) error {
+	children, left, err := p.children(ctx, want, parsed)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		err := p.manifest(ctx, wire.Want{Repository: want.Repository, Digest: child}, depth+1, referrerDepth)
+		if err != nil {
+			return err
+		}
+	}
+	if p.have[want] {
+		return nil
+	}
+	for _, b := range parsed.Blobs() {
+		if err := p.blob(ctx, want.Repository, b); err != nil {
+			return err
+		}
+	}
+	return p.emitManifest(ctx, m, left)
+}
+
+// beginLarge admits the plan to those few that have large manifests.
+func (p *planner) beginLarge(ctx context.Context) error {
+	if p.large {
+		return nil
+	}
+	select {
+	case p.admission.large <- struct{}{}:
+		p.large = true
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p *planner) endLarge() {
+	if p.large {
+		<-p.admission.large
+	}
 }
 
 // children returns the children of an index that go to the caller, and those
@@ -222,4 +261,42 @@ func lost(err error) string {
 func (p *planner) emit(e wire.PlanEntry) error {
 	p.entries++
 	return p.out.Encode(e)
+}
+
+// emitManifest writes a manifest. The payload of a large one is read and written chunk by chunk.
+func (p *planner) emitManifest(ctx context.Context, m *storage.Manifest, left []digest.Digest) error {
+	e := wire.PlanEntry{Manifest: &wire.PlanManifest{
+		Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, Payload: m.Payload, LeftOut: left,
+	}}
+	if m.Payload != nil {
+		return p.emit(e)
+	}
+	p.entries++
+	e.Manifest.Payload = []byte{}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	at := bytes.Index(line, []byte(payloadMember)) + len(payloadMember)
+	if _, err := p.w.Write(line[:at]); err != nil {
+		return err
+	}
+	encoder, payload := base64.NewEncoder(base64.StdEncoding, p.w), p.Storage.OpenPayload(m)
+	for {
+		chunk, err := payload.Next(ctx)
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			_, err = encoder.Write(chunk)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := encoder.Close(); err != nil {
+		return err
+	}
+	_, err = p.w.Write(append(line[at:], '\n'))
+	return err
 }

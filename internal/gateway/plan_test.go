@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -175,4 +176,28 @@ func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
 	if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// large pushes an image whose manifest is too large to be in one row, and returns its payload.
+func (f *fixture) large(repository, seed string, tags ...string) []byte {
+	m := f.manifest(repository, seed)
+	m.Annotations = map[string]string{"long": strings.Repeat("x", 1<<20)}
+	f.Push(repository, m, tags...)
+	return m.Payload()
+}
+
+func TestPlanHasLargeManifestsByteForByte(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		want := f.large("app/a", "large")
+		signature := f.referrer("app/a", "signature", digest.FromBytes(want))
+		entries := f.plan(t, []digest.Digest{digest.FromBytes(want)}, nil)
+		if diff := cmp.Diff([]digest.Digest{digest.FromBytes(want), signature}, manifestsOf(entries)); diff != "" {
+			t.Error(diff)
+		}
+		for _, e := range entries {
+			if e.Manifest != nil && e.Manifest.Digest != signature && !bytes.Equal(e.Manifest.Payload, want) {
+				t.Errorf("it comes with %d of %d bytes", len(e.Manifest.Payload), len(want))
+			}
+		}
+	})
 }

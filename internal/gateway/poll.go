@@ -45,7 +45,7 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 		return nil, err
 	}
 	q.Suspects = nil
-	c.claim.release()
+	c.release()
 	wait := min(time.Duration(max(q.WaitSeconds, 0))*time.Second, maxWait)
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()

@@ -99,7 +99,7 @@ type caller struct {
 	name    string
 	who     *auth.Principal
 	request *http.Request
-	claim   *claim // on memory, for what it asked
+	release func() // returns the memory of the request; may be called more than once
 }
 
 // admit returns who sent r as the connected registry name, if that is who
@@ -108,7 +108,7 @@ func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
 	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
 		return caller{}, errNoGateway()
 	}
-	return caller{name: name, who: who, request: r, claim: &claim{}}, nil
+	return caller{name: name, who: who, request: r, release: func() {}}, nil
 }
 
 func errNoGateway() error {
@@ -158,7 +158,7 @@ func handle[Q any, A any, P interface {
 		var a A
 		c, err := receive(s, w, r, requests, P(&q))
 		if err == nil {
-			defer c.claim.release()
+			defer c.release()
 			a, err = answer(r.Context(), c, q)
 		}
 		if err == nil {
@@ -205,7 +205,7 @@ func receive[Q any, P interface {
 	}
 	c, err := admit(r, who, q.Registry())
 	if err == nil {
-		err = s.intake.keep(c.claim, int64(used))
+		c.release, err = s.intake.keep(int64(used))
 	}
 	return c, err
 }
@@ -221,11 +221,11 @@ func readBody[Q any](
 	if size < 0 {
 		size = maxRequest
 	}
-	claimed, err := s.intake.claim(r.Context(), size)
+	release, err := s.intake.acquire(r.Context(), size)
 	if err != nil {
 		return 0, err
 	}
-	defer claimed.release()
+	defer release()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		return 0, err

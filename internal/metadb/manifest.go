@@ -17,7 +17,7 @@ type Manifest struct {
 	ArtifactType string
 	Subject      digest.Digest // "" where there is none
 	Annotations  string        // a JSON object; "" in what is read, but for [Tx.Referrers]
-	Payload      []byte        // must not be changed; nil in lists
+	Payload      []byte        // must not be changed; nil in lists, and where it is larger than [MaxInRow]
 	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
 	Locks        Locks
@@ -55,7 +55,7 @@ func (c Child) kind() int {
 
 const (
 	manifestKind = `manifests.repository, manifests.digest, media_type, artifact_type, subject, `
-	manifestRest = `, LENGTH(payload), pushed_at, manifests.seq, was_referenced, damaged`
+	manifestRest = `, size, pushed_at, manifests.seq, was_referenced, damaged`
 	manifestBody = manifestKind + `''` + manifestRest
 
 	referrerColumns = manifestKind + `annotations` + manifestRest + `, manifests.locks, NULL`
@@ -78,28 +78,23 @@ func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
 }
 
 // PullDigest returns the manifest digest of repository, with the locks of the
-// manifest and of the repository together. A payload of more than most bytes is
-// not read, and nil.
-func (tx *Tx) PullDigest(repository, digest string, most int64) (Manifest, error) {
+// manifest and of the repository together.
+func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
-		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, `+payloadUpTo+`
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
 		FROM manifests JOIN repositories ON repositories.name = manifests.repository
-		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest, most)
+		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
 }
 
 // PullTag returns the manifest that the tag names, with the locks of the
-// manifest, of the tag and of the repository together; its payload as
-// [Tx.PullDigest] does.
-func (tx *Tx) PullTag(repository, tag string, most int64) (Manifest, error) {
+// manifest, of the tag and of the repository together.
+func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+":"+tag,
-		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, `+payloadUpTo+`
+		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
 		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
 		JOIN repositories ON repositories.name = tags.repository
-		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag, most)
+		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag)
 }
-
-// payloadUpTo is a payload of at most $3 bytes.
-const payloadUpTo = `CASE WHEN CAST(LENGTH(payload) AS BIGINT) <= $3 THEN payload END`
 
 // AbsentManifests returns those of digests that repository does not have as
 // manifests, or that are damaged, in their order. The digests must differ from each other.
@@ -236,13 +231,18 @@ func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
 // holds it. The caller marks its children as referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	name := m.Repository + "@" + string(m.Digest)
+	inRow, chunks := splitPayload(m.Payload)
 	n, err := tx.exec(`INSERT INTO manifests
-		(repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at, seq, was_referenced)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 OR EXISTS (SELECT 1 FROM manifest_children
+		(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at, seq, was_referenced)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 OR EXISTS (SELECT 1 FROM manifest_children
 			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END)
-		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, damaged = 0 WHERE manifests.damaged = 1`,
-		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, m.Payload,
-		millis(m.PushedAt), m.Seq, m.WasReferenced)
+		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, size = excluded.size, damaged = 0
+		WHERE manifests.damaged = 1`,
+		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, inRow,
+		len(m.Payload), millis(m.PushedAt), m.Seq, m.WasReferenced)
+	if err == nil && n > 0 {
+		err = tx.putChunks(m.Repository, string(m.Digest), chunks)
+	}
 	if err != nil || n == 0 {
 		return false, wrap(err, "write manifest "+name)
 	}
@@ -317,8 +317,7 @@ func (tx *Tx) ParentOf(repository, digest string) (string, error) {
 
 // SumManifests returns how many manifests are in service.
 func (tx *Tx) SumManifests() (Sum, error) {
-	return get[Sum](tx, "count manifests",
-		`SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM manifests WHERE damaged = 0`)
+	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM manifests WHERE damaged = 0`)
 }
 
 // ManifestsAfter returns up to limit manifests after (repository, digest), in that

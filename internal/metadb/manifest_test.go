@@ -3,7 +3,6 @@ package metadb_test
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"testing"
 	"time"
@@ -49,12 +48,12 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			}
 			pulled := want
 			pulled.Locks = 1 | 2
-			byTag, tagErr := tx.PullTag("a", "t", math.MaxInt64)
+			byTag, tagErr := tx.PullTag("a", "t")
 			if diff := cmp.Diff(pulled, byTag); diff != "" {
 				t.Error(diff)
 			}
 			pulled.Locks = 1
-			again, pullErr := tx.PullDigest("a", "m", math.MaxInt64)
+			again, pullErr := tx.PullDigest("a", "m")
 			if diff := cmp.Diff(pulled, again); diff != "" {
 				t.Error(diff)
 			}

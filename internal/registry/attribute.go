@@ -223,17 +223,14 @@ func (g *Registry) viewManifest(q *request, m storage.Manifest) (manifestView, e
 		tags = []string{}
 	}
 	return manifestView{
-		Digest: m.Digest, ImageSize: imageSize(m), CreatedTime: m.PushedAt, LastUpdateTime: m.PushedAt,
+		Digest: m.Digest, CreatedTime: m.PushedAt, LastUpdateTime: m.PushedAt,
 		MediaType: m.MediaType, ArtifactType: m.ArtifactType, Tags: tags, ChangeableAttributes: attributesOf(m.Locks),
 	}, err
 }
 
 // imageSize is the total size of the image's blobs; 0 if it is unknown.
-func imageSize(m storage.Manifest) (size int64) {
-	if m.Payload == nil {
-		return 0
-	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+func (g *Registry) imageSize(q *request, m *storage.Manifest) (size int64) {
+	parsed, err := g.storage.ParseManifest(q.Context(), m)
 	if err != nil {
 		return 0 // an earlier version, with other checks, stored it
 	}
@@ -274,5 +271,6 @@ func (g *Registry) manifestAttributes(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	v.ImageSize = g.imageSize(q, &m)
 	return writeJSON(w, map[string]any{"registry": q.Host, "imageName": q.repository, "manifest": v})
 }

@@ -128,7 +128,7 @@ func TestLargeManifestsWaitForMemory(t *testing.T) {
 			synctest.Wait()
 			return conn
 		}
-		for range 8 { // the clients send 32 MiB
+		for range 2 { // the clients send 8 MiB
 			defer push(4<<20, "x").Close()
 		}
 		start := time.Now()
@@ -171,7 +171,7 @@ func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
 			return conn
 		}
 		var slow []net.Conn
-		for range 3 { // 12 MiB are being sent
+		for range 32 { // 2 MiB are being sent, two chunks for each client
 			slow = append(slow, pull())
 			defer slow[len(slow)-1].Close()
 		}

@@ -4,15 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/semaphore"
 
 	"ferry/internal/auth"
+	"ferry/internal/memlimit"
+	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
 )
@@ -23,19 +25,15 @@ const maxTagParameters = 10
 // getManifest serves a manifest, byte for byte. Every pull calls it, so storage answers
 // from a cache if it can.
 func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
-	m, err := g.storage.ManifestUpTo(q.Context(), q.repository, q.reference, largeManifest)
+	m, err := g.storage.Manifest(q.Context(), q.repository, q.reference)
 	if err != nil {
 		return err
 	}
 	// One allocation for the values of all headers instead of one for each.
 	v := []string{string(m.Digest), `"` + string(m.Digest) + `"`, m.MediaType, strconv.FormatInt(m.Size, 10)}
 	known := notModified(q.Header, v[1])
-	if m.Size > largeManifest && q.Method != http.MethodHead && !known {
-		var end func()
-		if m, end, err = g.loadLarge(q, m); err != nil {
-			return err
-		}
-		defer end()
+	if m.Payload == nil && q.Method != http.MethodHead && !known {
+		return g.sendLarge(w, q, m)
 	}
 	h := w.Header()
 	h["Docker-Content-Digest"] = v[0:1:1]
@@ -51,6 +49,40 @@ func (g *Registry) getManifest(w http.ResponseWriter, q *request) error {
 		w.Write(m.Payload) // an error means that the client is gone
 	}
 	return nil
+}
+
+// sendLarge sends a manifest to the client while it reads it, chunk by chunk. It sends the
+// last chunk only if the content has its digest. Else it cuts the answer off.
+func (g *Registry) sendLarge(w http.ResponseWriter, q *request, m *storage.Manifest) error {
+	release, err := acquire(q.Context(), g.sending, sendingCost)
+	if err != nil {
+		return err
+	}
+	defer release()
+	payload := g.storage.OpenPayload(m)
+	chunk, err := payload.Next(q.Context())
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Docker-Content-Digest", string(m.Digest))
+	h.Set("Etag", `"`+string(m.Digest)+`"`)
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Length", strconv.FormatInt(m.Size, 10))
+	h["X-Content-Type-Options"] = noSniff
+	for err == nil {
+		if _, err = w.Write(chunk); err != nil {
+			return nil // a client that went away needs no answer
+		}
+		chunk, err = payload.Next(q.Context())
+	}
+	if err == io.EOF {
+		return nil
+	}
+	if q.Context().Err() == nil {
+		g.log.Error("manifest is cut off", "repo", q.repository, "digest", m.Digest, "err", err)
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // noSniff is a header value. It is never modified.
@@ -72,15 +104,16 @@ func notModified(h http.Header, etag string) bool {
 
 // putManifest stores a manifest under its reference and the tags in the query.
 func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
-	payload, err := g.readManifest(w, q)
-	if err != nil {
-		return err
-	}
-	end, err := acquire(q.Context(), g.storing, smallManifest+storeFactor*int64(len(payload)))
+	payload, end, err := g.readManifest(w, q)
 	if err != nil {
 		return err
 	}
 	defer end()
+	release, err := acquire(q.Context(), g.storing, smallManifest+storeFactor*int64(len(payload)))
+	if err != nil {
+		return err
+	}
+	defer release()
 	put := storage.Put{Repository: q.repository, MediaType: q.Header.Get("Content-Type"), Payload: payload}
 	tags := q.URL.Query()["tag"]
 	if len(tags) > maxTagParameters {
@@ -110,88 +143,64 @@ func (g *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	return nil
 }
 
-// readManifest reads the body. It refuses a body that is too large by its
-// Content-Length before the client sends it.
-func (g *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
+// readManifest reads the body, whose memory stays reserved until the caller calls end. It
+// refuses a body that is too large by its Content-Length before the client sends it.
+func (g *Registry) readManifest(w http.ResponseWriter, q *request) (_ []byte, end func(), err error) {
 	errTooLarge := oci.ErrTooLarge.With("manifest is larger than %d bytes", oci.MaxManifestSize)
 	size := q.ContentLength
 	if size > oci.MaxManifestSize {
-		return nil, errTooLarge
+		return nil, nil, errTooLarge
 	}
 	if size < 0 {
 		size = oci.MaxManifestSize
 	}
+	end = func() {}
 	if size > smallManifest {
-		end, err := acquire(q.Context(), g.receiving, size)
-		if err != nil {
-			return nil, err
+		if end, err = acquire(q.Context(), g.receiving, size); err != nil {
+			return nil, nil, err
 		}
-		defer end()
 	}
 	b := newBody(w, q, oci.MaxManifestSize)
 	payload := bytes.NewBuffer(make([]byte, 0, max(q.ContentLength, 0)+bytes.MinRead))
-	_, err := payload.ReadFrom(b)
+	_, err = payload.ReadFrom(b)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, errTooLarge
+		err = errTooLarge
+	} else if e := b.readError(err); e != nil {
+		err = e
 	}
-	if e := b.readError(err); e != nil {
-		return nil, e
+	if err != nil {
+		end()
+		return nil, nil, err
 	}
-	return payload.Bytes(), err
+	return payload.Bytes(), end, nil
 }
 
 // Limits on the memory of all manifests together, in bytes.
 const (
-	maxReceiving = 32 << 20 // bodies that clients are sending
-	maxStoring   = 64 << 20 // manifests that are being parsed and stored
-	maxSending   = 12 << 20 // large manifests that are being sent to clients
+	maxReceiving = 8 << 20  // bodies that clients are sending, until they are stored
+	maxStoring   = 33 << 20 // manifests that are being parsed and stored
+	maxSending   = 2 << 20  // large manifests that are being sent to clients
 	// smallManifest is the size up to which a body does not count towards maxReceiving.
 	smallManifest = 64 << 10
-	// largeManifest is the size above which a manifest counts towards maxSending. All
-	// clients share the cached copy of a smaller one.
-	largeManifest = 256 << 10
 	// storeFactor is how much memory parsing and storing a manifest may take, as a
 	// multiple of its size.
 	storeFactor = 8
+	// sendingCost is how much memory a large manifest takes while it is being sent: the
+	// chunks that are read and written. All clients share the cached copy of a smaller one.
+	sendingCost = 2 * metadb.ChunkSize
 )
-
-// maxLoading is how many large manifests are read from the database at a time. Each
-// takes four times its size.
-const maxLoading = 1
 
 // maxWait is how long a manifest waits for memory.
 const maxWait = 30 * time.Second
 
-// loadLarge reads a large manifest from the database once there is memory for it, which
-// stays reserved until the caller calls end. Thereby slow clients cannot make Ferry hold
-// any number of large manifests in memory.
-func (g *Registry) loadLarge(q *request, m *storage.Manifest) (_ *storage.Manifest, end func(), err error) {
-	if end, err = acquire(q.Context(), g.sending, m.Size); err != nil {
-		return nil, nil, err
+// acquire takes memory for a manifest from a budget, until the caller calls release.
+func acquire(ctx context.Context, budget *memlimit.Budget, bytes int64) (release func(), err error) {
+	release, err = budget.Acquire(ctx, bytes)
+	if errors.Is(err, memlimit.ErrBusy) {
+		e := oci.ErrTooManyRequests.With("too many large manifests are pushed or pulled at the same time")
+		return nil, &auth.ChallengeError{Err: e, RetryAfter: maxWait}
 	}
-	loaded, err := acquire(q.Context(), g.loading, 1)
-	if err == nil {
-		m, err = g.storage.Manifest(q.Context(), q.repository, string(m.Digest))
-		loaded()
-	}
-	if err != nil {
-		end()
-	}
-	return m, end, err
-}
-
-// acquire acquires n of s, for up to [maxWait], until the caller calls release.
-func acquire(ctx context.Context, s *semaphore.Weighted, n int64) (release func(), err error) {
-	wait, cancel := context.WithTimeout(ctx, maxWait)
-	defer cancel()
-	if s.Acquire(wait, n) == nil {
-		return func() { s.Release(n) }, nil
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	e := oci.ErrTooManyRequests.With("too many large manifests are pushed or pulled at the same time")
-	return nil, &auth.ChallengeError{Err: e, RetryAfter: maxWait}
+	return release, err
 }
 
 // deleteManifest deletes a manifest if the reference is a digest, or only a tag.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"ferry/internal/metadb"
+	"ferry/internal/metadb/dbtest"
 	"ferry/internal/oci"
 )
 
@@ -234,4 +236,39 @@ func TestUnknownErrorsNameTheirReference(t *testing.T) {
 			t.Errorf("%s: %+v, want %q", path, answer, want)
 		}
 	}
+}
+
+func TestDamagedLargeManifestIsCutOff(t *testing.T) {
+	db := dbtest.SQLite(t)
+	s := newInstanceOn(t, db, directory{})
+	config := s.pushBlob("a", "{}")
+	content := image(config) + strings.Repeat(" ", 2*metadb.MaxInRow)
+	d := digest.FromString(content)
+	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+		row := metadb.Manifest{
+			Repository: "a", Digest: d, MediaType: oci.MediaTypeImageManifest,
+			Payload: []byte(content[:len(content)-1] + "\n"),
+		}
+		_, err := tx.PutManifest(row, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/v2/a/manifests/" + d.String()
+	s.do("HEAD", path, "").want(t, 200)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("all", "secret")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n >= int64(len(content)) {
+		t.Errorf("all %d bytes come, %v", n, err)
+	}
+	s.do("GET", path, "").want(t, 404, "MANIFEST_UNKNOWN")
 }

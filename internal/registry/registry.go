@@ -13,9 +13,8 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/semaphore"
-
 	"ferry/internal/auth"
+	"ferry/internal/memlimit"
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
@@ -52,8 +51,7 @@ type Registry struct {
 	log        *slog.Logger
 	scan       int // maximum number of repositories that a catalog request scans
 
-	receiving, storing, sending *semaphore.Weighted // bytes of manifests in memory
-	loading                     *semaphore.Weighted // number of large manifests being read from the database
+	receiving, storing, sending *memlimit.Budget // for manifests in memory
 }
 
 // New returns the handler.
@@ -61,8 +59,8 @@ func New(o Options) *Registry {
 	r := &Registry{
 		storage: o.Storage, authorizer: o.Authorizer, writable: o.Writable, scan: maxScan, auditor: o.Auditor,
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		receiving: semaphore.NewWeighted(maxReceiving), storing: semaphore.NewWeighted(maxStoring),
-		sending: semaphore.NewWeighted(maxSending), loading: semaphore.NewWeighted(maxLoading),
+		receiving: memlimit.New(maxReceiving, maxWait), storing: memlimit.New(maxStoring, maxWait),
+		sending: memlimit.New(maxSending, maxWait),
 	}
 	if r.writable == nil {
 		r.writable = func() bool { return true }

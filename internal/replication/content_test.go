@@ -12,6 +12,7 @@ import (
 
 	"ferry/internal/oci"
 	"ferry/internal/storage"
+	"ferry/internal/storage/storagetest"
 	"ferry/internal/subscription"
 )
 
@@ -56,8 +57,12 @@ func readContentWith(
 		}
 		for _, m := range manifests {
 			full, err := s.Manifest(ctx, r.Name, string(m.Digest))
+			var payload []byte
 			if err == nil {
-				c.manifests[r.Name+"@"+string(m.Digest)] = full.MediaType + " " + string(full.Payload)
+				payload, err = storagetest.ReadPayload(ctx, s, full)
+			}
+			if err == nil {
+				c.manifests[r.Name+"@"+string(m.Digest)] = full.MediaType + " " + string(payload)
 			}
 		}
 	}
@@ -94,13 +99,17 @@ func checkWhole(
 	checked map[digest.Digest]bool, children childrenOf,
 ) error {
 	m, err := s.Manifest(ctx, repository, string(d))
+	var payload []byte
+	if err == nil {
+		payload, err = storagetest.ReadPayload(ctx, s, m)
+	}
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", d, err)
 	}
-	if got := d.Algorithm().FromBytes(m.Payload); got != d {
+	if got := d.Algorithm().FromBytes(payload); got != d {
 		return fmt.Errorf("manifest %s has digest %s", d, got)
 	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	parsed, err := oci.ParseManifest(m.MediaType, payload)
 	if err != nil {
 		return err
 	}
@@ -199,7 +208,7 @@ func (p *parent) manifestsForChild(t testing.TB, tags map[string]digest.Digest) 
 			return
 		}
 		seen[name] = true
-		parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+		parsed, err := p.ParseManifest(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -162,7 +162,10 @@ const maxDepth = 8
 // hasAllChildren reports whether an index that is here has all of its children. Some are
 // missing if a platform filter applied when the index was synced.
 func (r *run) hasAllChildren(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
-	parsed, err := oci.ParseManifest(index.MediaType, index.Payload)
+	parsed, err := r.storage.ParseManifest(ctx, &index)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return false, nil // it is damaged
+	}
 	if err != nil {
 		return false, err
 	}

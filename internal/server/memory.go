@@ -10,14 +10,15 @@ import (
 )
 
 const (
-	// largeHeap is the size in bytes, with the stacks, from which a heap is large.
-	largeHeap = 20 << 20
-	// smallMemory is the memory limit of the Go runtime while the heap is small, in bytes.
-	// Garbage of a burst is then collected sooner, so that a connected registry stays within
-	// 64 MiB.
-	smallMemory = 30 << 20
+	// smallHeap and mediumHeap are the largest sizes in bytes, with the stacks, of a small
+	// and a medium heap. A larger heap has no limit.
+	smallHeap, mediumHeap = 20 << 20, 26 << 20
+	// smallMemory and mediumMemory are the memory limits of the Go runtime while the heap is
+	// small or medium, in bytes. Garbage of a burst is then collected sooner, so that a
+	// connected registry stays within 64 MiB.
+	smallMemory, mediumMemory = 30 << 20, 32 << 20
 	// gcPercentLarge is GOGC for a large heap. With the normal value, a parent of ten
-	// thousand children has ten kilobytes of garbage for each held poll. For a small heap,
+	// thousand children has ten kilobytes of garbage for each held poll. For a smaller heap,
 	// it would cost more time than the memory is worth.
 	gcPercentLarge, gcPercentNormal = 50, 100
 )
@@ -29,27 +30,39 @@ func limitMemory(ctx context.Context) {
 		return
 	}
 	debug.SetMemoryLimit(smallMemory)
-	afterCollections(ctx, false)
+	afterCollections(ctx, smallMemory)
 }
 
-// afterCollections applies the size of the heap after each collection.
-func afterCollections(ctx context.Context, wasLarge bool) {
+// afterCollections applies the size of the heap after each collection. limit is the limit
+// that is set.
+func afterCollections(ctx context.Context, limit int64) {
 	collected := new(*byte) // unreachable, so the next collection runs its cleanup
 	runtime.AddCleanup(collected, func(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		large := inUse() > largeHeap
-		switch {
-		case large && !wasLarge:
-			debug.SetMemoryLimit(math.MaxInt64)
-			debug.SetGCPercent(gcPercentLarge)
-		case !large && wasLarge:
-			debug.SetMemoryLimit(smallMemory)
-			debug.SetGCPercent(gcPercentNormal)
+		next := limitFor(inUse())
+		if next != limit {
+			debug.SetMemoryLimit(next)
+			if next == math.MaxInt64 {
+				debug.SetGCPercent(gcPercentLarge)
+			} else {
+				debug.SetGCPercent(gcPercentNormal)
+			}
 		}
-		afterCollections(ctx, large)
+		afterCollections(ctx, next)
 	}, ctx)
+}
+
+// limitFor returns the memory limit of the Go runtime for a heap of so many bytes.
+func limitFor(inUse uint64) int64 {
+	switch {
+	case inUse <= smallHeap:
+		return smallMemory
+	case inUse <= mediumHeap:
+		return mediumMemory
+	}
+	return math.MaxInt64
 }
 
 // inUse returns the bytes of heap that survived the last collection, and of stacks.

@@ -30,8 +30,12 @@ func TestMemoryIsLimitedWhileTheHeapIsSmall(t *testing.T) {
 		t.Errorf("%s the limit is %d, want %d", when, debug.SetMemoryLimit(-1), want)
 	}
 	await("at first", smallMemory)
-	large := make([]byte, 2*largeHeap)
+	medium := make([]byte, smallHeap)
+	await("with a medium heap", mediumMemory)
+	large := make([]byte, smallHeap)
 	await("with a large heap", math.MaxInt64)
 	runtime.KeepAlive(large)
+	await("with a medium heap again", mediumMemory)
+	runtime.KeepAlive(medium)
 	await("with a small one again", smallMemory)
 }

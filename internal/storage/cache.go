@@ -5,12 +5,9 @@ import (
 	"sync"
 )
 
-// The cache's bounds, in bytes of payload: in all, and of one manifest, so
-// that a few giants do not push out what is pulled every second.
-const (
-	cacheSize     = 8 << 20
-	cacheMaxEntry = 256 << 10
-)
+// cacheSize bounds the payloads in the cache, in bytes. Those of large manifests are not
+// in it.
+const cacheSize = 8 << 20
 
 // entryCost is what an entry takes beside its payload, roughly, in bytes.
 const entryCost = 512
@@ -55,7 +52,7 @@ func (c *cache) put(repository, reference string, m *Manifest, generation uint64
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := cacheKey{repository, reference}
-	if generation != c.generation || len(m.Payload) > cacheMaxEntry || c.entries[key] != nil {
+	if generation != c.generation || c.entries[key] != nil {
 		return
 	}
 	c.entries[key] = c.recent.PushFront(&cacheEntry{key, m})

@@ -213,7 +213,10 @@ func (s *Storage) checkAbsent(ctx context.Context, repository string, manifest, 
 	if err != nil {
 		return err
 	}
-	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
+	parsed, err := s.ParseManifest(ctx, &m)
+	if errors.Is(err, oci.ErrManifestUnknown) {
+		return blob.ErrNotExist
+	}
 	if err != nil {
 		return err
 	}

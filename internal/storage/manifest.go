@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,23 +15,16 @@ import (
 // digest, leads to, or [oci.ErrManifestUnknown]. One that was read lately is
 // answered from memory, without a query, and is as this process wrote it last;
 // what another process writes to the same database is not seen for as long as
-// the answer is remembered.
+// the answer is remembered. The payload of a manifest of more than [metadb.MaxInRow]
+// bytes is nil: see [Storage.OpenPayload].
 func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
-	return s.ManifestUpTo(ctx, repository, reference, math.MaxInt64)
-}
-
-// ManifestUpTo is [Storage.Manifest] for those who can take so many bytes only: a
-// payload of more than most bytes is not read, and nil.
-func (s *Storage) ManifestUpTo(ctx context.Context, repository, reference string, most int64) (*Manifest, error) {
 	m, generation := s.cache.get(repository, reference)
 	if m == nil {
 		var err error
-		if m, err = s.readManifest(ctx, repository, reference, most); err != nil {
+		if m, err = s.readManifest(ctx, repository, reference); err != nil {
 			return nil, err
 		}
-		if m.Payload != nil {
-			s.cache.put(repository, reference, m, generation)
-		}
+		s.cache.put(repository, reference, m, generation)
 	}
 	if m.Locks&NoRead != 0 {
 		return nil, oci.ErrDenied.With("reading %s of %s is locked", reference, repository)
@@ -40,13 +32,13 @@ func (s *Storage) ManifestUpTo(ctx context.Context, repository, reference string
 	return m, nil
 }
 
-func (s *Storage) readManifest(ctx context.Context, repository, reference string, most int64) (*Manifest, error) {
+func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
 		pull := tx.PullTag
 		if oci.IsDigest(reference) {
 			pull = tx.PullDigest
 		}
-		row, err := pull(repository, reference, most)
+		row, err := pull(repository, reference)
 		if errors.Is(err, metadb.ErrNotFound) {
 			err = unknown(tx, repository, reference)
 		}
@@ -55,8 +47,8 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		}
 		return &row, nil
 	})
-	if err == nil && (m.Payload != nil || m.Damaged) {
-		err = s.checkPayload(ctx, *m)
+	if err == nil {
+		err = s.checkPayload(ctx, m)
 	}
 	if err != nil {
 		return nil, err
@@ -82,14 +74,14 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 // DescribeManifest returns the manifest d of repository, or
 // [oci.ErrManifestUnknown]. Unlike [Storage.Manifest] it has the manifest's
 // own locks alone, and is answered also where reading is locked: it is for
-// the management of content, not for pulls.
+// the management of content, not for pulls. Its payload is as that of [Storage.Manifest].
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
 		return m, known(err, oci.ErrManifestUnknown)
 	})
 	if err == nil {
-		err = s.checkPayload(ctx, m)
+		err = s.checkPayload(ctx, &m)
 	}
 	return m, err
 }
@@ -178,7 +170,7 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
-		row, err := c.tx.PullDigest(repository, string(d), 0)
+		row, err := c.tx.PullDigest(repository, string(d))
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}

@@ -320,18 +320,3 @@ func TestReferrersAreListedWithAndWithoutTheirSubject(t *testing.T) {
 		}
 	})
 }
-
-func TestPayloadThatIsTooLargeIsNotRead(t *testing.T) {
-	c := storagetest.New(t, storage.Options{})
-	d := c.Push("a", c.Image("a", "config"), "v1")
-	for _, reference := range []string{"v1", string(d.Digest)} {
-		m, err := c.ManifestUpTo(t.Context(), "a", reference, d.Size-1)
-		if err != nil || m.Payload != nil || m.Size != d.Size || m.Digest != d.Digest {
-			t.Errorf("one byte too large: %+v, %v", m, err)
-		}
-		m, err = c.ManifestUpTo(t.Context(), "a", reference, d.Size)
-		if err != nil || int64(len(m.Payload)) != d.Size {
-			t.Errorf("%+v, %v", m, err)
-		}
-	}
-}

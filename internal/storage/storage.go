@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -54,6 +55,7 @@ type Storage struct {
 	// partials gives each upload and each transfer one user at a time.
 	partials    keyLock
 	transfers   transfers
+	parsing     sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
 	cache       *cache
 	watchers    watchers
 	promises    promises

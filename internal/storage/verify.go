@@ -110,14 +110,17 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 // VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
 func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 	d digest.Digest) (size int64, reason string, err error) {
-	row, err := s.manifestRow(ctx, repository, d)
-	if err != nil || row == nil || isContentOf(d, row.Payload) {
-		return sizeOf(row), "", err
+	size, whole, err := s.checkManifest(ctx, repository, d)
+	if err != nil || whole {
+		return size, "", err
 	}
 	err = s.write(ctx, func(tx *metadb.Tx) error {
 		reason = ""
 		again, err := tx.Manifest(repository, string(d))
-		if errors.Is(err, metadb.ErrNotFound) || err == nil && isContentOf(d, again.Payload) {
+		if err == nil {
+			whole, err = isPayloadOf(&again, chunksIn(tx, &again))
+		}
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && whole {
 			return nil // it came again, or went, meanwhile
 		}
 		if err != nil {
@@ -137,7 +140,22 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 		s.log.Error("manifest is damaged, and out of service until it comes again", "repo", repository, "digest", d,
 			"err", reason)
 	}
-	return row.Size, reason, err
+	return size, reason, err
+}
+
+// checkManifest reports whether a manifest is what its digest says. One that is not here,
+// or is out of service, is passed over.
+func (s *Storage) checkManifest(ctx context.Context, repository string,
+	d digest.Digest) (size int64, whole bool, err error) {
+	row, err := metadb.Read(ctx, s.db,
+		func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.Damaged {
+		return 0, true, nil
+	}
+	if err == nil {
+		whole, err = isPayloadOf(&row, s.chunksOf(ctx, &row))
+	}
+	return row.Size, whole, err
 }
 
 // isContentOf reports whether d is the digest of content. The digest can be damaged, too.
@@ -147,34 +165,18 @@ func isContentOf(d digest.Digest, content []byte) bool {
 }
 
 // checkPayload takes a manifest that was read out of service if its payload is damaged: the
-// error is [oci.ErrManifestUnknown].
-func (s *Storage) checkPayload(ctx context.Context, m Manifest) error {
-	if !m.Damaged && isContentOf(m.Digest, m.Payload) {
+// error is [oci.ErrManifestUnknown]. A payload in chunks is checked while it is read.
+func (s *Storage) checkPayload(ctx context.Context, m *Manifest) error {
+	switch {
+	case m.Damaged:
+		return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
+	case m.Size > metadb.MaxInRow:
 		return nil
 	}
-	if !m.Damaged {
-		if _, _, err := s.VerifyManifest(context.WithoutCancel(ctx), m.Repository, m.Digest); err != nil {
-			s.log.Error("damage is not noted", "repo", m.Repository, "digest", m.Digest, "err", err)
-		}
+	if whole, _ := isPayloadOf(m, nil); !whole {
+		return s.damagedPayload(ctx, m)
 	}
-	return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
-}
-
-// manifestRow returns a manifest's row; nil is none, or one that is out of service.
-func (s *Storage) manifestRow(ctx context.Context, repository string, d digest.Digest) (*Manifest, error) {
-	row, err := metadb.Read(ctx, s.db,
-		func(tx *metadb.Tx) (Manifest, error) { return tx.Manifest(repository, string(d)) })
-	if errors.Is(err, metadb.ErrNotFound) || err == nil && row.Damaged {
-		return nil, nil
-	}
-	return &row, err
-}
-
-func sizeOf(row *Manifest) int64 {
-	if row == nil {
-		return 0
-	}
-	return row.Size
+	return nil
 }
 
 // ReviveBlob puts a blob back into service that is out of it, if its file is

@@ -12,11 +12,14 @@ import (
 
 // A View answers questions about one state of the content, however long it
 // takes. It must not be used after the function that it was given to.
-type View struct{ tx *metadb.Tx }
+type View struct {
+	tx      *metadb.Tx
+	storage *Storage
+}
 
 // View runs fn with a view of the content as it is now.
 func (s *Storage) View(ctx context.Context, fn func(*View) error) error {
-	return s.db.View(ctx, func(tx *metadb.Tx) error { return fn(&View{tx}) })
+	return s.db.View(ctx, func(tx *metadb.Tx) error { return fn(&View{tx, s}) })
 }
 
 // FeedHead returns the sequence number of the last change, 0 before the first,
@@ -99,7 +102,8 @@ type IndexChildren struct {
 	Omitted []digest.Digest // a platform filter left these out
 }
 
-// Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown].
+// Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown]. Its payload
+// is as that of [Storage.Manifest].
 func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
 	row, err := v.tx.Manifest(repository, string(d))
 	if err != nil {

@@ -28,8 +28,8 @@ var layers = []layer{
 		"output and logs contain text of other machines, and a terminal must not act on it",
 	},
 	{
-		[]string{"internal/jsonlimit"},
-		"every text of a stranger is decoded with it, so it may depend on no other package of ours",
+		[]string{"internal/jsonlimit", "internal/memlimit"},
+		"they bound the memory that a stranger's request takes, so they may depend on no other package of ours",
 	},
 	{
 		[]string{"internal/oci", "internal/schedule", "internal/subscription", "internal/telemetry", "internal/config",

@@ -41,7 +41,8 @@ CREATE TABLE manifests (
   artifact_type TEXT NOT NULL,
   subject       TEXT COLLATE "C" NOT NULL, -- '' where there is none
   annotations   TEXT NOT NULL,             -- a JSON object; what of them is listed with referrers
-  payload       BYTEA NOT NULL,
+  payload       BYTEA,                     -- NULL where it is in manifest_chunks
+  size          BIGINT NOT NULL,           -- of the payload, in bytes
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
   was_referenced INTEGER NOT NULL DEFAULT 0, -- 1 once a tag, an index or a subject referenced it
@@ -50,6 +51,17 @@ CREATE TABLE manifests (
   PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject, pushed_at, digest);
+
+-- The payload of a manifest of more than 128 KiB, in chunks of 32 KiB: a row is held
+-- several times in memory while it is read or written.
+CREATE TABLE manifest_chunks (
+  repository TEXT COLLATE "C" NOT NULL,
+  digest     TEXT COLLATE "C" NOT NULL,
+  n          INTEGER NOT NULL, -- 0 is the first
+  content    BYTEA NOT NULL,
+  PRIMARY KEY (repository, digest, n),
+  FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest) ON DELETE CASCADE
+);
 
 -- What a manifest refers to: its config and layers (manifest = 0), or an
 -- index's manifests: those that it holds here (manifest = 1), and those that it

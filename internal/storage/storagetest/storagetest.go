@@ -4,6 +4,7 @@ package storagetest
 
 import (
 	"context"
+	"io"
 	"path/filepath"
 	"testing"
 
@@ -100,4 +101,18 @@ func (c Content) Push(repository string, m Manifest, tags ...string) oci.Descrip
 		c.T.Fatal(err)
 	}
 	return oci.Descriptor{MediaType: stored.MediaType, Digest: stored.Digest, Size: int64(len(payload))}
+}
+
+// ReadPayload returns the payload of a manifest that a method of s returned, whole.
+func ReadPayload(ctx context.Context, s *storage.Storage, m *storage.Manifest) (payload []byte, err error) {
+	for r := s.OpenPayload(m); ; {
+		chunk, err := r.Next(ctx)
+		if err == io.EOF {
+			return payload, nil
+		}
+		if err != nil {
+			return payload, err
+		}
+		payload = append(payload, chunk...)
+	}
 }
