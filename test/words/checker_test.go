@@ -18,6 +18,7 @@ const glossary = `# Glossary
 |---|---|---|
 | zork, zorks | quarantine | everywhere |
 | quux | connected registry | names |
+| foo bar | foobar | names |
 
 ## Spelling
 `
@@ -63,6 +64,8 @@ func TestBannedWordsAreFound(t *testing.T) {
 	for _, test := range []struct{ name, file, text, want string }{
 		{"function", "a/b.go", "package a\n\nfunc openQuux() {}\n", "a/b.go:3: \"openQuux\"" + quux},
 		{"variable", "a/b.go", "package a\n\nfunc f() {\n\tquuxID := 1\n}\n", "a/b.go:4: \"quuxID\"" + quux},
+		{"two words", "a/b.go", "package a\n\nfunc aFooBar() {}\n",
+			"a/b.go:3: \"aFooBar\": the word \"foo bar\" is not used; use instead: foobar"},
 		{"parameter", "a/b.go", "package a\n\nfunc f(quux int) {}\n", "a/b.go:3: \"quux\"" + quux},
 		{"range", "a/b.go", "package a\n\nfunc f() {\n\tfor quux := range 3 {\n\t}\n}\n", "a/b.go:4: \"quux\"" + quux},
 		{"JSON key", "a/b.go", "package a\n\ntype T struct {\n\tA int `json:\"theQuux,omitempty\"`\n}\n",

@@ -136,6 +136,7 @@ var exempt = []string{"docs/glossary.md", "CHANGELOG.md"}
 // A checker gathers the findings of one tree.
 type checker struct {
 	names    map[string]Ban // by word: banned in names
+	longest  int            // number of words in the longest ban
 	text     map[string]Ban // by word: banned in text
 	pattern  *regexp.Regexp // matches the words of text
 	findings []Finding
@@ -146,6 +147,7 @@ func newChecker(bans []Ban) *checker {
 	var quoted []string
 	for _, b := range bans {
 		c.names[b.Word] = b
+		c.longest = max(c.longest, len(strings.Fields(b.Word)))
 		if !b.Names {
 			c.text[b.Word] = b
 			quoted = append(quoted, regexp.QuoteMeta(b.Word))
@@ -163,9 +165,11 @@ func (c *checker) file(file, text string) {
 	c.lines(file, text)
 	for _, n := range names(file, text) {
 		words := split(n.text)
-		for _, word := range words {
-			if b, banned := c.names[word]; banned {
-				c.banned(file, n.line, n.text, b)
+		for i := range words {
+			for length := 1; length <= c.longest && i+length <= len(words); length++ {
+				if b, banned := c.names[strings.Join(words[i:i+length], " ")]; banned {
+					c.banned(file, n.line, n.text, b)
+				}
 			}
 		}
 		if count := len(words) - 1; n.test && count > maxTestWords {
