@@ -22,7 +22,7 @@ type Blob struct {
 	seq         int // blobs are numbered in the order in which they are added
 	heapIndex   int // in queue.ready; -1 if the blob is not in it
 	state       state
-	dropped     bool // failed or canceled: no further request is made for it
+	dropped     bool // failed or cancelled: no further request is made for it
 	askedIn     int  // index in Repositories of the repository named in requests
 	transfer    *storage.Transfer
 	segments    []*segment // in flight
@@ -68,7 +68,7 @@ const (
 	fetching                // its transfer is open
 	complete                // all bytes are on disk; it waits for its commit
 	committing              // a worker verifies and commits it
-	finished                // committed, failed or canceled
+	finished                // committed, failed or cancelled
 )
 
 // A segment is a range of a blob that one request fetches.

@@ -94,7 +94,7 @@ func (r *run) reserveSpace(ctx context.Context, p *plan) error {
 	slices.SortStableFunc(images, func(x, y *image) int { return cmp.Compare(s.spaceFor(x), s.spaceFor(y)) })
 	images = slices.DeleteFunc(images, s.reserve)
 	if len(images) > 0 {
-		s.displace(images)
+		s.evictLarger(images)
 		images = slices.DeleteFunc(images, s.reserve)
 	}
 	for i, im := range images {
@@ -166,9 +166,9 @@ func (s *spaceReservation) reserve(im *image) bool {
 	return true
 }
 
-// displace takes the space of larger images of earlier plans for images that do not fit,
+// evictLarger takes the space of larger images of earlier plans for images that do not fit,
 // if that makes one of these fit. images are sorted by the space that they need.
-func (s *spaceReservation) displace(images []*image) {
+func (s *spaceReservation) evictLarger(images []*image) {
 	larger := s.unstartedImages(images[0].priority)
 	for _, im := range images {
 		bytes, free, n := s.spaceFor(im), max(s.Free, 0), 0
@@ -179,29 +179,29 @@ func (s *spaceReservation) displace(images []*image) {
 		if free < bytes {
 			return // the following images need more
 		}
-		s.plan.displaced = append(s.plan.displaced, larger[:n]...)
+		s.plan.evicted = append(s.plan.evicted, larger[:n]...)
 		larger = larger[n:]
 		s.Free = free
 		s.reserve(im)
 	}
 }
 
-// A displaced image loses its reserved space.
-type displaced struct {
+// An evicted image loses its reserved space.
+type evicted struct {
 	*image
 	reserved int64
 }
 
 // unstartedImages returns the images of earlier plans whose download has not started and
 // that are no more urgent than priority, the largest first.
-func (s *spaceReservation) unstartedImages(priority int) (all []displaced) {
+func (s *spaceReservation) unstartedImages(priority int) (all []evicted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for im := range s.images {
 		if im.err != nil || im.committing || im.committed || im.priority < priority {
 			continue
 		}
-		d, started := displaced{image: im}, false
+		d, started := evicted{image: im}, false
 		for l := range im.allLayers() {
 			shared := s.plan.needs(l.Digest) ||
 				slices.ContainsFunc(l.images, func(o *image) bool { return o.subjectOrSelf() != im })
@@ -213,7 +213,7 @@ func (s *spaceReservation) unstartedImages(priority int) (all []displaced) {
 			all = append(all, d)
 		}
 	}
-	slices.SortFunc(all, func(x, y displaced) int { return cmp.Compare(y.reserved, x.reserved) })
+	slices.SortFunc(all, func(x, y evicted) int { return cmp.Compare(y.reserved, x.reserved) })
 	return all
 }
 
@@ -226,9 +226,9 @@ func (p *plan) needs(d digest.Digest) bool {
 	})
 }
 
-// failDisplaced fails the displaced images of a plan.
-func (r *run) failDisplaced(p *plan) {
-	for _, d := range p.displaced {
+// failEvicted fails the evicted images of a plan.
+func (r *run) failEvicted(p *plan) {
+	for _, d := range p.evicted {
 		if d.err == nil && !d.committing && !d.committed && r.images[d.image] {
 			for l := range d.allLayers() {
 				r.spaceShort[l.Digest] = l.Size

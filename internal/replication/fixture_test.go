@@ -206,8 +206,8 @@ type countingWriter struct {
 func (w countingWriter) Write(b []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(b)
 	sent := w.parent.blobs.Add(int64(n))
-	if told, ok := w.parent.onSent.Load().(func(int64)); ok {
-		told(sent)
+	if onSent, ok := w.parent.onSent.Load().(func(int64)); ok {
+		onSent(sent)
 	}
 	return n, err
 }

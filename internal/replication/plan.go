@@ -59,7 +59,7 @@ type plan struct {
 	smallBlobs   []storage.SmallBlob        // received and not stored yet
 	smallBytes   int                        // size of smallBlobs
 	completed    map[Ref]bool               // wanted manifests of which all entries were received
-	displaced    []displaced                // images of earlier plans that lose their disk space to smaller ones
+	evicted      []evicted                  // images of earlier plans that lose their disk space to smaller ones
 	spaceShort   map[digest.Digest]int64    // disk space that blobs lack, in bytes
 	entries      int                        // number of new entries
 	memory       int                        // bytes

@@ -107,7 +107,7 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 				bad = m
 			}
 		}
-		for name, spoil := range map[string]func(replication.PlanEntry) (replication.PlanEntry, error){
+		for name, edit := range map[string]func(replication.PlanEntry) (replication.PlanEntry, error){
 			"wrong manifest": func(e replication.PlanEntry) (replication.PlanEntry, error) {
 				if e.Manifest != nil && e.Manifest.Digest == bad.Digest {
 					m := *e.Manifest
@@ -125,7 +125,7 @@ func TestImageThatBreaksThePlanFailsAlone(t *testing.T) {
 		} {
 			r := newReplica(t, p, replication.Options{})
 			r.follow()
-			src := &bufferedSource{Source: r.source, edit: spoil}
+			src := &bufferedSource{Source: r.source, edit: edit}
 			result, err := r.Sync(t.Context(), src)
 			if err != nil || result.Synced != 19 || result.Failed != 1 {
 				t.Errorf("%s: Sync = %+v, %v: %v", name, result, err, r.items())

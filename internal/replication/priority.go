@@ -75,7 +75,7 @@ func (r *run) restartReading() {
 }
 
 // assignItems makes im the image of its items. It takes them from an older image, whose
-// manifest they named before; that image is canceled when it has no item left.
+// manifest they named before; that image is cancelled when it has no item left.
 func (r *run) assignItems(im *image) {
 	for _, item := range im.items {
 		old := r.imageOf[keyOf(item)]

@@ -123,7 +123,7 @@ func TestMovedTagCancelsItsOldImage(t *testing.T) {
 		moved := s.parent.image("b", [][]byte{randomBytes(2, 100<<10)}, "v1")
 		s.follow()
 		if result := <-s.done; result.Received > 3<<19 { // requests in flight are answered
-			t.Errorf("%d bytes were received, most of them for a canceled image", result.Received)
+			t.Errorf("%d bytes were received, most of them for a cancelled image", result.Received)
 		}
 		if m, err := s.Manifest(t.Context(), "b", "v1"); err != nil || m.Digest != moved.Digest {
 			t.Errorf("the tag names %v, %v", m, err)

@@ -276,7 +276,7 @@ func (r *run) imagesPlanned(p *plan) {
 	for _, im := range images {
 		r.addImage(im)
 	}
-	r.failDisplaced(p)
+	r.failEvicted(p)
 	for _, im := range images {
 		for _, part := range im.withReferrers() {
 			if part.err != nil {

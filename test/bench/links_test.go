@@ -190,7 +190,8 @@ func (j linkCase) run(t *testing.T) []figure {
 	peers := []outcome{
 		measure(t, "regsync", peerTimeout,
 			func(t *testing.T, host string) fetchFunc { return j.regsync(t, source, host) }),
-		measure(t, "skopeo", peerTimeout, func(t *testing.T, host string) fetchFunc { return j.skopeo(t, source, host) }),
+		measure(t, "skopeo", peerTimeout,
+			func(t *testing.T, host string) fetchFunc { return j.skopeo(t, source, host) }),
 	}
 	least := time.Duration(float64(size)/j.rate*float64(time.Second)) + time.Duration(ours.cuts)*j.cutFor
 	var figures []figure
