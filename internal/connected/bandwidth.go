@@ -13,12 +13,13 @@ import (
 	"ferry/internal/schedule"
 )
 
-// burstsPerSecond says how much may come at once under a cap: little, so that
-// the cap holds over short spans, too, and no connection waits long.
+// burstsPerSecond is how many bursts a second's bytes are divided into. The
+// bursts are small, so that the cap holds over short times, too, and no
+// connection waits long.
 const burstsPerSecond = 20
 
-// A bandwidthCap is what all connections of syncs together may take. It follows
-// the settings and the time of day, without a restart.
+// A bandwidthCap limits the rate of all connections of syncs together. It follows
+// the settings and the time of day without a restart.
 type bandwidthCap struct {
 	settings func() []string
 	now      func() time.Time
@@ -28,14 +29,14 @@ type bandwidthCap struct {
 	checked time.Time
 }
 
-// capCheck is how often the settings and the time of day are looked at.
+// capCheck is how often the settings and the time of day are read.
 const capCheck = time.Second
 
 func newBandwidthCap(settings func() []string, now func() time.Time) *bandwidthCap {
 	return &bandwidthCap{settings: settings, now: now, limiter: rate.NewLimiter(rate.Inf, 0)}
 }
 
-// refresh gives the limiter the rate that counts now.
+// refresh sets the limiter to the current rate.
 func (c *bandwidthCap) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,7 +47,7 @@ func (c *bandwidthCap) refresh() {
 	c.checked = now
 	b, err := schedule.ParseBandwidth(c.settings())
 	if err != nil {
-		return // a newer parent's; the last rate still counts
+		return // a newer parent knows more forms; the last rate still counts
 	}
 	limit := rate.Limit(b.At(now))
 	if limit == 0 {
@@ -68,19 +69,18 @@ func (c *bandwidthCap) maxRead() int {
 	return c.limiter.Burst()
 }
 
-// wait returns once n bytes that were read are within the cap.
+// wait waits until n bytes that were read are within the cap.
 func (c *bandwidthCap) wait(ctx context.Context, n int) {
 	for n > 0 && ctx.Err() == nil && c.limiter.Limit() != rate.Inf {
 		part := min(n, max(c.limiter.Burst(), 1))
-		if c.limiter.WaitN(ctx, part) == nil { // else the burst shrank just now
+		if c.limiter.WaitN(ctx, part) == nil { // else the burst just became smaller
 			n -= part
 		}
 	}
 }
 
-// A cappedParent is a parent whose blobs come within the bandwidth, and are
-// counted in the byte budget. What is small comes with plans, and is neither
-// slowed nor counted.
+// A cappedParent is a parent whose blobs keep to the bandwidth cap and count for
+// the byte budget. Plans do neither, with the small blobs in them.
 type cappedParent struct {
 	Parent
 	agent *Agent
@@ -120,7 +120,7 @@ type cappedReader struct {
 
 // Read implements [io.Reader].
 func (r *cappedReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil { // another connection took the last of the budget
+	if r.ctx.Err() != nil { // another connection spent the rest of the budget
 		return 0, context.Cause(r.ctx)
 	}
 	if most := r.agent.bandwidth.maxRead(); most > 0 && len(p) > most {

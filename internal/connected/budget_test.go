@@ -111,7 +111,7 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 			if s.BytesTotal != total || s.BytesDone < total-size+1<<20 || s.BytesDone >= total {
 				t.Errorf("%s: %d of %d bytes are here, want some MiB of %d", when, s.BytesDone, s.BytesTotal, total)
 			}
-			all, err := ship.agent.Underway(t.Context())
+			all, err := ship.agent.InFlight(t.Context())
 			if err != nil || len(all) != 1 || all[0].Repository != "media/film" || all[0].BytesTotal != size ||
 				all[0].BytesDone < 1<<20 {
 				t.Errorf("%s: %+v, %v; want the film with what is here of it", when, all, err)

@@ -9,9 +9,9 @@ import (
 	"ferry/internal/wire"
 )
 
-// maxSkew is by how much the clocks of a registry and its parent may differ
-// before that is reported: a smaller difference moves no window that matters, and no
-// link delays an answer for so long.
+// maxSkew is the largest difference between the clocks of a registry and its
+// parent that is not reported. It does not matter for windows, and it is more
+// than a link delays an answer.
 const maxSkew = 5 * time.Minute
 
 // A clock compares the clock of this machine with the parent's. It is safe for
@@ -20,11 +20,11 @@ type clock struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	ahead time.Duration // by how much this one is ahead of the parent's; 0 if that is too little to matter
-	since time.Time     // when that was noticed
+	ahead time.Duration // how far this clock is ahead of the parent's; 0 if it is at most maxSkew
+	since time.Time     // when the difference was noticed
 }
 
-// compare notes what both clocks say at the same moment; parent is zero if its
+// compare compares the times of both clocks at one moment; parent is zero if its
 // clock is not known.
 func (c *clock) compare(now, parent time.Time) {
 	if parent.IsZero() {
@@ -37,7 +37,7 @@ func (c *clock) compare(now, parent time.Time) {
 	case !wrong && c.ahead != 0:
 		c.log.Info("clock agrees with the parent's again")
 		c.ahead, c.since = 0, time.Time{}
-	case wrong && (ahead-c.ahead).Abs() > time.Minute: // else it is said already
+	case wrong && (ahead-c.ahead).Abs() > time.Minute: // else it was logged already
 		c.ahead = ahead
 		if c.since.IsZero() {
 			c.since = now
@@ -46,7 +46,7 @@ func (c *clock) compare(now, parent time.Time) {
 	}
 }
 
-// detail is what a report says of the clock; nil if both agree.
+// detail returns the difference for a report; nil if both clocks agree.
 func (c *clock) detail() *wire.StatusDetail {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,7 +59,7 @@ func (c *clock) detail() *wire.StatusDetail {
 	}
 	return &wire.StatusDetail{
 		Type: "Clock", Code: "ClockSkew", Timestamp: c.since.UTC(),
-		Description: fmt.Sprintf("this machine's clock is %s %s its parent's: sync windows, expiry dates and the times of its "+
-			"reports are off by as much; set the clock that is wrong", c.ahead.Abs(), direction),
+		Description: fmt.Sprintf("this machine's clock is %s %s its parent's: sync windows, expiry dates and the "+
+			"times of its reports are wrong by as much; set the clock that is wrong", c.ahead.Abs(), direction),
 	}
 }

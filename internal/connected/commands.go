@@ -5,12 +5,12 @@ import (
 	"errors"
 )
 
-// errPaused is the cause with which a sync ends that somebody paused.
+// errPaused is the cause with which a paused sync ends.
 var errPaused = errors.New("syncs are paused")
 
-// SyncNow makes the agent poll its parent at once, whatever its schedule
-// says: a window opens now, and what had wrong content is fetched again. It
-// does nothing to a sync that runs, and nothing moves while syncs are paused.
+// SyncNow makes the agent poll its parent at once, whatever the schedule says: a
+// window opens now. Blobs in quarantine are fetched again. A running sync goes
+// on, and paused syncs stay paused.
 func (a *Agent) SyncNow(ctx context.Context) {
 	a.log.Info("a sync was asked for")
 	a.engine.ClearQuarantine()
@@ -18,9 +18,9 @@ func (a *Agent) SyncNow(ctx context.Context) {
 	a.wake()
 }
 
-// Pause stops the running sync, which keeps every byte that it has, and lets
-// none begin until [Agent.Resume], also after a restart. The parent goes on
-// being asked what changed, and told that syncs are paused.
+// Pause stops the running sync, which keeps every byte that it has. No other sync
+// begins until [Agent.Resume], even after a restart. Polls go on, and report
+// that syncs are paused.
 func (a *Agent) Pause(ctx context.Context) {
 	a.log.Info("syncs are paused")
 	a.update(ctx, func(s *state) {
@@ -32,14 +32,16 @@ func (a *Agent) Pause(ctx context.Context) {
 	a.wake()
 }
 
-// Resume lets syncs run again, from the same byte, as their schedule says.
+// Resume allows syncs to run again, as their schedule says. They go on from the
+// same byte.
 func (a *Agent) Resume(ctx context.Context) {
 	a.log.Info("syncs are resumed")
 	a.update(ctx, func(s *state) { s.Paused = false })
 	a.wake()
 }
 
-// awaitWakeup returns a channel that is closed when somebody next wants something.
+// awaitWakeup returns a channel that is closed when an operator next asks for
+// something.
 func (a *Agent) awaitWakeup() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -53,10 +55,10 @@ func (a *Agent) wake() {
 	a.wakeup = make(chan struct{})
 }
 
-// syncBegins registers a sync that stop ends, and gives it its order. It returns
-// false if syncs are paused, or if the byte budget is spent and nothing is
-// urgent. A sync that is urgentOnly fetches nothing else.
-func (a *Agent) syncBegins(stop context.CancelCauseFunc) (urgentOnly, ok bool) {
+// beginSync registers a sync, which stop ends, and sets its order. It returns
+// ok false if syncs are paused, or if the byte budget is spent and no repository
+// is urgent. A sync with urgentOnly fetches only urgent repositories.
+func (a *Agent) beginSync(stop context.CancelCauseFunc) (urgentOnly, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	urgentOnly, _ = a.state.budgetSpent(a.now())
@@ -68,9 +70,9 @@ func (a *Agent) syncBegins(stop context.CancelCauseFunc) (urgentOnly, ok bool) {
 	return urgentOnly, true
 }
 
-// syncEnded takes back [Agent.syncBegins], and reports whether the sync fetched
-// only what is urgent.
-func (a *Agent) syncEnded() (urgentOnly bool) {
+// endSync ends what [Agent.beginSync] began, and returns whether the sync
+// fetched only urgent repositories.
+func (a *Agent) endSync() (urgentOnly bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopSync(nil)
@@ -79,7 +81,7 @@ func (a *Agent) syncEnded() (urgentOnly bool) {
 	return urgentOnly
 }
 
-// reprioritise gives the running sync, if there is one, the order that counts now.
+// reprioritise sets the current order of the running sync, if there is one.
 func (a *Agent) reprioritise() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,7 +90,7 @@ func (a *Agent) reprioritise() {
 	}
 }
 
-// syncRuns reports whether a sync runs.
+// syncRuns returns true while a sync runs.
 func (a *Agent) syncRuns() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package connected is the life of a connected registry: it activates itself
-// at its parent, follows what the parent decides for it, keeps its content in
-// step while its sync window is open, and reports how it is doing.
+// Package connected runs a connected registry: it activates the instance at its
+// parent, applies the desired state, keeps the content in sync while a sync
+// window is open, and reports its status.
 //
-// It only makes outbound connections and, apart from its activation, only
-// while a window is open. It never keeps a client of the registry waiting.
+// It only makes outbound connections and, except for the activation, only
+// while a window is open. Clients of the registry never wait for it.
 //
 // Begin with [Agent.Run]. A session (session.go) is one open window.
 package connected
@@ -25,60 +25,59 @@ import (
 	"ferry/internal/wire"
 )
 
-// A Parent is the other end of the gateway; [gateway.Client] is one.
+// A Parent is the parent's side of the gateway; [gateway.Client] is one.
 type Parent interface {
 	replication.Source
 	download.Batcher
 	// Activate binds the instance to the connected registry.
 	Activate(ctx context.Context, q wire.ActivateRequest) (*wire.ActivateResponse, error)
-	// Poll asks for what changed.
+	// Poll sends the report, and asks for changes.
 	Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error)
-	// ParentTime returns what the parent's clock says now, as far as its last
-	// answer tells; zero if none did.
+	// ParentTime returns the time on the parent's clock, reckoned from its last answer; zero if
+	// there was none.
 	ParentTime() time.Time
 }
 
 var _ Parent = (*gateway.Client)(nil)
 
-// A Fleet is what the instance knows of connected registries: of itself and
-// those below it.
+// A Fleet keeps the desired state of this instance and its descendants, and the
+// last reports of the descendants.
 type Fleet interface {
-	// Apply makes the parent's decisions this instance's own. To apply the
-	// same twice changes nothing.
+	// Apply stores a desired state. It changes nothing if that is stored already.
 	Apply(ctx context.Context, d *wire.Desired) error
-	// Descendants returns what was last heard of those below this instance.
+	// Descendants returns the last known status of each descendant.
 	Descendants(ctx context.Context) ([]wire.Status, error)
 }
 
-// A Content looks after what is stored here.
+// A Content finds damage to the stored content.
 type Content interface {
 	// CheckFiles finds blobs whose files are lost, and takes them out of service.
 	CheckFiles(ctx context.Context) (lost int, err error)
-	// Order begins to read everything that is stored again.
+	// Order begins to read all stored content again.
 	Order(ctx context.Context) error
 	// DamageFound returns a channel that is closed when content is next found damaged.
 	DamageFound() <-chan struct{}
 }
 
-// Options are what an Agent is made of. Name, Parent, DB, Engine, InstanceID,
-// Fleet and Content are required.
+// Options are the parts and settings of an Agent. Name, Parent, DB, Engine,
+// InstanceID, Fleet and Content are required.
 type Options struct {
-	Name        string // of the connected registry, as the connection string has it
+	Name        string // of the connected registry, from the connection string
 	Parent      Parent
 	DB          *metadb.DB
 	Engine      *replication.Engine
-	InstanceID  string // tells this instance from every other, for good
+	InstanceID  string // unique, and the same after a restart
 	Fleet       Fleet
 	Content     Content
-	Version     string           // of the program, for the parent
-	LoginServer string           // the address that clients use, for the parent; "" is unknown
+	Version     string           // of the program, for the report
+	LoginServer string           // the address for clients, for the report; "" is unknown
 	TLS         bool             // whether that address speaks TLS
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
 }
 
-// An Agent lives a connected registry's life. [Agent.Run] is called once;
-// the other methods are safe for concurrent use.
+// An Agent runs a connected registry. [Agent.Run] is called once; the other
+// methods are safe for concurrent use.
 type Agent struct {
 	options   Options
 	parent    Parent
@@ -89,19 +88,22 @@ type Agent struct {
 	clock     *clock
 	bandwidth *bandwidthCap
 
-	mu         sync.Mutex
-	state      state
-	stopSync   context.CancelCauseFunc // stops the running sync; nil while none runs
-	urgentOnly bool                    // the running sync fetches only what is urgent
-	wakeup     chan struct{}           // closed when somebody wants something of the agent now
-	heardSaved time.Time               // when it was last saved that the parent answered
-	unsaved    int64                   // bytes that were spent since that was last saved
+	mu          sync.Mutex
+	state       state
+	stopSync    context.CancelCauseFunc // stops the running sync; nil while none runs
+	urgentOnly  bool                    // the running sync fetches only urgent repositories
+	wakeup      chan struct{}           // closed when an operator asks for something
+	answerSaved time.Time               // when the time of the parent's last answer was last saved
+	unsaved     int64                   // bytes of the byte budget that were spent since the last save
 }
 
 // New returns the agent, with the state that an earlier run saved.
 func New(ctx context.Context, o Options) (*Agent, error) {
-	if o.Name == "" || o.Parent == nil || o.DB == nil || o.Engine == nil || o.InstanceID == "" || o.Fleet == nil || o.Content == nil {
-		return nil, errors.New("start agent: it needs a name, a parent, a database, an engine, a control plane and content")
+	if o.Name == "" || o.InstanceID == "" {
+		return nil, errors.New("start agent: it needs a name and an instance id")
+	}
+	if o.Parent == nil || o.DB == nil || o.Engine == nil || o.Fleet == nil || o.Content == nil {
+		return nil, errors.New("start agent: it needs a parent, a database, an engine, a fleet and content")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
@@ -115,14 +117,13 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
-	a.engine.RestoreInFlight(a.state.Left)
-	a.link.restore(a.state.Trouble)
+	a.engine.RestoreInFlight(a.state.InFlight)
+	a.link.restore(a.state.Problem)
 	return a, nil
 }
 
-// Run lives until ctx ends, and then returns nil. Neither the link nor the
-// parent can end it: whatever they do, it tries again, at a pace that does
-// neither harm.
+// Run runs until ctx ends, and then returns nil. It never gives up: after every
+// failure of the link or the parent it tries again, with pauses.
 func (a *Agent) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if !a.current().Activated {
@@ -136,8 +137,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// activate binds this instance to its connected registry, however long that
-// takes; only ctx's end stops it.
+// activate binds this instance to its connected registry. It tries until it
+// succeeds or ctx ends.
 func (a *Agent) activate(ctx context.Context) {
 	for ctx.Err() == nil {
 		wakeup := a.awaitWakeup()
@@ -162,12 +163,13 @@ func (a *Agent) activate(ctx context.Context) {
 }
 
 // deactivatedPause is how long an instance that was deactivated while it ran
-// leaves its place to another.
+// waits before it activates again.
 const deactivatedPause = 10 * time.Minute
 
-// deactivated records that the parent, which answered with err, does not know
-// this instance any more. It goes on serving, and leaves its place to another for
-// a while, because a running instance is mostly deactivated to be replaced.
+// deactivated records that the parent refused this instance with err, because
+// its activation was ended. The instance goes on serving. It does not activate
+// again for a while, because most running instances are deactivated so that
+// another can take their place.
 func (a *Agent) deactivated(ctx context.Context, err error) {
 	wakeup := a.awaitWakeup()
 	a.update(ctx, func(s *state) { s.Activated = false })
@@ -175,25 +177,26 @@ func (a *Agent) deactivated(ctx context.Context, err error) {
 	retry.Sleep(ctx, deactivatedPause, wakeup)
 }
 
-// failed records a failure, as [link.failed] does, and keeps for a restart what a
-// person must see to.
+// failed is [link.failed]. It also saves the problem if a person must solve it,
+// so that the status has it after a restart.
 func (a *Agent) failed(ctx context.Context, err error) (pause time.Duration) {
 	pause = a.link.failed(err)
 	a.clock.compare(a.now(), a.parent.ParentTime())
-	a.keepTrouble(ctx)
+	a.saveProblem(ctx)
 	return pause
 }
 
-// keepTrouble saves what a person must see to, where that is other than before.
-func (a *Agent) keepTrouble(ctx context.Context) {
-	had, now := a.current().Trouble, a.link.toKeep()
+// saveProblem saves the problem that a person must solve, if it is another one
+// than before.
+func (a *Agent) saveProblem(ctx context.Context) {
+	had, now := a.current().Problem, a.link.lastingProblem()
 	if had == nil && now == nil || had != nil && now != nil && had.Code == now.Code {
 		return
 	}
-	a.update(ctx, func(s *state) { s.Trouble = now })
+	a.update(ctx, func(s *state) { s.Problem = now })
 }
 
-// applyDesired makes the parent's decisions this instance's own.
+// applyDesired stores the desired state, and follows it from now on.
 func (a *Agent) applyDesired(ctx context.Context, d *wire.Desired) error {
 	if err := a.options.Fleet.Apply(ctx, d); err != nil {
 		return err
@@ -209,20 +212,20 @@ func (a *Agent) applyDesired(ctx context.Context, d *wire.Desired) error {
 	return nil
 }
 
-// heardEvery is how often the time of the parent's last answer is saved: a
-// restart forgets no more than that.
-const heardEvery = 10 * time.Minute
+// saveAnswerEvery is how often the time of the parent's last answer is saved. A
+// restart loses at most that much.
+const saveAnswerEvery = 10 * time.Minute
 
-// parentAnswered records that the parent answered, and reports whether the link
+// parentAnswered records that the parent answered, and returns true if the link
 // was down until then.
 func (a *Agent) parentAnswered(ctx context.Context) (wasDown bool) {
 	now := a.now()
 	a.mu.Lock()
-	a.state.Heard = now
-	age := now.Sub(a.heardSaved)
-	due := age < 0 || age >= heardEvery
+	a.state.LastAnswer = now
+	age := now.Sub(a.answerSaved)
+	due := age < 0 || age >= saveAnswerEvery
 	if due {
-		a.heardSaved = now
+		a.answerSaved = now
 	}
 	a.mu.Unlock()
 	if due {
@@ -230,10 +233,10 @@ func (a *Agent) parentAnswered(ctx context.Context) (wasDown bool) {
 	}
 	wasDown = a.link.answered()
 	a.clock.compare(now, a.parent.ParentTime())
-	a.keepTrouble(ctx)
+	a.saveProblem(ctx)
 	return wasDown
 }
 
-// Heard returns when the parent last answered, also before a restart; zero is
-// never.
-func (a *Agent) Heard() time.Time { return a.current().Heard }
+// LastAnswer returns when the parent last answered, also before a restart. Zero
+// is never.
+func (a *Agent) LastAnswer() time.Time { return a.current().LastAnswer }

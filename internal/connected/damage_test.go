@@ -197,8 +197,8 @@ func TestPullOfADamagedManifestHealsItWithinASecond(t *testing.T) {
 	})
 }
 
-// TestGrandchildHealsItsParent is about damage that a parent, a connected registry itself, does not see
-// until its own child asks for the content.
+// TestGrandchildHealsItsParent is about damage that a parent, a connected registry itself, does
+// not see until its own child asks for the content.
 func TestGrandchildHealsItsParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ship, image := newPair(t, large)

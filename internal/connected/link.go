@@ -13,8 +13,8 @@ import (
 	"ferry/internal/wire"
 )
 
-// Pauses between tries. A link that is down is tried often, so that it is used
-// soon after it comes back. What a person must see to is tried seldom.
+// Pauses between tries. A link that is down is tried often, so that a sync begins
+// soon after it is back. A problem that a person must solve is tried seldom.
 const (
 	linkPause       = time.Second
 	linkMaxPause    = time.Minute
@@ -23,33 +23,33 @@ const (
 	pauseFactor     = 1.7
 )
 
-// A link is what is known of the way to the parent. It logs what changed, and
-// not every try. It is safe for concurrent use.
+// A link is the state of the link to the parent, with its back-off. It logs
+// changes of the state, and not every try. It is safe for concurrent use.
 type link struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu      sync.Mutex
-	down    time.Time          // since when; zero is up
-	logged  string             // the last error that was logged and that a person must see to
-	trouble *wire.StatusDetail // why the last try failed; nil if it did not
-	backoff *retry.Backoff     // nil if the last try did not fail
-	slow    bool               // backoff is for what a person must see to
+	mu          sync.Mutex
+	down        time.Time          // since when; zero is up
+	logged      string             // the last logged error that a person must solve
+	problem     *wire.StatusDetail // why the last try failed; nil if it did not
+	backoff     *retry.Backoff     // nil if the last try did not fail
+	needsPerson bool               // backoff is for a problem that a person must solve
 }
 
-// A parentError is a failure to reach the parent, or its refusal. Any other
-// error of a session is this instance's own, of its disk for instance.
+// A parentError is a failure to reach the parent, or its refusal. Every other
+// error of a session is this instance's own, such as one of its disk.
 type parentError struct{ error }
 
 // Unwrap returns the failure.
 func (e parentError) Unwrap() error { return e.error }
 
-// A failure is what people are told of a kind of error.
+// A failure is how the status and the log describe a kind of error.
 type failure struct {
-	kind, code string // of the status detail
-	prefix     string // of its description
-	message    string // in the log
-	slow       bool   // a person must see to it
+	kind, code  string // of the status detail
+	prefix      string // of its description
+	message     string // in the log
+	needsPerson bool   // a person must solve it
 }
 
 func failureOf(err error) failure {
@@ -75,14 +75,14 @@ func failureOf(err error) failure {
 const (
 	codeLinkDown    = "LinkDown" // of a parent that does not answer
 	codeDeactivated = "Deactivated"
-	codeNotReady    = "ParentNotReady" // it awaits its own parent's first answer
+	codeNotReady    = "ParentNotReady" // it waits for the first answer of its own parent
 )
 
 // deactivatedError is the refusal of an instance that was deactivated while it
-// ran, in words for people at the site.
+// ran. Its text is for people at the site.
 type deactivatedError struct{ error }
 
-// Error says what was decided, and by whom.
+// Error returns who decided it, and the consequences.
 func (deactivatedError) Error() string {
 	return "this registry was deactivated at the root, where another instance may be meant to take its place: " +
 		"it waits for " + deactivatedPause.String() +
@@ -92,10 +92,10 @@ func (deactivatedError) Error() string {
 // Unwrap returns the refusal.
 func (e deactivatedError) Unwrap() error { return e.error }
 
-// restore brings back the trouble that an earlier run saved; nil is none.
-func (l *link) restore(trouble *wire.StatusDetail) { l.trouble = trouble }
+// restore sets the problem that an earlier run saved; nil is none.
+func (l *link) restore(problem *wire.StatusDetail) { l.problem = problem }
 
-// answered records an answer, and reports whether the link was down until then.
+// answered records an answer, and returns true if the link was down until then.
 func (l *link) answered() (wasDown bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,12 +104,12 @@ func (l *link) answered() (wasDown bool) {
 	} else if l.logged != "" {
 		l.log.Info("parent and registry agree again")
 	}
-	l.down, l.logged, l.trouble, l.backoff = time.Time{}, "", nil, nil
+	l.down, l.logged, l.problem, l.backoff = time.Time{}, "", nil, nil
 	return wasDown
 }
 
 // failed records a failure of the link, the parent or this instance, and
-// returns how long to wait before the next try.
+// returns the pause before the next try.
 func (l *link) failed(err error) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,60 +119,60 @@ func (l *link) failed(err error) time.Duration {
 		text, attrs = text+"; "+hint, append(attrs, "hint", hint)
 	}
 	switch {
-	case f.slow && l.logged != err.Error():
+	case f.needsPerson && l.logged != err.Error():
 		l.logged = err.Error()
 		l.log.Error(f.message, attrs...)
 	case f.code == codeNotReady && l.down.IsZero():
 		l.down = now
 		l.log.Info(f.message, attrs...)
-	case !f.slow && l.down.IsZero():
+	case !f.needsPerson && l.down.IsZero():
 		l.down = now
 		l.log.Warn(f.message, attrs...)
 	}
-	detail := &wire.StatusDetail{Type: f.kind, Code: f.code, Timestamp: now.UTC(), Description: shortened(text)}
-	if l.trouble != nil && l.trouble.Code == f.code {
-		detail.Timestamp = l.trouble.Timestamp // since when it is so
+	detail := &wire.StatusDetail{Type: f.kind, Code: f.code, Timestamp: now.UTC(), Description: clipDetail(text)}
+	if l.problem != nil && l.problem.Code == f.code {
+		detail.Timestamp = l.problem.Timestamp // of the first failure of this kind
 	}
-	l.trouble = detail
-	if f.code == codeNotReady { // it says when, and it is not for long
-		l.backoff, l.slow = nil, false
+	l.problem = detail
+	if f.code == codeNotReady { // the parent says when to try again, and that is soon
+		l.backoff, l.needsPerson = nil, false
 		return max(linkPause, retry.After(err))
 	}
-	if l.backoff == nil || l.slow != f.slow {
-		l.backoff, l.slow = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), f.slow
-		if f.slow {
+	if l.backoff == nil || l.needsPerson != f.needsPerson {
+		l.backoff, l.needsPerson = retry.NewBackoff(linkPause, linkMaxPause, pauseFactor), f.needsPerson
+		if f.needsPerson {
 			l.backoff = retry.NewBackoff(refusedPause, refusedMaxPause, pauseFactor)
 		}
 	}
 	return max(l.backoff.NextBackOff(), retry.After(err))
 }
 
-// isDown reports whether the parent did not answer when it was last asked.
+// isDown returns true if the parent did not answer the last request.
 func (l *link) isDown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.down.IsZero()
 }
 
-// toKeep returns why the last try failed where a person must see to it; nil
-// otherwise. What passes by itself shows again with the next try.
-func (l *link) toKeep() *wire.StatusDetail {
+// lastingProblem returns why the last try failed if a person must solve it; nil
+// otherwise. Any other problem passes by itself, or shows again with the next try.
+func (l *link) lastingProblem() *wire.StatusDetail {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.slow {
+	if !l.needsPerson {
 		return nil
 	}
-	return l.trouble
+	return l.problem
 }
 
-// current returns why the last try failed; nil if it did not.
+// current returns why the last try failed; nil if it succeeded.
 func (l *link) current() *wire.StatusDetail {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.trouble
+	return l.problem
 }
 
-// hintFor is what a person can do about err; "" is nothing that is known.
+// hintFor returns the remedy for err; "" is none.
 func hintFor(err error) string {
 	answer := (*gateway.AnswerError)(nil)
 	switch {
@@ -181,7 +181,7 @@ func hintFor(err error) string {
 	case errors.As(err, &answer):
 		return answer.Hint
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "let this registry trust the authority of the parent's certificate: start it with SSL_CERT_FILE=ca.pem"
+		return "make this registry trust the authority of the parent's certificate: start it with SSL_CERT_FILE=ca.pem"
 	case errors.As(err, new(x509.HostnameError)):
 		return "name the parent, in ParentGatewayEndpoint of the connection string, as its certificate does"
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):

@@ -16,18 +16,18 @@ import (
 	"ferry/internal/wire"
 )
 
-// Limits on what a report has of items that are not in sync: it is sent over
-// the link that they wait for.
+// Limits on the items that are not in sync in a report. They are low because the
+// report takes the same link as these items.
 const (
 	maxOutOfSync = 50
 	maxItemError = 200 // bytes
 )
 
-// Underway returns the items that the running sync fetches, in the order in
-// which they come; or those that the last one left when it was stopped.
-func (a *Agent) Underway(ctx context.Context) ([]wire.OutOfSyncItem, error) {
-	all, err := a.underway(ctx, a.engine.InFlight())
-	if t := a.link.current(); t != nil && t.Code == codeLinkDown { // nobody knows how long that lasts
+// InFlight returns the items that the running sync fetches, in their order, or
+// the items that the stopped one had begun.
+func (a *Agent) InFlight(ctx context.Context) ([]wire.OutOfSyncItem, error) {
+	all, err := a.inFlightItems(ctx, a.engine.InFlight())
+	if t := a.link.current(); t != nil && t.Code == codeLinkDown { // for an unknown time
 		for i := range all {
 			all[i].BytesPerSecond, all[i].SecondsLeft = 0, 0
 		}
@@ -35,8 +35,10 @@ func (a *Agent) Underway(ctx context.Context) ([]wire.OutOfSyncItem, error) {
 	return all, err
 }
 
-// underway returns the items of images that are not in sync.
-func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (all []wire.OutOfSyncItem, err error) {
+// inFlightItems returns the items of images, except those in sync.
+func (a *Agent) inFlightItems(
+	ctx context.Context, images []replication.InFlight,
+) (all []wire.OutOfSyncItem, err error) {
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
 		for _, u := range images {
 			for _, name := range u.Items {
@@ -48,7 +50,7 @@ func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (al
 				if err != nil {
 					return err
 				}
-				i, err := openItem(tx, row)
+				i, err := itemOf(tx, row)
 				if err != nil {
 					return err
 				}
@@ -62,16 +64,16 @@ func (a *Agent) underway(ctx context.Context, images []replication.InFlight) (al
 	return all, err
 }
 
-// firstInFlight is what the sync has begun, as far as a report can have it.
+// firstInFlight returns the first images in flight, as many as a report may have.
 func (a *Agent) firstInFlight() []replication.InFlight {
 	all := a.engine.InFlight()
 	return all[:min(len(all), maxOutOfSync)]
 }
 
-// outOfSync returns the first items that are not in sync: those that failed,
-// then those that are being fetched, then the others.
+// outOfSync returns items that are not in sync, as many as a report may have:
+// first those that failed, then those in flight, then the others.
 func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err error) {
-	underway, err := a.underway(ctx, a.firstInFlight())
+	underway, err := a.inFlightItems(ctx, a.firstInFlight())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 				}
 				listed[k] = true
 				var i wire.OutOfSyncItem
-				i, err = openItem(tx, row)
+				i, err = itemOf(tx, row)
 				all = append(all, i)
 			}
 			return err
@@ -98,15 +100,15 @@ func (a *Agent) outOfSync(ctx context.Context) (all []wire.OutOfSyncItem, err er
 			return err
 		}
 		all = append(all, underway[:min(len(underway), maxOutOfSync-len(all))]...)
-		// At most as many have failed, and as many are being fetched.
+		// Of these rows, at most maxOutOfSync failed, and as many are in flight.
 		return add(tx.SyncItems(metadb.Parent, metadb.OpenSyncItem, "", "", 3*maxOutOfSync))
 	})
 	return all, err
 }
 
-// lacking returns the items that are not here and fail for good, and those that
-// the parent lacks itself. all is that there are no others that are not in sync,
-// and not too many of these.
+// lacking returns the items that fail permanently, and those that the parent
+// lacks itself. It returns all true if no other item is out of sync, and if a
+// report may have all of them.
 func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wire.OutOfSyncItem, all bool, err error) {
 	all = true
 	err = a.options.DB.View(ctx, func(tx *metadb.Tx) error {
@@ -115,9 +117,10 @@ func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wi
 			if all = all && row.State == replication.Failed && row.Permanent; !all || err != nil {
 				return err
 			}
-			var i wire.OutOfSyncItem
-			i, err = openItem(tx, row)
-			items = append(items, wire.OutOfSyncItem{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest, Error: i.Error})
+			items = append(items, wire.OutOfSyncItem{
+				Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest),
+				Error: terminal.Clip(row.Error, maxItemError),
+			})
 		}
 		return err
 	})
@@ -133,8 +136,8 @@ func (a *Agent) lacking(ctx context.Context, p replication.Position) (items []wi
 	return items, all && len(items) <= maxOutOfSync, err
 }
 
-// addLacking adds to a report what the parent lacks itself: the root must not take
-// it for what is in sync here.
+// addLacking adds the items that the parent lacks itself to a report. Without it,
+// the root would take them for items in sync.
 func addLacking(self *wire.Status, lacking []replication.MissingItem) {
 	for _, l := range lacking {
 		same := func(o wire.OutOfSyncItem) bool { return o.Repository == l.Repository && o.Tag == l.Tag }
@@ -150,7 +153,8 @@ func addLacking(self *wire.Status, lacking []replication.MissingItem) {
 	self.OutOfSync = self.OutOfSync[:min(len(self.OutOfSync), maxOutOfSync)]
 }
 
-func openItem(tx *metadb.Tx, row metadb.SyncItem) (wire.OutOfSyncItem, error) {
+// itemOf returns a row as a report has it, with the digest that is served here.
+func itemOf(tx *metadb.Tx, row metadb.SyncItem) (wire.OutOfSyncItem, error) {
 	i := wire.OutOfSyncItem{
 		Repository: row.Repository, Tag: row.Tag, Digest: digest.Digest(row.Digest), MatchedAt: row.SyncedAt,
 		Error: terminal.Clip(row.Error, maxItemError),

@@ -109,8 +109,8 @@ func (s *session) ask(ctx context.Context, q wire.PollRequest) (*wire.PollRespon
 	return a, err
 }
 
-// record gives the parent's answer to the engine. The question was q, and st the state at that time.
-// It returns true if the next poll is due at once.
+// record gives the parent's answer to the engine. The question was q, and st the state at that
+// time. It returns true if the next poll is due at once.
 func (s *session) record(
 	ctx context.Context, st state, q wire.PollRequest, a *wire.PollResponse,
 ) (more bool, err error) {
@@ -170,8 +170,9 @@ func (st state) trigger(q wire.PollRequest, a *wire.PollResponse) string {
 	return triggerRecovery
 }
 
-// spread delays the fetching of changes by a random part of the time over which the parent's children
-// spread their requests. Urgent repositories are not delayed, and a delay is not made longer.
+// spread delays the fetching of changes by a random part of the time over which the parent's
+// children spread their requests. Urgent repositories are not delayed, and a delay is not made
+// longer.
 func (s *session) spread(st state, a *wire.PollResponse) {
 	urgent := func(l wire.Listing) bool { return st.priorities().Of(l.Repository) == subscription.Urgent }
 	switch now := s.now(); {

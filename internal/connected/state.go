@@ -17,25 +17,27 @@ import (
 // stateSetting is the name under which the agent's state is kept.
 const stateSetting = "connected-registry"
 
-// A state is what an agent must know after a restart with the link down.
+// A state is everything that an agent must know after a restart with the link
+// down.
 type state struct {
 	Activated      bool                   `json:"activated"`
 	ActivatedAt    time.Time              `json:"activatedAt,omitzero"`
 	DesiredVersion string                 `json:"desiredVersion,omitempty"`
 	Self           wire.ConnectedRegistry `json:"self"`
 
-	Paused  bool      `json:"paused,omitempty"` // no sync runs until somebody resumes them
-	AskedAt time.Time `json:"askedAt,omitzero"` // when somebody last asked for a sync: a window opened then
+	Paused  bool      `json:"paused,omitempty"` // no sync runs until an operator resumes them
+	AskedAt time.Time `json:"askedAt,omitzero"` // when an operator last asked for a sync: a window opened then
 
 	Spent spending `json:"spent,omitzero"`
 
-	Resync int64 `json:"resync,omitempty"` // the last wish for a listing of every repository that was heeded
-	Verify int64 `json:"verify,omitempty"` // the last wish for a read of all content that was heeded
+	// The values of [wire.Spec] whose requests were carried out.
+	Resync int64 `json:"resync,omitempty"`
+	Verify int64 `json:"verify,omitempty"`
 
-	// Watermarks are, for each ancestor's feed, the sequence number up to which
-	// everything is here, apart from Lacking: those below this registry can rely on it.
-	Watermarks map[string]int64     `json:"whole,omitempty"`
-	Lacking    []wire.OutOfSyncItem `json:"lacking,omitempty"` // what fails for good
+	// Watermarks are, for each ancestor's feed, the sequence number up to which everything is here,
+	// except Lacking. Descendants rely on them.
+	Watermarks map[string]int64     `json:"watermarks,omitempty"`
+	Lacking    []wire.OutOfSyncItem `json:"lacking,omitempty"` // items that fail permanently
 
 	SyncStart   time.Time `json:"syncStart,omitzero"`
 	SyncEnd     time.Time `json:"syncEnd,omitzero"`
@@ -43,13 +45,13 @@ type state struct {
 	SyncTrigger string    `json:"syncTrigger,omitempty"`
 	SyncState   string    `json:"syncState,omitempty"`
 
-	Heard   time.Time              `json:"heard,omitzero"`    // when the parent last answered
-	Details []wire.StatusDetail    `json:"details,omitempty"` // what was wrong when a sync last came to its end
-	Trouble *wire.StatusDetail     `json:"trouble,omitempty"` // why the parent refuses this registry; nil if it does not
-	Left    []replication.InFlight `json:"left,omitempty"`    // what the sync that runs, or was stopped, has begun
+	LastAnswer time.Time              `json:"lastAnswer,omitzero"` // when the parent last answered
+	Details    []wire.StatusDetail    `json:"details,omitempty"`   // the failures of the last sync that was not stopped
+	Problem    *wire.StatusDetail     `json:"problem,omitempty"`   // which a person must solve; nil if there is none
+	InFlight   []replication.InFlight `json:"inFlight,omitempty"`  // of the running, or the stopped, sync
 }
 
-// load reads the state that an earlier run saved.
+// load reads the saved state.
 func (a *Agent) load(ctx context.Context) error {
 	text, err := metadb.Read(ctx, a.options.DB, func(tx *metadb.Tx) (string, error) {
 		return tx.Setting(stateSetting)
@@ -78,8 +80,8 @@ func (a *Agent) update(ctx context.Context, change func(*state)) {
 	a.save(ctx)
 }
 
-// save writes the state. If the disk does not take it, the agent goes on: it
-// learns again what it forgets with a restart.
+// save writes the state. If that fails, the agent goes on without: after a
+// restart, the parent sends again whatever is not in the state.
 func (a *Agent) save(ctx context.Context) {
 	text, err := json.Marshal(a.current())
 	if err == nil {
@@ -92,15 +94,15 @@ func (a *Agent) save(ctx context.Context) {
 	}
 }
 
-// priorities returns which repositories come first. Priorities that this program
-// cannot read, which a newer parent may know, are none.
+// priorities returns the priorities of the repositories. It returns none if this
+// program cannot read them, because a newer parent may know more kinds.
 func (s state) priorities() subscription.Priorities {
 	p, _ := subscription.ParsePriorities(s.Self.Priorities)
 	return p
 }
 
-// order is the one in which a sync fetches; urgentOnly leaves out everything
-// that is not urgent.
+// order returns the order in which a sync fetches. With urgentOnly it has only
+// urgent repositories.
 func (s state) order(urgentOnly bool) replication.Order {
 	if len(s.Self.Priorities) == 0 && !urgentOnly {
 		return nil
@@ -112,48 +114,48 @@ func (s state) order(urgentOnly bool) replication.Order {
 	}
 }
 
-// errBudgetSpent is the cause with which a sync ends that has used up the byte
+// errBudgetSpent is the cause with which a sync ends when it has used up the byte
 // budget.
 var errBudgetSpent = errors.New("the byte budget is spent")
 
-// saveSpentEvery is how many bytes are spent, at most, before that is saved:
-// after a loss of power the budget allows as much once more.
+// saveSpentEvery is how many bytes are spent, at most, before their number is
+// saved. After a loss of power the budget allows that many once more.
 const saveSpentEvery = 8 << 20
 
 // A spending is how many bytes of layers came in a period of the byte budget.
 type spending struct {
-	Since time.Time `json:"since"` // the period's begin
+	Since time.Time `json:"since"` // when the period began
 	Bytes int64     `json:"bytes"`
 }
 
-// firstYear is when the program was written: a clock before it is that of a machine
-// without a battery, which has not found the time yet.
+// firstYear is the year in which this program was written. An earlier clock is
+// not set yet: its machine has no battery.
 const firstYear = 2025
 
-// within reports whether it belongs to a period: also if the budget was of
-// days before and is of months now. A clock that is far back begins no period: each
-// start of the machine would allow the budget once more.
+// within reports whether s belongs to a period, even if the budget was of days
+// and is of months now. A clock that is not set yet begins no period, because
+// each start of the machine would then allow the budget once more.
 func (s spending) within(start, next time.Time) bool {
 	return !s.Since.Before(start) && (s.Since.Before(next) || next.Year() < firstYear)
 }
 
-// budget returns the byte budget. One that this program cannot read, which a
-// newer parent may know, is none.
+// budget returns the byte budget. It returns none if this program cannot read it,
+// because a newer parent may know more forms.
 func (s state) budget() schedule.Budget {
 	b, _ := schedule.ParseBudget(s.Self.ByteBudget)
 	return b
 }
 
-// budgetSpent reports whether the byte budget of the period that now is in is
-// spent, and when the next period begins.
+// budgetSpent reports whether the byte budget of the current period is spent, and
+// when the next period begins.
 func (s state) budgetSpent(now time.Time) (spent bool, next time.Time) {
 	b := s.budget()
 	start, next := b.Period(now)
 	return b.Bytes > 0 && s.Spent.within(start, next) && s.Spent.Bytes >= b.Bytes, next
 }
 
-// spend counts n bytes of a layer that came, and stops the running sync once
-// they were the last of the budget, unless it fetches only what is urgent.
+// spend counts n bytes of a layer that came. If the budget is spent then, it stops
+// the running sync, unless that fetches only urgent repositories.
 func (a *Agent) spend(ctx context.Context, n int) {
 	now := a.now()
 	a.mu.Lock()

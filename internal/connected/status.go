@@ -40,9 +40,8 @@ const countTimeout = 5 * time.Second
 // maxDetail is how long a detail's description is at most, in bytes.
 const maxDetail = 500
 
-// Status returns how this connected registry is now, for its own management
-// API; the link need not be up. Where it is not, the state is Offline, and the
-// details say so.
+// Status returns the current status, for this instance's own management API. If
+// the link is down, the state is Offline, and the details say why.
 func (a *Agent) Status() *wire.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
@@ -59,15 +58,16 @@ func (a *Agent) Status() *wire.Status {
 		s.Details = append([]wire.StatusDetail{*t}, s.Details...)
 		s.State = stateUnhealthy
 		if t.Code == codeLinkDown {
-			s.State, s.BytesPerSecond = stateOffline, 0 // which was the rate before
+			s.State, s.BytesPerSecond = stateOffline, 0 // the rate was of the time before
 		}
 	}
 	return s
 }
 
-// status is [Agent.Status] as the parent is told, which hears it over the very
-// link, and the engine's place, which its watermarks are of. It returns one in any
-// case; the error is why it has no counts and no watermarks.
+// status is [Agent.Status] for the report: it says nothing of the link, because
+// the report arrives only if that is up. It also returns the engine's position,
+// from which the watermarks are. With an error, the status has no counts and no
+// watermarks.
 func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position, error) {
 	w, now := a.windows(), a.now()
 	a.mu.Lock()
@@ -85,7 +85,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	}
 	s.WindowEnd = w.extraEnd(now).UTC()
 	switch {
-	case running: // which may mend what was wrong
+	case running: // it may solve the problems in the details
 		s.State = stateSyncing
 	case len(st.Details) > 0:
 		s.State = stateUnhealthy
@@ -118,10 +118,10 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	switch {
 	case !st.Activated:
 		s.SyncState = stateInactive
-	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // it was, until the power was lost
+	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // the power was lost during a sync
 		s.SyncState = statePending
 	}
-	place, placeErr := a.engine.Position(ctx) // before the items: what it covers is among them
+	place, placeErr := a.engine.Position(ctx) // first, so that the counts include all that it covers
 	var countErr error
 	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, countErr = a.engine.Counts(ctx)
 	if err = errors.Join(err, placeErr, countErr); err == nil {
@@ -140,7 +140,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	return s, place, err
 }
 
-// damage says what is damaged here; nil is nothing.
+// damage returns how much content is damaged; nil is none.
 func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 	sum, err := metadb.Read(ctx, a.options.DB, (*metadb.Tx).SumDamages)
 	if err != nil || sum.Count == 0 {
@@ -148,20 +148,20 @@ func (a *Agent) damage(ctx context.Context) (*wire.StatusDetail, error) {
 	}
 	return &wire.StatusDetail{
 		Type: "Disk", Code: wire.Damaged, Timestamp: sum.Latest.UTC(),
-		Description: fmt.Sprintf("damaged and out of service: %d blobs or manifests; what the parent has of them is fetched again "+
-			"(ferry verify --show lists them)", sum.Count),
+		Description: fmt.Sprintf("damaged and out of service: %d blobs or manifests; those that the parent has are "+
+			"fetched again (ferry verify --show lists them)", sum.Count),
 	}, nil
 }
 
 // Watermarks returns, for each ancestor's feed, the sequence number up to which
-// everything is here, and what is not here all the same, because it fails for
-// good. They must not be changed.
+// everything is here, and the items that are not, because they fail permanently.
+// The results must not be changed.
 func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 	st := a.current()
 	return st.Watermarks, st.Lacking
 }
 
-// report is what the parent is told.
+// report returns the report for the parent.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	self, place, err := a.status(ctx)
 	if err != nil {
@@ -177,15 +177,15 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 	return &wire.Report{Self: *self, Descendants: below}, err
 }
 
-// sameReport reports whether two reports differ in nothing but their time.
+// sameReport returns true if two reports differ only in their time.
 func sameReport(a, b *wire.Report) bool {
 	x, y := *a, *b
 	x.Self.At, y.Self.At = time.Time{}, time.Time{}
 	return reflect.DeepEqual(x, y)
 }
 
-// recordFailures saves what is wrong after a sync that came to its end: after a
-// good one, nothing.
+// recordFailures saves the failures of a sync that was not stopped, if it had
+// any.
 func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	example, full := "", diskIsFull(o.err)
 	if o.Failed > 0 {
@@ -211,14 +211,15 @@ func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	a.update(ctx, func(s *state) { s.Details = details })
 }
 
-// diskIsFull reports whether this instance's disk is why.
+// diskIsFull returns true if err is that this instance's disk is full.
 func diskIsFull(err error) bool { return errors.Is(err, oci.ErrNoSpace) || metadb.IsFull(err) }
 
-// failuresOf is what is wrong after a sync that ended so. An example is of an item
-// that failed. A full disk is reported once, however many parts of the sync failed by it.
+// failuresOf returns the details for the status after a sync. The example is a
+// failed item, in words. A full disk is reported once, however many items failed
+// because of it.
 func failuresOf(o outcome, example string, full bool) (details []wire.StatusDetail) {
 	add := func(kind, code, description string) {
-		details = append(details, wire.StatusDetail{Type: kind, Code: code, Description: shortened(description)})
+		details = append(details, wire.StatusDetail{Type: kind, Code: code, Description: clipDetail(description)})
 	}
 	if full {
 		add("Disk", "DiskError", cmp.Or(o.DiskFull(), oci.ErrNoSpace.Message))
@@ -235,7 +236,8 @@ func failuresOf(o outcome, example string, full bool) (details []wire.StatusDeta
 	return details
 }
 
-// shortened is a detail's description, no longer than a report can have.
-func shortened(text string) string {
+// clipDetail returns a detail's description, cut to the length that a report may
+// have.
+func clipDetail(text string) string {
 	return terminal.Clip(text, maxDetail)
 }

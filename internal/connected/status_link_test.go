@@ -39,10 +39,10 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 		if since := s.Details[0].Timestamp.Sub(lost); since < 0 || since > 2*time.Minute {
 			t.Errorf("the link is said to be down since %v after it went", since)
 		}
-		heard := ship.agent.Heard()
+		heard := ship.agent.LastAnswer()
 		ship.stop()
 		ship.restart()
-		if again := ship.agent.Heard(); heard.After(lost) || again.IsZero() || heard.Sub(again) > 11*time.Minute {
+		if again := ship.agent.LastAnswer(); heard.After(lost) || again.IsZero() || heard.Sub(again) > 11*time.Minute {
 			t.Errorf("the parent was heard at %v, after a restart at %v; it went at %v", heard, again, lost)
 		}
 		root.link.restore()
@@ -73,7 +73,7 @@ func TestNoTimeIsLeftWhileTheLinkIsDown(t *testing.T) {
 		root.rate.Store(100_000)
 		root.push("app/a", "1", "v1", 20<<20)
 		left := func() (seconds int64) {
-			all, err := ship.agent.Underway(t.Context())
+			all, err := ship.agent.InFlight(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

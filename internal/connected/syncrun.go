@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// firstReport and reportEvery say how often a running sync is reported: the first time soon after
-	// its start, so that an operator sees it move.
+	// firstReport and reportEvery say how often a running sync is reported: the first time soon
+	// after its start, so that an operator sees it move.
 	firstReport = 2 * time.Second
 	reportEvery = 30 * time.Second
-	// itemPause and itemMaxPause bound how long failed items wait for the next try, unless something
-	// changes.
+	// itemPause and itemMaxPause bound how long failed items wait for the next try, unless
+	// something changes.
 	itemPause    = time.Minute
 	itemMaxPause = 15 * time.Minute
 )
@@ -26,8 +26,8 @@ type outcome struct {
 	err error
 }
 
-// syncIfDue starts a sync if items are pending and may be fetched now. It returns the pause until the
-// next poll.
+// syncIfDue starts a sync if items are pending and may be fetched now. It returns the pause until
+// the next poll.
 func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 	if s.sync != nil {
 		s.logProgress(ctx)
@@ -56,8 +56,8 @@ func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 	return firstReport, nil
 }
 
-// advanceWatermarks saves the sequence numbers up to which everything is here, apart from items that
-// fail for good. No sync must be running.
+// advanceWatermarks saves the sequence numbers up to which everything is here, apart from items
+// that fail for good. No sync must be running.
 func (s *session) advanceWatermarks(ctx context.Context) error {
 	place, err := s.engine.Position(ctx)
 	if err != nil {
@@ -85,11 +85,11 @@ func (s *session) markInSync(ctx context.Context) {
 	s.log.Info("in step; there is nothing to sync")
 }
 
-// startSync starts a sync, which runs until ctx ends or somebody pauses it. It returns false if syncs
-// are paused, or if no pending item may be fetched.
+// startSync starts a sync, which runs until ctx ends or somebody pauses it. It returns false if
+// syncs are paused, or if no pending item may be fetched.
 func (s *session) startSync(ctx context.Context, items int) bool {
 	ctx, cancel := context.WithCancelCause(ctx)
-	urgentOnly, ok := s.syncBegins(cancel)
+	urgentOnly, ok := s.beginSync(cancel)
 	if !ok {
 		cancel(errPaused)
 		return false
@@ -97,7 +97,7 @@ func (s *session) startSync(ctx context.Context, items int) bool {
 	if urgentOnly {
 		var err error
 		if items, err = s.engine.Wanted(ctx); err != nil || items == 0 {
-			s.syncEnded()
+			s.endSync()
 			return false
 		}
 		s.log.Info("the byte budget is spent; only urgent repositories are synced")
@@ -115,17 +115,18 @@ func (s *session) startSync(ctx context.Context, items int) bool {
 	return true
 }
 
-// logProgress logs the progress of a long sync now and then. It also saves which images the sync has
-// begun, because after a loss of power the status still names them.
+// logProgress logs the progress of a long sync now and then. It also saves which images the sync
+// has begun, because after a loss of power the status still names them.
 func (s *session) logProgress(ctx context.Context) {
 	now := s.now()
 	if now.Sub(s.loggedAt) < reportEvery {
 		return
 	}
 	s.loggedAt = now
-	s.update(ctx, func(st *state) { st.Left = s.firstInFlight() })
+	s.update(ctx, func(st *state) { st.InFlight = s.firstInFlight() })
 	p := s.engine.Progress()
-	s.log.Info("sync is running", "items", p.ItemsDone, "of", p.ItemsTotal, "bytes", p.BytesDone, "ofBytes", p.BytesTotal)
+	s.log.Info("sync is running", "items", p.ItemsDone, "of", p.ItemsTotal,
+		"bytes", p.BytesDone, "ofBytes", p.BytesTotal)
 }
 
 // finishSync records how the sync ended.
@@ -143,7 +144,7 @@ func (s *session) finishSync(o outcome) {
 	if result != stateFailed {
 		s.retry.Reset()
 	}
-	if s.syncEnded() && result == stateSucceeded {
+	if s.endSync() && result == stateSucceeded {
 		_, pending, failed, err := s.engine.Counts(ctx)
 		if err != nil || pending+failed > 0 {
 			result, cause = statePending, errBudgetSpent
@@ -152,7 +153,7 @@ func (s *session) finishSync(o outcome) {
 	now := s.now()
 	s.retryAt = now.Add(s.retry.NextBackOff())
 	s.update(ctx, func(st *state) {
-		st.SyncEnd, st.SyncState, st.Left = now, result, s.firstInFlight()
+		st.SyncEnd, st.SyncState, st.InFlight = now, result, s.firstInFlight()
 		if result == stateSucceeded {
 			st.SyncSuccess = now
 		}

@@ -9,29 +9,29 @@ import (
 	"ferry/internal/schedule"
 )
 
-// clockCheck is how often the clock is looked at while a window is awaited, or
-// open: a clock that was set meanwhile, such as that of a machine without a
-// battery once it finds the time, then counts soon.
+// clockCheck is how often the clock is read while the agent waits for a window to
+// open or close. So a clock that is set counts soon, such as that of a machine
+// without a battery.
 const clockCheck = time.Minute
 
-// errWindowClosed is the cause with which a sync ends whose time is over.
+// errWindowClosed is the cause with which a sync ends when its window closes.
 var errWindowClosed = errors.New("the sync window closed")
 
 // errRestartSession is the cause with which a session ends because an operator
-// wants a new one. No sync runs then.
-var errRestartSession = errors.New("somebody asked for a sync")
+// asked for a new one. No sync runs then.
+var errRestartSession = errors.New("an operator asked for a sync")
 
-// windows are when syncs may run: with the schedule's ticks; from the activation
-// on, so that a new connected registry does not wait for its first tick; and
-// from when somebody asked.
+// windows are the times when syncs may run. A window opens with each tick of the
+// schedule, with the activation, so that a new connected registry need not wait
+// for its first tick, and when an operator asks for a sync.
 type windows struct {
 	schedule.Window
-	extra []time.Time // when windows opened that no tick opened
+	extra []time.Time // when a window opened without a tick
 }
 
-// windows returns what the parent decided last. A schedule that this
-// program cannot read, which a newer parent may know, counts as continuous:
-// content that comes too early does less harm than content that never comes.
+// windows returns the windows of the desired state. If this program cannot read
+// the schedule, because a newer parent may know more forms, it counts as
+// continuous: content that comes too early does less harm than none at all.
 func (a *Agent) windows() windows {
 	s := a.current()
 	w, err := schedule.Parse(s.Self.Schedule, s.Self.SyncWindow)
@@ -58,8 +58,9 @@ func (w windows) Open(t time.Time) (open bool, until time.Time) {
 	return open, until
 }
 
-// extraEnd returns when the window closes that is open at t and that no tick opened; zero if
-// there is none, or the schedule keeps a window open for longer.
+// extraEnd returns when the window that is open at t closes, if no tick opened
+// it. It is zero if there is none, or if a window of the schedule is open for
+// longer.
 func (w windows) extraEnd(t time.Time) time.Time {
 	_, scheduled := w.Window.Open(t)
 	if open, until := w.Open(t); open && until.After(scheduled) {
@@ -86,9 +87,9 @@ func (a *Agent) awaitWindow(ctx context.Context) bool {
 	}
 }
 
-// closeWindow cancels with [errWindowClosed] when the window closes, and with
-// [errRestartSession] when somebody wants something, which closes wakeup, and no
-// sync runs. It returns then, or when ctx ends.
+// closeWindow cancels with [errWindowClosed] when the window closes. It cancels
+// with [errRestartSession] when wakeup is closed, unless a sync runs. It returns
+// then, or when ctx ends.
 func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc, wakeup <-chan struct{}) {
 	for {
 		now := a.now()
@@ -113,8 +114,8 @@ func (a *Agent) closeWindow(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 }
 
-// sleepUntil is [retry.Sleep] from now until t, which may be zero for never, but
-// for [clockCheck] at most.
+// sleepUntil is [retry.Sleep] until t, but for [clockCheck] at most. A zero t is
+// never.
 func sleepUntil(ctx context.Context, now, t time.Time, wakeup <-chan struct{}) error {
 	pause := clockCheck
 	if !t.IsZero() {

@@ -21,7 +21,7 @@ import (
 // idle is the syncs of a site where nothing moves.
 type idle struct{ management.Syncer }
 
-func (idle) Underway(context.Context) ([]wire.OutOfSyncItem, error) { return nil, nil }
+func (idle) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return nil, nil }
 
 // good is what a site in sync says of itself, of a feed that nobody asks here.
 func good(name string) wire.Status {

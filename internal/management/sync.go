@@ -19,9 +19,9 @@ type Syncer interface {
 	Pause(ctx context.Context)
 	// Resume lets syncs run again.
 	Resume(ctx context.Context)
-	// Underway returns what the running sync fetches, in the order in which
+	// InFlight returns what the running sync fetches, in the order in which
 	// that comes, or what the last one left.
-	Underway(ctx context.Context) ([]wire.OutOfSyncItem, error)
+	InFlight(ctx context.Context) ([]wire.OutOfSyncItem, error)
 }
 
 func (h *handler) sync() {
@@ -80,7 +80,7 @@ func (h *handler) sync() {
 
 // underway returns the first n of the items that are being fetched.
 func (h *handler) underway(ctx context.Context, n int) (*page[api.SyncItem], error) {
-	moving, err := h.Syncer.Underway(ctx)
+	moving, err := h.Syncer.InFlight(ctx)
 	var all []api.SyncItem
 	for _, o := range moving[:min(len(moving), n)] {
 		all = append(all, fleet.OpenItemOf(o))
@@ -89,7 +89,7 @@ func (h *handler) underway(ctx context.Context, n int) (*page[api.SyncItem], err
 }
 
 func (h *handler) syncItems(ctx context.Context, at fleet.PageStart, n int) (*page[api.SyncItem], error) {
-	moving, err := h.Syncer.Underway(ctx)
+	moving, err := h.Syncer.InFlight(ctx)
 	if err != nil {
 		return nil, err
 	}

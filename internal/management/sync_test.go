@@ -26,8 +26,8 @@ type orders struct {
 	underway []wire.OutOfSyncItem
 }
 
-func (o *orders) Underway(context.Context) ([]wire.OutOfSyncItem, error) { return o.underway, nil }
-func (o *orders) SyncNow(context.Context)                           { o.given = append(o.given, "now") }
+func (o *orders) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return o.underway, nil }
+func (o *orders) SyncNow(context.Context)                                { o.given = append(o.given, "now") }
 func (o *orders) Pause(context.Context) {
 	o.given,
 		o.status.Paused = append(o.given, "pause"), true

@@ -122,7 +122,7 @@ func open(
 	if parent != nil {
 		resources.Self = parent.Name
 		registries.Status = func() (*wire.Status, time.Time) { // asked once the agent is there
-			heard := in.agent.Heard() // first: the status may be of a later answer
+			heard := in.agent.LastAnswer() // first: the status may be of a later answer
 			return in.agent.Status(), heard
 		}
 	}
