@@ -6,25 +6,24 @@ import (
 	"time"
 )
 
-// doubtPause is after how long a listing that shrank by much is read again. Only
-// what both do not have is removed.
+// doubtPause is how long after a listing that shrank by much the source is listed again.
+// Only items that are missing from both lists are removed.
 const doubtPause = 10 * time.Minute
 
-// A doubt is that a source's listing shrank by much, which is more often a
-// listing that is not whole, or an outage, than that so much was deleted. The
-// zero value is none. It is lost with the process: then it begins anew.
+// A doubt records that a source listed much less than before. In most cases that is an
+// incomplete list or an outage, and not a deletion. The zero value is no doubt. A doubt
+// is in memory only; after a restart it begins again.
 type doubt struct {
 	since time.Time
-	names map[string]bool // items that are here and were not listed
+	names map[string]bool // the items that are here and were not listed
 }
 
-// shrankByMuch reports whether a listing of so many items may not lose that many
-// at once.
+// shrankByMuch reports whether so many lost items, of a listing with so many, are too
+// many to be removed at once.
 func shrankByMuch(lost, items int) bool { return lost >= 2 && (4*lost > items || lost > 100) }
 
-// keep returns which of the lost items, of so many in all, must stay for now:
-// all but those that were not listed [doubtPause] ago either, or none if those
-// are few.
+// keep returns the lost items, of so many in total, that must stay for now: those that
+// are not confirmed by a list at least [doubtPause] ago, or none if these are few.
 func (d doubt) keep(lost map[string]bool, items int, now time.Time) map[string]bool {
 	ripe := d.ripe(now)
 	rest := map[string]bool{}
@@ -39,10 +38,10 @@ func (d doubt) keep(lost map[string]bool, items int, now time.Time) map[string]b
 	return rest
 }
 
-// ripe reports whether a listing that is read now may confirm the doubt.
+// ripe reports whether a list that is read now can confirm the doubt.
 func (d doubt) ripe(now time.Time) bool { return d.names != nil && now.Sub(d.since) >= doubtPause }
 
-// next returns the doubt that follows d once kept items were not listed again.
+// next returns the doubt after a list that lacks the items in kept.
 func (d doubt) next(kept map[string]bool, now time.Time) doubt {
 	if len(kept) == 0 {
 		return doubt{}
@@ -59,14 +58,14 @@ func (d doubt) next(kept map[string]bool, now time.Time) doubt {
 	return doubt{d.since, both}
 }
 
-// doubt returns what is doubted of the rule's source.
+// doubt returns the current doubt about the rule's source.
 func (r *run) doubt() doubt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.doubts[r.rule.Name]
 }
 
-// setDoubt remembers what is doubted of the rule's source, also for later runs.
+// setDoubt records the doubt about the rule's source, for this run and later ones.
 func (r *run) setDoubt(d doubt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,8 +76,8 @@ func (r *run) setDoubt(d doubt) {
 	}
 }
 
-// awaitConfirmation waits, without a slot, until a doubt can be confirmed, or
-// until the rule is asked to run: the source may be whole again, or have more.
+// awaitConfirmation waits, without a slot, until a doubt can be confirmed. It returns
+// earlier if somebody asks for a run of the rule, because the source may have recovered.
 func (r *run) awaitConfirmation(ctx context.Context, d doubt, kept, items int) error {
 	pause := doubtPause - time.Since(d.since)
 	text := fmt.Sprintf("the source does not list %d of the %d tags and referrers that it had; "+
@@ -87,5 +86,5 @@ func (r *run) awaitConfirmation(ctx context.Context, d doubt, kept, items int) e
 	r.log.Warn("mirror source lists much less than before", "missing", kept, "items", items)
 	r.failure.Store(&text)
 	defer r.failure.Store(nil)
-	return r.pause(ctx, pause, r.again)
+	return r.pause(ctx, pause, r.reread)
 }

@@ -7,16 +7,16 @@ import (
 	"ferry/internal/schedule"
 )
 
-// A ruleSchedule says when a rule runs: with each tick of its cron expression,
-// and when somebody asks, as writing a rule without a window does. With a
-// window, a run ends when that closes, and the next one continues from the same
-// byte. Ticks and requests during a run cause one more run after it. A run that
-// failed temporarily, or was interrupted, is retried until its window closes or
-// another tick comes; so is one whose tick passed while the machine was off.
+// A ruleSchedule says when a rule runs: at each tick of its cron expression, and on
+// request. Writing a rule without a window is a request. If a rule has a window, its run
+// ends when the window closes, and the next run resumes from the same byte. Ticks and
+// requests during a run cause one more run after it.
+//
+// A run that failed temporarily or was interrupted is retried until its window closes or
+// the next tick. A tick that passed while the machine was off also causes a run.
 type ruleSchedule struct{ schedule.Window }
 
-// scheduleOf returns the schedule of a rule; its Length is 0 if no window
-// closes.
+// scheduleOf returns the schedule of a rule. Its Length is 0 if the rule has no window.
 func scheduleOf(v Spec) (s ruleSchedule, err error) {
 	if s.Cron, err = schedule.ParseCron(v.Schedule); err == nil && v.Window != "" {
 		s.Length, err = schedule.ParseWindow(v.Window)
@@ -24,15 +24,14 @@ func scheduleOf(v Spec) (s ruleSchedule, err error) {
 	return s, err
 }
 
-// A dueRun is a run that a rule must have.
+// A dueRun is a run of a rule that is due.
 type dueRun struct {
 	since time.Time
 	until time.Time // when its window closes; zero is never
-	retry bool      // it began before
+	retry bool      // it has already begun once
 }
 
-// due returns the run that the rule must have at now; ok is false if there is
-// none.
+// due returns the run of the rule that is due at now; ok is false if there is none.
 func (s ruleSchedule) due(r metadb.MirrorRule, now time.Time) (d dueRun, ok bool) {
 	d = dueRun{since: r.OwedAt, retry: !r.OwedAt.IsZero()}
 	tick := s.Cron.Prev(now)
@@ -56,15 +55,15 @@ func (s ruleSchedule) due(r metadb.MirrorRule, now time.Time) (d dueRun, ok bool
 // open reports whether the run's window is open at now.
 func (d dueRun) open(now time.Time) bool { return d.until.IsZero() || now.Before(d.until) }
 
-// NextRun is when the rule runs next; zero is never. It is now if the rule only
-// waits for others.
+// NextRun returns when the rule runs next; zero is never. It returns now if the rule
+// only waits for other rules.
 func (st RunStatus) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Time {
 	s, err := scheduleOf(v)
 	if err != nil {
 		return time.Time{}
 	}
 	if st.Running {
-		r.OwedAt = time.Time{} // it is the run that goes on
+		r.OwedAt = time.Time{} // that run is the one in progress
 	}
 	tick := s.Next(now)
 	d, due := s.due(r, now)

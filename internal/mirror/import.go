@@ -19,9 +19,9 @@ import (
 
 // Limits on imports.
 const (
-	maxImports   = 100 // that are remembered, and that may wait
-	maxTargets   = 50  // of one
-	importTries  = 5   // in a row at a source that cannot be reached, before anything came
+	maxImports   = 100 // waiting, running and remembered ones together
+	maxTargets   = 50  // of one import
+	importTries  = 5   // to resolve the image at a source that cannot be reached
 	importSource = "import/"
 )
 
@@ -30,43 +30,43 @@ var (
 	ErrBusy    = errors.New("too many imports are waiting")
 	ErrStopped = errors.New("the registry is stopping")
 	ErrExists  = errors.New("the tag exists already")
-	ErrDiffers = errors.New("it is on its way already, with another user, password, certificate authority or force")
+	ErrDiffers = errors.New("it is already running, with another user, password, certificate authority or force")
 )
 
-// A RequestError says what is wrong with a request.
+// A RequestError says why a request is invalid.
 type RequestError struct{ error }
 
-// Unwrap returns the error itself.
+// Unwrap returns the cause.
 func (e RequestError) Unwrap() error { return e.error }
 
-// An ImportRequest asks for one image of another registry.
+// An ImportRequest asks for a copy of one image of another registry.
 type ImportRequest struct {
 	Source             string   // HOST/REPOSITORY[:TAG][@DIGEST]; without both, the tag is latest
-	Images             []string // REPOSITORY[:TAG] here; none is the source's own name, unless Repository is given
-	Repository         string   // to copy it to without a tag; "" is none
-	Force              bool     // move tags that exist
-	Username, Password string   // "" is as Docker's configuration says
+	Images             []string // destinations, REPOSITORY[:TAG]; none is the source's name, unless Repository is set
+	Repository         string   // destination without a tag; "" is none
+	Force              bool     // move existing tags
+	Username, Password string   // "" is the login in Docker's configuration
 	CA                 string   // PEM; see [Spec]
 }
 
-// like reports whether both requests, which have the same ID, ask for the same
-// import.
-func (q ImportRequest) like(o ImportRequest) bool {
+// sameSettings reports whether both requests, which have the same ID, agree in all other
+// settings.
+func (q ImportRequest) sameSettings(o ImportRequest) bool {
 	return q.Username == o.Username && q.Password == o.Password && q.CA == o.CA && q.Force == o.Force
 }
 
-// destinations are where the import puts its image.
+// destinations returns the destinations of the import.
 func (q ImportRequest) destinations(from Image) ([]destination, error) {
 	images := q.Images
 	if len(images) == 0 && q.Repository == "" {
 		if from.Tag == "" {
-			return nil, errors.New("a digest says no tag: " +
+			return nil, errors.New("the source is a digest, without a tag: " +
 				"want --image REPOSITORY:TAG, or --repository NAME for a copy without a tag")
 		}
 		images = []string{from.Repository}
 	}
 	if len(images) > maxTargets {
-		return nil, fmt.Errorf("%d images are too many: at most %d are allowed", len(images), maxTargets)
+		return nil, fmt.Errorf("%d images are too many: the maximum is %d", len(images), maxTargets)
 	}
 	var all []destination
 	for _, text := range images {
@@ -88,7 +88,7 @@ func (q ImportRequest) destinations(from Image) ([]destination, error) {
 	return all, nil
 }
 
-// A destination is where an import puts its image.
+// A destination is the repository and tag of an imported image.
 type destination struct {
 	Repository string
 	Tag        string // "" is none
@@ -101,24 +101,24 @@ func (d destination) String() string {
 	return d.Repository + ":" + d.Tag
 }
 
-// An Import says how an import goes.
+// An Import is the state of an import.
 type Import struct {
 	ID        string
 	Source    string
 	Targets   []string
-	Digest    digest.Digest // "" until the source said it
+	Digest    digest.Digest // "" until the source has resolved the tag
 	State     ImportState
-	Problem   string // why it failed, or why nothing comes just now
-	Hint      string // what to do about a failure; "" is nothing
+	Problem   string // why it failed, or why it makes no progress at the moment
+	Hint      string // how to solve the problem; may be ""
 	StartedAt time.Time
-	EndedAt   time.Time // zero while it is on its way
+	EndedAt   time.Time // zero until it ends
 	Progress  replication.Progress
 	Warnings  []Warning
 
-	BytesPerSecond int64 // over the last seconds; 0 once it is over
+	BytesPerSecond int64 // over the last seconds; 0 once it has ended
 }
 
-// An ImportState is how far an [Import] is.
+// An ImportState is a phase of an [Import].
 type ImportState string
 
 // The states of an import.
@@ -129,15 +129,14 @@ const (
 	ImportFailed    ImportState = "Failed"
 )
 
-// Import begins to copy an image here and returns at once. The same request
-// again returns the same import while that is on its way; after it failed, it
-// continues from the same byte. An import ends with the program: only the bytes
-// that came stay. A tag that appears here meanwhile is not moved either, unless
-// the import is forced: it fails.
+// Import starts an import and returns immediately. While it runs, the same request
+// returns the same import. After it failed, the same request resumes from the same byte.
+// An import does not survive the process; only the bytes that it fetched do. If a tag is
+// created here in the meantime, the import fails unless it is forced.
 //
-// The error is a [RequestError]; or [ErrExists], wrapped, if a tag is here
-// already and may not be moved; or [ErrDiffers], wrapped, if the same image is on
-// its way in another way; or [ErrBusy], [ErrStopped], or the database's.
+// The error is a [RequestError]; or it wraps [ErrExists] if a tag exists and must not be
+// moved, or [ErrDiffers] if the same import runs with other settings; or it is [ErrBusy],
+// [ErrStopped], or an error of the database.
 func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	from, err := parseImage(q.Source)
 	if err != nil {
@@ -160,32 +159,32 @@ func (s *Service) Import(ctx context.Context, q ImportRequest) (Import, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.IndexFunc(s.imports, func(o *job) bool { return o.state.ID == j.state.ID }); i >= 0 {
-		if same := s.imports[i]; !same.over() {
-			if !same.request.like(q) {
+		if same := s.imports[i]; !same.ended() {
+			if !same.request.sameSettings(q) {
 				return Import{}, fmt.Errorf("import %s: %w", same.state.ID, ErrDiffers)
 			}
-			return same.now(), nil
+			return same.snapshot(), nil
 		}
 		s.imports = slices.Delete(s.imports, i, i+1)
 	}
-	if err := s.makeRoom(); err != nil {
+	if err := s.evictOldest(); err != nil {
 		return Import{}, err
 	}
 	s.imports = append(s.imports, j)
-	life := s.life
-	s.jobs.Go(func() { j.run(life) })
-	return j.now(), nil
+	jobContext := s.jobContext
+	s.jobs.Go(func() { j.run(jobContext) })
+	return j.snapshot(), nil
 }
 
-// makeRoom forgets the oldest import that is over if there are too many.
-func (s *Service) makeRoom() error {
-	if s.life == nil {
+// evictOldest forgets the oldest ended import if there are too many imports.
+func (s *Service) evictOldest() error {
+	if s.jobContext == nil {
 		return ErrStopped
 	}
 	if len(s.imports) < maxImports {
 		return nil
 	}
-	i := slices.IndexFunc(s.imports, (*job).over)
+	i := slices.IndexFunc(s.imports, (*job).ended)
 	if i < 0 {
 		return ErrBusy
 	}
@@ -193,7 +192,7 @@ func (s *Service) makeRoom() error {
 	return nil
 }
 
-// checkAbsent returns [ErrExists] if one of the tags is here.
+// checkAbsent returns [ErrExists] if one of the tags exists.
 func (s *Service) checkAbsent(ctx context.Context, to []destination) error {
 	for _, d := range to {
 		if d.Tag == "" {
@@ -210,18 +209,18 @@ func (s *Service) checkAbsent(ctx context.Context, to []destination) error {
 	return nil
 }
 
-// Imports returns the imports that are remembered, the latest first.
+// Imports returns the remembered imports, the latest first.
 func (s *Service) Imports() []Import {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []Import
 	for _, j := range slices.Backward(s.imports) {
-		all = append(all, j.now())
+		all = append(all, j.snapshot())
 	}
 	return all
 }
 
-// ImportOf returns the import id as it is now; ok is false if it is not
+// ImportOf returns the state of the import with this ID; ok is false if it is not
 // remembered.
 func (s *Service) ImportOf(id string) (_ Import, ok bool) {
 	for _, i := range s.Imports() {
@@ -232,7 +231,7 @@ func (s *Service) ImportOf(id string) (_ Import, ok bool) {
 	return Import{}, false
 }
 
-// importID is the same for the same request, so that it can be made again.
+// importID derives the ID from the request, so that a repeated request has the same ID.
 func importID(source string, to []destination) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", source)

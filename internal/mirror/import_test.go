@@ -264,7 +264,7 @@ func TestImportFromUnreachableSourceFailsSoon(t *testing.T) {
 		began := time.Now()
 		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
 		if i.State != mirror.ImportFailed || i.Problem == "" ||
-			!strings.Contains(i.Hint, "goes on from the same byte") || time.Since(began) > time.Minute {
+			!strings.Contains(i.Hint, "resumes from the same byte") || time.Since(began) > time.Minute {
 			t.Errorf("after %s: %+v", time.Since(began), i)
 		}
 	})

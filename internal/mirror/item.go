@@ -26,15 +26,15 @@ func (s itemSet) sorted() []replication.ListedItem {
 	})
 }
 
-// items returns what the rule selects: the tags that its filters select, and the
-// attached tags and referrers of the manifests here that those tags lead to. What
-// the source lists no more stays as it was while that is in doubt.
+// items returns the items that the rule selects: the tags that match its filters, and
+// the attached tags and referrers of all manifests below these tags that are here. Lost
+// items are included while the loss is in doubt.
 func (l *listing) items(ctx context.Context) (itemSet, error) {
 	recorded, err := l.recorded(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if l.count == 0 { // what comes because of this listing was not lost
+	if l.count == 0 { // later, recorded also has the items of this listing
 		l.count = len(recorded)
 	}
 	if l.lost, err = l.lostTags(ctx, recorded); err != nil {
@@ -42,7 +42,7 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	}
 	l.kept = nil
 	for {
-		items, err := l.collect(ctx, recorded) // which finds the referrers that are lost
+		items, err := l.collect(ctx, recorded) // adds lost referrers to l.lost
 		if err != nil {
 			return nil, err
 		}
@@ -50,16 +50,16 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 		if maps.Equal(kept, l.kept) {
 			return items, nil
 		}
-		l.kept = kept // and what belongs to that may be lost, too
+		l.kept = kept // their attached tags and referrers may be lost, too
 	}
 }
 
-// lostTags returns the tags that the last listing had, the filters select, and
-// the source no longer has. Attached tags are lost only if the manifests that they
-// belong to are not.
+// lostTags returns the tags that were in the last listing, match the filters, and no
+// longer exist at the source. It leaves out attached tags: they are lost only if the
+// manifests that they belong to are not, which [listing.collect] finds out.
 //
-// A tag that the source has and does not list any more is not lost: registries can
-// hide a tag from their lists. From here on it counts as listed.
+// A tag that the source has and only does not list any more is not lost, because
+// registries can hide tags from their lists. From now on it counts as listed.
 func (l *listing) lostTags(
 	ctx context.Context, recorded map[string]digest.Digest,
 ) (map[string]bool, error) {
@@ -76,7 +76,7 @@ func (l *listing) lostTags(
 	lost := map[string]bool{}
 	for _, name := range unlisted {
 		subject, attached := subscription.Subject(name)
-		if retry.Permanent(l.failed[name]) { // many registries refuse a tag that they do not have
+		if retry.Permanent(l.failed[name]) { // some registries answer 401 or 403 for a missing tag
 			delete(l.failed, name)
 		}
 		switch has := l.resolved[name] != "" || l.failed[name] != nil; {
@@ -91,9 +91,9 @@ func (l *listing) lostTags(
 	return lost, nil
 }
 
-// collect returns the items of the source, and those of [listing.kept]. Manifests
-// with signatures ([listing.signed]) count like those that tags lead to: a
-// signature mostly comes later than the image that it signs, and moves no tag.
+// collect returns the items of the source and those of [listing.kept]. It looks for
+// attached tags and referrers of the manifests that tags name, and of those that had
+// some before ([listing.signed]), which no tag may name any more.
 func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest) (itemSet, error) {
 	items := itemSet{}
 	level, err := l.addTags(ctx, items, l.selected, recorded)
@@ -152,13 +152,13 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 	return items, nil
 }
 
-// addKept adds a tag that stays as it is recorded, and returns its digest.
+// addKept adds a tag with its recorded digest, and returns the digest.
 func (l *listing) addKept(items itemSet, tag string, d digest.Digest) digest.Digest {
 	items[replication.ListedItem{Tag: tag, Digest: d, Part: l.part}] = true
 	return d
 }
 
-// recorded returns the digests of the items that the last listing had, by name.
+// recorded returns the digests of the items in the last listing, by name.
 func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error) {
 	rows, err := metadb.Read(ctx, l.DB, func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
 		return tx.ListedSyncItems(SourceName(l.rule.Name), l.spec.Repository, "", "")
@@ -173,7 +173,7 @@ func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error
 }
 
 // signed returns the manifests here that had attached tags or referrers in the last
-// listing. If another tag or a lock keeps one, it keeps its signatures.
+// listing. A manifest that another tag or a lock keeps also keeps its signatures.
 func (l *listing) signed(ctx context.Context, recorded map[string]digest.Digest) (all []digest.Digest, _ error) {
 	for name, d := range recorded {
 		subject, attached := subscription.Subject(name)
@@ -201,8 +201,8 @@ func (l *listing) signed(ctx context.Context, recorded map[string]digest.Digest)
 	return all, nil
 }
 
-// addTags adds tags to items, and returns their digests. A tag that is listed
-// without a manifest, or that failed, stays as it is recorded.
+// addTags adds tags to items, and returns their digests. If a tag is listed without a
+// manifest, or could not be resolved, it keeps its recorded digest.
 func (l *listing) addTags(
 	ctx context.Context, items itemSet, tags []string, recorded map[string]digest.Digest,
 ) (all []digest.Digest, _ error) {
@@ -211,7 +211,7 @@ func (l *listing) addTags(
 	}
 	for _, tag := range tags {
 		d := l.resolved[tag]
-		if l.broken[tag] || l.failed[tag] != nil {
+		if l.dangling[tag] || l.failed[tag] != nil {
 			d = recorded[tag]
 		}
 		if d != "" {
@@ -222,8 +222,8 @@ func (l *listing) addTags(
 	return all, nil
 }
 
-// expand adds to here the roots and the manifests below them, with whether each
-// is here. It returns those that are new.
+// expand adds the roots and the manifests below them to here, which says for each of
+// them whether it is here. It returns those that it added.
 func (l *listing) expand(
 	ctx context.Context, roots []digest.Digest, here map[digest.Digest]bool,
 ) (fresh []digest.Digest, err error) {
@@ -248,23 +248,22 @@ func (l *listing) expand(
 	return fresh, nil
 }
 
-// referrers returns the manifests that have one of subjects as their subject. Of
-// a subject whose referrers the source does not list, they are those that are
-// recorded and here: the tags that stand in for the list come along as attached
-// tags.
+// referrers returns the referrers of subjects. If the source does not list the referrers
+// of a subject, it returns the recorded ones that are here. In that case, the tag in
+// which clients list referrers is an attached tag.
 func (l *listing) referrers(
 	ctx context.Context, subjects []digest.Digest, recorded map[string]digest.Digest,
 ) (all []digest.Digest, _ error) {
 	ask := func(ctx context.Context, d digest.Digest) error {
-		if l.source.unlisted.Load() {
+		if l.source.noReferrers.Load() {
 			return nil
 		}
 		_, err := l.source.referrers(ctx, d)
 		return err
 	}
-	alone := min(1, len(subjects)) // the source may not list any
-	for _, part := range [][]digest.Digest{subjects[:alone], subjects[alone:]} {
-		if err := each(ctx, part, ask); err != nil {
+	first := min(1, len(subjects)) // its answer may say that the source lists no referrers
+	for _, part := range [][]digest.Digest{subjects[:first], subjects[first:]} {
+		if err := forEach(ctx, part, ask); err != nil {
 			return nil, err
 		}
 	}
@@ -273,7 +272,7 @@ func (l *listing) referrers(
 		hasReferrers = hasReferrers || name == string(d)
 	}
 	for _, d := range subjects {
-		answer := l.source.answered(d)
+		answer := l.source.answer(d)
 		if answer.Listed {
 			all = append(all, answer.Digests...)
 		}

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/replication"
 )
 
-// A job is an import on its way.
+// A job is a waiting, running or remembered import.
 type job struct {
 	*task
 	request      ImportRequest
@@ -41,8 +41,8 @@ func newJob(s *Service, q ImportRequest, from *source, reference string, to []de
 	return j
 }
 
-// now returns how the import is.
-func (j *job) now() Import {
+// snapshot returns the state of the import.
+func (j *job) snapshot() Import {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := j.state
@@ -53,8 +53,8 @@ func (j *job) now() Import {
 	return i
 }
 
-// over reports whether the import has ended.
-func (j *job) over() bool {
+// ended reports whether the import has ended.
+func (j *job) ended() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return !j.state.EndedAt.IsZero()
@@ -66,10 +66,10 @@ func (j *job) set(change func(*Import)) {
 	change(&j.state)
 }
 
-// run makes the import once there is a slot for it.
+// run runs the import once there is a slot for it.
 func (j *job) run(ctx context.Context) {
-	err := j.enter(ctx)
-	defer j.leave()
+	err := j.acquireSlot(ctx)
+	defer j.releaseSlot()
 	if err == nil {
 		j.set(func(i *Import) { i.State = ImportRunning })
 		j.log.Info("import started", "images", j.state.Targets)
@@ -95,8 +95,8 @@ func (j *job) run(ctx context.Context) {
 	j.log.Info("import finished", "images", j.state.Targets, "bytes", j.engine.Progress().Received)
 }
 
-// forget forgets the import's items and, once they are all here, the leases
-// that kept its content from collection.
+// forget deletes the records of the import's items. If it is done, it also ends the
+// leases that kept its content from garbage collection.
 func (j *job) forget(ctx context.Context, done bool) error {
 	source := importSource + j.state.ID
 	return j.DB.Update(ctx, func(tx *metadb.Tx) error {
@@ -107,7 +107,7 @@ func (j *job) forget(ctx context.Context, done bool) error {
 	})
 }
 
-// copy brings the image here.
+// copy fetches the image.
 func (j *job) copy(ctx context.Context) error {
 	d, err := j.resolve(ctx)
 	if err != nil {
@@ -122,14 +122,14 @@ func (j *job) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	result, err := j.fetch(ctx, j.source, forever)
+	result, err := j.fetch(ctx, j.source, noTimeout)
 	if err != nil || result.Failed == 0 {
 		return err
 	}
 	return j.itemsError(ctx)
 }
 
-// resolve asks the source for the digest of the image.
+// resolve returns the digest of the image at the source.
 func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	tries := 0
 	more := func(error) bool { tries++; return tries < importTries }
@@ -146,8 +146,8 @@ func (j *job) resolve(ctx context.Context) (d digest.Digest, err error) {
 	return d, err
 }
 
-// itemsError says why items failed. An image that is here without some of its
-// referrers did not fail: that is a warning.
+// itemsError returns the errors of all images that are not here. If an image is here, and
+// only some of its referrers are not, that is a warning and not an error.
 func (j *job) itemsError(ctx context.Context) error {
 	items, err := j.engine.Items(ctx, metadb.AnySyncItem, "", "", len(j.destinations))
 	for _, i := range items {
@@ -156,7 +156,7 @@ func (j *job) itemsError(ctx context.Context) error {
 		}
 		itemErr := j.itemError(ctx, i)
 		if itemErr == nil {
-			j.source.warnings.add(ReferrersUnavailable, i.Error+"; the image came without it")
+			j.source.warnings.add(ReferrersUnavailable, i.Error+"; the image was fetched without it")
 			continue
 		}
 		err = errors.Join(err, fmt.Errorf("%s: %w", destination{i.Repository, i.Tag}, itemErr))
@@ -164,8 +164,8 @@ func (j *job) itemsError(ctx context.Context) error {
 	return err
 }
 
-// itemError says why an image is not here; nil if it is, with its tag. If the tag
-// appeared here meanwhile, the error is [ErrExists], as for one that was here before.
+// itemError returns the reason why an image is not here; nil if it is here, with its
+// tag. If the tag was created during the import, the error is [ErrExists].
 func (j *job) itemError(ctx context.Context, i metadb.SyncItem) error {
 	if i.Tag != "" {
 		tag, err := j.Storage.Tag(ctx, i.Repository, i.Tag)
@@ -182,8 +182,8 @@ func (j *job) itemError(ctx context.Context, i metadb.SyncItem) error {
 	return nil
 }
 
-// isWhole reports whether a manifest is here with all manifests below it: a rule
-// with platforms may have brought it without some. It skips those in seen.
+// isWhole reports whether a manifest is here with all manifests below it. A rule with
+// platforms may have fetched it without some of them. It skips those in seen.
 func (j *job) isWhole(ctx context.Context, repository string, d digest.Digest, seen map[digest.Digest]bool) bool {
 	if seen[d] {
 		return true

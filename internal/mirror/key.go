@@ -14,21 +14,19 @@ import (
 	"ferry/internal/atomicfile"
 )
 
-// KeyFile is the key that encrypts passwords of other registries, in the data
-// directory. It is not in the database, so that a copy of that gives none of
-// them away.
+// KeyFile is the file in the data directory with the key that encrypts the passwords of
+// other registries. The key is not in the database, so that a copy of the database does
+// not reveal the passwords.
 const KeyFile = "mirror.key"
 
-// keySize is that of AES-256, in bytes.
+// keySize is the key size of AES-256, in bytes.
 const keySize = 32
 
-// A Key encrypts passwords so that only this instance can read them, each for
-// one registry alone: a password that is copied to another registry's rule is of
-// no use.
+// A Key encrypts passwords so that only this instance can read them. Each encrypted
+// password is bound to one registry: copied to the rule of another one, it is useless.
 type Key struct{ aead cipher.AEAD }
 
-// OpenKey returns the key of the data directory, which it makes at the first
-// call.
+// OpenKey reads the key in the data directory. If there is none, it creates one.
 func OpenKey(dataDir string) (*Key, error) {
 	path := filepath.Join(dataDir, KeyFile)
 	key, err := os.ReadFile(path)
@@ -38,10 +36,10 @@ func OpenKey(dataDir string) (*Key, error) {
 		err = atomicfile.Write(path, key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open key of passwords: %w", err)
+		return nil, fmt.Errorf("open password key: %w", err)
 	}
 	if len(key) != keySize {
-		return nil, fmt.Errorf("open key of passwords: %s has %d bytes, not %d", path, len(key), keySize)
+		return nil, fmt.Errorf("open password key: %s has %d bytes instead of %d", path, len(key), keySize)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -51,7 +49,7 @@ func OpenKey(dataDir string) (*Key, error) {
 	return &Key{aead}, err
 }
 
-// Encrypt returns password as it may be stored, for the registry at l.
+// Encrypt encrypts a password for the registry at l.
 func (k *Key) Encrypt(l Location, password string) string {
 	if password == "" {
 		return ""
@@ -59,7 +57,7 @@ func (k *Key) Encrypt(l Location, password string) string {
 	return base64.StdEncoding.EncodeToString(k.aead.Seal(nil, nil, []byte(password), []byte(l.Address)))
 }
 
-// Decrypt returns the password that was encrypted for the registry at l.
+// Decrypt decrypts a password for the registry at l.
 func (k *Key) Decrypt(l Location, encrypted string) (string, error) {
 	if encrypted == "" {
 		return "", nil
@@ -70,7 +68,7 @@ func (k *Key) Decrypt(l Location, encrypted string) (string, error) {
 	}
 	if err != nil {
 		return "", fmt.Errorf(
-			"the password for %s cannot be read with the key of this data directory; give it again", l.Address)
+			"the password for %s cannot be decrypted with the key of this data directory; set it again", l.Address)
 	}
 	return string(text), nil
 }

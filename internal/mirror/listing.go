@@ -16,54 +16,53 @@ import (
 	"ferry/internal/subscription"
 )
 
-// An emptySourceError says that the source lists no usable tag. That is more
-// often an outage or a wrong filter than a deletion, so nothing is removed.
+// An emptySourceError says that the source has no usable tag. In most cases that is an
+// outage or a wrong filter, and not a deletion, so nothing is removed.
 type emptySourceError string
 
 // Error implements error.
 func (e emptySourceError) Error() string { return string(e) }
 
 const (
-	errNoTag      = emptySourceError("the source has no tag at all; nothing was removed")
-	errNoMatch    = emptySourceError("no tag of the source matches; nothing was removed")
-	errNoManifest = emptySourceError("the source lists tags, and has the manifest of none; nothing was removed")
+	errNoTag      = emptySourceError("the source has no tags at all; nothing was removed")
+	errNoMatch    = emptySourceError("no tag of the source matches the filters; nothing was removed")
+	errNoManifest = emptySourceError("the source lists tags, but has no manifest for any of them; nothing was removed")
 )
 
-// A listing is what a run's source has of what the rule selects. The source is
-// asked about each tag once, so a listing that fails halfway continues where it
-// was.
+// A listing has the items that the rule selects, as the source has them. Each tag is
+// resolved once, so a listing that fails halfway continues at the same tag.
 type listing struct {
 	*run
 	source   *source
 	filters  subscription.Tags
-	part     string                     // of an index that the rule keeps; "" is all of it
-	listed   map[string]bool            // the source's tags
-	selected []string                   // those that the rule's filters select
-	attached map[digest.Digest][]string // others, such as sha256-<hex>.sig, by the manifest that they are of
+	part     string                     // of an index that the rule keeps; "" is the whole index
+	listed   map[string]bool            // all tags of the source
+	selected []string                   // the tags that match the rule's filters
+	attached map[digest.Digest][]string // other tags such as sha256-<hex>.sig, by the manifest that they belong to
 
-	count int             // of the items that the last listing had
-	lost  map[string]bool // those of them that the source does not list any more
-	kept  map[string]bool // those of these that stay, because it is in doubt
+	count int             // number of items in the last listing
+	lost  map[string]bool // the items of the last listing that the source does not have any more
+	kept  map[string]bool // the lost items that stay because the loss is in doubt
 
-	mu       sync.Mutex               // guards what follows while the source is asked
-	resolved map[string]digest.Digest // by tag; "" if it was deleted meanwhile
-	broken   map[string]bool          // tags that are listed without a manifest
-	failed   map[string]error         // tags of which the source did not say what they are
-	outage   bool                     // many of these failed in a row
+	mu       sync.Mutex               // guards the fields below during lookUp
+	resolved map[string]digest.Digest // by tag; "" if the tag does not exist
+	dangling map[string]bool          // listed tags without a manifest
+	failed   map[string]error         // why tags could not be resolved
+	outage   bool                     // many tags failed in a row
 }
 
-// maxVain is how many answers in a row that may be temporary make an outage of
-// the source more likely than that these tags are at fault.
-const maxVain = 20
+// maxFailedTags is how many temporary failures in a row count as an outage of the source
+// and not as failures of these tags.
+const maxFailedTags = 20
 
 func (r *run) newListing(src *source, filters subscription.Tags) *listing {
 	return &listing{
 		run: r, source: src, filters: filters, part: partOf(r.spec),
-		resolved: map[string]digest.Digest{}, broken: map[string]bool{}, failed: map[string]error{},
+		resolved: map[string]digest.Digest{}, dangling: map[string]bool{}, failed: map[string]error{},
 	}
 }
 
-// read reads the names of the source's tags, also anew.
+// read reads the list of the source's tags. It can be called again.
 func (l *listing) read(ctx context.Context) error {
 	tags, err := l.source.registry.Tags(ctx, l.source.repository)
 	if errors.Is(err, oci.ErrNameUnknown) {
@@ -74,11 +73,11 @@ func (l *listing) read(ctx context.Context) error {
 	}
 	if len(tags.Invalid) > 0 {
 		l.source.warnings.add(InvalidTags, fmt.Sprintf(
-			"the source lists names that are no tags, such as %q; they are left out", tags.Invalid[0]))
+			"the source lists names that are not valid tags, such as %q; they are ignored", tags.Invalid[0]))
 	}
 	l.source.forgetReferrers()
 	clear(l.failed)
-	clear(l.broken)
+	clear(l.dangling)
 	maps.DeleteFunc(l.resolved, func(_ string, d digest.Digest) bool { return d == "" })
 	l.listed, l.selected, l.attached, l.count = map[string]bool{}, nil, map[digest.Digest][]string{}, 0
 	for _, tag := range tags.Tags {
@@ -100,8 +99,8 @@ func (l *listing) read(ctx context.Context) error {
 	return nil
 }
 
-// noneResolved says why the source has none of the tags that it lists. All of them
-// are asked about again then.
+// noneResolved returns the reason why no listed tag could be resolved. The next
+// [listing.resolve] tries all of them again.
 func (l *listing) noneResolved() error {
 	if len(l.failed) == 0 {
 		return errNoManifest
@@ -111,17 +110,16 @@ func (l *listing) noneResolved() error {
 	return err
 }
 
-// resolve asks the source for the digests of tags. If some have none, it reads
-// the names once more: a tag that is not listed any more was deleted meanwhile,
-// and one that is has lost its manifest. A tag of which the source does not say
-// what it is fails alone.
+// resolve resolves tags to digests. If the source has no manifest for some, it reads the
+// list of tags again: a tag that is still listed is dangling, any other was deleted in the
+// meantime. A tag that cannot be resolved fails alone.
 func (l *listing) resolve(ctx context.Context, tags []string) error {
-	missing, err := l.look(ctx, tags, maxVain)
+	missing, err := l.lookUp(ctx, tags, maxFailedTags)
 	if err == nil && l.outage {
-		l.outage = false // and what failed because of it is asked once more
+		l.outage = false // it is over: retry the tags that failed because of it
 		maps.DeleteFunc(l.failed, func(_ string, err error) bool { return !retry.Permanent(err) })
 		var more []string
-		more, err = l.look(ctx, tags, len(tags)+1)
+		more, err = l.lookUp(ctx, tags, len(tags)+1)
 		missing = append(missing, more...)
 	}
 	if err != nil || len(missing) == 0 {
@@ -135,33 +133,32 @@ func (l *listing) resolve(ctx context.Context, tags []string) error {
 	for _, tag := range missing {
 		l.resolved[tag] = ""
 		if _, found := slices.BinarySearch(listed.Tags, tag); found {
-			l.broken[tag] = true
+			l.dangling[tag] = true
 		}
 	}
 	return nil
 }
 
-// look asks the source for the digests of tags, unless it has answered for them
-// already, and returns the tags that have none. The error is that of the source
-// as a whole, or of the last of limit tags in a row: then it has an outage, more
-// likely.
-func (l *listing) look(ctx context.Context, tags []string, limit int) (missing []string, _ error) {
+// lookUp resolves those of tags that it has not resolved yet, and returns the tags for
+// which the source has no manifest. The error is that of the source as a whole, or that
+// of the last of limit tags that failed in a row, which is probably an outage.
+func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing []string, _ error) {
 	unknown := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
 		_, ok := l.resolved[tag]
 		return ok || l.failed[tag] != nil
 	})
-	vain := 0
-	err := each(ctx, unknown, func(ctx context.Context, tag string) error {
+	failures := 0
+	err := forEach(ctx, unknown, func(ctx context.Context, tag string) error {
 		d, err := l.source.digest(ctx, tag)
 		_, attached := subscription.Subject(tag)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {
-		case err != nil && !concernsOne(err) && !(attached && l.source.canDoWithout(tag, err)):
+		case err != nil && !isItemError(err) && !(attached && l.source.canDoWithout(tag, err)):
 			return err
 		case err != nil:
 			l.failed[tag] = err
-			if vain++; vain >= limit && !retry.Permanent(err) {
+			if failures++; failures >= limit && !retry.Permanent(err) {
 				l.outage = true
 				return err
 			}
@@ -171,19 +168,18 @@ func (l *listing) look(ctx context.Context, tags []string, limit int) (missing [
 		default:
 			l.resolved[tag] = d
 		}
-		vain = 0
+		failures = 0
 		return nil
 	})
 	return missing, err
 }
 
-// whole returns an error if the source lists tags that it does not have, or of
-// which it does not say what they are.
-func (l *listing) whole() error {
+// err returns an error if some tags are dangling or could not be resolved.
+func (l *listing) err() error {
 	var problems []string
-	if n := len(l.broken); n > 0 {
-		problems = append(problems, fmt.Sprintf("the source has no manifest for %d of the tags that it lists, as %s",
-			n, slices.Min(slices.Collect(maps.Keys(l.broken)))))
+	if n := len(l.dangling); n > 0 {
+		problems = append(problems, fmt.Sprintf("the source has no manifest for %d of the tags that it lists, such as %s",
+			n, slices.Min(slices.Collect(maps.Keys(l.dangling)))))
 	}
 	temporary := false
 	for _, err := range l.failed {
@@ -192,15 +188,15 @@ func (l *listing) whole() error {
 	if n := len(l.failed); n > 0 {
 		first := slices.Min(slices.Collect(maps.Keys(l.failed)))
 		problems = append(problems,
-			fmt.Sprintf("the source does not say what %d of its tags are: %s", n, l.failed[first]))
+			fmt.Sprintf("%d tags of the source could not be resolved: %s", n, l.failed[first]))
 	}
 	if len(problems) == 0 {
 		return nil
 	}
-	return partialError{strings.Join(problems, "; ") + "; what is here of them stays", temporary}
+	return partialError{strings.Join(problems, "; ") + "; they stay here as they were", temporary}
 }
 
-// A partialError says which tags of a source are of no use. The others came.
+// A partialError says which tags of a source are unusable. All others were synced.
 type partialError struct {
 	text      string
 	temporary bool
@@ -209,5 +205,5 @@ type partialError struct {
 // Error implements error.
 func (e partialError) Error() string { return e.text }
 
-// Permanent reports whether another try is useless; see package retry.
+// Permanent reports whether a retry is useless; see package retry.
 func (e partialError) Permanent() bool { return !e.temporary }

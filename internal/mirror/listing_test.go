@@ -26,7 +26,7 @@ func TestEmptySourceRemovesNothing(t *testing.T) {
 		if err := h.upstream.DeleteTag(t.Context(), "app", "1"); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); !strings.Contains(row.Error, "no tag at all") {
+		if row := h.ask(); !strings.Contains(row.Error, "no tags at all") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if err := h.upstream.DeleteRepository(t.Context(), "app"); err != nil {
@@ -64,7 +64,7 @@ func TestSourceWithoutManifestsRemovesNothing(t *testing.T) {
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		h.upstream.unresolved()
-		if row := h.ask(); !strings.Contains(row.Error, "has the manifest of none; nothing was removed") {
+		if row := h.ask(); !strings.Contains(row.Error, "has no manifest for any of them; nothing was removed") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
@@ -86,7 +86,7 @@ func TestListedTagWithoutManifestIsKept(t *testing.T) {
 
 		h.upstream.unresolved("lost")
 		later := h.upstream.image("app", "later", 10, "good")
-		if row := h.ask(); !strings.Contains(row.Error, "no manifest for 1 of the tags that it lists, as lost") {
+		if row := h.ask(); !strings.Contains(row.Error, "no manifest for 1 of the tags that it lists, such as lost") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if tags := h.tags("local/app"); tags["lost"] != lost || tags[signature] != signed || tags["good"] != later {
@@ -118,7 +118,7 @@ func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
 		h.rule(mirror.Spec{})
 		h.await(time.Time{})
 		h.rule(mirror.Spec{TagFilters: []string{"v1.*"}})
-		if row := h.ask(); row.Error != "no tag of the source matches; nothing was removed" {
+		if row := h.ask(); row.Error != "no tag of the source matches the filters; nothing was removed" {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if tags := h.tags("local/app"); len(tags) != 2 {

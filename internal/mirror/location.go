@@ -17,12 +17,11 @@ type Location struct {
 	Repository string
 }
 
-// dockerHub is where the registry is that everybody calls docker.io.
+// dockerHub is the host of the registry that is known as docker.io.
 const dockerHub = "registry-1.docker.io"
 
-// ParseLocation reads HOST/REPOSITORY, which is reached over TLS, or
-// http://HOST/REPOSITORY, which is not. docker.io is known by that name, and
-// its official images by their short names.
+// ParseLocation parses HOST/REPOSITORY, which uses TLS, or http://HOST/REPOSITORY. For
+// docker.io it also accepts the short names of official images.
 func ParseLocation(text string) (Location, error) {
 	i, err := parseReference(text)
 	if err == nil && i.reference() != "" {
@@ -31,18 +30,19 @@ func ParseLocation(text string) (Location, error) {
 	return i.Location, err
 }
 
-// An Image is an image of another registry. Of both, the digest says which it is.
+// An Image is an image of another registry. If it has a tag and a digest, the digest
+// identifies it.
 type Image struct {
 	Location
-	Tag    string        // "" of an image that has only a digest
-	Digest digest.Digest // "" if only the tag is given
+	Tag    string        // may be "" if there is a digest
+	Digest digest.Digest // may be ""
 }
 
-// reference is what the registry is asked for.
+// reference is the reference for requests to the registry.
 func (i Image) reference() string { return cmp.Or(string(i.Digest), i.Tag) }
 
-// parseImage reads HOST/REPOSITORY[:TAG][@DIGEST], as [ParseLocation] reads
-// what is before the tag. Without a tag and a digest, the tag is latest.
+// parseImage parses HOST/REPOSITORY[:TAG][@DIGEST]; see [ParseLocation] for the first
+// part. Without a tag and a digest, the tag is latest.
 func parseImage(text string) (Image, error) {
 	i, err := parseReference(text)
 	if i.reference() == "" {
@@ -51,7 +51,7 @@ func parseImage(text string) (Image, error) {
 	return i, err
 }
 
-// errCredentials does not repeat what it refuses.
+// errCredentials does not repeat the source, which has a password in it.
 var errCredentials = errors.New("credentials do not belong in the source: " +
 	"use --username and --password-stdin; a digest is @sha256:HEX")
 
@@ -67,7 +67,7 @@ func parseReference(text string) (Image, error) {
 	}
 	if scheme != "https" && scheme != "http" {
 		return Image{}, fmt.Errorf(
-			"source %.200q: %.20q is no protocol of a registry: want https or http", text, scheme)
+			"source %.200q: %.20q is not a registry protocol: want https or http", text, scheme)
 	}
 	r, err := oci.ParseReference(rest)
 	if err != nil {
@@ -75,7 +75,7 @@ func parseReference(text string) (Image, error) {
 	}
 	if r.Host == "" {
 		return Image{}, fmt.Errorf(
-			"source %.200q: it names no registry: want HOST/REPOSITORY, as in docker.io/library/alpine", text)
+			"source %.200q: it names no registry: want HOST/REPOSITORY, such as docker.io/library/alpine", text)
 	}
 	if r.Host == "docker.io" || r.Host == "index.docker.io" {
 		r.Host = dockerHub

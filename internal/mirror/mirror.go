@@ -1,12 +1,12 @@
-// Package mirror keeps repositories here in sync with repositories of other
-// registries, whatever software these run: by rules, on a schedule, or once, by
-// an import. It moves content with the same engine as a sync with a parent, and
-// continues from the same byte in the same way.
+// Package mirror copies content from other registries, which may run any software. A
+// mirror rule keeps a repository here in sync with one of theirs, on a schedule. An import
+// copies one image once. Both use the engine of package replication, as a sync with a
+// parent does, so an interrupted transfer resumes from the same byte.
 //
-// A [Service] (service.go) starts runs (run.go) of rules when they are due
-// (due.go), and imports (import.go). Both read from a source (source.go), which
-// they ask again if it does not answer (retry.go). What a rule selects is a
-// listing (listing.go, item.go), which is doubted if it shrank by much (doubt.go).
+// A [Service] (service.go) starts the runs of rules (run.go) when they are due (due.go),
+// and imports (import.go, job.go). Both read from a source (source.go), with retries
+// (retry.go). A listing (listing.go, item.go) has the items that a rule selects. If it
+// shrank by much, the loss must be confirmed before anything is removed (doubt.go).
 package mirror
 
 import (
@@ -18,19 +18,19 @@ import (
 	"ferry/internal/subscription"
 )
 
-// A Spec is what an operator decided for a rule.
+// A Spec has the settings of a rule.
 type Spec struct {
-	Source     string   `json:"source"`           // as [ParseLocation] reads it
-	Repository string   `json:"repository"`       // here
+	Source     string   `json:"source"`           // see [ParseLocation]
+	Repository string   `json:"repository"`       // the local repository
 	Schedule   string   `json:"schedule"`         // cron
-	Window     string   `json:"window,omitempty"` // ISO 8601; "" is as long as it takes
+	Window     string   `json:"window,omitempty"` // ISO 8601 duration; "" is no limit
 	TagFilters []string `json:"tagFilters,omitempty"`
-	Platforms  []string `json:"platforms,omitempty"` // of indexes only what is for these; none is all
-	Username   string   `json:"username,omitempty"`  // "" is as Docker's configuration says
-	CA         string   `json:"ca,omitempty"`        // certificates, PEM, that the source may use beside the machine's
+	Platforms  []string `json:"platforms,omitempty"` // to keep of indexes; none is all
+	Username   string   `json:"username,omitempty"`  // "" is the login in Docker's configuration
+	CA         string   `json:"ca,omitempty"`        // PEM certificates to trust in addition to the machine's
 }
 
-// SpecOf reads what was decided for a rule.
+// SpecOf returns the settings of a rule.
 func SpecOf(rule metadb.MirrorRule) (v Spec, err error) {
 	if err := json.Unmarshal(rule.Spec, &v); err != nil {
 		return Spec{}, fmt.Errorf("read mirror rule %s: %w", rule.Name, err)
@@ -38,7 +38,7 @@ func SpecOf(rule metadb.MirrorRule) (v Spec, err error) {
 	return v, nil
 }
 
-// Check returns an error unless everything in s can be read.
+// Check returns an error if a setting is invalid.
 func (s Spec) Check() error {
 	if _, err := ParseLocation(s.Source); err != nil {
 		return err
@@ -59,5 +59,5 @@ func (s Spec) Check() error {
 	return err
 }
 
-// SourceName is the name of a rule's items among those of other sources.
+// SourceName is the name of a rule as a source of items in the database.
 func SourceName(rule string) string { return "mirror/" + rule }

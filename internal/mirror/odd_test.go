@@ -167,7 +167,7 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 						t.Errorf("there is %v", tags)
 					}
 					if what == "the tag" &&
-						(tags["gone"] == gone || !strings.Contains(row.Error, "1 of its tags are: look at bad")) {
+						(tags["gone"] == gone || !strings.Contains(row.Error, "1 tags of the source could not be resolved: resolve bad")) {
 						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
 					}
 					if temporary := status >= 500; row.OwedAt.IsZero() == temporary {
@@ -196,7 +196,7 @@ func TestSourceRefusingEveryTagIsRetried(t *testing.T) {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		h.upstream.answering(http.StatusForbidden, "/manifests/", time.Now().Add(5*time.Minute))
-		if row := h.ask(); !strings.Contains(row.Error, "look at v0: ") || !strings.Contains(row.Error, "--username") {
+		if row := h.ask(); !strings.Contains(row.Error, "resolve v0: ") || !strings.Contains(row.Error, "--username") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if n := len(h.tags("local/app")); n != 30 {

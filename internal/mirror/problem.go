@@ -16,9 +16,9 @@ import (
 	"ferry/internal/retry"
 )
 
-// unusable reports whether the source cannot be asked over the protocol, or with
-// the login, that the operator chose.
-func unusable(err error) bool {
+// isMisconfigured reports whether the protocol, the certificates or the login that the
+// operator chose cannot work.
+func isMisconfigured(err error) bool {
 	return speaksNoTLS(err) ||
 		errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(*remote.LoginError))
 }
@@ -27,10 +27,9 @@ func speaksNoTLS(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
 }
 
-// concernsOne reports whether err may be about what was asked for alone, and not
-// about the source: that answered, does not refuse the login, and does not ask
-// for a pause.
-func concernsOne(err error) bool {
+// isItemError reports whether err may concern only the requested item, and not the whole
+// source: the source answered, did not refuse the login, and did not ask for a pause.
+func isItemError(err error) bool {
 	switch retry.Status(err) {
 	case 0:
 		return errors.As(err, new(*outbound.RefusedError))
@@ -40,37 +39,37 @@ func concernsOne(err error) bool {
 	return retry.After(err) == 0
 }
 
-// An unreachableError says that a source did not answer several times in a row,
-// and may answer another time.
+// An unreachableError says that a source did not answer several requests in a row. It may
+// answer later.
 type unreachableError struct{ error }
 
-// Unwrap returns the last answer.
+// Unwrap returns the last error.
 func (e unreachableError) Unwrap() error { return e.error }
 
-// hint says what a person can do about err; "" is nothing.
+// hint returns advice on how to solve err; it may be "".
 func hint(err error) string {
 	switch {
 	case errors.Is(err, ErrExists):
 		return "--force moves it"
 	case errors.Is(err, ErrStopped) || errors.As(err, &unreachableError{}):
-		return "run the same import again: it goes on from the same byte"
+		return "run the same import again: it resumes from the same byte"
 	case speaksNoTLS(err):
-		return "the source speaks no TLS: put http:// before it"
+		return "the source does not use TLS: put http:// before it"
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "trust the authority that its certificate is from: --ca-file FILE"
+		return "trust the authority that issued its certificate: --ca-file FILE"
 	case errors.As(err, new(*remote.LoginError)):
 		return "install that helper where the registry runs, or give --username and --password-stdin"
 	}
 	if e := oci.AsError(err); e != nil && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden) {
 		return "give --username and --password-stdin, or docker login as the user that the registry runs as; " +
-			"many registries say this of what they do not have, too"
+			"many registries also answer so if the repository does not exist"
 	}
 	return ""
 }
 
-// describe puts into words why nothing comes from a source, and until when that
-// asked for a pause, if it did; "" if err is nil. There is a line's room beside
-// a progress bar, so the name of the requested thing is left out.
+// describe returns the reason why a source sends nothing, with the end of the pause that
+// it asked for, if it did; "" if err is nil. The text is shown beside a progress bar, so
+// it omits the name of the request.
 func describe(until time.Time, err error) string {
 	if err == nil {
 		return ""
@@ -82,32 +81,33 @@ func describe(until time.Time, err error) string {
 		text = link.Error()
 	}
 	if !until.IsZero() {
-		text = "held off until " + until.UTC().Format("15:04:05 UTC") + ": " + text
+		text = "the source asks for a pause until " + until.UTC().Format("15:04:05 UTC") + ": " + text
 	}
 	return text
 }
 
-// An absence says in words, with the registry's name, what a source does not have.
-type absence struct {
+// An absentError says, with the registry's name, which repository or image a source does
+// not have.
+type absentError struct {
 	text  string
 	cause *oci.Error
 }
 
-func (e absence) Error() string { return e.text }
+func (e absentError) Error() string { return e.text }
 
-// Unwrap returns the error as registries know it.
-func (e absence) Unwrap() error { return e.cause }
+// Unwrap returns the error of the specification.
+func (e absentError) Unwrap() error { return e.cause }
 
-// noRepository says that the source's registry has no such repository.
+// noRepository returns the error that the registry does not have the source's repository.
 func (s *source) noRepository() error {
-	return absence{fmt.Sprintf("%s has no repository %s", s.host(), s.repository), oci.ErrNameUnknown}
+	return absentError{fmt.Sprintf("%s has no repository %s", s.host(), s.repository), oci.ErrNameUnknown}
 }
 
-// noManifest says that the source has no such tag or digest, or not even the
-// repository.
+// noManifest returns the error that the source does not have the tag or digest, or not
+// even the repository.
 func (s *source) noManifest(ctx context.Context, reference string) error {
 	if has, err := s.registry.HasRepository(ctx, s.repository); err == nil && !has {
 		return s.noRepository()
 	}
-	return absence{fmt.Sprintf("%s/%s has no %s", s.host(), s.repository, reference), oci.ErrManifestUnknown}
+	return absentError{fmt.Sprintf("%s/%s has no %s", s.host(), s.repository, reference), oci.ErrManifestUnknown}
 }

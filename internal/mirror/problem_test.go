@@ -136,7 +136,7 @@ func TestRuleErrorHasAHint(t *testing.T) {
 		h := newHere(t)
 		h.rule(mirror.Spec{Source: "upstream.example/app"})
 		if row := h.ask(); !strings.Contains(row.Error,
-			"server gave HTTP response to HTTPS client; the source speaks no TLS: put http:// before it") {
+			"server gave HTTP response to HTTPS client; the source does not use TLS: put http:// before it") {
 			t.Errorf("%+v", row)
 		}
 	})
@@ -164,7 +164,7 @@ func TestImportShowsRetryAfter(t *testing.T) {
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
 		until := began.Add(90 * time.Second).UTC().Format("15:04:05 UTC")
-		if want := "held off until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
+		if want := "the source asks for a pause until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
 			i.Hint != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
@@ -182,7 +182,7 @@ func TestImportShowsWhyItsLayersWait(t *testing.T) {
 		"too many requests": {func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "60")
 			w.WriteHeader(http.StatusTooManyRequests)
-		}, "held off until 00:01:0"},
+		}, "the source asks for a pause until 00:01:0"},
 		"a link that is cut": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"ferry/internal/retry"
 )
 
-// The pauses between questions to a source that does not answer, and between
-// runs of a rule that fail temporarily.
+// The pauses between requests to a source that does not answer, and between runs of a
+// rule that fail temporarily.
 const (
 	firstPause      = time.Second
 	maxPause        = time.Minute
@@ -20,25 +20,25 @@ const (
 	maxRetryPause   = 30 * time.Minute
 )
 
-// A task is a run or an import: it asks its source until that answers, and
-// fetches with its engine.
+// A task is the common part of a run and an import: requests to the source with retries,
+// and an engine that fetches content.
 type task struct {
 	*Service
 	log     *slog.Logger
 	engine  *replication.Engine
 	slots   slots
-	inSlot  bool                   // it has one of them
-	failure atomic.Pointer[string] // why the source is asked again; nil while it answers
+	inSlot  bool                   // the task has one of slots
+	failure atomic.Pointer[string] // why the current request is retried; nil while the source answers
 }
 
-// newTask returns a task whose engine has o's source and rules. It works while it
-// has one of slots.
+// newTask returns a task with an engine. o has the engine's source and its settings. The
+// task needs one of slots to work.
 func (s *Service) newTask(log *slog.Logger, slots slots, o replication.Options) *task {
 	o.Storage, o.DB, o.Log, o.Now, o.ChunkSize, o.Connections = s.Storage, s.DB, s.Log, s.Now, s.ChunkSize, s.Connections
 	return &task{Service: s, log: log, slots: slots, engine: replication.New(o)}
 }
 
-// problem says why nothing comes from the source just now; "" if all is well.
+// problem returns the reason why the source sends nothing at the moment; "" if it does.
 func (t *task) problem() string {
 	if failure := t.failure.Load(); failure != nil {
 		return *failure
@@ -46,9 +46,9 @@ func (t *task) problem() string {
 	return describe(t.engine.LinkError())
 }
 
-// ask calls try until it succeeds, the source refuses, or ctx ends, whose cause
-// it returns then. A source that says when to come back is not asked before.
-// After any other failure, more decides whether there is another try.
+// ask calls try until it succeeds, fails permanently, or ctx ends. In the last case it
+// returns the cause of ctx. After a temporary failure, more decides whether to retry. If
+// the source asked for a pause, ask waits for at least that long.
 func (t *task) ask(ctx context.Context, more func(error) bool, try func() error) error {
 	defer t.failure.Store(nil)
 	pauses := retry.NewBackoff(firstPause, maxPause, 1.5)
@@ -69,7 +69,7 @@ func (t *task) ask(ctx context.Context, more func(error) bool, try func() error)
 		}
 		failure := describe(until, err)
 		if t.failure.Swap(&failure) == nil {
-			t.log.Warn("mirror source does not answer, and is asked again", "err", err)
+			t.log.Warn("mirror source does not answer; retrying", "err", err)
 		}
 		if err := t.pause(ctx, max(pauses.NextBackOff(), pause), nil); err != nil {
 			return err
@@ -77,21 +77,20 @@ func (t *task) ask(ctx context.Context, more func(error) bool, try func() error)
 	}
 }
 
-// permanent reports whether err stays until something changes, at the source or
-// here.
+// permanent reports whether err stays until something is changed, at the source or here.
 func permanent(err error) bool {
-	return errors.As(err, new(emptySourceError)) || retry.Permanent(err) || unusable(err)
+	return errors.As(err, new(emptySourceError)) || retry.Permanent(err) || isMisconfigured(err)
 }
 
-// retryState holds the back-off of a run that failed temporarily. It is in
-// memory only; after a restart the run is retried at once.
+// A retryState has the back-off of a run that failed temporarily. It is in memory only;
+// after a restart, the run is retried immediately.
 type retryState struct {
 	pauses    *retry.Backoff
 	notBefore time.Time
 }
 
-// retryLater puts off the next try of a rule's run, longer each time, and at
-// least for as long as the source asked.
+// retryLater schedules the next retry of a rule's run, with a longer pause each time. The
+// pause is at least as long as the source asked for.
 func (s *Service) retryLater(rule string, asked time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +102,7 @@ func (s *Service) retryLater(rule string, asked time.Duration) {
 	r.notBefore = s.Now().Add(max(r.pauses.NextBackOff(), asked))
 }
 
-// clearRetry forgets that a rule's run failed.
+// clearRetry resets the back-off of a rule.
 func (s *Service) clearRetry(rule string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

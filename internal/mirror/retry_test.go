@@ -131,7 +131,7 @@ func TestRunWithoutProgressEndsAndIsRetried(t *testing.T) {
 			t.Error("the run goes on")
 		}
 		h.update(runError(t, func(why string) {
-			if !strings.Contains(why, "nothing came from the source") {
+			if !strings.Contains(why, "the source sent nothing") {
 				t.Errorf("the rule's error is %q", why)
 			}
 		}))

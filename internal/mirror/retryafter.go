@@ -9,10 +9,9 @@ import (
 	"ferry/internal/oci"
 )
 
-// hostBackoff remembers Retry-After per host. All runs and imports share it,
-// because a host sees them as one client. A pause that the host asks for when it
-// is asked for something optional, such as referrers, holds for optional requests
-// alone: the images must not wait for it.
+// hostBackoff remembers Retry-After per host. All runs and imports share it, because a
+// host sees them as one client. If the answer to an optional request, such as that for
+// referrers, asks for a pause, then only optional requests wait: images must not.
 type hostBackoff struct {
 	now func() time.Time
 
@@ -26,7 +25,7 @@ type hostRequests struct {
 	optional bool
 }
 
-// note remembers the pause that an answer to one of the requests asks for.
+// note records the pause that the response to one of the requests asks for.
 func (b *hostBackoff) note(of hostRequests, resp *http.Response) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		return
@@ -40,7 +39,7 @@ func (b *hostBackoff) note(of hostRequests, resp *http.Response) {
 	}
 }
 
-// left is for how long no such request may be sent.
+// left returns for how long no such request may be sent.
 func (b *hostBackoff) left(of hostRequests) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,10 +60,10 @@ type backoffError struct {
 
 // Error implements error.
 func (e *backoffError) Error() string {
-	return fmt.Sprintf("%s asked to be left alone for another %s", e.host, e.left.Round(time.Second))
+	return fmt.Sprintf("%s asks for a pause of another %s", e.host, e.left.Round(time.Second))
 }
 
-// RetryAfter returns how long.
+// RetryAfter returns the rest of the pause.
 func (e *backoffError) RetryAfter() time.Duration { return e.left }
 
 // A backoffTransport sends no request to a host that asked for a pause. Token
@@ -72,7 +71,7 @@ func (e *backoffError) RetryAfter() time.Duration { return e.left }
 type backoffTransport struct {
 	http.RoundTripper
 	hosts    *hostBackoff
-	optional bool // its requests are
+	optional bool // all its requests are optional
 }
 
 // RoundTrip implements [http.RoundTripper].

@@ -12,37 +12,38 @@ import (
 	"ferry/internal/subscription"
 )
 
-// A run is one run of a rule.
+// A run is one run of a mirror rule. [run.sync] shows all its steps.
 type run struct {
 	*task
-	rule   metadb.MirrorRule
-	spec   Spec
-	host   string  // of the source
-	src    *source // nil until it is known
-	cancel context.CancelCauseFunc
-	again  chan struct{} // holds a request to read a doubted listing again
-	asked  time.Time     // since when the last such request is due; only the service's loop uses it
+	rule      metadb.MirrorRule
+	spec      Spec
+	host      string  // of the source
+	src       *source // nil until it is known
+	cancel    context.CancelCauseFunc
+	reread    chan struct{} // holds a request to read a doubted listing again
+	rereadFor time.Time     // since when the last such request is due; only the service's loop uses it
 }
 
-// newRun returns a run that has one of the service's slots.
+// newRun returns a run that already has one of the service's slots.
 func newRun(s *Service, rule metadb.MirrorRule, v Spec, cancel context.CancelCauseFunc) *run {
 	log := s.Log.With("rule", rule.Name, "source", v.Source, "repo", v.Repository)
 	engine := replication.Options{Source: SourceName(rule.Name), Prune: replication.PruneTracked}
 	t := s.newTask(log, s.ruleSlots, engine)
 	t.inSlot = true
-	return &run{task: t, rule: rule, spec: v, cancel: cancel, again: make(chan struct{}, 1)}
+	return &run{task: t, rule: rule, spec: v, cancel: cancel, reread: make(chan struct{}, 1)}
 }
 
-// lookAgain lets a run that waits for another listing read it now, because the
-// rule must run again since then. It does so once for each such time.
-func (r *run) lookAgain(since time.Time) {
-	if r.asked.Equal(since) {
+// requestReread makes a run that waits for the confirmation of a doubt read the list
+// immediately, because the rule is due again since the given time. It does so once for
+// each such time.
+func (r *run) requestReread(since time.Time) {
+	if r.rereadFor.Equal(since) {
 		return
 	}
-	r.asked = since
+	r.rereadFor = since
 	select {
-	case r.again <- struct{}{}:
-	default: // it will read it anyway
+	case r.reread <- struct{}{}:
+	default: // a request is already pending
 	}
 }
 
@@ -51,8 +52,8 @@ func (r *run) status() RunStatus {
 		BytesPerSecond: r.engine.Rate()}
 }
 
-// all makes the run, and reports whether its result was recorded.
-func (r *run) all(ctx context.Context) (recorded bool) {
+// execute executes the run, and reports whether its result was recorded.
+func (r *run) execute(ctx context.Context) (recorded bool) {
 	r.rule.StartedAt = r.Now()
 	r.log.Info("mirror run started")
 	r.record(ctx)
@@ -64,7 +65,7 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 	if r.src != nil {
 		r.rule.Warnings = r.src.warnings.text()
 	}
-	temporary := false // it failed, and may succeed if it is tried again
+	temporary := false // the failure is worth a retry
 	switch {
 	case err == nil && result.Failed == 0:
 		r.rule.SucceededAt = now
@@ -76,10 +77,10 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 		}
 		r.log.Warn("mirror run finished with failures", attrs...)
 	case errors.Is(err, errWindowClosed):
-		r.rule.Error = "the window closed before everything was here; the next goes on from the same byte"
-		r.log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
-	case ctx.Err() != nil: // the rule was changed, or the program stops: it is due again
-		r.log.Info("mirror run stopped, and goes on from the same byte", append(attrs, "err", err)...)
+		r.rule.Error = "the window closed before the run was done; the next run resumes from the same byte"
+		r.log.Info("mirror run stopped; the next run resumes from the same byte", append(attrs, "err", err)...)
+	case ctx.Err() != nil: // the rule was changed, or the process stops: the run stays due
+		r.log.Info("mirror run stopped; the next run resumes from the same byte", append(attrs, "err", err)...)
 		return r.record(context.WithoutCancel(ctx))
 	default:
 		r.rule.Error, temporary = err.Error(), !permanent(err) || result.Failed > result.Refused
@@ -97,8 +98,8 @@ func (r *run) all(ctx context.Context) (recorded bool) {
 	return r.record(context.WithoutCancel(ctx))
 }
 
-// record writes how the run goes, and reports whether it could. A rule that was
-// deleted meanwhile needs no record.
+// record writes the state of the run to the database, and reports whether it could. If
+// the rule was deleted in the meantime, there is nothing to record.
 func (r *run) record(ctx context.Context) bool {
 	err := r.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.SetMirrorRun(r.rule) })
 	if err == nil || errors.Is(err, metadb.ErrNotFound) {
@@ -110,8 +111,8 @@ func (r *run) record(ctx context.Context) bool {
 	return false
 }
 
-// sync brings the repository in sync with the source as it is now. If the source
-// lists much less than before, that is removed only once another list agrees.
+// sync brings the repository in sync with the source. If the source lists much less than
+// before, the missing items are removed only once a second list confirms the loss.
 func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	src, err := r.source()
 	if err != nil {
@@ -127,14 +128,14 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 			return total, err
 		}
 		result, err := r.follow(ctx, l)
-		total = added(total, result)
+		total = addResults(total, result)
 		if err != nil {
 			return total, err
 		}
 		d := r.doubt().next(l.kept, time.Now())
 		r.setDoubt(d)
 		if d.names == nil {
-			return total, l.whole()
+			return total, l.err()
 		}
 		if err := r.awaitConfirmation(ctx, d, len(l.kept), l.count); err != nil {
 			return total, err
@@ -142,9 +143,9 @@ func (r *run) sync(ctx context.Context) (total replication.Result, err error) {
 	}
 }
 
-// follow brings the repository in sync with a listing. The children of an index
-// are known only once they are here. If these have signatures, or were replaced,
-// the listing has changed, and is applied again.
+// follow brings the repository in sync with a listing. The children of an index, and
+// their signatures, are known only once they are here. Therefore the items are collected
+// again after each fetch, until they stay the same.
 func (r *run) follow(ctx context.Context, l *listing) (total replication.Result, _ error) {
 	for applied := (itemSet)(nil); ; {
 		var items itemSet
@@ -159,21 +160,21 @@ func (r *run) follow(ctx context.Context, l *listing) (total replication.Result,
 			return total, err
 		}
 		applied = items
-		result, err := r.fetch(ctx, l.source, patience)
-		total = added(total, result)
+		result, err := r.fetch(ctx, l.source, progressTimeout)
+		total = addResults(total, result)
 		if err != nil {
 			return total, err
 		}
 	}
 }
 
-// ask is [task.ask] for up to [patience].
+// ask is [task.ask] with retries for up to [progressTimeout].
 func (r *run) ask(ctx context.Context, try func() error) error {
 	since := r.Now()
-	return r.task.ask(ctx, func(err error) bool { return r.Now().Sub(since)+retry.After(err) < patience }, try)
+	return r.task.ask(ctx, func(err error) bool { return r.Now().Sub(since)+retry.After(err) < progressTimeout }, try)
 }
 
-// partOf names the part of an index that a rule keeps; "" is all of it.
+// partOf names the part of an index that a rule keeps; "" is the whole index.
 func partOf(v Spec) string {
 	if len(v.Platforms) == 0 {
 		return ""

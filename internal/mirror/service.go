@@ -16,36 +16,36 @@ import (
 	"ferry/internal/storage"
 )
 
-// maxRuns is how many rules, and how many imports, run at a time. Others wait.
-// One that waits for its source does not count.
+// maxRuns is how many rules run at a time, and how many imports. A run that waits for a
+// pause of its source does not count.
 const maxRuns = 4
 
-// patience is for how long nothing may come from the source of a run before
-// that makes room for others. It is retried, and continues from the same byte;
-// see [retryState].
-const patience = 10 * time.Minute
+// progressTimeout is how long the source of a run may send nothing before the run ends
+// and makes room for others. The run is retried and resumes from the same byte; see
+// [retryState].
+const progressTimeout = 10 * time.Minute
 
-// glance is how often the rules and the clock are looked at, so that a clock
-// that was set meanwhile counts soon.
-const glance = time.Minute
+// recheckInterval is how often the service checks its rules against the clock. A clock
+// that was set has an effect after this time at most.
+const recheckInterval = time.Minute
 
-// Causes with which a run ends before it is done.
+// Causes of the end of a run before it is done.
 var (
 	errWindowClosed = errors.New("the window closed")
 	errChanged      = errors.New("the rule was changed")
-	errNothingComes = errors.New("nothing came from the source for 10 minutes; the next try goes on from the same byte")
+	errNothingComes = errors.New("the source sent nothing for 10 minutes; the retry resumes from the same byte")
 )
 
 // A Dial opens a connection, as [net.Dialer.DialContext] does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Options are what a Service is made of. DB, Storage and Key are required.
+// Options configure a Service. DB, Storage and Key are required.
 type Options struct {
 	DB          *metadb.DB
 	Storage     *storage.Storage
 	Key         *Key
 	ChunkSize   int64
-	Connections int              // of one run; 0 is the engine's default
+	Connections int              // of each run; 0 is the engine's default
 	Dial        Dial             // how to reach other registries; nil is the network
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
@@ -56,20 +56,20 @@ type Options struct {
 type Service struct {
 	Options
 	hosts       *hostBackoff
-	woken       chan struct{} // holds a request to look at the rules
+	wake        chan struct{} // has an element if the rules must be checked now
 	ruleSlots   slots
 	importSlots slots
 	jobs        sync.WaitGroup
 
-	mu      sync.Mutex
-	running map[string]*run        // by rule
-	retries map[string]*retryState // by rule
-	doubts  map[string]doubt       // by rule
-	imports []*job                 // oldest first
-	life    context.Context        // of imports: Run's; nil unless that runs
+	mu         sync.Mutex
+	running    map[string]*run        // by rule
+	retries    map[string]*retryState // by rule
+	doubts     map[string]doubt       // by rule
+	imports    []*job                 // oldest first
+	jobContext context.Context        // the context of imports: that of Run; nil unless Run runs
 }
 
-// New returns a service whose rules run while its Run does.
+// New returns a service. It does nothing until [Service.Run] is called.
 func New(o Options) *Service {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
@@ -77,22 +77,22 @@ func New(o Options) *Service {
 	}
 	return &Service{
 		Options: o, hosts: &hostBackoff{now: o.Now, until: map[hostRequests]time.Time{}},
-		woken: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
+		wake: make(chan struct{}, 1), ruleSlots: make(slots, maxRuns), importSlots: make(slots, maxRuns),
 		running: map[string]*run{}, retries: map[string]*retryState{}, doubts: map[string]doubt{},
 	}
 }
 
-// A RunStatus says how a rule's run goes.
+// A RunStatus is the state of a rule's run.
 type RunStatus struct {
 	Running   bool
 	Progress  replication.Progress
-	Problem   string    // why nothing comes just now; "" if all is well
+	Problem   string    // why it makes no progress at the moment; "" if it does
 	NotBefore time.Time // when a failed run is retried at the earliest; zero is at once
 
 	BytesPerSecond int64 // over the last seconds
 }
 
-// Status returns how the rule's run goes.
+// Status returns the state of the rule's run.
 func (s *Service) Status(rule string) RunStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +105,8 @@ func (s *Service) Status(rule string) RunStatus {
 	return RunStatus{}
 }
 
-// Changed says that a rule was written or deleted. Its run, if there is one,
-// begins again with the new rule.
+// Changed tells the service that a rule was written or deleted. If the rule runs, its run
+// ends, and a new one begins with the new settings.
 func (s *Service) Changed(rule string) {
 	s.mu.Lock()
 	r := s.running[rule]
@@ -119,54 +119,54 @@ func (s *Service) Changed(rule string) {
 	s.Wake()
 }
 
-// Wake makes the service look at the rules at once.
+// Wake makes the service check its rules immediately.
 func (s *Service) Wake() {
 	select {
-	case s.woken <- struct{}{}:
-	default: // it will look anyway
+	case s.wake <- struct{}{}:
+	default: // a request is already pending
 	}
 }
 
-// Run runs rules when they are due, and imports, until ctx ends, and returns
-// once all of them have stopped. They keep what they have, to the byte. It may
-// be called once.
+// Run runs rules when they are due, and imports, until ctx ends. It returns once all of
+// them have stopped; they keep every byte that they received. It may be called only once.
 func (s *Service) Run(ctx context.Context) error {
-	// What imports of an earlier process wanted would keep images that rules must
-	// remove. Their leases stay until they expire, as those of an import that
-	// failed do, so that the same import continues from the same byte.
+	// The items of an earlier process's imports would keep images that rules must
+	// remove. Their leases stay until they expire, as after any failed import, so that
+	// the same import resumes from the same byte.
 	err := s.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.ForgetSources(importSource) })
 	if err != nil && ctx.Err() == nil {
-		s.Log.Error("imports of an earlier process are not forgotten", "err", err)
+		s.Log.Error("items of earlier imports are not deleted", "err", err)
 	}
 	s.mu.Lock()
-	s.life = ctx
+	s.jobContext = ctx
 	s.mu.Unlock()
 	for ctx.Err() == nil {
 		pause, err := s.startDue(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("mirror rules cannot be read", "err", err)
 		}
-		retry.Sleep(ctx, pause, s.woken)
+		retry.Sleep(ctx, pause, s.wake)
 	}
 	s.mu.Lock()
-	s.life = nil // no import begins from here on
+	s.jobContext = nil // no more imports start
 	s.mu.Unlock()
 	s.jobs.Wait()
 	return nil
 }
 
-// startDue starts the rules that are due, and returns for how long none will be.
+// startDue starts the rules that are due, and returns how long to wait before the next
+// check.
 func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
-	// A run records its result before it leaves this map, so of a rule that is not
-	// in it, the row that is read next is up to date.
+	// A run records its result before it leaves this map. So the row of a rule that is
+	// not in the map, which is read afterwards, is up to date.
 	s.mu.Lock()
 	running := maps.Clone(s.running)
 	s.mu.Unlock()
 	rules, err := metadb.Read(ctx, s.DB, (*metadb.Tx).MirrorRules)
 	if err != nil {
-		return glance, err
+		return recheckInterval, err
 	}
-	now, pause := s.Now(), glance
+	now, pause := s.Now(), recheckInterval
 	for _, rule := range rules {
 		v, err := SpecOf(rule)
 		var when ruleSchedule
@@ -182,7 +182,7 @@ func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
 		case ok && r == nil:
 			pause = min(pause, s.start(ctx, rule, v, d))
 		case ok && !d.retry:
-			r.lookAgain(d.since)
+			r.requestReread(d.since)
 		}
 		if next := when.Next(now); !next.IsZero() {
 			pause = min(pause, max(next.Sub(now), time.Millisecond))
@@ -191,9 +191,9 @@ func (s *Service) startDue(ctx context.Context) (time.Duration, error) {
 	return pause, nil
 }
 
-// start starts the run of a rule, unless it is too early for its retry, or too
-// many others run. It returns for how long to wait before the next look: every
-// run wakes the service when it leaves its slot.
+// start starts the run of a rule, unless it is too early for its retry or no slot is
+// free. It returns how long to wait before the next check. A run that releases its slot
+// wakes the service.
 func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d dueRun) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,8 +205,8 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d d
 			return wait
 		}
 	}
-	if !s.ruleSlots.tryTake() {
-		return glance
+	if !s.ruleSlots.tryAcquire() {
+		return recheckInterval
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	rule.OwedAt = d.since
@@ -218,25 +218,25 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d d
 			closing := time.AfterFunc(d.until.Sub(s.Now()), func() { cancel(errWindowClosed) })
 			defer closing.Stop()
 		}
-		if !r.all(ctx) { // it would be due again at once, and again
-			retry.Sleep(ctx, glance, nil)
+		if !r.execute(ctx) { // without its result, it is due again immediately
+			retry.Sleep(ctx, recheckInterval, nil)
 		}
-		r.leave()
+		r.releaseSlot()
 		s.mu.Lock()
 		delete(s.running, rule.Name)
 		s.mu.Unlock()
 		s.Wake()
 	})
-	return glance
+	return recheckInterval
 }
 
-// EncryptPassword returns a password for the registry at l as it may be stored.
+// EncryptPassword encrypts a password for the registry at l.
 func (s *Service) EncryptPassword(l Location, password string) string {
 	return s.Key.Encrypt(l, password)
 }
 
-// Forget removes what is known of a rule's items, within the transaction that
-// deletes the rule. The images that it brought stay.
+// Forget deletes the records of a rule's items, in the transaction that deletes the rule.
+// The images stay.
 func Forget(tx *metadb.Tx, rule string) error {
 	return replication.ForgetSource(tx, SourceName(rule))
 }

@@ -10,11 +10,11 @@ import (
 	"ferry/internal/retry"
 )
 
-// slots bounds how many tasks work at a time: its capacity.
+// slots is a semaphore: its capacity is the number of tasks that work at a time.
 type slots chan struct{}
 
-// tryTake takes a slot if one is free.
-func (s slots) tryTake() bool {
+// tryAcquire acquires a slot if one is free.
+func (s slots) tryAcquire() bool {
 	select {
 	case s <- struct{}{}:
 		return true
@@ -23,8 +23,8 @@ func (s slots) tryTake() bool {
 	}
 }
 
-// take waits for a slot. The error is ctx's cause.
-func (s slots) take(ctx context.Context) error {
+// acquire waits for a slot. The error is the cause of ctx.
+func (s slots) acquire(ctx context.Context) error {
 	select {
 	case s <- struct{}{}:
 		return nil
@@ -33,15 +33,15 @@ func (s slots) take(ctx context.Context) error {
 	}
 }
 
-// enter waits for the task's slot.
-func (t *task) enter(ctx context.Context) error {
-	err := t.slots.take(ctx)
+// acquireSlot waits for a slot.
+func (t *task) acquireSlot(ctx context.Context) error {
+	err := t.slots.acquire(ctx)
 	t.inSlot = err == nil
 	return err
 }
 
-// leave gives the task's slot to others, if it has one.
-func (t *task) leave() {
+// releaseSlot releases the task's slot, if it has one.
+func (t *task) releaseSlot() {
 	if t.inSlot {
 		t.inSlot = false
 		<-t.slots
@@ -49,36 +49,36 @@ func (t *task) leave() {
 	}
 }
 
-// pause waits for d, or until wake sends, and lets others have the slot
-// meanwhile. The error is ctx's cause.
+// pause waits for d, or until wake sends. In the meantime, others can use the slot. The
+// error is the cause of ctx.
 func (t *task) pause(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
-	t.leave()
+	t.releaseSlot()
 	if err := retry.Sleep(ctx, d, wake); err != nil {
 		return err
 	}
-	return t.enter(ctx)
+	return t.acquireSlot(ctx)
 }
 
-// sourceLook is how often it is looked at how a source answers. A pause that is
-// shorter keeps its slot.
-const sourceLook = 5 * time.Second
+// watchInterval is how often the progress of an engine is checked. During a shorter pause
+// of the source, the task keeps its slot.
+const watchInterval = 5 * time.Second
 
-// forever is the patience of an import.
-const forever time.Duration = math.MaxInt64
+// noTimeout is the timeout of an import.
+const noTimeout time.Duration = math.MaxInt64
 
-// fetch runs the engine until it is done. It ends if nothing comes for as long as
-// patience, or if the source asks for a pause that long. During a shorter one the
-// slot is free, and the engine runs again after it.
-func (t *task) fetch(ctx context.Context, src *source, patience time.Duration) (total replication.Result, _ error) {
+// fetch runs the engine until it is done. It fails if the source sends nothing for the
+// timeout, or asks for a pause of at least that length. During a shorter pause, it stops
+// the engine and releases the slot.
+func (t *task) fetch(ctx context.Context, src *source, timeout time.Duration) (total replication.Result, _ error) {
 	for {
-		result, err := t.fetchUntilPause(ctx, src, patience)
-		total = added(total, result)
-		held, ok := err.(*heldOffError)
-		if !ok || held.left >= patience {
+		result, err := t.fetchUntilPause(ctx, src, timeout)
+		total = addResults(total, result)
+		asked, ok := err.(*pauseError)
+		if !ok || asked.left >= timeout {
 			return total, err
 		}
-		t.failure.Store(&held.text)
-		err = t.pause(ctx, held.left, nil)
+		t.failure.Store(&asked.text)
+		err = t.pause(ctx, asked.left, nil)
 		t.failure.Store(nil)
 		if err != nil {
 			return total, err
@@ -86,23 +86,23 @@ func (t *task) fetch(ctx context.Context, src *source, patience time.Duration) (
 	}
 }
 
-// fetchUntilPause runs the engine until it is done, nothing comes for as long as
-// patience, or the source asks for a pause, which is a [heldOffError] then.
+// fetchUntilPause runs the engine until it is done, the source sends nothing for the
+// timeout, or the source asks for a pause: then the error is a [pauseError].
 func (t *task) fetchUntilPause(
-	ctx context.Context, src *source, patience time.Duration,
+	ctx context.Context, src *source, timeout time.Duration,
 ) (replication.Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		last, since := t.engine.Progress(), time.Now()
-		for retry.Sleep(ctx, sourceLook, nil) == nil {
+		for retry.Sleep(ctx, watchInterval, nil) == nil {
 			if now := t.engine.Progress(); now != last {
 				last, since = now, time.Now()
 			}
 			until, why := t.engine.LinkError()
-			if left := time.Until(until); left > sourceLook {
-				cancel(&heldOffError{describe(until, why), left})
-			} else if time.Since(since) >= patience {
+			if left := time.Until(until); left > watchInterval {
+				cancel(&pauseError{describe(until, why), left})
+			} else if time.Since(since) >= timeout {
 				cancel(errNothingComes)
 			}
 		}
@@ -113,21 +113,21 @@ func (t *task) fetchUntilPause(
 	return result, err
 }
 
-// added is the sum of two Syncs in a row. The last one tries again what failed
-// in the first.
-func added(a, b replication.Result) replication.Result {
+// addResults adds the results of two Syncs in a row. The second one retried the failures
+// of the first, so only its own failures count.
+func addResults(a, b replication.Result) replication.Result {
 	b.Synced, b.Removed, b.Received = a.Synced+b.Synced, a.Removed+b.Removed, a.Received+b.Received
 	return b
 }
 
-// A heldOffError says that a source asked for a pause.
-type heldOffError struct {
+// A pauseError says that a source asks for a pause.
+type pauseError struct {
 	text string
 	left time.Duration
 }
 
 // Error implements error.
-func (e *heldOffError) Error() string { return e.text }
+func (e *pauseError) Error() string { return e.text }
 
-// RetryAfter returns for how long the source must be left alone.
-func (e *heldOffError) RetryAfter() time.Duration { return e.left }
+// RetryAfter returns the rest of the pause.
+func (e *pauseError) RetryAfter() time.Duration { return e.left }

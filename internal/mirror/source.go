@@ -26,52 +26,52 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// Limits on what is followed at a source that nobody here controls.
+// Limits on references that are followed at a source, which may be hostile.
 const (
-	maxDepth     = 8      // indexes within indexes
-	maxReferrers = 4      // referrers of referrers
+	maxDepth     = 8      // nesting of indexes
+	maxReferrers = 4      // levels of referrers of referrers
 	maxManifests = 10_000 // that belong to one wanted manifest
-	planners     = 8      // manifests that are asked for at a time
+	planners     = 8      // concurrent requests for manifests
 )
 
-// A source is one repository of another registry. It plans by walking
-// manifests with the distribution API, so the registry needs no support for
-// Ferry. Content for any repository here is looked for in that one.
+// A source is one repository of another registry. It makes plans by walking manifests
+// with the distribution API, so the registry needs no support for Ferry. It provides the
+// content for any repository here.
 type source struct {
-	registry   *remote.Registry
-	optional   *remote.Registry // the same, for requests that an image can do without
-	repository string
-	platforms  subscription.Platforms
-	close      func() // closes its connections
-	warnings   warnings
-	unlisted   atomic.Bool // it does not list referrers
+	registry    *remote.Registry
+	optional    *remote.Registry // the same registry, for requests that an image can do without
+	repository  string
+	platforms   subscription.Platforms
+	close       func() // closes its connections
+	warnings    warnings
+	noReferrers atomic.Bool // the source does not list referrers
 
-	mu    sync.Mutex
-	known map[digest.Digest]remote.Referrers // by subject
-	count int                                // of them
-	extra map[digest.Digest]bool             // manifests that belong to others, which can do without them
-	later map[string]time.Time               // optional things for which it wants to be asked later, since when
-	odd   int                                // answers of no use, in a row, to the question for referrers
-	vain  time.Time                          // since when no wanted manifest came; zero if one did
+	mu                sync.Mutex
+	answers           map[digest.Digest]remote.Referrers // by subject
+	referrerCount     int                                // of all answers
+	optionalManifests map[digest.Digest]bool             // manifests that belong to others, which can do without them
+	postponed         map[string]time.Time               // optional things for which it wants to be asked later, since when
+	unusable          int                                // answers of no use, in a row, to the question for referrers
+	emptySince        time.Time                          // since when no wanted manifest came; zero if one did
 }
 
-// maxOdd is how many answers of no use, in a row, make it known that a source
-// does not list referrers.
-const maxOdd = 8
+// maxUnusable is how many unusable answers in a row mean that a source does not list
+// referrers.
+const maxUnusable = 8
 
-// maxAllReferrers bounds the referrers that are remembered of a repository.
+// maxAllReferrers is how many referrers of a repository are kept in memory.
 const maxAllReferrers = 200_000
 
 var _ replication.Source = (*source)(nil)
 
-// access is what it takes to read from a registry.
+// access has the settings for access to a registry.
 type access struct {
-	Username, Password string // "" is as Docker's configuration says
+	Username, Password string // "" is the login in Docker's configuration
 	CA                 string // PEM
 }
 
-// source returns the repository at l. Without a user name, Docker's
-// configuration and its credential helpers are asked. The caller must close it.
+// source returns the repository at l. Without a user name, it uses the login in Docker's
+// configuration or its credential helpers. The caller must close it.
 func (s *Service) source(l Location, a access) (*source, error) {
 	transport, err := newTransport(a.CA)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	}
 	src := &source{
 		repository: l.Repository, close: transport.CloseIdleConnections,
-		known: map[digest.Digest]remote.Referrers{}, extra: map[digest.Digest]bool{}, later: map[string]time.Time{},
+		answers: map[digest.Digest]remote.Referrers{}, optionalManifests: map[digest.Digest]bool{}, postponed: map[string]time.Time{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
@@ -105,13 +105,13 @@ func newTransport(ca string) (*http.Transport, error) {
 		return nil, fmt.Errorf("read this machine's certificate authorities: %w", err)
 	}
 	if !roots.AppendCertsFromPEM([]byte(ca)) {
-		return nil, errors.New("the certificate authority is no certificate in PEM")
+		return nil, errors.New("the certificate authority is not a PEM certificate")
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	return transport, nil
 }
 
-// host is the name that people know the source's registry by.
+// host is the name of the source's registry that people know.
 func (s *source) host() string {
 	if host := s.registry.Host(); host != dockerHub {
 		return host
@@ -119,8 +119,7 @@ func (s *source) host() string {
 	return "docker.io"
 }
 
-// digest returns the digest of reference at the source; "" if it has no such
-// manifest.
+// digest resolves a reference at the source; "" means that there is no such manifest.
 func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
 	registry := s.registry
 	_, attached := subscription.Subject(reference)
@@ -132,28 +131,29 @@ func (s *source) digest(ctx context.Context, reference string) (digest.Digest, e
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("look at %s: %w", reference, err)
+		return "", fmt.Errorf("resolve %s: %w", reference, err)
 	}
 	if attached {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.extra[d] = true
+		s.optionalManifests[d] = true
 	}
 	return d, nil
 }
 
-// isExtra reports whether d is a referrer, or was attached to another manifest.
-func (s *source) isExtra(d digest.Digest) bool {
+// isOptional reports whether d is a referrer or has an attached tag, so that another
+// manifest must not fail with it.
+func (s *source) isOptional(d digest.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.extra[d]
+	return s.optionalManifests[d]
 }
 
-// referrers returns the manifests whose subject is d. The registry is asked
-// once: a plan and a listing get the same answer.
+// referrers returns the referrers of d. It asks the registry once, so a plan and a
+// listing see the same answer.
 func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referrers, error) {
 	s.mu.Lock()
-	known, ok := s.known[d]
+	known, ok := s.answers[d]
 	s.mu.Unlock()
 	if ok {
 		return known, nil
@@ -168,43 +168,43 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.later, what)
-	if s.count += len(found.Digests); s.count > maxAllReferrers {
-		s.unlisted.Store(true)
+	delete(s.postponed, what)
+	if s.referrerCount += len(found.Digests); s.referrerCount > maxAllReferrers {
+		s.noReferrers.Store(true)
 		found = remote.Referrers{Problem: fmt.Errorf("the source lists more than %d referrers", maxAllReferrers)}
 	}
-	s.known[d] = found
+	s.answers[d] = found
 	for _, r := range found.Digests {
-		s.extra[r] = true
+		s.optionalManifests[r] = true
 	}
 	switch {
 	case found.Listed:
-		s.odd = 0
-	case found.Problem == nil: // the source says that it has no such end-point
-		s.unlisted.Store(true)
+		s.unusable = 0
+	case found.Problem == nil: // the source has no such end-point
+		s.noReferrers.Store(true)
 	default:
 		s.warnings.add(ReferrersUnavailable, found.Problem.Error()+
 			"; signatures and other referrers may be missing here, and none was removed")
-		if s.odd++; s.odd >= maxOdd {
-			s.unlisted.Store(true)
+		if s.unusable++; s.unusable >= maxUnusable {
+			s.noReferrers.Store(true)
 		}
 	}
 	return found, nil
 }
 
-// canDoWithout reports whether an image comes without something optional, because
-// the source answered the request for it with err. If the source asks for a pause,
-// the image waits, for up to [planPatience] in all.
+// canDoWithout reports whether an image is fetched without an optional part, because the
+// request for that failed with err. It is false if the source did not answer. If the
+// source asks for pauses, it is false until these exceed [planTimeout] in total.
 func (s *source) canDoWithout(what string, err error) bool {
 	pause := retry.After(err)
 	if held := (*backoffError)(nil); errors.As(err, &held) {
 		if !held.optional {
-			return false // the image cannot come either
+			return false // the image must wait for the host, too
 		}
 	} else {
 		switch retry.Status(err) {
 		case 0:
-			return errors.As(err, new(*outbound.RefusedError)) // else it did not answer
+			return errors.As(err, new(*outbound.RefusedError)) // otherwise it did not answer
 		case http.StatusRequestTimeout, http.StatusTooManyRequests:
 		default:
 			if pause == 0 {
@@ -214,52 +214,53 @@ func (s *source) canDoWithout(what string, err error) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, ok := s.later[what]
+	since, ok := s.postponed[what]
 	if !ok {
 		since = time.Now()
-		s.later[what] = since
+		s.postponed[what] = since
 	}
-	return time.Since(since)+pause >= planPatience
+	return time.Since(since)+pause >= planTimeout
 }
 
-// forgetReferrers lets the registry be asked for referrers anew.
+// forgetReferrers discards all answers about referrers, so that the registry is asked
+// again.
 func (s *source) forgetReferrers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.known)
-	s.count = 0
+	clear(s.answers)
+	s.referrerCount = 0
 }
 
-// answered returns what the registry answered when it was asked for the
-// referrers of d.
-func (s *source) answered(d digest.Digest) remote.Referrers {
+// answer returns the registry's answer about the referrers of d; the zero value if it was
+// not asked.
+func (s *source) answer(d digest.Digest) remote.Referrers {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[d]
+	return s.answers[d]
 }
 
-// planPatience is for how long a source that answers otherwise may give none of
-// the wanted manifests before these are missing. Others, and what must be
-// removed, would wait else.
-const planPatience = time.Minute
+// planTimeout is how long a source that answers may fail to provide any wanted manifest.
+// After that the manifests count as missing, because other manifests and removals wait
+// for the plan.
+const planTimeout = time.Minute
 
-// Plan implements [replication.Source]. Wanted manifests are read side by
-// side, and each comes whole: what is below it, itself, its referrers. One that
-// the source does not give is missing alone. If the source gives none, it is
-// asked again for [planPatience].
+// Plan implements [replication.Source]. It reads several wanted manifests at a time. The
+// entries of each stay together: first everything below the manifest, then the manifest,
+// then its referrers. A manifest that cannot be read is missing alone. If none can be
+// read, Plan returns an error for up to [planTimeout], so that the engine retries.
 func (s *source) Plan(ctx context.Context, want, have []replication.Ref, fn func(replication.PlanEntry) error) error {
 	p := &planner{source: s, have: map[replication.Ref]bool{}, done: map[replication.Ref]bool{}, fn: fn}
 	for _, w := range have {
 		p.have[w] = true
 	}
-	if err := each(ctx, want, p.plan); err != nil {
+	if err := forEach(ctx, want, p.plan); err != nil {
 		return err
 	}
-	return p.fail(ctx)
+	return p.finish(ctx)
 }
 
-// each calls do for every one of all, several at a time, until one fails.
-func each[T any](ctx context.Context, all []T, do func(context.Context, T) error) error {
+// forEach calls do for all elements, several at a time, until a call fails.
+func forEach[T any](ctx context.Context, all []T, do func(context.Context, T) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(planners)
 	for _, one := range all {
@@ -281,21 +282,21 @@ func (s *source) Blob(
 // A planner answers one request for a plan.
 type planner struct {
 	*source
-	have map[replication.Ref]bool // manifests that are here, with all that is below them
+	have map[replication.Ref]bool // manifests that are here, with everything below them
 
 	mu       sync.Mutex
-	done     map[replication.Ref]bool // manifests that need no second entry
+	done     map[replication.Ref]bool // manifests that have an entry
 	fn       func(replication.PlanEntry) error
-	complete int                       // wanted manifests that came
-	failed   []replication.PlanMissing // those that did not, for a reason that may pass
-	failure  error                     // the last reason
+	complete int                       // number of wanted manifests that were read
+	failed   []replication.PlanMissing // wanted manifests with a temporary failure
+	failure  error                     // the last of these failures
 }
 
 // plan emits the entries for one wanted manifest.
 func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	w := &walk{planner: p, to: want.Repository, seen: map[digest.Digest]bool{}}
 	err := w.manifest(ctx, want.Digest, 0, 0)
-	if err != nil && !concernsOne(err) {
+	if err != nil && !isItemError(err) {
 		return err
 	}
 	p.mu.Lock()
@@ -303,7 +304,7 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	if err != nil {
 		p.failed = append(p.failed, replication.PlanMissing{Ref: want, Reason: err.Error(), Temporary: true})
 		p.failure = err
-		if p.complete == 0 && len(p.failed) >= planners && p.mayCome() { // it is the source, more likely
+		if p.complete == 0 && len(p.failed) >= planners && p.askAgain() { // probably the whole source fails
 			return err
 		}
 		return nil
@@ -323,18 +324,18 @@ func (p *planner) plan(ctx context.Context, want replication.Ref) error {
 	return p.fn(replication.PlanEntry{Complete: &want})
 }
 
-// fail emits which wanted manifests are missing. It returns why nothing came at
-// all while that may change: the source is asked again then.
-func (p *planner) fail(ctx context.Context) error {
+// finish emits entries for the missing manifests. If no manifest could be read, and a
+// retry may help, it returns the failure instead.
+func (p *planner) finish(ctx context.Context) error {
 	if p.complete > 0 {
 		p.source.mu.Lock()
-		p.vain = time.Time{}
+		p.emptySince = time.Time{}
 		p.source.mu.Unlock()
 	} else if p.failure != nil {
-		if p.mayCome() {
+		if p.askAgain() {
 			return p.failure
 		}
-		if _, err := p.registry.HasRepository(ctx, p.repository); err != nil { // it is an outage
+		if _, err := p.registry.HasRepository(ctx, p.repository); err != nil { // an outage
 			return p.failure
 		}
 	}
@@ -346,18 +347,18 @@ func (p *planner) fail(ctx context.Context) error {
 	return nil
 }
 
-// mayCome reports whether the source, which gave no wanted manifest just now, is
-// asked for the same ones again.
-func (s *source) mayCome() bool {
+// askAgain reports whether to retry a plan for which the source provided no wanted
+// manifest.
+func (s *source) askAgain() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.vain.IsZero() {
-		s.vain = time.Now()
+	if s.emptySince.IsZero() {
+		s.emptySince = time.Now()
 	}
-	return time.Since(s.vain) < planPatience
+	return time.Since(s.emptySince) < planTimeout
 }
 
-// isDone reports whether the manifest has an entry.
+// isDone reports whether the manifest already has an entry.
 func (p *planner) isDone(key replication.Ref) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -367,7 +368,7 @@ func (p *planner) isDone(key replication.Ref) bool {
 // A walk collects the entries for one wanted manifest, in dependency order.
 type walk struct {
 	*planner
-	to      string // the repository here
+	to      string // the local repository
 	entries []replication.PlanEntry
 	seen    map[digest.Digest]bool
 }
@@ -382,10 +383,10 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		return w.referrers(ctx, d, depth, referrers)
 	}
 	if depth > maxDepth || len(w.seen) > maxManifests {
-		w.missing(replication.PlanMissing{Ref: key, Reason: "too many manifests belong to one"})
+		w.missing(replication.PlanMissing{Ref: key, Reason: "too many manifests belong to one image"})
 		return nil
 	}
-	optional, registry := referrers > 0 || w.isExtra(d), w.registry
+	optional, registry := referrers > 0 || w.isOptional(d), w.registry
 	if optional {
 		registry = w.optional
 	}
@@ -394,13 +395,13 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	if err == nil {
 		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
 	}
-	if err != nil && (concernsOne(err) && retry.Permanent(err) || optional && w.canDoWithout(string(d), err)) {
+	if err != nil && (isItemError(err) && retry.Permanent(err) || optional && w.canDoWithout(string(d), err)) {
 		w.missing(replication.PlanMissing{
 			Ref: key, Reason: err.Error(), Temporary: !retry.Permanent(err),
 			Unsupported: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
 		})
 		if optional {
-			w.warnings.add(ReferrersUnavailable, err.Error()+"; the image that it refers to came without it")
+			w.warnings.add(ReferrersUnavailable, err.Error()+"; its subject was fetched without it")
 		}
 		return nil
 	}
@@ -429,8 +430,8 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 	return w.referrers(ctx, d, depth, referrers)
 }
 
-// optionalBlob adds a blob that may be absent, if the source has it. What else a
-// manifest refers to the source must have.
+// optionalBlob adds a blob that may be absent, if the source has it. The source must have
+// all other blobs.
 func (w *walk) optionalBlob(ctx context.Context, blob oci.Descriptor) error {
 	if !oci.MayBeAbsent(blob) {
 		return nil
@@ -439,7 +440,7 @@ func (w *walk) optionalBlob(ctx context.Context, blob oci.Descriptor) error {
 	switch {
 	case err != nil && !w.canDoWithout(string(blob.Digest), err):
 		return err
-	case err != nil: // it does not say
+	case err != nil: // treat it as absent
 	case has:
 		w.entries = append(w.entries, replication.PlanEntry{Blob: &replication.PlanBlob{
 			Ref: replication.Ref{Repository: w.to, Digest: blob.Digest}, Size: blob.Size,
@@ -448,7 +449,7 @@ func (w *walk) optionalBlob(ctx context.Context, blob oci.Descriptor) error {
 	return nil
 }
 
-// referrers adds the manifests whose subject is d.
+// referrers adds the referrers of d.
 func (w *walk) referrers(ctx context.Context, d digest.Digest, depth, referrers int) error {
 	if referrers == maxReferrers {
 		return nil
@@ -469,7 +470,7 @@ func (w *walk) missing(m replication.PlanMissing) {
 	w.entries = append(w.entries, replication.PlanEntry{Missing: &m})
 }
 
-// absent reports whether the source does not have what was asked for.
+// absent reports whether err says that the source does not have the manifest.
 func absent(err error) bool {
 	return errors.Is(err, oci.ErrManifestUnknown) || errors.Is(err, oci.ErrNameUnknown)
 }

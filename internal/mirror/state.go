@@ -8,19 +8,19 @@ import (
 	"ferry/internal/replication"
 )
 
-// A RuleState is how a rule's last run went.
+// A RuleState is the state of a rule after its last run, or during a run.
 type RuleState string
 
 // The states of a rule.
 const (
-	Waiting   RuleState = "Waiting" // for its first run, or for one that somebody asked for
+	Waiting   RuleState = "Waiting" // for its first run, or for a requested run
 	Running   RuleState = "Running"
 	InSync    RuleState = "InSync"    // the last run ended in sync
 	Failed    RuleState = "Failed"    // the last run did not end in sync
 	BrokenOff RuleState = "BrokenOff" // the last run did not end, and the next one continues it
 )
 
-// RuleStateOf returns the state of a rule that runs now or not.
+// RuleStateOf returns the state of a rule. running says whether it runs now.
 func RuleStateOf(r metadb.MirrorRule, running bool) RuleState {
 	switch {
 	case running:
@@ -35,7 +35,7 @@ func RuleStateOf(r metadb.MirrorRule, running bool) RuleState {
 	return Failed
 }
 
-// inSync reports whether the last run of a rule that ended did so in sync.
+// inSync reports whether the last run of a rule that ended left it in sync.
 func inSync(r metadb.MirrorRule, running bool) bool {
 	switch RuleStateOf(r, running) {
 	case InSync:
@@ -49,14 +49,14 @@ func inSync(r metadb.MirrorRule, running bool) bool {
 // A Summary counts the rules and their items.
 type Summary struct {
 	Rules        int
-	OutOfSync    int // of these; see [Service.Summary]
+	OutOfSync    int // rules that are not in sync
 	ItemsPending int
 	ItemsFailed  int
-	LastSuccess  time.Time // of the rule whose last success is longest ago; zero if one never had any
+	LastSuccess  time.Time // the oldest last success of all rules; zero if a rule never had any
 }
 
-// Summary sums up the rules. A rule is in sync if its last run ended so, also
-// while another one asks for changes and has found none yet.
+// Summary summarizes the rules. A rule is in sync if its last run left it in sync. It
+// stays so during the next run until that finds changes.
 func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
 		rules, err := tx.MirrorRules()

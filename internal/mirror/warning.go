@@ -9,8 +9,8 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A Warning says what was odd at a source and did not stop a run or an import:
-// nothing was removed for it, and the rest came.
+// A Warning is a problem at a source that did not stop a run or an import. Everything
+// else was synced, and nothing was removed because of it.
 type Warning struct {
 	Code    WarningCode `json:"code"`
 	Message string      `json:"message"`
@@ -21,23 +21,22 @@ type WarningCode string
 
 // The kinds of warnings.
 const (
-	// ReferrersUnavailable says that the source answered the question for
-	// referrers with something else. Signatures may be missing here.
+	// ReferrersUnavailable says that referrers could not be listed or fetched. Signatures
+	// may be missing here.
 	ReferrersUnavailable WarningCode = "ReferrersUnavailable"
-	// InvalidTags says that the source lists names that are no tags.
+	// InvalidTags says that the source lists names that are not valid tags.
 	InvalidTags WarningCode = "InvalidTags"
 )
 
 // WarningsOf returns the warnings of a rule's last run.
 func WarningsOf(rule metadb.MirrorRule) (all []Warning) {
-	if json.Unmarshal(rule.Warnings, &all) != nil { // such as of a rule that never ran
+	if json.Unmarshal(rule.Warnings, &all) != nil { // for example because the rule never ran
 		return nil
 	}
 	return all
 }
 
-// warnings are those of one run or import, the first of each kind. The zero
-// value is none.
+// warnings collects the warnings of one run or import, the first of each kind.
 type warnings struct {
 	mu  sync.Mutex
 	all map[WarningCode]string
@@ -58,12 +57,12 @@ func (w *warnings) add(code WarningCode, message string) {
 func (w *warnings) text() json.RawMessage {
 	text, err := json.Marshal(w.list())
 	if err != nil {
-		panic(err) // they are texts
+		panic(err) // strings can always be encoded
 	}
 	return text
 }
 
-// list returns the warnings by code.
+// list returns the warnings, sorted by code.
 func (w *warnings) list() []Warning {
 	w.mu.Lock()
 	defer w.mu.Unlock()
