@@ -1,7 +1,6 @@
-// Package auth decides who a caller is and what that caller may do: machine
-// passwords, scope maps, the token endpoint with its signed tokens, and the
-// challenge that sends a client there. It reads who exists through
-// [Directory] and stores nothing itself.
+// Package auth authenticates callers and checks their rights: machine passwords, scope maps, the
+// token endpoint with its signed tokens, and the challenge that sends a client there. It looks up
+// tokens and operators through [Directory], and stores nothing itself.
 package auth
 
 import (
@@ -26,8 +25,8 @@ const (
 	MessageWrite Action = "message/write"
 )
 
-// ErrUnauthenticated is returned for a wrong name or password, a disabled
-// token, an expired password: on purpose it does not say which.
+// ErrUnauthenticated is the error for a wrong name or password, a disabled token and an expired
+// password. It does not say which, so that guessing is harder.
 var ErrUnauthenticated = errors.New("invalid user name or password")
 
 // A Kind says what a principal is.
@@ -39,26 +38,25 @@ const (
 	KindOperator Kind = "operator" // a person or script that manages the registry
 )
 
-// A Principal is a caller whose password was right.
+// A Principal is a caller with the right password.
 type Principal struct {
 	Kind        Kind
 	Name        string
-	Permissions Permissions // what it may do here, now
+	Permissions Permissions // its rights here, now
 	Admin       bool        // an operator that may change things; other operators only read
-	Generation  string      // of the password that was right; see [Generation]
+	Generation  string      // of the password that the caller used; see [Generation]
 }
 
-// A Directory knows who exists. Its methods return [ErrUnauthenticated] for
-// a name that is not there or may not be used at this registry.
+// A Directory knows the tokens and operators. Its methods return [ErrUnauthenticated] for a name
+// that does not exist or may not be used at this registry.
 type Directory interface {
-	// AuthenticateToken returns the token whose name and password these are, at
-	// once. known reports whether the name is a token's, and no operator's.
+	// AuthenticateToken returns the token with this name and password. It is fast. known reports
+	// whether the name is that of a token and of no operator.
 	AuthenticateToken(name, password string) (p *Principal, known bool, err error)
-	// Authenticate returns the principal whose name and password these are. It
-	// takes as long for a name that nobody has as for an operator's.
+	// Authenticate returns the principal with this name and password. For an unknown name it takes
+	// as long as for an operator's name.
 	Authenticate(ctx context.Context, name, password string) (*Principal, error)
-	// Lookup returns the principal as it is now, if the password of that
-	// generation still is one of its passwords. A signed token's holder is
-	// looked up with every request, so this must be cheap.
+	// Lookup returns the current principal, if the password of that generation is still valid.
+	// Every request with a signed token calls it, so that it must be cheap.
 	Lookup(ctx context.Context, kind Kind, name, generation string) (*Principal, error)
 }

@@ -15,20 +15,19 @@ import (
 	"ferry/internal/oci"
 )
 
-// An Access is an action on a repository. With an empty repository it is
-// what any principal may do: to be greeted, and to see a catalog of what it
-// may read.
+// An Access is an action on a repository. With an empty repository it is an access that every
+// principal has: to GET /v2/, and to list the repositories that it may read.
 type Access struct {
 	Repository string
 	Action     Action
 }
 
-// A Grant is what a request may do: what its principal may do here and now
-// and, for a request with a signed token, the token was made for.
+// A Grant is the rights of a request: those of its principal here and now and, for a request with a
+// signed token, only as far as the token's scopes cover them.
 type Grant struct {
 	principal *Principal
 	scopes    []Scope // of a signed token
-	limited   bool    // whether the scopes count
+	limited   bool    // whether the scopes limit the rights
 	source    string  // the address that the request came from
 }
 
@@ -40,7 +39,7 @@ func (g Grant) AllowsRepository(repository string, action Action) bool {
 	return !g.limited || slices.ContainsFunc(g.scopes, func(s Scope) bool { return s.allows(repository, action) })
 }
 
-// Name is whose request it is; "" is nobody's.
+// Name returns the name of the principal; "" for an anonymous request.
 func (g Grant) Name() string {
 	if g.principal == nil {
 		return ""
@@ -48,7 +47,7 @@ func (g Grant) Name() string {
 	return g.principal.Name
 }
 
-// Source is the address that the request came from.
+// Source returns the address from which the request came.
 func (g Grant) Source() string { return g.source }
 
 // MayList reports whether the catalog shows the repository to the principal.
@@ -57,7 +56,7 @@ func (g Grant) MayList(repository string) bool {
 		g.principal.Permissions.AllowsRepository(repository, ContentRead))
 }
 
-// A ChallengeError is a refusal that says where to log in, or when to try again.
+// A ChallengeError is a refusal with a place to log in, or a time to try again.
 type ChallengeError struct {
 	Err        *oci.Error
 	Challenge  string        // the value of WWW-Authenticate; "" is none
@@ -70,28 +69,27 @@ func (e *ChallengeError) Error() string { return e.Err.Error() }
 // Unwrap returns the specification's error.
 func (e *ChallengeError) Unwrap() error { return e.Err }
 
-// AuthenticatorOptions are what an Authenticator is made of. Directory and
-// Signer are required.
+// AuthenticatorOptions configure an Authenticator. Directory and Signer are required.
 type AuthenticatorOptions struct {
 	Directory Directory
 	Signer    *Signer
-	// Address is where the sender of a request reached this registry, scheme
-	// and host, for the challenge; nil is the function [Address].
+	// Address returns the scheme and host at which the sender of a request reached this registry,
+	// for the challenge; nil is the function [Address].
 	Address func(*http.Request) string
-	// Failed is called with every login that was refused; nil is not called. It must be
-	// cheap, because strangers decide how often it is called.
+	// Failed is called with every refused login, unless it is nil. It must be cheap, because
+	// strangers decide how often it is called.
 	Failed func(ctx context.Context, source, name string)
 	Now    func() time.Time // nil is time.Now
 }
 
-// An Authenticator finds out who sent a request. It is safe for concurrent use.
+// An Authenticator authenticates requests. It is safe for concurrent use.
 type Authenticator struct {
 	directory Directory
 	signer    *Signer
 	address   func(*http.Request) string
 	failed    func(ctx context.Context, source, name string)
 	limiter   *Limiter
-	proven    *proven
+	passwords *passwordCache
 	flights   singleflight.Group
 }
 
@@ -108,13 +106,12 @@ func NewAuthenticator(o AuthenticatorOptions) *Authenticator {
 	}
 	return &Authenticator{
 		directory: o.Directory, signer: o.Signer, address: o.Address, failed: o.Failed,
-		limiter: NewLimiter(o.Now), proven: newProven(),
+		limiter: NewLimiter(o.Now), passwords: newPasswordCache(),
 	}
 }
 
-// Authorize returns the grant of a request that may have every access in
-// need. Otherwise the error is a [*ChallengeError], for a request without
-// good credentials, or is [oci.ErrDenied].
+// Authorize returns the grant of a request that is allowed every access in need. Otherwise the
+// error is a [*ChallengeError] for a request without valid credentials, or [oci.ErrDenied].
 func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error) {
 	g, err := a.grant(r)
 	if err != nil {
@@ -125,7 +122,7 @@ func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error
 			continue
 		}
 		if g.limited && g.principal.Permissions.AllowsRepository(n.Repository, n.Action) {
-			// The client may have more, and has to ask for it.
+			// The client may have this right, and must request a token for it.
 			return Grant{}, a.challenge(r, errInsufficientScope, need)
 		}
 		return Grant{}, oci.ErrDenied.With("Insufficient scopes to perform the operation")
@@ -133,8 +130,8 @@ func (a *Authenticator) Authorize(r *http.Request, need ...Access) (Grant, error
 	return g, nil
 }
 
-// Basic returns whose name and password a request has. A request without
-// them gets [ErrUnauthenticated] too.
+// Basic returns the principal with the request's name and password. A request without them gets
+// [ErrUnauthenticated] too.
 func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	name, password, ok := r.BasicAuth()
 	if !ok {
@@ -143,7 +140,7 @@ func (a *Authenticator) Basic(r *http.Request) (*Principal, error) {
 	return a.login(r.Context(), source(r), name, password)
 }
 
-// errInsufficientScope is a signed token that was made for something else.
+// errInsufficientScope is the error for a signed token whose scopes do not cover the request.
 var errInsufficientScope = errors.New("insufficient_scope")
 
 func (a *Authenticator) grant(r *http.Request) (Grant, error) {
@@ -165,16 +162,16 @@ func isBearer(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer")
 }
 
-// Limits on what is looked at as a name or a password, in bytes.
+// Limits on a name and a password, in bytes.
 const (
 	maxName     = 256
 	maxPassword = 1024
 )
 
-// login returns whose name and password these are, and tells of those that are refused.
+// login returns the principal with a name and password, and reports refused logins.
 func (a *Authenticator) login(ctx context.Context, source, name, password string) (*Principal, error) {
 	if name == "" || password == "" || len(name) > maxName || len(password) > maxPassword {
-		return nil, ErrUnauthenticated // nobody's; clients that have no password send an empty one
+		return nil, ErrUnauthenticated // clients without a password send an empty one, which is not a guess
 	}
 	p, err := a.check(ctx, source, name, password)
 	if errors.Is(err, ErrUnauthenticated) || errors.As(err, new(*ChallengeError)) {
@@ -183,10 +180,10 @@ func (a *Authenticator) login(ctx context.Context, source, name, password string
 	return p, err
 }
 
-// check checks a name and a password. A machine password that is right is never
-// slowed down: it cannot have been guessed. For any other its sender must not have
-// failed too often, unless it was right before, so that failures of others who share
-// its sender's address cannot lock it out.
+// check checks a name and a password. A valid machine password is never limited, because it cannot
+// have been guessed. Any other login is limited by the failures of its source, unless the password
+// was verified before: otherwise the failures of others behind the same address could lock its
+// owner out.
 func (a *Authenticator) check(ctx context.Context, source, name, password string) (*Principal, error) {
 	if isMachinePassword(password) {
 		p, known, err := a.directory.AuthenticateToken(name, password)
@@ -194,19 +191,19 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 			return p, err
 		}
 	}
-	if a.proven.has(name, password) {
+	if a.passwords.has(name, password) {
 		p, err := a.directory.Authenticate(ctx, name, password)
 		if errors.Is(err, ErrUnauthenticated) {
-			a.proven.set(name, password, false)
+			a.passwords.set(name, password, false)
 			if end, wait := a.limiter.Begin(source, name); wait == 0 {
 				end(false)
 			}
 		}
 		return p, err
 	}
-	// The same guess at the same time is one guess. It is not the first's alone,
-	// who may leave.
-	flight := a.flights.DoChan(source+" "+a.proven.text(name, password), func() (any, error) {
+	// Concurrent equal guesses count as one. The check does not end with the request that started
+	// it, because others wait for the same result.
+	flight := a.flights.DoChan(source+" "+a.passwords.text(name, password), func() (any, error) {
 		return a.checkOnce(context.WithoutCancel(ctx), source, name, password)
 	})
 	select {
@@ -218,7 +215,7 @@ func (a *Authenticator) check(ctx context.Context, source, name, password string
 	}
 }
 
-// checkOnce checks a name and a password, unless their sender failed too often.
+// checkOnce checks a name and a password, unless there were too many failures.
 func (a *Authenticator) checkOnce(ctx context.Context, source, name, password string) (*Principal, error) {
 	end, wait := a.limiter.Begin(source, name)
 	if wait > 0 {
@@ -227,15 +224,15 @@ func (a *Authenticator) checkOnce(ctx context.Context, source, name, password st
 	p, err := a.directory.Authenticate(ctx, name, password)
 	end(!errors.Is(err, ErrUnauthenticated))
 	if err == nil {
-		a.proven.set(name, password, true)
+		a.passwords.set(name, password, true)
 	}
 	return p, err
 }
 
-// challenge turns a failed authentication into what the client is told.
+// challenge returns the error for the client of a failed authentication.
 func (a *Authenticator) challenge(r *http.Request, err error, need []Access) error {
 	if !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, errInsufficientScope) {
-		return err // its own refusal, or the registry's failure
+		return err // it is a refusal already, or a failure of the registry
 	}
 	text := fmt.Sprintf(`Bearer realm="%s/oauth2/token",service="%s"`, a.address(r), r.Host)
 	if scope := scopeFor(need); scope != "" {
@@ -253,7 +250,7 @@ func (a *Authenticator) challenge(r *http.Request, err error, need []Access) err
 	return &ChallengeError{Err: e, Challenge: text}
 }
 
-// Address is where the sender of r reached this registry: scheme and host.
+// Address returns the scheme and host at which the sender of r reached this registry.
 func Address(r *http.Request) string {
 	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
 		return "https://" + r.Host
@@ -261,7 +258,7 @@ func Address(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// source is the address that a request came from, without its port.
+// source returns the address from which a request came, without its port.
 func source(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 func TestChallengeSuitsEveryClient(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	start := `Bearer realm="` + d.url + `/oauth2/token",service="` + d.host + `"`
 	for _, test := range []struct{ name, query, authorization, want string }{
 		{"a greeting", "", "", start},
@@ -43,7 +43,7 @@ func TestChallengeSuitsEveryClient(t *testing.T) {
 }
 
 func TestRequestNeedsRightsOfPrincipalAndToken(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	pull := d.token(t, "puller", "repository:team/app:pull,push")
 	all := d.token(t, "pusher", "repository:a:*")
 	none := d.token(t, "pusher")
@@ -81,27 +81,27 @@ func TestRequestNeedsRightsOfPrincipalAndToken(t *testing.T) {
 }
 
 func TestSignedTokenHasItsHoldersCurrentRights(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
 	status := func() int {
 		resp, _ := d.get(t, "/v2/?need=team/app|content/read", token)
 		return resp.StatusCode
 	}
 	if status() != 200 {
-		t.Fatal("it does not work at all")
+		t.Fatal("the token is refused at first")
 	}
-	d.people.who["puller"] = principal(t, "puller", "repositories/other/content/read")
+	d.directory.who["puller"] = principal(t, "puller", "repositories/other/content/read")
 	if got := status(); got != 403 {
 		t.Errorf("without the right: %d", got)
 	}
-	delete(d.people.who, "puller")
+	delete(d.directory.who, "puller")
 	if got := status(); got != 401 {
 		t.Errorf("disabled: %d", got)
 	}
 }
 
 func TestSignedTokenExpires(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	token := "Bearer " + d.token(t, "puller", "repository:team/app:pull")
 	for _, test := range []struct {
 		after time.Duration
@@ -116,12 +116,12 @@ func TestSignedTokenExpires(t *testing.T) {
 
 func TestAnonymousGrantAllowsNothing(t *testing.T) {
 	if (auth.Grant{}).AllowsRepository("a", auth.ContentRead) || (auth.Grant{}).MayList("a") {
-		t.Error("nobody may do something")
+		t.Error("an anonymous grant allows something")
 	}
 }
 
-// from makes a login attempt from an address.
-func (d *desk) from(address, name, password string) error {
+// from logs in from an address.
+func (d *fixture) from(address, name, password string) error {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = address
 	r.SetBasicAuth(name, password)
@@ -130,7 +130,7 @@ func (d *desk) from(address, name, password string) error {
 }
 
 func TestPasswordGuessesAreLimited(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	tries := 0
 	for ; tries < 100; tries++ {
 		if err := d.from("10.0.0.1:1", "puller", "guess"); !isUnauthenticated(err) {
@@ -138,19 +138,19 @@ func TestPasswordGuessesAreLimited(t *testing.T) {
 		}
 	}
 	if tries != 10 {
-		t.Errorf("%d guesses at a name were let pass", tries)
+		t.Errorf("%d guesses of one name were allowed", tries)
 	}
-	if d.people.asked != tries {
-		t.Errorf("%d passwords were checked", d.people.asked)
+	if d.directory.asked != tries {
+		t.Errorf("%d passwords were checked", d.directory.asked)
 	}
-	// As from one address at many names.
+	// One address guesses many names.
 	for tries = 0; tries < 1000; tries++ {
 		if err := d.from("10.0.0.2:1", "name"+time.Duration(tries).String(), "guess"); !isUnauthenticated(err) {
 			break
 		}
 	}
 	if tries != 100 {
-		t.Errorf("%d guesses from an address were let pass", tries)
+		t.Errorf("%d guesses from one address were allowed", tries)
 	}
 	d.now = d.now.Add(time.Minute)
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
@@ -160,28 +160,28 @@ func TestPasswordGuessesAreLimited(t *testing.T) {
 
 func TestConcurrentPasswordGuessesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newSilentDesk(t)
-		d.people.slow = make(chan struct{})
+		d := newFixtureWithoutServer(t)
+		d.directory.slow = make(chan struct{})
 		refused := make(chan error, 1000)
 		for n := range 1000 {
 			go func() { refused <- d.from("10.0.0.1:1", "puller", fmt.Sprint("guess ", n)) }()
 		}
 		synctest.Wait()
-		if d.people.asked != 10 || len(refused) != 990 {
-			t.Errorf("%d of 1,000 guesses are checked, %d are refused", d.people.asked, len(refused))
+		if d.directory.asked != 10 || len(refused) != 990 {
+			t.Errorf("%d of 1,000 guesses were checked, %d were refused", d.directory.asked, len(refused))
 		}
-		close(d.people.slow)
+		close(d.directory.slow)
 		synctest.Wait()
 		if len(refused) != 1000 {
-			t.Errorf("%d are answered", len(refused))
+			t.Errorf("%d were answered", len(refused))
 		}
 	})
 }
 
 func TestConcurrentEqualLoginsAreCheckedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newSilentDesk(t)
-		d.people.slow = make(chan struct{})
+		d := newFixtureWithoutServer(t)
+		d.directory.slow = make(chan struct{})
 		first, leave := context.WithCancel(t.Context())
 		results := make(chan error, 50)
 		for n := range 50 {
@@ -197,9 +197,9 @@ func TestConcurrentEqualLoginsAreCheckedOnce(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		leave() // the others do not depend on the first
+		leave() // the others must not depend on the first
 		synctest.Wait()
-		close(d.people.slow)
+		close(d.directory.slow)
 		if err := <-results; !errors.Is(err, context.Canceled) {
 			t.Errorf("the first: %v", err)
 		}
@@ -208,14 +208,14 @@ func TestConcurrentEqualLoginsAreCheckedOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if d.people.asked != 1 {
-			t.Errorf("the password is checked %d times", d.people.asked)
+		if d.directory.asked != 1 {
+			t.Errorf("the password was checked %d times", d.directory.asked)
 		}
 	})
 }
 
 func TestMachinePasswordsAreNeverLimited(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	right, err := auth.GeneratePassword(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestMachinePasswordsAreNeverLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.people.passwords["puller"] = right
+	d.directory.passwords["puller"] = right
 	for n := range 200 { // all behind one address
 		_ = d.from("10.0.0.1:1", fmt.Sprint("name", n), "guess")
 		_ = d.from("10.0.0.1:1", "puller", "guess")
@@ -232,54 +232,54 @@ func TestMachinePasswordsAreNeverLimited(t *testing.T) {
 	if err := d.from("10.0.0.1:1", "puller", right); err != nil {
 		t.Errorf("the first login: %v", err)
 	}
-	asked := d.people.asked
+	asked := d.directory.asked
 	for range 200 { // a cluster with an old password locks nobody out
 		if err := d.from("10.0.0.2:1", "puller", wrong); !isUnauthenticated(err) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.from("10.0.0.2:1", "pusher", "secret"); err != nil || d.people.asked != asked+1 {
-		t.Errorf("%v, after %d checks", err, d.people.asked-asked)
+	if err := d.from("10.0.0.2:1", "pusher", "secret"); err != nil || d.directory.asked != asked+1 {
+		t.Errorf("%v, after %d checks", err, d.directory.asked-asked)
 	}
-	// A person's password may look like a machine's, and is guessed no faster.
-	d.people.operators = map[string]bool{"puller": true}
+	// An operator's password may look like a machine password. Guesses of it must be limited.
+	d.directory.operators = map[string]bool{"puller": true}
 	tries := 0
 	for ; tries < 100 && isUnauthenticated(d.from("10.0.0.3:1", "puller", wrong)); tries++ {
 	}
 	if tries != 10 {
-		t.Errorf("%d guesses at an operator were let pass", tries)
+		t.Errorf("%d guesses of an operator's password were allowed", tries)
 	}
 }
 
 func TestStrangersCannotLockOutAName(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
 		t.Fatal(err)
 	}
 	for range 200 {
 		_ = d.from("10.0.0.66:1", "puller", "guess")
-		_ = d.from("10.0.0.1:2", "puller", "guess") // a neighbour behind the same address
+		_ = d.from("10.0.0.1:2", "puller", "guess") // another client behind the same address
 	}
 	if err := d.from("10.0.0.2:1", "puller", "secret"); err != nil {
 		t.Errorf("from another address: %v", err)
 	}
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err != nil {
-		t.Errorf("from the same address, with a password that was right before: %v", err)
+		t.Errorf("from the same address, with a password that was verified before: %v", err)
 	}
-	// Which is no help with one that is no longer right.
-	d.people.passwords["puller"] = "new"
+	// A password that is no longer right must be limited.
+	d.directory.passwords["puller"] = "new"
 	if err := d.from("10.0.0.1:1", "puller", "secret"); !isUnauthenticated(err) {
 		t.Error(err)
 	}
 	if err := d.from("10.0.0.1:1", "puller", "secret"); err == nil || isUnauthenticated(err) {
-		t.Errorf("%v, want to be slowed down", err)
+		t.Errorf("%v, want it limited", err)
 	}
 }
 
 func isUnauthenticated(err error) bool { return err == auth.ErrUnauthenticated }
 
 func TestLimitedLoginsGetRetryAfter(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	for range 11 {
 		d.get(t, "/v2/", basic("puller", "guess"))
 	}

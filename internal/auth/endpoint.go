@@ -13,17 +13,16 @@ import (
 	"ferry/internal/terminal"
 )
 
-// Limits on a token request, in bytes: the largest form that is read, and how
-// much of the service's name is kept.
+// Limits on a token request, in bytes: the size of a form, and the stored part of the service's
+// name.
 const (
 	maxTokenRequest = 64 << 10
 	maxService      = 256
 )
 
-// TokenHandler is the token endpoint: GET with Basic credentials as in
-// Docker's token authentication, and POST with a password grant as in its
-// OAuth2 form. It answers with a token for as much of the scope as the
-// principal is allowed.
+// TokenHandler returns the token endpoint: GET with Basic credentials, as in Docker's token
+// authentication, and POST with a password grant, as in its OAuth2 form. The token grants the part
+// of the requested scope that the principal is allowed.
 func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, service, scopes, err := a.tokenRequest(w, r)
@@ -46,12 +45,12 @@ func (a *Authenticator) TokenHandler(log *slog.Logger) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		json.NewEncoder(w).Encode(map[string]any{
 			"token": token, "access_token": token, "token_type": "Bearer",
-			"expires_in": int(tokenLife / time.Second), "issued_at": issued.UTC().Format(time.RFC3339),
+			"expires_in": int(tokenLifetime / time.Second), "issued_at": issued.UTC().Format(time.RFC3339),
 		})
 	})
 }
 
-// tokenRequest reads who asks for what.
+// tokenRequest parses a token request.
 func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*Principal, string, []Scope, error) {
 	var p *Principal
 	var err error
@@ -80,8 +79,8 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 	return p, terminal.Clip(service, maxService), scopes, err
 }
 
-// formGrant is RFC 6749, section 4.3. Some clients send the credentials as
-// Basic with the form.
+// formGrant authenticates a form (RFC 6749, section 4.3). Some clients send Basic credentials with
+// the form.
 func (a *Authenticator) formGrant(r *http.Request) (*Principal, error) {
 	switch grant := r.PostForm.Get("grant_type"); grant {
 	case "password":
@@ -93,7 +92,7 @@ func (a *Authenticator) formGrant(r *http.Request) (*Principal, error) {
 	}
 }
 
-// writeError answers in the form of the distribution specification.
+// writeError sends an error in the form of the distribution specification.
 func (a *Authenticator) writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	if errors.Is(err, ErrUnauthenticated) {
 		err = &ChallengeError{Err: oci.ErrUnauthorized.With("%s", ErrUnauthenticated),
@@ -110,7 +109,7 @@ func (a *Authenticator) writeError(w http.ResponseWriter, r *http.Request, log *
 	oci.WriteError(w, e)
 }
 
-// SetHeaders sets the headers that go with the refusal.
+// SetHeaders sets the headers that belong to the error.
 func (e *ChallengeError) SetHeaders(h http.Header) {
 	if e.Challenge != "" {
 		h.Set("WWW-Authenticate", e.Challenge)

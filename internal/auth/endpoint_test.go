@@ -15,7 +15,7 @@ import (
 	"ferry/internal/auth"
 )
 
-// access returns what a token was made for.
+// access returns the scopes of a token.
 func access(t *testing.T, token string) []auth.Scope {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -31,7 +31,7 @@ func access(t *testing.T, token string) []auth.Scope {
 }
 
 func TestTokenGrantsTheAllowedPartOfItsScope(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	for _, test := range []struct {
 		name, who string
 		scopes    []string
@@ -63,7 +63,7 @@ func TestTokenGrantsTheAllowedPartOfItsScope(t *testing.T) {
 }
 
 func TestMalformedScopeIsRefusedWithAnExample(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	for _, scope := range []string{"repository", "repository/a:pull", "repository:a:pull pull"} {
 		resp, body := d.get(t, "/oauth2/token?scope="+url.QueryEscape(scope), basic("puller", "secret"))
 		if resp.StatusCode != 400 || !strings.Contains(body, `"UNSUPPORTED"`) ||
@@ -74,7 +74,7 @@ func TestMalformedScopeIsRefusedWithAnExample(t *testing.T) {
 }
 
 func TestOAuth2FormGetsTheSameToken(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	for _, test := range []struct {
 		name   string
 		form   url.Values
@@ -117,7 +117,7 @@ func TestOAuth2FormGetsTheSameToken(t *testing.T) {
 }
 
 func TestMalformedFormIsABadRequest(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	resp, err := http.Post(d.url+"/oauth2/token", "application/x-www-form-urlencoded", strings.NewReader("scope=%zz"))
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestMalformedFormIsABadRequest(t *testing.T) {
 }
 
 func TestTokenAnswerHasItsLifetime(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	resp, body := d.get(t, "/oauth2/token", basic("puller", "secret"))
 	var a tokenAnswer
 	if err := json.Unmarshal([]byte(body), &a); err != nil {
@@ -149,7 +149,7 @@ func TestTokenAnswerHasItsLifetime(t *testing.T) {
 }
 
 func TestScopesBeyondTheLimitAreLeftOut(t *testing.T) {
-	d := newDesk(t)
+	d := newFixture(t)
 	for _, test := range []struct {
 		name        string // of a repository, without its number
 		asked, want int

@@ -18,17 +18,17 @@ import (
 	"ferry/internal/oci"
 )
 
-// people is a directory in memory.
-type people struct {
+// memoryDirectory is a directory in memory.
+type memoryDirectory struct {
 	passwords map[string]string
 	who       map[string]*auth.Principal
 	operators map[string]bool
 	mu        sync.Mutex
-	asked     int           // how often for a password
-	slow      chan struct{} // a check ends when something comes here; nil is at once
+	asked     int           // the number of password checks
+	slow      chan struct{} // each check waits for a value; nil does not wait
 }
 
-func (p *people) AuthenticateToken(name, password string) (*auth.Principal, bool, error) {
+func (p *memoryDirectory) AuthenticateToken(name, password string) (*auth.Principal, bool, error) {
 	if _, token := p.passwords[name]; !token || p.operators[name] {
 		return nil, false, auth.ErrUnauthenticated
 	}
@@ -39,7 +39,7 @@ func (p *people) AuthenticateToken(name, password string) (*auth.Principal, bool
 	return who, true, err
 }
 
-func (p *people) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {
+func (p *memoryDirectory) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {
 	p.mu.Lock()
 	p.asked++
 	p.mu.Unlock()
@@ -52,27 +52,27 @@ func (p *people) Authenticate(_ context.Context, name, password string) (*auth.P
 	return p.Lookup(context.Background(), auth.KindToken, name, "")
 }
 
-func (p *people) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*auth.Principal, error) {
+func (p *memoryDirectory) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*auth.Principal, error) {
 	if who, ok := p.who[name]; ok {
 		return who, nil
 	}
 	return nil, auth.ErrUnauthenticated
 }
 
-// A desk is an authenticator behind HTTP: the token endpoint, and /v2/, where
-// the query says which accesses a request needs.
-type desk struct {
+// A fixture is an authenticator behind HTTP: the token endpoint, and /v2/, whose query lists the
+// accesses that a request needs.
+type fixture struct {
 	*auth.Authenticator
-	people *people
-	url    string
-	host   string
-	now    time.Time
+	directory *memoryDirectory
+	url       string
+	host      string
+	now       time.Time
 }
 
-// newSilentDesk is a desk that nobody reaches over HTTP.
-func newSilentDesk(t *testing.T) *desk {
+// newFixtureWithoutServer returns a fixture without an HTTP server.
+func newFixtureWithoutServer(t *testing.T) *fixture {
 	t.Helper()
-	d := &desk{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), people: &people{
+	d := &fixture{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), directory: &memoryDirectory{
 		passwords: map[string]string{"puller": "secret", "pusher": "secret"},
 		who: map[string]*auth.Principal{
 			"puller": principal(t, "puller", "repositories/team/*/content/read"),
@@ -85,13 +85,15 @@ func newSilentDesk(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{Directory: d.people, Signer: signer, Now: clock})
+	d.Authenticator = auth.NewAuthenticator(auth.AuthenticatorOptions{
+		Directory: d.directory, Signer: signer, Now: clock,
+	})
 	return d
 }
 
-func newDesk(t *testing.T) *desk {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	d := newSilentDesk(t)
+	d := newFixtureWithoutServer(t)
 	mux := http.NewServeMux()
 	mux.Handle("/oauth2/token", d.TokenHandler(slog.New(slog.DiscardHandler)))
 	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
@@ -125,8 +127,8 @@ func principal(t *testing.T, name string, actions ...string) *auth.Principal {
 	return &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: p}
 }
 
-// get asks for a path with an Authorization header.
-func (d *desk) get(t *testing.T, path, authorization string) (*http.Response, string) {
+// get sends a GET request with an Authorization header.
+func (d *fixture) get(t *testing.T, path, authorization string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest("GET", d.url+path, nil)
 	if err != nil {
@@ -147,14 +149,14 @@ func (d *desk) get(t *testing.T, path, authorization string) (*http.Response, st
 	return resp, string(body)
 }
 
-// basic is the header of a name and a password.
+// basic returns the Authorization header for a name and a password.
 func basic(name, password string) string {
 	r := &http.Request{Header: http.Header{}}
 	r.SetBasicAuth(name, password)
 	return r.Header.Get("Authorization")
 }
 
-// A tokenAnswer is what the token endpoint answers with.
+// A tokenAnswer is an answer of the token endpoint.
 type tokenAnswer struct {
 	Token       string `json:"token"`
 	AccessToken string `json:"access_token"`
@@ -162,8 +164,8 @@ type tokenAnswer struct {
 	IssuedAt    string `json:"issued_at"`
 }
 
-// token gets a token for the scopes.
-func (d *desk) token(t *testing.T, name string, scopes ...string) string {
+// token requests a token for the scopes.
+func (d *fixture) token(t *testing.T, name string, scopes ...string) string {
 	t.Helper()
 	resp, body := d.get(t, "/oauth2/token?"+url.Values{"service": {d.host}, "scope": scopes}.Encode(),
 		basic(name, "secret"))

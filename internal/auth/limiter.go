@@ -6,20 +6,19 @@ import (
 	"time"
 )
 
-// The failed logins that are let pass: a person who mistypes a few times and
-// a cluster with an old password are served; guessing is not worth while.
+// Limits on failed logins. A person who mistypes a few times and a cluster with an old password are
+// still served, and guessing is not worthwhile.
 const (
-	failuresAllowed = 10              // in a row, of one name from one source
-	sourceAllowed   = 100             // in a row, of one source whatever the name
-	sourceAtOnce    = 10              // logins of one source that are being checked
-	failureRefill   = 6 * time.Second // until one of them is forgiven
-	maxLimited      = 16 << 10        // names and sources that are watched
+	failuresAllowed = 10              // at once, of one name from one source
+	sourceAllowed   = 100             // at once, of one source with any names
+	sourceAtOnce    = 10              // pending logins of one source
+	failureDecay    = 6 * time.Second // the time in which one failure is forgotten
+	maxLimited      = 16 << 10        // names and sources with failures
 )
 
-// A Limiter slows down the guessing of passwords. A login counts as failed from before
-// it is checked until it is found to be right, so that guesses that are made at the
-// same time count, too. It counts by source and by source and name together, never
-// by name alone, because a stranger could then lock out a name by failing with it.
+// A Limiter limits the guessing of passwords. A login counts as a failure from its start until its
+// password is verified, so that concurrent guesses count, too. Failures count by source, and by
+// source and name together, but never by name alone: otherwise a stranger could lock out a name.
 type Limiter struct {
 	now func() time.Time
 
@@ -29,21 +28,21 @@ type Limiter struct {
 
 type limitKey struct{ source, name string }
 
-// failures are what is not forgiven of a source, or of a name from it.
+// failures are the remaining failures of a source, or of a name from it.
 type failures struct {
-	count   float64 // logins that are being checked among them
+	count   float64 // including the pending logins
 	at      time.Time
-	pending int // logins that are being checked
+	pending int // logins whose check has not ended
 }
 
-// NewLimiter returns a limiter without a memory of failures.
+// NewLimiter returns a limiter without failures.
 func NewLimiter(now func() time.Time) *Limiter {
 	return &Limiter{now: now, failed: map[limitKey]*failures{}}
 }
 
-// Begin counts a login of name from source, which may be checked now if wait is 0,
-// and then must be ended, once: right says that it did not fail. Otherwise the login
-// has to wait for so long, and is not counted.
+// Begin counts a login of name from source. If wait is 0, the login may be checked now, and the
+// caller must call end once: right reports that the login did not fail. Otherwise the login is not
+// counted, and may be tried again after wait.
 func (l *Limiter) Begin(source, name string) (end func(right bool), wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,39 +71,38 @@ func (l *Limiter) Begin(source, name string) (end func(right bool), wait time.Du
 	}, 0
 }
 
-// at returns the failures of a key as they are now.
+// at returns the current failures of a key.
 func (l *Limiter) at(key limitKey) *failures {
 	f := l.failed[key]
 	if f == nil {
 		if len(l.failed) >= maxLimited {
-			l.forget()
+			l.evict()
 		}
 		f = &failures{}
 		l.failed[key] = f
 	}
-	f.forgive(l.now())
+	f.decay(l.now())
 	return f
 }
 
-// forgive counts the time that has passed. A clock that was set back forgives and
-// accuses nobody.
-func (f *failures) forgive(now time.Time) {
+// decay forgets failures for the time that has passed. If the clock was set back, it forgets none.
+func (f *failures) decay(now time.Time) {
 	if d := now.Sub(f.at); d > 0 {
-		f.count = max(0, f.count-d.Seconds()/failureRefill.Seconds())
+		f.count = max(0, f.count-d.Seconds()/failureDecay.Seconds())
 	}
 	f.at = now
 }
 
-// wait is how long it takes until there is room for one more.
+// wait returns how long it takes until one more failure is allowed.
 func (f *failures) wait(allowed int) time.Duration {
-	return time.Duration(max(0, f.count+1-float64(allowed)) * float64(failureRefill))
+	return time.Duration(max(0, f.count+1-float64(allowed)) * float64(failureDecay))
 }
 
-// forget makes room: what is forgiven is dropped, and if nothing is, everything.
-func (l *Limiter) forget() {
+// evict makes room: it deletes the keys without failures or, if there are none, everything.
+func (l *Limiter) evict() {
 	now := l.now()
 	for key, f := range l.failed {
-		if f.forgive(now); f.count == 0 && f.pending == 0 {
+		if f.decay(now); f.count == 0 && f.pending == 0 {
 			delete(l.failed, key)
 		}
 	}
@@ -113,7 +111,7 @@ func (l *Limiter) forget() {
 	}
 }
 
-// network is [SenderOf] for the text of an address. Any other text stands for itself.
+// network is like [SenderOf] for the text of an address. Any other text is returned unchanged.
 func network(source string) string {
 	a, err := netip.ParseAddr(source)
 	if err != nil {
@@ -122,9 +120,9 @@ func network(source string) string {
 	return SenderOf(a).String()
 }
 
-// SenderOf returns what limits count the sender at an address by: an IPv4 address, or the
-// first address of an IPv6 network of 64 bits, because one sender can choose from all of it.
-// A loopback address stands for itself.
+// SenderOf returns the key by which limits count the sender at an address: an IPv4 address, or the
+// first address of an IPv6 network of 64 bits, because one sender can use all of them. A loopback
+// address is its own key.
 func SenderOf(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if p, err := a.Prefix(64); err == nil && a.Is6() && !a.IsLoopback() {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// fail makes n logins that fail, or as many as the limiter lets.
+// fail makes n failed logins, or as many as the limiter allows, and returns their number.
 func (l *Limiter) fail(source, name string, n int) (failed int) {
 	for range n {
 		end, wait := l.Begin(source, name)
@@ -19,7 +19,7 @@ func (l *Limiter) fail(source, name string, n int) (failed int) {
 	return failed
 }
 
-// wait returns how long a login has to wait.
+// wait returns how long a login must wait.
 func (l *Limiter) wait(source, name string) time.Duration {
 	end, wait := l.Begin(source, name)
 	if wait == 0 {
@@ -32,13 +32,13 @@ func TestLimiterForgetsFailuresWithTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewLimiter(func() time.Time { return now })
 	l.fail("source", "name", failuresAllowed)
-	if wait := l.wait("source", "name"); wait != failureRefill {
+	if wait := l.wait("source", "name"); wait != failureDecay {
 		t.Errorf("wait %v", wait)
 	}
 	if wait := l.wait("source", "other") + l.wait("elsewhere", "name"); wait != 0 {
 		t.Errorf("others wait %v", wait)
 	}
-	now = now.Add(failureRefill)
+	now = now.Add(failureDecay)
 	if wait := l.wait("source", "name"); wait != 0 {
 		t.Errorf("after the wait: %v", wait)
 	}
@@ -49,10 +49,10 @@ func TestLimiterForgetsFailuresWithTime(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	l.fail("source", "name", failuresAllowed)
 	now = now.Add(-time.Hour)
-	if wait := l.wait("source", "name"); wait != failureRefill {
+	if wait := l.wait("source", "name"); wait != failureDecay {
 		t.Errorf("after failures and with a clock that was set back: %v", wait)
 	}
-	now = now.Add(failureRefill)
+	now = now.Add(failureDecay)
 	if wait := l.wait("source", "name"); wait != 0 {
 		t.Errorf("after that wait: %v", wait)
 	}
@@ -67,13 +67,13 @@ func TestPendingLoginsCountAsFailures(t *testing.T) {
 		}
 	}
 	if len(ends) != failuresAllowed {
-		t.Fatalf("%d guesses are checked at a time", len(ends))
+		t.Fatalf("%d guesses are checked at once", len(ends))
 	}
 	for _, end := range ends {
 		end(true)
 	}
 	if failed := l.fail("source", "name", 1000); failed != failuresAllowed {
-		t.Errorf("%d failures are let pass after logins that were right", failed)
+		t.Errorf("%d failures are allowed after successful logins", failed)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestPendingLoginsOfASourceAreBounded(t *testing.T) {
 		}
 	}
 	if wait := l.wait("elsewhere", "name"); pending != sourceAtOnce || wait != 0 {
-		t.Errorf("%d are checked at a time, and another source waits %v", pending, wait)
+		t.Errorf("%d are checked at once, and another source waits %v", pending, wait)
 	}
 }
 
@@ -94,11 +94,11 @@ func TestIPv6NetworkIsOneSource(t *testing.T) {
 	l := NewLimiter(func() time.Time { return time.Unix(0, 0) })
 	l.fail("2001:db8::1", "name", failuresAllowed)
 	if l.wait("2001:db8::ffff:2", "name") == 0 || l.wait("2001:db8:0:1::1", "name") > 0 {
-		t.Error("sources are not told apart by their network")
+		t.Error("IPv6 sources do not count by their network")
 	}
 	l.fail("::ffff:192.0.2.1", "name", failuresAllowed)
 	if l.wait("::ffff:192.0.2.2", "name") > 0 {
-		t.Error("IPv4 addresses are one source")
+		t.Error("two IPv4 addresses count as one source")
 	}
 }
 
@@ -108,7 +108,7 @@ func TestLimiterSizeIsBounded(t *testing.T) {
 	for n := range 3 * maxLimited {
 		l.fail(fmt.Sprint(n), "name", 1)
 		if len(l.failed) > maxLimited+1 {
-			t.Fatalf("%d are watched", len(l.failed))
+			t.Fatalf("%d keys are kept", len(l.failed))
 		}
 	}
 }

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// The cost of a person's password: of the settings that OWASP's cheat sheet on
-// password storage holds to be equally strong, the one with the least memory.
-// A connected registry has 64 MiB for all that it does, and the collector lets
-// the heap grow to twice what is live while a password is checked.
+// The cost of an operator's password: among the settings that OWASP's cheat sheet on password
+// storage calls equally strong, the one with the least memory. A connected registry has 64 MiB for
+// everything, and the garbage collector allows the heap to double while a password is checked.
 const (
 	argonTime    = 5
 	argonMemory  = 7 << 10 // KiB
@@ -23,23 +22,23 @@ const (
 	argonSalt    = 16
 )
 
-// HashOperatorPassword returns what is stored of a person's password:
-// argon2id in the PHC string format.
+// HashOperatorPassword returns the stored form of an operator's password: argon2id in the PHC
+// string format.
 func HashOperatorPassword(password string) string {
 	salt := make([]byte, argonSalt)
 	rand.Read(salt) // it never fails
 	return phc(argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey), salt)
 }
 
-// phc is a key and its salt in the PHC string format.
+// phc returns a key and its salt in the PHC string format.
 func phc(key, salt []byte) string {
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// sameOperatorPassword reports whether password has the hash. A hash that
-// asks for more than a few times the usual cost is refused.
+// sameOperatorPassword reports whether password has the hash. It refuses a hash that asks for more
+// than a few times the usual cost.
 func sameOperatorPassword(hash, password string) bool {
 	parts := strings.Split(hash, "$")
 	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
@@ -65,26 +64,25 @@ func sameOperatorPassword(hash, password string) bool {
 	return subtle.ConstantTimeCompare(key, got) == 1
 }
 
-// An OperatorVerifier checks people's passwords. The check is slow and takes
-// memory on purpose; so one runs at a time, and a password that was right is
-// remembered, by a digest with a secret key, for as long as the process lives.
+// An OperatorVerifier checks the passwords of operators. The check is slow and takes memory on
+// purpose. Therefore one check runs at a time, and verified passwords are cached while the process
+// runs.
 type OperatorVerifier struct {
 	slow   chan struct{} // holds one value while a check runs
-	right  *proven
-	nobody string // a hash that no password has
+	right  *passwordCache
+	nobody string // a hash of no password
 }
 
-// NewOperatorVerifier returns a verifier that remembers nothing yet.
+// NewOperatorVerifier returns a verifier with an empty cache.
 func NewOperatorVerifier() *OperatorVerifier {
 	key := make([]byte, argonKey)
 	rand.Read(key) // it never fails
-	return &OperatorVerifier{slow: make(chan struct{}, 1), right: newProven(), nobody: phc(key, key[:argonSalt])}
+	return &OperatorVerifier{slow: make(chan struct{}, 1), right: newPasswordCache(), nobody: phc(key, key[:argonSalt])}
 }
 
-// Nobody takes as long as [OperatorVerifier.Same] to find that a password is wrong,
-// for a name that no operator has: how long a refusal takes must not tell whose
-// names there are.
-func (v *OperatorVerifier) Nobody(ctx context.Context, password string) error {
+// RefuseUnknown refuses a name that no operator has. It takes as long as [OperatorVerifier.Same]
+// with a wrong password, so that the time does not tell which names exist.
+func (v *OperatorVerifier) RefuseUnknown(ctx context.Context, password string) error {
 	_, err := v.Same(ctx, v.nobody, password)
 	if err == nil {
 		err = ErrUnauthenticated
@@ -92,8 +90,8 @@ func (v *OperatorVerifier) Nobody(ctx context.Context, password string) error {
 	return err
 }
 
-// Same reports whether password has the hash of [HashOperatorPassword]. It
-// waits for its turn, unless ctx ends first, which is the only error.
+// Same reports whether password has the hash of [HashOperatorPassword]. It waits until no other
+// check runs. The only error is that ctx ends first.
 func (v *OperatorVerifier) Same(ctx context.Context, hash, password string) (bool, error) {
 	if v.right.has(hash, password) {
 		return true, nil

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// passwordPrefix lets a scanner for leaked secrets recognise a password.
+// passwordPrefix makes passwords recognisable to scanners for leaked secrets.
 const passwordPrefix = "ferry_"
 
-// A password is its prefix, the 32 random bytes in base62 and a checksum in
-// base62, so that a scanner can tell a password from a word that looks like one.
+// A password consists of the prefix, 32 random bytes in base62, and a checksum in base62. By the
+// checksum a scanner tells a password from similar text.
 const (
 	passwordBytes  = 32
 	passwordDigits = 43 // of 32 bytes in base62
@@ -34,8 +34,8 @@ func GeneratePassword(random io.Reader) (string, error) {
 	return body + checksum(body), nil
 }
 
-// isMachinePassword reports whether a text is one that [GeneratePassword] may have
-// made. Nobody can guess one that is right.
+// isMachinePassword reports whether [GeneratePassword] may have generated a text. Such a password
+// cannot be guessed.
 func isMachinePassword(text string) bool {
 	body := len(text) - checksumDigits
 	return body == len(passwordPrefix)+passwordDigits && strings.HasPrefix(text, passwordPrefix) &&
@@ -46,8 +46,7 @@ func checksum(body string) string {
 	return encode62(new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(body)))), checksumDigits)
 }
 
-// HoldsPassword reports whether a machine password, or what looks like the
-// beginning of one, is in text.
+// HoldsPassword reports whether text contains a machine password, or what looks like its beginning.
 func HoldsPassword(text string) bool { return strings.Contains(text, passwordPrefix) }
 
 func encode62(n *big.Int, digits int) string {
@@ -60,8 +59,8 @@ func encode62(n *big.Int, digits int) string {
 	return string(text)
 }
 
-// HashPassword returns what is stored of a machine password: its SHA-256 in
-// hex. It has too many bits to be guessed, so a slow hash would add nothing.
+// HashPassword returns the stored form of a machine password: its SHA-256 in hex. A slow hash would
+// add nothing, because the password has too many bits to be guessed.
 func HashPassword(password string) string {
 	sum := sha256.Sum256([]byte(password))
 	return hex.EncodeToString(sum[:])
@@ -72,10 +71,9 @@ func SamePassword(hash, password string) bool {
 	return subtle.ConstantTimeCompare([]byte(hash), []byte(HashPassword(password))) == 1
 }
 
-// Generation names a password for as long as it is one, given what is stored
-// of it. A signed token holds the generation of the password that it was got
-// with, and ends with that password. Neither the password nor what is stored of
-// it can be computed from its generation.
+// Generation returns an identifier of a password, given its stored form. A signed token contains
+// the generation of the password with which it was requested, and is valid only as long as that
+// password is. Neither the password nor its stored form can be computed from the generation.
 func Generation(stored string) string {
 	sum := sha256.Sum256([]byte("generation " + stored))
 	return base64.RawURLEncoding.EncodeToString(sum[:9])

@@ -34,7 +34,7 @@ func TestSecretScannersRecogniseAPassword(t *testing.T) {
 		}
 	}
 	if _, err := auth.GeneratePassword(io.LimitReader(rand.Reader, 31)); err == nil {
-		t.Error("a password of 31 bytes")
+		t.Error("a password was made from 31 bytes")
 	}
 	low, _ := auth.GeneratePassword(strings.NewReader(strings.Repeat("\x00", 32)))
 	high, _ := auth.GeneratePassword(strings.NewReader(strings.Repeat("\xff", 32)))
@@ -53,8 +53,9 @@ func TestMachinePasswordIsComparedWithItsHash(t *testing.T) {
 
 func TestOperatorPasswordIsComparedWithItsHash(t *testing.T) {
 	hash := auth.HashOperatorPassword("correct horse")
-	if !regexp.MustCompile(`^\$argon2id\$v=19\$m=7168,t=5,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`).MatchString(hash) {
-		t.Errorf("%q is no PHC string", hash)
+	form := regexp.MustCompile(`^\$argon2id\$v=19\$m=7168,t=5,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`)
+	if !form.MatchString(hash) {
+		t.Errorf("%q is not a PHC string", hash)
 	}
 	if hash == auth.HashOperatorPassword("correct horse") {
 		t.Error("two hashes have the same salt")
@@ -103,10 +104,10 @@ func TestCancelledLoginDoesNotWaitForItsCheck(t *testing.T) {
 	cancel(gone)
 	v := auth.NewOperatorVerifier()
 	hash := auth.HashOperatorPassword("x")
-	for range 100 { // a free turn and an end are a draw
+	for range 100 { // a select with two ready cases chooses at random
 		if _, err := v.Same(ctx, hash, "y"); errors.Is(err, gone) {
 			return
 		}
 	}
-	t.Error("every check was made")
+	t.Error("no check was skipped")
 }

@@ -11,8 +11,8 @@ import (
 	"ferry/internal/subscription"
 )
 
-// Permissions are the parsed actions of a scope map. They are additive: what
-// any one of them allows is allowed.
+// Permissions are the parsed actions of a scope map. They are additive: an action is allowed if any
+// of them allows it.
 type Permissions struct {
 	repositories []permission
 	gateways     []permission
@@ -25,10 +25,10 @@ type permission struct {
 	actions []Action
 }
 
-// Everything is what an operator with the role admin may do with repositories.
+// Everything is the rights of an operator with the role admin on repositories.
 var Everything = Permissions{repositories: []permission{{"*", repositoryActions}}}
 
-// ReadEverything is what an operator with the role reader may do with repositories.
+// ReadEverything is the rights of an operator with the role reader on repositories.
 var ReadEverything = Permissions{repositories: []permission{{"*", []Action{ContentRead, MetadataRead}}}}
 
 var (
@@ -42,11 +42,10 @@ const (
 	OnGateway    = "gateway"
 )
 
-// ParseAction reads an action as a scope map holds it:
-// "repositories/<name>/content/read", "gateway/<name>/message/write". A
-// repository may be "prefix/*" or "*"; a star anywhere else is an error. The
-// kind is [OnRepository] or [OnGateway]. An error about the name begins with what is
-// wrong with it, because the caller may have given no more than the name.
+// ParseAction parses an action of a scope map, such as "repositories/<name>/content/read" or
+// "gateway/<name>/message/write". A repository may be "prefix/*" or "*"; a star anywhere else is an
+// error. The kind is [OnRepository] or [OnGateway]. An error about the name begins with the fault,
+// because the caller may have given only the name.
 func ParseAction(text string) (kind, name string, action Action, err error) {
 	bad := func(err error) (string, string, Action, error) {
 		return "", "", "", fmt.Errorf("action %.300q: %w", text, err)
@@ -83,7 +82,7 @@ func ParseAction(text string) (kind, name string, action Action, err error) {
 
 var gatewayName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// CheckGatewayName accepts the name of a connected registry, in any case.
+// CheckGatewayName returns an error unless name is that of a connected registry, in any case.
 func CheckGatewayName(name string) error {
 	if gatewayName.MatchString(name) {
 		return nil
@@ -91,7 +90,7 @@ func CheckGatewayName(name string) error {
 	return fmt.Errorf("%.100q is not the name of a connected registry: want letters, digits, - and _", name)
 }
 
-// ParsePermissions reads actions as [ParseAction] does.
+// ParsePermissions parses actions as [ParseAction] does.
 func ParsePermissions(actions []string) (Permissions, error) {
 	var p Permissions
 	for _, text := range actions {
@@ -108,7 +107,7 @@ func ParsePermissions(actions []string) (Permissions, error) {
 	return p, nil
 }
 
-// WithoutGateways returns p as far as it is about repositories.
+// WithoutGateways returns the permissions on repositories.
 func (p Permissions) WithoutGateways() Permissions {
 	return Permissions{repositories: p.repositories}
 }
@@ -118,8 +117,8 @@ func (p Permissions) AllowsRepository(name string, action Action) bool {
 	return allows(p.repositories, name, action)
 }
 
-// AllowsGateway reports whether action is allowed on the gateway of the
-// connected registry name, whose case does not matter.
+// AllowsGateway reports whether action is allowed on the gateway of the connected registry name, in
+// any case.
 func (p Permissions) AllowsGateway(name string, action Action) bool {
 	return allows(p.gateways, strings.ToLower(name), action)
 }
@@ -139,7 +138,7 @@ func allows(all []permission, name string, action Action) bool {
 	return false
 }
 
-// CheckPattern accepts a repository's name, "prefix/*" and "*".
+// CheckPattern returns an error unless pattern is the name of a repository, "prefix/*" or "*".
 func CheckPattern(pattern string) error {
 	if strings.TrimSpace(pattern) == "" {
 		return fmt.Errorf("the name of a repository is blank: %.100q", pattern)
@@ -149,20 +148,20 @@ func CheckPattern(pattern string) error {
 	}
 	name := strings.TrimSuffix(pattern, "/*")
 	if strings.Contains(name, "*") {
-		return fmt.Errorf("repository %.100q: a star is allowed only alone or at the end, as in team/*", pattern)
+		return fmt.Errorf("repository %.100q: a star is allowed only alone or at the end, such as in team/*", pattern)
 	}
 	if err := oci.CheckRepository(name); err != nil {
 		return fmt.Errorf("%s: want lower-case letters and digits, with . _ - or / between them",
-			oci.AsError(err).Message) // its code is another API's
+			oci.AsError(err).Message) // the code belongs to the registry API
 	}
 	return nil
 }
 
-// splitAction splits "<name>/<noun>/<verb>", whose name may hold slashes.
+// splitAction splits "<name>/<noun>/<verb>"; the name may contain slashes.
 func splitAction(s string) (name string, action Action, err error) {
 	verb := strings.LastIndex(s, "/")
 	if verb < 0 {
-		return "", "", errors.New("it names no action")
+		return "", "", errors.New("it has no action")
 	}
 	noun := strings.LastIndex(s[:verb], "/")
 	if noun <= 0 {

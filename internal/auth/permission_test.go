@@ -34,7 +34,7 @@ func TestPermissionsAreAdditive(t *testing.T) {
 		t.Error("gateway")
 	}
 	if !p.WithoutGateways().AllowsRepository("a/b", ContentRead) {
-		t.Error("without gateways it lost repositories")
+		t.Error("WithoutGateways removed repositories")
 	}
 }
 

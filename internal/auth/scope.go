@@ -8,27 +8,27 @@ import (
 	"ferry/internal/oci"
 )
 
-// A Scope is what a token request asks for and a token holds, in the form of
-// Docker's token authentication: a resource and actions on it.
+// A Scope is a resource and actions on it, in a token request or in a token, in the form of
+// Docker's token authentication.
 type Scope struct {
 	Type    string   `json:"type"`
 	Name    string   `json:"name"`
 	Actions []string `json:"actions"`
 }
 
-// Limits on a token request. More scopes, such as those of a client that follows
-// many repositories, are left out: the client asks again where it needs one.
+// Limits on a token request. Further scopes, such as those of a client that mirrors many
+// repositories, are left out: the client asks again for a scope that it needs.
 const (
 	maxScopes       = 256
 	maxScopeActions = 16
 	maxScopeLength  = 1024
-	// maxScopesLength bounds, in bytes, what a token says of all its scopes, so that
-	// the token fits into a header.
+	// maxScopesLength bounds the total size of the scopes in a token, in bytes, so that the token
+	// fits into a header.
 	maxScopesLength = 20 << 10
 )
 
-// scopeActions are the actions of a scope and what they mean here. To pull
-// goes with listing tags, which clients do under the same scope.
+// scopeActions maps the actions of a scope to actions of a scope map. "pull" includes the listing
+// of tags, because clients list tags with that scope.
 var scopeActions = map[string][]Action{
 	"pull":           {ContentRead, MetadataRead},
 	"push":           {ContentWrite, ContentRead, MetadataRead},
@@ -38,11 +38,10 @@ var scopeActions = map[string][]Action{
 	"*":              repositoryActions,
 }
 
-// ParseScopes reads the scope parameters of a token request, each of which
-// may hold several, divided by spaces: "repository:team/app:pull,push". What
-// it does not know it leaves out, as the specification of the original asks, and
-// so it does with scopes beyond the first 256, or fewer of long names; what is no
-// scope at all is an error.
+// ParseScopes parses the scope parameters of a token request, such as
+// "repository:team/app:pull,push". Each parameter may contain several scopes, separated by spaces.
+// It leaves out unknown scopes, as the specification requires, and scopes beyond the first 256, or
+// fewer if their names are long. A malformed scope is an error.
 func ParseScopes(params []string) ([]Scope, error) {
 	var all []Scope
 	length := 0
@@ -65,7 +64,7 @@ func ParseScopes(params []string) ([]Scope, error) {
 	return all, nil
 }
 
-// scopeFrame is what a token has around the text of a scope, in bytes.
+// scopeFrame is the size of the JSON around a scope in a token, in bytes.
 const scopeFrame = 50
 
 func parseScope(text string) (s Scope, known bool, err error) {
@@ -75,7 +74,8 @@ func parseScope(text string) (s Scope, known bool, err error) {
 	kind, rest, _ := strings.Cut(text, ":")
 	end := strings.LastIndex(rest, ":")
 	if end < 0 {
-		return Scope{}, false, oci.ErrUnsupported.With("scope %.100q is malformed: want type:name:actions, as repository:team/app:pull", text).WithStatus(http.StatusBadRequest)
+		return Scope{}, false, oci.ErrUnsupported.With("scope %.100q is malformed: want type:name:actions, "+
+			"such as repository:team/app:pull", text).WithStatus(http.StatusBadRequest)
 	}
 	s = Scope{Type: kind, Name: rest[:end]}
 	for action := range strings.SplitSeq(rest[end+1:], ",") {
@@ -92,15 +92,15 @@ func parseScope(text string) (s Scope, known bool, err error) {
 	return Scope{}, false, nil
 }
 
-// granted returns what of the scope the permissions allow, in the scope's own
-// words: an action counts when its main meaning is allowed.
+// granted returns the part of the scope that the permissions allow. An action of the scope is
+// allowed if its main action in scopeActions is.
 func (s Scope) granted(p Permissions) Scope {
 	g := Scope{Type: s.Type, Name: s.Name, Actions: []string{}}
 	for _, action := range s.Actions {
 		means := scopeActions[action]
 		switch {
 		case s.Type == "registry":
-			g.Actions = append(g.Actions, action) // the catalog shows each what it may read
+			g.Actions = append(g.Actions, action) // the catalog shows only what the principal may read
 		case action == "*":
 			for _, name := range []string{"pull", "push", "delete", "metadata_read", "metadata_write"} {
 				if p.AllowsRepository(s.Name, scopeActions[name][0]) {
@@ -122,8 +122,7 @@ func (s Scope) allows(repository string, action Action) bool {
 	return slices.ContainsFunc(s.Actions, func(name string) bool { return slices.Contains(scopeActions[name], action) })
 }
 
-// scopeFor is the scope that a client needs for the accesses, as a challenge
-// names it.
+// scopeFor returns the scope that a client needs for the accesses, for a challenge.
 func scopeFor(need []Access) string {
 	names := map[Action]string{
 		ContentRead: "pull", ContentWrite: "push", ContentDelete: "delete",

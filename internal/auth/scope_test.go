@@ -19,7 +19,7 @@ func FuzzParseScopes(f *testing.F) {
 		scopes, err := ParseScopes([]string{text, text})
 		if err != nil {
 			if oci.AsError(err) == nil {
-				t.Errorf("%v is not the specification's", err)
+				t.Errorf("%v is not an error of the specification", err)
 			}
 			return
 		}
@@ -32,7 +32,7 @@ func FuzzParseScopes(f *testing.F) {
 				t.Errorf("%+v", s)
 			}
 			if s.Type == "repository" && len(s.granted(none).Actions) > 0 {
-				t.Errorf("%+v is granted to nobody in particular", s)
+				t.Errorf("%+v is granted without permissions", s)
 			}
 			for _, a := range s.granted(all).Actions {
 				if s.Type == "repository" && len(scopeActions[a]) == 0 {
@@ -56,7 +56,7 @@ func FuzzSignerRead(f *testing.F) {
 	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.")
 	f.Fuzz(func(t *testing.T, text string) {
 		if c, err := other.read(text); err == nil && c.Issuer != other.id {
-			t.Errorf("it read a token of %s", c.Issuer)
+			t.Errorf("a token of %s was accepted", c.Issuer)
 		}
 	})
 }

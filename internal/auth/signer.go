@@ -14,47 +14,46 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// tokenLife is how long a signed token is good for: long enough for a pull
-// over a slow link to be authorised request by request, short because a
-// client fetches a new one without being asked.
-const tokenLife = 5 * time.Minute
+// tokenLifetime is the lifetime of a signed token: long enough to authorise each request of a pull
+// over a slow link, and short because clients request a new one by themselves.
+const tokenLifetime = 5 * time.Minute
 
-// clockSkew is by how much the clock may go back without ending the tokens.
+// clockSkew is how far the clock may be set back without ending the tokens.
 const clockSkew = 30 * time.Second
 
-// A Signer makes and reads the short tokens of the token endpoint: JWTs
-// (RFC 7519) signed with Ed25519.
+// A Signer signs and verifies the short-lived tokens of the token endpoint: JWTs (RFC 7519) signed
+// with Ed25519.
 type Signer struct {
 	key ed25519.PrivateKey
 	id  string
 	now func() time.Time
 
-	mu    sync.Mutex
-	known map[string]*claims // tokens that it made, or whose signature was right: nothing is checked again
-	bytes int                // that these take, as estimated
+	mu     sync.Mutex
+	cached map[string]*claims // tokens that it signed or verified
+	bytes  int                // of the cached tokens, estimated
 }
 
-// claims are what a token says.
+// claims are the content of a token.
 type claims struct {
 	jwt.RegisteredClaims
 	Kind       Kind    `json:"kind"`
-	Generation string  `json:"gen"` // of the password that it was got with
+	Generation string  `json:"gen"` // of the password with which it was requested
 	Access     []Scope `json:"access"`
 }
 
-// Limits on the verified tokens that are remembered: how many, and what they take in
-// bytes. With what it says, a token takes some four times its text.
+// Limits on the cached tokens: their number, and their size in bytes. With its claims, a token
+// takes about four times the size of its text.
 const (
-	maxKnown      = 4096
-	maxKnownBytes = 8 << 20
-	knownCost     = 4
+	maxCachedTokens = 4096
+	maxCacheBytes   = 8 << 20
+	cacheCost       = 4
 )
 
-// Limits on a token, in bytes: the longest that is looked at, which is more
-// than one for the most scopes has, and the longest that is remembered.
+// Limits on the size of a token, in bytes: the largest that is verified, which is more than a token
+// with the most scopes has, and the largest that is cached.
 const (
-	maxToken      = 64 << 10
-	maxKnownToken = 4 << 10
+	maxToken       = 64 << 10
+	maxCachedToken = 4 << 10
 )
 
 // NewSigningKey returns a new key in the form that [NewSigner] reads.
@@ -64,7 +63,7 @@ func NewSigningKey() string {
 	return base64.StdEncoding.EncodeToString(seed)
 }
 
-// NewSigner returns the signer with a key of [NewSigningKey].
+// NewSigner returns a signer with a key of [NewSigningKey].
 func NewSigner(key string, now func() time.Time) (*Signer, error) {
 	seed, err := base64.StdEncoding.DecodeString(key)
 	if err != nil || len(seed) != ed25519.SeedSize {
@@ -72,7 +71,7 @@ func NewSigner(key string, now func() time.Time) (*Signer, error) {
 	}
 	private := ed25519.NewKeyFromSeed(seed)
 	sum := sha256.Sum256(private.Public().(ed25519.PublicKey))
-	return &Signer{key: private, id: hex.EncodeToString(sum[:8]), now: now, known: map[string]*claims{}}, nil
+	return &Signer{key: private, id: hex.EncodeToString(sum[:8]), now: now, cached: map[string]*claims{}}, nil
 }
 
 // sign returns a token for p with the scopes.
@@ -82,7 +81,7 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.id, Subject: p.Name, Audience: jwt.ClaimStrings{service},
 			IssuedAt: jwt.NewNumericDate(issued), NotBefore: jwt.NewNumericDate(issued.Add(-clockSkew)),
-			ExpiresAt: jwt.NewNumericDate(issued.Add(tokenLife)), ID: rand.Text(),
+			ExpiresAt: jwt.NewNumericDate(issued.Add(tokenLifetime)), ID: rand.Text(),
 		},
 		Kind: p.Kind, Generation: p.Generation, Access: scopes,
 	}
@@ -92,29 +91,29 @@ func (s *Signer) sign(p *Principal, service string, scopes []Scope) (token strin
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign token: %w", err)
 	}
-	s.remember(token, &c)
+	s.cache(token, &c)
 	return token, issued, nil
 }
 
-// inTime reports whether a token is good now, and for no longer than those that
-// [Signer.sign] makes. A longer one was made by somebody who had the key for a moment.
-func (c *claims) inTime(now time.Time) bool {
-	if c.IssuedAt == nil || c.ExpiresAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > tokenLife {
+// isValidAt reports whether a token is valid at now, and for no longer than the tokens of
+// [Signer.sign]. A token with a longer lifetime was signed by somebody else who had the key.
+func (c *claims) isValidAt(now time.Time) bool {
+	if c.IssuedAt == nil || c.ExpiresAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > tokenLifetime {
 		return false
 	}
 	return !now.Before(c.IssuedAt.Add(-clockSkew)) && !now.After(c.ExpiresAt.Time)
 }
 
-// read returns what a token says, if this signer made it and it is in time.
+// read verifies a token and returns its claims.
 func (s *Signer) read(token string) (*claims, error) {
 	if len(token) > maxToken {
 		return nil, ErrUnauthenticated
 	}
 	s.mu.Lock()
-	c := s.known[token]
+	c := s.cached[token]
 	s.mu.Unlock()
 	if c != nil {
-		if !c.inTime(s.now()) {
+		if !c.isValidAt(s.now()) {
 			return nil, ErrUnauthenticated
 		}
 		return c, nil
@@ -123,24 +122,24 @@ func (s *Signer) read(token string) (*claims, error) {
 	_, err := jwt.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return s.key.Public(), nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithIssuer(s.id),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.now))
-	if err != nil || !c.inTime(s.now()) {
+	if err != nil || !c.isValidAt(s.now()) {
 		return nil, ErrUnauthenticated
 	}
-	s.remember(token, c)
+	s.cache(token, c)
 	return c, nil
 }
 
-// remember keeps what a token of this signer says, unless the token is long.
-func (s *Signer) remember(token string, c *claims) {
-	if len(token) > maxKnownToken {
+// cache caches the claims of a verified token, unless the token is large.
+func (s *Signer) cache(token string, c *claims) {
+	if len(token) > maxCachedToken {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.known) >= maxKnown || s.bytes+knownCost*len(token) > maxKnownBytes {
-		clear(s.known)
+	if len(s.cached) >= maxCachedTokens || s.bytes+cacheCost*len(token) > maxCacheBytes {
+		clear(s.cached)
 		s.bytes = 0
 	}
-	s.known[token] = c
-	s.bytes += knownCost * len(token)
+	s.cached[token] = c
+	s.bytes += cacheCost * len(token)
 }

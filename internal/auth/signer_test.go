@@ -26,7 +26,7 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time from memory
+	for range 2 { // the second time from the cache
 		if c, err := s.read(token); err != nil || c.Subject != "line1" || c.Kind != KindToken || len(c.Access) != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
@@ -44,7 +44,7 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The public key is public: it must not do as a secret.
+	// The public key must not work as an HMAC secret.
 	hmac, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString([]byte(s.key.Public().(ed25519.PublicKey)))
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.read(forever); err != ErrUnauthenticated {
-		t.Errorf("a token without end: %v", err)
+		t.Errorf("a token without expiry: %v", err)
 	}
 }
 
@@ -73,12 +73,12 @@ func TestTokenWithALongLifetimeIsRefused(t *testing.T) {
 		issued, expires time.Time
 		want            bool
 	}{
-		{"as issued", now, now.Add(tokenLife), true},
+		{"as issued", now, now.Add(tokenLifetime), true},
 		{"a year", now, now.AddDate(1, 0, 0), false},
-		{"a second more", now, now.Add(tokenLife + time.Second), false},
-		{"issued in a year", now.AddDate(1, 0, 0), now.AddDate(1, 0, 0).Add(tokenLife), false},
-		{"over", now.Add(-2 * tokenLife), now.Add(-tokenLife), false},
-		{"nobody knows when it was issued", time.Time{}, now.Add(tokenLife), false},
+		{"a second more", now, now.Add(tokenLifetime + time.Second), false},
+		{"issued in a year", now.AddDate(1, 0, 0), now.AddDate(1, 0, 0).Add(tokenLifetime), false},
+		{"over", now.Add(-2 * tokenLifetime), now.Add(-tokenLifetime), false},
+		{"nobody knows when it was issued", time.Time{}, now.Add(tokenLifetime), false},
 	} {
 		c := claims{Kind: KindOperator, RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.id, Subject: "admin", ExpiresAt: jwt.NewNumericDate(test.expires),
@@ -96,8 +96,8 @@ func TestTokenWithALongLifetimeIsRefused(t *testing.T) {
 	}
 }
 
-// TestTokensEndWhenTheClockIsSetBack has one that is remembered: its signature is not
-// checked again, and its time is.
+// TestTokensEndWhenTheClockIsSetBack uses a cached token: its signature is not checked again, but
+// its times are.
 func TestTokensEndWhenTheClockIsSetBack(t *testing.T) {
 	now := time.Now()
 	s, err := NewSigner(NewSigningKey(), func() time.Time { return now })
@@ -121,15 +121,15 @@ func TestTokensEndWhenTheClockIsSetBack(t *testing.T) {
 
 func TestSignerCachesABoundedNumberOfTokens(t *testing.T) {
 	s := newTestSigner(t)
-	for n := range maxKnown + 10 {
-		s.known[fmt.Sprint(n)] = &claims{}
+	for n := range maxCachedTokens + 10 {
+		s.cached[fmt.Sprint(n)] = &claims{}
 	}
 	token, _, err := s.sign(&Principal{Kind: KindToken, Name: "x"}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.read(token); err != nil || len(s.known) != 1 {
-		t.Errorf("%v, %d", err, len(s.known))
+	if _, err := s.read(token); err != nil || len(s.cached) != 1 {
+		t.Errorf("%v, %d", err, len(s.cached))
 	}
 }
 
@@ -152,14 +152,14 @@ func TestSignerCacheSizeIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := 0
-		for token := range s.known {
+		for token := range s.cached {
 			text += len(token)
 		}
-		if text > maxKnownBytes/knownCost || len(s.known) == 0 {
-			t.Fatalf("%d tokens of %d bytes are remembered", len(s.known), text)
+		if text > maxCacheBytes/cacheCost || len(s.cached) == 0 {
+			t.Fatalf("%d tokens of %d bytes are cached", len(s.cached), text)
 		}
 	}
-	if len(s.known) == 1500 {
-		t.Error("the test is of no use: all of them fit")
+	if len(s.cached) == 1500 {
+		t.Error("all tokens fit into the cache, so that this test proves nothing")
 	}
 }

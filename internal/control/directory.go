@@ -30,7 +30,7 @@ func (d directory) Authenticate(ctx context.Context, name, password string) (*au
 		return principalOf(o), nil
 	}
 	if state.Token(name) == nil {
-		return nil, d.verifier.Nobody(ctx, password)
+		return nil, d.verifier.RefuseUnknown(ctx, password)
 	}
 	return d.tokenWith(state, name, password)
 }
