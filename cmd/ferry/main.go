@@ -1,6 +1,6 @@
-// Ferry is an OCI container registry that travels: a root registry where the
-// network is good, and connected registries that follow it over links that
-// are slow, lossy and often down.
+// Ferry is an OCI container registry that travels. A root registry runs where the network
+// is good. Connected registries sync from it over links that are slow, lossy and often
+// down.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 func main() {
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup lets it be
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		ends = append(ends, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
@@ -23,8 +23,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
-// run is the program without its process: it returns the exit code, which is
-// 0 for success, 1 for an error and 2 for wrong usage.
+// run runs the program and returns the exit code: 0 for success, 1 for an error, and 2 for
+// wrong usage.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer,
 	getenv func(string) string) int {
 	return cli.Run(ctx, args, &cli.Env{Stdin: stdin, Stdout: stdout, Stderr: stderr, Getenv: getenv})

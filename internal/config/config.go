@@ -1,7 +1,6 @@
-// Package config holds the settings of `ferry serve`: one struct, whose
-// fields each have a flag, an environment variable and a key in a YAML file.
-// A flag wins over the environment, which wins over the file, which wins over
-// the default.
+// Package config has the settings of `ferry serve`. Each has a flag, an environment
+// variable and a key in a YAML file. A flag takes precedence over the environment, the
+// environment over the file, and the file over the default. Begin with [Config] and [Load].
 package config
 
 import (
@@ -9,38 +8,38 @@ import (
 	"path/filepath"
 )
 
-// A Config is the settings of one instance. [Default] is where to begin; the
-// zero value is not valid.
+// A Config is the settings of one instance. [Default] returns a valid one; the zero value is
+// not valid.
 type Config struct {
-	DataDir              string // where blobs, the database and the instance's secrets are
-	Listen               string // host:port; port 0 is any that is free
+	DataDir              string // has the blobs, the database and the instance's secrets
+	Listen               string // host:port; port 0 is any free port
 	Database             string // "" is SQLite in DataDir; else postgres://... or sqlite:PATH
 	TLSCert              string // PEM files; both or neither
 	TLSKey               string
 	ConnectionString     string // at most one of these two; either makes a connected registry
 	ConnectionStringFile string
 	ChunkSize            int64  // bytes in one range request of a sync
-	Spread               string // over how long connected registries spread what they fetch; see [ParseSpread]
-	Scrub                string // how often everything that is stored is read again; see [ParseScrub]
-	ScrubRate            int64  // bytes that this reads in a second
-	ScrubWindow          string // when in a day; see [ParseHours]
-	ExternalURL          string // how others reach this instance; "" is the address that a caller used
-	Metrics              string // who may read /metrics: one of the constants below
-	TrustedProxies       string // addresses and networks whose X-Forwarded-For is believed; see [ParseProxies]
-	MaxConnections       int    // that are open at a time; 0 is as many as suit the instance
+	Spread               string // time over which children delay their fetches; see [ParseSpread]
+	Scrub                string // how often all stored content is read again; see [ParseScrub]
+	ScrubRate            int64  // bytes that a scrub reads in a second
+	ScrubWindow          string // the part of the day for scrubs; see [ParseHours]
+	ExternalURL          string // address of this instance for others; "" is the address that a client used
+	Metrics              string // permission to read /metrics: one of the constants below
+	TrustedProxies       string // addresses and networks whose X-Forwarded-For is trusted; see [ParseProxies]
+	MaxConnections       int    // open at a time; 0 is the default for the kind of instance
 	LogLevel             slog.Level
 	LogFormat            string // text or json
 }
 
-// The values of [Config.Metrics]. Every user of the machine can connect to loopback, and so
-// can a proxy on it, for any of its clients.
+// The values of [Config.Metrics]. Every user of the machine can connect over loopback, and
+// so can a proxy on the machine, for any of its clients.
 const (
 	MetricsOperators = "operators" // with name and password
 	MetricsLoopback  = "loopback"  // also requests from this machine, unless a proxy says that they are for others
 	MetricsAnyone    = "anyone"
 )
 
-// Default returns the settings of an instance without any of its own.
+// Default returns the default settings.
 func Default() Config {
 	return Config{
 		DataDir:     "ferry-data",
@@ -56,6 +55,6 @@ func Default() Config {
 	}
 }
 
-// LocalSocket returns the path of the socket at which an instance reports its status without
-// a login. Only the owner of the data directory may open it.
+// LocalSocket returns the path of the socket through which an instance reports its status
+// without a login. Only the owner of the data directory may open it.
 func LocalSocket(dataDir string) string { return filepath.Join(dataDir, "ferry.sock") }

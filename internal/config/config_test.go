@@ -21,7 +21,7 @@ func write(t *testing.T, content string) string {
 	return path
 }
 
-func TestFlagWinsOverEnvironmentWinsOverFileWinsOverDefault(t *testing.T) {
+func TestSettingsHaveTheirOrderOfPrecedence(t *testing.T) {
 	path := write(t, "listen: :1\ndata-dir: /file\nchunk-size: 2MiB\nlog-level: debug\n")
 	env := map[string]string{"FERRY_LISTEN": ":2", "FERRY_DATA_DIR": "/env"}
 	got, err := Load(path, func(k string) string { return env[k] }, map[string]string{"listen": ":3"})
@@ -35,7 +35,7 @@ func TestFlagWinsOverEnvironmentWinsOverFileWinsOverDefault(t *testing.T) {
 	}
 }
 
-func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
+func TestEverySettingHasAVariableAndAKey(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/d", "listen": "h:1", "database": "postgres://h/d", "tls-cert": "c", "tls-key": "k",
 		"connection-string": "a=b", "connection-string-file": "f", "chunk-size": "3MiB", "spread": "90s",
@@ -65,7 +65,7 @@ func TestEverySettingHasAnEnvironmentVariableAndAKey(t *testing.T) {
 	}
 }
 
-func TestAConnectionStringReplacesTheFileOfALowerLayer(t *testing.T) {
+func TestConnectionStringReplacesTheFileOfALowerLayer(t *testing.T) {
 	path := write(t, "connection-string-file: /file\n")
 	got, err := Load(path, noEnv, map[string]string{"connection-string": "x"})
 	if err != nil || got.ConnectionString != "x" || got.ConnectionStringFile != "" {
@@ -85,7 +85,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 		{"small chunk", "", "chunk-size", "1KiB", "chunk-size 1KiB: want 64KiB to 1GiB"},
 		{"port", "", "listen", "127.0.0.1:70000", `port "70000" is not a number`},
 		{"no port", "", "listen", "127.0.0.1", "want host:port"},
-		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key go together"},
+		{"half of TLS", "", "tls-cert", "x", "tls-cert and tls-key belong together"},
 		{"database", "", "database", "mysql://secret@h", "database: want postgres://"},
 		{"external URL", "", "external-url", "ferry.example", "external-url"},
 		{"external URL with a path", "", "external-url", "https://h/ferry", "external-url"},
@@ -114,7 +114,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFileIsAccepted(t *testing.T) {
+func TestEmptyFileIsAccepted(t *testing.T) {
 	for _, content := range []string{"", "# only a comment\n", "---\n", "~\n", "listen:\n"} {
 		got, err := Load(write(t, content), noEnv, nil)
 		if err != nil || !cmp.Equal(got, Default()) {
@@ -123,7 +123,7 @@ func TestAnEmptyFileIsAccepted(t *testing.T) {
 	}
 }
 
-func TestTheConnectionStringIsReadFromItsFile(t *testing.T) {
+func TestConnectionStringIsReadFromItsFile(t *testing.T) {
 	c := Default()
 	c.ConnectionStringFile = write(t, "\ufeffa=b\r\n")
 	if got, err := c.Connection(); err != nil || got != "\ufeffa=b\r\n" {
@@ -185,7 +185,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-func TestSizesAreWrittenForPeople(t *testing.T) {
+func TestSizesAreFormattedForPeople(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1 << 20: "1.0 MiB", 1000 << 20: "1.0 GiB", 5 << 50: "5120.0 TiB",
 	} {

@@ -11,7 +11,7 @@ import (
 // maxConnections bounds [Config.MaxConnections].
 const maxConnections = 1 << 20
 
-// parseConnections reads a number of connections; auto is 0.
+// parseConnections parses a number of connections; auto is 0.
 func parseConnections(text string) (int, error) {
 	if text == "auto" {
 		return 0, nil
@@ -30,7 +30,7 @@ func connectionsText(n int) string {
 	return strconv.Itoa(n)
 }
 
-// ParseProxies reads addresses and networks, divided by commas or spaces.
+// ParseProxies parses addresses and networks, separated by commas or spaces.
 func ParseProxies(text string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {

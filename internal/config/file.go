@@ -11,10 +11,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// maxFile bounds a configuration file, and a connection string's, in bytes.
+// maxFile bounds a configuration file, and a file with a connection string, in bytes.
 const maxFile = 1 << 20
 
-// readLayer reads the YAML file at path: one mapping of settings' names to
+// readLayer reads the YAML file at path. It must be a mapping from the names of settings to
 // plain values. Unknown and repeated names are errors.
 func readLayer(path string) (layer, error) {
 	if path == "" {
@@ -70,7 +70,7 @@ func parseLayer(path string, data []byte) (layer, error) {
 	return l, nil
 }
 
-// blank reports whether data holds nothing but space and comments.
+// blank reports whether data has only white space and comments.
 func blank(data []byte) bool {
 	for line := range strings.Lines(string(data)) {
 		if t := strings.TrimSpace(line); t != "" && t[0] != '#' {

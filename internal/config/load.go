@@ -5,16 +5,15 @@ import (
 	"strings"
 )
 
-// A given is a setting's text and the place that it came from.
+// A given is the text of a setting, and the place that gave it.
 type given struct{ text, where string }
 
-// A layer is the settings that one place gave, by name.
+// A layer is the settings from one place, by name.
 type layer map[string]given
 
-// Load puts a Config together from the defaults, the YAML file at path (""
-// for none), the environment and the flags that were given, each winning over
-// the one before it, and validates it. An error names the place it came from:
-// a file's line, a variable or a flag.
+// Load returns a Config from the defaults, the YAML file at path ("" is none), the
+// environment and the flags, and validates it. Later places take precedence. An error names
+// the place of the mistake: a line of the file, a variable or a flag.
 func Load(path string, getenv func(string) string, flags map[string]string) (Config, error) {
 	file, err := readLayer(path)
 	if err != nil {
@@ -38,10 +37,10 @@ func Load(path string, getenv func(string) string, flags map[string]string) (Con
 	return c, c.Validate()
 }
 
-// apply sets the values of a layer. None may be empty: a script whose variable is
-// not set would else start a root instead of a connected registry, or one without
-// TLS. The connection string and the file that holds it are two forms of one
-// setting, so that giving one takes the other back.
+// apply sets the values of a layer. No value may be empty: otherwise, a script with an unset
+// variable would start a root instead of a connected registry, or an instance without TLS.
+// The connection string and its file are two forms of one setting, so each replaces the
+// other.
 func (c *Config) apply(l layer) error {
 	_, direct := l["connection-string"]
 	_, file := l["connection-string-file"]

@@ -13,10 +13,11 @@ const (
 	scrubAny = "any"
 )
 
-// minScrubRate is the least that a scrub may read in a second, in bytes.
+// minScrubRate is the least allowed rate of a scrub, in bytes a second.
 const minScrubRate = 64 << 10
 
-// ParseScrub reads how often everything that is stored is read again; 0 is never.
+// ParseScrub parses the period of scrubs: off, days such as 30d, or a duration such as 36h.
+// It returns 0 for off.
 func ParseScrub(text string) (time.Duration, error) {
 	if text == scrubOff {
 		return 0, nil
@@ -38,10 +39,10 @@ func ParseScrub(text string) (time.Duration, error) {
 	return every, nil
 }
 
-// Hours are a part of each day, in UTC. The zero value is all of it.
-type Hours struct{ from, to int } // minutes; an end that is not after the begin is on the next day
+// Hours are a part of each day, in UTC. The zero value is the whole day.
+type Hours struct{ from, to int } // in minutes; if to is less than from, it is on the next day
 
-// ParseHours reads any, or HH:MM-HH:MM.
+// ParseHours parses any, or HH:MM-HH:MM.
 func ParseHours(text string) (Hours, error) {
 	if text == scrubAny {
 		return Hours{}, nil
@@ -56,7 +57,7 @@ func ParseHours(text string) (Hours, error) {
 	return h, nil
 }
 
-// Has reports whether t is within the hours.
+// Has reports whether t is in the hours.
 func (h Hours) Has(t time.Time) bool {
 	t = t.UTC()
 	minute := t.Hour()*60 + t.Minute()

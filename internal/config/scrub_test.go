@@ -22,7 +22,7 @@ func TestScrubPeriodIsOffOrAtLeastAnHour(t *testing.T) {
 	}
 }
 
-func TestScrubWindowIsAPartOfTheDay(t *testing.T) {
+func TestScrubWindowIsPartOfTheDay(t *testing.T) {
 	at := func(clock string) time.Time {
 		at, err := time.Parse("15:04", clock)
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// units are the sizes that people write, the longest names first.
+// units are the units of sizes, the longest names first.
 var units = []struct {
 	name  string
 	bytes int64
@@ -16,9 +16,9 @@ var units = []struct {
 	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
 }
 
-// ParseSize reads a number of bytes: digits, then nothing or one of B, kB,
-// MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), in any
-// case and with or without a space between.
+// ParseSize parses a number of bytes: digits, and optionally one of B, kB, MB, GB, TB
+// (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), in any case, with or without a
+// space between them.
 func ParseSize(s string) (int64, error) {
 	number, factor := strings.TrimSpace(s), int64(1)
 	for _, u := range units {
@@ -37,8 +37,7 @@ func ParseSize(s string) (int64, error) {
 	return int64(n) * factor, nil
 }
 
-// FormatSize writes a size so that [ParseSize] reads it back, in the largest
-// power of 1024 that divides it.
+// FormatSize formats a size for [ParseSize], in the largest power of 1024 that divides it.
 func FormatSize(n int64) string {
 	for i := 3; i >= 0; i-- {
 		if u := units[i]; n != 0 && n%u.bytes == 0 {
@@ -48,7 +47,7 @@ func FormatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// SizeText writes a size for people, with one decimal.
+// SizeText formats a size for people, with one decimal.
 func SizeText(n int64) string {
 	names := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	v, i := float64(n), 0

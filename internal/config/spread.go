@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// The values of [Config.Spread] beside a duration.
+// The values of [Config.Spread] besides a duration.
 const (
-	SpreadAuto = "auto" // by how many connected registries there are
+	SpreadAuto = "auto" // depends on the number of connected registries
 	SpreadOff  = "off"
 )
 
 // Limits on a spread.
 const (
 	maxSpread = time.Hour
-	// spreadFrom is from how many connected registries on there is one by itself,
-	// which grows by spreadEach with each of them, up to autoSpread.
+	// spreadFrom is the number of connected registries from which auto is above 0. It is
+	// spreadEach for each of them, up to autoSpread.
 	spreadFrom = 100
 	spreadEach = 20 * time.Millisecond
 	autoSpread = 10 * time.Minute
 )
 
-// ParseSpread returns over how long connected registries spread what they fetch
-// after a change, by how many of them there are.
+// ParseSpread returns a function from the number of connected registries to the time over
+// which they spread their fetches after a change.
 func ParseSpread(text string) (func(registries int) time.Duration, error) {
 	switch text {
 	case SpreadOff:

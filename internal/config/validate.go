@@ -10,24 +10,24 @@ import (
 	"strings"
 )
 
-// Limits on the size of one range request of a sync, in bytes. Below the
-// least, requests cost more than they carry.
+// Limits on the size of one range request of a sync, in bytes. Smaller requests would have
+// more overhead than content.
 const (
 	MinChunkSize = 64 << 10
 	MaxChunkSize = 1 << 30
 )
 
-// databases matches the addresses of databases.
+// databases matches the URL of a database.
 var databases = regexp.MustCompile(`^(sqlite:|postgres(ql)?://)`)
 
-// Validate returns the first thing that is wrong with c, in terms of the
-// settings' names, or nil. It looks at no file and opens no connection.
+// Validate returns an error about the first mistake in c, with the name of the setting. It
+// opens no file and no connection.
 func (c Config) Validate() error {
 	switch {
 	case c.DataDir == "":
-		return errors.New("data-dir is empty: want the directory that holds everything this instance keeps")
+		return errors.New("data-dir is empty: want the directory for the data of this instance")
 	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return errors.New("tls-cert and tls-key go together: only one of them is given")
+		return errors.New("tls-cert and tls-key belong together: only one of them is given")
 	case c.ConnectionString != "" && c.ConnectionStringFile != "":
 		return errors.New("connection-string and connection-string-file are both given: want one of them")
 	case c.ChunkSize < MinChunkSize || c.ChunkSize > MaxChunkSize:
@@ -72,8 +72,8 @@ func checkListen(addr string) error {
 	return nil
 }
 
-// checkExternalURL wants scheme, host and nothing more: the registry API must
-// be at the root of its host.
+// checkExternalURL accepts a URL with a scheme and a host only, because the registry API
+// must be at the root of its host.
 func checkExternalURL(s string) error {
 	if s == "" {
 		return nil
@@ -86,8 +86,8 @@ func checkExternalURL(s string) error {
 	return nil
 }
 
-// Connection returns the connection string, read from its file where it is in
-// one, or "" for a root registry.
+// Connection returns the connection string, which it reads from the file if there is one. It
+// returns "" for a root registry.
 func (c Config) Connection() (string, error) {
 	if c.ConnectionStringFile == "" {
 		return c.ConnectionString, nil

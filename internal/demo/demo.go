@@ -1,8 +1,7 @@
-// Package demo shows Ferry at work on one machine: it runs a root registry
-// and a connected registry, lets an image and then its next version cross from
-// the one to the other, and pulls them with the root switched off. What it
-// does, it does with the program's own commands and the registries' own APIs,
-// as a user would.
+// Package demo shows Ferry at work on one machine. It runs a root registry and a connected
+// registry, syncs an image and then its next version from one to the other, and pulls them
+// while the root is stopped. It uses the commands of the program and the APIs of the
+// registries, like a user. Begin with story.go.
 package demo
 
 import (
@@ -21,41 +20,40 @@ import (
 	"ferry/internal/remote"
 )
 
-// Options are what a demo is told.
+// Options are the settings of a demo.
 type Options struct {
-	Dir      string   // "" is a temporary one, which is removed at the end
-	Port     int      // of the root; the connected registry has the next. 0 is any two that are free
-	Images   []string // oci:DIR:TAG; none are images packed from Program
+	Dir      string   // "" is a temporary directory, which is deleted at the end
+	Port     int      // of the root; the connected registry has the next one. 0 is any two free ports
+	Images   []string // oci:DIR:TAG; none are images made from Program
 	Once     bool     // end after the last step, instead of serving until ctx ends
-	LinkRate int64    // bytes a second that the link lets through; 0 is no limit
+	LinkRate int64    // bytes that the link carries in a second; 0 is no limit
 	Program  string   // the executable
 	Out      io.Writer
-	Terminal bool // Out is one that can move its cursor: redraw progress
+	Terminal bool // Out is a terminal: redraw progress
 	Color    bool
-	Columns  int // of the terminal; 0 is any number
-	// Ferry runs one command of the program, without its name, with what it
-	// reads from standard input, and returns what it wrote to standard output.
+	Columns  int // the width of the terminal; 0 is no limit
+	// Ferry runs a command of the program, given without the program's name. It returns the
+	// standard output.
 	Ferry func(ctx context.Context, configDir, stdin string, args []string) (stdout string, err error)
-	// Hint adds to an error what its reader can do about it.
+	// Hint adds a hint to an error.
 	Hint func(err error, format string, args ...any) error
 }
 
-// A demo is one run.
+// A demo is one run of the demo.
 type demo struct {
 	Options
 	screen   *screen
 	images   []*image
-	known    map[digest.Digest]bool // parts of images
+	known    map[digest.Digest]bool // manifests and blobs of the images so far
 	root     *instance
 	ship     *instance
 	link     *link
 	password string           // of the client token
-	deckhand *remote.Registry // the ship, with that token
+	deckhand *remote.Registry // the ship, used with that token
 }
 
-// Run runs the demo. Its error has a hint where there is something to do about
-// it. It leaves nothing behind but a directory that was named, or, for whoever
-// looks into a failure, its own.
+// Run runs the demo. Its error has a hint if a person can solve the problem. It deletes its
+// directory at the end, unless Dir named it, or the demo failed.
 func Run(ctx context.Context, o Options) error {
 	d := &demo{
 		Options: o,
@@ -65,9 +63,9 @@ func Run(ctx context.Context, o Options) error {
 	for _, text := range o.Images {
 		place, ok := strings.CutPrefix(text, "oci:")
 		dir, tag, _ := strings.Cut(place, ":")
-		err := fmt.Errorf("%q is no image: want oci:DIR:TAG, an OCI image layout and a tag in it", text)
+		err := fmt.Errorf("%q is not an image: want oci:DIR:TAG, an OCI image layout and a tag in it", text)
 		if ok && dir != "" {
-			err = d.open(dir, tag)
+			err = d.addImage(dir, tag)
 		}
 		if err != nil {
 			return o.Hint(err,
@@ -78,15 +76,15 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	err := errors.Join(d.story(ctx), d.stop())
-	d.screen.write("") // no bar stays
+	d.screen.write("") // remove the bar
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		err = errors.New("interrupted")
 	case errors.Is(err, syscall.EADDRINUSE):
-		err = o.Hint(err, "choose other ports, as ferry demo --port 6000, or --port 0 for any that are free")
+		err = o.Hint(err, "choose other ports, such as ferry demo --port 6000, or --port 0 for any free ports")
 	default:
-		return d.advise(err, "what was written, with the logs of both registries, is in "+d.Dir)
+		return d.advise(err, "all files, with the logs of both registries, are in "+d.Dir)
 	}
 	if o.Dir == "" {
 		err = errors.Join(err, os.RemoveAll(d.Dir))
@@ -94,28 +92,28 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// makeDir makes the directory for all that the demo writes, which may be there
-// but must be empty, and in it the one for saved logins.
+// makeDir creates the directory for all files of the demo, with a directory for saved
+// logins in it. The directory may exist, but must be empty.
 func (d *demo) makeDir() (err error) {
 	if d.Dir == "" {
 		d.Dir, err = os.MkdirTemp("", "ferry-demo-")
 	} else {
 		d.Dir, err = filepath.Abs(d.Dir)
 	}
-	// A directory that cannot be read cannot be made either.
+	// If the directory cannot be read, creating it fails, too.
 	if entries, _ := os.ReadDir(d.Dir); len(entries) > 0 {
 		err := fmt.Errorf("%s is not empty", d.Dir)
-		return d.Hint(err, "give --data-dir a new directory: the demo begins at the beginning")
+		return d.Hint(err, "give --data-dir a new directory: a demo cannot be continued")
 	}
 	if err == nil {
 		err = os.MkdirAll(d.path("logins"), 0o700)
 	}
-	return d.advise(err, "name a directory that is there or can be made: ferry demo --data-dir DIR")
+	return d.advise(err, "name a directory that exists or can be created: ferry demo --data-dir DIR")
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
 
-// stop stops what still runs.
+// stop stops the registries and the link.
 func (d *demo) stop() error {
 	err := errors.Join(d.ship.stop(), d.root.stop())
 	if d.link != nil {
@@ -124,8 +122,7 @@ func (d *demo) stop() error {
 	return err
 }
 
-// advise adds to an error what to do about it: otherwise, unless the disk is
-// at fault.
+// advise adds a hint to an error: one about the disk if that is the cause, else otherwise.
 func (d *demo) advise(err error, otherwise string) error {
 	switch {
 	case err == nil:

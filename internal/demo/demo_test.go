@@ -12,7 +12,7 @@ import (
 	"ferry/internal/cli"
 )
 
-// screen is what a demo said so far; it calls seen when text appears.
+// A screen records the output of a demo. It calls seen when text appears.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -31,7 +31,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// interrupted runs a demo whose person presses Ctrl-C when want appears.
+// interrupted runs a demo, and interrupts it when want appears.
 func interrupted(t *testing.T, want string) (code int, said, complained string) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
@@ -47,7 +47,7 @@ func interrupted(t *testing.T, want string) (code int, said, complained string) 
 	return code, out.text.String(), stderr.String()
 }
 
-func TestADemoServesUntilItIsInterrupted(t *testing.T) {
+func TestDemoServesUntilItIsInterrupted(t *testing.T) {
 	code, said, complained := interrupted(t, "Both serve until you press Ctrl-C")
 	if code != 0 || complained != "" {
 		t.Errorf("exit code %d: %s", code, complained)
@@ -63,7 +63,7 @@ func TestADemoServesUntilItIsInterrupted(t *testing.T) {
 	}
 }
 
-func TestADemoThatIsInterruptedHalfWaySaysSoAndLeavesNothing(t *testing.T) {
+func TestInterruptedDemoLeavesNoFiles(t *testing.T) {
 	steps := []string{"1. A root registry", "3. A connected registry", "6. A token"}
 	if testing.Short() {
 		steps = steps[1:2]
@@ -78,10 +78,10 @@ func TestADemoThatIsInterruptedHalfWaySaysSoAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatCannotBeWrittenToIsRefusedWithAdvice(t *testing.T) {
+func TestReadOnlyDirectoryIsRefusedWithAHint(t *testing.T) {
 	stderr := &bytes.Buffer{}
 	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: stderr, Getenv: os.Getenv}
-	// Not even root may make a directory there.
+	// Not even the user root may create a directory there.
 	code := cli.Run(t.Context(), []string{"demo", "--once", "--port", "0", "--data-dir", "/sys/ferry-demo"}, env)
 	if code != 1 || !strings.Contains(stderr.String(), "/sys/ferry-demo") ||
 		!strings.Contains(stderr.String(), "hint: name a directory that you may write to") {

@@ -25,7 +25,7 @@ import (
 	"ferry/internal/remote"
 )
 
-// An image is one that is to cross.
+// An image is an image that the demo syncs.
 type image struct {
 	name            string // repository:tag
 	repository, tag string
@@ -34,15 +34,15 @@ type image struct {
 	parts           map[digest.Digest]oci.Descriptor // its manifests and blobs
 	layers          int
 	size            int64 // in bytes, of all its parts
-	fresh           int64 // of those that no image before it has
+	newBytes        int64 // of those that no image before it has
 }
 
-// notInName are the characters that no repository's name has.
+// notInName matches characters that a repository's name cannot have.
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 
-// open lets an image of the layout in dir cross after those that were opened
-// before it. The repository is named after dir, and "" is the layout's only image.
-func (d *demo) open(dir, tag string) error {
+// addImage adds an image of the layout in dir. The repository is named after dir. The tag
+// "" is the layout's only image.
+func (d *demo) addImage(dir, tag string) error {
 	l, err := layout.Open(dir)
 	if err != nil {
 		return err
@@ -68,13 +68,13 @@ func (d *demo) open(dir, tag string) error {
 	if slices.ContainsFunc(d.images, func(other *image) bool { return other.name == i.name }) {
 		return fmt.Errorf("two images would be %s: give their tags or directories different names", i.name)
 	}
-	if err := i.survey(root); err != nil {
+	if err := i.collect(root); err != nil {
 		return fmt.Errorf("read image %s: %w", i.name, err)
 	}
 	for _, part := range i.parts {
 		i.size += part.Size
 		if !d.known[part.Digest] {
-			i.fresh += part.Size
+			i.newBytes += part.Size
 		}
 		d.known[part.Digest] = true
 	}
@@ -82,8 +82,8 @@ func (d *demo) open(dir, tag string) error {
 	return nil
 }
 
-// survey notes a manifest and all below it.
-func (i *image) survey(d oci.Descriptor) error {
+// collect adds a manifest and all of its descendants to the parts.
+func (i *image) collect(d oci.Descriptor) error {
 	if _, seen := i.parts[d.Digest]; seen {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (i *image) survey(d oci.Descriptor) error {
 		return err
 	}
 	for _, child := range m.Manifests {
-		if err := i.survey(child); err != nil {
+		if err := i.collect(child); err != nil {
 			return err
 		}
 	}
@@ -104,8 +104,8 @@ func (i *image) survey(d oci.Descriptor) error {
 	return nil
 }
 
-// pull reads the image from a registry as a client does, by its tag, with every
-// manifest and blob of it, and holds every byte to the digests of the layout.
+// pull pulls the image from a registry by its tag, with every manifest and blob, and
+// verifies their digests.
 func (i *image) pull(ctx context.Context, from *remote.Registry) error {
 	m, err := from.Manifest(ctx, i.repository, i.tag)
 	if err != nil {
@@ -116,7 +116,7 @@ func (i *image) pull(ctx context.Context, from *remote.Registry) error {
 	}
 	for _, part := range i.parts {
 		if oci.IsManifest(part.MediaType) {
-			_, err = from.Manifest(ctx, i.repository, string(part.Digest)) // it verifies the digest
+			_, err = from.Manifest(ctx, i.repository, string(part.Digest)) // verifies the digest
 		} else {
 			err = i.pullBlob(ctx, from, part.Digest)
 		}
@@ -143,12 +143,12 @@ func (i *image) pullBlob(ctx context.Context, from *remote.Registry, d digest.Di
 	return nil
 }
 
-// sampleSize is the size in bytes of the file that differs between the two
-// versions; it is a part of the program, the rest of which is the same.
+// sampleSize is the size in bytes of the only file that differs between the two versions.
+// Its content is a part of the program.
 const sampleSize = 1 << 20
 
-// pack adds two versions of an image of the running program, which differ in
-// one layer. Where the program is linked statically, the images run.
+// pack adds two versions of an image of the running program. They differ in one layer. If
+// the program is linked statically, the images run.
 func (d *demo) pack() error {
 	content, err := os.ReadFile(d.Program)
 	if err != nil {
@@ -162,7 +162,7 @@ func (d *demo) pack() error {
 	if err != nil {
 		return err
 	}
-	length := min(sampleSize, len(content)/3) // a third, for the program of a test may be small
+	length := min(sampleSize, len(content)/3) // the program of a test may be small
 	for i, tag := range []string{"v1", "v2"} {
 		sample, err := packLayer(l, "usr/share/ferry/sample", 0o644, content[(i+1)*length:(i+2)*length])
 		if err != nil {
@@ -171,14 +171,14 @@ func (d *demo) pack() error {
 		if err := packImage(l, tag, program, sample); err != nil {
 			return err
 		}
-		if err := d.open(d.path("ferry"), tag); err != nil {
+		if err := d.addImage(d.path("ferry"), tag); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// packed is a layer with the digest of its archive before it was compressed.
+// packed is a layer with the digest of its uncompressed archive.
 type packed struct {
 	oci.Descriptor
 	diffID digest.Digest
@@ -195,7 +195,7 @@ func packLayer(l *layout.Layout, name string, mode int64, content []byte) (packe
 		if err == nil {
 			_, err = archive.Write(content)
 		}
-		return cmp.Or(err, archive.Close(), zip.Close()) // the first is why the others fail
+		return cmp.Or(err, archive.Close(), zip.Close()) // the first is the cause of the others
 	})
 	return packed{d, digest.NewDigest(digest.SHA256, plain)}, err
 }

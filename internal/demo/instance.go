@@ -13,13 +13,13 @@ import (
 	"ferry/internal/telemetry"
 )
 
-// An instance is a registry that runs, with what is needed to use it.
+// An instance is a registry of the demo, with a client for its administrator.
 type instance struct {
 	cfg      config.Config
 	url      string
-	password string           // of its user admin
-	admin    *remote.Registry // itself, as that user
-	stop     func() error     // stops it and waits for its end; it may be called again
+	password string           // of the user admin
+	admin    *remote.Registry // a client with that user
+	stop     func() error     // stops the registry and waits for its end; may be called again
 }
 
 // instance returns a registry that keeps its data in a directory called name.
@@ -29,8 +29,8 @@ func (d *demo) instance(name string, port int) *instance {
 	return i
 }
 
-// start runs a registry until stop; its log is beside its data. One that
-// starts again is reached where it was before.
+// start runs the registry until stop. Its log is next to its data directory. After a
+// restart, it has the same address.
 func (i *instance) start(ctx context.Context) error {
 	log, err := os.OpenFile(i.cfg.DataDir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -40,7 +40,7 @@ func (i *instance) start(ctx context.Context) error {
 	ready, done := make(chan server.Ready, 1), make(chan error, 1)
 	i.stop = func() error {
 		cancel()
-		return <-done // the server itself limits how long its requests may take to end
+		return <-done // the server limits how long it drains
 	}
 	go func() {
 		err := server.Run(ctx, i.cfg, server.Options{
@@ -48,7 +48,7 @@ func (i *instance) start(ctx context.Context) error {
 			Ready: func(r server.Ready) { ready <- r },
 		})
 		done <- errors.Join(err, log.Close())
-		close(done) // an error is returned once
+		close(done) // later calls of stop return nil
 	}()
 	select {
 	case err := <-done:

@@ -11,25 +11,25 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A link is the way from the ship to the root: connections to it lead to the
-// root, and what the root sends comes back at a rate. It can be cut.
+// A link is a proxy between the ship and the root. It limits the rate of the root's bytes,
+// and can be cut.
 type link struct {
 	net.Listener
 	root  string // its address
 	limit *rate.Limiter
 
-	mu    sync.Mutex
-	came  int64             // bytes that came back
-	cutAt int64             // at how many of them the link is cut; 0 is never
-	down  bool              // it is cut, and takes no connection
-	open  map[net.Conn]bool // connections of the ship
+	mu     sync.Mutex
+	passed int64             // bytes from the root that have passed
+	cutAt  int64             // the value of passed at which the link is cut; 0 is never
+	down   bool              // the link is cut, and accepts no connection
+	open   map[net.Conn]bool // connections of the ship
 }
 
-// linkBurst is how many bytes may pass at once: no fewer than io.Copy reads.
+// linkBurst is the number of bytes that may pass at once, at least the buffer of io.Copy.
 const linkBurst = 64 << 10
 
-// newLink opens a link to root, a host and port, that lets perSecond bytes a
-// second come back, or as many as come where that is 0.
+// newLink opens a link to root, which is a host and port. perSecond is its rate in bytes; 0
+// is no limit.
 func newLink(root string, perSecond int64) (*link, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,28 +47,28 @@ func newLink(root string, perSecond int64) (*link, error) {
 			if err != nil {
 				return
 			}
-			go l.join(ship)
+			go l.forward(ship)
 		}
 	}()
 	return l, nil
 }
 
-// url is the root's address, as the ship sees it.
+// url is the root's address for the ship.
 func (l *link) url() string { return "http://" + l.Addr().String() }
 
-// count begins to count what comes back. Once so many bytes came, the link is
-// cut; 0 is never.
+// count sets the counter of passed bytes to zero. The link is cut when it is at cutAt; 0 is
+// never.
 func (l *link) count(cutAt int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.came, l.cutAt = 0, cutAt
+	l.passed, l.cutAt = 0, cutAt
 }
 
-// received is how many bytes came back since they are counted.
+// received returns the counter of passed bytes.
 func (l *link) received() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.came
+	return l.passed
 }
 
 // isCut reports whether the link is down.
@@ -78,21 +78,21 @@ func (l *link) isCut() bool {
 	return l.down
 }
 
-// mend takes connections again.
-func (l *link) mend() {
+// restore makes the link accept connections again.
+func (l *link) restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down, l.cutAt = false, 0
 }
 
-// join copies between the ship and the root until either ends the connection, or
-// the link is cut; a root that is switched off ends it at once.
-func (l *link) join(ship net.Conn) {
+// forward copies bytes between the ship and the root until one of them closes the
+// connection, or the link is cut.
+func (l *link) forward(ship net.Conn) {
 	defer ship.Close()
-	if !l.enter(ship) {
+	if !l.add(ship) {
 		return
 	}
-	defer l.leave(ship)
+	defer l.remove(ship)
 	root, err := net.Dial("tcp", l.root)
 	if err != nil {
 		return
@@ -104,7 +104,7 @@ func (l *link) join(ship net.Conn) {
 	io.Copy(&toShip{l, ship}, root)
 }
 
-func (l *link) enter(ship net.Conn) bool {
+func (l *link) add(ship net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.down {
@@ -113,7 +113,7 @@ func (l *link) enter(ship net.Conn) bool {
 	return !l.down
 }
 
-func (l *link) leave(ship net.Conn) {
+func (l *link) remove(ship net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, ship)
@@ -121,7 +121,7 @@ func (l *link) leave(ship net.Conn) {
 
 var errCut = errors.New("the link is cut")
 
-// toShip writes what comes back, and takes as long as the link needs for it.
+// toShip writes the root's bytes to the ship, at the rate of the link.
 type toShip struct {
 	*link
 	ship net.Conn
@@ -131,7 +131,7 @@ func (w *toShip) Write(p []byte) (int, error) {
 	if err := w.limit.WaitN(context.Background(), len(p)); err != nil {
 		return 0, err
 	}
-	n, last := w.take(int64(len(p)))
+	n, last := w.allow(int64(len(p)))
 	written, err := w.ship.Write(p[:n])
 	if last {
 		w.cut()
@@ -140,19 +140,19 @@ func (w *toShip) Write(p []byte) (int, error) {
 	return written, err
 }
 
-// take counts up to n bytes, and returns how many of them may pass. last is
-// whether the link is cut then, or is cut already.
-func (l *link) take(n int64) (_ int64, last bool) {
+// allow counts up to n bytes, and returns how many may pass. last reports whether the link
+// is cut after them, or already.
+func (l *link) allow(n int64) (_ int64, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
 		return 0, true
 	}
 	if l.cutAt > 0 {
-		n = min(n, l.cutAt-l.came)
+		n = min(n, l.cutAt-l.passed)
 	}
-	l.came += n
-	return n, l.cutAt > 0 && l.came >= l.cutAt
+	l.passed += n
+	return n, l.cutAt > 0 && l.passed >= l.cutAt
 }
 
 func (l *link) cut() {

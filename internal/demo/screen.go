@@ -10,21 +10,20 @@ import (
 	"ferry/internal/config"
 )
 
-// A screen is what the demo says, by these rules:
+// A screen is the output of the demo. Its rules:
 //
-//   - A step has a title; what was typed begins with "$"; what came of it is
-//     indented below.
-//   - On a terminal titles are bold, commands are dim, and what takes time
-//     has a bar. Elsewhere there are neither colours nor bars, only lines.
-//   - Every line makes sense without those before it on the screen.
+//   - A step has a title. A command begins with "$"; its results are indented below.
+//   - On a terminal, titles are bold, commands are dim, and progress is a bar. Elsewhere,
+//     there are neither colours nor bars, only lines.
+//   - Every line makes sense by itself.
 type screen struct {
 	out      io.Writer
 	terminal bool
 	color    bool
-	columns  int // of the terminal; 0 is any number
+	columns  int // the width of the terminal; 0 is no limit
 	steps    int
-	bar      bool      // the cursor is behind one
-	shown    time.Time // when something was
+	bar      bool      // the cursor is at the end of a bar
+	shown    time.Time // the time of the last output
 }
 
 func (s *screen) style(code, text string) string {
@@ -41,13 +40,13 @@ func (s *screen) title(format string, args ...any) {
 	s.write("\n" + s.style("1", text) + "\n")
 }
 
-// typed shows a command, which goes on in the next of lines.
-func (s *screen) typed(lines ...string) {
-	s.say("%s", s.style("2", "$ "+strings.Join(lines, " \\\n    ")))
+// command shows a command of several lines.
+func (s *screen) command(lines ...string) {
+	s.print("%s", s.style("2", "$ "+strings.Join(lines, " \\\n    ")))
 }
 
-// words are those of the lines of a command; what is in quotes is one.
-func words(lines ...string) (all []string) {
+// splitWords returns the words of the lines of a command. A quoted text is one word.
+func splitWords(lines ...string) (all []string) {
 	for i, part := range strings.Split(strings.Join(lines, " "), "'") {
 		if i%2 == 1 {
 			all = append(all, part)
@@ -58,11 +57,11 @@ func words(lines ...string) (all []string) {
 	return all
 }
 
-// Indent is how many characters stand before a line that says what came of a command.
+// Indent is the indentation of results, in characters.
 const Indent = 3
 
-// say shows what came of it.
-func (s *screen) say(format string, args ...any) {
+// print shows results.
+func (s *screen) print(format string, args ...any) {
 	for text := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
 		for _, line := range s.wrap(strings.TrimSuffix(text, "\n")) {
 			if line != "" {
@@ -73,12 +72,12 @@ func (s *screen) say(format string, args ...any) {
 	}
 }
 
-// wrap breaks a line between words, where it has more than the terminal's columns.
+// wrap breaks a line that is too long for the terminal between words.
 func (s *screen) wrap(line string) (all []string) {
 	width := s.columns - Indent
 	for s.columns > 0 && utf8.RuneCountInString(line) > width {
 		at := strings.LastIndex(string([]rune(line)[:width]), " ")
-		if at <= 0 || strings.Contains(line, "\x1b") { // one long word, or what has a colour
+		if at <= 0 || strings.Contains(line, "\x1b") { // one long word, or a coloured line
 			break
 		}
 		all, line = append(all, line[:at]), line[at+1:]
@@ -86,18 +85,18 @@ func (s *screen) wrap(line string) (all []string) {
 	return append(all, line)
 }
 
-// How often progress is shown, on a terminal and elsewhere.
+// The least time between two updates of the progress, on a terminal and elsewhere.
 const (
-	drawEvery = 60 * time.Millisecond
-	lineEvery = 2 * time.Second
+	drawInterval = 60 * time.Millisecond
+	lineInterval = 2 * time.Second
 )
 
-// progress shows how many bytes are done of something that takes time, but
-// neither at once nor too often. What came of it is said next.
+// progress shows the progress of an operation in bytes, unless there was output a short
+// time ago.
 func (s *screen) progress(what string, done, total int64) {
-	every := lineEvery
+	every := lineInterval
 	if s.terminal {
-		every = drawEvery
+		every = drawInterval
 	}
 	if time.Since(s.shown) < every {
 		return
@@ -105,7 +104,7 @@ func (s *screen) progress(what string, done, total int64) {
 	done = min(done, total)
 	text := fmt.Sprintf("%s: %s of %s", what, config.SizeText(done), config.SizeText(total))
 	if !s.terminal {
-		s.say("%s", text)
+		s.print("%s", text)
 		return
 	}
 	const width = 30
@@ -114,7 +113,7 @@ func (s *screen) progress(what string, done, total int64) {
 	s.bar = true
 }
 
-// write writes text in place of the bar, if there is one.
+// write writes text. It replaces the bar, if there is one.
 func (s *screen) write(text string) {
 	if s.bar {
 		text = "\r\x1b[K" + text

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics are an instance's metrics, in a registry of their own, so that two
-// instances in one process stay apart.
+// Metrics are the metrics of an instance. They are in a Prometheus registry of their own,
+// so that two instances in one process do not mix.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -20,8 +20,7 @@ type Metrics struct {
 	running  prometheus.Gauge
 }
 
-// NewMetrics returns the metrics that every instance has: of its process, its
-// version and its requests.
+// NewMetrics returns metrics about the process, the version and the requests.
 func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -55,14 +54,14 @@ type Gauge struct {
 	Value      float64
 }
 
-// Gauges adds gauges that are read together when the metrics are asked for.
+// Gauges adds gauges. Each request for the metrics calls read once.
 func (m *Metrics) Gauges(read func() []Gauge) { m.registry.MustRegister(gauges(read)) }
 
 type gauges func() []Gauge
 
 var _ prometheus.Collector = gauges(nil)
 
-// Describe implements [prometheus.Collector]. Only reading tells the names.
+// Describe implements [prometheus.Collector]. The names are not known before a read.
 func (read gauges) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
@@ -73,15 +72,15 @@ func (read gauges) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// Started counts a request that is being answered; call the result at its end.
+// Started counts a running request. Call ended at its end.
 func (m *Metrics) Started() (ended func()) {
 	m.running.Inc()
 	return m.running.Dec
 }
 
-// Answered counts a request. api is one of a few fixed words, never what a
-// caller sent, so that callers cannot make the metrics grow; an unusual
-// method is counted as "other" for the same reason.
+// Answered counts a request that was answered. api must be one of a few fixed words, so that
+// clients cannot make the metrics grow. For the same reason, an unusual method counts as
+// "other".
 func (m *Metrics) Answered(api, method string, status int, sent int64, took time.Duration) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
@@ -93,7 +92,7 @@ func (m *Metrics) Answered(api, method string, status int, sent int64, took time
 	m.sent.WithLabelValues(api).Add(float64(sent))
 }
 
-// Handler serves the metrics in Prometheus' form.
+// Handler serves the metrics in the text format of Prometheus.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 }

@@ -1,5 +1,4 @@
-// Package telemetry has what an instance shows the people who run it: its log,
-// its metrics and its version.
+// Package telemetry has the log, the metrics and the version of an instance.
 package telemetry
 
 import (
@@ -10,8 +9,8 @@ import (
 	"ferry/internal/terminal"
 )
 
-// NewLogger returns a logger that writes lines of the given format, "text" or
-// "json", to w, with times in UTC.
+// NewLogger returns a logger that writes lines in a format, "text" or "json", to w. Times
+// are in UTC.
 func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
@@ -25,8 +24,8 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// Version returns the program's version: that of its module, or "dev" with
-// the commit where it was built from a checkout.
+// Version returns the version of the program's module. If the program was built from a
+// checkout, it returns "dev-" and the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

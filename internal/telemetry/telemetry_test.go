@@ -12,7 +12,7 @@ import (
 	"ferry/internal/terminal"
 )
 
-func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
+func TestLogLinesAreInUTCAndInTheirFormat(t *testing.T) {
 	var out bytes.Buffer
 	NewLogger(&out, slog.LevelInfo, "json").Info("said", "repo", "a/b")
 	var line struct {
@@ -33,7 +33,7 @@ func TestLogLinesAreInUTCAndOfTheirFormat(t *testing.T) {
 	}
 }
 
-func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
+func TestClientsCannotMakeTheMetricsGrow(t *testing.T) {
 	m := NewMetrics()
 	m.Gauges(func() []Gauge {
 		return []Gauge{{Name: "ferry_test", Help: "A test.", Value: 42},
@@ -59,7 +59,7 @@ func TestMetricsCountRequestsAndDoNotGrowWithWhatCallersSend(t *testing.T) {
 	}
 }
 
-func TestALogMovesNoCursor(t *testing.T) {
+func TestLogsCannotControlTheTerminal(t *testing.T) {
 	const hostile = "a\x1b[2J\u009b2J\u202eb\nc"
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer

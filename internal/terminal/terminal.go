@@ -1,8 +1,7 @@
-// Package terminal says which characters of text a terminal acts on, and makes text
-// of other machines safe to show: a repository's name or an error could move the
-// cursor, fake a line of the program's own, or turn what follows around. [Printable]
-// is for words, and [Escape] for JSON, which has a form for such characters. Every
-// form of output goes through one of them, and so do logs.
+// Package terminal makes text from other machines safe to show. A control character in the
+// name of a repository or in an error could move the cursor, forge a line of output, or
+// reverse the text after it. Every form of output, and the log, must use [Printable] for
+// text, or [Escape] for JSON, which can represent such characters.
 package terminal
 
 import (
@@ -14,24 +13,25 @@ import (
 	"unicode/utf8"
 )
 
-// Acts reports whether a terminal acts on r: C0, C1, DEL, what reorders text from
-// right to left, and Unicode's own ends of lines.
+// Acts reports whether a terminal acts on r: C0, C1, DEL, characters that reorder text from
+// right to left, and the line separators of Unicode.
 func Acts(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 }
 
-// Printable is text on one line, with a space in place of what a terminal acts on.
+// Printable returns text on one line, with a space in place of control characters; see
+// [Acts].
 func Printable(text string) string {
 	text = strings.ToValidUTF8(text, string(utf8.RuneError)) // a lone byte may be a C1 control
 	return strings.Join(strings.FieldsFunc(text, Acts), " ")
 }
 
-// Clip returns text without what is behind its first most bytes, and without bytes
-// that are no character, as one that was cut is none.
+// Clip returns the first most bytes of text, without bytes that are not valid UTF-8, such as
+// half a character at the end.
 func Clip(text string, most int) string { return strings.ToValidUTF8(text[:min(len(text), most)], "") }
 
-// Excerpt is the first most bytes of text, without half a character at their end, and
-// "..." if there is more. Messages quote with it what a stranger sent.
+// Excerpt returns the first most bytes of text, without half a character at the end, and
+// "..." if there are more. It is for messages that quote input.
 func Excerpt(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -52,14 +52,14 @@ func PrintableLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Hides reports whether text of several lines has something that a terminal acts on.
+// Hides reports whether text of several lines has control characters; see [Acts].
 func Hides(text []byte) bool { return bytes.IndexFunc(text, hidden) >= 0 }
 
-// hidden is Acts without what stands between the values of JSON.
+// hidden is Acts, except for the end of a line.
 func hidden(r rune) bool { return Acts(r) && r != '\n' }
 
-// Escape writes \u and a number for all that a terminal acts on in JSON, which can
-// have it in its strings only. All of it fits in four digits.
+// Escape replaces control characters in JSON by \u and four hex digits; see [Acts]. JSON can
+// have such characters only in its strings.
 func Escape(json []byte) []byte {
 	if !Hides(json) {
 		return json
@@ -75,7 +75,7 @@ func Escape(json []byte) []byte {
 	return b.Bytes()
 }
 
-// An EscapingWriter writes JSON, a whole value at a time, through [Escape].
+// An EscapingWriter escapes JSON with [Escape]. Each Write must be a whole value.
 type EscapingWriter struct{ io.Writer }
 
 // Write implements io.Writer.

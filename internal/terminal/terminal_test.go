@@ -10,7 +10,7 @@ import (
 
 const hostile = "a\x1b]0;x\a\x7f\u009b2J\u202egnp.exe\u2066\u061c\u2028b\nferry: c\tö 世 🚢"
 
-func TestPrintableDropsWhatATerminalActsOn(t *testing.T) {
+func TestPrintableReplacesTerminalControls(t *testing.T) {
 	if got, want := terminal.Printable(hostile+"\x9b"), "a ]0;x 2J gnp.exe b ferry: c ö 世 🚢\ufffd"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -45,7 +45,7 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-func TestClipCutsNoCharacter(t *testing.T) {
+func TestClipEndsAtACharacter(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		most int

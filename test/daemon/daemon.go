@@ -1,4 +1,4 @@
-// Package daemon runs other people's servers for as long as a test lasts.
+// Package daemon runs servers of other projects in tests.
 package daemon
 
 import (
@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Start starts a server that ends with the test, and returns what find makes
-// of the first line of its standard error in which it finds something.
+// Start starts a server, which is stopped at the end of the test. It calls find with each
+// line of standard error, and returns the first result that is not "".
 func Start(t testing.TB, cmd *exec.Cmd, find func(line string) string) string {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -32,7 +32,7 @@ func Start(t testing.TB, cmd *exec.Cmd, find func(line string) string) string {
 	for lines.Scan() {
 		if found := find(lines.Text()); found != "" {
 			go func() {
-				for lines.Scan() { // until it ends, so that it never waits for us
+				for lines.Scan() { // read all lines, so that the server never blocks
 				}
 			}()
 			return found
@@ -43,8 +43,8 @@ func Start(t testing.TB, cmd *exec.Cmd, find func(line string) string) string {
 	return ""
 }
 
-// FreeAddress returns an address that nobody listened at a moment ago, for
-// programs that do not say which one they took.
+// FreeAddress returns an address that was free a moment ago. It is for programs that do not
+// report the port that they chose.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,9 +55,9 @@ func FreeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// Distribution runs CNCF distribution with files for storage, its cache in
-// memory and its log all but silent, and returns its host:port. auth is a
-// section of its configuration, and tls a part of the section http.
+// Distribution runs CNCF distribution with files as storage and a cache in memory, and
+// returns its host:port. It does not log requests. auth is a section of its configuration, and
+// tls a part of the section http.
 func Distribution(t testing.TB, program, auth, tls string) string {
 	t.Helper()
 	dir := t.TempDir()
