@@ -326,7 +326,7 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 	tagSeq, attachedSeq, err := v.scopeSeqs(c, entry)
 	for i := range tags {
 		t := &tags[i]
-		_, attached := subscription.Subject(t.name)
+		_, attached := subscription.AttachedTo(t.name)
 		switch t.scopeSeq = tagSeq; {
 		case t.name == "":
 			t.scopeSeq = max(tagSeq, entry.RelistSeq)

@@ -142,7 +142,7 @@ func (l *lister) readIndex(
 func (l *lister) selectTags() {
 	var candidates []storage.Tag
 	for _, t := range l.tags {
-		subject, belongs := subscription.Subject(t.Name)
+		subject, belongs := subscription.AttachedTo(t.Name)
 		switch {
 		case l.filter.Tags.All():
 			l.selectTag(t)

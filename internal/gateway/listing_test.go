@@ -104,7 +104,7 @@ func (r *repository) listed(of wire.Spec) string {
 	var words []string
 	for _, i := range r.list(r.t, "app/a", of) {
 		word := i.Tag
-		if subject, belongs := subscription.Subject(i.Tag); belongs {
+		if subject, belongs := subscription.AttachedTo(i.Tag); belongs {
 			word = "sig-of-" + strings.ReplaceAll(names[subject], " ", "-")
 		}
 		if i.Tag == "" {
@@ -459,7 +459,7 @@ func (r *rules) tagSelected(t storage.Tag, seen map[digest.Digest]bool) bool {
 	if r.filter.Tags.All() {
 		return true
 	}
-	if subject, belongs := subscription.Subject(t.Name); belongs {
+	if subject, belongs := subscription.AttachedTo(t.Name); belongs {
 		return r.reachable(subject, seen)
 	}
 	if !r.filter.Tags.Matches(t.Name) {
@@ -467,7 +467,7 @@ func (r *rules) tagSelected(t storage.Tag, seen map[digest.Digest]bool) bool {
 	}
 	newer := 0
 	for _, other := range r.tags {
-		_, belongs := subscription.Subject(other.Name)
+		_, belongs := subscription.AttachedTo(other.Name)
 		later := other.UpdatedAt.After(t.UpdatedAt) || other.UpdatedAt.Equal(t.UpdatedAt) && other.Name > t.Name
 		if !belongs && r.filter.Tags.Matches(other.Name) && later {
 			newer++

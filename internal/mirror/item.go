@@ -65,7 +65,7 @@ func (l *listing) lostTags(
 ) (map[string]bool, error) {
 	var unlisted []string
 	for name, d := range recorded {
-		_, attached := subscription.Subject(name)
+		_, attached := subscription.AttachedTo(name)
 		if name != string(d) && !l.listed[name] && (attached || l.filters.Matches(name)) {
 			unlisted = append(unlisted, name)
 		}
@@ -75,7 +75,7 @@ func (l *listing) lostTags(
 	}
 	lost := map[string]bool{}
 	for _, name := range unlisted {
-		subject, attached := subscription.Subject(name)
+		subject, attached := subscription.AttachedTo(name)
 		if retry.Permanent(l.failed[name]) { // some registries answer 401 or 403 for a missing tag
 			delete(l.failed, name)
 		}
@@ -105,7 +105,7 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 	}
 	lostAttached := map[digest.Digest][]string{}
 	for name, d := range recorded {
-		switch subject, attached := subscription.Subject(name); {
+		switch subject, attached := subscription.AttachedTo(name); {
 		case name == string(d) || l.listed[name]:
 		case attached:
 			lostAttached[subject] = append(lostAttached[subject], name)
@@ -176,7 +176,7 @@ func (l *listing) recorded(ctx context.Context) (map[string]digest.Digest, error
 // listing. A manifest that another tag or a lock keeps also keeps its signatures.
 func (l *listing) signed(ctx context.Context, recorded map[string]digest.Digest) (all []digest.Digest, _ error) {
 	for name, d := range recorded {
-		subject, attached := subscription.Subject(name)
+		subject, attached := subscription.AttachedTo(name)
 		if !attached && name == string(d) {
 			m, err := l.Storage.Manifest(ctx, l.spec.Repository, name)
 			if e := oci.AsError(err); e != nil && e.Status < 500 {

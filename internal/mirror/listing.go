@@ -82,7 +82,7 @@ func (l *listing) read(ctx context.Context) error {
 	l.listed, l.selected, l.attached, l.count = map[string]bool{}, nil, map[digest.Digest][]string{}, 0
 	for _, tag := range tags.Tags {
 		l.listed[tag] = true
-		subject, attached := subscription.Subject(tag)
+		subject, attached := subscription.AttachedTo(tag)
 		switch {
 		case l.filters.All() || !attached && l.filters.Matches(tag):
 			l.selected = append(l.selected, tag)
@@ -150,7 +150,7 @@ func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing
 	failures := 0
 	err := forEach(ctx, unknown, func(ctx context.Context, tag string) error {
 		d, err := l.source.digest(ctx, tag)
-		_, attached := subscription.Subject(tag)
+		_, attached := subscription.AttachedTo(tag)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {

@@ -71,7 +71,7 @@ func (r *run) execute(ctx context.Context) (recorded bool) {
 		r.rule.SucceededAt = now
 		r.log.Info("mirror run finished", attrs...)
 	case err == nil:
-		r.rule.Error, temporary = "some tags failed; see failures", result.Failed > result.Refused
+		r.rule.Error, temporary = "some tags failed; see failures", result.Failed > result.Permanent
 		if full := result.DiskFull(); full != "" {
 			r.rule.Error += "; " + full
 		}
@@ -83,7 +83,7 @@ func (r *run) execute(ctx context.Context) (recorded bool) {
 		r.log.Info("mirror run stopped; the next run resumes from the same byte", append(attrs, "err", err)...)
 		return r.record(context.WithoutCancel(ctx))
 	default:
-		r.rule.Error, temporary = err.Error(), !permanent(err) || result.Failed > result.Refused
+		r.rule.Error, temporary = err.Error(), !permanent(err) || result.Failed > result.Permanent
 		if text := hint(err); text != "" {
 			r.rule.Error += "; " + text
 		}

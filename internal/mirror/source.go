@@ -122,7 +122,7 @@ func (s *source) host() string {
 // digest resolves a reference at the source; "" means that there is no such manifest.
 func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
 	registry := s.registry
-	_, attached := subscription.Subject(reference)
+	_, attached := subscription.AttachedTo(reference)
 	if attached {
 		registry = s.optional
 	}

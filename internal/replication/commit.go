@@ -264,7 +264,7 @@ func (r *run) finishImage(c *commit) {
 		if failure != nil {
 			r.result.Failed++
 			if retry.Permanent(failure) {
-				r.result.Refused++
+				r.result.Permanent++
 			}
 			r.failed[keyOf(item)] = item.ChangedAt
 			r.items.ItemsFailed++

@@ -94,7 +94,7 @@ type Result struct {
 	Synced       int   // items that now match the source
 	Removed      int   // items that were removed
 	Failed       int   // items that the next Sync tries again
-	Refused      int   // failed items that will fail again until the source changes
+	Permanent    int   // failed items that will fail again until the source changes
 	NoSpace      int   // failed items for which the disk has no space
 	MissingSpace int64 // bytes of disk space that they need beside the free space
 	Received     int64 // bytes of content received over the link

@@ -118,7 +118,7 @@ func (r *run) requestPlan(ctx context.Context, p *plan, images []*image) error {
 	}
 	fruitless, limit := 0, len(images)
 	for {
-		want := p.openWants(images)
+		want := p.unfinishedWants(images)
 		if len(want) == 0 {
 			return nil
 		}
@@ -127,7 +127,7 @@ func (r *run) requestPlan(ctx context.Context, p *plan, images []*image) error {
 			return err
 		}
 		before := p.entries
-		answered, err := r.requestPlanOnce(ctx, p, some, p.haveNow(have))
+		answered, err := r.requestPlanOnce(ctx, p, some, p.haveWithReceived(have))
 		switch {
 		case err == nil && len(some) == len(want):
 			return nil
@@ -260,8 +260,8 @@ func (p *plan) markComplete(want ...Ref) {
 	}
 }
 
-// openWants returns the wanted manifests for which the source may have more entries.
-func (p *plan) openWants(images []*image) []Ref {
+// unfinishedWants returns the wanted manifests for which the source may have more entries.
+func (p *plan) unfinishedWants(images []*image) []Ref {
 	var open []Ref
 	for _, im := range images {
 		if p.missing[im.ref()] == nil && !p.completed[im.ref()] {
@@ -271,9 +271,9 @@ func (p *plan) openWants(images []*image) []Ref {
 	return open
 }
 
-// haveNow adds the received manifests to have. The source still sends entries that belong
+// haveWithReceived adds the received manifests to have. The source still sends entries that belong
 // to them.
-func (p *plan) haveNow(have []Ref) []Ref {
+func (p *plan) haveWithReceived(have []Ref) []Ref {
 	all := slices.AppendSeq(slices.Clone(have), maps.Keys(p.manifests))
 	return all[:min(len(all), maxHave)]
 }
@@ -288,7 +288,7 @@ func (p *plan) splitComplete(images []*image) {
 		return
 	}
 	open := map[Ref]bool{}
-	for _, want := range p.openWants(images) {
+	for _, want := range p.unfinishedWants(images) {
 		open[want] = true
 	}
 	for _, im := range images {

@@ -18,7 +18,7 @@ type digestSet map[digest.Digest]bool
 // contains reports whether the set has the manifest of an item or, if the item is the tag
 // of a signature, the signed manifest.
 func (s digestSet) contains(row metadb.SyncItem) bool {
-	if subject, attached := subscription.Subject(row.Tag); attached {
+	if subject, attached := subscription.AttachedTo(row.Tag); attached {
 		return s[subject]
 	}
 	return row.Tag == "" && s[digest.Digest(row.Item)]
@@ -104,7 +104,7 @@ func attachments(v *storage.View, repository string) (map[digest.Digest][]digest
 	}
 	tags, err := v.Tags(repository)
 	for _, tag := range tags {
-		if subject, attached := subscription.Subject(tag.Name); attached {
+		if subject, attached := subscription.AttachedTo(tag.Name); attached {
 			all[subject] = append(all[subject], tag.Digest)
 		}
 	}

@@ -114,10 +114,10 @@ func (s Tags) Matches(tag string) bool {
 
 var subject = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\.[a-z]+)?$`)
 
-// Subject returns the digest of the manifest that a signature or attestation tag, such as
+// AttachedTo returns the digest of the manifest that a signature or attestation tag, such as
 // sha256-<hex>.sig, belongs to. Such a tag is selected together with its subject, and
 // KeepLast does not count it.
-func Subject(tag string) (digest.Digest, bool) {
+func AttachedTo(tag string) (digest.Digest, bool) {
 	m := subject.FindStringSubmatch(tag)
 	if m == nil {
 		return "", false

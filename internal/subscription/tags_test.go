@@ -113,19 +113,19 @@ func TestNoFilterMatchesEveryTag(t *testing.T) {
 	}
 }
 
-func TestSignatureTagsNameTheirSubject(t *testing.T) {
+func TestSignatureTagsAreAttachedToTheirSubject(t *testing.T) {
 	d := digest.FromString("x")
 	for _, d := range []digest.Digest{d, digest.SHA512.FromString("x")} {
 		stem := strings.Replace(string(d), ":", "-", 1)
 		for _, suffix := range []string{"", ".sig", ".att", ".sbom"} {
-			if got, ok := Subject(stem + suffix); !ok || got != d {
-				t.Errorf("Subject(%s) = %s, %t", stem+suffix, got, ok)
+			if got, ok := AttachedTo(stem + suffix); !ok || got != d {
+				t.Errorf("AttachedTo(%s) = %s, %t", stem+suffix, got, ok)
 			}
 		}
 	}
 	for _, tag := range []string{"v1", "sha256-abc.sig", "sha512-" + d.Encoded(), "sha256-" + d.Encoded() + ".SIG"} {
-		if got, ok := Subject(tag); ok {
-			t.Errorf("Subject(%s) = %s", tag, got)
+		if got, ok := AttachedTo(tag); ok {
+			t.Errorf("AttachedTo(%s) = %s", tag, got)
 		}
 	}
 }
