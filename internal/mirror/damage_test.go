@@ -12,14 +12,14 @@ import (
 	"ferry/internal/storage"
 )
 
-// A rule's next run brings again what was damaged since, although no tag moved.
+// The next run of a rule fetches damaged content again, although no tag moved.
 func TestRuleFetchesDamagedContentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		m := h.upstream.manifest("app", "one", 300<<10)
 		h.upstream.Push("app", m, "1.0")
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		for _, d := range []digest.Digest{m.Layers[0].Digest, m.Config.Digest} {
 			file, _, err := h.OpenBlob(t.Context(), "local/app", d)
 			if err != nil {
@@ -33,7 +33,7 @@ func TestRuleFetchesDamagedContentAgain(t *testing.T) {
 			if reason, err := h.VerifyBlob(t.Context(), d, storage.Unpaced); reason == "" || err != nil {
 				t.Fatalf("VerifyBlob = %q, %v", reason, err)
 			}
-			if row := h.ask(); row.Error != "" {
+			if row := h.runRule(); row.Error != "" {
 				t.Error(row.Error)
 			}
 			if reason, err := h.VerifyBlob(t.Context(), d, storage.Unpaced); reason != "" || err != nil {

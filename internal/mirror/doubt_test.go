@@ -16,7 +16,7 @@ import (
 	"ferry/internal/mirror"
 )
 
-// hasTags makes the upstream have these tags only.
+// hasTags makes the upstream behave as if it had only these tags.
 func (u *upstream) hasTags(tags ...string) {
 	u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		_, reference, ok := strings.Cut(r.URL.Path, "/manifests/")
@@ -32,8 +32,8 @@ func (u *upstream) hasTags(tags ...string) {
 	})
 }
 
-// runFor lets a run begin, and looks at the rule after that time.
-func (h *here) runFor(t *testing.T, d time.Duration) mirror.RunStatus {
+// startRun starts a run of the rule, and returns its state after d.
+func (h *instance) startRun(t *testing.T, d time.Duration) mirror.RunStatus {
 	t.Helper()
 	time.Sleep(time.Millisecond)
 	h.update(askRule)
@@ -42,16 +42,16 @@ func (h *here) runFor(t *testing.T, d time.Duration) mirror.RunStatus {
 	return h.Status("r")
 }
 
-// fiveTags is an instance that has the upstream's v1 to v5.
-func fiveTags(t *testing.T) (*here, map[string]digest.Digest) {
+// fiveTags returns an instance that has synced the upstream's tags v1 to v5.
+func fiveTags(t *testing.T) (*instance, map[string]digest.Digest) {
 	t.Helper()
-	h, want := newHere(t), map[string]digest.Digest{}
+	h, want := newInstance(t), map[string]digest.Digest{}
 	for i := 1; i <= 5; i++ {
 		tag := fmt.Sprint("v", i)
 		want[tag] = h.upstream.image("app", tag, 10, tag)
 	}
 	h.rule(mirror.Spec{})
-	h.await(time.Time{})
+	h.awaitRun(time.Time{})
 	return h, want
 }
 
@@ -60,13 +60,13 @@ func TestShrunkenListingRemovesNothingAtFirst(t *testing.T) {
 		h, want := fiveTags(t)
 		want["v6"] = h.upstream.image("app", "new", 10, "v6")
 		h.upstream.hasTags("v1", "v5", "v6")
-		s := h.runFor(t, 5*time.Minute)
+		s := h.startRun(t, 5*time.Minute)
 		if !s.Running || !strings.Contains(s.Problem, "does not list 3 of the 5 tags") ||
 			!strings.Contains(s.Problem, "read again at 00:1") {
 			t.Errorf("%+v", s)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
-			t.Errorf("what is new came, and nothing went: %s", diff)
+			t.Errorf("the new tag is missing, or a tag was removed: %s", diff)
 		}
 		h.upstream.intercept(nil) // it was an outage
 		time.Sleep(10 * time.Minute)
@@ -87,18 +87,18 @@ func TestRequestedRunRereadsADoubtedListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
-		h.runFor(t, time.Minute)
+		h.startRun(t, time.Minute)
 		want["v6"] = h.upstream.image("app", "new", 10, "v6")
 		h.upstream.hasTags("v1", "v5", "v6")
-		if s := h.runFor(t, time.Minute); !s.Running {
-			t.Errorf("much is still gone: %+v", s)
+		if s := h.startRun(t, time.Minute); !s.Running {
+			t.Errorf("the list is still short, but the run ended: %+v", s)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
-			t.Errorf("what is new did not come, or something went: %s", diff)
+			t.Errorf("the new tag is missing, or another was removed: %s", diff)
 		}
 		h.upstream.intercept(nil) // it was an outage
-		if s := h.runFor(t, time.Minute); s.Running {
-			t.Errorf("the source has all again: %+v", s)
+		if s := h.startRun(t, time.Minute); s.Running {
+			t.Errorf("the source lists everything again, but the run did not end: %+v", s)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
 			t.Error(diff)
@@ -110,9 +110,9 @@ func TestSecondListingConfirmsDeletions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
-		h.runFor(t, 5*time.Minute)
-		h.upstream.hasTags("v1", "v2", "v5") // of three, two are gone
-		row := h.await(time.Time{})
+		h.startRun(t, 5*time.Minute)
+		h.upstream.hasTags("v1", "v2", "v5") // of the three missing tags, two are deleted
+		row := h.awaitRun(time.Time{})
 		if took := row.EndedAt.Sub(row.StartedAt); row.Error != "" || took < 10*time.Minute || took > 11*time.Minute {
 			t.Errorf("the run ended with %q after %s", row.Error, took)
 		}
@@ -128,16 +128,16 @@ func TestDoubtLastsFromRunToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, want := fiveTags(t)
 		h.upstream.hasTags("v1", "v5")
-		h.runFor(t, 5*time.Minute)
-		h.upstream.answering(http.StatusForbidden, "/tags/list", time.Now().Add(time.Hour))
-		if row := h.await(time.Time{}); !strings.Contains(row.Error, "list tags") {
+		h.startRun(t, 5*time.Minute)
+		h.upstream.respond(http.StatusForbidden, "/tags/list", time.Now().Add(time.Hour))
+		if row := h.awaitRun(time.Time{}); !strings.Contains(row.Error, "list tags") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
 		h.upstream.hasTags("v1", "v5")
-		row := h.ask()
+		row := h.runRule()
 		if tags := h.tags("local/app"); row.Error != "" || len(tags) != 2 ||
 			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, tags)
@@ -147,7 +147,7 @@ func TestDoubtLastsFromRunToRun(t *testing.T) {
 
 func TestMissingReferrersAreDoubtedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		var signatures []digest.Digest
 		for i := range 4 {
 			d := h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
@@ -155,7 +155,7 @@ func TestMissingReferrersAreDoubtedToo(t *testing.T) {
 			signatures = append(signatures, signature, h.upstream.referrer("app", fmt.Sprint("of it ", i), signature))
 		}
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		has := func() (n int) {
 			for _, d := range signatures {
 				if h.has("local/app", d) {
@@ -171,10 +171,10 @@ func TestMissingReferrersAreDoubtedToo(t *testing.T) {
 			}
 			return lists
 		})
-		if s := h.runFor(t, 5*time.Minute); !s.Running || has() != len(signatures) {
+		if s := h.startRun(t, 5*time.Minute); !s.Running || has() != len(signatures) {
 			t.Errorf("%d are left: %+v", has(), s)
 		}
-		if row := h.await(time.Time{}); row.Error != "" || has() != 0 {
+		if row := h.awaitRun(time.Time{}); row.Error != "" || has() != 0 {
 			t.Errorf("%d are left: %q", has(), row.Error)
 		}
 	})
@@ -184,12 +184,12 @@ func TestFewOrFilteredTagsAreRemovedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := fiveTags(t)
 		h.upstream.hasTags("v1", "v2", "v3", "v4")
-		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 4 ||
+		if row := h.runRule(); row.Error != "" || len(h.tags("local/app")) != 4 ||
 			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
 		}
 		h.rule(mirror.Spec{TagFilters: []string{"v1"}})
-		if row := h.ask(); row.Error != "" || len(h.tags("local/app")) != 1 ||
+		if row := h.runRule(); row.Error != "" || len(h.tags("local/app")) != 1 ||
 			row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there is %v", row, h.tags("local/app"))
 		}
@@ -198,7 +198,7 @@ func TestFewOrFilteredTagsAreRemovedAtOnce(t *testing.T) {
 
 func TestSignaturesOfReplacedImagesAreNotDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		push := func(seed string) []string {
 			var children []digest.Digest
@@ -215,7 +215,7 @@ func TestSignaturesOfReplacedImagesAreNotDoubted(t *testing.T) {
 		}
 		old := push("old")
 		h.rule(mirror.Spec{TagFilters: []string{"latest"}})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		if n := len(h.tags("local/app")); n != 5 {
 			t.Fatalf("there are %d tags", n)
 		}
@@ -225,12 +225,12 @@ func TestSignaturesOfReplacedImagesAreNotDoubted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		row := h.ask()
+		row := h.runRule()
 		if n := len(h.tags("local/app")); row.Error != "" || n != 5 || row.EndedAt.Sub(row.StartedAt) > time.Minute {
 			t.Errorf("%+v, there are %d tags", row, n)
 		}
 		u.hasTags("latest")
-		if s := h.runFor(t, 5*time.Minute); !s.Running || len(h.tags("local/app")) != 5 {
+		if s := h.startRun(t, 5*time.Minute); !s.Running || len(h.tags("local/app")) != 5 {
 			t.Errorf("%+v, there is %v", s, h.tags("local/app"))
 		}
 	})

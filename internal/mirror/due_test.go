@@ -25,7 +25,7 @@ func TestRuleIsDueByScheduleAndOnRequest(t *testing.T) {
 		r.AskedAt = at(clock)
 		return r
 	}
-	failed := func(r metadb.MirrorRule, since string) metadb.MirrorRule { // temporarily, in a run that is due since then
+	failed := func(r metadb.MirrorRule, since string) metadb.MirrorRule { // temporarily, in a run that was due since then
 		r.OwedAt = at(since)
 		return r
 	}

@@ -23,7 +23,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// A content is the content of a registry, of the upstream or of the instance.
+// A content is the content of the upstream or of the instance.
 type content struct {
 	storagetest.Content
 }
@@ -33,20 +33,20 @@ func newContent(t *testing.T) content {
 	return content{storagetest.New(t, storage.Options{})}
 }
 
-// image pushes an image with a layer of size bytes, which follow from seed.
+// image pushes an image with a layer of size bytes that depend on seed.
 func (c content) image(repository, seed string, size int, tags ...string) digest.Digest {
 	c.T.Helper()
 	return c.Push(repository, c.manifest(repository, seed, size), tags...).Digest
 }
 
-// manifest pushes an image's blobs, and returns the image.
+// manifest pushes the blobs of an image, and returns its manifest.
 func (c content) manifest(repository, seed string, size int) storagetest.Manifest {
 	c.T.Helper()
 	layer := bytes.Repeat([]byte(seed+";"), size/(len(seed)+1)+1)[:size]
 	return c.Image(repository, "config "+seed, layer)
 }
 
-// referrer pushes a manifest whose subject is d, without a tag.
+// referrer pushes an untagged manifest with the subject d.
 func (c content) referrer(repository, seed string, d digest.Digest) digest.Digest {
 	c.T.Helper()
 	m := c.manifest(repository, seed, 10)
@@ -54,7 +54,7 @@ func (c content) referrer(repository, seed string, d digest.Digest) digest.Diges
 	return c.Push(repository, m).Digest
 }
 
-// index pushes an index of manifests that are there.
+// index pushes an index of existing manifests.
 func (c content) index(repository string, children []digest.Digest, tags ...string) digest.Digest {
 	c.T.Helper()
 	index := storagetest.Index()
@@ -68,7 +68,7 @@ func (c content) index(repository string, children []digest.Digest, tags ...stri
 	return c.Push(repository, index, tags...).Digest
 }
 
-// tags are the repository's, as "TAG DIGEST".
+// tags returns the digests of the repository's tags.
 func (c content) tags(repository string) map[string]digest.Digest {
 	c.T.Helper()
 	all, err := c.Tags(c.T.Context(), repository, storage.TagOrder{}, "", 1000)
@@ -91,15 +91,15 @@ func (c content) has(repository string, d digest.Digest) bool {
 	return has
 }
 
-// An upstream is a registry that nobody here runs.
+// An upstream is the source registry of a test.
 type upstream struct {
 	content
 	pipe *faultnet.Pipe
 
 	mu     sync.Mutex
-	counts map[string]int // requests: "HEAD manifests"
-	sent   int            // bytes of blobs
-	rate   int64          // bytes of a blob a second; 0 is no limit
+	counts map[string]int // requests by method and kind, such as "HEAD manifests"
+	sent   int            // bytes of blobs sent
+	rate   int64          // of sending blobs, in bytes a second; 0 is no limit
 	before func(w http.ResponseWriter, r *http.Request) (done bool)
 }
 
@@ -139,8 +139,8 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-// asked returns how often something was asked for, and forgets it.
-func (u *upstream) asked(what string) int {
+// requestCount returns how many such requests came since the last call.
+func (u *upstream) requestCount(what string) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n := u.counts[what]
@@ -160,36 +160,36 @@ func (u *upstream) set(change func()) {
 	change()
 }
 
-// A here is an instance that follows an upstream.
-type here struct {
+// An instance is the registry under test, which mirrors an upstream.
+type instance struct {
 	content
 	*mirror.Service
 	upstream *upstream
 }
 
-// newHere returns an instance whose service runs until the test ends.
-func newHere(t *testing.T) *here {
+// newInstance returns an instance. Its service runs until the test ends.
+func newInstance(t *testing.T) *instance {
 	t.Helper()
-	h := stoppedHere(t)
+	h := newStoppedInstance(t)
 	h.start(t)
 	return h
 }
 
-func stoppedHere(t *testing.T) *here {
+func newStoppedInstance(t *testing.T) *instance {
 	t.Helper()
-	h := &here{content: newContent(t), upstream: newUpstream(t)}
-	h.service(t)
+	h := &instance{content: newContent(t), upstream: newUpstream(t)}
+	h.newService(t)
 	return h
 }
 
-// service makes the service anew, as a restart does.
-func (h *here) service(t *testing.T) {
+// newService replaces the service, as a restart does.
+func (h *instance) newService(t *testing.T) {
 	t.Helper()
-	h.dialing(t, h.upstream.pipe.Dial)
+	h.newServiceWith(t, h.upstream.pipe.Dial)
 }
 
-// dialing makes the service anew, with another way to reach registries.
-func (h *here) dialing(t *testing.T, dial mirror.Dial) {
+// newServiceWith replaces the service by one that dials with dial.
+func (h *instance) newServiceWith(t *testing.T, dial mirror.Dial) {
 	t.Helper()
 	key, err := mirror.OpenKey(t.TempDir())
 	if err != nil {
@@ -200,8 +200,8 @@ func (h *here) dialing(t *testing.T, dial mirror.Dial) {
 	})
 }
 
-// start lets the service run, and returns what stops it.
-func (h *here) start(t *testing.T) (stop func()) {
+// start starts the service, and returns a function that stops it.
+func (h *instance) start(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -214,8 +214,8 @@ func (h *here) start(t *testing.T) (stop func()) {
 	return stop
 }
 
-// rule makes a rule, or changes it, as the management API does.
-func (h *here) rule(v mirror.Spec) {
+// rule creates or changes the rule "r", as the management API does.
+func (h *instance) rule(v mirror.Spec) {
 	h.content.T.Helper()
 	if v.Source == "" {
 		v.Source = "http://upstream.example/app"
@@ -244,18 +244,18 @@ func (h *here) rule(v mirror.Spec) {
 	h.Changed("r")
 }
 
-// ask asks for a run and waits until one is over.
-func (h *here) ask() metadb.MirrorRule {
+// runRule requests a run of the rule, and waits until it has ended.
+func (h *instance) runRule() metadb.MirrorRule {
 	h.content.T.Helper()
-	time.Sleep(time.Millisecond) // the clock's grain in the database
+	time.Sleep(time.Millisecond) // the resolution of times in the database
 	asked := time.Now()
 	h.update(func(tx *metadb.Tx) error { return tx.AskMirrorRule("r", asked) })
 	h.Wake()
-	return h.await(asked)
+	return h.awaitRun(asked)
 }
 
-// await waits until a run that began at or after the given time is over.
-func (h *here) await(since time.Time) (row metadb.MirrorRule) {
+// awaitRun waits until a run that began at or after the given time has ended.
+func (h *instance) awaitRun(since time.Time) (row metadb.MirrorRule) {
 	h.content.T.Helper()
 	for range 10_000 {
 		h.update(func(tx *metadb.Tx) (err error) {
@@ -272,7 +272,7 @@ func (h *here) await(since time.Time) (row metadb.MirrorRule) {
 	return row
 }
 
-func (h *here) update(fn func(*metadb.Tx) error) {
+func (h *instance) update(fn func(*metadb.Tx) error) {
 	h.content.T.Helper()
 	if err := h.content.DB.Update(h.content.T.Context(), fn); err != nil {
 		h.content.T.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// runError hands the rule's error to look.
+// runError passes the rule's error to look.
 func runError(t *testing.T, look func(why string)) func(*metadb.Tx) error {
 	t.Helper()
 	return func(tx *metadb.Tx) error {
@@ -31,13 +31,13 @@ func deleteRule(tx *metadb.Tx) error {
 	return tx.DeleteMirrorRule("r")
 }
 
-// nothingKnown fails the test where items of the rule are left.
-func nothingKnown(t *testing.T) func(*metadb.Tx) error {
+// noItems fails the test if the database has items of the rule.
+func noItems(t *testing.T) func(*metadb.Tx) error {
 	t.Helper()
 	return func(tx *metadb.Tx) error {
 		items, err := tx.SyncItems(mirror.SourceName("r"), metadb.AnySyncItem, "", "", 10)
 		if len(items) > 0 {
-			t.Errorf("items of a rule that is gone: %v", items)
+			t.Errorf("items of a deleted rule: %v", items)
 		}
 		return err
 	}

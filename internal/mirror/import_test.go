@@ -18,19 +18,19 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// bring makes an import and waits until it is over.
-func (h *here) bring(t *testing.T, q mirror.ImportRequest) mirror.Import {
+// runImport starts an import and waits until it has ended.
+func (h *instance) runImport(t *testing.T, q mirror.ImportRequest) mirror.Import {
 	t.Helper()
 	synctest.Wait() // until the service runs
 	i, err := h.Import(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.over(t, i)
+	return h.awaitImport(t, i)
 }
 
-// over waits until the import is.
-func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
+// awaitImport waits until the import has ended.
+func (h *instance) awaitImport(t *testing.T, i mirror.Import) mirror.Import {
 	t.Helper()
 	for i.EndedAt.IsZero() {
 		time.Sleep(time.Second)
@@ -44,9 +44,9 @@ func (h *here) over(t *testing.T, i mirror.Import) mirror.Import {
 
 func TestImportCopiesAnImageToEveryDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 300<<10, "1.0")
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0",
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1.0",
 			Images: []string{"a:x", "b/c"}, Repository: "plain"})
 		if i.State != mirror.ImportSucceeded || i.Digest != d {
 			t.Fatalf("%+v", i)
@@ -57,9 +57,9 @@ func TestImportCopiesAnImageToEveryDestination(t *testing.T) {
 			}
 		}
 		if !h.has("plain", d) || len(h.tags("plain")) != 0 {
-			t.Error("the copy without a tag is not there, or has one")
+			t.Error("the copy without a tag is missing, or has a tag")
 		}
-		i = h.bring(t,
+		i = h.runImport(t,
 			mirror.ImportRequest{Source: "http://upstream.example/app@" + string(d), Images: []string{"app:x"}})
 		if i.State != mirror.ImportSucceeded || h.tags("app")["x"] != d {
 			t.Errorf("%+v", i)
@@ -69,11 +69,11 @@ func TestImportCopiesAnImageToEveryDestination(t *testing.T) {
 
 func TestImportByTagAndDigestKeepsTheTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1.0")
-		h.upstream.image("app", "two", 10, "1.0") // the tag moves on
+		h.upstream.image("app", "two", 10, "1.0") // the tag moves
 		for _, images := range [][]string{nil, {"copy"}} {
-			i := h.bring(t,
+			i := h.runImport(t,
 				mirror.ImportRequest{Source: "http://upstream.example/app:1.0@" + string(d), Images: images})
 			if i.State != mirror.ImportSucceeded {
 				t.Fatalf("%+v", i)
@@ -89,7 +89,7 @@ func TestImportByTagAndDigestKeepsTheTag(t *testing.T) {
 
 func TestImportMovesATagOnlyWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		was := h.image("app", "own", 10, "1")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
@@ -101,7 +101,7 @@ func TestImportMovesATagOnlyWithForce(t *testing.T) {
 			t.Error("the tag was moved")
 		}
 		q.Force = true
-		if i := h.bring(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+		if i := h.runImport(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -109,7 +109,7 @@ func TestImportMovesATagOnlyWithForce(t *testing.T) {
 
 func TestTagCreatedDuringAnImportIsNotMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		var own digest.Digest
 		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
@@ -119,7 +119,7 @@ func TestTagCreatedDuringAnImportIsNotMoved(t *testing.T) {
 			return false
 		}
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1", Images: []string{"app:1", "app:2"}}
-		i := h.bring(t, q)
+		i := h.runImport(t, q)
 		if want := "app:1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want ||
 			i.Hint != "--force moves it" {
 			t.Errorf("%+v, want %q", i, want)
@@ -128,7 +128,7 @@ func TestTagCreatedDuringAnImportIsNotMoved(t *testing.T) {
 			t.Error(diff)
 		}
 		q.Force = true
-		if i := h.bring(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
+		if i := h.runImport(t, q); i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -136,7 +136,7 @@ func TestTagCreatedDuringAnImportIsNotMoved(t *testing.T) {
 
 func TestImportWithReferrersFailsWithItsTag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.referrer("app", "SBOM", h.upstream.image("app", "one", 10, "v1"))
 		taken := false
 		h.upstream.before = func(_ http.ResponseWriter, r *http.Request) bool {
@@ -146,7 +146,7 @@ func TestImportWithReferrersFailsWithItsTag(t *testing.T) {
 			}
 			return false
 		}
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"})
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"})
 		if want := "app:v1: " + mirror.ErrExists.Error(); i.State != mirror.ImportFailed || i.Problem != want {
 			t.Errorf("%+v, want %q", i, want)
 		}
@@ -155,15 +155,15 @@ func TestImportWithReferrersFailsWithItsTag(t *testing.T) {
 
 func TestImportsAreListedLatestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("app", "one", 1<<20, "1", "2")
 		h.upstream.rate = 128 << 10
 		var want []string
 		for _, tag := range []string{"1", "2"} {
-			i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:" + tag})
+			i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:" + tag})
 			want = append([]string{i.ID}, want...)
 			if i.BytesPerSecond != 0 {
-				t.Errorf("it is over and gets on: %+v", i)
+				t.Errorf("it has ended and still has a rate: %+v", i)
 			}
 		}
 		var got []string
@@ -181,14 +181,14 @@ func TestImportsAreListedLatestFirst(t *testing.T) {
 		if i := h.Imports()[0]; i.BytesPerSecond < 128<<10 || i.BytesPerSecond > 1<<20 || i.Progress.BytesDone == 0 {
 			t.Errorf("on its way: %+v", i)
 		}
-		h.over(t, h.Imports()[0])
+		h.awaitImport(t, h.Imports()[0])
 	})
 }
 
 func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 	authority := asPEM(selfSigned(t))
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("app", "one", 10, "1")
 		held := make(chan struct{})
 		h.upstream.before = func(http.ResponseWriter, *http.Request) bool { <-held; return false }
@@ -199,7 +199,7 @@ func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		if again, err := h.Import(t.Context(), q); err != nil || again.ID != first.ID {
-			t.Errorf("the same again is %+v, %v", again, err)
+			t.Errorf("the same request again: %+v, %v", again, err)
 		}
 		for what, change := range map[string]func(*mirror.ImportRequest){
 			"user":      func(q *mirror.ImportRequest) { q.Username = "other" },
@@ -215,7 +215,7 @@ func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 			}
 		}
 		close(held)
-		if i := h.over(t, first); i.State != mirror.ImportSucceeded {
+		if i := h.awaitImport(t, first); i.State != mirror.ImportSucceeded {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -224,10 +224,10 @@ func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 func TestFailedImportSaysWhyAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("app", "large", size, "1")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
-		// The second half of the layer is gone once the first has been sent.
+		// Once the first half of the layer has been sent, the second half is deleted.
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 			start := 0
 			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start)
@@ -240,17 +240,17 @@ func TestFailedImportSaysWhyAndResumes(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			return true
 		}
-		if i := h.bring(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Problem, "BLOB_UNKNOWN") {
+		if i := h.runImport(t, q); i.State != mirror.ImportFailed || !strings.Contains(i.Problem, "BLOB_UNKNOWN") {
 			t.Errorf("%+v", i)
 		}
 		h.upstream.set(func() { h.upstream.before = nil })
-		if i := h.bring(t, q); i.State != mirror.ImportSucceeded {
+		if i := h.runImport(t, q); i.State != mirror.ImportSucceeded {
 			t.Errorf("%+v", i)
 		}
 		if h.upstream.sent > size+size/4 {
 			t.Errorf("%d bytes were sent of a layer of %d", h.upstream.sent, size)
 		}
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
 		if !strings.Contains(i.Problem, "upstream.example/app has no 2") {
 			t.Errorf("%+v", i)
 		}
@@ -259,10 +259,10 @@ func TestFailedImportSaysWhyAndResumes(t *testing.T) {
 
 func TestImportFromUnreachableSourceFailsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.pipe.Close()
 		began := time.Now()
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
 		if i.State != mirror.ImportFailed || i.Problem == "" ||
 			!strings.Contains(i.Hint, "resumes from the same byte") || time.Since(began) > time.Minute {
 			t.Errorf("after %s: %+v", time.Since(began), i)
@@ -271,7 +271,7 @@ func TestImportFromUnreachableSourceFailsSoon(t *testing.T) {
 }
 
 func TestInvalidImportRequestIsRefused(t *testing.T) {
-	h := newHere(t)
+	h := newInstance(t)
 	for _, q := range []mirror.ImportRequest{
 		{Source: "alpine"},
 		{Source: "ftp://upstream.example/app"},
@@ -288,24 +288,24 @@ func TestInvalidImportRequestIsRefused(t *testing.T) {
 	}
 }
 
-// TestImportOfPartialIndexFailsWithMissingChild has an index here already, which
-// a rule brought without one platform.
+// The index is already here: a rule has fetched it without one platform.
 func TestImportOfPartialIndexFailsWithMissingChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		bad := u.image("app", "arm", 10)
 		index := storagetest.Index()
 		for arch, d := range map[string]digest.Digest{"amd64": u.image("app", "amd", 10), "arm64": bad} {
 			index.Manifests = append(index.Manifests, oci.Descriptor{
-				MediaType: oci.MediaTypeImageManifest, Digest: d, Size: 1, Platform: &v1.Platform{OS: "linux", Architecture: arch},
+				MediaType: oci.MediaTypeImageManifest, Digest: d, Size: 1,
+				Platform: &v1.Platform{OS: "linux", Architecture: arch},
 			})
 		}
 		u.Push("app", index, "1")
 		h.rule(mirror.Spec{Repository: "app", Platforms: []string{"linux/amd64"}})
-		h.await(time.Time{})
-		u.answering(http.StatusForbidden, "/blobs/"+string(digest.FromString("config arm")), time.Now().Add(time.Hour))
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1", Force: true})
+		h.awaitRun(time.Time{})
+		u.respond(http.StatusForbidden, "/blobs/"+string(digest.FromString("config arm")), time.Now().Add(time.Hour))
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1", Force: true})
 		if i.State != mirror.ImportFailed || h.tags("app")["1"] == "" || h.has("app", bad) {
 			t.Errorf("%+v, there is %v", i, h.tags("app"))
 		}

@@ -178,8 +178,9 @@ func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing
 func (l *listing) err() error {
 	var problems []string
 	if n := len(l.dangling); n > 0 {
-		problems = append(problems, fmt.Sprintf("the source has no manifest for %d of the tags that it lists, such as %s",
-			n, slices.Min(slices.Collect(maps.Keys(l.dangling)))))
+		problems = append(problems,
+			fmt.Sprintf("the source has no manifest for %d of the tags that it lists, such as %s",
+				n, slices.Min(slices.Collect(maps.Keys(l.dangling)))))
 	}
 	temporary := false
 	for _, err := range l.failed {

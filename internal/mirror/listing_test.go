@@ -19,20 +19,20 @@ import (
 
 func TestEmptySourceRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		if err := h.upstream.DeleteTag(t.Context(), "app", "1"); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); !strings.Contains(row.Error, "no tags at all") {
+		if row := h.runRule(); !strings.Contains(row.Error, "no tags at all") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if err := h.upstream.DeleteRepository(t.Context(), "app"); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); !strings.Contains(row.Error, "upstream.example has no repository app") {
+		if row := h.runRule(); !strings.Contains(row.Error, "upstream.example has no repository app") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if h.tags("local/app")["1"] != d {
@@ -41,9 +41,9 @@ func TestEmptySourceRemovesNothing(t *testing.T) {
 	})
 }
 
-// unresolved lets the upstream answer 404 for these tags, or for every
-// manifest, and list them as before.
-func (u *upstream) unresolved(tags ...string) {
+// hideManifests makes the upstream answer 404 for the manifests of these tags, or of all
+// tags if there are none, and list the tags as before.
+func (u *upstream) hideManifests(tags ...string) {
 	u.set(func() {
 		u.before = func(w http.ResponseWriter, r *http.Request) bool {
 			_, reference, ok := strings.Cut(r.URL.Path, "/manifests/")
@@ -58,13 +58,13 @@ func (u *upstream) unresolved(tags ...string) {
 
 func TestSourceWithoutManifestsRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		want := map[string]digest.Digest{"1": h.upstream.image("app", "one", 10, "1"),
 			"2": h.upstream.image("app", "two", 10, "2")}
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
-		h.upstream.unresolved()
-		if row := h.ask(); !strings.Contains(row.Error, "has no manifest for any of them; nothing was removed") {
+		h.awaitRun(time.Time{})
+		h.upstream.hideManifests()
+		if row := h.runRule(); !strings.Contains(row.Error, "has no manifest for any of them; nothing was removed") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
@@ -75,24 +75,25 @@ func TestSourceWithoutManifestsRemovesNothing(t *testing.T) {
 
 func TestListedTagWithoutManifestIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		lost := h.upstream.image("app", "lost", 10, "lost")
 		h.upstream.image("app", "gone", 10, "gone")
 		signature := strings.Replace(string(lost), ":", "-", 1) + ".sig"
 		signed := h.upstream.image("app", "signature", 10, signature)
 		h.upstream.image("app", "good", 10, "good")
 		h.rule(mirror.Spec{TagFilters: []string{"*"}})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 
-		h.upstream.unresolved("lost")
+		h.upstream.hideManifests("lost")
 		later := h.upstream.image("app", "later", 10, "good")
-		if row := h.ask(); !strings.Contains(row.Error, "no manifest for 1 of the tags that it lists, such as lost") {
+		if row := h.runRule(); !strings.Contains(row.Error,
+			"no manifest for 1 of the tags that it lists, such as lost") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if tags := h.tags("local/app"); tags["lost"] != lost || tags[signature] != signed || tags["good"] != later {
-			t.Errorf("where one tag leads to nothing, there is %v", tags)
+			t.Errorf("with a dangling tag, the tags are %v", tags)
 		}
-		// Between the listing and the question a tag can go for good.
+		// A tag can be deleted between the list and the request for its manifest.
 		h.upstream.set(func() {
 			h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, "/manifests/gone") {
@@ -101,24 +102,24 @@ func TestListedTagWithoutManifestIsKept(t *testing.T) {
 				return false
 			}
 		})
-		if row := h.ask(); row.Error != "" {
+		if row := h.runRule(); row.Error != "" {
 			t.Error(row.Error)
 		}
 		if tags := h.tags("local/app"); len(tags) != 3 || tags["gone"] != "" {
-			t.Errorf("where one tag went, there is %v", tags)
+			t.Errorf("after a deletion, the tags are %v", tags)
 		}
 	})
 }
 
 func TestFiltersThatMatchNothingRemoveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1.0")
 		h.upstream.image("app", "signature", 10, strings.Replace(string(d), ":", "-", 1)+".sig")
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		h.rule(mirror.Spec{TagFilters: []string{"v1.*"}})
-		if row := h.ask(); row.Error != "no tag of the source matches the filters; nothing was removed" {
+		if row := h.runRule(); row.Error != "no tag of the source matches the filters; nothing was removed" {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if tags := h.tags("local/app"); len(tags) != 2 {
@@ -149,7 +150,7 @@ func TestEveryPageOfTagsIsRead(t *testing.T) {
 					}
 					return lists
 				})
-				row := h.ask()
+				row := h.runRule()
 				if state := mirror.RuleStateOf(row, false); (state == mirror.InSync) != readable {
 					t.Errorf("it is %s: %s", state, row.Error)
 				}
@@ -161,21 +162,20 @@ func TestEveryPageOfTagsIsRead(t *testing.T) {
 	}
 }
 
-// TestHiddenTagIsKeptInSync has the source, another Ferry, hide tags
-// from its lists.
+// The source, another Ferry, hides tags from its lists.
 func TestHiddenTagIsKeptInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		want := map[string]digest.Digest{"v1": u.image("app", "one", 10, "v1"), "v2": u.image("app", "two", 10, "v2")}
-		for i := range 10 { // so that the last ones are not many
+		for i := range 10 { // so that two deleted tags are few of them
 			tag := fmt.Sprint("v0.", i)
 			want[tag] = u.image("app", tag, 10, tag)
 		}
 		signature := strings.Replace(string(want["v1"]), ":", "-", 1) + ".sig"
 		want[signature] = u.image("app", "signature", 10, signature)
 		h.rule(mirror.Spec{TagFilters: []string{"v*"}})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		for _, tag := range []string{"v2", signature} {
 			if err := u.ChangeLocks(t.Context(), "app", tag, storage.LockChange{Set: storage.NoList}); err != nil {
 				t.Fatal(err)
@@ -183,7 +183,7 @@ func TestHiddenTagIsKeptInSync(t *testing.T) {
 		}
 		ask := func() {
 			t.Helper()
-			if row := h.ask(); row.Error != "" || row.EndedAt.Sub(row.StartedAt) > time.Minute {
+			if row := h.runRule(); row.Error != "" || row.EndedAt.Sub(row.StartedAt) > time.Minute {
 				t.Errorf("%+v", row)
 			}
 			if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
@@ -193,14 +193,14 @@ func TestHiddenTagIsKeptInSync(t *testing.T) {
 		ask()
 		want["v2"] = u.image("app", "three", 10, "v2")
 		ask()
-		u.intercept(func(w http.ResponseWriter, r *http.Request) bool { // it does not say whether it has it
+		u.intercept(func(w http.ResponseWriter, r *http.Request) bool { // it is unknown whether the tag exists
 			fails := strings.HasSuffix(r.URL.Path, "/manifests/v2")
 			if fails {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 			return fails
 		})
-		h.ask()
+		h.runRule()
 		u.intercept(nil)
 		ask()
 		for _, tag := range []string{"v2", signature} {

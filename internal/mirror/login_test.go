@@ -13,15 +13,15 @@ import (
 	"ferry/internal/mirror"
 )
 
-// helperProgram is a credential helper: it knows one registry, and says
-// nothing where it is not asked as Docker asks.
+// helperProgram is a credential helper that knows the login of one registry. It answers
+// only requests in Docker's form.
 const helperProgram = `#!/bin/sh
 [ "$1" = get ] && [ "$(cat)" = upstream.example ] || { echo "credentials not found in native keychain"; exit 1; }
 echo '{"ServerURL":"upstream.example","Username":"bot","Secret":"hush"}'
 `
 
-// wanting lets nobody in but the user, over Basic.
-func (u *upstream) wanting(user, password string) {
+// requireLogin makes the upstream require this user, with Basic authentication.
+func (u *upstream) requireLogin(user, password string) {
 	u.set(func() {
 		u.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if name, secret, _ := r.BasicAuth(); name == user && secret == password {
@@ -34,8 +34,7 @@ func (u *upstream) wanting(user, password string) {
 	})
 }
 
-// dockerConfig makes text Docker's configuration, and a credential helper x
-// one that is installed.
+// dockerConfig makes text the configuration of Docker, and installs a credential helper x.
 func dockerConfig(t *testing.T, text string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -48,33 +47,33 @@ func dockerConfig(t *testing.T, text string) {
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-// auths is Docker's configuration after docker login as bot.
-func auths(server string) string {
+// dockerLogin is the configuration of Docker after "docker login" as bot.
+func dockerLogin(server string) string {
 	return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, server, base64.StdEncoding.EncodeToString([]byte("bot:hush")))
 }
 
 func TestImportUsesDockerLogins(t *testing.T) {
 	for name, v := range map[string]struct{ config, source string }{
-		"in the configuration": {auths("upstream.example"), "upstream.example/library/app:1"},
+		"in the configuration": {dockerLogin("upstream.example"), "upstream.example/library/app:1"},
 		"by a helper":          {`{"credHelpers":{"upstream.example":"x"}}`, "upstream.example/library/app:1"},
-		"for Docker Hub":       {auths("https://index.docker.io/v1/"), "docker.io/app:1"},
+		"for Docker Hub":       {dockerLogin("https://index.docker.io/v1/"), "docker.io/app:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dockerConfig(t, v.config)
 			synctest.Test(t, func(t *testing.T) {
-				h := newHere(t)
+				h := newInstance(t)
 				d := h.upstream.image("library/app", "one", 10, "1")
-				h.upstream.wanting("bot", "hush")
-				i := h.bring(t, mirror.ImportRequest{Source: "http://" + v.source, Images: []string{"app:1"}})
+				h.upstream.requireLogin("bot", "hush")
+				i := h.runImport(t, mirror.ImportRequest{Source: "http://" + v.source, Images: []string{"app:1"}})
 				if i.State != mirror.ImportSucceeded || h.tags("app")["1"] != d {
 					t.Errorf("%+v", i)
 				}
-				// It is for nobody else's registry, and no other login is mixed with it.
+				// A login is not used for another registry, nor combined with another login.
 				for _, q := range []mirror.ImportRequest{
 					{Source: "http://elsewhere.example/library/app:1", Images: []string{"elsewhere:1"}},
 					{Source: "http://" + v.source, Images: []string{"other:1"}, Username: "other", Password: "x"},
 				} {
-					if i := h.bring(t, q); i.State != mirror.ImportFailed ||
+					if i := h.runImport(t, q); i.State != mirror.ImportFailed ||
 						!strings.Contains(i.Problem, "UNAUTHORIZED") {
 						t.Errorf("%+v", i)
 					}
@@ -85,13 +84,13 @@ func TestImportUsesDockerLogins(t *testing.T) {
 }
 
 func TestRuleUsesDockerLogins(t *testing.T) {
-	dockerConfig(t, auths("upstream.example"))
+	dockerConfig(t, dockerLogin("upstream.example"))
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
-		h.upstream.wanting("bot", "hush")
+		h.upstream.requireLogin("bot", "hush")
 		h.rule(mirror.Spec{})
-		if row := h.ask(); row.Error != "" || h.tags("local/app")["1"] != d {
+		if row := h.runRule(); row.Error != "" || h.tags("local/app")["1"] != d {
 			t.Errorf("%+v", row)
 		}
 	})

@@ -39,7 +39,7 @@ func TestPasswordIsBoundToItsRegistryAndKey(t *testing.T) {
 	a, b := mirror.Location{Address: "https://a.example"}, mirror.Location{Address: "https://b.example"}
 	sealed := s.Encrypt(a, "secret")
 	if strings.Contains(sealed, "secret") || sealed == s.Encrypt(a, "secret") {
-		t.Errorf("the password is kept as %q", sealed)
+		t.Errorf("the password is stored as %q", sealed)
 	}
 	if s, err = mirror.OpenKey(dir); err != nil {
 		t.Fatal(err)
@@ -68,6 +68,6 @@ func TestPasswordIsBoundToItsRegistryAndKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := mirror.OpenKey(dir); err == nil {
-		t.Error("half a key is taken")
+		t.Error("a truncated key is accepted")
 	}
 }

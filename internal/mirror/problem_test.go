@@ -16,11 +16,11 @@ import (
 	"ferry/internal/mirror"
 )
 
-// reaching returns an instance that, whatever it dials, reaches serve.
-func reaching(t *testing.T, serve func(net.Conn)) *here {
+// dialingTo returns an instance whose connections all end at serve.
+func dialingTo(t *testing.T, serve func(net.Conn)) *instance {
 	t.Helper()
-	h, pipe := stoppedHere(t), faultnet.NewPipe()
-	h.dialing(t, pipe.Dial)
+	h, pipe := newStoppedInstance(t), faultnet.NewPipe()
+	h.newServiceWith(t, pipe.Dial)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -38,7 +38,7 @@ func reaching(t *testing.T, serve func(net.Conn)) *here {
 	return h
 }
 
-// selfSigned is a server's certificate, for example.com, that no authority vouches for.
+// selfSigned returns a self-signed certificate for example.com.
 func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	s := httptest.NewTLSServer(nil)
@@ -46,17 +46,17 @@ func selfSigned(t *testing.T) tls.Certificate {
 	return s.TLS.Certificates[0]
 }
 
-// asPEM is a certificate as a file has it.
+// asPEM returns a certificate in PEM.
 func asPEM(c tls.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
 }
 
-// failsAtOnce makes an import that must fail, with these words and this
-// advice, without a second try.
-func failsAtOnce(t *testing.T, h *here, q mirror.ImportRequest, trouble, advice string) {
+// failsWithoutRetry runs an import that must fail without a retry, with this problem and
+// this advice.
+func failsWithoutRetry(t *testing.T, h *instance, q mirror.ImportRequest, trouble, advice string) {
 	t.Helper()
 	began := time.Now()
-	i := h.bring(t, q)
+	i := h.runImport(t, q)
 	if i.State != mirror.ImportFailed || !strings.Contains(i.Problem, trouble) ||
 		!strings.Contains(i.Hint, advice) || advice == "" && i.Hint != "" {
 		t.Errorf("%+v, want %q, %q", i, trouble, advice)
@@ -70,7 +70,7 @@ func TestTLSErrorIsNotRetried(t *testing.T) {
 	certificate := selfSigned(t)
 	says := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {
-			conn.Read(make([]byte, 16<<10)) // what the client begins with
+			conn.Read(make([]byte, 16<<10)) // the ClientHello
 			io.WriteString(conn, text)
 		}
 	}
@@ -88,7 +88,8 @@ func TestTLSErrorIsNotRetried(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				failsAtOnce(t, reaching(t, v.serve), mirror.ImportRequest{Source: "example.com/app:1"}, v.trouble,
+				failsWithoutRetry(t, dialingTo(t, v.serve), mirror.ImportRequest{Source: "example.com/app:1"},
+					v.trouble,
 					v.advice)
 			})
 		})
@@ -98,11 +99,11 @@ func TestTLSErrorIsNotRetried(t *testing.T) {
 func TestRefusedLoginIsNotRetried(t *testing.T) {
 	dockerConfig(t, `{"credHelpers":{"elsewhere.example":"missing"}}`)
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
-		h.upstream.wanting("bot", "hush")
+		h := newInstance(t)
+		h.upstream.requireLogin("bot", "hush")
 		q := mirror.ImportRequest{Source: "http://upstream.example/app:1"}
-		failsAtOnce(t, h, q, "UNAUTHORIZED", "--username and --password-stdin, or docker login")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://elsewhere.example/app:1"},
+		failsWithoutRetry(t, h, q, "UNAUTHORIZED", "--username and --password-stdin, or docker login")
+		failsWithoutRetry(t, h, mirror.ImportRequest{Source: "http://elsewhere.example/app:1"},
 			"read the login for elsewhere.example", "install that helper")
 		h.upstream.set(func() {
 			h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -110,22 +111,22 @@ func TestRefusedLoginIsNotRetried(t *testing.T) {
 				return true
 			}
 		})
-		failsAtOnce(t, h, q, "DENIED", "--username and --password-stdin, or docker login")
+		failsWithoutRetry(t, h, q, "DENIED", "--username and --password-stdin, or docker login")
 	})
 }
 
 func TestMissingTagOrRepositoryIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("acme/app", "one", 10, "1")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"},
+		failsWithoutRetry(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/app:2"},
 			"upstream.example/acme/app has no 2", "")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"},
+		failsWithoutRetry(t, h, mirror.ImportRequest{Source: "http://upstream.example/acme/ap:1"},
 			"upstream.example has no repository acme/ap", "")
-		failsAtOnce(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"},
+		failsWithoutRetry(t, h, mirror.ImportRequest{Source: "http://docker.io/alpinx:1"},
 			"docker.io has no repository library/alpinx", "")
 		h.rule(mirror.Spec{Source: "http://upstream.example/acme/ap"})
-		if row := h.ask(); row.Error != "upstream.example has no repository acme/ap" {
+		if row := h.runRule(); row.Error != "upstream.example has no repository acme/ap" {
 			t.Errorf("%+v", row)
 		}
 	})
@@ -133,9 +134,9 @@ func TestMissingTagOrRepositoryIsNamed(t *testing.T) {
 
 func TestRuleErrorHasAHint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.rule(mirror.Spec{Source: "upstream.example/app"})
-		if row := h.ask(); !strings.Contains(row.Error,
+		if row := h.runRule(); !strings.Contains(row.Error,
 			"server gave HTTP response to HTTPS client; the source does not use TLS: put http:// before it") {
 			t.Errorf("%+v", row)
 		}
@@ -144,7 +145,7 @@ func TestRuleErrorHasAHint(t *testing.T) {
 
 func TestImportShowsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("app", "one", 10, "1")
 		began, turned := time.Now(), false
 		h.upstream.before = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -164,11 +165,12 @@ func TestImportShowsRetryAfter(t *testing.T) {
 		synctest.Wait()
 		i, _ = h.ImportOf(i.ID)
 		until := began.Add(90 * time.Second).UTC().Format("15:04:05 UTC")
-		if want := "the source asks for a pause until " + until + ": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
+		if want := "the source asks for a pause until " + until +
+			": TOOMANYREQUESTS: too many requests"; i.Problem != want ||
 			i.Hint != "" {
 			t.Errorf("%+v, want %q", i, want)
 		}
-		if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
+		if i = h.awaitImport(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
 			t.Errorf("%+v", i)
 		}
 	})
@@ -187,7 +189,7 @@ func TestImportShowsWhyItsLayersWait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHere(t)
+				h := newInstance(t)
 				h.upstream.image("app", "one", 1<<20, "1")
 				began := time.Now()
 				h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -206,7 +208,7 @@ func TestImportShowsWhyItsLayersWait(t *testing.T) {
 				if i, _ = h.ImportOf(i.ID); !strings.Contains(i.Problem, v.want) {
 					t.Errorf("%+v, want %q", i, v.want)
 				}
-				if i = h.over(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
+				if i = h.awaitImport(t, i); i.State != mirror.ImportSucceeded || i.Problem != "" {
 					t.Errorf("%+v", i)
 				}
 			})

@@ -14,11 +14,10 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// TestForeignLayersAndIndexesOfBlobsAreMirrored has layers that a registry need not have: one
-// that the source has, one that it has not, and one of which it does not say.
+// There are three foreign layers: the source has one, lacks one, and fails for one.
 func TestForeignLayersAndIndexesOfBlobsAreMirrored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		layer := func(content string) oci.Descriptor {
 			return oci.Descriptor{MediaType: "x/layer", Digest: digest.FromString(content), Size: int64(len(content))}
@@ -44,7 +43,7 @@ func TestForeignLayersAndIndexesOfBlobsAreMirrored(t *testing.T) {
 			}
 		})
 		h.rule(mirror.Spec{})
-		if row := h.ask(); row.Error != "" {
+		if row := h.runRule(); row.Error != "" {
 			t.Fatal(row.Error)
 		}
 		for content, want := range map[string]bool{

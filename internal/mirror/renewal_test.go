@@ -15,12 +15,12 @@ import (
 	"ferry/internal/mirror"
 )
 
-// An expiring registry wants a token, which is good for a few requests, and
-// sends who asks for a blob to an address that is good for one.
+// An expiring registry requires a token that is valid for a few requests. It redirects
+// requests for blobs to addresses that are valid for one request each.
 type expiring struct {
 	mu      sync.Mutex
-	left    map[string]int // requests for which each token is still good
-	address int            // the last that was given
+	left    map[string]int // for how many requests each token is still valid
+	address int            // the last redirect
 	used    map[string]bool
 }
 
@@ -61,19 +61,19 @@ func (e *expiring) before(w http.ResponseWriter, r *http.Request) (done bool) {
 
 func TestExpiredTokensAndRedirectsAreRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 12<<20, "v1")
 		e := &expiring{left: map[string]int{}, used: map[string]bool{}}
 		h.upstream.set(func() { h.upstream.before, h.upstream.rate = e.before, 1<<20 })
 		h.rule(mirror.Spec{})
-		if row := h.await(time.Time{}); row.Error != "" {
+		if row := h.awaitRun(time.Time{}); row.Error != "" {
 			t.Error(row.Error)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"v1": d}, h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
 		if len(e.left) < 3 || e.address < 8 {
-			t.Errorf("%d tokens and %d addresses were given: the test shows nothing", len(e.left), e.address)
+			t.Errorf("only %d tokens and %d addresses were issued: the test proves nothing", len(e.left), e.address)
 		}
 	})
 }

@@ -14,9 +14,9 @@ import (
 	"ferry/internal/mirror"
 )
 
-// answering lets the upstream answer every request whose path has part in it
-// with a status, until the time given.
-func (u *upstream) answering(status int, part string, until time.Time) {
+// respond makes the upstream answer all requests whose path contains part with a status,
+// until the given time.
+func (u *upstream) respond(status int, part string, until time.Time) {
 	u.set(func() {
 		u.before = func(w http.ResponseWriter, r *http.Request) bool {
 			answers := strings.Contains(r.URL.Path, part) && time.Now().Before(until)
@@ -28,34 +28,34 @@ func (u *upstream) answering(status int, part string, until time.Time) {
 	})
 }
 
-// clock sleeps until a time of the (next) day.
-func clock(after time.Duration) {
+// sleepUntil sleeps until a time of this day, in UTC.
+func sleepUntil(after time.Duration) {
 	midnight := time.Now().UTC().Truncate(24 * time.Hour)
 	time.Sleep(time.Until(midnight.Add(after)))
 }
 
 func TestRunRecoversFromAnOutageWithinItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
-		h.upstream.answering(http.StatusBadGateway, "",
+		h.upstream.respond(http.StatusBadGateway, "",
 			time.Now().UTC().Truncate(24*time.Hour).Add(6*time.Hour+15*time.Minute))
-		clock(6*time.Hour + 40*time.Minute)
+		sleepUntil(6*time.Hour + 40*time.Minute)
 		if h.tags("local/app")["1"] != d {
-			t.Error("25 minutes after the source came back the image is not here")
+			t.Error("25 minutes after the source recovered, the image is not here")
 		}
 	})
 }
 
 func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT3H"})
-		h.upstream.answering(http.StatusBadGateway, "", time.Now().Add(48*time.Hour))
-		clock(6 * time.Hour)
-		var pauses []int // minutes between two tries
+		h.upstream.respond(http.StatusBadGateway, "", time.Now().Add(48*time.Hour))
+		sleepUntil(6 * time.Hour)
+		var pauses []int // minutes between two requests
 		for minute, idle := 0, 0; minute < 180; minute++ {
 			time.Sleep(time.Minute)
 			if !h.Status("r").Running {
@@ -65,17 +65,17 @@ func TestRetriesBackOffUntilTheWindowCloses(t *testing.T) {
 			}
 		}
 		if n := len(pauses); n < 4 || n > 12 || pauses[n-1] < 2*pauses[0] {
-			t.Errorf("between two tries there were %d minutes", pauses)
+			t.Errorf("the pauses between requests were %d minutes", pauses)
 		}
-		h.upstream.asked("GET tags")
-		clock(24 * time.Hour)
-		if n := h.upstream.asked("GET tags"); n > 0 {
-			t.Errorf("the source was asked %d times after the window", n)
+		h.upstream.requestCount("GET tags")
+		sleepUntil(24 * time.Hour)
+		if n := h.upstream.requestCount("GET tags"); n > 0 {
+			t.Errorf("%d requests came after the window", n)
 		}
 		h.upstream.set(func() { h.upstream.before = nil })
-		clock(6*time.Hour + 10*time.Minute)
+		sleepUntil(6*time.Hour + 10*time.Minute)
 		if h.tags("local/app")["1"] != d {
-			t.Error("the next window's run did not begin with its tick")
+			t.Error("the run of the next window did not begin with its tick")
 		}
 	})
 }
@@ -95,17 +95,17 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeNextTick(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHere(t)
+				h := newInstance(t)
 				good, bad := h.upstream.image("app", "good", 10, "good"), h.upstream.image("app", "bad", 10, "bad")
-				h.upstream.answering(c.status, c.part, time.Now().Add(2*time.Hour))
+				h.upstream.respond(c.status, c.part, time.Now().Add(2*time.Hour))
 				h.rule(mirror.Spec{})
 				time.Sleep(time.Hour)
-				if row := h.await(time.Time{}); row.Error == "" || row.OwedAt.IsZero() == c.again {
+				if row := h.awaitRun(time.Time{}); row.Error == "" || row.OwedAt.IsZero() == c.again {
 					t.Errorf("the run ended as %+v", row)
 				}
 				time.Sleep(3 * time.Hour)
 				if tags := h.tags("local/app"); (tags["bad"] == bad && tags["good"] == good) != c.again {
-					t.Errorf("two hours after the source is well again there is %v", tags)
+					t.Errorf("two hours after the source recovered, the tags are %v", tags)
 				}
 			})
 		})
@@ -114,13 +114,13 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeNextTick(t *testing.T) {
 
 func TestRunWithoutProgressEndsAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "large", 4<<20, "1")
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(30 * time.Second) // in the middle of the layer
 		back := time.Now().Add(90 * time.Minute)
-		h.upstream.answering(http.StatusBadGateway, "", back)
+		h.upstream.respond(http.StatusBadGateway, "", back)
 		for range 20 {
 			time.Sleep(time.Minute)
 			if !h.Status("r").Running {
@@ -128,24 +128,24 @@ func TestRunWithoutProgressEndsAndIsRetried(t *testing.T) {
 			}
 		}
 		if h.Status("r").Running {
-			t.Error("the run goes on")
+			t.Error("the run did not end")
 		}
 		h.update(runError(t, func(why string) {
 			if !strings.Contains(why, "the source sent nothing") {
 				t.Errorf("the rule's error is %q", why)
 			}
 		}))
-		time.Sleep(time.Hour) // the next tries do not even get an answer
+		time.Sleep(time.Hour) // the retries do not even get an answer
 		h.update(runError(t, func(why string) {
 			if !strings.Contains(why, "502") && !h.Status("r").Running {
 				t.Errorf("the rule's error is %q", why)
 			}
 		}))
-		// A try that failed just before then is followed by the longest pause, half
-		// an hour and a third of it for the jitter.
+		// If a retry failed just before, the longest pause follows: half an hour, and a
+		// third of that as jitter.
 		for h.tags("local/app")["1"] != d {
 			if time.Since(back) > time.Hour {
-				t.Fatal("the image is not here an hour after the source came back")
+				t.Fatal("an hour after the source recovered, the image is not here")
 			}
 			time.Sleep(time.Minute)
 		}
@@ -157,7 +157,7 @@ func TestSourceThatStopsAnsweringIsRetried(t *testing.T) {
 		for _, part := range []string{"/tags/", "/manifests/", "/referrers/"} {
 			t.Run(part+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newHere(t)
+					h := newInstance(t)
 					d := h.upstream.image("app", "one", 10, "1")
 					var stalled atomic.Bool
 					over := make(chan struct{})

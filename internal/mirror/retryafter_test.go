@@ -18,9 +18,9 @@ import (
 	"ferry/internal/remote"
 )
 
-// busy lets the upstream answer one request with 429 and a time to come back,
-// and returns what counts requests that came before that.
-func (u *upstream) busy(path string, pause time.Duration) (early func() int) {
+// pauseOnce makes the upstream answer one request with 429 and Retry-After. early returns
+// how many requests came before the end of the pause; -1 if none was answered so.
+func (u *upstream) pauseOnce(path string, pause time.Duration) (early func() int) {
 	var until time.Time
 	n := 0
 	before := u.before
@@ -55,36 +55,36 @@ func (u *upstream) busy(path string, pause time.Duration) (early func() int) {
 
 func TestRetryAfterIsSharedPerHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
-		early := h.upstream.busy("", 40*time.Minute)
+		early := h.upstream.pauseOnce("", 40*time.Minute)
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
 		if s := h.Status("r"); s.Running || time.Until(s.NotBefore) < 38*time.Minute {
-			t.Errorf("for 40 minutes the rule would keep others from their turn: %+v", s)
+			t.Errorf("the rule holds its slot for 40 minutes: %+v", s)
 		}
-		// Neither a wish nor a restart of the run nor an import asks before.
+		// Neither a requested run nor an import sends a request before the end of the pause.
 		h.update(askRule)
 		h.Wake()
-		i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+		i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
 		if i.State != mirror.ImportSucceeded {
 			t.Errorf("%+v", i)
 		}
 		time.Sleep(10 * time.Minute)
 		if h.tags("local/app")["1"] != d {
-			t.Error("the image did not come afterwards")
+			t.Error("the image is missing after the pause")
 		}
 		if n := early(); n != 0 {
-			t.Errorf("%d requests came before their time", n)
+			t.Errorf("%d requests came before the end of the pause", n)
 		}
 	})
 }
 
 func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
-		h.upstream.busy("", 1000*time.Hour)
+		h.upstream.pauseOnce("", 1000*time.Hour)
 		h.rule(mirror.Spec{})
 		time.Sleep(90 * time.Minute)
 		if h.tags("local/app")["1"] != d {
@@ -95,24 +95,24 @@ func TestRetryAfterIsAtMostAnHour(t *testing.T) {
 
 func TestTokenEndpointRetryAfterIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "1")
 		h.upstream.before = (&expiring{left: map[string]int{}, used: map[string]bool{}}).before
-		early := h.upstream.busy("/token/x", 5*time.Minute)
+		early := h.upstream.pauseOnce("/token/x", 5*time.Minute)
 		h.rule(mirror.Spec{})
 		time.Sleep(10 * time.Minute)
 		if h.tags("local/app")["1"] != d {
-			t.Error("the image did not come afterwards")
+			t.Error("the image is missing after the pause")
 		}
 		if n := early(); n != 0 {
-			t.Errorf("%d requests came before their time", n)
+			t.Errorf("%d requests came before the end of the pause", n)
 		}
 	})
 }
 
-// held lets the upstream answer what busy.example is asked for, of paths with
-// part in them, with a time to come back.
-func (u *upstream) held(part string, pause time.Duration) {
+// pauseFor makes busy.example answer requests whose path contains part with 429 and
+// Retry-After, for the given time from now on.
+func (u *upstream) pauseFor(part string, pause time.Duration) {
 	until := time.Now().Add(pause)
 	u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		held := r.Host == "busy.example" && strings.Contains(r.URL.Path, part) && time.Now().Before(until)
@@ -129,15 +129,15 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 		for _, part := range []string{"/tags/", "/manifests/", "/blobs/"} {
 			t.Run(fmt.Sprint(pause, part), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newHere(t)
+					h := newInstance(t)
 					d := h.upstream.image("app", "one", 100<<10, "1")
-					h.upstream.held(part, pause)
+					h.upstream.pauseFor(part, pause)
 					names := []string{"a", "b", "c", "d", "healthy"}
 					for _, name := range names {
 						spec := mirror.Spec{Source: "http://busy.example/app", Repository: "rule/" + name,
 							Schedule: "0 0 * * *"}
 						if name == "healthy" {
-							time.Sleep(time.Second) // until the others hold all slots
+							time.Sleep(time.Second) // until the other rules have all slots
 							spec.Source = "http://upstream.example/app"
 						}
 						text, err := json.Marshal(spec)
@@ -170,16 +170,16 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 					}
 					time.Sleep(30 * time.Second)
 					if h.tags("rule/healthy")["1"] != d {
-						t.Error("the rule of another host waits")
+						t.Error("the rule with another host waits")
 					}
-					if last = h.over(t, last); last.State != mirror.ImportSucceeded ||
+					if last = h.awaitImport(t, last); last.State != mirror.ImportSucceeded ||
 						last.EndedAt.Sub(last.StartedAt) > time.Minute {
 						t.Errorf("the import from another host waited: %+v", last)
 					}
 					time.Sleep(pause + 30*time.Minute)
 					for _, name := range names {
 						if h.tags("rule/" + name)["1"] != d || h.tags("import/" + name)["1"] != d {
-							t.Errorf("%s did not come after the pause", name)
+							t.Errorf("%s is missing after the pause", name)
 						}
 					}
 				})
@@ -188,8 +188,7 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 	}
 }
 
-// TestOptionalRetryAfterDelaysNoImage has one kind of request answered with
-// 429 for an hour.
+// For an hour, the source answers one kind of request with 429.
 func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 	signatureTag := func(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
 	for name, is := range map[string]func(method, path string, image, referrer digest.Digest) bool{
@@ -211,7 +210,7 @@ func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHere(t)
+				h := newInstance(t)
 				u := h.upstream
 				m := u.manifest("app", "one", 10)
 				layer := oci.Descriptor{MediaType: "x/layer", Digest: digest.FromString("foreign"), Size: 7}
@@ -249,7 +248,8 @@ func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 				again := u.image("app", "two", 10, "v2")
 				h.update(askRule)
 				h.Wake()
-				if i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:v1"}); i.State != mirror.ImportSucceeded {
+				if i := h.runImport(t,
+					mirror.ImportRequest{Source: "http://upstream.example/app:v1"}); i.State != mirror.ImportSucceeded {
 					t.Errorf("%+v", i)
 				}
 				time.Sleep(5 * time.Minute)
@@ -257,10 +257,10 @@ func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 					t.Errorf("the next run waits: %+v", h.Status("r"))
 				}
 				if early != 0 || first.IsZero() {
-					t.Errorf("%d requests came before their time, the first at %s", early, first)
+					t.Errorf("%d requests came before the end of the pause, the first at %s", early, first)
 				}
 				time.Sleep(2 * time.Hour)
-				h.ask()
+				h.runRule()
 				if !strings.HasPrefix(name, "the referrers' tag") && !h.has("local/app", referrer) ||
 					h.tags("local/app")[signatureTag(d)] == "" {
 					t.Errorf("afterwards something is missing: %v", h.tags("local/app"))

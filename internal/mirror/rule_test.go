@@ -18,16 +18,16 @@ import (
 
 func TestRuleAddsMovesAndRemovesTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		first := h.upstream.image("app", "one", 300<<10, "1.0", "latest")
 		old := h.upstream.image("app", "old", 10, "0.9")
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": first, "0.9": old},
 			h.tags("local/app")); diff != "" {
 			t.Error(diff)
 		}
-		// Somebody else pushes there, too, with a tag and without.
+		// Somebody else also pushes there, with and without a tag.
 		own := h.image("local/app", "own", 10, "own")
 		untagged := h.image("local/app", "untagged", 10)
 		early := h.referrer("local/app", "signature", digest.FromString("what it signs comes later"))
@@ -36,7 +36,7 @@ func TestRuleAddsMovesAndRemovesTags(t *testing.T) {
 		if err := h.upstream.DeleteTag(t.Context(), "app", "0.9"); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); row.Error != "" {
+		if row := h.runRule(); row.Error != "" {
 			t.Error(row.Error)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"1.0": first, "latest": second, "own": own},
@@ -44,14 +44,14 @@ func TestRuleAddsMovesAndRemovesTags(t *testing.T) {
 			t.Error(diff)
 		}
 		if h.has("local/app", old) || !h.has("local/app", untagged) || !h.has("local/app", early) {
-			t.Error("what the source lost is here, or what others pushed is not")
+			t.Error("a tag that the source deleted is here, or a pushed image is not")
 		}
 	})
 }
 
 func TestPlatformFilterSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := stoppedHere(t)
+		h := newStoppedInstance(t)
 		u := h.upstream
 		images := map[string]digest.Digest{}
 		children := storagetest.Index()
@@ -69,7 +69,7 @@ func TestPlatformFilterSurvivesRestart(t *testing.T) {
 			for platform, d := range images {
 				if has, want := h.has("local/app", d), len(platforms) == 0 ||
 					slices.Contains(platforms, platform); has != want {
-					t.Errorf("with %v, what is for %s is here: %v", platforms, platform, has)
+					t.Errorf("with %v, the image for %s is here: %v", platforms, platform, has)
 				}
 			}
 			if h.tags("local/app")["v1"] != index {
@@ -79,31 +79,31 @@ func TestPlatformFilterSurvivesRestart(t *testing.T) {
 		run := func(platforms ...string) {
 			t.Helper()
 			h.rule(mirror.Spec{TagFilters: []string{"v*"}, Platforms: platforms})
-			if row := h.ask(); row.Error != "" {
+			if row := h.runRule(); row.Error != "" {
 				t.Error(row.Error)
 			}
 			check(platforms...)
 		}
 		run("linux/amd64")
 		if tags := h.tags("local/app"); len(tags) != 1 {
-			t.Errorf("what is signed is not here, and its signature is: %v", tags)
+			t.Errorf("a signature is here without its image: %v", tags)
 		}
-		u.asked("GET manifests")
-		h.ask()
-		if n := u.asked("GET manifests"); n > 0 {
-			t.Errorf("%d manifests were read where nothing changed", n)
+		u.requestCount("GET manifests")
+		h.runRule()
+		if n := u.requestCount("GET manifests"); n > 0 {
+			t.Errorf("%d manifests were read without a change", n)
 		}
 		run("linux/amd64", "linux/arm64")
 		stop()
-		h.service(t)
+		h.newService(t)
 		stop = h.start(t)
 		run("windows/amd64")
 		if tags := h.tags("local/app"); tags[signature] == "" {
-			t.Errorf("what is signed is here, and its signature is not: %v", tags)
+			t.Errorf("an image is here without its signature: %v", tags)
 		}
 		run()
 
-		// A rule of another name, which knows of no platform, makes it whole.
+		// Another rule, without platforms, completes the index.
 		run("linux/arm64")
 		h.update(func(tx *metadb.Tx) error {
 			if err := tx.DeleteMirrorRule("r"); err != nil {
@@ -118,16 +118,16 @@ func TestPlatformFilterSurvivesRestart(t *testing.T) {
 
 func TestUnchangedTagNeedsNoManifestRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		for _, tag := range []string{"1", "2", "3"} {
 			h.upstream.image("app", tag, 10, tag)
 		}
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
-		h.upstream.asked("GET manifests")
-		h.upstream.asked("HEAD manifests")
-		h.ask()
-		if gets, heads := h.upstream.asked("GET manifests"), h.upstream.asked("HEAD manifests"); gets != 0 ||
+		h.awaitRun(time.Time{})
+		h.upstream.requestCount("GET manifests")
+		h.upstream.requestCount("HEAD manifests")
+		h.runRule()
+		if gets, heads := h.upstream.requestCount("GET manifests"), h.upstream.requestCount("HEAD manifests"); gets != 0 ||
 			heads != 3 {
 			t.Errorf("%d manifests were read and %d asked about, want 0 and 3", gets, heads)
 		}
@@ -136,7 +136,7 @@ func TestUnchangedTagNeedsNoManifestRequest(t *testing.T) {
 
 func TestSignaturesComeWithFilteredTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		child := u.image("app", "amd64", 10)
 		index := u.index("app", []digest.Digest{child}, "2.1")
@@ -146,7 +146,7 @@ func TestSignaturesComeWithFilteredTags(t *testing.T) {
 		u.image("app", "signature of another", 10, signature(other))
 		sbom := u.referrer("app", "sbom", index)
 		h.rule(mirror.Spec{TagFilters: []string{">=2 <3"}})
-		if row := h.await(time.Time{}); row.Error != "" {
+		if row := h.awaitRun(time.Time{}); row.Error != "" {
 			t.Error(row.Error)
 		}
 		want := map[string]digest.Digest{"2.1": index, signature(child): signed}
@@ -154,14 +154,14 @@ func TestSignaturesComeWithFilteredTags(t *testing.T) {
 			t.Error(diff)
 		}
 		if !h.has("local/app", child) || !h.has("local/app", sbom) {
-			t.Error("a child, or a referrer, did not come")
+			t.Error("a child or a referrer is missing")
 		}
-		h.ask()
+		h.runRule()
 		if diff := cmp.Diff(want, h.tags("local/app")); diff != "" {
 			t.Errorf("after another run: %s", diff)
 		}
 		h.rule(mirror.Spec{TagFilters: []string{"3.*"}})
-		h.ask()
+		h.runRule()
 		if tags := h.tags("local/app"); len(tags) != 2 || tags["3.0"] != other {
 			t.Errorf("with another filter there is %v", tags)
 		}
@@ -171,18 +171,18 @@ func TestSignaturesComeWithFilteredTags(t *testing.T) {
 func TestRunResumesInTheNextWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 12 << 20
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "large", size, "1")
-		h.upstream.set(func() { h.upstream.rate = 500 }) // bytes a second and connection: 2 hours in all
+		h.upstream.set(func() { h.upstream.rate = 500 }) // bytes a second for each connection: 2 hours in total
 		h.rule(mirror.Spec{Schedule: "0 6 * * *", Window: "PT1H"})
 		midnight := time.Now().UTC().Truncate(24 * time.Hour)
 		time.Sleep(time.Until(midnight.Add(6*time.Hour + 30*time.Minute)))
 		if s := h.Status("r"); !s.Running {
-			t.Fatal("nothing runs in the window")
+			t.Fatal("no run in the window")
 		}
 		time.Sleep(time.Hour)
 		if h.Status("r").Running || len(h.tags("local/app")) != 0 {
-			t.Fatal("something runs, or is done, after the window")
+			t.Fatal("a run continued after the window, or was done before")
 		}
 		h.update(runError(t, func(why string) {
 			if !strings.Contains(why, "window closed") {
@@ -191,7 +191,7 @@ func TestRunResumesInTheNextWindow(t *testing.T) {
 		}))
 		time.Sleep(22 * time.Hour) // to 5:30
 		if h.Status("r").Running {
-			t.Error("something runs outside of the window")
+			t.Error("a run outside the window")
 		}
 		time.Sleep(90 * time.Minute)
 		h.upstream.set(func() { h.upstream.rate = 0 })
@@ -209,7 +209,7 @@ func TestRunResumesInTheNextWindow(t *testing.T) {
 
 func TestSourceRetryAfterIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		h.upstream.image("app", "one", 10, "1")
 		var last time.Time
 		early, refused := 0, 0
@@ -229,18 +229,18 @@ func TestSourceRetryAfterIsHonoured(t *testing.T) {
 			return true
 		}
 		h.rule(mirror.Spec{})
-		if row := h.await(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 1 {
+		if row := h.awaitRun(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 1 {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if early > 0 {
-			t.Errorf("%d requests came before their time", early)
+			t.Errorf("%d requests came before the end of the pause", early)
 		}
 	})
 }
 
 func TestImageWithMissingBlobFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		good := h.upstream.image("app", "good", 10, "good")
 		h.upstream.image("app", "bad", 10, "bad")
 		h.upstream.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -251,7 +251,7 @@ func TestImageWithMissingBlobFailsAlone(t *testing.T) {
 			return false
 		}
 		h.rule(mirror.Spec{})
-		if row := h.await(time.Time{}); row.Error == "" || !row.SucceededAt.IsZero() {
+		if row := h.awaitRun(time.Time{}); row.Error == "" || !row.SucceededAt.IsZero() {
 			t.Errorf("the run ended as %+v", row)
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"good": good}, h.tags("local/app")); diff != "" {
@@ -263,17 +263,17 @@ func TestImageWithMissingBlobFailsAlone(t *testing.T) {
 func TestInterruptedRunResumesAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
-		h := stoppedHere(t)
+		h := newStoppedInstance(t)
 		stop := h.start(t)
 		d := h.upstream.image("app", "large", size, "1")
 		h.upstream.set(func() { h.upstream.rate = 10 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
 		if !h.Status("r").Running {
-			t.Fatal("nothing runs")
+			t.Fatal("no run")
 		}
 		stop()
-		h.service(t)
+		h.newService(t)
 		h.start(t)
 		time.Sleep(10 * time.Minute)
 		if h.tags("local/app")["1"] != d {
@@ -289,36 +289,35 @@ func TestInterruptedRunResumesAfterRestart(t *testing.T) {
 
 func TestDeletedRuleStopsAndItsImagesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "small", 10, "1")
 		h.upstream.image("app", "large", 4<<20, "2")
 		h.upstream.set(func() { h.upstream.rate = 1 << 10 })
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Minute)
 		if h.tags("local/app")["1"] != d || !h.Status("r").Running {
-			t.Fatal("the smallest image does not come first")
+			t.Fatal("the smallest image is not fetched first")
 		}
 		h.update(deleteRule)
 		h.Changed("r")
 		time.Sleep(time.Minute)
 		if h.Status("r").Running || h.tags("local/app")["1"] != d {
-			t.Error("the run goes on, or the image is gone")
+			t.Error("the run did not end, or the image was removed")
 		}
-		h.update(nothingKnown(t))
+		h.update(noItems(t))
 	})
 }
 
-// TestTagOfUnknownFormatBlocksNoRemoval has a tag that names an image of Docker's schema 1,
-// which nobody serves any more.
+// A tag names an image of Docker's schema 1, which Ferry does not support.
 func TestTagOfUnknownFormatBlocksNoRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		old := u.image("app", "old", 100, "legacy")
 		u.image("app", "one", 100, "v1")
 		u.image("app", "two", 100, "v2")
 		h.rule(mirror.Spec{})
-		if row := h.ask(); row.Error != "" {
+		if row := h.runRule(); row.Error != "" {
 			t.Fatal(row.Error)
 		}
 		legacy := []byte(`{"schemaVersion":1,"name":"app","tag":"legacy","signatures":[]}`)
@@ -338,7 +337,7 @@ func TestTagOfUnknownFormatBlocksNoRemoval(t *testing.T) {
 		if err := u.DeleteTag(t.Context(), "app", "v1"); err != nil {
 			t.Fatal(err)
 		}
-		if row := h.ask(); row.Error == "" {
+		if row := h.runRule(); row.Error == "" {
 			t.Error("the run ended without an error")
 		}
 		tags := h.tags("local/app")

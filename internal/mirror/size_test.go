@@ -16,7 +16,7 @@ func TestManifestWithWrongSizeFailsAlone(t *testing.T) {
 	for _, size := range []int{0, 10, 999, 1001, 1 << 20} {
 		t.Run(fmt.Sprint(size, " for 1000"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHere(t)
+				h := newInstance(t)
 				honest := h.upstream.image("app", "shared", 1000, "b")
 				m, err := h.upstream.Manifest(t.Context(), "app", "b")
 				if err != nil {

@@ -82,7 +82,8 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	}
 	src := &source{
 		repository: l.Repository, close: transport.CloseIdleConnections,
-		answers: map[digest.Digest]remote.Referrers{}, optionalManifests: map[digest.Digest]bool{}, postponed: map[string]time.Time{},
+		answers: map[digest.Digest]remote.Referrers{}, optionalManifests: map[digest.Digest]bool{},
+		postponed: map[string]time.Time{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",

@@ -11,7 +11,7 @@ import (
 
 func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		expect := func(when string, rules, outOfStep int) {
 			t.Helper()
 			sum, err := h.Summary(t.Context())
@@ -25,10 +25,10 @@ func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)
 		expect("in the first run", 1, 1)
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		expect("after it", 1, 0)
 
-		// A later run looks around, and finds something.
+		// A later run finds a change.
 		h.upstream.set(func() {
 			h.upstream.before = func(http.ResponseWriter, *http.Request) bool {
 				time.Sleep(time.Minute)
@@ -38,11 +38,11 @@ func TestSummaryCountsRulesThatAreOutOfSync(t *testing.T) {
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)
 		if !h.Status("r").Running {
-			t.Error("nothing runs: the test shows nothing")
+			t.Error("no run: the test proves nothing")
 		}
 		expect("while a run looks around", 1, 0)
 		h.upstream.set(func() { h.upstream.before = nil })
-		h.await(time.Now().Add(-time.Second))
+		h.awaitRun(time.Now().Add(-time.Second))
 		h.upstream.image("app", "two", 200<<10, "2")
 		h.rule(mirror.Spec{})
 		time.Sleep(time.Second)

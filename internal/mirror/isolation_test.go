@@ -15,14 +15,14 @@ import (
 	"ferry/internal/mirror"
 )
 
-// intercept lets answer answer the requests that it wants to, and the upstream
-// the others.
+// intercept passes each request to answer first. If that returns false, the upstream
+// answers.
 func (u *upstream) intercept(answer func(w http.ResponseWriter, r *http.Request) (done bool)) {
 	u.set(func() { u.before = answer })
 }
 
-// warned are the codes of the rule's warnings.
-func warned(row metadb.MirrorRule) (codes []mirror.WarningCode) {
+// warningCodes returns the codes of the rule's warnings.
+func warningCodes(row metadb.MirrorRule) (codes []mirror.WarningCode) {
 	for _, w := range mirror.WarningsOf(row) {
 		codes = append(codes, w.Code)
 	}
@@ -49,12 +49,12 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 		for _, where := range []string{"the end-point", "the tag, too"} {
 			t.Run(name+" at "+where, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newHere(t)
+					h := newInstance(t)
 					u := h.upstream
 					old := u.image("app", "old", 10, "1")
 					signature := u.referrer("app", "signature", old)
 					h.rule(mirror.Spec{})
-					h.await(time.Time{})
+					h.awaitRun(time.Time{})
 					u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 						odd := strings.Contains(r.URL.Path, "/referrers/") ||
 							where != "the end-point" && strings.Contains(r.URL.Path, "/manifests/sha256-")
@@ -65,7 +65,7 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 						return odd
 					})
 					fresh := u.image("app", "fresh", 10, "2")
-					row := h.ask()
+					row := h.runRule()
 					if row.Error != "" {
 						t.Error(row.Error)
 					}
@@ -74,21 +74,21 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 						t.Error(diff)
 					}
 					if !h.has("local/app", signature) {
-						t.Error("a signature went because the source did not list it")
+						t.Error("a signature was removed because the source did not list it")
 					}
 					plain := answer.status == 404 || answer.status == 400 || answer.status == 501
-					if codes := warned(row); plain && where == "the end-point" && len(codes) > 0 ||
+					if codes := warningCodes(row); plain && where == "the end-point" && len(codes) > 0 ||
 						!plain && !cmp.Equal(codes, []mirror.WarningCode{mirror.ReferrersUnavailable}) {
 						t.Errorf("the warnings are %v", mirror.WarningsOf(row))
 					}
-					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
+					i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
 					if i.State != mirror.ImportSucceeded || plain != (len(i.Warnings) == 0) &&
 						where == "the end-point" {
 						t.Errorf("%+v", i)
 					}
 					u.intercept(nil)
-					if row := h.ask(); row.Error != "" || len(warned(row)) > 0 {
-						t.Errorf("%q, %v after the source is well", row.Error, warned(row))
+					if row := h.runRule(); row.Error != "" || len(warningCodes(row)) > 0 {
+						t.Errorf("%q, %v after the source recovered", row.Error, warningCodes(row))
 					}
 				})
 			})
@@ -98,7 +98,7 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 
 func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		odd, good := u.image("app", "odd", 10, "1"), u.image("app", "good", 10, "2")
 		oddly, signature := u.referrer("app", "oddly signed", odd), u.referrer("app", "signature", good)
@@ -110,27 +110,27 @@ func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 			return refused
 		})
 		h.rule(mirror.Spec{})
-		if row := h.ask(); row.Error != "" || len(warned(row)) != 1 {
-			t.Errorf("%q, %v", row.Error, warned(row))
+		if row := h.runRule(); row.Error != "" || len(warningCodes(row)) != 1 {
+			t.Errorf("%q, %v", row.Error, warningCodes(row))
 		}
 		if !h.has("local/app", signature) || h.has("local/app", oddly) || len(h.tags("local/app")) != 2 {
-			t.Error("the other image's signature did not come")
+			t.Error("the other image's signature is missing")
 		}
 	})
 }
 
 func TestBrokenReferrersEndpointIsNotAskedPerImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		for i := range 50 {
 			h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
 		}
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
-		h.upstream.answering(http.StatusNotAcceptable, "/referrers/", time.Now().Add(time.Hour))
-		h.upstream.asked("GET referrers")
-		h.ask()
-		if n := h.upstream.asked("GET referrers"); n < 1 || n > 20 {
+		h.awaitRun(time.Time{})
+		h.upstream.respond(http.StatusNotAcceptable, "/referrers/", time.Now().Add(time.Hour))
+		h.upstream.requestCount("GET referrers")
+		h.runRule()
+		if n := h.upstream.requestCount("GET referrers"); n < 1 || n > 20 {
 			t.Errorf("it was asked %d times", n)
 		}
 	})
@@ -144,21 +144,21 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(status, " for ", what), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newHere(t)
+					h := newInstance(t)
 					u := h.upstream
 					was, gone := u.image("app", "was", 10, "bad"), u.image("app", "gone", 10, "gone")
 					signature := u.image("app", "signature", 10, strings.Replace(string(was), ":", "-", 1)+".sig")
 					u.image("app", "good", 10, "good")
 					h.rule(mirror.Spec{TagFilters: []string{"*"}})
-					h.await(time.Time{})
+					h.awaitRun(time.Time{})
 
 					bad, good := u.image("app", "bad", 10, "bad"), u.image("app", "better", 10, "good")
 					if err := u.DeleteTag(t.Context(), "app", "gone"); err != nil {
 						t.Fatal(err)
 					}
-					u.answering(status, path(bad), time.Now().Add(30*time.Minute))
+					u.respond(status, path(bad), time.Now().Add(30*time.Minute))
 					began := time.Now()
-					row := h.ask()
+					row := h.runRule()
 					if row.Error == "" || time.Since(began) > 5*time.Minute {
 						t.Errorf("after %s the run ended with %q", time.Since(began), row.Error)
 					}
@@ -167,16 +167,17 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 						t.Errorf("there is %v", tags)
 					}
 					if what == "the tag" &&
-						(tags["gone"] == gone || !strings.Contains(row.Error, "1 tags of the source could not be resolved: resolve bad")) {
+						(tags["gone"] == gone ||
+							!strings.Contains(row.Error, "1 tags of the source could not be resolved: resolve bad")) {
 						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
 					}
 					if temporary := status >= 500; row.OwedAt.IsZero() == temporary {
-						t.Errorf("the run is tried again: %v", !temporary)
+						t.Errorf("the run is retried: %v", !temporary)
 					}
 					time.Sleep(2 * time.Hour)
-					h.ask()
+					h.runRule()
 					if got := h.tags("local/app")["bad"]; got != bad {
-						t.Errorf("it did not come afterwards: %s", got)
+						t.Errorf("it is missing after the recovery: %s", got)
 					}
 				})
 			})
@@ -186,17 +187,18 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 
 func TestSourceRefusingEveryTagIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		for i := range 30 {
 			h.upstream.image("app", fmt.Sprint(i), 10, fmt.Sprint("v", i))
 		}
-		h.upstream.answering(http.StatusBadGateway, "/manifests/", time.Now().Add(5*time.Minute))
+		h.upstream.respond(http.StatusBadGateway, "/manifests/", time.Now().Add(5*time.Minute))
 		h.rule(mirror.Spec{})
-		if row := h.await(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 30 {
+		if row := h.awaitRun(time.Time{}); row.Error != "" || len(h.tags("local/app")) != 30 {
 			t.Errorf("the run ended with %q", row.Error)
 		}
-		h.upstream.answering(http.StatusForbidden, "/manifests/", time.Now().Add(5*time.Minute))
-		if row := h.ask(); !strings.Contains(row.Error, "resolve v0: ") || !strings.Contains(row.Error, "--username") {
+		h.upstream.respond(http.StatusForbidden, "/manifests/", time.Now().Add(5*time.Minute))
+		if row := h.runRule(); !strings.Contains(row.Error, "resolve v0: ") ||
+			!strings.Contains(row.Error, "--username") {
 			t.Errorf("the run ended with %q", row.Error)
 		}
 		if n := len(h.tags("local/app")); n != 30 {
@@ -207,7 +209,7 @@ func TestSourceRefusingEveryTagIsRetried(t *testing.T) {
 
 func TestInvalidTagNameDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		d := h.upstream.image("app", "one", 10, "v1")
 		h.upstream.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			lists := strings.HasSuffix(r.URL.Path, "/tags/list")
@@ -217,8 +219,8 @@ func TestInvalidTagNameDoesNotStopTheOthers(t *testing.T) {
 			return lists
 		})
 		h.rule(mirror.Spec{})
-		row := h.await(time.Time{})
-		if row.Error != "" || !cmp.Equal(warned(row), []mirror.WarningCode{mirror.InvalidTags}) {
+		row := h.awaitRun(time.Time{})
+		if row.Error != "" || !cmp.Equal(warningCodes(row), []mirror.WarningCode{mirror.InvalidTags}) {
 			t.Errorf("%q, %v", row.Error, mirror.WarningsOf(row))
 		}
 		if diff := cmp.Diff(map[string]digest.Digest{"v1": d}, h.tags("local/app")); diff != "" {
@@ -229,11 +231,11 @@ func TestInvalidTagNameDoesNotStopTheOthers(t *testing.T) {
 
 func TestFailingManifestsDoNotDelayTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHere(t)
+		h := newInstance(t)
 		u := h.upstream
 		u.image("app", "good", 10, "good")
 		h.rule(mirror.Spec{})
-		h.await(time.Time{})
+		h.awaitRun(time.Time{})
 		bad := map[string]bool{}
 		for i := range 20 {
 			bad[string(u.image("app", fmt.Sprint("bad", i), 10, fmt.Sprint("bad", i)))] = true
@@ -246,13 +248,13 @@ func TestFailingManifestsDoNotDelayTheRun(t *testing.T) {
 			}
 			return fails
 		})
-		row := h.ask()
+		row := h.runRule()
 		if took := row.EndedAt.Sub(row.StartedAt); took > 3*time.Minute ||
 			row.Error != "some tags failed; see failures" {
 			t.Errorf("after %s the run ended with %q", took, row.Error)
 		}
 		if row.OwedAt.IsZero() {
-			t.Error("the run is not tried again")
+			t.Error("the run is not retried")
 		}
 	})
 }
@@ -262,7 +264,7 @@ func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 		for _, what := range []string{"/manifests/", "/blobs/"} {
 			t.Run(fmt.Sprint(status, what), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newHere(t)
+					h := newInstance(t)
 					u := h.upstream
 					d := u.image("app", "one", 10, "1")
 					bad, good := u.referrer("app", "bad", d), u.referrer("app", "good", d)
@@ -270,16 +272,16 @@ func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 					if what == "/blobs/" {
 						path = what + string(digest.FromString("config bad"))
 					}
-					u.answering(status, path, time.Now().Add(1000*time.Hour))
+					u.respond(status, path, time.Now().Add(1000*time.Hour))
 					h.rule(mirror.Spec{})
-					row := h.await(time.Time{})
+					row := h.awaitRun(time.Time{})
 					if h.tags("local/app")["1"] != d || !h.has("local/app", good) || h.has("local/app", bad) {
 						t.Errorf("there is %v: %s", h.tags("local/app"), row.Error)
 					}
 					if row.Error != "some tags failed; see failures" {
 						t.Errorf("the run ended with %q", row.Error)
 					}
-					i := h.bring(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
+					i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:1"})
 					if h.tags("app")["1"] != d || !h.has("app", good) ||
 						i.State != mirror.ImportSucceeded || len(i.Warnings) != 1 {
 						t.Errorf("%+v", i)
