@@ -116,7 +116,7 @@ func (d *Downloader) recordRangeSupport() {
 }
 
 // takeWholeBlob gives the worker of a segment the whole blob, because the source ignores
-// ranges. It returns false if another worker has the blob already, or all of it is here.
+// ranges. It returns false if another worker has the blob already, or all of it is on disk.
 func (d *Downloader) takeWholeBlob(s *segment) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

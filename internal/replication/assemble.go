@@ -42,8 +42,8 @@ func (r *run) assemble(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// leaseBlobs protects every blob of the plan from garbage collection. It must come before
-// the check which of them are here.
+// leaseBlobs protects every blob of the plan from garbage collection. It must precede the check
+// whether a blob is stored.
 func (r *run) leaseBlobs(ctx context.Context, p *plan) error {
 	var all []digest.Digest
 	for _, m := range p.manifests {

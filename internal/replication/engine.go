@@ -37,7 +37,7 @@ type Options struct {
 	Now          func() time.Time // for stored times; nil is time.Now
 	Source       string           // name that separates the source's items from others; "" is the parent
 	Prune        Prune
-	KeepTags     bool          // do not move a tag that is here and names another manifest: its item fails
+	KeepTags     bool          // never move an existing tag to another manifest: its item fails
 	ChunkSize    int64         // see [download.Options]
 	Connections  int           // see [download.Options]
 	StallTimeout time.Duration // a connection that moves no byte for so long is dropped; 0 is 60 s
@@ -58,7 +58,7 @@ type Engine struct {
 
 	mu             sync.Mutex // guards the fields below, and the state of the running Sync
 	order          Order
-	followsChanges bool       // the running Sync reads items that are recorded meanwhile; true if an order is set
+	followsChanges bool       // the running Sync reads items that change; true if an order is set
 	current        *run       // nil while no Sync runs
 	items          Progress   // of the running or last Sync, without bytes
 	unfinished     []InFlight // images that the last Sync left in flight

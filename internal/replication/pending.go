@@ -37,7 +37,7 @@ func newPendingItems(r *run) *pendingItems {
 type itemPage struct {
 	reader   *pendingItems
 	priority int
-	whole    []*image // images that are here already: only their tags are missing
+	whole    []*image // stored images: only their tags are missing
 	lacking  []*image // images to plan
 	end      bool     // the page is empty, and no item is left
 }
@@ -135,7 +135,7 @@ func (r *run) isDue(row metadb.SyncItem) bool {
 	})
 }
 
-// isWhole reports whether the manifest of an image is here with everything below it. For
+// isWhole reports whether the manifest of an image is stored with everything below it. For
 // an index of which the source has only a part, it returns false, because only the source
 // knows which part.
 func (r *run) isWhole(ctx context.Context, im *image) (bool, error) {
@@ -159,7 +159,7 @@ func (r *run) isWhole(ctx context.Context, im *image) (bool, error) {
 // maxDepth is how many levels of indexes within indexes are checked.
 const maxDepth = 8
 
-// hasAllChildren reports whether an index that is here has all of its children. Some are
+// hasAllChildren reports whether a stored index has all of its children. Some are
 // missing if a platform filter applied when the index was synced.
 func (r *run) hasAllChildren(ctx context.Context, index storage.Manifest, depth int) (bool, error) {
 	parsed, err := r.storage.ParseManifest(ctx, &index)

@@ -32,11 +32,11 @@ const (
 // before that image fails.
 const planTries = 5
 
-// planStallFactor is how many stall timeouts may pass between two entries of a plan. An
-// entry can be large, and its bytes are not seen one by one here.
+// planStallFactor is how many stall timeouts may pass between two entries of a plan. An entry
+// can be large, and only whole entries are seen.
 const planStallFactor = 5
 
-// maxHave is the largest number of manifests that a source is told as present.
+// maxHave is the largest number of stored manifests that a plan request names.
 const maxHave = 10_000
 
 // errPlanFull ends the stream of a plan that has reached a memory limit.
@@ -200,8 +200,8 @@ func (r *run) probeLink(ctx context.Context, im *image) {
 	}
 }
 
-// have returns the manifests that the source need not send, because they are here: those
-// below the images that the wanted tags name now, and below the wanted images.
+// have returns manifests that the source need not send, because they are stored: those below
+// the images that the wanted tags name now, and below the wanted images.
 func (r *run) have(ctx context.Context, images []*image) ([]Ref, error) {
 	all := map[Ref]bool{}
 	for _, im := range images {

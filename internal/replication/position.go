@@ -30,7 +30,7 @@ type Position struct {
 	// Watermarks say up to which sequence number of each feed above it the source had
 	// everything when it last answered.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
-	// Lacking are items below the watermarks that the source does not have all the same.
+	// Lacking are items that the source lacks although the watermarks cover them.
 	Lacking []MissingItem `json:"lacking,omitempty"`
 
 	Page *Page `json:"page,omitempty"` // the next page of a listing that is partly recorded

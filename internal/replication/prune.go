@@ -139,8 +139,8 @@ func (r *run) pruneRepository(ctx context.Context, repository string, retained d
 }
 
 // isNeeded reports whether an unreferenced manifest stays: an item names it or, unless the
-// source owns the repository, a client pushed it without a tag, or as a referrer of a
-// subject that is here.
+// source owns the repository, a client pushed it without a tag, or as a referrer of a stored
+// subject.
 func (r *run) isNeeded(ctx context.Context, repository string, d, subject digest.Digest) (bool, error) {
 	return metadb.Read(ctx, r.db, func(tx *metadb.Tx) (bool, error) {
 		if needed, err := tx.WantsManifest(repository, string(d)); err != nil || needed || r.pruneMode == PruneAll {

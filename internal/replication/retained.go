@@ -26,8 +26,8 @@ func (s digestSet) contains(row metadb.SyncItem) bool {
 
 // retainedManifests returns the manifests that stay, by repository, although they left the
 // source: the new content of their tags failed permanently. These are the manifests that
-// the tags still name here, everything below them, and their signatures and other
-// referrers. It leaves out waiting repositories, in which nothing is removed anyway.
+// the tags still name, everything below them, and their signatures and other referrers.
+// Waiting repositories are left out, because nothing is removed from them anyway.
 func (r *run) retainedManifests(ctx context.Context, waiting map[string]int) (map[string]digestSet, error) {
 	old, err := r.unreplacedImages(ctx, waiting)
 	if err != nil {
@@ -55,8 +55,8 @@ func (r *run) retainedManifests(ctx context.Context, waiting map[string]int) (ma
 	return retained, nil
 }
 
-// unreplacedImages returns, by repository, the manifests here of tags whose new content
-// failed permanently.
+// unreplacedImages returns, by repository, the old manifests of tags whose new content failed
+// permanently.
 func (r *run) unreplacedImages(ctx context.Context, waiting map[string]int) (map[string][]digest.Digest, error) {
 	old := map[string][]digest.Digest{}
 	repository, item := "", ""

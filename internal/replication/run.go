@@ -207,8 +207,8 @@ func (r *run) startRead(ctx context.Context, jobs jobs) {
 	})
 }
 
-// pageRead adds the images of a page to the pipeline. Images that are here already only
-// lack their tags and need no plan.
+// pageRead adds the images of a page to the pipeline. Stored images only lack their tags and
+// need no plan.
 func (r *run) pageRead(page itemPage) {
 	r.reading = false
 	if page.reader != r.pending {
