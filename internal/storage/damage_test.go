@@ -442,3 +442,35 @@ func TestReplacementThatCannotBeRecordedKeepsTheUpload(t *testing.T) {
 		t.Errorf("the blob is %q", got)
 	}
 }
+
+func TestDirectoryInPlaceOfABlobFileIsDamage(t *testing.T) {
+	run(t, func(t *testing.T, f *fixture) {
+		f.Push("a", f.Image("a", "config", []byte("layer")), "v1")
+		layer, config := digest.FromString("layer"), digest.FromString("config")
+		for _, d := range []digest.Digest{layer, config} {
+			if err := os.Remove(f.file(d)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(f.file(d), "not of Ferry"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if _, _, err := f.OpenBlob(t.Context(), "a", layer); !errors.Is(err, oci.ErrBlobUnknown) {
+				t.Errorf("OpenBlob = %v, want %v", err, oci.ErrBlobUnknown)
+			}
+		}
+		if _, err := f.StatBlob(t.Context(), "a", config); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("StatBlob = %v, want %v", err, oci.ErrBlobUnknown)
+		}
+		if all := f.damaged(t); len(all) != 2 {
+			t.Errorf("damaged are %v", all)
+		}
+		f.push(t, "a", []byte("layer"))
+		r, _, err := f.OpenBlob(t.Context(), "a", layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+	})
+}

@@ -53,6 +53,14 @@ func (s *Store) Open(_ context.Context, d digest.Digest) (io.ReadSeekCloser, err
 	if err != nil {
 		return nil, wrap("open", d, err)
 	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		f.Close()
+		return nil, wrap("open", d, err)
+	}
 	return f, nil
 }
 
@@ -85,6 +93,9 @@ func (s *Store) Stat(_ context.Context, d digest.Digest) (blob.Info, error) {
 		return blob.Info{}, err
 	}
 	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
 	if err != nil {
 		return blob.Info{}, wrap("stat", d, err)
 	}
@@ -101,10 +112,22 @@ func (s *Store) Commit(_ context.Context, id string, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
+	if err := moveAside(to); err != nil {
+		return wrap("commit", d, err)
+	}
 	if err := os.Rename(from, to); err != nil {
 		return wrap("commit", d, err)
 	}
 	return syncDir(filepath.Dir(to))
+}
+
+// moveAside renames a directory that is in the place of a blob's file, which a rename
+// cannot replace. It is not of this store, so that it is not deleted.
+func moveAside(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return nil
+	}
+	return os.Rename(path, path+".directory")
 }
 
 // Reopen implements [blob.Store].
@@ -140,6 +163,9 @@ func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 	path, err := s.path(d)
 	if err != nil {
 		return err
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil // it is not the blob's file
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wrap("delete", d, err)
