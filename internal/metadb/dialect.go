@@ -161,19 +161,6 @@ func (db *DB) migrations() (*goose.Provider, error) {
 	return goose.NewProvider(name, db.write, source, options...)
 }
 
-// checkVersion refuses a schema that is newer than this program's.
-func checkVersion(ctx context.Context, m *goose.Provider) error {
-	current, err := m.GetDBVersion(ctx)
-	if err != nil {
-		return err
-	}
-	sources := m.ListSources()
-	if known := sources[len(sources)-1].Version; current > known {
-		return fmt.Errorf("schema version %d, this program knows %d: %w", current, known, ErrNewer)
-	}
-	return nil
-}
-
 // migrationLock lets one of the servers that start on a PostgreSQL database
 // bring it up to date, and the others wait for it.
 type migrationLock struct{}

@@ -20,13 +20,13 @@ const (
 )
 
 // identity reads the database's identity, also before it is brought up to date. A
-// database of a newer version is [ErrNewer].
+// database of a newer version is [ErrNewer], one of another build [ErrOtherSchema].
 func (db *DB) identity(ctx context.Context, m *goose.Provider) (id Identity, err error) {
 	var tables int
 	if err := db.write.QueryRowContext(ctx, db.dialect.tables(), "settings").Scan(&tables); err != nil || tables == 0 {
 		return id, err
 	}
-	if err := checkVersion(ctx, m); err != nil {
+	if err := db.checkSchema(ctx, m); err != nil {
 		return id, err
 	}
 	return Read(ctx, db, (*Tx).Identity)

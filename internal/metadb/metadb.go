@@ -14,8 +14,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	"github.com/pressly/goose/v3"
 )
 
 // ErrNotFound is what a [Tx] method returns, wrapped, when its row is not there.
@@ -91,28 +89,13 @@ func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
 	if err := accept(id); err != nil {
 		return err
 	}
-	if _, err = m.Up(ctx); err != nil {
-		return fmt.Errorf("open database: %w", first(err))
+	if err := db.migrate(ctx, m); err != nil {
+		return fmt.Errorf("open database: %w", err)
 	}
 	if db.uptime, err = Read(ctx, db, (*Tx).Uptime); err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	return nil
-}
-
-// first is the error that a migration failed with. Goose joins to it what follows
-// from it: that the transaction is over.
-func first(err error) error {
-	for {
-		switch e := err.(type) {
-		case *goose.PartialError:
-			err = e.Err
-		case interface{ Unwrap() []error }:
-			err = e.Unwrap()[0]
-		default:
-			return err
-		}
-	}
 }
 
 // Close waits for running transactions and closes the database.

@@ -207,3 +207,45 @@ func TestAFileThatIsNoDatabaseIsRefusedUnchanged(t *testing.T) {
 		t.Error("the file was changed")
 	}
 }
+
+func TestDatabaseOfAnotherBuildIsRefusedUnchanged(t *testing.T) {
+	urls(t, func(t *testing.T, address, driver, source string) {
+		db := open(t, address)
+		update(t, db, func(tx *metadb.Tx) error {
+			return errors.Join(tx.TouchRepository("a", epoch), tx.SetSetting("schema", "another"))
+		})
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := sql.Open(driver, source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		if _, err := raw.ExecContext(t.Context(), `ALTER TABLE repositories RENAME TO folders`); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := metadb.Open(t.Context(), address); !errors.Is(err, metadb.ErrOtherSchema) {
+				t.Errorf("Open = %v, want %v", err, metadb.ErrOtherSchema)
+			}
+		}
+	})
+}
+
+func TestFirstStartThatEndedEarlyGoesOn(t *testing.T) {
+	urls(t, func(t *testing.T, address, _, _ string) {
+		db := open(t, address)
+		update(t, db, func(tx *metadb.Tx) error { return tx.SetSetting("schema", "") })
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		view(t, open(t, address), func(tx *metadb.Tx) error {
+			hash, err := tx.Setting("schema")
+			if hash == "" {
+				t.Error("the schema has no hash")
+			}
+			return err
+		})
+	})
+}

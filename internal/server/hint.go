@@ -47,6 +47,8 @@ func advise(cfg config.Config, err error) error {
 		hint = "restore the database; or let ferry serve --adopt create the missing settings"
 	case errors.Is(err, control.ErrNoConnectionString):
 		hint = "give it with --connection-string-file FILE; to get another: " + getSettings
+	case errors.Is(err, metadb.ErrOtherSchema):
+		hint = "run the ferry that created it, or begin with an empty data directory; nothing was changed"
 	case errors.Is(err, metadb.ErrNewer):
 		hint = "run the ferry that wrote it, or a newer one; nothing was changed"
 	case errors.Is(err, syscall.EADDRINUSE):
