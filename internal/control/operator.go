@@ -3,7 +3,10 @@ package control
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"ferry/internal/atomicfile"
@@ -23,8 +26,9 @@ const (
 )
 
 // EnsureAdmin creates the operator "admin" if there is no operator yet. It returns the new
-// password, and stores it in the file [PasswordFile] of dir, which only its owner may read. The
-// password is "" if there was an operator already.
+// password, and stores it in the file [PasswordFile] of dir, which only its owner may read. A
+// file that is there is kept as [PasswordFile].old: it belongs to another database of this
+// directory, which may be restored. The password is "" if there was an operator already.
 func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string, err error) {
 	operators, err := metadb.Read(ctx, s.db, (*metadb.Tx).Operators)
 	if err != nil || len(operators) > 0 {
@@ -35,7 +39,11 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 	}
 	// The file comes first: if the process stops in between, the next start generates another
 	// password. There is never an operator whose password nobody knows.
-	if err := atomicfile.Write(filepath.Join(dir, PasswordFile), []byte(password+"\n")); err != nil {
+	path := filepath.Join(dir, PasswordFile)
+	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("keep password of the database before: %w", err)
+	}
+	if err := atomicfile.Write(path, []byte(password+"\n")); err != nil {
 		return "", fmt.Errorf("store first password: %w", err)
 	}
 	row := metadb.Operator{Name: firstOperator, Role: roleAdmin, PasswordHash: auth.HashOperatorPassword(password),

@@ -78,6 +78,22 @@ func TestNoAdministratorWithoutItsPasswordFile(t *testing.T) {
 	}
 }
 
+func TestPasswordFileOfAnotherDatabaseIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), control.PasswordFile)
+	if err := os.WriteFile(path, []byte("of another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	password, err := bare(t, dbtest.SQLite(t)).EnsureAdmin(t.Context(), filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{path: password + "\n", path + ".old": "of another\n"} {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s has %q, %v", name, got, err)
+		}
+	}
+}
+
 func TestDataDirectoryKeepsItsRole(t *testing.T) {
 	db := dbtest.SQLite(t)
 	if _, err := control.New(t.Context(), control.Options{DB: db, Self: "Ship01"}); err != nil {
