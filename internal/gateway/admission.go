@@ -7,41 +7,41 @@ import (
 	"time"
 )
 
-// Limits on what a parent does at a time.
+// Limits on the work that a parent does at a time.
 const (
 	// maxWorking is how many requests read or write the database at a time.
 	maxWorking = 16
-	// maxDelay is how long a new request may have to wait for its turn. One that
-	// would wait longer is put off, so that the others are not slow, too.
+	// maxDelay is how long a new request may wait for its turn. A request that would wait longer is
+	// refused, so that it does not slow down the others.
 	maxDelay = 2 * time.Second
 	// maxStreams is how many plans and batches are sent at a time.
 	maxStreams = 256
 	// maxLarge is how many of them have large manifests.
 	maxLarge = 16
-	// putOffLeast and putOffMost are between how many seconds a request is put
-	// off, each for another time.
-	putOffLeast, putOffMost = 3, 15
-	// notReadyLeast and notReadyMost are the same of a parent that does not know
-	// its children yet: it knows them with one answer of its own parent.
-	notReadyLeast, notReadyMost = 1, 3
+	// busyRetryMin and busyRetryMax bound the Retry-After of a refused request, in seconds. It is
+	// random, so that the children do not return all at once.
+	busyRetryMin, busyRetryMax = 3, 15
+	// notReadyRetryMin and notReadyRetryMax bound it for a parent that does not know its children
+	// yet. One answer of its own parent changes that.
+	notReadyRetryMin, notReadyRetryMax = 1, 3
 )
 
-// codeBusy is the code of a parent that is asked for more than it can give.
+// codeBusy is the code of a parent that has too many requests.
 const codeBusy = "BUSY"
 
 func errBusy() error {
 	return problem(http.StatusServiceUnavailable, codeBusy, "the parent has too much to do just now")
 }
 
-// admission gives work its turn. Work is done in a goroutine of its own: the
-// stack that SQL needs is not kept by a request that is held afterwards.
+// admission bounds the work that runs at a time. Work runs in a goroutine of its
+// own, because it needs a large stack for SQL, which a held request would keep.
 type admission struct {
 	turns   chan struct{}
 	streams chan struct{}
 	large   chan struct{} // streams with large manifests
 
-	waiting atomic.Int64 // requests that await their turn
-	took    atomic.Int64 // nanoseconds by a piece of work, on average of late
+	waiting atomic.Int64 // requests that wait for their turn
+	took    atomic.Int64 // nanoseconds that a piece of work took, a moving average
 }
 
 func newAdmission() *admission {
@@ -51,7 +51,7 @@ func newAdmission() *admission {
 	}
 }
 
-// check returns an error where a new request would have to wait for too long.
+// check returns an error if a new request would wait for too long.
 func (a *admission) check() error {
 	if time.Duration(a.waiting.Load()*a.took.Load())/maxWorking > maxDelay {
 		return errBusy()
@@ -59,7 +59,7 @@ func (a *admission) check() error {
 	return nil
 }
 
-// enter does work for a new request, unless it would have to wait for too long.
+// enter does the work of a new request, unless that would wait for too long.
 func (a *admission) enter(ctx context.Context, work func() error) error {
 	if err := a.check(); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (a *admission) enter(ctx context.Context, work func() error) error {
 	return a.do(ctx, work)
 }
 
-// do does work for a request that was admitted, when it is its turn.
+// do waits for the turn of an admitted request, and does its work.
 func (a *admission) do(ctx context.Context, work func() error) error {
 	a.waiting.Add(1)
 	select {

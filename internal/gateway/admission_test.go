@@ -53,7 +53,7 @@ func TestRequestThatWouldWaitTooLongIsPutOff(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.fail(w, httptest.NewRequest(http.MethodPost, "/gateway/v1/poll", nil), err)
 		seconds, _ := strconv.Atoi(w.Header().Get("Retry-After"))
-		if w.Code != http.StatusServiceUnavailable || seconds < putOffLeast || seconds > putOffMost {
+		if w.Code != http.StatusServiceUnavailable || seconds < busyRetryMin || seconds > busyRetryMax {
 			t.Errorf("the answer is %d with Retry-After %d", w.Code, seconds)
 		}
 		time.Sleep(time.Hour)

@@ -20,14 +20,14 @@ const (
 	BatchLimit = 256 << 10
 	// MaxBatch is how many blobs a batch has at most.
 	MaxBatch = download.MaxBatch
-	// maxBatchEntry is how long the line before a blob is at most.
+	// maxBatchEntry is the largest size, in bytes, of the line before a blob.
 	maxBatchEntry = 4 << 10
 )
 
 // typeBatch is the type of a stream in which each blob follows its entry.
 const typeBatch = "application/vnd.ferry.batch"
 
-// batch answers with the blobs of a batch, each behind its entry.
+// batch answers with the blobs of a batch, each after its entry.
 func (s *server) batch(_ context.Context, c caller, q wire.BatchRequest) (stream, error) {
 	if len(q.Want) > MaxBatch {
 		return stream{}, invalid("a batch is of at most %d blobs", MaxBatch)
@@ -42,10 +42,10 @@ func (s *server) batch(_ context.Context, c caller, q wire.BatchRequest) (stream
 	}}, nil
 }
 
-// sendBatched writes one blob behind its entry.
+// sendBatched writes one blob after its entry.
 func (s *server) sendBatched(ctx context.Context, w io.Writer, c caller, want wire.Want) error {
 	lines := json.NewEncoder(w)
-	if reason := c.barred(want.Repository); reason != "" {
+	if reason := c.whyDenied(want.Repository); reason != "" {
 		return lines.Encode(wire.BatchEntry{Digest: want.Digest, Missing: reason})
 	}
 	content, info, err := s.Storage.OpenBlob(ctx, want.Repository, want.Digest)

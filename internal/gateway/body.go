@@ -15,15 +15,15 @@ import (
 	"ferry/internal/wire"
 )
 
-// Limits on bodies, in bytes, as they are after decompression.
+// Limits on bodies, in bytes after decompression.
 const (
 	maxRequest   = 4 << 20 // a child's request
-	maxResponse  = 8 << 20 // a parent's answer, the plan's stream aside
-	maxPlanEntry = 7 << 20 // one line of a plan: a manifest in base64 and its frame
+	maxResponse  = 8 << 20 // a parent's answer, except the stream of a plan
+	maxPlanEntry = 7 << 20 // one line of a plan: a manifest in base64, with its JSON
 )
 
-// Limits on what the values of a body take in memory, in bytes, by package
-// jsonlimit's estimate. Text of three bytes can be a value of several hundred.
+// Limits on the memory that the values of a body take, in bytes, estimated by
+// package jsonlimit. A text of three bytes can become a value of several hundred.
 const (
 	maxRequestValues   = 8 << 20
 	maxResponseValues  = 12 << 20
@@ -69,21 +69,21 @@ const (
 	headerEncoding = "Content-Encoding"
 )
 
-// A codec reads and writes bodies. Its compressors are shared by all requests:
-// each holds about a megabyte, which a fleet that polls cannot have each for
-// itself. It is safe for concurrent use.
+// A codec compresses and decompresses bodies. All requests share its compressors,
+// because each takes about 1 MiB, too much for each child of a large fleet. It is
+// safe for concurrent use.
 type codec struct {
 	compressor   *zstd.Encoder
 	decompressor *zstd.Decoder // of whole bodies
 	readers      sync.Pool     // of *zstd.Decoder, of streams
 }
 
-// newCodec returns a codec for bodies of at most limit bytes, streams aside.
+// newCodec returns a codec for bodies of at most limit bytes, except streams.
 func newCodec(limit int64) *codec {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(256<<10),
 		zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		panic(err) // the options are right
+		panic(err) // the options are valid
 	}
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(uint64(limit)), zstd.WithDecoderMaxMemory(uint64(limit)))
@@ -93,8 +93,8 @@ func newCodec(limit int64) *codec {
 	return &codec{compressor: z, decompressor: d}
 }
 
-// plain returns the content of a body that was read whole. The error is
-// [jsonlimit.ErrTooLarge] where the codec's limit does not let it be.
+// plain returns the decompressed content of a body. The error is
+// [jsonlimit.ErrTooLarge] if the content exceeds the codec's limit.
 func (c *codec) plain(body []byte, encoding string) ([]byte, error) {
 	switch strings.ToLower(encoding) {
 	case "", "identity":
@@ -113,8 +113,8 @@ func unknownEncoding(encoding string) error {
 	return fmt.Errorf("Content-Encoding %.50q is not known", encoding)
 }
 
-// decompress returns the plain content of a stream. Closing it, which must happen
-// once, closes the body.
+// decompress returns the decompressed content of a stream. Its Close, which must
+// be called once, closes the body.
 func (c *codec) decompress(body io.ReadCloser, encoding string) (io.ReadCloser, error) {
 	switch strings.ToLower(encoding) {
 	case "", "identity":
@@ -137,7 +137,7 @@ func (c *codec) decompress(body io.ReadCloser, encoding string) (io.ReadCloser, 
 	return nil, unknownEncoding(encoding)
 }
 
-// A plainBody is the content of a compressed body.
+// A plainBody is the decompressed content of a body.
 type plainBody struct {
 	io.Reader
 	body  io.Closer
@@ -152,7 +152,7 @@ func (b *plainBody) Close() error {
 	return b.body.Close()
 }
 
-// encode returns v as JSON, compressed where that is smaller, and its encoding.
+// encode returns v as JSON, compressed if that is smaller, and the encoding.
 func (c *codec) encode(v any) (body []byte, encoding string, err error) {
 	body, err = json.Marshal(v)
 	if err != nil || len(body) < compressFrom {

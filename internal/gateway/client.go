@@ -25,7 +25,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// A Client is the child's end of the gateway. It is safe for concurrent use.
+// A Client is the child's side of the gateway. It is safe for concurrent use.
 type Client struct {
 	connection ConnectionString
 	http       *http.Client
@@ -33,11 +33,11 @@ type Client struct {
 	dated      atomic.Pointer[dated]
 }
 
-// A dated answer is what the parent's clock said at a moment here.
+// A dated answer is the time on the parent's clock at a time here.
 type dated struct{ parent, here time.Time }
 
-// ParentTime returns what the parent's clock says now, as far as its last answer
-// tells; zero if none did. A step of the clock here does not move it.
+// ParentTime returns the time on the parent's clock, reckoned from its last
+// answer; zero if there was none. A step of the clock here does not change it.
 func (c *Client) ParentTime() time.Time {
 	d := c.dated.Load()
 	if d == nil {
@@ -46,8 +46,9 @@ func (c *Client) ParentTime() time.Time {
 	return d.parent.Add(time.Since(d.here))
 }
 
-// NewClient returns the client for a connection string. transport is nil for
-// [NewTransport]'s. It follows redirects of blobs alone, as package outbound says.
+// NewClient returns the client for a connection string. A nil transport is a
+// [NewTransport]. The client follows redirects of blobs only, by the rules of
+// package outbound.
 func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport()
@@ -56,16 +57,16 @@ func NewClient(c ConnectionString, transport http.RoundTripper) *Client {
 	return &Client{connection: c, http: outbound.NewClient(home, transport), codec: newCodec(maxResponse)}
 }
 
-// stall is how long the parent may send nothing before it is given up.
+// stall is how long the parent may send nothing before the request fails.
 const stall = time.Minute
 
 // maxIdle is how many connections to the parent are kept: those of a sync's
 // downloads, its plans and the poll.
 const maxIdle = 40
 
-// NewTransport returns a transport for a bad link: several connections of
-// their own, since one HTTP/2 connection is one TCP flow, that are kept open
-// between polls and dropped when the other end no longer answers.
+// NewTransport returns a transport for a bad link. It opens several HTTP/1.1
+// connections, because one HTTP/2 connection is one TCP flow. Connections stay
+// open between polls, and are closed if the other end no longer answers.
 func NewTransport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -91,7 +92,7 @@ func (c *Client) Activate(ctx context.Context, q wire.ActivateRequest) (*wire.Ac
 	return call(ctx, c, wire.PathActivate, q, activateResponses, stall)
 }
 
-// Poll asks for what changed.
+// Poll sends the report, and asks for changes.
 func (c *Client) Poll(ctx context.Context, q wire.PollRequest) (*wire.PollResponse, error) {
 	q.Name, q.Capability = c.connection.Name, wire.Capability
 	return call(ctx, c, wire.PathPoll, q, pollResponses, time.Duration(q.WaitSeconds)*time.Second+stall)
@@ -125,7 +126,7 @@ func (c *Client) Plan(ctx context.Context, want, have []replication.Ref, fn func
 	return nil
 }
 
-// readPlan calls fn for every entry of a plan that came whole.
+// readPlan calls fn for each entry of a plan as soon as the entry is complete.
 func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 	lines := bufio.NewReaderSize(body, 64<<10)
 	for entries := 0; ; entries++ {
@@ -145,9 +146,9 @@ func readPlan(body io.Reader, fn func(replication.PlanEntry) error) error {
 	}
 }
 
-// Blob opens length bytes of a blob from offset on, or all to its end where
-// length is negative. The second result is where the body begins: at offset,
-// or at 0 where something on the way knows no ranges.
+// Blob opens length bytes of a blob from offset on, or all of the rest if length
+// is negative. The second result is where the body begins: at offset, or at 0 if
+// the parent or a proxy does not support ranges.
 func (c *Client) Blob(
 	ctx context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
@@ -181,7 +182,7 @@ func (c *Client) Blob(
 	return nil, 0, fmt.Errorf("open blob %s: %w", d, answerError(resp))
 }
 
-// call sends a request and reads its answer, which begins within patience.
+// call sends a request and reads its answer, which must begin within patience.
 func call[A any](
 	ctx context.Context, c *Client, path string, q any, answers *jsonlimit.Decoder[A], patience time.Duration,
 ) (*A, error) {
@@ -207,10 +208,10 @@ func call[A any](
 	return a, nil
 }
 
-// drain reads the end of an answer, so that its connection is kept.
+// drain reads the end of an answer, so that its connection can be used again.
 func drain(body io.Reader) { io.Copy(io.Discard, io.LimitReader(body, 4<<10)) }
 
-// stream is [Client.post] for an answer that is read as it comes, decompressed.
+// stream is [Client.post] for an answer that is decompressed while it is read.
 func (c *Client) stream(ctx context.Context, path string, q any) (*http.Response, error) {
 	resp, err := c.post(ctx, path, q, stall)
 	if err != nil {
@@ -225,8 +226,8 @@ func (c *Client) stream(ctx context.Context, path string, q any) (*http.Response
 	return resp, nil
 }
 
-// post sends a request, and returns an answer of 200, or an error. The answer begins
-// within patience, and then never pauses for longer than [stall].
+// post sends a request, and returns an answer of 200, or an error. The answer
+// must begin within patience, and then never pause for longer than [stall].
 func (c *Client) post(ctx context.Context, path string, q any, patience time.Duration) (*http.Response, error) {
 	body, encoding, err := c.codec.encode(q)
 	if err != nil {
@@ -260,8 +261,8 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 	return resp, nil
 }
 
-// PollRequestOf returns the question for what changed since the place that the
-// engine is at. The zero place asks for every repository.
+// PollRequestOf returns the request for the changes since the engine's position.
+// The zero position asks for every repository.
 func PollRequestOf(p replication.Position) wire.PollRequest {
 	q := wire.PollRequest{Feed: p.Feed, Subscription: p.Subscription, Cursor: p.Cursor, Pass: p.Pass}
 	if p.Since != p.Cursor {
@@ -273,10 +274,10 @@ func PollRequestOf(p replication.Position) wire.PollRequest {
 	return q
 }
 
-// maxLacking is how many items are recorded that the parent lacks itself.
+// maxLacking is how many items that the parent lacks itself are recorded.
 const maxLacking = 50
 
-// AnswerOf returns what the engine records of a parent's answer to a poll.
+// AnswerOf returns the engine's form of a parent's answer to a poll.
 func AnswerOf(a *wire.PollResponse) replication.Answer {
 	answer := replication.Answer{
 		Feed: a.Feed, Subscription: a.Subscription, Cursor: a.Cursor,
@@ -300,7 +301,7 @@ func AnswerOf(a *wire.PollResponse) replication.Answer {
 	return answer
 }
 
-// wantsOf are references on the wire.
+// wantsOf returns the wire's form of references.
 func wantsOf(refs []replication.Ref) []wire.Want {
 	all := make([]wire.Want, len(refs))
 	for i, ref := range refs {
@@ -309,7 +310,7 @@ func wantsOf(refs []replication.Ref) []wire.Want {
 	return all
 }
 
-// planEntryOf is an entry of a plan as the engine knows it.
+// planEntryOf returns the engine's form of an entry of a plan.
 func planEntryOf(e wire.PlanEntry) (p replication.PlanEntry) {
 	switch {
 	case e.Blob != nil:

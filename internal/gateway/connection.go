@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// A ConnectionString is what a new connected registry needs to find its
-// parent and to authenticate to it. Format it with [ConnectionString.Secret];
-// its String keeps the password to itself.
+// A ConnectionString has everything that a new connected registry needs to find
+// its parent and to authenticate there. Format it with [ConnectionString.Secret]:
+// its String omits the password.
 type ConnectionString struct {
 	Name     string // of the connected registry
 	Token    string // the sync token's name
 	Password string
-	Endpoint string // the parent's host, with a port where it is not the protocol's own
+	Endpoint string // the parent's host, with a port unless it is the protocol's default
 	Protocol string // http or https
 }
 
-// maxConnectionString is the longest text, in bytes, that is looked at.
+// maxConnectionString is the length, in bytes, up to which a text is parsed.
 const maxConnectionString = 4096
 
 // The keys of a connection string, in the order in which it is written.
@@ -34,10 +34,10 @@ const (
 
 var connectionKeys = []string{keyName, keyToken, keyPassword, keyEndpoint, keyProtocol}
 
-// ParseConnectionString reads a connection string. It forgives what editors,
-// shells and JSON files add to it: a byte-order mark, line ends, white space
-// and a pair of quotes around it, and an empty last field. No error holds any
-// of its values.
+// ParseConnectionString parses a connection string. It ignores additions of
+// editors, shells and JSON files: a byte-order mark, line ends, white space and a
+// pair of quotes around the text, and an empty last field. No error has any of
+// the values.
 func ParseConnectionString(text string) (ConnectionString, error) {
 	if len(text) > maxConnectionString {
 		return ConnectionString{}, fmt.Errorf("connection string is longer than %d bytes", maxConnectionString)
@@ -78,15 +78,15 @@ func ParseConnectionString(text string) (ConnectionString, error) {
 	return c, c.check()
 }
 
-// A PlaceholderError is a connection string in which something is still to be filled in.
+// A PlaceholderError is a connection string with a placeholder in place of a value.
 type PlaceholderError struct{ key string }
 
 // Error names the field.
 func (e PlaceholderError) Error() string {
-	return fmt.Sprintf("connection string: %s is a placeholder, which stands where a value has to be", e.key)
+	return fmt.Sprintf("connection string: %s is a placeholder, where a value must be", e.key)
 }
 
-// Hint says what has to be in its place.
+// Hint says how to get the value.
 func (e PlaceholderError) Hint() string {
 	if e.key == keyEndpoint {
 		return "write the parent's host:port there, as this machine reaches it; the root does not know it"
@@ -99,7 +99,7 @@ func (c *ConnectionString) values() []*string {
 	return []*string{&c.Name, &c.Token, &c.Password, &c.Endpoint, &c.Protocol}
 }
 
-// unwrap takes off what is around a connection string.
+// unwrap removes the additions around a connection string.
 func unwrap(text string) string {
 	bare := func(s string) string { return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s), "\ufeff")) }
 	text = bare(text)
@@ -136,10 +136,10 @@ func (c ConnectionString) check() error {
 	return nil
 }
 
-// URL is the parent's address, without a slash at its end.
+// URL returns the parent's address, without a slash at its end.
 func (c ConnectionString) URL() string { return c.Protocol + "://" + c.Endpoint }
 
-// Secret is the connection string, password and all.
+// Secret returns the connection string with its password.
 func (c ConnectionString) Secret() string {
 	var fields []string
 	for i, value := range c.values() {
@@ -148,11 +148,11 @@ func (c ConnectionString) Secret() string {
 	return strings.Join(fields, ";")
 }
 
-// String is the connection string without its password, for logs.
+// String returns the connection string without its password, for logs.
 func (c ConnectionString) String() string {
 	c.Password = "***"
 	return c.Secret()
 }
 
-// GoString is String: %#v shall not show the password either.
+// GoString is String, because %#v must not show the password either.
 func (c ConnectionString) GoString() string { return c.String() }

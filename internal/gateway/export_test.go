@@ -3,6 +3,6 @@ package gateway
 // Listing returns options of a server whose answers list about n items, and
 // that slows down nobody.
 func (o ServerOptions) Listing(n int) ServerOptions {
-	o.maxListed, o.unpaced = n, true
+	o.maxListed, o.unlimited = n, true
 	return o
 }

@@ -35,7 +35,7 @@ type fixture struct {
 	client     *gateway.Client
 	later      atomic.Int64                     // how much later than now it is for the parent, in seconds
 	watermarks atomic.Pointer[map[string]int64] // what it has of its own ancestors
-	lacking    []wire.OutOfSyncItem                  // beside what fails for good
+	lacking    []wire.OutOfSyncItem             // beside what fails for good
 	suspects   []digest.Digest                  // that its children doubt
 }
 

@@ -2,8 +2,10 @@
 // registries: the parent's handlers and the child's client. Package wire has
 // its types, and docs/protocol.md describes it.
 //
-// It is written for round trips of 600 ms: an idle cycle is one request and
-// response, and the first byte of a changed layer flows after two.
+// It is made for round trips of 600 ms: an idle cycle is one request and one
+// answer, and the first byte of a changed layer flows after two round trips.
+//
+// Begin with [NewServer] for the parent, and with [Client] for the child.
 package gateway
 
 import (
@@ -23,38 +25,37 @@ import (
 	"ferry/internal/wire"
 )
 
-// A ControlPlane is what the parent's handlers need to know and to tell.
+// A ControlPlane has the desired states and the reports of the connected
+// registries below the parent.
 type ControlPlane interface {
-	// Activate binds instance to name. It returns ErrAlreadyActivated when
-	// another holds it, ErrUnknown when there is no such connected registry.
-	// It does nothing when the instance holds it already.
+	// Activate binds instance to the connected registry name, if it is not bound already. It
+	// returns ErrAlreadyActivated if another instance holds it, and ErrUnknown if there is no
+	// such connected registry.
 	Activate(ctx context.Context, name, instance, version string) error
-	// Version counts what was decided: it is at least that of what Desired
-	// returns afterwards.
+	// Version counts changes. A later result of Desired is at least of this version.
 	Version() int64
 	// CatchUp returns once Version is at least version.
 	CatchUp(ctx context.Context, version int64) error
-	// Desired returns the subtree of name; ErrUnknown as above.
+	// Desired returns the desired state of name, or ErrUnknown.
 	Desired(ctx context.Context, name string) (*wire.Desired, error)
-	// Report keeps what name says of itself and of those below it. It returns
-	// ErrNotActivated when instance does not hold name. A nil report says that
-	// nothing is other than in the last.
+	// Report stores the report of name. A nil report says that nothing changed since the last one.
+	// It returns ErrNotActivated if instance does not hold name.
 	Report(ctx context.Context, name, instance string, r *wire.Report) error
-	// Refused notes that somebody who used the name of a sync token was refused:
-	// from which address, and with which problem.
+	// Refused records that a login with the name of a sync token was refused: the address that it
+	// came from, and the problem.
 	Refused(token, from string, why wire.Problem)
-	// Changed returns a channel that is closed when the result of Desired may
-	// be another than before the call.
+	// Changed returns a channel that is closed when the result of Desired may have changed since
+	// the call.
 	Changed(name string) <-chan struct{}
 }
 
-// The errors that both ends know; the client returns them, wrapped, with the
-// parent's words and hint.
+// The errors that both sides know. The client returns them wrapped, with the
+// parent's text and hint.
 var (
 	// ErrAlreadyActivated: another instance holds the connected registry.
 	ErrAlreadyActivated error = problem(http.StatusConflict, "ALREADY_ACTIVATED",
 		"another instance is activated as this connected registry; only one is supported at any time")
-	// ErrNotActivated: this instance holds it no longer; it may try to activate.
+	// ErrNotActivated: this instance does not hold it, or no longer; it may try to activate.
 	ErrNotActivated error = problem(http.StatusConflict, "NOT_ACTIVATED", "this instance is not activated")
 	// ErrUnauthorized: the sync token or its password is wrong.
 	ErrUnauthorized error = problem(http.StatusUnauthorized, codeUnauthorized,
@@ -66,8 +67,8 @@ var (
 
 const codeUnauthorized = "UNAUTHORIZED"
 
-// known are the errors of a child, by the parent's code.
-var known = map[string]error{
+// errorsByCode are the errors of a child, by the parent's code.
+var errorsByCode = map[string]error{
 	"ALREADY_ACTIVATED":          ErrAlreadyActivated,
 	"NOT_ACTIVATED":              ErrNotActivated,
 	codeUnauthorized:             ErrUnauthorized,
@@ -76,34 +77,34 @@ var known = map[string]error{
 	"NOT_READY":                  ErrNotReady,
 }
 
-// ErrNotReady: the parent does not know yet which connected registries it has,
-// because its own parent has not answered yet. It soon may.
+// ErrNotReady: the parent does not know its connected registries yet, because its
+// own parent has not answered yet.
 var ErrNotReady error = problem(http.StatusServiceUnavailable, "NOT_READY",
 	"this parent has not heard from its own parent yet, and does not know its connected registries")
 
-// Refused reports whether err is one of these errors, but for [ErrNotReady]: the
-// parent was reached, and refuses the connected registry until somebody changes
+// Refused reports whether err is one of these errors, except [ErrNotReady]: the
+// parent answers, and refuses the connected registry until a person changes
 // something.
 func Refused(err error) bool {
 	return errors.As(err, new(problemError)) && !errors.Is(err, ErrNotReady)
 }
 
-// A problemError is a [wire.Problem] for a child, at either end.
+// A problemError is a [wire.Problem] for a child, on either side.
 type problemError struct{ wire.Problem }
 
-// Error returns what is wrong.
+// Error returns the problem's detail.
 func (p problemError) Error() string { return p.Detail }
 
 func problem(status int, code, detail string) problemError {
 	return problemError{wire.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail}}
 }
 
-// invalid is the problem of a request that is malformed or over a limit.
+// invalid is the problem of a request that is malformed, or exceeds a limit.
 func invalid(format string, args ...any) problemError {
 	return problem(http.StatusBadRequest, "INVALID", fmt.Sprintf(format, args...))
 }
 
-// problemOf turns whatever went wrong into what the child is told.
+// problemOf returns the problem that the child gets for err.
 func problemOf(err error) problemError {
 	status := retry.Status(err)
 	if errors.Is(err, auth.ErrUnauthenticated) || status == http.StatusUnauthorized {
@@ -123,32 +124,31 @@ func problemOf(err error) problemError {
 	return p
 }
 
-// AnswerError is a parent's refusal, in its words. It is one of this package's
-// errors, or for a blob one of package oci's, to [errors.Is].
+// AnswerError is a parent's refusal, with the parent's text. For [errors.Is] it is
+// one of this package's errors or, for a blob, one of package oci's.
 type AnswerError struct {
 	wire.Problem
 	kind  error
 	pause time.Duration
 }
 
-// Error returns the parent's words.
+// Error returns the parent's text.
 func (e *AnswerError) Error() string { return e.Detail }
 
 // StatusCode returns the status of the parent's answer.
 func (e *AnswerError) StatusCode() int { return e.Status }
 
-// RetryAfter returns how long the parent asks not to be asked again; 0 if it
-// does not.
+// RetryAfter returns the pause that the parent asked for; 0 is none.
 func (e *AnswerError) RetryAfter() time.Duration { return e.pause }
 
-// Unwrap returns the error that the refusal stands for.
+// Unwrap returns the error for which the refusal stands.
 func (e *AnswerError) Unwrap() error { return e.kind }
 
-// answerError returns what an answer other than a success says.
+// answerError returns the error for an answer that is no success.
 func answerError(resp *http.Response) error {
 	var answer struct {
 		wire.Problem
-		Errors []struct { // in the place of the problem, of a blob
+		Errors []struct { // of a blob, instead of the problem
 			Code    oci.Code `json:"code"`
 			Message string   `json:"message"`
 		} `json:"errors"`
@@ -157,7 +157,7 @@ func answerError(resp *http.Response) error {
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
 	}
-	e := &AnswerError{Problem: answer.Problem, kind: known[answer.Code]}
+	e := &AnswerError{Problem: answer.Problem, kind: errorsByCode[answer.Code]}
 	switch {
 	case bytes.Contains(body, []byte("HTTP request to an HTTPS server")): // as net/http says it
 		e.Detail = "the parent speaks TLS, and was asked without"
@@ -179,9 +179,9 @@ func answerError(resp *http.Response) error {
 	return e
 }
 
-// maxWords bounds what of a parent's words gets into a log, in bytes.
-const maxWords = 1000
+// maxErrorText is how many bytes of a parent's text get into a log.
+const maxErrorText = 1000
 
 func clip(s string) string {
-	return terminal.Clip(s, maxWords)
+	return terminal.Clip(s, maxErrorText)
 }

@@ -14,29 +14,28 @@ import (
 	"ferry/internal/wire"
 )
 
-// An Item is a tag, or a manifest without a tag that a connected registry gets
-// all the same.
+// An Item is a tag or an untagged manifest that a connected registry gets.
 type Item struct {
 	wire.Item
-	// Seq is the number of the last change to the item: the change set the tag, or added the
-	// manifest, or changed which children an index holds to which the item leads.
+	// Seq is the number of the last change to the item. Such a change sets the tag, adds the
+	// manifest, or changes the children that an index below the item holds.
 	Seq int64
 }
 
-// Name is the tag or, without one, the digest.
+// Name returns the tag or, without a tag, the digest.
 func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 
-// List returns the items of one repository that f selects, by name. It depends
-// on the state of the repository and on f, and on nothing else:
+// List returns the items of one repository that f selects, by name. The result
+// depends only on the state of the repository and on f:
 //
-//   - A tag is selected by its name and, with keep-last, by how new it is.
-//   - Where f does not select every tag, a tag that belongs to a manifest, as
-//     signatures made by cosign do, is selected if that manifest is reachable.
-//   - A manifest without a tag is selected if its subject is reachable, or if
-//     nothing ever referenced it and f selects everything.
+//   - A tag is selected by its name and, with keep-last, by its age.
+//   - If f does not select every tag, a tag that belongs to a manifest, such as a
+//     signature of cosign, is selected if that manifest is reachable.
+//   - An untagged manifest is selected if its subject is reachable. It is also
+//     selected if nothing ever referenced it and f selects everything.
 //
-// A manifest is reachable if a selected item leads to it: over a tag, over an
-// index that keeps it, or over its subject.
+// A manifest is reachable if a selected item leads to it: through a tag, through
+// an index that keeps it, or through its subject.
 func List(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
 	l, err := read(v, repository, f)
 	if err != nil {
@@ -45,10 +44,10 @@ func List(v *storage.View, repository string, f subscription.Filter) ([]Item, er
 	l.selectTags()
 	for _, m := range l.manifests {
 		if l.unreferenced(m) {
-			l.reach(m.Digest)
+			l.markReachable(m.Digest)
 		}
 	}
-	l.follow()
+	l.followReachable()
 	return l.items(), nil
 }
 
@@ -57,22 +56,22 @@ type lister struct {
 	filter    subscription.Filter
 	tags      []storage.Tag
 	manifests []storage.Manifest
-	here      map[digest.Digest]bool
+	present   map[digest.Digest]bool
 	seq       map[digest.Digest]int64           // of the last change to each index
-	kept      map[digest.Digest][]digest.Digest // children of each index that go along with it
-	omitted   map[digest.Digest][]digest.Digest // the others
+	kept      map[digest.Digest][]digest.Digest // children of each index that are sent with it
+	omitted   map[digest.Digest][]digest.Digest // the other children
 	referrers map[digest.Digest][]digest.Digest // by subject
 	attached  map[digest.Digest][]storage.Tag   // tags that belong to a manifest and are selected with it
 
 	selected  map[string]bool // tags
 	reachable map[digest.Digest]bool
-	pending   []digest.Digest // reachable ones that were not followed yet
+	pending   []digest.Digest // reachable manifests that were not followed yet
 }
 
-// read reads what the listing depends on.
+// read reads everything on which the listing depends.
 func read(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
 	l = &lister{
-		filter: f, here: map[digest.Digest]bool{}, seq: map[digest.Digest]int64{},
+		filter: f, present: map[digest.Digest]bool{}, seq: map[digest.Digest]int64{},
 		kept:    map[digest.Digest][]digest.Digest{},
 		omitted: map[digest.Digest][]digest.Digest{}, referrers: map[digest.Digest][]digest.Digest{},
 		attached: map[digest.Digest][]storage.Tag{}, selected: map[string]bool{}, reachable: map[digest.Digest]bool{},
@@ -84,7 +83,7 @@ func read(v *storage.View, repository string, f subscription.Filter) (l *lister,
 		return nil, err
 	}
 	for _, m := range l.manifests {
-		l.here[m.Digest] = true
+		l.present[m.Digest] = true
 		if m.Subject != "" {
 			l.referrers[m.Subject] = append(l.referrers[m.Subject], m.Digest)
 		}
@@ -106,8 +105,8 @@ func read(v *storage.View, repository string, f subscription.Filter) (l *lister,
 	return l, nil
 }
 
-// readIndex notes which children of an index go along with it: those that it
-// holds here and that the platforms do not leave out.
+// readIndex sorts the children of an index into kept and omitted ones. Children
+// are kept if the index holds them here and the platforms include them.
 func (l *lister) readIndex(
 	v *storage.View, repository string, index digest.Digest, children storage.IndexChildren,
 ) error {
@@ -121,7 +120,7 @@ func (l *lister) readIndex(
 	}
 	parsed, err := v.ParseManifest(m)
 	if m.Damaged || oci.AsError(err) != nil {
-		return nil // nobody gets it until it is whole, and it must not hold up the others
+		return nil // no child gets it until it is whole; the other manifests must not wait for it
 	}
 	if err != nil {
 		return err
@@ -138,7 +137,7 @@ func (l *lister) readIndex(
 	return nil
 }
 
-// selectTags selects the tags that do not depend on anything else.
+// selectTags selects the tags that are selected by their names.
 func (l *lister) selectTags() {
 	var candidates []storage.Tag
 	for _, t := range l.tags {
@@ -165,32 +164,32 @@ func (l *lister) selectTags() {
 
 func (l *lister) selectTag(t storage.Tag) {
 	l.selected[t.Name] = true
-	l.reach(t.Digest)
+	l.markReachable(t.Digest)
 }
 
-// unreferenced reports whether a manifest is selected because it was only ever
-// pushed by its digest. If not everything is selected, tags say what is.
+// unreferenced reports whether a manifest is selected because it was only pushed
+// by digest, and nothing ever referenced it. A filter never selects such manifests.
 func (l *lister) unreferenced(m storage.Manifest) bool {
-	return l.filter.Tags.All() && l.filter.Platforms.All() && !m.WasReferenced && !l.here[m.Subject]
+	return l.filter.Tags.All() && l.filter.Platforms.All() && !m.WasReferenced && !l.present[m.Subject]
 }
 
-func (l *lister) reach(d digest.Digest) {
+func (l *lister) markReachable(d digest.Digest) {
 	if !l.reachable[d] {
 		l.reachable[d] = true
 		l.pending = append(l.pending, d)
 	}
 }
 
-// follow makes everything reachable to which reachable manifests lead.
-func (l *lister) follow() {
+// followReachable marks everything to which reachable manifests lead.
+func (l *lister) followReachable() {
 	for len(l.pending) > 0 {
 		d := l.pending[len(l.pending)-1]
 		l.pending = l.pending[:len(l.pending)-1]
 		for _, child := range l.kept[d] {
-			l.reach(child)
+			l.markReachable(child)
 		}
 		for _, referrer := range l.referrers[d] {
-			l.reach(referrer)
+			l.markReachable(referrer)
 		}
 		for _, t := range l.attached[d] {
 			l.selectTag(t)
@@ -198,7 +197,7 @@ func (l *lister) follow() {
 	}
 }
 
-// items returns what was selected.
+// items returns the selected items.
 func (l *lister) items() (all []Item) {
 	for _, t := range l.tags {
 		if l.selected[t.Name] {
@@ -219,8 +218,9 @@ func (l *lister) item(tag string, d digest.Digest, seq int64) Item {
 	return Item{wire.Item{Tag: tag, Digest: d, Part: part}, max(seq, changed)}
 }
 
-// part tells which part of an index, and of the indexes within it, goes along;
-// "" is all of it. The number is of the last change to any of these indexes.
+// part identifies the children that are sent with an index and with the indexes
+// in it; "" is all of them. The number is of the last change to any of these
+// indexes.
 func (l *lister) part(d digest.Digest) (part string, seq int64) {
 	var omitted []string
 	seen := map[digest.Digest]bool{}

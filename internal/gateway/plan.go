@@ -27,12 +27,12 @@ const (
 	maxIndexDepth = 8
 )
 
-// plan answers with the entries of a plan, each of them a line.
+// plan answers with the entries of a plan, one on each line.
 func (s *server) plan(ctx context.Context, c caller, q wire.PlanRequest) (stream, error) {
 	if len(q.Want) > maxWants || len(q.Have) > maxHaves {
 		return stream{}, invalid("a plan is for at most %d wanted and %d present manifests", maxWants, maxHaves)
 	}
-	_, in, err := s.inputOf(ctx, c)
+	_, in, err := s.filterOf(ctx, c)
 	if err != nil {
 		return stream{}, err
 	}
@@ -59,8 +59,8 @@ type planner struct {
 	out       *json.Encoder // to w
 	entries   int
 	large     bool               // a large manifest was met: the plan is one of few that have any
-	have      map[wire.Want]bool // manifests that are at the child, with their blobs
-	sent      map[wire.Want]bool // manifests and blobs that need no second line
+	have      map[wire.Want]bool // manifests that the child has, with their blobs
+	sent      map[wire.Want]bool // manifests and blobs that have their line
 }
 
 func (p *planner) run(ctx context.Context, wants []wire.Want) error {
@@ -77,14 +77,14 @@ func (p *planner) run(ctx context.Context, wants []wire.Want) error {
 
 // want writes what the child needs for one manifest, and its referrers.
 func (p *planner) want(ctx context.Context, want wire.Want) error {
-	if reason := p.caller.barred(want.Repository); reason != "" {
+	if reason := p.caller.whyDenied(want.Repository); reason != "" {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: reason}})
 	}
 	return p.manifest(ctx, want, 0, 0)
 }
 
-// manifest writes a manifest behind all that is below it, then its referrers.
-// Of one that the child has it is only what belongs to it that may be new.
+// manifest writes everything below a manifest, then the manifest, then its
+// referrers. Only the referrers are new of a manifest that the child has.
 func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerDepth int) error {
 	if p.sent[want] {
 		return nil
@@ -119,7 +119,7 @@ func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerD
 	return nil
 }
 
-// read returns a manifest, and what it refers to. It waits for the plan's turn with a large one.
+// read reads and parses a manifest. If that is large, it waits for the plan's turn.
 func (p *planner) read(ctx context.Context, want wire.Want) (m *storage.Manifest, parsed *oci.Manifest, err error) {
 	m, err = p.Storage.Manifest(ctx, want.Repository, string(want.Digest))
 	if err == nil && m.Payload == nil {
@@ -135,7 +135,7 @@ func (p *planner) read(ctx context.Context, want wire.Want) (m *storage.Manifest
 	return m, parsed, err
 }
 
-// tree writes a manifest behind all that is below it.
+// tree writes everything below a manifest, and then the manifest.
 func (p *planner) tree(
 	ctx context.Context, want wire.Want, m *storage.Manifest, parsed *oci.Manifest, depth, referrerDepth int,
 ) error {
@@ -180,8 +180,9 @@ func (p *planner) endLarge() {
 	}
 }
 
-// children returns the children of an index that go to the caller, and those
-// that its platforms leave out, or that the index does not hold here.
+// children returns the children of an index that are sent to the caller, and those
+// that are not, because its platforms exclude them or the index does not hold them
+// here.
 func (p *planner) children(
 	ctx context.Context, index wire.Want, parsed *oci.Manifest,
 ) (kept, left []digest.Digest, _ error) {
@@ -207,8 +208,8 @@ func (p *planner) children(
 	return kept, left, nil
 }
 
-// blob writes a blob: with its content where that is small. One that is not here,
-// and need not be, has no entry.
+// blob writes a blob, with its content if that is small. An absent blob that may be
+// absent has no entry.
 func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor) error {
 	d := of.Digest
 	key := wire.Want{Repository: repository, Digest: d}
@@ -218,11 +219,11 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 	p.sent[key] = true
 	content, info, err := p.Storage.OpenBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) && oci.MayBeAbsent(of) {
-		delete(p.sent, key) // for a manifest that does need it
+		delete(p.sent, key) // another manifest may need it
 		return nil
 	}
 	if errors.Is(err, oci.ErrBlobUnknown) {
-		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: lost(err)}})
+		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: key, Reason: missingReason(err)}})
 	}
 	if err != nil {
 		return err
@@ -238,7 +239,7 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 		if _, err := io.ReadFull(content, b.Data); err != nil {
 			return fmt.Errorf("read blob %s: %w", d, err)
 		}
-		if d.Algorithm().FromBytes(b.Data) != d { // the child would take the whole plan for garbled
+		if d.Algorithm().FromBytes(b.Data) != d { // the child would refuse the whole plan
 			reason, err := p.Storage.VerifyBlob(ctx, d, storage.Unpaced)
 			if err != nil {
 				return err
@@ -250,8 +251,8 @@ func (p *planner) blob(ctx context.Context, repository string, of oci.Descriptor
 	return p.emit(wire.PlanEntry{Blob: b})
 }
 
-// lost says why a blob of the parent's manifest is not here.
-func lost(err error) string {
+// missingReason returns why a blob of a manifest here is missing.
+func missingReason(err error) string {
 	if e := oci.AsError(err); e.Message != oci.ErrBlobUnknown.Message {
 		return "at the parent, the " + e.Message
 	}

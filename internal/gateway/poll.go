@@ -12,7 +12,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// maxSuspects is how many blobs a poll names at most that came with wrong content.
+// maxSuspects is how many blobs with wrong content a poll names at most.
 const maxSuspects = 16
 
 // feedPage is how many repositories of the feed are read at a time.
@@ -24,8 +24,8 @@ type pollAnswer struct {
 	Listings []json.RawMessage `json:"listings,omitempty"`
 }
 
-// poll notes the report, and answers with the listings that changed since the
-// caller's cursor, at once or when there are any.
+// poll stores the report, and answers with the listings that changed since the
+// caller's cursor. If there are none, it waits for them.
 func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollAnswer, error) {
 	if q.Report != nil && q.Report.Self.Name != c.name {
 		return nil, invalid("the report is of another connected registry")
@@ -34,14 +34,14 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 		return nil, err
 	}
 	report := q.Report
-	q.Report = nil // it is not held with the request
+	q.Report = nil // which a held request need not keep in memory
 	if err := s.admission.check(); err != nil {
 		return nil, err
 	}
 	if err := s.ControlPlane.Report(ctx, c.name, q.InstanceID, report); err != nil {
 		return nil, err
 	}
-	if err := s.noteSuspects(ctx, c, q.Suspects); err != nil {
+	if err := s.passOnSuspects(ctx, c, q.Suspects); err != nil {
 		return nil, err
 	}
 	q.Suspects = nil
@@ -54,20 +54,20 @@ func (s *server) poll(ctx context.Context, c caller, q wire.PollRequest) (*pollA
 		if a != nil || err != nil {
 			return a, err
 		}
-		if c, err = s.again(c); err != nil {
+		if c, err = s.reauthenticate(c); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// noteSuspects passes on which blobs the caller got with wrong content, as far as they are here
-// and the caller may read them.
-func (s *server) noteSuspects(ctx context.Context, c caller, all []wire.Want) error {
+// passOnSuspects has the blobs that the caller got with wrong content read again. It ignores blobs
+// that are not here, and blobs that the caller may not read.
+func (s *server) passOnSuspects(ctx context.Context, c caller, all []wire.Want) error {
 	if len(all) > maxSuspects {
 		return invalid("a poll has at most %d suspects", maxSuspects)
 	}
 	for _, w := range all {
-		if c.barred(w.Repository) != "" {
+		if c.whyDenied(w.Repository) != "" {
 			continue
 		}
 		content, _, err := s.Storage.OpenBlob(ctx, w.Repository, w.Digest)
@@ -85,11 +85,11 @@ func (s *server) noteSuspects(ctx context.Context, c caller, all []wire.Want) er
 	return nil
 }
 
-// maxPollText bounds each text of a poll, in bytes, the report's aside: the parent
-// holds them.
+// maxPollText bounds each text of a poll, in bytes, except those of the report,
+// because the parent keeps them while it holds the poll.
 const maxPollText = 512
 
-// checkPoll refuses a poll with a text that is longer than any that is of use.
+// checkPoll refuses a poll with a text that exceeds its limit.
 func checkPoll(q wire.PollRequest) error {
 	texts := []string{q.Name, q.InstanceID, q.Feed, q.Subscription, q.DesiredVersion}
 	if q.Page != nil {
@@ -103,13 +103,13 @@ func checkPoll(q wire.PollRequest) error {
 	return nil
 }
 
-// pollHeld answers a poll. Where there is nothing to tell yet it waits, and
-// returns no answer once that may have changed.
+// pollHeld answers a poll. If nothing changed, it waits for a change, and then
+// returns no answer: the caller must call it again.
 func (s *server) pollHeld(
 	ctx context.Context, c caller, q *wire.PollRequest, deadline <-chan time.Time,
 ) (*pollAnswer, error) {
 	decided, version := s.ControlPlane.Changed(c.name), s.ControlPlane.Version()
-	d, in, err := s.inputOf(ctx, c)
+	d, in, err := s.filterOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -136,11 +136,11 @@ func (s *server) pollHeld(
 	if q.WaitSeconds <= 0 || q.Pass > 0 || a.Restart || a.More || len(a.Listings) > 0 || a.Desired != nil {
 		return a, nil
 	}
-	q.Cursor, q.Since = a.Cursor, nil // what the caller may not see has moved it, too
+	q.Cursor, q.Since = a.Cursor, nil // it moved past changes that the caller may not see
 	select {
 	case <-changed:
 	case <-decided:
-	case <-deadline: // how far it knows of everything may have moved
+	case <-deadline: // the watermarks may have moved
 		q.WaitSeconds = 0
 	case <-ctx.Done():
 		return a, nil
@@ -148,74 +148,73 @@ func (s *server) pollHeld(
 	return nil, nil
 }
 
-// An input is the subscription of a caller, ready for use.
-type input struct {
+// A selection is a caller's subscription, compiled to a filter.
+type selection struct {
 	id      string
 	filter  subscription.Filter
-	version int64 // of the control plane that it is of
+	version int64 // of the control plane from which it is
 }
 
-// inputOf returns the desired state of the caller, and its subscription.
-func (s *server) inputOf(ctx context.Context, c caller) (*wire.Desired, input, error) {
+// filterOf returns the desired state of the caller, and its selection.
+func (s *server) filterOf(ctx context.Context, c caller) (*wire.Desired, selection, error) {
 	d, err := s.ControlPlane.Desired(ctx, c.name)
 	if err != nil {
-		return nil, input{}, err
+		return nil, selection{}, err
 	}
-	s.inputs.mu.Lock()
-	known, ok := s.inputs.of[d]
-	s.inputs.mu.Unlock()
+	s.filters.mu.Lock()
+	known, ok := s.filters.of[d]
+	s.filters.mu.Unlock()
 	if ok {
 		return d, known, nil
 	}
 	sub := SubscriptionOf(d.Self)
 	f, err := sub.Filter()
 	if err != nil {
-		return nil, input{}, err
+		return nil, selection{}, err
 	}
-	in := input{id: sub.ID(), filter: f}
-	s.inputs.mu.Lock()
-	defer s.inputs.mu.Unlock()
-	if s.inputs.of == nil || len(s.inputs.of) >= maxInputs {
-		s.inputs.of = map[*wire.Desired]input{}
+	in := selection{id: sub.ID(), filter: f}
+	s.filters.mu.Lock()
+	defer s.filters.mu.Unlock()
+	if s.filters.of == nil || len(s.filters.of) >= maxFilters {
+		s.filters.of = map[*wire.Desired]selection{}
 	}
-	s.inputs.of[d] = in
+	s.filters.of[d] = in
 	return d, in, nil
 }
 
-// inputs are the subscriptions of desired states, which are shared as long as
-// they are the same. The zero value is ready.
-type inputs struct {
+// A filterCache has the selections of desired states. The zero value is ready.
+type filterCache struct {
 	mu sync.Mutex
-	of map[*wire.Desired]input
+	of map[*wire.Desired]selection
 }
 
-// maxInputs is how many subscriptions are remembered.
-const maxInputs = 20_000
+// maxFilters is how many selections are cached.
+const maxFilters = 20_000
 
-// SubscriptionOf returns which content a connected registry gets.
+// SubscriptionOf returns the subscription of a connected registry.
 func SubscriptionOf(r wire.ConnectedRegistry) subscription.Subscription {
 	return subscription.Subscription{
 		Permissions: r.Permissions, TagFilters: r.TagFilters, KeepLast: r.KeepLast, Platforms: r.Platforms,
 	}
 }
 
-// pollOnce answers a poll from the state of the content as it is. The answer is
-// of no use if version, that of the control plane at the same moment, is other
-// than the subscription's.
+// pollOnce answers a poll from the current content. The answer must not be used if
+// version, that of the control plane in the same transaction, differs from the
+// selection's.
 func (s *server) pollOnce(
-	ctx context.Context, c caller, q wire.PollRequest, in input,
+	ctx context.Context, c caller, q wire.PollRequest, in selection,
 ) (a *pollAnswer, version int64, err error) {
 	a = &pollAnswer{PollResponse: wire.PollResponse{
-		Capability: agreed(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
+		Capability: commonCapability(q.Capability), Feed: s.Feed, Subscription: in.id, Cursor: q.Cursor,
 	}}
-	watermarks, lacking := s.Watermarks() // before the state is read that they are of
+	watermarks, lacking := s.Watermarks() // first, because they hold for the content that is read next
 	a.Watermarks = watermarks
 	for _, i := range lacking {
 		if c.mayRead(i.Repository) && (i.Tag == "" || in.filter.Tags.All() || in.filter.Tags.Matches(i.Tag)) {
 			a.Lacking = append(a.Lacking, i)
 		}
 	}
-	p := &poller{server: s, caller: c, input: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
+	p := &poller{server: s, caller: c, selection: in, pass: q.Pass > 0, answer: a, room: s.maxListed}
 	err = s.Storage.View(ctx, func(v *storage.View) error {
 		p.view = v
 		head, trimmed, err := v.FeedHead()
@@ -228,7 +227,7 @@ func (s *server) pollOnce(
 		if p.since = q.Cursor; q.Since != nil {
 			p.since = *q.Since
 		}
-		known := p.since // nothing that was forgotten since then may concern the caller
+		known := p.since // removals after this place must still be remembered
 		if p.pass {
 			known = q.Pass
 		}
@@ -250,18 +249,18 @@ func (s *server) pollOnce(
 type poller struct {
 	*server
 	caller
-	input
+	selection
 	view   *storage.View
 	pass   bool   // every listing must be complete
 	first  bool   // the answer is the first of its pass
-	paged  string // the repository whose listing a page has ended
-	since  int64  // up to where the caller knows everything
+	paged  string // the repository whose last page is in the answer
+	since  int64  // the sequence number up to which the caller knows everything
 	answer *pollAnswer
-	room   int // for items that are left
+	room   int // how many more items the answer may have
 }
 
-// page adds the rest of a complete listing, or all of it where it is other than
-// the caller knows.
+// page adds the rest of a complete listing, or all of it if the listing has
+// changed since the caller's page.
 func (p *poller) page(at wire.Page) error {
 	l := &listing{repository: at.Repository}
 	if p.mayRead(at.Repository) {
@@ -269,7 +268,7 @@ func (p *poller) page(at wire.Page) error {
 		if err != nil {
 			return err
 		}
-		if l, err = p.listings.of(p.view, e, p.id, p.filter); err != nil {
+		if l, err = p.listings.get(p.view, e, p.id, p.filter); err != nil {
 			return err
 		}
 	}
@@ -285,8 +284,8 @@ func (p *poller) page(at wire.Page) error {
 	return err
 }
 
-// feed adds the listings of the repositories behind the answer's cursor, as many
-// as there is room for, and moves the cursor.
+// feed adds the listings of the repositories after the answer's cursor, as many as
+// fit, and moves the cursor.
 func (p *poller) feed(head int64) error {
 	a := p.answer
 	for {
@@ -307,32 +306,34 @@ func (p *poller) feed(head int64) error {
 			a.Cursor = e.Seq
 		}
 		if len(entries) < feedPage {
-			a.Cursor = max(a.Cursor, head) // behind what is to no repository
+			a.Cursor = max(a.Cursor, head) // past changes that are of no repository
 			return nil
 		}
 	}
 }
 
-// repository adds the listing of a repository, unless it is as the caller knows
-// it. more is that the answer has a first page of it.
+// repository adds the listing of a repository, unless the caller knows it. It
+// returns more if it added a first page.
 func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 	if !p.mayRead(e.Repository) || e.Repository == p.paged {
 		return false, nil
 	}
-	l, err := p.listings.of(p.view, e, p.id, p.filter)
+	l, err := p.listings.get(p.view, e, p.id, p.filter)
 	if err != nil {
 		return false, err
 	}
 	cursor := p.since
 	switch {
-	case p.first && len(l.items) == 0: // what a pass does not list is removed; an earlier answer may have listed it
+	case p.first && len(l.items) == 0:
+		// The pass removes repositories that it does not list. Only in a later answer an empty listing
+		// matters, because an earlier answer may have listed the repository.
 		return false, nil
 	case !p.pass && l.changed <= cursor:
 		return false, nil
 	case p.pass || !p.filter.Tags.All() || cursor < e.RelistSeq:
 		cursor = complete
 	}
-	text, items, more, err := l.since(p.view, cursor, p.maxListed)
+	text, items, more, err := l.encode(p.view, cursor, p.maxListed)
 	if err != nil {
 		return false, err
 	}
@@ -345,5 +346,5 @@ func (p *poller) add(text json.RawMessage, items int) {
 	p.room -= itemCost + items
 }
 
-// agreed is the version of the protocol that both sides speak.
-func agreed(theirs int) int { return min(wire.Capability, max(1, theirs)) }
+// commonCapability returns the version of the protocol that both sides speak.
+func commonCapability(theirs int) int { return min(wire.Capability, max(1, theirs)) }

@@ -24,53 +24,52 @@ import (
 	"ferry/internal/wire"
 )
 
-// ServerOptions are what the parent's end is made of. Storage, ControlPlane
-// and Authenticate are required.
+// ServerOptions are the parts and settings of the parent's side. Storage,
+// ControlPlane and Authenticate are required.
 type ServerOptions struct {
 	Storage      *storage.Storage
 	ControlPlane ControlPlane
-	// Authenticate returns whose credentials a request has.
+	// Authenticate returns the principal of a request's credentials.
 	Authenticate func(*http.Request) (*auth.Principal, error)
-	// Feed tells Storage's feed from that of any other registry, its
-	// predecessor at this address for instance: the instance's id will do.
+	// Feed identifies Storage's feed among those of all registries, even of an earlier one at this
+	// address. The instance's id is a good value.
 	Feed string
-	// Watermarks returns up to which sequence number of each of its ancestors'
-	// feeds this registry has everything, and what it lacks all the same; nil is a
-	// root, which has no ancestors.
+	// Watermarks returns, for each ancestor's feed, the sequence number up to which this registry
+	// has everything, and the items that it lacks all the same. nil is a root, without ancestors.
 	Watermarks func() (map[string]int64, []wire.OutOfSyncItem)
-	// Ready reports whether this registry knows its connected registries: one that
-	// has a parent does once that answered. nil is a root, which always does.
+	// Ready reports whether this registry knows its connected registries. A registry with a parent
+	// does after the parent's first answer. nil is a root, which always does.
 	Ready func() bool
-	// Spread returns over how long children spread what they fetch after a
-	// change; nil is not at all.
+	// Spread returns the time over which children spread their requests after a change; nil is none.
 	Spread func() time.Duration
 	// Suspect is called with a blob that a child got with wrong content; nil is not called.
 	Suspect func(d digest.Digest)
 	Log     *slog.Logger // nil discards
 
-	maxListed int  // how many items an answer lists, about; 0 is [maxListed]
-	unpaced   bool // a child may ask as fast as it likes
+	maxListed int  // about how many items an answer lists; 0 is [maxListed]
+	unlimited bool // children have no rate limits
 }
 
 // A server answers connected registries.
 type server struct {
 	ServerOptions
-	listings  listings
-	inputs    inputs
-	codec     *codec
-	admission *admission
-	intake    *intake
-	pace      *pace
+	listings   listingCache
+	filters    filterCache
+	codec      *codec
+	admission  *admission
+	memory     *requestMemory
+	rateLimits *rateLimits
 }
 
 // NewServer returns the handlers of the gateway, for the paths below
 // /gateway/v1/.
 func NewServer(o ServerOptions) http.Handler {
 	s := &server{
-		ServerOptions: o, codec: newCodec(maxRequest), admission: newAdmission(), intake: newIntake(), pace: newPace(),
+		ServerOptions: o, codec: newCodec(maxRequest), admission: newAdmission(),
+		memory: newRequestMemory(), rateLimits: newRateLimits(),
 	}
-	if o.unpaced {
-		s.pace = nil
+	if o.unlimited {
+		s.rateLimits = nil
 	}
 	s.maxListed = cmp.Or(o.maxListed, maxListed)
 	s.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -94,7 +93,7 @@ func NewServer(o ServerOptions) http.Handler {
 	return mux
 }
 
-// A caller is a connected registry that proved to be one.
+// A caller is the authenticated connected registry that sent a request.
 type caller struct {
 	name    string
 	who     *auth.Principal
@@ -102,8 +101,8 @@ type caller struct {
 	release func() // returns the memory of the request; may be called more than once
 }
 
-// admit returns who sent r as the connected registry name, if that is who
-// sent it.
+// admit returns the caller of r, if its token may act as the connected registry
+// name.
 func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
 	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
 		return caller{}, errNoGateway()
@@ -115,9 +114,9 @@ func errNoGateway() error {
 	return problem(http.StatusForbidden, "DENIED", "the token has no gateway permission for this connected registry")
 }
 
-// again returns the caller as it is now: a request that was held may have
-// outlived its sender's rights.
-func (s *server) again(c caller) (caller, error) {
+// reauthenticate returns the caller with its current rights, which may have
+// changed while its request was held.
+func (s *server) reauthenticate(c caller) (caller, error) {
 	who, err := s.Authenticate(c.request)
 	if err != nil {
 		return caller{}, err
@@ -130,20 +129,19 @@ func (c caller) mayRead(repository string) bool {
 	return c.who.Permissions.AllowsRepository(repository, auth.ContentRead)
 }
 
-// barred returns why the caller does not get what it asks for of a
-// repository; "" is that it does.
-func (c caller) barred(repository string) string {
+// whyDenied returns why the caller may not read a repository; "" is that it may.
+func (c caller) whyDenied(repository string) string {
 	if oci.CheckRepository(repository) != nil || !c.mayRead(repository) {
 		return "the sync token may not read this repository"
 	}
 	return ""
 }
 
-// named is a request that says for which connected registry it is.
+// named is a request that names its connected registry.
 type named interface{ Registry() string }
 
-// handle makes an http.Handler of a method that turns a request into an answer,
-// and a function that writes that, unless it returns an error.
+// handle makes an http.Handler of two functions: answer turns a request into an
+// answer, and write writes that. An error of either is answered as a problem.
 func handle[Q any, A any, P interface {
 	*Q
 	named
@@ -170,9 +168,9 @@ func handle[Q any, A any, P interface {
 	})
 }
 
-// receive reads a request, once its sender is known: the body of a sender without a
-// right on any gateway is not read, and each sender is held to its pace. Before this
-// registry knows its children no login counts as failed.
+// receive authenticates the sender of a request, and then reads the request. It
+// reads no body of a sender that may use no gateway, and it limits each sender's
+// rate. No login counts as failed before this registry knows its children.
 func receive[Q any, P interface {
 	*Q
 	named
@@ -187,7 +185,7 @@ func receive[Q any, P interface {
 	if !who.Permissions.AllowsAnyGateway(auth.MessageRead) {
 		return caller{}, errNoGateway()
 	}
-	if err := s.pace.wait(r.Context(), who.Name, r.URL.Path); err != nil {
+	if err := s.rateLimits.wait(r.Context(), who.Name, r.URL.Path); err != nil {
 		return caller{}, err
 	}
 	used, err := readBody(s, w, r, requests, q)
@@ -205,7 +203,7 @@ func receive[Q any, P interface {
 	}
 	c, err := admit(r, who, q.Registry())
 	if err == nil {
-		c.release, err = s.intake.keep(int64(used))
+		c.release, err = s.memory.keep(int64(used))
 	}
 	return c, err
 }
@@ -221,7 +219,7 @@ func readBody[Q any](
 	if size < 0 {
 		size = maxRequest
 	}
-	release, err := s.intake.acquire(r.Context(), size)
+	release, err := s.memory.acquire(r.Context(), size)
 	if err != nil {
 		return 0, err
 	}
@@ -230,7 +228,7 @@ func readBody[Q any](
 	if err != nil {
 		return 0, err
 	}
-	end, err := s.intake.decode(r.Context())
+	end, err := s.memory.decode(r.Context())
 	if err != nil {
 		return 0, err
 	}
@@ -242,7 +240,7 @@ func readBody[Q any](
 	return requests.Unmarshal(text, q)
 }
 
-// writeJSON answers with a, compressed where that is smaller.
+// writeJSON answers with a, compressed if that is smaller.
 func writeJSON[A any](s *server, w http.ResponseWriter, r *http.Request, a A) error {
 	body, encoding, err := s.codec.encode(a)
 	if err == nil && encoding != "" && !acceptsZstd(r) {
@@ -260,17 +258,17 @@ func writeJSON[A any](s *server, w http.ResponseWriter, r *http.Request, a A) er
 	return nil
 }
 
-// A stream is an answer that is sent while it is made.
+// A stream is an answer that is sent while it is computed.
 type stream struct {
-	registry    string // that it is for
+	registry    string // of the caller
 	contentType string
-	compress    bool // for children that can read it
+	compress    bool // if the child accepts that
 	write       func(ctx context.Context, w io.Writer) error
 }
 
-// writeStream answers with a stream. One that fails is cut off, so that the child
-// does not take it for whole; what was written already is sent, and need not be
-// sent again.
+// writeStream answers with a stream. A stream that fails is aborted, so that the
+// child does not take it for complete. The entries before that are sent, and the
+// child need not ask for them again.
 func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) error {
 	end, err := s.admission.stream()
 	if err != nil {
@@ -296,7 +294,7 @@ func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) e
 	if err != nil {
 		_ = errors.Join(flush(), http.NewResponseController(w).Flush())
 		level := slog.LevelWarn
-		if r.Context().Err() != nil { // the child, or its link, went away
+		if r.Context().Err() != nil { // the child left, or its link is down
 			level = slog.LevelDebug
 		}
 		s.Log.Log(r.Context(), level, "answer was cut off", "registry", a.registry, "path", r.URL.Path, "err", err)
@@ -305,16 +303,16 @@ func (s *server) writeStream(w http.ResponseWriter, r *http.Request, a stream) e
 	return nil
 }
 
-// fail answers with the problem that err is, or that it stands for.
+// fail answers with the problem of err.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	putOff := func(least, most int) { w.Header().Set("Retry-After", strconv.Itoa(least+rand.IntN(most-least+1))) }
+	retryAfter := func(least, most int) { w.Header().Set("Retry-After", strconv.Itoa(least+rand.IntN(most-least+1))) }
 	switch {
 	case p.Code == codeBusy:
-		putOff(putOffLeast, putOffMost)
+		retryAfter(busyRetryMin, busyRetryMax)
 	case errors.Is(err, ErrNotReady):
-		putOff(notReadyLeast, notReadyMost)
-	case p.Status >= 500 && r.Context().Err() == nil: // else nobody is there, and that is why
+		retryAfter(notReadyRetryMin, notReadyRetryMax)
+	case p.Status >= 500 && r.Context().Err() == nil: // else it failed because the child left
 		s.Log.Error("gateway request failed", "path", r.URL.Path, "err", err)
 	}
 	if s.Ready != nil && p.Code == codeUnauthorized {
@@ -324,7 +322,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if c := (*auth.ChallengeError)(nil); errors.As(err, &c) {
 		c.SetHeaders(w.Header())
 	}
-	s.noteRefusal(r, p)
+	s.recordRefusal(r, p)
 	body, _ := json.Marshal(p.Problem) // it holds strings and a number
 	w.Header().Set("Content-Type", typeProblem)
 	if p.Status == http.StatusUnauthorized {
@@ -334,8 +332,8 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Write(body)
 }
 
-// noteRefusal leaves a trace of a login that was refused.
-func (s *server) noteRefusal(r *http.Request, p problemError) {
+// recordRefusal records a refused login.
+func (s *server) recordRefusal(r *http.Request, p problemError) {
 	token, _, ok := r.BasicAuth()
 	switch p.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
@@ -360,7 +358,7 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 		return s.ControlPlane.Activate(ctx, c.name, q.InstanceID, q.Version)
 	})
 	if errors.Is(err, ErrAlreadyActivated) {
-		return nil, s.occupied(ctx, c)
+		return nil, s.alreadyActivated(ctx, c)
 	}
 	if err != nil {
 		return nil, err
@@ -370,11 +368,12 @@ func (s *server) activate(ctx context.Context, c caller, q wire.ActivateRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &wire.ActivateResponse{Capability: agreed(q.Capability), Desired: d}, nil
+	return &wire.ActivateResponse{Capability: commonCapability(q.Capability), Desired: d}, nil
 }
 
-// occupied says how the place of another instance is freed: at the root.
-func (s *server) occupied(ctx context.Context, c caller) error {
+// alreadyActivated returns [ErrAlreadyActivated] with a hint how an operator ends
+// the activation of the other instance at the root.
+func (s *server) alreadyActivated(ctx context.Context, c caller) error {
 	root := "ROOT"
 	if d, err := s.ControlPlane.Desired(ctx, c.name); err == nil && d.Self.Parent == "" {
 		root = c.request.Host
@@ -385,5 +384,5 @@ func (s *server) occupied(ctx context.Context, c caller) error {
 	return p
 }
 
-// maxWait is how long a poll is held at most.
+// maxWait is the longest time that a poll is held.
 const maxWait = time.Minute

@@ -10,7 +10,7 @@ import (
 
 func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newIntake()
+		i := newRequestMemory()
 		var release func()
 		for range maxInWork / maxRequest {
 			var err error
@@ -38,7 +38,7 @@ func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
 
 func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace()
+		p := newRateLimits()
 		start := time.Now()
 		for range 300 {
 			if err := p.wait(t.Context(), "ship1", wire.PathPoll); err != nil {
@@ -61,7 +61,7 @@ func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
 				off++
 			}
 		}
-		if off < 30 || off == 50 || time.Since(start) > maxPause {
+		if off < 30 || off == 50 || time.Since(start) > maxThrottle {
 			t.Errorf("%d of 50 are put off, after %v", off, time.Since(start))
 		}
 	})
@@ -69,7 +69,7 @@ func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
 
 func TestEveryKindOfRequestHasAPace(t *testing.T) {
 	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {
-		if p := paces[path]; p.rate <= 0 || p.burst <= 0 {
+		if p := requestRates[path]; p.rate <= 0 || p.burst <= 0 {
 			t.Errorf("%s: %+v", path, p)
 		}
 	}

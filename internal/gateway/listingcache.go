@@ -13,48 +13,49 @@ import (
 
 // Limits on listings.
 const (
-	// maxListed is how many items an answer lists, about, unless the options say otherwise.
+	// maxListed is about how many items an answer lists, unless the options say otherwise.
 	maxListed = 5000
-	// maxRemembered is how many items are kept of listings that were computed.
-	maxRemembered = 30_000
-	// maxEncoded is how many bytes of a listing are kept, encoded for readers at different places.
+	// maxCached is how many items all cached listings have together.
+	maxCached = 30_000
+	// maxEncoded is how many bytes of one listing are cached, encoded for different cursors.
 	maxEncoded = 1 << 20
-	// itemCost is what a listing costs beside its items, in items.
+	// itemCost is the cost of a listing without items, as a number of items.
 	itemCost = 4
 )
 
-// listings are those that were computed lately, so that connected registries
-// with the same subscription share them. The zero value is ready.
-type listings struct {
-	mu    sync.Mutex
-	known map[listingKey]*listing
-	items int // of all of them
+// A listingCache has the listings that were computed last, so that connected
+// registries with the same subscription share them. The zero value is ready.
+type listingCache struct {
+	mu     sync.Mutex
+	cached map[listingKey]*listing
+	items  int // of all of them
 }
 
-// A listingKey is what a listing depends on, beside the state of its repository.
+// A listingKey names a listing. Its state depends on the repository.
 type listingKey struct{ subscription, repository string }
 
-// A listing is what a subscription selects of a repository, at one sequence number.
+// A listing is the items that a subscription selects of a repository, at one
+// sequence number.
 type listing struct {
 	repository string
 	seq        int64 // of the repository
 	items      []Item
 	sum        subscription.Sum
-	changed    int64 // the sequence number since which it has been the same, as far as is known
+	changed    int64 // the sequence number of the last change to it, or a higher one
 
 	mu      sync.Mutex
-	encoded map[int64]json.RawMessage // as it is sent, by the reader's cursor
+	encoded map[int64]json.RawMessage // in the form of the wire, by the reader's cursor
 	bytes   int                       // of encoded
 }
 
 // complete is the cursor of a reader that needs the complete listing.
 const complete = -1
 
-// of returns the listing of a repository that the view is of.
-func (c *listings) of(v *storage.View, e storage.FeedEntry, id string, f subscription.Filter) (*listing, error) {
+// get returns the listing of a repository in a view.
+func (c *listingCache) get(v *storage.View, e storage.FeedEntry, id string, f subscription.Filter) (*listing, error) {
 	key := listingKey{id, e.Repository}
 	c.mu.Lock()
-	old := c.known[key]
+	old := c.cached[key]
 	c.mu.Unlock()
 	if old != nil && old.seq == e.Seq {
 		return old, nil
@@ -72,31 +73,32 @@ func (c *listings) of(v *storage.View, e storage.FeedEntry, id string, f subscri
 	if old != nil && old.seq >= e.PrevSeq && old.seq < l.seq && old.sum == l.sum && len(old.items) == len(items) {
 		l.changed = old.changed
 	}
-	c.keep(key, l)
+	c.put(key, l)
 	return l, nil
 }
 
-func (c *listings) keep(key listingKey, l *listing) {
+func (c *listingCache) put(key listingKey, l *listing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.known[key]
+	old := c.cached[key]
 	if old != nil && old.seq >= l.seq {
 		return // another reader was faster
 	}
 	if old != nil {
 		c.items -= itemCost + len(old.items)
 	}
-	if c.known == nil || c.items+itemCost+len(l.items) > maxRemembered {
-		c.known, c.items = map[listingKey]*listing{}, 0
+	if c.cached == nil || c.items+itemCost+len(l.items) > maxCached {
+		c.cached, c.items = map[listingKey]*listing{}, 0
 	}
-	c.known[key] = l
+	c.cached[key] = l
 	c.items += itemCost + len(l.items)
 }
 
-// since returns the listing as it is sent to a reader who has recorded it up to
-// cursor, and how many items that has: short where that is much shorter. more is
-// that it is the first page, of limit items, of a complete one.
-func (l *listing) since(
+// encode returns the listing in the form of the wire for a reader that has
+// recorded it up to cursor, and how many items it has. It is a short listing if
+// that is much shorter. With more, it is the first page of a complete listing,
+// with limit items.
+func (l *listing) encode(
 	v *storage.View, cursor int64, limit int,
 ) (text json.RawMessage, items int, more bool, err error) {
 	l.mu.Lock()
@@ -126,7 +128,7 @@ func (l *listing) since(
 	return text, len(w.Items) + len(w.Gone), false, nil
 }
 
-// short is what of the listing changed after cursor.
+// short returns the short listing: the changes after cursor.
 func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 	w := wire.Listing{Repository: l.repository, Seq: l.seq, Short: true, Count: len(l.items), Sum: l.sum.String()}
 	for _, i := range l.items {
@@ -143,7 +145,8 @@ func (l *listing) short(v *storage.View, cursor int64) (wire.Listing, error) {
 	return w, err
 }
 
-// page is the complete listing, or limit items of it behind the item after.
+// page returns limit items of the complete listing, or all of them, after the item
+// after.
 func (l *listing) page(after string, limit int) wire.Listing {
 	w := wire.Listing{Repository: l.repository, Seq: l.seq, After: after}
 	at, found := l.find(after)
@@ -160,7 +163,7 @@ func (l *listing) page(after string, limit int) wire.Listing {
 	return w
 }
 
-// find returns the place of an item.
+// find returns the index of an item.
 func (l *listing) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(l.items, name, func(i Item, name string) int { return cmp.Compare(i.Name(), name) })
 }
