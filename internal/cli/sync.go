@@ -99,7 +99,7 @@ func (o *syncStatus) run(ctx context.Context, env *Env, c *client) error {
 			if s, err = ask[api.SyncStatus](ctx, c, status); err != nil {
 				return m, err
 			}
-			query := url.Values{"underway": {"true"}, "n": {fmt.Sprint(maxImageBars)}}
+			query := url.Values{"inFlight": {"true"}, "n": {fmt.Sprint(maxImageBars)}}
 			next, err := pages[api.SyncItem](ctx, c, api.Root+"/sync/items", query, "value", maxImageBars)
 			return sample{now(), next.value}, err
 		})

@@ -44,13 +44,13 @@ func (h *handler) sync() {
 			Repository string `query:"repository" doc:"Begin after this repository's item."`
 			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
 			Open       bool   `query:"open" doc:"Only what is not in sync."`
-			Underway   bool   `query:"underway" doc:"Only what is being fetched, what comes first at first, on one page."`
+			InFlight   bool   `query:"inFlight" doc:"Only what is being fetched, what comes first at first, on one page."`
 		}) (*page[api.SyncItem], error) {
 			if _, err := read(); err != nil {
 				return nil, err
 			}
-			if in.Underway {
-				return h.underway(ctx, in.N)
+			if in.InFlight {
+				return h.inFlight(ctx, in.N)
 			}
 			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
 		})
@@ -78,8 +78,8 @@ func (h *handler) sync() {
 	}
 }
 
-// underway returns the first n of the items that are being fetched.
-func (h *handler) underway(ctx context.Context, n int) (*page[api.SyncItem], error) {
+// inFlight returns the first n of the items that are being fetched.
+func (h *handler) inFlight(ctx context.Context, n int) (*page[api.SyncItem], error) {
 	moving, err := h.Syncer.InFlight(ctx)
 	var all []api.SyncItem
 	for _, o := range moving[:min(len(moving), n)] {

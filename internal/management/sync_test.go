@@ -23,10 +23,10 @@ type orders struct {
 	given  []string
 	status *wire.Status
 
-	underway []wire.OutOfSyncItem
+	inFlight []wire.OutOfSyncItem
 }
 
-func (o *orders) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return o.underway, nil }
+func (o *orders) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return o.inFlight, nil }
 func (o *orders) SyncNow(context.Context)                                { o.given = append(o.given, "now") }
 func (o *orders) Pause(context.Context) {
 	o.given,
@@ -152,7 +152,7 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 			}
 			return text
 		}
-		o.underway = []wire.OutOfSyncItem{
+		o.inFlight = []wire.OutOfSyncItem{
 			{Repository: "app/b", Digest: digest.Digest(other), BytesTotal: 10, BytesDone: 4, BytesPerSecond: 2,
 				SecondsLeft: 3},
 			{Repository: "app/a", Tag: "v2", Digest: digest.Digest(other), BytesTotal: 100, BytesDone: 50,
@@ -171,7 +171,7 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
 			}},
-			{"what is on its way", "/sync/items?underway=true", []string{
+			{"what is on its way", "/sync/items?inFlight=true", []string{
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s", "app/a v2 Pending - OTHER - 50 of 100, 5/s, 13 s",
 			}},
 		} {
