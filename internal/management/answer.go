@@ -15,26 +15,26 @@ type reply[T any] struct {
 	Body T
 }
 
-// A plain answer has no entity tag.
+// A plain is a body without an entity tag.
 type plain[T any] struct{ Body T }
 
-// A listing is resources of one kind.
+// A listing contains all resources of one kind.
 type listing[T any] struct {
 	Body struct {
 		Value []T `json:"value" nullable:"false"`
 	}
 }
 
-// A page is a part of the resources of one kind, in order.
+// A page contains some of the resources of one kind, in order.
 type page[T any] struct {
 	Body struct {
 		Value    []T    `json:"value" nullable:"false"`
-		NextLink string `json:"nextLink,omitempty" doc:"Where the next page is; not there on the last one."`
+		NextLink string `json:"nextLink,omitempty" doc:"The address of the next page; absent on the last one."`
 	}
 }
 
-// newPage returns a page of all. If there are more, it links to the next one,
-// whose address next returns for the last of all.
+// newPage returns a page with all. If there are more resources, it links to the next page. next
+// returns the address of the page after the last resource.
 func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 	p := &page[T]{}
 	p.Body.Value = append([]T{}, all...)
@@ -44,26 +44,27 @@ func newPage[T any](all []T, more bool, next func(last T) string) *page[T] {
 	return p
 }
 
-// nothing is the answer to what needs none, unless somebody has not heard of it.
+// nothing is an answer without a body, unless a connected registry has not received the write yet.
 type nothing struct {
 	Status int
 	Body   *api.WriteResult
 }
 
-// A resource has an entity tag of what it says.
+// A resource has an entity tag of its content.
 type resource interface{ EntityTag() string }
 
-// A writeResult can say which connected registries have not heard of the write.
+// A writeResult can list the connected registries that have not received the write yet.
 type writeResult[T any] interface {
 	*T
 	SetUnheard(u *api.Unheard)
 }
 
-// An unheardOf is called with a resource's name before a write to it. Its result is called
-// after the write, and returns the connected registries that have not heard of it; nil is none.
+// An unheardOf is called with a resource's name before a write to it. Its result is called after
+// the write, and returns the connected registries that have not received it yet; nil if there are
+// none.
 type unheardOf func(name string) (unheard func() *api.Unheard)
 
-// unheardOf is for the resources of a table of the control plane.
+// unheardOf returns the unheardOf for a table of the control plane.
 func (h *handler) unheardOf(table metadb.ControlTable) unheardOf {
 	return func(name string) func() *api.Unheard {
 		before := h.Control.State()
@@ -73,8 +74,8 @@ func (h *handler) unheardOf(table metadb.ControlTable) unheardOf {
 	}
 }
 
-// noneUnheard is the [unheardOf] of a resource that concerns no connected registry.
-func noneUnheard(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
+// neverUnheard is the [unheardOf] of a resource that concerns no connected registry.
+func neverUnheard(string) func() *api.Unheard { return func() *api.Unheard { return nil } }
 
 func replied[T resource](v T, err error) (*reply[T], error) {
 	return &reply[T]{ETag: v.EntityTag(), Body: v}, err
@@ -86,7 +87,7 @@ func listed[T any](all []T, err error) (*listing[T], error) {
 	return l, err
 }
 
-// An answer is how an operation answers a request.
+// An answer is the function that answers the requests of an operation.
 type answer[I, O any] = func(context.Context, *I) (*O, error)
 
 // listAll answers with all resources that list returns.
@@ -99,7 +100,7 @@ func show[T resource](get func(ctx context.Context, name string) (T, error)) ans
 	return func(ctx context.Context, in *About) (*reply[T], error) { return replied(get(ctx, in.Name)) }
 }
 
-// act answers with the resource as do left it.
+// act calls do on a resource, and answers with the resource afterwards.
 func act[T resource, P writeResult[T]](
 	of unheardOf, do func(context.Context, control.Caller, string) (T, error),
 ) answer[About, reply[T]] {
@@ -113,7 +114,7 @@ func act[T resource, P writeResult[T]](
 	}
 }
 
-// write answers with the resource as put, which gets the request's body, left it.
+// write calls put with the request's body, and answers with the resource afterwards.
 func write[T resource, B any, P writeResult[T]](
 	of unheardOf, put func(context.Context, control.Caller, string, B, control.Precondition) (T, error),
 ) answer[Put[B], reply[T]] {
@@ -127,7 +128,7 @@ func write[T resource, B any, P writeResult[T]](
 	}
 }
 
-// remove answers once del deleted the resource.
+// remove deletes a resource with del.
 func remove(
 	of unheardOf, del func(context.Context, control.Caller, string, control.Precondition) error,
 ) answer[Write, nothing] {
@@ -137,7 +138,7 @@ func remove(
 	}
 }
 
-// removed is the answer once something was deleted, unless err says that it was not.
+// removed returns the answer to a deletion.
 func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func removed(err error, unheard func() *api.Unheard) (*nothing, error) {
 	return n, nil
 }
 
-// ask answers with what do makes of the request's body.
+// ask answers with the result of do for the request's body.
 func ask[T, B any, P writeResult[T]](
 	of unheardOf, do func(context.Context, control.Caller, string, B) (T, error),
 ) answer[Post[B], plain[T]] {

@@ -63,7 +63,8 @@ func TestOnlyOperatorsReadTheAuditLog(t *testing.T) {
 	root := fleettest.NewRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	token := root.PutToken(t, "line1", "m")
-	root.CallAs(t, "line1", token, "GET", "/audit-log", nil).Fails(t, 403, "DENIED", "a token may not manage the registry")
+	root.CallAs(t, "line1", token, "GET", "/audit-log", nil).
+		Fails(t, 403, "DENIED", "a token may not manage the registry")
 	root.CallAs(t, "admin", "wrong", "GET", "/audit-log", nil).Fails(t, 401, "UNAUTHORIZED")
 	var page struct{ Value []api.AuditEntry }
 	root.Call(t, "GET", "/audit-log?n=1", nil).OK(t, &page)

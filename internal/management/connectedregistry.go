@@ -14,16 +14,16 @@ func (h *handler) registries() {
 	of := h.unheardOf(metadb.ConnectedRegistryRow)
 	register(h, operation{
 		"GET /connected-registries", "list-connected-registries",
-		"List the connected registries, each followed by those below it",
+		"List the connected registries, each followed by its descendants",
 	}, func(ctx context.Context, in *struct {
 		Call
-		Parent   string `query:"parent" doc:"Only those below this one."`
-		Children string `query:"children" enum:"all,direct" default:"all" doc:"Whether only those right below."`
+		Parent   string `query:"parent" doc:"Only descendants of this one."`
+		Children string `query:"children" enum:"all,direct" default:"all" doc:"direct is only the children."`
 	}) (*listing[api.ConnectedRegistry], error) {
 		return listed(h.Fleet.List(ctx, in.by, in.Parent, in.Children == "direct"))
 	})
 	register(h, operation{"GET " + path, "get-connected-registry", "Get a connected registry"},
-		act(noneUnheard, h.Fleet.Get))
+		act(neverUnheard, h.Fleet.Get))
 	register(h, operation{
 		"PUT " + path, "create-connected-registry", "Create a connected registry, with its sync token and permissions",
 	}, write(of, h.Fleet.Create))
@@ -31,23 +31,23 @@ func (h *handler) registries() {
 		write(of, h.Fleet.Update))
 	register(h, operation{
 		"DELETE " + path, "delete-connected-registry",
-		"Delete a connected registry; what runs at the site stays as it is",
+		"Delete a connected registry; the instance at the site keeps running",
 	}, func(ctx context.Context, in *struct {
 		Write
-		Cleanup bool `query:"cleanup" doc:"Delete its sync token and scope map, too, and its permissions in its ancestors'."`
+		Cleanup bool `query:"cleanup" doc:"Also delete its sync token, its scope map and its ancestors' permissions."`
 	}) (*nothing, error) {
 		unheard := of(in.Name)
 		return removed(h.Fleet.Delete(ctx, in.by, in.Name, in.Cleanup, in.when()), unheard)
 	})
 	register(h, operation{
 		"POST " + path + "/deactivate", "deactivate-connected-registry",
-		"Let another instance become a connected registry",
+		"Allow another instance to activate a connected registry",
 	}, act(of, h.Fleet.Deactivate))
 	register(h, operation{
-		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry anew",
+		"POST " + path + "/resync", "resync-connected-registry", "List every repository to a connected registry again",
 	}, func(ctx context.Context, in *struct {
 		About
-		Verify bool `query:"verify" doc:"Let it read all that it has again, too, and fetch again what is damaged."`
+		Verify bool `query:"verify" doc:"Also make it read all of its content again, and fetch damaged content again."`
 	}) (*reply[api.ConnectedRegistry], error) {
 		resync := h.Fleet.Resync
 		if in.Verify {
@@ -57,29 +57,30 @@ func (h *handler) registries() {
 	})
 	register(h, operation{
 		"GET " + path + "/sync-status", "get-sync-status",
-		"Get what a connected registry last said of its sync, and how long ago",
+		"Get the sync status in a connected registry's last report, and its age",
 	}, func(ctx context.Context, in *About) (*plain[api.DescendantSync], error) {
 		v, err := h.Fleet.DescendantSync(ctx, in.Name)
 		return &plain[api.DescendantSync]{v}, err
 	})
 	register(h, operation{
 		"GET " + path + "/sync-items", "list-connected-registry-sync-items",
-		"List what a connected registry is to have, and how far that was when it last said so",
+		"List the items of a connected registry, with the states that follow from its last report",
 	}, func(ctx context.Context, in *struct {
 		Name       string `path:"name"`
 		N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-		Repository string `query:"repository" doc:"Begin after this repository's item."`
-		Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
-		Open       bool   `query:"open" doc:"Only what is not in sync, or not known to be."`
+		Repository string `query:"repository" doc:"Begin in this repository, after item."`
+		Item       string `query:"item" doc:"The tag or digest to begin after."`
+		Open       bool   `query:"open" doc:"Only items that are not known to be in sync."`
 	}) (*page[api.SyncItem], error) {
 		at := fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}
 		all, more, err := h.Fleet.DescendantItems(ctx, in.Name, at, in.N)
 		return itemPage(all, more, "/connected-registries/"+url.PathEscape(in.Name)+"/sync-items", in.Open), err
 	})
 	register(h, operation{
-		"POST " + path + "/settings", "get-settings", "Get what an instance needs to become a connected registry",
+		"POST " + path + "/settings", "get-settings",
+		"Get the settings that an instance needs to become a connected registry",
 	}, func(ctx context.Context, in *Post[api.SettingsPost]) (*plain[api.InstanceSettings], error) {
-		of := noneUnheard
+		of := neverUnheard
 		if r := h.Control.State().Registry(in.Name); r != nil && in.Body.GeneratePassword != 0 {
 			of = func(string) func() *api.Unheard { return h.unheardOf(metadb.TokenRow)(r.SyncToken) }
 		}

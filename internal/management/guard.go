@@ -14,15 +14,15 @@ import (
 	"ferry/internal/oci"
 )
 
-// An Authenticator finds out whose name and password a request has;
-// [auth.Authenticator] is one.
+// An Authenticator authenticates a request by its name and password; [auth.Authenticator]
+// implements it.
 type Authenticator interface {
 	Basic(r *http.Request) (*auth.Principal, error)
 }
 
 var problemType = reflect.TypeFor[api.Problem]()
 
-// guard lets in operators: to read, and those with the role admin to write.
+// guard admits operators: all of them to read, and those with the role admin to write.
 func (h *handler) guard(next http.Handler) http.Handler {
 	foreign := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +49,7 @@ func (h *handler) guard(next http.Handler) http.Handler {
 	})
 }
 
-// refusal is what a caller that did not prove who it is gets.
+// refusal returns the answer to a failed authentication.
 func (h *handler) refusal(err error) *problem {
 	var c *auth.ChallengeError
 	switch {
@@ -67,8 +67,8 @@ func (h *handler) refusal(err error) *problem {
 	return refused(control.Refuse(api.CodeInternal, internalErrorText))
 }
 
-// A Call is the part of each request that says whose it is. The guard has
-// checked the name's password before.
+// A Call is the part of each request that identifies the caller. The guard has already checked the
+// password.
 type Call struct {
 	by control.Caller
 }
@@ -87,30 +87,30 @@ func (c *Call) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// An About is a call about the resource that its path names.
+// An About is a call about the resource in its path.
 type About struct {
 	Call
 	Name string `path:"name"`
 }
 
-// A Write is a call with what it expects to find.
+// A Write is a call with a precondition.
 type Write struct {
 	About
-	IfMatch     string `header:"If-Match" doc:"Write only what still has this entity tag."`
-	IfNoneMatch string `header:"If-None-Match" doc:"With *: write only what is not there yet."`
+	IfMatch     string `header:"If-Match" doc:"Write only if the resource still has this entity tag."`
+	IfNoneMatch string `header:"If-None-Match" doc:"With *: write only if the resource does not exist yet."`
 }
 
 func (w Write) when() control.Precondition {
 	return control.Precondition{Match: w.IfMatch, NoneMatch: w.IfNoneMatch}
 }
 
-// A Put is a write of one resource, with what it is to be, or what changes in it.
+// A Put is a write of one resource. Its body is the new resource, or the changes to it.
 type Put[T any] struct {
 	Write
 	Body T
 }
 
-// A Post is a call about one resource, with what is asked.
+// A Post is a call about one resource, with a body.
 type Post[T any] struct {
 	About
 	Body T

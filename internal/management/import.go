@@ -11,7 +11,7 @@ import (
 
 func (h *handler) imports() {
 	type shown = plain[api.Import]
-	register(h, operation{"POST /imports", "import", "Bring an image of another registry here, once"},
+	register(h, operation{"POST /imports", "import", "Copy an image from another registry, once"},
 		func(ctx context.Context, in *struct {
 			Call
 			Body api.ImportPost
@@ -25,7 +25,7 @@ func (h *handler) imports() {
 			}
 			return &shown{importOf(i)}, h.Control.Record(ctx, in.by, "import", "imports/"+i.ID)
 		})
-	register(h, operation{"GET /imports", "list-imports", "List the imports, the latest first"},
+	register(h, operation{"GET /imports", "list-imports", "List the imports, newest first"},
 		func(context.Context, *struct{}) (*listing[api.Import], error) {
 			all := []api.Import{}
 			for _, i := range h.Mirrors.Imports() {
@@ -33,7 +33,7 @@ func (h *handler) imports() {
 			}
 			return listed(all, nil)
 		})
-	register(h, operation{"GET /imports/{name}", "get-import", "Get how an import goes"},
+	register(h, operation{"GET /imports/{name}", "get-import", "Get the state of an import"},
 		func(_ context.Context, in *About) (*shown, error) {
 			i, ok := h.Mirrors.ImportOf(in.Name)
 			if !ok {
@@ -56,17 +56,17 @@ func importOf(i mirror.Import) api.Import {
 	}
 }
 
-// importProblem is what the caller is told of an import that did not begin.
+// importProblem returns the answer to an import that did not start.
 func importProblem(err error) error {
 	switch {
 	case errors.Is(err, mirror.ErrExists):
 		return control.Conflict("%s", err).WithHint("--force moves it")
 	case errors.Is(err, mirror.ErrDiffers):
-		return control.Conflict("%s", err).WithHint("make it again once that is over; see ferry import list")
+		return control.Conflict("%s", err).WithHint("run it again when that import has ended; see ferry import list")
 	case errors.Is(err, mirror.ErrBusy):
-		return control.Refuse(api.CodeTooMany, "%s", err).WithHint("try again once some are done")
+		return control.Refuse(api.CodeTooMany, "%s", err).WithHint("try again when some imports have ended")
 	case errors.Is(err, mirror.ErrStopped):
-		return control.Refuse(api.CodeInternal, "%s", err).WithHint("try again once it is back")
+		return control.Refuse(api.CodeInternal, "%s", err).WithHint("try again when the registry is running again")
 	case errors.As(err, new(mirror.RequestError)):
 		return control.Invalid("%s", err)
 	}

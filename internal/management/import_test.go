@@ -16,9 +16,9 @@ import (
 	"ferry/internal/replication"
 )
 
-// A runner imports images, and notes what it is asked.
+// A runner records the requested imports.
 type runner struct {
-	management.Mirrors // of which no test here calls the rest
+	management.Mirrors // the other methods are not called here
 
 	imports []mirror.ImportRequest
 	refuse  error
@@ -43,7 +43,7 @@ func (r *runner) ImportOf(id string) (mirror.Import, bool) {
 	return mirror.Import{ID: id, State: mirror.ImportRunning, StartedAt: start}, id == "abc"
 }
 
-// newMirroring returns a root whose imports are r's to make.
+// newMirroring returns a root whose imports r runs.
 func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	t.Helper()
 	root, r := fleettest.New(t, db, ""), &runner{}
@@ -102,6 +102,6 @@ func TestImportsAreListedWithTheirProgress(t *testing.T) {
 
 func TestConnectedRegistryHasNoMirrorRules(t *testing.T) {
 	site := fleettest.New(t, dbtest.SQLite(t), "ship1")
-	site.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "follows its parent alone")
+	site.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "gets content only from its parent")
 	site.Call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).Fails(t, 404, "NOT_FOUND", "at the root registry")
 }

@@ -1,5 +1,5 @@
-// Package management is the management API over HTTP: what control and fleet
-// offer, under /api/v1/, to operators. It begins at [NewHandler].
+// Package management serves the management API over HTTP: the operations of control and fleet, for
+// operators, under /api/v1/. Begin at [NewHandler].
 package management
 
 import (
@@ -22,31 +22,30 @@ import (
 	"ferry/internal/storage"
 )
 
-// bodyTimeout is how long the body of a request may take: longer than huma's
-// own, for links that are slow.
+// bodyTimeout bounds the time for reading a request's body. It is longer than huma's default, for
+// slow links.
 const bodyTimeout = time.Minute
 
-// Repositories is what the API says of content, and may do with it;
-// [storage.Storage] is one.
+// Repositories lists and deletes repositories; [storage.Storage] implements it.
 type Repositories interface {
 	Repositories(ctx context.Context, after string, limit int) ([]storage.Repository, error)
 	Repository(ctx context.Context, name string) (storage.Repository, error)
 	DeleteRepository(ctx context.Context, name string, notes ...storage.Note) error
 }
 
-// Mirrors is what runs mirror rules and imports; [mirror.Service] is one.
+// Mirrors runs mirror rules and imports; [mirror.Service] implements it.
 type Mirrors interface {
 	control.MirrorRunner
-	// Import begins to bring an image here.
+	// Import starts the import of an image.
 	Import(ctx context.Context, q mirror.ImportRequest) (mirror.Import, error)
-	// Imports returns the imports that are remembered, the latest first.
+	// Imports returns the latest imports, newest first.
 	Imports() []mirror.Import
-	// ImportOf returns an import as it is now.
+	// ImportOf returns the current state of an import.
 	ImportOf(id string) (mirror.Import, bool)
 }
 
-// Options are what the management API is made of. Control, Fleet, Authenticator
-// and Repositories are required.
+// Options configure the management API. Control, Fleet, Authenticator and Repositories are
+// required.
 type Options struct {
 	Control       *control.Service
 	Fleet         *fleet.Service
@@ -54,27 +53,26 @@ type Options struct {
 	Repositories  Repositories
 	Syncer        Syncer       // nil in a root
 	Mirrors       Mirrors      // nil in a connected registry
-	Verifier      Verifier     // nil leaves out what it is for
+	Verifier      Verifier     // nil leaves out its operations
 	Version       string       // of the program
 	Log           *slog.Logger // nil discards
 }
 
-// NewHandler returns the management API, for the paths below /api/v1/. Its
-// OpenAPI document, which is made from the types here, is at
-// /api/v1/openapi.json.
+// NewHandler returns the management API, for the paths below /api/v1/. Its OpenAPI document is
+// generated from the Go types, and is at /api/v1/openapi.json.
 func NewHandler(o Options) http.Handler {
 	h := newHandler(o)
 	return h.guard(segments(h.mux))
 }
 
-// NewLocalHandler returns the part of the management API that needs no login, for the
-// local socket: what the instance is, and how its sync goes. It changes nothing.
+// NewLocalHandler returns the part of the management API that needs no login, for the local socket:
+// the instance's role and sync status. It changes nothing.
 func NewLocalHandler(o Options) http.Handler {
 	h := newHandler(o)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := strings.TrimPrefix(r.URL.Path, api.Root); {
 		case r.Method != http.MethodGet, path != "/status" && path != "/sync" && path != "/sync/items":
-			refuse(w, control.Refuse(api.CodeDenied, "without a login an instance only says how its sync goes").
+			refuse(w, control.Refuse(api.CodeDenied, "without a login an instance shows only its sync status").
 				WithHint("log in as an operator: ferry login NAME --url URL -u admin --password-stdin"))
 		default:
 			w.Header().Set("Cache-Control", "no-store")
@@ -92,7 +90,7 @@ func newHandler(o Options) *handler {
 	config.Security = []map[string][]string{{"basic": {}}}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"basic": {Type: "http", Scheme: "basic",
-			Description: "An operator. Any may read, those with the role admin may write."},
+			Description: "An operator. All operators may read, and those with the role admin may write."},
 	}
 	mux := http.NewServeMux()
 	h := &handler{Options: o, mux: mux, huma: humago.NewWithPrefix(mux, api.Root, config)}
@@ -122,21 +120,21 @@ func newHandler(o Options) *handler {
 	return h
 }
 
-// followsParent answers what asks a connected registry to follow another.
+// followsParent refuses mirror rules and imports in a connected registry.
 func followsParent(w http.ResponseWriter, _ *http.Request) {
-	refuse(w, control.Refuse(api.CodeNotFound, "a connected registry follows its parent alone").
-		WithHint("make mirror rules, and imports, at the root registry"))
+	refuse(w, control.Refuse(api.CodeNotFound, "a connected registry gets content only from its parent").
+		WithHint("create mirror rules and imports at the root registry"))
 }
 
-// A handler is the management API's operations.
+// A handler serves the operations of the management API.
 type handler struct {
 	Options
 	mux  *http.ServeMux
 	huma huma.API
 }
 
-// segments makes one segment of a repository's name in a path, whose slashes
-// a caller need not escape.
+// segments makes a repository's name one segment of the path, so that callers need not escape its
+// slashes.
 func segments(next http.Handler) http.Handler {
 	const prefix = api.Root + "/repositories/"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -153,7 +151,7 @@ func segments(next http.Handler) http.Handler {
 }
 
 func (h *handler) status() {
-	register(h, operation{"GET /status", "get-status", "Get what this instance is, and how its sync goes"},
+	register(h, operation{"GET /status", "get-status", "Get the role of this instance, and its sync status"},
 		func(context.Context, *struct{}) (*plain[api.InstanceStatus], error) {
 			v := api.InstanceStatus{Role: "root", Version: h.Version, InstanceID: h.Control.InstanceID()}
 			if self := h.Control.Self(); self != "" {
@@ -163,13 +161,13 @@ func (h *handler) status() {
 		})
 }
 
-// An operation is what register needs to know of one.
+// An operation describes one operation to register.
 type operation struct {
 	pattern     string // METHOD /path
 	id, summary string
 }
 
-// register adds an operation whose errors, all of them, are problems.
+// register adds an operation. All its errors are answered as problems.
 func register[I, O any](h *handler, op operation, answer answer[I, O]) {
 	method, path, _ := strings.Cut(op.pattern, " ")
 	o := huma.Operation{Method: method, Path: path, OperationID: op.id, Summary: op.summary,
@@ -179,7 +177,7 @@ func register[I, O any](h *handler, op operation, answer answer[I, O]) {
 		Description: "What went wrong.", Content: map[string]*huma.MediaType{typeProblem: {Schema: schema}},
 	}}
 	if method == http.MethodDelete {
-		o.Responses["204"] = &huma.Response{Description: "It is deleted, and all that it concerns know."}
+		o.Responses["204"] = &huma.Response{Description: "It is deleted, and all affected connected registries know."}
 	}
 	huma.Register(h.huma, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := answer(ctx, in)

@@ -73,7 +73,7 @@ func TestInvalidRequestsAreAnsweredWithProblems(t *testing.T) {
 		{"no such path", "GET", "/nosuch", nil, 404, "NOT_FOUND"},
 		{"no such method", "POST", "/tokens", nil, 404, "NOT_FOUND"},
 		{"no body", "PUT", "/scope-maps/m", nil, 400, "INVALID"},
-		{"no JSON", "PUT", "/scope-maps/m", "{", 400, "INVALID"},
+		{"invalid JSON", "PUT", "/scope-maps/m", "{", 400, "INVALID"},
 		{"another type", "PUT", "/scope-maps/m", `{"actions": "all"}`, 422, "INVALID"},
 		{"null", "PUT", "/scope-maps/m", `{"actions": null}`, 422, "INVALID"},
 		{"a body that is too large", "PUT", "/scope-maps/m", `{"description":"` + strings.Repeat("x", 2<<20) + `"}`,
@@ -81,9 +81,9 @@ func TestInvalidRequestsAreAnsweredWithProblems(t *testing.T) {
 		{"an unknown field", "PUT", "/scope-maps/m", `{"actions":["repositories/a/content/read"],"scope":1}`, 422,
 			"INVALID"},
 		{"a JSON bomb", "PUT", "/scope-maps/m", strings.Repeat("[", 100_000), 400, "INVALID"},
-		{"an n that is no number", "GET", "/repositories?n=many", nil, 422, "INVALID"},
-		{"a repository that is not there", "GET", "/repositories/a/b", nil, 404, "NOT_FOUND"},
-		{"a repository that cannot be", "DELETE", "/repositories/A", nil, 404, "NOT_FOUND"},
+		{"an n that is not a number", "GET", "/repositories?n=many", nil, 422, "INVALID"},
+		{"a repository that does not exist", "GET", "/repositories/a/b", nil, 404, "NOT_FOUND"},
+		{"an invalid repository name", "DELETE", "/repositories/A", nil, 404, "NOT_FOUND"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root.Call(t, test.method, test.path, test.body).Fails(t, test.status, test.code)
@@ -91,7 +91,7 @@ func TestInvalidRequestsAreAnsweredWithProblems(t *testing.T) {
 	}
 }
 
-// broken is storage that cannot say what a repository is.
+// broken is storage whose reads of a repository fail.
 type broken struct {
 	*storage.Storage
 	err error
@@ -109,16 +109,17 @@ func TestFullDiskIsAProblemWithAHint(t *testing.T) {
 	}
 	defer raw.Close()
 	raw.SetMaxOpenConns(1)
-	_, fullDatabase := raw.Exec(`PRAGMA max_page_count = 1; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(1000000))`)
+	_, fullDatabase := raw.Exec(`PRAGMA max_page_count = 1;
+		CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(1000000))`)
 	for name, err := range map[string]error{
-		"the database's": fmt.Errorf("commit transaction: %w", fullDatabase),
-		"the content's":  fmt.Errorf("%w: %w", oci.ErrNoSpace, syscall.ENOSPC),
+		"the database": fmt.Errorf("commit transaction: %w", fullDatabase),
+		"the content":  fmt.Errorf("%w: %w", oci.ErrNoSpace, syscall.ENOSPC),
 	} {
 		root.Serve(t, management.Options{Repositories: broken{root.Storage, err}})
 		r := root.Call(t, "GET", "/repositories/a", nil)
 		r.Fails(t, 507, "NO_SPACE", "no space left", `"hint"`)
 		if strings.Contains(r.Text, "commit") {
-			t.Errorf("%s: it tells of its inside: %s", name, r.Text)
+			t.Errorf("%s: the answer has internal details: %s", name, r.Text)
 		}
 	}
 }
@@ -263,7 +264,7 @@ func TestSecretsAreNeverLoggedOrShown(t *testing.T) {
 	}
 }
 
-// newSite returns a connected registry of root that was told what to be.
+// newSite returns a connected registry of root that has received its desired state.
 func newSite(t *testing.T, root *fleettest.Instance) *fleettest.Instance {
 	t.Helper()
 	root.Connect(t, "Ship01", "", "a")

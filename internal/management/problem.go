@@ -22,7 +22,7 @@ const (
 	internalErrorText = "the registry failed to answer; its log says why"
 )
 
-// statuses are the HTTP statuses of the codes. It is only read.
+// statuses are the HTTP statuses of the codes. The map is never written.
 var statuses = map[string]int{
 	api.CodeInvalid:      http.StatusBadRequest,
 	api.CodeUnauthorized: http.StatusUnauthorized,
@@ -36,7 +36,7 @@ var statuses = map[string]int{
 	api.CodeNoSpace:      http.StatusInsufficientStorage,
 }
 
-// A problem is an [api.Problem] on its way to the caller.
+// A problem is an [api.Problem] with the headers of its answer.
 type problem struct {
 	api.Problem
 	header http.Header
@@ -54,7 +54,7 @@ func (p *problem) Error() string { return p.Detail }
 // GetStatus returns the HTTP status.
 func (p *problem) GetStatus() int { return p.Status }
 
-// GetHeaders returns the headers that go with the problem.
+// GetHeaders returns the headers of the answer.
 func (p *problem) GetHeaders() http.Header { return p.header }
 
 // ContentType returns the media type of the document.
@@ -65,20 +65,20 @@ func (p *problem) ContentType(ct string) string {
 	return ct
 }
 
-// newProblem returns a problem with a status that its code need not have.
+// newProblem returns a problem whose status may differ from that of its code.
 func newProblem(status int, code, format string, args ...any) *problem {
 	return &problem{Problem: api.Problem{Title: http.StatusText(status), Status: status, Code: code,
 		Detail: fmt.Sprintf(format, args...)}}
 }
 
-// refused returns the problem of a refusal.
+// refused returns the problem for a refusal.
 func refused(e *control.Error) *problem {
 	p := newProblem(statuses[e.Code], e.Code, "%s", e.Message)
 	p.Hint = e.Hint
 	return p
 }
 
-// problemOf turns whatever went wrong into what the caller is told.
+// problemOf returns the problem for any error.
 func (h *handler) problemOf(ctx context.Context, op operation, err error) *problem {
 	var p *problem
 	if errors.As(err, &p) {
@@ -91,7 +91,7 @@ func (h *handler) problemOf(ctx context.Context, op operation, err error) *probl
 	if errors.Is(err, oci.ErrNoSpace) || metadb.IsFull(err) {
 		h.Log.Error("disk is full", "operation", op.id, "err", err)
 		return refused(control.Refuse(api.CodeNoSpace, "%s", oci.ErrNoSpace.Message).
-			WithHint("make room there; what is stored is served meanwhile"))
+			WithHint("free some space there; stored content is still served"))
 	}
 	if e := oci.AsError(err); e != nil && e.Status < 500 {
 		code := api.CodeInvalid
@@ -109,7 +109,7 @@ func (h *handler) problemOf(ctx context.Context, op operation, err error) *probl
 	return refused(control.Refuse(api.CodeInternal, internalErrorText))
 }
 
-// asProblem makes a problem of what huma itself refuses.
+// asProblem converts huma's own errors into problems.
 func asProblem(_ huma.Context, _ string, v any) (any, error) {
 	e, ok := v.(*huma.ErrorModel)
 	if !ok {
@@ -124,14 +124,14 @@ func asProblem(_ huma.Context, _ string, v any) (any, error) {
 		return p, nil
 	}
 	for _, fault := range e.Errors {
-		if fault != nil { // its value stays out: it could be anything
+		if fault != nil { // the value is left out, because it may be a secret
 			p.Errors = append(p.Errors, api.Fault{Message: fault.Message, Location: fault.Location})
 		}
 	}
 	return p, nil
 }
 
-// writeProblem answers with a problem, outside of huma.
+// writeProblem sends a problem, outside of huma.
 func writeProblem(w http.ResponseWriter, p *problem) {
 	body, _ := json.Marshal(p) // strings and numbers
 	h := w.Header()
@@ -144,5 +144,5 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Write(body)
 }
 
-// refuse answers with a refusal, outside of huma.
+// refuse sends a refusal, outside of huma.
 func refuse(w http.ResponseWriter, e *control.Error) { writeProblem(w, refused(e)) }

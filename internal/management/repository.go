@@ -23,7 +23,7 @@ func (h *handler) repositories() {
 	register(h, operation{"GET /repositories", "list-repositories", "List the repositories, by name"},
 		func(ctx context.Context, in *struct {
 			N    int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-			Last string `query:"last" doc:"Begin after this one."`
+			Last string `query:"last" doc:"Begin after this repository."`
 		}) (*page[api.Repository], error) {
 			rows, err := h.Repositories.Repositories(ctx, in.Last, in.N+1)
 			all := []api.Repository{}
@@ -40,17 +40,17 @@ func (h *handler) repositories() {
 			r, err := h.Repositories.Repository(ctx, in.Name)
 			return &plain[api.Repository]{repositoryOf(r, true)}, err
 		})
-	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all that is in it"},
+	register(h, operation{"DELETE " + path, "delete-repository", "Delete a repository with all its content"},
 		func(ctx context.Context, in *About) (*nothing, error) {
-			return removed(h.deleteRepository(ctx, in.by, in.Name), noneUnheard(in.Name))
+			return removed(h.deleteRepository(ctx, in.by, in.Name), neverUnheard(in.Name))
 		})
 }
 
-// deleteRepository deletes a repository, and notes who did.
+// deleteRepository deletes a repository, with an audit entry.
 func (h *handler) deleteRepository(ctx context.Context, by control.Caller, name string) error {
 	if !h.Control.Writable() {
 		return control.Refuse(api.CodeManaged, "This operation is not allowed on this registry.").
-			WithHint("delete it in the parent registry; that arrives with the next sync")
+			WithHint("delete it in the parent registry; the deletion arrives with the next sync")
 	}
 	note := h.Control.Note(by.Name, by.Source, "delete", "repositories/"+name, "")
 	return h.Repositories.DeleteRepository(ctx, name, note)

@@ -27,14 +27,14 @@ func (h *handler) tokens() {
 	register(h, operation{"GET " + path, "get-token", "Get a token"}, show(h.Control.Token))
 	register(h, operation{
 		"PUT " + path, "put-token",
-		"Create a token, or replace it; the answer alone has the values of its new passwords",
+		"Create a token, or replace it; only this answer has the values of its new passwords",
 	}, write(of, h.Control.PutToken))
 	register(h, operation{"PATCH " + path, "update-token", "Change a token's scope map or status"},
 		write(of, h.Control.UpdateToken))
 	register(h, operation{"DELETE " + path, "delete-token", "Delete a token"}, remove(of, h.Control.DeleteToken))
 	register(h, operation{
 		"POST " + path + "/credentials", "generate-credentials",
-		"Make passwords of a token; the answer alone has their values",
+		"Generate passwords of a token; only this answer has their values",
 	}, ask(of, h.Control.GenerateCredentials))
 	register(h, operation{"DELETE " + path + "/credentials/{password}", "delete-credential",
 		"Delete a password of a token"},
@@ -51,15 +51,16 @@ func (h *handler) mirrorRules() {
 	rules := control.NewMirrorRules(h.Control, h.Mirrors)
 	const path = "/mirror-rules/{name}"
 	register(h, operation{"GET /mirror-rules", "list-mirror-rules", "List the mirror rules"}, listAll(rules.List))
-	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, and how its runs go"}, show(rules.Get))
+	register(h, operation{"GET " + path, "get-mirror-rule", "Get a mirror rule, with the state of its runs"},
+		show(rules.Get))
 	register(h, operation{"PUT " + path, "put-mirror-rule", "Create a mirror rule, or replace it"},
-		write(noneUnheard, rules.Put))
+		write(neverUnheard, rules.Put))
 	register(h, operation{"PATCH " + path, "update-mirror-rule", "Change a mirror rule"},
-		write(noneUnheard, rules.Update))
+		write(neverUnheard, rules.Update))
 	register(h, operation{"DELETE " + path, "delete-mirror-rule",
-		"Delete a mirror rule; the images that it brought stay"},
-		remove(noneUnheard, rules.Delete))
+		"Delete a mirror rule; its mirrored images stay"},
+		remove(neverUnheard, rules.Delete))
 	register(h, operation{"POST " + path + "/run", "run-mirror-rule",
 		"Run a mirror rule now, whatever its schedule says"},
-		act(noneUnheard, rules.Run))
+		act(neverUnheard, rules.Run))
 }

@@ -11,16 +11,16 @@ import (
 	"ferry/internal/wire"
 )
 
-// A Syncer is what runs a connected registry's syncs.
+// A Syncer controls the syncs of a connected registry.
 type Syncer interface {
 	// SyncNow opens a sync window at once.
 	SyncNow(ctx context.Context)
-	// Pause stops the running sync, and lets none begin until Resume.
+	// Pause stops the running sync, and prevents others until Resume.
 	Pause(ctx context.Context)
-	// Resume lets syncs run again.
+	// Resume allows syncs again.
 	Resume(ctx context.Context)
-	// InFlight returns what the running sync fetches, in the order in which
-	// that comes, or what the last one left.
+	// InFlight returns the items that the running sync fetches, in order, or those that the last
+	// one left incomplete.
 	InFlight(ctx context.Context) ([]wire.OutOfSyncItem, error)
 }
 
@@ -29,22 +29,22 @@ func (h *handler) sync() {
 	read := func() (*status, error) {
 		v := h.Fleet.SyncStatus()
 		if h.Syncer == nil || v == nil {
-			return nil, control.Refuse(api.CodeNotFound, "this is a root registry, which syncs from nowhere").
-				WithHint("ask a connected registry; what the root knows of one is in " +
-					"ferry connected-registry sync-status -n NAME, summed up in ferry connected-registry show")
+			return nil, control.Refuse(api.CodeNotFound, "this is a root registry, which has no parent to sync from").
+				WithHint("ask a connected registry, or see what the root knows of it: " +
+					"ferry connected-registry sync-status -n NAME")
 		}
 		return &status{*v}, nil
 	}
-	register(h, operation{"GET /sync", "get-sync", "Get how this connected registry's sync goes"},
+	register(h, operation{"GET /sync", "get-sync", "Get the sync status of this connected registry"},
 		func(context.Context, *struct{}) (*status, error) { return read() })
 	register(h, operation{"GET /sync/items", "list-sync-items",
-		"List what this connected registry is to have, and how far that is"},
+		"List the items of this connected registry, with their states and progress"},
 		func(ctx context.Context, in *struct {
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-			Repository string `query:"repository" doc:"Begin after this repository's item."`
-			Item       string `query:"item" doc:"The tag, or the digest, to begin after in the repository."`
-			Open       bool   `query:"open" doc:"Only what is not in sync."`
-			InFlight   bool   `query:"inFlight" doc:"Only what is being fetched, what comes first at first, on one page."`
+			Repository string `query:"repository" doc:"Begin in this repository, after item."`
+			Item       string `query:"item" doc:"The tag or digest to begin after."`
+			Open       bool   `query:"open" doc:"Only items that are not in sync."`
+			InFlight   bool   `query:"inFlight" doc:"Only items in flight, in the order of their arrival, on one page."`
 		}) (*page[api.SyncItem], error) {
 			if _, err := read(); err != nil {
 				return nil, err
@@ -54,50 +54,51 @@ func (h *handler) sync() {
 			}
 			return h.syncItems(ctx, fleet.PageStart{Repository: in.Repository, Key: in.Item, Open: in.Open}, in.N)
 		})
-	for _, order := range []struct {
+	for _, command := range []struct {
 		name, summary string
-		give          func(Syncer, context.Context)
+		do            func(Syncer, context.Context)
 	}{
 		{"now", "Sync now, whatever the schedule says", Syncer.SyncNow},
-		{"pause", "Stop syncing until further notice; what came stays", Syncer.Pause},
-		{"resume", "Let syncs run again", Syncer.Resume},
+		{"pause", "Stop syncing until it is resumed; received content stays", Syncer.Pause},
+		{"resume", "Allow syncs again", Syncer.Resume},
 	} {
-		register(h, operation{"POST /sync/" + order.name, "sync-" + order.name, order.summary},
+		register(h, operation{"POST /sync/" + command.name, "sync-" + command.name, command.summary},
 			func(ctx context.Context, in *struct{ Call }) (*status, error) {
 				if v, err := read(); err != nil {
 					return nil, err
-				} else if order.name == "now" && v.Body.Paused {
-					return nil, control.Conflict("syncs are paused at this site").WithHint("resume them first: ferry sync resume")
+				} else if command.name == "now" && v.Body.Paused {
+					return nil, control.Conflict("syncs are paused at this site").
+						WithHint("resume them first: ferry sync resume")
 				}
-				if err := h.Control.Record(ctx, in.by, order.name, "sync"); err != nil {
+				if err := h.Control.Record(ctx, in.by, command.name, "sync"); err != nil {
 					return nil, err
 				}
-				order.give(h.Syncer, ctx)
+				command.do(h.Syncer, ctx)
 				return read()
 			})
 	}
 }
 
-// inFlight returns the first n of the items that are being fetched.
+// inFlight returns the first n items in flight.
 func (h *handler) inFlight(ctx context.Context, n int) (*page[api.SyncItem], error) {
-	moving, err := h.Syncer.InFlight(ctx)
+	inFlight, err := h.Syncer.InFlight(ctx)
 	var all []api.SyncItem
-	for _, o := range moving[:min(len(moving), n)] {
+	for _, o := range inFlight[:min(len(inFlight), n)] {
 		all = append(all, fleet.OpenItemOf(o))
 	}
 	return newPage(all, false, nil), err
 }
 
 func (h *handler) syncItems(ctx context.Context, at fleet.PageStart, n int) (*page[api.SyncItem], error) {
-	moving, err := h.Syncer.InFlight(ctx)
+	inFlight, err := h.Syncer.InFlight(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all, err := h.Fleet.SyncItems(ctx, at, moving, n+1)
+	all, err := h.Fleet.SyncItems(ctx, at, inFlight, n+1)
 	return itemPage(all[:min(len(all), n)], len(all) > n, "/sync/items", at.Open), err
 }
 
-// itemPage returns a page of items of the list at path, of which open may be asked.
+// itemPage returns a page of the list of items at path. open repeats the query of this page.
 func itemPage(all []api.SyncItem, more bool, path string, open bool) *page[api.SyncItem] {
 	return newPage(all, more, func(last api.SyncItem) string {
 		return api.Root + path + "?open=" + strconv.FormatBool(open) + "&" + url.Values{

@@ -18,33 +18,35 @@ import (
 	"ferry/internal/wire"
 )
 
-// orders are a site's syncs that note what they are told.
-type orders struct {
+// A recordingSyncer records the commands that it receives.
+type recordingSyncer struct {
 	given  []string
 	status *wire.Status
 
 	inFlight []wire.OutOfSyncItem
 }
 
-func (o *orders) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return o.inFlight, nil }
-func (o *orders) SyncNow(context.Context)                                { o.given = append(o.given, "now") }
-func (o *orders) Pause(context.Context) {
+func (o *recordingSyncer) InFlight(context.Context) ([]wire.OutOfSyncItem, error) {
+	return o.inFlight, nil
+}
+func (o *recordingSyncer) SyncNow(context.Context) { o.given = append(o.given, "now") }
+func (o *recordingSyncer) Pause(context.Context) {
 	o.given,
 		o.status.Paused = append(o.given, "pause"), true
 }
-func (o *orders) Resume(context.Context) {
+func (o *recordingSyncer) Resume(context.Context) {
 	o.given,
 		o.status.Paused = append(o.given, "resume"), false
 }
 
-// newSyncing returns a connected registry whose syncs are o's.
-func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *orders) {
+// newSyncing returns a connected registry with a recordingSyncer.
+func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *recordingSyncer) {
 	t.Helper()
 	site := fleettest.New(t, db, "ship1")
 	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded",
 		LastSyncSuccess: start, ItemsSynced: 2,
 		Watermarks: map[string]int64{"feed": 1}}
-	o := &orders{status: site.Status}
+	o := &recordingSyncer{status: site.Status}
 	site.Serve(t, management.Options{Syncer: o})
 	return site, o
 }
@@ -100,16 +102,17 @@ func TestSyncShowsTheTimeLeft(t *testing.T) {
 	v = api.SyncStatus{}
 	site.Call(t, "GET", "/sync", nil).OK(t, &v)
 	if v.EtaSeconds != nil {
-		t.Errorf("%d s at no rate", *v.EtaSeconds)
+		t.Errorf("%d s left without a rate", *v.EtaSeconds)
 	}
 }
 
 func TestSyncItemsShowBothDigests(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		site, o := newSyncing(t, db)
+		payload := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 		m, err := site.Storage.PutManifest(t.Context(),
 			storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"},
-				Payload: []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)})
+				Payload: []byte(payload)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,11 +170,11 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 				"app/a v3 ToRemove - - -",
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
 			}},
-			{"what is open", "/sync/items?n=2&open=true", []string{
+			{"out of sync", "/sync/items?n=2&open=true", []string{
 				"app/a v2 Failed HERE OTHER no such blob 50 of 100, 5/s, 13 s", "app/a v3 ToRemove - - -",
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s",
 			}},
-			{"what is on its way", "/sync/items?inFlight=true", []string{
+			{"in flight", "/sync/items?inFlight=true", []string{
 				"app/b - Pending - OTHER - 4 of 10, 2/s, 3 s", "app/a v2 Pending - OTHER - 50 of 100, 5/s, 13 s",
 			}},
 		} {

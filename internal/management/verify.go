@@ -8,13 +8,14 @@ import (
 	"ferry/internal/api"
 )
 
-// A Verifier reads everything that is stored again; [scrub.Scrubber] is one.
+// A Verifier reads all stored content again; [scrub.Scrubber] implements it.
 type Verifier interface {
-	// Order begins a pass at once.
+	// Order starts a pass at once.
 	Order(ctx context.Context) error
-	// Status returns how far the running pass is, or what the last one found.
+	// Status returns the progress of the running pass, or the result of the last one.
 	Status(ctx context.Context) (api.Verification, error)
-	// Damaged returns up to limit of what is out of service, after a place.
+	// Damaged returns up to limit damaged blobs and manifests that are out of service, after a
+	// position.
 	Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error)
 }
 
@@ -24,10 +25,11 @@ func (h *handler) verify() {
 		v, err := h.Verifier.Status(ctx)
 		return &status{v}, err
 	}
-	register(h, operation{"GET /verification", "get-verification", "Get how far the reading of all stored content is"},
+	register(h, operation{"GET /verification", "get-verification",
+		"Get the progress of the verification of all content, or its last result"},
 		func(ctx context.Context, _ *struct{}) (*status, error) { return read(ctx) })
 	register(h, operation{"POST /verification", "verify",
-		"Read all stored content again, and take out of service what is damaged"},
+		"Read all stored content again, and take damaged content out of service"},
 		func(ctx context.Context, in *struct{ Call }) (*status, error) {
 			if err := h.Control.Record(ctx, in.by, "verify", "content"); err != nil {
 				return nil, err
@@ -38,10 +40,10 @@ func (h *handler) verify() {
 			return read(ctx)
 		})
 	register(h, operation{"GET /damaged", "list-damaged",
-		"List the stored content that is damaged, and out of service"},
+		"List the damaged content that is out of service"},
 		func(ctx context.Context, in *struct {
 			N          int    `query:"n" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-			Repository string `query:"repository" doc:"Begin after a digest of this repository; empty is the blobs."`
+			Repository string `query:"repository" doc:"Begin in this repository, after last; empty is the blobs."`
 			Last       string `query:"last" doc:"Begin after this digest."`
 		}) (*page[api.Damaged], error) {
 			all, err := h.Verifier.Damaged(ctx, in.Repository, in.Last, in.N+1)

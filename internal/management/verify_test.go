@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// verifier is a pass that ends at once, and finds two damages.
+// verifier is a Verifier whose passes end at once and find two damages.
 type verifier struct{ ordered int }
 
 func (v *verifier) Order(context.Context) error { v.ordered++; return nil }
@@ -51,7 +51,7 @@ func TestOperatorsCanVerifyContent(t *testing.T) {
 	}
 	root.CallAs(t, "", "", "POST", "/verification", nil).Fails(t, 401, "UNAUTHORIZED")
 	if v.ordered != 0 {
-		t.Error("a stranger ordered a pass")
+		t.Error("an anonymous request started a pass")
 	}
 	root.Call(t, "POST", "/verification", nil).OK(t, &s)
 	if v.ordered != 1 || s.DamagedNow != 2 {
