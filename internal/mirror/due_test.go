@@ -25,7 +25,8 @@ func TestRuleIsDueByScheduleAndOnRequest(t *testing.T) {
 		r.AskedAt = at(clock)
 		return r
 	}
-	failed := func(r metadb.MirrorRule, since string) metadb.MirrorRule { // temporarily, in a run that was due since then
+	// failed is the rule after a temporary failure of a run that was due since then.
+	failed := func(r metadb.MirrorRule, since string) metadb.MirrorRule {
 		r.OwedAt = at(since)
 		return r
 	}

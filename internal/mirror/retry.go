@@ -34,7 +34,8 @@ type task struct {
 // newTask returns a task with an engine. o has the engine's source and its settings. The
 // task needs one of slots to work.
 func (s *Service) newTask(log *slog.Logger, slots slots, o replication.Options) *task {
-	o.Storage, o.DB, o.Log, o.Now, o.ChunkSize, o.Connections = s.Storage, s.DB, s.Log, s.Now, s.ChunkSize, s.Connections
+	o.Storage, o.DB, o.Log, o.Now = s.Storage, s.DB, s.Log, s.Now
+	o.ChunkSize, o.Connections = s.ChunkSize, s.Connections
 	return &task{Service: s, log: log, slots: slots, engine: replication.New(o)}
 }
 

@@ -127,9 +127,9 @@ func TestUnchangedTagNeedsNoManifestRequest(t *testing.T) {
 		h.upstream.requestCount("GET manifests")
 		h.upstream.requestCount("HEAD manifests")
 		h.runRule()
-		if gets, heads := h.upstream.requestCount("GET manifests"), h.upstream.requestCount("HEAD manifests"); gets != 0 ||
-			heads != 3 {
-			t.Errorf("%d manifests were read and %d asked about, want 0 and 3", gets, heads)
+		gets, heads := h.upstream.requestCount("GET manifests"), h.upstream.requestCount("HEAD manifests")
+		if gets != 0 || heads != 3 {
+			t.Errorf("%d GET and %d HEAD requests for manifests, want 0 and 3", gets, heads)
 		}
 	})
 }

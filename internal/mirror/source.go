@@ -50,7 +50,7 @@ type source struct {
 	answers           map[digest.Digest]remote.Referrers // by subject
 	referrerCount     int                                // of all answers
 	optionalManifests map[digest.Digest]bool             // manifests that belong to others, which can do without them
-	postponed         map[string]time.Time               // optional things for which it wants to be asked later, since when
+	postponed         map[string]time.Time               // by optional request: since when the source postpones it
 	unusable          int                                // answers of no use, in a row, to the question for referrers
 	emptySince        time.Time                          // since when no wanted manifest came; zero if one did
 }

@@ -18,9 +18,11 @@ const plain = `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +
 func TestManifestReferencesAreParsed(t *testing.T) {
 	foreign := digest.FromString("foreign")
 	text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/config","digest":%q,"size":2},"layers":[
-		{"mediaType":"x/layer","digest":%[2]q,"size":3},{"mediaType":"x/layer","digest":%[2]q,"size":3},{"digest":%[1]q,"size":2},
+		{"mediaType":"x/layer","digest":%[2]q,"size":3},{"mediaType":"x/layer","digest":%[2]q,"size":3},
+		{"digest":%[1]q,"size":2},
 		{"mediaType":"x/foreign","digest":%[3]q,"size":4,"urls":["https://example.com/x"]}],
-		"subject":{"mediaType":"x/subject","digest":%[2]q,"size":9},"annotations":{"k":"v"},"unknown":{"a":[1]}}`, sha256, sha512, foreign)
+		"subject":{"mediaType":"x/subject","digest":%[2]q,"size":9},"annotations":{"k":"v"},"unknown":{"a":[1]}}`,
+		sha256, sha512, foreign)
 	m, err := ParseManifest(MediaTypeDockerManifest+"; charset=utf-8", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +43,8 @@ func TestManifestReferencesAreParsed(t *testing.T) {
 	}
 
 	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/list","manifests":[
-		{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`, MediaTypeImageIndex, MediaTypeImageManifest, sha256)
+		{"mediaType":%q,"digest":%q,"size":1,"platform":{"os":"linux","architecture":"arm"}}]}`,
+		MediaTypeImageIndex, MediaTypeImageManifest, sha256)
 	m, err = ParseManifest("", []byte(index))
 	if err != nil || len(m.Blobs()) != 0 || len(m.Manifests) != 1 || m.Manifests[0].Platform.OS != "linux" ||
 		m.ArtifactType != "x/list" {
@@ -282,7 +285,8 @@ func TestLargestImagesAreAccepted(t *testing.T) {
 	var layers strings.Builder
 	for i := range MaxManifestChildren {
 		fmt.Fprintf(&layers,
-			`{"mediaType":"%s","digest":"sha256:%064x","size":%d,"annotations":{"org.example.name":"layer-%d","org.example.of":"x"}},`,
+			`{"mediaType":"%s","digest":"sha256:%064x","size":%d,`+
+				`"annotations":{"org.example.name":"layer-%d","org.example.of":"x"}},`,
 			"application/vnd.oci.image.layer.v1.tar+gzip", i, i, i)
 	}
 	text := `{"schemaVersion":2,"mediaType":"` + MediaTypeImageManifest +

@@ -20,7 +20,10 @@ type Reference struct {
 // repository, tag and digest, with the separators between them.
 const maxReference = 253 + 6 + 1 + MaxRepositoryLength + 1 + MaxTagLength + 1 + len("sha512:") + 128
 
-var hostPattern = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`)
+// hostPattern is a host name or a bracketed IPv6 address, with an optional port.
+var hostPattern = regexp.MustCompile(`^(` + hostLabel + `(\.` + hostLabel + `)*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`)
+
+const hostLabel = `[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?`
 
 // ParseReference parses a reference. As in every client, the part before the first
 // slash is a host if it contains a dot, a colon or a capital letter, or is

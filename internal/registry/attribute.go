@@ -117,8 +117,8 @@ func readLocks(w http.ResponseWriter, q *request) (c storage.LockChange, words s
 		return c, "", e
 	}
 	if err != nil {
-		return c, "", errAttributes.With("want one JSON object with deleteEnabled, writeEnabled, readEnabled or listEnabled, " +
-			"each true or false")
+		return c, "", errAttributes.With(
+			"want one JSON object with deleteEnabled, writeEnabled, readEnabled or listEnabled, each true or false")
 	}
 	for _, a := range []struct {
 		name    string

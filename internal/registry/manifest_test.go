@@ -107,7 +107,7 @@ func TestPushByDigestSetsTheQueryTags(t *testing.T) {
 	}
 }
 
-func TestManifestIsPushedBySHA256OrSHA512(t *testing.T) {
+func TestManifestIsPushedByEitherDigest(t *testing.T) {
 	s := newInstance(t)
 	s.push("a", "v1", "hello")
 	text := image(digest.FromString("{}"), digest.FromString("hello"))

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/remote"
 )
 
-func TestRedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
+func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
 	asked := 0
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked++

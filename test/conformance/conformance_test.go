@@ -14,20 +14,21 @@ import (
 	"ferry/test/site"
 )
 
-// Each run is of a version of the specification, with the settings that the
-// suite itself chooses for it. "dev" has what 1.1 does not ask for: cancelled
-// uploads, digest headers, and tags as parameters of a push.
+// versions are the versions of the specification to test, each with the suite's default
+// settings. "dev" tests features that 1.1 does not require: cancelled uploads, digest
+// headers, and tags as parameters of a push.
 var versions = []string{"1.1", "dev"}
 
-// least is fewer tests than either version has: a run of none passes, too.
-const least = 600
+// minPassed is how many tests must pass. A run without any test would also succeed.
+const minPassed = 600
 
-// maySkip are the tests that the suite skips by itself, and why that is right.
+// maySkip has the tests that the suite may skip, and the reasons.
 var maySkip = map[string]string{
-	"mount anonymous/blob-mount-anonymous": "the specification lets a registry want the source's name, and whoever mounts must be allowed to read it",
+	"mount anonymous/blob-mount-anonymous": "a registry may require the source repository, " +
+		"because the client must be allowed to read it",
 }
 
-// mayDisable are the tests that the suite disables by default.
+// mayDisable has the tests that the suite disables by default, by version.
 var mayDisable = map[string][]string{
 	"1.1": {"post cancel/blob-post-cancel"},
 }
@@ -42,8 +43,8 @@ func TestSpecificationSuitePasses(t *testing.T) {
 	}
 }
 
-// program finds the suite where `make tools` puts it, or wherever FERRY_TOOLS
-// or the PATH say.
+// program returns the path of the suite: in FERRY_TOOLS, where `make tools` installs it,
+// or in the PATH.
 func program(t *testing.T) string {
 	t.Helper()
 	for _, dir := range []string{os.Getenv("FERRY_TOOLS"), "../../.tools"} {
@@ -63,7 +64,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// report is the part of the suite's JUnit report that counts.
+// A report is the relevant part of the suite's JUnit report.
 type report struct {
 	Tests    int `xml:"tests,attr"`
 	Failures int `xml:"failures,attr"`
@@ -77,13 +78,13 @@ type report struct {
 	} `xml:"testsuite"`
 }
 
-// run runs the suite as a user who has to log in, with no setting but where
-// the registry is and who it is, and returns what it reports.
+// run runs the suite as a user who must log in, with the address of the registry and the
+// login as the only settings, and returns its report.
 func run(t *testing.T, suite string, root *site.Site, version string) report {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(suite)
-	cmd.Dir = dir // the suite reads a configuration from where it runs
+	cmd.Dir = dir // the suite reads a configuration from its working directory
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OCI_") }),
 		"OCI_VERSION="+version, "OCI_REGISTRY="+root.Host, "OCI_TLS=disabled", "OCI_RESULTS_DIR="+dir,
 		"OCI_USERNAME=admin", "OCI_PASSWORD="+root.AdminPassword(t),
@@ -94,10 +95,10 @@ func run(t *testing.T, suite string, root *site.Site, version string) report {
 	if err != nil {
 		t.Errorf("the suite ended with %v", err)
 	}
-	// Some of its own failures end with status 0 and without a report.
+	// After some internal failures, the suite exits with 0 and without a report.
 	text, err := os.ReadFile(filepath.Join(dir, "junit.xml"))
 	if err != nil {
-		t.Fatalf("the suite made no report: %v\n%s", err, out)
+		t.Fatalf("the suite wrote no report: %v\n%s", err, out)
 	}
 	var r report
 	if err := xml.Unmarshal(text, &r); err != nil {
@@ -106,7 +107,7 @@ func run(t *testing.T, suite string, root *site.Site, version string) report {
 	return r
 }
 
-// check holds the report against what may be left out.
+// check fails the test unless all tests passed, except those that may be left out.
 func check(t *testing.T, version string, r report) {
 	t.Helper()
 	if r.Failures != 0 || r.Errors != 0 {
@@ -123,8 +124,8 @@ func check(t *testing.T, version string, r report) {
 			}
 		}
 	}
-	if passed < least {
-		t.Errorf("%d tests passed of %d, want at least %d", passed, r.Tests, least)
+	if passed < minPassed {
+		t.Errorf("%d of %d tests passed, want at least %d", passed, r.Tests, minPassed)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package conformance runs the OCI distribution specification's own suite
-// against the built program. Its test has the build tag conformance;
+// Package conformance runs the test suite of the OCI distribution specification against
+// the built program. Its test has the build tag conformance;
 // `make conformance` runs it.
 package conformance

@@ -29,10 +29,11 @@ import (
 	"ferry/test/site"
 )
 
-// maxResident is what a connected registry may take, whatever it is sent, in bytes.
+// maxResident is the maximum resident memory of a connected registry, in bytes.
 const maxResident = 64 << 20
 
-// resident returns the most memory, in bytes, that a site has had since the last call.
+// resident returns the peak of the resident memory of a site since the last call, in
+// bytes.
 func resident(t *testing.T, s *site.Site) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
@@ -53,8 +54,9 @@ func resident(t *testing.T, s *site.Site) int64 {
 	return n << 10
 }
 
-// staysSmall runs an input against a site, which must keep its memory and serve.
-func staysSmall(t *testing.T, s *site.Site, name string, input func(t *testing.T)) {
+// boundedMemory runs an input against a site, whose memory must stay within maxResident,
+// and which must still serve afterwards.
+func boundedMemory(t *testing.T, s *site.Site, name string, input func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		before := resident(t, s)
 		start := time.Now()
@@ -75,8 +77,8 @@ func staysSmall(t *testing.T, s *site.Site, name string, input func(t *testing.T
 	})
 }
 
-// unpacks returns JSON that a list of n elements makes long, and zstd short.
-func unpacks(t *testing.T, before, element string, n int, after string) []byte {
+// compressedList returns JSON with a list of n equal elements, compressed with zstd.
+func compressedList(t *testing.T, before, element string, n int, after string) []byte {
 	t.Helper()
 	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))
 	if err != nil {
@@ -85,8 +87,8 @@ func unpacks(t *testing.T, before, element string, n int, after string) []byte {
 	return z.EncodeAll([]byte(before+strings.Repeat(element+",", n-1)+element+after), nil)
 }
 
-// together runs fn n times, at most width at a time.
-func together(n, width int, fn func(i int)) {
+// concurrently runs fn n times, at most width at a time.
+func concurrently(n, width int, fn func(i int)) {
 	var all sync.WaitGroup
 	turns := make(chan struct{}, width)
 	for i := range n {
@@ -99,7 +101,7 @@ func together(n, width int, fn func(i int)) {
 	all.Wait()
 }
 
-// post sends a body to the gateway, and returns the answer's status; 0 is none.
+// post sends a body to the gateway, and returns the status; 0 if there is no response.
 func post(t *testing.T, l site.Login, path string, body []byte) int {
 	t.Helper()
 	header := http.Header{"Content-Encoding": {"zstd"}, "Content-Type": {"application/json"}}
@@ -126,7 +128,7 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 	reader := site.Token(t, sh, "reader", "readers")
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
 	ship := site.Start(t, crossing.Options(site.Options{}))
-	arrive(t, ship, "apps/a", img)
+	awaitImage(t, ship, "apps/a", img)
 	reader.Host = ship.Host
 	child := loginOf(t, below.ConnectionString)
 	child.Host = ship.Host
@@ -136,19 +138,20 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 		t.Fatalf("activate: %d", status)
 	}
 
-	staysSmall(t, ship, "a request that unpacks to a million objects", func(t *testing.T) {
-		bomb := unpacks(t, `{"name":"cabin1","instanceId":"one","report":{"descendants":[`, "{}", 1_390_000, "]}}")
-		together(40, 20, func(int) {
+	boundedMemory(t, ship, "a small request with a million objects", func(t *testing.T) {
+		bomb := compressedList(t, `{"name":"cabin1","instanceId":"one","report":{"descendants":[`, "{}", 1_390_000,
+			"]}}")
+		concurrently(40, 20, func(int) {
 			if status := post(t, reader, "/gateway/v1/poll", bomb); status != http.StatusForbidden {
-				t.Errorf("from a token without a gateway: %d", status)
+				t.Errorf("from a token without a gateway permission: %d", status)
 			}
 			if status := post(t, child, "/gateway/v1/poll", bomb); status != http.StatusRequestEntityTooLarge {
 				t.Errorf("from a child: %d", status)
 			}
 		})
 	})
-	staysSmall(t, ship, "spellings of a child's name", func(t *testing.T) {
-		together(150, 50, func(i int) {
+	boundedMemory(t, ship, "many spellings of a child's name", func(t *testing.T) {
+		concurrently(150, 50, func(i int) {
 			name := []byte("cabin1")
 			for bit := range 5 {
 				if i>>bit&1 == 1 {
@@ -161,13 +164,13 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 			}
 		})
 	})
-	staysSmall(t, ship, "a child that polls in a loop", func(t *testing.T) {
+	boundedMemory(t, ship, "a child that polls in a loop", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		busy := 0
 		for ctx.Err() == nil && busy == 0 {
 			var mu sync.Mutex
-			together(50, 50, func(int) {
+			concurrently(50, 50, func(int) {
 				if status := post(t, child, "/gateway/v1/poll",
 					zstdOf(t, []byte(`{"name":"cabin1","instanceId":"one"}`))); status == 503 {
 					mu.Lock()
@@ -177,27 +180,28 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 			})
 		}
 		if busy == 0 {
-			t.Error("it is never slowed down")
+			t.Error("it is never rate-limited")
 		}
 	})
-	staysSmall(t, ship, "bodies that are half sent", func(t *testing.T) {
-		halfSent(t, ship, 1500,
-			"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nx")
+	boundedMemory(t, ship, "incomplete bodies", func(t *testing.T) {
+		sendIncomplete(t, ship, 1500,
+			"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
+				"Content-Length: 100\r\n\r\nx")
 		if _, err := admin.Digest(t.Context(), "apps/a", img.Tag); err != nil { // from another address
 			t.Error(err)
 		}
 		if !strings.Contains(ship.Log(), "connection is refused") {
-			t.Errorf("the log says nothing:\n%s", ship.Log())
+			t.Errorf("the log has no refused connection:\n%s", ship.Log())
 		}
 	})
-	staysSmall(t, ship, "headers that are half sent", func(t *testing.T) {
+	boundedMemory(t, ship, "incomplete headers", func(t *testing.T) {
 		header := "GET /v2/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-Long: "+strings.Repeat("x", 1000)+"\r\n", 60)
-		halfSent(t, ship, 500, header)
+		sendIncomplete(t, ship, 500, header)
 	})
-	staysSmall(t, ship, "guesses at a password", func(t *testing.T) {
+	boundedMemory(t, ship, "password guesses", func(t *testing.T) {
 		var mu sync.Mutex
 		checked := 0
-		together(1000, 30, func(i int) {
+		concurrently(1000, 30, func(i int) {
 			guess := site.Login{Host: ship.Host, User: "admin", Password: fmt.Sprint("guess", i)}
 			_, err := guess.Do(t.Context(), http.MethodGet, "/v2/", nil, nil, 0)
 			mu.Lock()
@@ -206,20 +210,20 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 				checked++
 			}
 		})
-		if checked > 12 { // one more every six seconds
-			t.Errorf("%d of 1,000 guesses are checked", checked)
+		if checked > 12 { // 10, and one more every 6 s
+			t.Errorf("%d of 1,000 guesses were checked", checked)
 		}
 		if _, err := reader.Digest(t.Context(), "apps/a", img.Tag); err != nil {
-			t.Errorf("a client behind the same address: %v", err)
+			t.Errorf("a client at the same address: %v", err)
 		}
 		if _, err := admin.Digest(t.Context(), "apps/a", img.Tag); err != nil {
 			t.Errorf("the administrator: %v", err)
 		}
 	})
 	var large []digest.Digest
-	staysSmall(t, ship, "large manifests that are synced", func(t *testing.T) {
+	boundedMemory(t, ship, "a sync of large manifests", func(t *testing.T) {
 		large = pushReferrers(t, root.AsAdmin(t), "apps/a", img, 12)
-		ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+		ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 		defer cancel()
 		for i := 0; i < len(large); {
 			if _, err := reader.Digest(ctx, "apps/a", large[i].String()); err == nil {
@@ -228,25 +232,25 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 			}
 			select {
 			case <-ctx.Done():
-				t.Fatal("they do not arrive")
+				t.Fatal("the manifests are not synced")
 			case <-time.After(100 * time.Millisecond):
 			}
 		}
 	})
-	staysSmall(t, ship, "referrers with long annotations", func(t *testing.T) {
+	boundedMemory(t, ship, "referrers with long annotations", func(t *testing.T) {
 		pull(t, reader, "/v2/apps/a/referrers/"+img.Digest.String()+"?n=1", 50, 10)
 	})
-	staysSmall(t, ship, "many clients that pull large manifests", func(t *testing.T) {
+	boundedMemory(t, ship, "many pulls of large manifests", func(t *testing.T) {
 		if n := pull(t, reader, "/v2/apps/a/manifests/"+large[0].String(), 180, 60); n < 180*4<<20*9/10 {
-			t.Errorf("%d bytes in all", n)
+			t.Errorf("%d bytes in total", n)
 		}
 	})
 }
 
-// pull gets a path n times, at most width at a time, and returns how many bytes came in all.
+// pull gets a path n times, at most width at a time, and returns the number of bytes.
 func pull(t *testing.T, l site.Login, path string, n, width int) int64 {
 	var all atomic.Int64
-	together(n, width, func(int) {
+	concurrently(n, width, func(int) {
 		resp, err := l.Do(t.Context(), http.MethodGet, path, nil, nil, 0)
 		if err != nil {
 			t.Error(err)
@@ -262,23 +266,23 @@ func pull(t *testing.T, l site.Login, path string, n, width int) int64 {
 	return all.Load()
 }
 
-// halfSent opens n connections from an address of its own, on which a request begins,
-// until the test ends.
-func halfSent(t *testing.T, s *site.Site, n int, begin string) {
+// sendIncomplete opens n connections from another address, and sends the beginning of a
+// request on each. They stay open until the test ends.
+func sendIncomplete(t *testing.T, s *site.Site, n int, begin string) {
 	t.Helper()
-	stranger := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	for range n {
-		c, err := stranger.DialContext(t.Context(), "tcp", s.Host)
+		c, err := dialer.DialContext(t.Context(), "tcp", s.Host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		fmt.Fprint(c, begin) // one connection too many is closed
+		fmt.Fprint(c, begin) // the site closes connections beyond its limit
 	}
 }
 
-// pushReferrers pushes manifests with almost 4 MiB of annotations each, whose subject
-// is img, and returns their digests.
+// pushReferrers pushes n referrers of img, with almost 4 MiB of annotations each, and
+// returns their digests.
 func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n int) (all []digest.Digest) {
 	t.Helper()
 	for i := range n {
@@ -311,11 +315,11 @@ func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n 
 
 func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 	bombs := map[string][]byte{
-		"listings":      unpacks(t, `{"listings":[`, "{}", 2_700_000, "]}"),
-		"items":         unpacks(t, `{"listings":[{"items":[`, "{}", 2_700_000, "]}]}"),
-		"registries":    unpacks(t, `{"desired":{"connectedRegistries":[`, "{}", 2_700_000, "]}}"),
-		"a long text":   unpacks(t, `{"feed":"`, strings.Repeat("x", 1023), 100_000, `"}`),
-		"no end of it":  unpacks(t, `{"feed":"`, strings.Repeat("x", 1023), 8000, `"}`),
+		"listings":      compressedList(t, `{"listings":[`, "{}", 2_700_000, "]}"),
+		"items":         compressedList(t, `{"listings":[{"items":[`, "{}", 2_700_000, "]}]}"),
+		"registries":    compressedList(t, `{"desired":{"connectedRegistries":[`, "{}", 2_700_000, "]}}"),
+		"a long string": compressedList(t, `{"feed":"`, strings.Repeat("x", 1023), 100_000, `"}`),
+		"no end of it":  compressedList(t, `{"feed":"`, strings.Repeat("x", 1023), 8000, `"}`),
 		"a large error": []byte(`{"errors":[` + strings.Repeat("{},", 1<<20) + "{}]}"),
 	}
 	for name, bomb := range bombs {
@@ -339,8 +343,9 @@ func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 					"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL,
 					"http://") + ";ParentEndpointProtocol=http"}
 			ship := site.Start(t, c.Options(site.Options{}))
-			staysSmall(t, ship, "answers", func(t *testing.T) {
-				for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			boundedMemory(t, ship, "answers", func(t *testing.T) {
+				deadline := time.Now().Add(30 * time.Second)
+				for ; time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 					mu.Lock()
 					enough := asked >= 3
 					mu.Unlock()
@@ -348,13 +353,13 @@ func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 						return
 					}
 				}
-				t.Fatal("the parent is not asked again")
+				t.Fatal("the site does not poll again")
 			})
 		})
 	}
 }
 
-// zstdOf is text, compressed.
+// zstdOf compresses text with zstd.
 func zstdOf(t *testing.T, text []byte) []byte {
 	t.Helper()
 	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))

@@ -19,19 +19,19 @@ import (
 	"ferry/test/site"
 )
 
-// A client is a program that pushes and pulls, as one user who is logged in.
+// A client is a program that pushes and pulls with one login.
 type client interface {
-	// login logs in; an error is the registry's refusal, or nil where the
-	// client only finds out later.
+	// login logs in. It returns an error if the registry refuses the login; some clients
+	// find that out only later.
 	login() error
 	// push pushes the image to a reference (host/repository:tag) and returns
 	// the digest of the manifest that it pushed.
 	push(m *image.Image, ref string) (digest.Digest, error)
-	// pull pulls a reference into a place that has none of it.
+	// pull pulls a reference into a store that has none of its content.
 	pull(ref string) (digest.Digest, error)
 }
 
-// clients are all that the registry must work with, by name.
+// clients are the clients that must work with the registry, by name.
 var clients = map[string]func(t *testing.T, l site.Login) client{
 	"skopeo":     newSkopeo,
 	"podman":     newPodman,
@@ -60,7 +60,7 @@ func TestClientsPushAndPullEqualDigests(t *testing.T) {
 				t.Fatal(err)
 			}
 			if served != pushed {
-				t.Errorf("the registry serves %s, and %s pushed %s", served, name, pushed)
+				t.Errorf("the registry serves %s, but %s pushed %s", served, name, pushed)
 			}
 			pulled, err := c.pull(ref)
 			if err != nil {
@@ -86,7 +86,7 @@ func TestClientsAreRefusedWithTheWrongPassword(t *testing.T) {
 				_, err = c.push(img, right.Host+"/apps/"+name+":v1")
 			}
 			if err == nil {
-				t.Fatal("a push with the wrong password went through")
+				t.Fatal("a push with the wrong password succeeded")
 			}
 			if !says(err, "401", "unauthorized", "invalid username/password", "authentication required") {
 				t.Errorf("the error does not say that the login was refused: %v", err)
@@ -109,7 +109,7 @@ func TestClientsMayNotPushBeyondTheirScope(t *testing.T) {
 			}
 			_, err := c.push(img, l.Host+"/others/"+name+":v1")
 			if err == nil {
-				t.Fatal("a push beyond the token's scope went through")
+				t.Fatal("a push beyond the token's scope succeeded")
 			}
 			if !says(err, "denied", "401", "403", "unauthorized", "forbidden", "insufficient") {
 				t.Errorf("the error does not say that the push is not allowed: %v", err)
@@ -118,14 +118,14 @@ func TestClientsMayNotPushBeyondTheirScope(t *testing.T) {
 	}
 }
 
-// says reports whether err has one of the words, in any case.
+// says reports whether err contains one of the words, in upper or lower case.
 func says(err error, words ...string) bool {
 	text := strings.ToLower(err.Error())
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
-// program finds a client's program: in .tools, then on the path. Where there
-// is none the test is skipped, except in CI.
+// program returns the path of a client's program: in .tools, or in the PATH. If it is not
+// installed, the test is skipped, or fails in CI.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := filepath.Abs(filepath.Join("../../.tools", name)); err == nil {
@@ -143,7 +143,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// shortDir is t.TempDir for programs that take no long path.
+// shortDir is t.TempDir for programs that do not support long paths.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "e2e-")
@@ -154,18 +154,18 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// command is a client's program with what all its commands share.
+// A command is a client's program, with the environment and arguments of all its runs.
 type command struct {
 	path string
 	env  []string
-	args []string // before those of each command
+	args []string // come before those of each run
 }
 
 func (c command) run(args ...string) (string, error) {
 	return c.feed("", args...)
 }
 
-// feed runs a command with text on its standard input.
+// feed runs the program with text as its standard input.
 func (c command) feed(text string, args ...string) (string, error) {
 	cmd := exec.Command(c.path, append(c.args[:len(c.args):len(c.args)], args...)...)
 	cmd.Env = append(os.Environ(), c.env...)
@@ -189,8 +189,7 @@ func layoutDigest(dir string) (digest.Digest, error) {
 	return index.Manifests[0].Digest, nil
 }
 
-// The first administrator may push and pull as well, with the password that
-// the first start printed.
+// The administrator pushes and pulls with the password that the first start printed.
 func TestOperatorLogsInWithAnyClient(t *testing.T) {
 	admin := startRoot(t).AsAdmin(t)
 	img := image.New(t, image.Options{Seed: 9, Layers: []int64{1000}})

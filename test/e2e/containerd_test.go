@@ -24,13 +24,14 @@ type containerd struct {
 	dir string
 }
 
-// containerdConfig keeps containerd within a directory. Namespaces do not
-// share content, so that a pull into one fetches what is in another.
+// containerdConfig keeps all files of containerd in one directory. Its namespaces do not
+// share content, so a pull into one of them fetches everything.
 const containerdConfig = `version = 2
 root = "%[1]s/root"
 state = "%[1]s/state"
 temp = "%[1]s/temp"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+disabled_plugins = ["io.containerd.grpc.v1.cri",
+	"io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
 	"io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
 [grpc]
   address = "%[1]s/sock"
@@ -45,7 +46,7 @@ func newContainerd(t *testing.T, l site.Login) client {
 	if os.Geteuid() != 0 {
 		t.Skip("containerd needs root")
 	}
-	dir := shortDir(t) // for the socket in it
+	dir := shortDir(t) // it has a socket, whose path must be short
 	config := filepath.Join(dir, "config.toml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, containerdConfig, dir), 0o644); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func newCrane(t *testing.T, l site.Login) client {
 		args: []string{"--insecure"}}, l, dir}
 }
 
-// login only saves the password; crane finds out later.
+// login only saves the password. crane finds out later whether it is right.
 func (c *crane) login() error {
 	_, err := c.feed(c.Password, "auth", "login", "--username", c.User, "--password-stdin", c.Host)
 	return err

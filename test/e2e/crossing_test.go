@@ -12,13 +12,13 @@ import (
 	"ferry/test/site"
 )
 
-// crossingTimeout bounds how long an image may take to arrive.
-const crossingTimeout = 2 * time.Minute
+// syncTimeout is how long the sync of an image may take.
+const syncTimeout = 2 * time.Minute
 
-// arrive waits until s serves the image.
-func arrive(t *testing.T, s *site.Site, repo string, m *image.Image) {
+// awaitImage waits until s serves the image.
+func awaitImage(t *testing.T, s *site.Site, repo string, m *image.Image) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	if err := s.AsAdmin(t).Await(ctx, repo, m.Tag, m.Digest); err != nil {
 		t.Fatalf("%v\nthe connected registry's log:\n%s", err, s.Log())
@@ -43,7 +43,7 @@ func TestImageIsSyncedOverALinkWithCuts(t *testing.T) {
 	wan := link.Start(t, root.Host, "-down", "20mbit", "-rtt", "40ms", "-cut-every", "1s", "-cut-for", "300ms")
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
 	ship := site.Start(t, crossing.Options(site.Options{}))
-	arrive(t, ship, "apps/a", img)
+	awaitImage(t, ship, "apps/a", img)
 
 	stats := wan.Stats(t)
 	t.Logf("image of %d bytes: %d bytes down, %d up, %d cuts, %d ms", img.Size, stats.Down, stats.Up, stats.Cuts,
@@ -63,21 +63,22 @@ func TestKilledTransferLosesAtMostOneMebibyte(t *testing.T) {
 	wan := link.Start(t, root.Host, "-down", "30mbit", "-rtt", "20ms")
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
 	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
-	arriveUnderKills(t, 4, site.Start(t, options), options, wan, "apps/a", img)
+	awaitImageUnderKills(t, 4, site.Start(t, options), options, wan, "apps/a", img)
 }
 
-// killedLayer is how large the layer is that comes under kills.
+// killedLayer is the size of the layer that is transferred under kills, in bytes.
 const killedLayer = 12 << 20
 
-// arriveUnderKills kills a site, which was started with options, so many times
-// while img comes over the link, and returns once it is there. It fails where
-// kills cost more than they may.
-func arriveUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link, repository string,
+// awaitImageUnderKills kills the site s so many times while img comes over the link, and
+// starts it again with options. It returns once s serves the image. It fails the test if
+// more bytes are transferred again than kills may cost.
+func awaitImageUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link,
+	repository string,
 	img *image.Image) {
 	t.Helper()
 	const (
 		lost     = 1 << 20   // that a kill may lose
-		inFlight = 512 << 10 // what the link and the sockets hold when it happens
+		inFlight = 512 << 10 // in the link and the sockets when it happens
 		protocol = 128 << 10
 	)
 	for i := range kills {
@@ -86,9 +87,9 @@ func arriveUnderKills(t *testing.T, kills int, s *site.Site, options site.Option
 		s = site.Start(t, options)
 	}
 	if _, err := s.AsAdmin(t).Digest(t.Context(), repository, img.Tag); err == nil {
-		t.Fatal("the image had arrived before the last kill: nothing was tested")
+		t.Fatal("the image was complete before the last kill: the test proves nothing")
 	}
-	arrive(t, s, repository, img)
+	awaitImage(t, s, repository, img)
 	stats := wan.Stats(t)
 	t.Logf("image of %d bytes: %d bytes down, %d up, %d ms", img.Size, stats.Down, stats.Up, stats.ElapsedMS)
 	if limit := img.Size + int64(kills)*(lost+inFlight) + protocol; stats.Down > limit {
@@ -101,7 +102,7 @@ func awaitBytes(t *testing.T, l *link.Link, n int64) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(crossingTimeout)
+	deadline := time.After(syncTimeout)
 	for l.Stats(t).Down < n {
 		select {
 		case <-tick.C:
@@ -122,17 +123,17 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	options := site.Options{DataDir: t.TempDir() + "/data",
 		Args: []string{"--connection-string-file", crossing.File(t)}}
 	ship := site.Start(t, options)
-	arrive(t, ship, "apps/a", first)
+	awaitImage(t, ship, "apps/a", first)
 
 	push(t, root, "apps/a", second) // the same tag moves
-	push(t, root, "apps/b", first)  // a repository comes
-	arrive(t, ship, "apps/a", second)
-	arrive(t, ship, "apps/b", first)
+	push(t, root, "apps/b", first)  // a new repository
+	awaitImage(t, ship, "apps/a", second)
+	awaitImage(t, ship, "apps/b", first)
 
 	reader := site.Token(t, sh, "reader", "readers")
 	reader.Host = ship.Host
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
-	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	if err := reader.Await(ctx, "apps/a", second.Tag, second.Digest); err != nil {
 		t.Fatal(err)
@@ -143,10 +144,10 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	ship = site.Start(t, options)
 	reader.Host = ship.Host
 	if d, err := reader.Pull(ctx, "apps/a", second.Tag); err != nil || d != second.Digest {
-		t.Errorf("pull with the parent gone: %s, %v; want %s", d, err, second.Digest)
+		t.Errorf("pull without the parent: %s, %v; want %s", d, err, second.Digest)
 	}
 	if _, err := reader.Pull(ctx, "apps/b", first.Tag); err == nil {
-		t.Error("a client token pulled what its scope map does not allow")
+		t.Error("a client token pulled a repository outside its scope map")
 	}
 	if err := ship.AsAdmin(t).Push(ctx, "apps/a", first); !isStatus(err, 403, "DENIED") {
 		t.Errorf("push to a ReadOnly connected registry: %v; want DENIED", err)

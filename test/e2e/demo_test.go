@@ -24,11 +24,11 @@ func TestDemoRunsWithTheReadmeCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out, "nothing answers at") || !strings.Contains(out, "That was all.") {
-		t.Errorf("it did not come to its end:\n%s", out)
+		t.Errorf("it did not run to its end:\n%s", out)
 	}
 }
 
-// What the demo prints to try next is typed in another terminal, word for word.
+// The test runs the commands that the demo prints, unchanged, in another shell.
 func TestCommandsSuggestedByTheDemoWork(t *testing.T) {
 	program(t, "skopeo")
 	program(t, "podman")
@@ -42,14 +42,15 @@ func TestCommandsSuggestedByTheDemoWork(t *testing.T) {
 	if err := demo.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { demo.Process.Kill() }) // one that has ended is not there any more
-	// The test's machine has no policy for images, and may not be allowed to
-	// run containers: it takes the program out of one instead.
+	t.Cleanup(func() { demo.Process.Kill() }) // an error means that it has ended
+	// The test machine has no policy for images, and may not be allowed to run
+	// containers: the script copies the program out of the image instead.
 	store := shortDir(t)
 	script := []string{fmt.Sprintf(`set -eu
 skopeo() { command skopeo --insecure-policy "$@"; }
 podman() {
-	set -- --root %[1]s/root --runroot %[1]s/run --storage-driver vfs --events-backend none --cgroup-manager cgroupfs "$@"
+	set -- --root %[1]s/root --runroot %[1]s/run --storage-driver vfs \
+		--events-backend none --cgroup-manager cgroupfs "$@"
 	if [ "${11}" = run ]; then
 		made=$(command podman "${@:1:10}" create --network none "${@: -1}")
 		command podman "${@:1:10}" cp "$made:/usr/bin/ferry" %[1]s/ferry
@@ -72,7 +73,7 @@ podman() {
 	for what, want := range map[string]string{"the ship is online": `"connectionState": "Online"`,
 		"the image has the program": `"platform": "linux/`} {
 		if !strings.Contains(typed, want) {
-			t.Errorf("what was typed does not show that %s:\n%s", what, typed)
+			t.Errorf("the output does not show that %s:\n%s", what, typed)
 		}
 	}
 	if err := demo.Process.Signal(syscall.SIGINT); err != nil {

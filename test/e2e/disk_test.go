@@ -25,19 +25,19 @@ import (
 	"ferry/test/site"
 )
 
-// isStatus reports whether err is an answer with a status, whose body has text.
+// isStatus reports whether err is a response with this status, and text in its body.
 func isStatus(err error, status int, text string) bool {
 	var s *site.StatusError
 	return errors.As(err, &s) && s.Status == status && strings.Contains(s.Body, text)
 }
 
-// refuses starts a site that must not come up, and must say why in one line
-// that has all the words, and what to do in another.
-func refuses(t *testing.T, o site.Options, words ...string) {
+// failsToStart starts a site, which must fail. It must print the reason, with all words,
+// on one line, and a hint on another.
+func failsToStart(t *testing.T, o site.Options, words ...string) {
 	t.Helper()
 	s, err := site.Try(t, o)
 	if err == nil {
-		t.Fatal("it serves")
+		t.Fatal("it started")
 	}
 	var line, hint string
 	for l := range strings.Lines(s.Log()) {
@@ -52,7 +52,7 @@ func refuses(t *testing.T, o site.Options, words ...string) {
 	}
 	for _, w := range words {
 		if !strings.Contains(line, w) {
-			t.Errorf("the error is %q, and does not say %q\n%s", line, w, s.Log())
+			t.Errorf("the error is %q, without %q\n%s", line, w, s.Log())
 		}
 	}
 	if hint == "" {
@@ -64,7 +64,7 @@ func TestSecondServerOnADataDirectoryIsRefused(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 30, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
-	refuses(t, site.Options{DataDir: root.DataDir}, root.DataDir)
+	failsToStart(t, site.Options{DataDir: root.DataDir}, root.DataDir)
 	if _, err := root.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil {
 		t.Errorf("the first server no longer serves: %v", err)
 	}
@@ -87,7 +87,7 @@ func TestDataDirectoryOfNewerVersionIsRefusedUnchanged(t *testing.T) {
 		}
 	}
 	setSchema(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)`)
-	refuses(t, site.Options{DataDir: root.DataDir}, "newer")
+	failsToStart(t, site.Options{DataDir: root.DataDir}, "newer")
 	setSchema(`DELETE FROM goose_db_version WHERE version_id = 9999`)
 	again := site.Start(t, site.Options{DataDir: root.DataDir})
 	if d, err := again.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil || d != img.Digest {
@@ -101,7 +101,7 @@ func TestPortInUseIsAClearError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	refuses(t, site.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
+	failsToStart(t, site.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
 }
 
 func TestReadOnlyDirectoryIsAClearError(t *testing.T) {
@@ -117,11 +117,11 @@ func TestReadOnlyDirectoryIsAClearError(t *testing.T) {
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() == 0 { // to whom no directory is read-only
+	if os.Geteuid() == 0 { // root can write to read-only directories
 		const nobody = 65534
 		o.Attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	refuses(t, o, o.DataDir, "permission denied")
+	failsToStart(t, o, o.DataDir, "permission denied")
 }
 
 func TestDirectoryWritableByOthersIsRefused(t *testing.T) {
@@ -141,10 +141,10 @@ func TestDirectoryWritableByOthersIsRefused(t *testing.T) {
 	}
 	const nobody = 65534
 	o.Attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	refuses(t, o, o.DataDir, "others may write")
+	failsToStart(t, o, o.DataDir, "others may write")
 }
 
-// smallDisk returns a directory on a disk of its own with room for size.
+// smallDisk returns a directory on a disk of this size.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -160,7 +160,7 @@ func TestFullDiskAtFirstStartIsAClearError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "others"), make([]byte, 32<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refuses(t, site.Options{DataDir: filepath.Join(dir, "data")}, "open database")
+	failsToStart(t, site.Options{DataDir: filepath.Join(dir, "data")}, "open database")
 }
 
 func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
@@ -183,7 +183,7 @@ func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
 	_, err = admin.Do(t.Context(), http.MethodPatch, location, nil, f, large.Manifest.Layers[0].Size)
 	var status *site.StatusError
 	if !errors.As(err, &status) || status.Status < 500 || !strings.Contains(status.Body, `"errors"`) {
-		t.Fatalf("upload to a full disk: %v; want an answer of 500 or above in the specification's form", err)
+		t.Fatalf("upload to a full disk: %v; want a status of 500 or above, in the specified form", err)
 	}
 	t.Logf("the answer: %v", err)
 	if !root.Running() {
@@ -205,7 +205,7 @@ func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
 	}
 }
 
-// TestSmallDiskServesAsManyImagesAsFit has a site whose disk has room for about 11 of 16 images.
+// The disk of the site has room for about 11 of 16 images.
 func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	const images, size = 16, 3 << 20
 	root := startRoot(t)
@@ -216,7 +216,7 @@ func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
 	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
-	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	for !strings.Contains(ship.Log(), "sync finished with failures") {
 		if err := retry.Sleep(ctx, 100*time.Millisecond, nil); err != nil {
@@ -234,9 +234,9 @@ func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		t.Fatal(err)
 	}
-	const spare = 2 << 20 // what syncs leave to the database
+	const spare = 2 << 20 // syncs leave this much to the database
 	if free := int64(disk.Bavail) * disk.Bsize; free >= size+spare {
-		t.Errorf("%d images are served, and %d bytes are free", served, free)
+		t.Errorf("%d images are served, but %d bytes are free", served, free)
 	}
 	partial, err := os.ReadDir(filepath.Join(dir, "data", "partial"))
 	if err != nil || len(partial) > 0 {
@@ -247,12 +247,12 @@ func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 	for _, text := range []string{fmt.Sprintf("items that do not fit: %d; missing space: ", images-served),
 		"the image needs "} {
 		if !strings.Contains(status, text) {
-			t.Errorf("the status does not say %q", text)
+			t.Errorf("the status does not contain %q", text)
 		}
 	}
 }
 
-// fill takes all the room of a disk, and returns how to give it back.
+// fill fills a disk. The caller frees the space again with free.
 func fill(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "others")
@@ -277,8 +277,8 @@ func fill(t *testing.T, dir string) (free func()) {
 	}
 }
 
-// TestFullDiskStillDeletes fills the disk to the last page: what an operator deletes, and
-// a token that is disabled, need room in the database's log, which is the reserve's.
+// The disk is full to the last page. To delete images and to disable a token, the database
+// needs room for its log, which it gets from the reserve.
 func TestFullDiskStillDeletes(t *testing.T) {
 	dir := smallDisk(t, "48m")
 	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
@@ -321,12 +321,12 @@ func TestFullDiskStillDeletes(t *testing.T) {
 	}
 	info, err := os.Stat(filepath.Join(root.DataDir, "ferry.db-reserve"))
 	if err != nil || info.Size() == 0 {
-		t.Errorf("the reserve is not kept again: %v, %v", info, err)
+		t.Errorf("the reserve is not restored: %v, %v", info, err)
 	}
 }
 
-// TestFullDiskAppliesDeletionsOfTheParent fills a site's disk to the last page: to hear
-// what is gone, and to remove it, needs room in the database's log, too.
+// The disk of a site is full to the last page. To record deletions and to apply them, the
+// database needs room for its log.
 func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 	root := startRoot(t)
 	var all []*image.Image
@@ -339,7 +339,7 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 	dir := smallDisk(t, "40m")
 	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
 	for _, img := range all {
-		arrive(t, ship, "apps/a", img)
+		awaitImage(t, ship, "apps/a", img)
 	}
 	fill(t, dir)
 	for _, img := range all[1:] {
@@ -350,7 +350,7 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), crossingTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	for _, img := range all[1:] {
 		for {
@@ -363,7 +363,7 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 			}
 		}
 	}
-	arrive(t, ship, "apps/a", all[0])
+	awaitImage(t, ship, "apps/a", all[0])
 }
 
 func TestUploadResumesAfterARestart(t *testing.T) {
@@ -390,7 +390,7 @@ func TestUploadResumesAfterARestart(t *testing.T) {
 
 			have := uploaded(t, admin, location)
 			if have == 0 || have > 3<<20 {
-				t.Errorf("%d bytes of the upload are there, want some of the %d", have, 3<<20)
+				t.Errorf("the upload has %d bytes, want some of the %d", have, 3<<20)
 			}
 			location = patch(t, admin, location, content, have, len(content))
 			resp, err := admin.Do(t.Context(), http.MethodPut, site.WithDigest(location, layer.Digest), nil, nil, 0)
@@ -405,7 +405,7 @@ func TestUploadResumesAfterARestart(t *testing.T) {
 	}
 }
 
-// patch uploads content[from:to] and returns where to go on.
+// patch uploads content[from:to] and returns the location for the next chunk.
 func patch(t *testing.T, l site.Login, location string, content []byte, from, to int) string {
 	t.Helper()
 	header := http.Header{
@@ -444,7 +444,7 @@ func TestParentRunsOnPostgreSQL(t *testing.T) {
 	push(t, root, "apps/a", img)
 	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	ship := site.Start(t, crossing.Options(site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
-	arrive(t, ship, "apps/a", img)
+	awaitImage(t, ship, "apps/a", img)
 	if _, err := os.Stat(filepath.Join(root.DataDir, "ferry.db")); err == nil {
 		t.Error("there is a SQLite database beside the PostgreSQL one")
 	}

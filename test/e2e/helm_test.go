@@ -28,9 +28,10 @@ func TestHelmPushesAndPullsAChart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"Chart.yaml":            "apiVersion: v2\nname: harbour\nversion: 0.1.0\n",
-		"values.yaml":           "berths: 3\n",
-		"templates/config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: harbour\ndata:\n  berths: {{ .Values.berths | quote }}\n",
+		"Chart.yaml":  "apiVersion: v2\nname: harbour\nversion: 0.1.0\n",
+		"values.yaml": "berths: 3\n",
+		"templates/config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: harbour\n" +
+			"data:\n  berths: {{ .Values.berths | quote }}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(chart, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -61,7 +62,7 @@ func TestHelmPushesAndPullsAChart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, pushed) {
-		t.Error("the chart that was pulled is not the one that was pushed")
+		t.Error("the pulled chart differs from the pushed one")
 	}
 }
 

@@ -25,14 +25,14 @@ import (
 	"ferry/test/site"
 )
 
-// The user of registries that want one.
+// The login of registries that require one.
 const (
 	botUser     = "bot"
 	botPassword = "hush-hush"
 )
 
-// tokenServer gives tokens to the user, as distribution's token
-// authentication wants them, and returns that part of its configuration.
+// tokenServer starts a server that issues tokens to the user, in the form that
+// distribution requires, and returns the part of distribution's configuration for it.
 func tokenServer(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -126,9 +126,9 @@ func TestRootMirrorsAndImportsFromDistribution(t *testing.T) {
 			if len(from.flags) == 0 {
 				return
 			}
-			// Without what it takes to be let in, the source says so.
+			// Without the flags, the source refuses the import.
 			if out, err := sh.Try(t, "import", "--source", source+":v1", "--image", "none:x"); err == nil {
-				t.Errorf("the source let anybody in: %s", out)
+				t.Errorf("the import succeeded: %s", out)
 			}
 		})
 	}
@@ -142,11 +142,11 @@ func TestKilledMirrorRunResumesFromDisk(t *testing.T) {
 	wan := link.Start(t, source.Host, "-down", "30mbit", "-rtt", "20ms")
 	options := site.Options{DataDir: t.TempDir() + "/data"}
 	edge := site.Start(t, options)
-	// Its only tick is months away: after a kill nothing but the run that it
-	// is owed brings the image.
+	// The next tick is months away: after a kill, only the retry of the interrupted run
+	// can fetch the image.
 	far := time.Now().UTC().AddDate(0, 6, 0)
 	edge.Admin(t, "edge").Run(t, "mirror", "create", "-n", "app", "--source", "http://"+wan.Host+"/team/app",
 		"--repository", "mirrored/app",
 		"--schedule", far.Format("4 15 2 1 *"), "--username", login.User, "--password", login.Password)
-	arriveUnderKills(t, 3, edge, options, wan, "mirrored/app", img)
+	awaitImageUnderKills(t, 3, edge, options, wan, "mirrored/app", img)
 }

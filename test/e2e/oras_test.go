@@ -76,6 +76,6 @@ func TestOrasFindsAttachedArtifacts(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if len(found.Referrers) != 1 || found.Referrers[0].ArtifactType != "application/vnd.example.sbom" {
-		t.Errorf("oras discovers %s", out)
+		t.Errorf("oras discovered %s", out)
 	}
 }

@@ -11,8 +11,7 @@ import (
 	"ferry/test/image"
 )
 
-// TestMachinesPullTheirPlatformOfASparseIndex has a root that mirrors only one
-// platform of an image for two.
+// The root mirrors only one platform of an image with two.
 func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
 	host := daemon.Distribution(t, program(t, "registry"), "", "")
 	push := command{path: program(t, "crane"), args: []string{"--insecure"}}
@@ -58,17 +57,17 @@ func TestMachinesPullTheirPlatformOfASparseIndex(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out, err := pull("arm64"); err != nil {
-				t.Errorf("what is here does not come: %v, %s", err, out)
+				t.Errorf("pull of the mirrored platform: %v, %s", err, out)
 			}
 			out, err := pull("amd64")
 			if err == nil {
-				t.Fatalf("what is not here came: %s", out)
+				t.Fatalf("pull of the missing platform succeeded: %s", out)
 			}
 			t.Log(err)
-			// containerd's client does not pass on what a registry says to 404.
+			// containerd does not show the message of a 404.
 			if text := err.Error(); !strings.Contains(text, "not for this platform") &&
 				!(name == "containerd" && strings.Contains(text, "not found")) {
-				t.Errorf("the client does not hear what is wrong: %s", text)
+				t.Errorf("the error does not name the reason: %s", text)
 			}
 		})
 	}

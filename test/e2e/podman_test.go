@@ -14,8 +14,7 @@ import (
 	"ferry/test/site"
 )
 
-// podman keeps its images in a store of the test's own, with the driver that
-// works on every file system.
+// podman uses a store of its own, with the driver that works on every file system.
 type podman struct {
 	command
 	site.Login
@@ -23,7 +22,7 @@ type podman struct {
 }
 
 func newPodman(t *testing.T, l site.Login) client {
-	dir := shortDir(t) // which podman asks of its runroot
+	dir := shortDir(t) // podman requires a short path for its runroot
 	return &podman{command{path: program(t, "podman"), args: []string{
 		"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
 		"--storage-driver", "vfs", "--events-backend", "none", "--cgroup-manager", "cgroupfs",
@@ -36,10 +35,10 @@ func (c *podman) login() error {
 	return err
 }
 
-// push goes through podman's store, which packs layers anew: what it pushes
-// is an image with a digest of its own.
+// push copies the image into podman's store first. The store compresses the layers again,
+// so the pushed image has another digest.
 func (c *podman) push(m *image.Image, ref string) (digest.Digest, error) {
-	layout := filepath.Join(c.dir, "layout") // podman makes a name of the path, in which capitals are wrong
+	layout := filepath.Join(c.dir, "layout") // podman derives an image name from the path, so it must not have capitals
 	if err := os.Symlink(m.Dir, layout); err != nil {
 		return "", err
 	}

@@ -14,8 +14,8 @@ func startRoot(t *testing.T) *site.Site {
 	return site.Start(t, site.Options{})
 }
 
-// pushToken makes a token at a root that may do everything with the contents
-// of a repository, or of prefix/*.
+// pushToken creates a token at a root that may read, write and delete the contents of a
+// repository, or of prefix/*.
 func pushToken(t *testing.T, root *site.Site, repository string) site.Login {
 	t.Helper()
 	sh := root.Admin(t, "root")

@@ -39,7 +39,7 @@ func TestUserStoryRunsAsWritten(t *testing.T) {
 	}
 	for _, line := range want {
 		if !strings.Contains(out, line+"\n") {
-			t.Errorf("the story does not say %q:\n%s", line, out)
+			t.Errorf("the output has no line %q:\n%s", line, out)
 		}
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"ferry/test/site"
 )
 
-// certificate writes a certificate for 127.0.0.1, its own authority, and its
-// key, and returns their files.
+// certificate writes a self-signed certificate for 127.0.0.1 and its key, and returns the
+// paths of their files.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,5 +76,5 @@ func TestConnectedRegistryReachesItsParentOverTLS(t *testing.T) {
 		"--yes")
 	crossing := site.Settings(t, sh, "ship1", root.Host, "https")
 	ship := site.Start(t, crossing.Options(site.Options{Env: []string{trust}}))
-	arrive(t, ship, "apps/a", img)
+	awaitImage(t, ship, "apps/a", img)
 }

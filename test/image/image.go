@@ -1,6 +1,6 @@
-// Package image makes images for tests: OCI image layouts whose layers are
-// real archives of seeded random bytes, which nothing compresses further.
-// The same seed makes the same digests.
+// Package image makes images for tests, as OCI image layouts. Their layers are tar
+// archives of random bytes, which cannot be compressed. The same seed makes the same
+// digests.
 package image
 
 import (
@@ -25,13 +25,13 @@ import (
 // An Image is one image in an OCI image layout of its own.
 type Image struct {
 	Dir      string // the layout
-	Tag      string // by which the layout's index names it
+	Tag      string // in the index of the layout
 	Digest   digest.Digest
 	Manifest v1.Manifest
-	Size     int64 // bytes of all that a registry without any of it lacks
+	Size     int64 // total size of manifest, config and layers, in bytes
 }
 
-// Options say what to make.
+// Options are the properties of an image.
 type Options struct {
 	Seed   uint64
 	Tag    string  // default "v1"
@@ -41,7 +41,7 @@ type Options struct {
 	Plain bool
 }
 
-// New makes an image in a directory that goes when the test ends.
+// New makes an image in a directory that is deleted when the test ends.
 func New(t testing.TB, o Options) *Image {
 	t.Helper()
 	if o.Tag == "" {
@@ -125,8 +125,8 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-// layer writes the layer of number i, an archive with one file, and returns
-// it with the digest of its uncompressed form.
+// layer writes layer i, an archive with one file. It returns the layer and the digest of
+// its uncompressed content.
 func (m *Image) layer(o Options, i int, size int64) (v1.Descriptor, digest.Digest, error) {
 	f, err := os.CreateTemp(m.Dir, "layer-*")
 	if err != nil {
@@ -166,7 +166,7 @@ func (m *Image) layer(o Options, i int, size int64) (v1.Descriptor, digest.Diges
 		digest.NewDigest(digest.SHA256, plain), os.Rename(f.Name(), m.Blob(d))
 }
 
-// Random returns an endless reader of bytes that seed decides.
+// Random returns an endless reader of pseudo-random bytes that depend only on seed.
 func Random(seed uint64) io.Reader {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
