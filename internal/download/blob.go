@@ -91,6 +91,9 @@ func (s *segment) remove() {
 	}
 }
 
+// isOnDisk reports whether the transfer of the blob has all bytes.
+func (b *Blob) isOnDisk() bool { return b.state == fetching && len(b.transfer.Missing()) == 0 }
+
 // gaps returns the ranges of the blob that are neither on disk nor in flight.
 func (b *Blob) gaps() []storage.Range {
 	gaps := b.transfer.Missing()

@@ -138,8 +138,7 @@ func (d *Downloader) finishSegment(ctx context.Context, s *segment, newBytes int
 	if newBytes > 0 {
 		s.failures, s.deferral = failures{}, deferral{}
 	}
-	allOnDisk := s.state == fetching && len(s.transfer.Missing()) == 0 // other workers fetched the rest
-	if err != nil && !s.dropped && !allOnDisk {
+	if err != nil && !s.dropped && !s.isOnDisk() { // other workers may have fetched the rest
 		v = d.recordFailure(s.Blob, s.askedIn, newBytes > 0, err, now)
 	}
 	if v == failBlob {
