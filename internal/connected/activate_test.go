@@ -58,7 +58,7 @@ func TestRefusedInstanceRetriesSeldom(t *testing.T) {
 	})
 }
 
-func TestAgentOutlivesALinkThatIsDown(t *testing.T) {
+func TestAgentSurvivesALinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -145,7 +145,7 @@ func TestRestartWithoutALinkServesThenSyncs(t *testing.T) {
 	})
 }
 
-func TestAChainThatStartsAtOnceActivatesInSeconds(t *testing.T) {
+func TestChainOfNewRegistriesActivatesInSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const levels = 5
 		root := newRoot(t)

@@ -130,9 +130,9 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 	})
 }
 
-// TestAClockThatIsBehindAllowsNoSecondBudget starts a machine whose clock is decades behind
+// TestWrongClockAllowsNoSecondBudget starts a machine whose clock is decades behind
 // until it finds the time.
-func TestAClockThatIsBehindAllowsNoSecondBudget(t *testing.T) {
+func TestWrongClockAllowsNoSecondBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := "2MiB/day"
 		root := newRoot(t)

@@ -139,7 +139,7 @@ func (s *site) awaitWhole(repository string, d digest.Digest) {
 	}
 }
 
-func TestFoundDamageIsHealedWithinASecond(t *testing.T) {
+func TestDamageIsHealedWithinASecond(t *testing.T) {
 	layer := digest.FromBytes([]byte(strings.Repeat("1 0;", large)[:large]))
 	for name, damage := range map[string]func(ship *site, image digest.Digest){
 		"a scrub": func(ship *site, _ digest.Digest) {
@@ -181,7 +181,7 @@ func TestFoundDamageIsHealedWithinASecond(t *testing.T) {
 	}
 }
 
-func TestPullOfADamagedManifestHealsItWithinASecond(t *testing.T) {
+func TestPulledManifestIsHealedWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ship, image := newPair(t, large)
 		time.Sleep(10*time.Minute + 5*time.Second)
@@ -197,9 +197,9 @@ func TestPullOfADamagedManifestHealsItWithinASecond(t *testing.T) {
 	})
 }
 
-// TestGrandchildHealsItsParent is about damage that a parent, a connected registry itself, does
+// TestDamageThatAChildFindsIsHealed is about damage that a parent, a connected registry itself, does
 // not see until its own child asks for the content.
-func TestGrandchildHealsItsParent(t *testing.T) {
+func TestDamageThatAChildFindsIsHealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ship, image := newPair(t, large)
 		ship.runScrub()
@@ -213,7 +213,7 @@ func TestGrandchildHealsItsParent(t *testing.T) {
 	})
 }
 
-func TestDamageThatIsNotHealedEndsNoFurtherPolls(t *testing.T) {
+func TestDamageWhilePausedIsNotPolledInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newPair(t, large)
 		var layers []digest.Digest
@@ -240,7 +240,7 @@ func TestDamageThatIsNotHealedEndsNoFurtherPolls(t *testing.T) {
 	})
 }
 
-func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {
+func TestDamageIsHealedFromTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large, 10)
@@ -272,7 +272,7 @@ func TestDamageAtASiteIsHealedFromItsParent(t *testing.T) {
 	})
 }
 
-func TestResyncFindsWhatIsLostAtTheSite(t *testing.T) {
+func TestResyncFindsLostFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newPair(t, large)
 		layer := ship.layerOf("1", large)
@@ -290,7 +290,7 @@ func TestResyncFindsWhatIsLostAtTheSite(t *testing.T) {
 	})
 }
 
-func TestResyncCanReadEverythingAgain(t *testing.T) {
+func TestResyncCanVerifyAllContent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)

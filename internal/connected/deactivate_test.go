@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestADeactivatedSiteSaysWhy(t *testing.T) {
+func TestDeactivatedRegistrySaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)
@@ -40,7 +40,7 @@ func TestADeactivatedSiteSaysWhy(t *testing.T) {
 	})
 }
 
-func TestARefusalIsKeptOverARestart(t *testing.T) {
+func TestRefusalIsKnownAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)

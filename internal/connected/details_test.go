@@ -10,7 +10,7 @@ import (
 	"ferry/internal/replication"
 )
 
-func TestAFullDiskIsSaidOnce(t *testing.T) {
+func TestFullDiskIsReportedOnce(t *testing.T) {
 	full := fmt.Errorf("%w: write transfer: no space left on device", oci.ErrNoSpace)
 	example := "; app v1: " + full.Error()
 	other := errors.New("the database is locked")

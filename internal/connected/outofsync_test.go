@@ -51,9 +51,9 @@ func TestReportListsItemsOutOfSync(t *testing.T) {
 	})
 }
 
-// TestLockOfListingRemovesNothingAtASite locks the listing of a tag and of a repository. Clients
+// TestLockedListingRemovesNothingAtAChild locks the listing of a tag and of a repository. Clients
 // that know the names pull them at the root, and at the site.
-func TestLockOfListingRemovesNothingAtASite(t *testing.T) {
+func TestLockedListingRemovesNothingAtAChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		digests := map[string]digest.Digest{"app/a": root.push("app/a", "1", "v1", 10),

@@ -331,10 +331,10 @@ func (s *site) stateOf(name, repository, tag string) string {
 	return ""
 }
 
-// TestRootKnowsWhatIsBelowASiteThatLacksAnImage has an image that the site in the middle can
+// TestRootKnowsADescendantWhoseParentLacksAnImage has an image that the site in the middle can
 // never get. At the site below it is not in sync, also while that is offline, and everything
 // else is.
-func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
+func TestRootKnowsADescendantWhoseParentLacksAnImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		up := root.connectedRegistry("plant", api.RegistryPut{Repositories: []string{"app/*", "other"}})
@@ -379,7 +379,7 @@ func TestRootKnowsWhatIsBelowASiteThatLacksAnImage(t *testing.T) {
 	})
 }
 
-func TestRootKnowsWhatANestedConnectedRegistryHas(t *testing.T) {
+func TestRootKnowsWhenADescendantIsInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		up := root.connectedRegistry("plant", api.RegistryPut{})

@@ -65,7 +65,7 @@ func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
 	})
 }
 
-func TestNoTimeIsLeftWhileTheLinkIsDown(t *testing.T) {
+func TestTimeLeftIsUnknownWhileTheLinkIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		ship := root.connect("ship1", api.RegistryPut{Repositories: []string{"*"}})

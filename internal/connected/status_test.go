@@ -12,7 +12,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-func TestFailedItemStopsNoOtherAndIsRetried(t *testing.T) {
+func TestFailedItemIsRetriedAndStopsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		broken := root.push("app/a", "1", "v1", large)
@@ -126,7 +126,7 @@ func TestEmptySubscriptionIsInSync(t *testing.T) {
 	})
 }
 
-func TestAnItemLastMatchedWhenTheParentLastSaidSo(t *testing.T) {
+func TestLastMatchIsTheLastAnswerOfTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newPair(t, 10)
 		lastMatch := func(state string) time.Time {

@@ -99,7 +99,7 @@ func TestFaultsFollowTheirRateAndTheSeed(t *testing.T) {
 	}
 }
 
-func TestNetworkThatIsDownCutsAndRefuses(t *testing.T) {
+func TestDownNetworkCutsAndRefuses(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

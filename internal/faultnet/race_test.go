@@ -8,7 +8,7 @@ import (
 )
 
 // Without care for timers, this crashes under the race detector.
-func TestServersWriteAtTheSameTimeByAFakeClock(t *testing.T) {
+func TestServersWriteConcurrentlyWithAFakeClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const servers, writes = 8, 30_000
 		n, p := New(1), NewPipe()

@@ -34,7 +34,7 @@ func TestWorkBeyondTheLimitWaitsForItsTurn(t *testing.T) {
 	})
 }
 
-func TestRequestThatWouldWaitTooLongIsPutOff(t *testing.T) {
+func TestRequestThatWouldWaitTooLongIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		work := func() error { time.Sleep(time.Minute); return nil }

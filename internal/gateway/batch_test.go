@@ -43,7 +43,7 @@ func (f *fixture) batch(t *testing.T, want ...replication.Ref) (all []string) {
 	return all
 }
 
-func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testing.T) {
+func TestBatchHasOnlyReadableBlobsInOrder(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	first, second, empty := f.wantBlob(t, "app/a", []byte("first\n")), f.wantBlob(t, "app/b",
 		[]byte("second")), f.wantBlob(t, "app/a", nil)
@@ -57,7 +57,7 @@ func TestBatchHasTheBlobsInTheirOrderAndLeavesOutWhatTheChildMayNotHave(t *testi
 	}
 }
 
-func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
+func TestBatchContinuesAfterUnreadContent(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	want := []replication.Ref{f.wantBlob(t, "app/a", bytes.Repeat([]byte("x"), 100<<10)),
 		f.wantBlob(t, "app/a", []byte("y"))}
@@ -76,7 +76,7 @@ func TestBatchGoesOnBehindContentThatWasNotRead(t *testing.T) {
 	}
 }
 
-func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
+func TestBatchIsLimitedAndAuthenticated(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	want := f.wantBlob(t, "app/a", []byte("x"))
 	nothing := func(int, int64, io.Reader) error { return nil }
@@ -93,7 +93,7 @@ func TestBatchIsLimitedAndNotForStrangers(t *testing.T) {
 	}
 }
 
-func TestPlanSaysWhichBlobsCanComeInABatch(t *testing.T) {
+func TestPlanOffersBatchesForSmallBlobs(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	for size, want := range map[int]bool{wire.InlineLimit: false, wire.InlineLimit + 1: true, gateway.BatchLimit: true,
 		gateway.BatchLimit + 1: false} {

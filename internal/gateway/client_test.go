@@ -40,7 +40,7 @@ func clientOf(t *testing.T, answer http.HandlerFunc) *gateway.Client {
 
 var someDigest = digest.FromString("some")
 
-func TestBlobSaysWhereItBegins(t *testing.T) {
+func TestBlobReportsItsOffset(t *testing.T) {
 	const content = "0123456789"
 	for name, test := range map[string]struct {
 		answer         http.HandlerFunc
@@ -78,7 +78,7 @@ func TestBlobSaysWhereItBegins(t *testing.T) {
 	}
 }
 
-func TestBlobFailsInTheRegistrysWords(t *testing.T) {
+func TestBlobErrorsHaveTheRegistrysText(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { oci.WriteError(w, oci.ErrBlobUnknown) })
 	if _, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1); !errors.Is(err, oci.ErrBlobUnknown) {
 		t.Errorf("blob = %v, want BLOB_UNKNOWN", err)
@@ -93,7 +93,7 @@ func TestBlobFailsInTheRegistrysWords(t *testing.T) {
 	}
 }
 
-func TestPauseThatTheParentAsksForIsKnown(t *testing.T) {
+func TestRetryAfterOfTheParentIsKnown(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"7": 7 * time.Second, "99999999999999999999": time.Hour, "Thu, 31 Dec 2099 23:59:59 GMT": time.Hour,
 	} {
@@ -112,7 +112,7 @@ func TestPauseThatTheParentAsksForIsKnown(t *testing.T) {
 	}
 }
 
-func TestPlanThatWasCutIsAnError(t *testing.T) {
+func TestCutPlanIsAnError(t *testing.T) {
 	entry := fmt.Sprintf(`{"missing":{"repository":"app/a","digest":%q,"reason":"gone"}}`, someDigest)
 	for name, body := range map[string]string{
 		"nothing":          "",
@@ -130,7 +130,7 @@ func TestPlanThatWasCutIsAnError(t *testing.T) {
 	}
 }
 
-func TestPasswordIsNotSentOn(t *testing.T) {
+func TestPasswordIsNotForwardedByARedirect(t *testing.T) {
 	reached := false
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reached = true }))
 	defer elsewhere.Close()
@@ -143,7 +143,7 @@ func TestPasswordIsNotSentOn(t *testing.T) {
 	}
 }
 
-func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
+func TestOnlyTheParentGetsThePassword(t *testing.T) {
 	for name, test := range map[string]struct {
 		protocol string
 		hops     []string // of the redirects
@@ -199,7 +199,7 @@ func TestPasswordOfABlobStaysWithItsOrigin(t *testing.T) {
 	}
 }
 
-func TestARedirectToAPrivateNetworkIsRefused(t *testing.T) {
+func TestRedirectToAPrivateNetworkIsRefused(t *testing.T) {
 	for _, where := range []string{"http://169.254.169.254/latest/meta-data", "http://192.168.1.1/admin",
 		"http://10.1.2.3/"} {
 		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +212,7 @@ func TestARedirectToAPrivateNetworkIsRefused(t *testing.T) {
 	}
 }
 
-func TestErrorsHaveNoPasswordAndNoLongWords(t *testing.T) {
+func TestErrorsHaveNoPasswordAndNoLongText(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		fmt.Fprintf(w, `{"detail":%q}`, strings.Repeat("long ", 10_000))
@@ -223,7 +223,7 @@ func TestErrorsHaveNoPasswordAndNoLongWords(t *testing.T) {
 	}
 }
 
-func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
+func TestSilentParentTimesOut(t *testing.T) {
 	for name, first := range map[string]string{
 		"from the start": "",
 		"in the middle":  "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
@@ -257,7 +257,7 @@ func TestParentThatSaysNothingIsGivenUp(t *testing.T) {
 var plainHTTP = gateway.ConnectionString{Name: "ship1", Token: "ship1", Password: "s3cr3t", Protocol: "http",
 	Endpoint: "parent"}
 
-func TestElementsOfAnAnswerAreCountedBeforeTheyAreMade(t *testing.T) {
+func TestElementsOfAnAnswerAreCountedBeforeDecoding(t *testing.T) {
 	var body []byte
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "zstd")

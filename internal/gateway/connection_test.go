@@ -17,7 +17,7 @@ var plainConnection = gateway.ConnectionString{
 	Name: "ship1", Token: "ship1-sync", Password: "s3cr3t=/+==", Endpoint: "root.example:5000", Protocol: "https",
 }
 
-func TestConnectionStringSurvivesWhatIsAroundIt(t *testing.T) {
+func TestConnectionStringIsReadFromQuotesAndWhiteSpace(t *testing.T) {
 	for name, text := range map[string]string{
 		"plain":                  plainString,
 		"byte-order mark":        "\ufeff" + plainString,
@@ -51,7 +51,7 @@ func TestConnectionStringSurvivesWhatIsAroundIt(t *testing.T) {
 	}
 }
 
-func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
+func TestBadConnectionStringErrorsHaveNoPassword(t *testing.T) {
 	replace := func(old, new string) string { return strings.Replace(plainString, old, new, 1) }
 	for _, test := range []struct{ text, want string }{
 		{"", "ConnectedRegistryName is missing"},
@@ -84,7 +84,7 @@ func TestBadConnectionStringsAreRefusedWithoutTheirPassword(t *testing.T) {
 	}
 }
 
-func TestAPlaceholderHasItsOwnHint(t *testing.T) {
+func TestPlaceholderHasItsOwnHint(t *testing.T) {
 	for value, want := range map[string]string{
 		"root.example:5000": "host:port", "s3cr3t=/+==": "--generate-password",
 	} {

@@ -84,8 +84,8 @@ func TestPlanSaysThatAManifestIsDamaged(t *testing.T) {
 	}
 }
 
-// TestSuspectsAreThoseThatTheChildMayRead is about a child that names whatever it likes.
-func TestSuspectsAreThoseThatTheChildMayRead(t *testing.T) {
+// TestOnlyReadableSuspectsAreVerified is about a child that names whatever it likes.
+func TestOnlyReadableSuspectsAreVerified(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	own := f.PushBlob("app/a", []byte("own")).Digest

@@ -293,7 +293,7 @@ func (w *world) everything(t *testing.T) map[string]string {
 	return items
 }
 
-func TestFollowingAndStartingAnewHaveTheSame(t *testing.T) {
+func TestFollowedChangesMatchANewListing(t *testing.T) {
 	for seed := range listingSeeds(t) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()

@@ -136,7 +136,7 @@ func (f *fixture) list(t testing.TB, repository string, of wire.Spec) (items []g
 	return items
 }
 
-func TestListingHasWhatTheSubscriptionSelects(t *testing.T) {
+func TestListingHasTheItemsOfTheSubscription(t *testing.T) {
 	everything := wire.Spec{}
 	tags := func(filters ...string) wire.Spec { return wire.Spec{TagFilters: filters} }
 	amd64 := wire.Spec{Platforms: []string{"linux/amd64"}}
@@ -310,7 +310,7 @@ func TestListingHasWhatTheSubscriptionSelects(t *testing.T) {
 	}
 }
 
-func TestTagsThatBelongToEachOtherAreListedOnce(t *testing.T) {
+func TestTagsAttachedToAManifestAreListedOnce(t *testing.T) {
 	r := newRepository(t)
 	r.image("1", "edge")
 	for i := range 20 { // any order of steps is a way
@@ -326,7 +326,7 @@ func TestTagsThatBelongToEachOtherAreListedOnce(t *testing.T) {
 	}
 }
 
-func TestPartTellsWhichChildrenAreLeftOut(t *testing.T) {
+func TestPartIdentifiesTheOmittedChildren(t *testing.T) {
 	r := newRepository(t)
 	r.image("amd64")
 	r.image("arm64")
@@ -360,7 +360,7 @@ var scopes = []wire.Spec{
 	{Platforms: []string{"linux/amd64"}}, {Platforms: []string{"linux/arm64"}, TagFilters: []string{"x*"}},
 }
 
-func TestListIsAsTheRulesSayForEachItem(t *testing.T) {
+func TestListingMatchesTheRulesForEachItem(t *testing.T) {
 	for seed := range listingSeeds(t) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()

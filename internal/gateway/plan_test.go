@@ -45,7 +45,7 @@ func manifestsOf(entries []replication.PlanEntry) (all []digest.Digest) {
 	return all
 }
 
-func TestPlanHasWhatIsBelowAManifestBeforeItAndItsReferrersAfter(t *testing.T) {
+func TestPlanIsInDependencyOrder(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		amd64, arm64 := f.image("app/a", "amd64"), f.image("app/a", "arm64")
 		index := f.index("app/a", []digest.Digest{amd64, arm64}, "v1")
@@ -74,7 +74,7 @@ func TestPlanHasWhatIsBelowAManifestBeforeItAndItsReferrersAfter(t *testing.T) {
 	})
 }
 
-func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
+func TestPlanOmitsPresentAndRepeatedContent(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	old, young := f.image("app/a", "same"), f.image("app/a", "new")
 	index := f.index("app/a", []digest.Digest{old, young}, "v1")
@@ -89,7 +89,7 @@ func TestPlanLeavesOutWhatTheChildHasAndWhatItHasSaid(t *testing.T) {
 
 // A child that was cut off between two referrers has their subject, and hears
 // of the others nevertheless.
-func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
+func TestPlanHasReferrersOfPresentManifests(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	d := f.image("app/a", "1", "v1")
 	first, second := f.referrer("app/a", "2", d), f.referrer("app/a", "3", d)
@@ -103,7 +103,7 @@ func TestPlanTellsTheReferrersOfWhatTheChildHas(t *testing.T) {
 	}
 }
 
-func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
+func TestPlanHasSmallBlobsInline(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	small := bytes.Repeat([]byte("s"), wire.InlineLimit)
 	image := f.Image("app/a", string(small), bytes.Repeat([]byte("l"), wire.InlineLimit+1), nil)
@@ -119,7 +119,7 @@ func TestPlanCarriesSmallBlobsAndSaysHowToGetOthers(t *testing.T) {
 	}
 }
 
-func TestPlanNamesWhatItCannotGive(t *testing.T) {
+func TestPlanNamesMissingContent(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	secret := f.image("secret/a", "1", "v1")
 	absent := digest.FromString("absent")
@@ -143,7 +143,7 @@ func TestPlanNamesWhatItCannotGive(t *testing.T) {
 	}
 }
 
-func TestPlanForTooMuchIsRefused(t *testing.T) {
+func TestTooLargePlanRequestIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	err := f.client.Plan(t.Context(), make([]replication.Ref, 1001), nil,
 		func(replication.PlanEntry) error { return nil })
@@ -152,7 +152,7 @@ func TestPlanForTooMuchIsRefused(t *testing.T) {
 	}
 }
 
-func TestPlanThatBreaksOffHasGivenWhatCameBefore(t *testing.T) {
+func TestAbortedPlanKeepsItsFirstEntries(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	good, bad := f.image("app/a", "1"), digest.FromString("{")
 	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {

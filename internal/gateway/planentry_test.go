@@ -36,7 +36,7 @@ func planOf(t *testing.T, payloads ...[]byte) []byte {
 	return text.Bytes()
 }
 
-func TestALongPlanEntryIsReadLikeAShortOne(t *testing.T) {
+func TestLongPlanEntryIsReadLikeAShortOne(t *testing.T) {
 	var payloads [][]byte
 	for _, size := range []int{0, 1, 48 << 10, 49 << 10, 50 << 10, 64<<10 - 1, 64 << 10, 1 << 20, oci.MaxManifestSize} {
 		payloads = append(payloads, bytes.Repeat([]byte(`{"a"}`), size/5+1)[:size])
@@ -59,7 +59,7 @@ func TestALongPlanEntryIsReadLikeAShortOne(t *testing.T) {
 	}
 }
 
-func TestALongPlanEntryThatIsWrongIsRefused(t *testing.T) {
+func TestMalformedLongPlanEntryIsRefused(t *testing.T) {
 	long := strings.Repeat("x", 70<<10)
 	encoded := base64.StdEncoding.EncodeToString([]byte(long))
 	large := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("x"), oci.MaxManifestSize+1))

@@ -52,7 +52,7 @@ func outline(a *wire.PollResponse) (all []string) {
 	return all
 }
 
-func TestPollListsWhatChangedSinceTheCursor(t *testing.T) {
+func TestPollListsChangesSinceTheCursor(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
 		f.image("app/b", "0", "v1")
@@ -78,7 +78,7 @@ func TestPollListsWhatChangedSinceTheCursor(t *testing.T) {
 	})
 }
 
-func TestPollSaysNothingOfRepositoriesTheChildMayNotRead(t *testing.T) {
+func TestPollListsOnlyReadableRepositories(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.image("secret/a", "1", "v1")
@@ -95,7 +95,7 @@ func TestPollSaysNothingOfRepositoriesTheChildMayNotRead(t *testing.T) {
 	}
 }
 
-func TestShortListingHasWhatChangedAndAChecksum(t *testing.T) {
+func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
 		f.image("app/a", "0", many(20)...)
@@ -129,7 +129,7 @@ func TestShortListingHasWhatChangedAndAChecksum(t *testing.T) {
 	})
 }
 
-func TestListingIsCompleteWhereAShortOneCannotTell(t *testing.T) {
+func TestListingIsCompleteIfAShortOneCannotExpressIt(t *testing.T) {
 	for name, test := range map[string]struct {
 		of     wire.Spec
 		change func(t *testing.T, f *fixture)
@@ -219,7 +219,7 @@ func TestListingsAreSharedPerSubscription(t *testing.T) {
 	}
 }
 
-func TestManyRepositoriesComeInSeveralAnswers(t *testing.T) {
+func TestManyRepositoriesNeedSeveralAnswers(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 10)
 	f.activate(t)
 	for i := range 10 {
@@ -273,7 +273,7 @@ func TestLargeListingComesInPages(t *testing.T) {
 	}
 }
 
-func TestPageOfAListingThatChangedBeginsAnew(t *testing.T) {
+func TestPageOfAChangedListingStartsAgain(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 4)
 	f.activate(t)
 	f.image("app/a", "1", many(6)...)
@@ -319,7 +319,7 @@ func TestChangesToOthersInAnAnswerHideNone(t *testing.T) {
 	}
 }
 
-func TestPlaceOfNoUseStartsAnew(t *testing.T) {
+func TestUnusablePlaceRestartsThePass(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
 		f.image("app/gone", "1", "v1")
@@ -406,7 +406,7 @@ func (f *fixture) hold(t *testing.T, q wire.PollRequest) <-chan answer {
 	return done
 }
 
-func TestHeldPollEndsWithAChangeThatConcernsTheChild(t *testing.T) {
+func TestHeldPollEndsWithAChangeInScope(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
 		f.image("app/a", "0", "v0")
@@ -449,7 +449,7 @@ func TestHeldPollEndsWithANewDesiredState(t *testing.T) {
 	})
 }
 
-func TestHeldPollStartsAnewWithANewSubscription(t *testing.T) {
+func TestHeldPollRestartsWithANewSubscription(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		f.image("app/a", "0", "v0", "other")
 		done := f.hold(t, f.at(f.head(t)))
@@ -460,7 +460,7 @@ func TestHeldPollStartsAnewWithANewSubscription(t *testing.T) {
 	})
 }
 
-func TestHeldPollEndsWithItsSendersRights(t *testing.T) {
+func TestHeldPollEndsIfTheTokenLosesItsRights(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		done := f.hold(t, f.at(f.head(t)))
 		f.plane.set(func(p *plane) { p.actions = nil })
@@ -512,7 +512,7 @@ func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 	}
 }
 
-func TestPollFromAnInstanceThatDoesNotHoldTheRegistryIsRefused(t *testing.T) {
+func TestPollWithoutActivationIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "other"})
@@ -521,7 +521,7 @@ func TestPollFromAnInstanceThatDoesNotHoldTheRegistryIsRefused(t *testing.T) {
 	}
 }
 
-func TestReportIsKeptUnlessItIsOfAnother(t *testing.T) {
+func TestReportOfAnotherRegistryIsRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	f.poll(t, wire.PollRequest{})

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/wire"
 )
 
-func TestLargeRequestsWaitForMemoryAndAreThenPutOff(t *testing.T) {
+func TestLargeRequestsWaitForMemoryAndAreThenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newRequestMemory()
 		var release func()
@@ -67,7 +67,7 @@ func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
 	})
 }
 
-func TestEveryKindOfRequestHasAPace(t *testing.T) {
+func TestEveryKindOfRequestHasARate(t *testing.T) {
 	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {
 		if p := requestRates[path]; p.rate <= 0 || p.burst <= 0 {
 			t.Errorf("%s: %+v", path, p)

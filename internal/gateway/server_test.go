@@ -45,7 +45,7 @@ func blobsOf(t *testing.T, m *replication.PlanManifest) (all []digest.Digest) {
 	return all
 }
 
-func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
+func TestRefusalsAreErrorsThatBothSidesKnow(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	activate := func(c *gateway.Client) error {
@@ -79,7 +79,7 @@ func TestRefusalsAreErrorsThatBothEndsKnow(t *testing.T) {
 	}
 }
 
-func TestARefusedLoginIsNoted(t *testing.T) {
+func TestRefusedLoginIsRecorded(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	other := f.connection("secret")
@@ -97,7 +97,7 @@ func TestARefusedLoginIsNoted(t *testing.T) {
 	}
 }
 
-func TestSecondInstanceIsToldHowToFreeThePlace(t *testing.T) {
+func TestSecondInstanceGetsAHintToDeactivateTheFirst(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	_, err := f.client.Activate(t.Context(), wire.ActivateRequest{InstanceID: "another"})
@@ -172,7 +172,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 	}
 }
 
-func TestStrangersBodyIsNotRead(t *testing.T) {
+func TestUnauthenticatedBodyIsNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	resp, err := http.Post(f.server.URL+wire.PathPoll, "application/json", strings.NewReader("<xml>"))
 	if err != nil {
@@ -225,7 +225,7 @@ func bomb(t *testing.T, before, element string, n int, after string) []byte {
 	return z.EncodeAll([]byte(before+strings.Repeat(element+",", n-1)+element+after), nil)
 }
 
-func TestElementsOfARequestAreCountedBeforeTheyAreMade(t *testing.T) {
+func TestElementsOfARequestAreCountedBeforeDecoding(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	for name, test := range map[string]struct {
@@ -252,7 +252,7 @@ func TestElementsOfARequestAreCountedBeforeTheyAreMade(t *testing.T) {
 	}
 }
 
-func TestLongTextsOfAPollAreNotHeld(t *testing.T) {
+func TestLongTextsOfAPollAreRefused(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	_, err := f.client.Poll(t.Context(), wire.PollRequest{InstanceID: "instance", Feed: strings.Repeat("x", 1<<20)})
@@ -261,7 +261,7 @@ func TestLongTextsOfAPollAreNotHeld(t *testing.T) {
 	}
 }
 
-func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
+func TestAnswersAreCompressedOnlyIfAccepted(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	for i := range 50 {
@@ -290,8 +290,8 @@ func TestAnswersAreCompressedOnlyForThoseWhoCanRead(t *testing.T) {
 	}
 }
 
-// TestRequestOfAClientThatLeftIsNotAnswered includes one that leaves once its body has come.
-func TestRequestOfAClientThatLeftIsNotAnswered(t *testing.T) {
+// TestRequestOfAClientThatLeftIsDropped includes one that leaves once its body has come.
+func TestRequestOfAClientThatLeftIsDropped(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	gone, leave := context.WithCancel(t.Context())
