@@ -124,7 +124,8 @@ type job struct {
 	close  *storage.Transfer
 }
 
-// nextJob returns a worker's next job. It waits while there is none, or the link is down. The error is ctx's cause.
+// nextJob returns a worker's next job. It waits while there is none, or the link is down. The
+// error is ctx's cause.
 func (d *Downloader) nextJob(ctx context.Context) (*job, error) {
 	for ctx.Err() == nil { // a job that is picked must be done
 		d.mu.Lock()

@@ -78,9 +78,10 @@ func (r *run) nextCommits() (batch []*commit) {
 }
 
 // commit makes the images of a batch visible, sets their tags, and records the outcome of
-// their items. It tries one transaction for all; if that fails, one for each image; if
-// that fails, too, one for each manifest and tag, so that an error stops nothing else. The
-// returned error is ctx's cause, or a failure of the database.
+// their items. It tries one transaction for the whole batch and, if that fails, one for each
+// image. An image that fails again gets separate transactions for its manifests, for each
+// referrer and for each tag, so that an error stops nothing else. The returned error is ctx's
+// cause, or a failure of the database.
 func (e *Engine) commit(ctx context.Context, batch []*commit) error {
 	if e.commitTogether(ctx, batch...) == nil {
 		return nil

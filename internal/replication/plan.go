@@ -271,8 +271,8 @@ func (p *plan) unfinishedWants(images []*image) []Ref {
 	return open
 }
 
-// haveWithReceived adds the received manifests to have. The source still sends entries that belong
-// to them.
+// haveWithReceived adds the received manifests to have. The source still sends entries that
+// belong to them.
 func (p *plan) haveWithReceived(have []Ref) []Ref {
 	all := slices.AppendSeq(slices.Clone(have), maps.Keys(p.manifests))
 	return all[:min(len(all), maxHave)]
