@@ -24,11 +24,11 @@ type MirrorRule struct {
 
 // A MirrorStatus is how the runs of a mirror rule go. Its bytes are 0 while none runs.
 type MirrorStatus struct {
-	State            string     `json:"state" enum:"Waiting,Running,InSync,Failed,BrokenOff" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; BrokenOff goes on with the next run."`
+	State            string     `json:"state" enum:"Waiting,Running,InSync,Failed,Interrupted" doc:"Waiting is for the first run, or one that was asked for and has not begun; InSync is as the last run left it; Interrupted goes on with the next run."`
 	LastRunStartTime *time.Time `json:"lastRunStartTime"`
 	LastRunEndTime   *time.Time `json:"lastRunEndTime" doc:"Of the run before, while one runs."`
 	LastSuccessTime  *time.Time `json:"lastSuccessTime" doc:"When both sides were last known to be the same."`
-	NextRunTime      *time.Time `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, broken off, or failed for a reason that may pass."`
+	NextRunTime      *time.Time `json:"nextRunTime" doc:"By the schedule, or before that where a run is owed: asked for, interrupted, or failed for a reason that may pass."`
 	ItemsSynced      int        `json:"itemsSynced"`
 	ItemsPending     int        `json:"itemsPending"`
 	ItemsFailed      int        `json:"itemsFailed"`

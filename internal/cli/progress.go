@@ -41,7 +41,7 @@ func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 	switch state {
 	case api.Syncing:
 		p.running = true
-	case api.Pending, "Waiting", "BrokenOff":
+	case api.Pending, "Waiting", "Interrupted":
 		p.running, p.waiting = true, "waiting for its turn"
 	case "Running":
 		p.running = true

@@ -282,7 +282,7 @@ func (m *MirrorRules) ruleOf(tx *metadb.Tx, row metadb.MirrorRule) (api.MirrorRu
 		r.Status.Error = api.Text(run.Problem)
 		p := run.Progress
 		r.Status.ByteProgress = api.ByteProgressOf(p.BytesDone, p.BytesTotal, p.ItemsUnplanned(), run.BytesPerSecond)
-	case mirror.Waiting, mirror.BrokenOff:
+	case mirror.Waiting, mirror.Interrupted:
 		r.Status.Error = nil
 	}
 	err = countItems(&r.Status, tx, mirror.SourceName(row.Name))

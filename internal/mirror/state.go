@@ -13,11 +13,11 @@ type RuleState string
 
 // The states of a rule.
 const (
-	Waiting   RuleState = "Waiting" // for its first run, or for a requested run
-	Running   RuleState = "Running"
-	InSync    RuleState = "InSync"    // the last run ended in sync
-	Failed    RuleState = "Failed"    // the last run did not end in sync
-	BrokenOff RuleState = "BrokenOff" // the last run did not end, and the next one continues it
+	Waiting     RuleState = "Waiting" // for its first run, or for a requested run
+	Running     RuleState = "Running"
+	InSync      RuleState = "InSync"      // the last run ended in sync
+	Failed      RuleState = "Failed"      // the last run did not end in sync
+	Interrupted RuleState = "Interrupted" // the last run did not end, and the next one continues it
 )
 
 // RuleStateOf returns the state of a rule. running says whether it runs now.
@@ -30,7 +30,7 @@ func RuleStateOf(r metadb.MirrorRule, running bool) RuleState {
 	case !r.SucceededAt.Before(r.StartedAt):
 		return InSync
 	case r.EndedAt.Before(r.StartedAt) || r.Error == "":
-		return BrokenOff
+		return Interrupted
 	}
 	return Failed
 }

@@ -60,7 +60,7 @@ podman() {
 	fi
 }`, store)}
 	lines := bufio.NewScanner(out)
-	for trying := false; lines.Scan() && !strings.Contains(lines.Text(), "comes on board"); {
+	for trying := false; lines.Scan() && !strings.Contains(lines.Text(), "Push an image ashore"); {
 		if trying {
 			script = append(script, lines.Text())
 		}
