@@ -89,7 +89,7 @@ func TestNextTryNoticesThatTheLinkIsBack(t *testing.T) {
 	})
 }
 
-func TestFailingParentIsRetriedLikeALinkThatIsDown(t *testing.T) {
+func TestFailingParentIsRetriedLikeADownLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		ship := root.connect("ship1", api.RegistryPut{})

@@ -51,7 +51,7 @@ func TestResumeContinuesAPausedSyncFromTheSameByte(t *testing.T) {
 			t.Error("the image is not here two seconds after syncs were resumed")
 		}
 		if sent := root.sent.Load(); sent > size+256<<10 {
-			t.Errorf("%d of %d bytes crossed before the pause, %d in all", before, size, sent)
+			t.Errorf("%d of %d bytes came before the pause, %d in all", before, size, sent)
 		}
 	})
 }
@@ -82,7 +82,7 @@ func TestSyncNowOpensAWindow(t *testing.T) {
 	})
 }
 
-func TestSyncNowRetriesFailedItemsAndTheLinkAtOnce(t *testing.T) {
+func TestSyncNowRetriesItemsAndTheLinkAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", 10)

@@ -25,7 +25,7 @@ func TestSyncedImageIsServedWithoutTheParent(t *testing.T) {
 			t.Error("the image is gone with the parent")
 		}
 		if !ship.serves("secret/b", "v1", "") {
-			t.Error("an image crossed that the sync token may not read")
+			t.Error("an image came that the sync token may not read")
 		}
 		if n := ship.log.count("link is down"); n != 1 {
 			t.Errorf("the log says %d times that the link is down, want once", n)

@@ -23,7 +23,7 @@ func (s *site) detail() (code, description string) {
 	}
 }
 
-func TestStatusSaysWhyAndSinceWhenTheLinkIsDown(t *testing.T) {
+func TestStatusSaysSinceWhenTheLinkIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newPair(t, 10)
 		await(t, "all is well", func() bool { code, _ := ship.detail(); return code == "" })

@@ -47,7 +47,7 @@ func TestClosedWindowMakesNoConnections(t *testing.T) {
 	})
 }
 
-func TestSyncCutByItsWindowResumesFromTheSameByte(t *testing.T) {
+func TestSyncCutByItsWindowResumesItsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 10 << 20
 		root := newRoot(t)
@@ -70,7 +70,7 @@ func TestSyncCutByItsWindowResumesFromTheSameByte(t *testing.T) {
 		time.Sleep(time.Hour)
 		ship.awaitTag("app/a", "v1", d)
 		if sent := root.sent.Load() - before; sent > size-before+1<<20 {
-			t.Errorf("%d bytes crossed in the first window and %d in the second, of %d", before, sent, size)
+			t.Errorf("%d bytes came in the first window and %d in the second, of %d", before, sent, size)
 		}
 	})
 }
@@ -131,7 +131,7 @@ func TestSyncCutByARestartResumesAtOnce(t *testing.T) {
 			t.Error("the image is not here a second after the restart")
 		}
 		if sent := root.sent.Load(); before == 0 || sent > size+64<<10 {
-			t.Errorf("%d of %d bytes crossed before the restart, %d in all", before, size, sent)
+			t.Errorf("%d of %d bytes came before the restart, %d in all", before, size, sent)
 		}
 	})
 }

@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// piece is how many bytes are sent at a time, so that a limited rate is even.
+// piece is how many bytes are sent at a time. It is small, so that a limited rate is even.
 const piece = 16 << 10
 
-// conn is a server's end of a connection.
+// conn is the server's end of a connection.
 type conn struct {
 	net.Conn
 	network *Network
-	asked   atomic.Bool // something came since the last write
+	asked   atomic.Bool // bytes came since the last write
 	closed  chan struct{}
 	hangUp  func() // closes closed, once
 
-	// The bytes until each fault, drawn when epoch was the network's. Only
-	// Write uses them, and servers write from one goroutine at a time.
+	// The bytes until each fault, drawn for the network's epoch. Only Write uses
+	// them, and servers write from one goroutine at a time.
 	epoch                 int
 	cutIn, stallIn, badIn int64
 }
 
-// Read implements [net.Conn]. Where it finds the other end gone, a Write that
-// stalls ends, too.
+// Read implements [net.Conn]. If the other end has closed the connection, a
+// stalled Write ends, too.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
@@ -72,8 +72,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	return sent, nil
 }
 
-// draw says how many bytes of p go next, after what wait, and which of them
-// goes wrong. None go any more where the connection stalls or, else, is cut.
+// draw returns how many bytes of p are sent next, the wait before that, and the
+// index of the byte that is corrupted, or -1. If n is 0, the connection stalls, or
+// else it is cut.
 func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	w := c.network
 	w.mu.Lock()
@@ -115,7 +116,7 @@ func (c *conn) draw(p []byte) (n int, wait time.Duration, bad int, stall bool) {
 	return n, wait, bad, stall
 }
 
-// in draws when a fault happens that does so every so many bytes.
+// in draws the number of bytes until the next fault, which is on average every.
 func (n *Network) in(every int64) int64 {
 	if every <= 0 {
 		return 0
@@ -123,8 +124,8 @@ func (n *Network) in(every int64) int64 {
 	return 1 + n.rng.Int64N(2*every)
 }
 
-// sleep waits for d and reports whether the connection is open still. It makes
-// no timer that is due at once: where several goroutines do so on the clock of
+// sleep waits for d, and returns true if the connection is still open. It makes no
+// timer that is due at once: if several goroutines do so on the clock of
 // testing/synctest, the race detector of Go 1.26 crashes (go.dev/issue/78156).
 func (c *conn) sleep(d time.Duration) bool {
 	if d <= 0 {
@@ -145,8 +146,8 @@ func (c *conn) sleep(d time.Duration) bool {
 	}
 }
 
-// cut closes the connection, as one that is reset where it can be. The
-// network's lock is held.
+// cut closes the connection, with a reset if that is possible. The caller holds
+// the network's lock.
 func (c *conn) cut() {
 	delete(c.network.conns, c)
 	if t, ok := c.Conn.(*net.TCPConn); ok {

@@ -1,6 +1,6 @@
-// Package faultnet is a network for tests: it cuts, stalls, limits, delays
-// and corrupts what a server sends, as a seed and its [Faults] say. Requests
-// pass unharmed; a connection that is cut is cut in both directions.
+// Package faultnet is a network for tests. It cuts, stalls, limits, delays and
+// corrupts the bytes that a server sends, as its [Faults] and a seed say. Requests
+// are never changed, but a cut ends a connection in both directions.
 package faultnet
 
 import (
@@ -10,34 +10,34 @@ import (
 	"time"
 )
 
-// Faults are what a network does to the bytes that servers send. The zero
-// value does nothing. Of a fault that happens every n bytes, each time is
-// drawn evenly from 1 to 2n.
+// Faults are the faults of a network, in the bytes that servers send. The zero
+// value has none. A fault that happens every n bytes happens after 1 to 2n bytes,
+// drawn evenly each time.
 type Faults struct {
 	CutEvery     int64         // bytes of a connection until it is cut
-	StallEvery   int64         // bytes of a connection until it moves no more, and stays open
-	CorruptEvery int64         // bytes of a connection until a bit of one flips
-	Rate         int64         // bytes per second, of all connections together; 0 is no limit
-	Delay        time.Duration // before what follows a request: the round trip
+	StallEvery   int64         // bytes of a connection until no more are sent, while it stays open
+	CorruptEvery int64         // bytes of a connection until one bit flips
+	Rate         int64         // bytes a second, of all connections together; 0 is no limit
+	Delay        time.Duration // before the answer to a request: the round trip
 }
 
-// A Network is what connections pass. It is safe for concurrent use.
+// A Network carries connections. It is safe for concurrent use.
 type Network struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	faults Faults
-	epoch  int // counts what was set
+	epoch  int // counts the calls of Set
 	down   bool
 	conns  map[*conn]bool
-	free   time.Time // when the link has sent what it was given
+	free   time.Time // when the link will have sent its queue
 }
 
-// New returns a network without faults, whose chances come from seed.
+// New returns a network without faults. The seed decides when faults happen.
 func New(seed uint64) *Network {
 	return &Network{rng: rand.New(rand.NewPCG(seed, 0)), conns: map[*conn]bool{}}
 }
 
-// Set replaces the faults, also of connections that are open.
+// Set replaces the faults, for open connections, too.
 func (n *Network) Set(f Faults) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -52,8 +52,8 @@ func (n *Network) Cut() {
 	n.cutAll()
 }
 
-// SetDown takes the network down, which cuts every connection and lets new
-// ones fail, or up.
+// SetDown takes the network down, or up again. A network that is down has cut
+// every connection, and refuses new ones.
 func (n *Network) SetDown(down bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -68,7 +68,7 @@ func (n *Network) cutAll() {
 	}
 }
 
-// Listen returns a listener whose connections, of inner, pass the network.
+// Listen returns a listener that accepts inner's connections through the network.
 func (n *Network) Listen(inner net.Listener) net.Listener { return &listener{inner, n} }
 
 type listener struct {
@@ -89,7 +89,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// join lets a connection pass the network; nil when that is down.
+// join adds a connection to the network; nil if that is down.
 func (n *Network) join(inner net.Conn) net.Conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// send lets a server send content over n and returns what arrived, and how
-// the reading ended.
+// send makes a server send content over n. It returns the bytes that arrived, and the error that
+// ended the reading.
 func send(t *testing.T, n *Network, content []byte) ([]byte, error) {
 	t.Helper()
 	p := NewPipe()
@@ -130,7 +130,7 @@ func TestDownNetworkCutsAndRefuses(t *testing.T) {
 	n.SetDown(true)
 	for _, c := range []net.Conn{c, dial()} {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
-			t.Error("a connection lives on a network that is down")
+			t.Error("a connection works on a network that is down")
 		}
 	}
 	n.SetDown(false)

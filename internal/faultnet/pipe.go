@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A Pipe is a listener in memory, for tests whose time is not the clock's
-// (testing/synctest). Wrap it with [Network.Listen], and dial it itself.
+// A Pipe is a listener in memory, for tests with a fake clock
+// (testing/synctest). Wrap it with [Network.Listen], and dial the pipe itself.
 type Pipe struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -21,8 +21,8 @@ func NewPipe() *Pipe {
 	return p
 }
 
-// Dial connects to whoever accepts; it has the form that net/http wants, and
-// takes no notice of the address.
+// Dial connects to the listener. It has the form that net/http needs, and ignores
+// the address.
 func (p *Pipe) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {

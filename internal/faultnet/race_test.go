@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// Without care for timers, this crashes under the race detector.
+// With a timer that is due at once, this crashes under the race detector; see [conn.sleep].
 func TestServersWriteConcurrentlyWithAFakeClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const servers, writes = 8, 30_000

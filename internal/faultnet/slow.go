@@ -10,12 +10,12 @@ import (
 // slowPart is how many bytes a [SlowWriter] sends at a time.
 const slowPart = 4 << 10
 
-// A SlowWriter is an answer that goes out at a rate of its own, and is counted.
+// A SlowWriter writes an answer at a limited rate, and counts its bytes.
 type SlowWriter struct {
 	http.ResponseWriter
 	Context context.Context // of the request
-	Rate    func() int64    // bytes a second, asked before each few of them; 0 is no limit
-	Sent    func(n int)     // hears of bytes that went out
+	Rate    func() int64    // bytes a second, called before each part; 0 is no limit
+	Sent    func(n int)     // called with the number of bytes sent
 }
 
 // Write implements [io.Writer].

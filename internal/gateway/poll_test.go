@@ -129,7 +129,7 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 	})
 }
 
-func TestListingIsCompleteIfAShortOneCannotExpressIt(t *testing.T) {
+func TestListingIsCompleteIfAShortOneIsImpossible(t *testing.T) {
 	for name, test := range map[string]struct {
 		of     wire.Spec
 		change func(t *testing.T, f *fixture)

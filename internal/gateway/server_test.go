@@ -192,7 +192,7 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestBodyOfATokenWithoutAGatewayIsNotRead(t *testing.T) {
+func TestBodyWithoutAGatewayRightIsNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.plane.set(func(p *plane) { p.actions = []string{"repositories/app/*/content/read"} })
 	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {

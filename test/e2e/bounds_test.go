@@ -122,12 +122,12 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 	sh := root.Admin(t, "root")
 	img := image.New(t, image.Options{Seed: 60, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
-	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	connection := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
 	below := site.Connect(t, sh, "cabin1", "unused", []string{"apps/*"}, "--parent", "ship1")
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/*", "content/read", "metadata/read")
 	reader := site.Token(t, sh, "reader", "readers")
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
-	ship := site.Start(t, crossing.Options(site.Options{}))
+	ship := site.Start(t, connection.Options(site.Options{}))
 	awaitImage(t, ship, "apps/a", img)
 	reader.Host = ship.Host
 	child := loginOf(t, below.ConnectionString)
@@ -338,7 +338,7 @@ func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 				w.Write(bomb)
 			}))
 			defer parent.Close()
-			c := site.Crossing{Name: "ship1",
+			c := site.Connection{Name: "ship1",
 				ConnectionString: "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
 					"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL,
 					"http://") + ";ParentEndpointProtocol=http"}

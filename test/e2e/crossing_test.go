@@ -41,8 +41,8 @@ func TestImageIsSyncedOverALinkWithCuts(t *testing.T) {
 	img := image.New(t, image.Options{Seed: 20, Layers: []int64{6 << 20, 2 << 20, 1000}})
 	push(t, root, "apps/a", img)
 	wan := link.Start(t, root.Host, "-down", "20mbit", "-rtt", "40ms", "-cut-every", "1s", "-cut-for", "300ms")
-	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
-	ship := site.Start(t, crossing.Options(site.Options{}))
+	connection := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	ship := site.Start(t, connection.Options(site.Options{}))
 	awaitImage(t, ship, "apps/a", img)
 
 	stats := wan.Stats(t)
@@ -61,8 +61,8 @@ func TestKilledTransferLosesAtMostOneMebibyte(t *testing.T) {
 	img := image.New(t, image.Options{Seed: 21, Layers: []int64{killedLayer}})
 	push(t, root, "apps/a", img)
 	wan := link.Start(t, root.Host, "-down", "30mbit", "-rtt", "20ms")
-	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
-	options := crossing.Options(site.Options{DataDir: t.TempDir() + "/data"})
+	connection := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	options := connection.Options(site.Options{DataDir: t.TempDir() + "/data"})
 	awaitImageUnderKills(t, 4, site.Start(t, options), options, wan, "apps/a", img)
 }
 
@@ -119,9 +119,9 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	second := image.New(t, image.Options{Seed: 23, Layers: []int64{100_000}})
 	push(t, root, "apps/a", first)
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
-	crossing := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	connection := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
 	options := site.Options{DataDir: t.TempDir() + "/data",
-		Args: []string{"--connection-string-file", crossing.File(t)}}
+		Args: []string{"--connection-string-file", connection.File(t)}}
 	ship := site.Start(t, options)
 	awaitImage(t, ship, "apps/a", first)
 

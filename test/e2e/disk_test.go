@@ -213,9 +213,9 @@ func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 		push(t, root, "apps/a",
 			image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprintf("v%02d", i), Layers: []int64{size}}))
 	}
-	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
-	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	ship := site.Start(t, connection.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
 	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	for !strings.Contains(ship.Log(), "sync finished with failures") {
@@ -335,9 +335,9 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 		push(t, root, "apps/a", img)
 		all = append(all, img)
 	}
-	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
-	ship := site.Start(t, crossing.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	ship := site.Start(t, connection.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
 	for _, img := range all {
 		awaitImage(t, ship, "apps/a", img)
 	}
@@ -442,8 +442,8 @@ func TestParentRunsOnPostgreSQL(t *testing.T) {
 	root := site.Start(t, site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}})
 	img := image.New(t, image.Options{Seed: 36, Layers: []int64{100_000}})
 	push(t, root, "apps/a", img)
-	crossing := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
-	ship := site.Start(t, crossing.Options(site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
+	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	ship := site.Start(t, connection.Options(site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
 	awaitImage(t, ship, "apps/a", img)
 	if _, err := os.Stat(filepath.Join(root.DataDir, "ferry.db")); err == nil {
 		t.Error("there is a SQLite database beside the PostgreSQL one")

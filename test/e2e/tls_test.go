@@ -74,7 +74,7 @@ func TestConnectedRegistryReachesItsParentOverTLS(t *testing.T) {
 	sh := root.Admin(t, "root", trust)
 	sh.Run(t, "connected-registry", "create", "--name", "ship1", "--mode", "ReadOnly", "--repository", "apps/a",
 		"--yes")
-	crossing := site.Settings(t, sh, "ship1", root.Host, "https")
-	ship := site.Start(t, crossing.Options(site.Options{Env: []string{trust}}))
+	connection := site.Settings(t, sh, "ship1", root.Host, "https")
+	ship := site.Start(t, connection.Options(site.Options{Env: []string{trust}}))
 	awaitImage(t, ship, "apps/a", img)
 }

@@ -21,7 +21,7 @@ type Link struct {
 	stats string
 }
 
-// Stats are what crossed a link so far.
+// Stats are the counters of a link.
 type Stats struct {
 	Down        int64 `json:"down_bytes"` // from the server to its clients
 	Up          int64 `json:"up_bytes"`
@@ -31,9 +31,9 @@ type Stats struct {
 	ElapsedMS   int64 `json:"elapsed_ms"`
 }
 
-// Start opens a link to target (host:port) that behaves as the flags of
-// linksim say: "-down", "8mbit", "-rtt", "300ms". It closes with the test.
-// Where linksim's source is not found the test is skipped, except in CI.
+// Start opens a link to target (host:port), with flags of linksim such as "-down",
+// "8mbit", "-rtt", "300ms". It closes with the test. If linksim's source is not
+// found, the test is skipped, except in CI.
 func Start(t testing.TB, target string, flags ...string) *Link {
 	t.Helper()
 	stats := daemon.FreeAddress(t)

@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// Admin logs in to the site as its administrator, saves that under name in a
-// configuration directory of its own, and returns a command line there, with
-// env (NAME=VALUE) beside the test's own environment.
+// Admin logs in to the site as its administrator, and returns a shell in which
+// ferry's commands are logged in. It saves the login under name in a new
+// configuration directory. The shell has the test's environment and env
+// (NAME=VALUE).
 func (s *Site) Admin(t testing.TB, name string, env ...string) *Shell {
 	t.Helper()
 	sh := &Shell{dir: t.TempDir(), env: env}
@@ -22,7 +23,7 @@ func (s *Site) Admin(t testing.TB, name string, env ...string) *Shell {
 	return sh
 }
 
-// A Shell runs ferry's commands as somebody who is logged in.
+// A Shell runs ferry's commands with a saved login.
 type Shell struct {
 	dir      string // of the saved logins
 	registry string // FERRY_REGISTRY
@@ -35,7 +36,7 @@ func (sh *Shell) Env() []string {
 	return append(append(os.Environ(), sh.env...), "FERRY_CONFIG_DIR="+sh.dir, "FERRY_REGISTRY="+sh.registry)
 }
 
-// Run runs a command, fails the test where it fails, and returns its output.
+// Run runs a command, fails the test if the command fails, and returns its output.
 func (sh *Shell) Run(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := sh.Try(t, args...)
@@ -45,7 +46,7 @@ func (sh *Shell) Run(t testing.TB, args ...string) string {
 	return out
 }
 
-// Try is Run for a command that may fail; the error has what it said.
+// Try is Run for a command that may fail; the error is a *[CommandError].
 func (sh *Shell) Try(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(Binary(t), args...)
@@ -54,7 +55,7 @@ func (sh *Shell) Try(t testing.TB, args ...string) (string, error) {
 	return Output(cmd)
 }
 
-// JSON is Run with the output read into v.
+// JSON is Run, and decodes the output into v.
 func (sh *Shell) JSON(t testing.TB, v any, args ...string) {
 	t.Helper()
 	out := sh.Run(t, args...)
@@ -63,11 +64,11 @@ func (sh *Shell) JSON(t testing.TB, v any, args ...string) {
 	}
 }
 
-// A CommandError is a command that failed, with what it said.
+// A CommandError is a failed command, with its output.
 type CommandError struct {
 	Args   []string
 	Err    error
-	Output string // of its standard error
+	Output string // standard output and error
 }
 
 func (e *CommandError) Error() string {

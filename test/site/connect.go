@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// A Crossing is a parent and what a connected registry of it needs to start.
-type Crossing struct {
+// A Connection has what an instance needs to start as a connected registry.
+type Connection struct {
 	Name             string // of the connected registry
 	ConnectionString string
 }
 
-// Connect makes a connected registry that syncs repos from the parent that sh
-// is logged in to, always in step unless args say otherwise. It reaches the
-// parent at host, which may be a link to it, by HTTP.
-func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ...string) Crossing {
+// Connect creates a connected registry that syncs repos, at the root to which sh
+// is logged in. It syncs continuously unless args say otherwise. It reaches its
+// parent by HTTP at host, which may be a link.
+func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ...string) Connection {
 	t.Helper()
 	create := slices.Concat([]string{"connected-registry", "create", "--name", name, "--mode", "ReadOnly",
 		"--repository"}, repos, args, []string{"--yes"})
@@ -25,9 +25,10 @@ func Connect(t testing.TB, sh *Shell, name, host string, repos []string, args ..
 	return Settings(t, sh, name, host, "http")
 }
 
-// Settings is [Connect] for a connected registry that is there, over http or
-// https. The passwords of earlier connection strings are no longer valid.
-func Settings(t testing.TB, sh *Shell, name, host, protocol string) Crossing {
+// Settings makes a new connection string for a connected registry that exists.
+// The protocol is http or https. Passwords of earlier connection strings are no
+// longer valid.
+func Settings(t testing.TB, sh *Shell, name, host, protocol string) Connection {
 	t.Helper()
 	var settings struct {
 		ConnectionString string `json:"ACR_REGISTRY_CONNECTION_STRING"`
@@ -38,12 +39,12 @@ func Settings(t testing.TB, sh *Shell, name, host, protocol string) Crossing {
 	if !endpoint.MatchString(settings.ConnectionString) {
 		t.Fatalf("connection string %q names no parent", settings.ConnectionString)
 	}
-	return Crossing{name, endpoint.ReplaceAllLiteralString(settings.ConnectionString, "ParentGatewayEndpoint="+host)}
+	return Connection{name, endpoint.ReplaceAllLiteralString(settings.ConnectionString, "ParentGatewayEndpoint="+host)}
 }
 
-// File writes the connection string to a file in the form that editors and
-// shells leave behind (a byte-order mark, quotes, line ends), and returns its path.
-func (c Crossing) File(t testing.TB) string {
+// File writes the connection string to a file, with a byte-order mark, quotes and
+// line ends, as editors and shells add them, and returns the path.
+func (c Connection) File(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "connection-string")
 	if err := os.WriteFile(path, []byte("\ufeff\""+c.ConnectionString+"\"\r\n"), 0o600); err != nil {
@@ -52,8 +53,8 @@ func (c Crossing) File(t testing.TB) string {
 	return path
 }
 
-// Token makes a token with a scope map and returns it as a login that has no
-// Host yet.
+// Token creates a token with a scope map, and returns a login with it, without a
+// Host.
 func Token(t testing.TB, sh *Shell, name, scopeMap string) Login {
 	t.Helper()
 	var made struct {
@@ -69,8 +70,8 @@ func Token(t testing.TB, sh *Shell, name, scopeMap string) Login {
 	return Login{User: made.Credentials.Username, Password: made.Credentials.Passwords[0].Value}
 }
 
-// Options returns o for a connected registry of this crossing.
-func (c Crossing) Options(o Options) Options {
+// Options returns o with the connection string.
+func (c Connection) Options(o Options) Options {
 	o.Args = append(slices.Clone(o.Args), "--connection-string", c.ConnectionString)
 	return o
 }

@@ -18,15 +18,15 @@ import (
 	"ferry/test/image"
 )
 
-// A Login is a registry as one user sees it. It is the plainest client that
-// the specification allows, and checks all that it is given.
+// A Login is a registry as one user sees it. It is the simplest client that the
+// specification allows, and verifies all content.
 type Login struct {
 	Host     string // host:port
 	User     string
 	Password string
 }
 
-// A StatusError is an answer that was not the one hoped for.
+// A StatusError is an answer with a status of 300 or above.
 type StatusError struct {
 	Method, URL string
 	Status      int
@@ -43,8 +43,8 @@ func (s *Site) AsAdmin(t testing.TB) Login {
 	return Login{s.Host, "admin", s.AdminPassword(t)}
 }
 
-// Do makes a request, with the path below http://HOST, and returns the answer
-// when its status is below 300. The caller closes its body.
+// Do sends a request with a path at http://HOST, and returns the answer if its
+// status is below 300. The caller closes the body.
 func (l Login) Do(ctx context.Context, method, path string, header http.Header, body io.Reader,
 	size int64) (*http.Response, error) {
 	url := path
@@ -74,7 +74,7 @@ func (l Login) Do(ctx context.Context, method, path string, header http.Header, 
 	return resp, nil
 }
 
-// Push pushes an image, and leaves out the blobs that are there.
+// Push pushes an image, except for blobs that the registry has.
 func (l Login) Push(ctx context.Context, repo string, m *image.Image) error {
 	for _, b := range m.Blobs() {
 		if resp, err := l.Do(ctx, http.MethodHead, "/v2/"+repo+"/blobs/"+b.Digest.String(), nil, nil, 0); err == nil {
@@ -127,7 +127,7 @@ func (l Login) StartUpload(ctx context.Context, repo string) (string, error) {
 	return resp.Header.Get("Location"), nil
 }
 
-// WithDigest returns where an upload ends.
+// WithDigest returns the URL that commits an upload.
 func WithDigest(location string, d digest.Digest) string {
 	sep := "?"
 	if strings.Contains(location, "?") {
@@ -136,10 +136,10 @@ func WithDigest(location string, d digest.Digest) string {
 	return location + sep + "digest=" + d.String()
 }
 
-// accept are the media types that every client understands.
+// accept has the media types that every client understands.
 var accept = http.Header{"Accept": {v1.MediaTypeImageManifest, v1.MediaTypeImageIndex}}
 
-// Digest returns the digest of the manifest at a tag, by its header alone.
+// Digest returns the digest of a tag's manifest, by HEAD.
 func (l Login) Digest(ctx context.Context, repo, tag string) (digest.Digest, error) {
 	resp, err := l.Do(ctx, http.MethodHead, "/v2/"+repo+"/manifests/"+tag, accept, nil, 0)
 	if err != nil {
@@ -149,8 +149,7 @@ func (l Login) Digest(ctx context.Context, repo, tag string) (digest.Digest, err
 	return digest.Digest(resp.Header.Get("Docker-Content-Digest")), nil
 }
 
-// Pull pulls an image whole and returns its manifest's digest. Content that
-// has not the digest it should have is an error.
+// Pull pulls a complete image, verifies it, and returns its manifest's digest.
 func (l Login) Pull(ctx context.Context, repo, ref string) (digest.Digest, error) {
 	resp, err := l.Do(ctx, http.MethodGet, "/v2/"+repo+"/manifests/"+ref, accept, nil, 0)
 	if err != nil {
@@ -177,7 +176,7 @@ func (l Login) Pull(ctx context.Context, repo, ref string) (digest.Digest, error
 	return d, nil
 }
 
-// PullBlob pulls a blob and checks it.
+// PullBlob pulls a blob and verifies its digest.
 func (l Login) PullBlob(ctx context.Context, repo string, d digest.Digest) error {
 	resp, err := l.Do(ctx, http.MethodGet, "/v2/"+repo+"/blobs/"+d.String(), nil, nil, 0)
 	if err != nil {
@@ -189,16 +188,16 @@ func (l Login) PullBlob(ctx context.Context, repo string, d digest.Digest) error
 		return err
 	}
 	if !verifier.Verified() {
-		return fmt.Errorf("blob %s of %s is not what was asked for", d, repo)
+		return fmt.Errorf("blob %s of %s has another digest", d, repo)
 	}
 	return nil
 }
 
-// pollInterval is how often [Login.Await] looks.
+// pollInterval is how often [Login.Await] asks.
 const pollInterval = 50 * time.Millisecond
 
-// Await returns once the manifest at a tag has digest d, or with an error
-// when ctx ends before.
+// Await waits until a tag's manifest has digest d. It returns an error if ctx ends
+// first.
 func (l Login) Await(ctx context.Context, repo, tag string, d digest.Digest) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

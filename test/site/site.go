@@ -1,5 +1,5 @@
-// Package site runs ferry as a person would: the built program, as a process
-// of its own, on loopback.
+// Package site runs ferry as a person would: the built program, in a process of
+// its own, on loopback. Begin with [Start].
 package site
 
 import (
@@ -29,19 +29,18 @@ type Site struct {
 	err    error
 }
 
-// Options say how to run a site. The zero value is a root in a fresh
-// directory at a free port.
+// Options say how to run a site. The zero value is a root in a new directory at
+// a free port.
 type Options struct {
 	DataDir string
 	Listen  string               // default 127.0.0.1:0
-	Args    []string             // further ones for `ferry serve`
-	Env     []string             // NAME=VALUE, beside the test's own
+	Args    []string             // more arguments for `ferry serve`
+	Env     []string             // NAME=VALUE, in addition to the test's own
 	Program string               // default that of [Binary]
-	Attr    *syscall.SysProcAttr // as which user, for instance
+	Attr    *syscall.SysProcAttr // of the process, such as its user
 }
 
-// readyTimeout is how long a site may take to serve, which is short unless
-// the machine is busy.
+// readyTimeout is how long a site may take to serve. It needs so long only on a busy machine.
 const readyTimeout = time.Minute
 
 // Start runs a site, and returns once it serves. It stops with the test.
@@ -54,8 +53,8 @@ func Start(t testing.TB, o Options) *Site {
 	return s
 }
 
-// Try is [Start] for a site that may not come up: it returns how the process
-// ended, with a Site that has its log.
+// Try is [Start] for a site that may not come up. With an error, which says how
+// the process ended, it also returns a Site that has the log.
 func Try(t testing.TB, o Options) (*Site, error) {
 	t.Helper()
 	if o.DataDir == "" {
@@ -101,10 +100,10 @@ func Try(t testing.TB, o Options) (*Site, error) {
 	}
 }
 
-// address is how a site's log says where it serves.
+// address finds the URL of a site in its log.
 var address = regexp.MustCompile(`msg=(?:serving|"serving[^"]*") .*\burl="?(https?://[^\s"]+)`)
 
-// watch keeps what the process says, and ends when it does.
+// watch keeps the output of the process, and ends with the process.
 func (s *Site) watch(output io.ReadCloser, ready chan<- string) {
 	defer output.Close()
 	for lines := bufio.NewScanner(output); lines.Scan(); {
@@ -120,8 +119,8 @@ func (s *Site) watch(output io.ReadCloser, ready chan<- string) {
 	close(s.exited)
 }
 
-// Stop ends the site as a person would, and fails the test where it does not
-// end well.
+// Stop ends the site as a person would, and fails the test if the process ends
+// with an error.
 func (s *Site) Stop(t testing.TB) {
 	t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
@@ -131,13 +130,13 @@ func (s *Site) Stop(t testing.TB) {
 	}
 }
 
-// Kill ends the site as a power cut does, or does nothing where it has ended.
+// Kill ends the site as a power cut does. It does nothing if the site has ended.
 func (s *Site) Kill(t testing.TB) {
 	s.cmd.Process.Kill()
 	<-s.exited
 }
 
-// Running reports whether the process is there.
+// Running reports whether the process runs.
 func (s *Site) Running() bool {
 	select {
 	case <-s.exited:
@@ -147,10 +146,10 @@ func (s *Site) Running() bool {
 	}
 }
 
-// PID is the process's id.
+// PID returns the process's id.
 func (s *Site) PID() int { return s.cmd.Process.Pid }
 
-// Log returns what the site has said so far.
+// Log returns the output of the site so far.
 func (s *Site) Log() string { return s.log.text() }
 
 // AdminPassword returns the first administrator's password.
