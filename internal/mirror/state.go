@@ -55,7 +55,7 @@ type Summary struct {
 	LastSuccess  time.Time // the oldest last success of all rules; zero if a rule never had any
 }
 
-// Summary summarizes the rules. A rule is in sync if its last run left it in sync. It
+// Summary summarises the rules. A rule is in sync if its last run left it in sync. It
 // stays so during the next run until that finds changes.
 func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
