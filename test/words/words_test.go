@@ -35,11 +35,8 @@ var unfinished = map[Rule][]string{
 		"internal/storage",
 		"internal/storage/blob/fs",
 		"test/e2e",
-		"test/site",
 	},
 	LongTestName: {
-		"internal/connected",
-		"internal/gateway",
 		"internal/metadb",
 		"internal/storage",
 		"internal/storage/blob/fs",
