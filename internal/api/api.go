@@ -1,9 +1,9 @@
-// Package api is the types of the management API, and nothing else: what it
-// serves, and what the command line reads. docs/management-api.md describes it.
+// Package api is the types of the management API, and nothing else. The server encodes them, and
+// the command line decodes them. docs/management-api.md describes the API.
 //
-// Names, nesting and values are those of the reference, so that scripts
-// written for it read them unchanged. Times are RFC 3339 in UTC. Ids are paths
-// below the API's root.
+// Names, nesting and values are those of the reference, so that scripts written for it read them
+// unchanged. Times are RFC 3339 in UTC. IDs are paths below the API's root. Descriptions in the
+// OpenAPI document that are too long for a tag are in the package management.
 package api
 
 import "time"
@@ -11,12 +11,12 @@ import "time"
 // Root is the path of the management API.
 const Root = "/api/v1"
 
-// Succeeded is the provisioning state of every resource: a write is done when
-// it is answered.
+// Succeeded is the provisioning state of every resource, because a write is complete when it is
+// answered.
 const Succeeded = "Succeeded"
 
-// Tagged is the part of a resource that tells its present content from earlier content, and, in
-// the answer to a write, which connected registries have not heard of the write.
+// Tagged is the part of a resource with its entity tag and, in the answer to a write, the connected
+// registries that have not received the write yet.
 type Tagged struct {
 	ETag string `json:"-"` // it is a header
 	WriteResult
@@ -25,25 +25,30 @@ type Tagged struct {
 // EntityTag returns the resource's entity tag.
 func (t Tagged) EntityTag() string { return t.ETag }
 
-// WriteResult is the part of the answer to a write that says which connected registries have
-// not heard of it.
+// WriteResult is the part of the answer to a write with the connected registries that have not
+// received it yet.
 type WriteResult struct {
-	Unheard *Unheard `json:"unheard,omitempty" doc:"In the answer to a write: the connected registries that it concerns and that have not heard of it. Not there where all hear of it at once."`
+	// Unheard is set in the answer to a write, unless all affected connected registries receive the
+	// write at once.
+	Unheard *Unheard `json:"unheard,omitempty" doc:"Connected registries that have not received the write yet."`
 }
 
-// SetUnheard sets the connected registries that have not heard of the write; nil is none.
+// SetUnheard sets the connected registries that have not received the write yet; nil is none.
 func (t *WriteResult) SetUnheard(u *Unheard) { t.Unheard = u }
 
-// An Unheard is the connected registries that have not heard of a write.
+// An Unheard lists the connected registries that have not received a write yet.
 type Unheard struct {
 	Count      int               `json:"count" doc:"How many there are."`
-	Registries []UnheardRegistry `json:"registries" nullable:"false" doc:"The first twenty, those that hear of it last first."`
+	Registries []UnheardRegistry `json:"registries" nullable:"false" doc:"At most twenty, the latest first."`
 }
 
-// An UnheardRegistry is a connected registry that has not heard of a write.
+// An UnheardRegistry is a connected registry that has not received a write yet.
 type UnheardRegistry struct {
-	Name         string     `json:"name"`
-	ExpectedTime *time.Time `json:"expectedTime" doc:"When it is expected to, as its sync window and those on the way to it open; null where nobody knows: it should have been heard of, or cannot log in."`
+	Name string `json:"name"`
+	// ExpectedTime is when the registry is expected to receive the write, by its sync windows and
+	// those of the registries above it. It is not known if the registry is overdue or cannot log
+	// in.
+	ExpectedTime *time.Time `json:"expectedTime" doc:"Null if it is not known."`
 }
 
 // ScopeMapID returns the id of a scope map.
@@ -55,7 +60,7 @@ func TokenID(name string) string { return "/tokens/" + name }
 // ConnectedRegistryID returns the id of a connected registry.
 func ConnectedRegistryID(name string) string { return "/connected-registries/" + name }
 
-// Text is s, or null if it is empty.
+// Text returns s, or nil if it is empty.
 func Text(s string) *string {
 	if s == "" {
 		return nil
@@ -63,7 +68,7 @@ func Text(s string) *string {
 	return &s
 }
 
-// Time is t in UTC, or null if it is zero.
+// Time returns t in UTC, or nil if it is zero.
 func Time(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -72,20 +77,23 @@ func Time(t time.Time) *time.Time {
 	return &t
 }
 
-// List is all, which is a list even if it is nil.
+// List returns a copy of all that is never nil.
 func List(all []string) []string { return append([]string{}, all...) }
 
-// A ByteProgress is how far a sync, an import or a mirror rule's run is.
+// A ByteProgress is the progress of a sync, of an import, or of a mirror rule's run.
 type ByteProgress struct {
-	BytesTotal     int64  `json:"bytesTotal" doc:"Of the layers that are or were missing for the items that it has planned."`
-	BytesDone      int64  `json:"bytesDone" doc:"Of these, what is here."`
-	ItemsUnplanned int    `json:"itemsUnplanned" doc:"How many missing items bytesTotal does not have, because their sizes are not known yet. Unless it is 0, bytesTotal is the least that it can be."`
-	BytesPerSecond int64  `json:"bytesPerSecond" doc:"Over the last seconds; 0 unless it runs."`
-	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long the rest takes at this rate; null where nobody knows, as long as there are unplanned items."`
+	BytesTotal int64 `json:"bytesTotal" doc:"The size of the missing layers of all planned items."`
+	BytesDone  int64 `json:"bytesDone" doc:"The part of bytesTotal that is stored here."`
+	// ItemsUnplanned counts items whose sizes are not known yet. Unless it is 0, BytesTotal is a
+	// lower bound.
+	ItemsUnplanned int   `json:"itemsUnplanned" doc:"The number of missing items that bytesTotal does not include."`
+	BytesPerSecond int64 `json:"bytesPerSecond" doc:"Over the last seconds; 0 unless it runs."`
+	// EtaSeconds is nil as long as there are unplanned items.
+	EtaSeconds *int64 `json:"etaSeconds" doc:"The time left at this rate; null if it is not known."`
 }
 
-// ByteProgressOf is the progress for done of total bytes, beside those of unplanned
-// items, and perSecond more each second.
+// ByteProgressOf returns the progress of done of total bytes at the rate of perSecond, with a
+// number of unplanned items.
 func ByteProgressOf(done, total int64, unplanned int, perSecond int64) ByteProgress {
 	p := ByteProgress{BytesTotal: total, BytesDone: done, ItemsUnplanned: unplanned, BytesPerSecond: perSecond}
 	if done < total && perSecond > 0 && unplanned == 0 {

@@ -2,8 +2,7 @@ package api
 
 import "time"
 
-// A Repository is one of the registry's. The counts are there only when it is
-// asked for by its name.
+// A Repository is a repository of the registry. It has the counts only if it was requested by name.
 type Repository struct {
 	Name           string    `json:"name"`
 	CreatedTime    time.Time `json:"createdTime"`

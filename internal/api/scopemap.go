@@ -21,13 +21,13 @@ type ScopeMap struct {
 	Tagged
 }
 
-// A ScopeMapPut is a scope map as it is to be.
+// A ScopeMapPut creates or replaces a scope map.
 type ScopeMapPut struct {
 	Description string   `json:"description,omitempty" doc:"At most 256 characters."`
-	Actions     []string `json:"actions" nullable:"false" minItems:"1" maxItems:"5000" doc:"repositories/NAME/ACTION or gateway/NAME/ACTION."`
+	Actions     []string `json:"actions" nullable:"false" minItems:"1" maxItems:"5000"`
 }
 
-// A ScopeMapPatch is what is to change. What is to go goes first.
+// A ScopeMapPatch changes a scope map. Actions are removed before others are added.
 type ScopeMapPatch struct {
 	Description   *string  `json:"description,omitempty" doc:"At most 256 characters."`
 	AddActions    []string `json:"addActions,omitempty" maxItems:"5000"`

@@ -2,8 +2,8 @@ package api
 
 import "time"
 
-// The states of a [SyncItem]. The first and the last are also those of a
-// [Verdict], beside [NotInSync].
+// The states of a [SyncItem]. InSync and Unknown are also states of a [Verdict], which can be
+// [NotInSync], too.
 const (
 	InSync   = "InSync"
 	Pending  = "Pending"
@@ -12,24 +12,23 @@ const (
 	Unknown  = "Unknown"
 )
 
-// NotInSync is the status of a [Verdict] for which something is known to differ.
+// NotInSync is the status of a [Verdict] if a difference is known.
 const NotInSync = "NotInSync"
 
-// A Verdict says whether a connected registry is in sync with its parent, as far
-// as that is known.
+// A Verdict says whether a connected registry is in sync with its parent, and as of when.
 type Verdict struct {
 	InSync   bool       `json:"inSync" doc:"Whether status is InSync."`
-	Status   string     `json:"status" enum:"InSync,NotInSync,Unknown" doc:"Unknown is of a site that should have been in touch with its parent since, or cannot be."`
-	AsOfTime *time.Time `json:"asOfTime" doc:"As of when status is so; of Unknown, since when nothing is known, which is its creation if it never reported. Null is never."`
-	Reason   *string    `json:"reason" doc:"Why it is not in sync, or not known; null where it is."`
+	Status   string     `json:"status" enum:"InSync,NotInSync,Unknown"`
+	AsOfTime *time.Time `json:"asOfTime"`
+	Reason   *string    `json:"reason" doc:"Why it is not in sync, or not known; null if it is in sync."`
 }
 
-// A SyncStatus is how a connected registry's sync goes.
+// A SyncStatus is the state of a connected registry's sync.
 type SyncStatus struct {
 	Verdict
 	State        string     `json:"state" enum:"Online,Syncing,Unhealthy"`
 	Time         time.Time  `json:"time" doc:"When this was so."`
-	Paused       bool       `json:"paused" doc:"Whether somebody at the site stopped syncs until further notice."`
+	Paused       bool       `json:"paused" doc:"Whether syncs are paused at the site."`
 	NextSyncTime *time.Time `json:"nextSyncTime" doc:"When the next sync window opens; null while one is open."`
 	ItemsSynced  int        `json:"itemsSynced"`
 	ItemsPending int        `json:"itemsPending"`
@@ -39,64 +38,65 @@ type SyncStatus struct {
 	Details []StatusDetail      `json:"details" nullable:"false"`
 }
 
-// A SyncItem is a tag of the parent, or a manifest that no tag leads to, and
-// how far it is at the site.
+// A SyncItem is a tag of the parent, or a manifest without a tag, with its state at the site.
 type SyncItem struct {
 	Repository    string     `json:"repository"`
-	Tag           *string    `json:"tag" doc:"Null for a manifest without one."`
-	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown" doc:"Unknown is of a site that has more open than it says, or of which nothing is known just now: digest and lastMatchTime are then what was known last."`
-	Digest        *string    `json:"digest" doc:"What the site serves; null is nothing."`
-	ParentDigest  *string    `json:"parentDigest" doc:"What the parent has; null is nothing any more."`
-	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both were last known to be the same."`
-	Error         *string    `json:"error" doc:"Of the last try, where that failed."`
+	Tag           *string    `json:"tag" doc:"Null for a manifest without a tag."`
+	State         string     `json:"state" enum:"InSync,Pending,Failed,ToRemove,Unknown"`
+	Digest        *string    `json:"digest" doc:"The digest that the site serves; null if none."`
+	ParentDigest  *string    `json:"parentDigest" doc:"The digest at the parent; null if it was removed."`
+	LastMatchTime *time.Time `json:"lastMatchTime" doc:"When both digests were last known to be equal."`
+	Error         *string    `json:"error" doc:"The error of the last try; null if it did not fail."`
 
-	BytesTotal     *int64 `json:"bytesTotal" doc:"Of the layers that were missing when it was planned; null where a sync has not come to it yet, or it is in sync."`
-	BytesDone      *int64 `json:"bytesDone" doc:"Of these, what is here."`
+	BytesTotal     *int64 `json:"bytesTotal" doc:"The size of the layers that were missing; null if not planned."`
+	BytesDone      *int64 `json:"bytesDone" doc:"The part of bytesTotal that is stored here."`
 	BytesPerSecond *int64 `json:"bytesPerSecond" doc:"Over the last seconds."`
-	EtaSeconds     *int64 `json:"etaSeconds" doc:"How long it takes until it is here, after what comes before it; null where nobody knows."`
+	// EtaSeconds includes the time for the items before this one.
+	EtaSeconds *int64 `json:"etaSeconds" doc:"The time until it is complete; null if not known."`
 
-	Key string `json:"-"` // its place in the repository's listing: the tag, or the digest
+	Key string `json:"-"` // its name in the repository's listing: the tag or the digest
 }
 
-// A DescendantSync is what an ancestor knows of a connected registry's sync, also of one
-// that is offline: its verdict, and what the site last said.
+// A DescendantSync is what an ancestor knows of a connected registry's sync: the verdict and the
+// last report, also while the connected registry is offline.
 type DescendantSync struct {
 	Verdict
 	Name            string      `json:"name"`
 	ConnectionState string      `json:"connectionState" enum:"Online,Offline,Syncing,Unhealthy"`
-	Activation      Activation  `json:"activation" doc:"Inactive is of a site that no instance holds: what is here was said by the last that did."`
-	HeardTime       *time.Time  `json:"heardTime" doc:"When this was heard; null is never."`
-	AgeSeconds      *int64      `json:"ageSeconds" doc:"How long ago that is."`
+	Activation      Activation  `json:"activation" doc:"Inactive if no instance is activated."`
+	HeardTime       *time.Time  `json:"heardTime" doc:"When the last report arrived; null if none did."`
+	AgeSeconds      *int64      `json:"ageSeconds" doc:"The age of the last report."`
 	Sync            *SyncStatus `json:"sync"`
 
 	LastRefusedLogin *RefusedLogin `json:"lastRefusedLogin"`
 }
 
-// A RefusedLogin is the last login that was refused at the parent of a connected
-// registry, with the name of its sync token.
+// A RefusedLogin is the last login that the parent of a connected registry refused to somebody with
+// the name of its sync token.
 type RefusedLogin struct {
 	Time   time.Time `json:"time"`
-	Source string    `json:"source" doc:"The address that it came from, whoever that was."`
+	Source string    `json:"source" doc:"The address that the login came from."`
 	Reason string    `json:"reason"`
 }
 
-// An InstanceStatus is what an instance says of itself.
+// An InstanceStatus is the state of an instance.
 type InstanceStatus struct {
 	Role       string      `json:"role" enum:"root,connected"`
-	Name       string      `json:"name,omitempty" doc:"Of the connected registry."`
-	Version    string      `json:"version" doc:"Of the program."`
+	Name       string      `json:"name,omitempty" doc:"The name of the connected registry."`
+	Version    string      `json:"version" doc:"The version of the program."`
 	InstanceID string      `json:"instanceId"`
 	Sync       *SyncStatus `json:"sync,omitempty"`
 }
 
-// A SettingsPost asks for what an instance needs to become a connected registry.
+// A SettingsPost requests the settings that an instance needs to become a connected registry.
 type SettingsPost struct {
-	ParentProtocol   string `json:"parentProtocol" enum:"http,https" doc:"How the instance reaches its parent."`
-	GeneratePassword int    `json:"generatePassword,omitempty" enum:"1,2" doc:"Make this password of the sync token, in place of the one there is."`
+	ParentProtocol string `json:"parentProtocol" enum:"http,https" doc:"How the instance reaches its parent."`
+	// GeneratePassword replaces the password of the sync token in this slot.
+	GeneratePassword int `json:"generatePassword,omitempty" enum:"1,2" doc:"Generate this password."`
 }
 
-// InstanceSettings are what an instance needs to become a connected
-// registry, under the reference's names.
+// InstanceSettings are the settings that an instance needs to become a connected registry, under
+// the reference's names.
 type InstanceSettings struct {
 	CertificateVolume string `json:"ACR_REGISTRY_CERTIFICATE_VOLUME"`
 	ConnectionString  string `json:"ACR_REGISTRY_CONNECTION_STRING"`

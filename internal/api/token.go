@@ -35,8 +35,8 @@ type TokenCredentials struct {
 	WriteResult
 }
 
-// A TokenPassword is one of a token's two slots. Value is there only in the
-// answer to the call that made it.
+// A TokenPassword is one of a token's two passwords. Value is set only in the answer to the request
+// that generated it.
 type TokenPassword struct {
 	Name         string     `json:"name" enum:"password1,password2"`
 	CreationTime time.Time  `json:"creationTime"`
@@ -44,27 +44,29 @@ type TokenPassword struct {
 	Value        *string    `json:"value"`
 }
 
-// A TokenPut is a token as it is to be.
+// A TokenPut creates or replaces a token.
 type TokenPut struct {
-	ScopeMap  string        `json:"scopeMap" minLength:"1" maxLength:"100"`
-	Status    string        `json:"status,omitempty" maxLength:"16" doc:"enabled, which is the default, or disabled."`
-	Passwords []PasswordPut `json:"passwords,omitempty" maxItems:"2" doc:"The passwords to make. A slot that is not named is empty then."`
+	ScopeMap string `json:"scopeMap" minLength:"1" maxLength:"100"`
+	Status   string `json:"status,omitempty" maxLength:"16" doc:"enabled (the default) or disabled."`
+	// Passwords that are not listed are deleted.
+	Passwords []PasswordPut `json:"passwords,omitempty" maxItems:"2" doc:"The passwords to generate."`
 }
 
-// A PasswordPut is a password to make.
+// A PasswordPut requests a password.
 type PasswordPut struct {
 	Name   string     `json:"name" enum:"password1,password2"`
-	Expiry *time.Time `json:"expiry,omitempty" doc:"Never, where it is not given."`
+	Expiry *time.Time `json:"expiry,omitempty" doc:"The default is never."`
 }
 
-// A TokenPatch is what is to change of a token.
+// A TokenPatch changes a token.
 type TokenPatch struct {
 	ScopeMap *string `json:"scopeMap,omitempty" maxLength:"100"`
 	Status   *string `json:"status,omitempty" maxLength:"16"`
 }
 
-// A CredentialsPost says which passwords to make.
+// A CredentialsPost requests new passwords.
 type CredentialsPost struct {
-	Passwords []string   `json:"passwords" nullable:"false" minItems:"1" maxItems:"2" doc:"password1, password2, or both."`
-	Expiry    *time.Time `json:"expiry,omitempty" doc:"Of the new passwords; never, where it is not given."`
+	// Passwords that are not listed are deleted.
+	Passwords []string   `json:"passwords" nullable:"false" minItems:"1" maxItems:"2" doc:"The passwords to generate."`
+	Expiry    *time.Time `json:"expiry,omitempty" doc:"Of the new passwords; the default is never."`
 }

@@ -112,6 +112,9 @@ func newHandler(o Options) *handler {
 			mux.HandleFunc(api.Root+path, followsParent)
 		}
 	}
+	if err := describe(h.huma.OpenAPI()); err != nil {
+		panic(err) // the tests serve every operation
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, control.Refuse(api.CodeNotFound, "there is no %.10s %.200s in the management API", r.Method,
 			r.URL.Path).

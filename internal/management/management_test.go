@@ -132,7 +132,14 @@ func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
 			OperationID string
 			Responses   map[string]any
 		}
-		Components struct{ Schemas map[string]any }
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct {
+					Description string
+					Enum        []any
+				}
+			}
+		}
 	}
 	root.Call(t, "GET", "/openapi.json", nil).OK(t, &doc)
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
@@ -148,8 +155,15 @@ func TestOpenAPIDocumentListsEveryOperation(t *testing.T) {
 			}
 		}
 	}
-	if operations != 32 || doc.Components.Schemas["ConnectedRegistry"] == nil {
-		t.Errorf("%d operations, ConnectedRegistry %v", operations, doc.Components.Schemas["ConnectedRegistry"])
+	put := doc.Components.Schemas["RegistryPut"].Properties
+	if filters := put["tagFilters"].Description; !strings.Contains(filters, "regular expression") {
+		t.Errorf("tagFilters is described as %q", filters)
+	}
+	if codes := doc.Components.Schemas["Problem"].Properties["code"].Enum; len(codes) != 11 {
+		t.Errorf("the codes of a problem are %q", codes)
+	}
+	if operations != 32 {
+		t.Errorf("%d operations", operations)
 	}
 }
 

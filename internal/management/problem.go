@@ -34,6 +34,7 @@ var statuses = map[string]int{
 	api.CodeTooMany:      http.StatusTooManyRequests,
 	api.CodeInternal:     http.StatusInternalServerError,
 	api.CodeNoSpace:      http.StatusInsufficientStorage,
+	api.CodeTooLarge:     http.StatusRequestEntityTooLarge,
 }
 
 // A problem is an [api.Problem] with the headers of its answer.

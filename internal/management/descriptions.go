@@ -1,0 +1,85 @@
+package management
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// A description is the text for one property of the OpenAPI document.
+type description struct{ property, text string }
+
+// settingsDescriptions are those of api.Settings.
+var settingsDescriptions = []description{
+	{"syncSchedule", "A cron expression with five fields, in UTC. * * * * * is continuous, and the default."},
+	{"syncWindow", "ISO 8601, PT1H to P7D. Required with a schedule that is not continuous."},
+	{"syncMessageTtl", "ISO 8601, P1D to P90D. The default is P2D."},
+	{"logLevel", "Debug, Information, Warning, Error or None. The default is Information."},
+	{"gcEnabled", "The default is true."},
+	{"gcSchedule", "A cron expression with five fields, in UTC. The default is 0 0 * * *."},
+	{"tagFilters", "Sync only tags that match one of these: a pattern such as v1.*, a regular expression such as /^v1/, " +
+		"or a range of versions such as >=1.2 <2. With ! before it, a filter excludes its matches. " +
+		"Empty is every tag, the default."},
+	{"keepLast", "Sync only this many tags of each repository, those that were set last. 0 is all, the default."},
+	{"platforms", "Of indexes sync only manifests for one of these platforms, such as linux/amd64 or " +
+		"linux/arm64/v8, and those without a platform. Empty is every platform, the default."},
+	{"byteBudget", "How many bytes of layers the syncs may fetch, such as 2GiB/day or 20GiB/month, in UTC. " +
+		"When it is spent, syncs wait for the next period, apart from urgent repositories. Empty is no limit, the default."},
+	{"bandwidth", "The maximum rate of the syncs: a rate such as 2MiB or 4Mbit, or HH:MM-HH:MM=RATE in UTC. " +
+		"The first entry that applies counts. Empty is no limit, the default."},
+	{"priorities", "The order of repositories, such as ops/*=urgent or media/*=low: urgent, high, normal or low. " +
+		"The first entry that matches counts, and a repository without a match is normal. " +
+		"Urgent repositories are synced even when the byte budget is spent."},
+}
+
+// verdictDescriptions are those of api.Verdict.
+var verdictDescriptions = []description{
+	{"status", "Unknown: the connected registry and its parent should have answered each other since, or cannot."},
+	{"asOfTime", "The time of which status is. Of Unknown, the time since when the state is unknown, which is the " +
+		"creation of a connected registry that never reported. Null is never."},
+}
+
+// descriptions are the texts that are too long for a tag in api, by schema. The variables are
+// never written.
+var descriptions = map[string][]description{
+	"RegistryPut":    settingsDescriptions,
+	"RegistryPatch":  settingsDescriptions,
+	"Verdict":        verdictDescriptions,
+	"SyncStatus":     verdictDescriptions,
+	"DescendantSync": verdictDescriptions,
+	"SyncItem": {{"state", "Unknown: the site has more items out of sync than it reports, its subscription changed, " +
+		"or it is overdue. digest and lastMatchTime are then those that were known last."}},
+	"MirrorStatus": {
+		{"state", "Waiting: the first run, or a requested one, has not begun. InSync: the last run ended in sync. " +
+			"Interrupted: the next run continues the last one."},
+		{"nextRunTime", "By the schedule, or earlier if a run was requested, was interrupted, or failed temporarily."},
+		{"error", "Why the last run failed, or why the running one makes no progress. Null while a run waits."},
+	},
+	"ScopeMapPut": {{"actions", "repositories/NAME/ACTION or gateway/NAME/ACTION."}},
+}
+
+// describe sets the descriptions in the OpenAPI document, and the codes of problems. It returns
+// an error if a description names no property of a schema that is there.
+func describe(doc *huma.OpenAPI) error {
+	schemas := doc.Components.Schemas.Map()
+	for name, all := range descriptions {
+		schema := schemas[name]
+		if schema == nil {
+			continue // its operations are not served here
+		}
+		for _, d := range all {
+			property := schema.Properties[d.property]
+			if property == nil {
+				return fmt.Errorf("describe %s: it has no property %s", name, d.property)
+			}
+			property.Description = d.text
+		}
+	}
+	code := schemas["Problem"].Properties["code"]
+	for _, c := range slices.Sorted(maps.Keys(statuses)) {
+		code.Enum = append(code.Enum, c)
+	}
+	return nil
+}
