@@ -23,7 +23,7 @@ func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
 		root.start(second, c)
 		time.Sleep(time.Hour)
 		if !second.serves("app/a", "v1", "") {
-			t.Fatal("the second instance got in")
+			t.Fatal("the second instance is activated")
 		}
 		if n := second.log.count("parent refuses this registry"); n != 1 {
 			t.Errorf("the log says %d times that the parent refuses, want once", n)
@@ -82,7 +82,7 @@ func TestNextTryNoticesThatTheLinkIsBack(t *testing.T) {
 		root.link.cut()
 		time.Sleep(time.Hour)
 		root.link.restore()
-		time.Sleep(79 * time.Second) // the longest pause; a poll that is held would take another minute
+		time.Sleep(79 * time.Second) // the longest pause; a held poll would add a minute
 		if n := ship.log.count("parent answers again"); n != 1 {
 			t.Errorf("it was noticed %d times that the parent answers again, want once", n)
 		}
@@ -113,14 +113,14 @@ func TestDeactivatedInstanceWaitsBeforeItActivatesAgain(t *testing.T) {
 		if _, err := root.fleet.Deactivate(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Minute) // the first has found out, and holds back
+		time.Sleep(5 * time.Minute) // the first one noticed, and waits
 		root.start(second, c)
 		second.awaitTag("app/a", "v1", d)
 		time.Sleep(time.Hour)
 		e := root.push("app/a", "2", "v1", 10)
 		second.awaitTag("app/a", "v1", e)
 		if !first.serves("app/a", "v1", d) {
-			t.Error("the first instance does not serve what it has")
+			t.Error("the first instance does not serve its content")
 		}
 	})
 }
@@ -159,7 +159,7 @@ func TestChainOfNewRegistriesActivatesInSeconds(t *testing.T) {
 		begun := time.Now()
 		for i := levels; i > 0; i-- {
 			sites[i-1].start(sites[i], connections[names[i]])
-			time.Sleep(100 * time.Millisecond) // each asks before its parent knows anything
+			time.Sleep(100 * time.Millisecond) // each asks before its parent has an answer
 		}
 		await(t, "all are activated",
 			func() bool { return sites[levels].log.count("connected registry is activated") == 1 })
@@ -168,7 +168,7 @@ func TestChainOfNewRegistriesActivatesInSeconds(t *testing.T) {
 		}
 		for _, s := range sites[2:] {
 			if n := s.log.count("password"); n > 0 {
-				t.Errorf("the log of %s speaks of a password %d times", s.name, n)
+				t.Errorf("the log of %s mentions a password %d times", s.name, n)
 			}
 			if n := s.log.count("parent does not know this registry yet"); n != 1 {
 				t.Errorf("the log of %s says %d times that its parent does not know it yet", s.name, n)

@@ -18,7 +18,7 @@ func TestBandwidthCapHoldsForBatches(t *testing.T) {
 		c := root.connectedRegistry("ship1",
 			api.RegistryPut{Settings: api.Settings{Bandwidth: []string{"30KiB"}}})
 		root.start(root.child("ship1"), c)
-		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
+		time.Sleep(20 * time.Second) // the first bytes fill the buffers of the link
 		before := root.sent.Load()
 		time.Sleep(20 * time.Second)
 		if got, want := root.sent.Load()-before, int64(20*30<<10); got < want*9/10 || got > want*11/10 {
@@ -35,7 +35,7 @@ func TestBandwidthCapHoldsOverAllConnectionsAndChangesLive(t *testing.T) {
 		}
 		ship := root.connect("ship1", api.RegistryPut{
 			Settings: api.Settings{Bandwidth: []string{"00:00-01:00=800kbit", "4Mbit"}}})
-		time.Sleep(20 * time.Second) // the first bytes fill what is between the two
+		time.Sleep(20 * time.Second) // the first bytes fill the buffers of the link
 		check := func(rate int64) {
 			t.Helper()
 			before := root.sent.Load()

@@ -19,10 +19,10 @@ func TestSpentBudgetDelaysSyncsToTheNextPeriod(t *testing.T) {
 		ship := root.child("ship1")
 		time.Sleep(23 * time.Hour)
 		stop := root.start(ship, c)
-		const room = 512 << 10 // what is between the two when the budget ends
+		const room = 512 << 10 // in the buffers of the link when the budget ends
 		for day := range int64(2) {
 			time.Sleep(20 * time.Minute)
-			stop() // a restart does not make up for it
+			stop() // a restart adds nothing to the budget
 			stop = root.start(ship, c)
 			time.Sleep(20 * time.Minute)
 			want := (day + 1) * 2 << 20
@@ -59,7 +59,7 @@ func TestLiftedBudgetAppliesAtOnce(t *testing.T) {
 		ship := root.child("ship1")
 		root.start(ship, c)
 		time.Sleep(10 * time.Minute)
-		for _, seed := range []string{"2", "3", "4"} { // each a sync of its own
+		for _, seed := range []string{"2", "3", "4"} { // in one sync each
 			ship.awaitTag("ops/charts", "v1", root.push("ops/charts", seed, "v1", large))
 			time.Sleep(10 * time.Second)
 		}
@@ -92,8 +92,7 @@ func TestMonthlyBudgetCountsBytesOfTheDailyOne(t *testing.T) {
 	})
 }
 
-// What a site has of an image that waits is known while something else comes,
-// and after a restart.
+// The bytes of an image that waits stay known while another image is fetched, and after a restart.
 func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 5 << 20
@@ -130,8 +129,8 @@ func TestStatusKeepsBytesOfAStoppedSync(t *testing.T) {
 	})
 }
 
-// TestWrongClockAllowsNoSecondBudget starts a machine whose clock is decades behind
-// until it finds the time.
+// TestWrongClockAllowsNoSecondBudget starts a machine whose clock is decades behind until it is
+// set.
 func TestWrongClockAllowsNoSecondBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := "2MiB/day"

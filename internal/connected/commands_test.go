@@ -31,7 +31,7 @@ func TestResumeContinuesAPausedSyncFromTheSameByte(t *testing.T) {
 			return err == nil && len(all) == 1 && all[0].Paused
 		})
 
-		// Neither a restart, nor news, nor somebody's wish lets one begin.
+		// Neither a restart, nor a change, nor a sync now starts one.
 		stop()
 		root.start(ship, c)
 		root.push("app/a", "2", "v2", 10)

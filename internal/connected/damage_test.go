@@ -24,7 +24,7 @@ func (s *site) layerOf(seed string, size int) digest.Digest {
 	return digest.FromBytes([]byte(strings.Repeat(seed+" 0;", size)[:size]))
 }
 
-// file is where a blob is kept, as the one who serves it says.
+// file returns the path of a blob's file.
 func (s *site) file(repository string, d digest.Digest) string {
 	s.T.Helper()
 	content, _, err := s.OpenBlob(s.T.Context(), repository, d)
@@ -35,8 +35,8 @@ func (s *site) file(repository string, d digest.Digest) string {
 	return content.(*os.File).Name()
 }
 
-// spoil flips a bit of a blob on the disk.
-func (s *site) spoil(repository string, d digest.Digest) {
+// corrupt flips a bit of a blob on the disk.
+func (s *site) corrupt(repository string, d digest.Digest) {
 	s.T.Helper()
 	disk, err := os.OpenFile(s.file(repository, d), os.O_RDWR, 0)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *site) spoil(repository string, d digest.Digest) {
 	}
 	defer disk.Close()
 	one := make([]byte, 1)
-	if _, err = disk.ReadAt(one, 1); err == nil { // in its place: the file is never shorter
+	if _, err = disk.ReadAt(one, 1); err == nil { // in place, so that the file is never shorter
 		_, err = disk.WriteAt([]byte{one[0] ^ 1}, 1)
 	}
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *site) spoil(repository string, d digest.Digest) {
 	}
 }
 
-// runScrub lets the site's scrub run until the test's end.
+// runScrub runs the site's scrub until the end of the test.
 func (s *site) runScrub() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -76,7 +76,7 @@ func (s *site) whole(repository string, d digest.Digest) bool {
 	return err == nil && digest.FromBytes(bytes) == d
 }
 
-// damaged is how much is out of service.
+// damaged returns how many blobs and manifests are out of service.
 func (s *site) damaged() int64 {
 	s.T.Helper()
 	sum, err := metadb.Read(s.T.Context(), s.DB, (*metadb.Tx).SumDamages)
@@ -90,8 +90,8 @@ func hasDetail(s *wire.Status, code string) bool {
 	return slices.ContainsFunc(s.Details, func(d wire.StatusDetail) bool { return d.Code == code })
 }
 
-// spoilManifest changes a manifest in the database.
-func (s *site) spoilManifest(repository string, d digest.Digest) {
+// corruptManifest changes a manifest in the database.
+func (s *site) corruptManifest(repository string, d digest.Digest) {
 	s.T.Helper()
 	err := s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error {
 		m, err := tx.Manifest(repository, string(d))
@@ -114,7 +114,7 @@ func (s *site) spoilManifest(repository string, d digest.Digest) {
 	}
 }
 
-// verify reads everything again that the site stores.
+// verify makes the site read all stored content again.
 func (s *site) verify() {
 	s.T.Helper()
 	if err := s.scrub.Order(s.T.Context()); err != nil {
@@ -128,8 +128,8 @@ func (s *site) awaitDamageFound() {
 	await(s.T, s.name+" finds the damage", func() bool { return s.log.count("blob is damaged") == 1 })
 }
 
-// awaitWhole waits until the site serves a blob again, and fails the test if that takes longer
-// than a second: the time in which nothing else would end the wait of its agent.
+// awaitWhole waits until the site serves a blob again, and fails the test if that takes more than
+// a second. Nothing else would end the agent's wait so soon.
 func (s *site) awaitWhole(repository string, d digest.Digest) {
 	s.T.Helper()
 	from := time.Now()
@@ -143,7 +143,7 @@ func TestDamageIsHealedWithinASecond(t *testing.T) {
 	layer := digest.FromBytes([]byte(strings.Repeat("1 0;", large)[:large]))
 	for name, damage := range map[string]func(ship *site, image digest.Digest){
 		"a scrub": func(ship *site, _ digest.Digest) {
-			ship.spoil("app/a", layer)
+			ship.corrupt("app/a", layer)
 			ship.verify()
 			ship.awaitDamageFound()
 		},
@@ -164,7 +164,7 @@ func TestDamageIsHealedWithinASecond(t *testing.T) {
 			}
 		},
 		"a suspicion": func(ship *site, _ digest.Digest) {
-			ship.spoil("app/a", layer)
+			ship.corrupt("app/a", layer)
 			ship.scrub.Suspect(layer)
 			ship.awaitDamageFound()
 		},
@@ -185,7 +185,7 @@ func TestPulledManifestIsHealedWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ship, image := newPair(t, large)
 		time.Sleep(10*time.Minute + 5*time.Second)
-		ship.spoilManifest("app/a", image)
+		ship.corruptManifest("app/a", image)
 		from := time.Now()
 		await(t, "the ship serves the image", func() bool {
 			_, err := ship.Storage.Manifest(t.Context(), "app/a", string(image))
@@ -197,15 +197,15 @@ func TestPulledManifestIsHealedWithinASecond(t *testing.T) {
 	})
 }
 
-// TestDamageThatAChildFindsIsHealed is about damage that a parent, a connected registry itself, does
-// not see until its own child asks for the content.
+// TestDamageThatAChildFindsIsHealed is about damage that a parent, a connected registry itself,
+// does not see until its own child asks for the content.
 func TestDamageThatAChildFindsIsHealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ship, image := newPair(t, large)
 		ship.runScrub()
 		layer := ship.layerOf("1", large)
 		time.Sleep(10*time.Minute + 5*time.Second)
-		ship.spoil("app/a", layer)
+		ship.corrupt("app/a", layer)
 		cabin := ship.connect("cabin1", api.RegistryPut{})
 		ship.awaitDamageFound()
 		ship.awaitWhole("app/a", layer)
@@ -222,12 +222,14 @@ func TestDamageWhilePausedIsNotPolledInALoop(t *testing.T) {
 			root.push("app/b", seed, seed, 20)
 			layers = append(layers, root.layerOf(seed, 20))
 		}
-		await(t, "the ship is in sync", func() bool { return ship.whole("app/b", layers[299]) && ship.agent.Status().ItemsPending == 0 })
+		await(t, "the ship is in sync", func() bool {
+			return ship.whole("app/b", layers[299]) && ship.agent.Status().ItemsPending == 0
+		})
 		ship.agent.Pause(t.Context())
 		time.Sleep(10 * time.Minute)
 		before := len(ship.polls.all())
 		for _, layer := range layers {
-			ship.spoil("app/b", layer)
+			ship.corrupt("app/b", layer)
 			if reason, err := ship.VerifyBlob(t.Context(), layer, storage.Unpaced); reason == "" || err != nil {
 				t.Fatalf("VerifyBlob = %q, %v", reason, err)
 			}
@@ -251,7 +253,7 @@ func TestDamageIsHealedFromTheParent(t *testing.T) {
 
 		layer := ship.layerOf("1", large)
 		ship.agent.Pause(t.Context())
-		ship.spoil("app/a", layer)
+		ship.corrupt("app/a", layer)
 		if err := ship.scrub.Order(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -298,7 +300,7 @@ func TestResyncCanVerifyAllContent(t *testing.T) {
 		ship.runScrub()
 		ship.awaitTag("app/a", "v1", d)
 		layer := ship.layerOf("1", large)
-		ship.spoil("app/a", layer)
+		ship.corrupt("app/a", layer)
 		if _, err := root.fleet.ResyncAndVerify(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
@@ -306,14 +308,14 @@ func TestResyncCanVerifyAllContent(t *testing.T) {
 	})
 }
 
-// TestWrongContentIsVerifiedAtTheParent is about damage that nobody sees at the parent until a
-// child gets it.
+// TestWrongContentIsVerifiedAtTheParent has damage at the parent that nobody notices until a child
+// gets the blob.
 func TestWrongContentIsVerifiedAtTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		d := root.push("app/a", "1", "v1", large)
 		layer := root.layerOf("1", large)
-		root.spoil("app/a", layer)
+		root.corrupt("app/a", layer)
 		root.runScrub()
 		ship := root.connect("ship1", api.RegistryPut{})
 		await(t, "the root finds the damage", func() bool { return root.damaged() == 1 })

@@ -10,7 +10,7 @@ import (
 	"ferry/internal/control"
 )
 
-const large = 300_000 // bytes; too much for a plan to carry
+const large = 300_000 // bytes; too many for a plan
 
 func TestSyncedImageIsServedWithoutTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestChangedPermissionsAddAndRemoveRepositories(t *testing.T) {
 		ship.awaitTag("app/a", "v1", a)
 		time.Sleep(time.Minute)
 		if !ship.serves("app/b", "v1", "") {
-			t.Error("app/b is out of scope, and came")
+			t.Error("app/b came, which is out of scope")
 		}
 		_, err := root.control.UpdateScopeMap(t.Context(), by, "ship1", api.ScopeMapPatch{
 			RemoveActions: []string{"repositories/app/a/content/read", "repositories/app/a/metadata/read"},
@@ -139,7 +139,7 @@ func TestReplacedParentListsEveryRepository(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 
-		// The other's feed is longer already: its numbers say nothing.
+		// The other's feed is longer already, so that its numbers prove nothing.
 		other := newRoot(t)
 		first := other.push("app/new", "9", "v1", large)
 		for i := range 20 {

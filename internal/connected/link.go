@@ -82,7 +82,7 @@ const (
 // ran. Its text is for people at the site.
 type deactivatedError struct{ error }
 
-// Error returns who decided it, and the consequences.
+// Error says where that was decided, and how the instance goes on.
 func (deactivatedError) Error() string {
 	return "this registry was deactivated at the root, where another instance may be meant to take its place: " +
 		"it waits for " + deactivatedPause.String() +

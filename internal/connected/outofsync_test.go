@@ -22,7 +22,7 @@ func TestResyncListsEveryRepositoryOnce(t *testing.T) {
 		ship.restart()
 		time.Sleep(10 * time.Minute)
 		if n := ship.log.count("trigger=Resync"); n != 1 {
-			t.Errorf("every repository is listed %d times for one wish", n)
+			t.Errorf("every repository is listed %d times for one resync", n)
 		}
 		if s := ship.agent.Status(); s.SyncTrigger != "Resync" || s.SyncState != "Succeeded" {
 			t.Errorf("%+v", s)

@@ -86,7 +86,7 @@ func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 		both("linux/amd64", "linux/arm64")
 		update("windows/amd64")
 		both("windows/amd64")
-		update("linux/s390x") // of which there is nothing
+		update("linux/s390x") // for which there is no image
 		both()
 		if ship.log.count("nothing for this registry's platforms") == 0 {
 			t.Error("nobody says that there is nothing")

@@ -8,7 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-// prefer gives a connected registry other priorities.
+// prefer sets the priorities of a connected registry.
 func (s *site) prefer(name string, priorities ...string) {
 	s.T.Helper()
 	s.update(name, api.Settings{Priorities: priorities})
@@ -45,7 +45,7 @@ func TestUrgentRepositoriesSyncWithASpentBudget(t *testing.T) {
 			t.Errorf("%d requests in two hours, want about one a minute", requests)
 		}
 
-		// What becomes urgent goes on at once, and what does not any more waits.
+		// A repository that becomes urgent is fetched at once, and one that no longer is waits.
 		root.prefer("ship1", "media/song=urgent")
 		ship.awaitTag("media/song", "v1", other)
 		if ship.serves("media/film", "v1", large) {

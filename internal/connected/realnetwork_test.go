@@ -11,8 +11,8 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// TestImageSyncsOverARealNetwork is the tests in memory once more, in short, on
-// sockets and on each database.
+// TestImageSyncsOverARealNetwork repeats the tests in memory in short, with sockets and on each
+// database.
 func TestImageSyncsOverARealNetwork(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		other := dbtest.SQLite

@@ -18,7 +18,7 @@ type recorder struct {
 	most     int  // how many listings an answer has; 0 is as many as the parent sends
 	left     int  // answers of a pass until polls fail; 0 is any number
 	broken   bool // polls fail
-	stuck    bool // every answer has more to tell, and nothing new
+	stuck    bool // every answer promises more, and has nothing new
 }
 
 type poll struct {
@@ -48,7 +48,7 @@ func (r *recorder) mend() {
 	r.broken = false
 }
 
-// stick makes every answer promise more and tell nothing.
+// stick makes every answer promise more and have nothing new.
 func (r *recorder) stick() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +72,7 @@ func (r *recorder) restarts() (n int) {
 	return n
 }
 
-// note keeps a poll, and reports whether it was answered.
+// note keeps a poll, and returns false if it fails.
 func (r *recorder) note(q wire.PollRequest, a *wire.PollResponse, asked time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

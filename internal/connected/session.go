@@ -55,7 +55,7 @@ type session struct {
 // or ctx ends.
 func (a *Agent) runSession(ctx context.Context) {
 	window, cancel := context.WithCancelCause(ctx)
-	wakeup := a.awaitWakeup() // before the session reads what a wake-up may announce
+	wakeup := a.awaitWakeup() // first, so that no wake-up is missed
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)

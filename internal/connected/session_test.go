@@ -49,7 +49,7 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		name    string
 		change  func(root *site) error
 		trigger string
-		passes  int // beside the first
+		passes  int // after the first
 	}{
 		{"tag filters", func(root *site) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
 			"SyncTokenUpdate", 1},
@@ -98,8 +98,8 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 	}
 }
 
-// repositories pushes an image to each of n repositories, and returns what says
-// whether s serves all of them.
+// repositories pushes an image to each of n repositories. It returns a function that reports
+// whether a site serves all of them.
 func (s *site) repositories(n int) (served func(by *site) bool) {
 	s.T.Helper()
 	for i := range n {
@@ -122,7 +122,7 @@ func TestFurtherListingsArePolledAtOnce(t *testing.T) {
 		c := root.connectedRegistry("ship1", api.RegistryPut{})
 		ship := root.child("ship1")
 		ship.polls.cut(1)
-		root.rate.Store(20_000) // the sync of what is listed first takes longer
+		root.rate.Store(20_000) // the sync of the first listing takes longer
 		root.start(ship, c)
 		await(t, "all is served", func() bool { return served(ship) })
 		polls := ship.polls.all()
@@ -161,13 +161,13 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 		time.Sleep(time.Minute)
 		before := len(ship.polls.all())
 		ship.polls.cut(1)
-		ship.polls.breakAfter(3) // the answer that begins the pass, and two others
+		ship.polls.breakAfter(3) // the first answer of the pass, and two more
 		if _, err := root.fleet.Resync(t.Context(), by, "ship1"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
 		if !served(ship) {
-			t.Error("what was not listed yet is gone")
+			t.Error("a repository is gone that was not listed yet")
 		}
 		ship.stop()
 		ship.engine = ship.newEngine()
@@ -316,7 +316,7 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 	})
 }
 
-// stateOf returns what s says of a tag at a site below it; "" is nothing.
+// stateOf returns the state of a tag at a descendant, as s knows it; "" is none.
 func (s *site) stateOf(name, repository, tag string) string {
 	s.T.Helper()
 	items, _, err := s.fleet.DescendantItems(s.T.Context(), name, fleet.PageStart{}, 100)
@@ -332,8 +332,8 @@ func (s *site) stateOf(name, repository, tag string) string {
 }
 
 // TestRootKnowsADescendantWhoseParentLacksAnImage has an image that the site in the middle can
-// never get. At the site below it is not in sync, also while that is offline, and everything
-// else is.
+// never get. At the site below, the image is not in sync, even while that site is offline, and
+// everything else is in sync.
 func TestRootKnowsADescendantWhoseParentLacksAnImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
@@ -424,7 +424,7 @@ func TestRootKnowsWhenADescendantIsInSync(t *testing.T) {
 		plant.link.restore()
 		follow("v3", third)
 
-		// What plant gets only now, floor may have no sooner.
+		// Floor cannot have a tag before plant gets it.
 		root.update("plant", api.Settings{TagFilters: []string{"v3"}})
 		await(t, "plant has only v3", func() bool { return plant.serves("app/a", "v2", "") })
 		root.update("plant", api.Settings{TagFilters: []string{"v2", "v3"}})

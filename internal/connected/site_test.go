@@ -34,18 +34,18 @@ import (
 	"ferry/internal/wire"
 )
 
-// by is who changes things at the root.
+// by is the caller of all changes at the root.
 var by = control.Caller{Name: "test"}
 
-// A site is an instance with all that it serves, on a link that the test can
-// break. Agents are started apart.
+// A site is an instance with all its parts, on a link that the test can break. Its
+// agent does not run until the test starts it.
 type site struct {
 	storagetest.Content
 	name    string // "" is the root
 	control *control.Service
 	fleet   *fleet.Service
 	engine  *replication.Engine
-	scrub   *scrub.Scrubber // which does not run unless a test lets it
+	scrub   *scrub.Scrubber // it runs after runScrub
 	log     *safeBuffer
 	link    *listener
 	handler http.Handler
@@ -55,14 +55,14 @@ type site struct {
 	stop       func()                   // ends the agent that was started last
 
 	password string       // of the client token that was made last
-	requests atomic.Int64 // that came
+	requests atomic.Int64 // received
 	sent     atomic.Int64 // bytes of blobs
 	rate     atomic.Int64 // bytes of blobs a second on each connection; 0 is no limit
-	refuse   atomic.Bool  // answer 503 to all
-	ahead    atomic.Int64 // by how much its agent's clock is wrong, a [time.Duration]
+	refuse   atomic.Bool  // every answer is 503
+	ahead    atomic.Int64 // how far the agent's clock is ahead, a [time.Duration]
 	agent    *connected.Agent
 	follows  atomic.Pointer[connected.Agent] // agent, for the gateway
-	spread   atomic.Int64                    // over how long its children spread what they fetch
+	spread   atomic.Int64                    // the time over which its children spread their requests
 	polls    recorder                        // of its agents
 }
 
@@ -137,9 +137,9 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 	return s
 }
 
-// newEngine returns an engine as a process that starts has it. Its connections
-// are few, and their number hardly changes: how much flows is then what the
-// tests say, and how many there should be is the tests' of replication.
+// newEngine returns an engine without state, as after the start of a process. It
+// has few connections, so that the tests decide the rate. The tests of package
+// replication are about the number of connections.
 func (s *site) newEngine() *replication.Engine {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return replication.New(replication.Options{Storage: s.Storage, DB: s.DB, Log: log, Connections: 4})
@@ -182,8 +182,7 @@ func (s *site) restart() {
 	s.parent.start(s, s.connection)
 }
 
-// update changes the settings of a connected registry below s, which must be
-// a root.
+// update changes the settings of a connected registry. s must be a root.
 func (s *site) update(name string, c api.Settings) {
 	s.T.Helper()
 	if _, err := s.fleet.Update(s.T.Context(), by, name, api.RegistryPatch{Settings: c},
@@ -280,8 +279,8 @@ func (s *site) startAt(child *site, c gateway.ConnectionString,
 	return stop
 }
 
-// push stores an image with layers of the given sizes under a tag. Its
-// content follows from seed.
+// push stores an image with layers of the given sizes under a tag. The seed
+// decides its content.
 func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
 	s.T.Helper()
 	var layers [][]byte
@@ -295,7 +294,7 @@ func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
 	return s.Push(repository, s.Image(repository, "config "+seed, layers...), tags...).Digest
 }
 
-// serves reports whether the tag, or the digest, leads to d at s; "" is to
+// serves reports whether s serves d for a tag or digest; "" is that it serves
 // nothing.
 func (s *site) serves(repository, reference string, d digest.Digest) bool {
 	m, err := s.Storage.Manifest(s.T.Context(), repository, reference)
@@ -308,7 +307,7 @@ func (s *site) serves(repository, reference string, d digest.Digest) bool {
 	return m.Digest == d
 }
 
-// await returns once done says so.
+// await waits until done returns true.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -318,19 +317,19 @@ func await(t testing.TB, what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timed out while waiting until %s", what)
 		}
 	}
 }
 
-// awaitTag returns once the child serves the tag as d.
+// awaitTag waits until s serves d for the tag.
 func (s *site) awaitTag(repository, tag string, d digest.Digest) {
 	s.T.Helper()
 	await(s.T, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag),
 		func() bool { return s.serves(repository, tag, d) })
 }
 
-// safeBuffer is a log that is read while it is written.
+// safeBuffer is a log that can be read while it is written.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -351,7 +350,7 @@ func (b *safeBuffer) String() string {
 // count returns how many lines have the text.
 func (b *safeBuffer) count(text string) int { return strings.Count(b.String(), text) }
 
-// A listener is a site's end of its links, which are in memory.
+// A listener accepts a site's connections, which are in memory.
 type listener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -388,7 +387,7 @@ func (l *listener) dial(ctx context.Context) (net.Conn, error) {
 	return near, nil
 }
 
-// cut ends every connection and lets no new one be, until restore.
+// cut ends every connection, and refuses new ones until restore.
 func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -405,7 +404,7 @@ func (l *listener) restore() {
 	l.down = false
 }
 
-// dialled returns how often somebody tried.
+// dialled returns the number of dials.
 func (l *listener) dialled() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -428,7 +427,7 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
 
-// loseBlob takes a blob from a repository behind its manifests' backs.
+// loseBlob removes a blob from a repository, although a manifest needs it.
 func (s *site) loseBlob(repository string, d digest.Digest) error {
 	return s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error { return tx.UnlinkBlob(repository, string(d)) })
 }

@@ -24,7 +24,7 @@ func TestChangesAreFetchedWithinTheSpread(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 
-		// By chance each change comes at another time; three that come at once are none.
+		// The time of each change is random. Three that come at once are not spread.
 		soon := 0
 		for i, seed := range []string{"2", "3", "4"} {
 			v2 := root.push("apps/nav", seed, "v2", 1000+i)
@@ -40,7 +40,7 @@ func TestChangesAreFetchedWithinTheSpread(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if soon == 3 {
-			t.Error("no change was put off")
+			t.Error("no change was delayed")
 		}
 		root.push("apps/nav", "5", "v2", 1000)
 		time.Sleep(time.Second)
@@ -48,7 +48,7 @@ func TestChangesAreFetchedWithinTheSpread(t *testing.T) {
 		start = time.Now()
 		ship.awaitTag("ops/charts", "v1", urgent)
 		if took := time.Since(start); took > 10*time.Second {
-			t.Errorf("what is urgent came after %v", took)
+			t.Errorf("the urgent image came after %v", took)
 		}
 	})
 }

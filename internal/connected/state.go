@@ -81,7 +81,7 @@ func (a *Agent) update(ctx context.Context, change func(*state)) {
 }
 
 // save writes the state. If that fails, the agent goes on without: after a
-// restart, the parent sends again whatever is not in the state.
+// restart, the parent sends again everything that the state lacks.
 func (a *Agent) save(ctx context.Context) {
 	text, err := json.Marshal(a.current())
 	if err == nil {

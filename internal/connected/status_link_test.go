@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-// detail returns the one thing that is wrong at s, by its code; "" is nothing.
+// detail returns the only detail of s's status, and its code; "" is none.
 func (s *site) detail() (code, description string) {
 	s.T.Helper()
 	switch all := s.agent.Status().Details; len(all) {
@@ -53,7 +53,7 @@ func TestStatusSaysSinceWhenTheLinkIsDown(t *testing.T) {
 			return err == nil && r.ConnectionState == "Online" && len(r.StatusDetails) == 0
 		})
 
-		// Another password, of which the site does not know.
+		// The site does not know the new password.
 		if _, err := root.fleet.InstanceSettings(t.Context(), by, "ship1",
 			api.SettingsPost{ParentProtocol: "http", GeneratePassword: 1}); err != nil {
 			t.Fatal(err)

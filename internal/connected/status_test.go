@@ -69,7 +69,7 @@ func TestLongSyncIsReportedWhileItRuns(t *testing.T) {
 		if s := state(); s != "Syncing" {
 			t.Errorf("state = %s, want Syncing", s)
 		}
-		// What is decided meanwhile counts at once.
+		// Changes of the desired state count at once.
 		time.Sleep(7 * time.Second)
 		always, window := "0 2 * * *", "PT2H"
 		root.update("ship1", api.Settings{Schedule: &always, SyncWindow: &window})
@@ -101,11 +101,11 @@ func TestChangeDuringASyncIsSyncedRightAfter(t *testing.T) {
 		root.rate.Store(5000)
 		root.start(ship, c)
 		time.Sleep(time.Second)
-		a := root.push("app/a", "2", "v1", 10) // the sync is past it in the alphabet
+		a := root.push("app/a", "2", "v1", 10) // the sync is past it already
 		ship.awaitTag("app/z", "v1", z)
 		time.Sleep(3 * time.Second)
 		if !ship.serves("app/a", "v1", a) {
-			t.Error("what changed during the sync is not here right after it")
+			t.Error("the change during the sync is not synced right after it")
 		}
 	})
 }

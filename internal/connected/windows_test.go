@@ -8,8 +8,7 @@ import (
 	"ferry/internal/api"
 )
 
-// nightly is a schedule with a window of an hour, at 2 in the morning. The
-// tests' clocks begin at midnight.
+// nightly is a schedule with a window of an hour, at 2 in the morning. The tests begin at midnight.
 func nightly() api.Settings {
 	cron, window := "0 2 * * *", "PT1H"
 	return api.Settings{Schedule: &cron, SyncWindow: &window}
@@ -20,11 +19,11 @@ func TestClosedWindowMakesNoConnections(t *testing.T) {
 		root := newRoot(t)
 		first := root.push("app/a", "1", "v1", large)
 		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
-		ship.awaitTag("app/a", "v1", first) // in the window that activation opens at once
+		ship.awaitTag("app/a", "v1", first) // in the window that the activation opens
 
 		time.Sleep(61 * time.Minute)
 		root.link.cut()
-		root.link.restore() // without connections that were left open
+		root.link.restore() // with all connections closed
 		dials, requests := root.link.dialled(), root.requests.Load()
 		second := root.push("app/a", "2", "v1", large)
 		time.Sleep(55 * time.Minute)
@@ -136,9 +135,8 @@ func TestSyncCutByARestartResumesAtOnce(t *testing.T) {
 	})
 }
 
-// A clock that is set while a window is awaited, as one without a battery is
-// once it finds the time, counts within a minute; a window that it misses by
-// that is missed.
+// A clock that is set while the agent waits for a window counts within a minute. A window that the
+// step skips is missed.
 func TestClockChangesAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
@@ -167,8 +165,8 @@ func TestClockChangesAreNoticed(t *testing.T) {
 	})
 }
 
-// A window whose begin was missed, by a machine that was off, is still open
-// until its end; one that was missed whole is not made up for.
+// If a machine was off when a window opened, the rest of the window still counts. A window that was
+// missed completely is not repeated.
 func TestMissedTickOpensTheRestOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
@@ -189,7 +187,7 @@ func TestMissedTickOpensTheRestOfItsWindow(t *testing.T) {
 		ship.restart()
 		time.Sleep(time.Hour)
 		if ship.serves("app/a", "v1", third) {
-			t.Error("a window that was missed whole was made up for")
+			t.Error("a window that was missed completely was repeated")
 		}
 		time.Sleep(22 * time.Hour)
 		if !ship.serves("app/a", "v1", third) {
@@ -198,8 +196,8 @@ func TestMissedTickOpensTheRestOfItsWindow(t *testing.T) {
 	})
 }
 
-// A schedule that is narrowed inside of a window, while a sync runs, closes it
-// there and then; the sync goes on from the same byte in the next one.
+// A narrower schedule closes the open window at once, while a sync runs. The sync goes on from the
+// same byte in the next window.
 func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
@@ -229,9 +227,8 @@ func TestNarrowedScheduleStopsARunningSync(t *testing.T) {
 	})
 }
 
-// A window that somebody asks for lasts as long as the schedule's, also where
-// another is open by then; a window that is longer than the schedule's interval
-// never closes.
+// A window that an operator asks for is as long as the schedule's windows, even if another opens
+// meanwhile. Windows that are longer than the schedule's interval never close.
 func TestWindowsOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
@@ -243,7 +240,7 @@ func TestWindowsOverlap(t *testing.T) {
 		ship.awaitTag("app/a", "v1", d)
 		time.Sleep(31 * time.Minute) // it is 1:51
 		if s := ship.agent.Status(); s.NextSync.IsZero() {
-			t.Error("the window that somebody asked for is still open after an hour")
+			t.Error("the window that an operator asked for is still open after an hour")
 		}
 		hourly, long := "0 * * * *", "PT90M"
 		ship.agent.SyncNow(t.Context())

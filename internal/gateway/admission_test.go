@@ -38,7 +38,7 @@ func TestRequestThatWouldWaitTooLongIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		work := func() error { time.Sleep(time.Minute); return nil }
-		if err := a.enter(t.Context(), work); err != nil { // how long work takes is known from now on
+		if err := a.enter(t.Context(), work); err != nil { // now the time that work takes is known
 			t.Fatal(err)
 		}
 		for range 2 * maxWorking {

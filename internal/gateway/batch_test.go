@@ -22,7 +22,7 @@ func (f *fixture) wantBlob(t *testing.T, repository string, content []byte) repl
 	return replication.Ref{Repository: repository, Digest: f.PushBlob(repository, content).Digest}
 }
 
-// batch returns the blobs that came, "-" for one that did not.
+// batch returns the blobs that came, with "-" for a missing one.
 func (f *fixture) batch(t *testing.T, want ...replication.Ref) (all []string) {
 	t.Helper()
 	err := f.client.Batch(t.Context(), want, func(i int, size int64, content io.Reader) error {
@@ -89,7 +89,7 @@ func TestBatchIsLimitedAndAuthenticated(t *testing.T) {
 		t.Errorf("%d blobs: %v", len(many), err)
 	}
 	if err := f.as(t, "wrong").Batch(t.Context(), many[:1], nothing); !errors.Is(err, gateway.ErrUnauthorized) {
-		t.Errorf("a stranger: %v", err)
+		t.Errorf("without authentication: %v", err)
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// clientOf returns a client of whatever answers.
+// clientOf returns a client of a parent with the given handler.
 func clientOf(t *testing.T, answer http.HandlerFunc) *gateway.Client {
 	t.Helper()
 	srv := httptest.NewServer(answer)
@@ -89,7 +89,7 @@ func TestBlobErrorsHaveTheRegistrysText(t *testing.T) {
 	})
 	if body, _, err := c.Blob(t.Context(), "app/a", someDigest, 0, -1); err == nil {
 		body.Close()
-		t.Error("a Content-Range that makes no sense is taken")
+		t.Error("an invalid Content-Range is accepted")
 	}
 }
 
@@ -125,7 +125,7 @@ func TestCutPlanIsAnError(t *testing.T) {
 	} {
 		c := clientOf(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 		if err := c.Plan(t.Context(), nil, nil, func(replication.PlanEntry) error { return nil }); err == nil {
-			t.Errorf("%s: a plan that is not whole is taken", name)
+			t.Errorf("%s: an incomplete plan is accepted", name)
 		}
 	}
 }
@@ -161,7 +161,7 @@ func TestOnlyTheParentGetsThePassword(t *testing.T) {
 			false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var sent []bool // of each request, whether the password came
+			var sent []bool // for each request, whether it had the password
 			answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, password, _ := r.BasicAuth()
 				if sent = append(sent, password == "s3cr3t"); len(sent) <= len(test.hops) {
@@ -174,7 +174,7 @@ func TestOnlyTheParentGetsThePassword(t *testing.T) {
 			transport := gateway.NewTransport()
 			defer transport.CloseIdleConnections()
 			transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(),
-				ServerName: "example.com"} // as httptest's is called
+				ServerName: "example.com"} // the name in httptest's certificate
 			transport.TLSClientConfig.RootCAs.AddCert(overTLS.Certificate())
 			transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 				server := plain

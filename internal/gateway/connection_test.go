@@ -11,7 +11,8 @@ import (
 	"ferry/internal/gateway"
 )
 
-const plainString = "ConnectedRegistryName=ship1;SyncTokenName=ship1-sync;SyncTokenPassword=s3cr3t=/+==;ParentGatewayEndpoint=root.example:5000;ParentEndpointProtocol=https"
+const plainString = "ConnectedRegistryName=ship1;SyncTokenName=ship1-sync;SyncTokenPassword=s3cr3t=/+==;" +
+	"ParentGatewayEndpoint=root.example:5000;ParentEndpointProtocol=https"
 
 var plainConnection = gateway.ConnectionString{
 	Name: "ship1", Token: "ship1-sync", Password: "s3cr3t=/+==", Endpoint: "root.example:5000", Protocol: "https",

@@ -15,8 +15,8 @@ import (
 	"ferry/internal/wire"
 )
 
-// spoil flips a bit of a blob on the parent's disk.
-func (f *fixture) spoil(repository string, d digest.Digest) {
+// corrupt flips a bit of a blob on the parent's disk.
+func (f *fixture) corrupt(repository string, d digest.Digest) {
 	f.T.Helper()
 	file, _, err := f.OpenBlob(f.T.Context(), repository, d)
 	if err != nil {
@@ -38,7 +38,7 @@ func TestPlanSaysThatASmallBlobIsDamaged(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	bad, good := f.image("app/a", "bad", "v1"), f.image("app/a", "good", "v2")
 	layer := digest.FromString("layer bad")
-	f.spoil("app/a", layer)
+	f.corrupt("app/a", layer)
 	for range 2 { // it is found, and then it is out of service
 		var missing []string
 		entries := f.plan(t, []digest.Digest{bad, good}, nil)
@@ -84,7 +84,7 @@ func TestPlanSaysThatAManifestIsDamaged(t *testing.T) {
 	}
 }
 
-// TestOnlyReadableSuspectsAreVerified is about a child that names whatever it likes.
+// TestOnlyReadableSuspectsAreVerified has a child that also names blobs that it may not read.
 func TestOnlyReadableSuspectsAreVerified(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)

@@ -22,24 +22,24 @@ import (
 	"ferry/internal/wire"
 )
 
-// feedName is what the fixture calls its feed.
+// feedName is the name of the fixture's feed.
 const feedName = "feed-1"
 
-// A fixture is a parent with the connected registries ship1 and ship2 below it,
-// and the client of ship1. Both may read what is in app/.
+// A fixture is a parent with the connected registries ship1 and ship2, and the
+// client of ship1. Both may read app/*.
 type fixture struct {
 	storagetest.Content
 	plane      *plane
 	handler    http.Handler
 	server     *httptest.Server // nil in a bubble of testing/synctest
 	client     *gateway.Client
-	later      atomic.Int64                     // how much later than now it is for the parent, in seconds
-	watermarks atomic.Pointer[map[string]int64] // what it has of its own ancestors
-	lacking    []wire.OutOfSyncItem             // beside what fails for good
-	suspects   []digest.Digest                  // that its children doubt
+	later      atomic.Int64                     // seconds by which the parent's clock is ahead
+	watermarks atomic.Pointer[map[string]int64] // of its own ancestors
+	lacking    []wire.OutOfSyncItem             // items that fail permanently
+	suspects   []digest.Digest                  // that its children reported
 }
 
-// run runs test with a fresh parent on each database.
+// run runs test with a new parent on each database.
 func run(t *testing.T, test func(t *testing.T, f *fixture)) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) { test(t, newFixture(t, db)) })
 }
@@ -50,7 +50,7 @@ func newFixture(t testing.TB, db *metadb.DB) *fixture {
 }
 
 // newListingFixture is [newFixture] with a parent that lists about n items in an
-// answer; 0 is as many as it usually does.
+// answer; 0 is the default.
 func newListingFixture(t testing.TB, db *metadb.DB, n int) *fixture {
 	t.Helper()
 	f := newParent(t, db, n)
@@ -60,8 +60,8 @@ func newListingFixture(t testing.TB, db *metadb.DB, n int) *fixture {
 	return f
 }
 
-// held runs test in a bubble of testing/synctest, with a parent that is asked
-// without a network.
+// held runs test in a bubble of testing/synctest, with a parent that the client
+// calls without a network.
 func held(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,7 @@ func held(t *testing.T, test func(t *testing.T, f *fixture)) {
 	})
 }
 
-// direct is a transport to a handler in this process.
+// direct is a transport that calls a handler in this process.
 type direct struct{ http.Handler }
 
 // RoundTrip implements [http.RoundTripper].
@@ -143,13 +143,13 @@ func shipActions(repository string) []string {
 	}
 }
 
-// A plane is a control plane that the test holds, with two connected registries
-// of which the same is desired.
+// A plane is a control plane that the test sets, with two connected registries
+// that have the same desired state.
 type plane struct {
 	mu      sync.Mutex
 	actions []string // of the sync token, as ship1 has it
 	desired wire.Desired
-	holders map[string]string // instances, by connected registry
+	holders map[string]string // activated instances, by connected registry
 	reports []*wire.Report
 	refused []string      // tokens and codes of logins that were refused
 	changed chan struct{} // closed with the next change
@@ -229,7 +229,7 @@ func (p *plane) Report(_ context.Context, name, instance string, r *wire.Report)
 	return nil
 }
 
-// at is the question of a child that recorded everything up to cursor.
+// at returns the poll of a child that has recorded everything up to cursor.
 func (f *fixture) at(cursor int64) wire.PollRequest {
 	f.plane.mu.Lock()
 	defer f.plane.mu.Unlock()
@@ -237,7 +237,7 @@ func (f *fixture) at(cursor int64) wire.PollRequest {
 		Cursor: cursor}
 }
 
-// activate makes the client ship1's instance.
+// activate activates the client as ship1.
 func (f *fixture) activate(t testing.TB) {
 	t.Helper()
 	if _, err := f.client.Activate(t.Context(),
@@ -246,7 +246,7 @@ func (f *fixture) activate(t testing.TB) {
 	}
 }
 
-// poll asks without waiting, as the instance that activate made.
+// poll sends a poll that is not held, as the activated instance.
 func (f *fixture) poll(t testing.TB, q wire.PollRequest) *wire.PollResponse {
 	t.Helper()
 	q.InstanceID, q.DesiredVersion = "instance", "1"
@@ -257,7 +257,7 @@ func (f *fixture) poll(t testing.TB, q wire.PollRequest) *wire.PollResponse {
 	return a
 }
 
-// head is the feed's newest number.
+// head returns the feed's highest number.
 func (f *fixture) head(t testing.TB) int64 {
 	t.Helper()
 	var head int64
@@ -271,13 +271,13 @@ func (f *fixture) head(t testing.TB) int64 {
 	return head
 }
 
-// manifest stores an image's blobs, which follow from seed, and returns the image.
+// manifest stores the blobs of an image, and returns the image. The seed decides its content.
 func (f *fixture) manifest(repository, seed string) storagetest.Manifest {
 	f.T.Helper()
 	return f.Image(repository, "config "+seed, []byte("layer "+seed))
 }
 
-// image stores an image with one layer; its content follows from seed.
+// image stores an image with one layer. The seed decides its content.
 func (f *fixture) image(repository, seed string, tags ...string) digest.Digest {
 	f.T.Helper()
 	return f.Push(repository, f.manifest(repository, seed), tags...).Digest
@@ -301,5 +301,5 @@ func (f *fixture) index(repository string, manifests []digest.Digest, tags ...st
 	return f.Push(repository, index, tags...).Digest
 }
 
-// signature is the tag of a signature of d, as cosign makes it.
+// signature returns the tag that cosign gives to a signature of d.
 func signature(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }

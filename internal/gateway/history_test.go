@@ -22,13 +22,13 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// A history is what happens to repositories at random.
+// A history changes repositories at random.
 type history struct {
 	*fixture
 	random       *rand.Rand
 	repositories []string
 	pushed       map[string][]digest.Digest
-	coming       map[string][]storagetest.Manifest // to which others refer already
+	coming       map[string][]storagetest.Manifest // that are referenced already, and not pushed yet
 	steps        int
 }
 
@@ -39,7 +39,7 @@ func newHistory(f *fixture, random *rand.Rand, repositories ...string) *history 
 	}
 }
 
-// step changes something. What it would remove, or refer to, may not be there.
+// step makes one random change. It may find nothing to remove or to refer to.
 func (h *history) step(t *testing.T) {
 	t.Helper()
 	h.steps++
@@ -70,7 +70,7 @@ func (h *history) step(t *testing.T) {
 		h.putIndex(t, repository, some, tags)
 	case 10, 11:
 		h.put(t, repository, h.image(seed, some), nil, tags...)
-	case 12: // a referrer before its subject, which may be one, too
+	case 12: // a referrer is pushed before its subject, which may be a referrer, too
 		subject := h.image(seed, []digest.Digest{"", some}[h.random.IntN(2)])
 		h.coming[repository] = append(h.coming[repository], subject)
 		h.put(t, repository, h.image("first "+seed, digest.FromBytes(subject.Payload())), nil)
@@ -88,8 +88,8 @@ func (h *history) step(t *testing.T) {
 	}
 }
 
-// putIndex puts an index of one or two manifests that are there, which may be one
-// that is there already and holds something else now.
+// putIndex puts an index of one or two present manifests. The index may be present
+// already, and then hold other children.
 func (h *history) putIndex(t *testing.T, repository string, child digest.Digest, tags []string) {
 	t.Helper()
 	children := []digest.Digest{child}
@@ -130,7 +130,7 @@ func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, l
 	}
 }
 
-// hasConfig reports whether the config of every payload is there.
+// hasConfig reports whether the config of every payload is present.
 func (h *history) hasConfig(t *testing.T, repository string) (bool, error) {
 	content, _, err := h.OpenBlob(t.Context(), repository, digest.FromString("{}"))
 	if err != nil {
@@ -163,26 +163,26 @@ func listingSeeds(t *testing.T) uint64 {
 	return n
 }
 
-// A follower is a child that records what it is told, as connected registries do.
+// A follower is a child that records the parent's answers, as connected registries do.
 type follower struct {
 	*replication.Engine
 	db      *metadb.DB
 	name    string
 	answers []replication.Answer
-	relists int // how often its items did not add up
-	// corrupt changes an answer on its way; nil leaves it as it is.
+	relists int // how often a checksum did not match
+	// corrupt changes an answer on its way; nil does not.
 	corrupt func(replication.Answer) replication.Answer
 }
 
-// newFollower returns a child that begins with nothing. Several share a database
-// under different names.
+// newFollower returns a child without any state. Several children share a
+// database, under different names.
 func (f *fixture) newFollower(db *metadb.DB, name string) *follower {
 	return &follower{Engine: replication.New(replication.Options{Storage: f.Storage, DB: db, Source: name}), db: db,
 		name: name}
 }
 
-// follow asks until there is nothing more to be told. meanwhile is called before
-// each question.
+// follow polls until the parent has nothing more. It calls meanwhile before each
+// poll.
 func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 	t.Helper()
 	for range 1000 {
@@ -211,10 +211,10 @@ func (f *fixture) follow(t *testing.T, c *follower, meanwhile func()) {
 			return
 		}
 	}
-	t.Fatal("the child was never told everything")
+	t.Fatal("the parent always has more")
 }
 
-// has returns the items that a child must have.
+// has returns the items that the child recorded.
 func (c *follower) has(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}
@@ -247,7 +247,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return &world{newHistory(f, random, "app/a", "app/b", "app/c", "secret/d"), dbtest.SQLite(t), 0}
 }
 
-// happen lets something happen to the content or the subscription.
+// happen makes a random change to the content or the subscription.
 func (w *world) happen(t *testing.T) {
 	t.Helper()
 	if w.random.IntN(25) == 0 {
@@ -257,8 +257,8 @@ func (w *world) happen(t *testing.T) {
 	w.step(t)
 }
 
-// trim lets the feed forget removals, sometimes. No child is in the middle of an
-// answer then: that takes less time than the feed remembers them.
+// trim makes the feed forget removals, sometimes. No child is in the middle of an
+// answer then, because the feed remembers removals for longer than an answer takes.
 func (w *world) trim(t *testing.T) {
 	t.Helper()
 	if w.random.IntN(4) > 0 {
@@ -269,7 +269,7 @@ func (w *world) trim(t *testing.T) {
 	}
 }
 
-// anew returns what a child has that begins with nothing.
+// anew returns the items of a new child.
 func (w *world) anew(t *testing.T) map[string]string {
 	t.Helper()
 	w.fresh++
@@ -278,7 +278,7 @@ func (w *world) anew(t *testing.T) map[string]string {
 	return c.has(t)
 }
 
-// everything returns the items that [gateway.List] has for the children.
+// everything returns the items that [gateway.List] returns for the children.
 func (w *world) everything(t *testing.T) map[string]string {
 	t.Helper()
 	items := map[string]string{}
@@ -318,14 +318,14 @@ func TestFollowedChangesMatchANewListing(t *testing.T) {
 				}
 			}
 			if c.relists > 0 {
-				t.Errorf("%d short listings did not add up", c.relists)
+				t.Errorf("%d short listings have a wrong checksum", c.relists)
 			}
 		})
 	}
 }
 
-// corrupt returns an answer that was changed on its way: an item is lost, has
-// another digest or is one too many, or a listing is lost or is an earlier one.
+// corrupt changes an answer: an item is lost, has another digest or is added, or a
+// listing is lost or replaced by an earlier one.
 func (w *world) corrupt(c *follower, a replication.Answer) replication.Answer {
 	if len(a.Listings) == 0 || w.random.IntN(3) == 0 {
 		return a
@@ -350,7 +350,7 @@ func (w *world) corrupt(c *follower, a replication.Answer) replication.Answer {
 	return a
 }
 
-// earlier returns a listing of the same repository that was told before.
+// earlier returns an earlier listing of the same repository.
 func (w *world) earlier(c *follower, l replication.Listing) replication.Listing {
 	var known []replication.Listing
 	for _, a := range c.answers {

@@ -20,7 +20,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// A repository is app/a of a fixture, whose manifests have names.
+// A repository is app/a of a fixture. Its manifests have names.
 type repository struct {
 	*fixture
 	t       *testing.T
@@ -31,14 +31,14 @@ func newRepository(t *testing.T) *repository {
 	return &repository{newFixture(t, dbtest.SQLite(t)), t, map[string]digest.Digest{}}
 }
 
-// image pushes an image. Each push is a second later than the one before.
+// image pushes an image, a second later than the push before.
 func (r *repository) image(name string, tags ...string) {
 	r.later.Add(1)
 	r.digests[name] = r.fixture.image("app/a", name, tags...)
 }
 
-// index pushes an index of manifests; those that are called as an architecture
-// are for it. leftOut are those of them that the index does not hold.
+// index pushes an index of manifests. Manifests named like an architecture are for
+// that. The index does not hold leftOut.
 func (r *repository) index(name, children, leftOut string, tags ...string) {
 	r.later.Add(1)
 	index := storagetest.Index()
@@ -60,7 +60,7 @@ func (r *repository) index(name, children, leftOut string, tags ...string) {
 	r.digests[name] = m.Digest
 }
 
-// referrer pushes a referrer of a manifest, which need not be there.
+// referrer pushes a referrer of a manifest, which need not be present.
 func (r *repository) referrer(name, subject string, tags ...string) {
 	r.later.Add(1)
 	d := cmp.Or(r.digests[subject], digest.FromString(subject))
@@ -92,9 +92,9 @@ func (r *repository) check(err error) {
 	}
 }
 
-// listed returns a listing in words: a tag is its name or, of a signature, "sig
-// of NAME", and a manifest without a tag is @NAME. A ! follows where the item is
-// a part of an index.
+// listed returns a listing as a text: a tag is its name or, for a signature, "sig
+// of NAME", and an untagged manifest is @NAME. A ! marks an index with omitted
+// children.
 func (r *repository) listed(of wire.Spec) string {
 	r.t.Helper()
 	names := map[digest.Digest]string{}
@@ -313,12 +313,12 @@ func TestListingHasTheItemsOfTheSubscription(t *testing.T) {
 func TestTagsAttachedToAManifestAreListedOnce(t *testing.T) {
 	r := newRepository(t)
 	r.image("1", "edge")
-	for i := range 20 { // any order of steps is a way
+	for i := range 20 { // each also leads to all others
 		r.tag(strings.TrimSuffix(signature(r.digests["1"]), "sig")+strings.Repeat("s", i+1), "1")
 	}
 	of := wire.Spec{TagFilters: []string{"v*"}}
 	if got := r.listed(of); got != "" {
-		t.Errorf("%s is listed, to which nothing leads", got)
+		t.Errorf("%s is listed, although nothing leads to it", got)
 	}
 	r.tag("v1", "1")
 	if got := r.list(t, "app/a", of); len(got) != 21 {
@@ -350,11 +350,11 @@ func TestPartIdentifiesTheOmittedChildren(t *testing.T) {
 	}
 	if parts["for arm64"] == parts["for amd64"] || parts["neither"] == parts["for arm64"] ||
 		parts["neither"] == parts["for amd64"] {
-		t.Errorf("different parts are told by the same text: %v", parts)
+		t.Errorf("different parts have the same text: %v", parts)
 	}
 }
 
-// scopes are subscriptions that differ in what they make of a repository.
+// scopes are subscriptions that select different items.
 var scopes = []wire.Spec{
 	{}, {TagFilters: []string{"x*"}}, {KeepLast: 1}, {TagFilters: []string{"x*"}, KeepLast: 3},
 	{Platforms: []string{"linux/amd64"}}, {Platforms: []string{"linux/arm64"}, TagFilters: []string{"x*"}},
@@ -381,8 +381,8 @@ func TestListingMatchesTheRulesForEachItem(t *testing.T) {
 	}
 }
 
-// obvious returns what [gateway.List] does, from the rules: it asks of each item
-// whether it is selected.
+// obvious returns the result of [gateway.List], computed slowly: for each item, it
+// applies the rules.
 func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []gateway.Item) {
 	t.Helper()
 	filter, err := gateway.SubscriptionOf(wire.ConnectedRegistry{Spec: of}).Filter()
@@ -424,7 +424,7 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 	listed := f.list(t, repository, of)
 	add := func(tag string, d digest.Digest, seq int64) {
 		item := gateway.Item{Item: wire.Item{Tag: tag, Digest: d}, Seq: max(seq, r.lastChange(d, 0))}
-		for _, l := range listed { // the text of a part is List's to choose
+		for _, l := range listed { // List may choose the text of a part
 			if l.Name() == item.Name() && (l.Part != "") == r.partial(d, 0) {
 				item.Part = l.Part
 			}
@@ -445,7 +445,7 @@ func (f *fixture) obvious(t *testing.T, repository string, of wire.Spec) (all []
 	return all
 }
 
-// rules say which items of a repository are selected.
+// rules select items of a repository, one by one.
 type rules struct {
 	filter    subscription.Filter
 	tags      []storage.Tag
@@ -454,7 +454,7 @@ type rules struct {
 	omitted   map[[2]digest.Digest]bool // an index and its child
 }
 
-// tagSelected reports whether a tag is; seen are manifests that are looked at already.
+// tagSelected reports whether a tag is selected; seen are the manifests on the way here.
 func (r *rules) tagSelected(t storage.Tag, seen map[digest.Digest]bool) bool {
 	if r.filter.Tags.All() {
 		return true
@@ -481,7 +481,7 @@ func (r *rules) neverReferenced(m storage.Manifest) bool {
 	return r.filter.Tags.All() && r.filter.Platforms.All() && !m.WasReferenced && !here
 }
 
-// reachable reports whether anything that is selected leads to a manifest.
+// reachable reports whether a selected item leads to a manifest.
 func (r *rules) reachable(d digest.Digest, seen map[digest.Digest]bool) bool {
 	if seen[d] {
 		return false
@@ -524,7 +524,7 @@ func (r *rules) lastChange(d digest.Digest, depth int) (seq int64) {
 	return seq
 }
 
-// partial reports whether anything below an index is left out.
+// partial reports whether any child below an index is omitted.
 func (r *rules) partial(d digest.Digest, depth int) bool {
 	for pair := range r.omitted {
 		if pair[0] == d {

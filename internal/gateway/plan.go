@@ -75,7 +75,7 @@ func (p *planner) run(ctx context.Context, wants []wire.Want) error {
 	return p.out.Encode(wire.PlanEntry{End: &wire.PlanEnd{Entries: p.entries}})
 }
 
-// want writes what the child needs for one manifest, and its referrers.
+// want writes everything that the child needs for one manifest, and its referrers.
 func (p *planner) want(ctx context.Context, want wire.Want) error {
 	if reason := p.caller.whyDenied(want.Repository); reason != "" {
 		return p.emit(wire.PlanEntry{Missing: &wire.PlanMissing{Want: want, Reason: reason}})

@@ -82,13 +82,13 @@ func TestPlanOmitsPresentAndRepeatedContent(t *testing.T) {
 	if diff := cmp.Diff([]digest.Digest{young, index}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)
 	}
-	if len(entries) != 7 { // with two blobs, and a word on each that is wanted
+	if len(entries) != 7 { // with two blobs, and an end for each wanted manifest
 		t.Errorf("%d entries, want 7", len(entries))
 	}
 }
 
-// A child that was cut off between two referrers has their subject, and hears
-// of the others nevertheless.
+// A child whose plan was cut between two referrers has their subject, and still
+// gets the other referrers.
 func TestPlanHasReferrersOfPresentManifests(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	d := f.image("app/a", "1", "v1")
@@ -99,7 +99,7 @@ func TestPlanHasReferrersOfPresentManifests(t *testing.T) {
 	}
 	last := entries[len(entries)-1]
 	if last.Complete == nil || *last.Complete != (replication.Ref{Repository: "app/a", Digest: d}) {
-		t.Errorf("the last entry is %+v, want that all was said of what was wanted", last)
+		t.Errorf("the last entry is %+v, want that the wanted manifest is complete", last)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestAbortedPlanKeepsItsFirstEntries(t *testing.T) {
 			return nil
 		})
 	if err == nil {
-		t.Error("a plan that broke off was taken for whole")
+		t.Error("an aborted plan was taken for complete")
 	}
 	if diff := cmp.Diff([]digest.Digest{good}, manifestsOf(entries)); diff != "" {
 		t.Error(diff)

@@ -325,8 +325,8 @@ func (p *poller) repository(e storage.FeedEntry) (more bool, err error) {
 	cursor := p.since
 	switch {
 	case p.first && len(l.items) == 0:
-		// The pass removes repositories that it does not list. Only in a later answer an empty listing
-		// matters, because an earlier answer may have listed the repository.
+		// The pass removes repositories that it does not list. Only in a later answer an empty
+		// listing matters, because an earlier answer may have listed the repository.
 		return false, nil
 	case !p.pass && l.changed <= cursor:
 		return false, nil

@@ -36,8 +36,8 @@ func many(n int) (tags []string) {
 	return tags
 }
 
-// outline is the listings of an answer in words: a repository, and how many
-// items of it are listed, "short" or "more".
+// outline returns the listings of an answer as texts: a repository, and how many
+// items are listed, "short" or "more".
 func outline(a *wire.PollResponse) (all []string) {
 	for _, l := range a.Listings {
 		text := fmt.Sprintf("%s %d", l.Repository, len(l.Items))
@@ -89,7 +89,7 @@ func TestPollListsOnlyReadableRepositories(t *testing.T) {
 	}
 	q := f.at(f.head(t))
 	q.Page = &wire.Page{Repository: "secret/a"}
-	want := []wire.Listing{{Repository: "secret/a"}} // as of one that was never there
+	want := []wire.Listing{{Repository: "secret/a"}} // like a repository that never existed
 	if diff := cmp.Diff(want, f.poll(t, q).Listings); diff != "" {
 		t.Error(diff)
 	}
@@ -105,7 +105,7 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 		if err := f.DeleteTag(t.Context(), "app/a", "t004"); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.SetTag(t.Context(), "app/a", "t005", loose); err != nil { // it is no item of its own now
+		if err := f.SetTag(t.Context(), "app/a", "t005", loose); err != nil { // now it is no untagged item
 			t.Fatal(err)
 		}
 		if err := f.DeleteTag(t.Context(), "app/a", "t006"); err != nil {
@@ -162,7 +162,7 @@ func TestListingIsCompleteIfAShortOneIsImpossible(t *testing.T) {
 			if err := f.DeleteTag(t.Context(), "app/a", "t000"); err != nil {
 				t.Fatal(err)
 			}
-			f.poll(t, f.at(0)) // the listing is remembered from before
+			f.poll(t, f.at(0)) // the listing is cached from before
 			f.later.Add(10)
 			if err := f.TrimFeed(t.Context(), 0); err != nil {
 				t.Fatal(err)
@@ -200,7 +200,7 @@ func TestListingsAreSharedPerSubscription(t *testing.T) {
 	f.activate(t)
 	d := f.image("app/a", "0", "v1")
 	first := f.poll(t, wire.PollRequest{})
-	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error { // behind the back of the feed
+	err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error { // without a change in the feed
 		return tx.SetTag("app/a", "v2", string(d), 1, f.now())
 	})
 	if err != nil {
@@ -211,7 +211,7 @@ func TestListingsAreSharedPerSubscription(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(first, second); diff != "" {
-		t.Errorf("the second child was not told the first one's listing: %s", diff)
+		t.Errorf("the second child did not get the first one's listing: %s", diff)
 	}
 	f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
 	if diff := cmp.Diff([]string{"app/a 2"}, outline(f.poll(t, wire.PollRequest{}))); diff != "" {
@@ -260,7 +260,7 @@ func TestLargeListingComesInPages(t *testing.T) {
 	}
 	q := f.at(first.Cursor)
 	q.Pass, q.Page = 1, &wire.Page{Repository: "app/a", Seq: first.Listings[0].Seq, After: "t007"}
-	second := f.poll(t, q) // which is full, and past app/a all the same
+	second := f.poll(t, q) // it is full, and still moves past app/a
 	if diff := cmp.Diff([]string{"app/a 8"}, outline(second)); diff != "" || !second.More ||
 		second.Listings[0].After != "t007" {
 		t.Errorf("more is %v; %s", second.More, diff)
@@ -369,7 +369,7 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 		{Repository: "secret", Tag: "v1"}}
 	a := f.poll(t, f.at(0))
 	if diff := cmp.Diff(f.lacking[:1], a.Lacking); diff != "" {
-		t.Errorf("what the parent lacks, of what the child gets: %s", diff)
+		t.Errorf("items that the parent lacks: %s", diff)
 	}
 	if diff := cmp.Diff(map[string]int64{"root": 7}, a.Watermarks); diff != "" || a.Desired != nil {
 		t.Errorf("desired state %v, which the child has; %s", a.Desired, diff)
@@ -380,14 +380,14 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 	}
 }
 
-// An answer to a poll, or why there is none.
+// An answer is the answer to a poll, or its error.
 type answer struct {
 	*wire.PollResponse
 	err  error
 	took time.Duration
 }
 
-// hold sends a poll that is held, and returns once it is.
+// hold sends a poll, and returns once the parent holds it.
 func (f *fixture) hold(t *testing.T, q wire.PollRequest) <-chan answer {
 	t.Helper()
 	q.InstanceID, q.DesiredVersion, q.WaitSeconds = "instance", "1", 3600
@@ -416,7 +416,7 @@ func TestHeldPollEndsWithAChangeInScope(t *testing.T) {
 		f.image("app/a", "1", "other")
 		synctest.Wait()
 		if len(done) > 0 {
-			t.Fatalf("what does not concern the child ended the poll: %+v", <-done)
+			t.Fatalf("a change out of scope ended the poll: %+v", <-done)
 		}
 		f.image("app/a", "2", "v1")
 		a := <-done
@@ -455,7 +455,7 @@ func TestHeldPollRestartsWithANewSubscription(t *testing.T) {
 		done := f.hold(t, f.at(f.head(t)))
 		f.subscribe(wire.Spec{TagFilters: []string{"v*"}})
 		if a := <-done; a.err != nil || !a.Restart || len(a.Listings) != 1 || len(a.Listings[0].Items) != 1 {
-			t.Errorf("%+v, want all listed anew", a)
+			t.Errorf("%+v, want a listing of every repository", a)
 		}
 	})
 }

@@ -55,14 +55,14 @@ func TestChildThatPollsInALoopIsSlowedDown(t *testing.T) {
 		for range 50 { // at the same time
 			go func() { put <- p.wait(t.Context(), "ship1", wire.PathPoll) }()
 		}
-		off := 0
+		refused := 0
 		for range 50 {
 			if err := <-put; err != nil {
-				off++
+				refused++
 			}
 		}
-		if off < 30 || off == 50 || time.Since(start) > maxThrottle {
-			t.Errorf("%d of 50 are put off, after %v", off, time.Since(start))
+		if refused < 30 || refused == 50 || time.Since(start) > maxThrottle {
+			t.Errorf("%d of 50 are refused, after %v", refused, time.Since(start))
 		}
 	})
 }

@@ -40,7 +40,8 @@ type ServerOptions struct {
 	// Ready reports whether this registry knows its connected registries. A registry with a parent
 	// does after the parent's first answer. nil is a root, which always does.
 	Ready func() bool
-	// Spread returns the time over which children spread their requests after a change; nil is none.
+	// Spread returns the time over which children spread their requests after a change; nil is
+	// none.
 	Spread func() time.Duration
 	// Suspect is called with a blob that a child got with wrong content; nil is not called.
 	Suspect func(d digest.Digest)

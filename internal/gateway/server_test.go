@@ -23,7 +23,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// codeOf is the code of the parent's refusal; "" when err is none.
+// codeOf returns the code of the parent's refusal; "" if err is none.
 func codeOf(err error) string {
 	var answer *gateway.AnswerError
 	if errors.As(err, &answer) {
@@ -32,7 +32,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-// blobsOf returns what a manifest needs.
+// blobsOf returns the blobs that a manifest needs.
 func blobsOf(t *testing.T, m *replication.PlanManifest) (all []digest.Digest) {
 	t.Helper()
 	parsed, err := oci.ParseManifest(m.MediaType, m.Payload)
@@ -215,7 +215,7 @@ func allocated(fn func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// bomb is a small body that unpacks to a list of n elements.
+// bomb returns a small body that decompresses to a list of n elements.
 func bomb(t *testing.T, before, element string, n int, after string) []byte {
 	t.Helper()
 	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(256<<10))
@@ -232,7 +232,8 @@ func TestElementsOfARequestAreCountedBeforeDecoding(t *testing.T) {
 		path string
 		body []byte
 	}{
-		"out of sync": {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"self":{"outOfSync":[`, "{}", 1_390_000, `]}}}`)},
+		"out of sync": {wire.PathPoll,
+			bomb(t, `{"name":"ship1","report":{"self":{"outOfSync":[`, "{}", 1_390_000, `]}}}`)},
 		"descendants": {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "{}", 1_390_000, `]}}`)},
 		"null":        {wire.PathPoll, bomb(t, `{"name":"ship1","report":{"descendants":[`, "0", 2_000_000, `]}}`)},
 		"wanted":      {wire.PathPlan, bomb(t, `{"name":"ship1","want":[`, "{}", 1_390_000, `]}`)},
@@ -290,13 +291,13 @@ func TestAnswersAreCompressedOnlyIfAccepted(t *testing.T) {
 	}
 }
 
-// TestRequestOfAClientThatLeftIsDropped includes one that leaves once its body has come.
+// TestRequestOfAClientThatLeftIsDropped includes a client that leaves after its body came.
 func TestRequestOfAClientThatLeftIsDropped(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	for range 20 { // a body is read, or not: both may happen
+	for range 20 { // the body may be read, or not
 		r := httptest.NewRequestWithContext(gone, http.MethodPost, wire.PathPoll,
 			strings.NewReader(`{"name": "ship1", "instanceId": "instance"}`))
 		r.SetBasicAuth("ship1", "secret")

@@ -92,12 +92,12 @@ type PollResponse struct {
 	Listings []Listing `json:"listings,omitempty"` // by the sequence number of their repositories
 	Desired  *Desired  `json:"desired,omitempty"`  // nil if the child has this version
 
-	// SpreadSeconds is the time over which the children of this parent spread their requests after a
-	// change: each begins at a random moment within it.
+	// SpreadSeconds is the time over which the children of this parent spread their requests
+	// after a change: each begins at a random moment within it.
 	SpreadSeconds int `json:"spreadSeconds,omitempty"`
 
-	// Watermarks are, by feed, the sequence numbers up to which the parent has everything of each of
-	// its ancestors. They hold for the child once it has recorded everything up to Cursor.
+	// Watermarks are, by feed, the sequence numbers up to which the parent has everything of each
+	// of its ancestors. They hold for the child once it has recorded everything up to Cursor.
 	Watermarks map[string]int64 `json:"watermarks,omitempty"`
 	// Lacking are items that the watermarks cover although the parent does not have them, because
 	// they fail permanently. A parent that lacks more than 50 sends no newer watermark.
@@ -236,7 +236,7 @@ type ConnectedRegistry struct {
 	Spec
 }
 
-// A Spec is what the root decided for a connected registry. The database keeps
+// A Spec has the root's decisions for a connected registry. The database keeps
 // the JSON of the wire.
 type Spec struct {
 	Mode         string   `json:"mode"` // ReadOnly or ReadWrite
@@ -248,7 +248,7 @@ type Spec struct {
 	Resync      int64    `json:"resync,omitempty"` // counts the resyncs that operators asked for
 	Verify      int64    `json:"verify,omitempty"` // counts the resyncs that also read all content again
 
-	// What an operator may change; api.Settings has a field of each name.
+	// Operators may change the following; api.Settings has a field of each name.
 	Schedule   string   `json:"schedule"`             // cron, five fields, UTC; "* * * * *" is continuous
 	SyncWindow string   `json:"syncWindow,omitempty"` // ISO 8601; "" when continuous
 	MessageTTL string   `json:"messageTtl"`           // ISO 8601
@@ -258,7 +258,8 @@ type Spec struct {
 	TagFilters []string `json:"tagFilters,omitempty"` // only tags that match one of these; none is every tag
 	KeepLast   int      `json:"keepLast,omitempty"`   // only the newest of them in each repository; 0 is all
 	Platforms  []string `json:"platforms,omitempty"`  // only these of indexes, such as linux/arm64/v8; none is all
-	// Bandwidth is RATE or HH:MM-HH:MM=RATE, in UTC, for all syncs together; the first that applies counts.
+	// Bandwidth is RATE or HH:MM-HH:MM=RATE, in UTC, for all syncs together; the first that
+	// applies counts.
 	Bandwidth  []string `json:"bandwidth,omitempty"`
 	ByteBudget string   `json:"byteBudget,omitempty"` // for its syncs, such as 2GiB/day or 20GiB/month; "" is no limit
 	Priorities []string `json:"priorities,omitempty"` // such as ops/*=urgent; the first that applies counts
@@ -328,7 +329,8 @@ type Status struct {
 	// WindowEnd is when the open window closes, if no tick of the schedule opened it: the first one
 	// of a registry, or one that an operator asked for. Zero if no such window is open.
 	WindowEnd time.Time `json:"windowEnd,omitzero"`
-	// OutOfSync are items that are not in sync, at most 50: failed ones first, then those in flight.
+	// OutOfSync are items that are not in sync, at most 50: failed ones first, then those in
+	// flight.
 	OutOfSync []OutOfSyncItem `json:"outOfSync,omitempty"`
 	Details   []StatusDetail  `json:"details,omitempty"`
 	// LastRefused is set by the parent: the last login with the name of the registry's sync token

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A Connection has what an instance needs to start as a connected registry.
+// A Connection is the name and the connection string of a connected registry.
 type Connection struct {
 	Name             string // of the connected registry
 	ConnectionString string
