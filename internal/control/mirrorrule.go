@@ -207,7 +207,7 @@ func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec)
 		return api.MirrorRule{}, err
 	}
 	if v.Window == "" {
-		if err := tx.AskMirrorRule(row.Name, m.service.now()); err != nil {
+		if err := tx.RequestMirrorRun(row.Name, m.service.now()); err != nil {
 			return api.MirrorRule{}, err
 		}
 	}
@@ -218,7 +218,7 @@ func (m *MirrorRules) store(tx *metadb.Tx, row metadb.MirrorRule, v mirror.Spec)
 // has listed its source already, so that another one follows it.
 func (m *MirrorRules) Run(ctx context.Context, by Caller, name string) (r api.MirrorRule, err error) {
 	err = m.service.Write(ctx, by, "run", "mirror-rules/"+name, func(tx *metadb.Tx) error {
-		if err := tx.AskMirrorRule(name, m.service.now()); err != nil {
+		if err := tx.RequestMirrorRun(name, m.service.now()); err != nil {
 			return MapNotFound(err, "mirror rule", name)
 		}
 		r, err = m.read(tx, name)

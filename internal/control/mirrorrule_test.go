@@ -71,13 +71,13 @@ func TestMirrorRuleLifecycle(t *testing.T) {
 			}
 			return row
 		}
-		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.AskedAt.IsZero() ||
+		if m := row(); m.Secret != "sealed for https://ghcr.io: 9" || !m.RequestedAt.IsZero() ||
 			strings.Contains(string(m.Spec), "hush") {
 			t.Errorf("%+v", m)
 		}
 		root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
-		if m := row(); !m.AskedAt.Equal(start) || r.woken != 1 {
-			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.AskedAt, r.woken)
+		if m := row(); !m.RequestedAt.Equal(start) || r.woken != 1 {
+			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.RequestedAt, r.woken)
 		}
 		// A password is not sent to another registry, nor kept without its user.
 		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).Fails(t, 400, "INVALID",
@@ -141,7 +141,7 @@ func ran(t *testing.T, root *fleettest.Instance, row metadb.MirrorRule) {
 func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 	t.Helper()
 	if err := root.DB.Update(t.Context(),
-		func(tx *metadb.Tx) error { return tx.AskMirrorRule("app", at) }); err != nil {
+		func(tx *metadb.Tx) error { return tx.RequestMirrorRun("app", at) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -149,7 +149,7 @@ func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 func TestRunRequestedDuringARunFollowsIt(t *testing.T) {
 	root, r := newMirroring(t, dbtest.SQLite(t))
 	root.Call(t, "PUT", "/mirror-rules/app", object{"source": "ghcr.io/acme/app", "repository": "acme/app"}).OK(t, nil)
-	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, OwedAt: start})
+	ran(t, root, metadb.MirrorRule{Name: "app", StartedAt: start, RetrySince: start})
 	r.state = mirror.RunStatus{Running: true}
 	var v api.MirrorRule
 	root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
@@ -184,22 +184,22 @@ func TestMirrorRuleStateIsThatOfItsLastRun(t *testing.T) {
 		"new": {metadb.MirrorRule{}, mirror.RunStatus{}, "Waiting", tick},
 		"in step": {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start},
 			mirror.RunStatus{}, "InSync", tick},
-		"killed in its first run": {metadb.MirrorRule{StartedAt: before, OwedAt: before}, mirror.RunStatus{},
+		"killed in its first run": {metadb.MirrorRule{StartedAt: before, RetrySince: before}, mirror.RunStatus{},
 			"Interrupted", start},
 		"killed in a later run": {metadb.MirrorRule{StartedAt: before, EndedAt: before.Add(-time.Hour),
-			SucceededAt: before.Add(-time.Hour), OwedAt: before}, mirror.RunStatus{}, "Interrupted", start},
+			SucceededAt: before.Add(-time.Hour), RetrySince: before}, mirror.RunStatus{}, "Interrupted", start},
 		"killed, the window is over": {metadb.MirrorRule{StartedAt: before.Add(-time.Hour),
-			OwedAt: before.Add(-time.Hour)}, mirror.RunStatus{}, "Interrupted", tick},
-		"stopped": {metadb.MirrorRule{StartedAt: before, EndedAt: start, OwedAt: before},
+			RetrySince: before.Add(-time.Hour)}, mirror.RunStatus{}, "Interrupted", tick},
+		"stopped": {metadb.MirrorRule{StartedAt: before, EndedAt: start, RetrySince: before},
 			mirror.RunStatus{}, "Interrupted", start},
 		"failed for good": {metadb.MirrorRule{StartedAt: before, EndedAt: start,
 			SucceededAt: before.Add(-time.Hour), Error: "401"}, mirror.RunStatus{}, "Failed", tick},
 		"failed for a while": {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502",
-			OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(10 * time.Minute)}, "Failed",
+			RetrySince: before}, mirror.RunStatus{NotBefore: start.Add(10 * time.Minute)}, "Failed",
 			start.Add(10 * time.Minute)},
 		"failed, too late to go on": {metadb.MirrorRule{StartedAt: before, EndedAt: start, Error: "502",
-			OwedAt: before}, mirror.RunStatus{NotBefore: start.Add(time.Hour)}, "Failed", tick},
-		"running, for the first time": {metadb.MirrorRule{StartedAt: before, OwedAt: before},
+			RetrySince: before}, mirror.RunStatus{NotBefore: start.Add(time.Hour)}, "Failed", tick},
+		"running, for the first time": {metadb.MirrorRule{StartedAt: before, RetrySince: before},
 			mirror.RunStatus{Running: true}, "Running", tick},
 	} {
 		c.row.Name, r.state = "app", c.run

@@ -342,7 +342,7 @@ func TestOnlyTagsOfAChangedIndexArePending(t *testing.T) {
 	root.wantItems(t, "at first", "ship1", "", "a v1 InSync", "a v2 InSync")
 	root.Push("a", index)
 	root.wantItems(t, "it was pushed again", "ship1", "", "a v1 InSync", "a v2 InSync")
-	part := storage.Put{Repository: "a", Payload: index.Payload(), LeftOut: []digest.Digest{child.Digest}}
+	part := storage.Put{Repository: "a", Payload: index.Payload(), Omitted: []digest.Digest{child.Digest}}
 	if _, err := root.Storage.PutManifest(t.Context(), part); err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func (h *history) put(t *testing.T, repository string, m storagetest.Manifest, l
 	if has, err := h.hasConfig(t, repository); err != nil || !has {
 		h.PushBlob(repository, []byte("{}"))
 	}
-	put := storage.Put{Repository: repository, Payload: m.Payload(), Tags: tags, LeftOut: leftOut}
+	put := storage.Put{Repository: repository, Payload: m.Payload(), Tags: tags, Omitted: leftOut}
 	stored, err := h.PutManifest(t.Context(), put)
 	if err != nil {
 		t.Fatal(err)

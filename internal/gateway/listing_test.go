@@ -51,7 +51,7 @@ func (r *repository) index(name, children, leftOut string, tags ...string) {
 	}
 	put := storage.Put{Repository: "app/a", Tags: tags, Payload: index.Payload()}
 	for _, child := range strings.Fields(leftOut) {
-		put.LeftOut = append(put.LeftOut, r.digests[child])
+		put.Omitted = append(put.Omitted, r.digests[child])
 	}
 	m, err := r.PutManifest(r.t.Context(), put)
 	if err != nil {

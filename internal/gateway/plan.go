@@ -189,7 +189,7 @@ func (p *planner) children(
 	if len(parsed.Manifests) == 0 {
 		return nil, nil, nil
 	}
-	all, err := p.Storage.Held(ctx, index.Repository, index.Digest)
+	all, err := p.Storage.HeldChildren(ctx, index.Repository, index.Digest)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -61,7 +61,7 @@ func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	needing, err := tx.Needing(d)
+	needing, err := tx.ManifestsNeeding(d)
 	for _, m := range needing {
 		// The time tells a Sync that looked at the old row from one that looks at this.
 		n, err := tx.exec(`UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
@@ -74,20 +74,20 @@ func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
 	return pending, err
 }
 
-// A Place is a manifest of a repository.
-type Place struct{ Repository, Digest string }
+// A ManifestRef is a manifest of a repository.
+type ManifestRef struct{ Repository, Digest string }
 
-func (p *Place) fields() []any { return []any{&p.Repository, &p.Digest} }
+func (p *ManifestRef) fields() []any { return []any{&p.Repository, &p.Digest} }
 
-// Needing returns the manifests that are not whole because of d: those that refer
+// ManifestsNeeding returns the manifests that are not whole because of d: those that refer
 // to the blob, indexes that hold one of them, and the subjects of each.
-func (tx *Tx) Needing(d Damage) (all []Place, err error) {
-	queue := []Place{{d.Repository, d.Digest}}
+func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
+	queue := []ManifestRef{{d.Repository, d.Digest}}
 	if d.Repository == "" {
-		queue, err = list[Place](tx, "list manifests with blob "+d.Digest,
+		queue, err = list[ManifestRef](tx, "list manifests with blob "+d.Digest,
 			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND manifest = 0 ORDER BY repository, parent`, d.Digest)
 	}
-	seen := map[Place]bool{}
+	seen := map[ManifestRef]bool{}
 	for ; len(queue) > 0 && err == nil; queue = queue[1:] {
 		m := queue[0]
 		if seen[m] {
@@ -95,8 +95,8 @@ func (tx *Tx) Needing(d Damage) (all []Place, err error) {
 		}
 		seen[m] = true
 		all = append(all, m)
-		var above []Place
-		above, err = list[Place](tx, "list what leads to "+m.Digest,
+		var above []ManifestRef
+		above, err = list[ManifestRef](tx, "list what leads to "+m.Digest,
 			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND manifest = 1
 			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`, m.Repository, m.Digest)
 		queue = append(queue, above...)

@@ -86,8 +86,8 @@ func TestDamagesAreListedAndCountedWhileImagesNeedThem(t *testing.T) {
 				children); diff != "" || err != nil {
 				t.Error(err, diff)
 			}
-			needing, err := tx.Needing(damage("", "x"))
-			if diff := cmp.Diff([]metadb.Place{{Repository: "a", Digest: "m"}, {Repository: "b", Digest: "m"}},
+			needing, err := tx.ManifestsNeeding(damage("", "x"))
+			if diff := cmp.Diff([]metadb.ManifestRef{{Repository: "a", Digest: "m"}, {Repository: "b", Digest: "m"}},
 				needing); diff != "" || err != nil {
 				t.Error(err, diff)
 			}

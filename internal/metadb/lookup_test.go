@@ -56,7 +56,7 @@ func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
 			"IsSubject":       func() error { _, err := tx.IsSubject("app", last); return err },
 			"HasReferrers":    func() error { _, err := tx.HasReferrers("app"); return err },
 			"NeverReferenced": func() error { _, err := tx.NeverReferenced("app", last); return err },
-			"IsLoose":         func() error { _, err := tx.IsLoose("app", last); return err },
+			"IsUnreferenced":  func() error { _, err := tx.IsUnreferenced("app", last); return err },
 			"WantsManifest":   func() error { _, err := tx.WantsManifest("app", last); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {

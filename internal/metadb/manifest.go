@@ -31,7 +31,7 @@ type Manifest struct {
 type Child struct {
 	Digest   string
 	Manifest bool // a manifest that an index holds, not a blob
-	LeftOut  bool // a manifest that an index lists and does not hold
+	Omitted  bool // a manifest that an index lists and does not hold
 }
 
 func (c *Child) fields() []any { return []any{&c.Digest, &c.Manifest} }
@@ -40,13 +40,13 @@ func (c *Child) fields() []any { return []any{&c.Digest, &c.Manifest} }
 const (
 	childBlob = iota
 	childHeld
-	childLeftOut
+	childOmitted
 )
 
 func (c Child) kind() int {
 	switch {
-	case c.LeftOut:
-		return childLeftOut
+	case c.Omitted:
+		return childOmitted
 	case c.Manifest:
 		return childHeld
 	}
@@ -77,18 +77,18 @@ func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
 		`SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
-// PullDigest returns the manifest digest of repository, with the locks of the
+// ManifestByDigest returns the manifest digest of repository, with the locks of the
 // manifest and of the repository together.
-func (tx *Tx) PullDigest(repository, digest string) (Manifest, error) {
+func (tx *Tx) ManifestByDigest(repository, digest string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
 		`SELECT `+manifestBody+`, manifests.locks | repositories.locks, payload
 		FROM manifests JOIN repositories ON repositories.name = manifests.repository
 		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
 }
 
-// PullTag returns the manifest that the tag names, with the locks of the
+// ManifestByTag returns the manifest that the tag names, with the locks of the
 // manifest, of the tag and of the repository together.
-func (tx *Tx) PullTag(repository, tag string) (Manifest, error) {
+func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+":"+tag,
 		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
 		FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest
@@ -126,10 +126,10 @@ func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error)
 // An Edge is a child of an index.
 type Edge struct {
 	Index, Child string
-	LeftOut      bool // the index lists the child and does not hold it
+	Omitted      bool // the index lists the child and does not hold it
 }
 
-func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.LeftOut} }
+func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.Omitted} }
 
 // IndexEdges returns the children of every index of repository.
 func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
@@ -138,9 +138,9 @@ func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
 		WHERE repository = $1 AND manifest > 0 ORDER BY parent, child`, repository)
 }
 
-// Loose returns up to limit manifests of repository after the digest after
+// UnreferencedManifests returns up to limit manifests of repository after the digest after
 // that no tag names and no index holds, by digest, without their payloads.
-func (tx *Tx) Loose(repository, after string, limit int) ([]Manifest, error) {
+func (tx *Tx) UnreferencedManifests(repository, after string, limit int) ([]Manifest, error) {
 	return list[Manifest](tx, "list loose manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2
 		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
@@ -178,8 +178,8 @@ func (tx *Tx) MarkReferrers(repository, subject string) error {
 		repository, subject)
 }
 
-// IsLoose reports whether no tag names the manifest and no index holds it.
-func (tx *Tx) IsLoose(repository, digest string) (bool, error) {
+// IsUnreferenced reports whether no tag names the manifest and no index holds it.
+func (tx *Tx) IsUnreferenced(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+repository+"@"+digest,
 		`SELECT NOT EXISTS (SELECT 1 FROM tags WHERE repository = $1 AND digest = $2) AND NOT EXISTS
 		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest)
@@ -218,9 +218,9 @@ func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 		WHERE repository = $1 AND parent = $2 AND manifest < 2 ORDER BY child`, repository, digest)
 }
 
-// IsLeftOut reports whether an index of repository lists the manifest digest
+// IsOmitted reports whether an index of repository lists the manifest digest
 // and does not hold it.
-func (tx *Tx) IsLeftOut(repository, digest string) (bool, error) {
+func (tx *Tx) IsOmitted(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+digest, `SELECT EXISTS (SELECT 1 FROM manifest_children
 		WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository)
 }
@@ -322,8 +322,8 @@ func (tx *Tx) SumManifests() (Sum, error) {
 
 // ManifestsAfter returns up to limit manifests after (repository, digest), in that
 // order, of all repositories, apart from the damaged.
-func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]Place, error) {
-	return list[Place](tx, "list manifests", `SELECT repository, digest FROM manifests
+func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]ManifestRef, error) {
+	return list[ManifestRef](tx, "list manifests", `SELECT repository, digest FROM manifests
 		WHERE (repository, digest) > ($1, $2) AND damaged = 0
 		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
 }

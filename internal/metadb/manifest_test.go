@@ -48,12 +48,12 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 			}
 			pulled := want
 			pulled.Locks = 1 | 2
-			byTag, tagErr := tx.PullTag("a", "t")
+			byTag, tagErr := tx.ManifestByTag("a", "t")
 			if diff := cmp.Diff(pulled, byTag); diff != "" {
 				t.Error(diff)
 			}
 			pulled.Locks = 1
-			again, pullErr := tx.PullDigest("a", "m")
+			again, pullErr := tx.ManifestByDigest("a", "m")
 			if diff := cmp.Diff(pulled, again); diff != "" {
 				t.Error(diff)
 			}
@@ -80,7 +80,7 @@ func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 	})
 }
 
-func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
+func TestUnreferencedManifestsHaveNeitherTagNorIndex(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, d := range []string{"child", "index", "loose", "tagged"} {
@@ -97,7 +97,7 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 			return errors.Join(tx.SetTag("a", "t", "tagged", 0, epoch), tx.SetTag("b", "t", "loose", 0, epoch))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
-			all, err := tx.Loose("a", "", 10)
+			all, err := tx.UnreferencedManifests("a", "", 10)
 			var got []string
 			for _, m := range all {
 				got = append(got, string(m.Digest))
@@ -107,12 +107,12 @@ func TestALooseManifestHasNeitherTagNorIndex(t *testing.T) {
 				t.Error(diff)
 			}
 			for _, d := range []string{"child", "index", "loose", "tagged"} {
-				loose, err := tx.IsLoose("a", d)
+				loose, err := tx.IsUnreferenced("a", d)
 				if err != nil {
 					return err
 				}
 				if loose != slices.Contains(want, d) {
-					t.Errorf("IsLoose(%s) = %v", d, loose)
+					t.Errorf("IsUnreferenced(%s) = %v", d, loose)
 				}
 			}
 			parent, parentErr := tx.ParentOf("a", "child")

@@ -15,8 +15,8 @@ type MirrorRule struct {
 	CreatedAt  time.Time
 	Version    int64 // counts edits, beginning at 1
 
-	AskedAt     time.Time // when somebody last asked for a run
-	OwedAt      time.Time // from when a run is owed that did not come to its end; zero is none
+	RequestedAt time.Time // when an operator last requested a run
+	RetrySince  time.Time // when the run was due that has to be retried; zero is none
 	StartedAt   time.Time // of the last run
 	EndedAt     time.Time // of the last run, or of the one before while one runs
 	SucceededAt time.Time // when the two sides last matched
@@ -26,12 +26,12 @@ type MirrorRule struct {
 }
 
 const mirrorRuleColumns = `name, spec, secret, repository, created_at, version,
-	asked_at, owed_at, started_at, ended_at, succeeded_at, error, warnings`
+	requested_at, retry_since, started_at, ended_at, succeeded_at, error, warnings`
 
 func (r *MirrorRule) fields() []any {
 	return []any{
 		&r.Name, (*[]byte)(&r.Spec), &r.Secret, &r.Repository, at(&r.CreatedAt), &r.Version,
-		at(&r.AskedAt), at(&r.OwedAt), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error,
+		at(&r.RequestedAt), at(&r.RetrySince), at(&r.StartedAt), at(&r.EndedAt), at(&r.SucceededAt), &r.Error,
 		(*[]byte)(&r.Warnings),
 	}
 }
@@ -58,19 +58,19 @@ func (tx *Tx) PutMirrorRule(r MirrorRule) error {
 		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
 }
 
-// AskMirrorRule notes that somebody wants a run that begins from now on: one
+// RequestMirrorRun notes that somebody wants a run that begins from now on: one
 // that began within the same millisecond is not it.
-func (tx *Tx) AskMirrorRule(name string, at time.Time) error {
+func (tx *Tx) RequestMirrorRun(name string, at time.Time) error {
 	return tx.one("write mirror rule "+name, `UPDATE mirror_rules
-		SET asked_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
+		SET requested_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
 }
 
 // SetMirrorRun notes the times, the error and the warnings of the last run, and
 // what is owed after it.
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
-		SET owed_at = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
-		r.Name, millis(r.OwedAt), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error,
+		SET retry_since = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
+		r.Name, millis(r.RetrySince), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error,
 		cmp.Or(string(r.Warnings), "[]"))
 }
 

@@ -126,8 +126,8 @@ func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncIte
 		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
 }
 
-// NotePassed notes that the running pass over source has listed repository.
-func (tx *Tx) NotePassed(source, repository string) error {
+// MarkListed notes that the running pass over source has listed repository.
+func (tx *Tx) MarkListed(source, repository string) error {
 	return tx.do("note pass over "+repository,
 		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`,
 		source, repository)
@@ -138,9 +138,9 @@ func (tx *Tx) ClearPass(source string) error {
 	return tx.do("clear pass", `DELETE FROM sync_pass WHERE source = $1`, source)
 }
 
-// NotPassed returns the repositories with an item of source that its running
+// UnlistedRepositories returns the repositories with an item of source that its running
 // pass has not listed, by name.
-func (tx *Tx) NotPassed(source string) ([]string, error) {
+func (tx *Tx) UnlistedRepositories(source string) ([]string, error) {
 	return list[string](tx, "list repositories that were not listed",
 		`SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
 		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository) ORDER BY repository`, source)

@@ -145,14 +145,14 @@ func TestAPassKnowsWhatItDidNotList(t *testing.T) {
 			return errors.Join(
 				put(tx, "", "listed", "d"), put(tx, "", "not listed", "d"), put(tx, "", "gone", ""),
 				put(tx, "mirror/x", "other", "d"),
-				tx.NotePassed(metadb.Parent, "listed"), tx.NotePassed(metadb.Parent, "listed"),
-				tx.NotePassed("mirror/x", "not listed"),
+				tx.MarkListed(metadb.Parent, "listed"), tx.MarkListed(metadb.Parent, "listed"),
+				tx.MarkListed("mirror/x", "not listed"),
 			)
 		})
 		check := func(want ...string) {
 			t.Helper()
 			view(t, db, func(tx *metadb.Tx) error {
-				got, err := tx.NotPassed(metadb.Parent)
+				got, err := tx.UnlistedRepositories(metadb.Parent)
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Error(diff)
 				}

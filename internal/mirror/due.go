@@ -33,12 +33,12 @@ type dueRun struct {
 
 // due returns the run of the rule that is due at now; ok is false if there is none.
 func (s ruleSchedule) due(r metadb.MirrorRule, now time.Time) (d dueRun, ok bool) {
-	d = dueRun{since: r.OwedAt, retry: !r.OwedAt.IsZero()}
+	d = dueRun{since: r.RetrySince, retry: !r.RetrySince.IsZero()}
 	tick := s.Cron.Prev(now)
 	if !tick.After(r.CreatedAt) {
 		tick = time.Time{}
 	}
-	for _, at := range []time.Time{r.AskedAt, tick} {
+	for _, at := range []time.Time{r.RequestedAt, tick} {
 		if at.After(r.StartedAt) && !at.After(now) && at.After(d.since) {
 			d = dueRun{since: at}
 		}
@@ -63,7 +63,7 @@ func (st RunStatus) NextRun(r metadb.MirrorRule, v Spec, now time.Time) time.Tim
 		return time.Time{}
 	}
 	if st.Running {
-		r.OwedAt = time.Time{} // that run is the one in progress
+		r.RetrySince = time.Time{} // that run is the one in progress
 	}
 	tick := s.Next(now)
 	d, due := s.due(r, now)

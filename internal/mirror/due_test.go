@@ -22,12 +22,12 @@ func TestRuleIsDueByScheduleAndOnRequest(t *testing.T) {
 		return metadb.MirrorRule{CreatedAt: at("-48h"), StartedAt: at(clock), EndedAt: at(clock).Add(time.Minute)}
 	}
 	asked := func(r metadb.MirrorRule, clock string) metadb.MirrorRule {
-		r.AskedAt = at(clock)
+		r.RequestedAt = at(clock)
 		return r
 	}
 	// failed is the rule after a temporary failure of a run that was due since then.
 	failed := func(r metadb.MirrorRule, since string) metadb.MirrorRule {
-		r.OwedAt = at(since)
+		r.RetrySince = at(since)
 		return r
 	}
 	for name, c := range map[string]struct {

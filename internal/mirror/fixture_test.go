@@ -239,7 +239,7 @@ func (h *instance) rule(v mirror.Spec) {
 		if err != nil || v.Window != "" {
 			return err
 		}
-		return tx.AskMirrorRule("r", time.Now())
+		return tx.RequestMirrorRun("r", time.Now())
 	})
 	h.Changed("r")
 }
@@ -249,7 +249,7 @@ func (h *instance) runRule() metadb.MirrorRule {
 	h.content.T.Helper()
 	time.Sleep(time.Millisecond) // the resolution of times in the database
 	asked := time.Now()
-	h.update(func(tx *metadb.Tx) error { return tx.AskMirrorRule("r", asked) })
+	h.update(func(tx *metadb.Tx) error { return tx.RequestMirrorRun("r", asked) })
 	h.Wake()
 	return h.awaitRun(asked)
 }

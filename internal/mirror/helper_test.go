@@ -22,7 +22,7 @@ func runError(t *testing.T, look func(why string)) func(*metadb.Tx) error {
 	}
 }
 
-func askRule(tx *metadb.Tx) error { return tx.AskMirrorRule("r", time.Now()) }
+func askRule(tx *metadb.Tx) error { return tx.RequestMirrorRun("r", time.Now()) }
 
 func deleteRule(tx *metadb.Tx) error {
 	if err := mirror.Forget(tx, "r"); err != nil {

@@ -171,7 +171,7 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 							!strings.Contains(row.Error, "1 tags of the source could not be resolved: resolve bad")) {
 						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
 					}
-					if temporary := status >= 500; row.OwedAt.IsZero() == temporary {
+					if temporary := status >= 500; row.RetrySince.IsZero() == temporary {
 						t.Errorf("the run is retried: %v", !temporary)
 					}
 					time.Sleep(2 * time.Hour)
@@ -253,7 +253,7 @@ func TestFailingManifestsDoNotDelayTheRun(t *testing.T) {
 			row.Error != "some tags failed; see failures" {
 			t.Errorf("after %s the run ended with %q", took, row.Error)
 		}
-		if row.OwedAt.IsZero() {
+		if row.RetrySince.IsZero() {
 			t.Error("the run is not retried")
 		}
 	})

@@ -239,7 +239,7 @@ func (l *listing) expand(
 		if !here[d] {
 			continue
 		}
-		children, err := l.Storage.Held(ctx, l.spec.Repository, d)
+		children, err := l.Storage.HeldChildren(ctx, l.spec.Repository, d)
 		if err != nil {
 			return nil, err
 		}

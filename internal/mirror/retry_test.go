@@ -100,7 +100,7 @@ func TestOnlyTemporaryFailuresAreRetriedBeforeNextTick(t *testing.T) {
 				h.upstream.respond(c.status, c.part, time.Now().Add(2*time.Hour))
 				h.rule(mirror.Spec{})
 				time.Sleep(time.Hour)
-				if row := h.awaitRun(time.Time{}); row.Error == "" || row.OwedAt.IsZero() == c.again {
+				if row := h.awaitRun(time.Time{}); row.Error == "" || row.RetrySince.IsZero() == c.again {
 					t.Errorf("the run ended as %+v", row)
 				}
 				time.Sleep(3 * time.Hour)

@@ -150,7 +150,7 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 							if err := tx.PutMirrorRule(rule); err != nil {
 								return err
 							}
-							return tx.AskMirrorRule(name, time.Now())
+							return tx.RequestMirrorRun(name, time.Now())
 						})
 						h.Wake()
 						synctest.Wait()

@@ -93,7 +93,7 @@ func (r *run) execute(ctx context.Context) (recorded bool) {
 		r.retryLater(r.rule.Name, max(retry.After(err), r.hosts.left(hostRequests{host: r.host})))
 	} else {
 		r.clearRetry(r.rule.Name)
-		r.rule.OwedAt = time.Time{}
+		r.rule.RetrySince = time.Time{}
 	}
 	return r.record(context.WithoutCancel(ctx))
 }

@@ -209,7 +209,7 @@ func (s *Service) start(ctx context.Context, rule metadb.MirrorRule, v Spec, d d
 		return recheckInterval
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	rule.OwedAt = d.since
+	rule.RetrySince = d.since
 	r := newRun(s, rule, v, cancel)
 	s.running[rule.Name] = r
 	s.jobs.Go(func() {

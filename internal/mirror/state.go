@@ -25,7 +25,7 @@ func RuleStateOf(r metadb.MirrorRule, running bool) RuleState {
 	switch {
 	case running:
 		return Running
-	case r.StartedAt.IsZero() || r.AskedAt.After(r.StartedAt):
+	case r.StartedAt.IsZero() || r.RequestedAt.After(r.StartedAt):
 		return Waiting
 	case !r.SucceededAt.Before(r.StartedAt):
 		return InSync

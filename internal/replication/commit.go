@@ -171,7 +171,7 @@ func (e *Engine) storageImage(c *commit, im *image) storage.Image {
 	for _, m := range im.manifests {
 		stored.Manifests = append(stored.Manifests, storage.Put{
 			Repository: m.Repository, MediaType: m.MediaType, Payload: m.Payload, Digest: m.Digest,
-			LeftOut: m.OmittedChildren,
+			Omitted: m.OmittedChildren,
 		})
 	}
 	if im == c.main {

@@ -90,7 +90,7 @@ func heldChildren(
 	if len(parsed.Manifests) == 0 {
 		return nil, nil
 	}
-	return s.Held(ctx, repository, index)
+	return s.HeldChildren(ctx, repository, index)
 }
 
 // checkWhole returns an error if a manifest or something below it is missing or wrong.

@@ -47,7 +47,7 @@ func (r *run) sumMissingSpace(ctx context.Context) error {
 	if r.result.NoSpace == 0 {
 		return nil
 	}
-	room, err := r.storage.Room(ctx)
+	room, err := r.storage.DiskSpace(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (r *run) sumMissingSpace(ctx context.Context) error {
 // them is fetched. An image that cannot be completed would only take space from others.
 type spaceReservation struct {
 	*run
-	storage.Room
+	storage.DiskSpace
 	plan     *plan
 	inFlight map[digest.Digest]bool // blobs for which space is already reserved
 	reserved map[digest.Digest]bool // blobs of this plan's images that fit
@@ -73,19 +73,19 @@ type spaceReservation struct {
 // earlier plans, if their download has not started; and of this plan, if parts of them
 // are on disk from an earlier sync and they do not fit either.
 func (r *run) reserveSpace(ctx context.Context, p *plan) error {
-	room, err := r.storage.Room(ctx)
+	room, err := r.storage.DiskSpace(ctx)
 	if err != nil {
 		return err
 	}
-	s := &spaceReservation{run: r, Room: room, plan: p, inFlight: r.blobsInFlight(), reserved: map[digest.Digest]bool{}}
+	s := &spaceReservation{run: r, DiskSpace: room, plan: p, inFlight: r.blobsInFlight(), reserved: map[digest.Digest]bool{}}
 	images := slices.DeleteFunc(slices.Clone(p.complete), func(im *image) bool { return im.err != nil })
 	if s.fitsAll(images) {
 		return nil
 	}
-	if err := r.storage.ReleaseRoom(ctx); err != nil {
+	if err := r.storage.ReleaseLog(ctx); err != nil {
 		return err
 	}
-	if s.Room, err = r.storage.Room(ctx); err != nil {
+	if s.DiskSpace, err = r.storage.DiskSpace(ctx); err != nil {
 		return err
 	}
 	if s.fitsAll(images) {

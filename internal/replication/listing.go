@@ -109,7 +109,7 @@ func (e *Engine) ApplyAnswer(ctx context.Context, a Answer) (changed bool, err e
 // next.
 func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool, err error) {
 	if p.Pass > 0 {
-		if err := tx.NotePassed(e.name, l.Repository); err != nil {
+		if err := tx.MarkListed(e.name, l.Repository); err != nil {
 			return false, err
 		}
 	}
@@ -134,7 +134,7 @@ func (e *Engine) applyPage(tx *metadb.Tx, p *Position, l Listing) (changed bool,
 // endPass marks the items of repositories that the pass did not list for removal, and
 // returns those repositories.
 func (e *Engine) endPass(tx *metadb.Tx) (dropped []string, err error) {
-	if dropped, err = tx.NotPassed(e.name); err != nil {
+	if dropped, err = tx.UnlistedRepositories(e.name); err != nil {
 		return nil, err
 	}
 	for _, repository := range dropped {

@@ -169,7 +169,7 @@ func (r *run) hasAllChildren(ctx context.Context, index storage.Manifest, depth 
 	if err != nil {
 		return false, err
 	}
-	present, err := r.storage.Held(ctx, index.Repository, index.Digest)
+	present, err := r.storage.HeldChildren(ctx, index.Repository, index.Digest)
 	if err != nil {
 		return false, err
 	}

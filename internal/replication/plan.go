@@ -230,7 +230,7 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 	if len(all) >= maxHave {
 		return nil
 	}
-	children, err := r.storage.Held(ctx, repository, d)
+	children, err := r.storage.HeldChildren(ctx, repository, d)
 	for _, child := range children {
 		m, err := r.storage.DescribeManifest(ctx, repository, child)
 		if errors.Is(err, oci.ErrManifestUnknown) {

@@ -35,7 +35,7 @@ func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit
 // any, and reports whether a source brings one of them.
 func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err error) {
 	tagged, untagged := []string{}, []string{}
-	needing, err := tx.Needing(d)
+	needing, err := tx.ManifestsNeeding(d)
 	for _, m := range needing {
 		tags, err := tx.TagsOf(m.Repository, m.Digest)
 		if err != nil {

@@ -236,7 +236,7 @@ func page[T any](ctx context.Context, s *Scrubber, p pass, read func(*metadb.Tx)
 }
 
 func (s *Scrubber) stepManifests(ctx context.Context, p pass) error {
-	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Place, error) {
+	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.ManifestRef, error) {
 		return tx.ManifestsAfter(p.Repository, p.Digest, pageSize)
 	})
 	if err != nil {
@@ -266,7 +266,7 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 			return nil
 		}
 		reason, err := s.Storage.VerifyBlob(ctx, digest.Digest(row.Digest), s.pace(p))
-		if err := s.read(ctx, p, metadb.Place{Digest: row.Digest}, row.Size, reason, err); err != nil {
+		if err := s.read(ctx, p, metadb.ManifestRef{Digest: row.Digest}, row.Size, reason, err); err != nil {
 			return err
 		}
 	}
@@ -286,7 +286,7 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 		if row.Repository == "" {
 			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
 		}
-		if err := s.read(ctx, p, metadb.Place{Repository: row.Repository, Digest: row.Digest}, 0, "", err); err != nil {
+		if err := s.read(ctx, p, metadb.ManifestRef{Repository: row.Repository, Digest: row.Digest}, 0, "", err); err != nil {
 			return err
 		}
 	}
@@ -294,7 +294,7 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 }
 
 // read notes the result of one read. An error of a single file stops nothing.
-func (s *Scrubber) read(ctx context.Context, p pass, at metadb.Place, size int64, reason string, err error) error {
+func (s *Scrubber) read(ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error) error {
 	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
 		return cmp.Or(context.Cause(ctx), err)
 	}

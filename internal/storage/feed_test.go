@@ -138,7 +138,7 @@ func TestChangedIndexAsksForACompleteListing(t *testing.T) {
 		put := func(left ...digest.Digest) {
 			t.Helper()
 			_, err := f.PutManifest(t.Context(),
-				storage.Put{Repository: "a", Payload: index(first, second), LeftOut: left, Tags: []string{"both"}})
+				storage.Put{Repository: "a", Payload: index(first, second), Omitted: left, Tags: []string{"both"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,10 +11,10 @@ import (
 	"ferry/internal/oci"
 )
 
-// Held returns which of its children the index d holds here: all of them,
+// HeldChildren returns which of its children the index d holds here: all of them,
 // unless a platform filter left some out; nil where there is no such index.
 // To the index, other children count as absent.
-func (s *Storage) Held(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
+func (s *Storage) HeldChildren(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		children, err := tx.Children(repository, string(d))
 		return convert(manifests(children), func(text string) digest.Digest { return digest.Digest(text) }), err
@@ -43,7 +43,7 @@ func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	}
 	byDigest := func(a, b metadb.Child) int { return strings.Compare(a.Digest, b.Digest) }
 	held := slices.DeleteFunc(slices.SortedFunc(slices.Values(children), byDigest),
-		func(c metadb.Child) bool { return c.LeftOut })
+		func(c metadb.Child) bool { return c.Omitted })
 	if slices.Equal(old, held) {
 		return nil
 	}

@@ -25,7 +25,7 @@ func TestAnIndexHoldsWhatItsLastPutDidNotLeaveOut(t *testing.T) {
 		inner := digest.FromBytes(payload)
 		put := func(payload []byte, left ...digest.Digest) {
 			t.Helper()
-			if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, LeftOut: left}); err != nil {
+			if _, err := f.PutManifest(ctx, storage.Put{Repository: "a", Payload: payload, Omitted: left}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -37,7 +37,7 @@ func TestAnIndexHoldsWhatItsLastPutDidNotLeaveOut(t *testing.T) {
 		}
 		held := func(want ...digest.Digest) {
 			t.Helper()
-			got, err := f.Held(ctx, "a", inner)
+			got, err := f.HeldChildren(ctx, "a", inner)
 			if diff := cmp.Diff(slices.Sorted(slices.Values(want)), got); diff != "" || err != nil {
 				t.Errorf("held: %v, %s", err, diff)
 			}

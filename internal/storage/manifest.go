@@ -34,9 +34,9 @@ func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*
 
 func (s *Storage) readManifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (*Manifest, error) {
-		pull := tx.PullTag
+		pull := tx.ManifestByTag
 		if oci.IsDigest(reference) {
-			pull = tx.PullDigest
+			pull = tx.ManifestByDigest
 		}
 		row, err := pull(repository, reference)
 		if errors.Is(err, metadb.ErrNotFound) {
@@ -60,7 +60,7 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 func unknown(tx *metadb.Tx, repository, reference string) error {
 	e := oci.ErrManifestUnknown
 	if oci.IsDigest(reference) {
-		left, err := tx.IsLeftOut(repository, reference)
+		left, err := tx.IsOmitted(repository, reference)
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (s *Storage) Manifests(ctx context.Context, repository, after string, limit
 // index holds: only their digest or their subject leads to them.
 func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
-		return tx.Loose(repository, after, limit)
+		return tx.UnreferencedManifests(repository, after, limit)
 	})
 }
 
@@ -120,7 +120,7 @@ func (s *Storage) listManifests(
 
 // IsUnreferenced reports whether no tag names the manifest d and no index holds it.
 func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.IsLoose(repository, string(d)) })
+	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.IsUnreferenced(repository, string(d)) })
 }
 
 // A ReferrerPage is which referrers to list.
@@ -170,7 +170,7 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
-		row, err := c.tx.PullDigest(repository, string(d))
+		row, err := c.tx.ManifestByDigest(repository, string(d))
 		if err != nil {
 			return known(err, oci.ErrManifestUnknown)
 		}

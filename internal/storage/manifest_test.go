@@ -142,12 +142,12 @@ func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
 			"v1").Digest, digest.FromString("filtered"), digest.FromString("missing")
 		left := []digest.Digest{filtered}
 		_, err := f.PutManifest(ctx,
-			storage.Put{Repository: "a", Payload: index(here, filtered, missing), LeftOut: left})
+			storage.Put{Repository: "a", Payload: index(here, filtered, missing), Omitted: left})
 		if !errors.Is(err, oci.ErrManifestBlobUnknown) {
 			t.Errorf("PutManifest = %v, want %v", err, oci.ErrManifestBlobUnknown)
 		}
 		if _, err := f.PutManifest(ctx,
-			storage.Put{Repository: "a", Payload: index(here, here, filtered), LeftOut: left}); err != nil {
+			storage.Put{Repository: "a", Payload: index(here, here, filtered), Omitted: left}); err != nil {
 			t.Error(err)
 		}
 		for d, why := range map[digest.Digest]string{filtered: "not for this platform", missing: ""} {
@@ -158,7 +158,7 @@ func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
 				t.Errorf("Manifest = %v, want %v that says %q", err, oci.ErrManifestUnknown, why)
 			}
 		}
-		if held, err := f.Held(ctx, "a", digest.FromBytes(index(here, here, filtered))); err != nil ||
+		if held, err := f.HeldChildren(ctx, "a", digest.FromBytes(index(here, here, filtered))); err != nil ||
 			!slices.Equal(held, []digest.Digest{here}) {
 			t.Errorf("Held = %v, %v", held, err)
 		}

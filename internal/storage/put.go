@@ -159,7 +159,7 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 		children = append(children, metadb.Child{Digest: string(b.Digest)})
 	}
 	left, seen := map[digest.Digest]bool{}, map[digest.Digest]bool{}
-	for _, d := range p.LeftOut {
+	for _, d := range p.Omitted {
 		left[d] = true
 	}
 	for _, m := range p.parsed.Manifests {
@@ -168,7 +168,7 @@ func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 		}
 		seen[m.Digest] = true
 		children = append(children,
-			metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], LeftOut: left[m.Digest]})
+			metadb.Child{Digest: string(m.Digest), Manifest: !left[m.Digest], Omitted: left[m.Digest]})
 		if !left[m.Digest] {
 			manifests = append(manifests, string(m.Digest))
 		}

@@ -1,5 +1,5 @@
 // Package storage is the only writer of content: what a client pushes and
-// what a sync brings go through it, so that the promises are kept in one
+// what a sync brings go through it, so that the reservations are kept in one
 // place. A blob is visible only after its digest was verified and its bytes
 // were fsynced; a manifest only when its children are present; a tag moves
 // last and in one transaction; nothing is removed while something refers to
@@ -53,15 +53,15 @@ type Storage struct {
 	// collection of the same digest never overlap.
 	digests keyLock
 	// partials gives each upload and each transfer one user at a time.
-	partials    keyLock
-	transfers   transfers
-	parsing     sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
-	cache       *cache
-	watchers    watchers
-	promises    promises
-	fullAt      atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
-	anyDamage   atomic.Int32                  // see [damageUnknown]
-	damageFound signal
+	partials     keyLock
+	transfers    transfers
+	parsing      sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
+	cache        *cache
+	watchers     watchers
+	reservations reservations
+	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
+	anyDamage    atomic.Int32                  // see [damageUnknown]
+	damageFound  signal
 }
 
 // New returns the storage over o's database and blob store. It reads nothing,
@@ -75,7 +75,7 @@ func New(o Options) (*Storage, error) {
 		log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), grace: cmp.Or(o.Grace, time.Hour),
 	}
 	s.transfers.open = map[*Transfer]bool{}
-	s.promises.all = map[*Promise]bool{}
+	s.reservations.all = map[*Reservation]bool{}
 	s.watchers.groups = map[string]*watchGroup{}
 	if s.now == nil {
 		s.now = time.Now
@@ -171,8 +171,8 @@ type Put struct {
 	Payload    []byte
 	Digest     digest.Digest // what the payload must hash to; "" is sha256 of it
 	Tags       []string      // set in the same transaction, last
-	// LeftOut are children that an index is stored without, since a platform
+	// Omitted are children that an index is stored without, since a platform
 	// filter left them out. It does not hold them, even where they are here.
 	// All others must be.
-	LeftOut []digest.Digest
+	Omitted []digest.Digest
 }

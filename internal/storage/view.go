@@ -86,7 +86,7 @@ func (v *View) Indexes(repository string) (map[digest.Digest]IndexChildren, erro
 	all := map[digest.Digest]IndexChildren{}
 	for _, e := range edges {
 		c := all[digest.Digest(e.Index)]
-		if e.LeftOut {
+		if e.Omitted {
 			c.Omitted = append(c.Omitted, digest.Digest(e.Child))
 		} else {
 			c.Held = append(c.Held, digest.Digest(e.Child))

@@ -265,8 +265,8 @@ CREATE TABLE mirror_rules (
   created_at  BIGINT NOT NULL,
   version     BIGINT NOT NULL,                  -- counts edits; the resource's ETag
   -- Its last run. Times are 0 for never.
-  asked_at     BIGINT NOT NULL, -- when somebody asked for a run
-  owed_at      BIGINT NOT NULL DEFAULT 0, -- when a run was due that did not end well; 0 where none is
+  requested_at BIGINT NOT NULL,           -- when an operator last requested a run
+  retry_since  BIGINT NOT NULL DEFAULT 0, -- when the run was due that has to be retried; 0 is none
   started_at   BIGINT NOT NULL,
   ended_at     BIGINT NOT NULL,
   succeeded_at BIGINT NOT NULL, -- when the two sides last matched
