@@ -40,6 +40,9 @@ func (l *listing) items(ctx context.Context) (itemSet, error) {
 	if l.lost, err = l.lostTags(ctx, recorded); err != nil {
 		return nil, err
 	}
+	if err := l.checkNotEmpty(); err != nil {
+		return nil, err
+	}
 	l.kept = nil
 	for {
 		items, err := l.collect(ctx, recorded) // adds lost referrers to l.lost

@@ -90,8 +90,13 @@ func (l *listing) read(ctx context.Context) error {
 			l.attached[subject] = append(l.attached[subject], tag)
 		}
 	}
+	return nil
+}
+
+// checkNotEmpty returns an error if the source has no tag that the rule selects.
+func (l *listing) checkNotEmpty() error {
 	switch {
-	case len(tags.Tags) == 0:
+	case len(l.listed) == 0:
 		return errNoTag
 	case len(l.selected) == 0:
 		return errNoMatch

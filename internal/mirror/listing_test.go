@@ -162,6 +162,23 @@ func TestEveryPageOfTagsIsRead(t *testing.T) {
 	}
 }
 
+func TestOnlySelectedTagIsKeptInSyncWhenHidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newInstance(t)
+		u := h.upstream
+		u.image("app", "one", 10, "v1")
+		h.rule(mirror.Spec{TagFilters: []string{"v*"}})
+		h.awaitRun(time.Time{})
+		if err := u.ChangeLocks(t.Context(), "app", "v1", storage.LockChange{Set: storage.NoList}); err != nil {
+			t.Fatal(err)
+		}
+		d := u.image("app", "two", 10, "v1")
+		if row := h.runRule(); row.Error != "" || h.tags("local/app")["v1"] != d {
+			t.Errorf("%q, there is %v", row.Error, h.tags("local/app"))
+		}
+	})
+}
+
 // The source, another Ferry, hides tags from its lists.
 func TestHiddenTagIsKeptInSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

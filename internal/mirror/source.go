@@ -51,7 +51,7 @@ type source struct {
 	optionalManifests map[digest.Digest]bool             // referrers, and manifests of attached tags
 	postponed         map[string]time.Time               // optional requests that the source postpones, since when
 	unusable          int                                // unusable answers about referrers in a row
-	emptySince        time.Time                          // since when no wanted manifest could be read; zero if one could
+	emptySince        time.Time                          // since when no wanted manifest could be read
 }
 
 // maxUnusable is how many unusable answers in a row mean that a source does not list
