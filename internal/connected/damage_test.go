@@ -19,13 +19,13 @@ import (
 	"ferry/internal/wire"
 )
 
-// layerOf returns the first layer of an image that [site.push] stored.
-func (s *site) layerOf(seed string, size int) digest.Digest {
+// layerOf returns the first layer of an image that [instance.push] stored.
+func (s *instance) layerOf(seed string, size int) digest.Digest {
 	return digest.FromBytes([]byte(strings.Repeat(seed+" 0;", size)[:size]))
 }
 
 // file returns the path of a blob's file.
-func (s *site) file(repository string, d digest.Digest) string {
+func (s *instance) file(repository string, d digest.Digest) string {
 	s.T.Helper()
 	content, _, err := s.OpenBlob(s.T.Context(), repository, d)
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *site) file(repository string, d digest.Digest) string {
 }
 
 // corrupt flips a bit of a blob on the disk.
-func (s *site) corrupt(repository string, d digest.Digest) {
+func (s *instance) corrupt(repository string, d digest.Digest) {
 	s.T.Helper()
 	disk, err := os.OpenFile(s.file(repository, d), os.O_RDWR, 0)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *site) corrupt(repository string, d digest.Digest) {
 }
 
 // runScrub runs the site's scrub until the end of the test.
-func (s *site) runScrub() {
+func (s *instance) runScrub() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.scrub.Run(ctx) }()
@@ -66,7 +66,7 @@ func (s *site) runScrub() {
 }
 
 // whole reports whether the site serves a blob, byte for byte.
-func (s *site) whole(repository string, d digest.Digest) bool {
+func (s *instance) whole(repository string, d digest.Digest) bool {
 	content, _, err := s.OpenBlob(s.T.Context(), repository, d)
 	if err != nil {
 		return false
@@ -77,7 +77,7 @@ func (s *site) whole(repository string, d digest.Digest) bool {
 }
 
 // damaged returns how many blobs and manifests are out of service.
-func (s *site) damaged() int64 {
+func (s *instance) damaged() int64 {
 	s.T.Helper()
 	sum, err := metadb.Read(s.T.Context(), s.DB, (*metadb.Tx).SumDamages)
 	if err != nil {
@@ -91,7 +91,7 @@ func hasDetail(s *wire.Status, code string) bool {
 }
 
 // corruptManifest changes a manifest in the database.
-func (s *site) corruptManifest(repository string, d digest.Digest) {
+func (s *instance) corruptManifest(repository string, d digest.Digest) {
 	s.T.Helper()
 	err := s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error {
 		m, err := tx.Manifest(repository, string(d))
@@ -115,7 +115,7 @@ func (s *site) corruptManifest(repository string, d digest.Digest) {
 }
 
 // verify makes the site read all stored content again.
-func (s *site) verify() {
+func (s *instance) verify() {
 	s.T.Helper()
 	if err := s.scrub.Order(s.T.Context()); err != nil {
 		s.T.Fatal(err)
@@ -123,14 +123,14 @@ func (s *site) verify() {
 }
 
 // awaitDamageFound waits until the site takes a blob out of service, maybe for a moment only.
-func (s *site) awaitDamageFound() {
+func (s *instance) awaitDamageFound() {
 	s.T.Helper()
 	await(s.T, s.name+" finds the damage", func() bool { return s.log.count("blob is damaged") == 1 })
 }
 
 // awaitWhole waits until the site serves a blob again, and fails the test if that takes more than
 // a second. Nothing else would end the agent's wait so soon.
-func (s *site) awaitWhole(repository string, d digest.Digest) {
+func (s *instance) awaitWhole(repository string, d digest.Digest) {
 	s.T.Helper()
 	from := time.Now()
 	await(s.T, s.name+" has the blob", func() bool { return s.whole(repository, d) })
@@ -141,13 +141,13 @@ func (s *site) awaitWhole(repository string, d digest.Digest) {
 
 func TestDamageIsHealedWithinASecond(t *testing.T) {
 	layer := digest.FromBytes([]byte(strings.Repeat("1 0;", large)[:large]))
-	for name, damage := range map[string]func(ship *site, image digest.Digest){
-		"a scrub": func(ship *site, _ digest.Digest) {
+	for name, damage := range map[string]func(ship *instance, image digest.Digest){
+		"a scrub": func(ship *instance, _ digest.Digest) {
 			ship.corrupt("app/a", layer)
 			ship.verify()
 			ship.awaitDamageFound()
 		},
-		"a check of the files": func(ship *site, _ digest.Digest) {
+		"a check of the files": func(ship *instance, _ digest.Digest) {
 			if err := os.Remove(ship.file("app/a", layer)); err != nil {
 				ship.T.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func TestDamageIsHealedWithinASecond(t *testing.T) {
 				ship.T.Fatalf("CheckFiles = %d, %v", lost, err)
 			}
 		},
-		"a pull of the blob": func(ship *site, _ digest.Digest) {
+		"a pull of the blob": func(ship *instance, _ digest.Digest) {
 			if err := os.Remove(ship.file("app/a", layer)); err != nil {
 				ship.T.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func TestDamageIsHealedWithinASecond(t *testing.T) {
 				ship.T.Fatal("the ship serves a blob that it lost")
 			}
 		},
-		"a suspicion": func(ship *site, _ digest.Digest) {
+		"a suspicion": func(ship *instance, _ digest.Digest) {
 			ship.corrupt("app/a", layer)
 			ship.scrub.Suspect(layer)
 			ship.awaitDamageFound()

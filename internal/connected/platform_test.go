@@ -15,7 +15,7 @@ import (
 )
 
 // index stores an index of images for platforms, with an attestation of each.
-func (s *site) index(repository, tag string, platforms map[string]digest.Digest) digest.Digest {
+func (s *instance) index(repository, tag string, platforms map[string]digest.Digest) digest.Digest {
 	s.T.Helper()
 	index := storagetest.Index()
 	for platform, d := range platforms {
@@ -30,7 +30,7 @@ func (s *site) index(repository, tag string, platforms map[string]digest.Digest)
 }
 
 // has reports whether s has manifests, and no others, in a repository.
-func (s *site) has(repository string, want ...digest.Digest) bool {
+func (s *instance) has(repository string, want ...digest.Digest) bool {
 	all, err := s.Storage.Manifests(s.T.Context(), repository, "", 100)
 	if err != nil && !errors.Is(err, oci.ErrNameUnknown) {
 		s.T.Fatal(err)
@@ -70,7 +70,7 @@ func TestPlatformsLimitIndexesAtEveryLevel(t *testing.T) {
 			for _, p := range platforms {
 				want = append(want, images[p], attestation(p))
 			}
-			for _, s := range []*site{ship, below} {
+			for _, s := range []*instance{ship, below} {
 				await(t, fmt.Sprintf("%s has only %v", s.name, platforms),
 					func() bool { return s.has("app/a", want...) })
 				s.awaitTag("app/a", "v1", index)

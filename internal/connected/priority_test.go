@@ -9,7 +9,7 @@ import (
 )
 
 // prefer sets the priorities of a connected registry.
-func (s *site) prefer(name string, priorities ...string) {
+func (s *instance) prefer(name string, priorities ...string) {
 	s.T.Helper()
 	s.update(name, api.Settings{Priorities: priorities})
 }

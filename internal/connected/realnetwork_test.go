@@ -19,7 +19,7 @@ func TestImageSyncsOverARealNetwork(t *testing.T) {
 		if t.Name() == "TestImageSyncsOverARealNetwork/postgres" {
 			other = dbtest.Postgres
 		}
-		root, ship := newSite(t, "", db), newSite(t, "ship1", other(t))
+		root, ship := newInstance(t, "", db), newInstance(t, "ship1", other(t))
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -39,34 +39,34 @@ func TestFirstPollHasNoCursorAndIsNotHeld(t *testing.T) {
 }
 
 func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
-	scopeMap := func(root *site, p api.ScopeMapPatch) error {
+	scopeMap := func(root *instance, p api.ScopeMapPatch) error {
 		_, err := root.control.UpdateScopeMap(root.T.Context(), by, "ship1", p, control.Precondition{})
 		return err
 	}
-	update := func(root *site, s api.Settings) error { root.update("ship1", s); return nil }
+	update := func(root *instance, s api.Settings) error { root.update("ship1", s); return nil }
 	one, other, no := 1, "other", false
 	for _, test := range []struct {
 		name    string
-		change  func(root *site) error
+		change  func(root *instance) error
 		trigger string
 		passes  int // after the first
 	}{
-		{"tag filters", func(root *site) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
+		{"tag filters", func(root *instance) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
 			"SyncTokenUpdate", 1},
-		{"keep-last", func(root *site) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate",
+		{"keep-last", func(root *instance) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate",
 			1},
-		{"platforms", func(root *site) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
+		{"platforms", func(root *instance) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
 			"SyncTokenUpdate", 1},
-		{"permissions", func(root *site) error {
+		{"permissions", func(root *instance) error {
 			return scopeMap(root,
 				api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
 		}, "SyncTokenUpdate", 1},
-		{"a wish", func(root *site) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err },
+		{"a wish", func(root *instance) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err },
 			"Resync", 1},
-		{"what selects nothing", func(root *site) error {
+		{"what selects nothing", func(root *instance) error {
 			return update(root, api.Settings{GCEnabled: &no})
 		}, "InitialSync", 0},
-		{"a description", func(root *site) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) },
+		{"a description", func(root *instance) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) },
 			"InitialSync", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,12 +100,12 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 
 // repositories pushes an image to each of n repositories. It returns a function that reports
 // whether a site serves all of them.
-func (s *site) repositories(n int) (served func(by *site) bool) {
+func (s *instance) repositories(n int) (served func(by *instance) bool) {
 	s.T.Helper()
 	for i := range n {
 		s.push(fmt.Sprintf("app/%d", i), fmt.Sprint(i), "v1", large)
 	}
-	return func(by *site) bool {
+	return func(by *instance) bool {
 		for i := range n {
 			if by.serves(fmt.Sprintf("app/%d", i), "v1", "") {
 				return false
@@ -237,7 +237,7 @@ func TestParentHoldsAPollUntilSomethingChanges(t *testing.T) {
 }
 
 // head returns the number of the last change at s.
-func (s *site) head() (head int64) {
+func (s *instance) head() (head int64) {
 	s.T.Helper()
 	err := s.Storage.View(s.T.Context(), func(v *storage.View) (err error) {
 		head, _, err = v.FeedHead()
@@ -250,7 +250,7 @@ func (s *site) head() (head int64) {
 }
 
 // known returns the watermark of s's feed that a site below it last reported.
-func (s *site) known(below *site) int64 {
+func (s *instance) known(below *instance) int64 {
 	var last *wire.Report
 	for _, p := range below.polls.all() {
 		if p.question.Report != nil {
@@ -317,7 +317,7 @@ func TestWatermarksAdvanceOnceNothingIsMissing(t *testing.T) {
 }
 
 // stateOf returns the state of a tag at a descendant, as s knows it; "" is none.
-func (s *site) stateOf(name, repository, tag string) string {
+func (s *instance) stateOf(name, repository, tag string) string {
 	s.T.Helper()
 	items, _, err := s.fleet.DescendantItems(s.T.Context(), name, fleet.PageStart{}, 100)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // detail returns the only detail of s's status, and its code; "" is none.
-func (s *site) detail() (code, description string) {
+func (s *instance) detail() (code, description string) {
 	s.T.Helper()
 	switch all := s.agent.Status().Details; len(all) {
 	case 0:

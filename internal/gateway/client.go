@@ -30,16 +30,16 @@ type Client struct {
 	connection ConnectionString
 	http       *http.Client
 	codec      *codec
-	dated      atomic.Pointer[dated]
+	clock      atomic.Pointer[parentClock]
 }
 
-// A dated answer is the time on the parent's clock at a time here.
-type dated struct{ parent, here time.Time }
+// A parentClock is the time on the parent's clock at a time here.
+type parentClock struct{ parent, here time.Time }
 
 // ParentTime returns the time on the parent's clock, reckoned from its last
 // answer; zero if there was none. A step of the clock here does not change it.
 func (c *Client) ParentTime() time.Time {
-	d := c.dated.Load()
+	d := c.clock.Load()
 	if d == nil {
 		return time.Time{}
 	}
@@ -251,7 +251,7 @@ func (c *Client) post(ctx context.Context, path string, q any, patience time.Dur
 		return nil, fmt.Errorf("ask %s: %w", path, w.Cause(retry.WithoutURL(err)))
 	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		c.dated.Store(&dated{date, time.Now()})
+		c.clock.Store(&parentClock{date, time.Now()})
 	}
 	resp.Body = w.Body(resp.Body, stall)
 	if resp.StatusCode != http.StatusOK {

@@ -29,14 +29,14 @@ const feedName = "feed-1"
 // client of ship1. Both may read app/*.
 type fixture struct {
 	storagetest.Content
-	plane      *plane
-	handler    http.Handler
-	server     *httptest.Server // nil in a bubble of testing/synctest
-	client     *gateway.Client
-	later      atomic.Int64                     // seconds by which the parent's clock is ahead
-	watermarks atomic.Pointer[map[string]int64] // of its own ancestors
-	lacking    []wire.OutOfSyncItem             // items that fail permanently
-	suspects   []digest.Digest                  // that its children reported
+	controlPlane *controlPlane
+	handler      http.Handler
+	server       *httptest.Server // nil in a bubble of testing/synctest
+	client       *gateway.Client
+	later        atomic.Int64                     // seconds by which the parent's clock is ahead
+	watermarks   atomic.Pointer[map[string]int64] // of its own ancestors
+	lacking      []wire.OutOfSyncItem             // items that fail permanently
+	suspects     []digest.Digest                  // that its children reported
 }
 
 // run runs test with a new parent on each database.
@@ -86,14 +86,14 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func newParent(t testing.TB, db *metadb.DB, n int) *fixture {
 	t.Helper()
-	f := &fixture{plane: &plane{
+	f := &fixture{controlPlane: &controlPlane{
 		actions: shipActions("app/*"), desired: wire.Desired{Version: "1"}, holders: map[string]string{},
 		changed: make(chan struct{}),
 	}}
 	f.Content = storagetest.New(t, storage.Options{DB: db, Now: f.now})
 	f.watermarks.Store(new(map[string]int64))
 	f.handler = gateway.NewServer(gateway.ServerOptions{
-		Storage: f.Storage, ControlPlane: f.plane, Authenticate: f.plane.authenticate, Feed: feedName,
+		Storage: f.Storage, ControlPlane: f.controlPlane, Authenticate: f.controlPlane.authenticate, Feed: feedName,
 		Watermarks: func() (map[string]int64, []wire.OutOfSyncItem) { return *f.watermarks.Load(), f.lacking },
 		Suspect:    func(d digest.Digest) { f.suspects = append(f.suspects, d) },
 	}.Listing(n))
@@ -143,9 +143,9 @@ func shipActions(repository string) []string {
 	}
 }
 
-// A plane is a control plane that the test sets, with two connected registries
+// A controlPlane is a control plane that the test sets, with two connected registries
 // that have the same desired state.
-type plane struct {
+type controlPlane struct {
 	mu      sync.Mutex
 	actions []string // of the sync token, as ship1 has it
 	desired wire.Desired
@@ -155,7 +155,7 @@ type plane struct {
 	changed chan struct{} // closed with the next change
 }
 
-func (p *plane) set(change func(*plane)) {
+func (p *controlPlane) set(change func(*controlPlane)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
@@ -164,24 +164,24 @@ func (p *plane) set(change func(*plane)) {
 }
 
 // Changed implements [gateway.ControlPlane].
-func (p *plane) Changed(string) <-chan struct{} {
+func (p *controlPlane) Changed(string) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changed
 }
 
 // Refused implements [gateway.ControlPlane].
-func (p *plane) Refused(token, from string, why wire.Problem) {
+func (p *controlPlane) Refused(token, from string, why wire.Problem) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refused = append(p.refused, token+" "+from+" "+why.Code)
 }
 
-func (p *plane) Version() int64 { return 0 } // the database has none either
+func (p *controlPlane) Version() int64 { return 0 } // the database has none either
 
-func (p *plane) CatchUp(context.Context, int64) error { return nil }
+func (p *controlPlane) CatchUp(context.Context, int64) error { return nil }
 
-func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
+func (p *controlPlane) authenticate(r *http.Request) (*auth.Principal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	name, password, _ := r.BasicAuth()
@@ -196,7 +196,7 @@ func (p *plane) authenticate(r *http.Request) (*auth.Principal, error) {
 	return &auth.Principal{Kind: auth.KindToken, Name: name, Permissions: permissions}, err
 }
 
-func (p *plane) Activate(_ context.Context, name, instance, _ string) error {
+func (p *controlPlane) Activate(_ context.Context, name, instance, _ string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -209,7 +209,7 @@ func (p *plane) Activate(_ context.Context, name, instance, _ string) error {
 	return nil
 }
 
-func (p *plane) Desired(_ context.Context, name string) (*wire.Desired, error) {
+func (p *controlPlane) Desired(_ context.Context, name string) (*wire.Desired, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := p.desired
@@ -217,7 +217,7 @@ func (p *plane) Desired(_ context.Context, name string) (*wire.Desired, error) {
 	return &d, nil
 }
 
-func (p *plane) Report(_ context.Context, name, instance string, r *wire.Report) error {
+func (p *controlPlane) Report(_ context.Context, name, instance string, r *wire.Report) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if instance != p.holders[name] {
@@ -231,9 +231,9 @@ func (p *plane) Report(_ context.Context, name, instance string, r *wire.Report)
 
 // at returns the poll of a child that has recorded everything up to cursor.
 func (f *fixture) at(cursor int64) wire.PollRequest {
-	f.plane.mu.Lock()
-	defer f.plane.mu.Unlock()
-	return wire.PollRequest{Feed: feedName, Subscription: gateway.SubscriptionOf(f.plane.desired.Self).ID(),
+	f.controlPlane.mu.Lock()
+	defer f.controlPlane.mu.Unlock()
+	return wire.PollRequest{Feed: feedName, Subscription: gateway.SubscriptionOf(f.controlPlane.desired.Self).ID(),
 		Cursor: cursor}
 }
 

@@ -251,7 +251,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 func (w *world) happen(t *testing.T) {
 	t.Helper()
 	if w.random.IntN(25) == 0 {
-		w.plane.set(func(p *plane) { p.desired.Self.Spec = scopes[w.random.IntN(len(scopes))] })
+		w.controlPlane.set(func(p *controlPlane) { p.desired.Self.Spec = scopes[w.random.IntN(len(scopes))] })
 		return
 	}
 	w.step(t)
@@ -286,7 +286,7 @@ func (w *world) everything(t *testing.T) map[string]string {
 		if !strings.HasPrefix(repository, "app/") {
 			continue
 		}
-		for _, i := range w.list(t, repository, w.plane.desired.Self.Spec) {
+		for _, i := range w.list(t, repository, w.controlPlane.desired.Self.Spec) {
 			items[repository+" "+i.Name()] = string(i.Digest) + " " + i.Part
 		}
 	}
@@ -311,10 +311,12 @@ func TestFollowedChangesMatchANewListing(t *testing.T) {
 				})
 				w.follow(t, c, func() {})
 				if diff := cmp.Diff(w.everything(t), c.has(t)); diff != "" {
-					t.Fatalf("after %d steps, with %+v: -List +followed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+					t.Fatalf("after %d steps, with %+v: -List +followed:\n%s", w.steps,
+						w.controlPlane.desired.Self.Spec, diff)
 				}
 				if diff := cmp.Diff(w.anew(t), c.has(t)); diff != "" {
-					t.Fatalf("after %d steps, with %+v: -anew +followed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+					t.Fatalf("after %d steps, with %+v: -anew +followed:\n%s", w.steps,
+						w.controlPlane.desired.Self.Spec, diff)
 				}
 			}
 			if c.relists > 0 {
@@ -386,7 +388,8 @@ func TestCorruptedListingsHeal(t *testing.T) {
 				}
 				w.follow(t, c, func() {})
 				if diff := cmp.Diff(w.anew(t), c.has(t)); diff != "" {
-					t.Fatalf("after %d steps, with %+v: -anew +healed:\n%s", w.steps, w.plane.desired.Self.Spec, diff)
+					t.Fatalf("after %d steps, with %+v: -anew +healed:\n%s", w.steps, w.controlPlane.desired.Self.Spec,
+						diff)
 				}
 			}
 		})

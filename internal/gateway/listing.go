@@ -37,7 +37,7 @@ func (i Item) Name() string { return cmp.Or(i.Tag, string(i.Digest)) }
 // A manifest is reachable if a selected item leads to it: through a tag, through
 // an index that keeps it, or through its subject.
 func List(v *storage.View, repository string, f subscription.Filter) ([]Item, error) {
-	l, err := read(v, repository, f)
+	l, err := readRepository(v, repository, f)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ type lister struct {
 	pending   []digest.Digest // reachable manifests that were not followed yet
 }
 
-// read reads everything on which the listing depends.
-func read(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
+// readRepository reads everything on which the listing depends.
+func readRepository(v *storage.View, repository string, f subscription.Filter) (l *lister, err error) {
 	l = &lister{
 		filter: f, present: map[digest.Digest]bool{}, seq: map[digest.Digest]int64{},
 		kept:    map[digest.Digest][]digest.Digest{},

@@ -25,11 +25,11 @@ import (
 
 // subscribe changes the subscription of every child.
 func (f *fixture) subscribe(s wire.Spec) {
-	f.plane.set(func(p *plane) { p.desired.Self.Spec = s })
+	f.controlPlane.set(func(p *controlPlane) { p.desired.Self.Spec = s })
 }
 
-// many are n tags.
-func many(n int) (tags []string) {
+// manyTags returns n tags.
+func manyTags(n int) (tags []string) {
 	for i := range n {
 		tags = append(tags, fmt.Sprintf("t%03d", i))
 	}
@@ -98,7 +98,7 @@ func TestPollListsOnlyReadableRepositories(t *testing.T) {
 func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
-		f.image("app/a", "0", many(20)...)
+		f.image("app/a", "0", manyTags(20)...)
 		loose := f.image("app/a", "loose")
 		old := f.head(t)
 		d := f.image("app/a", "1", "t003", "new")
@@ -137,7 +137,7 @@ func TestListingIsCompleteIfAShortOneIsImpossible(t *testing.T) {
 	}{
 		"a tag was set": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") },
 			"app/a 1 short 0 gone"},
-		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", many(15)...) },
+		"most tags changed": {wire.Spec{}, func(t *testing.T, f *fixture) { f.image("app/a", "1", manyTags(15)...) },
 			"app/a 20"},
 		"with filters": {wire.Spec{TagFilters: []string{"*"}},
 			func(t *testing.T, f *fixture) { f.image("app/a", "1", "new") }, "app/a 21"},
@@ -173,7 +173,7 @@ func TestListingIsCompleteIfAShortOneIsImpossible(t *testing.T) {
 			f := newFixture(t, dbtest.SQLite(t))
 			f.activate(t)
 			f.subscribe(test.of)
-			f.image("app/a", "0", many(20)...)
+			f.image("app/a", "0", manyTags(20)...)
 			old := f.head(t)
 			test.change(t, f)
 			if diff := cmp.Diff([]string{test.want}, outline(f.poll(t, f.at(old)))); diff != "" {
@@ -252,7 +252,7 @@ func TestManyRepositoriesNeedSeveralAnswers(t *testing.T) {
 func TestLargeListingComesInPages(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 8)
 	f.activate(t)
-	f.image("app/a", "1", many(16)...)
+	f.image("app/a", "1", manyTags(16)...)
 	f.image("app/b", "1", "v1")
 	first := f.poll(t, wire.PollRequest{})
 	if diff := cmp.Diff([]string{"app/a 8 more"}, outline(first)); diff != "" || !first.More {
@@ -276,7 +276,7 @@ func TestLargeListingComesInPages(t *testing.T) {
 func TestPageOfAChangedListingStartsAgain(t *testing.T) {
 	f := newListingFixture(t, dbtest.SQLite(t), 4)
 	f.activate(t)
-	f.image("app/a", "1", many(6)...)
+	f.image("app/a", "1", manyTags(6)...)
 	q := f.at(0)
 	q.Page = &wire.Page{Repository: "app/a", Seq: f.head(t), After: "t003"}
 	f.image("app/a", "1", "a")
@@ -309,7 +309,7 @@ func TestRepositoryDeletedDuringAPassIsListedEmpty(t *testing.T) {
 func TestChangesToOthersInAnAnswerHideNone(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
 	f.activate(t)
-	f.image("app/a", "0", many(20)...)
+	f.image("app/a", "0", manyTags(20)...)
 	old := f.head(t)
 	f.image("app/a", "1", "first")
 	f.image("app/b", "1", "v1")
@@ -374,7 +374,7 @@ func TestPollPassesOnWatermarksAndDesiredState(t *testing.T) {
 	if diff := cmp.Diff(map[string]int64{"root": 7}, a.Watermarks); diff != "" || a.Desired != nil {
 		t.Errorf("desired state %v, which the child has; %s", a.Desired, diff)
 	}
-	f.plane.set(func(p *plane) { p.desired.Version = "2" })
+	f.controlPlane.set(func(p *controlPlane) { p.desired.Version = "2" })
 	if a := f.poll(t, f.at(0)); a.Desired == nil || a.Desired.Version != "2" || a.Desired.Self.Name != "ship1" {
 		t.Errorf("desired state is %+v, want version 2", a.Desired)
 	}
@@ -442,7 +442,7 @@ func TestPollIsHeldForAMinuteAtMost(t *testing.T) {
 func TestHeldPollEndsWithANewDesiredState(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		done := f.hold(t, f.at(0))
-		f.plane.set(func(p *plane) { p.desired.Version = "2" })
+		f.controlPlane.set(func(p *controlPlane) { p.desired.Version = "2" })
 		if a := <-done; a.err != nil || a.took > 0 || a.Desired == nil || a.Desired.Version != "2" {
 			t.Errorf("%+v after %v, want version 2 at once", a, a.took)
 		}
@@ -463,7 +463,7 @@ func TestHeldPollRestartsWithANewSubscription(t *testing.T) {
 func TestHeldPollEndsIfTheTokenLosesItsRights(t *testing.T) {
 	held(t, func(t *testing.T, f *fixture) {
 		done := f.hold(t, f.at(f.head(t)))
-		f.plane.set(func(p *plane) { p.actions = nil })
+		f.controlPlane.set(func(p *controlPlane) { p.actions = nil })
 		f.image("app/a", "1", "v1")
 		if a := <-done; !errors.Is(a.err, gateway.ErrUnauthorized) {
 			t.Errorf("poll of a sender without rights = %+v, want ErrUnauthorized", a)
@@ -492,7 +492,7 @@ func TestIdlePollIsOneRoundTripUnderAKibibyte(t *testing.T) {
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials.Add(1)
 		c, err := dial(ctx, network, address)
-		return &counted{c, &up, &down}, err
+		return &countingConn{c, &up, &down}, err
 	}
 	f.client = gateway.NewClient(f.connection("secret"), transport)
 	q := f.at(f.head(t))
@@ -532,25 +532,25 @@ func TestReportOfAnotherRegistryIsRefused(t *testing.T) {
 	if !errors.As(err, &refusal) || refusal.Status != http.StatusBadRequest {
 		t.Errorf("report of another = %v, want 400", err)
 	}
-	if len(f.plane.reports) != 1 || f.plane.reports[0].Self.State != "Online" {
-		text, _ := json.Marshal(f.plane.reports)
+	if len(f.controlPlane.reports) != 1 || f.controlPlane.reports[0].Self.State != "Online" {
+		text, _ := json.Marshal(f.controlPlane.reports)
 		t.Errorf("kept are %s", strings.TrimSpace(string(text)))
 	}
 }
 
-// counted is a connection that counts its bytes.
-type counted struct {
+// countingConn is a connection that counts its bytes.
+type countingConn struct {
 	net.Conn
 	up, down *atomic.Int64
 }
 
-func (c *counted) Write(p []byte) (int, error) {
+func (c *countingConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.up.Add(int64(n))
 	return n, err
 }
 
-func (c *counted) Read(p []byte) (int, error) {
+func (c *countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.down.Add(int64(n))
 	return n, err

@@ -90,9 +90,9 @@ func TestRefusedLoginIsRecorded(t *testing.T) {
 		}
 	}
 	want := []string{"ship1 127.0.0.1 UNAUTHORIZED", "ship1 127.0.0.1 DENIED", "ship1 127.0.0.1 ALREADY_ACTIVATED"}
-	f.plane.mu.Lock()
-	defer f.plane.mu.Unlock()
-	if diff := cmp.Diff(want, f.plane.refused); diff != "" {
+	f.controlPlane.mu.Lock()
+	defer f.controlPlane.mu.Unlock()
+	if diff := cmp.Diff(want, f.controlPlane.refused); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -194,7 +194,7 @@ func (u unread) Read([]byte) (int, error) {
 
 func TestBodyWithoutAGatewayRightIsNotRead(t *testing.T) {
 	f := newFixture(t, dbtest.SQLite(t))
-	f.plane.set(func(p *plane) { p.actions = []string{"repositories/app/*/content/read"} })
+	f.controlPlane.set(func(p *controlPlane) { p.actions = []string{"repositories/app/*/content/read"} })
 	for _, path := range []string{wire.PathActivate, wire.PathPoll, wire.PathPlan, wire.PathBlobs} {
 		r := httptest.NewRequest(http.MethodPost, path, unread{t})
 		r.SetBasicAuth("ship1", "secret")

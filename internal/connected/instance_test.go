@@ -37,9 +37,9 @@ import (
 // by is the caller of all changes at the root.
 var by = control.Caller{Name: "test"}
 
-// A site is an instance with all its parts, on a link that the test can break. Its
+// An instance has all its parts, on a link that the test can break. Its
 // agent does not run until the test starts it.
-type site struct {
+type instance struct {
 	storagetest.Content
 	name    string // "" is the root
 	control *control.Service
@@ -50,7 +50,7 @@ type site struct {
 	link    *listener
 	handler http.Handler
 
-	parent     *site                    // of a site that [site.connect] made
+	parent     *instance                // of a site that [instance.connect] made
 	connection gateway.ConnectionString // to the parent
 	stop       func()                   // ends the agent that was started last
 
@@ -66,10 +66,10 @@ type site struct {
 	polls    recorder                        // of its agents
 }
 
-// newSite returns an instance that serves in memory.
-func newSite(t testing.TB, name string, db *metadb.DB) *site {
+// newInstance returns an instance that serves in memory.
+func newInstance(t testing.TB, name string, db *metadb.DB) *instance {
 	t.Helper()
-	s := &site{name: name, log: &safeBuffer{}, link: newListener()}
+	s := &instance{name: name, log: &safeBuffer{}, link: newListener()}
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.Content = storagetest.New(t, storage.Options{DB: db, Log: log})
 	var err error
@@ -140,17 +140,17 @@ func newSite(t testing.TB, name string, db *metadb.DB) *site {
 // newEngine returns an engine without state, as after the start of a process. It
 // has few connections, so that the tests decide the rate. The tests of package
 // replication are about the number of connections.
-func (s *site) newEngine() *replication.Engine {
+func (s *instance) newEngine() *replication.Engine {
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return replication.New(replication.Options{Storage: s.Storage, DB: s.DB, Log: log, Connections: 4})
 }
 
 // newRoot returns a root on SQLite.
-func newRoot(t testing.TB) *site { return newSite(t, "", dbtest.SQLite(t)) }
+func newRoot(t testing.TB) *instance { return newInstance(t, "", dbtest.SQLite(t)) }
 
 // newPair returns a root with the image app/a:v1, and the site ship1, which has synced it. The
 // sizes are of the image's layers.
-func newPair(t testing.TB, sizes ...int) (root, ship *site, image digest.Digest) {
+func newPair(t testing.TB, sizes ...int) (root, ship *instance, image digest.Digest) {
 	t.Helper()
 	root = newRoot(t)
 	image = root.push("app/a", "1", "v1", sizes...)
@@ -160,7 +160,7 @@ func newPair(t testing.TB, sizes ...int) (root, ship *site, image digest.Digest)
 }
 
 // connect makes a connected registry right below s, and returns its site, whose agent runs.
-func (s *site) connect(name string, put api.RegistryPut) *site {
+func (s *instance) connect(name string, put api.RegistryPut) *instance {
 	s.T.Helper()
 	root := s
 	for root.parent != nil {
@@ -173,8 +173,8 @@ func (s *site) connect(name string, put api.RegistryPut) *site {
 	return child
 }
 
-// restart starts the agent of a site that [site.connect] made, once the last one has ended.
-func (s *site) restart() {
+// restart starts the agent of a site that [instance.connect] made, once the last one has ended.
+func (s *instance) restart() {
 	s.T.Helper()
 	if s.stop != nil {
 		s.stop()
@@ -183,7 +183,7 @@ func (s *site) restart() {
 }
 
 // update changes the settings of a connected registry. s must be a root.
-func (s *site) update(name string, c api.Settings) {
+func (s *instance) update(name string, c api.Settings) {
 	s.T.Helper()
 	if _, err := s.fleet.Update(s.T.Context(), by, name, api.RegistryPatch{Settings: c},
 		control.Precondition{}); err != nil {
@@ -193,7 +193,7 @@ func (s *site) update(name string, c api.Settings) {
 
 // connectedRegistry makes a connected registry below s, which must be a root, and returns its
 // connection string. It syncs app/* unless put says otherwise.
-func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
+func (s *instance) connectedRegistry(name string, put api.RegistryPut) gateway.ConnectionString {
 	s.T.Helper()
 	if put.Mode == "" {
 		put.Mode = "ReadOnly"
@@ -218,7 +218,7 @@ func (s *site) connectedRegistry(name string, put api.RegistryPut) gateway.Conne
 }
 
 // clientToken makes a token that may read a repository, and returns its name.
-func (s *site) clientToken(name, repository string) string {
+func (s *instance) clientToken(name, repository string) string {
 	s.T.Helper()
 	m := api.ScopeMapPut{Actions: []string{"repositories/" + repository + "/content/read"}}
 	if _, err := s.control.PutScopeMap(s.T.Context(), by, name, m, control.Precondition{}); err != nil {
@@ -234,16 +234,16 @@ func (s *site) clientToken(name, repository string) string {
 }
 
 // child returns the site of a connected registry, without its agent.
-func (s *site) child(name string) *site { return newSite(s.T, name, dbtest.SQLite(s.T)) }
+func (s *instance) child(name string) *instance { return newInstance(s.T, name, dbtest.SQLite(s.T)) }
 
 // start runs the agent of child below s, until stop or the test's end.
-func (s *site) start(child *site, c gateway.ConnectionString) (stop func()) {
+func (s *instance) start(child *instance, c gateway.ConnectionString) (stop func()) {
 	s.T.Helper()
 	return s.startAt(child, c, func(ctx context.Context, _, _ string) (net.Conn, error) { return s.link.dial(ctx) })
 }
 
 // startAt is start with a network; nil is the real one.
-func (s *site) startAt(child *site, c gateway.ConnectionString,
+func (s *instance) startAt(child *instance, c gateway.ConnectionString,
 	dial func(context.Context, string, string) (net.Conn, error)) (stop func()) {
 	s.T.Helper()
 	transport := gateway.NewTransport()
@@ -281,7 +281,7 @@ func (s *site) startAt(child *site, c gateway.ConnectionString,
 
 // push stores an image with layers of the given sizes under a tag. The seed
 // decides its content.
-func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
+func (s *instance) push(repository, seed, tag string, sizes ...int) digest.Digest {
 	s.T.Helper()
 	var layers [][]byte
 	for i, size := range sizes {
@@ -296,7 +296,7 @@ func (s *site) push(repository, seed, tag string, sizes ...int) digest.Digest {
 
 // serves reports whether s serves d for a tag or digest; "" is that it serves
 // nothing.
-func (s *site) serves(repository, reference string, d digest.Digest) bool {
+func (s *instance) serves(repository, reference string, d digest.Digest) bool {
 	m, err := s.Storage.Manifest(s.T.Context(), repository, reference)
 	if errors.Is(err, oci.ErrManifestUnknown) {
 		return d == ""
@@ -323,7 +323,7 @@ func await(t testing.TB, what string, done func() bool) {
 }
 
 // awaitTag waits until s serves d for the tag.
-func (s *site) awaitTag(repository, tag string, d digest.Digest) {
+func (s *instance) awaitTag(repository, tag string, d digest.Digest) {
 	s.T.Helper()
 	await(s.T, fmt.Sprintf("%s serves %s:%s", s.name, repository, tag),
 		func() bool { return s.serves(repository, tag, d) })
@@ -428,6 +428,6 @@ func (l *listener) Close() error {
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
 
 // loseBlob removes a blob from a repository, although a manifest needs it.
-func (s *site) loseBlob(repository string, d digest.Digest) error {
+func (s *instance) loseBlob(repository string, d digest.Digest) error {
 	return s.DB.Update(s.T.Context(), func(tx *metadb.Tx) error { return tx.UnlinkBlob(repository, string(d)) })
 }
