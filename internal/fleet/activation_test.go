@@ -13,16 +13,16 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// Whatever the order of activations, deactivations, syncs and reports across
-// two levels: at most one instance holds a connected registry, it loses it
-// only by a deactivation, and once both levels have talked they agree.
+// At most one instance holds an activation, it loses it only by a deactivation, and both levels
+// agree after they have exchanged messages: in any order of activations, deactivations, syncs and
+// reports.
 func TestActivationsAgreeAcrossLevels(t *testing.T) {
 	p := newPair(t, newRoot(t), dbtest.SQLite(t))
 	p.root.Connect(t, "Cabin1", "Ship01", "a")
 	p.apply(t)
 	instances := []string{"one", "two", "three"}
 	rapid.Check(t, func(rt *rapid.T) {
-		// holder is who the level between says holds it; "" is nobody.
+		// holder is the activated instance as the level between knows it; "" is none.
 		holder := func() string {
 			all, err := p.ship.Descendants(t.Context())
 			if err != nil {
@@ -33,7 +33,7 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 			}
 			return all[0].InstanceID
 		}
-		p.apply(t)       // what the last run left
+		p.apply(t)       // the state that the last run left
 		pending := false // a deactivation that the level between does not know of
 		steps := map[string]func(*rapid.T){
 			"activate": func(rt *rapid.T) {

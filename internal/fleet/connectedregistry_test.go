@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -24,15 +25,20 @@ func TestCreateMakesSyncTokenAndScopeMap(t *testing.T) {
 			"logLevel": "debug",
 		}).OK(t, nil)
 		want := `{
-			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null, "connectionState": "Offline",
+			"id": "/connected-registries/Ship01", "name": "Ship01", "mode": "ReadOnly", "version": null,
+			"connectionState": "Offline",
 			"lastActivityTime": null, "activation": {"status": "Inactive"}, "lastRefusedLogin": null,
-			"sync": {"status": "Unknown", "inSync": false, "asOfTime": "` + start.Format("2006-01-02T15:04:05Z07:00") + `", "reason": "it was never activated"},
-			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *", "syncWindow": "PT1H",
-				"messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null, "priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
+			"sync": {"status": "Unknown", "inSync": false, "asOfTime": "` + start.Format(time.RFC3339) + `",
+				"reason": "it was never activated"},
+			"parent": {"id": null, "syncProperties": {"tokenId": "/tokens/Ship01", "schedule": "30 * * * *",
+				"syncWindow": "PT1H", "messageTtl": "P2D", "lastSyncTime": null, "bandwidth": [], "byteBudget": null,
+				"priorities": [], "gatewayEndpoint": "` + root.URL[len("http://"):] + `"}},
 			"clientTokenIds": ["/tokens/line1"], "loginServer": null,
 			"tagFilters": [], "keepLast": null, "platforms": [],
-			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [], "notificationsList": ["a:*:push"],
-			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null, "provisioningState": "Succeeded"
+			"logging": {"logLevel": "Debug", "auditLogStatus": "Disabled"}, "statusDetails": [],
+			"notificationsList": ["a:*:push"],
+			"garbageCollection": {"enabled": true, "schedule": "0 0 * * *"}, "registrySyncResult": null,
+			"provisioningState": "Succeeded"
 		}`
 		if diff := cmp.Diff(parse(t, want), parse(t, got.Text)); diff != "" {
 			t.Error(diff)
@@ -99,7 +105,7 @@ func TestDescendantRightsAreAddedToEveryAncestor(t *testing.T) {
 		}
 		return all
 	}
-	root.Connect(t, "el1_x", "", "x") // whose name ends like another's
+	root.Connect(t, "el1_x", "", "x") // its name ends like another one
 	root.Connect(t, "other", "level1", "x")
 	for query, want := range map[string][]string{
 		"":                               {"el1_x", "level1", "level2", "Level3", "other"},
@@ -118,7 +124,7 @@ func TestDescendantRightsAreAddedToEveryAncestor(t *testing.T) {
 	root.Call(t, "GET", "/connected-registries?children=some", nil).Fails(t, 422, "INVALID", "children")
 	root.Call(t, "GET", "/connected-registries?sort=name", nil).Fails(t, 422, "INVALID", "sort")
 
-	// Those below go first; with --cleanup all that was made goes.
+	// Descendants are deleted first; with --cleanup everything that was created is deleted.
 	root.Call(t, "DELETE", "/connected-registries/level2?cleanup=true", nil).Fails(t, 409, "CONFLICT", "Level3")
 	root.Call(t, "DELETE", "/connected-registries/level3?cleanup=true", nil).OK(t, nil)
 	root.Call(t, "GET", "/tokens/Level3", nil).Fails(t, 404, "NOT_FOUND")
@@ -199,7 +205,7 @@ func TestRepeatedCreateChangesNothing(t *testing.T) {
 		t.Errorf("%s\n%s", first.Text, second.Text)
 	}
 	if !root.MayLogIn(t, "Ship01", password) {
-		t.Error("the sync token's password is gone")
+		t.Error("the sync token lost its password")
 	}
 	body["syncMessageTtl"] = "P3D"
 	root.Call(t, "PUT", "/connected-registries/Ship01", body).Fails(t, 409, "CONFLICT", "exists already",

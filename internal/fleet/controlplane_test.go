@@ -33,7 +33,7 @@ func TestOneInstanceHoldsAConnectedRegistry(t *testing.T) {
 			{func() error { return root.Report(t.Context(), "Ship01", "one", nil) }, nil},
 			{func() error { return root.Report(t.Context(), "Ship01", "two", nil) }, gateway.ErrNotActivated},
 			{func() error { return root.Activate(t.Context(), "nosuch", "one", "v1") }, gateway.ErrUnknown},
-			// It is its own parent's to activate.
+			// Only its own parent can activate it.
 			{func() error { return root.Activate(t.Context(), "Cabin1", "one", "v1") }, gateway.ErrUnknown},
 			{func() error { _, err := root.Desired(t.Context(), "Cabin1"); return err }, gateway.ErrUnknown},
 			{func() error { _, err := root.Desired(t.Context(), "nosuch"); return err }, gateway.ErrUnknown},
@@ -114,10 +114,10 @@ func TestDesiredStateContainsTheSubtree(t *testing.T) {
 	}
 	text, err := json.Marshal(d)
 	if err != nil || contains(string(text), secret) {
-		t.Errorf("%v, a password goes over the wire", err)
+		t.Errorf("%v, the desired state contains a password", err)
 	}
 
-	// The version moves with the subtree, and with nothing else.
+	// The version changes with the subtree, and with nothing else.
 	same := func(want bool, what string) {
 		t.Helper()
 		next, err := root.Desired(t.Context(), "Ship01")
@@ -180,7 +180,7 @@ func TestWriteWakesOnlyAffectedChildren(t *testing.T) {
 	}
 }
 
-// A pair is a root and a connected registry of it that is told what to be.
+// A pair is a root and a child that has received its desired state.
 type pair struct {
 	root, ship *instance
 }
@@ -197,14 +197,14 @@ func newPair(t *testing.T, root *instance, ship *metadb.DB) pair {
 	return p
 }
 
-// apply tells the connected registry what its parent decided.
+// apply applies the desired state at the child.
 func (p pair) apply(t *testing.T) {
 	t.Helper()
 	d, err := p.root.Desired(t.Context(), "Ship01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(d) // as it goes over the wire
+	text, err := json.Marshal(d) // its wire form
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func (p pair) apply(t *testing.T) {
 	}
 }
 
-// report tells the root what the connected registry says of itself.
+// report sends the child's report to the root.
 func (p pair) report(t *testing.T) {
 	t.Helper()
 	below, err := p.ship.Descendants(t.Context())
@@ -252,7 +252,7 @@ func TestTokenFromParentCannotShadowAnOperator(t *testing.T) {
 		t.Errorf("the operator: %+v, %v", who, err)
 	}
 	if p.ship.MayLogIn(t, "admin", password) {
-		t.Error("the parent's token is let in by the operator's name")
+		t.Error("the parent's token is accepted with the operator's name")
 	}
 	generation := auth.Generation(auth.HashPassword(password))
 	if who, err := p.ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
@@ -270,7 +270,7 @@ func TestClientTokensComeFromTheLastDesiredState(t *testing.T) {
 		sync, own := root.SyncPassword(t, "Cabin1"), root.SyncPassword(t, "Ship01")
 		root.Call(t, "PATCH", "/connected-registries/Ship01", object{"addClientTokens": []string{"line1"}}).OK(t, nil)
 		if ship.MayLogIn(t, "line1", client) {
-			t.Error("it knows a token before it was told")
+			t.Error("it knows a token before it has a desired state")
 		}
 		p.apply(t)
 		if !ship.MayLogIn(t, "line1", client) || !ship.MayLogIn(t, "Cabin1", sync) ||
@@ -293,10 +293,10 @@ func TestClientTokensComeFromTheLastDesiredState(t *testing.T) {
 			t.Errorf("%v, %+v", err, who)
 		}
 
-		// A restart with the link down changes nothing.
+		// A restart with the link down must change nothing.
 		again := newInstance(t, db, "ship01")
 		if !again.MayLogIn(t, "line1", client) || again.Control.InstanceID() != ship.Control.InstanceID() {
-			t.Error("it forgot who it serves, or who it is")
+			t.Error("it forgot its tokens or its name")
 		}
 		root.Call(t, "PATCH", "/tokens/line1", object{"status": "disabled"}).OK(t, nil)
 		root.Call(t, "DELETE", "/connected-registries/Cabin1?cleanup=true", nil).OK(t, nil)
@@ -331,8 +331,8 @@ func TestReportsReachTheRoot(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 
-	// A deactivation at the root ends what the level between holds, and an
-	// old report does not bring it back.
+	// A deactivation at the root ends the activation at the level between, and an old report does
+	// not bring it back.
 	root.Call(t, "POST", "/connected-registries/Cabin1/deactivate", nil).OK(t, nil)
 	p.report(t)
 	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Inactive" {
@@ -352,13 +352,13 @@ func TestReportsReachTheRoot(t *testing.T) {
 	if r := root.Show(t, "Cabin1"); r.Activation.Status != "Active" || *r.Version != "v8" {
 		t.Errorf("%+v", r)
 	}
-	// Another decision of the root keeps the activation.
+	// Another change at the root keeps the activation.
 	root.Call(t, "PATCH", "/connected-registries/Cabin1", object{"syncMessageTtl": "P5D"}).OK(t, nil)
 	p.apply(t)
 	if err := ship.Report(t.Context(), "Cabin1", "second", nil); err != nil {
 		t.Error(err)
 	}
-	// A level between that lost its data learns who holds what is below it.
+	// A level between that lost its data learns which instances are activated below it.
 	fresh := pair{root, newInstance(t, dbtest.SQLite(t), "Ship01")}
 	fresh.apply(t)
 	if err := fresh.ship.Activate(t.Context(), "Cabin1", "third", "v9"); !errors.Is(err, gateway.ErrAlreadyActivated) {
@@ -394,7 +394,7 @@ func TestInvalidDesiredStateIsNotApplied(t *testing.T) {
 		})
 	}
 	if err := p.root.Apply(t.Context(), d); err == nil {
-		t.Error("a root obeyed")
+		t.Error("a root applied a desired state")
 	}
 }
 
@@ -419,7 +419,7 @@ func TestOverdueConnectedRegistryIsOffline(t *testing.T) {
 	}{
 		{time.Minute, "Unhealthy", "Unhealthy"},
 		{4 * time.Minute, "Offline", "Unhealthy"},
-		{8 * time.Hour, "Offline", "Unhealthy"}, // before noon
+		{8 * time.Hour, "Offline", "Unhealthy"}, // before its window
 		{10 * time.Hour, "Offline", "Offline"},  // its window opened
 	} {
 		root.Now = start.Add(test.after)
@@ -431,7 +431,7 @@ func TestOverdueConnectedRegistryIsOffline(t *testing.T) {
 	if r := root.Show(t, "daily"); len(r.StatusDetails) != 1 || r.StatusDetails[0].Code != "DiskError" {
 		t.Errorf("%+v", r.StatusDetails)
 	}
-	// A poll without news is a sign of life, too.
+	// A poll without a report shows that the registry is online, too.
 	if err := root.Report(t.Context(), "always", "always", nil); err != nil {
 		t.Fatal(err)
 	}

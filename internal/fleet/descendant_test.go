@@ -17,7 +17,7 @@ import (
 	"ferry/internal/wire"
 )
 
-// push sets a tag to an image of its own, and returns the number of that change.
+// push pushes a new image with the tag, and returns the feed's number of that change.
 func (i *instance) push(t *testing.T, repository, tag string) int64 {
 	t.Helper()
 	m := storagetest.Index()
@@ -26,7 +26,7 @@ func (i *instance) push(t *testing.T, repository, tag string) int64 {
 	return i.head(t)
 }
 
-// head returns the number of the last change.
+// head returns the feed's number of the last change.
 func (i *instance) head(t *testing.T) (head int64) {
 	t.Helper()
 	err := i.Storage.View(t.Context(), func(v *storage.View) (err error) {
@@ -39,14 +39,13 @@ func (i *instance) head(t *testing.T) (head int64) {
 	return head
 }
 
-// upTo returns the watermarks of a site that knows of everything up to the
-// number seq.
+// upTo returns watermarks that cover everything up to the number seq.
 func (i *instance) upTo(seq int64) map[string]int64 {
 	return map[string]int64{i.Control.InstanceID(): seq, "a registry between": 1 << 40}
 }
 
-// hear lets a site that is right below report itself, and those below it.
-func (i *instance) hear(t *testing.T, st wire.Status, below ...wire.Status) {
+// receive handles a report of a child, with the reports of its descendants.
+func (i *instance) receive(t *testing.T, st wire.Status, below ...wire.Status) {
 	t.Helper()
 	st.At = i.Now
 	if err := i.Report(t.Context(), st.Name, st.Name, &wire.Report{Self: st, Descendants: below}); err != nil {
@@ -54,8 +53,8 @@ func (i *instance) hear(t *testing.T, st wire.Status, below ...wire.Status) {
 	}
 }
 
-// site makes a connected registry at the top that an instance of its name holds.
-func (i *instance) site(t *testing.T, name string, repositories ...string) {
+// activate creates a child, and activates an instance of the same name.
+func (i *instance) activate(t *testing.T, name string, repositories ...string) {
 	t.Helper()
 	i.Connect(t, name, "", repositories...)
 	i.SyncPassword(t, name)
@@ -64,16 +63,15 @@ func (i *instance) site(t *testing.T, name string, repositories ...string) {
 	}
 }
 
-// siteStatus returns what is known of a site's sync.
-func (i *instance) siteStatus(t *testing.T, name string) (v api.DescendantSync) {
+// descendantSync returns the sync status of a descendant.
+func (i *instance) descendantSync(t *testing.T, name string) (v api.DescendantSync) {
 	t.Helper()
 	i.Call(t, "GET", "/connected-registries/"+name+"/sync-status", nil).OK(t, &v)
 	return v
 }
 
-// siteItems returns what is known of a site's items, a line each: query is of
-// the first page.
-func (i *instance) siteItems(t *testing.T, name, query string) (lines []string) {
+// descendantItems returns the items of a descendant, a line each. query is that of the first page.
+func (i *instance) descendantItems(t *testing.T, name, query string) (lines []string) {
 	t.Helper()
 	for path := "/connected-registries/" + name + "/sync-items?" + query; path != ""; {
 		var page struct {
@@ -95,51 +93,53 @@ func (i *instance) siteItems(t *testing.T, name, query string) (lines []string) 
 
 func (i *instance) wantItems(t *testing.T, when, name, query string, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(want, i.siteItems(t, name, query)); diff != "" {
+	if diff := cmp.Diff(want, i.descendantItems(t, name, query)); diff != "" {
 		t.Errorf("%s: %s", when, diff)
 	}
 }
 
 func TestTagAboveTheWatermarkIsPending(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.site(t, "ship1", "a")
+		root.activate(t, "ship1", "a")
 		first := root.push(t, "a", "v1")
-		root.wantItems(t, "it was never heard", "ship1", "", "a v1 Pending")
+		root.wantItems(t, "no report yet", "ship1", "", "a v1 Pending")
 		st := wire.Status{Name: "ship1", State: "Online", Watermarks: root.upTo(first - 1)}
-		root.hear(t, st)
-		root.wantItems(t, "it knew of what came before", "ship1", "", "a v1 Pending")
+		root.receive(t, st)
+		root.wantItems(t, "its watermark is below the tag", "ship1", "", "a v1 Pending")
 		st.Watermarks, st.ItemsSynced = root.upTo(first), 1
-		root.hear(t, st)
-		root.wantItems(t, "it knew of it", "ship1", "", "a v1 InSync")
+		root.receive(t, st)
+		root.wantItems(t, "its watermark covers the tag", "ship1", "", "a v1 InSync")
 
 		next := root.push(t, "a", "v2")
-		root.wantItems(t, "another came since", "ship1", "", "a v1 InSync", "a v2 Pending")
+		root.wantItems(t, "another tag was pushed", "ship1", "", "a v1 InSync", "a v2 Pending")
 		root.Now = root.Now.Add(time.Minute)
-		root.hear(t, st)
-		root.wantItems(t, "it said so again", "ship1", "", "a v1 InSync", "a v2 Pending")
+		root.receive(t, st)
+		root.wantItems(t, "the same report again", "ship1", "", "a v1 InSync", "a v2 Pending")
 		root.Now = root.Now.Add(100 * time.Hour)
 		if err := root.Storage.TrimFeed(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
-		root.wantItems(t, "it was away for longer than removals are kept", "ship1", "", "a v1 Unknown", "a v2 Pending")
+		root.wantItems(t, "it was offline for longer than tombstones are kept", "ship1", "",
+			"a v1 Unknown", "a v2 Pending")
 
-		st.Watermarks, st.ItemsPending, st.OutOfSync = root.upTo(next), 1, []wire.OutOfSyncItem{{Repository: "a", Tag: "v2",
+		st.Watermarks, st.ItemsPending = root.upTo(next), 1
+		st.OutOfSync = []wire.OutOfSyncItem{{Repository: "a", Tag: "v2",
 			Digest: "sha256:x"}}
-		root.hear(t, st)
-		root.wantItems(t, "it lacks it", "ship1", "", "a v1 InSync", "a v2 Pending")
+		root.receive(t, st)
+		root.wantItems(t, "it reports the tag as pending", "ship1", "", "a v1 InSync", "a v2 Pending")
 		st.ItemsSynced, st.ItemsPending, st.OutOfSync = 2, 0, nil
-		root.hear(t, st)
-		root.wantItems(t, "it has it", "ship1", "", "a v1 InSync", "a v2 InSync")
+		root.receive(t, st)
+		root.wantItems(t, "it reports the tag as synced", "ship1", "", "a v1 InSync", "a v2 InSync")
 		root.push(t, "b", "v1")
 		root.wantItems(t, "another repository changed", "ship1", "", "a v1 InSync", "a v2 InSync")
 		root.push(t, "a", "v1")
-		root.wantItems(t, "the first moved", "ship1", "", "a v1 Pending", "a v2 InSync")
+		root.wantItems(t, "the first tag was set again", "ship1", "", "a v1 Pending", "a v2 InSync")
 	})
 }
 
 func TestWatermarkOfAnotherDatabaseIsIgnored(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	head := root.push(t, "a", "v1")
 	for _, test := range []struct {
 		name       string
@@ -152,17 +152,17 @@ func TestWatermarkOfAnotherDatabaseIsIgnored(t *testing.T) {
 		{"none while it does not know", nil, "a v1 Pending"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: test.watermarks})
-			root.wantItems(t, "it was heard", "ship1", "", test.want)
+			root.receive(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: test.watermarks})
+			root.wantItems(t, "after the report", "ship1", "", test.want)
 		})
 	}
 }
 
-// tree returns a root with ship1, and cabin1 below it, that may read repository
-// a, and all of whose tags are in sync; and what both reported.
+// tree returns a root with ship1, and cabin1 below it, that may read repository a and have all its
+// tags; and the reports of both.
 func tree(t *testing.T, root *instance) (ship, cabin wire.Status) {
 	t.Helper()
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	root.Connect(t, "cabin1", "ship1", "a")
 	root.SyncPassword(t, "cabin1")
 	root.push(t, "b", "v1")
@@ -170,19 +170,19 @@ func tree(t *testing.T, root *instance) (ship, cabin wire.Status) {
 	known := root.upTo(root.push(t, "a", "v2"))
 	ship = wire.Status{Name: "ship1", State: "Online", ItemsSynced: 2, Watermarks: known}
 	cabin = wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", ItemsSynced: 2, Watermarks: known}
-	root.hearBoth(t, ship, cabin)
+	root.receiveBoth(t, ship, cabin)
 	for _, name := range []string{"ship1", "cabin1"} {
 		root.wantItems(t, "at first", name, "", "a v1 InSync", "a v2 InSync")
 	}
 	return ship, cabin
 }
 
-// hearBoth is hear, a second later, of a site that passes on what another just said.
-func (i *instance) hearBoth(t *testing.T, ship, cabin wire.Status) {
+// receiveBoth handles a report of ship, a second later, that forwards a new report of cabin.
+func (i *instance) receiveBoth(t *testing.T, ship, cabin wire.Status) {
 	t.Helper()
 	i.Now = i.Now.Add(time.Second)
 	cabin.At = i.Now
-	i.hear(t, ship, cabin)
+	i.receive(t, ship, cabin)
 }
 
 func TestTagsAreUnknownAfterASubscriptionChange(t *testing.T) {
@@ -223,21 +223,21 @@ func TestTagsAreUnknownAfterASubscriptionChange(t *testing.T) {
 			root.PutScopeMap(t, "old", append(reading("a"), reading("b")...)...)
 			ship, cabin := tree(t, root)
 			root.Call(t, "PATCH", test.path, test.body).OK(t, nil)
-			root.wantItems(t, "nobody knows of the change", "ship1", "", test.ship...)
-			root.wantItems(t, "nobody knows of the change", "cabin1", "", test.cabin...)
+			root.wantItems(t, "neither knows of the change", "ship1", "", test.ship...)
+			root.wantItems(t, "neither knows of the change", "cabin1", "", test.cabin...)
 
 			ship.Watermarks = root.upTo(root.head(t))
-			root.hearBoth(t, ship, cabin)
+			root.receiveBoth(t, ship, cabin)
 			root.wantItems(t, "ship1 knows of it", "ship1", "", inSync(test.ship)...)
 			root.wantItems(t, "ship1 knows of it", "cabin1", "", test.cabin...)
 			cabin.Watermarks = ship.Watermarks
-			root.hearBoth(t, ship, cabin)
+			root.receiveBoth(t, ship, cabin)
 			root.wantItems(t, "both know of it", "cabin1", "", inSync(test.cabin)...)
 		})
 	}
 }
 
-// inSync returns lines of [instance.siteItems] with what is Unknown in sync.
+// inSync returns lines of [instance.descendantItems] with Unknown replaced by InSync.
 func inSync(lines []string) (all []string) {
 	for _, line := range lines {
 		all = append(all, strings.Replace(line, "Unknown", "InSync", 1))
@@ -247,38 +247,38 @@ func inSync(lines []string) (all []string) {
 
 func TestTagReturningIntoKeepLastIsUnknown(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 1}).OK(t, nil)
 	root.push(t, "a", "v1")
 	root.Now = root.Now.Add(time.Minute)
 	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v2"))}
-	root.hear(t, st)
-	root.wantItems(t, "it has the newest", "ship1", "", "a v2 InSync")
+	root.receive(t, st)
+	root.wantItems(t, "it has the newest tag", "ship1", "", "a v2 InSync")
 	root.Now = root.Now.Add(time.Minute)
 	root.push(t, "a", "v3")
-	root.wantItems(t, "a newer one was pushed", "ship1", "", "a v3 Pending")
+	root.wantItems(t, "a newer tag was pushed", "ship1", "", "a v3 Pending")
 	st.Watermarks = root.upTo(root.head(t))
-	root.hear(t, st)
+	root.receive(t, st)
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"keepLast": 2}).OK(t, nil)
 	st.Watermarks = root.upTo(root.head(t))
-	root.hear(t, st)
+	root.receive(t, st)
 	root.Now = root.Now.Add(time.Minute)
 	root.push(t, "a", "v4")
-	root.wantItems(t, "a newer one was pushed", "ship1", "", "a v3 InSync", "a v4 Pending")
+	root.wantItems(t, "a newer tag was pushed", "ship1", "", "a v3 InSync", "a v4 Pending")
 	st.Watermarks = root.upTo(root.head(t))
-	root.hear(t, st)
+	root.receive(t, st)
 	if err := root.Storage.DeleteTag(t.Context(), "a", "v4"); err != nil {
 		t.Fatal(err)
 	}
-	root.wantItems(t, "the newest was deleted", "ship1", "", "a v2 Unknown", "a v3 Unknown")
+	root.wantItems(t, "the newest tag was deleted", "ship1", "", "a v2 Unknown", "a v3 Unknown")
 	st.Watermarks = root.upTo(root.head(t))
-	root.hear(t, st)
-	root.wantItems(t, "it knows of that", "ship1", "", "a v2 InSync", "a v3 InSync")
+	root.receive(t, st)
+	root.wantItems(t, "it knows of the change", "ship1", "", "a v2 InSync", "a v3 InSync")
 }
 
 func TestSignatureOfANewlySelectedImageIsUnknown(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{"tagFilters": []string{"v*"}}).OK(t, nil)
 	root.push(t, "a", "x1")
 	image, err := root.Storage.Tag(t.Context(), "a", "x1")
@@ -288,20 +288,20 @@ func TestSignatureOfANewlySelectedImageIsUnknown(t *testing.T) {
 	signature := "sha256-" + image.Digest.Encoded() + ".sig"
 	root.push(t, "a", signature)
 	st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 1, Watermarks: root.upTo(root.push(t, "a", "v1"))}
-	root.hear(t, st)
-	root.wantItems(t, "neither is in scope", "ship1", "", "a v1 InSync")
+	root.receive(t, st)
+	root.wantItems(t, "neither is selected", "ship1", "", "a v1 InSync")
 	if err := root.Storage.SetTag(t.Context(), "a", "v1", image.Digest); err != nil {
 		t.Fatal(err)
 	}
-	root.wantItems(t, "v1 is the image now", "ship1", "", "a "+signature+" Unknown", "a v1 Pending")
+	root.wantItems(t, "v1 is set to the image", "ship1", "", "a "+signature+" Unknown", "a v1 Pending")
 	st.Watermarks = root.upTo(root.head(t))
-	root.hear(t, st)
-	root.wantItems(t, "it knows of that", "ship1", "", "a "+signature+" InSync", "a v1 InSync")
+	root.receive(t, st)
+	root.wantItems(t, "it knows of the change", "ship1", "", "a "+signature+" InSync", "a v1 InSync")
 }
 
 func TestRemovedSignatureLeavesTagsInSync(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.site(t, "ship1", "a")
+		root.activate(t, "ship1", "a")
 		image, other := storagetest.Index(), storagetest.Index()
 		other.Annotations = map[string]string{"other": "image"}
 		root.Push("a", other, "v2")
@@ -317,14 +317,14 @@ func TestRemovedSignatureLeavesTagsInSync(t *testing.T) {
 		}
 		st := wire.Status{Name: "ship1", State: "Online", ItemsSynced: 4, LastSyncSuccess: start,
 			Watermarks: root.upTo(root.head(t))}
-		root.hear(t, st)
-		if v := root.siteStatus(t, "ship1"); !v.InSync {
+		root.receive(t, st)
+		if v := root.descendantSync(t, "ship1"); !v.InSync {
 			t.Errorf("at first: %+v", v.Verdict)
 		}
 		if err := root.Storage.DeleteManifest(t.Context(), "a", signatures[0]); err != nil {
 			t.Fatal(err)
 		}
-		if v := root.siteStatus(t, "ship1"); v.Status != api.NotInSync {
+		if v := root.descendantSync(t, "ship1"); v.Status != api.NotInSync {
 			t.Errorf("a signature was removed: %+v", v.Verdict)
 		}
 		root.wantItems(t, "a signature was removed", "ship1", "", "a v1 InSync", "a v2 InSync")
@@ -333,30 +333,30 @@ func TestRemovedSignatureLeavesTagsInSync(t *testing.T) {
 
 func TestOnlyTagsOfAChangedIndexArePending(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	child := root.Push("a", storagetest.Index())
 	index := storagetest.Index(child)
 	root.Push("a", index, "v1")
 	root.push(t, "a", "v2")
-	root.hear(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 2, Watermarks: root.upTo(root.head(t))})
+	root.receive(t, wire.Status{Name: "ship1", State: "Online", ItemsSynced: 2, Watermarks: root.upTo(root.head(t))})
 	root.wantItems(t, "at first", "ship1", "", "a v1 InSync", "a v2 InSync")
 	root.Push("a", index)
-	root.wantItems(t, "it was pushed again", "ship1", "", "a v1 InSync", "a v2 InSync")
+	root.wantItems(t, "the index was pushed again", "ship1", "", "a v1 InSync", "a v2 InSync")
 	part := storage.Put{Repository: "a", Payload: index.Payload(), Omitted: []digest.Digest{child.Digest}}
 	if _, err := root.Storage.PutManifest(t.Context(), part); err != nil {
 		t.Fatal(err)
 	}
-	root.wantItems(t, "it does not hold its child here any more", "ship1", "", "a v1 Pending", "a v2 InSync")
+	root.wantItems(t, "the index was pushed without its child", "ship1", "", "a v1 Pending", "a v2 InSync")
 }
 
 func TestFailedItemThatMovedIsPending(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
-	root.hear(t, wire.Status{
+	root.activate(t, "ship1", "a")
+	root.receive(t, wire.Status{
 		Name: "ship1", ItemsFailed: 1, Watermarks: root.upTo(root.push(t, "a", "v1")),
 		OutOfSync: []wire.OutOfSyncItem{{Repository: "a", Tag: "v1", Digest: "sha256:x", Error: "no such blob"}},
 	})
-	root.wantItems(t, "it failed, and moved", "ship1", "", "a v1 Pending")
+	root.wantItems(t, "the tag failed, and was set again", "ship1", "", "a v1 Pending")
 }
 
 func TestGrandchildIsKnownByItsOwnWatermark(t *testing.T) {
@@ -372,24 +372,29 @@ func TestGrandchildIsKnownByItsOwnWatermark(t *testing.T) {
 		{"nobody knows of it", func() {}, "Pending", "Pending"},
 		{"ship1 knows of it", func() { ship.Watermarks, ship.ItemsPending, ship.OutOfSync = root.upTo(next), 1, open },
 			"Pending", "Pending"},
-		{"ship1 has it", func() { ship.ItemsSynced, ship.ItemsPending, ship.OutOfSync = 3, 0, nil }, "InSync", "Pending"},
+		{"ship1 has it", func() {
+			ship.ItemsSynced, ship.ItemsPending, ship.OutOfSync = 3, 0, nil
+		}, "InSync", "Pending"},
 		{"ship1 says so again", func() {}, "InSync", "Pending"},
 		{"cabin1 lacks it", func() { cabin.Watermarks, cabin.ItemsPending, cabin.OutOfSync = root.upTo(next), 1, open },
 			"InSync", "Pending"},
-		{"cabin1 has it", func() { cabin.ItemsSynced, cabin.ItemsPending, cabin.OutOfSync = 3, 0, nil }, "InSync", "InSync"},
+		{"cabin1 has it", func() {
+			cabin.ItemsSynced, cabin.ItemsPending, cabin.OutOfSync = 3, 0, nil
+		}, "InSync", "InSync"},
 	} {
 		step.report()
-		root.hearBoth(t, ship, cabin)
+		root.receiveBoth(t, ship, cabin)
 		for name, want := range map[string]string{"ship1": step.ship, "cabin1": step.cabin} {
 			root.wantItems(t, step.name, name, "", "a v1 InSync", "a v2 InSync", "a v3 "+want)
 		}
 	}
 
 	cabin.ItemsPending = 2
-	root.hearBoth(t, ship, cabin)
-	root.wantItems(t, "it does not say what it lacks", "cabin1", "", "a v1 Unknown", "a v2 Unknown", "a v3 Unknown")
+	root.receiveBoth(t, ship, cabin)
+	root.wantItems(t, "it lists too few items out of sync", "cabin1", "",
+		"a v1 Unknown", "a v2 Unknown", "a v3 Unknown")
 	root.push(t, "a", "v2")
-	root.wantItems(t, "it cannot have what moved since", "cabin1", "", "a v1 Unknown", "a v2 Pending", "a v3 Unknown")
+	root.wantItems(t, "a tag was set again", "cabin1", "", "a v1 Unknown", "a v2 Pending", "a v3 Unknown")
 }
 
 func TestReportOfAnotherActivationIsIgnored(t *testing.T) {
@@ -398,19 +403,19 @@ func TestReportOfAnotherActivationIsIgnored(t *testing.T) {
 	was := cabin
 	root.Call(t, "POST", "/connected-registries/cabin1/deactivate", nil).OK(t, nil)
 	cabin.InstanceID, cabin.Epoch, cabin.Watermarks = "cabin2", 1, nil
-	root.hearBoth(t, ship, cabin)
-	root.wantItems(t, "another became it", "cabin1", "", "a v1 Pending", "a v2 Pending")
-	root.hearBoth(t, ship, was)
-	root.wantItems(t, "ship1 passes on what the first said", "cabin1", "", "a v1 Pending", "a v2 Pending")
+	root.receiveBoth(t, ship, cabin)
+	root.wantItems(t, "another instance activated it", "cabin1", "", "a v1 Pending", "a v2 Pending")
+	root.receiveBoth(t, ship, was)
+	root.wantItems(t, "ship1 forwards a report of the first instance", "cabin1", "", "a v1 Pending", "a v2 Pending")
 	cabin.Watermarks = was.Watermarks
-	root.hearBoth(t, ship, cabin)
-	root.wantItems(t, "the second has all", "cabin1", "", "a v1 InSync", "a v2 InSync")
+	root.receiveBoth(t, ship, cabin)
+	root.wantItems(t, "the second instance has everything", "cabin1", "", "a v1 InSync", "a v2 InSync")
 
 	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
 	if err := root.Activate(t.Context(), "ship1", "ship2", "v1"); err != nil {
 		t.Fatal(err)
 	}
-	root.wantItems(t, "another became ship1", "ship1", "", "a v1 Pending", "a v2 Pending")
+	root.wantItems(t, "another instance activated ship1", "ship1", "", "a v1 Pending", "a v2 Pending")
 }
 
 func TestWatermarkIsForwardedToTheRoot(t *testing.T) {
@@ -460,11 +465,11 @@ func TestForwardedReportKeepsItsAge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
-			root.site(t, "ship1", "a")
+			root.activate(t, "ship1", "a")
 			root.Connect(t, "cabin1", "ship1", "a")
-			root.hear(t, wire.Status{Name: "ship1", State: "Online"},
+			root.receive(t, wire.Status{Name: "ship1", State: "Online"},
 				wire.Status{Name: "cabin1", InstanceID: "cabin1", State: "Online", At: test.at})
-			v := root.siteStatus(t, "cabin1")
+			v := root.descendantSync(t, "cabin1")
 			if v.AgeSeconds == nil || *v.AgeSeconds != test.age || v.ConnectionState != test.state {
 				t.Errorf("%s, %v s ago; want %s, %d s", v.ConnectionState, v.AgeSeconds, test.state, test.age)
 			}
@@ -478,7 +483,7 @@ func TestForwardedReportKeepsItsAge(t *testing.T) {
 
 func TestItemsAgreeWithReportedCounts(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
 		root.push(t, "a", tag)
 	}
@@ -499,12 +504,12 @@ func TestItemsAgreeWithReportedCounts(t *testing.T) {
 		{"all is here", known, 4, 0, 0, nil, "InSync InSync InSync InSync"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.hear(t, wire.Status{
+			root.receive(t, wire.Status{
 				Name: "ship1", State: "Syncing", Watermarks: test.watermarks,
 				ItemsSynced: test.synced, ItemsPending: test.pending, ItemsFailed: test.failed, OutOfSync: test.open,
 			})
 			var states []string
-			for _, line := range root.siteItems(t, "ship1", "") {
+			for _, line := range root.descendantItems(t, "ship1", "") {
 				states = append(states, line[strings.LastIndex(line, " ")+1:])
 			}
 			if got := strings.Join(states, " "); got != test.want {
@@ -516,12 +521,12 @@ func TestItemsAgreeWithReportedCounts(t *testing.T) {
 
 func TestPendingItemsAreListedWithoutAReport(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "*")
+	root.activate(t, "ship1", "*")
 	root.push(t, "a", "v1")
 	known := root.upTo(root.push(t, "b", "v1"))
-	root.wantItems(t, "it was never heard", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
+	root.wantItems(t, "no report yet", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
 	loose := digest.FromString("loose")
-	root.hear(t,
+	root.receive(t,
 		wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1,
 			OutOfSync: []wire.OutOfSyncItem{
 				{Repository: "b", Digest: loose, Error: "no such blob"},
@@ -530,21 +535,21 @@ func TestPendingItemsAreListedWithoutAReport(t *testing.T) {
 			}})
 	root.push(t, "c", "v1")
 	root.Now = root.Now.Add(10 * time.Minute)
-	if v := root.siteStatus(t, "ship1"); v.ConnectionState != "Offline" {
+	if v := root.descendantSync(t, "ship1"); v.ConnectionState != "Offline" {
 		t.Errorf("it is %s", v.ConnectionState)
 	}
 	want := []string{"a gone ToRemove", "b - Failed", "b v1 Pending", "c v1 Pending"}
 	for _, n := range []string{"1", "2", "100"} {
 		root.wantItems(t, "it is offline", "ship1", "open=true&n="+n, want...)
-		root.wantItems(t, "all of it", "ship1", "n="+n, append([]string{want[0], "a v1 InSync"}, want[1:]...)...)
+		root.wantItems(t, "all items", "ship1", "n="+n, append([]string{want[0], "a v1 InSync"}, want[1:]...)...)
 	}
 }
 
 func TestItemsOfDeletedRepositoriesAreListedInOrder(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "*")
+	root.activate(t, "ship1", "*")
 	err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error {
-		for n := range 501 { // more than are read at a time
+		for n := range 501 { // more than are read at once
 			if err := tx.TouchRepository(fmt.Sprintf("r%03d", n), start); err != nil {
 				return err
 			}
@@ -561,7 +566,7 @@ func TestItemsOfDeletedRepositoriesAreListedInOrder(t *testing.T) {
 	for _, repository := range []string{"z", "r499", "a", "r007-gone"} {
 		st.OutOfSync = append(st.OutOfSync, wire.OutOfSyncItem{Repository: repository, Tag: "gone"})
 	}
-	root.hear(t, st)
+	root.receive(t, st)
 	for _, n := range []string{"1", "2", "100"} {
 		root.wantItems(t, "pages of "+n, "ship1", "n="+n, want...)
 	}
@@ -570,19 +575,19 @@ func TestItemsOfDeletedRepositoriesAreListedInOrder(t *testing.T) {
 func TestDeactivatedRegistryKeepsItsLastReport(t *testing.T) {
 	root := newRoot(t)
 	root.Connect(t, "ship2", "", "a")
-	if v := root.siteStatus(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" ||
+	if v := root.descendantSync(t, "ship2"); v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" ||
 		v.HeardTime != nil || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
-	root.site(t, "ship1", "a")
-	root.hear(t,
+	root.activate(t, "ship1", "a")
+	root.receive(t,
 		wire.Status{Name: "ship1", State: "Online", ItemsSynced: 7, LastSyncSuccess: start, SyncState: "Succeeded"})
-	if v := root.siteStatus(t, "ship1"); v.Activation.Status != "Active" {
+	if v := root.descendantSync(t, "ship1"); v.Activation.Status != "Active" {
 		t.Errorf("%+v", v)
 	}
 	root.Call(t, "POST", "/connected-registries/ship1/deactivate", nil).OK(t, nil)
 	root.Now = root.Now.Add(time.Second)
-	v := root.siteStatus(t, "ship1")
+	v := root.descendantSync(t, "ship1")
 	if v.Activation.Status != "Inactive" || v.ConnectionState != "Offline" || v.AgeSeconds == nil ||
 		*v.AgeSeconds != 1 || v.Sync.ItemsSynced != 7 {
 		t.Errorf("%+v", v)
@@ -595,16 +600,18 @@ func TestDeactivatedRegistryKeepsItsLastReport(t *testing.T) {
 
 func TestItemsShowReportedProgress(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	known := root.upTo(root.push(t, "a", "v1"))
 	tag, err := root.Storage.Tag(t.Context(), "a", "v1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	root.hear(t, wire.Status{Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, OutOfSync: []wire.OutOfSyncItem{
-		{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5,
-			SecondsLeft: 13},
-	}})
+	root.receive(t, wire.Status{
+		Name: "ship1", State: "Syncing", Watermarks: known, ItemsPending: 1, OutOfSync: []wire.OutOfSyncItem{
+			{Repository: "a", Tag: "v1", Digest: tag.Digest, BytesTotal: 100, BytesDone: 50, BytesPerSecond: 5,
+				SecondsLeft: 13},
+		},
+	})
 	for _, query := range []string{"", "?open=true"} {
 		var page struct{ Value []api.SyncItem }
 		root.Call(t, "GET", "/connected-registries/ship1/sync-items"+query, nil).OK(t, &page)
@@ -629,9 +636,9 @@ func TestOwnSyncIsNotADescendantsSync(t *testing.T) {
 
 func TestPausedSyncIsShownAtTheRoot(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	for _, paused := range []bool{true, false} {
-		root.hear(t, wire.Status{Name: "ship1", State: "Online", Paused: paused})
+		root.receive(t, wire.Status{Name: "ship1", State: "Online", Paused: paused})
 		r := root.Show(t, "ship1")
 		if got := len(r.StatusDetails) == 1 && r.StatusDetails[0].Code == "Paused"; got != paused ||
 			r.ConnectionState != "Online" {

@@ -22,7 +22,8 @@ func TestLastRefusedLoginIsKept(t *testing.T) {
 	refused := func(want string) {
 		t.Helper()
 		for surface, l := range map[string]*api.RefusedLogin{
-			"show": root.Show(t, "ship1").LastRefusedLogin, "sync status": root.siteStatus(t, "ship1").LastRefusedLogin,
+			"show":        root.Show(t, "ship1").LastRefusedLogin,
+			"sync status": root.descendantSync(t, "ship1").LastRefusedLogin,
 		} {
 			if l == nil || l.Source != "192.0.2.1" || !l.Time.Equal(root.Now) || !strings.Contains(l.Reason, want) {
 				t.Errorf("%s: %+v, want %q", surface, l, want)
@@ -34,12 +35,12 @@ func TestLastRefusedLoginIsKept(t *testing.T) {
 	root.SyncPassword(t, "ship1")
 	root.Refused("ship1", "192.0.2.1", unauthorized)
 	refused("wrong, or has expired")
-	root.Refused("nosuch", "192.0.2.1", unauthorized) // and leaves none of a name that is nobody's
+	root.Refused("nosuch", "192.0.2.1", unauthorized) // no such token, which leaves no trace
 	if err := root.Activate(t.Context(), "ship1", "ship1", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	forged := &wire.RefusedLogin{Reason: "forged"}
-	root.hear(t, wire.Status{Name: "ship1", State: "Online", LastRefused: forged})
+	root.receive(t, wire.Status{Name: "ship1", State: "Online", LastRefused: forged})
 	refused("wrong, or has expired")
 	root.Call(t, "PATCH", "/tokens/ship1", object{"status": "disabled"}).OK(t, nil)
 	root.Refused("ship1", "192.0.2.1", unauthorized)

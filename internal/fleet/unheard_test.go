@@ -11,8 +11,8 @@ import (
 	"ferry/internal/wire"
 )
 
-// unheardBy returns who has not heard of a write, with when they are expected to,
-// of the test's first day: "" is that nobody knows.
+// unheardBy returns the connected registries that have not received a write, with their expected
+// times on the test's first day. "" is an unknown time.
 func (i *instance) unheardBy(t *testing.T, method, path string, body any) map[string]string {
 	t.Helper()
 	r := i.Call(t, method, path, body)
@@ -45,7 +45,7 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 		root.PutToken(t, token, "m")
 	}
 	for name, settings := range map[string]object{"ship1": nightly, "ship2": nil, "ship3": nightly} {
-		root.site(t, name, "a")
+		root.activate(t, name, "a")
 		if settings != nil {
 			root.Call(t, "PATCH", "/connected-registries/"+name, settings).OK(t, nil)
 		}
@@ -53,8 +53,8 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	use := func(name string, tokens ...string) {
 		root.Call(t, "PATCH", "/connected-registries/"+name, object{"addClientTokens": tokens}).OK(t, nil)
 	}
-	// cabin1 is below a site that syncs by night, by a schedule of its own, and so
-	// is cabin2, which is always in step; cabin3 is held by nobody.
+	// cabin1 is below a registry with a nightly schedule and has a schedule of its own. So is
+	// cabin2, which is continuous. cabin3 is not activated.
 	for _, name := range []string{"cabin1", "cabin2", "cabin3"} {
 		root.Connect(t, name, "ship1", "a")
 		root.SyncPassword(t, name)
@@ -67,15 +67,15 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	}
 	hear := func() {
 		for _, name := range []string{"ship2", "ship3"} {
-			root.hear(t, good(name))
+			root.receive(t, good(name))
 		}
 		cabin1, cabin2 := good("cabin1"), good("cabin2")
 		cabin1.InstanceID, cabin1.At, cabin2.InstanceID, cabin2.At = "c1", root.Now, "c2", root.Now
-		root.hear(t, good("ship1"), cabin1, cabin2)
+		root.receive(t, good("ship1"), cabin1, cabin2)
 	}
 	hear()
 	root.Now = root.Now.Add(3 * time.Hour) // 06:04, between two windows
-	root.hear(t, good("ship2"))
+	root.receive(t, good("ship2"))
 	disabled, enabled := object{"status": "disabled"}, object{"status": "enabled"}
 	for _, test := range []struct {
 		name, method, path string
@@ -84,31 +84,31 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	}{
 		{"a client token", "PATCH", "/tokens/all", disabled,
 			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
-		{"a token of some", "PATCH", "/tokens/ships", disabled, map[string]string{"ship1": "03 02:00"}},
+		{"a token of one registry", "PATCH", "/tokens/ships", disabled, map[string]string{"ship1": "03 02:00"}},
 		{"its password", "DELETE", "/tokens/ships/credentials/password1", nil, map[string]string{"ship1": "03 02:00"}},
 		{"new passwords", "POST", "/tokens/ships/credentials", object{"passwords": []string{"password1"}},
 			map[string]string{"ship1": "03 02:00"}},
-		{"a token that nobody uses", "PATCH", "/tokens/nobodys", disabled, nil},
+		{"an unused token", "PATCH", "/tokens/nobodys", disabled, nil},
 		{"a scope map", "PATCH", "/scope-maps/m", object{"addActions": []string{"repositories/b/content/read"}},
 			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00", "cabin2": "03 02:00"}},
-		{"a connected registry that is always in step", "PATCH", "/connected-registries/ship2",
+		{"a continuous connected registry", "PATCH", "/connected-registries/ship2",
 			object{"gcEnabled": false}, nil},
-		{"one that is not", "PATCH", "/connected-registries/ship3", object{"gcEnabled": false},
+		{"a nightly connected registry", "PATCH", "/connected-registries/ship3", object{"gcEnabled": false},
 			map[string]string{"ship3": "03 02:00"}},
 		{"a resync", "POST", "/connected-registries/cabin1/resync", nil,
 			map[string]string{"ship1": "03 02:00", "cabin1": "03 05:00"}},
-		{"the sync token of one right below", "PATCH", "/tokens/ship3", disabled, nil},
+		{"the sync token of a child", "PATCH", "/tokens/ship3", disabled, nil},
 		{"the same", "PATCH", "/tokens/ship3", enabled, nil},
-		{"the sync token of one below a site", "PATCH", "/tokens/cabin2", disabled,
+		{"the sync token of a grandchild", "PATCH", "/tokens/cabin2", disabled,
 			map[string]string{"ship1": "03 02:00"}},
-		{"a deactivation below a site", "POST", "/connected-registries/cabin1/deactivate", nil,
+		{"a deactivation of a grandchild", "POST", "/connected-registries/cabin1/deactivate", nil,
 			map[string]string{"ship1": "03 02:00"}},
-		{"settings that are only read", "POST", "/connected-registries/cabin3/settings",
+		{"a read of the settings", "POST", "/connected-registries/cabin3/settings",
 			object{"parentProtocol": "http"}, nil},
-		{"a new password of one below a site", "POST", "/connected-registries/cabin3/settings",
+		{"a new sync password of a grandchild", "POST", "/connected-registries/cabin3/settings",
 			object{"parentProtocol": "http", "generatePassword": 1}, map[string]string{"ship1": "03 02:00"}},
-		{"a token that is deleted", "DELETE", "/tokens/ships", nil, map[string]string{"ship1": "03 02:00"}},
-		{"a connected registry that is deleted", "DELETE", "/connected-registries/cabin3", nil,
+		{"a deleted token", "DELETE", "/tokens/ships", nil, map[string]string{"ship1": "03 02:00"}},
+		{"a deleted connected registry", "DELETE", "/connected-registries/cabin3", nil,
 			map[string]string{"ship1": "03 02:00"}},
 	} {
 		if diff := cmp.Diff(test.want, root.unheardBy(t, test.method, test.path, test.body)); diff != "" {
@@ -118,7 +118,7 @@ func TestWriteListsUnheardRegistries(t *testing.T) {
 	root.Now = root.Now.Add(48 * time.Hour)
 	want := map[string]string{"ship1": "", "ship2": "", "cabin2": ""}
 	if diff := cmp.Diff(want, root.unheardBy(t, "PATCH", "/tokens/all", enabled)); diff != "" {
-		t.Errorf("nobody was heard for two days: %s", diff)
+		t.Errorf("no reports for two days: %s", diff)
 	}
 }
 
@@ -126,7 +126,7 @@ func TestOpenExtraWindowReceivesWritesAtOnce(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	root.Connect(t, "cabin1", "ship1", "a")
 	root.SyncPassword(t, "cabin1")
 	for _, name := range []string{"ship1", "cabin1"} {
@@ -144,13 +144,13 @@ func TestOpenExtraWindowReceivesWritesAtOnce(t *testing.T) {
 		want               map[string]string
 	}{
 		{"between two windows", time.Time{}, time.Time{}, 0, both},
-		{"both are in their first window", ends, ends, 0, nil},
-		{"only one is", ends, time.Time{}, 0, cabin},
+		{"both are in an extra window", ends, ends, 0, nil},
+		{"only the parent is", ends, time.Time{}, 0, cabin},
 		{"the link is down", ends, ends, 10 * time.Minute, both},
 		{"the window is over", root.Now, ends, 0, both},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			root.hearBoth(t, wire.Status{Name: "ship1", State: "Online", WindowEnd: test.shipEnds},
+			root.receiveBoth(t, wire.Status{Name: "ship1", State: "Online", WindowEnd: test.shipEnds},
 				wire.Status{Name: "cabin1", InstanceID: "c1", State: "Online", WindowEnd: test.cabinEnd})
 			now := root.Now
 			defer func() { root.Now = now }()
@@ -167,7 +167,7 @@ func TestSilentRegistryInAnOpenWindowIsUnheard(t *testing.T) {
 	root := newRoot(t)
 	root.PutScopeMap(t, "m", "repositories/a/content/read")
 	root.PutToken(t, "line1", "m")
-	root.site(t, "ship1", "a")
+	root.activate(t, "ship1", "a")
 	root.Call(t, "PATCH", "/connected-registries/ship1", object{
 		"addClientTokens": []string{"line1"}, "syncSchedule": "0 3 * * *", "syncWindow": "PT4H",
 	}).OK(t, nil)
@@ -193,7 +193,7 @@ func TestAtMostTwentyUnheardRegistriesAreListed(t *testing.T) {
 	root.PutToken(t, "line1", "m")
 	for n := range 25 {
 		name := fmt.Sprintf("ship%02d", n)
-		root.site(t, name, "a")
+		root.activate(t, name, "a")
 		body := object{"addClientTokens": []string{"line1"}, "syncSchedule": "0 2 * * *", "syncWindow": "PT1H"}
 		if n == 7 {
 			body["syncSchedule"] = "0 2 5 * *"
@@ -208,6 +208,6 @@ func TestAtMostTwentyUnheardRegistriesAreListed(t *testing.T) {
 	var shown api.WriteResult
 	root.Call(t, "GET", "/tokens/line1", nil).OK(t, &shown)
 	if shown.Unheard != nil {
-		t.Errorf("who reads is told, too: %+v", shown.Unheard)
+		t.Errorf("the answer to a read lists them, too: %+v", shown.Unheard)
 	}
 }

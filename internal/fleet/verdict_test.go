@@ -18,12 +18,12 @@ import (
 	"ferry/internal/wire"
 )
 
-// idle is the syncs of a site where nothing moves.
+// idle is a Syncer without items in flight.
 type idle struct{ management.Syncer }
 
 func (idle) InFlight(context.Context) ([]wire.OutOfSyncItem, error) { return nil, nil }
 
-// good is what a site in sync says of itself, of a feed that nobody asks here.
+// good returns the report of a registry in sync. Its watermark is of a feed that is not compared.
 func good(name string) wire.Status {
 	return wire.Status{
 		Name: name, State: "Online", SyncState: "Succeeded", LastSyncSuccess: start, ItemsSynced: 3,
@@ -40,29 +40,30 @@ func TestVerdictClaimsNoMoreThanIsKnown(t *testing.T) {
 		status   string
 		reason   string
 	}{
-		{"all is here", nil, "* * * * *", time.Minute, "InSync", ""},
-		{"the link was just lost", nil, "* * * * *", 10 * time.Minute, "InSync", ""},
-		{"the link is long lost", nil, "* * * * *", time.Hour, "Unknown", "the parent was not heard"},
+		{"in sync", nil, "* * * * *", time.Minute, "InSync", ""},
+		{"the link has been down for minutes", nil, "* * * * *", 10 * time.Minute, "InSync", ""},
+		{"the link has been down for an hour", nil, "* * * * *", time.Hour, "Unknown", "the parent was not heard"},
 		{"between two windows", nil, "0 2 * * *", 13 * time.Hour, "InSync", ""},
-		{"a window went by in silence", nil, "0 2 * * *", 27 * time.Hour, "Unknown", "the parent was not heard"},
+		{"a window passed without an answer", nil, "0 2 * * *", 27 * time.Hour, "Unknown", "the parent was not heard"},
 		{"not activated", func(s *wire.Status) { s.SyncState = "NotActivated" }, "* * * * *", 0, "Unknown",
 			"not activated"},
 		{"refused", func(s *wire.Status) { s.Details = []wire.StatusDetail{{Code: "ParentRefuses"}} }, "0 2 * * *", 0,
 			"Unknown", "refuses"},
-		{"refused, and items are open", func(s *wire.Status) {
+		{"refused, with pending items", func(s *wire.Status) {
 			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "ParentRefuses"}}, 1
 		}, "* * * * *", 0, "Unknown", "refuses"},
-		{"paused, with all here", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "InSync", ""},
+		{"paused in sync", func(s *wire.Status) { s.Paused = true }, "* * * * *", 0, "InSync", ""},
 		{"damaged", func(s *wire.Status) {
 			s.Details, s.ItemsPending = []wire.StatusDetail{{Code: "Damaged"}}, 1
 		}, "* * * * *", 0, "NotInSync", "damaged"},
-		{"damaged, and no item needs it", func(s *wire.Status) {
+		{"damaged content that no item needs", func(s *wire.Status) {
 			s.Details = []wire.StatusDetail{{Code: "Damaged"}}
 		}, "* * * * *", 0, "NotInSync", "damaged"},
-		{"items to come", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync", "still to be fetched"},
-		{"items that failed", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
+		{"pending items", func(s *wire.Status) { s.ItemsPending = 1 }, "* * * * *", 0, "NotInSync",
+			"still to be fetched"},
+		{"failed items", func(s *wire.Status) { s.ItemsFailed = 1 }, "* * * * *", 0, "NotInSync", "failed"},
 		{"new", func(s *wire.Status) { s.LastSyncSuccess = time.Time{} }, "* * * * *", 0, "NotInSync", "no sync"},
-		{"half of a listing is read", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown",
+		{"a listing is incomplete", func(s *wire.Status) { s.Watermarks = nil }, "* * * * *", 0, "Unknown",
 			"not known yet"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -99,10 +100,10 @@ func TestVerdictClaimsNoMoreThanIsKnown(t *testing.T) {
 	}
 }
 
-// everywhere returns the verdict on a site, which must be the same wherever it is said.
+// everywhere returns the verdict on a registry, which must be equal on all surfaces.
 func (i *instance) everywhere(t *testing.T, name string) api.Verdict {
 	t.Helper()
-	site := i.siteStatus(t, name)
+	site := i.descendantSync(t, name)
 	var list struct{ Value []api.ConnectedRegistry }
 	i.Call(t, "GET", "/connected-registries", nil).OK(t, &list)
 	all := map[string]api.Verdict{"show": i.Show(t, name).Sync}
@@ -122,7 +123,7 @@ func (i *instance) everywhere(t *testing.T, name string) api.Verdict {
 	return site.Verdict
 }
 
-// wantVerdict checks the verdict on a site, and that the site's items agree with it.
+// wantVerdict checks the verdict on a registry, and that its items agree with it.
 func (i *instance) wantVerdict(t *testing.T, when, name, status, reason string, items ...string) {
 	t.Helper()
 	v := i.everywhere(t, name)
@@ -142,17 +143,17 @@ func (i *instance) wantVerdict(t *testing.T, when, name, status, reason string, 
 
 func TestVerdictAgreesWithItems(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.site(t, "ship1", "a", "b")
+		root.activate(t, "ship1", "a", "b")
 		root.push(t, "a", "v1")
 		root.push(t, "a", "v2")
 		known := root.upTo(root.push(t, "b", "v1"))
 		st := good("ship1")
 		st.Watermarks = known
-		root.hear(t, st)
+		root.receive(t, st)
 		same := []string{"a v1 InSync", "a v2 InSync", "b v1 InSync"}
-		root.wantVerdict(t, "all is there", "ship1", "InSync", "", same...)
+		root.wantVerdict(t, "everything is there", "ship1", "InSync", "", same...)
 		root.push(t, "c", "v1")
-		root.wantVerdict(t, "what is not for it changed", "ship1", "InSync", "", same...)
+		root.wantVerdict(t, "another repository changed", "ship1", "InSync", "", same...)
 		root.push(t, "a", "v2")
 		root.wantVerdict(t, "a tag moved", "ship1", "NotInSync", "changed here", "a v1 InSync", "a v2 Pending",
 			"b v1 InSync")
@@ -160,38 +161,40 @@ func TestVerdictAgreesWithItems(t *testing.T) {
 		if err := root.Storage.DeleteTag(t.Context(), "a", "v1"); err != nil {
 			t.Fatal(err)
 		}
-		root.wantVerdict(t, "a tag and a repository went", "ship1", "NotInSync", "changed here", "a v1 ToRemove",
+		root.wantVerdict(t, "a tag and a repository were deleted", "ship1", "NotInSync", "changed here",
+			"a v1 ToRemove",
 			"a v2 Pending", "b - ToRemove")
 		st.Watermarks, st.ItemsSynced = root.upTo(root.head(t)), 1
-		root.hear(t, st)
-		root.wantVerdict(t, "it knows of that", "ship1", "InSync", "", "a v2 InSync")
+		root.receive(t, st)
+		root.wantVerdict(t, "it knows of the deletions", "ship1", "InSync", "", "a v2 InSync")
 		if err := root.Storage.DeleteTag(t.Context(), "a", "v2"); err != nil {
 			t.Fatal(err)
 		}
-		root.wantVerdict(t, "its last tag went", "ship1", "NotInSync", "changed here", "a v2 ToRemove")
+		root.wantVerdict(t, "its last tag was deleted", "ship1", "NotInSync", "changed here", "a v2 ToRemove")
 		root.Now = root.Now.Add(time.Hour)
-		root.wantVerdict(t, "it is silent", "ship1", "Unknown", "not heard", "a v2 ToRemove")
+		root.wantVerdict(t, "it is overdue", "ship1", "Unknown", "not heard", "a v2 ToRemove")
 	})
 }
 
 func TestMissingSignatureIsNotInSync(t *testing.T) {
 	onEvery(t, func(t *testing.T, root *instance) {
-		root.site(t, "ship1", "a")
+		root.activate(t, "ship1", "a")
 		image := root.Push("a", storagetest.Index(), "v1")
 		st := good("ship1")
 		st.Watermarks = root.upTo(root.head(t))
-		root.hear(t, st)
-		root.wantVerdict(t, "all is there", "ship1", "InSync", "", "a v1 InSync")
+		root.receive(t, st)
+		root.wantVerdict(t, "everything is there", "ship1", "InSync", "", "a v1 InSync")
 		signature := storagetest.Index()
 		signature.Subject = &image
 		root.Push("a", signature)
-		root.wantVerdict(t, "a signature came", "ship1", "NotInSync", "changed here", "a - Pending", "a v1 InSync")
+		root.wantVerdict(t, "a signature was pushed", "ship1", "NotInSync", "changed here",
+			"a - Pending", "a v1 InSync")
 		root.Push("a",
 			storagetest.Manifest{MediaType: oci.MediaTypeImageIndex, Annotations: map[string]string{"of": "nothing"}})
-		root.wantVerdict(t, "a manifest without a tag came", "ship1", "NotInSync", "changed here", "a - Pending",
+		root.wantVerdict(t, "a manifest without a tag was pushed", "ship1", "NotInSync", "changed here", "a - Pending",
 			"a - Pending", "a v1 InSync")
 		st.Watermarks = root.upTo(root.head(t))
-		root.hear(t, st)
+		root.receive(t, st)
 		root.wantVerdict(t, "it knows of both", "ship1", "InSync", "", "a v1 InSync")
 	})
 }
@@ -200,9 +203,9 @@ func TestSilentRegistryIsUnknown(t *testing.T) {
 	root := newRoot(t)
 	ship, cabin := tree(t, root)
 	cabin.LastSyncSuccess, ship.LastSyncSuccess = start, start
-	root.hearBoth(t, ship, cabin)
+	root.receiveBoth(t, ship, cabin)
 	same, unknown := []string{"a v1 InSync", "a v2 InSync"}, []string{"a v1 Unknown", "a v2 Unknown"}
-	root.wantVerdict(t, "all is well", "cabin1", "InSync", "", same...)
+	root.wantVerdict(t, "everything is there", "cabin1", "InSync", "", same...)
 	heard := root.Now
 	root.Now = heard.Add(20 * time.Minute)
 	for _, name := range []string{"ship1", "cabin1"} {
@@ -215,25 +218,25 @@ func TestSilentRegistryIsUnknown(t *testing.T) {
 	root.Call(t, "GET", "/connected-registries/ship1/sync-items?open=true", nil).OK(t, &page)
 	if len(page.Value) != 2 || page.Value[0].Digest == nil || page.Value[0].LastMatchTime == nil ||
 		!page.Value[0].LastMatchTime.Equal(heard) {
-		t.Errorf("what was known last is not said: %+v", page.Value)
+		t.Errorf("the last known state is missing: %+v", page.Value)
 	}
 
-	// A site that syncs by night is silent by day, and so is what is below it.
+	// A registry with a nightly schedule sends no report by day, and neither do its descendants.
 	root.Call(t, "PATCH", "/connected-registries/ship1",
 		object{"syncSchedule": "0 2 * * *", "syncWindow": "PT2H"}).OK(t, nil)
-	root.hearBoth(t, ship, cabin)
+	root.receiveBoth(t, ship, cabin)
 	root.Now = root.Now.Add(12 * time.Hour)
 	for _, name := range []string{"ship1", "cabin1"} {
 		root.wantVerdict(t, "by day", name, "InSync", "", same...)
 	}
 	root.Now = root.Now.Add(14 * time.Hour)
 	for _, name := range []string{"ship1", "cabin1"} {
-		root.wantVerdict(t, "after a night in silence", name, "Unknown", "not heard", unknown...)
+		root.wantVerdict(t, "after a night without a report", name, "Unknown", "not heard", unknown...)
 	}
 	cabin.At = root.Now.Add(-time.Hour)
-	root.hear(t, ship, cabin)
-	root.wantVerdict(t, "a site below is silent", "ship1", "InSync", "", same...)
-	root.wantVerdict(t, "a site below is silent", "cabin1", "Unknown", "not heard", unknown...)
+	root.receive(t, ship, cabin)
+	root.wantVerdict(t, "a descendant is overdue", "ship1", "InSync", "", same...)
+	root.wantVerdict(t, "a descendant is overdue", "cabin1", "Unknown", "not heard", unknown...)
 }
 
 func TestRegistryThatCannotLogInIsUnknown(t *testing.T) {
@@ -246,10 +249,10 @@ func TestRegistryThatCannotLogInIsUnknown(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := newRoot(t)
-			root.site(t, "ship1", "a")
+			root.activate(t, "ship1", "a")
 			st := good("ship1")
 			st.Watermarks = root.upTo(root.push(t, "a", "v1"))
-			root.hear(t, st)
+			root.receive(t, st)
 			root.wantVerdict(t, "before", "ship1", "InSync", "", "a v1 InSync")
 			root.Call(t, test.method, test.path, test.body).OK(t, nil)
 			root.wantVerdict(t, "after", "ship1", "Unknown", "its sync token", "a v1 Unknown")
@@ -267,7 +270,7 @@ func TestWrongClockOfAForwarderAgesNoReport(t *testing.T) {
 	}
 	p.ship.Now = p.ship.Now.Add(30 * time.Second)
 	p.report(t)
-	if v := p.root.siteStatus(t, "Cabin1"); v.AgeSeconds == nil || *v.AgeSeconds != 30 {
+	if v := p.root.descendantSync(t, "Cabin1"); v.AgeSeconds == nil || *v.AgeSeconds != 30 {
 		t.Errorf("it is %v s old, want 30", v.AgeSeconds)
 	}
 }
@@ -280,7 +283,7 @@ func TestRemovedItemIsNotListed(t *testing.T) {
 	err := p.ship.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 		for _, row := range []metadb.SyncItem{
 			{Repository: "a", Item: "v1", Tag: "v1",
-				State: replication.Synced}, // a run was stopped before it forgot it
+				State: replication.Synced}, // a sync was stopped before it deleted the row
 			{Repository: "a", Item: "v2", Tag: "v2", State: replication.Synced, Digest: "sha256:x", SyncedAt: start},
 		} {
 			if err := tx.PutSyncItem(row); err != nil {
@@ -301,8 +304,8 @@ func TestRemovedItemIsNotListed(t *testing.T) {
 
 func TestItemOfADeletedRepositoryIsNotPending(t *testing.T) {
 	root := newRoot(t)
-	root.site(t, "ship1", "a")
-	root.hear(t, wire.Status{Name: "ship1", ItemsPending: 2, OutOfSync: []wire.OutOfSyncItem{
+	root.activate(t, "ship1", "a")
+	root.receive(t, wire.Status{Name: "ship1", ItemsPending: 2, OutOfSync: []wire.OutOfSyncItem{
 		{Repository: "a", Tag: "v1", Digest: "sha256:x"},
 		{Repository: "a", Tag: "v2", Digest: "sha256:y", Here: "sha256:z"},
 	}})
