@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ferry/internal/cli"
 )
@@ -35,7 +36,7 @@ func (s *screen) Write(p []byte) (int, error) {
 func interrupted(t *testing.T, want string) (code int, said, complained string) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, stderr := &screen{want: want, seen: cancel}, &bytes.Buffer{}
 	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: stderr, Getenv: os.Getenv}
@@ -44,11 +45,14 @@ func interrupted(t *testing.T, want string) (code int, said, complained string) 
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	return code, out.text.String(), stderr.String()
+	if said = out.text.String(); !strings.Contains(said, want) {
+		t.Errorf("it did not say %q", want)
+	}
+	return code, said, stderr.String()
 }
 
 func TestDemoServesUntilItIsInterrupted(t *testing.T) {
-	code, said, complained := interrupted(t, "Both serve until you press Ctrl-C")
+	code, said, complained := interrupted(t, "Both registries run until you press Ctrl-C")
 	if code != 0 || complained != "" {
 		t.Errorf("exit code %d: %s", code, complained)
 	}
