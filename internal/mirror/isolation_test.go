@@ -46,7 +46,7 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 		"nothing":        {204, ""},
 		"another object": {200, `{"errors":[]}`},
 	} {
-		for _, where := range []string{"the end-point", "the tag, too"} {
+		for _, where := range []string{"the endpoint", "the tag, too"} {
 			t.Run(name+" at "+where, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newInstance(t)
@@ -56,20 +56,20 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 					h.rule(mirror.Spec{})
 					h.awaitRun(time.Time{})
 					u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
-						odd := strings.Contains(r.URL.Path, "/referrers/") ||
-							where != "the end-point" && strings.Contains(r.URL.Path, "/manifests/sha256-")
-						if odd {
+						unusable := strings.Contains(r.URL.Path, "/referrers/") ||
+							where != "the endpoint" && strings.Contains(r.URL.Path, "/manifests/sha256-")
+						if unusable {
 							w.WriteHeader(answer.status)
 							fmt.Fprint(w, answer.body)
 						}
-						return odd
+						return unusable
 					})
-					fresh := u.image("app", "fresh", 10, "2")
+					newer := u.image("app", "newer", 10, "2")
 					row := h.runRule()
 					if row.Error != "" {
 						t.Error(row.Error)
 					}
-					if diff := cmp.Diff(map[string]digest.Digest{"1": old, "2": fresh},
+					if diff := cmp.Diff(map[string]digest.Digest{"1": old, "2": newer},
 						h.tags("local/app")); diff != "" {
 						t.Error(diff)
 					}
@@ -77,13 +77,13 @@ func TestUnusableReferrersAnswerStopsNothing(t *testing.T) {
 						t.Error("a signature was removed because the source did not list it")
 					}
 					plain := answer.status == 404 || answer.status == 400 || answer.status == 501
-					if codes := warningCodes(row); plain && where == "the end-point" && len(codes) > 0 ||
+					if codes := warningCodes(row); plain && where == "the endpoint" && len(codes) > 0 ||
 						!plain && !cmp.Equal(codes, []mirror.WarningCode{mirror.ReferrersUnavailable}) {
 						t.Errorf("the warnings are %v", mirror.WarningsOf(row))
 					}
 					i := h.runImport(t, mirror.ImportRequest{Source: "http://upstream.example/app:2"})
 					if i.State != mirror.ImportSucceeded || plain != (len(i.Warnings) == 0) &&
-						where == "the end-point" {
+						where == "the endpoint" {
 						t.Errorf("%+v", i)
 					}
 					u.intercept(nil)
@@ -100,10 +100,10 @@ func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newInstance(t)
 		u := h.upstream
-		odd, good := u.image("app", "odd", 10, "1"), u.image("app", "good", 10, "2")
-		oddly, signature := u.referrer("app", "oddly signed", odd), u.referrer("app", "signature", good)
+		unusable, good := u.image("app", "unusable", 10, "1"), u.image("app", "good", 10, "2")
+		lost, signature := u.referrer("app", "signature of the failing one", unusable), u.referrer("app", "signature", good)
 		u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
-			refused := strings.HasSuffix(r.URL.Path, "/referrers/"+string(odd))
+			refused := strings.HasSuffix(r.URL.Path, "/referrers/"+string(unusable))
 			if refused {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
@@ -113,7 +113,7 @@ func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 		if row := h.runRule(); row.Error != "" || len(warningCodes(row)) != 1 {
 			t.Errorf("%q, %v", row.Error, warningCodes(row))
 		}
-		if !h.has("local/app", signature) || h.has("local/app", oddly) || len(h.tags("local/app")) != 2 {
+		if !h.has("local/app", signature) || h.has("local/app", lost) || len(h.tags("local/app")) != 2 {
 			t.Error("the other image's signature is missing")
 		}
 	})

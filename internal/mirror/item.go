@@ -123,12 +123,12 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 	level = append(level, signed...)
 	here := map[digest.Digest]bool{}
 	for range maxReferrers {
-		fresh, err := l.expand(ctx, level, here)
+		added, err := l.expand(ctx, level, here)
 		if err != nil {
 			return nil, err
 		}
 		var tags, kept []string
-		for _, d := range fresh {
+		for _, d := range added {
 			tags = append(tags, l.attached[d]...)
 			for _, tag := range lostAttached[d] {
 				if l.lost[tag] = true; l.kept[tag] {
@@ -142,7 +142,7 @@ func (l *listing) collect(ctx context.Context, recorded map[string]digest.Digest
 		for _, tag := range kept {
 			level = append(level, l.addKept(items, tag, recorded[tag]))
 		}
-		subjects := slices.DeleteFunc(fresh, func(d digest.Digest) bool { return !here[d] })
+		subjects := slices.DeleteFunc(added, func(d digest.Digest) bool { return !here[d] })
 		referrers, err := l.referrers(ctx, subjects, recorded)
 		if err != nil {
 			return nil, err
@@ -229,13 +229,13 @@ func (l *listing) addTags(
 // them whether it is here. It returns those that it added.
 func (l *listing) expand(
 	ctx context.Context, roots []digest.Digest, here map[digest.Digest]bool,
-) (fresh []digest.Digest, err error) {
+) (added []digest.Digest, err error) {
 	for queue := roots; len(queue) > 0; queue = queue[1:] {
 		d := queue[0]
 		if _, known := here[d]; known {
 			continue
 		}
-		fresh = append(fresh, d)
+		added = append(added, d)
 		if here[d], err = l.Storage.HasManifest(ctx, l.spec.Repository, d); err != nil {
 			return nil, err
 		}
@@ -248,7 +248,7 @@ func (l *listing) expand(
 		}
 		queue = append(queue, children...)
 	}
-	return fresh, nil
+	return added, nil
 }
 
 // referrers returns the referrers of subjects. If the source does not list the referrers

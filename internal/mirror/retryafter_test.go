@@ -192,7 +192,7 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 	signatureTag := func(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
 	for name, is := range map[string]func(method, path string, image, referrer digest.Digest) bool{
-		"the referrers' end-point": func(_, path string, _, _ digest.Digest) bool {
+		"the referrers' endpoint": func(_, path string, _, _ digest.Digest) bool {
 			return strings.Contains(path, "/referrers/")
 		},
 		"the referrers' tag": func(_, path string, image, _ digest.Digest) bool {

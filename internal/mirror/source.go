@@ -180,7 +180,7 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	switch {
 	case found.Listed:
 		s.unusable = 0
-	case found.Problem == nil: // the source has no such end-point
+	case found.Problem == nil: // the source has no such endpoint
 		s.noReferrers.Store(true)
 	default:
 		s.warnings.add(ReferrersUnavailable, found.Problem.Error()+

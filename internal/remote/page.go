@@ -45,11 +45,11 @@ func readPages[T any](ctx context.Context, r *Registry, q request, l pagedList[T
 		if err != nil {
 			return err
 		}
-		n, fresh, err := readPage(resp, l, left)
+		n, newCount, err := readPage(resp, l, left)
 		if err != nil {
 			return err
 		}
-		if left -= n; fresh > 0 {
+		if left -= n; newCount > 0 {
 			useless = 0
 		} else if useless++; useless > maxUselessPages {
 			return malformedError{fmt.Errorf("%d pages in a row have nothing new", useless)}
@@ -78,17 +78,17 @@ func (e malformedError) Unwrap() error { return e.error }
 
 // readPage reads a page of at most limit elements, and closes it. It returns the number
 // of elements, and how many of them were new.
-func readPage[T any](resp *http.Response, l pagedList[T], limit int) (n, fresh int, err error) {
+func readPage[T any](resp *http.Response, l pagedList[T], limit int) (n, newCount int, err error) {
 	defer drain(resp.Body)
 	body := &boundedBody{r: resp.Body, left: maxPage}
-	n, fresh, err = readMembers(body, json.NewDecoder(body), l, limit)
+	n, newCount, err = readMembers(body, json.NewDecoder(body), l, limit)
 	if err != nil {
 		err = cmp.Or[error](body.err, malformedError{err})
 	}
-	return n, fresh, err
+	return n, newCount, err
 }
 
-func readMembers[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, fresh int, err error) {
+func readMembers[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, newCount int, err error) {
 	if err := body.delim(dec, '{'); err != nil {
 		return 0, 0, err
 	}
@@ -96,31 +96,31 @@ func readMembers[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], li
 	for body.more(dec) {
 		name, err := body.token(dec)
 		if err != nil {
-			return n, fresh, err
+			return n, newCount, err
 		}
 		if name != l.member {
 			if err := body.skip(dec); err != nil {
-				return n, fresh, err
+				return n, newCount, err
 			}
 			continue
 		}
 		listed = true
 		some, added, err := readElements(body, dec, l, limit-n)
-		if n, fresh = n+some, fresh+added; err != nil {
-			return n, fresh, err
+		if n, newCount = n+some, newCount+added; err != nil {
+			return n, newCount, err
 		}
 	}
 	if err := body.delim(dec, '}'); err != nil {
-		return n, fresh, err
+		return n, newCount, err
 	}
 	if !listed {
-		return n, fresh, fmt.Errorf("it has no %s", l.member)
+		return n, newCount, fmt.Errorf("it has no %s", l.member)
 	}
-	return n, fresh, nil
+	return n, newCount, nil
 }
 
 // readElements reads a list of at most limit elements, or null.
-func readElements[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, fresh int, err error) {
+func readElements[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], limit int) (n, newCount int, err error) {
 	switch first, err := body.token(dec); {
 	case err != nil || first == nil:
 		return 0, 0, err
@@ -129,18 +129,18 @@ func readElements[T any](body *boundedBody, dec *json.Decoder, l pagedList[T], l
 	}
 	for body.more(dec) {
 		if n++; n > limit {
-			return n, fresh, fmt.Errorf("there are more than %d %s", l.max, l.member)
+			return n, newCount, fmt.Errorf("there are more than %d %s", l.max, l.member)
 		}
 		var element T
 		body.allow(l.elementSize)
 		if err := dec.Decode(&element); err != nil {
-			return n, fresh, err
+			return n, newCount, err
 		}
 		if l.add(element) {
-			fresh++
+			newCount++
 		}
 	}
-	return n, fresh, body.delim(dec, ']')
+	return n, newCount, body.delim(dec, ']')
 }
 
 // A boundedBody is the body of a response that a [json.Decoder] reads piece by piece, a

@@ -23,7 +23,7 @@ const maxReferrers = 10_000
 type Referrers struct {
 	Digests []digest.Digest
 	Listed  bool  // the registry listed them, so Digests is complete
-	Problem error // why it did not; nil also if it has no such end-point
+	Problem error // why it did not; nil also if it has no such endpoint
 }
 
 // Referrers returns the manifests that have d as their subject (end-12a). If the
