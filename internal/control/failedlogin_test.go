@@ -10,7 +10,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-// failedLogins are the failed logins that are in the audit log, oldest first.
+// failedLogins returns the failed logins in the audit log, oldest first.
 func failedLogins(t *testing.T, i *fleettest.Instance) (all []metadb.AuditEntry) {
 	t.Helper()
 	entries, err := metadb.Read(t.Context(), i.DB,

@@ -17,9 +17,9 @@ import (
 	"ferry/internal/replication"
 )
 
-// A runner is what runs rules, and notes what it is told.
+// A runner records what it is told.
 type runner struct {
-	management.Mirrors // of which no test here calls the rest
+	management.Mirrors // the other methods are not called here
 
 	changed []string
 	woken   int
@@ -36,7 +36,7 @@ func (r *runner) EncryptPassword(l mirror.Location, password string) string {
 	return fmt.Sprintf("sealed for %s: %d", l.Address, len(password))
 }
 
-// newMirroring returns a root whose rules are r's to run.
+// newMirroring returns a root whose rules r runs.
 func newMirroring(t *testing.T, db *metadb.DB) (*fleettest.Instance, *runner) {
 	t.Helper()
 	root, r := fleettest.New(t, db, ""), &runner{}
@@ -77,9 +77,9 @@ func TestMirrorRuleLifecycle(t *testing.T) {
 		}
 		root.Call(t, "POST", "/mirror-rules/app/run", nil).OK(t, &v)
 		if m := row(); !m.RequestedAt.Equal(start) || r.woken != 1 {
-			t.Errorf("a run was asked for at %s, and the runner was woken %d times", m.RequestedAt, r.woken)
+			t.Errorf("a run was requested at %s, and the runner was woken %d times", m.RequestedAt, r.woken)
 		}
-		// A password is not sent to another registry, nor kept without its user.
+		// A password must not be sent to another registry, nor kept without its user name.
 		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "http://ghcr.io/acme/app"}).Fails(t, 400, "INVALID",
 			"is not sent to another registry")
 		root.Call(t, "PATCH", "/mirror-rules/app", object{"source": "quay.io/acme/app", "password": "other"}).OK(t, &v)
@@ -122,14 +122,14 @@ func TestWrittenRuleRunsUnlessItHasAWindow(t *testing.T) {
 		if (v.Status.State == "Waiting") != step.asked {
 			t.Errorf("%s: the rule is %s", step.name, v.Status.State)
 		}
-		// The run is over, and began a moment ago.
+		// The run has ended; it began a moment ago.
 		ran(t, root,
 			metadb.MirrorRule{Name: "app", StartedAt: start.Add(-time.Minute), EndedAt: start, SucceededAt: start})
 		asked(t, root, start.Add(-time.Hour))
 	}
 }
 
-// ran notes how the last run of a rule went.
+// ran records how the last run of a rule ended.
 func ran(t *testing.T, root *fleettest.Instance, row metadb.MirrorRule) {
 	t.Helper()
 	if err := root.DB.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetMirrorRun(row) }); err != nil {
@@ -137,7 +137,7 @@ func ran(t *testing.T, root *fleettest.Instance, row metadb.MirrorRule) {
 	}
 }
 
-// asked notes when somebody asked for a run of the rule app.
+// asked records when a run of the rule app was requested.
 func asked(t *testing.T, root *fleettest.Instance, at time.Time) {
 	t.Helper()
 	if err := root.DB.Update(t.Context(),
@@ -160,10 +160,10 @@ func TestRunRequestedDuringARunFollowsIt(t *testing.T) {
 	r.state = mirror.RunStatus{}
 	root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 	if v.Status.State != "Waiting" {
-		t.Errorf("after a run that began before somebody asked, the rule is %s", v.Status.State)
+		t.Errorf("after a run that began before the request, the rule is %s", v.Status.State)
 	}
 	if len(r.changed) != 1 || r.woken != 1 {
-		t.Errorf("the runner was told of %q and woken %d times: the run was broken off, or nobody looks", r.changed,
+		t.Errorf("the runner was told of %q and woken %d times: the run was interrupted, or no other follows", r.changed,
 			r.woken)
 	}
 }
@@ -173,7 +173,7 @@ func TestMirrorRuleStateIsThatOfItsLastRun(t *testing.T) {
 	root.Call(t, "PUT", "/mirror-rules/app",
 		object{"source": "ghcr.io/acme/app", "repository": "acme/app", "schedule": "0 6 * * *", "window": "PT2H"}).OK(t,
 		nil)
-	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock stands at 3:04:05
+	tick := time.Date(2030, 1, 2, 6, 0, 0, 0, time.UTC) // the clock shows 3:04:05
 	before := start.Add(-time.Hour)
 	for name, c := range map[string]struct {
 		row  metadb.MirrorRule

@@ -15,7 +15,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// bare returns a root that has no operator yet.
+// bare returns a root without an operator.
 func bare(t *testing.T, db *metadb.DB) *control.Service {
 	t.Helper()
 	s, err := control.New(t.Context(), control.Options{DB: db})
@@ -51,7 +51,7 @@ func TestFirstStartCreatesAnAdministrator(t *testing.T) {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
 		if again, err := i.EnsureAdmin(t.Context(), dir); again != "" || err != nil {
-			t.Errorf("the second start made %q, %v", again, err)
+			t.Errorf("the second start generated %q, %v", again, err)
 		}
 		if files, _ := os.ReadDir(dir); len(files) != 1 {
 			t.Errorf("%v", files)
@@ -116,7 +116,7 @@ func TestUnknownNamesAreRefusedAsSlowlyAsOperators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What makes the check slow takes memory, which can be counted.
+	// The slow check allocates memory, which can be counted.
 	cost := func(name, password string) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -27,7 +27,7 @@ func TestScopeMapLifecycle(t *testing.T) {
 			m.ProvisioningState != "Succeeded" {
 			t.Errorf("%+v", m)
 		}
-		// What is to go goes first, whatever its case.
+		// Actions are removed before others are added, in any case.
 		root.Call(t, "PATCH", "/scope-maps/pullers", object{
 			"removeActions": []string{"gateway/SHIP01/message/read", "repositories/*/metadata/read"},
 			"addActions":    []string{"repositories/*/metadata/read", "repositories/x/content/read"},

@@ -29,7 +29,7 @@ func newService(t *testing.T, self string) *Service {
 	return s
 }
 
-// dump returns everything that a state answers, as text.
+// dump returns all results of a state's methods, as text.
 func (s *State) dump() map[string]string {
 	all := map[string]string{"version": fmt.Sprint(s.version)}
 	s.registries.Root().Walk(func(k []byte, r *Registry) bool {
@@ -48,7 +48,8 @@ func (s *State) dump() map[string]string {
 		all["scope map "+string(k)] = fmt.Sprintf("%v", *m)
 		return false
 	})
-	for name, index := range map[string]*iradix.Tree[string]{"user": s.registriesByToken, "holder": s.tokensByScopeMap} {
+	indexes := map[string]*iradix.Tree[string]{"registry of": s.registriesByToken, "token of": s.tokensByScopeMap}
+	for name, index := range indexes {
 		index.Root().Walk(func(k []byte, v string) bool {
 			all[name+" "+string(k)] = v
 			return false
@@ -57,8 +58,8 @@ func (s *State) dump() map[string]string {
 	return all
 }
 
-// TestStateFollowsEveryWrite makes random changes, and compares the state that
-// followed them with one that is read anew.
+// TestStateFollowsEveryWrite makes random changes, and compares the resulting state with one that
+// is read from the database.
 func TestStateFollowsEveryWrite(t *testing.T) {
 	s := newService(t, "")
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -151,18 +152,18 @@ func TestWriteWakesOnlyAffectedRegistries(t *testing.T) {
 	put("Cabin", "Ship2", "b")
 	ship1, ship2 := s.Changed("ship1"), s.Changed("SHIP2")
 	at1, at2 := s.ChangedAt("ship1"), s.ChangedAt("ship2")
-	s.mustChange(t, func(tx *metadb.Tx) error { // it is of the token of the cabin, which is below ship 2
+	s.mustChange(t, func(tx *metadb.Tx) error { // the sync token of the cabin, which is below ship2
 		return tx.PutScopeMap(metadb.ScopeMap{Name: "m", Actions: []string{"repositories/a/content/read"}})
 	})
 	select {
 	case <-ship1:
-		t.Error("ship 1 was woken, and it does not concern it")
+		t.Error("ship1 was woken, and is not affected")
 	default:
 	}
 	select {
 	case <-ship2:
 	default:
-		t.Error("ship 2 was not woken")
+		t.Error("ship2 was not woken")
 	}
 	if s.ChangedAt("ship1") != at1 || s.ChangedAt("ship2") <= at2 {
 		t.Errorf("the versions are %d and %d; they were %d and %d", s.ChangedAt("ship1"), s.ChangedAt("ship2"), at1,
@@ -170,8 +171,8 @@ func TestWriteWakesOnlyAffectedRegistries(t *testing.T) {
 	}
 }
 
-// TestWritesOfAnotherProcessAreRead writes past the service, as another
-// process on the same database does.
+// TestWritesOfAnotherProcessAreRead writes without the service, as another process on the same
+// database does.
 func TestWritesOfAnotherProcessAreRead(t *testing.T) {
 	s := newService(t, "")
 	err := s.db.Update(t.Context(), func(tx *metadb.Tx) error {
@@ -195,7 +196,7 @@ func TestWritesOfAnotherProcessAreRead(t *testing.T) {
 	}
 	s.mustChange(t, func(tx *metadb.Tx) error { return tx.PutToken(metadb.Token{Name: "ours", Status: "enabled"}) })
 	if s.State().Token("theirs") != nil || s.State().Token("ours") == nil {
-		t.Error("the state is not what both processes wrote")
+		t.Error("the state lacks a write of one of the processes")
 	}
 }
 

@@ -26,7 +26,7 @@ func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
 		first, second := *token.Credentials.Passwords[0].Value, *token.Credentials.Passwords[1].Value
 		if !root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) ||
 			root.MayLogIn(t, "line1", first+"x") {
-			t.Error("the passwords do not work as they should")
+			t.Error("a right password is refused, or a wrong one is accepted")
 		}
 		root.Call(t, "GET", "/tokens/line1", nil).OK(t, &token)
 		for _, p := range token.Credentials.Passwords {
@@ -36,7 +36,7 @@ func TestTokenPasswordsAreShownOnceAndWork(t *testing.T) {
 		}
 		root.Now = start.Add(2 * time.Hour)
 		if !root.MayLogIn(t, "line1", first) || root.MayLogIn(t, "line1", second) {
-			t.Error("the expiry does not count")
+			t.Error("the expired password works, or the other one does not")
 		}
 	})
 }
@@ -56,7 +56,7 @@ func TestPasswordIsReplacedWhileTheOtherWorks(t *testing.T) {
 	}
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).OK(t, nil)
 	if root.MayLogIn(t, "line1", first) || !root.MayLogIn(t, "line1", second) {
-		t.Error("the wrong password is gone")
+		t.Error("another password was deleted")
 	}
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password1", nil).Fails(t, 404, "NOT_FOUND", "password1")
 	root.Call(t, "DELETE", "/tokens/line1/credentials/password3", nil).Fails(t, 404, "NOT_FOUND")
@@ -69,7 +69,7 @@ func TestPasswordIsReplacedWhileTheOtherWorks(t *testing.T) {
 	root.Call(t, "POST", "/tokens/nosuch/credentials", object{"passwords": []string{"password1"}}).Fails(t, 404,
 		"NOT_FOUND", "nosuch")
 	if !root.MayLogIn(t, "line1", second) {
-		t.Error("a refused request did something")
+		t.Error("a refused request changed something")
 	}
 }
 
@@ -98,7 +98,7 @@ func TestSignedTokenEndsWithItsPassword(t *testing.T) {
 			first := signedToken(t, root, "line1", *token.Credentials.Passwords[0].Value)
 			second := signedToken(t, root, "line1", *token.Credentials.Passwords[1].Value)
 			if !mayPull(root, first) || !mayPull(root, second) {
-				t.Fatal("a signed token does not work at all")
+				t.Fatal("the signed token is refused at first")
 			}
 			end(t, root)
 			if mayPull(root, first) {
@@ -111,7 +111,7 @@ func TestSignedTokenEndsWithItsPassword(t *testing.T) {
 	}
 }
 
-// signedToken gets a token to pull the repository a.
+// signedToken requests a token to pull the repository a.
 func signedToken(t *testing.T, i *fleettest.Instance, name, password string) string {
 	t.Helper()
 	r := httptest.NewRequest("GET", "/oauth2/token?service=x&scope=repository:a:pull", nil)
@@ -125,7 +125,7 @@ func signedToken(t *testing.T, i *fleettest.Instance, name, password string) str
 	return answer.Token
 }
 
-// mayPull reports whether a signed token lets its bearer pull the repository a.
+// mayPull reports whether a signed token allows a pull from the repository a.
 func mayPull(i *fleettest.Instance, signed string) bool {
 	r := httptest.NewRequest("GET", "/v2/a/manifests/v1", nil)
 	r.Header.Set("Authorization", "Bearer "+signed)
@@ -169,7 +169,7 @@ func TestScopeMapChangeAppliesAtOnce(t *testing.T) {
 		return p.Permissions.AllowsRepository(repository, auth.ContentRead)
 	}
 	if !allows("a") || allows("b") {
-		t.Fatal("wrong from the start")
+		t.Fatal("the rights are wrong at first")
 	}
 	root.Call(t, "PATCH", "/scope-maps/m",
 		object{"removeActions": []string{"repositories/a/content/read"},
