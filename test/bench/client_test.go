@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"ferry/test/site"
+	"ferry/test/instance"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -65,7 +65,7 @@ func (g *rawClient) get(request []byte) (size int64, err error) {
 
 // bearer exchanges a login for a token that may pull a repository. It returns the value of the
 // Authorization header.
-func (g *rawClient) bearer(l site.Login, repo string) (string, error) {
+func (g *rawClient) bearer(l instance.Login, repo string) (string, error) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(l.User+":"+l.Password))
 	size, err := g.get(endpoint{l.Host, "/oauth2/token?service=" + l.Host + "&scope=repository:" + repo + ":pull",
 		basic}.request())
@@ -82,7 +82,7 @@ func (g *rawClient) bearer(l site.Login, repo string) (string, error) {
 }
 
 // bearerFor is [rawClient.bearer] over a connection of its own.
-func bearerFor(t *testing.T, l site.Login, repo string) string {
+func bearerFor(t *testing.T, l instance.Login, repo string) string {
 	t.Helper()
 	g, err := dialClient(l.Host, 8<<10)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // firstSync measures CPU time and memory of a new connected registry until it has synced
@@ -27,11 +27,11 @@ func firstSync(t *testing.T) []figure {
 	const repositories, tags = 2000, 50
 	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 	defer cancel()
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	fillRepositories(ctx, t, root.AsAdmin(t), repositories, tags)
 
-	child := site.Start(t,
-		site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(site.Options{}))
+	child := instance.Start(t,
+		instance.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"bench/*"}).Options(instance.Options{}))
 	start, before := time.Now(), cpuOf(t, root.PID())
 	// A request for the health of the sync costs the child next to nothing.
 	for ; ; time.Sleep(time.Second) {
@@ -63,7 +63,7 @@ func firstSync(t *testing.T) []figure {
 }
 
 // checkHealth returns an error unless a connected registry is in sync.
-func checkHealth(ctx context.Context, s *site.Site) error {
+func checkHealth(ctx context.Context, s *instance.Instance) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Host+"/health/sync", nil)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func checkHealth(ctx context.Context, s *site.Site) error {
 
 // fillRepositories fills repositories bench/r0000 and following. All images share a layer; each
 // has a config of its own.
-func fillRepositories(ctx context.Context, t *testing.T, l site.Login, repositories, tags int) {
+func fillRepositories(ctx context.Context, t *testing.T, l instance.Login, repositories, tags int) {
 	t.Helper()
 	base := image.New(t, image.Options{Seed: 7, Layers: []int64{20 << 10}})
 	group, ctx := errgroup.WithContext(ctx)
@@ -124,7 +124,7 @@ func fillRepositories(ctx context.Context, t *testing.T, l site.Login, repositor
 }
 
 // send makes a request with a body, and ignores the body of the response.
-func send(ctx context.Context, l site.Login, method, path, contentType string, body []byte) error {
+func send(ctx context.Context, l instance.Login, method, path, contentType string, body []byte) error {
 	resp, err := l.Do(ctx, method, path, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body),
 		int64(len(body)))
 	if err != nil {

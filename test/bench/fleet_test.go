@@ -22,7 +22,7 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 var (
@@ -102,7 +102,7 @@ func fleetTable(columns []sizeFigures) string {
 // A fleetRun is the measurement of one number of children.
 type fleetRun struct {
 	t         *testing.T
-	root      *site.Site
+	root      *instance.Instance
 	fleet     *fleet
 	idleShare float64 // of a core that the root used while it was idle
 	figures   []figure
@@ -114,15 +114,15 @@ func measureFleet(t *testing.T, n int) []figure {
 	raiseFileLimit(t, 2*uint64(n)+4000) // the root needs more files than connections
 	ctx, cancel := context.WithTimeout(t.Context(), fleetTimeout+*idleTime)
 	defer cancel()
-	options := site.Options{
+	options := instance.Options{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t),
 		Args: []string{"--max-connections", fmt.Sprint(2*n + 1000), "--trusted-proxies",
 			"127.0.0.1"}, // all children connect from this host
 	}
-	r := &fleetRun{t: t, root: site.Start(t, options)}
+	r := &fleetRun{t: t, root: instance.Start(t, options)}
 	sh := r.root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "pushers", "--repository", "bench/*", "content/read", "content/write")
-	pusher := site.Token(t, sh, "pusher", "pushers")
+	pusher := instance.Token(t, sh, "pusher", "pushers")
 	pusher.Host = r.root.Host
 	for i, repository := range []string{repositoryForAll, repositoryForFew} {
 		m := image.New(t, image.Options{Seed: uint64(200 + i), Layers: []int64{20 << 10}})
@@ -141,7 +141,7 @@ func measureFleet(t *testing.T, n int) []figure {
 	api.http.CloseIdleConnections()
 	http.DefaultClient.CloseIdleConnections()
 	r.root.Stop(t)
-	r.root = site.Start(t, options)
+	r.root = instance.Start(t, options)
 	before := memoryOf(t, r.root.PID(), "VmRSS")
 	r.activate(ctx)
 	r.firstPolls(ctx)
@@ -307,7 +307,7 @@ func (r *fleetRun) idle(ctx context.Context, before int64) {
 }
 
 // push measures the push of a small image that concerns the first n children.
-func (r *fleetRun) push(ctx context.Context, pusher site.Login, repository string, n int) {
+func (r *fleetRun) push(ctx context.Context, pusher instance.Login, repository string, n int) {
 	r.waitUntilIdle(ctx)
 	m := image.New(r.t, image.Options{Seed: uint64(300 + n), Tag: "v2", Layers: []int64{20 << 10}})
 	for _, b := range m.Blobs() {
@@ -382,11 +382,11 @@ func (r *fleetRun) createOneMore(ctx context.Context, api *management) {
 
 // A management is an administrator's client of the root's management API.
 type management struct {
-	login site.Login
+	login instance.Login
 	http  *http.Client
 }
 
-func newManagement(login site.Login) *management {
+func newManagement(login instance.Login) *management {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	return &management{login, &http.Client{Transport: transport, Timeout: 2 * time.Minute}}
 }

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/test/image"
+	"ferry/test/instance"
 	"ferry/test/link"
-	"ferry/test/site"
 )
 
 // A watchedRegistry is a registry behind a proxy that records the time of each response.
@@ -62,7 +62,7 @@ func (w *watchedRegistry) after(n int) []response {
 // repositories of fifty tags in its subscription.
 func idleCycle(t *testing.T) figure {
 	const repositories, tags = 1000, 50
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	empty := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
 	var g errgroup.Group
@@ -78,8 +78,8 @@ func idleCycle(t *testing.T) figure {
 	}
 	w := watchRegistry(t, root.Host)
 	l := link.Start(t, w.host)
-	child := site.Start(t,
-		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/*"}).Options(site.Options{}))
+	child := instance.Start(t,
+		instance.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/*"}).Options(instance.Options{}))
 	sh := child.Admin(t, "ship")
 	if err := child.AsAdmin(t).Await(t.Context(), fmt.Sprintf("bench/r%04d", repositories-1),
 		fmt.Sprintf("t%02d", tags-1), digest.FromBytes(empty)); err != nil {
@@ -110,7 +110,7 @@ func idleCycle(t *testing.T) figure {
 // firstLayer measures how soon the first layer flows after 500 images changed at once.
 func firstLayer(t *testing.T) figure {
 	const images, roundTrip = 500, 600 * time.Millisecond
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	push := func(i int) {
 		m := image.New(t, image.Options{Seed: uint64(100 + i), Tag: fmt.Sprintf("t%04d", i), Layers: []int64{20 << 10}})
@@ -125,8 +125,8 @@ func firstLayer(t *testing.T) figure {
 	}
 	w := watchRegistry(t, root.Host)
 	l := link.Start(t, w.host, "-down", "8mbit", "-up", "8mbit", "-rtt", roundTrip.String())
-	child := site.Start(t,
-		site.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/app"}).Options(site.Options{}))
+	child := instance.Start(t,
+		instance.Connect(t, root.Admin(t, "root"), "ship1", l.Host, []string{"bench/app"}).Options(instance.Options{}))
 	if err := child.AsAdmin(t).Await(t.Context(), "bench/app", "t0000", want); err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
+	"ferry/test/instance"
 	"ferry/test/link"
-	"ferry/test/site"
 )
 
 // How long a case may take with Ferry, and with each other program.
@@ -126,7 +126,7 @@ func TestLinks(t *testing.T) {
 
 // run measures the case with each program.
 func (j linkCase) run(t *testing.T) []figure {
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	var size int64
 	var last *image.Image
@@ -139,7 +139,7 @@ func (j linkCase) run(t *testing.T) []figure {
 	}
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "listers", "--repository", "bench/*", "content/read", "metadata/read")
-	reader := site.Token(t, sh, "lister", "listers")
+	reader := instance.Token(t, sh, "lister", "listers")
 	measure := func(
 		t *testing.T, name string, limit time.Duration, prepare func(t *testing.T, host string) fetchFunc,
 	) (a outcome) {
@@ -167,8 +167,8 @@ func (j linkCase) run(t *testing.T) []figure {
 		want[tag] = d
 	}
 	ours := measure(t, "ferry", ferryTimeout, func(t *testing.T, host string) fetchFunc {
-		o := site.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).
-			Options(site.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
+		o := instance.Connect(t, sh, "ship1", host, []string{"bench/app"}, "--client-tokens", reader.User).
+			Options(instance.Options{DataDir: filepath.Join(t.TempDir(), "data"), Listen: daemon.FreeAddress(t)})
 		here := reader
 		here.Host = o.Listen
 		return func(ctx context.Context) bool {
@@ -218,8 +218,8 @@ func (j linkCase) run(t *testing.T) []figure {
 
 // runAndKill runs a connected registry, and kills and restarts it every killEvery, until all
 // images have arrived.
-func (j linkCase) runAndKill(t *testing.T, o site.Options, arrived <-chan error) error {
-	ship := site.Start(t, o)
+func (j linkCase) runAndKill(t *testing.T, o instance.Options, arrived <-chan error) error {
+	ship := instance.Start(t, o)
 	var ticks <-chan time.Time // never
 	if j.killEvery > 0 {
 		tick := time.NewTicker(j.killEvery)
@@ -232,7 +232,7 @@ func (j linkCase) runAndKill(t *testing.T, o site.Options, arrived <-chan error)
 			return err
 		case <-ticks:
 			ship.Kill(t)
-			ship = site.Start(t, o)
+			ship = instance.Start(t, o)
 		}
 	}
 }
@@ -242,7 +242,7 @@ type fetchFunc func(ctx context.Context) bool
 
 // regsync copies bench/app from host into an image layout, with its own defaults. It is started
 // again until it succeeds.
-func (j linkCase) regsync(t *testing.T, from site.Login, host string) fetchFunc {
+func (j linkCase) regsync(t *testing.T, from instance.Login, host string) fetchFunc {
 	dir := t.TempDir()
 	config := fmt.Sprintf(`version: 1
 creds:
@@ -262,7 +262,7 @@ sync:
 
 // skopeo copies bench/app from host into a directory. It refuses to write to an existing
 // directory, so each try starts from nothing.
-func (j linkCase) skopeo(t *testing.T, from site.Login, host string) fetchFunc {
+func (j linkCase) skopeo(t *testing.T, from instance.Login, host string) fetchFunc {
 	dir := t.TempDir()
 	images := filepath.Join(dir, "images")
 	return func(ctx context.Context) bool {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 const caseTimeout = 10 * time.Minute
@@ -22,7 +22,7 @@ func memory(t *testing.T) []figure {
 	const clients = 4
 	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 	defer cancel()
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	small := image.New(t, image.Options{Seed: 3, Layers: []int64{16 << 20}})
 	if err := admin.Push(ctx, "bench/small", small); err != nil {
@@ -30,9 +30,9 @@ func memory(t *testing.T) []figure {
 	}
 	sh := root.Admin(t, "root")
 	reader := pullToken(t, sh)
-	connection := site.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens",
+	connection := instance.Connect(t, sh, "ship1", root.Host, []string{"bench/small", "bench/large"}, "--client-tokens",
 		reader.User)
-	child := site.Start(t, connection.Options(site.Options{}))
+	child := instance.Start(t, connection.Options(instance.Options{}))
 	reader.Host = child.Host
 	if err := reader.Await(ctx, "bench/small", small.Tag, small.Digest); err != nil {
 		t.Fatal(err)
@@ -88,8 +88,8 @@ func memory(t *testing.T) []figure {
 
 // pullToken creates a token that may pull the benchmarks' images, like the clients at a site.
 // An administrator's password would cost memory and time to check.
-func pullToken(t *testing.T, sh *site.Shell) site.Login {
+func pullToken(t *testing.T, sh *instance.Shell) instance.Login {
 	t.Helper()
 	sh.Run(t, "scope-map", "create", "--name", "pullers", "--repository", "bench/*", "content/read", "metadata/read")
-	return site.Token(t, sh, "puller", "pullers")
+	return instance.Token(t, sh, "puller", "pullers")
 }

@@ -14,7 +14,7 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // The number of rounds for each server. A round of blobs takes a third of a second, so that a
@@ -28,7 +28,7 @@ const (
 // which serves the same file.
 func blobs(t *testing.T) []figure {
 	const clients, size = 4, 256 << 20
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	img := image.New(t, image.Options{Seed: 1, Layers: []int64{size}, Plain: true})
 	admin := root.AsAdmin(t)
 	if err := admin.Push(t.Context(), "bench/blob", img); err != nil {
@@ -109,11 +109,11 @@ func runFileServer(dir string) {
 func manifests(t *testing.T) []figure {
 	const clients = 8
 	const each = 3 * time.Second
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	admin := root.AsAdmin(t)
 	img := image.New(t, image.Options{Seed: 2, Layers: []int64{1000, 1000, 1000}})
-	distribution := site.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")}
-	for _, l := range []site.Login{admin, distribution} {
+	distribution := instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")}
+	for _, l := range []instance.Login{admin, distribution} {
 		if err := l.Push(t.Context(), "bench/app", img); err != nil {
 			t.Fatal(err)
 		}

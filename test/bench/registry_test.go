@@ -12,7 +12,7 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // roundTime is how long a round measures one server. It is short, so that a change in the
@@ -21,25 +21,25 @@ const roundTime = 2 * time.Second
 
 // servers are Ferry and CNCF distribution, each in a process of its own.
 type servers struct {
-	ferry        site.Login // an administrator, to push
-	reader       site.Login // a token of Ferry that may pull
-	distribution site.Login // without authentication
+	ferry        instance.Login // an administrator, to push
+	reader       instance.Login // a token of Ferry that may pull
+	distribution instance.Login // without authentication
 }
 
 func startServers(t *testing.T) servers {
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	reader := pullToken(t, root.Admin(t, "root"))
 	reader.Host = root.Host
 	return servers{
 		ferry: root.AsAdmin(t), reader: reader,
-		distribution: site.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")},
+		distribution: instance.Login{Host: daemon.Distribution(t, tool(t, "registry"), "", "")},
 	}
 }
 
 // push pushes an image to both servers.
 func (s servers) push(t *testing.T, img *image.Image) {
 	t.Helper()
-	for _, l := range []site.Login{s.ferry, s.distribution} {
+	for _, l := range []instance.Login{s.ferry, s.distribution} {
 		if err := l.Push(t.Context(), "bench/app", img); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func tagList(t *testing.T) []figure {
 		both.push(t, img)
 	}
 	authorization := map[string]string{both.ferry.Host: bearerFor(t, both.reader, "bench/app")}
-	list := func(l site.Login) float64 {
+	list := func(l instance.Login) float64 {
 		rate, _ := endpoint{l.Host, "/v2/bench/app/tags/list", authorization[l.Host]}.load(t, clients, 0, roundTime)
 		return rate
 	}
@@ -81,7 +81,7 @@ func freshConnections(t *testing.T) []figure {
 	both := startServers(t)
 	img := image.New(t, image.Options{Seed: 6, Layers: []int64{1000}})
 	both.push(t, img)
-	get := func(l site.Login) float64 {
+	get := func(l instance.Login) float64 {
 		manifest := endpoint{host: l.Host, path: "/v2/bench/app/manifests/" + img.Tag}
 		return callsPerSecond(t, clients, func(context.Context) error {
 			g, err := dialClient(l.Host, 8<<10)
@@ -110,7 +110,7 @@ func pushes(t *testing.T) []figure {
 	both := startServers(t)
 	var made []*image.Image // the images of all rounds so far
 	pushed := map[string]int{}
-	push := func(l site.Login) float64 {
+	push := func(l instance.Login) float64 {
 		round := pushed[l.Host]
 		pushed[l.Host]++
 		if len(made) < pushed[l.Host]*images {

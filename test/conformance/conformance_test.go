@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // versions are the versions of the specification to test, each with the suite's default
@@ -35,7 +35,7 @@ var mayDisable = map[string][]string{
 
 func TestSpecificationSuitePasses(t *testing.T) {
 	suite := program(t)
-	root := site.Start(t, site.Options{})
+	root := instance.Start(t, instance.Options{})
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			check(t, version, run(t, suite, root, version))
@@ -80,7 +80,7 @@ type report struct {
 
 // run runs the suite as a user who must log in, with the address of the registry and the
 // login as the only settings, and returns its report.
-func run(t *testing.T, suite string, root *site.Site, version string) report {
+func run(t *testing.T, suite string, root *instance.Instance, version string) report {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(suite)

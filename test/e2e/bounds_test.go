@@ -26,7 +26,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // maxResident is the maximum resident memory of a connected registry, in bytes.
@@ -34,7 +34,7 @@ const maxResident = 64 << 20
 
 // resident returns the peak of the resident memory of a site since the last call, in
 // bytes.
-func resident(t *testing.T, s *site.Site) int64 {
+func resident(t *testing.T, s *instance.Instance) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
 	if err != nil {
@@ -56,7 +56,7 @@ func resident(t *testing.T, s *site.Site) int64 {
 
 // boundedMemory runs an input against a site, whose memory must stay within maxResident,
 // and which must still serve afterwards.
-func boundedMemory(t *testing.T, s *site.Site, name string, input func(t *testing.T)) {
+func boundedMemory(t *testing.T, s *instance.Instance, name string, input func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		before := resident(t, s)
 		start := time.Now()
@@ -102,11 +102,11 @@ func concurrently(n, width int, fn func(i int)) {
 }
 
 // post sends a body to the gateway, and returns the status; 0 if there is no response.
-func post(t *testing.T, l site.Login, path string, body []byte) int {
+func post(t *testing.T, l instance.Login, path string, body []byte) int {
 	t.Helper()
 	header := http.Header{"Content-Encoding": {"zstd"}, "Content-Type": {"application/json"}}
 	resp, err := l.Do(t.Context(), http.MethodPost, path, header, bytes.NewReader(body), int64(len(body)))
-	if s, ok := errors.AsType[*site.StatusError](err); ok {
+	if s, ok := errors.AsType[*instance.StatusError](err); ok {
 		return s.Status
 	}
 	if err != nil {
@@ -122,12 +122,12 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 	sh := root.Admin(t, "root")
 	img := image.New(t, image.Options{Seed: 60, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
-	connection := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
-	below := site.Connect(t, sh, "cabin1", "unused", []string{"apps/*"}, "--parent", "ship1")
+	connection := instance.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	below := instance.Connect(t, sh, "cabin1", "unused", []string{"apps/*"}, "--parent", "ship1")
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/*", "content/read", "metadata/read")
-	reader := site.Token(t, sh, "reader", "readers")
+	reader := instance.Token(t, sh, "reader", "readers")
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
-	ship := site.Start(t, connection.Options(site.Options{}))
+	ship := instance.Start(t, connection.Options(instance.Options{}))
 	awaitImage(t, ship, "apps/a", img)
 	reader.Host = ship.Host
 	child := loginOf(t, below.ConnectionString)
@@ -202,7 +202,7 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 		var mu sync.Mutex
 		checked := 0
 		concurrently(1000, 30, func(i int) {
-			guess := site.Login{Host: ship.Host, User: "admin", Password: fmt.Sprint("guess", i)}
+			guess := instance.Login{Host: ship.Host, User: "admin", Password: fmt.Sprint("guess", i)}
 			_, err := guess.Do(t.Context(), http.MethodGet, "/v2/", nil, nil, 0)
 			mu.Lock()
 			defer mu.Unlock()
@@ -248,7 +248,7 @@ func TestConnectedRegistryMemoryIsBoundedForEveryInput(t *testing.T) {
 }
 
 // pull gets a path n times, at most width at a time, and returns the number of bytes.
-func pull(t *testing.T, l site.Login, path string, n, width int) int64 {
+func pull(t *testing.T, l instance.Login, path string, n, width int) int64 {
 	var all atomic.Int64
 	concurrently(n, width, func(int) {
 		resp, err := l.Do(t.Context(), http.MethodGet, path, nil, nil, 0)
@@ -268,7 +268,7 @@ func pull(t *testing.T, l site.Login, path string, n, width int) int64 {
 
 // sendIncomplete opens n connections from another address, and sends the beginning of a
 // request on each. They stay open until the test ends.
-func sendIncomplete(t *testing.T, s *site.Site, n int, begin string) {
+func sendIncomplete(t *testing.T, s *instance.Instance, n int, begin string) {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	for range n {
@@ -283,7 +283,7 @@ func sendIncomplete(t *testing.T, s *site.Site, n int, begin string) {
 
 // pushReferrers pushes n referrers of img, with almost 4 MiB of annotations each, and
 // returns their digests.
-func pushReferrers(t *testing.T, l site.Login, repo string, img *image.Image, n int) (all []digest.Digest) {
+func pushReferrers(t *testing.T, l instance.Login, repo string, img *image.Image, n int) (all []digest.Digest) {
 	t.Helper()
 	for i := range n {
 		annotations := map[string]string{"number": fmt.Sprint(i)}
@@ -338,11 +338,11 @@ func TestConnectedRegistryMemoryIsBoundedForParentAnswers(t *testing.T) {
 				w.Write(bomb)
 			}))
 			defer parent.Close()
-			c := site.Connection{Name: "ship1",
+			c := instance.Connection{Name: "ship1",
 				ConnectionString: "ConnectedRegistryName=ship1;SyncTokenName=ship1;SyncTokenPassword=x;" +
 					"ParentGatewayEndpoint=" + strings.TrimPrefix(parent.URL,
 					"http://") + ";ParentEndpointProtocol=http"}
-			ship := site.Start(t, c.Options(site.Options{}))
+			ship := instance.Start(t, c.Options(instance.Options{}))
 			boundedMemory(t, ship, "answers", func(t *testing.T) {
 				deadline := time.Now().Add(30 * time.Second)
 				for ; time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -370,9 +370,9 @@ func zstdOf(t *testing.T, text []byte) []byte {
 }
 
 // loginOf returns the sync token of a connection string.
-func loginOf(t *testing.T, connection string) site.Login {
+func loginOf(t *testing.T, connection string) instance.Login {
 	t.Helper()
-	var l site.Login
+	var l instance.Login
 	for field := range strings.SplitSeq(connection, ";") {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {

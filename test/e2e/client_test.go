@@ -16,7 +16,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // A client is a program that pushes and pulls with one login.
@@ -32,7 +32,7 @@ type client interface {
 }
 
 // clients are the clients that must work with the registry, by name.
-var clients = map[string]func(t *testing.T, l site.Login) client{
+var clients = map[string]func(t *testing.T, l instance.Login) client{
 	"skopeo":     newSkopeo,
 	"podman":     newPodman,
 	"containerd": newContainerd,
@@ -170,7 +170,7 @@ func (c command) feed(text string, args ...string) (string, error) {
 	cmd := exec.Command(c.path, append(c.args[:len(c.args):len(c.args)], args...)...)
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Stdin = strings.NewReader(text)
-	return site.Output(cmd)
+	return instance.Output(cmd)
 }
 
 // layoutDigest returns the digest of the one image in an OCI layout.

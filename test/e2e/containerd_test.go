@@ -14,13 +14,13 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // containerd is ctr with a containerd of its own.
 type containerd struct {
 	command
-	site.Login
+	instance.Login
 	dir string
 }
 
@@ -41,7 +41,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri",
   content_sharing_policy = "isolated"
 `
 
-func newContainerd(t *testing.T, l site.Login) client {
+func newContainerd(t *testing.T, l instance.Login) client {
 	ctr, server := program(t, "ctr"), program(t, "containerd")
 	if os.Geteuid() != 0 {
 		t.Skip("containerd needs root")
@@ -66,7 +66,7 @@ func (c *containerd) login() error { return nil }
 
 func (c *containerd) push(m *image.Image, ref string) (digest.Digest, error) {
 	archive := filepath.Join(c.dir, "image.tar")
-	if _, err := site.Output(exec.Command("tar", "-C", m.Dir, "-cf", archive, ".")); err != nil {
+	if _, err := instance.Output(exec.Command("tar", "-C", m.Dir, "-cf", archive, ".")); err != nil {
 		return "", err
 	}
 	if _, err := c.run("--namespace", "push", "images", "import", "--no-unpack", "--all-platforms",

@@ -9,16 +9,16 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 type crane struct {
 	command
-	site.Login
+	instance.Login
 	dir string
 }
 
-func newCrane(t *testing.T, l site.Login) client {
+func newCrane(t *testing.T, l instance.Login) client {
 	dir := t.TempDir()
 	return &crane{command{path: program(t, "crane"), env: []string{"DOCKER_CONFIG=" + dir},
 		args: []string{"--insecure"}}, l, dir}

@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"ferry/test/image"
+	"ferry/test/instance"
 	"ferry/test/link"
-	"ferry/test/site"
 )
 
 // syncTimeout is how long the sync of an image may take.
 const syncTimeout = 2 * time.Minute
 
 // awaitImage waits until s serves the image.
-func awaitImage(t *testing.T, s *site.Site, repo string, m *image.Image) {
+func awaitImage(t *testing.T, s *instance.Instance, repo string, m *image.Image) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
@@ -29,7 +29,7 @@ func awaitImage(t *testing.T, s *site.Site, repo string, m *image.Image) {
 }
 
 // push pushes an image as the administrator.
-func push(t *testing.T, s *site.Site, repo string, m *image.Image) {
+func push(t *testing.T, s *instance.Instance, repo string, m *image.Image) {
 	t.Helper()
 	if err := s.AsAdmin(t).Push(t.Context(), repo, m); err != nil {
 		t.Fatalf("push: %v", err)
@@ -41,8 +41,8 @@ func TestImageIsSyncedOverALinkWithCuts(t *testing.T) {
 	img := image.New(t, image.Options{Seed: 20, Layers: []int64{6 << 20, 2 << 20, 1000}})
 	push(t, root, "apps/a", img)
 	wan := link.Start(t, root.Host, "-down", "20mbit", "-rtt", "40ms", "-cut-every", "1s", "-cut-for", "300ms")
-	connection := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
-	ship := site.Start(t, connection.Options(site.Options{}))
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	ship := instance.Start(t, connection.Options(instance.Options{}))
 	awaitImage(t, ship, "apps/a", img)
 
 	stats := wan.Stats(t)
@@ -61,9 +61,9 @@ func TestKilledTransferLosesAtMostOneMebibyte(t *testing.T) {
 	img := image.New(t, image.Options{Seed: 21, Layers: []int64{killedLayer}})
 	push(t, root, "apps/a", img)
 	wan := link.Start(t, root.Host, "-down", "30mbit", "-rtt", "20ms")
-	connection := site.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
-	options := connection.Options(site.Options{DataDir: t.TempDir() + "/data"})
-	awaitImageUnderKills(t, 4, site.Start(t, options), options, wan, "apps/a", img)
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", wan.Host, []string{"apps/a"})
+	options := connection.Options(instance.Options{DataDir: t.TempDir() + "/data"})
+	awaitImageUnderKills(t, 4, instance.Start(t, options), options, wan, "apps/a", img)
 }
 
 // killedLayer is the size of the layer that is transferred under kills, in bytes.
@@ -72,7 +72,7 @@ const killedLayer = 12 << 20
 // awaitImageUnderKills kills the site s so many times while img comes over the link, and
 // starts it again with options. It returns once s serves the image. It fails the test if
 // more bytes are transferred again than kills may cost.
-func awaitImageUnderKills(t *testing.T, kills int, s *site.Site, options site.Options, wan *link.Link,
+func awaitImageUnderKills(t *testing.T, kills int, s *instance.Instance, options instance.Options, wan *link.Link,
 	repository string,
 	img *image.Image) {
 	t.Helper()
@@ -84,7 +84,7 @@ func awaitImageUnderKills(t *testing.T, kills int, s *site.Site, options site.Op
 	for i := range kills {
 		awaitBytes(t, wan, int64(i+1)*killedLayer/int64(kills+2))
 		s.Kill(t)
-		s = site.Start(t, options)
+		s = instance.Start(t, options)
 	}
 	if _, err := s.AsAdmin(t).Digest(t.Context(), repository, img.Tag); err == nil {
 		t.Fatal("the image was complete before the last kill: the test proves nothing")
@@ -119,10 +119,10 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	second := image.New(t, image.Options{Seed: 23, Layers: []int64{100_000}})
 	push(t, root, "apps/a", first)
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
-	connection := site.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
-	options := site.Options{DataDir: t.TempDir() + "/data",
+	connection := instance.Connect(t, sh, "ship1", root.Host, []string{"apps/*"})
+	options := instance.Options{DataDir: t.TempDir() + "/data",
 		Args: []string{"--connection-string-file", connection.File(t)}}
-	ship := site.Start(t, options)
+	ship := instance.Start(t, options)
 	awaitImage(t, ship, "apps/a", first)
 
 	push(t, root, "apps/a", second) // the same tag moves
@@ -130,7 +130,7 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 	awaitImage(t, ship, "apps/a", second)
 	awaitImage(t, ship, "apps/b", first)
 
-	reader := site.Token(t, sh, "reader", "readers")
+	reader := instance.Token(t, sh, "reader", "readers")
 	reader.Host = ship.Host
 	sh.Run(t, "connected-registry", "update", "--name", "ship1", "--add-client-tokens", "reader")
 	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
@@ -141,7 +141,7 @@ func TestConnectedRegistryServesWithoutItsParent(t *testing.T) {
 
 	root.Stop(t)
 	ship.Stop(t)
-	ship = site.Start(t, options)
+	ship = instance.Start(t, options)
 	reader.Host = ship.Host
 	if d, err := reader.Pull(ctx, "apps/a", second.Tag); err != nil || d != second.Digest {
 		t.Errorf("pull without the parent: %s, %v; want %s", d, err, second.Digest)

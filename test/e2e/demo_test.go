@@ -12,14 +12,14 @@ import (
 	"syscall"
 	"testing"
 
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 func TestDemoRunsWithTheReadmeCommand(t *testing.T) {
 	cmd := exec.Command("go", "run", "./cmd/ferry", "demo", "--once", "--port", "0")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
-	out, err := site.Output(cmd)
+	out, err := instance.Output(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestCommandsSuggestedByTheDemoWork(t *testing.T) {
 	program(t, "skopeo")
 	program(t, "podman")
 	temporary := t.TempDir()
-	demo := exec.Command(site.Binary(t), "demo", "--port", "0", "--link-rate", "0")
+	demo := exec.Command(instance.Binary(t), "demo", "--port", "0", "--link-rate", "0")
 	demo.Env = append(os.Environ(), "TMPDIR="+temporary)
 	out, err := demo.StdoutPipe()
 	if err != nil {
@@ -66,7 +66,7 @@ podman() {
 		}
 		trying = trying || strings.Contains(lines.Text(), "Try, in another terminal")
 	}
-	typed, err := site.Output(exec.Command("bash", "-c", strings.Join(script, "\n")))
+	typed, err := instance.Output(exec.Command("bash", "-c", strings.Join(script, "\n")))
 	if err != nil {
 		t.Errorf("%v\ntyped:\n%s", err, strings.Join(script, "\n"))
 	}

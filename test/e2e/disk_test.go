@@ -22,20 +22,20 @@ import (
 	"ferry/internal/metadb/dbtest"
 	"ferry/internal/retry"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // isStatus reports whether err is a response with this status, and text in its body.
 func isStatus(err error, status int, text string) bool {
-	var s *site.StatusError
+	var s *instance.StatusError
 	return errors.As(err, &s) && s.Status == status && strings.Contains(s.Body, text)
 }
 
 // failsToStart starts a site, which must fail. It must print the reason, with all words,
 // on one line, and a hint on another.
-func failsToStart(t *testing.T, o site.Options, words ...string) {
+func failsToStart(t *testing.T, o instance.Options, words ...string) {
 	t.Helper()
-	s, err := site.Try(t, o)
+	s, err := instance.Try(t, o)
 	if err == nil {
 		t.Fatal("it started")
 	}
@@ -64,7 +64,7 @@ func TestSecondServerOnADataDirectoryIsRefused(t *testing.T) {
 	root := startRoot(t)
 	img := image.New(t, image.Options{Seed: 30, Layers: []int64{1000}})
 	push(t, root, "apps/a", img)
-	failsToStart(t, site.Options{DataDir: root.DataDir}, root.DataDir)
+	failsToStart(t, instance.Options{DataDir: root.DataDir}, root.DataDir)
 	if _, err := root.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil {
 		t.Errorf("the first server no longer serves: %v", err)
 	}
@@ -87,9 +87,9 @@ func TestDataDirectoryOfNewerVersionIsRefusedUnchanged(t *testing.T) {
 		}
 	}
 	setSchema(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, TRUE)`)
-	failsToStart(t, site.Options{DataDir: root.DataDir}, "newer")
+	failsToStart(t, instance.Options{DataDir: root.DataDir}, "newer")
 	setSchema(`DELETE FROM goose_db_version WHERE version_id = 9999`)
-	again := site.Start(t, site.Options{DataDir: root.DataDir})
+	again := instance.Start(t, instance.Options{DataDir: root.DataDir})
 	if d, err := again.AsAdmin(t).Pull(t.Context(), "apps/a", img.Tag); err != nil || d != img.Digest {
 		t.Errorf("after the refusal: %s, %v; want %s", d, err, img.Digest)
 	}
@@ -101,13 +101,13 @@ func TestPortInUseIsAClearError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	failsToStart(t, site.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
+	failsToStart(t, instance.Options{Listen: l.Addr().String()}, l.Addr().String(), "address already in use")
 }
 
 func TestReadOnlyDirectoryIsAClearError(t *testing.T) {
 	dir := shortDir(t)
-	o := site.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
-	program, err := os.ReadFile(site.Binary(t))
+	o := instance.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
+	program, err := os.ReadFile(instance.Binary(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,8 +129,8 @@ func TestDirectoryWritableByOthersIsRefused(t *testing.T) {
 		t.Skip("only root can make a directory of another user")
 	}
 	dir := shortDir(t)
-	o := site.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
-	program, err := os.ReadFile(site.Binary(t))
+	o := instance.Options{DataDir: filepath.Join(dir, "data"), Program: filepath.Join(dir, "ferry")}
+	program, err := os.ReadFile(instance.Binary(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,12 +160,12 @@ func TestFullDiskAtFirstStartIsAClearError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "others"), make([]byte, 32<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	failsToStart(t, site.Options{DataDir: filepath.Join(dir, "data")}, "open database")
+	failsToStart(t, instance.Options{DataDir: filepath.Join(dir, "data")}, "open database")
 }
 
 func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
 	dir := smallDisk(t, "24m")
-	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
+	root := instance.Start(t, instance.Options{DataDir: filepath.Join(dir, "data")})
 	admin := root.AsAdmin(t)
 	before := image.New(t, image.Options{Seed: 32, Layers: []int64{4 << 20}})
 	push(t, root, "apps/a", before)
@@ -181,7 +181,7 @@ func TestFullDiskRefusesAPushAndHarmsNothing(t *testing.T) {
 	}
 	defer f.Close()
 	_, err = admin.Do(t.Context(), http.MethodPatch, location, nil, f, large.Manifest.Layers[0].Size)
-	var status *site.StatusError
+	var status *instance.StatusError
 	if !errors.As(err, &status) || status.Status < 500 || !strings.Contains(status.Body, `"errors"`) {
 		t.Fatalf("upload to a full disk: %v; want a status of 500 or above, in the specified form", err)
 	}
@@ -213,9 +213,9 @@ func TestSmallDiskServesAsManyImagesAsFit(t *testing.T) {
 		push(t, root, "apps/a",
 			image.New(t, image.Options{Seed: uint64(40 + i), Tag: fmt.Sprintf("v%02d", i), Layers: []int64{size}}))
 	}
-	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
-	ship := site.Start(t, connection.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	ship := instance.Start(t, connection.Options(instance.Options{DataDir: filepath.Join(dir, "data")}))
 	ctx, cancel := context.WithTimeout(t.Context(), syncTimeout)
 	defer cancel()
 	for !strings.Contains(ship.Log(), "sync finished with failures") {
@@ -281,7 +281,7 @@ func fill(t *testing.T, dir string) (free func()) {
 // needs room for its log, which it gets from the reserve.
 func TestFullDiskStillDeletes(t *testing.T) {
 	dir := smallDisk(t, "48m")
-	root := site.Start(t, site.Options{DataDir: filepath.Join(dir, "data")})
+	root := instance.Start(t, instance.Options{DataDir: filepath.Join(dir, "data")})
 	admin, sh := root.AsAdmin(t), root.Admin(t, "root")
 	var all []*image.Image
 	for i := range 20 {
@@ -290,11 +290,11 @@ func TestFullDiskStillDeletes(t *testing.T) {
 		all = append(all, img)
 	}
 	sh.Run(t, "scope-map", "create", "--name", "readers", "--repository", "apps/a", "content/read")
-	site.Token(t, sh, "line1", "readers")
+	instance.Token(t, sh, "line1", "readers")
 	root.Stop(t)
 	free := fill(t, dir)
 
-	root = site.Start(t, site.Options{DataDir: filepath.Join(dir, "data"), Listen: root.Host})
+	root = instance.Start(t, instance.Options{DataDir: filepath.Join(dir, "data"), Listen: root.Host})
 	more := image.New(t, image.Options{Seed: 70, Tag: "more", Layers: []int64{2 << 20}})
 	if err := admin.Push(t.Context(), "apps/a", more); !isStatus(err, http.StatusInsufficientStorage, "no space") {
 		t.Errorf("push to a full disk: %v, want 507", err)
@@ -335,9 +335,9 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 		push(t, root, "apps/a", img)
 		all = append(all, img)
 	}
-	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
 	dir := smallDisk(t, "40m")
-	ship := site.Start(t, connection.Options(site.Options{DataDir: filepath.Join(dir, "data")}))
+	ship := instance.Start(t, connection.Options(instance.Options{DataDir: filepath.Join(dir, "data")}))
 	for _, img := range all {
 		awaitImage(t, ship, "apps/a", img)
 	}
@@ -367,9 +367,9 @@ func TestFullDiskAppliesDeletionsOfTheParent(t *testing.T) {
 }
 
 func TestUploadResumesAfterARestart(t *testing.T) {
-	for name, end := range map[string]func(*site.Site, testing.TB){
-		"stop": (*site.Site).Stop,
-		"kill": (*site.Site).Kill,
+	for name, end := range map[string]func(*instance.Instance, testing.TB){
+		"stop": (*instance.Instance).Stop,
+		"kill": (*instance.Instance).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := startRoot(t)
@@ -386,14 +386,14 @@ func TestUploadResumesAfterARestart(t *testing.T) {
 			}
 			location = patch(t, admin, location, content, 0, 3<<20)
 			end(root, t)
-			site.Start(t, site.Options{DataDir: root.DataDir, Listen: root.Host})
+			instance.Start(t, instance.Options{DataDir: root.DataDir, Listen: root.Host})
 
 			have := uploaded(t, admin, location)
 			if have == 0 || have > 3<<20 {
 				t.Errorf("the upload has %d bytes, want some of the %d", have, 3<<20)
 			}
 			location = patch(t, admin, location, content, have, len(content))
-			resp, err := admin.Do(t.Context(), http.MethodPut, site.WithDigest(location, layer.Digest), nil, nil, 0)
+			resp, err := admin.Do(t.Context(), http.MethodPut, instance.WithDigest(location, layer.Digest), nil, nil, 0)
 			if err != nil {
 				t.Fatalf("finish the upload: %v", err)
 			}
@@ -406,7 +406,7 @@ func TestUploadResumesAfterARestart(t *testing.T) {
 }
 
 // patch uploads content[from:to] and returns the location for the next chunk.
-func patch(t *testing.T, l site.Login, location string, content []byte, from, to int) string {
+func patch(t *testing.T, l instance.Login, location string, content []byte, from, to int) string {
 	t.Helper()
 	header := http.Header{
 		"Content-Type":  {"application/octet-stream"},
@@ -422,7 +422,7 @@ func patch(t *testing.T, l site.Login, location string, content []byte, from, to
 }
 
 // uploaded returns how many bytes of an upload the registry has.
-func uploaded(t *testing.T, l site.Login, location string) int {
+func uploaded(t *testing.T, l instance.Login, location string) int {
 	t.Helper()
 	resp, err := l.Do(t.Context(), http.MethodGet, location, nil, nil, 0)
 	if err != nil {
@@ -439,11 +439,11 @@ func uploaded(t *testing.T, l site.Login, location string) int {
 }
 
 func TestParentRunsOnPostgreSQL(t *testing.T) {
-	root := site.Start(t, site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}})
+	root := instance.Start(t, instance.Options{Args: []string{"--database", dbtest.PostgresURL(t)}})
 	img := image.New(t, image.Options{Seed: 36, Layers: []int64{100_000}})
 	push(t, root, "apps/a", img)
-	connection := site.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
-	ship := site.Start(t, connection.Options(site.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
+	connection := instance.Connect(t, root.Admin(t, "root"), "ship1", root.Host, []string{"apps/a"})
+	ship := instance.Start(t, connection.Options(instance.Options{Args: []string{"--database", dbtest.PostgresURL(t)}}))
 	awaitImage(t, ship, "apps/a", img)
 	if _, err := os.Stat(filepath.Join(root.DataDir, "ferry.db")); err == nil {
 		t.Error("there is a SQLite database beside the PostgreSQL one")

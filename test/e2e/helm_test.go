@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // newHelm returns helm with its files in dir.
@@ -74,7 +74,7 @@ func TestHelmIsRefusedWithTheWrongPassword(t *testing.T) {
 	}
 }
 
-func login(helm command, l site.Login) error {
+func login(helm command, l instance.Login) error {
 	_, err := helm.feed(l.Password, "registry", "login", l.Host, "--username", l.User, "--password-stdin",
 		"--plain-http")
 	return err

@@ -21,8 +21,8 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
+	"ferry/test/instance"
 	"ferry/test/link"
-	"ferry/test/site"
 )
 
 // The login of registries that require one.
@@ -140,8 +140,8 @@ func TestKilledMirrorRunResumesFromDisk(t *testing.T) {
 	push(t, source, "team/app", img)
 	login := source.AsAdmin(t)
 	wan := link.Start(t, source.Host, "-down", "30mbit", "-rtt", "20ms")
-	options := site.Options{DataDir: t.TempDir() + "/data"}
-	edge := site.Start(t, options)
+	options := instance.Options{DataDir: t.TempDir() + "/data"}
+	edge := instance.Start(t, options)
 	// The next tick is months away: after a kill, only the retry of the interrupted run
 	// can fetch the image.
 	far := time.Now().UTC().AddDate(0, 6, 0)

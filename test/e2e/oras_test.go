@@ -11,16 +11,16 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 type oras struct {
 	command
-	site.Login
+	instance.Login
 	dir, auth string
 }
 
-func newOras(t *testing.T, l site.Login) client {
+func newOras(t *testing.T, l instance.Login) client {
 	dir := t.TempDir()
 	return &oras{command{path: program(t, "oras")}, l, dir, filepath.Join(dir, "auth.json")}
 }

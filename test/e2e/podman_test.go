@@ -11,17 +11,17 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // podman uses a store of its own, with the driver that works on every file system.
 type podman struct {
 	command
-	site.Login
+	instance.Login
 	dir, auth string
 }
 
-func newPodman(t *testing.T, l site.Login) client {
+func newPodman(t *testing.T, l instance.Login) client {
 	dir := shortDir(t) // podman requires a short path for its runroot
 	return &podman{command{path: program(t, "podman"), args: []string{
 		"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),

@@ -12,14 +12,14 @@ import (
 
 	"ferry/test/daemon"
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // shellBlock is an example in a page.
 var shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
 func TestQuickStartRunsAsWritten(t *testing.T) {
-	path := []string{filepath.Dir(site.Binary(t)), filepath.Dir(program(t, "skopeo")),
+	path := []string{filepath.Dir(instance.Binary(t)), filepath.Dir(program(t, "skopeo")),
 		filepath.Dir(program(t, "podman")), os.Getenv("PATH")}
 	dir := shortDir(t)
 	cert, key := certificate(t)
@@ -53,7 +53,7 @@ func TestQuickStartRunsAsWritten(t *testing.T) {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+strings.Join(path, ":"), "HOME="+dir, "FERRY_CONFIG_DIR="+dir+"/config",
 		"SSL_CERT_FILE="+cert, "REGISTRY_AUTH_FILE="+dir+"/auth.json", "CONTAINERS_STORAGE_CONF="+dir+"/storage.conf")
-	out, err := site.Output(cmd)
+	out, err := instance.Output(cmd)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, script)
 	}

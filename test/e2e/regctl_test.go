@@ -9,16 +9,16 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 type regctl struct {
 	command
-	site.Login
+	instance.Login
 	dir string
 }
 
-func newRegctl(t *testing.T, l site.Login) client {
+func newRegctl(t *testing.T, l instance.Login) client {
 	dir := t.TempDir()
 	return &regctl{command{path: program(t, "regctl"), env: []string{
 		"REGCTL_CONFIG=" + filepath.Join(dir, "config.json"), "DOCKER_CONFIG=" + dir,

@@ -5,23 +5,23 @@ package e2e
 import (
 	"testing"
 
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // startRoot starts a root registry.
-func startRoot(t *testing.T) *site.Site {
+func startRoot(t *testing.T) *instance.Instance {
 	t.Helper()
-	return site.Start(t, site.Options{})
+	return instance.Start(t, instance.Options{})
 }
 
 // pushToken creates a token at a root that may read, write and delete the contents of a
 // repository, or of prefix/*.
-func pushToken(t *testing.T, root *site.Site, repository string) site.Login {
+func pushToken(t *testing.T, root *instance.Instance, repository string) instance.Login {
 	t.Helper()
 	sh := root.Admin(t, "root")
 	sh.Run(t, "scope-map", "create", "--name", "pushers", "--repository", repository,
 		"content/read", "content/write", "content/delete", "metadata/read", "metadata/write")
-	l := site.Token(t, sh, "pusher", "pushers")
+	l := instance.Token(t, sh, "pusher", "pushers")
 	l.Host = root.Host
 	return l
 }

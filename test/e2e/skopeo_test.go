@@ -9,16 +9,16 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 type skopeo struct {
 	command
-	site.Login
+	instance.Login
 	dir, auth string
 }
 
-func newSkopeo(t *testing.T, l site.Login) client {
+func newSkopeo(t *testing.T, l instance.Login) client {
 	dir := t.TempDir()
 	return &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}}, l, dir,
 		filepath.Join(dir, "auth.json")}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 func TestUserStoryRunsAsWritten(t *testing.T) {
@@ -29,11 +29,11 @@ func TestUserStoryRunsAsWritten(t *testing.T) {
 				fmt.Sprintf("pulled offline %s %s", repo, img.Digest))
 		}
 	}
-	path := []string{filepath.Dir(site.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}
+	path := []string{filepath.Dir(instance.Binary(t)), filepath.Dir(skopeo), filepath.Dir(jq), os.Getenv("PATH")}
 	cmd := exec.Command("bash", "testdata/story.sh")
 	cmd.Env = append(root.Admin(t, "mycontainerregistry").Env(),
 		"PATH="+strings.Join(path, ":"), "SITE="+t.TempDir(), fmt.Sprintf("PARENT_PID=%d", root.PID()))
-	out, err := site.Output(cmd)
+	out, err := instance.Output(cmd)
 	if err != nil {
 		t.Fatalf("%v\nthe parent's log:\n%s", err, root.Log())
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"ferry/test/image"
-	"ferry/test/site"
+	"ferry/test/instance"
 )
 
 // certificate writes a self-signed certificate for 127.0.0.1 and its key, and returns the
@@ -59,7 +59,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestConnectedRegistryReachesItsParentOverTLS(t *testing.T) {
 	cert, key := certificate(t)
 	trust := "SSL_CERT_FILE=" + cert
-	root := site.Start(t, site.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
+	root := instance.Start(t, instance.Options{Args: []string{"--tls-cert", cert, "--tls-key", key}})
 	img := image.New(t, image.Options{Seed: 40, Layers: []int64{100_000}})
 	c := &skopeo{command{path: program(t, "skopeo"), args: []string{"--insecure-policy"}, env: []string{trust}},
 		root.AsAdmin(t), "", filepath.Join(t.TempDir(), "auth.json")}
@@ -74,7 +74,7 @@ func TestConnectedRegistryReachesItsParentOverTLS(t *testing.T) {
 	sh := root.Admin(t, "root", trust)
 	sh.Run(t, "connected-registry", "create", "--name", "ship1", "--mode", "ReadOnly", "--repository", "apps/a",
 		"--yes")
-	connection := site.Settings(t, sh, "ship1", root.Host, "https")
-	ship := site.Start(t, connection.Options(site.Options{Env: []string{trust}}))
+	connection := instance.Settings(t, sh, "ship1", root.Host, "https")
+	ship := instance.Start(t, connection.Options(instance.Options{Env: []string{trust}}))
 	awaitImage(t, ship, "apps/a", img)
 }

@@ -1,4 +1,4 @@
-package site
+package instance
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// Admin logs in to the site as its administrator, and returns a shell in which
+// Admin logs in to the instance as its administrator, and returns a shell in which
 // ferry's commands are logged in. It saves the login under name in a new
 // configuration directory. The shell has the test's environment and env
 // (NAME=VALUE).
-func (s *Site) Admin(t testing.TB, name string, env ...string) *Shell {
+func (s *Instance) Admin(t testing.TB, name string, env ...string) *Shell {
 	t.Helper()
 	sh := &Shell{dir: t.TempDir(), env: env}
 	sh.stdin = s.AdminPassword(t)

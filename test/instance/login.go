@@ -1,4 +1,4 @@
-package site
+package instance
 
 import (
 	"bytes"
@@ -37,8 +37,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Status, e.Body)
 }
 
-// AsAdmin returns the site's registry as its administrator sees it.
-func (s *Site) AsAdmin(t testing.TB) Login {
+// AsAdmin returns the instance's registry as its administrator sees it.
+func (s *Instance) AsAdmin(t testing.TB) Login {
 	t.Helper()
 	return Login{s.Host, "admin", s.AdminPassword(t)}
 }

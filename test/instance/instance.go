@@ -1,6 +1,6 @@
-// Package site runs ferry as a person would: the built program, in a process of
+// Package instance runs ferry as a person would: the built program, in a process of
 // its own, on loopback. Begin with [Start].
-package site
+package instance
 
 import (
 	"bufio"
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A Site is one running `ferry serve`.
-type Site struct {
+// An Instance is one running `ferry serve`.
+type Instance struct {
 	DataDir string
 	URL     string // http://127.0.0.1:PORT, or https://
 	Host    string // 127.0.0.1:PORT
@@ -29,7 +29,7 @@ type Site struct {
 	err    error
 }
 
-// Options say how to run a site. The zero value is a root in a new directory at
+// Options say how to run an instance. The zero value is a root in a new directory at
 // a free port.
 type Options struct {
 	DataDir string
@@ -40,11 +40,11 @@ type Options struct {
 	Attr    *syscall.SysProcAttr // of the process, such as its user
 }
 
-// readyTimeout is how long a site may take to serve. It needs so long only on a busy machine.
+// readyTimeout is how long an instance may take to serve. It needs so long only on a busy machine.
 const readyTimeout = time.Minute
 
-// Start runs a site, and returns once it serves. It stops with the test.
-func Start(t testing.TB, o Options) *Site {
+// Start runs an instance, and returns once it serves. It stops with the test.
+func Start(t testing.TB, o Options) *Instance {
 	t.Helper()
 	s, err := Try(t, o)
 	if err != nil {
@@ -53,9 +53,9 @@ func Start(t testing.TB, o Options) *Site {
 	return s
 }
 
-// Try is [Start] for a site that may not come up. With an error, which says how
-// the process ended, it also returns a Site that has the log.
-func Try(t testing.TB, o Options) (*Site, error) {
+// Try is [Start] for an instance that may not come up. With an error, which says how
+// the process ended, it also returns an Instance that has the log.
+func Try(t testing.TB, o Options) (*Instance, error) {
 	t.Helper()
 	if o.DataDir == "" {
 		o.DataDir = filepath.Join(t.TempDir(), "data")
@@ -66,7 +66,7 @@ func Try(t testing.TB, o Options) (*Site, error) {
 	if o.Program == "" {
 		o.Program = Binary(t)
 	}
-	s := &Site{DataDir: o.DataDir, exited: make(chan struct{})}
+	s := &Instance{DataDir: o.DataDir, exited: make(chan struct{})}
 	s.cmd = exec.Command(o.Program,
 		append([]string{"serve", "--data-dir", o.DataDir, "--listen", o.Listen}, o.Args...)...)
 	s.cmd.SysProcAttr = o.Attr
@@ -100,11 +100,11 @@ func Try(t testing.TB, o Options) (*Site, error) {
 	}
 }
 
-// address finds the URL of a site in its log.
+// address finds the URL of an instance in its log.
 var address = regexp.MustCompile(`msg=(?:serving|"serving[^"]*") .*\burl="?(https?://[^\s"]+)`)
 
 // watch keeps the output of the process, and ends with the process.
-func (s *Site) watch(output io.ReadCloser, ready chan<- string) {
+func (s *Instance) watch(output io.ReadCloser, ready chan<- string) {
 	defer output.Close()
 	for lines := bufio.NewScanner(output); lines.Scan(); {
 		s.log.add(lines.Text())
@@ -119,9 +119,9 @@ func (s *Site) watch(output io.ReadCloser, ready chan<- string) {
 	close(s.exited)
 }
 
-// Stop ends the site as a person would, and fails the test if the process ends
+// Stop ends the instance as a person would, and fails the test if the process ends
 // with an error.
-func (s *Site) Stop(t testing.TB) {
+func (s *Instance) Stop(t testing.TB) {
 	t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	<-s.exited
@@ -130,14 +130,14 @@ func (s *Site) Stop(t testing.TB) {
 	}
 }
 
-// Kill ends the site as a power cut does. It does nothing if the site has ended.
-func (s *Site) Kill(t testing.TB) {
+// Kill ends the instance as a power cut does. It does nothing if the instance has ended.
+func (s *Instance) Kill(t testing.TB) {
 	s.cmd.Process.Kill()
 	<-s.exited
 }
 
 // Running reports whether the process runs.
-func (s *Site) Running() bool {
+func (s *Instance) Running() bool {
 	select {
 	case <-s.exited:
 		return false
@@ -147,13 +147,13 @@ func (s *Site) Running() bool {
 }
 
 // PID returns the process's id.
-func (s *Site) PID() int { return s.cmd.Process.Pid }
+func (s *Instance) PID() int { return s.cmd.Process.Pid }
 
-// Log returns the output of the site so far.
-func (s *Site) Log() string { return s.log.text() }
+// Log returns the output of the instance so far.
+func (s *Instance) Log() string { return s.log.text() }
 
 // AdminPassword returns the first administrator's password.
-func (s *Site) AdminPassword(t testing.TB) string {
+func (s *Instance) AdminPassword(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.DataDir, "initial-admin-password"))
 	if err != nil {
