@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// An AuditEntry is a row of audit: a write of the management API that was done, a
-// deletion or a change of locks by the registry API, or a login that failed.
+// An AuditEntry is a row of audit: a write through the management API, a deletion or a change
+// of locks through the registry API, or a failed login.
 type AuditEntry struct {
 	ID     int64
 	At     time.Time
-	Actor  string // an operator's or a token's name, or what else acted; "" if nobody proved who it was
+	Actor  string // name of an operator or a token, or another source of the change; "" if nobody logged in
 	Source string // the caller's address
 	Action string // "create", "delete", ...
 	Object string // "tokens/line1"
-	Detail string // more of it: which locks, how many others
+	Detail string // details, such as the locks, or the number of other objects
 }
 
 func (e *AuditEntry) fields() []any {
@@ -24,11 +24,11 @@ func (e *AuditEntry) fields() []any {
 
 const auditColumns = `id, at, actor, source, action, object, detail`
 
-// audit is the counter that numbers the audit log.
+// audit is the counter that numbers the entries of the audit log.
 const audit = "audit"
 
-// AddAudit appends e to the audit log under the next number, and drops all
-// but the last keep entries.
+// AddAudit appends e to the audit log under the next number, and deletes all but the last keep
+// entries.
 func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 	id, err := tx.Next(audit)
 	if err != nil {
@@ -42,12 +42,13 @@ func (tx *Tx) AddAudit(e AuditEntry, keep int64) error {
 	return wrap(err, "write audit entry "+strconv.FormatInt(id, 10))
 }
 
-// An AuditQuery selects entries of the audit log. A zero field selects all of them, apart from Limit.
+// An AuditQuery selects entries of the audit log. A zero field, other than Limit, selects all
+// of them.
 type AuditQuery struct {
 	Before       int64     // only entries with a lower number
 	Since, Until time.Time // only entries from Since on, and before Until
 	Actor        string
-	Limit        int // at most this many, the newest
+	Limit        int // of the newest entries
 }
 
 // Audit returns the entries that q selects, newest first.

@@ -8,7 +8,8 @@ import (
 // mostBatched is how many updates share a transaction at most.
 const mostBatched = 500
 
-// batcher lets updates that come while another runs share the next transaction.
+// A batcher collects the updates that arrive while a transaction runs, for the next
+// transaction.
 type batcher struct {
 	mu      sync.Mutex
 	running bool
@@ -21,11 +22,11 @@ type batched struct {
 	err  error
 }
 
-// UpdateTogether is [DB.Update] for small updates of which many come at once:
-// those that come while others are being written share one transaction, whose
-// cost is mostly that of its commit. An update that fails is run again alone,
-// and so are those beside it, so fn may be called several times. It must not read
-// what another such update writes.
+// UpdateTogether is [DB.Update] for small updates that arrive in large numbers. Those that
+// arrive while others are being written share one transaction, because most of the cost of a
+// transaction is its commit. If one of them fails, each is run again in a transaction of its
+// own, so that fn may be called several times. An update must not read rows that other such
+// updates write.
 func (db *DB) UpdateTogether(ctx context.Context, fn func(*Tx) error) error {
 	b := &batched{fn: fn, done: make(chan struct{})}
 	db.batch.mu.Lock()
@@ -38,12 +39,12 @@ func (db *DB) UpdateTogether(ctx context.Context, fn func(*Tx) error) error {
 	select {
 	case <-b.done:
 		return b.err
-	case <-ctx.Done(): // it may be written all the same
+	case <-ctx.Done(): // the update may be written nevertheless
 		return context.Cause(ctx)
 	}
 }
 
-// runBatches writes what waits, until nothing does.
+// runBatches writes updates until none is waiting.
 func (db *DB) runBatches() {
 	for {
 		db.batch.mu.Lock()
@@ -60,7 +61,7 @@ func (db *DB) runBatches() {
 }
 
 func (db *DB) runBatch(some []*batched) {
-	ctx := context.Background() // no caller ends what others wait for
+	ctx := context.Background() // one caller must not cancel the updates of others
 	err := db.Update(ctx, func(tx *Tx) error {
 		for _, b := range some {
 			if err := b.fn(tx); err != nil {

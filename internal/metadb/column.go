@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// millis is how a time is stored; the zero time is 0.
+// millis returns a time as it is stored; the zero time is 0.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -14,10 +14,10 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// An instant reads what [millis] wrote, as a time in UTC.
+// An instant scans a column that [millis] wrote, as a time in UTC.
 type instant time.Time
 
-// at is where a column with a time goes.
+// at returns the destination of a column with a time.
 func at(t *time.Time) *instant { return (*instant)(t) }
 
 // Scan implements [sql.Scanner].
@@ -32,7 +32,7 @@ func (i *instant) Scan(column any) error {
 	return nil
 }
 
-// parsed is where a column with JSON text goes.
+// parsed is the destination of a column with JSON.
 type parsed struct{ into any }
 
 // Scan implements [sql.Scanner].

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// A ConnectedRegistry is a row of connected_registries. Its name is unique
-// whatever its case, and is found in any.
+// A ConnectedRegistry is a row of connected_registries. Its name is unique regardless of case,
+// and queries ignore the case.
 type ConnectedRegistry struct {
 	Name       string
-	Parent     string // "" where it is the instance at the top
+	Parent     string // "" if it is the topmost instance
 	SyncToken  string
-	Spec       json.RawMessage // what the root decided
-	Status     json.RawMessage // what was heard of the running instance
-	InstanceID string          // who holds the activation; "" is nobody
+	Spec       json.RawMessage // settings that the root decided
+	Status     json.RawMessage // last report of the running instance
+	InstanceID string          // id of the activated instance; "" is none
 	CreatedAt  time.Time
 	Version    int64 // counts edits of the spec, beginning at 1
 }
@@ -41,9 +41,9 @@ func (tx *Tx) ConnectedRegistries() ([]ConnectedRegistry, error) {
 		`SELECT `+connectedRegistryColumns+` FROM connected_registries ORDER BY name`)
 }
 
-// PutConnectedRegistry writes what was decided for a connected registry: its
-// parent, sync token and spec. One of the same name keeps its creation time,
-// status and instance; its version counts up. Of a new one the status is {}.
+// PutConnectedRegistry writes the settings of a connected registry: its parent, sync token and
+// spec. A row of the same name keeps its creation time, status and instance, and its version is
+// incremented. The status of a new row is {}.
 func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
 	tx.wrote(ConnectedRegistryRow, r.Name)
 	return tx.do("write connected registry "+r.Name,
@@ -54,20 +54,21 @@ func (tx *Tx) PutConnectedRegistry(r ConnectedRegistry) error {
 		r.Name, r.Parent, r.SyncToken, string(r.Spec), r.InstanceID, millis(r.CreatedAt))
 }
 
-// SetConnectedRegistryStatus replaces what was heard of a connected registry.
+// SetConnectedRegistryStatus replaces the last report of a connected registry.
 func (tx *Tx) SetConnectedRegistryStatus(name string, status json.RawMessage) error {
 	return tx.one("write status of "+name,
 		`UPDATE connected_registries SET status = $2 WHERE name = $1`, name, string(status))
 }
 
-// SetActivation replaces which instance holds a connected registry; "" is none.
+// SetActivation replaces the id of the instance that is activated as a connected registry; ""
+// is none.
 func (tx *Tx) SetActivation(name, instance string) error {
 	tx.wrote(ConnectedRegistryRow, name)
 	return tx.one("write activation of "+name,
 		`UPDATE connected_registries SET instance_id = $2 WHERE name = $1`, name, instance)
 }
 
-// DeleteConnectedRegistry removes a connected registry.
+// DeleteConnectedRegistry deletes a connected registry.
 func (tx *Tx) DeleteConnectedRegistry(name string) error {
 	tx.wrote(ConnectedRegistryRow, name)
 	return tx.one("delete connected registry "+name, `DELETE FROM connected_registries WHERE name = $1`, name)

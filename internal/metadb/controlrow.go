@@ -19,7 +19,7 @@ const (
 	OperatorRow          ControlTable = "operators"
 )
 
-// wrote notes that a row of the control plane was written or deleted.
+// wrote records that a row of the control plane was written or deleted.
 func (tx *Tx) wrote(table ControlTable, name string) {
 	if table == ConnectedRegistryRow {
 		name = strings.ToLower(name)
@@ -27,14 +27,14 @@ func (tx *Tx) wrote(table ControlTable, name string) {
 	tx.controlRows = append(tx.controlRows, ControlRow{table, name})
 }
 
-// ControlRows returns the rows of the control plane that the transaction wrote
-// or deleted; what was heard of connected registries is not counted.
+// ControlRows returns the rows of the control plane that the transaction wrote or deleted.
+// Reports of connected registries do not count.
 func (tx *Tx) ControlRows() []ControlRow { return tx.controlRows }
 
 // controlVersion is the counter of the control plane's version.
 const controlVersion = "control"
 
-// AdvanceControl counts the version of the control plane up and returns it.
+// AdvanceControl increments the version of the control plane, and returns it.
 func (tx *Tx) AdvanceControl() (int64, error) { return tx.Next(controlVersion) }
 
 // ControlVersion returns the version of the control plane; 0 before the first write.

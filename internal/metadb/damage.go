@@ -2,13 +2,13 @@ package metadb
 
 import "time"
 
-// A Damage is a row of damaged: content that is not what its digest says, or
-// that is lost. It is not served.
+// A Damage is a row of damaged: content that is lost or does not match its digest. It is not
+// served.
 type Damage struct {
 	Repository string // of a manifest; "" of a blob
 	Digest     string
 	Size       int64  // bytes
-	Reason     string // what is wrong with it, for people
+	Reason     string // for people
 	FoundAt    time.Time
 }
 
@@ -31,9 +31,8 @@ const (
 		WHERE c.child = damaged.digest AND c.manifest = 0) OR ` + damagedManifest + `)`
 )
 
-// DamageBlob takes a blob out of service. The items of every source that need it
-// are pending again: it returns how many. The error is [ErrNotFound] if the blob
-// is not in service.
+// DamageBlob takes a blob out of service, makes all items pending that need it, and returns
+// their number. The error is [ErrNotFound] if the blob is not in service.
 func (tx *Tx) DamageBlob(d Damage) (pending int64, err error) {
 	if err := tx.one("take blob "+d.Digest+" out of service", `DELETE FROM blobs WHERE digest = $1`,
 		d.Digest); err != nil {
@@ -63,7 +62,7 @@ func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
 	}
 	needing, err := tx.ManifestsNeeding(d)
 	for _, m := range needing {
-		// The time tells a Sync that looked at the old row from one that looks at this.
+		// The new time tells a running Sync that the row changed after it was read.
 		n, err := tx.exec(`UPDATE sync_items SET state = 'pending', changed_at = changed_at + 1
 			WHERE repository = $1 AND digest = $2`, m.Repository, m.Digest)
 		if err != nil {
@@ -74,13 +73,13 @@ func (tx *Tx) putDamage(d Damage) (pending int64, err error) {
 	return pending, err
 }
 
-// A ManifestRef is a manifest of a repository.
+// A ManifestRef names a manifest of a repository.
 type ManifestRef struct{ Repository, Digest string }
 
 func (p *ManifestRef) fields() []any { return []any{&p.Repository, &p.Digest} }
 
-// ManifestsNeeding returns the manifests that are not whole because of d: those that refer
-// to the blob, indexes that hold one of them, and the subjects of each.
+// ManifestsNeeding returns the manifests that are incomplete because of d: those that refer to
+// the blob, indexes that hold one of them, and the subjects of all of these.
 func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 	queue := []ManifestRef{{d.Repository, d.Digest}}
 	if d.Repository == "" {
@@ -104,49 +103,49 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 	return all, err
 }
 
-// forgetDamage notes that a manifest, or with "" a blob, is whole again.
+// forgetDamage records that a manifest, or if repository is "" a blob, is whole again.
 func (tx *Tx) forgetDamage(repository, digest string) error {
 	return tx.do("forget damage of "+digest, `DELETE FROM damaged WHERE repository = $1 AND digest = $2`, repository,
 		digest)
 }
 
-// ForgetDamages forgets the damage of content that no repository has any more.
+// ForgetDamages deletes the damage of content that no repository has any more.
 func (tx *Tx) ForgetDamages() error {
 	return tx.do("forget damages", `DELETE FROM damaged WHERE NOT `+keptDamage)
 }
 
-// DamageOf returns the damage of a manifest or, with "" as repository, of a blob.
+// DamageOf returns the damage of a manifest or, if repository is "", of a blob.
 func (tx *Tx) DamageOf(repository, digest string) (Damage, error) {
 	return get[Damage](tx, "read damage of "+digest,
 		`SELECT `+damageColumns+` FROM damaged WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
-// LinkedDamage returns the damage of a blob that repository links.
+// LinkedDamage returns the damage of a blob that is linked to repository.
 func (tx *Tx) LinkedDamage(repository, digest string) (Damage, error) {
 	return get[Damage](tx, "read damage of "+digest, `SELECT '', d.digest, d.size, d.reason, d.found_at
 		FROM damaged d JOIN repository_blobs l ON l.digest = d.digest
 		WHERE d.repository = '' AND l.repository = $1 AND l.digest = $2`, repository, digest)
 }
 
-// Damages returns up to limit damages after (repository, digest), in that order. Content that no
-// image needs is not among them.
+// Damages returns up to limit damages after (repository, digest), in that order. It omits
+// content that no image needs.
 func (tx *Tx) Damages(repository, digest string, limit int) ([]Damage, error) {
 	return list[Damage](tx, "list damages", `SELECT `+damageColumns+` FROM damaged
 		WHERE (repository, digest) > ($1, $2) AND `+neededDamage+`
 		ORDER BY repository, digest LIMIT $3`, repository, digest, limit)
 }
 
-// AnyDamage reports whether anything is damaged, also if no image needs it.
+// AnyDamage reports whether anything is damaged, including content that no image needs.
 func (tx *Tx) AnyDamage() (bool, error) {
 	return get[bool](tx, "look for damage", `SELECT EXISTS (SELECT 1 FROM damaged)`)
 }
 
-// A Sum is how many there are of something, and their bytes.
+// A Sum is a number of things, and their bytes.
 type Sum struct{ Count, Bytes int64 }
 
 func (s *Sum) fields() []any { return []any{&s.Count, &s.Bytes} }
 
-// A DamageSum is how much is damaged, and when the latest of that was found.
+// A DamageSum is the amount of damaged content, and when the latest damage was found.
 type DamageSum struct {
 	Sum
 	Latest time.Time
@@ -154,7 +153,7 @@ type DamageSum struct {
 
 func (s *DamageSum) fields() []any { return append(s.Sum.fields(), at(&s.Latest)) }
 
-// SumDamages returns how much is damaged of what images need.
+// SumDamages returns the amount of damaged content that images need.
 func (tx *Tx) SumDamages() (DamageSum, error) {
 	return get[DamageSum](tx, "count damages", `SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(MAX(found_at), 0)
 		FROM damaged WHERE `+neededDamage)

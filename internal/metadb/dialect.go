@@ -25,7 +25,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// A dialect is where the two databases differ; all else is one text.
+// A dialect is all that differs between SQLite and PostgreSQL. All other SQL runs on both.
 type dialect struct {
 	postgres bool
 	dsn      string // the URL, or SQLite's path
@@ -37,14 +37,14 @@ func parse(rawURL string) (dialect, error) {
 		return dialect{dsn: strings.TrimPrefix(rawURL, "sqlite:")}, nil
 	case strings.HasPrefix(rawURL, "postgres://"), strings.HasPrefix(rawURL, "postgresql://"):
 		if _, err := url.Parse(rawURL); err != nil {
-			return dialect{}, fmt.Errorf("database URL is malformed") // its text may hold a password
+			return dialect{}, fmt.Errorf("database URL is malformed") // its text may contain a password
 		}
 		return dialect{postgres: true, dsn: rawURL}, nil
 	}
 	return dialect{}, fmt.Errorf("database URL must begin with sqlite: or postgres://")
 }
 
-// isNew reports whether there is no database at all yet. On PostgreSQL there always is.
+// isNew reports whether the database does not exist yet. On PostgreSQL it always exists.
 func (d dialect) isNew() (bool, error) {
 	if d.postgres {
 		return false, nil
@@ -56,8 +56,8 @@ func (d dialect) isNew() (bool, error) {
 	return err == nil && info.Size() == 0, err
 }
 
-// protect makes the file, and takes it and those that SQLite makes beside it from
-// everybody but their owner. SQLite gives what it makes the file's mode.
+// protect creates the file, and denies others access to it and to the files that SQLite creates
+// beside it. SQLite gives those the mode of the database.
 func (d dialect) protect() error {
 	if err := os.MkdirAll(filepath.Dir(d.dsn), 0o700); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (d dialect) protect() error {
 	return nil
 }
 
-// tables counts the tables called name.
+// tables is a query for the number of tables with a name.
 func (d dialect) tables() string {
 	if d.postgres {
 		return `SELECT COUNT(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) AND tablename = $1`
@@ -90,8 +90,8 @@ func (d dialect) tables() string {
 	return `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`
 }
 
-// viewIsolation gives a reader one state of the database for its whole
-// transaction. SQLite always does.
+// viewIsolation gives a reader one state of the database for its whole transaction. On SQLite
+// that is always so.
 func (d dialect) viewIsolation() sql.IsolationLevel {
 	if d.postgres {
 		return sql.LevelRepeatableRead
@@ -99,8 +99,8 @@ func (d dialect) viewIsolation() sql.IsolationLevel {
 	return sql.LevelDefault
 }
 
-// lockWriters is the first statement of an update: SQLite admits one writer
-// by itself (its transactions begin IMMEDIATE), PostgreSQL by this lock.
+// lockWriters is the first statement of an update, so that there is one writer at a time.
+// SQLite needs none, because its transactions begin IMMEDIATE.
 func (d dialect) lockWriters() string {
 	if d.postgres {
 		return `SELECT pg_advisory_xact_lock(7162353)`
@@ -126,10 +126,10 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	path := "file:" + (&url.URL{Path: db.dialect.dsn}).EscapedPath()
 	db.write = openRemembering(&sqlite.Driver{}, path+common+"&_txlock=immediate")
 	db.write.SetMaxOpenConns(1)
-	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers then find
+	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers need
 		return err
 	}
-	// Half of SQLite's default cache, in KiB, for each reader: the system has the file in its own.
+	// Half of SQLite's default cache for each reader, in KiB: the system caches the file, too.
 	db.read = openRemembering(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-1000)")
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
@@ -140,14 +140,14 @@ func (db *DB) connect(ctx context.Context) (err error) {
 // IsFull reports whether err says that the database's disk is full.
 func IsFull(err error) bool {
 	if s := (*sqlite.Error)(nil); errors.As(err, &s) {
-		// A disk without room for the index of the log is an I/O error to SQLite.
+		// SQLite reports an I/O error if the index of its log does not fit on the disk.
 		return s.Code()&0xff == sqlite3.SQLITE_FULL || s.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
 	}
 	p := (*pgconn.PgError)(nil)
 	return errors.As(err, &p) && p.Code == "53100" // disk_full
 }
 
-// migrations returns what brings the schema up to this program's version.
+// migrations returns the migrations to this program's version of the schema.
 func (db *DB) migrations() (*goose.Provider, error) {
 	var source fs.FS
 	source, err := fs.Sub(migrations, "migrations")
@@ -161,8 +161,8 @@ func (db *DB) migrations() (*goose.Provider, error) {
 	return goose.NewProvider(name, db.write, source, options...)
 }
 
-// migrationLock lets one of the servers that start on a PostgreSQL database
-// bring it up to date, and the others wait for it.
+// A migrationLock lets one of several servers that start on a PostgreSQL database migrate it,
+// while the others wait.
 type migrationLock struct{}
 
 // SessionLock implements goose's lock.SessionLocker.
@@ -177,8 +177,8 @@ func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// withoutCollation is a file system whose files lack the words COLLATE "C",
-// which SQLite neither knows nor needs.
+// withoutCollation is a file system that removes the words COLLATE "C" from its files, because
+// SQLite neither knows nor needs them.
 type withoutCollation struct{ fs.FS }
 
 func (w withoutCollation) Open(name string) (fs.File, error) {

@@ -2,16 +2,16 @@ package metadb
 
 import "errors"
 
-// A FeedEntry is a row of feed: the place of one repository's last change.
+// A FeedEntry is a row of feed: the last change of one repository.
 type FeedEntry struct {
 	Repository string
 	Seq        int64 // of the last change
-	RelistSeq  int64 // of the last change that only a complete listing can tell
+	RelistSeq  int64 // of the last change that needs a complete listing
 	PrevSeq    int64 // of the change before the last
 }
 
-// The counters of the feed: the number of the last change, and the highest
-// number among the deleted repositories that the feed has forgotten.
+// The counters of the feed: the sequence number of the last change, and the highest number of a
+// deleted repository that the feed has forgotten.
 const (
 	feedHead    = "feed"
 	feedTrimmed = "feed-trimmed"
@@ -21,7 +21,7 @@ func (e *FeedEntry) fields() []any {
 	return []any{&e.Repository, &e.Seq, &e.RelistSeq, &e.PrevSeq}
 }
 
-// AdvanceFeed takes the next sequence number for a change to repository.
+// AdvanceFeed takes the next sequence number for a change of repository.
 func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) {
 	if seq, err = tx.Next(feedHead); err != nil {
 		return 0, err
@@ -32,41 +32,41 @@ func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) 
 	return seq, wrap(err, "write feed of "+repository)
 }
 
-// SkipFeed takes the next sequence number for a change that is to no
-// repository, such as one of a subscription.
+// SkipFeed takes the next sequence number for a change of no repository, such as a change of a
+// subscription.
 func (tx *Tx) SkipFeed() (seq int64, err error) { return tx.Next(feedHead) }
 
-// Relist notes that only a complete listing can tell what changed in
-// repository with the sequence number seq.
+// Relist records that only a complete listing can express the change of repository with the
+// sequence number seq.
 func (tx *Tx) Relist(repository string, seq int64) error {
 	return tx.do("write feed of "+repository, `UPDATE feed SET relist_seq = $2 WHERE repository = $1`, repository, seq)
 }
 
-// FeedHead returns the number of the last change, 0 before the first, and the
-// place behind which the feed has every repository: a reader who has not come
-// so far has to begin anew.
+// FeedHead returns the sequence number of the last change, 0 before the first, and the number
+// after which the feed is complete. A reader whose cursor is below that number has to start
+// again.
 func (tx *Tx) FeedHead() (head, trimmed int64, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT COALESCE((SELECT value FROM counters WHERE name = $1), 0),
 		COALESCE((SELECT value FROM counters WHERE name = $2), 0)`, feedHead, feedTrimmed).Scan(&head, &trimmed)
 	return head, trimmed, wrap(err, "read feed")
 }
 
-// Feed returns up to limit repositories that changed after the sequence number
-// after, by the number of their last change.
+// Feed returns up to limit repositories that changed after the sequence number after, by the
+// number of their last change.
 func (tx *Tx) Feed(after int64, limit int) ([]FeedEntry, error) {
 	return list[FeedEntry](tx, "read feed",
 		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 }
 
-// DeletedSince returns the repositories that were deleted after the sequence
-// number after, by name.
+// DeletedSince returns the repositories that were deleted after the sequence number after, by
+// name.
 func (tx *Tx) DeletedSince(after int64) ([]string, error) {
 	return list[string](tx, "read deleted repositories",
 		`SELECT repository FROM feed WHERE seq > $1 AND `+deleted+` ORDER BY repository`, after)
 }
 
-// FeedEntry returns the place of a repository in the feed; zero is that it
-// never was, or was deleted long ago.
+// FeedEntry returns the row of a repository; zero if the repository never existed or was
+// deleted long ago.
 func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
 	e, err := get[FeedEntry](tx, "read feed of "+repository,
 		`SELECT repository, seq, relist_seq, prev_seq FROM feed WHERE repository = $1`, repository)
@@ -76,7 +76,7 @@ func (tx *Tx) FeedEntry(repository string) (FeedEntry, error) {
 	return e, err
 }
 
-// PutTombstone notes that an item was removed from repository.
+// PutTombstone records that an item was removed from repository.
 func (tx *Tx) PutTombstone(repository, item string, seq int64, now Uptime) error {
 	return tx.do("write tombstone of "+item+" in "+repository,
 		`INSERT INTO tombstones (repository, item, seq, removed_at) VALUES ($1, $2, $3, $4)
@@ -84,17 +84,16 @@ func (tx *Tx) PutTombstone(repository, item string, seq int64, now Uptime) error
 		repository, item, seq, now)
 }
 
-// Removed returns the items that were removed from repository after the sequence
-// number after: tags, and digests of manifests without a tag. One that came back
-// since may be among them.
+// Removed returns the items that were removed from repository after the sequence number after:
+// tags, and digests of untagged manifests. It may include items that were added again.
 func (tx *Tx) Removed(repository string, after int64) ([]string, error) {
 	return list[string](tx, "read tombstones of "+repository,
 		`SELECT item FROM tombstones WHERE repository = $1 AND seq > $2 ORDER BY item`, repository, after)
 }
 
-// TrimFeed forgets removals from before the given moment, of items and of
-// repositories. A reader who has not come to the last of them gets a complete
-// listing of the repository, or of every repository.
+// TrimFeed deletes the records of items and repositories that were removed before the given
+// moment. A reader whose cursor is older gets a complete listing of the repository, or of all
+// repositories.
 func (tx *Tx) TrimFeed(before Uptime) error {
 	for _, statement := range []string{
 		`UPDATE feed SET relist_seq = CASE WHEN relist_seq < old.seq THEN old.seq ELSE relist_seq END

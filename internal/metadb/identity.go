@@ -6,21 +6,22 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// An Identity says whose a database is. The zero value is that of a new or empty database.
+// An Identity says which instance a database belongs to. A new or empty database has the zero
+// value.
 type Identity struct {
 	Instance string // the instance's id
-	Used     bool   // it has the id or the role of an instance, an operator or a repository
-	Blobs    bool   // it knows a blob
+	Used     bool   // it has the id or the role of an instance, an operator, or a repository
+	Blobs    bool   // it has the row of a blob
 }
 
-// The settings that say whose the database is.
+// Settings that identify the instance.
 const (
 	SettingInstance = "instance-id"
 	SettingRole     = "role" // "root", or "connected-registry NAME"
 )
 
-// identity reads the database's identity, also before it is brought up to date. A
-// database of a newer version is [ErrNewer], one of another build [ErrOtherSchema].
+// identity reads the database's identity, also before the database is migrated. The error is
+// [ErrNewer] or [ErrOtherSchema] if this program cannot migrate it.
 func (db *DB) identity(ctx context.Context, m *goose.Provider) (id Identity, err error) {
 	var tables int
 	if err := db.write.QueryRowContext(ctx, db.dialect.tables(), "settings").Scan(&tables); err != nil || tables == 0 {
