@@ -60,7 +60,7 @@ func (s *Service) SyncItems(
 	_, verdict := s.ownVerdict()
 	kind := metadb.ListedSyncItem
 	if at.Open && verdict.Status != api.Unknown { // otherwise no item is known to be in sync
-		kind = metadb.OpenSyncItem
+		kind = metadb.PendingSyncItem
 	}
 	progress := map[[2]string]wire.OutOfSyncItem{}
 	for _, o := range inFlight {

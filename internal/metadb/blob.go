@@ -48,7 +48,7 @@ func (tx *Tx) RepositoryBlob(repository, digest string) (RepositoryBlob, error) 
 // BlobReferenced reports whether a manifest of repository refers to the blob digest.
 func (tx *Tx) BlobReferenced(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+digest, `SELECT EXISTS (SELECT 1 FROM manifest_children
-		WHERE child = $1 AND repository = $2 AND manifest = 0)`, digest, repository)
+		WHERE child = $1 AND repository = $2 AND kind = 0)`, digest, repository)
 }
 
 // PutBlob records that the complete blob is in its place. If it has a row, the row is kept.
@@ -77,7 +77,7 @@ func (tx *Tx) UnlinkBlob(repository, digest string) error {
 // unreferenced is the condition that no manifest of the repository refers to the blob of a row
 // of repository_blobs.
 const unreferenced = `NOT EXISTS (SELECT 1 FROM manifest_children c
-	WHERE c.child = repository_blobs.digest AND c.repository = repository_blobs.repository AND c.manifest = 0)`
+	WHERE c.child = repository_blobs.digest AND c.repository = repository_blobs.repository AND c.kind = 0)`
 
 // A StaleLink says when an unreferenced link without a lease is stale: if it is older than
 // Before, and, while the repository is pushed to, also older than BeforePush. A repository is

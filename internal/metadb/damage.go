@@ -28,7 +28,7 @@ const (
 		OR ` + damagedManifest + `)`
 	// neededDamage holds for content that an image needs: a manifest refers to the blob, or is damaged.
 	neededDamage = `(repository = '' AND EXISTS (SELECT 1 FROM manifest_children c
-		WHERE c.child = damaged.digest AND c.manifest = 0) OR ` + damagedManifest + `)`
+		WHERE c.child = damaged.digest AND c.kind = 0) OR ` + damagedManifest + `)`
 )
 
 // DamageBlob takes a blob out of service, makes all items pending that need it, and returns
@@ -84,7 +84,7 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 	queue := []ManifestRef{{d.Repository, d.Digest}}
 	if d.Repository == "" {
 		queue, err = list[ManifestRef](tx, "list manifests with blob "+d.Digest,
-			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND manifest = 0 ORDER BY repository, parent`, d.Digest)
+			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND kind = 0 ORDER BY repository, parent`, d.Digest)
 	}
 	seen := map[ManifestRef]bool{}
 	for ; len(queue) > 0 && err == nil; queue = queue[1:] {
@@ -96,7 +96,7 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 		all = append(all, m)
 		var above []ManifestRef
 		above, err = list[ManifestRef](tx, "list what leads to "+m.Digest,
-			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND manifest = 1
+			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND kind = 1
 			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`, m.Repository, m.Digest)
 		queue = append(queue, above...)
 	}

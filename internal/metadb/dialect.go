@@ -124,13 +124,13 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	}
 	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	path := "file:" + (&url.URL{Path: db.dialect.dsn}).EscapedPath()
-	db.write = openRemembering(&sqlite.Driver{}, path+common+"&_txlock=immediate")
+	db.write = openWithStatements(&sqlite.Driver{}, path+common+"&_txlock=immediate")
 	db.write.SetMaxOpenConns(1)
 	if err := db.write.PingContext(ctx); err != nil { // also creates the file, which readers need
 		return err
 	}
 	// Half of SQLite's default cache for each reader, in KiB: the system caches the file, too.
-	db.read = openRemembering(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-1000)")
+	db.read = openWithStatements(&sqlite.Driver{}, path+common+"&_pragma=query_only(1)&_pragma=cache_size(-1000)")
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)

@@ -15,28 +15,28 @@ type Manifest struct {
 	Digest       digest.Digest
 	MediaType    string
 	ArtifactType string
-	Subject      digest.Digest // "" where there is none
-	Annotations  string        // a JSON object; "" in what is read, but for [Tx.Referrers]
-	Payload      []byte        // must not be changed; nil in lists, and where it is larger than [MaxInRow]
+	Subject      digest.Digest // "" is none
+	Annotations  string        // a JSON object; only [Tx.Referrers] reads it
+	Payload      []byte        // must not be modified; nil in lists, and if it is larger than [MaxInRow]
 	Size         int64         // of the payload, in bytes
 	PushedAt     time.Time
 	Locks        Locks
 
-	Seq           int64 // of the change that added it, or last changed what it holds, in the feed
-	WasReferenced bool  // a tag, an index or a subject referenced it at some time
-	Damaged       bool  // the payload is not what the digest says
+	Seq           int64 // sequence number of the change that added it, or last changed its children
+	WasReferenced bool  // a tag, an index or a subject has referenced it
+	Damaged       bool  // the payload does not match the digest
 }
 
-// A Child is what a manifest refers to.
+// A Child is content that a manifest refers to.
 type Child struct {
 	Digest   string
-	Manifest bool // a manifest that an index holds, not a blob
-	Omitted  bool // a manifest that an index lists and does not hold
+	Manifest bool // a manifest that an index holds; else a blob
+	Omitted  bool // a manifest that an index lists, but does not hold
 }
 
 func (c *Child) fields() []any { return []any{&c.Digest, &c.Manifest} }
 
-// The kinds of child, as rows have them.
+// The kinds of children in manifest_children.
 const (
 	childBlob = iota
 	childHeld
@@ -77,7 +77,7 @@ func (tx *Tx) Manifest(repository, digest string) (Manifest, error) {
 		`SELECT `+manifestColumns+` FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
-// ManifestByDigest returns the manifest digest of repository, with the locks of the
+// ManifestByDigest returns the manifest digest of repository. Its locks are those of the
 // manifest and of the repository together.
 func (tx *Tx) ManifestByDigest(repository, digest string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+"@"+digest,
@@ -86,8 +86,8 @@ func (tx *Tx) ManifestByDigest(repository, digest string) (Manifest, error) {
 		WHERE manifests.repository = $1 AND manifests.digest = $2`, repository, digest)
 }
 
-// ManifestByTag returns the manifest that the tag names, with the locks of the
-// manifest, of the tag and of the repository together.
+// ManifestByTag returns the manifest that the tag names. Its locks are those of the manifest,
+// of the tag and of the repository together.
 func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
 	return get[Manifest](tx, "read manifest "+repository+":"+tag,
 		`SELECT `+manifestBody+`, manifests.locks | repositories.locks | tags.locks, payload
@@ -96,28 +96,29 @@ func (tx *Tx) ManifestByTag(repository, tag string) (Manifest, error) {
 		WHERE tags.repository = $1 AND tags.name = $2`, repository, tag)
 }
 
-// AbsentManifests returns those of digests that repository does not have as
-// manifests, or that are damaged, in their order. The digests must differ from each other.
+// AbsentManifests returns, in their order, those of digests that are not manifests of
+// repository, or that are damaged. All digests must be different.
 func (tx *Tx) AbsentManifests(repository string, digests []string) ([]string, error) {
 	return tx.absent("read manifests of "+repository,
 		`SELECT digest FROM manifests WHERE repository = $1 AND damaged = 0 AND digest IN (%s)`, repository, digests)
 }
 
-// HasManifest reports whether repository has the manifest digest, undamaged.
+// HasManifest reports whether repository has the manifest digest, and the manifest is not
+// damaged.
 func (tx *Tx) HasManifest(repository, digest string) (bool, error) {
 	return get[bool](tx, "read manifest "+repository+"@"+digest,
 		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2 AND damaged = 0)`, repository,
 		digest)
 }
 
-// KnowsManifest reports whether repository has the manifest digest, maybe damaged.
+// KnowsManifest reports whether repository has the manifest digest. It may be damaged.
 func (tx *Tx) KnowsManifest(repository, digest string) (bool, error) {
 	return get[bool](tx, "read manifest "+repository+"@"+digest,
 		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
 
-// Manifests returns up to limit manifests of repository after the digest
-// after, by digest, without their payloads.
+// Manifests returns up to limit manifests of repository after the digest after, by digest,
+// without their payloads.
 func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error) {
 	return list[Manifest](tx, "list manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2 ORDER BY digest LIMIT $3`, repository, after, limit)
@@ -126,7 +127,7 @@ func (tx *Tx) Manifests(repository, after string, limit int) ([]Manifest, error)
 // An Edge is a child of an index.
 type Edge struct {
 	Index, Child string
-	Omitted      bool // the index lists the child and does not hold it
+	Omitted      bool // the index lists the child, but does not hold it
 }
 
 func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.Omitted} }
@@ -134,23 +135,23 @@ func (e *Edge) fields() []any { return []any{&e.Index, &e.Child, &e.Omitted} }
 // IndexEdges returns the children of every index of repository.
 func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
 	return list[Edge](tx, "list children of indexes of "+repository,
-		`SELECT parent, child, manifest = 2 FROM manifest_children
-		WHERE repository = $1 AND manifest > 0 ORDER BY parent, child`, repository)
+		`SELECT parent, child, kind = 2 FROM manifest_children
+		WHERE repository = $1 AND kind > 0 ORDER BY parent, child`, repository)
 }
 
-// UnreferencedManifests returns up to limit manifests of repository after the digest after
-// that no tag names and no index holds, by digest, without their payloads.
+// UnreferencedManifests returns up to limit manifests of repository after the digest after that
+// no tag names and no index holds, by digest, without their payloads.
 func (tx *Tx) UnreferencedManifests(repository, after string, limit int) ([]Manifest, error) {
 	return list[Manifest](tx, "list loose manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2
 		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
 		AND NOT EXISTS (SELECT 1 FROM manifest_children c
-			WHERE c.child = manifests.digest AND c.repository = manifests.repository AND c.manifest = 1)
+			WHERE c.child = manifests.digest AND c.repository = manifests.repository AND c.kind = 1)
 		ORDER BY digest LIMIT $3`, repository, after, limit)
 }
 
-// NeverReferenced reports whether no tag, no index and no subject ever referenced
-// the manifest.
+// NeverReferenced reports whether no tag, no index and no subject has ever referenced the
+// manifest.
 func (tx *Tx) NeverReferenced(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+repository+"@"+digest,
 		`SELECT EXISTS (SELECT 1 FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
@@ -163,15 +164,15 @@ func (tx *Tx) HasReferrers(repository string) (bool, error) {
 		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject > '')`, repository)
 }
 
-// MarkReferenced notes that a tag or an index references the manifests digests,
-// which is never forgotten, and returns those for which it is new.
+// MarkReferenced records permanently that a tag or an index has referenced the manifests
+// digests. It returns those that were not marked before.
 func (tx *Tx) MarkReferenced(repository string, digests ...string) (first []string, err error) {
 	return tx.listIn("mark manifests of "+repository+" as referenced", `UPDATE manifests SET was_referenced = 1
 		WHERE repository = $1 AND was_referenced = 0 AND digest IN (%s) RETURNING digest`, repository, digests)
 }
 
-// MarkReferrers notes that a subject references the manifests that refer to it,
-// also once it is deleted.
+// MarkReferrers records permanently that the subject has referenced the manifests that refer to
+// it, because the subject may be deleted.
 func (tx *Tx) MarkReferrers(repository, subject string) error {
 	return tx.do("mark referrers of "+repository+"@"+subject,
 		`UPDATE manifests SET was_referenced = 1 WHERE repository = $1 AND subject = $2 AND was_referenced = 0`,
@@ -182,13 +183,13 @@ func (tx *Tx) MarkReferrers(repository, subject string) error {
 func (tx *Tx) IsUnreferenced(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+repository+"@"+digest,
 		`SELECT NOT EXISTS (SELECT 1 FROM tags WHERE repository = $1 AND digest = $2) AND NOT EXISTS
-		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND manifest = 1)`, repository, digest)
+		(SELECT 1 FROM manifest_children WHERE child = $2 AND repository = $1 AND kind = 1)`, repository, digest)
 }
 
-// Referrers returns up to limit manifests of repository whose subject is digest,
-// oldest first, with their annotations and without their payloads: those behind the
-// digest after, or from the first on where that is none of them; and only those of
-// artifactType where that is not empty.
+// Referrers returns up to limit manifests of repository whose subject is digest, oldest first,
+// with their annotations and without their payloads. It returns those after the digest after,
+// or from the first on if after is no referrer; and only those of artifactType, unless that is
+// empty.
 func (tx *Tx) Referrers(repository, digest, artifactType, after string, limit int) ([]Manifest, error) {
 	return list[Manifest](tx, "list referrers of "+repository+"@"+digest, `SELECT `+referrerColumns+` FROM manifests
 		WHERE repository = $1 AND subject = $2 AND ($3 = '' OR artifact_type = $3)
@@ -197,8 +198,8 @@ func (tx *Tx) Referrers(repository, digest, artifactType, after string, limit in
 		ORDER BY pushed_at, digest LIMIT $5`, repository, digest, artifactType, after, limit)
 }
 
-// ReferrerDigests returns the digests of all manifests of repository whose subject is
-// digest, oldest first.
+// ReferrerDigests returns the digests of all manifests of repository whose subject is digest,
+// oldest first.
 func (tx *Tx) ReferrerDigests(repository, digest string) ([]string, error) {
 	return list[string](tx, "list referrers of "+repository+"@"+digest, `SELECT digest FROM manifests
 		WHERE repository = $1 AND subject = $2 ORDER BY pushed_at, digest`, repository, digest)
@@ -210,32 +211,32 @@ func (tx *Tx) IsSubject(repository, digest string) (bool, error) {
 		`SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = $1 AND subject = $2)`, repository, digest)
 }
 
-// Children returns what the manifest refers to, by digest; of an index, what
-// it holds here.
+// Children returns the children of a manifest, by digest, without those that an index does not
+// hold.
 func (tx *Tx) Children(repository, digest string) ([]Child, error) {
 	return list[Child](tx, "list children of "+repository+"@"+digest,
-		`SELECT child, manifest = 1 FROM manifest_children
-		WHERE repository = $1 AND parent = $2 AND manifest < 2 ORDER BY child`, repository, digest)
+		`SELECT child, kind = 1 FROM manifest_children
+		WHERE repository = $1 AND parent = $2 AND kind < 2 ORDER BY child`, repository, digest)
 }
 
-// IsOmitted reports whether an index of repository lists the manifest digest
-// and does not hold it.
+// IsOmitted reports whether an index of repository lists the manifest digest, but does not hold
+// it.
 func (tx *Tx) IsOmitted(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+digest, `SELECT EXISTS (SELECT 1 FROM manifest_children
-		WHERE child = $1 AND repository = $2 AND manifest = 2)`, digest, repository)
+		WHERE child = $1 AND repository = $2 AND kind = 2)`, digest, repository)
 }
 
-// PutManifest writes a new manifest and what it refers to. It reports whether
-// it was new; one that was there stays as it is, unless it was damaged: then it
-// gets its payload again. It counts as referenced if m says so, or if an index
-// holds it. The caller marks its children as referenced.
+// PutManifest writes a new manifest and its children, and reports whether it was new. A row
+// that exists is kept, unless it is damaged: then its payload is replaced. The manifest counts
+// as referenced if m says so, or if an index holds it. The caller marks its children as
+// referenced.
 func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	name := m.Repository + "@" + string(m.Digest)
 	inRow, chunks := splitPayload(m.Payload)
 	n, err := tx.exec(`INSERT INTO manifests
 		(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at, seq, was_referenced)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 OR EXISTS (SELECT 1 FROM manifest_children
-			WHERE repository = $1 AND child = $2 AND manifest = 1) THEN 1 ELSE 0 END)
+			WHERE repository = $1 AND child = $2 AND kind = 1) THEN 1 ELSE 0 END)
 		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, size = excluded.size, damaged = 0
 		WHERE manifests.damaged = 1`,
 		m.Repository, string(m.Digest), m.MediaType, m.ArtifactType, string(m.Subject), m.Annotations, inRow,
@@ -252,7 +253,7 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	return err == nil, wrap(err, "write children of "+name)
 }
 
-// SetChildren replaces what an index holds, in the change with the number seq.
+// SetChildren replaces the children of an index, in the change with the sequence number seq.
 func (tx *Tx) SetChildren(repository, index string, children []Child, seq int64) error {
 	_, err := tx.exec(`UPDATE manifests SET seq = $3 WHERE repository = $1 AND digest = $2`, repository, index, seq)
 	if err == nil {
@@ -275,7 +276,7 @@ func (tx *Tx) addChildren(repository, parent string, children []Child) error {
 			fmt.Fprintf(&rows, "($1, $2, $%d, %d)", i+3, c.kind())
 			args = append(args, c.Digest)
 		}
-		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, manifest) VALUES `+rows.String()+`
+		if _, err := tx.exec(`INSERT INTO manifest_children (repository, parent, child, kind) VALUES `+rows.String()+`
 			ON CONFLICT (repository, parent, child) DO NOTHING`, args...); err != nil {
 			return err
 		}
@@ -289,14 +290,13 @@ func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
 		WHERE repository = $1 AND digest = $2`, repository, digest, uint8(locks))
 }
 
-// DeleteManifest removes a manifest and what it says of its children. The
-// links of its blobs are as young as now afterwards: a client that was told
-// of one while the manifest kept it has the grace period to push another.
-// The manifest's tags are the caller's to remove, before.
+// DeleteManifest deletes a manifest and the rows of its children. The links of its blobs are as
+// young as now afterwards: a client that saw a blob before has the grace period to push another
+// manifest that needs it. The caller deletes the manifest's tags before.
 func (tx *Tx) DeleteManifest(repository, digest string, now Uptime) error {
 	what := "delete manifest " + repository + "@" + digest
 	if err := tx.do(what, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
-		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND manifest = 0)`,
+		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND kind = 0)`,
 		repository, digest, now); err != nil {
 		return err
 	}
@@ -309,19 +309,19 @@ func (tx *Tx) DeleteManifest(repository, digest string, now Uptime) error {
 
 // ParentOf returns a manifest of repository that refers to digest, or "".
 func (tx *Tx) ParentOf(repository, digest string) (string, error) {
-	// With manifest, of whatever kind: else SQLite reads all children in the
-	// repository from an index that has none, as it does to find the least.
+	// The condition on kind makes SQLite use an index that finds the child first. Otherwise it
+	// reads all children in the repository.
 	return get[string](tx, "read references to "+digest, `SELECT COALESCE((SELECT parent FROM manifest_children
-		WHERE child = $1 AND repository = $2 AND manifest IN (0, 1) LIMIT 1), '')`, digest, repository)
+		WHERE child = $1 AND repository = $2 AND kind IN (0, 1) LIMIT 1), '')`, digest, repository)
 }
 
-// SumManifests returns how many manifests are in service.
+// SumManifests returns the number and the bytes of all manifests in service.
 func (tx *Tx) SumManifests() (Sum, error) {
 	return get[Sum](tx, "count manifests", `SELECT COUNT(*), COALESCE(SUM(size), 0) FROM manifests WHERE damaged = 0`)
 }
 
-// ManifestsAfter returns up to limit manifests after (repository, digest), in that
-// order, of all repositories, apart from the damaged.
+// ManifestsAfter returns up to limit manifests of all repositories after (repository, digest),
+// in that order, without the damaged ones.
 func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]ManifestRef, error) {
 	return list[ManifestRef](tx, "list manifests", `SELECT repository, digest FROM manifests
 		WHERE (repository, digest) > ($1, $2) AND damaged = 0
@@ -331,7 +331,7 @@ func (tx *Tx) ManifestsAfter(repository, digest string, limit int) ([]ManifestRe
 // A ChildBlob is a blob that a manifest refers to.
 type ChildBlob struct {
 	Digest string
-	Size   int64 // -1 where the blob is not here
+	Size   int64 // -1 if the blob is not here
 }
 
 func (c *ChildBlob) fields() []any { return []any{&c.Digest, &c.Size} }
@@ -340,5 +340,5 @@ func (c *ChildBlob) fields() []any { return []any{&c.Digest, &c.Size} }
 func (tx *Tx) ChildBlobs(repository, digest string) ([]ChildBlob, error) {
 	return list[ChildBlob](tx, "list blobs of "+repository+"@"+digest, `SELECT c.child, COALESCE(b.size, -1)
 		FROM manifest_children c LEFT JOIN blobs b ON b.digest = c.child
-		WHERE c.repository = $1 AND c.parent = $2 AND c.manifest = 0 ORDER BY c.child`, repository, digest)
+		WHERE c.repository = $1 AND c.parent = $2 AND c.kind = 0 ORDER BY c.child`, repository, digest)
 }

@@ -1,9 +1,9 @@
-// Package metadb keeps everything but blobs in SQL: one text for SQLite, the
-// embedded default, and for PostgreSQL.
+// Package metadb keeps all metadata in SQL, which runs unchanged on SQLite, the embedded
+// default, and on PostgreSQL.
 //
-// Work is done inside [DB.View] and [DB.Update]; the methods of [Tx], a file
-// per noun, are the only SQL there is. Updates happen one at a time on both
-// databases, so a method may read, decide and write without more locking.
+// All work is done in [DB.View] and [DB.Update]. The methods of [Tx], a file per noun, contain
+// all SQL. Updates run one at a time on both databases, so that a method may read, decide and
+// write without further locking.
 package metadb
 
 import (
@@ -16,40 +16,40 @@ import (
 	"strings"
 )
 
-// ErrNotFound is what a [Tx] method returns, wrapped, when its row is not there.
+// ErrNotFound is returned, wrapped, by methods of [Tx] whose row does not exist.
 var ErrNotFound = errors.New("not found")
 
-// ErrNewer is what [Open] returns, wrapped, when the database was written by
-// a newer version of the program. Nothing was changed.
+// ErrNewer is returned, wrapped, by [Open] for a database of a newer version of the program.
+// Nothing was changed.
 var ErrNewer = errors.New("the database is of a newer version of ferry")
 
 // A DB is an open database. It is safe for concurrent use.
 type DB struct {
 	dialect dialect
 	read    *sql.DB
-	write   *sql.DB // the same pool as read, except on SQLite, where it has one connection
+	write   *sql.DB // on SQLite a pool of one connection, else the same as read
 	batch   batcher
 	reserve reserve
-	uptime  Uptime // that was saved when it was opened
+	uptime  Uptime // as saved when the database was opened
 }
 
-// A Tx is one transaction, read-only inside [DB.View]. It must not be used
-// after the function that it was given to has returned.
+// A Tx is one transaction; it is read-only in [DB.View]. It must not be used after the function
+// that received it has returned.
 type Tx struct {
 	ctx context.Context
 	tx  *sql.Tx
 
-	controlRows []ControlRow // that it wrote
+	controlRows []ControlRow // written by the transaction
 }
 
-// Open opens, and brings up to date, the database at url: "sqlite:PATH", or
-// "postgres://..." as libpq writes it. The caller must call [DB.Close].
+// Open opens and migrates the database at url: "sqlite:PATH", or "postgres://..." in the syntax
+// of libpq. The caller must call [DB.Close].
 func Open(ctx context.Context, url string) (*DB, error) {
 	return OpenIf(ctx, url, func(Identity) error { return nil })
 }
 
-// OpenIf is [Open] for a database that accept returns nil for. Else nothing was changed,
-// and no database was made where there was none; the error is that of accept.
+// OpenIf is [Open] for a database that accept returns nil for. Otherwise nothing is changed, no
+// database is created, and the error is that of accept.
 func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, error) {
 	d, err := parse(url)
 	if err != nil {
@@ -72,11 +72,11 @@ func OpenIf(ctx context.Context, url string, accept func(Identity) error) (*DB, 
 		db.Close()
 		return nil, err
 	}
-	_ = db.reserve.keep() // who stores content asks again
+	_ = db.reserve.keep() // whoever stores content tries again
 	return db, nil
 }
 
-// prepare brings the database up to date, if accept returns nil for it.
+// prepare migrates the database, if accept returns nil for it.
 func (db *DB) prepare(ctx context.Context, accept func(Identity) error) error {
 	m, err := db.migrations()
 	if err != nil {
@@ -106,9 +106,9 @@ func (db *DB) Close() error {
 	return errors.Join(db.write.Close(), db.read.Close())
 }
 
-// ReleaseLog gives the room of SQLite's log of writes back to the disk, as far as no
-// reader needs it. The log takes up to a few MiB, which are much on a small disk.
-// PostgreSQL does so by itself.
+// ReleaseLog returns the space of SQLite's log of writes to the disk, as far as no reader needs
+// it. The log takes up to a few MiB, which is much on a small disk. PostgreSQL needs no such
+// call.
 func (db *DB) ReleaseLog(ctx context.Context) error {
 	if db.dialect.postgres {
 		return nil
@@ -118,13 +118,12 @@ func (db *DB) ReleaseLog(ctx context.Context) error {
 	return wrap(err, "release the log of writes")
 }
 
-// View runs fn in a transaction that sees one state of the database and
-// cannot write.
+// View runs fn in a transaction that sees one state of the database and cannot write.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewIsolation()}, "", fn)
 }
 
-// Read is [DB.View] for one question: it returns what fn returns.
+// Read is [DB.View] for one question. It returns the results of fn.
 func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err error) {
 	err = db.View(ctx, func(tx *Tx) (err error) {
 		v, err = fn(tx)
@@ -133,9 +132,8 @@ func Read[T any](ctx context.Context, db *DB, fn func(*Tx) (T, error)) (v T, err
 	return v, err
 }
 
-// Update runs fn in a transaction that no other Update overlaps, and commits
-// it durably when fn returns nil. When fn returns an error nothing is changed
-// and Update returns that error.
+// Update runs fn in a transaction that overlaps with no other Update, and commits it durably if
+// fn returns nil. If fn returns an error, nothing is changed, and Update returns that error.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return run(ctx, db.write, nil, db.dialect.lockWriters(), fn)
 }
@@ -145,7 +143,7 @@ func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, f
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	defer tx.Rollback() // after a commit this does nothing
+	defer tx.Rollback() // does nothing after a commit
 	if first != "" {
 		if _, err := tx.ExecContext(ctx, first); err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
@@ -160,7 +158,7 @@ func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, first string, f
 	return nil
 }
 
-// exec runs a statement and returns how many rows it changed.
+// exec runs a statement, and returns the number of rows that it changed.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
 	if err != nil {
@@ -169,8 +167,8 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-// one runs a statement that must change a row; none is [ErrNotFound]. what
-// is what the error says was tried.
+// one runs a statement that must change a row; if it changes none, the error is [ErrNotFound].
+// what says in the error what failed.
 func (tx *Tx) one(what, query string, args ...any) error {
 	n, err := tx.exec(query, args...)
 	if err == nil && n == 0 {
@@ -185,7 +183,7 @@ func (tx *Tx) do(what, query string, args ...any) error {
 	return wrap(err, what)
 }
 
-// wrap says what was tried when err is not nil.
+// wrap says what failed, if err is not nil.
 func wrap(err error, what string) error {
 	if err == nil {
 		return nil
@@ -199,7 +197,7 @@ type record interface {
 	fields() []any
 }
 
-// scan reads a row, which is a [record] or has one column.
+// scan reads a row into a [record], or a row of one column.
 func scan[T any](row interface{ Scan(dest ...any) error }) (v T, err error) {
 	if r, ok := any(&v).(record); ok {
 		err = row.Scan(r.fields()...)
@@ -218,7 +216,7 @@ func get[T any](tx *Tx, what, query string, args ...any) (T, error) {
 	return v, wrap(err, what)
 }
 
-// NoLimit as a limit asks for every row.
+// NoLimit is the limit of a query for all rows.
 const NoLimit = math.MaxInt
 
 // list returns the rows that query finds.
@@ -239,12 +237,11 @@ func list[T any](tx *Tx, what, query string, args ...any) ([]T, error) {
 	return all, wrap(rows.Err(), what)
 }
 
-// batch is how many values one statement is given, well below what either
-// database takes.
+// batch is how many values a statement gets at most, well below the limits of both databases.
 const batch = 500
 
-// listIn returns the digests that query, whose $1 is repository, finds where
-// "digest IN (%s)" restricts it to some of digests.
+// listIn runs query for all digests, some at a time, and returns the digests that it finds. $1
+// of the query is repository, and "digest IN (%s)" in it selects the digests.
 func (tx *Tx) listIn(what, query, repository string, digests []string) (found []string, err error) {
 	for some := range slices.Chunk(digests, batch) {
 		args, places := []any{repository}, make([]string, len(some))
@@ -270,7 +267,7 @@ func (tx *Tx) absent(what, query, repository string, digests []string) ([]string
 	return slices.DeleteFunc(slices.Clone(digests), func(d string) bool { return present[d] }), err
 }
 
-// Next counts the named counter up by one and returns it, beginning at 1.
+// Next increments the named counter and returns it, beginning at 1.
 func (tx *Tx) Next(counter string) (int64, error) {
 	return get[int64](tx, "count "+counter, `INSERT INTO counters (name, value) VALUES ($1, 1)
 		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`, counter)

@@ -9,20 +9,20 @@ import (
 // A MirrorRule is a row of mirror_rules.
 type MirrorRule struct {
 	Name       string
-	Spec       json.RawMessage // what an operator decided
+	Spec       json.RawMessage // settings of an operator
 	Secret     string          // the source's password, encrypted; "" is none
-	Repository string          // that it keeps; no two rules keep one
+	Repository string          // that the rule fills; no two rules share one
 	CreatedAt  time.Time
 	Version    int64 // counts edits, beginning at 1
 
 	RequestedAt time.Time // when an operator last requested a run
 	RetrySince  time.Time // when the run was due that has to be retried; zero is none
 	StartedAt   time.Time // of the last run
-	EndedAt     time.Time // of the last run, or of the one before while one runs
-	SucceededAt time.Time // when the two sides last matched
-	Error       string    // why the last run did not end in step
+	EndedAt     time.Time // of the last run; while one runs, of the one before
+	SucceededAt time.Time // when the repository last matched its source
+	Error       string    // why the last run did not succeed
 
-	Warnings json.RawMessage // what was odd in the last run, and did not stop it
+	Warnings json.RawMessage // problems of the last run that did not stop it
 }
 
 const mirrorRuleColumns = `name, spec, secret, repository, created_at, version,
@@ -47,9 +47,8 @@ func (tx *Tx) MirrorRules() ([]MirrorRule, error) {
 	return list[MirrorRule](tx, "list mirror rules", `SELECT `+mirrorRuleColumns+` FROM mirror_rules ORDER BY name`)
 }
 
-// PutMirrorRule writes what was decided for a mirror rule. One of the same
-// name keeps its creation time and what is known of its runs; its version
-// counts up. The version of r is not looked at.
+// PutMirrorRule writes the settings of a mirror rule. A row of the same name keeps its creation
+// time and its runs, and its version is incremented. The version of r is ignored.
 func (tx *Tx) PutMirrorRule(r MirrorRule) error {
 	return tx.do("write mirror rule "+r.Name,
 		`INSERT INTO mirror_rules (`+mirrorRuleColumns+`) VALUES ($1, $2, $3, $4, $5, 1, 0, 0, 0, 0, 0, '', '[]')
@@ -58,15 +57,15 @@ func (tx *Tx) PutMirrorRule(r MirrorRule) error {
 		r.Name, string(r.Spec), r.Secret, r.Repository, millis(r.CreatedAt))
 }
 
-// RequestMirrorRun notes that somebody wants a run that begins from now on: one
-// that began within the same millisecond is not it.
+// RequestMirrorRun records the request for a run that begins from now on. A run that began in
+// the same millisecond does not fulfil it.
 func (tx *Tx) RequestMirrorRun(name string, at time.Time) error {
 	return tx.one("write mirror rule "+name, `UPDATE mirror_rules
 		SET requested_at = CASE WHEN started_at = $2 THEN started_at + 1 ELSE $2 END WHERE name = $1`, name, millis(at))
 }
 
-// SetMirrorRun notes the times, the error and the warnings of the last run, and
-// what is owed after it.
+// SetMirrorRun writes the times, the error and the warnings of the last run, and since when it
+// has to be retried.
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
 		SET retry_since = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
@@ -74,7 +73,7 @@ func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 		cmp.Or(string(r.Warnings), "[]"))
 }
 
-// DeleteMirrorRule removes a mirror rule. Its items are the caller's affair.
+// DeleteMirrorRule deletes a mirror rule. The caller is responsible for its items.
 func (tx *Tx) DeleteMirrorRule(name string) error {
 	return tx.one("delete mirror rule "+name, `DELETE FROM mirror_rules WHERE name = $1`, name)
 }

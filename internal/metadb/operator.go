@@ -26,7 +26,7 @@ func (tx *Tx) Operators() ([]Operator, error) {
 		`SELECT name, role, password_hash, created_at FROM operators ORDER BY name`)
 }
 
-// PutOperator writes an operator; one of the same name keeps its creation time.
+// PutOperator writes an operator. A row of the same name keeps its creation time.
 func (tx *Tx) PutOperator(o Operator) error {
 	tx.wrote(OperatorRow, o.Name)
 	return tx.do("write operator "+o.Name,

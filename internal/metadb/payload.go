@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// SQLite, its driver and database/sql each hold a copy of a row, so that a large payload
-// is in rows of its own.
+// SQLite, its driver and database/sql each hold a copy of a row. Therefore a large payload is
+// stored in rows of its own.
 const (
 	// MaxInRow is the size, in bytes, up to which a payload is in its manifest's row.
 	MaxInRow = 128 << 10
@@ -15,8 +15,8 @@ const (
 	ChunkSize = 32 << 10
 )
 
-// splitPayload returns what of a payload is in the manifest's row, and what in rows of
-// its own.
+// splitPayload returns the part of a payload for the manifest's row, and the chunks for rows of
+// their own.
 func splitPayload(payload []byte) (inRow []byte, chunks [][]byte) {
 	if len(payload) <= MaxInRow {
 		return payload, nil
@@ -24,7 +24,7 @@ func splitPayload(payload []byte) (inRow []byte, chunks [][]byte) {
 	return nil, slices.Collect(slices.Chunk(payload, ChunkSize))
 }
 
-// putChunks writes the chunks of a manifest's payload in place of those it had.
+// putChunks replaces the chunks of a manifest's payload.
 func (tx *Tx) putChunks(repository, digest string, chunks [][]byte) error {
 	if _, err := tx.exec(`DELETE FROM manifest_chunks WHERE repository = $1 AND digest = $2`, repository,
 		digest); err != nil {
@@ -40,8 +40,8 @@ func (tx *Tx) putChunks(repository, digest string, chunks [][]byte) error {
 	return nil
 }
 
-// AppendManifestChunk appends to b a chunk of the payload of a manifest whose row does not
-// have it; n is 0 for the first. Behind the last it is [ErrNotFound].
+// AppendManifestChunk appends to b chunk n, beginning at 0, of the payload of a manifest whose
+// row does not contain it. The error is [ErrNotFound] after the last chunk.
 func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([]byte, error) {
 	what := "read manifest " + repository + "@" + digest
 	rows, err := tx.tx.QueryContext(tx.ctx,
@@ -53,7 +53,7 @@ func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([
 	if !rows.Next() {
 		return b, wrap(cmp.Or(rows.Err(), ErrNotFound), what)
 	}
-	var content sql.RawBytes // not a copy of its own
+	var content sql.RawBytes // avoids another copy
 	if err := rows.Scan(&content); err != nil {
 		return b, wrap(err, what)
 	}

@@ -2,8 +2,8 @@ package metadb
 
 import "time"
 
-// Locks are the attributes that keep content as it is, as bits whose meaning
-// package storage defines; the zero value locks nothing.
+// Locks are the attributes that protect content, as bits that package storage defines. The zero
+// value locks nothing.
 type Locks uint8
 
 // A Repository is a row of repositories.
@@ -26,15 +26,15 @@ func (tx *Tx) Repository(name string) (Repository, error) {
 		`SELECT `+repositoryColumns+` FROM repositories WHERE name = $1`, name)
 }
 
-// Repositories returns up to limit repositories after the name after, by
-// name, without those that have one of the locks hidden.
+// Repositories returns up to limit repositories after the name after, by name, without those
+// that have one of the locks hidden.
 func (tx *Tx) Repositories(after string, limit int, hidden Locks) ([]Repository, error) {
 	return list[Repository](tx, "list repositories", `SELECT `+repositoryColumns+` FROM repositories
 		WHERE name > $1 AND locks & $3 = 0 ORDER BY name LIMIT $2`, after, limit, uint8(hidden))
 }
 
-// TouchRepository notes a write to the repository name, which it creates
-// where it is not there.
+// TouchRepository records a write to the repository name, and creates the repository if it does
+// not exist.
 func (tx *Tx) TouchRepository(name string, now time.Time) error {
 	return tx.do("write repository "+name, `INSERT INTO repositories (name, created_at, updated_at) VALUES ($1, $2, $2)
 		ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at`, name, millis(now))
@@ -45,8 +45,8 @@ func (tx *Tx) SetRepositoryLocks(name string, locks Locks) error {
 	return tx.one("lock repository "+name, `UPDATE repositories SET locks = $2 WHERE name = $1`, name, uint8(locks))
 }
 
-// DeleteRepository removes a repository and every row that is in it. Blobs
-// lose their link, not their content.
+// DeleteRepository deletes a repository and all its rows. Of its blobs only the links are
+// deleted.
 func (tx *Tx) DeleteRepository(name string) error {
 	for _, table := range []string{"tags", "tombstones", "manifest_children", "manifests", "repository_blobs",
 		"uploads"} {
@@ -57,15 +57,15 @@ func (tx *Tx) DeleteRepository(name string) error {
 	return tx.one("delete repository "+name, `DELETE FROM repositories WHERE name = $1`, name)
 }
 
-// CountContent returns how many manifests and tags a repository has.
+// CountContent returns the numbers of manifests and tags of a repository.
 func (tx *Tx) CountContent(name string) (manifests, tags int, err error) {
 	err = tx.tx.QueryRowContext(tx.ctx, `SELECT (SELECT COUNT(*) FROM manifests WHERE repository = $1),
 		(SELECT COUNT(*) FROM tags WHERE repository = $1)`, name).Scan(&manifests, &tags)
 	return manifests, tags, wrap(err, "count content of "+name)
 }
 
-// LockedContent returns a tag or a manifest of the repository name that has one
-// of the locks; "" is none.
+// LockedContent returns a tag or a manifest of the repository name that has one of the locks;
+// "" is none.
 func (tx *Tx) LockedContent(name string, locks Locks) (string, error) {
 	return get[string](tx, "read locks of "+name,
 		`SELECT COALESCE((SELECT name FROM tags WHERE repository = $1 AND locks & $2 <> 0 LIMIT 1),

@@ -13,21 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserveSize is how many bytes a SQLite database keeps for itself on its disk: several
-// transactions, each of which needs room in the log before it can remove anything.
+// reserveSize is the size of the reserve in bytes. It is enough for several transactions, each
+// of which needs space in the log before it can delete anything.
 const reserveSize = 4 << 20
 
-// A reserve is a file beside a SQLite database that takes room on its disk, and is
-// deleted where a transaction needs that room. While it is not there, no content
-// may be stored: see [DB.KeepReserve].
+// A reserve is a file beside a SQLite database that takes space on its disk, and is deleted
+// when a removal needs that space. While it does not exist, no content may be stored: see
+// [DB.KeepReserve].
 type reserve struct {
-	path string // "" keeps none
+	path string // "" is no reserve
 	kept atomic.Bool
-	mu   sync.Mutex // held while it is made or deleted
+	mu   sync.Mutex // held while the file is created or deleted
 }
 
-// keep makes the reserve where it is not there. The error is that the disk is full; where
-// it cannot be made for another reason, there is none.
+// keep creates the reserve if it does not exist. The only error is that the disk is full: if
+// the file cannot be created for another reason, the database goes without.
 func (r *reserve) keep() error {
 	if r.path == "" || r.kept.Load() {
 		return nil
@@ -48,11 +48,11 @@ func (r *reserve) keep() error {
 	return nil
 }
 
-// allocate takes room for the file on its disk.
+// allocate takes disk space for the file.
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		_, err = io.CopyN(f, rand.Reader, size) // which no file system makes smaller
+		_, err = io.CopyN(f, rand.Reader, size) // which no file system compresses
 	}
 	return err
 }
@@ -68,14 +68,14 @@ func (r *reserve) spend() bool {
 	return os.Remove(r.path) == nil
 }
 
-// KeepReserve makes the reserve again if it was given to a transaction of
-// [DB.UpdateWithReserve]. The error says that the disk has no room for it: then it has
-// none for content either. It costs nothing while the reserve is there.
+// KeepReserve creates the reserve again if [DB.UpdateWithReserve] deleted it. The error says
+// that there is no disk space for it, and so none for content either. The call is cheap while
+// the reserve exists.
 func (db *DB) KeepReserve() error { return db.reserve.keep() }
 
-// UpdateWithReserve is [DB.Update] for what has to be possible on a full disk: removals,
-// what a source says about them, and what an operator decides. Where it finds the disk full, it
-// deletes the reserve and runs fn again.
+// UpdateWithReserve is [DB.Update] for changes that must be possible on a full disk: removals,
+// the listings that announce them, and changes by an operator. If the disk is full, it deletes
+// the reserve and runs fn again.
 func (db *DB) UpdateWithReserve(ctx context.Context, fn func(*Tx) error) error {
 	err := db.Update(ctx, fn)
 	if err != nil && IsFull(err) && db.reserve.spend() {
@@ -84,8 +84,8 @@ func (db *DB) UpdateWithReserve(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
-// openWithReserve connects to the database. A disk that is too full for that gets the
-// reserve back.
+// openWithReserve connects to the database. If the disk is too full for that, it deletes the
+// reserve first.
 func (db *DB) openWithReserve(ctx context.Context) error {
 	if !db.dialect.postgres {
 		db.reserve.path = db.dialect.dsn + "-reserve"

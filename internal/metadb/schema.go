@@ -18,10 +18,11 @@ import (
 // Nothing was changed.
 var ErrOtherSchema = errors.New("another build of ferry created the database, and its tables differ")
 
-// settingSchema has the hash of the migrations that created the tables.
+// settingSchema is the setting with the hash of the migrations that created the tables.
 const settingSchema = "schema"
 
-// schemaHash returns a hash of the migrations up to a version, without comments and space.
+// schemaHash returns a hash of the migrations up to a version, without comments and white
+// space.
 func schemaHash(m *goose.Provider, version int64) (string, error) {
 	h := sha256.New()
 	for _, source := range m.ListSources() {
@@ -87,8 +88,8 @@ func (db *DB) migrate(ctx context.Context, m *goose.Provider) error {
 	return db.Update(ctx, func(tx *Tx) error { return tx.SetSetting(settingSchema, hash) })
 }
 
-// firstError returns the error that goose failed with. Goose joins to it that the
-// transaction is over, which only follows from it.
+// firstError returns the error that made goose fail. Goose joins it with the error that the
+// transaction is over, which is only a consequence.
 func firstError(err error) error {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
 		switch e := inner.(type) {

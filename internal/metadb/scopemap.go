@@ -36,14 +36,14 @@ func (tx *Tx) ScopeMaps() ([]ScopeMap, error) {
 	return list[ScopeMap](tx, "list scope maps", `SELECT `+scopeMapColumns+` FROM scope_maps ORDER BY name`)
 }
 
-// CountScopeMaps returns how many scope maps there are.
+// CountScopeMaps returns the number of scope maps.
 func (tx *Tx) CountScopeMaps() (int, error) {
 	return get[int](tx, "count scope maps", `SELECT COUNT(*) FROM scope_maps`)
 }
 
-// PutScopeMap writes a scope map. One of the same name keeps its creation
-// time; its version counts up, and where its actions on repositories are others
-// than before it takes the next number of the feed. The version and number of m are ignored.
+// PutScopeMap writes a scope map. A row of the same name keeps its creation time, and its
+// version is incremented. If its actions on repositories change, it takes the next sequence
+// number of the feed. The version and the number of m are ignored.
 func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	tx.wrote(ScopeMapRow, m.Name)
 	if m.Actions == nil {
@@ -68,7 +68,7 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 		m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)
 }
 
-// onRepositories returns those of actions that say which content may be read.
+// onRepositories returns those of actions that decide which content may be read.
 func onRepositories(actions []string) (some []string) {
 	for _, a := range actions {
 		if strings.HasPrefix(a, "repositories/") {
@@ -78,7 +78,7 @@ func onRepositories(actions []string) (some []string) {
 	return some
 }
 
-// DeleteScopeMap removes a scope map. Tokens that have it are the caller's affair.
+// DeleteScopeMap deletes a scope map. The caller is responsible for the tokens that have it.
 func (tx *Tx) DeleteScopeMap(name string) error {
 	tx.wrote(ScopeMapRow, name)
 	return tx.one("delete scope map "+name, `DELETE FROM scope_maps WHERE name = $1`, name)

@@ -2,22 +2,21 @@ package metadb
 
 import "time"
 
-// Parent is the source of what a connected registry's parent has. Other
-// sources have names of their own.
+// Parent is the source of the items of a connected registry's parent. Other sources have names.
 const Parent = ""
 
-// A SyncItem is a row of sync_items: something that a source has and this
-// registry is to have, or to lose. Tag is empty for a manifest by digest.
+// A SyncItem is a row of sync_items: a tag or an untagged manifest of a source that must be
+// here, or must be removed. Tag is empty for an untagged manifest.
 type SyncItem struct {
-	Source     string // where it comes from
+	Source     string // that the item comes from
 	Repository string
-	Item       string // the tag, or the digest where there is no tag
+	Item       string // the tag, or the digest of an untagged manifest
 	Tag        string
-	Digest     string // the source's; "" when it is to go
+	Digest     string // the source's; "" if the item must be removed
 	Part       string // which part of an index the source has; "" is the whole
 	State      string
 	Error      string
-	Permanent  bool // it failed, and fails again until the source changes
+	Permanent  bool // it failed, and will fail until the source changes
 	ChangedAt  time.Time
 	SyncedAt   time.Time // zero is never
 }
@@ -38,7 +37,7 @@ func (tx *Tx) SyncItem(source, repository, item string) (SyncItem, error) {
 		repository, item)
 }
 
-// PutSyncItem writes an item, new or known.
+// PutSyncItem writes an item.
 func (tx *Tx) PutSyncItem(i SyncItem) error {
 	return tx.do("write sync item "+i.Repository+" "+i.Item,
 		`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
@@ -52,50 +51,49 @@ func (tx *Tx) PutSyncItem(i SyncItem) error {
 // A SyncItemKind is a condition on items.
 type SyncItemKind string
 
-// The kinds of item.
 const (
 	AnySyncItem     SyncItemKind = `1 = 1`
-	OpenSyncItem    SyncItemKind = `state <> 'synced'`
+	PendingSyncItem SyncItemKind = `state <> 'synced'`
 	WantedSyncItem  SyncItemKind = `state <> 'synced' AND digest <> ''` // to be fetched
-	HoldingSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
-		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not refused for good
-	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // refused for good
+	AwaitedSyncItem SyncItemKind = `state <> 'synced' AND digest <> ''
+		AND NOT (state = 'failed' AND permanent = 1)` // wanted, and not permanently refused: it may still come
+	RefusedSyncItem SyncItemKind = `state = 'failed' AND permanent = 1`     // permanently refused
 	LeavingSyncItem SyncItemKind = `state <> 'synced' AND digest = ''`      // to be deleted
 	GoneSyncItem    SyncItemKind = `state = 'synced' AND digest = ''`       // deleted
 	FailedSyncItem  SyncItemKind = `state = 'failed'`                       // the last try failed
 	ListedSyncItem  SyncItemKind = `NOT (state = 'synced' AND digest = '')` // all but those that were deleted
 )
 
-// SyncItems returns up to limit items of source and of kind after (repository,
-// item), in that order.
+// SyncItems returns up to limit items of source and of kind after (repository, item), in that
+// order.
 func (tx *Tx) SyncItems(source string, kind SyncItemKind, repository, item string, limit int) ([]SyncItem, error) {
 	return list[SyncItem](tx, "list sync items", `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND `+string(kind)+` AND (repository > $2 OR (repository = $2 AND item > $3))
 		ORDER BY repository, item LIMIT $4`, source, repository, item, limit)
 }
 
-// CountSyncItems returns how many items of source there are in each state, but
-// for those that went.
+// CountSyncItems returns the number of items of source by state, without those that were
+// deleted.
 func (tx *Tx) CountSyncItems(source string) (map[string]int, error) {
 	return tx.countSyncItems(`SELECT state, COUNT(*) FROM sync_items WHERE source = $1
 		AND `+string(ListedSyncItem)+` GROUP BY state`, source)
 }
 
-// SyncItemFailedWith reports whether an item of source failed with an error that
-// contains text, which has no wildcard of LIKE.
+// SyncItemFailedWith reports whether an item of source failed with an error that contains text.
+// The text must not contain wildcards of LIKE.
 func (tx *Tx) SyncItemFailedWith(source, text string) (bool, error) {
 	return get[bool](tx, "read failed sync items", `SELECT EXISTS (SELECT 1 FROM sync_items WHERE source = $1
 		AND `+string(FailedSyncItem)+` AND error LIKE '%' || $2 || '%')`, source, text)
 }
 
-// SyncRepositories returns the repositories with items of source and of kind,
-// and how many each has.
+// SyncRepositories returns the number of items of source and of kind for each repository that
+// has any.
 func (tx *Tx) SyncRepositories(source string, kind SyncItemKind) (map[string]int, error) {
 	return tx.countSyncItems(`SELECT repository, COUNT(*) FROM sync_items WHERE source = $1
 		AND `+string(kind)+` GROUP BY repository`, source)
 }
 
-// A group is a number of items that have something in common.
+// A group is a number of items with the same property.
 type group struct {
 	name string
 	n    int
@@ -112,34 +110,33 @@ func (tx *Tx) countSyncItems(query, source string) (map[string]int, error) {
 	return counts, err
 }
 
-// WantsManifest reports whether an item of repository, of whatever source,
-// leads to digest.
+// WantsManifest reports whether an item of repository, from any source, names digest.
 func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
 	return get[bool](tx, "read sync items of "+repository,
 		`SELECT EXISTS (SELECT 1 FROM sync_items WHERE repository = $1 AND digest = $2)`, repository, digest)
 }
 
-// ListedSyncItems returns the items of source in repository whose names are
-// above after and not above last, by name; "" as last is no bound.
+// ListedSyncItems returns the items of source in repository whose names are above after and not
+// above last, by name. If last is "", there is no upper bound.
 func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
 	return list[SyncItem](tx, "list sync items of "+repository, `SELECT `+syncItemColumns+` FROM sync_items
 		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
 }
 
-// MarkListed notes that the running pass over source has listed repository.
+// MarkListed records that the running pass over source has listed repository.
 func (tx *Tx) MarkListed(source, repository string) error {
 	return tx.do("note pass over "+repository,
 		`INSERT INTO sync_pass (source, repository) VALUES ($1, $2) ON CONFLICT (source, repository) DO NOTHING`,
 		source, repository)
 }
 
-// ClearPass forgets which repositories a pass over source has listed.
+// ClearPass deletes the records of the pass over source.
 func (tx *Tx) ClearPass(source string) error {
 	return tx.do("clear pass", `DELETE FROM sync_pass WHERE source = $1`, source)
 }
 
-// UnlistedRepositories returns the repositories with an item of source that its running
-// pass has not listed, by name.
+// UnlistedRepositories returns the repositories with an item of source that the running pass
+// has not listed, by name.
 func (tx *Tx) UnlistedRepositories(source string) ([]string, error) {
 	return list[string](tx, "list repositories that were not listed",
 		`SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
@@ -153,14 +150,14 @@ func (tx *Tx) DropSyncItems(source, repository string, now time.Time) error {
 		WHERE source = $1 AND repository = $2 AND digest <> ''`, source, repository, millis(now))
 }
 
-// DeleteGoneSyncItems removes the items of source in repository that went.
+// DeleteGoneSyncItems deletes the rows of items of source in repository that were removed.
 func (tx *Tx) DeleteGoneSyncItems(source, repository string) error {
 	return tx.do("delete sync items of "+repository,
 		`DELETE FROM sync_items WHERE source = $1 AND repository = $2 AND digest = '' AND state = 'synced'`, source,
 		repository)
 }
 
-// ForgetSource removes every item of source. What they led to stays.
+// ForgetSource deletes every item of source. Their content stays.
 func (tx *Tx) ForgetSource(source string) error {
 	if err := tx.ClearPass(source); err != nil {
 		return err
@@ -168,8 +165,7 @@ func (tx *Tx) ForgetSource(source string) error {
 	return tx.do("delete sync items of "+source, `DELETE FROM sync_items WHERE source = $1`, source)
 }
 
-// ForgetSources is [Tx.ForgetSource] for every source whose name begins with
-// prefix.
+// ForgetSources is [Tx.ForgetSource] for every source whose name begins with prefix.
 func (tx *Tx) ForgetSources(prefix string) error {
 	return tx.do("delete sync items of "+prefix,
 		`DELETE FROM sync_items WHERE substr(source, 1, $2) = $1`, prefix, len(prefix))

@@ -58,12 +58,12 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 		items("items of a page", []metadb.SyncItem{wanted, synced},
 			page(metadb.Parent, metadb.AnySyncItem, "a", "sha256:2", 2))
 		items("open items", []metadb.SyncItem{failed, wanted, gone, refused},
-			page(metadb.Parent, metadb.OpenSyncItem, "", "", 10))
+			page(metadb.Parent, metadb.PendingSyncItem, "", "", 10))
 		items("failed items", []metadb.SyncItem{failed, refused},
 			page(metadb.Parent, metadb.FailedSyncItem, "", "", 10))
 		items("refused items", []metadb.SyncItem{refused}, page(metadb.Parent, metadb.RefusedSyncItem, "", "", 10))
 		items("items that removals wait for", []metadb.SyncItem{failed, wanted},
-			page(metadb.Parent, metadb.HoldingSyncItem, "", "", 10))
+			page(metadb.Parent, metadb.AwaitedSyncItem, "", "", 10))
 		items("items to go", []metadb.SyncItem{gone}, page(metadb.Parent, metadb.LeavingSyncItem, "", "", 10))
 		for text, want := range map[string]bool{"not found": true, "found": true, "no space": false} {
 			got, err := metadb.Read(t.Context(), db, func(tx *metadb.Tx) (bool, error) {

@@ -16,7 +16,7 @@ type Tag struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Locks      Locks
-	Seq        int64 // of the change that set it, in the feed
+	Seq        int64 // sequence number of the change that set it
 }
 
 const tagColumns = `repository, name, digest, created_at, updated_at, locks, seq`
@@ -31,17 +31,16 @@ func (tx *Tx) Tag(repository, name string) (Tag, error) {
 		`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND name = $2`, repository, name)
 }
 
-// A TagOrder says which tags of a repository to list, and in what order. The
-// zero value is all of them, by name.
+// A TagOrder selects and orders the tags of a repository. The zero value is all tags by name.
 type TagOrder struct {
-	Digest digest.Digest // only those that name it; "" is any
-	ByTime bool          // by when they last moved, then by name; else by name
+	Digest digest.Digest // only tags that name it; "" is all
+	ByTime bool          // by the time of their last move, then by name; else by name
 	Newest bool          // with ByTime, the newest first
-	After  Tag           // the last one of the page before; zero begins
+	After  Tag           // the last tag of the page before; zero is the first page
 }
 
-// Tags returns up to limit tags of repository behind o.After in o's
-// order, without those that have one of the locks hidden.
+// Tags returns up to limit tags of repository after o.After in the order o, without those that
+// have one of the locks hidden.
 func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Tag, error) {
 	query := `SELECT ` + tagColumns + ` FROM tags WHERE repository = $1 AND locks & $2 = 0 AND ($3 = '' OR digest = $3)`
 	args := []any{repository, uint8(hidden), string(o.Digest), limit}
@@ -65,11 +64,11 @@ func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Ta
 	return list[Tag](tx, "list tags of "+repository, query+` LIMIT $4`, args...)
 }
 
-// TagNames returns up to limit names of tags of repository behind the name
-// after, in order, without those that have one of the locks hidden. They come
-// as one row, which costs a third of a row for each.
+// TagNames returns up to limit names of tags of repository after the name after, in order,
+// without those that have one of the locks hidden. The query returns them in one row, which
+// takes a third of the time of a row for each.
 func (tx *Tx) TagNames(repository, after string, limit int, hidden Locks) ([]string, error) {
-	const separator = "," // no tag has one in its name
+	const separator = "," // which no name contains
 	names, err := get[string](tx, "list tags of "+repository, `SELECT COALESCE(string_agg(name, '`+separator+`'), '') FROM (
 		SELECT name FROM tags WHERE repository = $1 AND name > $2 AND locks & $3 = 0 ORDER BY name LIMIT $4) AS page`,
 		repository, after, uint8(hidden), limit)
@@ -77,21 +76,21 @@ func (tx *Tx) TagNames(repository, after string, limit int, hidden Locks) ([]str
 		return nil, err
 	}
 	all := strings.Split(names, separator)
-	slices.Sort(all) // string_agg promises no order
+	slices.Sort(all) // string_agg guarantees no order
 	return all, nil
 }
 
 // TagsOf returns the tags of repository that name digest, by name.
 func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
-	// Sorted here: SQLite would read all tags of the repository to have them in order.
+	// Sorted here, because SQLite would read all tags of the repository to sort them.
 	all, err := list[Tag](tx, "list tags of "+repository+"@"+digest,
 		`SELECT `+tagColumns+` FROM tags WHERE repository = $1 AND digest = $2`, repository, digest)
 	slices.SortFunc(all, func(a, b Tag) int { return strings.Compare(a.Name, b.Name) })
 	return all, err
 }
 
-// SetTag lets the tag name digest from now on, which is the change seq of the
-// feed. The caller marks the manifest as referenced.
+// SetTag makes the tag name digest, in the change with the sequence number seq. The caller
+// marks the manifest as referenced.
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
 	return tx.do("set tag "+repository+":"+name,
 		`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
@@ -105,7 +104,7 @@ func (tx *Tx) SetTagLocks(repository, name string, locks Locks) error {
 		WHERE repository = $1 AND name = $2`, repository, name, uint8(locks))
 }
 
-// DeleteTag removes a tag; the manifest stays.
+// DeleteTag deletes a tag. The manifest stays.
 func (tx *Tx) DeleteTag(repository, name string) error {
 	return tx.one("delete tag "+repository+":"+name,
 		`DELETE FROM tags WHERE repository = $1 AND name = $2`, repository, name)

@@ -9,15 +9,15 @@ import (
 // A Token is a row of tokens.
 type Token struct {
 	Name      string
-	ScopeMap  string // "" where it has none
+	ScopeMap  string // "" is none
 	Status    string // enabled or disabled
 	Passwords []Password
 	CreatedAt time.Time
 	Version   int64 // counts edits, beginning at 1
-	Seq       int64 // in the feed, of the last change of ScopeMap
+	Seq       int64 // sequence number of the last change of ScopeMap
 }
 
-// A Password is one of a token's password slots. What is kept is a hash.
+// A Password is one of a token's password slots. Only its hash is stored.
 type Password struct {
 	Name      string    `json:"name"` // password1 or password2
 	Hash      string    `json:"hash"`
@@ -47,14 +47,14 @@ func (tx *Tx) TokensOf(scopeMap string) ([]Token, error) {
 		`SELECT `+tokenColumns+` FROM tokens WHERE scope_map = $1 ORDER BY name`, scopeMap)
 }
 
-// CountTokens returns how many tokens there are.
+// CountTokens returns the number of tokens.
 func (tx *Tx) CountTokens() (int, error) {
 	return get[int](tx, "count tokens", `SELECT COUNT(*) FROM tokens`)
 }
 
-// PutToken writes a token. One of the same name keeps its creation time; its
-// version counts up, and where its scope map is another than before it takes the
-// next number of the feed. The version and number of t are ignored.
+// PutToken writes a token. A row of the same name keeps its creation time, and its version is
+// incremented. If its scope map changes, it takes the next sequence number of the feed. The
+// version and the number of t are ignored.
 func (tx *Tx) PutToken(t Token) error {
 	tx.wrote(TokenRow, t.Name)
 	if t.Passwords == nil {

@@ -1,7 +1,7 @@
 package metadb
 
-// An Upload is a row of uploads: a client's blob on its way in. The first
-// Hashed bytes on disk have the sha256 state HashState.
+// An Upload is a row of uploads: a blob that a client is pushing. HashState is the sha256 state
+// of the first Hashed bytes on disk.
 type Upload struct {
 	ID         string
 	Repository string
@@ -22,25 +22,25 @@ func (tx *Tx) Upload(repository, id string) (Upload, error) {
 		`SELECT `+uploadColumns+` FROM uploads WHERE id = $1 AND repository = $2`, id, repository)
 }
 
-// HasUpload reports whether there is an upload id, in whatever repository.
+// HasUpload reports whether the upload id exists, in any repository.
 func (tx *Tx) HasUpload(id string) (bool, error) {
 	return get[bool](tx, "read upload "+id, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)`, id)
 }
 
-// PutUpload writes the upload, new or known.
+// PutUpload writes an upload.
 func (tx *Tx) PutUpload(u Upload) error {
 	return tx.do("write upload "+u.ID, `INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
 		u.ID, u.Repository, u.Hashed, u.HashState, u.UpdatedAt)
 }
 
-// DeleteUpload removes the upload's row.
+// DeleteUpload deletes the row of an upload.
 func (tx *Tx) DeleteUpload(id string) error {
 	return tx.one("delete upload "+id, `DELETE FROM uploads WHERE id = $1`, id)
 }
 
-// StaleUploads returns up to limit uploads that nobody wrote to since before, behind
-// the id after, in order.
+// StaleUploads returns up to limit uploads after the id after, in order, that were not written
+// to since before.
 func (tx *Tx) StaleUploads(before Uptime, after string, limit int) ([]Upload, error) {
 	return list[Upload](tx, "list stale uploads",
 		`SELECT `+uploadColumns+` FROM uploads WHERE updated_at < $1 AND id > $2 ORDER BY id LIMIT $3`, before, after,

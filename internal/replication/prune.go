@@ -16,7 +16,7 @@ import (
 // is removed before its replacement is complete. A permanently failed item retains only
 // the content that it would have replaced: see [run.retainedManifests].
 func (r *run) removeOldContent(ctx context.Context) error {
-	waiting, err := r.repositories(ctx, metadb.HoldingSyncItem)
+	waiting, err := r.repositories(ctx, metadb.AwaitedSyncItem)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,11 @@
 -- +goose Up
 
--- Times are milliseconds since 1970 in UTC, except those that an age is counted
--- from (stored_at, linked_at, expires_at, since, changed_at of feed, removed_at, and
--- updated_at of uploads and transfers): for how many milliseconds the instance had
--- run by then, which no step of the clock moves. Flags are 0 or 1. Text sorts by
--- its bytes: SQLite does so by itself, and the words COLLATE "C", which
--- PostgreSQL needs for it, are taken out before SQLite reads this file.
+-- Times are milliseconds since 1970 in UTC. Some times have an age (stored_at,
+-- linked_at, expires_at, since, changed_at of feed, removed_at, and updated_at of
+-- uploads and transfers): they are the milliseconds that the instance had run by
+-- then, which no step of the clock moves. Flags are 0 or 1. Text sorts by its bytes.
+-- PostgreSQL needs the words COLLATE "C" for that; they are removed before SQLite
+-- reads this file, because it sorts so by itself.
 
 -- Content ---------------------------------------------------------------
 
@@ -16,8 +16,8 @@ CREATE TABLE repositories (
   locks      INTEGER NOT NULL DEFAULT 0
 );
 
--- A row exists for every blob that is verified, fsynced and in its place, unless
--- damage was found since: then the blob has a row in damaged instead.
+-- A row exists for every blob that is verified, fsynced and in its place. A blob that
+-- was found damaged since has a row in damaged instead.
 CREATE TABLE blobs (
   digest     TEXT COLLATE "C" PRIMARY KEY,
   size       BIGINT NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE blobs (
   stored_at  BIGINT NOT NULL
 );
 
--- Which repository may serve which blob.
+-- Links: the blobs that each repository may serve.
 CREATE TABLE repository_blobs (
   repository TEXT COLLATE "C" NOT NULL,
   digest     TEXT COLLATE "C" NOT NULL,
@@ -39,15 +39,15 @@ CREATE TABLE manifests (
   digest        TEXT COLLATE "C" NOT NULL,
   media_type    TEXT NOT NULL,
   artifact_type TEXT NOT NULL,
-  subject       TEXT COLLATE "C" NOT NULL, -- '' where there is none
-  annotations   TEXT NOT NULL,             -- a JSON object; what of them is listed with referrers
-  payload       BYTEA,                     -- NULL where it is in manifest_chunks
+  subject       TEXT COLLATE "C" NOT NULL, -- '' is none
+  annotations   TEXT NOT NULL,             -- a JSON object; those that are listed with referrers
+  payload       BYTEA,                     -- NULL if it is in manifest_chunks
   size          BIGINT NOT NULL,           -- of the payload, in bytes
   pushed_at     BIGINT NOT NULL,
   locks         INTEGER NOT NULL DEFAULT 0,
   was_referenced INTEGER NOT NULL DEFAULT 0, -- 1 once a tag, an index or a subject referenced it
   seq           BIGINT NOT NULL DEFAULT 0,  -- the sequence number of the change that added it
-  damaged       INTEGER NOT NULL DEFAULT 0, -- 1 where the payload is not what the digest says
+  damaged       INTEGER NOT NULL DEFAULT 0, -- 1 if the payload does not match the digest
   PRIMARY KEY (repository, digest)
 );
 CREATE INDEX manifests_subject ON manifests (repository, subject, pushed_at, digest);
@@ -63,14 +63,12 @@ CREATE TABLE manifest_chunks (
   FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest) ON DELETE CASCADE
 );
 
--- What a manifest refers to: its config and layers (manifest = 0), or an
--- index's manifests: those that it holds here (manifest = 1), and those that it
--- was stored without (manifest = 2).
+-- The content that a manifest refers to.
 CREATE TABLE manifest_children (
   repository TEXT COLLATE "C" NOT NULL,
   parent     TEXT COLLATE "C" NOT NULL,
   child      TEXT COLLATE "C" NOT NULL,
-  manifest   INTEGER NOT NULL,
+  kind       INTEGER NOT NULL, -- 0: config, layer or other blob; 1: manifest that the index holds; 2: one it omits
   PRIMARY KEY (repository, parent, child)
 );
 CREATE INDEX manifest_children_child ON manifest_children (child, repository);
@@ -87,8 +85,8 @@ CREATE TABLE tags (
 );
 CREATE INDEX tags_digest ON tags (repository, digest);
 
--- A client's upload on its way in. hash_state is the sha256 state of the
--- first hashed bytes, so that a restart does not read them again.
+-- Blobs that clients are pushing. hash_state is the sha256 state of the first hashed
+-- bytes, so that a restart does not read them again.
 CREATE TABLE uploads (
   id         TEXT COLLATE "C" PRIMARY KEY,
   repository TEXT COLLATE "C" NOT NULL,
@@ -97,8 +95,8 @@ CREATE TABLE uploads (
   updated_at BIGINT NOT NULL
 );
 
--- A mark that keeps a blob from garbage collection while something is
--- assembled around it. The holder is an upload, a sync or a delta.
+-- Leases keep blobs from garbage collection while an image is assembled. The holder is
+-- an upload or a sync.
 CREATE TABLE leases (
   holder     TEXT COLLATE "C" NOT NULL,
   digest     TEXT COLLATE "C" NOT NULL,
@@ -107,20 +105,20 @@ CREATE TABLE leases (
 );
 CREATE INDEX leases_digest ON leases (digest);
 
--- Files in the data directory that no row of blobs, damaged, uploads or transfers knows, and
--- since when. They are kept for a while: the database may be the wrong one.
+-- Files in the data directory that no row of blobs, damaged, uploads or transfers knows.
+-- They are kept for a while, because the database may be the wrong one.
 CREATE TABLE orphans (
-  name  TEXT COLLATE "C" PRIMARY KEY, -- a blob's digest, or what a partial is called
+  name  TEXT COLLATE "C" PRIMARY KEY, -- a blob's digest, or the name of a partial
   since BIGINT NOT NULL
 );
 
--- Content that is not what its digest says any more, or that is lost. It is not
--- served until it was pushed or fetched again.
+-- Content that is lost, or does not match its digest any more. It is not served until it
+-- is pushed or fetched again.
 CREATE TABLE damaged (
-  repository TEXT COLLATE "C" NOT NULL, -- of a manifest; '' of a blob, which all repositories share
+  repository TEXT COLLATE "C" NOT NULL, -- of a manifest; '' for a blob, which all repositories share
   digest     TEXT COLLATE "C" NOT NULL,
   size       BIGINT NOT NULL,
-  reason     TEXT NOT NULL,             -- what is wrong with it
+  reason     TEXT NOT NULL,             -- for people
   found_at   BIGINT NOT NULL,
   PRIMARY KEY (repository, digest)
 );
@@ -132,16 +130,16 @@ CREATE TABLE damaged (
 CREATE TABLE feed (
   repository TEXT COLLATE "C" PRIMARY KEY,
   seq        BIGINT NOT NULL,
-  relist_seq BIGINT NOT NULL, -- of its last change that only a complete listing can tell
+  relist_seq BIGINT NOT NULL, -- of its last change that needs a complete listing
   prev_seq   BIGINT NOT NULL, -- of the change before the last
   changed_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX feed_seq ON feed (seq);
 
--- Items of a repository that were removed: tags, and manifests without a tag.
+-- Items of a repository that were removed: tags and untagged manifests.
 CREATE TABLE tombstones (
   repository TEXT COLLATE "C" NOT NULL,
-  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest of a manifest without a tag
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest of an untagged manifest
   seq        BIGINT NOT NULL,           -- of the removal
   removed_at BIGINT NOT NULL,
   PRIMARY KEY (repository, item)
@@ -167,7 +165,7 @@ CREATE TABLE scope_maps (
 
 CREATE TABLE tokens (
   name       TEXT COLLATE "C" PRIMARY KEY,
-  scope_map  TEXT COLLATE "C" NOT NULL, -- '' where it has none
+  scope_map  TEXT COLLATE "C" NOT NULL, -- '' is none
   status     TEXT NOT NULL,             -- enabled or disabled
   passwords  TEXT NOT NULL,             -- a JSON array: name, hash, creation, expiry
   created_at BIGINT NOT NULL,
@@ -176,11 +174,11 @@ CREATE TABLE tokens (
 );
 CREATE INDEX tokens_scope_map ON tokens (scope_map);
 
--- A connected registry: spec is what the root decided, status what the
--- running instance reported. Both are JSON.
+-- Connected registries. spec has the settings that the root decided, status the last
+-- report of the running instance. Both are JSON.
 CREATE TABLE connected_registries (
   name        TEXT COLLATE "C" PRIMARY KEY,
-  parent      TEXT COLLATE "C" NOT NULL, -- '' where it is the instance at the top
+  parent      TEXT COLLATE "C" NOT NULL, -- '' if it is the topmost instance
   sync_token  TEXT COLLATE "C" NOT NULL,
   spec        TEXT NOT NULL,
   status      TEXT NOT NULL,
@@ -188,7 +186,7 @@ CREATE TABLE connected_registries (
   created_at  BIGINT NOT NULL,
   version     BIGINT NOT NULL
 );
--- A name is found, and is unique, whatever its case.
+-- Names are found, and are unique, regardless of case.
 CREATE UNIQUE INDEX connected_registries_name ON connected_registries (LOWER(name));
 
 CREATE TABLE operators (
@@ -208,8 +206,7 @@ CREATE TABLE audit (
   detail TEXT NOT NULL
 );
 
--- What an instance must remember of itself: its id, its role, its
--- place in the parent's feed.
+-- The state of the instance: its id, its role, its cursor in the parent's feed, and so on.
 CREATE TABLE settings (
   name  TEXT COLLATE "C" PRIMARY KEY,
   value TEXT NOT NULL
@@ -217,51 +214,51 @@ CREATE TABLE settings (
 
 -- Sync ------------------------------------------------------------------
 
--- A blob on its way in from a parent: which ranges are on disk, and the
--- digest state of the contiguous prefix.
+-- Blobs that are being fetched from a source. hash_state is the digest state of the first
+-- hashed bytes.
 CREATE TABLE transfers (
   digest     TEXT COLLATE "C" PRIMARY KEY,
   size       BIGINT NOT NULL,
-  ranges     TEXT NOT NULL,   -- a JSON array of [start, end) pairs
+  ranges     TEXT NOT NULL,   -- that are on disk: a JSON array of [start, end) pairs
   hashed     BIGINT NOT NULL,
   hash_state BYTEA NOT NULL,
   updated_at BIGINT NOT NULL
 );
 
--- What a source has in a repository that this instance keeps in step with it:
--- one row for each tag, and for each manifest that is wanted by its digest alone.
+-- The items that a source has in a repository that follows it: one row for each tag, and
+-- for each untagged manifest.
 CREATE TABLE sync_items (
   source     TEXT COLLATE "C" NOT NULL, -- '' is the parent; else a mirror rule or an import
   repository TEXT COLLATE "C" NOT NULL,
-  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest where there is no tag
+  item       TEXT COLLATE "C" NOT NULL, -- the tag, or the digest of an untagged manifest
   tag        TEXT COLLATE "C" NOT NULL,
-  digest     TEXT COLLATE "C" NOT NULL, -- the source's digest; '' when the item must be removed
-  part       TEXT COLLATE "C" NOT NULL, -- which part of an index the source has; '' is the whole
+  digest     TEXT COLLATE "C" NOT NULL, -- the source's digest; '' if the item must be removed
+  part       TEXT COLLATE "C" NOT NULL, -- identifies the part of an index that the source has; '' is the whole
   state      TEXT NOT NULL,             -- pending, synced or failed
   error      TEXT NOT NULL,
-  permanent  INTEGER NOT NULL,          -- 1 where it failed, and fails again until the source changes
-  changed_at BIGINT NOT NULL,           -- when the source's side last moved
-  synced_at  BIGINT NOT NULL,           -- when the two sides last matched; 0 is never
+  permanent  INTEGER NOT NULL,          -- 1 if it failed, and will fail until the source changes
+  changed_at BIGINT NOT NULL,           -- when the item last changed at the source
+  synced_at  BIGINT NOT NULL,           -- when this registry last had the item; 0 is never
   PRIMARY KEY (source, repository, item)
 );
 CREATE INDEX sync_items_state ON sync_items (source, state);
--- A sweep asks of every untagged manifest whether an item needs it.
+-- Pruning looks up for every untagged manifest whether an item needs it.
 CREATE INDEX sync_items_digest ON sync_items (repository, digest);
 
--- The repositories that the running pass over all of a source's repositories
--- has listed. What it did not list is removed at its end.
+-- The repositories that the running pass over all repositories of a source has listed. At
+-- its end, the others are removed.
 CREATE TABLE sync_pass (
   source     TEXT COLLATE "C" NOT NULL,
   repository TEXT COLLATE "C" NOT NULL,
   PRIMARY KEY (source, repository)
 );
 
--- Standing orders to keep a repository in step with one of another registry.
+-- Orders to keep a repository in sync with one of another registry.
 CREATE TABLE mirror_rules (
   name        TEXT COLLATE "C" PRIMARY KEY,
-  spec        TEXT NOT NULL,                    -- what an operator decided; JSON
+  spec        TEXT NOT NULL,                    -- settings of an operator; JSON
   secret      TEXT NOT NULL,                    -- the source's password, sealed; '' is none
-  repository  TEXT COLLATE "C" NOT NULL UNIQUE, -- that it keeps
+  repository  TEXT COLLATE "C" NOT NULL UNIQUE, -- that the rule fills
   created_at  BIGINT NOT NULL,
   version     BIGINT NOT NULL,                  -- counts edits; the resource's ETag
   -- Its last run. Times are 0 for never.
@@ -269,7 +266,7 @@ CREATE TABLE mirror_rules (
   retry_since  BIGINT NOT NULL DEFAULT 0, -- when the run was due that has to be retried; 0 is none
   started_at   BIGINT NOT NULL,
   ended_at     BIGINT NOT NULL,
-  succeeded_at BIGINT NOT NULL, -- when the two sides last matched
-  error        TEXT NOT NULL,   -- why the last run did not end in step
-  warnings     TEXT NOT NULL    -- what was odd in it, and did not stop it; JSON
+  succeeded_at BIGINT NOT NULL, -- when the repository last matched its source
+  error        TEXT NOT NULL,   -- why the last run did not succeed
+  warnings     TEXT NOT NULL    -- problems that did not stop it; JSON
 );

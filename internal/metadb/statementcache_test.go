@@ -10,10 +10,10 @@ import (
 	"modernc.org/sqlite"
 )
 
-// remembering returns the only connection of a pool, and a look at what it keeps.
-func remembering(t *testing.T) (*sql.Conn, func() int) {
+// oneConnection returns the only connection of a pool, and a look at what it keeps.
+func oneConnection(t *testing.T) (*sql.Conn, func() int) {
 	t.Helper()
-	pool := openRemembering(&sqlite.Driver{}, "file:"+filepath.Join(t.TempDir(), "db"))
+	pool := openWithStatements(&sqlite.Driver{}, "file:"+filepath.Join(t.TempDir(), "db"))
 	t.Cleanup(func() { pool.Close() })
 	c, err := pool.Conn(t.Context())
 	if err != nil {
@@ -53,7 +53,7 @@ func numbers(t *testing.T, c *sql.Conn, query string, each func(n int)) {
 }
 
 func TestAStatementIsKeptAndMayRunWithinItself(t *testing.T) {
-	c, kept := remembering(t)
+	c, kept := oneConnection(t)
 	mustExec(t, c, `CREATE TABLE t (n INTEGER)`)
 	for n := range 3 {
 		mustExec(t, c, `INSERT INTO t VALUES ($1)`, n)
@@ -75,7 +75,7 @@ func TestAStatementIsKeptAndMayRunWithinItself(t *testing.T) {
 }
 
 func TestAKeptStatementSeesAnotherSchema(t *testing.T) {
-	c, _ := remembering(t)
+	c, _ := oneConnection(t)
 	mustExec(t, c, `CREATE TABLE t (n INTEGER UNIQUE)`)
 	mustExec(t, c, `INSERT INTO t VALUES ($1)`, 1)
 	if _, err := c.ExecContext(t.Context(), `INSERT INTO t VALUES ($1)`, 1); err == nil {
@@ -89,7 +89,7 @@ func TestAKeptStatementSeesAnotherSchema(t *testing.T) {
 }
 
 func TestAConnectionKeepsSoManyStatements(t *testing.T) {
-	c, kept := remembering(t)
+	c, kept := oneConnection(t)
 	for n := range maxStatements + 50 {
 		numbers(t, c, fmt.Sprint(`SELECT `, n), func(got int) {
 			if got != n {

@@ -6,16 +6,16 @@ import (
 	"database/sql/driver"
 )
 
-// Limits on the prepared statements that a connection keeps. Most of what this
-// package runs fits; long texts have lists of values, seldom of the same length.
+// Limits on the prepared statements that a connection keeps. They are enough for most queries
+// of this package. Long texts contain lists of values, which rarely have the same length.
 const (
 	maxStatements = 128
 	maxText       = 2000 // bytes
 )
 
-// openRemembering is [sql.Open] for SQLite's driver, which prepares a statement
-// anew each time that it is run: here each connection keeps what it prepared.
-func openRemembering(d driver.Driver, dsn string) *sql.DB {
+// openWithStatements is [sql.Open] for SQLite's driver with connections that keep their
+// prepared statements. The driver alone prepares a statement each time.
+func openWithStatements(d driver.Driver, dsn string) *sql.DB {
 	return sql.OpenDB(connector{d, dsn})
 }
 
@@ -36,7 +36,7 @@ func (c connector) Connect(context.Context) (driver.Conn, error) {
 	return &conn{inner.(fullConn), map[string]statement{}}, nil
 }
 
-// A fullConn is what database/sql asks of a connection, where it can.
+// A fullConn has all optional interfaces of a connection that database/sql uses.
 type fullConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -52,10 +52,10 @@ type statement interface {
 	driver.StmtQueryContext
 }
 
-// A conn keeps its statements, but for those that are being run. It is used by
-// one goroutine at a time, as all connections are. A statement that began is
-// not broken off when its context ends: for that the driver starts a goroutine
-// for each, and what this package runs is short. The next one does not begin.
+// A conn keeps its prepared statements, apart from those that are running. Like every
+// connection, it is used by one goroutine at a time. The end of a context does not interrupt a
+// running statement, because the driver would start a goroutine for each statement, and the
+// statements of this package are short. It prevents the next statement.
 type conn struct {
 	fullConn
 	idle map[string]statement
@@ -93,7 +93,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return rows{found, func() { c.put(query, s) }}, nil
 }
 
-// take returns a statement that nobody runs.
+// take returns a statement that is not running.
 func (c *conn) take(ctx context.Context, query string) (statement, error) {
 	if s, ok := c.idle[query]; ok {
 		delete(c.idle, query)
@@ -106,8 +106,7 @@ func (c *conn) take(ctx context.Context, query string) (statement, error) {
 	return s.(statement), nil
 }
 
-// put keeps a statement that ran, in the place of any other where there are
-// too many.
+// put keeps a statement that has run, and closes another one if there are too many.
 func (c *conn) put(query string, s statement) {
 	if _, twice := c.idle[query]; twice || len(query) > maxText {
 		s.Close()
@@ -123,7 +122,7 @@ func (c *conn) put(query string, s statement) {
 	c.idle[query] = s
 }
 
-// rows give back their statement once they are closed.
+// rows return their statement to the connection when they are closed.
 type rows struct {
 	driver.Rows
 	closed func()
