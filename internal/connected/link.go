@@ -32,8 +32,8 @@ type link struct {
 	mu          sync.Mutex
 	down        time.Time          // since when; zero is up
 	logged      string             // the last logged error that a person must solve
-	problem     *wire.StatusDetail // why the last try failed; nil if it did not
-	backoff     *retry.Backoff     // nil if the last try did not fail
+	problem     *wire.StatusDetail // why the last try failed; nil if it succeeded
+	backoff     *retry.Backoff     // nil if the last try succeeded
 	needsPerson bool               // backoff is for a problem that a person must solve
 }
 

@@ -29,7 +29,7 @@ var (
 // poll is due at once, because the answer was not all.
 func (s *session) poll(ctx context.Context) (more bool, err error) {
 	st := s.current()
-	place, err := s.engine.Position(ctx)
+	position, err := s.engine.Position(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -39,10 +39,10 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 	}
 	var q wire.PollRequest
 	if st.Resync == st.Self.Resync { // else an operator asked for a listing of every repository
-		q = gateway.PollRequestOf(place)
+		q = gateway.PollRequestOf(position)
 	}
 	q.InstanceID, q.DesiredVersion = s.options.InstanceID, st.DesiredVersion
-	q.WaitSeconds = int(s.holdTime(st, place) / time.Second)
+	q.WaitSeconds = int(s.holdTime(st, position) / time.Second)
 	if s.reported == nil || !sameReport(report, s.reported) {
 		q.Report = report
 	}
@@ -72,7 +72,7 @@ func (s *session) poll(ctx context.Context) (more bool, err error) {
 		return more, err
 	}
 	now, err := s.engine.Position(ctx)
-	if err == nil && reflect.DeepEqual(place, now) {
+	if err == nil && reflect.DeepEqual(position, now) {
 		err = parentError{errNoProgress}
 	}
 	return err == nil, err
@@ -133,13 +133,13 @@ func (s *session) record(
 	if changed {
 		s.spread(st, a)
 	}
-	place, err := s.engine.Position(ctx)
+	position, err := s.engine.Position(ctx)
 	if err != nil {
 		return false, err
 	}
-	ended := (q.Pass > 0 || a.Restart) && place.Pass == 0 // the end of a pass must be reported, even without a change
+	ended := (q.Pass > 0 || a.Restart) && position.Pass == 0 // the end of a pass must be reported, even without a change
 	s.changed = s.changed || changed || ended
-	return a.More || !place.Current(), nil
+	return a.More || !position.Current(), nil
 }
 
 // checkContent compares the stored files with the database, because a resync compares the database

@@ -51,7 +51,7 @@ func (a *Agent) Status() *wire.Status {
 		s.State = stateUnhealthy
 		s.Details = append(slices.Clip(s.Details), wire.StatusDetail{
 			Type: "Sync", Code: "SyncError", Timestamp: a.now().UTC(),
-			Description: "this registry's own database does not answer: what is in sync is not known",
+			Description: "this registry's own database does not answer: nobody knows what is in sync",
 		})
 	}
 	if t := a.link.current(); t != nil {
@@ -121,11 +121,11 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	case !running && (s.SyncState == "" || s.SyncState == stateSyncing): // the power was lost during a sync
 		s.SyncState = statePending
 	}
-	place, placeErr := a.engine.Position(ctx) // first, so that the counts include all that it covers
+	position, positionErr := a.engine.Position(ctx) // first, so that the counts include all that it covers
 	var countErr error
 	s.ItemsSynced, s.ItemsPending, s.ItemsFailed, countErr = a.engine.Counts(ctx)
-	if err = errors.Join(err, placeErr, countErr); err == nil {
-		s.Watermarks = place.Known()
+	if err = errors.Join(err, positionErr, countErr); err == nil {
+		s.Watermarks = position.Known()
 	}
 	if running || s.ItemsPending+s.ItemsFailed > 0 {
 		p := a.engine.Progress()
@@ -137,7 +137,7 @@ func (a *Agent) status(ctx context.Context) (*wire.Status, replication.Position,
 	if running {
 		s.BytesPerSecond = a.engine.Rate()
 	}
-	return s, place, err
+	return s, position, err
 }
 
 // damage returns how much content is damaged; nil is none.
@@ -163,7 +163,7 @@ func (a *Agent) Watermarks() (map[string]int64, []wire.OutOfSyncItem) {
 
 // report returns the report for the parent.
 func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
-	self, place, err := a.status(ctx)
+	self, position, err := a.status(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (a *Agent) report(ctx context.Context) (*wire.Report, error) {
 			return nil, err
 		}
 	}
-	addLacking(self, place.Lacking)
+	addLacking(self, position.Lacking)
 	below, err := a.options.Fleet.Descendants(ctx)
 	return &wire.Report{Self: *self, Descendants: below}, err
 }
@@ -184,8 +184,8 @@ func sameReport(a, b *wire.Report) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// recordFailures saves the failures of a sync that was not stopped, if it had
-// any.
+// recordFailures saves the failures of a sync that was not stopped, in place of
+// those of an earlier one.
 func (a *Agent) recordFailures(ctx context.Context, o outcome) {
 	example, full := "", diskIsFull(o.err)
 	if o.Failed > 0 {

@@ -59,15 +59,15 @@ func (s *session) syncIfDue(ctx context.Context) (time.Duration, error) {
 // advanceWatermarks saves the sequence numbers up to which everything is here, apart from items
 // that fail for good. No sync must be running.
 func (s *session) advanceWatermarks(ctx context.Context) error {
-	place, err := s.engine.Position(ctx)
+	position, err := s.engine.Position(ctx)
 	if err != nil {
 		return err
 	}
-	known := place.Known()
+	known := position.Known()
 	if known == nil {
 		return nil
 	}
-	lacking, all, err := s.lacking(ctx, place)
+	lacking, all, err := s.lacking(ctx, position)
 	if st := s.current(); err == nil && all &&
 		!(maps.Equal(known, st.Watermarks) && slices.Equal(lacking, st.Lacking)) {
 		s.update(ctx, func(st *state) { st.Watermarks, st.Lacking = known, lacking })
@@ -82,7 +82,7 @@ func (s *session) markInSync(ctx context.Context) {
 		st.SyncStart, st.SyncEnd, st.SyncSuccess, st.SyncState = now, now, now, stateSucceeded
 		st.Details = nil // the items that an earlier sync left are gone from the parent
 	})
-	s.log.Info("in step; there is nothing to sync")
+	s.log.Info("in sync; there is nothing to fetch")
 }
 
 // startSync starts a sync, which runs until ctx ends or somebody pauses it. It returns false if

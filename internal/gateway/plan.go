@@ -84,7 +84,7 @@ func (p *planner) want(ctx context.Context, want wire.Want) error {
 }
 
 // manifest writes everything below a manifest, then the manifest, then its
-// referrers. Only the referrers are new of a manifest that the child has.
+// referrers. If the child has the manifest, it writes only referrers.
 func (p *planner) manifest(ctx context.Context, want wire.Want, depth, referrerDepth int) error {
 	if p.sent[want] {
 		return nil

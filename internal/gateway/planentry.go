@@ -85,7 +85,7 @@ var errCutOff = fmt.Errorf("the string is cut off: %w", io.ErrUnexpectedEOF)
 
 // A stringReader reads a JSON string without escapes up to its closing quote.
 type stringReader struct {
-	start []byte // was read from r already; behind the quote it is left
+	start []byte // read from r already; after the quote it has the rest
 	r     *bufio.Reader
 	ended bool
 }
@@ -102,7 +102,7 @@ func (s *stringReader) Read(p []byte) (n int, err error) {
 		} else if err != nil {
 			return 0, err
 		}
-		have, _ = s.r.Peek(s.r.Buffered()) // which is there
+		have, _ = s.r.Peek(s.r.Buffered()) // it succeeds for buffered bytes
 	}
 	text, _, found := bytes.Cut(have, []byte{'"'})
 	n = copy(p, text)
