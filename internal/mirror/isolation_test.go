@@ -101,7 +101,8 @@ func TestUnusableReferrersAnswerAffectsOneImage(t *testing.T) {
 		h := newInstance(t)
 		u := h.upstream
 		unusable, good := u.image("app", "unusable", 10, "1"), u.image("app", "good", 10, "2")
-		lost, signature := u.referrer("app", "signature of the failing one", unusable), u.referrer("app", "signature", good)
+		lost := u.referrer("app", "signature of the failing one", unusable)
+		signature := u.referrer("app", "signature", good)
 		u.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 			refused := strings.HasSuffix(r.URL.Path, "/referrers/"+string(unusable))
 			if refused {

@@ -141,8 +141,8 @@ func (s *source) digest(ctx context.Context, reference string) (digest.Digest, e
 	return d, nil
 }
 
-// isOptional reports whether d is a referrer or has an attached tag, so that another
-// manifest must not fail with it.
+// isOptional reports whether d is a referrer, or the manifest of an attached tag: the
+// manifest that it belongs to must not fail with it.
 func (s *source) isOptional(d digest.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
