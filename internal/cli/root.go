@@ -165,7 +165,7 @@ func verb(env *Env, use, short, example string, o options, required ...string) *
 	cmd := &cobra.Command{
 		Use:     use,
 		Short:   short,
-		Example: indent(example),
+		Example: formatExamples(example),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -223,15 +223,31 @@ func require(cmd *cobra.Command, names ...string) error {
 		"see %s --help", cmd.CommandPath())
 }
 
-// indent indents examples by two spaces, and lines that continue one by six.
-func indent(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	for i, l := range lines {
-		prefix := "  "
-		if i > 0 && strings.HasSuffix(lines[i-1], `\`) {
-			prefix = "      "
+var (
+	exampleFlag  = regexp.MustCompile(` --?[a-z]`) // the beginning of a flag in an example
+	continuation = regexp.MustCompile(`\\\n\s*`)   // a backslash at the end of a line
+)
+
+// formatExamples indents examples, and breaks those that are longer than 80 columns before
+// a flag, with a backslash.
+func formatExamples(text string) string {
+	var lines []string
+	text = continuation.ReplaceAllString(text, "")
+	for command := range strings.Lines(strings.TrimSpace(text)) {
+		command = strings.TrimSpace(command)
+		line, start := "  ", 0
+		for _, flag := range append(exampleFlag.FindAllStringIndex(command, -1), []int{len(command)}) {
+			end := flag[0]
+			if strings.Count(command[:end], "'")%2 == 1 || strings.Count(command[:end], `"`)%2 == 1 {
+				continue // not a flag, but quoted text
+			}
+			if len(line)+end-start > 78 && strings.TrimSpace(line) != "" {
+				lines = append(lines, line+` \`)
+				line = "     "
+			}
+			line, start = line+command[start:end], end
 		}
-		lines[i] = prefix + strings.TrimSpace(l)
+		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -48,7 +48,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// A Gauge is a value that goes up and down.
+// A Gauge is a value that can rise and fall.
 type Gauge struct {
 	Name, Help string
 	Value      float64

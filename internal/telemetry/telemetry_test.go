@@ -12,7 +12,7 @@ import (
 	"ferry/internal/terminal"
 )
 
-func TestLogLinesAreInUTCAndInTheirFormat(t *testing.T) {
+func TestLogTimesAreInUTC(t *testing.T) {
 	var out bytes.Buffer
 	NewLogger(&out, slog.LevelInfo, "json").Info("said", "repo", "a/b")
 	var line struct {
