@@ -10,7 +10,7 @@ import (
 // keptAudit is the maximum number of entries in the audit log.
 const keptAudit = 100_000
 
-// A Caller is the operator who makes a request.
+// A Caller is the operator of a request.
 type Caller struct {
 	Name   string // of the operator
 	Source string // the address that the request came from

@@ -1,5 +1,5 @@
-// Package control holds the resources that say who may do what: scope maps, tokens, operators and
-// mirror rules, with an audit log. Begin at [Service].
+// Package control manages rights: scope maps, tokens, operators and mirror rules, with an audit
+// log. Begin at [Service].
 //
 // In a root registry the management API writes these resources. In a connected registry they are
 // those of the last desired state from the parent: they can be read with the link down, and only a
@@ -29,7 +29,8 @@ type Options struct {
 	Self string
 	// Instance is the instance ID for an empty database; "" generates one.
 	Instance string
-	// Adopt creates again what a database in use lacks. Without it the result is [ErrDamaged].
+	// Adopt creates missing settings again in a database that is in use. Without it the result is
+	// [ErrDamaged].
 	Adopt bool
 	Log   *slog.Logger     // nil discards
 	Now   func() time.Time // nil is time.Now
@@ -148,7 +149,7 @@ func (s *Service) Change(ctx context.Context, fn func(*metadb.Tx) error) error {
 }
 
 // CatchUp returns as soon as the state has at least the version, which the database has already. It
-// waits for a write that is being published, and reads what another process has written.
+// waits for a write that is being published, and reads the writes of other processes.
 func (s *Service) CatchUp(ctx context.Context, version int64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -167,8 +168,8 @@ func (s *Service) reload(ctx context.Context) error {
 	return err
 }
 
-// publish makes next the current state, and wakes everyone who waits for a change that affects one
-// of the connected registries.
+// publish makes next the current state, and wakes all waiters for a change that affects one of the
+// connected registries.
 func (s *Service) publish(next *State, affected []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +183,7 @@ func (s *Service) publish(next *State, affected []string) {
 	}
 }
 
-// publishAll is like publish, for a state whose changes are not known: it wakes everyone.
+// publishAll is like publish, for a state whose changes are not known: it wakes all waiters.
 func (s *Service) publishAll(next *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -124,6 +124,6 @@ func (s *Service) admit(state *State, p *auth.Principal) error {
 	return nil
 }
 
-// Writable reports whether clients may push here. They may only do so in a root: whatever the mode
-// of a connected registry, nothing sends to its parent what clients push.
+// Writable reports whether clients may push here. They may only do so in a root: nothing sends
+// pushed content from a connected registry to its parent, whatever its mode.
 func (s *Service) Writable() bool { return s.self == "" }

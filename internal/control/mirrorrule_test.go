@@ -163,7 +163,8 @@ func TestRunRequestedDuringARunFollowsIt(t *testing.T) {
 		t.Errorf("after a run that began before the request, the rule is %s", v.Status.State)
 	}
 	if len(r.changed) != 1 || r.woken != 1 {
-		t.Errorf("the runner was told of %q and woken %d times: the run was interrupted, or no other follows", r.changed,
+		t.Errorf("the runner was told of %q and woken %d times: the run was interrupted, "+
+			"or no other follows", r.changed,
 			r.woken)
 	}
 }

@@ -38,7 +38,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, dir string) (password string,
 		return "", fmt.Errorf("generate first password: %w", err)
 	}
 	// The file comes first: if the process stops in between, the next start generates another
-	// password. There is never an operator whose password nobody knows.
+	// password. The password of an existing operator is always in the file.
 	path := filepath.Join(dir, PasswordFile)
 	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("keep password of the database before: %w", err)

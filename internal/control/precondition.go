@@ -16,8 +16,8 @@ type Precondition struct {
 	NoneMatch string // If-None-Match
 }
 
-// check returns an error unless the resource, whose version counts only if it exists, meets the
-// condition.
+// check returns an error unless the resource meets the condition. version counts only if the
+// resource exists.
 func (p Precondition) check(exists bool, version int64, what, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
 		return Refuse(api.CodePrecondition, "the %s '%s' exists already", what, name)

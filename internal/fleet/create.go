@@ -35,9 +35,9 @@ func checkRegistryName(name string) error {
 
 // Create creates a connected registry with everything that belongs to it, or nothing at all. It
 // creates the sync token, without passwords, and its scope map, which replaces one of the same
-// name. It adds to the scope map of each ancestor the right to pass on what the new registry may
-// read. If the connected registry exists exactly as requested, it is returned unchanged, so that a
-// request can be repeated.
+// name. It adds the actions of the new scope map to the scope map of each ancestor, so that the
+// ancestors may pass the content on. If the connected registry exists exactly as requested, it is
+// returned unchanged, so that a request can be repeated.
 func (s *Service) Create(ctx context.Context, by control.Caller, name string, put api.RegistryPut,
 	when control.Precondition) (r api.ConnectedRegistry, err error) {
 	err = s.control.Write(ctx, by, "create", "connected-registries/"+name, func(tx *metadb.Tx) error {
@@ -187,7 +187,8 @@ func (c *creation) readToken(tx *metadb.Tx) error {
 		needed = control.Union(needed, repositoryActions([]string{repository}))
 	}
 	if missing := control.Without(needed, c.actions); len(missing) > 0 || len(needed) == 0 {
-		return control.Invalid("the sync token '%s' must have the actions that a sync needs on every repository it names",
+		return control.Invalid("the sync token '%s' must have the actions that a sync needs on every repository "+
+			"it names",
 			token.Name).
 			WithHint("it needs content/read and metadata/read; missing: %s",
 				strings.Join(missing[:min(len(missing), 5)], ", "))

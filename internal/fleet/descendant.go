@@ -38,7 +38,7 @@ func (s *Service) DescendantSync(ctx context.Context, name string) (v api.Descen
 	return v, err
 }
 
-// A descendant is a connected registry below this instance, with its last report and what it gets.
+// A descendant is a connected registry below this instance, with its last report and its selection.
 type descendant struct {
 	*control.Registry
 	state     *control.State

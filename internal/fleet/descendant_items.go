@@ -16,8 +16,8 @@ import (
 	"ferry/internal/wire"
 )
 
-// DescendantItems returns up to limit items of the descendant name from a page start on: everything
-// that it must have, or only what is not known to be in sync. more reports that other items follow.
+// DescendantItems returns up to limit items of the descendant name from a page start on: all items,
+// or only those that are not known to be in sync. more reports that other items follow.
 func (s *Service) DescendantItems(ctx context.Context, name string, at PageStart,
 	limit int) (all []api.SyncItem, more bool, err error) {
 	var v descendant
@@ -161,9 +161,9 @@ func (v descendant) itemsIn(c *storage.View, repository string) (items []api.Syn
 	return items, nil
 }
 
-// itemsToRemove returns the remaining work for items of a report whose repository is deleted here:
-// the removal of those that the descendant has. There are none if the removal of the whole
-// repository is an item already.
+// itemsToRemove returns the items that a descendant must still remove, from a report about a
+// repository that is deleted here. There are none if the removal of the whole repository is an item
+// already.
 func itemsToRemove(reported map[string]api.SyncItem, removed []api.SyncItem) map[string]api.SyncItem {
 	left := map[string]api.SyncItem{}
 	for key, i := range reported {
@@ -268,8 +268,8 @@ func withParentDigest(i api.SyncItem, now *string) api.SyncItem {
 }
 
 // stateOf derives the state of a tag that the report does not list as out of sync. A tag that
-// changed after the watermark is pending. It is unknown if a change may have added it to what the
-// descendant gets, or if the report lists only a part of what is out of sync. Any other is in sync.
+// changed after the watermark is pending. It is unknown if a change may have added it to the
+// descendant's selection, or if the report lists too few items. Any other tag is in sync.
 func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	i := api.SyncItem{
 		Repository: t.repository, Tag: api.Text(t.name), State: api.Pending, ParentDigest: api.Text(string(t.digest)),
@@ -286,12 +286,13 @@ func (v descendant) stateOf(t selectedTag) api.SyncItem {
 	return i
 }
 
-// A selectedTag is a tag that a descendant gets, or a manifest without a tag, whose name is "".
+// A selectedTag is a tag in a descendant's selection, or a manifest without a tag. The name of the
+// latter is "".
 type selectedTag struct {
 	repository, name string
 	digest           digest.Digest
 	seq              int64 // of the last change to the tag
-	scopeSeq         int64 // of the last change that may have added the tag to what the descendant gets
+	scopeSeq         int64 // of the last change that may have added the tag to the selection
 }
 
 func (t selectedTag) key() string { return cmp.Or(t.name, string(t.digest)) }
@@ -338,10 +339,10 @@ func (v descendant) tagsIn(c *storage.View, repository string) (tags []selectedT
 }
 
 // scopeSeqs returns the numbers of the last changes to a repository that may have added old tags to
-// what the descendant gets: any tag, and a tag that belongs to a manifest, such as a signature. A
-// filter without keep-last selects a tag by its name alone, so that no other change adds it. With
-// keep-last, the removal of a newer tag does. With any filter, a tag that belongs to a manifest is
-// added together with the manifest.
+// the descendant's selection: any tag, and an attached tag, such as a signature. A filter without
+// keep-last selects a tag by its name alone, so that no other change adds it. With keep-last, the
+// removal of a newer tag does. With any filter, an attached tag is added together with its
+// manifest.
 func (v descendant) scopeSeqs(c *storage.View, entry storage.FeedEntry) (tag, attached int64, err error) {
 	for _, r := range v.path {
 		if !r.filter.Tags.All() {

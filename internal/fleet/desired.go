@@ -59,8 +59,8 @@ func checkRoom(state *control.State, path []*control.Registry, clientTokens []st
 	}
 	err := gateway.CheckDesired(&b.d)
 	if errors.Is(err, jsonlimit.ErrTooLarge) {
-		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, and tokens and scope "+
-			"maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
+		return control.Conflict("the connected registry '%s' accepts no more below it: there are %d others, "+
+			"and tokens and scope maps for all of them", top.Name, len(b.d.ConnectedRegistries)).
 			WithHint("create more connected registries at the top, or below another one; or use fewer client tokens")
 	}
 	return err

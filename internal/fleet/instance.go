@@ -69,7 +69,7 @@ func (s *Service) InstanceSettings(ctx context.Context, by control.Caller, name 
 }
 
 // endpointFor returns the address at which a connected registry finds its parent, as "host:port".
-// It is "" if the parent is a connected registry, whose address is not known here.
+// It is "" if the parent is a connected registry, because its address is not known here.
 func (s *Service) endpointFor(by control.Caller, row metadb.ConnectedRegistry) string {
 	if !strings.EqualFold(row.Parent, s.control.Self()) || s.control.IsSelf(row.Name) {
 		return ""

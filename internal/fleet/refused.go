@@ -22,8 +22,8 @@ func (s *Service) Refused(token, from string, why wire.Problem) {
 	s.reports.setRefused(r.Name, login)
 }
 
-// whyRefused returns why a login was refused, for operators. The answer to the sender does not say
-// what is wrong with a token or a password.
+// whyRefused returns the reason of a refused login, for operators. The answer to the sender does
+// not say whether the token or the password is wrong.
 func (s *Service) whyRefused(state *control.State, r *control.Registry, why wire.Problem) string {
 	switch t := state.Token(r.SyncToken); {
 	case why.Status != http.StatusUnauthorized || t == nil:

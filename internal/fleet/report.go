@@ -268,7 +268,7 @@ const (
 	maxDetail     = 2000 // bytes, of a detail
 )
 
-// truncated returns a status whose texts and lists are cut to the limits.
+// truncated returns a copy of a status with its texts and lists cut to the limits.
 func truncated(st wire.Status) wire.Status {
 	clip(maxReportText, &st.InstanceID, &st.Version, &st.LoginServer, &st.State, &st.SyncTrigger, &st.SyncState)
 	st.Details = slices.Clone(st.Details[:min(len(st.Details), maxDetails)])

@@ -153,8 +153,8 @@ func (s *Service) Delete(ctx context.Context, by control.Caller, name string, cl
 	return err
 }
 
-// cleanup deletes what was created for a deleted connected registry. What is already gone is no
-// error.
+// cleanup deletes everything that was created for a deleted connected registry. It ignores missing
+// rows.
 func (s *Service) cleanup(tx *metadb.Tx, row metadb.ConnectedRegistry, ancestors []*control.Registry) error {
 	for _, a := range ancestors {
 		if err := forgetGateway(tx, a.SyncToken, row.Name); err != nil {

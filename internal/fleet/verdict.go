@@ -46,8 +46,7 @@ type evidence struct {
 }
 
 // verdict says whether a connected registry is in sync. Every surface uses it: the registry itself
-// and all its ancestors. If the state may have changed by now, the verdict is Unknown, whatever the
-// last report says.
+// and all its ancestors. If the state may have changed by now, the verdict is Unknown.
 func (e evidence) verdict() api.Verdict {
 	v := api.Verdict{Status: api.NotInSync, AsOfTime: api.Time(e.asOf)}
 	reason := ""
@@ -77,7 +76,7 @@ func hasDetail(st wire.Status, code string) bool {
 	return slices.ContainsFunc(st.Details, func(d wire.StatusDetail) bool { return d.Code == code })
 }
 
-// ownEvidence returns the evidence on this connected registry, whose status is st. heard is when
+// ownEvidence returns the evidence on this connected registry. st is its status, and heard is when
 // its parent last answered.
 func (s *Service) ownEvidence(st wire.Status, heard time.Time) evidence {
 	e := evidence{status: st, asOf: heard}

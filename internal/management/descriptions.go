@@ -19,14 +19,16 @@ var settingsDescriptions = []description{
 	{"logLevel", "Debug, Information, Warning, Error or None. The default is Information."},
 	{"gcEnabled", "The default is true."},
 	{"gcSchedule", "A cron expression with five fields, in UTC. The default is 0 0 * * *."},
-	{"tagFilters", "Sync only tags that match one of these: a pattern such as v1.*, a regular expression such as /^v1/, " +
-		"or a range of versions such as >=1.2 <2. With ! before it, a filter excludes its matches. " +
+	{"tagFilters", "Sync only tags that match one of these: a pattern such as v1.*, " +
+		"a regular expression such as /^v1/, or a range of versions such as >=1.2 <2. " +
+		"With ! before it, a filter excludes its matches. " +
 		"Empty is every tag, the default."},
 	{"keepLast", "Sync only this many tags of each repository, those that were set last. 0 is all, the default."},
 	{"platforms", "Of indexes sync only manifests for one of these platforms, such as linux/amd64 or " +
 		"linux/arm64/v8, and those without a platform. Empty is every platform, the default."},
 	{"byteBudget", "How many bytes of layers the syncs may fetch, such as 2GiB/day or 20GiB/month, in UTC. " +
-		"When it is spent, syncs wait for the next period, apart from urgent repositories. Empty is no limit, the default."},
+		"When it is spent, syncs wait for the next period, " +
+		"apart from urgent repositories. Empty is no limit, the default."},
 	{"bandwidth", "The maximum rate of the syncs: a rate such as 2MiB or 4Mbit, or HH:MM-HH:MM=RATE in UTC. " +
 		"The first entry that applies counts. Empty is no limit, the default."},
 	{"priorities", "The order of repositories, such as ops/*=urgent or media/*=low: urgent, high, normal or low. " +
