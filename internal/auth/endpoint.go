@@ -74,7 +74,7 @@ func (a *Authenticator) tokenRequest(w http.ResponseWriter, r *http.Request) (*P
 	if err != nil {
 		return nil, "", nil, err
 	}
-	scopes, err := ParseScopes(query["scope"])
+	scopes, err := parseScopes(query["scope"])
 	service := query.Get("service")
 	return p, terminal.Clip(service, maxService), scopes, err
 }

@@ -38,11 +38,11 @@ var scopeActions = map[string][]Action{
 	"*":              repositoryActions,
 }
 
-// ParseScopes parses the scope parameters of a token request, such as
+// parseScopes parses the scope parameters of a token request, such as
 // "repository:team/app:pull,push". Each parameter may contain several scopes, separated by spaces.
 // It leaves out unknown scopes, as the specification requires, and scopes beyond the first 256, or
 // fewer if their names are long. A malformed scope is an error.
-func ParseScopes(params []string) ([]Scope, error) {
+func parseScopes(params []string) ([]Scope, error) {
 	var all []Scope
 	length := 0
 	for _, param := range params {

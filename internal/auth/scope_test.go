@@ -16,7 +16,7 @@ func FuzzParseScopes(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		scopes, err := ParseScopes([]string{text, text})
+		scopes, err := parseScopes([]string{text, text})
 		if err != nil {
 			if oci.AsError(err) == nil {
 				t.Errorf("%v is not an error of the specification", err)
