@@ -140,11 +140,11 @@ func newUpstream(t *testing.T) *upstream {
 }
 
 // requestCount returns how many such requests came since the last call.
-func (u *upstream) requestCount(what string) int {
+func (u *upstream) requestCount(request string) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	n := u.counts[what]
-	u.counts[what] = 0
+	n := u.counts[request]
+	u.counts[request] = 0
 	return n
 }
 

@@ -201,7 +201,7 @@ func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 		if again, err := h.Import(t.Context(), q); err != nil || again.ID != first.ID {
 			t.Errorf("the same request again: %+v, %v", again, err)
 		}
-		for what, change := range map[string]func(*mirror.ImportRequest){
+		for setting, change := range map[string]func(*mirror.ImportRequest){
 			"user":      func(q *mirror.ImportRequest) { q.Username = "other" },
 			"password":  func(q *mirror.ImportRequest) { q.Password = "two" },
 			"force":     func(q *mirror.ImportRequest) { q.Force = true },
@@ -211,7 +211,7 @@ func TestConcurrentImportMustHaveTheSameSettings(t *testing.T) {
 			change(&other)
 			if _, err := h.Import(t.Context(), other); !errors.Is(err, mirror.ErrDiffers) ||
 				!strings.Contains(err.Error(), first.ID) {
-				t.Errorf("with another %s: %v", what, err)
+				t.Errorf("with another %s: %v", setting, err)
 			}
 		}
 		close(held)

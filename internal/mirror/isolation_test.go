@@ -139,11 +139,11 @@ func TestBrokenReferrersEndpointIsNotAskedPerImage(t *testing.T) {
 
 func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 	for _, status := range []int{403, 500} {
-		for what, path := range map[string]func(bad digest.Digest) string{
+		for kind, path := range map[string]func(bad digest.Digest) string{
 			"the tag":      func(digest.Digest) string { return "/manifests/bad" },
 			"its manifest": func(bad digest.Digest) string { return "/manifests/" + string(bad) },
 		} {
-			t.Run(fmt.Sprint(status, " for ", what), func(t *testing.T) {
+			t.Run(fmt.Sprint(status, " for ", kind), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newInstance(t)
 					u := h.upstream
@@ -167,7 +167,7 @@ func TestFailingTagDoesNotStopTheOthers(t *testing.T) {
 					if tags["bad"] != was || tags["good"] != good || !h.has("local/app", signature) {
 						t.Errorf("there is %v", tags)
 					}
-					if what == "the tag" &&
+					if kind == "the tag" &&
 						(tags["gone"] == gone ||
 							!strings.Contains(row.Error, "1 tags of the source could not be resolved: resolve bad")) {
 						t.Errorf("there is %v, and the run ended with %q", tags, row.Error)
@@ -262,16 +262,16 @@ func TestFailingManifestsDoNotDelayTheRun(t *testing.T) {
 
 func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 	for _, status := range []int{403, 404, 500} {
-		for _, what := range []string{"/manifests/", "/blobs/"} {
-			t.Run(fmt.Sprint(status, what), func(t *testing.T) {
+		for _, kind := range []string{"/manifests/", "/blobs/"} {
+			t.Run(fmt.Sprint(status, kind), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newInstance(t)
 					u := h.upstream
 					d := u.image("app", "one", 10, "1")
 					bad, good := u.referrer("app", "bad", d), u.referrer("app", "good", d)
-					path := what + string(bad)
-					if what == "/blobs/" {
-						path = what + string(digest.FromString("config bad"))
+					path := kind + string(bad)
+					if kind == "/blobs/" {
+						path = kind + string(digest.FromString("config bad"))
 					}
 					u.respond(status, path, time.Now().Add(1000*time.Hour))
 					h.rule(mirror.Spec{})

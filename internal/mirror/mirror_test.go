@@ -15,7 +15,7 @@ func TestInvalidSpecIsRefused(t *testing.T) {
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(*mirror.Spec){
+	for name, change := range map[string]func(*mirror.Spec){
 		"source":     func(s *mirror.Spec) { s.Source = "app" },
 		"repository": func(s *mirror.Spec) { s.Repository = "Acme" },
 		"schedule":   func(s *mirror.Spec) { s.Schedule = "hourly" },
@@ -24,7 +24,7 @@ func TestInvalidSpecIsRefused(t *testing.T) {
 		"ca":         func(s *mirror.Spec) { s.CA = "-----BEGIN" },
 	} {
 		v := good
-		if spoil(&v); v.Check() == nil {
+		if change(&v); v.Check() == nil {
 			t.Errorf("a bad %s is not refused", name)
 		}
 	}

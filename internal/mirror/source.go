@@ -158,17 +158,17 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	if ok {
 		return known, nil
 	}
-	what := "referrers of " + string(d)
+	part := "referrers of " + string(d)
 	found, err := s.optional.Referrers(ctx, s.repository, d)
 	if err != nil {
-		if !s.canDoWithout(what, err) {
+		if !s.canDoWithout(part, err) {
 			return remote.Referrers{}, err
 		}
 		found = remote.Referrers{Problem: err}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.postponed, what)
+	delete(s.postponed, part)
 	if s.referrerCount += len(found.Digests); s.referrerCount > maxAllReferrers {
 		s.noReferrers.Store(true)
 		found = remote.Referrers{Problem: fmt.Errorf("the source lists more than %d referrers", maxAllReferrers)}
@@ -195,7 +195,7 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 // canDoWithout reports whether an image is fetched without an optional part, because the
 // request for that failed with err. It is false if the source did not answer. If the
 // source asks for pauses, it is false until these exceed [planTimeout] in total.
-func (s *source) canDoWithout(what string, err error) bool {
+func (s *source) canDoWithout(part string, err error) bool {
 	pause := retry.After(err)
 	if held := (*backoffError)(nil); errors.As(err, &held) {
 		if !held.optional {
@@ -214,10 +214,10 @@ func (s *source) canDoWithout(what string, err error) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, ok := s.postponed[what]
+	since, ok := s.postponed[part]
 	if !ok {
 		since = time.Now()
-		s.postponed[what] = since
+		s.postponed[part] = since
 	}
 	return time.Since(since)+pause >= planTimeout
 }

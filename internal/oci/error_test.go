@@ -24,11 +24,12 @@ func TestErrorsMatchByCodeAndStatus(t *testing.T) {
 func TestErrorIsWrittenInTheSpecifiedForm(t *testing.T) {
 	withDetail := ErrDenied.With("no").WithDetail(map[string][]string{"missing": {"a"}})
 	withoutJSON := ErrDenied.With("a detail that JSON lacks").WithDetail(func() {})
+	invalidName := AsError(CheckRepository("\xff"))
 	for want, e := range map[string]*Error{
 		`{"errors":[{"code":"DENIED","message":"no \"\u003c"}]}`:                             ErrDenied.With(`no "<`),
 		`{"errors":[{"code":"DENIED","message":"no","detail":{"missing":["a"]}}]}`:           withDetail,
 		`{"errors":[{"code":"DENIED","message":"a detail that JSON lacks"}]}`:                withoutJSON,
-		`{"errors":[{"code":"NAME_INVALID","message":"invalid repository name \"\\xff\""}]}`: AsError(CheckRepository("\xff")),
+		`{"errors":[{"code":"NAME_INVALID","message":"invalid repository name \"\\xff\""}]}`: invalidName,
 	} {
 		w := httptest.NewRecorder()
 		WriteError(w, e)

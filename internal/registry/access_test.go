@@ -97,10 +97,10 @@ func TestEachRequestNeedsOnlyItsActions(t *testing.T) {
 }
 
 // refused fails the test unless the answer is the error DENIED of the specification.
-func (a answer) refused(t *testing.T, what, method string) {
+func (a answer) refused(t *testing.T, name, method string) {
 	t.Helper()
 	if a.status != 403 || method != "HEAD" && !strings.Contains(a.body, `"DENIED"`) {
-		t.Errorf("%s: %d %s", what, a.status, a.body)
+		t.Errorf("%s: %d %s", name, a.status, a.body)
 	}
 }
 

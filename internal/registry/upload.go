@@ -60,7 +60,7 @@ func (g *Registry) mount(w http.ResponseWriter, q *request, mount, from string) 
 		return false, err
 	}
 	// Without a source repository, the blob is not looked for in all repositories: a
-	// client's token seldom covers any other.
+	// client's token rarely covers any other.
 	if oci.CheckRepository(from) != nil {
 		return false, nil
 	}

@@ -90,10 +90,10 @@ func loginError(err error) error {
 	return e
 }
 
-// notFoundAs returns what if err is a 404 without a body, and err otherwise.
-func notFoundAs(err error, what *oci.Error) error {
+// notFoundAs returns as if err is a 404 without a body, and err otherwise.
+func notFoundAs(err error, as *oci.Error) error {
 	if e := oci.AsError(err); e != nil && e.Status == http.StatusNotFound && e.Code == "UNKNOWN" {
-		return what
+		return as
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, d := t.Context(), digest.FromString("x")
-	for what, ask := range map[string]func() error{
+	for kind, ask := range map[string]func() error{
 		"tags":       func() error { _, err := r.Tags(ctx, "a"); return err },
 		"a manifest": func() error { _, err := r.Manifest(ctx, "a", "v1"); return err },
 		"a digest":   func() error { _, err := r.Resolve(ctx, "a", "v1"); return err },
@@ -39,7 +39,7 @@ func TestRedirectToPlainHTTPIsRefused(t *testing.T) {
 		var refusal *outbound.RefusedError
 		if err := ask(); !errors.As(err, &refusal) ||
 			!strings.Contains(err.Error(), "redirects from https to http://") {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", kind, err)
 		}
 	}
 	if found, err := r.Referrers(ctx, "a", d); err != nil || found.Listed || found.Problem == nil {

@@ -70,10 +70,10 @@ podman() {
 	if err != nil {
 		t.Errorf("%v\ntyped:\n%s", err, strings.Join(script, "\n"))
 	}
-	for what, want := range map[string]string{"the ship is online": `"connectionState": "Online"`,
+	for fact, want := range map[string]string{"the ship is online": `"connectionState": "Online"`,
 		"the image has the program": `"platform": "linux/`} {
 		if !strings.Contains(typed, want) {
-			t.Errorf("the output does not show that %s:\n%s", what, typed)
+			t.Errorf("the output does not show that %s:\n%s", fact, typed)
 		}
 	}
 	if err := demo.Process.Signal(syscall.SIGINT); err != nil {

@@ -26,14 +26,10 @@ var unfinished = map[Rule][]string{
 		"internal/management",
 		"internal/metadb",
 		"internal/metadb/migrations",
-		"internal/mirror",
-		"internal/registry",
-		"internal/remote",
 		"internal/scrub",
 		"internal/server",
 		"internal/storage",
 		"internal/storage/blob/fs",
-		"test/e2e",
 	},
 	LongTestName: {
 		"internal/metadb",
@@ -49,12 +45,10 @@ var unfinished = map[Rule][]string{
 		"internal/management",
 		"internal/metadb",
 		"internal/metadb/dbtest",
-		"internal/oci",
 		"internal/replication",
 		"internal/scrub",
 		"internal/server",
 		"internal/storage",
-		"test/e2e/testdata",
 	},
 }
 

@@ -27,7 +27,9 @@ echo "to sync:" $repositoriesToSync
 
 # Create the connected registry.
 connectedRegistryName=myconnectedregistry
-az acr connected-registry create --name $connectedRegistryName --registry $azureContainerRegistry --mode ReadOnly --sync-schedule '30 * * * *' --sync-window PT1H --repository $repositoriesToSync >"$SITE/created"
+az acr connected-registry create --name $connectedRegistryName --registry $azureContainerRegistry \
+	--mode ReadOnly --sync-schedule '30 * * * *' --sync-window PT1H \
+	--repository $repositoriesToSync >"$SITE/created"
 jq -e '.parent.syncProperties | .schedule == "30 * * * *" and .syncWindow == "PT1H"' "$SITE/created"
 
 # Get the connection string.
@@ -50,10 +52,12 @@ connectedRegistryAddress=$(address)
 # Configure a client token.
 allowedRepositories=$(sed 's/$/ content\/read/; s/^/--repository /' <<<"$repositoriesToSync")
 scopemapName=myscopemap
-az acr scope-map create -n $scopemapName -r $azureContainerRegistry --description 'Scope map for connected registry client token' $allowedRepositories
+az acr scope-map create -n $scopemapName -r $azureContainerRegistry \
+	--description 'Scope map for connected registry client token' $allowedRepositories
 tokenName=myclienttoken
 token=$(az acr token create -n $tokenName -r $azureContainerRegistry --scope-map $scopemapName)
-az acr connected-registry update --registry $azureContainerRegistry --name $connectedRegistryName --add-client-tokens $tokenName >"$SITE/updated"
+az acr connected-registry update --registry $azureContainerRegistry --name $connectedRegistryName \
+	--add-client-tokens $tokenName >"$SITE/updated"
 jq -e '.clientTokenIds | length == 1' "$SITE/updated"
 
 # Pull with it, from the connected registry.
