@@ -209,7 +209,11 @@ func TestDamageThatAChildFindsIsHealed(t *testing.T) {
 		cabin := ship.connect("cabin1", api.RegistryPut{})
 		ship.awaitDamageFound()
 		ship.awaitWhole("app/a", layer)
+		from := time.Now()
 		cabin.awaitTag("app/a", "v1", image)
+		if took := time.Since(from); took > 10*time.Second {
+			t.Errorf("the cabin has the image %v after the ship has the layer", took)
+		}
 	})
 }
 

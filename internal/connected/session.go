@@ -43,6 +43,7 @@ type session struct {
 	syncOver context.Context // ends when the running sync has ended
 	loggedAt time.Time       // when the progress of the running sync was last logged
 	retry    *retry.Backoff  // the pauses between syncs of failed items
+	failures int             // syncs with failed items, in a row
 	retryAt  time.Time       // when the next sync of failed items is due
 
 	// notBefore is when this registry may begin to fetch changes: the children of one parent spread

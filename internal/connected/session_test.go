@@ -369,6 +369,7 @@ func TestRootKnowsADescendantWhoseParentLacksAnImage(t *testing.T) {
 
 		stop()
 		root.PushBlob("app/a", []byte("config 2"))
+		plant.agent.SyncNow(t.Context())
 		plant.awaitTag("app/a", "v2", second)
 		time.Sleep(5 * time.Minute)
 		states("floor was not in touch since the site has it", api.Failed)

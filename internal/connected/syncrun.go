@@ -14,8 +14,10 @@ const (
 	// after its start, so that an operator sees it move.
 	firstReport = 2 * time.Second
 	reportEvery = 30 * time.Second
-	// itemPause and itemMaxPause bound how long failed items wait for the next try, unless
-	// something changes.
+	// firstRetry is how long failed items wait for their first retry, unless something changes. It
+	// is short, because a parent heals damage within seconds once a child asks for the content.
+	firstRetry = 5 * time.Second
+	// itemPause and itemMaxPause bound how long they wait for each further retry.
 	itemPause    = time.Minute
 	itemMaxPause = 15 * time.Minute
 )
@@ -129,6 +131,17 @@ func (s *session) logProgress(ctx context.Context) {
 		"bytes", p.BytesDone, "ofBytes", p.BytesTotal)
 }
 
+// retryPause returns the pause before the next sync of failed items.
+func (s *session) retryPause() time.Duration {
+	if s.failures <= 1 {
+		s.retry.Reset()
+	}
+	if s.failures == 1 {
+		return firstRetry
+	}
+	return s.retry.NextBackOff()
+}
+
 // finishSync records how the sync ended.
 func (s *session) finishSync(o outcome) {
 	stopped, cause := s.syncCtx.Err() != nil, context.Cause(s.syncCtx)
@@ -141,8 +154,9 @@ func (s *session) finishSync(o outcome) {
 	case o.err != nil || o.Failed > 0:
 		result = stateFailed
 	}
+	s.failures++
 	if result != stateFailed {
-		s.retry.Reset()
+		s.failures = 0
 	}
 	if s.endSync() && result == stateSucceeded {
 		_, pending, failed, err := s.engine.Counts(ctx)
@@ -151,7 +165,7 @@ func (s *session) finishSync(o outcome) {
 		}
 	}
 	now := s.now()
-	s.retryAt = now.Add(s.retry.NextBackOff())
+	s.retryAt = now.Add(s.retryPause())
 	s.update(ctx, func(st *state) {
 		st.SyncEnd, st.SyncState, st.InFlight = now, result, s.firstInFlight()
 		if result == stateSucceeded {
