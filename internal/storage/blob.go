@@ -13,9 +13,9 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// OpenBlob opens the blob d of repository; an *os.File where the blob store
-// keeps files. The error is [oci.ErrBlobUnknown] where the repository does
-// not have it, and [oci.ErrDenied] where the repository's reading is locked.
+// OpenBlob opens the blob d of repository; the result is an *os.File if the blob store keeps
+// files. The error is [oci.ErrBlobUnknown] if the repository does not have the blob, and
+// [oci.ErrDenied] if reading the repository is locked.
 func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	d digest.Digest) (io.ReadSeekCloser, blob.Info, error) {
 	row, err := s.repositoryBlob(ctx, repository, d)
@@ -27,7 +27,7 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	}
 	r, err := s.openFile(ctx, row.Blob)
 	if errors.Is(err, blob.ErrNotExist) {
-		_, err = s.repositoryBlob(ctx, repository, d) // which says why
+		_, err = s.repositoryBlob(ctx, repository, d) // whose error says why
 		err = cmp.Or[error](err, oci.ErrBlobUnknown)
 	}
 	if err != nil {
@@ -36,8 +36,8 @@ func (s *Storage) OpenBlob(ctx context.Context, repository string,
 	return r, infoOf(row), nil
 }
 
-// openFile opens the file of a blob. One that is lost, or of another size, is taken out
-// of service: the error is [blob.ErrNotExist].
+// openFile opens the file of a blob. If the file is lost or has another size, the blob is taken
+// out of service, and the error is [blob.ErrNotExist].
 func (s *Storage) openFile(ctx context.Context, row metadb.Blob) (io.ReadSeekCloser, error) {
 	r, err := s.blobs.Open(ctx, digest.Digest(row.Digest))
 	if err == nil {
@@ -51,16 +51,16 @@ func (s *Storage) openFile(ctx context.Context, row metadb.Blob) (io.ReadSeekClo
 	if err == nil || errors.Is(err, blob.ErrNotExist) {
 		err = s.checkFile(ctx, row)
 	}
-	if err == nil { // it came back meanwhile
+	if err == nil { // the file came back meanwhile
 		return s.blobs.Open(ctx, digest.Digest(row.Digest))
 	}
 	return nil, err
 }
 
-// StatBlob describes the blob d of repository, or returns
-// [oci.ErrBlobUnknown]. A blob that nothing there refers to yet is safe from
-// collection for at least half a grace period from now: a client that sees it
-// here will not upload it, and pushes a manifest that needs it.
+// StatBlob describes the blob d of repository, or returns [oci.ErrBlobUnknown]. A blob that no
+// manifest of the repository refers to yet is safe from collection for at least half a grace
+// period from now, because a client that finds it here does not upload it, and then pushes a
+// manifest that needs it.
 func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Digest) (blob.Info, error) {
 	referenced := false
 	row, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (row metadb.RepositoryBlob, err error) {
@@ -75,7 +75,7 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 	if err == nil {
 		err = s.checkFile(ctx, row.Blob)
 	}
-	// Not every look costs a write: a young link is left as it is.
+	// A young link is not renewed, so that few calls cost a write.
 	if err == nil && !referenced && s.Uptime().Sub(row.LinkedAt) > s.grace/2 {
 		err = s.write(ctx, func(tx *metadb.Tx) error {
 			if _, err := tx.RepositoryBlob(repository, string(d)); err != nil {
@@ -85,7 +85,7 @@ func (s *Storage) StatBlob(ctx context.Context, repository string, d digest.Dige
 		})
 	}
 	if err != nil {
-		return blob.Info{}, known(err, oci.ErrBlobUnknown)
+		return blob.Info{}, mapNotFound(err, oci.ErrBlobUnknown)
 	}
 	return infoOf(row), nil
 }
@@ -105,7 +105,7 @@ func infoOf(row metadb.RepositoryBlob) blob.Info {
 	return blob.Info{Digest: digest.Digest(row.Digest), Size: row.Size, Modified: row.CreatedAt}
 }
 
-// HasBlob reports whether the blob d is here, in whatever repository.
+// HasBlob reports whether the blob d is here, whatever repositories link it.
 func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 	row, err := s.blob(ctx, d)
 	if err == nil {
@@ -120,14 +120,14 @@ func (s *Storage) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 	return err == nil, err
 }
 
-// blob returns the row of the blob d, in whatever repository.
+// blob returns the row of the blob d, whatever repositories link it.
 func (s *Storage) blob(ctx context.Context, d digest.Digest) (metadb.Blob, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Blob, error) { return tx.Blob(string(d)) })
 }
 
-// hasFile reports whether the file of the blob d is in its place with size
-// bytes. One that was lost, to a repair of the disk or an incomplete backup,
-// comes back with the next push or sync, which must not be told that it is here.
+// hasFile reports whether the file of the blob d is in its place and has size bytes. A file can
+// be lost by a repair of the disk or an incomplete backup. The next push or sync brings it
+// again, and must not find that the blob is here.
 func (s *Storage) hasFile(ctx context.Context, d digest.Digest, size int64) (bool, error) {
 	info, err := s.blobs.Stat(ctx, d)
 	if errors.Is(err, blob.ErrNotExist) {
@@ -136,26 +136,26 @@ func (s *Storage) hasFile(ctx context.Context, d digest.Digest, size int64) (boo
 	return err == nil && info.Size == size, err
 }
 
-// LinkBlob lets repository serve the blob d, which is here already under
-// whatever repository; else it returns [oci.ErrBlobUnknown].
+// LinkBlob lets repository serve the blob d, which another repository has. If there is no such
+// blob, the error is [oci.ErrBlobUnknown].
 func (s *Storage) LinkBlob(ctx context.Context, repository string, d digest.Digest) error {
 	if err := oci.CheckRepository(repository); err != nil {
 		return err
 	}
 	return s.write(ctx, func(tx *metadb.Tx) error {
 		if _, err := tx.Blob(string(d)); err != nil {
-			return known(err, oci.ErrBlobUnknown)
+			return mapNotFound(err, oci.ErrBlobUnknown)
 		}
 		return s.link(tx, repository, d)
 	})
 }
 
-// Mount lets repository serve the blob d of the repository from, and reports
-// whether from has it and may be read.
+// Mount lets repository serve the blob d of the repository from. It reports whether from has
+// the blob and may be read.
 func (s *Storage) Mount(ctx context.Context, repository, from string, d digest.Digest) (bool, error) {
 	row, err := s.repositoryBlob(ctx, from, d)
 	if err == nil {
-		err = known(s.checkFile(ctx, row.Blob), oci.ErrBlobUnknown)
+		err = mapNotFound(s.checkFile(ctx, row.Blob), oci.ErrBlobUnknown)
 	}
 	if errors.Is(err, oci.ErrBlobUnknown) || err == nil && row.Locks&NoRead != 0 {
 		return false, nil
@@ -165,7 +165,7 @@ func (s *Storage) Mount(ctx context.Context, repository, from string, d digest.D
 	}
 	err = s.LinkBlob(ctx, repository, d)
 	if errors.Is(err, oci.ErrBlobUnknown) {
-		return false, nil // it was collected in between
+		return false, nil // it was collected meanwhile
 	}
 	return err == nil, err
 }
@@ -177,19 +177,19 @@ func (s *Storage) link(tx *metadb.Tx, repository string, d digest.Digest) error 
 	return tx.LinkBlob(repository, string(d), s.Uptime())
 }
 
-// DeleteBlob takes the blob d from repository; its content goes with the next
-// collection that finds it nowhere. A blob that a manifest of the repository
-// needs stays: [oci.ErrDenied].
+// DeleteBlob removes the blob d from repository. A later collection deletes its content if no
+// repository has it. A blob that a manifest of the repository needs is not removed: the error
+// is [oci.ErrDenied].
 func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error {
 		if _, err := tx.Repository(repository); err != nil {
-			return known(err, oci.ErrBlobUnknown)
+			return mapNotFound(err, oci.ErrBlobUnknown)
 		}
 		if err := checkRemovable(tx, repository); err != nil {
 			return err
 		}
 		if _, err := tx.RepositoryBlob(repository, string(d)); err != nil {
-			return known(err, oci.ErrBlobUnknown) // a manifest may refer to it all the same
+			return mapNotFound(err, oci.ErrBlobUnknown) // even if a manifest refers to it
 		}
 		parent, err := tx.ParentOf(repository, string(d))
 		if err != nil {
@@ -199,7 +199,7 @@ func (s *Storage) DeleteBlob(ctx context.Context, repository string, d digest.Di
 			return oci.ErrDenied.With("blob is part of manifest %s; delete that first", parent)
 		}
 		if err := tx.UnlinkBlob(repository, string(d)); err != nil {
-			return known(err, oci.ErrBlobUnknown)
+			return mapNotFound(err, oci.ErrBlobUnknown)
 		}
 		return writeNotes(tx, notes)
 	})

@@ -5,24 +5,24 @@ import (
 	"sync"
 )
 
-// cacheSize bounds the payloads in the cache, in bytes. Those of large manifests are not
-// in it.
+// cacheSize is the limit for all payloads in the cache, in bytes. It contains no payloads of
+// large manifests.
 const cacheSize = 8 << 20
 
-// entryCost is what an entry takes beside its payload, roughly, in bytes.
+// entryCost is roughly the memory that an entry takes in addition to its payload, in bytes.
 const entryCost = 512
 
-// cache keeps the manifests that were read last, by repository and reference.
+// A cache keeps the manifests that were read last, by repository and reference.
 //
-// A value may be put only with the generation that was current before it was
-// read from the database: a write that happened between the two has raised
-// the generation, and the value, which may be stale, is not kept.
+// A manifest is put with the generation that was current before it was read from the database.
+// Each write raises the generation. A manifest of an older generation may be stale, and is not
+// kept.
 type cache struct {
 	mu         sync.Mutex
 	max, size  int
 	generation uint64
 	entries    map[cacheKey]*list.Element // of *cacheEntry
-	recent     *list.List                 // the most recently used first
+	recent     *list.List                 // most recently used first
 }
 
 type cacheKey struct{ repository, reference string }
@@ -36,7 +36,7 @@ func newCache(size int) *cache {
 	return &cache{max: size, entries: map[cacheKey]*list.Element{}, recent: list.New()}
 }
 
-// get returns the manifest, or nil and the generation to put it with.
+// get returns the manifest, or nil and the generation for put.
 func (c *cache) get(repository, reference string) (*Manifest, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *cache) put(repository, reference string, m *Manifest, generation uint64
 	}
 }
 
-// forget drops what the references of repository led to, after they were written.
+// forget removes the manifests of references of repository, after these were written.
 func (c *cache) forget(repository string, references ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *cache) forget(repository string, references ...string) {
 	}
 }
 
-// forgetRepository drops everything of repository.
+// forgetRepository removes all manifests of repository.
 func (c *cache) forgetRepository(repository string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

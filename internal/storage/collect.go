@@ -12,36 +12,34 @@ import (
 	"ferry/internal/metadb"
 )
 
-// pushAge is for how long at most the links are kept that a push has made, while the
-// repository is being pushed to: a push may take that long from its first layer
-// to its manifest. Without a limit, a repository that is pushed to all the time would
-// keep the layers of every push that was given up.
+// pushAge is how long links without references are kept while their repository is pushed to. It
+// is the longest time that a push may take from its first layer to its manifest. Without a
+// limit, a busy repository would keep the layers of all abandoned pushes.
 const pushAge = 24 * time.Hour
 
-// How long an upload that nobody writes to is kept: a week, and the grace
-// period in the day after the disk was found full. An upload that filled it
-// would else keep every other one out for a week, since the clients that
-// people use begin anew.
+// The age at which an upload that is not written to is deleted: a week, and only the grace
+// period on the day after the disk was full. Otherwise, an upload that filled the disk would
+// block all others for a week, because the usual clients start again instead of resuming.
 const (
 	uploadAge = 7 * 24 * time.Hour
 	fullFor   = 24 * time.Hour
 )
 
-// Collected is what a garbage collection removed.
+// Collected is what a garbage collection deleted.
 type Collected struct {
-	Blobs   int   // whole blobs, and files that no row knew
+	Blobs   int   // and orphaned files
 	Bytes   int64 // their size
-	Uploads int   // uploads that nobody went on with
+	Uploads int   // abandoned uploads
 }
 
-// Collect removes the blobs that no manifest refers to, no lease holds and
-// that are older than the grace period; uploads without a write for a week, or
-// for the grace period if the disk was full; and files that no row has known for
-// [OrphanAge]. Service goes on meanwhile: a blob that is pushed or mounted at the same
-// moment is either kept, or was gone before the answer to the client.
+// Collect deletes the blobs that are older than the grace period and that no manifest refers to
+// and no lease holds; uploads without a write for a week, or for the grace period if the disk
+// was full; and files that no row has known for [OrphanAge]. It does not stop the service: a
+// blob that is pushed or mounted at the same moment is either kept, or deleted before the
+// client gets its answer.
 func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
-	// The steps that remove files first, and then rows, come before the others: on a
-	// full disk they make the room that those need.
+	// The steps that delete files before rows run first: on a full disk, they make the
+	// space that the others need.
 	var failed failures
 	for _, step := range []func(context.Context, *Collected) error{
 		s.collectOrphans, s.collectUploads, s.unlinkStale, s.collectTransfers, s.collectBlobs,
@@ -61,14 +59,14 @@ func (s *Storage) Collect(ctx context.Context) (c Collected, err error) {
 	return c, nil
 }
 
-// failures are what went wrong in a walk that goes on: a file that cannot be removed does
-// not keep the others.
+// failures are the errors of a walk that continues after errors: a file that cannot be deleted
+// does not keep the others.
 type failures struct {
 	first error
 	more  int
 }
 
-// note reports whether err is nil, and keeps it if it is not.
+// note keeps an error, and reports whether err is nil.
 func (f *failures) note(err error) (ok bool) {
 	if err != nil && f.first == nil {
 		f.first = err
@@ -78,7 +76,7 @@ func (f *failures) note(err error) (ok bool) {
 	return err == nil
 }
 
-// join returns what went wrong, and err, with which the walk ended.
+// join joins all errors with err, with which the walk ended.
 func (f *failures) join(err error) error {
 	if f.more > 0 {
 		return errors.Join(fmt.Errorf("%w, and %d times more", f.first, f.more), err)
@@ -102,14 +100,13 @@ func (s *Storage) unlinkStale(ctx context.Context, _ *Collected) error {
 	})
 }
 
-// wasFull reports whether the disk was found full lately.
+// wasFull reports whether the disk was full in the last [fullFor].
 func (s *Storage) wasFull() bool {
 	at := s.fullAt.Load()
 	return at != nil && s.Uptime().Sub(*at) < fullFor
 }
 
-// uploadPause is for how long nobody may write to an upload that keeps the links of
-// its repository.
+// uploadPause is how long after its last write an upload keeps the links of its repository.
 func (s *Storage) uploadPause() time.Duration {
 	if s.wasFull() {
 		return s.grace
@@ -146,7 +143,7 @@ func (s *Storage) collectUpload(
 ) (gone bool, err error) {
 	release, free := s.partials.tryLock(uploadPartial(id))
 	if !free {
-		return false, nil // somebody went on with it
+		return false, nil // it was written to meanwhile
 	}
 	defer release()
 	row, err := s.uploadRow(ctx, repository, id)
@@ -181,14 +178,14 @@ func (s *Storage) collectBlobs(ctx context.Context, c *Collected) error {
 			}
 		}
 		if rows == 0 {
-			return failed.join(nil) // the others came back into use
+			return failed.join(nil) // the others are in use again
 		}
 	}
 }
 
-// collectBlob removes the row and then the file of a blob, if in the row's own
-// transaction it is still garbage, and reports whether the row is gone. The digest's
-// lock keeps a commit of the same blob out until the file is gone.
+// collectBlob deletes the row and then the file of a blob if it is still garbage in the
+// transaction that deletes the row. It reports whether it deleted the row. It locks the digest,
+// so that no commit of the same blob comes in between.
 func (s *Storage) collectBlob(ctx context.Context, d digest.Digest) (gone bool, err error) {
 	defer s.digests.lock(string(d))()
 	err = s.remove(ctx, func(tx *metadb.Tx) error {
@@ -218,8 +215,8 @@ func ownsPartial(tx *metadb.Tx, id string) (bool, error) {
 	return err == nil, err
 }
 
-// Lease keeps blobs from collection for ttl from now, in holder's name, also
-// those that are not here yet.
+// Lease keeps blobs from collection for ttl from now, in the name of holder. They need not be
+// here yet.
 func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, digests ...digest.Digest) error {
 	expires := s.Uptime().Add(ttl)
 	return s.write(ctx, func(tx *metadb.Tx) error {
@@ -232,13 +229,13 @@ func (s *Storage) Lease(ctx context.Context, holder string, ttl time.Duration, d
 	})
 }
 
-// Release ends every lease of holder.
+// Release deletes every lease of holder.
 func (s *Storage) Release(ctx context.Context, holder string) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.Release(holder) })
 }
 
-// ReleaseStale ends those leases of holder that it did not renew since, with
-// each lease made for ttl.
+// ReleaseStale deletes the leases of holder that it has not renewed since the given moment. ttl
+// is the duration of each of its leases.
 func (s *Storage) ReleaseStale(ctx context.Context, holder string, since metadb.Uptime, ttl time.Duration) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.ReleaseBefore(holder, since.Add(ttl)) })
 }

@@ -15,18 +15,18 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// smallWriters is how many small blobs are written at a time: a file system makes
-// durable in one step what several of them wait for.
+// smallWriters is how many small blobs are written at a time. A file system can make several of
+// them durable in one step.
 const smallWriters = 16
 
-// A SmallBlob is content in memory that a repository is to have.
+// A SmallBlob is content in memory for a repository.
 type SmallBlob struct {
 	Repository string
 	Digest     digest.Digest
 	Data       []byte
 }
 
-// check returns [oci.ErrDigestInvalid] unless the content has its digest.
+// check returns [oci.ErrDigestInvalid] unless the content matches its digest.
 func (b SmallBlob) check() error {
 	if err := oci.CheckRepository(b.Repository); err != nil {
 		return err
@@ -45,10 +45,9 @@ func (s *Storage) PutBlob(ctx context.Context, repository string, d digest.Diges
 	return s.PutBlobs(ctx, SmallBlob{repository, d, data})
 }
 
-// PutBlobs stores small blobs, and records them in one transaction: all of
-// them, or none.
+// PutBlobs stores small blobs, and records all of them in one transaction, or none.
 func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
-	if err := s.checkRoom(); err != nil {
+	if err := s.checkReserve(); err != nil {
 		return err
 	}
 	var partials []verified
@@ -69,7 +68,7 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 		}
 		partials[i].repositories = append(partials[i].repositories, b.Repository)
 	}
-	defer s.partials.lockAll(ids)() // none has a row
+	defer s.partials.lockAll(ids)() // they have no rows
 	err := each(partials, func(i int, p verified) error { return s.writeSmall(ctx, p, data[i]) })
 	if err == nil {
 		err = s.commitPartials(ctx, partials, func(*metadb.Tx) error { return nil })
@@ -87,35 +86,34 @@ func (s *Storage) PutBlobs(ctx context.Context, blobs ...SmallBlob) error {
 func (s *Storage) writeSmall(ctx context.Context, v verified, data []byte) error {
 	p, err := s.blobs.Partial(ctx, v.id)
 	if err != nil {
-		return s.full(err)
+		return s.mapDiskFull(err)
 	}
 	_, err = p.WriteAt(data, 0)
 	if err == nil {
 		err = p.Sync()
 	}
 	if err = errors.Join(err, p.Close()); err != nil {
-		return s.full(fmt.Errorf("write blob %s: %w", v.digest, err))
+		return s.mapDiskFull(fmt.Errorf("write blob %s: %w", v.digest, err))
 	}
 	return nil
 }
 
-// A verified partial has all of a blob's content, and is synced.
+// A verified partial has the complete content of a blob, and is synced.
 type verified struct {
 	id           string
 	digest       digest.Digest
 	size         int64
-	repositories []string // that are to have the blob
+	repositories []string // that get the blob
 }
 
-// commitPartials makes partials blobs, and in one transaction links them to
-// their repositories and runs also. No two have the same digest. When it
-// returns an error the partials are as they were, unless only the replacing of a
-// file failed. It is the only place where a blob comes to be. The context's end
-// does not stop it halfway.
+// commitPartials makes blobs of partials. In one transaction it links them to their
+// repositories and runs also. All digests must be different. If it returns an error, the
+// partials are unchanged, unless only the replacement of a file failed. The end of the context
+// does not interrupt it. No other function creates a blob.
 //
-// A file that is there is replaced by what was just verified: its own bytes may
-// have changed since it was written. That comes after the transaction, because
-// until then the partial must stay.
+// A file that exists is replaced by the verified partial, because its own bytes may have
+// changed since it was written. That happens after the transaction, because the partial must
+// exist until then.
 func (s *Storage) commitPartials(ctx context.Context, partials []verified, also func(*metadb.Tx) error) error {
 	ctx = context.WithoutCancel(ctx)
 	digests := make([]string, len(partials))
@@ -123,7 +121,7 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 		digests[i] = string(p.digest)
 	}
 	defer s.digests.lockAll(digests)()
-	here, err := s.present(ctx, partials)
+	here, err := s.haveFiles(ctx, partials)
 	if err != nil {
 		return err
 	}
@@ -132,7 +130,7 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 		if here[i] {
 			return nil
 		}
-		err := s.full(s.place(ctx, p.id, p.digest, p.size))
+		err := s.mapDiskFull(s.moveIntoPlace(ctx, p.id, p.digest, p.size))
 		moved[i] = err == nil
 		return err
 	})
@@ -151,7 +149,7 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 			if moved[i] {
 				return nil
 			}
-			return s.full(s.blobs.Commit(ctx, p.id, p.digest))
+			return s.mapDiskFull(s.blobs.Commit(ctx, p.id, p.digest))
 		})
 	}
 	for i, p := range partials {
@@ -162,9 +160,9 @@ func (s *Storage) commitPartials(ctx context.Context, partials []verified, also 
 	return err
 }
 
-// present reports of each blob whether it is here already. It asks over one
-// connection to the database: each that is used takes memory from then on.
-func (s *Storage) present(ctx context.Context, partials []verified) ([]bool, error) {
+// haveFiles reports for each partial whether its blob is here already. It uses one connection
+// to the database at a time, because each connection that was ever used takes memory.
+func (s *Storage) haveFiles(ctx context.Context, partials []verified) ([]bool, error) {
 	here := make([]bool, len(partials))
 	for i, p := range partials {
 		row, err := s.blob(ctx, p.digest)
@@ -178,7 +176,7 @@ func (s *Storage) present(ctx context.Context, partials []verified) ([]bool, err
 	return here, nil
 }
 
-// record makes the rows of a blob whose file is in its place.
+// record writes the rows of a blob whose file is in its place.
 func (s *Storage) record(tx *metadb.Tx, v verified) error {
 	row := metadb.Blob{Digest: string(v.digest), Size: v.size, CreatedAt: s.now(), StoredAt: s.Uptime()}
 	if err := tx.PutBlob(row); err != nil {
@@ -192,7 +190,7 @@ func (s *Storage) record(tx *metadb.Tx, v verified) error {
 	return nil
 }
 
-// each calls fn for each partial, some at a time.
+// each calls fn for each partial, some of them at a time.
 func each(partials []verified, fn func(i int, p verified) error) error {
 	var g errgroup.Group
 	g.SetLimit(smallWriters)
@@ -202,9 +200,9 @@ func each(partials []verified, fn func(i int, p verified) error) error {
 	return g.Wait()
 }
 
-// place commits the partial id, unless an earlier try moved it already and
-// could not take it back.
-func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size int64) error {
+// moveIntoPlace commits the partial id, unless an earlier attempt moved it and could not move
+// it back.
+func (s *Storage) moveIntoPlace(ctx context.Context, id string, d digest.Digest, size int64) error {
 	err := s.blobs.Commit(ctx, id, d)
 	if errors.Is(err, blob.ErrNotExist) {
 		if has, statErr := s.hasFile(ctx, d, size); statErr == nil && has {
@@ -214,16 +212,16 @@ func (s *Storage) place(ctx context.Context, id string, d digest.Digest, size in
 	return err
 }
 
-// takeBack makes the file of the blob d, of size bytes, the partial id again, unless the
-// blob has its row, or the file is the damaged one. The caller holds the digest's lock.
-func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest, size int64) error {
+// moveBack makes the file of the blob d, of size bytes, the partial id again, unless the blob
+// has its row, or the file is damaged. The caller holds the lock of the digest.
+func (s *Storage) moveBack(ctx context.Context, id string, d digest.Digest, size int64) error {
 	if _, err := s.blob(ctx, d); !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
 	damage, err := s.damageOf(ctx, d)
 	if err == nil && damage != nil {
 		var reason string
-		if reason, err = s.look(ctx, d, size, Unpaced); reason != "" {
+		if reason, err = s.checkContent(ctx, d, size, Unpaced); reason != "" {
 			return nil
 		}
 	}
@@ -233,9 +231,9 @@ func (s *Storage) takeBack(ctx context.Context, id string, d digest.Digest, size
 	return s.blobs.Reopen(ctx, d, id)
 }
 
-// recoverPartial opens the partial id, of which size bytes are known. Where
-// it is empty, a commit may have moved it to d and ended, by a crash, before
-// that was recorded: then it is taken back.
+// recoverPartial opens the partial id, of which size bytes were recorded. If it is empty, the
+// process may have stopped in a commit, after it moved the partial to d and before it recorded
+// that. Then the partial is moved back.
 func (s *Storage) recoverPartial(ctx context.Context, id string, d digest.Digest, size int64) (blob.Partial, error) {
 	p, err := s.blobs.Partial(ctx, id)
 	if err != nil || size == 0 {
@@ -251,7 +249,7 @@ func (s *Storage) recoverPartial(ctx context.Context, id string, d digest.Digest
 		return p, nil
 	}
 	if err == nil {
-		err = s.takeBack(ctx, id, d, size)
+		err = s.moveBack(ctx, id, d, size)
 	}
 	if err := errors.Join(err, p.Close()); err != nil {
 		return nil, err

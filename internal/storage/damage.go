@@ -15,18 +15,18 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// Content that is not what its digest says, or that is lost, is out of service: it counts
-// as absent, so that it is fetched or pushed again, and the same transaction makes
-// pending what needs it. A damaged file stays where it is until it is replaced, or is removed
-// at once where a source brings the content again.
+// Content that is lost or does not match its digest is taken out of service. It counts as
+// absent, so that it is fetched or pushed again, and the same transaction makes the items
+// pending that need it. A damaged file stays until it is replaced. It is deleted at once if a
+// source will bring the content again.
 
 // A Damage is content that is out of service, and why.
 type Damage = metadb.Damage
 
-// A signal wakes everyone who waits for the next event. The zero value is ready.
+// A signal wakes all waiting goroutines at the next event. The zero value is ready to use.
 type signal struct {
 	mu   sync.Mutex
-	next chan struct{} // closed by the next event; nil while nobody waits
+	next chan struct{} // closed by the next event; nil if nobody waits
 }
 
 // wait returns a channel that the next event closes.
@@ -39,7 +39,7 @@ func (s *signal) wait() <-chan struct{} {
 	return s.next
 }
 
-// notify wakes everyone who waits.
+// notify wakes all waiting goroutines.
 func (s *signal) notify() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,19 +49,19 @@ func (s *signal) notify() {
 	}
 }
 
-// DamageFound returns a channel that is closed when content is next taken out of service by this
-// process. Call it before you look at what is damaged, or you miss damage that is found in between.
+// DamageFound returns a channel that is closed when this process next takes content out of
+// service. Call it before you look for damage, or you miss damage that is found in between.
 func (s *Storage) DamageFound() <-chan struct{} { return s.damageFound.wait() }
 
-// checkFile looks at the size of a blob's file. One that is lost, or of another
-// size, is taken out of service: the error is [blob.ErrNotExist].
+// checkFile checks the size of a blob's file. If the file is lost or has another size, the blob
+// is taken out of service, and the error is [blob.ErrNotExist].
 func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 	d := digest.Digest(row.Digest)
 	has, err := s.hasFile(ctx, d, row.Size)
 	if err != nil || has {
 		return err
 	}
-	reason, err := s.takeOut(context.WithoutCancel(ctx), d, func(ctx context.Context, size int64) (string, error) {
+	reason, err := s.takeOutOfService(context.WithoutCancel(ctx), d, func(ctx context.Context, size int64) (string, error) {
 		info, err := s.blobs.Stat(ctx, d)
 		switch {
 		case errors.Is(err, blob.ErrNotExist):
@@ -71,7 +71,7 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 		}
 		return wrongLength(info.Size, size), nil
 	})
-	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // it is not here, whether that could be noted or not
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // the blob is absent in any case
 		s.log.Error("damage is not noted", "digest", d, "err", err)
 	}
 	if err != nil || reason != "" {
@@ -80,8 +80,8 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 	return nil
 }
 
-// checkFiles looks at the files of blobs that a manifest refers to. Those whose
-// files are lost are out of service afterwards.
+// checkFiles checks the files of blobs that a manifest refers to, and takes the blobs out of
+// service whose files are lost.
 func (s *Storage) checkFiles(ctx context.Context, blobs []oci.Descriptor) error {
 	for _, b := range blobs {
 		info, err := s.blobs.Stat(ctx, b.Digest)
@@ -98,18 +98,18 @@ func (s *Storage) checkFiles(ctx context.Context, blobs []oci.Descriptor) error 
 	return nil
 }
 
-// takeOut takes a blob out of service if look, which is called while no commit
-// can replace the file, returns a reason, and returns that, too. The error is
-// [metadb.ErrNotFound] if the blob is not in service.
-func (s *Storage) takeOut(
-	ctx context.Context, d digest.Digest, look func(ctx context.Context, size int64) (reason string, err error),
+// takeOutOfService takes a blob out of service if inspect returns a reason, and returns the
+// reason. No commit can replace the file while inspect runs. The error is [metadb.ErrNotFound]
+// if the blob is not in service.
+func (s *Storage) takeOutOfService(
+	ctx context.Context, d digest.Digest, inspect func(ctx context.Context, size int64) (reason string, err error),
 ) (reason string, err error) {
 	defer s.digests.lock(string(d))()
 	row, err := s.blob(ctx, d)
 	if err != nil {
 		return "", err
 	}
-	if reason, err = look(ctx, row.Size); err != nil || reason == "" {
+	if reason, err = inspect(ctx, row.Size); err != nil || reason == "" {
 		return "", err
 	}
 	damage := Damage{Digest: string(d), Size: row.Size, Reason: reason, FoundAt: s.now()}
@@ -122,7 +122,7 @@ func (s *Storage) takeOut(
 	if err != nil {
 		return "", err
 	}
-	if pending > 0 && reason != fileLost { // it comes again, and may need the room
+	if pending > 0 && reason != fileLost { // it is fetched again, and may need the space
 		if err := s.blobs.Delete(ctx, d); err != nil {
 			s.log.Warn("damaged file is not removed", "digest", d, "err", err)
 		}
@@ -140,10 +140,10 @@ const (
 	damageSome
 )
 
-// reviveLost puts a blob back into service that is out of it because its file was lost, if that
-// is in its place again, because a disk can be away for a while: no byte is fetched twice.
+// reviveLost puts a blob whose file was lost back into service if the file is in its place
+// again. A disk can be away for a while, and its blobs need not be fetched again.
 func (s *Storage) reviveLost(ctx context.Context, d digest.Digest) (bool, error) {
-	if s.anyDamage.Load() == damageNone { // most of what is asked for is just not here
+	if s.anyDamage.Load() == damageNone { // most blobs that callers ask for are simply not here
 		return false, nil
 	}
 	damage, err := s.damageOf(ctx, d)
@@ -173,9 +173,9 @@ func (s *Storage) learnDamage(ctx context.Context) error {
 	return err
 }
 
-// IsWhole reports whether repository has the manifest d and every blob that it
-// refers to, as far as their files' sizes tell. Children of an index are others. A blob with
-// URLs to come from need not be here, unless it was, and is damaged.
+// IsWhole reports whether repository has the manifest d and every blob that it refers to, by
+// the sizes of their files. It does not check the children of an index. A blob with URLs may be
+// absent, unless it was here and is damaged.
 func (s *Storage) IsWhole(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	var blobs []metadb.ChildBlob
 	has, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (has bool, err error) {
@@ -238,20 +238,21 @@ func (s *Storage) damageOf(ctx context.Context, d digest.Digest) (*Damage, error
 	return &damage, err
 }
 
-// unknownBlob says that a repository has no such blob, or why it is out of service.
+// unknownBlob returns the error for a blob that a repository does not have, or that is out of
+// service.
 func unknownBlob(tx *metadb.Tx, repository string, d digest.Digest) error {
 	damage, err := tx.LinkedDamage(repository, string(d))
 	if err != nil {
-		return known(err, oci.ErrBlobUnknown)
+		return mapNotFound(err, oci.ErrBlobUnknown)
 	}
 	return oci.ErrBlobUnknown.With("%s", damageText("blob", damage))
 }
 
-// damagedManifest says why a manifest is out of service.
+// damagedManifest returns the error for a manifest that is out of service.
 func damagedManifest(tx *metadb.Tx, repository string, d digest.Digest) error {
 	damage, err := tx.DamageOf(repository, string(d))
 	if err != nil {
-		return known(err, oci.ErrManifestUnknown)
+		return mapNotFound(err, oci.ErrManifestUnknown)
 	}
 	return oci.ErrManifestUnknown.With("%s", damageText("manifest", damage))
 }

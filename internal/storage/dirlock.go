@@ -13,8 +13,8 @@ import (
 // ErrLocked is returned, wrapped, for a data directory that another process uses.
 var ErrLocked = errors.New("another ferry uses this data directory")
 
-// LockDir makes this process the only one that uses the data directory dir,
-// which it creates. The lock ends with unlock, or with the process.
+// LockDir creates the data directory dir, and makes this process the only one that uses it. The
+// lock ends with unlock, or with the process.
 func LockDir(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)

@@ -10,21 +10,21 @@ import (
 	"ferry/internal/metadb"
 )
 
-// A transaction runs a function in one.
+// A transaction runs a function in a transaction of the database.
 type transaction func(context.Context, func(*metadb.Tx) error) error
 
-// A change is what one transaction changes in one repository. It takes one
-// sequence number of the feed, when the first thing changes.
+// A change is all that one transaction changes in one repository. It takes one sequence number
+// of the feed, with the first thing that changes.
 type change struct {
 	*Storage
 	tx         *metadb.Tx
 	repository string
 	seq        int64         // 0 while nothing has changed
-	added      digest.Digest // of the manifest that was added, if one was
+	added      digest.Digest // of the manifest that was added; "" is none
 }
 
-// update runs fn in a transaction on one repository, by write or remove. Once that is
-// committed, and has changed anything, those who watch the repository know.
+// update runs fn in a transaction on one repository, by write or remove. After the commit, it
+// notifies those who watch the repository, if anything changed.
 func (s *Storage) update(ctx context.Context, repository string, by transaction, fn func(*change) error) error {
 	c := &change{Storage: s, repository: repository}
 	err := by(ctx, func(tx *metadb.Tx) error {
@@ -37,7 +37,7 @@ func (s *Storage) update(ctx context.Context, repository string, by transaction,
 	return err
 }
 
-// number returns the change's sequence number.
+// number returns the sequence number of the change.
 func (c *change) number() (seq int64, err error) {
 	if c.seq == 0 {
 		c.seq, err = c.tx.AdvanceFeed(c.repository, c.Uptime())
@@ -45,8 +45,7 @@ func (c *change) number() (seq int64, err error) {
 	return c.seq, err
 }
 
-// removed notes that a tag, or a manifest without a tag, is no item of the
-// repository any longer.
+// removed records that a tag or an untagged manifest is no item of the repository any more.
 func (c *change) removed(item string) error {
 	seq, err := c.number()
 	if err != nil {
@@ -55,8 +54,8 @@ func (c *change) removed(item string) error {
 	return c.tx.PutTombstone(c.repository, item, seq, c.Uptime())
 }
 
-// relist notes that the change can add or remove items that have no number and
-// no tombstone of it: a short listing cannot tell it.
+// relist records that a short listing cannot express the change, because it can add or remove
+// items without numbers or tombstones of their own.
 func (c *change) relist() error {
 	seq, err := c.number()
 	if err != nil {
@@ -65,9 +64,10 @@ func (c *change) relist() error {
 	return c.tx.Relist(c.repository, seq)
 }
 
-// moved notes that other manifests may be reachable now than before: where any
-// has a subject, it comes and goes with that.
-func (c *change) moved() error {
+// relistReferrers records that other manifests may be reachable now than before. If the
+// repository has referrers, it is listed completely, because a referrer is an item if its
+// subject is reachable.
+func (c *change) relistReferrers() error {
 	has, err := c.tx.HasReferrers(c.repository)
 	if err != nil || !has {
 		return err
@@ -75,8 +75,8 @@ func (c *change) moved() error {
 	return c.relist()
 }
 
-// referenced notes that a tag or an index references manifests. Those that
-// nothing referenced before were items of their own until now.
+// referenced records that a tag or an index references manifests. Those that were not
+// referenced before were items of their own until now.
 func (c *change) referenced(digests ...string) error {
 	first, err := c.tx.MarkReferenced(c.repository, digests...)
 	for i := 0; i < len(first) && err == nil; i++ {
@@ -85,22 +85,21 @@ func (c *change) referenced(digests ...string) error {
 	return err
 }
 
-// Watch returns a channel that is closed with the next change, made by this
-// process, to a repository for which concerns returns true. Call it before
-// reading the feed, or a change between the two is missed. Callers with the same
-// key must have the same concerns, which is asked once for all of them. stop
-// ends the watch.
+// Watch returns a channel that is closed by the next change, by this process, of a repository
+// for which concerns returns true. Call it before you read the feed, or you miss a change in
+// between. Callers with the same key must have the same concerns, which is called once for all
+// of them. stop ends the watch.
 func (s *Storage) Watch(key string, concerns func(repository string) bool) (changed <-chan struct{}, stop func()) {
 	return s.watchers.add(key, concerns)
 }
 
-// TrimFeed forgets which items and repositories were removed longer ago than age. A reader
-// whose cursor is from before that gets complete listings instead.
+// TrimFeed forgets items and repositories that were removed longer ago than age. A reader with
+// an older cursor gets complete listings.
 func (s *Storage) TrimFeed(ctx context.Context, age time.Duration) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.TrimFeed(s.Uptime().Add(-age)) })
 }
 
-// watchers are those who wait for a change, by their key.
+// watchers are the readers that wait for a change, by key.
 type watchers struct {
 	mu     sync.Mutex
 	groups map[string]*watchGroup

@@ -10,23 +10,22 @@ import (
 	"ferry/internal/oci"
 )
 
-// An Image is what becomes visible together in a repository.
+// An Image is content that becomes visible together in a repository.
 type Image struct {
 	Repository string
-	Blobs      []digest.Digest // that are here under whatever repository, and that this one serves from now on
-	Manifests  []Put           // from the bottom up, without tags
-	Root       digest.Digest   // what the tags name
+	Blobs      []digest.Digest // that other repositories have, and this one gets
+	Manifests  []Put           // children first, without tags
+	Root       digest.Digest   // that the tags name
 	Tags       []string        // set last
-	KeepTags   bool            // a tag that names another manifest is not moved: [oci.ErrDenied]
+	KeepTags   bool            // a tag that names another manifest is an error: [oci.ErrDenied]
 }
 
-// PutImages makes images visible, in their order and in one transaction, in
-// which it then runs also. What holds for [Storage.PutManifest] and
-// [Storage.SetTag] holds for each manifest and tag. If any is refused, none of
-// the images is stored.
+// PutImages makes images visible, in their order and in one transaction, in which it then runs
+// also. Each manifest and tag is treated as by [Storage.PutManifest] and [Storage.SetTag]. If
+// any of them is refused, no image is stored.
 func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*metadb.Tx) error) error {
 	if slices.ContainsFunc(images, func(im Image) bool { return len(im.Manifests) > 0 }) {
-		if err := s.checkRoom(); err != nil {
+		if err := s.checkReserve(); err != nil {
 			return err
 		}
 	}
@@ -77,7 +76,7 @@ func (s *Storage) PutImages(ctx context.Context, images []Image, also func(*meta
 func (c *change) putImage(im Image, manifests []preparedPut) error {
 	for _, d := range im.Blobs {
 		if _, err := c.tx.Blob(string(d)); err != nil {
-			return known(err, oci.ErrBlobUnknown)
+			return mapNotFound(err, oci.ErrBlobUnknown)
 		}
 		if err := c.link(c.tx, im.Repository, d); err != nil {
 			return err
@@ -90,7 +89,7 @@ func (c *change) putImage(im Image, manifests []preparedPut) error {
 	}
 	for _, tag := range im.Tags {
 		if im.KeepTags {
-			if err := unmoved(c.tx, im.Repository, tag, im.Root); err != nil {
+			if err := checkTagUnmoved(c.tx, im.Repository, tag, im.Root); err != nil {
 				return err
 			}
 		}

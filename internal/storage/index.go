@@ -11,9 +11,9 @@ import (
 	"ferry/internal/oci"
 )
 
-// HeldChildren returns which of its children the index d holds here: all of them,
-// unless a platform filter left some out; nil where there is no such index.
-// To the index, other children count as absent.
+// HeldChildren returns the children that the index d holds: all of them, unless a platform
+// filter omitted some; nil if there is no such index. The index treats its other children as
+// absent.
 func (s *Storage) HeldChildren(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		children, err := tx.Children(repository, string(d))
@@ -31,8 +31,7 @@ func manifests(children []metadb.Child) (all []string) {
 	return all
 }
 
-// setChildren makes an index that is here hold the children, which are, and no
-// others.
+// setChildren makes an index hold the children, which are all here, and no others.
 func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	if !oci.IsIndex(index.MediaType) {
 		return nil
@@ -54,5 +53,5 @@ func (c *change) setChildren(index Manifest, children []metadb.Child) error {
 	if err := c.tx.SetChildren(index.Repository, string(index.Digest), children, seq); err != nil {
 		return err
 	}
-	return c.relist() // whatever tag leads to the index has another part of it now
+	return c.relist() // each tag that names the index has other content now
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// keyLock is a mutex for each key, for as long as somebody holds or awaits it.
+// A keyLock is a mutex for each key. It keeps only keys that are locked or awaited.
 type keyLock struct {
 	mu    sync.Mutex
 	locks map[string]*keyLockEntry
@@ -16,7 +16,7 @@ type keyLockEntry struct {
 	users int
 }
 
-// lock waits for key and returns its unlock.
+// lock waits for key, and returns the function that unlocks it.
 func (k *keyLock) lock(key string) (unlock func()) {
 	k.mu.Lock()
 	e := k.locks[key]
@@ -30,8 +30,7 @@ func (k *keyLock) lock(key string) (unlock func()) {
 	return func() { k.leave(key, e) }
 }
 
-// lockAll is lock for several keys. It takes them in the order of their bytes,
-// so that two callers never wait for each other.
+// lockAll locks several keys, in order, so that two callers never wait for each other.
 func (k *keyLock) lockAll(keys []string) (unlock func()) {
 	var unlocks []func()
 	for _, key := range slices.Compact(slices.Sorted(slices.Values(keys))) {
@@ -44,7 +43,7 @@ func (k *keyLock) lockAll(keys []string) (unlock func()) {
 	}
 }
 
-// tryLock is lock, but does not wait: ok is false while key is held or awaited.
+// tryLock is lock without waiting: ok is false if key is locked or awaited.
 func (k *keyLock) tryLock(key string) (unlock func(), ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -54,7 +53,7 @@ func (k *keyLock) tryLock(key string) (unlock func(), ok bool) {
 	return k.begin(key), true
 }
 
-// begin locks a key that nobody has. Its caller holds mu.
+// begin locks a key that nobody has locked. The caller holds mu.
 func (k *keyLock) begin(key string) (unlock func()) {
 	if k.locks == nil {
 		k.locks = map[string]*keyLockEntry{}

@@ -8,11 +8,11 @@ import (
 	"ferry/internal/oci"
 )
 
-// Locks are the attributes that keep content as it is; the zero value locks nothing.
+// Locks are the attributes that protect content. The zero value locks nothing.
 type Locks = metadb.Locks
 
-// What a lock forbids. Those of a repository hold for everything in it; those
-// of a tag and of the manifest that it names do not depend on each other.
+// The locks, and what each forbids. Those of a repository hold for all its content. Those of a
+// tag and of the manifest that it names are independent.
 const (
 	NoRead   Locks = 1 << iota // pulling
 	NoWrite                    // pushing, moving a tag, and deleting
@@ -20,16 +20,16 @@ const (
 	NoList                     // being listed
 )
 
-// noRemoval are the locks that each forbid deletion.
+// noRemoval are the locks that forbid deletion.
 const noRemoval = NoWrite | NoDelete
 
-// A LockChange sets some locks and clears others. It leaves the rest as they are.
+// A LockChange sets some locks and clears others. The rest are unchanged.
 type LockChange struct{ Set, Clear Locks }
 
 func (c LockChange) of(l Locks) Locks { return l&^c.Clear | c.Set }
 
-// ChangeLocks changes the locks of a repository, where reference is empty, of a
-// tag, or of a manifest by its digest. Changes at the same time all count.
+// ChangeLocks changes the locks of a repository if reference is empty, else of a tag, or of a
+// manifest by its digest. Concurrent changes are all applied.
 func (s *Storage) ChangeLocks(ctx context.Context, repository, reference string, c LockChange, notes ...Note) error {
 	err := s.remove(ctx, func(tx *metadb.Tx) error {
 		if err := changeLocks(tx, repository, reference, c); err != nil {
@@ -46,25 +46,25 @@ func changeLocks(tx *metadb.Tx, repository, reference string, c LockChange) erro
 	case reference == "":
 		row, err := tx.Repository(repository)
 		if err != nil {
-			return known(err, oci.ErrNameUnknown)
+			return mapNotFound(err, oci.ErrNameUnknown)
 		}
 		return tx.SetRepositoryLocks(repository, c.of(row.Locks))
 	case oci.IsDigest(reference):
 		row, err := tx.Manifest(repository, reference)
 		if err != nil {
-			return known(err, oci.ErrManifestUnknown)
+			return mapNotFound(err, oci.ErrManifestUnknown)
 		}
 		return tx.SetManifestLocks(repository, reference, c.of(row.Locks))
 	}
 	row, err := tx.Tag(repository, reference)
 	if err != nil {
-		return known(err, oci.ErrManifestUnknown)
+		return mapNotFound(err, oci.ErrManifestUnknown)
 	}
 	return tx.SetTagLocks(repository, reference, c.of(row.Locks))
 }
 
-// checkWritable returns [oci.ErrDenied] when the repository, which need not
-// exist, is locked against writing.
+// checkWritable returns [oci.ErrDenied] if the repository is locked against writing. The
+// repository need not exist.
 func checkWritable(tx *metadb.Tx, repository string) error {
 	row, err := tx.Repository(repository)
 	if errors.Is(err, metadb.ErrNotFound) {
@@ -76,12 +76,12 @@ func checkWritable(tx *metadb.Tx, repository string) error {
 	return err
 }
 
-// checkRemovable returns [oci.ErrDenied] when the repository is locked
-// against deletion, and [oci.ErrNameUnknown] when there is none.
+// checkRemovable returns [oci.ErrDenied] if the repository is locked against deletion, and
+// [oci.ErrNameUnknown] if it does not exist.
 func checkRemovable(tx *metadb.Tx, repository string) error {
 	row, err := tx.Repository(repository)
 	if err == nil && row.Locks&noRemoval != 0 {
 		return oci.ErrDenied.With("deleting from repository %s is locked", repository)
 	}
-	return known(err, oci.ErrNameUnknown)
+	return mapNotFound(err, oci.ErrNameUnknown)
 }

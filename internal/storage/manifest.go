@@ -40,7 +40,7 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 		}
 		row, err := pull(repository, reference)
 		if errors.Is(err, metadb.ErrNotFound) {
-			err = unknown(tx, repository, reference)
+			err = unknownManifest(tx, repository, reference)
 		}
 		if err != nil {
 			return nil, err
@@ -57,7 +57,7 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 }
 
 // unknown says that a manifest is not here, and why where that is known.
-func unknown(tx *metadb.Tx, repository, reference string) error {
+func unknownManifest(tx *metadb.Tx, repository, reference string) error {
 	e := oci.ErrManifestUnknown
 	if oci.IsDigest(reference) {
 		left, err := tx.IsOmitted(repository, reference)
@@ -78,7 +78,7 @@ func unknown(tx *metadb.Tx, repository, reference string) error {
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
-		return m, known(err, oci.ErrManifestUnknown)
+		return m, mapNotFound(err, oci.ErrManifestUnknown)
 	})
 	if err == nil {
 		err = s.checkPayload(ctx, &m)
@@ -112,7 +112,7 @@ func (s *Storage) listManifests(
 ) ([]Manifest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Manifest, error) {
 		if _, err := tx.Repository(repository); err != nil {
-			return nil, known(err, oci.ErrNameUnknown)
+			return nil, mapNotFound(err, oci.ErrNameUnknown)
 		}
 		return read(tx)
 	})
@@ -172,7 +172,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		row, err := c.tx.ManifestByDigest(repository, string(d))
 		if err != nil {
-			return known(err, oci.ErrManifestUnknown)
+			return mapNotFound(err, oci.ErrManifestUnknown)
 		}
 		if row.Locks&noRemoval != 0 {
 			return oci.ErrDenied.With("deleting %s of %s is locked", d, repository)
@@ -207,7 +207,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 }
 
 func (c *change) removeManifest(d digest.Digest) error {
-	if err := c.moved(); err != nil { // while what refers to it still says so
+	if err := c.relistReferrers(); err != nil { // while what refers to it still says so
 		return err
 	}
 	if err := c.tx.DeleteManifest(c.repository, string(d), c.Uptime()); err != nil {

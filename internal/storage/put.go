@@ -21,7 +21,7 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 		return nil, err
 	}
 	row := prepared.row
-	if err := s.checkRoom(); err != nil {
+	if err := s.checkReserve(); err != nil {
 		return nil, err
 	}
 	err = s.update(ctx, p.Repository, s.write, func(c *change) (err error) {
@@ -142,7 +142,7 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 		return row, c.relist()
 	}
 	if err == nil && len(manifests(children)) > 0 { // an index can lead to children that nothing led to
-		err = c.moved()
+		err = c.relistReferrers()
 	}
 	return row, err
 }

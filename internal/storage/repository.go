@@ -30,7 +30,7 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Repository, error) {
 		row, err := tx.Repository(name)
 		if err != nil {
-			return Repository{}, known(err, oci.ErrNameUnknown)
+			return Repository{}, mapNotFound(err, oci.ErrNameUnknown)
 		}
 		manifests, tags, err := tx.CountContent(name)
 		return Repository{row, manifests, tags}, err

@@ -98,7 +98,7 @@ func (s *Storage) SaveUptime(ctx context.Context) error {
 
 // write runs fn in a transaction.
 func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
-	return s.full(s.db.Update(ctx, fn))
+	return s.mapDiskFull(s.db.Update(ctx, fn))
 }
 
 // A Note writes to the audit log, in the transaction of a change, who made the change. If it
@@ -117,12 +117,12 @@ func writeNotes(tx *metadb.Tx, notes []Note) error {
 // remove runs fn, which removes something or lets it be removed, in a transaction. On a
 // full disk it has the reserve, and fn may be run twice.
 func (s *Storage) remove(ctx context.Context, fn func(*metadb.Tx) error) error {
-	return s.full(s.db.UpdateWithReserve(ctx, fn))
+	return s.mapDiskFull(s.db.UpdateWithReserve(ctx, fn))
 }
 
-// checkRoom returns [oci.ErrNoSpace] while the reserve is not there: what room there
+// checkReserve returns [oci.ErrNoSpace] while the reserve is not there: what room there
 // is, is for removals.
-func (s *Storage) checkRoom() error { return s.full(s.db.KeepReserve()) }
+func (s *Storage) checkReserve() error { return s.mapDiskFull(s.db.KeepReserve()) }
 
 // convert returns what of returns for each row.
 func convert[R, T any](rows []R, of func(R) T) (all []T) {
@@ -134,7 +134,7 @@ func convert[R, T any](rows []R, of func(R) T) (all []T) {
 }
 
 // known turns a row that is not there into the specification's error for it.
-func known(err error, unknown *oci.Error) error {
+func mapNotFound(err error, unknown *oci.Error) error {
 	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, blob.ErrNotExist) {
 		return unknown
 	}
@@ -143,7 +143,7 @@ func known(err error, unknown *oci.Error) error {
 
 // full turns the system's word for a full disk into the client's, and
 // remembers when that was.
-func (s *Storage) full(err error) error {
+func (s *Storage) mapDiskFull(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
 		s.fullAt.Store(new(s.Uptime()))
 		if errors.Is(err, oci.ErrNoSpace) {

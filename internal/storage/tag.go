@@ -20,11 +20,11 @@ func (s *Storage) Tags(ctx context.Context, repository string, o TagOrder, after
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Tag, error) {
 		_, err := tx.Repository(repository)
 		if err != nil {
-			return nil, known(err, oci.ErrNameUnknown)
+			return nil, mapNotFound(err, oci.ErrNameUnknown)
 		}
 		if after != "" && o.ByTime {
 			if o.After, err = tx.Tag(repository, after); err != nil {
-				return nil, known(err, oci.ErrManifestUnknown)
+				return nil, mapNotFound(err, oci.ErrManifestUnknown)
 			}
 		}
 		return tx.Tags(repository, o, limit, NoList)
@@ -40,7 +40,7 @@ func (s *Storage) TagNames(ctx context.Context, repository, after string, limit 
 		if err == nil && len(names) == 0 {
 			_, err = tx.Repository(repository)
 		}
-		return names, known(err, oci.ErrNameUnknown)
+		return names, mapNotFound(err, oci.ErrNameUnknown)
 	})
 }
 
@@ -48,7 +48,7 @@ func (s *Storage) TagNames(ctx context.Context, repository, after string, limit 
 func (s *Storage) Tag(ctx context.Context, repository, name string) (Tag, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Tag, error) {
 		tag, err := tx.Tag(repository, name)
-		return tag, known(err, oci.ErrManifestUnknown)
+		return tag, mapNotFound(err, oci.ErrManifestUnknown)
 	})
 }
 
@@ -67,7 +67,7 @@ func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.
 }
 
 // unmoved returns [oci.ErrDenied] if a tag names another manifest than d.
-func unmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
+func checkTagUnmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
 	old, err := tx.Tag(repository, name)
 	if err == nil && old.Digest != d {
 		return oci.ErrDenied.With("tag %s of %s exists, and stays where it is", name, repository)
@@ -121,7 +121,7 @@ func (c *change) setTag(name string, d digest.Digest) error {
 	if old.Name == "" && d == c.added { // a new tag of a new manifest moves nothing else
 		return nil
 	}
-	return c.moved()
+	return c.relistReferrers()
 }
 
 // DeleteTag removes a tag; the manifest that it named stays.
@@ -129,7 +129,7 @@ func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes 
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		tag, err := c.tx.Tag(repository, name)
 		if err != nil {
-			return known(err, oci.ErrManifestUnknown)
+			return mapNotFound(err, oci.ErrManifestUnknown)
 		}
 		if err := checkRemovable(c.tx, repository); err != nil {
 			return err
@@ -156,5 +156,5 @@ func (c *change) removeTag(name string) error {
 	if err := c.removed(name); err != nil {
 		return err
 	}
-	return c.moved()
+	return c.relistReferrers()
 }

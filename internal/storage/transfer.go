@@ -55,7 +55,7 @@ func (s *Storage) Transfer(ctx context.Context, d digest.Digest, size int64) (*T
 	t := &Transfer{s: s, digest: d, size: size, release: release}
 	if err := t.open(ctx); err != nil {
 		t.Close()
-		return nil, fmt.Errorf("open transfer %s: %w", d, t.s.full(err))
+		return nil, fmt.Errorf("open transfer %s: %w", d, t.s.mapDiskFull(err))
 	}
 	return t, nil
 }
@@ -166,7 +166,7 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	if offset < 0 || offset+int64(len(p)) > t.size {
 		return 0, oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
 	}
-	if err := t.s.checkRoom(); err != nil {
+	if err := t.s.checkReserve(); err != nil {
 		return 0, fmt.Errorf("write transfer %s: %w", t.digest, err)
 	}
 	all := &t.s.transfers
@@ -179,7 +179,7 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	}
 	for _, gap := range t.have.missing(Range{offset, offset + int64(len(p))}) {
 		if _, err := t.partial.WriteAt(p[gap.Start-offset:gap.End-offset], gap.Start); err != nil {
-			return fresh, t.s.full(fmt.Errorf("write transfer %s: %w", t.digest, err))
+			return fresh, t.s.mapDiskFull(fmt.Errorf("write transfer %s: %w", t.digest, err))
 		}
 		t.have = t.have.add(gap)
 		t.unsaved += gap.Len()
@@ -232,7 +232,7 @@ func (t *Transfer) seal(ctx context.Context) error {
 		return all.save(ctx, t.s)
 	}
 	if err := t.partial.Sync(); err != nil {
-		return t.s.full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+		return t.s.mapDiskFull(fmt.Errorf("sync transfer %s: %w", t.digest, err))
 	}
 	all.unsaved -= t.unsaved
 	t.unsaved = 0
@@ -274,7 +274,7 @@ func (t *Transfer) reset(ctx context.Context) error {
 	row := t.next()
 	err := t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })
 	if err != nil {
-		return t.s.full(err)
+		return t.s.mapDiskFull(err)
 	}
 	t.row = row
 	if err := t.partial.Truncate(0); err != nil {

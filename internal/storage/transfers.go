@@ -56,7 +56,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	dirty := slices.DeleteFunc(slices.Collect(maps.Keys(ts.open)), func(t *Transfer) bool { return t.unsaved == 0 })
 	for _, t := range dirty {
 		if err := t.partial.Sync(); err != nil {
-			return s.full(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+			return s.mapDiskFull(fmt.Errorf("sync transfer %s: %w", t.digest, err))
 		}
 		if err := t.hashTo(min(t.have.prefix(), t.hashed+hashStep)); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 		return nil
 	})
 	if err != nil {
-		return s.full(err)
+		return s.mapDiskFull(err)
 	}
 	for i, t := range dirty {
 		t.row, t.unsaved = rows[i], 0

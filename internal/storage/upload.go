@@ -44,7 +44,7 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	if err := oci.CheckRepository(repository); err != nil {
 		return nil, err
 	}
-	if err := s.checkRoom(); err != nil {
+	if err := s.checkReserve(); err != nil {
 		return nil, err
 	}
 	u := &Upload{
@@ -55,7 +55,7 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	u.release = s.partials.lock(uploadPartial(u.row.ID))
 	var err error
 	u.partial, err = s.blobs.Partial(ctx, uploadPartial(u.row.ID))
-	if err = s.full(err); err == nil {
+	if err = s.mapDiskFull(err); err == nil {
 		err = u.save(ctx)
 	}
 	if err != nil {
@@ -84,12 +84,12 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 // restore reads the row, and drops from disk what the row does not vouch for.
 func (u *Upload) restore(ctx context.Context, repository, id string) (err error) {
 	if u.row, err = u.s.uploadRow(ctx, repository, id); err != nil {
-		return known(err, oci.ErrBlobUploadUnknown)
+		return mapNotFound(err, oci.ErrBlobUploadUnknown)
 	}
 	readable := setState(u.hash, u.row.HashState) == nil
 	u.partial, err = u.s.recoverPartial(ctx, uploadPartial(id), digest.NewDigest(digest.SHA256, u.hash), u.row.Hashed)
 	if err != nil {
-		return u.s.full(err)
+		return u.s.mapDiskFull(err)
 	}
 	have, err := u.partial.Size()
 	if err != nil {
@@ -140,11 +140,11 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	for {
 		n, readErr := r.Read(buf)
 		if n > 0 {
-			if err := u.s.checkRoom(); err != nil {
+			if err := u.s.checkReserve(); err != nil {
 				return err
 			}
 			if _, err := u.partial.WriteAt(buf[:n], u.size); err != nil {
-				return u.s.full(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err),
+				return u.s.mapDiskFull(errors.Join(fmt.Errorf("write upload %s: %w", u.row.ID, err),
 					u.partial.Truncate(u.size)))
 			}
 			u.hash.Write(buf[:n])
@@ -191,7 +191,7 @@ func setState(h hash.Hash, state []byte) error {
 func (u *Upload) save(ctx context.Context) error {
 	if u.size > u.saved {
 		if err := u.partial.Sync(); err != nil {
-			return u.s.full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+			return u.s.mapDiskFull(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 		}
 	}
 	if u.size == u.saved && u.row.HashState != nil {
@@ -226,11 +226,11 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 		return oci.ErrDigestInvalid.With("content has digest %s, not %s", got, d)
 	}
 	if err := u.partial.Sync(); err != nil {
-		return u.s.full(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
+		return u.s.mapDiskFull(fmt.Errorf("sync upload %s: %w", u.row.ID, err))
 	}
 	return u.s.commitPartials(ctx, []verified{{uploadPartial(u.row.ID), d, u.size, []string{u.row.Repository}}},
 		func(tx *metadb.Tx) error {
-			return known(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
+			return mapNotFound(tx.DeleteUpload(u.row.ID), oci.ErrBlobUploadUnknown)
 		})
 }
 
@@ -252,7 +252,7 @@ func (u *Upload) Cancel(ctx context.Context) error {
 	if err := u.partial.Truncate(0); err != nil { // a file that is open keeps its room
 		return fmt.Errorf("cancel upload %s: %w", u.row.ID, err)
 	}
-	return known(u.s.removeUpload(ctx, u.row.ID), oci.ErrBlobUploadUnknown)
+	return mapNotFound(u.s.removeUpload(ctx, u.row.ID), oci.ErrBlobUploadUnknown)
 }
 
 // removeUpload removes an upload's content and then its row, for which a full

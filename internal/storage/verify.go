@@ -31,8 +31,8 @@ const (
 const readStep = 256 << 10
 
 // look reads the file of a blob of size bytes, and returns what is wrong with it; "" is nothing.
-func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
-	r, err := s.reread(ctx, d)
+func (s *Storage) checkContent(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
+	r, err := s.openFromDisk(ctx, d)
 	if errors.Is(err, blob.ErrNotExist) {
 		return fileLost, nil
 	}
@@ -65,7 +65,7 @@ func (s *Storage) look(ctx context.Context, d digest.Digest, size int64, pace Pa
 }
 
 // reread opens the file of a blob, from the disk if the store can do so.
-func (s *Storage) reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+func (s *Storage) openFromDisk(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
 	if store, ok := s.blobs.(blob.Rereader); ok {
 		return store.Reread(ctx, d)
 	}
@@ -92,14 +92,14 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 		return "", nil
 	}
 	if err == nil {
-		reason, err = s.look(ctx, d, row.Size, pace)
+		reason, err = s.checkContent(ctx, d, row.Size, pace)
 	}
 	if err != nil || reason == "" {
 		return "", err
 	}
 	// The second look tells damage from a commit that came meanwhile.
-	reason, err = s.takeOut(ctx, d, func(ctx context.Context, size int64) (string, error) {
-		return s.look(ctx, d, size, Unpaced)
+	reason, err = s.takeOutOfService(ctx, d, func(ctx context.Context, size int64) (string, error) {
+		return s.checkContent(ctx, d, size, Unpaced)
 	})
 	if errors.Is(err, metadb.ErrNotFound) {
 		return "", nil
@@ -187,11 +187,11 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	if err != nil || damage == nil {
 		return false, err
 	}
-	if reason, err := s.look(ctx, d, damage.Size, pace); err != nil || reason != "" {
+	if reason, err := s.checkContent(ctx, d, damage.Size, pace); err != nil || reason != "" {
 		return false, err
 	}
 	defer s.digests.lock(string(d))()
-	if reason, err := s.look(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
+	if reason, err := s.checkContent(ctx, d, damage.Size, Unpaced); err != nil || reason != "" {
 		return false, err
 	}
 	err = s.write(ctx, func(tx *metadb.Tx) error {
@@ -208,11 +208,11 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 var ErrManyLost = errors.New("is the disk with the blobs mounted? Nothing was taken out of service")
 
 // manyLost is how many files, and one in how many, may be lost until that is doubted.
-// mostLost is how many are taken out of service at a time: they are held in memory.
+// maxLostAtOnce is how many are taken out of service at a time: they are held in memory.
 const (
 	manyLost      = 20
 	manyLostShare = 4
-	mostLost      = 10_000
+	maxLostAtOnce = 10_000
 )
 
 // CheckFiles looks at the file of every blob, whose content it does not read, and
@@ -237,7 +237,7 @@ func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
 			if after = row.Digest; has {
 				continue
 			}
-			if absent++; absent <= mostLost {
+			if absent++; absent <= maxLostAtOnce {
 				missing = append(missing, row)
 			}
 		}

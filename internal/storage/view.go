@@ -107,7 +107,7 @@ type IndexChildren struct {
 func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
 	row, err := v.tx.Manifest(repository, string(d))
 	if err != nil {
-		return nil, known(err, oci.ErrManifestUnknown)
+		return nil, mapNotFound(err, oci.ErrManifestUnknown)
 	}
 	return &row, nil
 }
