@@ -193,7 +193,7 @@ func wrap(err error, what string) error {
 
 // A record is a row as a struct.
 type record interface {
-	// fields returns where the row's columns go, in the order of the query.
+	// fields returns the destinations of the row's columns, in the order of the query.
 	fields() []any
 }
 

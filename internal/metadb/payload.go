@@ -9,9 +9,9 @@ import (
 // SQLite, its driver and database/sql each hold a copy of a row. Therefore a large payload is
 // stored in rows of its own.
 const (
-	// MaxInRow is the size, in bytes, up to which a payload is in its manifest's row.
+	// MaxInRow is the largest payload, in bytes, that is stored in its manifest's row.
 	MaxInRow = 128 << 10
-	// ChunkSize is the size of the chunks, in bytes, that a larger payload is in.
+	// ChunkSize is the size, in bytes, of the chunks of a larger payload.
 	ChunkSize = 32 << 10
 )
 

@@ -27,7 +27,7 @@ const (
 
 // Collected is what a garbage collection deleted.
 type Collected struct {
-	Blobs   int   // and orphaned files
+	Blobs   int   // including orphaned files
 	Bytes   int64 // their size
 	Uploads int   // abandoned uploads
 }

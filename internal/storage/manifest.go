@@ -11,12 +11,11 @@ import (
 	"ferry/internal/oci"
 )
 
-// Manifest returns the manifest of repository that reference, a tag or a
-// digest, leads to, or [oci.ErrManifestUnknown]. One that was read lately is
-// answered from memory, without a query, and is as this process wrote it last;
-// what another process writes to the same database is not seen for as long as
-// the answer is remembered. The payload of a manifest of more than [metadb.MaxInRow]
-// bytes is nil: see [Storage.OpenPayload].
+// Manifest returns the manifest of repository that reference, a tag or a digest, names, or
+// [oci.ErrManifestUnknown]. A manifest that was read recently comes from a cache without a
+// query. The cache has all writes of this process, but misses those of other processes to the
+// same database. The payload of a manifest of more than [metadb.MaxInRow] bytes is nil: see
+// [Storage.OpenPayload].
 func (s *Storage) Manifest(ctx context.Context, repository, reference string) (*Manifest, error) {
 	m, generation := s.cache.get(repository, reference)
 	if m == nil {
@@ -56,7 +55,8 @@ func (s *Storage) readManifest(ctx context.Context, repository, reference string
 	return m, nil
 }
 
-// unknown says that a manifest is not here, and why where that is known.
+// unknownManifest returns the error for a manifest that is not here, with the reason if there
+// is one.
 func unknownManifest(tx *metadb.Tx, repository, reference string) error {
 	e := oci.ErrManifestUnknown
 	if oci.IsDigest(reference) {
@@ -71,10 +71,9 @@ func unknownManifest(tx *metadb.Tx, repository, reference string) error {
 	return e.WithDetail(map[string]string{"repository": repository, "reference": reference})
 }
 
-// DescribeManifest returns the manifest d of repository, or
-// [oci.ErrManifestUnknown]. Unlike [Storage.Manifest] it has the manifest's
-// own locks alone, and is answered also where reading is locked: it is for
-// the management of content, not for pulls. Its payload is as that of [Storage.Manifest].
+// DescribeManifest returns the manifest d of repository, or [oci.ErrManifestUnknown]. It is for
+// the management of content, not for pulls: it has only the manifest's own locks, and ignores
+// locks on reading. The payload is as that of [Storage.Manifest].
 func (s *Storage) DescribeManifest(ctx context.Context, repository string, d digest.Digest) (Manifest, error) {
 	m, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (Manifest, error) {
 		m, err := tx.Manifest(repository, string(d))
@@ -86,21 +85,21 @@ func (s *Storage) DescribeManifest(ctx context.Context, repository string, d dig
 	return m, err
 }
 
-// HasManifest reports whether repository has the manifest d, undamaged.
+// HasManifest reports whether repository has the manifest d, and the manifest is not damaged.
 func (s *Storage) HasManifest(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.HasManifest(repository, string(d)) })
 }
 
-// Manifests returns up to limit manifests of repository after the digest
-// after, in order, without their payloads.
+// Manifests returns up to limit manifests of repository after the digest after, in order,
+// without their payloads.
 func (s *Storage) Manifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.Manifests(repository, after, limit)
 	})
 }
 
-// UnreferencedManifests is [Storage.Manifests] for those that no tag names and no
-// index holds: only their digest or their subject leads to them.
+// UnreferencedManifests is [Storage.Manifests] for manifests that no tag names and no index
+// holds. They are found only by digest, or as referrers of their subject.
 func (s *Storage) UnreferencedManifests(ctx context.Context, repository, after string, limit int) ([]Manifest, error) {
 	return s.listManifests(ctx, repository, func(tx *metadb.Tx) ([]Manifest, error) {
 		return tx.UnreferencedManifests(repository, after, limit)
@@ -123,16 +122,16 @@ func (s *Storage) IsUnreferenced(ctx context.Context, repository string, d diges
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) { return tx.IsUnreferenced(repository, string(d)) })
 }
 
-// A ReferrerPage is which referrers to list.
+// A ReferrerPage selects the referrers to list.
 type ReferrerPage struct {
-	ArtifactType string        // only of this type; "" is any
-	After        digest.Digest // those behind this one; "", or one that is gone, is from the first on
+	ArtifactType string        // only of this type; "" is all types
+	After        digest.Digest // only those after this one; "", or one that was deleted, is the first page
 	Limit        int
 }
 
-// Referrers returns descriptors of manifests of repository whose subject is d, oldest
-// first. The subject itself need not be here. Of annotations longer than 16 KiB in
-// all, those are left out that are the longest.
+// Referrers returns descriptors of the manifests of repository whose subject is d, oldest
+// first. The subject itself need not be here. Each has at most 16 KiB of annotations; the
+// longest are left out.
 func (s *Storage) Referrers(
 	ctx context.Context, repository string, d digest.Digest, page ReferrerPage,
 ) ([]oci.Descriptor, error) {
@@ -155,8 +154,8 @@ func (s *Storage) Referrers(
 	return all, nil
 }
 
-// ReferrerDigests returns the digests of all manifests of repository whose subject is
-// d, oldest first.
+// ReferrerDigests returns the digests of all manifests of repository whose subject is d, oldest
+// first.
 func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d digest.Digest) ([]digest.Digest, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]digest.Digest, error) {
 		all, err := tx.ReferrerDigests(repository, string(d))
@@ -164,9 +163,9 @@ func (s *Storage) ReferrerDigests(ctx context.Context, repository string, d dige
 	})
 }
 
-// DeleteManifest removes the manifest d of repository and the tags that name
-// it. One that an index holds stays: [oci.ErrDenied]. What refers to it stays,
-// and is of use to nobody who does not know its digest.
+// DeleteManifest deletes the manifest d of repository and the tags that name it. A manifest
+// that an index holds is not deleted: the error is [oci.ErrDenied]. Its referrers stay, and can
+// be pulled by digest.
 func (s *Storage) DeleteManifest(ctx context.Context, repository string, d digest.Digest, notes ...Note) error {
 	gone := []string{string(d)}
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
@@ -207,7 +206,7 @@ func (s *Storage) DeleteManifest(ctx context.Context, repository string, d diges
 }
 
 func (c *change) removeManifest(d digest.Digest) error {
-	if err := c.relistReferrers(); err != nil { // while what refers to it still says so
+	if err := c.relistReferrers(); err != nil { // while its references are still there
 		return err
 	}
 	if err := c.tx.DeleteManifest(c.repository, string(d), c.Uptime()); err != nil {

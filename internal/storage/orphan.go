@@ -12,14 +12,14 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// OrphanAge is for how long a file is kept that no row knows. A crash can leave one; but
-// where there are many, the database is not the one that belongs to the files, and
-// somebody has as long to restore it. Files stay in their places, so that they
-// are of use at once when a row wants them again. Where the disk was full, they are kept
-// for the grace period.
+// OrphanAge is how long a file is kept that no row knows. A crash can leave such a file. But if
+// there are many, the database is not the one that belongs to the files, and an operator has
+// this long to restore the right one. The files stay in their places, so that they can be used
+// at once. If the disk was full, they are kept for the grace period.
 const OrphanAge = 7 * 24 * time.Hour
 
-// collectOrphans notes the files without a row, and removes those that were noted long ago.
+// collectOrphans records the files without a row, and deletes those that were recorded long
+// ago.
 func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 	var failed failures
 	failed.note(s.noteOrphans(ctx))
@@ -45,8 +45,8 @@ func (s *Storage) collectOrphans(ctx context.Context, c *Collected) error {
 	}
 }
 
-// collectSomeOrphans removes those of the files that were noted before the given moment,
-// and forgets those that are owned, whose number it returns.
+// collectSomeOrphans deletes those of the files that were recorded before the given moment. It
+// deletes the records of files that have a row again, and returns their number.
 func (s *Storage) collectSomeOrphans(
 	ctx context.Context, orphans []metadb.Orphan, before metadb.Uptime, c *Collected,
 ) (back int, err error) {
@@ -67,7 +67,7 @@ func (s *Storage) collectSomeOrphans(
 	return back, failed.join(s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteOrphans(done...) }))
 }
 
-// noteOrphans writes down since when no row has known a file.
+// noteOrphans records when each file without a row was first found.
 func (s *Storage) noteOrphans(ctx context.Context) error {
 	var found []metadb.Orphan
 	files, bytes := 0, int64(0)
@@ -86,7 +86,7 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 	note := func(name string, size int64) error {
 		release, free := s.lockFile(name)
 		if !free {
-			return nil // it need not have a row yet
+			return nil // its row may not be written yet
 		}
 		defer release()
 		isNew, err := metadb.Read(ctx, s.db, func(tx *metadb.Tx) (bool, error) {
@@ -118,7 +118,8 @@ func (s *Storage) noteOrphans(ctx context.Context) error {
 	return err
 }
 
-// collectOrphan removes a file that was noted before the given moment, unless it is owned now.
+// collectOrphan deletes a file that was recorded before the given moment, unless it has a row
+// now.
 func (s *Storage) collectOrphan(
 	ctx context.Context, o metadb.Orphan, before metadb.Uptime, c *Collected,
 ) (owned, gone bool, err error) {
@@ -149,8 +150,8 @@ func (s *Storage) collectOrphan(
 	return false, true, err
 }
 
-// lockFile keeps a commit of the same digest out, which comes before, and owns the file,
-// or after; or gives the partial, if it is free, one user.
+// lockFile keeps commits of the same digest away from a blob's file: an earlier one has written
+// the row, a later one waits. It gives a partial one user, if it is free.
 func (s *Storage) lockFile(name string) (release func(), free bool) {
 	if _, isBlob := orphanBlob(name); isBlob {
 		return s.digests.lock(name), true
@@ -158,16 +159,16 @@ func (s *Storage) lockFile(name string) (release func(), free bool) {
 	return s.partials.tryLock(name)
 }
 
-// orphanBlob returns the digest that a file's name is, if it is a blob's.
+// orphanBlob returns the digest that is a file's name, if the file is a blob's.
 func orphanBlob(name string) (digest.Digest, bool) {
 	d, err := oci.ParseDigest(name)
 	return d, err == nil
 }
 
-// ownsFile reports whether a blob, an upload or a transfer has the file.
+// ownsFile reports whether the file belongs to a blob, an upload or a transfer.
 func ownsFile(tx *metadb.Tx, name string) (bool, error) {
 	if d, ok := orphanBlob(name); ok {
-		return tx.KnowsBlob(string(d)) // a transfer takes back what a crash left in the blob's place
+		return tx.KnowsBlob(string(d)) // a transfer moves back the file that a crash left in the blob's place
 	}
 	return ownsPartial(tx, name)
 }

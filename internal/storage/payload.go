@@ -12,7 +12,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// A chunkReader appends a chunk of a payload to b; [metadb.ErrNotFound] is behind the last.
+// A chunkReader appends chunk n of a payload to b. The error is [metadb.ErrNotFound] after the
+// last.
 type chunkReader func(b []byte, n int) ([]byte, error)
 
 // chunksIn reads the payload of m in one transaction.
@@ -22,22 +23,22 @@ func chunksIn(tx *metadb.Tx, m *Manifest) chunkReader {
 	}
 }
 
-// chunksOf reads the payload of m with a transaction for each chunk. The digest names
-// the content, so that it does not change in between.
+// chunksOf reads the payload of m with a transaction for each chunk. The chunks fit together,
+// because the digest determines the content.
 func (s *Storage) chunksOf(ctx context.Context, m *Manifest) chunkReader {
 	return func(b []byte, n int) ([]byte, error) {
 		return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]byte, error) { return chunksIn(tx, m)(b, n) })
 	}
 }
 
-// A payloadHash says whether a payload that was read in chunks is what its digest says.
+// A payloadHash checks a payload that is read in chunks.
 type payloadHash struct {
 	digest     digest.Digest
 	hash       hash.Hash
 	have, size int64
 }
 
-// newPayloadHash returns the hash for the payload of m; nil if the digest is damaged.
+// newPayloadHash returns the hash for the payload of m; nil if the digest is invalid.
 func newPayloadHash(m *Manifest) *payloadHash {
 	if _, err := oci.ParseDigest(string(m.Digest)); err != nil {
 		return nil
@@ -50,13 +51,12 @@ func (h *payloadHash) add(chunk []byte) {
 	h.have += int64(len(chunk))
 }
 
-// isWhole reports whether what was added has the size and the digest.
+// isWhole reports whether the chunks have the right size and digest.
 func (h *payloadHash) isWhole() bool {
 	return h.have == h.size && digest.NewDigest(h.digest.Algorithm(), h.hash) == h.digest
 }
 
-// isPayloadOf reports whether the payload of m, in its row or in chunks, is what its digest
-// says.
+// isPayloadOf reports whether the payload of m, in its row or in chunks, matches its digest.
 func isPayloadOf(m *Manifest, chunks chunkReader) (bool, error) {
 	h := newPayloadHash(m)
 	if h == nil {
@@ -91,14 +91,15 @@ type PayloadReader struct {
 	chunk    []byte
 }
 
-// OpenPayload returns a reader of the payload of m, which a method of s returned.
+// OpenPayload returns a reader of the payload of m. m must be from a method that returns a
+// single manifest.
 func (s *Storage) OpenPayload(m *Manifest) *PayloadReader {
 	return &PayloadReader{storage: s, manifest: m, hash: newPayloadHash(m)}
 }
 
-// Next returns the next chunk, or [io.EOF] behind the last. The chunk must not be changed,
-// and is valid until the next call. The last chunk is returned only if the payload has its
-// digest. Else the manifest is out of service from then on, and the error is
+// Next returns the next chunk, or [io.EOF] after the last. The chunk must not be modified, and
+// is valid until the next call. The last chunk is returned only if the payload matches its
+// digest. Otherwise the manifest is taken out of service, and the error is
 // [oci.ErrManifestUnknown], as for a manifest that was deleted meanwhile.
 func (r *PayloadReader) Next(ctx context.Context) ([]byte, error) {
 	m := r.manifest
@@ -107,7 +108,7 @@ func (r *PayloadReader) Next(ctx context.Context) ([]byte, error) {
 		return nil, r.storage.damagedPayload(ctx, m)
 	case r.hash.have == m.Size:
 		return nil, io.EOF
-	case m.Payload != nil: // was checked when it was read
+	case m.Payload != nil: // it was checked when it was read
 		r.hash.have = m.Size
 		return m.Payload, nil
 	}
@@ -124,8 +125,8 @@ func (r *PayloadReader) Next(ctx context.Context) ([]byte, error) {
 	return chunk, nil
 }
 
-// damagedPayload takes a manifest out of service whose payload was read and is damaged,
-// unless it was deleted meanwhile. The error says so.
+// damagedPayload takes a manifest out of service if its payload is damaged, and returns the
+// error for that, or for a manifest that was deleted meanwhile.
 func (s *Storage) damagedPayload(ctx context.Context, m *Manifest) error {
 	if _, _, err := s.VerifyManifest(context.WithoutCancel(ctx), m.Repository, m.Digest); err != nil {
 		s.log.Error("damage is not noted", "repo", m.Repository, "digest", m.Digest, "err", err)
@@ -133,8 +134,8 @@ func (s *Storage) damagedPayload(ctx context.Context, m *Manifest) error {
 	return s.db.View(ctx, func(tx *metadb.Tx) error { return damagedManifest(tx, m.Repository, m.Digest) })
 }
 
-// ParseManifest returns what m refers to. Of large manifests, one is read and parsed at a
-// time. The error of one that is damaged is [oci.ErrManifestUnknown].
+// ParseManifest parses m. Large manifests are read and parsed one at a time. If m is damaged,
+// the error is [oci.ErrManifestUnknown].
 func (s *Storage) ParseManifest(ctx context.Context, m *Manifest) (parsed *oci.Manifest, err error) {
 	if m.Payload != nil {
 		return oci.ParseManifest(m.MediaType, m.Payload)
@@ -149,12 +150,13 @@ func (s *Storage) ParseManifest(ctx context.Context, m *Manifest) (parsed *oci.M
 	return parsed, err
 }
 
-// ParseManifest is [Storage.ParseManifest] within the view. It takes nothing out of service.
+// ParseManifest is [Storage.ParseManifest] in the view. It takes no damaged manifest out of
+// service.
 func (v *View) ParseManifest(m *Manifest) (*oci.Manifest, error) {
 	if m.Payload != nil {
 		return oci.ParseManifest(m.MediaType, m.Payload)
 	}
-	v.storage.parsing.Lock() // whoever has it waits for no transaction
+	v.storage.parsing.Lock() // the holder waits for no other transaction
 	defer v.storage.parsing.Unlock()
 	if m.Size > oci.MaxManifestSize {
 		return nil, oci.ErrManifestUnknown

@@ -10,11 +10,11 @@ import (
 	"ferry/internal/oci"
 )
 
-// PutManifest stores a manifest and sets its tags, in one transaction.
-// Everything that it refers to must be in its repository, else the error is
-// [oci.ErrManifestBlobUnknown] with the digests that are not; a subject, and a
-// blob that [oci.MayBeAbsent], need not be there. To put the same thing twice changes nothing;
-// an index that is here holds afterwards what the last put did not leave out.
+// PutManifest stores a manifest and sets its tags, in one transaction. All content that the
+// manifest refers to must be in its repository, except a subject, and blobs that
+// [oci.MayBeAbsent]. Otherwise the error is [oci.ErrManifestBlobUnknown] with the absent
+// digests. To put the same manifest again changes nothing, except that an index then holds the
+// children that the last Put did not omit.
 func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	prepared, err := s.prepare(ctx, p)
 	if err != nil {
@@ -35,15 +35,15 @@ func (s *Storage) PutManifest(ctx context.Context, p Put) (*Manifest, error) {
 	return &row, nil
 }
 
-// A preparedPut is a manifest that was looked at, and its row.
+// A preparedPut is a manifest that was checked, and its row.
 type preparedPut struct {
 	Put
 	parsed *oci.Manifest
 	row    Manifest
 }
 
-// prepare returns what a manifest is stored as, or what is wrong with it. Blobs
-// whose files were lost are out of service afterwards, and absent to it.
+// prepare checks a manifest, and returns it with its row. Blobs whose files were lost are taken
+// out of service, and count as absent.
 func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
 	if err := checkNames(p.Repository, p.Tags); err != nil {
 		return preparedPut{}, err
@@ -80,7 +80,7 @@ func (s *Storage) prepare(ctx context.Context, p Put) (preparedPut, error) {
 	return preparedPut{p, parsed, row}, nil
 }
 
-// checkNames returns what is wrong with a repository's name or a tag.
+// checkNames returns an error if the name of a repository or a tag is invalid.
 func checkNames(repository string, tags []string) error {
 	if err := oci.CheckRepository(repository); err != nil {
 		return err
@@ -138,17 +138,17 @@ func (c *change) addManifest(row Manifest, children []metadb.Child) (_ Manifest,
 		return row, err
 	}
 	isSubject, err := c.tx.IsSubject(row.Repository, string(row.Digest))
-	if err == nil && isSubject { // its referrers were pushed before it
+	if err == nil && isSubject { // its referrers were pushed before
 		return row, c.relist()
 	}
-	if err == nil && len(manifests(children)) > 0 { // an index can lead to children that nothing led to
+	if err == nil && len(manifests(children)) > 0 { // an index can make children reachable
 		err = c.relistReferrers()
 	}
 	return row, err
 }
 
-// children returns what the manifest refers to, once it is sure that the
-// repository has all that is not left out.
+// children returns the content that the manifest refers to, after it has checked that the
+// repository has all children that are not omitted.
 func (p preparedPut) children(tx *metadb.Tx) ([]metadb.Child, error) {
 	var children []metadb.Child
 	var blobs, manifests []string

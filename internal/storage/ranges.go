@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// A Range is the bytes from Start up to, without, End.
+// A Range is the bytes from Start up to End, without End.
 type Range struct{ Start, End int64 }
 
-// Len returns how many bytes the range has.
+// Len returns the number of bytes in the range.
 func (r Range) Len() int64 { return r.End - r.Start }
 
 // MarshalJSON writes the range as a pair.
@@ -29,22 +29,22 @@ func (r *Range) UnmarshalJSON(b []byte) error {
 // ranges is a set of bytes: sorted, not empty, and with a gap between any two.
 type ranges []Range
 
-// text is the set as it is stored: a JSON array of pairs.
+// text returns the set in its stored form, a JSON array of pairs.
 func (rs ranges) text() string {
 	text, err := json.Marshal(rs)
 	if err != nil {
-		panic(err) // it has numbers
+		panic(err) // numbers can be encoded
 	}
 	return string(text)
 }
 
-// add returns the set with r in it. It may change the set that it is called on.
+// add returns the set with r in it. It may modify the set that it is called on.
 func (rs ranges) add(r Range) ranges {
 	if r.Start >= r.End {
 		return rs
 	}
-	// first is the first range that ends at r's start or later; last is behind
-	// the last one that begins at r's end or earlier: those become one with r.
+	// first is the first range that ends at the start of r or later. last is after the last
+	// range that begins at the end of r or earlier. All of these are joined with r.
 	first, _ := slices.BinarySearchFunc(rs, r.Start,
 		func(e Range, start int64) int { return cmp.Compare(e.End, start) })
 	last := first
@@ -55,7 +55,7 @@ func (rs ranges) add(r Range) ranges {
 	return slices.Replace(rs, first, last, r)
 }
 
-// missing returns what of within is not in the set.
+// missing returns the parts of within that are not in the set.
 func (rs ranges) missing(within Range) []Range {
 	var gaps []Range
 	at := within.Start
@@ -74,7 +74,7 @@ func (rs ranges) missing(within Range) []Range {
 	return gaps
 }
 
-// prefix returns how many bytes from the first on are in the set.
+// prefix returns the number of bytes in the set before its first gap.
 func (rs ranges) prefix() int64 {
 	if len(rs) == 0 || rs[0].Start != 0 {
 		return 0
@@ -82,7 +82,7 @@ func (rs ranges) prefix() int64 {
 	return rs[0].End
 }
 
-// total returns how many bytes are in the set.
+// total returns the number of bytes in the set.
 func (rs ranges) total() (n int64) {
 	for _, r := range rs {
 		n += r.Len()
@@ -90,8 +90,8 @@ func (rs ranges) total() (n int64) {
 	return n
 }
 
-// check returns an error when the set, which was read from disk, is none of
-// the first size bytes.
+// check returns an error if the set, which was read from disk, is not one of the first size
+// bytes.
 func (rs ranges) check(size int64) error {
 	at := int64(-1)
 	for _, r := range rs {

@@ -7,17 +7,17 @@ import (
 	"ferry/internal/oci"
 )
 
-// A Repository is what is known of one beside its content.
+// A Repository describes a repository without its content.
 type Repository struct {
 	metadb.Repository
-	Manifests, Tags int // how many; only of a single repository
+	Manifests, Tags int // numbers; not in lists
 }
 
-// page is how many rows a walk over everything reads at once.
+// page is how many rows a walk over all content reads at a time.
 const page = 500
 
-// Repositories returns up to limit repositories after the name after, in
-// order, without those whose listing is locked.
+// Repositories returns up to limit repositories after the name after, in order, without those
+// whose listing is locked.
 func (s *Storage) Repositories(ctx context.Context, after string, limit int) ([]Repository, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Repository, error) {
 		rows, err := tx.Repositories(after, limit, NoList)
@@ -37,8 +37,8 @@ func (s *Storage) Repository(ctx context.Context, name string) (Repository, erro
 	})
 }
 
-// DeleteRepository removes a repository with everything in it, unless a lock
-// keeps it, or anything in it: then the error is [oci.ErrDenied].
+// DeleteRepository deletes a repository with all its content. If a lock of the repository or of
+// its content forbids that, the error is [oci.ErrDenied].
 func (s *Storage) DeleteRepository(ctx context.Context, name string, notes ...Note) error {
 	err := s.update(ctx, name, s.remove, func(c *change) error {
 		if err := checkRemovable(c.tx, name); err != nil {

@@ -1,16 +1,15 @@
-// Package storage is the only writer of content: what a client pushes and
-// what a sync brings go through it, so that the reservations are kept in one
-// place. A blob is visible only after its digest was verified and its bytes
-// were fsynced; a manifest only when its children are present; a tag moves
-// last and in one transaction; nothing is removed while something refers to
-// it, leases it, or it is younger than the grace period; and every byte is
-// stored and served as it came.
+// Package storage is the only writer of content. All content that clients push, and that syncs
+// fetch, passes through it, so that these promises are kept in one place: A blob is visible
+// only after its digest was verified and its bytes were fsynced. A manifest is visible only
+// when its children are present. A tag moves last, and in one transaction. Nothing is deleted
+// while something refers to it, while a lease holds it, or before it is older than the grace
+// period. Every byte is stored and served as it was received.
 package storage
 
 import (
 	"cmp"
 	"context"
-	_ "crypto/sha512" // digests of this algorithm are as good as sha256's
+	_ "crypto/sha512" // links the algorithm of sha512 digests
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,44 +26,44 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// Options are what a Storage is made of. DB and Blobs are required.
+// Options configure a Storage. DB and Blobs are required.
 type Options struct {
 	DB    *metadb.DB
 	Blobs blob.Store
 	Log   *slog.Logger     // nil discards
-	Now   func() time.Time // of what people read; nil is time.Now
-	// Uptime is how long this process has run, by a clock that no step of the wall
-	// clock moves; nil counts from New on. Ages are counted by it.
+	Now   func() time.Time // for times that people read; nil is time.Now
+	// Uptime returns how long this process has run, by a clock that no step of the wall clock
+	// moves. Ages are counted by it. nil counts from New on.
 	Uptime func() time.Duration
 	Grace  time.Duration // how long unreferenced content is safe from collection; 0 is an hour
 }
 
-// A Storage is an instance's content. It is safe for concurrent use. Only one
-// Storage may use a data directory (see [LockDir]).
+// A Storage is the content of an instance. It is safe for concurrent use. A data directory may
+// have only one Storage (see [LockDir]).
 type Storage struct {
 	db    *metadb.DB
 	blobs blob.Store
 	log   *slog.Logger
 	now   func() time.Time
 	grace time.Duration
-	ran   func() time.Duration // for how long this process has
+	ran   func() time.Duration // how long this process has run
 
-	// digests guards a blob's file and its row together: a commit and a
-	// collection of the same digest never overlap.
+	// digests locks the file and the row of a blob together, so that a commit and a
+	// collection of the same blob never overlap.
 	digests keyLock
-	// partials gives each upload and each transfer one user at a time.
+	// partials locks each upload and each transfer for one user at a time.
 	partials     keyLock
 	transfers    transfers
 	parsing      sync.Mutex // held while a large manifest is in memory; see [View.ParseManifest]
 	cache        *cache
 	watchers     watchers
 	reservations reservations
-	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last found full; nil is never
+	fullAt       atomic.Pointer[metadb.Uptime] // when the disk was last full; nil is never
 	anyDamage    atomic.Int32                  // see [damageUnknown]
 	damageFound  signal
 }
 
-// New returns the storage over o's database and blob store. It reads nothing,
+// New returns the storage in o's database and blob store. It reads nothing, so that it is fast
 // however much is stored.
 func New(o Options) (*Storage, error) {
 	if o.DB == nil || o.Blobs == nil {
@@ -81,17 +80,17 @@ func New(o Options) (*Storage, error) {
 		s.now = time.Now
 	}
 	if s.ran = o.Uptime; s.ran == nil {
-		start := s.now() // that of package time has a reading of the clock that no step moves
+		start := s.now() // its monotonic reading is not moved by steps of the clock
 		s.ran = func() time.Duration { return s.now().Sub(start) }
 	}
 	return s, nil
 }
 
-// Uptime returns the moment from which ages are counted now.
+// Uptime returns the current moment for ages.
 func (s *Storage) Uptime() metadb.Uptime { return s.db.Uptime().Add(s.ran()) }
 
-// SaveUptime writes the moment down. After a crash, ages are counted on from what was
-// written last, so that content seems younger than it is, and never older.
+// SaveUptime saves the uptime. After a crash, ages are counted on from the saved uptime, so
+// that content may seem younger than it is, but never older.
 func (s *Storage) SaveUptime(ctx context.Context) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.SaveUptime(s.Uptime()) })
 }
@@ -101,8 +100,8 @@ func (s *Storage) write(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.mapDiskFull(s.db.Update(ctx, fn))
 }
 
-// A Note writes to the audit log, in the transaction of a change, who made the change. If it
-// fails, the change is not made.
+// A Note writes to the audit log, in the transaction of a change, who makes the change. If it
+// fails, the change fails.
 type Note func(*metadb.Tx) error
 
 func writeNotes(tx *metadb.Tx, notes []Note) error {
@@ -114,17 +113,17 @@ func writeNotes(tx *metadb.Tx, notes []Note) error {
 	return nil
 }
 
-// remove runs fn, which removes something or lets it be removed, in a transaction. On a
-// full disk it has the reserve, and fn may be run twice.
+// remove runs fn, which deletes content or makes it deletable, in a transaction. On a full disk
+// it uses the reserve, and may run fn twice.
 func (s *Storage) remove(ctx context.Context, fn func(*metadb.Tx) error) error {
 	return s.mapDiskFull(s.db.UpdateWithReserve(ctx, fn))
 }
 
-// checkReserve returns [oci.ErrNoSpace] while the reserve is not there: what room there
-// is, is for removals.
+// checkReserve returns [oci.ErrNoSpace] if there is no space for the reserve: the remaining
+// space is for removals.
 func (s *Storage) checkReserve() error { return s.mapDiskFull(s.db.KeepReserve()) }
 
-// convert returns what of returns for each row.
+// convert returns the results of of for all rows.
 func convert[R, T any](rows []R, of func(R) T) (all []T) {
 	all = slices.Grow(all, len(rows))
 	for _, row := range rows {
@@ -133,7 +132,8 @@ func convert[R, T any](rows []R, of func(R) T) (all []T) {
 	return all
 }
 
-// known turns a row that is not there into the specification's error for it.
+// mapNotFound replaces the error for a row or file that does not exist by the specification's
+// error.
 func mapNotFound(err error, unknown *oci.Error) error {
 	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, blob.ErrNotExist) {
 		return unknown
@@ -141,38 +141,37 @@ func mapNotFound(err error, unknown *oci.Error) error {
 	return err
 }
 
-// full turns the system's word for a full disk into the client's, and
-// remembers when that was.
+// mapDiskFull wraps an error of a full disk with [oci.ErrNoSpace], and records when it
+// occurred.
 func (s *Storage) mapDiskFull(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || metadb.IsFull(err) {
 		s.fullAt.Store(new(s.Uptime()))
 		if errors.Is(err, oci.ErrNoSpace) {
-			return err // it says so already
+			return err // it is wrapped already
 		}
 		return fmt.Errorf("%w: %w", oci.ErrNoSpace, err)
 	}
 	return err
 }
 
-// What is stored is described by its rows.
+// Stored content is described by its rows.
 type (
 	// A Manifest is a stored manifest, byte for byte.
 	Manifest = metadb.Manifest
 	// A Tag is a name for a manifest in a repository.
 	Tag = metadb.Tag
-	// A TagOrder says which tags of a repository to list, and in what order.
+	// A TagOrder selects and orders the tags of a repository.
 	TagOrder = metadb.TagOrder
 )
 
-// A Put is a manifest on its way in.
+// A Put is a manifest that is to be stored.
 type Put struct {
 	Repository string
-	MediaType  string // the Content-Type it came with; "" where the payload says
+	MediaType  string // its Content-Type; "" if the payload names it
 	Payload    []byte
-	Digest     digest.Digest // what the payload must hash to; "" is sha256 of it
+	Digest     digest.Digest // that the payload must have; "" is its sha256
 	Tags       []string      // set in the same transaction, last
-	// Omitted are children that an index is stored without, since a platform
-	// filter left them out. It does not hold them, even where they are here.
-	// All others must be.
+	// Omitted are children that an index is stored without, because a platform filter omits
+	// them. The index does not hold them, even if they are here. All others must be here.
 	Omitted []digest.Digest
 }

@@ -10,11 +10,10 @@ import (
 	"ferry/internal/oci"
 )
 
-// Tags returns up to limit tags of repository behind the tag after in order o,
-// whose own After is ignored, without those whose listing is locked; "" begins.
-// It reads no more than these. The error is [oci.ErrNameUnknown] where there is
-// no such repository, and [oci.ErrManifestUnknown] where the place of after is
-// not known any more.
+// Tags returns up to limit tags of repository after the tag after, in order o, without those
+// whose listing is locked. If after is "", it begins with the first. It ignores o.After. The
+// error is [oci.ErrNameUnknown] if there is no such repository, and [oci.ErrManifestUnknown] if
+// the order of after is unknown because it was deleted.
 func (s *Storage) Tags(ctx context.Context, repository string, o TagOrder, after string, limit int) ([]Tag, error) {
 	o.After = Tag{Name: after}
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]Tag, error) {
@@ -31,9 +30,9 @@ func (s *Storage) Tags(ctx context.Context, repository string, o TagOrder, after
 	})
 }
 
-// TagNames returns up to limit names of tags of repository behind the name
-// after, in order, without those whose listing is locked. The error is
-// [oci.ErrNameUnknown] where there is no such repository.
+// TagNames returns up to limit names of tags of repository after the name after, in order,
+// without those whose listing is locked. The error is [oci.ErrNameUnknown] if there is no such
+// repository.
 func (s *Storage) TagNames(ctx context.Context, repository, after string, limit int) ([]string, error) {
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) ([]string, error) {
 		names, err := tx.TagNames(repository, after, limit, NoList)
@@ -66,7 +65,7 @@ func (s *Storage) SetTag(ctx context.Context, repository, name string, d digest.
 	return s.PutImages(ctx, []Image{image}, func(*metadb.Tx) error { return nil })
 }
 
-// unmoved returns [oci.ErrDenied] if a tag names another manifest than d.
+// checkTagUnmoved returns [oci.ErrDenied] if a tag names another manifest than d.
 func checkTagUnmoved(tx *metadb.Tx, repository, name string, d digest.Digest) error {
 	old, err := tx.Tag(repository, name)
 	if err == nil && old.Digest != d {
@@ -96,7 +95,7 @@ func (c *change) putTag(name string, d digest.Digest) error {
 	return c.setTag(name, d)
 }
 
-// setTag sets a tag, unless it is there already.
+// setTag sets a tag, unless it names d already.
 func (c *change) setTag(name string, d digest.Digest) error {
 	old, err := c.tx.Tag(c.repository, name)
 	switch {
@@ -118,13 +117,13 @@ func (c *change) setTag(name string, d digest.Digest) error {
 	if err := c.referenced(string(d)); err != nil {
 		return err
 	}
-	if old.Name == "" && d == c.added { // a new tag of a new manifest moves nothing else
+	if old.Name == "" && d == c.added { // a new tag of a new manifest affects no other item
 		return nil
 	}
 	return c.relistReferrers()
 }
 
-// DeleteTag removes a tag; the manifest that it named stays.
+// DeleteTag deletes a tag. The manifest that it named stays.
 func (s *Storage) DeleteTag(ctx context.Context, repository, name string, notes ...Note) error {
 	err := s.update(ctx, repository, s.remove, func(c *change) error {
 		tag, err := c.tx.Tag(repository, name)

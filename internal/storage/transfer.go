@@ -17,13 +17,13 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// ErrBusy is returned for a transfer that somebody else has open.
+// ErrBusy is returned for a transfer that is already open.
 var ErrBusy = errors.New("the transfer is open elsewhere")
 
-// A Transfer is a blob on its way in, in ranges, in any order. It survives a
-// close with everything that was written, and a crash with all but the last
-// [MaxLoss] bytes. Its methods are safe for concurrent use, except that
-// nothing may follow Commit but Reset and Close, which must be called.
+// A Transfer is a blob that is being fetched in ranges, in any order. It keeps everything that
+// was written when it is closed, and all but the last [MaxLoss] bytes after a crash. Its
+// methods are safe for concurrent use, except that after Commit only Reset and Close may be
+// called. Close must be called.
 type Transfer struct {
 	s       *Storage
 	digest  digest.Digest
@@ -31,16 +31,16 @@ type Transfer struct {
 	release func()
 	partial blob.Partial
 
-	// The storage's transfers.mu guards what follows.
-	row     metadb.Transfer // as it is in the database
+	// The storage's transfers.mu guards the following fields.
+	row     metadb.Transfer // as in the database
 	have    ranges          // written
-	unsaved int64           // bytes written since the row was
+	unsaved int64           // bytes written after the row
 	hash    hash.Hash       // of the first hashed bytes
 	hashed  int64
 }
 
-// Transfer opens the transfer of the blob d, of size bytes, where it was
-// left, or begins it. It returns [ErrBusy] while it is open elsewhere.
+// Transfer opens the transfer of the blob d, of size bytes, with all that it has received, or
+// creates it. It returns [ErrBusy] if the transfer is already open.
 func (s *Storage) Transfer(ctx context.Context, d digest.Digest, size int64) (*Transfer, error) {
 	if _, err := oci.ParseDigest(string(d)); err != nil {
 		return nil, err
@@ -60,12 +60,12 @@ func (s *Storage) Transfer(ctx context.Context, d digest.Digest, size int64) (*T
 	return t, nil
 }
 
-// transferPartial is what the blob store calls a transfer's content.
+// transferPartial returns the name of a transfer's partial in the blob store.
 func transferPartial(d digest.Digest) string {
 	return "transfer-" + string(d.Algorithm()) + "-" + d.Encoded()
 }
 
-// transferOf is the reverse of transferPartial.
+// transferOf is the inverse of transferPartial.
 func transferOf(id string) (digest.Digest, bool) {
 	name, ok := strings.CutPrefix(id, "transfer-")
 	if !ok {
@@ -82,14 +82,14 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return err
 	}
-	// A blob that no row knows any more is as good as what was received.
+	// A blob without a row counts as received.
 	t.partial, err = t.s.recoverPartial(ctx, transferPartial(t.digest), t.digest, cmp.Or(t.row.Size, t.size))
 	if err != nil {
 		return err
 	}
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
-	if !known { // a row is written once there is something to vouch for
+	if !known { // the row is written with the first received bytes
 		t.row = metadb.Transfer{Digest: string(t.digest)}
 		t.hash = t.digest.Algorithm().Hash()
 		if err := t.adopt(); err != nil {
@@ -105,7 +105,7 @@ func (t *Transfer) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// adopt takes a whole file for received. Its digest is taken before the commit, as always.
+// adopt takes a complete file as received. Its digest is verified before the commit, as always.
 func (t *Transfer) adopt() error {
 	onDisk, err := t.partial.Size()
 	if err != nil || onDisk == 0 || onDisk != t.size {
@@ -116,7 +116,7 @@ func (t *Transfer) adopt() error {
 	return nil
 }
 
-// restore takes up what the row and the file hold, if they fit each other.
+// restore continues with the row and the file, if they are consistent.
 func (t *Transfer) restore() error {
 	if err := json.Unmarshal([]byte(t.row.Ranges), &t.have); err != nil {
 		return err
@@ -133,18 +133,18 @@ func (t *Transfer) restore() error {
 	}
 	t.hash, t.hashed = t.digest.Algorithm().Hash(), t.row.Hashed
 	if setState(t.hash, t.row.HashState) != nil {
-		// Another version of the program wrote the state. To read the content
-		// again is cheaper than to fetch it.
+		// Another version of the program wrote the state. To read the content again is
+		// cheaper than to fetch it again.
 		t.hash.Reset()
 		t.hashed = 0
 	}
 	return nil
 }
 
-// Size is the blob's size in bytes.
+// Size returns the size of the blob in bytes.
 func (t *Transfer) Size() int64 { return t.size }
 
-// Have is how many bytes of it are here.
+// Have returns the number of bytes that are here.
 func (t *Transfer) Have() int64 {
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
@@ -158,10 +158,10 @@ func (t *Transfer) Missing() []Range {
 	return t.have.missing(Range{0, t.size})
 }
 
-// Write writes p at offset, makes what came before durable when it must, and
-// returns how many bytes of p were new. Bytes that are here already stay as
-// they are: their digest may be taken. The context's end does not stop it:
-// what came over a link was paid for.
+// Write writes p at offset, and returns how many bytes of p were new. If too many written bytes
+// are not durable yet, it makes them durable first. It does not overwrite bytes that are here,
+// because they may be hashed already. The end of the context does not interrupt it, because
+// bytes that came over a link have a cost.
 func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int64, err error) {
 	if offset < 0 || offset+int64(len(p)) > t.size {
 		return 0, oci.ErrSizeInvalid.With("blob %s has %d bytes, the source sends more", t.digest, t.size)
@@ -189,9 +189,9 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 	return fresh, nil
 }
 
-// Commit verifies the content and makes it a blob of the repositories. The
-// error is [oci.ErrDigestInvalid] when the content is not what its digest
-// says: call [Transfer.Reset] then, and fetch it again.
+// Commit verifies the content and makes it a blob of the repositories. The error is
+// [oci.ErrDigestInvalid] if the content does not match its digest: then call [Transfer.Reset],
+// and fetch it again.
 func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err error) {
 	if have := t.Have(); have != t.size {
 		return fmt.Errorf("commit transfer %s: %d of %d bytes are here", t.digest, have, t.size)
@@ -221,9 +221,8 @@ func (t *Transfer) Commit(ctx context.Context, repositories ...string) (err erro
 		})
 }
 
-// seal makes the content durable, so that it is of no interest to other
-// transfers' saves, and is hashed without holding them up. A small blob that
-// has no row gets none for the moment that this takes.
+// seal makes the content durable, so that other transfers' saves skip it, and it can be hashed
+// without blocking them. A small blob without a row needs none for that short time.
 func (t *Transfer) seal(ctx context.Context) error {
 	all := &t.s.transfers
 	all.mu.Lock()
@@ -239,7 +238,7 @@ func (t *Transfer) seal(ctx context.Context) error {
 	return nil
 }
 
-// unseal lets a Close write the row, where a commit came to nothing.
+// unseal lets Close write the row, if the commit failed.
 func (t *Transfer) unseal() {
 	all := &t.s.transfers
 	all.mu.Lock()
@@ -250,7 +249,7 @@ func (t *Transfer) unseal() {
 	}
 }
 
-// hashTo brings the digest state up to the first end bytes.
+// hashTo hashes the content up to end.
 func (t *Transfer) hashTo(end int64) error {
 	if _, err := io.Copy(t.hash, io.NewSectionReader(t.partial, t.hashed, end-t.hashed)); err != nil {
 		return fmt.Errorf("read transfer %s: %w", t.digest, err)
@@ -259,15 +258,15 @@ func (t *Transfer) hashTo(end int64) error {
 	return nil
 }
 
-// Reset drops everything that was written.
+// Reset deletes everything that was written.
 func (t *Transfer) Reset(ctx context.Context) error {
 	t.s.transfers.mu.Lock()
 	defer t.s.transfers.mu.Unlock()
 	return t.reset(ctx)
 }
 
-// reset lets go of the row before the content, so that after a crash between
-// the two no row vouches for bytes that are gone.
+// reset deletes the row before the content, so that no crash leaves a row for bytes that do not
+// exist.
 func (t *Transfer) reset(ctx context.Context) error {
 	t.s.transfers.unsaved -= t.unsaved
 	t.have, t.unsaved, t.hashed, t.hash = nil, 0, 0, t.digest.Algorithm().Hash()
@@ -283,15 +282,15 @@ func (t *Transfer) reset(ctx context.Context) error {
 	return nil
 }
 
-// next is the row that says what is on disk now.
+// next returns the row for the bytes that are on disk now.
 func (t *Transfer) next() metadb.Transfer {
 	row := t.row
 	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, t.have.text(), t.hashed, stateOf(t.hash), t.s.Uptime()
 	return row
 }
 
-// Close makes what was written durable and releases the transfer. A second
-// call does nothing.
+// Close makes everything that was written durable, and releases the transfer. It may be called
+// more than once.
 func (t *Transfer) Close() error {
 	all := &t.s.transfers
 	all.mu.Lock()

@@ -13,39 +13,37 @@ import (
 	"ferry/internal/metadb"
 )
 
-// MaxLoss is how many received bytes a crash may lose at most, of all
-// transfers together.
+// MaxLoss is how many received bytes of all transfers a crash may lose at most.
 const MaxLoss = 1 << 20
 
-// When what was received is made durable earlier than it must be: a machine
-// whose power goes often loses less then, and a disk that is slow is not kept
-// busy with it.
+// When received bytes are made durable earlier than [MaxLoss] requires: a machine that often
+// loses power then loses less. A slow disk gets time to rest.
 const (
 	enoughToSave = 64 << 10 // bytes
-	restAfter    = 9        // times what the last save took
+	restAfter    = 9        // times the duration of the last save
 )
 
-// hashStep is how many bytes are hashed at a time, so that a gap which closes
-// in a large transfer does not hold up the others.
+// hashStep is how many bytes are hashed at a time, so that a large transfer whose gap is filled
+// does not block the others.
 const hashStep = 4 << 20
 
-// transfers are the open ones of a [Storage]. One lock guards them all, for
-// what a crash may lose is bounded over all of them.
+// transfers are the open transfers of a [Storage]. One lock guards all of them, because the
+// loss by a crash is bounded for all of them together.
 type transfers struct {
 	mu      sync.Mutex
 	open    map[*Transfer]bool
-	unsaved int64     // bytes, the sum of theirs
-	rested  time.Time // when the last save has rested enough
+	unsaved int64     // bytes, of all transfers
+	rested  time.Time // when the next early save may happen
 }
 
-// due reports whether what was written is to be saved before n bytes more are.
+// due reports whether a save is necessary before n more bytes are written.
 func (ts *transfers) due(n int64) bool {
 	return ts.unsaved+n > MaxLoss || ts.unsaved >= enoughToSave && !time.Now().Before(ts.rested)
 }
 
-// save makes everything written durable: the contents first, then, in one
-// transaction, the rows that vouch for them. The context's end does not stop
-// it: what is on disk was paid for.
+// save makes all written bytes durable: first the contents, then, in one transaction, their
+// rows. The end of the context does not interrupt it, because bytes that came over a link have
+// a cost.
 func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	if ts.unsaved == 0 {
 		return nil
@@ -81,8 +79,8 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	return nil
 }
 
-// collectTransfers drops the transfers that nothing was written to for the
-// grace period and that no lease holds: nobody wants what they are of.
+// collectTransfers deletes the transfers that were not written to for the grace period, and
+// whose blobs no lease holds: nobody needs them.
 func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 	var failed failures
 	after := ""
@@ -104,7 +102,7 @@ func (s *Storage) collectTransfers(ctx context.Context, _ *Collected) error {
 func (s *Storage) collectTransfer(ctx context.Context, d digest.Digest) error {
 	release, ok := s.partials.tryLock(transferPartial(d))
 	if !ok {
-		return nil // somebody went on with it
+		return nil // it was written to meanwhile
 	}
 	defer release()
 	var gone bool

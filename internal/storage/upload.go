@@ -18,28 +18,26 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// checkpointEvery is how many bytes of an upload may come before they are
-// made durable, so that a crash in the middle of a large request leaves
-// something to go on from.
+// checkpointEvery is how many bytes of an upload are received at most before they are made
+// durable, so that a client can resume after a crash in the middle of a large request.
 const checkpointEvery = 32 << 20
 
-// copyBuffer is the size in bytes of one read from a client.
+// copyBuffer is the size of one read from a client, in bytes.
 const copyBuffer = 128 << 10
 
-// An Upload is a blob that a client is sending. It survives a restart with
-// everything that [Upload.Append] returned for. It has one user at a time,
-// who must call [Upload.Close].
+// An Upload is a blob that a client is pushing. After a restart it has all bytes that
+// [Upload.Append] had returned for. It has one user at a time, who must call [Upload.Close].
 type Upload struct {
 	s       *Storage
 	row     metadb.Upload
 	partial blob.Partial
 	hash    hash.Hash // sha256 of the first size bytes
 	size    int64
-	saved   int64 // the size that the row on disk has
+	saved   int64 // the size in the stored row
 	release func()
 }
 
-// StartUpload begins an empty upload into repository.
+// StartUpload creates an empty upload into repository.
 func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, error) {
 	if err := oci.CheckRepository(repository); err != nil {
 		return nil, err
@@ -65,9 +63,9 @@ func (s *Storage) StartUpload(ctx context.Context, repository string) (*Upload, 
 	return u, nil
 }
 
-// ResumeUpload opens the upload id of repository where it was left. It
-// returns [oci.ErrBlobUploadUnknown] when there is none, and
-// [oci.ErrTooManyRequests] while another request has it.
+// ResumeUpload opens the upload id of repository with all that it has received. The error is
+// [oci.ErrBlobUploadUnknown] if there is none, and [oci.ErrTooManyRequests] while another
+// request uses it.
 func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upload, error) {
 	release, ok := s.partials.tryLock(uploadPartial(id))
 	if !ok {
@@ -81,7 +79,7 @@ func (s *Storage) ResumeUpload(ctx context.Context, repository, id string) (*Upl
 	return u, nil
 }
 
-// restore reads the row, and drops from disk what the row does not vouch for.
+// restore reads the row, and truncates the file to the size in the row.
 func (u *Upload) restore(ctx context.Context, repository, id string) (err error) {
 	if u.row, err = u.s.uploadRow(ctx, repository, id); err != nil {
 		return mapNotFound(err, oci.ErrBlobUploadUnknown)
@@ -112,21 +110,21 @@ func (s *Storage) uploadRow(ctx context.Context, repository, id string) (metadb.
 	return metadb.Read(ctx, s.db, func(tx *metadb.Tx) (metadb.Upload, error) { return tx.Upload(repository, id) })
 }
 
-// uploadPartial is what the blob store calls an upload's content.
+// uploadPartial returns the name of an upload's partial in the blob store.
 func uploadPartial(id string) string { return "upload-" + id }
 
-// ID names the upload in its URL.
+// ID returns the id of the upload in its URL.
 func (u *Upload) ID() string { return u.row.ID }
 
-// Size is how many bytes the upload has.
+// Size returns the number of bytes that the upload has.
 func (u *Upload) Size() int64 { return u.size }
 
-// Append adds all of r and returns how many bytes that was, with the first
-// error of r or of the disk. What was added, and nothing else, is durable when
-// Append returns, also with an error: the client can go on from there.
+// Append appends all of r, and returns the number of bytes and the first error of r or of the
+// disk. Exactly these bytes are durable when Append returns, even with an error, so that the
+// client can resume there.
 func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 	start := u.size
-	ctx = context.WithoutCancel(ctx) // the client may be gone; what it sent is kept
+	ctx = context.WithoutCancel(ctx) // the client may have disconnected; its bytes are kept
 	err := u.copy(ctx, r)
 	if saveErr := u.save(ctx); saveErr != nil {
 		err = errors.Join(err, saveErr, u.rewind())
@@ -134,7 +132,7 @@ func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 	return u.size - start, err
 }
 
-// copy writes r behind what the upload has, and makes it durable now and then.
+// copy appends r to the file, and makes the bytes durable from time to time.
 func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	buf := make([]byte, copyBuffer)
 	for {
@@ -163,8 +161,8 @@ func (u *Upload) copy(ctx context.Context, r io.Reader) error {
 	}
 }
 
-// rewind goes back to what the row vouches for. After a sync that came to
-// nothing, what is in the file behind that is anybody's guess.
+// rewind truncates the file to the size in the row. After a failed sync, the bytes after that
+// may be anything.
 func (u *Upload) rewind() error {
 	u.size = u.saved
 	if err := setState(u.hash, u.row.HashState); err != nil {
@@ -173,8 +171,8 @@ func (u *Upload) rewind() error {
 	return u.partial.Truncate(u.size)
 }
 
-// stateOf returns the state of a digest, from which [setState] goes on. The
-// algorithms of the standard library never fail to write theirs.
+// stateOf returns the state of a hash, from which [setState] continues. The standard library's
+// algorithms never fail to encode theirs.
 func stateOf(h hash.Hash) []byte {
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
@@ -187,7 +185,7 @@ func setState(h hash.Hash, state []byte) error {
 	return h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
 }
 
-// save makes what was written durable, and then the row that says so.
+// save makes the written bytes durable, and then writes the row.
 func (u *Upload) save(ctx context.Context) error {
 	if u.size > u.saved {
 		if err := u.partial.Sync(); err != nil {
@@ -206,10 +204,9 @@ func (u *Upload) save(ctx context.Context) error {
 	return nil
 }
 
-// Commit makes the upload the blob d of its repository, if that is its
-// content's digest; else the upload is gone and the error is
-// [oci.ErrDigestInvalid]. After any other error the upload is as it was. It is
-// closed in every case.
+// Commit makes the upload the blob d of its repository, if the content matches. Otherwise the
+// upload is deleted, and the error is [oci.ErrDigestInvalid]. After any other error the upload
+// is unchanged. It is closed in each case.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 	defer u.Close()
 	if _, err := oci.ParseDigest(string(d)); err != nil {
@@ -234,7 +231,8 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) error {
 		})
 }
 
-// digest returns the content's digest; any algorithm but sha256 reads it all again.
+// digest returns the digest of the content. For other algorithms than sha256 it reads all of it
+// again.
 func (u *Upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
 	if algorithm == digest.SHA256 {
 		return digest.NewDigest(algorithm, u.hash), nil
@@ -246,17 +244,17 @@ func (u *Upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
 	return d, nil
 }
 
-// Cancel removes the upload and closes it.
+// Cancel deletes the upload and closes it.
 func (u *Upload) Cancel(ctx context.Context) error {
 	defer u.Close()
-	if err := u.partial.Truncate(0); err != nil { // a file that is open keeps its room
+	if err := u.partial.Truncate(0); err != nil { // a file that is open keeps its disk space
 		return fmt.Errorf("cancel upload %s: %w", u.row.ID, err)
 	}
 	return mapNotFound(u.s.removeUpload(ctx, u.row.ID), oci.ErrBlobUploadUnknown)
 }
 
-// removeUpload removes an upload's content and then its row, for which a full
-// disk may have no room before. A row that is left over leads nowhere.
+// removeUpload deletes the content of an upload and then its row: on a full disk, the row
+// cannot be deleted before. A row that is left over does no harm.
 func (s *Storage) removeUpload(ctx context.Context, id string) error {
 	if err := s.blobs.Discard(ctx, uploadPartial(id)); err != nil {
 		return err
@@ -264,7 +262,7 @@ func (s *Storage) removeUpload(ctx context.Context, id string) error {
 	return s.remove(ctx, func(tx *metadb.Tx) error { return tx.DeleteUpload(id) })
 }
 
-// Close releases the upload, which keeps what it has. A second call does nothing.
+// Close releases the upload, which keeps its bytes. It may be called more than once.
 func (u *Upload) Close() error {
 	if u.release == nil {
 		return nil

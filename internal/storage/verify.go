@@ -17,10 +17,10 @@ import (
 // A Pace waits until n more bytes may be read.
 type Pace func(ctx context.Context, n int) error
 
-// Unpaced lets everything be read at once, until ctx ends.
+// Unpaced allows all reads at once, until ctx ends.
 func Unpaced(ctx context.Context, _ int) error { return ctx.Err() }
 
-// What can be wrong with a blob, beside its file's length.
+// Reasons why a blob is damaged, apart from the length of its file.
 const (
 	fileLost          = "its file is lost"
 	contentChanged    = "its content changed on the disk"
@@ -30,7 +30,8 @@ const (
 // readStep is how many bytes a check reads at a time.
 const readStep = 256 << 10
 
-// look reads the file of a blob of size bytes, and returns what is wrong with it; "" is nothing.
+// checkContent reads the file of a blob of size bytes, and returns the reason if it is damaged;
+// "" is none.
 func (s *Storage) checkContent(ctx context.Context, d digest.Digest, size int64, pace Pace) (reason string, err error) {
 	r, err := s.openFromDisk(ctx, d)
 	if errors.Is(err, blob.ErrNotExist) {
@@ -64,7 +65,7 @@ func (s *Storage) checkContent(ctx context.Context, d digest.Digest, size int64,
 	}
 }
 
-// reread opens the file of a blob, from the disk if the store can do so.
+// openFromDisk opens the file of a blob, past the system's cache if the store can do that.
 func (s *Storage) openFromDisk(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
 	if store, ok := s.blobs.(blob.Rereader); ok {
 		return store.Reread(ctx, d)
@@ -72,7 +73,7 @@ func (s *Storage) openFromDisk(ctx context.Context, d digest.Digest) (io.ReadClo
 	return s.blobs.Open(ctx, d)
 }
 
-// unreadable tells a disk that does not give content back from other errors.
+// unreadable returns the reason if err says that the disk cannot read the content; else err.
 func unreadable(err error) (reason string, _ error) {
 	if errors.Is(err, syscall.EIO) {
 		return contentUnreadable, nil
@@ -84,8 +85,8 @@ func wrongLength(have, size int64) string {
 	return fmt.Sprintf("its file has %d bytes, not %d", have, size)
 }
 
-// VerifyBlob reads the blob d again, and takes it out of service if it is damaged: the
-// reason says why. One that is not here, or not in service, is passed over.
+// VerifyBlob reads the blob d again. If it is damaged, VerifyBlob takes it out of service and
+// returns the reason. It ignores a blob that is not in service.
 func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (reason string, err error) {
 	row, err := s.blob(ctx, d)
 	if errors.Is(err, metadb.ErrNotFound) {
@@ -97,7 +98,7 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 	if err != nil || reason == "" {
 		return "", err
 	}
-	// The second look tells damage from a commit that came meanwhile.
+	// The second check excludes a commit that came meanwhile.
 	reason, err = s.takeOutOfService(ctx, d, func(ctx context.Context, size int64) (string, error) {
 		return s.checkContent(ctx, d, size, Unpaced)
 	})
@@ -107,7 +108,8 @@ func (s *Storage) VerifyBlob(ctx context.Context, d digest.Digest, pace Pace) (r
 	return reason, err
 }
 
-// VerifyManifest is [Storage.VerifyBlob] for a manifest. size is of its payload.
+// VerifyManifest is [Storage.VerifyBlob] for a manifest. It also returns the size of the
+// payload.
 func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 	d digest.Digest) (size int64, reason string, err error) {
 	size, whole, err := s.checkManifest(ctx, repository, d)
@@ -121,7 +123,7 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 			whole, err = isPayloadOf(&again, chunksIn(tx, &again))
 		}
 		if errors.Is(err, metadb.ErrNotFound) || err == nil && whole {
-			return nil // it came again, or went, meanwhile
+			return nil // it was replaced or deleted meanwhile
 		}
 		if err != nil {
 			return err
@@ -130,7 +132,7 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 		damage := Damage{Repository: repository, Digest: string(d), Size: again.Size, Reason: reason, FoundAt: s.now()}
 		_, err = tx.DamageManifest(damage)
 		if errors.Is(err, metadb.ErrNotFound) {
-			return nil // somebody else found it meanwhile
+			return nil // another reader found it meanwhile
 		}
 		return err
 	})
@@ -143,8 +145,8 @@ func (s *Storage) VerifyManifest(ctx context.Context, repository string,
 	return size, reason, err
 }
 
-// checkManifest reports whether a manifest is what its digest says. One that is not here,
-// or is out of service, is passed over.
+// checkManifest reports whether a manifest matches its digest. A manifest that is not in
+// service counts as whole.
 func (s *Storage) checkManifest(ctx context.Context, repository string,
 	d digest.Digest) (size int64, whole bool, err error) {
 	row, err := metadb.Read(ctx, s.db,
@@ -158,14 +160,16 @@ func (s *Storage) checkManifest(ctx context.Context, repository string,
 	return row.Size, whole, err
 }
 
-// isContentOf reports whether d is the digest of content. The digest can be damaged, too.
+// isContentOf reports whether content has the digest d, which may be invalid, because it can be
+// damaged, too.
 func isContentOf(d digest.Digest, content []byte) bool {
 	_, err := oci.ParseDigest(string(d))
 	return err == nil && d.Algorithm().FromBytes(content) == d
 }
 
-// checkPayload takes a manifest that was read out of service if its payload is damaged: the
-// error is [oci.ErrManifestUnknown]. A payload in chunks is checked while it is read.
+// checkPayload checks the payload of a manifest that was read. If it is damaged, the manifest
+// is taken out of service, and the error is [oci.ErrManifestUnknown]. A payload in chunks is
+// checked when its chunks are read.
 func (s *Storage) checkPayload(ctx context.Context, m *Manifest) error {
 	switch {
 	case m.Damaged:
@@ -179,9 +183,8 @@ func (s *Storage) checkPayload(ctx context.Context, m *Manifest) error {
 	return nil
 }
 
-// ReviveBlob puts a blob back into service that is out of it, if its file is
-// whole: a disk can fail for a while, and an operator can put a file back. It
-// reports whether the file is.
+// ReviveBlob puts a damaged blob back into service if its file is whole, and reports whether it
+// is. A disk can fail for a while, and an operator can put a file back.
 func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (bool, error) {
 	damage, err := s.damageOf(ctx, d)
 	if err != nil || damage == nil {
@@ -203,21 +206,22 @@ func (s *Storage) ReviveBlob(ctx context.Context, d digest.Digest, pace Pace) (b
 	return err == nil, err
 }
 
-// ErrManyLost is returned, wrapped, if so many files are lost that the disk is more likely to
-// be another one, or not mounted. Nothing is taken out of service then.
+// ErrManyLost is returned, wrapped, if so many files are lost that a wrong or unmounted disk is
+// more likely. Nothing is taken out of service then.
 var ErrManyLost = errors.New("is the disk with the blobs mounted? Nothing was taken out of service")
 
-// manyLost is how many files, and one in how many, may be lost until that is doubted.
-// maxLostAtOnce is how many are taken out of service at a time: they are held in memory.
 const (
+	// If more than manyLost files are lost, and more than one in manyLostShare, the error is
+	// [ErrManyLost].
 	manyLost      = 20
 	manyLostShare = 4
+	// maxLostAtOnce is how many blobs are taken out of service at a time, because they are
+	// held in memory.
 	maxLostAtOnce = 10_000
 )
 
-// CheckFiles looks at the file of every blob, whose content it does not read, and
-// takes those out of service whose files are lost or of another size. It returns
-// how many these are.
+// CheckFiles checks the size of the file of every blob, without reading it, and takes those out
+// of service whose files are lost or have another size. It returns their number.
 func (s *Storage) CheckFiles(ctx context.Context) (lost int, err error) {
 	var missing []metadb.Blob
 	after, all, absent := "", 0, 0

@@ -10,8 +10,8 @@ import (
 	"ferry/internal/oci"
 )
 
-// A View answers questions about one state of the content, however long it
-// takes. It must not be used after the function that it was given to.
+// A View answers questions about one state of the content, however long that takes. It must not
+// be used after the function that received it has returned.
 type View struct {
 	tx      *metadb.Tx
 	storage *Storage
@@ -22,28 +22,26 @@ func (s *Storage) View(ctx context.Context, fn func(*View) error) error {
 	return s.db.View(ctx, func(tx *metadb.Tx) error { return fn(&View{tx, s}) })
 }
 
-// FeedHead returns the sequence number of the last change, 0 before the first,
-// and the number behind which the feed still has every change.
+// FeedHead returns the sequence number of the last change, 0 before the first, and the number
+// after which the feed is complete.
 func (v *View) FeedHead() (head, trimmed int64, err error) { return v.tx.FeedHead() }
 
-// ControlVersion returns the version of the control plane in this state of the
-// database.
+// ControlVersion returns the version of the control plane.
 func (v *View) ControlVersion() (int64, error) { return v.tx.ControlVersion() }
 
-// A FeedEntry is the place of a repository's last change in the feed.
+// A FeedEntry is the last change of a repository in the feed.
 type FeedEntry = metadb.FeedEntry
 
-// Feed returns up to limit repositories that changed after the sequence number
-// after, by the number of their last change. A repository that was deleted is
-// among them until [Storage.TrimFeed] forgets it.
+// Feed returns up to limit repositories that changed after the sequence number after, by the
+// number of their last change. It includes deleted repositories until [Storage.TrimFeed]
+// forgets them.
 func (v *View) Feed(after int64, limit int) ([]FeedEntry, error) { return v.tx.Feed(after, limit) }
 
-// FeedEntry returns the place of one repository; zero numbers where the feed
-// does not have it.
+// FeedEntry returns the last change of a repository; zero if the feed does not have it.
 func (v *View) FeedEntry(repository string) (FeedEntry, error) { return v.tx.FeedEntry(repository) }
 
-// Repositories returns the names of up to limit repositories behind the name
-// after, in order, also those whose listing is locked.
+// Repositories returns the names of up to limit repositories after the name after, in order,
+// including those whose listing is locked.
 func (v *View) Repositories(after string, limit int) ([]string, error) {
 	rows, err := v.tx.Repositories(after, limit, 0)
 	return convert(rows, func(row metadb.Repository) string { return row.Name }), err
@@ -58,19 +56,18 @@ func (v *View) HasRepository(name string) (bool, error) {
 	return err == nil, err
 }
 
-// DeletedSince returns the repositories that were deleted after the sequence
-// number after, by name, as far as [Storage.TrimFeed] has not forgotten them.
+// DeletedSince returns the repositories that were deleted after the sequence number after, by
+// name, until [Storage.TrimFeed] forgets them.
 func (v *View) DeletedSince(after int64) ([]string, error) { return v.tx.DeletedSince(after) }
 
-// Removed returns the items that were removed from repository after the
-// sequence number after: tags, and digests of manifests without a tag. One that
-// came back since may be among them.
+// Removed returns the items that were removed from repository after the sequence number after:
+// tags, and digests of untagged manifests. It may include items that were added again.
 func (v *View) Removed(repository string, after int64) ([]string, error) {
 	return v.tx.Removed(repository, after)
 }
 
-// Tags returns every tag of repository, by name, also those whose listing is
-// locked. A repository that does not exist has none.
+// Tags returns every tag of repository, by name, including those whose listing is locked. A
+// repository that does not exist has none.
 func (v *View) Tags(repository string) ([]Tag, error) {
 	return v.tx.Tags(repository, TagOrder{}, metadb.NoLimit, 0)
 }
@@ -98,12 +95,12 @@ func (v *View) Indexes(repository string) (map[digest.Digest]IndexChildren, erro
 
 // IndexChildren are the manifests that an index lists, by digest.
 type IndexChildren struct {
-	Held    []digest.Digest // the index holds these here
-	Omitted []digest.Digest // a platform filter left these out
+	Held    []digest.Digest // that the index holds here
+	Omitted []digest.Digest // that a platform filter omits
 }
 
-// Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown]. Its payload
-// is as that of [Storage.Manifest].
+// Manifest returns the manifest d of repository, or [oci.ErrManifestUnknown]. The payload is as
+// that of [Storage.Manifest].
 func (v *View) Manifest(repository string, d digest.Digest) (*Manifest, error) {
 	row, err := v.tx.Manifest(repository, string(d))
 	if err != nil {
