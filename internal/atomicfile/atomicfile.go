@@ -1,4 +1,4 @@
-// Package atomicfile writes files so that a crash or a power cut leaves the old
+// Package atomicfile writes files so that after a crash or a power loss they have the old
 // content or the new, and never a part.
 package atomicfile
 
@@ -8,14 +8,14 @@ import (
 	"path/filepath"
 )
 
-// Write makes data the content of the file at path, which only its owner may
-// read. When it returns nil, the file and its name survive a power cut.
+// Write replaces the content of the file at path, which only its owner may read. When it
+// returns nil, the file and its name survive a power loss.
 func Write(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // after the rename there is nothing to remove
+	defer os.Remove(f.Name()) // does nothing after the rename
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

@@ -1,7 +1,7 @@
-// Package jsonlimit decodes JSON that a stranger may have written. Three bytes of
-// text, as "{},", are enough for a value of several hundred bytes, so that a limit on
-// the text does not limit the memory. A [Decoder] adds up what the values of a text
-// take before it makes any of them, and refuses a text that asks for too much.
+// Package jsonlimit decodes JSON of strangers within a limit on memory. Three bytes of text,
+// such as "{},", are enough for a value of several hundred bytes, so that a limit on the text
+// does not limit the memory. A [Decoder] adds up the memory of all values in a text before it
+// creates any of them, and refuses a text that needs too much.
 package jsonlimit
 
 import (
@@ -14,20 +14,20 @@ import (
 	"unicode/utf8"
 )
 
-// ErrTooLarge is a text whose values would take too much memory, or that is nested too
-// deeply.
+// ErrTooLarge is returned for a text whose values would take too much memory, or that is nested
+// too deeply.
 var ErrTooLarge = errors.New("it holds more than is allowed")
 
-// maxDepth is how deep lists and objects may be nested.
+// maxDepth is how deeply lists and objects may be nested.
 const maxDepth = 64
 
-// The estimates beside the size of a type, in bytes.
+// Estimates in bytes, in addition to the size of a type.
 const (
-	stringCost = 16  // of a string: what its bytes are rounded up by
-	mapCost    = 320 // of a map with its first members
-	memberCost = 48  // of each member of a map, beside its key and its value
-	anyCost    = 64  // of a value whose type the text decides
-	growth     = 2   // what a list takes while it grows, to what it has
+	stringCost = 16  // of a string: its bytes are rounded up
+	mapCost    = 320 // of a map and its first members
+	memberCost = 48  // of each member of a map, in addition to its key and its value
+	anyCost    = 64  // of a value whose type depends on the text
+	growth     = 2   // memory of a list while it grows, as a multiple of its length
 )
 
 // A FieldError says that an object has a field of its type twice, or in another case.
@@ -36,16 +36,15 @@ type FieldError string
 // Error implements error.
 func (e FieldError) Error() string { return string(e) }
 
-// A Decoder decodes values of one type. It never changes, and is safe for
-// concurrent use.
+// A Decoder decodes values of one type. It is immutable, and safe for concurrent use.
 type Decoder[T any] struct {
 	schema *schema
 	limit  func(text int) int
 	strict bool
 }
 
-// New returns a decoder of values that take at most memory bytes, as estimated
-// from the sizes of their types.
+// New returns a decoder of values that take at most memory bytes, as estimated from the sizes
+// of their types.
 func New[T any](memory int) *Decoder[T] {
 	return NewScaled[T](func(int) int { return memory })
 }
@@ -55,15 +54,14 @@ func NewScaled[T any](memory func(text int) int) *Decoder[T] {
 	return &Decoder[T]{schema: schemaOf(reflect.TypeFor[T](), map[reflect.Type]*schema{}), limit: memory}
 }
 
-// Strict returns a decoder that refuses an object with a [FieldError] if it has a
-// field of its type twice, or in another case. Readers differ in which of two they
-// take, and package json takes either case, so two readers could find different
-// values in the same text. The types have at most 64 fields each.
+// Strict returns a decoder that refuses an object with a [FieldError] if it has a field of its
+// type twice, or in another case. Package json accepts both, and readers differ in which of the
+// two they use, so that two readers could find different values in the same text. The types
+// have at most 64 fields each.
 func (d *Decoder[T]) Strict() *Decoder[T] { return &Decoder[T]{d.schema, d.limit, true} }
 
-// Unmarshal decodes text into v, and returns how much memory, in bytes, the value is
-// estimated to take. The error is [ErrTooLarge], a [FieldError], or one of
-// [json.Unmarshal].
+// Unmarshal decodes text into v, and returns the estimated memory of the value in bytes. The
+// error is [ErrTooLarge], a [FieldError], or one of [json.Unmarshal].
 func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
 	if memory, err = d.Measure(text); err != nil {
 		return 0, err
@@ -71,19 +69,19 @@ func (d *Decoder[T]) Unmarshal(text []byte, v *T) (memory int, err error) {
 	return memory, json.Unmarshal(text, v)
 }
 
-// Measure returns how much memory, in bytes, the value of text is estimated to take. The error is
+// Measure returns the estimated memory of the value of text in bytes. The error is
 // [ErrTooLarge] or a [FieldError].
 func (d *Decoder[T]) Measure(text []byte) (memory int, err error) {
 	s := scanner{text: text, room: d.limit(len(text)), strict: d.strict}
 	before := s.room
-	// Text that is no JSON ends the scan early. Unmarshal finds it before it makes anything.
+	// Invalid JSON ends the scan early. Unmarshal refuses it before it creates any value.
 	if err := s.value(d.schema, 0); err != nil && !errors.Is(err, errSyntax) {
 		return 0, err
 	}
 	return before - s.room, nil
 }
 
-// A schema is what matters of a type.
+// A schema describes a type.
 type schema struct {
 	kind   reflect.Kind
 	size   int               // of a value
@@ -95,17 +93,17 @@ type schema struct {
 type field struct {
 	*schema
 	name string
-	bit  uint64 // its own in the struct
+	bit  uint64 // unique in the struct
 }
 
-// anything is the schema of an interface: what is in it costs by the value.
+// anything returns the schema of an interface, whose memory depends on the value.
 func anything() *schema {
 	s := &schema{kind: reflect.Interface, size: anyCost}
 	s.elem = s
 	return s
 }
 
-// schemaOf returns the schema of t. A type may hold itself.
+// schemaOf returns the schema of t. A type may contain itself.
 func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
 	if s := known[t]; s != nil {
 		return s
@@ -123,7 +121,7 @@ func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
 		for i, f := range reflect.VisibleFields(t) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !f.IsExported() || f.Anonymous && name == "" {
-				continue // the fields of an embedded struct are visible, too
+				continue // VisibleFields includes the fields of an embedded struct
 			}
 			if name == "" {
 				name = f.Name
@@ -135,11 +133,10 @@ func schemaOf(t reflect.Type, known map[reflect.Type]*schema) *schema {
 	return s
 }
 
-// fold returns the form of a name in which package json compares names: what
-// differs only in case is the same.
+// fold returns the form of a name in which package json compares names without regard to case.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
-		for { // the least of the runes that fold into each other
+		for { // the smallest of the equivalent runes
 			next := unicode.SimpleFold(r)
 			if next <= r {
 				return next
@@ -149,11 +146,11 @@ func fold(name string) string {
 	}, name)
 }
 
-// errSyntax ends the scan of a text that is no JSON.
-var errSyntax = errors.New("no JSON")
+// errSyntax ends the scan of invalid JSON.
+var errSyntax = errors.New("invalid JSON")
 
-// A scanner adds up what the values of a text take. It accepts every JSON, and may
-// accept what is none.
+// A scanner adds up the memory of the values in a text. It accepts all valid JSON, and some
+// that is invalid.
 type scanner struct {
 	text []byte
 	at   int
@@ -162,7 +159,7 @@ type scanner struct {
 	strict bool // see [Decoder.Strict]
 }
 
-// take counts memory.
+// take subtracts bytes from the remaining memory.
 func (s *scanner) take(bytes int) error {
 	if s.room -= bytes; s.room < 0 {
 		return fmt.Errorf("%w: its values would take too much memory", ErrTooLarge)
@@ -170,7 +167,7 @@ func (s *scanner) take(bytes int) error {
 	return nil
 }
 
-// next skips space and returns the byte there; 0 is the end.
+// next skips white space, and returns the byte after it; 0 at the end.
 func (s *scanner) next() byte {
 	for ; s.at < len(s.text); s.at++ {
 		switch c := s.text[s.at]; c {
@@ -182,7 +179,7 @@ func (s *scanner) next() byte {
 	return 0
 }
 
-// value scans one value, which is decoded into t; nil is one that is skipped.
+// value scans one value of type t; t is nil for a value that is not decoded.
 func (s *scanner) value(t *schema, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%w: it is nested too deeply", ErrTooLarge)
@@ -221,7 +218,7 @@ func (s *scanner) value(t *schema, depth int) error {
 	return nil
 }
 
-// str scans a string, and returns what is between its quotes.
+// str scans a string, and returns the text between its quotes.
 func (s *scanner) str() ([]byte, error) {
 	from := s.at + 1
 	for i := from; i < len(s.text); i++ {
@@ -296,7 +293,7 @@ func (s *scanner) object(t *schema, depth int) error {
 	})
 }
 
-// members scans what is between commas, up to end.
+// members scans the members of a list or an object, up to end.
 func (s *scanner) members(end byte, member func() error) error {
 	for s.at++; ; {
 		switch c := s.next(); c {
@@ -315,17 +312,17 @@ func (s *scanner) members(end byte, member func() error) error {
 	}
 }
 
-// field returns the field of a struct that a key stands for; nil if there is none.
-// exact is whether the key, without its escapes, is the field's name.
+// field returns the field of a struct that a key names; nil if there is none. exact reports
+// whether the key, without its escapes, is the field's name.
 func (s *schema) field(key []byte) (f *field, exact bool) {
-	if f = s.fields[string(key)]; f != nil { // without a copy, as it mostly is
+	if f = s.fields[string(key)]; f != nil { // the usual case, without a copy
 		return f, f.name == string(key)
 	}
 	name := string(key)
 	if strings.IndexByte(name, '\\') >= 0 && json.Unmarshal([]byte(`"`+name+`"`), &name) != nil {
 		return nil, false
 	}
-	if f = s.fields[fold(name)]; f == nil || !utf8.ValidString(name) { // no field has a name that is not valid
+	if f = s.fields[fold(name)]; f == nil || !utf8.ValidString(name) { // names of fields are valid UTF-8
 		return nil, false
 	}
 	return f, f.name == name

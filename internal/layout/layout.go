@@ -1,5 +1,5 @@
-// Package layout reads and writes OCI image layouts: directories with an
-// index and blobs, as the image specification's "OCI Image Layout" has them.
+// Package layout reads and writes OCI image layouts: directories with an index and blobs, as in
+// "OCI Image Layout" of the image specification.
 package layout
 
 import (
@@ -20,7 +20,7 @@ import (
 	"ferry/internal/oci"
 )
 
-// A Layout is one image layout. Of those that write to it, there may be one.
+// A Layout is one image layout. It may have one writer at a time.
 type Layout struct{ dir string }
 
 // Open opens the layout in dir, which must be one of version 1.
@@ -40,7 +40,7 @@ func Open(dir string) (*Layout, error) {
 	return &Layout{dir}, nil
 }
 
-// Create makes an empty layout in dir, which it makes as well.
+// Create creates the directory dir with an empty layout.
 func Create(dir string) (*Layout, error) {
 	l := &Layout{dir}
 	err := os.MkdirAll(filepath.Join(dir, v1.ImageBlobsDir, string(digest.SHA256)), 0o755)
@@ -81,7 +81,7 @@ func (l *Layout) Resolve(tag string) (oci.Descriptor, error) {
 	return oci.Descriptor{}, fmt.Errorf("image layout %s has no image %q: it has %s", l.dir, tag, list(tags))
 }
 
-// list names tags, at most ten.
+// list names tags, ten at most.
 func list(tags []string) string {
 	const most = 10
 	switch {
@@ -93,8 +93,8 @@ func list(tags []string) string {
 	return strings.Join(tags, ", ")
 }
 
-// Open opens a blob or a manifest for reading; its content is not verified.
-// An error is of the file: fs.ErrNotExist where the layout lacks it.
+// Open opens a blob or a manifest for reading. It does not verify the content. If the layout
+// does not have it, the error is fs.ErrNotExist.
 func (l *Layout) Open(d digest.Digest) (io.ReadCloser, error) {
 	if _, err := oci.ParseDigest(string(d)); err != nil {
 		return nil, err
@@ -102,13 +102,13 @@ func (l *Layout) Open(d digest.Digest) (io.ReadCloser, error) {
 	return os.Open(l.path(d))
 }
 
-// Put stores what write writes as a blob, and returns its description.
+// Put stores the output of write as a blob, and returns its descriptor.
 func (l *Layout) Put(mediaType string, write func(w io.Writer) error) (oci.Descriptor, error) {
 	f, err := os.CreateTemp(l.dir, ".blob-*")
 	if err != nil {
 		return oci.Descriptor{}, fmt.Errorf("put blob: %w", err)
 	}
-	defer os.Remove(f.Name()) // after the rename there is nothing to remove
+	defer os.Remove(f.Name()) // does nothing after the rename
 	hash := digest.SHA256.Hash()
 	err = write(io.MultiWriter(f, hash))
 	size, seekErr := f.Seek(0, io.SeekCurrent)
@@ -122,12 +122,12 @@ func (l *Layout) Put(mediaType string, write func(w io.Writer) error) (oci.Descr
 	return oci.Descriptor{MediaType: mediaType, Digest: d, Size: size}, nil
 }
 
-// PutJSON stores v, as JSON, as a blob.
+// PutJSON stores v, encoded as JSON, as a blob.
 func (l *Layout) PutJSON(mediaType string, v any) (oci.Descriptor, error) {
 	return l.Put(mediaType, func(w io.Writer) error { return json.NewEncoder(w).Encode(v) })
 }
 
-// Tag lets tag name d, and nothing else.
+// Tag makes tag name d only.
 func (l *Layout) Tag(d oci.Descriptor, tag string) error {
 	all, err := l.index()
 	if err == nil {
@@ -157,7 +157,7 @@ func (l *Layout) writeIndex(all []oci.Descriptor) error {
 	})
 }
 
-// readJSON reads a file of at most the size of a manifest into v.
+// readJSON decodes a file, which may be as large as a manifest, into v.
 func readJSON(path string, v any) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -177,7 +177,7 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// writeJSON replaces a file in one step.
+// writeJSON replaces a file atomically.
 func writeJSON(path string, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {

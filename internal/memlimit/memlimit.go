@@ -1,4 +1,4 @@
-// Package memlimit bounds how much memory requests take together.
+// Package memlimit bounds the memory that requests take together.
 package memlimit
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// ErrBusy is returned if no memory is free, and none becomes free in time.
+// ErrBusy is returned if too little memory becomes free in time.
 var ErrBusy = errors.New("too little memory is free")
 
 // A Budget is memory that requests share. It is safe for concurrent use.
@@ -19,13 +19,13 @@ type Budget struct {
 	wait time.Duration
 }
 
-// New returns a budget of so many bytes, for which a request waits at most so long.
+// New returns a budget of so many bytes. A request waits for its memory up to wait.
 func New(bytes int64, wait time.Duration) *Budget {
 	return &Budget{semaphore.NewWeighted(bytes), wait}
 }
 
-// Acquire takes bytes from the budget, as soon as they are free; release returns them, and
-// may be called more than once. The error is [ErrBusy], or the cause of ctx's end.
+// Acquire takes bytes from the budget as soon as they are free. release returns them, and may
+// be called more than once. The error is [ErrBusy], or the cause of the end of ctx.
 func (b *Budget) Acquire(ctx context.Context, bytes int64) (release func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, b.wait)
 	defer cancel()

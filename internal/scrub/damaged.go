@@ -7,11 +7,11 @@ import (
 	"ferry/internal/metadb"
 )
 
-// maxImages is how many images are named that are not whole because of one damage.
+// maxImages is how many images are named for each damage.
 const maxImages = 10
 
-// Damaged returns up to limit of what is out of service after (repository, digest), in that
-// order, and what is not whole because of it.
+// Damaged returns up to limit damaged blobs and manifests after (repository, digest), in that
+// order, and the images that are incomplete because of each.
 func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit int) ([]api.Damaged, error) {
 	all := []api.Damaged{}
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
@@ -31,8 +31,8 @@ func (s *Scrubber) Damaged(ctx context.Context, repository, digest string, limit
 	return all, err
 }
 
-// imagesOf names images that are not whole because of a damage, by their tags where they have
-// any, and reports whether a source brings one of them.
+// imagesOf names images that are incomplete because of a damage, by their tags if they have
+// any, and reports whether a source will bring one of them.
 func imagesOf(tx *metadb.Tx, d metadb.Damage) (names []string, fetched bool, err error) {
 	tagged, untagged := []string{}, []string{}
 	needing, err := tx.ManifestsNeeding(d)

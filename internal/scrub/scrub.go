@@ -1,8 +1,8 @@
-// Package scrub reads everything that is stored again, now and then, so that damage is found,
-// and healed, before somebody needs the content. It begins at [Scrubber.Run].
+// Package scrub regularly reads all stored content again, so that damage is found and healed
+// before the content is needed. It begins at [Scrubber.Run].
 //
-// A pass reads the manifests, then the blobs, each in order, and remembers its place. What it
-// finds damaged, package storage takes out of service.
+// A pass reads the manifests, then the blobs, each in order, and saves its position. Package
+// storage takes damaged content out of service.
 package scrub
 
 import (
@@ -24,31 +24,31 @@ import (
 )
 
 const (
-	// lookEvery is how often it is looked whether a pass is due.
-	lookEvery = time.Minute
-	// saveEvery is how often a pass saves its place.
+	// dueEvery is how often the scrubber checks whether a pass is due.
+	dueEvery = time.Minute
+	// saveEvery is how often a pass saves its position.
 	saveEvery = 30 * time.Second
-	// checkEvery is how often the files of all blobs are looked at without reading them. Most of
-	// what is lost goes with a loss of power, so it is also done soon after the start.
+	// checkEvery is how often the files of all blobs are checked without reading them. Most
+	// files are lost in a power loss, so the check also runs soon after the start.
 	checkEvery = 24 * time.Hour
 	// pageSize is how many rows are read at a time.
 	pageSize = 100
-	// leastBurst is how many bytes may be read at once, whatever the rate.
-	leastBurst = 1 << 20
+	// minBurst is how many bytes may be read at once at any rate.
+	minBurst = 1 << 20
 )
 
-// errSuperseded ends a read of a pass in whose place another has begun.
+// errSuperseded ends a read of a pass that another pass has replaced.
 var errSuperseded = errors.New("another pass has begun")
 
-// Options are what a Scrubber is made of. Storage and DB are required.
+// Options configure a Scrubber. Storage and DB are required.
 type Options struct {
 	Storage *storage.Storage
 	DB      *metadb.DB
 	Log     *slog.Logger         // nil discards
 	Now     func() time.Time     // nil is time.Now
-	Every   time.Duration        // how often everything is read; 0 is only when somebody asks
-	Rate    int64                // bytes in a second, unless somebody asks; 0 is no limit
-	Open    func(time.Time) bool // whether a pass may read then, unless somebody asks; nil is always
+	Every   time.Duration        // how often a pass runs; 0 is only on request
+	Rate    int64                // bytes in a second, except for requested passes; 0 is no limit
+	Open    func(time.Time) bool // whether a pass may read then, except for requested passes; nil is always
 }
 
 // A Scrubber runs passes, one at a time. Its methods are safe for concurrent use.
@@ -59,13 +59,13 @@ type Scrubber struct {
 
 	mu     sync.Mutex
 	state  state
-	wakeup chan struct{} // closed when somebody asks for a pass
-	saved  time.Time     // when the state was
-	from   progress      // of the running pass, when this process began to read
-	since  time.Time     // when that was
+	wakeup chan struct{} // closed when a pass is requested
+	saved  time.Time     // when the state was saved
+	from   progress      // progress of the running pass when this process began to read
+	since  time.Time     // when this process began to read
 }
 
-// New returns a scrubber, with the place that an earlier process saved.
+// New returns a scrubber that continues where an earlier process saved its position.
 func New(ctx context.Context, o Options) (*Scrubber, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
@@ -78,16 +78,16 @@ func New(ctx context.Context, o Options) (*Scrubber, error) {
 	return s, s.load(ctx)
 }
 
-// newLimiter limits to so many bytes in a second; 0 is no limit.
+// newLimiter limits reads to so many bytes in a second; 0 is no limit.
 func newLimiter(bytes int64) *rate.Limiter {
 	limit := rate.Inf
 	if bytes > 0 {
 		limit = rate.Limit(bytes)
 	}
-	return rate.NewLimiter(limit, int(max(leastBurst, bytes/10)))
+	return rate.NewLimiter(limit, int(max(minBurst, bytes/10)))
 }
 
-// Run reads what is due until ctx ends. A failure is logged, and tried again.
+// Run runs the passes that are due, until ctx ends. It logs failures, and tries again.
 func (s *Scrubber) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.runPasses(ctx) })
@@ -96,9 +96,9 @@ func (s *Scrubber) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// runChecks looks at the files of all blobs now and then.
+// runChecks checks the files of all blobs every [checkEvery].
 func (s *Scrubber) runChecks(ctx context.Context) error {
-	for pause := lookEvery; retry.Sleep(ctx, pause, nil) == nil; pause = checkEvery {
+	for pause := dueEvery; retry.Sleep(ctx, pause, nil) == nil; pause = checkEvery {
 		lost, err := s.CheckFiles(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("files of blobs are not checked", "err", err)
@@ -123,19 +123,19 @@ func (s *Scrubber) runPasses(ctx context.Context) error {
 			s.Log.Error("scrub failed, and is tried again", "err", err)
 		}
 		if !errors.Is(err, errSuperseded) {
-			_ = retry.Sleep(ctx, lookEvery, wakeup)
+			_ = retry.Sleep(ctx, dueEvery, wakeup)
 		}
 	}
 	s.save(context.WithoutCancel(ctx))
 	return nil
 }
 
-// due returns the pass that is to go on, which it begins if its time has come; nil is none.
+// due returns the running pass, or begins one if it is due; nil is none.
 func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 	now := s.Now()
 	s.mu.Lock()
 	p, since := s.state.Running, s.state.Since
-	unknown := since.IsZero() || since.After(now) // at the first start, and once the clock was set back
+	unknown := since.IsZero() || since.After(now) // at the first start, and after the clock was set back
 	if unknown {
 		s.state.Since, since = now, now
 	}
@@ -149,13 +149,13 @@ func (s *Scrubber) due(ctx context.Context) (*pass, error) {
 	case p != nil || s.Every == 0 || !s.Open(now) || now.Sub(since) < s.Every:
 		return nil, nil
 	}
-	if _, err := s.CheckFiles(ctx); err != nil { // it would take out of service what a disk has that is away
+	if _, err := s.CheckFiles(ctx); err != nil { // a pass would take all blobs of a missing disk out of service
 		return nil, err
 	}
 	return s.begin(ctx, false)
 }
 
-// Order begins a pass at once, in the place of one that runs. It reads as fast as it can.
+// Order begins a pass at once, and ends the running one. It reads without limit.
 func (s *Scrubber) Order(ctx context.Context) error {
 	_, err := s.begin(ctx, true)
 	return err
@@ -164,7 +164,8 @@ func (s *Scrubber) Order(ctx context.Context) error {
 // DamageFound is [storage.Storage.DamageFound].
 func (s *Scrubber) DamageFound() <-chan struct{} { return s.Storage.DamageFound() }
 
-// CheckFiles looks at the file of every blob, without reading it; see [storage.Storage.CheckFiles].
+// CheckFiles checks the file of every blob without reading it; see
+// [storage.Storage.CheckFiles].
 func (s *Scrubber) CheckFiles(ctx context.Context) (lost int, err error) {
 	return s.Storage.CheckFiles(ctx)
 }
@@ -225,7 +226,7 @@ func (s *Scrubber) step(ctx context.Context, p pass) error {
 	return s.finish(ctx, p)
 }
 
-// page returns the next rows of a pass's phase. If there are none, the pass goes on to the next
+// page returns the next rows of a pass's phase. If there are none, the pass enters the next
 // phase.
 func page[T any](ctx context.Context, s *Scrubber, p pass, read func(*metadb.Tx) ([]T, error)) ([]T, error) {
 	rows, err := metadb.Read(ctx, s.DB, read)
@@ -273,7 +274,7 @@ func (s *Scrubber) stepBlobs(ctx context.Context, p pass) error {
 	return nil
 }
 
-// stepDamaged looks whether blobs that are out of service are whole again.
+// stepDamaged checks whether blobs that are out of service are whole again.
 func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 	rows, err := page(ctx, s, p, func(tx *metadb.Tx) ([]metadb.Damage, error) {
 		return tx.Damages(p.Repository, p.Digest, pageSize)
@@ -293,7 +294,7 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 	return nil
 }
 
-// read notes the result of one read. An error of a single file stops nothing.
+// read records the result of one read. An error of a single file does not stop the pass.
 func (s *Scrubber) read(ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error) error {
 	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
 		return cmp.Or(context.Cause(ctx), err)
@@ -316,14 +317,14 @@ func (s *Scrubber) read(ctx context.Context, p pass, at metadb.ManifestRef, size
 	})
 }
 
-// advance changes the pass that began at started, if it still runs.
+// advance changes the pass that began at started, if it is still running.
 func (s *Scrubber) advance(started time.Time, change func(*pass)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Running == nil || !s.state.Running.Started.Equal(started) {
 		return errSuperseded
 	}
-	p := *s.state.Running // a copy, because callers hold the old one
+	p := *s.state.Running // a copy, because callers use the old one
 	change(&p)
 	s.state.Running = &p
 	return nil
@@ -349,7 +350,7 @@ func (s *Scrubber) finish(ctx context.Context, p pass) error {
 	return nil
 }
 
-// pace returns the pace of a pass: the rate, unless somebody asked for the pass.
+// pace returns the pace of a pass: the configured rate, or no limit for a requested pass.
 func (s *Scrubber) pace(p pass) storage.Pace {
 	return func(ctx context.Context, n int) error {
 		if err := s.advance(p.Started, func(*pass) {}); err != nil || p.Asked {
@@ -371,7 +372,7 @@ func wait(ctx context.Context, limiter *rate.Limiter, n int) error {
 	return nil
 }
 
-// Status returns how far the running pass is, or what the last one found.
+// Status returns the progress of the running pass, or the result of the last one.
 func (s *Scrubber) Status(ctx context.Context) (api.Verification, error) {
 	damaged, err := metadb.Read(ctx, s.DB, (*metadb.Tx).SumDamages)
 	s.mu.Lock()

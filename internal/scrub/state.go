@@ -9,25 +9,25 @@ import (
 	"ferry/internal/metadb"
 )
 
-// stateSetting is the name under which the state is kept.
+// stateSetting is the setting with the state.
 const stateSetting = "scrub"
 
-// A state is what a scrubber must know after a restart.
+// A state is all that a scrubber saves for the next start.
 type state struct {
 	Running *pass     `json:"running,omitempty"`
 	Last    *pass     `json:"last,omitempty"`
-	Since   time.Time `json:"since,omitzero"` // from when on the period until the next pass counts
+	Since   time.Time `json:"since,omitzero"` // start of the period until the next pass
 }
 
-// A pass is one read of everything, and how far it is.
+// A pass is one read of all content, and its progress.
 type pass struct {
-	Started    time.Time `json:"started"` // which tells it from others
+	Started    time.Time `json:"started"` // identifies the pass
 	Ended      time.Time `json:"ended,omitzero"`
-	Asked      bool      `json:"asked,omitempty"` // by somebody, who waits for it
+	Asked      bool      `json:"asked,omitempty"` // on request
 	Phase      phase     `json:"phase"`
-	Repository string    `json:"repository,omitempty"` // the last one that was read in the phase
+	Repository string    `json:"repository,omitempty"` // of the last content that was read in the phase
 	Digest     string    `json:"digest,omitempty"`
-	Total      progress  `json:"total"` // when it began
+	Total      progress  `json:"total"` // when the pass began
 	Done       progress  `json:"done"`
 	Damaged    int64     `json:"damaged,omitempty"`
 	Unread     int64     `json:"unread,omitempty"`
@@ -38,7 +38,7 @@ type progress struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// A phase is what a pass reads.
+// A phase is the kind of content that a pass is reading.
 type phase int
 
 const (
@@ -48,7 +48,7 @@ const (
 	readAll
 )
 
-// next goes on to the next phase.
+// next enters the next phase.
 func (p *pass) next() {
 	p.Phase++
 	p.Repository, p.Digest = "", ""
@@ -66,8 +66,8 @@ func (s *Scrubber) load(ctx context.Context) error {
 	return nil
 }
 
-// save writes the state. If the disk does not take it, the scrub goes on: a restart reads
-// something twice.
+// save writes the state. If the disk is full, the scrub continues: after a restart, it reads
+// some content twice.
 func (s *Scrubber) save(ctx context.Context) {
 	s.mu.Lock()
 	text, err := json.Marshal(s.state)

@@ -8,26 +8,27 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Limits on suspects, which others name: children that got wrong content.
+// Limits on suspects. Others name them: children that received wrong content.
 const (
-	maxSuspects  = 64        // that wait
-	maxKnown     = 10_000    // that are remembered
+	maxSuspects  = 64        // in the queue
+	maxKnown     = 10_000    // remembered, so that they are not read again soon
 	suspectSpeed = 16        // times the rate of a pass
 	suspectPause = time.Hour // between two reads of the same blob
 )
 
-// suspects are blobs that somebody doubts.
+// suspects are blobs that may be damaged.
 type suspects struct {
 	waiting chan digest.Digest
 	mu      sync.Mutex
-	known   map[digest.Digest]time.Time // when they were doubted
+	known   map[digest.Digest]time.Time // when they were named
 }
 
 func newSuspects() suspects {
 	return suspects{waiting: make(chan digest.Digest, maxSuspects), known: map[digest.Digest]time.Time{}}
 }
 
-// Suspect lets the blob d be read again soon, unless it was lately, or too many wait.
+// Suspect queues the blob d to be read again, unless it was read recently, or the queue is
+// full.
 func (s *Scrubber) Suspect(d digest.Digest) {
 	now := s.Now()
 	s.suspects.mu.Lock()
@@ -47,7 +48,8 @@ func (s *Scrubber) Suspect(d digest.Digest) {
 	s.Log.Info("blob is read again, because a connected registry got other content", "digest", d)
 }
 
-// runSuspects reads suspects, faster than a pass does: each try of a child costs a link bytes.
+// runSuspects reads suspects, faster than a pass, because each try of a child costs bytes of
+// its link.
 func (s *Scrubber) runSuspects(ctx context.Context) error {
 	limiter := newLimiter(suspectSpeed * s.Rate)
 	pace := func(ctx context.Context, n int) error { return wait(ctx, limiter, n) }

@@ -1,8 +1,7 @@
-// Package blob defines where blobs are kept: finished ones by digest, and
-// partial ones, on their way in, by an id that their writer chose.
+// Package blob defines the store of blobs: complete ones by digest, and partial ones by an id
+// that their writer chose.
 //
-// A store does not verify content. Package storage does, and is a store's
-// only caller.
+// A store does not verify content. Package storage does, and is the only caller.
 package blob
 
 import (
@@ -14,64 +13,62 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ErrNotExist is returned, wrapped, for a blob or a partial that the store lacks.
+// ErrNotExist is returned, wrapped, for a blob or a partial that does not exist.
 var ErrNotExist = errors.New("blob does not exist")
 
-// A Store keeps blobs. It is safe for concurrent use; a partial has one user
-// at a time.
+// A Store keeps blobs. It is safe for concurrent use; a partial has one user at a time.
 type Store interface {
-	// Open opens a finished blob. Where the store keeps files, the result is
-	// an *os.File, so that net/http can use sendfile.
+	// Open opens a complete blob. If the store keeps files, the result is an *os.File, so that
+	// net/http can use sendfile.
 	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error)
-	// Stat describes a finished blob.
+	// Stat describes a complete blob.
 	Stat(ctx context.Context, d digest.Digest) (Info, error)
-	// Partial opens the partial named id with what it holds, or creates it empty.
+	// Partial opens the partial id with its content, or creates it empty.
 	Partial(ctx context.Context, id string) (Partial, error)
-	// Commit makes the partial id the blob d, durably and in one step: it has
-	// been synced by the caller, and after a power loss there is the whole blob
-	// or none. A blob that is there already is replaced by the same content.
+	// Commit makes the partial id the blob d, durably and atomically: after a power loss the
+	// complete blob exists, or the partial. The caller has synced the partial. A blob that
+	// exists is replaced by the same content.
 	Commit(ctx context.Context, id string, d digest.Digest) error
-	// Reopen is the reverse of Commit, for a blob that nobody was told of: the
-	// blob d is the partial id again, and one of that id which was there is gone.
+	// Reopen is the inverse of Commit, for a blob that was not made visible. The blob d becomes
+	// the partial id. A partial of that id is replaced.
 	Reopen(ctx context.Context, d digest.Digest, id string) error
-	// Discard removes a partial. One that is not there is no error.
+	// Discard deletes a partial. It is no error if there is none.
 	Discard(ctx context.Context, id string) error
-	// Delete removes a finished blob. One that is not there is no error.
+	// Delete deletes a complete blob. It is no error if there is none.
 	Delete(ctx context.Context, d digest.Digest) error
-	// Free returns how many bytes the store has room for; [math.MaxInt64] if it
-	// has no bound that it knows of.
+	// Free returns the free space in bytes; [math.MaxInt64] if the store knows no limit.
 	Free(ctx context.Context) (int64, error)
-	// Walk calls fn for every finished blob until fn returns an error, which
-	// Walk then returns.
+	// Walk calls fn for every complete blob, until fn returns an error, which Walk then
+	// returns.
 	Walk(ctx context.Context, fn func(Info) error) error
-	// WalkPartials calls fn with the id of every partial and its size in bytes.
+	// WalkPartials calls fn with the id and the size in bytes of every partial.
 	WalkPartials(ctx context.Context, fn func(id string, size int64) error) error
 }
 
-// A Rereader is a [Store] that can open a blob so that its bytes come from the disk, and not
-// from memory, where they may be better.
+// A Rereader is a [Store] that can read a blob from the disk even if the system has it in
+// memory, because the disk's copy may be damaged.
 type Rereader interface {
 	Reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 }
 
-// Info describes a finished blob.
+// Info describes a complete blob.
 type Info struct {
 	Digest   digest.Digest
 	Size     int64     // bytes
 	Modified time.Time // when it was committed
 }
 
-// A Partial is content on its way in. Ranges may be written in any order and,
-// where they do not overlap, at the same time.
+// A Partial is the incomplete content of a blob. Ranges may be written in any order, and ranges
+// that do not overlap at the same time.
 type Partial interface {
 	io.WriterAt
 	io.ReaderAt
 	// Size returns the end of the last byte written.
 	Size() (int64, error)
-	// Truncate drops what follows the first size bytes.
+	// Truncate removes all but the first size bytes.
 	Truncate(size int64) error
-	// Sync returns when everything written so far would survive a power loss.
+	// Sync returns when everything that was written would survive a power loss.
 	Sync() error
-	// Close releases the partial and keeps its content.
+	// Close releases the partial, and keeps its content.
 	Close() error
 }

@@ -1,5 +1,4 @@
-// Package blobtest is the contract of a [blob.Store] as tests, which every
-// implementation runs.
+// Package blobtest is the contract of a [blob.Store] as tests, which every implementation runs.
 package blobtest
 
 import (
@@ -18,9 +17,8 @@ import (
 	"ferry/internal/storage/blob"
 )
 
-// Run tests the store that open returns: each test has a store of its own,
-// which begins empty. To call reopen is to restart: it returns another store
-// over the same content.
+// Run tests the store that open returns. Each test has its own store, which is empty at first.
+// reopen simulates a restart: it returns another store with the same content.
 func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 	for name, test := range map[string]func(*testing.T, func() blob.Store){
 		"ABlobIsThereOnceItIsCommitted":             testCommit,
@@ -42,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) (reopen func() blob.Store)) {
 
 var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA512}
 
-// begin opens the partial id, closes it with the test, and writes content.
+// begin opens the partial id, writes content, and closes the partial with the test.
 func begin(t *testing.T, s blob.Store, id, content string) blob.Partial {
 	t.Helper()
 	p, err := s.Partial(t.Context(), id)
@@ -76,7 +74,7 @@ func commit(t *testing.T, s blob.Store, content string, algorithm digest.Algorit
 	return d
 }
 
-// want fails the test unless the blob d is content.
+// want fails the test unless content is the content of the blob d.
 func want(t *testing.T, s blob.Store, d digest.Digest, content string) {
 	t.Helper()
 	r, err := s.Open(t.Context(), d)
@@ -278,7 +276,7 @@ func testWalk(t *testing.T, reopen func() blob.Store) {
 	s := reopen()
 	expected := map[digest.Digest]int64{}
 	for _, algorithm := range algorithms {
-		for n := range 300 { // more than a store reads at once
+		for n := range 300 { // more than a store reads at a time
 			content := strings.Repeat("x", n)
 			expected[commit(t, s, content, algorithm)] = int64(n)
 		}

@@ -1,5 +1,5 @@
-// Package fs keeps blobs as files: finished ones as blobs/<algorithm>/<hex>,
-// as in an OCI image layout, and partial ones as partial/<id>.
+// Package fs keeps blobs as files: complete ones as blobs/<algorithm>/<hex>, as in an OCI image
+// layout, and partial ones as partial/<id>.
 package fs
 
 import (
@@ -21,13 +21,13 @@ import (
 
 var _ blob.Store = (*Store)(nil)
 
-// A Store keeps blobs below one directory. It needs a file system on which a
-// rename is atomic and an fsync of a directory makes it durable.
+// A Store keeps blobs below one directory. It needs a file system on which a rename is atomic,
+// and an fsync of a directory makes it durable.
 type Store struct {
 	root string
 }
 
-// New returns the store below root, whose directories it creates.
+// New returns the store below root, and creates its directories.
 func New(root string) (*Store, error) {
 	s := &Store{root: root}
 	for _, dir := range []string{"blobs/sha256", "blobs/sha512", "partial"} {
@@ -66,8 +66,8 @@ func (s *Store) Open(_ context.Context, d digest.Digest) (io.ReadSeekCloser, err
 
 var _ blob.Rereader = (*Store)(nil)
 
-// Reread implements [blob.Rereader]. What it reads does not stay in memory either: it
-// would take the place of what clients pull.
+// Reread implements [blob.Rereader]. The system does not keep the content in memory afterwards,
+// where it would replace content that clients pull.
 func (s *Store) Reread(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
 	r, err := s.Open(ctx, d)
 	if err != nil {
@@ -121,8 +121,8 @@ func (s *Store) Commit(_ context.Context, id string, d digest.Digest) error {
 	return syncDir(filepath.Dir(to))
 }
 
-// moveAside renames a directory that is in the place of a blob's file, which a rename
-// cannot replace. It is not of this store, so that it is not deleted.
+// moveAside renames a directory that is in the place of a blob's file, because a rename cannot
+// replace it. It is not deleted, because it does not belong to the store.
 func moveAside(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return nil
@@ -189,7 +189,7 @@ func (s *Store) Walk(ctx context.Context, fn func(blob.Info) error) error {
 		err := files(ctx, filepath.Join(s.root, "blobs", string(algorithm)), func(info fs.FileInfo) error {
 			d := digest.NewDigestFromEncoded(algorithm, info.Name())
 			if _, err := oci.ParseDigest(string(d)); err != nil {
-				return nil // a file of somebody else's
+				return nil // a file that does not belong to the store
 			}
 			return fn(blob.Info{Digest: d, Size: info.Size(), Modified: info.ModTime()})
 		})
@@ -207,8 +207,8 @@ func (s *Store) WalkPartials(ctx context.Context, fn func(id string, size int64)
 	})
 }
 
-// files calls fn for each file in dir, a few at a time, so that a directory
-// of millions takes little memory.
+// files calls fn for each file in dir. It reads some entries at a time, so that a directory of
+// millions takes little memory.
 func files(ctx context.Context, dir string, fn func(fs.FileInfo) error) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -241,8 +241,8 @@ func files(ctx context.Context, dir string, fn func(fs.FileInfo) error) error {
 	}
 }
 
-// path returns where d is kept. It refuses what is no digest, so that no
-// input ever names another file.
+// path returns the path of the blob d. It refuses anything but digests, so that no input names
+// another file.
 func (s *Store) path(d digest.Digest) (string, error) {
 	if _, err := oci.ParseDigest(string(d)); err != nil {
 		return "", err

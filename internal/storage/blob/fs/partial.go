@@ -15,10 +15,10 @@ import (
 
 var _ blob.Partial = (*partial)(nil)
 
-// partialID is what a partial may be called: never a path.
+// partialID matches the ids of partials, which contain no path.
 var partialID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
 
-// partial is a file that is still being written.
+// A partial is a file that is being written.
 type partial struct {
 	*os.File
 	fresh atomic.Bool // its name in the directory may not be durable yet
@@ -59,8 +59,8 @@ func (p *partial) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Sync implements [blob.Partial]. A file whose name a power loss would take
-// has not survived it, so the first one covers the directory.
+// Sync implements [blob.Partial]. The first call also syncs the directory: a file whose name is
+// lost in a power loss has not survived it.
 func (p *partial) Sync() error {
 	if err := p.File.Sync(); err != nil {
 		return err
