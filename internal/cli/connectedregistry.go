@@ -16,7 +16,7 @@ import (
 )
 
 var connectedRegistries = resource[api.ConnectedRegistry]{
-	"connected-registries", slices.Concat(registryListColumns, []column[api.ConnectedRegistry]{
+	"connected-registries", slices.Concat(connectedRegistryListColumns, []column[api.ConnectedRegistry]{
 		{title: "LAST RESULT", text: syncStateOf},
 		{title: "LAST TRY (UTC)", text: func(r api.ConnectedRegistry) string {
 			return timeText(value(r.RegistrySyncResult).LastSyncEndTime)
@@ -30,8 +30,8 @@ var connectedRegistries = resource[api.ConnectedRegistry]{
 	}),
 }
 
-// registryListColumns are the columns of a list. The table of one registry has more.
-var registryListColumns = []column[api.ConnectedRegistry]{
+// connectedRegistryListColumns are the columns of a list. The table of one registry has more.
+var connectedRegistryListColumns = []column[api.ConnectedRegistry]{
 	{title: "NAME", text: func(r api.ConnectedRegistry) string { return r.Name }},
 	{title: "MODE", text: func(r api.ConnectedRegistry) string { return r.Mode }, rank: 6},
 	{title: "CONNECTION STATE", text: func(r api.ConnectedRegistry) string { return r.ConnectionState }},
@@ -67,7 +67,7 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 			--sync-schedule "30 * * * *" --sync-window PT1H
 			ferry connected-registry create -r home -n cabin1 --parent ship1 --repository factory/app \
 			--client-tokens line1 line2`,
-			&registryCreate{}, "name"),
+			&connectedRegistryCreate{}, "name"),
 		verb(env, "show", "Show a connected registry and how its last sync went", `
 			ferry connected-registry show -r home -n ship1
 			ferry connected-registry show -r home -n ship1 --query connectionState -o tsv`,
@@ -75,28 +75,28 @@ func newConnectedRegistryCommand(env *Env) *cobra.Command {
 		verb(env, "list", "List the connected registries, each followed by its children", `
 			ferry connected-registry list -r home -o table
 			ferry connected-registry list -r home --parent ship1 --no-children`,
-			&registryList{}),
+			&connectedRegistryList{}),
 		verb(env, "update", "Change a connected registry; the next sync applies it", `
 			ferry connected-registry update -r home -n ship1 --add-client-tokens line1 line2
 			ferry connected-registry update -r home -n ship1 --sync-schedule "0 2 * * *" --sync-window PT3H
 			ferry connected-registry update -r home -n ship1 --byte-budget 2GiB/day \
 			--priority 'ops/*=urgent' 'media/*=low'`,
-			&registryUpdate{}, "name"),
+			&connectedRegistryUpdate{}, "name"),
 		verb(env, "get-settings", "Show the settings that an instance at the site needs", `
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol https --generate-password 1 --yes
 			ferry connected-registry get-settings -r home -n ship1 --parent-protocol http --generate-password 1 --yes \
 			--query ACR_REGISTRY_CONNECTION_STRING -o tsv --to-file ship1.connection`,
-			&registrySettings{}, "name", "parent-protocol"),
+			&connectedRegistrySettings{}, "name", "parent-protocol"),
 		describe(verb(env, "sync-status", "Show what a site last reported about its syncs, tag by tag", `
 			ferry connected-registry sync-status -r home -n ship1
 			ferry connected-registry sync-status -r home -n ship1 --open -o json`,
-			&registrySyncStatus{}, "name"), `
+			&connectedRegistrySyncStatus{}, "name"), `
 Show what a site last reported about its syncs, tag by tag, also while it is
 offline. At the site itself, ferry sync status shows the current state.`),
 		describe(verb(env, "resync", "Make a site compare all of its content with its parent", `
 			ferry connected-registry resync -r home -n ship1
 			ferry connected-registry resync -r home -n ship1 --verify`,
-			&registryResync{}, "name"), `
+			&connectedRegistryResync{}, "name"), `
 Make a site compare all of its content with its parent, at its next connection.`),
 		describe(verb(env, "deactivate", "Release a connected registry for another instance",
 			"ferry connected-registry deactivate -r home -n ship1 --yes", &confirmed{do: deactivate,
@@ -104,19 +104,19 @@ Make a site compare all of its content with its parent, at its next connection.`
 Release a connected registry from its instance, so that another instance can
 activate it. The former instance can no longer sync; it keeps its content.`),
 		describe(verb(env, "delete", "Delete a connected registry",
-			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &registryDelete{}, "name"), `
+			"ferry connected-registry delete -r home -n ship1 --cleanup --yes", &connectedRegistryDelete{}, "name"), `
 Delete a connected registry. Its instance at the site can no longer sync; it
 keeps its content and goes on serving it.`),
 	)
 }
 
-type registryCreate struct {
+type connectedRegistryCreate struct {
 	named
 	confirmation // accepted for the reference's scripts; nothing is asked
 	put          api.RegistryPut
 }
 
-func (o *registryCreate) define(set *pflag.FlagSet) {
+func (o *connectedRegistryCreate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	namesVar(set, &o.put.Repositories, "repository", "", "NAME...",
 		"the repositories to sync: names, team/* for all that begin with team/, or * for all")
@@ -135,7 +135,7 @@ func (o *registryCreate) define(set *pflag.FlagSet) {
 	managedIdentityFlags(set)
 }
 
-func (o *registryCreate) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistryCreate) run(ctx context.Context, env *Env, c *client) error {
 	if (o.put.SyncToken == "") == (len(o.put.Repositories) == 0) {
 		return usagef("either --sync-token or --repository must be provided, but not both")
 	}
@@ -189,20 +189,20 @@ func managedIdentityFlags(set *pflag.FlagSet) {
 	set.Lookup("audit-logs-enabled").NoOptDefVal = "true"
 }
 
-type registryList struct {
+type connectedRegistryList struct {
 	target
 	parent     string
 	noChildren bool
 }
 
-func (o *registryList) define(set *pflag.FlagSet) {
+func (o *connectedRegistryList) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.parent, "parent", "p", "NAME", "only the descendants of this connected registry")
 	set.BoolVar(&o.noChildren, "no-children", false,
 		"only direct children: of --parent, or of this registry")
 }
 
-func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistryList) run(ctx context.Context, env *Env, c *client) error {
 	query := url.Values{}
 	if o.parent != "" {
 		query.Set("parent", o.parent)
@@ -214,15 +214,15 @@ func (o *registryList) run(ctx context.Context, env *Env, c *client) error {
 	if err != nil {
 		return err
 	}
-	return showAll(env, all, registryListColumns)
+	return showAll(env, all, connectedRegistryListColumns)
 }
 
-type registryUpdate struct {
+type connectedRegistryUpdate struct {
 	named
 	patch api.RegistryPatch
 }
 
-func (o *registryUpdate) define(set *pflag.FlagSet) {
+func (o *connectedRegistryUpdate) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	namesVar(set, &o.patch.AddClientTokens, "add-client-tokens", "", "NAME...",
 		"tokens with which machines at the site can pull from now on")
@@ -234,18 +234,18 @@ func (o *registryUpdate) define(set *pflag.FlagSet) {
 	managedIdentityFlags(set)
 }
 
-func (o *registryUpdate) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistryUpdate) run(ctx context.Context, env *Env, c *client) error {
 	return connectedRegistries.patch(ctx, env, c, o.patch, o.name, "a flag that says what")
 }
 
-type registrySettings struct {
+type connectedRegistrySettings struct {
 	named
 	confirmation
 	protocol string
 	generate string // the number of the password; "" is none
 }
 
-func (o *registrySettings) define(set *pflag.FlagSet) {
+func (o *connectedRegistrySettings) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	choiceVar(set, &o.protocol, "parent-protocol", "", "",
 		"the protocol between the site and its parent", "http", "https")
@@ -254,7 +254,7 @@ func (o *registrySettings) define(set *pflag.FlagSet) {
 	o.confirmation.define(set)
 }
 
-func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistrySettings) run(ctx context.Context, env *Env, c *client) error {
 	post := api.SettingsPost{ParentProtocol: o.protocol}
 	if o.generate != "" {
 		err := o.ask(env, "Are you sure you want to generate the password%s of the sync token of '%s'? "+
@@ -279,18 +279,18 @@ func (o *registrySettings) run(ctx context.Context, env *Env, c *client) error {
 	return env.print(settings.raw)
 }
 
-type registryResync struct {
+type connectedRegistryResync struct {
 	named
 	verify bool
 }
 
-func (o *registryResync) define(set *pflag.FlagSet) {
+func (o *connectedRegistryResync) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	set.BoolVar(&o.verify, "verify", false,
 		"also make the site read all of its content, and fetch damaged content again")
 }
 
-func (o *registryResync) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistryResync) run(ctx context.Context, env *Env, c *client) error {
 	resync := call{method: http.MethodPost, path: resourcePath(connectedRegistries.kind, o.name, "resync")}
 	if o.verify {
 		resync.query = url.Values{"verify": {"true"}}
@@ -307,20 +307,20 @@ func deactivate(ctx context.Context, c *client, name string) error {
 	return err
 }
 
-type registryDelete struct {
+type connectedRegistryDelete struct {
 	named
 	confirmation
 	cleanup bool
 }
 
-func (o *registryDelete) define(set *pflag.FlagSet) {
+func (o *connectedRegistryDelete) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	set.BoolVar(&o.cleanup, "cleanup", false,
 		"also delete its sync token, its scope map, and its permissions in the scope maps of its ancestors")
 	o.confirmation.define(set)
 }
 
-func (o *registryDelete) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistryDelete) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.ask(env, "Are you sure you want to delete the connected registry '%s'?", o.name); err != nil {
 		return err
 	}

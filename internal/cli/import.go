@@ -33,7 +33,7 @@ func newImportCommand(env *Env) *cobra.Command {
 		ferry import -r home --source registry.corp.example/base:1 --image base:1 \
 		--username bot --password-stdin < password
 		ferry import -r home --source http://registry.local:5000/app:2 --image app:2 --no-wait`,
-		&importNew{}, "source")
+		&importCreate{}, "source")
 	cmd.Long = `Copy an image from another registry to this one, once, with all its platforms
 and its referrers, such as signatures.
 
@@ -53,7 +53,7 @@ progress and the result.`
 	return cmd
 }
 
-type importNew struct {
+type importCreate struct {
 	target
 	sourceLogin
 	alias  string // another flag for the registry
@@ -61,7 +61,7 @@ type importNew struct {
 	noWait bool
 }
 
-func (o *importNew) define(set *pflag.FlagSet) {
+func (o *importCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.alias, "name", "n", "REGISTRY", "the same as --registry")
 	set.Lookup("name").Hidden = true
@@ -78,7 +78,7 @@ func (o *importNew) define(set *pflag.FlagSet) {
 
 // client returns a client of the registry that one of the flags names. Two different names
 // are an error: in az acr import, --registry is the source.
-func (o *importNew) client(env *Env) (*client, error) {
+func (o *importCreate) client(env *Env) (*client, error) {
 	if o.alias != "" && o.registry != "" && o.alias != o.registry {
 		return nil, withHint(usagef("--name/-n and --registry/-r both name the registry that gets the image"),
 			"name the registry to copy from in --source: HOST/REPOSITORY:TAG")
@@ -87,7 +87,7 @@ func (o *importNew) client(env *Env) (*client, error) {
 	return o.target.client(env)
 }
 
-func (o *importNew) run(ctx context.Context, env *Env, c *client) error {
+func (o *importCreate) run(ctx context.Context, env *Env, c *client) error {
 	if err := o.read(env); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (e *Env) print(result any) error {
 		if value, err = plain(value); err != nil { // the search may return its own types
 			return err
 		}
-		if e.file.open() && nothing(value) {
+		if e.file.open() && isEmpty(value) {
 			return withHint(
 				fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query), clip(e.file.path)),
 				"the command itself was run; if it made passwords, make new ones, with a query that finds them")
@@ -56,7 +56,7 @@ func (e *Env) print(result any) error {
 		if err != nil {
 			return fmt.Errorf("write yaml: %w", err)
 		}
-		if terminal.Hides(text) {
+		if terminal.HasControl(text) {
 			return writeJSON(e.Stdout, value) // JSON is YAML, too, and can escape such characters
 		}
 		_, err = e.Stdout.Write(text)
@@ -65,22 +65,22 @@ func (e *Env) print(result any) error {
 	return writeJSON(e.Stdout, value)
 }
 
-// nothing reports whether a plain value is empty: null, "", or made of such values only.
-func nothing(v any) bool {
+// isEmpty reports whether a plain value is empty: null, "", or made of such values only.
+func isEmpty(v any) bool {
 	switch v := v.(type) {
 	case nil:
 		return true
 	case string:
 		return v == ""
 	case []any:
-		return !slices.ContainsFunc(v, something)
+		return !slices.ContainsFunc(v, isNotEmpty)
 	case map[string]any:
-		return !slices.ContainsFunc(slices.Collect(maps.Values(v)), something)
+		return !slices.ContainsFunc(slices.Collect(maps.Values(v)), isNotEmpty)
 	}
 	return false
 }
 
-func something(v any) bool { return !nothing(v) }
+func isNotEmpty(v any) bool { return !isEmpty(v) }
 
 // plain turns a value into the types of decoded JSON: maps, slices, strings, numbers,
 // booleans and nil.

@@ -128,7 +128,7 @@ func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 				t.Fatal(err)
 			}
 			if i := strings.IndexFunc(got,
-				func(r rune) bool { return terminal.Acts(r) && r != '\n' && r != '\t' }); i >= 0 {
+				func(r rune) bool { return terminal.IsControl(r) && r != '\n' && r != '\t' }); i >= 0 {
 				t.Errorf("-o %s --query %q passes %q", format, query, got[i:])
 			}
 			if format != "json" && format != "yaml" {
@@ -153,7 +153,7 @@ func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 	}
 	var errs bytes.Buffer
 	report(&errs, withHint(errors.New(hostile+"\x9b"), "%s", hostile))
-	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), terminal.Acts) ||
+	if got := errs.String(); strings.ContainsFunc(strings.ReplaceAll(got, "\n", ""), terminal.IsControl) ||
 		strings.Contains(got, "\x9b") {
 		t.Errorf("an error passes %q", got)
 	}

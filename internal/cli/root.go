@@ -107,16 +107,16 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 			return withHint(usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names, ", ")), "%s", hint)
 		}
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = fmt.Sprintf("did you mean %s?", corrected(cmd, near, args[1:]))
+			hint = fmt.Sprintf("did you mean %s?", correctedCommand(cmd, near, args[1:]))
 		}
 		return withHint(usagef("%s has no command %q", cmd.CommandPath(), clip(args[0])), "%s", hint)
 	}
 	return cmd
 }
 
-// corrected returns the command line with each of the names in place of the unknown word.
-// rest is the arguments after that word.
-func corrected(cmd *cobra.Command, names, rest []string) string {
+// correctedCommand returns the command line with each of the names in place of the unknown
+// word. rest is the arguments after that word.
+func correctedCommand(cmd *cobra.Command, names, rest []string) string {
 	before, after := cmd.CommandPath(), ""
 	cmd.Flags().Visit(func(f *pflag.Flag) { before += " --" + f.Name + " " + quoted(f.Value.String()) })
 	for _, arg := range rest {

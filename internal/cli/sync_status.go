@@ -142,17 +142,17 @@ func shortDigest(digest string) string {
 	return algorithm + ":" + hex[:min(len(hex), 12)]
 }
 
-type registrySyncStatus struct {
+type connectedRegistrySyncStatus struct {
 	named
 	syncListing
 }
 
-func (o *registrySyncStatus) define(set *pflag.FlagSet) {
+func (o *connectedRegistrySyncStatus) define(set *pflag.FlagSet) {
 	o.named.define(set)
 	o.syncListing.define(set)
 }
 
-func (o *registrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
+func (o *connectedRegistrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
 	site, err := get[api.DescendantSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
 	if err != nil {

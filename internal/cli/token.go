@@ -188,17 +188,17 @@ machines still use the other.`),
 	)
 }
 
-// slots are the values of --password1 and --password2.
-type slots struct {
+// passwordSlots are the values of --password1 and --password2.
+type passwordSlots struct {
 	first, second bool
 }
 
-func (s *slots) define(set *pflag.FlagSet, verb string) {
+func (s *passwordSlots) define(set *pflag.FlagSet, verb string) {
 	set.BoolVar(&s.first, api.Password1, false, verb+" the first password")
 	set.BoolVar(&s.second, api.Password2, false, verb+" the second password")
 }
 
-func (s *slots) names() (names []string) {
+func (s *passwordSlots) names() (names []string) {
 	if s.first {
 		names = append(names, api.Password1)
 	}
@@ -211,12 +211,12 @@ func (s *slots) names() (names []string) {
 type credentialGenerate struct {
 	named
 	expiry
-	slots
+	passwordSlots
 }
 
 func (o *credentialGenerate) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	o.slots.define(set, "make only")
+	o.passwordSlots.define(set, "make only")
 	o.expiry.define(set)
 }
 
@@ -246,12 +246,12 @@ func (o *credentialGenerate) run(ctx context.Context, env *Env, c *client) error
 
 type credentialDelete struct {
 	named
-	slots
+	passwordSlots
 }
 
 func (o *credentialDelete) define(set *pflag.FlagSet) {
 	o.named.define(set)
-	o.slots.define(set, "delete")
+	o.passwordSlots.define(set, "delete")
 }
 
 func (o *credentialDelete) run(ctx context.Context, env *Env, c *client) error {

@@ -30,7 +30,7 @@ const collectedSetting = "garbage-collected"
 // trimInterval is how often tombstones older than the longest message TTL are deleted.
 const trimInterval = time.Hour
 
-// uptimeInterval is how often the running time of the instance is saved. After a crash,
+// uptimeInterval is how often the uptime of the instance is saved. After a crash,
 // content seems younger by at most this much.
 const uptimeInterval = 10 * time.Minute
 
@@ -52,10 +52,10 @@ type upkeep struct {
 	level *slog.LevelVar // nil is not to be set
 	now   func() time.Time
 
-	started   time.Time
-	collected time.Time // when garbage was last collected; zero until that was read
-	trimmed   time.Time
-	counted   time.Time // when it was last written down how long the instance has run
+	started     time.Time
+	collected   time.Time // when garbage was last collected; zero until that was read
+	trimmed     time.Time
+	uptimeSaved time.Time // when the uptime was last saved
 }
 
 // levelOf returns the level that the desired state may set: nil if the instance's own
@@ -70,7 +70,7 @@ func levelOf(cfg config.Config, o Options) *slog.LevelVar {
 // run works until ctx ends. It logs a failure, and tries again.
 func (u *upkeep) run(ctx context.Context) error {
 	u.started = u.now()
-	u.counted = u.started
+	u.uptimeSaved = u.started
 	for {
 		if err := u.once(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("upkeep failed", "err", err)
@@ -92,15 +92,15 @@ func (u *upkeep) once(ctx context.Context) error {
 	now := u.now()
 	// If a full disk stops the feed from being trimmed, the collection may make room.
 	trimErr := u.trim(ctx, now)
-	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.count(ctx, now), u.collect(ctx, own, now))
+	return errors.Join(trimErr, u.fleet.SaveSeen(ctx), u.saveUptime(ctx, now), u.collect(ctx, own, now))
 }
 
-// count saves the running time, if that is due.
-func (u *upkeep) count(ctx context.Context, now time.Time) error {
-	if now.Sub(u.counted) < uptimeInterval {
+// saveUptime saves the uptime, if that is due.
+func (u *upkeep) saveUptime(ctx context.Context, now time.Time) error {
+	if now.Sub(u.uptimeSaved) < uptimeInterval {
 		return nil
 	}
-	u.counted = now
+	u.uptimeSaved = now
 	return u.storage.SaveUptime(ctx)
 }
 

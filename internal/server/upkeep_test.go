@@ -26,7 +26,7 @@ type fakeWork struct {
 	collects []time.Time
 	trims    []time.Duration // how long the feed was kept
 	saved    int             // how often the times of the last activity were saved
-	counted  int             // how often the running time was saved
+	counted  int             // how often the uptime was saved
 }
 
 func (c *fakeWork) Collect(context.Context) (storage.Collected, error) {
@@ -88,7 +88,7 @@ func TestLastSeenTimesAreSavedRegularlyAndAtExit(t *testing.T) {
 	})
 }
 
-func TestRunningTimeIsSavedRegularlyAndAtExit(t *testing.T) {
+func TestUptimeIsSavedRegularlyAndAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &fakeWork{}
 		if after(t, 25*time.Minute, c, nil); c.counted != 3 {

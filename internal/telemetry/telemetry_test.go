@@ -64,7 +64,7 @@ func TestLogsCannotControlTheTerminal(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer
 		NewLogger(&out, slog.LevelInfo, format).Info("said", "repo", hostile)
-		if line := strings.TrimSuffix(out.String(), "\n"); strings.ContainsFunc(line, terminal.Acts) {
+		if line := strings.TrimSuffix(out.String(), "\n"); strings.ContainsFunc(line, terminal.IsControl) {
 			t.Errorf("%s: %q", format, line)
 		}
 	}

@@ -13,17 +13,17 @@ import (
 	"unicode/utf8"
 )
 
-// Acts reports whether a terminal acts on r: C0, C1, DEL, characters that reorder text from
+// IsControl reports whether a terminal acts on r: C0, C1, DEL, characters that reorder text from
 // right to left, and the line separators of Unicode.
-func Acts(r rune) bool {
+func IsControl(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 }
 
 // Printable returns text on one line, with a space in place of control characters; see
-// [Acts].
+// [IsControl].
 func Printable(text string) string {
 	text = strings.ToValidUTF8(text, string(utf8.RuneError)) // a lone byte may be a C1 control
-	return strings.Join(strings.FieldsFunc(text, Acts), " ")
+	return strings.Join(strings.FieldsFunc(text, IsControl), " ")
 }
 
 // Clip returns the first most bytes of text, without bytes that are not valid UTF-8, such as
@@ -52,21 +52,21 @@ func PrintableLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Hides reports whether text of several lines has control characters; see [Acts].
-func Hides(text []byte) bool { return bytes.IndexFunc(text, hidden) >= 0 }
+// HasControl reports whether text of several lines has control characters; see [IsControl].
+func HasControl(text []byte) bool { return bytes.IndexFunc(text, isControlNotNewline) >= 0 }
 
-// hidden is Acts, except for the end of a line.
-func hidden(r rune) bool { return Acts(r) && r != '\n' }
+// isControlNotNewline is IsControl, except for the end of a line.
+func isControlNotNewline(r rune) bool { return IsControl(r) && r != '\n' }
 
-// Escape replaces control characters in JSON by \u and four hex digits; see [Acts]. JSON can
-// have such characters only in its strings.
+// Escape replaces control characters in JSON by \u and four hex digits; see [IsControl].
+// JSON can have such characters only in its strings.
 func Escape(json []byte) []byte {
-	if !Hides(json) {
+	if !HasControl(json) {
 		return json
 	}
 	var b bytes.Buffer
 	for _, r := range string(json) {
-		if hidden(r) {
+		if isControlNotNewline(r) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		} else {
 			b.WriteRune(r)
