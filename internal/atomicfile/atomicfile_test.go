@@ -8,7 +8,7 @@ import (
 	"ferry/internal/atomicfile"
 )
 
-func TestWriteReplacesAFileForItsOwnerAlone(t *testing.T) {
+func TestWriteReplacesAFileThatOnlyItsOwnerReads(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "secret")
 	if err := os.WriteFile(path, []byte("old content, which is longer"), 0o644); err != nil {

@@ -40,7 +40,7 @@ type base2 struct {
 // memory is what the tests' decoder allows.
 const memory = 64 << 10
 
-func TestValuesAreCountedBeforeTheyAreMade(t *testing.T) {
+func TestValuesAreCountedBeforeTheyAreCreated(t *testing.T) {
 	many := func(open, element, end string) string {
 		return open + strings.TrimSuffix(strings.Repeat(element+",", 5000), ",") + end
 	}
@@ -75,7 +75,7 @@ func TestValuesAreCountedBeforeTheyAreMade(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotDecodedCostsNothing(t *testing.T) {
+func TestIgnoredFieldsCostNothing(t *testing.T) {
 	text := `{"unknown":[` + strings.TrimSuffix(strings.Repeat(`{"a":[]},`, 10_000), ",") + `],"names":["a"]}`
 	var v outer
 	if _, err := jsonlimit.New[outer](1000).Unmarshal([]byte(text), &v); err != nil || len(v.Names) != 1 {

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/oci"
 )
 
-func TestAStoredManifestIsFoundByItsTag(t *testing.T) {
+func TestStoredManifestIsFoundByItsTag(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Create(dir)
 	if err != nil {
@@ -64,7 +64,7 @@ func TestAStoredManifestIsFoundByItsTag(t *testing.T) {
 	}
 }
 
-func TestABadLayoutSaysWhatIsWrongWithIt(t *testing.T) {
+func TestErrorDescribesTheFaultOfALayout(t *testing.T) {
 	const mark, version = `{"imageLayoutVersion":"1.0.0"}`, "oci-layout"
 	for _, test := range []struct {
 		name  string
@@ -103,7 +103,7 @@ func TestABadLayoutSaysWhatIsWrongWithIt(t *testing.T) {
 	}
 }
 
-func TestADigestCannotLeaveTheLayout(t *testing.T) {
+func TestDigestCannotLeaveTheLayout(t *testing.T) {
 	l, err := Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

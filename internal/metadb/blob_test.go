@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestABlobIsARepositorysOnceItIsLinkedAndHere(t *testing.T) {
+func TestRepositoryHasABlobThatIsLinkedAndStored(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := noon.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error {
@@ -39,7 +39,7 @@ func TestABlobIsARepositorysOnceItIsLinkedAndHere(t *testing.T) {
 	})
 }
 
-func TestAbsentBlobsAreThoseWithoutALinkOrDamaged(t *testing.T) {
+func TestUnlinkedAndDamagedBlobsAreAbsent(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		var all, want []string
 		update(t, db, func(tx *metadb.Tx) error {
@@ -78,9 +78,9 @@ func TestAbsentBlobsAreThoseWithoutALinkOrDamaged(t *testing.T) {
 	})
 }
 
-// TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage takes away one reason to keep
+// TestGarbageIsOldUnlinkedAndUnleased takes away one reason to keep
 // a blob at a time.
-func TestOnlyTheLooseTheOldAndTheUnleasedIsGarbage(t *testing.T) {
+func TestGarbageIsOldUnlinkedAndUnleased(t *testing.T) {
 	young, old := noon.Add(time.Hour), noon.Add(-time.Hour)
 	const never = 0
 	for name, tc := range map[string]struct {

@@ -30,7 +30,7 @@ func view(t *testing.T, db *metadb.DB, fn func(tx *metadb.Tx) error) {
 	}
 }
 
-func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
+func TestScopeMapKeepsCreationTimeAndCountsEdits(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		m := metadb.ScopeMap{Name: "m", Description: "d", Type: "UserDefined",
 			Actions: []string{"repositories/a/content/read"}, CreatedAt: at}
@@ -65,7 +65,7 @@ func TestAScopeMapKeepsItsCreationTimeAndCountsItsEdits(t *testing.T) {
 	})
 }
 
-func TestATokenIsReadAsItWasWritten(t *testing.T) {
+func TestTokenIsReadAsWritten(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		row := metadb.Token{Name: "line1", ScopeMap: "m", Status: "enabled", CreatedAt: at, Version: 1, Seq: 1,
 			Passwords: []metadb.Password{
@@ -98,7 +98,7 @@ func TestATokenIsReadAsItWasWritten(t *testing.T) {
 	})
 }
 
-func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
+func TestConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		row := metadb.ConnectedRegistry{Name: "Ship01", Parent: "p", SyncToken: "s",
 			Spec: json.RawMessage(`{"mode":"ReadOnly"}`), CreatedAt: at}
@@ -137,7 +137,7 @@ func TestAConnectedRegistryIsFoundInAnyCase(t *testing.T) {
 	})
 }
 
-func TestAnOperatorIsReadAsItWasWritten(t *testing.T) {
+func TestOperatorIsReadAsWritten(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		row := metadb.Operator{Name: "admin", Role: "admin", PasswordHash: "$argon2id$", CreatedAt: at}
 		update(t, db, func(tx *metadb.Tx) error { return tx.PutOperator(row) })
@@ -155,7 +155,7 @@ func TestAnOperatorIsReadAsItWasWritten(t *testing.T) {
 	})
 }
 
-func TestTheAuditLogKeepsTheLastEntries(t *testing.T) {
+func TestAuditLogKeepsTheLastEntries(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		for _, object := range []string{"a", "b", "c", "d"} {
 			update(t, db, func(tx *metadb.Tx) error {
@@ -172,7 +172,7 @@ func TestTheAuditLogKeepsTheLastEntries(t *testing.T) {
 	})
 }
 
-func TestASettingThatIsNotThereIsEmpty(t *testing.T) {
+func TestMissingSettingIsEmpty(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		for _, want := range []string{"", "1", "2"} {
 			update(t, db, func(tx *metadb.Tx) error {

@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestDamagesAreListedAndCountedWhileImagesNeedThem(t *testing.T) {
+func TestDamageIsListedWhileImagesNeedIt(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		damage := func(repository, d string) metadb.Damage {
 			return metadb.Damage{Repository: repository, Digest: d, Size: 10, Reason: "test", FoundAt: epoch}

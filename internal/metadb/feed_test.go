@@ -12,7 +12,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestAChangeThatIsRolledBackTakesNoNumber(t *testing.T) {
+func TestRolledBackChangeTakesNoNumber(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		advance := func(tx *metadb.Tx) error {
 			_, err := tx.AdvanceFeed("a", noon)
@@ -35,9 +35,9 @@ func TestAChangeThatIsRolledBackTakesNoNumber(t *testing.T) {
 	})
 }
 
-// TestTrimmedTombstonesAreCoveredWhateverTheClockDid removes an item at each of
+// TestTrimmedTombstonesAreCoveredAfterAClockStep removes an item at each of
 // some times, and forgets those from before the third second.
-func TestTrimmedTombstonesAreCoveredWhateverTheClockDid(t *testing.T) {
+func TestTrimmedTombstonesAreCoveredAfterAClockStep(t *testing.T) {
 	for _, tc := range []struct {
 		at     []int
 		relist int64
@@ -77,7 +77,7 @@ func TestTrimmedTombstonesAreCoveredWhateverTheClockDid(t *testing.T) {
 	}
 }
 
-func TestScopeMapTakesANumberWhenItsActionsChange(t *testing.T) {
+func TestChangedScopeMapTakesASequenceNumber(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		put := func(description string, actions ...string) (seq int64) {
 			t.Helper()

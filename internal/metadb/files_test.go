@@ -8,9 +8,9 @@ import (
 	"ferry/internal/metadb"
 )
 
-// TestDatabaseFilesAreTheirOwnersAlone makes a database under the usual umask, and opens
+// TestOnlyTheOwnerReadsDatabaseFiles makes a database under the usual umask, and opens
 // one that was made so that all may read it.
-func TestDatabaseFilesAreTheirOwnersAlone(t *testing.T) {
+func TestOnlyTheOwnerReadsDatabaseFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "ferry.db")
 	for start := range 2 {

@@ -15,7 +15,7 @@ import (
 
 var errNotMine = errors.New("not mine")
 
-func TestARefusedDatabaseIsLeftAsItWas(t *testing.T) {
+func TestRefusedDatabaseIsUnchanged(t *testing.T) {
 	refuse := func(want metadb.Identity) func(metadb.Identity) error {
 		return func(got metadb.Identity) error {
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -53,7 +53,7 @@ func TestARefusedDatabaseIsLeftAsItWas(t *testing.T) {
 	})
 }
 
-func TestADatabaseSaysWhoseItIs(t *testing.T) {
+func TestDatabaseHasAnIdentity(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		for _, step := range []struct {
 			write func(*metadb.Tx) error

@@ -9,7 +9,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestALeaseIsOnlyEverMadeLonger(t *testing.T) {
+func TestLeaseIsNeverShortened(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		held := func(at metadb.Uptime) bool {
 			var garbage []metadb.Blob

@@ -13,7 +13,7 @@ import (
 
 // What asks for one manifest must not read what its repository has of others:
 // a snapshot and a sweep ask for each.
-func TestWhatIsAskedOfOneManifestReadsNoOther(t *testing.T) {
+func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 	const many = 10_000
 	db, now := dbtest.SQLite(t), time.Now()
 	name := func(i int) string { return fmt.Sprintf("sha256:%064d", i) }

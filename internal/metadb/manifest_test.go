@@ -14,7 +14,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestAManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
+func TestManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		want := metadb.Manifest{
 			Repository: "a", Digest: "m", MediaType: "type", ArtifactType: "artifact", Subject: "s",
@@ -124,7 +124,7 @@ func TestUnreferencedManifestsHaveNeitherTagNorIndex(t *testing.T) {
 	})
 }
 
-func TestADeletedManifestsBlobsAreYoungAgain(t *testing.T) {
+func TestBlobsOfADeletedManifestAreYoungAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		now := noon.Add(time.Hour)
 		update(t, db, func(tx *metadb.Tx) error {

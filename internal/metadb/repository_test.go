@@ -17,7 +17,7 @@ var epoch = time.UnixMilli(1_700_000_000_000).UTC()
 
 const noon metadb.Uptime = 12 * 3600_000
 
-func TestARepositoryKeepsItsCreationTimeAndItsLocks(t *testing.T) {
+func TestRepositoryKeepsItsCreationTimeAndLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
@@ -35,7 +35,7 @@ func TestARepositoryKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	})
 }
 
-func TestRepositoriesComeInByteOrderWithoutThoseThatAreHidden(t *testing.T) {
+func TestRepositoriesAreListedInByteOrder(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		const hidden = 8
 		update(t, db, func(tx *metadb.Tx) error {
@@ -68,7 +68,7 @@ func TestRepositoriesComeInByteOrderWithoutThoseThatAreHidden(t *testing.T) {
 	})
 }
 
-func TestADeletedRepositoryLeavesNothingOfItself(t *testing.T) {
+func TestDeletedRepositoryLeavesNoRows(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
 			for _, name := range []string{"a", "b"} {

@@ -38,7 +38,7 @@ func open(t *testing.T, address string) *metadb.DB {
 	return db
 }
 
-func TestADatabaseOfANewerVersionIsRefusedUnchanged(t *testing.T) {
+func TestDatabaseOfANewerVersionIsRefusedUnchanged(t *testing.T) {
 	urls(t, func(t *testing.T, address, driver, source string) {
 		db := open(t, address)
 		update(t, db, func(tx *metadb.Tx) error { return tx.TouchRepository("a", epoch) })
@@ -73,7 +73,7 @@ func TestADatabaseOfANewerVersionIsRefusedUnchanged(t *testing.T) {
 	})
 }
 
-func TestAnOpenedDatabaseKeepsWhatItHad(t *testing.T) {
+func TestReopenedDatabaseKeepsItsContent(t *testing.T) {
 	urls(t, func(t *testing.T, address, _, _ string) {
 		db := open(t, address)
 		update(t, db, func(tx *metadb.Tx) error { return tx.TouchRepository("a", epoch) })
@@ -137,7 +137,7 @@ func TestUpdatesComeOneAfterAnother(t *testing.T) {
 	})
 }
 
-func TestAViewCannotWriteAndSeesOneState(t *testing.T) {
+func TestViewCannotWriteAndSeesOneState(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		if err := db.View(t.Context(), func(tx *metadb.Tx) error { return tx.SetSetting("x", "1") }); err == nil {
 			t.Error("a write in a View succeeded")
@@ -157,7 +157,7 @@ func TestAViewCannotWriteAndSeesOneState(t *testing.T) {
 	})
 }
 
-func TestAnUpdateThatFailsOrIsCancelledChangesNothing(t *testing.T) {
+func TestFailedOrCancelledUpdateChangesNothing(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := db.Update(ctx, func(tx *metadb.Tx) error {
@@ -178,7 +178,7 @@ func TestAnUpdateThatFailsOrIsCancelledChangesNothing(t *testing.T) {
 	})
 }
 
-func TestABadDatabaseURLIsNamedWithoutItsPassword(t *testing.T) {
+func TestErrorOfABadDatabaseURLHidesThePassword(t *testing.T) {
 	for _, address := range []string{
 		"mysql://u:secret@h/db", "postgres://u:secret@h:port/db", "secret", "",
 		"postgres://u:secret@127.0.0.1:1/db?connect_timeout=1",
@@ -194,7 +194,7 @@ func TestABadDatabaseURLIsNamedWithoutItsPassword(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsNoDatabaseIsRefusedUnchanged(t *testing.T) {
+func TestFileOfAnotherFormatIsRefusedUnchanged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ferry.db")
 	text := strings.Repeat("not a database\n", 1000)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -233,7 +233,7 @@ func TestDatabaseOfAnotherBuildIsRefusedUnchanged(t *testing.T) {
 	})
 }
 
-func TestFirstStartThatEndedEarlyGoesOn(t *testing.T) {
+func TestInterruptedFirstStartContinues(t *testing.T) {
 	urls(t, func(t *testing.T, address, _, _ string) {
 		db := open(t, address)
 		update(t, db, func(tx *metadb.Tx) error { return tx.SetSetting("schema", "") })

@@ -10,7 +10,7 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-func TestAFailedMigrationSaysWhyAndNotWhatFollowed(t *testing.T) {
+func TestFailedMigrationReportsOnlyTheCause(t *testing.T) {
 	full := errors.New("database or disk is full")
 	for _, err := range []error{
 		full,

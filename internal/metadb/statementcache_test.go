@@ -52,7 +52,7 @@ func numbers(t *testing.T, c *sql.Conn, query string, each func(n int)) {
 	}
 }
 
-func TestAStatementIsKeptAndMayRunWithinItself(t *testing.T) {
+func TestStatementIsKeptAndMayBeNested(t *testing.T) {
 	c, kept := oneConnection(t)
 	mustExec(t, c, `CREATE TABLE t (n INTEGER)`)
 	for n := range 3 {
@@ -74,7 +74,7 @@ func TestAStatementIsKeptAndMayRunWithinItself(t *testing.T) {
 	}
 }
 
-func TestAKeptStatementSeesAnotherSchema(t *testing.T) {
+func TestKeptStatementSeesANewSchema(t *testing.T) {
 	c, _ := oneConnection(t)
 	mustExec(t, c, `CREATE TABLE t (n INTEGER UNIQUE)`)
 	mustExec(t, c, `INSERT INTO t VALUES ($1)`, 1)
@@ -88,7 +88,7 @@ func TestAKeptStatementSeesAnotherSchema(t *testing.T) {
 	mustExec(t, c, `INSERT INTO t VALUES ($1)`, 1)
 }
 
-func TestAConnectionKeepsSoManyStatements(t *testing.T) {
+func TestConnectionKeepsLimitedStatements(t *testing.T) {
 	c, kept := oneConnection(t)
 	for n := range maxStatements + 50 {
 		numbers(t, c, fmt.Sprint(`SELECT `, n), func(got int) {

@@ -12,7 +12,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
+func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		now := time.UnixMilli(1_700_000_000_123).UTC()
 		wanted := metadb.SyncItem{Repository: "a", Item: "v1", Tag: "v1", Digest: "sha256:1", State: "pending",
@@ -135,7 +135,7 @@ func TestSyncItemsAreToldApartByWhatIsLeftToDo(t *testing.T) {
 	})
 }
 
-func TestAPassKnowsWhatItDidNotList(t *testing.T) {
+func TestPassFindsUnlistedRepositories(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		put := func(tx *metadb.Tx, source, repository, digest string) error {
 			return tx.PutSyncItem(metadb.SyncItem{Source: source, Repository: repository, Item: "v1", Tag: "v1",

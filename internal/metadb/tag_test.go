@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
+func TestMovedTagKeepsItsCreationTimeAndLocks(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		later := epoch.Add(time.Minute)
 		update(t, db, func(tx *metadb.Tx) error {
@@ -57,7 +57,7 @@ func TestATagMovesAndKeepsItsCreationTimeAndItsLocks(t *testing.T) {
 	})
 }
 
-func TestTagsAreSortedByTimeAPageAtATime(t *testing.T) {
+func TestTagsArePagedByTime(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
 			var err error

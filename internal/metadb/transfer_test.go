@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestTransferIsStaleWhenItIsOldAndNotLeased(t *testing.T) {
+func TestOldTransferWithoutLeaseIsStale(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		now := noon
 		old := now.Add(-2 * time.Hour)

@@ -11,7 +11,7 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-func TestAnUploadIsReadAsItWasLastWritten(t *testing.T) {
+func TestUploadIsReadAsLastWritten(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		u := metadb.Upload{ID: "u", Repository: "a", HashState: []byte{}, UpdatedAt: noon}
 		update(t, db, func(tx *metadb.Tx) error { return tx.PutUpload(u) })

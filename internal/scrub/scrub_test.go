@@ -93,7 +93,7 @@ func pushLayer(c storagetest.Content, layer []byte) digest.Digest {
 	return digest.FromBytes(layer)
 }
 
-func TestEverythingIsReadOnceInAPeriod(t *testing.T) {
+func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		layer := pushLayer(c, []byte("layer"))
@@ -119,7 +119,7 @@ func TestEverythingIsReadOnceInAPeriod(t *testing.T) {
 	})
 }
 
-func TestScrubKeepsToItsRateAndItsWindow(t *testing.T) {
+func TestScrubKeepsItsRateAndWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		for i := range 4 {
@@ -144,7 +144,7 @@ func TestScrubKeepsToItsRateAndItsWindow(t *testing.T) {
 	})
 }
 
-func TestPassGoesOnAfterARestart(t *testing.T) {
+func TestPassContinuesAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		for i := range 4 {
@@ -171,7 +171,7 @@ func TestPassGoesOnAfterARestart(t *testing.T) {
 }
 
 // A machine that is switched off every evening never ends its process well.
-func TestPeriodCountsOverAKilledProcess(t *testing.T) {
+func TestPeriodContinuesAfterAKilledProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		c.PushBlob("a", []byte("content"))
@@ -212,7 +212,7 @@ func TestLostFilesAreFoundSoonAfterTheStart(t *testing.T) {
 	})
 }
 
-func TestOrderReadsAtOnceAndAtFullSpeed(t *testing.T) {
+func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := storagetest.New(t, storage.Options{})
 		d := pushLayer(c, make([]byte, 32<<20))

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestACachedValueReadBeforeAWriteIsNotKeptAfterIt(t *testing.T) {
+func TestCacheDropsValuesReadBeforeAWrite(t *testing.T) {
 	c := newCache(cacheSize)
 	old := &Manifest{Digest: "old"}
 	_, generation := c.get("a", "latest")
@@ -26,7 +26,7 @@ func TestACachedValueReadBeforeAWriteIsNotKeptAfterIt(t *testing.T) {
 	}
 }
 
-func TestAWriteForgetsWhatItTouchesAlone(t *testing.T) {
+func TestWriteRemovesOnlyItsReferencesFromTheCache(t *testing.T) {
 	c := newCache(cacheSize)
 	put := func(repository, reference string) {
 		_, generation := c.get(repository, reference)
@@ -43,7 +43,7 @@ func TestAWriteForgetsWhatItTouchesAlone(t *testing.T) {
 	}
 }
 
-func TestTheCacheStaysWithinItsBytesAndKeepsWhatIsUsed(t *testing.T) {
+func TestCacheStaysWithinItsLimitAndKeepsUsedValues(t *testing.T) {
 	const size = 100 << 10
 	c := newCache(size)
 	put := func(reference string, bytes int) {

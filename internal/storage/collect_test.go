@@ -33,10 +33,10 @@ func (f *fixture) later(t *testing.T, by time.Duration) storage.Collected {
 	return got
 }
 
-// TestLookKeepsABlobThatAnotherRepositoryRefersTo is about a pusher that asks
+// TestHeadBlobProtectsABlobOfAnotherRepository is about a pusher that asks
 // for a blob, is told that it is there, and skips the upload: that another
 // repository's manifest needs the blob does not keep it for this one.
-func TestLookKeepsABlobThatAnotherRepositoryRefersTo(t *testing.T) {
+func TestHeadBlobProtectsABlobOfAnotherRepository(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		config, layer := f.push(t, "a", []byte("config v1")), f.push(t, "a", []byte("layer v1"))
 		f.pushImage(t, "b", "v1")
@@ -54,7 +54,7 @@ func TestLookKeepsABlobThatAnotherRepositoryRefersTo(t *testing.T) {
 	})
 }
 
-func TestLookWhileAManifestKeptTheBlobIsGoodAfterItsDeletion(t *testing.T) {
+func TestHeadBlobProtectsBlobAfterManifestDelete(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		m := f.pushImage(t, "a", "v1")
 		f.now = f.now.Add(24 * time.Hour)
@@ -75,7 +75,7 @@ func TestLookWhileAManifestKeptTheBlobIsGoodAfterItsDeletion(t *testing.T) {
 	})
 }
 
-func TestLookAtWhatOnlyAnotherRepositoryHasGivesNothing(t *testing.T) {
+func TestHeadBlobHidesBlobsOfOtherRepositories(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("x"))
 		f.now = f.now.Add(2 * time.Hour)
@@ -94,7 +94,7 @@ func TestLookAtWhatOnlyAnotherRepositoryHasGivesNothing(t *testing.T) {
 	})
 }
 
-func TestFilesThatNoRowKnowsAreKeptForAWeek(t *testing.T) {
+func TestOrphansAreKeptForAWeek(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.pushImage(t, "a", "v1")
 		upload := f.begin(t, "a", "upload")
@@ -143,7 +143,7 @@ func TestFilesThatNoRowKnowsAreKeptForAWeek(t *testing.T) {
 	})
 }
 
-func TestAFullDiskKeepsUnknownFilesForTheGracePeriod(t *testing.T) {
+func TestFullDiskKeepsOrphansForTheGracePeriod(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	orphan := filepath.Join(f.dir, "blobs/sha256", digest.FromString("orphan").Encoded())
 	if err := os.WriteFile(orphan, nil, 0o600); err != nil {
@@ -163,7 +163,7 @@ func TestAFullDiskKeepsUnknownFilesForTheGracePeriod(t *testing.T) {
 	}
 }
 
-func TestATransferGoesOnWithAFileThatNoRowKnows(t *testing.T) {
+func TestTransferAdoptsAFileWithoutARow(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		content := []byte("content")
 		d := digest.FromBytes(content)
@@ -219,9 +219,9 @@ func TestCollectionLetsARunningPullFinish(t *testing.T) {
 	})
 }
 
-// TestPushThatRacesACollectionKeepsItsBlobs pushes, mounts and looks at blobs
+// TestPushDuringACollectionKeepsItsBlobs pushes, mounts and looks at blobs
 // at the moment that a collection is about to remove them.
-func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
+func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		for round := range 25 {
@@ -293,9 +293,9 @@ func TestPushThatRacesACollectionKeepsItsBlobs(t *testing.T) {
 	})
 }
 
-// TestStepOfTheClockMakesNothingOld sets the clock in the middle of a push and of a
+// TestClockStepMakesNothingOld sets the clock in the middle of a push and of a
 // sync, as a time server does once a machine without a battery reaches it.
-func TestStepOfTheClockMakesNothingOld(t *testing.T) {
+func TestClockStepMakesNothingOld(t *testing.T) {
 	for name, step := range map[string]time.Duration{"two hours": 2 * time.Hour,
 		"fifty years": 50 * 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -386,9 +386,9 @@ func TestEveryStaleUploadIsCollectedAtOnce(t *testing.T) {
 	})
 }
 
-// TestSlowPushKeepsTheLayersThatItSentFirst sends layers that take longer than the grace
+// TestSlowPushKeepsItsFirstLayers sends layers that take longer than the grace
 // period each, one after another, and then the manifest.
-func TestSlowPushKeepsTheLayersThatItSentFirst(t *testing.T) {
+func TestSlowPushKeepsItsFirstLayers(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		layers := []digest.Digest{f.push(t, "a", []byte("config"))}
 		loose := f.push(t, "b", []byte("loose"))
@@ -414,7 +414,7 @@ func TestSlowPushKeepsTheLayersThatItSentFirst(t *testing.T) {
 	})
 }
 
-func TestPushesWithoutEndKeepALooseLayerForADay(t *testing.T) {
+func TestEndlessPushesKeepUnreferencedLayersForADay(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		loose := f.push(t, "a", []byte("loose"))
 		for hour := range 26 {
@@ -428,7 +428,7 @@ func TestPushesWithoutEndKeepALooseLayerForADay(t *testing.T) {
 	})
 }
 
-func TestFileThatCannotBeDeletedHoldsUpNothingElse(t *testing.T) {
+func TestUndeletableFileDoesNotBlockCollection(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	var all []digest.Digest
 	for _, content := range []string{"a", "b", "c", "d"} {
@@ -449,7 +449,7 @@ func TestFileThatCannotBeDeletedHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
-func TestTheLogSaysThatNoRowKnowsAFile(t *testing.T) {
+func TestOrphansAreLogged(t *testing.T) {
 	var log strings.Builder
 	dir := t.TempDir()
 	files := storagetest.Files(t, dir)

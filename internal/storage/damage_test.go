@@ -55,7 +55,7 @@ func (f *fixture) damaged(t *testing.T) []storage.Damage {
 	return all
 }
 
-func TestCommitReplacesAFileThatIsThere(t *testing.T) {
+func TestCommitReplacesAnExistingFile(t *testing.T) {
 	commits := map[string]func(t *testing.T, f *fixture, d digest.Digest, content []byte){
 		"upload": func(t *testing.T, f *fixture, d digest.Digest, content []byte) { f.push(t, "a", content) },
 		"small blob": func(t *testing.T, f *fixture, d digest.Digest, content []byte) {
@@ -94,7 +94,7 @@ func TestCommitReplacesAFileThatIsThere(t *testing.T) {
 	}
 }
 
-func TestLostFileIsNoticedByEveryLook(t *testing.T) {
+func TestEveryAccessFindsALostFile(t *testing.T) {
 	loss := map[string]func(path string) error{
 		"gone":  os.Remove,
 		"short": func(path string) error { return os.Truncate(path, 3) },
@@ -294,7 +294,7 @@ func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
 	})
 }
 
-func TestVerifyFindsADamagedManifestThatIsRemembered(t *testing.T) {
+func TestVerifyFindsADamagedManifestInTheCache(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		m := f.pushImage(t, "a", "v1")
 		if _, err := f.Manifest(t.Context(), "a", "v1"); err != nil {
@@ -367,8 +367,8 @@ func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
 	})
 }
 
-// TestLostFilesThatAreBackAreNotFetchedAgain is about a disk that is away for a while.
-func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
+// TestFilesThatReappearAreNotFetchedAgain is about a disk that is away for a while.
+func TestFilesThatReappearAreNotFetchedAgain(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.pushImage(t, "a", "v1")
 		layer := digest.FromString("layer v1")
@@ -396,9 +396,9 @@ func TestLostFilesThatAreBackAreNotFetchedAgain(t *testing.T) {
 	})
 }
 
-// TestUploadTakesBackOnlyItsOwnFile has a blob that is damaged, and an upload of it whose partial
+// TestUploadMovesBackOnlyItsOwnFile has a blob that is damaged, and an upload of it whose partial
 // is empty: after a crash in its commit, and after a loss.
-func TestUploadTakesBackOnlyItsOwnFile(t *testing.T) {
+func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
 		f.spoil(t, d)
@@ -425,7 +425,7 @@ func TestUploadTakesBackOnlyItsOwnFile(t *testing.T) {
 	})
 }
 
-func TestReplacementThatCannotBeRecordedKeepsTheUpload(t *testing.T) {
+func TestUnrecordedReplacementKeepsTheUpload(t *testing.T) {
 	f, _, raw := onDisk(t)
 	d := f.push(t, "a", []byte("content"))
 	f.spoil(t, d)

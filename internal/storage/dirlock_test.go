@@ -9,7 +9,7 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestADataDirectoryHasOneServer(t *testing.T) {
+func TestDataDirectoryHasOneServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	unlock, err := storage.LockDir(dir)
 	if err != nil {

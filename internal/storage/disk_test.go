@@ -87,7 +87,7 @@ func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	return f, d, raw
 }
 
-func TestFullDiskRefusesWhatDoesNotFitAndHarmsNothing(t *testing.T) {
+func TestFullDiskRefusesContentAndKeepsTheRest(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	ctx := t.Context()
 	stored := f.pushImage(t, "a", "v1")
@@ -143,7 +143,7 @@ func TestFullDiskRefusesWhatDoesNotFitAndHarmsNothing(t *testing.T) {
 	}
 }
 
-func TestFullDiskKeepsAnUploadNoLongerThanTheGracePeriod(t *testing.T) {
+func TestFullDiskKeepsUploadsForTheGracePeriod(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	id := f.begin(t, "a", "first ")
 	u := f.resume(t, "a", id)
@@ -169,7 +169,7 @@ func TestFullDiskKeepsAnUploadNoLongerThanTheGracePeriod(t *testing.T) {
 	}
 }
 
-func TestUploadWhoseSyncFailedVouchesForNothingMore(t *testing.T) {
+func TestFailedSyncAddsNoBytesToAnUpload(t *testing.T) {
 	f, disk, _ := onDisk(t)
 	ctx := t.Context()
 	id := f.begin(t, "a", "first ")
@@ -202,9 +202,9 @@ func breakTable(t *testing.T, raw *sql.DB, table string) (mend func()) {
 	return func() { exec(`ALTER TABLE broken RENAME TO ` + table) }
 }
 
-// TestCommitThatCannotBeRecordedCostsNoByte loses the database, in part or
+// TestUnrecordedCommitLosesNoByte loses the database, in part or
 // whole, after the file was moved to its place.
-func TestCommitThatCannotBeRecordedCostsNoByte(t *testing.T) {
+func TestUnrecordedCommitLosesNoByte(t *testing.T) {
 	for _, table := range []string{"repository_blobs", "blobs"} {
 		for _, restart := range []bool{false, true} {
 			f, disk, raw := onDisk(t)
@@ -260,9 +260,9 @@ func TestCommitThatCannotBeRecordedCostsNoByte(t *testing.T) {
 	}
 }
 
-// TestCrashBetweenAFileAndItsRowCostsNoByte moves the files as a commit does
+// TestCrashBetweenFileAndRowLosesNoByte moves the files as a commit does
 // and goes no further; a collection comes before they are opened again.
-func TestCrashBetweenAFileAndItsRowCostsNoByte(t *testing.T) {
+func TestCrashBetweenFileAndRowLosesNoByte(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		const size = 2 << 20
@@ -306,7 +306,7 @@ func TestCrashBetweenAFileAndItsRowCostsNoByte(t *testing.T) {
 	})
 }
 
-func TestBlobWhoseFileWasLostComesBackWithAPush(t *testing.T) {
+func TestPushRestoresALostBlobFile(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
 		files := storagetest.Files(t, f.dir)

@@ -85,7 +85,7 @@ func TestRemovedItemsLeaveTombstones(t *testing.T) {
 	})
 }
 
-func TestForgottenTombstonesAskForACompleteListing(t *testing.T) {
+func TestTrimmedTombstonesNeedACompleteListing(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		f.pushImage(t, "a", "v1")
@@ -132,7 +132,7 @@ func TestDeletedRepositoryStaysInTheFeedUntilTrimmed(t *testing.T) {
 	})
 }
 
-func TestChangedIndexAsksForACompleteListing(t *testing.T) {
+func TestChangedIndexNeedsACompleteListing(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		first, second := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest
 		put := func(left ...digest.Digest) {

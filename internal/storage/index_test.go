@@ -12,7 +12,7 @@ import (
 	"ferry/internal/storage"
 )
 
-func TestAnIndexHoldsWhatItsLastPutDidNotLeaveOut(t *testing.T) {
+func TestIndexHoldsTheChildrenOfItsLastPut(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		here, other := f.pushImage(t, "a", "v1").Digest, f.pushImage(t, "a", "v2").Digest

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAKeyHasOneHolderAtATimeAndLeavesNothing(t *testing.T) {
+func TestKeyHasOneHolderAtATime(t *testing.T) {
 	var k keyLock
 	counts := map[string]*int{"a": new(int), "b": new(int)}
 	var all sync.WaitGroup
@@ -36,7 +36,7 @@ func TestAKeyHasOneHolderAtATimeAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestATryDoesNotWaitForTheHolderOfItsKey(t *testing.T) {
+func TestTryLockDoesNotWait(t *testing.T) {
 	var k keyLock
 	unlock := k.lock("a")
 	if _, ok := k.tryLock("a"); ok {

@@ -13,9 +13,9 @@ import (
 	"ferry/internal/storage"
 )
 
-// TestALockForbidsWhatItSaysAndNothingElse tries everything under each lock
+// TestLockForbidsOnlyItsOperations tries everything under each lock
 // on a repository, on a tag, and on a manifest.
-func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
+func TestLockForbidsOnlyItsOperations(t *testing.T) {
 	const tag = "v1"
 	layer := digest.FromString("layer v1")
 	m := digest.FromBytes(image(digest.FromString("config v1"), layer))
@@ -106,7 +106,7 @@ func TestALockForbidsWhatItSaysAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
+func TestListingsHideLockedContentAndFillThePage(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		for _, repository := range []string{"a", "b", "c"} {
@@ -140,7 +140,7 @@ func TestWhatMayNotBeListedIsHiddenAndTheRestFillsThePage(t *testing.T) {
 	})
 }
 
-func TestAChangeOfLocksKeepsTheOthersAndIsAudited(t *testing.T) {
+func TestChangeOfLocksKeepsOthersAndIsAudited(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")

@@ -39,7 +39,7 @@ func (f *fixture) head(t *testing.T) int64 {
 	return head
 }
 
-func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
+func TestManifestIsServedByteForByteUnderItsDigest(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		d := f.push(t, "a", []byte("content"))
@@ -72,7 +72,7 @@ func TestManifestIsServedByteForByteUnderTheDigestItCameWith(t *testing.T) {
 	})
 }
 
-func TestABadManifestIsRefusedAndLeavesNoTrace(t *testing.T) {
+func TestBadManifestLeavesNoTrace(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		here, missing, other := f.push(t, "a", []byte("here")), digest.FromString("missing"), f.push(t, "b",
@@ -120,7 +120,7 @@ func TestABadManifestIsRefusedAndLeavesNoTrace(t *testing.T) {
 	})
 }
 
-func TestARefusalNamesEveryChildThatIsMissing(t *testing.T) {
+func TestRefusalNamesEveryMissingChild(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		config, layer := digest.FromString("config"), digest.SHA512.FromString("layer")
 		_, err := f.PutManifest(t.Context(), storage.Put{Repository: "a", Payload: image(config, layer)})
@@ -135,7 +135,7 @@ func TestARefusalNamesEveryChildThatIsMissing(t *testing.T) {
 	})
 }
 
-func TestAnIndexMayLackOnlyWhatAPlatformFilterLeftOut(t *testing.T) {
+func TestIndexMayLackOnlyOmittedChildren(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		here, filtered, missing := f.pushImage(t, "a",
@@ -219,7 +219,7 @@ func TestKeptTagDoesNotMove(t *testing.T) {
 	})
 }
 
-func TestADeletedManifestTakesItsTagsAlong(t *testing.T) {
+func TestDeletingAManifestDeletesItsTags(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")
@@ -244,7 +244,7 @@ func TestADeletedManifestTakesItsTagsAlong(t *testing.T) {
 	})
 }
 
-func TestWhatIsNeededCannotBeDeleted(t *testing.T) {
+func TestNeededContentCannotBeDeleted(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")

@@ -27,7 +27,7 @@ func pushLarge(t *testing.T, f *fixture, tag string, size int) (*storage.Manifes
 	return m, payload
 }
 
-func TestALargeManifestIsReadInChunks(t *testing.T) {
+func TestLargeManifestIsReadInChunks(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		for name, size := range map[string]int{
 			"in-its-row": metadb.MaxInRow, "one-more": metadb.MaxInRow + 1,
@@ -62,7 +62,7 @@ func TestALargeManifestIsReadInChunks(t *testing.T) {
 	})
 }
 
-func TestTheChunksOfADeletedManifestAreDeleted(t *testing.T) {
+func TestDeletedManifestLeavesNoChunks(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		pushed, _ := pushLarge(t, f, "v1", 6*metadb.ChunkSize)
 		large, err := f.Manifest(t.Context(), "a", string(pushed.Digest))

@@ -42,9 +42,9 @@ var (
 	tagNames     = rapid.SampledFrom([]string{"t1", "t2"})
 )
 
-// TestNothingThatIsNeededIsEverCollected runs pushes, deletions, leases, steps of
+// TestNeededContentIsNeverCollected runs pushes, deletions, leases, steps of
 // the clock, crashes between a file and its row, and collections in any order.
-func TestNothingThatIsNeededIsEverCollected(t *testing.T) {
+func TestNeededContentIsNeverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Files(t, f.dir)
 	f.openOn(t, dbtest.SQLite(t), files)

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestRangesAreTheSetOfTheirBytes(t *testing.T) {
+func TestRangesAreASetOfBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 64
 		var bytes [size]bool

@@ -20,7 +20,7 @@ func foreign(content string) oci.Descriptor {
 	}
 }
 
-func TestForeignLayerIsKeptWhereItIsHere(t *testing.T) {
+func TestStoredForeignLayerIsKept(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		m := f.Image("a", "config")
 		m.Layers = []oci.Descriptor{foreign("here"), foreign("elsewhere"), foreign("late")}

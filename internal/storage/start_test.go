@@ -10,9 +10,9 @@ import (
 	"ferry/internal/storage"
 )
 
-// TestStartDoesNotDependOnHowMuchIsStored opens 100,000 manifests. Opening
+// TestStartReadsNoContent opens 100,000 manifests. Opening
 // them takes milliseconds; to read them all takes many times the limit.
-func TestStartDoesNotDependOnHowMuchIsStored(t *testing.T) {
+func TestStartReadsNoContent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it writes 100,000 rows")
 	}
@@ -43,7 +43,7 @@ func TestStartDoesNotDependOnHowMuchIsStored(t *testing.T) {
 	}
 }
 
-func TestAManifestThatWasReadIsServedWithoutTheDatabase(t *testing.T) {
+func TestCachedManifestIsServedWithoutTheDatabase(t *testing.T) {
 	f, _, raw := onDisk(t)
 	m := f.pushImage(t, "a", "v1")
 	for _, reference := range []string{"v1", string(m.Digest)} {

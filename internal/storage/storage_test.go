@@ -150,7 +150,7 @@ func TestWrongDigestMakesNothingVisible(t *testing.T) {
 	})
 }
 
-func TestUploadGoesOnAfterRestart(t *testing.T) {
+func TestUploadResumesAfterRestart(t *testing.T) {
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		t.Run(string(algorithm), func(t *testing.T) {
 			dbtest.Run(t, func(t *testing.T, db *metadb.DB) {

@@ -75,7 +75,7 @@ func TestTransferLosesAtMostOneMebibyteInACrash(t *testing.T) {
 	})
 }
 
-func TestOverALinkThatIsSlowerThanTheDiskACrashLosesLittle(t *testing.T) {
+func TestCrashLosesLittleOverASlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in which a save takes no time
 		db, err := metadb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "ferry.db"))
 		if err != nil {
@@ -107,7 +107,7 @@ func TestOverALinkThatIsSlowerThanTheDiskACrashLosesLittle(t *testing.T) {
 	})
 }
 
-func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
+func TestTransferOfWrongBytesStartsAgain(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := digest.FromString("right")
 		tr, err := f.Transfer(t.Context(), d, 5)
@@ -139,7 +139,7 @@ func TestTransferOfWrongBytesIsFoundOutAndStartsOver(t *testing.T) {
 	})
 }
 
-func TestCrashLosesAtMostOneMebibyteOfAllTransfersTogether(t *testing.T) {
+func TestCrashLosesOneMebibyteOfAllTransfersTogether(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		f := newFixture(t)
 		disk := &volatile{Store: storagetest.Files(t, f.dir)}
@@ -231,7 +231,7 @@ func (p *volatilePartial) Sync() error {
 	return p.Partial.Sync()
 }
 
-func TestTransferIsCollectedOnceNobodyWantsIt(t *testing.T) {
+func TestUnneededTransferIsCollected(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		begin := func(d digest.Digest) *storage.Transfer {

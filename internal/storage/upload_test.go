@@ -60,7 +60,7 @@ func (f *fixture) content(t *testing.T, repository string, d digest.Digest) stri
 	return string(got)
 }
 
-func TestUploadBelongsToOneRequestOfItsRepositoryAtATime(t *testing.T) {
+func TestUploadHasOneRequestAtATime(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		id := f.begin(t, "a", "content")
 		u := f.resume(t, "a", id)
@@ -84,9 +84,9 @@ func TestUploadBelongsToOneRequestOfItsRepositoryAtATime(t *testing.T) {
 	})
 }
 
-// TestUploadGoesOnWithWhatItVouchedForAlone writes to the file behind the
+// TestUploadResumesAtItsRecordedSize writes to the file behind the
 // storage's back, as does a crash after a write and before its row.
-func TestUploadGoesOnWithWhatItVouchedForAlone(t *testing.T) {
+func TestUploadResumesAtItsRecordedSize(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		id := f.begin(t, "a", "first ")
 		file, err := os.OpenFile(filepath.Join(f.dir, "partial", "upload-"+id), os.O_APPEND|os.O_WRONLY, 0)
@@ -114,7 +114,7 @@ func TestUploadGoesOnWithWhatItVouchedForAlone(t *testing.T) {
 	})
 }
 
-func TestUploadWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
+func TestUploadWithUnreadableHashStateIsHashedAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		f := newFixture(t)
 		f.open(t, db)
@@ -133,7 +133,7 @@ func TestUploadWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 	})
 }
 
-func TestTransferWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
+func TestTransferWithUnreadableHashStateIsHashedAgain(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		f := newFixture(t)
 		f.open(t, db)
@@ -168,7 +168,7 @@ func TestTransferWhoseHashStateCannotBeReadIsHashedAgain(t *testing.T) {
 	})
 }
 
-func TestUploadKeepsWhatCameBeforeItsClientWasGone(t *testing.T) {
+func TestUploadKeepsBytesOfADisconnectedClient(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		u, err := f.StartUpload(t.Context(), "a")
 		if err != nil {
@@ -193,7 +193,7 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestUploadIsCollectedAfterAWeekWithoutAWrite(t *testing.T) {
+func TestIdleUploadIsCollectedAfterAWeek(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		stale, busy := f.begin(t, "a", "stale"), f.begin(t, "a", "busy")
 		open := f.resume(t, "a", busy)

@@ -15,7 +15,7 @@ import (
 	blobfs "ferry/internal/storage/blob/fs"
 )
 
-func TestStoreKeepsTheContract(t *testing.T) {
+func TestStoreFulfilsTheContract(t *testing.T) {
 	blobtest.Run(t, func(t *testing.T) func() blob.Store {
 		dir := t.TempDir()
 		return func() blob.Store { return open(t, dir) }
@@ -49,7 +49,7 @@ func put(t *testing.T, s *blobfs.Store, d digest.Digest, content string) {
 	}
 }
 
-func TestOtherToolsFindBlobsWhereAnImageLayoutHasThem(t *testing.T) {
+func TestBlobsAreWhereAnImageLayoutHasThem(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	put(t, s, digest.SHA256.FromString("one"), "one")
@@ -73,7 +73,7 @@ func TestOtherToolsFindBlobsWhereAnImageLayoutHasThem(t *testing.T) {
 	}
 }
 
-func TestAReaderIsAFileAndOutlivesADelete(t *testing.T) {
+func TestReaderIsAFileAndSurvivesADelete(t *testing.T) {
 	s := open(t, t.TempDir())
 	d := digest.FromString("content")
 	put(t, s, d, "content")
@@ -93,7 +93,7 @@ func TestAReaderIsAFileAndOutlivesADelete(t *testing.T) {
 	}
 }
 
-func TestAWalkPassesFilesThatAreNoBlobs(t *testing.T) {
+func TestWalkSkipsOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	d := digest.FromString("content")
@@ -115,7 +115,7 @@ func TestAWalkPassesFilesThatAreNoBlobs(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatCannotBeMadeIsAnError(t *testing.T) {
+func TestDirectoryThatCannotBeCreatedIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
