@@ -90,11 +90,11 @@ func TestSignedTokenHasItsHoldersCurrentRights(t *testing.T) {
 	if status() != 200 {
 		t.Fatal("the token is refused at first")
 	}
-	d.directory.who["puller"] = principal(t, "puller", "repositories/other/content/read")
+	d.directory.principals["puller"] = principal(t, "puller", "repositories/other/content/read")
 	if got := status(); got != 403 {
 		t.Errorf("without the right: %d", got)
 	}
-	delete(d.directory.who, "puller")
+	delete(d.directory.principals, "puller")
 	if got := status(); got != 401 {
 		t.Errorf("disabled: %d", got)
 	}

@@ -33,9 +33,9 @@ func access(t *testing.T, token string) []auth.Scope {
 func TestTokenGrantsTheAllowedPartOfItsScope(t *testing.T) {
 	d := newFixture(t)
 	for _, test := range []struct {
-		name, who string
-		scopes    []string
-		want      []auth.Scope
+		name, token string
+		scopes      []string
+		want        []auth.Scope
 	}{
 		{"nothing", "puller", nil, []auth.Scope{}},
 		{"to pull", "puller", []string{"repository:team/app:pull"},
@@ -55,7 +55,7 @@ func TestTokenGrantsTheAllowedPartOfItsScope(t *testing.T) {
 			[]auth.Scope{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, access(t, d.token(t, test.who, test.scopes...))); diff != "" {
+			if diff := cmp.Diff(test.want, access(t, d.token(t, test.token, test.scopes...))); diff != "" {
 				t.Error(diff)
 			}
 		})

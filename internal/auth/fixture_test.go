@@ -20,12 +20,12 @@ import (
 
 // memoryDirectory is a directory in memory.
 type memoryDirectory struct {
-	passwords map[string]string
-	who       map[string]*auth.Principal
-	operators map[string]bool
-	mu        sync.Mutex
-	asked     int           // the number of password checks
-	slow      chan struct{} // each check waits for a value; nil does not wait
+	passwords  map[string]string
+	principals map[string]*auth.Principal
+	operators  map[string]bool
+	mu         sync.Mutex
+	asked      int           // the number of password checks
+	slow       chan struct{} // each check waits for a value; nil does not wait
 }
 
 func (p *memoryDirectory) AuthenticateToken(name, password string) (*auth.Principal, bool, error) {
@@ -35,8 +35,8 @@ func (p *memoryDirectory) AuthenticateToken(name, password string) (*auth.Princi
 	if p.passwords[name] != password {
 		return nil, true, auth.ErrUnauthenticated
 	}
-	who, err := p.Lookup(context.Background(), auth.KindToken, name, "")
-	return who, true, err
+	principal, err := p.Lookup(context.Background(), auth.KindToken, name, "")
+	return principal, true, err
 }
 
 func (p *memoryDirectory) Authenticate(_ context.Context, name, password string) (*auth.Principal, error) {
@@ -53,8 +53,8 @@ func (p *memoryDirectory) Authenticate(_ context.Context, name, password string)
 }
 
 func (p *memoryDirectory) Lookup(_ context.Context, _ auth.Kind, name, _ string) (*auth.Principal, error) {
-	if who, ok := p.who[name]; ok {
-		return who, nil
+	if principal, ok := p.principals[name]; ok {
+		return principal, nil
 	}
 	return nil, auth.ErrUnauthenticated
 }
@@ -74,7 +74,7 @@ func newFixtureWithoutServer(t *testing.T) *fixture {
 	t.Helper()
 	d := &fixture{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), directory: &memoryDirectory{
 		passwords: map[string]string{"puller": "secret", "pusher": "secret"},
-		who: map[string]*auth.Principal{
+		principals: map[string]*auth.Principal{
 			"puller": principal(t, "puller", "repositories/team/*/content/read"),
 			"pusher": principal(t, "pusher", "repositories/a/content/read", "repositories/a/content/write",
 				"repositories/a/metadata/read", "gateway/ship01/message/read"),

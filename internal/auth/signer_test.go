@@ -21,8 +21,8 @@ func newTestSigner(t testing.TB) *Signer {
 
 func TestTokenOfAnotherSignerIsRefused(t *testing.T) {
 	s, other := newTestSigner(t), newTestSigner(t)
-	who := &Principal{Kind: KindToken, Name: "line1"}
-	token, _, err := s.sign(who, "service", []Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}})
+	principal := &Principal{Kind: KindToken, Name: "line1"}
+	token, _, err := s.sign(principal, "service", []Scope{{Type: "repository", Name: "a", Actions: []string{"pull"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

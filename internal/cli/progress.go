@@ -30,7 +30,7 @@ var errInterrupted = errors.New("interrupted; the registry goes on")
 type progress struct {
 	api.ByteProgress
 	running bool
-	what    string // the name of the bar; "" is syncing
+	name    string // the name of the bar; "" is syncing
 	waiting string // why no bytes are received; "" if they are
 }
 
@@ -49,7 +49,7 @@ func progressOf(state string, why *string, bytes api.ByteProgress) progress {
 		case value(why) != "":
 			p.waiting = "waiting for the source: " + terminal.Printable(*why)
 		case p.BytesTotal == 0:
-			p.waiting = "asking the source what there is"
+			p.waiting = "asking the source for its tags"
 		}
 	}
 	return p
@@ -149,7 +149,7 @@ func (b *syncBoard) show(now sample) {
 		b.drawn.UpdateBarPriority(b.bars[name].bar, len(shown), false)
 		shown[name] = true
 	}
-	draw(cmp.Or(now.all.what, "syncing"), now.all)
+	draw(cmp.Or(now.all.name, "syncing"), now.all)
 	for _, item := range now.images[:min(len(now.images), maxImageBars)] {
 		draw(" "+itemName(item), progress{ByteProgress: api.ByteProgress{
 			BytesTotal: value(item.BytesTotal), BytesDone: value(item.BytesDone),

@@ -36,7 +36,7 @@ func newRootCommand(env *Env) *cobra.Command {
 
 A root registry runs where the network is good. Connected registries run at
 sites: on ships, in factories and in shops. Each keeps some of its parent's
-repositories in step, over links that are slow, lossy and often down. It serves
+repositories in sync, over links that are slow, lossy and often down. It serves
 them to the machines at its site, whether the link is up or not.`
 	root.Example = `  ferry demo                               # see it work, on this machine
   ferry serve --data-dir /var/lib/ferry    # run a root registry

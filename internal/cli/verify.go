@@ -196,7 +196,7 @@ func verify(ctx context.Context, env *Env, c *client) (result[api.Verification],
 
 // verifyProgress returns the progress of a scrub.
 func verifyProgress(v api.Verification) progress {
-	p := progress{what: "verifying", running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
+	p := progress{name: "verifying", running: v.State != api.VerifyIdle, ByteProgress: api.ByteProgress{
 		BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, EtaSeconds: v.EtaSeconds,
 	}}
 	if v.BytesTotal == 0 {

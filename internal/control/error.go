@@ -38,10 +38,10 @@ func Conflict(format string, args ...any) *Error { return Refuse(api.CodeConflic
 
 // MapNotFound replaces [metadb.ErrNotFound] by an [Error] for the caller. It returns any other
 // error unchanged.
-func MapNotFound(err error, what, name string) error {
+func MapNotFound(err error, noun, name string) error {
 	if errors.Is(err, metadb.ErrNotFound) {
-		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(what, "sync "), " rule"), " ", "-")
-		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", what, name).WithHint("see ferry %s list",
+		kind := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(noun, "sync "), " rule"), " ", "-")
+		return Refuse(api.CodeNotFound, "the %s '%.100s' could not be found", noun, name).WithHint("see ferry %s list",
 			kind)
 	}
 	return err
@@ -51,10 +51,10 @@ func MapNotFound(err error, what, name string) error {
 // neither "." nor "..".
 var resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
-func checkName(what, name string) error {
+func checkName(noun, name string) error {
 	if resourceName.MatchString(name) {
 		return nil
 	}
 	return Invalid("'%.100s' is not a name for a %s: want 1 to 100 letters, digits, '.', '_' or '-', "+
-		"beginning with a letter or digit", name, what)
+		"beginning with a letter or digit", name, noun)
 }

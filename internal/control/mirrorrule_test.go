@@ -105,10 +105,10 @@ func TestWrittenRuleRunsUnlessItHasAWindow(t *testing.T) {
 	put := func(change object) { t.Helper(); root.Call(t, "PUT", "/mirror-rules/app", change).OK(t, nil) }
 	patch := func(change object) { t.Helper(); root.Call(t, "PATCH", "/mirror-rules/app", change).OK(t, nil) }
 	for _, step := range []struct {
-		name  string
-		write func(object)
-		what  object
-		asked bool
+		name   string
+		write  func(object)
+		object object
+		asked  bool
 	}{
 		{"created", put, object{"source": "ghcr.io/a", "repository": "a"}, true},
 		{"replaced", put, object{"source": "ghcr.io/b", "repository": "a"}, true},
@@ -116,7 +116,7 @@ func TestWrittenRuleRunsUnlessItHasAWindow(t *testing.T) {
 		{"bound to a window", patch, object{"window": "PT1H"}, false},
 		{"replaced, with a window", put, object{"source": "ghcr.io/c", "repository": "a", "window": "PT1H"}, false},
 	} {
-		step.write(step.what)
+		step.write(step.object)
 		var v api.MirrorRule
 		root.Call(t, "GET", "/mirror-rules/app", nil).OK(t, &v)
 		if (v.Status.State == "Waiting") != step.asked {

@@ -18,33 +18,33 @@ type Precondition struct {
 
 // check returns an error unless the resource meets the condition. version counts only if the
 // resource exists.
-func (p Precondition) check(exists bool, version int64, what, name string) error {
+func (p Precondition) check(exists bool, version int64, noun, name string) error {
 	if exists && p.NoneMatch != "" && matches(p.NoneMatch, version) {
-		return Refuse(api.CodePrecondition, "the %s '%s' exists already", what, name)
+		return Refuse(api.CodePrecondition, "the %s '%s' exists already", noun, name)
 	}
 	if p.Match != "" && (!exists || !matches(p.Match, version)) {
-		return Refuse(api.CodePrecondition, "the %s '%s' is not what it was when you read it", what, name).
-			WithHint("read it again, and make your change to what it is now")
+		return Refuse(api.CodePrecondition, "the %s '%s' has changed since you read it", noun, name).
+			WithHint("read it again, and make your change to its new state")
 	}
 	return nil
 }
 
 // CheckPut returns an error unless a resource that is created or replaced meets the condition, and
 // reports whether the resource exists. version and err are the result of reading it.
-func (p Precondition) CheckPut(version int64, err error, what, name string) (exists bool, _ error) {
+func (p Precondition) CheckPut(version int64, err error, noun, name string) (exists bool, _ error) {
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
 		return false, err
 	}
-	return err == nil, p.check(err == nil, version, what, name)
+	return err == nil, p.check(err == nil, version, noun, name)
 }
 
 // CheckChange returns an error unless a resource that is changed or deleted exists and meets the
 // condition. version and err are the result of reading it.
-func (p Precondition) CheckChange(version int64, err error, what, name string) error {
+func (p Precondition) CheckChange(version int64, err error, noun, name string) error {
 	if err != nil {
-		return MapNotFound(err, what, name)
+		return MapNotFound(err, noun, name)
 	}
-	return p.check(true, version, what, name)
+	return p.check(true, version, noun, name)
 }
 
 // matches reports whether a header contains the entity tag of the version, or *.

@@ -93,7 +93,7 @@ const (
 
 // progress shows the progress of an operation in bytes, unless there was output a short
 // time ago.
-func (s *screen) progress(what string, done, total int64) {
+func (s *screen) progress(label string, done, total int64) {
 	every := lineInterval
 	if s.terminal {
 		every = drawInterval
@@ -102,7 +102,7 @@ func (s *screen) progress(what string, done, total int64) {
 		return
 	}
 	done = min(done, total)
-	text := fmt.Sprintf("%s: %s of %s", what, config.SizeText(done), config.SizeText(total))
+	text := fmt.Sprintf("%s: %s of %s", label, config.SizeText(done), config.SizeText(total))
 	if !s.terminal {
 		s.print("%s", text)
 		return

@@ -219,9 +219,9 @@ func (d *demo) sync(ctx context.Context, i *image) error {
 	return nil
 }
 
-// waitUntil calls ready until that returns true. It fails with what, if nothing has come
+// waitUntil calls ready until that returns true. It fails with condition in the error if nothing has come
 // over the link for [stallTimeout].
-func (d *demo) waitUntil(ctx context.Context, what string, ready func() (bool, error)) error {
+func (d *demo) waitUntil(ctx context.Context, condition string, ready func() (bool, error)) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	last, moved := d.link.received(), time.Now()
@@ -233,7 +233,7 @@ func (d *demo) waitUntil(ctx context.Context, what string, ready func() (bool, e
 			last, moved = now, time.Now()
 		}
 		if time.Since(moved) > stallTimeout {
-			return fmt.Errorf("%s: no byte came over the link for %s", what, stallTimeout)
+			return fmt.Errorf("%s: no byte came over the link for %s", condition, stallTimeout)
 		}
 		select {
 		case <-ticker.C:

@@ -37,10 +37,10 @@ func TestActivationsAgreeAcrossLevels(t *testing.T) {
 		pending := false // a deactivation that the level between does not know of
 		steps := map[string]func(*rapid.T){
 			"activate": func(rt *rapid.T) {
-				before, who := holder(), rapid.SampledFrom(instances).Draw(rt, "who")
-				err := p.ship.Activate(t.Context(), "Cabin1", who, "v1")
-				if free := before == "" || before == who; free != (err == nil) {
-					rt.Fatalf("%s activates, %q holds it: %v", who, before, err)
+				before, instance := holder(), rapid.SampledFrom(instances).Draw(rt, "instance")
+				err := p.ship.Activate(t.Context(), "Cabin1", instance, "v1")
+				if free := before == "" || before == instance; free != (err == nil) {
+					rt.Fatalf("%s activates, %q holds it: %v", instance, before, err)
 				}
 				for _, i := range instances {
 					err := p.ship.Report(t.Context(), "Cabin1", i, nil)

@@ -118,14 +118,14 @@ func TestDesiredStateContainsTheSubtree(t *testing.T) {
 	}
 
 	// The version changes with the subtree, and with nothing else.
-	same := func(want bool, what string) {
+	same := func(want bool, change string) {
 		t.Helper()
 		next, err := root.Desired(t.Context(), "Ship01")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if (next.Version == d.Version) != want {
-			t.Errorf("%s: the version is the same: %t", what, !want)
+			t.Errorf("%s: the version is the same: %t", change, !want)
 		}
 		d = next
 	}
@@ -247,16 +247,16 @@ func TestTokenFromParentCannotShadowAnOperator(t *testing.T) {
 	if err := p.ship.Apply(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	who, err := p.ship.Control.Directory().Authenticate(t.Context(), "admin", p.ship.Password)
-	if err != nil || !who.Admin {
-		t.Errorf("the operator: %+v, %v", who, err)
+	principal, err := p.ship.Control.Directory().Authenticate(t.Context(), "admin", p.ship.Password)
+	if err != nil || !principal.Admin {
+		t.Errorf("the operator: %+v, %v", principal, err)
 	}
 	if p.ship.MayLogIn(t, "admin", password) {
 		t.Error("the parent's token is accepted with the operator's name")
 	}
 	generation := auth.Generation(auth.HashPassword(password))
-	if who, err := p.ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
-		t.Errorf("the parent's token is looked up: %+v", who)
+	if principal, err := p.ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
+		t.Errorf("the parent's token is looked up: %+v", principal)
 	}
 }
 
@@ -281,16 +281,16 @@ func TestClientTokensComeFromTheLastDesiredState(t *testing.T) {
 			ship.MayLogIn(t, "admin", root.Password) {
 			t.Error("another token, its own sync token or the root's operator may log in")
 		}
-		who, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1",
+		principal, err := ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "line1",
 			auth.Generation(auth.HashPassword(client)))
-		if err != nil || !who.Permissions.AllowsRepository("a", auth.ContentRead) ||
-			who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
-			t.Errorf("%v, %+v", err, who)
+		if err != nil || !principal.Permissions.AllowsRepository("a", auth.ContentRead) ||
+			principal.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
+			t.Errorf("%v, %+v", err, principal)
 		}
-		who, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1",
+		principal, err = ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "Cabin1",
 			auth.Generation(auth.HashPassword(sync)))
-		if err != nil || !who.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
-			t.Errorf("%v, %+v", err, who)
+		if err != nil || !principal.Permissions.AllowsGateway("Cabin1", auth.MessageRead) {
+			t.Errorf("%v, %+v", err, principal)
 		}
 
 		// A restart with the link down must change nothing.

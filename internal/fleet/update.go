@@ -83,10 +83,10 @@ func applyLists(tx *metadb.Tx, p api.RegistryPatch, v *control.Spec) error {
 }
 
 // checkNoOverlap returns an error if a value is both added and removed.
-func checkNoOverlap(what string, add, remove []string) error {
+func checkNoOverlap(noun string, add, remove []string) error {
 	for _, v := range add {
 		if slices.Contains(remove, v) {
-			return control.Invalid("update ambiguity: the %s '%.100s' is both added and removed", what, v)
+			return control.Invalid("update ambiguity: the %s '%.100s' is both added and removed", noun, v)
 		}
 	}
 	return nil

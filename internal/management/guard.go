@@ -30,18 +30,18 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			refuse(w, control.Refuse(api.CodeDenied, "a page of another site may not write here"))
 			return
 		}
-		who, err := h.Authenticator.Basic(r)
+		operator, err := h.Authenticator.Basic(r)
 		if err != nil {
 			writeProblem(w, h.refusal(err))
 			return
 		}
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 		switch {
-		case who.Kind != auth.KindOperator:
+		case operator.Kind != auth.KindOperator:
 			refuse(w, control.Refuse(api.CodeDenied, "a token may not manage the registry").
 				WithHint("log in as an operator, such as admin"))
-		case !who.Admin && !reads:
-			refuse(w, control.Refuse(api.CodeDenied, "the operator %s may only read", who.Name))
+		case !operator.Admin && !reads:
+			refuse(w, control.Refuse(api.CodeDenied, "the operator %s may only read", operator.Name))
 		default:
 			w.Header().Set("Cache-Control", "no-store")
 			next.ServeHTTP(w, r)

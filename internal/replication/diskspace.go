@@ -77,7 +77,8 @@ func (r *run) reserveSpace(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	s := &spaceReservation{run: r, DiskSpace: room, plan: p, inFlight: r.blobsInFlight(), reserved: map[digest.Digest]bool{}}
+	s := &spaceReservation{run: r, DiskSpace: room, plan: p, inFlight: r.blobsInFlight(),
+		reserved: map[digest.Digest]bool{}}
 	images := slices.DeleteFunc(slices.Clone(p.complete), func(im *image) bool { return im.err != nil })
 	if s.fitsAll(images) {
 		return nil

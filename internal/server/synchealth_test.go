@@ -85,7 +85,8 @@ func TestDamagedRootIsNotInSync(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/health/sync", nil))
 	body := w.Body.String()
-	if w.Code != 503 || !strings.Contains(body, `"damaged":2`) || !strings.Contains(body, `"reason":"stored content is damaged"`) {
+	if w.Code != 503 || !strings.Contains(body, `"damaged":2`) ||
+		!strings.Contains(body, `"reason":"stored content is damaged"`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
