@@ -217,6 +217,26 @@ func TestDamageThatAChildFindsIsHealed(t *testing.T) {
 	})
 }
 
+func TestDamageAtTwoLevelsIsHealedWithinAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ship, image := newPair(t, large)
+		cabin := ship.connect("cabin1", api.RegistryPut{})
+		cabin.awaitTag("app/a", "v1", image)
+		ship.runScrub()
+		cabin.runScrub()
+		layer := ship.layerOf("1", large)
+		time.Sleep(10*time.Minute + 5*time.Second)
+		ship.corrupt("app/a", layer)
+		cabin.corrupt("app/a", layer)
+		desk := cabin.connect("desk1", api.RegistryPut{})
+		from := time.Now()
+		desk.awaitTag("app/a", "v1", image)
+		if took := time.Since(from); took > time.Minute {
+			t.Errorf("the third level has the image after %v", took)
+		}
+	})
+}
+
 func TestDamageWhilePausedIsNotPolledInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ship, _ := newPair(t, large)

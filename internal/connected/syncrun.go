@@ -14,12 +14,14 @@ const (
 	// after its start, so that an operator sees it move.
 	firstReport = 2 * time.Second
 	reportEvery = 30 * time.Second
-	// firstRetry is how long failed items wait for their first retry, unless something changes. It
-	// is short, because a parent heals damage within seconds once a child asks for the content.
-	firstRetry = 5 * time.Second
-	// itemPause and itemMaxPause bound how long they wait for each further retry.
-	itemPause    = time.Minute
+	// itemPause and itemMaxPause bound how long failed items wait for the next try, unless
+	// something changes. The first pauses are short, because a parent heals damage within seconds
+	// once a child asks for the content.
+	itemPause    = 5 * time.Second
 	itemMaxPause = 15 * time.Minute
+	// wrongContentPause is the least pause after wrong content, except the first time: each try
+	// fetches the blob again, and after a few tries it is quarantined.
+	wrongContentPause = time.Minute
 )
 
 // An outcome is how a sync ended.
@@ -131,15 +133,17 @@ func (s *session) logProgress(ctx context.Context) {
 		"bytes", p.BytesDone, "ofBytes", p.BytesTotal)
 }
 
-// retryPause returns the pause before the next sync of failed items.
+// retryPause returns the pause before the next sync, unless something changes.
 func (s *session) retryPause() time.Duration {
-	if s.failures <= 1 {
+	if s.failures == 0 {
 		s.retry.Reset()
+		return holdFor
 	}
-	if s.failures == 1 {
-		return firstRetry
+	pause := s.retry.NextBackOff()
+	if s.failures > 1 && len(s.engine.CorruptBlobs()) > 0 {
+		pause = max(pause, wrongContentPause)
 	}
-	return s.retry.NextBackOff()
+	return pause
 }
 
 // finishSync records how the sync ended.
