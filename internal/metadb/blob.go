@@ -56,7 +56,8 @@ func (tx *Tx) PutBlob(b Blob) error {
 	if err := tx.forgetDamage("", b.Digest); err != nil {
 		return err
 	}
-	return tx.do("write blob "+b.Digest, `INSERT INTO blobs (digest, size, created_at, stored_at) VALUES ($1, $2, $3, $4)
+	return tx.do("write blob "+b.Digest,
+		`INSERT INTO blobs (digest, size, created_at, stored_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (digest) DO NOTHING`, b.Digest, b.Size, millis(b.CreatedAt), b.StoredAt)
 }
 
@@ -89,7 +90,8 @@ type StaleLink struct {
 
 // UnlinkStale deletes the stale links, and returns their number.
 func (tx *Tx) UnlinkStale(s StaleLink, now Uptime) (int64, error) {
-	n, err := tx.exec(`WITH pushed AS (SELECT repository FROM repository_blobs WHERE linked_at >= $1 AND `+unreferenced+`
+	n, err := tx.exec(`WITH pushed AS (
+			SELECT repository FROM repository_blobs WHERE linked_at >= $1 AND `+unreferenced+`
 			UNION SELECT repository FROM uploads WHERE updated_at >= $4)
 		DELETE FROM repository_blobs WHERE linked_at < $1 AND `+unreferenced+`
 		AND (linked_at < $3 OR repository NOT IN (SELECT repository FROM pushed))

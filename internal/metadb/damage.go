@@ -26,7 +26,8 @@ const (
 	// keptDamage holds for content that a repository has: it links the blob, or has the manifest.
 	keptDamage = `(repository = '' AND EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = damaged.digest)
 		OR ` + damagedManifest + `)`
-	// neededDamage holds for content that an image needs: a manifest refers to the blob, or is damaged.
+	// neededDamage holds for content that an image needs: a manifest refers to the blob, or is
+	// damaged.
 	neededDamage = `(repository = '' AND EXISTS (SELECT 1 FROM manifest_children c
 		WHERE c.child = damaged.digest AND c.kind = 0) OR ` + damagedManifest + `)`
 )
@@ -84,7 +85,8 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 	queue := []ManifestRef{{d.Repository, d.Digest}}
 	if d.Repository == "" {
 		queue, err = list[ManifestRef](tx, "list manifests with blob "+d.Digest,
-			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND kind = 0 ORDER BY repository, parent`, d.Digest)
+			`SELECT repository, parent FROM manifest_children WHERE child = $1 AND kind = 0
+			ORDER BY repository, parent`, d.Digest)
 	}
 	seen := map[ManifestRef]bool{}
 	for ; len(queue) > 0 && err == nil; queue = queue[1:] {
@@ -97,7 +99,8 @@ func (tx *Tx) ManifestsNeeding(d Damage) (all []ManifestRef, err error) {
 		var above []ManifestRef
 		above, err = list[ManifestRef](tx, "list what leads to "+m.Digest,
 			`SELECT repository, parent FROM manifest_children WHERE repository = $1 AND child = $2 AND kind = 1
-			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`, m.Repository, m.Digest)
+			UNION SELECT repository, subject FROM manifests WHERE repository = $1 AND digest = $2 AND subject <> ''`,
+			m.Repository, m.Digest)
 		queue = append(queue, above...)
 	}
 	return all, err

@@ -122,7 +122,8 @@ func (db *DB) connect(ctx context.Context) (err error) {
 	if err := db.dialect.protect(); err != nil {
 		return err
 	}
-	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	const common = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
+		"&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	path := "file:" + (&url.URL{Path: db.dialect.dsn}).EscapedPath()
 	db.write = openWithStatements(&sqlite.Driver{}, path+common+"&_txlock=immediate")
 	db.write.SetMaxOpenConns(1)

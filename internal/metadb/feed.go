@@ -27,7 +27,8 @@ func (tx *Tx) AdvanceFeed(repository string, now Uptime) (seq int64, err error) 
 		return 0, err
 	}
 	_, err = tx.exec(`INSERT INTO feed (repository, seq, relist_seq, prev_seq, changed_at) VALUES ($1, $2, 0, 0, $3)
-		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq, changed_at = excluded.changed_at`,
+		ON CONFLICT (repository) DO UPDATE SET prev_seq = feed.seq, seq = excluded.seq,
+		changed_at = excluded.changed_at`,
 		repository, seq, now)
 	return seq, wrap(err, "write feed of "+repository)
 }

@@ -155,7 +155,8 @@ func (tx *Tx) UnreferencedManifests(repository, after string, limit int) ([]Mani
 func (tx *Tx) NeverReferenced(repository, digest string) (bool, error) {
 	return get[bool](tx, "read references to "+repository+"@"+digest,
 		`SELECT EXISTS (SELECT 1 FROM manifests m WHERE repository = $1 AND digest = $2 AND was_referenced = 0
-		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject))`, repository, digest)
+		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject))`,
+		repository, digest)
 }
 
 // HasReferrers reports whether any manifest of repository has a subject.
@@ -234,7 +235,8 @@ func (tx *Tx) PutManifest(m Manifest, children []Child) (bool, error) {
 	name := m.Repository + "@" + string(m.Digest)
 	inRow, chunks := splitPayload(m.Payload)
 	n, err := tx.exec(`INSERT INTO manifests
-		(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at, seq, was_referenced)
+		(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at, seq,
+			was_referenced)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 OR EXISTS (SELECT 1 FROM manifest_children
 			WHERE repository = $1 AND child = $2 AND kind = 1) THEN 1 ELSE 0 END)
 		ON CONFLICT (repository, digest) DO UPDATE SET payload = excluded.payload, size = excluded.size, damaged = 0

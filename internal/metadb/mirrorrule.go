@@ -68,7 +68,8 @@ func (tx *Tx) RequestMirrorRun(name string, at time.Time) error {
 // has to be retried.
 func (tx *Tx) SetMirrorRun(r MirrorRule) error {
 	return tx.one("write run of mirror rule "+r.Name, `UPDATE mirror_rules
-		SET retry_since = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7 WHERE name = $1`,
+		SET retry_since = $2, started_at = $3, ended_at = $4, succeeded_at = $5, error = $6, warnings = $7
+		WHERE name = $1`,
 		r.Name, millis(r.RetrySince), millis(r.StartedAt), millis(r.EndedAt), millis(r.SucceededAt), r.Error,
 		cmp.Or(string(r.Warnings), "[]"))
 }

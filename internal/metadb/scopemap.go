@@ -62,7 +62,8 @@ func (tx *Tx) PutScopeMap(m ScopeMap) error {
 	if err != nil {
 		return err
 	}
-	return tx.do("write scope map "+m.Name, `INSERT INTO scope_maps (`+scopeMapColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6)
+	return tx.do("write scope map "+m.Name,
+		`INSERT INTO scope_maps (`+scopeMapColumns+`) VALUES ($1, $2, $3, $4, $5, 1, $6)
 		ON CONFLICT (name) DO UPDATE SET description = excluded.description, type = excluded.type,
 		actions = excluded.actions, version = scope_maps.version + 1, seq = excluded.seq`,
 		m.Name, m.Description, m.Type, string(actions), millis(m.CreatedAt), m.Seq)

@@ -42,8 +42,9 @@ func (tx *Tx) PutSyncItem(i SyncItem) error {
 	return tx.do("write sync item "+i.Repository+" "+i.Item,
 		`INSERT INTO sync_items (`+syncItemColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
 		CASE WHEN $9 THEN 1 ELSE 0 END, $10, $11)
-		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part, state = excluded.state,
-		error = excluded.error, permanent = excluded.permanent, changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
+		ON CONFLICT (source, repository, item) DO UPDATE SET digest = excluded.digest, part = excluded.part,
+		state = excluded.state, error = excluded.error, permanent = excluded.permanent,
+		changed_at = excluded.changed_at, synced_at = excluded.synced_at`,
 		i.Source, i.Repository, i.Item, i.Tag, i.Digest, i.Part, i.State, i.Error, i.Permanent, millis(i.ChangedAt),
 		millis(i.SyncedAt))
 }
@@ -120,7 +121,8 @@ func (tx *Tx) WantsManifest(repository, digest string) (bool, error) {
 // above last, by name. If last is "", there is no upper bound.
 func (tx *Tx) ListedSyncItems(source, repository, after, last string) ([]SyncItem, error) {
 	return list[SyncItem](tx, "list sync items of "+repository, `SELECT `+syncItemColumns+` FROM sync_items
-		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`, source, repository, after, last)
+		WHERE source = $1 AND repository = $2 AND item > $3 AND ($4 = '' OR item <= $4) ORDER BY item`,
+		source, repository, after, last)
 }
 
 // MarkListed records that the running pass over source has listed repository.
@@ -140,7 +142,8 @@ func (tx *Tx) ClearPass(source string) error {
 func (tx *Tx) UnlistedRepositories(source string) ([]string, error) {
 	return list[string](tx, "list repositories that were not listed",
 		`SELECT DISTINCT repository FROM sync_items i WHERE source = $1 AND digest <> ''
-		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository) ORDER BY repository`, source)
+		AND NOT EXISTS (SELECT 1 FROM sync_pass p WHERE p.source = i.source AND p.repository = i.repository)
+		ORDER BY repository`, source)
 }
 
 // DropSyncItems marks every item of source in repository for removal.

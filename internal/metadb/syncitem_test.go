@@ -48,7 +48,9 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				return err
 			})
 		}
-		page := func(source string, kind metadb.SyncItemKind, repository, item string, limit int) func(*metadb.Tx) ([]metadb.SyncItem, error) {
+		page := func(
+			source string, kind metadb.SyncItemKind, repository, item string, limit int,
+		) func(*metadb.Tx) ([]metadb.SyncItem, error) {
 			return func(tx *metadb.Tx) ([]metadb.SyncItem, error) {
 				return tx.SyncItems(source, kind, repository, item, limit)
 			}

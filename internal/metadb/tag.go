@@ -69,7 +69,8 @@ func (tx *Tx) Tags(repository string, o TagOrder, limit int, hidden Locks) ([]Ta
 // takes a third of the time of a row for each.
 func (tx *Tx) TagNames(repository, after string, limit int, hidden Locks) ([]string, error) {
 	const separator = "," // which no name contains
-	names, err := get[string](tx, "list tags of "+repository, `SELECT COALESCE(string_agg(name, '`+separator+`'), '') FROM (
+	names, err := get[string](tx, "list tags of "+repository,
+		`SELECT COALESCE(string_agg(name, '`+separator+`'), '') FROM (
 		SELECT name FROM tags WHERE repository = $1 AND name > $2 AND locks & $3 = 0 ORDER BY name LIMIT $4) AS page`,
 		repository, after, uint8(hidden), limit)
 	if err != nil || names == "" {
@@ -94,7 +95,8 @@ func (tx *Tx) TagsOf(repository, digest string) ([]Tag, error) {
 func (tx *Tx) SetTag(repository, name, digest string, seq int64, now time.Time) error {
 	return tx.do("set tag "+repository+":"+name,
 		`INSERT INTO tags (repository, name, digest, created_at, updated_at, seq) VALUES ($1, $2, $3, $4, $4, $5)
-		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at, seq = excluded.seq`,
+		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at,
+		seq = excluded.seq`,
 		repository, name, digest, millis(now), seq)
 }
 

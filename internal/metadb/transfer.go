@@ -45,7 +45,8 @@ func (tx *Tx) DeleteTransfer(digest string) error {
 
 // stale is the condition that nothing was written to a transfer since $1, and that no lease
 // holds its blob at $2.
-const stale = `updated_at < $1 AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.digest = transfers.digest AND l.expires_at >= $2)`
+const stale = `updated_at < $1 AND NOT EXISTS
+	(SELECT 1 FROM leases l WHERE l.digest = transfers.digest AND l.expires_at >= $2)`
 
 // StaleTransfers returns up to limit transfers after the digest after, in order, that were not
 // written to since before, and whose blobs no lease holds at now.

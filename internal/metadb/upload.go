@@ -30,7 +30,8 @@ func (tx *Tx) HasUpload(id string) (bool, error) {
 // PutUpload writes an upload.
 func (tx *Tx) PutUpload(u Upload) error {
 	return tx.do("write upload "+u.ID, `INSERT INTO uploads (`+uploadColumns+`) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state, updated_at = excluded.updated_at`,
+		ON CONFLICT (id) DO UPDATE SET hashed = excluded.hashed, hash_state = excluded.hash_state,
+		updated_at = excluded.updated_at`,
 		u.ID, u.Repository, u.Hashed, u.HashState, u.UpdatedAt)
 }
 

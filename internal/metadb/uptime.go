@@ -30,5 +30,6 @@ func (tx *Tx) Uptime() (Uptime, error) {
 // SaveUptime saves how long the instance has run. It never lowers the saved uptime.
 func (tx *Tx) SaveUptime(now Uptime) error {
 	return tx.do("write uptime", `INSERT INTO counters (name, value) VALUES ($1, $2)
-		ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counters.value < excluded.value`, uptimeCounter, now)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counters.value < excluded.value`,
+		uptimeCounter, now)
 }

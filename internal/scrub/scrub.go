@@ -287,7 +287,8 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 		if row.Repository == "" {
 			_, err = s.Storage.ReviveBlob(ctx, digest.Digest(row.Digest), s.pace(p))
 		}
-		if err := s.read(ctx, p, metadb.ManifestRef{Repository: row.Repository, Digest: row.Digest}, 0, "", err); err != nil {
+		at := metadb.ManifestRef{Repository: row.Repository, Digest: row.Digest}
+		if err := s.read(ctx, p, at, 0, "", err); err != nil {
 			return err
 		}
 	}
@@ -295,7 +296,9 @@ func (s *Scrubber) stepDamaged(ctx context.Context, p pass) error {
 }
 
 // read records the result of one read. An error of a single file does not stop the pass.
-func (s *Scrubber) read(ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error) error {
+func (s *Scrubber) read(
+	ctx context.Context, p pass, at metadb.ManifestRef, size int64, reason string, err error,
+) error {
 	if ctx.Err() != nil || errors.Is(err, errSuperseded) {
 		return cmp.Or(context.Cause(ctx), err)
 	}

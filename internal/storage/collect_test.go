@@ -114,7 +114,8 @@ func TestOrphansAreKeptForAWeek(t *testing.T) {
 				}
 			}
 		}
-		orphan, wanted, late := digest.SHA512.FromString("orphan"), digest.FromString("layer v2"), digest.FromString("late")
+		orphan, wanted := digest.SHA512.FromString("orphan"), digest.FromString("layer v2")
+		late := digest.FromString("late")
 		old := []string{
 			"blobs/sha512/" + orphan.Encoded(), "partial/upload-gone", "partial/small-gone",
 			"partial/transfer-sha512-" + orphan.Encoded(),

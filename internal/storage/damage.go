@@ -61,7 +61,7 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 	if err != nil || has {
 		return err
 	}
-	reason, err := s.takeOutOfService(context.WithoutCancel(ctx), d, func(ctx context.Context, size int64) (string, error) {
+	inspect := func(ctx context.Context, size int64) (string, error) {
 		info, err := s.blobs.Stat(ctx, d)
 		switch {
 		case errors.Is(err, blob.ErrNotExist):
@@ -70,7 +70,8 @@ func (s *Storage) checkFile(ctx context.Context, row metadb.Blob) error {
 			return "", err
 		}
 		return wrongLength(info.Size, size), nil
-	})
+	}
+	reason, err := s.takeOutOfService(context.WithoutCancel(ctx), d, inspect)
 	if err != nil && !errors.Is(err, metadb.ErrNotFound) { // the blob is absent in any case
 		s.log.Error("damage is not noted", "digest", d, "err", err)
 	}
@@ -258,6 +259,7 @@ func damagedManifest(tx *metadb.Tx, repository string, d digest.Digest) error {
 }
 
 func damageText(kind string, d Damage) string {
-	return fmt.Sprintf("%s is damaged at this registry since %s: %s; it is served again once it was pushed or synced again",
+	return fmt.Sprintf("%s is damaged at this registry since %s: %s; "+
+		"it is served again once it was pushed or synced again",
 		kind, d.FoundAt.UTC().Format(time.RFC3339), d.Reason)
 }

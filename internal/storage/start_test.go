@@ -10,8 +10,8 @@ import (
 	"ferry/internal/storage"
 )
 
-// TestStartReadsNoContent opens 100,000 manifests. Opening
-// them takes milliseconds; to read them all takes many times the limit.
+// TestStartReadsNoContent opens a database with 100,000 manifests. That takes milliseconds.
+// Reading all of them takes many times the limit.
 func TestStartReadsNoContent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it writes 100,000 rows")
@@ -19,8 +19,9 @@ func TestStartReadsNoContent(t *testing.T) {
 	f, disk, raw := onDisk(t)
 	m := f.pushImage(t, "a", "v1")
 	const fill = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-			INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, pushed_at)
-			SELECT 'a', 'sha256:' || i, media_type, artifact_type, '', 'null', payload, 1 FROM n, manifests`
+			INSERT INTO manifests
+				(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at)
+			SELECT 'a', 'sha256:' || i, media_type, artifact_type, '', 'null', payload, size, 1 FROM n, manifests`
 	if _, err := raw.ExecContext(t.Context(), fill); err != nil {
 		t.Fatal(err)
 	}

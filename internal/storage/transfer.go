@@ -285,7 +285,8 @@ func (t *Transfer) reset(ctx context.Context) error {
 // next returns the row for the bytes that are on disk now.
 func (t *Transfer) next() metadb.Transfer {
 	row := t.row
-	row.Size, row.Ranges, row.Hashed, row.HashState, row.UpdatedAt = t.size, t.have.text(), t.hashed, stateOf(t.hash), t.s.Uptime()
+	row.Size, row.Ranges, row.UpdatedAt = t.size, t.have.text(), t.s.Uptime()
+	row.Hashed, row.HashState = t.hashed, stateOf(t.hash)
 	return row
 }
 
