@@ -13,19 +13,23 @@ import (
 // from its start; the second time, it fails and counts for the quarantine.
 func (w *worker) commit(ctx context.Context, b *Blob) error {
 	err := w.commitBlob(ctx, b)
-	if errors.Is(err, oci.ErrDigestInvalid) {
-		if err := b.transfer.Reset(ctx); err != nil {
+	wrong := errors.Is(err, oci.ErrDigestInvalid)
+	if wrong {
+		if resetErr := b.transfer.Reset(ctx); resetErr != nil {
+			wrong, err = false, resetErr
+		}
+	}
+	switch {
+	case wrong && w.recordWrongContent(b) == retryBlob:
+		w.log.Warn("content was wrong and is fetched again", "digest", b.Digest)
+		return nil
+	case !wrong && err != nil:
+		if err = w.local(ctx, err); classify(err) == localFailure {
 			return err
 		}
-		if w.recordWrongContent(b) == retryBlob {
-			w.log.Warn("content was wrong and is fetched again", "digest", b.Digest)
-			return nil
-		}
-	} else if err != nil && !errors.Is(err, oci.ErrNoSpace) {
-		return err
 	}
 	if b.transfer != nil {
-		if err := closeTransfer(b.transfer); err != nil {
+		if err := w.closeTransfer(b.transfer); err != nil {
 			return err
 		}
 	}

@@ -125,8 +125,8 @@ func (d *Downloader) StartSession(src Source) {
 }
 
 // Run fetches the added blobs until ctx ends, and sends a [Result] for each to results,
-// which must have a reader until Run returns. An error means that this registry's disk
-// or database failed. When Run returns, every received byte is on disk.
+// which must have a reader until Run returns. An error means that this registry's database,
+// or its whole disk, failed. When Run returns, every received byte is on disk.
 func (d *Downloader) Run(ctx context.Context, results chan<- Result) error {
 	d.results = results
 	defer d.storage.Reserve(d.bytesToWrite)()
@@ -227,16 +227,21 @@ func (d *Downloader) closeTransfers() error {
 	d.mu.Unlock()
 	var errs []error
 	for _, t := range open {
-		errs = append(errs, closeTransfer(t))
+		errs = append(errs, d.closeTransfer(t))
 	}
 	return errors.Join(errs...)
 }
 
-// closeTransfer closes a transfer. It ignores a full disk, which only fails the blob that
-// needs the space.
-func closeTransfer(t *storage.Transfer) error {
-	if err := t.Close(); !errors.Is(err, oci.ErrNoSpace) {
-		return err
+// closeTransfer closes a transfer. It ignores a full disk and the failure of the transfer's own
+// file, which only fail the blob.
+func (d *Downloader) closeTransfer(t *storage.Transfer) error {
+	err := t.Close()
+	if err == nil || errors.Is(err, oci.ErrNoSpace) {
+		return nil
 	}
-	return nil
+	if d.storage.IsFileFailure(context.Background(), err) {
+		d.log.Warn("file of a blob fails", "err", err)
+		return nil
+	}
+	return err
 }

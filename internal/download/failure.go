@@ -14,7 +14,8 @@ import (
 // its digest. Either the link damaged it, or the source has it so.
 var ErrGarbled = errors.New("the source sent something else")
 
-// A LocalError is a failure of this registry's disk or database. No source can help.
+// A LocalError is a failure of this registry's database or of its whole disk. No source can
+// help, and no blob can be stored.
 type LocalError struct{ error }
 
 // Local marks an error as a [LocalError]; nil stays nil.
@@ -28,11 +29,34 @@ func Local(err error) error {
 // Unwrap returns the marked error.
 func (e LocalError) Unwrap() error { return e.error }
 
+// A fileError is a failure of the file of one blob on this registry's disk, while the disk
+// takes other files. A later session tries the blob again.
+type fileError struct{ error }
+
+// Unwrap returns the reason.
+func (e fileError) Unwrap() error { return e.error }
+
+// local marks an error of storage as a [LocalError] or, if the fault is one file's, as a
+// fileError; nil stays nil.
+func (d *Downloader) local(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, oci.ErrBlobUnknown): // the blob was found damaged meanwhile
+		return fileError{err}
+	case err != nil && !errors.Is(err, oci.ErrNoSpace) && d.storage.IsFileFailure(ctx, err):
+		return fileError{err}
+	}
+	return Local(err)
+}
+
+// isLocal reports whether the source is not at fault for an error.
+func isLocal(err error) bool { return errors.As(err, &LocalError{}) || errors.As(err, &fileError{}) }
+
 // A failureKind is the kind of error with which a try to fetch a blob failed.
 type failureKind int
 
 const (
-	localFailure failureKind = iota // this registry's disk or database failed
+	localFailure failureKind = iota // this registry's database, or its whole disk, failed
+	fileFailure                     // the file of this blob failed
 	notStorable                     // the disk is full, or the source sends more bytes than the blob has
 	transferBusy                    // another downloader has the transfer open
 	refused                         // the source refuses permanently
@@ -48,6 +72,8 @@ func classify(err error) failureKind {
 		return notStorable
 	case errors.Is(err, storage.ErrBusy):
 		return transferBusy
+	case errors.As(err, &fileError{}):
+		return fileFailure
 	case errors.As(err, &LocalError{}):
 		return localFailure
 	case retry.Unauthorized(err):
@@ -79,6 +105,7 @@ var policy = map[failureKind]struct {
 	verdict verdict
 }{
 	localFailure: {verdict: endSession},
+	fileFailure:  {verdict: failBlob},
 	notStorable:  {verdict: failBlob},
 	refused:      {verdict: failBlob}, // after the source was asked for it in every repository
 	unauthorized: {time: 5 * time.Second, verdict: failBlob},
@@ -160,7 +187,7 @@ func (d *Downloader) finishSegment(ctx context.Context, s *segment, newBytes int
 func (d *Downloader) recordFailure(b *Blob, askedIn int, progress bool, err error, now time.Time) verdict {
 	kind := classify(err)
 	switch kind {
-	case localFailure, notStorable:
+	case localFailure, fileFailure, notStorable:
 		return decide(kind, 1, 0)
 	case refused, unauthorized:
 		if d.link.isFinal(now, err) {

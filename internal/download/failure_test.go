@@ -20,6 +20,7 @@ func TestPolicyMapsFailuresToVerdicts(t *testing.T) {
 		want  verdict
 	}{
 		"a broken database":                    {Local(errors.New("disk I/O error")), localFailure, 1, 0, endSession},
+		"a file that cannot be written":        {fileError{errors.New("I/O error")}, fileFailure, 1, 0, failBlob},
 		"a full disk":                          {Local(oci.ErrNoSpace), notStorable, 1, 0, failBlob},
 		"a transfer that another run has open": {Local(storage.ErrBusy), transferBusy, 1, 0, retryBlob},
 		"a missing blob":                       {oci.ErrBlobUnknown, refused, 1, 0, failBlob},

@@ -41,7 +41,7 @@ func (w *worker) openTransfer(ctx context.Context, b *Blob) (t *storage.Transfer
 	if stored, err = w.storage.HasBlob(ctx, b.Digest); err == nil && !stored {
 		t, err = w.storage.Transfer(ctx, b.Digest, b.Size)
 	}
-	return t, stored, Local(err)
+	return t, stored, w.local(ctx, err)
 }
 
 // recordOpened records the transfer and the new state of a blob. It reports whether nothing

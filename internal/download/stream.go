@@ -54,7 +54,7 @@ func (s *stream) flush(ctx context.Context) error {
 	s.newBytes += max(newBytes, 0)
 	s.countBytes(n, newBytes)
 	if err != nil {
-		return Local(err)
+		return s.local(ctx, err)
 	}
 	s.offset += n
 	s.buffered = 0

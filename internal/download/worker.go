@@ -2,7 +2,6 @@ package download
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -19,8 +18,8 @@ type worker struct {
 	buf []byte
 }
 
-// runWorker runs jobs until ctx ends. An error means that this registry's disk or database
-// failed.
+// runWorker runs jobs until ctx ends. An error means that this registry's database, or its
+// whole disk, failed.
 func (d *Downloader) runWorker(ctx context.Context) error {
 	w := &worker{Downloader: d}
 	for {
@@ -40,7 +39,7 @@ func (d *Downloader) runWorker(ctx context.Context) error {
 func (w *worker) run(ctx context.Context, j *job) error {
 	switch {
 	case j.close != nil:
-		return closeTransfer(j.close)
+		return w.closeTransfer(j.close)
 	case j.commit != nil:
 		return w.commit(ctx, j.commit)
 	case j.open != nil:
@@ -143,7 +142,7 @@ func (w *worker) fetchBatch(ctx context.Context, segments []*segment) error {
 	for i, s := range segments {
 		sum += newBytes[i]
 		var localErr error
-		if i == last && errors.As(err, &LocalError{}) {
+		if i == last && isLocal(err) {
 			localErr = err
 		}
 		if err := w.finishSegment(ctx, s, newBytes[i], localErr); err != nil {
@@ -151,7 +150,7 @@ func (w *worker) fetchBatch(ctx context.Context, segments []*segment) error {
 		}
 	}
 	w.observeRequest(sum, 0, time.Since(start))
-	if err == nil || errors.As(err, &LocalError{}) {
+	if err == nil || isLocal(err) {
 		return nil
 	}
 	w.log.Debug("rest of a batch is fetched again", "blobs", len(segments), "bytes", sum, "err", err)

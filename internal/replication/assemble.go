@@ -101,11 +101,16 @@ func (a *assembly) collectBlob(ctx context.Context, im *image, b oci.Descriptor)
 	if optional && !a.plan.available[ref] {
 		return nil
 	}
-	if present, err := a.isInRepository(ctx, ref); err != nil || present {
-		return err
+	present, err := a.isInRepository(ctx, ref)
+	elsewhere := false
+	if err == nil && !present {
+		elsewhere, err = a.isStored(ctx, b.Digest)
 	}
-	elsewhere, err := a.isStored(ctx, b.Digest)
-	if err != nil {
+	if err != nil && a.storage.IsFileFailure(ctx, err) {
+		im.err = cmp.Or(im.err, err)
+		return nil
+	}
+	if err != nil || present {
 		return err
 	}
 	planned, known := a.plan.blobs[b.Digest]

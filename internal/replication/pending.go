@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"ferry/internal/metadb"
 	"ferry/internal/oci"
 	"ferry/internal/storage"
@@ -146,7 +148,7 @@ func (r *run) isWhole(ctx context.Context, im *image) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	whole, err := r.storage.IsWhole(ctx, im.repository, im.root)
+	whole, err := r.hasAllBlobs(ctx, im.repository, im.root)
 	if err != nil || !whole || !oci.IsIndex(m.MediaType) {
 		return whole, err
 	}
@@ -154,6 +156,16 @@ func (r *run) isWhole(ctx context.Context, im *image) (bool, error) {
 		return false, nil
 	}
 	return r.hasAllChildren(ctx, m, 0)
+}
+
+// hasAllBlobs is [storage.Storage.IsWhole]. A blob whose file cannot be looked at counts as
+// missing, so that only its images fail.
+func (r *run) hasAllBlobs(ctx context.Context, repository string, d digest.Digest) (bool, error) {
+	whole, err := r.storage.IsWhole(ctx, repository, d)
+	if err != nil && r.storage.IsFileFailure(ctx, err) {
+		return false, nil
+	}
+	return whole, err
 }
 
 // maxDepth is how many levels of indexes within indexes are checked.
@@ -177,7 +189,7 @@ func (r *run) hasAllChildren(ctx context.Context, index storage.Manifest, depth 
 		if !slices.Contains(present, child.Digest) {
 			return false, nil
 		}
-		if whole, err := r.storage.IsWhole(ctx, index.Repository, child.Digest); err != nil || !whole {
+		if whole, err := r.hasAllBlobs(ctx, index.Repository, child.Digest); err != nil || !whole {
 			return false, err
 		}
 		if !oci.IsIndex(child.MediaType) || depth == maxDepth {

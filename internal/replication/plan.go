@@ -239,7 +239,7 @@ func (r *run) haveChildren(ctx context.Context, repository string, d digest.Dige
 		if err != nil {
 			return err
 		}
-		whole, err := r.storage.IsWhole(ctx, repository, child)
+		whole, err := r.hasAllBlobs(ctx, repository, child)
 		if err != nil {
 			return err
 		}

@@ -80,8 +80,8 @@ func (r *run) addBlob(ctx context.Context, p *plan, b *PlanBlob) error {
 }
 
 // storeSmallBlobs stores the received small blobs, even if the sync was stopped. It skips
-// blobs that are stored already; their image links them to its repository. If the disk is
-// full, blobs that do not fit are left to the downloader.
+// blobs that are stored already; their image links them to its repository. Blobs that do
+// not fit on the disk, or whose files fail, are left to the downloader.
 func (r *run) storeSmallBlobs(ctx context.Context, p *plan) error {
 	ctx = context.WithoutCancel(ctx)
 	blobs := p.smallBlobs
@@ -89,10 +89,10 @@ func (r *run) storeSmallBlobs(ctx context.Context, p *plan) error {
 	absent := blobs[:0]
 	for _, b := range blobs {
 		has, err := r.storage.HasBlob(ctx, b.Digest)
-		if err != nil {
+		switch {
+		case err != nil && !r.storage.IsFileFailure(ctx, err):
 			return download.Local(err)
-		}
-		if !has {
+		case err == nil && !has:
 			absent = append(absent, b)
 		}
 	}
@@ -103,16 +103,21 @@ func (r *run) storeSmallBlobs(ctx context.Context, p *plan) error {
 	if err == nil {
 		return nil
 	}
-	for _, b := range absent { // there may be space for some
-		if err = r.storage.PutBlobs(ctx, b); err != nil {
+	for _, b := range absent { // there may be space for some, and the files of the others may be good
+		err := r.storage.PutBlobs(ctx, b)
+		if err == nil {
+			continue
+		}
+		full := errors.Is(err, oci.ErrNoSpace)
+		if !full && !r.storage.IsFileFailure(ctx, err) {
+			return download.Local(err)
+		}
+		r.log.Debug("small blob is not stored, and is downloaded later", "digest", b.Digest, "err", err)
+		if full {
 			break
 		}
 	}
-	if errors.Is(err, oci.ErrNoSpace) {
-		r.log.Debug("small blobs are not stored, and are downloaded later", "err", err)
-		return nil
-	}
-	return download.Local(err)
+	return nil
 }
 
 func (p *plan) addManifest(entry *PlanManifest) error {

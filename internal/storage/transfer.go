@@ -35,6 +35,7 @@ type Transfer struct {
 	row     metadb.Transfer // as in the database
 	have    ranges          // written
 	unsaved int64           // bytes written after the row
+	failed  error           // why its file could not be made durable; nothing more is written then
 	hash    hash.Hash       // of the first hashed bytes
 	hashed  int64
 }
@@ -177,6 +178,9 @@ func (t *Transfer) Write(ctx context.Context, p []byte, offset int64) (fresh int
 			return 0, err
 		}
 	}
+	if t.failed != nil {
+		return 0, t.failed
+	}
 	for _, gap := range t.have.missing(Range{offset, offset + int64(len(p))}) {
 		if _, err := t.partial.WriteAt(p[gap.Start-offset:gap.End-offset], gap.Start); err != nil {
 			return fresh, t.s.mapDiskFull(fmt.Errorf("write transfer %s: %w", t.digest, err))
@@ -228,7 +232,7 @@ func (t *Transfer) seal(ctx context.Context) error {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if t.row.Size > 0 || t.size > MaxLoss {
-		return all.save(ctx, t.s)
+		return cmp.Or(all.save(ctx, t.s), t.failed)
 	}
 	if err := t.partial.Sync(); err != nil {
 		return t.s.mapDiskFull(fmt.Errorf("sync transfer %s: %w", t.digest, err))
@@ -243,7 +247,7 @@ func (t *Transfer) unseal() {
 	all := &t.s.transfers
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if t.row.Size == 0 {
+	if t.row.Size == 0 && t.failed == nil {
 		t.unsaved = t.have.total()
 		all.unsaved += t.unsaved
 	}
@@ -269,6 +273,7 @@ func (t *Transfer) Reset(ctx context.Context) error {
 // exist.
 func (t *Transfer) reset(ctx context.Context) error {
 	t.s.transfers.unsaved -= t.unsaved
+	t.failed = nil
 	t.have, t.unsaved, t.hashed, t.hash = nil, 0, 0, t.digest.Algorithm().Hash()
 	row := t.next()
 	err := t.s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error { return tx.PutTransfer(row) })

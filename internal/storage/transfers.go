@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/metadb"
+	"ferry/internal/oci"
 )
 
 // MaxLoss is how many received bytes of all transfers a crash may lose at most.
@@ -43,7 +45,7 @@ func (ts *transfers) due(n int64) bool {
 
 // save makes all written bytes durable: first the contents, then, in one transaction, their
 // rows. The end of the context does not interrupt it, because bytes that came over a link have
-// a cost.
+// a cost. A transfer whose file fails keeps its row of the last save, and the others are saved.
 func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	if ts.unsaved == 0 {
 		return nil
@@ -52,14 +54,22 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	defer func() { ts.rested = time.Now().Add(restAfter * time.Since(start)) }()
 	var rows []metadb.Transfer
 	dirty := slices.DeleteFunc(slices.Collect(maps.Keys(ts.open)), func(t *Transfer) bool { return t.unsaved == 0 })
+	saved := dirty[:0]
 	for _, t := range dirty {
-		if err := t.partial.Sync(); err != nil {
-			return s.mapDiskFull(fmt.Errorf("sync transfer %s: %w", t.digest, err))
+		err := s.mapDiskFull(t.partial.Sync())
+		if errors.Is(err, oci.ErrNoSpace) {
+			return fmt.Errorf("sync transfer %s: %w", t.digest, err)
 		}
-		if err := t.hashTo(min(t.have.prefix(), t.hashed+hashStep)); err != nil {
-			return err
+		if err == nil {
+			err = t.hashTo(min(t.have.prefix(), t.hashed+hashStep))
 		}
-		rows = append(rows, t.next())
+		if err != nil {
+			t.failed = fmt.Errorf("sync transfer %s: %w", t.digest, err)
+			ts.unsaved -= t.unsaved
+			t.unsaved = 0
+			continue
+		}
+		saved, rows = append(saved, t), append(rows, t.next())
 	}
 	err := s.db.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
 		for _, row := range rows {
@@ -72,7 +82,7 @@ func (ts *transfers) save(ctx context.Context, s *Storage) error {
 	if err != nil {
 		return s.mapDiskFull(err)
 	}
-	for i, t := range dirty {
+	for i, t := range saved {
 		t.row, t.unsaved = rows[i], 0
 	}
 	ts.unsaved = 0

@@ -4,6 +4,7 @@ package fs
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -127,7 +129,7 @@ func moveAside(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return nil
 	}
-	return os.Rename(path, path+".directory")
+	return os.Rename(path, path+".directory-"+strings.ToLower(rand.Text())) // an earlier one may be there
 }
 
 // Reopen implements [blob.Store].
