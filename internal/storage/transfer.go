@@ -35,7 +35,7 @@ type Transfer struct {
 	row     metadb.Transfer // as in the database
 	have    ranges          // written
 	unsaved int64           // bytes written after the row
-	failed  error           // why its file could not be made durable; nothing more is written then
+	failed  error           // why its file could not be made durable; no more is written to it
 	hash    hash.Hash       // of the first hashed bytes
 	hashed  int64
 }
