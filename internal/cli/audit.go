@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,15 +32,16 @@ func newAuditCommand(env *Env) *cobra.Command {
 
 type auditList struct {
 	target
-	actor, since, until string
-	top                 int
+	actor        string
+	since, until time.Time
+	top          int
 }
 
 func (o *auditList) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.actor, "actor", "", "NAME", "only the actions of this operator or token")
-	textVar(set, &o.since, "since", "", "TIME", "only entries from this time on, such as 2030-01-02T03:04:05Z")
-	textVar(set, &o.until, "until", "", "TIME", "only entries before this time")
+	timeVar(set, &o.since, "since", "only entries from this time on, such as 2030-01-02T03:04:05Z")
+	timeVar(set, &o.until, "until", "only entries before this time")
 	set.IntVar(&o.top, "top", 100, "show at most this many entries; 0 is all")
 }
 
@@ -48,9 +50,12 @@ func (o *auditList) run(ctx context.Context, env *Env, c *client) error {
 	if o.top > 0 {
 		query.Set("n", strconv.Itoa(min(o.top, 1000)))
 	}
-	for name, text := range map[string]string{"actor": o.actor, "since": o.since, "until": o.until} {
-		if text != "" {
-			query.Set(name, text)
+	if o.actor != "" {
+		query.Set("actor", o.actor)
+	}
+	for name, at := range map[string]time.Time{"since": o.since, "until": o.until} {
+		if !at.IsZero() {
+			query.Set(name, at.Format(time.RFC3339))
 		}
 	}
 	all, err := pages[api.AuditEntry](ctx, c, api.Root+"/audit-log", query, "value", o.top)

@@ -31,7 +31,7 @@ type Env struct {
 	Now    func() time.Time // nil is time.Now
 
 	output string // the values of --output, --query and --to-file
-	query  string
+	query  query
 	file   resultFile
 }
 

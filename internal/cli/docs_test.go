@@ -16,6 +16,9 @@ import (
 // shellWord is a word of a shell command, with or without quotes, or a comment.
 var shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
+// shellQuoted is text in quotes, and the groups are the text without them.
+var shellQuoted = regexp.MustCompile(`"([^"]*)"|'([^']*)'`)
+
 // examples returns the words of each ferry command in the code blocks of a page.
 func examples(page string) (all [][]string) {
 	code := false
@@ -33,7 +36,7 @@ func examples(page string) (all [][]string) {
 			if strings.HasPrefix(w, "#") || strings.ContainsAny(w[:1], "|<>&;)") {
 				break
 			}
-			words = append(words, strings.NewReplacer(`"`, "", "'", "").Replace(w))
+			words = append(words, shellQuoted.ReplaceAllString(w, "$1$2"))
 		}
 		all = append(all, words)
 	}

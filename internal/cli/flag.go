@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -37,10 +38,21 @@ func (f *flag) String() string { return f.text }
 // Type implements [pflag.Value].
 func (f *flag) Type() string { return f.kind }
 
-// textVar defines a flag for any text, and stores the text in *to.
+// textVar defines a flag for a text that is not empty, and stores the text in *to.
 func textVar(set *pflag.FlagSet, to *string, name, short, kind, usage string) {
-	keep := func(text string) error { *to = text; return nil }
+	keep := func(text string) error { *to = text; return noneEmpty([]string{text}) }
 	set.VarP(&flag{kind: kind, text: *to, set: keep}, name, short, usage)
+}
+
+// timeVar defines a flag for a time in UTC, and stores the time in *to.
+func timeVar(set *pflag.FlagSet, to *time.Time, name, usage string) {
+	keep := func(text string) (err error) {
+		if *to, err = time.Parse("2006-01-02T15:04:05Z", text); err != nil {
+			return errors.New("want a time in UTC, such as 2031-12-31T12:59:59Z")
+		}
+		return nil
+	}
+	set.Var(&flag{kind: "TIME", set: keep}, name, usage)
 }
 
 // choiceVar defines a flag for one of a few words, in any case, and stores the word in *to
@@ -91,7 +103,7 @@ func namesVar(set *pflag.FlagSet, to *[]string, name, short, kind, usage string)
 	})
 }
 
-// errEmpty says that a value is empty where a name is required.
+// errEmpty says that a value is empty where a text is required.
 var errEmpty = errors.New("a value is empty")
 
 // noneEmpty refuses empty values, because usually a variable of a script was not set.

@@ -16,7 +16,7 @@ import (
 )
 
 // asText reports whether the result is shown as sentences for people.
-func (e *Env) asText() bool { return e.output == "text" && e.query == "" }
+func (e *Env) asText() bool { return e.output == "text" && e.query.search == nil }
 
 // say prints sentences for people. They may contain text from other machines.
 func (e *Env) say(text string) { fmt.Fprintln(e.Stdout, terminal.PrintableLines(text)) }
@@ -28,22 +28,14 @@ func (e *Env) print(result any) error {
 	if err != nil {
 		return err
 	}
-	if e.query != "" {
-		value, err = jmespath.Search(e.query, value)
-		if err != nil {
-			hint := "see https://jmespath.org for the language"
-			if strings.Contains(e.query, "`") {
-				hint = "text stands in single quotes, such as in \"[?name=='ship1']\"; backticks are for JSON"
-			}
-			return withHint(usagef("--query %s is not JMESPath: %v", clip(e.query), err), "%s", hint)
-		}
-		if value, err = plain(value); err != nil { // the search may return its own types
-			return err
+	if e.query.search != nil {
+		if value, err = e.query.run(value); err != nil {
+			return withHint(err, ranAnyway)
 		}
 		if e.file.open() && isEmpty(value) {
 			return withHint(
-				fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query), clip(e.file.path)),
-				"the command itself was run; if it made passwords, make new ones, with a query that finds them")
+				fmt.Errorf("--query %s finds nothing, so %s was not written", clip(e.query.text), clip(e.file.path)),
+				ranAnyway)
 		}
 	}
 	switch e.output {
@@ -63,6 +55,42 @@ func (e *Env) print(result any) error {
 		return err
 	}
 	return writeJSON(e.Stdout, value)
+}
+
+// ranAnyway is the hint after a query that failed on the result of a command.
+const ranAnyway = "the command itself was run; if it made passwords, make new ones, with a query that finds them"
+
+// A query is a JMESPath expression that selects a part of a result. The zero query selects
+// all of it.
+type query struct {
+	text   string
+	search jmespath.JMESPath
+}
+
+// parse sets the query. It runs before the command does, because a command may make
+// passwords that are shown only once.
+func (q *query) parse(text string) (err error) {
+	if text == "" {
+		return errEmpty
+	}
+	if q.search, err = jmespath.Compile(text); err == nil {
+		q.text = text
+		return nil
+	}
+	hint := "see https://jmespath.org for the language"
+	if strings.Contains(text, "`") {
+		hint = "text stands in single quotes, such as in \"[?name=='ship1']\"; backticks are for JSON"
+	}
+	return withHint(usagef("--query %s is not JMESPath: %v", clip(text), err), "%s", hint)
+}
+
+// run returns the selected part of a plain value.
+func (q *query) run(value any) (any, error) {
+	found, err := q.search.Search(value)
+	if err != nil {
+		return nil, fmt.Errorf("--query %s fails on the result: %w", clip(q.text), err)
+	}
+	return plain(found) // the search may return its own types
 }
 
 // isEmpty reports whether a plain value is empty: null, "", or made of such values only.

@@ -29,10 +29,15 @@ func thingColumns() []column[thing] {
 }
 
 // printed returns the output for a value. A thing is shown with its columns.
-func printed(t *testing.T, format, query string, v any) (string, error) {
+func printed(t *testing.T, format, expression string, v any) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	env := &Env{Stdout: &out, output: format, query: query}
+	env := &Env{Stdout: &out, output: format}
+	if expression != "" {
+		if err := env.query.parse(expression); err != nil {
+			return "", err
+		}
+	}
 	raw, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
@@ -160,12 +165,20 @@ func TestNoOutputFormatPassesTerminalControls(t *testing.T) {
 }
 
 func TestABrokenQueryIsAUsageError(t *testing.T) {
-	for _, query := range []string{"[", "foo(", "a..b", "length(@, @)"} {
+	for _, query := range []string{"[", "foo(", "a..b"} {
 		_, err := printed(t, "json", query, []any{1})
 		var errs bytes.Buffer
 		if err == nil || report(&errs, err) != 2 || strings.Count(errs.String(), "\n") != 2 {
 			t.Errorf("%q: %v: %q", query, err, errs.String())
 		}
+	}
+}
+
+func TestFailedQuerySaysThatTheCommandRan(t *testing.T) {
+	_, err := printed(t, "json", "length(@[0])", []any{1})
+	var errs bytes.Buffer
+	if report(&errs, err) != 1 || !strings.Contains(errs.String(), "the command itself was run") {
+		t.Errorf("%v: %q", err, errs.String())
 	}
 }
 

@@ -125,7 +125,7 @@ func pages[T any](
 	ctx context.Context, c *client, path string, query url.Values, list string, top int,
 ) (all result[[]T], err error) {
 	if top < 0 {
-		return all, usagef("--top %d: want a number above 0", top)
+		return all, usagef("--top %d: want 0, which is all, or more", top)
 	}
 	raw := []json.RawMessage{}
 	for range maxPages {
@@ -193,7 +193,7 @@ func show[T any](e *Env, v result[T], columns []column[T]) error {
 // showAll prints resources. The columns are those of the table; every other form of output
 // shows the raw answer of the registry.
 func showAll[T any](e *Env, all result[[]T], columns []column[T]) error {
-	if e.output == "table" && e.query == "" {
+	if e.output == "table" && e.query.search == nil {
 		return writeTable(e.Stdout, all.value, columns)
 	}
 	return e.print(all.raw)

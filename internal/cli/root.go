@@ -47,6 +47,9 @@ them to the machines at its site, whether the link is up or not.`
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if own, ok := errors.AsType[hinted](err); ok {
+			return own
+		}
 		invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
 		if ok && errors.As(err, new(*strconv.NumError)) {
 			err = fmt.Errorf("invalid argument %q for \"--%s\" flag: want a whole number",
@@ -59,7 +62,7 @@ them to the machines at its site, whether the link is up or not.`
 	})
 	flags := root.PersistentFlags()
 	choiceVar(flags, &env.output, "output", "o", "json", outputUsage, "json", "table", "yaml", "tsv")
-	textVar(flags, &env.query, "query", "", "JMESPATH",
+	flags.Var(&flag{kind: "JMESPATH", set: env.query.parse}, "query",
 		"the part of the result to show, such as '[].name'; see https://jmespath.org")
 	env.file.define(flags)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return env.file.begin(env, cmd.Name()) }

@@ -49,7 +49,8 @@ type scopeMapCreate struct {
 func (o *scopeMapCreate) define(set *pflag.FlagSet) {
 	o.target.define(set)
 	textVar(set, &o.name, "name", "n", "NAME", "name of the scope map")
-	textVar(set, &o.description, "description", "", "TEXT", "a description of at most 256 characters")
+	describe := func(text string) error { o.description = text; return nil } // it may be empty
+	set.Var(&flag{kind: "TEXT", set: describe}, "description", "a description of at most 256 characters")
 	groupsVar(set, &o.repositories, "repository", "NAME ACTION...",
 		"a repository, prefix/* or *, and the actions to allow on it: content/read, content/write, "+
 			"content/delete, metadata/read, metadata/write; repeatable")

@@ -48,7 +48,7 @@ func (l *syncListing) show(
 		return err
 	}
 	switch {
-	case env.output == "table" && env.query == "":
+	case env.output == "table" && env.query.search == nil:
 		return writeTable(env.Stdout, items.value, itemColumns(items.value))
 	case !env.asText():
 		var all map[string]json.RawMessage

@@ -24,13 +24,7 @@ type resultFile struct {
 }
 
 func (f *resultFile) define(set *pflag.FlagSet) {
-	keep := func(path string) error {
-		if f.path = path; path == "" {
-			return errEmpty
-		}
-		return nil
-	}
-	set.Var(&flag{kind: "FILE", set: keep}, "to-file",
+	textVar(set, &f.path, "to-file", "", "FILE",
 		"write the result to this file, which only you can read, instead of showing it")
 }
 

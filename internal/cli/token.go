@@ -273,12 +273,12 @@ const maxDays = 36500
 // An expiry is the time when a password expires, from --expiration-in-days or --expiration.
 type expiry struct {
 	days *int
-	at   string
+	at   time.Time
 }
 
 func (e *expiry) define(set *pflag.FlagSet) {
 	numberOption(set, &e.days, "expiration-in-days", "days until the passwords expire (default never)")
-	textVar(set, &e.at, "expiration", "", "TIME",
+	timeVar(set, &e.at, "expiration",
 		"the time when the passwords expire, in UTC, such as 2031-12-31T12:59:59Z")
 	numberOption(set, &e.days, "days", "the same as --expiration-in-days")
 	set.Lookup("days").Hidden = true
@@ -287,22 +287,18 @@ func (e *expiry) define(set *pflag.FlagSet) {
 // time returns the time when the password expires; nil is never.
 func (e *expiry) time(now time.Time) (*time.Time, error) {
 	switch days := value(e.days); {
-	case e.days != nil && e.at != "":
+	case e.days != nil && !e.at.IsZero():
 		return nil, usagef("--expiration-in-days and --expiration are both given: want one of them")
 	case e.days != nil && (days < 1 || days > maxDays):
 		return nil, usagef("--expiration-in-days %d: want 1 to %d", days, maxDays)
 	case e.days != nil:
 		t := now.UTC().Truncate(time.Second).AddDate(0, 0, days)
 		return &t, nil
-	case e.at == "":
+	case e.at.IsZero():
 		return nil, nil
 	}
-	t, err := time.Parse("2006-01-02T15:04:05Z", e.at)
-	if err != nil {
-		return nil, usagef("--expiration %q: want a time in UTC, such as 2031-12-31T12:59:59Z", clip(e.at))
+	if !e.at.After(now) {
+		return nil, usagef("--expiration %s is in the past", e.at.Format(time.RFC3339))
 	}
-	if !t.After(now) {
-		return nil, usagef("--expiration %s is in the past", e.at)
-	}
-	return &t, nil
+	return &e.at, nil
 }

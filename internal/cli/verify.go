@@ -70,7 +70,7 @@ func (o *damageOutput) show(ctx context.Context, env *Env, c *client, v result[a
 		return err
 	}
 	switch {
-	case env.output == "table" && env.query == "":
+	case env.output == "table" && env.query.search == nil:
 		err = writeTable(env.Stdout, damaged.value, damagedColumns)
 	case env.asText():
 		env.say(verificationText(v.value))
