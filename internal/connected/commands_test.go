@@ -62,10 +62,13 @@ func TestSyncNowOpensAWindow(t *testing.T) {
 		first := root.push("app/a", "1", "v1", 10)
 		ship := root.connect("ship1", api.RegistryPut{Settings: nightly()})
 		ship.awaitTag("app/a", "v1", first)
+		if s := ship.agent.Status(); s.WindowEnd.IsZero() {
+			t.Error("the status does not say when the first window closes")
+		}
 		time.Sleep(10 * time.Hour)
 		second := root.push("app/a", "2", "v1", 10)
-		if s := ship.agent.Status(); s.NextSync.IsZero() {
-			t.Error("the status does not say when the next window opens")
+		if s := ship.agent.Status(); s.NextSync.IsZero() || !s.WindowEnd.IsZero() {
+			t.Error("the status does not say when the next window opens, or says that one is open")
 		}
 		ship.agent.SyncNow(t.Context())
 		time.Sleep(time.Second)

@@ -43,8 +43,8 @@ func (s *Service) Audit(tx *metadb.Tx, by Caller, action, object string) error {
 		Object: object}, keptAudit)
 }
 
-// Note returns a function that writes an audit entry, for a transaction that is not of the control
-// plane, such as one that deletes content.
+// Note returns a function that writes an audit entry. It is for transactions that do not write the
+// control plane, such as the deletion of content.
 func (s *Service) Note(actor, source, action, object, detail string) func(*metadb.Tx) error {
 	return func(tx *metadb.Tx) error {
 		return tx.AddAudit(metadb.AuditEntry{

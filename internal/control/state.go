@@ -138,7 +138,7 @@ func (s *State) read(tx *metadb.Tx, row metadb.ControlRow) error {
 	return nil
 }
 
-// OrNil returns a row, or nil where there is none.
+// OrNil returns a row, or nil if there is none.
 func OrNil[T any](row T, err error) (*T, error) {
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil, nil

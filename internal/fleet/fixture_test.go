@@ -8,7 +8,7 @@ import (
 	"ferry/internal/metadb"
 )
 
-// start is when the clock of every instance begins.
+// start is the initial time of every instance's clock.
 var start = fleettest.Start
 
 type object = map[string]any

@@ -62,8 +62,8 @@ var descriptions = map[string][]description{
 	"ScopeMapPut": {{"actions", "repositories/NAME/ACTION or gateway/NAME/ACTION."}},
 }
 
-// describe sets the descriptions in the OpenAPI document, and the codes of problems. It returns
-// an error if a description names no property of a schema that is there.
+// describe sets the descriptions in the OpenAPI document, and the codes of problems. It returns an
+// error if a schema lacks a described property.
 func describe(doc *huma.OpenAPI) error {
 	schemas := doc.Components.Schemas.Map()
 	for name, all := range descriptions {
