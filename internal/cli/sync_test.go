@@ -45,7 +45,8 @@ func TestStatusTextGivesReasonAndTime(t *testing.T) {
 				Verdict: verdict(api.Unknown, new("the parent refuses this registry")), ItemsSynced: 1,
 				Result: &api.RegistrySyncResult{LastSuccessfulSyncEndTime: at},
 			},
-			"Unknown since 2030-01-01T23:00:00Z: the parent refuses this registry. Then 1 item was in sync, 0 were pending, 0 failed." +
+			"Unknown since 2030-01-01T23:00:00Z: the parent refuses this registry. " +
+				"Then 1 item was in sync, 0 were pending, 0 failed." +
 				" The last sync that succeeded ended at 2030-01-01T23:00:00Z.",
 		},
 		{
@@ -75,7 +76,8 @@ func TestStatusTextGivesReasonAndTime(t *testing.T) {
 				Details: []api.StatusDetail{detail("DiskError", "the disk is full."),
 					detail("ItemsFailed", "1 items are not synced")},
 			},
-			"Not in sync as of 2030-01-01T23:00:00Z: 0 items are in sync, 0 are pending, 1 failed.\nThe disk is full.\n1 items are not synced.\n" +
+			"Not in sync as of 2030-01-01T23:00:00Z: 0 items are in sync, 0 are pending, 1 failed.\n" +
+				"The disk is full.\n1 items are not synced.\n" +
 				"The next sync window opens at 2030-01-02T00:00:00Z; ferry sync now opens one at once.",
 		},
 	} {

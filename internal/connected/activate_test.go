@@ -41,7 +41,7 @@ func TestSecondInstanceRetriesUntilTheFirstIsDeactivated(t *testing.T) {
 	})
 }
 
-func TestRefusedInstanceRetriesSeldom(t *testing.T) {
+func TestRefusedInstanceRetriesRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := newRoot(t)
 		c := root.connectedRegistry("ship1", api.RegistryPut{})

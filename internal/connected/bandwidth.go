@@ -79,15 +79,15 @@ func (c *bandwidthCap) wait(ctx context.Context, n int) {
 	}
 }
 
-// A cappedParent is a parent whose blobs keep to the bandwidth cap and count for
+// A limitedParent is a parent whose blobs keep to the bandwidth cap and count for
 // the byte budget. Plans do neither, with the small blobs in them.
-type cappedParent struct {
+type limitedParent struct {
 	Parent
 	agent *Agent
 }
 
 // Blob implements [download.Source].
-func (p cappedParent) Blob(
+func (p limitedParent) Blob(
 	ctx context.Context, repository string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
 	body, start, err := p.Parent.Blob(ctx, repository, d, offset, length)
@@ -97,29 +97,29 @@ func (p cappedParent) Blob(
 	return struct {
 		io.Reader
 		io.Closer
-	}{&cappedReader{body, ctx, p.agent}, body}, start, nil
+	}{&limitedReader{body, ctx, p.agent}, body}, start, nil
 }
 
 // Batch implements [download.Batcher].
-func (p cappedParent) Batch(
+func (p limitedParent) Batch(
 	ctx context.Context, want []download.Ref, fn func(i int, size int64, content io.Reader) error,
 ) error {
 	return p.Parent.Batch(ctx, want, func(i int, size int64, content io.Reader) error {
 		if content != nil {
-			content = &cappedReader{content, ctx, p.agent}
+			content = &limitedReader{content, ctx, p.agent}
 		}
 		return fn(i, size, content)
 	})
 }
 
-type cappedReader struct {
+type limitedReader struct {
 	io.Reader
 	ctx   context.Context // of the request
 	agent *Agent
 }
 
 // Read implements [io.Reader].
-func (r *cappedReader) Read(p []byte) (int, error) {
+func (r *limitedReader) Read(p []byte) (int, error) {
 	if r.ctx.Err() != nil { // another connection spent the rest of the budget
 		return 0, context.Cause(r.ctx)
 	}

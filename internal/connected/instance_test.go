@@ -308,7 +308,7 @@ func (s *instance) serves(repository, reference string, d digest.Digest) bool {
 }
 
 // await waits until done returns true.
-func await(t testing.TB, what string, done func() bool) {
+func await(t testing.TB, condition string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -317,7 +317,7 @@ func await(t testing.TB, what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("timed out while waiting until %s", what)
+			t.Fatalf("timed out while waiting until %s", condition)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // Pauses between tries. A link that is down is tried often, so that a sync begins
-// soon after it is back. A problem that a person must solve is tried seldom.
+// soon after it is back. A problem that a person must solve is retried rarely.
 const (
 	linkPause       = time.Second
 	linkMaxPause    = time.Minute

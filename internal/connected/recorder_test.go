@@ -35,14 +35,14 @@ func (r *recorder) cut(n int) {
 }
 
 // breakAfter makes polls fail after n answers that list every repository, until
-// mend.
+// restore.
 func (r *recorder) breakAfter(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left = n
 }
 
-func (r *recorder) mend() {
+func (r *recorder) restore() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.broken = false

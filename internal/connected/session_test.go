@@ -53,15 +53,21 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 	}{
 		{"tag filters", func(root *instance) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
 			"SyncTokenUpdate", 1},
-		{"keep-last", func(root *instance) error { return update(root, api.Settings{KeepLast: &one}) }, "SyncTokenUpdate",
+		{"keep-last", func(root *instance) error { return update(root, api.Settings{KeepLast: &one}) },
+			"SyncTokenUpdate",
 			1},
-		{"platforms", func(root *instance) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
+		{"platforms",
+			func(root *instance) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
 			"SyncTokenUpdate", 1},
 		{"permissions", func(root *instance) error {
 			return scopeMap(root,
 				api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
 		}, "SyncTokenUpdate", 1},
-		{"a wish", func(root *instance) error { _, err := root.fleet.Resync(root.T.Context(), by, "ship1"); return err },
+		{"a wish", func(root *instance) error {
+			_,
+				err := root.fleet.Resync(root.T.Context(), by, "ship1")
+			return err
+		},
 			"Resync", 1},
 		{"what selects nothing", func(root *instance) error {
 			return update(root, api.Settings{GCEnabled: &no})
@@ -171,7 +177,7 @@ func TestInterruptedPassResumesFromItsCursor(t *testing.T) {
 		}
 		ship.stop()
 		ship.engine = ship.newEngine()
-		ship.polls.mend()
+		ship.polls.restore()
 		ship.restart()
 		time.Sleep(5 * time.Minute)
 		listed, restarts, ended := map[string]int{}, 0, false

@@ -113,7 +113,7 @@ func (s *session) startSync(ctx context.Context, items int) bool {
 	s.sync, s.syncCtx, s.syncOver, s.loggedAt = done, ctx, over, s.now()
 	go func() {
 		defer end()
-		result, err := s.engine.Sync(ctx, cappedParent{s.parent, s.Agent})
+		result, err := s.engine.Sync(ctx, limitedParent{s.parent, s.Agent})
 		done <- outcome{result, err}
 	}()
 	return true

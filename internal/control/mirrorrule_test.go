@@ -183,7 +183,7 @@ func TestMirrorRuleStateIsThatOfItsLastRun(t *testing.T) {
 		next time.Time
 	}{
 		"new": {metadb.MirrorRule{}, mirror.RunStatus{}, "Waiting", tick},
-		"in step": {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start},
+		"in sync": {metadb.MirrorRule{StartedAt: before, EndedAt: start, SucceededAt: start},
 			mirror.RunStatus{}, "InSync", tick},
 		"killed in its first run": {metadb.MirrorRule{StartedAt: before, RetrySince: before}, mirror.RunStatus{},
 			"Interrupted", start},

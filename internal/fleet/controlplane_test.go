@@ -255,7 +255,8 @@ func TestTokenFromParentCannotShadowAnOperator(t *testing.T) {
 		t.Error("the parent's token is accepted with the operator's name")
 	}
 	generation := auth.Generation(auth.HashPassword(password))
-	if principal, err := p.ship.Control.Directory().Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
+	directory := p.ship.Control.Directory()
+	if principal, err := directory.Lookup(t.Context(), auth.KindToken, "admin", generation); err == nil {
 		t.Errorf("the parent's token is looked up: %+v", principal)
 	}
 }
@@ -372,7 +373,7 @@ func TestInvalidDesiredStateIsNotApplied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(d *wire.Desired){
+	for name, corrupt := range map[string]func(d *wire.Desired){
 		"another's":      func(d *wire.Desired) { d.Self.Name = "Other1" },
 		"no version":     func(d *wire.Desired) { d.Version = "" },
 		"a bad schedule": func(d *wire.Desired) { d.Self.Schedule = "sometimes" },
@@ -384,7 +385,7 @@ func TestInvalidDesiredStateIsNotApplied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bad := *d
 			bad.Version = "other"
-			spoil(&bad)
+			corrupt(&bad)
 			if err := p.ship.Apply(t.Context(), &bad); err == nil {
 				t.Error("it was applied")
 			}

@@ -525,11 +525,11 @@ func TestPendingItemsAreListedWithoutAReport(t *testing.T) {
 	root.push(t, "a", "v1")
 	known := root.upTo(root.push(t, "b", "v1"))
 	root.wantItems(t, "no report yet", "ship1", "open=true&n=1", "a v1 Pending", "b v1 Pending")
-	loose := digest.FromString("loose")
+	untagged := digest.FromString("untagged")
 	root.receive(t,
 		wire.Status{Name: "ship1", Watermarks: known, ItemsSynced: 2, ItemsPending: 2, ItemsFailed: 1,
 			OutOfSync: []wire.OutOfSyncItem{
-				{Repository: "b", Digest: loose, Error: "no such blob"},
+				{Repository: "b", Digest: untagged, Error: "no such blob"},
 				{Repository: "b", Tag: "v1", Digest: "sha256:x"},
 				{Repository: "a", Tag: "gone"},
 			}})

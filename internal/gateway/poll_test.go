@@ -59,7 +59,7 @@ func TestPollListsChangesSinceTheCursor(t *testing.T) {
 		old := f.head(t)
 		v1 := f.image("app/a", "1", "v1", "gone")
 		f.image("secret/b", "2", "v1")
-		loose := f.image("app/c", "4")
+		untagged := f.image("app/c", "4")
 		if err := f.DeleteTag(t.Context(), "app/a", "gone"); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestPollListsChangesSinceTheCursor(t *testing.T) {
 		want := &wire.PollResponse{
 			Capability: wire.Capability, Feed: feedName, Subscription: q.Subscription, Cursor: f.head(t),
 			Listings: []wire.Listing{
-				{Repository: "app/c", Seq: old + 3, Items: []wire.Item{{Digest: loose}}},
+				{Repository: "app/c", Seq: old + 3, Items: []wire.Item{{Digest: untagged}}},
 				{Repository: "app/a", Seq: old + 4, Items: []wire.Item{{Tag: "v1", Digest: v1}}},
 			},
 		}
@@ -99,13 +99,13 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.activate(t)
 		f.image("app/a", "0", manyTags(20)...)
-		loose := f.image("app/a", "loose")
+		untagged := f.image("app/a", "untagged")
 		old := f.head(t)
 		d := f.image("app/a", "1", "t003", "new")
 		if err := f.DeleteTag(t.Context(), "app/a", "t004"); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.SetTag(t.Context(), "app/a", "t005", loose); err != nil { // now it is no untagged item
+		if err := f.SetTag(t.Context(), "app/a", "t005", untagged); err != nil { // now it is no untagged item
 			t.Fatal(err)
 		}
 		if err := f.DeleteTag(t.Context(), "app/a", "t006"); err != nil {
@@ -118,9 +118,9 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 			sum.Add(i.Tag, string(i.Digest), i.Part)
 		}
 		want := []wire.Listing{{
-			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(loose), "t004"}, Count: len(items),
+			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(untagged), "t004"}, Count: len(items),
 			Sum: sum.String(),
-			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: loose},
+			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: untagged},
 				{Tag: "t006", Digest: d}},
 		}}
 		if diff := cmp.Diff(want, f.poll(t, f.at(old)).Listings); diff != "" {

@@ -96,19 +96,19 @@ func NewServer(o ServerOptions) http.Handler {
 
 // A caller is the authenticated connected registry that sent a request.
 type caller struct {
-	name    string
-	who     *auth.Principal
-	request *http.Request
-	release func() // returns the memory of the request; may be called more than once
+	name      string
+	principal *auth.Principal
+	request   *http.Request
+	release   func() // returns the memory of the request; may be called more than once
 }
 
 // admit returns the caller of r, if its token may act as the connected registry
 // name.
-func admit(r *http.Request, who *auth.Principal, name string) (caller, error) {
-	if !who.Permissions.AllowsGateway(name, auth.MessageRead) {
+func admit(r *http.Request, principal *auth.Principal, name string) (caller, error) {
+	if !principal.Permissions.AllowsGateway(name, auth.MessageRead) {
 		return caller{}, errNoGateway()
 	}
-	return caller{name: name, who: who, request: r, release: func() {}}, nil
+	return caller{name: name, principal: principal, request: r, release: func() {}}, nil
 }
 
 func errNoGateway() error {
@@ -118,16 +118,16 @@ func errNoGateway() error {
 // reauthenticate returns the caller with its current rights, which may have
 // changed while its request was held.
 func (s *server) reauthenticate(c caller) (caller, error) {
-	who, err := s.Authenticate(c.request)
+	principal, err := s.Authenticate(c.request)
 	if err != nil {
 		return caller{}, err
 	}
-	return admit(c.request, who, c.name)
+	return admit(c.request, principal, c.name)
 }
 
 // mayRead reports whether the caller may see a repository's content.
 func (c caller) mayRead(repository string) bool {
-	return c.who.Permissions.AllowsRepository(repository, auth.ContentRead)
+	return c.principal.Permissions.AllowsRepository(repository, auth.ContentRead)
 }
 
 // whyDenied returns why the caller may not read a repository; "" is that it may.
@@ -179,14 +179,14 @@ func receive[Q any, P interface {
 	if s.Ready != nil && !s.Ready() {
 		return caller{}, ErrNotReady
 	}
-	who, err := s.Authenticate(r)
+	principal, err := s.Authenticate(r)
 	if err != nil {
 		return caller{}, err
 	}
-	if !who.Permissions.AllowsAnyGateway(auth.MessageRead) {
+	if !principal.Permissions.AllowsAnyGateway(auth.MessageRead) {
 		return caller{}, errNoGateway()
 	}
-	if err := s.rateLimits.wait(r.Context(), who.Name, r.URL.Path); err != nil {
+	if err := s.rateLimits.wait(r.Context(), principal.Name, r.URL.Path); err != nil {
 		return caller{}, err
 	}
 	used, err := readBody(s, w, r, requests, q)
@@ -202,7 +202,7 @@ func receive[Q any, P interface {
 	if err != nil {
 		return caller{}, invalid("the request is not valid: %v", err)
 	}
-	c, err := admit(r, who, q.Registry())
+	c, err := admit(r, principal, q.Registry())
 	if err == nil {
 		c.release, err = s.memory.keep(int64(used))
 	}

@@ -291,9 +291,11 @@ func TestStartTakesUnderASecondWith100000Manifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = raw.Exec(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at)
+	_, err = raw.Exec(`INSERT INTO manifests
+			(repository, digest, media_type, artifact_type, subject, annotations, payload, size, pushed_at)
 		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
-		SELECT 'r/' || (i % 1000), printf('sha256:%064x', i), 'application/vnd.oci.image.manifest.v1+json', '', '', '{}', '{}', 2, 0 FROM n`)
+		SELECT 'r/' || (i % 1000), printf('sha256:%064x', i), 'application/vnd.oci.image.manifest.v1+json',
+			'', '', '{}', '{}', 2, 0 FROM n`)
 	if err = errors.Join(err, raw.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -430,11 +430,11 @@ func TestUnrecordedReplacementKeepsTheUpload(t *testing.T) {
 	d := f.push(t, "a", []byte("content"))
 	f.spoil(t, d)
 	id := f.begin(t, "a", "content")
-	mend := breakTable(t, raw, "repository_blobs")
+	restore := breakTable(t, raw, "repository_blobs")
 	if err := f.resume(t, "a", id).Commit(t.Context(), d); err == nil {
 		t.Fatal("Commit succeeded without its table")
 	}
-	mend()
+	restore()
 	if err := f.resume(t, "a", id).Commit(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}

@@ -190,8 +190,8 @@ func TestFailedSyncAddsNoBytesToAnUpload(t *testing.T) {
 	}
 }
 
-// breakTable makes every use of a table fail, until mend.
-func breakTable(t *testing.T, raw *sql.DB, table string) (mend func()) {
+// breakTable makes every use of a table fail, until restore.
+func breakTable(t *testing.T, raw *sql.DB, table string) (restore func()) {
 	t.Helper()
 	exec := func(query string) {
 		if _, err := raw.Exec(query); err != nil {
@@ -223,17 +223,17 @@ func TestUnrecordedCommitLosesNoByte(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			var mend func()
-			disk.onCommit = func() { mend = breakTable(t, raw, table) }
+			var restore func()
+			disk.onCommit = func() { restore = breakTable(t, raw, table) }
 			u := f.resume(t, "a", id)
 			if err := u.Commit(ctx, uploaded); err == nil {
 				t.Fatal("the upload's Commit succeeded without its table")
 			}
-			mend()
+			restore()
 			if err := tr.Commit(ctx, "a"); err == nil {
 				t.Fatal("the transfer's Commit succeeded without its table")
 			}
-			mend()
+			restore()
 			disk.onCommit = nil
 			if restart {
 				tr.Close()
