@@ -235,7 +235,7 @@ func (o *connectedRegistryUpdate) define(set *pflag.FlagSet) {
 }
 
 func (o *connectedRegistryUpdate) run(ctx context.Context, env *Env, c *client) error {
-	return connectedRegistries.patch(ctx, env, c, o.patch, o.name, "a flag that says what")
+	return connectedRegistries.patch(ctx, env, c, o.patch, o.name, "a flag with a new setting")
 }
 
 type connectedRegistrySettings struct {

@@ -267,7 +267,7 @@ func (c *confirmation) ask(env *Env, question string, args ...any) error {
 	}
 	question = fmt.Sprintf(question, args...)
 	if !isTerminal(env.Stdin) {
-		return withHint(fmt.Errorf("%s There is no terminal to ask at", question), "add --yes")
+		return withHint(fmt.Errorf("%s There is no terminal for the answer", question), "add --yes")
 	}
 	in := bufio.NewReader(env.Stdin)
 	for range 3 {

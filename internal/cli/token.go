@@ -144,7 +144,7 @@ func (e *Env) warnShownOnce() {
 }
 
 // ensureScopeMap creates a scope map with exactly these actions. If it exists, it must have the
-// same actions: one that somebody else creates meanwhile is never replaced.
+// same actions: one that another client has just created is never replaced.
 func (c *client) ensureScopeMap(ctx context.Context, name, token string, actions []string) error {
 	put := api.ScopeMapPut{Description: "Made for the token " + token, Actions: actions}
 	_, err := c.do(ctx, call{method: http.MethodPut, path: resourcePath(scopeMaps.kind, name), body: put, create: true})

@@ -91,7 +91,7 @@ func (d *dataDir) protect() error {
 	}
 	ours := false
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		groups, _ := os.Getgroups() // without them, it is not ours
+		groups, _ := os.Getgroups() // on an error, no group counts as ours
 		ours = int(s.Gid) == os.Getegid() || slices.Contains(groups, int(s.Gid))
 	}
 	mode := info.Mode().Perm()
@@ -153,7 +153,7 @@ func (d *dataDir) match(db metadb.Identity) error {
 	case db.Instance != "" && d.instance != "":
 		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s to instance %s",
 			db.Instance, d.path, d.instance),
-			"restore the one that is wrong, "+other, "lets this directory belong to this database: "+unknownFiles)
+			"restore the one that is wrong, "+other, "makes this directory belong to this database: "+unknownFiles)
 	case db.Instance != "" && !d.hasContent:
 		return d.refuse(fmt.Sprintf("the database belongs to instance %s, and the data directory %s is empty",
 			db.Instance, d.path),
@@ -162,7 +162,7 @@ func (d *dataDir) match(db metadb.Identity) error {
 		return d.refuse(
 			fmt.Sprintf("the database belongs to instance %s, and the data directory %s has content, but no %s",
 				db.Instance, d.path, instanceFile),
-			"restore that file, "+other, "lets this directory belong to this database: "+unknownFiles)
+			"restore that file, "+other, "makes this directory belong to this database: "+unknownFiles)
 	case d.instance != "" && !d.starting:
 		return d.refuse(fmt.Sprintf("the database is empty, and the data directory %s belongs to instance %s",
 			d.path, d.instance),
@@ -179,7 +179,7 @@ func (d *dataDir) match(db metadb.Identity) error {
 // refuse returns an error for a pair that does not match. The hint says how to solve that,
 // and what --adopt does.
 func (d *dataDir) refuse(found, todo, adopting string) error {
-	err := fmt.Errorf("%s: they do not belong together, so it does not start, and nothing was changed", found)
+	err := fmt.Errorf("%s: they do not belong together, so the instance does not start, and nothing was changed", found)
 	return withHint(err, fmt.Sprintf("%s; ferry serve --adopt %s", todo, adopting))
 }
 
@@ -226,7 +226,7 @@ func (d *dataDir) claim(instance string) error {
 func (d *dataDir) warnMissingKey(name, todo string) {
 	path := filepath.Join(d.path, name)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !d.first {
-		d.log.Warn("a key is missing, and is made anew", "path", path, "todo", todo)
+		d.log.Warn("a key is missing, and a new one is made", "path", path, "todo", todo)
 	}
 }
 
@@ -243,7 +243,7 @@ func (d *dataDir) signer() (*auth.Signer, error) {
 	if err == nil {
 		var info os.FileInfo
 		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&othersPermissions != 0 {
-			d.log.Warn("others could read the signing key, which is made anew", "path", path, "mode",
+			d.log.Warn("others could read the signing key, which is replaced", "path", path, "mode",
 				info.Mode().String())
 			err = fs.ErrNotExist
 		}

@@ -121,7 +121,7 @@ func open(
 	registries := fleet.Options{DB: in.db, Content: in.storage, Address: hostOf(cfg.ExternalURL)}
 	if parent != nil {
 		resources.Self = parent.Name
-		registries.Status = func() (*wire.Status, time.Time) { // asked once the agent is there
+		registries.Status = func() (*wire.Status, time.Time) { // called only after the agent exists
 			heard := in.agent.LastAnswer() // first: the status may be of a later answer
 			return in.agent.Status(), heard
 		}

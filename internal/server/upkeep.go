@@ -49,7 +49,7 @@ type upkeep struct {
 	}
 	db    *metadb.DB
 	log   *slog.Logger
-	level *slog.LevelVar // nil is not to be set
+	level *slog.LevelVar // nil leaves the level as it is
 	now   func() time.Time
 
 	started     time.Time
