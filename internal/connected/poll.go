@@ -137,7 +137,8 @@ func (s *session) record(
 	if err != nil {
 		return false, err
 	}
-	ended := (q.Pass > 0 || a.Restart) && position.Pass == 0 // must be reported, even without a change
+	// The end of a pass must be reported, even without a change.
+	ended := (q.Pass > 0 || a.Restart) && position.Pass == 0
 	s.changed = s.changed || changed || ended
 	return a.More || !position.Current(), nil
 }

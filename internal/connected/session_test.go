@@ -43,7 +43,9 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		_, err := root.control.UpdateScopeMap(root.T.Context(), by, "ship1", p, control.Precondition{})
 		return err
 	}
-	update := func(root *instance, s api.Settings) error { root.update("ship1", s); return nil }
+	update := func(s api.Settings) func(*instance) error {
+		return func(root *instance) error { root.update("ship1", s); return nil }
+	}
 	one, other, no := 1, "other", false
 	for _, test := range []struct {
 		name    string
@@ -51,29 +53,21 @@ func TestTriggerSaysWhyEveryRepositoryIsListed(t *testing.T) {
 		trigger string
 		passes  int // after the first
 	}{
-		{"tag filters", func(root *instance) error { return update(root, api.Settings{TagFilters: []string{"v*"}}) },
-			"SyncTokenUpdate", 1},
-		{"keep-last", func(root *instance) error { return update(root, api.Settings{KeepLast: &one}) },
-			"SyncTokenUpdate",
-			1},
-		{"platforms",
-			func(root *instance) error { return update(root, api.Settings{Platforms: []string{"linux/arm64"}}) },
-			"SyncTokenUpdate", 1},
+		{"tag filters", update(api.Settings{TagFilters: []string{"v*"}}), "SyncTokenUpdate", 1},
+		{"keep-last", update(api.Settings{KeepLast: &one}), "SyncTokenUpdate", 1},
+		{"platforms", update(api.Settings{Platforms: []string{"linux/arm64"}}), "SyncTokenUpdate", 1},
 		{"permissions", func(root *instance) error {
 			return scopeMap(root,
 				api.ScopeMapPatch{AddActions: []string{"repositories/b/content/read", "repositories/b/metadata/read"}})
 		}, "SyncTokenUpdate", 1},
-		{"a wish", func(root *instance) error {
-			_,
-				err := root.fleet.Resync(root.T.Context(), by, "ship1")
+		{"a resync", func(root *instance) error {
+			_, err := root.fleet.Resync(root.T.Context(), by, "ship1")
 			return err
-		},
-			"Resync", 1},
-		{"what selects nothing", func(root *instance) error {
-			return update(root, api.Settings{GCEnabled: &no})
+		}, "Resync", 1},
+		{"a setting that selects nothing", update(api.Settings{GCEnabled: &no}), "InitialSync", 0},
+		{"a description", func(root *instance) error {
+			return scopeMap(root, api.ScopeMapPatch{Description: &other})
 		}, "InitialSync", 0},
-		{"a description", func(root *instance) error { return scopeMap(root, api.ScopeMapPatch{Description: &other}) },
-			"InitialSync", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
