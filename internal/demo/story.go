@@ -219,8 +219,8 @@ func (d *demo) sync(ctx context.Context, i *image) error {
 	return nil
 }
 
-// waitUntil calls ready until that returns true. It fails with condition in the error if nothing has come
-// over the link for [stallTimeout].
+// waitUntil calls ready until that returns true. If nothing has come over the link for
+// [stallTimeout], it fails with condition in the error.
 func (d *demo) waitUntil(ctx context.Context, condition string, ready func() (bool, error)) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
