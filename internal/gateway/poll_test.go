@@ -120,7 +120,7 @@ func TestShortListingHasChangesAndAChecksum(t *testing.T) {
 		want := []wire.Listing{{
 			Repository: "app/a", Seq: f.head(t), Short: true, Gone: []string{string(untagged), "t004"},
 			Count: len(items),
-			Sum: sum.String(),
+			Sum:   sum.String(),
 			Items: []wire.Item{{Tag: "new", Digest: d}, {Tag: "t003", Digest: d}, {Tag: "t005", Digest: untagged},
 				{Tag: "t006", Digest: d}},
 		}}
