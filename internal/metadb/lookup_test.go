@@ -48,7 +48,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			return best
 		}
 		usual := fastest(func() error { _, err := tx.HasManifest("app", last); return err })
-		for what, ask := range map[string]func() error{
+		for request, ask := range map[string]func() error{
 			"TagsOf":          func() error { _, err := tx.TagsOf("app", last); return err },
 			"ParentOf":        func() error { _, err := tx.ParentOf("app", last); return err },
 			"Referrers":       func() error { _, err := tx.Referrers("app", last, "", "", 10); return err },
@@ -60,7 +60,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			"WantsManifest":   func() error { _, err := tx.WantsManifest("app", last); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {
-				t.Errorf("%s takes %v, where HasManifest takes %v", what, took, usual)
+				t.Errorf("%s takes %v, where HasManifest takes %v", request, took, usual)
 			}
 		}
 		return nil

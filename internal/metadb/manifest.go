@@ -296,17 +296,17 @@ func (tx *Tx) SetManifestLocks(repository, digest string, locks Locks) error {
 // young as now afterwards: a client that saw a blob before has the grace period to push another
 // manifest that needs it. The caller deletes the manifest's tags before.
 func (tx *Tx) DeleteManifest(repository, digest string, now Uptime) error {
-	what := "delete manifest " + repository + "@" + digest
-	if err := tx.do(what, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
+	action := "delete manifest " + repository + "@" + digest
+	if err := tx.do(action, `UPDATE repository_blobs SET linked_at = $3 WHERE repository = $1 AND digest IN
 		(SELECT child FROM manifest_children WHERE repository = $1 AND parent = $2 AND kind = 0)`,
 		repository, digest, now); err != nil {
 		return err
 	}
-	if err := tx.do(what,
+	if err := tx.do(action,
 		`DELETE FROM manifest_children WHERE repository = $1 AND parent = $2`, repository, digest); err != nil {
 		return err
 	}
-	return tx.one(what, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
+	return tx.one(action, `DELETE FROM manifests WHERE repository = $1 AND digest = $2`, repository, digest)
 }
 
 // ParentOf returns a manifest of repository that refers to digest, or "".

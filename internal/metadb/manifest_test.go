@@ -107,12 +107,12 @@ func TestUnreferencedManifestsHaveNeitherTagNorIndex(t *testing.T) {
 				t.Error(diff)
 			}
 			for _, d := range []string{"child", "index", "loose", "tagged"} {
-				loose, err := tx.IsUnreferenced("a", d)
+				unreferenced, err := tx.IsUnreferenced("a", d)
 				if err != nil {
 					return err
 				}
-				if loose != slices.Contains(want, d) {
-					t.Errorf("IsUnreferenced(%s) = %v", d, loose)
+				if unreferenced != slices.Contains(want, d) {
+					t.Errorf("IsUnreferenced(%s) = %v", d, unreferenced)
 				}
 			}
 			parent, parentErr := tx.ParentOf("a", "child")

@@ -168,27 +168,27 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 }
 
 // one runs a statement that must change a row; if it changes none, the error is [ErrNotFound].
-// what says in the error what failed.
-func (tx *Tx) one(what, query string, args ...any) error {
+// action begins the error.
+func (tx *Tx) one(action, query string, args ...any) error {
 	n, err := tx.exec(query, args...)
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
-	return wrap(err, what)
+	return wrap(err, action)
 }
 
 // do runs a statement that may change any number of rows.
-func (tx *Tx) do(what, query string, args ...any) error {
+func (tx *Tx) do(action, query string, args ...any) error {
 	_, err := tx.exec(query, args...)
-	return wrap(err, what)
+	return wrap(err, action)
 }
 
-// wrap says what failed, if err is not nil.
-func wrap(err error, what string) error {
+// wrap adds the action that failed to err, unless err is nil.
+func wrap(err error, action string) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%s: %w", action, err)
 }
 
 // A record is a row as a struct.
@@ -208,33 +208,33 @@ func scan[T any](row interface{ Scan(dest ...any) error }) (v T, err error) {
 }
 
 // get returns the row that query finds, or [ErrNotFound].
-func get[T any](tx *Tx, what, query string, args ...any) (T, error) {
+func get[T any](tx *Tx, action, query string, args ...any) (T, error) {
 	v, err := scan[T](tx.tx.QueryRowContext(tx.ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return v, wrap(err, what)
+	return v, wrap(err, action)
 }
 
 // NoLimit is the limit of a query for all rows.
 const NoLimit = math.MaxInt
 
 // list returns the rows that query finds.
-func list[T any](tx *Tx, what, query string, args ...any) ([]T, error) {
+func list[T any](tx *Tx, action, query string, args ...any) ([]T, error) {
 	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
 	if err != nil {
-		return nil, wrap(err, what)
+		return nil, wrap(err, action)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		v, err := scan[T](rows)
 		if err != nil {
-			return nil, wrap(err, what)
+			return nil, wrap(err, action)
 		}
 		all = append(all, v)
 	}
-	return all, wrap(rows.Err(), what)
+	return all, wrap(rows.Err(), action)
 }
 
 // batch is how many values a statement gets at most, well below the limits of both databases.
@@ -242,13 +242,13 @@ const batch = 500
 
 // listIn runs query for all digests, some at a time, and returns the digests that it finds. $1
 // of the query is repository, and "digest IN (%s)" in it selects the digests.
-func (tx *Tx) listIn(what, query, repository string, digests []string) (found []string, err error) {
+func (tx *Tx) listIn(action, query, repository string, digests []string) (found []string, err error) {
 	for some := range slices.Chunk(digests, batch) {
 		args, places := []any{repository}, make([]string, len(some))
 		for i, d := range some {
 			args, places[i] = append(args, d), fmt.Sprintf("$%d", i+2)
 		}
-		more, err := list[string](tx, what, fmt.Sprintf(query, strings.Join(places, ", ")), args...)
+		more, err := list[string](tx, action, fmt.Sprintf(query, strings.Join(places, ", ")), args...)
 		if err != nil {
 			return nil, err
 		}
@@ -258,8 +258,8 @@ func (tx *Tx) listIn(what, query, repository string, digests []string) (found []
 }
 
 // absent returns those of digests that [Tx.listIn] does not find.
-func (tx *Tx) absent(what, query, repository string, digests []string) ([]string, error) {
-	found, err := tx.listIn(what, query, repository, digests)
+func (tx *Tx) absent(action, query, repository string, digests []string) ([]string, error) {
+	found, err := tx.listIn(action, query, repository, digests)
 	present := map[string]bool{}
 	for _, d := range found {
 		present[d] = true

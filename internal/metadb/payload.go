@@ -43,19 +43,19 @@ func (tx *Tx) putChunks(repository, digest string, chunks [][]byte) error {
 // AppendManifestChunk appends to b chunk n, beginning at 0, of the payload of a manifest whose
 // row does not contain it. The error is [ErrNotFound] after the last chunk.
 func (tx *Tx) AppendManifestChunk(b []byte, repository, digest string, n int) ([]byte, error) {
-	what := "read manifest " + repository + "@" + digest
+	action := "read manifest " + repository + "@" + digest
 	rows, err := tx.tx.QueryContext(tx.ctx,
 		`SELECT content FROM manifest_chunks WHERE repository = $1 AND digest = $2 AND n = $3`, repository, digest, n)
 	if err != nil {
-		return b, wrap(err, what)
+		return b, wrap(err, action)
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return b, wrap(cmp.Or(rows.Err(), ErrNotFound), what)
+		return b, wrap(cmp.Or(rows.Err(), ErrNotFound), action)
 	}
 	var content sql.RawBytes // avoids another copy
 	if err := rows.Scan(&content); err != nil {
-		return b, wrap(err, what)
+		return b, wrap(err, action)
 	}
 	return append(b, content...), nil
 }

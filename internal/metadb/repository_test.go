@@ -102,9 +102,9 @@ func TestDeletedRepositoryLeavesNoRows(t *testing.T) {
 					"row": missing == nil, "manifests": manifests > 0, "tags": tags > 0, "upload": upload,
 					"link": unlinked == nil, "reference": referenced,
 				}
-				for what, is := range got {
+				for lock, is := range got {
 					if is != want {
-						t.Errorf("%s of %s: %v, want %v", what, name, is, want)
+						t.Errorf("%s of %s: %v, want %v", lock, name, is, want)
 					}
 				}
 			}

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// spoil flips a bit of a blob on the disk.
-func spoil(t *testing.T, c storagetest.Content, d digest.Digest) {
+// damage flips a bit of a blob on the disk.
+func damage(t *testing.T, c storagetest.Content, d digest.Digest) {
 	t.Helper()
 	file, _, err := c.OpenBlob(t.Context(), "a", d)
 	if err != nil {
@@ -99,7 +99,7 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 		layer := pushLayer(c, []byte("layer"))
 		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
 		defer stop()
-		spoil(t, c, layer)
+		damage(t, c, layer)
 		time.Sleep(47 * time.Hour)
 		if v := status(t, s); v.DamagedNow != 0 || v.StartTime != nil || v.NextTime == nil {
 			t.Errorf("before the period: %+v", v)
@@ -218,7 +218,7 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 		d := pushLayer(c, make([]byte, 32<<20))
 		s, stop := start(t, c, scrub.Options{Rate: 64 << 10, Open: func(time.Time) bool { return false }})
 		defer stop()
-		spoil(t, c, d)
+		damage(t, c, d)
 		if err := s.Order(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestSuspectIsReadOnceInAnHour(t *testing.T) {
 		defer stop()
 		s.Suspect(d)
 		time.Sleep(time.Minute)
-		spoil(t, c, d)
+		damage(t, c, d)
 		s.Suspect(d)
 		time.Sleep(time.Minute)
 		if v := status(t, s); v.DamagedNow != 0 {
