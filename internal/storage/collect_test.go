@@ -226,9 +226,9 @@ func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		for round := range 25 {
-			text := func(what string) []byte { return fmt.Appendf(nil, "%s %d", what, round) }
-			for _, what := range []string{"pushed", "mounted", "seen"} {
-				f.push(t, "old", text(what))
+			text := func(use string) []byte { return fmt.Appendf(nil, "%s %d", use, round) }
+			for _, use := range []string{"pushed", "mounted", "seen"} {
+				f.push(t, "old", text(use))
 			}
 			f.now = f.now.Add(2 * time.Hour)
 			var all sync.WaitGroup
@@ -241,15 +241,15 @@ func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 					}
 				})
 			}
-			have := func(what string) error { // it was said to be there
-				d := digest.FromBytes(text(what))
-				_, err := f.PutManifest(ctx, storage.Put{Repository: "new", Payload: image(d, d), Tags: []string{what}})
+			have := func(use string) error { // it was said to be there
+				d := digest.FromBytes(text(use))
+				_, err := f.PutManifest(ctx, storage.Put{Repository: "new", Payload: image(d, d), Tags: []string{use}})
 				if err != nil {
-					return fmt.Errorf("%s: %w", what, err)
+					return fmt.Errorf("%s: %w", use, err)
 				}
 				r, _, err := f.OpenBlob(ctx, "new", d)
 				if err != nil {
-					return fmt.Errorf("%s: %w", what, err)
+					return fmt.Errorf("%s: %w", use, err)
 				}
 				return r.Close()
 			}
@@ -392,7 +392,7 @@ func TestEveryStaleUploadIsCollectedAtOnce(t *testing.T) {
 func TestSlowPushKeepsItsFirstLayers(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		layers := []digest.Digest{f.push(t, "a", []byte("config"))}
-		loose := f.push(t, "b", []byte("loose"))
+		unreferenced := f.push(t, "b", []byte("loose"))
 		for _, content := range []string{"layer 1", "layer 2", "layer 3"} {
 			id := f.begin(t, "a", content)
 			f.later(t, 67*time.Minute)
@@ -409,7 +409,7 @@ func TestSlowPushKeepsItsFirstLayers(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, _, err := f.OpenBlob(t.Context(), "b", loose); !errors.Is(err, oci.ErrBlobUnknown) {
+		if _, _, err := f.OpenBlob(t.Context(), "b", unreferenced); !errors.Is(err, oci.ErrBlobUnknown) {
 			t.Errorf("a blob of a repository without a push: %v, want %v", err, oci.ErrBlobUnknown)
 		}
 	})
@@ -417,11 +417,11 @@ func TestSlowPushKeepsItsFirstLayers(t *testing.T) {
 
 func TestEndlessPushesKeepUnreferencedLayersForADay(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		loose := f.push(t, "a", []byte("loose"))
+		unreferenced := f.push(t, "a", []byte("loose"))
 		for hour := range 26 {
 			f.push(t, "a", fmt.Append(nil, "layer ", hour))
 			f.later(t, time.Hour)
-			_, _, err := f.OpenBlob(t.Context(), "a", loose)
+			_, _, err := f.OpenBlob(t.Context(), "a", unreferenced)
 			if kept := hour < 24; kept != (err == nil) {
 				t.Errorf("after %d hours: %v, want it kept: %v", hour+1, err, kept)
 			}

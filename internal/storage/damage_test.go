@@ -21,8 +21,8 @@ func (f *fixture) file(d digest.Digest) string {
 	return filepath.Join(f.dir, "blobs", string(d.Algorithm()), d.Encoded())
 }
 
-// spoil changes the content of a blob's file, as a disk does that wears out.
-func (f *fixture) spoil(t *testing.T, d digest.Digest) {
+// damage changes the content of a blob's file, as a disk does that wears out.
+func (f *fixture) damage(t *testing.T, d digest.Digest) {
 	t.Helper()
 	content, err := os.ReadFile(f.file(d))
 	if err != nil {
@@ -81,7 +81,7 @@ func TestCommitReplacesAnExistingFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(t *testing.T, f *fixture) {
 				d := f.push(t, "a", []byte("content"))
-				f.spoil(t, d)
+				f.damage(t, d)
 				commit(t, f, d, []byte("content"))
 				if got := f.content(t, "a", d); got != "content" {
 					t.Errorf("the blob is %q", got)
@@ -155,16 +155,16 @@ func TestEveryAccessFindsALostFile(t *testing.T) {
 	}
 }
 
-func TestDamagedBlobIsOutOfServiceUntilItIsPushed(t *testing.T) {
+func TestDamagedBlobIsOutOfServiceUntilPushed(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.pushImage(t, "a", "v1")
 		layer := digest.FromString("layer v1")
 		if reason := f.verify(t, layer); reason != "" {
 			t.Fatalf("a whole blob: %s", reason)
 		}
-		f.spoil(t, layer)
+		f.damage(t, layer)
 		if reason := f.verify(t, layer); !strings.Contains(reason, "changed") {
-			t.Errorf("a spoilt blob: %q", reason)
+			t.Errorf("a damaged blob: %q", reason)
 		}
 		for name, look := range map[string]func() error{
 			"OpenBlob": func() error { _, _, err := f.OpenBlob(t.Context(), "a", layer); return err },
@@ -201,12 +201,12 @@ func TestDamagedBlobIsOutOfServiceUntilItIsPushed(t *testing.T) {
 func TestDamagedBlobThatIsWholeAgainIsRevived(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.spoil(t, d)
+		f.damage(t, d)
 		f.verify(t, d)
 		if revived, err := f.ReviveBlob(t.Context(), d, storage.Unpaced); revived || err != nil {
-			t.Errorf("a spoilt blob is revived: %v, %v", revived, err)
+			t.Errorf("a damaged blob is revived: %v, %v", revived, err)
 		}
-		f.spoil(t, d) // the same bit again
+		f.damage(t, d) // the same bit again
 		if revived, err := f.ReviveBlob(t.Context(), d, storage.Unpaced); !revived || err != nil {
 			t.Errorf("a whole blob is not revived: %v, %v", revived, err)
 		}
@@ -219,7 +219,7 @@ func TestDamagedBlobThatIsWholeAgainIsRevived(t *testing.T) {
 func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		m := f.pushImage(t, "a", "v1")
-		f.spoil(t, digest.FromString("layer v1"))
+		f.damage(t, digest.FromString("layer v1"))
 		f.verify(t, digest.FromString("layer v1"))
 		if all := f.damaged(t); len(all) != 1 {
 			t.Fatalf("damaged are %v", all)
@@ -237,7 +237,7 @@ func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
 func TestDamageOfUnneededContentIsForgotten(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.spoil(t, d)
+		f.damage(t, d)
 		f.verify(t, d)
 		f.later(t, 2*time.Hour) // the link
 		f.later(t, time.Hour)   // the file is one that no row knows
@@ -249,16 +249,16 @@ func TestDamageOfUnneededContentIsForgotten(t *testing.T) {
 	})
 }
 
-func TestDamagedManifestIsOutOfServiceUntilItIsPushed(t *testing.T) {
+func TestDamagedManifestIsOutOfServiceUntilPushed(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		config, layer := f.push(t, "a", []byte("config")), f.push(t, "a", []byte("layer"))
 		payload := image(config, layer)
-		spoilt := append([]byte{}, payload...)
-		spoilt[len(spoilt)/2] ^= 1
+		damagedPayload := append([]byte{}, payload...)
+		damagedPayload[len(damagedPayload)/2] ^= 1
 		d := digest.FromBytes(payload)
 		err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 			row := metadb.Manifest{Repository: "a", Digest: d, MediaType: oci.MediaTypeImageManifest, Annotations: "{}",
-				Payload: spoilt}
+				Payload: damagedPayload}
 			_, err := tx.PutManifest(row, []metadb.Child{{Digest: string(config)}, {Digest: string(layer)}})
 			if err == nil {
 				err = tx.SetTag("a", "v1", string(d), 1, f.now)
@@ -321,8 +321,8 @@ func TestVerifyFindsADamagedManifestInTheCache(t *testing.T) {
 	})
 }
 
-// TestDamageMakesPendingWhatNeedsIt includes an index above the image, and a referrer below it.
-func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
+// TestDamageMakesDependentItemsPending includes an index above the image, and a referrer below it.
+func TestDamageMakesDependentItemsPending(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		amd := f.Push("a", f.Image("a", "config", []byte("layer")))
 		index := f.Push("a", storagetest.Index(amd), "v1")
@@ -358,7 +358,7 @@ func TestDamageMakesPendingWhatNeedsIt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.spoil(t, digest.FromString(blob))
+			f.damage(t, digest.FromString(blob))
 			f.verify(t, digest.FromString(blob))
 			if got := states(); got != "v1 pending v2 synced " {
 				t.Errorf("damage of the %s: %s", blob, got)
@@ -401,7 +401,7 @@ func TestFilesThatReappearAreNotFetchedAgain(t *testing.T) {
 func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.spoil(t, d)
+		f.damage(t, d)
 		f.verify(t, d)
 
 		lost := f.begin(t, "a", "content")
@@ -428,7 +428,7 @@ func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 func TestUnrecordedReplacementKeepsTheUpload(t *testing.T) {
 	f, _, raw := onDisk(t)
 	d := f.push(t, "a", []byte("content"))
-	f.spoil(t, d)
+	f.damage(t, d)
 	id := f.begin(t, "a", "content")
 	restore := breakTable(t, raw, "repository_blobs")
 	if err := f.resume(t, "a", id).Commit(t.Context(), d); err == nil {

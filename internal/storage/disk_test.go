@@ -210,7 +210,7 @@ func TestUnrecordedCommitLosesNoByte(t *testing.T) {
 			f, disk, raw := onDisk(t)
 			ctx := t.Context()
 			id, uploaded := f.begin(t, "a", "uploaded"), digest.FromString("uploaded")
-			if table == "repository_blobs" { // that it is not here can be told: it is taken back at once, whatever its digest
+			if table == "repository_blobs" { // it is taken back at once
 				uploaded = digest.SHA512.FromString("uploaded")
 			}
 			const size = 3 << 20 // large enough for a row

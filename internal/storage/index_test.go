@@ -29,7 +29,7 @@ func TestIndexHoldsTheChildrenOfItsLastPut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		loose := func(want bool) {
+		checkUnreferenced := func(want bool) {
 			t.Helper()
 			if got, err := f.IsUnreferenced(ctx, "a", other); got != want || err != nil {
 				t.Errorf("IsUnreferenced = %t, %v; want %t", got, err, want)
@@ -46,7 +46,7 @@ func TestIndexHoldsTheChildrenOfItsLastPut(t *testing.T) {
 		outer := index(inner)
 		put(outer)
 		held(here)
-		loose(true)
+		checkUnreferenced(true)
 		before := f.head(t)
 		put(payload, other)
 		if head := f.head(t); head != before {
@@ -54,7 +54,7 @@ func TestIndexHoldsTheChildrenOfItsLastPut(t *testing.T) {
 		}
 		put(payload)
 		held(here, other)
-		loose(false)
+		checkUnreferenced(false)
 		if all, _, _ := f.entries(t, before); len(all) != 1 || all[0].RelistSeq != before+1 {
 			t.Errorf("the feed has %v: whoever has the index must get a complete listing", all)
 		}

@@ -61,8 +61,8 @@ func TestNeededContentIsNeverCollected(t *testing.T) {
 	})
 }
 
-// told notes that a client knows of a blob, and may rely on it for a while.
-func (m *machine) told(repository, content string, for_ time.Duration) {
+// promise records that a client knows of a blob, and may rely on it for a while.
+func (m *machine) promise(repository, content string, for_ time.Duration) {
 	until := m.f.now.Add(for_)
 	if at := (ref{repository, content}); m.promised[at].Before(until) {
 		m.promised[at] = until
@@ -88,7 +88,7 @@ func (m *machine) PushBlob(r *rapid.T) {
 	m.need(r, m.f.PutBlob(m.t.Context(), repository, d, []byte(content)))
 	m.known[d] = content
 	delete(m.left, content)
-	m.told(repository, content, time.Hour)
+	m.promise(repository, content, time.Hour)
 }
 
 // CrashBeforeRow leaves a file in a blob's place without its row.
@@ -113,7 +113,7 @@ func (m *machine) LookAtBlob(r *rapid.T) {
 	repository, content := repositories.Draw(r, "repository"), contents.Draw(r, "content")
 	_, err := m.f.StatBlob(m.t.Context(), repository, digest.FromString(content))
 	if m.need(r, err, oci.ErrBlobUnknown) {
-		m.told(repository, content, time.Hour/2)
+		m.promise(repository, content, time.Hour/2)
 	}
 }
 
@@ -121,7 +121,7 @@ func (m *machine) MountBlob(r *rapid.T) {
 	repository, content := repositories.Draw(r, "repository"), contents.Draw(r, "content")
 	ok, err := m.f.Mount(m.t.Context(), repository, repositories.Draw(r, "from"), digest.FromString(content))
 	if m.need(r, err); ok {
-		m.told(repository, content, time.Hour)
+		m.promise(repository, content, time.Hour)
 	}
 }
 
@@ -158,7 +158,7 @@ func (m *machine) DeleteManifest(r *rapid.T) {
 	at := rapid.SampledFrom(all).Draw(r, "manifest")
 	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name)))
 	for _, content := range m.manifests[at] {
-		m.told(at.repository, content, time.Hour) // who looked at it while it was needed relies on it
+		m.promise(at.repository, content, time.Hour) // who looked at it while it was needed relies on it
 	}
 	delete(m.manifests, at)
 	maps.DeleteFunc(m.tags, func(tag ref, d string) bool { return tag.repository == at.repository && d == at.name })

@@ -197,7 +197,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("cut") }
 
-func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
+func TestCollectKeepsReferencedLeasedAndYoungContent(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		m := f.pushImage(t, "a", "v1")
@@ -205,7 +205,7 @@ func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
 		if err := f.Lease(ctx, "test", 3*time.Hour, leased); err != nil {
 			t.Fatal(err)
 		}
-		loose := f.push(t, "b", []byte("loose")) // nobody pushes there any more
+		unreferenced := f.push(t, "b", []byte("loose")) // nobody pushes there any more
 		seen := f.push(t, "a", []byte("seen by a pusher"))
 		f.now = f.now.Add(2 * time.Hour)
 		if _, err := f.StatBlob(ctx, "a", seen); err != nil {
@@ -221,7 +221,7 @@ func TestCollectKeepsWhatIsReferencedLeasedOrYoung(t *testing.T) {
 				t.Errorf("StatBlob(%s) = %v", d, err)
 			}
 		}
-		if _, err := f.StatBlob(ctx, "b", loose); !errors.Is(err, oci.ErrBlobUnknown) {
+		if _, err := f.StatBlob(ctx, "b", unreferenced); !errors.Is(err, oci.ErrBlobUnknown) {
 			t.Errorf("StatBlob(loose) = %v, want %v", err, oci.ErrBlobUnknown)
 		}
 		if err := f.DeleteManifest(ctx, "a", m.Digest); err != nil {
