@@ -192,7 +192,8 @@ var start = sync.OnceValues(func() (server, error) {
 	}
 	// The shell waits for the test binary's end of the pipe to close, however
 	// that binary ends, then stops the server and removes its files.
-	script := fmt.Sprintf(`%[1]s/postgres -D %[2]s/data -k %[2]s -c listen_addresses= -c fsync=off -c max_connections=200 >%[2]s/log 2>&1 &
+	script := fmt.Sprintf(`%[1]s/postgres -D %[2]s/data -k %[2]s \
+			-c listen_addresses= -c fsync=off -c max_connections=200 >%[2]s/log 2>&1 &
 		read -r _; kill -INT $!; wait; rm -rf %[2]s`, bin, dir)
 	cmd := asPostgres(exec.Command("/bin/sh", "-c", script))
 	cmd.SysProcAttr.Setpgid = true
