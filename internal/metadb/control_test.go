@@ -15,7 +15,7 @@ import (
 // at is a time that a row can hold.
 var at = time.Date(2030, 1, 2, 3, 4, 5, 6_000_000, time.UTC)
 
-// update and view run fn in a transaction that has to succeed.
+// update and view run fn in a transaction that must succeed.
 func update(t *testing.T, db *metadb.DB, fn func(tx *metadb.Tx) error) {
 	t.Helper()
 	if err := db.Update(t.Context(), fn); err != nil {

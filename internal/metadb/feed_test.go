@@ -35,8 +35,8 @@ func TestRolledBackChangeTakesNoNumber(t *testing.T) {
 	})
 }
 
-// TestTrimmedTombstonesAreCoveredAfterAClockStep removes an item at each of
-// some times, and forgets those from before the third second.
+// TestTrimmedTombstonesAreCoveredAfterAClockStep removes an item at each of some times, and
+// trims the removals before the third second.
 func TestTrimmedTombstonesAreCoveredAfterAClockStep(t *testing.T) {
 	for _, tc := range []struct {
 		at     []int
@@ -44,7 +44,7 @@ func TestTrimmedTombstonesAreCoveredAfterAClockStep(t *testing.T) {
 	}{
 		{[]int{1, 2, 3, 4}, 2},
 		{[]int{5, 1, 6, 7}, 2}, // the clock went back once
-		{[]int{9, 9, 9, 1}, 4}, // and here, for good
+		{[]int{9, 9, 9, 1}, 4}, // and here, permanently
 		{[]int{4, 5}, 0},
 	} {
 		t.Run(fmt.Sprint(tc.at), func(t *testing.T) {

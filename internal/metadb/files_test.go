@@ -8,8 +8,8 @@ import (
 	"ferry/internal/metadb"
 )
 
-// TestOnlyTheOwnerReadsDatabaseFiles makes a database under the usual umask, and opens
-// one that was made so that all may read it.
+// TestOnlyTheOwnerReadsDatabaseFiles creates a database under the usual umask, and opens a
+// database that others may read.
 func TestOnlyTheOwnerReadsDatabaseFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "ferry.db")

@@ -11,8 +11,8 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// What asks for one manifest must not read what its repository has of others:
-// a snapshot and a sweep ask for each.
+// TestQueriesOfOneManifestReadNoOther is about queries that a listing and a collection run for
+// each manifest of a repository.
 func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 	const many = 10_000
 	db, now := dbtest.SQLite(t), time.Now()
@@ -48,7 +48,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			return best
 		}
 		usual := fastest(func() error { _, err := tx.HasManifest("app", last); return err })
-		for request, ask := range map[string]func() error{
+		for action, ask := range map[string]func() error{
 			"TagsOf":          func() error { _, err := tx.TagsOf("app", last); return err },
 			"ParentOf":        func() error { _, err := tx.ParentOf("app", last); return err },
 			"Referrers":       func() error { _, err := tx.Referrers("app", last, "", "", 10); return err },
@@ -60,7 +60,7 @@ func TestQueriesOfOneManifestReadNoOther(t *testing.T) {
 			"WantsManifest":   func() error { _, err := tx.WantsManifest("app", last); return err },
 		} {
 			if took := fastest(ask); took > 10*usual {
-				t.Errorf("%s takes %v, where HasManifest takes %v", request, took, usual)
+				t.Errorf("%s takes %v, where HasManifest takes %v", action, took, usual)
 			}
 		}
 		return nil

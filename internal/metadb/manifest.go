@@ -142,7 +142,7 @@ func (tx *Tx) IndexEdges(repository string) ([]Edge, error) {
 // UnreferencedManifests returns up to limit manifests of repository after the digest after that
 // no tag names and no index holds, by digest, without their payloads.
 func (tx *Tx) UnreferencedManifests(repository, after string, limit int) ([]Manifest, error) {
-	return list[Manifest](tx, "list loose manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
+	return list[Manifest](tx, "list unreferenced manifests of "+repository, `SELECT `+manifestHead+` FROM manifests
 		WHERE repository = $1 AND digest > $2
 		AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
 		AND NOT EXISTS (SELECT 1 FROM manifest_children c

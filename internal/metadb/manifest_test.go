@@ -39,7 +39,7 @@ func TestManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 				tx.TouchRepository("a", epoch), tx.SetRepositoryLocks("a", 1))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
-			listing := want // a listing of referrers alone has annotations
+			listing := want // only a listing of referrers has annotations
 			listing.Payload = nil
 			want.Annotations = ""
 			byDigest, err := tx.Manifest("a", "m")
@@ -83,18 +83,18 @@ func TestManifestIsReadByteForByteAndWrittenOnce(t *testing.T) {
 func TestUnreferencedManifestsHaveNeitherTagNorIndex(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		update(t, db, func(tx *metadb.Tx) error {
-			for _, d := range []string{"child", "index", "loose", "tagged"} {
+			for _, d := range []string{"child", "index", "unreferenced", "tagged"} {
 				var children []metadb.Child
 				if d == "index" {
 					children = []metadb.Child{{Digest: "child", Manifest: true},
-						{Digest: "loose"}} // the second is a blob of that digest
+						{Digest: "unreferenced"}} // the second is a blob of that digest
 				}
 				if _, err := tx.PutManifest(metadb.Manifest{Repository: "a", Digest: digest.Digest(d),
 					Payload: []byte("{}")}, children); err != nil {
 					return err
 				}
 			}
-			return errors.Join(tx.SetTag("a", "t", "tagged", 0, epoch), tx.SetTag("b", "t", "loose", 0, epoch))
+			return errors.Join(tx.SetTag("a", "t", "tagged", 0, epoch), tx.SetTag("b", "t", "unreferenced", 0, epoch))
 		})
 		view(t, db, func(tx *metadb.Tx) error {
 			all, err := tx.UnreferencedManifests("a", "", 10)
@@ -102,11 +102,11 @@ func TestUnreferencedManifestsHaveNeitherTagNorIndex(t *testing.T) {
 			for _, m := range all {
 				got = append(got, string(m.Digest))
 			}
-			want := []string{"index", "loose"}
+			want := []string{"index", "unreferenced"}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
-			for _, d := range []string{"child", "index", "loose", "tagged"} {
+			for _, d := range []string{"child", "index", "unreferenced", "tagged"} {
 				unreferenced, err := tx.IsUnreferenced("a", d)
 				if err != nil {
 					return err

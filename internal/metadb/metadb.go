@@ -168,7 +168,7 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 }
 
 // one runs a statement that must change a row; if it changes none, the error is [ErrNotFound].
-// action begins the error.
+// action names it in the error.
 func (tx *Tx) one(action, query string, args ...any) error {
 	n, err := tx.exec(query, args...)
 	if err == nil && n == 0 {
@@ -183,7 +183,7 @@ func (tx *Tx) do(action, query string, args ...any) error {
 	return wrap(err, action)
 }
 
-// wrap adds the action that failed to err, unless err is nil.
+// wrap says what failed, if err is not nil.
 func wrap(err error, action string) error {
 	if err == nil {
 		return nil

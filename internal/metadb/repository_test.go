@@ -11,7 +11,6 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// epoch is the time at which tests begin.
 // epoch is a time, and noon the uptime then.
 var epoch = time.UnixMilli(1_700_000_000_000).UTC()
 
@@ -102,9 +101,9 @@ func TestDeletedRepositoryLeavesNoRows(t *testing.T) {
 					"row": missing == nil, "manifests": manifests > 0, "tags": tags > 0, "upload": upload,
 					"link": unlinked == nil, "reference": referenced,
 				}
-				for lock, is := range got {
+				for query, is := range got {
 					if is != want {
-						t.Errorf("%s of %s: %v, want %v", lock, name, is, want)
+						t.Errorf("%s of %s: %v, want %v", query, name, is, want)
 					}
 				}
 			}

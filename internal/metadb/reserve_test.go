@@ -10,7 +10,7 @@ import (
 )
 
 // grow needs more pages than the database has. The database may grow only while the file
-// reserve is not there, as on a full disk.
+// reserve does not exist, as on a full disk.
 func grow(tx *Tx, reserve string) error {
 	pages := 1 << 20
 	if _, err := os.Stat(reserve); err == nil {

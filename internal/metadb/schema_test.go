@@ -15,8 +15,8 @@ import (
 	"ferry/internal/metadb/dbtest"
 )
 
-// urls calls test with the URL of an empty database of each kind, and with
-// the driver and data source that reach the same one by another way.
+// urls calls test with the URL of an empty database of each kind, and with another driver and
+// data source for the same database.
 func urls(t *testing.T, test func(t *testing.T, address, driver, source string)) {
 	t.Run("sqlite", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "a #?% directory", "ferry.db")
@@ -103,8 +103,8 @@ func TestServersThatStartTogetherMigrateOnce(t *testing.T) {
 	all.Wait()
 }
 
-// TestUpdatesComeOneAfterAnother has each update read and then write: had two
-// of them read the same value, the sum would be short.
+// TestUpdatesComeOneAfterAnother makes each update read and then write: if two of them read the
+// same value, the sum is too small.
 func TestUpdatesComeOneAfterAnother(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
 		const writers, each = 8, 10

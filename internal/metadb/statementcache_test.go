@@ -10,7 +10,8 @@ import (
 	"modernc.org/sqlite"
 )
 
-// oneConnection returns the only connection of a pool, and a look at what it keeps.
+// oneConnection returns the only connection of a pool, and a function that counts its kept
+// statements.
 func oneConnection(t *testing.T) (*sql.Conn, func() int) {
 	t.Helper()
 	pool := openWithStatements(&sqlite.Driver{}, "file:"+filepath.Join(t.TempDir(), "db"))

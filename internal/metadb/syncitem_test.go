@@ -108,7 +108,7 @@ func TestSyncItemKindsSelectTheirItems(t *testing.T) {
 				return err
 			}
 			if _, err := tx.SyncItem(metadb.Parent, "c", "v1"); !errors.Is(err, metadb.ErrNotFound) {
-				t.Errorf("what went is still noted: %v", err)
+				t.Errorf("action went is still noted: %v", err)
 			}
 			i, err := tx.SyncItem(metadb.Parent, "a", "v1")
 			if i.Digest != "" || i.State != "pending" {

@@ -46,12 +46,12 @@ func TestMovedTagKeepsItsCreationTimeAndLocks(t *testing.T) {
 			return errors.Join(err, listErr, ofErr, restErr, sortedErr)
 		})
 		update(t, db, func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") })
-		for request, write := range map[string]func(tx *metadb.Tx) error{
+		for action, write := range map[string]func(tx *metadb.Tx) error{
 			"delete": func(tx *metadb.Tx) error { return tx.DeleteTag("a", "b") },
 			"lock":   func(tx *metadb.Tx) error { return tx.SetTagLocks("a", "b", 1) },
 		} {
 			if err := db.Update(t.Context(), write); !errors.Is(err, metadb.ErrNotFound) {
-				t.Errorf("%s a tag that is gone: %v, want %v", request, err, metadb.ErrNotFound)
+				t.Errorf("%s a tag that is gone: %v, want %v", action, err, metadb.ErrNotFound)
 			}
 		}
 	})

@@ -171,7 +171,7 @@ func TestSlowReadersHoldFewLargeManifests(t *testing.T) {
 			return conn
 		}
 		var slow []net.Conn
-		for range 32 { // 2 MiB are being sent, two chunks for each client
+		for range 16 { // 1 MiB is being sent, two chunks for each client
 			slow = append(slow, pull())
 			defer slow[len(slow)-1].Close()
 		}

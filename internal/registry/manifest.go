@@ -179,7 +179,7 @@ func (g *Registry) readManifest(w http.ResponseWriter, q *request) (_ []byte, en
 const (
 	maxReceiving = 8 << 20  // bodies that clients are sending, until they are stored
 	maxStoring   = 33 << 20 // manifests that are being parsed and stored
-	maxSending   = 2 << 20  // large manifests that are being sent to clients
+	maxSending   = 1 << 20  // large manifests that are being sent to clients
 	// smallManifest is the size up to which a body does not count towards maxReceiving.
 	smallManifest = 64 << 10
 	// storeFactor is how much memory parsing and storing a manifest may take, as a

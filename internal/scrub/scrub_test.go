@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// damage flips a bit of a blob on the disk.
-func damage(t *testing.T, c storagetest.Content, d digest.Digest) {
+// corrupt flips a bit of a blob on the disk.
+func corrupt(t *testing.T, c storagetest.Content, d digest.Digest) {
 	t.Helper()
 	file, _, err := c.OpenBlob(t.Context(), "a", d)
 	if err != nil {
@@ -99,7 +99,7 @@ func TestAllContentIsReadOnceInAPeriod(t *testing.T) {
 		layer := pushLayer(c, []byte("layer"))
 		s, stop := start(t, c, scrub.Options{Every: 48 * time.Hour})
 		defer stop()
-		damage(t, c, layer)
+		corrupt(t, c, layer)
 		time.Sleep(47 * time.Hour)
 		if v := status(t, s); v.DamagedNow != 0 || v.StartTime != nil || v.NextTime == nil {
 			t.Errorf("before the period: %+v", v)
@@ -218,7 +218,7 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 		d := pushLayer(c, make([]byte, 32<<20))
 		s, stop := start(t, c, scrub.Options{Rate: 64 << 10, Open: func(time.Time) bool { return false }})
 		defer stop()
-		damage(t, c, d)
+		corrupt(t, c, d)
 		if err := s.Order(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -226,13 +226,13 @@ func TestRequestedPassReadsAtOnceAtFullSpeed(t *testing.T) {
 		if v := status(t, s); v.State != api.VerifyIdle || !v.Asked || v.DamagedNow != 1 {
 			t.Errorf("after the order: %+v", v)
 		}
-		spoil2 := c.PushBlob("a", make([]byte, 32<<20)) // the same content again
+		again := c.PushBlob("a", make([]byte, 32<<20)) // the same content again
 		if err := s.Order(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		if v := status(t, s); v.DamagedNow != 0 || v.ItemsDamaged != 0 || v.ItemsDone != 3 {
-			t.Errorf("after %s was pushed again: %+v", spoil2.Digest, v)
+			t.Errorf("after %s was pushed again: %+v", again.Digest, v)
 		}
 	})
 }
@@ -245,7 +245,7 @@ func TestSuspectIsReadOnceInAnHour(t *testing.T) {
 		defer stop()
 		s.Suspect(d)
 		time.Sleep(time.Minute)
-		damage(t, c, d)
+		corrupt(t, c, d)
 		s.Suspect(d)
 		time.Sleep(time.Minute)
 		if v := status(t, s); v.DamagedNow != 0 {

@@ -17,7 +17,7 @@ func bench(b *testing.B) *storage.Storage {
 	return c.Storage
 }
 
-// put stores a manifest that no other n has.
+// put stores a manifest that differs for each n.
 func put(b *testing.B, s *storage.Storage, n int) *storage.Manifest {
 	b.Helper()
 	x := digest.FromString("x")
@@ -45,7 +45,7 @@ func BenchmarkManifestFromTheDatabase(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		if err := s.ChangeLocks(b.Context(), "a", "latest",
-			storage.LockChange{Clear: storage.NoRead}); err != nil { // which forgets it
+			storage.LockChange{Clear: storage.NoRead}); err != nil { // which removes it from the cache
 			b.Fatal(err)
 		}
 		b.StartTimer()

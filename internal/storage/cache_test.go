@@ -9,7 +9,7 @@ func TestCacheDropsValuesReadBeforeAWrite(t *testing.T) {
 	c := newCache(cacheSize)
 	old := &Manifest{Digest: "old"}
 	_, generation := c.get("a", "latest")
-	c.forget("a", "latest") // the write, between the read and the put
+	c.forget("a", "latest") // a write between the read and the put
 	c.put("a", "latest", old, generation)
 	if m, _ := c.get("a", "latest"); m != nil {
 		t.Errorf("the cache has %s", m.Digest)
@@ -63,7 +63,7 @@ func TestCacheStaysWithinItsLimitAndKeepsUsedValues(t *testing.T) {
 	if m, _ := c.get("a", "0"); m != nil {
 		t.Error("the oldest entry is still there")
 	}
-	c = newCache(0) // keeps nothing, and does not mind
+	c = newCache(0) // keeps nothing, without error
 	put("x", 1)
 	if len(c.entries) != 0 || c.size != 0 {
 		t.Errorf("a cache of no size has %d entries of %d bytes", len(c.entries), c.size)

@@ -33,9 +33,9 @@ func (f *fixture) later(t *testing.T, by time.Duration) storage.Collected {
 	return got
 }
 
-// TestHeadBlobProtectsABlobOfAnotherRepository is about a pusher that asks
-// for a blob, is told that it is there, and skips the upload: that another
-// repository's manifest needs the blob does not keep it for this one.
+// TestHeadBlobProtectsABlobOfAnotherRepository is about a client that finds a blob with HEAD
+// and skips its upload. A manifest of another repository needs the blob, but does not keep it
+// for this repository.
 func TestHeadBlobProtectsABlobOfAnotherRepository(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		config, layer := f.push(t, "a", []byte("config v1")), f.push(t, "a", []byte("layer v1"))
@@ -122,7 +122,7 @@ func TestOrphansAreKeptForAWeek(t *testing.T) {
 		}
 		write(old...)
 		write("blobs/sha256/" + wanted.Encoded())
-		f.later(t, time.Hour) // it finds them
+		f.later(t, time.Hour) // it finds the orphans
 		write("blobs/sha256/" + late.Encoded())
 		f.later(t, storage.OrphanAge-time.Hour)
 		f.pushImage(t, "a", "v2")
@@ -139,7 +139,7 @@ func TestOrphansAreKeptForAWeek(t *testing.T) {
 		there("after a week", map[string]bool{
 			"blobs/sha256/" + late.Encoded(): true, "blobs/sha256/" + wanted.Encoded(): true,
 			"blobs/sha256/" + digest.FromString("layer v1").Encoded(): true,
-			"partial/upload-" + upload:                                false, // which a week makes stale
+			"partial/upload-" + upload:                                false, // stale after a week
 		})
 	})
 }
@@ -220,15 +220,15 @@ func TestCollectionLetsARunningPullFinish(t *testing.T) {
 	})
 }
 
-// TestPushDuringACollectionKeepsItsBlobs pushes, mounts and looks at blobs
-// at the moment that a collection is about to remove them.
+// TestPushDuringACollectionKeepsItsBlobs pushes, mounts and checks blobs at the moment when a
+// collection is about to delete them.
 func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		for round := range 25 {
-			text := func(use string) []byte { return fmt.Appendf(nil, "%s %d", use, round) }
-			for _, use := range []string{"pushed", "mounted", "seen"} {
-				f.push(t, "old", text(use))
+			text := func(name string) []byte { return fmt.Appendf(nil, "%s %d", name, round) }
+			for _, name := range []string{"pushed", "mounted", "seen"} {
+				f.push(t, "old", text(name))
 			}
 			f.now = f.now.Add(2 * time.Hour)
 			var all sync.WaitGroup
@@ -241,15 +241,15 @@ func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 					}
 				})
 			}
-			have := func(use string) error { // it was said to be there
-				d := digest.FromBytes(text(use))
-				_, err := f.PutManifest(ctx, storage.Put{Repository: "new", Payload: image(d, d), Tags: []string{use}})
+			have := func(name string) error { // the client found it
+				d := digest.FromBytes(text(name))
+				_, err := f.PutManifest(ctx, storage.Put{Repository: "new", Payload: image(d, d), Tags: []string{name}})
 				if err != nil {
-					return fmt.Errorf("%s: %w", use, err)
+					return fmt.Errorf("%s: %w", name, err)
 				}
 				r, _, err := f.OpenBlob(ctx, "new", d)
 				if err != nil {
-					return fmt.Errorf("%s: %w", use, err)
+					return fmt.Errorf("%s: %w", name, err)
 				}
 				return r.Close()
 			}
@@ -283,7 +283,7 @@ func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 			close(start)
 			all.Wait()
 		}
-		// What every manifest needs is still there once all is quiet.
+		// At the end, all blobs that manifests need are there.
 		f.later(t, 2*time.Hour)
 		for round := range 25 {
 			want := fmt.Sprintf("pushed %d", round)
@@ -294,8 +294,8 @@ func TestPushDuringACollectionKeepsItsBlobs(t *testing.T) {
 	})
 }
 
-// TestClockStepMakesNothingOld sets the clock in the middle of a push and of a
-// sync, as a time server does once a machine without a battery reaches it.
+// TestClockStepMakesNothingOld sets the clock in the middle of a push and of a sync, as a time
+// server does when a machine without a battery first contacts it.
 func TestClockStepMakesNothingOld(t *testing.T) {
 	for name, step := range map[string]time.Duration{"two hours": 2 * time.Hour,
 		"fifty years": 50 * 365 * 24 * time.Hour} {
@@ -387,8 +387,8 @@ func TestEveryStaleUploadIsCollectedAtOnce(t *testing.T) {
 	})
 }
 
-// TestSlowPushKeepsItsFirstLayers sends layers that take longer than the grace
-// period each, one after another, and then the manifest.
+// TestSlowPushKeepsItsFirstLayers sends layers one after another, each of which takes longer
+// than the grace period, and then the manifest.
 func TestSlowPushKeepsItsFirstLayers(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		layers := []digest.Digest{f.push(t, "a", []byte("config"))}

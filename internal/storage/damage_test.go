@@ -16,13 +16,13 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// file is where the fixture keeps a blob.
+// file returns the path of a blob's file.
 func (f *fixture) file(d digest.Digest) string {
 	return filepath.Join(f.dir, "blobs", string(d.Algorithm()), d.Encoded())
 }
 
-// damage changes the content of a blob's file, as a disk does that wears out.
-func (f *fixture) damage(t *testing.T, d digest.Digest) {
+// corrupt changes the content of a blob's file, as a worn disk does.
+func (f *fixture) corrupt(t *testing.T, d digest.Digest) {
 	t.Helper()
 	content, err := os.ReadFile(f.file(d))
 	if err != nil {
@@ -34,7 +34,7 @@ func (f *fixture) damage(t *testing.T, d digest.Digest) {
 	}
 }
 
-// verify reads a blob again, and returns what is wrong with it.
+// verify reads a blob again, and returns the reason if it is damaged.
 func (f *fixture) verify(t *testing.T, d digest.Digest) (reason string) {
 	t.Helper()
 	reason, err := f.VerifyBlob(t.Context(), d, storage.Unpaced)
@@ -44,7 +44,7 @@ func (f *fixture) verify(t *testing.T, d digest.Digest) (reason string) {
 	return reason
 }
 
-// damaged returns what is out of service.
+// damaged returns the content that is out of service.
 func (f *fixture) damaged(t *testing.T) []storage.Damage {
 	t.Helper()
 	all, err := metadb.Read(t.Context(), f.DB,
@@ -81,7 +81,7 @@ func TestCommitReplacesAnExistingFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(t *testing.T, f *fixture) {
 				d := f.push(t, "a", []byte("content"))
-				f.damage(t, d)
+				f.corrupt(t, d)
 				commit(t, f, d, []byte("content"))
 				if got := f.content(t, "a", d); got != "content" {
 					t.Errorf("the blob is %q", got)
@@ -162,9 +162,9 @@ func TestDamagedBlobIsOutOfServiceUntilPushed(t *testing.T) {
 		if reason := f.verify(t, layer); reason != "" {
 			t.Fatalf("a whole blob: %s", reason)
 		}
-		f.damage(t, layer)
+		f.corrupt(t, layer)
 		if reason := f.verify(t, layer); !strings.Contains(reason, "changed") {
-			t.Errorf("a damaged blob: %q", reason)
+			t.Errorf("a corrupted blob: %q", reason)
 		}
 		for name, look := range map[string]func() error{
 			"OpenBlob": func() error { _, _, err := f.OpenBlob(t.Context(), "a", layer); return err },
@@ -201,12 +201,12 @@ func TestDamagedBlobIsOutOfServiceUntilPushed(t *testing.T) {
 func TestDamagedBlobThatIsWholeAgainIsRevived(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.damage(t, d)
+		f.corrupt(t, d)
 		f.verify(t, d)
 		if revived, err := f.ReviveBlob(t.Context(), d, storage.Unpaced); revived || err != nil {
-			t.Errorf("a damaged blob is revived: %v, %v", revived, err)
+			t.Errorf("a corrupted blob is revived: %v, %v", revived, err)
 		}
-		f.damage(t, d) // the same bit again
+		f.corrupt(t, d) // the same bit again
 		if revived, err := f.ReviveBlob(t.Context(), d, storage.Unpaced); !revived || err != nil {
 			t.Errorf("a whole blob is not revived: %v, %v", revived, err)
 		}
@@ -219,7 +219,7 @@ func TestDamagedBlobThatIsWholeAgainIsRevived(t *testing.T) {
 func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		m := f.pushImage(t, "a", "v1")
-		f.damage(t, digest.FromString("layer v1"))
+		f.corrupt(t, digest.FromString("layer v1"))
 		f.verify(t, digest.FromString("layer v1"))
 		if all := f.damaged(t); len(all) != 1 {
 			t.Fatalf("damaged are %v", all)
@@ -237,10 +237,10 @@ func TestDamageOfUnneededContentCountsForNothing(t *testing.T) {
 func TestDamageOfUnneededContentIsForgotten(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.damage(t, d)
+		f.corrupt(t, d)
 		f.verify(t, d)
 		f.later(t, 2*time.Hour) // the link
-		f.later(t, time.Hour)   // the file is one that no row knows
+		f.later(t, time.Hour)   // the file is an orphan
 		f.later(t, storage.OrphanAge+time.Hour)
 		any, err := metadb.Read(t.Context(), f.DB, (*metadb.Tx).AnyDamage)
 		if _, missing := os.Stat(f.file(d)); !errors.Is(missing, os.ErrNotExist) || any || err != nil {
@@ -253,12 +253,12 @@ func TestDamagedManifestIsOutOfServiceUntilPushed(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		config, layer := f.push(t, "a", []byte("config")), f.push(t, "a", []byte("layer"))
 		payload := image(config, layer)
-		damagedPayload := append([]byte{}, payload...)
-		damagedPayload[len(damagedPayload)/2] ^= 1
+		corrupted := append([]byte{}, payload...)
+		corrupted[len(corrupted)/2] ^= 1
 		d := digest.FromBytes(payload)
 		err := f.DB.Update(t.Context(), func(tx *metadb.Tx) error {
 			row := metadb.Manifest{Repository: "a", Digest: d, MediaType: oci.MediaTypeImageManifest, Annotations: "{}",
-				Payload: damagedPayload}
+				Payload: corrupted}
 			_, err := tx.PutManifest(row, []metadb.Child{{Digest: string(config)}, {Digest: string(layer)}})
 			if err == nil {
 				err = tx.SetTag("a", "v1", string(d), 1, f.now)
@@ -358,7 +358,7 @@ func TestDamageMakesDependentItemsPending(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.damage(t, digest.FromString(blob))
+			f.corrupt(t, digest.FromString(blob))
 			f.verify(t, digest.FromString(blob))
 			if got := states(); got != "v1 pending v2 synced " {
 				t.Errorf("damage of the %s: %s", blob, got)
@@ -396,12 +396,12 @@ func TestFilesThatReappearAreNotFetchedAgain(t *testing.T) {
 	})
 }
 
-// TestUploadMovesBackOnlyItsOwnFile has a blob that is damaged, and an upload of it whose partial
-// is empty: after a crash in its commit, and after a loss.
+// TestUploadMovesBackOnlyItsOwnFile has a damaged blob, and an upload of it with an empty
+// partial: after a crash in its commit, and after a loss.
 func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		d := f.push(t, "a", []byte("content"))
-		f.damage(t, d)
+		f.corrupt(t, d)
 		f.verify(t, d)
 
 		lost := f.begin(t, "a", "content")
@@ -428,7 +428,7 @@ func TestUploadMovesBackOnlyItsOwnFile(t *testing.T) {
 func TestUnrecordedReplacementKeepsTheUpload(t *testing.T) {
 	f, _, raw := onDisk(t)
 	d := f.push(t, "a", []byte("content"))
-	f.damage(t, d)
+	f.corrupt(t, d)
 	id := f.begin(t, "a", "content")
 	restore := breakTable(t, raw, "repository_blobs")
 	if err := f.resume(t, "a", id).Commit(t.Context(), d); err == nil {

@@ -19,10 +19,10 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// disk is a blob store whose disk a test fills and breaks.
+// A disk is a blob store that a test can fill and break.
 type disk struct {
 	blob.Store
-	full     atomic.Bool                   // writes store half of what they are given, then ENOSPC
+	full     atomic.Bool                   // writes store half of the bytes, then fail with ENOSPC
 	broken   atomic.Bool                   // syncs fail
 	onCommit func()                        // called after a file is in its place
 	stuck    atomic.Pointer[digest.Digest] // of a blob whose file cannot be deleted
@@ -68,7 +68,7 @@ func (p diskPartial) Sync() error {
 	return p.Partial.Sync()
 }
 
-// onDisk is a fixture on a disk, with a database on SQLite that raw reaches.
+// onDisk returns a fixture on a disk, with a SQLite database that raw reaches.
 func onDisk(t *testing.T) (f *fixture, d *disk, raw *sql.DB) {
 	t.Helper()
 	f = newFixture(t)
@@ -202,15 +202,15 @@ func breakTable(t *testing.T, raw *sql.DB, table string) (restore func()) {
 	return func() { exec(`ALTER TABLE broken RENAME TO ` + table) }
 }
 
-// TestUnrecordedCommitLosesNoByte loses the database, in part or
-// whole, after the file was moved to its place.
+// TestUnrecordedCommitLosesNoByte loses a part of the database, or all of it, after the file
+// was moved to its place.
 func TestUnrecordedCommitLosesNoByte(t *testing.T) {
 	for _, table := range []string{"repository_blobs", "blobs"} {
 		for _, restart := range []bool{false, true} {
 			f, disk, raw := onDisk(t)
 			ctx := t.Context()
 			id, uploaded := f.begin(t, "a", "uploaded"), digest.FromString("uploaded")
-			if table == "repository_blobs" { // it is taken back at once
+			if table == "repository_blobs" { // the blob is known to be absent, so any file is moved back at once
 				uploaded = digest.SHA512.FromString("uploaded")
 			}
 			const size = 3 << 20 // large enough for a row
@@ -260,8 +260,8 @@ func TestUnrecordedCommitLosesNoByte(t *testing.T) {
 	}
 }
 
-// TestCrashBetweenFileAndRowLosesNoByte moves the files as a commit does
-// and goes no further; a collection comes before they are opened again.
+// TestCrashBetweenFileAndRowLosesNoByte moves the files as a commit does, and stops. A
+// collection runs before the partials are opened again.
 func TestCrashBetweenFileAndRowLosesNoByte(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()

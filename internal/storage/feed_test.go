@@ -11,7 +11,7 @@ import (
 	"ferry/internal/storage"
 )
 
-// entries returns the feed behind a sequence number.
+// entries returns the feed after a sequence number.
 func (f *fixture) entries(t *testing.T, after int64) (all []storage.FeedEntry, head, trimmed int64) {
 	t.Helper()
 	err := f.View(t.Context(), func(v *storage.View) (err error) {
@@ -44,7 +44,7 @@ func TestEachChangeMovesItsRepositoryToTheHead(t *testing.T) {
 		ctx := t.Context()
 		f.pushImage(t, "a", "v1")
 		f.pushImage(t, "b", "v1")
-		f.pushImage(t, "a", "v1") // the same again is no change
+		f.pushImage(t, "a", "v1") // a repeated push is no change
 		if err := f.DeleteTag(ctx, "a", "v1"); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestRemovedItemsLeaveTombstones(t *testing.T) {
 		ctx := t.Context()
 		v1 := f.pushImage(t, "a", "v1")
 		untagged := f.pushImage(t, "a", "")
-		if err := f.SetTag(ctx, "a", "v2", untagged.Digest); err != nil { // it is no item of its own now
+		if err := f.SetTag(ctx, "a", "v2", untagged.Digest); err != nil { // it is no item of its own any more
 			t.Fatal(err)
 		}
 		if err := f.DeleteManifest(ctx, "a", v1.Digest); err != nil {

@@ -22,8 +22,8 @@ func TestImagesBecomeVisibleTogetherOrNotAtAll(t *testing.T) {
 		}
 		image := func(repository string) storage.Image {
 			payload := fmt.Appendf(nil,
-				`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},`+
-					`"layers":[],"annotations":{"of":%q}}`,
+				`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[],`+
+					`"annotations":{"of":%q}}`,
 				oci.MediaTypeImageManifest, blob, len(content), repository)
 			return storage.Image{
 				Repository: repository, Blobs: []digest.Digest{blob}, Root: digest.FromBytes(payload),

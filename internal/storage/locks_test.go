@@ -13,8 +13,8 @@ import (
 	"ferry/internal/storage"
 )
 
-// TestLockForbidsOnlyItsOperations tries everything under each lock
-// on a repository, on a tag, and on a manifest.
+// TestLockForbidsOnlyItsOperations tries all operations under each lock of a repository, of a
+// tag and of a manifest.
 func TestLockForbidsOnlyItsOperations(t *testing.T) {
 	const tag = "v1"
 	layer := digest.FromString("layer v1")

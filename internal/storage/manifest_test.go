@@ -32,7 +32,7 @@ func referrer(config, subject digest.Digest, artifactType string) []byte {
 	}.Payload()
 }
 
-// head is the sequence number of the last change.
+// head returns the sequence number of the last change.
 func (f *fixture) head(t *testing.T) int64 {
 	t.Helper()
 	_, head, _ := f.entries(t, 0)
@@ -57,7 +57,7 @@ func TestManifestIsServedByteForByteUnderItsDigest(t *testing.T) {
 				t.Errorf("PutManifest returned %s, want %s", put.Digest, of)
 			}
 			for _, reference := range []string{string(of), tag} {
-				for range 2 { // from the database, and from memory
+				for range 2 { // from the database, then from the cache
 					m, err := f.Manifest(ctx, "a", reference)
 					if err != nil {
 						t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// pushLarge pushes an image whose manifest has so many bytes.
+// pushLarge pushes an image with a manifest of size bytes.
 func pushLarge(t *testing.T, f *fixture, tag string, size int) (*storage.Manifest, []byte) {
 	t.Helper()
 	config, layer := f.push(t, "a", []byte("config")), f.push(t, "a", []byte("layer"))
@@ -85,7 +85,7 @@ func TestDeletedManifestLeavesNoChunks(t *testing.T) {
 	})
 }
 
-// damageLarge stores a large manifest of which a chunk is not what it should be.
+// damageLarge stores a large manifest with a damaged payload.
 func damageLarge(t *testing.T, f *fixture, change func(payload []byte) []byte) (digest.Digest, []byte) {
 	t.Helper()
 	config, layer := f.push(t, "a", []byte("config")), f.push(t, "a", []byte("layer"))

@@ -18,12 +18,12 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// ref is something in a repository.
+// A ref is a tag or a digest in a repository.
 type ref struct{ repository, name string }
 
-// machine drives a storage and says what must be there. It keeps three
-// things: the manifests, with the blobs that they need; the tags; and for
-// every blob that a client was told of, until when that must hold.
+// A machine drives a storage, and says which content must exist: the manifests, with the blobs
+// that they need; the tags; and the blobs that clients rely on, with the time until which they
+// may.
 type machine struct {
 	t         *testing.T
 	f         *fixture
@@ -33,7 +33,7 @@ type machine struct {
 	promised  map[ref]time.Time        // by content
 	leases    map[string]time.Time     // by content
 	known     map[digest.Digest]string // content of every blob there ever was
-	left      map[string]time.Time     // until when a file stays that no row knows, by content
+	left      map[string]time.Time     // until when an orphan stays, by content
 }
 
 var (
@@ -42,8 +42,8 @@ var (
 	tagNames     = rapid.SampledFrom([]string{"t1", "t2"})
 )
 
-// TestNeededContentIsNeverCollected runs pushes, deletions, leases, steps of
-// the clock, crashes between a file and its row, and collections in any order.
+// TestNeededContentIsNeverCollected runs pushes, deletions, leases, steps of the clock, crashes
+// between a file and its row, and collections in any order.
 func TestNeededContentIsNeverCollected(t *testing.T) {
 	f := newFixture(t)
 	files := storagetest.Files(t, f.dir)
@@ -55,13 +55,13 @@ func TestNeededContentIsNeverCollected(t *testing.T) {
 			leases: map[string]time.Time{},
 			known:  map[digest.Digest]string{}, left: map[string]time.Time{},
 		}
-		m.quiet(r, "a", "b") // what a run before this one left
+		m.quiet(r, "a", "b") // deletes the content of the run before
 		r.Repeat(rapid.StateMachineActions(m))
 		m.quiet(r)
 	})
 }
 
-// promise records that a client knows of a blob, and may rely on it for a while.
+// promise records that a client found a blob, and relies on it for a while.
 func (m *machine) promise(repository, content string, for_ time.Duration) {
 	until := m.f.now.Add(for_)
 	if at := (ref{repository, content}); m.promised[at].Before(until) {
@@ -91,7 +91,7 @@ func (m *machine) PushBlob(r *rapid.T) {
 	m.promise(repository, content, time.Hour)
 }
 
-// CrashBeforeRow leaves a file in a blob's place without its row.
+// CrashBeforeRow leaves a file in a blob's place without a row.
 func (m *machine) CrashBeforeRow(r *rapid.T) {
 	content := contents.Draw(r, "content")
 	d := digest.FromString(content)
@@ -134,7 +134,7 @@ func (m *machine) PushManifest(r *rapid.T) {
 	}
 	stored, err := m.f.PutManifest(m.t.Context(), put)
 	if !m.need(r, err, oci.ErrManifestBlobUnknown) {
-		return // whether it may refuse, the check of what was promised tells
+		return // Check finds out whether the refusal was allowed
 	}
 	m.manifests[ref{repository, string(stored.Digest)}] = []string{config, layer}
 	for _, tag := range put.Tags {
@@ -158,7 +158,7 @@ func (m *machine) DeleteManifest(r *rapid.T) {
 	at := rapid.SampledFrom(all).Draw(r, "manifest")
 	m.need(r, m.f.DeleteManifest(m.t.Context(), at.repository, digest.Digest(at.name)))
 	for _, content := range m.manifests[at] {
-		m.promise(at.repository, content, time.Hour) // who looked at it while it was needed relies on it
+		m.promise(at.repository, content, time.Hour) // a client that found it relies on it
 	}
 	delete(m.manifests, at)
 	maps.DeleteFunc(m.tags, func(tag ref, d string) bool { return tag.repository == at.repository && d == at.name })
@@ -210,7 +210,7 @@ func (m *machine) Collect(r *rapid.T) {
 	m.need(r, err)
 }
 
-// Check looks at all that must be there.
+// Check checks all content that must exist.
 func (m *machine) Check(r *rapid.T) {
 	ctx := m.t.Context()
 	readable := func(repository, content, why string) {
@@ -243,7 +243,7 @@ func (m *machine) Check(r *rapid.T) {
 	}
 	for at, until := range m.promised {
 		if !m.f.now.After(until) {
-			readable(at.repository, at.name, "which a client was told of")
+			readable(at.repository, at.name, "which a client found")
 		}
 	}
 	for content, until := range m.left {
@@ -261,8 +261,8 @@ func (m *machine) Check(r *rapid.T) {
 	}
 }
 
-// quiet deletes the repositories, lets every promise lapse, and looks whether
-// what is left, in rows and in files, is what the manifests need and nothing else.
+// quiet deletes the repositories, waits until no client relies on a blob, and checks that the
+// remaining rows and files are exactly those that the manifests need.
 func (m *machine) quiet(r *rapid.T, repositories ...string) {
 	ctx := m.t.Context()
 	for _, repository := range repositories {

@@ -12,7 +12,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// foreign is a layer that a registry need not have.
+// foreign returns a layer that a registry need not have.
 func foreign(content string) oci.Descriptor {
 	return oci.Descriptor{
 		MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Digest: digest.FromString(content),
@@ -40,8 +40,8 @@ func TestStoredForeignLayerIsKept(t *testing.T) {
 	})
 }
 
-// TestIndexNeedsAndKeepsItsBlobs has an index as BuildKit pushes a cache: its entries are
-// layers and a config.
+// TestIndexNeedsAndKeepsItsBlobs has an index of the form in which BuildKit pushes a cache: its
+// entries are layers and a config.
 func TestIndexNeedsAndKeepsItsBlobs(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		image := f.pushImage(t, "a", "v1")

@@ -34,7 +34,8 @@ func TestSmallBlobsAreStoredTogether(t *testing.T) {
 	})
 }
 
-// TestOneRefusedSmallBlobLeavesNone has the content, then the database refuse one of three.
+// TestOneRefusedSmallBlobLeavesNone has one of three blobs refused: first because of its
+// content, then by the database.
 func TestOneRefusedSmallBlobLeavesNone(t *testing.T) {
 	f, _, raw := onDisk(t)
 	refused := small("a", "refused")

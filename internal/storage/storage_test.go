@@ -18,7 +18,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// fixture is a storage with clocks that the test holds.
+// A fixture is a storage whose clocks the test controls.
 type fixture struct {
 	storagetest.Content
 	dir  string
@@ -41,7 +41,7 @@ func newFixture(t *testing.T) *fixture {
 	return &fixture{dir: t.TempDir(), now: epoch}
 }
 
-// open opens the storage on db and the fixture's directory, as a process does that starts.
+// open opens the storage on db and the fixture's directory, as a starting process does.
 func (f *fixture) open(t *testing.T, db *metadb.DB) {
 	t.Helper()
 	f.openOn(t, db, storagetest.Files(t, f.dir))
@@ -205,7 +205,7 @@ func TestCollectKeepsReferencedLeasedAndYoungContent(t *testing.T) {
 		if err := f.Lease(ctx, "test", 3*time.Hour, leased); err != nil {
 			t.Fatal(err)
 		}
-		unreferenced := f.push(t, "b", []byte("loose")) // nobody pushes there any more
+		unreferenced := f.push(t, "b", []byte("loose")) // without further pushes
 		seen := f.push(t, "a", []byte("seen by a pusher"))
 		f.now = f.now.Add(2 * time.Hour)
 		if _, err := f.StatBlob(ctx, "a", seen); err != nil {
@@ -222,7 +222,7 @@ func TestCollectKeepsReferencedLeasedAndYoungContent(t *testing.T) {
 			}
 		}
 		if _, err := f.StatBlob(ctx, "b", unreferenced); !errors.Is(err, oci.ErrBlobUnknown) {
-			t.Errorf("StatBlob(loose) = %v, want %v", err, oci.ErrBlobUnknown)
+			t.Errorf("StatBlob(unreferenced) = %v, want %v", err, oci.ErrBlobUnknown)
 		}
 		if err := f.DeleteManifest(ctx, "a", m.Digest); err != nil {
 			t.Fatal(err)

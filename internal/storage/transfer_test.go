@@ -183,7 +183,7 @@ func TestCrashLosesOneMebibyteOfAllTransfersTogether(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// What the row vouched for must be what was written.
+			// The bytes that the row records must be those that were written.
 			if err := tr.Commit(t.Context(), "a"); err != nil {
 				t.Errorf("transfer %d: %v", i, err)
 			}
@@ -194,8 +194,7 @@ func TestCrashLosesOneMebibyteOfAllTransfersTogether(t *testing.T) {
 	})
 }
 
-// volatile is a disk that, when the power goes, forgets every write to a
-// partial that was not synced.
+// A volatile disk loses all writes to partials that were not synced when the power fails.
 type volatile struct {
 	blob.Store
 	partials []*volatilePartial

@@ -21,7 +21,7 @@ import (
 	"ferry/internal/storage/storagetest"
 )
 
-// begin starts an upload of content and closes it.
+// begin starts an upload of content, and closes it.
 func (f *fixture) begin(t *testing.T, repository, content string) (id string) {
 	t.Helper()
 	u, err := f.StartUpload(t.Context(), repository)
@@ -45,7 +45,7 @@ func (f *fixture) resume(t *testing.T, repository, id string) *storage.Upload {
 	return u
 }
 
-// content reads a blob that must be there.
+// content reads a blob that must exist.
 func (f *fixture) content(t *testing.T, repository string, d digest.Digest) string {
 	t.Helper()
 	r, info, err := f.OpenBlob(t.Context(), repository, d)

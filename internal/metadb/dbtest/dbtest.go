@@ -22,10 +22,9 @@ import (
 	"ferry/internal/metadb"
 )
 
-// Run runs test once on a fresh SQLite database and once on a fresh
-// PostgreSQL database. Where PostgreSQL is not installed that part is
-// skipped, except in CI (the environment variable CI is set), where its
-// absence fails the test. It is skipped with -short, too.
+// Run runs test once on a fresh SQLite database and once on a fresh PostgreSQL database. If
+// PostgreSQL is not installed, that part is skipped, except in CI (the environment variable CI
+// is set), where it fails. It is also skipped with -short.
 func Run(t *testing.T, test func(t *testing.T, db *metadb.DB)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) {
@@ -46,9 +45,8 @@ func SQLite(t testing.TB) *metadb.DB {
 	return open(t, "sqlite:"+path)
 }
 
-// Prepare writes an empty SQLite database that needs no migration to path,
-// unless something is there. To copy it takes a fraction of the time that the
-// migrations take, each of which waits for the disk.
+// Prepare writes an empty, migrated SQLite database to path, unless the file exists. A copy
+// takes a fraction of the time of the migrations, which wait for the disk.
 func Prepare(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -60,7 +58,7 @@ func Prepare(path string) error {
 	return os.WriteFile(path, content, 0o600)
 }
 
-// empty is the content of an empty SQLite database, made once.
+// empty returns the content of an empty SQLite database, which is created once.
 var empty = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "ferry-db-")
 	if err != nil {
@@ -74,7 +72,7 @@ var empty = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-// migrate makes the tables of the empty database at url.
+// migrate creates the tables of the empty database at url.
 func migrate(url string) error {
 	db, err := metadb.Open(context.Background(), url)
 	if err != nil {
@@ -83,8 +81,8 @@ func migrate(url string) error {
 	return db.Close()
 }
 
-// Postgres returns a fresh database on a server that this process starts
-// once, on a Unix socket. See [Run] for where there is none.
+// Postgres returns a fresh database on a server that this process starts once, on a Unix
+// socket. See [Run] for machines without PostgreSQL.
 func Postgres(t testing.TB) *metadb.DB {
 	t.Helper()
 	return open(t, create(t, func(srv server) (string, error) { return srv.template() }))
@@ -140,20 +138,20 @@ func binaries() string {
 	return filepath.Dir(found[len(found)-1])
 }
 
-// server is the process's own PostgreSQL.
+// A server is this process's own PostgreSQL.
 type server struct {
 	dir      string                 // of its socket and its data
-	alive    io.WriteCloser         // while this is open, it runs
-	admin    *pgx.Conn              // makes databases; guarded by making
-	making   *sync.Mutex            // one is made at a time
-	template func() (string, error) // a database that has its tables, made once
+	alive    io.WriteCloser         // the server runs while this is open
+	admin    *pgx.Conn              // creates databases; guarded by making
+	making   *sync.Mutex            // one is created at a time
+	template func() (string, error) // a database with tables, created once
 }
 
 func (s server) url(name string) string {
 	return fmt.Sprintf("postgres:///%s?host=%s&user=ferry", name, s.dir)
 }
 
-// create creates the database name as a copy of template, to which nobody is connected.
+// create creates the database name as a copy of template, which must have no connections.
 func (s server) create(name, template string) error {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -164,8 +162,8 @@ func (s server) create(name, template string) error {
 	return nil
 }
 
-// start starts the server, once, with its data in memory where the machine
-// has /dev/shm. The server ends with the test binary, whose death it sees.
+// start starts the server, once, with its data in memory if the machine has /dev/shm. The
+// server ends with the test binary.
 var start = sync.OnceValues(func() (server, error) {
 	parent := "/dev/shm"
 	if _, err := os.Stat(parent); err != nil {
@@ -190,8 +188,8 @@ var start = sync.OnceValues(func() (server, error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return server{}, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	// The shell waits for the test binary's end of the pipe to close, however
-	// that binary ends, then stops the server and removes its files.
+	// The shell waits until the test binary's end of the pipe is closed, however that binary
+	// ends. Then it stops the server and deletes its files.
 	script := fmt.Sprintf(`%[1]s/postgres -D %[2]s/data -k %[2]s \
 			-c listen_addresses= -c fsync=off -c max_connections=200 >%[2]s/log 2>&1 &
 		read -r _; kill -INT $!; wait; rm -rf %[2]s`, bin, dir)
@@ -209,7 +207,7 @@ var start = sync.OnceValues(func() (server, error) {
 		if exec.Command(ready, "-q", "-h", dir).Run() == nil {
 			return connect(dir, stdin)
 		}
-		time.Sleep(50 * time.Millisecond) // pg_isready has no way to wait
+		time.Sleep(50 * time.Millisecond) // pg_isready cannot wait
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
 	return server{}, fmt.Errorf("PostgreSQL did not start: %s", log)
@@ -232,8 +230,8 @@ func connect(dir string, alive io.WriteCloser) (server, error) {
 	return s, nil
 }
 
-// asPostgres makes cmd run as the user postgres when this process is root,
-// as which the server refuses to run.
+// asPostgres makes cmd run as the user postgres if this process is root, because the server
+// refuses to run as root.
 func asPostgres(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if uid, gid, ok := postgresUser(); ok {
