@@ -154,21 +154,22 @@ func (o *connectedRegistrySyncStatus) define(set *pflag.FlagSet) {
 
 func (o *connectedRegistrySyncStatus) run(ctx context.Context, env *Env, c *client) error {
 	env.output = o.output
-	site, err := get[api.DescendantSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
+	child, err := get[api.DescendantSync](ctx, c, connectedRegistries.kind, o.name, "sync-status")
 	if err != nil {
 		return err
 	}
 	path := resourcePath(connectedRegistries.kind, o.name, "sync-items")
-	return o.show(ctx, env, c, path, siteText(site.value), site.raw, site.value.Sync)
+	return o.show(ctx, env, c, path, descendantText(child.value), child.raw, child.value.Sync)
 }
 
-// siteText describes a site in a few sentences.
-func siteText(site api.DescendantSync) string {
-	text := fmt.Sprintf("%s is %s", site.Name, site.ConnectionState)
-	if site.Sync == nil {
-		return fmt.Sprintf("%s. %s: %s.%s", text, verdictText(site.Verdict), value(site.Reason), refusedLoginOf(site))
+// descendantText describes a site in a few sentences.
+func descendantText(child api.DescendantSync) string {
+	text := fmt.Sprintf("%s is %s", child.Name, child.ConnectionState)
+	if child.Sync == nil {
+		return fmt.Sprintf("%s. %s: %s.%s", text, verdictText(child.Verdict), value(child.Reason),
+			refusedLoginOf(child))
 	}
-	inactive := site.Activation.Status == "Inactive"
+	inactive := child.Activation.Status == "Inactive"
 	if inactive {
 		text += ": it is not activated"
 	}
@@ -176,16 +177,16 @@ func siteText(site api.DescendantSync) string {
 	if inactive {
 		sender = "Its former instance's"
 	}
-	age := time.Duration(value(site.AgeSeconds)) * time.Second
+	age := time.Duration(value(child.AgeSeconds)) * time.Second
 	return fmt.Sprintf("%s. %s last report came %s ago, at %s.\n%s%s",
-		text, sender, age, timeText(site.HeardTime), statusText(*site.Sync), refusedLoginOf(site))
+		text, sender, age, timeText(child.HeardTime), statusText(*child.Sync), refusedLoginOf(child))
 }
 
 // refusedLoginOf describes the login that was refused since the site's last report; "" if
 // there is none.
-func refusedLoginOf(site api.DescendantSync) string {
-	l := site.LastRefusedLogin
-	if l == nil || site.HeardTime != nil && !l.Time.After(*site.HeardTime) {
+func refusedLoginOf(child api.DescendantSync) string {
+	l := child.LastRefusedLogin
+	if l == nil || child.HeardTime != nil && !l.Time.After(*child.HeardTime) {
 		return ""
 	}
 	return fmt.Sprintf("\nA login with its sync token was refused at %s, from %s: %s.",

@@ -129,13 +129,13 @@ func TestHelpOfSyncStatusShowsTextAsDefault(t *testing.T) {
 	}
 }
 
-func TestSiteTextDescribesASite(t *testing.T) {
+func TestSyncStatusTextDescribesADescendant(t *testing.T) {
 	at := new(time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC))
 	sync := &api.SyncStatus{Verdict: api.Verdict{InSync: true, Status: api.InSync, AsOfTime: at}, ItemsSynced: 1}
 	for _, test := range []struct {
-		name string
-		site api.DescendantSync
-		want string
+		name  string
+		child api.DescendantSync
+		want  string
 	}{
 		{"new", api.DescendantSync{
 			Verdict:         api.Verdict{Status: api.Unknown, AsOfTime: at, Reason: new("it was never activated")},
@@ -152,8 +152,8 @@ func TestSiteTextDescribesASite(t *testing.T) {
 				"Its former instance's last report came 1m1s ago, at 2030-01-02T00:00:00Z.\n" +
 				"In sync as of 2030-01-02T00:00:00Z: 1 item."},
 	} {
-		test.site.Name = "ship1"
-		if diff := cmp.Diff(test.want, siteText(test.site)); diff != "" {
+		test.child.Name = "ship1"
+		if diff := cmp.Diff(test.want, descendantText(test.child)); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
 		}
 	}

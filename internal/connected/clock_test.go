@@ -9,7 +9,7 @@ import (
 	"ferry/internal/api"
 )
 
-func TestClockSkewIsReportedAtSiteAndRoot(t *testing.T) {
+func TestClockSkewIsReportedAtBothEnds(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		ahead time.Duration

@@ -103,7 +103,7 @@ func TestVerdictClaimsNoMoreThanIsKnown(t *testing.T) {
 // everywhere returns the verdict on a registry, which must be equal on all surfaces.
 func (i *instance) everywhere(t *testing.T, name string) api.Verdict {
 	t.Helper()
-	site := i.descendantSync(t, name)
+	child := i.descendantSync(t, name)
 	var list struct{ Value []api.ConnectedRegistry }
 	i.Call(t, "GET", "/connected-registries", nil).OK(t, &list)
 	all := map[string]api.Verdict{"show": i.Show(t, name).Sync}
@@ -112,15 +112,15 @@ func (i *instance) everywhere(t *testing.T, name string) api.Verdict {
 			all["list"] = r.Sync
 		}
 	}
-	if site.Sync != nil {
-		all["what the site said"] = site.Sync.Verdict
+	if child.Sync != nil {
+		all["what the site said"] = child.Sync.Verdict
 	}
 	for surface, got := range all {
-		if diff := cmp.Diff(site.Verdict, got); diff != "" {
+		if diff := cmp.Diff(child.Verdict, got); diff != "" {
 			t.Errorf("%s of %s is not as its sync status: %s", surface, name, diff)
 		}
 	}
-	return site.Verdict
+	return child.Verdict
 }
 
 // wantVerdict checks the verdict on a registry, and that its items agree with it.

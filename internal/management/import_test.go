@@ -101,7 +101,8 @@ func TestImportsAreListedWithTheirProgress(t *testing.T) {
 }
 
 func TestConnectedRegistryHasNoMirrorRules(t *testing.T) {
-	site := fleettest.New(t, dbtest.SQLite(t), "ship1")
-	site.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "gets content only from its parent")
-	site.Call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).Fails(t, 404, "NOT_FOUND", "at the root registry")
+	child := fleettest.New(t, dbtest.SQLite(t), "ship1")
+	child.Call(t, "GET", "/mirror-rules", nil).Fails(t, 404, "NOT_FOUND", "gets content only from its parent")
+	child.Call(t, "POST", "/imports", object{"source": "ghcr.io/a:1"}).Fails(t, 404, "NOT_FOUND",
+		"at the root registry")
 }

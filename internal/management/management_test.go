@@ -278,24 +278,24 @@ func TestSecretsAreNeverLoggedOrShown(t *testing.T) {
 	}
 }
 
-// newSite returns a connected registry of root that has received its desired state.
-func newSite(t *testing.T, root *fleettest.Instance) *fleettest.Instance {
+// newChild returns a connected registry of root that has received its desired state.
+func newChild(t *testing.T, root *fleettest.Instance) *fleettest.Instance {
 	t.Helper()
 	root.Connect(t, "Ship01", "", "a")
 	d, err := root.Desired(t.Context(), "Ship01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	site := fleettest.New(t, dbtest.SQLite(t), "Ship01")
-	if err := site.Apply(t.Context(), d); err != nil {
+	child := fleettest.New(t, dbtest.SQLite(t), "Ship01")
+	if err := child.Apply(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	return site
+	return child
 }
 
 func TestResourcesOfTheParentAreReadOnly(t *testing.T) {
-	site := newSite(t, fleettest.NewRoot(t))
-	before := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text
+	child := newChild(t, fleettest.NewRoot(t))
+	before := child.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text
 	for _, call := range []struct {
 		method, path string
 		body         any
@@ -310,12 +310,12 @@ func TestResourcesOfTheParentAreReadOnly(t *testing.T) {
 		{"POST", "/connected-registries/Ship01/settings", object{"parentProtocol": "http", "generatePassword": 1}},
 		{"DELETE", "/connected-registries/Ship01", nil},
 	} {
-		site.Call(t, call.method, call.path, call.body).Fails(t, 403, "MANAGED_BY_PARENT",
+		child.Call(t, call.method, call.path, call.body).Fails(t, 403, "MANAGED_BY_PARENT",
 			"is managed by the parent registry", "root registry")
 	}
-	site.Call(t, "DELETE", "/repositories/a", nil).Fails(t, 403, "MANAGED_BY_PARENT",
+	child.Call(t, "DELETE", "/repositories/a", nil).Fails(t, 403, "MANAGED_BY_PARENT",
 		"This operation is not allowed on this registry.")
-	if after := site.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text; after != before {
+	if after := child.Call(t, "GET", "/connected-registries/Ship01", nil).OK(t, nil).Text; after != before {
 		t.Errorf("%s\n%s", before, after)
 	}
 }
@@ -327,13 +327,13 @@ func TestStatusShowsTheRoleOfAnInstance(t *testing.T) {
 	if v.Role != "root" || v.Version != "v1.2.3" || v.InstanceID != root.Control.InstanceID() || v.Sync != nil {
 		t.Errorf("%+v", v)
 	}
-	site := newSite(t, root)
-	site.Status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
-	site.Call(t, "GET", "/status", nil).OK(t, &v)
+	child := newChild(t, root)
+	child.Status = &wire.Status{Name: "Ship01", State: "Syncing", At: start, ItemsPending: 3, SyncState: "Syncing"}
+	child.Call(t, "GET", "/status", nil).OK(t, &v)
 	if v.Role != "connected" || v.Name != "Ship01" || v.Sync.ItemsPending != 3 || v.Sync.State != "Syncing" {
 		t.Errorf("%+v", v)
 	}
-	if r := site.Show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
+	if r := child.Show(t, "Ship01"); r.ConnectionState != "Syncing" || r.Activation.Status != "Active" {
 		t.Errorf("%+v", r)
 	}
 }

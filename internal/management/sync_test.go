@@ -42,34 +42,34 @@ func (o *recordingSyncer) Resume(context.Context) {
 // newSyncing returns a connected registry with a recordingSyncer.
 func newSyncing(t *testing.T, db *metadb.DB) (*fleettest.Instance, *recordingSyncer) {
 	t.Helper()
-	site := fleettest.New(t, db, "ship1")
-	site.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded",
+	child := fleettest.New(t, db, "ship1")
+	child.Status = &wire.Status{Name: "ship1", State: "Online", At: start, SyncState: "Succeeded",
 		LastSyncSuccess: start, ItemsSynced: 2,
 		Watermarks: map[string]int64{"feed": 1}}
-	o := &recordingSyncer{status: site.Status}
-	site.Serve(t, management.Options{Syncer: o})
-	return site, o
+	o := &recordingSyncer{status: child.Status}
+	child.Serve(t, management.Options{Syncer: o})
+	return child, o
 }
 
 func TestSyncCommandsOfOperatorsAreAudited(t *testing.T) {
-	site, o := newSyncing(t, dbtest.SQLite(t))
+	child, o := newSyncing(t, dbtest.SQLite(t))
 	var v api.SyncStatus
-	site.Call(t, "POST", "/sync/now", nil).OK(t, &v)
+	child.Call(t, "POST", "/sync/now", nil).OK(t, &v)
 	if !v.InSync || v.Paused {
 		t.Errorf("%+v", v)
 	}
-	site.Call(t, "POST", "/sync/pause", nil).OK(t, &v)
+	child.Call(t, "POST", "/sync/pause", nil).OK(t, &v)
 	if !v.Paused {
 		t.Errorf("%+v", v)
 	}
-	site.Call(t, "POST", "/sync/now", nil).Fails(t, 409, "CONFLICT", "paused", "ferry sync resume")
-	site.Call(t, "POST", "/sync/resume", nil).OK(t, &v)
+	child.Call(t, "POST", "/sync/now", nil).Fails(t, 409, "CONFLICT", "paused", "ferry sync resume")
+	child.Call(t, "POST", "/sync/resume", nil).OK(t, &v)
 	if diff := cmp.Diff([]string{"now", "pause", "resume"}, o.given); diff != "" {
 		t.Error(diff)
 	}
-	site.CallAs(t, "", "", "POST", "/sync/now", nil).Fails(t, 401, "UNAUTHORIZED")
+	child.CallAs(t, "", "", "POST", "/sync/now", nil).Fails(t, 401, "UNAUTHORIZED")
 	var log []string
-	err := site.DB.View(t.Context(), func(tx *metadb.Tx) error {
+	err := child.DB.View(t.Context(), func(tx *metadb.Tx) error {
 		entries, err := tx.Audit(metadb.AuditQuery{Limit: 10})
 		for _, e := range entries {
 			log = append(log, e.Actor+" "+e.Action+" "+e.Object)
@@ -90,17 +90,17 @@ func TestRootHasNoSync(t *testing.T) {
 }
 
 func TestSyncShowsTheTimeLeft(t *testing.T) {
-	site, _ := newSyncing(t, dbtest.SQLite(t))
-	site.Status.State, site.Status.SyncState, site.Status.ItemsPending = "Syncing", "Syncing", 1
-	site.Status.BytesTotal, site.Status.BytesDone, site.Status.BytesPerSecond = 1000, 400, 100
+	child, _ := newSyncing(t, dbtest.SQLite(t))
+	child.Status.State, child.Status.SyncState, child.Status.ItemsPending = "Syncing", "Syncing", 1
+	child.Status.BytesTotal, child.Status.BytesDone, child.Status.BytesPerSecond = 1000, 400, 100
 	var v api.SyncStatus
-	site.Call(t, "GET", "/sync", nil).OK(t, &v)
+	child.Call(t, "GET", "/sync", nil).OK(t, &v)
 	if v.InSync || v.EtaSeconds == nil || *v.EtaSeconds != 6 {
 		t.Errorf("%+v", v)
 	}
-	site.Status.BytesPerSecond = 0
+	child.Status.BytesPerSecond = 0
 	v = api.SyncStatus{}
-	site.Call(t, "GET", "/sync", nil).OK(t, &v)
+	child.Call(t, "GET", "/sync", nil).OK(t, &v)
 	if v.EtaSeconds != nil {
 		t.Errorf("%d s left without a rate", *v.EtaSeconds)
 	}
@@ -108,9 +108,9 @@ func TestSyncShowsTheTimeLeft(t *testing.T) {
 
 func TestSyncItemsShowBothDigests(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, db *metadb.DB) {
-		site, o := newSyncing(t, db)
+		child, o := newSyncing(t, db)
 		payload := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
-		m, err := site.Storage.PutManifest(t.Context(),
+		m, err := child.Storage.PutManifest(t.Context(),
 			storage.Put{Repository: "app/a", Tags: []string{"v1", "v2"},
 				Payload: []byte(payload)})
 		if err != nil {
@@ -185,7 +185,7 @@ func TestSyncItemsShowBothDigests(t *testing.T) {
 						Value    []api.SyncItem
 						NextLink string
 					}
-					site.Call(t, "GET", path, nil).OK(t, &page)
+					child.Call(t, "GET", path, nil).OK(t, &page)
 					for _, i := range page.Value {
 						got = append(got, line(i))
 					}
