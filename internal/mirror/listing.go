@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,7 +180,8 @@ func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing
 	return missing, err
 }
 
-// err returns an error if some tags are dangling or could not be resolved.
+// err returns an error if some tags are dangling or could not be resolved. Attached tags
+// are only a warning.
 func (l *listing) err() error {
 	var problems []string
 	if n := len(l.dangling); n > 0 {
@@ -187,14 +189,20 @@ func (l *listing) err() error {
 			fmt.Sprintf("the source has no manifest for %d of the tags that it lists, such as %s",
 				n, slices.Min(slices.Collect(maps.Keys(l.dangling)))))
 	}
-	temporary := false
-	for _, err := range l.failed {
+	temporary, n := false, 0
+	var first error
+	for _, tag := range slices.Sorted(maps.Keys(l.failed)) {
+		err := l.failed[tag]
+		if isOptionalItem(tag) {
+			l.source.warnings.add(ReferrersUnavailable, err.Error()+"; it stays here as it was")
+			continue
+		}
+		n++
+		first = cmp.Or(first, err)
 		temporary = temporary || !retry.Permanent(err)
 	}
-	if n := len(l.failed); n > 0 {
-		first := slices.Min(slices.Collect(maps.Keys(l.failed)))
-		problems = append(problems,
-			fmt.Sprintf("%d tags of the source could not be resolved: %s", n, l.failed[first]))
+	if n > 0 {
+		problems = append(problems, fmt.Sprintf("%d tags of the source could not be resolved: %s", n, first))
 	}
 	if len(problems) == 0 {
 		return nil

@@ -1,8 +1,10 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -58,6 +60,9 @@ func (r *run) execute(ctx context.Context) (recorded bool) {
 	r.log.Info("mirror run started")
 	r.record(ctx)
 	result, err := r.sync(ctx)
+	if result.Failed > 0 && result.NoSpace == 0 && r.warnOfFailures(ctx) {
+		result.Failed, result.Permanent = 0, 0
+	}
 	now := r.Now()
 	attrs := []any{"items", result.Synced, "removed", result.Removed, "failed", result.Failed, "bytes", result.Received,
 		"took", now.Sub(r.rule.StartedAt).Round(time.Millisecond)}
@@ -96,6 +101,19 @@ func (r *run) execute(ctx context.Context) (recorded bool) {
 		r.rule.RetrySince = time.Time{}
 	}
 	return r.record(context.WithoutCancel(ctx))
+}
+
+// warnOfFailures adds a warning for the first optional item that failed. It reports
+// whether all failed items are optional.
+func (r *run) warnOfFailures(ctx context.Context) (allOptional bool) {
+	all, err := metadb.Read(ctx, r.DB, func(tx *metadb.Tx) (failures, error) {
+		return failuresOf(tx, SourceName(r.rule.Name))
+	})
+	if err == nil && all.optional != nil {
+		name := cmp.Or(all.optional.Tag, all.optional.Item)
+		r.src.warnings.add(ReferrersUnavailable, fmt.Sprintf("%s: %s", name, all.optional.Error))
+	}
+	return err == nil && all.required == nil
 }
 
 // record writes the state of the run to the database, and reports whether it could. If

@@ -1,11 +1,13 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"ferry/internal/metadb"
 	"ferry/internal/replication"
+	"ferry/internal/subscription"
 )
 
 // A RuleState is the state of a rule after its last run, or during a run.
@@ -55,8 +57,37 @@ type Summary struct {
 	LastSuccess  time.Time // the oldest last success of all rules; zero if a rule never had any
 }
 
+// isOptionalItem reports whether an item of a rule is a referrer, or the tag of a signature
+// or attestation. A rule is in sync without those that the source does not provide.
+func isOptionalItem(tag string) bool {
+	_, attached := subscription.AttachedTo(tag)
+	return tag == "" || attached
+}
+
+// failures has the first failed items of a source: an optional one, and one that is not.
+type failures struct{ optional, required *metadb.SyncItem }
+
+// failuresOf looks for failed items of a source, until it has found a required one.
+func failuresOf(tx *metadb.Tx, source string) (f failures, _ error) {
+	const pageSize = 200
+	for repository, item := "", ""; f.required == nil; {
+		page, err := tx.SyncItems(source, metadb.FailedSyncItem, repository, item, pageSize)
+		if err != nil || len(page) == 0 {
+			return f, err
+		}
+		for _, i := range page {
+			if repository, item = i.Repository, i.Item; isOptionalItem(i.Tag) {
+				f.optional = cmp.Or(f.optional, &i)
+			} else {
+				f.required = cmp.Or(f.required, &i)
+			}
+		}
+	}
+	return f, nil
+}
+
 // Summary summarises the rules. A rule is in sync if its last run left it in sync. It
-// stays so during the next run until that finds changes.
+// stays so during the next run until that finds changes, or fails for more than referrers.
 func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 	err := s.DB.View(ctx, func(tx *metadb.Tx) error {
 		rules, err := tx.MirrorRules()
@@ -67,7 +98,11 @@ func (s *Service) Summary(ctx context.Context) (sum Summary, _ error) {
 			}
 			pending, failed := counts[replication.Pending], counts[replication.Failed]
 			sum.ItemsPending, sum.ItemsFailed = sum.ItemsPending+pending, sum.ItemsFailed+failed
-			if !inSync(r, s.Status(r.Name).Running) || pending+failed > 0 {
+			broken, err := failuresOf(tx, SourceName(r.Name))
+			if err != nil {
+				return err
+			}
+			if !inSync(r, s.Status(r.Name).Running) || pending > 0 || broken.required != nil {
 				sum.OutOfSync++
 			}
 			if i == 0 || r.SucceededAt.Before(sum.LastSuccess) {
