@@ -274,6 +274,7 @@ func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 						path = kind + string(digest.FromString("config bad"))
 					}
 					u.respond(status, path, time.Now().Add(1000*time.Hour))
+					u.image("app", "two", 10, "2")
 					h.rule(mirror.Spec{})
 					row := h.awaitRun(time.Time{})
 					if h.tags("local/app")["1"] != d || !h.has("local/app", good) || h.has("local/app", bad) {
@@ -292,6 +293,12 @@ func TestFailingReferrerDoesNotStopItsImage(t *testing.T) {
 					if h.tags("app")["1"] != d || !h.has("app", good) ||
 						i.State != mirror.ImportSucceeded || len(i.Warnings) != 1 {
 						t.Errorf("%+v", i)
+					}
+					if err := u.DeleteTag(t.Context(), "app", "2"); err != nil {
+						t.Fatal(err)
+					}
+					if row := h.runRule(); row.Error != "" || h.tags("local/app")["2"] != "" {
+						t.Errorf("a tag that left the source stays: %q, %v", row.Error, h.tags("local/app"))
 					}
 				})
 			})

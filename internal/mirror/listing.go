@@ -155,13 +155,22 @@ func (l *listing) lookUp(ctx context.Context, tags []string, limit int) (missing
 	})
 	failures := 0
 	err := forEach(ctx, unknown, func(ctx context.Context, tag string) error {
-		d, err := l.source.digest(ctx, tag)
+		var d digest.Digest
+		skip, err := false, error(nil)
 		_, attached := subscription.AttachedTo(tag)
+		if attached {
+			d, skip, err = l.source.attachedDigest(ctx, tag)
+		} else {
+			d, err = l.source.digest(ctx, tag)
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {
-		case err != nil && !isItemError(err) && !(attached && l.source.canDoWithout(tag, err)):
+		case err != nil && !isItemError(err) && !skip:
 			return err
+		case err != nil && attached:
+			l.failed[tag] = err
+			return nil // this says nothing about other tags
 		case err != nil:
 			l.failed[tag] = err
 			if failures++; failures >= limit && !retry.Permanent(err) {

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"ferry/internal/oci"
+	"ferry/internal/remote"
 	"ferry/internal/replication"
 	"ferry/internal/retry"
 )
@@ -120,18 +121,11 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		w.missing(replication.PlanMissing{Ref: key, Reason: "too many manifests belong to one image"})
 		return nil
 	}
-	optional, registry := referrers > 0 || w.isOptional(d), w.registry
-	if optional {
-		registry = w.optional
-	}
-	m, err := registry.Manifest(ctx, w.repository, string(d))
-	var parsed *oci.Manifest
-	if err == nil {
-		parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
-	}
-	if err != nil && (isItemError(err) && retry.Permanent(err) || optional && w.canDoWithout(string(d), err)) {
+	optional := referrers > 0 || w.isOptional(d)
+	m, parsed, skip, err := w.read(ctx, d, optional)
+	if err != nil && (isItemError(err) && retry.Permanent(err) || skip) {
 		w.missing(replication.PlanMissing{
-			Ref: key, Reason: err.Error(), Temporary: !retry.Permanent(err),
+			Ref: key, Reason: err.Error(), Temporary: !optional && !retry.Permanent(err),
 			Unsupported: errors.Is(err, oci.ErrTooLarge) || errors.Is(err, oci.ErrManifestInvalid),
 		})
 		if optional {
@@ -154,25 +148,53 @@ func (w *walk) manifest(ctx context.Context, d digest.Digest, depth, referrers i
 		}
 	}
 	for _, blob := range parsed.Blobs() {
-		if err := w.optionalBlob(ctx, blob); err != nil {
+		if err := w.foreignLayer(ctx, blob); err != nil {
 			return err
 		}
 	}
+	w.addBlobs(parsed.Blobs(), optional)
 	w.entries = append(w.entries, replication.PlanEntry{Manifest: &replication.PlanManifest{
 		Ref: key, MediaType: m.MediaType, Payload: m.Payload, OmittedChildren: omitted,
 	}})
 	return w.referrers(ctx, d, depth, referrers)
 }
 
-// optionalBlob adds a blob that may be absent, if the source has it. The source must have
+// read reads and parses a manifest. If that fails for an optional manifest, skip says
+// whether to fetch the image without it.
+func (w *walk) read(
+	ctx context.Context, d digest.Digest, optional bool,
+) (m *remote.Manifest, parsed *oci.Manifest, skip bool, err error) {
+	from := w.registry
+	if optional {
+		from = w.optional
+	}
+	request := func() (err error) {
+		if m, err = from.Manifest(ctx, w.repository, string(d)); err == nil {
+			parsed, err = oci.ParseManifest(m.MediaType, m.Payload)
+		}
+		return err
+	}
+	if optional {
+		skip, err = w.askOptional(ctx, optionalManifests, string(d), request)
+	} else if err = request(); err == nil {
+		w.setReference(string(d))
+	}
+	return m, parsed, skip, err
+}
+
+// foreignLayer adds a blob that may be absent, if the source has it. The source must have
 // all other blobs.
-func (w *walk) optionalBlob(ctx context.Context, blob oci.Descriptor) error {
+func (w *walk) foreignLayer(ctx context.Context, blob oci.Descriptor) error {
 	if !oci.MayBeAbsent(blob) {
 		return nil
 	}
-	has, err := w.source.optional.HasBlob(ctx, w.repository, blob.Digest)
+	has := false
+	skip, err := w.askOptional(ctx, foreignLayers, string(blob.Digest), func() (err error) {
+		has, err = w.source.optional.HasBlob(ctx, w.repository, blob.Digest)
+		return err
+	})
 	switch {
-	case err != nil && !w.canDoWithout(string(blob.Digest), err):
+	case err != nil && !skip:
 		return err
 	case err != nil: // treat it as absent
 	case has:

@@ -190,7 +190,6 @@ func TestPausedSourceHoldsNoSlot(t *testing.T) {
 
 // For an hour, the source answers one kind of request with 429.
 func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
-	signatureTag := func(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
 	for name, is := range map[string]func(method, path string, image, referrer digest.Digest) bool{
 		"the referrers' endpoint": func(_, path string, _, _ digest.Digest) bool {
 			return strings.Contains(path, "/referrers/")
@@ -203,6 +202,12 @@ func TestOptionalRetryAfterDelaysNoImage(t *testing.T) {
 		},
 		"a referrer": func(_, path string, _, referrer digest.Digest) bool {
 			return strings.HasSuffix(path, "/manifests/"+string(referrer))
+		},
+		"a referrer's blob": func(_, path string, _, _ digest.Digest) bool {
+			return strings.HasSuffix(path, "/blobs/"+string(digest.FromString("config sbom")))
+		},
+		"a signature's blob": func(_, path string, _, _ digest.Digest) bool {
+			return strings.HasSuffix(path, "/blobs/"+string(digest.FromString("config signature")))
 		},
 		"a foreign layer": func(method, path string, _, _ digest.Digest) bool {
 			return method == http.MethodHead && strings.Contains(path, "/blobs/")

@@ -173,6 +173,7 @@ func (r *run) follow(ctx context.Context, l *listing) (total replication.Result,
 		if maps.Equal(items, applied) {
 			return total, nil
 		}
+		l.source.addItems(items)
 		listing := replication.Listing{Repository: r.spec.Repository, Items: items.sorted()}
 		if err := r.engine.ApplyListing(ctx, listing); err != nil {
 			return total, err

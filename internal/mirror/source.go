@@ -17,10 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ferry/internal/gateway"
-	"ferry/internal/outbound"
 	"ferry/internal/remote"
 	"ferry/internal/replication"
-	"ferry/internal/retry"
 	"ferry/internal/subscription"
 	"ferry/internal/telemetry"
 )
@@ -48,8 +46,13 @@ type source struct {
 	mu                sync.Mutex
 	answers           map[digest.Digest]remote.Referrers // by subject
 	referrerCount     int                                // of all answers
-	optionalManifests map[digest.Digest]bool             // referrers, and manifests of attached tags
+	optionalManifests map[digest.Digest]bool             // true for referrers and manifests of attached tags
 	postponed         map[string]time.Time               // optional requests that the source postpones, since when
+	unanswered        map[optionalKind]unansweredKind    // optional requests that it does not answer
+	requiredBlobs     map[digest.Digest]bool             // of manifests that are not optional
+	optionalBlobs     map[digest.Digest]int64            // the sizes of those that only optional manifests have
+	blobFailures      map[digest.Digest]time.Time        // since when optional blobs fail
+	lastReference     string                             // the last tag or digest that the source had
 	unusable          int                                // unusable answers about referrers in a row
 	emptySince        time.Time                          // since when no wanted manifest could be read
 }
@@ -82,7 +85,9 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	src := &source{
 		repository: l.Repository, close: transport.CloseIdleConnections,
 		answers: map[digest.Digest]remote.Referrers{}, optionalManifests: map[digest.Digest]bool{},
-		postponed: map[string]time.Time{},
+		postponed: map[string]time.Time{}, unanswered: map[optionalKind]unansweredKind{},
+		requiredBlobs: map[digest.Digest]bool{}, optionalBlobs: map[digest.Digest]int64{},
+		blobFailures: map[digest.Digest]time.Time{},
 	}
 	src.registry, err = remote.New(l.Address, remote.Options{
 		Username: a.Username, Password: a.Password, DockerLogins: a.Username == "",
@@ -91,7 +96,7 @@ func (s *Service) source(l Location, a access) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src.optional = src.registry.Over(backoffTransport{transport, s.hosts, true})
+	src.optional = src.registry.Over(backoffTransport{transport, s.hosts, true}, optionalTimeout)
 	return src, nil
 }
 
@@ -121,32 +126,30 @@ func (s *source) host() string {
 
 // digest resolves a reference at the source; "" means that there is no such manifest.
 func (s *source) digest(ctx context.Context, reference string) (digest.Digest, error) {
-	registry := s.registry
-	_, attached := subscription.AttachedTo(reference)
-	if attached {
-		registry = s.optional
-	}
-	d, err := registry.Resolve(ctx, s.repository, reference)
+	d, err := s.registry.Resolve(ctx, s.repository, reference)
 	if absent(err) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("resolve %s: %w", reference, err)
 	}
-	if attached {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.optionalManifests[d] = true
-	}
+	s.setReference(reference)
 	return d, nil
 }
 
-// isOptional reports whether d is a referrer, or the manifest of an attached tag: the
-// manifest that it belongs to must not fail with it.
-func (s *source) isOptional(d digest.Digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.optionalManifests[d]
+// attachedDigest is [source.digest] for an attached tag. If it fails, skip says whether to
+// do without the tag.
+func (s *source) attachedDigest(ctx context.Context, tag string) (d digest.Digest, skip bool, err error) {
+	skip, err = s.askOptional(ctx, attachedTags, tag, func() (err error) {
+		if d, err = s.optional.Resolve(ctx, s.repository, tag); absent(err) {
+			d, err = "", nil
+		}
+		return err
+	})
+	if err != nil {
+		return "", skip, fmt.Errorf("resolve %s: %w", tag, err)
+	}
+	return d, false, nil
 }
 
 // referrers returns the referrers of d. It asks the registry once, so a plan and a
@@ -159,9 +162,13 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 		return known, nil
 	}
 	part := "referrers of " + string(d)
-	found, err := s.optional.Referrers(ctx, s.repository, d)
+	var found remote.Referrers
+	skip, err := s.askOptional(ctx, referrersLists, part, func() (err error) {
+		found, err = s.optional.Referrers(ctx, s.repository, d)
+		return err
+	})
 	if err != nil {
-		if !s.canDoWithout(part, err) {
+		if !skip {
 			return remote.Referrers{}, err
 		}
 		found = remote.Referrers{Problem: err}
@@ -175,7 +182,9 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	}
 	s.answers[d] = found
 	for _, r := range found.Digests {
-		s.optionalManifests[r] = true
+		if _, known := s.optionalManifests[r]; !known {
+			s.optionalManifests[r] = true
+		}
 	}
 	switch {
 	case found.Listed:
@@ -192,42 +201,13 @@ func (s *source) referrers(ctx context.Context, d digest.Digest) (remote.Referre
 	return found, nil
 }
 
-// canDoWithout reports whether an image is fetched without an optional part, because the
-// request for that failed with err. It is false if the source did not answer. If the
-// source asks for pauses, it is false until these exceed [planTimeout] in total.
-func (s *source) canDoWithout(part string, err error) bool {
-	pause := retry.After(err)
-	if held := (*backoffError)(nil); errors.As(err, &held) {
-		if !held.optional {
-			return false // the image must wait for the host, too
-		}
-	} else {
-		switch retry.Status(err) {
-		case 0:
-			return errors.As(err, new(*outbound.RefusedError)) // otherwise it did not answer
-		case http.StatusRequestTimeout, http.StatusTooManyRequests:
-		default:
-			if pause == 0 {
-				return true
-			}
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since, ok := s.postponed[part]
-	if !ok {
-		since = time.Now()
-		s.postponed[part] = since
-	}
-	return time.Since(since)+pause >= planTimeout
-}
-
-// forgetReferrers discards all answers about referrers, so that the registry is asked
-// again.
+// forgetReferrers discards all answers about referrers, and which optional requests the
+// registry does not answer, so that it is asked again.
 func (s *source) forgetReferrers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.answers)
+	clear(s.unanswered)
 	s.referrerCount = 0
 }
 
@@ -276,5 +256,12 @@ func forEach[T any](ctx context.Context, all []T, do func(context.Context, T) er
 func (s *source) Blob(
 	ctx context.Context, _ string, d digest.Digest, offset, length int64,
 ) (io.ReadCloser, int64, error) {
-	return s.registry.Blob(ctx, s.repository, d, offset, length)
+	if !s.isOptionalBlob(d) {
+		return s.registry.Blob(ctx, s.repository, d, offset, length)
+	}
+	body, start, err := s.optional.Blob(ctx, s.repository, d, offset, length)
+	if err != nil {
+		return nil, 0, s.optionalBlobError(ctx, d, err)
+	}
+	return s.optionalBody(ctx, body, d, start, offset, length), start, nil
 }

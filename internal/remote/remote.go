@@ -39,8 +39,10 @@ type Options struct {
 // Retry-After header, the error has a method RetryAfter. A [LoginError] concerns this
 // machine. All other errors concern the link.
 type Registry struct {
-	base   *url.URL
-	client *auth.Client
+	base            *url.URL
+	client          *auth.Client
+	responseTimeout time.Duration
+	stallTimeout    time.Duration
 }
 
 // New returns a client of the registry at address, which is http:// or https:// and a
@@ -70,15 +72,16 @@ func New(address string, o Options) (*Registry, error) {
 		client.BlockedRealmPrefixes = []netip.Prefix{}
 	}
 	client.SetUserAgent(cmp.Or(o.UserAgent, "ferry"))
-	return &Registry{base: base, client: client}, nil
+	return &Registry{base, client, responseTimeout, stallTimeout}, nil
 }
 
 // Over returns a client of the same registry, with the same logins, that sends its
-// requests over another transport.
-func (r *Registry) Over(transport http.RoundTripper) *Registry {
+// requests over another transport. A request fails once the registry sends nothing for the
+// timeout.
+func (r *Registry) Over(transport http.RoundTripper, timeout time.Duration) *Registry {
 	client := *r.client
 	client.Client = outbound.NewClient(r.base, transport)
-	return &Registry{base: r.base, client: &client}
+	return &Registry{r.base, &client, timeout, timeout}
 }
 
 // cachedLogins returns the logins that "docker login" cached in store.
@@ -131,6 +134,7 @@ func (r *Registry) do(ctx context.Context, q request) (*http.Response, error) {
 	return r.send(ctx, q, target)
 }
 
+// The timeouts of a registry without others.
 const (
 	// responseTimeout is how long a registry may take until its response begins. Some
 	// take long to list many tags.
@@ -143,13 +147,13 @@ func (r *Registry) send(ctx context.Context, q request, target *url.URL) (*http.
 	if q.body != nil { // no timeout: an upload takes as long as the link needs
 		return r.sendOnce(ctx, q, target)
 	}
-	ctx, w := retry.Watch(ctx, responseTimeout)
+	ctx, w := retry.Watch(ctx, r.responseTimeout)
 	resp, err := r.sendOnce(ctx, q, target)
 	if err != nil {
 		w.Stop()
 		return nil, w.Cause(err)
 	}
-	resp.Body = w.Body(resp.Body, stallTimeout)
+	resp.Body = w.Body(resp.Body, r.stallTimeout)
 	return resp, nil
 }
 
